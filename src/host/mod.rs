@@ -1,0 +1,1 @@
+//! The workspace host's agent: enrolment, in-tunnel control API, launcher, forwards.

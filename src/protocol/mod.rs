@@ -1,0 +1,1 @@
+//! Pure codecs and handshakes of the desktop protocols.

@@ -1,0 +1,1 @@
+//! Diesel and nothing else, over SQLite and PostgreSQL.

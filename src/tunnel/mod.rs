@@ -1,0 +1,1 @@
+//! WireGuard in user space: boringtun and smoltcp, one UDP port, one owner task per tunnel.

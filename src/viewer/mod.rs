@@ -1,0 +1,1 @@
+//! Attaching a browser to its desktop: lease, handshake, relay, cut.
