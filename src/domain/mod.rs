@@ -1,1 +1,31 @@
-//! Nouns and rules, without I/O.
+//! Nouns and rules, without I/O: what everything else in Portcullis is about.
+//!
+//! | file | what it answers |
+//! | --- | --- |
+//! | [`id`] | how things are named |
+//! | [`time`] | what a moment is, and who says what time it is |
+//! | [`secret`] | values that must never be printed |
+//! | [`error`] | the kinds of failure every edge can map |
+//! | [`user`] | who: users, roles, callers, where a request came from |
+//! | [`workspace`] | what can be launched |
+//! | [`host`] | where workspaces run |
+//! | [`session`] | a live, audited connection of a user to a workspace, and its state machine |
+//! | [`policy`] | who may do what: the only place that makes a [`policy::Permit`] |
+//! | [`lease`] | the proof that a stream may be opened, carrying its target |
+//! | [`audit`] | what happened, chained so that it can be proved |
+
+pub mod audit;
+pub mod error;
+pub mod host;
+pub mod id;
+pub mod lease;
+pub mod policy;
+pub mod secret;
+pub mod session;
+pub mod time;
+pub mod user;
+pub mod workspace;
+
+pub use error::{Error, ErrorKind, Result};
+pub use id::{HostId, LoginId, OrganizationId, SessionId, UserId, WorkspaceId};
+pub use time::{Clock, Timestamp};

@@ -1,1 +1,5 @@
 //! Diesel and nothing else, over SQLite and PostgreSQL.
+
+/// The database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {}

@@ -1,0 +1,149 @@
+//! The port to the hosts: what the broker asks of tunnels and agents, without knowing either. `app` implements it.
+
+use crate::domain::host::Host;
+use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::{HostId, SessionId, Timestamp};
+use futures_util::future::BoxFuture;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// What a tunnel is doing, in the contract's words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelState {
+    /// No handshake yet.
+    Connecting,
+    /// Keys are fresh and the peer answers.
+    Encrypted,
+    /// There are keys, but the peer does not answer.
+    Stale,
+    /// There is no tunnel.
+    Down,
+}
+
+/// A tunnel as its state machine reports it now.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TunnelReport {
+    /// State.
+    pub state: TunnelState,
+    /// Last completed handshake.
+    pub last_handshake_at: Option<Timestamp>,
+    /// Bytes sent to the host (inner packets).
+    pub tx_bytes: u64,
+    /// Bytes received from the host.
+    pub rx_bytes: u64,
+    /// Round trip to the host.
+    pub rtt: Option<Duration>,
+    /// Where the host is heard from.
+    pub endpoint: Option<SocketAddr>,
+}
+
+/// A desktop to start.
+#[derive(Debug)]
+pub struct DesktopOrder {
+    /// Its session; also its tunnel's name. Asking twice gives the same desktop.
+    pub session_id: SessionId,
+    /// Names the home that is kept between sessions.
+    pub user_id: crate::domain::UserId,
+    /// Shown in the desktop.
+    pub user_name: String,
+    /// Workspace.
+    pub workspace: crate::domain::workspace::Workspace,
+    /// Its address inside the tunnel.
+    pub address: IpAddr,
+    /// How long the host keeps it without a gateway.
+    pub grace: Duration,
+}
+
+/// A desktop that answers: its tunnel has handshaken, its server has greeted.
+#[derive(Debug)]
+pub struct DesktopStarted {
+    /// The host's public key in the session's tunnel, standard base64.
+    pub peer_public_key: String,
+    /// The tunnel's preshared key (32 bytes); stored sealed, so that a restarted gateway can restore the tunnel.
+    pub preshared_key: SecretBytes,
+    /// The desktop's port at its address.
+    pub port: u16,
+    /// What the gateway proves to the desktop.
+    pub credential: SecretString,
+}
+
+/// A host's tunnel, as stored.
+#[derive(Debug)]
+pub struct HostPeer {
+    /// The host.
+    pub host: Host,
+    /// Preshared key of the host tunnel (32 bytes).
+    pub preshared_key: SecretBytes,
+}
+
+/// A session's tunnel, as stored.
+#[derive(Debug)]
+pub struct SessionPeer {
+    /// Session.
+    pub session_id: SessionId,
+    /// Host; its endpoint is where the session's peer is, too.
+    pub host_id: HostId,
+    /// Address.
+    pub address: IpAddr,
+    /// The host's public key in it.
+    pub peer_public_key: String,
+    /// Preshared key (32 bytes).
+    pub preshared_key: SecretBytes,
+}
+
+/// Why a host did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// No tunnel to the host now.
+    #[error("the host is not connected")]
+    NotConnected,
+    /// It did not answer in time.
+    #[error("the host did not answer in time")]
+    Timeout,
+    /// It refused, and says why.
+    #[error("the host refused: {0}")]
+    Refused(String),
+    /// The desktop or its tunnel did not come up.
+    #[error("the desktop did not come up: {0}")]
+    Failed(String),
+}
+
+/// What the gateway is to its hosts.
+#[derive(Clone, Debug)]
+pub struct GatewayIdentity {
+    /// WireGuard public key, standard base64.
+    pub public_key: String,
+    /// UDP endpoint hosts dial, `host:port`.
+    pub endpoint: String,
+    /// The gateway's address inside every tunnel.
+    pub address: IpAddr,
+}
+
+/// Hosts and their tunnels.
+pub trait Fleet: Send + Sync + 'static {
+    /// Who we are to hosts.
+    fn identity(&self) -> GatewayIdentity;
+    /// Adds, or replaces, a host's tunnel and calls it when its endpoint is known.
+    fn add_host(&self, peer: HostPeer) -> Result<(), FleetError>;
+    /// Drops a host's tunnel.
+    fn remove_host(&self, id: HostId);
+    /// A host's tunnel now; `None` when there is no such host.
+    fn host(&self, id: HostId) -> Option<TunnelReport>;
+    /// Hosts whose tunnel is encrypted now.
+    fn connected(&self) -> Vec<HostId>;
+    /// Starts a desktop and its tunnel; returns when the workspace answers through it. On failure nothing is left behind.
+    fn start(&self, host: HostId, order: DesktopOrder) -> BoxFuture<'_, Result<DesktopStarted, FleetError>>;
+    /// Drops a session's keys now; its streams end. Never waits.
+    fn cut(&self, session: SessionId);
+    /// Ends a desktop on its host (and cuts it first). Ending one that is gone is a success.
+    fn stop(&self, host: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>>;
+    /// Puts back a session's tunnel after a restart, and calls its host.
+    fn restore(&self, peer: SessionPeer) -> Result<(), FleetError>;
+    /// A session's tunnel now; `None` when there is none.
+    fn tunnel(&self, session: SessionId) -> Option<TunnelReport>;
+    /// The sessions whose desktops run on a host, as it says now.
+    fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>>;
+    /// Resolves whenever a host's connection may have changed; the reaper looks then.
+    fn hosts_changed(&self) -> tokio::sync::watch::Receiver<u64>;
+}

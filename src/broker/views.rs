@@ -1,0 +1,310 @@
+//! What use cases take and return: domain values, joined and ready for a dialect to map. No secret but those given once.
+
+use super::fleet::{TunnelReport, TunnelState};
+use crate::domain::audit::{ChainFault, Entry, Head};
+use crate::domain::host::Host;
+use crate::domain::secret::SecretString;
+use crate::domain::session::Session;
+use crate::domain::user::{Caller, Role, User};
+use crate::domain::workspace::{Workspace, WorkspaceKind, WorkspaceStatus};
+use crate::domain::{SessionId, Timestamp, WorkspaceId};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Outcome of the first factor.
+#[derive(Debug)]
+pub enum SignIn {
+    /// Signed in.
+    Done(Tokens),
+    /// A second factor is due (`enrollment_required` false), or must be enrolled first (true).
+    MfaRequired { token: SecretString, enrollment_required: bool, expires_in: Duration },
+}
+
+/// What a signed-in client holds.
+#[derive(Debug)]
+pub struct Tokens {
+    /// JWT.
+    pub access_token: SecretString,
+    /// Life of the access token.
+    pub expires_in: Duration,
+    /// One use.
+    pub refresh_token: SecretString,
+    /// Life of the refresh token.
+    pub refresh_expires_in: Duration,
+    /// Who.
+    pub caller: Caller,
+}
+
+/// Who enrols a factor.
+#[derive(Debug)]
+pub enum EnrollAs<'a> {
+    /// Somebody between first factor and enrolment.
+    MfaToken(&'a SecretString),
+    /// Somebody signed in.
+    Caller(&'a Caller),
+}
+
+/// A TOTP secret, shown once, until confirmed by a code.
+#[derive(Debug)]
+pub struct TotpEnrollment {
+    /// Base32.
+    pub secret: SecretString,
+    /// `otpauth://totp/...`
+    pub otpauth_url: SecretString,
+    /// The same as a QR code (SVG text).
+    pub qr_svg: SecretString,
+    /// Issuer.
+    pub issuer: String,
+    /// Account name.
+    pub account: String,
+}
+
+/// A workspace as its caller sees it.
+#[derive(Clone, Debug)]
+pub struct WorkspaceView {
+    /// As defined.
+    pub workspace: Workspace,
+    /// Now.
+    pub status: WorkspaceStatus,
+    /// The caller's live session in it.
+    pub active_session_id: Option<SessionId>,
+}
+
+/// A session as its owner or an admin sees it.
+#[derive(Clone, Debug)]
+pub struct SessionView {
+    /// As stored.
+    pub session: Session,
+    /// Its tunnel; a closed session's is down.
+    pub tunnel: TunnelReport,
+    /// Round trip browser to gateway, when a stream is open.
+    pub browser_rtt: Option<Duration>,
+    /// Open streams.
+    pub viewers: usize,
+}
+
+impl SessionView {
+    /// The tunnel's state.
+    #[must_use]
+    pub fn tunnel_state(&self) -> TunnelState {
+        self.tunnel.state
+    }
+}
+
+/// A launch that succeeded.
+#[derive(Clone, Debug)]
+pub struct Launched {
+    /// The session.
+    pub session: SessionView,
+    /// The workspace.
+    pub workspace: WorkspaceView,
+    /// Longest life of the session.
+    pub max_duration: Duration,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// Newest first.
+    pub items: Vec<T>,
+    /// Where the next page starts; opaque to clients.
+    pub next_cursor: Option<String>,
+}
+
+/// Which sessions.
+#[derive(Clone, Debug, Default)]
+pub struct SessionQuery {
+    /// 1 to 500; default 100.
+    pub limit: Option<u32>,
+    /// From a former page.
+    pub cursor: Option<String>,
+    /// `active`, `disconnected` or `terminated`.
+    pub status: Option<String>,
+}
+
+/// Which audit entries.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct AuditQuery {
+    /// User id or e-mail address.
+    pub actor: Option<String>,
+    /// Action word.
+    pub action: Option<String>,
+    /// Workspace.
+    pub workspace_id: Option<String>,
+    /// Session.
+    pub session_id: Option<String>,
+    /// `success`, `denied`, `error`.
+    pub outcome: Option<String>,
+    /// RFC 3339, inclusive.
+    pub from: Option<String>,
+    /// RFC 3339, exclusive.
+    pub to: Option<String>,
+    /// Words anywhere in actor, target, reason or source address.
+    pub q: Option<String>,
+    /// 1 to 500; default 50.
+    pub limit: Option<u32>,
+    /// From a former page.
+    pub cursor: Option<String>,
+}
+
+/// A stream ticket: shown once.
+#[derive(Debug)]
+pub struct Ticket {
+    /// The text.
+    pub ticket: SecretString,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+/// What somebody opens a stream with.
+#[derive(Debug)]
+pub enum StreamProof<'a> {
+    /// A one-use ticket.
+    Ticket(&'a SecretString),
+    /// A signed-in caller (cookie or bearer token).
+    Caller(&'a Caller),
+}
+
+/// A workspace to create. Missing values take the contract's defaults.
+#[derive(Clone, Debug)]
+pub struct NewWorkspace {
+    /// Slug; made from the name when missing.
+    pub id: Option<WorkspaceId>,
+    /// 1 to 80 characters.
+    pub name: String,
+    /// Up to 500 characters.
+    pub description: String,
+    /// Kind.
+    pub kind: WorkspaceKind,
+    /// Everything that can be changed later.
+    pub rest: WorkspaceChange,
+}
+
+/// A change of a workspace: only what is there changes.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct WorkspaceChange {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub icon: Option<String>,
+    pub tags: Option<Vec<String>>,
+    pub requires_mfa: Option<bool>,
+    pub single_seat: Option<bool>,
+    pub network: Option<bool>,
+    pub allowed_roles: Option<Vec<Role>>,
+    pub maintenance: Option<bool>,
+}
+
+/// A user to create.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct NewUser {
+    pub email: String,
+    pub name: String,
+    pub password: SecretString,
+    pub role: Role,
+}
+
+/// A change of a user: only what is there changes.
+#[derive(Debug, Default)]
+#[allow(missing_docs)]
+pub struct UserChange {
+    pub name: Option<String>,
+    pub role: Option<Role>,
+    pub disabled: Option<bool>,
+    pub password: Option<SecretString>,
+}
+
+/// A host as admins see it.
+#[derive(Clone, Debug)]
+pub struct HostView {
+    /// As stored.
+    pub host: Host,
+    /// Its tunnel now.
+    pub tunnel: Option<TunnelReport>,
+    /// Live sessions on it.
+    pub sessions: usize,
+}
+
+/// A one-time join token: shown once.
+#[derive(Debug)]
+pub struct JoinToken {
+    /// The text.
+    pub token: SecretString,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+/// An agent that asks to join.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct HostEnrollment {
+    pub token: SecretString,
+    pub name: String,
+    /// WireGuard public key, standard base64.
+    pub public_key: String,
+    pub version: String,
+}
+
+/// What an agent needs to dial home.
+#[derive(Debug)]
+pub struct HostEnrolled {
+    /// The host.
+    pub host: Host,
+    /// Who the gateway is.
+    pub gateway: super::fleet::GatewayIdentity,
+    /// Preshared key of the host tunnel, standard base64; shown once.
+    pub preshared_key: SecretString,
+}
+
+/// Verdict over the chain.
+#[derive(Clone, Debug)]
+pub struct AuditVerdict {
+    /// Entries read.
+    pub entries: i64,
+    /// The head it was compared with.
+    pub head: Head,
+    /// The first fault; `None`: whole and unaltered.
+    pub fault: Option<ChainFault>,
+}
+
+/// A permitted reader of the log, oldest first.
+pub struct AuditExport {
+    pub(super) broker: super::Broker,
+    pub(super) after: i64,
+    /// The head when the export began: it ends there.
+    pub head: Head,
+}
+
+#[allow(unused_variables, missing_docs, clippy::missing_errors_doc)]
+impl AuditExport {
+    /// The next page (up to 500); empty at the end.
+    pub async fn next(&mut self) -> crate::domain::Result<Vec<Entry>> {
+        todo!()
+    }
+}
+
+/// What was probed just now.
+#[derive(Clone, Debug)]
+pub struct HealthView {
+    /// The store answered, in this time; else the error's kind as a word.
+    pub database: Result<Duration, String>,
+    /// Entries in the audit log, when its head could be read and its signature holds.
+    pub audit: Result<i64, String>,
+    /// Hosts with an encrypted tunnel.
+    pub hosts_connected: usize,
+    /// Hosts enrolled.
+    pub hosts_total: usize,
+}
+
+/// Numbers for the metrics page, without asking the store.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gauges {
+    /// Live sessions known to this process.
+    pub sessions: usize,
+    /// Open streams.
+    pub streams: usize,
+    /// Hosts with an encrypted tunnel.
+    pub hosts_connected: usize,
+}

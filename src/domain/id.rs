@@ -1,0 +1,135 @@
+//! How things are named: UUID newtypes, and the slug of a workspace.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// A fresh random (version 4) id.
+            #[must_use]
+            #[allow(clippy::new_without_default)]
+            pub fn new() -> Self {
+                Self(Uuid::new_v4())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0.hyphenated())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::parse_str(text).map(Self)
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// A user.
+    UserId
+);
+uuid_id!(
+    /// An organization: every user, workspace, session, host and key belongs to one.
+    OrganizationId
+);
+uuid_id!(
+    /// A session: one user's live or past connection to one workspace.
+    SessionId
+);
+uuid_id!(
+    /// A login: one signed-in browser or program, from first factor to sign-out. Refresh tokens and streams hang from it.
+    LoginId
+);
+uuid_id!(
+    /// A workspace host.
+    HostId
+);
+
+/// Longest workspace id, in bytes.
+pub const WORKSPACE_ID_MAX: usize = 63;
+
+/// A workspace's id: a slug such as `ws-linux-desktop`: lower-case letters, digits and single inner hyphens, 1 to 63 bytes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize)]
+#[serde(transparent)]
+pub struct WorkspaceId(String);
+
+/// The text is not a workspace slug.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a workspace id is 1 to 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit")]
+pub struct BadWorkspaceId;
+
+impl WorkspaceId {
+    /// Checks and takes a slug.
+    ///
+    /// # Errors
+    /// [`BadWorkspaceId`] when it is not one.
+    pub fn parse(text: &str) -> Result<Self, BadWorkspaceId> {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = text.as_bytes();
+        let ends_ok = matches!((bytes.first(), bytes.last()), (Some(&a), Some(&b)) if inner(a) && inner(b));
+        if ends_ok && bytes.len() <= WORKSPACE_ID_MAX && bytes.iter().all(|&b| inner(b) || b == b'-') {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadWorkspaceId)
+        }
+    }
+
+    /// The slug.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for WorkspaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for WorkspaceId {
+    type Err = BadWorkspaceId;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl<'de> Deserialize<'de> for WorkspaceId {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs() {
+        for good in ["a", "ws-linux-desktop", "w1", &"x".repeat(63)] {
+            assert!(WorkspaceId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a_b", "a/b", "ä", &"x".repeat(64)] {
+            assert!(WorkspaceId::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
