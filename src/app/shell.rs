@@ -56,7 +56,7 @@ impl Shell {
 /// # Errors
 /// As [`Config::load`].
 pub fn configured(at: &Where) -> Result<Config, Failure> {
-    let mut config = Config::load(at.config.as_deref(), std::env::vars())?;
+    let mut config = Config::load(Config::default(), at.config.as_deref(), std::env::vars())?;
     if let Some(dir) = &at.data_dir {
         config.server.data_dir.clone_from(dir);
     }

@@ -26,24 +26,24 @@ enum Raw {
     Text(String),
 }
 
-pub(super) fn lay(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+pub(super) fn lay(base: &Config, file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
     let mut settings = match file {
         Some(path) => from_file(path)?,
         None => Vec::new(),
     };
     settings.extend(from_environment(environment)?);
-    let mut tree = defaults()?;
+    let mut tree = tree(base)?;
     for setting in settings {
         set(&mut tree, setting)?;
     }
     read(&tree).map_err(ConfigError::Senseless)
 }
 
-/// Every `section.key` with its default.
-pub(super) fn defaults() -> Result<Map<String, Value>, ConfigError> {
-    match serde_json::to_value(Config::default()) {
+/// Every `section.key` with its value.
+pub(super) fn tree(config: &Config) -> Result<Map<String, Value>, ConfigError> {
+    match serde_json::to_value(config) {
         Ok(Value::Object(tree)) => Ok(tree),
-        _ => Err(ConfigError::Senseless("the defaults do not read".into())),
+        _ => Err(ConfigError::Senseless("the settings cannot be written".into())),
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("p.toml");
         std::fs::write(&file, toml).unwrap();
-        Config::load(Some(&file), env(pairs)).unwrap_err().to_string().replace(&file.display().to_string(), "p.toml")
+        Config::load(Config::default(), Some(&file), env(pairs)).unwrap_err().to_string().replace(&file.display().to_string(), "p.toml")
     }
 
     #[test]
@@ -161,6 +161,7 @@ mod tests {
         let file = dir.path().join("p.toml");
         std::fs::write(&file, "[sessions]\nmax_viewers = 2\ngrace = \"5m\"\n[auth]\nmfa_required = false\n").unwrap();
         let config = Config::load(
+            Config::default(),
             Some(&file),
             env(&[
                 ("PORTCULLIS_SESSIONS__GRACE", "1m"),
@@ -198,9 +199,9 @@ mod tests {
     #[test]
     fn the_annotated_file_shows_every_key_with_its_default() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/portcullis.toml");
-        assert_eq!(Config::load(Some(&path), env(&[])).unwrap(), Config::default());
+        assert_eq!(Config::load(Config::default(), Some(&path), env(&[])).unwrap(), Config::default());
         let shown: Vec<String> = from_file(&path).unwrap().into_iter().map(|s| format!("{}.{}", s.section, s.key)).collect();
-        for (section, keys) in defaults().unwrap() {
+        for (section, keys) in tree(&Config::default()).unwrap() {
             for key in keys.as_object().unwrap().keys() {
                 assert!(shown.contains(&format!("{section}.{key}")), "config/portcullis.toml does not show {section}.{key}");
             }
@@ -208,8 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_reads_back_without_the_password() {
+        let mut config = Config::default();
+        config.database.url = "postgres://u:hunter2@h/d".parse().unwrap();
+        config.tls.names = vec!["a \"quoted\" name".into()];
+        let shown = config.to_string();
+        assert!(!shown.contains("hunter2"));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("p.toml");
+        std::fs::write(&file, &shown).unwrap();
+        let back = Config::load(Config::default(), Some(&file), env(&[])).unwrap();
+        assert_eq!((back.tls, back.agent), (config.tls, config.agent));
+    }
+
+    #[test]
     fn a_missing_file_is_told() {
-        let told = Config::load(Some(Path::new("/nonexistent/p.toml")), env(&[])).unwrap_err().to_string();
+        let told = Config::load(Config::default(), Some(Path::new("/nonexistent/p.toml")), env(&[])).unwrap_err().to_string();
         assert!(told.starts_with("cannot read the configuration file /nonexistent/p.toml: "), "{told}");
     }
 }

@@ -15,6 +15,7 @@ pub mod layers;
 pub mod value;
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use value::{DatabaseUrl, Network, Span, Spare};
@@ -267,12 +268,12 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads all layers. Without `file`, only defaults and environment.
+    /// Lays file and environment over `base`, which is the defaults but for a demo.
     ///
     /// # Errors
     /// [`ConfigError`] with the key's full name and its source.
-    pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let config = layers::lay(file, environment)?;
+    pub fn load(base: Self, file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let config = layers::lay(&base, file, environment)?;
         check::check(&config)?;
         Ok(config)
     }
@@ -288,5 +289,22 @@ impl Config {
     pub fn pem_files(&self) -> Option<(&Path, &Path)> {
         let (cert, key) = (self.tls.certificate.as_path(), self.tls.private_key.as_path());
         (!cert.is_blank() && !key.is_blank()).then_some((cert, key))
+    }
+}
+
+impl fmt::Display for Config {
+    /// As TOML, the database's password left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.clone();
+        shown.database.url = DatabaseUrl::new(&self.database.url.to_string());
+        for (section, keys) in layers::tree(&shown).map_err(|_| fmt::Error)? {
+            writeln!(f, "[{section}]")?;
+            for (key, value) in keys.as_object().into_iter().flatten() {
+                // JSON's texts, numbers, booleans and lists of texts are TOML's.
+                writeln!(f, "{key} = {value}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
     }
 }
