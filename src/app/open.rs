@@ -43,7 +43,15 @@ impl HeadSigner for VaultSigner {
 /// # Errors
 /// A sentence with the database's own words.
 pub async fn store(url: &DatabaseUrl, vault: &Vault) -> Result<Store, Failure> {
-    let (opened, signer) = (url.clone(), Arc::new(VaultSigner(vault.clone())));
+    store_with(url, Arc::new(VaultSigner(vault.clone()))).await
+}
+
+/// The same with another signer.
+///
+/// # Errors
+/// A sentence with the database's own words.
+pub async fn store_with(url: &DatabaseUrl, signer: Arc<dyn HeadSigner>) -> Result<Store, Failure> {
+    let opened = url.clone();
     tokio::task::spawn_blocking(move || Store::open_with(opened.expose(), signer))
         .await
         .map_err(|e| Failure::new(e.to_string()))?
