@@ -2,7 +2,9 @@
 
 use super::api::{audit, auth, events, hosts, ops, sessions, users, workspaces};
 use super::stream;
+use actix_web::http::StatusCode;
 use std::sync::OnceLock;
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi as _};
 
@@ -28,7 +30,7 @@ use utoipa::{Modify, OpenApi as _};
         (name = "events", description = "Live updates"),
         (name = "operations", description = "Health, numbers, keys"),
     ),
-    modifiers(&Schemes)
+    modifiers(&Schemes, &Answers, &Discriminants)
 )]
 struct Description;
 
@@ -44,6 +46,41 @@ impl Modify for Schemes {
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("bearer", bearer);
         components.add_security_scheme("cookie", cookie);
+    }
+}
+
+/// OpenAPI 3.1 wants a sentence for every answer; where a handler says none, the status says it.
+struct Answers;
+
+impl Modify for Answers {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        for item in openapi.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
+            for (status, answer) in operations.into_iter().flatten().flat_map(|o| o.responses.responses.iter_mut()) {
+                if let RefOr::T(answer) = answer
+                    && answer.description.is_empty()
+                {
+                    let reason = status.parse().ok().and_then(|s: u16| StatusCode::from_u16(s).ok()).and_then(|s| s.canonical_reason());
+                    answer.description = reason.unwrap_or("An answer").to_owned();
+                }
+            }
+        }
+    }
+}
+
+/// `mfa_required` tells the two answers to a login apart, so each says its one value.
+struct Discriminants;
+
+impl Modify for Discriminants {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        for (name, value) in [("SignedIn", false), ("MfaDue", true)] {
+            if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name)
+                && let Some(RefOr::T(Schema::Object(field))) = object.properties.get_mut("mfa_required")
+            {
+                field.enum_values = Some(vec![value.into()]);
+            }
+        }
     }
 }
 

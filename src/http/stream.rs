@@ -31,13 +31,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[into_params(parameter_in = Query)]
 pub struct StreamQuery {
     /// One-use ticket; without one, a bearer token or the cookie must say who asks.
-    ticket: Option<SecretText>,
+    #[param(value_type = Option<String>)]
+    ticket: Option<SecretString>,
 }
-
-/// A secret in a query.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[schema(value_type = String)]
-struct SecretText(SecretString);
 
 /// The session's stream: a WebSocket of binary messages.
 ///
@@ -71,7 +67,7 @@ pub async fn open(
         return deny(&req, None, "foreign_origin").await;
     }
     let grant = match query.ticket {
-        Some(SecretText(ticket)) => {
+        Some(ticket) => {
             let id = id.session()?;
             state.broker.open_stream(&origin, id, StreamProof::Ticket(&ticket)).await?
         }

@@ -77,3 +77,15 @@ fn what_may_be_null_says_so_and_is_there() {
     assert_eq!(session["properties"]["ended_at"]["type"], serde_json::json!(["string", "null"]));
     assert_eq!(session["properties"]["id"]["format"], "uuid");
 }
+
+#[test]
+fn every_answer_says_what_it_is() {
+    let description = description();
+    for (method, path, operation) in operations(&description) {
+        for (status, answer) in operation["responses"].as_object().unwrap() {
+            assert!(answer["description"].as_str().is_some_and(|d| !d.is_empty()), "{method} {path} {status}");
+        }
+    }
+    assert_eq!(description["components"]["schemas"]["SignedIn"]["properties"]["mfa_required"]["enum"], serde_json::json!([false]));
+    assert_eq!(description["components"]["schemas"]["MfaDue"]["properties"]["mfa_required"]["enum"], serde_json::json!([true]));
+}
