@@ -277,14 +277,6 @@ pub struct AuditExport {
     pub head: Head,
 }
 
-#[allow(unused_variables, missing_docs, clippy::missing_errors_doc)]
-impl AuditExport {
-    /// The next page (up to 500); empty at the end.
-    pub async fn next(&mut self) -> crate::domain::Result<Vec<Entry>> {
-        todo!()
-    }
-}
-
 /// What was probed just now.
 #[derive(Clone, Debug)]
 pub struct HealthView {
