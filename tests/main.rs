@@ -3,6 +3,7 @@
 
 mod cli;
 mod house;
+mod http;
 mod product;
 mod seeds;
 mod tunnel;

@@ -7,7 +7,7 @@ use super::gateway::{self, Gateway};
 use super::{Failure, Stop, agent, private};
 use crate::auth::totp;
 use crate::broker::Broker;
-use crate::config::{Config, LogFormat};
+use crate::config::Config;
 use crate::domain::secret::SecretString;
 use crate::domain::user::Origin;
 use crate::telemetry;
@@ -41,7 +41,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let listener = gateway::listen(args.listen)?;
     let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
     let config = Config::load(base(&dir, address)?, None, std::env::vars())?;
-    telemetry::start(&config.log);
+    telemetry::init(config.log.format, &config.log.level).map_err(|e| Failure::new(e.to_string()))?;
     let mut gateway = Gateway::start(&config, listener).await?;
     note_port(&dir, gateway.hub_address)?;
     let users = demo_seed::seed(&gateway.broker, &dir.join(SECRETS)).await?;
@@ -125,7 +125,7 @@ fn base(dir: &Path, address: SocketAddr) -> Result<Config, Failure> {
     config.agent.state_dir = dir.join(AGENT);
     config.agent.name = "this-machine".into();
     config.log.level = "warn".into();
-    config.log.format = LogFormat::Text;
+    config.log.format = telemetry::Format::Pretty;
     Ok(config)
 }
 

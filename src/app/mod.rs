@@ -107,7 +107,7 @@ async fn run(command: Command) -> Result<(), Failure> {
 
 async fn serve(args: ConfigArgs) -> Result<(), Failure> {
     let config = Config::load(Config::default(), args.config.as_deref(), std::env::vars())?;
-    telemetry::start(&config.log);
+    telemetry::init(config.log.format, &config.log.level).map_err(|e| Failure::new(e.to_string()))?;
     let mut stop = Stop::new()?;
     let mut gateway = Gateway::start(&config, gateway::listen(config.server.listen)?).await?;
     println!("Portcullis serves {} on {} (tunnels: udp {}).", config.server.public_url, gateway.address, gateway.hub_address);

@@ -14,6 +14,7 @@ pub mod check;
 pub mod layers;
 pub mod value;
 
+use crate::telemetry::Format;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
@@ -136,17 +137,7 @@ pub struct Metrics {
 #[allow(missing_docs, reason = "see config/portcullis.toml")]
 pub struct Log {
     pub level: String,
-    pub format: LogFormat,
-}
-
-/// What a line of the log looks like.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One JSON object a line, for machines.
-    Json,
-    /// For people.
-    Text,
+    pub format: Format,
 }
 
 impl Default for Server {
@@ -219,7 +210,7 @@ impl Default for Metrics {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Json }
+        Self { level: "info".into(), format: Format::Json }
     }
 }
 

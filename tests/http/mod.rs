@@ -1,0 +1,3 @@
+//! The gateway over real TLS, on a loopback port.
+
+mod openapi;
