@@ -136,7 +136,8 @@ impl Browser {
         loop {
             match self.told.recv().await? {
                 Told::Ping(payload) => {
-                    let _ = self.say.send(Ok(Heard::Pong(payload))).await;
+                    // A browser does not stop reading because it cannot write.
+                    let _ = self.say.try_send(Ok(Heard::Pong(payload)));
                 }
                 other => return Some(other),
             }
@@ -235,6 +236,16 @@ impl Rig {
         let end = tokio::time::timeout(Duration::from_secs(30), self.end).await.expect("it ends").expect("it does not panic");
         (end, self.browser)
     }
+}
+
+/// A stream with nothing but its right; nobody draws it out.
+pub async fn attach_once(dial: &dyn Dial, right: watch::Receiver<Right>) -> End {
+    let (tell, _told) = mpsc::channel(2);
+    let (_say, heard) = mpsc::channel(2);
+    let (_draining, drained) = watch::channel(false);
+    let (lease, meters) = (lease(), Meters::default());
+    let attachment = Attachment { lease: &lease, dial, right, draining: drained, meters: &meters, tap: &NoTap, limits: Limits::default() };
+    attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await
 }
 
 /// The desktop's part of the handshake: 3.8, VncAuth, the right answer only.
