@@ -5,5 +5,8 @@ mod cli;
 mod house;
 mod http;
 mod product;
+mod protocol;
 mod seeds;
+mod support;
 mod tunnel;
+mod viewer;
