@@ -9,7 +9,7 @@ cd "$HOME" || exit 1
 # socket, which a desktop with network would share with the whole host.
 mkfifo -m 600 /run/user/ready || exit 1
 Xtigervnc :1 -displayfd 3 -rfbport -1 -rfbunixpath /run/ws/rfb.sock -rfbunixmode 0600 \
-    -SecurityTypes VncAuth -PasswordFile /run/ws/passwd -UseBlacklist=0 -desktop "$PORTCULLIS_TITLE" \
+    -SecurityTypes VncAuth -PasswordFile /run/vncpasswd -UseBlacklist=0 -desktop "$PORTCULLIS_TITLE" \
     -geometry "$PORTCULLIS_GEOMETRY" -depth 24 -AlwaysShared -AcceptSetDesktopSize -nolisten tcp -nolisten local \
     -MaxCutText 1048576 -MaxIdleTime 0 -MaxDisconnectionTime 0 -MaxConnectionTime 0 -IdleTimeout 0 \
     -noreset -br -s 0 -dpms 3>/run/user/ready &
