@@ -1,0 +1,3 @@
+//! Tunnels: live ones over loopback, and peers on a simulated network.
+
+mod live;
