@@ -1,6 +1,6 @@
 //! The gateway's side of the control API, over a connection somebody else opened. One client serves any number of requests, one after another.
 
-use super::{BODY_MAX, DesktopInfo, Detail, Health, Order, Started};
+use super::{BODY_MAX, Changes, DesktopInfo, Detail, Health, Order, Started};
 use crate::domain::SessionId;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -72,6 +72,15 @@ impl Client {
     /// [`ClientError`].
     pub async fn desktops(&mut self) -> Result<Vec<DesktopInfo>, ClientError> {
         self.ask(Method::GET, "/v1/desktops", Bytes::new()).await
+    }
+
+    /// The count of changes, once it is another than `since`, or after [`super::WATCH_WAIT`].
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn changed(&mut self, since: Option<u64>) -> Result<u64, ClientError> {
+        let path = since.map_or_else(|| "/v1/changes".to_owned(), |since| format!("/v1/changes?since={since}"));
+        self.ask::<Changes>(Method::GET, &path, Bytes::new()).await.map(|changes| changes.generation)
     }
 
     /// Starts a desktop, or gets the one the session has.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `GET /v1/health` | [`Health`] |
 //! | `GET /v1/desktops` | array of [`DesktopInfo`] |
+//! | `GET /v1/changes?since=N` | [`Changes`], as soon as something changed since `N`, or after a few seconds |
 //! | `POST /v1/desktops` [`Order`] | [`Started`]; the same desktop for the same session |
 //! | `DELETE /v1/desktops/{session_id}` | 204; also when there is none |
 //!
@@ -31,6 +32,8 @@ pub const PROTOCOL: u32 = 1;
 pub const BODY_MAX: usize = 64 * 1024;
 /// Longest wait for a request's head or body.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a question for changes may wait for one. Also what keeps a silent host's absence from going unnoticed.
+pub const WATCH_WAIT: Duration = Duration::from_secs(5);
 /// Longest grace a gateway may ask for.
 pub const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest name of a user or a workspace, in characters.
@@ -73,6 +76,13 @@ pub struct DesktopInfo {
     pub workspace_id: WorkspaceId,
     /// Whether it answers already.
     pub ready: bool,
+}
+
+/// How often the set of desktops has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Changes {
+    /// A count; another one than before means: look again. An agent that was restarted counts from somewhere else.
+    pub generation: u64,
 }
 
 /// A desktop to start.

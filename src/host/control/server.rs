@@ -1,6 +1,6 @@
 //! The agent's side of the control API: reads a request, checks it, asks the [`Service`], answers.
 
-use super::{BODY_MAX, DesktopInfo, Detail, GRACE_MAX, Health, NAME_MAX, Order, PROTOCOL, READ_TIMEOUT, Refusal, Started};
+use super::{BODY_MAX, Changes, DesktopInfo, Detail, GRACE_MAX, Health, NAME_MAX, Order, PROTOCOL, READ_TIMEOUT, Refusal, Started};
 use crate::domain::SessionId;
 use crate::domain::workspace::WorkspaceKind;
 use bytes::Bytes;
@@ -21,6 +21,8 @@ pub trait Service: Send + Sync + 'static {
     fn health(&self) -> Health;
     /// The desktops there are.
     fn desktops(&self) -> Vec<DesktopInfo>;
+    /// The count of changes, once it is another than `since`, or a while is over.
+    fn changed(self: Arc<Self>, since: Option<u64>) -> BoxFuture<'static, u64>;
     /// Starts one, or gives the one that runs.
     fn start(self: Arc<Self>, order: Order) -> BoxFuture<'static, Result<Started, Refusal>>;
     /// Ends one; it is gone when this resolves.
@@ -54,7 +56,11 @@ async fn answer<S: Service>(request: Request<Incoming>, service: Arc<S>) -> Answ
         "/v1/health" if method == Method::GET => json(StatusCode::OK, &service.health()),
         "/v1/desktops" if method == Method::GET => json(StatusCode::OK, &service.desktops()),
         "/v1/desktops" if method == Method::POST => start(request, service).await,
-        "/v1/health" => not_allowed("GET"),
+        "/v1/changes" if method == Method::GET => {
+            let since = request.uri().query().and_then(|query| query.strip_prefix("since=")).and_then(|n| n.parse().ok());
+            json(StatusCode::OK, &Changes { generation: service.changed(since).await })
+        }
+        "/v1/health" | "/v1/changes" => not_allowed("GET"),
         "/v1/desktops" => not_allowed("GET, POST"),
         other => match other.strip_prefix("/v1/desktops/").map(str::parse::<SessionId>) {
             Some(Ok(session)) if method == Method::DELETE => stop(session, service).await,

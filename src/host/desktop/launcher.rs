@@ -12,12 +12,11 @@ use super::socket::Socket;
 use super::{Spec, password, share};
 use crate::domain::SessionId;
 use crate::domain::secret::SecretString;
-use crate::host::state::write_private;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -206,7 +205,8 @@ impl Inner {
             share::readable(&etc.join(name), &text)?;
         }
         let secret = etc.join("vncpasswd");
-        write_private(&secret, &password::file(password))?;
+        let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&secret)?;
+        file.write_all(&password::file(password))?;
         fs::create_dir(&ws)?;
         fs::set_permissions(&ws, fs::Permissions::from_mode(0o700))?;
         if account.switch {
