@@ -69,14 +69,15 @@ async function refreshNow(before: number): Promise<boolean> {
 
 let flying: Promise<boolean> | null = null;
 function refresh(before: number): Promise<boolean> {
-  flying ??= (
-    'locks' in navigator
-      ? navigator.locks.request('portcullis.refresh', async () => await refreshNow(before))
-      : refreshNow(before)
-  ).finally(() => {
+  flying ??= alone(() => refreshNow(before)).finally(() => {
     flying = null;
   });
   return flying;
+}
+
+/** Runs `act` while no other tab does. */
+async function alone(act: () => Promise<boolean>): Promise<boolean> {
+  return 'locks' in navigator ? await navigator.locks.request('portcullis.refresh', act) : await act();
 }
 
 async function send(request: Request): Promise<Response> {
