@@ -2,3 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, missing_docs)]
 
 mod http;
+mod protocol;
+mod support;
+mod viewer;
