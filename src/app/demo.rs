@@ -10,6 +10,7 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::domain::secret::SecretString;
 use crate::domain::user::Origin;
+use crate::host::enroll::{Enrollment, Trust};
 use crate::telemetry;
 use serde_json::json;
 use std::net::{SocketAddr, UdpSocket};
@@ -42,25 +43,25 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
     let config = Config::load(base(&dir, address)?, None, std::env::vars())?;
     telemetry::init(config.log.format, &config.log.level).map_err(|e| Failure::new(e.to_string()))?;
-    let mut gateway = Gateway::start(&config, listener).await?;
+    let gateway = Gateway::start(&config, listener).await?;
     note_port(&dir, gateway.hub_address)?;
     let users = demo_seed::seed(&gateway.broker, &dir.join(SECRETS)).await?;
     let ca = gateway.ca.clone().ok_or_else(|| Failure::new("a demo uses its own certificate; unset tls.certificate"))?;
-    let agent = start_agent(&dir, &gateway, &config, &ca).await?;
-    let connected = tokio::select! {
-        connected = connected(&gateway.broker) => connected,
-        () = stop.asked() => Ok(()),
-        failure = gateway.failed() => Err(failure),
-    };
-    let outcome = match connected {
-        Ok(()) => {
-            show(&dir, &config, &ca, &users)?;
-            tokio::select! {
-                () = stop.asked() => Ok(()),
-                failure = gateway.failed() => Err(failure),
-            }
+    let mut agent = start_agent(&dir, &gateway, &config, &ca).await?;
+    let ready = async {
+        let shown = match connected(&gateway.broker.clone()).await {
+            Ok(()) => show(&dir, &config, &ca, &users),
+            Err(failure) => Err(failure),
+        };
+        match shown {
+            Ok(()) => std::future::pending().await,
+            Err(failure) => failure,
         }
-        Err(failure) => Err(failure),
+    };
+    let outcome = tokio::select! {
+        () = stop.asked() => Ok(()),
+        failure = ready => Err(failure),
+        failure = agent.failed() => Err(failure),
     };
     remove(&dir.join(SHOWN))?;
     // Both at once: each has its own limit of time, and together they must end within five seconds.
@@ -142,7 +143,8 @@ fn note_port(dir: &Path, hub: SocketAddr) -> Result<(), Failure> {
 
 async fn start_agent(dir: &Path, gateway: &Gateway, config: &Config, ca: &Path) -> Result<agent::Running, Failure> {
     let state = dir.join(AGENT);
-    if !agent::is_enrolled(&state, gateway.hub_address) {
+    let mut enrollment = None;
+    if !agent::is_enrolled(&state, gateway.hub_address)? {
         let (broker, origin) = (&gateway.broker, Origin::local("demo"));
         let caller = broker.shell_caller().await?;
         // Another port means another start from the beginning: what an agent knows of its gateway, it learns by enrolling.
@@ -150,9 +152,12 @@ async fn start_agent(dir: &Path, gateway: &Gateway, config: &Config, ca: &Path) 
             broker.remove_host(&origin, &caller, old.host.id).await?;
         }
         let token = broker.create_join_token(&origin, &caller, Some(config.agent.name.clone()), TOKEN_LIFE).await?.token;
-        agent::enroll(&config.agent, &format!("https://localhost:{}", gateway.address.port()), &token, Some(ca)).await?;
+        let address = format!("https://localhost:{}", gateway.address.port());
+        enrollment = Some(Enrollment { gateway: address, token, name: config.agent.name.clone(), trust: Trust::Authorities(ca.to_path_buf()) });
     }
-    agent::start(&config.agent).await
+    let mut settings = agent::config(&config.agent, state, enrollment);
+    settings.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    Ok(agent::start(settings))
 }
 
 /// Resolves when the agent's tunnel is up.

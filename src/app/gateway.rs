@@ -1,17 +1,18 @@
 //! A gateway, started and stopped in the order one would tell it.
 
-use super::fleet::HubFleet;
+use super::fleet::{FleetConfig, HubFleet};
 use super::open::{self, SystemClock};
 use super::{Failure, keys, tls};
 use crate::auth::Vault;
 use crate::broker::Broker;
+use crate::broker::fleet::TunnelState;
 use crate::config::Config;
 use crate::domain::user::Origin;
 use crate::domain::{Clock as _, Timestamp};
 use crate::http::{self, AppState, TunnelStatus};
 use crate::tunnel::{Hub, HubConfig, PrivateKey};
 use crate::viewer;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +59,13 @@ impl Gateway {
             .await
             .map_err(|e| Failure::new(format!("cannot listen for hosts on udp {} (tunnel.listen): {e}", config.tunnel.listen)))?;
         let hub_address = hub.local_addr();
-        let fleet = Arc::new(HubFleet::new(hub.clone(), PrivateKey::from_bytes(*keys.hub), endpoint(config, hub_address), config));
+        let fleet = FleetConfig {
+            private_key: PrivateKey::from_bytes(*keys.hub),
+            endpoint: endpoint(config, hub_address),
+            address: own_address(config),
+            start_timeout: config.sessions.launch_timeout.0,
+        };
+        let fleet = Arc::new(HubFleet::new(hub.clone(), fleet));
 
         let audit_public_key = vault.audit_public_key();
         let broker = Broker::new(store, vault, fleet.clone(), Arc::new(SystemClock), open::settings(config));
@@ -72,7 +79,10 @@ impl Gateway {
         });
 
         let streams = viewer::Context { broker: broker.clone(), dial: fleet.clone(), draining: gone };
-        let probe = { let fleet = fleet.clone(); let hub = hub.clone(); Arc::new(move || status(&hub, &fleet)) };
+        let probe = Arc::new({
+            let hub = hub.clone();
+            move || status(&hub, &fleet)
+        });
         let state = AppState::new(broker.clone(), streams, rim(config, audit_public_key), probe);
         let limits = http::server::ServerLimits { drain: config.server.drain_timeout.0, ..http::server::ServerLimits::default() };
         let server = http::server::start(state, vec![listener], &certificate, limits)
@@ -149,6 +159,26 @@ fn endpoint(config: &Config, hub: SocketAddr) -> String {
     }
     let host = public_host(config).unwrap_or("localhost");
     if host.contains(':') { format!("[{host}]:{}", hub.port()) } else { format!("{host}:{}", hub.port()) }
+}
+
+/// The gateway's address inside every tunnel: the first of the sessions' network, which the store gives to nobody.
+fn own_address(config: &Config) -> IpAddr {
+    let (network, _) = open::settings(config).session_network;
+    IpAddr::V4(Ipv4Addr::from(u32::from(network) + 1))
+}
+
+/// What the hub says of itself, now.
+fn status(hub: &Hub, fleet: &HubFleet) -> TunnelStatus {
+    let mut status = TunnelStatus { running: hub.is_running(), listen: hub.local_addr().to_string(), ..TunnelStatus::default() };
+    for state in fleet.states() {
+        match state {
+            TunnelState::Connecting => status.connecting += 1,
+            TunnelState::Encrypted => status.encrypted += 1,
+            TunnelState::Stale => status.stale += 1,
+            TunnelState::Down => status.down += 1,
+        }
+    }
+    status
 }
 
 fn rim(config: &Config, audit_public_key: String) -> http::Settings {

@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 
 /// Longest password line read from standard input.
 const LINE_LIMIT: u64 = 1024;
+/// What it holds.
+const PASSWORD: &str = "the password";
 /// Letters of generated passwords: none that look like another.
 const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
@@ -72,7 +74,7 @@ pub fn password(generate: bool) -> Result<SecretString, Failure> {
         return Ok(generated_password());
     }
     if !std::io::stdin().is_terminal() {
-        return read_line();
+        return line(PASSWORD, LINE_LIMIT);
     }
     let first = asked("Password: ")?;
     let second = asked("The same again: ")?;
@@ -87,12 +89,16 @@ pub fn generated_password() -> SecretString {
     SecretString::new([group(), group(), group(), group()].join("-"))
 }
 
-fn read_line() -> Result<SecretString, Failure> {
+/// One line of standard input, holding `what`.
+///
+/// # Errors
+/// When none comes.
+pub fn line(what: &str, limit: u64) -> Result<SecretString, Failure> {
     let mut line = zeroize::Zeroizing::new(String::new());
-    let mut limited = std::io::Read::take(std::io::stdin().lock(), LINE_LIMIT);
-    limited.read_line(&mut line).map_err(|e| Failure::new(format!("cannot read the password from standard input: {e}")))?;
+    let mut limited = std::io::Read::take(std::io::stdin().lock(), limit);
+    limited.read_line(&mut line).map_err(|e| Failure::new(format!("cannot read {what} from standard input: {e}")))?;
     let text = line.trim_end_matches(['\r', '\n']);
-    if text.is_empty() { Err(Failure::new("no password came on standard input; nothing was changed")) } else { Ok(SecretString::new(text.to_owned())) }
+    if text.is_empty() { Err(Failure::new(format!("{what} did not come on standard input; nothing was changed"))) } else { Ok(SecretString::new(text.to_owned())) }
 }
 
 fn asked(prompt: &str) -> Result<SecretString, Failure> {
@@ -100,10 +106,10 @@ fn asked(prompt: &str) -> Result<SecretString, Failure> {
     eprint!("{prompt}");
     drop(std::io::stderr().flush());
     echo("-echo");
-    let line = read_line();
+    let typed = line(PASSWORD, LINE_LIMIT);
     echo("echo");
     eprintln!();
-    line
+    typed
 }
 
 /// Prints rows under headings, each column as wide as it needs.

@@ -84,7 +84,7 @@ fn users_and_workspaces_are_managed_from_the_shell() {
     success(&say(&["user", "create", "mia@example.org", "--name", "Mia"], "a quite long password\n"));
     assert!(failure(&say(&["user", "create", "MIA@example.org"], "a quite long password\n")).len() > 20, "an address is unique");
     failure(&say(&["user", "create", "weak@example.org"], "short\n"));
-    assert!(failure(&do_it(&["user", "create", "none@example.org"])).contains("no password came on standard input"));
+    assert!(failure(&do_it(&["user", "create", "none@example.org"])).contains("the password did not come on standard input"));
     assert!(failure(&do_it(&["user", "disable", "ghost@example.org"])).contains("there is no user ghost@example.org"));
 
     for command in [&["user", "disable", "mia@example.org"][..], &["user", "sign-out", "mia@example.org"]] {
