@@ -2,11 +2,22 @@
 
 use super::views::{AuditExport, AuditQuery, AuditVerdict, Page};
 use super::{Broker, input};
-use crate::domain::audit::{Action, ChainFault, Entry, Head, Outcome, Verifier};
+use crate::auth::Vault;
+use crate::domain::audit::{Action, ChainFault, Entry, Head, Outcome};
 use crate::domain::policy::Act;
 use crate::domain::user::{Caller, Origin};
 use crate::domain::{Error, Result, Timestamp};
-use crate::store::AuditFilter;
+use crate::store::{AuditFilter, HeadSigner};
+
+impl HeadSigner for Vault {
+    fn sign(&self, text: &str) -> String {
+        self.sign_head(text)
+    }
+
+    fn verify(&self, text: &str, signature: &str) -> bool {
+        self.verify_head(text, signature)
+    }
+}
 
 /// Entries read at a time.
 const CHUNK: usize = 500;
@@ -73,7 +84,8 @@ impl Broker {
     /// `Forbidden`. A broken chain is an answer, not an error.
     pub async fn audit_verify(&self, origin: &Origin, caller: &Caller) -> Result<AuditVerdict> {
         self.permit(origin, caller, Act::ReadAudit).await?;
-        let verdict = self.verify_chain().await?;
+        let crate::store::Verdict { entries, head, fault } = self.inner.store.verify_chain().await?;
+        let verdict = AuditVerdict { entries, head, fault };
         let note = self.note(origin, Action::VerifyAudit).by(caller).on_thing("audit", None).with("entries", verdict.entries);
         let note = match &verdict.fault {
             Some(fault) => note.failed(&fault.to_string()),
@@ -81,25 +93,6 @@ impl Broker {
         };
         self.write_note(note).await?;
         Ok(verdict)
-    }
-
-    async fn verify_chain(&self) -> Result<AuditVerdict> {
-        let mut verifier = Verifier::default();
-        loop {
-            let after = verifier.entries();
-            // Page and head are of one moment, so entries appended while we read are neither missed nor taken for foreign ones.
-            let (page, head) = self.inner.store.read(move |tx| Ok((tx.audit_after(after, CHUNK)?, tx.audit_head()?))).await?;
-            let last = page.len() < CHUNK;
-            let fault = page.iter().find_map(|entry| verifier.push(entry).err());
-            let entries = verifier.entries();
-            if fault.is_some() {
-                return Ok(AuditVerdict { entries, head, fault });
-            }
-            if last {
-                let fault = self.head_fault(&head).or_else(|| verifier.finish(&head).err());
-                return Ok(AuditVerdict { entries, head, fault });
-            }
-        }
     }
 
     /// What is wrong with the head's signature.

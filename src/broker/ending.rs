@@ -13,7 +13,7 @@ use super::fleet::TunnelReport;
 use super::live::Topic;
 use super::record::{Book, Note, whole};
 use crate::domain::audit::Action;
-use crate::domain::session::{EndReason, Event, Session, State};
+use crate::domain::session::{EndReason, Event, Session};
 use crate::domain::user::Origin;
 use crate::domain::{Error, LoginId, Result, SessionId, UserId};
 use futures_util::StreamExt;
@@ -49,7 +49,7 @@ impl Book<'_, '_> {
         let mut current = session.clone();
         for _ in 0..CAS_TRIES {
             let Ok(next) = current.apply(event, note.now()) else { return Ok(None) };
-            if self.update_session(&next, current.version)? {
+            if self.update_session(&next, current.version, note.now())? {
                 return Ok(Some(next));
             }
             match self.session(current.id)? {
@@ -73,7 +73,7 @@ impl Book<'_, '_> {
     pub(super) fn close_all(&mut self, sessions: Vec<Session>, reason: EndReason, note: &Note) -> Result<Vec<Session>> {
         let mut closed = Vec::new();
         for session in sessions {
-            let note = note.clone().as_action(Action::TerminateSession).on_session(&session);
+            let note = note.clone().acting(Action::TerminateSession).on_session(&session);
             closed.extend(self.close(&session, reason, &note)?);
         }
         Ok(closed)
@@ -91,10 +91,10 @@ impl Book<'_, '_> {
         let next = self.advance(session, Event::Release, note)?;
         if let Some(next) = &next {
             self.release_seat(next.id)?;
-            let note = note.clone().as_action(Action::CloseSession).on_session(next);
+            let lasted = whole(millis(next.duration(note.now())));
             let reason = next.state.end_reason().map_or("", EndReason::as_str);
-            let note = note.because(reason).with("duration_ms", whole(millis(next.duration(note.now()))));
-            self.note(&note);
+            let note = note.clone().acting(Action::CloseSession).on_session(next).because(reason);
+            self.note(&note.with("duration_ms", lasted));
         }
         Ok(next)
     }
@@ -190,10 +190,5 @@ impl Broker {
             Some(closed) => self.carry_out(Ended::session(closed)).await,
             None => Ok(()),
         }
-    }
-
-    /// Whether it may be ended by somebody's wish: it is live and nobody ended it yet.
-    pub(super) fn can_end(session: &Session) -> bool {
-        matches!(session.state, State::Queued | State::Creating | State::Active)
     }
 }

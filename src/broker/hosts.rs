@@ -133,7 +133,7 @@ impl Broker {
             let sessions = broker
                 .decide(move |book| {
                     let Some(host) = book.host(id)?.filter(|h| h.organization_id == organization) else {
-                        let note = note.clone().as_action(Action::AccessDenied).on_host_id(id);
+                        let note = note.clone().acting(Action::AccessDenied).on_host_id(id);
                         return book.refuse(&note.denied("unknown"), Error::not_found(HOST));
                     };
                     let there = book.live_sessions(Some(organization))?.into_iter().filter(|s| s.host_id == id).collect();

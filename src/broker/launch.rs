@@ -143,7 +143,7 @@ impl Broker {
         let lease = LeaseRow {
             peer_public_key: desktop.peer_public_key.clone(),
             psk_sealed: self.inner.vault.seal(&psk_purpose(session.id), desktop.preshared_key.expose()),
-            port: desktop.port,
+            port: i32::from(desktop.port),
             credential_sealed: self.inner.vault.seal(&credential_purpose(session.id), desktop.credential.expose().as_bytes()),
         };
         let session = session.clone();
@@ -153,7 +153,7 @@ impl Broker {
             let Some(current) = book.session(session.id)? else { return Ok(None) };
             let Ok(next) = current.apply(Event::Ready, now) else { return Ok(None) };
             let next = Session { peer_public_key: Some(lease.peer_public_key.clone()), ..next };
-            if !book.update_session(&next, current.version)? {
+            if !book.update_session(&next, current.version, now)? {
                 return Err(Error::unavailable("Too much happened to this session at once. Try again."));
             }
             book.set_session_lease(next.id, &lease)?;
@@ -201,13 +201,13 @@ impl Broker {
 impl Wish {
     fn decide(&self, book: &mut Book<'_, '_>) -> Verdict<Step> {
         let Some(workspace) = book.workspace(&self.id)? else {
-            let note = self.note.clone().as_action(Action::AccessDenied).on_workspace_id(&self.id);
+            let note = self.note.clone().acting(Action::AccessDenied).on_workspace_id(&self.id);
             return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
         };
         let permit = match policy::may_launch(&self.caller, &workspace) {
             Ok(permit) => permit,
             Err(denial @ policy::Denial::NotTheirs) => {
-                let note = self.note.clone().as_action(Action::AccessDenied).on_workspace_id(&self.id);
+                let note = self.note.clone().acting(Action::AccessDenied).on_workspace_id(&self.id);
                 return book.refuse(&note.denied(denial.as_str()), refusal(denial, WORKSPACE));
             }
             Err(denial) => {
@@ -263,7 +263,7 @@ impl Wish {
             version: 1,
         };
         book.insert_session(&session, Some(seat(&workspace, &self.caller)))?;
-        book.note(&note.as_action(Action::CreateSession).on_session(&session).with("host_id", host_id.to_string()));
+        book.note(&note.acting(Action::CreateSession).on_session(&session).with("host_id", host_id.to_string()));
         Ok(Ok(Step::Start(Box::new(session), Box::new(workspace))))
     }
 

@@ -120,10 +120,21 @@ pub(super) struct Taken {
 
 #[derive(Debug)]
 struct Seat {
-    session: SessionId,
     login: LoginId,
     right: watch::Sender<Right>,
     meters: Arc<Meters>,
+}
+
+impl Seat {
+    fn tell(&self, right: Right) {
+        self.right.send_if_modified(|now| {
+            let first = *now == Right::Held;
+            if first {
+                *now = right;
+            }
+            first
+        });
+    }
 }
 
 /// What the mutex guards.
@@ -186,7 +197,7 @@ impl Live {
         let number = registry.next;
         let (right, watching) = watch::channel(Right::Held);
         let meters = Arc::<Meters>::default();
-        registry.seats.insert(number, Seat { session, login: by.login_id, right, meters: meters.clone() });
+        registry.seats.insert(number, Seat { login: by.login_id, right, meters: meters.clone() });
         registry.by_session.entry(session).or_default().push(number);
         let place = ViewerPlace {
             session_id: session,
@@ -200,35 +211,14 @@ impl Live {
 
     /// Tells every watcher of a session why it ended. The first word said to a watcher stays.
     pub(super) fn end_session(&self, session: SessionId, reason: EndReason) {
-        self.tell(|seat| seat.session == session, Right::SessionEnded(reason), Some(session));
+        let registry = locked(&self.registry);
+        let numbers = registry.by_session.get(&session).into_iter().flatten();
+        numbers.filter_map(|n| registry.seats.get(n)).for_each(|seat| seat.tell(Right::SessionEnded(reason)));
     }
 
     /// Tells every watcher opened from a login that it ended.
     pub(super) fn end_login(&self, login: LoginId) {
-        self.tell(|seat| seat.login == login, Right::SignedOut, None);
-    }
-
-    fn tell(&self, of: impl Fn(&Seat) -> bool, right: Right, only: Option<SessionId>) {
-        let registry = locked(&self.registry);
-        let tell = |seat: &Seat| {
-            seat.right.send_if_modified(|now| {
-                let first = *now == Right::Held;
-                if first {
-                    *now = right;
-                }
-                first
-            });
-        };
-        match only {
-            Some(session) => registry
-                .by_session
-                .get(&session)
-                .into_iter()
-                .flatten()
-                .filter_map(|n| registry.seats.get(n))
-                .for_each(tell),
-            None => registry.seats.values().filter(|s| of(s)).for_each(tell),
-        }
+        locked(&self.registry).seats.values().filter(|seat| seat.login == login).for_each(|seat| seat.tell(Right::SignedOut));
     }
 
     /// Open streams of a session, and the last round trip noted in any of them.
@@ -276,6 +266,11 @@ impl Live {
     /// Claims the finishing of a session, so that reaper, sentinel and request do it once; `None`: somebody has it.
     pub(super) fn claim(&self, session: SessionId) -> Option<Claim> {
         locked(&self.registry).finishing.insert(session).then(|| Claim { session, registry: self.registry.clone() })
+    }
+
+    /// Whether somebody is finishing it.
+    pub(super) fn is_claimed(&self, session: SessionId) -> bool {
+        locked(&self.registry).finishing.contains(&session)
     }
 
     // --- the sentinel's memory ---

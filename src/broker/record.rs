@@ -190,7 +190,7 @@ impl Note {
         self
     }
 
-    pub(super) fn as_action(mut self, action: Action) -> Self {
+    pub(super) fn acting(mut self, action: Action) -> Self {
         self.draft.action = action;
         self
     }

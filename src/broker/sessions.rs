@@ -103,7 +103,7 @@ impl Broker {
                     let session = book.session(id)?;
                     let why = if session.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
                     let Some(session) = session.filter(&theirs) else {
-                        let note = note.clone().as_action(Action::AccessDenied).on_session_id(id);
+                        let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
                         return book.refuse(&note.denied(why), refusal(Denial::NotTheirs, SESSION));
                     };
                     let note = note.clone().on_session(&session).with("user_email", session.user_email.clone());

@@ -67,7 +67,7 @@ impl Broker {
         let note = self.note(origin, Action::MfaEnroll).by(caller).with("method", "totp").with("stage", "set");
         self.decide(move |book| {
             let Some(user) = book.user(user)?.filter(|u| u.organization_id == organization) else {
-                let note = note.clone().as_action(Action::AccessDenied).on_user_id(user);
+                let note = note.clone().acting(Action::AccessDenied).on_user_id(user);
                 return book.refuse(&note.denied("unknown"), Error::not_found("User"));
             };
             book.delete_totp(user.id)?;

@@ -108,7 +108,7 @@ impl Broker {
                 // Since the password was read, the account may have been disabled or the password changed.
                 let unchanged = book.user_by_email(&user.email)?.filter(|(now, stored)| !now.disabled && now.id == user.id && *stored == hash);
                 let Some((user, _)) = unchanged else {
-                    let note = note.clone().as_action(Action::LoginFailed).by_user(&user).on_user(&user);
+                    let note = note.clone().acting(Action::LoginFailed).by_user(&user).on_user(&user);
                     return book.refuse(&note.denied("changed_meanwhile"), invalid_credentials());
                 };
                 let note = note.clone().by_user(&user);

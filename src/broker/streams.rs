@@ -129,7 +129,7 @@ impl Broker {
                 if let Some(hash) = &ticket
                     && !book.use_ticket(hash, now)?
                 {
-                    return book.refuse(&note.clone().as_action(Action::TicketRefused).on_session_id(id).denied("used"), bad_ticket());
+                    return book.refuse(&note.clone().acting(Action::TicketRefused).on_session_id(id).denied("used"), bad_ticket());
                 }
                 let permit = match permitted(book, &who, id, now, &note)? {
                     Ok(permit) => permit,
@@ -151,7 +151,8 @@ impl Broker {
     fn grant(&self, permit: StreamPermit, row: &LeaseRow, taken: Taken) -> Result<StreamGrant> {
         let credential = self.inner.vault.open(&launch::credential_purpose(permit.session().id), &row.credential_sealed)?;
         let credential = String::from_utf8(credential.expose().clone()).map(SecretString::new).map_err(Error::internal)?;
-        let lease = Lease::grant(permit, row.port, credential);
+        let port = u16::try_from(row.port).map_err(Error::internal)?;
+        let lease = Lease::grant(permit, port, credential);
         Ok(StreamGrant { lease, right: taken.right, meters: taken.meters, place: taken.place })
     }
 
@@ -185,7 +186,7 @@ impl Broker {
 /// Policy's permit to stream, or the written refusal.
 fn permitted(book: &mut Book<'_, '_>, who: &Caller, id: SessionId, now: Timestamp, note: &Note) -> Verdict<StreamPermit> {
     let Some(session) = book.session(id)? else {
-        let note = note.clone().as_action(Action::AccessDenied).on_session_id(id);
+        let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
         return book.refuse(&note.denied("unknown"), Error::not_found(SESSION));
     };
     if !book.still_signed_in(who, now)? {
@@ -194,7 +195,7 @@ fn permitted(book: &mut Book<'_, '_>, who: &Caller, id: SessionId, now: Timestam
     match policy::may_stream(who.user.id, &session) {
         Ok(permit) => Ok(Ok(permit)),
         Err(Denial::NotTheirs) => {
-            let note = note.clone().as_action(Action::AccessDenied).on_session_id(id);
+            let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
             book.refuse(&note.denied(Denial::NotTheirs.as_str()), refusal(Denial::NotTheirs, SESSION))
         }
         Err(denial) => {

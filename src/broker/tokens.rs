@@ -188,7 +188,7 @@ impl Broker {
                 let note = user.as_ref().map_or(note.clone(), |user| note.clone().by_user(user)).on_login(row.login_id);
                 if row.used_at.is_some() || !book.use_refresh(&hash, now)? {
                     book.revoke_login(row.login_id, now)?;
-                    book.note(&note.as_action(Action::RefreshReuse).denied("reused"));
+                    book.note(&note.acting(Action::RefreshReuse).denied("reused"));
                     return Ok(Outcome::Refused(row.login_id, invalid_token()));
                 }
                 let standing = if now >= row.expires_at { Standing::Bad("expired", None) } else { standing(login, user, now) };
@@ -200,7 +200,7 @@ impl Broker {
                         Ok(Outcome::Renewed(caller))
                     }
                     Standing::Bad(reason, _) => {
-                        book.note(&note.as_action(Action::TokenRefused).denied(reason));
+                        book.note(&note.acting(Action::TokenRefused).denied(reason));
                         Ok(Outcome::Refused(row.login_id, invalid_token()))
                     }
                 }

@@ -18,7 +18,7 @@ fn within(book: &mut Book<'_, '_>, id: UserId, organization: OrganizationId, not
     match book.user(id)?.filter(|u| u.organization_id == organization) {
         Some(user) => Ok(Ok(user)),
         None => {
-            let note = note.clone().as_action(Action::AccessDenied).on_user_id(id);
+            let note = note.clone().acting(Action::AccessDenied).on_user_id(id);
             book.refuse(&note.denied("unknown"), Error::not_found(USER))
         }
     }
@@ -128,12 +128,12 @@ impl Broker {
                         book.note(&note.clone().with("changed", changed.join(",")).with("role", next.role.as_str()));
                     }
                     if next.disabled && !old.disabled {
-                        book.note(&note.clone().as_action(Action::DisableUser));
+                        book.note(&note.clone().acting(Action::DisableUser));
                         let more = book.end_everything_of(id, EndReason::UserDisabled, &note)?;
                         ended.sessions.extend(more.sessions);
                         ended.logins.extend(more.logins);
                     } else if old.disabled && !next.disabled {
-                        book.note(&note.clone().as_action(Action::EnableUser));
+                        book.note(&note.clone().acting(Action::EnableUser));
                     }
                     Ok(Ok((next, ended)))
                 })

@@ -134,7 +134,7 @@ impl Broker {
         let view = self
             .decide(move |book| {
                 let Some(old) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
-                    let note = note.clone().as_action(Action::AccessDenied).on_workspace_id(&id);
+                    let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
                     return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
                 };
                 let (next, changed) = match input::changed(&old, &change, now) {
@@ -167,10 +167,10 @@ impl Broker {
             let ended = broker
                 .decide(move |book| {
                     let Some(workspace) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
-                        let note = note.clone().as_action(Action::AccessDenied).on_workspace_id(&id);
+                        let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
                         return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
                     };
-                    book.delete_workspace(&id)?;
+                    book.delete_workspace(&id, note.now())?;
                     book.note(&note.clone().on_workspace(&workspace));
                     let sessions = book.live_sessions_of_workspace(&id)?;
                     let sessions = book.close_all(sessions, EndReason::WorkspaceRemoved, &note)?;
@@ -201,7 +201,7 @@ impl Broker {
                     };
                     let theirs: Vec<_> = theirs.into_iter().filter(|s| everybody || s.user_id == who.user.id).collect();
                     let Some(workspace) = workspace.filter(|w| policy::sees(&who, w) || !theirs.is_empty()) else {
-                        let note = note.clone().as_action(Action::AccessDenied).on_workspace_id(&id);
+                        let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
                         return book.refuse(&note.denied(Denial::NotTheirs.as_str()), refusal(Denial::NotTheirs, WORKSPACE));
                     };
                     let mut sessions = Vec::new();
