@@ -10,6 +10,7 @@ use crate::domain::session::{Session, State};
 use crate::domain::user::Origin;
 use crate::domain::{Error, HostId, Result, Timestamp};
 use crate::store::LeaseRow;
+use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use tokio::sync::watch;
@@ -102,10 +103,11 @@ impl Broker {
     /// sentinel (notices within 250 ms what another process, such as the command line, changed) until `stop` resolves.
     pub async fn maintain(&self, stop: watch::Receiver<bool>) {
         let mut ended = stop.clone();
-        let work = async { tokio::join!(self.watch_others(), self.reap()) };
+        // Boxed, so that the compiler settles here that they may change threads: whoever spawns this cannot see into them.
+        let (others, reaper): (BoxFuture<'_, ()>, BoxFuture<'_, ()>) = (Box::pin(self.watch_others()), Box::pin(self.reap()));
         tokio::select! {
             _ = ended.wait_for(|stop| *stop) => {}
-            _ = work => {}
+            _ = futures_util::future::join(others, reaper) => {}
         }
     }
 

@@ -193,7 +193,8 @@ impl Broker {
     /// that were live before, whose desktop is gone.
     async fn inventories(&self, hosts: &[Host], live: &[Session]) -> Result<Vec<Session>> {
         let connected: HashSet<HostId> = self.inner.fleet.connected().into_iter().collect();
-        let asked = stream::iter(hosts.iter().map(|h| h.id).filter(|id| connected.contains(id)))
+        let present: Vec<HostId> = hosts.iter().map(|h| h.id).filter(|id| connected.contains(id)).collect();
+        let asked = stream::iter(present)
             .map(|id| async move { (id, timeout(STOP_WAIT, self.inner.fleet.inventory(id)).await) })
             .buffer_unordered(AT_ONCE)
             .collect::<Vec<_>>()

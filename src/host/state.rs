@@ -138,6 +138,18 @@ impl StateDir {
         }))
     }
 
+    /// Forgets who the agent is: it must enrol anew. The homes of its users stay.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn forget(&self) -> Result<(), StateError> {
+        let path = self.path.join("agent.json");
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StateError::Io { path, source }),
+            _ => Ok(()),
+        }
+    }
+
     /// Keeps who the agent is.
     ///
     /// # Errors

@@ -274,6 +274,11 @@ impl Hub {
         }
     }
 
+    /// Whether it still receives.
+    pub fn is_running(&self) -> bool {
+        !self.inner.closing.is_cancelled() && !self.inner.registry.changes.is_closed()
+    }
+
     /// How many tunnels there are.
     pub fn peers(&self) -> usize {
         self.inner.registry.lock().tunnels.len()
