@@ -1,0 +1,4 @@
+//! Helpers that tests share.
+
+pub mod bytewise;
+pub mod vnc;

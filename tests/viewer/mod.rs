@@ -1,0 +1,8 @@
+//! Streams: a browser on one side, a desktop on the other, and everything that can go wrong with either.
+
+mod attach;
+mod cut;
+mod flow;
+mod rig;
+mod websocket;
+mod xvnc;
