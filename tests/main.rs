@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, missing_docs)]
 
 mod cli;
+mod host;
 mod house;
 mod http;
 mod product;

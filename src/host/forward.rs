@@ -44,7 +44,8 @@ impl PartialEq for Terms {
 /// A session's tunnel and what it forwards. Dropping it closes the tunnel and every stream.
 #[derive(Debug)]
 pub struct Forward {
-    tunnel: Tunnel,
+    hub: Hub,
+    id: TunnelId,
     public_key: PublicKey,
     terms: Terms,
     serving: AbortHandle,
@@ -52,7 +53,7 @@ pub struct Forward {
 
 impl Drop for Forward {
     fn drop(&mut self) {
-        self.tunnel.close();
+        self.hub.remove(self.id);
         self.serving.abort();
     }
 }
@@ -83,8 +84,8 @@ impl Forward {
                 return Err(error);
             }
         };
-        let serving = tokio::spawn(serve(listener, door, tunnel.clone())).abort_handle();
-        Ok(Self { tunnel, public_key, terms, serving })
+        let serving = tokio::spawn(serve(listener, door, tunnel)).abort_handle();
+        Ok(Self { hub: hub.clone(), id, public_key, terms, serving })
     }
 
     /// Our public key in it.
@@ -97,13 +98,6 @@ impl Forward {
     #[must_use]
     pub fn fits(&self, terms: &Terms) -> bool {
         self.terms == *terms && !self.serving.is_finished()
-    }
-
-    /// Waits until the tunnel's keys are gone, so that its name can be used again.
-    pub async fn close(self) {
-        let closed = self.tunnel.closed();
-        drop(self);
-        closed.await;
     }
 }
 

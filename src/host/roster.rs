@@ -173,9 +173,7 @@ impl Roster {
         let public_key = match content.forward.take() {
             Some(forward) if forward.fits(&terms) => content.forward.insert(forward).public_key(),
             outdated => {
-                if let Some(outdated) = outdated {
-                    outdated.close().await;
-                }
+                drop(outdated);
                 let endpoint = self.home.hub.tunnel(self.home.host_tunnel).and_then(|tunnel| tunnel.stats().endpoint);
                 let forward = Forward::open(&self.home.hub, TunnelId(session.0), self.home.gateway, endpoint, terms, door);
                 let forward = forward.map_err(|error| Refusal::Failed(format!("its tunnel could not be made: {error}")))?;
