@@ -123,7 +123,7 @@ for (const [name, [state, act]] of Object.entries(scenes)) {
         console.log(`${label}: ${what}`);
       };
       page.on('console', (message) => {
-        if (message.type() === 'error' && !/status of (401|404|429|500)|WebSocket connection|4003/.test(message.text())) complain(message.text());
+        if (message.type() === 'error' && !/status of (401|404|429|500)|WebSocket connection|Failed when connecting/.test(message.text())) complain(message.text());
       });
       page.on('pageerror', (error) => complain(error.message));
       await page.setViewportSize(viewport);

@@ -1,6 +1,6 @@
 /** Every call the pages make, by name. Typed by the paths generated from the server's OpenAPI file. */
 import createClient from 'openapi-fetch';
-import { guardedFetch, toError } from './http';
+import { guardedFetch, markSignedIn, toError } from './http';
 import type { paths } from './schema';
 import type * as t from './types';
 
@@ -17,17 +17,24 @@ async function value<T>(answer: Answer<T>): Promise<T> {
 const at = (id: string) => ({ params: { path: { id } } });
 
 // Signing in and out
-export const login = (email: string, password: string): Promise<t.LoginAnswer> =>
-  value(client.POST('/api/auth/login', { body: { email, password } }));
-export const verifyCode = (mfa_token: string, code: string): Promise<t.LoginAnswer> =>
-  value(client.POST('/api/auth/mfa/verify', { body: { mfa_token, method: 'totp', code } }));
+export const login = async (email: string, password: string): Promise<t.LoginAnswer> => {
+  const answer = await value<t.LoginAnswer>(client.POST('/api/auth/login', { body: { email, password } }));
+  if (!answer.mfa_required) markSignedIn(true);
+  return answer;
+};
+export const verifyCode = async (mfa_token: string, code: string): Promise<void> => {
+  await value<unknown>(client.POST('/api/auth/mfa/verify', { body: { mfa_token, method: 'totp', code } }));
+  markSignedIn(true);
+};
 export const enrol = (mfa_token?: string): Promise<t.Enrolment> =>
   value(client.POST('/api/auth/mfa/totp/enroll', { body: mfa_token ? { mfa_token } : {} }));
 export const confirmEnrolment = async (code: string, mfa_token?: string): Promise<void> => {
   await value<unknown>(client.POST('/api/auth/mfa/totp/confirm', { body: mfa_token ? { mfa_token, code } : { code } }));
+  markSignedIn(true);
 };
 export const logout = async (everywhere: boolean): Promise<void> => {
   await value<unknown>(client.POST('/api/auth/logout', { body: { everywhere } }));
+  markSignedIn(false);
 };
 export const me = (): Promise<t.Me> => value(client.GET('/api/auth/me'));
 

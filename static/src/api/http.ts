@@ -39,17 +39,33 @@ function isAuthEntry(path: string): boolean {
   return path.startsWith('/api/auth/') && path !== '/api/auth/me' && path !== '/api/auth/logout';
 }
 
-function readMark(): number {
+/**
+ * When this browser last got cookies, for its tabs to share; 0 when nobody is signed in (so that a first visit does
+ * not ask for a refresh that must be refused), null when there is no storage to know it from.
+ */
+function readMark(): number | null {
   try {
     return Number(localStorage.getItem(REFRESHED_AT)) || 0;
   } catch {
-    return 0;
+    return null;
+  }
+}
+
+/** Notes that cookies were just given (`true`) or are gone. */
+export function markSignedIn(signedIn: boolean): void {
+  try {
+    if (signedIn) localStorage.setItem(REFRESHED_AT, String(Date.now()));
+    else localStorage.removeItem(REFRESHED_AT);
+  } catch {
+    // Without storage the tabs cannot tell each other; the lock still keeps them one after the other.
   }
 }
 
 async function refreshNow(before: number): Promise<boolean> {
   // Another tab may have refreshed while this one waited for the lock: its cookies are ours too.
-  if (readMark() >= before) return true;
+  const mark = readMark();
+  if (mark === 0) return false;
+  if (mark !== null && mark >= before) return true;
   const answer = await send(
     new Request(new URL('/api/auth/refresh', location.origin), {
       method: 'POST',
@@ -58,13 +74,8 @@ async function refreshNow(before: number): Promise<boolean> {
     }),
   );
   if (answer.status >= 500 || answer.status === 429) throw await toError(answer);
-  if (!answer.ok) return false;
-  try {
-    localStorage.setItem(REFRESHED_AT, String(Date.now()));
-  } catch {
-    // Without storage the tabs cannot tell each other; the lock still keeps them one after the other.
-  }
-  return true;
+  markSignedIn(answer.ok);
+  return answer.ok;
 }
 
 let flying: Promise<boolean> | null = null;

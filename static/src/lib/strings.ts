@@ -373,6 +373,7 @@ export const adminWorkspaces = {
   deleteText: 'It disappears for everybody. Everyone who has it open is cut off within a second and unsaved work is lost. This cannot be undone; the audit log stays.',
   deleteConfirm: 'Delete workspace',
   status: 'Status',
+  mfa: 'Second step',
   seat: 'Seats',
   seatOne: 'One',
   seatEach: 'One each',

@@ -253,6 +253,8 @@ function firstHint(): void {
   toolbar.whenFirstOpened(done);
 }
 
+// Back to work: whatever is open above the desktop gets out of the way.
+desktop.addEventListener('pointerdown', () => toolbar.isOpen && toolbar.close(), true);
 addEventListener('online', () => link.nudge());
 addEventListener('offline', () => link.nudge());
 addEventListener('pageshow', (event) => {

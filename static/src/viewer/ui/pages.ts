@@ -9,8 +9,8 @@ export function waiting(title: string, text: string, seconds: number): HTMLEleme
     'div',
     { class: 'card wait', 'data-testid': 'viewer-wait', 'data-seconds': String(seconds) },
     h('span', { class: 'spinner', 'aria-hidden': 'true' }),
-    h('h1', { role: 'status' }, title),
-    h('p', {}, text),
+    h('h1', {}, title),
+    h('p', { role: 'status' }, text),
     h('a', { class: 'quiet', href: '/', 'data-testid': 'viewer-back' }, s.back),
   );
 }
@@ -36,7 +36,7 @@ export function ending({ title, text, picture, session, act, reason }: EndPage):
     }
   }
   return h(
-    'main',
+    'section',
     { class: 'card end', 'data-testid': 'end-page', 'data-reason': reason },
     h('span', { class: 'picture' }, icon(picture, 32)),
     h('h1', { 'data-testid': 'end-title', tabindex: '-1' }, title),

@@ -40,6 +40,8 @@ export class Toolbar {
   readonly #buttons: Record<string, HTMLButtonElement> = {};
   readonly #actions: ToolbarActions;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Opened on purpose, so that it does not close because the pointer moved away. */
+  #pinned = false;
   #opened: (() => void) | null = null;
 
   constructor(actions: ToolbarActions) {
@@ -47,7 +49,7 @@ export class Toolbar {
     this.#clipboard = actions.clipboard();
     this.#handle = h(
       'button',
-      { type: 'button', class: 'handle', 'data-testid': 'toolbar-handle', 'aria-expanded': 'false', 'aria-controls': 'bar', 'aria-label': s.openToolbar, click: () => this.toggle() },
+      { type: 'button', class: 'handle', 'data-testid': 'toolbar-handle', 'aria-expanded': 'false', 'aria-controls': 'bar', 'aria-label': s.openToolbar, click: () => this.#handleClicked() },
       h('span', { class: 'dot' }),
       icon('down', 16),
     );
@@ -93,7 +95,7 @@ export class Toolbar {
       if (event.pointerType === 'mouse') this.open();
     });
     this.element.addEventListener('pointerleave', (event) => {
-      if (event.pointerType === 'mouse' && !this.#panelShown) this.#closeSoon();
+      if (event.pointerType === 'mouse' && !this.#pinned && !this.#panelShown) this.#closeSoon();
     });
     // Capture: the shortcut is ours, the desktop never sees the P.
     addEventListener(
@@ -134,6 +136,7 @@ export class Toolbar {
   close(): void {
     clearTimeout(this.#timer);
     this.#panel(null);
+    this.#pinned = false;
     this.element.dataset.open = 'false';
     this.#handle.setAttribute('aria-expanded', 'false');
     this.#handle.setAttribute('aria-label', s.openToolbar);
@@ -141,8 +144,15 @@ export class Toolbar {
   }
 
   toggle(): void {
-    if (this.isOpen) this.close();
-    else this.open();
+    if (this.isOpen) return this.close();
+    this.#pinned = true;
+    this.open();
+  }
+
+  /** The pointer has opened it on its way here: the click that follows means "stay", not "close". */
+  #handleClicked(): void {
+    if (this.isOpen && !this.#pinned) this.#pinned = true;
+    else this.toggle();
   }
 
   showState(state: LinkState): void {
@@ -211,7 +221,7 @@ export class Toolbar {
   #closeSoon(): void {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
-      if (!this.element.matches(':hover') && !this.#panelShown) this.close();
+      if (!this.#pinned && !this.element.matches(':hover') && !this.#panelShown) this.close();
     }, CLOSE_AFTER_MS);
   }
 
