@@ -10,7 +10,6 @@ use crate::domain::session::{Session, State};
 use crate::domain::user::Origin;
 use crate::domain::{Error, HostId, Result, Timestamp};
 use crate::store::LeaseRow;
-use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use tokio::sync::watch;
@@ -103,11 +102,10 @@ impl Broker {
     /// sentinel (notices within 250 ms what another process, such as the command line, changed) until `stop` resolves.
     pub async fn maintain(&self, stop: watch::Receiver<bool>) {
         let mut ended = stop.clone();
-        // Boxed, so that the compiler settles here that they may change threads: whoever spawns this cannot see into them.
-        let (others, reaper): (BoxFuture<'_, ()>, BoxFuture<'_, ()>) = (Box::pin(self.watch_others()), Box::pin(self.reap()));
+        let work = async { tokio::join!(self.watch_others(), self.reap()) };
         tokio::select! {
             _ = ended.wait_for(|stop| *stop) => {}
-            _ = futures_util::future::join(others, reaper) => {}
+            _ = work => {}
         }
     }
 
