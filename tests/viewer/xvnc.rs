@@ -45,7 +45,7 @@ impl Desktop {
         let password = directory.path().join("passwd");
         std::fs::write(&password, PASSWORD_FILE).unwrap();
         let mut server = Command::new("Xtigervnc")
-            .args(["-displayfd", "1", "-rfbport", "-1", "-SecurityTypes", "VncAuth", "-geometry", "640x480", "-depth", "24", "-nolisten", "tcp"])
+            .args(["-displayfd", "1", "-rfbport", "-1", "-SecurityTypes", "VncAuth", "-geometry", "640x480", "-depth", "24", "-nolisten", "tcp", "-desktop", "Linux Desktop"])
             .arg("-rfbunixpath")
             .arg(directory.path().join("rfb.sock"))
             .arg("-PasswordFile")
@@ -128,7 +128,7 @@ async fn first_frame_and_a_line_typed_into_a_terminal() {
     let (rig, mut client) = desktop.open().await;
     timeout(LONG, client.frame()).await.unwrap().unwrap();
     println!("dial to first frame: {:?}", start.elapsed());
-    assert_eq!((client.width, client.height), (640, 480));
+    assert_eq!((client.width, client.height, client.name.as_str()), (640, 480, "Linux Desktop"));
 
     let typed = desktop.path("typed");
     let script = format!("read line; echo \"$line\" > {}", typed.display());
