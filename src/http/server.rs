@@ -104,6 +104,13 @@ impl Running {
         }
     }
 
+    /// Cuts everything, without waiting.
+    pub fn abort(self) {
+        self.state.go_away();
+        // The order to stop is sent when the future is made; nobody waits for it.
+        drop(self.handle.stop(false));
+    }
+
     /// Stops accepting, tells open streams that we go away, and waits for what is under way. True when everything ended in time.
     pub async fn stop(self) -> bool {
         self.state.go_away();

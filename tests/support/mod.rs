@@ -1,4 +1,6 @@
 //! Helpers that tests share.
 
+
 pub mod bytewise;
+
 pub mod vnc;
