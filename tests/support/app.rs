@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
-/// Every user's password; random, so that a log can be searched for it.
+/// A workspace anybody may launch.
 pub const WORKSPACE: &str = "ws-desk";
 /// A second workspace, which asks for a second factor.
 pub const GUARDED: &str = "ws-guarded";
@@ -48,6 +48,7 @@ pub struct TestApp {
     /// When set, asking the tunnel hub panics.
     pub probe_panics: Arc<AtomicBool>,
     pub tls: Arc<rustls::ClientConfig>,
+    /// Every user's password; random, so that logs can be searched for it.
     pub password: String,
     http: reqwest::Client,
     people: HashMap<&'static str, Person>,
@@ -307,9 +308,13 @@ impl Client {
             }
             request = request.body(body);
         }
-        let response = request.send().await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, body: response.text().await.unwrap() }
+        Answer::of(request).await.unwrap()
+    }
+
+    /// A request that may break off in the middle.
+    pub async fn try_send(&self, method: Method, path: &str, body: Vec<u8>) -> reqwest::Result<Answer> {
+        let request = self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone());
+        Answer::of(request.header("content-type", "application/json").body(body)).await
     }
 
     /// The raw response, to read as it comes.
@@ -319,6 +324,12 @@ impl Client {
 }
 
 impl Answer {
+    async fn of(request: reqwest::RequestBuilder) -> reqwest::Result<Self> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Self { status, headers, body: response.text().await? })
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.body))
