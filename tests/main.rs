@@ -1,7 +1,10 @@
 //! Every integration test, in one binary: one link, one start-up, and helpers shared without ceremony.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, missing_docs)]
 
+#[macro_use]
+mod support;
+
 mod http;
 mod protocol;
-mod support;
+mod store;
 mod viewer;

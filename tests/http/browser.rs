@@ -5,7 +5,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_gets_cookies_and_no_tokens() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let page = app.anonymous().header("x-portcullis-session", "cookie").header("origin", &app.base);
     let answer = app.sign_in(&page, "member").await;
     let body = answer.json();
@@ -27,7 +27,7 @@ async fn a_browser_gets_cookies_and_no_tokens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cookie_alone_changes_nothing() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let browser = app.browser("member").await;
     let launch = format!("/api/workspaces/{WORKSPACE}/launch");
     for (what, foreign) in [
@@ -53,7 +53,7 @@ async fn a_cookie_alone_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_sites_page_signs_nobody_in() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let foreign = app.anonymous().header("x-portcullis-session", "cookie").header("origin", "https://evil.example");
     let answer = foreign.post("/api/auth/login", json!({"email": "member@example.test", "password": app.password})).await;
     assert_eq!(answer.status, 403);
@@ -61,7 +61,7 @@ async fn another_sites_page_signs_nobody_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn renewing_and_leaving_by_cookie() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let browser = app.browser("member").await;
     assert_eq!(browser.without("x-portcullis-csrf").send(reqwest::Method::POST, "/api/auth/refresh", None).await.status, 403);
     let renewed = browser.send(reqwest::Method::POST, "/api/auth/refresh", None).await;
@@ -81,7 +81,7 @@ async fn renewing_and_leaving_by_cookie() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_tells_the_browser_what_to_refuse() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let client = app.anonymous();
     for path in ["/", "/api/health", "/api/auth/me", "/no/such/page", "/viewer/00000000-0000-4000-8000-000000000000", "/assets/none.js"] {
         let answer = client.get(path).await;
@@ -110,7 +110,7 @@ async fn every_answer_tells_the_browser_what_to_refuse() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_factor_is_what_guards_a_guarded_workspace() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let launched = app.browser("member").await.post(&format!("/api/workspaces/{GUARDED}/launch"), json!({})).await;
     assert_eq!(launched.status, 200, "{}", launched.body);
     assert_eq!(launched.json()["security"]["mfa_verified"], true);

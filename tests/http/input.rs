@@ -7,7 +7,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_cannot_be_read() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let admin = app.signed_in("admin").await;
     let before = admin.get("/api/users").await.json();
     for (body, status) in [
@@ -37,7 +37,7 @@ async fn bodies_that_cannot_be_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_must_be_json_and_small() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let client = app.anonymous();
     let form = client.header("content-type", "text/plain").send(Method::POST, "/api/auth/login", Some(b"{}".to_vec())).await;
     assert_eq!(form.status, 415);
@@ -50,7 +50,7 @@ async fn a_body_must_be_json_and_small() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_mebibytes_are_refused_before_they_are_read() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let client = app.anonymous();
     let mut answered = 0;
     for _ in 0..3 {
@@ -70,7 +70,7 @@ async fn ten_mebibytes_are_refused_before_they_are_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_exist_and_what_is_not_yours_are_the_same() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let (owner, other) = (app.signed_in("member").await, app.signed_in("other").await);
     let session = owner.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await.json()["session_id"].as_str().unwrap().to_owned();
     let nowhere = uuid::Uuid::new_v4().to_string();
@@ -90,7 +90,7 @@ async fn what_does_not_exist_and_what_is_not_yours_are_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn paths_methods_and_parameters_that_are_not() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let member = app.signed_in("member").await;
     let missing = app.anonymous().get("/api/nothing").await;
     assert_eq!(missing.status, 404);
@@ -113,8 +113,8 @@ async fn paths_methods_and_parameters_that_are_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_from_one_address_is_told_to_wait() {
-    use crate::support::app::Db;
-    let app = TestApp::with(Db::Sqlite, |s| s.anonymous_rate = Rate { per_second: 1, burst: 5 }).await;
+    use crate::support::db::{Backend, Db};
+    let app = TestApp::with(Db::new(Backend::Sqlite), |s| s.anonymous_rate = Rate { per_second: 1, burst: 5 }).await;
     let client = app.anonymous();
     let mut statuses = Vec::new();
     for _ in 0..7 {
@@ -129,7 +129,7 @@ async fn a_flood_from_one_address_is_told_to_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_panics_is_one_500_and_nothing_more() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     app.probe_panics.store(true, std::sync::atomic::Ordering::SeqCst);
     let answer = app.anonymous().get("/api/health").await;
     assert_eq!(answer.status, 500);

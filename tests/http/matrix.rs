@@ -77,20 +77,21 @@ fn every_route_is_in_the_table() {
     assert_eq!(listed, routed);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn roles_times_routes() {
-    let app = TestApp::start().await;
-    let callers = [app.anonymous(), app.signed_in("member").await, app.signed_in("admin").await, app.signed_in("security").await];
-    let mut wrong = Vec::new();
-    for row in table() {
-        for ((caller, expected), who) in callers.iter().zip(row.expected).zip(["nobody", "member", "admin", "security"]) {
-            let status = ask(caller, &row).await;
-            if status != expected {
-                wrong.push(format!("{who} {} {}: {status}, expected {expected}", row.method, row.path));
+on_both! {
+    async fn roles_times_routes(db) {
+        let app = TestApp::start(db).await;
+        let callers = [app.anonymous(), app.signed_in("member").await, app.signed_in("admin").await, app.signed_in("security").await];
+        let mut wrong = Vec::new();
+        for row in table() {
+            for ((caller, expected), who) in callers.iter().zip(row.expected).zip(["nobody", "member", "admin", "security"]) {
+                let status = ask(caller, &row).await;
+                if status != expected {
+                    wrong.push(format!("{who} {} {}: {status}, expected {expected}", row.method, row.path));
+                }
             }
         }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Only the head of the answer: an event stream has no end.
@@ -110,17 +111,18 @@ async fn ask(caller: &Client, row: &Row) -> u16 {
     answer.status
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn denials_are_written_down() {
-    let app = TestApp::start().await;
-    let member = app.signed_in("member").await;
-    assert_eq!(member.get("/api/audit").await.status, 403);
-    assert_eq!(member.get("/api/users").await.status, 403);
-    let denied = app.audited("action=access_denied&outcome=denied").await;
-    assert!(denied.len() >= 2, "{denied:?}");
-    for entry in denied {
-        assert_eq!(entry["actor"]["email"], "member@example.test");
-        assert_eq!(entry["source_ip"], "127.0.0.1");
-        assert!(entry["request_id"].is_string());
+on_both! {
+    async fn denials_are_written_down(db) {
+        let app = TestApp::start(db).await;
+        let member = app.signed_in("member").await;
+        assert_eq!(member.get("/api/audit").await.status, 403);
+        assert_eq!(member.get("/api/users").await.status, 403);
+        let denied = app.audited("action=access_denied&outcome=denied").await;
+        assert!(denied.len() >= 2, "{denied:?}");
+        for entry in denied {
+            assert_eq!(entry["actor"]["email"], "member@example.test");
+            assert_eq!(entry["source_ip"], "127.0.0.1");
+            assert!(entry["request_id"].is_string());
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Health, numbers, live updates.
 
-use crate::support::app::{Db, TestApp, WORKSPACE};
+use crate::support::app::{TestApp, WORKSPACE};
+use crate::support::db::{Backend, Db};
 use serde_json::json;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_names_its_parts() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let answer = app.anonymous().get("/api/health").await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let health = answer.json();
@@ -16,14 +17,14 @@ async fn health_names_its_parts() {
     assert!(health["dependencies"]["audit"]["entries"].as_i64().unwrap() > 5);
     assert_eq!(health["dependencies"]["tunnel"]["peers"], 1);
 
-    app.fleet.hosts.lock().unwrap().clear();
+    app.fleet.disconnect(app.host);
     let answer = app.anonymous().get("/api/health").await;
     assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("degraded")), "no host degrades; it is not down");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_are_for_the_peers_that_are_named() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let client = app.anonymous();
     client.get("/api/workspaces/some-thing").await;
     client.get("/invented/path").await;
@@ -49,7 +50,7 @@ async fn numbers_are_for_the_peers_that_are_named() {
 
     // Behind a proxy that nobody named, everybody would look like the proxy.
     assert_eq!(client.header("x-forwarded-for", "203.0.113.9").get("/metrics").await.status, 403);
-    let proxied = TestApp::with(Db::Sqlite, |s| s.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]).await;
+    let proxied = TestApp::with(Db::new(Backend::Sqlite), |s| s.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]).await;
     let client = proxied.anonymous();
     assert_eq!(client.header("x-forwarded-for", "203.0.113.9").get("/metrics").await.status, 403);
     assert_eq!(client.header("x-forwarded-for", "127.0.0.2").get("/metrics").await.status, 200);
@@ -59,7 +60,7 @@ async fn numbers_are_for_the_peers_that_are_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_are_told() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let member = app.signed_in("member").await;
     let mut events = member.open("/api/events").await;
     assert_eq!(events.headers()["content-type"], "text/event-stream");
@@ -83,7 +84,7 @@ async fn changes_are_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_ends_event_streams_and_says_when_it_is_done() {
-    let mut app = TestApp::start().await;
+    let mut app = TestApp::sqlite().await;
     let member = app.signed_in("member").await;
     let mut events = member.open("/api/events").await;
     events.chunk().await.unwrap().unwrap();

@@ -8,7 +8,7 @@ use tokio_tungstenite::Connector;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_hold_no_secret() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let mut secrets = vec![("password", app.password.clone())];
     secrets.push(("totp secret", app.person("member").totp.clone().unwrap().expose().clone()));
 
@@ -65,7 +65,7 @@ async fn logs_hold_no_secret() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_names_its_request_and_its_pattern() {
-    let app = TestApp::start().await;
+    let app = TestApp::sqlite().await;
     let member = app.signed_in("member").await;
     let answer = member.get(&format!("/api/sessions/{}?x=y", uuid::Uuid::new_v4())).await;
     let id = answer.header("x-request-id").to_owned();

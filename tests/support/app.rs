@@ -1,32 +1,32 @@
-//! A whole gateway in one line: `TestApp::start().await` is a store, a broker and an HTTPS server on a loopback port, with one host that always answers.
+//! A whole gateway in one line: `TestApp::start(db).await` is a store, a broker and an HTTPS server on a loopback port, with one host that always answers.
 //!
 //! Clients act as nobody, as a program with a bearer token, or as a browser with cookies. Time is the test's: [`TestApp::pass`] moves it.
 
+use super::db::{Backend, Db, vault};
+use super::fake_fleet::FakeFleet;
 use super::logs;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use portcullis::auth::{Vault, totp};
-use portcullis::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState};
+use portcullis::auth::totp;
 use portcullis::broker::views::{HostEnrollment, NewUser, NewWorkspace, WorkspaceChange};
 use portcullis::broker::{Broker, Settings as BrokerSettings};
 use portcullis::domain::lease::Lease;
-use portcullis::domain::secret::{SecretBytes, SecretString};
+use portcullis::domain::secret::SecretString;
 use portcullis::domain::user::{Origin, Role};
 use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::domain::{Clock, HostId, SessionId, Timestamp, UserId, WorkspaceId};
+use portcullis::domain::{Clock, HostId, Timestamp, UserId, WorkspaceId};
 use portcullis::http::limit::Rate;
 use portcullis::http::server::{self, Running, ServerLimits};
 use portcullis::http::{AppState, Settings, TunnelStatus};
-use portcullis::store::{HeadSigner, Store};
 use portcullis::viewer::{self, Dial, Duplex};
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Once};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
@@ -44,7 +44,8 @@ pub struct TestApp {
     pub broker: Broker,
     pub state: AppState,
     pub clock: Arc<TestClock>,
-    pub fleet: Arc<OneHost>,
+    pub fleet: Arc<FakeFleet>,
+    pub host: HostId,
     /// When set, asking the tunnel hub panics.
     pub probe_panics: Arc<AtomicBool>,
     pub tls: Arc<rustls::ClientConfig>,
@@ -53,7 +54,7 @@ pub struct TestApp {
     http: reqwest::Client,
     people: HashMap<&'static str, Person>,
     running: Option<Running>,
-    _folder: tempfile::TempDir,
+    _db: Db,
 }
 
 /// A user of the test.
@@ -64,16 +65,15 @@ pub struct Person {
     pub totp: Option<SecretString>,
 }
 
-/// Where the database is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Db {
-    Sqlite,
-}
-
 impl TestApp {
-    /// With SQLite and the usual settings.
-    pub async fn start() -> Self {
-        Self::with(Db::Sqlite, |_| ()).await
+    /// With the usual settings, on SQLite: for tests that are not about what is stored.
+    pub async fn sqlite() -> Self {
+        Self::start(Db::new(Backend::Sqlite)).await
+    }
+
+    /// With the usual settings.
+    pub async fn start(db: Db) -> Self {
+        Self::with(db, |_| ()).await
     }
 
     /// With settings of its own.
@@ -82,17 +82,10 @@ impl TestApp {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
 
-        let folder = tempfile::tempdir().unwrap();
-        let url = match db {
-            Db::Sqlite => format!("sqlite:{}", folder.path().join("test.db").display()),
-        };
-        let vault = Vault::from_master(portcullis::auth::random_bytes());
-        let signer = Arc::new(Signer(vault.clone()));
-        let store = tokio::task::spawn_blocking(move || Store::open_with(&url, signer)).await.unwrap().unwrap();
         let clock = Arc::new(TestClock::default());
-        let fleet = Arc::new(OneHost::default());
-        let audit_public_key = vault.audit_public_key();
-        let broker = Broker::new(store, vault, fleet.clone(), clock.clone(), broker_settings());
+        let fleet = FakeFleet::new();
+        let audit_public_key = vault().audit_public_key();
+        let broker = Broker::new(db.store.clone(), vault(), fleet.clone(), clock.clone(), broker_settings());
         let probe_panics = Arc::new(AtomicBool::new(false));
 
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -128,13 +121,14 @@ impl TestApp {
             state,
             clock,
             fleet,
+            host: HostId::new(),
             probe_panics,
             tls: Arc::new(client_tls),
             password,
             http,
             people: HashMap::new(),
             running: Some(running),
-            _folder: folder,
+            _db: db,
         };
         app.furnish().await;
         app
@@ -166,7 +160,8 @@ impl TestApp {
         let token = self.broker.create_join_token(&shell, &system, None, Duration::from_secs(600)).await.unwrap();
         let enrollment = HostEnrollment { token: token.token, name: "host-1".to_owned(), public_key: wireguard_key(), version: "0.1.0".to_owned() };
         let enrolled = self.broker.enroll_host(&shell, enrollment).await.unwrap();
-        self.fleet.hosts.lock().unwrap().push(enrolled.host.id);
+        self.host = enrolled.host.id;
+        self.fleet.connect(self.host);
         for (id, requires_mfa, single_seat) in [(WORKSPACE, false, false), (GUARDED, true, false), (SINGLE, false, true)] {
             let roles = vec![Role::Member, Role::Admin];
             let rest = WorkspaceChange {
@@ -363,89 +358,6 @@ pub struct TestClock(AtomicI64);
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp(Timestamp::from(SystemTime::now()).0 + self.0.load(Ordering::SeqCst))
-    }
-}
-
-struct Signer(Vault);
-
-impl HeadSigner for Signer {
-    fn sign(&self, text: &str) -> String {
-        self.0.sign_head(text)
-    }
-    fn verify(&self, text: &str, signature: &str) -> bool {
-        self.0.verify_head(text, signature)
-    }
-}
-
-/// A fleet whose hosts are always connected and whose desktops start at once.
-pub struct OneHost {
-    pub hosts: Mutex<Vec<HostId>>,
-    sessions: Mutex<Vec<SessionId>>,
-    changed: watch::Sender<u64>,
-}
-
-impl Default for OneHost {
-    fn default() -> Self {
-        Self { hosts: Mutex::default(), sessions: Mutex::default(), changed: watch::Sender::new(0) }
-    }
-}
-
-fn report(state: TunnelState) -> TunnelReport {
-    TunnelReport {
-        state,
-        last_handshake_at: Some(Timestamp(1_772_721_000_007)),
-        tx_bytes: 10,
-        rx_bytes: 20,
-        rtt: Some(Duration::from_micros(1500)),
-        endpoint: Some("127.0.0.1:9".parse().unwrap()),
-    }
-}
-
-impl Fleet for OneHost {
-    fn identity(&self) -> GatewayIdentity {
-        GatewayIdentity { public_key: wireguard_key(), endpoint: "127.0.0.1:51820".to_owned(), address: IpAddr::V4(Ipv4Addr::new(10, 64, 0, 1)) }
-    }
-    fn add_host(&self, _: HostPeer) -> Result<(), FleetError> {
-        Ok(())
-    }
-    fn remove_host(&self, id: HostId) {
-        self.hosts.lock().unwrap().retain(|h| *h != id);
-    }
-    fn host(&self, id: HostId) -> Option<TunnelReport> {
-        self.hosts.lock().unwrap().contains(&id).then(|| report(TunnelState::Encrypted))
-    }
-    fn connected(&self) -> Vec<HostId> {
-        self.hosts.lock().unwrap().clone()
-    }
-    fn start(&self, _: HostId, order: DesktopOrder) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
-        self.sessions.lock().unwrap().push(order.session_id);
-        let started = DesktopStarted {
-            peer_public_key: wireguard_key(),
-            preshared_key: SecretBytes::new(vec![7; 32]),
-            port: 5900,
-            credential: SecretString::new("vncpass1".to_owned()),
-        };
-        std::future::ready(Ok(started)).boxed()
-    }
-    fn cut(&self, session: SessionId) {
-        self.sessions.lock().unwrap().retain(|s| *s != session);
-    }
-    fn stop(&self, _: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
-        self.cut(session);
-        std::future::ready(Ok(())).boxed()
-    }
-    fn restore(&self, peer: SessionPeer) -> Result<(), FleetError> {
-        self.sessions.lock().unwrap().push(peer.session_id);
-        Ok(())
-    }
-    fn tunnel(&self, session: SessionId) -> Option<TunnelReport> {
-        self.sessions.lock().unwrap().contains(&session).then(|| report(TunnelState::Encrypted))
-    }
-    fn inventory(&self, _: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>> {
-        std::future::ready(Ok(self.sessions.lock().unwrap().clone())).boxed()
-    }
-    fn hosts_changed(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
     }
 }
 
