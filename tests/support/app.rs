@@ -8,11 +8,11 @@ use super::logs;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use portcullis::auth::totp;
-use portcullis::broker::views::{HostEnrollment, NewUser, NewWorkspace, WorkspaceChange};
+use portcullis::broker::views::{HostEnrollment, NewWorkspace, WorkspaceChange};
 use portcullis::broker::{Broker, Settings as BrokerSettings};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::secret::SecretString;
-use portcullis::domain::user::{Origin, Role};
+use portcullis::domain::user::{Origin, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{Clock, HostId, Timestamp, UserId, WorkspaceId};
 use portcullis::http::limit::Rate;
@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
@@ -113,7 +113,6 @@ impl TestApp {
             .build()
             .unwrap();
 
-        let password = format!("pw-{}-Aa1", uuid::Uuid::new_v4());
         let mut app = Self {
             base,
             port,
@@ -124,7 +123,7 @@ impl TestApp {
             host: HostId::new(),
             probe_panics,
             tls: Arc::new(client_tls),
-            password,
+            password: password().0.clone(),
             http,
             people: HashMap::new(),
             running: Some(running),
@@ -148,14 +147,25 @@ impl TestApp {
             ("newcomer", Role::Member, false),
         ];
         for (word, role, enrolled) in people {
-            let email = format!("{word}@example.test");
-            let new = NewUser { email: email.clone(), name: word.to_owned(), password: SecretString::new(self.password.clone()), role };
-            let user = self.broker.create_user(&shell, &system, new).await.unwrap();
+            // Not by the use case, which would hash the password anew: that is dear on purpose.
+            let user = User {
+                id: UserId::new(),
+                organization_id: system.user.organization_id,
+                email: format!("{word}@example.test"),
+                name: word.to_owned(),
+                role,
+                mfa_enrolled: false,
+                disabled: false,
+                created_at: self.clock.now(),
+                last_login_at: None,
+            };
+            let stored = user.clone();
+            self._db.store.write(move |tx| tx.insert_user(&stored, &password().1)).await.unwrap();
             let totp = enrolled.then(totp::new_secret);
             if let Some(secret) = &totp {
                 self.broker.set_totp(&shell, &system, user.id, secret).await.unwrap();
             }
-            self.people.insert(word, Person { id: user.id, email, totp });
+            self.people.insert(word, Person { id: user.id, email: user.email, totp });
         }
         let token = self.broker.create_join_token(&shell, &system, None, Duration::from_secs(600)).await.unwrap();
         let enrollment = HostEnrollment { token: token.token, name: "host-1".to_owned(), public_key: wireguard_key(), version: "0.1.0".to_owned() };
@@ -374,6 +384,16 @@ impl Dial for SilentDesktop {
         }
         .boxed()
     }
+}
+
+/// Everybody's password, and its hash.
+fn password() -> &'static (String, String) {
+    static ONE: OnceLock<(String, String)> = OnceLock::new();
+    ONE.get_or_init(|| {
+        let text = format!("pw-{}-Aa1", uuid::Uuid::new_v4());
+        let hash = portcullis::auth::password::hash(&SecretString::new(text.clone())).unwrap();
+        (text, hash)
+    })
 }
 
 /// A random key, as WireGuard writes them.
