@@ -4,6 +4,7 @@
 #[macro_use]
 mod support;
 
+mod broker;
 mod http;
 mod protocol;
 mod store;

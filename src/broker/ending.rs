@@ -16,14 +16,14 @@ use crate::domain::audit::Action;
 use crate::domain::session::{EndReason, Event, Session};
 use crate::domain::user::Origin;
 use crate::domain::{Error, LoginId, Result, SessionId, UserId};
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// Longest wait for a host to end a desktop.
 pub(super) const STOP_WAIT: Duration = Duration::from_secs(3);
-/// Sessions finished at once.
+/// Sessions finished, or hosts asked, at once.
 const AT_ONCE: usize = 16;
 /// Compare-and-set tries before giving up.
 const CAS_TRIES: usize = 8;
@@ -100,6 +100,11 @@ impl Book<'_, '_> {
     }
 }
 
+/// Does many things, a few at once.
+pub(super) async fn few_at_once<T>(work: Vec<BoxFuture<'static, T>>) -> Vec<T> {
+    stream::iter(work).buffer_unordered(AT_ONCE).collect().await
+}
+
 pub(super) fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
@@ -116,12 +121,11 @@ impl Broker {
         for (_, session) in &severed {
             self.live().publish(Some(session.organization_id), &[Topic::Sessions, Topic::Workspaces]);
         }
-        let finished = stream::iter(severed)
-            .map(|(report, session)| self.finish(session, report, false))
-            .buffer_unordered(AT_ONCE)
-            .collect::<Vec<_>>()
-            .await;
-        finished.into_iter().collect()
+        let finishing = severed.into_iter().map(|(report, session)| {
+            let broker = self.clone();
+            async move { broker.finish(session, report, false).await }.boxed()
+        });
+        few_at_once(finishing.collect()).await.into_iter().collect()
     }
 
     /// Tells every watcher why, and drops the tunnel's keys; never waits. The tunnel's last report, if it was here.

@@ -16,14 +16,14 @@
 use super::fleet::{TunnelReport, TunnelState};
 use super::live::Topic;
 use super::maintain::HostWatch;
-use super::{Broker, ending::STOP_WAIT};
+use super::Broker;
+use super::ending::{STOP_WAIT, few_at_once};
 use crate::domain::audit::Action;
 use crate::domain::host::Host;
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::user::Origin;
 use crate::domain::{HostId, Result, SessionId, Timestamp};
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::FutureExt;
 use std::collections::HashSet;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,8 +35,6 @@ const EVERY: Duration = Duration::from_secs(3);
 const REST: Duration = Duration::from_millis(250);
 /// Sessions taken up in one look, of each kind.
 const BATCH: usize = 200;
-/// Hosts asked at once.
-const AT_ONCE: usize = 16;
 /// How long a launch may take beyond its timeout before it counts as interrupted.
 const LAUNCH_SLACK: Duration = Duration::from_secs(10);
 /// How often the store hears that a connected host is still there.
@@ -102,19 +100,12 @@ impl Broker {
     async fn end_all(&self, ending: Vec<(Session, EndReason)>) -> Result<()> {
         let mut once = HashSet::new();
         let ending = ending.into_iter().filter(|(session, _)| once.insert(session.id));
-        let ended: Vec<Result<()>> = stream::iter(ending)
-            .map(|(session, reason)| async move {
-                let action = match reason {
-                    EndReason::Expired => Action::ExpireSession,
-                    EndReason::LaunchFailed => Action::LaunchWorkspace,
-                    _ => Action::TerminateSession,
-                };
-                self.end_by_rule(session, reason, action).await
-            })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
-        ended.into_iter().collect()
+        let work = ending.map(|(session, reason)| {
+            let broker = self.clone();
+            async move { broker.end_by_rule(session, reason, action_of(reason)).await }.boxed()
+        });
+        let work = work.collect();
+        few_at_once(work).await.into_iter().collect()
     }
 
     // --- hosts coming and going ---
@@ -193,11 +184,11 @@ impl Broker {
     /// that were live before, whose desktop is gone.
     async fn inventories(&self, hosts: &[Host], live: &[Session]) -> Result<Vec<Session>> {
         let connected: HashSet<HostId> = self.inner.fleet.connected().into_iter().collect();
-        let asked = stream::iter(hosts.iter().map(|h| h.id).filter(|id| connected.contains(id)))
-            .map(|id| async move { (id, timeout(STOP_WAIT, self.inner.fleet.inventory(id)).await) })
-            .buffer_unordered(AT_ONCE)
-            .collect::<Vec<_>>()
-            .await;
+        let asking = hosts.iter().map(|h| h.id).filter(|id| connected.contains(id)).map(|id| {
+            let fleet = self.inner.fleet.clone();
+            async move { (id, timeout(STOP_WAIT, fleet.inventory(id)).await) }.boxed()
+        });
+        let asked = few_at_once(asking.collect()).await;
         let mut lost = Vec::new();
         for (host, answer) in asked {
             let desktops: HashSet<SessionId> = match answer {
@@ -253,6 +244,21 @@ impl Broker {
             *last = now;
         }
         self.inner.store.write(move |tx| tx.purge(now)).await.map(drop)
+    }
+}
+
+/// What the log calls an ending by rule.
+fn action_of(reason: EndReason) -> Action {
+    match reason {
+        EndReason::Expired => Action::ExpireSession,
+        EndReason::LaunchFailed => Action::LaunchWorkspace,
+        EndReason::UserDisconnected
+        | EndReason::WorkspaceStopped
+        | EndReason::AdminStopped
+        | EndReason::SignedOut
+        | EndReason::UserDisabled
+        | EndReason::WorkspaceRemoved
+        | EndReason::HostLost => Action::TerminateSession,
     }
 }
 
