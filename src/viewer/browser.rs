@@ -1,4 +1,4 @@
-//! The browser as the relay sees it: something to send to, and something to hear from. WebSocket ([`super::ws`]) is one; tests have others.
+//! The browser as the relay sees it: something to send to, and something to hear from. WebSocket (`ws.rs`) is one; tests have others.
 
 use super::end::End;
 use bytes::Bytes;

@@ -31,11 +31,15 @@ impl Hangup {
     }
 }
 
-/// Keeps a [`Hangup`] with a connection, plain or TLS.
+/// Prepares a connection, plain or TLS, for streams: keeps a [`Hangup`] with it, and sends small frames at once (keys and cursors must not wait for
+/// the acknowledgement of what went before).
 pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
     let plain = connection.downcast_ref::<TcpStream>();
     let tls = || connection.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
-    if let Some(Ok(hangup)) = plain.or_else(tls).map(Hangup::of) {
+    let Some(socket) = plain.or_else(tls) else { return };
+    // Neither is needed for a connection to work.
+    let _ = socket.set_nodelay(true);
+    if let Ok(hangup) = Hangup::of(socket) {
         data.insert(hangup);
     }
 }

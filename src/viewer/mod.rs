@@ -2,7 +2,7 @@
 //!
 //! | file | what it answers |
 //! | --- | --- |
-//! | [`attach`] | the order of things: dial, prove, greet, relay; and what cuts them |
+//! | [`mod@attach`] | the order of things: dial, prove, greet, relay; and what cuts them |
 //! | `handshake` | the pure RFB handshakes, driven over streams |
 //! | `relay` | bytes both ways, held back by whoever is slow |
 //! | `pulse` | whether the browser lives, and how far it is |

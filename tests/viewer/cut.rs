@@ -79,7 +79,7 @@ async fn cut(doing: Doing, how: impl FnOnce(&mut Rig)) -> (u16, String, &'static
 #[tokio::test]
 async fn when_the_session_ends_whatever_it_is_doing() {
     for doing in EVERYTHING {
-        let told = cut(doing, |rig| drop(rig.right.send(Right::SessionEnded(EndReason::AdminStopped)))).await;
+        let told = cut(doing, |rig| rig.right.send(Right::SessionEnded(EndReason::AdminStopped)).unwrap()).await;
         assert_eq!(told, (4000, "admin_stopped".into(), "admin_stopped"), "{doing:?}");
     }
 }
@@ -87,7 +87,7 @@ async fn when_the_session_ends_whatever_it_is_doing() {
 #[tokio::test]
 async fn for_every_reason() {
     for reason in EndReason::ALL {
-        let told = cut(Doing::Nothing, |rig| drop(rig.right.send(Right::SessionEnded(reason)))).await;
+        let told = cut(Doing::Nothing, |rig| rig.right.send(Right::SessionEnded(reason)).unwrap()).await;
         assert_eq!(told, (4000, reason.as_str().into(), reason.as_str()));
     }
 }
@@ -95,7 +95,7 @@ async fn for_every_reason() {
 #[tokio::test]
 async fn when_the_login_ends() {
     for doing in EVERYTHING {
-        let told = cut(doing, |rig| drop(rig.right.send(Right::SignedOut))).await;
+        let told = cut(doing, |rig| rig.right.send(Right::SignedOut).unwrap()).await;
         assert_eq!(told, (4001, "signed_out".into(), "signed_out"), "{doing:?}");
     }
 }
@@ -103,7 +103,7 @@ async fn when_the_login_ends() {
 #[tokio::test]
 async fn when_the_gateway_goes_away() {
     for doing in EVERYTHING {
-        let told = cut(doing, |rig| drop(rig.draining.send(true))).await;
+        let told = cut(doing, |rig| rig.draining.send(true).unwrap()).await;
         assert_eq!(told, (1001, "retry".into(), "gateway_draining"), "{doing:?}");
     }
 }

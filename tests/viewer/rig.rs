@@ -30,10 +30,14 @@ pub const ANSWER: [u8; 16] = [0x56, 0x25, 0x32, 0x4f, 0x9f, 0xeb, 0x0e, 0x61, 0x
 pub const PIPE: usize = 64 * 1024;
 
 pub fn lease() -> Lease {
+    lease_in(OrganizationId::new())
+}
+
+pub fn lease_in(organization_id: OrganizationId) -> Lease {
     let user_id = UserId::new();
     let session = Session {
         id: SessionId::new(),
-        organization_id: OrganizationId::new(),
+        organization_id,
         user_id,
         user_email: "ada@example.com".into(),
         login_id: LoginId::new(),
