@@ -19,7 +19,7 @@ use actix_web::http::header;
 use actix_web::web::{self, Bytes};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use futures_util::future::LocalBoxFuture;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::future::{Ready, ready};
 use std::str::FromStr;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Input<T> {
             if !is_json {
                 return Err(not_json());
             }
-            serde_json::from_slice(&body).map(Self).map_err(|e| why_refused(&e))
+            object(&body).map(Self)
         })
     }
 }
@@ -95,7 +95,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for MaybeInput<T> {
             match body.await? {
                 nothing if nothing.is_empty() => Ok(Self(T::default())),
                 _ if !is_json => Err(not_json()),
-                body => serde_json::from_slice(&body).map(Self).map_err(|e| why_refused(&e)),
+                body => object(&body).map(Self),
             }
         })
     }
@@ -168,6 +168,15 @@ impl FromRequest for PathId {
 fn is_json(req: &HttpRequest) -> bool {
     let kind = req.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Reads a JSON object. An array is refused, though serde would take one for the fields in their order.
+fn object<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        serde_json::from_slice::<IgnoredAny>(body).map_err(|e| why_refused(&e))?;
+        return Err(ApiError::invalid("The body is a JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|e| why_refused(&e))
 }
 
 fn not_json() -> ApiError {

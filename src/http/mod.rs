@@ -133,9 +133,11 @@ pub(crate) struct Limits {
 }
 
 impl AppState {
-    /// Puts it together.
+    /// Puts it together. From now on streams hear from [`AppState::go_away`] that the gateway goes.
     #[must_use]
     pub fn new(broker: Broker, viewer: viewer::Context, settings: Settings, tunnel: TunnelProbe) -> Self {
+        let going_away = watch::Sender::new(false);
+        let viewer = viewer::Context { draining: going_away.subscribe(), ..viewer };
         let limits = Limits { anonymous: Limiter::new(settings.anonymous_rate), any: Limiter::new(settings.any_rate) };
         Self {
             broker,
@@ -145,7 +147,7 @@ impl AppState {
             tunnel,
             limits: Arc::new(limits),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
-            going_away: Arc::new(watch::Sender::new(false)),
+            going_away: Arc::new(going_away),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{AppState, observe, pages, routes};
 use super::extract::BODY_MAX;
+use crate::viewer::hangup;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::from_fn;
@@ -77,6 +78,7 @@ pub fn start(state: AppState, listeners: Vec<TcpListener>, tls: &rustls::ServerC
         .tls_handshake_timeout(limits.handshake_timeout)
         .shutdown_timeout(limits.drain.as_secs().max(1))
         .tcp_nodelay(true)
+        .on_connect(hangup::on_connect)
         .disable_signals();
     for listener in listeners {
         server = server.listen_rustls_0_23(listener, tls.clone())?;
@@ -100,6 +102,13 @@ impl Running {
             Ok(ended) => ended,
             Err(lost) => Err(io::Error::other(lost)),
         }
+    }
+
+    /// Cuts everything, without waiting.
+    pub fn abort(self) {
+        self.state.go_away();
+        // The order to stop is sent when the future is made; nobody waits for it.
+        drop(self.handle.stop(false));
     }
 
     /// Stops accepting, tells open streams that we go away, and waits for what is under way. True when everything ended in time.

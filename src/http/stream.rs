@@ -13,18 +13,13 @@ use crate::broker::views::StreamProof;
 use crate::domain::secret::SecretString;
 use crate::domain::user::Origin;
 use crate::viewer;
+use crate::viewer::hangup::Hangup;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
-use actix_ws::{CloseCode, CloseReason};
-use futures_util::future::{Either, select};
 use serde::Deserialize;
-use std::pin::pin;
-use std::time::Duration;
+use std::sync::Arc;
 use tracing::Instrument as _;
 use utoipa::IntoParams;
-
-/// How long a relay may take to end after its browser was told that we go away.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Query of the stream.
 #[derive(Deserialize, IntoParams)]
@@ -84,26 +79,21 @@ pub async fn open(
             return Err(ApiError::new(StatusCode::BAD_REQUEST, "The WebSocket handshake is not valid"));
         }
     };
-    actix_web::rt::spawn(attend(state, origin, grant, session, messages).in_current_span());
+    let hangup = req.conn_data::<Hangup>().cloned();
+    actix_web::rt::spawn(attend(state, origin, grant, (session, messages), hangup).in_current_span());
     Ok(answer)
 }
 
-/// Lets the viewer serve the stream, counts its bytes, and says goodbye when the gateway goes away.
-async fn attend(state: web::Data<AppState>, origin: Origin, grant: StreamGrant, session: actix_ws::Session, messages: actix_ws::MessageStream) {
-    let _count = state.metrics.stream(std::sync::Arc::clone(&grant.meters));
-    let mut going = state.going_away();
-    let browser = session.clone();
-    let serve = pin!(viewer::serve(state.viewer.clone(), origin, grant, session, messages));
-    let gone = pin!(going.wait_for(|gone| *gone));
-    if let Either::Right((_, serve)) = select(serve, gone).await {
-        // Every clone of the session is closed by this, so the relay ends by itself; it audits the stream's end.
-        let goodbye = CloseReason { code: CloseCode::Away, description: Some("gateway_going_away".to_owned()) };
-        let _ = tokio::time::timeout(FAREWELL, async {
-            let _ = browser.close(Some(goodbye)).await;
-            serve.await;
-        })
-        .await;
-    }
+/// Lets the viewer serve the stream, and counts its bytes meanwhile.
+async fn attend(
+    state: web::Data<AppState>,
+    origin: Origin,
+    grant: StreamGrant,
+    (session, messages): (actix_ws::Session, actix_ws::MessageStream),
+    hangup: Option<Hangup>,
+) {
+    let _count = state.metrics.stream(Arc::clone(&grant.meters));
+    viewer::serve_on(state.viewer.clone(), origin, grant, session, messages, hangup).await;
 }
 
 fn asks_for_websocket(req: &HttpRequest) -> bool {
