@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
@@ -216,44 +216,56 @@ impl Inner {
             credential: started.password,
         })
     }
+}
 
-    /// Asks a host for changes, for as long as there is the host.
-    async fn follow(self: Arc<Self>, host: HostId, tunnel: Tunnel) {
-        let mut status = tunnel.watch();
-        let (mut wait, longest) = RETRY;
+/// Follows a host for as long as there is the fleet and its tunnel: says when its tunnel changes, and asks its agent for changes.
+async fn follow(fleet: Weak<Inner>, host: HostId, tunnel: Tunnel) {
+    let mut status = tunnel.watch();
+    let (mut wait, longest) = RETRY;
+    loop {
+        let before = *status.borrow_and_update();
+        let interrupted = tokio::select! {
+            () = tunnel.closed() => break,
+            changed = status.wait_for(|now| *now != before) => changed.is_err(),
+            error = ask_for_changes(&fleet, host), if before == TunnelStatus::Encrypted => {
+                tracing::debug!(%host, %error, "following a host was interrupted");
+                true
+            }
+        };
+        let Some(fleet) = fleet.upgrade() else { return };
+        if interrupted {
+            drop(fleet);
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(longest);
+        } else {
+            fleet.bump();
+            wait = RETRY.0;
+        }
+    }
+    if let Some(fleet) = fleet.upgrade() {
+        fleet.bump();
+    }
+}
+
+/// Asks an agent for changes, over and over; each answer also says that the host is alive. Ends with why it could not go on.
+async fn ask_for_changes(fleet: &Weak<Inner>, host: HostId) -> FleetError {
+    let asking = async {
+        let inner = fleet.upgrade().ok_or(FleetError::NotConnected)?;
+        let mut client = tokio::time::timeout(ASK_TIMEOUT, inner.client(host)).await.map_err(|_| FleetError::Timeout)??;
+        drop(inner);
         let mut seen = None;
         loop {
-            let before = *status.borrow_and_update();
-            if before == TunnelStatus::Encrypted {
-                let asking = async {
-                    let mut client = tokio::time::timeout(ASK_TIMEOUT, self.client(host)).await.map_err(|_| FleetError::Timeout)??;
-                    loop {
-                        let limit = control::WATCH_WAIT + ASK_TIMEOUT;
-                        let now = tokio::time::timeout(limit, client.changed(seen)).await.map_err(|_| FleetError::Timeout)?.map_err(told)?;
-                        if seen.replace(now) != Some(now) {
-                            self.bump();
-                        }
-                    }
-                };
-                let ended: Result<(), FleetError> = tokio::select! {
-                    ended = asking => ended,
-                    changed = status.wait_for(|now| *now != TunnelStatus::Encrypted) => changed.map(drop).map_err(|_| FleetError::NotConnected),
-                };
-                if let Err(error) = ended {
-                    tracing::debug!(%host, %error, "following a host was interrupted");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(longest);
-                } else {
-                    wait = RETRY.0;
-                }
-            } else if status.wait_for(|now| *now != before).await.is_err() {
-                self.bump();
-                return;
-            }
-            if *status.borrow() != before {
-                self.bump();
+            let limit = control::WATCH_WAIT + ASK_TIMEOUT;
+            let now = tokio::time::timeout(limit, client.changed(seen)).await.map_err(|_| FleetError::Timeout)?.map_err(told)?;
+            if seen.replace(now) != Some(now) {
+                fleet.upgrade().ok_or(FleetError::NotConnected)?.bump();
             }
         }
+    };
+    let ended: Result<std::convert::Infallible, FleetError> = asking.await;
+    match ended {
+        Err(error) => error,
+        Ok(never) => match never {},
     }
 }
 
@@ -358,7 +370,7 @@ impl Fleet for HubFleet {
         hosts.remove(&host.id);
         inner.hub.remove(id);
         let tunnel = inner.hub.add_peer(config).map_err(failed)?;
-        let follower = tokio::spawn(inner.clone().follow(host.id, tunnel.clone())).abort_handle();
+        let follower = tokio::spawn(follow(Arc::downgrade(inner), host.id, tunnel.clone())).abort_handle();
         if host.endpoint.is_some() {
             tunnel.initiate();
         }

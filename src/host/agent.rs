@@ -22,6 +22,8 @@ use tokio::task::JoinSet;
 const REDIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// Most control connections at once.
 const CONTROL_MAX: usize = 16;
+/// A gateway that asks nothing for this long is away: it asks at least every [`control::WATCH_WAIT`].
+pub const SILENCE: Duration = Duration::from_secs(20);
 /// How often grace is looked at.
 const WATCH: Duration = Duration::from_secs(1);
 /// Longest look-up of the gateway's name.
@@ -42,13 +44,15 @@ pub struct AgentConfig {
     pub limits: Limits,
     /// Uids a root agent gives to users.
     pub uids: RangeInclusive<u32>,
+    /// How long a gateway may be silent before its desktops' grace begins.
+    pub silence: Duration,
 }
 
 impl AgentConfig {
     /// The usual agent of a state folder.
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
-        Self { state_dir, listen: SocketAddr::from(([0, 0, 0, 0], 0)), enrollment: None, limits: Limits::default(), uids: UIDS }
+        Self { state_dir, listen: SocketAddr::from(([0, 0, 0, 0], 0)), enrollment: None, limits: Limits::default(), uids: UIDS, silence: SILENCE }
     }
 }
 
@@ -104,7 +108,7 @@ pub async fn run(config: AgentConfig, mut shutdown: watch::Receiver<bool>) -> Re
     };
     let launcher = Launcher::new(state.path(), config.limits.clone(), config.uids.clone())?;
     let hub = Hub::bind(HubConfig { listen: config.listen }).await.map_err(|error| AgentError::Listen(config.listen, error))?;
-    let agent = Agent { hub, identity, launcher, places: config.limits.desktops };
+    let agent = Agent { hub, identity, launcher, places: config.limits.desktops, silence: config.silence };
     let hub = agent.hub.clone();
     let ended = agent.live(&mut shutdown).await;
     hub.shutdown().await;
@@ -120,6 +124,7 @@ struct Agent {
     identity: Identity,
     launcher: Launcher,
     places: usize,
+    silence: Duration,
 }
 
 /// Why a host tunnel was given up.
@@ -132,7 +137,7 @@ enum Over {
 
 impl Agent {
     async fn live(self, shutdown: &mut watch::Receiver<bool>) -> Result<(), AgentError> {
-        let Self { hub, identity, launcher, places } = self;
+        let Self { hub, identity, launcher, places, silence } = self;
         let id = TunnelId(identity.host_id.0);
         let roster = Roster::new(launcher, Home { hub: hub.clone(), host_tunnel: id, gateway: identity.gateway_public_key }, places);
         tracing::info!(listen = %hub.local_addr(), gateway = identity.gateway_endpoint, "agent runs");
@@ -152,7 +157,7 @@ impl Agent {
                 tokio::select! {
                     _ = shutdown.wait_for(|stop| *stop) => Ok(Over::Shutdown),
                     moved = dial(&tunnel, &identity.gateway_endpoint, endpoint) => Ok(Over::Moved(moved)),
-                    () = watch_grace(&tunnel, &roster, &mut absence) => Err(TunnelError::Closed),
+                    () = watch_grace(&tunnel, &roster, silence, &mut absence) => Err(TunnelError::Closed),
                     () = serve(listener, roster.clone()) => Err(TunnelError::Closed),
                     () = tunnel.closed() => Err(TunnelError::Closed),
                 }
@@ -232,12 +237,12 @@ async fn dial(tunnel: &Tunnel, name: &str, called: Option<SocketAddr>) -> Socket
 }
 
 /// Ends desktops whose gateway has been away for too long.
-async fn watch_grace(tunnel: &Tunnel, roster: &Roster, absence: &mut Absence) {
+async fn watch_grace(tunnel: &Tunnel, roster: &Roster, silence: Duration, absence: &mut Absence) {
     let mut tick = tokio::time::interval(WATCH);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let now = tick.tick().await.into_std();
-        absence.note(tunnel.status() == TunnelStatus::Encrypted, now);
+        absence.note(tunnel.status() == TunnelStatus::Encrypted && roster.silence() < silence, now);
         roster.expire(*absence, now).await;
     }
 }

@@ -178,11 +178,9 @@ const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 fn authorities(path: &std::path::Path) -> Result<RootCertStore, EnrollError> {
     let unusable = || EnrollError::NoAuthorities(path.to_path_buf());
     let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|_| unusable())? {
-        // One that is odd does not spoil the others.
-        if let Ok(certificate) = certificate {
-            let _ = store.add(certificate);
-        }
+    // One that is odd does not spoil the others.
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|_| unusable())?.flatten() {
+        let _ = store.add(certificate);
     }
     if store.is_empty() { Err(unusable()) } else { Ok(store) }
 }

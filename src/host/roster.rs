@@ -13,7 +13,7 @@ use crate::domain::{SessionId, UserId, WorkspaceId};
 use crate::tunnel::{Hub, PublicKey, TunnelId};
 use futures_util::future::{BoxFuture, join_all};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -39,6 +39,8 @@ pub struct Roster {
     slots: Mutex<HashMap<SessionId, Arc<Slot>>>,
     /// Counts changes of the slots; starts at random, so that another agent's count is another.
     generation: watch::Sender<u64>,
+    /// When the gateway last asked something, in milliseconds since `since`.
+    heard: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl Roster {
     pub fn new(launcher: Launcher, home: Home, places: usize) -> Arc<Self> {
         // 48 bits, exact in every JSON reader.
         let generation = watch::Sender::new(rand::random::<u64>() >> 16);
-        Arc::new(Self { launcher, home, places, since: Instant::now(), slots: Mutex::default(), generation })
+        Arc::new(Self { launcher, home, places, since: Instant::now(), slots: Mutex::default(), generation, heard: AtomicU64::new(0) })
     }
 
     /// Ends every desktop whose grace is over.
@@ -78,6 +80,16 @@ impl Roster {
     pub async fn clear(&self) {
         let all: Vec<_> = self.slots().keys().copied().collect();
         join_all(all.into_iter().map(|session| self.end(session))).await;
+    }
+
+    /// How long the gateway has asked nothing. One that is there asks for changes all the time.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.since.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+    }
+
+    fn hear(&self) {
+        self.heard.store(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     async fn end(&self, session: SessionId) {
@@ -128,6 +140,7 @@ impl Roster {
     }
 
     async fn begin(self: Arc<Self>, order: Order) -> Result<Started, Refusal> {
+        self.hear();
         let session = order.session_id;
         let terms = Terms {
             preshared_key: order.tunnel.preshared_key.expose().parse().map_err(|_| Refusal::Invalid("not a preshared key".to_owned()))?,
@@ -222,6 +235,7 @@ impl Service for Roster {
     }
 
     fn changed(self: Arc<Self>, since: Option<u64>) -> BoxFuture<'static, u64> {
+        self.hear();
         let mut generation = self.generation.subscribe();
         Box::pin(async move {
             let news = generation.wait_for(|now| Some(*now) != since);

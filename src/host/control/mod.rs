@@ -15,7 +15,7 @@ mod client;
 mod server;
 
 pub use client::{Client, ClientError};
-pub use server::{Service, serve};
+pub use server::{Service, serve, serve_within};
 
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::WorkspaceKind;

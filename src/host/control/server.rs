@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Who carries out what the API asks.
@@ -34,13 +35,25 @@ pub trait Service: Send + Sync + 'static {
 /// # Errors
 /// What the connection died of.
 pub async fn serve<S: Service>(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: Arc<S>) -> Result<(), hyper::Error> {
+    serve_within(io, service, READ_TIMEOUT).await
+}
+
+/// As [`serve`], with another limit for the wait for a head or a body.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_within<S: Service>(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: Arc<S>,
+    limit: Duration,
+) -> Result<(), hyper::Error> {
     let handler = hyper::service::service_fn(move |request| {
         let service = service.clone();
-        async move { Ok::<_, Infallible>(answer(request, service).await) }
+        async move { Ok::<_, Infallible>(answer(request, service, limit).await) }
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(READ_TIMEOUT)
+        .header_read_timeout(limit)
         .max_headers(32)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(io), handler)
@@ -49,13 +62,13 @@ pub async fn serve<S: Service>(io: impl AsyncRead + AsyncWrite + Unpin + Send + 
 
 type Answer = Response<Full<Bytes>>;
 
-async fn answer<S: Service>(request: Request<Incoming>, service: Arc<S>) -> Answer {
+async fn answer<S: Service>(request: Request<Incoming>, service: Arc<S>, limit: Duration) -> Answer {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     match path.as_str() {
         "/v1/health" if method == Method::GET => json(StatusCode::OK, &service.health()),
         "/v1/desktops" if method == Method::GET => json(StatusCode::OK, &service.desktops()),
-        "/v1/desktops" if method == Method::POST => start(request, service).await,
+        "/v1/desktops" if method == Method::POST => start(request, service, limit).await,
         "/v1/changes" if method == Method::GET => {
             let since = request.uri().query().and_then(|query| query.strip_prefix("since=")).and_then(|n| n.parse().ok());
             json(StatusCode::OK, &Changes { generation: service.changed(since).await })
@@ -70,9 +83,9 @@ async fn answer<S: Service>(request: Request<Incoming>, service: Arc<S>) -> Answ
     }
 }
 
-async fn start<S: Service>(request: Request<Incoming>, service: Arc<S>) -> Answer {
+async fn start<S: Service>(request: Request<Incoming>, service: Arc<S>, limit: Duration) -> Answer {
     let body = Limited::new(request.into_body(), BODY_MAX).collect();
-    let bytes = match tokio::time::timeout(READ_TIMEOUT, body).await {
+    let bytes = match tokio::time::timeout(limit, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(cause)) if cause.is::<LengthLimitError>() => return error(StatusCode::PAYLOAD_TOO_LARGE, "the order is too large"),
         Ok(Err(_)) => return error(StatusCode::BAD_REQUEST, "the order was cut short"),

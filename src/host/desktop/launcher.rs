@@ -63,7 +63,6 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
 #[derive(Debug)]
 pub struct Launcher {
     inner: Arc<Inner>,
-    nursery: Nursery,
 }
 
 #[derive(Debug)]
@@ -73,6 +72,7 @@ struct Inner {
     homes: Homes,
     limits: Limits,
     cgroups: Cgroups,
+    nursery: Nursery,
 }
 
 /// What a launch prepared on disk.
@@ -105,7 +105,7 @@ impl Launcher {
         let name = format!("portcullis-{:08x}", hash(&state_dir));
         let cgroups = Cgroups::find(&name);
         let nursery = Nursery::new().map_err(io_error("launcher thread"))?;
-        Ok(Self { inner: Arc::new(Inner { run, share, homes, limits, cgroups }), nursery })
+        Ok(Self { inner: Arc::new(Inner { run, share, homes, limits, cgroups, nursery }) })
     }
 
     /// Starts a desktop; it greets when this returns.
@@ -113,7 +113,15 @@ impl Launcher {
     /// # Errors
     /// [`LaunchError`]; nothing is left then.
     pub async fn launch(&self, spec: Spec) -> Result<Desktop, LaunchError> {
-        let inner = self.inner.clone();
+        // In a task of its own, which a caller who gives up does not stop half-way: it ends, nobody takes the desktop, and a desktop nobody
+        // has is ended.
+        tokio::spawn(self.inner.clone().launch(spec)).await.map_err(|_| LaunchError::Ended)?
+    }
+}
+
+impl Inner {
+    async fn launch(self: Arc<Self>, spec: Spec) -> Result<Desktop, LaunchError> {
+        let inner = self.clone();
         let session_id = spec.session_id;
         let prepared = tokio::task::spawn_blocking(move || inner.prepare(&spec)).await.map_err(|_| LaunchError::Ended)??;
         let Prepared { folder, command, group, socket, password } = prepared;

@@ -8,6 +8,12 @@ use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest wait for killed processes to leave a group.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Wait between two looks.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Limits of the agent and of each desktop.
 #[derive(Clone, Debug)]
@@ -140,22 +146,42 @@ impl Group {
         self.folders.iter().map(|folder| folder.join("cgroup.procs"))
     }
 
-    /// Kills whatever is still in it, and removes it.
+    /// Kills whatever is still in it, and removes it, which the system allows once nothing is left in it. Blocks, for [`FAREWELL`] at most.
     pub fn end(&self) {
+        let deadline = Instant::now() + FAREWELL;
         for folder in &self.folders {
-            if fs::write(folder.join("cgroup.kill"), "1").is_err() {
-                for pid in fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default().lines() {
-                    if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw) {
-                        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            loop {
+                kill_all(folder);
+                match fs::remove_dir(folder) {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    Err(error) if Instant::now() >= deadline => {
+                        tracing::warn!(%error, "a cgroup stays until the next start");
+                        break;
                     }
+                    Err(_) => std::thread::sleep(LOOK),
                 }
             }
-            // Dead processes leave a group in their own time; the next start sweeps what is still there.
-            if let Err(error) = fs::remove_dir(folder)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::debug!(%error, "a cgroup stays until the next start");
-            }
+        }
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for (folder, _) in &self.parents {
+            // Not empty while a desktop is still ending: the next start of this agent finds it.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+fn kill_all(folder: &Path) {
+    if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    for pid in fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default().lines() {
+        if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
 }
