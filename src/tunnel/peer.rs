@@ -13,6 +13,7 @@
 //! both clocks advance alike; in a simulation only `now` advances, and it refuses keys exactly when they expire. The bytes of a simulated
 //! conversation differ from run to run (ephemeral keys are random); its sizes, times, order and content do not.
 
+mod edges;
 mod keyring;
 mod netstack;
 mod timers;
@@ -29,6 +30,7 @@ use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 
 use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
+use edges::Edges;
 use keyring::Keyring;
 use netstack::Netstack;
 use timers::{Due, Timers};
@@ -180,6 +182,7 @@ pub struct Peer {
     timers: Timers,
     net: Netstack,
     trains: Trains,
+    edges: Edges,
     events: VecDeque<Event>,
     scratch: Box<[u8]>,
     plain: Box<[u8]>,
@@ -214,6 +217,7 @@ impl Peer {
             timers: Timers::new(setup.keepalive, setup.seed),
             net: Netstack::new(setup.local_addr, setup.peer_addr, setup.profile, setup.tcp_timeout, setup.seed, now),
             trains: Trains::new(setup.segments_max),
+            edges: Edges::default(),
             events: VecDeque::new(),
             scratch: vec![0; MTU].into(),
             plain: vec![0; DATAGRAM_MAX].into(),
@@ -315,6 +319,7 @@ impl Peer {
         self.last_data = now;
         self.burst += length as u64;
         self.unacknowledged += 1;
+        self.edges.heard(&self.plain[..length]);
         self.with_sealer(now, true, |net, sealer, plain| net.ingress(&plain[..length], inner, sealer, now));
         if self.unacknowledged >= if self.burst < YOUNG { ACK_EVERY_YOUNG } else { ACK_EVERY } {
             self.egress(now);
@@ -421,6 +426,7 @@ impl Peer {
     pub fn flush(&mut self, now: Instant) {
         self.egress(now);
         self.net.harvest(&mut self.events, now);
+        self.net.forgotten().for_each(|ports| self.edges.forget(ports));
     }
 
     fn egress(&mut self, now: Instant) {
@@ -431,8 +437,16 @@ impl Peer {
     /// Runs `f` with the means to encrypt. `data`: what it sends asks for an answer (an empty packet asks for none).
     fn with_sealer<R>(&mut self, now: Instant, data: bool, f: impl FnOnce(&mut Netstack, &mut Sealer<'_>, &[u8]) -> R) -> R {
         let to = if self.keys.usable(now) { self.endpoint } else { None };
-        let mut sealer =
-            Sealer { tunn: &mut self.tunn, trains: &mut self.trains, scratch: &mut self.scratch, to, sealed: 0, bytes: 0, lost_key: false };
+        let mut sealer = Sealer {
+            tunn: &mut self.tunn,
+            trains: &mut self.trains,
+            edges: &mut self.edges,
+            scratch: &mut self.scratch,
+            to,
+            sealed: 0,
+            bytes: 0,
+            lost_key: false,
+        };
         let result = f(&mut self.net, &mut sealer, &self.plain);
         let (sealed, bytes, lost_key) = (sealer.sealed, sealer.bytes, sealer.lost_key);
         self.counters.tx_bytes += bytes;

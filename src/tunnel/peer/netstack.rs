@@ -89,6 +89,8 @@ pub(super) struct Netstack {
     next_conn: u64,
     ports: SplitMix,
     last_ingress: Instant,
+    /// Ports (local, remote) of connections forgotten since last asked.
+    forgotten: Vec<(u16, u16)>,
 }
 
 impl Netstack {
@@ -114,6 +116,7 @@ impl Netstack {
             next_conn: 0,
             ports: SplitMix(seed ^ 0x5ea1),
             last_ingress: now,
+            forgotten: Vec::new(),
         }
     }
 
@@ -280,8 +283,14 @@ impl Netstack {
         for id in gone {
             if let Some(conn) = self.conns.remove(&id) {
                 self.sockets.remove(conn.socket);
+                self.forgotten.push((conn.local_port, conn.remote_port));
             }
         }
+    }
+
+    /// Connections that no longer exist, each told once.
+    pub(super) fn forgotten(&mut self) -> impl Iterator<Item = (u16, u16)> {
+        self.forgotten.drain(..)
     }
 
     fn get(&mut self, id: ConnId) -> Option<&mut tcp::Socket<'static>> {
