@@ -351,6 +351,7 @@ impl Peer {
                 self.trains.shrink();
             }
         }
+        self.net.give_up(self.timers.last_heard, now);
         while let Some(due) = self.timers.due(now, self.keys.usable(now)) {
             match due {
                 Due::Initiate if self.endpoint.is_none() => break,
@@ -371,7 +372,8 @@ impl Peer {
         let housekeeping = busy.then_some(self.housekeeping);
         let expiry = self.keys.expires().filter(|&at| at > now);
         let stale = self.timers.unanswered_at().filter(|&at| at > now);
-        [tcp, housekeeping, expiry, stale, self.timers.next(usable)].into_iter().flatten().min()
+        let patience = self.net.patience(self.timers.last_heard);
+        [tcp, housekeeping, expiry, stale, patience, self.timers.next(usable)].into_iter().flatten().min()
     }
 
     fn housekeep(&mut self, now: Instant) {
@@ -522,13 +524,13 @@ impl Peer {
     }
 
     /// Offers received bytes to `take`, which answers how many it took.
-    pub fn read(&mut self, conn: ConnId, now: Instant, take: impl FnOnce(&[u8]) -> usize) -> Progress {
-        self.net.read(conn, now, take)
+    pub fn read(&mut self, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> Progress {
+        self.net.read(conn, take)
     }
 
     /// Offers free space to `fill`, which answers how many bytes it wrote there.
-    pub fn write(&mut self, conn: ConnId, now: Instant, fill: impl FnOnce(&mut [u8]) -> usize) -> Progress {
-        self.net.write(conn, now, fill)
+    pub fn write(&mut self, conn: ConnId, fill: impl FnOnce(&mut [u8]) -> usize) -> Progress {
+        self.net.write(conn, fill)
     }
 
     /// Ends our half of a connection, after what was written.

@@ -76,7 +76,7 @@ impl Pipe {
                 break;
             }
             let received = &mut state.received;
-            let progress = peer.read(conn, now, |bytes| {
+            let progress = peer.read(conn, |bytes| {
                 let n = bytes.len().min(room);
                 received.extend(&bytes[..n]);
                 n
@@ -90,7 +90,7 @@ impl Pipe {
         }
         while !state.to_send.is_empty() && state.failed.is_none() {
             let to_send = &mut state.to_send;
-            let progress = peer.write(conn, now, |room| {
+            let progress = peer.write(conn, |room| {
                 let (front, _) = to_send.as_slices();
                 let n = front.len().min(room.len());
                 room[..n].copy_from_slice(&front[..n]);

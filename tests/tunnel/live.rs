@@ -255,7 +255,7 @@ async fn a_peer_that_vanishes_is_an_error_in_time() {
     let mut listener = far.listen(5900, 2).unwrap();
     let (mut a, _b) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
     let began = Instant::now();
-    machine.power_off();
+    let _dead = machine.power_off();
     let error = timeout(SOON, a.read_u8()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
@@ -281,8 +281,7 @@ async fn a_restarted_gateway_is_known_again_at_once() {
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
         assert_eq!(far.stats().endpoint, Some(machine.hub.local_addr()));
         assert_eq!(far.stats().handshakes, round);
-        orphans.push(b);
-        machine.power_off();
+        orphans.push((b, machine.power_off()));
     }
 }
 
@@ -387,8 +386,10 @@ impl Machine {
         Self { runtime, hub }
     }
 
-    fn power_off(self) {
+    /// The handle is what is left: dropping it would be an orderly goodbye.
+    fn power_off(self) -> Hub {
         self.runtime.shutdown_background();
+        self.hub
     }
 }
 

@@ -272,7 +272,8 @@ fn a_peer_that_moves_is_followed_in_the_middle_of_a_stream() {
         world.pass(S / 2);
         world.addresses[AGENT] = SocketAddr::from(([203, 0, 113, 9], port));
     }
-    assert!(world.run(300 * S, |world| world.streams[&(GATEWAY, near)].incoming.len() == 300_000));
+    let done = world.run(300 * S, |world| world.streams[&(GATEWAY, near)].incoming.len() == 300_000);
+    assert!(done);
     assert!(world.stream(GATEWAY, near).incoming == bytes(2, 300_000));
     assert_eq!(world.peers[GATEWAY].endpoint(), Some(world.addresses[AGENT]));
     assert!(world.peers[GATEWAY].counters().roamed >= 1);

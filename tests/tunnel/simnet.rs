@@ -241,7 +241,7 @@ impl World {
         self.peers[side].handle_timeout(now);
         loop {
             for (&(_, conn), stream) in self.streams.iter_mut().filter(|((s, _), _)| *s == side) {
-                stream.serve(&mut self.peers[side], conn, now);
+                stream.serve(&mut self.peers[side], conn);
             }
             self.peers[side].flush(now);
             while let Some(event) = self.peers[side].poll_event() {
@@ -285,11 +285,11 @@ impl World {
 }
 
 impl Stream {
-    fn serve(&mut self, peer: &mut Peer, conn: ConnId, now: Instant) {
+    fn serve(&mut self, peer: &mut Peer, conn: ConnId) {
         let chunk = if self.chunk == 0 { usize::MAX } else { self.chunk };
         while !self.stalled && !self.finished && self.failed.is_none() {
             let incoming = &mut self.incoming;
-            match peer.read(conn, now, |bytes| {
+            match peer.read(conn, |bytes| {
                 let n = bytes.len().min(chunk);
                 incoming.extend_from_slice(&bytes[..n]);
                 n
@@ -302,7 +302,7 @@ impl Stream {
         }
         while !self.outgoing.is_empty() {
             let outgoing = &mut self.outgoing;
-            match peer.write(conn, now, |room| {
+            match peer.write(conn, |room| {
                 let n = room.len().min(outgoing.len()).min(chunk);
                 for (place, byte) in room.iter_mut().zip(outgoing.drain(..n)) {
                     *place = byte;
