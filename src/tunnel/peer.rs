@@ -265,8 +265,8 @@ impl Peer {
         match (index_at(datagram, 0), index_at(&answer, 0)) {
             (Some(1), Some(2)) => {
                 self.keys.add(index_at(&answer, 4).unwrap_or_default(), false, now);
-                self.timers.heard(now, false);
-                self.moved_to(from);
+                // The answer goes to the sender, but the endpoint stays: an initiation from before our restart could be replayed by anybody.
+                // Only who holds the new key moves it, with the packet that confirms.
             }
             (Some(2), Some(4)) => {
                 self.keys.add(index_at(datagram, 8).unwrap_or_default(), true, now);

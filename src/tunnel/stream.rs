@@ -9,14 +9,17 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, mpsc};
 
 use crate::tunnel::peer::{ConnId, Peer, Profile, Progress};
 
-/// Buffers larger than this are given back when they run empty.
-const KEEP: usize = 16 << 10;
+/// Empty buffers larger than this are given back when nothing has moved for [`REST`].
+const KEEP: usize = 4 << 10;
+/// How long a buffer waits for more.
+const REST: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 struct State {
@@ -30,6 +33,7 @@ struct State {
     shutdown: bool,
     dropped: bool,
     failed: Option<io::ErrorKind>,
+    last_moved: Option<Instant>,
 }
 
 /// What the owner task and a stream share.
@@ -65,7 +69,7 @@ impl Pipe {
     }
 
     /// Moves bytes both ways between the pipe and the peer. `ended`: our FIN was asked for already; kept by the caller.
-    pub(super) fn serve(&self, peer: &mut Peer, conn: ConnId, ended: &mut bool, now: std::time::Instant) -> Served {
+    pub(super) fn serve(&self, peer: &mut Peer, conn: ConnId, ended: &mut bool, now: Instant) -> Served {
         let mut guard = self.lock();
         let state = &mut *guard;
         let (mut moved_in, mut moved_out) = (false, false);
@@ -106,13 +110,17 @@ impl Pipe {
                 Progress::Failed(kind) => state.failed = Some(kind),
             }
         }
-        if state.to_send.is_empty() {
+        if state.to_send.is_empty() && state.shutdown && !*ended && state.failed.is_none() {
+            *ended = true;
+            peer.shutdown(conn);
+            moved_out = true;
+        }
+        if moved_in || moved_out {
+            state.last_moved = Some(now);
+        } else if state.last_moved.is_some_and(|last| now >= last + REST) {
+            shrink(&mut state.received);
             shrink(&mut state.to_send);
-            if state.shutdown && !*ended && state.failed.is_none() {
-                *ended = true;
-                peer.shutdown(conn);
-                moved_out = true;
-            }
+            state.last_moved = None;
         }
         let over = state.failed.is_some() || (state.dropped && state.to_send.is_empty());
         if over && state.dropped && !state.received.is_empty() {
@@ -145,8 +153,8 @@ impl Pipe {
 }
 
 fn shrink(buffer: &mut VecDeque<u8>) {
-    if buffer.capacity() > KEEP {
-        buffer.shrink_to(0);
+    if buffer.is_empty() && buffer.capacity() > KEEP {
+        *buffer = VecDeque::new();
     }
 }
 
@@ -188,9 +196,6 @@ impl AsyncRead for TunnelStream {
             taken += n;
         }
         state.received.drain(..taken);
-        if state.received.is_empty() {
-            shrink(&mut state.received);
-        }
         let call = state.owner_waits && state.received.len() <= self.pipe.limit / 2;
         if call {
             state.owner_waits = false;

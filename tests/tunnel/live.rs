@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use boringtun::noise::{Tunn, TunnResult};
 use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -313,6 +314,41 @@ async fn junk_is_counted_and_the_stream_goes_on() {
     let counters = pair.hubs[0].counters();
     assert!(counters.malformed > 0 && counters.unknown > 0, "{counters:?}");
     assert_eq!(pair.gateway.status(), TunnelStatus::Encrypted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_initiations_meets_cookies_and_friends_still_get_in() {
+    let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
+    let ends = Ends::new(Inside::V4, 1);
+    let near = gateway.add_peer(ends.near(None)).unwrap();
+    let target = gateway.local_addr();
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let theirs = boringtun::x25519::PublicKey::from(*ends.gateway.public_key().as_bytes());
+    let mut stranger = Tunn::new(boringtun::x25519::StaticSecret::from([9; 32]), theirs, None, None, 1, None);
+    let mut room = vec![0; 2048];
+    let initiation = {
+        let TunnResult::WriteToNetwork(initiation) = stranger.format_handshake_initiation(&mut room, true) else { panic!() };
+        initiation.to_vec()
+    };
+    let flood = async {
+        // As many as it takes: the limit is for one second, and a busy machine may be slow.
+        let mut cookie = [0; 100];
+        loop {
+            for _ in 0..200 {
+                socket.send_to(&initiation, target).await.unwrap();
+            }
+            if timeout(Duration::from_millis(20), socket.recv_from(&mut cookie)).await.is_ok() {
+                return cookie[0];
+            }
+        }
+    };
+    assert_eq!(timeout(SOON, flood).await.unwrap(), 3, "a cookie reply");
+    assert!(gateway.counters().cookies > 0 && gateway.counters().unknown >= 500, "{:?}", gateway.counters());
+    // Begun under load: answered with a cookie, and five seconds later with a handshake.
+    let far = agent.add_peer(ends.far(Some(target))).unwrap();
+    far.initiate();
+    timeout(SOON, far.handshaken()).await.unwrap().unwrap();
+    timeout(SOON, near.handshaken()).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

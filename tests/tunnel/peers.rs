@@ -284,7 +284,7 @@ fn a_restarted_gateway_is_taken_at_its_word() {
     let mut world = World::new(7, Weather::FAIR);
     world.shake();
     let (_, old) = world.open(5900);
-    world.restart_gateway();
+    world.restart(GATEWAY);
     let now = world.now;
     world.peers[GATEWAY].initiate(now);
     assert!(world.run(S, |world| world.handshakes(GATEWAY) == 2), "the agent takes the new handshake at once");
@@ -318,6 +318,27 @@ fn everything_said_again_by_somebody_else_changes_nothing() {
     let rejected: u64 = world.peers.iter().map(|peer| peer.counters().rejected).sum();
     assert_eq!(rejected, said.len() as u64);
     assert_eq!(world.trace.len(), sent, "and is answered with silence");
+}
+
+#[test]
+fn an_initiation_from_before_a_restart_moves_nobody() {
+    let mut world = World::new(7, Weather::FAIR);
+    let now = world.now;
+    world.eavesdrop = true;
+    world.peers[GATEWAY].initiate(now);
+    world.pass(S);
+    let (_, old) = world.heard.first().cloned().unwrap();
+    world.pass(200 * S);
+    // The agent forgot, and with it the time of the last initiation.
+    world.restart(AGENT);
+    let endpoint = world.peers[AGENT].endpoint();
+    world.inject(AGENT, "203.0.113.66:666".parse().unwrap(), &old);
+    world.pass(S);
+    assert_eq!(world.peers[AGENT].endpoint(), endpoint);
+    let now = world.now;
+    world.peers[GATEWAY].initiate(now);
+    let (near, far) = world.open(80);
+    exchange(&mut world, near, far, 1000, 10 * S);
 }
 
 #[test]

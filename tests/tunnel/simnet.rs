@@ -142,12 +142,12 @@ impl World {
         }
     }
 
-    /// The gateway's process dies and starts again with the stored endpoint; everything else about the tunnel is lost.
-    pub fn restart_gateway(&mut self) {
+    /// A process dies and starts again with the stored endpoint; everything else about the tunnel is lost.
+    pub fn restart(&mut self, side: usize) {
         self.seed += 1;
-        let endpoint = self.peers[GATEWAY].endpoint();
-        self.peers[GATEWAY] = peer(&self.keys, GATEWAY, endpoint, self.seed, self.now);
-        self.streams.retain(|(side, _), _| *side != GATEWAY);
+        let endpoint = self.peers[side].endpoint();
+        self.peers[side] = peer(&self.keys, side, endpoint, self.seed, self.now);
+        self.streams.retain(|(of, _), _| *of != side);
     }
 
     /// A handshake from the gateway, to the end.
