@@ -113,6 +113,40 @@ async fn many_connections_at_once() {
     drop(echo.await.unwrap());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_kept_alive_needs_no_asking() {
+    let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
+    let ends = Ends::new(Inside::V4, 1);
+    let keepalive = Some(Duration::from_secs(25));
+    let near = gateway.add_peer(ends.near(None)).unwrap();
+    let far = agent.add_peer(PeerConfig { keepalive, ..ends.far(Some(gateway.local_addr())) }).unwrap();
+    timeout(SOON, near.handshaken()).await.unwrap().unwrap();
+    timeout(SOON, far.handshaken()).await.unwrap().unwrap();
+    assert_eq!(near.stats().endpoint, Some(agent.local_addr()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asking_again_does_not_wait_for_the_last_attempt() {
+    let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
+    let ends = Ends::new(Inside::V4, 1);
+    // The gateway speaks before the agent knows of the tunnel.
+    let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+    near.initiate();
+    timeout(SOON, async {
+        while agent.counters().unknown == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let far = agent.add_peer(ends.far(None)).unwrap();
+    let mut listener = far.listen(5900, 1).unwrap();
+    // WireGuard would try again after five seconds.
+    let began = Instant::now();
+    let (_a, _b) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
 // ---- bulk and back-pressure ----
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
