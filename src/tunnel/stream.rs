@@ -20,6 +20,8 @@ use crate::tunnel::peer::{ConnId, Peer, Profile, Progress};
 const KEEP: usize = 4 << 10;
 /// How long a buffer waits for more.
 const REST: Duration = Duration::from_secs(5);
+/// How long what was written before the user left may take to be sent.
+const LINGER: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 struct State {
@@ -34,9 +36,11 @@ struct State {
     dropped: bool,
     failed: Option<io::ErrorKind>,
     last_moved: Option<Instant>,
+    /// When the owner first saw that the user is gone.
+    abandoned: Option<Instant>,
 }
 
-/// What the owner task and a stream share.
+/// What the owner task and a stream share. All times are the owner's.
 #[derive(Debug)]
 pub(super) struct Pipe {
     state: Mutex<State>,
@@ -122,9 +126,11 @@ impl Pipe {
             shrink(&mut state.to_send);
             state.last_moved = None;
         }
-        let over = state.failed.is_some() || (state.dropped && state.to_send.is_empty());
-        if over && state.dropped && !state.received.is_empty() {
+        let overdue = state.dropped && now >= *state.abandoned.get_or_insert(now) + LINGER;
+        let over = state.failed.is_some() || (state.dropped && (state.to_send.is_empty() || overdue));
+        if state.dropped && (overdue || (over && !state.received.is_empty())) {
             // Closed with data unread: the other end is told by a reset, as any TCP would (RFC 2525, section 2.17).
+            // So is one that does not take what was written before the user left.
             peer.abort(conn);
         }
         if over {

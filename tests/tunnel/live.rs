@@ -264,8 +264,8 @@ async fn close_ends_streams_on_both_sides_within_a_second() {
     });
     let began = Instant::now();
     pair.gateway.close();
-    let reading = loop_until_error(reading).await;
-    assert!(matches!(reading, None | Some(std::io::ErrorKind::ConnectionAborted)), "{reading:?}");
+    let reading = timeout(SOON, reading).await.unwrap().unwrap();
+    assert_eq!(reading.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
     timeout(SOON, pair.gateway.closed()).await.unwrap();
     assert_eq!(timeout(SOON, writing).await.unwrap().unwrap().kind(), std::io::ErrorKind::ConnectionReset);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
@@ -275,8 +275,35 @@ async fn close_ends_streams_on_both_sides_within_a_second() {
     assert_eq!(pair.hubs[0].peers(), 0);
 }
 
-async fn loop_until_error(reading: tokio::task::JoinHandle<std::io::Result<u8>>) -> Option<std::io::ErrorKind> {
-    timeout(SOON, reading).await.unwrap().unwrap().err().map(|error| error.kind())
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_dropped_with_data_unread_resets_the_writer() {
+    let pair = Pair::new(Inside::V4).await;
+    let mut listener = pair.agent.listen(5900, 4).unwrap();
+    let (near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let writing = tokio::spawn(async move {
+        loop {
+            if let Err(error) = far.write_all(&[0; 4096]).await {
+                return error.kind();
+            }
+        }
+    });
+    drop(near);
+    assert_eq!(timeout(SOON, writing).await.unwrap().unwrap(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(pair.gateway.status(), TunnelStatus::Encrypted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_the_hub_ends_its_tunnels() {
+    let pair = Pair::new(Inside::V4).await;
+    let mut listener = pair.agent.listen(5900, 4).unwrap();
+    let (mut near, _far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let [gateway, agent] = pair.hubs;
+    drop(gateway);
+    assert_eq!(timeout(SOON, near.read_u8()).await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    timeout(SOON, pair.gateway.closed()).await.unwrap();
+    timeout(SOON, agent.shutdown()).await.unwrap();
+    assert_eq!(timeout(SOON, listener.accept()).await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    assert_eq!(pair.agent.listen(1, 1).unwrap_err(), TunnelError::Closed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,8 @@ use boringtun::noise::{Tunn, TunnResult};
 use portcullis::tunnel::peer::Event;
 use portcullis::tunnel::{PresharedKey, TunnelStatus};
 use proptest::prelude::*;
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{Ipv4Packet, TcpControl, TcpPacket, TcpRepr};
 
 use super::simnet::{AGENT, GATEWAY, Keys, Weather, World};
 
@@ -359,6 +361,27 @@ fn packets_between_foreign_addresses_are_counted_and_dropped() {
 }
 
 #[test]
+fn what_a_kernel_would_check_is_right() {
+    let mut world = World::new(7, Weather::FAIR);
+    let mut outsider = Standard::meet(&mut world);
+    let now = world.now;
+    world.peers[AGENT].listen(5900, 8).unwrap();
+    for (port, answer) in [(5900, TcpControl::Syn), (5901, TcpControl::Rst)] {
+        outsider.say(&mut world, &packet([10, 64, 0, 1], [10, 64, 0, 2], 40000, port, 2));
+        world.peers[AGENT].flush(now);
+        let heard = outsider.hear(&mut world);
+        let ip = Ipv4Packet::new_checked(&heard[..]).unwrap();
+        let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
+        assert!(ip.verify_checksum() && tcp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into()));
+        let tcp = TcpRepr::parse(&tcp, &ip.src_addr().into(), &ip.dst_addr().into(), &ChecksumCapabilities::default()).unwrap();
+        assert_eq!((tcp.control, tcp.src_port, tcp.dst_port), (answer, port, 40000));
+        if answer == TcpControl::Syn {
+            assert_eq!(tcp.max_seg_size, Some(1420 - 40));
+        }
+    }
+}
+
+#[test]
 fn half_open_connections_are_few_and_do_not_last() {
     let mut world = World::new(7, Weather::FAIR);
     let mut outsider = Standard::meet(&mut world);
@@ -450,6 +473,15 @@ impl Standard {
         world.inject(AGENT, address, confirmation);
         assert_eq!(world.peers[AGENT].status(world.now), TunnelStatus::Encrypted);
         Self { tunn, address }
+    }
+
+    fn hear(&mut self, world: &mut World) -> Vec<u8> {
+        let train = world.peers[AGENT].poll_transmit().unwrap();
+        let mut room = vec![0; 2048];
+        match self.tunn.decapsulate(None, &train.contents, &mut room) {
+            TunnResult::WriteToTunnelV4(packet, _) => packet.to_vec(),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn say(&mut self, world: &mut World, packet: &[u8]) {
