@@ -160,7 +160,8 @@ impl Hub {
         self.inner.tcp_timeout_ms.store(millis, Ordering::Relaxed);
     }
 
-    /// Adds a tunnel. It says nothing until asked to, or until its keepalive is due; it answers the other end from now on.
+    /// Adds a tunnel, which answers the other end from now on. With a keepalive and a known endpoint it begins a handshake by itself and never
+    /// gives up; otherwise it says nothing until asked to.
     pub fn add_peer(&self, config: PeerConfig) -> Result<Tunnel, TunnelError> {
         let inner = &*self.inner;
         if !usable(config.local_addr) || !usable(config.peer_addr) || config.local_addr.is_ipv4() != config.peer_addr.is_ipv4() {

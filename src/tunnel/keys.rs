@@ -186,9 +186,9 @@ mod tests {
 
     #[test]
     fn the_public_half_is_the_one_of_rfc_7748() {
-        // RFC 7748 section 6.1, Alice.
-        let secret = hex::decode("77076d0a7318a57d3c16c17251b26645df4c2f92ebc099ac170bdc0b8f5e8b0e").unwrap();
+        // RFC 7748 section 6.1, Bob.
+        let secret = hex::decode("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb").unwrap();
         let private = PrivateKey::from_bytes(secret.try_into().unwrap());
-        assert_eq!(hex::encode(private.public_key().as_bytes()), "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
+        assert_eq!(hex::encode(private.public_key().as_bytes()), "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
     }
 }

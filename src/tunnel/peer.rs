@@ -13,14 +13,15 @@
 //! both clocks advance alike; in a simulation only `now` advances, and it refuses keys exactly when they expire. The bytes of a simulated
 //! conversation differ from run to run (ephemeral keys are random); its sizes, times, order and content do not.
 
+mod edges;
 mod keyring;
 mod netstack;
+mod terms;
 mod timers;
 mod train;
 mod wire;
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,13 +29,14 @@ use std::time::{Duration, Instant};
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 
-use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
+use edges::Edges;
 use keyring::Keyring;
 use netstack::Netstack;
 use timers::{Due, Timers};
 use train::Trains;
 use wire::{Inner, Sealer};
 
+pub use terms::{Event, PeerCounters, PeerError, PeerSetup, Profile, TunnelStatus};
 pub use netstack::{CONNECTIONS_MAX, ConnId, Progress};
 pub use timers::{HOUSEKEEPING, KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, UNANSWERED};
 pub use train::Transmit;
@@ -48,130 +50,10 @@ const ACK_EVERY_YOUNG: u32 = 2;
 const ACK_EVERY: u32 = 32;
 /// Bytes after which a transfer is no longer young.
 const YOUNG: u64 = 4 << 20;
+/// Two initiations are at least this far apart, however often they are asked for.
+const INITIATE_PAUSE: Duration = Duration::from_millis(20);
 /// Silence after which the next transfer is young again.
 const BURST_GAP: Duration = Duration::from_secs(1);
-
-/// How large a tunnel's TCP windows may get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
-    /// Requests and answers: 64 KiB each way.
-    Control,
-    /// A desktop's stream: up to 1 MiB each way. Memory is taken only where bytes have been.
-    Stream,
-}
-
-impl Profile {
-    /// Receive and send buffer of a connection, in bytes.
-    pub fn windows(self) -> (usize, usize) {
-        match self {
-            Self::Control => (64 << 10, 64 << 10),
-            Self::Stream => (1 << 20, 1 << 20),
-        }
-    }
-}
-
-/// What the WireGuard state machine says of a tunnel at this moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TunnelStatus {
-    /// No handshake yet.
-    Connecting,
-    /// There are session keys, and the other end answers.
-    Encrypted,
-    /// There are session keys, but what we sent has gone unanswered for 15 s.
-    Stale,
-    /// Closed, or keys expired, or the other end never answered.
-    Down,
-}
-
-/// What a peer is made of.
-#[derive(Debug)]
-pub struct PeerSetup {
-    /// Our private key.
-    pub private_key: PrivateKey,
-    /// The other end's public key.
-    pub peer_public_key: PublicKey,
-    /// The secret both ends mix in.
-    pub preshared_key: PresharedKey,
-    /// Where the other end may be reached; unknown when it is to call us.
-    pub endpoint: Option<SocketAddr>,
-    /// Our address inside the tunnel.
-    pub local_addr: IpAddr,
-    /// The other end's address inside: no other source is accepted.
-    pub peer_addr: IpAddr,
-    /// Send something at least this often (keeps NAT bindings open).
-    pub keepalive: Option<Duration>,
-    /// TCP window sizes.
-    pub profile: Profile,
-    /// A TCP connection whose other end is silent for this long is given up.
-    pub tcp_timeout: Duration,
-    /// Our receiver indices are `index << 8 ..= index << 8 | 255`; 24 bits.
-    pub index: u32,
-    /// Seed of port numbers, sequence numbers and jitter.
-    pub seed: u64,
-    /// Segments the kernel takes at once.
-    pub segments_max: usize,
-}
-
-/// Why a peer refused an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PeerError {
-    /// [`CONNECTIONS_MAX`] is reached.
-    #[error("too many connections in this tunnel")]
-    TooManyConnections,
-    /// Somebody listens there already.
-    #[error("port is in use")]
-    PortInUse,
-    /// Port 0, or addresses of different families.
-    #[error("not an address to connect to")]
-    Unaddressable,
-}
-
-/// What happened inside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// New session keys are in use.
-    Handshaken,
-    /// The other end is now heard from here.
-    Endpoint(SocketAddr),
-    /// A connection came in on a port we listen on.
-    Accepted {
-        /// The connection.
-        conn: ConnId,
-        /// The port.
-        port: u16,
-    },
-    /// A connection we asked for is open.
-    Connected {
-        /// The connection.
-        conn: ConnId,
-    },
-    /// A connection we asked for will not be.
-    ConnectFailed {
-        /// The connection.
-        conn: ConnId,
-        /// Refused or timed out.
-        kind: io::ErrorKind,
-    },
-}
-
-/// What went through a peer so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PeerCounters {
-    /// Encrypted bytes sent.
-    pub tx_bytes: u64,
-    /// Authentic encrypted bytes received.
-    pub rx_bytes: u64,
-    /// Handshakes completed.
-    pub handshakes: u64,
-    /// Datagrams not authentic, replayed, malformed, or for keys we do not have.
-    pub rejected: u64,
-    /// Authentic packets between addresses that are not this tunnel's.
-    pub foreign: u64,
-    /// Times the other end was heard from a new address.
-    pub roamed: u64,
-    /// How long the last handshake we began took.
-    pub rtt: Option<Duration>,
-}
 
 /// One end of one tunnel.
 pub struct Peer {
@@ -180,6 +62,7 @@ pub struct Peer {
     timers: Timers,
     net: Netstack,
     trains: Trains,
+    edges: Edges,
     events: VecDeque<Event>,
     scratch: Box<[u8]>,
     plain: Box<[u8]>,
@@ -211,9 +94,10 @@ impl Peer {
         Self {
             tunn,
             keys: Keyring::default(),
-            timers: Timers::new(setup.keepalive, setup.seed),
+            timers: Timers::new(setup.keepalive, setup.seed, now),
             net: Netstack::new(setup.local_addr, setup.peer_addr, setup.profile, setup.tcp_timeout, setup.seed, now),
             trains: Trains::new(setup.segments_max),
+            edges: Edges::default(),
             events: VecDeque::new(),
             scratch: vec![0; MTU].into(),
             plain: vec![0; DATAGRAM_MAX].into(),
@@ -261,8 +145,8 @@ impl Peer {
         match (index_at(datagram, 0), index_at(&answer, 0)) {
             (Some(1), Some(2)) => {
                 self.keys.add(index_at(&answer, 4).unwrap_or_default(), false, now);
-                self.timers.heard(now, false);
-                self.moved_to(from);
+                // The answer goes to the sender, but the endpoint stays: an initiation from before our restart could be replayed by anybody.
+                // Only who holds the new key moves it, with the packet that confirms.
             }
             (Some(2), Some(4)) => {
                 self.keys.add(index_at(datagram, 8).unwrap_or_default(), true, now);
@@ -300,7 +184,7 @@ impl Peer {
         }
         self.timers.heard(now, length > 0);
         if self.keys.old_for_receiving(now) && !self.timers.attempting() {
-            self.initiate(now);
+            self.send_initiation(now);
         }
         if length == 0 {
             return true;
@@ -315,6 +199,7 @@ impl Peer {
         self.last_data = now;
         self.burst += length as u64;
         self.unacknowledged += 1;
+        self.edges.heard(&self.plain[..length]);
         self.with_sealer(now, true, |net, sealer, plain| net.ingress(&plain[..length], inner, sealer, now));
         if self.unacknowledged >= if self.burst < YOUNG { ACK_EVERY_YOUNG } else { ACK_EVERY } {
             self.egress(now);
@@ -346,15 +231,16 @@ impl Peer {
                 self.trains.shrink();
             }
         }
+        self.net.give_up(self.timers.last_heard, now);
         while let Some(due) = self.timers.due(now, self.keys.usable(now)) {
             match due {
                 Due::Initiate if self.endpoint.is_none() => break,
-                Due::Initiate => self.initiate(now),
+                Due::Initiate => self.send_initiation(now),
                 Due::Keepalive => self.keepalive(now),
             }
         }
         if !self.keys.usable(now) && self.net.wanted() && !self.timers.attempting() && !self.timers.gave_up() {
-            self.initiate(now);
+            self.send_initiation(now);
         }
     }
 
@@ -366,7 +252,10 @@ impl Peer {
         let housekeeping = busy.then_some(self.housekeeping);
         let expiry = self.keys.expires().filter(|&at| at > now);
         let stale = self.timers.unanswered_at().filter(|&at| at > now);
-        [tcp, housekeeping, expiry, stale, self.timers.next(usable)].into_iter().flatten().min()
+        let patience = self.net.patience(self.timers.last_heard);
+        // Without an endpoint there is nothing the timers could do.
+        let timers = if self.endpoint.is_some() { self.timers.next(usable) } else { None };
+        [tcp, housekeeping, expiry, stale, patience, timers].into_iter().flatten().min()
     }
 
     fn housekeep(&mut self, now: Instant) {
@@ -386,16 +275,22 @@ impl Peer {
 
     // ---- saying something ----
 
-    /// Begins a handshake now, unless one began less than five seconds ago or nobody knows where the other end is.
+    /// Begins a handshake now, if it is known where the other end is. For whoever knows that now is the moment; the peer does by itself what
+    /// WireGuard's timers ask for.
     pub fn initiate(&mut self, now: Instant) {
-        let Some(to) = self.endpoint else { return };
-        if self.timers.attempting() && self.initiated.is_some_and(|at| now < at + REKEY_TIMEOUT) {
-            return;
+        match self.initiated.map(|at| at + INITIATE_PAUSE).filter(|&earliest| self.timers.attempting() && now < earliest) {
+            Some(earliest) => self.timers.hasten(earliest),
+            None => self.send_initiation(now),
         }
+    }
+
+    fn send_initiation(&mut self, now: Instant) {
+        let Some(to) = self.endpoint else { return };
         let mut room = [0; wire::LEAST_ROOM];
+        // Noted first, so that even a failure waits for its turn to be repeated.
+        self.note_initiation(now);
         if let TunnResult::WriteToNetwork(message) = self.tunn.format_handshake_initiation(&mut room, true) {
             let message = message.to_vec();
-            self.note_initiation(now);
             self.send_to(to, &message);
         }
     }
@@ -421,6 +316,7 @@ impl Peer {
     pub fn flush(&mut self, now: Instant) {
         self.egress(now);
         self.net.harvest(&mut self.events, now);
+        self.net.forgotten().for_each(|ports| self.edges.forget(ports));
     }
 
     fn egress(&mut self, now: Instant) {
@@ -431,8 +327,16 @@ impl Peer {
     /// Runs `f` with the means to encrypt. `data`: what it sends asks for an answer (an empty packet asks for none).
     fn with_sealer<R>(&mut self, now: Instant, data: bool, f: impl FnOnce(&mut Netstack, &mut Sealer<'_>, &[u8]) -> R) -> R {
         let to = if self.keys.usable(now) { self.endpoint } else { None };
-        let mut sealer =
-            Sealer { tunn: &mut self.tunn, trains: &mut self.trains, scratch: &mut self.scratch, to, sealed: 0, bytes: 0, lost_key: false };
+        let mut sealer = Sealer {
+            tunn: &mut self.tunn,
+            trains: &mut self.trains,
+            edges: &mut self.edges,
+            scratch: &mut self.scratch,
+            to,
+            sealed: 0,
+            bytes: 0,
+            lost_key: false,
+        };
         let result = f(&mut self.net, &mut sealer, &self.plain);
         let (sealed, bytes, lost_key) = (sealer.sealed, sealer.bytes, sealer.lost_key);
         self.counters.tx_bytes += bytes;
@@ -443,7 +347,7 @@ impl Peer {
         if sealed > 0 {
             self.timers.sent(now, data);
             if self.keys.old_for_sending(now) && !self.timers.attempting() {
-                self.initiate(now);
+                self.send_initiation(now);
             }
         }
         result
@@ -508,13 +412,13 @@ impl Peer {
     }
 
     /// Offers received bytes to `take`, which answers how many it took.
-    pub fn read(&mut self, conn: ConnId, now: Instant, take: impl FnOnce(&[u8]) -> usize) -> Progress {
-        self.net.read(conn, now, take)
+    pub fn read(&mut self, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> Progress {
+        self.net.read(conn, take)
     }
 
     /// Offers free space to `fill`, which answers how many bytes it wrote there.
-    pub fn write(&mut self, conn: ConnId, now: Instant, fill: impl FnOnce(&mut [u8]) -> usize) -> Progress {
-        self.net.write(conn, now, fill)
+    pub fn write(&mut self, conn: ConnId, fill: impl FnOnce(&mut [u8]) -> usize) -> Progress {
+        self.net.write(conn, fill)
     }
 
     /// Ends our half of a connection, after what was written.

@@ -9,14 +9,19 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, mpsc};
 
 use crate::tunnel::peer::{ConnId, Peer, Profile, Progress};
 
-/// Buffers larger than this are given back when they run empty.
-const KEEP: usize = 16 << 10;
+/// Empty buffers larger than this are given back when nothing has moved for [`REST`].
+const KEEP: usize = 4 << 10;
+/// How long a buffer waits for more.
+const REST: Duration = Duration::from_secs(5);
+/// How long what was written before the user left may take to be sent.
+const LINGER: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 struct State {
@@ -30,9 +35,12 @@ struct State {
     shutdown: bool,
     dropped: bool,
     failed: Option<io::ErrorKind>,
+    last_moved: Option<Instant>,
+    /// When the owner first saw that the user is gone.
+    abandoned: Option<Instant>,
 }
 
-/// What the owner task and a stream share.
+/// What the owner task and a stream share. All times are the owner's.
 #[derive(Debug)]
 pub(super) struct Pipe {
     state: Mutex<State>,
@@ -65,7 +73,7 @@ impl Pipe {
     }
 
     /// Moves bytes both ways between the pipe and the peer. `ended`: our FIN was asked for already; kept by the caller.
-    pub(super) fn serve(&self, peer: &mut Peer, conn: ConnId, ended: &mut bool, now: std::time::Instant) -> Served {
+    pub(super) fn serve(&self, peer: &mut Peer, conn: ConnId, ended: &mut bool, now: Instant) -> Served {
         let mut guard = self.lock();
         let state = &mut *guard;
         let (mut moved_in, mut moved_out) = (false, false);
@@ -76,7 +84,7 @@ impl Pipe {
                 break;
             }
             let received = &mut state.received;
-            let progress = peer.read(conn, now, |bytes| {
+            let progress = peer.read(conn, |bytes| {
                 let n = bytes.len().min(room);
                 received.extend(&bytes[..n]);
                 n
@@ -90,7 +98,7 @@ impl Pipe {
         }
         while !state.to_send.is_empty() && state.failed.is_none() {
             let to_send = &mut state.to_send;
-            let progress = peer.write(conn, now, |room| {
+            let progress = peer.write(conn, |room| {
                 let (front, _) = to_send.as_slices();
                 let n = front.len().min(room.len());
                 room[..n].copy_from_slice(&front[..n]);
@@ -106,17 +114,23 @@ impl Pipe {
                 Progress::Failed(kind) => state.failed = Some(kind),
             }
         }
-        if state.to_send.is_empty() {
-            shrink(&mut state.to_send);
-            if state.shutdown && !*ended && state.failed.is_none() {
-                *ended = true;
-                peer.shutdown(conn);
-                moved_out = true;
-            }
+        if state.to_send.is_empty() && state.shutdown && !*ended && state.failed.is_none() {
+            *ended = true;
+            peer.shutdown(conn);
+            moved_out = true;
         }
-        let over = state.failed.is_some() || (state.dropped && state.to_send.is_empty());
-        if over && state.dropped && !state.received.is_empty() {
+        if moved_in || moved_out {
+            state.last_moved = Some(now);
+        } else if state.last_moved.is_some_and(|last| now >= last + REST) {
+            shrink(&mut state.received);
+            shrink(&mut state.to_send);
+            state.last_moved = None;
+        }
+        let overdue = state.dropped && now >= *state.abandoned.get_or_insert(now) + LINGER;
+        let over = state.failed.is_some() || (state.dropped && (state.to_send.is_empty() || overdue));
+        if state.dropped && (overdue || (over && !state.received.is_empty())) {
             // Closed with data unread: the other end is told by a reset, as any TCP would (RFC 2525, section 2.17).
+            // So is one that does not take what was written before the user left.
             peer.abort(conn);
         }
         if over {
@@ -145,8 +159,8 @@ impl Pipe {
 }
 
 fn shrink(buffer: &mut VecDeque<u8>) {
-    if buffer.capacity() > KEEP {
-        buffer.shrink_to(0);
+    if buffer.is_empty() && buffer.capacity() > KEEP {
+        *buffer = VecDeque::new();
     }
 }
 
@@ -188,9 +202,6 @@ impl AsyncRead for TunnelStream {
             taken += n;
         }
         state.received.drain(..taken);
-        if state.received.is_empty() {
-            shrink(&mut state.received);
-        }
         let call = state.owner_waits && state.received.len() <= self.pipe.limit / 2;
         if call {
             state.owner_waits = false;

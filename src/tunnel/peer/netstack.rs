@@ -3,6 +3,8 @@
 //! - A **connection** ([`ConnId`]) is one smoltcp socket we opened or accepted.
 //! - It is **opening** until its handshake ends, then **open**, and **released** when its user has let go: then it is closed in good order
 //!   and forgotten, or reset when the other end still talks to nobody.
+//! - It is **lost** when the tunnel has heard nothing authentic for the configured time. smoltcp would count from the last segment it found
+//!   acceptable, and so give up on a bad network an other end that is still heard; its own timeout is only a backstop, three times as long.
 //! - A **listener** has no idle socket: one is made when a connection request for its port arrives, so waiting costs no memory.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -59,6 +61,7 @@ struct Conn {
     phase: Phase,
     born: Instant,
     released: Option<Instant>,
+    lost: bool,
 }
 
 /// What to do with a connection request.
@@ -88,7 +91,8 @@ pub(super) struct Netstack {
     listeners: BTreeMap<u16, Listener>,
     next_conn: u64,
     ports: SplitMix,
-    last_ingress: Instant,
+    /// Ports (local, remote) of connections forgotten since last asked.
+    forgotten: Vec<(u16, u16)>,
 }
 
 impl Netstack {
@@ -113,7 +117,7 @@ impl Netstack {
             listeners: BTreeMap::new(),
             next_conn: 0,
             ports: SplitMix(seed ^ 0x5ea1),
-            last_ingress: now,
+            forgotten: Vec::new(),
         }
     }
 
@@ -129,8 +133,7 @@ impl Netstack {
         socket.set_congestion_control(tcp::CongestionControl::Cubic);
         socket.set_ack_delay(None);
         socket.set_nagle_enabled(false);
-        let timeout = smoltcp_duration(self.timeout);
-        socket.set_timeout(Some(timeout));
+        socket.set_timeout(Some(smoltcp_duration(self.timeout * 3)));
         socket.set_keep_alive(Some(smoltcp_duration(self.timeout / 4)));
         socket
     }
@@ -138,7 +141,7 @@ impl Netstack {
     fn adopt(&mut self, socket: SocketHandle, remote_port: u16, local_port: u16, accepted: bool, now: Instant) -> ConnId {
         let id = ConnId(self.next_conn);
         self.next_conn += 1;
-        self.conns.insert(id, Conn { socket, remote_port, local_port, accepted, phase: Phase::Opening, born: now, released: None });
+        self.conns.insert(id, Conn { socket, remote_port, local_port, accepted, phase: Phase::Opening, born: now, released: None, lost: false });
         id
     }
 
@@ -184,7 +187,6 @@ impl Netstack {
 
     /// Takes in one decrypted packet from the peer's address to ours.
     pub(super) fn ingress(&mut self, packet: &[u8], inner: Inner, sealer: &mut Sealer<'_>, now: Instant) {
-        self.last_ingress = now;
         let fresh = match inner.opens {
             Some((remote, local)) => match self.prepare(remote, local) {
                 Admission::Fresh(handle) => Some((handle, remote, local)),
@@ -235,6 +237,21 @@ impl Netstack {
         }
     }
 
+    /// Gives up connections whose other end was last heard too long ago. Each sends something every quarter of the timeout, so a living one answers.
+    pub(super) fn give_up(&mut self, heard: Option<Instant>, now: Instant) {
+        let timeout = self.timeout;
+        for conn in self.conns.values_mut().filter(|conn| !conn.lost && now >= heard.max(Some(conn.born)).unwrap_or(now) + timeout) {
+            conn.lost = true;
+            self.sockets.get_mut::<tcp::Socket<'_>>(conn.socket).abort();
+        }
+    }
+
+    /// When [`Netstack::give_up`] will next have something to do, if nothing is heard until then.
+    pub(super) fn patience(&self, heard: Option<Instant>) -> Option<Instant> {
+        let conns = self.conns.values().filter(|conn| !conn.lost);
+        conns.filter_map(|conn| heard.max(Some(conn.born))).min().map(|since| since + self.timeout)
+    }
+
     /// Notices what became of connections: opened, failed, closed.
     pub(super) fn harvest(&mut self, events: &mut VecDeque<Event>, now: Instant) {
         let mut gone = Vec::new();
@@ -248,7 +265,7 @@ impl Netstack {
                         }
                     }
                     tcp::State::Closed => {
-                        let kind = if now >= conn.born + self.timeout { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionRefused };
+                        let kind = if conn.lost { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionRefused };
                         if !conn.accepted && conn.released.is_none() {
                             events.push_back(Event::ConnectFailed { conn: id, kind });
                         }
@@ -280,8 +297,14 @@ impl Netstack {
         for id in gone {
             if let Some(conn) = self.conns.remove(&id) {
                 self.sockets.remove(conn.socket);
+                self.forgotten.push((conn.local_port, conn.remote_port));
             }
         }
+    }
+
+    /// Connections that no longer exist, each told once.
+    pub(super) fn forgotten(&mut self) -> impl Iterator<Item = (u16, u16)> {
+        self.forgotten.drain(..)
     }
 
     fn get(&mut self, id: ConnId) -> Option<&mut tcp::Socket<'static>> {
@@ -290,8 +313,8 @@ impl Netstack {
     }
 
     /// Offers received bytes to `take`, which answers how many it took.
-    pub(super) fn read(&mut self, id: ConnId, now: Instant, take: impl FnOnce(&[u8]) -> usize) -> Progress {
-        let silent = now.saturating_duration_since(self.last_ingress) >= self.timeout;
+    pub(super) fn read(&mut self, id: ConnId, take: impl FnOnce(&[u8]) -> usize) -> Progress {
+        let lost = self.conns.get(&id).is_some_and(|conn| conn.lost);
         let Some(socket) = self.get(id) else { return Progress::Failed(io::ErrorKind::NotConnected) };
         if matches!(socket.state(), tcp::State::SynSent | tcp::State::SynReceived) {
             return Progress::Pending;
@@ -304,13 +327,13 @@ impl Netstack {
             Ok(0) => Progress::Pending,
             Ok(n) => Progress::Moved(n),
             Err(tcp::RecvError::Finished) => Progress::Finished,
-            Err(tcp::RecvError::InvalidState) => Progress::Failed(lost(silent)),
+            Err(tcp::RecvError::InvalidState) => Progress::Failed(failure(lost)),
         }
     }
 
     /// Offers free space of the send buffer to `fill`, which answers how many bytes it wrote.
-    pub(super) fn write(&mut self, id: ConnId, now: Instant, fill: impl FnOnce(&mut [u8]) -> usize) -> Progress {
-        let silent = now.saturating_duration_since(self.last_ingress) >= self.timeout;
+    pub(super) fn write(&mut self, id: ConnId, fill: impl FnOnce(&mut [u8]) -> usize) -> Progress {
+        let lost = self.conns.get(&id).is_some_and(|conn| conn.lost);
         let Some(socket) = self.get(id) else { return Progress::Failed(io::ErrorKind::NotConnected) };
         if matches!(socket.state(), tcp::State::SynSent | tcp::State::SynReceived) {
             return Progress::Pending;
@@ -323,7 +346,7 @@ impl Netstack {
             Ok(0) => Progress::Pending,
             Ok(n) => Progress::Moved(n),
             Err(tcp::SendError::InvalidState) if socket.is_open() => Progress::Finished,
-            Err(tcp::SendError::InvalidState) => Progress::Failed(lost(silent)),
+            Err(tcp::SendError::InvalidState) => Progress::Failed(failure(lost)),
         }
     }
 
@@ -376,8 +399,8 @@ impl Netstack {
     }
 }
 
-fn lost(silent: bool) -> io::ErrorKind {
-    if silent { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionReset }
+fn failure(lost: bool) -> io::ErrorKind {
+    if lost { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionReset }
 }
 
 fn smoltcp_duration(duration: Duration) -> smoltcp::time::Duration {

@@ -53,14 +53,16 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    pub(super) fn new(keepalive: Option<Duration>, seed: u64) -> Self {
+    pub(super) fn new(keepalive: Option<Duration>, seed: u64, now: Instant) -> Self {
+        let keepalive = keepalive.filter(|every| !every.is_zero());
         Self {
             attempt: None,
-            again_at: None,
+            // A tunnel kept alive is wanted from the beginning.
+            again_at: keepalive.map(|_| now),
             gave_up: false,
             unanswered_since: None,
             reply_due: None,
-            keepalive: keepalive.filter(|k| !k.is_zero()),
+            keepalive,
             keepalive_at: None,
             last_heard: None,
             jitter: SplitMix(seed),
@@ -112,6 +114,13 @@ impl Timers {
         self.attempt = Some(Attempt { began, retry_at: now + REKEY_TIMEOUT + jitter });
         self.again_at = None;
         self.gave_up = false;
+    }
+
+    /// The present attempt is to be repeated sooner.
+    pub(super) fn hasten(&mut self, at: Instant) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.retry_at = attempt.retry_at.min(at);
+        }
     }
 
     /// New keys are in use.
@@ -185,7 +194,7 @@ mod tests {
     #[test]
     fn an_attempt_repeats_every_five_seconds_and_ends_after_ninety() {
         let t0 = Instant::now();
-        let mut timers = Timers::new(None, 1);
+        let mut timers = Timers::new(None, 1, t0);
         timers.initiated(t0);
         let (mut now, mut sent) = (t0, 1);
         while let Some(at) = timers.next(false) {
@@ -203,7 +212,7 @@ mod tests {
     #[test]
     fn a_tunnel_kept_alive_never_stops_trying() {
         let t0 = Instant::now();
-        let mut timers = Timers::new(Some(25 * S), 1);
+        let mut timers = Timers::new(Some(25 * S), 1, t0);
         timers.initiated(t0);
         let mut last = t0;
         while last < t0 + 1000 * S {
@@ -218,7 +227,7 @@ mod tests {
     #[test]
     fn received_data_is_answered_within_ten_seconds() {
         let t0 = Instant::now();
-        let mut timers = Timers::new(None, 1);
+        let mut timers = Timers::new(None, 1, t0);
         timers.heard(t0, true);
         timers.heard(t0 + 5 * S, true);
         assert_eq!(timers.next(true), Some(t0 + KEEPALIVE_TIMEOUT));
@@ -230,7 +239,7 @@ mod tests {
     #[test]
     fn unanswered_data_asks_for_a_handshake() {
         let t0 = Instant::now();
-        let mut timers = Timers::new(None, 1);
+        let mut timers = Timers::new(None, 1, t0);
         timers.sent(t0, true);
         timers.sent(t0 + 10 * S, true);
         assert_eq!(timers.due(t0 + 14 * S, true), None);

@@ -10,6 +10,7 @@ use boringtun::noise::{Tunn, TunnResult};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
+use super::edges::Edges;
 use super::train::Trains;
 
 /// Largest IP packet inside the tunnel.
@@ -23,6 +24,7 @@ pub(super) const LEAST_ROOM: usize = 148;
 pub(super) struct Sealer<'a> {
     pub(super) tunn: &'a mut Tunn,
     pub(super) trains: &'a mut Trains,
+    pub(super) edges: &'a mut Edges,
     pub(super) scratch: &'a mut [u8],
     /// Where to; `None` while there is no key or no address: packets are then dropped, or better, not asked for.
     pub(super) to: Option<SocketAddr>,
@@ -41,6 +43,7 @@ impl Sealer<'_> {
     /// Encrypts the first `len` bytes of the scratch.
     pub(super) fn seal(&mut self, len: usize) {
         let Some(to) = self.to else { return };
+        self.edges.mend(&mut self.scratch[..len]);
         let (tunn, packet) = (&mut *self.tunn, &self.scratch[..len]);
         let mut lost = false;
         let size = len + OVERHEAD;
