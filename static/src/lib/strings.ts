@@ -538,7 +538,7 @@ export const viewer = {
     launch_failed: { title: 'This workspace did not start', text: 'Try it again. If it stays like this, tell your administrator.' },
   } as Record<string, { title: string; text: string }>,
   endOther: { title: 'This session ended', text: 'The desktop is closed.' },
-  signedOut: { title: 'You signed out', text: 'Your desktop keeps running for a while. Sign in to get back to it.' },
+  signedOut: { title: 'You were signed out', text: 'Your desktop keeps running for a while. Sign in to get back to it.' },
   missing: { title: 'This session does not exist or is not yours', text: 'The address may be mistyped, or it belongs to another account.' },
   crowded: { title: 'This desktop is open in too many windows', text: 'Close one of the others, then try again here.' },
 };
