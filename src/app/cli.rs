@@ -21,6 +21,7 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Subcommand, Debug)]
+#[allow(missing_docs, reason = "flattened options explain themselves")]
 pub enum Command {
     /// Runs everything on this machine, with no configuration.
     ///
@@ -118,6 +119,7 @@ pub struct PasswordArgs {
 
 /// `portcullis user`
 #[derive(Subcommand, Debug)]
+#[allow(missing_docs, reason = "flattened options explain themselves")]
 pub enum UserCommand {
     /// Creates a user, for example the first administrator.
     Create {
@@ -219,6 +221,7 @@ pub struct WorkspaceArgs {
 
 /// `portcullis workspace`
 #[derive(Subcommand, Debug)]
+#[allow(missing_docs, reason = "flattened options explain themselves")]
 pub enum WorkspaceCommand {
     /// Creates a workspace.
     Create {
@@ -281,6 +284,7 @@ pub struct OneWorkspace {
 
 /// `portcullis host`
 #[derive(Subcommand, Debug)]
+#[allow(missing_docs, reason = "flattened options explain themselves")]
 pub enum HostCommand {
     /// Makes a one-time join token and prints the command that uses it.
     JoinToken {
@@ -311,6 +315,7 @@ pub enum HostCommand {
 
 /// `portcullis audit`
 #[derive(Subcommand, Debug)]
+#[allow(missing_docs, reason = "flattened options explain themselves")]
 pub enum AuditCommand {
     /// Proves that no entry was changed, removed, reordered or cut off, and names the first that was.
     ///
