@@ -1,2 +1,17 @@
 //! Every integration test, in one binary: one link, one start-up, and helpers shared without ceremony.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, missing_docs)]
+
+#[macro_use]
+mod support;
+
+mod broker;
+mod cli;
+mod host;
+mod house;
+mod http;
+mod product;
+mod protocol;
+mod seeds;
+mod store;
+mod tunnel;
+mod viewer;

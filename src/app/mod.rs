@@ -1,1 +1,149 @@
 //! The composition root: the only module that sees all others, and the command line.
+//!
+//! | file | what it answers |
+//! | --- | --- |
+//! | [`cli`] | which commands and options there are |
+//! | [`gateway`] | how a gateway is put together, started and stopped in order |
+//! | [`fleet`] | the broker's port to the hosts, by tunnels and agents |
+//! | [`agent`] | how an agent is run |
+//! | [`demo`], [`demo_seed`] | everything on one machine, and what is in it |
+//! | [`open`] | how a gateway's data is opened |
+//! | [`admin`], [`audit`], [`shell`] | administration from the shell |
+//! | [`keys`], [`tls`], [`private`] | keys, certificate, and how files nobody else may read are made |
+
+pub mod admin;
+pub mod agent;
+pub mod audit;
+pub mod cli;
+pub mod demo;
+pub mod demo_seed;
+pub mod fleet;
+pub mod gateway;
+pub mod keys;
+pub mod open;
+pub mod private;
+pub mod shell;
+pub mod tls;
+
+use crate::config::{Config, ConfigError};
+use crate::domain::{Error, ErrorKind};
+use crate::telemetry;
+use clap::Parser as _;
+use cli::{Cli, Command, ConfigArgs};
+use gateway::Gateway;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What is still running when a command has ended gets this long.
+const LAST_CALL: Duration = Duration::from_millis(500);
+
+/// Why a command failed: one clear line for standard error.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Failure(String);
+
+impl Failure {
+    /// A failure told as `sentence`.
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(e: ConfigError) -> Self {
+        Self(e.to_string())
+    }
+}
+
+impl From<Error> for Failure {
+    /// Whoever is at the shell may read the cause that the API keeps for its log.
+    fn from(e: Error) -> Self {
+        match (e.kind, &e.source) {
+            (ErrorKind::Internal, Some(cause)) => Self(format!("internal failure: {cause}")),
+            (ErrorKind::Unavailable, Some(cause)) => Self(format!("{}: {cause}", e.message)),
+            _ => Self(e.message),
+        }
+    }
+}
+
+/// The command line: exit status 0 when it worked, 1 with one line on standard error when not, 2 when it was used wrongly.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    // Fails only when it was installed before, and then it is there.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return told(&Failure::new(format!("cannot start: {e}"))),
+    };
+    let outcome = runtime.block_on(run(command));
+    runtime.shutdown_timeout(LAST_CALL);
+    outcome.map_or_else(|failure| told(&failure), |()| ExitCode::SUCCESS)
+}
+
+fn told(failure: &Failure) -> ExitCode {
+    eprintln!("portcullis: {}", failure.0.replace('\n', " "));
+    ExitCode::FAILURE
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Serve(args) => serve(args).await,
+        Command::Agent(args) => agent::run(args).await,
+        Command::User(command) => admin::user(command).await,
+        Command::Workspace(command) => admin::workspace(command).await,
+        Command::Host(command) => admin::host(command).await,
+        Command::Audit(command) => audit::run(command).await,
+        Command::Openapi => {
+            println!("{}", crate::http::openapi::json());
+            Ok(())
+        }
+        Command::CheckConfig(args) => check_config(&args),
+        Command::TotpCode(args) => demo::totp_code(&args),
+    }
+}
+
+async fn serve(args: ConfigArgs) -> Result<(), Failure> {
+    let config = Config::load(Config::default(), args.config.as_deref(), std::env::vars())?;
+    telemetry::init(config.log.format, &config.log.level).map_err(|e| Failure::new(e.to_string()))?;
+    let mut stop = Stop::new()?;
+    let mut gateway = Gateway::start(&config, gateway::listen(config.server.listen)?).await?;
+    println!("Portcullis serves {} on {} (tunnels: udp {}).", config.server.public_url, gateway.address, gateway.hub_address);
+    tokio::select! {
+        () = stop.asked() => {}
+        failure = gateway.failed() => return Err(failure),
+    }
+    gateway.stop().await;
+    Ok(())
+}
+
+fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
+    let config = Config::load(Config::default(), args.config.as_deref(), std::env::vars())?;
+    if let Some((certificate, key)) = config.pem_files() {
+        tls::server_config(certificate, key)?;
+    }
+    print!("{config}");
+    Ok(())
+}
+
+/// The signals that ask a process to stop.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, Failure> {
+        let on = |kind| signal(kind).map_err(|e| Failure::new(format!("cannot listen for signals: {e}")));
+        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

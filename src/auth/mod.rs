@@ -1,5 +1,31 @@
 //! Proofs of identity: passwords, one-time codes, tokens, throttles. Pure, given key, now and randomness.
+//!
+//! | file | what it answers |
+//! | --- | --- |
+//! | [`vault`] | the gateway's keys: seals secrets at rest, signs the audit head |
+//! | [`token`] | access tokens: JWTs signed with Ed25519 |
+//! | [`password`] | passwords: Argon2id |
+//! | [`totp`] | the second factor: time-based one-time codes |
+//! | [`opaque`] | tokens that mean nothing but themselves: refresh tokens, tickets, join tokens |
+//! | [`throttle`] | how often an account and an address may fail |
+//! | [`kdf`] | one key from another |
 
-/// The gateway's keys: seals secrets at rest, signs tokens and the audit head.
-#[derive(Clone)]
-pub struct Vault {}
+pub mod kdf;
+pub mod opaque;
+pub mod password;
+pub mod throttle;
+pub mod token;
+pub mod totp;
+pub mod vault;
+
+pub use throttle::{Quota, Throttle};
+pub use token::{Claims, TokenKeys};
+pub use vault::Vault;
+
+/// Fresh random bytes from the operating system.
+#[must_use]
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("INVARIANT: the operating system's random source answers; without it nothing here may go on");
+    bytes
+}

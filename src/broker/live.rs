@@ -1,12 +1,18 @@
 //! Who watches a session, and how its streams are cut: authorisation lasts as long as the stream.
+//!
+//! Everything here is in memory and about this process only; the store is the truth. A relay holds a [`StreamGrant`]: it
+//! reads its [`Right`] from a watch channel and counts into [`Meters`] without a lock. The registry behind [`Live`] is one
+//! mutex, taken when a stream opens or closes and when something ends, never while bytes pass.
 
 use crate::domain::lease::Lease;
 use crate::domain::session::EndReason;
-use crate::domain::{OrganizationId, SessionId};
-use std::sync::Arc;
+use crate::domain::user::Caller;
+use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// What became of the right to a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,8 +89,258 @@ pub struct StreamGrant {
 pub struct ViewerPlace {
     /// Session.
     pub session_id: SessionId,
+    pub(super) opened_at: Timestamp,
+    pub(super) by: Option<Box<Caller>>,
+    number: u64,
+    registry: Option<Arc<Mutex<Registry>>>,
 }
 
-/// Registry of live sessions and their watchers.
+impl ViewerPlace {
+    /// A place in no session's count, for tests of the relay.
+    #[must_use]
+    pub fn uncounted(session_id: SessionId) -> Self {
+        Self { session_id, opened_at: Timestamp(0), by: None, number: 0, registry: None }
+    }
+}
+
+impl Drop for ViewerPlace {
+    fn drop(&mut self) {
+        if let Some(registry) = &self.registry {
+            locked(registry).forget(self.number, self.session_id);
+        }
+    }
+}
+
+/// A place that was just taken, with the ends of the channel its holder needs.
+pub(super) struct Taken {
+    pub(super) place: ViewerPlace,
+    pub(super) right: watch::Receiver<Right>,
+    pub(super) meters: Arc<Meters>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    login: LoginId,
+    right: watch::Sender<Right>,
+    meters: Arc<Meters>,
+}
+
+impl Seat {
+    fn tell(&self, right: Right) {
+        self.right.send_if_modified(|now| {
+            let first = *now == Right::Held;
+            if first {
+                *now = right;
+            }
+            first
+        });
+    }
+}
+
+/// What the mutex guards.
 #[derive(Debug, Default)]
-pub struct Live {}
+struct Registry {
+    next: u64,
+    seats: HashMap<u64, Seat>,
+    by_session: HashMap<SessionId, Vec<u64>>,
+    sessions: HashSet<SessionId>,
+    finishing: HashSet<SessionId>,
+    own: BTreeSet<i64>,
+}
+
+impl Registry {
+    fn forget(&mut self, number: u64, session: SessionId) {
+        self.seats.remove(&number);
+        if let Some(numbers) = self.by_session.get_mut(&session) {
+            numbers.retain(|n| *n != number);
+            if numbers.is_empty() {
+                self.by_session.remove(&session);
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while holding it leaves maps that are still maps; refusing every stream for ever would be worse.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Most own entries remembered for the sentinel; beyond it, it looks once too often.
+const OWN_MAX: usize = 4096;
+/// Changes a slow event stream may lag behind before it is told to refetch everything.
+const CHANGES_MAX: usize = 256;
+
+/// Registry of live sessions and their watchers.
+#[derive(Debug)]
+pub struct Live {
+    registry: Arc<Mutex<Registry>>,
+    changes: broadcast::Sender<Change>,
+    pulse: watch::Sender<u64>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { registry: Arc::default(), changes: broadcast::channel(CHANGES_MAX).0, pulse: watch::channel(0).0 }
+    }
+}
+
+impl Live {
+    // --- viewers ---
+
+    /// Takes a viewer's place; `None` when the session has `max` already.
+    pub(super) fn take_place(&self, session: SessionId, by: &Caller, now: Timestamp, max: usize) -> Option<Taken> {
+        let mut registry = locked(&self.registry);
+        if registry.by_session.get(&session).map_or(0, Vec::len) >= max {
+            return None;
+        }
+        registry.next += 1;
+        let number = registry.next;
+        let (right, watching) = watch::channel(Right::Held);
+        let meters = Arc::<Meters>::default();
+        registry.seats.insert(number, Seat { login: by.login_id, right, meters: meters.clone() });
+        registry.by_session.entry(session).or_default().push(number);
+        let place = ViewerPlace {
+            session_id: session,
+            opened_at: now,
+            by: Some(Box::new(by.clone())),
+            number,
+            registry: Some(self.registry.clone()),
+        };
+        Some(Taken { place, right: watching, meters })
+    }
+
+    /// Tells every watcher of a session why it ended. The first word said to a watcher stays.
+    pub(super) fn end_session(&self, session: SessionId, reason: EndReason) {
+        let registry = locked(&self.registry);
+        let numbers = registry.by_session.get(&session).into_iter().flatten();
+        numbers.filter_map(|n| registry.seats.get(n)).for_each(|seat| seat.tell(Right::SessionEnded(reason)));
+    }
+
+    /// Tells every watcher opened from a login that it ended.
+    pub(super) fn end_login(&self, login: LoginId) {
+        locked(&self.registry).seats.values().filter(|seat| seat.login == login).for_each(|seat| seat.tell(Right::SignedOut));
+    }
+
+    /// Open streams of a session, and the last round trip noted in any of them.
+    pub(super) fn viewers(&self, session: SessionId) -> (usize, Option<Duration>) {
+        let registry = locked(&self.registry);
+        let numbers = registry.by_session.get(&session).map_or(&[][..], Vec::as_slice);
+        let rtt = numbers.iter().rev().filter_map(|n| registry.seats.get(n)).find_map(|s| s.meters.rtt());
+        (numbers.len(), rtt)
+    }
+
+    /// Sessions and logins that hold a stream here.
+    pub(super) fn watched(&self) -> (Vec<SessionId>, Vec<LoginId>) {
+        let registry = locked(&self.registry);
+        let logins: HashSet<_> = registry.seats.values().map(|s| s.login).collect();
+        (registry.by_session.keys().copied().collect(), logins.into_iter().collect())
+    }
+
+    /// Open streams.
+    pub(super) fn streams(&self) -> usize {
+        locked(&self.registry).seats.len()
+    }
+
+    // --- sessions whose keys or desktop this process may hold ---
+
+    /// This process holds this session's tunnel, or is about to.
+    pub(super) fn know(&self, session: SessionId) {
+        locked(&self.registry).sessions.insert(session);
+    }
+
+    /// It holds it no longer.
+    pub(super) fn unknow(&self, session: SessionId) {
+        locked(&self.registry).sessions.remove(&session);
+    }
+
+    /// The sessions known here.
+    pub(super) fn known(&self) -> Vec<SessionId> {
+        locked(&self.registry).sessions.iter().copied().collect()
+    }
+
+    /// How many.
+    pub(super) fn known_count(&self) -> usize {
+        locked(&self.registry).sessions.len()
+    }
+
+    /// Claims the finishing of a session, so that reaper, sentinel and request do it once; `None`: somebody has it.
+    pub(super) fn claim(&self, session: SessionId) -> Option<Claim> {
+        locked(&self.registry).finishing.insert(session).then(|| Claim { session, registry: self.registry.clone() })
+    }
+
+    /// Whether somebody is finishing it.
+    pub(super) fn is_claimed(&self, session: SessionId) -> bool {
+        locked(&self.registry).finishing.contains(&session)
+    }
+
+    // --- the sentinel's memory ---
+
+    /// These audit entries are our own.
+    pub(super) fn own(&self, entries: &[i64]) {
+        let mut registry = locked(&self.registry);
+        registry.own.extend(entries);
+        while registry.own.len() > OWN_MAX {
+            registry.own.pop_first();
+        }
+    }
+
+    /// Whether every entry after `last` up to `now` is our own; forgets them.
+    pub(super) fn all_own(&self, last: i64, now: i64) -> bool {
+        let mut registry = locked(&self.registry);
+        let keep = registry.own.split_off(&now.saturating_add(1));
+        let seen = std::mem::replace(&mut registry.own, keep);
+        let own = seen.range(last.saturating_add(1)..).count();
+        usize::try_from(now.saturating_sub(last)).is_ok_and(|n| n == own)
+    }
+
+    // --- telling ---
+
+    /// Says that something changed.
+    pub(super) fn publish(&self, organization_id: Option<OrganizationId>, topics: &[Topic]) {
+        for &topic in topics {
+            // Nobody listening is fine.
+            let _ = self.changes.send(Change { organization_id, topic });
+        }
+        self.pulse.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// What [`Live::publish`] says.
+    pub(super) fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// Moves at every [`Live::publish`]: for those who wait for a session to come or go.
+    pub(super) fn pulse(&self) -> watch::Receiver<u64> {
+        self.pulse.subscribe()
+    }
+}
+
+/// The right to finish a session.
+pub(super) struct Claim {
+    session: SessionId,
+    registry: Arc<Mutex<Registry>>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        locked(&self.registry).finishing.remove(&self.session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_entries_are_told_from_others() {
+        let live = Live::default();
+        live.own(&[1, 2, 3]);
+        assert!(live.all_own(0, 3));
+        assert!(!live.all_own(3, 4), "nobody here wrote 4");
+        live.own(&[5, 7]);
+        assert!(!live.all_own(4, 7), "6 is somebody else's");
+        live.own(&[8, 9]);
+        assert!(live.all_own(7, 8));
+        assert!(live.all_own(8, 9), "later ones are kept");
+    }
+}

@@ -1,11 +1,11 @@
 //! What use cases take and return: domain values, joined and ready for a dialect to map. No secret but those given once.
 
 use super::fleet::{TunnelReport, TunnelState};
-use crate::domain::audit::{ChainFault, Entry, Head};
+use crate::domain::audit::{ChainFault, Head};
 use crate::domain::host::Host;
 use crate::domain::secret::SecretString;
 use crate::domain::session::Session;
-use crate::domain::user::{Caller, Role, User};
+use crate::domain::user::{Caller, Role};
 use crate::domain::workspace::{Workspace, WorkspaceKind, WorkspaceStatus};
 use crate::domain::{SessionId, Timestamp, WorkspaceId};
 use serde::Deserialize;
@@ -17,7 +17,14 @@ pub enum SignIn {
     /// Signed in.
     Done(Tokens),
     /// A second factor is due (`enrollment_required` false), or must be enrolled first (true).
-    MfaRequired { token: SecretString, enrollment_required: bool, expires_in: Duration },
+    MfaRequired {
+        /// Opaque; names the challenge.
+        token: SecretString,
+        /// There is no factor yet, and policy asks for one.
+        enrollment_required: bool,
+        /// Life of the token.
+        expires_in: Duration,
+    },
 }
 
 /// What a signed-in client holds.
@@ -275,14 +282,6 @@ pub struct AuditExport {
     pub(super) after: i64,
     /// The head when the export began: it ends there.
     pub head: Head,
-}
-
-#[allow(unused_variables, missing_docs, clippy::missing_errors_doc)]
-impl AuditExport {
-    /// The next page (up to 500); empty at the end.
-    pub async fn next(&mut self) -> crate::domain::Result<Vec<Entry>> {
-        todo!()
-    }
 }
 
 /// What was probed just now.

@@ -1,0 +1,30 @@
+# Two commands: `make run` sets everything up and starts Portcullis on this machine; `make test` sets everything up and runs every test.
+# Both do only what is missing, and can be run again at any time.
+
+SHELL := /bin/bash
+# For a shell in which rustup's folder is not on the path yet.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Options of `portcullis demo`, such as DEMO="--listen 127.0.0.1:9443".
+DEMO ?=
+
+.PHONY: help run test setup lint
+
+help: ## Says what can be made.
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: ## Sets up what is missing, builds, and starts the demo.
+	@.ci/setup run
+	@cargo build --release --quiet
+	@exec $(TARGET)/release/portcullis demo $(DEMO)
+
+test: ## Sets up what is missing, and runs every check and every test.
+	@.ci/setup test
+	@.ci/test
+
+setup: ## Sets up what is missing for both.
+	@.ci/setup test
+
+lint: ## Checks format and lints.
+	@cargo fmt --check
+	@cargo clippy --all-targets --quiet -- -D warnings

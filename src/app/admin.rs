@@ -1,0 +1,244 @@
+//! `portcullis user`, `workspace` and `host`: administration from the shell, on the same use cases as the API.
+
+use super::Failure;
+use super::cli::{HostCommand, UserCommand, WorkspaceArgs, WorkspaceCommand};
+use super::shell::{Shell, password, table};
+use crate::broker::views::{HostView, NewUser, NewWorkspace, UserChange, WorkspaceChange};
+use crate::domain::secret::SecretString;
+use crate::domain::user::User;
+use crate::domain::{HostId, Timestamp};
+use serde_json::json;
+
+/// Does a `portcullis user` command.
+///
+/// # Errors
+/// A sentence for standard error.
+pub async fn user(command: UserCommand) -> Result<(), Failure> {
+    match command {
+        UserCommand::Create { email, name, role, password: from, at } => {
+            let shell = Shell::open(&at).await?;
+            let secret = password(from.generate)?;
+            let name = name.unwrap_or_else(|| email.split('@').next().unwrap_or_default().to_owned());
+            let new = NewUser { email, name, password: secret.clone(), role };
+            let made = shell.broker.create_user(&shell.origin, &shell.caller, new).await?;
+            println!("Created {} ({}).", made.email, made.role);
+            show_once(from.generate, &secret);
+        }
+        UserCommand::List { format, at } => {
+            let shell = Shell::open(&at).await?;
+            list_users(&shell.broker.users(&shell.origin, &shell.caller).await?, format.json);
+        }
+        UserCommand::Disable { user } => {
+            let shell = Shell::open(&user.at).await?;
+            change(&shell, &user.email, UserChange { disabled: Some(true), ..UserChange::default() }).await?;
+            println!("Disabled {}: their sessions and logins have ended.", user.email);
+        }
+        UserCommand::Enable { user } => {
+            let shell = Shell::open(&user.at).await?;
+            change(&shell, &user.email, UserChange { disabled: Some(false), ..UserChange::default() }).await?;
+            println!("Enabled {}.", user.email);
+        }
+        UserCommand::SetPassword { user, password: from } => {
+            let shell = Shell::open(&user.at).await?;
+            shell.user(&user.email).await?;
+            let secret = password(from.generate)?;
+            change(&shell, &user.email, UserChange { password: Some(secret.clone()), ..UserChange::default() }).await?;
+            println!("Set a new password for {}.", user.email);
+            show_once(from.generate, &secret);
+        }
+        UserCommand::ResetMfa { user } => {
+            let shell = Shell::open(&user.at).await?;
+            let id = shell.user(&user.email).await?.id;
+            shell.broker.reset_mfa(&shell.origin, &shell.caller, id).await?;
+            println!("Removed the second factor of {}: they enrol a new one at their next sign-in.", user.email);
+        }
+        UserCommand::SignOut { user } => {
+            let shell = Shell::open(&user.at).await?;
+            let id = shell.user(&user.email).await?.id;
+            shell.broker.sign_out_user(&shell.origin, &shell.caller, id).await?;
+            println!("Signed {} out everywhere.", user.email);
+        }
+    }
+    Ok(())
+}
+
+fn show_once(generated: bool, secret: &SecretString) {
+    if generated {
+        println!("Password (shown only now): {}", secret.expose());
+    }
+}
+
+async fn change(shell: &Shell, email: &str, change: UserChange) -> Result<(), Failure> {
+    let id = shell.user(email).await?.id;
+    shell.broker.update_user(&shell.origin, &shell.caller, id, change).await?;
+    Ok(())
+}
+
+fn list_users(users: &[User], as_json: bool) {
+    if as_json {
+        let list: Vec<_> = users
+            .iter()
+            .map(|u| {
+                json!({"id": u.id, "email": u.email, "name": u.name, "role": u.role, "organization_id": u.organization_id,
+                    "mfa_enrolled": u.mfa_enrolled, "disabled": u.disabled, "created_at": u.created_at, "last_login_at": u.last_login_at})
+            })
+            .collect();
+        println!("{}", json!(list));
+        return;
+    }
+    let rows: Vec<Vec<String>> = users
+        .iter()
+        .map(|u| {
+            let state = if u.disabled { "disabled" } else { "enabled" };
+            vec![u.email.clone(), u.name.clone(), u.role.to_string(), yes(u.mfa_enrolled), state.into(), moment(u.last_login_at)]
+        })
+        .collect();
+    table(&["EMAIL", "NAME", "ROLE", "2ND FACTOR", "STATE", "LAST SIGN-IN"], &rows);
+}
+
+/// Does a `portcullis workspace` command.
+///
+/// # Errors
+/// A sentence for standard error.
+pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
+    match command {
+        WorkspaceCommand::Create { id, name, r#type, rest, at } => {
+            let shell = Shell::open(&at).await?;
+            let description = rest.description.clone().unwrap_or_default();
+            let new = NewWorkspace { id: Some(id), name, description, kind: r#type, rest: changes(rest, None) };
+            let made = shell.broker.create_workspace(&shell.origin, &shell.caller, new).await?;
+            println!("Created {} ({}).", made.workspace.id, made.workspace.name);
+        }
+        WorkspaceCommand::List { format, at } => {
+            let shell = Shell::open(&at).await?;
+            let all = shell.broker.workspaces(&shell.caller).await?;
+            if format.json {
+                let list: Vec<_> = all
+                    .iter()
+                    .map(|v| {
+                        let w = &v.workspace;
+                        json!({"id": w.id, "name": w.name, "description": w.description, "type": w.kind, "icon": w.icon, "tags": w.tags,
+                            "requires_mfa": w.requires_mfa, "single_seat": w.single_seat, "network": w.network,
+                            "allowed_roles": w.allowed_roles, "maintenance": w.maintenance})
+                    })
+                    .collect();
+                println!("{}", json!(list));
+                return Ok(());
+            }
+            let rows: Vec<Vec<String>> = all
+                .iter()
+                .map(|v| {
+                    let w = &v.workspace;
+                    let roles: Vec<&str> = w.allowed_roles.iter().map(|r| r.as_str()).collect();
+                    let seats = if w.single_seat { "one" } else { "each user" };
+                    let state = if w.maintenance { "maintenance" } else { "in service" };
+                    vec![w.id.to_string(), w.name.clone(), w.kind.as_str().into(), seats.into(), yes(w.requires_mfa), roles.join(","), state.into()]
+                })
+                .collect();
+            table(&["ID", "NAME", "TYPE", "SEATS", "NEEDS 2ND FACTOR", "ROLES", "STATE"], &rows);
+        }
+        WorkspaceCommand::Update { id, name, rest, at } => {
+            let shell = Shell::open(&at).await?;
+            shell.broker.update_workspace(&shell.origin, &shell.caller, &id, changes(rest, name)).await?;
+            println!("Changed {id}.");
+        }
+        WorkspaceCommand::Delete { workspace } => {
+            let shell = Shell::open(&workspace.at).await?;
+            shell.broker.delete_workspace(&shell.origin, &shell.caller, &workspace.id).await?;
+            println!("Removed {}: its sessions have ended.", workspace.id);
+        }
+        WorkspaceCommand::Stop { workspace } => {
+            let shell = Shell::open(&workspace.at).await?;
+            let ended = shell.broker.stop_workspace(&shell.origin, &shell.caller, &workspace.id).await?;
+            println!("Stopped {}: {} ended.", workspace.id, counted(ended.len(), "session"));
+        }
+    }
+    Ok(())
+}
+
+fn changes(args: WorkspaceArgs, name: Option<String>) -> WorkspaceChange {
+    WorkspaceChange {
+        name,
+        description: args.description,
+        icon: args.icon,
+        tags: args.tags,
+        requires_mfa: args.requires_mfa,
+        single_seat: args.single_seat,
+        network: args.network,
+        allowed_roles: args.allowed_roles,
+        maintenance: args.maintenance,
+    }
+}
+
+/// Does a `portcullis host` command.
+///
+/// # Errors
+/// A sentence for standard error.
+pub async fn host(command: HostCommand) -> Result<(), Failure> {
+    match command {
+        HostCommand::JoinToken { name, valid_for, at } => {
+            let shell = Shell::open(&at).await?;
+            let token = shell.broker.create_join_token(&shell.origin, &shell.caller, name, valid_for.0).await?;
+            println!("On the workspace host, until {}:", token.expires_at);
+            println!("portcullis agent --gateway {} --join {}", shell.config.server.public_url, token.token.expose());
+        }
+        HostCommand::List { format, at } => {
+            let shell = Shell::open(&at).await?;
+            list_hosts(&shell.broker.hosts(&shell.origin, &shell.caller).await?, format.json);
+        }
+        HostCommand::Remove { host, at } => {
+            let shell = Shell::open(&at).await?;
+            let hosts = shell.broker.hosts(&shell.origin, &shell.caller).await?;
+            let id = one_host(&hosts, &host)?;
+            shell.broker.remove_host(&shell.origin, &shell.caller, id).await?;
+            println!("Removed {host}: its tunnel and the sessions on it have ended.");
+        }
+    }
+    Ok(())
+}
+
+fn one_host(hosts: &[HostView], named: &str) -> Result<HostId, Failure> {
+    let mut found = hosts.iter().map(|v| &v.host).filter(|h| h.name == named || h.id.to_string() == named);
+    match (found.next(), found.next()) {
+        (Some(host), None) => Ok(host.id),
+        (Some(_), Some(_)) => Err(Failure::new(format!("several hosts are named {named}; give an id from `portcullis host list`"))),
+        (None, _) => Err(Failure::new(format!("there is no host {named}; `portcullis host list` shows all"))),
+    }
+}
+
+fn list_hosts(hosts: &[HostView], as_json: bool) {
+    if as_json {
+        let list: Vec<_> = hosts
+            .iter()
+            .map(|v| {
+                let h = &v.host;
+                json!({"id": h.id, "name": h.name, "address": h.address, "endpoint": h.endpoint, "version": h.version,
+                    "enrolled_at": h.enrolled_at, "last_seen_at": h.last_seen_at, "sessions": v.sessions})
+            })
+            .collect();
+        println!("{}", json!(list));
+        return;
+    }
+    // Whether a host is connected only its gateway knows: nothing is said about it here.
+    let rows: Vec<Vec<String>> = hosts
+        .iter()
+        .map(|v| {
+            let h = &v.host;
+            vec![h.id.to_string(), h.name.clone(), h.address.to_string(), h.version.clone(), v.sessions.to_string(), moment(h.last_seen_at)]
+        })
+        .collect();
+    table(&["ID", "NAME", "ADDRESS", "VERSION", "SESSIONS", "LAST SEEN"], &rows);
+}
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}
+
+fn moment(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "never".to_owned(), |t| t.to_string())
+}
+
+/// `1 session`, `2 sessions`.
+pub fn counted(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}

@@ -1,0 +1,123 @@
+//! How an agent is run: by `portcullis agent`, and inside a demo.
+
+use super::cli::AgentArgs;
+use super::{Failure, Stop};
+use crate::config::{Agent, Config};
+use crate::domain::secret::SecretString;
+use crate::host::agent::{self, AgentConfig, AgentError};
+use crate::host::desktop::Limits;
+use crate::host::enroll::{Enrollment, Trust};
+use crate::host::state::StateDir;
+use crate::telemetry;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long a stopping agent may take to end its desktops: they are gone, or killed with it.
+const FAREWELL: Duration = Duration::from_millis(4500);
+/// Longest join token read from standard input.
+const TOKEN_LIMIT: u64 = 1024;
+
+/// An agent that runs in this process.
+pub struct Running {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<(), AgentError>>,
+}
+
+/// Starts an agent; it enrols first when it must.
+#[must_use]
+pub fn start(config: AgentConfig) -> Running {
+    let (stop, stopped) = watch::channel(false);
+    Running { stop, task: tokio::spawn(agent::run(config, stopped)) }
+}
+
+impl Running {
+    /// Resolves when the agent ended by itself, which is a failure.
+    pub async fn failed(&mut self) -> Failure {
+        match (&mut self.task).await {
+            Ok(Ok(())) => Failure::new("the agent ended"),
+            Ok(Err(e)) => Failure::new(format!("the agent failed: {e}")),
+            Err(e) => Failure::new(format!("the agent failed: {e}")),
+        }
+    }
+
+    /// Ends the agent and every desktop it runs.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if self.task.is_finished() {
+            return;
+        }
+        if tokio::time::timeout(FAREWELL, self.task).await.is_err() {
+            tracing::warn!("agent.stop.late: its desktops are killed with it");
+        }
+    }
+}
+
+/// An agent by its settings.
+#[must_use]
+pub fn config(settings: &Agent, state_dir: PathBuf, enrollment: Option<Enrollment>) -> AgentConfig {
+    let limits = Limits {
+        desktops: settings.max_desktops,
+        memory: settings.desktop_memory_mib << 20,
+        processes: settings.desktop_processes,
+        ..Limits::default()
+    };
+    AgentConfig { enrollment, limits, ..AgentConfig::new(state_dir) }
+}
+
+/// Whether the agent of this state folder is enrolled at a gateway with this UDP address. When it knows another, it is made to forget it.
+///
+/// # Errors
+/// A sentence naming the folder.
+pub fn is_enrolled(state_dir: &Path, at: SocketAddr) -> Result<bool, Failure> {
+    let state = StateDir::open(state_dir).map_err(|e| Failure::new(e.to_string()))?;
+    let known = state.identity().map_err(|e| Failure::new(e.to_string()))?;
+    if known.as_ref().is_some_and(|identity| identity.gateway_endpoint != at.to_string()) {
+        state.forget().map_err(|e| Failure::new(e.to_string()))?;
+        return Ok(false);
+    }
+    Ok(known.is_some())
+}
+
+/// `portcullis agent`.
+///
+/// # Errors
+/// A sentence for standard error.
+pub async fn run(args: AgentArgs) -> Result<(), Failure> {
+    let settings = Config::load(Config::default(), args.config.as_deref(), std::env::vars())?;
+    telemetry::init(settings.log.format, &settings.log.level).map_err(|e| Failure::new(e.to_string()))?;
+    let mut stop = Stop::new()?;
+    let state_dir = args.state_dir.clone().unwrap_or_else(|| settings.agent.state_dir.clone());
+    let enrollment = enrollment(&args, &settings.agent)?;
+    let mut running = start(config(&settings.agent, state_dir, enrollment));
+    tokio::select! {
+        () = stop.asked() => {}
+        failure = running.failed() => return Err(failure),
+    }
+    running.stop().await;
+    Ok(())
+}
+
+/// What to enrol with, when both parts are given; the state folder may make it unnecessary.
+fn enrollment(args: &AgentArgs, settings: &Agent) -> Result<Option<Enrollment>, Failure> {
+    let (gateway, token) = match (&args.gateway, &args.join) {
+        (Some(gateway), Some(token)) => (gateway.trim_end_matches('/').to_owned(), token),
+        (None, Some(_)) => return Err(Failure::new("a join token needs the gateway's address, too: --gateway URL")),
+        _ => return Ok(None),
+    };
+    if !gateway.starts_with("https://") {
+        return Err(Failure::new(format!("the gateway's address must begin with https://, which {gateway} does not")));
+    }
+    let token = if token == "-" { super::shell::line("the join token", TOKEN_LIMIT)? } else { SecretString::new(token.clone()) };
+    let trust = args.ca_cert.clone().map_or(Trust::System, Trust::Authorities);
+    let name = args.name.clone().or_else(|| Some(settings.name.clone()).filter(|n| !n.is_empty())).unwrap_or_else(machine_name);
+    Ok(Some(Enrollment { gateway, token, name, trust }))
+}
+
+/// The machine's own name.
+fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Some(name.trim().to_owned()).filter(|n| !n.is_empty()).unwrap_or_else(|| "host".to_owned())
+}

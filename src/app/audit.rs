@@ -1,0 +1,155 @@
+//! `portcullis audit`: proves the log in a database or in an export, writes an export, and prints the key that proves the log's end.
+
+use super::cli::{AuditCommand, Where};
+use super::shell::{Shell, configured};
+use super::{Failure, keys, open};
+use crate::auth::Vault;
+use crate::auth::vault::verify_head_with;
+use crate::config::value::DatabaseUrl;
+use crate::domain::audit::{ChainFault, Entry, Head, Verifier};
+use crate::store::{HeadSigner, Store};
+use serde::Deserialize;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Longest line of an export; an entry is far shorter.
+const LINE_LIMIT: u64 = 1024 * 1024;
+
+/// Does a `portcullis audit` command.
+///
+/// # Errors
+/// A sentence for standard error; for `verify` it names the first entry that is wrong.
+pub async fn run(command: AuditCommand) -> Result<(), Failure> {
+    match command {
+        AuditCommand::Verify { export: Some(file), public_key, .. } => verify_export(&file, public_key.as_deref()),
+        AuditCommand::Verify { export: None, database, public_key, at } => verify_database(database, public_key, &at).await,
+        AuditCommand::Export { output, at } => export(output.as_deref(), &at).await,
+        AuditCommand::PublicKey { at } => {
+            println!("{}", vault(&at)?.audit_public_key());
+            Ok(())
+        }
+    }
+}
+
+fn vault(at: &Where) -> Result<Vault, Failure> {
+    Ok(Vault::from_master(*keys::load(&configured(at)?.server.data_dir)?.master))
+}
+
+/// Checks heads by a public key, and signs none.
+struct ByPublicKey(String);
+
+impl HeadSigner for ByPublicKey {
+    fn sign(&self, _: &str) -> String {
+        String::new()
+    }
+    fn verify(&self, text: &str, signature: &str) -> bool {
+        verify_head_with(&self.0, text, signature)
+    }
+}
+
+async fn verify_database(database: Option<DatabaseUrl>, public_key: Option<String>, at: &Where) -> Result<(), Failure> {
+    let url = match database {
+        Some(url) => url,
+        None => configured(at)?.database_url(),
+    };
+    // Opening would make an empty database, whose log is whole.
+    if let Some(path) = url.sqlite_path().filter(|path| !path.exists()) {
+        return Err(Failure::new(format!("there is no database at {}", path.display())));
+    }
+    let store: Store = match public_key {
+        Some(key) => open::store_with(&url, Arc::new(ByPublicKey(key))).await?,
+        None => open::store(&url, &vault(at)?).await?,
+    };
+    let verdict = store.verify_chain().await?;
+    match verdict.fault {
+        None => {
+            println!("{} entries, whole and unaltered; head {}", verdict.entries, verdict.head.hash);
+            Ok(())
+        }
+        Some(fault) => Err(broken(&fault, verdict.entries)),
+    }
+}
+
+fn broken(fault: &ChainFault, good: i64) -> Failure {
+    Failure::new(format!("the audit log is NOT whole: {fault} ({good} entries before that are good)"))
+}
+
+/// The last line of an export.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LastLine {
+    head: Head,
+    public_key: String,
+}
+
+fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
+    let unreadable = |e: &dyn std::fmt::Display| Failure::new(format!("cannot read the export {}: {e}", file.display()));
+    let mut lines = BufReader::new(File::open(file).map_err(|e| unreadable(&e))?);
+    let mut chain = Verifier::default();
+    let mut line = Vec::new();
+    let last = loop {
+        line.clear();
+        lines.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
+        if line.is_empty() {
+            let told = format!("the export {} was cut off: its last line, the signed head, is missing ({} entries are good)", file.display(), chain.entries());
+            return Err(Failure::new(told));
+        }
+        let text = line.trim_ascii_end();
+        if let Ok(last) = serde_json::from_slice::<LastLine>(text) {
+            break last;
+        }
+        let good = chain.entries();
+        push(&mut chain, text).map_err(|fault| broken(&fault, good))?;
+    };
+    let more = lines.read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
+    if more > 0 {
+        return Err(Failure::new(format!("something follows the signed head in {}", file.display())));
+    }
+    let key = public_key.unwrap_or(&last.public_key);
+    if !verify_head_with(key, &Head::signed_text(last.head.seq, &last.head.hash), &last.head.signature) {
+        let fault = ChainFault::BadHead { detail: "its signature is not by the key".to_owned() };
+        return Err(broken(&fault, chain.entries()));
+    }
+    chain.finish(&last.head).map_err(|fault| broken(&fault, chain.entries()))?;
+    println!("{} entries, whole and unaltered; head {}", chain.entries(), last.head.hash);
+    if public_key.is_none() {
+        println!("Proved by the key in the file itself. To know that it is your gateway's, give --public-key with what `portcullis audit public-key` printed there.");
+    }
+    Ok(())
+}
+
+/// Takes a line. One that does not read, or reads as an entry but holds anything more, was changed.
+fn push(chain: &mut Verifier, text: &[u8]) -> Result<(), ChainFault> {
+    let changed = ChainFault::Changed { seq: chain.entries() + 1 };
+    let Ok(entry) = serde_json::from_slice::<Entry>(text) else { return Err(changed) };
+    if serde_json::to_vec(&entry).is_ok_and(|bytes| bytes == text) { chain.push(&entry) } else { Err(changed) }
+}
+
+async fn export(output: Option<&Path>, at: &Where) -> Result<(), Failure> {
+    let shell = Shell::open(at).await?;
+    let public_key = vault(at)?.audit_public_key();
+    let mut reader = shell.broker.audit_export(&shell.origin, &shell.caller).await?;
+    let mut out: Box<dyn Write> = match output {
+        Some(path) => {
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            Box::new(BufWriter::new(file.map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))?))
+        }
+        None => Box::new(BufWriter::new(std::io::stdout().lock())),
+    };
+    let unwritten = |e: std::io::Error| Failure::new(format!("cannot write the export: {e}"));
+    loop {
+        let entries = reader.next().await?;
+        if entries.is_empty() {
+            break;
+        }
+        for entry in &entries {
+            let line = serde_json::to_string(entry).map_err(|e| Failure::new(e.to_string()))?;
+            writeln!(out, "{line}").map_err(unwritten)?;
+        }
+    }
+    let last = serde_json::json!({"head": reader.head, "public_key": public_key});
+    writeln!(out, "{last}").and_then(|()| out.flush()).map_err(unwritten)
+}

@@ -1,0 +1,401 @@
+//! Which commands and options there are. What they do is elsewhere; here is only how they are asked for.
+
+use crate::domain::WorkspaceId;
+use crate::domain::user::Role;
+use crate::domain::workspace::WorkspaceKind;
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Portcullis: a secure gateway to remote desktops.
+///
+/// People sign in with password and one-time code and work in a real desktop inside their browser. Every session has a WireGuard tunnel of
+/// its own, can be cut at once, and is written in an audit log that can be proved. `portcullis demo` shows all of it on one machine.
+#[derive(Parser, Debug)]
+#[command(name = "portcullis", version, arg_required_else_help = true, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+#[allow(missing_docs, reason = "flattened options explain themselves")]
+pub enum Command {
+    /// Runs everything on this machine, with no configuration.
+    ///
+    /// Gateway, SQLite database, a certificate of its own, and a workspace host reached through a real WireGuard tunnel over loopback.
+    /// Prints where to go and how to sign in, and writes it to DIR/demo.json for scripts. Running it again on the same folder keeps everything.
+    Demo(DemoArgs),
+    /// Runs a gateway.
+    ///
+    /// Settings come from a TOML file and the environment (PORTCULLIS_SECTION__KEY); `config/portcullis.toml` shows all of them.
+    Serve(ConfigArgs),
+    /// Runs the agent of a workspace host: the machine on which desktops run.
+    ///
+    /// The first start needs the gateway's address and a join token (`portcullis host join-token`); later ones only the state folder.
+    Agent(AgentArgs),
+    /// Manages users.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Manages workspaces.
+    #[command(subcommand)]
+    Workspace(WorkspaceCommand),
+    /// Manages workspace hosts.
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Proves and exports the audit log.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Prints the OpenAPI description of the HTTP API.
+    Openapi,
+    /// Reads the configuration, says what is wrong with it, or prints what will be used.
+    CheckConfig(ConfigArgs),
+    /// Prints a demo user's present one-time code.
+    TotpCode(TotpCodeArgs),
+}
+
+/// Options of `demo`.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Address and port of the HTTPS server.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// Folder for everything the demo keeps [default: portcullis-demo in the user's data folder].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Where the settings come from.
+#[derive(Args, Debug, Default)]
+pub struct ConfigArgs {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// Which gateway's data an administrative command works on.
+#[derive(Args, Debug, Default)]
+pub struct Where {
+    /// Configuration file of the gateway (TOML).
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG", global = true)]
+    pub config: Option<PathBuf>,
+    /// The gateway's data folder, instead of the configured one (that of a demo, for example).
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Options of `agent`.
+#[derive(Args, Debug)]
+pub struct AgentArgs {
+    /// Address of the gateway, such as https://desk.example.org.
+    #[arg(long, value_name = "URL")]
+    pub gateway: Option<String>,
+    /// One-time join token. Other users of the machine can see a command's options: prefer the environment variable, or `-` for standard input.
+    #[arg(long, value_name = "TOKEN", env = "PORTCULLIS_JOIN", hide_env_values = true)]
+    pub join: Option<String>,
+    /// Folder for the agent's keys and the users' homes [default: agent.state_dir].
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Certificate (PEM) that the gateway's certificate chains to, when it is not a public one.
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+    /// Name under which the host is listed [default: agent.name, else the machine's name].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Configuration file (TOML); only [agent] and [log] count.
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// How a command gets a password. Never from its options: other users of the machine can see those.
+#[derive(Args, Debug)]
+pub struct PasswordArgs {
+    /// Makes a strong password and prints it once. Otherwise one line is read from standard input, without echo on a terminal.
+    #[arg(long)]
+    pub generate: bool,
+}
+
+/// `portcullis user`
+#[derive(Subcommand, Debug)]
+#[allow(missing_docs, reason = "flattened options explain themselves")]
+pub enum UserCommand {
+    /// Creates a user, for example the first administrator.
+    Create {
+        /// E-mail address.
+        email: String,
+        /// Name people read [default: the part of the address before the @].
+        #[arg(long)]
+        name: Option<String>,
+        /// member, admin or security.
+        #[arg(long, default_value = "member", value_parser = role)]
+        role: Role,
+        #[command(flatten)]
+        password: PasswordArgs,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Lists the users.
+    List {
+        #[command(flatten)]
+        format: Format,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Disables a user: their sessions and logins end at once.
+    Disable {
+        #[command(flatten)]
+        user: OneUser,
+    },
+    /// Enables a user again.
+    Enable {
+        #[command(flatten)]
+        user: OneUser,
+    },
+    /// Sets a user's password.
+    SetPassword {
+        #[command(flatten)]
+        user: OneUser,
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// Removes a user's second factor; they enrol a new one at their next sign-in.
+    ResetMfa {
+        #[command(flatten)]
+        user: OneUser,
+    },
+    /// Ends all logins and sessions of a user.
+    SignOut {
+        #[command(flatten)]
+        user: OneUser,
+    },
+}
+
+/// A user, by address.
+#[derive(Args, Debug)]
+pub struct OneUser {
+    /// The user's e-mail address.
+    pub email: String,
+    /// Where.
+    #[command(flatten)]
+    pub at: Where,
+}
+
+/// How a list is printed.
+#[derive(Args, Debug)]
+pub struct Format {
+    /// Prints JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be said about a workspace.
+#[derive(Args, Debug, Default)]
+pub struct WorkspaceArgs {
+    /// One or two sentences about it.
+    #[arg(long)]
+    pub description: Option<String>,
+    /// Picture: desktop, terminal, browser, windows or code.
+    #[arg(long)]
+    pub icon: Option<String>,
+    /// Words to find it by, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub tags: Option<Vec<String>>,
+    /// Whether launching needs a verified second factor.
+    #[arg(long, value_name = "true|false")]
+    pub requires_mfa: Option<bool>,
+    /// Whether only one user may have it at a time.
+    #[arg(long, value_name = "true|false")]
+    pub single_seat: Option<bool>,
+    /// Whether the desktop reaches the host's network.
+    #[arg(long, value_name = "true|false")]
+    pub network: Option<bool>,
+    /// Roles that may launch it, separated by commas.
+    #[arg(long, value_delimiter = ',', value_parser = role)]
+    pub allowed_roles: Option<Vec<Role>>,
+    /// Whether it is out of service.
+    #[arg(long, value_name = "true|false")]
+    pub maintenance: Option<bool>,
+}
+
+/// `portcullis workspace`
+#[derive(Subcommand, Debug)]
+#[allow(missing_docs, reason = "flattened options explain themselves")]
+pub enum WorkspaceCommand {
+    /// Creates a workspace.
+    Create {
+        /// Its id: lower-case letters, digits and hyphens, such as ws-linux-desktop.
+        #[arg(value_parser = WorkspaceId::parse)]
+        id: WorkspaceId,
+        /// Name people read.
+        #[arg(long)]
+        name: String,
+        /// linux, vnc, rdp or html5.
+        #[arg(long, default_value = "linux", value_parser = kind)]
+        r#type: WorkspaceKind,
+        #[command(flatten)]
+        rest: WorkspaceArgs,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Lists the workspaces.
+    List {
+        #[command(flatten)]
+        format: Format,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Changes a workspace: only what is given changes.
+    Update {
+        /// Its id.
+        #[arg(value_parser = WorkspaceId::parse)]
+        id: WorkspaceId,
+        /// Name people read.
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        rest: WorkspaceArgs,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Removes a workspace; its sessions end at once.
+    Delete {
+        #[command(flatten)]
+        workspace: OneWorkspace,
+    },
+    /// Ends every session of a workspace at once.
+    Stop {
+        #[command(flatten)]
+        workspace: OneWorkspace,
+    },
+}
+
+/// A workspace, by id.
+#[derive(Args, Debug)]
+pub struct OneWorkspace {
+    /// The workspace's id.
+    #[arg(value_parser = WorkspaceId::parse)]
+    pub id: WorkspaceId,
+    /// Where.
+    #[command(flatten)]
+    pub at: Where,
+}
+
+/// `portcullis host`
+#[derive(Subcommand, Debug)]
+#[allow(missing_docs, reason = "flattened options explain themselves")]
+pub enum HostCommand {
+    /// Makes a one-time join token and prints the command that uses it.
+    JoinToken {
+        /// Name the host will have [default: what its agent says].
+        #[arg(long)]
+        name: Option<String>,
+        /// How long the token can be used, such as 15m or 24h.
+        #[arg(long, default_value = "1h")]
+        valid_for: crate::config::value::Span,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Lists the hosts.
+    List {
+        #[command(flatten)]
+        format: Format,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Removes a host: its tunnel and the sessions on it end at once.
+    Remove {
+        /// Its id or its name.
+        host: String,
+        #[command(flatten)]
+        at: Where,
+    },
+}
+
+/// `portcullis audit`
+#[derive(Subcommand, Debug)]
+#[allow(missing_docs, reason = "flattened options explain themselves")]
+pub enum AuditCommand {
+    /// Proves that no entry was changed, removed, reordered or cut off, and names the first that was.
+    ///
+    /// Reads the gateway's database, or an exported file: then nothing but the file and the gateway's public key is needed.
+    Verify {
+        /// Database instead of the configured one: sqlite:PATH or postgres://...
+        #[arg(long, value_name = "URL", conflicts_with = "export")]
+        database: Option<crate::config::value::DatabaseUrl>,
+        /// An export (JSON lines) to prove instead of a database.
+        #[arg(long, value_name = "FILE")]
+        export: Option<PathBuf>,
+        /// The gateway's audit public key (base64), to prove the end of the log; `portcullis audit public-key` prints it.
+        #[arg(long, value_name = "KEY")]
+        public_key: Option<String>,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Writes the whole log as JSON lines, oldest first, its signed head last.
+    Export {
+        /// File to write, which must not exist [default: standard output].
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Prints the public key that proves the end of the log. Keep it apart from the gateway.
+    PublicKey {
+        #[command(flatten)]
+        at: Where,
+    },
+}
+
+/// Options of `totp-code`.
+#[derive(Args, Debug)]
+pub struct TotpCodeArgs {
+    /// The demo's folder [default: as in `portcullis demo`].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// E-mail address of the demo user.
+    #[arg(long)]
+    pub user: String,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::parse(text).ok_or_else(|| "a role is member, admin or security".to_owned())
+}
+
+fn kind(text: &str) -> Result<WorkspaceKind, String> {
+    WorkspaceKind::parse(text).ok_or_else(|| "a type is linux, vnc, rdp or html5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_commands_are_consistent_and_explained() {
+        Cli::command().debug_assert();
+        fn walk(command: &clap::Command, path: &str) {
+            assert!(command.get_about().is_some(), "{path} says nothing about itself");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some() || argument.is_hide_set(), "{path}: {} is not explained", argument.get_id());
+            }
+            for sub in command.get_subcommands() {
+                walk(sub, &format!("{path} {}", sub.get_name()));
+            }
+        }
+        walk(&Cli::command(), "portcullis");
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for good in ["demo", "demo --listen 127.0.0.1:0 --data-dir x", "serve", "agent --gateway https://g --join t", "user create a@b.c --role admin",
+            "workspace update ws-a --maintenance true", "host join-token --valid-for 5m", "audit verify --export f --public-key k", "openapi", "check-config"] {
+            assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(good.split(' '))).is_ok(), "{good}");
+        }
+        for bad in ["", "fly", "demo --listen nonsense", "user create", "user create a@b.c --role king", "workspace create WS --name x",
+            "audit verify --export f --database sqlite:x", "user create a@b.c --password x"] {
+            assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(bad.split_terminator(' '))).is_err(), "{bad}");
+        }
+    }
+}

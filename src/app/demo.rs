@@ -1,0 +1,219 @@
+//! Everything on one machine, with no configuration: gateway, SQLite, a certificate of its own, and an agent in the same process that enrols
+//! by a real one-time token over HTTPS and is reached through a real WireGuard tunnel over loopback. Nothing here is a short cut.
+
+use super::cli::{DemoArgs, TotpCodeArgs};
+use super::demo_seed::{self, DemoUser};
+use super::gateway::{self, Gateway};
+use super::{Failure, Stop, agent, private};
+use crate::auth::totp;
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::domain::secret::SecretString;
+use crate::domain::user::Origin;
+use crate::host::enroll::{Enrollment, Trust};
+use crate::telemetry;
+use serde_json::json;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What scripts read; there only while the demo is ready.
+const SHOWN: &str = "demo.json";
+/// What was made at the first start.
+const SECRETS: &str = "demo-users.json";
+/// The UDP port of the hub, so that the agent finds it again.
+const PORT: &str = "demo-port.json";
+/// The agent's state.
+const AGENT: &str = "agent";
+/// How long the agent may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the agent's join token is good.
+const TOKEN_LIFE: Duration = Duration::from_secs(60);
+
+/// Runs a demo until it is asked to stop.
+///
+/// # Errors
+/// A sentence for standard error.
+pub async fn run(args: DemoArgs) -> Result<(), Failure> {
+    let dir = folder(args.data_dir)?;
+    let mut stop = Stop::new()?;
+    // Ready means written, so what a former run wrote is not there while this one gets ready.
+    remove(&dir.join(SHOWN))?;
+    let listener = gateway::listen(args.listen)?;
+    let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
+    let config = Config::load(base(&dir, address)?, None, std::env::vars())?;
+    telemetry::init(config.log.format, &config.log.level).map_err(|e| Failure::new(e.to_string()))?;
+    let gateway = Gateway::start(&config, listener).await?;
+    note_port(&dir, gateway.hub_address)?;
+    let users = demo_seed::seed(&gateway.broker, &dir.join(SECRETS)).await?;
+    let ca = gateway.ca.clone().ok_or_else(|| Failure::new("a demo uses its own certificate; unset tls.certificate"))?;
+    let mut agent = start_agent(&dir, &gateway, &config, &ca).await?;
+    let ready = async {
+        let shown = match connected(&gateway.broker.clone()).await {
+            Ok(()) => show(&dir, &config, &ca, &users),
+            Err(failure) => Err(failure),
+        };
+        match shown {
+            Ok(()) => std::future::pending().await,
+            Err(failure) => failure,
+        }
+    };
+    let outcome = tokio::select! {
+        () = stop.asked() => Ok(()),
+        failure = ready => Err(failure),
+        failure = agent.failed() => Err(failure),
+    };
+    remove(&dir.join(SHOWN))?;
+    // Both at once: each has its own limit of time, and together they must end within five seconds.
+    tokio::join!(gateway.stop(), agent.stop());
+    outcome
+}
+
+/// Prints a demo user's present one-time code.
+///
+/// # Errors
+/// When there is no such user, or it has no second factor.
+pub fn totp_code(args: &TotpCodeArgs) -> Result<(), Failure> {
+    let path = place(args.data_dir.clone())?.join(SECRETS);
+    let bytes = private::read(&path).map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
+    let users: Vec<DemoUser> = serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("{} does not read: {e}", path.display())))?;
+    let user = users
+        .iter()
+        .find(|u| u.email.eq_ignore_ascii_case(&args.user))
+        .ok_or_else(|| Failure::new(format!("there is no demo user {}; there are {}", args.user, addresses(&users))))?;
+    let secret = user.totp_secret.clone().ok_or_else(|| Failure::new(format!("{} enrols their own second factor at the first sign-in", user.email)))?;
+    println!("{}", totp::code_at(&SecretString::new(secret), totp::step_of(std::time::SystemTime::now().into()))?);
+    Ok(())
+}
+
+fn addresses(users: &[DemoUser]) -> String {
+    users.iter().map(|u| u.email.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// The demo's folder: as asked, else one of the user's.
+fn place(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let own = || {
+        let data = std::env::var_os("XDG_DATA_HOME").filter(|d| !d.is_empty()).map(PathBuf::from);
+        let data = data.or_else(|| std::env::var_os("HOME").filter(|h| !h.is_empty()).map(|h| Path::new(&h).join(".local/share")));
+        data.unwrap_or_default().join("portcullis-demo")
+    };
+    std::path::absolute(asked.unwrap_or_else(own)).map_err(|e| Failure::new(e.to_string()))
+}
+
+fn folder(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let dir = place(asked)?;
+    private::folder(&dir).map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
+    Ok(dir)
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Failure::new(format!("cannot remove {}: {e}", path.display()))),
+        _ => Ok(()),
+    }
+}
+
+/// A demo's defaults; the environment may still change them.
+fn base(dir: &Path, address: SocketAddr) -> Result<Config, Failure> {
+    let mut config = Config::default();
+    config.server.listen = address;
+    config.server.public_url = format!("https://localhost:{}", address.port());
+    config.server.allowed_origins = vec![format!("https://127.0.0.1:{}", address.port())];
+    config.server.data_dir = dir.to_path_buf();
+    config.server.organization = "Demo".into();
+    config.server.drain_timeout = crate::config::value::Span::secs(2);
+    config.tunnel.listen = SocketAddr::from(([127, 0, 0, 1], kept_port(dir)));
+    config.agent.state_dir = dir.join(AGENT);
+    config.agent.name = "this-machine".into();
+    config.log.level = "warn".into();
+    config.log.format = telemetry::Format::Pretty;
+    Ok(config)
+}
+
+/// The port of the last start, when it is still free; else any.
+fn kept_port(dir: &Path) -> u16 {
+    let kept = private::read(&dir.join(PORT)).ok().and_then(|bytes| serde_json::from_slice::<u16>(&bytes).ok()).unwrap_or(0);
+    if UdpSocket::bind(("127.0.0.1", kept)).is_ok() { kept } else { 0 }
+}
+
+fn note_port(dir: &Path, hub: SocketAddr) -> Result<(), Failure> {
+    let path = dir.join(PORT);
+    private::replace(&path, hub.port().to_string().as_bytes()).map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))
+}
+
+async fn start_agent(dir: &Path, gateway: &Gateway, config: &Config, ca: &Path) -> Result<agent::Running, Failure> {
+    let state = dir.join(AGENT);
+    let mut enrollment = None;
+    if !agent::is_enrolled(&state, gateway.hub_address)? {
+        let (broker, origin) = (&gateway.broker, Origin::local("demo"));
+        let caller = broker.shell_caller().await?;
+        // Another port means another start from the beginning: what an agent knows of its gateway, it learns by enrolling.
+        for old in broker.hosts(&origin, &caller).await? {
+            broker.remove_host(&origin, &caller, old.host.id).await?;
+        }
+        let token = broker.create_join_token(&origin, &caller, Some(config.agent.name.clone()), TOKEN_LIFE).await?.token;
+        let address = format!("https://localhost:{}", gateway.address.port());
+        enrollment = Some(Enrollment { gateway: address, token, name: config.agent.name.clone(), trust: Trust::Authorities(ca.to_path_buf()) });
+    }
+    let mut settings = agent::config(&config.agent, state, enrollment);
+    settings.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    Ok(agent::start(settings))
+}
+
+/// Resolves when the agent's tunnel is up.
+async fn connected(broker: &Broker) -> Result<(), Failure> {
+    let up = async {
+        let mut every = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            every.tick().await;
+            let health = broker.health().await;
+            if health.hosts_connected > 0 && health.database.is_ok() && health.audit.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(CONNECT_TIMEOUT, up).await.map_err(|_| Failure::new("the workspace host on this machine did not connect within 20 s"))
+}
+
+fn show(dir: &Path, config: &Config, ca: &Path, users: &[DemoUser]) -> Result<(), Failure> {
+    let url = &config.server.public_url;
+    let shown = json!({"base_url": url, "ca_cert": ca, "users": users, "api_keys": {}, "workspaces": demo_seed::workspace_ids()});
+    let path = dir.join(SHOWN);
+    let bytes = serde_json::to_vec_pretty(&shown).map_err(|e| Failure::new(e.to_string()))?;
+    private::replace(&path, &bytes).map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))?;
+    println!("{}", welcome(url, &path, ca, users));
+    Ok(())
+}
+
+fn welcome(url: &str, path: &Path, ca: &Path, users: &[DemoUser]) -> String {
+    let mut text = format!("Portcullis is ready: {url}\n\nSign in as:\n");
+    for user in users {
+        let second = user.totp_secret.as_deref().map_or_else(|| "enrols at first sign-in".to_owned(), |s| format!("authenticator key {s}"));
+        text.push_str(&format!("  {:<9} {:<16} {}   {second}\n", user.role.as_str(), user.email, user.password));
+    }
+    text.push_str(&format!(
+        "\nAdd the key to an authenticator app, or ask for the present code:\n  portcullis totp-code --user {} --data-dir {}\n\
+         The certificate is signed by {}; trust it, or tell your browser to go on.\n\
+         Scripts find all of this in {}. Ctrl-C ends everything.",
+        users.first().map_or("alex@demo.test", |u| u.email.as_str()),
+        path.parent().unwrap_or(path).display(),
+        ca.display(),
+        path.display()
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_welcome_says_where_and_how() {
+        let users = [DemoUser { email: "a@b.c".into(), password: "pw".into(), role: crate::domain::user::Role::Member, totp_secret: Some("ABC".into()) }];
+        let text = welcome("https://localhost:1", Path::new("/d/demo.json"), Path::new("/d/tls/ca.pem"), &users);
+        assert!(text.starts_with("Portcullis is ready: https://localhost:1\n"));
+        for part in ["a@b.c", "pw", "ABC", "portcullis totp-code --user a@b.c --data-dir /d", "/d/tls/ca.pem", "/d/demo.json"] {
+            assert!(text.contains(part), "{part}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What is in a demo: users of every role, with passwords and second factors made for it, and workspaces. Seeding again changes nothing.
+
+use super::shell::generated_password;
+use super::{Failure, private};
+use crate::auth::totp;
+use crate::broker::Broker;
+use crate::broker::views::{NewUser, NewWorkspace, UserChange, WorkspaceChange};
+use crate::domain::secret::SecretString;
+use crate::domain::user::{Caller, Origin, Role};
+use crate::domain::workspace::WorkspaceKind;
+use crate::domain::{ErrorKind, WorkspaceId};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// A demo user: how to sign in.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct DemoUser {
+    /// E-mail address.
+    pub email: String,
+    /// Password, made for this demo.
+    pub password: String,
+    /// `member`, `admin` or `security`.
+    pub role: Role,
+    /// Base32; none: not enrolled yet.
+    pub totp_secret: Option<String>,
+}
+
+/// Address, name, role, and whether a second factor is enrolled for them.
+const USERS: [(&str, &str, Role, bool); 4] = [
+    ("alex@demo.test", "Alex Meyer", Role::Member, true),
+    ("ada@demo.test", "Ada Santos", Role::Admin, true),
+    ("sam@demo.test", "Sam Okafor", Role::Security, true),
+    ("nora@demo.test", "Nora Lind", Role::Member, false),
+];
+
+struct Definition {
+    id: &'static str,
+    name: &'static str,
+    description: &'static str,
+    icon: &'static str,
+    tags: &'static [&'static str],
+    requires_mfa: bool,
+    single_seat: bool,
+    network: bool,
+    roles: &'static [Role],
+}
+
+const WORKSPACES: [Definition; 4] = [
+    Definition {
+        id: "ws-linux-desktop",
+        name: "Linux Desktop",
+        description: "Your own desktop: terminal, files, and a home folder that stays.",
+        icon: "desktop",
+        tags: &["linux", "personal"],
+        requires_mfa: false,
+        single_seat: false,
+        network: false,
+        roles: &Role::ALL,
+    },
+    Definition {
+        id: "ws-shared-workstation",
+        name: "Shared Workstation",
+        description: "One seat for everybody: whoever is on it has it to themselves.",
+        icon: "terminal",
+        tags: &["linux", "shared"],
+        requires_mfa: false,
+        single_seat: true,
+        network: false,
+        roles: &Role::ALL,
+    },
+    Definition {
+        id: "ws-secure-desktop",
+        name: "Secure Desktop",
+        description: "Opens only with a verified second factor, and reaches no network.",
+        icon: "desktop",
+        tags: &["linux", "restricted"],
+        requires_mfa: true,
+        single_seat: false,
+        network: false,
+        roles: &Role::ALL,
+    },
+    Definition {
+        id: "ws-operations",
+        name: "Operations Console",
+        description: "For administrators: a desktop that reaches the host's network.",
+        icon: "terminal",
+        tags: &["linux", "operations"],
+        requires_mfa: true,
+        single_seat: false,
+        network: true,
+        roles: &[Role::Admin],
+    },
+];
+
+/// The ids of the demo's workspaces.
+#[must_use]
+pub fn workspace_ids() -> Vec<&'static str> {
+    WORKSPACES.iter().map(|w| w.id).collect()
+}
+
+/// Sees to it that the demo's users and workspaces are there, and returns how to sign in. What was made at the first start is kept in
+/// `secrets`: the database holds no password and shows no secret.
+///
+/// # Errors
+/// A sentence for standard error.
+pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
+    let (caller, origin) = (broker.shell_caller().await?, Origin::local("demo"));
+    let known = kept(secrets)?;
+    let users: Vec<DemoUser> = USERS.iter().map(|row| known.iter().find(|u| u.email == row.0).cloned().unwrap_or_else(|| fresh(row))).collect();
+    // Kept before they are set: a start that is cut off here leaves no password that nobody knows.
+    private::replace(secrets, &serde_json::to_vec_pretty(&users).map_err(|e| Failure::new(e.to_string()))?)
+        .map_err(|e| Failure::new(format!("cannot write {}: {e}", secrets.display())))?;
+    for (user, (email, name, ..)) in users.iter().zip(USERS) {
+        let is_known = known.iter().any(|u| u.email == email);
+        if !is_known || broker.find_user(&caller, email).await?.is_none() {
+            put(broker, &caller, &origin, name, user).await?;
+        }
+    }
+    for definition in &WORKSPACES {
+        define(broker, &caller, &origin, definition).await?;
+    }
+    Ok(users)
+}
+
+fn fresh(&(email, _, role, enrolled): &(&str, &str, Role, bool)) -> DemoUser {
+    DemoUser {
+        email: email.to_owned(),
+        password: generated_password().expose().clone(),
+        role,
+        totp_secret: enrolled.then(|| totp::new_secret().expose().clone()),
+    }
+}
+
+fn kept(secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
+    match private::read(secrets) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("{} does not read: {e}", secrets.display()))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(Failure::new(format!("cannot read {}: {e}", secrets.display()))),
+    }
+}
+
+/// Makes a user, or gives one whose password nobody knows any more a new one.
+async fn put(broker: &Broker, caller: &Caller, origin: &Origin, name: &str, user: &DemoUser) -> Result<(), Failure> {
+    let password = SecretString::new(user.password.clone());
+    let id = match broker.find_user(caller, &user.email).await? {
+        Some(found) => {
+            let change = UserChange { password: Some(password), disabled: Some(false), ..UserChange::default() };
+            broker.update_user(origin, caller, found.id, change).await?.id
+        }
+        None => {
+            let new = NewUser { email: user.email.clone(), name: name.to_owned(), password, role: user.role };
+            broker.create_user(origin, caller, new).await?.id
+        }
+    };
+    if let Some(secret) = &user.totp_secret {
+        broker.set_totp(origin, caller, id, &SecretString::new(secret.clone())).await?;
+    }
+    Ok(())
+}
+
+async fn define(broker: &Broker, caller: &Caller, origin: &Origin, d: &Definition) -> Result<(), Failure> {
+    let id = WorkspaceId::parse(d.id).map_err(|e| Failure::new(e.to_string()))?;
+    let rest = WorkspaceChange {
+        icon: Some(d.icon.to_owned()),
+        tags: Some(d.tags.iter().map(|t| (*t).to_owned()).collect()),
+        requires_mfa: Some(d.requires_mfa),
+        single_seat: Some(d.single_seat),
+        network: Some(d.network),
+        allowed_roles: Some(d.roles.to_vec()),
+        ..WorkspaceChange::default()
+    };
+    let new = NewWorkspace { id: Some(id.clone()), name: d.name.to_owned(), description: d.description.to_owned(), kind: WorkspaceKind::Linux, rest };
+    match broker.workspace(caller, &id).await {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind == ErrorKind::NotFound => broker.create_workspace(origin, caller, new).await.map(drop).map_err(Failure::from),
+        Err(e) => Err(e.into()),
+    }
+}

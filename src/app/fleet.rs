@@ -1,0 +1,457 @@
+//! The gateway's side of hosts and their tunnels: the broker's [`Fleet`] and the viewer's [`Dial`], on a [`Hub`] and the agents' control API.
+//!
+//! - A **host** has its tunnel, and a task that follows it: it asks the agent for changes, over and over, so a host that falls silent and a
+//!   desktop that ends are noticed without anybody asking.
+//! - A **session** has its tunnel, and what that is made of, so that it can be made again when its host is somewhere else by now.
+//! - Everything here is in memory; the broker stores what a restart needs and puts it back with [`Fleet::restore`].
+
+use crate::broker::fleet::{
+    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState,
+};
+use crate::domain::lease::Lease;
+use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::{HostId, SessionId, Timestamp};
+use crate::host::control::{self, Client, ClientError, Order, OrderTunnel, OrderWorkspace};
+use crate::tunnel::{Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream};
+use crate::viewer::{Dial, Duplex};
+use futures_util::future::BoxFuture;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// Longest wait for an agent to end a desktop: it grants two seconds itself.
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+/// Longest wait for an agent's list.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a stream to a desktop.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Waits between two tries to follow a host.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// What a desktop's server greets with (RFC 6143 section 7.1.1), before its version.
+const GREETING: &[u8; 4] = b"RFB ";
+
+/// What a fleet is made of.
+#[derive(Debug)]
+pub struct FleetConfig {
+    /// The gateway's WireGuard key: the one in every tunnel.
+    pub private_key: PrivateKey,
+    /// What hosts dial, `host:port`.
+    pub endpoint: String,
+    /// The gateway's address inside every tunnel.
+    pub address: IpAddr,
+    /// Longest start of a desktop.
+    pub start_timeout: Duration,
+}
+
+/// Hosts and sessions, through their tunnels.
+#[derive(Clone, Debug)]
+pub struct HubFleet {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    hub: Hub,
+    config: FleetConfig,
+    hosts: Mutex<HashMap<HostId, HostEntry>>,
+    sessions: Mutex<HashMap<SessionId, SessionEntry>>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct HostEntry {
+    tunnel: Tunnel,
+    follower: AbortHandle,
+}
+
+impl Drop for HostEntry {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+#[derive(Debug, Clone)]
+struct SessionEntry {
+    host: HostId,
+    tunnel: Tunnel,
+    made_of: PeerConfig,
+}
+
+impl HubFleet {
+    /// A fleet without hosts, on a hub.
+    #[must_use]
+    pub fn new(hub: Hub, config: FleetConfig) -> Self {
+        let inner = Inner { hub, config, hosts: Mutex::default(), sessions: Mutex::default(), changed: watch::Sender::new(0) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The state of every tunnel, of hosts and of sessions.
+    #[must_use]
+    pub fn states(&self) -> Vec<TunnelState> {
+        let hosts: Vec<TunnelState> = self.inner.hosts().values().map(|entry| report(&entry.tunnel).state).collect();
+        let sessions = self.inner.sessions();
+        hosts.into_iter().chain(sessions.values().map(|entry| report(&entry.tunnel).state)).collect()
+    }
+
+    /// A stream to a lease's desktop. The lease alone says which.
+    ///
+    /// # Errors
+    /// When there is no such tunnel, or nobody answers in it in time.
+    pub async fn open(&self, lease: &Lease) -> io::Result<TunnelStream> {
+        let session = lease.session().id;
+        let tunnel = self.inner.session_tunnel(session).ok_or(io::ErrorKind::NotConnected)?;
+        let stream = tokio::time::timeout(DIAL_TIMEOUT, tunnel.connect(lease.port())).await;
+        Ok(stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
+    }
+}
+
+impl Inner {
+    fn hosts(&self) -> MutexGuard<'_, HashMap<HostId, HostEntry>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, SessionEntry>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bump(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn host_tunnel(&self, host: HostId) -> Option<Tunnel> {
+        self.hosts().get(&host).map(|entry| entry.tunnel.clone())
+    }
+
+    /// A session's tunnel, made again when it does not answer and its host is heard from elsewhere than where it calls.
+    fn session_tunnel(&self, session: SessionId) -> Option<Tunnel> {
+        let entry = self.sessions().get(&session).cloned()?;
+        let host_at = self.host_tunnel(entry.host).and_then(|tunnel| tunnel.stats().endpoint);
+        let dead = entry.tunnel.status() != TunnelStatus::Encrypted;
+        if dead && host_at.is_some() && host_at != entry.tunnel.stats().endpoint {
+            let again = self.add_session(session, entry.host, PeerConfig { endpoint: host_at, ..entry.made_of });
+            return again.ok();
+        }
+        Some(entry.tunnel)
+    }
+
+    fn add_session(&self, session: SessionId, host: HostId, made_of: PeerConfig) -> Result<Tunnel, TunnelError> {
+        let mut sessions = self.sessions();
+        self.hub.remove(TunnelId(session.0));
+        let tunnel = self.hub.add_peer(made_of.clone())?;
+        sessions.insert(session, SessionEntry { host, tunnel: tunnel.clone(), made_of });
+        drop(sessions);
+        tunnel.initiate();
+        Ok(tunnel)
+    }
+
+    fn session_peer(&self, session: SessionId, address: IpAddr, key: PublicKey, psk: PresharedKey, endpoint: Option<SocketAddr>) -> PeerConfig {
+        PeerConfig {
+            id: TunnelId(session.0),
+            private_key: self.config.private_key.clone(),
+            peer_public_key: key,
+            preshared_key: psk,
+            endpoint,
+            local_addr: self.config.address,
+            peer_addr: address,
+            keepalive: None,
+            profile: Profile::Stream,
+        }
+    }
+
+    fn cut(&self, session: SessionId) {
+        self.sessions().remove(&session);
+        self.hub.remove(TunnelId(session.0));
+    }
+
+    /// A control connection to a connected host.
+    async fn client(&self, host: HostId) -> Result<Client, FleetError> {
+        let tunnel = self.host_tunnel(host).ok_or(FleetError::NotConnected)?;
+        let stream = tunnel.connect(control::PORT).await.map_err(|_| FleetError::NotConnected)?;
+        Client::new(stream).await.map_err(told)
+    }
+
+    async fn stop(&self, host: HostId, session: SessionId) -> Result<(), FleetError> {
+        let asked = async { self.client(host).await?.stop(session).await.map_err(told) };
+        tokio::time::timeout(STOP_TIMEOUT, asked).await.map_err(|_| FleetError::Timeout)?
+    }
+
+    async fn start(&self, host: HostId, order: DesktopOrder) -> Result<DesktopStarted, FleetError> {
+        let session = order.session_id;
+        let host_tunnel = self.host_tunnel(host).filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted).ok_or(FleetError::NotConnected)?;
+        let psk = PresharedKey::generate().map_err(|_| FleetError::Failed("no randomness for a key".to_owned()))?;
+        let address = order.address;
+        let order = Order {
+            protocol: control::PROTOCOL,
+            session_id: session,
+            user_id: order.user_id,
+            user_name: order.user_name.chars().take(control::NAME_MAX).collect(),
+            workspace: OrderWorkspace {
+                id: order.workspace.id,
+                name: order.workspace.name.chars().take(control::NAME_MAX).collect(),
+                kind: order.workspace.kind,
+                network: order.workspace.network,
+            },
+            tunnel: OrderTunnel {
+                preshared_key: SecretString::new(psk.expose_base64().to_string()),
+                host_address: address,
+                gateway_address: self.config.address,
+            },
+            grace_seconds: order.grace.min(control::GRACE_MAX).as_secs(),
+        };
+        let started = self.client(host).await?.start(&order).await.map_err(told)?;
+        let key: PublicKey = started.public_key.parse().map_err(|_| FleetError::Failed("the host gave no key".to_owned()))?;
+        let peer = self.session_peer(session, address, key, psk.clone(), host_tunnel.stats().endpoint);
+        let tunnel = self.add_session(session, host, peer).map_err(failed)?;
+        tunnel.handshaken().await.map_err(failed)?;
+        probe(&tunnel, started.port).await?;
+        Ok(DesktopStarted {
+            peer_public_key: started.public_key,
+            preshared_key: SecretBytes::new(psk.expose().to_vec()),
+            port: started.port,
+            credential: started.password,
+        })
+    }
+}
+
+/// Follows a host for as long as there is the fleet and its tunnel: says when its tunnel changes, and asks its agent for changes.
+async fn follow(fleet: Weak<Inner>, host: HostId, tunnel: Tunnel) {
+    let mut status = tunnel.watch();
+    let (mut wait, longest) = RETRY;
+    loop {
+        let before = *status.borrow_and_update();
+        let interrupted = tokio::select! {
+            () = tunnel.closed() => break,
+            changed = status.wait_for(|now| *now != before) => changed.is_err(),
+            error = ask_for_changes(&fleet, host), if before == TunnelStatus::Encrypted => {
+                tracing::debug!(%host, %error, "following a host was interrupted");
+                true
+            }
+        };
+        let Some(fleet) = fleet.upgrade() else { return };
+        if interrupted {
+            drop(fleet);
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(longest);
+        } else {
+            fleet.bump();
+            wait = RETRY.0;
+        }
+    }
+    if let Some(fleet) = fleet.upgrade() {
+        fleet.bump();
+    }
+}
+
+/// Asks an agent for changes, over and over; each answer also says that the host is alive. Ends with why it could not go on.
+async fn ask_for_changes(fleet: &Weak<Inner>, host: HostId) -> FleetError {
+    let asking = async {
+        let inner = fleet.upgrade().ok_or(FleetError::NotConnected)?;
+        let mut client = tokio::time::timeout(ASK_TIMEOUT, inner.client(host)).await.map_err(|_| FleetError::Timeout)??;
+        drop(inner);
+        let mut seen = None;
+        loop {
+            let limit = control::WATCH_WAIT + ASK_TIMEOUT;
+            let now = tokio::time::timeout(limit, client.changed(seen)).await.map_err(|_| FleetError::Timeout)?.map_err(told)?;
+            if seen.replace(now) != Some(now) {
+                fleet.upgrade().ok_or(FleetError::NotConnected)?.bump();
+            }
+        }
+    };
+    let ended: Result<std::convert::Infallible, FleetError> = asking.await;
+    match ended {
+        Err(error) => error,
+        Ok(never) => match never {},
+    }
+}
+
+/// A launch that has not succeeded yet. Dropped, for whatever reason, it takes back what was made.
+struct Attempt {
+    inner: Arc<Inner>,
+    host: HostId,
+    session: SessionId,
+    over: bool,
+}
+
+impl Attempt {
+    async fn fail(mut self) {
+        self.over = true;
+        self.inner.cut(self.session);
+        if let Err(error) = self.inner.stop(self.host, self.session).await {
+            tracing::warn!(session = %self.session, %error, "a failed launch may have left its desktop; the reaper asks again");
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.over {
+            self.inner.cut(self.session);
+            let (inner, host, session) = (self.inner.clone(), self.host, self.session);
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { inner.stop(host, session).await });
+            }
+        }
+    }
+}
+
+/// Reads the greeting of a desktop's server through its tunnel.
+async fn probe(tunnel: &Tunnel, port: u16) -> Result<(), FleetError> {
+    let mut stream = tunnel.connect(port).await.map_err(failed)?;
+    let mut greeting = [0; 12];
+    stream.read_exact(&mut greeting).await.map_err(|_| FleetError::Failed("its server said nothing".to_owned()))?;
+    if greeting.starts_with(GREETING) { Ok(()) } else { Err(FleetError::Failed("its server does not speak RFB".to_owned())) }
+}
+
+fn failed(error: TunnelError) -> FleetError {
+    FleetError::Failed(error.to_string())
+}
+
+fn told(error: ClientError) -> FleetError {
+    match error {
+        ClientError::Refused { detail, .. } => FleetError::Refused(detail),
+        ClientError::Connection(_) => FleetError::NotConnected,
+        ClientError::Nonsense => FleetError::Failed(error.to_string()),
+    }
+}
+
+fn report(tunnel: &Tunnel) -> TunnelReport {
+    let stats = tunnel.stats();
+    TunnelReport {
+        state: match tunnel.status() {
+            TunnelStatus::Connecting => TunnelState::Connecting,
+            TunnelStatus::Encrypted => TunnelState::Encrypted,
+            TunnelStatus::Stale => TunnelState::Stale,
+            TunnelStatus::Down => TunnelState::Down,
+        },
+        last_handshake_at: stats.last_handshake.map(Timestamp::from),
+        tx_bytes: stats.tx_bytes,
+        rx_bytes: stats.rx_bytes,
+        rtt: stats.rtt,
+        endpoint: stats.endpoint,
+    }
+}
+
+fn preshared(bytes: &SecretBytes) -> Result<PresharedKey, FleetError> {
+    let key: Result<[u8; 32], _> = bytes.expose().as_slice().try_into();
+    key.map(PresharedKey::from_bytes).map_err(|_| FleetError::Failed("a stored key is not a key".to_owned()))
+}
+
+fn public(text: &str) -> Result<PublicKey, FleetError> {
+    text.parse().map_err(|_| FleetError::Failed("a stored key is not a key".to_owned()))
+}
+
+impl Fleet for HubFleet {
+    fn identity(&self) -> GatewayIdentity {
+        let config = &self.inner.config;
+        GatewayIdentity { public_key: config.private_key.public_key().to_string(), endpoint: config.endpoint.clone(), address: config.address }
+    }
+
+    fn add_host(&self, peer: HostPeer) -> Result<(), FleetError> {
+        let inner = &self.inner;
+        let HostPeer { host, preshared_key } = peer;
+        let id = TunnelId(host.id.0);
+        let config = PeerConfig {
+            id,
+            private_key: inner.config.private_key.clone(),
+            peer_public_key: public(&host.public_key)?,
+            preshared_key: preshared(&preshared_key)?,
+            endpoint: host.endpoint,
+            local_addr: inner.config.address,
+            peer_addr: host.address,
+            keepalive: None,
+            profile: Profile::Control,
+        };
+        let mut hosts = inner.hosts();
+        hosts.remove(&host.id);
+        inner.hub.remove(id);
+        let tunnel = inner.hub.add_peer(config).map_err(failed)?;
+        let follower = tokio::spawn(follow(Arc::downgrade(inner), host.id, tunnel.clone())).abort_handle();
+        if host.endpoint.is_some() {
+            tunnel.initiate();
+        }
+        hosts.insert(host.id, HostEntry { tunnel, follower });
+        drop(hosts);
+        inner.bump();
+        Ok(())
+    }
+
+    fn remove_host(&self, id: HostId) {
+        self.inner.hosts().remove(&id);
+        self.inner.hub.remove(TunnelId(id.0));
+        self.inner.bump();
+    }
+
+    fn host(&self, id: HostId) -> Option<TunnelReport> {
+        self.inner.host_tunnel(id).as_ref().map(report)
+    }
+
+    fn connected(&self) -> Vec<HostId> {
+        let hosts = self.inner.hosts();
+        hosts.iter().filter(|(_, entry)| entry.tunnel.status() == TunnelStatus::Encrypted).map(|(id, _)| *id).collect()
+    }
+
+    fn start(&self, host: HostId, order: DesktopOrder) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
+        Box::pin(async move {
+            let inner = &self.inner;
+            let mut attempt = Attempt { inner: inner.clone(), host, session: order.session_id, over: false };
+            match tokio::time::timeout(inner.config.start_timeout, inner.start(host, order)).await.unwrap_or(Err(FleetError::Timeout)) {
+                Ok(started) => {
+                    attempt.over = true;
+                    Ok(started)
+                }
+                Err(FleetError::NotConnected) if inner.host_tunnel(host).is_none() => {
+                    attempt.over = true;
+                    Err(FleetError::NotConnected)
+                }
+                Err(error) => {
+                    attempt.fail().await;
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn cut(&self, session: SessionId) {
+        self.inner.cut(session);
+    }
+
+    fn stop(&self, host: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
+        self.inner.cut(session);
+        Box::pin(self.inner.stop(host, session))
+    }
+
+    fn restore(&self, peer: SessionPeer) -> Result<(), FleetError> {
+        let inner = &self.inner;
+        let (key, psk) = (public(&peer.peer_public_key)?, preshared(&peer.preshared_key)?);
+        let endpoint = inner.host_tunnel(peer.host_id).and_then(|tunnel| tunnel.stats().endpoint);
+        let made_of = inner.session_peer(peer.session_id, peer.address, key, psk, endpoint);
+        inner.add_session(peer.session_id, peer.host_id, made_of).map(drop).map_err(failed)
+    }
+
+    fn tunnel(&self, session: SessionId) -> Option<TunnelReport> {
+        self.inner.sessions().get(&session).map(|entry| report(&entry.tunnel))
+    }
+
+    fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>> {
+        Box::pin(async move {
+            let asked = async { self.inner.client(host).await?.desktops().await.map_err(told) };
+            let desktops = tokio::time::timeout(ASK_TIMEOUT, asked).await.map_err(|_| FleetError::Timeout)??;
+            Ok(desktops.into_iter().map(|desktop| desktop.session_id).collect())
+        })
+    }
+
+    fn hosts_changed(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+}
+
+impl Dial for HubFleet {
+    fn dial<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
+        Box::pin(async move { Ok(Box::new(self.open(lease).await?) as Box<dyn Duplex>) })
+    }
+}

@@ -1,0 +1,194 @@
+//! A gateway, started and stopped in the order one would tell it.
+
+use super::fleet::{FleetConfig, HubFleet};
+use super::open::{self, SystemClock};
+use super::{Failure, keys, tls};
+use crate::auth::Vault;
+use crate::broker::Broker;
+use crate::broker::fleet::TunnelState;
+use crate::config::Config;
+use crate::domain::user::Origin;
+use crate::domain::{Clock as _, Timestamp};
+use crate::http::{self, AppState, TunnelStatus};
+use crate::tunnel::{Hub, HubConfig, PrivateKey};
+use crate::viewer;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long the last entries and the tunnels may take at the end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A gateway that serves.
+pub struct Gateway {
+    /// The use cases.
+    pub broker: Broker,
+    /// Where HTTPS is served.
+    pub address: SocketAddr,
+    /// UDP address of the hub.
+    pub hub_address: SocketAddr,
+    /// What clients trust, when the certificate is our own.
+    pub ca: Option<PathBuf>,
+    server: http::server::Running,
+    hub: Hub,
+    going: watch::Sender<bool>,
+    upkeep: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// Starts everything: database, keys, tunnels, use cases, HTTPS. When this returns, requests are answered.
+    ///
+    /// # Errors
+    /// A sentence naming what does not work.
+    pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Failure> {
+        super::private::folder(&config.server.data_dir)
+            .map_err(|e| Failure::new(format!("cannot make the data folder {}: {e}", config.server.data_dir.display())))?;
+        let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
+        let now = SystemClock.now();
+
+        let keys = keys::load_or_create(&config.server.data_dir)?;
+        let vault = Vault::from_master(*keys.master);
+        let store = open::store(&config.database_url(), &vault).await?;
+        open::check_master_key(&store, &vault, config).await?;
+        let (certificate, ca) = certificate(config, now)?;
+
+        let hub = Hub::bind(HubConfig { listen: config.tunnel.listen })
+            .await
+            .map_err(|e| Failure::new(format!("cannot listen for hosts on udp {} (tunnel.listen): {e}", config.tunnel.listen)))?;
+        let hub_address = hub.local_addr();
+        let fleet = FleetConfig {
+            private_key: PrivateKey::from_bytes(*keys.hub),
+            endpoint: endpoint(config, hub_address),
+            address: own_address(config),
+            start_timeout: config.sessions.launch_timeout.0,
+        };
+        let fleet = Arc::new(HubFleet::new(hub.clone(), fleet));
+
+        let audit_public_key = vault.audit_public_key();
+        let broker = Broker::new(store, vault, fleet.clone(), Arc::new(SystemClock), open::settings(config));
+        let origin = Origin::local("gateway");
+        broker.ensure_organization(&config.server.organization).await?;
+        broker.start(&origin).await?;
+        let (going, gone) = watch::channel(false);
+        let upkeep = tokio::spawn({
+            let (broker, gone) = (broker.clone(), gone.clone());
+            async move { broker.maintain(gone).await }
+        });
+
+        let streams = viewer::Context { broker: broker.clone(), dial: fleet.clone(), draining: gone };
+        let probe = Arc::new({
+            let hub = hub.clone();
+            move || status(&hub, &fleet)
+        });
+        let state = AppState::new(broker.clone(), streams, rim(config, audit_public_key), probe);
+        let limits = http::server::ServerLimits { drain: config.server.drain_timeout.0, ..http::server::ServerLimits::default() };
+        let server = http::server::start(state, vec![listener], &certificate, limits)
+            .map_err(|e| Failure::new(format!("cannot serve HTTPS on {address}: {e}")))?;
+        tracing::info!(%address, udp = %hub_address, database = %config.database_url(), version = env!("CARGO_PKG_VERSION"), "gateway.ready");
+        Ok(Self { broker, address, hub_address, ca, server, hub, going, upkeep })
+    }
+
+    /// Resolves when the server ended by itself, which is a failure.
+    pub async fn failed(&mut self) -> Failure {
+        match self.server.ended().await {
+            Ok(()) => Failure::new("the HTTPS server ended"),
+            Err(e) => Failure::new(format!("the HTTPS server failed: {e}")),
+        }
+    }
+
+    /// Stops in order: streams are told to come back, requests under way end, the last entry is written, the tunnels go. Desktops stay.
+    pub async fn stop(self) {
+        self.going.send_replace(true);
+        if !self.server.stop().await {
+            tracing::warn!("some requests did not end in time");
+        }
+        let upkeep = self.upkeep.abort_handle();
+        if tokio::time::timeout(FAREWELL, self.upkeep).await.is_err() {
+            upkeep.abort();
+        }
+        match tokio::time::timeout(FAREWELL, self.broker.stop(&Origin::local("gateway"))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "gateway.stop.unrecorded"),
+            Err(_) => tracing::error!("gateway.stop.unrecorded: the database did not answer"),
+        }
+        drop(tokio::time::timeout(FAREWELL, self.hub.shutdown()).await);
+        tracing::info!("gateway.stopped");
+    }
+}
+
+/// Listens for HTTPS.
+///
+/// # Errors
+/// A sentence naming the address.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let told = |e| Failure::new(format!("cannot listen on {address} (server.listen): {e}"));
+    let listener = TcpListener::bind(address).map_err(told)?;
+    listener.set_nonblocking(true).map_err(told)?;
+    Ok(listener)
+}
+
+fn certificate(config: &Config, now: Timestamp) -> Result<(rustls::ServerConfig, Option<PathBuf>), Failure> {
+    if let Some((certificate, key)) = config.pem_files() {
+        return Ok((tls::server_config(certificate, key)?, None));
+    }
+    let mut names = config.tls.names.clone();
+    names.extend(public_host(config).map(str::to_owned));
+    let own = tls::own(&config.server.data_dir, &names, now)?;
+    Ok((tls::server_config(&own.certificate, &own.key)?, Some(own.ca)))
+}
+
+/// The host of `server.public_url`, without its port and brackets.
+fn public_host(config: &Config) -> Option<&str> {
+    let authority = config.server.public_url.strip_prefix("https://")?.split('/').next()?;
+    if let Some(bracketed) = authority.strip_prefix('[') {
+        return bracketed.split(']').next();
+    }
+    authority.split(':').next().filter(|host| !host.is_empty())
+}
+
+/// What hosts dial.
+fn endpoint(config: &Config, hub: SocketAddr) -> String {
+    if !config.tunnel.endpoint.is_empty() {
+        return config.tunnel.endpoint.clone();
+    }
+    if !hub.ip().is_unspecified() {
+        return hub.to_string();
+    }
+    let host = public_host(config).unwrap_or("localhost");
+    if host.contains(':') { format!("[{host}]:{}", hub.port()) } else { format!("{host}:{}", hub.port()) }
+}
+
+/// The gateway's address inside every tunnel: the first of the sessions' network, which the store gives to nobody.
+fn own_address(config: &Config) -> IpAddr {
+    let (network, _) = open::settings(config).session_network;
+    IpAddr::V4(Ipv4Addr::from(u32::from(network) + 1))
+}
+
+/// What the hub says of itself, now.
+fn status(hub: &Hub, fleet: &HubFleet) -> TunnelStatus {
+    let mut status = TunnelStatus { running: hub.is_running(), listen: hub.local_addr().to_string(), ..TunnelStatus::default() };
+    for state in fleet.states() {
+        match state {
+            TunnelState::Connecting => status.connecting += 1,
+            TunnelState::Encrypted => status.encrypted += 1,
+            TunnelState::Stale => status.stale += 1,
+            TunnelState::Down => status.down += 1,
+        }
+    }
+    status
+}
+
+fn rim(config: &Config, audit_public_key: String) -> http::Settings {
+    let networks = |list: &[crate::config::value::Network]| list.iter().filter_map(|n| n.to_string().parse().ok()).collect();
+    let origins = std::iter::once(&config.server.public_url).chain(&config.server.allowed_origins).cloned().collect();
+    http::Settings {
+        public_origins: origins,
+        trusted_proxies: networks(&config.server.trusted_proxies),
+        metrics_allow: networks(&config.metrics.allow),
+        audit_public_key,
+        ..http::Settings::default()
+    }
+}

@@ -1,0 +1,74 @@
+//! The gateway's own keys, in `DIR/keys`: the master key (seals secrets, signs the audit head) and the hub's WireGuard key.
+//! Made on first start; never printed, never in the database.
+
+use super::Failure;
+use super::private;
+use data_encoding::BASE64;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// A key of 32 bytes, wiped when dropped.
+pub type Key = Zeroizing<[u8; 32]>;
+
+/// Both keys.
+pub struct Keys {
+    /// Everything sealed at rest hangs from it.
+    pub master: Key,
+    /// WireGuard private key of the hub: hosts know its public half.
+    pub hub: Key,
+}
+
+/// Reads the keys of a data folder, or makes them.
+///
+/// # Errors
+/// A sentence naming the file.
+pub fn load_or_create(data_dir: &Path) -> Result<Keys, Failure> {
+    let dir = data_dir.join("keys");
+    private::folder(&dir).map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
+    Ok(Keys { master: key(&dir.join("master.key"))?, hub: key(&dir.join("hub.key"))? })
+}
+
+/// Reads the master key only: for commands that must not make one.
+///
+/// # Errors
+/// A sentence naming the file.
+pub fn load(data_dir: &Path) -> Result<Keys, Failure> {
+    let master = data_dir.join("keys/master.key");
+    if !master.exists() {
+        let told = format!("there is no master key at {}; start the gateway once, or name its data folder (server.data_dir)", master.display());
+        return Err(Failure::new(told));
+    }
+    load_or_create(data_dir)
+}
+
+fn key(path: &Path) -> Result<Key, Failure> {
+    let text = private::read_or_create(path, || {
+        let fresh: Key = Zeroizing::new(rand::random());
+        format!("{}\n", BASE64.encode(fresh.as_slice())).into_bytes()
+    })
+    .map(Zeroizing::new)
+    .map_err(|e| Failure::new(format!("cannot read the key {}: {e}", path.display())))?;
+    BASE64
+        .decode(text.trim_ascii())
+        .ok()
+        .and_then(|bytes| <[u8; 32]>::try_from(Zeroizing::new(bytes).as_slice()).ok())
+        .map(Zeroizing::new)
+        .ok_or_else(|| Failure::new(format!("{} is not a key: it must hold 32 bytes in base64", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(load(dir.path()).is_err());
+        let first = load_or_create(dir.path()).unwrap();
+        let second = load(dir.path()).unwrap();
+        assert_eq!((first.master.as_slice(), first.hub.as_slice()), (second.master.as_slice(), second.hub.as_slice()));
+        assert_ne!(first.master, first.hub);
+        private::replace(&dir.path().join("keys/master.key"), b"short").unwrap();
+        assert!(load(dir.path()).err().unwrap().to_string().ends_with("is not a key: it must hold 32 bytes in base64"));
+    }
+}

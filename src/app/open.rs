@@ -1,0 +1,150 @@
+//! Opening a gateway's data: the store, the vault of the master key, and the check that the two belong together.
+
+use super::{Failure, keys};
+use crate::auth::Vault;
+use crate::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport};
+use crate::broker::{Broker, Settings};
+use crate::config::Config;
+use crate::config::value::DatabaseUrl;
+use crate::domain::{Clock, HostId, SessionId, Timestamp};
+use crate::store::{HeadSigner, Store};
+use futures_util::future::BoxFuture;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Where the database remembers which master key it belongs to.
+const KEY_CHECK: &str = "master_key_check";
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        std::time::SystemTime::now().into()
+    }
+}
+
+/// Signs the head of the audit log with a key of the vault.
+struct VaultSigner(Vault);
+
+impl HeadSigner for VaultSigner {
+    fn sign(&self, text: &str) -> String {
+        self.0.sign_head(text)
+    }
+    fn verify(&self, text: &str, signature: &str) -> bool {
+        self.0.verify_head(text, signature)
+    }
+}
+
+/// Opens the database and runs its migrations, off the asynchronous threads.
+///
+/// # Errors
+/// A sentence with the database's own words.
+pub async fn store(url: &DatabaseUrl, vault: &Vault) -> Result<Store, Failure> {
+    store_with(url, Arc::new(VaultSigner(vault.clone()))).await
+}
+
+/// The same with another signer.
+///
+/// # Errors
+/// A sentence with the database's own words.
+pub async fn store_with(url: &DatabaseUrl, signer: Arc<dyn HeadSigner>) -> Result<Store, Failure> {
+    let opened = url.clone();
+    tokio::task::spawn_blocking(move || Store::open_with(opened.expose(), signer))
+        .await
+        .map_err(|e| Failure::new(e.to_string()))?
+        .map_err(|e| Failure::new(format!("cannot open the database {url}: {e}")))
+}
+
+/// Refuses a database that belongs to another master key, before anything is written; remembers ours in a fresh one.
+///
+/// # Errors
+/// A sentence saying what to do.
+pub async fn check_master_key(store: &Store, vault: &Vault, config: &Config) -> Result<(), Failure> {
+    let ours = vault.check_value().to_owned();
+    let known = store
+        .write(move |tx| match tx.setting(KEY_CHECK)? {
+            Some(known) => Ok(known),
+            None => tx.put_setting(KEY_CHECK, &ours).map(|()| ours.clone()),
+        })
+        .await?;
+    if known == vault.check_value() {
+        return Ok(());
+    }
+    let key = config.server.data_dir.join("keys/master.key");
+    let told = format!("the master key {} does not belong to the database {}; put back the key it was made with", key.display(), config.database_url());
+    Err(Failure::new(told))
+}
+
+/// What the broker decides by.
+#[must_use]
+pub fn settings(config: &Config) -> Settings {
+    Settings {
+        mfa_required: config.auth.mfa_required,
+        issuer: config.auth.issuer.clone(),
+        access_ttl: config.auth.access_token_life.0,
+        refresh_ttl: config.auth.login_life.0,
+        mfa_ttl: config.auth.mfa_token_life.0,
+        ticket_ttl: config.sessions.ticket_life.0,
+        session_ttl: config.sessions.max_duration.0,
+        grace: config.sessions.grace.0,
+        launch_timeout: config.sessions.launch_timeout.0,
+        session_network: config.tunnel.network.as_v4().unwrap_or((Ipv4Addr::new(10, 64, 0, 0), 10)),
+        max_viewers: config.sessions.max_viewers,
+    }
+}
+
+/// The use cases for an administrative command: on the gateway's data, without its tunnels.
+///
+/// # Errors
+/// A sentence saying what is missing.
+pub async fn for_the_shell(config: &Config) -> Result<Broker, Failure> {
+    let keys = keys::load_or_create(&config.server.data_dir)?;
+    let vault = Vault::from_master(*keys.master);
+    let store = store(&config.database_url(), &vault).await?;
+    check_master_key(&store, &vault, config).await?;
+    Ok(Broker::new(store, vault, Arc::new(NoFleet::default()), Arc::new(SystemClock), settings(config)))
+}
+
+/// The fleet of a process that holds no tunnels: the gateway beside it does, notices what was changed, and acts.
+#[derive(Default)]
+struct NoFleet {
+    changed: watch::Sender<u64>,
+}
+
+impl Fleet for NoFleet {
+    fn identity(&self) -> GatewayIdentity {
+        GatewayIdentity { public_key: String::new(), endpoint: String::new(), address: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+    }
+    fn add_host(&self, _: HostPeer) -> Result<(), FleetError> {
+        Err(FleetError::NotConnected)
+    }
+    fn remove_host(&self, _: HostId) {}
+    fn host(&self, _: HostId) -> Option<TunnelReport> {
+        None
+    }
+    fn connected(&self) -> Vec<HostId> {
+        Vec::new()
+    }
+    fn start(&self, _: HostId, _: DesktopOrder) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
+        Box::pin(async { Err(FleetError::NotConnected) })
+    }
+    fn cut(&self, _: SessionId) {}
+    fn stop(&self, _: HostId, _: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
+        Box::pin(async { Err(FleetError::NotConnected) })
+    }
+    fn restore(&self, _: SessionPeer) -> Result<(), FleetError> {
+        Err(FleetError::NotConnected)
+    }
+    fn tunnel(&self, _: SessionId) -> Option<TunnelReport> {
+        None
+    }
+    fn inventory(&self, _: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>> {
+        Box::pin(async { Err(FleetError::NotConnected) })
+    }
+    fn hosts_changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}

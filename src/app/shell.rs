@@ -1,0 +1,153 @@
+//! What administrative commands share: the use cases on the gateway's data, passwords from people, and tables for them.
+//!
+//! A command works beside a running gateway, on the same database: what it ends there, the gateway's sentinel notices and cuts.
+
+use super::cli::Where;
+use super::{Failure, open};
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::domain::secret::SecretString;
+use crate::domain::user::{Caller, Origin, User};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::process::{Command, Stdio};
+
+/// Longest password line read from standard input.
+const LINE_LIMIT: u64 = 1024;
+/// What it holds.
+const PASSWORD: &str = "the password";
+/// Letters of generated passwords: none that look like another.
+const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+/// An administrator at the shell.
+pub struct Shell {
+    /// The use cases.
+    pub broker: Broker,
+    /// As whom: an admin, audited as `system`.
+    pub caller: Caller,
+    /// From where.
+    pub origin: Origin,
+    /// By which settings.
+    pub config: Config,
+}
+
+impl Shell {
+    /// Opens the gateway's data.
+    ///
+    /// # Errors
+    /// A sentence saying what is missing.
+    pub async fn open(at: &Where) -> Result<Self, Failure> {
+        let config = configured(at)?;
+        let broker = open::for_the_shell(&config).await?;
+        broker.ensure_organization(&config.server.organization).await?;
+        let caller = broker.shell_caller().await?;
+        Ok(Self { broker, caller, origin: Origin::local(format!("shell-{}", uuid::Uuid::new_v4())), config })
+    }
+
+    /// The user with this address.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn user(&self, email: &str) -> Result<User, Failure> {
+        let found = self.broker.find_user(&self.caller, email).await?;
+        found.ok_or_else(|| Failure::new(format!("there is no user {email}; `portcullis user list` shows all")))
+    }
+}
+
+/// The settings an administrative command works by.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn configured(at: &Where) -> Result<Config, Failure> {
+    let mut config = Config::load(Config::default(), at.config.as_deref(), std::env::vars())?;
+    if let Some(dir) = &at.data_dir {
+        config.server.data_dir.clone_from(dir);
+    }
+    Ok(config)
+}
+
+/// A password: made, or read from standard input.
+///
+/// # Errors
+/// When nothing usable comes.
+pub fn password(generate: bool) -> Result<SecretString, Failure> {
+    if generate {
+        return Ok(generated_password());
+    }
+    if !std::io::stdin().is_terminal() {
+        return line(PASSWORD, LINE_LIMIT);
+    }
+    let first = asked("Password: ")?;
+    let second = asked("The same again: ")?;
+    if first == second { Ok(first) } else { Err(Failure::new("the two passwords differ; nothing was changed")) }
+}
+
+/// A strong password people can type: four groups of five, 100 bits.
+#[must_use]
+pub fn generated_password() -> SecretString {
+    let letter = || char::from(LETTERS[usize::from(rand::random::<u8>() & 31)]);
+    let group = || (0..5).map(|_| letter()).collect::<String>();
+    SecretString::new([group(), group(), group(), group()].join("-"))
+}
+
+/// One line of standard input, holding `what`.
+///
+/// # Errors
+/// When none comes.
+pub fn line(what: &str, limit: u64) -> Result<SecretString, Failure> {
+    let mut line = zeroize::Zeroizing::new(String::new());
+    let mut limited = std::io::Read::take(std::io::stdin().lock(), limit);
+    limited.read_line(&mut line).map_err(|e| Failure::new(format!("cannot read {what} from standard input: {e}")))?;
+    let text = line.trim_end_matches(['\r', '\n']);
+    if text.is_empty() { Err(Failure::new(format!("{what} did not come on standard input; nothing was changed"))) } else { Ok(SecretString::new(text.to_owned())) }
+}
+
+fn asked(prompt: &str) -> Result<SecretString, Failure> {
+    let echo = |mode: &str| drop(Command::new("stty").arg(mode).stdin(Stdio::inherit()).status());
+    eprint!("{prompt}");
+    drop(std::io::stderr().flush());
+    echo("-echo");
+    let typed = line(PASSWORD, LINE_LIMIT);
+    echo("echo");
+    eprintln!();
+    typed
+}
+
+/// Prints rows under headings, each column as wide as it needs.
+pub fn table(headings: &[&str], rows: &[Vec<String>]) {
+    print!("{}", table_text(headings, rows));
+}
+
+fn table_text(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).chain([headings[i].len()]).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, &w)| format!("{cell:w$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let mut text = line(headings.to_vec());
+    for row in rows {
+        // A name may hold anything: control characters must not reach the terminal.
+        let clean: Vec<String> = row.iter().map(|c| c.chars().map(|ch| if ch.is_control() { '?' } else { ch }).collect()).collect();
+        text.push_str(&line(clean.iter().map(String::as_str).collect()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_passwords_differ_and_can_be_typed() {
+        let (a, b) = (generated_password(), generated_password());
+        assert_ne!(a, b);
+        assert_eq!(a.expose().len(), 23);
+        assert!(a.expose().bytes().all(|c| c == b'-' || LETTERS.contains(&c)));
+    }
+
+    #[test]
+    fn tables_line_up_and_carry_no_controls() {
+        let text = table_text(&["EMAIL", "ROLE"], &[vec!["a@b.c".into(), "admin".into()], vec!["longer@b.c".into(), "x\u{1b}[2J".into()]]);
+        assert_eq!(text, "EMAIL       ROLE\na@b.c       admin\nlonger@b.c  x?[2J\n");
+    }
+}

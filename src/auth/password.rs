@@ -1,0 +1,119 @@
+//! Passwords: Argon2id (RFC 9106), 19 MiB, two passes, one lane; kept as a PHC string.
+//!
+//! A verification takes tens of milliseconds and 19 MiB: call it on the blocking pool, after the throttle.
+
+use crate::domain::secret::SecretString;
+use crate::domain::{Error, Result};
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+
+/// Fewest characters of a new password (NIST SP 800-63B section 5.1.1.1).
+pub const MIN_CHARS: usize = 8;
+/// Most characters of a new password.
+pub const MAX_CHARS: usize = 128;
+/// Longest text that is tried at all, in bytes.
+const MAX_BYTES: usize = 4 * MAX_CHARS;
+
+/// A hash that no password is known for: verified against when there is no user, so that both refusals take the same time.
+const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1kZWNveQ$QXJnb24yaWQgZGVjb3k6IG5vIHBhc3N3b3JkIGZpdHM";
+
+fn argon2() -> Argon2<'static> {
+    let params = Params::new(19_456, 2, 1, Some(32)).expect("INVARIANT: these parameters lie within RFC 9106 section 3.1");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+}
+
+/// Hashes a password under a fresh salt.
+///
+/// # Errors
+/// `Internal` when memory or randomness is not to be had.
+pub fn hash(password: &SecretString) -> Result<String> {
+    argon2().hash_password(password.expose().as_bytes()).map(|hash: PasswordHash| hash.to_string()).map_err(|e| Error::internal(e.to_string()))
+}
+
+/// Whether the password is the one that was hashed. A hash that does not parse fits no password, and takes as long.
+#[must_use]
+pub fn verify(password: &SecretString, hash: &str) -> bool {
+    let tried = password.expose().as_bytes();
+    let (Ok(hash), true) = (PasswordHash::new(hash), tried.len() <= MAX_BYTES) else {
+        decoy_verify(password);
+        return false;
+    };
+    argon2().verify_password(tried, &hash).is_ok()
+}
+
+/// Does the work of [`verify`] when there is nothing to verify against. Always false.
+pub fn decoy_verify(password: &SecretString) -> bool {
+    let tried = password.expose().as_bytes();
+    let tried = tried.get(..tried.len().min(MAX_BYTES)).unwrap_or_default();
+    let fits = PasswordHash::new(DECOY).is_ok_and(|hash| argon2().verify_password(tried, &hash).is_ok());
+    std::hint::black_box(fits);
+    false
+}
+
+/// Whether a new password may be taken by the owner of `email`.
+///
+/// # Errors
+/// `Invalid`, saying what to change.
+pub fn check_strength(password: &str, email: &str) -> Result<()> {
+    let chars = password.chars().count();
+    if chars < MIN_CHARS {
+        return Err(Error::invalid(format!("The password needs at least {MIN_CHARS} characters.")));
+    }
+    if chars > MAX_CHARS {
+        return Err(Error::invalid(format!("The password may have at most {MAX_CHARS} characters.")));
+    }
+    let lower = password.to_lowercase();
+    let email = email.to_lowercase();
+    if lower == email || email.split('@').next() == Some(&*lower) {
+        return Err(Error::invalid("The password must not be the e-mail address."));
+    }
+    let mut kinds: Vec<char> = lower.chars().collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    if kinds.len() < 4 {
+        return Err(Error::invalid("The password repeats too few characters."));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> SecretString {
+        SecretString::new(text.to_owned())
+    }
+
+    #[test]
+    fn hashes_verify() {
+        let password = secret("correct horse battery");
+        let kept = hash(&password).unwrap();
+        assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
+        assert!(verify(&password, &kept));
+        assert!(!verify(&secret("Correct horse battery"), &kept));
+        assert!(!verify(&secret(""), &kept));
+        assert!(!verify(&secret(&"x".repeat(MAX_BYTES + 1)), &kept));
+        assert_ne!(kept, hash(&password).unwrap());
+        assert!(!verify(&password, "not a hash"));
+    }
+
+    #[test]
+    fn the_decoy_is_a_real_hash() {
+        let hash = PasswordHash::new(DECOY).unwrap();
+        assert!(hash.salt.is_some());
+        assert_eq!(hash.hash.unwrap().as_bytes().len(), 32);
+        assert!(!decoy_verify(&secret("anything")));
+    }
+
+    #[test]
+    fn strength() {
+        for good in ["correct horse", "Passw0rd!", "пароль-длинный"] {
+            assert!(check_strength(good, "ann@example.com").is_ok(), "{good}");
+        }
+        for bad in ["", "short", "ann@example.com", "ANN@example.com", "aaaaaaaaaaaa", "abababab", &"xy1z".repeat(33)] {
+            assert!(check_strength(bad, "ann@example.com").is_err(), "{bad}");
+        }
+        assert!(check_strength("annabelle.long", "annabelle.long@example.com").is_err());
+    }
+}

@@ -1,0 +1,213 @@
+//! How often an account and an address may try: a token bucket for each, told as one time (GCRA, as in ITU-T I.371 annex A).
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | quota | `burst` tries at once, then one per `every` |
+//! | full at | the moment at which a bucket is full again; a try moves it on by `every`, and it may lie at most `burst * every` ahead |
+//! | address | an IPv4 address, or the /64 of an IPv6 address: one customer usually holds all of it |
+//!
+//! Written here rather than taken from the `governor` crate, because an account must be forgotten when its owner succeeds, and because time
+//! is an argument.
+
+use crate::domain::Timestamp;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// `burst` tries at once, then one per `every`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quota {
+    /// Tries at once.
+    pub burst: u32,
+    /// Time until one more.
+    pub every: Duration,
+}
+
+impl Quota {
+    /// Default for an account: 10, then one per 30 s.
+    pub const ACCOUNT: Self = Self { burst: 10, every: Duration::from_secs(30) };
+    /// Default for an address: 30, then one per 5 s.
+    pub const ADDRESS: Self = Self { burst: 30, every: Duration::from_secs(5) };
+}
+
+/// Most keys a map remembers. Beyond it, those nearest to being full again are forgotten first.
+const KEYS_MAX: usize = 65_536;
+
+/// Remembers tries per account and per address, in bounded memory.
+#[derive(Debug)]
+pub struct Throttle {
+    accounts: Mutex<Buckets<[u8; 16]>>,
+    addresses: Mutex<Buckets<IpAddr>>,
+}
+
+impl Throttle {
+    /// A throttle with these quotas.
+    #[must_use]
+    pub fn new(per_account: Quota, per_address: Quota) -> Self {
+        Self { accounts: Mutex::new(Buckets::new(per_account)), addresses: Mutex::new(Buckets::new(per_address)) }
+    }
+
+    /// Counts a try, when both the account (compared case-insensitively) and the address may make one.
+    ///
+    /// # Errors
+    /// How long to wait. A refused try is not counted, so waiting helps.
+    pub fn check(&self, account: &str, address: Option<IpAddr>, now: Timestamp) -> Result<(), Duration> {
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let (account, address) = (account_key(account), address.map(address_key));
+        let wait = accounts.wait(&account, now).max(address.map_or(Duration::ZERO, |a| addresses.wait(&a, now)));
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        accounts.count(account, now);
+        if let Some(address) = address {
+            addresses.count(address, now);
+        }
+        Ok(())
+    }
+
+    /// The owner of the account proved who they are: its tries are forgotten. Its address's are not.
+    pub fn succeed(&self, account: &str) {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).full_at.remove(&account_key(account));
+    }
+}
+
+/// Fixed in size, whatever somebody types as an account.
+fn account_key(account: &str) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.copy_from_slice(&Sha256::digest(account.trim().to_lowercase())[..16]);
+    key
+}
+
+fn address_key(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
+#[derive(Debug)]
+struct Buckets<K> {
+    every: i64,
+    ahead: i64,
+    full_at: HashMap<K, i64>,
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    fn new(quota: Quota) -> Self {
+        let every = i64::try_from(quota.every.as_millis()).unwrap_or(i64::MAX).max(1);
+        Self { every, ahead: every.saturating_mul(i64::from(quota.burst.max(1))), full_at: HashMap::new() }
+    }
+
+    fn wait(&self, key: &K, now: Timestamp) -> Duration {
+        let full_at = self.full_at.get(key).copied().unwrap_or(now.0).max(now.0);
+        let over = full_at.saturating_add(self.every).saturating_sub(now.0.saturating_add(self.ahead));
+        Duration::from_millis(u64::try_from(over).unwrap_or(0))
+    }
+
+    fn count(&mut self, key: K, now: Timestamp) {
+        if self.full_at.len() >= KEYS_MAX && !self.full_at.contains_key(&key) {
+            self.shrink(now);
+        }
+        let full_at = self.full_at.entry(key).or_insert(now.0);
+        *full_at = (*full_at).max(now.0).saturating_add(self.every);
+    }
+
+    /// Forgets full buckets; when that is not enough, the half that is nearest to full.
+    fn shrink(&mut self, now: Timestamp) {
+        self.full_at.retain(|_, full_at| *full_at > now.0);
+        if self.full_at.len() >= KEYS_MAX {
+            let mut times: Vec<i64> = self.full_at.values().copied().collect();
+            let middle = times.len() / 2;
+            let (_, median, _) = times.select_nth_unstable(middle);
+            let median = *median;
+            // Many may share the median: of them only as many are kept as there is room beside the worse ones.
+            let mut room = (KEYS_MAX / 2).saturating_sub(self.full_at.values().filter(|full_at| **full_at > median).count());
+            self.full_at.retain(|_, full_at| {
+                let fits = *full_at == median && room > 0;
+                room -= usize::from(fits);
+                fits || *full_at > median
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_772_721_000_000);
+
+    fn throttle() -> Throttle {
+        Throttle::new(Quota::ACCOUNT, Quota::ADDRESS)
+    }
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_account_has_its_burst_then_one_per_period() {
+        let throttle = throttle();
+        for _ in 0..10 {
+            throttle.check("ann@example.com", None, NOW).unwrap();
+        }
+        assert_eq!(throttle.check("ANN@example.com ", None, NOW), Err(Duration::from_secs(30)));
+        throttle.check("bob@example.com", None, NOW).unwrap();
+        let later = NOW.after(Duration::from_secs(30));
+        throttle.check("ann@example.com", None, later).unwrap();
+        assert!(throttle.check("ann@example.com", None, later).is_err());
+        throttle.succeed("Ann@example.com");
+        throttle.check("ann@example.com", None, later).unwrap();
+    }
+
+    #[test]
+    fn an_address_is_counted_over_all_accounts() {
+        let throttle = throttle();
+        for i in 0..30 {
+            throttle.check(&i.to_string(), ip("2001:db8:1:2::1"), NOW).unwrap();
+        }
+        assert_eq!(throttle.check("x", ip("2001:db8:1:2:ffff::9"), NOW), Err(Duration::from_secs(5)));
+        throttle.check("x", ip("2001:db8:1:3::1"), NOW).unwrap();
+        throttle.succeed("x");
+        assert!(throttle.check("x", ip("2001:db8:1:2::1"), NOW).is_err());
+        assert_eq!(address_key("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn refused_tries_do_not_count() {
+        let throttle = throttle();
+        for _ in 0..10 {
+            throttle.check("ann", ip("192.0.2.1"), NOW).unwrap();
+        }
+        for _ in 0..100 {
+            assert!(throttle.check("ann", ip("192.0.2.1"), NOW).is_err());
+        }
+        throttle.check("bob", ip("192.0.2.1"), NOW).unwrap();
+        throttle.check("ann", ip("192.0.2.1"), NOW.after(Duration::from_secs(30))).unwrap();
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_worst_are_remembered() {
+        let throttle = throttle();
+        for _ in 0..10 {
+            throttle.check("worst", None, NOW).unwrap();
+        }
+        for i in 0..KEYS_MAX * 3 {
+            throttle.check(&format!("account {i}"), None, NOW).unwrap();
+        }
+        assert!(throttle.accounts.lock().unwrap().full_at.len() <= KEYS_MAX);
+        assert!(throttle.check("worst", None, NOW).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_no_harm() {
+        let throttle = throttle();
+        throttle.check("ann", None, NOW).unwrap();
+        throttle.check("ann", None, NOW.before(Duration::from_secs(1))).unwrap();
+        throttle.check("ann", None, Timestamp(i64::MAX)).unwrap();
+    }
+}

@@ -1,0 +1,187 @@
+//! Access tokens: JWTs (RFC 7519) signed with Ed25519 (RFC 8037). Short-lived; the broker asks the store each time whether the login is alive.
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | `kid` | the key's JWK thumbprint (RFC 7638): the same key has the same name on every gateway |
+//! | signing key | the newest; the others verify what they signed until it expires |
+//!
+//! The algorithm is ours, never the token's: anything but `EdDSA` under a known `kid` is refused (RFC 8725 sections 3.1 and 3.2).
+
+use super::random_bytes;
+use crate::domain::secret::SecretBytes;
+use crate::domain::user::Role;
+use crate::domain::{Error, LoginId, OrganizationId, Result, Timestamp, UserId};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::SigningKey;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Who issues.
+pub const ISSUER: &str = "portcullis";
+/// For whom.
+pub const AUDIENCE: &str = "portcullis-api";
+/// Longest token that is looked at, in bytes.
+pub const TOKEN_MAX: usize = 4096;
+/// How far another gateway's clock may be ahead, in seconds.
+const FUTURE_LEEWAY: i64 = 5;
+/// What precedes an Ed25519 seed in PKCS #8 (RFC 8410 section 7): version 0, algorithm 1.3.101.112, an octet string within one.
+const PKCS8_PREFIX: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+/// What a token says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Claims {
+    /// User.
+    pub sub: UserId,
+    /// Organization.
+    pub org: OrganizationId,
+    /// Login.
+    pub sid: LoginId,
+    /// Role when issued; the store's word counts.
+    pub role: Role,
+    /// Whether a second factor was verified when issued; the store's word counts.
+    pub mfa: bool,
+    /// When issued, in unix seconds.
+    pub iat: i64,
+    /// When it expires, in unix seconds.
+    pub exp: i64,
+    /// [`ISSUER`].
+    pub iss: String,
+    /// [`AUDIENCE`].
+    pub aud: String,
+    /// Its own name.
+    pub jti: String,
+}
+
+/// The keys that sign and verify tokens. Cheap to clone.
+#[derive(Clone)]
+pub struct TokenKeys {
+    keys: Arc<Vec<Key>>,
+}
+
+struct Key {
+    kid: String,
+    x: String,
+    signs: EncodingKey,
+    verifies: DecodingKey,
+}
+
+impl fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.keys.iter().map(|key| &key.kid)).finish()
+    }
+}
+
+impl TokenKeys {
+    /// A fresh signing key: its name, and its seed (32 bytes) to be sealed and stored.
+    #[must_use]
+    pub fn generate() -> (String, SecretBytes) {
+        let seed: Zeroizing<[u8; 32]> = Zeroizing::new(random_bytes());
+        let kid = thumbprint(&public_x(&seed));
+        (kid, SecretBytes::new(seed.to_vec()))
+    }
+
+    /// The keys of stored seeds, oldest first: the last one signs.
+    ///
+    /// # Errors
+    /// `Internal` when there is none, or one is not what its name says.
+    pub fn new(stored: impl IntoIterator<Item = (String, SecretBytes)>) -> Result<Self> {
+        let keys = stored.into_iter().map(|(kid, seed)| Key::new(kid, &seed)).collect::<Result<Vec<_>>>()?;
+        if keys.is_empty() {
+            return Err(Error::internal("there is no token signing key"));
+        }
+        Ok(Self { keys: Arc::new(keys) })
+    }
+
+    fn newest(&self) -> &Key {
+        self.keys.last().expect("INVARIANT: `new` refuses an empty list")
+    }
+
+    /// Name of the key that signs.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.newest().kid
+    }
+
+    /// Signs a token.
+    ///
+    /// # Errors
+    /// `Internal` when the library cannot.
+    pub fn sign(&self, claims: &Claims) -> Result<String> {
+        let key = self.newest();
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(key.kid.clone());
+        jsonwebtoken::encode(&header, claims, &key.signs).map_err(Error::internal)
+    }
+
+    /// What a token says, when it is ours and not expired.
+    ///
+    /// # Errors
+    /// `Unauthenticated`, whatever is wrong with it; the cause is for the log.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims> {
+        let refused = |cause: &str| Error::unauthenticated("Invalid or expired token").caused_by(cause);
+        if token.len() > TOKEN_MAX {
+            return Err(refused("longer than any token"));
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| refused("not a JWT"))?;
+        if header.alg != Algorithm::EdDSA {
+            return Err(refused("another algorithm"));
+        }
+        let key = self.keys.iter().find(|key| Some(&key.kid) == header.kid.as_ref()).ok_or_else(|| refused("unknown key"))?;
+        let mut rules = Validation::new(Algorithm::EdDSA);
+        rules.set_issuer(&[ISSUER]);
+        rules.set_audience(&[AUDIENCE]);
+        rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        // The library asks the machine for the time; here time is an argument, and is compared below.
+        rules.validate_exp = false;
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.verifies, &rules).map_err(|_| refused("signature or claims"))?.claims;
+        if now.unix_seconds() >= claims.exp {
+            return Err(refused("expired"));
+        }
+        if claims.iat > now.unix_seconds() + FUTURE_LEEWAY {
+            return Err(refused("issued in the future"));
+        }
+        Ok(claims)
+    }
+
+    /// The public keys, as a JWK set (RFC 7517, RFC 8037 section 2).
+    #[must_use]
+    pub fn jwks(&self) -> Value {
+        let keys: Vec<Value> =
+            self.keys.iter().map(|k| json!({"kty": "OKP", "crv": "Ed25519", "x": k.x, "kid": k.kid, "use": "sig", "alg": "EdDSA"})).collect();
+        json!({ "keys": keys })
+    }
+}
+
+impl Key {
+    fn new(kid: String, seed: &SecretBytes) -> Result<Self> {
+        let wrong = || Error::internal("a stored token signing key is not what its name says");
+        let seed = Zeroizing::new(<[u8; 32]>::try_from(seed.expose().as_slice()).map_err(|_| wrong())?);
+        let x = public_x(&seed);
+        if thumbprint(&x) != kid {
+            return Err(wrong());
+        }
+        let mut der = Zeroizing::new(PKCS8_PREFIX.to_vec());
+        der.extend_from_slice(&*seed);
+        // The library's "ed_der": PKCS #8 for the private half, the bare 32 bytes for the public one.
+        let verifies = DecodingKey::from_ed_components(&x).map_err(Error::internal)?;
+        Ok(Self { kid, x, signs: EncodingKey::from_ed_der(&der), verifies })
+    }
+}
+
+fn public_x(seed: &[u8; 32]) -> String {
+    URL_SAFE_NO_PAD.encode(SigningKey::from_bytes(seed).verifying_key().as_bytes())
+}
+
+/// RFC 7638 section 3 with the members of RFC 8037 section 2: `crv`, `kty`, `x`, in that order, without white space.
+fn thumbprint(x: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! The log, read, exported and verified. Who reads the whole of it is written in it.
+
+use super::views::{AuditExport, AuditQuery, AuditVerdict, Page};
+use super::{Broker, input};
+use crate::auth::Vault;
+use crate::domain::audit::{Action, ChainFault, Entry, Head, Outcome};
+use crate::domain::policy::Act;
+use crate::domain::user::{Caller, Origin};
+use crate::domain::{Error, Result, Timestamp};
+use crate::store::{AuditFilter, HeadSigner};
+
+impl HeadSigner for Vault {
+    fn sign(&self, text: &str) -> String {
+        self.sign_head(text)
+    }
+
+    fn verify(&self, text: &str, signature: &str) -> bool {
+        self.verify_head(text, signature)
+    }
+}
+
+/// Entries read at a time.
+const CHUNK: usize = 500;
+
+fn filter(query: AuditQuery) -> Result<(AuditFilter, usize)> {
+    let limit = input::limit(query.limit, 50)?;
+    let time = |what: &str, text: Option<String>| {
+        let parsed = text.filter(|t| !t.is_empty()).map(|t| Timestamp::parse(&t)).transpose();
+        parsed.map_err(|_| Error::invalid(format!("{what} must be a time such as 2026-03-05T14:30:00Z.")))
+    };
+    let word = |text: Option<String>| text.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
+    let action = word(query.action);
+    if action.as_deref().is_some_and(|a| Action::parse(a).is_none()) {
+        return Err(Error::invalid("action must be one of the log's action names."));
+    }
+    let outcome = word(query.outcome).map(|o| Outcome::parse(&o).ok_or_else(|| Error::invalid("outcome must be success, denied or error.")));
+    let q = word(query.q);
+    if q.as_ref().is_some_and(|q| q.len() > 200) {
+        return Err(Error::invalid("q has at most 200 bytes."));
+    }
+    let before_seq = query.cursor.map(|c| c.parse().map_err(|_| Error::invalid("cursor must be one that a former page gave."))).transpose()?;
+    let filter = AuditFilter {
+        actor: word(query.actor),
+        action,
+        workspace_id: word(query.workspace_id),
+        session_id: word(query.session_id),
+        outcome: outcome.transpose()?,
+        from: time("from", query.from)?,
+        to: time("to", query.to)?,
+        q,
+        before_seq,
+        limit: limit + 1,
+    };
+    Ok((filter, limit))
+}
+
+impl Broker {
+    /// A page of the log, newest first.
+    ///
+    /// # Errors
+    /// `Forbidden`; `Invalid` when the query is not acceptable.
+    pub async fn audit(&self, origin: &Origin, caller: &Caller, query: AuditQuery) -> Result<Page<Entry>> {
+        let organization = self.permit(origin, caller, Act::ReadAudit).await?.organization_id();
+        let (filter, limit) = filter(query)?;
+        let entries = self.inner.store.read(move |tx| tx.audit_page(organization, &filter)).await?;
+        Ok(input::page(entries, limit, |entry| entry.seq.to_string()))
+    }
+
+    /// Audits the export and returns the permitted reader; `next` gives entries oldest first, in pages.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub async fn audit_export(&self, origin: &Origin, caller: &Caller) -> Result<AuditExport> {
+        self.permit(origin, caller, Act::ReadAudit).await?;
+        let note = self.note(origin, Action::ExportAudit).by(caller).on_thing("audit", None);
+        self.write_note(note).await?;
+        let head = self.inner.store.read(|tx| tx.audit_head()).await?;
+        Ok(AuditExport { broker: self.clone(), after: 0, head })
+    }
+
+    /// Reads the whole chain and compares it with its signed head.
+    ///
+    /// # Errors
+    /// `Forbidden`. A broken chain is an answer, not an error.
+    pub async fn audit_verify(&self, origin: &Origin, caller: &Caller) -> Result<AuditVerdict> {
+        self.permit(origin, caller, Act::ReadAudit).await?;
+        let crate::store::Verdict { entries, head, fault } = self.inner.store.verify_chain().await?;
+        let verdict = AuditVerdict { entries, head, fault };
+        let note = self.note(origin, Action::VerifyAudit).by(caller).on_thing("audit", None).with("entries", verdict.entries);
+        let note = match &verdict.fault {
+            Some(fault) => note.failed(&fault.to_string()),
+            None => note,
+        };
+        self.write_note(note).await?;
+        Ok(verdict)
+    }
+
+    /// What is wrong with the head's signature.
+    pub(super) fn head_fault(&self, head: &Head) -> Option<ChainFault> {
+        let text = Head::signed_text(head.seq, &head.hash);
+        let good = self.inner.vault.verify_head(&text, &head.signature);
+        (!good).then(|| ChainFault::BadHead { detail: "its signature is not this gateway's".to_owned() })
+    }
+}
+
+impl AuditExport {
+    /// The next page (up to 500); empty at the end.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn next(&mut self) -> Result<Vec<Entry>> {
+        let (after, end) = (self.after, self.head.seq);
+        if after >= end {
+            return Ok(Vec::new());
+        }
+        let mut page = self.broker.inner.store.read(move |tx| tx.audit_after(after, CHUNK)).await?;
+        page.retain(|entry| entry.seq <= end);
+        self.after = page.last().map_or(end, |entry| entry.seq);
+        Ok(page)
+    }
+}

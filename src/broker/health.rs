@@ -1,0 +1,64 @@
+//! What is probed now, and the gauges.
+
+use super::Broker;
+use super::live::Change;
+use super::views::{Gauges, HealthView};
+use crate::domain::ErrorKind;
+use crate::domain::user::Caller;
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+
+/// Longest a probe may take.
+const PROBE: Duration = Duration::from_secs(2);
+
+impl Broker {
+    /// "Something of this kind changed in this organization": what the event stream tells. Changes of every organization come
+    /// by; the receiver takes its caller's, and those that name none.
+    #[must_use]
+    pub fn changes(&self, _caller: &Caller) -> broadcast::Receiver<Change> {
+        self.live().changes()
+    }
+
+    /// Probes store, audit head and hosts at this moment.
+    pub async fn health(&self) -> HealthView {
+        let store = &self.inner.store;
+        let database = match timeout(PROBE, store.ping()).await {
+            Ok(Ok(took)) => Ok(took),
+            Ok(Err(error)) => Err(word(error.kind).to_owned()),
+            Err(_) => Err("timeout".to_owned()),
+        };
+        let head = timeout(PROBE, store.read(|tx| Ok((tx.audit_head()?, tx.hosts(None)?.len())))).await;
+        let (audit, hosts_total) = match head {
+            Ok(Ok((head, hosts))) if head.seq == 0 || self.head_fault(&head).is_none() => (Ok(head.seq), hosts),
+            Ok(Ok((_, hosts))) => (Err("head_signature".to_owned()), hosts),
+            Ok(Err(error)) => (Err(word(error.kind).to_owned()), 0),
+            Err(_) => (Err("timeout".to_owned()), 0),
+        };
+        HealthView { database, audit, hosts_connected: self.inner.fleet.connected().len(), hosts_total }
+    }
+
+    /// Numbers for the metrics page, without asking the store.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            sessions: self.live().known_count(),
+            streams: self.live().streams(),
+            hosts_connected: self.inner.fleet.connected().len(),
+        }
+    }
+}
+
+fn word(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Unavailable => "unavailable",
+        ErrorKind::Internal => "error",
+        ErrorKind::Malformed
+        | ErrorKind::Invalid
+        | ErrorKind::Unauthenticated
+        | ErrorKind::Forbidden
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::Throttled(_) => "refused",
+    }
+}

@@ -1,0 +1,153 @@
+//! Workspace hosts: how they join, and how they are removed.
+//!
+//! A **join token** is opaque, kept hashed, good for one host. The agent sends it with its public key and gets what it needs
+//! to dial home: an address, the gateway's key, and a preshared key that is shown this once and kept sealed.
+
+use super::ending::Ended;
+use super::fleet::HostPeer;
+use super::live::Topic;
+use super::views::{HostEnrolled, HostEnrollment, HostView, JoinToken};
+use super::{Broker, input};
+use crate::auth::{opaque, random_bytes};
+use crate::domain::audit::Action;
+use crate::domain::host::Host;
+use crate::domain::policy::Act;
+use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::session::EndReason;
+use crate::domain::user::{Caller, Origin};
+use crate::domain::{Error, HostId, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+const HOST: &str = "Host";
+/// Addresses of hosts inside their tunnels: beside the sessions' default network. They are never routed anywhere.
+const HOST_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 63, 0, 0), 16);
+/// Longest life of a join token.
+const JOIN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What a host's preshared key is sealed for.
+pub(super) fn psk_purpose(host: HostId) -> String {
+    format!("host psk:{host}")
+}
+
+impl Broker {
+    /// The organization's hosts.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub async fn hosts(&self, origin: &Origin, caller: &Caller) -> Result<Vec<HostView>> {
+        let organization = self.permit(origin, caller, Act::ReadHosts).await?.organization_id();
+        let found = self.inner.store.read(move |tx| Ok((tx.hosts(Some(organization))?, tx.live_sessions(Some(organization))?))).await?;
+        let (hosts, live) = found;
+        let view = |host: Host| HostView {
+            tunnel: self.inner.fleet.host(host.id),
+            sessions: live.iter().filter(|s| s.host_id == host.id).count(),
+            host,
+        };
+        Ok(hosts.into_iter().map(|(host, _)| view(host)).collect())
+    }
+
+    /// A token with which one host may enrol.
+    ///
+    /// # Errors
+    /// `Forbidden` or `Invalid`.
+    pub async fn create_join_token(&self, origin: &Origin, caller: &Caller, name: Option<String>, ttl: Duration) -> Result<JoinToken> {
+        let organization = self.permit(origin, caller, Act::ManageHosts).await?.organization_id();
+        let name = name.as_deref().map(input::name).transpose()?;
+        if ttl < Duration::from_secs(1) || ttl > JOIN_TTL_MAX {
+            return Err(Error::invalid("A join token may live from one second to seven days."));
+        }
+        let token = opaque::new_token("join_");
+        let hash = opaque::hash(token.expose());
+        let now = self.now();
+        let expires_at = now.after(ttl);
+        let note = self.note(origin, Action::CreateJoinToken).by(caller).on_thing("host", name.as_deref());
+        let note = note.with("expires_at", expires_at.to_string());
+        self.write(move |book| {
+            book.insert_join_token(&hash, organization, name.as_deref(), expires_at, now)?;
+            book.note(&note);
+            Ok(())
+        })
+        .await?;
+        Ok(JoinToken { token, expires_at })
+    }
+
+    /// Enrols the host that holds a join token, and opens its tunnel.
+    ///
+    /// # Errors
+    /// `Unauthenticated` when the token is unknown, used or expired; `Invalid`; `Conflict` when the key is enrolled already.
+    pub async fn enroll_host(&self, origin: &Origin, request: HostEnrollment) -> Result<HostEnrolled> {
+        let HostEnrollment { token, name, public_key, version } = request;
+        let name = input::name(&name)?;
+        let version = input::version(&version)?;
+        let key = STANDARD.decode(&public_key).ok().filter(|k| k.len() == 32 && k.iter().any(|b| *b != 0));
+        let Some(key) = key else { return Err(Error::invalid("public_key must be a WireGuard public key: 32 bytes in base64.")) };
+        let public_key = STANDARD.encode(key);
+        if public_key == self.inner.fleet.identity().public_key {
+            return Err(Error::invalid("public_key is the gateway's own."));
+        }
+        let hash = super::tokens::hash_of(&token);
+        let id = HostId::new();
+        let psk = SecretBytes::new(random_bytes::<32>().to_vec());
+        let sealed = self.inner.vault.seal(&psk_purpose(id), psk.expose());
+        let now = self.now();
+        let note = self.note(origin, Action::EnrollHost);
+        let enrolled = self
+            .write(move |book| {
+                let Some((organization_id, named)) = book.use_join_token(&hash, now)? else { return Ok(None) };
+                let name = named.unwrap_or_else(|| name.clone());
+                let address = book.next_host_address(HOST_NETWORK)?;
+                let version = version.clone();
+                let public_key = public_key.clone();
+                let host =
+                    Host { id, organization_id, name, public_key, address, endpoint: None, version, enrolled_at: now, last_seen_at: None };
+                book.insert_host(&host, &sealed)?;
+                let note = note.clone().by_system().within(organization_id).on_host(&host);
+                book.note(&note.with("public_key", host.public_key.clone()).with("version", host.version.clone()));
+                Ok(Some(host))
+            })
+            .await?;
+        let Some(host) = enrolled else {
+            let note = self.note(origin, Action::EnrollHost).on_thing("host", None).denied("join_token");
+            self.strangers_note(origin, note).await?;
+            return Err(Error::unauthenticated("The join token is unknown, used or expired. Make a new one."));
+        };
+        let preshared_key = SecretString::new(STANDARD.encode(psk.expose()));
+        let peer = HostPeer { host: host.clone(), preshared_key: psk };
+        self.inner.fleet.add_host(peer).map_err(|e| Error::unavailable("The host's tunnel could not be opened. Try again.").caused_by(e))?;
+        self.live().publish(Some(host.organization_id), &[Topic::Hosts]);
+        Ok(HostEnrolled { host, gateway: self.inner.fleet.identity(), preshared_key })
+    }
+
+    /// Removes a host; its sessions end with `host_lost`.
+    ///
+    /// # Errors
+    /// `Forbidden` or `NotFound`.
+    pub async fn remove_host(&self, origin: &Origin, caller: &Caller, id: HostId) -> Result<()> {
+        let organization = self.permit(origin, caller, Act::ManageHosts).await?.organization_id();
+        let note = self.note(origin, Action::RemoveHost).by(caller);
+        let broker = self.clone();
+        self.apart(async move {
+            let sessions = broker
+                .decide(move |book| {
+                    let Some(host) = book.host(id)?.filter(|h| h.organization_id == organization) else {
+                        let note = note.clone().acting(Action::AccessDenied).on_host_id(id);
+                        return book.refuse(&note.denied("unknown"), Error::not_found(HOST));
+                    };
+                    let there = book.live_sessions(Some(organization))?.into_iter().filter(|s| s.host_id == id).collect();
+                    book.delete_host(id)?;
+                    book.note(&note.clone().on_host(&host));
+                    Ok(Ok(book.close_all(there, EndReason::HostLost, &note)?))
+                })
+                .await?;
+            // Its desktops are ended through its tunnel, which goes last.
+            let carried = broker.carry_out(Ended { sessions, logins: Vec::new() }).await;
+            broker.inner.fleet.remove_host(id);
+            broker.live().publish(Some(organization), &[Topic::Hosts, Topic::Workspaces]);
+            carried
+        })
+        .await
+    }
+}

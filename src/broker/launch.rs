@@ -1,0 +1,295 @@
+//! From permit to desktop, once per user and workspace.
+//!
+//! ```text
+//! decide (one transaction) ── resume: this user's session is active ──────────────> Launched
+//!    │  ^                  └─ wait: it is starting or closing (bounded), then again
+//!    │  └───────────────────────┘
+//!    └─ start: row Creating + seat + address, create_session
+//!          └─ host starts desktop and tunnel ── Ready + lease, launch_workspace ──> Launched
+//!                                            └─ Close(launch_failed) + Release, seat free, launch_workspace error
+//! ```
+//!
+//! Runs in a task of its own: a browser that goes away neither aborts a launch nor leaves half of one.
+
+use super::Broker;
+use super::fleet::{DesktopOrder, DesktopStarted, FleetError};
+use super::live::Topic;
+use super::record::{Book, Note, Verdict, refusal, whole};
+use super::tokens::invalid_token;
+use super::views::Launched;
+use super::workspaces::{WORKSPACE, seen};
+use crate::domain::audit::Action;
+use crate::domain::policy;
+use crate::domain::session::{EndReason, Event, Session, State};
+use crate::domain::user::{Caller, Origin};
+use crate::domain::workspace::Workspace;
+use crate::domain::{Error, ErrorKind, HostId, Result, SessionId, Timestamp, WorkspaceId};
+use crate::store::{LeaseRow, SeatKey};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// What the deciding transaction found.
+enum Step {
+    /// It runs already.
+    Resume(Box<Session>, Box<Workspace>),
+    /// This session of theirs must become something else first.
+    Wait(SessionId),
+    /// A row, a seat and an address are there; the desktop is not.
+    Start(Box<Session>, Box<Workspace>),
+}
+
+/// What a launch decides by.
+struct Wish {
+    caller: Caller,
+    id: WorkspaceId,
+    session: SessionId,
+    connected: Vec<HostId>,
+    now: Timestamp,
+    note: Note,
+    ttl: Duration,
+    network: (std::net::Ipv4Addr, u8),
+}
+
+impl Broker {
+    /// Launches a workspace, or returns the caller's session that runs in it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Forbidden` by role or for want of a second factor; `Conflict` in maintenance or in use by somebody else;
+    /// `Unavailable` when no host is connected or the desktop did not start.
+    pub async fn launch(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId) -> Result<Launched> {
+        let (broker, origin, caller, id) = (self.clone(), origin.clone(), caller.clone(), id.clone());
+        self.apart(async move { broker.launch_apart(&origin, &caller, &id).await }).await
+    }
+
+    async fn launch_apart(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId) -> Result<Launched> {
+        let patience = self.inner.settings.launch_timeout + super::ending::STOP_WAIT + Duration::from_secs(2);
+        let deadline = Instant::now() + patience;
+        loop {
+            let wish = Wish {
+                caller: caller.clone(),
+                id: id.clone(),
+                session: SessionId::new(),
+                connected: self.inner.fleet.connected(),
+                now: self.now(),
+                note: self.note(origin, Action::LaunchWorkspace).by(caller),
+                ttl: self.inner.settings.session_ttl,
+                network: self.inner.settings.session_network,
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.decide(move |book| wish.decide(book)).await {
+                Ok(Step::Resume(session, workspace)) => return self.launched(caller, *session, *workspace),
+                Ok(Step::Start(session, workspace)) => return self.start_desktop(origin, caller, *session, *workspace).await,
+                Ok(Step::Wait(_)) | Err(Error { kind: ErrorKind::Conflict, source: Some(_), .. }) if left.is_zero() => {
+                    let note = self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace_id(id);
+                    self.write_note(note.failed("busy")).await?;
+                    return Err(Error::unavailable("Your session in this workspace is still starting or closing. Try again in a moment."));
+                }
+                Ok(Step::Wait(session)) => {
+                    self.until(session, left, |s| matches!(s.state, State::Active | State::Closed(_))).await?;
+                }
+                // Two transactions took the same seat or address and the store let one through: the other looks again.
+                Err(Error { kind: ErrorKind::Conflict, source: Some(_), .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The session row is there: starts its desktop, and makes it active or takes everything back.
+    async fn start_desktop(&self, origin: &Origin, caller: &Caller, session: Session, workspace: Workspace) -> Result<Launched> {
+        self.live().know(session.id);
+        let organization = session.organization_id;
+        self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
+        let settings = &self.inner.settings;
+        let order = DesktopOrder {
+            session_id: session.id,
+            user_id: session.user_id,
+            user_name: caller.user.name.clone(),
+            workspace: workspace.clone(),
+            address: session.address,
+            grace: settings.grace,
+        };
+        let began = Instant::now();
+        let started = timeout(settings.launch_timeout, self.inner.fleet.start(session.host_id, order)).await;
+        let took = whole(super::ending::millis(began.elapsed()));
+        let note = self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace(&workspace).in_session(&session);
+        let note = note.with("host_id", session.host_id.to_string()).with("launch_ms", took);
+        let desktop = match started.unwrap_or(Err(FleetError::Timeout)) {
+            Ok(desktop) => desktop,
+            Err(error) => return self.take_back(session, note, &error).await,
+        };
+        match self.make_active(&session, desktop, note).await {
+            Ok(Some(active)) => {
+                self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
+                self.launched(caller, active, workspace)
+            }
+            // Somebody ended it while it started; whoever did may have asked the host before there was a desktop.
+            Ok(None) => {
+                self.inner.fleet.cut(session.id);
+                self.stop_desktop(&session).await;
+                self.live().unknow(session.id);
+                Err(Error::conflict("The session was ended while it was starting."))
+            }
+            Err(error) => {
+                // Not written down, so it did not happen: the row stays Creating for the reaper if the store is gone.
+                tracing::error!(session = %session.id, error = %error, "a started desktop could not be recorded; it is taken back");
+                self.inner.fleet.cut(session.id);
+                self.stop_desktop(&session).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_active(&self, session: &Session, desktop: DesktopStarted, note: Note) -> Result<Option<Session>> {
+        let lease = LeaseRow {
+            peer_public_key: desktop.peer_public_key.clone(),
+            psk_sealed: self.inner.vault.seal(&psk_purpose(session.id), desktop.preshared_key.expose()),
+            port: i32::from(desktop.port),
+            credential_sealed: self.inner.vault.seal(&credential_purpose(session.id), desktop.credential.expose().as_bytes()),
+        };
+        let session = session.clone();
+        // The moment it is ready, not the moment it was asked for.
+        let now = self.now();
+        self.write(move |book| {
+            let Some(current) = book.session(session.id)? else { return Ok(None) };
+            let Ok(next) = current.apply(Event::Ready, now) else { return Ok(None) };
+            let next = Session { peer_public_key: Some(lease.peer_public_key.clone()), ..next };
+            if !book.update_session(&next, current.version, now)? {
+                return Err(Error::unavailable("Too much happened to this session at once. Try again."));
+            }
+            book.set_session_lease(next.id, &lease)?;
+            book.note(&note);
+            Ok(Some(next))
+        })
+        .await
+    }
+
+    /// The host could not: nothing stays.
+    async fn take_back(&self, session: Session, note: Note, error: &FleetError) -> Result<Launched> {
+        tracing::warn!(session = %session.id, host = %session.host_id, %error, "a desktop did not start");
+        self.inner.fleet.cut(session.id);
+        self.stop_desktop(&session).await;
+        let (reason, message) = match error {
+            FleetError::NotConnected => ("host_not_connected", "The workspace host is not connected right now. Try again in a moment."),
+            FleetError::Timeout => ("timeout", "The desktop did not start in time. Try again; if it stays, tell your administrator."),
+            FleetError::Refused(_) => ("refused", "The workspace host could not start this desktop. Tell your administrator."),
+            FleetError::Failed(_) => ("failed", "The desktop did not start. Try again; if it stays, tell your administrator."),
+        };
+        let note = note.failed(reason).with("error", super::record::cut(&error.to_string(), 300).to_owned());
+        let (id, organization) = (session.id, session.organization_id);
+        self.write(move |book| {
+            book.note(&note);
+            // Not closed here: somebody else ended it meanwhile and finishes it.
+            let system = note.clone().by_system();
+            if let Some(closing) = book.advance(&session, Event::Close(EndReason::LaunchFailed), &note)? {
+                book.release(&closing, &system)?;
+            }
+            Ok(())
+        })
+        .await?;
+        self.live().unknow(id);
+        self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
+        Err(Error::unavailable(message))
+    }
+
+    fn launched(&self, caller: &Caller, session: Session, workspace: Workspace) -> Result<Launched> {
+        let workspace = seen(workspace, std::slice::from_ref(&session), caller, true);
+        let max_duration = session.expires_at.since(session.created_at);
+        Ok(Launched { session: self.session_view(session), workspace, max_duration })
+    }
+}
+
+impl Wish {
+    fn decide(&self, book: &mut Book<'_, '_>) -> Verdict<Step> {
+        let Some(workspace) = book.workspace(&self.id)? else {
+            let note = self.note.clone().acting(Action::AccessDenied).on_workspace_id(&self.id);
+            return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
+        };
+        let permit = match policy::may_launch(&self.caller, &workspace) {
+            Ok(permit) => permit,
+            Err(denial @ policy::Denial::NotTheirs) => {
+                let note = self.note.clone().acting(Action::AccessDenied).on_workspace_id(&self.id);
+                return book.refuse(&note.denied(denial.as_str()), refusal(denial, WORKSPACE));
+            }
+            Err(denial) => {
+                let note = self.note.clone().on_workspace(&workspace);
+                return book.refuse(&note.denied(denial.as_str()), refusal(denial, WORKSPACE));
+            }
+        };
+        let note = self.note.clone().on_workspace(&workspace);
+        if !book.still_signed_in(&self.caller, self.now)? {
+            return book.refuse(&note.denied("signed_out"), invalid_token());
+        }
+        let user = permit.user_id();
+        if let Some(session) = book.live_session_of(user, &workspace.id)? {
+            return match session.state {
+                State::Active => {
+                    book.note(&note.in_session(&session).because("resumed"));
+                    Ok(Ok(Step::Resume(Box::new(session), Box::new(workspace))))
+                }
+                State::Queued | State::Creating | State::Closing(_) | State::Closed(_) => Ok(Ok(Step::Wait(session.id))),
+            };
+        }
+        if workspace.maintenance {
+            let error = Error::conflict("This workspace is under maintenance. Try again later.");
+            return book.refuse(&note.denied("maintenance"), error);
+        }
+        // The seat itself decides between two who race; this also finds those who came before it was made single-seat.
+        if workspace.single_seat && !book.live_sessions_of_workspace(&workspace.id)?.is_empty() {
+            let error = Error::conflict("Somebody else uses this workspace right now.");
+            return book.refuse(&note.denied("in_use"), error);
+        }
+        let Some(host_id) = self.choose_host(book)? else {
+            let error = Error::unavailable("No workspace host is connected right now. Try again in a moment, or tell your administrator.");
+            return book.refuse(&note.failed("no_host"), error);
+        };
+        let session = Session {
+            id: self.session,
+            organization_id: workspace.organization_id,
+            user_id: user,
+            user_email: self.caller.user.email.clone(),
+            login_id: self.caller.login_id,
+            workspace_id: workspace.id.clone(),
+            workspace_name: workspace.name.clone(),
+            workspace_kind: workspace.kind,
+            host_id,
+            state: State::Creating,
+            address: book.free_session_address(self.network, self.session.0.as_u64_pair().0)?,
+            mfa: permit.mfa(),
+            peer_public_key: None,
+            created_at: self.now,
+            started_at: None,
+            ended_at: None,
+            expires_at: self.now.after(self.ttl),
+            version: 1,
+        };
+        book.insert_session(&session, Some(seat(&workspace, &self.caller)))?;
+        book.note(&note.acting(Action::CreateSession).on_session(&session).with("host_id", host_id.to_string()));
+        Ok(Ok(Step::Start(Box::new(session), Box::new(workspace))))
+    }
+
+    /// The connected host of the organization with the fewest live sessions; among equals the one this user was on last.
+    fn choose_host(&self, book: &mut Book<'_, '_>) -> Result<Option<HostId>> {
+        let organization = self.caller.user.organization_id;
+        let hosts = book.hosts(Some(organization))?;
+        let live = book.live_sessions(Some(organization))?;
+        let last = book.sessions_page(self.caller.user.id, None, None, 1)?.first().map(|s| s.host_id);
+        let load = |id: HostId| live.iter().filter(|s| s.host_id == id).count();
+        let connected = hosts.iter().map(|(host, _)| host.id).filter(|id| self.connected.contains(id));
+        Ok(connected.min_by_key(|id| (load(*id), Some(*id) != last, *id)))
+    }
+}
+
+/// Who may be in it at once: one user of a single-seat workspace, else one session of each user.
+fn seat(workspace: &Workspace, caller: &Caller) -> SeatKey {
+    if workspace.single_seat { SeatKey::workspace(&workspace.id) } else { SeatKey::user(&workspace.id, caller.user.id) }
+}
+
+/// What a session's preshared key is sealed for.
+pub(super) fn psk_purpose(session: SessionId) -> String {
+    format!("session psk:{session}")
+}
+
+/// What a desktop's credential is sealed for.
+pub(super) fn credential_purpose(session: SessionId) -> String {
+    format!("desktop credential:{session}")
+}

@@ -1,0 +1,121 @@
+//! Start and stop of the gateway, and what runs between: the `sentinel` (what other processes changed) and the `reaper` (what
+//! nobody looked after).
+
+use super::fleet::{HostPeer, SessionPeer, TunnelReport};
+use super::record::whole;
+use super::{Broker, hosts, launch};
+use crate::domain::audit::Action;
+use crate::domain::host::Host;
+use crate::domain::session::{Session, State};
+use crate::domain::user::Origin;
+use crate::domain::{Error, HostId, Result, Timestamp};
+use crate::store::LeaseRow;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use tokio::sync::watch;
+
+/// What the reaper remembers from pass to pass.
+pub(super) struct Memory {
+    pub(super) hosts: Mutex<HashMap<HostId, HostWatch>>,
+    /// When this process began to look: nothing counts as lost for longer.
+    pub(super) started: Timestamp,
+    pub(super) purged: Mutex<Timestamp>,
+}
+
+impl Memory {
+    pub(super) fn new(started: Timestamp) -> Self {
+        Self { hosts: Mutex::default(), started, purged: Mutex::new(started) }
+    }
+}
+
+/// What was last seen of a host.
+#[derive(Clone, Debug)]
+pub(super) struct HostWatch {
+    pub(super) connected: bool,
+    /// Since when it is so.
+    pub(super) since: Timestamp,
+    /// When the store last heard where it is.
+    pub(super) stored: Option<(Timestamp, TunnelReport)>,
+}
+
+impl Broker {
+    /// Restores the tunnels of stored hosts and live sessions, audits `gateway_start`. Called once, before serving.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or its keys do not open under this master key. One host or session that
+    /// cannot be restored is logged and left to the reaper.
+    pub async fn start(&self, origin: &Origin) -> Result<()> {
+        self.keys().await?;
+        let (hosts, sessions) = self
+            .inner
+            .store
+            .read(|tx| {
+                let mut sessions = Vec::new();
+                for session in tx.live_sessions(None)? {
+                    let lease = tx.session_lease(session.id)?;
+                    sessions.push((session, lease));
+                }
+                Ok((tx.hosts(None)?, sessions))
+            })
+            .await?;
+        let (host_count, mut restored) = (hosts.len(), 0_u64);
+        for (host, sealed) in &hosts {
+            self.add_host(host, sealed);
+        }
+        for (session, lease) in sessions {
+            self.live().know(session.id);
+            if session.state == State::Active {
+                match self.restore(&session, lease) {
+                    Ok(()) => restored += 1,
+                    Err(error) => tracing::error!(session = %session.id, cause = ?error.source, "a session's tunnel could not be restored"),
+                }
+            }
+        }
+        let note = self.note(origin, Action::GatewayStart).by_system().on_thing("gateway", None);
+        let note = note.with("version", env!("CARGO_PKG_VERSION")).with("hosts", host_count).with("sessions", whole(restored));
+        self.write_note(note).await
+    }
+
+    /// Opens a stored host's tunnel; one that cannot be opened is logged and tried again by the reaper.
+    pub(super) fn add_host(&self, host: &Host, sealed: &str) {
+        let opened = self.inner.vault.open(&hosts::psk_purpose(host.id), sealed);
+        let peer = opened.map(|preshared_key| HostPeer { host: host.clone(), preshared_key });
+        if let Err(error) = peer.and_then(|peer| self.inner.fleet.add_host(peer).map_err(Error::internal)) {
+            tracing::error!(host = %host.id, cause = ?error.source, "a host's tunnel could not be opened");
+        }
+    }
+
+    fn restore(&self, session: &Session, lease: Option<LeaseRow>) -> Result<()> {
+        let lease = lease.ok_or_else(|| Error::internal("an active session without a lease"))?;
+        let preshared_key = self.inner.vault.open(&launch::psk_purpose(session.id), &lease.psk_sealed)?;
+        let peer = SessionPeer {
+            session_id: session.id,
+            host_id: session.host_id,
+            address: session.address,
+            peer_public_key: lease.peer_public_key,
+            preshared_key,
+        };
+        self.inner.fleet.restore(peer).map_err(Error::internal)
+    }
+
+    /// Runs the reaper (expiry, lost hosts, interrupted launches, desktops nobody leases, finished closings, old tickets) and the
+    /// sentinel (notices within 250 ms what another process, such as the command line, changed) until `stop` resolves.
+    pub async fn maintain(&self, stop: watch::Receiver<bool>) {
+        let mut ended = stop.clone();
+        let work = async { tokio::join!(self.watch_others(), self.reap()) };
+        tokio::select! {
+            _ = ended.wait_for(|stop| *stop) => {}
+            _ = work => {}
+        }
+    }
+
+    /// Audits `gateway_stop`. Desktops stay.
+    ///
+    /// # Errors
+    /// When the store cannot write it down.
+    pub async fn stop(&self, origin: &Origin) -> Result<()> {
+        let note = self.note(origin, Action::GatewayStop).by_system().on_thing("gateway", None);
+        let note = note.with("sessions", self.live().known_count()).with("streams", self.live().streams());
+        self.write_note(note).await
+    }
+}

@@ -1,0 +1,267 @@
+//! Ends what nobody looked after: every few seconds, and whenever a host comes or goes.
+//!
+//! | what | becomes |
+//! | --- | --- |
+//! | sessions past their time | `expired` |
+//! | launches that a killed gateway left half-done | `launch_failed` |
+//! | closing sessions nobody finishes | finished |
+//! | sessions on a host that was away for longer than the grace period | `host_lost` |
+//! | active sessions whose desktop their connected host does not have | `host_lost` |
+//! | desktops on a connected host that no live session leases | ended |
+//! | old tickets, challenges and tokens | gone |
+//!
+//! The order of looking matters: the sessions a host should have are read *before* it is asked for its desktops, and the
+//! leases of the desktops it names are read *after*; so a launch or an ending in between is never taken for a loss.
+
+use super::fleet::{TunnelReport, TunnelState};
+use super::live::Topic;
+use super::maintain::HostWatch;
+use super::Broker;
+use super::ending::{STOP_WAIT, few_at_once};
+use crate::domain::audit::Action;
+use crate::domain::host::Host;
+use crate::domain::session::{EndReason, Session, State};
+use crate::domain::user::Origin;
+use crate::domain::{HostId, Result, SessionId, Timestamp};
+use futures_util::FutureExt;
+use std::collections::HashSet;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// How often it looks when nothing happens.
+const EVERY: Duration = Duration::from_secs(3);
+/// Least time between two looks, however often hosts come and go.
+const REST: Duration = Duration::from_millis(250);
+/// Sessions taken up in one look, of each kind.
+const BATCH: usize = 200;
+/// How long a launch may take beyond its timeout before it counts as interrupted.
+const LAUNCH_SLACK: Duration = Duration::from_secs(10);
+/// How often the store hears that a connected host is still there.
+const SEEN_EVERY: Duration = Duration::from_secs(60);
+/// How often old tickets go.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+
+impl Broker {
+    pub(super) async fn reap(&self) {
+        let mut hosts = self.inner.fleet.hosts_changed();
+        let mut open = true;
+        loop {
+            hosts.mark_unchanged();
+            if let Err(error) = self.reap_once().await {
+                tracing::warn!(%error, "the reaper could not look at everything; it goes on trying");
+            }
+            sleep(REST).await;
+            let until = Instant::now() + (EVERY - REST);
+            if open {
+                if let Ok(changed) = timeout_at(until, hosts.changed()).await {
+                    open = changed.is_ok();
+                }
+            } else {
+                tokio::time::sleep_until(until).await;
+            }
+        }
+    }
+
+    /// One look at everything.
+    ///
+    /// # Errors
+    /// The first failure of the store; what came before it is done.
+    #[doc(hidden)]
+    pub async fn reap_once(&self) -> Result<()> {
+        let now = self.now();
+        let launch_by = now.before(self.inner.settings.launch_timeout + LAUNCH_SLACK);
+        let (expired, starting, closing, live, hosts) = self
+            .inner
+            .store
+            .read(move |tx| {
+                let (expired, starting) = (tx.expired(now, BATCH)?, tx.by_state(&["queued", "creating"], BATCH)?);
+                let closing = tx.by_state(&["closing"], BATCH)?;
+                Ok((expired, starting, closing, tx.live_sessions(None)?, tx.hosts(None)?))
+            })
+            .await?;
+        let hosts = self.agree_on_hosts(hosts);
+        let interrupted = starting.into_iter().filter(|s| s.created_at < launch_by).map(|s| (s, EndReason::LaunchFailed));
+        let mut ending: Vec<_> = interrupted.chain(expired.into_iter().map(|s| (s, EndReason::Expired))).collect();
+        self.finish_apart(closing);
+        for host in &hosts {
+            let away = self.note_host(host, now).await?;
+            if away.is_some_and(|since| now.since(since) > self.inner.settings.grace) {
+                ending.extend(active_on(&live, host.id).map(|s| (s.clone(), EndReason::HostLost)));
+            }
+        }
+        let known: HashSet<HostId> = hosts.iter().map(|h| h.id).collect();
+        ending.extend(live.iter().filter(|s| s.state == State::Active && !known.contains(&s.host_id)).map(|s| (s.clone(), EndReason::HostLost)));
+        ending.extend(self.inventories(&hosts, &live).await?.into_iter().map(|s| (s, EndReason::HostLost)));
+        self.end_all(ending).await?;
+        self.purge(now).await
+    }
+
+    async fn end_all(&self, ending: Vec<(Session, EndReason)>) -> Result<()> {
+        let mut once = HashSet::new();
+        let ending = ending.into_iter().filter(|(session, _)| once.insert(session.id));
+        let work = ending.map(|(session, reason)| {
+            let broker = self.clone();
+            async move { broker.end_by_rule(session, reason, action_of(reason)).await }.boxed()
+        });
+        let work = work.collect();
+        few_at_once(work).await.into_iter().collect()
+    }
+
+    // --- hosts coming and going ---
+
+    fn watches(&self) -> MutexGuard<'_, std::collections::HashMap<HostId, HostWatch>> {
+        self.inner.reaper.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compares a host with what was last seen of it and writes down what changed. Since when it is away, if it is.
+    async fn note_host(&self, host: &Host, now: Timestamp) -> Result<Option<Timestamp>> {
+        let report = self.inner.fleet.host(host.id);
+        let connected = report.as_ref().is_some_and(|r| r.state == TunnelState::Encrypted);
+        let last = self.watches().get(&host.id).cloned();
+        let was = last.as_ref().is_some_and(|w| w.connected);
+        let since = match &last {
+            Some(watch) if watch.connected == connected => watch.since,
+            Some(_) => now,
+            None => self.inner.reaper.started.max(host.enrolled_at),
+        };
+        if connected != was {
+            let action = if connected { Action::HostConnected } else { Action::HostLost };
+            self.write_host(host, action, report.as_ref(), now).await?;
+        }
+        let mut stored = last.and_then(|w| w.stored);
+        if let Some(report) = report.filter(|_| connected) {
+            let fresh = stored.as_ref().is_some_and(|(at, r)| r.endpoint == report.endpoint && now.since(*at) < SEEN_EVERY);
+            if !fresh {
+                let (id, endpoint) = (host.id, report.endpoint);
+                self.inner.store.write(move |tx| tx.update_host_seen(id, endpoint, None, now)).await?;
+                stored = Some((now, report));
+            }
+        }
+        self.watches().insert(host.id, HostWatch { connected, since, stored });
+        Ok((!connected).then_some(since))
+    }
+
+    async fn write_host(&self, host: &Host, action: Action, report: Option<&TunnelReport>, now: Timestamp) -> Result<()> {
+        let endpoint = report.and_then(|r| r.endpoint);
+        let note = self.note(&Origin::local(""), action).by_system().on_host(host);
+        let note = note.with("endpoint", endpoint.map(|e| e.to_string()));
+        tracing::info!(host = %host.id, name = %host.name, event = action.as_str(), "host");
+        let id = host.id;
+        self.write(move |book| {
+            if action == Action::HostConnected {
+                book.update_host_seen(id, endpoint, None, now)?;
+            }
+            book.note(&note);
+            Ok(())
+        })
+        .await?;
+        self.live().publish(Some(host.organization_id), &[Topic::Hosts, Topic::Workspaces]);
+        Ok(())
+    }
+
+    /// Opens the tunnels of stored hosts that have none here, and drops those of hosts another process removed.
+    fn agree_on_hosts(&self, stored: Vec<(Host, String)>) -> Vec<Host> {
+        let known: HashSet<_> = stored.iter().map(|(host, _)| host.id).collect();
+        self.watches().retain(|id, _| {
+            let stays = known.contains(id);
+            if !stays {
+                self.inner.fleet.remove_host(*id);
+            }
+            stays
+        });
+        for (host, sealed) in &stored {
+            if self.inner.fleet.host(host.id).is_none() {
+                self.add_host(host, sealed);
+            }
+        }
+        stored.into_iter().map(|(host, _)| host).collect()
+    }
+
+    // --- desktops ---
+
+    /// Asks every connected host for its desktops: ends those that no live session leases, and returns the sessions, of those
+    /// that were live before, whose desktop is gone.
+    async fn inventories(&self, hosts: &[Host], live: &[Session]) -> Result<Vec<Session>> {
+        let connected: HashSet<HostId> = self.inner.fleet.connected().into_iter().collect();
+        let asking = hosts.iter().map(|h| h.id).filter(|id| connected.contains(id)).map(|id| {
+            let fleet = self.inner.fleet.clone();
+            async move { (id, timeout(STOP_WAIT, fleet.inventory(id)).await) }.boxed()
+        });
+        let asked = few_at_once(asking.collect()).await;
+        let mut lost = Vec::new();
+        for (host, answer) in asked {
+            let desktops: HashSet<SessionId> = match answer {
+                Ok(Ok(desktops)) => desktops.into_iter().collect(),
+                Ok(Err(error)) => {
+                    tracing::debug!(%host, %error, "a host did not say which desktops it has");
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            lost.extend(active_on(live, host).filter(|s| !desktops.contains(&s.id)).cloned());
+            self.end_orphans(host, desktops, live).await?;
+        }
+        Ok(lost)
+    }
+
+    async fn end_orphans(&self, host: HostId, desktops: HashSet<SessionId>, live: &[Session]) -> Result<()> {
+        let leased: HashSet<SessionId> = live.iter().map(|s| s.id).collect();
+        let unsure: Vec<SessionId> = desktops.into_iter().filter(|id| !leased.contains(id)).take(BATCH).collect();
+        if unsure.is_empty() {
+            return Ok(());
+        }
+        // Launched since the live ones were read? Its row was there before its desktop.
+        let orphans = self
+            .inner
+            .store
+            .read(move |tx| {
+                let mut orphans = Vec::new();
+                for &id in &unsure {
+                    if tx.session(id)?.is_none_or(|s| !s.state.is_live()) {
+                        orphans.push(id);
+                    }
+                }
+                Ok(orphans)
+            })
+            .await?;
+        for id in orphans {
+            tracing::warn!(%host, session = %id, "a desktop that no live session leases is ended");
+            self.inner.fleet.cut(id);
+            if !matches!(timeout(STOP_WAIT, self.inner.fleet.stop(host, id)).await, Ok(Ok(()))) {
+                tracing::warn!(%host, session = %id, "the host did not end it; it is tried again");
+            }
+        }
+        Ok(())
+    }
+
+    async fn purge(&self, now: Timestamp) -> Result<()> {
+        {
+            let mut last = self.inner.reaper.purged.lock().unwrap_or_else(PoisonError::into_inner);
+            if now.since(*last) < PURGE_EVERY {
+                return Ok(());
+            }
+            *last = now;
+        }
+        self.inner.store.write(move |tx| tx.purge(now)).await.map(drop)
+    }
+}
+
+/// What the log calls an ending by rule.
+fn action_of(reason: EndReason) -> Action {
+    match reason {
+        EndReason::Expired => Action::ExpireSession,
+        EndReason::LaunchFailed => Action::LaunchWorkspace,
+        EndReason::UserDisconnected
+        | EndReason::WorkspaceStopped
+        | EndReason::AdminStopped
+        | EndReason::SignedOut
+        | EndReason::UserDisabled
+        | EndReason::WorkspaceRemoved
+        | EndReason::HostLost => Action::TerminateSession,
+    }
+}
+
+fn active_on(live: &[Session], host: HostId) -> impl Iterator<Item = &Session> {
+    live.iter().filter(move |s| s.host_id == host && s.state == State::Active)
+}

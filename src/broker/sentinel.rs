@@ -1,0 +1,141 @@
+//! Notices what another process changed, such as an administrator's command line, and acts on it here.
+//!
+//! Everything that changes is audited, so the end of the log is a counter of changes; the sentinel reads it four times a
+//! second, which costs one row. Entries this process wrote itself are told apart by their places. When others are among
+//! them, it looks again at the sessions and logins that hold a stream or a tunnel here, in bounded batches: what is no longer
+//! active is cut, and what is closing is finished.
+//!
+//! When the store cannot be read, streams go on (nobody can open another one, end one or sign in); they are cut when it is back.
+
+use super::Broker;
+use super::live::Topic;
+use crate::domain::session::{Session, State};
+use crate::domain::{LoginId, Result, SessionId};
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_millis(250);
+/// Sessions and logins looked at in one transaction.
+const BATCH: usize = 200;
+/// Closing sessions taken up in one look.
+const CLOSING: usize = 200;
+
+impl Broker {
+    pub(super) async fn watch_others(&self) {
+        let mut every = interval(EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // From before whatever happened while the gateway was down: the first look takes everything in.
+        let mut seen = -1;
+        let mut failing = false;
+        loop {
+            every.tick().await;
+            match self.look(&mut seen).await {
+                Ok(_) => failing = false,
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "the sentinel cannot read the store; it goes on trying");
+                    }
+                    failing = true;
+                }
+            }
+        }
+    }
+
+    /// One look; whether there was anything of others.
+    async fn look(&self, seen: &mut i64) -> Result<bool> {
+        let counter = self.inner.store.read(|tx| tx.change_counter()).await?;
+        if counter == *seen {
+            return Ok(false);
+        }
+        let ours = *seen >= 0 && counter > *seen && self.live().all_own(*seen, counter);
+        if !ours {
+            self.look_again().await?;
+            self.live().publish(None, &[Topic::Workspaces, Topic::Sessions, Topic::Hosts]);
+        }
+        *seen = counter;
+        Ok(!ours)
+    }
+
+    /// Compares everything that holds a stream or a tunnel here with the store.
+    pub(super) async fn look_again(&self) -> Result<()> {
+        let (mut sessions, logins) = self.live().watched();
+        sessions.extend(self.live().known());
+        sessions.sort_unstable();
+        sessions.dedup();
+        for batch in sessions.chunks(BATCH) {
+            for (id, session) in self.sessions_of(batch.to_vec()).await? {
+                self.compare(id, session);
+            }
+        }
+        for batch in logins.chunks(BATCH) {
+            for login in self.dead_logins(batch.to_vec()).await? {
+                self.live().end_login(login);
+            }
+        }
+        let closing = self.inner.store.read(|tx| tx.by_state(&["closing"], CLOSING)).await?;
+        self.finish_apart(closing);
+        Ok(())
+    }
+
+    async fn sessions_of(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, Option<Session>)>> {
+        self.inner.store.read(move |tx| ids.iter().map(|&id| Ok((id, tx.session(id)?))).collect()).await
+    }
+
+    async fn dead_logins(&self, ids: Vec<LoginId>) -> Result<Vec<LoginId>> {
+        let now = self.now();
+        self.inner
+            .store
+            .read(move |tx| {
+                let mut dead = Vec::new();
+                for &id in &ids {
+                    let login = tx.login(id)?.filter(|l| l.is_alive(now));
+                    let user = login.map(|l| tx.user(l.user_id)).transpose()?.flatten();
+                    if user.is_none_or(|u| u.disabled) {
+                        dead.push(id);
+                    }
+                }
+                Ok(dead)
+            })
+            .await
+    }
+
+    fn compare(&self, id: SessionId, session: Option<Session>) {
+        match session {
+            Some(session) => match session.state {
+                State::Queued | State::Creating | State::Active => {}
+                State::Closing(_) => {
+                    self.sever(&session);
+                }
+                // Released by somebody who could not reach its host: its desktop may still be there.
+                State::Closed(_) => {
+                    self.sever(&session);
+                    self.live().unknow(id);
+                    let broker = self.clone();
+                    tokio::spawn(async move { broker.stop_desktop(&session).await });
+                }
+            },
+            None => {
+                self.inner.fleet.cut(id);
+                self.live().unknow(id);
+            }
+        }
+    }
+
+    /// Finishes closing sessions without holding up the look; each is claimed, so it happens once.
+    pub(super) fn finish_apart(&self, closing: Vec<Session>) {
+        for session in closing {
+            if self.live().is_claimed(session.id) {
+                continue;
+            }
+            let report = self.sever(&session);
+            let broker = self.clone();
+            tokio::spawn(async move {
+                let id = session.id;
+                if let Err(error) = broker.finish(session, report, true).await {
+                    tracing::warn!(session = %id, %error, "a closing session could not be finished; it is tried again");
+                }
+            });
+        }
+    }
+}

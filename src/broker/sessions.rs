@@ -1,0 +1,131 @@
+//! A user's sessions: listed, looked at, disconnected; everybody's, for those who may.
+
+use super::ending::Ended;
+use super::fleet::{TunnelReport, TunnelState};
+use super::record::refusal;
+use super::views::{Page, SessionQuery, SessionView};
+use super::{Broker, input};
+use crate::domain::audit::Action;
+use crate::domain::policy::{Act, Denial};
+use crate::domain::session::{EndReason, Session};
+use crate::domain::user::{Caller, Origin};
+use crate::domain::{Error, Result, SessionId, Timestamp};
+
+/// What an id that is unknown, or not theirs, is called.
+pub(super) const SESSION: &str = "Session";
+
+const DOWN: TunnelReport =
+    TunnelReport { state: TunnelState::Down, last_handshake_at: None, tx_bytes: 0, rx_bytes: 0, rtt: None, endpoint: None };
+
+/// The one answer to ending what has ended.
+pub(super) fn not_active() -> Error {
+    Error::conflict("Session is not active")
+}
+
+impl Broker {
+    /// A session with what its tunnel and its streams say now.
+    pub(super) fn session_view(&self, session: Session) -> SessionView {
+        let tunnel = if session.state.is_live() { self.inner.fleet.tunnel(session.id) } else { None };
+        let (viewers, browser_rtt) = self.live().viewers(session.id);
+        SessionView { session, tunnel: tunnel.unwrap_or(DOWN), browser_rtt, viewers }
+    }
+
+    /// The caller's own sessions, newest first.
+    ///
+    /// # Errors
+    /// `Invalid` when limit, cursor or status are not acceptable.
+    pub async fn sessions(&self, caller: &Caller, query: SessionQuery) -> Result<Page<SessionView>> {
+        let limit = input::limit(query.limit, 100)?;
+        let before = query.cursor.as_deref().map(input::cursor::<i64, SessionId>).transpose()?;
+        let before = before.map(|(at, id)| (Timestamp(at), id));
+        let status = query.status;
+        if status.as_deref().is_some_and(|s| !["active", "disconnected", "terminated"].contains(&s)) {
+            return Err(Error::invalid("status must be active, disconnected or terminated."));
+        }
+        let user = caller.user.id;
+        let rows = self.inner.store.read(move |tx| tx.sessions_page(user, status.as_deref(), before, limit + 1)).await?;
+        let page = input::page(rows, limit, |s: &Session| format!("{}.{}", s.created_at.0, s.id));
+        // Those still being made are not listed yet.
+        let listed = page.items.into_iter().filter(|s| s.state.workspaces_status().is_some());
+        Ok(Page { items: listed.map(|s| self.session_view(s)).collect(), next_cursor: page.next_cursor })
+    }
+
+    /// One of the caller's own sessions.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, or it is not theirs.
+    pub async fn session(&self, caller: &Caller, id: SessionId) -> Result<SessionView> {
+        let found = self.inner.store.read(move |tx| tx.session(id)).await?;
+        match found {
+            Some(session) if session.user_id == caller.user.id => Ok(self.session_view(session)),
+            other => {
+                let reason = if other.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
+                let note = self.callers_note(caller, Action::AccessDenied).await?;
+                self.write_note(note.on_session_id(id).denied(reason)).await?;
+                Err(Error::not_found(SESSION))
+            }
+        }
+    }
+
+    /// The caller disconnects their own session; returns when its desktop and keys are gone.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not theirs; `Conflict` "Session is not active" when it ended before.
+    pub async fn disconnect(&self, origin: &Origin, caller: &Caller, id: SessionId) -> Result<()> {
+        let user = caller.user.id;
+        self.end_one(origin, caller, id, Action::DisconnectSession, EndReason::UserDisconnected, move |s| s.user_id == user).await
+    }
+
+    /// An admin ends anybody's session.
+    ///
+    /// # Errors
+    /// `Forbidden`; `NotFound`; `Conflict` when it ended before.
+    pub async fn terminate(&self, origin: &Origin, caller: &Caller, id: SessionId) -> Result<()> {
+        let organization = self.permit(origin, caller, Act::TerminateSessions).await?.organization_id();
+        let inside = move |s: &Session| s.organization_id == organization;
+        self.end_one(origin, caller, id, Action::TerminateSession, EndReason::AdminStopped, inside).await
+    }
+
+    async fn end_one(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: SessionId,
+        action: Action,
+        reason: EndReason,
+        theirs: impl Fn(&Session) -> bool + Send + Sync + 'static,
+    ) -> Result<()> {
+        let note = self.note(origin, action).by(caller);
+        let broker = self.clone();
+        self.apart(async move {
+            let closed = broker
+                .decide(move |book| {
+                    let session = book.session(id)?;
+                    let why = if session.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
+                    let Some(session) = session.filter(&theirs) else {
+                        let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
+                        return book.refuse(&note.denied(why), refusal(Denial::NotTheirs, SESSION));
+                    };
+                    let note = note.clone().on_session(&session).with("user_email", session.user_email.clone());
+                    match book.close(&session, reason, &note)? {
+                        Some(closed) => Ok(Ok(closed)),
+                        None => book.refuse(&note.denied(Denial::NotActive.as_str()), not_active()),
+                    }
+                })
+                .await?;
+            broker.carry_out(Ended::session(closed)).await
+        })
+        .await
+    }
+
+    /// Every live session of the organization, newest first.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub async fn all_live_sessions(&self, origin: &Origin, caller: &Caller) -> Result<Vec<SessionView>> {
+        let organization = self.permit(origin, caller, Act::ReadLiveSessions).await?.organization_id();
+        let mut rows = self.inner.store.read(move |tx| tx.live_sessions(Some(organization))).await?;
+        rows.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.id)));
+        Ok(rows.into_iter().map(|s| self.session_view(s)).collect())
+    }
+}

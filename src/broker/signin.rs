@@ -1,0 +1,171 @@
+//! The first factor, and what stands before it.
+//!
+//! An unknown account, a disabled one and a wrong password get the same answer in the same time: each costs one Argon2id,
+//! a decoy where there is nothing to verify. Hashing is dear on purpose, so only half the cores work on it and few may wait:
+//! a storm of sign-ins gets "try again", and everybody's streams keep their cores.
+
+use super::record::Note;
+use super::views::SignIn;
+use super::{Broker, tokens};
+use crate::auth::throttle::{Quota, Throttle};
+use crate::auth::{opaque, password};
+use crate::domain::audit::Action;
+use crate::domain::secret::SecretString;
+use crate::domain::user::{Origin, User};
+use crate::domain::{Error, ErrorKind, Result, Timestamp};
+use crate::store::{Challenge, Purpose};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Sign-ins whose password may wait to be hashed.
+pub(super) const HASHING_WAITERS: usize = 32;
+/// Longest wait for a turn.
+const HASHING_WAIT: Duration = Duration::from_secs(5);
+/// Longest password looked at, in bytes: more is no password, and hashing it no service.
+const PASSWORD_MAX: usize = 1024;
+
+/// Passwords: ten guesses for an account, then two a minute; a hundred for an address, then one a second.
+pub(super) fn guesses() -> Throttle {
+    Throttle::new(Quota { burst: 10, every: Duration::from_secs(30) }, Quota { burst: 100, every: Duration::from_secs(1) })
+}
+
+/// Codes: ten guesses for an account, then two a minute. With three of a million codes valid, a guesser needs months.
+pub(super) fn codes() -> Throttle {
+    Throttle::new(Quota { burst: 10, every: Duration::from_secs(30) }, Quota { burst: 100, every: Duration::from_secs(1) })
+}
+
+/// Entries about strangers: per action and address thirty, then one in ten seconds; per address over all actions twice that.
+pub(super) fn noise() -> Throttle {
+    Throttle::new(Quota { burst: 30, every: Duration::from_secs(10) }, Quota { burst: 60, every: Duration::from_secs(5) })
+}
+
+/// Password hashes worked on at once: half the cores, at least one.
+pub(super) fn hashing_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get() / 2).max(1)
+}
+
+/// The one answer to every failed sign-in.
+fn invalid_credentials() -> Error {
+    Error::unauthenticated("Invalid credentials")
+}
+
+/// What to tell somebody who tries too often.
+pub(super) fn throttled(wait: Duration) -> Error {
+    Error::new(ErrorKind::Throttled(wait), "Too many tries. Wait a moment, then try again.")
+}
+
+impl Broker {
+    /// Checks e-mail address and password; says whether a second factor is due.
+    ///
+    /// # Errors
+    /// `Unauthenticated` "Invalid credentials" whatever is wrong; `Throttled`; `Unavailable` when the store is.
+    pub async fn login(&self, origin: &Origin, email: &str, password: &SecretString) -> Result<SignIn> {
+        let email = super::record::cut(email.trim(), 254).to_owned();
+        let now = self.now();
+        if let Err(wait) = self.inner.guesses.check(&email, origin.source_ip, now) {
+            let note = self.note(origin, Action::LoginThrottled).by_typed(&email).denied("too_many_tries");
+            self.strangers_note(origin, note).await?;
+            return Err(throttled(wait));
+        }
+        let known = {
+            let email = email.clone();
+            self.inner.store.read(move |tx| tx.user_by_email(&email)).await?
+        };
+        let fits = self.fits(password, known.as_ref().map(|(_, hash)| hash.clone())).await?;
+        let refused = match &known {
+            None => Some("unknown_account"),
+            Some(_) if !fits => Some("wrong_password"),
+            Some((user, _)) if user.disabled => Some("disabled"),
+            Some(_) => None,
+        };
+        let (user, hash) = match (known, refused) {
+            (Some(known), None) => known,
+            (known, reason) => {
+                let note = self.note(origin, Action::LoginFailed);
+                let note = match &known {
+                    Some((user, _)) => note.by_user(user).on_user(user),
+                    None => note.by_typed(&email),
+                };
+                self.write_note(note.denied(reason.unwrap_or("unknown_account"))).await?;
+                return Err(invalid_credentials());
+            }
+        };
+        self.first_factor(origin, user, hash, now).await
+    }
+
+    /// The password was right: a login when that is enough, else a challenge for what is missing.
+    async fn first_factor(&self, origin: &Origin, user: User, hash: String, now: Timestamp) -> Result<SignIn> {
+        let keys = self.keys().await?;
+        let note = self.note(origin, Action::Login);
+        let settings = self.inner.settings.clone();
+        let login = tokens::NewLogin::new(origin, &settings, now);
+        let challenge = opaque::new_token("mfa_");
+        let (challenge_id, challenge_hash) = (Uuid::new_v4(), opaque::hash(challenge.expose()));
+        let refresh_hash = login.refresh_hash();
+        let made = login.clone();
+        let outcome = self
+            .decide(move |book| {
+                // Since the password was read, the account may have been disabled or the password changed.
+                let unchanged = book.user_by_email(&user.email)?.filter(|(now, stored)| !now.disabled && now.id == user.id && *stored == hash);
+                let Some((user, _)) = unchanged else {
+                    let note = note.clone().acting(Action::LoginFailed).by_user(&user).on_user(&user);
+                    return book.refuse(&note.denied("changed_meanwhile"), invalid_credentials());
+                };
+                let note = note.clone().by_user(&user);
+                let enrolled = book.totp(user.id)?.is_some_and(|row| row.confirmed_at.is_some());
+                if !enrolled && !settings.mfa_required {
+                    let caller = made.insert(book, &user, None, &refresh_hash)?;
+                    book.note(&note.on_login(made.id).with("mfa", "none"));
+                    return Ok(Ok((Some(caller), enrolled)));
+                }
+                book.insert_challenge(&Challenge {
+                    id: challenge_id,
+                    token_hash: challenge_hash.clone(),
+                    user_id: user.id,
+                    purpose: if enrolled { Purpose::Verify } else { Purpose::Enroll },
+                    tries: 0,
+                    expires_at: now.after(settings.mfa_ttl),
+                    created_at: now,
+                })?;
+                book.note(&note.on_user(&user).with("mfa", if enrolled { "pending" } else { "to_enroll" }));
+                Ok(Ok((None, enrolled)))
+            })
+            .await?;
+        match outcome {
+            (Some(caller), _) => {
+                self.inner.guesses.succeed(&caller.user.email);
+                Ok(SignIn::Done(login.tokens(&keys, &self.inner.settings, caller)?))
+            }
+            (None, enrolled) => Ok(SignIn::MfaRequired {
+                token: challenge,
+                enrollment_required: !enrolled,
+                expires_in: self.inner.settings.mfa_ttl,
+            }),
+        }
+    }
+
+    /// Whether the password fits the hash; with no hash, takes as long and says no.
+    async fn fits(&self, password: &SecretString, hash: Option<String>) -> Result<bool> {
+        let too_long = password.expose().len() > PASSWORD_MAX;
+        let password = if too_long { SecretString::new(String::new()) } else { password.clone() };
+        let work = move || match hash {
+            Some(hash) => password::verify(&password, &hash) && !too_long,
+            None => password::decoy_verify(&password),
+        };
+        self.hashing(work).await
+    }
+
+    /// Runs password work on the blocking pool, when its turn comes.
+    pub(super) async fn hashing<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let busy = || Error::new(ErrorKind::Throttled(Duration::from_secs(2)), "Too many people sign in right now. Try again in a moment.");
+        let _waiting = self.inner.waiting.try_acquire().map_err(|_| busy())?;
+        let turn = tokio::time::timeout(HASHING_WAIT, self.inner.hashing.acquire()).await;
+        let _turn = turn.map_err(|_| busy())?.map_err(Error::internal)?;
+        tokio::task::spawn_blocking(work).await.map_err(Error::internal)
+    }
+
+    /// A sign-in that failed at its second factor, by somebody whose account is known.
+    pub(super) fn mfa_failed(&self, origin: &Origin) -> Note {
+        self.note(origin, Action::MfaFailed)
+    }
+}

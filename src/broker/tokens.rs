@@ -1,0 +1,301 @@
+//! What a signed-in client holds, how it is renewed, and who a token is.
+//!
+//! A **login** is one signed-in browser or program. It hands out short-lived access tokens (JWT) and a chain of refresh
+//! tokens, each good for one use. A refresh token used twice means that two parties hold it, so the login is revoked and its
+//! streams are cut. Whether a login is alive is always the store's word, never the token's.
+
+use super::record::Book;
+use super::views::Tokens;
+use super::{Broker, Settings};
+use crate::auth::{Claims, TokenKeys, opaque, token};
+use crate::domain::audit::Action;
+use crate::domain::secret::SecretString;
+use crate::domain::session::EndReason;
+use crate::domain::user::{Caller, Mfa, Origin, User};
+use crate::domain::{Error, LoginId, Result, Timestamp};
+use crate::store::Login;
+use uuid::Uuid;
+
+/// Most bytes looked at of a token that is no JWT.
+const TOKEN_MAX: usize = 256;
+
+/// The one answer to every token that is not good.
+pub(super) fn invalid_token() -> Error {
+    Error::unauthenticated("Invalid or expired token")
+}
+
+/// What is kept of an opaque token somebody sent; an oversized one matches nothing.
+pub(super) fn hash_of(token: &SecretString) -> String {
+    if token.expose().len() > TOKEN_MAX { String::new() } else { opaque::hash(token.expose()) }
+}
+
+/// A login in the making, with its first refresh token: made outside the transaction, so that a repeated one writes the same.
+#[derive(Clone)]
+pub(super) struct NewLogin {
+    pub(super) id: LoginId,
+    refresh: SecretString,
+    source_ip: Option<String>,
+    user_agent: Option<String>,
+    now: Timestamp,
+    expires_at: Timestamp,
+}
+
+impl NewLogin {
+    pub(super) fn new(origin: &Origin, settings: &Settings, now: Timestamp) -> Self {
+        Self {
+            id: LoginId::new(),
+            refresh: opaque::new_token("prt_"),
+            source_ip: origin.source_ip.map(|ip| ip.to_string()),
+            user_agent: origin.user_agent.clone(),
+            now,
+            expires_at: now.after(settings.refresh_ttl),
+        }
+    }
+
+    pub(super) fn refresh_hash(&self) -> String {
+        opaque::hash(self.refresh.expose())
+    }
+
+    /// Writes the login of a user and the hash of its refresh token.
+    pub(super) fn insert(&self, book: &mut Book<'_, '_>, user: &User, mfa: Option<Mfa>, refresh_hash: &str) -> Result<Caller> {
+        book.insert_login(&Login {
+            id: self.id,
+            user_id: user.id,
+            organization_id: user.organization_id,
+            mfa,
+            created_at: self.now,
+            expires_at: self.expires_at,
+            revoked_at: None,
+            source_ip: self.source_ip.clone(),
+            user_agent: self.user_agent.clone(),
+        })?;
+        book.insert_refresh(refresh_hash, self.id, self.expires_at, self.now)?;
+        book.set_last_login(user.id, self.now)?;
+        let user = User { last_login_at: Some(self.now), ..user.clone() };
+        Ok(Caller { user, login_id: self.id, mfa })
+    }
+
+    /// What the client gets.
+    pub(super) fn tokens(self, keys: &TokenKeys, settings: &Settings, caller: Caller) -> Result<Tokens> {
+        tokens(keys, settings, caller, self.refresh.clone(), self.now)
+    }
+}
+
+fn tokens(keys: &TokenKeys, settings: &Settings, caller: Caller, refresh_token: SecretString, now: Timestamp) -> Result<Tokens> {
+    let claims = Claims {
+        sub: caller.user.id,
+        org: caller.user.organization_id,
+        sid: caller.login_id,
+        role: caller.user.role,
+        mfa: caller.mfa.is_some(),
+        iat: now.unix_seconds(),
+        exp: now.after(settings.access_ttl).unix_seconds(),
+        iss: token::ISSUER.to_owned(),
+        aud: token::AUDIENCE.to_owned(),
+        jti: Uuid::new_v4().to_string(),
+    };
+    Ok(Tokens {
+        access_token: SecretString::new(keys.sign(&claims)?),
+        expires_in: settings.access_ttl,
+        refresh_token,
+        refresh_expires_in: settings.refresh_ttl,
+        caller,
+    })
+}
+
+/// What the store says of a login and its user.
+enum Standing {
+    Good(Box<Caller>),
+    Bad(&'static str, Option<Box<User>>),
+}
+
+fn standing(login: Option<Login>, user: Option<User>, now: Timestamp) -> Standing {
+    match (login, user) {
+        (Some(login), Some(user)) => {
+            let reason = if login.revoked_at.is_some() {
+                "revoked"
+            } else if now >= login.expires_at {
+                "login_expired"
+            } else if user.disabled {
+                "disabled"
+            } else if login.user_id != user.id {
+                "forged"
+            } else {
+                return Standing::Good(Box::new(Caller { user, login_id: login.id, mfa: login.mfa }));
+            };
+            Standing::Bad(reason, Some(Box::new(user)))
+        }
+        (_, user) => Standing::Bad("unknown_login", user.map(Box::new)),
+    }
+}
+
+impl Broker {
+    /// Who this access token is: signature, expiry, login alive, user enabled. A refused token is audited (`token_refused`),
+    /// within its address's share of the log (see `record`).
+    ///
+    /// # Errors
+    /// `Unauthenticated` whatever is wrong with it; `Unavailable` when the store is.
+    pub async fn authenticate(&self, origin: &Origin, access_token: &str) -> Result<Caller> {
+        let now = self.now();
+        let claims = match self.keys().await?.verify(access_token, now) {
+            Ok(claims) => claims,
+            Err(refused) => {
+                let expired = refused.source.as_ref().is_some_and(|cause| cause.to_string() == "expired");
+                let note = self.note(origin, Action::TokenRefused).denied(if expired { "expired" } else { "forged" });
+                self.strangers_note(origin, note).await?;
+                return Err(refused);
+            }
+        };
+        let found = self.inner.store.read(move |tx| Ok((tx.login(claims.sid)?, tx.user(claims.sub)?))).await?;
+        match standing(found.0, found.1, now) {
+            Standing::Good(caller) => Ok(*caller),
+            Standing::Bad(reason, user) => {
+                let note = self.note(origin, Action::TokenRefused).on_login(claims.sid).denied(reason);
+                let note = user.as_deref().map_or(note.clone(), |user| note.by_user(user));
+                self.strangers_note(origin, note).await?;
+                Err(invalid_token())
+            }
+        }
+    }
+
+    /// New tokens for a refresh token, which is thereby used up.
+    ///
+    /// # Errors
+    /// `Unauthenticated`; when the token was used before, its login is revoked and its streams are cut.
+    pub async fn refresh(&self, origin: &Origin, refresh_token: &SecretString) -> Result<Tokens> {
+        let broker = self.clone();
+        let (origin, hash) = (origin.clone(), hash_of(refresh_token));
+        self.apart(async move { broker.refresh_apart(&origin, hash).await }).await
+    }
+
+    async fn refresh_apart(&self, origin: &Origin, hash: String) -> Result<Tokens> {
+        enum Outcome {
+            Renewed(Box<Caller>),
+            Unknown,
+            Refused(LoginId, Error),
+        }
+        let keys = self.keys().await?;
+        let now = self.now();
+        let fresh = opaque::new_token("prt_");
+        let fresh_hash = opaque::hash(fresh.expose());
+        let expires_at = now.after(self.inner.settings.refresh_ttl);
+        let note = self.note(origin, Action::Refresh);
+        let outcome = self
+            .write(move |book| {
+                let Some(row) = book.refresh(&hash)? else { return Ok(Outcome::Unknown) };
+                let login = book.login(row.login_id)?;
+                let user = login.as_ref().map(|l| book.user(l.user_id)).transpose()?.flatten();
+                let note = user.as_ref().map_or(note.clone(), |user| note.clone().by_user(user)).on_login(row.login_id);
+                if row.used_at.is_some() || !book.use_refresh(&hash, now)? {
+                    book.revoke_login(row.login_id, now)?;
+                    book.note(&note.acting(Action::RefreshReuse).denied("reused"));
+                    return Ok(Outcome::Refused(row.login_id, invalid_token()));
+                }
+                let standing = if now >= row.expires_at { Standing::Bad("expired", None) } else { standing(login, user, now) };
+                match standing {
+                    Standing::Good(caller) => {
+                        book.insert_refresh(&fresh_hash, caller.login_id, expires_at, now)?;
+                        book.touch_login(caller.login_id, expires_at)?;
+                        book.note(&note);
+                        Ok(Outcome::Renewed(caller))
+                    }
+                    Standing::Bad(reason, _) => {
+                        book.note(&note.acting(Action::TokenRefused).denied(reason));
+                        Ok(Outcome::Refused(row.login_id, invalid_token()))
+                    }
+                }
+            })
+            .await?;
+        match outcome {
+            Outcome::Renewed(caller) => tokens(&keys, &self.inner.settings, *caller, fresh, now),
+            Outcome::Refused(login, error) => {
+                self.live().end_login(login);
+                Err(error)
+            }
+            Outcome::Unknown => {
+                let note = self.note(origin, Action::TokenRefused).denied("unknown_refresh_token");
+                self.strangers_note(origin, note).await?;
+                Err(invalid_token())
+            }
+        }
+    }
+
+    /// Ends this login: its streams are cut, desktops stay. `everywhere`: every login and every session of the user ends.
+    ///
+    /// # Errors
+    /// When the store cannot write it down.
+    pub async fn logout(&self, origin: &Origin, caller: &Caller, everywhere: bool) -> Result<()> {
+        let (broker, origin, caller) = (self.clone(), origin.clone(), caller.clone());
+        self.apart(async move {
+            let now = broker.now();
+            let login = caller.login_id;
+            if everywhere {
+                let note = broker.note(&origin, Action::LogoutEverywhere).by(&caller).on_user(&caller.user);
+                let user = caller.user.id;
+                let ended = broker
+                    .write(move |book| {
+                        book.note(&note);
+                        book.end_everything_of(user, EndReason::SignedOut, &note)
+                    })
+                    .await?;
+                return broker.carry_out(ended).await;
+            }
+            let note = broker.note(&origin, Action::Logout).by(&caller).on_login(login);
+            broker
+                .write(move |book| {
+                    book.revoke_login(login, now)?;
+                    book.note(&note);
+                    Ok(())
+                })
+                .await?;
+            broker.live().end_login(login);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The public keys that verify access tokens, as a JWK set (RFC 7517); empty before [`Broker::start`].
+    #[must_use]
+    pub fn jwks(&self) -> serde_json::Value {
+        self.inner.keys.get().map_or_else(|| serde_json::json!({ "keys": [] }), TokenKeys::jwks)
+    }
+
+    /// Writes a denial that the edge found itself (bad Origin, missing CSRF header, forged ticket shape).
+    ///
+    /// # Errors
+    /// When the store cannot write it down.
+    pub async fn audit_denial(&self, origin: &Origin, caller: Option<&Caller>, route: &str, reason: &str) -> Result<()> {
+        let note = self.note(origin, Action::AccessDenied).on_thing("route", Some(route)).denied(reason);
+        match caller {
+            Some(caller) => self.write_note(note.by(caller)).await,
+            None => self.strangers_note(origin, note).await,
+        }
+    }
+
+    /// The token signing keys: the stored ones, or a first one made now.
+    pub(super) async fn keys(&self) -> Result<TokenKeys> {
+        let keys = self.inner.keys.get_or_try_init(|| async {
+            let (kid, seed) = TokenKeys::generate();
+            let vault = self.inner.vault.clone();
+            let sealed = vault.seal(&purpose(&kid), seed.expose());
+            let now = self.now();
+            let stored = self
+                .inner
+                .store
+                .write(move |tx| {
+                    if tx.signing_keys()?.is_empty() {
+                        tx.insert_signing_key(&kid, &sealed, now)?;
+                    }
+                    tx.signing_keys()
+                })
+                .await?;
+            let opened = stored.into_iter().map(|(kid, sealed, _)| Ok((kid.clone(), vault.open(&purpose(&kid), &sealed)?)));
+            TokenKeys::new(opened.collect::<Result<Vec<_>>>()?)
+        });
+        keys.await.cloned()
+    }
+}
+
+fn purpose(kid: &str) -> String {
+    format!("token key:{kid}")
+}

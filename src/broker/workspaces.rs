@@ -1,0 +1,232 @@
+//! The catalogue: what there is to launch, what a caller sees of it, and how admins change it.
+
+use super::ending::Ended;
+use super::live::Topic;
+use super::record::{Note, refusal};
+use super::views::{NewWorkspace, WorkspaceChange, WorkspaceView};
+use super::{Broker, input};
+use crate::domain::audit::Action;
+use crate::domain::policy::{self, Act, Denial};
+use crate::domain::session::{EndReason, Session, State};
+use crate::domain::user::{Caller, Origin};
+use crate::domain::workspace::{Workspace, WorkspaceStatus};
+use crate::domain::{Error, HostId, OrganizationId, Result, WorkspaceId};
+use crate::store::Tx;
+
+/// What an id that is unknown, or not theirs, is called.
+pub(super) const WORKSPACE: &str = "Workspace";
+
+/// A workspace as a caller sees it, given the live sessions in it.
+pub(super) fn seen(workspace: Workspace, sessions: &[Session], caller: &Caller, host_connected: bool) -> WorkspaceView {
+    let inside = || sessions.iter().filter(|s| s.workspace_id == workspace.id);
+    let own = |s: &&Session| s.user_id == caller.user.id;
+    let counts = |s: &&Session| own(s) || workspace.single_seat;
+    let starting = inside().filter(counts).any(|s| matches!(s.state, State::Queued | State::Creating));
+    let in_use = inside().filter(counts).any(|s| matches!(s.state, State::Active | State::Closing(_)));
+    let active_session_id = inside().filter(own).find(|s| s.state == State::Active).map(|s| s.id);
+    let status = WorkspaceStatus::of(workspace.maintenance, host_connected, starting, in_use);
+    WorkspaceView { workspace, status, active_session_id }
+}
+
+impl Broker {
+    /// The workspaces the caller may launch; an admin sees every one of the organization.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn workspaces(&self, caller: &Caller) -> Result<Vec<WorkspaceView>> {
+        let caller = caller.clone();
+        let connected = self.inner.fleet.connected();
+        self.inner
+            .store
+            .read(move |tx| {
+                let organization = caller.user.organization_id;
+                let host_connected = any_host(tx, organization, &connected)?;
+                let sessions = tx.live_sessions(Some(organization))?;
+                let workspaces = tx.workspaces(organization)?.into_iter().filter(|w| policy::sees(&caller, w));
+                Ok(workspaces.map(|w| seen(w, &sessions, &caller, host_connected)).collect())
+            })
+            .await
+    }
+
+    /// One workspace that the caller sees.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, or they do not see it.
+    pub async fn workspace(&self, caller: &Caller, id: &WorkspaceId) -> Result<WorkspaceView> {
+        let connected = self.inner.fleet.connected();
+        let (who, id) = (caller.clone(), id.clone());
+        let wanted = id.clone();
+        let found = self
+            .inner
+            .store
+            .read(move |tx| {
+                let Some(workspace) = tx.workspace(&wanted)? else { return Ok(Err("unknown")) };
+                if !policy::sees(&who, &workspace) {
+                    return Ok(Err(Denial::NotTheirs.as_str()));
+                }
+                let host_connected = any_host(tx, who.user.organization_id, &connected)?;
+                let sessions = tx.live_sessions_of_workspace(&workspace.id)?;
+                Ok(Ok(seen(workspace, &sessions, &who, host_connected)))
+            })
+            .await?;
+        match found {
+            Ok(view) => Ok(view),
+            Err(reason) => {
+                let note = self.callers_note(caller, Action::AccessDenied).await?;
+                self.write_note(note.on_workspace_id(&id).denied(reason)).await?;
+                Err(Error::not_found(WORKSPACE))
+            }
+        }
+    }
+
+    /// A note by a caller whose request's origin is not at hand: told from where their login came.
+    pub(super) async fn callers_note(&self, caller: &Caller, action: Action) -> Result<Note> {
+        let id = caller.login_id;
+        let login = self.inner.store.read(move |tx| tx.login(id)).await?;
+        let (source_ip, user_agent) = login.map_or((None, None), |l| (l.source_ip, l.user_agent));
+        let source_ip = source_ip.and_then(|ip| ip.parse().ok());
+        Ok(self.note(&Origin { request_id: String::new(), source_ip, user_agent }, action).by(caller))
+    }
+
+    /// Creates a workspace.
+    ///
+    /// # Errors
+    /// `Forbidden`, `Invalid`, or `Conflict` when the id is taken.
+    pub async fn create_workspace(&self, origin: &Origin, caller: &Caller, new: NewWorkspace) -> Result<WorkspaceView> {
+        let permit = self.permit(origin, caller, Act::ManageWorkspaces).await?;
+        let organization = permit.organization_id();
+        let ids = input::workspace_ids(&new)?;
+        let now = self.now();
+        let plain = input::workspace(&new, ids[0].clone(), organization, now)?;
+        let note = self.note(origin, Action::CreateWorkspace).by(caller);
+        let (who, connected) = (caller.clone(), self.inner.fleet.connected());
+        let view = self
+            .decide(move |book| {
+                for id in &ids {
+                    if book.workspace(id)?.is_some() {
+                        continue;
+                    }
+                    let workspace = Workspace { id: id.clone(), ..plain.clone() };
+                    book.insert_workspace(&workspace)?;
+                    let note = note.clone().on_workspace(&workspace).with("type", workspace.kind.as_str());
+                    book.note(&note.with("single_seat", workspace.single_seat).with("requires_mfa", workspace.requires_mfa));
+                    let host_connected = any_host(book, organization, &connected)?;
+                    return Ok(Ok(seen(workspace, &[], &who, host_connected)));
+                }
+                let taken = Error::conflict("A workspace with this id exists already. Choose another.");
+                book.refuse(&note.clone().on_workspace_id(&ids[0]).denied("id_taken"), taken)
+            })
+            .await?;
+        self.live().publish(Some(organization), &[Topic::Workspaces]);
+        Ok(view)
+    }
+
+    /// Changes a workspace. Sessions in it go on.
+    ///
+    /// # Errors
+    /// `Forbidden`, `NotFound` or `Invalid`.
+    pub async fn update_workspace(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId, change: WorkspaceChange) -> Result<WorkspaceView> {
+        let permit = self.permit(origin, caller, Act::ManageWorkspaces).await?;
+        let organization = permit.organization_id();
+        let now = self.now();
+        let note = self.note(origin, Action::UpdateWorkspace).by(caller);
+        let (who, id, connected) = (caller.clone(), id.clone(), self.inner.fleet.connected());
+        let view = self
+            .decide(move |book| {
+                let Some(old) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
+                    let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
+                    return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
+                };
+                let (next, changed) = match input::changed(&old, &change, now) {
+                    Ok(next) => next,
+                    Err(error) => return Ok(Err(error)),
+                };
+                if !changed.is_empty() {
+                    book.update_workspace(&next)?;
+                    book.note(&note.clone().on_workspace(&next).with("changed", changed.join(",")));
+                }
+                let host_connected = any_host(book, organization, &connected)?;
+                let sessions = book.live_sessions_of_workspace(&id)?;
+                Ok(Ok(seen(next, &sessions, &who, host_connected)))
+            })
+            .await?;
+        self.live().publish(Some(organization), &[Topic::Workspaces]);
+        Ok(view)
+    }
+
+    /// Removes a workspace; its sessions end with `workspace_removed`.
+    ///
+    /// # Errors
+    /// `Forbidden` or `NotFound`.
+    pub async fn delete_workspace(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId) -> Result<()> {
+        let permit = self.permit(origin, caller, Act::ManageWorkspaces).await?;
+        let organization = permit.organization_id();
+        let note = self.note(origin, Action::DeleteWorkspace).by(caller);
+        let (broker, id) = (self.clone(), id.clone());
+        self.apart(async move {
+            let ended = broker
+                .decide(move |book| {
+                    let Some(workspace) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
+                        let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
+                        return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
+                    };
+                    book.delete_workspace(&id, note.now())?;
+                    book.note(&note.clone().on_workspace(&workspace));
+                    let sessions = book.live_sessions_of_workspace(&id)?;
+                    let sessions = book.close_all(sessions, EndReason::WorkspaceRemoved, &note)?;
+                    Ok(Ok(Ended { sessions, logins: Vec::new() }))
+                })
+                .await?;
+            broker.live().publish(Some(organization), &[Topic::Workspaces]);
+            broker.carry_out(ended).await
+        })
+        .await
+    }
+
+    /// Stops a workspace: a member's own session of it; for an admin, everybody's. Returns the sessions that ended.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Conflict` when there is no active session.
+    pub async fn stop_workspace(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId) -> Result<Vec<crate::domain::SessionId>> {
+        let note = self.note(origin, Action::StopWorkspace).by(caller);
+        let everybody = policy::decide(caller, Act::ManageWorkspaces).is_ok();
+        let (broker, who, id) = (self.clone(), caller.clone(), id.clone());
+        self.apart(async move {
+            let ended = broker
+                .decide(move |book| {
+                    let workspace = book.workspace(&id)?;
+                    let theirs = match &workspace {
+                        Some(w) if w.organization_id == who.user.organization_id => book.live_sessions_of_workspace(&id)?,
+                        _ => Vec::new(),
+                    };
+                    let theirs: Vec<_> = theirs.into_iter().filter(|s| everybody || s.user_id == who.user.id).collect();
+                    let Some(workspace) = workspace.filter(|w| policy::sees(&who, w) || !theirs.is_empty()) else {
+                        let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
+                        return book.refuse(&note.denied(Denial::NotTheirs.as_str()), refusal(Denial::NotTheirs, WORKSPACE));
+                    };
+                    let mut sessions = Vec::new();
+                    for session in theirs {
+                        let own = session.user_id == who.user.id;
+                        let reason = if own { EndReason::WorkspaceStopped } else { EndReason::AdminStopped };
+                        let note = note.clone().on_workspace(&workspace).in_session(&session);
+                        sessions.extend(book.close(&session, reason, &note.with("user_email", session.user_email.clone()))?);
+                    }
+                    if sessions.is_empty() {
+                        let error = Error::conflict("Workspace has no active session");
+                        return book.refuse(&note.clone().on_workspace(&workspace).denied("not_active"), error);
+                    }
+                    Ok(Ok(Ended { sessions, logins: Vec::new() }))
+                })
+                .await?;
+            let ids = ended.sessions.iter().map(|s| s.id).collect();
+            broker.carry_out(ended).await?;
+            Ok(ids)
+        })
+        .await
+    }
+}
+
+/// Whether any of the organization's hosts is connected.
+pub(super) fn any_host(tx: &mut Tx<'_>, organization: OrganizationId, connected: &[HostId]) -> Result<bool> {
+    Ok(!connected.is_empty() && tx.hosts(Some(organization))?.iter().any(|(host, _)| connected.contains(&host.id)))
+}

@@ -1,0 +1,103 @@
+//! Which values make no sense, alone or together. Each refusal is a sentence that names the key and says what to write instead.
+
+use super::value::{Span, Spare};
+use super::{Config, ConfigError};
+
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    rules(config).into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, sentence)| Err(ConfigError::Senseless(sentence.to_owned())))
+}
+
+fn is_level(word: &str) -> bool {
+    ["off", "error", "warn", "info", "debug", "trace"].contains(&word)
+}
+
+/// Every rule, with what is said when it does not hold.
+fn rules(c: &Config) -> Vec<(bool, &'static str)> {
+    let within = |span: Span, least: Span, most: Span| (least..=most).contains(&span);
+    vec![
+        (
+            c.server.public_url.starts_with("https://") && !c.server.public_url.ends_with('/'),
+            "server.public_url must be the https:// address people open, without a slash at its end",
+        ),
+        (
+            c.server.allowed_origins.iter().all(|o| o.starts_with("https://") && !o.ends_with('/')),
+            "server.allowed_origins must be https:// addresses without a slash at their end",
+        ),
+        (!c.server.data_dir.is_blank(), "server.data_dir must name a folder"),
+        (!c.server.organization.trim().is_empty() && c.server.organization.len() <= 80, "server.organization must be 1 to 80 characters"),
+        (within(c.server.drain_timeout, Span::secs(0), Span::minutes(1)), "server.drain_timeout must be at most 1m"),
+        (
+            c.tls.certificate.is_blank() == c.tls.private_key.is_blank(),
+            "tls.certificate and tls.private_key belong together: set both, or neither for a certificate of our own",
+        ),
+        (
+            c.tls.names.len() <= 50 && c.tls.names.iter().all(|n| !n.is_empty() && n.len() <= 253),
+            "tls.names must be at most 50 host names or addresses",
+        ),
+        (
+            !c.auth.issuer.trim().is_empty() && c.auth.issuer.len() <= 80 && !c.auth.issuer.contains(':'),
+            "auth.issuer must be 1 to 80 characters without a colon",
+        ),
+        (
+            within(c.auth.access_token_life, Span::secs(30), Span::hours(1)),
+            "auth.access_token_life must be 30s to 1h: it cannot be taken back before it ends",
+        ),
+        (within(c.auth.login_life, Span::minutes(5), Span::days(90)), "auth.login_life must be 5m to 90d"),
+        (c.auth.login_life > c.auth.access_token_life, "auth.login_life must be longer than auth.access_token_life"),
+        (within(c.auth.mfa_token_life, Span::secs(30), Span::minutes(30)), "auth.mfa_token_life must be 30s to 30m"),
+        (within(c.sessions.max_duration, Span::minutes(1), Span::days(30)), "sessions.max_duration must be 1m to 30d"),
+        (within(c.sessions.launch_timeout, Span::secs(1), Span::minutes(2)), "sessions.launch_timeout must be 1s to 2m"),
+        (within(c.sessions.grace, Span::secs(10), Span::days(1)), "sessions.grace must be 10s to 1d"),
+        (within(c.sessions.ticket_life, Span::secs(1), Span::minutes(2)), "sessions.ticket_life must be 1s to 2m"),
+        ((1..=64).contains(&c.sessions.max_viewers), "sessions.max_viewers must be 1 to 64"),
+        (
+            c.tunnel.endpoint.is_empty()
+                || c.tunnel.endpoint.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok_and(|p| p > 0)),
+            "tunnel.endpoint must be HOST:PORT, the address at which hosts reach tunnel.listen from outside",
+        ),
+        (
+            c.tunnel.network.as_v4().is_some_and(|(_, prefix)| (8..=24).contains(&prefix)),
+            "tunnel.network must be an IPv4 network with a prefix of 8 to 24",
+        ),
+        (!c.agent.state_dir.is_blank(), "agent.state_dir must name a folder"),
+        (c.agent.name.len() <= 80, "agent.name must be at most 80 characters"),
+        ((1..=1000).contains(&c.agent.max_desktops), "agent.max_desktops must be 1 to 1000"),
+        ((256..=1_048_576).contains(&c.agent.desktop_memory_mib), "agent.desktop_memory_mib must be 256 to 1048576"),
+        ((64..=65_536).contains(&c.agent.desktop_processes), "agent.desktop_processes must be 64 to 65536"),
+        (
+            c.log.level.split(',').all(|part| part.rsplit('=').next().is_some_and(is_level)),
+            "log.level must be error, warn, info, debug or trace, or a list such as info,portcullis::tunnel=debug",
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    #[test]
+    fn defaults_make_sense() {
+        check(&Config::default()).unwrap();
+    }
+
+    #[test]
+    fn each_refusal_names_its_key() {
+        let cases: [(&str, fn(&mut Config)); 9] = [
+            ("server.public_url", |c| c.server.public_url = "http://x".into()),
+            ("tls.private_key", |c| c.tls.certificate = "/a.pem".into()),
+            ("auth.issuer", |c| c.auth.issuer = "a:b".into()),
+            ("auth.access_token_life", |c| c.auth.access_token_life = Span::days(1)),
+            ("sessions.grace", |c| c.sessions.grace = Span::secs(1)),
+            ("sessions.max_viewers", |c| c.sessions.max_viewers = 0),
+            ("tunnel.endpoint", |c| c.tunnel.endpoint = "example.org".into()),
+            ("tunnel.network", |c| c.tunnel.network = super::super::Network::V6_LOOPBACK),
+            ("log.level", |c| c.log.level = "loud".into()),
+        ];
+        for (key, spoil) in cases {
+            let mut config = Config::default();
+            spoil(&mut config);
+            assert!(check(&config).unwrap_err().to_string().contains(key), "{key}");
+        }
+    }
+}

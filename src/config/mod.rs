@@ -1,0 +1,301 @@
+//! The gateway's settings: what can be set, what it is by default, and where a value may come from.
+//!
+//! Three layers, the later over the earlier: defaults, a TOML file, the environment (`PORTCULLIS_SECTION__KEY`). A key nobody knows, a value
+//! of the wrong kind and a value that makes no sense are all refused, with the key's full name and where it was written.
+//!
+//! | file | what it answers |
+//! | --- | --- |
+//! | this one | which settings there are; every one has a default, an empty text means "none" |
+//! | [`value`] | kinds of values: spans of time, networks, database addresses |
+//! | [`layers`] | how the layers are laid over each other, and who is blamed for a bad value |
+//! | [`check`] | which values make no sense together or alone |
+
+pub mod check;
+pub mod layers;
+pub mod value;
+
+use crate::telemetry::Format;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use value::{DatabaseUrl, Network, Span, Spare};
+
+/// Everything that can be set.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens and keeps its files.
+    pub server: Server,
+    /// Its certificate.
+    pub tls: Tls,
+    /// Where its data is.
+    pub database: Database,
+    /// How people prove who they are.
+    pub auth: Auth,
+    /// How long sessions live.
+    pub sessions: Sessions,
+    /// The WireGuard hub.
+    pub tunnel: Tunnel,
+    /// What `portcullis agent` does on a workspace host.
+    pub agent: Agent,
+    /// Who may read the metrics.
+    pub metrics: Metrics,
+    /// What it writes to its log.
+    pub log: Log,
+}
+
+/// `[server]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/portcullis.toml explains each key, and a test keeps it whole")]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub public_url: String,
+    pub allowed_origins: Vec<String>,
+    pub data_dir: PathBuf,
+    pub organization: String,
+    pub trusted_proxies: Vec<Network>,
+    pub drain_timeout: Span,
+}
+
+/// `[tls]`
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see config/portcullis.toml")]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+    pub names: Vec<String>,
+}
+
+/// `[database]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see config/portcullis.toml")]
+pub struct Database {
+    pub url: DatabaseUrl,
+}
+
+/// `[auth]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see config/portcullis.toml")]
+pub struct Auth {
+    pub mfa_required: bool,
+    pub issuer: String,
+    pub access_token_life: Span,
+    pub login_life: Span,
+    pub mfa_token_life: Span,
+}
+
+/// `[sessions]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see config/portcullis.toml")]
+pub struct Sessions {
+    pub max_duration: Span,
+    pub launch_timeout: Span,
+    pub grace: Span,
+    pub ticket_life: Span,
+    pub max_viewers: usize,
+}
+
+/// `[tunnel]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see config/portcullis.toml")]
+pub struct Tunnel {
+    pub listen: SocketAddr,
+    pub endpoint: String,
+    pub network: Network,
+}
+
+/// `[agent]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see config/portcullis.toml")]
+pub struct Agent {
+    pub state_dir: PathBuf,
+    pub name: String,
+    pub max_desktops: usize,
+    pub desktop_memory_mib: u64,
+    pub desktop_processes: u64,
+}
+
+/// `[metrics]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see config/portcullis.toml")]
+pub struct Metrics {
+    pub allow: Vec<Network>,
+}
+
+/// `[log]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see config/portcullis.toml")]
+pub struct Log {
+    pub level: String,
+    pub format: Format,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
+            public_url: "https://localhost:8443".into(),
+            allowed_origins: Vec::new(),
+            data_dir: "/var/lib/portcullis".into(),
+            organization: "Portcullis".into(),
+            trusted_proxies: Vec::new(),
+            drain_timeout: Span::secs(4),
+        }
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: DatabaseUrl::new("sqlite:portcullis.db") }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            mfa_required: true,
+            issuer: "Portcullis".into(),
+            access_token_life: Span::minutes(10),
+            login_life: Span::days(7),
+            mfa_token_life: Span::minutes(5),
+        }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            max_duration: Span::hours(12),
+            launch_timeout: Span::secs(15),
+            grace: Span::minutes(10),
+            ticket_life: Span::secs(30),
+            max_viewers: 4,
+        }
+    }
+}
+
+impl Default for Tunnel {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 51820)), endpoint: String::new(), network: Network::v4([10, 64, 0, 0], 10) }
+    }
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/portcullis-agent".into(),
+            name: String::new(),
+            max_desktops: 32,
+            desktop_memory_mib: 4096,
+            desktop_processes: 1024,
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { allow: vec![Network::v4([127, 0, 0, 0], 8), Network::V6_LOOPBACK] }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: Format::Json }
+    }
+}
+
+/// Why the settings cannot be used: one sentence, naming the key and where it was written.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}: {why}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The system's words.
+        why: String,
+    },
+    /// The file is not TOML.
+    #[error("the configuration file {path} is not valid TOML: {why}")]
+    NotToml {
+        /// The file.
+        path: String,
+        /// The parser's words.
+        why: String,
+    },
+    /// Nobody knows this key.
+    #[error("unknown setting {key} in {source_name}{hint}")]
+    Unknown {
+        /// Full name.
+        key: String,
+        /// File or environment variable.
+        source_name: String,
+        /// `; did you mean ...?`, or empty.
+        hint: String,
+    },
+    /// The value is of the wrong kind.
+    #[error("bad value for {key} in {source_name}: {why}")]
+    BadValue {
+        /// Full name.
+        key: String,
+        /// File or environment variable.
+        source_name: String,
+        /// What was expected.
+        why: String,
+    },
+    /// The values read, but cannot work.
+    #[error("{0}")]
+    Senseless(String),
+}
+
+impl Config {
+    /// Lays file and environment over `base`, which is the defaults but for a demo.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the key's full name and its source.
+    pub fn load(base: Self, file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let config = layers::lay(&base, file, environment)?;
+        check::check(&config)?;
+        Ok(config)
+    }
+
+    /// The database with a relative SQLite path resolved against `server.data_dir`.
+    #[must_use]
+    pub fn database_url(&self) -> DatabaseUrl {
+        self.database.url.inside(&self.server.data_dir)
+    }
+
+    /// The two PEM files, when the certificate is not our own.
+    #[must_use]
+    pub fn pem_files(&self) -> Option<(&Path, &Path)> {
+        let (cert, key) = (self.tls.certificate.as_path(), self.tls.private_key.as_path());
+        (!cert.is_blank() && !key.is_blank()).then_some((cert, key))
+    }
+}
+
+impl fmt::Display for Config {
+    /// As TOML, the database's password left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.clone();
+        shown.database.url = DatabaseUrl::new(&self.database.url.to_string());
+        for (section, keys) in layers::tree(&shown).map_err(|_| fmt::Error)? {
+            writeln!(f, "[{section}]")?;
+            for (key, value) in keys.as_object().into_iter().flatten() {
+                // JSON's texts, numbers, booleans and lists of texts are TOML's.
+                writeln!(f, "{key} = {value}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,270 @@
+//! Kinds of values in the settings.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A span of time, written as a whole number and a unit: `500ms`, `30s`, `10m`, `12h`, `7d`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// Seconds.
+    #[must_use]
+    pub const fn secs(n: u64) -> Self {
+        Self(Duration::from_secs(n))
+    }
+    /// Minutes.
+    #[must_use]
+    pub const fn minutes(n: u64) -> Self {
+        Self::secs(n * 60)
+    }
+    /// Hours.
+    #[must_use]
+    pub const fn hours(n: u64) -> Self {
+        Self::minutes(n * 60)
+    }
+    /// Days.
+    #[must_use]
+    pub const fn days(n: u64) -> Self {
+        Self::hours(n * 24)
+    }
+}
+
+/// Units and their milliseconds, longest first.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        let (unit, size) = UNITS.into_iter().find(|&(_, size)| ms >= size && ms.is_multiple_of(size)).unwrap_or(("s", 1000));
+        write!(f, "{}{unit}", ms / size)
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("\"{text}\" is not a span of time; write a whole number and a unit, such as 500ms, 30s, 10m, 12h or 7d");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let size = UNITS.into_iter().find(|&(name, _)| name == unit).map(|(_, size)| size).ok_or_else(bad)?;
+        let number: u64 = number.parse().map_err(|_| bad())?;
+        Ok(Self(Duration::from_millis(number.checked_mul(size).ok_or_else(bad)?)))
+    }
+}
+
+/// An address range, written as `10.64.0.0/10`; a single address is a range of one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    /// First address.
+    pub address: IpAddr,
+    /// Prefix length.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// `::1`.
+    pub const V6_LOOPBACK: Self = Self { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 };
+
+    /// An IPv4 range.
+    #[must_use]
+    pub const fn v4(octets: [u8; 4], prefix: u8) -> Self {
+        Self { address: IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3])), prefix }
+    }
+
+    /// The range as IPv4, when it is.
+    #[must_use]
+    pub fn as_v4(&self) -> Option<(Ipv4Addr, u8)> {
+        match self.address {
+            IpAddr::V4(v4) => Some((v4, self.prefix)),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// Whether an address lies in it. An IPv4 address in IPv6 clothes counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(a)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                u32::from(net) & mask == u32::from(a) & mask
+            }
+            (IpAddr::V6(net), IpAddr::V6(a)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                u128::from(net) & mask == u128::from(a) & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("\"{text}\" is not a network; write an address and a prefix length, such as 10.64.0.0/10");
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+        let address: IpAddr = address.parse().map_err(|_| bad())?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(longest), |p| p.parse::<u8>().map_err(|_| bad()))?;
+        let network = Self { address, prefix };
+        if prefix > longest {
+            return Err(bad());
+        }
+        let first = match address {
+            IpAddr::V4(a) => IpAddr::from(Ipv4Addr::from(u32::from(a) & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0))),
+            IpAddr::V6(a) => IpAddr::from(Ipv6Addr::from(u128::from(a) & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0))),
+        };
+        if first == address { Ok(network) } else { Err(format!("\"{text}\" has bits beyond its prefix; did you mean {first}/{prefix}?")) }
+    }
+}
+
+/// Where the data is: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/NAME`. Printed without its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// Takes a text as it is; [`FromStr`] checks it.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The whole text, password and all: for opening the database and nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The file, when it is SQLite.
+    #[must_use]
+    pub fn sqlite_path(&self) -> Option<&Path> {
+        self.0.strip_prefix("sqlite:").map(Path::new)
+    }
+
+    /// The same, a relative SQLite path being inside `dir`.
+    #[must_use]
+    pub fn inside(&self, dir: &Path) -> Self {
+        match self.sqlite_path() {
+            Some(path) if path.is_relative() => Self(format!("sqlite:{}", dir.join(path).display())),
+            _ => self.clone(),
+        }
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return f.write_str(&self.0);
+        };
+        // The last `@` before the path ends the credentials; options may hold a password, too, and are left out.
+        let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
+        match rest.rsplit_once('@') {
+            Some((_, place)) => write!(f, "{scheme}://***@{place}"),
+            None => write!(f, "{scheme}://{rest}"),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sqlite = text.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty() && !path.starts_with("//"));
+        let postgres = ["postgres://", "postgresql://"].iter().any(|p| text.strip_prefix(p).is_some_and(|rest| !rest.is_empty()));
+        // The text may hold a password: the sentence does not repeat it.
+        if sqlite || postgres { Ok(Self::new(text)) } else { Err("a database is sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME".into()) }
+    }
+}
+
+macro_rules! as_text {
+    ($($kind:ty),*) => {$(
+        impl Serialize for $kind {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $kind {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+as_text!(Span, Network, DatabaseUrl);
+
+/// An empty text or path means "none".
+pub trait Spare {
+    /// Whether it is empty.
+    fn is_blank(&self) -> bool;
+}
+
+impl Spare for Path {
+    fn is_blank(&self) -> bool {
+        self.as_os_str().is_empty()
+    }
+}
+
+impl Spare for PathBuf {
+    fn is_blank(&self) -> bool {
+        self.as_path().is_blank()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_read_and_print() {
+        for (text, ms) in [("500ms", 500), ("30s", 30_000), ("10m", 600_000), ("12h", 43_200_000), ("7d", 604_800_000), ("0s", 0)] {
+            let span: Span = text.parse().unwrap();
+            assert_eq!(span.0, Duration::from_millis(ms), "{text}");
+            assert_eq!(span.to_string(), text);
+        }
+        assert_eq!("90s".parse::<Span>().unwrap().to_string(), "90s");
+        for bad in ["", "10", "s", "-1s", "1.5h", "10 s", "99999999999999999999d", "9999999999999999d"] {
+            assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_know_their_addresses() {
+        let private: Network = "10.64.0.0/10".parse().unwrap();
+        assert!(private.contains("10.127.255.255".parse().unwrap()) && !private.contains("10.128.0.0".parse().unwrap()));
+        assert!(private.contains("::ffff:10.64.0.1".parse().unwrap()));
+        let all: Network = "0.0.0.0/0".parse().unwrap();
+        assert!(all.contains("1.2.3.4".parse().unwrap()) && !all.contains("::1".parse().unwrap()));
+        assert_eq!("127.0.0.1".parse::<Network>().unwrap().prefix, 32);
+        for bad in ["", "10.0.0.0/33", "10.0.0.1/8", "x/8", "10.0.0.0/", "::1/129"] {
+            assert!(bad.parse::<Network>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn database_urls_hide_their_password() {
+        let url: DatabaseUrl = "postgres://me:p@ss@db.internal/portcullis?password=x".parse().unwrap();
+        assert_eq!(format!("{url} {url:?}"), "postgres://***@db.internal/portcullis postgres://***@db.internal/portcullis");
+        let file: DatabaseUrl = "sqlite:data.db".parse().unwrap();
+        assert_eq!(file.inside(Path::new("/srv/p")).expose(), "sqlite:/srv/p/data.db");
+        let absolute: DatabaseUrl = "sqlite:/a/b.db".parse().unwrap();
+        assert_eq!(absolute.inside(Path::new("/srv/p")).expose(), "sqlite:/a/b.db");
+        for bad in ["", "sqlite:", "sqlite:///x", "mysql://x", "data.db", "postgres://"] {
+            assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The gateway's side of the control API, over a connection somebody else opened. One client serves any number of requests, one after another.
+
+use super::{BODY_MAX, Changes, DesktopInfo, Detail, Health, Order, Started};
+use crate::domain::SessionId;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::AbortHandle;
+
+/// Why the agent's answer is not there. Waiting too long is the caller's to decide: each method's future may be dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The connection failed.
+    #[error("the connection to the agent failed: {0}")]
+    Connection(#[from] hyper::Error),
+    /// The agent said no.
+    #[error("{detail}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        detail: String,
+    },
+    /// Its answer is not one of this API.
+    #[error("the agent's answer makes no sense")]
+    Nonsense,
+}
+
+/// A connection to an agent.
+#[derive(Debug)]
+pub struct Client {
+    sender: SendRequest<Full<Bytes>>,
+    driver: AbortHandle,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Client {
+    /// Speaks HTTP on a connection.
+    ///
+    /// # Errors
+    /// [`ClientError::Connection`].
+    pub async fn new(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, ClientError> {
+        let (sender, connection) = handshake(TokioIo::new(io)).await?;
+        let driver = tokio::spawn(async move {
+            // Its failure is the failure of the request that waits on it.
+            let _ = connection.await;
+        });
+        Ok(Self { sender, driver: driver.abort_handle() })
+    }
+
+    /// How the agent is.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn health(&mut self) -> Result<Health, ClientError> {
+        self.ask(Method::GET, "/v1/health", Bytes::new()).await
+    }
+
+    /// The desktops it runs.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn desktops(&mut self) -> Result<Vec<DesktopInfo>, ClientError> {
+        self.ask(Method::GET, "/v1/desktops", Bytes::new()).await
+    }
+
+    /// The count of changes, once it is another than `since`, or after [`super::WATCH_WAIT`].
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn changed(&mut self, since: Option<u64>) -> Result<u64, ClientError> {
+        let path = since.map_or_else(|| "/v1/changes".to_owned(), |since| format!("/v1/changes?since={since}"));
+        self.ask::<Changes>(Method::GET, &path, Bytes::new()).await.map(|changes| changes.generation)
+    }
+
+    /// Starts a desktop, or gets the one the session has.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn start(&mut self, order: &Order) -> Result<Started, ClientError> {
+        let body = serde_json::to_vec(order).map_err(|_| ClientError::Nonsense)?;
+        self.ask(Method::POST, "/v1/desktops", body.into()).await
+    }
+
+    /// Ends a desktop; it is gone when this returns.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn stop(&mut self, session: SessionId) -> Result<(), ClientError> {
+        self.send(Method::DELETE, &format!("/v1/desktops/{session}"), Bytes::new()).await.map(drop)
+    }
+
+    async fn ask<T: DeserializeOwned>(&mut self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+        let bytes = self.send(method, path, body).await?;
+        serde_json::from_slice(&bytes).map_err(|_| ClientError::Nonsense)
+    }
+
+    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "agent")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|_| ClientError::Nonsense)?;
+        self.sender.ready().await?;
+        let answer = self.sender.send_request(request).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), BODY_MAX).collect().await.map_err(|_| ClientError::Nonsense)?.to_bytes();
+        if matches!(status, StatusCode::OK | StatusCode::NO_CONTENT) {
+            return Ok(body);
+        }
+        let detail = serde_json::from_slice::<Detail>(&body).map_or_else(|_| "no reason given".to_owned(), |said| said.detail);
+        // What a host says goes into logs and answers: a sentence of it, on one line.
+        let detail = detail.chars().filter(|c| !c.is_control()).take(300).collect();
+        Err(ClientError::Refused { status: status.as_u16(), detail })
+    }
+}

@@ -1,0 +1,175 @@
+//! The agent's side of the control API: reads a request, checks it, asks the [`Service`], answers.
+
+use super::{BODY_MAX, Changes, DesktopInfo, Detail, GRACE_MAX, Health, NAME_MAX, Order, PROTOCOL, READ_TIMEOUT, Refusal, Started};
+use crate::domain::SessionId;
+use crate::domain::workspace::WorkspaceKind;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Who carries out what the API asks.
+pub trait Service: Send + Sync + 'static {
+    /// How the agent is.
+    fn health(&self) -> Health;
+    /// The desktops there are.
+    fn desktops(&self) -> Vec<DesktopInfo>;
+    /// The count of changes, once it is another than `since`, or a while is over.
+    fn changed(self: Arc<Self>, since: Option<u64>) -> BoxFuture<'static, u64>;
+    /// Starts one, or gives the one that runs.
+    fn start(self: Arc<Self>, order: Order) -> BoxFuture<'static, Result<Started, Refusal>>;
+    /// Ends one; it is gone when this resolves.
+    fn stop(self: Arc<Self>, session: SessionId) -> BoxFuture<'static, Result<(), Refusal>>;
+}
+
+/// Serves one connection until the caller closes it, sends nonsense or waits too long.
+///
+/// # Errors
+/// What the connection died of.
+pub async fn serve<S: Service>(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: Arc<S>) -> Result<(), hyper::Error> {
+    serve_within(io, service, READ_TIMEOUT).await
+}
+
+/// As [`serve`], with another limit for the wait for a head or a body.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_within<S: Service>(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: Arc<S>,
+    limit: Duration,
+) -> Result<(), hyper::Error> {
+    let handler = hyper::service::service_fn(move |request| {
+        let service = service.clone();
+        async move { Ok::<_, Infallible>(answer(request, service, limit).await) }
+    });
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limit)
+        .max_headers(32)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(io), handler)
+        .await
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer<S: Service>(request: Request<Incoming>, service: Arc<S>, limit: Duration) -> Answer {
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    match path.as_str() {
+        "/v1/health" if method == Method::GET => json(StatusCode::OK, &service.health()),
+        "/v1/desktops" if method == Method::GET => json(StatusCode::OK, &service.desktops()),
+        "/v1/desktops" if method == Method::POST => start(request, service, limit).await,
+        "/v1/changes" if method == Method::GET => {
+            let since = request.uri().query().and_then(|query| query.strip_prefix("since=")).and_then(|n| n.parse().ok());
+            json(StatusCode::OK, &Changes { generation: service.changed(since).await })
+        }
+        "/v1/health" | "/v1/changes" => not_allowed("GET"),
+        "/v1/desktops" => not_allowed("GET, POST"),
+        other => match other.strip_prefix("/v1/desktops/").map(str::parse::<SessionId>) {
+            Some(Ok(session)) if method == Method::DELETE => stop(session, service).await,
+            Some(Ok(_)) => not_allowed("DELETE"),
+            Some(Err(_)) | None => error(StatusCode::NOT_FOUND, "no such path"),
+        },
+    }
+}
+
+async fn start<S: Service>(request: Request<Incoming>, service: Arc<S>, limit: Duration) -> Answer {
+    let body = Limited::new(request.into_body(), BODY_MAX).collect();
+    let bytes = match tokio::time::timeout(limit, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(cause)) if cause.is::<LengthLimitError>() => return error(StatusCode::PAYLOAD_TOO_LARGE, "the order is too large"),
+        Ok(Err(_)) => return error(StatusCode::BAD_REQUEST, "the order was cut short"),
+        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the order took too long to arrive"),
+    };
+    let order: Order = match serde_json::from_slice(&bytes) {
+        Ok(order) => order,
+        // Only where, never what: the body holds a key.
+        Err(cause) if cause.is_data() => {
+            return error(StatusCode::UNPROCESSABLE_ENTITY, &format!("not an order: line {}, column {}", cause.line(), cause.column()));
+        }
+        Err(_) => return error(StatusCode::BAD_REQUEST, "not JSON"),
+    };
+    if let Err(refusal) = check(&order) {
+        return refused(&refusal);
+    }
+    // In a task of its own: a caller that goes away does not leave a desktop half started.
+    match tokio::spawn(service.start(order)).await {
+        Ok(Ok(started)) => json(StatusCode::OK, &started),
+        Ok(Err(refusal)) => refused(&refusal),
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
+    }
+}
+
+async fn stop<S: Service>(session: SessionId, service: Arc<S>) -> Answer {
+    match tokio::spawn(service.stop(session)).await {
+        Ok(Ok(())) => {
+            let mut gone = Response::new(Full::default());
+            *gone.status_mut() = StatusCode::NO_CONTENT;
+            gone
+        }
+        Ok(Err(refusal)) => refused(&refusal),
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
+    }
+}
+
+/// What can be seen to be wrong in an order without trying it.
+fn check(order: &Order) -> Result<(), Refusal> {
+    let invalid = |why: &str| Err(Refusal::Invalid(why.to_owned()));
+    if order.protocol != PROTOCOL {
+        return Err(Refusal::Invalid(format!("this agent speaks protocol {PROTOCOL}, not {}", order.protocol)));
+    }
+    if order.workspace.kind != WorkspaceKind::Linux {
+        return invalid("this host starts linux workspaces only");
+    }
+    if order.user_name.chars().count() > NAME_MAX || order.workspace.name.chars().count() > NAME_MAX {
+        return invalid("a name is too long");
+    }
+    if order.grace_seconds > GRACE_MAX.as_secs() {
+        return invalid("grace is too long");
+    }
+    let (host, gateway) = (order.tunnel.host_address, order.tunnel.gateway_address);
+    let usable = |at: std::net::IpAddr| !at.is_unspecified() && !at.is_multicast() && !at.is_loopback();
+    if host == gateway || host.is_ipv4() != gateway.is_ipv4() || !usable(host) || !usable(gateway) {
+        return invalid("not a pair of tunnel addresses");
+    }
+    Ok(())
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => {
+            let mut answer = Response::new(Full::new(Bytes::from(bytes)));
+            *answer.status_mut() = status;
+            answer.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+            answer.headers_mut().insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+            answer
+        }
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
+    }
+}
+
+fn error(status: StatusCode, detail: &str) -> Answer {
+    let mut answer = json(StatusCode::OK, &Detail { detail: detail.to_owned() });
+    *answer.status_mut() = status;
+    answer
+}
+
+fn refused(refusal: &Refusal) -> Answer {
+    error(StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &refusal.to_string())
+}
+
+fn not_allowed(allowed: &'static str) -> Answer {
+    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "not that method");
+    answer.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static(allowed));
+    answer
+}

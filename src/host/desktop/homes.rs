@@ -1,0 +1,103 @@
+//! Homes: one folder per user, kept between sessions, and the system uid it belongs to.
+//!
+//! A root agent gives each user a uid of their own from a range nobody else uses, and remembers it in `uids.json`; so a user's files and
+//! processes are apart from every other user's even where a sandbox would fail. Another agent can only use its own uid.
+
+use super::share::{HOME_FILES, HOME_FOLDERS};
+use crate::domain::UserId;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Who a desktop's processes are to the system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Account {
+    /// User id, and group id.
+    pub uid: u32,
+    /// Whether the agent has to become it (a root agent) or is it already.
+    pub switch: bool,
+}
+
+/// The homes under a state folder.
+#[derive(Debug)]
+pub struct Homes {
+    folder: PathBuf,
+    book: PathBuf,
+    range: RangeInclusive<u32>,
+    own_uid: u32,
+    uids: Mutex<BTreeMap<UserId, u32>>,
+}
+
+impl Homes {
+    /// Opens them. `range` is where a root agent takes uids from.
+    ///
+    /// # Errors
+    /// When the folder or the book of uids cannot be read.
+    pub fn open(state_dir: &Path, range: RangeInclusive<u32>) -> io::Result<Self> {
+        let folder = state_dir.join("homes");
+        super::launcher::private_folder(&folder)?;
+        let book = state_dir.join("uids.json");
+        let uids = match fs::read(&book) {
+            Ok(bytes) => serde_json::from_slice(&bytes)?,
+            Err(absent) if absent.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(other) => return Err(other),
+        };
+        let own_uid = rustix::process::geteuid().as_raw();
+        Ok(Self { folder, book, range, own_uid, uids: Mutex::new(uids) })
+    }
+
+    /// A user's home and account, made when new. Blocks on the file system.
+    ///
+    /// # Errors
+    /// When it cannot be made, or the range is used up.
+    pub fn of(&self, user: UserId) -> io::Result<(PathBuf, Account)> {
+        let account = self.account(user)?;
+        let home = self.folder.join(user.to_string());
+        if !home.try_exists()? {
+            // Made aside and then named, so that a home is never half there.
+            let draft = self.folder.join(format!(".{user}.new"));
+            if draft.try_exists()? {
+                fs::remove_dir_all(&draft)?;
+            }
+            fs::create_dir(&draft)?;
+            let mine = |path: &Path, mode: u32| -> io::Result<()> {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+                if account.switch { chown(path, Some(account.uid), Some(account.uid)) } else { Ok(()) }
+            };
+            for (name, text) in HOME_FILES {
+                fs::write(draft.join(name), text)?;
+                mine(&draft.join(name), 0o644)?;
+            }
+            for name in HOME_FOLDERS {
+                fs::create_dir(draft.join(name))?;
+                mine(&draft.join(name), 0o755)?;
+            }
+            mine(&draft, 0o700)?;
+            fs::rename(&draft, &home)?;
+        }
+        Ok((home, account))
+    }
+
+    fn account(&self, user: UserId) -> io::Result<Account> {
+        if self.own_uid != 0 {
+            return Ok(Account { uid: self.own_uid, switch: false });
+        }
+        let mut uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&uid) = uids.get(&user) {
+            return Ok(Account { uid, switch: true });
+        }
+        let next = uids.values().max().map_or(*self.range.start(), |last| last.saturating_add(1));
+        if !self.range.contains(&next) {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "every uid of the range is given away"));
+        }
+        let mut grown = uids.clone();
+        grown.insert(user, next);
+        crate::host::state::write_private(&self.book, &serde_json::to_vec_pretty(&grown)?)?;
+        *uids = grown;
+        Ok(Account { uid: next, switch: true })
+    }
+}

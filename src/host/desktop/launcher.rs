@@ -1,0 +1,264 @@
+//! Starts desktops.
+//!
+//! One launch: the user's home and account, the session's folder (`run/<session>`, of the agent alone), a password, the sandbox; then wait
+//! until the server greets with `RFB`. Whatever fails on the way, what was made is cleared up.
+
+use super::homes::Homes;
+use super::limits::{Cgroups, Limits};
+use super::nursery::Nursery;
+use super::owner::{Desktop, Estate, Phase};
+use super::sandbox::{self, Folders};
+use super::socket::Socket;
+use super::{Spec, password, share};
+use crate::domain::SessionId;
+use crate::domain::secret::SecretString;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::ops::RangeInclusive;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+/// Longest time from order to greeting.
+pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a server greets with, before its version (RFC 6143 section 7.1.1).
+const GREETING: &[u8; 4] = b"RFB ";
+/// First and longest wait between two looks for the socket.
+const LOOK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
+/// Uids a root agent gives to users.
+pub const UIDS: RangeInclusive<u32> = 200_000..=265_535;
+
+/// Why a desktop did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A file or process of it could not be made.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// How it failed.
+        source: io::Error,
+    },
+    /// Its server ended before it greeted.
+    #[error("the desktop ended while it started")]
+    Ended,
+    /// Its server did not greet in time.
+    #[error("the desktop did not answer in time")]
+    Silent,
+    /// No randomness for a password.
+    #[error("no randomness for a password")]
+    NoRandomness,
+}
+
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
+    move |source| LaunchError::Io { what, source }
+}
+
+/// Starts desktops under one state folder. Dropping it ends them.
+#[derive(Debug)]
+pub struct Launcher {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    run: PathBuf,
+    share: PathBuf,
+    homes: Homes,
+    limits: Limits,
+    cgroups: Cgroups,
+    nursery: Nursery,
+}
+
+/// What a launch prepared on disk.
+struct Prepared {
+    folder: PathBuf,
+    command: Vec<OsString>,
+    group: super::limits::Group,
+    socket: Socket,
+    password: SecretString,
+}
+
+impl Launcher {
+    /// Prepares a state folder, and clears away what an agent that was killed left in it. One agent per state folder: the caller holds its lock.
+    ///
+    /// # Errors
+    /// When the folder cannot be prepared.
+    pub fn new(state_dir: &Path, limits: Limits, uids: RangeInclusive<u32>) -> Result<Self, LaunchError> {
+        private_folder(state_dir).map_err(io_error("state folder"))?;
+        // The sandbox sees paths from its own root.
+        let state_dir = fs::canonicalize(state_dir).map_err(io_error("state folder"))?;
+        let run = state_dir.join("run");
+        end_strays(&run);
+        if run.exists() {
+            fs::remove_dir_all(&run).map_err(io_error("old session folders"))?;
+        }
+        private_folder(&run).map_err(io_error("session folders"))?;
+        let share = state_dir.join("share");
+        share::write(&share).map_err(io_error("desktop files"))?;
+        let homes = Homes::open(&state_dir, uids).map_err(io_error("homes"))?;
+        let name = format!("portcullis-{:08x}", hash(&state_dir));
+        let cgroups = Cgroups::find(&name);
+        let nursery = Nursery::new().map_err(io_error("launcher thread"))?;
+        Ok(Self { inner: Arc::new(Inner { run, share, homes, limits, cgroups, nursery }) })
+    }
+
+    /// Starts a desktop; it greets when this returns.
+    ///
+    /// # Errors
+    /// [`LaunchError`]; nothing is left then.
+    pub async fn launch(&self, spec: Spec) -> Result<Desktop, LaunchError> {
+        // In a task of its own, which a caller who gives up does not stop half-way: it ends, nobody takes the desktop, and a desktop nobody
+        // has is ended.
+        tokio::spawn(self.inner.clone().launch(spec)).await.map_err(|_| LaunchError::Ended)?
+    }
+}
+
+impl Inner {
+    async fn launch(self: Arc<Self>, spec: Spec) -> Result<Desktop, LaunchError> {
+        let inner = self.clone();
+        let session_id = spec.session_id;
+        let prepared = tokio::task::spawn_blocking(move || inner.prepare(&spec)).await.map_err(|_| LaunchError::Ended)??;
+        let Prepared { folder, command, group, socket, password } = prepared;
+        let mut words = command.into_iter();
+        let mut process = Command::new(words.next().unwrap_or_default());
+        process
+            .args(words)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let child = match self.nursery.spawn(process).await {
+            Ok(child) => child,
+            Err(error) => {
+                group.end();
+                let _ = fs::remove_dir_all(&folder);
+                return Err(io_error("sandbox")(error));
+            }
+        };
+        let desktop = Desktop::own(Estate { session_id, child, group, folder }, password, socket);
+        let greeted = tokio::time::timeout(START_TIMEOUT, greeting(&desktop)).await;
+        match greeted {
+            Ok(Ok(())) => Ok(desktop),
+            Ok(Err(error)) => {
+                desktop.stop().await;
+                Err(error)
+            }
+            Err(_) => {
+                desktop.stop().await;
+                Err(LaunchError::Silent)
+            }
+        }
+    }
+}
+
+/// Waits until the server greets, or ends.
+async fn greeting(desktop: &Desktop) -> Result<(), LaunchError> {
+    let mut phase = desktop.phase();
+    let (mut wait, longest) = LOOK;
+    loop {
+        let look = async {
+            let mut stream = desktop.connect().await?;
+            let mut banner = [0; 12];
+            stream.read_exact(&mut banner).await?;
+            io::Result::Ok(banner.starts_with(GREETING))
+        };
+        let seen = tokio::select! {
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => return Err(LaunchError::Ended),
+            seen = look => seen,
+        };
+        if matches!(seen, Ok(true)) {
+            return Ok(());
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 3 / 2).min(longest);
+    }
+}
+
+impl Inner {
+    fn prepare(&self, spec: &Spec) -> Result<Prepared, LaunchError> {
+        let (home, account) = self.homes.of(spec.user_id).map_err(io_error("home"))?;
+        let password = password::generate().map_err(|_| LaunchError::NoRandomness)?;
+        let folder = self.run.join(spec.session_id.to_string());
+        let made = self.session_folder(spec, &folder, account, &password).map_err(io_error("session folder"));
+        let socket = match made {
+            Ok(socket) => socket,
+            Err(error) => {
+                let _ = fs::remove_dir_all(&folder);
+                return Err(error);
+            }
+        };
+        let group = self.cgroups.make(spec.session_id, &self.limits);
+        let folders = Folders { share: &self.share, etc: &folder.join("etc"), socket: &folder.join("ws"), home: &home };
+        let command = sandbox::command(spec, folders, account, &self.limits, &group);
+        Ok(Prepared { folder, command, group, socket, password })
+    }
+
+    fn session_folder(&self, spec: &Spec, folder: &Path, account: super::homes::Account, password: &SecretString) -> io::Result<Socket> {
+        fs::create_dir(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+        let (etc, ws) = (folder.join("etc"), folder.join("ws"));
+        fs::create_dir(&etc)?;
+        fs::set_permissions(&etc, fs::Permissions::from_mode(0o755))?;
+        for (name, text) in sandbox::etc_files(spec, account.uid) {
+            share::readable(&etc.join(name), &text)?;
+        }
+        let secret = etc.join("vncpasswd");
+        let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&secret)?;
+        file.write_all(&password::file(password))?;
+        fs::create_dir(&ws)?;
+        fs::set_permissions(&ws, fs::Permissions::from_mode(0o700))?;
+        if account.switch {
+            chown(&secret, Some(account.uid), Some(account.uid))?;
+            chown(&ws, Some(account.uid), Some(account.uid))?;
+        }
+        Socket::new(&ws, account.uid)
+    }
+}
+
+/// Makes a folder only its owner may enter, or makes it so.
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+/// Ends processes of an earlier agent: a start it was killed in the middle of, before its child could ask to die with it. They are
+/// known by the session folders in their arguments.
+fn end_strays(run: &Path) {
+    let mut mark = run.as_os_str().as_encoded_bytes().to_vec();
+    mark.push(b'/');
+    let me = std::process::id();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
+        let ours = line.split(|b| *b == 0).next().is_some_and(|program| program == b"bwrap" || program == b"sh");
+        if ours
+            && u32::try_from(pid) != Ok(me)
+            && line.windows(mark.len()).any(|part| part == mark)
+            && let Some(pid) = rustix::process::Pid::from_raw(pid)
+        {
+            tracing::warn!(pid = pid.as_raw_nonzero().get(), "ending a desktop that an earlier agent left");
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// FNV-1a: a short name for a path, stable between starts.
+fn hash(path: &Path) -> u32 {
+    path.as_os_str().as_encoded_bytes().iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Names the folder of a session, for those who look at it from outside (tests, people).
+#[must_use]
+pub fn session_folder(state_dir: &Path, session: SessionId) -> PathBuf {
+    state_dir.join("run").join(session.to_string())
+}

@@ -1,0 +1,224 @@
+//! What a desktop may use: rlimits inside its sandbox, and a cgroup around it where the system lets us make one.
+//!
+//! A limit is never raised above the hard limit the agent has: where that is lower, it holds. Cgroups are best effort, since many
+//! places (containers, unprivileged agents) do not hand them out; what could be had is logged once.
+
+use crate::domain::SessionId;
+use rustix::process::{Resource, getrlimit};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest wait for killed processes to leave a group.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Wait between two looks.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Limits of the agent and of each desktop.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most desktops at once.
+    pub desktops: usize,
+    /// Memory of a desktop in bytes (cgroup).
+    pub memory: u64,
+    /// Processes and threads of a desktop (cgroup and rlimit).
+    pub processes: u64,
+    /// Processors a desktop may use, in hundredths (cgroup); `None` for no limit.
+    pub cpu_percent: Option<u32>,
+    /// Open files of one process.
+    pub files: u64,
+    /// First size of a screen.
+    pub geometry: (u16, u16),
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { desktops: 64, memory: 4 << 30, processes: 1024, cpu_percent: None, files: 4096, geometry: (1280, 800) }
+    }
+}
+
+impl Limits {
+    /// Arguments of `prlimit` that set the rlimits.
+    #[must_use]
+    pub fn prlimit(&self) -> Vec<String> {
+        let capped = |resource, wanted: u64| getrlimit(resource).maximum.map_or(wanted, |hard| hard.min(wanted));
+        vec![
+            format!("--nproc={}", capped(Resource::Nproc, self.processes)),
+            format!("--nofile={}", capped(Resource::Nofile, self.files)),
+            "--core=0".to_owned(),
+        ]
+    }
+}
+
+/// Where groups can be made.
+#[derive(Debug)]
+pub struct Cgroups {
+    /// One folder per hierarchy, with what it limits.
+    parents: Vec<(PathBuf, Kind)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Version 1, one controller.
+    Memory,
+    Pids,
+    Cpu,
+    /// Version 2, all controllers.
+    Unified,
+}
+
+/// A desktop's groups.
+#[derive(Debug, Default)]
+pub struct Group {
+    folders: Vec<PathBuf>,
+}
+
+impl Cgroups {
+    /// Finds out what can be had. `name` tells this agent's groups from others'.
+    #[must_use]
+    pub fn find(name: &str) -> Self {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let root = Path::new("/sys/fs/cgroup");
+        let mut parents = Vec::new();
+        for line in own.lines() {
+            // `hierarchy:controllers:path` (cgroups(7)).
+            let mut parts = line.splitn(3, ':');
+            let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+            let path = path.trim_start_matches('/');
+            let kinds: &[(&str, Kind)] = &[("memory", Kind::Memory), ("pids", Kind::Pids), ("cpu", Kind::Cpu)];
+            if controllers.is_empty() {
+                let here = root.join(path);
+                if has_controllers(&here) {
+                    parents.push((here.join(name), Kind::Unified));
+                }
+            }
+            for (word, kind) in kinds {
+                if controllers.split(',').any(|c| c == *word) {
+                    let mount = [root.join(controllers), root.join(word)].into_iter().find(|at| at.is_dir());
+                    if let Some(mount) = mount {
+                        parents.push((mount.join(path).join(name), *kind));
+                    }
+                }
+            }
+        }
+        parents.retain(|(folder, kind)| prepare(folder, *kind).is_ok());
+        if parents.is_empty() {
+            tracing::info!("no cgroup can be made here: desktops have rlimits only");
+        }
+        let found = Self { parents };
+        found.sweep();
+        found
+    }
+
+    /// Ends what a dead agent of this name left in its groups, and removes them.
+    fn sweep(&self) {
+        for (folder, _) in &self.parents {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    Group { folders: vec![entry.path()] }.end();
+                }
+            }
+        }
+    }
+
+    /// Makes a desktop's groups; those that cannot be made are left out.
+    #[must_use]
+    pub fn make(&self, session: SessionId, limits: &Limits) -> Group {
+        let mut folders = Vec::new();
+        for (parent, kind) in &self.parents {
+            let folder = parent.join(session.to_string());
+            match fs::create_dir(&folder).and_then(|()| limit(&folder, *kind, limits)) {
+                Ok(()) => folders.push(folder),
+                Err(error) => {
+                    tracing::warn!(%error, ?kind, "a desktop goes without this cgroup");
+                    let _ = fs::remove_dir(&folder);
+                }
+            }
+        }
+        Group { folders }
+    }
+}
+
+impl Group {
+    /// The files a process writes its id into to join.
+    pub fn doors(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.folders.iter().map(|folder| folder.join("cgroup.procs"))
+    }
+
+    /// Kills whatever is still in it, and removes it, which the system allows once nothing is left in it. Blocks, for [`FAREWELL`] at most.
+    pub fn end(&self) {
+        let deadline = Instant::now() + FAREWELL;
+        for folder in &self.folders {
+            loop {
+                kill_all(folder);
+                match fs::remove_dir(folder) {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    Err(error) if Instant::now() >= deadline => {
+                        tracing::warn!(%error, "a cgroup stays until the next start");
+                        break;
+                    }
+                    Err(_) => std::thread::sleep(LOOK),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for (folder, _) in &self.parents {
+            // Not empty while a desktop is still ending: the next start of this agent finds it.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+fn kill_all(folder: &Path) {
+    if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    for pid in fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default().lines() {
+        if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn has_controllers(folder: &Path) -> bool {
+    let text = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+    ["memory", "pids"].iter().all(|wanted| text.split_whitespace().any(|c| c == *wanted))
+}
+
+fn prepare(folder: &Path, kind: Kind) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    if kind == Kind::Unified {
+        // Fails where the agent itself sits in the group above (no inner processes in version 2): then there is none.
+        if let Some(above) = folder.parent() {
+            fs::write(above.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
+        }
+        fs::write(folder.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
+    }
+    Ok(())
+}
+
+fn limit(folder: &Path, kind: Kind, limits: &Limits) -> io::Result<()> {
+    let write = |name: &str, value: String| fs::write(folder.join(name), value);
+    match kind {
+        Kind::Memory => write("memory.limit_in_bytes", limits.memory.to_string()),
+        Kind::Pids => write("pids.max", limits.processes.to_string()),
+        Kind::Cpu => limits.cpu_percent.map_or(Ok(()), |percent| {
+            write("cpu.cfs_period_us", "100000".to_owned())?;
+            write("cpu.cfs_quota_us", (u64::from(percent) * 1000).to_string())
+        }),
+        Kind::Unified => {
+            write("memory.max", limits.memory.to_string())?;
+            write("pids.max", limits.processes.to_string())?;
+            limits.cpu_percent.map_or(Ok(()), |percent| write("cpu.max", format!("{} 100000", u64::from(percent) * 1000)))
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Who a running desktop belongs to: one task, which waits for its end, brings it about when asked, and clears up.
+
+use super::limits::Group;
+use super::socket::Socket;
+use crate::domain::SessionId;
+use crate::domain::secret::SecretString;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How long a desktop has to end by itself.
+const MERCY: Duration = Duration::from_secs(2);
+/// How much of what it said last is kept, to say why it failed.
+const TAIL: usize = 4096;
+
+/// Where a desktop is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// It runs.
+    Running,
+    /// Its process ended; nothing more comes from it.
+    Ended,
+    /// Nothing of it is left: no process, no socket.
+    Gone,
+}
+
+/// A running desktop. Dropping it ends it.
+#[derive(Debug)]
+pub struct Desktop {
+    session_id: SessionId,
+    password: SecretString,
+    socket: Arc<Socket>,
+    phase: watch::Receiver<Phase>,
+    stop: DropGuard,
+}
+
+/// What the owner has to clear up.
+pub(super) struct Estate {
+    pub(super) session_id: SessionId,
+    pub(super) child: Child,
+    pub(super) group: Group,
+    pub(super) folder: PathBuf,
+}
+
+impl Desktop {
+    /// Hands a child to its owner task.
+    pub(super) fn own(estate: Estate, password: SecretString, socket: Socket) -> Self {
+        let stop = CancellationToken::new();
+        let (phase, seen) = watch::channel(Phase::Running);
+        let session_id = estate.session_id;
+        tokio::spawn(live(estate, stop.clone(), phase));
+        Self { session_id, password, socket: Arc::new(socket), phase: seen, stop: stop.drop_guard() }
+    }
+
+    /// Its session.
+    #[must_use]
+    pub fn session_id(&self) -> SessionId {
+        self.session_id
+    }
+
+    /// What its server asks for.
+    #[must_use]
+    pub fn password(&self) -> &SecretString {
+        &self.password
+    }
+
+    /// A new connection to its server.
+    ///
+    /// # Errors
+    /// When it does not listen, or something else is in its place.
+    pub async fn connect(&self) -> io::Result<UnixStream> {
+        self.socket.connect().await
+    }
+
+    /// What connects to it without keeping it alive.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        Door { socket: self.socket.clone(), phase: self.phase.clone() }
+    }
+
+    /// Follows its life.
+    #[must_use]
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.clone()
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        *self.phase.borrow() == Phase::Running
+    }
+
+    /// Ends it; nothing of it is left when this returns.
+    pub async fn stop(self) {
+        let Self { mut phase, stop, .. } = self;
+        stop.disarm().cancel();
+        // An error means the owner is gone, which it is only after the desktop.
+        let _ = phase.wait_for(|phase| *phase == Phase::Gone).await;
+    }
+}
+
+/// A way to a desktop's server.
+#[derive(Clone, Debug)]
+pub struct Door {
+    socket: Arc<Socket>,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Door {
+    /// A new connection.
+    ///
+    /// # Errors
+    /// As [`Desktop::connect`].
+    pub async fn connect(&self) -> io::Result<UnixStream> {
+        self.socket.connect().await
+    }
+
+    /// Waits until the desktop's process has ended.
+    pub async fn ended(&self) {
+        let mut phase = self.phase.clone();
+        let _ = phase.wait_for(|phase| *phase >= Phase::Ended).await;
+    }
+}
+
+async fn live(mut estate: Estate, stop: CancellationToken, phase: watch::Sender<Phase>) {
+    let session = estate.session_id;
+    // Everything in the sandbox holds this pipe: its end is the end of them all.
+    let said = estate.child.stderr.take().map(|pipe| tokio::spawn(tail(pipe)));
+    let asked = tokio::select! {
+        _ = estate.child.wait() => false,
+        () = stop.cancelled() => true,
+    };
+    if asked {
+        end(&mut estate.child).await;
+    }
+    phase.send_replace(Phase::Ended);
+    let mut last_words = String::new();
+    if let Some(said) = said
+        && let Ok(Ok(words)) = tokio::time::timeout(MERCY, said).await
+    {
+        last_words = words;
+    }
+    if asked {
+        tracing::info!(%session, "desktop stopped");
+    } else {
+        tracing::warn!(%session, "desktop ended by itself");
+        tracing::debug!(%session, last_words, "what it said last");
+    }
+    let Estate { group, folder, .. } = estate;
+    let cleared = tokio::task::spawn_blocking(move || {
+        group.end();
+        std::fs::remove_dir_all(&folder)
+    });
+    if let Ok(Err(error)) = cleared.await {
+        tracing::warn!(%session, %error, "a session's folder stays until the next start");
+    }
+    phase.send_replace(Phase::Gone);
+}
+
+/// Asks, waits, then does not ask. The child is not reaped before `wait` returns, so its id is nobody else's meanwhile.
+async fn end(child: &mut Child) {
+    let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else { return };
+    let _ = kill_process(pid, Signal::TERM);
+    if tokio::time::timeout(MERCY, child.wait()).await.is_err() {
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = child.wait().await;
+    }
+}
+
+/// Reads to the end, keeping the last of it.
+async fn tail(mut pipe: impl AsyncRead + Unpin) -> String {
+    let mut kept = VecDeque::with_capacity(TAIL);
+    let mut piece = [0; 1024];
+    while let Ok(n @ 1..) = pipe.read(&mut piece).await {
+        kept.drain(..(kept.len() + n).saturating_sub(TAIL).min(kept.len()));
+        kept.extend(&piece[..n]);
+    }
+    String::from_utf8_lossy(kept.make_contiguous()).into_owned()
+}

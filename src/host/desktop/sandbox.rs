@@ -1,0 +1,231 @@
+//! The command that runs a desktop in its sandbox, and why each part of it is there.
+//!
+//! A root agent wraps twice. Outside, as root: a process namespace, and a folder where the session's folders are mounted, because the
+//! session's uid cannot walk through the agent's own. Then `setpriv` becomes that uid and gives up every capability. Inside, as that uid:
+//! the sandbox proper. The outer process namespace also is what makes "dies with the agent" hold: a dying root process without
+//! capabilities may not signal a process of another uid, but the end of a namespace's first process ends them all.
+
+use super::homes::Account;
+use super::limits::{Group, Limits};
+use super::{Spec, share};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+/// Files of `/etc` a desktop needs; what is not there is left out. Nothing of them is secret.
+const ETC: &[&str] = &[
+    "fonts", "alternatives", "X11", "xdg", "ssl/certs", "ca-certificates.conf", "localtime", "timezone", "ld.so.cache", "ld.so.conf",
+    "ld.so.conf.d", "bash.bashrc", "profile", "profile.d", "inputrc", "mime.types", "gtk-2.0", "gtk-3.0", "dbus-1", "nsswitch.conf",
+    "services", "protocols",
+];
+/// Where a root agent's outer sandbox mounts the session's folders.
+const STAGE: &str = "/mnt";
+/// Size of `/tmp`.
+const TMP_BYTES: &str = "1073741824";
+/// Size of `/run`.
+const RUN_BYTES: &str = "67108864";
+/// Joins cgroups, then becomes the command after them. A shell, because only the process itself can join before it has children.
+const JOIN: &str = r#"n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1"; shift; n=$((n-1)); done; exec "$@""#;
+
+/// The folders of one session.
+#[derive(Clone, Copy, Debug)]
+pub struct Folders<'a> {
+    /// The look, shared by all.
+    pub share: &'a Path,
+    /// `passwd`, `group`, `hosts`, `vncpasswd` of this session.
+    pub etc: &'a Path,
+    /// Where its socket will be.
+    pub socket: &'a Path,
+    /// The user's home.
+    pub home: &'a Path,
+}
+
+/// Name of the session's user inside: from what people call them, as system names go.
+#[must_use]
+pub fn login_name(user_name: &str) -> String {
+    let mut name = String::new();
+    for c in user_name.trim().chars().flat_map(char::to_lowercase) {
+        match c {
+            'a'..='z' | '0'..='9' => name.push(c),
+            ' ' | '.' | '-' | '_' | '@' if !name.is_empty() && !name.ends_with('-') => name.push('-'),
+            _ => {}
+        }
+        if name.len() == 24 {
+            break;
+        }
+    }
+    let name = name.trim_end_matches('-');
+    if name.starts_with(|c: char| c.is_ascii_lowercase()) && name != "root" && name != "nobody" { name.to_owned() } else { "user".to_owned() }
+}
+
+/// The whole command: program and arguments.
+#[must_use]
+pub fn command(spec: &Spec, folders: Folders<'_>, account: Account, limits: &Limits, group: &Group) -> Vec<OsString> {
+    let mut words = Words::default();
+    let doors: Vec<_> = group.doors().collect();
+    if !doors.is_empty() {
+        words.push_all(["sh", "-c", JOIN, "join"]);
+        words.push(doors.len().to_string());
+        doors.iter().for_each(|door| words.push(door));
+    }
+    if account.switch {
+        let stage = Path::new(STAGE);
+        let [share, etc, socket, home] = ["share", "etc", "socket", "home"].map(|name| stage.join(name));
+        words.push_all(["bwrap", "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--tmpfs", STAGE]);
+        for (how, from, to) in [
+            ("--ro-bind", folders.share, &share),
+            ("--ro-bind", folders.etc, &etc),
+            ("--bind", folders.socket, &socket),
+            ("--bind", folders.home, &home),
+        ] {
+            words.push(how);
+            words.push(from);
+            words.push(to);
+        }
+        let uid = account.uid.to_string();
+        words.push_all(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "--no-new-privs"]);
+        words.push_all(["--bounding-set=-all", "--inh-caps=-all", "--pdeathsig", "KILL"]);
+        inner(&mut words, spec, Folders { share: &share, etc: &etc, socket: &socket, home: &home }, limits);
+    } else {
+        inner(&mut words, spec, folders, limits);
+    }
+    words.0
+}
+
+fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) {
+    let login = login_name(&spec.user_name);
+    let home = format!("/home/{login}");
+    words.push_all(["bwrap", "--die-with-parent", "--new-session", "--clearenv"]);
+    words.push_all(["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"]);
+    // No user namespaces inside: the kernel's largest surface for getting out.
+    words.push_all(["--disable-userns", "--hostname", spec.workspace_id.as_str()]);
+    words.push_all(["--ro-bind", "/usr", "/usr"]);
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        words.push_all(["--symlink", &format!("usr/{name}"), &format!("/{name}")]);
+    }
+    words.push_all(["--proc", "/proc", "--dev", "/dev", "--dir", "/etc"]);
+    // In memory, so of a size: no cgroup may be there to count it.
+    words.push_all(["--perms", "1777", "--size", TMP_BYTES, "--tmpfs", "/tmp", "--size", RUN_BYTES, "--tmpfs", "/run"]);
+    words.push_all(["--perms", "1777", "--dir", "/tmp/.X11-unix", "--perms", "0700", "--dir", "/run/user"]);
+    words.push_all(["--perms", "1777", "--dir", "/var/tmp", "--symlink", "/run", "/var/run"]);
+    words.push_all(["--ro-bind-try", "/var/cache/fontconfig", "/var/cache/fontconfig"]);
+    for name in ETC {
+        let path = format!("/etc/{name}");
+        words.push_all(["--ro-bind-try", &path, &path]);
+    }
+    if spec.network {
+        words.push_all(["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]);
+    } else {
+        words.push("--unshare-net");
+    }
+    words.bind("--ro-bind", folders.share, share::AT);
+    for name in ["passwd", "group", "hosts", "machine-id"] {
+        words.bind("--ro-bind", &folders.etc.join(name), format!("/etc/{name}"));
+    }
+    words.bind("--ro-bind", &folders.etc.join("vncpasswd"), "/run/vncpasswd");
+    words.bind("--bind", folders.socket, "/run/ws");
+    words.bind("--bind", folders.home, &home);
+    words.push_all(["--chdir", &home]);
+    let (width, height) = limits.geometry;
+    for (name, value) in [
+        ("HOME", home.as_str()),
+        ("USER", &login),
+        ("LOGNAME", &login),
+        ("SHELL", "/bin/bash"),
+        ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/games"),
+        ("LANG", "C.UTF-8"),
+        ("XDG_RUNTIME_DIR", "/run/user"),
+        ("XDG_DATA_DIRS", "/etc/portcullis:/usr/local/share:/usr/share"),
+        ("XDG_CONFIG_DIRS", "/etc/portcullis/xdg:/etc/xdg"),
+        ("XDG_SESSION_TYPE", "x11"),
+        ("DBUS_SESSION_BUS_ADDRESS", "unix:path=/run/user/bus"),
+        ("NO_AT_BRIDGE", "1"),
+        ("XENVIRONMENT", "/etc/portcullis/Xresources"),
+        ("XCURSOR_THEME", "Adwaita"),
+        ("GTK2_RC_FILES", "/etc/portcullis/gtkrc-2.0"),
+        ("PORTCULLIS_TITLE", &plain(&spec.workspace_name)),
+        ("PORTCULLIS_GEOMETRY", &format!("{width}x{height}")),
+    ] {
+        words.push_all(["--setenv", name, value]);
+    }
+    // Inside the user namespace, so that what is counted is this desktop's and not all of the uid's.
+    words.push("prlimit");
+    limits.prlimit().iter().for_each(|limit| words.push(limit));
+    words.push_all(["sh", "/etc/portcullis/start.sh"]);
+}
+
+/// The lines of `passwd` and `group`, `hosts`, and a machine id of its own.
+#[must_use]
+pub fn etc_files(spec: &Spec, uid: u32) -> [(&'static str, String); 4] {
+    let login = login_name(&spec.user_name);
+    let shown: String = plain(&spec.user_name).chars().filter(|c| !matches!(c, ':' | ',')).collect();
+    let host = &spec.workspace_id;
+    [
+        ("passwd", format!("{login}:x:{uid}:{uid}:{shown}:/home/{login}:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n")),
+        ("group", format!("{login}:x:{uid}:\nnogroup:x:65534:\n")),
+        ("hosts", format!("127.0.0.1\tlocalhost {host}\n::1\tlocalhost\n")),
+        ("machine-id", format!("{}\n", spec.session_id.0.simple())),
+    ]
+}
+
+/// Text for people, without anything that is more than text.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(crate::host::control::NAME_MAX).collect()
+}
+
+#[derive(Default)]
+struct Words(Vec<OsString>);
+
+impl Words {
+    fn push(&mut self, word: impl AsRef<OsStr>) {
+        self.0.push(word.as_ref().to_owned());
+    }
+
+    fn push_all<const N: usize>(&mut self, words: [&str; N]) {
+        words.iter().for_each(|word| self.push(word));
+    }
+
+    fn bind(&mut self, how: &str, from: &Path, to: impl AsRef<OsStr>) {
+        self.push(how);
+        self.push(from);
+        self.push(to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn login_names_are_system_names() {
+        for (shown, name) in [
+            ("Mona Member", "mona-member"),
+            ("  root ", "user"),
+            ("", "user"),
+            ("123", "user"),
+            ("Ünal Öz", "nal-z"),
+            ("a:b\nc/../d", "abc-d"),
+            ("x".repeat(80).as_str(), "x".repeat(24).as_str()),
+            ("日本", "user"),
+        ] {
+            assert_eq!(login_name(shown), name, "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn no_name_adds_a_line_or_a_field() {
+        let spec = Spec {
+            session_id: crate::domain::SessionId::new(),
+            user_id: crate::domain::UserId::new(),
+            user_name: "eve:x:0:0\nroot::0:0:,:".to_owned(),
+            workspace_id: crate::domain::WorkspaceId::parse("ws-1").unwrap(),
+            workspace_name: "W\u{1b}]0;x\u{7}".to_owned(),
+            network: false,
+        };
+        let [(_, passwd), (_, group), ..] = etc_files(&spec, 200_001);
+        assert_eq!(passwd.lines().count(), 2);
+        assert_eq!(passwd.lines().next().unwrap().split(':').count(), 7);
+        assert_eq!(passwd.lines().next().unwrap().split(':').nth(2), Some("200001"));
+        assert_eq!(group.lines().count(), 2);
+        assert_eq!(plain(&spec.workspace_name), "W]0;x");
+    }
+}

@@ -1,0 +1,28 @@
+#!/bin/sh
+# The first program of a desktop: the display server, then what one sees in it. Runs inside the sandbox, as the session's user.
+# Ends when the display server ends; the sandbox's process namespace then takes the rest with it.
+set -u
+conf=/etc/portcullis
+cd "$HOME" || exit 1
+
+# The server writes its display number when clients may connect, so nobody polls for it. `-nolisten local` closes the abstract
+# socket, which a desktop with network would share with the whole host.
+mkfifo -m 600 /run/user/ready || exit 1
+Xtigervnc :1 -displayfd 3 -rfbport -1 -rfbunixpath /run/ws/rfb.sock -rfbunixmode 0600 \
+    -SecurityTypes VncAuth -PasswordFile /run/vncpasswd -UseBlacklist=0 -desktop "$PORTCULLIS_TITLE" \
+    -geometry "$PORTCULLIS_GEOMETRY" -depth 24 -AlwaysShared -AcceptSetDesktopSize -nolisten tcp -nolisten local \
+    -MaxCutText 1048576 -MaxIdleTime 0 -MaxDisconnectionTime 0 -MaxConnectionTime 0 -IdleTimeout 0 \
+    -noreset -br -s 0 -dpms 3>/run/user/ready &
+server=$!
+read -r display </run/user/ready || exit 1
+rm -f /run/user/ready
+export DISPLAY=":$display"
+
+# What one sees; the desktop goes on without any of it.
+hsetroot -add '#16222a' -add '#22404f' -add '#3a6073' -gradient 145 >/dev/null 2>&1 &
+openbox --config-file "$conf/openbox.xml" &
+xterm -ls -geometry 96x28+72+56 &
+tint2 -c "$conf/tint2rc" &
+dbus-daemon --session --nofork --nopidfile --address="$DBUS_SESSION_BUS_ADDRESS" >/dev/null 2>&1 &
+
+wait "$server"

@@ -1,0 +1,68 @@
+//! A desktop's socket, opened so that nobody inside can point the agent somewhere else.
+//!
+//! The folder belongs to the session's user, who may put there what they like: a link to another program's socket, say, which a root
+//! agent could open and they could not. So the name is opened first without following links, looked at (a socket, of that user), and what was
+//! looked at is what is connected to.
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use tokio::net::UnixStream;
+
+/// Its name in the session's folder.
+const NAME: &str = "rfb.sock";
+
+/// The socket of one desktop; there or not yet.
+#[derive(Debug)]
+pub(super) struct Socket {
+    folder: OwnedFd,
+    uid: u32,
+}
+
+impl Socket {
+    /// In `folder`, of this user.
+    pub(super) fn new(folder: &Path, uid: u32) -> io::Result<Self> {
+        let folder = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { folder, uid })
+    }
+
+    /// Connects. A descriptor's path is short, so the length of the state folder's does not matter (unix(7): 108 bytes).
+    pub(super) async fn connect(&self) -> io::Result<UnixStream> {
+        let found = openat(&self.folder, NAME, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let facts = fstat(&found)?;
+        if FileType::from_raw_mode(facts.st_mode) != FileType::Socket || facts.st_uid != self.uid {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "what is in the socket's place is not the desktop's"));
+        }
+        UnixStream::connect(format!("/proc/self/fd/{}", found.as_raw_fd())).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+
+    #[tokio::test]
+    async fn a_link_a_file_and_a_foreign_socket_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inside, outside) = (dir.path().join("in"), dir.path().join("out"));
+        std::fs::create_dir(&inside).unwrap();
+        let _other = UnixListener::bind(&outside).unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let socket = Socket::new(&inside, uid).unwrap();
+        let name = inside.join(NAME);
+        assert_eq!(socket.connect().await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        symlink(&outside, &name).unwrap();
+        assert!(socket.connect().await.is_err(), "a link");
+        std::fs::remove_file(&name).unwrap();
+        std::fs::write(&name, "").unwrap();
+        assert!(socket.connect().await.is_err(), "a file");
+        std::fs::remove_file(&name).unwrap();
+        let _own = UnixListener::bind(&name).unwrap();
+        std::fs::set_permissions(&name, std::fs::Permissions::from_mode(0o600)).unwrap();
+        socket.connect().await.unwrap();
+        assert!(Socket::new(&inside, uid + 1).unwrap().connect().await.is_err(), "another user's");
+    }
+}

@@ -1,0 +1,232 @@
+//! Enrolment: a one-time join token for a place at a gateway, over HTTPS.
+//!
+//! The private key is made here and stays here; only its public half is sent. Whom we talk to is proved by the system's authorities, by an authority
+//! named in a file, or by the SHA-256 of the gateway's certificate (from the join command): then that certificate and no other is taken.
+
+use super::state::Identity;
+use crate::domain::HostId;
+use crate::domain::secret::SecretString;
+use crate::tunnel::PrivateKey;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest enrolment.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Largest answer.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// Whom to believe.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// The authorities in a PEM file.
+    Authorities(PathBuf),
+    /// One certificate, by its SHA-256.
+    Certificate([u8; 32]),
+    /// The system's authorities.
+    System,
+}
+
+/// What to enrol with.
+#[derive(Debug)]
+pub struct Enrollment {
+    /// The gateway's address, `https://host[:port]`.
+    pub gateway: String,
+    /// The join token.
+    pub token: SecretString,
+    /// The host's name.
+    pub name: String,
+    /// Whom to believe.
+    pub trust: Trust,
+}
+
+/// Why enrolment failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// Not an https address.
+    #[error("the gateway's address must begin with https://")]
+    NotHttps,
+    /// The authorities' file is not usable.
+    #[error("no certificate could be read from {0}")]
+    NoAuthorities(PathBuf),
+    /// TLS could not be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The gateway was not reached, or is not who it should be.
+    #[error("the gateway was not reached: {0}")]
+    Http(String),
+    /// It said no.
+    #[error("the gateway refused ({status}): {detail}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        detail: String,
+    },
+    /// Its answer makes no sense.
+    #[error("the gateway's answer makes no sense")]
+    Nonsense,
+    /// No randomness for a key.
+    #[error("no randomness to make a key from")]
+    NoRandomness,
+}
+
+#[derive(Serialize)]
+struct Ask<'a> {
+    token: &'a str,
+    name: &'a str,
+    public_key: String,
+    version: &'static str,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    host_id: HostId,
+    name: String,
+    host_address: IpAddr,
+    gateway_address: IpAddr,
+    gateway_public_key: String,
+    gateway_endpoint: String,
+    preshared_key: SecretString,
+}
+
+/// Enrols; the token is used up then.
+///
+/// # Errors
+/// [`EnrollError`].
+pub async fn enroll(with: &Enrollment) -> Result<Identity, EnrollError> {
+    let base = with.gateway.trim_end_matches('/');
+    if !base.starts_with("https://") {
+        return Err(EnrollError::NotHttps);
+    }
+    let private_key = PrivateKey::generate().map_err(|_| EnrollError::NoRandomness)?;
+    let ask = Ask { token: with.token.expose(), name: &with.name, public_key: private_key.public_key().to_string(), version: env!("CARGO_PKG_VERSION") };
+    let client = client(&with.trust)?;
+    let mut answer = client.post(format!("{base}/api/hosts/enroll")).json(&ask).send().await.map_err(http)?;
+    let status = answer.status();
+    let mut body = zeroize::Zeroizing::new(Vec::new());
+    while let Some(piece) = answer.chunk().await.map_err(http)? {
+        if body.len() + piece.len() > ANSWER_MAX {
+            return Err(EnrollError::Nonsense);
+        }
+        body.extend_from_slice(&piece);
+    }
+    if !status.is_success() {
+        let said: Option<super::control::Detail> = serde_json::from_slice(&body).ok();
+        let detail = said.map_or_else(|| "no reason given".to_owned(), |said| said.detail.chars().filter(|c| !c.is_control()).take(300).collect());
+        return Err(EnrollError::Refused { status: status.as_u16(), detail });
+    }
+    let answer: Answer = serde_json::from_slice(&body).map_err(|_| EnrollError::Nonsense)?;
+    let nonsense = |_| EnrollError::Nonsense;
+    Ok(Identity {
+        host_id: answer.host_id,
+        name: answer.name,
+        private_key,
+        gateway_public_key: answer.gateway_public_key.parse().map_err(nonsense)?,
+        gateway_endpoint: answer.gateway_endpoint,
+        preshared_key: answer.preshared_key.expose().parse().map_err(nonsense)?,
+        host_address: answer.host_address,
+        gateway_address: answer.gateway_address,
+    })
+}
+
+/// The whole chain of causes: the outermost alone says nothing of certificates.
+fn http(error: reqwest::Error) -> EnrollError {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(deeper) = cause {
+        text.push_str(": ");
+        text.push_str(&deeper.to_string());
+        cause = deeper.source();
+    }
+    EnrollError::Http(text)
+}
+
+fn client(trust: &Trust) -> Result<reqwest::Client, EnrollError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let config = match trust {
+        Trust::Certificate(sha256) => {
+            let pin = Pinned { sha256: *sha256, provider };
+            config.dangerous().with_custom_certificate_verifier(Arc::new(pin)).with_no_client_auth()
+        }
+        Trust::Authorities(path) => config.with_root_certificates(authorities(path)?).with_no_client_auth(),
+        Trust::System => config.with_root_certificates(authorities(std::path::Path::new(SYSTEM_AUTHORITIES))?).with_no_client_auth(),
+    };
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(config)
+        .https_only(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(TIMEOUT)
+        .build()
+        .map_err(http)
+}
+
+/// Where Debian keeps the authorities it believes.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+fn authorities(path: &std::path::Path) -> Result<RootCertStore, EnrollError> {
+    let unusable = || EnrollError::NoAuthorities(path.to_path_buf());
+    let mut store = RootCertStore::empty();
+    // One that is odd does not spoil the others.
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|_| unusable())?.flatten() {
+        let _ = store.add(certificate);
+    }
+    if store.is_empty() { Err(unusable()) } else { Ok(store) }
+}
+
+/// Takes one certificate. That its holder has the key is still proved by the handshake's signature.
+#[derive(Debug)]
+struct Pinned {
+    sha256: [u8; 32],
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if Sha256::digest(end_entity.as_ref()).as_slice() == self.sha256 {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,135 @@
+//! A session's own tunnel at the host: fresh keys, one port, and behind it one desktop's socket.
+//!
+//! The tunnel reaches nothing else: its address has one listener, and what is accepted there is joined to the desktop, byte for byte.
+//! It ends when it is dropped, when the desktop ends, or when the tunnel does (the gateway dropped its keys and the agent was told).
+
+use super::desktop::Door;
+use crate::tunnel::{Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelListener, TunnelStream};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// The desktop's port in its tunnel: RFB's.
+pub const PORT: u16 = 5900;
+/// Most streams of a session at once.
+pub const STREAMS_MAX: usize = 8;
+/// Streams that may wait to be accepted.
+const BACKLOG: usize = 8;
+/// Keeps the way through NATs open.
+pub const KEEPALIVE: Duration = Duration::from_secs(25);
+/// Bytes of each direction's buffer in a forward.
+const BUFFER: usize = 64 * 1024;
+
+/// What the gateway decides about a session's tunnel.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Secret of both ends.
+    pub preshared_key: PresharedKey,
+    /// The desktop's address.
+    pub host_address: IpAddr,
+    /// The gateway's.
+    pub gateway_address: IpAddr,
+}
+
+impl PartialEq for Terms {
+    // Both are the gateway's own words; nobody guesses here, so the time this takes tells nothing.
+    fn eq(&self, other: &Self) -> bool {
+        (self.host_address, self.gateway_address) == (other.host_address, other.gateway_address)
+            && self.preshared_key.expose() == other.preshared_key.expose()
+    }
+}
+
+/// A session's tunnel and what it forwards. Dropping it closes the tunnel and every stream.
+#[derive(Debug)]
+pub struct Forward {
+    hub: Hub,
+    id: TunnelId,
+    public_key: PublicKey,
+    terms: Terms,
+    serving: AbortHandle,
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.hub.remove(self.id);
+        self.serving.abort();
+    }
+}
+
+impl Forward {
+    /// Adds the tunnel to the hub and forwards what comes through it to the desktop.
+    ///
+    /// # Errors
+    /// When the tunnel cannot be made.
+    pub fn open(hub: &Hub, id: TunnelId, gateway: PublicKey, endpoint: Option<SocketAddr>, terms: Terms, door: Door) -> Result<Self, TunnelError> {
+        let private_key = PrivateKey::generate().map_err(|_| TunnelError::Closed)?;
+        let public_key = private_key.public_key();
+        let tunnel = hub.add_peer(PeerConfig {
+            id,
+            private_key,
+            peer_public_key: gateway,
+            preshared_key: terms.preshared_key.clone(),
+            endpoint,
+            local_addr: terms.host_address,
+            peer_addr: terms.gateway_address,
+            keepalive: Some(KEEPALIVE),
+            profile: Profile::Stream,
+        })?;
+        let listener = match tunnel.listen(PORT, BACKLOG) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tunnel.close();
+                return Err(error);
+            }
+        };
+        let serving = tokio::spawn(serve(listener, door, tunnel)).abort_handle();
+        Ok(Self { hub: hub.clone(), id, public_key, terms, serving })
+    }
+
+    /// Our public key in it.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// Whether it is what the gateway asks for, and open.
+    #[must_use]
+    pub fn fits(&self, terms: &Terms) -> bool {
+        self.terms == *terms && !self.serving.is_finished()
+    }
+}
+
+/// Accepts streams until the desktop or the tunnel ends. Streams end with this task: they are in its set.
+async fn serve(mut listener: TunnelListener, door: Door, tunnel: Tunnel) {
+    let places = Arc::new(Semaphore::new(STREAMS_MAX));
+    let mut streams = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            () = door.ended() => break,
+            () = tunnel.closed() => break,
+            Some(_) = streams.join_next() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok(stream) => stream,
+                Err(_) => break,
+            },
+        };
+        // Beyond the last place a stream is closed at once: the gateway sees it, instead of waiting.
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let door = door.clone();
+        streams.spawn(async move {
+            if let Err(error) = join(stream, &door).await {
+                tracing::debug!(%error, "a forwarded stream ended");
+            }
+            drop(place);
+        });
+    }
+    tunnel.close();
+}
+
+/// Joins a stream with the desktop's server until both directions are done; the end of one is passed on alone.
+async fn join(mut stream: TunnelStream, door: &Door) -> std::io::Result<()> {
+    let mut desktop = door.connect().await?;
+    tokio::io::copy_bidirectional_with_sizes(&mut stream, &mut desktop, BUFFER, BUFFER).await.map(drop)
+}

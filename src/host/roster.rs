@@ -1,0 +1,287 @@
+//! Which desktops there are. Starting is idempotent by session; starting, stopping and ending of one session happen one after another.
+//!
+//! - A **slot** is a session's place: its desktop, its forward, and the lock that orders what is done to them.
+//! - Asked again with the same terms, a session's answer is the same; with other terms (a gateway that lost the first answer), the same desktop gets a
+//!   new tunnel.
+
+use super::control::{DesktopInfo, Health, Memory, Order, PROTOCOL, Refusal, Service, Started, WATCH_WAIT};
+use super::desktop::{Desktop, LaunchError, Launcher, Phase, Spec};
+use super::forward::{Forward, PORT, Terms};
+use super::grace::Absence;
+use crate::domain::secret::SecretString;
+use crate::domain::{SessionId, UserId, WorkspaceId};
+use crate::tunnel::{Hub, PublicKey, TunnelId};
+use futures_util::future::{BoxFuture, join_all};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How the agent reaches its gateway; what forwards need.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// The UDP port all tunnels share.
+    pub hub: Hub,
+    /// The host tunnel's name: its endpoint is where the sessions' gateway is, too.
+    pub host_tunnel: TunnelId,
+    /// The gateway's key.
+    pub gateway: PublicKey,
+}
+
+/// The desktops of this host.
+#[derive(Debug)]
+pub struct Roster {
+    launcher: Launcher,
+    home: Home,
+    places: usize,
+    since: Instant,
+    slots: Mutex<HashMap<SessionId, Arc<Slot>>>,
+    /// Counts changes of the slots; starts at random, so that another agent's count is another.
+    generation: watch::Sender<u64>,
+    /// When the gateway last asked something, in milliseconds since `since`.
+    heard: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    user_id: UserId,
+    workspace_id: WorkspaceId,
+    grace: Duration,
+    ready: AtomicBool,
+    content: tokio::sync::Mutex<Content>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    desktop: Option<Desktop>,
+    forward: Option<Forward>,
+}
+
+impl Roster {
+    /// An empty one.
+    #[must_use]
+    pub fn new(launcher: Launcher, home: Home, places: usize) -> Arc<Self> {
+        // 48 bits, exact in every JSON reader.
+        let generation = watch::Sender::new(rand::random::<u64>() >> 16);
+        Arc::new(Self { launcher, home, places, since: Instant::now(), slots: Mutex::default(), generation, heard: AtomicU64::new(0) })
+    }
+
+    /// Ends every desktop whose grace is over.
+    pub async fn expire(&self, absence: Absence, now: Instant) {
+        let over: Vec<_> = self.slots().iter().filter(|(_, slot)| absence.outlasts(slot.grace, now)).map(|(id, _)| *id).collect();
+        for session in &over {
+            tracing::warn!(%session, "the gateway was away for too long: ending its desktop");
+        }
+        join_all(over.into_iter().map(|session| self.end(session))).await;
+    }
+
+    /// Ends every desktop.
+    pub async fn clear(&self) {
+        let all: Vec<_> = self.slots().keys().copied().collect();
+        join_all(all.into_iter().map(|session| self.end(session))).await;
+    }
+
+    /// How long the gateway has asked nothing. One that is there asks for changes all the time.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.since.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+    }
+
+    fn hear(&self) {
+        self.heard.store(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    async fn end(&self, session: SessionId) {
+        let Some(slot) = self.slots().get(&session).cloned() else { return };
+        // A start that is under way ends first; it has its own time limit.
+        let mut content = slot.content.lock().await;
+        let Content { desktop, forward } = std::mem::take(&mut *content);
+        drop(forward);
+        if let Some(desktop) = desktop {
+            desktop.stop().await;
+        }
+        self.forget(session, &slot);
+    }
+
+    /// Frees a slot, unless the session has another by now.
+    fn forget(&self, session: SessionId, slot: &Arc<Slot>) {
+        let mut slots = self.slots();
+        if slots.get(&session).is_some_and(|now| Arc::ptr_eq(now, slot)) {
+            slots.remove(&session);
+            self.generation.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self, order: &Order) -> Result<Arc<Slot>, Refusal> {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get(&order.session_id) {
+            if slot.user_id != order.user_id || slot.workspace_id != order.workspace.id {
+                return Err(Refusal::Invalid("the session has another user's or workspace's desktop".to_owned()));
+            }
+            return Ok(slot.clone());
+        }
+        if slots.len() >= self.places {
+            return Err(Refusal::Full(format!("this host runs {} desktops and no more", self.places)));
+        }
+        let slot = Arc::new(Slot {
+            user_id: order.user_id,
+            workspace_id: order.workspace.id.clone(),
+            grace: Duration::from_secs(order.grace_seconds),
+            ready: AtomicBool::new(false),
+            content: tokio::sync::Mutex::default(),
+        });
+        slots.insert(order.session_id, slot.clone());
+        Ok(slot)
+    }
+
+    async fn begin(self: Arc<Self>, order: Order) -> Result<Started, Refusal> {
+        self.hear();
+        let session = order.session_id;
+        let terms = Terms {
+            preshared_key: order.tunnel.preshared_key.expose().parse().map_err(|_| Refusal::Invalid("not a preshared key".to_owned()))?,
+            host_address: order.tunnel.host_address,
+            gateway_address: order.tunnel.gateway_address,
+        };
+        let slot = self.slot(&order)?;
+        let result = self.fill(&slot, order, terms).await;
+        if let Err(refusal) = &result {
+            tracing::warn!(%session, %refusal, "desktop not started");
+            if !slot.ready.load(Ordering::Acquire) {
+                self.forget(session, &slot);
+            }
+        }
+        result
+    }
+
+    async fn fill(self: &Arc<Self>, slot: &Arc<Slot>, order: Order, terms: Terms) -> Result<Started, Refusal> {
+        let session = order.session_id;
+        let mut content = slot.content.lock().await;
+        // It may have been ended while this waited.
+        if !self.slots().get(&session).is_some_and(|now| Arc::ptr_eq(now, slot)) {
+            return Err(Refusal::Failed("the session was ended while it started".to_owned()));
+        }
+        if !content.desktop.as_ref().is_some_and(Desktop::is_running) {
+            *content = Content::default();
+            let spec = Spec {
+                session_id: session,
+                user_id: order.user_id,
+                user_name: order.user_name,
+                workspace_id: order.workspace.id,
+                workspace_name: order.workspace.name,
+                network: order.workspace.network,
+            };
+            let begun = Instant::now();
+            let desktop = self.launcher.launch(spec).await.map_err(|error| Refusal::Failed(told(session, &error)))?;
+            tracing::info!(%session, took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "desktop started");
+            self.follow(session, slot, &desktop);
+            content.desktop = Some(desktop);
+        }
+        let Some(desktop) = content.desktop.as_ref() else { return Err(Refusal::Failed("the desktop ended".to_owned())) };
+        let (door, password) = (desktop.door(), SecretString::new(desktop.password().expose().clone()));
+        let public_key = match content.forward.take() {
+            Some(forward) if forward.fits(&terms) => content.forward.insert(forward).public_key(),
+            outdated => {
+                drop(outdated);
+                let endpoint = self.home.hub.tunnel(self.home.host_tunnel).and_then(|tunnel| tunnel.stats().endpoint);
+                let forward = Forward::open(&self.home.hub, TunnelId(session.0), self.home.gateway, endpoint, terms, door);
+                let forward = forward.map_err(|error| Refusal::Failed(format!("its tunnel could not be made: {error}")))?;
+                content.forward.insert(forward).public_key()
+            }
+        };
+        if !slot.ready.swap(true, Ordering::AcqRel) {
+            self.generation.send_modify(|count| *count += 1);
+        }
+        Ok(Started { public_key: public_key.to_string(), port: PORT, password })
+    }
+
+    /// Notices the end of a desktop at once, and frees its slot.
+    fn follow(self: &Arc<Self>, session: SessionId, slot: &Arc<Slot>, desktop: &Desktop) {
+        let mut phase = desktop.phase();
+        let (roster, slot) = (Arc::downgrade(self), Arc::downgrade(slot));
+        tokio::spawn(async move {
+            let _ = phase.wait_for(|phase| *phase >= Phase::Ended).await;
+            let (Some(roster), Some(slot)) = (roster.upgrade(), slot.upgrade()) else { return };
+            roster.forget(session, &slot);
+            let mut content = slot.content.lock().await;
+            *content = Content::default();
+        });
+    }
+}
+
+/// Why a launch failed, for the gateway. The host's own paths and errors stay in the host's log.
+fn told(session: SessionId, error: &LaunchError) -> String {
+    tracing::warn!(%session, %error, "launch failed");
+    match error {
+        LaunchError::Io { what, .. } => format!("the host could not make its {what}"),
+        other => other.to_string(),
+    }
+}
+
+impl Service for Roster {
+    fn health(&self) -> Health {
+        Health {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            desktops: self.slots().len(),
+            load: load().unwrap_or_default(),
+            memory: memory().unwrap_or_default(),
+        }
+    }
+
+    fn changed(self: Arc<Self>, since: Option<u64>) -> BoxFuture<'static, u64> {
+        self.hear();
+        let mut generation = self.generation.subscribe();
+        Box::pin(async move {
+            let news = generation.wait_for(|now| Some(*now) != since);
+            let now = tokio::time::timeout(WATCH_WAIT, news).await.ok().and_then(Result::ok).map(|now| *now);
+            now.or(since).unwrap_or_default()
+        })
+    }
+
+    fn desktops(&self) -> Vec<DesktopInfo> {
+        let slots = self.slots();
+        slots
+            .iter()
+            .map(|(session, slot)| DesktopInfo {
+                session_id: *session,
+                user_id: slot.user_id,
+                workspace_id: slot.workspace_id.clone(),
+                ready: slot.ready.load(Ordering::Acquire),
+            })
+            .collect()
+    }
+
+    fn start(self: Arc<Self>, order: Order) -> BoxFuture<'static, Result<Started, Refusal>> {
+        Box::pin(self.begin(order))
+    }
+
+    fn stop(self: Arc<Self>, session: SessionId) -> BoxFuture<'static, Result<(), Refusal>> {
+        Box::pin(async move {
+            self.end(session).await;
+            Ok(())
+        })
+    }
+}
+
+/// Load averages (proc(5), `/proc/loadavg`).
+fn load() -> Option<[f64; 3]> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let mut numbers = text.split_whitespace().map(str::parse);
+    Some([numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?])
+}
+
+/// Memory (proc(5), `/proc/meminfo`, in KiB).
+fn memory() -> Option<Memory> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+    };
+    Some(Memory { total: of("MemTotal")?, available: of("MemAvailable")? })
+}

@@ -1,0 +1,150 @@
+//! The audit log: reading, exporting, verifying. For admins and security.
+
+use super::dto::audit::{AuditPage, AuditParams, AuditVerification, ExportFormat, ExportParams};
+use super::ok;
+use crate::broker::views::AuditExport;
+use crate::domain::audit::Entry;
+use crate::http::AppState;
+use crate::http::error::{ApiError, ApiResult, Problem};
+use crate::http::extract::{Params, RequestOrigin, Signed};
+use actix_web::http::header;
+use actix_web::web::Bytes;
+use actix_web::{HttpResponse, web};
+use futures_util::stream;
+
+/// Entries, newest first.
+#[utoipa::path(get, path = "/api/audit", tag = "audit", operation_id = "listAudit", params(AuditParams),
+    responses((status = 200, body = AuditPage), (status = 401, body = Problem), (status = 403, body = Problem), (status = 422, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn list(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, Params(params): Params<AuditParams>) -> ApiResult {
+    let page = state.broker.audit(&origin, &caller, params.into()).await?;
+    ok(AuditPage::from(page))
+}
+
+/// The whole log, oldest first, as a download.
+///
+/// `jsonl` has one entry a line as it was hashed, and ends with `{"head":{"seq","hash","signature"},"public_key"}`: a file without that line is not whole.
+#[utoipa::path(get, path = "/api/audit/export", tag = "audit", operation_id = "exportAudit", params(ExportParams),
+    responses((status = 200, content((String = "application/x-ndjson"), (String = "text/csv"))), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 422, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn export(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, Params(params): Params<ExportParams>) -> ApiResult {
+    let reader = state.broker.audit_export(&origin, &caller).await?;
+    let (kind, name) = match params.format {
+        ExportFormat::Jsonl => ("application/x-ndjson", "portcullis-audit.jsonl"),
+        ExportFormat::Csv => ("text/csv; charset=utf-8", "portcullis-audit.csv"),
+    };
+    let last_line = serde_json::json!({ "head": reader.head, "public_key": state.settings.audit_public_key });
+    Ok(HttpResponse::Ok()
+        .content_type(kind)
+        .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")))
+        .streaming(pages(reader, params.format, last_line.to_string())))
+}
+
+/// Reads the whole log and checks every hash, link and the signed head.
+#[utoipa::path(get, path = "/api/audit/verify", tag = "audit", operation_id = "verifyAudit",
+    responses((status = 200, body = AuditVerification), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn verify(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed) -> ApiResult {
+    let verdict = state.broker.audit_verify(&origin, &caller).await?;
+    ok(AuditVerification::from(verdict))
+}
+
+/// Where an export is.
+enum Step {
+    Begin(AuditExport),
+    Entries(AuditExport),
+    Done,
+}
+
+/// The export page by page: only one is in memory. A failure breaks the transfer off, so that half a log never looks whole.
+fn pages(reader: AuditExport, format: ExportFormat, last_line: String) -> impl stream::Stream<Item = Result<Bytes, ApiError>> {
+    stream::try_unfold(Step::Begin(reader), move |step| {
+        let last_line = last_line.clone();
+        async move {
+            let (mut reader, mut text) = match (step, format) {
+                (Step::Begin(reader), ExportFormat::Csv) => (reader, format!("{}\r\n", COLUMNS.join(","))),
+                (Step::Begin(reader), ExportFormat::Jsonl) | (Step::Entries(reader), _) => (reader, String::new()),
+                (Step::Done, _) => return Ok(None),
+            };
+            let entries = reader.next().await?;
+            for entry in &entries {
+                match format {
+                    ExportFormat::Jsonl => {
+                        text.push_str(&serde_json::to_string(entry).map_err(|e| ApiError::from(crate::domain::Error::internal(e)))?);
+                        text.push('\n');
+                    }
+                    ExportFormat::Csv => text.push_str(&csv_line(entry)),
+                }
+            }
+            if !entries.is_empty() {
+                return Ok(Some((Bytes::from(text), Step::Entries(reader))));
+            }
+            if format == ExportFormat::Jsonl {
+                text.push_str(&last_line);
+                text.push('\n');
+            }
+            Ok(Some((Bytes::from(text), Step::Done)))
+        }
+    })
+}
+
+const COLUMNS: [&str; 19] = [
+    "seq", "time", "actor_id", "actor_email", "actor_role", "action", "target_type", "target_id", "target_name", "outcome", "reason", "source_ip",
+    "user_agent", "session_id", "workspace_id", "request_id", "details", "prev_hash", "hash",
+];
+
+fn csv_line(e: &Entry) -> String {
+    let text = |t: &Option<String>| t.clone().unwrap_or_default();
+    let details = serde_json::Value::Object(e.details.clone()).to_string();
+    let cells: [String; 19] = [
+        e.seq.to_string(),
+        e.time.to_string(),
+        text(&e.actor.id),
+        text(&e.actor.email),
+        text(&e.actor.role),
+        e.action.clone(),
+        text(&e.target.kind),
+        text(&e.target.id),
+        text(&e.target.name),
+        e.outcome.as_str().to_owned(),
+        text(&e.reason),
+        text(&e.source_ip),
+        text(&e.user_agent),
+        text(&e.session_id),
+        text(&e.workspace_id),
+        text(&e.request_id),
+        details,
+        e.prev_hash.clone(),
+        e.hash.clone(),
+    ];
+    let mut line = cells.map(|c| csv_cell(&c)).join(",");
+    line.push_str("\r\n");
+    line
+}
+
+/// RFC 4180 section 2. A cell that a spreadsheet would take for a formula gets an apostrophe: a user agent is a stranger's text.
+fn csv_cell(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
+    let guard = if is_formula { "'" } else { "" };
+    format!("\"{guard}{}\"", text.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_quoted_and_never_formulas() {
+        for (text, cell) in [
+            ("plain", "\"plain\""),
+            ("a,b\"c\r\n", "\"a,b\"\"c\r\n\""),
+            ("=HYPERLINK(\"x\")", "\"'=HYPERLINK(\"\"x\"\")\""),
+            ("+1", "\"'+1\""),
+            ("-1", "\"'-1\""),
+            ("@x", "\"'@x\""),
+            ("\t=1", "\"'\t=1\""),
+        ] {
+            assert_eq!(csv_cell(text), cell);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Signing in, second factors, renewal, signing out.
+
+use super::dto::auth::{
+    ConfirmAnswer, ConfirmTotp, EnrollTotp, Enrolled, Login, LoginAnswer, Logout, MfaDue, MfaVerify, Refresh, SignedIn, TotpSecret,
+};
+use super::dto::user::Me;
+use super::{dto::Message, ok};
+use crate::broker::views::{EnrollAs, SignIn, Tokens};
+use crate::domain::secret::SecretString;
+use crate::domain::{Error, ErrorKind};
+use crate::http::error::{ApiError, ApiResult, Problem};
+use crate::http::extract::{Input, MaybeInput, RequestOrigin, Signed};
+use crate::http::guard::{by_cookie, caller_of, deny, same_site};
+use crate::http::metrics::{Metrics, SignInOutcome};
+use crate::http::origin::{BrowserOrigin, browser_origin};
+use crate::http::{AppState, cookies};
+use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
+use serde::Serialize;
+
+/// Signs in with the first factor.
+///
+/// An unknown address and a wrong password are answered alike, in the same time.
+#[utoipa::path(post, path = "/api/auth/login", tag = "auth", operation_id = "login", request_body = Login,
+    params(("X-Portcullis-Session" = Option<String>, Header, description = "`cookie`: keep the tokens in cookies")),
+    responses((status = 200, body = LoginAnswer), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
+pub async fn login(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Input(body): Input<Login>) -> ApiResult {
+    our_page(&req, &state).await?;
+    let outcome = counted(&state.metrics, state.broker.login(&origin, &body.email, &body.password).await)?;
+    match outcome {
+        SignIn::Done(tokens) => {
+            state.metrics.sign_in(SignInOutcome::Success);
+            Ok(signed_in(&req, &tokens, LoginAnswer::SignedIn))
+        }
+        SignIn::MfaRequired { token, enrollment_required, expires_in } => {
+            state.metrics.sign_in(SignInOutcome::MfaDue);
+            ok(LoginAnswer::MfaDue(MfaDue::new(&token, enrollment_required, expires_in)))
+        }
+    }
+}
+
+/// Signs in with the second factor.
+///
+/// A code works once.
+#[utoipa::path(post, path = "/api/auth/mfa/verify", tag = "auth", operation_id = "verifyMfa", request_body = MfaVerify,
+    params(("X-Portcullis-Session" = Option<String>, Header, description = "`cookie`: keep the tokens in cookies")),
+    responses((status = 200, body = SignedIn), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
+pub async fn mfa_verify(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Input(body): Input<MfaVerify>) -> ApiResult {
+    our_page(&req, &state).await?;
+    let verified = state.broker.mfa_verify(&origin, &body.mfa_token, &body.method, body.code.expose()).await;
+    let tokens = counted(&state.metrics, verified)?;
+    state.metrics.sign_in(SignInOutcome::Success);
+    Ok(signed_in(&req, &tokens, |answer| answer))
+}
+
+/// Makes a TOTP secret to enrol; it counts once a code confirms it.
+#[utoipa::path(post, path = "/api/auth/mfa/totp/enroll", tag = "auth", operation_id = "enrollTotp", request_body = EnrollTotp,
+    responses((status = 200, body = TotpSecret), (status = 401, body = Problem), (status = 409, description = "Already enrolled", body = Problem)),
+    security((), ("bearer" = []), ("cookie" = [])))]
+pub async fn totp_enroll(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, MaybeInput(body): MaybeInput<EnrollTotp>) -> ApiResult {
+    let enrollment = match &body.mfa_token {
+        Some(token) => state.broker.totp_enroll(&origin, EnrollAs::MfaToken(token)).await?,
+        None => state.broker.totp_enroll(&origin, EnrollAs::Caller(&caller_of(&req).await?)).await?,
+    };
+    ok(TotpSecret::from(enrollment))
+}
+
+/// Confirms a TOTP secret with a code from the app.
+#[utoipa::path(post, path = "/api/auth/mfa/totp/confirm", tag = "auth", operation_id = "confirmTotp", request_body = ConfirmTotp,
+    params(("X-Portcullis-Session" = Option<String>, Header, description = "`cookie`: keep the tokens in cookies")),
+    responses((status = 200, body = ConfirmAnswer), (status = 401, body = Problem), (status = 409, body = Problem), (status = 429, body = Problem)),
+    security((), ("bearer" = []), ("cookie" = [])))]
+pub async fn totp_confirm(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Input(body): Input<ConfirmTotp>) -> ApiResult {
+    if let Some(token) = &body.mfa_token {
+        our_page(&req, &state).await?;
+        let confirmed = state.broker.totp_confirm(&origin, EnrollAs::MfaToken(token), body.code.expose()).await;
+        let tokens = counted(&state.metrics, confirmed)?.ok_or_else(|| ApiError::from(Error::internal("no tokens after an enrolment by token")))?;
+        state.metrics.sign_in(SignInOutcome::Success);
+        return Ok(signed_in(&req, &tokens, ConfirmAnswer::SignedIn));
+    }
+    let caller = caller_of(&req).await?;
+    state.broker.totp_confirm(&origin, EnrollAs::Caller(&caller), body.code.expose()).await?;
+    let mut user = Enrolled { message: "Second factor enrolled".to_owned(), user: (&caller.user).into() };
+    user.user.mfa_enrolled = true;
+    ok(ConfirmAnswer::Enrolled(user))
+}
+
+/// Renews the tokens.
+///
+/// A refresh token works once; one that was used before ends the login it belongs to.
+#[utoipa::path(post, path = "/api/auth/refresh", tag = "auth", operation_id = "refresh", request_body = Refresh,
+    params(("X-Portcullis-Session" = Option<String>, Header, description = "`cookie`: keep the tokens in cookies")),
+    responses((status = 200, body = SignedIn), (status = 401, body = Problem), (status = 403, body = Problem)))]
+pub async fn refresh(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, MaybeInput(body): MaybeInput<Refresh>) -> ApiResult {
+    let in_cookie = req.cookie(cookies::REFRESH).filter(|c| !c.value().is_empty()).map(|c| SecretString::new(c.value().to_owned()));
+    let (token, from_cookie) = match (body.refresh_token, in_cookie) {
+        (Some(token), _) => (token, false),
+        (None, Some(token)) => (token, true),
+        (None, None) => return Err(ApiError::not_signed_in()),
+    };
+    if from_cookie {
+        same_site(&req, None).await?;
+    }
+    match state.broker.refresh(&origin, &token).await {
+        Ok(tokens) if from_cookie => Ok(with_cookies(SignedIn::without_tokens(&tokens), &tokens)),
+        Ok(tokens) => Ok(signed_in(&req, &tokens, |answer| answer)),
+        Err(error) if from_cookie && error.kind == ErrorKind::Unauthenticated => Ok(without_cookies(ApiError::from(error).error_response())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends this login: its streams are cut, its desktops stay. `everywhere` ends every login and every session of the user.
+#[utoipa::path(post, path = "/api/auth/logout", tag = "auth", operation_id = "logout", request_body = Logout,
+    responses((status = 200, body = Message), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn logout(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, MaybeInput(body): MaybeInput<Logout>) -> ApiResult {
+    state.broker.logout(&origin, &caller, body.everywhere).await?;
+    let answer = HttpResponse::Ok().json(Message { message: "Signed out".to_owned() });
+    Ok(if by_cookie(&req) { without_cookies(answer) } else { answer })
+}
+
+/// The signed-in user, and the second factor verified in this login.
+#[utoipa::path(get, path = "/api/auth/me", tag = "auth", operation_id = "me",
+    responses((status = 200, body = Me), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn me(Signed(caller): Signed) -> ApiResult {
+    ok(Me::from(&caller))
+}
+
+/// Somebody else's page may not sign a browser in.
+async fn our_page(req: &HttpRequest, state: &AppState) -> ApiResult<()> {
+    if cookies::wants_cookies(req) && browser_origin(req, &state.settings.public_origins) == BrowserOrigin::Foreign {
+        return deny(req, None, "foreign_origin").await;
+    }
+    Ok(())
+}
+
+/// Tokens in the body for a program, in cookies for a browser.
+fn signed_in<T: Serialize>(req: &HttpRequest, tokens: &Tokens, wrap: impl FnOnce(SignedIn) -> T) -> HttpResponse {
+    if cookies::wants_cookies(req) {
+        with_cookies(wrap(SignedIn::without_tokens(tokens)), tokens)
+    } else {
+        HttpResponse::Ok().json(wrap(SignedIn::with_tokens(tokens)))
+    }
+}
+
+fn with_cookies(body: impl Serialize, tokens: &Tokens) -> HttpResponse {
+    let [access, refresh] = cookies::of(tokens);
+    HttpResponse::Ok().cookie(access).cookie(refresh).json(body)
+}
+
+fn without_cookies(mut answer: HttpResponse) -> HttpResponse {
+    for cookie in cookies::cleared() {
+        // INVARIANT: our own constant cookies always encode.
+        let _ = answer.add_cookie(&cookie);
+    }
+    answer
+}
+
+fn counted<T>(metrics: &Metrics, outcome: crate::domain::Result<T>) -> crate::domain::Result<T> {
+    if let Err(error) = &outcome {
+        metrics.sign_in(match error.kind {
+            ErrorKind::Throttled(_) => SignInOutcome::Throttled,
+            ErrorKind::Unavailable | ErrorKind::Internal => SignInOutcome::Error,
+            ErrorKind::Malformed
+            | ErrorKind::Invalid
+            | ErrorKind::Unauthenticated
+            | ErrorKind::Forbidden
+            | ErrorKind::NotFound
+            | ErrorKind::Conflict => SignInOutcome::Refused,
+        });
+    }
+    outcome
+}

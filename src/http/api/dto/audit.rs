@@ -1,0 +1,287 @@
+//! The audit log.
+
+use crate::broker::views::{AuditQuery, AuditVerdict, Page};
+use crate::domain::Timestamp;
+use crate::domain::audit::{Actor, Entry, Head, Outcome, Target};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+
+/// How an act went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditOutcome {
+    /// Done.
+    Success,
+    /// Refused.
+    Denied,
+    /// Failed.
+    Error,
+}
+
+impl From<Outcome> for AuditOutcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Success => Self::Success,
+            Outcome::Denied => Self::Denied,
+            Outcome::Error => Self::Error,
+        }
+    }
+}
+
+/// Who did it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditActor {
+    /// User id.
+    #[schema(required = true)]
+    pub id: Option<String>,
+    /// E-mail address, as known or as typed.
+    #[schema(required = true)]
+    pub email: Option<String>,
+    /// Role at that moment; `system` for the gateway itself.
+    #[schema(required = true)]
+    pub role: Option<String>,
+}
+
+impl From<Actor> for AuditActor {
+    fn from(a: Actor) -> Self {
+        Self { id: a.id, email: a.email, role: a.role }
+    }
+}
+
+/// To what it was done.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditTarget {
+    /// Kind of thing.
+    #[schema(required = true)]
+    pub r#type: Option<String>,
+    /// Id.
+    #[schema(required = true)]
+    pub id: Option<String>,
+    /// Name at that moment.
+    #[schema(required = true)]
+    pub name: Option<String>,
+}
+
+impl From<Target> for AuditTarget {
+    fn from(t: Target) -> Self {
+        Self { r#type: t.kind, id: t.id, name: t.name }
+    }
+}
+
+/// An entry of the log. Its members and their values are those of the hash chain.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditEntry {
+    /// Place in the chain, from 1.
+    pub seq: i64,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub time: Timestamp,
+    /// Organization.
+    #[schema(required = true)]
+    pub organization_id: Option<String>,
+    /// Who.
+    pub actor: AuditActor,
+    /// What.
+    pub action: String,
+    /// To what.
+    pub target: AuditTarget,
+    /// How it went.
+    pub outcome: AuditOutcome,
+    /// Why.
+    #[schema(required = true)]
+    pub reason: Option<String>,
+    /// From where.
+    #[schema(required = true)]
+    pub source_ip: Option<String>,
+    /// With what.
+    #[schema(required = true)]
+    pub user_agent: Option<String>,
+    /// In which session.
+    #[schema(required = true)]
+    pub session_id: Option<String>,
+    /// In which workspace.
+    #[schema(required = true)]
+    pub workspace_id: Option<String>,
+    /// In which request.
+    #[schema(required = true)]
+    pub request_id: Option<String>,
+    /// More, per action.
+    #[schema(value_type = std::collections::HashMap<String, Value>)]
+    pub details: Map<String, Value>,
+    /// Hash of the entry before, hex.
+    pub prev_hash: String,
+    /// Own hash, hex.
+    pub hash: String,
+}
+
+impl From<Entry> for AuditEntry {
+    fn from(e: Entry) -> Self {
+        Self {
+            seq: e.seq,
+            time: e.time,
+            organization_id: e.organization_id.map(|id| id.to_string()),
+            actor: e.actor.into(),
+            action: e.action,
+            target: e.target.into(),
+            outcome: e.outcome.into(),
+            reason: e.reason,
+            source_ip: e.source_ip,
+            user_agent: e.user_agent,
+            session_id: e.session_id,
+            workspace_id: e.workspace_id,
+            request_id: e.request_id,
+            details: e.details,
+            prev_hash: e.prev_hash,
+            hash: e.hash,
+        }
+    }
+}
+
+/// A page of the log, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditPage {
+    /// Entries.
+    pub entries: Vec<AuditEntry>,
+    /// For the next page; null at the end.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+impl From<Page<Entry>> for AuditPage {
+    fn from(page: Page<Entry>) -> Self {
+        Self { entries: page.items.into_iter().map(Into::into).collect(), next_cursor: page.next_cursor }
+    }
+}
+
+/// Which entries to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AuditParams {
+    /// User id or e-mail address.
+    actor: Option<String>,
+    /// Action word.
+    action: Option<String>,
+    /// Workspace.
+    workspace_id: Option<String>,
+    /// Session.
+    session_id: Option<String>,
+    /// `success`, `denied`, `error`.
+    outcome: Option<String>,
+    /// RFC 3339, inclusive.
+    from: Option<String>,
+    /// RFC 3339, exclusive.
+    to: Option<String>,
+    /// Words anywhere in actor, target, reason or source address.
+    q: Option<String>,
+    /// 1 to 500; default 50.
+    limit: Option<u32>,
+    /// From the page before.
+    cursor: Option<String>,
+}
+
+impl From<AuditParams> for AuditQuery {
+    fn from(p: AuditParams) -> Self {
+        // A form sends every field; an empty one asks for nothing.
+        let filled = |text: Option<String>| text.filter(|t| !t.is_empty());
+        Self {
+            actor: filled(p.actor),
+            action: filled(p.action),
+            workspace_id: filled(p.workspace_id),
+            session_id: filled(p.session_id),
+            outcome: filled(p.outcome),
+            from: filled(p.from),
+            to: filled(p.to),
+            q: filled(p.q),
+            limit: p.limit,
+            cursor: filled(p.cursor),
+        }
+    }
+}
+
+/// Format of an export.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportFormat {
+    /// One JSON object a line; the last line is the signed head.
+    #[default]
+    Jsonl,
+    /// A table for spreadsheets; it proves nothing.
+    Csv,
+}
+
+/// How to export.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ExportParams {
+    /// Format; default `jsonl`.
+    #[serde(default)]
+    #[param(inline)]
+    pub format: ExportFormat,
+}
+
+/// The signed end of the chain.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditHead {
+    /// Place of the last entry.
+    pub seq: i64,
+    /// Its hash.
+    pub hash: String,
+    /// Ed25519 signature, base64.
+    pub signature: String,
+}
+
+impl From<Head> for AuditHead {
+    fn from(h: Head) -> Self {
+        Self { seq: h.seq, hash: h.hash, signature: h.signature }
+    }
+}
+
+/// Verdict over the chain.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditVerification {
+    /// Whole and unaltered.
+    pub ok: bool,
+    /// Entries read.
+    pub entries: i64,
+    /// What it was compared with.
+    pub head: AuditHead,
+    /// The first fault, naming its entry.
+    #[schema(required = true)]
+    pub first_error: Option<String>,
+}
+
+impl From<AuditVerdict> for AuditVerification {
+    fn from(v: AuditVerdict) -> Self {
+        Self { ok: v.fault.is_none(), entries: v.entries, head: v.head.into(), first_error: v.fault.map(|f| f.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::audit::{Action, Draft, GENESIS};
+
+    #[test]
+    fn an_entry_is_listed_as_it_is_hashed() {
+        let entry = Draft {
+            time: Timestamp(1_772_721_000_007),
+            organization_id: Some(crate::domain::OrganizationId::new()),
+            actor: Actor { id: Some("a".to_owned()), email: None, role: Some("admin".to_owned()) },
+            action: Action::LaunchWorkspace,
+            target: Target { kind: Some("workspace".to_owned()), id: Some("ws".to_owned()), name: None },
+            outcome: Outcome::Denied,
+            reason: Some("role".to_owned()),
+            source_ip: Some("192.0.2.1".to_owned()),
+            user_agent: None,
+            session_id: None,
+            workspace_id: Some("ws".to_owned()),
+            request_id: Some("r".to_owned()),
+            details: serde_json::from_str(r#"{"tries":3}"#).unwrap(),
+        }
+        .chain(1, GENESIS);
+        let listed: Entry = serde_json::from_value(serde_json::to_value(AuditEntry::from(entry.clone())).unwrap()).unwrap();
+        assert_eq!(listed, entry);
+        assert_eq!(listed.computed_hash(), entry.hash);
+    }
+}

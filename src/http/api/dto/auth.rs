@@ -1,0 +1,217 @@
+//! Signing in.
+
+use super::user::User;
+use crate::broker::views::{Tokens, TotpEnrollment};
+use crate::domain::secret::SecretString;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// First factor.
+#[derive(Deserialize, ToSchema)]
+pub struct Login {
+    /// E-mail address.
+    pub email: String,
+    /// Password.
+    #[schema(value_type = String, format = Password)]
+    pub password: SecretString,
+}
+
+/// Answer to the first factor.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(clippy::large_enum_variant)]
+pub enum LoginAnswer {
+    /// Signed in.
+    SignedIn(SignedIn),
+    /// A second factor is due.
+    MfaDue(MfaDue),
+}
+
+/// Signed in. In browser mode the tokens are in cookies and not here.
+#[derive(Serialize, ToSchema)]
+pub struct SignedIn {
+    /// Always false.
+    pub mfa_required: bool,
+    /// JWT, signed with Ed25519.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub access_token: Option<String>,
+    /// `bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub token_type: Option<&'static str>,
+    /// Seconds the access token lives.
+    pub expires_in: u64,
+    /// One use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub refresh_token: Option<String>,
+    /// Who.
+    pub user: User,
+}
+
+impl SignedIn {
+    /// For a program: the tokens in the body.
+    #[must_use]
+    pub fn with_tokens(tokens: &Tokens) -> Self {
+        Self {
+            access_token: Some(tokens.access_token.expose().clone()),
+            token_type: Some("bearer"),
+            refresh_token: Some(tokens.refresh_token.expose().clone()),
+            ..Self::without_tokens(tokens)
+        }
+    }
+
+    /// For a browser: the tokens are in its cookies.
+    #[must_use]
+    pub fn without_tokens(tokens: &Tokens) -> Self {
+        Self {
+            mfa_required: false,
+            access_token: None,
+            token_type: None,
+            expires_in: tokens.expires_in.as_secs(),
+            refresh_token: None,
+            user: (&tokens.caller.user).into(),
+        }
+    }
+}
+
+/// A second factor is due, or must be enrolled first.
+#[derive(Serialize, ToSchema)]
+pub struct MfaDue {
+    /// Always true.
+    pub mfa_required: bool,
+    /// For `mfa/verify`, or for enrolment.
+    pub mfa_token: String,
+    /// What the user can prove it with; empty when nothing is enrolled.
+    pub methods: Vec<&'static str>,
+    /// The user has no factor, and policy asks for one.
+    pub enrollment_required: bool,
+    /// Seconds the token lives.
+    pub expires_in: u64,
+}
+
+impl MfaDue {
+    /// From the broker's answer.
+    #[must_use]
+    pub fn new(token: &SecretString, enrollment_required: bool, expires_in: Duration) -> Self {
+        Self {
+            mfa_required: true,
+            mfa_token: token.expose().clone(),
+            methods: if enrollment_required { Vec::new() } else { vec!["totp"] },
+            enrollment_required,
+            expires_in: expires_in.as_secs(),
+        }
+    }
+}
+
+/// Second factor.
+#[derive(Deserialize, ToSchema)]
+pub struct MfaVerify {
+    /// From the login.
+    #[schema(value_type = String)]
+    pub mfa_token: SecretString,
+    /// `totp`.
+    #[serde(default = "totp")]
+    #[schema(default = "totp")]
+    pub method: String,
+    /// Six digits.
+    #[schema(value_type = String)]
+    pub code: SecretString,
+}
+
+fn totp() -> String {
+    "totp".to_owned()
+}
+
+/// Who enrols: the `mfa_token` of a login that asks for it; without one, the signed-in caller.
+#[derive(Default, Deserialize, ToSchema)]
+pub struct EnrollTotp {
+    /// From the login.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub mfa_token: Option<SecretString>,
+}
+
+/// A TOTP secret, shown once.
+#[derive(Serialize, ToSchema)]
+pub struct TotpSecret {
+    /// Base32, to type in.
+    pub secret: String,
+    /// For authenticator apps.
+    pub otpauth_url: String,
+    /// The same as a QR code, an SVG document.
+    pub qr_svg: String,
+    /// Issuer shown in the app.
+    pub issuer: String,
+    /// Account shown in the app.
+    pub account: String,
+    /// Digits of a code.
+    pub digits: u8,
+    /// Seconds a code lives.
+    pub period: u8,
+}
+
+impl From<TotpEnrollment> for TotpSecret {
+    fn from(e: TotpEnrollment) -> Self {
+        Self {
+            secret: e.secret.expose().clone(),
+            otpauth_url: e.otpauth_url.expose().clone(),
+            qr_svg: e.qr_svg.expose().clone(),
+            issuer: e.issuer,
+            account: e.account,
+            digits: 6,
+            period: 30,
+        }
+    }
+}
+
+/// Proof that the secret arrived in the app.
+#[derive(Deserialize, ToSchema)]
+pub struct ConfirmTotp {
+    /// As in enrolment.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub mfa_token: Option<SecretString>,
+    /// Six digits.
+    #[schema(value_type = String)]
+    pub code: SecretString,
+}
+
+/// Answer to a confirmation.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(clippy::large_enum_variant)]
+pub enum ConfirmAnswer {
+    /// With an `mfa_token`: signed in.
+    SignedIn(SignedIn),
+    /// Signed in before: enrolled.
+    Enrolled(Enrolled),
+}
+
+/// The second factor is enrolled.
+#[derive(Serialize, ToSchema)]
+pub struct Enrolled {
+    /// A sentence.
+    pub message: String,
+    /// Who.
+    pub user: User,
+}
+
+/// Renewal: the refresh token here, or in the cookie.
+#[derive(Default, Deserialize, ToSchema)]
+pub struct Refresh {
+    /// From the last answer.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub refresh_token: Option<SecretString>,
+}
+
+/// Signing out.
+#[derive(Default, Deserialize, ToSchema)]
+pub struct Logout {
+    /// End every login and every session of the user, not just this login.
+    #[serde(default)]
+    pub everywhere: bool,
+}

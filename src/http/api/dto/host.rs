@@ -1,0 +1,155 @@
+//! Workspace hosts.
+
+use crate::broker::fleet::TunnelState;
+use crate::broker::views::{HostEnrolled, HostEnrollment, HostView, JoinToken as JoinTokenView};
+use crate::domain::Timestamp;
+use crate::domain::secret::SecretString;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Whether a host can run desktops now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HostStatus {
+    /// Its tunnel is encrypted.
+    Connected,
+    /// Its tunnel has keys, but it does not answer.
+    Stale,
+    /// It has not called.
+    Offline,
+}
+
+/// A host.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Host {
+    /// Id.
+    pub id: Uuid,
+    /// Name.
+    pub name: String,
+    /// Now.
+    pub status: HostStatus,
+    /// Its address in the host tunnel.
+    pub address: String,
+    /// Where it is heard from.
+    #[schema(required = true)]
+    pub endpoint: Option<String>,
+    /// Version of its agent.
+    pub version: String,
+    /// Live sessions on it.
+    pub desktops: usize,
+    /// Last completed handshake.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub last_handshake_at: Option<Timestamp>,
+    /// When it enrolled.
+    #[schema(value_type = String, format = DateTime)]
+    pub enrolled_at: Timestamp,
+}
+
+impl From<HostView> for Host {
+    fn from(view: HostView) -> Self {
+        let host = view.host;
+        let status = match view.tunnel.as_ref().map(|t| t.state) {
+            Some(TunnelState::Encrypted) => HostStatus::Connected,
+            Some(TunnelState::Stale) => HostStatus::Stale,
+            Some(TunnelState::Connecting | TunnelState::Down) | None => HostStatus::Offline,
+        };
+        let heard_from = view.tunnel.as_ref().and_then(|t| t.endpoint).or(host.endpoint);
+        Self {
+            id: host.id.0,
+            name: host.name,
+            status,
+            address: host.address.to_string(),
+            endpoint: heard_from.map(|e| e.to_string()),
+            version: host.version,
+            desktops: view.sessions,
+            last_handshake_at: view.tunnel.and_then(|t| t.last_handshake_at),
+            enrolled_at: host.enrolled_at,
+        }
+    }
+}
+
+/// A join token to make.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateJoinToken {
+    /// Name the host will get.
+    pub name: Option<String>,
+    /// 60 to 604800; default 3600.
+    pub expires_in_seconds: Option<u64>,
+}
+
+/// A one-time join token.
+#[derive(Serialize, ToSchema)]
+pub struct JoinToken {
+    /// The token, shown once.
+    pub token: String,
+    /// Until when.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// What to run on the host.
+    pub command: String,
+}
+
+impl JoinToken {
+    /// From the broker's, for a gateway at `gateway`.
+    #[must_use]
+    pub fn new(token: &JoinTokenView, gateway: &str) -> Self {
+        let text = token.token.expose().clone();
+        Self { command: format!("portcullis agent --gateway {gateway} --join {text}"), token: text, expires_at: token.expires_at }
+    }
+}
+
+/// An agent that asks to join.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrollHost {
+    /// Join token.
+    #[schema(value_type = String)]
+    token: SecretString,
+    /// Host name.
+    name: String,
+    /// WireGuard public key, base64.
+    public_key: String,
+    /// Version of the agent.
+    version: String,
+}
+
+impl From<EnrollHost> for HostEnrollment {
+    fn from(b: EnrollHost) -> Self {
+        Self { token: b.token, name: b.name, public_key: b.public_key, version: b.version }
+    }
+}
+
+/// What an agent needs to dial home.
+#[derive(Serialize, ToSchema)]
+pub struct Enrolment {
+    /// Id of the host.
+    pub host_id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its address in the host tunnel.
+    pub host_address: String,
+    /// The gateway's address in every tunnel.
+    pub gateway_address: String,
+    /// The gateway's WireGuard public key, base64.
+    pub gateway_public_key: String,
+    /// UDP endpoint to dial, `ip:port`.
+    pub gateway_endpoint: String,
+    /// Preshared key, base64; shown once.
+    pub preshared_key: String,
+}
+
+impl From<HostEnrolled> for Enrolment {
+    fn from(e: HostEnrolled) -> Self {
+        Self {
+            host_id: e.host.id.0,
+            name: e.host.name,
+            host_address: e.host.address.to_string(),
+            gateway_address: e.gateway.address.to_string(),
+            gateway_public_key: e.gateway.public_key,
+            gateway_endpoint: e.gateway.endpoint,
+            preshared_key: e.preshared_key.expose().clone(),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The bodies of the workspaces dialect, by noun, and how broker views become them. Their names are the names in the OpenAPI file.
+
+pub mod audit;
+pub mod auth;
+pub mod host;
+pub mod ops;
+pub mod session;
+pub mod user;
+pub mod workspace;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A sentence that says what was done.
+#[derive(Serialize, ToSchema)]
+pub struct Message {
+    /// The sentence.
+    pub message: String,
+}
+
+/// Whole milliseconds, when there are any.
+pub(super) fn millis(d: Option<std::time::Duration>) -> Option<f64> {
+    d.map(|d| (d.as_secs_f64() * 10_000.0).round() / 10.0)
+}

@@ -1,0 +1,137 @@
+//! Operations.
+
+use crate::broker::views::HealthView;
+use crate::domain::Timestamp;
+use crate::http::TunnelStatus;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// How a part is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// Works.
+    Ok,
+    /// Works in part.
+    Degraded,
+    /// Does not work.
+    Down,
+}
+
+/// How the gateway is, probed for this answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// The worst of its parts; a missing host degrades, the rest is vital.
+    pub status: HealthStatus,
+    /// `portcullis`.
+    pub service: &'static str,
+    /// Version.
+    pub version: &'static str,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub timestamp: Timestamp,
+    /// Its parts.
+    pub dependencies: Dependencies,
+}
+
+/// The parts of the gateway.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Dependencies {
+    /// The store answered a query.
+    pub database: DatabaseHealth,
+    /// The tunnel hub's socket and task.
+    pub tunnel: TunnelHealth,
+    /// Workspace hosts.
+    pub hosts: HostsHealth,
+    /// The audit log's head was read and its signature holds.
+    pub audit: AuditHealth,
+}
+
+/// The store.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DatabaseHealth {
+    /// Status.
+    pub status: HealthStatus,
+    /// Time of the probe.
+    #[schema(required = true)]
+    pub latency_ms: Option<f64>,
+}
+
+/// The tunnel hub.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TunnelHealth {
+    /// Status.
+    pub status: HealthStatus,
+    /// UDP address.
+    pub listen: String,
+    /// Peers known.
+    pub peers: usize,
+}
+
+/// Hosts.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostsHealth {
+    /// `degraded` when one is missing or none is enrolled.
+    pub status: HealthStatus,
+    /// With an encrypted tunnel.
+    pub connected: usize,
+    /// Enrolled.
+    pub total: usize,
+}
+
+/// The audit log.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditHealth {
+    /// Status.
+    pub status: HealthStatus,
+    /// Entries.
+    #[schema(required = true)]
+    pub entries: Option<i64>,
+}
+
+impl Health {
+    /// From what was probed.
+    #[must_use]
+    pub fn new(view: &HealthView, tunnel: &TunnelStatus, timestamp: Timestamp) -> Self {
+        let vital = |works: bool| if works { HealthStatus::Ok } else { HealthStatus::Down };
+        let all_hosts = view.hosts_total > 0 && view.hosts_connected == view.hosts_total;
+        let dependencies = Dependencies {
+            database: DatabaseHealth { status: vital(view.database.is_ok()), latency_ms: super::millis(view.database.as_ref().ok().copied()) },
+            tunnel: TunnelHealth { status: vital(tunnel.running), listen: tunnel.listen.clone(), peers: tunnel.peers() },
+            hosts: HostsHealth {
+                status: if all_hosts { HealthStatus::Ok } else { HealthStatus::Degraded },
+                connected: view.hosts_connected,
+                total: view.hosts_total,
+            },
+            audit: AuditHealth { status: vital(view.audit.is_ok()), entries: view.audit.as_ref().ok().copied() },
+        };
+        let parts =
+            [dependencies.database.status, dependencies.tunnel.status, dependencies.hosts.status, dependencies.audit.status];
+        let status = parts.into_iter().max().unwrap_or(HealthStatus::Down);
+        Self { status, service: "portcullis", version: env!("CARGO_PKG_VERSION"), timestamp, dependencies }
+    }
+}
+
+/// The public keys that verify access tokens (RFC 7517).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JwkSet {
+    /// Keys.
+    pub keys: Vec<Jwk>,
+}
+
+/// An Ed25519 public key (RFC 8037).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Jwk {
+    /// `OKP`.
+    pub kty: String,
+    /// `Ed25519`.
+    pub crv: String,
+    /// The key, base64url.
+    pub x: String,
+    /// Its id.
+    pub kid: String,
+    /// `sig`.
+    pub r#use: String,
+    /// `EdDSA`.
+    pub alg: String,
+}

@@ -1,0 +1,231 @@
+//! Sessions.
+
+use super::millis;
+use super::workspace::WorkspaceType;
+use crate::broker::fleet::TunnelState;
+use crate::broker::views::{SessionView, Ticket as TicketView};
+use crate::domain::session::EndReason;
+use crate::domain::{SessionId, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// Where a session is in its life, in the words of this dialect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionStatus {
+    /// Is being launched; in no listing of the active ones.
+    Creating,
+    /// Can be used.
+    Active,
+    /// Its user disconnected it.
+    Disconnected,
+    /// Stopped, ended by an admin or a rule, expired, or never came up.
+    Terminated,
+}
+
+impl SessionStatus {
+    fn of(word: Option<&str>) -> Self {
+        match word {
+            Some("active") => Self::Active,
+            Some("disconnected") => Self::Disconnected,
+            Some(_) => Self::Terminated,
+            None => Self::Creating,
+        }
+    }
+}
+
+/// What the tunnel's state machine says now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelStatus {
+    /// No handshake yet.
+    Connecting,
+    /// Keys are fresh and the peer answers.
+    Encrypted,
+    /// There are keys, but no answer.
+    Stale,
+    /// There is no tunnel.
+    Down,
+}
+
+impl From<TunnelState> for TunnelStatus {
+    fn from(state: TunnelState) -> Self {
+        match state {
+            TunnelState::Connecting => Self::Connecting,
+            TunnelState::Encrypted => Self::Encrypted,
+            TunnelState::Stale => Self::Stale,
+            TunnelState::Down => Self::Down,
+        }
+    }
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum SessionEndReason {
+    UserDisconnected,
+    WorkspaceStopped,
+    AdminStopped,
+    SignedOut,
+    UserDisabled,
+    WorkspaceRemoved,
+    Expired,
+    HostLost,
+    LaunchFailed,
+}
+
+impl From<EndReason> for SessionEndReason {
+    fn from(reason: EndReason) -> Self {
+        match reason {
+            EndReason::UserDisconnected => Self::UserDisconnected,
+            EndReason::WorkspaceStopped => Self::WorkspaceStopped,
+            EndReason::AdminStopped => Self::AdminStopped,
+            EndReason::SignedOut => Self::SignedOut,
+            EndReason::UserDisabled => Self::UserDisabled,
+            EndReason::WorkspaceRemoved => Self::WorkspaceRemoved,
+            EndReason::Expired => Self::Expired,
+            EndReason::HostLost => Self::HostLost,
+            EndReason::LaunchFailed => Self::LaunchFailed,
+        }
+    }
+}
+
+/// A session.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Session {
+    /// Id.
+    pub id: Uuid,
+    /// Whose.
+    pub user_id: Uuid,
+    /// Their address at launch.
+    pub user_email: String,
+    /// Workspace.
+    pub workspace_id: String,
+    /// Its name at launch.
+    pub workspace_name: String,
+    /// Its kind.
+    pub workspace_type: WorkspaceType,
+    /// Where it is in its life.
+    pub status: SessionStatus,
+    /// When it became active.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub started_at: Option<Timestamp>,
+    /// When it was over.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub ended_at: Option<Timestamp>,
+    /// Why it ended; null while it lives.
+    #[schema(required = true)]
+    pub end_reason: Option<SessionEndReason>,
+    /// When it will be ended at the latest.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// Its address inside its tunnel.
+    pub ip_address: String,
+    /// Its tunnel's state.
+    pub tunnel_status: TunnelStatus,
+    /// Whether a second factor was verified for it.
+    pub mfa_verified: bool,
+    /// Its tunnel.
+    pub tunnel: SessionTunnel,
+    /// Round trips.
+    pub latency: Latency,
+    /// Open streams.
+    pub viewers: usize,
+}
+
+/// A session's tunnel.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SessionTunnel {
+    /// `wireguard`.
+    pub protocol: &'static str,
+    /// The host's public key in it, base64.
+    #[schema(required = true)]
+    pub peer_public_key: Option<String>,
+    /// The desktop's address in it.
+    pub address: String,
+    /// Last completed handshake.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub last_handshake_at: Option<Timestamp>,
+    /// Bytes from the host.
+    pub rx_bytes: u64,
+    /// Bytes to the host.
+    pub tx_bytes: u64,
+}
+
+/// Round trips in milliseconds; null when unknown.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Latency {
+    /// Browser to gateway.
+    #[schema(required = true)]
+    pub browser_ms: Option<f64>,
+    /// Gateway to host.
+    #[schema(required = true)]
+    pub host_ms: Option<f64>,
+}
+
+impl From<SessionView> for Session {
+    fn from(view: SessionView) -> Self {
+        let s = view.session;
+        let address = s.address.to_string();
+        Self {
+            id: s.id.0,
+            user_id: s.user_id.0,
+            user_email: s.user_email,
+            workspace_id: s.workspace_id.to_string(),
+            workspace_name: s.workspace_name,
+            workspace_type: s.workspace_kind.into(),
+            status: SessionStatus::of(s.state.workspaces_status()),
+            started_at: s.started_at,
+            ended_at: s.ended_at,
+            end_reason: s.state.end_reason().map(Into::into),
+            expires_at: s.expires_at,
+            ip_address: address.clone(),
+            tunnel_status: view.tunnel.state.into(),
+            mfa_verified: s.mfa.is_some(),
+            tunnel: SessionTunnel {
+                protocol: "wireguard",
+                peer_public_key: s.peer_public_key,
+                address,
+                last_handshake_at: view.tunnel.last_handshake_at,
+                rx_bytes: view.tunnel.rx_bytes,
+                tx_bytes: view.tunnel.tx_bytes,
+            },
+            latency: Latency { browser_ms: millis(view.browser_rtt), host_ms: millis(view.tunnel.rtt) },
+            viewers: view.viewers,
+        }
+    }
+}
+
+/// A stream ticket: one use, this session only.
+#[derive(Serialize, ToSchema)]
+pub struct Ticket {
+    /// For `?ticket=`.
+    pub ticket: String,
+    /// Until when.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// Where to use it.
+    pub url: String,
+}
+
+impl Ticket {
+    /// From the broker's.
+    #[must_use]
+    pub fn new(ticket: &TicketView, session: SessionId) -> Self {
+        Self { ticket: ticket.ticket.expose().clone(), expires_at: ticket.expires_at, url: format!("/api/sessions/{session}/stream") }
+    }
+}
+
+/// Which sessions to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct SessionParams {
+    /// 1 to 500; default 100.
+    pub limit: Option<u32>,
+    /// From the `Link` header of the page before.
+    pub cursor: Option<String>,
+    /// `active`, `disconnected` or `terminated`.
+    pub status: Option<String>,
+}

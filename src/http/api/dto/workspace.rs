@@ -1,0 +1,320 @@
+//! Workspaces.
+
+use super::user::{MfaProof, UserRole};
+use super::session::TunnelStatus;
+use crate::broker::views::{Launched, NewWorkspace, WorkspaceChange, WorkspaceView};
+use crate::domain::workspace::{WorkspaceKind, WorkspaceStatus};
+use crate::domain::{SessionId, Timestamp, WorkspaceId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// What kind of thing a workspace is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkspaceType {
+    /// A Linux desktop started for the session.
+    Linux,
+    /// An existing VNC server.
+    Vnc,
+    /// A Windows or xrdp desktop.
+    Rdp,
+    /// A web application.
+    Html5,
+}
+
+impl From<WorkspaceKind> for WorkspaceType {
+    fn from(kind: WorkspaceKind) -> Self {
+        match kind {
+            WorkspaceKind::Linux => Self::Linux,
+            WorkspaceKind::Vnc => Self::Vnc,
+            WorkspaceKind::Rdp => Self::Rdp,
+            WorkspaceKind::Html5 => Self::Html5,
+        }
+    }
+}
+
+impl From<WorkspaceType> for WorkspaceKind {
+    fn from(kind: WorkspaceType) -> Self {
+        match kind {
+            WorkspaceType::Linux => Self::Linux,
+            WorkspaceType::Vnc => Self::Vnc,
+            WorkspaceType::Rdp => Self::Rdp,
+            WorkspaceType::Html5 => Self::Html5,
+        }
+    }
+}
+
+/// What the caller sees of a workspace now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceState {
+    /// Can be launched.
+    Available,
+    /// Runs for the caller, or for the one who holds the single seat.
+    InUse,
+    /// Is being launched.
+    Starting,
+    /// Taken out of service.
+    Maintenance,
+    /// No host can run it now.
+    Offline,
+}
+
+impl From<WorkspaceStatus> for WorkspaceState {
+    fn from(status: WorkspaceStatus) -> Self {
+        match status {
+            WorkspaceStatus::Available => Self::Available,
+            WorkspaceStatus::InUse => Self::InUse,
+            WorkspaceStatus::Starting => Self::Starting,
+            WorkspaceStatus::Maintenance => Self::Maintenance,
+            WorkspaceStatus::Offline => Self::Offline,
+        }
+    }
+}
+
+/// A workspace.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Workspace {
+    /// Slug.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// One or two sentences.
+    pub description: String,
+    /// Kind.
+    pub r#type: WorkspaceType,
+    /// Now, for this caller.
+    pub status: WorkspaceState,
+    /// Name of a picture.
+    pub icon: String,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Launching needs a verified second factor.
+    pub requires_mfa: bool,
+    /// One user at a time.
+    pub single_seat: bool,
+    /// The desktop reaches the host's network.
+    pub network: bool,
+    /// Roles that may launch it.
+    pub allowed_roles: Vec<UserRole>,
+    /// Taken out of service.
+    pub maintenance: bool,
+    /// The caller's live session in it.
+    #[schema(required = true)]
+    pub active_session_id: Option<Uuid>,
+    /// When created.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+impl From<WorkspaceView> for Workspace {
+    fn from(view: WorkspaceView) -> Self {
+        let w = view.workspace;
+        Self {
+            id: w.id.to_string(),
+            name: w.name,
+            description: w.description,
+            r#type: w.kind.into(),
+            status: view.status.into(),
+            icon: w.icon,
+            tags: w.tags,
+            requires_mfa: w.requires_mfa,
+            single_seat: w.single_seat,
+            network: w.network,
+            allowed_roles: w.allowed_roles.into_iter().map(UserRole::from).collect(),
+            maintenance: w.maintenance,
+            active_session_id: view.active_session_id.map(|id| id.0),
+            created_at: w.created_at,
+            updated_at: w.updated_at,
+        }
+    }
+}
+
+/// A launch that succeeded.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Launch {
+    /// The session.
+    pub session_id: Uuid,
+    /// The workspace.
+    pub workspace: Workspace,
+    /// The page that shows it.
+    pub stream_url: String,
+    /// Its tunnel, as it reports now.
+    pub tunnel_status: TunnelStatus,
+    /// What protects it.
+    pub security: LaunchSecurity,
+}
+
+/// What protects a session.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LaunchSecurity {
+    /// The second factor it rests on.
+    #[serde(flatten)]
+    pub mfa: MfaProof,
+    /// Its tunnel.
+    pub tunnel: LaunchTunnel,
+    /// Whether it is recorded.
+    pub recording: bool,
+    /// Its limits.
+    pub policy: SessionPolicy,
+}
+
+/// The tunnel of a session just launched.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LaunchTunnel {
+    /// `wireguard`.
+    pub protocol: &'static str,
+    /// The host's public key in it, base64.
+    #[schema(required = true)]
+    pub peer_public_key: Option<String>,
+    /// The desktop's address in it.
+    pub address: String,
+    /// Last completed handshake.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub last_handshake_at: Option<Timestamp>,
+}
+
+/// The limits of a session.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SessionPolicy {
+    /// It ends after this, at the latest.
+    pub max_duration_seconds: u64,
+    /// It ends after so long without input; null: it does not.
+    #[schema(required = true)]
+    pub idle_timeout_seconds: Option<u64>,
+}
+
+impl From<Launched> for Launch {
+    fn from(l: Launched) -> Self {
+        let session = l.session.session;
+        Self {
+            session_id: session.id.0,
+            workspace: l.workspace.into(),
+            stream_url: format!("/viewer/{}", session.id),
+            tunnel_status: l.session.tunnel.state.into(),
+            security: LaunchSecurity {
+                mfa: session.mfa.into(),
+                tunnel: LaunchTunnel {
+                    protocol: "wireguard",
+                    peer_public_key: session.peer_public_key,
+                    address: session.address.to_string(),
+                    last_handshake_at: l.session.tunnel.last_handshake_at,
+                },
+                recording: false,
+                policy: SessionPolicy { max_duration_seconds: l.max_duration.as_secs(), idle_timeout_seconds: None },
+            },
+        }
+    }
+}
+
+/// A workspace was stopped.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Stopped {
+    /// `Workspace stopped`.
+    pub message: String,
+    /// The first session that ended.
+    pub session_id: Uuid,
+    /// Every session that ended.
+    pub session_ids: Vec<Uuid>,
+}
+
+impl Stopped {
+    /// From the sessions that ended; `None` when there was none.
+    #[must_use]
+    pub fn new(ended: &[SessionId]) -> Option<Self> {
+        let session_id = ended.first()?.0;
+        Some(Self { message: "Workspace stopped".to_owned(), session_id, session_ids: ended.iter().map(|id| id.0).collect() })
+    }
+}
+
+/// A workspace to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateWorkspace {
+    /// Slug; made from the name when missing.
+    #[schema(value_type = Option<String>)]
+    id: Option<WorkspaceId>,
+    /// Name.
+    name: String,
+    /// One or two sentences.
+    #[serde(default)]
+    #[schema(default = "")]
+    description: String,
+    /// Kind.
+    r#type: WorkspaceType,
+    /// Name of a picture.
+    icon: Option<String>,
+    /// Words to find it by.
+    tags: Option<Vec<String>>,
+    /// Launching needs a verified second factor.
+    requires_mfa: Option<bool>,
+    /// One user at a time.
+    single_seat: Option<bool>,
+    /// The desktop reaches the host's network.
+    network: Option<bool>,
+    /// Roles that may launch it.
+    allowed_roles: Option<Vec<UserRole>>,
+    /// Taken out of service.
+    maintenance: Option<bool>,
+}
+
+impl From<CreateWorkspace> for NewWorkspace {
+    fn from(b: CreateWorkspace) -> Self {
+        let rest = WorkspaceChange {
+            name: None,
+            description: None,
+            icon: b.icon,
+            tags: b.tags,
+            requires_mfa: b.requires_mfa,
+            single_seat: b.single_seat,
+            network: b.network,
+            allowed_roles: b.allowed_roles.map(|roles| roles.into_iter().map(Into::into).collect()),
+            maintenance: b.maintenance,
+        };
+        Self { id: b.id, name: b.name, description: b.description, kind: b.r#type.into(), rest }
+    }
+}
+
+/// A change of a workspace: only what is there changes. Its id and its type stay.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateWorkspace {
+    /// Name.
+    name: Option<String>,
+    /// One or two sentences.
+    description: Option<String>,
+    /// Name of a picture.
+    icon: Option<String>,
+    /// Words to find it by.
+    tags: Option<Vec<String>>,
+    /// Launching needs a verified second factor.
+    requires_mfa: Option<bool>,
+    /// One user at a time.
+    single_seat: Option<bool>,
+    /// The desktop reaches the host's network.
+    network: Option<bool>,
+    /// Roles that may launch it.
+    allowed_roles: Option<Vec<UserRole>>,
+    /// Taken out of service.
+    maintenance: Option<bool>,
+}
+
+impl From<UpdateWorkspace> for WorkspaceChange {
+    fn from(b: UpdateWorkspace) -> Self {
+        Self {
+            name: b.name,
+            description: b.description,
+            icon: b.icon,
+            tags: b.tags,
+            requires_mfa: b.requires_mfa,
+            single_seat: b.single_seat,
+            network: b.network,
+            allowed_roles: b.allowed_roles.map(|roles| roles.into_iter().map(Into::into).collect()),
+            maintenance: b.maintenance,
+        }
+    }
+}

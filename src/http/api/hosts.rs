@@ -1,0 +1,57 @@
+//! Workspace hosts: joining, seeing, removing.
+
+use super::dto::host::{CreateJoinToken, Enrolment, EnrollHost, Host, JoinToken};
+use super::{created, dto::Message, ok, said};
+use crate::http::AppState;
+use crate::http::error::{ApiError, ApiResult, Problem};
+use crate::http::extract::{Input, MaybeInput, PathId, RequestOrigin, Signed};
+use actix_web::web;
+use std::time::Duration;
+
+/// Life of a join token when none is asked for, and the least and most that can be, in seconds.
+const JOIN_TOKEN_LIFE: u64 = 3600;
+const JOIN_TOKEN_LIVES: std::ops::RangeInclusive<u64> = 60..=604_800;
+
+/// Every host of the organization.
+#[utoipa::path(get, path = "/api/hosts", tag = "hosts", operation_id = "listHosts",
+    responses((status = 200, body = Vec<Host>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn list(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed) -> ApiResult {
+    let views = state.broker.hosts(&origin, &caller).await?;
+    ok(views.into_iter().map(Host::from).collect::<Vec<_>>())
+}
+
+/// Makes a one-time token for a host to join with.
+#[utoipa::path(post, path = "/api/hosts/join-tokens", tag = "hosts", operation_id = "createJoinToken", request_body = CreateJoinToken,
+    responses((status = 201, body = JoinToken), (status = 401, body = Problem), (status = 403, body = Problem), (status = 422, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn create_join_token(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    MaybeInput(body): MaybeInput<CreateJoinToken>,
+) -> ApiResult {
+    let life = body.expires_in_seconds.unwrap_or(JOIN_TOKEN_LIFE);
+    if !JOIN_TOKEN_LIVES.contains(&life) {
+        return Err(ApiError::invalid("expires_in_seconds is 60 to 604800"));
+    }
+    let token = state.broker.create_join_token(&origin, &caller, body.name, Duration::from_secs(life)).await?;
+    let gateway = state.settings.public_origins.first().map_or("https://GATEWAY", String::as_str);
+    created(JoinToken::new(&token, gateway))
+}
+
+/// Joins a host. The agent calls it; the join token is its only proof.
+#[utoipa::path(post, path = "/api/hosts/enroll", tag = "hosts", operation_id = "enrollHost", request_body = EnrollHost,
+    responses((status = 201, body = Enrolment), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
+pub async fn enroll(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Input(body): Input<EnrollHost>) -> ApiResult {
+    let enrolled = state.broker.enroll_host(&origin, body.into()).await?;
+    created(Enrolment::from(enrolled))
+}
+
+/// Removes a host and ends its sessions.
+#[utoipa::path(delete, path = "/api/hosts/{id}", tag = "hosts", operation_id = "removeHost", params(("id" = uuid::Uuid, Path, description = "Host")),
+    responses((status = 200, body = Message), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn remove(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+    state.broker.remove_host(&origin, &caller, id.host()?).await?;
+    said("Host removed")
+}

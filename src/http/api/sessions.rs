@@ -1,0 +1,102 @@
+//! Sessions: the caller's own, and for admins everybody's.
+
+use super::dto::session::{Session, SessionParams, Ticket};
+use super::{dto::Message, ok, said};
+use crate::broker::views::{SessionQuery, SessionView};
+use crate::http::AppState;
+use crate::http::error::{ApiResult, Problem};
+use crate::http::extract::{Params, PathId, RequestOrigin, Signed};
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use std::fmt::Write as _;
+
+/// Most sessions in the list of active ones.
+const ACTIVE_MAX: u32 = 500;
+
+/// The caller's sessions, newest first. A `Link` header with `rel="next"` leads to the next page.
+#[utoipa::path(get, path = "/api/sessions", tag = "sessions", operation_id = "listSessions", params(SessionParams),
+    responses((status = 200, body = Vec<Session>, headers(("Link" = String, description = "The next page, `rel=\"next\"`"))), (status = 401, body = Problem),
+        (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn list(state: web::Data<AppState>, Signed(caller): Signed, Params(params): Params<SessionParams>) -> ApiResult {
+    let query = SessionQuery { limit: params.limit, cursor: params.cursor.clone(), status: params.status.clone() };
+    let page = state.broker.sessions(&caller, query).await?;
+    let mut answer = HttpResponse::Ok();
+    if let Some(cursor) = page.next_cursor {
+        answer.insert_header((header::LINK, next_page(&params, &cursor)));
+    }
+    Ok(answer.json(sessions(page.items)))
+}
+
+/// The caller's active sessions.
+#[utoipa::path(get, path = "/api/sessions/active", tag = "sessions", operation_id = "listActiveSessions",
+    responses((status = 200, body = Vec<Session>), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn active(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
+    let query = SessionQuery { limit: Some(ACTIVE_MAX), cursor: None, status: Some("active".to_owned()) };
+    let page = state.broker.sessions(&caller, query).await?;
+    ok(sessions(page.items))
+}
+
+/// One of the caller's sessions.
+#[utoipa::path(get, path = "/api/sessions/{id}", tag = "sessions", operation_id = "getSession", params(("id" = uuid::Uuid, Path, description = "Session")),
+    responses((status = 200, body = Session), (status = 401, body = Problem), (status = 404, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn get(state: web::Data<AppState>, Signed(caller): Signed, id: PathId) -> ApiResult {
+    let view = state.broker.session(&caller, id.session()?).await?;
+    ok(Session::from(view))
+}
+
+/// Disconnects one of the caller's sessions: its streams and its tunnel end at once.
+#[utoipa::path(post, path = "/api/sessions/{id}/disconnect", tag = "sessions", operation_id = "disconnectSession", params(("id" = uuid::Uuid, Path, description = "Session")),
+    responses((status = 200, body = Message), (status = 401, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "It already ended", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn disconnect(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+    state.broker.disconnect(&origin, &caller, id.session()?).await?;
+    said("Session disconnected")
+}
+
+/// A ticket to open the session's stream: one use, 30 s.
+#[utoipa::path(post, path = "/api/sessions/{id}/ticket", tag = "sessions", operation_id = "issueTicket", params(("id" = uuid::Uuid, Path, description = "Session")),
+    responses((status = 200, body = Ticket), (status = 401, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "It already ended", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn ticket(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+    let id = id.session()?;
+    let ticket = state.broker.issue_ticket(&origin, &caller, id).await?;
+    ok(Ticket::new(&ticket, id))
+}
+
+/// Every live session of the organization (admins, security).
+#[utoipa::path(get, path = "/api/admin/sessions", tag = "admin", operation_id = "listAllSessions",
+    responses((status = 200, body = Vec<Session>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn all_live(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed) -> ApiResult {
+    let views = state.broker.all_live_sessions(&origin, &caller).await?;
+    ok(sessions(views))
+}
+
+/// Ends anybody's session (admins).
+#[utoipa::path(post, path = "/api/admin/sessions/{id}/terminate", tag = "admin", operation_id = "terminateSession", params(("id" = uuid::Uuid, Path, description = "Session")),
+    responses((status = 200, body = Message), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn terminate(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+    state.broker.terminate(&origin, &caller, id.session()?).await?;
+    said("Session terminated")
+}
+
+fn sessions(views: Vec<SessionView>) -> Vec<Session> {
+    views.into_iter().map(Session::from).collect()
+}
+
+/// RFC 8288: the same listing from `cursor` on. Our cursors and statuses need no escaping; what a client invented is left out.
+fn next_page(params: &SessionParams, cursor: &str) -> String {
+    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b));
+    let mut target = String::from("/api/sessions?");
+    if let Some(limit) = params.limit {
+        let _ = write!(target, "limit={limit}&");
+    }
+    if let Some(status) = params.status.as_deref().filter(|s| plain(s)) {
+        let _ = write!(target, "status={status}&");
+    }
+    let escaped: String = cursor
+        .bytes()
+        .map(|b| if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect();
+    format!("<{target}cursor={escaped}>; rel=\"next\"")
+}

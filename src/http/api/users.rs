@@ -1,0 +1,58 @@
+//! Users, for admins; security may read.
+
+use super::dto::user::{CreateUser, UpdateUser, UserDetails};
+use super::{created, dto::Message, ok, said};
+use crate::http::AppState;
+use crate::http::error::{ApiResult, Problem};
+use crate::http::extract::{Input, PathId, RequestOrigin, Signed};
+use actix_web::web;
+
+/// Every user of the organization.
+#[utoipa::path(get, path = "/api/users", tag = "admin", operation_id = "listUsers",
+    responses((status = 200, body = Vec<UserDetails>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn list(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed) -> ApiResult {
+    let users = state.broker.users(&origin, &caller).await?;
+    ok(users.into_iter().map(UserDetails::from).collect::<Vec<_>>())
+}
+
+/// Creates a user.
+#[utoipa::path(post, path = "/api/users", tag = "admin", operation_id = "createUser", request_body = CreateUser,
+    responses((status = 201, body = UserDetails), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 409, description = "The address is taken", body = Problem), (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn create(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, Input(body): Input<CreateUser>) -> ApiResult {
+    let user = state.broker.create_user(&origin, &caller, body.into()).await?;
+    created(UserDetails::from(user))
+}
+
+/// Changes a user. Nobody disables or demotes themself.
+#[utoipa::path(patch, path = "/api/users/{id}", tag = "admin", operation_id = "updateUser", params(("id" = uuid::Uuid, Path, description = "User")), request_body = UpdateUser,
+    responses((status = 200, body = UserDetails), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn update(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+    Input(body): Input<UpdateUser>,
+) -> ApiResult {
+    let user = state.broker.update_user(&origin, &caller, id.user()?, body.into()).await?;
+    ok(UserDetails::from(user))
+}
+
+/// Removes a user's second factor, so that they can enrol another.
+#[utoipa::path(post, path = "/api/users/{id}/reset-mfa", tag = "admin", operation_id = "resetUserMfa", params(("id" = uuid::Uuid, Path, description = "User")),
+    responses((status = 200, body = Message), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn reset_mfa(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+    state.broker.reset_mfa(&origin, &caller, id.user()?).await?;
+    said("Second factor reset")
+}
+
+/// Ends every login and every session of a user.
+#[utoipa::path(post, path = "/api/users/{id}/sign-out", tag = "admin", operation_id = "signOutUser", params(("id" = uuid::Uuid, Path, description = "User")),
+    responses((status = 200, body = Message), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn sign_out(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+    state.broker.sign_out_user(&origin, &caller, id.user()?).await?;
+    said("User signed out")
+}

@@ -1,0 +1,80 @@
+//! Workspaces: seeing, launching, stopping, and managing them.
+
+use super::dto::workspace::{CreateWorkspace, Launch, Stopped, UpdateWorkspace, Workspace};
+use super::{created, dto::Message, ok, said};
+use crate::domain::Error;
+use crate::http::AppState;
+use crate::http::error::{ApiResult, Problem};
+use crate::http::extract::{Input, PathId, RequestOrigin, Signed};
+use actix_web::web;
+
+/// The workspaces the caller may launch.
+#[utoipa::path(get, path = "/api/workspaces", tag = "workspaces", operation_id = "listWorkspaces",
+    responses((status = 200, body = Vec<Workspace>), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn list(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
+    let views = state.broker.workspaces(&caller).await?;
+    ok(views.into_iter().map(Workspace::from).collect::<Vec<_>>())
+}
+
+/// One workspace.
+#[utoipa::path(get, path = "/api/workspaces/{id}", tag = "workspaces", operation_id = "getWorkspace", params(("id" = String, Path, description = "Workspace")),
+    responses((status = 200, body = Workspace), (status = 401, body = Problem), (status = 404, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn get(state: web::Data<AppState>, Signed(caller): Signed, id: PathId) -> ApiResult {
+    let view = state.broker.workspace(&caller, &id.workspace()?).await?;
+    ok(Workspace::from(view))
+}
+
+/// Launches a workspace, or returns the caller's session that runs.
+///
+/// Answers when the session's tunnel has handshaken and the desktop answers through it.
+#[utoipa::path(post, path = "/api/workspaces/{id}/launch", tag = "workspaces", operation_id = "launchWorkspace", params(("id" = String, Path, description = "Workspace")),
+    responses((status = 200, body = Launch), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "In use by someone else, or in maintenance", body = Problem),
+        (status = 503, description = "No host is connected, or the desktop did not start", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn launch(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+    let launched = state.broker.launch(&origin, &caller, &id.workspace()?).await?;
+    ok(Launch::from(launched))
+}
+
+/// Stops a workspace: the caller's session of it; for an admin every session of it.
+#[utoipa::path(post, path = "/api/workspaces/{id}/stop", tag = "workspaces", operation_id = "stopWorkspace", params(("id" = String, Path, description = "Workspace")),
+    responses((status = 200, body = Stopped), (status = 401, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "It has no active session", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn stop(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+    let ended = state.broker.stop_workspace(&origin, &caller, &id.workspace()?).await?;
+    ok(Stopped::new(&ended).ok_or_else(|| Error::conflict("Workspace has no active session"))?)
+}
+
+/// Creates a workspace (admins).
+#[utoipa::path(post, path = "/api/workspaces", tag = "workspaces", operation_id = "createWorkspace", request_body = CreateWorkspace,
+    responses((status = 201, body = Workspace), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 409, description = "The id is taken", body = Problem), (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn create(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, Input(body): Input<CreateWorkspace>) -> ApiResult {
+    let view = state.broker.create_workspace(&origin, &caller, body.into()).await?;
+    created(Workspace::from(view))
+}
+
+/// Changes a workspace (admins).
+#[utoipa::path(patch, path = "/api/workspaces/{id}", tag = "workspaces", operation_id = "updateWorkspace", params(("id" = String, Path, description = "Workspace")),
+    request_body = UpdateWorkspace,
+    responses((status = 200, body = Workspace), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn update(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+    Input(body): Input<UpdateWorkspace>,
+) -> ApiResult {
+    let view = state.broker.update_workspace(&origin, &caller, &id.workspace()?, body.into()).await?;
+    ok(Workspace::from(view))
+}
+
+/// Removes a workspace and ends its sessions (admins).
+#[utoipa::path(delete, path = "/api/workspaces/{id}", tag = "workspaces", operation_id = "deleteWorkspace", params(("id" = String, Path, description = "Workspace")),
+    responses((status = 200, body = Message), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn delete(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+    state.broker.delete_workspace(&origin, &caller, &id.workspace()?).await?;
+    said("Workspace removed")
+}

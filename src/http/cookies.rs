@@ -1,0 +1,48 @@
+//! The two cookies of a browser login. Scripts cannot read them, other sites cannot send them, plain HTTP never carries them.
+//!
+//! `__Host-` (RFC 6265bis section 4.1.3.2) also ties the access cookie to this very host and to `Path=/`; the refresh cookie has a narrower path and so the
+//! `__Secure-` prefix.
+
+use crate::broker::views::Tokens;
+use actix_web::HttpRequest;
+use actix_web::cookie::{Cookie, SameSite, time::Duration};
+
+/// Holds the access token.
+pub const ACCESS: &str = "__Host-portcullis";
+/// Holds the refresh token; sent to the sign-in routes only.
+pub const REFRESH: &str = "__Secure-portcullis-refresh";
+const REFRESH_PATH: &str = "/api/auth";
+
+/// A client that wants cookies says so in this header, with the value `cookie`.
+pub const MODE_HEADER: &str = "X-Portcullis-Session";
+
+/// Whether the client keeps its tokens in cookies.
+#[must_use]
+pub fn wants_cookies(req: &HttpRequest) -> bool {
+    req.headers().get(MODE_HEADER).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"cookie"))
+}
+
+/// Both cookies for these tokens.
+#[must_use]
+pub fn of(tokens: &Tokens) -> [Cookie<'static>; 2] {
+    [
+        cookie(ACCESS, tokens.access_token.expose().clone(), "/", tokens.expires_in),
+        cookie(REFRESH, tokens.refresh_token.expose().clone(), REFRESH_PATH, tokens.refresh_expires_in),
+    ]
+}
+
+/// Both cookies, empty and over.
+#[must_use]
+pub fn cleared() -> [Cookie<'static>; 2] {
+    [cookie(ACCESS, String::new(), "/", std::time::Duration::ZERO), cookie(REFRESH, String::new(), REFRESH_PATH, std::time::Duration::ZERO)]
+}
+
+fn cookie(name: &'static str, value: String, path: &'static str, life: std::time::Duration) -> Cookie<'static> {
+    Cookie::build(name, value)
+        .path(path)
+        .secure(true)
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .max_age(Duration::seconds(i64::try_from(life.as_secs()).unwrap_or(i64::MAX)))
+        .finish()
+}

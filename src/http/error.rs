@@ -1,0 +1,210 @@
+//! The one place where a kind of failure becomes a status and a body. Every refusal of this edge, whoever found it (a use case, an extractor,
+//! actix itself), leaves as `{"detail": "<a sentence for the user>"}`.
+
+use crate::domain::{Error, ErrorKind};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// The body of every refusal.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct Problem {
+    /// What happened and what to do, for the user.
+    pub detail: String,
+}
+
+/// A refusal on its way out.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct ApiError {
+    status: StatusCode,
+    detail: String,
+    retry_after: Option<Duration>,
+    allow: Option<String>,
+}
+
+/// What a handler answers.
+pub type ApiResult<T = HttpResponse> = Result<T, ApiError>;
+
+impl ApiError {
+    /// A refusal found at the edge.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), retry_after: None, allow: None }
+    }
+
+    /// 401: nobody proved who they are.
+    #[must_use]
+    pub fn not_signed_in() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Not signed in")
+    }
+
+    /// 403.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    /// 404, "`what` not found": the same whether it does not exist or is not theirs.
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Error::not_found(what).into()
+    }
+
+    /// 422.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
+    /// 429.
+    #[must_use]
+    pub fn too_often(retry_after: Duration) -> Self {
+        Error::new(ErrorKind::Throttled(retry_after), "Too many requests. Try again shortly.").into()
+    }
+
+    /// 500 for a panic or a lost task: the log has it, the user has the request id.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::from(Error::internal("a handler did not finish"))
+    }
+
+    /// Its status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let (status, retry_after) = match error.kind {
+            ErrorKind::Malformed => (StatusCode::BAD_REQUEST, None),
+            ErrorKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, None),
+            ErrorKind::Unauthenticated => (StatusCode::UNAUTHORIZED, None),
+            ErrorKind::Forbidden => (StatusCode::FORBIDDEN, None),
+            ErrorKind::NotFound => (StatusCode::NOT_FOUND, None),
+            ErrorKind::Conflict => (StatusCode::CONFLICT, None),
+            ErrorKind::Throttled(wait) => (StatusCode::TOO_MANY_REQUESTS, Some(wait)),
+            ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(2))),
+            ErrorKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, None),
+        };
+        if status.is_server_error() {
+            log_failure(status, &error);
+        }
+        Self { status, detail: error.message, retry_after, allow: None }
+    }
+}
+
+/// A failure of ours goes to the log with all its causes; the user gets the general sentence.
+fn log_failure(status: StatusCode, error: &Error) {
+    let mut causes = Vec::new();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    tracing::error!(status = status.as_u16(), detail = %error, cause = causes.join(": "), "request failed");
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut answer = HttpResponse::build(self.status);
+        if self.status == StatusCode::UNAUTHORIZED {
+            answer.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        }
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, rounded up (RFC 9110 section 10.2.3): earlier would be refused again.
+            answer.insert_header((header::RETRY_AFTER, wait.as_millis().div_ceil(1000).max(1).to_string()));
+        }
+        if let Some(allow) = &self.allow {
+            answer.insert_header((header::ALLOW, allow.as_str()));
+        }
+        answer.json(Problem { detail: self.detail.clone() })
+    }
+}
+
+/// 405 with the methods the path has.
+///
+/// # Errors
+/// Always.
+pub async fn method_not_allowed(methods: &'static [&'static str]) -> ApiResult {
+    let mut error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
+    error.allow = Some(methods.join(", "));
+    Err(error)
+}
+
+/// What serde says is wrong, without the value it found: that may be a password.
+pub fn why_refused(error: &serde_json::Error) -> ApiError {
+    use serde_json::error::Category;
+    match error.classify() {
+        Category::Data => ApiError::invalid(without_values(&error.to_string())),
+        Category::Syntax | Category::Eof | Category::Io => {
+            ApiError::new(StatusCode::BAD_REQUEST, format!("Malformed JSON at line {} column {}", error.line(), error.column()))
+        }
+    }
+}
+
+/// `invalid type: string "abc", expected a boolean at ...` becomes `Wrong type: expected a boolean at ...`.
+fn without_values(text: &str) -> String {
+    for (prefix, instead) in [("invalid type: ", "Wrong type"), ("invalid value: ", "Wrong value"), ("invalid length ", "Wrong length")] {
+        if text.starts_with(prefix) {
+            let expected = text.rfind("expected ").map_or("", |at| &text[at..]);
+            return format!("{instead}: {expected}");
+        }
+    }
+    // `unknown variant `x`, expected one of ...` names a value, too.
+    match text.strip_prefix("unknown variant ") {
+        Some(rest) => format!("Unknown word: {}", rest.find("expected ").map_or("", |at| &rest[at..])),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_never_repeat_the_value() {
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code)]
+        struct Input {
+            code: bool,
+        }
+        let error = serde_json::from_str::<Input>(r#"{"code":"hunter2, expected \"x"}"#).unwrap_err();
+        let refusal = why_refused(&error);
+        assert_eq!(refusal.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(!refusal.detail.contains("hunter2"), "{}", refusal.detail);
+        assert!(refusal.detail.contains("expected a boolean"), "{}", refusal.detail);
+        let error = serde_json::from_str::<Input>(r#"{"code": tru"#).unwrap_err();
+        assert_eq!(why_refused(&error).status, StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn every_kind_has_its_status() {
+        let kinds = [
+            (ErrorKind::Malformed, 400),
+            (ErrorKind::Invalid, 422),
+            (ErrorKind::Unauthenticated, 401),
+            (ErrorKind::Forbidden, 403),
+            (ErrorKind::NotFound, 404),
+            (ErrorKind::Conflict, 409),
+            (ErrorKind::Throttled(Duration::from_millis(1500)), 429),
+            (ErrorKind::Unavailable, 503),
+            (ErrorKind::Internal, 500),
+        ];
+        for (kind, status) in kinds {
+            let answer = ApiError::from(Error::new(kind, "x")).error_response();
+            assert_eq!(answer.status().as_u16(), status);
+            assert_eq!(answer.headers().contains_key(header::WWW_AUTHENTICATE), status == 401);
+            if status == 429 {
+                assert_eq!(answer.headers().get(header::RETRY_AFTER).unwrap(), "2");
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What a handler can ask a request for. Everything else about a request stays out of handlers.
+//!
+//! | extractor | gives | refuses with |
+//! | --- | --- | --- |
+//! | [`RequestOrigin`] | request id, address, user agent | nothing |
+//! | [`Signed`] | the caller the guard let in | 401 |
+//! | [`Input`] | a JSON body | 400 malformed, 408 too slow, 413 too big, 415 not JSON, 422 wrong values |
+//! | [`MaybeInput`] | the same, or the default when there is no body | the same |
+//! | [`Params`] | query parameters | 422 |
+//! | [`PathId`] | the id in the path | 404, as an unknown id does |
+
+use super::error::{ApiError, ApiResult, why_refused};
+use crate::domain::user::{Caller, Origin};
+use crate::domain::{HostId, SessionId, UserId, WorkspaceId};
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::web::{self, Bytes};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use futures_util::future::LocalBoxFuture;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use std::future::{Ready, ready};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Biggest JSON body.
+pub const BODY_MAX: usize = 64 * 1024;
+/// Longest wait for a body that trickles.
+const BODY_WAIT: Duration = Duration::from_secs(10);
+
+/// Where the request came from.
+#[derive(Clone, Debug)]
+pub struct RequestOrigin(pub Origin);
+
+impl RequestOrigin {
+    /// As [`super::observe`] noted it.
+    #[must_use]
+    pub fn of(req: &HttpRequest) -> Self {
+        Self(req.extensions().get::<Origin>().cloned().unwrap_or_else(|| Origin::local("unobserved")))
+    }
+}
+
+impl FromRequest for RequestOrigin {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(Self::of(req)))
+    }
+}
+
+/// The caller. Only the guard puts one there, so a route the guard does not keep finds none.
+#[derive(Clone, Debug)]
+pub struct Signed(pub Caller);
+
+impl FromRequest for Signed {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(req.extensions().get::<Caller>().cloned().map(Self).ok_or_else(ApiError::not_signed_in))
+    }
+}
+
+/// A JSON body.
+#[derive(Debug)]
+pub struct Input<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Input<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let is_json = is_json(req);
+        let body = body(req, payload);
+        Box::pin(async move {
+            let body = body.await?;
+            if !is_json {
+                return Err(not_json());
+            }
+            object(&body).map(Self)
+        })
+    }
+}
+
+/// A JSON body, or the default when there is none.
+#[derive(Debug)]
+pub struct MaybeInput<T>(pub T);
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for MaybeInput<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let is_json = is_json(req);
+        let body = body(req, payload);
+        Box::pin(async move {
+            match body.await? {
+                nothing if nothing.is_empty() => Ok(Self(T::default())),
+                _ if !is_json => Err(not_json()),
+                body => object(&body).map(Self),
+            }
+        })
+    }
+}
+
+/// Query parameters.
+#[derive(Debug)]
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest for Params<T> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(
+            web::Query::<T>::from_query(req.query_string())
+                .map(|q| Self(q.into_inner()))
+                .map_err(|_| ApiError::invalid("A query parameter has a value of the wrong kind")),
+        )
+    }
+}
+
+/// The text of `{id}` in the path. One that cannot be an id is answered as one that does not exist.
+#[derive(Debug)]
+pub struct PathId(String);
+
+impl PathId {
+    /// A workspace's.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn workspace(&self) -> ApiResult<WorkspaceId> {
+        self.parse("Workspace")
+    }
+    /// A session's.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn session(&self) -> ApiResult<SessionId> {
+        self.parse("Session")
+    }
+    /// A user's.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn user(&self) -> ApiResult<UserId> {
+        self.parse("User")
+    }
+    /// A host's.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn host(&self) -> ApiResult<HostId> {
+        self.parse("Host")
+    }
+
+    fn parse<T: FromStr>(&self, what: &str) -> ApiResult<T> {
+        self.0.parse().map_err(|_| ApiError::not_found(what))
+    }
+}
+
+impl FromRequest for PathId {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(Self(req.match_info().get("id").unwrap_or_default().to_owned())))
+    }
+}
+
+/// A body of another type is refused: a form of a foreign page can send text, but not `application/json`.
+fn is_json(req: &HttpRequest) -> bool {
+    let kind = req.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Reads a JSON object. An array is refused, though serde would take one for the fields in their order.
+fn object<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        serde_json::from_slice::<IgnoredAny>(body).map_err(|e| why_refused(&e))?;
+        return Err(ApiError::invalid("The body is a JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|e| why_refused(&e))
+}
+
+fn not_json() -> ApiError {
+    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send JSON, with Content-Type: application/json")
+}
+
+fn body(req: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, ApiResult<Bytes>> {
+    let too_big = || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("The body is larger than {BODY_MAX} bytes"));
+    let bytes = web::Bytes::from_request(req, payload);
+    Box::pin(async move {
+        match tokio::time::timeout(BODY_WAIT, bytes).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) => Err(match error.as_error::<PayloadError>() {
+                Some(PayloadError::Overflow) => too_big(),
+                Some(_) | None => ApiError::new(StatusCode::BAD_REQUEST, "The body could not be read"),
+            }),
+            Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")),
+        }
+    })
+}

@@ -1,0 +1,247 @@
+//! What `/metrics` counts (Prometheus, OpenMetrics text). Labels are bounded: route patterns, known methods, status classes, enum words.
+
+use crate::broker::views::Gauges;
+use crate::broker::live::Meters;
+use crate::http::TunnelStatus;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Content type of the answer.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    route: Cow<'static, str>,
+    status: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct RouteLabels {
+    route: Cow<'static, str>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct WordLabels {
+    word: &'static str,
+}
+
+/// How a step of signing in went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SignInOutcome {
+    /// Tokens were given.
+    Success,
+    /// A second factor is due.
+    MfaDue,
+    /// Refused.
+    Refused,
+    /// Too many tries.
+    Throttled,
+    /// A part of ours failed.
+    Error,
+}
+
+impl SignInOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::MfaDue => "mfa_due",
+            Self::Refused => "refused",
+            Self::Throttled => "throttled",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Counters of this process.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RouteLabels, Histogram>,
+    throttled: Counter,
+    sign_ins: Family<WordLabels, Counter>,
+    stream_bytes: Family<WordLabels, Counter>,
+    sessions: Gauge,
+    streams: Gauge,
+    hosts: Gauge,
+    audit_entries: Gauge,
+    tunnels: Family<WordLabels, Gauge>,
+    open: Mutex<OpenStreams>,
+}
+
+/// Streams that are open now, and how much of each was counted already.
+#[derive(Default)]
+struct OpenStreams {
+    next: u64,
+    by_number: HashMap<u64, Counted>,
+}
+
+struct Counted {
+    meters: Arc<Meters>,
+    up: u64,
+    down: u64,
+}
+
+/// Counts a stream's bytes while it lives.
+pub struct StreamCount {
+    metrics: Arc<Metrics>,
+    number: u64,
+}
+
+impl Drop for StreamCount {
+    fn drop(&mut self) {
+        let mut open = self.metrics.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut last) = open.by_number.remove(&self.number) {
+            self.metrics.count_bytes(&mut last);
+        }
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// All zero; the process starts now.
+    #[must_use]
+    pub fn new() -> Self {
+        let requests = Family::<RequestLabels, Counter>::default();
+        let durations = Family::<RouteLabels, Histogram>::new_with_constructor(|| {
+            Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+        });
+        let [sign_ins, stream_bytes] = [(); 2].map(|()| Family::<WordLabels, Counter>::default());
+        let tunnels = Family::<WordLabels, Gauge>::default();
+        let throttled = Counter::default();
+        let [sessions, streams, hosts, audit_entries, started] = [(); 5].map(|()| Gauge::default());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        started.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+
+        let mut registry = Registry::default();
+        registry.register("process_start_time_seconds", "Unix time the process started", started);
+        let ours = registry.sub_registry_with_prefix("portcullis");
+        ours.register("http_requests", "HTTP requests by method, route pattern and status class", requests.clone());
+        ours.register("http_request_duration_seconds", "Time to the head of the answer by route pattern", durations.clone());
+        ours.register("throttled", "Requests refused because there were too many", throttled.clone());
+        ours.register("sign_ins", "Steps of signing in by how they went", sign_ins.clone());
+        ours.register("stream_bytes", "Bytes relayed, up (from browsers) and down (to browsers)", stream_bytes.clone());
+        ours.register("sessions_live", "Live sessions known to this process", sessions.clone());
+        ours.register("streams_open", "Open streams", streams.clone());
+        ours.register("hosts_connected", "Hosts with an encrypted tunnel", hosts.clone());
+        ours.register("tunnel_peers", "WireGuard peers by state", tunnels.clone());
+        ours.register("audit_entries", "Entries in the audit log", audit_entries.clone());
+        let open = Mutex::new(OpenStreams::default());
+        Self { registry, requests, durations, throttled, sign_ins, stream_bytes, sessions, streams, hosts, audit_entries, tunnels, open }
+    }
+
+    /// Counts a request. A path that matched nothing is one label, whatever it was.
+    pub fn request(&self, method: &'static str, route: Option<&str>, status: u16, took: Duration) {
+        let route = route.map_or(Cow::Borrowed("unmatched"), |r| Cow::Owned(r.to_owned()));
+        let class = match status {
+            100..=199 => "1xx",
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            _ => "5xx",
+        };
+        if status == 429 {
+            self.throttled.inc();
+        }
+        self.durations.get_or_create(&RouteLabels { route: route.clone() }).observe(took.as_secs_f64());
+        self.requests.get_or_create(&RequestLabels { method, route, status: class }).inc();
+    }
+
+    /// Counts a step of signing in.
+    pub fn sign_in(&self, outcome: SignInOutcome) {
+        self.sign_ins.get_or_create(&WordLabels { word: outcome.as_str() }).inc();
+    }
+
+    /// Counts the bytes of a stream from now until the answer is dropped.
+    #[must_use]
+    pub fn stream(self: &Arc<Self>, meters: Arc<Meters>) -> StreamCount {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.next += 1;
+        let number = open.next;
+        open.by_number.insert(number, Counted { meters, up: 0, down: 0 });
+        StreamCount { metrics: Arc::clone(self), number }
+    }
+
+    /// The page, with these numbers of the moment.
+    #[must_use]
+    pub fn page(&self, gauges: Gauges, tunnel: &TunnelStatus, audit_entries: Option<i64>) -> String {
+        let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.sessions.set(whole(gauges.sessions));
+        self.streams.set(whole(gauges.streams));
+        self.hosts.set(whole(gauges.hosts_connected));
+        if let Some(entries) = audit_entries {
+            self.audit_entries.set(entries);
+        }
+        let states =
+            [("connecting", tunnel.connecting), ("encrypted", tunnel.encrypted), ("stale", tunnel.stale), ("down", tunnel.down)];
+        for (word, peers) in states {
+            self.tunnels.get_or_create(&WordLabels { word }).set(whole(peers));
+        }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in open.by_number.values_mut() {
+            self.count_bytes(stream);
+        }
+        drop(open);
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    fn count_bytes(&self, stream: &mut Counted) {
+        let (up, down) = (stream.meters.up.load(Ordering::Relaxed), stream.meters.down.load(Ordering::Relaxed));
+        self.stream_bytes.get_or_create(&WordLabels { word: "up" }).inc_by(up.saturating_sub(stream.up));
+        self.stream_bytes.get_or_create(&WordLabels { word: "down" }).inc_by(down.saturating_sub(stream.down));
+        (stream.up, stream.down) = (up, down);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_streams_bytes_are_counted_once() {
+        let metrics = Arc::new(Metrics::new());
+        let meters = Arc::new(Meters::default());
+        let count = metrics.stream(Arc::clone(&meters));
+        meters.down.store(1000, Ordering::Relaxed);
+        let page = || metrics.page(Gauges::default(), &TunnelStatus::default(), Some(7));
+        assert!(page().contains("portcullis_stream_bytes_total{word=\"down\"} 1000"), "{}", page());
+        meters.down.store(1500, Ordering::Relaxed);
+        drop(count);
+        assert!(page().contains("portcullis_stream_bytes_total{word=\"down\"} 1500"), "{}", page());
+        assert!(page().contains("portcullis_audit_entries 7"));
+    }
+
+    #[test]
+    fn invented_paths_make_no_labels() {
+        let metrics = Metrics::new();
+        for _ in 0..3 {
+            metrics.request("GET", None, 404, Duration::from_millis(1));
+        }
+        let page = metrics.page(Gauges::default(), &TunnelStatus::default(), None);
+        assert!(page.contains("portcullis_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"4xx\"} 3"), "{page}");
+    }
+}

@@ -1,0 +1,192 @@
+//! Which browser origins are ours, and whose word on a client's address is believed.
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A network: an address and how many leading bits count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cidr {
+    address: IpAddr,
+    prefix: u8,
+}
+
+/// The text is not `address` or `address/prefix`.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0:?} is not a network such as 10.0.0.0/8 or ::1")]
+pub struct BadCidr(String);
+
+impl Cidr {
+    /// 127.0.0.0/8 and ::1.
+    #[must_use]
+    pub fn loopback() -> Vec<Self> {
+        vec![
+            Self { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
+            Self { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
+        ]
+    }
+
+    /// Whether the address is in it. An IPv4 address mapped into IPv6 is the IPv4 address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                u32::from(net) & mask == u32::from(ip) & mask
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                u128::from(net) & mask == u128::from(ip) & mask
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = BadCidr;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || BadCidr(text.to_owned());
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+        let address: IpAddr = address.parse().map_err(|_| bad())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(most), |p| p.parse().map_err(|_| bad()))?;
+        if prefix > most {
+            return Err(bad());
+        }
+        Ok(Self { address, prefix })
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Cidr {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The client's address: the peer's; when that is a trusted proxy, the last address in `X-Forwarded-For` that is not one.
+/// Entries are read from the right, since only those were written by proxies we trust.
+#[must_use]
+pub fn client_address(peer: IpAddr, forwarded_for: &str, trusted: &[Cidr]) -> IpAddr {
+    let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(ip));
+    let mut client = peer.to_canonical();
+    for entry in forwarded_for.rsplit(',').map(str::trim).filter(|e| !e.is_empty()) {
+        if !is_trusted(client) {
+            break;
+        }
+        match entry.parse::<IpAddr>() {
+            Ok(ip) => client = ip.to_canonical(),
+            Err(_) => break,
+        }
+    }
+    client
+}
+
+/// What a request's `Origin` header says about the page it came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BrowserOrigin {
+    /// There is none: not a browser, or a request browsers do not mark.
+    Absent,
+    /// One of ours.
+    Ours,
+    /// Somebody else's, opaque (`null`), or unreadable.
+    Foreign,
+}
+
+/// Judges a request's `Origin` header. Ours are the configured ones, and `https://` + the host the request names:
+/// a page of that origin was served by us, as its certificate shows.
+#[must_use]
+pub fn browser_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
+    let mut all = req.headers().get_all(header::ORIGIN);
+    match (all.next(), all.next()) {
+        (None, _) => BrowserOrigin::Absent,
+        (Some(one), None) => match one.to_str() {
+            Ok(origin) if public.iter().any(|p| same_origin(p, origin)) => BrowserOrigin::Ours,
+            Ok(origin) if host_of(req).is_some_and(|host| same_origin(&format!("https://{host}"), origin)) => BrowserOrigin::Ours,
+            Ok(_) | Err(_) => BrowserOrigin::Foreign,
+        },
+        (Some(_), Some(_)) => BrowserOrigin::Foreign,
+    }
+}
+
+/// The host the request names: `:authority` in HTTP/2, `Host` in HTTP/1.1. Never a forwarded header.
+fn host_of(req: &HttpRequest) -> Option<&str> {
+    req.uri().authority().map(|a| a.as_str()).or_else(|| req.headers().get(header::HOST)?.to_str().ok())
+}
+
+/// Compares two origins: scheme and host without case, the default port of https left out.
+fn same_origin(a: &str, b: &str) -> bool {
+    let plain = |o: &str| {
+        let o = o.trim_end_matches('/').to_ascii_lowercase();
+        o.strip_suffix(":443").filter(|o| o.starts_with("https://")).map_or(o.clone(), str::to_owned)
+    };
+    plain(a) == plain(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn networks() {
+        let ten: Cidr = "10.0.0.0/8".parse().unwrap();
+        assert!(ten.contains(ip("10.255.0.1")) && ten.contains(ip("::ffff:10.0.0.1")) && !ten.contains(ip("11.0.0.1")));
+        let all: Cidr = "0.0.0.0/0".parse().unwrap();
+        assert!(all.contains(ip("203.0.113.9")) && !all.contains(ip("::1")));
+        let one: Cidr = "::1".parse().unwrap();
+        assert!(one.contains(ip("::1")) && !one.contains(ip("::2")));
+        for bad in ["", "10.0.0.0/33", "::/129", "a/8", "10.0.0.0/-1"] {
+            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn forwarded_addresses_count_only_from_trusted_proxies() {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        for (peer, header, client) in [
+            ("203.0.113.1", "198.51.100.1", "203.0.113.1"),
+            ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+            ("10.0.0.1", "1.1.1.1, 198.51.100.1", "198.51.100.1"),
+            ("10.0.0.1", "198.51.100.1, 10.0.0.2", "198.51.100.1"),
+            ("10.0.0.1", "", "10.0.0.1"),
+            ("10.0.0.1", "nonsense", "10.0.0.1"),
+        ] {
+            assert_eq!(client_address(ip(peer), header, &trusted), ip(client), "{peer} {header}");
+        }
+    }
+
+    #[test]
+    fn origins() {
+        let public = ["https://gate.example".to_owned()];
+        let judge = |host: &str, origin: &str| {
+            let req = TestRequest::default().insert_header(("host", host)).insert_header(("origin", origin)).to_http_request();
+            browser_origin(&req, &public)
+        };
+        assert_eq!(judge("x", "https://gate.example"), BrowserOrigin::Ours);
+        assert_eq!(judge("x", "https://gate.example:443"), BrowserOrigin::Ours);
+        assert_eq!(judge("127.0.0.1:8443", "https://127.0.0.1:8443"), BrowserOrigin::Ours);
+        for (host, origin) in [
+            ("gate.example", "http://gate.example"),
+            ("gate.example", "https://gate.example.evil"),
+            ("gate.example", "https://gate.example:8443"),
+            ("gate.example", "null"),
+            ("gate.example", ""),
+        ] {
+            assert_eq!(judge(host, origin), BrowserOrigin::Foreign, "{host} {origin}");
+        }
+        assert_eq!(browser_origin(&TestRequest::default().to_http_request(), &public), BrowserOrigin::Absent);
+    }
+}

@@ -1,0 +1,126 @@
+//! Sockets, TLS, limits of time and number, and stopping in order.
+
+use super::{AppState, observe, pages, routes};
+use super::extract::BODY_MAX;
+use crate::viewer::hangup;
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// Limits of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Threads that serve.
+    pub workers: usize,
+    /// Connections at once, per thread; more wait to be accepted.
+    pub connections_per_worker: usize,
+    /// A connection without a request is closed after this.
+    pub keep_alive: Duration,
+    /// A request's head must be there after this (a slow sender holds no more than a socket).
+    pub head_timeout: Duration,
+    /// So must a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Stopping waits this long for what is under way.
+    pub drain: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16),
+            connections_per_worker: 4096,
+            keep_alive: Duration::from_secs(75),
+            head_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
+            drain: Duration::from_secs(3),
+        }
+    }
+}
+
+/// The application as each worker builds it.
+pub fn application(
+    state: AppState,
+) -> App<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = actix_web::Error, InitError = ()>> {
+    App::new()
+        .app_data(web::Data::new(state))
+        .app_data(web::PayloadConfig::new(BODY_MAX))
+        .configure(routes::configure)
+        .default_service(web::to(pages::not_found))
+        .wrap(from_fn(observe::observe))
+}
+
+/// A server that runs.
+pub struct Running {
+    state: AppState,
+    addresses: Vec<SocketAddr>,
+    handle: ServerHandle,
+    task: JoinHandle<io::Result<()>>,
+    drain: Duration,
+}
+
+/// Starts serving on bound listeners; HTTP/2 and HTTP/1.1 over TLS. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// When a listener cannot be used.
+pub fn start(state: AppState, listeners: Vec<TcpListener>, tls: &rustls::ServerConfig, limits: ServerLimits) -> io::Result<Running> {
+    let for_workers = state.clone();
+    let mut server = HttpServer::new(move || application(for_workers.clone()))
+        .workers(limits.workers)
+        .max_connections(limits.connections_per_worker)
+        .keep_alive(limits.keep_alive)
+        .client_request_timeout(limits.head_timeout)
+        .client_disconnect_timeout(Duration::from_secs(2))
+        .tls_handshake_timeout(limits.handshake_timeout)
+        .shutdown_timeout(limits.drain.as_secs().max(1))
+        .tcp_nodelay(true)
+        .on_connect(hangup::on_connect)
+        .disable_signals();
+    for listener in listeners {
+        server = server.listen_rustls_0_23(listener, tls.clone())?;
+    }
+    let addresses = server.addrs();
+    let server = server.run();
+    let handle = server.handle();
+    Ok(Running { state, addresses, handle, task: tokio::spawn(server), drain: limits.drain })
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Resolves when it ended by itself, which is a failure.
+    pub async fn ended(&mut self) -> io::Result<()> {
+        match (&mut self.task).await {
+            Ok(ended) => ended,
+            Err(lost) => Err(io::Error::other(lost)),
+        }
+    }
+
+    /// Cuts everything, without waiting.
+    pub fn abort(self) {
+        self.state.go_away();
+        // The order to stop is sent when the future is made; nobody waits for it.
+        drop(self.handle.stop(false));
+    }
+
+    /// Stops accepting, tells open streams that we go away, and waits for what is under way. True when everything ended in time.
+    pub async fn stop(self) -> bool {
+        self.state.go_away();
+        let grace = self.drain + Duration::from_secs(1);
+        let in_time = tokio::time::timeout(grace, self.handle.stop(true)).await.is_ok();
+        if !in_time {
+            tracing::warn!(seconds = grace.as_secs(), "some connections did not end in time; they are cut");
+            self.handle.stop(false).await;
+        }
+        in_time
+    }
+}
+

@@ -1,0 +1,75 @@
+//! The gateway as the server of a browser: RFB 3.8, security type None, for whoever holds a stream has proved itself before.
+//!
+//! Only 3.8 is spoken: the page that connects is ours, and its client (noVNC) answers 3.8.
+
+use super::{Input, Progress, RfbError, Step, VERSION_3_8, security, version};
+
+/// What is due next from the browser.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Version,
+    Choice,
+    /// Over, well or not.
+    Spent,
+}
+
+/// Server side of the handshake.
+#[derive(Debug)]
+pub struct ServerHandshake {
+    state: State,
+}
+
+impl ServerHandshake {
+    /// Begins: the server speaks first.
+    #[must_use]
+    pub fn start(reply: &mut Vec<u8>) -> Self {
+        reply.extend_from_slice(VERSION_3_8);
+        Self { state: State::Version }
+    }
+
+    /// Takes what has arrived and was not consumed yet; appends to `reply` what must be sent now.
+    ///
+    /// # Errors
+    /// [`RfbError`] when the browser speaks something else. The machine is spent then.
+    pub fn advance(&mut self, input: &[u8], reply: &mut Vec<u8>) -> Result<Progress, RfbError> {
+        let mut input = Input::new(input);
+        loop {
+            match self.step(&mut input, reply) {
+                Ok(Step::Next) => {}
+                Ok(Step::Wait) => return Ok(Progress { consumed: input.taken, done: false }),
+                Ok(Step::Done) => {
+                    self.state = State::Spent;
+                    return Ok(Progress { consumed: input.taken, done: true });
+                }
+                Err(error) => {
+                    self.state = State::Spent;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, input: &mut Input<'_>, reply: &mut Vec<u8>) -> Result<Step, RfbError> {
+        match self.state {
+            State::Version => {
+                match version(input)? {
+                    None => return Ok(Step::Wait),
+                    Some((3, 8)) => reply.extend_from_slice(&[1, security::NONE]),
+                    Some((major, minor)) => return Err(RfbError::Version { major, minor }),
+                }
+                self.state = State::Choice;
+                Ok(Step::Next)
+            }
+            State::Choice => match input.array() {
+                None => Ok(Step::Wait),
+                Some([security::NONE]) => {
+                    // SecurityResult "OK" (section 7.1.3).
+                    reply.extend_from_slice(&0_u32.to_be_bytes());
+                    Ok(Step::Done)
+                }
+                Some([other]) => Err(RfbError::Nonsense { what: "chosen security type", value: other.into() }),
+            },
+            State::Spent => Err(RfbError::Spent),
+        }
+    }
+}

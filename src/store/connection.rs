@@ -1,0 +1,168 @@
+//! One connection to either database, opened as it must be.
+//!
+//! SQLite: write-ahead log, foreign keys on, one writer. `synchronous=FULL`: each commit is synced, so that neither `kill -9` nor a power cut
+//! takes back an audit entry somebody already saw the effect of (NORMAL would survive the first only). The file and its log are readable by
+//! their owner alone.
+//! PostgreSQL: limits on connecting, on a statement, on waiting for a lock and on idling in a transaction.
+
+#![allow(missing_docs)] // The derive below writes public items without docs.
+
+use super::StoreError;
+use diesel::connection::{AnsiTransactionManager, SimpleConnection};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sqlite::SqliteConnection;
+use std::path::{Path, PathBuf};
+
+/// A connection to either database; queries are written once, against this.
+#[derive(diesel::MultiConnection)]
+pub enum AnyConnection {
+    /// SQLite.
+    Sqlite(SqliteConnection),
+    /// PostgreSQL.
+    Postgres(PgConnection),
+}
+
+/// What a connection or a transaction is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Reads only; the database refuses anything else.
+    Read,
+    /// Reads and writes.
+    Write,
+}
+
+/// Where the database is.
+#[derive(Clone)]
+pub enum Place {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server. The URL may hold a password: it is never printed.
+    Postgres(String),
+}
+
+/// How long SQLite waits for another process's write, in milliseconds.
+const BUSY: u32 = 5_000;
+
+const POSTGRES_SETUP: &str = "SET statement_timeout = '20s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '60s';";
+
+impl Place {
+    /// Reads a database URL.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] when it is neither kind.
+    pub fn parse(url: &str) -> Result<Self, StoreError> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(with_limits(url)));
+        }
+        let path = url.strip_prefix("sqlite:").ok_or(StoreError::Url)?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() || path.starts_with(':') || path.starts_with("file:") {
+            return Err(StoreError::Url);
+        }
+        Ok(Self::Sqlite(PathBuf::from(path)))
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] with the database's own words.
+    pub fn open(&self, mode: Mode) -> Result<AnyConnection, StoreError> {
+        match self {
+            Self::Sqlite(path) => open_sqlite(path, mode).map(AnyConnection::Sqlite),
+            Self::Postgres(url) => open_postgres(url).map(AnyConnection::Postgres),
+        }
+    }
+}
+
+/// Adds the limits that the URL does not set itself (libpq connection parameters).
+fn with_limits(url: &str) -> String {
+    let mut url = url.to_owned();
+    for (name, value) in [("connect_timeout", "5"), ("tcp_user_timeout", "20000"), ("keepalives_idle", "30"), ("application_name", "portcullis")] {
+        if !url.contains(&format!("{name}=")) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(name);
+            url.push('=');
+            url.push_str(value);
+        }
+    }
+    url
+}
+
+fn open_postgres(url: &str) -> Result<PgConnection, StoreError> {
+    let mut conn = PgConnection::establish(url).map_err(|e| StoreError::Open(e.to_string()))?;
+    conn.batch_execute(POSTGRES_SETUP).map_err(|e| StoreError::Open(e.to_string()))?;
+    Ok(conn)
+}
+
+fn open_sqlite(path: &Path, mode: Mode) -> Result<SqliteConnection, StoreError> {
+    let failed = |e: &dyn std::fmt::Display| StoreError::Open(format!("{}: {e}", path.display()));
+    if mode == Mode::Write {
+        create_private(path).map_err(|e| failed(&e))?;
+    }
+    let text = path.to_str().ok_or_else(|| failed(&"the path is not UTF-8"))?;
+    let mut conn = SqliteConnection::establish(text).map_err(|e| failed(&e))?;
+    let setup = format!(
+        "PRAGMA busy_timeout = {BUSY}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; \
+         PRAGMA cache_size = -16384; PRAGMA query_only = {};",
+        if mode == Mode::Read { "ON" } else { "OFF" }
+    );
+    conn.batch_execute(&setup).map_err(|e| failed(&e))?;
+    Ok(conn)
+}
+
+/// Creates the file for its owner alone; SQLite gives its companions (`-wal`, `-shm`) the same rights.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+impl AnyConnection {
+    /// Begins a transaction. A SQLite writer takes the write lock at once, so that it never has to give up half-way for another's sake.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn begin(&mut self, mode: Mode) -> QueryResult<()> {
+        match (self, mode) {
+            (Self::Sqlite(conn), Mode::Read) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN"),
+            (Self::Sqlite(conn), Mode::Write) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE"),
+            (Self::Postgres(conn), Mode::Read) => {
+                AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            }
+            (Self::Postgres(conn), Mode::Write) => {
+                AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        for (url, path) in [("sqlite:a.db", "a.db"), ("sqlite:/a/b.db", "/a/b.db"), ("sqlite:///a/b.db", "/a/b.db"), ("sqlite://a.db", "a.db")] {
+            assert!(matches!(Place::parse(url), Ok(Place::Sqlite(p)) if p == Path::new(path)), "{url}");
+        }
+        for bad in ["", "sqlite:", "sqlite::memory:", "mysql://x", "a.db"] {
+            assert!(Place::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            with_limits("postgres://u@h/d?connect_timeout=1"),
+            "postgres://u@h/d?connect_timeout=1&tcp_user_timeout=20000&keepalives_idle=30&application_name=portcullis"
+        );
+    }
+
+    #[test]
+    fn a_place_that_is_not_there_is_told_in_its_own_words() {
+        let error = Place::parse("sqlite:/nonexistent/dir/a.db").unwrap().open(Mode::Write).err().unwrap().to_string();
+        assert!(error.contains("No such file"), "{error}");
+        let error = Place::parse("postgres://u:secret@127.0.0.1:1/d").unwrap().open(Mode::Write).err().unwrap().to_string();
+        assert!(error.contains("127.0.0.1") && !error.contains("secret"), "{error}");
+    }
+}

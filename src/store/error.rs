@@ -1,0 +1,114 @@
+//! Which database failure is which kind of [`crate::domain::Error`]. The user reads what happened and what to do; the database's own words
+//! are the source, for the log.
+
+use crate::domain::{Error, ErrorKind};
+use diesel::result::{DatabaseErrorKind, Error as DbError};
+
+/// The database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL is neither kind.
+    #[error("a database URL is sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME")]
+    Url,
+    /// It does not open.
+    #[error("the database does not open: {0}")]
+    Open(String),
+    /// Its schema cannot be brought up to date.
+    #[error("the database's schema cannot be brought up to date: {0}")]
+    Migrate(String),
+    /// It was written by a newer version.
+    #[error("the database was written by a newer Portcullis (it has schema {0}); run that version, or restore a backup")]
+    Newer(String),
+    /// A first transaction failed.
+    #[error("the database does not work: {0}")]
+    First(String),
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        Self::First(error.source.map_or(error.message, |source| source.to_string()))
+    }
+}
+
+impl From<DbError> for Error {
+    fn from(error: DbError) -> Self {
+        let said = match &error {
+            DbError::DatabaseError(kind, info) => sentence(kind, info.message()),
+            DbError::BrokenTransactionManager | DbError::RollbackErrorOnCommit { .. } => Some((ErrorKind::Unavailable, LOST)),
+            _ => None,
+        };
+        match said {
+            Some((kind, message)) => Self::new(kind, message).caused_by(error),
+            None => Self::internal(error),
+        }
+    }
+}
+
+const LOST: &str = "The connection to the database was lost. Try again in a moment.";
+const FULL: &str = "The database's disk is full. Nothing was changed; tell your administrator.";
+const READ_ONLY: &str = "The database cannot be written now. Nothing was changed; tell your administrator.";
+const BUSY: &str = "The database is busy. Nothing was changed; try again in a moment.";
+const BROKEN: &str = "The database's disk does not work. Nothing was changed; tell your administrator.";
+const TEXT: &str = "The text holds a character that cannot be kept.";
+
+/// What the messages of both databases mean. PostgreSQL's codes are not passed on by diesel, and SQLite has one code for many; a message
+/// that is not known stays `Internal`, which is the safe side.
+const MESSAGES: &[(&str, ErrorKind, &str)] = &[
+    // SQLite
+    ("database or disk is full", ErrorKind::Unavailable, FULL),
+    ("readonly database", ErrorKind::Unavailable, READ_ONLY),
+    ("disk I/O error", ErrorKind::Unavailable, BROKEN),
+    ("unable to open database file", ErrorKind::Unavailable, BROKEN),
+    ("database disk image is malformed", ErrorKind::Unavailable, BROKEN),
+    ("database is locked", ErrorKind::Unavailable, BUSY),
+    ("database table is locked", ErrorKind::Unavailable, BUSY),
+    // PostgreSQL
+    ("No space left on device", ErrorKind::Unavailable, FULL),
+    ("could not extend file", ErrorKind::Unavailable, FULL),
+    ("could not write to file", ErrorKind::Unavailable, FULL),
+    ("read-only transaction", ErrorKind::Unavailable, READ_ONLY),
+    ("during recovery", ErrorKind::Unavailable, READ_ONLY),
+    ("deadlock detected", ErrorKind::Unavailable, BUSY),
+    ("lock timeout", ErrorKind::Unavailable, BUSY),
+    ("statement timeout", ErrorKind::Unavailable, BUSY),
+    ("idle-in-transaction timeout", ErrorKind::Unavailable, LOST),
+    ("terminating connection", ErrorKind::Unavailable, LOST),
+    ("server closed the connection", ErrorKind::Unavailable, LOST),
+    ("connection to server", ErrorKind::Unavailable, LOST),
+    ("no connection to the server", ErrorKind::Unavailable, LOST),
+    ("could not receive data from server", ErrorKind::Unavailable, LOST),
+    ("could not send data to server", ErrorKind::Unavailable, LOST),
+    ("shutting down", ErrorKind::Unavailable, LOST),
+    ("starting up", ErrorKind::Unavailable, LOST),
+    ("too many clients", ErrorKind::Unavailable, BUSY),
+    ("invalid byte sequence for encoding", ErrorKind::Invalid, TEXT),
+];
+
+fn sentence(kind: &DatabaseErrorKind, message: &str) -> Option<(ErrorKind, &'static str)> {
+    match kind {
+        DatabaseErrorKind::UniqueViolation => Some((ErrorKind::Conflict, "It exists already.")),
+        DatabaseErrorKind::ForeignKeyViolation | DatabaseErrorKind::RestrictViolation => {
+            Some((ErrorKind::Conflict, "It refers to something that is not there, or is still referred to."))
+        }
+        DatabaseErrorKind::SerializationFailure => Some((ErrorKind::Unavailable, BUSY)),
+        DatabaseErrorKind::ReadOnlyTransaction => Some((ErrorKind::Unavailable, READ_ONLY)),
+        DatabaseErrorKind::ClosedConnection => Some((ErrorKind::Unavailable, LOST)),
+        _ => MESSAGES.iter().find(|(part, ..)| message.contains(part)).map(|(_, kind, said)| (*kind, *said)),
+    }
+}
+
+/// A unique violation told in the words of the one whose place was taken; any other failure as it is.
+pub(super) fn taken(message: &'static str) -> impl Fn(DbError) -> Error {
+    move |error| match &error {
+        DbError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::conflict(message).caused_by(error),
+        _ => error.into(),
+    }
+}
+
+/// Whether the same transaction may well succeed when it is run again: it met another one.
+pub(super) fn wants_retry(error: &Error) -> bool {
+    let Some(DbError::DatabaseError(kind, info)) = error.source.as_ref().and_then(|source| source.downcast_ref()) else {
+        return false;
+    };
+    matches!(kind, DatabaseErrorKind::SerializationFailure) || info.message().contains("deadlock detected")
+}

@@ -1,0 +1,283 @@
+//! The audit log and its head. Nothing here changes or removes an entry.
+//!
+//! Writing one locks the head row until the transaction is over, so that of two writers the second sees the first's entry: on PostgreSQL by
+//! the row lock of the `UPDATE`, on SQLite by there being one writer.
+
+use super::{limit, unreadable};
+use crate::domain::audit::{Actor, Draft, Entry, Head, Outcome, Target};
+use crate::domain::{Error, OrganizationId, Result, Timestamp};
+use crate::store::Tx;
+use crate::store::connection::MultiBackend;
+use crate::store::schema::{audit_entries, audit_head};
+use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Text};
+use uuid::Uuid;
+
+diesel::define_sql_function! {
+    /// Lower case, as far as the database folds letters.
+    fn lower(text: Nullable<Text>) -> Nullable<Text>;
+}
+
+/// Which entries. What is `None` does not matter.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AuditFilter {
+    /// User id, or e-mail address in whatever case.
+    pub actor: Option<String>,
+    /// Action word.
+    pub action: Option<String>,
+    /// Workspace.
+    pub workspace_id: Option<String>,
+    /// Session.
+    pub session_id: Option<String>,
+    /// Outcome.
+    pub outcome: Option<Outcome>,
+    /// From this moment on.
+    pub from: Option<Timestamp>,
+    /// Before this moment.
+    pub to: Option<Timestamp>,
+    /// A text anywhere in actor, target, reason or source address, in whatever case.
+    pub q: Option<String>,
+    /// Before this place: where the page before ended.
+    pub before_seq: Option<i64>,
+    /// Most entries.
+    pub limit: usize,
+}
+
+/// An entry as stored.
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = audit_entries, treat_none_as_default_value = false)]
+pub(in crate::store) struct AuditRow {
+    pub(in crate::store) seq: i64,
+    time: i64,
+    organization_id: Option<String>,
+    actor_id: Option<String>,
+    actor_email: Option<String>,
+    actor_role: Option<String>,
+    action: String,
+    target_type: Option<String>,
+    target_id: Option<String>,
+    target_name: Option<String>,
+    outcome: String,
+    reason: Option<String>,
+    source_ip: Option<String>,
+    user_agent: Option<String>,
+    session_id: Option<String>,
+    workspace_id: Option<String>,
+    request_id: Option<String>,
+    details: String,
+    prev_hash: String,
+    hash: String,
+}
+
+impl AuditRow {
+    fn of(entry: &Entry) -> Result<Self> {
+        let entry = entry.clone();
+        Ok(Self {
+            seq: entry.seq,
+            time: entry.time.0,
+            organization_id: entry.organization_id.map(|id| id.to_string()),
+            actor_id: entry.actor.id,
+            actor_email: entry.actor.email,
+            actor_role: entry.actor.role,
+            action: entry.action,
+            target_type: entry.target.kind,
+            target_id: entry.target.id,
+            target_name: entry.target.name,
+            outcome: entry.outcome.as_str().to_owned(),
+            reason: entry.reason,
+            source_ip: entry.source_ip,
+            user_agent: entry.user_agent,
+            session_id: entry.session_id,
+            workspace_id: entry.workspace_id,
+            request_id: entry.request_id,
+            details: serde_json::to_string(&entry.details).map_err(Error::internal)?,
+            prev_hash: entry.prev_hash,
+            hash: entry.hash,
+        })
+    }
+
+    /// The entry, when every stored text is one that we write: another spelling of the same value would pass the hash but not a filter.
+    pub(in crate::store) fn into_entry(self) -> Result<Entry> {
+        let organization_id: Option<OrganizationId> = super::read_option(self.organization_id.as_deref(), "organization id")?;
+        if organization_id.map(|id| id.to_string()) != self.organization_id {
+            return Err(unreadable("organization id"));
+        }
+        Ok(Entry {
+            seq: self.seq,
+            time: Timestamp(self.time),
+            organization_id,
+            actor: Actor { id: self.actor_id, email: self.actor_email, role: self.actor_role },
+            action: self.action,
+            target: Target { kind: self.target_type, id: self.target_id, name: self.target_name },
+            outcome: Outcome::parse(&self.outcome).ok_or_else(|| unreadable("outcome"))?,
+            reason: self.reason,
+            source_ip: self.source_ip,
+            user_agent: self.user_agent,
+            session_id: self.session_id,
+            workspace_id: self.workspace_id,
+            request_id: self.request_id,
+            details: serde_json::from_str(&self.details).map_err(|_| unreadable("list of details"))?,
+            prev_hash: self.prev_hash,
+            hash: self.hash,
+        })
+    }
+}
+
+/// NUL cannot be kept by PostgreSQL and shows nothing: it is written as the replacement character, on both databases.
+fn without_nul(draft: &mut Draft) {
+    let texts = [
+        &mut draft.actor.id,
+        &mut draft.actor.email,
+        &mut draft.actor.role,
+        &mut draft.target.kind,
+        &mut draft.target.id,
+        &mut draft.target.name,
+        &mut draft.reason,
+        &mut draft.source_ip,
+        &mut draft.user_agent,
+        &mut draft.session_id,
+        &mut draft.workspace_id,
+        &mut draft.request_id,
+    ];
+    for text in texts.into_iter().flatten() {
+        if text.contains('\0') {
+            *text = text.replace('\0', "\u{fffd}");
+        }
+    }
+}
+
+/// A text as a pattern that finds it anywhere, with its own wildcards made harmless.
+fn anywhere(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.to_lowercase().chars().filter(|c| *c != '\0') {
+        if matches!(c, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+impl Tx<'_> {
+    /// Writes an entry at the end of the log and signs the new end. Locks the end until the transaction is over: do it last.
+    pub fn audit(&mut self, mut draft: Draft) -> Result<Entry> {
+        self.signer()?;
+        without_nul(&mut draft);
+        let (seq, prev_hash): (i64, String) = diesel::update(audit_head::table.find(1))
+            .set(audit_head::seq.eq(audit_head::seq + 1))
+            .returning((audit_head::seq, audit_head::hash))
+            .get_result(self.conn)?;
+        let entry = draft.chain(seq, &prev_hash);
+        diesel::insert_into(audit_entries::table).values(AuditRow::of(&entry)?).execute(self.conn)?;
+        let signature = self.signer()?.sign(&Head::signed_text(seq, &entry.hash));
+        let head = (audit_head::hash.eq(&entry.hash), audit_head::signature.eq(signature));
+        diesel::update(audit_head::table.find(1)).set(head).execute(self.conn)?;
+        Ok(entry)
+    }
+
+    /// The end of the log, as stored; its signature is not checked here.
+    pub fn audit_head(&mut self) -> Result<Head> {
+        let columns = (audit_head::seq, audit_head::hash, audit_head::signature);
+        let (seq, hash, signature) = audit_head::table.find(1).select(columns).first::<(i64, String, String)>(self.conn)?;
+        Ok(Head { seq, hash, signature })
+    }
+
+    /// Signs the head of a log that has no entry yet.
+    pub(in crate::store) fn sign_new_head(&mut self) -> Result<()> {
+        let head = self.audit_head()?;
+        if head.seq == 0 && head.signature.is_empty() {
+            let signature = self.signer()?.sign(&Head::signed_text(0, &head.hash));
+            let unsigned = audit_head::table.find(1).filter(audit_head::seq.eq(0));
+            diesel::update(unsigned).set(audit_head::signature.eq(signature)).execute(self.conn)?;
+        }
+        Ok(())
+    }
+
+    /// A number that changes whenever anything audited happened, in this process or another.
+    pub fn change_counter(&mut self) -> Result<i64> {
+        Ok(audit_head::table.find(1).select(audit_head::seq).first(self.conn)?)
+    }
+
+    /// Entries of an organization, and those that are of none, newest first.
+    pub fn audit_page(&mut self, organization: OrganizationId, filter: &AuditFilter) -> Result<Vec<Entry>> {
+        use audit_entries as a;
+        let mut query = a::table
+            .select(AuditRow::as_select())
+            .filter(a::organization_id.eq(organization.to_string()).or(a::organization_id.is_null()))
+            .order(a::seq.desc())
+            .limit(limit(filter.limit))
+            .into_boxed::<MultiBackend>();
+        if let Some(actor) = &filter.actor {
+            query = match Uuid::parse_str(actor) {
+                Ok(id) => query.filter(a::actor_id.eq(id.hyphenated().to_string())),
+                Err(_) => query.filter(lower(a::actor_email).eq(actor.to_lowercase().replace('\0', ""))),
+            };
+        }
+        if let Some(action) = &filter.action {
+            query = query.filter(a::action.eq(action.replace('\0', "")));
+        }
+        if let Some(workspace) = &filter.workspace_id {
+            query = query.filter(a::workspace_id.eq(workspace.replace('\0', "")));
+        }
+        if let Some(session) = &filter.session_id {
+            query = query.filter(a::session_id.eq(session.replace('\0', "")));
+        }
+        if let Some(outcome) = filter.outcome {
+            query = query.filter(a::outcome.eq(outcome.as_str()));
+        }
+        if let Some(from) = filter.from {
+            query = query.filter(a::time.ge(from.0));
+        }
+        if let Some(to) = filter.to {
+            query = query.filter(a::time.lt(to.0));
+        }
+        if let Some(before) = filter.before_seq {
+            query = query.filter(a::seq.lt(before));
+        }
+        if let Some(q) = filter.q.as_deref().map(str::trim).filter(|q| !q.is_empty()) {
+            let pattern = anywhere(q);
+            query = query.filter(
+                lower(a::actor_email)
+                    .like(pattern.clone())
+                    .escape('!')
+                    .or(lower(a::target_name).like(pattern.clone()).escape('!'))
+                    .or(lower(a::target_id).like(pattern.clone()).escape('!'))
+                    .or(lower(a::reason).like(pattern.clone()).escape('!'))
+                    .or(lower(a::source_ip).like(pattern).escape('!')),
+            );
+        }
+        let rows: Vec<AuditRow> = query.load(self.conn)?;
+        rows.into_iter().map(AuditRow::into_entry).collect()
+    }
+
+    /// Entries of the whole log after a place, oldest first.
+    pub fn audit_after(&mut self, seq: i64, count: usize) -> Result<Vec<Entry>> {
+        self.audit_rows(seq, i64::MAX, count)?.into_iter().map(AuditRow::into_entry).collect()
+    }
+
+    /// Rows after a place and up to another, oldest first.
+    pub(in crate::store) fn audit_rows(&mut self, after: i64, up_to: i64, count: usize) -> Result<Vec<AuditRow>> {
+        let query = audit_entries::table
+            .filter(audit_entries::seq.gt(after))
+            .filter(audit_entries::seq.le(up_to))
+            .order(audit_entries::seq)
+            .limit(limit(count));
+        Ok(query.select(AuditRow::as_select()).load(self.conn)?)
+    }
+
+    /// Places of the first and the last entry.
+    pub(in crate::store) fn audit_span(&mut self) -> Result<Option<(i64, i64)>> {
+        let first: Option<i64> = audit_entries::table.select(audit_entries::seq).order(audit_entries::seq).first(self.conn).optional()?;
+        let last: Option<i64> = audit_entries::table.select(audit_entries::seq).order(audit_entries::seq.desc()).first(self.conn).optional()?;
+        Ok(first.zip(last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn patterns_hold_no_wildcards_of_the_user() {
+        assert_eq!(super::anywhere("50%_A!"), "%50!%!_a!!%");
+    }
+}

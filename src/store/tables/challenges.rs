@@ -1,0 +1,111 @@
+//! Challenges: somebody gave the first factor and owes the second, or must enrol one. Held by a token of which only the hash is kept.
+
+use super::{read, unreadable};
+use crate::domain::{Result, Timestamp, UserId};
+use crate::store::Tx;
+use crate::store::schema::mfa_challenges;
+use diesel::prelude::*;
+use uuid::Uuid;
+
+/// What a challenge is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// To verify the factor.
+    Verify,
+    /// To enrol one.
+    Enroll,
+}
+
+impl Purpose {
+    /// Its word in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Enroll => "enroll",
+        }
+    }
+
+    /// The purpose of a word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Verify, Self::Enroll].into_iter().find(|p| p.as_str() == word)
+    }
+}
+
+/// A challenge.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Challenge {
+    /// Id.
+    pub id: Uuid,
+    /// Hash of its token.
+    pub token_hash: String,
+    /// Who gave the first factor.
+    pub user_id: UserId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Codes tried.
+    pub tries: i32,
+    /// Until when.
+    pub expires_at: Timestamp,
+    /// Since when.
+    pub created_at: Timestamp,
+}
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = mfa_challenges)]
+struct ChallengeRow {
+    id: String,
+    token_hash: String,
+    user_id: String,
+    purpose: String,
+    tries: i32,
+    created_at: i64,
+    expires_at: i64,
+}
+
+impl Tx<'_> {
+    /// Keeps a challenge.
+    pub fn insert_challenge(&mut self, challenge: &Challenge) -> Result<()> {
+        let row = ChallengeRow {
+            id: challenge.id.hyphenated().to_string(),
+            token_hash: challenge.token_hash.clone(),
+            user_id: challenge.user_id.to_string(),
+            purpose: challenge.purpose.as_str().to_owned(),
+            tries: challenge.tries,
+            created_at: challenge.created_at.0,
+            expires_at: challenge.expires_at.0,
+        };
+        diesel::insert_into(mfa_challenges::table).values(row).execute(self.conn)?;
+        Ok(())
+    }
+
+    /// The challenge of a token; the caller looks whether it has expired.
+    pub fn challenge(&mut self, token_hash: &str) -> Result<Option<Challenge>> {
+        let query = mfa_challenges::table.filter(mfa_challenges::token_hash.eq(token_hash)).select(ChallengeRow::as_select());
+        let row: Option<ChallengeRow> = query.first(self.conn).optional()?;
+        row.map(|row| {
+            Ok(Challenge {
+                id: read(&row.id, "challenge id")?,
+                token_hash: row.token_hash,
+                user_id: read(&row.user_id, "user id")?,
+                purpose: Purpose::parse(&row.purpose).ok_or_else(|| unreadable("purpose"))?,
+                tries: row.tries,
+                expires_at: Timestamp(row.expires_at),
+                created_at: Timestamp(row.created_at),
+            })
+        })
+        .transpose()
+    }
+
+    /// Counts a try; false when `max` were made already, or there is no such challenge any more.
+    pub fn count_try(&mut self, id: Uuid, max: i32) -> Result<bool> {
+        let left = mfa_challenges::table.find(id.hyphenated().to_string()).filter(mfa_challenges::tries.lt(max));
+        Ok(diesel::update(left).set(mfa_challenges::tries.eq(mfa_challenges::tries + 1)).execute(self.conn)? == 1)
+    }
+
+    /// Takes a challenge away: of two that race, one wins.
+    pub fn take_challenge(&mut self, id: Uuid) -> Result<bool> {
+        Ok(diesel::delete(mfa_challenges::table.find(id.hyphenated().to_string())).execute(self.conn)? == 1)
+    }
+}

@@ -1,0 +1,40 @@
+//! Join tokens: each enrols one host.
+
+use super::read;
+use crate::domain::{OrganizationId, Result, Timestamp};
+use crate::store::Tx;
+use crate::store::schema::join_tokens;
+use diesel::prelude::*;
+
+impl Tx<'_> {
+    /// Keeps a join token, for a host that shall be called `name` if one is given.
+    pub fn insert_join_token(
+        &mut self,
+        hash: &str,
+        organization: OrganizationId,
+        name: Option<&str>,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<()> {
+        let row = (
+            join_tokens::hash.eq(hash),
+            join_tokens::organization_id.eq(organization.to_string()),
+            join_tokens::name.eq(name),
+            join_tokens::created_at.eq(now.0),
+            join_tokens::expires_at.eq(expires_at.0),
+        );
+        diesel::insert_into(join_tokens::table).values(row).execute(self.conn)?;
+        Ok(())
+    }
+
+    /// Uses a join token, and says for which organization and name; `None` when it is unknown, used or expired. Of two that race, one wins.
+    pub fn use_join_token(&mut self, hash: &str, now: Timestamp) -> Result<Option<(OrganizationId, Option<String>)>> {
+        let unused = join_tokens::table.find(hash).filter(join_tokens::used_at.is_null()).filter(join_tokens::expires_at.gt(now.0));
+        let row: Option<(String, Option<String>)> = diesel::update(unused)
+            .set(join_tokens::used_at.eq(now.0))
+            .returning((join_tokens::organization_id, join_tokens::name))
+            .get_result(self.conn)
+            .optional()?;
+        row.map(|(organization, name)| Ok((read(&organization, "organization id")?, name))).transpose()
+    }
+}

@@ -1,0 +1,121 @@
+//! Logins: signed-in browsers and programs.
+
+use super::{read, read_mfa};
+use crate::domain::user::Mfa;
+use crate::domain::{LoginId, OrganizationId, Result, Timestamp, UserId};
+use crate::store::Tx;
+use crate::store::schema::logins;
+use diesel::prelude::*;
+
+/// A login.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Login {
+    /// Id.
+    pub id: LoginId,
+    /// Whose.
+    pub user_id: UserId,
+    /// Their organization.
+    pub organization_id: OrganizationId,
+    /// The second factor verified in it.
+    pub mfa: Option<Mfa>,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Until when, unless renewed.
+    pub expires_at: Timestamp,
+    /// When it was ended by hand.
+    pub revoked_at: Option<Timestamp>,
+    /// From where.
+    pub source_ip: Option<String>,
+    /// With what.
+    pub user_agent: Option<String>,
+}
+
+impl Login {
+    /// Whether it counts now.
+    #[must_use]
+    pub fn is_alive(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && now < self.expires_at
+    }
+}
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = logins, treat_none_as_default_value = false)]
+struct LoginRow {
+    id: String,
+    user_id: String,
+    organization_id: String,
+    mfa_method: Option<String>,
+    mfa_verified_at: Option<i64>,
+    created_at: i64,
+    expires_at: i64,
+    revoked_at: Option<i64>,
+    source_ip: Option<String>,
+    user_agent: Option<String>,
+}
+
+impl Tx<'_> {
+    /// Keeps a login.
+    pub fn insert_login(&mut self, login: &Login) -> Result<()> {
+        let row = LoginRow {
+            id: login.id.to_string(),
+            user_id: login.user_id.to_string(),
+            organization_id: login.organization_id.to_string(),
+            mfa_method: login.mfa.map(|mfa| mfa.method.as_str().to_owned()),
+            mfa_verified_at: login.mfa.map(|mfa| mfa.verified_at.0),
+            created_at: login.created_at.0,
+            expires_at: login.expires_at.0,
+            revoked_at: login.revoked_at.map(|at| at.0),
+            source_ip: login.source_ip.clone(),
+            user_agent: login.user_agent.clone(),
+        };
+        diesel::insert_into(logins::table).values(row).execute(self.conn)?;
+        Ok(())
+    }
+
+    /// A login, alive or not.
+    pub fn login(&mut self, id: LoginId) -> Result<Option<Login>> {
+        let row: Option<LoginRow> = logins::table.find(id.to_string()).select(LoginRow::as_select()).first(self.conn).optional()?;
+        row.map(|row| {
+            Ok(Login {
+                id: read(&row.id, "login id")?,
+                user_id: read(&row.user_id, "user id")?,
+                organization_id: read(&row.organization_id, "organization id")?,
+                mfa: read_mfa(row.mfa_method.as_deref(), row.mfa_verified_at)?,
+                created_at: Timestamp(row.created_at),
+                expires_at: Timestamp(row.expires_at),
+                revoked_at: row.revoked_at.map(Timestamp),
+                source_ip: row.source_ip,
+                user_agent: row.user_agent,
+            })
+        })
+        .transpose()
+    }
+
+    /// Notes the second factor verified in a login.
+    pub fn set_login_mfa(&mut self, id: LoginId, mfa: Mfa) -> Result<bool> {
+        let change = (logins::mfa_method.eq(mfa.method.as_str()), logins::mfa_verified_at.eq(mfa.verified_at.0));
+        Ok(diesel::update(logins::table.find(id.to_string())).set(change).execute(self.conn)? == 1)
+    }
+
+    /// Moves the end of a login that is not revoked.
+    pub fn touch_login(&mut self, id: LoginId, expires_at: Timestamp) -> Result<bool> {
+        let alive = logins::table.find(id.to_string()).filter(logins::revoked_at.is_null());
+        Ok(diesel::update(alive).set(logins::expires_at.eq(expires_at.0)).execute(self.conn)? == 1)
+    }
+
+    /// Ends a login: false when it was ended before.
+    pub fn revoke_login(&mut self, id: LoginId, now: Timestamp) -> Result<bool> {
+        let alive = logins::table.find(id.to_string()).filter(logins::revoked_at.is_null());
+        Ok(diesel::update(alive).set(logins::revoked_at.eq(now.0)).execute(self.conn)? == 1)
+    }
+
+    /// Ends every login of a user that counts now, and says which.
+    pub fn revoke_logins_of(&mut self, user: UserId, now: Timestamp) -> Result<Vec<LoginId>> {
+        let alive = logins::table
+            .filter(logins::user_id.eq(user.to_string()))
+            .filter(logins::revoked_at.is_null())
+            .filter(logins::expires_at.gt(now.0));
+        let ids: Vec<String> = diesel::update(alive).set(logins::revoked_at.eq(now.0)).returning(logins::id).get_results(self.conn)?;
+        ids.iter().map(|id| read(id, "login id")).collect()
+    }
+}

@@ -1,0 +1,26 @@
+//! Organizations.
+
+use super::read;
+use crate::domain::{OrganizationId, Result, Timestamp};
+use crate::store::Tx;
+use crate::store::schema::organizations;
+use diesel::prelude::*;
+
+impl Tx<'_> {
+    /// The organization that was created first, and its name.
+    pub fn first_organization(&mut self) -> Result<Option<(OrganizationId, String)>> {
+        let row: Option<(String, String)> = organizations::table
+            .select((organizations::id, organizations::name))
+            .order((organizations::created_at, organizations::id))
+            .first(self.conn)
+            .optional()?;
+        row.map(|(id, name)| Ok((read(&id, "organization id")?, name))).transpose()
+    }
+
+    /// Creates an organization.
+    pub fn insert_organization(&mut self, id: OrganizationId, name: &str, now: Timestamp) -> Result<()> {
+        let row = (organizations::id.eq(id.to_string()), organizations::name.eq(name), organizations::created_at.eq(now.0));
+        diesel::insert_into(organizations::table).values(row).execute(self.conn)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! Refresh tokens: each works once; a second use is a theft, and the broker revokes the login.
+
+use super::read;
+use crate::domain::{LoginId, Result, Timestamp};
+use crate::store::Tx;
+use crate::store::schema::refresh_tokens;
+use diesel::prelude::*;
+
+/// A refresh token.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RefreshRow {
+    /// The login it renews.
+    pub login_id: LoginId,
+    /// When it was used.
+    pub used_at: Option<Timestamp>,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+impl Tx<'_> {
+    /// Keeps a refresh token.
+    pub fn insert_refresh(&mut self, hash: &str, login: LoginId, expires_at: Timestamp, now: Timestamp) -> Result<()> {
+        let row = (
+            refresh_tokens::hash.eq(hash),
+            refresh_tokens::login_id.eq(login.to_string()),
+            refresh_tokens::created_at.eq(now.0),
+            refresh_tokens::expires_at.eq(expires_at.0),
+        );
+        diesel::insert_into(refresh_tokens::table).values(row).execute(self.conn)?;
+        Ok(())
+    }
+
+    /// The refresh token with this hash, used or not.
+    pub fn refresh(&mut self, hash: &str) -> Result<Option<RefreshRow>> {
+        let columns = (refresh_tokens::login_id, refresh_tokens::used_at, refresh_tokens::expires_at);
+        let row: Option<(String, Option<i64>, i64)> = refresh_tokens::table.find(hash).select(columns).first(self.conn).optional()?;
+        row.map(|(login, used, expires)| {
+            Ok(RefreshRow { login_id: read(&login, "login id")?, used_at: used.map(Timestamp), expires_at: Timestamp(expires) })
+        })
+        .transpose()
+    }
+
+    /// Uses a refresh token: false when it was used before or has expired. Of two that race, one wins.
+    pub fn use_refresh(&mut self, hash: &str, now: Timestamp) -> Result<bool> {
+        let unused = refresh_tokens::table.find(hash).filter(refresh_tokens::used_at.is_null()).filter(refresh_tokens::expires_at.gt(now.0));
+        Ok(diesel::update(unused).set(refresh_tokens::used_at.eq(now.0)).execute(self.conn)? == 1)
+    }
+}

@@ -1,0 +1,43 @@
+//! Leases of live sessions: how to reach a session's desktop, sealed, so that a restarted gateway finds it again. Gone when the session is over.
+
+use crate::domain::{Result, SessionId};
+use crate::store::Tx;
+use crate::store::schema::{session_leases, sessions};
+use diesel::prelude::*;
+
+/// A lease as stored.
+#[derive(Queryable, Selectable, Clone, PartialEq, Eq, Debug)]
+#[diesel(table_name = session_leases)]
+pub struct LeaseRow {
+    /// The host's public key in the session's tunnel, standard base64.
+    pub peer_public_key: String,
+    /// The tunnel's preshared key, sealed.
+    pub psk_sealed: String,
+    /// The desktop's port.
+    pub port: i32,
+    /// What the gateway proves to the desktop, sealed.
+    pub credential_sealed: String,
+}
+
+impl Tx<'_> {
+    /// Keeps how to reach a session's desktop, in place of what was kept before; also writes the session's `peer_public_key`.
+    pub fn set_session_lease(&mut self, id: SessionId, lease: &LeaseRow) -> Result<()> {
+        let key = id.to_string();
+        diesel::delete(session_leases::table.find(&key)).execute(self.conn)?;
+        let row = (
+            session_leases::session_id.eq(&key),
+            session_leases::peer_public_key.eq(&lease.peer_public_key),
+            session_leases::psk_sealed.eq(&lease.psk_sealed),
+            session_leases::port.eq(lease.port),
+            session_leases::credential_sealed.eq(&lease.credential_sealed),
+        );
+        diesel::insert_into(session_leases::table).values(row).execute(self.conn)?;
+        diesel::update(sessions::table.find(&key)).set(sessions::peer_public_key.eq(&lease.peer_public_key)).execute(self.conn)?;
+        Ok(())
+    }
+
+    /// How to reach a session's desktop.
+    pub fn session_lease(&mut self, id: SessionId) -> Result<Option<LeaseRow>> {
+        Ok(session_leases::table.find(id.to_string()).select(LeaseRow::as_select()).first(self.conn).optional()?)
+    }
+}

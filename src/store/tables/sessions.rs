@@ -1,0 +1,363 @@
+//! Sessions: their rows, the seats they hold, and the states they were in.
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | live | not closed: it has a row in `live_sessions`, which is small, and so are the queries that start there |
+//! | seat | a name that one live session may hold: `workspace/user` for each, and `workspace` for a single-seat workspace |
+//! | status | the state's word in the workspaces dialect, kept beside it for listing |
+
+use super::{limit, read, read_mfa, read_option, unreadable};
+use crate::domain::session::{EndReason, Session, State};
+use crate::domain::workspace::WorkspaceKind;
+use crate::domain::{OrganizationId, Result, SessionId, Timestamp, UserId, WorkspaceId};
+use crate::store::connection::MultiBackend;
+use crate::store::schema::{live_sessions, seats, session_events, session_leases, sessions};
+use crate::store::{Tx, error};
+use diesel::prelude::*;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// A seat's name.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SeatKey(String);
+
+impl SeatKey {
+    /// The one seat of a single-seat workspace.
+    #[must_use]
+    pub fn workspace(workspace: &WorkspaceId) -> Self {
+        Self(workspace.to_string())
+    }
+
+    /// A user's own seat in a workspace. (A slug holds no `/`, so the two kinds never meet.)
+    #[must_use]
+    pub fn user(workspace: &WorkspaceId, user: UserId) -> Self {
+        Self(format!("{workspace}/{user}"))
+    }
+}
+
+/// A state a session was in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionEvent {
+    /// The session's version then.
+    pub version: i64,
+    /// The state.
+    pub state: State,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = sessions, treat_none_as_default_value = false)]
+struct SessionRow {
+    id: String,
+    organization_id: String,
+    user_id: String,
+    user_email: String,
+    login_id: String,
+    workspace_id: String,
+    workspace_name: String,
+    workspace_kind: String,
+    host_id: String,
+    state: String,
+    reason: Option<String>,
+    status: Option<String>,
+    address: String,
+    mfa_method: Option<String>,
+    mfa_verified_at: Option<i64>,
+    peer_public_key: Option<String>,
+    created_at: i64,
+    started_at: Option<i64>,
+    ended_at: Option<i64>,
+    expires_at: i64,
+    version: i64,
+}
+
+impl SessionRow {
+    fn of(session: &Session) -> Self {
+        Self {
+            id: session.id.to_string(),
+            organization_id: session.organization_id.to_string(),
+            user_id: session.user_id.to_string(),
+            user_email: session.user_email.clone(),
+            login_id: session.login_id.to_string(),
+            workspace_id: session.workspace_id.to_string(),
+            workspace_name: session.workspace_name.clone(),
+            workspace_kind: session.workspace_kind.as_str().to_owned(),
+            host_id: session.host_id.to_string(),
+            state: session.state.as_str().to_owned(),
+            reason: session.state.end_reason().map(|reason| reason.as_str().to_owned()),
+            status: session.state.workspaces_status().map(str::to_owned),
+            address: session.address.to_string(),
+            mfa_method: session.mfa.map(|mfa| mfa.method.as_str().to_owned()),
+            mfa_verified_at: session.mfa.map(|mfa| mfa.verified_at.0),
+            peer_public_key: session.peer_public_key.clone(),
+            created_at: session.created_at.0,
+            started_at: session.started_at.map(|at| at.0),
+            ended_at: session.ended_at.map(|at| at.0),
+            expires_at: session.expires_at.0,
+            version: session.version,
+        }
+    }
+
+    fn into_session(self) -> Result<Session> {
+        Ok(Session {
+            id: read(&self.id, "session id")?,
+            organization_id: read(&self.organization_id, "organization id")?,
+            user_id: read(&self.user_id, "user id")?,
+            user_email: self.user_email,
+            login_id: read(&self.login_id, "login id")?,
+            workspace_id: read(&self.workspace_id, "workspace id")?,
+            workspace_name: self.workspace_name,
+            workspace_kind: WorkspaceKind::parse(&self.workspace_kind).ok_or_else(|| unreadable("workspace kind"))?,
+            host_id: read(&self.host_id, "host id")?,
+            state: read_state(&self.state, self.reason.as_deref())?,
+            address: read(&self.address, "session address")?,
+            mfa: read_mfa(self.mfa_method.as_deref(), self.mfa_verified_at)?,
+            peer_public_key: self.peer_public_key,
+            created_at: Timestamp(self.created_at),
+            started_at: self.started_at.map(Timestamp),
+            ended_at: self.ended_at.map(Timestamp),
+            expires_at: Timestamp(self.expires_at),
+            version: self.version,
+        })
+    }
+}
+
+fn read_state(word: &str, reason: Option<&str>) -> Result<State> {
+    let reason = reason.map(|word| EndReason::parse(word).ok_or_else(|| unreadable("end reason"))).transpose()?;
+    State::parse(word, reason).ok_or_else(|| unreadable("session state"))
+}
+
+fn all(rows: Vec<SessionRow>) -> Result<Vec<Session>> {
+    rows.into_iter().map(SessionRow::into_session).collect()
+}
+
+/// Live sessions that fulfil the filters, newest first.
+macro_rules! live {
+    ($tx:expr $(, $filter:expr)*) => {{
+        let rows: Vec<SessionRow> = live_sessions::table
+            .inner_join(sessions::table)
+            $(.filter($filter))*
+            .order((sessions::created_at.desc(), sessions::id.desc()))
+            .select(SessionRow::as_select())
+            .load($tx.conn)?;
+        all(rows)
+    }};
+}
+
+impl Tx<'_> {
+    /// Creates a session. It takes its user's seat in the workspace and its address, and `seat` too when one is given.
+    ///
+    /// # Errors
+    /// `Conflict` when a seat or the address is another live session's; nothing is changed then.
+    pub fn insert_session(&mut self, session: &Session, seat: Option<SeatKey>) -> Result<()> {
+        let row = SessionRow::of(session);
+        let live = (
+            live_sessions::session_id.eq(row.id.clone()),
+            live_sessions::organization_id.eq(row.organization_id.clone()),
+            live_sessions::user_id.eq(row.user_id.clone()),
+            live_sessions::workspace_id.eq(row.workspace_id.clone()),
+            live_sessions::host_id.eq(row.host_id.clone()),
+            live_sessions::address.eq(row.address.clone()),
+        );
+        let own = SeatKey::user(&session.workspace_id, session.user_id);
+        let shared = seat.filter(|seat| *seat != own);
+        let id = row.id.clone();
+        self.savepoint(|conn| {
+            diesel::insert_into(sessions::table).values(row).execute(conn)?;
+            let take = |conn: &mut _, seat: SeatKey| diesel::insert_into(seats::table).values((seats::seat.eq(seat.0), seats::session_id.eq(&id))).execute(conn);
+            // The shared seat first: whoever is in the way is in everybody's way.
+            if let Some(seat) = shared {
+                take(conn, seat).map_err(error::taken("This workspace is in use by somebody else."))?;
+            }
+            take(conn, own).map_err(error::taken("There is already a session in this workspace."))?;
+            diesel::insert_into(live_sessions::table)
+                .values(live)
+                .execute(conn)
+                .map_err(error::taken("Another session started at the same moment. Try again."))?;
+            Ok::<_, crate::domain::Error>(())
+        })?;
+        self.insert_session_event(session, session.created_at)
+    }
+
+    fn insert_session_event(&mut self, session: &Session, at: Timestamp) -> Result<()> {
+        let row = (
+            session_events::session_id.eq(session.id.to_string()),
+            session_events::version.eq(session.version),
+            session_events::state.eq(session.state.as_str()),
+            session_events::reason.eq(session.state.end_reason().map(EndReason::as_str)),
+            session_events::at.eq(at.0),
+        );
+        diesel::insert_into(session_events::table).values(row).execute(self.conn)?;
+        Ok(())
+    }
+
+    /// A session.
+    pub fn session(&mut self, id: SessionId) -> Result<Option<Session>> {
+        let row: Option<SessionRow> = sessions::table.find(id.to_string()).select(SessionRow::as_select()).first(self.conn).optional()?;
+        row.map(SessionRow::into_session).transpose()
+    }
+
+    /// Writes what a session became at `now`, when it still has `expected_version`, and adds to its history. A closed session gives up its
+    /// seats, its address and its lease. Who, what and where never change; a known `peer_public_key` is never forgotten.
+    pub fn update_session(&mut self, next: &Session, expected_version: i64, now: Timestamp) -> Result<bool> {
+        let row = SessionRow::of(next);
+        let change = (
+            sessions::state.eq(row.state),
+            sessions::reason.eq(row.reason),
+            sessions::status.eq(row.status),
+            sessions::mfa_method.eq(row.mfa_method),
+            sessions::mfa_verified_at.eq(row.mfa_verified_at),
+            row.peer_public_key.map(|key| sessions::peer_public_key.eq(key)),
+            sessions::started_at.eq(row.started_at),
+            sessions::ended_at.eq(row.ended_at),
+            sessions::expires_at.eq(row.expires_at),
+            sessions::version.eq(row.version),
+        );
+        let as_expected = sessions::table.find(&row.id).filter(sessions::version.eq(expected_version));
+        if diesel::update(as_expected).set(change).execute(self.conn)? == 0 {
+            return Ok(false);
+        }
+        if !next.state.is_live() {
+            diesel::delete(live_sessions::table.find(&row.id)).execute(self.conn)?;
+            diesel::delete(session_leases::table.find(&row.id)).execute(self.conn)?;
+            self.release_seat(next.id)?;
+        }
+        self.insert_session_event(next, now)?;
+        Ok(true)
+    }
+
+    /// Gives up a session's seats, so that others may have them while it is still being taken down.
+    pub fn release_seat(&mut self, id: SessionId) -> Result<()> {
+        diesel::delete(seats::table.filter(seats::session_id.eq(id.to_string()))).execute(self.conn)?;
+        Ok(())
+    }
+
+    /// Who holds a seat.
+    pub fn seat_holder(&mut self, seat: &SeatKey) -> Result<Option<SessionId>> {
+        let id: Option<String> = seats::table.find(&seat.0).select(seats::session_id).first(self.conn).optional()?;
+        read_option(id.as_deref(), "session id")
+    }
+
+    /// A user's live session in a workspace; the newest, should an older one still be going away.
+    pub fn live_session_of(&mut self, user: UserId, workspace: &WorkspaceId) -> Result<Option<Session>> {
+        let found: Result<Vec<Session>> =
+            live!(self, live_sessions::user_id.eq(user.to_string()), live_sessions::workspace_id.eq(workspace.as_str()));
+        Ok(found?.into_iter().next())
+    }
+
+    /// The live sessions in a workspace, newest first; so in the following.
+    pub fn live_sessions_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<Vec<Session>> {
+        live!(self, live_sessions::workspace_id.eq(workspace.as_str()))
+    }
+
+    /// The live sessions of a user.
+    pub fn live_sessions_of_user(&mut self, user: UserId) -> Result<Vec<Session>> {
+        live!(self, live_sessions::user_id.eq(user.to_string()))
+    }
+
+    /// The live sessions on a host.
+    pub fn live_sessions_of_host(&mut self, host: crate::domain::HostId) -> Result<Vec<Session>> {
+        live!(self, live_sessions::host_id.eq(host.to_string()))
+    }
+
+    /// The live sessions of one organization or of all.
+    pub fn live_sessions(&mut self, organization: Option<OrganizationId>) -> Result<Vec<Session>> {
+        match organization {
+            Some(id) => live!(self, live_sessions::organization_id.eq(id.to_string())),
+            None => live!(self),
+        }
+    }
+
+    /// The sessions of a user that the workspaces dialect calls `active`: active ones, and closing ones until they are closed.
+    pub fn active_of_user(&mut self, user: UserId) -> Result<Vec<Session>> {
+        live!(self, live_sessions::user_id.eq(user.to_string()), sessions::status.eq("active"))
+    }
+
+    /// A user's sessions that are listed, newest first: those with a status, or with this one, before a place.
+    pub fn sessions_page(
+        &mut self,
+        user: UserId,
+        status: Option<&str>,
+        before: Option<(Timestamp, SessionId)>,
+        count: usize,
+    ) -> Result<Vec<Session>> {
+        let mut query = sessions::table
+            .filter(sessions::user_id.eq(user.to_string()))
+            .order((sessions::created_at.desc(), sessions::id.desc()))
+            .limit(limit(count))
+            .select(SessionRow::as_select())
+            .into_boxed::<MultiBackend>();
+        query = match status {
+            Some(status) => query.filter(sessions::status.eq(status.replace('\0', ""))),
+            None => query.filter(sessions::status.is_not_null()),
+        };
+        if let Some((at, id)) = before {
+            // The first part bounds the index range, the second finds the place among those of the same moment.
+            query = query.filter(sessions::created_at.le(at.0)).filter(sessions::created_at.lt(at.0).or(sessions::id.lt(id.to_string())));
+        }
+        all(query.load(self.conn)?)
+    }
+
+    /// Live sessions whose time is over and that are not closing yet, the longest overdue first.
+    pub fn expired(&mut self, now: Timestamp, count: usize) -> Result<Vec<Session>> {
+        let rows: Vec<SessionRow> = live_sessions::table
+            .inner_join(sessions::table)
+            .filter(sessions::expires_at.le(now.0))
+            .filter(sessions::state.ne("closing"))
+            .order((sessions::expires_at, sessions::id))
+            .limit(limit(count))
+            .select(SessionRow::as_select())
+            .load(self.conn)?;
+        all(rows)
+    }
+
+    /// Live sessions in any of these states (words of the store), oldest first.
+    pub fn by_state(&mut self, states: &[&str], count: usize) -> Result<Vec<Session>> {
+        let rows: Vec<SessionRow> = live_sessions::table
+            .inner_join(sessions::table)
+            .filter(sessions::state.eq_any(states.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()))
+            .order((sessions::created_at, sessions::id))
+            .limit(limit(count))
+            .select(SessionRow::as_select())
+            .load(self.conn)?;
+        all(rows)
+    }
+
+    /// An address of the session network that no live session has, found from `seed` on.
+    ///
+    /// # Errors
+    /// `Unavailable` when the network is full.
+    pub fn free_session_address(&mut self, network: (Ipv4Addr, u8), seed: u64) -> Result<IpAddr> {
+        /// Tries at random places before all addresses are looked at.
+        const PROBES: u64 = 32;
+        let usable = super::hosts::usable(network);
+        let size = u64::from(usable.end.saturating_sub(usable.start));
+        let full = || crate::domain::Error::unavailable("No address is free for another session. Try again when others have ended.");
+        if size == 0 {
+            return Err(full());
+        }
+        let nth = |n: u64| Ipv4Addr::from(usable.start + u32::try_from(n % size).unwrap_or(0));
+        for probe in 0..PROBES {
+            // Any odd factor spreads the probes.
+            let address = nth(seed.wrapping_add(probe.wrapping_mul(0x9e37_79b9)));
+            let taken = live_sessions::table.filter(live_sessions::address.eq(address.to_string())).select(live_sessions::session_id);
+            if taken.first::<String>(self.conn).optional()?.is_none() {
+                return Ok(IpAddr::V4(address));
+            }
+        }
+        let taken: std::collections::HashSet<String> = live_sessions::table.select(live_sessions::address).load(self.conn)?.into_iter().collect();
+        (0..size).map(nth).find(|address| !taken.contains(&address.to_string())).map(IpAddr::V4).ok_or_else(full)
+    }
+
+    /// The states a session was in, in order.
+    pub fn session_events(&mut self, id: SessionId) -> Result<Vec<SessionEvent>> {
+        let rows: Vec<(i64, String, Option<String>, i64)> = session_events::table
+            .filter(session_events::session_id.eq(id.to_string()))
+            .order(session_events::version)
+            .select((session_events::version, session_events::state, session_events::reason, session_events::at))
+            .load(self.conn)?;
+        rows.into_iter()
+            .map(|(version, word, reason, at)| Ok(SessionEvent { version, state: read_state(&word, reason.as_deref())?, at: Timestamp(at) }))
+            .collect()
+    }
+}

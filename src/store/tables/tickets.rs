@@ -1,0 +1,59 @@
+//! Stream tickets: each opens one stream of one session, once, soon.
+
+use super::read;
+use crate::domain::{LoginId, Result, SessionId, Timestamp, UserId};
+use crate::store::Tx;
+use crate::store::schema::tickets;
+use diesel::prelude::*;
+
+/// A ticket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TicketRow {
+    /// The session it opens.
+    pub session_id: SessionId,
+    /// For whom.
+    pub user_id: UserId,
+    /// From which login.
+    pub login_id: LoginId,
+    /// When it was used.
+    pub used_at: Option<Timestamp>,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+impl Tx<'_> {
+    /// Keeps a ticket.
+    pub fn insert_ticket(&mut self, hash: &str, session: SessionId, user: UserId, login: LoginId, expires_at: Timestamp) -> Result<()> {
+        let row = (
+            tickets::hash.eq(hash),
+            tickets::session_id.eq(session.to_string()),
+            tickets::user_id.eq(user.to_string()),
+            tickets::login_id.eq(login.to_string()),
+            tickets::expires_at.eq(expires_at.0),
+        );
+        diesel::insert_into(tickets::table).values(row).execute(self.conn)?;
+        Ok(())
+    }
+
+    /// The ticket with this hash, used or not.
+    pub fn ticket(&mut self, hash: &str) -> Result<Option<TicketRow>> {
+        let columns = (tickets::session_id, tickets::user_id, tickets::login_id, tickets::used_at, tickets::expires_at);
+        let row: Option<(String, String, String, Option<i64>, i64)> = tickets::table.find(hash).select(columns).first(self.conn).optional()?;
+        row.map(|(session, user, login, used, expires)| {
+            Ok(TicketRow {
+                session_id: read(&session, "session id")?,
+                user_id: read(&user, "user id")?,
+                login_id: read(&login, "login id")?,
+                used_at: used.map(Timestamp),
+                expires_at: Timestamp(expires),
+            })
+        })
+        .transpose()
+    }
+
+    /// Uses a ticket: false when it was used before or has expired. Of two that race, one wins.
+    pub fn use_ticket(&mut self, hash: &str, now: Timestamp) -> Result<bool> {
+        let unused = tickets::table.find(hash).filter(tickets::used_at.is_null()).filter(tickets::expires_at.gt(now.0));
+        Ok(diesel::update(unused).set(tickets::used_at.eq(now.0)).execute(self.conn)? == 1)
+    }
+}

@@ -1,0 +1,68 @@
+//! TOTP factors: at most one a user, useless until confirmed by a code.
+
+use crate::domain::{Error, Result, Timestamp, UserId};
+use crate::store::Tx;
+use crate::store::schema::totp;
+use diesel::prelude::*;
+
+/// A factor.
+#[derive(Queryable, Selectable, Clone, PartialEq, Eq, Debug)]
+#[diesel(table_name = totp)]
+pub struct TotpRow {
+    /// The secret, sealed.
+    pub sealed: String,
+    /// When it was confirmed, in unix milliseconds; `None`: it proves nothing yet.
+    pub confirmed_at: Option<i64>,
+    /// The last step whose code was used; -1 before the first.
+    pub last_step: i64,
+}
+
+impl Tx<'_> {
+    /// Keeps a new, unconfirmed factor in place of another unconfirmed one.
+    ///
+    /// # Errors
+    /// `Conflict` when the user has a confirmed factor.
+    pub fn put_totp(&mut self, user: UserId, sealed: &str, now: Timestamp) -> Result<()> {
+        let key = user.to_string();
+        let row = (totp::user_id.eq(&key), totp::sealed.eq(sealed), totp::created_at.eq(now.0), totp::last_step.eq(-1));
+        self.savepoint(|conn| {
+            diesel::delete(totp::table.find(&key).filter(totp::confirmed_at.is_null())).execute(conn)?;
+            diesel::insert_into(totp::table).values(row).execute(conn)
+        })
+        .map_err(crate::store::error::taken("This account already has a second factor."))?;
+        Ok(())
+    }
+
+    /// A user's factor.
+    pub fn totp(&mut self, user: UserId) -> Result<Option<TotpRow>> {
+        Ok(totp::table.find(user.to_string()).select(TotpRow::as_select()).first(self.conn).optional()?)
+    }
+
+    /// Confirms the factor by a code of `step`, which is thereby used. One of two that race wins.
+    pub fn confirm_totp(&mut self, user: UserId, step: i64, now: Timestamp) -> Result<bool> {
+        let unconfirmed = totp::table.find(user.to_string()).filter(totp::confirmed_at.is_null()).filter(totp::last_step.lt(step));
+        let change = (totp::confirmed_at.eq(now.0), totp::last_step.eq(step));
+        Ok(diesel::update(unconfirmed).set(change).execute(self.conn)? == 1)
+    }
+
+    /// Uses the code of `step` of a confirmed factor: false when this step, or a later one, was used before (RFC 6238 section 5.2).
+    pub fn advance_totp_step(&mut self, user: UserId, step: i64) -> Result<bool> {
+        let unused = totp::table.find(user.to_string()).filter(totp::confirmed_at.is_not_null()).filter(totp::last_step.lt(step));
+        Ok(diesel::update(unused).set(totp::last_step.eq(step)).execute(self.conn)? == 1)
+    }
+
+    /// Removes a user's factor, confirmed or not.
+    pub fn delete_totp(&mut self, user: UserId) -> Result<bool> {
+        Ok(diesel::delete(totp::table.find(user.to_string())).execute(self.conn)? == 1)
+    }
+}
+
+impl TotpRow {
+    /// The step after which codes count, when the factor is confirmed.
+    ///
+    /// # Errors
+    /// `Conflict` when it is not.
+    pub fn confirmed(&self) -> Result<Timestamp> {
+        self.confirmed_at.map(Timestamp).ok_or_else(|| Error::conflict("The second factor was not confirmed yet."))
+    }
+}

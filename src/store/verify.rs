@@ -1,0 +1,57 @@
+//! The whole audit log, read in pages and compared with its signed head.
+
+use super::{Store, Tx};
+use crate::domain::audit::{ChainFault, Head, Verifier};
+use crate::domain::{Error, Result};
+
+/// Entries read at a time.
+const PAGE: usize = 1000;
+
+/// What verifying found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    /// Entries that are whole, from the first on.
+    pub entries: i64,
+    /// The head they were compared with.
+    pub head: Head,
+    /// The first fault; `None`: whole and unaltered.
+    pub fault: Option<ChainFault>,
+}
+
+impl Store {
+    /// Reads every entry up to the present head, in constant memory. Entries written meanwhile are not looked at.
+    ///
+    /// # Errors
+    /// When the log cannot be read; what is wrong within it is no error but a [`ChainFault`].
+    pub async fn verify_chain(&self) -> Result<Verdict> {
+        let (head, last) = self.read(|tx| Ok((tx.audit_head()?, tx.audit_span()?.map_or(0, |(_, last)| last)))).await?;
+        let mut chain = Verifier::default();
+        let fault = self.first_fault(&mut chain, &head, last).await?;
+        Ok(Verdict { entries: chain.entries(), head, fault })
+    }
+
+    async fn first_fault(&self, chain: &mut Verifier, head: &Head, last: i64) -> Result<Option<ChainFault>> {
+        let signer = self.signer().ok_or_else(|| Error::internal("the store was opened without a signer for the audit log"))?;
+        if !signer.verify(&Head::signed_text(head.seq, &head.hash), &head.signature) {
+            return Ok(Some(ChainFault::BadHead { detail: "its signature is not this gateway's".to_owned() }));
+        }
+        let up_to = head.seq;
+        // From below the first place there is, so that an entry put before it is seen too.
+        let mut after = i64::MIN;
+        loop {
+            let rows = self.read(move |tx: &mut Tx<'_>| tx.audit_rows(after, up_to, PAGE)).await?;
+            let Some(newest) = rows.last().map(|row| row.seq) else { break };
+            after = newest;
+            for row in rows {
+                let seq = row.seq;
+                // A row that does not even read was changed.
+                let checked = row.into_entry().map_err(|_| ChainFault::Changed { seq }).and_then(|entry| chain.push(&entry));
+                if let Err(fault) = checked {
+                    return Ok(Some(fault));
+                }
+            }
+        }
+        let end = chain.finish(head).err();
+        Ok(end.or((last > head.seq).then_some(ChainFault::BeyondHead { seq: head.seq + 1 })))
+    }
+}

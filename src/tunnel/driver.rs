@@ -1,0 +1,273 @@
+//! The owner task of one tunnel: the shell that gives a [`Peer`] its datagrams, its clock and its users.
+//!
+//! - Everything about the tunnel happens in this one task, so nothing on the way of a packet is locked.
+//! - Its **round**: take what arrived, do what was asked, let the clock speak, serve the pipes, send the trains, publish, wait.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::tunnel::handle::{Command, Shared, TunnelError};
+use crate::tunnel::hub::Registry;
+use crate::tunnel::hub::socket::HubSocket;
+use crate::tunnel::peer::{ConnId, Event, Peer, Profile, TunnelStatus};
+use crate::tunnel::stream::{Pipe, Served, TunnelStream};
+
+/// Received batches taken in one round, before anybody else's turn.
+const BATCHES: usize = 64;
+/// Rounds without waiting, after which other tasks get a turn.
+const ROUNDS: u32 = 16;
+/// The shortest wait for the clock: tokio's timer is no finer.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Datagrams from one address, end to end.
+pub(super) struct Inbound {
+    pub(super) from: SocketAddr,
+    pub(super) stride: usize,
+    pub(super) contents: Bytes,
+}
+
+struct Conn {
+    pipe: Arc<Pipe>,
+    ended: bool,
+}
+
+struct Listener {
+    port: u16,
+    incoming: mpsc::Sender<TunnelStream>,
+}
+
+/// What the owner task owns.
+pub(super) struct Driver {
+    pub(super) peer: Peer,
+    pub(super) profile: Profile,
+    pub(super) shared: Arc<Shared>,
+    pub(super) socket: Arc<HubSocket>,
+    pub(super) inbox: mpsc::Receiver<Inbound>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) index: u32,
+    pub(super) state: Users,
+}
+
+/// The users of the tunnel.
+#[derive(Default)]
+pub(super) struct Users {
+    conns: BTreeMap<ConnId, Conn>,
+    connecting: BTreeMap<ConnId, oneshot::Sender<Result<TunnelStream, TunnelError>>>,
+    listeners: Vec<Listener>,
+}
+
+impl Driver {
+    pub(super) async fn run(mut self) {
+        let shared = self.shared.clone();
+        let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut batch = Vec::with_capacity(BATCHES);
+        let mut rounds = 0;
+        loop {
+            let now = Instant::now();
+            self.take_in(&mut batch, now);
+            while let Ok(command) = self.commands.try_recv() {
+                self.command(command, now);
+            }
+            self.peer.handle_timeout(now);
+            let more = self.turn(now).await;
+            self.publish(now);
+            if shared.closing.is_cancelled() {
+                break;
+            }
+            if more || !self.inbox.is_empty() {
+                rounds += 1;
+                if rounds % ROUNDS == 0 {
+                    tokio::task::yield_now().await;
+                }
+                while batch.len() < BATCHES
+                    && let Ok(inbound) = self.inbox.try_recv()
+                {
+                    batch.push(inbound);
+                }
+                continue;
+            }
+            let wake_at = self.peer.poll_timeout(now).map(|at| at.max(now + TICK));
+            if let Some(at) = wake_at {
+                sleep.as_mut().reset(at.into());
+            }
+            tokio::select! {
+                biased;
+                () = shared.closing.cancelled() => break,
+                received = self.inbox.recv_many(&mut batch, BATCHES) => if received == 0 { break },
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command, Instant::now()),
+                    None => break,
+                },
+                () = shared.wake.notified() => {}
+                () = sleep.as_mut(), if wake_at.is_some() => {}
+            }
+        }
+        // Last words, so that the other end's streams end too; nothing waits for them.
+        self.peer.abort_all(Instant::now());
+        while let Some(train) = self.peer.poll_transmit() {
+            self.socket.send_now(&train);
+        }
+    }
+
+    fn take_in(&mut self, batch: &mut Vec<Inbound>, now: Instant) {
+        for inbound in batch.drain(..) {
+            self.shared.queued.fetch_sub(inbound.contents.len(), Ordering::Relaxed);
+            for datagram in inbound.contents.chunks(inbound.stride.max(1)) {
+                self.peer.handle_datagram(datagram, inbound.from, now);
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Initiate => self.peer.initiate(now),
+            Command::Connect { port, answer } => match self.peer.connect(port, now) {
+                Ok(conn) => {
+                    self.state.connecting.insert(conn, answer);
+                }
+                Err(error) => {
+                    let _ = answer.send(Err(error.into()));
+                }
+            },
+            Command::Listen { port, backlog, incoming } => {
+                self.forget_listeners();
+                if self.peer.listen(port, backlog).is_ok() {
+                    self.state.listeners.push(Listener { port, incoming });
+                }
+            }
+        }
+    }
+
+    /// Listeners whose user is gone stop listening.
+    fn forget_listeners(&mut self) {
+        let peer = &mut self.peer;
+        self.state.listeners.retain(|listener| {
+            let wanted = !listener.incoming.is_closed();
+            if !wanted {
+                peer.unlisten(listener.port);
+            }
+            wanted
+        });
+    }
+
+    /// Serves the users, lets TCP speak, sends. True if there is more to do without waiting for anything.
+    async fn turn(&mut self, now: Instant) -> bool {
+        self.forget_listeners();
+        let peer = &mut self.peer;
+        self.state.connecting.retain(|&conn, answer| {
+            let wanted = !answer.is_closed();
+            if !wanted {
+                peer.abort(conn);
+                peer.release(conn, now);
+            }
+            wanted
+        });
+        let mut moved = false;
+        self.state.conns.retain(|&id, conn| match conn.pipe.serve(peer, id, &mut conn.ended, now) {
+            Served::Idle => true,
+            Served::Moved => {
+                moved = true;
+                true
+            }
+            Served::Over => false,
+        });
+        self.peer.flush(now);
+        while let Some(event) = self.peer.poll_event() {
+            moved |= matches!(event, Event::Accepted { .. } | Event::Connected { .. });
+            self.event(event, now);
+        }
+        let mut sent = false;
+        while let Some(train) = self.peer.poll_transmit() {
+            sent = true;
+            tokio::select! {
+                biased;
+                () = self.shared.closing.cancelled() => return false,
+                () = self.socket.send(&train) => {}
+            }
+            self.peer.recycle(train);
+        }
+        moved || sent
+    }
+
+    fn event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Handshaken => {
+                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                self.shared.last_handshake_ms.store(i64::try_from(since.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+                tracing::debug!(tunnel = %self.shared.id.0, endpoint = ?self.peer.endpoint(), "tunnel.handshake");
+            }
+            Event::Endpoint(endpoint) => {
+                *self.shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(endpoint);
+            }
+            Event::Connected { conn } => {
+                if let Some(answer) = self.state.connecting.remove(&conn) {
+                    let stream = self.stream(conn);
+                    // A caller that gave up drops the stream, which closes the connection.
+                    let _ = answer.send(Ok(stream));
+                }
+            }
+            Event::ConnectFailed { conn, kind } => {
+                if let Some(answer) = self.state.connecting.remove(&conn) {
+                    let _ = answer.send(Err(if kind == io::ErrorKind::TimedOut { TunnelError::TimedOut } else { TunnelError::Refused }));
+                }
+            }
+            Event::Accepted { conn, port } => {
+                let queue = self.state.listeners.iter().find(|listener| listener.port == port).map(|listener| listener.incoming.clone());
+                match queue.as_ref().and_then(|queue| queue.try_reserve().ok()) {
+                    Some(place) => {
+                        let stream = self.stream(conn);
+                        place.send(stream);
+                    }
+                    None => {
+                        self.peer.abort(conn);
+                        self.peer.release(conn, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn stream(&mut self, conn: ConnId) -> TunnelStream {
+        let pipe = Pipe::new(self.profile, self.shared.wake.clone());
+        self.state.conns.insert(conn, Conn { pipe: pipe.clone(), ended: false });
+        TunnelStream::new(pipe)
+    }
+
+    fn publish(&self, now: Instant) {
+        let counters = self.peer.counters();
+        let shared = &*self.shared;
+        shared.tx_bytes.store(counters.tx_bytes, Ordering::Relaxed);
+        shared.rx_bytes.store(counters.rx_bytes, Ordering::Relaxed);
+        shared.handshakes.store(counters.handshakes, Ordering::Relaxed);
+        shared.refused.store(counters.rejected + counters.foreign, Ordering::Relaxed);
+        let rtt = counters.rtt.map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1));
+        shared.rtt_us.store(rtt, Ordering::Relaxed);
+        self.set_status(self.peer.status(now));
+    }
+
+    fn set_status(&self, status: TunnelStatus) {
+        self.shared.status.send_if_modified(|known| std::mem::replace(known, status) != status);
+    }
+}
+
+impl Drop for Driver {
+    /// However the task ended, nobody is left waiting and the hub forgets the tunnel.
+    fn drop(&mut self) {
+        for conn in self.state.conns.values() {
+            conn.pipe.fail(io::ErrorKind::ConnectionAborted);
+        }
+        self.set_status(TunnelStatus::Down);
+        self.registry.forget(self.shared.id, self.index);
+        self.shared.closing.cancel();
+        self.shared.closed.cancel();
+    }
+}

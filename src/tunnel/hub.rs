@@ -1,0 +1,364 @@
+//! The hub: one UDP port, many tunnels.
+//!
+//! - One task receives and sorts (see `demux`); one task per tunnel owns it (see `driver`) and sends by itself.
+//! - The **registry** knows every tunnel by name, for the handles; nothing on the way of a packet looks into it.
+//! - Tunnels run on the runtime the hub was bound on, whoever adds them.
+
+mod demux;
+pub(in crate::tunnel) mod socket;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::tunnel::driver::Driver;
+use crate::tunnel::handle::{PeerConfig, Shared, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId};
+use crate::tunnel::keys::PublicKey;
+use crate::tunnel::peer::{Peer, PeerSetup, Transmit, TunnelStatus};
+use demux::{Change, Demux, Route};
+use socket::{Buffers, HubSocket};
+
+/// Most tunnels of one hub.
+pub const TUNNELS_MAX: usize = 16_384;
+/// Batches that may wait for one owner.
+const INBOX: usize = 1024;
+/// Requests that may wait for one owner.
+const COMMANDS: usize = 256;
+/// Messages after which the receiver lets others run.
+const FAIR: usize = 256;
+
+/// Where a hub listens.
+#[derive(Debug, Clone)]
+pub struct HubConfig {
+    /// UDP address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+/// What the hub counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HubCounters {
+    /// Messages received; the kernel may have coalesced several datagrams in one.
+    pub received: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Sends accepted by the kernel.
+    pub sent: u64,
+    /// Sends the kernel refused.
+    pub send_failed: u64,
+    /// Datagrams for no tunnel here.
+    pub unknown: u64,
+    /// Datagrams that are no WireGuard message.
+    pub malformed: u64,
+    /// Initiations answered with a cookie because there were too many.
+    pub cookies: u64,
+    /// Datagrams an owner had no room for.
+    pub overflow: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    received: AtomicU64,
+    received_bytes: AtomicU64,
+    unknown: AtomicU64,
+    malformed: AtomicU64,
+    cookies: AtomicU64,
+    overflow: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    tunnels: HashMap<TunnelId, (u32, Tunnel)>,
+    indices: HashMap<u32, (PublicKey, PublicKey)>,
+    pairs: HashSet<(PublicKey, PublicKey)>,
+}
+
+/// Every tunnel by name.
+pub(super) struct Registry {
+    table: Mutex<Table>,
+    changes: mpsc::UnboundedSender<Change>,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the tunnel of this index, under whatever name; safe to repeat.
+    pub(super) fn forget(&self, id: TunnelId, index: u32) {
+        let mut table = self.lock();
+        let Some(pair) = table.indices.remove(&index) else { return };
+        table.pairs.remove(&pair);
+        if table.tunnels.get(&id).is_some_and(|(known, _)| *known == index) {
+            table.tunnels.remove(&id);
+        }
+        drop(table);
+        // Bounded by the table: one addition and one removal for each tunnel. A receiver that is gone needs no telling.
+        let _ = self.changes.send(Change::Remove { index });
+    }
+}
+
+struct Inner {
+    socket: Arc<HubSocket>,
+    registry: Arc<Registry>,
+    counters: Arc<Counters>,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+    runtime: Handle,
+    tcp_timeout_ms: AtomicU64,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
+/// A handle to a hub. When the last one goes, so do its tunnels.
+#[derive(Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("local_addr", &self.local_addr()).field("peers", &self.peers()).finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// Opens the port and begins to receive. Its tasks run on the present runtime.
+    pub async fn bind(config: HubConfig) -> io::Result<Self> {
+        let socket = Arc::new(HubSocket::bind(config.listen)?);
+        let (changes, changed) = mpsc::unbounded_channel();
+        let counters = Arc::<Counters>::default();
+        let closing = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let runtime = Handle::current();
+        tasks.spawn_on(receive(socket.clone(), changed, counters.clone(), closing.clone()), &runtime);
+        let tcp_timeout_ms = AtomicU64::new(u64::try_from(TCP_TIMEOUT.as_millis()).unwrap_or(u64::MAX));
+        let registry = Arc::new(Registry { table: Mutex::default(), changes });
+        Ok(Self { inner: Arc::new(Inner { socket, registry, counters, closing, tasks, runtime, tcp_timeout_ms }) })
+    }
+
+    /// The address listened on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.inner.socket.local_addr()
+    }
+
+    /// How long the other end of a TCP connection may be silent before the connection is given up, for tunnels added from now on.
+    /// At least a second; [`TCP_TIMEOUT`] unless set.
+    pub fn set_tcp_timeout(&self, timeout: Duration) {
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).clamp(1000, 3_600_000);
+        self.inner.tcp_timeout_ms.store(millis, Ordering::Relaxed);
+    }
+
+    /// Adds a tunnel, which answers the other end from now on. With a keepalive and a known endpoint it begins a handshake by itself and never
+    /// gives up; otherwise it says nothing until asked to.
+    pub fn add_peer(&self, config: PeerConfig) -> Result<Tunnel, TunnelError> {
+        let inner = &*self.inner;
+        if !usable(config.local_addr) || !usable(config.peer_addr) || config.local_addr.is_ipv4() != config.peer_addr.is_ipv4() {
+            return Err(TunnelError::Unaddressable);
+        }
+        if config.local_addr == config.peer_addr {
+            return Err(TunnelError::Unaddressable);
+        }
+        let pair = (config.private_key.public_key(), config.peer_public_key);
+        let (commands, commanded) = mpsc::channel(COMMANDS);
+        let (inbox, received) = mpsc::channel(INBOX);
+        let shared = Arc::new(Shared {
+            id: config.id,
+            commands,
+            wake: Arc::new(Notify::new()),
+            closing: inner.closing.child_token(),
+            closed: CancellationToken::new(),
+            status: watch::Sender::new(TunnelStatus::Connecting),
+            endpoint: Mutex::new(config.endpoint),
+            listening: Mutex::default(),
+            last_handshake_ms: AtomicI64::new(0),
+            tx_bytes: AtomicU64::new(0),
+            rx_bytes: AtomicU64::new(0),
+            rtt_us: AtomicU64::new(0),
+            handshakes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            overflow: AtomicU64::new(0),
+            queued: AtomicUsize::new(0),
+        });
+        let tunnel = Tunnel { shared: shared.clone() };
+        let index = self.register(config.id, pair, &tunnel)?;
+        let mut seed = [0; 8];
+        if getrandom::fill(&mut seed).is_err() {
+            inner.registry.forget(config.id, index);
+            return Err(TunnelError::Full);
+        }
+        let route = Route { index, private_key: config.private_key.clone(), peer: config.peer_public_key, inbox, shared: shared.clone() };
+        if inner.registry.changes.send(Change::Add(Box::new(route))).is_err() {
+            inner.registry.forget(config.id, index);
+            return Err(TunnelError::Closed);
+        }
+        let setup = PeerSetup {
+            private_key: config.private_key,
+            peer_public_key: config.peer_public_key,
+            preshared_key: config.preshared_key,
+            endpoint: config.endpoint,
+            local_addr: config.local_addr,
+            peer_addr: config.peer_addr,
+            keepalive: config.keepalive,
+            profile: config.profile,
+            tcp_timeout: Duration::from_millis(inner.tcp_timeout_ms.load(Ordering::Relaxed)),
+            index,
+            seed: u64::from_le_bytes(seed),
+            segments_max: inner.socket.segments_max(),
+        };
+        let driver = Driver {
+            peer: Peer::new(setup, Instant::now()),
+            profile: config.profile,
+            shared,
+            socket: inner.socket.clone(),
+            inbox: received,
+            commands: commanded,
+            registry: inner.registry.clone(),
+            index,
+            state: Default::default(),
+        };
+        inner.tasks.spawn_on(driver.run(), &inner.runtime);
+        Ok(tunnel)
+    }
+
+    fn register(&self, id: TunnelId, pair: (PublicKey, PublicKey), tunnel: &Tunnel) -> Result<u32, TunnelError> {
+        let mut table = self.inner.registry.lock();
+        if self.inner.closing.is_cancelled() {
+            return Err(TunnelError::Closed);
+        }
+        if table.tunnels.contains_key(&id) {
+            return Err(TunnelError::DuplicateId);
+        }
+        if table.pairs.contains(&pair) {
+            return Err(TunnelError::DuplicateKey);
+        }
+        if table.tunnels.len() >= TUNNELS_MAX {
+            return Err(TunnelError::Full);
+        }
+        // 16 384 of 16 million are taken at most: a free one is found at once. Random, so that an outsider cannot guess it.
+        let index = loop {
+            let mut bytes = [0; 4];
+            getrandom::fill(&mut bytes).map_err(|_| TunnelError::Full)?;
+            let index = u32::from_le_bytes(bytes) >> 8;
+            if !table.indices.contains_key(&index) {
+                break index;
+            }
+        };
+        table.tunnels.insert(id, (index, tunnel.clone()));
+        table.indices.insert(index, pair);
+        table.pairs.insert(pair);
+        Ok(index)
+    }
+
+    /// The tunnel of this name.
+    pub fn tunnel(&self, id: TunnelId) -> Option<Tunnel> {
+        self.inner.registry.lock().tunnels.get(&id).map(|(_, tunnel)| tunnel.clone())
+    }
+
+    /// Closes a tunnel and frees its name at once.
+    pub fn remove(&self, id: TunnelId) {
+        let known = self.inner.registry.lock().tunnels.get(&id).cloned();
+        if let Some((index, tunnel)) = known {
+            tunnel.close();
+            self.inner.registry.forget(id, index);
+        }
+    }
+
+    /// Whether it still receives.
+    pub fn is_running(&self) -> bool {
+        !self.inner.closing.is_cancelled() && !self.inner.registry.changes.is_closed()
+    }
+
+    /// How many tunnels there are.
+    pub fn peers(&self) -> usize {
+        self.inner.registry.lock().tunnels.len()
+    }
+
+    /// Closes every tunnel and the port, and waits until that is done.
+    pub async fn shutdown(&self) {
+        self.inner.closing.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> HubCounters {
+        let (counters, socket) = (&self.inner.counters, &self.inner.socket);
+        HubCounters {
+            received: counters.received.load(Ordering::Relaxed),
+            received_bytes: counters.received_bytes.load(Ordering::Relaxed),
+            sent: socket.sent.load(Ordering::Relaxed),
+            send_failed: socket.failed.load(Ordering::Relaxed),
+            unknown: counters.unknown.load(Ordering::Relaxed),
+            malformed: counters.malformed.load(Ordering::Relaxed),
+            cookies: counters.cookies.load(Ordering::Relaxed),
+            overflow: counters.overflow.load(Ordering::Relaxed),
+        }
+    }
+}
+
+async fn receive(socket: Arc<HubSocket>, mut changes: mpsc::UnboundedReceiver<Change>, counters: Arc<Counters>, closing: CancellationToken) {
+    let mut demux = Demux::new(counters.clone());
+    let mut buffers = Buffers::new();
+    let mut since_yield = 0;
+    let mut applied = Vec::new();
+    loop {
+        let ready = tokio::select! {
+            biased;
+            () = closing.cancelled() => return,
+            count = changes.recv_many(&mut applied, 64) => {
+                if count == 0 {
+                    return;
+                }
+                applied.drain(..).for_each(|change| demux.change(change));
+                continue;
+            }
+            ready = socket.readable() => ready,
+        };
+        let result = ready.and_then(|()| {
+            let count = socket.receive(&mut buffers)?;
+            // A tunnel is known here before its first answer can arrive: it was announced before it spoke.
+            while let Ok(change) = changes.try_recv() {
+                demux.change(change);
+            }
+            for (from, stride, message) in buffers.messages(count) {
+                counters.received.fetch_add(1, Ordering::Relaxed);
+                counters.received_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
+                demux.message(from, stride, message, |cookie| {
+                    socket.send_now(&Transmit { to: from, contents: cookie.to_vec(), segment: cookie.len() });
+                });
+            }
+            Ok(count)
+        });
+        match result {
+            Ok(count) => since_yield += count,
+            Err(error) => {
+                tracing::warn!(%error, "tunnel.receive");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        if since_yield >= FAIR {
+            since_yield = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// An address one host can have.
+fn usable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()),
+        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast()),
+    }
+}

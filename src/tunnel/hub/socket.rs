@@ -1,0 +1,142 @@
+//! The hub's UDP socket: many datagrams per system call, both ways, where the kernel can.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use crate::tunnel::peer::Transmit;
+
+/// What is asked of the kernel for each direction; it may grant less.
+const BUFFER: usize = 8 << 20;
+/// One received message may hold this much: coalesced datagrams of one sender.
+const MESSAGE: usize = 64 << 10;
+/// Messages taken in one system call.
+const MESSAGES: usize = 16;
+
+/// A UDP socket with its offloads.
+#[derive(Debug)]
+pub(in crate::tunnel) struct HubSocket {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    pub(super) sent: AtomicU64,
+    pub(super) failed: AtomicU64,
+}
+
+impl HubSocket {
+    pub(super) fn bind(listen: SocketAddr) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind(listen)?;
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // Best effort: a small buffer costs throughput, not correctness.
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), BUFFER);
+        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), BUFFER);
+        let local = socket.local_addr()?;
+        Ok(Self { socket, state, local, sent: AtomicU64::new(0), failed: AtomicU64::new(0) })
+    }
+
+    pub(super) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Segments a train may have.
+    pub(super) fn segments_max(&self) -> usize {
+        self.state.max_gso_segments().clamp(1, 64)
+    }
+
+    /// Sends a train, waiting for room in the kernel. What cannot be sent is counted and lost, as UDP is.
+    pub(in crate::tunnel) async fn send(&self, train: &Transmit) {
+        let to = self.outward(train.to);
+        for part in self.parts(train) {
+            loop {
+                match self.try_send(to, part, train.segment) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if self.socket.writable().await.is_err() {
+                            return;
+                        }
+                    }
+                    result => break self.count(result),
+                }
+            }
+        }
+    }
+
+    /// Sends a train if the kernel has room for it.
+    pub(in crate::tunnel) fn send_now(&self, train: &Transmit) {
+        let to = self.outward(train.to);
+        for part in self.parts(train) {
+            self.count(self.try_send(to, part, train.segment));
+        }
+    }
+
+    fn parts<'a>(&self, train: &'a Transmit) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        // The kernel may have refused segmentation since the train was built.
+        train.contents.chunks((train.segment * self.segments_max()).max(1))
+    }
+
+    fn try_send(&self, destination: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
+        let segment_size = (contents.len() > segment).then_some(segment);
+        let transmit = quinn_udp::Transmit { destination, ecn: None, contents, segment_size, src_ip: None };
+        self.socket.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.socket), &transmit))
+    }
+
+    fn count(&self, result: io::Result<()>) {
+        let counter = if result.is_ok() { &self.sent } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An IPv6 socket reaches IPv4 through mapped addresses (RFC 4291, section 2.5.5.2).
+    fn outward(&self, to: SocketAddr) -> SocketAddr {
+        match (self.local.ip(), to.ip()) {
+            (IpAddr::V6(_), IpAddr::V4(v4)) => SocketAddr::new(v4.to_ipv6_mapped().into(), to.port()),
+            _ => to,
+        }
+    }
+
+    /// Waits until there may be something to receive.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// Takes what has arrived; answers with the number of messages, none if there was nothing after all.
+    pub(super) fn receive(&self, buffers: &mut Buffers) -> io::Result<usize> {
+        let Buffers { memory, metas } = buffers;
+        let mut slices = memory.chunks_mut(MESSAGE).map(IoSliceMut::new);
+        let mut slices: [IoSliceMut<'_>; MESSAGES] = std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+        match self.socket.try_io(Interest::READABLE, || self.state.recv(UdpSockRef::from(&self.socket), &mut slices, metas)) {
+            // An ICMP answer to something we sent; says nothing about the socket.
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) => Ok(0),
+            result => result,
+        }
+    }
+}
+
+fn inward(from: SocketAddr) -> SocketAddr {
+    match from.ip() {
+        IpAddr::V6(v6) if v6 != Ipv6Addr::LOCALHOST => SocketAddr::new(v6.to_canonical(), from.port()),
+        _ => from,
+    }
+}
+
+/// Memory to receive into, kept between calls.
+pub(super) struct Buffers {
+    memory: Vec<u8>,
+    metas: [RecvMeta; MESSAGES],
+}
+
+impl Buffers {
+    pub(super) fn new() -> Self {
+        Self { memory: vec![0; MESSAGE * MESSAGES], metas: [RecvMeta::default(); MESSAGES] }
+    }
+
+    /// The first `count` messages: sender, size of a datagram, datagrams end to end.
+    pub(super) fn messages(&self, count: usize) -> impl Iterator<Item = (SocketAddr, usize, &[u8])> {
+        let received = self.metas.iter().zip(self.memory.chunks(MESSAGE)).take(count);
+        received.filter(|(meta, _)| meta.len > 0).map(|(meta, message)| (inward(meta.addr), meta.stride.max(1), &message[..meta.len.min(MESSAGE)]))
+    }
+}

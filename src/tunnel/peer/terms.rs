@@ -1,0 +1,131 @@
+//! The nouns of a peer: what it is made of, what it says of itself, what happened, what was counted.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::netstack::ConnId;
+use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
+
+/// How large a tunnel's TCP windows may get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Requests and answers: 64 KiB each way.
+    Control,
+    /// A desktop's stream: up to 1 MiB each way. Memory is taken only where bytes have been: some 50 KiB for an end that was always quiet,
+    /// up to 2 MiB more for a connection that once ran at full window both ways.
+    Stream,
+}
+
+impl Profile {
+    /// Receive and send buffer of a connection, in bytes.
+    pub fn windows(self) -> (usize, usize) {
+        match self {
+            Self::Control => (64 << 10, 64 << 10),
+            Self::Stream => (1 << 20, 1 << 20),
+        }
+    }
+}
+
+/// What the WireGuard state machine says of a tunnel at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TunnelStatus {
+    /// No handshake yet.
+    Connecting,
+    /// There are session keys, and the other end answers.
+    Encrypted,
+    /// There are session keys, but what we sent has gone unanswered for 15 s.
+    Stale,
+    /// Closed, or keys expired, or the other end never answered.
+    Down,
+}
+
+/// What a peer is made of.
+#[derive(Debug)]
+pub struct PeerSetup {
+    /// Our private key.
+    pub private_key: PrivateKey,
+    /// The other end's public key.
+    pub peer_public_key: PublicKey,
+    /// The secret both ends mix in.
+    pub preshared_key: PresharedKey,
+    /// Where the other end may be reached; unknown when it is to call us.
+    pub endpoint: Option<SocketAddr>,
+    /// Our address inside the tunnel.
+    pub local_addr: IpAddr,
+    /// The other end's address inside: no other source is accepted.
+    pub peer_addr: IpAddr,
+    /// Send something at least this often (keeps NAT bindings open).
+    pub keepalive: Option<Duration>,
+    /// TCP window sizes.
+    pub profile: Profile,
+    /// A TCP connection whose other end is silent for this long is given up.
+    pub tcp_timeout: Duration,
+    /// Our receiver indices are `index << 8 ..= index << 8 | 255`; 24 bits.
+    pub index: u32,
+    /// Seed of port numbers, sequence numbers and jitter.
+    pub seed: u64,
+    /// Segments the kernel takes at once.
+    pub segments_max: usize,
+}
+
+/// Why a peer refused an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// [`CONNECTIONS_MAX`](super::CONNECTIONS_MAX) is reached.
+    #[error("too many connections in this tunnel")]
+    TooManyConnections,
+    /// Somebody listens there already.
+    #[error("port is in use")]
+    PortInUse,
+    /// Port 0, or addresses of different families.
+    #[error("not an address to connect to")]
+    Unaddressable,
+}
+
+/// What happened inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// New session keys are in use.
+    Handshaken,
+    /// The other end is now heard from here.
+    Endpoint(SocketAddr),
+    /// A connection came in on a port we listen on.
+    Accepted {
+        /// The connection.
+        conn: ConnId,
+        /// The port.
+        port: u16,
+    },
+    /// A connection we asked for is open.
+    Connected {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A connection we asked for will not be.
+    ConnectFailed {
+        /// The connection.
+        conn: ConnId,
+        /// Refused or timed out.
+        kind: io::ErrorKind,
+    },
+}
+
+/// What went through a peer so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PeerCounters {
+    /// Encrypted bytes sent.
+    pub tx_bytes: u64,
+    /// Authentic encrypted bytes received.
+    pub rx_bytes: u64,
+    /// Handshakes completed.
+    pub handshakes: u64,
+    /// Datagrams not authentic, replayed, malformed, or for keys we do not have.
+    pub rejected: u64,
+    /// Authentic packets between addresses that are not this tunnel's.
+    pub foreign: u64,
+    /// Times the other end was heard from a new address.
+    pub roamed: u64,
+    /// How long the last handshake we began took.
+    pub rtt: Option<Duration>,
+}

@@ -1,0 +1,250 @@
+//! WireGuard's timers (paper, section 6), told the time instead of asking for it.
+//!
+//! - An **attempt** is a run of handshake initiations, one every [`REKEY_TIMEOUT`] plus jitter, for at most [`REKEY_ATTEMPT_TIME`].
+//! - **Unanswered** is the time since the first data we sent after we last heard anything authentic.
+//! - A **due** action is what [`Timers::due`] says should be done now; the peer does it and notes that it did.
+//!
+//! Only deadlines live here: no keys, no packets.
+
+use std::time::{Duration, Instant};
+
+/// An initiator makes new keys when the present ones are this old.
+pub const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
+/// No key is used, in either direction, when it is this old.
+pub const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
+/// An initiation unanswered for this long is sent again.
+pub const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
+/// An attempt is given up after this long.
+pub const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
+/// Data received is acknowledged with an empty packet after this long without sending.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Data sent and nothing heard for this long: the peer may have lost its keys.
+pub const UNANSWERED: Duration = Duration::from_secs(15);
+/// How often expired keys are looked for.
+pub const HOUSEKEEPING: Duration = Duration::from_secs(1);
+const JITTER_MS: u64 = 334;
+
+/// What the clock asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Send a handshake initiation.
+    Initiate,
+    /// Send an empty packet.
+    Keepalive,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    began: Instant,
+    retry_at: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Timers {
+    attempt: Option<Attempt>,
+    again_at: Option<Instant>,
+    gave_up: bool,
+    unanswered_since: Option<Instant>,
+    reply_due: Option<Instant>,
+    keepalive: Option<Duration>,
+    keepalive_at: Option<Instant>,
+    pub(super) last_heard: Option<Instant>,
+    jitter: SplitMix,
+}
+
+impl Timers {
+    pub(super) fn new(keepalive: Option<Duration>, seed: u64, now: Instant) -> Self {
+        let keepalive = keepalive.filter(|every| !every.is_zero());
+        Self {
+            attempt: None,
+            // A tunnel kept alive is wanted from the beginning.
+            again_at: keepalive.map(|_| now),
+            gave_up: false,
+            unanswered_since: None,
+            reply_due: None,
+            keepalive,
+            keepalive_at: None,
+            last_heard: None,
+            jitter: SplitMix(seed),
+        }
+    }
+
+    /// What to do at `now`; called until it answers `None`. `keyed`: there is a key fit for sending.
+    pub(super) fn due(&mut self, now: Instant, keyed: bool) -> Option<Due> {
+        if let Some(attempt) = self.attempt {
+            if now >= attempt.began + REKEY_ATTEMPT_TIME {
+                self.attempt = None;
+                self.gave_up = true;
+                // A tunnel kept alive is wanted for good: try again later. Any other waits for somebody to want it.
+                self.again_at = self.keepalive.map(|every| now + every);
+            } else if now >= attempt.retry_at {
+                return Some(Due::Initiate);
+            }
+            return None;
+        }
+        if self.again_at.is_some_and(|at| now >= at) {
+            return Some(Due::Initiate);
+        }
+        if !keyed {
+            return None;
+        }
+        if self.unanswered(now) {
+            return Some(Due::Initiate);
+        }
+        if self.reply_due.is_some_and(|at| now >= at) || self.keepalive_at.is_some_and(|at| now >= at) {
+            return Some(Due::Keepalive);
+        }
+        None
+    }
+
+    /// The next moment at which [`Timers::due`] may have something to say.
+    pub(super) fn next(&self, keyed: bool) -> Option<Instant> {
+        if let Some(attempt) = self.attempt {
+            return Some(attempt.retry_at.min(attempt.began + REKEY_ATTEMPT_TIME));
+        }
+        let quiet = self.unanswered_since.map(|since| since + UNANSWERED);
+        let keyed = if keyed { [quiet, self.reply_due, self.keepalive_at] } else { [None; 3] };
+        keyed.into_iter().chain([self.again_at]).flatten().min()
+    }
+
+    /// An initiation was sent.
+    pub(super) fn initiated(&mut self, now: Instant) {
+        let jitter = Duration::from_millis(self.jitter.next() % JITTER_MS);
+        let began = self.attempt.map_or(now, |attempt| attempt.began);
+        self.attempt = Some(Attempt { began, retry_at: now + REKEY_TIMEOUT + jitter });
+        self.again_at = None;
+        self.gave_up = false;
+    }
+
+    /// The present attempt is to be repeated sooner.
+    pub(super) fn hasten(&mut self, at: Instant) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.retry_at = attempt.retry_at.min(at);
+        }
+    }
+
+    /// New keys are in use.
+    pub(super) fn established(&mut self, now: Instant) {
+        self.attempt = None;
+        self.again_at = None;
+        self.gave_up = false;
+        self.heard(now, false);
+        self.keepalive_at = self.keepalive.map(|every| now + every);
+    }
+
+    /// Something authentic arrived; `data`: it was not empty.
+    pub(super) fn heard(&mut self, now: Instant, data: bool) {
+        self.last_heard = Some(now);
+        self.unanswered_since = None;
+        if data && self.reply_due.is_none() {
+            self.reply_due = Some(now + KEEPALIVE_TIMEOUT);
+        }
+    }
+
+    /// A transport packet was sent; `data`: it was not empty.
+    pub(super) fn sent(&mut self, now: Instant, data: bool) {
+        self.reply_due = None;
+        self.keepalive_at = self.keepalive.map(|every| now + every);
+        if data && self.unanswered_since.is_none() {
+            self.unanswered_since = Some(now);
+        }
+    }
+
+    /// An attempt is under way.
+    pub(super) fn attempting(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    /// The last attempt ended without an answer.
+    pub(super) fn gave_up(&self) -> bool {
+        self.gave_up
+    }
+
+    /// Data went unanswered for too long.
+    pub(super) fn unanswered(&self, now: Instant) -> bool {
+        self.unanswered_since.is_some_and(|since| now >= since + UNANSWERED)
+    }
+
+    /// When data will count as unanswered, unless something is heard.
+    pub(super) fn unanswered_at(&self) -> Option<Instant> {
+        self.unanswered_since.map(|since| since + UNANSWERED)
+    }
+}
+
+/// A tiny seeded generator (SplitMix64): jitter and port numbers need no secrecy, only repeatability.
+#[derive(Debug, Clone)]
+pub(super) struct SplitMix(pub(super) u64);
+
+impl SplitMix {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn an_attempt_repeats_every_five_seconds_and_ends_after_ninety() {
+        let t0 = Instant::now();
+        let mut timers = Timers::new(None, 1, t0);
+        timers.initiated(t0);
+        let (mut now, mut sent) = (t0, 1);
+        while let Some(at) = timers.next(false) {
+            now = at;
+            if timers.due(now, false) == Some(Due::Initiate) {
+                timers.initiated(now);
+                sent += 1;
+            }
+        }
+        assert_eq!(now, t0 + REKEY_ATTEMPT_TIME);
+        assert!((17..=18).contains(&sent), "{sent}");
+        assert!(timers.gave_up());
+    }
+
+    #[test]
+    fn a_tunnel_kept_alive_never_stops_trying() {
+        let t0 = Instant::now();
+        let mut timers = Timers::new(Some(25 * S), 1, t0);
+        timers.initiated(t0);
+        let mut last = t0;
+        while last < t0 + 1000 * S {
+            last = timers.next(false).unwrap_or(t0);
+            if timers.due(last, false).is_some() {
+                timers.initiated(last);
+            }
+        }
+        assert!(last >= t0 + 1000 * S);
+    }
+
+    #[test]
+    fn received_data_is_answered_within_ten_seconds() {
+        let t0 = Instant::now();
+        let mut timers = Timers::new(None, 1, t0);
+        timers.heard(t0, true);
+        timers.heard(t0 + 5 * S, true);
+        assert_eq!(timers.next(true), Some(t0 + KEEPALIVE_TIMEOUT));
+        assert_eq!(timers.due(t0 + KEEPALIVE_TIMEOUT, true), Some(Due::Keepalive));
+        timers.sent(t0 + KEEPALIVE_TIMEOUT, false);
+        assert_eq!(timers.next(true), None);
+    }
+
+    #[test]
+    fn unanswered_data_asks_for_a_handshake() {
+        let t0 = Instant::now();
+        let mut timers = Timers::new(None, 1, t0);
+        timers.sent(t0, true);
+        timers.sent(t0 + 10 * S, true);
+        assert_eq!(timers.due(t0 + 14 * S, true), None);
+        assert_eq!(timers.due(t0 + 15 * S, true), Some(Due::Initiate));
+        timers.heard(t0 + 15 * S, false);
+        assert_eq!(timers.due(t0 + 15 * S, true), None);
+    }
+}

@@ -1,0 +1,297 @@
+//! A TCP connection inside a tunnel, as an ordinary async stream.
+//!
+//! - A **pipe** is the bounded buffer pair between a stream's user and the tunnel's owner task. Each side locks it for a batch of bytes,
+//!   never for a packet. Full means wait: the reader's pipe fills, then TCP's window, and the sender stops.
+//! - A stream **fails** when the connection is reset, times out, or the tunnel is closed; what had arrived before can still be read.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, mpsc};
+
+use crate::tunnel::peer::{ConnId, Peer, Profile, Progress};
+
+/// Empty buffers larger than this are given back when nothing has moved for [`REST`].
+const KEEP: usize = 4 << 10;
+/// How long a buffer waits for more.
+const REST: Duration = Duration::from_secs(5);
+/// How long what was written before the user left may take to be sent.
+const LINGER: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Default)]
+struct State {
+    received: VecDeque<u8>,
+    to_send: VecDeque<u8>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    /// The owner has more than fits: the reader is to call when there is room.
+    owner_waits: bool,
+    finished: bool,
+    shutdown: bool,
+    dropped: bool,
+    failed: Option<io::ErrorKind>,
+    last_moved: Option<Instant>,
+    /// When the owner first saw that the user is gone.
+    abandoned: Option<Instant>,
+}
+
+/// What the owner task and a stream share. All times are the owner's.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    state: Mutex<State>,
+    limit: usize,
+    owner: Arc<Notify>,
+}
+
+/// What became of a connection while its pipe was served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Served {
+    /// Nothing moved.
+    Idle,
+    /// Bytes moved.
+    Moved,
+    /// The user is gone, or the connection is: forget it.
+    Over,
+}
+
+impl Pipe {
+    pub(super) fn new(profile: Profile, owner: Arc<Notify>) -> Arc<Self> {
+        let limit = match profile {
+            Profile::Control => 64 << 10,
+            Profile::Stream => 256 << 10,
+        };
+        Arc::new(Self { state: Mutex::default(), limit, owner })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves bytes both ways between the pipe and the peer. `ended`: our FIN was asked for already; kept by the caller.
+    pub(super) fn serve(&self, peer: &mut Peer, conn: ConnId, ended: &mut bool, now: Instant) -> Served {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let (mut moved_in, mut moved_out) = (false, false);
+        while !state.finished && !state.dropped && state.failed.is_none() {
+            let room = self.limit.saturating_sub(state.received.len());
+            state.owner_waits = room == 0;
+            if room == 0 {
+                break;
+            }
+            let received = &mut state.received;
+            let progress = peer.read(conn, |bytes| {
+                let n = bytes.len().min(room);
+                received.extend(&bytes[..n]);
+                n
+            });
+            match progress {
+                Progress::Moved(_) => moved_in = true,
+                Progress::Pending => break,
+                Progress::Finished => state.finished = true,
+                Progress::Failed(kind) => state.failed = Some(kind),
+            }
+        }
+        while !state.to_send.is_empty() && state.failed.is_none() {
+            let to_send = &mut state.to_send;
+            let progress = peer.write(conn, |room| {
+                let (front, _) = to_send.as_slices();
+                let n = front.len().min(room.len());
+                room[..n].copy_from_slice(&front[..n]);
+                n
+            });
+            match progress {
+                Progress::Moved(n) => {
+                    state.to_send.drain(..n);
+                    moved_out = true;
+                }
+                Progress::Pending => break,
+                Progress::Finished => state.to_send.clear(),
+                Progress::Failed(kind) => state.failed = Some(kind),
+            }
+        }
+        if state.to_send.is_empty() && state.shutdown && !*ended && state.failed.is_none() {
+            *ended = true;
+            peer.shutdown(conn);
+            moved_out = true;
+        }
+        if moved_in || moved_out {
+            state.last_moved = Some(now);
+        } else if state.last_moved.is_some_and(|last| now >= last + REST) {
+            shrink(&mut state.received);
+            shrink(&mut state.to_send);
+            state.last_moved = None;
+        }
+        let overdue = state.dropped && now >= *state.abandoned.get_or_insert(now) + LINGER;
+        let over = state.failed.is_some() || (state.dropped && (state.to_send.is_empty() || overdue));
+        if state.dropped && (overdue || (over && !state.received.is_empty())) {
+            // Closed with data unread: the other end is told by a reset, as any TCP would (RFC 2525, section 2.17).
+            // So is one that does not take what was written before the user left.
+            peer.abort(conn);
+        }
+        if over {
+            peer.release(conn, now);
+        }
+        let reader = if moved_in || state.finished || state.failed.is_some() { state.reader.take() } else { None };
+        let writer = if moved_out || state.failed.is_some() { state.writer.take() } else { None };
+        drop(guard);
+        reader.into_iter().chain(writer).for_each(Waker::wake);
+        match (over, moved_in || moved_out) {
+            (true, _) => Served::Over,
+            (false, true) => Served::Moved,
+            (false, false) => Served::Idle,
+        }
+    }
+
+    /// Fails the stream, whatever it was doing.
+    pub(super) fn fail(&self, kind: io::ErrorKind) {
+        let mut state = self.lock();
+        state.failed.get_or_insert(kind);
+        state.to_send = VecDeque::new();
+        let wakers = [state.reader.take(), state.writer.take()];
+        drop(state);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+fn shrink(buffer: &mut VecDeque<u8>) {
+    if buffer.is_empty() && buffer.capacity() > KEEP {
+        *buffer = VecDeque::new();
+    }
+}
+
+/// A TCP connection inside a tunnel.
+///
+/// Both directions end separately. Dropping it closes the connection: in good order if everything received was read, with a reset otherwise.
+#[derive(Debug)]
+pub struct TunnelStream {
+    pipe: Arc<Pipe>,
+}
+
+impl TunnelStream {
+    pub(super) fn new(pipe: Arc<Pipe>) -> Self {
+        Self { pipe }
+    }
+}
+
+impl AsyncRead for TunnelStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.pipe.lock();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if state.received.is_empty() {
+            return match (state.failed, state.finished) {
+                (_, true) => Poll::Ready(Ok(())),
+                (Some(kind), false) => Poll::Ready(Err(kind.into())),
+                (None, false) => {
+                    set(&mut state.reader, cx);
+                    Poll::Pending
+                }
+            };
+        }
+        let mut taken = 0;
+        let (front, back) = state.received.as_slices();
+        for part in [front, back] {
+            let n = part.len().min(buf.remaining());
+            buf.put_slice(&part[..n]);
+            taken += n;
+        }
+        state.received.drain(..taken);
+        let call = state.owner_waits && state.received.len() <= self.pipe.limit / 2;
+        if call {
+            state.owner_waits = false;
+        }
+        drop(state);
+        if call {
+            self.pipe.owner.notify_one();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TunnelStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.pipe.lock();
+        if let Some(kind) = state.failed {
+            return Poll::Ready(Err(kind.into()));
+        }
+        if state.shutdown {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let n = buf.len().min(self.pipe.limit.saturating_sub(state.to_send.len()));
+        if n == 0 && !buf.is_empty() {
+            set(&mut state.writer, cx);
+            return Poll::Pending;
+        }
+        // An owner that still has bytes to take was called when they came.
+        let call = state.to_send.is_empty();
+        state.to_send.extend(&buf[..n]);
+        drop(state);
+        if call {
+            self.pipe.owner.notify_one();
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.pipe.lock().failed {
+            Some(kind) => Poll::Ready(Err(kind.into())),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pipe.lock().shutdown = true;
+        self.pipe.owner.notify_one();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for TunnelStream {
+    fn drop(&mut self) {
+        let mut state = self.pipe.lock();
+        state.dropped = true;
+        state.shutdown = true;
+        drop(state);
+        self.pipe.owner.notify_one();
+    }
+}
+
+fn set(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        _ => *slot = Some(cx.waker().clone()),
+    }
+}
+
+/// Connections that come in on one port of a tunnel.
+#[derive(Debug)]
+pub struct TunnelListener {
+    pub(super) port: u16,
+    pub(super) incoming: mpsc::Receiver<TunnelStream>,
+    pub(super) owner: Arc<Notify>,
+}
+
+impl TunnelListener {
+    /// The port listened on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The next connection; an error when the tunnel is closed.
+    pub async fn accept(&mut self) -> io::Result<TunnelStream> {
+        self.incoming.recv().await.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
+    }
+}
+
+impl Drop for TunnelListener {
+    fn drop(&mut self) {
+        self.incoming.close();
+        self.owner.notify_one();
+    }
+}

@@ -1,0 +1,141 @@
+//! A browser over WebSocket (RFC 6455), on actix-ws.
+//!
+//! What holds the desktop back when the browser stops reading: actix-ws keeps at most 32 messages, and hands all of them to the connection's write
+//! buffer when that has room. 32 messages of 32 KiB would be a second of lag on a slow line; so chunks also share a [`BUDGET`] of bytes, and each gives
+//! its part back when it has been written into the connection's buffer.
+
+use super::browser::{BrowserSink, BrowserSource, Gone, Heard};
+use super::end::End;
+use super::hangup::Hangup;
+use actix_ws::{CloseCode, CloseReason, Item, Message, MessageStream, ProtocolError, Session};
+use bytes::Bytes;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+/// Longest frame a browser may send.
+pub const MAX_FRAME: usize = 1024 * 1024;
+/// Bytes on their way to the connection's write buffer, per browser.
+const BUDGET: usize = 256 * 1024;
+/// How long the close frame may wait for a place behind output.
+const GOODBYE: Duration = Duration::from_millis(250);
+/// How long the browser has for its own close frame; then its connection is cut. A cut holds within a second, also on a busy machine.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How long the close frame has to reach the kernel once the connection only writes.
+const FLUSH: Duration = Duration::from_millis(60);
+
+/// Both ends of a browser.
+pub(super) fn split(session: Session, messages: MessageStream) -> (WsSink, WsSource) {
+    let budget = Arc::new(Semaphore::new(BUDGET));
+    (WsSink { session, budget }, WsSource { messages: messages.max_frame_size(MAX_FRAME) })
+}
+
+/// Toward the browser.
+#[derive(Clone)]
+pub(super) struct WsSink {
+    session: Session,
+    budget: Arc<Semaphore>,
+}
+
+/// A chunk that gives back its part of the budget when it is dropped: actix-ws drops it when it has copied it into the connection's buffer.
+struct Budgeted {
+    chunk: Bytes,
+    _part: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Budgeted {
+    fn as_ref(&self) -> &[u8] {
+        &self.chunk
+    }
+}
+
+impl BrowserSink for WsSink {
+    async fn send(&mut self, mut chunk: Bytes) -> Result<(), Gone> {
+        while !chunk.is_empty() {
+            // Half the budget at most, so that one chunk can wait while another is written.
+            let piece = chunk.split_to(chunk.len().min(BUDGET / 2));
+            let cost = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+            let part = Arc::clone(&self.budget).acquire_many_owned(cost).await.map_err(|_| Gone)?;
+            let message = Bytes::from_owner(Budgeted { chunk: piece, _part: part });
+            self.session.binary(message).await.map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+
+    async fn ping(&mut self, payload: &[u8]) -> Result<(), Gone> {
+        self.session.ping(payload).await.map_err(|_| Gone)
+    }
+
+    async fn pong(&mut self, payload: &[u8]) -> Result<(), Gone> {
+        self.session.pong(payload).await.map_err(|_| Gone)
+    }
+}
+
+/// From the browser.
+pub(super) struct WsSource {
+    messages: MessageStream,
+}
+
+impl BrowserSource for WsSource {
+    async fn next(&mut self) -> Result<Heard, End> {
+        loop {
+            return match self.messages.recv().await {
+                Some(Ok(message)) => match message {
+                    Message::Binary(bytes) => Ok(Heard::Bytes(bytes)),
+                    // The parts of a message need not be put together: the stream has no messages.
+                    Message::Continuation(Item::FirstBinary(bytes) | Item::Continue(bytes) | Item::Last(bytes)) => Ok(Heard::Bytes(bytes)),
+                    Message::Text(_) | Message::Continuation(Item::FirstText(_)) => Err(End::Text),
+                    Message::Ping(payload) => Ok(Heard::Ping(payload)),
+                    Message::Pong(payload) => Ok(Heard::Pong(payload)),
+                    Message::Close(_) => Err(End::BrowserClosed),
+                    Message::Nop => continue,
+                },
+                Some(Err(ProtocolError::Overflow)) => Err(End::TooBig),
+                // Text that is not UTF-8.
+                Some(Err(ProtocolError::Io(error))) if error.kind() == ErrorKind::InvalidData => Err(End::Text),
+                Some(Err(ProtocolError::Io(_))) | None => Err(End::BrowserGone),
+                Some(Err(_)) => Err(End::BadFrame),
+            };
+        }
+    }
+}
+
+/// Tells the browser why, gives it a moment to say goodbye, then cuts its connection: one that does not read keeps nothing open.
+pub(super) async fn farewell(sink: WsSink, mut source: WsSource, end: &End, hangup: Option<Hangup>) {
+    let cut_at = Instant::now() + FAREWELL;
+    let (code, description) = end.close();
+    let code = match code {
+        1000 => CloseCode::Normal,
+        1001 => CloseCode::Away,
+        1002 => CloseCode::Protocol,
+        1003 => CloseCode::Unsupported,
+        1009 => CloseCode::Size,
+        other => CloseCode::Other(other),
+    };
+    let reason = CloseReason { code, description: (!description.is_empty()).then(|| description.into_owned()) };
+    let _ = timeout(GOODBYE, sink.session.close(Some(reason))).await;
+    // The connection keeps what it reads until somebody takes it; what comes now is nobody's.
+    let answered = async {
+        while let Some(message) = source.messages.recv().await {
+            match message {
+                Ok(Message::Close(_)) => return true,
+                Ok(_) => {}
+                // Bytes that cannot be read stay, and would be found again and again.
+                Err(_) => return std::future::pending().await,
+            }
+        }
+        false
+    };
+    let answered = timeout_at(cut_at, answered).await;
+    if let Some(hangup) = hangup {
+        // A browser that has our word waits only for the connection to end (RFC 6455 section 7.1.1), and its page tells its user no sooner. It has
+        // our word when it answered. When actix reads no more, our word is written as far as the browser takes it: a moment, then.
+        if matches!(answered, Ok(false)) {
+            sleep_until(cut_at.min(Instant::now() + FLUSH)).await;
+        }
+        hangup.now();
+    }
+}

@@ -1,0 +1,36 @@
+/** Turns a failed call into words for a person: what happened, what to do, and the small print for support. */
+import { ApiError } from '../api/http';
+import { errors as e } from './strings';
+
+export interface Explanation {
+  title: string;
+  hint: string;
+  /** What the server said, when it adds something. */
+  detail: string | null;
+  requestId: string | null;
+  status: number | null;
+}
+
+export function explain(error: unknown): Explanation {
+  if (!(error instanceof ApiError)) return { ...e.server, detail: null, requestId: null, status: null };
+  const words =
+    error.status === 0
+      ? e.offline
+      : error.status === 401
+        ? e.unauthorized
+        : error.status === 403
+          ? e.forbidden
+          : error.status === 404
+            ? e.notFound
+            : error.status === 409 || error.status === 423
+              ? e.conflict
+              : error.status === 429
+                ? e.tooMany(error.retryAfter)
+                : error.status === 503
+                  ? e.unavailable
+                  : error.status >= 500
+                    ? e.server
+                    : e.invalid;
+  const said = error.offline ? null : error.detail || null;
+  return { ...words, detail: said, requestId: error.requestId, status: error.status || null };
+}

@@ -1,0 +1,267 @@
+/**
+ * The viewer page `/viewer/{session_id}`: puts the connection (`core/link`), the picture (`core/novnc`) and the
+ * controls (`ui/`) together. Nothing here is reachable from outside the module.
+ */
+import '../styles/tokens.css';
+import './viewer.css';
+import * as api from '../api/calls';
+import { ApiError } from '../api/http';
+import type { Session } from '../api/types';
+import { viewer as s, common } from '../lib/strings';
+import { Link, type LinkState } from './core/link';
+import { noVnc } from './core/novnc';
+import type { Sizing } from './core/protocol';
+import { ClipboardPanel } from './ui/clipboard';
+import { h, remembered } from './ui/dom';
+import { confirmDisconnect, ending, hint, waiting } from './ui/pages';
+import { Toolbar } from './ui/toolbar';
+import { touchKeyboard } from './ui/touch-keyboard';
+
+/** The gateway answers in milliseconds; a question that takes longer than this is a lost network. */
+const ANSWER_LIMIT_MS = 4_000;
+const NARROW_PX = 700;
+
+const id = decodeURIComponent(location.pathname.split('/')[2] ?? '');
+const root = document.getElementById('viewer') ?? document.body;
+
+const desktop = h('div', { class: 'desktop', 'data-testid': 'viewer-canvas' });
+const ghost = h('div', { class: 'ghost', 'data-testid': 'viewer-ghost', 'aria-hidden': 'true' });
+const overlay = h('div', { class: 'overlay', 'data-testid': 'viewer-overlay' });
+
+let session: Session | null = null;
+let sizing: Sizing =
+  (remembered('sizing') as Sizing | null) ?? (Math.min(innerWidth, innerHeight) < NARROW_PX ? 'fit' : 'remote');
+
+const name = () => session?.workspace_name ?? s.yourWorkspace;
+
+async function soon<T>(answer: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new ApiError(0, 'No answer in time')), ANSWER_LIMIT_MS);
+  });
+  return Promise.race([answer, late]).finally(() => clearTimeout(timer));
+}
+
+const link = new Link(
+  {
+    session: () => soon(api.session(id)),
+    ticket: () => soon(api.ticket(id)),
+    open: noVnc(desktop, () => sizing),
+    streamUrl: ({ url, ticket }) => {
+      const stream = new URL(url, location.origin);
+      stream.protocol = location.protocol === 'http:' ? 'ws:' : 'wss:';
+      stream.searchParams.set('ticket', ticket);
+      return stream.href;
+    },
+    now: () => Date.now(),
+    random: () => Math.random(),
+    later: (ms, act) => {
+      const timer = setTimeout(act, ms);
+      return () => clearTimeout(timer);
+    },
+  },
+  {
+    state: show,
+    session: (fresh) => {
+      session = fresh;
+      toolbar.showSession(fresh, Date.now());
+      title();
+      if (link.state.kind === 'ended') show(link.state);
+    },
+    picture: (canvas) => ghost.replaceChildren(canvas),
+    clipboard: (text) => clipboard.received(text),
+  },
+);
+
+const clipboard = new ClipboardPanel((text) => link.protocol?.setRemoteClipboard(text));
+const keyboard = touchKeyboard({
+  text: (text) => link.protocol?.sendText(text),
+  chord: (keys) => link.protocol?.sendChord(keys),
+});
+
+const toolbar = new Toolbar({
+  clipboard: () => clipboard.element,
+  clipboardShown: () => clipboard.focus(),
+  sizing: () => sizing,
+  setSizing: (next) => {
+    sizing = next;
+    remembered('sizing', next);
+    link.protocol?.setSizing(next);
+  },
+  chord: ({ keys }) => link.protocol?.sendChord(keys),
+  fullScreen: () => void fullScreen(),
+  keyboard: () => {
+    toolbar.close();
+    keyboard.focus();
+  },
+  disconnect: () =>
+    confirmDisconnect(root, name(), async () => {
+      try {
+        await api.disconnect(id);
+      } catch (error) {
+        // "Not active" means that it is over already, which is what was asked for.
+        if (!(error instanceof ApiError && error.status === 409)) throw error;
+      }
+      await link.check();
+    }),
+  left: () => link.protocol?.focus(),
+});
+
+root.append(desktop, ghost, overlay, keyboard, toolbar.element);
+
+function title(): void {
+  const { kind } = link.state;
+  document.title = kind === 'connected' ? name() : `${s.state[kind] ?? kind} · ${session?.workspace_name ?? common.product}`;
+}
+
+let ticking: ReturnType<typeof setInterval> | undefined;
+
+function show(state: LinkState): void {
+  root.dataset.state = state.kind;
+  toolbar.showState(state);
+  title();
+  clearInterval(ticking);
+  if (state.kind === 'connected') {
+    overlay.replaceChildren();
+    // The old picture stays until the new one is painted, so that nothing flashes.
+    requestAnimationFrame(() => requestAnimationFrame(() => ghost.replaceChildren()));
+    if (!toolbar.isOpen) link.protocol?.focus();
+    void clipboard.offer();
+    firstHint();
+  } else if (state.kind === 'opening' || state.kind === 'reconnecting') {
+    wait(state);
+    ticking = setInterval(() => wait(state), 1000);
+  } else {
+    end(state);
+  }
+}
+
+function wait(state: Extract<LinkState, { kind: 'opening' | 'reconnecting' }>): void {
+  const seconds = Math.floor((Date.now() - state.since) / 1000);
+  const trouble = state.trouble === 'unreachable' ? s.unreachable : null;
+  const [heading, text] =
+    state.kind === 'opening'
+      ? [s.opening(name()), trouble ?? s.openingText(seconds)]
+      : [s.reconnecting(seconds), trouble ?? (seconds < 8 ? s.reconnectingHint : s.reconnectingLong)];
+  const present = overlay.querySelector('.wait');
+  const paragraph = present?.querySelector('p');
+  if (present && paragraph) {
+    // Changing the words in place keeps the focus on the way out.
+    (present.querySelector('h1') as HTMLElement).textContent = heading;
+    paragraph.textContent = text;
+    (present as HTMLElement).dataset.seconds = String(seconds);
+  } else {
+    overlay.replaceChildren(waiting(heading, text, seconds));
+  }
+}
+
+const SIGN_IN = `/signin?return=${encodeURIComponent(location.pathname)}`;
+
+function end(state: Extract<LinkState, { kind: 'ended' | 'signed_out' | 'missing' | 'crowded' }>): void {
+  // Whatever was on the screen is not for whoever comes by next.
+  ghost.replaceChildren();
+  desktop.replaceChildren();
+  toolbar.element.remove();
+  keyboard.remove();
+  document.querySelector('.first-hint')?.remove();
+  if (document.fullscreenElement) void document.exitFullscreen();
+
+  const signIn = h('a', { class: 'button primary', href: SIGN_IN, 'data-testid': 'end-signin' }, s.signIn);
+  const reload = h('button', { type: 'button', class: 'button primary', 'data-testid': 'end-retry', click: () => location.reload() }, s.tryAgain);
+  const page =
+    state.kind === 'ended'
+      ? ending({ ...(s.end[state.reason] ?? s.endOther), picture: state.reason === 'host_lost' ? 'lost' : 'ended', session, act: endAct(state.reason), reason: state.reason })
+      : state.kind === 'signed_out'
+        ? ending({ ...s.signedOut, picture: 'ended', session, act: signIn, reason: 'signed_out' })
+        : state.kind === 'crowded'
+          ? ending({ ...s.crowded, picture: 'remote', session, act: reload, reason: 'crowded' })
+          : ending({ ...s.missing, picture: 'lost', session: null, act: null, reason: 'missing' });
+  overlay.replaceChildren(page);
+  (page.querySelector('h1') as HTMLElement | null)?.focus({ preventScroll: true });
+}
+
+function endAct(reason: string): HTMLElement | null {
+  if (reason === 'signed_out') return h('a', { class: 'button primary', href: SIGN_IN, 'data-testid': 'end-signin' }, s.signIn);
+  const known = session;
+  if (!known || reason === 'workspace_removed' || reason === 'user_disabled') return null;
+  const button = h(
+    'button',
+    {
+      type: 'button',
+      class: 'button primary',
+      'data-testid': 'end-again',
+      click: async () => {
+        button.disabled = true;
+        const began = Date.now();
+        const tell = () => (button.textContent = s.starting(Math.floor((Date.now() - began) / 1000)));
+        tell();
+        const timer = setInterval(tell, 1000);
+        try {
+          location.replace((await api.launch(known.workspace_id)).stream_url);
+        } catch (error) {
+          button.disabled = false;
+          button.textContent = s.again(known.workspace_name);
+          const said = error instanceof ApiError && error.detail ? ` ${error.detail}` : '';
+          overlay.querySelector('.problem')?.remove();
+          overlay.querySelector('.row')?.before(h('p', { class: 'problem', role: 'alert' }, s.againFailed + said));
+        } finally {
+          clearInterval(timer);
+        }
+      },
+    },
+    s.again(known.workspace_name),
+  );
+  return button;
+}
+
+interface KeyboardLock {
+  lock?(): Promise<void>;
+  unlock?(): void;
+}
+
+async function fullScreen(): Promise<void> {
+  const keys = (navigator as Navigator & { keyboard?: KeyboardLock }).keyboard;
+  if (document.fullscreenElement) {
+    keys?.unlock?.();
+    await document.exitFullscreen();
+    return;
+  }
+  await document.documentElement.requestFullscreen();
+  await keys?.lock?.().then(
+    () => flash(s.fullScreenHint),
+    () => {},
+  );
+  toolbar.close();
+}
+
+function flash(words: string): void {
+  const note = h('p', { class: 'flash', role: 'status' }, words);
+  root.append(note);
+  setTimeout(() => note.remove(), 4000);
+}
+
+function firstHint(): void {
+  if (remembered('hint')) return;
+  const done = () => {
+    remembered('hint', 'seen');
+    card.remove();
+    if (!toolbar.isOpen) link.protocol?.focus();
+  };
+  const card = hint(done);
+  document.querySelector('.first-hint')?.remove();
+  root.append(card);
+  toolbar.whenFirstOpened(done);
+}
+
+// Back to work: whatever is open above the desktop gets out of the way.
+desktop.addEventListener('pointerdown', () => toolbar.isOpen && toolbar.close(), true);
+addEventListener('online', () => link.nudge());
+addEventListener('offline', () => link.nudge());
+addEventListener('pageshow', (event) => {
+  if (event.persisted) link.nudge();
+});
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden) link.nudge();
+});
+
+link.start();

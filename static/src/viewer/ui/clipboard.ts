@@ -1,0 +1,117 @@
+/**
+ * One clipboard for two machines. The panel always works by hand; when the browser permits it, text also travels by
+ * itself: what the desktop copies is written to this computer's clipboard, and what this computer has is given to the
+ * desktop each time the page gets the focus back.
+ */
+import { viewer as s } from '../../lib/strings';
+import { h, remembered } from './dom';
+
+/** The gateway refuses giant frames, and nobody pastes more than this on purpose. */
+const LIMIT = 256 * 1024;
+
+export class ClipboardPanel {
+  readonly element: HTMLElement;
+  readonly #text: HTMLTextAreaElement;
+  readonly #note: HTMLElement;
+  readonly #auto: HTMLInputElement;
+  readonly #send: (text: string) => void;
+  /** What both sides had last, so that nothing is sent back to where it came from. */
+  #shared: string | null = null;
+
+  constructor(send: (text: string) => void) {
+    this.#send = send;
+    this.#text = h('textarea', {
+      'data-testid': 'clipboard-text',
+      'aria-label': s.clipboardText,
+      'aria-describedby': 'clipboard-hint',
+      spellcheck: 'false',
+      autocomplete: 'off',
+      rows: '6',
+    });
+    this.#note = h('p', { class: 'note', role: 'status', 'data-testid': 'clipboard-note' });
+    this.#auto = h('input', { type: 'checkbox', 'data-testid': 'clipboard-auto', change: () => void this.#toggle() });
+    this.#auto.checked = remembered('clipboard') !== 'off';
+    this.element = h(
+      'section',
+      { class: 'panel', 'data-testid': 'clipboard-panel', 'aria-label': s.clipboard, hidden: true },
+      h('p', { id: 'clipboard-hint', class: 'hint' }, s.clipboardHint),
+      this.#text,
+      h(
+        'div',
+        { class: 'row' },
+        h('button', { type: 'button', class: 'primary', 'data-testid': 'clipboard-send', click: () => this.#sendNow() }, s.clipboardSend),
+        h('button', { type: 'button', 'data-testid': 'clipboard-copy', click: () => void this.#copyNow() }, s.clipboardCopy),
+      ),
+      h('label', { class: 'check' }, this.#auto, s.clipboardAuto),
+      this.#note,
+    );
+    addEventListener('focus', () => void this.offer());
+  }
+
+  focus(): void {
+    this.#text.focus();
+    this.#text.select();
+  }
+
+  /** The desktop has copied something. */
+  received(text: string): void {
+    if (text.length > LIMIT) return;
+    this.#shared = text;
+    this.#text.value = text;
+    this.#say(s.clipboardReceived);
+    if (this.#auto.checked && document.hasFocus()) void navigator.clipboard?.writeText(text).catch(() => {});
+  }
+
+  /** Gives this computer's clipboard to the desktop, if the browser has already permitted reading it. */
+  async offer(): Promise<void> {
+    if (!this.#auto.checked || !navigator.clipboard?.readText) return;
+    try {
+      const permission = await navigator.permissions.query({ name: 'clipboard-read' as PermissionName });
+      if (permission.state !== 'granted' || !document.hasFocus()) return;
+      this.#give(await navigator.clipboard.readText());
+    } catch {
+      // Not permitted, not text, or a browser without the question: the panel remains.
+    }
+  }
+
+  #give(text: string): boolean {
+    if (!text || text === this.#shared || text.length > LIMIT) return false;
+    this.#shared = text;
+    this.#text.value = text;
+    this.#send(text);
+    return true;
+  }
+
+  async #toggle(): Promise<void> {
+    remembered('clipboard', this.#auto.checked ? 'on' : 'off');
+    if (!this.#auto.checked) return;
+    try {
+      // The click allows the browser to ask the person for permission.
+      this.#give(await navigator.clipboard.readText());
+    } catch {
+      this.#say(s.clipboardAutoOff);
+    }
+  }
+
+  #sendNow(): void {
+    const text = this.#text.value;
+    if (text.length > LIMIT) return this.#say(s.clipboardTooLong);
+    this.#shared = text;
+    this.#send(text);
+    this.#say(s.clipboardSent);
+  }
+
+  async #copyNow(): Promise<void> {
+    try {
+      await navigator.clipboard.writeText(this.#text.value);
+    } catch {
+      this.#text.select();
+      document.execCommand('copy');
+    }
+    this.#say(s.clipboardCopied);
+  }
+
+  #say(words: string): void {
+    this.#note.textContent = words;
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * The slim handle at the top edge and the bar behind it. It opens on hover, touch, keyboard focus or
+ * Ctrl Alt Shift P, and gets out of the way when the pointer goes back to the desktop.
+ */
+import type { Session } from '../../api/types';
+import { span } from '../../lib/format';
+import { viewer as s } from '../../lib/strings';
+import { readLatency } from '../core/latency';
+import { CHORDS, type Chord } from '../core/keys';
+import type { LinkState } from '../core/link';
+import type { Sizing } from '../core/protocol';
+import { h, icon, type IconName } from './dom';
+
+export interface ToolbarActions {
+  clipboard(): HTMLElement;
+  clipboardShown(): void;
+  sizing(): Sizing;
+  setSizing(sizing: Sizing): void;
+  chord(chord: Chord): void;
+  fullScreen(): void;
+  keyboard(): void;
+  disconnect(): void;
+  /** The pointer or the keyboard is back with the desktop. */
+  left(): void;
+}
+
+const CLOSE_AFTER_MS = 600;
+/** "Time left" is told only once it matters. */
+const TELL_TIME_LEFT_MS = 60 * 60_000;
+
+export class Toolbar {
+  readonly element: HTMLElement;
+  readonly #state = h('span', { class: 'state', 'data-testid': 'viewer-state', 'data-state': 'opening' });
+  readonly #latency = h('span', { class: 'latency', 'data-testid': 'viewer-latency', title: s.latencyHelp });
+  readonly #name = h('span', { class: 'name', 'data-testid': 'viewer-name' });
+  readonly #facts = h('span', { class: 'facts', 'data-testid': 'viewer-facts' });
+  readonly #handle: HTMLButtonElement;
+  readonly #keys: HTMLElement;
+  readonly #clipboard: HTMLElement;
+  readonly #buttons: Record<string, HTMLButtonElement> = {};
+  readonly #actions: ToolbarActions;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Opened on purpose, so that it does not close because the pointer moved away. */
+  #pinned = false;
+  #opened: (() => void) | null = null;
+
+  constructor(actions: ToolbarActions) {
+    this.#actions = actions;
+    this.#clipboard = actions.clipboard();
+    this.#handle = h(
+      'button',
+      { type: 'button', class: 'handle', 'data-testid': 'toolbar-handle', 'aria-expanded': 'false', 'aria-controls': 'bar', 'aria-label': s.openToolbar, click: () => this.#handleClicked() },
+      h('span', { class: 'dot' }),
+      icon('down', 16),
+    );
+    this.#keys = h(
+      'section',
+      { class: 'panel keys', hidden: true, 'aria-label': s.keys, 'data-testid': 'keys-panel' },
+      h('p', { class: 'hint' }, s.keysHint),
+      h(
+        'div',
+        { class: 'chords' },
+        ...CHORDS.map((chord) =>
+          h('button', { type: 'button', 'data-testid': `key-${chord.id}`, click: () => actions.chord(chord) }, chord.label),
+        ),
+      ),
+    );
+    const bar = h(
+      'div',
+      { class: 'bar', id: 'bar', role: 'toolbar', 'aria-label': s.toolbar },
+      h('div', { class: 'who' }, h('span', { class: 'dot' }), this.#name, this.#state, this.#latency, this.#facts),
+      h(
+        'div',
+        { class: 'tools' },
+        this.#button('clipboard', 'clipboard', s.clipboard, () => this.#panel(this.#clipboard)),
+        this.#button('keys', 'keys', s.keys, () => this.#panel(this.#keys)),
+        this.#button('sizing', 'fit', s.fit, () => this.#flipSizing()),
+        this.#button('keyboard', 'touch', s.keyboard, () => actions.keyboard()),
+        this.#button('fullscreen', 'full', s.fullScreen, () => actions.fullScreen()),
+        h('a', { class: 'tool', href: '/', 'data-testid': 'toolbar-portal', title: s.portalHint }, icon('grid'), h('span', {}, s.portal)),
+        this.#button('disconnect', 'out', s.disconnect, () => actions.disconnect()),
+      ),
+    );
+    this.element = h(
+      'div',
+      { class: 'toolbar', 'data-testid': 'toolbar', 'data-open': 'false', keydown: (event: KeyboardEvent) => this.#key(event) },
+      bar,
+      this.#clipboard,
+      this.#keys,
+      this.#handle,
+    );
+    this.#buttons.disconnect?.classList.add('danger');
+    for (const name of ['clipboard', 'keys']) this.#buttons[name]?.setAttribute('aria-expanded', 'false');
+    this.element.addEventListener('pointerenter', (event) => {
+      if (event.pointerType === 'mouse') this.open();
+    });
+    this.element.addEventListener('pointerleave', (event) => {
+      if (event.pointerType === 'mouse' && !this.#pinned && !this.#panelShown) this.#closeSoon();
+    });
+    // Capture: the shortcut is ours, the desktop never sees the P.
+    addEventListener(
+      'keydown',
+      (event) => {
+        if (!(event.ctrlKey && event.altKey && event.shiftKey && event.code === 'KeyP')) return;
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        this.toggle();
+        if (this.isOpen) (bar.querySelector('.tool') as HTMLElement | null)?.focus();
+      },
+      true,
+    );
+    document.addEventListener('fullscreenchange', () => {
+      const full = document.fullscreenElement !== null;
+      this.#label('fullscreen', full ? s.leaveFullScreen : s.fullScreen);
+    });
+    this.#showSizing();
+  }
+
+  get isOpen(): boolean {
+    return this.element.dataset.open === 'true';
+  }
+
+  whenFirstOpened(act: () => void): void {
+    this.#opened = act;
+  }
+
+  open(): void {
+    clearTimeout(this.#timer);
+    this.#opened?.();
+    this.#opened = null;
+    this.element.dataset.open = 'true';
+    this.#handle.setAttribute('aria-expanded', 'true');
+    this.#handle.setAttribute('aria-label', s.closeToolbar);
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#panel(null);
+    this.#pinned = false;
+    this.element.dataset.open = 'false';
+    this.#handle.setAttribute('aria-expanded', 'false');
+    this.#handle.setAttribute('aria-label', s.openToolbar);
+    this.#actions.left();
+  }
+
+  toggle(): void {
+    if (this.isOpen) return this.close();
+    this.#pinned = true;
+    this.open();
+  }
+
+  /** The pointer has opened it on its way here: the click that follows means "stay", not "close". */
+  #handleClicked(): void {
+    if (this.isOpen && !this.#pinned) this.#pinned = true;
+    else this.toggle();
+  }
+
+  showState(state: LinkState): void {
+    this.element.dataset.state = state.kind;
+    this.#state.dataset.state = state.kind;
+    this.#state.textContent = s.state[state.kind] ?? state.kind;
+    if (state.kind !== 'connected') this.#latency.textContent = '';
+    this.#handle.title = this.#state.textContent;
+  }
+
+  showSession(session: Session, now: number): void {
+    this.#name.textContent = session.workspace_name;
+    const reading = readLatency(session.latency);
+    this.#latency.textContent = reading ? s.ms(reading.totalMs) + (reading.slow ? `, ${s.slow[reading.slow]}` : '') : '';
+    this.#latency.dataset.slow = reading?.slow ?? '';
+    const facts: string[] = [];
+    if ((session.viewers ?? 0) > 1) facts.push(s.windows(session.viewers));
+    const left = session.expires_at ? Date.parse(session.expires_at) - now : Infinity;
+    if (left < TELL_TIME_LEFT_MS) facts.push(s.timeLeft(span(left)));
+    this.#facts.textContent = facts.join(', ');
+  }
+
+  #button(id: string, name: IconName, label: string, act: () => void): HTMLButtonElement {
+    const button = h(
+      'button',
+      { type: 'button', class: `tool ${id}`, 'data-testid': `toolbar-${id}`, title: label, 'aria-label': label, click: act },
+      icon(name),
+      h('span', {}, label),
+    );
+    this.#buttons[id] = button;
+    return button;
+  }
+
+  #label(id: string, label: string, name?: IconName): void {
+    const button = this.#buttons[id];
+    if (!button) return;
+    button.title = label;
+    button.setAttribute('aria-label', label);
+    button.replaceChildren(name ? icon(name) : (button.firstChild as Node), h('span', {}, label));
+  }
+
+  #flipSizing(): void {
+    this.#actions.setSizing(this.#actions.sizing() === 'fit' ? 'remote' : 'fit');
+    this.#showSizing();
+  }
+
+  #showSizing(): void {
+    // The button says what is in force; pressing it takes the other.
+    const sizing = this.#actions.sizing();
+    this.#label('sizing', sizing === 'fit' ? s.fit : s.remote, sizing);
+    this.#buttons.sizing?.setAttribute('data-sizing', sizing);
+  }
+
+  get #panelShown(): boolean {
+    return !this.#clipboard.hidden || !this.#keys.hidden;
+  }
+
+  #panel(which: HTMLElement | null): void {
+    for (const [name, panel] of [['clipboard', this.#clipboard], ['keys', this.#keys]] as const) {
+      panel.hidden = panel !== which || !panel.hidden;
+      this.#buttons[name]?.setAttribute('aria-expanded', String(!panel.hidden));
+    }
+    if (which === this.#clipboard && !which.hidden) this.#actions.clipboardShown();
+  }
+
+  #closeSoon(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      if (!this.#pinned && !this.element.matches(':hover') && !this.#panelShown) this.close();
+    }, CLOSE_AFTER_MS);
+  }
+
+  #key(event: KeyboardEvent): void {
+    event.stopPropagation();
+    if (event.key === 'Escape') {
+      if (this.#panelShown) this.#panel(null);
+      else this.close();
+      return;
+    }
+    if (event.target instanceof HTMLTextAreaElement) return;
+    const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
+    if (!step) return;
+    const tools = [...this.element.querySelectorAll<HTMLElement>('.tool')].filter((tool) => tool.offsetParent !== null);
+    const here = tools.indexOf(document.activeElement as HTMLElement);
+    if (here >= 0) tools[(here + step + tools.length) % tools.length]?.focus();
+  }
+}

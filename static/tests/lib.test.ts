@@ -1,0 +1,116 @@
+import { describe, expect, it } from 'vitest';
+import { ApiError } from '../src/api/http';
+import { exportAddress, fromLocalField, readFilter, toLocalField } from '../src/lib/audit-filter';
+import { explain } from '../src/lib/explain';
+import { ago, bytes, moment, span, stopwatch, utc } from '../src/lib/format';
+import { qrImage } from '../src/lib/qr';
+import { returnPath } from '../src/lib/return-path';
+import { actions, endReason, viewer } from '../src/lib/strings';
+import { backoff } from '../src/viewer/core/backoff';
+import { CHORDS, keysymOf } from '../src/viewer/core/keys';
+import { readLatency } from '../src/viewer/core/latency';
+import { difference } from '../src/viewer/ui/touch-keyboard';
+
+const NOON = new Date(2025, 10, 21, 12, 0, 0).getTime();
+const at = (ms: number) => new Date(ms).toISOString();
+
+describe('format', () => {
+  it('tells moments as people do', () => {
+    expect(moment(at(NOON - 3_600_000), NOON)).toBe('Today 11:00');
+    expect(moment(at(NOON - 86_400_000), NOON, true)).toBe('Yesterday 12:00:00');
+    expect(moment(at(NOON - 10 * 86_400_000), NOON)).toBe('11 Nov 12:00');
+    expect(moment(at(NOON - 400 * 86_400_000), NOON)).toContain('2024');
+    expect(moment(null, NOON)).toBe('–');
+    expect(utc('2025-11-21T12:00:00.123Z')).toBe('2025-11-21 12:00:00.123 UTC');
+  });
+  it('tells durations', () => {
+    expect([0, 42_000, 723_000, 3_723_000, 90_061_000].map(stopwatch)).toEqual(['0:00', '0:42', '12:03', '1:02:03', '1 day 1:01:01']);
+    expect([500, 42_000, 65_000, 723_000, 3_900_000, 90_000_000].map(span)).toEqual(['0 s', '42 s', '1 min 5 s', '12 min', '1 h 5 min', '1 day 1 h']);
+    expect(stopwatch(-5)).toBe('0:00');
+    expect(ago(at(NOON - 2_000), NOON)).toBe('Just now');
+    expect(ago(at(NOON - 130_000), NOON)).toBe('2 min ago');
+  });
+  it('tells sizes', () => {
+    expect([0, 812, 4_200, 18_400_000, 1_300_000_000].map(bytes)).toEqual(['0 B', '812 B', '4.2 kB', '18.4 MB', '1.3 GB']);
+  });
+});
+
+describe('the way back after signing in', () => {
+  it.each(['/', '/sessions', '/audit?outcome=denied', '/viewer/abc'])('keeps %s', (path) => {
+    expect(returnPath(path)).toBe(path);
+  });
+  it.each([null, '', 'https://evil.test/', '//evil.test', '/\\evil.test', '/\t/evil.test', 'javascript:alert(1)', '/api/auth/logout', '/signin'])('refuses %s', (path) => {
+    expect(returnPath(path)).toBe('/');
+  });
+});
+
+describe('audit filters', () => {
+  it('read the address and make the export address', () => {
+    const filter = readFilter(new URLSearchParams('actor=%20maya%20&outcome=denied&scope=all&q='));
+    expect(filter).toEqual({ actor: 'maya', outcome: 'denied' });
+    expect(exportAddress(filter, 'csv')).toBe('/api/audit/export?format=csv&actor=maya&outcome=denied');
+  });
+  it('carry instants through the local field unchanged', () => {
+    const iso = '2025-11-21T12:34:00.000Z';
+    expect(fromLocalField(toLocalField(iso))).toBe(iso);
+    expect(toLocalField('nonsense')).toBe('');
+    expect(fromLocalField('')).toBeUndefined();
+  });
+});
+
+describe('explanations', () => {
+  it('have a title and something to do for every status', () => {
+    for (const status of [0, 400, 401, 403, 404, 409, 413, 422, 423, 429, 500, 502, 503]) {
+      const words = explain(new ApiError(status, 'said', 'req-1', 90));
+      expect(words.title).not.toBe('');
+      expect(words.hint).not.toBe('');
+      expect(words.requestId).toBe('req-1');
+    }
+    expect(explain(new Error('bug')).title).not.toContain('bug');
+  });
+});
+
+describe('words', () => {
+  it('exist for every end of a session', () => {
+    for (const reason of ['user_disconnected', 'workspace_stopped', 'admin_stopped', 'signed_out', 'user_disabled', 'workspace_removed', 'expired', 'host_lost', 'launch_failed']) {
+      expect(viewer.end[reason]?.title, reason).toBeTruthy();
+      expect(endReason[reason], reason).toBeTruthy();
+    }
+  });
+  it('exist for every audit action', () => {
+    const names =
+      'login login_failed login_throttled mfa_verify mfa_failed mfa_enroll mfa_reset refresh refresh_reuse logout logout_everywhere create_session launch_workspace stop_workspace disconnect_session terminate_session expire_session close_session open_stream close_stream issue_ticket ticket_refused access_denied token_refused create_workspace update_workspace delete_workspace create_user update_user disable_user enable_user sign_out_user create_join_token enroll_host remove_host host_connected host_lost gateway_start gateway_stop export_audit verify_audit';
+    expect(names.split(' ').filter((name) => !actions[name])).toEqual([]);
+  });
+});
+
+describe('viewer parts', () => {
+  it('back off quickly at first, at most two seconds, with a random part', () => {
+    expect(backoff(0, 0.999)).toBeLessThanOrEqual(100);
+    for (let attempt = 0; attempt < 50; attempt += 1) {
+      expect(backoff(attempt, 0.999)).toBeLessThanOrEqual(2_000);
+      expect(backoff(attempt, 0)).toBeGreaterThan(0);
+    }
+    expect(backoff(20, 0)).not.toBe(backoff(20, 0.9));
+  });
+  it('name the slow leg only when it is slow', () => {
+    expect(readLatency(null)).toBeNull();
+    expect(readLatency({ browser_ms: null, host_ms: null })).toBeNull();
+    expect(readLatency({ browser_ms: 9, host_ms: 3 })).toEqual({ totalMs: 12, slow: null });
+    expect(readLatency({ browser_ms: 140, host_ms: 3 })?.slow).toBe('browser');
+    expect(readLatency({ browser_ms: 20, host_ms: 300 })?.slow).toBe('host');
+  });
+  it('know keysyms', () => {
+    expect([...'aÿ€\n'].map(keysymOf)).toEqual([0x61, 0xff, 0x0100_20ac, 0xff0d]);
+    const f = CHORDS.find(({ id }) => id === 'ctrl-alt-f1');
+    expect(f?.keys.map(({ keysym }) => keysym)).toEqual([0xffe3, 0xffe9, 0xffbe]);
+  });
+  it('see what was typed on a touch keyboard', () => {
+    expect(difference('ab', 'abc')).toEqual({ deleted: 0, typed: 'c' });
+    expect(difference('ab', 'a')).toEqual({ deleted: 1, typed: '' });
+    expect(difference('teh', 'the')).toEqual({ deleted: 2, typed: 'he' });
+  });
+  it('show the QR code as an image that can run nothing', () => {
+    expect(qrImage('<svg onload="x()"/>')).toBe('data:image/svg+xml;charset=utf-8,%3Csvg%20onload%3D%22x()%22%2F%3E');
+  });
+});

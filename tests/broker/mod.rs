@@ -1,0 +1,11 @@
+//! The use cases, over both databases and a fake fleet.
+
+mod admin;
+mod endings;
+mod launch;
+mod reaper;
+mod roles;
+mod sentinel;
+mod signin;
+mod streams;
+mod world;

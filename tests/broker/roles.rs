@@ -1,0 +1,128 @@
+//! Who may do what: every use case that needs a permit, by every role; what is refused is written down and changes nothing.
+
+use super::world::*;
+use futures_util::future::BoxFuture;
+use portcullis::broker::views::*;
+use portcullis::domain::user::{Caller, Role};
+use portcullis::domain::workspace::WorkspaceKind;
+use portcullis::domain::{ErrorKind, HostId, Result, SessionId, UserId, WorkspaceId};
+use std::time::Duration;
+
+struct Scene {
+    world: World,
+    ws: WorkspaceId,
+    victim: UserId,
+    session: SessionId,
+}
+
+type Try = for<'a> fn(&'a Scene, &'a Caller) -> BoxFuture<'a, Result<()>>;
+const ADMIN: &[Role] = &[Role::Admin];
+const READERS: &[Role] = &[Role::Admin, Role::Security];
+
+macro_rules! attempt {
+    (|$s:ident, $c:ident| $call:expr) => {
+        |$s, $c| Box::pin(async move { $call.await.map(drop) })
+    };
+}
+
+const CASES: &[(&str, &[Role], Try)] = &[
+    ("users", READERS, attempt!(|s, c| s.world.broker.users(&origin(), c))),
+    ("create_user", ADMIN, attempt!(|s, c| {
+        let new = NewUser { email: format!("by-{}@example.com", c.user.role), name: "X".into(), password: secret(PASSWORD), role: Role::Member };
+        async move { s.world.broker.create_user(&origin(), c, new).await }
+    })),
+    ("update_user", ADMIN, attempt!(|s, c| async move {
+        s.world.broker.update_user(&origin(), c, s.victim, UserChange { name: Some("Y".into()), ..UserChange::default() }).await
+    })),
+    ("reset_mfa", ADMIN, attempt!(|s, c| s.world.broker.reset_mfa(&origin(), c, s.victim))),
+    ("sign_out_user", ADMIN, attempt!(|s, c| s.world.broker.sign_out_user(&origin(), c, s.victim))),
+    ("set_totp", ADMIN, attempt!(|s, c| async move { s.world.broker.set_totp(&origin(), c, s.victim, &secret(SECRET)).await })),
+    ("hosts", READERS, attempt!(|s, c| s.world.broker.hosts(&origin(), c))),
+    ("create_join_token", ADMIN, attempt!(|s, c| s.world.broker.create_join_token(&origin(), c, None, Duration::from_secs(60)))),
+    ("remove_host", ADMIN, attempt!(|s, c| async move {
+        match s.world.broker.remove_host(&origin(), c, HostId::new()).await {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    })),
+    ("audit", READERS, attempt!(|s, c| s.world.broker.audit(&origin(), c, AuditQuery::default()))),
+    ("audit_export", READERS, attempt!(|s, c| s.world.broker.audit_export(&origin(), c))),
+    ("audit_verify", READERS, attempt!(|s, c| s.world.broker.audit_verify(&origin(), c))),
+    ("all_live_sessions", READERS, attempt!(|s, c| s.world.broker.all_live_sessions(&origin(), c))),
+    ("create_workspace", ADMIN, attempt!(|s, c| async move {
+        let new = NewWorkspace { id: None, name: "New".into(), description: String::new(), kind: WorkspaceKind::Linux, rest: WorkspaceChange::default() };
+        s.world.broker.create_workspace(&origin(), c, new).await
+    })),
+    ("update_workspace", ADMIN, attempt!(|s, c| async move {
+        s.world.broker.update_workspace(&origin(), c, &s.ws, WorkspaceChange { name: Some("Z".into()), ..WorkspaceChange::default() }).await
+    })),
+    ("terminate", ADMIN, attempt!(|s, c| s.world.broker.terminate(&origin(), c, s.session))),
+    ("delete_workspace", ADMIN, attempt!(|s, c| s.world.broker.delete_workspace(&origin(), c, &s.ws))),
+];
+
+on_both! {
+    async fn every_use_case_by_every_role(db) {
+        let world = World::new(&db).await;
+        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
+        let victim = world.caller("victim", Role::Member).await;
+        let session = world.launch(&victim, &ws).await.id;
+        let scene = Scene { world, ws, victim: victim.user.id, session };
+        // Admin last: what they may do changes the scene.
+        let mut callers = Vec::new();
+        for role in [Role::Member, Role::Security, Role::Admin] {
+            callers.push(scene.world.caller(role.as_str(), role).await);
+        }
+        for caller in &callers {
+            let role = caller.user.role;
+            for (name, may, attempt) in CASES {
+                if role == Role::Admin && *name == "terminate" {
+                    // Signed out by the earlier case: launch again.
+                    assert!(scene.world.live().await.is_empty());
+                    continue;
+                }
+                let (answer, log) = scene.world.logged(attempt(&scene, caller)).await;
+                if may.contains(&role) {
+                    assert!(answer.is_ok(), "{name} by {role}: {answer:?}");
+                } else {
+                    assert_eq!(kind(answer), ErrorKind::Forbidden, "{name} by {role}");
+                    assert_eq!(log, ["access_denied denied role"], "{name} by {role}");
+                }
+            }
+        }
+        scene.world.assert_log_whole().await;
+    }
+
+    async fn a_disabled_caller_may_nothing(db) {
+        let world = World::new(&db).await;
+        let mut root = world.caller("root", Role::Admin).await;
+        root.user.disabled = true;
+        assert_eq!(kind(world.broker.users(&origin(), &root).await), ErrorKind::Unauthenticated);
+    }
+
+    async fn a_member_stops_only_their_own(db) {
+        let world = World::new(&db).await;
+        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
+        let hidden = world.workspace("ws-hidden", WorkspaceChange { allowed_roles: Some(vec![Role::Admin]), ..WorkspaceChange::default() }).await;
+        let (ann, bob, root) = (
+            world.caller("ann", Role::Member).await,
+            world.caller("bob", Role::Member).await,
+            world.caller("root", Role::Admin).await,
+        );
+        let (a, b) = (world.launch(&ann, &ws).await, world.launch(&bob, &ws).await);
+        assert_eq!(world.broker.stop_workspace(&origin(), &ann, &ws).await.unwrap(), [a.id]);
+        let nothing = world.broker.stop_workspace(&origin(), &ann, &ws).await.unwrap_err();
+        assert_eq!((nothing.kind, nothing.message.as_str()), (ErrorKind::Conflict, "Workspace has no active session"));
+        assert!(world.fleet.has_tunnel(b.id));
+        assert_eq!(kind(world.broker.stop_workspace(&origin(), &ann, &hidden).await), ErrorKind::NotFound);
+        assert_eq!(kind(world.broker.workspace(&ann, &hidden).await), ErrorKind::NotFound);
+        assert_eq!(world.broker.workspaces(&ann).await.unwrap().len(), 1);
+        assert_eq!(world.broker.workspaces(&root).await.unwrap().len(), 2);
+        let again = world.launch(&ann, &ws).await;
+        let mut all = world.broker.stop_workspace(&origin(), &root, &ws).await.unwrap();
+        all.sort();
+        let mut expected = [b.id, again.id];
+        expected.sort();
+        assert_eq!(all, expected);
+        world.assert_empty().await;
+    }
+}

@@ -1,0 +1,149 @@
+//! Tickets and streams: one use, one session, one user; places are counted; what ends is cut.
+
+use super::world::*;
+use portcullis::broker::live::Right;
+use portcullis::broker::views::*;
+use portcullis::domain::session::EndReason;
+use portcullis::domain::user::Role;
+use portcullis::domain::{ErrorKind, SessionId};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+on_both! {
+    async fn a_ticket_opens_one_stream_of_one_session(db) {
+        let world = World::new(&db).await;
+        let (a, b) = (world.workspace("ws-a", WorkspaceChange::default()).await, world.workspace("ws-b", WorkspaceChange::default()).await);
+        let ann = world.caller("ann", Role::Member).await;
+        let (one, two) = (world.launch(&ann, &a).await, world.launch(&ann, &b).await);
+        let issue = || async { world.broker.issue_ticket(&origin(), &ann, one.id).await.unwrap().ticket };
+        let broker = &world.broker;
+        let open = |id, ticket: &portcullis::domain::secret::SecretString| {
+            let ticket = ticket.clone();
+            async move { broker.open_stream(&origin(), id, StreamProof::Ticket(&ticket)).await }
+        };
+        let ticket = issue().await;
+        let (grant, log) = world.logged(open(one.id, &ticket)).await;
+        let grant = grant.unwrap();
+        assert_eq!(log, ["open_stream success -"]);
+        assert_eq!((grant.lease.session().id, grant.lease.address(), grant.lease.port()), (one.id, one.address, 5900));
+        assert_eq!(grant.lease.credential().expose(), &format!("vnc-{}", one.id));
+        let foreign = issue().await;
+        let late = issue().await;
+        for (id, ticket, reason) in [
+            (one.id, &ticket, "used"),
+            (two.id, &foreign, "foreign"),
+            (SessionId::new(), &foreign, "foreign"),
+            (one.id, &secret("tkt_made-up"), "unknown"),
+            (one.id, &secret(""), "unknown"),
+        ] {
+            let (answer, log) = world.logged(open(id, ticket)).await;
+            assert_eq!(kind(answer), ErrorKind::Unauthenticated, "{reason}");
+            assert_eq!(log, [format!("ticket_refused denied {reason}")]);
+        }
+        // Tried elsewhere in vain, it is still good where it belongs.
+        assert!(open(one.id, &foreign).await.is_ok());
+        world.clock.pass(Duration::from_secs(30));
+        let (answer, log) = world.logged(open(one.id, &late)).await;
+        assert_eq!((kind(answer), log), (ErrorKind::Unauthenticated, vec!["ticket_refused denied expired".to_owned()]));
+        let after = issue().await;
+        world.broker.logout(&origin(), &ann, false).await.unwrap();
+        let (answer, log) = world.logged(open(one.id, &after)).await;
+        assert_eq!((kind(answer), log), (ErrorKind::Unauthenticated, vec!["ticket_refused denied signed_out".to_owned()]));
+        assert!(!serde_json::to_string(&world.log().await).unwrap().contains("tkt_"));
+    }
+
+    async fn of_two_with_one_ticket_one_gets_in(db) {
+        let world = World::new(&db).await;
+        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = world.caller("ann", Role::Member).await;
+        let session = world.launch(&ann, &ws).await;
+        for _ in 0..10 {
+            let ticket = world.broker.issue_ticket(&origin(), &ann, session.id).await.unwrap().ticket;
+            let from = origin();
+            let open = || world.broker.open_stream(&from, session.id, StreamProof::Ticket(&ticket));
+            let (a, b) = tokio::join!(open(), open());
+            assert_eq!([a.is_ok(), b.is_ok()].iter().filter(|ok| **ok).count(), 1);
+        }
+    }
+
+    async fn others_sessions_are_not_found(db) {
+        let world = World::new(&db).await;
+        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
+        let (ann, bob) = (world.caller("ann", Role::Member).await, world.caller("bob", Role::Admin).await);
+        let session = world.launch(&ann, &ws).await;
+        for id in [session.id, SessionId::new()] {
+            let reason = if id == session.id { "not_theirs" } else { "unknown" };
+            let expected = vec![format!("access_denied denied {reason}")];
+            let (answer, log) = world.logged(world.broker.issue_ticket(&origin(), &bob, id)).await;
+            assert_eq!((kind(answer), log), (ErrorKind::NotFound, expected.clone()));
+            let (answer, log) = world.logged(world.broker.open_stream(&origin(), id, StreamProof::Caller(&bob))).await;
+            assert_eq!((kind(answer), log), (ErrorKind::NotFound, expected.clone()));
+            let (answer, log) = world.logged(world.broker.session(&bob, id)).await;
+            assert_eq!((kind(answer), log), (ErrorKind::NotFound, expected.clone()));
+            let (answer, log) = world.logged(world.broker.disconnect(&origin(), &bob, id)).await;
+            assert_eq!((kind(answer), log), (ErrorKind::NotFound, expected));
+        }
+        assert!(world.fleet.has_tunnel(session.id));
+    }
+
+    async fn places_are_counted_and_freed(db) {
+        let world = World::new(&db).await;
+        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = world.caller("ann", Role::Member).await;
+        let session = world.launch(&ann, &ws).await;
+        let mut open = Vec::new();
+        for _ in 0..4 {
+            open.push(world.watch(&ann, session.id).await);
+        }
+        let (answer, log) = world.logged(world.broker.open_stream(&origin(), session.id, StreamProof::Caller(&ann))).await;
+        assert_eq!((kind(answer), log), (ErrorKind::Conflict, vec!["open_stream denied too_many_viewers".to_owned()]));
+        assert_eq!(world.broker.session(&ann, session.id).await.unwrap().viewers, 4);
+        assert_eq!(world.broker.gauges().streams, 4);
+        let grant = open.pop().unwrap();
+        grant.meters.up.fetch_add(5, Ordering::Relaxed);
+        grant.meters.down.fetch_add(9, Ordering::Relaxed);
+        grant.meters.note_rtt(Duration::from_millis(12));
+        assert_eq!(world.broker.session(&ann, session.id).await.unwrap().browser_rtt, Some(Duration::from_millis(12)));
+        world.clock.pass(Duration::from_millis(1500));
+        world.broker.close_stream(&origin(), grant, "browser_closed").await.unwrap();
+        let entry = world.log().await.pop().unwrap();
+        assert_eq!(brief(&entry), "close_stream success browser_closed");
+        assert_eq!(entry.actor.email.as_deref(), Some("ann@example.com"));
+        assert_eq!((&entry.details["bytes_up"], &entry.details["bytes_down"], &entry.details["duration_ms"]), (&5.into(), &9.into(), &1500.into()));
+        drop(open.pop());
+        assert_eq!(world.broker.session(&ann, session.id).await.unwrap().viewers, 2);
+        world.watch(&ann, session.id).await;
+    }
+
+    async fn an_ended_session_opens_no_stream(db) {
+        let world = World::new(&db).await;
+        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = world.caller("ann", Role::Member).await;
+        let session = world.launch(&ann, &ws).await;
+        let ticket = world.broker.issue_ticket(&origin(), &ann, session.id).await.unwrap().ticket;
+        world.broker.disconnect(&origin(), &ann, session.id).await.unwrap();
+        for proof in [StreamProof::Ticket(&ticket), StreamProof::Caller(&ann)] {
+            let (answer, log) = world.logged(world.broker.open_stream(&origin(), session.id, proof)).await;
+            assert_eq!((kind(answer), log), (ErrorKind::Conflict, vec!["open_stream denied not_active".to_owned()]));
+        }
+        assert_eq!(kind(world.broker.issue_ticket(&origin(), &ann, session.id).await), ErrorKind::Conflict);
+        assert_eq!(world.broker.gauges().streams, 0, "a refused one holds no place");
+    }
+
+    async fn no_stream_outlives_the_end_it_races(db) {
+        let world = World::new(&db).await;
+        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = world.caller("ann", Role::Member).await;
+        for _ in 0..25 {
+            let session = world.launch(&ann, &ws).await;
+            let from = origin();
+            let (opened, ()) = tokio::join!(world.broker.open_stream(&from, session.id, StreamProof::Caller(&ann)), async {
+                world.broker.disconnect(&from, &ann, session.id).await.unwrap();
+            });
+            if let Ok(mut grant) = opened {
+                assert_eq!(ended(&mut grant).await, Right::SessionEnded(EndReason::UserDisconnected));
+            }
+        }
+        world.assert_empty().await;
+    }
+}

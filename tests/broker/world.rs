@@ -1,0 +1,231 @@
+//! A gateway without its edges: broker, store, vault, a fake fleet and a clock that moves when told.
+
+use crate::support::db::{self, Db};
+use crate::support::fake_fleet::FakeFleet;
+use portcullis::auth::{Vault, totp};
+use portcullis::broker::live::{Right, StreamGrant};
+use portcullis::broker::views::*;
+use portcullis::broker::{Broker, Settings};
+use portcullis::domain::audit::Entry;
+use portcullis::domain::secret::SecretString;
+use portcullis::domain::session::{EndReason, Session};
+use portcullis::domain::user::{Caller, Origin, Role, User};
+use portcullis::domain::workspace::WorkspaceKind;
+use portcullis::domain::{Clock, Error, ErrorKind, HostId, LoginId, OrganizationId, SessionId, Timestamp, WorkspaceId};
+use portcullis::store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::time::timeout;
+
+pub const PASSWORD: &str = "correct horse battery";
+pub const SECRET: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
+/// "At once": everything that must be cut is cut within this.
+pub const AT_ONCE: Duration = Duration::from_secs(1);
+
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(1_772_721_000_000)))
+    }
+
+    pub fn pass(&self, d: Duration) {
+        self.0.fetch_add(i64::try_from(d.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        mfa_required: false,
+        issuer: "Portcullis".into(),
+        access_ttl: Duration::from_secs(600),
+        refresh_ttl: Duration::from_secs(7 * 24 * 3600),
+        mfa_ttl: Duration::from_secs(300),
+        ticket_ttl: Duration::from_secs(30),
+        session_ttl: Duration::from_secs(12 * 3600),
+        grace: Duration::from_secs(600),
+        launch_timeout: Duration::from_secs(15),
+        session_network: ("10.64.0.0".parse().unwrap(), 10),
+        max_viewers: 4,
+    }
+}
+
+pub fn origin() -> Origin {
+    Origin { request_id: "req-1".into(), source_ip: Some("192.0.2.7".parse().unwrap()), user_agent: Some("test".into()) }
+}
+
+pub fn secret(text: &str) -> SecretString {
+    SecretString::new(text.to_owned())
+}
+
+pub struct World {
+    pub broker: Broker,
+    pub fleet: Arc<FakeFleet>,
+    pub clock: Arc<ManualClock>,
+    pub store: Store,
+    pub vault: Vault,
+    pub organization: OrganizationId,
+    pub shell: Caller,
+    pub host: HostId,
+    pub url: String,
+}
+
+impl World {
+    /// One organization, one connected host, no second factor asked for.
+    pub async fn new(db: &Db) -> Self {
+        Self::with(db, settings()).await
+    }
+
+    pub async fn with(db: &Db, settings: Settings) -> Self {
+        let (vault, store) = (db::vault(), db.store.clone());
+        let (fleet, clock) = (FakeFleet::new(), ManualClock::new());
+        let broker = Broker::new(store.clone(), vault.clone(), fleet.clone(), clock.clone(), settings);
+        let organization = broker.ensure_organization("Acme").await.unwrap();
+        let shell = broker.shell_caller().await.unwrap();
+        let mut world = Self { broker, fleet, clock, store, vault, organization, shell, host: HostId::new(), url: db.url.clone() };
+        world.host = world.add_host("host-1", 1).await;
+        world
+    }
+
+    /// Another process on the same database: its fleet knows no host.
+    pub fn neighbour(&self, settings: Settings) -> (Broker, Arc<FakeFleet>) {
+        let store = Store::open_with(&self.url, Arc::new(self.vault.clone())).unwrap();
+        let fleet = FakeFleet::new();
+        (Broker::new(store, self.vault.clone(), fleet.clone(), self.clock.clone(), settings), fleet)
+    }
+
+    pub async fn add_host(&self, name: &str, key: u8) -> HostId {
+        use base64::Engine as _;
+        let join = self.broker.create_join_token(&origin(), &self.shell, Some(name.into()), Duration::from_secs(60)).await.unwrap();
+        let public_key = base64::engine::general_purpose::STANDARD.encode([key; 32]);
+        let request = HostEnrollment { token: join.token, name: name.into(), public_key, version: "0.1.0".into() };
+        let host = self.broker.enroll_host(&origin(), request).await.unwrap().host.id;
+        self.fleet.connect(host);
+        host
+    }
+
+    pub async fn user(&self, name: &str, role: Role) -> User {
+        let new = NewUser { email: format!("{name}@example.com"), name: name.into(), password: secret(PASSWORD), role };
+        self.broker.create_user(&origin(), &self.shell, new).await.unwrap()
+    }
+
+    /// A user who is signed in.
+    pub async fn caller(&self, name: &str, role: Role) -> Caller {
+        self.user(name, role).await;
+        self.sign_in(name).await.caller
+    }
+
+    pub async fn sign_in(&self, name: &str) -> Tokens {
+        match self.broker.login(&origin(), &format!("{name}@example.com"), &secret(PASSWORD)).await.unwrap() {
+            SignIn::Done(tokens) => tokens,
+            SignIn::MfaRequired { token, .. } => self.broker.mfa_verify(&origin(), &token, "totp", &self.code(0)).await.unwrap(),
+        }
+    }
+
+    /// The present code of [`SECRET`], or that of `step` steps later.
+    pub fn code(&self, steps: i64) -> String {
+        totp::code_at(&secret(SECRET), totp::step_of(self.clock.now()) + steps).unwrap()
+    }
+
+    pub async fn workspace(&self, id: &str, rest: WorkspaceChange) -> WorkspaceId {
+        let id = WorkspaceId::parse(id).unwrap();
+        let rest = WorkspaceChange { requires_mfa: rest.requires_mfa.or(Some(false)), ..rest };
+        let new = NewWorkspace { id: Some(id.clone()), name: id.to_string(), description: String::new(), kind: WorkspaceKind::Linux, rest };
+        self.broker.create_workspace(&origin(), &self.shell, new).await.unwrap();
+        id
+    }
+
+    pub async fn launch(&self, caller: &Caller, id: &WorkspaceId) -> Session {
+        self.broker.launch(&origin(), caller, id).await.unwrap().session.session
+    }
+
+    pub async fn watch(&self, caller: &Caller, session: SessionId) -> StreamGrant {
+        self.broker.open_stream(&origin(), session, StreamProof::Caller(caller)).await.unwrap()
+    }
+
+    pub async fn stored(&self, id: SessionId) -> Session {
+        self.store.read(move |tx| tx.session(id)).await.unwrap().unwrap()
+    }
+
+    /// Waits until the stored session fits.
+    pub async fn until(&self, id: SessionId, fits: impl Fn(&Session) -> bool) -> Session {
+        let mut changes = self.broker.changes(&self.shell);
+        let waited = timeout(Duration::from_secs(10), async {
+            loop {
+                let session = self.stored(id).await;
+                if fits(&session) {
+                    return session;
+                }
+                changes.recv().await.unwrap();
+            }
+        });
+        waited.await.expect("the session never became what it should")
+    }
+
+    pub async fn live(&self) -> Vec<Session> {
+        self.store.read(|tx| tx.live_sessions(None)).await.unwrap()
+    }
+
+    pub async fn login_alive(&self, id: LoginId) -> bool {
+        let now = self.clock.now();
+        self.store.read(move |tx| tx.login(id)).await.unwrap().unwrap().is_alive(now)
+    }
+
+    /// The whole log.
+    pub async fn log(&self) -> Vec<Entry> {
+        let mut all = Vec::new();
+        loop {
+            let after = all.last().map_or(0, |e: &Entry| e.seq);
+            let page = self.store.read(move |tx| tx.audit_after(after, 500)).await.unwrap();
+            if page.is_empty() {
+                return all;
+            }
+            all.extend(page);
+        }
+    }
+
+    /// `action outcome reason` of what was logged while `work` ran.
+    pub async fn logged<T>(&self, work: impl Future<Output = T>) -> (T, Vec<String>) {
+        let before = self.log().await.len();
+        let out = work.await;
+        (out, self.log().await.iter().skip(before).map(brief).collect())
+    }
+
+    /// Nothing is left: no live session, no desktop, no tunnel; and the log is whole.
+    pub async fn assert_empty(&self) {
+        let live = self.store.read(|tx| tx.live_sessions(None)).await.unwrap();
+        assert!(live.is_empty(), "{live:?}");
+        assert!(self.fleet.desktops(self.host).is_empty());
+        self.assert_log_whole().await;
+    }
+
+    pub async fn assert_log_whole(&self) {
+        assert_eq!(self.store.verify_chain().await.unwrap().fault, None);
+    }
+}
+
+pub fn brief(entry: &Entry) -> String {
+    let reason = entry.reason.as_deref().unwrap_or("-");
+    format!("{} {} {reason}", entry.action, entry.outcome.as_str())
+}
+
+/// Waits, as a relay does, until the right ends.
+pub async fn ended(grant: &mut StreamGrant) -> Right {
+    let right = timeout(AT_ONCE, grant.right.wait_for(|right| *right != Right::Held)).await;
+    *right.expect("the stream was not cut at once").unwrap()
+}
+
+pub fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
+    result.expect_err("it was accepted").kind
+}
+
+pub const fn by(reason: EndReason) -> Right {
+    Right::SessionEnded(reason)
+}

@@ -1,0 +1,197 @@
+// A house of Portcullis for one test: a gateway and an agent as processes of their own, in a folder that goes away with them.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { Agent, request } from 'node:https';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+const BINARY = process.env.PORTCULLIS_BIN ?? resolve('../../target/debug/portcullis');
+const STEP_MS = 30_000;
+
+export interface Person {
+  email: string;
+  password: string;
+  secret: string;
+  /** The last time step used: a code works once. */
+  step: number;
+}
+
+export interface Answer {
+  status: number;
+  body: any;
+}
+
+/** Resolves once `look` gives something; fails loudly when it never does. */
+export async function until<T>(what: string, look: () => T | undefined | false | Promise<T | undefined | false>, ms = 15_000): Promise<T> {
+  const end = Date.now() + ms;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined && found !== false) return found;
+    if (Date.now() > end) throw new Error(`${what}: not within ${ms} ms`);
+    await new Promise((r) => setTimeout(r, 25));
+  }
+}
+
+/** RFC 6238: the code of a time step. Written anew here, so that the gateway's own is not its own judge. */
+export function codeAt(secret: string, step: number): string {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
+  let bits = '';
+  for (const letter of secret.replace(/[\s=]/g, '')) bits += alphabet.indexOf(letter).toString(2).padStart(5, '0');
+  const key = Buffer.from((bits.match(/.{8}/g) ?? []).map((byte) => Number.parseInt(byte, 2)));
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(step));
+  const mac = createHmac('sha1', key).update(counter).digest();
+  const at = mac[19]! & 15;
+  return String((mac.readUInt32BE(at) & 0x7fffffff) % 1_000_000).padStart(6, '0');
+}
+
+/** A code that has not been used yet. The gateway takes the next step's, too, so that two sign-ins need not be half a minute apart. */
+export async function nextCode(person: Person): Promise<string> {
+  const present = () => Math.floor(Date.now() / STEP_MS);
+  const step = Math.max(person.step + 1, present());
+  await until('a fresh one-time code', () => step <= present() + 1 || undefined, 2 * STEP_MS);
+  person.step = step;
+  return codeAt(person.secret, step);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+export class House {
+  readonly dir = mkdtempSync(join(tmpdir(), 'pc-'));
+  readonly #processes = new Map<string, ChildProcess>();
+  readonly #env: NodeJS.ProcessEnv;
+  readonly #tls = new Agent({ keepAlive: false });
+
+  private constructor(
+    readonly port: number,
+    udp: number,
+  ) {
+    const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PORTCULLIS_')));
+    this.#env = {
+      ...clean,
+      PORTCULLIS_SERVER__DATA_DIR: join(this.dir, 'gateway'),
+      PORTCULLIS_SERVER__LISTEN: `127.0.0.1:${port}`,
+      PORTCULLIS_SERVER__PUBLIC_URL: `https://localhost:${port}`,
+      PORTCULLIS_TUNNEL__LISTEN: `127.0.0.1:${udp}`,
+      PORTCULLIS_LOG__LEVEL: 'info',
+    };
+  }
+
+  /** A gateway with an agent, a workspace, and nobody in it yet. */
+  static async open(): Promise<House> {
+    const house = new House(await freePort(), await freePort());
+    house.cli('workspace', 'create', 'ws-linux-desktop', '--name', 'Linux Desktop', '--description', 'A desktop of your own.');
+    await house.startGateway();
+    const token = /--join (\S+)/.exec(house.cli('host', 'join-token', '--name', 'host-1'))?.[1];
+    if (!token) throw new Error('no join token was printed');
+    house.#start('agent', ['agent', '--gateway', house.url, '--state-dir', join(house.dir, 'agent'), '--ca-cert', join(house.dir, 'gateway/tls/ca.pem')], {
+      PORTCULLIS_JOIN: token,
+    });
+    await house.connected();
+    return house;
+  }
+
+  get url(): string {
+    return `https://localhost:${this.port}`;
+  }
+
+  async startGateway(): Promise<void> {
+    this.#start('gateway', ['serve']);
+    await until('the gateway answers', async () => {
+      if (this.#processes.get('gateway')?.exitCode != null) throw new Error(`the gateway ended:\n${this.log('gateway')}`);
+      return (await this.health())?.status === 200;
+    });
+  }
+
+  async health(): Promise<Answer | undefined> {
+    return this.call('GET', '/api/health').catch(() => undefined);
+  }
+
+  /** Resolves when the host's tunnel is up. */
+  async connected(): Promise<void> {
+    await until('the host connects', async () => (await this.health())?.body.dependencies.hosts.connected === 1, 20_000);
+  }
+
+  /** No chance to say goodbye. */
+  async kill(name: 'gateway' | 'agent'): Promise<void> {
+    await this.#end(name, 'SIGKILL');
+  }
+
+  async close(): Promise<void> {
+    for (const name of ['agent', 'gateway']) await this.#end(name, 'SIGTERM');
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  /** Runs a command of the shell beside the running gateway. */
+  cli(...args: string[]): string {
+    return execFileSync(BINARY, args, { env: this.#env, encoding: 'utf8' });
+  }
+
+  log(name: string): string {
+    return readFileSync(join(this.dir, `${name}.log`), 'utf8').slice(-4000);
+  }
+
+  /** A user with a password and no second factor yet. */
+  person(email: string, role: string): Person {
+    const out = this.cli('user', 'create', email, '--role', role, '--generate');
+    const password = /shown only now\): (\S+)/.exec(out)?.[1];
+    if (!password) throw new Error(`no password in: ${out}`);
+    return { email, password, secret: '', step: 0 };
+  }
+
+  /** Enrols a second factor through the API, and returns an access token. */
+  async enrol(person: Person): Promise<string> {
+    const { body: first } = await this.call('POST', '/api/auth/login', { email: person.email, password: person.password });
+    const { body: factor } = await this.call('POST', '/api/auth/mfa/totp/enroll', { mfa_token: first.mfa_token });
+    person.secret = factor.secret;
+    const { status, body } = await this.call('POST', '/api/auth/mfa/totp/confirm', { mfa_token: first.mfa_token, code: await nextCode(person) });
+    if (status !== 200) throw new Error(`enrolment: ${status} ${JSON.stringify(body)}`);
+    return body.access_token;
+  }
+
+  /** The folder on the host that is the user's home. */
+  home(userId: string): string {
+    return join(this.dir, 'agent/homes', userId);
+  }
+
+  call(method: string, path: string, body?: unknown, token?: string): Promise<Answer> {
+    return new Promise((done, failed) => {
+      const headers: Record<string, string> = { 'content-type': 'application/json' };
+      if (token) headers.authorization = `Bearer ${token}`;
+      // The certificate is checked against the gateway's own authority, and nothing else.
+      const ca = readFileSync(join(this.dir, 'gateway/tls/ca.pem'));
+      const ask = request({ host: '127.0.0.1', servername: 'localhost', port: this.port, method, path, headers, ca, agent: this.#tls, timeout: 20_000 }, (answer) => {
+        let text = '';
+        answer.setEncoding('utf8').on('data', (piece) => (text += piece));
+        answer.on('end', () => done({ status: answer.statusCode ?? 0, body: text.startsWith('{') || text.startsWith('[') ? JSON.parse(text) : text }));
+      });
+      ask.on('timeout', () => ask.destroy(new Error('no answer in 20 s')));
+      ask.on('error', failed);
+      ask.end(body === undefined ? undefined : JSON.stringify(body));
+    });
+  }
+
+  #start(name: string, args: string[], more: NodeJS.ProcessEnv = {}): void {
+    const log = openSync(join(this.dir, `${name}.log`), 'a');
+    this.#processes.set(name, spawn(BINARY, args, { env: { ...this.#env, ...more }, stdio: ['ignore', log, log] }));
+  }
+
+  async #end(name: string, signal: NodeJS.Signals): Promise<void> {
+    const process = this.#processes.get(name);
+    this.#processes.delete(name);
+    if (!process || process.exitCode !== null || process.signalCode !== null) return;
+    const ended = once(process, 'exit');
+    process.kill(signal);
+    await ended;
+  }
+}

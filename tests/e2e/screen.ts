@@ -1,0 +1,61 @@
+// The remote screen as a person has it: looked at by its pixels, worked with by mouse and keys.
+import { type Page, expect } from '@playwright/test';
+import { existsSync, readFileSync } from 'node:fs';
+import { until } from './house.ts';
+
+export const SCREEN = '[data-testid=viewer-screen]';
+
+/** How many different colours a coarse grid over the screen has; a screen that was not painted has one. */
+export async function colours(page: Page): Promise<number> {
+  return page.evaluate((screen) => {
+    const canvas = document.querySelector<HTMLCanvasElement>(screen);
+    if (!canvas || canvas.width < 100) return 0;
+    const { data } = canvas.getContext('2d')!.getImageData(0, 0, canvas.width, canvas.height);
+    const seen = new Set<number>();
+    for (let i = 0; i < data.length; i += 4 * 97) seen.add((data[i]! << 16) | (data[i + 1]! << 8) | data[i + 2]!);
+    return seen.size;
+  }, SCREEN);
+}
+
+/** Waits until the desktop is painted: background gradient, panel and a terminal. */
+export async function painted(page: Page): Promise<void> {
+  await expect(page.getByTestId('viewer-state')).toHaveAttribute('data-state', 'connected', { timeout: 20_000 });
+  await until('the desktop is painted', async () => (await colours(page)) > 20 || undefined);
+}
+
+/** Types a command into the desktop's terminal. */
+export async function type(page: Page, command: string): Promise<void> {
+  await page.locator(SCREEN).click({ position: { x: 200, y: 480 } });
+  await page.keyboard.type(command, { delay: 8 });
+  await page.keyboard.press('Enter');
+}
+
+/** The text of a file on the host, once it is there and whole. */
+export async function fileOnHost(path: string, ms = 15_000): Promise<string> {
+  return until(`${path} appears on the host`, () => (existsSync(path) && readFileSync(path, 'utf8')) || undefined, ms);
+}
+
+/** Where the terminal shows its first lines. */
+const TEXT = { x: 80, y: 92, width: 600, height: 120 };
+
+/** The brightness of every pixel there. */
+export async function terminalText(page: Page): Promise<number[]> {
+  return page.evaluate(
+    ([screen, at]) => {
+      const canvas = document.querySelector<HTMLCanvasElement>(screen)!;
+      const { data } = canvas.getContext('2d')!.getImageData(at.x, at.y, at.width, at.height);
+      const bright = [];
+      for (let i = 0; i < data.length; i += 4) bright.push(Math.round((data[i]! + data[i + 1]! + data[i + 2]!) / 3));
+      return bright;
+    },
+    [SCREEN, TEXT] as const,
+  );
+}
+
+/** How many pixels are letters in one picture and background in the other, as a share of all letters. The desktop's pictures are lossy. */
+export function differing(a: number[], b: number[]): number {
+  const isLetter = (brightness: number) => brightness > 90;
+  const letters = a.filter(isLetter).length;
+  const odd = a.filter((brightness, i) => isLetter(brightness) !== isLetter(b[i] ?? 0)).length;
+  return letters === 0 ? 1 : odd / letters;
+}

@@ -1,0 +1,187 @@
+//! Real desktops: Xtigervnc in bubblewrap. These need the packages; without them they fail.
+
+use super::rig::{client, file, marked, prove, spec, until};
+use portcullis::domain::UserId;
+use portcullis::host::desktop::launcher::UIDS;
+use portcullis::host::desktop::{Launcher, Limits, Phase, Spec};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+fn launcher(dir: &Path) -> Launcher {
+    Launcher::new(dir, Limits::default(), UIDS).unwrap()
+}
+
+fn home(dir: &Path, user: UserId) -> PathBuf {
+    dir.join("homes").join(user.to_string())
+}
+
+/// Has the next desktop's terminal run a script, and gives what it printed.
+async fn inside(launcher: &Launcher, dir: &Path, spec: Spec, script: &str) -> String {
+    // The first desktop makes the home.
+    let first = Spec { session_id: portcullis::domain::SessionId::new(), ..spec.clone() };
+    launcher.launch(first).await.unwrap().stop().await;
+    let home = home(dir, spec.user_id);
+    let out = home.join("out.txt");
+    let _ = std::fs::remove_file(&out);
+    std::fs::write(home.join(".bashrc"), format!("(exec >~/out.txt 2>&1\n{script}\necho END)\n")).unwrap();
+    let desktop = launcher.launch(spec).await.unwrap();
+    let text = file(&out, "END").await;
+    desktop.stop().await;
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn greets_takes_its_password_and_shows_a_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let launcher = launcher(dir.path());
+    let (warm_up, _) = spec(UserId::new());
+    launcher.launch(warm_up.clone()).await.unwrap().stop().await;
+    let (spec, mark) = spec(warm_up.user_id);
+    let begun = Instant::now();
+    let desktop = launcher.launch(spec.clone()).await.unwrap();
+    let greeted = begun.elapsed();
+    let mut screen = client(desktop.connect().await.unwrap(), desktop.password().expose()).await;
+    screen.frame().await.unwrap();
+    println!("launch to greeting {greeted:?}, to first frame {:?}", begun.elapsed());
+    assert_eq!((screen.width, screen.height, screen.name.as_str()), (1280, 800, mark.as_str()));
+    // The desktop appears: panel, wallpaper and terminal are many colours.
+    screen.until(|screen| screen.pixels.iter().collect::<std::collections::HashSet<_>>().len() > 200).await.unwrap();
+    println!("launch to painted desktop {:?}", begun.elapsed());
+
+    let mut wrong = desktop.connect().await.unwrap();
+    assert!(prove(&mut wrong, "wrong-pw").await.is_err());
+    // Wrong passwords do not lock the right one out.
+    prove(&mut desktop.connect().await.unwrap(), desktop.password().expose()).await.unwrap();
+
+    // Its folder is the agent's alone, its socket the user's alone.
+    let folder = portcullis::host::desktop::launcher::session_folder(dir.path(), spec.session_id);
+    assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    for (name, mode) in [("ws", 0o700), ("ws/rfb.sock", 0o600), ("etc/vncpasswd", 0o600)] {
+        assert_eq!(std::fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777, mode, "{name}");
+    }
+    assert!(!marked(&mark).is_empty());
+    // The password is in no argument and no environment.
+    let said: Vec<u32> = marked(desktop.password().expose());
+    assert!(said.is_empty(), "{said:?}");
+
+    desktop.stop().await;
+    assert_eq!(marked(&mark), Vec::<u32>::new(), "processes after stop");
+    assert!(!folder.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn is_alone_in_its_sandbox() {
+    let dir = tempfile::tempdir().unwrap();
+    let launcher = launcher(dir.path());
+    let other = UserId::new();
+    let (other_spec, _) = spec(other);
+    let other_desktop = launcher.launch(other_spec).await.unwrap();
+    std::fs::write(home(dir.path(), other).join("diary.txt"), "secret").unwrap();
+    let (spec, _) = spec(UserId::new());
+    let state = dir.path().display();
+    let script = format!(
+        r#"
+echo uid=$(id -u) name=$(id -un) host=$(hostname)
+echo links=$(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' | tr '\n' ,)
+echo caps=$(grep CapEff /proc/self/status | cut -f2) nnp=$(grep NoNewPrivs /proc/self/status | cut -f2)
+echo processes=$(ls /proc | grep -c '^[0-9]')
+ls {state} >/dev/null 2>&1 && echo SEES-STATE
+ls /root >/dev/null 2>&1 && echo SEES-ROOT
+ls /home
+cat /etc/shadow 2>/dev/null && echo SEES-SHADOW
+touch /usr/x 2>/dev/null && echo WRITES-USR
+touch /etc/portcullis/x 2>/dev/null && echo WRITES-ETC
+unshare -U true 2>/dev/null && echo NESTS-NAMESPACES
+timeout 2 bash -c 'echo >/dev/tcp/127.0.0.1/22' 2>/dev/null && echo REACHES-HOST
+echo core=$(ulimit -c) files=$(ulimit -Hn) procs=$(ulimit -Hu)
+echo tmp=$(df -k --output=size /tmp | tail -1 | tr -d ' ')
+env | grep -i -c -E 'cargo|portcullis_(db|key|token)'
+"#
+    );
+    let text = inside(&launcher, dir.path(), spec, &script).await;
+    println!("{text}");
+    assert!(text.contains("links=lo,\n"), "only its own loopback");
+    assert!(text.contains("name=mona-member host=ws-linux-desktop"));
+    assert!(!text.contains("uid=0 "));
+    assert!(text.contains("caps=0000000000000000 nnp=1"));
+    for bad in ["SEES-", "WRITES-", "NESTS-", "REACHES-", other.to_string().as_str()] {
+        assert!(!text.contains(bad), "{bad}");
+    }
+    assert!(text.contains("\nmona-member\n"), "one home");
+    assert!(text.contains("core=0 files=4096 procs=1024"));
+    assert!(text.contains("tmp=1048576"));
+    let count: usize = text.lines().find_map(|line| line.strip_prefix("processes=")).unwrap().parse().unwrap();
+    assert!(count < 30, "sees {count} processes");
+    other_desktop.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn homes_are_kept_and_are_their_users_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let launcher = launcher(dir.path());
+    let (mona, max) = (UserId::new(), UserId::new());
+    let text = inside(&launcher, dir.path(), spec(mona).0, "echo hello >~/Documents/letter.txt").await;
+    assert!(text.contains("END"));
+    let text = inside(&launcher, dir.path(), spec(mona).0, "cat ~/Documents/letter.txt").await;
+    assert!(text.contains("hello"), "{text}");
+    let text = inside(&launcher, dir.path(), spec(max).0, "cat ~/Documents/letter.txt").await;
+    assert!(!text.contains("hello"), "{text}");
+    let facts = |user| std::fs::metadata(home(dir.path(), user)).unwrap();
+    for user in [mona, max] {
+        assert_eq!(facts(user).mode() & 0o777, 0o700);
+    }
+    if rustix::process::geteuid().is_root() {
+        assert_ne!(facts(mona).uid(), facts(max).uid(), "each user has a uid");
+        assert!(UIDS.contains(&facts(mona).uid()));
+        drop(launcher);
+        let again = Launcher::new(dir.path(), Limits::default(), UIDS).unwrap();
+        inside(&again, dir.path(), spec(mona).0, "touch ~/mine").await;
+        assert_eq!(std::fs::metadata(home(dir.path(), mona).join("mine")).unwrap().uid(), facts(mona).uid(), "and keeps it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_is_noticed_at_once_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let launcher = launcher(dir.path());
+    let (spec, mark) = spec(UserId::new());
+    let desktop = launcher.launch(spec).await.unwrap();
+    let server = marked(&mark).into_iter().find(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(b"Xtigervnc")
+    });
+    let begun = Instant::now();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(server.unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let mut phase = desktop.phase();
+    tokio::time::timeout(super::rig::PATIENCE, phase.wait_for(|phase| *phase >= Phase::Ended)).await.unwrap().unwrap();
+    println!("a dead display server was noticed after {:?}", begun.elapsed());
+    assert!(!desktop.is_running());
+    assert!(desktop.connect().await.is_err());
+    desktop.stop().await;
+    assert_eq!(marked(&mark), Vec::<u32>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_the_handle_ends_the_desktop() {
+    let dir = tempfile::tempdir().unwrap();
+    let launcher = launcher(dir.path());
+    let (spec, mark) = spec(UserId::new());
+    drop(launcher.launch(spec).await.unwrap());
+    until("the desktop is gone", || marked(&mark).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_launch_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let launcher = launcher(dir.path());
+    let (spec, mark) = spec(UserId::new());
+    let folder = portcullis::host::desktop::launcher::session_folder(dir.path(), spec.session_id);
+    // Given up while the server starts.
+    tokio::select! {
+        _ = launcher.launch(spec) => panic!("too quick to give up"),
+        () = until("something starts", || !marked(&mark).is_empty()) => {}
+    }
+    until("nothing is left", || marked(&mark).is_empty() && !folder.exists()).await;
+}

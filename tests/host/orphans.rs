@@ -1,0 +1,53 @@
+//! `kill -9` of an agent: its desktops end with it, and the next agent starts clean.
+
+use super::rig::{file, marked, spec, until};
+use portcullis::domain::UserId;
+use portcullis::host::desktop::launcher::UIDS;
+use portcullis::host::desktop::{Launcher, Limits};
+use std::process::{Command, Stdio};
+
+const FOLDER: &str = "PORTCULLIS_TEST_AGENT_FOLDER";
+
+/// Not a test: the process that is killed. Run by the test below, as a child of its own.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a part of the test below"]
+async fn a_process_with_a_desktop() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let folder = std::path::PathBuf::from(folder);
+    let launcher = Launcher::new(&folder, Limits::default(), UIDS).unwrap();
+    let mut desktops = Vec::new();
+    let mut marks = String::new();
+    for _ in 0..2 {
+        let (spec, mark) = spec(UserId::new());
+        desktops.push(launcher.launch(spec).await.unwrap());
+        marks += &format!("{mark}\n");
+    }
+    std::fs::write(folder.join("marks"), marks + "END").unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_of_an_agent_leaves_no_desktop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut agent = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "host::orphans::a_process_with_a_desktop", "--ignored", "--nocapture"])
+        .env(FOLDER, dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let text = file(&dir.path().join("marks"), "END").await;
+    let marks: Vec<&str> = text.lines().filter(|line| line.starts_with("mark-")).collect();
+    assert_eq!(marks.len(), 2);
+    assert!(marks.iter().all(|mark| !marked(mark).is_empty()));
+    let begun = std::time::Instant::now();
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    until("every process is gone", || marks.iter().all(|mark| marked(mark).is_empty())).await;
+    println!("after kill -9 of the agent its desktops were gone in {:?}", begun.elapsed());
+
+    // What the dead one left on disk is cleared away, and homes are kept.
+    let homes = std::fs::read_dir(dir.path().join("homes")).unwrap().count();
+    let _next = Launcher::new(dir.path(), Limits::default(), UIDS).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path().join("run")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(dir.path().join("homes")).unwrap().count(), homes);
+}

@@ -1,0 +1,107 @@
+//! What these tests share: specs, processes seen from outside, waiting with a limit, a client that proves the password.
+
+use crate::support::vnc::VncClient;
+use portcullis::domain::{SessionId, UserId, WorkspaceId};
+use portcullis::host::desktop::Spec;
+use portcullis::protocol::rfb::client::ClientHandshake;
+use portcullis::protocol::rfb::server::ServerHandshake;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+
+/// Longest wait for something that should be quick, on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A spec whose title marks its processes: every one of them has it in its arguments or its environment.
+pub fn spec(user: UserId) -> (Spec, String) {
+    let session_id = SessionId::new();
+    let mark = format!("mark-{session_id}");
+    let spec = Spec {
+        session_id,
+        user_id: user,
+        user_name: "Mona Member".to_owned(),
+        workspace_id: WorkspaceId::parse("ws-linux-desktop").unwrap(),
+        workspace_name: mark.clone(),
+        network: false,
+    };
+    (spec, mark)
+}
+
+/// Ids of the processes that carry a mark. Zombies carry nothing.
+pub fn marked(mark: &str) -> Vec<u32> {
+    let holds = |path: std::path::PathBuf| std::fs::read(path).is_ok_and(|bytes| bytes.windows(mark.len()).any(|part| part == mark.as_bytes()));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if pid != std::process::id() && (holds(entry.path().join("cmdline")) || holds(entry.path().join("environ"))) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Waits until `done`, looking often; fails when it takes too long.
+pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits for a file to be there and whole (it ends in `end`), and reads it.
+pub async fn file(path: &Path, end: &str) -> String {
+    let mut text = String::new();
+    until(&format!("{}", path.display()), || {
+        text = std::fs::read_to_string(path).unwrap_or_default();
+        text.trim_end().ends_with(end)
+    })
+    .await;
+    text
+}
+
+/// Authenticates to a desktop; the stream is before ClientInit then.
+pub async fn prove<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, password: &str) -> Result<(), String> {
+    let mut handshake = ClientHandshake::new(password.as_bytes());
+    let (mut pending, mut reply, mut piece) = (Vec::new(), Vec::new(), [0; 256]);
+    loop {
+        let progress = handshake.advance(&pending, &mut reply).map_err(|error| error.to_string())?;
+        pending.drain(..progress.consumed);
+        stream.write_all(&std::mem::take(&mut reply)).await.map_err(|error| error.to_string())?;
+        if progress.done {
+            assert!(pending.is_empty());
+            return Ok(());
+        }
+        let n = stream.read(&mut piece).await.map_err(|error| error.to_string())?;
+        if n == 0 {
+            return Err(handshake.closed().to_string());
+        }
+        pending.extend_from_slice(&piece[..n]);
+    }
+}
+
+/// A client of a desktop: proves the password, then looks at it the way a browser does.
+pub async fn client<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut stream: S, password: &str) -> VncClient<DuplexStream> {
+    prove(&mut stream, password).await.unwrap();
+    let (near, mut far) = tokio::io::duplex(1 << 20);
+    tokio::spawn(async move {
+        let mut reply = Vec::new();
+        let mut handshake = ServerHandshake::start(&mut reply);
+        let mut pending = Vec::new();
+        loop {
+            far.write_all(&std::mem::take(&mut reply)).await?;
+            let progress = handshake.advance(&pending, &mut reply).map_err(std::io::Error::other)?;
+            pending.drain(..progress.consumed);
+            if progress.done {
+                break;
+            }
+            if reply.is_empty() {
+                pending.push(far.read_u8().await?);
+            }
+        }
+        far.write_all(&reply).await?;
+        stream.write_all(&pending).await?;
+        tokio::io::copy_bidirectional(&mut far, &mut stream).await
+    });
+    VncClient::connect(near).await.unwrap()
+}

@@ -1,0 +1,331 @@
+//! The whole loop: a gateway's hub and fleet, an agent that dials home over loopback UDP, real desktops.
+
+use super::rig::{PATIENCE, client, marked, until};
+use portcullis::app::fleet::{FleetConfig, HubFleet};
+use portcullis::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, HostPeer, SessionPeer, TunnelState};
+use portcullis::domain::host::Host;
+use portcullis::domain::secret::SecretBytes;
+use portcullis::domain::workspace::{Workspace, WorkspaceKind};
+use portcullis::domain::{HostId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
+use portcullis::host::agent::{AgentConfig, AgentError, run};
+use portcullis::host::enroll::Trust;
+use portcullis::tunnel::{Hub, HubConfig, PresharedKey, PrivateKey, Tunnel, TunnelId};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 127, 0, 1));
+const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 127, 0, 2));
+
+/// What a gateway keeps between its lives.
+struct Kept {
+    key: PrivateKey,
+    port: u16,
+    host: Host,
+    psk: PresharedKey,
+}
+
+struct Gateway {
+    hub: Hub,
+    fleet: HubFleet,
+}
+
+async fn gateway(kept: &mut Kept) -> Gateway {
+    let hub = Hub::bind(HubConfig { listen: SocketAddr::from(([127, 0, 0, 1], kept.port)) }).await.unwrap();
+    kept.port = hub.local_addr().port();
+    let config = FleetConfig {
+        private_key: kept.key.clone(),
+        endpoint: hub.local_addr().to_string(),
+        address: GATEWAY,
+        start_timeout: Duration::from_secs(15),
+    };
+    Gateway { fleet: HubFleet::new(hub.clone(), config), hub }
+}
+
+fn kept() -> Kept {
+    let host = Host {
+        id: HostId::new(),
+        organization_id: OrganizationId::new(),
+        name: "h".to_owned(),
+        public_key: String::new(),
+        address: HOST,
+        endpoint: None,
+        version: String::new(),
+        enrolled_at: Timestamp(0),
+        last_seen_at: None,
+    };
+    Kept { key: PrivateKey::generate().unwrap(), port: 0, host, psk: PresharedKey::generate().unwrap() }
+}
+
+fn peer(kept: &Kept) -> HostPeer {
+    HostPeer { host: kept.host.clone(), preshared_key: SecretBytes::new(kept.psk.expose().to_vec()) }
+}
+
+struct Agent {
+    stop: watch::Sender<bool>,
+    running: JoinHandle<Result<(), AgentError>>,
+}
+
+impl Agent {
+    async fn stop(self) {
+        self.stop.send(true).unwrap();
+        tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
+    }
+}
+
+fn agent(config: AgentConfig) -> Agent {
+    let (stop, stopped) = watch::channel(false);
+    Agent { stop, running: tokio::spawn(run(config, stopped)) }
+}
+
+/// Enrols over HTTPS with a state folder, then runs; the gateway learns the key from the enrolment.
+async fn enrolled(kept: &mut Kept, gateway: &Gateway, dir: &Path) -> Agent {
+    enrolled_with(kept, gateway, AgentConfig::new(dir.to_path_buf())).await
+}
+
+async fn enrolled_with(kept: &mut Kept, gateway: &Gateway, config: AgentConfig) -> Agent {
+    let identity = gateway.fleet.identity();
+    let body = serde_json::json!({
+        "host_id": kept.host.id, "name": "h", "host_address": HOST, "gateway_address": identity.address,
+        "gateway_public_key": identity.public_key, "gateway_endpoint": identity.endpoint, "preshared_key": kept.psk.expose_base64().as_str(),
+    });
+    let mut https = super::enroll::gateway(201, body.to_string()).await;
+    let trust = Trust::Certificate(https.sha256);
+    let config = AgentConfig {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        enrollment: Some(super::enroll::with(&https, trust)),
+        ..config
+    };
+    let agent = agent(config);
+    let asked = https.asked.recv().await.unwrap();
+    kept.host.public_key = asked["public_key"].as_str().unwrap().to_owned();
+    gateway.fleet.add_host(peer(kept)).unwrap();
+    agent
+}
+
+async fn connected(gateway: &Gateway, host: HostId) {
+    let mut changed = gateway.fleet.hosts_changed();
+    tokio::time::timeout(PATIENCE, changed.wait_for(|_| gateway.fleet.connected().contains(&host))).await.unwrap().unwrap();
+}
+
+fn order(grace: Duration) -> (DesktopOrder, String) {
+    let session_id = SessionId::new();
+    let mark = format!("mark-{session_id}");
+    let workspace = Workspace {
+        id: WorkspaceId::parse("ws-linux-desktop").unwrap(),
+        organization_id: OrganizationId::new(),
+        name: mark.clone(),
+        description: String::new(),
+        kind: WorkspaceKind::Linux,
+        icon: String::new(),
+        tags: Vec::new(),
+        requires_mfa: false,
+        single_seat: false,
+        network: false,
+        allowed_roles: Vec::new(),
+        maintenance: false,
+        created_at: Timestamp(0),
+        updated_at: Timestamp(0),
+    };
+    let address = "10.64.0.9".parse().unwrap();
+    (DesktopOrder { session_id, user_id: UserId::new(), user_name: "Mona".to_owned(), workspace, address, grace }, mark)
+}
+
+fn again(order: &DesktopOrder) -> DesktopOrder {
+    DesktopOrder {
+        session_id: order.session_id,
+        user_id: order.user_id,
+        user_name: order.user_name.clone(),
+        workspace: order.workspace.clone(),
+        address: order.address,
+        grace: order.grace,
+    }
+}
+
+fn tunnel(gateway: &Gateway, session: SessionId) -> Tunnel {
+    gateway.hub.tunnel(TunnelId(session.0)).unwrap()
+}
+
+/// Colours on the screen, through the session's tunnel.
+async fn look(gateway: &Gateway, session: SessionId, started: &DesktopStarted) -> (u16, u16) {
+    let stream = tunnel(gateway, session).connect(started.port).await.unwrap();
+    let mut screen = client(stream, started.credential.expose()).await;
+    screen.frame().await.unwrap();
+    (screen.width, screen.height)
+}
+
+const GRACE: Duration = Duration::from_secs(600);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enrol_start_look_restart_look_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kept = kept();
+    let first = gateway(&mut kept).await;
+    let agent = enrolled(&mut kept, &first, &dir.path().join("s")).await;
+    let host = kept.host.id;
+    connected(&first, host).await;
+    assert_eq!(first.fleet.host(host).unwrap().state, TunnelState::Encrypted);
+    assert_eq!(first.fleet.inventory(host).await.unwrap(), vec![]);
+
+    // Warm, as the second launch of a day is.
+    let (warm_up, _) = order(GRACE);
+    let session = warm_up.session_id;
+    first.fleet.start(host, warm_up).await.unwrap();
+    first.fleet.stop(host, session).await.unwrap();
+
+    let (wanted, mark) = order(GRACE);
+    let session = wanted.session_id;
+    let begun = Instant::now();
+    let started = first.fleet.start(host, again(&wanted)).await.unwrap();
+    let greeted = begun.elapsed();
+    assert_eq!(look(&first, session, &started).await, (1280, 800));
+    println!("launch through tunnels: greeting after {greeted:?}, first frame after {:?}", begun.elapsed());
+    let report = first.fleet.tunnel(session).unwrap();
+    assert_eq!(report.state, TunnelState::Encrypted);
+    assert!(report.rx_bytes > 1280 * 800 && report.last_handshake_at.is_some(), "{report:?}");
+
+    // Asked again: the same desktop, with a tunnel of new keys.
+    let processes = marked(&mark);
+    let same = first.fleet.start(host, again(&wanted)).await.unwrap();
+    assert_eq!(same.credential, started.credential);
+    assert_ne!(same.peer_public_key, started.peer_public_key);
+    assert!(processes.iter().all(|pid| marked(&mark).contains(pid)));
+    let mut two = first.fleet.inventory(host).await.unwrap();
+    assert_eq!(two.pop(), Some(session));
+    assert!(two.is_empty());
+    look(&first, session, &same).await;
+
+    // The session's tunnel reaches that port and nothing else, and no other tunnel reaches that port.
+    for port in [portcullis::host::control::PORT, 22, 5901] {
+        assert!(tunnel(&first, session).connect(port).await.is_err(), "port {port}");
+    }
+    assert!(first.hub.tunnel(TunnelId(host.0)).unwrap().connect(same.port).await.is_err());
+
+    // The gateway dies and comes back with what it stored: the same desktop, at once.
+    kept.host.endpoint = first.fleet.host(host).unwrap().endpoint;
+    first.hub.shutdown().await;
+    drop(first);
+    let second = gateway(&mut kept).await;
+    second.fleet.add_host(peer(&kept)).unwrap();
+    let stored = SessionPeer {
+        session_id: session,
+        host_id: host,
+        address: wanted.address,
+        peer_public_key: same.peer_public_key.clone(),
+        preshared_key: SecretBytes::new(same.preshared_key.expose().clone()),
+    };
+    let begun = Instant::now();
+    second.fleet.restore(stored).unwrap();
+    connected(&second, host).await;
+    assert_eq!(look(&second, session, &same).await, (1280, 800));
+    println!("after a gateway restart: first frame after {:?}", begun.elapsed());
+    assert!(processes.iter().all(|pid| marked(&mark).contains(pid)), "the same processes");
+
+    // Cut: the stream ends now, the desktop stays. Stop: it is gone when that returns.
+    let mut stream = tunnel(&second, session).connect(same.port).await.unwrap();
+    let begun = Instant::now();
+    second.fleet.cut(session);
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest)).await.unwrap();
+    println!("a cut stream ended after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(second.fleet.tunnel(session).is_none());
+    assert!(!marked(&mark).is_empty());
+    second.fleet.stop(host, session).await.unwrap();
+    assert_eq!(marked(&mark), Vec::<u32>::new());
+    second.fleet.stop(host, session).await.unwrap();
+    assert_eq!(second.fleet.inventory(host).await.unwrap(), vec![]);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("s");
+    let mut kept = kept();
+    let gateway = gateway(&mut kept).await;
+    let agent = enrolled(&mut kept, &gateway, &state).await;
+    let host = kept.host.id;
+    connected(&gateway, host).await;
+    let (one, one_mark) = order(GRACE);
+    let (two, two_mark) = order(GRACE);
+    let two = DesktopOrder { address: "10.64.0.10".parse().unwrap(), ..two };
+    let (one_id, two_id) = (one.session_id, two.session_id);
+    let (first, second) = tokio::join!(gateway.fleet.start(host, one), gateway.fleet.start(host, two));
+    let (first, _second) = (first.unwrap(), second.unwrap());
+
+    let mut stream = tunnel(&gateway, one_id).connect(first.port).await.unwrap();
+    let mut changed = gateway.fleet.hosts_changed();
+    changed.borrow_and_update();
+    let server = marked(&one_mark).into_iter().find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().starts_with(b"Xtigervnc"));
+    let server = rustix::process::Pid::from_raw(i32::try_from(server.unwrap()).unwrap()).unwrap();
+    let begun = Instant::now();
+    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest)).await.unwrap();
+    let stream_ended = begun.elapsed();
+    tokio::time::timeout(PATIENCE, changed.changed()).await.unwrap().unwrap();
+    println!("a dead desktop: its stream ended after {stream_ended:?}, the gateway was told after {:?}", begun.elapsed());
+    until("the dead one is gone", || marked(&one_mark).is_empty()).await;
+    assert_eq!(gateway.fleet.inventory(host).await.unwrap(), vec![two_id]);
+
+    // An order that cannot be carried out leaves nothing, and says why.
+    let (odd, _) = order(GRACE);
+    let odd_id = odd.session_id;
+    let odd = DesktopOrder { workspace: Workspace { kind: WorkspaceKind::Rdp, ..odd.workspace.clone() }, ..odd };
+    assert!(matches!(gateway.fleet.start(host, odd).await, Err(FleetError::Refused(_))));
+    assert!(gateway.fleet.tunnel(odd_id).is_none());
+    let (nowhere, _) = order(GRACE);
+    assert!(matches!(gateway.fleet.start(HostId::new(), nowhere).await, Err(FleetError::NotConnected)));
+
+    // A second agent on the same state folder is refused; the first ends cleanly and its desktops with it.
+    let (_keep, stopped) = watch::channel(false);
+    assert!(matches!(run(AgentConfig::new(state.clone()), stopped).await, Err(AgentError::State(_))));
+    let begun = Instant::now();
+    agent.stop().await;
+    println!("an agent with a desktop ended in {:?}", begun.elapsed());
+    assert_eq!(marked(&two_mark), Vec::<u32>::new());
+
+    // Later starts need only the state folder; the gateway hears of it by itself, and the inventory is honest: empty.
+    let again = self::agent(AgentConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..AgentConfig::new(state) });
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match gateway.fleet.inventory(host).await {
+            Ok(found) => break assert_eq!(found, vec![]),
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    }
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grace_ends_desktops_whose_gateway_stays_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kept = kept();
+    let gateway = gateway(&mut kept).await;
+    let config = AgentConfig { silence: Duration::from_secs(6), ..AgentConfig::new(dir.path().join("s")) };
+    let agent = enrolled_with(&mut kept, &gateway, config).await;
+    let host = kept.host.id;
+    connected(&gateway, host).await;
+    let (wanted, mark) = order(Duration::from_secs(1));
+    gateway.fleet.start(host, wanted).await.unwrap();
+    let begun = Instant::now();
+    gateway.hub.shutdown().await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !marked(&mark).is_empty() {
+        assert!(Instant::now() < deadline, "the desktop is still there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("without its gateway a desktop with 1 s of grace ended after {:?}", begun.elapsed());
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_knows_no_gateway_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_keep, stopped) = watch::channel(false);
+    let error = run(AgentConfig::new(dir.path().join("s")), stopped).await.unwrap_err();
+    assert!(matches!(error, AgentError::NotEnrolled));
+}

@@ -1,0 +1,71 @@
+//! The house holds itself to its own plan: who may import whom, how long a file may be, which licences come in, and that the documents say
+//! nothing that is not there.
+
+mod documents;
+mod imports;
+mod licences;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest source file. A longer one has two things in it.
+const LONGEST: usize = 700;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below `dir` whose name ends so, in order.
+fn files(dir: &str, ending: &str) -> Vec<PathBuf> {
+    fn walk(dir: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if path.file_name().is_some_and(|name| name != "node_modules" && name != "dist") {
+                    walk(&path, ending, found);
+                }
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(dir), ending, &mut found);
+    found.sort();
+    found
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap().display().to_string()
+}
+
+#[test]
+fn files_stay_small() {
+    let long: Vec<String> = ["src", "tests"]
+        .iter()
+        .flat_map(|dir| files(dir, ".rs"))
+        .map(|path| (fs::read_to_string(&path).unwrap().lines().count(), path))
+        .filter(|(lines, _)| *lines > LONGEST)
+        .map(|(lines, path)| format!("{} has {lines} lines", shown(&path)))
+        .collect();
+    assert!(long.is_empty(), "longer than {LONGEST} lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let silent: Vec<String> =
+        files("src", ".rs").iter().filter(|p| !fs::read_to_string(p).unwrap().starts_with("//! ")).map(|p| shown(p)).collect();
+    assert!(silent.is_empty(), "no module documentation on the first line:\n{}", silent.join("\n"));
+}
+
+#[test]
+fn nothing_is_unsafe() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("unsafe_code = \"forbid\""), "the compiler is told to forbid unsafe code");
+    for path in files("src", ".rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        for mark in ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code)"] {
+            assert!(!text.contains(mark), "{}: {mark}", shown(&path));
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The gateway over real TLS, on a loopback port: what anybody can send, and what must come back.
+
+mod audit;
+mod auth;
+mod browser;
+mod input;
+mod matrix;
+mod openapi;
+mod ops;
+mod secrets;
+mod stream;
+mod workspaces;

@@ -1,0 +1,150 @@
+//! The stream's door: who may open the WebSocket, with what, from where. What flows through it is the viewer's test.
+
+use crate::support::app::{Client, TestApp, WORKSPACE};
+use futures_util::StreamExt;
+use serde_json::json;
+use std::time::Duration;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+
+type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
+
+/// Opens it, or says with which status it was refused.
+async fn connect(app: &TestApp, path: &str, headers: &[(&str, &str)]) -> Result<Socket, u16> {
+    let mut request = format!("wss://localhost:{}{path}", app.port).into_client_request().unwrap();
+    for (name, value) in headers {
+        let name = reqwest::header::HeaderName::try_from(*name).unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let tls = Connector::Rustls(app.tls.clone());
+    match tokio_tungstenite::connect_async_tls_with_config(request, None, false, Some(tls)).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(Error::Http(answer)) => Err(answer.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn launch(client: &Client) -> String {
+    client.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await.json()["session_id"].as_str().unwrap().to_owned()
+}
+
+async fn ticket(client: &Client, session: &str) -> String {
+    let answer = client.post(&format!("/api/sessions/{session}/ticket"), json!({})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answer = answer.json();
+    format!("{}?ticket={}", answer["url"].as_str().unwrap(), answer["ticket"].as_str().unwrap())
+}
+
+on_both! {
+    async fn a_ticket_opens_one_stream_once(db) {
+        let app = TestApp::start(db).await;
+        let member = app.signed_in("member").await;
+        let session = launch(&member).await;
+        let url = ticket(&member, &session).await;
+        let open = connect(&app, &url, &[("origin", &app.base)]).await.unwrap();
+        assert_eq!(connect(&app, &url, &[]).await.unwrap_err(), 401, "used");
+        assert_eq!(member.get(&format!("/api/sessions/{session}")).await.json()["viewers"], 1);
+        drop(open);
+
+        let late = ticket(&member, &session).await;
+        app.pass(Duration::from_secs(31));
+        assert_eq!(connect(&app, &late, &[]).await.unwrap_err(), 401, "expired");
+        assert_eq!(connect(&app, &format!("/api/sessions/{session}/stream?ticket=x"), &[]).await.unwrap_err(), 401, "unknown");
+        let reasons: Vec<_> = app.audited("action=ticket_refused").await.iter().map(|e| e["reason"].as_str().unwrap().to_owned()).collect();
+        for reason in ["used", "expired", "unknown"] {
+            assert!(reasons.iter().any(|r| r == reason), "{reason} in {reasons:?}");
+        }
+    }
+}
+
+on_both! {
+    async fn a_ticket_is_for_its_session_and_a_session_for_its_owner(db) {
+        let app = TestApp::start(db).await;
+        let (member, other) = (app.signed_in("member").await, app.signed_in("other").await);
+        let (mine, theirs) = (launch(&member).await, launch(&other).await);
+        let url = ticket(&member, &mine).await.replace(&mine, &theirs);
+        assert_eq!(connect(&app, &url, &[]).await.unwrap_err(), 401, "a ticket of another session");
+        let bearer = format!("Bearer {}", other.token());
+        let path = format!("/api/sessions/{mine}/stream");
+        assert_eq!(connect(&app, &path, &[("authorization", &bearer)]).await.unwrap_err(), 404, "somebody else's session");
+        assert_eq!(connect(&app, &path, &[("authorization", "Bearer x")]).await.unwrap_err(), 401);
+        assert_eq!(connect(&app, &path, &[]).await.unwrap_err(), 401);
+        let own = format!("Bearer {}", member.token());
+        connect(&app, &path, &[("authorization", &own)]).await.unwrap();
+    }
+}
+
+on_both! {
+    async fn only_our_pages_may_open_it(db) {
+        let app = TestApp::start(db).await;
+        let browser = app.browser("member").await;
+        let session = launch(&browser).await;
+        let path = format!("/api/sessions/{session}/stream");
+        let cookie = browser.headers["cookie"].to_str().unwrap().to_owned();
+        for foreign in ["https://evil.example", "null", "http://localhost"] {
+            assert_eq!(connect(&app, &path, &[("cookie", &cookie), ("origin", foreign)]).await.unwrap_err(), 403, "{foreign}");
+            let url = ticket(&browser, &session).await;
+            assert_eq!(connect(&app, &url, &[("origin", foreign)]).await.unwrap_err(), 403, "{foreign}, with a ticket");
+            connect(&app, &url, &[("origin", &app.base)]).await.expect("a refusal does not use the ticket up");
+        }
+        assert_eq!(connect(&app, &path, &[("cookie", &cookie)]).await.unwrap_err(), 403, "a cookie without an origin");
+        connect(&app, &path, &[("cookie", &cookie), ("origin", &app.base)]).await.unwrap();
+        assert!(app.audited("action=access_denied&q=foreign_origin").await.len() >= 6);
+    }
+}
+
+on_both! {
+    async fn without_an_upgrade_it_is_no_page(db) {
+        let app = TestApp::start(db).await;
+        let member = app.signed_in("member").await;
+        let session = launch(&member).await;
+        let url = ticket(&member, &session).await;
+        let answer = app.anonymous().get(&url).await;
+        assert_eq!(answer.status, 426);
+        assert_eq!(answer.header("upgrade"), "websocket");
+        answer.detail();
+        connect(&app, &url, &[]).await.expect("the ticket is still good");
+    }
+}
+
+on_both! {
+    async fn what_ends_the_session_closes_the_stream(db) {
+        let app = TestApp::start(db).await;
+        let member = app.signed_in("member").await;
+        let session = launch(&member).await;
+        let mut socket = connect(&app, &ticket(&member, &session).await, &[]).await.unwrap();
+        member.post(&format!("/api/sessions/{session}/disconnect"), json!({})).await;
+        assert_eq!(close_of(&mut socket).await, (4000, "user_disconnected".to_owned()));
+
+        let session = launch(&member).await;
+        let mut socket = connect(&app, &ticket(&member, &session).await, &[]).await.unwrap();
+        member.post("/api/auth/logout", json!({})).await;
+        assert_eq!(close_of(&mut socket).await, (4001, "signed_out".to_owned()));
+    }
+}
+
+on_both! {
+    async fn a_gateway_that_goes_away_says_so(db) {
+        let mut app = TestApp::start(db).await;
+        let member = app.signed_in("member").await;
+        let session = launch(&member).await;
+        let mut socket = connect(&app, &ticket(&member, &session).await, &[]).await.unwrap();
+        let (in_time, close) = tokio::join!(app.stop(), close_of(&mut socket));
+        assert_eq!(close.0, 1001);
+        assert!(in_time, "an open stream does not hold the gateway up");
+    }
+}
+
+async fn close_of(socket: &mut Socket) -> (u16, String) {
+    let heard = tokio::time::timeout(Duration::from_secs(5), async {
+        while let Some(message) = socket.next().await {
+            if let Message::Close(frame) = message.unwrap() {
+                let frame = frame.expect("says why");
+                return (u16::from(frame.code), frame.reason.to_string());
+            }
+        }
+        panic!("closed without a word");
+    });
+    heard.await.unwrap()
+}

@@ -1,0 +1,45 @@
+//! The gateway toward a browser.
+
+use super::{Outcome, bytewise, converse};
+use portcullis::protocol::rfb::RfbError;
+use portcullis::protocol::rfb::server::ServerHandshake;
+use proptest::prelude::*;
+
+fn in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let mut greeting = Vec::new();
+    let mut machine = ServerHandshake::start(&mut greeting);
+    let (sent, end) = converse(|input, reply| machine.advance(input, reply), pieces);
+    ([greeting, sent].concat(), end)
+}
+
+#[test]
+fn offers_3_8_and_none() {
+    let browser = b"RFB 003.008\n\x01";
+    let said = b"RFB 003.008\n\x01\x01\0\0\0\0".to_vec();
+    assert_eq!(in_pieces([&browser[..]]), (said.clone(), Ok(vec![])));
+    assert_eq!(in_pieces(bytewise(browser)), (said.clone(), Ok(vec![])));
+    assert_eq!(in_pieces([&b"RFB 003.008\n\x01\x01init"[..]]), (said, Ok(b"\x01init".to_vec())), "ClientInit is the desktop's");
+}
+
+#[test]
+fn is_silent_until_spoken_to() {
+    assert_eq!(in_pieces([]), (b"RFB 003.008\n".to_vec(), Err(None)));
+    for n in 0..12 {
+        assert_eq!(in_pieces([&b"RFB 003.008\n"[..n]]), (b"RFB 003.008\n".to_vec(), Err(None)));
+    }
+}
+
+#[test]
+fn speaks_nothing_else() {
+    assert_eq!(in_pieces([&b"RFB 003.003\n"[..]]).1, Err(Some(RfbError::Version { major: 3, minor: 3 })));
+    assert_eq!(in_pieces([&b"RFB 003.008\n\x02"[..]]).1, Err(Some(RfbError::Nonsense { what: "chosen security type", value: 2 })));
+    assert_eq!(in_pieces([&b"GET / HTTP/1.1"[..]]).1, Err(Some(RfbError::NotRfb)));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_end_the_same_however_they_are_cut(tail in proptest::collection::vec(any::<u8>(), 0..20), greet in any::<bool>()) {
+        let bytes = if greet { [&b"RFB 003.008\n"[..], &tail].concat() } else { tail };
+        prop_assert_eq!(in_pieces([&bytes[..]]), in_pieces(bytewise(&bytes)));
+    }
+}

@@ -1,0 +1,119 @@
+//! What happens when the database does not do what it is asked. (A full disk is tested beside the store, where its connection is at hand.)
+
+use super::*;
+use crate::support::db::Backend;
+use portcullis::domain::{Error, ErrorKind};
+use portcullis::store::Store;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+on_both! {
+    /// A transaction that fails half-way leaves nothing.
+    async fn all_or_nothing(db) {
+        let org = organization(&db).await;
+        let ann = a_user(org, "ann@example.com");
+        let id = ann.id;
+        let failed = db.store.write(move |tx| {
+            tx.insert_user(&ann, "hash")?;
+            tx.put_setting("x", "1")?;
+            tx.audit(a_draft(Action::CreateUser))?;
+            Err::<(), _>(Error::invalid("no"))
+        }).await;
+        assert_eq!(failed.unwrap_err().kind, ErrorKind::Invalid);
+        assert_eq!(db.store.read(move |tx| tx.user(id)).await.unwrap(), None);
+        assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap(), None);
+        assert_eq!(db.store.read(|tx| tx.change_counter()).await.unwrap(), 0);
+    }
+
+    /// A reader cannot write, whatever it tries.
+    async fn readers_read(db) {
+        let error = db.store.read(|tx| tx.put_setting("x", "1")).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
+        assert!(db.store.read(|tx| tx.audit(a_draft(Action::Login))).await.is_err());
+        assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap(), None);
+    }
+
+    /// Without a signer nothing can be audited, and so nothing that must be audited can be done.
+    async fn no_signer_no_entry(db) {
+        let store = Store::open(&db.url).unwrap();
+        let failed = store.write(|tx| { tx.put_setting("x", "1")?; tx.audit(a_draft(Action::Login)) }).await;
+        assert_eq!(failed.unwrap_err().kind, ErrorKind::Internal);
+        assert_eq!(store.read(|tx| tx.setting("x")).await.unwrap(), None);
+        assert!(store.verify_chain().await.is_err());
+    }
+
+    /// A panic within a transaction is an error of that request; the store goes on, and nothing of it is kept.
+    async fn a_panic_is_contained(db) {
+        let failed = db.store.write(|tx| -> portcullis::domain::Result<()> {
+            tx.put_setting("x", "1")?;
+            panic!("as a bug would")
+        }).await;
+        assert_eq!(failed.unwrap_err().kind, ErrorKind::Internal);
+        assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap(), None);
+        db.store.write(|tx| tx.put_setting("x", "2")).await.unwrap();
+    }
+
+    /// Many more tasks than connections: all are served.
+    async fn many_tasks_share_few_connections(db) {
+        let tasks: Vec<_> = (0..200).map(|_| {
+            let store = db.store.clone();
+            tokio::spawn(async move { store.read(|tx| tx.change_counter()).await })
+        }).collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap().unwrap(), 0);
+        }
+    }
+}
+
+/// The server ends our connections: what ran fails as unavailable, and the store finds new ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_connections_are_replaced() {
+    let db = Db::new(Backend::Postgres);
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let db = std::sync::Arc::new(db);
+    let inside = db.clone();
+    let failed = db
+        .store
+        .write(move |tx| {
+            tx.put_setting("x", "1")?;
+            inside.raw(cut);
+            tx.put_setting("x", "2")
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(failed.kind, ErrorKind::Unavailable, "{failed:?}");
+    assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap(), None);
+    // And when they are cut while idle, nobody notices.
+    db.raw(cut);
+    db.store.write(|tx| tx.put_setting("x", "3")).await.unwrap();
+}
+
+/// A text that PostgreSQL cannot keep is the client's mistake, not ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nul_is_invalid() {
+    let db = Db::new(Backend::Postgres);
+    let error = db.store.write(|tx| tx.put_setting("x", "a\0b")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Invalid, "{error:?}");
+}
+
+/// Another process holds SQLite's write lock for long: the writer gives up in time and says so; readers do not notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_writer_elsewhere() {
+    use diesel::connection::SimpleConnection;
+    let db = Db::new(Backend::Sqlite);
+    let mut other = db.connection();
+    other.batch_execute("BEGIN IMMEDIATE; INSERT INTO settings (name, value) VALUES ('x', '1')").unwrap();
+    assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap(), None);
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let error = db
+        .store
+        .write(|tx| {
+            RUNS.fetch_add(1, Ordering::Relaxed);
+            tx.put_setting("x", "2")
+        })
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind, RUNS.load(Ordering::Relaxed)), (ErrorKind::Unavailable, 0), "{error:?}");
+    other.batch_execute("COMMIT").unwrap();
+    db.store.write(|tx| tx.put_setting("x", "3")).await.unwrap();
+    assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap().as_deref(), Some("3"));
+}

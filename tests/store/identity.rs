@@ -1,0 +1,164 @@
+//! Users, factors, challenges, logins and tokens.
+
+use super::*;
+use portcullis::domain::ErrorKind;
+use portcullis::domain::user::{Mfa, MfaMethod};
+use portcullis::store::{Challenge, Purpose};
+
+on_both! {
+    async fn users(db) {
+        assert_eq!(db.store.read(|tx| tx.first_organization()).await.unwrap(), None);
+        let org = organization(&db).await;
+        assert_eq!(db.store.read(|tx| tx.first_organization()).await.unwrap(), Some((org, "Acme".to_owned())));
+        let ann = user(&db, org, "Ann@Example.com").await;
+        let bob = user(&db, org, "bob@example.com").await;
+        let id = ann.id;
+        assert_eq!(db.store.read(move |tx| tx.user(id)).await.unwrap(), Some(ann.clone()));
+        assert_eq!(db.store.read(|tx| tx.user(UserId::new())).await.unwrap(), None);
+        let by_email = db.store.read(|tx| tx.user_by_email(" ann@example.COM")).await.unwrap();
+        assert_eq!(by_email, Some((ann.clone(), "hash".to_owned())));
+        for nobody in ["", "ann", "ann@example.com\0", "%"] {
+            assert_eq!(db.store.read(move |tx| tx.user_by_email(nobody)).await.unwrap(), None, "{nobody}");
+        }
+        assert_eq!(db.store.read(move |tx| tx.users(org)).await.unwrap(), [ann.clone(), bob]);
+        assert!(db.store.read(|tx| tx.users(OrganizationId::new())).await.unwrap().is_empty());
+
+        let changed = User { name: "Ann".into(), role: Role::Security, disabled: true, last_login_at: Some(later(5)), ..ann };
+        let kept = changed.clone();
+        db.store.write(move |tx| {
+            assert!(tx.update_user(&kept)?);
+            assert!(tx.set_password(kept.id, "other")?);
+            assert!(!tx.set_password(UserId::new(), "other")?);
+            tx.set_last_login(kept.id, later(5))
+        }).await.unwrap();
+        let found = db.store.read(|tx| tx.user_by_email("ann@example.com")).await.unwrap();
+        assert_eq!(found, Some((changed, "other".to_owned())));
+    }
+
+    async fn an_address_is_one_users_in_whatever_case(db) {
+        let org = organization(&db).await;
+        user(&db, org, "Ünal@example.com").await;
+        let again = a_user(org, "üNAL@EXAMPLE.com");
+        let id = again.id;
+        // The conflict leaves the transaction usable, on both databases: what is written after it is kept.
+        let outcome = db.store.write(move |tx| {
+            let conflict = tx.insert_user(&again, "hash").unwrap_err();
+            tx.audit(a_draft(Action::CreateUser))?;
+            Ok(conflict)
+        }).await.unwrap();
+        assert_eq!(outcome.kind, ErrorKind::Conflict);
+        assert_eq!(outcome.message, "There is already a user with this e-mail address.");
+        assert_eq!(db.store.read(move |tx| tx.user(id)).await.unwrap(), None);
+        assert_eq!(db.store.read(|tx| tx.change_counter()).await.unwrap(), 1);
+    }
+
+    async fn a_factor_counts_once_confirmed(db) {
+        let org = organization(&db).await;
+        let ann = user(&db, org, "ann@example.com").await.id;
+        let enrolled = async || db.store.read(move |tx| Ok(tx.user(ann)?.unwrap().mfa_enrolled)).await.unwrap();
+        assert_eq!(db.store.read(move |tx| tx.totp(ann)).await.unwrap(), None);
+        db.store.write(move |tx| { tx.put_totp(ann, "one", NOW)?; tx.put_totp(ann, "two", NOW) }).await.unwrap();
+        assert!(!enrolled().await);
+        db.store.write(move |tx| {
+            assert_eq!(tx.totp(ann)?.unwrap().sealed, "two");
+            assert!(!tx.advance_totp_step(ann, 9)?, "not confirmed yet");
+            assert!(tx.confirm_totp(ann, 10, NOW)?);
+            assert!(!tx.confirm_totp(ann, 11, NOW)?, "only once");
+            assert!(!tx.advance_totp_step(ann, 10)?, "the confirming code is used");
+            assert!(tx.advance_totp_step(ann, 11)?);
+            assert!(!tx.advance_totp_step(ann, 11)?);
+            let row = tx.totp(ann)?.unwrap();
+            assert_eq!((row.confirmed_at, row.last_step), (Some(NOW.0), 11));
+            assert_eq!(tx.put_totp(ann, "three", NOW).unwrap_err().kind, ErrorKind::Conflict);
+            Ok(())
+        }).await.unwrap();
+        assert!(enrolled().await);
+        db.store.write(move |tx| { assert!(tx.delete_totp(ann)?); assert!(!tx.delete_totp(ann)?); Ok(()) }).await.unwrap();
+        assert!(!enrolled().await);
+    }
+
+    async fn challenges(db) {
+        let org = organization(&db).await;
+        let ann = user(&db, org, "ann@example.com").await.id;
+        let challenge = Challenge {
+            id: uuid::Uuid::new_v4(), token_hash: "hash".into(), user_id: ann, purpose: Purpose::Enroll, tries: 0, expires_at: later(60), created_at: NOW,
+        };
+        db.store.write(move |tx| {
+            tx.insert_challenge(&challenge)?;
+            assert_eq!(tx.challenge("hash")?, Some(challenge.clone()));
+            assert_eq!(tx.challenge("other")?, None);
+            assert!(tx.count_try(challenge.id, 2)? && tx.count_try(challenge.id, 2)? && !tx.count_try(challenge.id, 2)?);
+            assert_eq!(tx.challenge("hash")?.unwrap().tries, 2);
+            assert!(tx.take_challenge(challenge.id)? && !tx.take_challenge(challenge.id)?);
+            assert!(!tx.count_try(challenge.id, 9)?);
+            Ok(())
+        }).await.unwrap();
+    }
+
+    async fn logins(db) {
+        let org = organization(&db).await;
+        let ann = user(&db, org, "ann@example.com").await;
+        let (one, two, old) = (login(&db, &ann).await, login(&db, &ann).await, login(&db, &ann).await);
+        let mfa = Mfa { method: MfaMethod::Totp, verified_at: later(1) };
+        db.store.write(move |tx| {
+            assert_eq!(tx.login(one.id)?, Some(one.clone()));
+            assert_eq!(tx.login(LoginId::new())?, None);
+            assert!(tx.set_login_mfa(one.id, mfa)?);
+            assert!(tx.touch_login(one.id, later(7200))?);
+            let read = tx.login(one.id)?.unwrap();
+            assert_eq!((read.mfa, read.expires_at), (Some(mfa), later(7200)));
+            assert!(read.is_alive(later(7199)) && !read.is_alive(later(7200)));
+            assert!(tx.revoke_login(two.id, NOW)? && !tx.revoke_login(two.id, NOW)?);
+            assert!(!tx.touch_login(two.id, later(7200))?, "what is revoked stays so");
+            assert!(!tx.login(two.id)?.unwrap().is_alive(NOW));
+            tx.touch_login(old.id, NOW)?;
+            assert_eq!(tx.revoke_logins_of(one.user_id, later(1))?, [one.id]);
+            assert!(tx.revoke_logins_of(one.user_id, later(1))?.is_empty());
+            Ok(())
+        }).await.unwrap();
+    }
+
+    async fn tokens_work_once_and_in_time(db) {
+        let org = organization(&db).await;
+        let ann = user(&db, org, "ann@example.com").await;
+        let login = login(&db, &ann).await.id;
+        db.store.write(move |tx| {
+            for hash in ["a", "b"] { tx.insert_refresh(hash, login, later(60), NOW)?; }
+            assert!(tx.use_refresh("a", NOW)? && !tx.use_refresh("a", NOW)?);
+            assert!(!tx.use_refresh("b", later(60))?, "expired");
+            assert!(!tx.use_refresh("c", NOW)?);
+            let row = tx.refresh("a")?.unwrap();
+            assert_eq!((row.login_id, row.used_at, row.expires_at), (login, Some(NOW), later(60)));
+            assert_eq!(tx.refresh("b")?.unwrap().used_at, None);
+            assert_eq!(tx.refresh("c")?, None);
+
+            tx.insert_join_token("j", org, None, later(60), NOW)?;
+            assert_eq!(tx.use_join_token("j", later(60))?, None, "expired");
+            assert_eq!(tx.use_join_token("j", NOW)?, Some((org, None)));
+            assert_eq!(tx.use_join_token("j", NOW)?, None);
+            Ok(())
+        }).await.unwrap();
+    }
+
+    async fn what_has_had_its_time_is_purged(db) {
+        let org = organization(&db).await;
+        let ann = user(&db, org, "ann@example.com").await;
+        let (old, new) = (login(&db, &ann).await.id, login(&db, &ann).await.id);
+        let id = ann.id;
+        db.store.write(move |tx| {
+            tx.touch_login(new, later(1_000_000))?;
+            tx.insert_refresh("old", old, later(60), NOW)?;
+            tx.insert_refresh("new", new, later(1_000_000), NOW)?;
+            tx.insert_join_token("old", org, None, later(60), NOW)?;
+            tx.insert_challenge(&Challenge {
+                id: uuid::Uuid::new_v4(), token_hash: "h".into(), user_id: id, purpose: Purpose::Verify, tries: 0, expires_at: later(60), created_at: NOW,
+            })?;
+            assert_eq!(tx.purge(later(60))?, 0);
+            assert_eq!(tx.purge(later(61))?, 1, "the challenge");
+            assert_eq!(tx.purge(later(90_100))?, 3, "an ended login, its refresh token and the join token are kept for a day");
+            assert!(tx.refresh("old")?.is_none() && tx.refresh("new")?.is_some());
+            assert!(tx.login(old)?.is_none() && tx.login(new)?.is_some());
+            Ok(())
+        }).await.unwrap();
+    }
+}

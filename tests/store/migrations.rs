@@ -1,0 +1,99 @@
+//! The schema's history: forth, back, and forth again; and the tables as diesel sees them.
+
+use crate::support::db::{Backend, empty};
+use diesel::RunQueryDsl;
+use diesel::connection::{Connection, SimpleConnection};
+use diesel_migrations::MigrationHarness;
+use portcullis::store::migrate::{self, MIGRATIONS};
+use portcullis::store::{Store, StoreError};
+
+fn forth_and_back(backend: Backend) {
+    let mut db = empty(backend);
+    let conn = &mut db.connection;
+    let forth = conn.run_pending_migrations(MIGRATIONS).unwrap().len();
+    assert!(forth > 0);
+    assert_eq!(conn.revert_all_migrations(MIGRATIONS).unwrap().len(), forth);
+    // Nothing is left behind: the names are free again.
+    assert_eq!(conn.run_pending_migrations(MIGRATIONS).unwrap().len(), forth);
+    conn.revert_last_migration(MIGRATIONS).unwrap();
+    assert_eq!(conn.run_pending_migrations(MIGRATIONS).unwrap().len(), 1);
+    migrate::run(conn).unwrap();
+    assert!(!conn.has_pending_migration(MIGRATIONS).unwrap());
+}
+
+#[test]
+fn forth_and_back_sqlite() {
+    forth_and_back(Backend::Sqlite);
+}
+
+#[test]
+fn forth_and_back_postgres() {
+    forth_and_back(Backend::Postgres);
+}
+
+fn newer_is_refused(backend: Backend) {
+    let mut db = empty(backend);
+    migrate::run(&mut db.connection).unwrap();
+    db.connection.batch_execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')").unwrap();
+    let error = Store::open(&db.url).unwrap_err();
+    assert!(matches!(error, StoreError::Newer(_)), "{error}");
+}
+
+#[test]
+fn newer_is_refused_sqlite() {
+    newer_is_refused(Backend::Sqlite);
+}
+
+#[test]
+fn newer_is_refused_postgres() {
+    newer_is_refused(Backend::Postgres);
+}
+
+/// Several gateways that start at once on an empty database: one migrates, all run.
+fn many_start_at_once(backend: Backend) {
+    let db = empty(backend);
+    std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| Store::open(&db.url).map(drop))).collect();
+        for start in starts {
+            start.join().unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn many_start_at_once_sqlite() {
+    many_start_at_once(Backend::Sqlite);
+}
+
+#[test]
+fn many_start_at_once_postgres() {
+    many_start_at_once(Backend::Postgres);
+}
+
+macro_rules! each_table {
+    ($conn:expr, $($table:ident)*) => {$({
+        use diesel::QueryDsl;
+        use portcullis::store::schema::$table;
+        let query = diesel::select(diesel::dsl::exists($table::table.select($table::all_columns)));
+        query.get_result::<bool>($conn).unwrap_or_else(|e| panic!("{}: {e}", stringify!($table)));
+    })*};
+}
+
+fn tables_are_as_diesel_sees_them(backend: Backend) {
+    let mut db = empty(backend);
+    let conn = &mut db.connection;
+    migrate::run(conn).unwrap();
+    conn.begin_test_transaction().unwrap();
+    each_table!(conn, organizations users totp mfa_challenges logins refresh_tokens workspaces hosts join_tokens sessions live_sessions seats
+        session_leases session_events tickets audit_entries audit_head signing_keys settings);
+}
+
+#[test]
+fn tables_sqlite() {
+    tables_are_as_diesel_sees_them(Backend::Sqlite);
+}
+
+#[test]
+fn tables_postgres() {
+    tables_are_as_diesel_sees_them(Backend::Postgres);
+}

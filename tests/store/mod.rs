@@ -1,0 +1,158 @@
+//! The store, on both databases.
+
+mod audit;
+mod failures;
+mod identity;
+mod migrations;
+mod races;
+mod sessions;
+mod things;
+
+use crate::support::db::Db;
+use portcullis::domain::audit::{Action, Actor, Draft, Outcome, Target};
+use portcullis::domain::host::Host;
+use portcullis::domain::session::{Session, State};
+use portcullis::domain::user::{Role, User};
+use portcullis::domain::workspace::{Workspace, WorkspaceKind};
+use portcullis::domain::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
+use portcullis::store::Login;
+use std::time::Duration;
+
+pub const NOW: Timestamp = Timestamp(1_772_721_000_000);
+
+pub fn later(seconds: u64) -> Timestamp {
+    NOW.after(Duration::from_secs(seconds))
+}
+
+pub async fn organization(db: &Db) -> OrganizationId {
+    let id = OrganizationId::new();
+    db.store.write(move |tx| tx.insert_organization(id, "Acme", NOW)).await.unwrap();
+    id
+}
+
+pub fn a_user(organization_id: OrganizationId, email: &str) -> User {
+    User {
+        id: UserId::new(),
+        organization_id,
+        email: email.to_owned(),
+        name: "Somebody".to_owned(),
+        role: Role::Member,
+        mfa_enrolled: false,
+        disabled: false,
+        created_at: NOW,
+        last_login_at: None,
+    }
+}
+
+pub async fn user(db: &Db, organization_id: OrganizationId, email: &str) -> User {
+    let user = a_user(organization_id, email);
+    let kept = user.clone();
+    db.store.write(move |tx| tx.insert_user(&kept, "hash")).await.unwrap();
+    user
+}
+
+pub async fn login(db: &Db, user: &User) -> Login {
+    let login = Login {
+        id: LoginId::new(),
+        user_id: user.id,
+        organization_id: user.organization_id,
+        mfa: None,
+        created_at: NOW,
+        expires_at: later(3600),
+        revoked_at: None,
+        source_ip: Some("192.0.2.1".to_owned()),
+        user_agent: None,
+    };
+    let kept = login.clone();
+    db.store.write(move |tx| tx.insert_login(&kept)).await.unwrap();
+    login
+}
+
+pub fn a_workspace(organization_id: OrganizationId, id: &str) -> Workspace {
+    Workspace {
+        id: WorkspaceId::parse(id).unwrap(),
+        organization_id,
+        name: "Linux desktop".to_owned(),
+        description: "A desktop.".to_owned(),
+        kind: WorkspaceKind::Linux,
+        icon: "desktop".to_owned(),
+        tags: vec!["linux".to_owned(), "a \"b\"".to_owned()],
+        requires_mfa: true,
+        single_seat: false,
+        network: false,
+        allowed_roles: vec![Role::Member, Role::Admin],
+        maintenance: false,
+        created_at: NOW,
+        updated_at: NOW,
+    }
+}
+
+pub fn a_host(organization_id: OrganizationId, address: &str) -> Host {
+    Host {
+        id: HostId::new(),
+        organization_id,
+        name: "host".to_owned(),
+        public_key: uuid::Uuid::new_v4().to_string(),
+        address: address.parse().unwrap(),
+        endpoint: None,
+        version: "0.1.0".to_owned(),
+        enrolled_at: NOW,
+        last_seen_at: None,
+    }
+}
+
+/// A session in state `Creating`, at the n-th address.
+pub fn a_session(user: &User, workspace: &str, n: u8) -> Session {
+    Session {
+        id: SessionId::new(),
+        organization_id: user.organization_id,
+        user_id: user.id,
+        user_email: user.email.clone(),
+        login_id: LoginId::new(),
+        workspace_id: WorkspaceId::parse(workspace).unwrap(),
+        workspace_name: "Linux desktop".to_owned(),
+        workspace_kind: WorkspaceKind::Linux,
+        host_id: HostId::new(),
+        state: State::Creating,
+        address: [10, 64, 0, n].into(),
+        mfa: None,
+        peer_public_key: None,
+        created_at: NOW,
+        started_at: None,
+        ended_at: None,
+        expires_at: later(3600),
+        version: 1,
+    }
+}
+
+pub fn a_draft(action: Action) -> Draft {
+    Draft {
+        time: NOW,
+        organization_id: None,
+        actor: Actor { id: None, email: Some("Ann@example.com".to_owned()), role: Some("member".to_owned()) },
+        action,
+        target: Target { kind: Some("session".to_owned()), id: Some("s-1".to_owned()), name: Some("Desk".to_owned()) },
+        outcome: Outcome::Success,
+        reason: None,
+        source_ip: Some("192.0.2.1".to_owned()),
+        user_agent: Some("test".to_owned()),
+        session_id: None,
+        workspace_id: None,
+        request_id: Some("r-1".to_owned()),
+        details: serde_json::json!({"b": 1, "a": "ü\u{0}", "n": null}).as_object().unwrap().clone(),
+    }
+}
+
+/// Runs the same work in two tasks at the same moment, and says how it went for each.
+pub async fn race<T: Send + 'static, F: Future<Output = T> + Send + 'static>(work: impl Fn(u8) -> F) -> (T, T) {
+    let start = std::sync::Arc::new(tokio::sync::Barrier::new(2));
+    let task = |n| {
+        let (start, work) = (start.clone(), work(n));
+        tokio::spawn(async move {
+            start.wait().await;
+            work.await
+        })
+    };
+    let (a, b) = (task(0), task(1));
+    (a.await.unwrap(), b.await.unwrap())
+}

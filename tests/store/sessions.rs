@@ -1,0 +1,174 @@
+//! Sessions: seats, states, addresses, leases and pages.
+
+use super::*;
+use portcullis::domain::ErrorKind;
+use portcullis::domain::session::{EndReason, Event};
+use portcullis::domain::user::{Mfa, MfaMethod};
+use portcullis::store::{LeaseRow, SeatKey};
+
+fn lease() -> LeaseRow {
+    LeaseRow { peer_public_key: "key".into(), psk_sealed: "psk".into(), port: 5901, credential_sealed: "cred".into() }
+}
+
+on_both! {
+    async fn a_life(db) {
+        let org = organization(&db).await;
+        let ann = user(&db, org, "ann@example.com").await;
+        db.store.write(move |tx| {
+            let session = Session { mfa: Some(Mfa { method: MfaMethod::Totp, verified_at: NOW }), ..a_session(&ann, "ws-one", 2) };
+            tx.insert_session(&session, None)?;
+            assert_eq!(tx.session(session.id)?, Some(session.clone()));
+            assert_eq!(tx.session(SessionId::new())?, None);
+            assert_eq!(tx.live_session_of(ann.id, &session.workspace_id)?, Some(session.clone()));
+            assert_eq!(tx.active_of_user(ann.id)?, []);
+            assert_eq!(tx.sessions_page(ann.id, None, None, 10)?, [], "not listed yet");
+
+            assert_eq!(tx.session_lease(session.id)?, None);
+            tx.set_session_lease(session.id, &lease())?;
+            tx.set_session_lease(session.id, &lease())?;
+            assert_eq!(tx.session_lease(session.id)?, Some(lease()));
+
+            let active = session.apply(Event::Ready, later(1)).unwrap();
+            assert!(!tx.update_session(&active, 7, later(1))?, "another version");
+            assert!(tx.update_session(&active, session.version, later(1))?);
+            assert!(!tx.update_session(&active, session.version, later(1))?, "only once");
+            let active = Session { peer_public_key: Some("key".into()), ..active };
+            assert_eq!(tx.session(session.id)?, Some(active.clone()), "the key of the lease stays known");
+            assert_eq!(tx.active_of_user(ann.id)?, [active.clone()]);
+            assert_eq!(tx.live_sessions(Some(org))?, [active.clone()]);
+            assert_eq!(tx.live_sessions(Some(OrganizationId::new()))?, []);
+            assert_eq!(tx.live_sessions_of_user(ann.id)?, [active.clone()]);
+            assert_eq!(tx.live_sessions_of_host(session.host_id)?, [active.clone()]);
+            assert_eq!(tx.live_sessions_of_workspace(&session.workspace_id)?, [active.clone()]);
+            assert_eq!(tx.sessions_page(ann.id, Some("active"), None, 10)?, [active.clone()]);
+
+            let closing = active.apply(Event::Close(EndReason::UserDisconnected), later(2)).unwrap();
+            assert!(tx.update_session(&closing, active.version, later(2))?);
+            assert_eq!(tx.active_of_user(ann.id)?, [closing.clone()], "active until it is closed");
+            let closed = closing.apply(Event::Release, later(3)).unwrap();
+            assert!(tx.update_session(&closed, closing.version, later(3))?);
+            assert_eq!(tx.session(session.id)?, Some(closed.clone()));
+            assert_eq!(tx.live_session_of(ann.id, &session.workspace_id)?, None);
+            assert_eq!(tx.session_lease(session.id)?, None, "its secrets are gone");
+            assert_eq!(tx.seat_holder(&SeatKey::user(&session.workspace_id, ann.id))?, None);
+            assert_eq!(tx.sessions_page(ann.id, Some("disconnected"), None, 10)?, [closed.clone()]);
+            assert_eq!(tx.sessions_page(ann.id, Some("terminated"), None, 10)?, []);
+            assert_eq!(tx.sessions_page(ann.id, Some("nonsense\0"), None, 10)?, []);
+
+            let history: Vec<_> = tx.session_events(session.id)?.into_iter().map(|e| (e.version, e.state, e.at)).collect();
+            assert_eq!(history, [
+                (1, State::Creating, NOW),
+                (2, State::Active, later(1)),
+                (3, State::Closing(EndReason::UserDisconnected), later(2)),
+                (4, State::Closed(EndReason::UserDisconnected), later(3)),
+            ]);
+            Ok(())
+        }).await.unwrap();
+    }
+
+    async fn seats_are_given_up(db) {
+        let org = organization(&db).await;
+        let (ann, bob) = (user(&db, org, "ann@example.com").await, user(&db, org, "bob@example.com").await);
+        db.store.write(move |tx| {
+            let first = a_session(&ann, "ws", 2);
+            let seat = SeatKey::workspace(&first.workspace_id);
+            tx.insert_session(&first, Some(seat.clone()))?;
+            let taken = tx.insert_session(&a_session(&bob, "ws", 3), Some(seat.clone())).unwrap_err();
+            assert_eq!((taken.kind, &*taken.message), (ErrorKind::Conflict, "This workspace is in use by somebody else."));
+            let twice = tx.insert_session(&a_session(&ann, "ws", 3), None).unwrap_err();
+            assert_eq!((twice.kind, &*twice.message), (ErrorKind::Conflict, "There is already a session in this workspace."));
+            let address = tx.insert_session(&a_session(&bob, "other", 2), None).unwrap_err();
+            assert_eq!(address.kind, ErrorKind::Conflict);
+            assert_eq!(tx.live_sessions(None)?.len(), 1, "a refused session leaves nothing");
+            // Given up before it is closed: the seat is free, the address is not.
+            tx.release_seat(first.id)?;
+            assert_eq!(tx.seat_holder(&seat)?, None);
+            assert!(tx.insert_session(&a_session(&bob, "ws", 2), Some(seat.clone())).is_err());
+            let second = a_session(&bob, "ws", 3);
+            tx.insert_session(&second, Some(seat.clone()))?;
+            assert_eq!(tx.seat_holder(&seat)?, Some(second.id));
+            // Closing the first does not touch the second's seat.
+            let closing = first.apply(Event::Close(EndReason::Expired), NOW).unwrap();
+            assert!(tx.update_session(&closing, first.version, NOW)?);
+            assert!(tx.update_session(&closing.apply(Event::Release, NOW).unwrap(), closing.version, NOW)?);
+            assert_eq!(tx.seat_holder(&seat)?, Some(second.id));
+            tx.insert_session(&a_session(&ann, "ws-2", 2), None)?;
+            Ok(())
+        }).await.unwrap();
+    }
+
+    async fn addresses(db) {
+        let org = organization(&db).await;
+        let ann = user(&db, org, "ann@example.com").await;
+        db.store.write(move |tx| {
+            let network = ("10.64.0.0".parse().unwrap(), 28);
+            let mut given = std::collections::BTreeSet::new();
+            for n in 0..13u8 {
+                let address = tx.free_session_address(network, u64::from(n) * 7919)?;
+                assert!(given.insert(address), "{address} twice");
+                tx.insert_session(&Session { address, ..a_session(&ann, &format!("ws-{n}"), 0) }, None)?;
+            }
+            assert_eq!(given.first().unwrap().to_string(), "10.64.0.2");
+            assert_eq!(given.last().unwrap().to_string(), "10.64.0.14");
+            assert_eq!(tx.free_session_address(network, 1).unwrap_err().kind, ErrorKind::Unavailable);
+            assert!(tx.free_session_address(("10.64.0.0".parse().unwrap(), 10), u64::MAX).is_ok());
+            assert!(tx.free_session_address(("10.64.0.0".parse().unwrap(), 32), 0).is_err());
+            Ok(())
+        }).await.unwrap();
+    }
+
+    async fn expiry_and_states(db) {
+        let org = organization(&db).await;
+        let ann = user(&db, org, "ann@example.com").await;
+        db.store.write(move |tx| {
+            let sessions: Vec<Session> = (0..4u8).map(|n| Session {
+                state: if n == 3 { State::Queued } else { State::Creating },
+                expires_at: later(100 - u64::from(n)),
+                created_at: later(u64::from(n)),
+                ..a_session(&ann, &format!("ws-{n}"), n + 2)
+            }).collect();
+            for session in &sessions { tx.insert_session(session, None)?; }
+            let ids = |found: Vec<Session>| found.into_iter().map(|s| s.id).collect::<Vec<_>>();
+            assert!(tx.expired(later(96), 10)?.is_empty());
+            assert_eq!(ids(tx.expired(later(98), 10)?), [sessions[3].id, sessions[2].id]);
+            assert_eq!(ids(tx.expired(later(100), 1)?), [sessions[3].id]);
+            let closing = sessions[3].apply(Event::Close(EndReason::Expired), NOW).unwrap();
+            assert!(tx.update_session(&closing, 1, NOW)?);
+            assert_eq!(ids(tx.expired(later(98), 10)?), [sessions[2].id], "not what is closing already");
+            assert_eq!(ids(tx.by_state(&["queued", "closing"], 10)?), [sessions[3].id]);
+            assert_eq!(ids(tx.by_state(&["creating", "closing"], 3)?), [sessions[0].id, sessions[1].id, sessions[2].id]);
+            assert!(tx.by_state(&[], 3)?.is_empty());
+            Ok(())
+        }).await.unwrap();
+    }
+
+    async fn pages(db) {
+        let org = organization(&db).await;
+        let (ann, bob) = (user(&db, org, "ann@example.com").await, user(&db, org, "bob@example.com").await);
+        db.store.write(move |tx| {
+            // Five moments, five sessions each: the order within a moment is the id's.
+            let mut all = Vec::new();
+            for n in 0..25u8 {
+                let session = Session { created_at: later(u64::from(n / 5)), ..a_session(&ann, &format!("ws-{n}"), n + 2) };
+                tx.insert_session(&session, None)?;
+                let active = session.apply(Event::Ready, later(50)).unwrap();
+                assert!(tx.update_session(&active, 1, later(50))?);
+                all.push(active);
+            }
+            let foreign = a_session(&bob, "ws-0", 200);
+            tx.insert_session(&foreign, None)?;
+            all.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.id.to_string())));
+            for status in [None, Some("active")] {
+                let (mut seen, mut before) = (Vec::new(), None);
+                loop {
+                    let page = tx.sessions_page(ann.id, status, before, 4)?;
+                    let Some(last) = page.last() else { break };
+                    before = Some((last.created_at, last.id));
+                    seen.extend(page);
+                }
+                assert_eq!(seen, all);
+            }
+            Ok(())
+        }).await.unwrap();
+    }
+}

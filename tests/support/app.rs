@@ -1,0 +1,432 @@
+//! A whole gateway in one line: `TestApp::start(db).await` is a store, a broker and an HTTPS server on a loopback port, with one host that always answers.
+//!
+//! Clients act as nobody, as a program with a bearer token, or as a browser with cookies. Time is the test's: [`TestApp::pass`] moves it.
+
+use super::db::{Backend, Db, vault};
+use super::fake_fleet::FakeFleet;
+use super::logs;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use portcullis::auth::totp;
+use portcullis::broker::views::{HostEnrollment, NewWorkspace, WorkspaceChange};
+use portcullis::broker::{Broker, Settings as BrokerSettings};
+use portcullis::domain::lease::Lease;
+use portcullis::domain::secret::SecretString;
+use portcullis::domain::user::{Origin, Role, User};
+use portcullis::domain::workspace::WorkspaceKind;
+use portcullis::domain::{Clock, HostId, Timestamp, UserId, WorkspaceId};
+use portcullis::http::limit::Rate;
+use portcullis::http::server::{self, Running, ServerLimits};
+use portcullis::http::{AppState, Settings, TunnelStatus};
+use portcullis::viewer::{self, Dial, Duplex};
+use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Once, OnceLock};
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+
+/// A workspace anybody may launch.
+pub const WORKSPACE: &str = "ws-desk";
+/// A second workspace, which asks for a second factor.
+pub const GUARDED: &str = "ws-guarded";
+/// A workspace for one at a time.
+pub const SINGLE: &str = "ws-single";
+
+/// A gateway under test.
+pub struct TestApp {
+    pub base: String,
+    pub port: u16,
+    pub broker: Broker,
+    pub state: AppState,
+    pub clock: Arc<TestClock>,
+    pub fleet: Arc<FakeFleet>,
+    pub host: HostId,
+    /// When set, asking the tunnel hub panics.
+    pub probe_panics: Arc<AtomicBool>,
+    pub tls: Arc<rustls::ClientConfig>,
+    /// Every user's password; random, so that logs can be searched for it.
+    pub password: String,
+    http: reqwest::Client,
+    people: HashMap<&'static str, Person>,
+    running: Option<Running>,
+    _db: Db,
+}
+
+/// A user of the test.
+#[derive(Clone)]
+pub struct Person {
+    pub id: UserId,
+    pub email: String,
+    pub totp: Option<SecretString>,
+}
+
+impl TestApp {
+    /// With the usual settings, on SQLite: for tests that are not about what is stored.
+    pub async fn sqlite() -> Self {
+        Self::start(Db::new(Backend::Sqlite)).await
+    }
+
+    /// With the usual settings.
+    pub async fn start(db: Db) -> Self {
+        Self::with(db, |_| ()).await
+    }
+
+    /// With settings of its own.
+    pub async fn with(db: Db, change: impl FnOnce(&mut Settings)) -> Self {
+        logs::capture();
+        static PROVIDER: Once = Once::new();
+        PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+
+        let clock = Arc::new(TestClock::default());
+        let fleet = FakeFleet::new();
+        let audit_public_key = vault().audit_public_key();
+        let broker = Broker::new(db.store.clone(), vault(), fleet.clone(), clock.clone(), broker_settings());
+        let probe_panics = Arc::new(AtomicBool::new(false));
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let base = format!("https://localhost:{port}");
+        let rate = Rate { per_second: 10_000, burst: 10_000 };
+        let mut settings = Settings { public_origins: vec![base.clone()], anonymous_rate: rate, any_rate: rate, audit_public_key, ..Settings::default() };
+        change(&mut settings);
+        let streams = viewer::Context { broker: broker.clone(), dial: Arc::new(SilentDesktop), draining: watch::channel(false).1 };
+        let panics = Arc::clone(&probe_panics);
+        let probe = Arc::new(move || {
+            assert!(!panics.load(Ordering::SeqCst), "the probe was told to panic");
+            TunnelStatus { running: true, listen: "127.0.0.1:1".to_owned(), encrypted: 1, ..TunnelStatus::default() }
+        });
+        let state = AppState::new(broker.clone(), streams, settings, probe);
+        let (server_tls, client_tls, root) = certificate();
+        let limits = ServerLimits { workers: 1, drain: Duration::from_secs(2), ..ServerLimits::default() };
+        let running = server::start(state.clone(), vec![listener], &server_tls, limits).unwrap();
+        let http = reqwest::Client::builder()
+            .tls_certs_only([root])
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(20))
+            .build()
+            .unwrap();
+
+        let mut app = Self {
+            base,
+            port,
+            broker,
+            state,
+            clock,
+            fleet,
+            host: HostId::new(),
+            probe_panics,
+            tls: Arc::new(client_tls),
+            password: password().0.clone(),
+            http,
+            people: HashMap::new(),
+            running: Some(running),
+            _db: db,
+        };
+        app.furnish().await;
+        app
+    }
+
+    /// The organization, its users, a host and workspaces.
+    async fn furnish(&mut self) {
+        let shell = Origin::local("test");
+        self.broker.ensure_organization("Test").await.unwrap();
+        self.broker.start(&shell).await.unwrap();
+        let system = self.broker.shell_caller().await.unwrap();
+        let people = [
+            ("member", Role::Member, true),
+            ("other", Role::Member, true),
+            ("admin", Role::Admin, true),
+            ("security", Role::Security, true),
+            ("newcomer", Role::Member, false),
+        ];
+        for (word, role, enrolled) in people {
+            // Not by the use case, which would hash the password anew: that is dear on purpose.
+            let user = User {
+                id: UserId::new(),
+                organization_id: system.user.organization_id,
+                email: format!("{word}@example.test"),
+                name: word.to_owned(),
+                role,
+                mfa_enrolled: false,
+                disabled: false,
+                created_at: self.clock.now(),
+                last_login_at: None,
+            };
+            let stored = user.clone();
+            self._db.store.write(move |tx| tx.insert_user(&stored, &password().1)).await.unwrap();
+            let totp = enrolled.then(totp::new_secret);
+            if let Some(secret) = &totp {
+                self.broker.set_totp(&shell, &system, user.id, secret).await.unwrap();
+            }
+            self.people.insert(word, Person { id: user.id, email: user.email, totp });
+        }
+        let token = self.broker.create_join_token(&shell, &system, None, Duration::from_secs(600)).await.unwrap();
+        let enrollment = HostEnrollment { token: token.token, name: "host-1".to_owned(), public_key: wireguard_key(), version: "0.1.0".to_owned() };
+        let enrolled = self.broker.enroll_host(&shell, enrollment).await.unwrap();
+        self.host = enrolled.host.id;
+        self.fleet.connect(self.host);
+        for (id, requires_mfa, single_seat) in [(WORKSPACE, false, false), (GUARDED, true, false), (SINGLE, false, true)] {
+            let roles = vec![Role::Member, Role::Admin];
+            let rest = WorkspaceChange {
+                requires_mfa: Some(requires_mfa),
+                single_seat: Some(single_seat),
+                allowed_roles: Some(roles),
+                ..WorkspaceChange::default()
+            };
+            let id = WorkspaceId::parse(id).unwrap();
+            let new = NewWorkspace { id: Some(id), name: "Desk".to_owned(), description: String::new(), kind: WorkspaceKind::Linux, rest };
+            self.broker.create_workspace(&shell, &system, new).await.unwrap();
+        }
+    }
+
+    /// A user.
+    pub fn person(&self, word: &str) -> &Person {
+        &self.people[word]
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        self.clock.0.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// A code that was not used yet: time moves on by one period first.
+    pub fn fresh_code(&self, secret: &SecretString) -> String {
+        self.pass(Duration::from_secs(30));
+        totp::code_at(secret, totp::step_of(self.clock.now())).unwrap()
+    }
+
+    /// Nobody.
+    pub fn anonymous(&self) -> Client {
+        Client { http: self.http.clone(), base: self.base.clone(), headers: HeaderMap::new() }
+    }
+
+    /// Signed in, as a program.
+    pub async fn signed_in(&self, word: &str) -> Client {
+        let tokens = self.sign_in(&self.anonymous(), word).await.json();
+        self.anonymous().bearer(tokens["access_token"].as_str().unwrap())
+    }
+
+    /// Signed in, as a browser on a page of ours.
+    pub async fn browser(&self, word: &str) -> Client {
+        let fresh = self.anonymous().header("x-portcullis-session", "cookie").header("origin", &self.base);
+        let answer = self.sign_in(&fresh, word).await;
+        fresh.header("x-portcullis-csrf", "1").header("cookie", &answer.cookies_to_send())
+    }
+
+    /// Both factors; the answer with the tokens.
+    pub async fn sign_in(&self, client: &Client, word: &str) -> Answer {
+        let person = self.person(word);
+        let first = client.post("/api/auth/login", json!({"email": person.email, "password": self.password})).await;
+        assert_eq!(first.status, 200, "{}", first.body);
+        let due = first.json();
+        assert_eq!(due["mfa_required"], true);
+        let code = self.fresh_code(person.totp.as_ref().expect("has a factor"));
+        let second = client.post("/api/auth/mfa/verify", json!({"mfa_token": due["mfa_token"], "method": "totp", "code": code})).await;
+        assert_eq!(second.status, 200, "{}", second.body);
+        second
+    }
+
+    /// Every audit entry that fits a filter, newest first.
+    pub async fn audited(&self, query: &str) -> Vec<Value> {
+        let answer = self.signed_in("security").await.get(&format!("/api/audit?limit=500&{query}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["entries"].as_array().unwrap().clone()
+    }
+
+    /// Stops the server in order; true when everything ended in time.
+    pub async fn stop(&mut self) -> bool {
+        self.running.take().unwrap().stop().await
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.state.go_away();
+        if let Some(running) = self.running.take() {
+            running.abort();
+        }
+    }
+}
+
+/// Somebody who asks.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    pub base: String,
+    pub headers: HeaderMap,
+}
+
+/// What they hear.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Client {
+    /// With one more header.
+    pub fn header(&self, name: &str, value: &str) -> Self {
+        let mut client = self.clone();
+        client.headers.insert(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+        client
+    }
+
+    /// Without a header.
+    pub fn without(&self, name: &str) -> Self {
+        let mut client = self.clone();
+        client.headers.remove(name);
+        client
+    }
+
+    /// With this token.
+    pub fn bearer(&self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// The token it has.
+    pub fn token(&self) -> String {
+        self.headers["authorization"].to_str().unwrap().trim_start_matches("Bearer ").to_owned()
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, Some(body.to_string().into_bytes())).await
+    }
+
+    /// Any request; a body is sent as JSON.
+    pub async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone());
+        if let Some(body) = body {
+            if !self.headers.contains_key("content-type") {
+                request = request.header("content-type", "application/json");
+            }
+            request = request.body(body);
+        }
+        Answer::of(request).await.unwrap()
+    }
+
+    /// A request that may break off in the middle.
+    pub async fn try_send(&self, method: Method, path: &str, body: Vec<u8>) -> reqwest::Result<Answer> {
+        let request = self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone());
+        Answer::of(request.header("content-type", "application/json").body(body)).await
+    }
+
+    /// The raw response, to read as it comes.
+    pub async fn open(&self, path: &str) -> reqwest::Response {
+        self.http.get(format!("{}{path}", self.base)).headers(self.headers.clone()).send().await.unwrap()
+    }
+}
+
+impl Answer {
+    async fn of(request: reqwest::RequestBuilder) -> reqwest::Result<Self> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Self { status, headers, body: response.text().await? })
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.body))
+    }
+
+    /// The refusal's sentence; its shape is checked.
+    pub fn detail(&self) -> String {
+        let body = self.json();
+        assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
+        body["detail"].as_str().unwrap().to_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+
+    pub fn set_cookies(&self) -> Vec<String> {
+        self.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+    }
+
+    /// The `Cookie` header a browser would send back.
+    pub fn cookies_to_send(&self) -> String {
+        self.set_cookies().iter().map(|c| c.split(';').next().unwrap().to_owned()).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The test's time: the machine's, plus what the test let pass.
+#[derive(Default)]
+pub struct TestClock(AtomicI64);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(Timestamp::from(SystemTime::now()).0 + self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A desktop that takes the call and says nothing.
+struct SilentDesktop;
+
+impl Dial for SilentDesktop {
+    fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
+        let (near, far) = tokio::io::duplex(1024);
+        async move {
+            // Held for as long as the near end lives.
+            tokio::spawn(async move { tokio::io::copy(&mut tokio::io::BufReader::new(far), &mut tokio::io::sink()).await });
+            Ok(Box::new(near) as Box<dyn Duplex>)
+        }
+        .boxed()
+    }
+}
+
+/// Everybody's password, and its hash.
+fn password() -> &'static (String, String) {
+    static ONE: OnceLock<(String, String)> = OnceLock::new();
+    ONE.get_or_init(|| {
+        let text = format!("pw-{}-Aa1", uuid::Uuid::new_v4());
+        let hash = portcullis::auth::password::hash(&SecretString::new(text.clone())).unwrap();
+        (text, hash)
+    })
+}
+
+/// A random key, as WireGuard writes them.
+pub fn wireguard_key() -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(portcullis::auth::random_bytes::<32>())
+}
+
+fn broker_settings() -> BrokerSettings {
+    let s = Duration::from_secs;
+    BrokerSettings {
+        mfa_required: true,
+        issuer: "Portcullis".to_owned(),
+        access_ttl: s(600),
+        refresh_ttl: s(7 * 24 * 3600),
+        mfa_ttl: s(300),
+        ticket_ttl: s(30),
+        session_ttl: s(12 * 3600),
+        grace: s(600),
+        launch_timeout: s(15),
+        session_network: (Ipv4Addr::new(10, 64, 0, 0), 10),
+        max_viewers: 4,
+    }
+}
+
+/// A certificate for localhost: the server's side, the client's side, and the root.
+fn certificate() -> (rustls::ServerConfig, rustls::ClientConfig, reqwest::Certificate) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let der = made.cert.der().clone();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let server = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![der.clone()], key).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(der.clone()).unwrap();
+    let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    (server, client, reqwest::Certificate::from_der(&der).unwrap())
+}

@@ -1,0 +1,204 @@
+//! Fresh databases for tests, of both kinds.
+//!
+//! SQLite: a file in a directory of its own. PostgreSQL: a database made from a migrated template, in one real server that the first test that
+//! needs it starts, reachable by a socket in its own directory only. A shell watches over the server: when this process ends, however it ends,
+//! the shell's input ends, and it stops the server and removes everything. No server: the test fails.
+
+use diesel::connection::SimpleConnection;
+use portcullis::auth::Vault;
+use portcullis::store::connection::{AnyConnection, Mode, Place};
+use portcullis::store::{HeadSigner, Store};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Writes every test twice: `async fn name(db) { .. }` becomes `name::sqlite` and `name::postgres`, each with a fresh [`Db`].
+macro_rules! on_both {
+    ($($(#[$meta:meta])* async fn $name:ident($db:ident) $body:block)*) => {$(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+            use $crate::support::db::{Backend, Db};
+
+            async fn check($db: Db) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                check(Db::new(Backend::Sqlite)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                check(Db::new(Backend::Postgres)).await;
+            }
+        }
+    )*};
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// Signs with a vault of a fixed key, as `app` does with the real one.
+pub struct VaultSigner(pub Vault);
+
+impl HeadSigner for VaultSigner {
+    fn sign(&self, text: &str) -> String {
+        self.0.sign_head(text)
+    }
+    fn verify(&self, text: &str, signature: &str) -> bool {
+        self.0.verify_head(text, signature)
+    }
+}
+
+pub fn vault() -> Vault {
+    Vault::from_master([7; 32])
+}
+
+/// A fresh database and a store on it; gone when dropped.
+pub struct Db {
+    pub store: Store,
+    pub url: String,
+    pub backend: Backend,
+    _place: Holder,
+}
+
+enum Holder {
+    Sqlite(#[allow(dead_code)] tempfile::TempDir),
+    Postgres(String),
+}
+
+impl Db {
+    /// With the schema, and nothing in it.
+    pub fn new(backend: Backend) -> Self {
+        let (url, place) = match backend {
+            Backend::Sqlite => sqlite(),
+            Backend::Postgres => postgres("portcullis_template"),
+        };
+        let store = Store::open_with(&url, Arc::new(VaultSigner(vault()))).unwrap();
+        Self { store, url, backend, _place: place }
+    }
+
+    /// Another store on the same database, as another process has it.
+    pub fn reopen(&self) -> Store {
+        Store::open_with(&self.url, Arc::new(VaultSigner(vault()))).unwrap()
+    }
+
+    /// A connection of one's own, for doing what the store would not.
+    pub fn connection(&self) -> AnyConnection {
+        Place::parse(&self.url).unwrap().open(Mode::Write).unwrap()
+    }
+
+    /// Runs SQL as somebody with the database's password would.
+    pub fn raw(&self, sql: &str) {
+        self.connection().batch_execute(sql).unwrap();
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        if let Self::Postgres(name) = self {
+            let _ = admin(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+        }
+    }
+}
+
+/// A connection to a database without any schema.
+pub struct Empty {
+    pub connection: AnyConnection,
+    pub url: String,
+    _place: Holder,
+}
+
+pub fn empty(backend: Backend) -> Empty {
+    let (url, place) = match backend {
+        Backend::Sqlite => sqlite(),
+        Backend::Postgres => postgres("template1"),
+    };
+    Empty { connection: Place::parse(&url).unwrap().open(Mode::Write).unwrap(), url, _place: place }
+}
+
+fn sqlite() -> (String, Holder) {
+    let dir = tempfile::tempdir().unwrap();
+    (format!("sqlite:{}", dir.path().join("test.db").display()), Holder::Sqlite(dir))
+}
+
+const BIN: &str = "/usr/lib/postgresql/15/bin";
+
+/// $1: where the programs are. Says "ready DIRECTORY"; ends when its input does.
+const WATCH: &str = r#"
+set -eu
+trap '' INT TERM HUP
+dir=$(mktemp -d /tmp/portcullis-pg-XXXXXX)
+exec 2>"$dir/err"
+trap 'rm -rf "$dir"' EXIT
+"$1/initdb" -D "$dir/data" -A trust -U portcullis --no-sync -E UTF8 --locale=C.UTF-8 >"$dir/out" || { cat "$dir/err"; exit 1; }
+"$1/pg_ctl" -D "$dir/data" -w -s -l "$dir/log" -o "-c listen_addresses= -c unix_socket_directories=$dir -c fsync=off \
+    -c synchronous_commit=off -c full_page_writes=off -c max_connections=500 -c deadlock_timeout=100ms" start >"$dir/out" || { cat "$dir/log"; exit 1; }
+echo "ready $dir"
+cat >/dev/null
+"$1/pg_ctl" -D "$dir/data" -m immediate -s stop
+"#;
+
+struct Server {
+    dir: String,
+    /// Its input is this process's life: nobody else holds the other end.
+    _watch: Mutex<Child>,
+}
+
+fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = STARTING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    SERVER.get_or_init(|| {
+        let server = start();
+        let url = url(&server.dir, "postgres");
+        let mut conn = Place::parse(&url).unwrap().open(Mode::Write).unwrap();
+        conn.batch_execute("CREATE DATABASE portcullis_template TEMPLATE template0").unwrap();
+        // Its connections must be gone before others can copy it.
+        drop(Store::open_with(&self::url(&server.dir, "portcullis_template"), Arc::new(VaultSigner(vault()))).unwrap());
+        server
+    })
+}
+
+fn start() -> Server {
+    // PostgreSQL refuses to run as root.
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("runuser");
+        command.args(["-u", "postgres", "--", "sh", "-c", WATCH, "sh", BIN]);
+        command
+    } else {
+        let mut command = Command::new("sh");
+        command.args(["-c", WATCH, "sh", BIN]);
+        command
+    };
+    // A group of its own: what is typed at the terminal is not meant for it.
+    let spawned = command.current_dir("/").process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
+    let mut child = spawned.expect("PostgreSQL 15 is needed for these tests");
+    let mut said = String::new();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    while lines.read_line(&mut said).unwrap() > 0 && !said.ends_with('\n') {}
+    let dir = said.trim().strip_prefix("ready ").unwrap_or_else(|| panic!("PostgreSQL does not start: {said}")).to_owned();
+    Server { dir, _watch: Mutex::new(child) }
+}
+
+fn url(dir: &str, database: &str) -> String {
+    format!("postgres:///{database}?host={dir}&user=portcullis")
+}
+
+fn admin(sql: &str) -> diesel::QueryResult<()> {
+    Place::parse(&url(&server().dir, "postgres")).unwrap().open(Mode::Write).unwrap().batch_execute(sql)
+}
+
+fn postgres(template: &str) -> (String, Holder) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let dir = &server().dir;
+    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    admin(&format!("CREATE DATABASE {name} TEMPLATE {template}")).unwrap();
+    (url(dir, &name), Holder::Postgres(name))
+}

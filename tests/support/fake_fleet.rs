@@ -1,0 +1,272 @@
+//! A fleet without hosts or tunnels: it does what it is told, and remembers what it was asked.
+//!
+//! Starts can work, fail, hang or wait at a gate; hosts come, go and lose desktops; nothing takes time unless told to.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use portcullis::broker::fleet::{
+    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState,
+};
+use portcullis::domain::secret::{SecretBytes, SecretString};
+use portcullis::domain::{HostId, SessionId, Timestamp};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+
+/// What the next starts do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Plan {
+    /// Do it.
+    #[default]
+    Work,
+    /// Say no.
+    Refuse,
+    /// Break on the way.
+    Fail,
+    /// Never answer.
+    Hang,
+    /// Wait for [`FakeFleet::open_gate`], then do it.
+    Gate,
+}
+
+#[derive(Default)]
+struct Inside {
+    hosts: HashMap<HostId, bool>,
+    host_keys: HashMap<HostId, Vec<u8>>,
+    desktops: HashMap<HostId, HashSet<SessionId>>,
+    tunnels: HashMap<SessionId, Vec<u8>>,
+    start: Plan,
+    stop: Plan,
+    started: Vec<SessionId>,
+    stopped: Vec<SessionId>,
+    cut: Vec<SessionId>,
+    restored: Vec<SessionId>,
+}
+
+/// See the module.
+pub struct FakeFleet {
+    inside: Mutex<Inside>,
+    changed: watch::Sender<u64>,
+    gate: Semaphore,
+    begun: watch::Sender<u64>,
+}
+
+impl Default for FakeFleet {
+    fn default() -> Self {
+        Self { inside: Mutex::default(), changed: watch::channel(0).0, gate: Semaphore::new(0), begun: watch::channel(0).0 }
+    }
+}
+
+#[allow(dead_code)]
+impl FakeFleet {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap()
+    }
+
+    /// A host's tunnel comes up.
+    pub fn connect(&self, host: HostId) {
+        self.inside().hosts.insert(host, true);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// A host's tunnel goes down.
+    pub fn disconnect(&self, host: HostId) {
+        self.inside().hosts.insert(host, false);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// What starts do from now on.
+    pub fn plan_start(&self, plan: Plan) {
+        self.inside().start = plan;
+    }
+
+    /// What stops do from now on.
+    pub fn plan_stop(&self, plan: Plan) {
+        self.inside().stop = plan;
+    }
+
+    /// Lets `n` starts that wait at the gate go on.
+    pub fn open_gate(&self, n: usize) {
+        self.gate.add_permits(n);
+    }
+
+    /// Resolves once `n` starts were begun in all.
+    pub async fn until_begun(&self, n: u64) {
+        self.begun.subscribe().wait_for(|begun| *begun >= n).await.unwrap();
+    }
+
+    /// A desktop dies on its host.
+    pub fn lose_desktop(&self, session: SessionId) {
+        for desktops in self.inside().desktops.values_mut() {
+            desktops.remove(&session);
+        }
+    }
+
+    /// A desktop that nobody leases.
+    pub fn add_desktop(&self, host: HostId, session: SessionId) {
+        self.inside().desktops.entry(host).or_default().insert(session);
+    }
+
+    /// Takes over another fleet's desktops: the hosts outlive a gateway.
+    pub fn inherit(&self, other: &Self) {
+        self.inside().desktops = other.inside().desktops.clone();
+    }
+
+    pub fn desktops(&self, host: HostId) -> HashSet<SessionId> {
+        self.inside().desktops.get(&host).cloned().unwrap_or_default()
+    }
+
+    pub fn has_tunnel(&self, session: SessionId) -> bool {
+        self.inside().tunnels.contains_key(&session)
+    }
+
+    pub fn tunnel_key(&self, session: SessionId) -> Option<Vec<u8>> {
+        self.inside().tunnels.get(&session).cloned()
+    }
+
+    pub fn host_key(&self, host: HostId) -> Option<Vec<u8>> {
+        self.inside().host_keys.get(&host).cloned()
+    }
+
+    pub fn started(&self) -> Vec<SessionId> {
+        self.inside().started.clone()
+    }
+
+    pub fn stopped(&self) -> Vec<SessionId> {
+        self.inside().stopped.clone()
+    }
+
+    pub fn was_cut(&self, session: SessionId) -> bool {
+        self.inside().cut.contains(&session)
+    }
+
+    pub fn restored(&self) -> Vec<SessionId> {
+        self.inside().restored.clone()
+    }
+}
+
+fn report(state: TunnelState) -> TunnelReport {
+    TunnelReport {
+        state,
+        last_handshake_at: Some(Timestamp(1)),
+        tx_bytes: 7,
+        rx_bytes: 11,
+        rtt: Some(Duration::from_millis(1)),
+        endpoint: Some("127.0.0.1:4000".parse().unwrap()),
+    }
+}
+
+impl Fleet for FakeFleet {
+    fn identity(&self) -> GatewayIdentity {
+        GatewayIdentity { public_key: "Z2F0ZXdheQ==".into(), endpoint: "127.0.0.1:51820".into(), address: "10.64.0.1".parse().unwrap() }
+    }
+
+    fn add_host(&self, peer: HostPeer) -> Result<(), FleetError> {
+        let mut inside = self.inside();
+        inside.host_keys.insert(peer.host.id, peer.preshared_key.expose().clone());
+        inside.hosts.entry(peer.host.id).or_insert(false);
+        Ok(())
+    }
+
+    fn remove_host(&self, id: HostId) {
+        self.inside().hosts.remove(&id);
+    }
+
+    fn host(&self, id: HostId) -> Option<TunnelReport> {
+        let connected = *self.inside().hosts.get(&id)?;
+        Some(report(if connected { TunnelState::Encrypted } else { TunnelState::Stale }))
+    }
+
+    fn connected(&self) -> Vec<HostId> {
+        self.inside().hosts.iter().filter(|(_, up)| **up).map(|(id, _)| *id).collect()
+    }
+
+    fn start(&self, host: HostId, order: DesktopOrder) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
+        async move {
+            let plan = self.inside().start;
+            self.begun.send_modify(|n| *n += 1);
+            match plan {
+                Plan::Work => {}
+                Plan::Refuse => return Err(FleetError::Refused("no such launcher".into())),
+                Plan::Fail => return Err(FleetError::Failed("Xtigervnc ended with status 1".into())),
+                Plan::Hang => return std::future::pending().await,
+                Plan::Gate => self.gate.acquire().await.unwrap().forget(),
+            }
+            let mut inside = self.inside();
+            if !inside.hosts.get(&host).is_some_and(|up| *up) {
+                return Err(FleetError::NotConnected);
+            }
+            let key = order.session_id.0.as_bytes().repeat(2);
+            inside.desktops.entry(host).or_default().insert(order.session_id);
+            inside.tunnels.insert(order.session_id, key.clone());
+            inside.started.push(order.session_id);
+            Ok(DesktopStarted {
+                peer_public_key: "aG9zdA==".into(),
+                preshared_key: SecretBytes::new(key),
+                port: 5900,
+                credential: SecretString::new(format!("vnc-{}", order.session_id)),
+            })
+        }
+        .boxed()
+    }
+
+    fn cut(&self, session: SessionId) {
+        let mut inside = self.inside();
+        inside.tunnels.remove(&session);
+        inside.cut.push(session);
+    }
+
+    fn stop(&self, host: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
+        async move {
+            let plan = self.inside().stop;
+            match plan {
+                Plan::Work => {}
+                Plan::Refuse | Plan::Fail => return Err(FleetError::Failed("cannot".into())),
+                Plan::Hang => return std::future::pending().await,
+                Plan::Gate => self.gate.acquire().await.unwrap().forget(),
+            }
+            let mut inside = self.inside();
+            if !inside.hosts.get(&host).is_some_and(|up| *up) {
+                return Err(FleetError::NotConnected);
+            }
+            inside.tunnels.remove(&session);
+            if let Some(desktops) = inside.desktops.get_mut(&host) {
+                desktops.remove(&session);
+            }
+            inside.stopped.push(session);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn restore(&self, peer: SessionPeer) -> Result<(), FleetError> {
+        let mut inside = self.inside();
+        inside.tunnels.insert(peer.session_id, peer.preshared_key.expose().clone());
+        inside.restored.push(peer.session_id);
+        Ok(())
+    }
+
+    fn tunnel(&self, session: SessionId) -> Option<TunnelReport> {
+        self.inside().tunnels.contains_key(&session).then(|| report(TunnelState::Encrypted))
+    }
+
+    fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>> {
+        async move {
+            let inside = self.inside();
+            if !inside.hosts.get(&host).is_some_and(|up| *up) {
+                return Err(FleetError::NotConnected);
+            }
+            Ok(inside.desktops.get(&host).into_iter().flatten().copied().collect())
+        }
+        .boxed()
+    }
+
+    fn hosts_changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}

@@ -1,0 +1,531 @@
+//! Hubs on loopback: real sockets, real tasks.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use boringtun::noise::{Tunn, TunnResult};
+use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+const SOON: Duration = Duration::from_secs(20);
+
+// ---- a handshake, an echo ----
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_echo_through_a_tunnel() {
+    let pair = Pair::new(Inside::V4).await;
+    let mut listener = pair.agent.listen(5900, 4).unwrap();
+    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+
+    near.write_all(b"hello").await.unwrap();
+    let mut buffer = [0; 5];
+    far.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"hello");
+    assert_eq!(pair.gateway.status(), TunnelStatus::Encrypted);
+
+    let stats = pair.gateway.stats();
+    assert_eq!((stats.handshakes, stats.dropped), (1, 0));
+    assert!(stats.last_handshake.is_some() && stats.tx_bytes > 148 && stats.rx_bytes > 92 && stats.rtt.is_some(), "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ipv6_inside_and_outside() {
+    let pair = Pair::on("[::1]:0", Inside::V6).await;
+    let mut listener = pair.agent.listen(1, 4).unwrap();
+    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 1), async { listener.accept().await.unwrap() });
+    far.write_all(b"six").await.unwrap();
+    far.shutdown().await.unwrap();
+    let mut text = String::new();
+    near.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "six");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_half_closes_by_itself() {
+    let pair = Pair::new(Inside::V4).await;
+    let mut listener = pair.agent.listen(7, 4).unwrap();
+    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 7), async { listener.accept().await.unwrap() });
+    near.write_all(b"question").await.unwrap();
+    near.shutdown().await.unwrap();
+    let mut text = String::new();
+    far.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "question");
+    assert_eq!(near.write_all(b"more").await.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    far.write_all(b"answer").await.unwrap();
+    drop(far);
+    let mut text = String::new();
+    near.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "answer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_listens_means_refused() {
+    let pair = Pair::new(Inside::V4).await;
+    let refused = timeout(SOON, pair.gateway.connect(9)).await.unwrap();
+    assert_eq!(refused.unwrap_err(), TunnelError::Refused);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_has_one_listener_and_is_free_when_that_is_dropped() {
+    let pair = Pair::new(Inside::V4).await;
+    let first = pair.agent.listen(80, 4).unwrap();
+    assert_eq!(pair.agent.listen(80, 4).unwrap_err(), TunnelError::PortInUse);
+    drop(first);
+    let mut second = pair.agent.listen(80, 4).unwrap();
+    let (_near, _far) = tokio::join!(dial(&pair.gateway, 80), async { second.accept().await.unwrap() });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_connections_at_once() {
+    let pair = Pair::new(Inside::V4).await;
+    let mut listener = pair.agent.listen(80, 64).unwrap();
+    let echo = tokio::spawn(async move {
+        for _ in 0..100 {
+            let mut stream = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut bytes = Vec::new();
+                stream.read_to_end(&mut bytes).await.unwrap();
+                stream.write_all(&bytes).await.unwrap();
+                stream.shutdown().await.unwrap();
+            });
+        }
+        listener
+    });
+    let clients: Vec<_> = (0..100u32)
+        .map(|n| {
+            let tunnel = pair.gateway.clone();
+            tokio::spawn(async move {
+                let mut stream = dial(&tunnel, 80).await;
+                let message = pattern(u64::from(n), 20_000);
+                stream.write_all(&message).await.unwrap();
+                stream.shutdown().await.unwrap();
+                let mut back = Vec::new();
+                stream.read_to_end(&mut back).await.unwrap();
+                assert_eq!(back, message);
+            })
+        })
+        .collect();
+    for client in clients {
+        timeout(SOON, client).await.unwrap().unwrap();
+    }
+    drop(echo.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_kept_alive_needs_no_asking() {
+    let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
+    let ends = Ends::new(Inside::V4, 1);
+    let keepalive = Some(Duration::from_secs(25));
+    let near = gateway.add_peer(ends.near(None)).unwrap();
+    let far = agent.add_peer(PeerConfig { keepalive, ..ends.far(Some(gateway.local_addr())) }).unwrap();
+    timeout(SOON, near.handshaken()).await.unwrap().unwrap();
+    timeout(SOON, far.handshaken()).await.unwrap().unwrap();
+    assert_eq!(near.stats().endpoint, Some(agent.local_addr()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asking_again_does_not_wait_for_the_last_attempt() {
+    let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
+    let ends = Ends::new(Inside::V4, 1);
+    // The gateway speaks before the agent knows of the tunnel.
+    let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+    near.initiate();
+    timeout(SOON, async {
+        while agent.counters().unknown == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let far = agent.add_peer(ends.far(None)).unwrap();
+    let mut listener = far.listen(5900, 1).unwrap();
+    // WireGuard would try again after five seconds.
+    let began = Instant::now();
+    let (_a, _b) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+// ---- bulk and back-pressure ----
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quarter_gigabyte_arrives_as_it_was_sent() {
+    const CHUNK: usize = 1 << 20;
+    const CHUNKS: u64 = 256;
+    let pair = Pair::new(Inside::V4).await;
+    let mut listener = pair.agent.listen(5900, 4).unwrap();
+    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let began = Instant::now();
+    let writer = tokio::spawn(async move {
+        let chunk = pattern(1, CHUNK);
+        for n in 0..CHUNKS {
+            far.write_all(&n.to_le_bytes()).await.unwrap();
+            far.write_all(&chunk).await.unwrap();
+        }
+        far.shutdown().await.unwrap();
+        far
+    });
+    let (expected, mut chunk) = (pattern(1, CHUNK), vec![0; CHUNK]);
+    for n in 0..CHUNKS {
+        assert_eq!(near.read_u64_le().await.unwrap(), n);
+        near.read_exact(&mut chunk).await.unwrap();
+        assert!(chunk == expected, "chunk {n} differs");
+    }
+    assert_eq!(near.read(&mut chunk).await.unwrap(), 0);
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{:.2} Gbit/s, {:?}, {:?}", (CHUNK as u64 * CHUNKS * 8) as f64 / seconds / 1e9, pair.gateway.stats(), pair.hubs[0].counters());
+    drop(writer.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stops_stops_the_writer_and_can_go_on() {
+    let pair = Pair::new(Inside::V4).await;
+    let mut listener = pair.agent.listen(5900, 4).unwrap();
+    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    // Everything between the two: two pipes of 256 KiB, two TCP buffers of 1 MiB.
+    const BOUND: usize = (2 << 20) + (512 << 10);
+    let block = pattern(3, 64 << 10);
+    let mut written = 0;
+    while let Ok(result) = timeout(Duration::from_secs(2), far.write_all(&block)).await {
+        result.unwrap();
+        written += block.len();
+        assert!(written <= BOUND, "{written} bytes went into nobody's hands");
+    }
+    assert!(written >= 1 << 20, "{written}");
+    // The write cut off above may have put part of its block in.
+    let mut received = vec![0; written];
+    near.read_exact(&mut received).await.unwrap();
+    assert!(received.chunks(block.len()).all(|chunk| chunk == block));
+    far.write_all(b"!").await.unwrap();
+}
+
+// ---- many tunnels ----
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_tunnels_on_one_hub() {
+    let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
+    let mut tasks = Vec::new();
+    for n in 0..100u8 {
+        let ends = Ends::new(Inside::V4, n);
+        // Odd ones have their own key on the agent and share the gateway's; all are told apart.
+        let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+        let far = agent.add_peer(ends.far(None)).unwrap();
+        tasks.push(tokio::spawn(async move {
+            let mut listener = far.listen(5900, 2).unwrap();
+            let (mut a, mut b) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+            a.write_all(&[n; 10_000]).await.unwrap();
+            a.shutdown().await.unwrap();
+            let mut bytes = Vec::new();
+            b.read_to_end(&mut bytes).await.unwrap();
+            assert_eq!(bytes, [n; 10_000]);
+        }));
+    }
+    for task in tasks {
+        timeout(SOON, task).await.unwrap().unwrap();
+    }
+    assert_eq!((gateway.peers(), agent.peers()), (100, 100));
+    assert_eq!(gateway.counters().unknown, 0);
+    timeout(SOON, gateway.shutdown()).await.unwrap();
+    assert_eq!(gateway.peers(), 0);
+}
+
+#[tokio::test]
+async fn names_and_keys_are_unique_and_free_after_removal() {
+    let hub = hub("127.0.0.1:0").await;
+    let (one, two) = (Ends::new(Inside::V4, 1), Ends::new(Inside::V4, 2));
+    let tunnel = hub.add_peer(one.near(None)).unwrap();
+    assert_eq!(hub.add_peer(PeerConfig { id: tunnel.id(), ..two.near(None) }).unwrap_err(), TunnelError::DuplicateId);
+    assert_eq!(hub.add_peer(PeerConfig { id: TunnelId(Uuid::new_v4()), ..one.near(None) }).unwrap_err(), TunnelError::DuplicateKey);
+    assert_eq!(hub.add_peer(PeerConfig { local_addr: "0.0.0.0".parse().unwrap(), ..two.near(None) }).unwrap_err(), TunnelError::Unaddressable);
+    hub.remove(tunnel.id());
+    assert!(hub.tunnel(tunnel.id()).is_none());
+    let again = hub.add_peer(one.near(None)).unwrap();
+    timeout(SOON, tunnel.closed()).await.unwrap();
+    assert_eq!(tunnel.status(), TunnelStatus::Down);
+    assert_eq!(hub.tunnel(again.id()).unwrap().status(), TunnelStatus::Connecting);
+    assert_eq!(hub.peers(), 1);
+}
+
+// ---- being cut ----
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn close_ends_streams_on_both_sides_within_a_second() {
+    let pair = Pair::new(Inside::V4).await;
+    let mut listener = pair.agent.listen(5900, 4).unwrap();
+    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let reading = tokio::spawn(async move { near.read_u8().await });
+    let writing = tokio::spawn(async move {
+        loop {
+            if let Err(error) = far.write_all(&[0; 4096]).await {
+                return error;
+            }
+        }
+    });
+    let began = Instant::now();
+    pair.gateway.close();
+    let reading = timeout(SOON, reading).await.unwrap().unwrap();
+    assert_eq!(reading.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    timeout(SOON, pair.gateway.closed()).await.unwrap();
+    assert_eq!(timeout(SOON, writing).await.unwrap().unwrap().kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(pair.gateway.status(), TunnelStatus::Down);
+    assert_eq!(pair.gateway.connect(5900).await.unwrap_err(), TunnelError::Closed);
+    assert_eq!(pair.gateway.handshaken().await.unwrap_err(), TunnelError::Closed);
+    assert_eq!(pair.hubs[0].peers(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_dropped_with_data_unread_resets_the_writer() {
+    let pair = Pair::new(Inside::V4).await;
+    let mut listener = pair.agent.listen(5900, 4).unwrap();
+    let (near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let writing = tokio::spawn(async move {
+        loop {
+            if let Err(error) = far.write_all(&[0; 4096]).await {
+                return error.kind();
+            }
+        }
+    });
+    drop(near);
+    assert_eq!(timeout(SOON, writing).await.unwrap().unwrap(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(pair.gateway.status(), TunnelStatus::Encrypted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_the_hub_ends_its_tunnels() {
+    let pair = Pair::new(Inside::V4).await;
+    let mut listener = pair.agent.listen(5900, 4).unwrap();
+    let (mut near, _far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let [gateway, agent] = pair.hubs;
+    drop(gateway);
+    assert_eq!(timeout(SOON, near.read_u8()).await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    timeout(SOON, pair.gateway.closed()).await.unwrap();
+    timeout(SOON, agent.shutdown()).await.unwrap();
+    assert_eq!(timeout(SOON, listener.accept()).await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    assert_eq!(pair.agent.listen(1, 1).unwrap_err(), TunnelError::Closed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_vanishes_is_an_error_in_time() {
+    let gateway = hub("127.0.0.1:0").await;
+    gateway.set_tcp_timeout(Duration::from_secs(1));
+    let machine = Machine::boot().await;
+    let ends = Ends::new(Inside::V4, 1);
+    let far = machine.hub.add_peer(ends.far(None)).unwrap();
+    let near = gateway.add_peer(ends.near(Some(machine.hub.local_addr()))).unwrap();
+    let mut listener = far.listen(5900, 2).unwrap();
+    let (mut a, _b) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+    let began = Instant::now();
+    let _dead = machine.power_off();
+    let error = timeout(SOON, a.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_gateway_is_known_again_at_once() {
+    let agent = hub("127.0.0.1:0").await;
+    let ends = Ends::new(Inside::V4, 1);
+    let far = agent.add_peer(ends.far(None)).unwrap();
+    let mut listener = far.listen(5900, 4).unwrap();
+    let mut orphans = Vec::new();
+    for round in 1..=3u64 {
+        let machine = Machine::boot().await;
+        let near = machine.hub.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+        let began = Instant::now();
+        near.initiate();
+        timeout(SOON, near.handshaken()).await.unwrap().unwrap();
+        let (mut a, mut b) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+        a.write_all(b"again").await.unwrap();
+        let mut buffer = [0; 5];
+        b.read_exact(&mut buffer).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert_eq!(far.stats().endpoint, Some(machine.hub.local_addr()));
+        assert_eq!(far.stats().handshakes, round);
+        orphans.push((b, machine.power_off()));
+    }
+}
+
+// ---- bad company ----
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn junk_is_counted_and_the_stream_goes_on() {
+    let pair = Pair::new(Inside::V4).await;
+    let mut listener = pair.agent.listen(5900, 4).unwrap();
+    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let target = pair.hubs[0].local_addr();
+    let flood = tokio::spawn(async move {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for n in 0..5000u64 {
+            let mut junk = pattern(n, [0, 1, 32, 64, 92, 148, 1200][n as usize % 7]);
+            if let Some(kind) = junk.first_chunk_mut::<4>() {
+                *kind = u32::to_le_bytes((n / 7 % 6) as u32);
+            }
+            socket.send_to(&junk, target).await.unwrap();
+        }
+    });
+    for n in 0..500u64 {
+        far.write_all(&n.to_le_bytes()).await.unwrap();
+        assert_eq!(near.read_u64_le().await.unwrap(), n);
+        near.write_all(&[1]).await.unwrap();
+        assert_eq!(far.read_u8().await.unwrap(), 1);
+    }
+    flood.await.unwrap();
+    let counters = pair.hubs[0].counters();
+    assert!(counters.malformed > 0 && counters.unknown > 0, "{counters:?}");
+    assert_eq!(pair.gateway.status(), TunnelStatus::Encrypted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_initiations_meets_cookies_and_friends_still_get_in() {
+    let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
+    let ends = Ends::new(Inside::V4, 1);
+    let near = gateway.add_peer(ends.near(None)).unwrap();
+    let target = gateway.local_addr();
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let theirs = boringtun::x25519::PublicKey::from(*ends.gateway.public_key().as_bytes());
+    let mut stranger = Tunn::new(boringtun::x25519::StaticSecret::from([9; 32]), theirs, None, None, 1, None);
+    let mut room = vec![0; 2048];
+    let initiation = {
+        let TunnResult::WriteToNetwork(initiation) = stranger.format_handshake_initiation(&mut room, true) else { panic!() };
+        initiation.to_vec()
+    };
+    let flood = async {
+        // As many as it takes: the limit is for one second, and a busy machine may be slow.
+        let mut cookie = [0; 100];
+        loop {
+            for _ in 0..200 {
+                socket.send_to(&initiation, target).await.unwrap();
+            }
+            if timeout(Duration::from_millis(20), socket.recv_from(&mut cookie)).await.is_ok() {
+                return cookie[0];
+            }
+        }
+    };
+    assert_eq!(timeout(SOON, flood).await.unwrap(), 3, "a cookie reply");
+    assert!(gateway.counters().cookies > 0 && gateway.counters().unknown >= 500, "{:?}", gateway.counters());
+    // Begun under load: answered with a cookie, and five seconds later with a handshake.
+    let far = agent.add_peer(ends.far(Some(target))).unwrap();
+    far.initiate();
+    timeout(SOON, far.handshaken()).await.unwrap().unwrap();
+    timeout(SOON, near.handshaken()).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wrong_preshared_key_never_handshakes() {
+    let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
+    let ends = Ends::new(Inside::V4, 1);
+    let far = agent.add_peer(PeerConfig { preshared_key: PresharedKey::from_bytes([1; 32]), ..ends.far(None) }).unwrap();
+    let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+    near.initiate();
+    assert!(timeout(Duration::from_secs(2), near.handshaken()).await.is_err());
+    assert_eq!((near.status(), far.status()), (TunnelStatus::Connecting, TunnelStatus::Connecting));
+}
+
+// ---- helpers ----
+
+#[derive(Clone, Copy)]
+enum Inside {
+    V4,
+    V6,
+}
+
+struct Ends {
+    gateway: PrivateKey,
+    agent: PrivateKey,
+    psk: PresharedKey,
+    addresses: (IpAddr, IpAddr),
+}
+
+impl Ends {
+    fn new(inside: Inside, n: u8) -> Self {
+        let addresses = match inside {
+            Inside::V4 => (IpAddr::from([10, 0, n, 1]), IpAddr::from([10, 0, n, 2])),
+            Inside::V6 => ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()),
+        };
+        Self { gateway: PrivateKey::generate().unwrap(), agent: PrivateKey::generate().unwrap(), psk: PresharedKey::generate().unwrap(), addresses }
+    }
+
+    fn near(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
+        self.end(&self.gateway, &self.agent, endpoint, self.addresses)
+    }
+
+    fn far(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
+        self.end(&self.agent, &self.gateway, endpoint, (self.addresses.1, self.addresses.0))
+    }
+
+    fn end(&self, own: &PrivateKey, other: &PrivateKey, endpoint: Option<SocketAddr>, addresses: (IpAddr, IpAddr)) -> PeerConfig {
+        PeerConfig {
+            id: TunnelId(Uuid::new_v4()),
+            private_key: own.clone(),
+            peer_public_key: other.public_key(),
+            preshared_key: self.psk.clone(),
+            endpoint,
+            local_addr: addresses.0,
+            peer_addr: addresses.1,
+            keepalive: None,
+            profile: Profile::Stream,
+        }
+    }
+}
+
+/// A hub on a machine of its own, which can lose power: no task of it runs on, and nothing is said.
+struct Machine {
+    runtime: tokio::runtime::Runtime,
+    hub: Hub,
+}
+
+impl Machine {
+    async fn boot() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let hub = runtime.spawn(hub("127.0.0.1:0")).await.unwrap();
+        Self { runtime, hub }
+    }
+
+    /// The handle is what is left: dropping it would be an orderly goodbye.
+    fn power_off(self) -> Hub {
+        self.runtime.shutdown_background();
+        self.hub
+    }
+}
+
+struct Pair {
+    gateway: Tunnel,
+    agent: Tunnel,
+    hubs: [Hub; 2],
+}
+
+impl Pair {
+    async fn new(inside: Inside) -> Self {
+        Self::on("127.0.0.1:0", inside).await
+    }
+
+    async fn on(listen: &str, inside: Inside) -> Self {
+        let hubs = [hub(listen).await, hub(listen).await];
+        let ends = Ends::new(inside, 0);
+        let agent = hubs[1].add_peer(ends.far(None)).unwrap();
+        let gateway = hubs[0].add_peer(ends.near(Some(hubs[1].local_addr()))).unwrap();
+        Self { gateway, agent, hubs }
+    }
+}
+
+async fn hub(listen: &str) -> Hub {
+    Hub::bind(HubConfig { listen: listen.parse().unwrap() }).await.unwrap()
+}
+
+async fn dial(tunnel: &Tunnel, port: u16) -> TunnelStream {
+    timeout(SOON, tunnel.connect(port)).await.unwrap().unwrap()
+}
+
+fn pattern(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = vec![0; length];
+    for chunk in bytes.chunks_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+    }
+    bytes
+}

@@ -1,0 +1,345 @@
+//! A network in memory: two peers, the weather between them, and a clock that jumps from event to event.
+//!
+//! - **Weather** is loss, delay, jitter (which reorders), duplication and corruption, all drawn from one seed.
+//! - A side behind NAT may **rebind**: it sends from a new address, and the old one leads nowhere.
+//! - The **trace** is every datagram's time, direction and size. Same seed, same trace: contents differ, for ephemeral keys are random.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use portcullis::tunnel::peer::{ConnId, Event, Peer, PeerSetup, Progress};
+use portcullis::tunnel::{PresharedKey, PrivateKey, Profile};
+
+pub const GATEWAY: usize = 0;
+pub const AGENT: usize = 1;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    pub delay: Duration,
+    pub jitter: Duration,
+    /// In a thousand.
+    pub loss: u64,
+    pub duplicate: u64,
+    pub corrupt: u64,
+}
+
+impl Weather {
+    pub const FAIR: Self = Self { delay: Duration::from_millis(10), jitter: Duration::ZERO, loss: 0, duplicate: 0, corrupt: 0 };
+    pub const STORM: Self = Self { delay: Duration::from_millis(20), jitter: Duration::from_millis(15), loss: 50, duplicate: 30, corrupt: 30 };
+    pub const CUT: Self = Self { loss: 1000, ..Self::FAIR };
+}
+
+/// SplitMix64: small, seeded, and good enough that losses do not come in rows.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound.max(1)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Keys {
+    pub own: [PrivateKey; 2],
+    pub psk: [PresharedKey; 2],
+    pub keepalive: [Option<Duration>; 2],
+    pub inside: [IpAddr; 2],
+    pub profile: Profile,
+}
+
+impl Keys {
+    pub fn new() -> Self {
+        let psk = PresharedKey::from_bytes([3; 32]);
+        Self {
+            own: [PrivateKey::from_bytes([1; 32]), PrivateKey::from_bytes([2; 32])],
+            psk: [psk.clone(), psk],
+            keepalive: [None, None],
+            inside: ["10.64.0.1".parse().unwrap(), "10.64.0.2".parse().unwrap()],
+            profile: Profile::Stream,
+        }
+    }
+}
+
+/// A datagram under way; ordered by arrival, then by departure.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Flight {
+    at: Instant,
+    number: u64,
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+pub struct World {
+    pub now: Instant,
+    pub epoch: Instant,
+    pub peers: [Peer; 2],
+    pub addresses: [SocketAddr; 2],
+    pub weather: Weather,
+    pub random: Random,
+    pub events: [Vec<Event>; 2],
+    /// (microseconds since the start, sender, bytes)
+    pub trace: Vec<(u128, usize, usize)>,
+    /// Every datagram sent, with its sender: what an eavesdropper has.
+    pub heard: Vec<(usize, Vec<u8>)>,
+    pub eavesdrop: bool,
+    pub streams: BTreeMap<(usize, ConnId), Stream>,
+    flights: BinaryHeap<Reverse<Flight>>,
+    keys: Keys,
+    number: u64,
+    seed: u64,
+}
+
+/// What one end of a connection still has to say, and what it has heard.
+#[derive(Default)]
+pub struct Stream {
+    pub outgoing: VecDeque<u8>,
+    pub incoming: Vec<u8>,
+    pub finish: bool,
+    pub finished: bool,
+    pub failed: Option<std::io::ErrorKind>,
+    /// Bytes written or read in one go; 0 means as many as possible.
+    pub chunk: usize,
+    pub stalled: bool,
+    ended: bool,
+}
+
+impl World {
+    pub fn new(seed: u64, weather: Weather) -> Self {
+        Self::with(seed, weather, Keys::new())
+    }
+
+    pub fn with(seed: u64, weather: Weather, keys: Keys) -> Self {
+        let now = Instant::now();
+        let addresses = ["192.0.2.1:51820".parse().unwrap(), "198.51.100.7:4444".parse().unwrap()];
+        let peers = [peer(&keys, GATEWAY, Some(addresses[AGENT]), seed, now), peer(&keys, AGENT, None, seed, now)];
+        Self {
+            now,
+            epoch: now,
+            peers,
+            addresses,
+            weather,
+            random: Random::new(seed),
+            events: [Vec::new(), Vec::new()],
+            trace: Vec::new(),
+            heard: Vec::new(),
+            eavesdrop: false,
+            streams: BTreeMap::new(),
+            flights: BinaryHeap::new(),
+            keys,
+            number: 0,
+            seed,
+        }
+    }
+
+    /// A process dies and starts again with the stored endpoint; everything else about the tunnel is lost.
+    pub fn restart(&mut self, side: usize) {
+        self.seed += 1;
+        let endpoint = self.peers[side].endpoint();
+        self.peers[side] = peer(&self.keys, side, endpoint, self.seed, self.now);
+        self.streams.retain(|(of, _), _| *of != side);
+    }
+
+    /// A handshake from the gateway, to the end.
+    pub fn shake(&mut self) {
+        let now = self.now;
+        self.peers[GATEWAY].initiate(now);
+        // The agent knows that it succeeded only when something arrives under the new key; under loss that may take until there is data.
+        assert!(self.run(Duration::from_secs(80), |world| world.handshakes(GATEWAY) > 0), "no handshake");
+        self.run(Duration::from_secs(1), |world| world.handshakes(AGENT) > 0);
+    }
+
+    pub fn handshakes(&self, side: usize) -> usize {
+        self.events[side].iter().filter(|event| **event == Event::Handshaken).count()
+    }
+
+    /// Opens a connection from the gateway; answers with both ends.
+    pub fn open(&mut self, port: u16) -> (ConnId, ConnId) {
+        let now = self.now;
+        let _ = self.peers[AGENT].listen(port, 4);
+        let near = self.peers[GATEWAY].connect(port, now).unwrap();
+        let known = self.accepted().len();
+        assert!(
+            self.run(Duration::from_secs(60), |world| {
+                world.events[GATEWAY].contains(&Event::Connected { conn: near }) && world.accepted().len() > known
+            }),
+            "not connected: {:?}",
+            self.events
+        );
+        let far = *self.accepted().last().unwrap();
+        self.streams.insert((GATEWAY, near), Stream::default());
+        self.streams.insert((AGENT, far), Stream::default());
+        (near, far)
+    }
+
+    fn accepted(&self) -> Vec<ConnId> {
+        self.events[AGENT].iter().filter_map(|event| if let Event::Accepted { conn, .. } = event { Some(*conn) } else { None }).collect()
+    }
+
+    pub fn stream(&mut self, side: usize, conn: ConnId) -> &mut Stream {
+        self.streams.get_mut(&(side, conn)).unwrap()
+    }
+
+    /// Puts a datagram in front of a peer, as an attacker would.
+    pub fn inject(&mut self, side: usize, from: SocketAddr, bytes: &[u8]) {
+        let now = self.now;
+        self.peers[side].handle_datagram(bytes, from, now);
+    }
+
+    /// Lets time pass until `done`, or for at most `limit`; answers whether it was done.
+    pub fn run(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + limit;
+        loop {
+            for side in [GATEWAY, AGENT] {
+                self.serve(side);
+            }
+            if done(self) {
+                return true;
+            }
+            let now = self.now;
+            let timers = self.peers.iter_mut().filter_map(|peer| peer.poll_timeout(now));
+            let arrival = self.flights.peek().map(|Reverse(flight)| flight.at);
+            // The clock has a grain, as the shell's has: nothing can spin in one instant.
+            let next = timers.chain(arrival).min().map_or(end, |at| at.max(now + Duration::from_micros(50)));
+            if next >= end {
+                self.now = end;
+                for side in [GATEWAY, AGENT] {
+                    self.serve(side);
+                }
+                return done(self);
+            }
+            self.now = next;
+            self.arrive();
+        }
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        self.run(time, |_| false);
+    }
+
+    fn arrive(&mut self) {
+        while self.flights.peek().is_some_and(|Reverse(flight)| flight.at <= self.now) {
+            let Some(Reverse(flight)) = self.flights.pop() else { return };
+            if let Some(side) = self.addresses.iter().position(|&address| address == flight.to) {
+                self.peers[side].handle_datagram(&flight.bytes, flight.from, self.now);
+            }
+        }
+    }
+
+    fn serve(&mut self, side: usize) {
+        let now = self.now;
+        self.peers[side].handle_timeout(now);
+        loop {
+            for (&(_, conn), stream) in self.streams.iter_mut().filter(|((s, _), _)| *s == side) {
+                stream.serve(&mut self.peers[side], conn);
+            }
+            self.peers[side].flush(now);
+            while let Some(event) = self.peers[side].poll_event() {
+                self.events[side].push(event);
+            }
+            let mut sent = false;
+            while let Some(train) = self.peers[side].poll_transmit() {
+                sent = true;
+                for segment in train.segments() {
+                    self.send(side, train.to, segment);
+                }
+                self.peers[side].recycle(train);
+            }
+            if !sent {
+                return;
+            }
+        }
+    }
+
+    fn send(&mut self, side: usize, to: SocketAddr, bytes: &[u8]) {
+        self.trace.push(((self.now - self.epoch).as_micros(), side, bytes.len()));
+        if self.eavesdrop {
+            self.heard.push((side, bytes.to_vec()));
+        }
+        if self.random.below(1000) < self.weather.loss {
+            return;
+        }
+        let copies = if self.random.below(1000) < self.weather.duplicate { 2 } else { 1 };
+        for _ in 0..copies {
+            let mut bytes = bytes.to_vec();
+            if self.random.below(1000) < self.weather.corrupt {
+                let bit = self.random.below(bytes.len() as u64 * 8) as usize;
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            let jitter = Duration::from_micros(self.random.below(self.weather.jitter.as_micros() as u64 + 1));
+            self.number += 1;
+            let at = self.now + self.weather.delay + jitter;
+            self.flights.push(Reverse(Flight { at, number: self.number, from: self.addresses[side], to, bytes }));
+        }
+    }
+}
+
+impl Stream {
+    fn serve(&mut self, peer: &mut Peer, conn: ConnId) {
+        let chunk = if self.chunk == 0 { usize::MAX } else { self.chunk };
+        while !self.stalled && !self.finished && self.failed.is_none() {
+            let incoming = &mut self.incoming;
+            match peer.read(conn, |bytes| {
+                let n = bytes.len().min(chunk);
+                incoming.extend_from_slice(&bytes[..n]);
+                n
+            }) {
+                Progress::Moved(_) => {}
+                Progress::Pending => break,
+                Progress::Finished => self.finished = true,
+                Progress::Failed(kind) => self.failed = Some(kind),
+            }
+        }
+        while !self.outgoing.is_empty() {
+            let outgoing = &mut self.outgoing;
+            match peer.write(conn, |room| {
+                let n = room.len().min(outgoing.len()).min(chunk);
+                for (place, byte) in room.iter_mut().zip(outgoing.drain(..n)) {
+                    *place = byte;
+                }
+                n
+            }) {
+                Progress::Moved(_) => {}
+                Progress::Pending => break,
+                Progress::Finished => panic!("wrote after the end"),
+                Progress::Failed(kind) => {
+                    self.failed = Some(kind);
+                    self.outgoing.clear();
+                }
+            }
+        }
+        if self.finish && self.outgoing.is_empty() && !self.ended {
+            self.ended = true;
+            peer.shutdown(conn);
+        }
+    }
+}
+
+fn peer(keys: &Keys, side: usize, endpoint: Option<SocketAddr>, seed: u64, now: Instant) -> Peer {
+    let other = 1 - side;
+    let setup = PeerSetup {
+        private_key: keys.own[side].clone(),
+        peer_public_key: keys.own[other].public_key(),
+        preshared_key: keys.psk[side].clone(),
+        endpoint,
+        local_addr: keys.inside[side],
+        peer_addr: keys.inside[other],
+        keepalive: keys.keepalive[side],
+        profile: keys.profile,
+        tcp_timeout: Duration::from_secs(20),
+        index: side as u32 + 1,
+        seed: seed * 2 + side as u64,
+        segments_max: 64,
+    };
+    Peer::new(setup, now)
+}

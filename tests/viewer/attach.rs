@@ -1,0 +1,218 @@
+//! Before the relay: dialling, both handshakes, and every way they fail. The browser hears nothing until the desktop has accepted the gateway.
+
+use super::rig::{CHALLENGE, DialWith, PIPE, Rig, admit, is_closed, read};
+use crate::support::bytewise::Bytewise;
+use futures_util::future::FutureExt;
+use portcullis::protocol::rfb::RfbError;
+use portcullis::viewer::browser::Heard;
+use portcullis::viewer::end::End;
+use portcullis::viewer::tap::NoTap;
+use portcullis::viewer::{Duplex, Limits};
+use std::io;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
+
+/// A limit for tests that wait it out.
+const SHORT: Duration = Duration::from_millis(150);
+
+/// Ends the stream, and asserts that the browser was told nothing: code, word, and reason.
+async fn failed(rig: Rig) -> (u16, &'static str, String) {
+    let (end, mut browser) = rig.ended().await;
+    assert_eq!(browser.hear().await, None, "the browser hears nothing");
+    let (code, reason) = end.close();
+    (code, end.why(), reason.into_owned())
+}
+
+fn told(code: u16, why: &'static str, reason: &str) -> (u16, &'static str, String) {
+    (code, why, reason.to_owned())
+}
+
+#[tokio::test]
+async fn the_browser_is_greeted_after_the_desktop_has_accepted() {
+    let mut rig = Rig::new();
+    let mut desktop = rig.desktop().await;
+    desktop.write_all(b"RFB 003.008\n").await.unwrap();
+    read(&mut desktop, 12).await;
+    desktop.write_all(&[1, 2]).await.unwrap();
+    read(&mut desktop, 1).await;
+    desktop.write_all(&CHALLENGE).await.unwrap();
+    read(&mut desktop, 16).await;
+    assert!(rig.browser.told.try_recv().is_err(), "not before the verdict");
+    desktop.write_all(&[0; 4]).await.unwrap();
+    rig.browser.greet().await;
+    rig.browser.send(&[1]).await;
+    assert_eq!(read(&mut desktop, 1).await, [1], "the first byte after the handshake is ClientInit");
+}
+
+#[tokio::test]
+async fn both_handshakes_work_byte_by_byte() {
+    let (near, mut far) = tokio::io::duplex(PIPE);
+    let near = std::sync::Mutex::new(Some(near));
+    let mut rig = Rig::dialling(DialWith(move || {
+        let near = near.lock().unwrap().take().expect("one call");
+        async { Ok(Box::new(Bytewise::new(near)) as Box<dyn Duplex>) }.boxed()
+    }));
+    admit(&mut far).await;
+    assert_eq!(rig.browser.read(12).await, b"RFB 003.008\n");
+    for byte in b"RFB 003.008\n\x01\x01" {
+        rig.browser.send(&[*byte]).await;
+    }
+    assert_eq!(rig.browser.read(6).await, [1, 1, 0, 0, 0, 0]);
+    assert_eq!(read(&mut far, 1).await, [1]);
+}
+
+#[tokio::test]
+async fn bytes_beyond_a_handshake_are_not_lost() {
+    let mut rig = Rig::new();
+    let mut desktop = rig.desktop().await;
+    desktop.write_all(b"RFB 003.008\n").await.unwrap();
+    read(&mut desktop, 12).await;
+    desktop.write_all(&[1, 2]).await.unwrap();
+    read(&mut desktop, 1).await;
+    desktop.write_all(&CHALLENGE).await.unwrap();
+    read(&mut desktop, 16).await;
+    desktop.write_all(b"\0\0\0\0early").await.unwrap();
+    rig.browser.send(b"RFB 003.008\n\x01\x01keys").await;
+    assert_eq!(rig.browser.read(12 + 2 + 4).await, b"RFB 003.008\n\x01\x01\0\0\0\0");
+    assert_eq!(rig.browser.read(5).await, b"early");
+    assert_eq!(read(&mut desktop, 5).await, b"\x01keys");
+}
+
+#[tokio::test]
+async fn a_desktop_that_refuses_the_connection() {
+    let rig = Rig::dialling(DialWith(|| async { Err(io::Error::from(io::ErrorKind::ConnectionRefused)) }.boxed()));
+    assert_eq!(failed(rig).await, told(4002, "desktop_unreachable", "The desktop cannot be reached."));
+}
+
+#[tokio::test]
+async fn a_desktop_that_is_never_reached() {
+    let limits = Limits { dial: SHORT, ..Limits::default() };
+    let calls = tokio::sync::mpsc::unbounded_channel().1;
+    let start = Instant::now();
+    let rig = Rig::with(DialWith(|| std::future::pending().boxed()), calls, NoTap, limits);
+    assert_eq!(failed(rig).await, told(4002, "desktop_unreachable", "The desktop cannot be reached."));
+    assert!(start.elapsed() >= SHORT);
+}
+
+#[tokio::test]
+async fn a_desktop_that_hangs_in_the_handshake() {
+    for said in [&b""[..], b"RFB 003", b"RFB 003.008\n", b"RFB 003.008\n\x02\x01"] {
+        let start = Instant::now();
+        let mut rig = Rig::limited(Limits { handshake: SHORT, ..Limits::default() });
+        let mut desktop = rig.desktop().await;
+        desktop.write_all(said).await.unwrap();
+        assert_eq!(failed(rig).await, told(4002, "handshake_broken", "The desktop does not answer."), "{said:?}");
+        assert!(start.elapsed() >= SHORT);
+        assert!(is_closed(&mut desktop).await);
+    }
+}
+
+#[tokio::test]
+async fn a_desktop_that_closes_anywhere_in_the_handshake() {
+    let said = [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0]].concat();
+    for n in 0..=said.len() {
+        let mut rig = Rig::new();
+        let mut desktop = rig.desktop().await;
+        desktop.write_all(&said[..n]).await.unwrap();
+        drop(desktop);
+        assert_eq!(
+            failed(rig).await,
+            told(4002, "rfb_closed", "The desktop does not answer as a desktop should."),
+            "after {n} bytes"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_desktop_that_speaks_nonsense() {
+    for said in [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"SSH-2.0-x\r\n", &[0; 64], &[0xff; 4096], b"RFB 999.x"] {
+        let mut rig = Rig::new();
+        let mut desktop = rig.desktop().await;
+        desktop.write_all(said).await.unwrap();
+        assert_eq!(failed(rig).await, told(4002, "not_rfb", "The desktop does not answer as a desktop should."));
+    }
+}
+
+#[tokio::test]
+async fn a_desktop_that_does_not_know_the_password() {
+    let mut rig = Rig::new();
+    let mut desktop = rig.desktop().await;
+    desktop.write_all(b"RFB 003.008\n\x01\x02").await.unwrap();
+    desktop.write_all(&CHALLENGE).await.unwrap();
+    desktop.write_all(b"\0\0\0\x01\0\0\0\x15Authentication failed").await.unwrap();
+    assert_eq!(failed(rig).await, told(4002, "rfb_denied", "The desktop refused the connection."));
+}
+
+#[tokio::test]
+async fn a_desktop_that_asks_for_no_password_is_not_ours() {
+    let mut rig = Rig::new();
+    let mut desktop = rig.desktop().await;
+    desktop.write_all(b"RFB 003.008\n\x01\x01").await.unwrap();
+    assert_eq!(failed(rig).await, told(4002, "rfb_no_security", "The desktop does not answer as a desktop should."));
+}
+
+#[tokio::test]
+async fn a_desktop_that_floods_the_handshake() {
+    let mut rig = Rig::new();
+    let mut desktop = rig.desktop().await;
+    let flood = tokio::spawn(async move {
+        desktop.write_all(b"RFB 003.008\n\0\xff\xff\xff\xff").await?;
+        loop {
+            desktop.write_all(&[b'x'; 4096]).await?;
+        }
+        #[allow(unreachable_code)]
+        io::Result::Ok(())
+    });
+    assert_eq!(failed(rig).await, told(4002, "rfb_refused", "The desktop refused the connection."));
+    assert!(flood.await.unwrap().is_err(), "its connection is closed");
+}
+
+#[tokio::test]
+async fn a_browser_that_leaves_while_the_desktop_is_dialled() {
+    let rig = Rig::dialling(DialWith(|| std::future::pending().boxed()));
+    rig.browser.say.send(Err(End::BrowserClosed)).await.unwrap();
+    assert_eq!(rig.ended().await.0.why(), "browser_closed");
+}
+
+#[tokio::test]
+async fn a_browser_that_leaves_while_the_desktop_shakes_hands() {
+    let mut rig = Rig::new();
+    let mut desktop = rig.desktop().await;
+    rig.browser.say.send(Err(End::BrowserGone)).await.unwrap();
+    assert_eq!(rig.ended().await.0.why(), "browser_gone");
+    assert!(is_closed(&mut desktop).await);
+}
+
+#[tokio::test]
+async fn a_browser_that_sends_too_much_too_early() {
+    let rig = Rig::dialling(DialWith(|| std::future::pending().boxed()));
+    rig.browser.send(&[0; 4000]).await;
+    rig.browser.send(&[0; 4000]).await;
+    let (end, _) = rig.ended().await;
+    assert_eq!((end.close().0, end.why()), (1009, "frame_too_big"));
+}
+
+#[tokio::test]
+async fn a_browser_that_answers_nonsense() {
+    let mut rig = Rig::new();
+    let mut desktop = rig.desktop().await;
+    admit(&mut desktop).await;
+    rig.browser.send(b"RFB 003.003\n").await;
+    let (end, _) = rig.ended().await;
+    assert!(matches!(end, End::BrowserNonsense(RfbError::Version { major: 3, minor: 3 })));
+    assert_eq!(end.close().0, 1002);
+    assert!(is_closed(&mut desktop).await);
+}
+
+#[tokio::test]
+async fn a_browser_that_never_answers() {
+    let start = Instant::now();
+    let mut rig = Rig::limited(Limits { handshake: Duration::from_secs(1), ..Limits::default() });
+    let mut desktop = rig.desktop().await;
+    admit(&mut desktop).await;
+    rig.browser.say.send(Ok(Heard::Ping("are you there".into()))).await.unwrap();
+    let (end, _) = rig.ended().await;
+    assert_eq!((end.close().0, end.why()), (1002, "browser_idle"));
+    assert!(start.elapsed() >= Duration::from_secs(1));
+}

@@ -1,0 +1,206 @@
+//! With the real broker and a real store: every stream that ends is closed in the audit log, with its reason and its bytes.
+
+use super::rig::{Calls, Switchboard, admit, is_closed, lease_in, read, switchboard};
+use crate::support::vnc::over_websocket;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use futures_util::future::BoxFuture;
+use portcullis::auth::Vault;
+use portcullis::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport};
+use portcullis::broker::live::{Meters, Right, StreamGrant, ViewerPlace};
+use portcullis::broker::views::AuditQuery;
+use portcullis::broker::{Broker, Settings};
+use portcullis::domain::audit::Entry;
+use portcullis::domain::session::EndReason;
+use portcullis::domain::user::Origin;
+use portcullis::domain::{Clock, HostId, SessionId, Timestamp};
+use portcullis::store::Store;
+use portcullis::viewer::hangup::{Hangup, on_connect};
+use portcullis::viewer::{Context, serve_on};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        std::time::SystemTime::now().into()
+    }
+}
+
+/// No hosts: closing a stream asks nothing of them.
+struct NoFleet;
+
+impl Fleet for NoFleet {
+    fn identity(&self) -> GatewayIdentity {
+        GatewayIdentity { public_key: String::new(), endpoint: String::new(), address: "10.64.0.1".parse().unwrap() }
+    }
+    fn add_host(&self, _: HostPeer) -> Result<(), FleetError> {
+        Err(FleetError::NotConnected)
+    }
+    fn remove_host(&self, _: HostId) {}
+    fn host(&self, _: HostId) -> Option<TunnelReport> {
+        None
+    }
+    fn connected(&self) -> Vec<HostId> {
+        vec![]
+    }
+    fn start(&self, _: HostId, _: DesktopOrder) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
+        Box::pin(async { Err(FleetError::NotConnected) })
+    }
+    fn cut(&self, _: SessionId) {}
+    fn stop(&self, _: HostId, _: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn restore(&self, _: SessionPeer) -> Result<(), FleetError> {
+        Ok(())
+    }
+    fn tunnel(&self, _: SessionId) -> Option<TunnelReport> {
+        None
+    }
+    fn inventory(&self, _: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+    fn hosts_changed(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+}
+
+/// A gateway with books, and one stream in it.
+struct Rig {
+    broker: Broker,
+    session_id: SessionId,
+    right: watch::Sender<Right>,
+    browser: DuplexStream,
+    desktop: DuplexStream,
+    task: AbortHandle,
+    server: actix_web::dev::ServerHandle,
+    _rest: (tempfile::TempDir, Calls, watch::Sender<bool>),
+}
+
+struct Shared {
+    dial: Arc<Switchboard>,
+    broker: Broker,
+    draining: watch::Receiver<bool>,
+    grant: Mutex<Option<StreamGrant>>,
+    tasks: mpsc::UnboundedSender<AbortHandle>,
+}
+
+async fn open(request: HttpRequest, body: web::Payload, shared: web::Data<Shared>) -> actix_web::Result<HttpResponse> {
+    let (response, session, messages) = actix_ws::handle(&request, body)?;
+    let hangup = request.conn_data::<Hangup>().cloned();
+    let grant = shared.grant.lock().unwrap().take().expect("one stream");
+    let ctx = Context { broker: shared.broker.clone(), dial: shared.dial.clone(), draining: shared.draining.clone() };
+    let task = actix_web::rt::spawn(serve_on(ctx, Origin::local("req-7"), grant, session, messages, hangup));
+    let _ = shared.tasks.send(task.abort_handle());
+    Ok(response)
+}
+
+impl Rig {
+    async fn joined() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::from_master([7; 32]);
+        let store = Store::open_with(&format!("sqlite:{}", directory.path().join("db").display()), Arc::new(vault.clone())).unwrap();
+        let broker = Broker::new(store, vault, Arc::new(NoFleet), Arc::new(SystemClock), settings());
+        let lease = lease_in(broker.ensure_organization("Example").await.unwrap());
+        let session_id = lease.session().id;
+        let (right, watched) = watch::channel(Right::Held);
+        let (going, draining) = watch::channel(false);
+        let grant = StreamGrant { lease, right: watched, meters: Arc::new(Meters::default()), place: ViewerPlace::uncounted(session_id) };
+        let (dial, mut calls) = switchboard();
+        let (tasks, mut spawned) = mpsc::unbounded_channel();
+        let shared = Shared { dial: Arc::new(dial), broker: broker.clone(), draining, grant: Mutex::new(Some(grant)), tasks };
+        let data = web::Data::new(shared);
+        let server = HttpServer::new(move || App::new().app_data(data.clone()).route("/", web::get().to(open)))
+            .on_connect(on_connect)
+            .workers(1)
+            .disable_signals()
+            .bind(("127.0.0.1", 0))
+            .unwrap();
+        let address: SocketAddr = server.addrs()[0];
+        let server = server.run();
+        let handle = server.handle();
+        tokio::spawn(server);
+
+        let (socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/")).await.unwrap();
+        let task = spawned.recv().await.unwrap();
+        let mut desktop = calls.recv().await.unwrap();
+        admit(&mut desktop).await;
+        let (mut browser, _closed) = over_websocket(socket);
+        assert_eq!(read(&mut browser, 12).await, b"RFB 003.008\n");
+        browser.write_all(b"RFB 003.008\n\x01").await.unwrap();
+        assert_eq!(read(&mut browser, 6).await, [1, 1, 0, 0, 0, 0]);
+        Self { broker, session_id, right, browser, desktop, task, server: handle, _rest: (directory, calls, going) }
+    }
+
+    /// The entry that closes the stream, once it is written; and that it is the only one.
+    async fn closed(mut self) -> Entry {
+        assert!(is_closed(&mut self.desktop).await);
+        let caller = self.broker.shell_caller().await.unwrap();
+        let found = async {
+            loop {
+                let page = self.broker.audit(&Origin::local("test"), &caller, AuditQuery::default()).await.unwrap();
+                let mut entries: Vec<Entry> = page.items.into_iter().filter(|e| e.action == "close_stream").collect();
+                if let Some(entry) = entries.pop() {
+                    assert_eq!(entries, [], "it is closed once");
+                    return entry;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let entry = tokio::time::timeout(Duration::from_secs(10), found).await.expect("it is written");
+        assert_eq!(entry.session_id, Some(self.session_id.to_string()));
+        assert_eq!(entry.request_id.as_deref(), Some("req-7"));
+        self.server.stop(false).await;
+        entry
+    }
+}
+
+fn settings() -> Settings {
+    let s = Duration::from_secs;
+    Settings {
+        mfa_required: true,
+        issuer: "Portcullis".into(),
+        access_ttl: s(600),
+        refresh_ttl: s(3600),
+        mfa_ttl: s(300),
+        ticket_ttl: s(30),
+        session_ttl: s(3600),
+        grace: s(600),
+        launch_timeout: s(15),
+        session_network: ("10.64.0.0".parse().unwrap(), 10),
+        max_viewers: 4,
+    }
+}
+
+#[actix_web::test]
+async fn a_browser_that_leaves() {
+    let mut rig = Rig::joined().await;
+    rig.browser.write_all(b"\x01").await.unwrap();
+    assert_eq!(read(&mut rig.desktop, 1).await, [1]);
+    rig.desktop.write_all(b"pixels").await.unwrap();
+    assert_eq!(read(&mut rig.browser, 6).await, b"pixels");
+    rig.browser.shutdown().await.unwrap();
+    let entry = rig.closed().await;
+    assert_eq!(entry.reason.as_deref(), Some("browser_closed"));
+    assert_eq!((entry.details["bytes_up"].as_i64(), entry.details["bytes_down"].as_i64()), (Some(1), Some(6)));
+}
+
+#[actix_web::test]
+async fn a_right_that_is_lost() {
+    let mut rig = Rig::joined().await;
+    rig.right.send(Right::SessionEnded(EndReason::WorkspaceStopped)).unwrap();
+    let mut rest = Vec::new();
+    let _ = rig.browser.read_to_end(&mut rest).await;
+    assert_eq!(rig.closed().await.reason.as_deref(), Some("workspace_stopped"));
+}
+
+#[actix_web::test]
+async fn a_task_that_is_dropped() {
+    let rig = Rig::joined().await;
+    rig.task.abort();
+    assert_eq!(rig.closed().await.reason.as_deref(), Some("aborted"));
+}

@@ -1,0 +1,180 @@
+//! Bytes both ways: all of them, in order, held back by whoever is slow, and counted.
+
+use super::rig::{PIPE, Rig, Told, admit, is_closed, read, switchboard};
+use bytes::Bytes;
+use portcullis::viewer::Limits;
+use portcullis::viewer::browser::Heard;
+use portcullis::viewer::end::End;
+use portcullis::viewer::tap::{Direction, Tap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// Bytes that are different everywhere.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[1]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[tokio::test]
+async fn everything_arrives_in_order_both_ways_at_once() {
+    let (mut rig, desktop) = Rig::joined().await;
+    let (down, up) = (noise(3_000_001), noise(1_000_003));
+    let (mut desktop_reads, mut desktop_writes) = tokio::io::split(desktop);
+
+    let sent = down.clone();
+    let desktop_writes = tokio::spawn(async move {
+        desktop_writes.write_all(&sent).await.unwrap();
+        desktop_writes
+    });
+    let expected = up.clone();
+    let desktop_reads = tokio::spawn(async move {
+        let mut got = vec![0; expected.len()];
+        desktop_reads.read_exact(&mut got).await.unwrap();
+        assert!(got == expected, "what the browser sent arrives");
+        desktop_reads
+    });
+    let say = rig.browser.say.clone();
+    let browser_writes = tokio::spawn(async move {
+        for piece in up.chunks(1234) {
+            say.send(Ok(Heard::Bytes(Bytes::copy_from_slice(piece)))).await.unwrap();
+        }
+    });
+    let got = rig.browser.read(down.len()).await;
+    assert!(got == down, "what the desktop sent arrives");
+    browser_writes.await.unwrap();
+    let _ends = (desktop_writes.await.unwrap(), desktop_reads.await.unwrap());
+
+    rig.browser.say.send(Err(End::BrowserClosed)).await.unwrap();
+    let meters = Arc::clone(&rig.meters);
+    assert_eq!(rig.ended().await.0.why(), "browser_closed");
+    assert_eq!((meters.up.load(Ordering::Relaxed), meters.down.load(Ordering::Relaxed)), (1_000_003, 3_000_001));
+}
+
+#[tokio::test]
+async fn a_browser_that_stops_reading_stops_the_desktop() {
+    let (mut rig, mut desktop) = Rig::joined().await;
+    let mut accepted = 0;
+    while timeout(Duration::from_millis(300), desktop.write_all(&[1; 1024])).await.is_ok() {
+        accepted += 1024;
+    }
+    // The pipe, two chunks in the sink, one on its way.
+    assert!(accepted <= PIPE + 4 * 32 * 1024, "{accepted} bytes were taken from the desktop");
+
+    rig.browser.send(b"input").await;
+    assert_eq!(read(&mut desktop, 5).await, b"input", "input is not queued behind output");
+
+    assert_eq!(rig.browser.read(accepted).await, vec![1; accepted], "and nothing was lost");
+}
+
+#[tokio::test]
+async fn a_desktop_that_takes_no_input_does_not_stop_its_output() {
+    let (mut rig, mut desktop) = Rig::joined().await;
+    while timeout(Duration::from_millis(300), rig.browser.send(&[2; 4096])).await.is_ok() {}
+    desktop.write_all(b"output").await.unwrap();
+    assert_eq!(rig.browser.read(6).await, b"output");
+}
+
+#[tokio::test]
+async fn a_desktop_that_takes_no_input_for_too_long_is_gone() {
+    let (rig, desktop) = Rig::joined_with(Limits { stall: Duration::from_millis(300), ..Limits::default() }).await;
+    while timeout(Duration::from_millis(100), rig.browser.send(&[2; 4096])).await.is_ok() {}
+    let (end, _) = rig.ended().await;
+    assert_eq!((end.close().0, end.why()), (4002, "desktop_stalled"));
+    drop(desktop);
+}
+
+#[tokio::test]
+async fn a_desktop_that_hangs_up_is_heard_out() {
+    let (mut rig, mut desktop) = Rig::joined().await;
+    desktop.write_all(b"the last words").await.unwrap();
+    drop(desktop);
+    assert_eq!(rig.browser.read(14).await, b"the last words");
+    let (end, _) = rig.ended().await;
+    assert_eq!((end.close(), end.why()), ((4002, "retry".into()), "desktop_gone"));
+}
+
+#[tokio::test]
+async fn round_trips_are_measured() {
+    let (mut rig, _desktop) = Rig::joined_with(Limits { ping_every: Duration::from_millis(20), ..Limits::default() }).await;
+    for _ in 0..3 {
+        let Some(Told::Ping(payload)) = rig.browser.told.recv().await else { panic!("a ping is due") };
+        rig.browser.say.send(Ok(Heard::Pong(payload))).await.unwrap();
+    }
+    let Some(Told::Ping(_)) = rig.browser.told.recv().await else { panic!("another ping is due") };
+    let rtt = rig.meters.rtt().expect("measured");
+    assert!(rtt < Duration::from_secs(5), "{rtt:?}");
+}
+
+#[tokio::test]
+async fn a_browser_that_answers_no_ping_is_gone() {
+    let limits = Limits { ping_every: Duration::from_millis(50), patience: Duration::from_millis(300), ..Limits::default() };
+    let (rig, mut desktop) = Rig::joined_with(limits).await;
+    // It still sends: a half-open connection can look like that, too.
+    rig.browser.send(b"x").await;
+    let (end, _) = rig.ended().await;
+    assert_eq!((end.close().0, end.why()), (1001, "browser_silent"));
+    assert!(is_closed(&mut desktop).await);
+}
+
+#[tokio::test]
+async fn a_browser_that_reads_nothing_is_gone_even_when_the_ping_has_no_way_out() {
+    let limits = Limits { ping_every: Duration::from_millis(500), patience: Duration::from_millis(500), ..Limits::default() };
+    let (rig, mut desktop) = Rig::joined_with(limits).await;
+    while timeout(Duration::from_secs(1), desktop.write_all(&[1; 4096])).await.is_ok_and(|w| w.is_ok()) {}
+    let (end, _) = rig.ended().await;
+    assert_eq!(end.why(), "browser_silent");
+}
+
+#[tokio::test]
+async fn pings_of_the_browser_are_answered() {
+    let (mut rig, _desktop) = Rig::joined().await;
+    rig.browser.say.send(Ok(Heard::Ping("are you there".into()))).await.unwrap();
+    assert_eq!(rig.browser.hear().await, Some(Told::Pong("are you there".into())));
+}
+
+#[tokio::test]
+async fn what_the_browser_may_not_send_ends_the_stream() {
+    for (end, code) in [(End::Text, 1003), (End::TooBig, 1009), (End::BadFrame, 1002), (End::BrowserGone, 1000)] {
+        let (rig, mut desktop) = Rig::joined().await;
+        rig.browser.say.send(Err(end)).await.unwrap();
+        assert_eq!(rig.ended().await.0.close().0, code);
+        assert!(is_closed(&mut desktop).await);
+    }
+}
+
+/// Remembers what it saw.
+struct Witness(Arc<Mutex<(Vec<u8>, Vec<u8>)>>);
+
+impl Tap for Witness {
+    fn pass(&self, direction: Direction, chunk: &Bytes) {
+        let mut seen = self.0.lock().unwrap();
+        match direction {
+            Direction::Up => seen.0.extend_from_slice(chunk),
+            Direction::Down => seen.1.extend_from_slice(chunk),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tap_sees_what_passes_and_no_handshake() {
+    let seen = Arc::new(Mutex::new((vec![], vec![])));
+    let (dial, calls) = switchboard();
+    let mut rig = Rig::with(dial, calls, Witness(Arc::clone(&seen)), Limits::default());
+    let mut desktop = rig.desktop().await;
+    admit(&mut desktop).await;
+    rig.browser.greet().await;
+    rig.browser.send(b"\x01 keys").await;
+    assert_eq!(read(&mut desktop, 6).await, b"\x01 keys");
+    desktop.write_all(b"pixels").await.unwrap();
+    assert_eq!(rig.browser.read(6).await, b"pixels");
+    assert_eq!(*seen.lock().unwrap(), (b"\x01 keys".to_vec(), b"pixels".to_vec()));
+}

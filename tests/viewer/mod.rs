@@ -1,0 +1,9 @@
+//! Streams: a browser on one side, a desktop on the other, and everything that can go wrong with either.
+
+mod attach;
+mod books;
+mod cut;
+mod flow;
+mod rig;
+mod websocket;
+mod xvnc;

@@ -1,0 +1,277 @@
+//! A browser and a desktop made of pipes, with the viewer between them.
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+use portcullis::broker::live::{Meters, Right};
+use portcullis::domain::lease::Lease;
+use portcullis::domain::policy::may_stream;
+use portcullis::domain::secret::SecretString;
+use portcullis::domain::session::{Session, State};
+use portcullis::domain::workspace::WorkspaceKind;
+use portcullis::domain::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
+use portcullis::viewer::attach::{Attachment, attach};
+use portcullis::viewer::browser::{BrowserSink, BrowserSource, Gone, Heard};
+use portcullis::viewer::end::End;
+use portcullis::viewer::tap::{NoTap, Tap};
+use portcullis::viewer::{Dial, Duplex, Limits};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// The password of every lease here, a challenge, and its only right answer.
+pub const PASSWORD: &str = "vncpass1";
+pub const CHALLENGE: [u8; 16] = *b"0123456789abcdef";
+pub const ANSWER: [u8; 16] = [0x56, 0x25, 0x32, 0x4f, 0x9f, 0xeb, 0x0e, 0x61, 0xe5, 0x29, 0xa1, 0x7e, 0xdd, 0x40, 0x79, 0x46];
+
+/// Most bytes a pipe to a desktop holds.
+pub const PIPE: usize = 64 * 1024;
+
+pub fn lease() -> Lease {
+    lease_in(OrganizationId::new())
+}
+
+pub fn lease_in(organization_id: OrganizationId) -> Lease {
+    let user_id = UserId::new();
+    let session = Session {
+        id: SessionId::new(),
+        organization_id,
+        user_id,
+        user_email: "ada@example.com".into(),
+        login_id: LoginId::new(),
+        workspace_id: WorkspaceId::parse("ws-linux-desktop").unwrap(),
+        workspace_name: "Linux Desktop".into(),
+        workspace_kind: WorkspaceKind::Linux,
+        host_id: HostId::new(),
+        state: State::Active,
+        address: "10.64.0.7".parse().unwrap(),
+        mfa: None,
+        peer_public_key: None,
+        created_at: Timestamp(0),
+        started_at: Some(Timestamp(0)),
+        ended_at: None,
+        expires_at: Timestamp(1),
+        version: 1,
+    };
+    Lease::grant(may_stream(user_id, &session).unwrap(), 5900, SecretString::new(PASSWORD.into()))
+}
+
+/// Dials into the test: each call hands the far end of a pipe to it.
+pub struct Switchboard {
+    calls: mpsc::UnboundedSender<DuplexStream>,
+}
+
+pub type Calls = mpsc::UnboundedReceiver<DuplexStream>;
+
+pub fn switchboard() -> (Switchboard, Calls) {
+    let (calls, taken) = mpsc::unbounded_channel();
+    (Switchboard { calls }, taken)
+}
+
+impl Dial for Switchboard {
+    fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
+        let (near, far) = tokio::io::duplex(PIPE);
+        let taken = self.calls.send(far).map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused));
+        std::future::ready(taken.map(|()| Box::new(near) as Box<dyn Duplex>)).boxed()
+    }
+}
+
+/// Dials as the given function says.
+pub struct DialWith<F>(pub F);
+
+impl<F> Dial for DialWith<F>
+where
+    F: Fn() -> BoxFuture<'static, io::Result<Box<dyn Duplex>>> + Send + Sync + 'static,
+{
+    fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
+        (self.0)()
+    }
+}
+
+/// What the browser was told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Told {
+    Bytes(Bytes),
+    Ping(Bytes),
+    Pong(Bytes),
+}
+
+/// The viewer's end toward the browser: holds two messages.
+#[derive(Clone)]
+pub struct PipeSink(mpsc::Sender<Told>);
+
+impl BrowserSink for PipeSink {
+    async fn send(&mut self, chunk: Bytes) -> Result<(), Gone> {
+        self.0.send(Told::Bytes(chunk)).await.map_err(|_| Gone)
+    }
+    async fn ping(&mut self, payload: &[u8]) -> Result<(), Gone> {
+        self.0.send(Told::Ping(Bytes::copy_from_slice(payload))).await.map_err(|_| Gone)
+    }
+    async fn pong(&mut self, payload: &[u8]) -> Result<(), Gone> {
+        self.0.send(Told::Pong(Bytes::copy_from_slice(payload))).await.map_err(|_| Gone)
+    }
+}
+
+/// The viewer's end from the browser.
+pub struct PipeSource(mpsc::Receiver<Result<Heard, End>>);
+
+impl BrowserSource for PipeSource {
+    async fn next(&mut self) -> Result<Heard, End> {
+        self.0.recv().await.unwrap_or(Err(End::BrowserGone))
+    }
+}
+
+/// A browser in the test's hand.
+pub struct Browser {
+    pub told: mpsc::Receiver<Told>,
+    pub say: mpsc::Sender<Result<Heard, End>>,
+    unread: Vec<u8>,
+}
+
+impl Browser {
+    pub async fn send(&self, bytes: &[u8]) {
+        self.say.send(Ok(Heard::Bytes(Bytes::copy_from_slice(bytes)))).await.expect("the viewer listens");
+    }
+
+    /// The next thing told, pings answered at once and not shown.
+    pub async fn hear(&mut self) -> Option<Told> {
+        loop {
+            match self.told.recv().await? {
+                Told::Ping(payload) => {
+                    // A browser does not stop reading because it cannot write.
+                    let _ = self.say.try_send(Ok(Heard::Pong(payload)));
+                }
+                other => return Some(other),
+            }
+        }
+    }
+
+    pub async fn read(&mut self, n: usize) -> Vec<u8> {
+        while self.unread.len() < n {
+            match self.hear().await.expect("the viewer still talks") {
+                Told::Bytes(bytes) => self.unread.extend_from_slice(&bytes),
+                other => panic!("expected bytes, heard {other:?}"),
+            }
+        }
+        self.unread.drain(..n).collect()
+    }
+
+    /// The browser's part of the handshake.
+    pub async fn greet(&mut self) {
+        assert_eq!(self.read(12).await, b"RFB 003.008\n");
+        self.send(b"RFB 003.008\n").await;
+        assert_eq!(self.read(2).await, [1, 1]);
+        self.send(&[1]).await;
+        assert_eq!(self.read(4).await, [0; 4]);
+    }
+}
+
+/// Everything around one stream.
+pub struct Rig {
+    pub browser: Browser,
+    pub calls: Calls,
+    pub right: watch::Sender<Right>,
+    pub draining: watch::Sender<bool>,
+    pub meters: Arc<Meters>,
+    pub end: JoinHandle<End>,
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        let (dial, calls) = switchboard();
+        Self::with(dial, calls, NoTap, Limits::default())
+    }
+
+    /// In a hurry: with other limits than in production.
+    pub fn limited(limits: Limits) -> Self {
+        let (dial, calls) = switchboard();
+        Self::with(dial, calls, NoTap, limits)
+    }
+
+    pub fn dialling(dial: impl Dial) -> Self {
+        Self::with(dial, mpsc::unbounded_channel().1, NoTap, Limits::default())
+    }
+
+    pub fn with(dial: impl Dial, calls: Calls, tap: impl Tap + Send + Sync + 'static, limits: Limits) -> Self {
+        let (tell, told) = mpsc::channel(2);
+        let (say, heard) = mpsc::channel(16);
+        let (right, watched) = watch::channel(Right::Held);
+        let (draining, drained) = watch::channel(false);
+        let meters = Arc::new(Meters::default());
+        let written = Arc::clone(&meters);
+        let end = tokio::spawn(async move {
+            let lease = lease();
+            let attachment = Attachment {
+                lease: &lease,
+                dial: &dial,
+                right: watched,
+                draining: drained,
+                meters: &written,
+                tap: &tap,
+                limits,
+            };
+            attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await
+        });
+        Self { browser: Browser { told, say, unread: Vec::new() }, calls, right, draining, meters, end }
+    }
+
+    /// The desktop's end of the connection the viewer makes.
+    pub async fn desktop(&mut self) -> DuplexStream {
+        self.calls.recv().await.expect("the viewer dials")
+    }
+
+    /// A stream past both handshakes.
+    pub async fn joined() -> (Self, DuplexStream) {
+        Self::joined_with(Limits::default()).await
+    }
+
+    pub async fn joined_with(limits: Limits) -> (Self, DuplexStream) {
+        let mut rig = Self::limited(limits);
+        let mut desktop = rig.desktop().await;
+        admit(&mut desktop).await;
+        rig.browser.greet().await;
+        (rig, desktop)
+    }
+
+    /// How it ended; the browser's ends stay, so that nobody is told by their going.
+    pub async fn ended(self) -> (End, Browser) {
+        let end = tokio::time::timeout(Duration::from_secs(30), self.end).await.expect("it ends").expect("it does not panic");
+        (end, self.browser)
+    }
+}
+
+/// A stream with nothing but its right; nobody draws it out.
+pub async fn attach_once(dial: &dyn Dial, right: watch::Receiver<Right>) -> End {
+    let (tell, _told) = mpsc::channel(2);
+    let (_say, heard) = mpsc::channel(2);
+    let (_draining, drained) = watch::channel(false);
+    let (lease, meters) = (lease(), Meters::default());
+    let attachment = Attachment { lease: &lease, dial, right, draining: drained, meters: &meters, tap: &NoTap, limits: Limits::default() };
+    attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await
+}
+
+/// The desktop's part of the handshake: 3.8, VncAuth, the right answer only.
+pub async fn admit(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    desktop.write_all(b"RFB 003.008\n").await.unwrap();
+    assert_eq!(read(desktop, 12).await, b"RFB 003.008\n");
+    desktop.write_all(&[1, 2]).await.unwrap();
+    assert_eq!(read(desktop, 1).await, [2]);
+    desktop.write_all(&CHALLENGE).await.unwrap();
+    assert_eq!(read(desktop, 16).await, ANSWER);
+    desktop.write_all(&[0; 4]).await.unwrap();
+    desktop.flush().await.unwrap();
+}
+
+pub async fn read(stream: &mut (impl AsyncRead + Unpin), n: usize) -> Vec<u8> {
+    let mut bytes = vec![0; n];
+    stream.read_exact(&mut bytes).await.unwrap();
+    bytes
+}
+
+/// True when the other end of the pipe is gone.
+pub async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) -> bool {
+    let mut rest = Vec::new();
+    tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.is_ok()
+}

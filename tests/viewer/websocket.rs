@@ -1,0 +1,400 @@
+//! The same over real WebSockets: an actix server, a browser that is tokio-tungstenite, and one that is a bare socket.
+
+use super::rig::{Calls, PIPE, Switchboard, admit, is_closed, lease, read, switchboard};
+use crate::support::vnc::over_websocket;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use futures_util::{SinkExt, StreamExt};
+use portcullis::broker::live::{Meters, Right};
+use portcullis::domain::session::EndReason;
+use portcullis::viewer::attach::Attachment;
+use portcullis::viewer::hangup::{Hangup, on_connect};
+use portcullis::viewer::tap::NoTap;
+use portcullis::viewer::{Limits, stream};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A gateway whose only route is a stream.
+struct Gateway {
+    address: SocketAddr,
+    calls: Calls,
+    right: watch::Sender<Right>,
+    _draining: watch::Sender<bool>,
+    meters: Arc<Meters>,
+    ends: mpsc::UnboundedReceiver<&'static str>,
+    server: actix_web::dev::ServerHandle,
+}
+
+#[derive(Clone)]
+struct Shared {
+    dial: Arc<Switchboard>,
+    right: watch::Receiver<Right>,
+    draining: watch::Receiver<bool>,
+    meters: Arc<Meters>,
+    ended: mpsc::UnboundedSender<&'static str>,
+}
+
+async fn open(request: HttpRequest, body: web::Payload, shared: web::Data<Shared>) -> actix_web::Result<HttpResponse> {
+    let (response, session, messages) = actix_ws::handle(&request, body)?;
+    let hangup = request.conn_data::<Hangup>().cloned();
+    let Shared { dial, right, draining, meters, ended } = shared.get_ref().clone();
+    actix_web::rt::spawn(async move {
+        let lease = lease();
+        let limits = Limits::default();
+        let attachment = Attachment { lease: &lease, dial: &*dial, right, draining, meters: &meters, tap: &NoTap, limits };
+        let over = stream(attachment, session, messages).await;
+        let _ = ended.send(over.end.why());
+        over.farewell(hangup).await;
+    });
+    Ok(response)
+}
+
+impl Gateway {
+    async fn start() -> Self {
+        Self::with_room(None).await
+    }
+
+    /// `room`: bytes the kernel takes for the browser; little of it, so that what piles up is seen to pile up in the gateway.
+    async fn with_room(room: Option<usize>) -> Self {
+        let (dial, calls) = switchboard();
+        let (right, watched) = watch::channel(Right::Held);
+        let (draining, drained) = watch::channel(false);
+        let (ended, ends) = mpsc::unbounded_channel();
+        let meters = Arc::new(Meters::default());
+        let shared = Shared { dial: Arc::new(dial), right: watched, draining: drained, meters: Arc::clone(&meters), ended };
+        let data = web::Data::new(shared);
+        let server = HttpServer::new(move || App::new().app_data(data.clone()).route("/", web::get().to(open)))
+            .on_connect(move |connection, data| {
+                on_connect(connection, data);
+                let socket = connection.downcast_ref::<actix_web::rt::net::TcpStream>().expect("plain TCP");
+                if let Some(bytes) = room {
+                    rustix::net::sockopt::set_socket_send_buffer_size(socket, bytes).unwrap();
+                }
+            })
+            .workers(1)
+            .disable_signals()
+            .bind(("127.0.0.1", 0))
+            .unwrap();
+        let address = server.addrs()[0];
+        let server = server.run();
+        let handle = server.handle();
+        tokio::spawn(server);
+        Self { address, calls, right, _draining: draining, meters, ends, server: handle }
+    }
+
+    /// A browser, upgraded; and its desktop.
+    async fn browser(&mut self) -> (Socket, DuplexStream) {
+        let (socket, _) = tokio_tungstenite::connect_async(format!("ws://{}/", self.address)).await.unwrap();
+        let desktop = self.calls.recv().await.unwrap();
+        (socket, desktop)
+    }
+
+    /// The same, past both handshakes.
+    async fn joined(&mut self) -> (Socket, DuplexStream) {
+        let (mut socket, mut desktop) = self.browser().await;
+        admit(&mut desktop).await;
+        assert_eq!(heard(&mut socket).await, b"RFB 003.008\n");
+        socket.send(Message::binary(&b"RFB 003.008\n"[..])).await.unwrap();
+        assert_eq!(heard(&mut socket).await, [1, 1]);
+        socket.send(Message::binary(&[1][..])).await.unwrap();
+        assert_eq!(heard(&mut socket).await, [0; 4]);
+        (socket, desktop)
+    }
+
+    async fn why(&mut self) -> &'static str {
+        timeout(Duration::from_secs(10), self.ends.recv()).await.expect("it ends").unwrap()
+    }
+
+    async fn stop(self) {
+        self.server.stop(false).await;
+    }
+}
+
+/// The next binary message. tungstenite answers pings by itself.
+async fn heard(socket: &mut Socket) -> Vec<u8> {
+    loop {
+        match socket.next().await.expect("open").expect("sound") {
+            Message::Binary(bytes) => return bytes.to_vec(),
+            Message::Ping(_) => {}
+            other => panic!("expected bytes, heard {other:?}"),
+        }
+    }
+}
+
+/// The close frame, and that the connection ends after it.
+async fn closed(socket: &mut Socket) -> (u16, String) {
+    let mut told = None;
+    let all = async {
+        while let Some(message) = socket.next().await {
+            if let Ok(Message::Close(Some(frame))) = message {
+                told = Some((u16::from(frame.code), frame.reason.to_string()));
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), all).await.expect("the connection ends");
+    told.expect("a close frame")
+}
+
+#[actix_web::test]
+async fn a_stream_from_greeting_to_goodbye() {
+    let mut gateway = Gateway::start().await;
+    let (mut socket, mut desktop) = gateway.joined().await;
+    socket.send(Message::binary(&b"\x01"[..])).await.unwrap();
+    assert_eq!(read(&mut desktop, 1).await, [1]);
+    desktop.write_all(b"pixels").await.unwrap();
+    assert_eq!(heard(&mut socket).await, b"pixels");
+    socket.close(None).await.unwrap();
+    while socket.next().await.is_some() {}
+    assert_eq!(gateway.why().await, "browser_closed");
+    assert!(is_closed(&mut desktop).await);
+    assert_eq!(gateway.meters.down.load(Ordering::Relaxed), 6);
+    assert!(gateway.meters.rtt().is_some(), "the first ping goes out at once");
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn a_frame_in_parts_is_a_stream_all_the_same() {
+    let mut gateway = Gateway::start().await;
+    let (mut socket, mut desktop) = gateway.joined().await;
+    for (opcode, last, text) in [(Data::Binary, false, "one "), (Data::Continue, false, "two "), (Data::Continue, true, "three")] {
+        let header = FrameHeader { is_final: last, opcode: OpCode::Data(opcode), mask: Some([1, 2, 3, 4]), ..FrameHeader::default() };
+        socket.send(Message::Frame(Frame::from_payload(header, text.into()))).await.unwrap();
+    }
+    assert_eq!(read(&mut desktop, 13).await, b"one two three");
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn a_text_frame_ends_it() {
+    let mut gateway = Gateway::start().await;
+    let (mut socket, mut desktop) = gateway.joined().await;
+    socket.send(Message::text("hello")).await.unwrap();
+    assert_eq!(closed(&mut socket).await, (1003, "Only binary frames are spoken here.".into()));
+    assert_eq!(gateway.why().await, "text_frame");
+    assert!(is_closed(&mut desktop).await);
+
+    let (mut socket, _desktop) = gateway.browser().await;
+    socket.send(Message::text("hello")).await.unwrap();
+    assert_eq!(closed(&mut socket).await.0, 1003, "before the handshake, too");
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn a_giant_frame_ends_it() {
+    let mut gateway = Gateway::start().await;
+    let (mut socket, mut desktop) = gateway.joined().await;
+    let reader = tokio::spawn(async move {
+        let mut got = vec![0; 1024 * 1024];
+        desktop.read_exact(&mut got).await.unwrap();
+        desktop
+    });
+    socket.send(Message::binary(vec![1; 1024 * 1024])).await.unwrap();
+    let mut desktop = reader.await.unwrap();
+    let _ = socket.send(Message::binary(vec![2; 1024 * 1024 + 1])).await;
+    assert_eq!(closed(&mut socket).await, (1009, "The frame is too big.".into()));
+    assert_eq!(gateway.why().await, "frame_too_big");
+    assert!(is_closed(&mut desktop).await);
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn a_frame_that_is_none_ends_it() {
+    let mut gateway = Gateway::start().await;
+    let (mut socket, _desktop) = gateway.joined().await;
+    let MaybeTlsStream::Plain(tcp) = socket.get_mut() else { panic!("plain") };
+    // Reserved opcode 3.
+    tcp.write_all(&[0x83, 0x80, 0, 0, 0, 0]).await.unwrap();
+    assert_eq!(closed(&mut socket).await.0, 1002);
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn a_tab_that_vanishes_ends_it() {
+    let mut gateway = Gateway::start().await;
+    let (socket, mut desktop) = gateway.joined().await;
+    drop(socket);
+    assert_eq!(gateway.why().await, "browser_gone");
+    assert!(is_closed(&mut desktop).await);
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn the_page_is_told_why() {
+    for (right, told) in [
+        (Right::SessionEnded(EndReason::UserDisconnected), (4000, "user_disconnected".to_owned())),
+        (Right::SessionEnded(EndReason::Expired), (4000, "expired".to_owned())),
+        (Right::SignedOut, (4001, "signed_out".to_owned())),
+    ] {
+        let mut gateway = Gateway::start().await;
+        let (mut socket, mut desktop) = gateway.joined().await;
+        let start = Instant::now();
+        gateway.right.send(right).unwrap();
+        assert_eq!(closed(&mut socket).await, told);
+        assert!(is_closed(&mut desktop).await);
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        gateway.stop().await;
+    }
+}
+
+#[actix_web::test]
+async fn a_desktop_that_cannot_be_used_is_told_in_plain_words() {
+    let mut gateway = Gateway::start().await;
+    let (mut socket, desktop) = gateway.browser().await;
+    drop(desktop);
+    assert_eq!(closed(&mut socket).await, (4002, "The desktop does not answer as a desktop should.".into()));
+    assert_eq!(gateway.why().await, "rfb_closed");
+    gateway.stop().await;
+}
+
+/// Upgrades, shakes hands, and then reads nothing more.
+async fn deaf_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream) {
+    // A small receive buffer, so that little is in the kernel.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    let mut tcp = socket.connect(gateway.address).await.unwrap();
+    let upgrade = format!(
+        "GET / HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        gateway.address
+    );
+    tcp.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut desktop = gateway.calls.recv().await.unwrap();
+    admit(&mut desktop).await;
+    // Masked with zeros: the version, then the choice.
+    tcp.write_all(b"\x82\x8c\0\0\0\0RFB 003.008\n\x82\x81\0\0\0\0\x01").await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\x82\x04\0\0\0\0") {
+        head.push(tcp.read_u8().await.unwrap());
+    }
+    (tcp, desktop)
+}
+
+/// Everything the desktop can get rid of.
+async fn flood(desktop: &mut DuplexStream) -> usize {
+    let mut accepted = 0;
+    while matches!(timeout(Duration::from_millis(500), desktop.write_all(&[9; 4096])).await, Ok(Ok(()))) {
+        accepted += 4096;
+    }
+    accepted
+}
+
+#[actix_web::test]
+async fn a_browser_that_stops_reading_fills_no_memory() {
+    let mut gateway = Gateway::with_room(Some(16 * 1024)).await;
+    let (tcp, mut desktop) = deaf_browser(&mut gateway).await;
+    let accepted = flood(&mut desktop).await;
+    let relayed = usize::try_from(gateway.meters.down.load(Ordering::Relaxed)).unwrap();
+    println!("accepted from the desktop: {accepted} bytes, of which handed to the connection: {relayed}");
+    assert!(accepted < 1024 * 1024, "{accepted} bytes");
+
+    // Input still goes through.
+    let (read_half, mut write_half) = tcp.into_split();
+    write_half.write_all(b"\x82\x83\0\0\0\0key").await.unwrap();
+    assert_eq!(read(&mut desktop, 3).await, b"key");
+    drop(read_half);
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn a_browser_that_stops_reading_is_cut_within_a_second() {
+    let mut gateway = Gateway::with_room(Some(16 * 1024)).await;
+    let (mut tcp, mut desktop) = deaf_browser(&mut gateway).await;
+    let accepted = flood(&mut desktop).await;
+    let start = Instant::now();
+    gateway.right.send(Right::SessionEnded(EndReason::AdminStopped)).unwrap();
+    assert_eq!(gateway.why().await, "admin_stopped");
+    assert!(is_closed(&mut desktop).await, "the desktop's side is closed");
+    let desktop_cut = start.elapsed();
+
+    // The browser's side: it still reads nothing, but what it sends is answered by a reset.
+    let until_reset = async {
+        while tcp.write_all(b"\x82\x80\0\0\0\0").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), until_reset).await.expect("the connection ends");
+    let browser_cut = start.elapsed();
+    println!("cut: desktop after {desktop_cut:?}, browser after {browser_cut:?}");
+    assert!(browser_cut < Duration::from_secs(1), "{browser_cut:?}");
+    let mut rest = Vec::new();
+    let _ = tcp.read_to_end(&mut rest).await;
+    assert!(rest.len() < accepted, "what was in the gateway's own buffers never left it");
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn throughput() {
+    const TOTAL: usize = 64 * 1024 * 1024;
+    let mut gateway = Gateway::start().await;
+    let (socket, mut desktop) = gateway.joined().await;
+    let (mut bytes, _ended) = over_websocket(socket);
+    let start = Instant::now();
+    let writer = tokio::spawn(async move {
+        let piece = vec![3; PIPE];
+        for _ in 0..TOTAL / PIPE {
+            desktop.write_all(&piece).await.unwrap();
+        }
+        desktop
+    });
+    let mut got = 0;
+    let mut buffer = vec![0; PIPE];
+    while got < TOTAL {
+        got += bytes.read(&mut buffer).await.unwrap();
+    }
+    println!("{TOTAL} bytes in {:?}", start.elapsed());
+    drop(writer.await.unwrap());
+    gateway.stop().await;
+}
+
+/// Over TLS the socket is inside the TLS stream; the handle must be found there, too.
+#[actix_web::test]
+async fn a_tls_connection_can_be_cut() {
+    async fn cut(request: HttpRequest) -> HttpResponse {
+        HttpResponse::Ok().body(request.conn_data::<Hangup>().is_some().to_string())
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+    let server_config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    let server = HttpServer::new(|| App::new().route("/", web::get().to(cut)))
+        .on_connect(on_connect)
+        .workers(1)
+        .disable_signals()
+        .bind_rustls_0_23(("127.0.0.1", 0), server_config)
+        .unwrap();
+    let address = server.addrs()[0];
+    let server = server.run();
+    let handle = server.handle();
+    tokio::spawn(server);
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(own.cert.der().clone()).unwrap();
+    let client_config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config));
+    let mut tls = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+    tls.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    let _ = tls.read_to_string(&mut answer).await;
+    assert!(answer.ends_with("\r\n\r\ntrue"), "{answer}");
+    handle.stop(false).await;
+}
