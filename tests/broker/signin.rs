@@ -107,6 +107,25 @@ on_both! {
         assert!(last.details["left_out_before"].as_u64() > Some(100), "{last:?}");
     }
 
+    async fn a_storm_of_sign_ins_is_turned_away(db) {
+        let world = World::new(&db).await;
+        let from = portcullis::domain::user::Origin { source_ip: None, ..origin() };
+        let tries = (0..120).map(|i| {
+            let (broker, from) = (world.broker.clone(), from.clone());
+            tokio::spawn(async move { broker.login(&from, &format!("u{i}@example.com"), &secret("wrong")).await })
+        });
+        let mut turned_away = 0;
+        for answer in futures_util::future::join_all(tries.collect::<Vec<_>>()).await {
+            match kind(answer.unwrap()) {
+                ErrorKind::Throttled(wait) => { assert!(wait > Duration::ZERO); turned_away += 1 }
+                other => assert_eq!(other, ErrorKind::Unauthenticated),
+            }
+        }
+        assert!(turned_away > 0);
+        world.user("ann", Role::Member).await;
+        world.sign_in("ann").await;
+    }
+
     async fn a_code_completes_the_sign_in_once(db) {
         let world = World::with(&db, with_mfa()).await;
         let ann = enrolled(&world, "ann", Role::Member).await;
