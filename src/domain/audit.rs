@@ -4,6 +4,8 @@
 //! (RFC 8785: members sorted, no white space; values here are only objects, arrays, strings, integers, booleans and null). Changing, removing or
 //! reordering entries breaks the chain at a place [`Verifier`] names; cutting off the end is found by comparing with the signed head.
 
+pub mod export;
+
 use super::{OrganizationId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -458,3 +460,6 @@ impl Verifier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,6 +122,7 @@ impl<'de> Deserialize<'de> for WorkspaceId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn slugs() {
@@ -130,6 +131,25 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "A", "a_b", "a/b", "ä", &"x".repeat(64)] {
             assert!(WorkspaceId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is taken is short and safe in a path, a URL, a file name and a seat's name, and reads back as it was.
+        #[test]
+        fn what_is_taken_is_harmless(text in "[a-zA-Z0-9-]{0,70}|.{0,8}") {
+            if let Ok(id) = WorkspaceId::parse(&text) {
+                prop_assert_eq!(id.as_str(), &text);
+                prop_assert!(!text.is_empty() && text.len() <= WORKSPACE_ID_MAX);
+                prop_assert!(!text.starts_with('-') && !text.ends_with('-'));
+                prop_assert!(text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')));
+                prop_assert_eq!(text.parse::<WorkspaceId>().unwrap(), id);
+            }
+        }
+
+        #[test]
+        fn every_slug_is_taken(text in "[a-z0-9]|[a-z0-9][a-z0-9-]{0,61}[a-z0-9]") {
+            prop_assert!(WorkspaceId::parse(&text).is_ok());
         }
     }
 }

@@ -212,3 +212,6 @@ pub fn may_stream(user_id: UserId, session: &Session) -> Result<StreamPermit, De
         State::Queued | State::Creating | State::Closing(_) | State::Closed(_) => Err(Denial::NotActive),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -276,3 +276,6 @@ impl Session {
         self.started_at.map_or(Duration::ZERO, |from| self.ended_at.unwrap_or(now).since(from))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -210,3 +210,6 @@ impl Tx<'_> {
         self.signer.ok_or_else(|| Error::internal("the store was opened without a signer for the audit log, or this transaction only reads"))
     }
 }
+
+#[cfg(test)]
+mod tests;
