@@ -72,14 +72,15 @@ on_both! {
         let world = World::new(&db).await;
         world.user("ann", Role::Member).await;
         let mut took = [Duration::MAX; 2];
-        for _ in 0..3 {
+        for _ in 0..9 {
             for (i, email) in ["ann@example.com", "nobody@example.com"].into_iter().enumerate() {
                 let began = Instant::now();
                 let _ = world.broker.login(&origin(), email, &secret("wrong")).await;
                 took[i] = took[i].min(began.elapsed());
             }
         }
-        assert!(took[1] > took[0] / 2 && took[0] > took[1] / 2, "{took:?}");
+        // Argon2id is ten times everything else: without it the one would be a tenth of the other. The rest is other tests' noise.
+        assert!(took[1] > took[0] / 4 && took[0] > took[1] / 4, "{took:?}");
     }
 
     async fn guessing_is_throttled_without_telling_whether_there_is_an_account(db) {
