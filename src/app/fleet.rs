@@ -131,6 +131,17 @@ impl Inner {
         Some(entry.tunnel)
     }
 
+    /// Calls a host in the sessions whose tunnels do not answer: after a restart they were put back before the host was heard.
+    fn revive(&self, host: HostId) {
+        let of_host = |entry: &SessionEntry| entry.host == host && entry.tunnel.status() != TunnelStatus::Encrypted;
+        let silent: Vec<_> = self.sessions().iter().filter(|(_, entry)| of_host(entry)).map(|(id, _)| *id).collect();
+        for session in silent {
+            if let Some(tunnel) = self.session_tunnel(session) {
+                tunnel.initiate();
+            }
+        }
+    }
+
     fn add_session(&self, session: SessionId, host: HostId, made_of: PeerConfig) -> Result<Tunnel, TunnelError> {
         let mut sessions = self.sessions();
         self.hub.remove(TunnelId(session.0));
@@ -230,6 +241,9 @@ async fn follow(fleet: Weak<Inner>, host: HostId, tunnel: Tunnel) {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(longest);
         } else {
+            if *status.borrow() == TunnelStatus::Encrypted {
+                fleet.revive(host);
+            }
             fleet.bump();
             wait = RETRY.0;
         }

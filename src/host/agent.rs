@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 /// First and longest wait between two calls home.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// Most control connections at once.
-const CONTROL_MAX: usize = 16;
+const CONTROL_MAX: usize = 48;
 /// A gateway that asks nothing for this long is away: it asks at least every [`control::WATCH_WAIT`].
 pub const SILENCE: Duration = Duration::from_secs(20);
 /// How often grace is looked at.

@@ -117,6 +117,27 @@ env | grep -i -c -E 'cargo|portcullis_(db|key|token)'
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reaches_the_network_only_where_the_workspace_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let launcher = launcher(dir.path());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!("timeout 5 bash -c 'echo >/dev/tcp/127.0.0.1/{port}' && echo REACHED; cat /etc/resolv.conf >/dev/null && echo NAMES");
+    for network in [true, false] {
+        let (spec, _) = spec(UserId::new());
+        let text = inside(&launcher, dir.path(), Spec { network, ..spec }, &script).await;
+        assert_eq!(text.contains("REACHED"), network, "{text}");
+        assert_eq!(text.contains("NAMES"), network && Path::new("/etc/resolv.conf").exists(), "{text}");
+    }
+    // Its display server has no socket that the whole host could see.
+    let (spec, _) = spec(UserId::new());
+    let desktop = launcher.launch(Spec { network: true, ..spec }).await.unwrap();
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    assert!(!sockets.contains("@/tmp/.X11-unix/X1"), "an abstract socket of the display");
+    desktop.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn homes_are_kept_and_are_their_users_alone() {
     let dir = tempfile::tempdir().unwrap();
     let launcher = launcher(dir.path());
