@@ -1,6 +1,6 @@
 //! Real desktops: Xtigervnc in bubblewrap. These need the packages; without them they fail.
 
-use super::rig::{client, file, marked, prove, spec, until};
+use super::rig::{client, display_server, file, marked, prove, spec, until};
 use portcullis::domain::UserId;
 use portcullis::host::desktop::launcher::UIDS;
 use portcullis::host::desktop::{Launcher, Limits, Phase, Spec};
@@ -168,13 +168,9 @@ async fn a_crash_is_noticed_at_once_and_leaves_nothing() {
     let launcher = launcher(dir.path());
     let (spec, mark) = spec(UserId::new());
     let desktop = launcher.launch(spec).await.unwrap();
-    let server = marked(&mark).into_iter().find(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.starts_with(b"Xtigervnc")
-    });
+    let server = display_server(&mark);
     let begun = Instant::now();
-    let pid = rustix::process::Pid::from_raw(i32::try_from(server.unwrap()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
     let mut phase = desktop.phase();
     tokio::time::timeout(super::rig::PATIENCE, phase.wait_for(|phase| *phase >= Phase::Ended)).await.unwrap().unwrap();
     println!("a dead display server was noticed after {:?}", begun.elapsed());
