@@ -93,11 +93,7 @@ async fn enrolled_with(kept: &mut Kept, gateway: &Gateway, config: AgentConfig) 
     });
     let mut https = super::enroll::gateway(201, body.to_string()).await;
     let trust = Trust::Certificate(https.sha256);
-    let config = AgentConfig {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        enrollment: Some(super::enroll::with(&https, trust)),
-        ..config
-    };
+    let config = AgentConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), enrollment: Some(super::enroll::with(&https, trust)), ..config };
     let agent = agent(config);
     let asked = https.asked.recv().await.unwrap();
     kept.host.public_key = asked["public_key"].as_str().unwrap().to_owned();
