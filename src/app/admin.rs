@@ -3,7 +3,8 @@
 use super::Failure;
 use super::cli::{HostCommand, UserCommand, WorkspaceArgs, WorkspaceCommand};
 use super::shell::{Shell, password, table};
-use crate::broker::views::{HostView, NewUser, NewWorkspace, UserChange, WorkspaceChange};
+use crate::broker::views::{HostView, NewPeer, NewUser, NewWorkspace, UserChange, WorkspaceChange};
+use crate::domain::reach::Target;
 use crate::domain::secret::SecretString;
 use crate::domain::user::User;
 use crate::domain::{HostId, Timestamp};
@@ -105,7 +106,7 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
         WorkspaceCommand::Create { id, name, r#type, rest, at } => {
             let shell = Shell::open(&at).await?;
             let description = rest.description.clone().unwrap_or_default();
-            let new = NewWorkspace { id: Some(id), name, description, kind: r#type, rest: changes(rest, None) };
+            let new = NewWorkspace { id: Some(id), name, description, kind: r#type, rest: changes(&shell, rest, None).await? };
             let made = shell.broker.create_workspace(&shell.origin, &shell.caller, new).await?;
             println!("Created {} ({}).", made.workspace.id, made.workspace.name);
         }
@@ -132,14 +133,23 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
                     let roles: Vec<&str> = w.allowed_roles.iter().map(|r| r.as_str()).collect();
                     let seats = if w.single_seat { "one" } else { "each user" };
                     let state = if w.maintenance { "maintenance" } else { "in service" };
-                    vec![w.id.to_string(), w.name.clone(), w.kind.as_str().into(), seats.into(), yes(w.requires_mfa), roles.join(","), state.into()]
+                    vec![
+                        w.id.to_string(),
+                        w.name.clone(),
+                        w.kind.as_str().into(),
+                        seats.into(),
+                        yes(w.requires_mfa),
+                        roles.join(","),
+                        state.into(),
+                    ]
                 })
                 .collect();
             table(&["ID", "NAME", "TYPE", "SEATS", "NEEDS 2ND FACTOR", "ROLES", "STATE"], &rows);
         }
         WorkspaceCommand::Update { id, name, rest, at } => {
             let shell = Shell::open(&at).await?;
-            shell.broker.update_workspace(&shell.origin, &shell.caller, &id, changes(rest, name)).await?;
+            let change = changes(&shell, rest, name).await?;
+            shell.broker.update_workspace(&shell.origin, &shell.caller, &id, change).await?;
             println!("Changed {id}.");
         }
         WorkspaceCommand::Delete { workspace } => {
@@ -156,8 +166,19 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-fn changes(args: WorkspaceArgs, name: Option<String>) -> WorkspaceChange {
-    WorkspaceChange {
+async fn changes(shell: &Shell, args: WorkspaceArgs, name: Option<String>) -> Result<WorkspaceChange, Failure> {
+    let target = match (args.host, args.port, args.direct) {
+        (Some(host), Some(port), _) => {
+            let hosts = shell.broker.hosts(&shell.origin, &shell.caller).await?;
+            Some(Target::Host { host_id: one_host(&hosts, &host)?, port })
+        }
+        (_, _, Some(name)) => Some(Target::Direct { name }),
+        (_, _, None) => None,
+    };
+    let password = if args.vnc_password { Some(password(false)?) } else { None };
+    Ok(WorkspaceChange {
+        target,
+        password,
         name,
         description: args.description,
         icon: args.icon,
@@ -167,7 +188,7 @@ fn changes(args: WorkspaceArgs, name: Option<String>) -> WorkspaceChange {
         network: args.network,
         allowed_roles: args.allowed_roles,
         maintenance: args.maintenance,
-    }
+    })
 }
 
 /// Does a `portcullis host` command.
@@ -181,6 +202,17 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
             let token = shell.broker.create_join_token(&shell.origin, &shell.caller, name, valid_for.0).await?;
             println!("On the workspace host, until {}:", token.expires_at);
             println!("portcullis agent --gateway {} --join {}", shell.config.server.public_url, token.token.expose());
+        }
+        HostCommand::AddPeer { name, public_key, endpoint, address, at } => {
+            let shell = Shell::open(&at).await?;
+            let made = shell.broker.add_peer(&shell.origin, &shell.caller, NewPeer { name, public_key, endpoint, address }).await?.host;
+            println!("Added {} with the address {}. `portcullis host config` prints its wg-quick file.", made.name, made.address);
+        }
+        HostCommand::Config { host, at } => {
+            let shell = Shell::open(&at).await?;
+            let hosts = shell.broker.hosts(&shell.origin, &shell.caller).await?;
+            let config = shell.broker.host_config(&shell.origin, &shell.caller, one_host(&hosts, &host)?).await?;
+            print!("{}", config.expose());
         }
         HostCommand::List { format, at } => {
             let shell = Shell::open(&at).await?;
@@ -212,7 +244,7 @@ fn list_hosts(hosts: &[HostView], as_json: bool) {
             .iter()
             .map(|v| {
                 let h = &v.host;
-                json!({"id": h.id, "name": h.name, "address": h.address, "endpoint": h.endpoint, "version": h.version,
+                json!({"id": h.id, "name": h.name, "kind": h.kind.as_str(), "public_key": h.public_key, "address": h.address, "endpoint": h.endpoint, "version": h.version,
                     "enrolled_at": h.enrolled_at, "last_seen_at": h.last_seen_at, "sessions": v.sessions})
             })
             .collect();
@@ -224,10 +256,18 @@ fn list_hosts(hosts: &[HostView], as_json: bool) {
         .iter()
         .map(|v| {
             let h = &v.host;
-            vec![h.id.to_string(), h.name.clone(), h.address.to_string(), h.version.clone(), v.sessions.to_string(), moment(h.last_seen_at)]
+            vec![
+                h.id.to_string(),
+                h.name.clone(),
+                h.kind.as_str().into(),
+                h.address.to_string(),
+                h.version.clone(),
+                v.sessions.to_string(),
+                moment(h.last_seen_at),
+            ]
         })
         .collect();
-    table(&["ID", "NAME", "ADDRESS", "VERSION", "SESSIONS", "LAST SEEN"], &rows);
+    table(&["ID", "NAME", "KIND", "ADDRESS", "VERSION", "SESSIONS", "LAST SEEN"], &rows);
 }
 
 fn yes(is: bool) -> String {

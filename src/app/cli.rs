@@ -4,7 +4,7 @@ use crate::domain::WorkspaceId;
 use crate::domain::user::Role;
 use crate::domain::workspace::WorkspaceKind;
 use clap::{Args, Parser, Subcommand};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Portcullis: a secure gateway to remote desktops.
@@ -217,6 +217,18 @@ pub struct WorkspaceArgs {
     /// Whether it is out of service.
     #[arg(long, value_name = "true|false")]
     pub maintenance: Option<bool>,
+    /// Type vnc: the standard peer its server runs on, by id or name.
+    #[arg(long, value_name = "HOST", requires = "port", conflicts_with = "direct")]
+    pub host: Option<String>,
+    /// Type vnc: the server's TCP port on that host.
+    #[arg(long, requires = "host", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Type vnc: a target that direct.allow names, reached through no tunnel, unencrypted.
+    #[arg(long, value_name = "NAME")]
+    pub direct: Option<String>,
+    /// Type vnc: reads the server's password, one line of standard input. It is kept sealed.
+    #[arg(long)]
+    pub vnc_password: bool,
 }
 
 /// `portcullis workspace`
@@ -294,6 +306,29 @@ pub enum HostCommand {
         /// How long the token can be used, such as 15m or 24h.
         #[arg(long, default_value = "1h")]
         valid_for: crate::config::value::Span,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Adds a standard WireGuard peer (a kernel, wireguard-go, Windows) as a host, without our agent.
+    AddPeer {
+        /// Name under which it is listed.
+        name: String,
+        /// Its WireGuard public key (base64), as `wg pubkey` prints it.
+        #[arg(long, value_name = "KEY")]
+        public_key: String,
+        /// UDP address at which it can be called [default: it calls the gateway].
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        endpoint: Option<SocketAddr>,
+        /// Its address inside the tunnel [default: the next free one].
+        #[arg(long)]
+        address: Option<IpAddr>,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Prints the wg-quick file of a standard peer, all but its private key. It holds the preshared key, so the audit log says who saw it.
+    Config {
+        /// Its id or its name.
+        host: String,
         #[command(flatten)]
         at: Where,
     },
@@ -389,12 +424,38 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_refused() {
-        for good in ["demo", "demo --listen 127.0.0.1:0 --data-dir x", "serve", "agent --gateway https://g --join t", "user create a@b.c --role admin",
-            "workspace update ws-a --maintenance true", "host join-token --valid-for 5m", "audit verify --export f --public-key k", "openapi", "check-config"] {
+        for good in [
+            "demo",
+            "demo --listen 127.0.0.1:0 --data-dir x",
+            "serve",
+            "agent --gateway https://g --join t",
+            "user create a@b.c --role admin",
+            "workspace update ws-a --maintenance true",
+            "host join-token --valid-for 5m",
+            "host add-peer p --public-key k --endpoint 192.0.2.1:5",
+            "host config p",
+            "workspace create ws-a --name a --type vnc --host p --port 5900",
+            "workspace update ws-a --direct old-box --vnc-password",
+            "audit verify --export f --public-key k",
+            "openapi",
+            "check-config",
+        ] {
             assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(good.split(' '))).is_ok(), "{good}");
         }
-        for bad in ["", "fly", "demo --listen nonsense", "user create", "user create a@b.c --role king", "workspace create WS --name x",
-            "audit verify --export f --database sqlite:x", "user create a@b.c --password x"] {
+        for bad in [
+            "",
+            "fly",
+            "demo --listen nonsense",
+            "user create",
+            "user create a@b.c --role king",
+            "workspace create WS --name x",
+            "audit verify --export f --database sqlite:x",
+            "user create a@b.c --password x",
+            "host add-peer p",
+            "workspace create ws-a --name a --host p",
+            "workspace create ws-a --name a --host p --port 0",
+            "workspace create ws-a --name a --host p --port 1 --direct d",
+        ] {
             assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(bad.split_terminator(' '))).is_err(), "{bad}");
         }
     }

@@ -3,25 +3,35 @@
 //! - A **host** has its tunnel, and a task that follows it: it asks the agent for changes, over and over, so a host that falls silent and a
 //!   desktop that ends are noticed without anybody asking.
 //! - A **session** has its tunnel, and what that is made of, so that it can be made again when its host is somewhere else by now.
+//! - A **standard peer** has its tunnel, too; sessions on it share that (see `shared`), and its follower knocks instead of asking.
 //! - Everything here is in memory; the broker stores what a restart needs and puts it back with [`Fleet::restore`].
 
 mod follow;
+mod line;
+mod shared;
 
-use crate::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState};
+use crate::broker::fleet::{
+    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState, Wanted,
+};
+use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
+use crate::domain::reach::Way;
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::{HostId, SessionId, Timestamp};
 use crate::host::control::{self, Client, ClientError, Order, OrderTunnel, OrderWorkspace};
 use crate::tunnel::{Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream};
 use crate::viewer::{Dial, Duplex};
 use futures_util::future::BoxFuture;
+use line::{Line, Watched};
+pub use shared::Paths;
+use shared::{SharedEntry, Sums, Through};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::io::AsyncReadExt;
-use tokio::sync::watch;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
 /// Longest wait for an agent to end a desktop: it grants two seconds itself.
@@ -30,6 +40,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a stream to a desktop.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a standard peer hears from us, whatever else is said.
+const PEER_KEEPALIVE: Duration = Duration::from_secs(25);
+/// Ways to hosts measured at once.
+const KNOCKING: usize = 64;
 /// What a desktop's server greets with (RFC 6143 section 7.1.1), before its version.
 const GREETING: &[u8; 4] = b"RFB ";
 
@@ -44,6 +58,8 @@ pub struct FleetConfig {
     pub address: IpAddr,
     /// Longest start of a desktop.
     pub start_timeout: Duration,
+    /// The direct targets the configuration allows: `host:port` by name.
+    pub direct: HashMap<String, String>,
 }
 
 /// Hosts and sessions, through their tunnels.
@@ -58,11 +74,17 @@ struct Inner {
     config: FleetConfig,
     hosts: Mutex<HashMap<HostId, HostEntry>>,
     sessions: Mutex<HashMap<SessionId, SessionEntry>>,
+    shared: Mutex<HashMap<SessionId, SharedEntry>>,
     changed: watch::Sender<u64>,
+    /// What sessions that are over had sent again and moved; so that sums never fall.
+    past: Mutex<Sums>,
+    knocking: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
 struct HostEntry {
+    kind: HostKind,
+    public_key: String,
     tunnel: Tunnel,
     follower: AbortHandle,
 }
@@ -78,13 +100,23 @@ struct SessionEntry {
     host: HostId,
     tunnel: Tunnel,
     made_of: PeerConfig,
+    line: Arc<Line>,
 }
 
 impl HubFleet {
     /// A fleet without hosts, on a hub.
     #[must_use]
     pub fn new(hub: Hub, config: FleetConfig) -> Self {
-        let inner = Inner { hub, config, hosts: Mutex::default(), sessions: Mutex::default(), changed: watch::Sender::new(0) };
+        let inner = Inner {
+            hub,
+            config,
+            hosts: Mutex::default(),
+            sessions: Mutex::default(),
+            shared: Mutex::default(),
+            changed: watch::Sender::new(0),
+            past: Mutex::default(),
+            knocking: Arc::new(Semaphore::new(KNOCKING)),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -96,13 +128,18 @@ impl HubFleet {
         hosts.into_iter().chain(sessions.values().map(|entry| report(&entry.tunnel).state)).collect()
     }
 
-    /// A stream to a lease's desktop. The lease alone says which.
+    /// A stream to a lease's desktop, through a tunnel. The lease alone says which.
     ///
     /// # Errors
     /// When there is no such tunnel, or nobody answers in it in time.
     pub async fn open(&self, lease: &Lease) -> io::Result<TunnelStream> {
         let session = lease.session().id;
-        let tunnel = self.inner.session_tunnel(session).ok_or(io::ErrorKind::NotConnected)?;
+        let tunnel = match lease.way() {
+            Way::Own => self.inner.session_tunnel(session),
+            Way::Host => self.inner.shared_tunnel(session, lease.session().host_id),
+            Way::Direct(_) => None,
+        };
+        let tunnel = tunnel.ok_or(io::ErrorKind::NotConnected)?;
         let stream = tokio::time::timeout(DIAL_TIMEOUT, tunnel.connect(lease.port())).await;
         Ok(stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
     }
@@ -150,9 +187,13 @@ impl Inner {
 
     fn add_session(&self, session: SessionId, host: HostId, made_of: PeerConfig) -> Result<Tunnel, TunnelError> {
         let mut sessions = self.sessions();
+        let line = sessions.get(&session).map_or_else(Line::new, |entry| {
+            self.retire(&entry.tunnel);
+            entry.line.clone()
+        });
         self.hub.remove(TunnelId(session.0));
         let tunnel = self.hub.add_peer(made_of.clone())?;
-        sessions.insert(session, SessionEntry { host, tunnel: tunnel.clone(), made_of });
+        sessions.insert(session, SessionEntry { host, tunnel: tunnel.clone(), made_of, line });
         drop(sessions);
         tunnel.initiate();
         Ok(tunnel)
@@ -173,8 +214,12 @@ impl Inner {
     }
 
     fn cut(&self, session: SessionId) {
-        self.sessions().remove(&session);
+        if let Some(entry) = self.sessions().remove(&session) {
+            self.retire(&entry.tunnel);
+            entry.line.cut.cancel();
+        }
         self.hub.remove(TunnelId(session.0));
+        self.cut_shared(session);
     }
 
     /// A control connection to a connected host.
@@ -185,12 +230,21 @@ impl Inner {
     }
 
     async fn stop(&self, host: HostId, session: SessionId) -> Result<(), FleetError> {
+        // Only an agent started something that could be ended.
+        if host.0.is_nil() || self.hosts().get(&host).is_some_and(|entry| entry.kind == HostKind::Peer) {
+            return Ok(());
+        }
         let asked = async { self.client(host).await?.stop(session).await.map_err(told) };
         tokio::time::timeout(STOP_TIMEOUT, asked).await.map_err(|_| FleetError::Timeout)?
     }
 
     async fn start(&self, host: HostId, order: DesktopOrder) -> Result<DesktopStarted, FleetError> {
         let session = order.session_id;
+        match order.wanted {
+            Wanted::Desktop => {}
+            Wanted::Server { port, credential } => return self.start_server(session, host, port, credential).await,
+            Wanted::Direct { name, credential } => return self.start_direct(session, name, credential).await,
+        }
         let host_tunnel = self.host_tunnel(host).filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted).ok_or(FleetError::NotConnected)?;
         let psk = PresharedKey::generate().map_err(|_| FleetError::Failed("no randomness for a key".to_owned()))?;
         let address = order.address;
@@ -217,7 +271,10 @@ impl Inner {
         let peer = self.session_peer(session, address, key, psk.clone(), host_tunnel.stats().endpoint);
         let tunnel = self.add_session(session, host, peer).map_err(failed)?;
         tunnel.handshaken().await.map_err(failed)?;
-        probe(&tunnel, started.port).await?;
+        let line = self.sessions().get(&session).map(|entry| entry.line.clone()).ok_or(FleetError::NotConnected)?;
+        let began = Instant::now();
+        let stream = tunnel.connect(started.port).await.map_err(failed)?;
+        greeted(Watched::new(stream, line, began.elapsed())).await?;
         Ok(DesktopStarted {
             peer_public_key: started.public_key,
             preshared_key: SecretBytes::new(psk.expose().to_vec()),
@@ -257,9 +314,8 @@ impl Drop for Attempt {
     }
 }
 
-/// Reads the greeting of a desktop's server through its tunnel.
-async fn probe(tunnel: &Tunnel, port: u16) -> Result<(), FleetError> {
-    let mut stream = tunnel.connect(port).await.map_err(failed)?;
+/// Reads the greeting of a desktop's server.
+async fn greeted(mut stream: impl AsyncRead + Unpin) -> Result<(), FleetError> {
     let mut greeting = [0; 12];
     stream.read_exact(&mut greeting).await.map_err(|_| FleetError::Failed("its server said nothing".to_owned()))?;
     if greeting.starts_with(GREETING) { Ok(()) } else { Err(FleetError::Failed("its server does not speak RFB".to_owned())) }
@@ -290,6 +346,8 @@ fn report(tunnel: &Tunnel) -> TunnelReport {
         tx_bytes: stats.tx_bytes,
         rx_bytes: stats.rx_bytes,
         rtt: stats.rtt,
+        desktop_rtt: None,
+        retransmits: stats.retransmits,
         endpoint: stats.endpoint,
     }
 }
@@ -321,18 +379,19 @@ impl Fleet for HubFleet {
             endpoint: host.endpoint,
             local_addr: inner.config.address,
             peer_addr: host.address,
-            keepalive: None,
-            profile: Profile::Control,
+            // A standard peer says by itself when it moves, but not when it is gone: it is called, and called again, from here.
+            keepalive: (host.kind == HostKind::Peer).then_some(PEER_KEEPALIVE),
+            profile: if host.kind == HostKind::Peer { Profile::Stream } else { Profile::Control },
         };
         let mut hosts = inner.hosts();
         hosts.remove(&host.id);
         inner.hub.remove(id);
         let tunnel = inner.hub.add_peer(config).map_err(failed)?;
-        let follower = tokio::spawn(follow::follow(Arc::downgrade(inner), host.id, tunnel.clone())).abort_handle();
+        let follower = tokio::spawn(follow::follow(Arc::downgrade(inner), host.id, host.kind, tunnel.clone())).abort_handle();
         if host.endpoint.is_some() {
             tunnel.initiate();
         }
-        hosts.insert(host.id, HostEntry { tunnel, follower });
+        hosts.insert(host.id, HostEntry { kind: host.kind, public_key: host.public_key, tunnel, follower });
         drop(hosts);
         inner.bump();
         Ok(())
@@ -362,7 +421,7 @@ impl Fleet for HubFleet {
                     attempt.over = true;
                     Ok(started)
                 }
-                Err(FleetError::NotConnected) if inner.host_tunnel(host).is_none() => {
+                Err(FleetError::NotConnected) if inner.host_tunnel(host).is_none() && !host.0.is_nil() => {
                     attempt.over = true;
                     Err(FleetError::NotConnected)
                 }
@@ -385,6 +444,11 @@ impl Fleet for HubFleet {
 
     fn restore(&self, peer: SessionPeer) -> Result<(), FleetError> {
         let inner = &self.inner;
+        match peer.way {
+            Way::Own => {}
+            Way::Host => return inner.add_shared(peer.session_id, Through::Host(peer.host_id)).map(drop),
+            Way::Direct(name) => return inner.add_shared(peer.session_id, Through::Direct(name)).map(drop),
+        }
         let (key, psk) = (public(&peer.peer_public_key)?, preshared(&peer.preshared_key)?);
         let endpoint = inner.host_tunnel(peer.host_id).and_then(|tunnel| tunnel.stats().endpoint);
         let made_of = inner.session_peer(peer.session_id, peer.address, key, psk, endpoint);
@@ -392,7 +456,23 @@ impl Fleet for HubFleet {
     }
 
     fn tunnel(&self, session: SessionId) -> Option<TunnelReport> {
-        self.inner.sessions().get(&session).map(|entry| report(&entry.tunnel))
+        let own = self.inner.sessions().get(&session).map(|entry| (entry.tunnel.clone(), entry.line.clone()));
+        match own {
+            Some((tunnel, line)) => {
+                self.inner.measure(&tunnel, &line);
+                let told = report(&tunnel);
+                Some(TunnelReport { rtt: line.host().or(told.rtt), desktop_rtt: line.desktop(), ..told })
+            }
+            None => self.inner.shared_report(session),
+        }
+    }
+
+    fn direct_targets(&self) -> Vec<String> {
+        self.inner.config.direct.keys().cloned().collect()
+    }
+
+    fn locate<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
+        Box::pin(self.inner.locate(name))
     }
 
     fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>> {
@@ -410,6 +490,6 @@ impl Fleet for HubFleet {
 
 impl Dial for HubFleet {
     fn dial<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
-        Box::pin(async move { Ok(Box::new(self.open(lease).await?) as Box<dyn Duplex>) })
+        Box::pin(self.dial_watched(lease))
     }
 }

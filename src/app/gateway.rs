@@ -1,6 +1,6 @@
 //! A gateway, started and stopped in the order one would tell it.
 
-use super::fleet::{FleetConfig, HubFleet};
+use super::fleet::{FleetConfig, HubFleet, Paths};
 use super::open::{self, SystemClock};
 use super::{Failure, keys, tls};
 use crate::auth::Vault;
@@ -9,7 +9,7 @@ use crate::broker::fleet::TunnelState;
 use crate::config::Config;
 use crate::domain::user::Origin;
 use crate::domain::{Clock as _, Timestamp};
-use crate::http::{self, AppState, TunnelStatus};
+use crate::http::{self, AppState, PathNumbers, TunnelStatus};
 use crate::tunnel::{Hub, HubConfig, PrivateKey};
 use crate::viewer;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -64,6 +64,7 @@ impl Gateway {
             endpoint: endpoint(config, hub_address),
             address: own_address(config),
             start_timeout: config.sessions.launch_timeout.0,
+            direct: config.direct.targets(),
         };
         let fleet = Arc::new(HubFleet::new(hub.clone(), fleet));
 
@@ -175,9 +176,11 @@ fn status(hub: &Hub, fleet: &HubFleet) -> TunnelStatus {
             TunnelState::Connecting => status.connecting += 1,
             TunnelState::Encrypted => status.encrypted += 1,
             TunnelState::Stale => status.stale += 1,
-            TunnelState::Down => status.down += 1,
+            TunnelState::Down | TunnelState::None => status.down += 1,
         }
     }
+    let Paths { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct } = fleet.paths();
+    status.paths = PathNumbers { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct };
     status
 }
 

@@ -138,7 +138,7 @@ impl Broker {
 
     /// Ends the desktop of a closing session and releases it. `anyway`: also when its host is not known here.
     pub(super) async fn finish(&self, session: Session, report: Option<TunnelReport>, anyway: bool) -> Result<()> {
-        if !anyway && self.inner.fleet.host(session.host_id).is_none() {
+        if !anyway && self.inner.fleet.host(session.host_id).is_none() && report.is_none() {
             return Ok(());
         }
         let Some(claim) = self.live().claim(session.id) else {

@@ -1,6 +1,7 @@
 //! The port to the hosts: what the broker asks of tunnels and agents, without knowing either. `app` implements it.
 
 use crate::domain::host::Host;
+use crate::domain::reach::Way;
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::{HostId, SessionId, Timestamp};
 use futures_util::future::BoxFuture;
@@ -17,11 +18,30 @@ pub enum TunnelState {
     Encrypted,
     /// There are keys, but the peer does not answer.
     Stale,
-    /// There is no tunnel.
+    /// The tunnel is gone.
     Down,
+    /// There is no tunnel, and there was not meant to be one: a direct target, unencrypted.
+    None,
+}
+
+impl TunnelState {
+    /// Its word in the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Encrypted => "encrypted",
+            Self::Stale => "stale",
+            Self::Down => "down",
+            Self::None => "none",
+        }
+    }
 }
 
 /// A tunnel as its state machine reports it now.
+///
+/// A session that goes through its host's tunnel, or through none, reports the payload bytes of its own streams: what else its host's tunnel
+/// carries is not its own.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TunnelReport {
     /// State.
@@ -32,8 +52,12 @@ pub struct TunnelReport {
     pub tx_bytes: u64,
     /// Bytes received from the host.
     pub rx_bytes: u64,
-    /// Round trip to the host.
+    /// Round trip to the host: opening a TCP connection inside the tunnel; until that was measured, the last handshake.
     pub rtt: Option<Duration>,
+    /// What the desktop's server took to greet when a stream was last opened, without the way there and back.
+    pub desktop_rtt: Option<Duration>,
+    /// TCP segments sent again inside the tunnel, of all its connections.
+    pub retransmits: u64,
     /// Where the host is heard from.
     pub endpoint: Option<SocketAddr>,
 }
@@ -49,18 +73,42 @@ pub struct DesktopOrder {
     pub user_name: String,
     /// Workspace.
     pub workspace: crate::domain::workspace::Workspace,
+    /// What is to be started, or only to be reached.
+    pub wanted: Wanted,
     /// Its address inside the tunnel.
     pub address: IpAddr,
     /// How long the host keeps it without a gateway.
     pub grace: Duration,
 }
 
+/// What a session is to have at its other end.
+#[derive(Debug)]
+pub enum Wanted {
+    /// A desktop that the host's agent starts, in a tunnel of its own.
+    Desktop,
+    /// A server that runs on the host, a standard peer: reached through the host's tunnel.
+    Server {
+        /// Its port at the host's address.
+        port: u16,
+        /// What the gateway proves to it.
+        credential: SecretString,
+    },
+    /// A target that the configuration allows by this name, through no tunnel. The host is nil.
+    Direct {
+        /// Its name.
+        name: String,
+        /// What the gateway proves to it.
+        credential: SecretString,
+    },
+}
+
 /// A desktop that answers: its tunnel has handshaken, its server has greeted.
 #[derive(Debug)]
 pub struct DesktopStarted {
-    /// The host's public key in the session's tunnel, standard base64.
+    /// The host's public key in the tunnel it is reached through, standard base64; empty for a direct target.
     pub peer_public_key: String,
-    /// The tunnel's preshared key (32 bytes); stored sealed, so that a restarted gateway can restore the tunnel.
+    /// The preshared key of the session's own tunnel (32 bytes; empty where it has none); stored sealed, so that a restarted gateway can
+    /// restore the tunnel.
     pub preshared_key: SecretBytes,
     /// The desktop's port at its address.
     pub port: u16,
@@ -84,6 +132,8 @@ pub struct SessionPeer {
     pub session_id: SessionId,
     /// Host; its endpoint is where the session's peer is, too.
     pub host_id: HostId,
+    /// Which way its stream goes.
+    pub way: Way,
     /// Address.
     pub address: IpAddr,
     /// The host's public key in it.
@@ -144,6 +194,14 @@ pub trait Fleet: Send + Sync + 'static {
     fn tunnel(&self, session: SessionId) -> Option<TunnelReport>;
     /// The sessions whose desktops run on a host, as it says now.
     fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>>;
+    /// The names of the direct targets that the configuration allows; usually none.
+    fn direct_targets(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Where the target of this name is now.
+    fn locate<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
+        Box::pin(async move { Err(FleetError::Refused(format!("no direct target is allowed as {name}"))) })
+    }
     /// Resolves whenever a host's connection may have changed; the reaper looks then.
     fn hosts_changed(&self) -> tokio::sync::watch::Receiver<u64>;
 }

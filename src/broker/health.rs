@@ -45,6 +45,7 @@ impl Broker {
             sessions: self.live().known_count(),
             streams: self.live().streams(),
             hosts_connected: self.inner.fleet.connected().len(),
+            browser: self.live().round_trips(),
         }
     }
 }

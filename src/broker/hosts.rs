@@ -10,20 +10,18 @@ use super::views::{HostEnrolled, HostEnrollment, HostView, JoinToken};
 use super::{Broker, input};
 use crate::auth::{opaque, random_bytes};
 use crate::domain::audit::Action;
-use crate::domain::host::Host;
+use crate::domain::host::{Host, HostKind};
 use crate::domain::policy::Act;
+use crate::domain::reach::HOST_NETWORK;
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::session::EndReason;
 use crate::domain::user::{Caller, Origin};
 use crate::domain::{Error, HostId, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
-const HOST: &str = "Host";
-/// Addresses of hosts inside their tunnels: beside the sessions' default network. They are never routed anywhere.
-const HOST_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 63, 0, 0), 16);
+pub(super) const HOST: &str = "Host";
 /// Longest life of a join token.
 const JOIN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -82,12 +80,7 @@ impl Broker {
         let HostEnrollment { token, name, public_key, version } = request;
         let name = input::name(&name)?;
         let version = input::version(&version)?;
-        let key = STANDARD.decode(&public_key).ok().filter(|k| k.len() == 32 && k.iter().any(|b| *b != 0));
-        let Some(key) = key else { return Err(Error::invalid("public_key must be a WireGuard public key: 32 bytes in base64.")) };
-        let public_key = STANDARD.encode(key);
-        if public_key == self.inner.fleet.identity().public_key {
-            return Err(Error::invalid("public_key is the gateway's own."));
-        }
+        let public_key = self.foreign_key(&public_key).await?;
         let hash = super::tokens::hash_of(&token);
         let id = HostId::new();
         let psk = SecretBytes::new(random_bytes::<32>().to_vec());
@@ -101,8 +94,8 @@ impl Broker {
                 let address = book.next_host_address(HOST_NETWORK)?;
                 let version = version.clone();
                 let public_key = public_key.clone();
-                let host =
-                    Host { id, organization_id, name, public_key, address, endpoint: None, version, enrolled_at: now, last_seen_at: None };
+                let (kind, endpoint, last_seen_at) = (HostKind::Agent, None, None);
+                let host = Host { id, organization_id, kind, name, public_key, address, endpoint, version, enrolled_at: now, last_seen_at };
                 book.insert_host(&host, &sealed)?;
                 let note = note.clone().by_system().within(organization_id).on_host(&host);
                 book.note(&note.with("public_key", host.public_key.clone()).with("version", host.version.clone()));

@@ -1,8 +1,10 @@
 //! What people type, checked: every refusal says what would be accepted.
 
 use super::views::{NewWorkspace, Page, WorkspaceChange};
-use crate::domain::workspace::{Workspace, WorkspaceKind};
+use crate::domain::reach::{Target, is_direct_name};
+use crate::domain::secret::SecretString;
 use crate::domain::user::Role;
+use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::{Error, OrganizationId, Result, Timestamp, WorkspaceId};
 use std::str::FromStr;
 
@@ -71,11 +73,7 @@ fn tags(list: &[String]) -> Result<Vec<String>> {
 }
 
 fn icon(text: &str) -> Result<String> {
-    if ICONS.contains(&text) {
-        Ok(text.to_owned())
-    } else {
-        Err(Error::invalid(format!("An icon is one of: {}.", ICONS.join(", "))))
-    }
+    if ICONS.contains(&text) { Ok(text.to_owned()) } else { Err(Error::invalid(format!("An icon is one of: {}.", ICONS.join(", ")))) }
 }
 
 fn roles(list: &[Role]) -> Result<Vec<Role>> {
@@ -116,6 +114,7 @@ pub(super) fn workspace(new: &NewWorkspace, id: WorkspaceId, organization_id: Or
         name: name(&new.name)?,
         description: description(&new.description)?,
         kind: new.kind,
+        target: None,
         icon: match new.kind {
             WorkspaceKind::Linux | WorkspaceKind::Vnc => "desktop",
             WorkspaceKind::Rdp => "windows",
@@ -124,7 +123,8 @@ pub(super) fn workspace(new: &NewWorkspace, id: WorkspaceId, organization_id: Or
         .to_owned(),
         tags: Vec::new(),
         requires_mfa: true,
-        single_seat: false,
+        // An existing server has one screen: whoever comes second would see the first one's.
+        single_seat: new.rest.target.is_some(),
         network: false,
         allowed_roles: Role::ALL.to_vec(),
         maintenance: false,
@@ -133,6 +133,29 @@ pub(super) fn workspace(new: &NewWorkspace, id: WorkspaceId, organization_id: Or
     };
     let rest = WorkspaceChange { name: None, description: None, ..new.rest.clone() };
     changed(&plain, &rest, now).map(|(workspace, _)| workspace)
+}
+
+/// A server an admin named, as far as it can be checked without asking anybody.
+fn checked(target: &Target, kind: WorkspaceKind) -> Result<Target> {
+    if kind != WorkspaceKind::Vnc {
+        return Err(Error::invalid("Only a workspace of type vnc has a target: it names a server that runs already."));
+    }
+    match target {
+        Target::Host { port: 0, .. } => Err(Error::invalid("target.port must be 1 to 65535.")),
+        Target::Direct { name } if !is_direct_name(name) => {
+            Err(Error::invalid("target.direct must be a name from the gateway's configuration: lower-case letters, digits and hyphens."))
+        }
+        Target::Host { .. } | Target::Direct { .. } => Ok(target.clone()),
+    }
+}
+
+/// The password of a workspace's server. RFB's own check uses the first 8 bytes (RFC 6143 section 7.2.2); what is longer is taken as it is.
+pub(super) fn server_password(password: &SecretString) -> Result<()> {
+    let text = password.expose();
+    if text.len() > 128 || text.chars().any(char::is_control) {
+        return Err(Error::invalid("password must be at most 128 bytes on one line."));
+    }
+    Ok(())
 }
 
 /// A workspace after a change, and the names of what changed.
@@ -153,6 +176,9 @@ pub(super) fn changed(old: &Workspace, change: &WorkspaceChange, now: Timestamp)
     put(&mut next.single_seat, change.single_seat, "single_seat", &mut names);
     put(&mut next.network, change.network, "network", &mut names);
     put(&mut next.allowed_roles, change.allowed_roles.as_deref().map(roles).transpose()?, "allowed_roles", &mut names);
+    if let Some(target) = &change.target {
+        put(&mut next.target, Some(Some(checked(target, old.kind)?)), "target", &mut names);
+    }
     put(&mut next.maintenance, change.maintenance, "maintenance", &mut names);
     if !names.is_empty() {
         next.updated_at = now;
@@ -210,7 +236,9 @@ mod tests {
         for good in ["a@b", "a.b+c@example.com", "ä@exämple.com"] {
             assert!(email(good).is_ok(), "{good}");
         }
-        for bad in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b..c", "a@-b.c", &format!("{}@b.c", "a".repeat(65)), &format!("a@{}.c", "b".repeat(260))] {
+        for bad in
+            ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b..c", "a@-b.c", &format!("{}@b.c", "a".repeat(65)), &format!("a@{}.c", "b".repeat(260))]
+        {
             assert!(email(bad).is_err(), "{bad}");
         }
     }

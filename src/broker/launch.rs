@@ -12,18 +12,20 @@
 //! Runs in a task of its own: a browser that goes away neither aborts a launch nor leaves half of one.
 
 use super::Broker;
-use super::fleet::{DesktopOrder, DesktopStarted, FleetError};
+use super::fleet::{DesktopOrder, DesktopStarted, FleetError, Wanted};
 use super::live::Topic;
+use super::placing::{Reachable, Seeker};
 use super::record::{Book, Note, Verdict, refusal, whole};
 use super::tokens::invalid_token;
 use super::views::Launched;
 use super::workspaces::{WORKSPACE, seen};
 use crate::domain::audit::Action;
 use crate::domain::policy;
+use crate::domain::reach::{Target, Way};
 use crate::domain::session::{EndReason, Event, Session, State};
 use crate::domain::user::{Caller, Origin};
 use crate::domain::workspace::Workspace;
-use crate::domain::{Error, ErrorKind, HostId, Result, SessionId, Timestamp, WorkspaceId};
+use crate::domain::{Error, ErrorKind, Result, SessionId, Timestamp, WorkspaceId};
 use crate::store::{LeaseRow, SeatKey};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -43,7 +45,7 @@ struct Wish {
     caller: Caller,
     id: WorkspaceId,
     session: SessionId,
-    connected: Vec<HostId>,
+    reachable: Reachable,
     now: Timestamp,
     note: Note,
     ttl: Duration,
@@ -69,7 +71,7 @@ impl Broker {
                 caller: caller.clone(),
                 id: id.clone(),
                 session: SessionId::new(),
-                connected: self.inner.fleet.connected(),
+                reachable: self.reachable_for(id).await?,
                 now: self.now(),
                 note: self.note(origin, Action::LaunchWorkspace).by(caller),
                 ttl: self.inner.settings.session_ttl,
@@ -100,8 +102,17 @@ impl Broker {
         let organization = session.organization_id;
         self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
         let settings = &self.inner.settings;
+        let wanted = match self.wanted(&session, &workspace).await {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                let note = self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace(&workspace).in_session(&session);
+                tracing::error!(session = %session.id, cause = ?error.source, "a workspace's server cannot be asked for");
+                return self.take_back(session, note, &FleetError::Failed(error.to_string())).await;
+            }
+        };
         let order = DesktopOrder {
             session_id: session.id,
+            wanted,
             user_id: session.user_id,
             user_name: caller.user.name.clone(),
             workspace: workspace.clone(),
@@ -112,7 +123,7 @@ impl Broker {
         let started = timeout(settings.launch_timeout, self.inner.fleet.start(session.host_id, order)).await;
         let took = whole(super::ending::millis(began.elapsed()));
         let note = self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace(&workspace).in_session(&session);
-        let note = note.with("host_id", session.host_id.to_string()).with("launch_ms", took);
+        let note = note.with("host_id", named(&session)).with("way", session.way.to_string()).with("launch_ms", took);
         let desktop = match started.unwrap_or(Err(FleetError::Timeout)) {
             Ok(desktop) => desktop,
             Err(error) => return self.take_back(session, note, &error).await,
@@ -139,6 +150,20 @@ impl Broker {
         }
     }
 
+    /// What the session is to have at its other end: its workspace alone says.
+    async fn wanted(&self, session: &Session, workspace: &Workspace) -> Result<Wanted> {
+        match (&session.way, &workspace.target) {
+            (Way::Own, None) => Ok(Wanted::Desktop),
+            (Way::Host, Some(Target::Host { port, .. })) => {
+                Ok(Wanted::Server { port: *port, credential: self.server_password(&workspace.id).await? })
+            }
+            (Way::Direct(name), Some(Target::Direct { .. })) => {
+                Ok(Wanted::Direct { name: name.clone(), credential: self.server_password(&workspace.id).await? })
+            }
+            (Way::Own | Way::Host | Way::Direct(_), _) => Err(Error::internal("a session goes another way than its workspace")),
+        }
+    }
+
     async fn make_active(&self, session: &Session, desktop: DesktopStarted, note: Note) -> Result<Option<Session>> {
         let lease = LeaseRow {
             peer_public_key: desktop.peer_public_key.clone(),
@@ -147,11 +172,14 @@ impl Broker {
             credential_sealed: self.inner.vault.seal(&credential_purpose(session.id), desktop.credential.expose().as_bytes()),
         };
         let session = session.clone();
+        let tunnel = self.session_view(session.clone()).tunnel.state;
+        let note = note.with("tunnel_status", tunnel.as_str());
         self.write(move |book| {
             let Some(next) = book.advance(&session, Event::Ready, &note)? else { return Ok(None) };
             book.set_session_lease(next.id, &lease)?;
             book.note(&note);
-            Ok(Some(Session { peer_public_key: Some(lease.peer_public_key.clone()), ..next }))
+            let peer_public_key = Some(lease.peer_public_key.clone()).filter(|key| !key.is_empty());
+            Ok(Some(Session { peer_public_key, ..next }))
         })
         .await
     }
@@ -231,9 +259,10 @@ impl Wish {
             let error = Error::conflict("Somebody else uses this workspace right now.");
             return book.refuse(&note.denied("in_use"), error);
         }
-        let Some(host_id) = self.choose_host(book)? else {
-            let error = Error::unavailable("No workspace host is connected right now. Try again in a moment, or tell your administrator.");
-            return book.refuse(&note.failed("no_host"), error);
+        let seeker = Seeker { user, organization: workspace.organization_id, network: self.network, seed: self.session.0.as_u64_pair().0 };
+        let place = match book.place(&workspace, &seeker, &self.reachable)? {
+            Ok(place) => place,
+            Err((word, error)) => return book.refuse(&note.failed(word), error),
         };
         let session = Session {
             id: self.session,
@@ -244,9 +273,10 @@ impl Wish {
             workspace_id: workspace.id.clone(),
             workspace_name: workspace.name.clone(),
             workspace_kind: workspace.kind,
-            host_id,
+            host_id: place.host_id,
+            way: place.way,
             state: State::Creating,
-            address: book.free_session_address(self.network, self.session.0.as_u64_pair().0)?,
+            address: place.address,
             mfa: permit.mfa(),
             peer_public_key: None,
             created_at: self.now,
@@ -256,20 +286,16 @@ impl Wish {
             version: 1,
         };
         book.insert_session(&session, Some(seat(&workspace, &self.caller)))?;
-        book.note(&note.acting(Action::CreateSession).on_session(&session).with("host_id", host_id.to_string()));
+        book.note(
+            &note.acting(Action::CreateSession).on_session(&session).with("host_id", named(&session)).with("way", session.way.to_string()),
+        );
         Ok(Ok(Step::Start(Box::new(session), Box::new(workspace))))
     }
+}
 
-    /// The connected host of the organization with the fewest live sessions; among equals the one this user was on last.
-    fn choose_host(&self, book: &mut Book<'_, '_>) -> Result<Option<HostId>> {
-        let organization = self.caller.user.organization_id;
-        let hosts = book.hosts(Some(organization))?;
-        let live = book.live_sessions(Some(organization))?;
-        let last = book.sessions_page(self.caller.user.id, None, None, 1)?.first().map(|s| s.host_id);
-        let load = |id: HostId| live.iter().filter(|s| s.host_id == id).count();
-        let connected = hosts.iter().map(|(host, _)| host.id).filter(|id| self.connected.contains(id));
-        Ok(connected.min_by_key(|id| (load(*id), Some(*id) != last, *id)))
-    }
+/// The host as the log names it; null for a direct target, which is on none.
+fn named(session: &Session) -> Option<String> {
+    (!matches!(session.way, Way::Direct(_))).then(|| session.host_id.to_string())
 }
 
 /// Who may be in it at once: one user of a single-seat workspace, else one session of each user.

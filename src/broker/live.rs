@@ -5,6 +5,7 @@
 //! mutex, taken when a stream opens or closes and when something ends, never while bytes pass.
 
 use crate::domain::lease::Lease;
+use crate::domain::reach::Spread;
 use crate::domain::session::EndReason;
 use crate::domain::user::Caller;
 use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp};
@@ -199,13 +200,8 @@ impl Live {
         let meters = Arc::<Meters>::default();
         registry.seats.insert(number, Seat { login: by.login_id, right, meters: meters.clone() });
         registry.by_session.entry(session).or_default().push(number);
-        let place = ViewerPlace {
-            session_id: session,
-            opened_at: now,
-            by: Some(Box::new(by.clone())),
-            number,
-            registry: Some(self.registry.clone()),
-        };
+        let place =
+            ViewerPlace { session_id: session, opened_at: now, by: Some(Box::new(by.clone())), number, registry: Some(self.registry.clone()) };
         Some(Taken { place, right: watching, meters })
     }
 
@@ -239,6 +235,13 @@ impl Live {
     /// Open streams.
     pub(super) fn streams(&self) -> usize {
         locked(&self.registry).seats.len()
+    }
+
+    /// The last round trips of all open streams.
+    pub(super) fn round_trips(&self) -> Spread {
+        let mut spread = Spread::default();
+        locked(&self.registry).seats.values().filter_map(|seat| seat.meters.rtt()).for_each(|took| spread.add(took));
+        spread
     }
 
     // --- sessions whose keys or desktop this process may hold ---

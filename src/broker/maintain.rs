@@ -46,6 +46,7 @@ impl Broker {
     /// cannot be restored is logged and left to the reaper.
     pub async fn start(&self, origin: &Origin) -> Result<()> {
         self.keys().await?;
+        self.keep_identity().await?;
         let (hosts, sessions) = self
             .inner
             .store
@@ -91,6 +92,7 @@ impl Broker {
         let peer = SessionPeer {
             session_id: session.id,
             host_id: session.host_id,
+            way: session.way.clone(),
             address: session.address,
             peer_public_key: lease.peer_public_key,
             preshared_key,

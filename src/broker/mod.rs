@@ -17,6 +17,8 @@
 //! | `streams` | tickets, and the right to one stream |
 //! | `users` | accounts, and what ends with them |
 //! | `hosts` | join tokens, enrolment, removal |
+//! | `peers` | standard WireGuard peers as hosts, and their `wg-quick` file |
+//! | `placing` | where a workspace can run now |
 //! | `audit` | reading, exporting and verifying the log |
 //! | `maintain` | start and stop of the gateway; `sentinel` and `reaper` |
 //! | `health` | what is probed now, and the gauges |
@@ -36,6 +38,8 @@ mod launch;
 pub mod live;
 mod maintain;
 mod mfa;
+mod peers;
+mod placing;
 mod reaper;
 mod record;
 mod sentinel;

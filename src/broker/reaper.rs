@@ -13,13 +13,14 @@
 //! The order of looking matters: the sessions a host should have are read *before* it is asked for its desktops, and the
 //! leases of the desktops it names are read *after*; so a launch or an ending in between is never taken for a loss.
 
+use super::Broker;
+use super::ending::{STOP_WAIT, few_at_once};
 use super::fleet::{TunnelReport, TunnelState};
 use super::live::Topic;
 use super::maintain::HostWatch;
-use super::Broker;
-use super::ending::{STOP_WAIT, few_at_once};
 use crate::domain::audit::Action;
-use crate::domain::host::Host;
+use crate::domain::host::{Host, HostKind};
+use crate::domain::reach::Way;
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::user::Origin;
 use crate::domain::{HostId, Result, SessionId, Timestamp};
@@ -91,7 +92,8 @@ impl Broker {
             }
         }
         let known: HashSet<HostId> = hosts.iter().map(|h| h.id).collect();
-        ending.extend(live.iter().filter(|s| s.state == State::Active && !known.contains(&s.host_id)).map(|s| (s.clone(), EndReason::HostLost)));
+        let gone = |s: &&Session| s.state == State::Active && !known.contains(&s.host_id) && !matches!(s.way, Way::Direct(_));
+        ending.extend(live.iter().filter(gone).map(|s| (s.clone(), EndReason::HostLost)));
         ending.extend(self.inventories(&hosts, &live).await?.into_iter().map(|s| (s, EndReason::HostLost)));
         self.end_all(ending).await?;
         self.purge(now).await
@@ -184,7 +186,8 @@ impl Broker {
     /// that were live before, whose desktop is gone.
     async fn inventories(&self, hosts: &[Host], live: &[Session]) -> Result<Vec<Session>> {
         let connected: HashSet<HostId> = self.inner.fleet.connected().into_iter().collect();
-        let asking = hosts.iter().map(|h| h.id).filter(|id| connected.contains(id)).map(|id| {
+        // Only an agent starts desktops, and can be asked for them.
+        let asking = hosts.iter().filter(|h| h.kind == HostKind::Agent).map(|h| h.id).filter(|id| connected.contains(id)).map(|id| {
             let fleet = self.inner.fleet.clone();
             async move { (id, timeout(STOP_WAIT, fleet.inventory(id)).await) }.boxed()
         });

@@ -7,6 +7,7 @@ use super::views::{Page, SessionQuery, SessionView};
 use super::{Broker, input};
 use crate::domain::audit::Action;
 use crate::domain::policy::{Act, Denial};
+use crate::domain::reach::Way;
 use crate::domain::session::{EndReason, Session};
 use crate::domain::user::{Caller, Origin};
 use crate::domain::{Error, Result, SessionId, Timestamp};
@@ -14,8 +15,11 @@ use crate::domain::{Error, Result, SessionId, Timestamp};
 /// What an id that is unknown, or not theirs, is called.
 pub(super) const SESSION: &str = "Session";
 
-const DOWN: TunnelReport =
-    TunnelReport { state: TunnelState::Down, last_handshake_at: None, tx_bytes: 0, rx_bytes: 0, rtt: None, endpoint: None };
+/// The report of a session that has no tunnel, no longer or not here: down, or none where it never had one.
+fn absent(session: &Session) -> TunnelReport {
+    let state = if matches!(session.way, Way::Direct(_)) { TunnelState::None } else { TunnelState::Down };
+    TunnelReport { state, last_handshake_at: None, tx_bytes: 0, rx_bytes: 0, rtt: None, desktop_rtt: None, retransmits: 0, endpoint: None }
+}
 
 /// The one answer to ending what has ended.
 pub(super) fn not_active() -> Error {
@@ -27,7 +31,8 @@ impl Broker {
     pub(super) fn session_view(&self, session: Session) -> SessionView {
         let tunnel = if session.state.is_live() { self.inner.fleet.tunnel(session.id) } else { None };
         let (viewers, browser_rtt) = self.live().viewers(session.id);
-        SessionView { session, tunnel: tunnel.unwrap_or(DOWN), browser_rtt, viewers }
+        let tunnel = tunnel.unwrap_or_else(|| absent(&session));
+        SessionView { session, tunnel, browser_rtt, viewers }
     }
 
     /// The caller's own sessions, newest first.

@@ -125,6 +125,7 @@ impl Broker {
         };
         let who = caller.clone();
         let by_ticket = ticket.is_some();
+        let tunnel = self.inner.fleet.tunnel(id).map(|report| report.state.as_str());
         let found = self
             .decide(move |book| {
                 if let Some(hash) = &ticket
@@ -140,7 +141,13 @@ impl Broker {
                     let note = note.clone().on_session(permit.session());
                     return book.refuse(&note.failed("no_lease"), not_active());
                 };
-                book.note(&note.clone().on_session(permit.session()).with("proof", if by_ticket { "ticket" } else { "login" }));
+                book.note(
+                    &note
+                        .clone()
+                        .on_session(permit.session())
+                        .with("proof", if by_ticket { "ticket" } else { "login" })
+                        .with("tunnel_status", tunnel),
+                );
                 Ok(Ok((permit, lease)))
             })
             .await;

@@ -3,12 +3,14 @@
 use super::fleet::{TunnelReport, TunnelState};
 use crate::domain::audit::{ChainFault, Head};
 use crate::domain::host::Host;
+use crate::domain::reach::{Legs, Spread, Target};
 use crate::domain::secret::SecretString;
 use crate::domain::session::Session;
 use crate::domain::user::{Caller, Role};
 use crate::domain::workspace::{Workspace, WorkspaceKind, WorkspaceStatus};
 use crate::domain::{SessionId, Timestamp, WorkspaceId};
 use serde::Deserialize;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Outcome of the first factor.
@@ -95,6 +97,12 @@ impl SessionView {
     #[must_use]
     pub fn tunnel_state(&self) -> TunnelState {
         self.tunnel.state
+    }
+
+    /// What each leg of the way took.
+    #[must_use]
+    pub fn legs(&self) -> Legs {
+        Legs { browser: self.browser_rtt, host: self.tunnel.rtt, desktop: self.tunnel.desktop_rtt }
     }
 }
 
@@ -207,6 +215,10 @@ pub struct WorkspaceChange {
     pub network: Option<bool>,
     pub allowed_roles: Option<Vec<Role>>,
     pub maintenance: Option<bool>,
+    /// Where its own server is (`vnc` only).
+    pub target: Option<Target>,
+    /// What the gateway proves to that server; an empty one forgets it. Kept sealed, never shown again.
+    pub password: Option<SecretString>,
 }
 
 /// A user to create.
@@ -258,6 +270,19 @@ pub struct HostEnrollment {
     /// WireGuard public key, standard base64.
     pub public_key: String,
     pub version: String,
+}
+
+/// A standard WireGuard peer to add as a host.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct NewPeer {
+    pub name: String,
+    /// WireGuard public key, standard base64.
+    pub public_key: String,
+    /// Where it can be called; `None`: it calls the gateway.
+    pub endpoint: Option<SocketAddr>,
+    /// Its address inside the tunnel; the next free one when missing.
+    pub address: Option<IpAddr>,
 }
 
 /// What an agent needs to dial home.
@@ -312,4 +337,6 @@ pub struct Gauges {
     pub streams: usize,
     /// Hosts with an encrypted tunnel.
     pub hosts_connected: usize,
+    /// Round trips browser to gateway, of open streams.
+    pub browser: Spread,
 }

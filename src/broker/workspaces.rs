@@ -2,30 +2,43 @@
 
 use super::ending::Ended;
 use super::live::Topic;
+use super::placing::Places;
 use super::record::{Note, refusal};
 use super::views::{NewWorkspace, WorkspaceChange, WorkspaceView};
 use super::{Broker, input};
 use crate::domain::audit::Action;
 use crate::domain::policy::{self, Act, Denial};
+use crate::domain::reach::Target;
 use crate::domain::session::{EndReason, Session, State};
-use crate::domain::user::{Caller, Origin};
+use crate::domain::user::{Caller, Origin, Role};
 use crate::domain::workspace::{Workspace, WorkspaceStatus};
-use crate::domain::{Error, HostId, OrganizationId, Result, WorkspaceId};
-use crate::store::Tx;
+use crate::domain::{Error, Result, WorkspaceId};
 
 /// What an id that is unknown, or not theirs, is called.
 pub(super) const WORKSPACE: &str = "Workspace";
 
 /// A workspace as a caller sees it, given the live sessions in it.
-pub(super) fn seen(workspace: Workspace, sessions: &[Session], caller: &Caller, host_connected: bool) -> WorkspaceView {
+pub(super) fn seen(mut workspace: Workspace, sessions: &[Session], caller: &Caller, can_run: bool) -> WorkspaceView {
     let inside = || sessions.iter().filter(|s| s.workspace_id == workspace.id);
     let own = |s: &&Session| s.user_id == caller.user.id;
     let counts = |s: &&Session| own(s) || workspace.single_seat;
     let starting = inside().filter(counts).any(|s| matches!(s.state, State::Queued | State::Creating));
     let in_use = inside().filter(counts).any(|s| matches!(s.state, State::Active | State::Closing(_)));
     let active_session_id = inside().filter(own).find(|s| s.state == State::Active).map(|s| s.id);
-    let status = WorkspaceStatus::of(workspace.maintenance, host_connected, starting, in_use);
+    let status = WorkspaceStatus::of(workspace.maintenance, can_run, starting, in_use);
+    // Where a server is, is for those who manage it.
+    if caller.user.role != Role::Admin {
+        workspace.target = None;
+    }
     WorkspaceView { workspace, status, active_session_id }
+}
+
+/// A workspace's target as the log names it.
+fn told(workspace: &Workspace) -> Option<String> {
+    workspace.target.as_ref().map(|target| match target {
+        Target::Host { host_id, port } => format!("host {host_id} port {port}"),
+        Target::Direct { name } => format!("direct {name}"),
+    })
 }
 
 impl Broker {
@@ -35,15 +48,20 @@ impl Broker {
     /// When the store fails.
     pub async fn workspaces(&self, caller: &Caller) -> Result<Vec<WorkspaceView>> {
         let caller = caller.clone();
-        let connected = self.inner.fleet.connected();
+        let reachable = self.reachable();
         self.inner
             .store
             .read(move |tx| {
                 let organization = caller.user.organization_id;
-                let host_connected = any_host(tx, organization, &connected)?;
+                let places = Places::of(tx, organization, &reachable)?;
                 let sessions = tx.live_sessions(Some(organization))?;
                 let workspaces = tx.workspaces(organization)?.into_iter().filter(|w| policy::sees(&caller, w));
-                Ok(workspaces.map(|w| seen(w, &sessions, &caller, host_connected)).collect())
+                Ok(workspaces
+                    .map(|w| {
+                        let can_run = places.can_run(&w);
+                        seen(w, &sessions, &caller, can_run)
+                    })
+                    .collect())
             })
             .await
     }
@@ -53,7 +71,7 @@ impl Broker {
     /// # Errors
     /// `NotFound` when there is none, or they do not see it.
     pub async fn workspace(&self, caller: &Caller, id: &WorkspaceId) -> Result<WorkspaceView> {
-        let connected = self.inner.fleet.connected();
+        let reachable = self.reachable();
         let (who, id) = (caller.clone(), id.clone());
         let wanted = id.clone();
         let found = self
@@ -64,9 +82,9 @@ impl Broker {
                 if !policy::sees(&who, &workspace) {
                     return Ok(Err(Denial::NotTheirs.as_str()));
                 }
-                let host_connected = any_host(tx, who.user.organization_id, &connected)?;
+                let can_run = Places::of(tx, who.user.organization_id, &reachable)?.can_run(&workspace);
                 let sessions = tx.live_sessions_of_workspace(&workspace.id)?;
-                Ok(Ok(seen(workspace, &sessions, &who, host_connected)))
+                Ok(Ok(seen(workspace, &sessions, &who, can_run)))
             })
             .await?;
         match found {
@@ -99,19 +117,28 @@ impl Broker {
         let now = self.now();
         let plain = input::workspace(&new, ids[0].clone(), organization, now)?;
         let note = self.note(origin, Action::CreateWorkspace).by(caller);
-        let (who, connected) = (caller.clone(), self.inner.fleet.connected());
+        let (who, reachable) = (caller.clone(), self.reachable());
+        let password = new.rest.password.clone();
+        password.as_ref().map(input::server_password).transpose()?;
+        let broker = self.clone();
         let view = self
             .decide(move |book| {
+                if let Err(error) = book.check_target(plain.target.as_ref(), organization)? {
+                    return Ok(Err(error));
+                }
                 for id in &ids {
                     if book.workspace(id)?.is_some() {
                         continue;
                     }
                     let workspace = Workspace { id: id.clone(), ..plain.clone() };
                     book.insert_workspace(&workspace)?;
-                    let note = note.clone().on_workspace(&workspace).with("type", workspace.kind.as_str());
+                    if let Some(password) = &password {
+                        book.set_workspace_password(id, broker.seal_password(id, password).as_deref())?;
+                    }
+                    let note = note.clone().on_workspace(&workspace).with("type", workspace.kind.as_str()).with("target", told(&workspace));
                     book.note(&note.with("single_seat", workspace.single_seat).with("requires_mfa", workspace.requires_mfa));
-                    let host_connected = any_host(book, organization, &connected)?;
-                    return Ok(Ok(seen(workspace, &[], &who, host_connected)));
+                    let can_run = Places::of(book, organization, &reachable)?.can_run(&workspace);
+                    return Ok(Ok(seen(workspace, &[], &who, can_run)));
                 }
                 let taken = Error::conflict("A workspace with this id exists already. Choose another.");
                 book.refuse(&note.clone().on_workspace_id(&ids[0]).denied("id_taken"), taken)
@@ -130,24 +157,40 @@ impl Broker {
         let organization = permit.organization_id();
         let now = self.now();
         let note = self.note(origin, Action::UpdateWorkspace).by(caller);
-        let (who, id, connected) = (caller.clone(), id.clone(), self.inner.fleet.connected());
+        let (who, id, reachable) = (caller.clone(), id.clone(), self.reachable());
+        let sealed = match &change.password {
+            Some(password) => {
+                input::server_password(password)?;
+                Some(self.seal_password(&id, password))
+            }
+            None => None,
+        };
         let view = self
             .decide(move |book| {
                 let Some(old) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
                     let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
                     return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
                 };
-                let (next, changed) = match input::changed(&old, &change, now) {
+                let (next, mut changed) = match input::changed(&old, &change, now) {
                     Ok(next) => next,
                     Err(error) => return Ok(Err(error)),
                 };
+                if next.target != old.target
+                    && let Err(error) = book.check_target(next.target.as_ref(), organization)?
+                {
+                    return Ok(Err(error));
+                }
+                if let Some(sealed) = &sealed {
+                    book.set_workspace_password(&id, sealed.as_deref())?;
+                    changed.push("password");
+                }
                 if !changed.is_empty() {
                     book.update_workspace(&next)?;
-                    book.note(&note.clone().on_workspace(&next).with("changed", changed.join(",")));
+                    book.note(&note.clone().on_workspace(&next).with("changed", changed.join(",")).with("target", told(&next)));
                 }
-                let host_connected = any_host(book, organization, &connected)?;
+                let can_run = Places::of(book, organization, &reachable)?.can_run(&next);
                 let sessions = book.live_sessions_of_workspace(&id)?;
-                Ok(Ok(seen(next, &sessions, &who, host_connected)))
+                Ok(Ok(seen(next, &sessions, &who, can_run)))
             })
             .await?;
         self.live().publish(Some(organization), &[Topic::Workspaces]);
@@ -224,9 +267,4 @@ impl Broker {
         })
         .await
     }
-}
-
-/// Whether any of the organization's hosts is connected.
-pub(super) fn any_host(tx: &mut Tx<'_>, organization: OrganizationId, connected: &[HostId]) -> Result<bool> {
-    Ok(!connected.is_empty() && tx.hosts(Some(organization))?.iter().any(|(host, _)| connected.contains(&host.id)))
 }

@@ -59,6 +59,10 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             c.tunnel.network.as_v4().is_some_and(|(_, prefix)| (8..=24).contains(&prefix)),
             "tunnel.network must be an IPv4 network with a prefix of 8 to 24",
         ),
+        (
+            c.direct.allow.len() <= 100 && c.direct.targets().len() == c.direct.allow.len(),
+            "direct.allow must be at most 100 targets, each under a name of its own",
+        ),
         (!c.agent.state_dir.is_blank(), "agent.state_dir must name a folder"),
         (c.agent.name.len() <= 80, "agent.name must be at most 80 characters"),
         ((1..=1000).contains(&c.agent.max_desktops), "agent.max_desktops must be 1 to 1000"),

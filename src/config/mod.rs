@@ -16,10 +16,11 @@ pub mod value;
 
 use crate::telemetry::Format;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use value::{DatabaseUrl, Network, Span, Spare};
+use value::{DatabaseUrl, DirectTarget, Network, Span, Spare};
 
 /// Everything that can be set.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -37,6 +38,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// The WireGuard hub.
     pub tunnel: Tunnel,
+    /// Targets reached through no tunnel.
+    pub direct: Direct,
     /// What `portcullis agent` does on a workspace host.
     pub agent: Agent,
     /// Who may read the metrics.
@@ -109,6 +112,22 @@ pub struct Tunnel {
     pub listen: SocketAddr,
     pub endpoint: String,
     pub network: Network,
+}
+
+/// `[direct]`
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see config/portcullis.toml")]
+pub struct Direct {
+    pub allow: Vec<DirectTarget>,
+}
+
+impl Direct {
+    /// `host:port` by name.
+    #[must_use]
+    pub fn targets(&self) -> HashMap<String, String> {
+        self.allow.iter().map(|target| (target.name.clone(), target.target.clone())).collect()
+    }
 }
 
 /// `[agent]`

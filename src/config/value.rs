@@ -1,5 +1,6 @@
 //! Kinds of values in the settings.
 
+use crate::domain::reach::is_direct_name;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -191,6 +192,39 @@ impl FromStr for DatabaseUrl {
     }
 }
 
+/// A target that may be reached without a tunnel, written `NAME=HOST:PORT`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DirectTarget {
+    /// What workspaces call it.
+    pub name: String,
+    /// Where it is.
+    pub target: String,
+}
+
+impl fmt::Display for DirectTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.target)
+    }
+}
+
+impl FromStr for DirectTarget {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || {
+            format!(
+                "\"{text}\" is not a direct target; write NAME=HOST:PORT, such as old-box=192.0.2.7:5900, the name in lower-case letters, digits and hyphens"
+            )
+        };
+        let (name, target) = text.split_once('=').ok_or_else(bad)?;
+        let (host, port) = target.rsplit_once(':').ok_or_else(bad)?;
+        let plain = !host.is_empty() && host.len() <= 253 && !host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/' || c == '@');
+        if !is_direct_name(name) || !plain || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            return Err(bad());
+        }
+        Ok(Self { name: name.to_owned(), target: target.to_owned() })
+    }
+}
+
 macro_rules! as_text {
     ($($kind:ty),*) => {$(
         impl Serialize for $kind {
@@ -205,7 +239,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(Span, Network, DatabaseUrl);
+as_text!(Span, Network, DatabaseUrl, DirectTarget);
 
 /// An empty text or path means "none".
 pub trait Spare {
@@ -252,6 +286,16 @@ mod tests {
         assert_eq!("127.0.0.1".parse::<Network>().unwrap().prefix, 32);
         for bad in ["", "10.0.0.0/33", "10.0.0.1/8", "x/8", "10.0.0.0/", "::1/129"] {
             assert!(bad.parse::<Network>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn direct_targets_have_a_name_and_a_place() {
+        for good in ["old-box=192.0.2.7:5900", "a=[2001:db8::1]:1", "b=desk.example:65535"] {
+            assert_eq!(good.parse::<DirectTarget>().unwrap().to_string(), good);
+        }
+        for bad in ["", "192.0.2.7:5900", "A=h:1", "a=h", "a=h:0", "a=:5900", "a=h:99999", "a b=h:1", "a=h /x:1"] {
+            assert!(bad.parse::<DirectTarget>().is_err(), "{bad}");
         }
     }
 

@@ -102,6 +102,10 @@ actions! {
     CreateJoinToken = "create_join_token",
     /// A host enrolled.
     EnrollHost = "enroll_host",
+    /// A standard WireGuard peer was added as a host.
+    AddPeer = "add_peer",
+    /// A host's configuration was shown, its preshared key in it.
+    ShowHostConfig = "show_host_config",
     /// A host was removed.
     RemoveHost = "remove_host",
     /// A host's tunnel came up.

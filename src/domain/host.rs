@@ -3,13 +3,43 @@
 use super::{HostId, OrganizationId, Timestamp};
 use std::net::{IpAddr, SocketAddr};
 
-/// A workspace host: a machine that enrolled with a join token and dials home over WireGuard.
+/// What runs at the other end of a host's tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum HostKind {
+    /// Our agent: it enrolled with a join token, dials home, and starts desktops.
+    #[default]
+    Agent,
+    /// A standard WireGuard peer (a kernel, wireguard-go, Windows) that an admin added by its public key. It starts nothing; workspaces name
+    /// servers that run on it.
+    Peer,
+}
+
+impl HostKind {
+    /// Its word in APIs and in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Peer => "peer",
+        }
+    }
+
+    /// The kind of a word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Agent, Self::Peer].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// A workspace host: a machine the gateway reaches over WireGuard.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Host {
     /// Id.
     pub id: HostId,
     /// Organization.
     pub organization_id: OrganizationId,
+    /// What runs there.
+    pub kind: HostKind,
     /// Name.
     pub name: String,
     /// WireGuard public key, standard base64.
@@ -18,9 +48,9 @@ pub struct Host {
     pub address: IpAddr,
     /// Where its authenticated datagrams last came from; lets a restarted gateway call it at once.
     pub endpoint: Option<SocketAddr>,
-    /// Version of its agent.
+    /// Version of its agent; empty for a standard peer.
     pub version: String,
-    /// When it enrolled.
+    /// When it enrolled, or was added.
     pub enrolled_at: Timestamp,
     /// When it was last connected.
     pub last_seen_at: Option<Timestamp>,

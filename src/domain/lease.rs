@@ -1,6 +1,7 @@
 //! The proof that a stream may be opened. It carries its target, so that whoever dials cannot resolve another.
 
 use super::policy::StreamPermit;
+use super::reach::Way;
 use super::secret::SecretString;
 use super::session::Session;
 use std::net::IpAddr;
@@ -24,6 +25,12 @@ impl Lease {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Which way the stream goes.
+    #[must_use]
+    pub fn way(&self) -> &Way {
+        &self.session.way
     }
 
     /// The desktop's address inside the session's tunnel.

@@ -9,6 +9,7 @@
 //! | [`user`] | who: users, roles, callers, where a request came from |
 //! | [`workspace`] | what can be launched |
 //! | [`host`] | where workspaces run |
+//! | [`reach`] | which way a stream goes to its desktop, and which leg of it is slow |
 //! | [`session`] | a live, audited connection of a user to a workspace, and its state machine |
 //! | [`policy`] | who may do what: the only place that makes a [`policy::Permit`] |
 //! | [`lease`] | the proof that a stream may be opened, carrying its target |
@@ -20,6 +21,7 @@ pub mod host;
 pub mod id;
 pub mod lease;
 pub mod policy;
+pub mod reach;
 pub mod secret;
 pub mod session;
 pub mod time;

@@ -10,6 +10,7 @@
 //!
 //! `Closing` means: nobody may use it any more; its desktop and its tunnel's keys are being taken away. `Closed`: they are gone.
 
+use super::reach::Way;
 use super::user::Mfa;
 use super::workspace::WorkspaceKind;
 use super::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
@@ -226,11 +227,14 @@ pub struct Session {
     pub workspace_name: String,
     /// The workspace's kind.
     pub workspace_kind: WorkspaceKind,
-    /// The host it runs on.
+    /// The host it runs on; nil for a direct target, which is on none of ours.
     pub host_id: HostId,
+    /// Which way its stream goes.
+    pub way: Way,
     /// State.
     pub state: State,
-    /// Its address inside its tunnel; unique among live sessions.
+    /// Its address inside its tunnel, unique among the live sessions that have one of their own; else the address of its host, or of its
+    /// direct target when it was launched.
     pub address: IpAddr,
     /// The second factor verified for it, if one was.
     pub mfa: Option<Mfa>,

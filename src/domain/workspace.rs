@@ -1,5 +1,6 @@
 //! What can be launched.
 
+use super::reach::Target;
 use super::user::Role;
 use super::{OrganizationId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,8 @@ pub struct Workspace {
     pub description: String,
     /// Kind.
     pub kind: WorkspaceKind,
+    /// Where its server is; `None`: a host's agent starts a desktop.
+    pub target: Option<Target>,
     /// Name of a picture: `desktop`, `terminal`, `browser`, `windows`, `code`.
     pub icon: String,
     /// Words to find it by.

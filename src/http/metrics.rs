@@ -2,7 +2,8 @@
 
 use crate::broker::live::Meters;
 use crate::broker::views::Gauges;
-use crate::http::TunnelStatus;
+use crate::domain::reach::{BUCKETS_MS, Leg, Spread};
+use crate::http::{PathNumbers, TunnelStatus};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -34,6 +35,27 @@ struct RouteLabels {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct WordLabels {
     word: &'static str,
+}
+
+/// A bucket of a picture of the moment: how many sessions are at or below a bound.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct BucketLabels {
+    leg: &'static str,
+    le: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct BoundLabels {
+    le: &'static str,
+}
+
+/// [`BUCKETS_MS`] in seconds, and what is beyond.
+const BOUNDS: [&str; BUCKETS_MS.len() + 1] = ["0.001", "0.005", "0.02", "0.06", "0.12", "0.3", "1", "60", "180", "+Inf"];
+
+/// Each bound with how many are within it.
+fn buckets(spread: &Spread) -> impl Iterator<Item = (&'static str, i64)> {
+    let counts = spread.within.into_iter().chain([spread.all]).map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+    BOUNDS.into_iter().zip(counts)
 }
 
 /// How a step of signing in went.
@@ -76,6 +98,11 @@ pub struct Metrics {
     hosts: Gauge,
     audit_entries: Gauge,
     tunnels: Family<WordLabels, Gauge>,
+    session_bytes: Family<WordLabels, Counter>,
+    retransmits: Counter,
+    legs: Family<BucketLabels, Gauge>,
+    handshake_ages: Family<BoundLabels, Gauge>,
+    direct: Gauge,
     open: Mutex<OpenStreams>,
 }
 
@@ -121,10 +148,11 @@ impl Metrics {
         let durations = Family::<RouteLabels, Histogram>::new_with_constructor(|| {
             Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
         });
-        let [sign_ins, stream_bytes] = [(); 2].map(|()| Family::<WordLabels, Counter>::default());
+        let [sign_ins, stream_bytes, session_bytes] = [(); 3].map(|()| Family::<WordLabels, Counter>::default());
         let tunnels = Family::<WordLabels, Gauge>::default();
-        let throttled = Counter::default();
-        let [sessions, streams, hosts, audit_entries, started] = [(); 5].map(|()| Gauge::default());
+        let (legs, handshake_ages) = (Family::<BucketLabels, Gauge>::default(), Family::<BoundLabels, Gauge>::default());
+        let [throttled, retransmits] = [(); 2].map(|()| Counter::default());
+        let [sessions, streams, hosts, audit_entries, started, direct] = [(); 6].map(|()| Gauge::default());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         started.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
 
@@ -141,8 +169,35 @@ impl Metrics {
         ours.register("hosts_connected", "Hosts with an encrypted tunnel", hosts.clone());
         ours.register("tunnel_peers", "WireGuard peers by state", tunnels.clone());
         ours.register("audit_entries", "Entries in the audit log", audit_entries.clone());
+        ours.register("session_tunnel_bytes", "Bytes between gateway and hosts for sessions, tx (to hosts) and rx", session_bytes.clone());
+        ours.register("session_retransmits", "TCP segments sent again inside the sessions' tunnels", retransmits.clone());
+        ours.register(
+            "session_leg_seconds",
+            "Sessions whose leg took at most le seconds when last measured: a picture of the moment",
+            legs.clone(),
+        );
+        ours.register("session_handshake_age_seconds", "Sessions whose present keys are at most le seconds old", handshake_ages.clone());
+        ours.register("sessions_direct", "Live sessions on direct targets, through no tunnel", direct.clone());
         let open = Mutex::new(OpenStreams::default());
-        Self { registry, requests, durations, throttled, sign_ins, stream_bytes, sessions, streams, hosts, audit_entries, tunnels, open }
+        Self {
+            registry,
+            requests,
+            durations,
+            throttled,
+            sign_ins,
+            stream_bytes,
+            sessions,
+            streams,
+            hosts,
+            audit_entries,
+            tunnels,
+            session_bytes,
+            retransmits,
+            legs,
+            handshake_ages,
+            direct,
+            open,
+        }
     }
 
     /// Counts a request. A path that matched nothing is one label, whatever it was.
@@ -191,6 +246,7 @@ impl Metrics {
         for (word, peers) in states {
             self.tunnels.get_or_create(&WordLabels { word }).set(whole(peers));
         }
+        self.set_paths(&gauges, &tunnel.paths);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.by_number.values_mut() {
             self.count_bytes(stream);
@@ -200,6 +256,26 @@ impl Metrics {
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    fn set_paths(&self, gauges: &Gauges, paths: &PathNumbers) {
+        // Sums of what is counted elsewhere; should two pages be made at once, the later sum wins.
+        let raise = |counter: &Counter, sum: u64| {
+            counter.inner().fetch_max(sum, Ordering::Relaxed);
+        };
+        raise(&self.session_bytes.get_or_create(&WordLabels { word: "tx" }), paths.tx_bytes);
+        raise(&self.session_bytes.get_or_create(&WordLabels { word: "rx" }), paths.rx_bytes);
+        raise(&self.retransmits, paths.retransmits);
+        self.direct.set(i64::try_from(paths.direct).unwrap_or(i64::MAX));
+        let legs = [(Leg::BrowserGateway, &gauges.browser), (Leg::GatewayHost, &paths.host), (Leg::HostDesktop, &paths.desktop)];
+        for (leg, spread) in legs {
+            for (le, count) in buckets(spread) {
+                self.legs.get_or_create(&BucketLabels { leg: leg.as_str(), le }).set(count);
+            }
+        }
+        for (le, count) in buckets(&paths.handshake_age) {
+            self.handshake_ages.get_or_create(&BoundLabels { le }).set(count);
+        }
     }
 
     fn count_bytes(&self, stream: &mut Counted) {

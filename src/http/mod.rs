@@ -38,6 +38,7 @@ pub mod server;
 pub mod stream;
 
 use crate::broker::Broker;
+use crate::domain::reach::Spread;
 use crate::viewer;
 use limit::{Limiter, Rate};
 use metrics::Metrics;
@@ -98,6 +99,27 @@ pub struct TunnelStatus {
     pub stale: usize,
     /// No keys.
     pub down: usize,
+    /// All sessions together.
+    pub paths: PathNumbers,
+}
+
+/// What the sessions' ways to their desktops say, all together: of bounded size however many there are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PathNumbers {
+    /// Bytes to hosts, ever.
+    pub tx_bytes: u64,
+    /// Bytes from hosts, ever.
+    pub rx_bytes: u64,
+    /// TCP segments sent again in tunnels, ever.
+    pub retransmits: u64,
+    /// Round trips gateway to host.
+    pub host: Spread,
+    /// Answers host to desktop.
+    pub desktop: Spread,
+    /// Ages of the present keys.
+    pub handshake_age: Spread,
+    /// Sessions on direct targets: through no tunnel.
+    pub direct: usize,
 }
 
 impl TunnelStatus {

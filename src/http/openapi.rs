@@ -16,7 +16,7 @@ use utoipa::{Modify, OpenApi as _};
         workspaces::list, workspaces::create, workspaces::get, workspaces::update, workspaces::delete, workspaces::launch, workspaces::stop,
         sessions::list, sessions::active, sessions::get, sessions::disconnect, sessions::ticket, stream::open, sessions::all_live, sessions::terminate,
         users::list, users::create, users::update, users::reset_mfa, users::sign_out,
-        hosts::list, hosts::create_join_token, hosts::enroll, hosts::remove,
+        hosts::list, hosts::create_join_token, hosts::enroll, hosts::add_peer, hosts::config, hosts::remove,
         audit::list, audit::export, audit::verify,
         events::events, ops::health, ops::openapi, ops::jwks, ops::metrics,
     ),

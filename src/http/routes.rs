@@ -71,7 +71,9 @@ table! {
     Signed "/api/hosts"                        { GET hosts::list }
     Signed "/api/hosts/join-tokens"            { POST hosts::create_join_token }
     Open   "/api/hosts/enroll"                 { POST hosts::enroll }
+    Signed "/api/hosts/peers"                  { POST hosts::add_peer }
     Signed "/api/hosts/{id}"                   { DELETE hosts::remove }
+    Signed "/api/hosts/{id}/config"            { POST hosts::config }
 
     Signed "/api/audit"                        { GET audit::list }
     Signed "/api/audit/export"                 { GET audit::export }

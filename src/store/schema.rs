@@ -90,6 +90,10 @@ diesel::table! {
         created_at -> BigInt,
         updated_at -> BigInt,
         deleted_at -> Nullable<BigInt>,
+        target_host -> Nullable<Text>,
+        target_port -> Nullable<Integer>,
+        target_direct -> Nullable<Text>,
+        password_sealed -> Nullable<Text>,
     }
 }
 
@@ -105,6 +109,7 @@ diesel::table! {
         psk_sealed -> Text,
         enrolled_at -> BigInt,
         last_seen_at -> Nullable<BigInt>,
+        kind -> Text,
     }
 }
 
@@ -142,6 +147,7 @@ diesel::table! {
         ended_at -> Nullable<BigInt>,
         expires_at -> BigInt,
         version -> BigInt,
+        way -> Text,
     }
 }
 
@@ -153,6 +159,7 @@ diesel::table! {
         workspace_id -> Text,
         host_id -> Text,
         address -> Text,
+        way -> Text,
     }
 }
 

@@ -247,6 +247,7 @@ impl Driver {
         let shared = &*self.shared;
         shared.tx_bytes.store(counters.tx_bytes, Ordering::Relaxed);
         shared.rx_bytes.store(counters.rx_bytes, Ordering::Relaxed);
+        shared.retransmits.store(counters.retransmits, Ordering::Relaxed);
         shared.handshakes.store(counters.handshakes, Ordering::Relaxed);
         shared.refused.store(counters.rejected + counters.foreign, Ordering::Relaxed);
         let rtt = counters.rtt.map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1));

@@ -117,6 +117,8 @@ pub struct TunnelStats {
     pub rtt: Option<Duration>,
     /// Handshakes completed.
     pub handshakes: u64,
+    /// TCP segments sent again inside, of all connections.
+    pub retransmits: u64,
     /// Datagrams thrown away: not authentic, replayed, between foreign addresses, or more than the owner could take.
     pub dropped: u64,
 }
@@ -143,6 +145,7 @@ pub(super) struct Shared {
     pub(super) rx_bytes: AtomicU64,
     pub(super) rtt_us: AtomicU64,
     pub(super) handshakes: AtomicU64,
+    pub(super) retransmits: AtomicU64,
     pub(super) refused: AtomicU64,
     /// Datagrams the hub could not queue.
     pub(super) overflow: AtomicU64,
@@ -224,6 +227,7 @@ impl Tunnel {
             endpoint: *shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner),
             rtt: (rtt > 0).then(|| Duration::from_micros(rtt)),
             handshakes: shared.handshakes.load(Ordering::Relaxed),
+            retransmits: shared.retransmits.load(Ordering::Relaxed),
             dropped: shared.refused.load(Ordering::Relaxed) + shared.overflow.load(Ordering::Relaxed),
         }
     }

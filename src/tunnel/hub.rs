@@ -187,6 +187,7 @@ impl Hub {
             rx_bytes: AtomicU64::new(0),
             rtt_us: AtomicU64::new(0),
             handshakes: AtomicU64::new(0),
+            retransmits: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             overflow: AtomicU64::new(0),
             queued: AtomicUsize::new(0),

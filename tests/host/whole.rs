@@ -2,7 +2,7 @@
 
 use super::rig::{PATIENCE, client, display_server, marked, until};
 use portcullis::app::fleet::{FleetConfig, HubFleet};
-use portcullis::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, HostPeer, SessionPeer, TunnelState};
+use portcullis::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, HostPeer, SessionPeer, TunnelState, Wanted};
 use portcullis::domain::host::Host;
 use portcullis::domain::secret::SecretBytes;
 use portcullis::domain::workspace::{Workspace, WorkspaceKind};
@@ -40,6 +40,7 @@ async fn gateway(kept: &mut Kept) -> Gateway {
         endpoint: hub.local_addr().to_string(),
         address: GATEWAY,
         start_timeout: Duration::from_secs(15),
+        direct: Default::default(),
     };
     Gateway { fleet: HubFleet::new(hub.clone(), config), hub }
 }
@@ -48,6 +49,7 @@ fn kept() -> Kept {
     let host = Host {
         id: HostId::new(),
         organization_id: OrganizationId::new(),
+        kind: Default::default(),
         name: "h".to_owned(),
         public_key: String::new(),
         address: HOST,
@@ -115,6 +117,7 @@ fn order(grace: Duration) -> (DesktopOrder, String) {
         name: mark.clone(),
         description: String::new(),
         kind: WorkspaceKind::Linux,
+        target: None,
         icon: String::new(),
         tags: Vec::new(),
         requires_mfa: false,
@@ -126,7 +129,7 @@ fn order(grace: Duration) -> (DesktopOrder, String) {
         updated_at: Timestamp(0),
     };
     let address = "10.64.0.9".parse().unwrap();
-    (DesktopOrder { session_id, user_id: UserId::new(), user_name: "Mona".to_owned(), workspace, address, grace }, mark)
+    (DesktopOrder { session_id, user_id: UserId::new(), user_name: "Mona".to_owned(), workspace, wanted: Wanted::Desktop, address, grace }, mark)
 }
 
 fn again(order: &DesktopOrder) -> DesktopOrder {
@@ -135,6 +138,7 @@ fn again(order: &DesktopOrder) -> DesktopOrder {
         user_id: order.user_id,
         user_name: order.user_name.clone(),
         workspace: order.workspace.clone(),
+        wanted: Wanted::Desktop,
         address: order.address,
         grace: order.grace,
     }
@@ -208,6 +212,7 @@ async fn enrol_start_look_restart_look_stop() {
     let stored = SessionPeer {
         session_id: session,
         host_id: host,
+        way: Default::default(),
         address: wanted.address,
         peer_public_key: same.peer_public_key.clone(),
         preshared_key: SecretBytes::new(same.preshared_key.expose().clone()),
@@ -314,7 +319,14 @@ async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
     let second = gateway(&mut kept).await;
     second.fleet.add_host(peer(&kept)).unwrap();
     let preshared_key = SecretBytes::new(started.preshared_key.expose().clone());
-    let stored = SessionPeer { session_id: session, host_id: host, address, peer_public_key: started.peer_public_key.clone(), preshared_key };
+    let stored = SessionPeer {
+        session_id: session,
+        host_id: host,
+        way: Default::default(),
+        address,
+        peer_public_key: started.peer_public_key.clone(),
+        preshared_key,
+    };
     let begun = Instant::now();
     second.fleet.restore(stored).unwrap();
     assert!(second.fleet.connected().is_empty());

@@ -57,6 +57,8 @@ fn table() -> Vec<Row> {
         row("GET", "/api/hosts", none(), [401, 403, 200, 200]),
         row("POST", "/api/hosts/join-tokens", json!({}), [401, 403, 201, 403]),
         row("POST", "/api/hosts/enroll", host, [422; 4]),
+        row("POST", "/api/hosts/peers", json!({"name": "p", "public_key": "AAAA"}), [401, 403, 422, 403]),
+        row("POST", "/api/hosts/{id}/config", none(), [401, 403, 404, 403]),
         row("DELETE", "/api/hosts/{id}", none(), [401, 403, 404, 403]),
         row("GET", "/api/audit", none(), [401, 403, 200, 200]),
         row("GET", "/api/audit/export", none(), [401, 403, 200, 200]),

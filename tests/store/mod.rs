@@ -75,6 +75,7 @@ pub fn a_workspace(organization_id: OrganizationId, id: &str) -> Workspace {
         name: "Linux desktop".to_owned(),
         description: "A desktop.".to_owned(),
         kind: WorkspaceKind::Linux,
+        target: None,
         icon: "desktop".to_owned(),
         tags: vec!["linux".to_owned(), "a \"b\"".to_owned()],
         requires_mfa: true,
@@ -91,6 +92,7 @@ pub fn a_host(organization_id: OrganizationId, address: &str) -> Host {
     Host {
         id: HostId::new(),
         organization_id,
+        kind: Default::default(),
         name: "host".to_owned(),
         public_key: uuid::Uuid::new_v4().to_string(),
         address: address.parse().unwrap(),
@@ -113,6 +115,7 @@ pub fn a_session(user: &User, workspace: &str, n: u8) -> Session {
         workspace_name: "Linux desktop".to_owned(),
         workspace_kind: WorkspaceKind::Linux,
         host_id: HostId::new(),
+        way: Default::default(),
         state: State::Creating,
         address: [10, 64, 0, n].into(),
         mfa: None,

@@ -157,6 +157,8 @@ fn report(state: TunnelState) -> TunnelReport {
         tx_bytes: 7,
         rx_bytes: 11,
         rtt: Some(Duration::from_millis(1)),
+        desktop_rtt: None,
+        retransmits: 0,
         endpoint: Some("127.0.0.1:4000".parse().unwrap()),
     }
 }

@@ -45,6 +45,7 @@ pub fn lease_in(organization_id: OrganizationId) -> Lease {
         workspace_name: "Linux Desktop".into(),
         workspace_kind: WorkspaceKind::Linux,
         host_id: HostId::new(),
+        way: Default::default(),
         state: State::Active,
         address: "10.64.0.7".parse().unwrap(),
         mfa: None,
@@ -203,15 +204,7 @@ impl Rig {
         let written = Arc::clone(&meters);
         let end = tokio::spawn(async move {
             let lease = lease();
-            let attachment = Attachment {
-                lease: &lease,
-                dial: &dial,
-                right: watched,
-                draining: drained,
-                meters: &written,
-                tap: &tap,
-                limits,
-            };
+            let attachment = Attachment { lease: &lease, dial: &dial, right: watched, draining: drained, meters: &written, tap: &tap, limits };
             attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await
         });
         Self { browser: Browser { told, say, unread: Vec::new() }, calls, right, draining, meters, end }

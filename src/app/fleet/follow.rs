@@ -3,6 +3,7 @@
 use super::{ASK_TIMEOUT, Inner, told};
 use crate::broker::fleet::FleetError;
 use crate::domain::HostId;
+use crate::domain::host::HostKind;
 use crate::host::control;
 use crate::tunnel::{Tunnel, TunnelStatus};
 use std::sync::Weak;
@@ -10,8 +11,11 @@ use std::time::Duration;
 
 /// Waits between two tries to follow a host.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Between two knocks at a standard peer.
+const KNOCK_EVERY: Duration = Duration::from_secs(10);
+
 /// Follows a host for as long as there is the fleet and its tunnel: says when its tunnel changes, and asks its agent for changes.
-pub(super) async fn follow(fleet: Weak<Inner>, host: HostId, tunnel: Tunnel) {
+pub(super) async fn follow(fleet: Weak<Inner>, host: HostId, kind: HostKind, tunnel: Tunnel) {
     let mut status = tunnel.watch();
     let (mut wait, longest) = RETRY;
     loop {
@@ -19,7 +23,8 @@ pub(super) async fn follow(fleet: Weak<Inner>, host: HostId, tunnel: Tunnel) {
         let interrupted = tokio::select! {
             () = tunnel.closed() => break,
             changed = status.wait_for(|now| *now != before) => changed.is_err(),
-            error = ask_for_changes(&fleet, host), if before == TunnelStatus::Encrypted => {
+            () = keep_knocking(&tunnel), if kind == HostKind::Peer => false,
+            error = ask_for_changes(&fleet, host), if kind == HostKind::Agent && before == TunnelStatus::Encrypted => {
                 tracing::debug!(%host, %error, "following a host was interrupted");
                 true
             }
@@ -39,6 +44,17 @@ pub(super) async fn follow(fleet: Weak<Inner>, host: HostId, tunnel: Tunnel) {
     }
     if let Some(fleet) = fleet.upgrade() {
         fleet.bump();
+    }
+}
+
+/// Knocks at a standard peer, over and over. It has nobody to ask, and a keepalive asks for no answer; but a packet that carries something must be
+/// answered, if only by an empty one (WireGuard paper, section 6.5), so a peer that fell silent is noticed by its tunnel's own state machine.
+async fn keep_knocking(tunnel: &Tunnel) {
+    loop {
+        tokio::time::sleep(KNOCK_EVERY).await;
+        if tunnel.stats().endpoint.is_some() {
+            super::line::knock(tunnel).await;
+        }
     }
 }
 

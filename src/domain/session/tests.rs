@@ -102,6 +102,7 @@ fn session() -> Session {
         workspace_name: "Desk".to_owned(),
         workspace_kind: WorkspaceKind::Linux,
         host_id: HostId::new(),
+        way: Default::default(),
         state: State::Queued,
         address: [10, 64, 0, 2].into(),
         mfa: None,

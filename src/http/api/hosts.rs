@@ -1,6 +1,6 @@
 //! Workspace hosts: joining, seeing, removing.
 
-use super::dto::host::{CreateJoinToken, EnrollHost, Enrolment, Host, JoinToken};
+use super::dto::host::{AddPeer, CreateJoinToken, EnrollHost, Enrolment, Host, JoinToken, PeerConfiguration};
 use super::{created, dto::Message, ok, said};
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult, Problem};
@@ -37,6 +37,30 @@ pub async fn create_join_token(
     let token = state.broker.create_join_token(&origin, &caller, body.name, Duration::from_secs(life)).await?;
     let gateway = state.settings.public_origins.first().map_or("https://GATEWAY", String::as_str);
     created(JoinToken::new(&token, gateway))
+}
+
+/// Adds a standard WireGuard peer as a host.
+#[utoipa::path(post, path = "/api/hosts/peers", tag = "hosts", operation_id = "addPeer", request_body = AddPeer,
+    responses((status = 201, body = Host), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 409, description = "The key or the address is another host's", body = Problem), (status = 422, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn add_peer(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    Input(body): Input<AddPeer>,
+) -> ApiResult {
+    let view = state.broker.add_peer(&origin, &caller, body.into()).await?;
+    created(Host::from(view))
+}
+
+/// Shows a standard peer's `wg-quick` file. It holds a key, so it is asked for with POST and written down.
+#[utoipa::path(post, path = "/api/hosts/{id}/config", tag = "hosts", operation_id = "showHostConfig", params(("id" = uuid::Uuid, Path, description = "Host")),
+    responses((status = 200, body = PeerConfiguration), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "The host has an agent", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn config(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+    let config = state.broker.host_config(&origin, &caller, id.host()?).await?;
+    ok(PeerConfiguration { config: config.expose().clone() })
 }
 
 /// Joins a host. The agent calls it; the join token is its only proof.

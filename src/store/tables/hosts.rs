@@ -1,7 +1,7 @@
 //! Workspace hosts, and their addresses in the host tunnel.
 
-use super::{read, read_option};
-use crate::domain::host::Host;
+use super::{read, read_option, unreadable};
+use crate::domain::host::{Host, HostKind};
 use crate::domain::{Error, HostId, OrganizationId, Result, Timestamp};
 use crate::store::schema::hosts;
 use crate::store::{Tx, error};
@@ -22,6 +22,7 @@ struct HostRow {
     psk_sealed: String,
     enrolled_at: i64,
     last_seen_at: Option<i64>,
+    kind: String,
 }
 
 impl HostRow {
@@ -29,6 +30,7 @@ impl HostRow {
         let host = Host {
             id: read(&self.id, "host id")?,
             organization_id: read(&self.organization_id, "organization id")?,
+            kind: HostKind::parse(&self.kind).ok_or_else(|| unreadable("host kind"))?,
             name: self.name,
             public_key: self.public_key,
             address: read(&self.address, "host address")?,
@@ -58,9 +60,10 @@ impl Tx<'_> {
             psk_sealed: psk_sealed.to_owned(),
             enrolled_at: host.enrolled_at.0,
             last_seen_at: host.last_seen_at.map(|at| at.0),
+            kind: host.kind.as_str().to_owned(),
         };
         self.savepoint(|conn| diesel::insert_into(hosts::table).values(row).execute(conn))
-            .map_err(error::taken("This host is enrolled already, or another enrolled at the same moment. Try again."))?;
+            .map_err(error::taken("A host with this key or address is enrolled already, or another enrolled at the same moment."))?;
         Ok(())
     }
 

@@ -9,9 +9,9 @@ use diesel::prelude::*;
 #[derive(Queryable, Selectable, Clone, PartialEq, Eq, Debug)]
 #[diesel(table_name = session_leases)]
 pub struct LeaseRow {
-    /// The host's public key in the session's tunnel, standard base64.
+    /// The host's public key in the tunnel of the session's stream, standard base64; empty where there is no tunnel.
     pub peer_public_key: String,
-    /// The tunnel's preshared key, sealed.
+    /// The preshared key of the session's own tunnel, sealed; of nothing where it has none.
     pub psk_sealed: String,
     /// The desktop's port.
     pub port: i32,
@@ -32,7 +32,9 @@ impl Tx<'_> {
             session_leases::credential_sealed.eq(&lease.credential_sealed),
         );
         diesel::insert_into(session_leases::table).values(row).execute(self.conn)?;
-        diesel::update(sessions::table.find(&key)).set(sessions::peer_public_key.eq(&lease.peer_public_key)).execute(self.conn)?;
+        // Where there is no tunnel, there is no key of its peer.
+        let peer = Some(&lease.peer_public_key).filter(|key| !key.is_empty());
+        diesel::update(sessions::table.find(&key)).set(sessions::peer_public_key.eq(peer)).execute(self.conn)?;
         Ok(())
     }
 

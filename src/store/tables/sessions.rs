@@ -7,6 +7,7 @@
 //! | status | the state's word in the workspaces dialect, kept beside it for listing |
 
 use super::{limit, read, read_mfa, read_option, unreadable};
+use crate::domain::reach::Way;
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{OrganizationId, Result, SessionId, Timestamp, UserId, WorkspaceId};
@@ -69,6 +70,7 @@ struct SessionRow {
     ended_at: Option<i64>,
     expires_at: i64,
     version: i64,
+    way: String,
 }
 
 impl SessionRow {
@@ -95,6 +97,7 @@ impl SessionRow {
             ended_at: session.ended_at.map(|at| at.0),
             expires_at: session.expires_at.0,
             version: session.version,
+            way: session.way.to_string(),
         }
     }
 
@@ -109,6 +112,7 @@ impl SessionRow {
             workspace_name: self.workspace_name,
             workspace_kind: WorkspaceKind::parse(&self.workspace_kind).ok_or_else(|| unreadable("workspace kind"))?,
             host_id: read(&self.host_id, "host id")?,
+            way: Way::parse(&self.way).ok_or_else(|| unreadable("way"))?,
             state: read_state(&self.state, self.reason.as_deref())?,
             address: read(&self.address, "session address")?,
             mfa: read_mfa(self.mfa_method.as_deref(), self.mfa_verified_at)?,
@@ -162,13 +166,16 @@ impl Tx<'_> {
             live_sessions::workspace_id.eq(row.workspace_id.clone()),
             live_sessions::host_id.eq(row.host_id.clone()),
             live_sessions::address.eq(row.address.clone()),
+            live_sessions::way.eq(row.way.clone()),
         );
         let own = SeatKey::user(&session.workspace_id, session.user_id);
         let shared = seat.filter(|seat| *seat != own);
         let id = row.id.clone();
         self.savepoint(|conn| {
             diesel::insert_into(sessions::table).values(row).execute(conn)?;
-            let take = |conn: &mut _, seat: SeatKey| diesel::insert_into(seats::table).values((seats::seat.eq(seat.0), seats::session_id.eq(&id))).execute(conn);
+            let take = |conn: &mut _, seat: SeatKey| {
+                diesel::insert_into(seats::table).values((seats::seat.eq(seat.0), seats::session_id.eq(&id))).execute(conn)
+            };
             // The shared seat first: whoever is in the way is in everybody's way.
             if let Some(seat) = shared {
                 take(conn, seat).map_err(error::taken("This workspace is in use by somebody else."))?;
@@ -345,7 +352,8 @@ impl Tx<'_> {
                 return Ok(IpAddr::V4(address));
             }
         }
-        let taken: std::collections::HashSet<String> = live_sessions::table.select(live_sessions::address).load(self.conn)?.into_iter().collect();
+        let taken: std::collections::HashSet<String> =
+            live_sessions::table.select(live_sessions::address).load(self.conn)?.into_iter().collect();
         (0..size).map(nth).find(|address| !taken.contains(&address.to_string())).map(IpAddr::V4).ok_or_else(full)
     }
 

@@ -1,6 +1,7 @@
 //! Workspaces. A removed one keeps its row for history; its id may be used again.
 
 use super::{read, unreadable};
+use crate::domain::reach::Target;
 use crate::domain::user::Role;
 use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::{OrganizationId, Result, Timestamp, WorkspaceId};
@@ -9,7 +10,7 @@ use crate::store::{Tx, error};
 use diesel::prelude::*;
 
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = workspaces)]
+#[diesel(table_name = workspaces, treat_none_as_null = true, treat_none_as_default_value = false)]
 struct WorkspaceRow {
     id: String,
     organization_id: String,
@@ -25,11 +26,19 @@ struct WorkspaceRow {
     maintenance: bool,
     created_at: i64,
     updated_at: i64,
+    target_host: Option<String>,
+    target_port: Option<i32>,
+    target_direct: Option<String>,
 }
 
 impl WorkspaceRow {
     fn of(workspace: &Workspace) -> Result<Self> {
         let roles: Vec<&str> = workspace.allowed_roles.iter().map(|role| role.as_str()).collect();
+        let (target_host, target_port, target_direct) = match &workspace.target {
+            None => (None, None, None),
+            Some(Target::Host { host_id, port }) => (Some(host_id.to_string()), Some(i32::from(*port)), None),
+            Some(Target::Direct { name }) => (None, None, Some(name.clone())),
+        };
         Ok(Self {
             id: workspace.id.to_string(),
             organization_id: workspace.organization_id.to_string(),
@@ -45,12 +54,25 @@ impl WorkspaceRow {
             maintenance: workspace.maintenance,
             created_at: workspace.created_at.0,
             updated_at: workspace.updated_at.0,
+            target_host,
+            target_port,
+            target_direct,
         })
     }
 
     fn into_workspace(self) -> Result<Workspace> {
         let roles: Vec<String> = serde_json::from_str(&self.allowed_roles).map_err(|_| unreadable("list of roles"))?;
+        let target = match (self.target_host, self.target_port, self.target_direct) {
+            (None, None, None) => None,
+            (Some(host), Some(port), None) => {
+                let port = u16::try_from(port).map_err(|_| unreadable("port"))?;
+                Some(Target::Host { host_id: read(&host, "host id")?, port })
+            }
+            (None, None, Some(name)) => Some(Target::Direct { name }),
+            _ => return Err(unreadable("workspace target")),
+        };
         Ok(Workspace {
+            target,
             id: read(&self.id, "workspace id")?,
             organization_id: read(&self.organization_id, "organization id")?,
             name: self.name,
@@ -110,6 +132,18 @@ impl Tx<'_> {
     pub fn update_workspace(&mut self, workspace: &Workspace) -> Result<bool> {
         let row = WorkspaceRow::of(workspace)?;
         Ok(diesel::update(in_use!(workspace.id)).set(row).execute(self.conn)? == 1)
+    }
+
+    /// What the gateway proves to a workspace's own server, sealed.
+    pub fn workspace_password(&mut self, id: &WorkspaceId) -> Result<Option<String>> {
+        let found: Option<Option<String>> = in_use!(id).select(workspaces::password_sealed).first(self.conn).optional()?;
+        Ok(found.flatten())
+    }
+
+    /// Keeps it in place of what was kept before; `None` forgets it.
+    pub fn set_workspace_password(&mut self, id: &WorkspaceId, sealed: Option<&str>) -> Result<()> {
+        diesel::update(in_use!(id)).set(workspaces::password_sealed.eq(sealed)).execute(self.conn)?;
+        Ok(())
     }
 
     /// Removes a workspace; false when there is none.

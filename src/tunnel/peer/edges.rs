@@ -1,4 +1,4 @@
-//! Mends the sequence number of acknowledgements.
+//! Mends the sequence number of acknowledgements, and counts what is sent again.
 //!
 //! - The **edge** of a connection is the sequence number the other end expects next: the highest acknowledgement it ever sent.
 //!
@@ -17,13 +17,28 @@ const ACK: u8 = 16;
 /// Farther back than this is no old segment but another life of the same ports.
 const FAR: u32 = 1 << 30;
 
+/// What is known of one connection.
+#[derive(Debug, Clone, Copy)]
+struct Edge {
+    /// The highest acknowledgement heard.
+    heard: u32,
+    /// The end of what was sent.
+    sent: u32,
+}
+
 /// The edges of a tunnel's connections, by our port and theirs.
 #[derive(Debug, Default)]
 pub(super) struct Edges {
-    edges: HashMap<(u16, u16), u32>,
+    edges: HashMap<(u16, u16), Edge>,
+    resent: u64,
 }
 
 impl Edges {
+    /// Segments that carried nothing but what had been sent before.
+    pub(super) fn resent(&self) -> u64 {
+        self.resent
+    }
+
     /// A connection is gone.
     pub(super) fn forget(&mut self, ports: (u16, u16)) {
         self.edges.remove(&ports);
@@ -34,9 +49,9 @@ impl Edges {
         let Some(segment) = packet.get(tcp_at(packet)..).and_then(Segment::parse) else { return };
         if segment.flags & (ACK | RST) == ACK
             && let Some(edge) = self.edges.get_mut(&(segment.destination, segment.source))
-            && segment.acknowledgement.wrapping_sub(*edge) < FAR
+            && segment.acknowledgement.wrapping_sub(edge.heard) < FAR
         {
-            *edge = segment.acknowledgement;
+            edge.heard = segment.acknowledgement;
         }
     }
 
@@ -47,13 +62,27 @@ impl Edges {
         let Some(segment) = Segment::parse(tcp) else { return };
         let ports = (segment.source, segment.destination);
         if segment.flags & SYN != 0 {
-            self.edges.insert(ports, segment.sequence.wrapping_add(1));
+            let first = segment.sequence.wrapping_add(1);
+            let before = self.edges.insert(ports, Edge { heard: first, sent: first });
+            self.resent += u64::from(before.is_some_and(|edge| edge.heard == first));
             return;
         }
-        let Some(&edge) = self.edges.get(&ports) else { return };
-        let behind = edge.wrapping_sub(segment.sequence);
-        if segment.empty && behind != 0 && behind < FAR {
-            set_sequence(tcp, segment.sequence, edge);
+        let Some(edge) = self.edges.get_mut(&ports) else { return };
+        if !segment.empty {
+            let end = segment.sequence.wrapping_add(segment.length);
+            let ahead = end.wrapping_sub(edge.sent);
+            if ahead != 0 && ahead < FAR {
+                edge.sent = end;
+            } else if edge.heard != edge.sent {
+                // When all was acknowledged, a byte before the end is no repetition but a question whether the other end is there.
+                self.resent += 1;
+            }
+            return;
+        }
+        let behind = edge.heard.wrapping_sub(segment.sequence);
+        if behind != 0 && behind < FAR {
+            let heard = edge.heard;
+            set_sequence(tcp, segment.sequence, heard);
         }
     }
 }
@@ -64,6 +93,8 @@ struct Segment {
     sequence: u32,
     acknowledgement: u32,
     flags: u8,
+    /// Sequence numbers it takes up, but for a SYN's.
+    length: u32,
     /// Takes up no sequence numbers.
     empty: bool,
 }
@@ -72,13 +103,15 @@ impl Segment {
     fn parse(tcp: &[u8]) -> Option<Self> {
         let header: &[u8; 20] = tcp.first_chunk()?;
         let flags = header[13];
+        let payload = tcp.len().saturating_sub(usize::from(header[12] >> 4) * 4);
         Some(Self {
             source: u16::from_be_bytes([header[0], header[1]]),
             destination: u16::from_be_bytes([header[2], header[3]]),
             sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
             acknowledgement: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
             flags,
-            empty: flags & (SYN | FIN) == 0 && tcp.len() <= usize::from(header[12] >> 4) * 4,
+            length: u32::try_from(payload).unwrap_or(0) + u32::from(flags & FIN != 0),
+            empty: flags & (SYN | FIN) == 0 && payload == 0,
         })
     }
 }
@@ -173,6 +206,31 @@ mod tests {
             prop_assert_eq!(sent(&mut edges, TcpControl::None, edge, &[]), edge);
             prop_assert_eq!(sent(&mut edges, TcpControl::None, edge.wrapping_add(9), &[]), edge.wrapping_add(9));
         }
+    }
+
+    #[test]
+    fn what_is_sent_again_is_counted() {
+        let mut edges = Edges::default();
+        let start = u32::MAX - 2;
+        let at = |n: u32| start.wrapping_add(1 + n);
+        sent(&mut edges, TcpControl::Syn, start, &[]);
+        assert_eq!(edges.resent(), 0);
+        sent(&mut edges, TcpControl::Syn, start, &[]);
+        assert_eq!(edges.resent(), 1, "a connection request");
+        sent(&mut edges, TcpControl::None, at(0), &[1; 10]);
+        sent(&mut edges, TcpControl::None, at(10), &[1; 10]);
+        sent(&mut edges, TcpControl::None, at(20), &[]);
+        assert_eq!(edges.resent(), 1);
+        sent(&mut edges, TcpControl::None, at(0), &[1; 10]);
+        assert_eq!(edges.resent(), 2);
+        sent(&mut edges, TcpControl::None, at(10), &[1; 20]);
+        assert_eq!(edges.resent(), 2, "half of it is new");
+        edges.heard(&answer(at(30)));
+        sent(&mut edges, TcpControl::None, at(29), &[0]);
+        assert_eq!(edges.resent(), 2, "a keepalive");
+        sent(&mut edges, TcpControl::Fin, at(30), &[]);
+        sent(&mut edges, TcpControl::Fin, at(30), &[]);
+        assert_eq!(edges.resent(), 3);
     }
 
     #[test]

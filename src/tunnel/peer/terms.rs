@@ -124,6 +124,8 @@ pub struct PeerCounters {
     pub rejected: u64,
     /// Authentic packets between addresses that are not this tunnel's.
     pub foreign: u64,
+    /// TCP segments sent again, of all connections.
+    pub retransmits: u64,
     /// Times the other end was heard from a new address.
     pub roamed: u64,
     /// How long the last handshake we began took.

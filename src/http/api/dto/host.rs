@@ -1,10 +1,12 @@
 //! Workspace hosts.
 
 use crate::broker::fleet::TunnelState;
-use crate::broker::views::{HostEnrolled, HostEnrollment, HostView, JoinToken as JoinTokenView};
+use crate::broker::views::{HostEnrolled, HostEnrollment, HostView, JoinToken as JoinTokenView, NewPeer};
 use crate::domain::Timestamp;
+use crate::domain::host::HostKind;
 use crate::domain::secret::SecretString;
 use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -20,6 +22,17 @@ pub enum HostStatus {
     Offline,
 }
 
+/// What runs at a host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = HostKind)]
+pub enum HostType {
+    /// Our agent, which starts desktops.
+    Agent,
+    /// A standard WireGuard peer; workspaces name servers on it.
+    Peer,
+}
+
 /// A host.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Host {
@@ -27,6 +40,10 @@ pub struct Host {
     pub id: Uuid,
     /// Name.
     pub name: String,
+    /// What runs there.
+    pub kind: HostType,
+    /// WireGuard public key, base64.
+    pub public_key: String,
     /// Now.
     pub status: HostStatus,
     /// Its address in the host tunnel.
@@ -34,7 +51,7 @@ pub struct Host {
     /// Where it is heard from.
     #[schema(required = true)]
     pub endpoint: Option<String>,
-    /// Version of its agent.
+    /// Version of its agent; empty for a standard peer.
     pub version: String,
     /// Live sessions on it.
     pub desktops: usize,
@@ -52,12 +69,17 @@ impl From<HostView> for Host {
         let status = match view.tunnel.as_ref().map(|t| t.state) {
             Some(TunnelState::Encrypted) => HostStatus::Connected,
             Some(TunnelState::Stale) => HostStatus::Stale,
-            Some(TunnelState::Connecting | TunnelState::Down) | None => HostStatus::Offline,
+            Some(TunnelState::Connecting | TunnelState::Down | TunnelState::None) | None => HostStatus::Offline,
         };
         let heard_from = view.tunnel.as_ref().and_then(|t| t.endpoint).or(host.endpoint);
         Self {
             id: host.id.0,
             name: host.name,
+            kind: match host.kind {
+                HostKind::Agent => HostType::Agent,
+                HostKind::Peer => HostType::Peer,
+            },
+            public_key: host.public_key,
             status,
             address: host.address.to_string(),
             endpoint: heard_from.map(|e| e.to_string()),
@@ -98,6 +120,35 @@ impl JoinToken {
         let text = token.token.expose().clone();
         Self { command: format!("portcullis agent --gateway {gateway} --join {text}"), token: text, expires_at: token.expires_at }
     }
+}
+
+/// A standard WireGuard peer to add as a host.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddPeer {
+    /// Name.
+    name: String,
+    /// Its WireGuard public key, base64. Its private key stays with it.
+    public_key: String,
+    /// UDP `ADDRESS:PORT` at which it can be called; without one, it calls the gateway.
+    #[schema(value_type = Option<String>)]
+    endpoint: Option<SocketAddr>,
+    /// Its address inside the tunnel (IPv4); the next free one when missing.
+    #[schema(value_type = Option<String>)]
+    address: Option<IpAddr>,
+}
+
+impl From<AddPeer> for NewPeer {
+    fn from(b: AddPeer) -> Self {
+        Self { name: b.name, public_key: b.public_key, endpoint: b.endpoint, address: b.address }
+    }
+}
+
+/// A standard peer's configuration.
+#[derive(Serialize, ToSchema)]
+pub struct PeerConfiguration {
+    /// A `wg-quick` file, all but the private key. It holds the preshared key; each showing is in the audit log.
+    pub config: String,
 }
 
 /// An agent that asks to join.

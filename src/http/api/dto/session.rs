@@ -4,6 +4,7 @@ use super::millis;
 use super::workspace::WorkspaceType;
 use crate::broker::fleet::TunnelState;
 use crate::broker::views::{SessionView, Ticket as TicketView};
+use crate::domain::reach::Leg;
 use crate::domain::session::EndReason;
 use crate::domain::{SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -45,8 +46,10 @@ pub enum TunnelStatus {
     Encrypted,
     /// There are keys, but no answer.
     Stale,
-    /// There is no tunnel.
+    /// The tunnel is gone.
     Down,
+    /// There is no tunnel: a direct target that the configuration allows, unencrypted.
+    None,
 }
 
 impl From<TunnelState> for TunnelStatus {
@@ -56,6 +59,7 @@ impl From<TunnelState> for TunnelStatus {
             TunnelState::Encrypted => Self::Encrypted,
             TunnelState::Stale => Self::Stale,
             TunnelState::Down => Self::Down,
+            TunnelState::None => Self::None,
         }
     }
 }
@@ -121,7 +125,7 @@ pub struct Session {
     /// When it will be ended at the latest.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
-    /// Its address inside its tunnel.
+    /// Its address inside its tunnel; its host's there, when it goes through that; its target's, when it goes through none.
     pub ip_address: String,
     /// Its tunnel's state.
     pub tunnel_status: TunnelStatus,
@@ -138,7 +142,7 @@ pub struct Session {
 /// A session's tunnel.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SessionTunnel {
-    /// `wireguard`.
+    /// `wireguard`; `none` for a direct target.
     pub protocol: &'static str,
     /// The host's public key in it, base64.
     #[schema(required = true)]
@@ -148,10 +152,42 @@ pub struct SessionTunnel {
     /// Last completed handshake.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub last_handshake_at: Option<Timestamp>,
-    /// Bytes from the host.
+    /// Bytes from the host: encrypted ones of its own tunnel, else the payload of its own streams.
     pub rx_bytes: u64,
-    /// Bytes to the host.
+    /// Bytes to the host, likewise.
     pub tx_bytes: u64,
+    /// TCP segments the gateway sent again inside the tunnel.
+    pub retransmits: u64,
+}
+
+/// The protocol of a tunnel in this state.
+pub(super) fn protocol(state: TunnelState) -> &'static str {
+    match state {
+        TunnelState::Connecting | TunnelState::Encrypted | TunnelState::Stale | TunnelState::Down => "wireguard",
+        TunnelState::None => "none",
+    }
+}
+
+/// A leg of the way from browser to desktop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SlowLeg {
+    /// Browser to gateway.
+    BrowserGateway,
+    /// Gateway to host.
+    GatewayHost,
+    /// Host to desktop.
+    HostDesktop,
+}
+
+impl From<Leg> for SlowLeg {
+    fn from(leg: Leg) -> Self {
+        match leg {
+            Leg::BrowserGateway => Self::BrowserGateway,
+            Leg::GatewayHost => Self::GatewayHost,
+            Leg::HostDesktop => Self::HostDesktop,
+        }
+    }
 }
 
 /// Round trips in milliseconds; null when unknown.
@@ -160,13 +196,20 @@ pub struct Latency {
     /// Browser to gateway.
     #[schema(required = true)]
     pub browser_ms: Option<f64>,
-    /// Gateway to host.
+    /// Gateway to host and back: opening a connection there, inside the tunnel where there is one.
     #[schema(required = true)]
     pub host_ms: Option<f64>,
+    /// What the desktop's server took to greet when a stream was last opened, without the way there and back.
+    #[schema(required = true)]
+    pub desktop_ms: Option<f64>,
+    /// The leg to blame; null when none is slow.
+    #[schema(required = true)]
+    pub slow_leg: Option<SlowLeg>,
 }
 
 impl From<SessionView> for Session {
     fn from(view: SessionView) -> Self {
+        let legs = view.legs();
         let s = view.session;
         let address = s.address.to_string();
         Self {
@@ -185,14 +228,20 @@ impl From<SessionView> for Session {
             tunnel_status: view.tunnel.state.into(),
             mfa_verified: s.mfa.is_some(),
             tunnel: SessionTunnel {
-                protocol: "wireguard",
+                protocol: protocol(view.tunnel.state),
                 peer_public_key: s.peer_public_key,
                 address,
                 last_handshake_at: view.tunnel.last_handshake_at,
                 rx_bytes: view.tunnel.rx_bytes,
                 tx_bytes: view.tunnel.tx_bytes,
+                retransmits: view.tunnel.retransmits,
             },
-            latency: Latency { browser_ms: millis(view.browser_rtt), host_ms: millis(view.tunnel.rtt) },
+            latency: Latency {
+                browser_ms: millis(legs.browser),
+                host_ms: millis(legs.host),
+                desktop_ms: millis(legs.desktop),
+                slow_leg: legs.slow().map(SlowLeg::from),
+            },
             viewers: view.viewers,
         }
     }

@@ -1,10 +1,12 @@
 //! Workspaces.
 
-use super::session::TunnelStatus;
+use super::session::{TunnelStatus, protocol};
 use super::user::{MfaProof, UserRole};
 use crate::broker::views::{Launched, NewWorkspace, WorkspaceChange, WorkspaceView};
+use crate::domain::reach::Target;
+use crate::domain::secret::SecretString;
 use crate::domain::workspace::{WorkspaceKind, WorkspaceStatus};
-use crate::domain::{SessionId, Timestamp, WorkspaceId};
+use crate::domain::{HostId, SessionId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -73,6 +75,43 @@ impl From<WorkspaceStatus> for WorkspaceState {
     }
 }
 
+/// Where the server of a `vnc` workspace is: `{host_id, port}` on a standard peer, or `{direct}`, a name that the gateway's configuration allows.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum WorkspaceTarget {
+    /// On a standard peer, through its tunnel.
+    Host {
+        /// The host.
+        host_id: Uuid,
+        /// TCP port at its inner address.
+        #[schema(minimum = 1)]
+        port: u16,
+    },
+    /// Through no tunnel, unencrypted.
+    Direct {
+        /// A name under `[direct]` in the gateway's configuration.
+        direct: String,
+    },
+}
+
+impl From<WorkspaceTarget> for Target {
+    fn from(target: WorkspaceTarget) -> Self {
+        match target {
+            WorkspaceTarget::Host { host_id, port } => Self::Host { host_id: HostId(host_id), port },
+            WorkspaceTarget::Direct { direct } => Self::Direct { name: direct },
+        }
+    }
+}
+
+impl From<Target> for WorkspaceTarget {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Host { host_id, port } => Self::Host { host_id: host_id.0, port },
+            Target::Direct { name } => Self::Direct { direct: name },
+        }
+    }
+}
+
 /// A workspace.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Workspace {
@@ -84,6 +123,9 @@ pub struct Workspace {
     pub description: String,
     /// Kind.
     pub r#type: WorkspaceType,
+    /// Where its server is; null when a host's agent starts a desktop, and for all but admins.
+    #[schema(required = true)]
+    pub target: Option<WorkspaceTarget>,
     /// Now, for this caller.
     pub status: WorkspaceState,
     /// Name of a picture.
@@ -119,6 +161,7 @@ impl From<WorkspaceView> for Workspace {
             name: w.name,
             description: w.description,
             r#type: w.kind.into(),
+            target: w.target.map(Into::into),
             status: view.status.into(),
             icon: w.icon,
             tags: w.tags,
@@ -166,12 +209,12 @@ pub struct LaunchSecurity {
 /// The tunnel of a session just launched.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LaunchTunnel {
-    /// `wireguard`.
+    /// `wireguard`; `none` for a direct target.
     pub protocol: &'static str,
     /// The host's public key in it, base64.
     #[schema(required = true)]
     pub peer_public_key: Option<String>,
-    /// The desktop's address in it.
+    /// The desktop's address in it; its own where there is none.
     pub address: String,
     /// Last completed handshake.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
@@ -199,7 +242,7 @@ impl From<Launched> for Launch {
             security: LaunchSecurity {
                 mfa: session.mfa.into(),
                 tunnel: LaunchTunnel {
-                    protocol: "wireguard",
+                    protocol: protocol(l.session.tunnel.state),
                     peer_public_key: session.peer_public_key,
                     address: session.address.to_string(),
                     last_handshake_at: l.session.tunnel.last_handshake_at,
@@ -260,6 +303,11 @@ pub struct CreateWorkspace {
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
+    /// Where its server is (type `vnc` only).
+    target: Option<WorkspaceTarget>,
+    /// What the gateway proves to that server; empty forgets it. Never shown again.
+    #[schema(value_type = Option<String>)]
+    password: Option<SecretString>,
 }
 
 impl From<CreateWorkspace> for NewWorkspace {
@@ -274,6 +322,8 @@ impl From<CreateWorkspace> for NewWorkspace {
             network: b.network,
             allowed_roles: b.allowed_roles.map(|roles| roles.into_iter().map(Into::into).collect()),
             maintenance: b.maintenance,
+            target: b.target.map(Into::into),
+            password: b.password,
         };
         Self { id: b.id, name: b.name, description: b.description, kind: b.r#type.into(), rest }
     }
@@ -301,6 +351,11 @@ pub struct UpdateWorkspace {
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
+    /// Where its server is (type `vnc` only).
+    target: Option<WorkspaceTarget>,
+    /// What the gateway proves to that server; empty forgets it. Never shown again.
+    #[schema(value_type = Option<String>)]
+    password: Option<SecretString>,
 }
 
 impl From<UpdateWorkspace> for WorkspaceChange {
@@ -315,6 +370,8 @@ impl From<UpdateWorkspace> for WorkspaceChange {
             network: b.network,
             allowed_roles: b.allowed_roles.map(|roles| roles.into_iter().map(Into::into).collect()),
             maintenance: b.maintenance,
+            target: b.target.map(Into::into),
+            password: b.password,
         }
     }
 }

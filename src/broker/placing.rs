@@ -1,0 +1,186 @@
+//! Where a workspace can run now: on which host, which way, at which address.
+//!
+//! - A **desktop** (no target) runs on any connected host with an agent, in a tunnel of its own.
+//! - A **server on a host** is where its workspace says: one standard peer, reached through that peer's tunnel.
+//! - A **direct target** is reached through no tunnel, and only when the configuration allows its name.
+
+use super::Broker;
+use super::record::Book;
+use crate::domain::host::HostKind;
+use crate::domain::reach::{Target, Way};
+use crate::domain::secret::SecretString;
+use crate::domain::workspace::Workspace;
+use crate::domain::{Error, HostId, OrganizationId, Result, UserId, WorkspaceId};
+use crate::store::Tx;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use uuid::Uuid;
+
+/// The host of a session that is on none: a direct target.
+pub(super) const NOWHERE: HostId = HostId(Uuid::nil());
+
+/// What could be reached when somebody asked: taken before a transaction, used in it.
+#[derive(Clone, Debug)]
+pub(super) struct Reachable {
+    pub(super) connected: Vec<HostId>,
+    pub(super) direct: Vec<String>,
+    /// A direct target that was looked up: its name and where it is.
+    pub(super) located: Option<(String, IpAddr)>,
+}
+
+/// What can run workspaces of one organization now.
+#[derive(Debug)]
+pub(super) struct Places {
+    agents: bool,
+    peers: HashSet<HostId>,
+    direct: Vec<String>,
+}
+
+impl Places {
+    pub(super) fn of(tx: &mut Tx<'_>, organization: OrganizationId, reachable: &Reachable) -> Result<Self> {
+        let hosts = if reachable.connected.is_empty() { Vec::new() } else { tx.hosts(Some(organization))? };
+        let up = || hosts.iter().map(|(host, _)| host).filter(|host| reachable.connected.contains(&host.id));
+        Ok(Self {
+            agents: up().any(|host| host.kind == HostKind::Agent),
+            peers: up().filter(|host| host.kind == HostKind::Peer).map(|host| host.id).collect(),
+            direct: reachable.direct.clone(),
+        })
+    }
+
+    /// Whether the workspace could be launched now, as far as hosts go.
+    pub(super) fn can_run(&self, workspace: &Workspace) -> bool {
+        match &workspace.target {
+            None => self.agents,
+            Some(Target::Host { host_id, .. }) => self.peers.contains(host_id),
+            Some(Target::Direct { name }) => self.direct.contains(name),
+        }
+    }
+}
+
+/// Where a session will be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    pub(super) host_id: HostId,
+    pub(super) way: Way,
+    pub(super) address: IpAddr,
+}
+
+/// Why there is no place: the word for the log, and what its user reads.
+pub(super) type NoPlace = (&'static str, Error);
+
+/// Who wants a place, and from where addresses are given.
+pub(super) struct Seeker {
+    pub(super) user: UserId,
+    pub(super) organization: OrganizationId,
+    pub(super) network: (Ipv4Addr, u8),
+    pub(super) seed: u64,
+}
+
+impl Book<'_, '_> {
+    /// A place for a session of this workspace.
+    pub(super) fn place(
+        &mut self,
+        workspace: &Workspace,
+        seeker: &Seeker,
+        reachable: &Reachable,
+    ) -> Result<std::result::Result<Place, NoPlace>> {
+        let none = |word, sentence: &str| Ok(Err((word, Error::unavailable(sentence))));
+        match &workspace.target {
+            None => match self.choose_agent(seeker, &reachable.connected)? {
+                Some(host_id) => {
+                    let address = self.free_session_address(seeker.network, seeker.seed)?;
+                    Ok(Ok(Place { host_id, way: Way::Own, address }))
+                }
+                None => none("no_host", "No workspace host is connected right now. Try again in a moment, or tell your administrator."),
+            },
+            Some(Target::Host { host_id, .. }) => {
+                let host = self.host(*host_id)?.filter(|host| host.organization_id == seeker.organization && host.kind == HostKind::Peer);
+                match host {
+                    Some(host) if reachable.connected.contains(&host.id) => {
+                        Ok(Ok(Place { host_id: host.id, way: Way::Host, address: host.address }))
+                    }
+                    Some(_) => none("host_not_connected", "The host of this workspace is not connected right now. Try again in a moment."),
+                    None => none("no_host", "The host of this workspace is gone. Tell your administrator."),
+                }
+            }
+            Some(Target::Direct { name }) => match &reachable.located {
+                Some((located, address)) if located == name && reachable.direct.contains(name) => {
+                    Ok(Ok(Place { host_id: NOWHERE, way: Way::Direct(name.clone()), address: *address }))
+                }
+                _ => none(
+                    "target_not_allowed",
+                    "The gateway's configuration does not allow this workspace's target, or it cannot be found. Tell your administrator.",
+                ),
+            },
+        }
+    }
+
+    /// The connected agent of the organization with the fewest live sessions; among equals the one this user was on last.
+    fn choose_agent(&mut self, seeker: &Seeker, connected: &[HostId]) -> Result<Option<HostId>> {
+        let hosts = self.hosts(Some(seeker.organization))?;
+        let live = self.live_sessions(Some(seeker.organization))?;
+        let last = self.sessions_page(seeker.user, None, None, 1)?.first().map(|s| s.host_id);
+        let load = |id: HostId| live.iter().filter(|s| s.host_id == id).count();
+        let agents = hosts.iter().map(|(host, _)| host).filter(|host| host.kind == HostKind::Agent).map(|host| host.id);
+        let connected = agents.filter(|id| connected.contains(id));
+        Ok(connected.min_by_key(|id| (load(*id), Some(*id) != last, *id)))
+    }
+
+    /// Refuses a target that is not there, or not the organization's.
+    pub(super) fn check_target(&mut self, target: Option<&Target>, organization: OrganizationId) -> Result<std::result::Result<(), Error>> {
+        let Some(Target::Host { host_id, .. }) = target else { return Ok(Ok(())) };
+        let host = self.host(*host_id)?.filter(|host| host.organization_id == organization);
+        Ok(match host.map(|host| host.kind) {
+            Some(HostKind::Peer) => Ok(()),
+            Some(HostKind::Agent) => {
+                Err(Error::invalid("target.host_id names a host with an agent, which starts desktops itself; name a standard peer."))
+            }
+            None => Err(Error::invalid("target.host_id names no host of yours.")),
+        })
+    }
+}
+
+/// What the password of a workspace's server is sealed for.
+fn password_purpose(workspace: &WorkspaceId) -> String {
+    format!("workspace password:{workspace}")
+}
+
+impl Broker {
+    /// What can be reached at this moment.
+    pub(super) fn reachable(&self) -> Reachable {
+        Reachable { connected: self.inner.fleet.connected(), direct: self.inner.fleet.direct_targets(), located: None }
+    }
+
+    /// The same, with the direct target of this workspace looked up when it has one.
+    pub(super) async fn reachable_for(&self, id: &WorkspaceId) -> Result<Reachable> {
+        let mut reachable = self.reachable();
+        if reachable.direct.is_empty() {
+            return Ok(reachable);
+        }
+        let wanted = id.clone();
+        let found = self.inner.store.read(move |tx| tx.workspace(&wanted)).await?;
+        if let Some(Target::Direct { name }) = found.and_then(|workspace| workspace.target) {
+            match self.inner.fleet.locate(&name).await {
+                Ok(address) => reachable.located = Some((name, address)),
+                Err(error) => tracing::warn!(target_name = name, %error, "a direct target was not found"),
+            }
+        }
+        Ok(reachable)
+    }
+
+    /// Seals the password of a workspace's server.
+    pub(super) fn seal_password(&self, workspace: &WorkspaceId, password: &SecretString) -> Option<String> {
+        let plain = password.expose().as_bytes();
+        (!plain.is_empty()).then(|| self.inner.vault.seal(&password_purpose(workspace), plain))
+    }
+
+    /// The password of a workspace's server; empty when there is none.
+    pub(super) async fn server_password(&self, workspace: &WorkspaceId) -> Result<SecretString> {
+        let id = workspace.clone();
+        let Some(sealed) = self.inner.store.read(move |tx| tx.workspace_password(&id)).await? else {
+            return Ok(SecretString::new(String::new()));
+        };
+        let plain = self.inner.vault.open(&password_purpose(workspace), &sealed)?;
+        String::from_utf8(plain.expose().clone()).map(SecretString::new).map_err(Error::internal)
+    }
+}
