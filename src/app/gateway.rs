@@ -182,12 +182,11 @@ fn status(hub: &Hub, fleet: &HubFleet) -> TunnelStatus {
 }
 
 fn rim(config: &Config, audit_public_key: String) -> http::Settings {
-    let networks = |list: &[crate::config::value::Network]| list.iter().filter_map(|n| n.to_string().parse().ok()).collect();
     let origins = std::iter::once(&config.server.public_url).chain(&config.server.allowed_origins).cloned().collect();
     http::Settings {
         public_origins: origins,
-        trusted_proxies: networks(&config.server.trusted_proxies),
-        metrics_allow: networks(&config.metrics.allow),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        metrics_allow: config.metrics.allow.clone(),
         audit_public_key,
         ..http::Settings::default()
     }

@@ -38,10 +38,10 @@ pub mod server;
 pub mod stream;
 
 use crate::broker::Broker;
+use crate::domain::Network;
 use crate::viewer;
 use limit::{Limiter, Rate};
 use metrics::Metrics;
-use origin::Cidr;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
@@ -55,9 +55,9 @@ pub struct Settings {
     /// names itself counts too: a page from there can only have come from us.
     pub public_origins: Vec<String>,
     /// Peers whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<Cidr>,
+    pub trusted_proxies: Vec<Network>,
     /// Peers that may read `/metrics`.
-    pub metrics_allow: Vec<Cidr>,
+    pub metrics_allow: Vec<Network>,
     /// Per address: requests that nobody vouches for (sign-in, enrolment, health).
     pub anonymous_rate: Rate,
     /// Per address: every request.
@@ -71,7 +71,7 @@ impl Default for Settings {
         Self {
             public_origins: vec!["https://localhost:8443".to_owned()],
             trusted_proxies: Vec::new(),
-            metrics_allow: Cidr::loopback(),
+            metrics_allow: Network::loopback(),
             anonymous_rate: Rate { per_second: 20, burst: 200 },
             any_rate: Rate { per_second: 200, burst: 2000 },
             audit_public_key: String::new(),
