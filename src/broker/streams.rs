@@ -9,7 +9,7 @@ use super::live::{StreamGrant, Taken};
 use super::record::{Book, Note, Verdict, refusal, whole};
 use super::sessions::{SESSION, not_active};
 use super::tokens::{hash_of, invalid_token};
-use super::views::{StreamProof, Ticket};
+use super::views::{StreamProof, Ticket, TooManyViewers};
 use super::{Broker, launch};
 use crate::auth::opaque;
 use crate::domain::audit::Action;
@@ -116,7 +116,8 @@ impl Broker {
         let taken = if owner == Some(caller.user.id) {
             let Some(taken) = self.live().take_place(id, &caller, now, self.inner.settings.max_viewers) else {
                 self.write_note(note.on_session_id(id).denied("too_many_viewers")).await?;
-                return Err(Error::conflict("This session is open in as many windows as it may be. Close one first."));
+                let full = Error::conflict("This session is open in as many windows as it may be. Close one first.");
+                return Err(full.caused_by(TooManyViewers));
             };
             Some(taken)
         } else {

@@ -43,6 +43,7 @@ use crate::viewer;
 use limit::{Limiter, Rate};
 use metrics::Metrics;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 /// Most event streams at once; each holds a connection and a broadcast receiver.
@@ -62,6 +63,8 @@ pub struct Settings {
     pub anonymous_rate: Rate,
     /// Per address: every request.
     pub any_rate: Rate,
+    /// Longest wait for a request's body, however it trickles.
+    pub body_timeout: Duration,
     /// Public key of the audit log's head, as `portcullis audit verify` wants it; the last line of an export carries it.
     pub audit_public_key: String,
 }
@@ -74,6 +77,7 @@ impl Default for Settings {
             metrics_allow: Network::loopback(),
             anonymous_rate: Rate { per_second: 20, burst: 200 },
             any_rate: Rate { per_second: 200, burst: 2000 },
+            body_timeout: Duration::from_secs(10),
             audit_public_key: String::new(),
         }
     }
