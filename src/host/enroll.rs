@@ -108,7 +108,8 @@ pub async fn enroll(with: &Enrollment) -> Result<Identity, EnrollError> {
         return Err(EnrollError::NotHttps);
     }
     let private_key = PrivateKey::generate().map_err(|_| EnrollError::NoRandomness)?;
-    let ask = Ask { token: with.token.expose(), name: &with.name, public_key: private_key.public_key().to_string(), version: env!("CARGO_PKG_VERSION") };
+    let ask =
+        Ask { token: with.token.expose(), name: &with.name, public_key: private_key.public_key().to_string(), version: env!("CARGO_PKG_VERSION") };
     let client = client(&with.trust)?;
     let mut answer = client.post(format!("{base}/api/hosts/enroll")).json(&ask).send().await.map_err(http)?;
     let status = answer.status();

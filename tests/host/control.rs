@@ -5,7 +5,8 @@ use portcullis::domain::secret::SecretString;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
 use portcullis::host::control::{
-    BODY_MAX, Client, ClientError, DesktopInfo, Health, Memory, Order, OrderTunnel, OrderWorkspace, PROTOCOL, Refusal, Service, Started, serve, serve_within,
+    BODY_MAX, Client, ClientError, DesktopInfo, Health, Memory, Order, OrderTunnel, OrderWorkspace, PROTOCOL, Refusal, Service, Started, serve,
+    serve_within,
 };
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -20,7 +21,14 @@ struct Fake {
 impl Service for Fake {
     fn health(&self) -> Health {
         let desktops = self.running.lock().unwrap().len();
-        Health { protocol: PROTOCOL, version: "1".to_owned(), uptime_ms: 5, desktops, load: [0.5, 0.25, 0.0], memory: Memory { total: 2, available: 1 } }
+        Health {
+            protocol: PROTOCOL,
+            version: "1".to_owned(),
+            uptime_ms: 5,
+            desktops,
+            load: [0.5, 0.25, 0.0],
+            memory: Memory { total: 2, available: 1 },
+        }
     }
 
     fn desktops(&self) -> Vec<DesktopInfo> {
