@@ -146,6 +146,20 @@ test('an employee launches a desktop, works, survives a killed gateway, and an a
     await shot(page, 'cut');
   });
 
+  await test.step('a user disabled from the shell, by another process, is out within a second', async () => {
+    await page.getByTestId('end-back').click();
+    await page.getByTestId('launch-ws-linux-desktop').click();
+    await page.waitForURL('**/viewer/*');
+    await painted(page);
+    house.cli('user', 'disable', mia.email);
+    const said = Date.now();
+    await expect(page.getByTestId('end-page')).toHaveAttribute('data-reason', 'user_disabled', { timeout: 1500 });
+    const ms = Date.now() - said;
+    console.log(`disabled to end page: ${ms} ms`);
+    expect(ms, 'from the command\'s end to the page\'s').toBeLessThan(1000);
+    await shot(page, 'disabled');
+  });
+
   await test.step('the admin sees all of it in the audit table', async () => {
     const context = await browser.newContext();
     const desk = await context.newPage();
