@@ -29,6 +29,6 @@ pub mod user;
 pub mod workspace;
 
 pub use error::{Error, ErrorKind, Result};
-pub use network::Network;
 pub use id::{HostId, LoginId, OrganizationId, SessionId, UserId, WorkspaceId};
+pub use network::Network;
 pub use time::{Clock, Timestamp};
