@@ -65,6 +65,8 @@ pub struct Settings {
     pub any_rate: Rate,
     /// Longest wait for a request's body, however it trickles.
     pub body_timeout: Duration,
+    /// SHA-256 of our certificate, hex, when it is of our own making: told to hosts that join, so that they know whom to believe.
+    pub certificate_sha256: Option<String>,
     /// Public key of the audit log's head, as `portcullis audit verify` wants it; the last line of an export carries it.
     pub audit_public_key: String,
 }
@@ -78,6 +80,7 @@ impl Default for Settings {
             anonymous_rate: Rate { per_second: 20, burst: 200 },
             any_rate: Rate { per_second: 200, burst: 2000 },
             body_timeout: Duration::from_secs(10),
+            certificate_sha256: None,
             audit_public_key: String::new(),
         }
     }
