@@ -2,7 +2,7 @@
 import { type Page, expect, test } from '@playwright/test';
 import { join } from 'node:path';
 import { House, type Person, nextCode, until } from './house.ts';
-import { differing, fileOnHost, painted, terminalText, type } from './screen.ts';
+import { differing, fileOnHost, painted, prompted, terminalText, type } from './screen.ts';
 
 let house: House;
 let mia: Person;
@@ -79,6 +79,7 @@ test('an employee launches a desktop, works, survives a killed gateway, and an a
   await test.step('what is typed happens on the host', async () => {
     const me = await page.evaluate(async () => (await fetch('/api/auth/me')).json());
     home = house.home(me.id);
+    await prompted(page);
     await type(page, 'MARK=kept-$$; echo "hello $(id -un)" > hello.txt');
     expect(await fileOnHost(join(home, 'hello.txt'))).toMatch(/^hello \S+\n$/);
     await shot(page, 'typed');
