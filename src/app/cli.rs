@@ -101,6 +101,9 @@ pub struct AgentArgs {
     /// Certificate (PEM) that the gateway's certificate chains to, when it is not a public one.
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
+    /// SHA-256 (hex) of the gateway's certificate, when it is of its own making; the join command has it.
+    #[arg(long, value_name = "SHA256", value_parser = sha256, conflicts_with = "ca_cert")]
+    pub pin: Option<Sha256Hex>,
     /// Name under which the host is listed [default: agent.name, else the machine's name].
     #[arg(long)]
     pub name: Option<String>,
@@ -359,6 +362,16 @@ pub struct TotpCodeArgs {
     pub user: String,
 }
 
+/// A SHA-256, read from hex.
+#[derive(Clone, Copy, Debug)]
+pub struct Sha256Hex(pub [u8; 32]);
+
+fn sha256(text: &str) -> Result<Sha256Hex, String> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text.replace(':', ""), &mut bytes).map_err(|_| "a SHA-256 is 64 hexadecimal digits".to_owned())?;
+    Ok(Sha256Hex(bytes))
+}
+
 fn role(text: &str) -> Result<Role, String> {
     Role::parse(text).ok_or_else(|| "a role is member, admin or security".to_owned())
 }
@@ -389,12 +402,30 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_refused() {
-        for good in ["demo", "demo --listen 127.0.0.1:0 --data-dir x", "serve", "agent --gateway https://g --join t", "user create a@b.c --role admin",
-            "workspace update ws-a --maintenance true", "host join-token --valid-for 5m", "audit verify --export f --public-key k", "openapi", "check-config"] {
+        for good in [
+            "demo",
+            "demo --listen 127.0.0.1:0 --data-dir x",
+            "serve",
+            "agent --gateway https://g --join t",
+            "user create a@b.c --role admin",
+            "workspace update ws-a --maintenance true",
+            "host join-token --valid-for 5m",
+            "audit verify --export f --public-key k",
+            "openapi",
+            "check-config",
+        ] {
             assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(good.split(' '))).is_ok(), "{good}");
         }
-        for bad in ["", "fly", "demo --listen nonsense", "user create", "user create a@b.c --role king", "workspace create WS --name x",
-            "audit verify --export f --database sqlite:x", "user create a@b.c --password x"] {
+        for bad in [
+            "",
+            "fly",
+            "demo --listen nonsense",
+            "user create",
+            "user create a@b.c --role king",
+            "workspace create WS --name x",
+            "audit verify --export f --database sqlite:x",
+            "user create a@b.c --password x",
+        ] {
             assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(bad.split_terminator(' '))).is_err(), "{bad}");
         }
     }
