@@ -68,7 +68,7 @@ export class Toolbar {
     const bar = h(
       'div',
       { class: 'bar', id: 'bar', role: 'toolbar', 'aria-label': s.toolbar },
-      h('div', { class: 'who' }, h('span', { class: 'dot' }), this.#name, this.#state, this.#latency, this.#facts),
+      h('div', { class: 'who' }, h('span', { class: 'dot' }), this.#name, h('span', { class: 'sub' }, this.#state, this.#latency, this.#facts)),
       h(
         'div',
         { class: 'tools' },
@@ -113,7 +113,7 @@ export class Toolbar {
       const full = document.fullscreenElement !== null;
       this.#label('fullscreen', full ? s.leaveFullScreen : s.fullScreen);
     });
-    this.#showSizing();
+    this.showSizing();
   }
 
   get isOpen(): boolean {
@@ -196,10 +196,11 @@ export class Toolbar {
 
   #flipSizing(): void {
     this.#actions.setSizing(this.#actions.sizing() === 'fit' ? 'remote' : 'fit');
-    this.#showSizing();
+    this.showSizing();
   }
 
-  #showSizing(): void {
+  /** Says again which sizing is in force. */
+  showSizing(): void {
     // The button says what is in force; pressing it takes the other.
     const sizing = this.#actions.sizing();
     this.#label('sizing', sizing === 'fit' ? s.fit : s.remote, sizing);
