@@ -91,8 +91,8 @@ describe('the size of the desktop', () => {
     const keep = (key: string, value?: string) => (value === undefined ? (kept[key] ?? null) : (kept[key] = value));
     chooseSizing('fit', { width: 1280, height: 800 }, keep);
     expect([sizingFor({ width: 1280, height: 800 }, keep), sizingFor({ width: 390, height: 844 }, keep)]).toEqual(['fit', 'fit']);
-    chooseSizing('remote', { width: 390, height: 844 }, keep);
-    expect([sizingFor({ width: 1280, height: 800 }, keep), sizingFor({ width: 390, height: 844 }, keep)]).toEqual(['fit', 'remote']);
+    chooseSizing('actual', { width: 390, height: 844 }, keep);
+    expect([sizingFor({ width: 1280, height: 800 }, keep), sizingFor({ width: 390, height: 844 }, keep)]).toEqual(['fit', 'actual']);
     kept.sizing = 'nonsense';
     expect(sizingFor({ width: 1280, height: 800 }, keep)).toBe('remote');
   });

@@ -11,7 +11,7 @@ import { viewer as s, common } from '../lib/strings';
 import { Link, type LinkState } from './core/link';
 import { noVnc } from './core/novnc';
 import type { Sizing } from './core/protocol';
-import { chooseSizing, sizingFor } from './core/sizing';
+import { chooseSizing, sizingFor, sizings } from './core/sizing';
 import { ClipboardPanel } from './ui/clipboard';
 import { h, icon, remembered } from './ui/dom';
 import { confirmDisconnect, ending, hint, waiting } from './ui/pages';
@@ -84,6 +84,7 @@ const toolbar = new Toolbar({
   clipboard: () => clipboard.element,
   clipboardShown: () => clipboard.focus(),
   sizing: () => sizing,
+  sizings: () => sizings(size()),
   setSizing: (next) => {
     sizing = next;
     chooseSizing(next, size(), remembered);
