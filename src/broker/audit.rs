@@ -1,6 +1,7 @@
 //! The log, read, exported and verified. Who reads the whole of it is written in it.
 
 use super::views::{AuditExport, AuditQuery, AuditVerdict, Page};
+use super::record::cut;
 use super::{Broker, input};
 use crate::auth::Vault;
 use crate::domain::audit::{Action, ChainFault, Entry, Head, Outcome};
@@ -75,7 +76,35 @@ impl Broker {
         let note = self.note(origin, Action::ExportAudit).by(caller).on_thing("audit", None);
         self.write_note(note).await?;
         let head = self.inner.store.read(|tx| tx.audit_head()).await?;
-        Ok(AuditExport { broker: self.clone(), after: 0, head })
+        Ok(AuditExport { broker: self.clone(), after: 0, chosen: None, head })
+    }
+
+    /// Audits the export of what a query shows (its page size and cursor do not matter) and returns the permitted reader.
+    ///
+    /// # Errors
+    /// `Forbidden`; `Invalid` when the query is not acceptable.
+    pub async fn audit_export_of(&self, origin: &Origin, caller: &Caller, query: AuditQuery) -> Result<AuditExport> {
+        let organization = self.permit(origin, caller, Act::ReadAudit).await?.organization_id();
+        let mut note = self.note(origin, Action::ExportAudit).by(caller).on_thing("audit", None);
+        for (name, value) in [
+            ("actor", &query.actor),
+            ("action", &query.action),
+            ("workspace_id", &query.workspace_id),
+            ("session_id", &query.session_id),
+            ("outcome", &query.outcome),
+            ("from", &query.from),
+            ("to", &query.to),
+            ("q", &query.q),
+        ] {
+            if let Some(value) = value {
+                note = note.with(name, cut(value, 200));
+            }
+        }
+        let (filter, _) = filter(AuditQuery { limit: None, cursor: None, ..query })?;
+        self.write_note(note).await?;
+        let head = self.inner.store.read(|tx| tx.audit_head()).await?;
+        let filter = AuditFilter { before_seq: head.seq.checked_add(1), limit: CHUNK, ..filter };
+        Ok(AuditExport { broker: self.clone(), after: 0, chosen: Some((organization, filter)), head })
     }
 
     /// Reads the whole chain and compares it with its signed head.
@@ -109,6 +138,13 @@ impl AuditExport {
     /// # Errors
     /// When the store fails.
     pub async fn next(&mut self) -> Result<Vec<Entry>> {
+        if let Some((organization, filter)) = self.chosen.clone() {
+            let page = self.broker.inner.store.read(move |tx| tx.audit_page(organization, &filter)).await?;
+            if let (Some((_, filter)), Some(last)) = (&mut self.chosen, page.last()) {
+                filter.before_seq = Some(last.seq);
+            }
+            return Ok(page);
+        }
         let (after, end) = (self.after, self.head.seq);
         if after >= end {
             return Ok(Vec::new());

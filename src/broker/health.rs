@@ -4,9 +4,10 @@ use super::Broker;
 use super::live::Change;
 use super::views::{Gauges, HealthView};
 use crate::domain::ErrorKind;
+use crate::domain::policy::{self, Act};
 use crate::domain::user::Caller;
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
 /// Longest a probe may take.
@@ -18,6 +19,12 @@ impl Broker {
     #[must_use]
     pub fn changes(&self, _caller: &Caller) -> broadcast::Receiver<Change> {
         self.live().changes()
+    }
+
+    /// Moves when the audit log grows; `None` for whoever may not read it.
+    #[must_use]
+    pub fn audit_changes(&self, caller: &Caller) -> Option<watch::Receiver<u64>> {
+        policy::decide(caller, Act::ReadAudit).ok().map(|_| self.live().entries())
     }
 
     /// Probes store, audit head and hosts at this moment.

@@ -177,11 +177,12 @@ pub struct Live {
     registry: Arc<Mutex<Registry>>,
     changes: broadcast::Sender<Change>,
     pulse: watch::Sender<u64>,
+    entries: watch::Sender<u64>,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { registry: Arc::default(), changes: broadcast::channel(CHANGES_MAX).0, pulse: watch::channel(0).0 }
+        Self { registry: Arc::default(), changes: broadcast::channel(CHANGES_MAX).0, pulse: watch::channel(0).0, entries: watch::channel(0).0 }
     }
 }
 
@@ -310,6 +311,16 @@ impl Live {
     /// What [`Live::publish`] says.
     pub(super) fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
+    }
+
+    /// Says that the audit log grew. Apart from the changes, since it grows with each of them: a burst is one word to a slow listener.
+    pub(super) fn log_grew(&self) {
+        self.entries.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Moves at every [`Live::log_grew`].
+    pub(super) fn entries(&self) -> watch::Receiver<u64> {
+        self.entries.subscribe()
     }
 
     /// Moves at every [`Live::publish`]: for those who wait for a session to come or go.

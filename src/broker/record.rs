@@ -245,6 +245,9 @@ impl Broker {
             })
             .await?;
         self.live().own(&written);
+        if !written.is_empty() {
+            self.live().log_grew();
+        }
         Ok(value)
     }
 

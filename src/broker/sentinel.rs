@@ -52,6 +52,7 @@ impl Broker {
         if !ours {
             self.look_again().await?;
             self.live().publish(None, &[Topic::Workspaces, Topic::Sessions, Topic::Hosts]);
+            self.live().log_grew();
         }
         *seen = counter;
         Ok(!ours)

@@ -5,7 +5,7 @@
 //! streams are cut. Whether a login is alive is always the store's word, never the token's.
 
 use super::record::Book;
-use super::views::Tokens;
+use super::views::{LoginView, Tokens};
 use super::{Broker, Settings};
 use crate::auth::{Claims, TokenKeys, opaque, token};
 use crate::domain::audit::Action;
@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 /// Most bytes looked at of a token that is no JWT.
 const TOKEN_MAX: usize = 256;
+/// Sign-ins shown to their owner.
+const LOGINS_MAX: usize = 20;
 
 /// The one answer to every token that is not good.
 pub(super) fn invalid_token() -> Error {
@@ -252,6 +254,47 @@ impl Broker {
             Ok(())
         })
         .await
+    }
+
+    /// The caller's newest sign-ins, those that ended too.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn logins(&self, caller: &Caller) -> Result<Vec<LoginView>> {
+        let (user, current, now) = (caller.user.id, caller.login_id, self.now());
+        let logins = self.inner.store.read(move |tx| tx.logins_of(user, LOGINS_MAX)).await?;
+        let view = |login: Login| LoginView {
+            id: login.id,
+            is_current: login.id == current,
+            mfa: login.mfa,
+            created_at: login.created_at,
+            ends_at: login.revoked_at.unwrap_or(login.expires_at),
+            is_active: login.is_alive(now),
+            source_ip: login.source_ip,
+            user_agent: login.user_agent,
+        };
+        Ok(logins.into_iter().map(view).collect())
+    }
+
+    /// Ends another sign-in of the caller's: its streams are cut, the desktops stay.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not one of the caller's, or has ended.
+    pub async fn end_login(&self, origin: &Origin, caller: &Caller, id: LoginId) -> Result<()> {
+        let (user, now) = (caller.user.id, self.now());
+        let note = self.note(origin, Action::Logout).by(caller).on_login(id);
+        self.decide(move |book| {
+            if !book.login(id)?.is_some_and(|login| login.user_id == user && login.is_alive(now)) {
+                let denied = note.clone().acting(Action::AccessDenied).denied("unknown");
+                return book.refuse(&denied, Error::not_found("Sign-in"));
+            }
+            book.revoke_login(id, now)?;
+            book.note(&note);
+            Ok(Ok(()))
+        })
+        .await?;
+        self.live().end_login(id);
+        Ok(())
     }
 
     /// The public keys that verify access tokens, as a JWK set (RFC 7517); empty before [`Broker::start`].

@@ -6,9 +6,10 @@ use crate::domain::host::Host;
 use crate::domain::reach::{Legs, Spread, Target};
 use crate::domain::secret::SecretString;
 use crate::domain::session::Session;
-use crate::domain::user::{Caller, Role};
+use crate::domain::user::{Caller, Mfa, Role};
 use crate::domain::workspace::{Workspace, WorkspaceKind, WorkspaceStatus};
-use crate::domain::{SessionId, Timestamp, WorkspaceId};
+use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp, WorkspaceId};
+use crate::store::AuditFilter;
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -296,6 +297,27 @@ pub struct HostEnrolled {
     pub preshared_key: SecretString,
 }
 
+/// A sign-in of the caller's.
+#[derive(Clone, Debug)]
+pub struct LoginView {
+    /// Id.
+    pub id: LoginId,
+    /// The one that asks.
+    pub is_current: bool,
+    /// The second factor verified in it.
+    pub mfa: Option<Mfa>,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// When it ended or will, unless renewed.
+    pub ends_at: Timestamp,
+    /// Whether it counts now.
+    pub is_active: bool,
+    /// From where.
+    pub source_ip: Option<String>,
+    /// With what.
+    pub user_agent: Option<String>,
+}
+
 /// Verdict over the chain.
 #[derive(Clone, Debug)]
 pub struct AuditVerdict {
@@ -307,10 +329,11 @@ pub struct AuditVerdict {
     pub fault: Option<ChainFault>,
 }
 
-/// A permitted reader of the log, oldest first.
+/// A permitted reader of the log, oldest first; of what a filter shows, newest first, as the listing gives it.
 pub struct AuditExport {
     pub(super) broker: super::Broker,
     pub(super) after: i64,
+    pub(super) chosen: Option<(OrganizationId, AuditFilter)>,
     /// The head when the export began: it ends there.
     pub head: Head,
 }

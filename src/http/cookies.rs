@@ -1,4 +1,6 @@
-//! The two cookies of a browser login. Scripts cannot read them, other sites cannot send them, plain HTTP never carries them.
+//! The cookies of a browser login: two tokens, and a mark that says there are some.
+//!
+//! Scripts cannot read the tokens, other sites cannot send them, plain HTTP never carries them.
 //!
 //! `__Host-` (RFC 6265bis section 4.1.3.2) also ties the access cookie to this very host and to `Path=/`; the refresh cookie has a narrower path and so the
 //! `__Secure-` prefix.
@@ -11,6 +13,8 @@ use actix_web::cookie::{Cookie, SameSite, time::Duration};
 pub const ACCESS: &str = "__Host-portcullis";
 /// Holds the refresh token; sent to the sign-in routes only.
 pub const REFRESH: &str = "__Secure-portcullis-refresh";
+/// Says to the pages' scripts that somebody is signed in, and nothing else: so a stranger's page need not ask and be refused.
+pub const MARK: &str = "__Host-portcullis-here";
 const REFRESH_PATH: &str = "/api/auth";
 
 /// A client that wants cookies says so in this header, with the value `cookie`.
@@ -22,19 +26,27 @@ pub fn wants_cookies(req: &HttpRequest) -> bool {
     req.headers().get(MODE_HEADER).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"cookie"))
 }
 
-/// Both cookies for these tokens.
+/// The cookies for these tokens.
 #[must_use]
-pub fn of(tokens: &Tokens) -> [Cookie<'static>; 2] {
+pub fn of(tokens: &Tokens) -> [Cookie<'static>; 3] {
     [
         cookie(ACCESS, tokens.access_token.expose().clone(), "/", tokens.expires_in),
         cookie(REFRESH, tokens.refresh_token.expose().clone(), REFRESH_PATH, tokens.refresh_expires_in),
+        mark("1", tokens.refresh_expires_in),
     ]
 }
 
-/// Both cookies, empty and over.
+/// The cookies, empty and over.
 #[must_use]
-pub fn cleared() -> [Cookie<'static>; 2] {
-    [cookie(ACCESS, String::new(), "/", std::time::Duration::ZERO), cookie(REFRESH, String::new(), REFRESH_PATH, std::time::Duration::ZERO)]
+pub fn cleared() -> [Cookie<'static>; 3] {
+    let over = std::time::Duration::ZERO;
+    [cookie(ACCESS, String::new(), "/", over), cookie(REFRESH, String::new(), REFRESH_PATH, over), mark("", over)]
+}
+
+fn mark(value: &'static str, life: std::time::Duration) -> Cookie<'static> {
+    let mut mark = cookie(MARK, value.to_owned(), "/", life);
+    mark.set_http_only(false);
+    mark
 }
 
 fn cookie(name: &'static str, value: String, path: &'static str, life: std::time::Duration) -> Cookie<'static> {

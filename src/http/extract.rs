@@ -12,7 +12,7 @@
 use super::error::{ApiError, ApiResult, why_refused};
 use super::guard::state_of;
 use crate::domain::user::{Caller, Origin};
-use crate::domain::{HostId, SessionId, UserId, WorkspaceId};
+use crate::domain::{HostId, LoginId, SessionId, UserId, WorkspaceId};
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
@@ -140,6 +140,13 @@ impl PathId {
     /// 404.
     pub fn user(&self) -> ApiResult<UserId> {
         self.parse("User")
+    }
+    /// A sign-in's.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn login(&self) -> ApiResult<LoginId> {
+        self.parse("Sign-in")
     }
     /// A host's.
     ///

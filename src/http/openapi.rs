@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi as _};
 #[openapi(
     info(title = "Portcullis", description = "A secure remote-workspace gateway: workspaces dialect.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
     paths(
-        auth::login, auth::mfa_verify, auth::totp_enroll, auth::totp_confirm, auth::refresh, auth::logout, auth::me,
+        auth::login, auth::mfa_verify, auth::totp_enroll, auth::totp_confirm, auth::refresh, auth::logout, auth::me, auth::logins, auth::end_login,
         workspaces::list, workspaces::create, workspaces::get, workspaces::update, workspaces::delete, workspaces::launch, workspaces::stop,
         sessions::list, sessions::active, sessions::get, sessions::disconnect, sessions::ticket, stream::open, sessions::all_live, sessions::terminate,
         users::list, users::create, users::update, users::reset_mfa, users::sign_out,

@@ -48,6 +48,8 @@ table! {
     Open   "/api/auth/refresh"                 { POST auth::refresh }
     Signed "/api/auth/logout"                  { POST auth::logout }
     Signed "/api/auth/me"                      { GET auth::me }
+    Signed "/api/auth/logins"                  { GET auth::logins }
+    Signed "/api/auth/logins/{id}/sign-out"    { POST auth::end_login }
 
     Signed "/api/workspaces"                   { GET workspaces::list, POST workspaces::create }
     Signed "/api/workspaces/{id}"              { GET workspaces::get, PATCH workspaces::update, DELETE workspaces::delete }
@@ -87,7 +89,7 @@ table! {
 }
 
 /// Addresses that show the console; its own router knows which screen.
-pub const CONSOLE: &[&str] = &["/", "/signin", "/sessions", "/audit", "/admin/workspaces", "/admin/users", "/admin/hosts"];
+pub const CONSOLE: &[&str] = &["/", "/signin", "/account", "/sessions", "/audit", "/admin/workspaces", "/admin/users", "/admin/hosts"];
 
 /// Adds every route and page to an application.
 pub fn configure(cfg: &mut web::ServiceConfig) {

@@ -99,11 +99,16 @@ describe('a 401', () => {
     expect(out).not.toHaveBeenCalled();
   });
 
-  it('of a first visit asks for no refresh', async () => {
+  it('of a first visit asks for nothing at all', async () => {
+    vi.stubGlobal('document', { cookie: 'theme=x' });
     storage.clear();
     answer = () => json(401, { detail: 'Not authenticated' });
     await expect(m.calls.me()).rejects.toMatchObject({ status: 401 });
-    expect(asked.map(path)).toEqual(['/api/auth/me']);
+    expect(asked).toEqual([]);
+    vi.stubGlobal('document', { cookie: 'theme=x; __Host-portcullis-here=1' });
+    await expect(m.calls.me()).rejects.toMatchObject({ status: 401 });
+    expect(asked.map(path)).toEqual(['/api/auth/me', '/api/auth/refresh']);
+    vi.stubGlobal('document', undefined);
   });
 
   it('of a wrong password is just that', async () => {

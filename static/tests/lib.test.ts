@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { ApiError } from '../src/api/http';
-import type { AuditEntry } from '../src/api/types';
-import { toCsv } from '../src/lib/audit-csv';
+import { auditExport } from '../src/api/calls';
 import { fromLocalField, readFilter, toLocalField } from '../src/lib/audit-filter';
+import { deviceOf } from '../src/lib/device';
 import { explain } from '../src/lib/explain';
 import { ago, bytes, moment, span, stopwatch, utc } from '../src/lib/format';
 import { qrImage } from '../src/lib/qr';
@@ -10,6 +10,7 @@ import { returnPath } from '../src/lib/return-path';
 import { actions, endReason, viewer } from '../src/lib/strings';
 import { backoff } from '../src/viewer/core/backoff';
 import { CHORDS, keysymOf } from '../src/viewer/core/keys';
+import { chooseSizing, sizingFor } from '../src/viewer/core/sizing';
 import { readLatency } from '../src/viewer/core/latency';
 import { difference } from '../src/viewer/ui/touch-keyboard';
 
@@ -51,20 +52,49 @@ describe('audit filters', () => {
     const filter = readFilter(new URLSearchParams('actor=%20maya%20&outcome=denied&scope=all&q='));
     expect(filter).toEqual({ actor: 'maya', outcome: 'denied' });
   });
-  it('make cells of a spreadsheet, and never formulas', () => {
-    const csv = toCsv([{ seq: 7, time: 't', action: 'login', outcome: 'success', actor: { id: null, email: '=cmd()', role: 'member' }, reason: 'said "no"', details: { a: 1 } } as unknown as AuditEntry]);
-    const [head, row, rest] = csv.split('\r\n');
-    expect(head?.startsWith('seq,time,actor_email')).toBe(true);
-    expect(row).toContain(`"'=cmd()"`);
-    expect(row).toContain('"said ""no"""');
-    expect(row).toContain('"{""a"":1}"');
-    expect(rest).toBe('');
+  it('go into the address of a download', () => {
+    expect(auditExport({ actor: 'a&b@example.com', outcome: 'denied' }, 'csv')).toBe('/api/audit/export?format=csv&actor=a%26b%40example.com&outcome=denied');
+    expect(auditExport({}, 'jsonl')).toBe('/api/audit/export?format=jsonl');
   });
   it('carry instants through the local field unchanged', () => {
     const iso = '2025-11-21T12:34:00.000Z';
     expect(fromLocalField(toLocalField(iso))).toBe(iso);
     expect(toLocalField('nonsense')).toBe('');
     expect(fromLocalField('')).toBeUndefined();
+  });
+});
+
+describe('devices', () => {
+  it.each([
+    ['Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/146.0 Safari/537.36', 'Chrome on Linux'],
+    ['Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/146.0 Safari/537.36 Edg/146.0', 'Edge on Windows'],
+    ['Mozilla/5.0 (Macintosh; Intel Mac OS X 14_6) AppleWebKit/605.1.15 Version/18.0 Safari/605.1.15', 'Safari on macOS'],
+    ['Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 Version/18.0 Mobile Safari/604.1', 'Safari on iPhone'],
+    ['Mozilla/5.0 (Android 15; Mobile; rv:140.0) Gecko/140.0 Firefox/140.0', 'Firefox on Android'],
+    ['curl/8.5.0', 'curl'],
+    ['', 'Unknown program'],
+    [null, 'Unknown program'],
+  ])('%s', (agent, words) => expect(deviceOf(agent)).toBe(words));
+});
+
+describe('the size of the desktop', () => {
+  it('follows a large window, and is left alone by a small one', () => {
+    const kept: Record<string, string> = {};
+    const keep = (key: string, value?: string) => (value === undefined ? (kept[key] ?? null) : (kept[key] = value));
+    expect(sizingFor({ width: 1280, height: 800 }, keep)).toBe('remote');
+    expect(sizingFor({ width: 390, height: 844 }, keep)).toBe('fit');
+    expect(sizingFor({ width: 844, height: 390 }, keep)).toBe('fit');
+    expect(sizingFor({ width: 820, height: 1180 }, keep)).toBe('remote');
+  });
+  it('is chosen for each kind of window by itself', () => {
+    const kept: Record<string, string> = {};
+    const keep = (key: string, value?: string) => (value === undefined ? (kept[key] ?? null) : (kept[key] = value));
+    chooseSizing('fit', { width: 1280, height: 800 }, keep);
+    expect([sizingFor({ width: 1280, height: 800 }, keep), sizingFor({ width: 390, height: 844 }, keep)]).toEqual(['fit', 'fit']);
+    chooseSizing('actual', { width: 390, height: 844 }, keep);
+    expect([sizingFor({ width: 1280, height: 800 }, keep), sizingFor({ width: 390, height: 844 }, keep)]).toEqual(['fit', 'actual']);
+    kept.sizing = 'nonsense';
+    expect(sizingFor({ width: 1280, height: 800 }, keep)).toBe('remote');
   });
 });
 

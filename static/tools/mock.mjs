@@ -57,12 +57,17 @@ const auditLog = () => [
 export async function mock({ vncPort = null } = {}) {
   const state = { scene: 'full', me: null, delay: 0, hosts: true, ended: null, enrol: false, running: true, streamClose: null, sockets: new Set(), log: [] };
   const answers = {
-    'GET /api/auth/me': () => (state.me ? [200, { ...people[state.me], mfa_verified: true, mfa_method: 'totp', mfa_verified_at: ago(300) }] : [401, { detail: 'Not authenticated' }]),
+    'GET /api/auth/me': () => (state.me ? [200, { ...people[state.me], mfa_verified: !state.bare, ...(state.bare ? { mfa_enrolled: false } : {}), mfa_method: 'totp', mfa_verified_at: ago(300) }] : [401, { detail: 'Not authenticated' }]),
     'POST /api/auth/login': ({ password }) => (password === 'wrong' ? [401, { detail: 'Invalid credentials' }] : password === 'slow' ? [429, { detail: 'Too many attempts' }] : [200, { mfa_required: true, mfa_token: 't', methods: state.enrol ? [] : ['totp'], enrollment_required: state.enrol, expires_in: 300 }]),
     'POST /api/auth/mfa/verify': ({ code }) => (code === '123456' ? ((state.me = 'member'), [200, { mfa_required: false, expires_in: 900, user: people.member }]) : [401, { detail: 'Invalid code' }]),
     'POST /api/auth/mfa/totp/enroll': () => [200, { secret: 'JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP', otpauth_url: 'otpauth://totp/x', qr_svg: qr(), issuer: 'Portcullis', account: 'x', digits: 6, period: 30 }],
     'POST /api/auth/mfa/totp/confirm': ({ code }) => (code === '123456' ? ((state.me = 'member'), [200, { expires_in: 900 }]) : [401, { detail: 'Invalid code' }]),
     'POST /api/auth/refresh': () => [401, { detail: 'Invalid or expired token' }],
+    'GET /api/auth/logins': () => [200, [
+      { id: uuid(800), current: true, active: true, mfa_verified: true, mfa_method: 'totp', mfa_verified_at: ago(300), created_at: ago(320), ends_at: ago(-86400), source_ip: '203.0.113.24', user_agent: 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/146.0 Safari/537.36' },
+      { id: uuid(801), current: false, active: true, mfa_verified: true, mfa_method: 'totp', mfa_verified_at: ago(9000), created_at: ago(9000), ends_at: ago(-86400), source_ip: '198.51.100.7', user_agent: 'Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 Version/18.0 Mobile Safari/604.1' },
+      { id: uuid(802), current: false, active: false, mfa_verified: false, mfa_method: null, mfa_verified_at: null, created_at: ago(99000), ends_at: ago(90000), source_ip: null, user_agent: 'curl/8.5.0' },
+    ]],
     'POST /api/auth/logout': () => ((state.me = null), [200, { message: 'Signed out' }]),
     'GET /api/workspaces': () => [200, [
       workspace('ws-linux-desktop', 'Linux Desktop', { description: 'A full desktop with terminal, files and editor. Your home folder is kept.', tags: ['general'], active_session_id: state.running ? SESSION : null, status: state.running ? 'in_use' : state.hosts ? 'available' : 'offline' }),
@@ -90,7 +95,7 @@ export async function mock({ vncPort = null } = {}) {
       const file = pathname.startsWith('/assets/') ? pathname : pathname.startsWith('/viewer/') ? '/viewer.html' : '/index.html';
       const path = new URL(`.${file}`, dist);
       if (!existsSync(path)) return response.writeHead(404).end();
-      response.writeHead(200, { 'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream', 'Content-Security-Policy': CSP });
+      response.writeHead(200, { 'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream', 'Content-Security-Policy': CSP, 'Set-Cookie': state.me ? '__Host-portcullis-here=1; Path=/; Secure; SameSite=Strict' : '__Host-portcullis-here=; Path=/; Secure; Max-Age=0' });
       return response.end(readFileSync(path));
     }
     if (pathname === '/api/events') {

@@ -76,6 +76,11 @@ const scenes = {
   'portal-failing': [{ me: 'member', scene: 'failing' }, async (page) => { await page.goto(api.url); await page.waitForSelector(id('state-error')); }],
   'portal-loading': [{ me: 'member', delay: 4000 }, async (page) => { await page.goto(api.url); await page.waitForSelector(id('state-loading')); }],
   'portal-stop': [{ me: 'member' }, async (page) => { await page.goto(api.url); await page.click(id('stop-ws-linux-desktop')); await page.waitForTimeout(300); }],
+  'portal-bare': [{ me: 'member', bare: true, running: false }, async (page) => { await page.goto(api.url); await page.waitForSelector(id('add-factor-ws-developer')); }],
+  'account': [{ me: 'member' }, async (page) => { await page.goto(`${api.url}/account`); await page.waitForSelector(id('login-row')); }],
+  'account-bare': [{ me: 'member', bare: true }, async (page) => { await page.goto(`${api.url}/account`); await page.waitForSelector(id('login-row')); }],
+  'account-enrol': [{ me: 'member', bare: true }, async (page) => { await page.goto(`${api.url}/account`); await page.click(id('account-add-factor')); await page.fill(id('code-input'), '000000'); await page.waitForTimeout(400); }],
+  'account-end': [{ me: 'member' }, async (page) => { await page.goto(`${api.url}/account`); await page.click(id('login-end')); await page.waitForTimeout(300); }],
   'sessions': [{ me: 'member' }, async (page) => { await page.goto(`${api.url}/sessions`); await page.waitForSelector(id('past-session')); }],
   'sessions-empty': [{ me: 'member', scene: 'empty' }, async (page) => { await page.goto(`${api.url}/sessions`); await page.waitForSelector(id('state-empty')); }],
   'sessions-loading': [{ me: 'member', delay: 4000 }, async (page) => { await page.goto(`${api.url}/sessions`); await page.waitForSelector(id('state-loading')); }],
@@ -89,6 +94,7 @@ const scenes = {
   'workspaces-new': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/workspaces?new=1`); await page.waitForSelector(id('workspace-form')); await page.waitForTimeout(300); }],
   'workspaces-delete': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/workspaces`); await page.click(`${id('workspace-menu')} >> nth=0`); await page.click(id('workspace-delete')); await page.waitForTimeout(300); }],
   'users': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/users`); await page.waitForSelector(id('user-row')); }],
+  'users-unprotected': [{ me: 'security' }, async (page) => { await page.goto(`${api.url}/admin/users?factor=off`); await page.waitForSelector(id('user-row')); }],
   'users-menu': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/users`); await page.click(`${id('user-actions')} >> nth=2`); await page.waitForTimeout(300); }],
   'users-new': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/users`); await page.click(id('user-create')); await page.click(id('user-submit')); await page.waitForTimeout(300); }],
   'hosts': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/hosts`); await page.waitForSelector(id('host-row')); }],
@@ -115,7 +121,7 @@ for (const [name, [state, act]] of Object.entries(scenes)) {
   if (only && !name.includes(only)) continue;
   for (const [size, viewport] of Object.entries(sizes)) {
     for (const theme of name.startsWith('viewer') ? ['dark'] : ['light', 'dark']) {
-      Object.assign(api.state, { scene: 'full', me: null, delay: 0, hosts: true, ended: null, enrol: false, running: true, streamClose: null, refuseStream: false }, state);
+      Object.assign(api.state, { scene: 'full', me: null, delay: 0, hosts: true, ended: null, enrol: false, running: true, streamClose: null, refuseStream: false, bare: false }, state);
       const page = await browser.newPage();
       const label = `${name}.${size}.${theme}`;
       const complain = (what) => {

@@ -70,6 +70,30 @@ on_both! {
 }
 
 on_both! {
+    async fn an_export_holds_what_the_list_shows(db) {
+        let app = TestApp::start(db).await;
+        let member = app.signed_in("member").await;
+        member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;
+        let security = app.signed_in("security").await;
+        let filter = "actor=member@example.test&outcome=success";
+        let shown = app.audited(filter).await;
+        let export = security.get(&format!("/api/audit/export?format=jsonl&{filter}&q=")).await;
+        assert_eq!(export.status, 200, "{}", export.body);
+        let lines: Vec<Value> = export.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let seqs = |list: &[Value]| list.iter().map(|e| e["seq"].as_i64().unwrap()).collect::<Vec<_>>();
+        assert_eq!(seqs(&lines), seqs(&shown), "the same entries in the same order, and no head: it is not the whole log");
+        assert!(lines.len() > 2);
+        let table = security.get("/api/audit/export?format=csv&action=launch_workspace").await;
+        assert_eq!(table.body.lines().count(), 2, "{}", table.body);
+        assert_eq!(security.get("/api/audit/export?format=csv&from=2999-01-01T00:00:00Z").await.body.lines().count(), 1);
+        let noted = app.audited("action=export_audit").await;
+        assert!(noted.iter().any(|e| e["details"] == json!({"actor": "member@example.test", "outcome": "success"})), "{noted:?}");
+        assert_eq!(security.get("/api/audit/export?action=nonsense").await.status, 422);
+        assert_eq!(member.get(&format!("/api/audit/export?{filter}")).await.status, 403);
+    }
+}
+
+on_both! {
     async fn a_table_holds_no_formula(db) {
         let app = TestApp::start(db).await;
         let evil = app.anonymous().header("user-agent", "=HYPERLINK(\"http://evil.example\")");

@@ -221,3 +221,26 @@ fn decode(text: &str) -> Vec<u8> {
     use base64::Engine as _;
     base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap()
 }
+
+on_both! {
+    async fn everybody_sees_and_ends_their_own_sign_ins(db) {
+        let app = TestApp::start(db).await;
+        let (here, there) = (app.signed_in("member").await, app.signed_in("member").await);
+        let logins = here.get("/api/auth/logins").await.json();
+        let logins = logins.as_array().unwrap();
+        assert_eq!(logins.len(), 2, "{logins:?}");
+        assert!(logins.iter().all(|l| l["active"] == true && l["mfa_verified"].is_boolean() && l["source_ip"] == "127.0.0.1"));
+        assert_eq!(logins.iter().filter(|l| l["current"] == true).count(), 1);
+        let other = logins.iter().find(|l| l["current"] == false).unwrap()["id"].as_str().unwrap();
+        let end = format!("/api/auth/logins/{other}/sign-out");
+        assert_eq!(app.signed_in("admin").await.post(&end, json!({})).await.status, 404, "not even an admin, this way");
+        assert_eq!(there.get("/api/auth/me").await.status, 200);
+        assert_eq!(here.post(&end, json!({})).await.status, 200);
+        assert_eq!(there.get("/api/auth/me").await.status, 401);
+        assert_eq!(here.get("/api/auth/me").await.status, 200);
+        assert_eq!(here.post(&end, json!({})).await.status, 404, "it has ended already");
+        let logins = here.get("/api/auth/logins").await.json();
+        assert_eq!(logins.as_array().unwrap().iter().filter(|l| l["active"] == true).count(), 1);
+        assert_eq!(app.audited("action=logout&actor=member@example.test").await.len(), 1);
+    }
+}

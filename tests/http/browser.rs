@@ -12,7 +12,7 @@ async fn a_browser_gets_cookies_and_no_tokens() {
     assert!(body.get("access_token").is_none() && body.get("refresh_token").is_none(), "{body}");
     assert_eq!(body["user"]["email"], "member@example.test");
     let cookies = answer.set_cookies();
-    assert_eq!(cookies.len(), 2);
+    assert_eq!(cookies.len(), 3);
     for (cookie, name, path) in [(&cookies[0], "__Host-portcullis=", "Path=/"), (&cookies[1], "__Secure-portcullis-refresh=", "Path=/api/auth")]
     {
         assert!(cookie.starts_with(name), "{cookie}");
@@ -22,6 +22,10 @@ async fn a_browser_gets_cookies_and_no_tokens() {
         }
         assert!(!cookie.contains("Domain="), "{cookie}");
     }
+    let mark = &cookies[2];
+    assert!(mark.starts_with("__Host-portcullis-here=1;") && !mark.contains("HttpOnly"), "scripts may read that somebody is signed in: {mark}");
+    assert!(mark.contains("Secure") && mark.contains("SameSite=Strict"), "{mark}");
+    assert_eq!(page.header("cookie", "__Host-portcullis-here=1").get("/api/auth/me").await.status, 401, "the mark opens nothing");
     let signed = page.header("cookie", &answer.cookies_to_send());
     assert_eq!(signed.get("/api/auth/me").await.status, 200);
 }
@@ -77,7 +81,7 @@ async fn renewing_and_leaving_by_cookie() {
     assert_eq!(fresh.get("/api/auth/me").await.status, 401);
     let over = fresh.send(reqwest::Method::POST, "/api/auth/refresh", None).await;
     assert_eq!(over.status, 401);
-    assert_eq!(over.set_cookies().len(), 2, "cookies that are worth nothing are taken back");
+    assert_eq!(over.set_cookies().len(), 3, "cookies that are worth nothing are taken back");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,8 @@ fn table() -> Vec<Row> {
         row("POST", "/api/auth/mfa/totp/confirm", json!({"code": "000000"}), [401, 409, 409, 409]),
         row("POST", "/api/auth/refresh", json!({"refresh_token": "x"}), [401; 4]),
         row("GET", "/api/auth/me", none(), [401, 200, 200, 200]),
+        row("GET", "/api/auth/logins", none(), [401, 200, 200, 200]),
+        row("POST", "/api/auth/logins/{id}/sign-out", none(), [401, 404, 404, 404]),
         row("GET", "/api/workspaces", none(), [401, 200, 200, 200]),
         row("POST", "/api/workspaces", json!({"id": "ws-new", "name": "New", "type": "linux"}), [401, 403, 201, 403]),
         row("GET", "/api/workspaces/{id}", none(), [401, 404, 404, 404]),

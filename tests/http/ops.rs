@@ -83,6 +83,23 @@ async fn changes_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_readers_of_the_log_hear_that_it_grows() {
+    let app = TestApp::sqlite().await;
+    let (member, security) = (app.signed_in("member").await, app.signed_in("security").await);
+    let (mut deaf, mut events) = (member.open("/api/events").await, security.open("/api/events").await);
+    for stream in [&mut deaf, &mut events] {
+        assert!(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap().starts_with("retry:"));
+    }
+    app.anonymous().post("/api/auth/login", json!({"email": "nobody@example.test", "password": "x"})).await;
+    let heard = tokio::time::timeout(Duration::from_secs(10), events.chunk()).await.unwrap().unwrap().unwrap();
+    assert_eq!(heard, "event: audit\ndata: {}\n\n".as_bytes());
+    // What a member hears of next is not the log: a launch writes entries before it tells of sessions.
+    member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;
+    let heard = tokio::time::timeout(Duration::from_secs(10), deaf.chunk()).await.unwrap().unwrap().unwrap();
+    assert!(!std::str::from_utf8(&heard).unwrap().contains("audit"), "{heard:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stopping_ends_event_streams_and_says_when_it_is_done() {
     let mut app = TestApp::sqlite().await;
     let member = app.signed_in("member").await;

@@ -26,9 +26,9 @@ pub async fn list(
     ok(AuditPage::from(page))
 }
 
-/// The whole log, oldest first, as a download.
+/// The whole log, oldest first, as a download; with filters, what the listing would show, newest first.
 ///
-/// `jsonl` has one entry a line as it was hashed, and ends with `{"head":{"seq","hash","signature"},"public_key"}`: a file without that line is not whole.
+/// The whole log as `jsonl` has one entry a line as it was hashed, and ends with `{"head":{"seq","hash","signature"},"public_key"}`: a file without that line is not whole.
 #[utoipa::path(get, path = "/api/audit/export", tag = "audit", operation_id = "exportAudit", params(ExportParams),
     responses((status = 200, content((String = "application/x-ndjson"), (String = "text/csv"))), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem)),
@@ -39,16 +39,20 @@ pub async fn export(
     Signed(caller): Signed,
     Params(params): Params<ExportParams>,
 ) -> ApiResult {
-    let reader = state.broker.audit_export(&origin, &caller).await?;
-    let (kind, name) = match params.format {
+    let format = params.format;
+    let (reader, is_whole) = match params.chosen() {
+        None => (state.broker.audit_export(&origin, &caller).await?, true),
+        Some(query) => (state.broker.audit_export_of(&origin, &caller, query).await?, false),
+    };
+    let (kind, name) = match format {
         ExportFormat::Jsonl => ("application/x-ndjson", "portcullis-audit.jsonl"),
         ExportFormat::Csv => ("text/csv; charset=utf-8", "portcullis-audit.csv"),
     };
-    let last_line = serde_json::json!({ "head": reader.head, "public_key": state.settings.audit_public_key });
+    let last_line = is_whole.then(|| serde_json::json!({ "head": reader.head, "public_key": state.settings.audit_public_key }).to_string());
     Ok(HttpResponse::Ok()
         .content_type(kind)
         .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")))
-        .streaming(pages(reader, params.format, last_line.to_string())))
+        .streaming(pages(reader, format, last_line)))
 }
 
 /// Reads the whole log and checks every hash, link and the signed head.
@@ -67,7 +71,7 @@ enum Step {
 }
 
 /// The export page by page: only one is in memory. A failure breaks the transfer off, so that half a log never looks whole.
-fn pages(reader: AuditExport, format: ExportFormat, last_line: String) -> impl stream::Stream<Item = Result<Bytes, ApiError>> {
+fn pages(reader: AuditExport, format: ExportFormat, last_line: Option<String>) -> impl stream::Stream<Item = Result<Bytes, ApiError>> {
     stream::try_unfold(Step::Begin(reader), move |step| {
         let last_line = last_line.clone();
         async move {
@@ -89,8 +93,8 @@ fn pages(reader: AuditExport, format: ExportFormat, last_line: String) -> impl s
             if !entries.is_empty() {
                 return Ok(Some((Bytes::from(text), Step::Entries(reader))));
             }
-            if format == ExportFormat::Jsonl {
-                text.push_str(&last_line);
+            if let (ExportFormat::Jsonl, Some(last_line)) = (format, &last_line) {
+                text.push_str(last_line);
                 text.push('\n');
             }
             Ok(Some((Bytes::from(text), Step::Done)))

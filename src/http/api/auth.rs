@@ -1,7 +1,7 @@
 //! Signing in, second factors, renewal, signing out.
 
 use super::dto::auth::{
-    ConfirmAnswer, ConfirmTotp, EnrollTotp, Enrolled, Login, LoginAnswer, Logout, MfaDue, MfaVerify, Refresh, SignedIn, TotpSecret,
+    ConfirmAnswer, ConfirmTotp, EnrollTotp, Enrolled, Login, LoginAnswer, Logout, MfaDue, MfaVerify, Refresh, SignInRecord, SignedIn, TotpSecret,
 };
 use super::dto::user::Me;
 use super::{dto::Message, ok};
@@ -9,7 +9,7 @@ use crate::broker::views::{EnrollAs, SignIn, Tokens};
 use crate::domain::secret::SecretString;
 use crate::domain::{Error, ErrorKind};
 use crate::http::error::{ApiError, ApiResult, Problem};
-use crate::http::extract::{Input, MaybeInput, RequestOrigin, Signed};
+use crate::http::extract::{Input, MaybeInput, PathId, RequestOrigin, Signed};
 use crate::http::guard::{by_cookie, caller_of, deny, same_site};
 use crate::http::metrics::{Metrics, SignInOutcome};
 use crate::http::origin::{BrowserOrigin, browser_origin};
@@ -151,6 +151,22 @@ pub async fn me(Signed(caller): Signed) -> ApiResult {
     ok(Me::from(&caller))
 }
 
+/// The caller's newest sign-ins, those that ended too.
+#[utoipa::path(get, path = "/api/auth/logins", tag = "auth", operation_id = "listLogins",
+    responses((status = 200, body = [SignInRecord]), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn logins(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
+    let logins = state.broker.logins(&caller).await?;
+    ok(logins.into_iter().map(SignInRecord::from).collect::<Vec<_>>())
+}
+
+/// Ends another sign-in of the caller's: its streams are cut, its desktops stay.
+#[utoipa::path(post, path = "/api/auth/logins/{id}/sign-out", tag = "auth", operation_id = "endLogin", params(("id" = String, Path, description = "Sign-in")),
+    responses((status = 200, body = Message), (status = 401, body = Problem), (status = 404, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn end_login(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+    state.broker.end_login(&origin, &caller, id.login()?).await?;
+    ok(Message { message: "Signed out".to_owned() })
+}
+
 /// Somebody else's page may not sign a browser in.
 async fn our_page(req: &HttpRequest, state: &AppState) -> ApiResult<()> {
     if cookies::wants_cookies(req) && browser_origin(req, &state.settings.public_origins) == BrowserOrigin::Foreign {
@@ -169,8 +185,8 @@ fn signed_in<T: Serialize>(req: &HttpRequest, tokens: &Tokens, wrap: impl FnOnce
 }
 
 fn with_cookies(body: impl Serialize, tokens: &Tokens) -> HttpResponse {
-    let [access, refresh] = cookies::of(tokens);
-    HttpResponse::Ok().cookie(access).cookie(refresh).json(body)
+    let [access, refresh, mark] = cookies::of(tokens);
+    HttpResponse::Ok().cookie(access).cookie(refresh).cookie(mark).json(body)
 }
 
 fn without_cookies(mut answer: HttpResponse) -> HttpResponse {

@@ -22,16 +22,16 @@ const PING: Duration = Duration::from_secs(15);
 /// A stream ends after this and its page comes back with the token of then: a login that ended listens no longer.
 const LIFE: Duration = Duration::from_secs(300);
 
-/// Events `workspaces`, `sessions` and `hosts` (data `{}`) say what to fetch again.
+/// Events `workspaces`, `sessions`, `hosts` and, for those who may read it, `audit` (data `{}`) say what to fetch again.
 #[utoipa::path(get, path = "/api/events", tag = "events", operation_id = "events",
     responses((status = 200, content((String = "text/event-stream"))), (status = 401, body = Problem), (status = 503, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn events(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
-    let changes = state.broker.changes(&caller);
+    let (changes, entries) = (state.broker.changes(&caller), state.broker.audit_changes(&caller));
     let place = Arc::clone(&state.event_streams)
         .try_acquire_owned()
         .map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Too many event streams. Try again later."))?;
-    let listener = Listener::new(changes, caller.user.organization_id, state.going_away(), place);
+    let listener = Listener::new(changes, entries, caller.user.organization_id, state.going_away(), place);
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -41,6 +41,7 @@ pub async fn events(state: web::Data<AppState>, Signed(caller): Signed) -> ApiRe
 
 struct Listener {
     changes: broadcast::Receiver<Change>,
+    entries: Option<watch::Receiver<u64>>,
     organization: OrganizationId,
     going_away: watch::Receiver<bool>,
     ping: Interval,
@@ -52,6 +53,7 @@ struct Listener {
 impl Listener {
     fn new(
         changes: broadcast::Receiver<Change>,
+        entries: Option<watch::Receiver<u64>>,
         organization: OrganizationId,
         going_away: watch::Receiver<bool>,
         place: OwnedSemaphorePermit,
@@ -60,7 +62,7 @@ impl Listener {
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first bytes open the stream at once and say how soon to come back.
         let pending = VecDeque::from([Bytes::from_static(b"retry: 1000\n\n: open\n\n")]);
-        Self { changes, organization, going_away, ping, until: Instant::now() + LIFE, pending, _place: place }
+        Self { changes, entries, organization, going_away, ping, until: Instant::now() + LIFE, pending, _place: place }
     }
 
     fn into_stream(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
@@ -81,12 +83,23 @@ impl Listener {
                     Err(RecvError::Lagged(_)) => self.pending.extend([Topic::Workspaces, Topic::Sessions, Topic::Hosts].map(event)),
                     Err(RecvError::Closed) => return None,
                 },
+                () = moved(self.entries.as_mut()) => self.pending.push_back(Bytes::from_static(b"event: audit\ndata: {}\n\n")),
                 _ = self.ping.tick() => return Some(Bytes::from_static(b": ping\n\n")),
                 _ = self.going_away.wait_for(|gone| *gone) => return None,
                 () = tokio::time::sleep_until(self.until) => return None,
             }
         }
     }
+}
+
+/// Waits until the log grows; for ever when there is nothing to wait for.
+async fn moved(entries: Option<&mut watch::Receiver<u64>>) {
+    if let Some(entries) = entries
+        && entries.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 fn event(topic: Topic) -> Bytes {

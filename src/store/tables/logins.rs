@@ -53,6 +53,22 @@ struct LoginRow {
     user_agent: Option<String>,
 }
 
+impl LoginRow {
+    fn into_login(self) -> Result<Login> {
+        Ok(Login {
+            id: read(&self.id, "login id")?,
+            user_id: read(&self.user_id, "user id")?,
+            organization_id: read(&self.organization_id, "organization id")?,
+            mfa: read_mfa(self.mfa_method.as_deref(), self.mfa_verified_at)?,
+            created_at: Timestamp(self.created_at),
+            expires_at: Timestamp(self.expires_at),
+            revoked_at: self.revoked_at.map(Timestamp),
+            source_ip: self.source_ip,
+            user_agent: self.user_agent,
+        })
+    }
+}
+
 impl Tx<'_> {
     /// Keeps a login.
     pub fn insert_login(&mut self, login: &Login) -> Result<()> {
@@ -75,20 +91,18 @@ impl Tx<'_> {
     /// A login, alive or not.
     pub fn login(&mut self, id: LoginId) -> Result<Option<Login>> {
         let row: Option<LoginRow> = logins::table.find(id.to_string()).select(LoginRow::as_select()).first(self.conn).optional()?;
-        row.map(|row| {
-            Ok(Login {
-                id: read(&row.id, "login id")?,
-                user_id: read(&row.user_id, "user id")?,
-                organization_id: read(&row.organization_id, "organization id")?,
-                mfa: read_mfa(row.mfa_method.as_deref(), row.mfa_verified_at)?,
-                created_at: Timestamp(row.created_at),
-                expires_at: Timestamp(row.expires_at),
-                revoked_at: row.revoked_at.map(Timestamp),
-                source_ip: row.source_ip,
-                user_agent: row.user_agent,
-            })
-        })
-        .transpose()
+        row.map(LoginRow::into_login).transpose()
+    }
+
+    /// A user's newest logins, alive or not.
+    pub fn logins_of(&mut self, user: UserId, limit: usize) -> Result<Vec<Login>> {
+        let rows: Vec<LoginRow> = logins::table
+            .filter(logins::user_id.eq(user.to_string()))
+            .order((logins::created_at.desc(), logins::id.desc()))
+            .limit(super::limit(limit))
+            .select(LoginRow::as_select())
+            .load(self.conn)?;
+        rows.into_iter().map(LoginRow::into_login).collect()
     }
 
     /// Notes the second factor verified in a login.

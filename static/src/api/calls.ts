@@ -36,6 +36,10 @@ export const logout = async (everywhere: boolean): Promise<void> => {
   await value<unknown>(client.POST('/api/auth/logout', { body: { everywhere } }));
   markSignedIn(false);
 };
+export const logins = (): Promise<t.SignInRecord[]> => value(client.GET('/api/auth/logins'));
+export const endLogin = async (id: string): Promise<void> => {
+  await value<unknown>(client.POST('/api/auth/logins/{id}/sign-out', at(id)));
+};
 export const me = (): Promise<t.Me> => value(client.GET('/api/auth/me'));
 
 // Workspaces
@@ -102,3 +106,7 @@ export const removeHost = async (id: string): Promise<void> => {
 export const audit = (filter: t.AuditFilter, cursor?: string, limit = 50): Promise<t.AuditPage> =>
   value(client.GET('/api/audit', { params: { query: { ...filter, limit, cursor } } }));
 export const verifyAudit = (): Promise<t.AuditVerdict> => value(client.GET('/api/audit/verify'));
+/** Where a download of what the filter shows comes from. */
+export function auditExport(filter: t.AuditFilter, format: 'csv' | 'jsonl'): string {
+  return `/api/audit/export?${new URLSearchParams({ format, ...filter } as Record<string, string>)}`;
+}

@@ -39,16 +39,21 @@ function isAuthEntry(path: string): boolean {
   return path.startsWith('/api/auth/') && path !== '/api/auth/me' && path !== '/api/auth/logout';
 }
 
-/**
- * When this browser last got cookies, for its tabs to share; 0 when nobody is signed in (so that a first visit does
- * not ask for a refresh that must be refused), null when there is no storage to know it from.
- */
-function readMark(): number | null {
+/** When this browser last got cookies, for its tabs to share; 0 when that is not known. */
+function refreshedAt(): number {
   try {
     return Number(localStorage.getItem(REFRESHED_AT)) || 0;
   } catch {
-    return null;
+    return 0;
   }
+}
+
+/**
+ * The gateway leaves a mark beside the cookies that scripts cannot read. Without it nobody is signed in with this
+ * browser, and asking would only be refused.
+ */
+export function nobodyIsHere(): boolean {
+  return typeof document !== 'undefined' && !/(?:^|;\s*)__Host-portcullis-here=1/.test(document.cookie);
 }
 
 /** Notes that cookies were just given (`true`) or are gone. */
@@ -63,9 +68,8 @@ export function markSignedIn(signedIn: boolean): void {
 
 async function refreshNow(before: number): Promise<boolean> {
   // Another tab may have refreshed while this one waited for the lock: its cookies are ours too.
-  const mark = readMark();
-  if (mark === 0) return false;
-  if (mark !== null && mark >= before) return true;
+  if (nobodyIsHere()) return false;
+  if (refreshedAt() >= before) return true;
   const answer = await send(
     new Request(new URL('/api/auth/refresh', location.origin), {
       method: 'POST',
@@ -107,10 +111,15 @@ async function send(request: Request): Promise<Response> {
 
 /** What the typed client calls instead of `fetch`. */
 export async function guardedFetch(request: Request): Promise<Response> {
+  const entry = isAuthEntry(new URL(request.url).pathname);
+  if (!entry && nobodyIsHere()) {
+    onSignedOut?.();
+    return new Response('{"detail":"Not signed in"}', { status: 401, headers: { 'Content-Type': 'application/json' } });
+  }
   const again = request.clone();
   const started = Date.now();
   const answer = await send(request);
-  if (answer.status !== 401 || isAuthEntry(new URL(request.url).pathname)) return answer;
+  if (answer.status !== 401 || entry) return answer;
   if (await refresh(started)) {
     const second = await send(again);
     if (second.status !== 401) return second;

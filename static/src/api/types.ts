@@ -12,6 +12,8 @@ export type Role = 'member' | 'admin' | 'security';
 export type LoginAnswer = Schemas['LoginAnswer'];
 export type Enrolment = Schemas['TotpSecret'];
 
+export type SignInRecord = Schemas['SignInRecord'];
+
 export type Workspace = Schemas['Workspace'];
 export type WorkspaceInput = Schemas['CreateWorkspace'];
 export type WorkspaceChange = Schemas['UpdateWorkspace'];

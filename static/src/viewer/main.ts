@@ -11,15 +11,15 @@ import { viewer as s, common } from '../lib/strings';
 import { Link, type LinkState } from './core/link';
 import { noVnc } from './core/novnc';
 import type { Sizing } from './core/protocol';
+import { chooseSizing, sizingFor, sizings } from './core/sizing';
 import { ClipboardPanel } from './ui/clipboard';
-import { h, remembered } from './ui/dom';
+import { h, icon, remembered } from './ui/dom';
 import { confirmDisconnect, ending, hint, waiting } from './ui/pages';
 import { Toolbar } from './ui/toolbar';
 import { touchKeyboard } from './ui/touch-keyboard';
 
 /** The gateway answers in milliseconds; a question that takes longer than this is a lost network. */
 const ANSWER_LIMIT_MS = 4_000;
-const NARROW_PX = 700;
 
 const id = decodeURIComponent(location.pathname.split('/')[2] ?? '');
 const root = document.getElementById('viewer') ?? document.body;
@@ -29,8 +29,9 @@ const ghost = h('div', { class: 'ghost', 'data-testid': 'viewer-ghost', 'aria-hi
 const overlay = h('div', { class: 'overlay', 'data-testid': 'viewer-overlay' });
 
 let session: Session | null = null;
-let sizing: Sizing =
-  (remembered('sizing') as Sizing | null) ?? (Math.min(innerWidth, innerHeight) < NARROW_PX ? 'fit' : 'remote');
+/** By the widest the window has been at this angle: an on-screen keyboard that takes half of it makes no phone of it. */
+const size = () => ({ width: innerWidth, height: Math.max(innerHeight, Math.min(innerWidth, screen.availHeight)) });
+let sizing: Sizing = sizingFor(size(), remembered);
 
 const name = () => session?.workspace_name ?? s.yourWorkspace;
 
@@ -83,9 +84,10 @@ const toolbar = new Toolbar({
   clipboard: () => clipboard.element,
   clipboardShown: () => clipboard.focus(),
   sizing: () => sizing,
+  sizings: () => sizings(size()),
   setSizing: (next) => {
     sizing = next;
-    remembered('sizing', next);
+    chooseSizing(next, size(), remembered);
     link.protocol?.setSizing(next);
   },
   chord: ({ keys }) => link.protocol?.sendChord(keys),
@@ -107,7 +109,30 @@ const toolbar = new Toolbar({
   left: () => link.protocol?.focus(),
 });
 
-root.append(desktop, ghost, overlay, keyboard, toolbar.element);
+const keyboardButton = h(
+  'button',
+  {
+    type: 'button',
+    class: 'keyboard-button',
+    'data-testid': 'touch-keyboard-button',
+    'aria-label': s.keyboard,
+    title: s.keyboard,
+    // Before the focus moves: a second press puts the keyboard away again.
+    pointerdown: (event: PointerEvent) => event.preventDefault(),
+    click: () => (document.activeElement === keyboard ? keyboard.blur() : keyboard.focus()),
+  },
+  icon('touch', 24),
+);
+
+root.append(desktop, ghost, overlay, keyboard, keyboardButton, toolbar.element);
+
+addEventListener('resize', () => {
+  const next = sizingFor(size(), remembered);
+  if (next === sizing) return;
+  sizing = next;
+  link.protocol?.setSizing(next);
+  toolbar.showSizing();
+});
 
 function title(): void {
   const { kind } = link.state;
@@ -163,6 +188,7 @@ function end(state: Extract<LinkState, { kind: 'ended' | 'signed_out' | 'missing
   desktop.replaceChildren();
   toolbar.element.remove();
   keyboard.remove();
+  keyboardButton.remove();
   document.querySelector('.first-hint')?.remove();
   if (document.fullscreenElement) void document.exitFullscreen();
 

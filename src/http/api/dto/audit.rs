@@ -218,6 +218,35 @@ pub struct ExportParams {
     #[serde(default)]
     #[param(inline)]
     pub format: ExportFormat,
+    /// User id or e-mail address.
+    actor: Option<String>,
+    /// Action word.
+    action: Option<String>,
+    /// Workspace.
+    workspace_id: Option<String>,
+    /// Session.
+    session_id: Option<String>,
+    /// `success`, `denied`, `error`.
+    outcome: Option<String>,
+    /// RFC 3339, inclusive.
+    from: Option<String>,
+    /// RFC 3339, exclusive.
+    to: Option<String>,
+    /// Words anywhere in actor, target, reason or source address.
+    q: Option<String>,
+}
+
+impl ExportParams {
+    /// The entries asked for; `None`: the whole log.
+    pub fn chosen(self) -> Option<AuditQuery> {
+        let Self { format: _, actor, action, workspace_id, session_id, outcome, from, to, q } = self;
+        let query: AuditQuery =
+            AuditParams { actor, action, workspace_id, session_id, outcome, from, to, q, limit: None, cursor: None }.into();
+        let is_whole = [&query.actor, &query.action, &query.workspace_id, &query.session_id, &query.outcome, &query.from, &query.to, &query.q]
+            .iter()
+            .all(|field| field.is_none());
+        (!is_whole).then_some(query)
+    }
 }
 
 /// The signed end of the chain.

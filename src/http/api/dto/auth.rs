@@ -1,8 +1,9 @@
 //! Signing in.
 
-use super::user::User;
-use crate::broker::views::{Tokens, TotpEnrollment};
+use super::user::{MfaProof, User};
+use crate::broker::views::{LoginView, Tokens, TotpEnrollment};
 use crate::domain::secret::SecretString;
+use crate::domain::{LoginId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -214,4 +215,46 @@ pub struct Logout {
     /// End every login and every session of the user, not just this login.
     #[serde(default)]
     pub everywhere: bool,
+}
+
+/// A sign-in of the caller's.
+#[derive(Serialize, ToSchema)]
+pub struct SignInRecord {
+    /// Id.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: LoginId,
+    /// The one that asks.
+    pub current: bool,
+    /// Whether it counts now.
+    pub active: bool,
+    /// The second factor verified in it.
+    #[serde(flatten)]
+    pub mfa: MfaProof,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it ended; when it is active, when it will unless renewed.
+    #[schema(value_type = String, format = DateTime)]
+    pub ends_at: Timestamp,
+    /// From where.
+    #[schema(required = true)]
+    pub source_ip: Option<String>,
+    /// With what.
+    #[schema(required = true)]
+    pub user_agent: Option<String>,
+}
+
+impl From<LoginView> for SignInRecord {
+    fn from(v: LoginView) -> Self {
+        Self {
+            id: v.id,
+            current: v.is_current,
+            active: v.is_active,
+            mfa: v.mfa.into(),
+            created_at: v.created_at,
+            ends_at: v.ends_at,
+            source_ip: v.source_ip,
+            user_agent: v.user_agent,
+        }
+    }
 }

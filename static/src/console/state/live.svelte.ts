@@ -2,8 +2,8 @@
  * Live updates: the server says *what kind of thing* changed, the pages ask again. Without the stream (proxy, sleep)
  * the pages poll, and the stream is tried again.
  */
-export type Topic = 'workspaces' | 'sessions' | 'hosts';
-const TOPICS: readonly Topic[] = ['workspaces', 'sessions', 'hosts'];
+export type Topic = 'workspaces' | 'sessions' | 'hosts' | 'audit';
+const TOPICS: readonly Topic[] = ['workspaces', 'sessions', 'hosts', 'audit'];
 const POLL_MS = 5_000;
 const RETRY_MS = 3_000;
 

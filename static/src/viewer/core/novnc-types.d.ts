@@ -9,6 +9,8 @@ declare module '@novnc/novnc' {
   export default class RFB extends EventTarget {
     constructor(target: HTMLElement, channel: WebSocket | string, options?: { shared?: boolean });
     scaleViewport: boolean;
+    clipViewport: boolean;
+    dragViewport: boolean;
     resizeSession: boolean;
     viewOnly: boolean;
     background: string;

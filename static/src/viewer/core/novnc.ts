@@ -62,8 +62,10 @@ class NoVnc implements Protocol {
   }
 
   setSizing(sizing: Sizing): void {
-    // Scaling stays on in both: it is what shows the picture until the desktop has followed, or if it cannot.
-    this.#rfb.scaleViewport = true;
+    // Scaling stays on with `remote` too: it is what shows the picture until the desktop has followed, or if it cannot.
+    this.#rfb.scaleViewport = sizing !== 'actual';
+    this.#rfb.clipViewport = sizing === 'actual';
+    this.#rfb.dragViewport = sizing === 'actual';
     this.#rfb.resizeSession = sizing === 'remote';
   }
 

@@ -29,8 +29,8 @@ export interface ProtocolEvents {
   clipboard(text: string): void;
 }
 
-/** `fit` scales the picture to the window; `remote` asks the desktop to take the window's size. */
-export type Sizing = 'fit' | 'remote';
+/** `fit` scales the picture to the window; `remote` asks the desktop to take the window's size; `actual` shows a part, to be moved about. */
+export type Sizing = 'fit' | 'remote' | 'actual';
 
 /** One key of a chord: an X11 keysym and the physical key it sits on. */
 export interface Key {

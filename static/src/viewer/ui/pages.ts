@@ -88,7 +88,7 @@ export function hint(done: () => void): HTMLElement {
     'aside',
     { class: 'first-hint', 'data-testid': 'first-hint', role: 'note' },
     h('strong', {}, s.hintTitle),
-    h('p', {}, s.hintText),
+    h('p', {}, matchMedia('(pointer: coarse)').matches ? s.hintTouch : s.hintText),
     h('button', { type: 'button', class: 'button', 'data-testid': 'first-hint-ok', click: done }, s.hintOk),
   );
 }

@@ -15,6 +15,8 @@ export interface ToolbarActions {
   clipboard(): HTMLElement;
   clipboardShown(): void;
   sizing(): Sizing;
+  /** The two that this window has to choose from. */
+  sizings(): readonly [Sizing, Sizing];
   setSizing(sizing: Sizing): void;
   chord(chord: Chord): void;
   fullScreen(): void;
@@ -68,13 +70,13 @@ export class Toolbar {
     const bar = h(
       'div',
       { class: 'bar', id: 'bar', role: 'toolbar', 'aria-label': s.toolbar },
-      h('div', { class: 'who' }, h('span', { class: 'dot' }), this.#name, this.#state, this.#latency, this.#facts),
+      h('div', { class: 'who' }, h('span', { class: 'dot' }), this.#name, h('span', { class: 'sub' }, this.#state, this.#latency, this.#facts)),
       h(
         'div',
         { class: 'tools' },
         this.#button('clipboard', 'clipboard', s.clipboard, () => this.#panel(this.#clipboard)),
         this.#button('keys', 'keys', s.keys, () => this.#panel(this.#keys)),
-        this.#button('sizing', 'fit', s.fit, () => this.#flipSizing()),
+        this.#button('sizing', 'fit', s.sizings.fit, () => this.#flipSizing()),
         this.#button('keyboard', 'touch', s.keyboard, () => actions.keyboard()),
         this.#button('fullscreen', 'full', s.fullScreen, () => actions.fullScreen()),
         h('a', { class: 'tool', href: '/', 'data-testid': 'toolbar-portal', title: s.portalHint }, icon('grid'), h('span', {}, s.portal)),
@@ -113,7 +115,7 @@ export class Toolbar {
       const full = document.fullscreenElement !== null;
       this.#label('fullscreen', full ? s.leaveFullScreen : s.fullScreen);
     });
-    this.#showSizing();
+    this.showSizing();
   }
 
   get isOpen(): boolean {
@@ -195,14 +197,16 @@ export class Toolbar {
   }
 
   #flipSizing(): void {
-    this.#actions.setSizing(this.#actions.sizing() === 'fit' ? 'remote' : 'fit');
-    this.#showSizing();
+    const [first, second] = this.#actions.sizings();
+    this.#actions.setSizing(this.#actions.sizing() === first ? second : first);
+    this.showSizing();
   }
 
-  #showSizing(): void {
+  /** Says again which sizing is in force. */
+  showSizing(): void {
     // The button says what is in force; pressing it takes the other.
     const sizing = this.#actions.sizing();
-    this.#label('sizing', sizing === 'fit' ? s.fit : s.remote, sizing);
+    this.#label('sizing', s.sizings[sizing], sizing);
     this.#buttons.sizing?.setAttribute('data-sizing', sizing);
   }
 
