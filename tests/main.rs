@@ -6,6 +6,7 @@ mod support;
 
 mod broker;
 mod cli;
+mod faults;
 mod host;
 mod house;
 mod http;

@@ -39,7 +39,7 @@ pub mod stream;
 
 use crate::broker::Broker;
 use crate::viewer;
-use limit::{Limiter, Rate};
+use limit::{Limiter, Listeners, Rate};
 use metrics::Metrics;
 use origin::Cidr;
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub struct Settings {
     /// Browser origins that are ours, such as `https://portcullis.example`. The first is told to hosts that join. The host a request
     /// names itself counts too: a page from there can only have come from us.
     pub public_origins: Vec<String>,
+    /// Names we are called by, beside those of our origins.
+    pub host_names: Vec<String>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Cidr>,
     /// Peers that may read `/metrics`.
@@ -73,6 +75,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             public_origins: vec!["https://localhost:8443".to_owned()],
+            host_names: Vec::new(),
             trusted_proxies: Vec::new(),
             metrics_allow: Cidr::loopback(),
             anonymous_rate: Rate { per_second: 20, burst: 200 },
@@ -126,6 +129,7 @@ pub struct AppState {
     pub tunnel: TunnelProbe,
     pub(crate) limits: Arc<Limits>,
     pub(crate) event_streams: Arc<Semaphore>,
+    pub(crate) listeners: Listeners,
     going_away: Arc<watch::Sender<bool>>,
 }
 
@@ -151,6 +155,7 @@ impl AppState {
             tunnel,
             limits: Arc::new(limits),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
+            listeners: Listeners::default(),
             going_away: Arc::new(going_away),
         }
     }

@@ -30,7 +30,7 @@ const WAYS: [(EndReason, &str, End); 8] = [
         Box::pin(async { assert_eq!(s.world.broker.stop_workspace(&origin(), &s.admin, &s.ws).await.unwrap(), [s.session]) })
     }),
     (EndReason::AdminStopped, "terminate_session", |s| Box::pin(async { s.world.broker.terminate(&origin(), &s.admin, s.session).await.unwrap() })),
-    (EndReason::SignedOut, "terminate_session", |s| {
+    (EndReason::SignedOutByAdmin, "terminate_session", |s| {
         Box::pin(async { s.world.broker.sign_out_user(&origin(), &s.admin, s.ann.user.id).await.unwrap() })
     }),
     (EndReason::UserDisabled, "terminate_session", |s| {
