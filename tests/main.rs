@@ -7,6 +7,7 @@ mod support;
 mod broker;
 mod cli;
 mod demo;
+mod faults;
 mod host;
 mod house;
 mod http;

@@ -13,6 +13,7 @@ use crate::domain::user::Origin;
 use crate::host::enroll::{Enrollment, Trust};
 use crate::telemetry;
 use serde_json::json;
+use std::fs::File;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,8 @@ const SHOWN: &str = "demo.json";
 const SECRETS: &str = "demo-users.json";
 /// The UDP port of the hub, so that the agent finds it again.
 const PORT: &str = "demo-port.json";
+/// Held while it runs.
+const LOCK: &str = "demo.lock";
 /// The agent's state.
 const AGENT: &str = "agent";
 /// How long the agent may take to connect.
@@ -36,6 +39,7 @@ const TOKEN_LIFE: Duration = Duration::from_secs(60);
 /// A sentence for standard error.
 pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let dir = folder(args.data_dir)?;
+    let _lock = locked(&dir)?;
     let mut stop = Stop::new()?;
     // Ready means written, so what a former run wrote is not there while this one gets ready.
     remove(&dir.join(SHOWN))?;
@@ -105,6 +109,13 @@ fn folder(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let dir = place(asked)?;
     private::folder(&dir).map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
     Ok(dir)
+}
+
+/// Keeps a second demo out of a folder, before it removes what the first one shows.
+fn locked(dir: &Path) -> Result<File, Failure> {
+    let path = dir.join(LOCK);
+    let lock = private::lock(&path).map_err(|e| Failure::new(format!("cannot lock {}: {e}", path.display())))?;
+    lock.ok_or_else(|| Failure::new(format!("a demo runs on the folder {} already; end it first, or give another --data-dir", dir.display())))
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {

@@ -124,8 +124,8 @@ impl HubFleet {
     #[must_use]
     pub fn states(&self) -> Vec<TunnelState> {
         let hosts: Vec<TunnelState> = self.inner.hosts().values().map(|entry| report(&entry.tunnel).state).collect();
-        let sessions = self.inner.sessions();
-        hosts.into_iter().chain(sessions.values().map(|entry| report(&entry.tunnel).state)).collect()
+        let sessions: Vec<SessionEntry> = self.inner.sessions().values().cloned().collect();
+        hosts.into_iter().chain(sessions.iter().map(|entry| self.inner.session_report(entry).state)).collect()
     }
 
     /// A stream to a lease's desktop, through a tunnel. The lease alone says which.
@@ -160,6 +160,17 @@ impl Inner {
 
     fn host_tunnel(&self, host: HostId) -> Option<Tunnel> {
         self.hosts().get(&host).map(|entry| entry.tunnel.clone())
+    }
+
+    /// What a session's tunnel says, and no more than its host's does. A quiet session sends nothing that could go unanswered, so by itself its
+    /// tunnel would count as encrypted until its keys are too old; its host is asked something every few seconds, over the same way.
+    fn session_report(&self, entry: &SessionEntry) -> TunnelReport {
+        let report = report(&entry.tunnel);
+        let host_answers = self.host_tunnel(entry.host).is_some_and(|host| host.status() == TunnelStatus::Encrypted);
+        match report.state {
+            TunnelState::Encrypted if !host_answers => TunnelReport { state: TunnelState::Stale, ..report },
+            _ => report,
+        }
     }
 
     /// A session's tunnel, made again when it does not answer and its host is heard from elsewhere than where it calls.
@@ -456,12 +467,12 @@ impl Fleet for HubFleet {
     }
 
     fn tunnel(&self, session: SessionId) -> Option<TunnelReport> {
-        let own = self.inner.sessions().get(&session).map(|entry| (entry.tunnel.clone(), entry.line.clone()));
+        let own = self.inner.sessions().get(&session).cloned();
         match own {
-            Some((tunnel, line)) => {
-                self.inner.measure(&tunnel, &line);
-                let told = report(&tunnel);
-                Some(TunnelReport { rtt: line.host().or(told.rtt), desktop_rtt: line.desktop(), ..told })
+            Some(entry) => {
+                self.inner.measure(&entry.tunnel, &entry.line);
+                let told = self.inner.session_report(&entry);
+                Some(TunnelReport { rtt: entry.line.host().or(told.rtt), desktop_rtt: entry.line.desktop(), ..told })
             }
             None => self.inner.shared_report(session),
         }

@@ -12,8 +12,9 @@ use crate::domain::{Clock as _, Timestamp};
 use crate::http::{self, AppState, PathNumbers, TunnelStatus};
 use crate::tunnel::{Hub, HubConfig, PrivateKey};
 use crate::viewer;
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -36,6 +37,7 @@ pub struct Gateway {
     hub: Hub,
     going: watch::Sender<bool>,
     upkeep: JoinHandle<()>,
+    _lock: File,
 }
 
 impl Gateway {
@@ -46,6 +48,7 @@ impl Gateway {
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Failure> {
         super::private::folder(&config.server.data_dir)
             .map_err(|e| Failure::new(format!("cannot make the data folder {}: {e}", config.server.data_dir.display())))?;
+        let lock = locked(&config.server.data_dir)?;
         let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
         let now = SystemClock.now();
 
@@ -90,7 +93,7 @@ impl Gateway {
         let server = http::server::start(state, vec![listener], &certificate.tls, limits)
             .map_err(|e| Failure::new(format!("cannot serve HTTPS on {address}: {e}")))?;
         tracing::info!(%address, udp = %hub_address, database = %config.database_url(), version = env!("CARGO_PKG_VERSION"), "gateway.ready");
-        Ok(Self { broker, address, hub_address, ca, server, hub, going, upkeep })
+        Ok(Self { broker, address, hub_address, ca, server, hub, going, upkeep, _lock: lock })
     }
 
     /// Resolves when the server ended by itself, which is a failure.
@@ -119,6 +122,13 @@ impl Gateway {
         drop(tokio::time::timeout(FAREWELL, self.hub.shutdown()).await);
         tracing::info!("gateway.stopped");
     }
+}
+
+/// Keeps a second gateway out of a data folder: the two would undo each other's tunnels and desktops.
+fn locked(data_dir: &Path) -> Result<File, Failure> {
+    let path = data_dir.join("gateway.lock");
+    let lock = super::private::lock(&path).map_err(|e| Failure::new(format!("cannot lock {}: {e}", path.display())))?;
+    lock.ok_or_else(|| Failure::new(format!("another gateway runs on the data folder {}", data_dir.display())))
 }
 
 /// Listens for HTTPS.
@@ -205,6 +215,7 @@ fn rim(config: &Config, audit_public_key: String) -> http::Settings {
     let origins = std::iter::once(&config.server.public_url).chain(&config.server.allowed_origins).cloned().collect();
     http::Settings {
         public_origins: origins,
+        host_names: config.tls.names.clone(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         metrics_allow: config.metrics.allow.clone(),
         audit_public_key,

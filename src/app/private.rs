@@ -16,6 +16,19 @@ pub fn folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Takes a lock that lasts until the file is dropped, or this process ends however it ends. `None`: another process has it.
+///
+/// # Errors
+/// The system's.
+pub fn lock(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(e)) => Err(e),
+    }
+}
+
 /// Reads a private file. One that others may read is refused: a key that leaked silently is worse than one that does not work.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use crate::domain::{Error, Result};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
+use std::cell::Cell;
 
 /// Fewest characters of a new password (NIST SP 800-63B section 5.1.1.1).
 pub const MIN_CHARS: usize = 8;
@@ -18,7 +19,19 @@ const MAX_BYTES: usize = 4 * MAX_CHARS;
 /// A hash that no password is known for: verified against when there is no user, so that both refusals take the same time.
 const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1kZWNveQ$QXJnb24yaWQgZGVjb3k6IG5vIHBhc3N3b3JkIGZpdHM";
 
+thread_local! {
+    static RUNS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Argon2id computations of this thread so far. What two sign-ins cost can be compared by it, where their time is other people's noise.
+#[must_use]
+pub fn runs() -> u64 {
+    RUNS.get()
+}
+
+/// For one computation: whoever asks for it is about to do it.
 fn argon2() -> Argon2<'static> {
+    RUNS.set(RUNS.get() + 1);
     let params = Params::new(19_456, 2, 1, Some(32)).expect("INVARIANT: these parameters lie within RFC 9106 section 3.1");
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
@@ -45,6 +58,7 @@ pub fn verify(password: &SecretString, hash: &str) -> bool {
 /// Does the work of [`verify`] when there is nothing to verify against. Always false.
 pub fn decoy_verify(password: &SecretString) -> bool {
     let tried = password.expose().as_bytes();
+    // A password too long to be tried costs no less.
     let tried = tried.get(..tried.len().min(MAX_BYTES)).unwrap_or_default();
     let fits = PasswordHash::new(DECOY).is_ok_and(|hash| argon2().verify_password(tried, &hash).is_ok());
     std::hint::black_box(fits);
@@ -96,6 +110,22 @@ mod tests {
         assert!(!verify(&secret(&"x".repeat(MAX_BYTES + 1)), &kept));
         assert_ne!(kept, hash(&password).unwrap());
         assert!(!verify(&password, "not a hash"));
+    }
+
+    #[test]
+    fn every_refusal_costs_one_computation() {
+        let kept = hash(&secret("correct horse battery")).unwrap();
+        let long = "x".repeat(MAX_BYTES + 1);
+        for (password, hash) in
+            [("correct horse battery", &*kept), ("wrong", &kept), ("", &kept), (&long, &kept), ("x", "not a hash"), (&long, "")]
+        {
+            let before = runs();
+            let _ = verify(&secret(password), hash);
+            assert_eq!(runs() - before, 1, "{} bytes against {hash}", password.len());
+        }
+        let before = runs();
+        decoy_verify(&secret("x"));
+        assert_eq!(runs() - before, 1);
     }
 
     #[test]

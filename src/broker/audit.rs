@@ -1,7 +1,7 @@
 //! The log, read, exported and verified. Who reads the whole of it is written in it.
 
-use super::views::{AuditExport, AuditQuery, AuditVerdict, Page};
 use super::record::cut;
+use super::views::{AuditExport, AuditQuery, AuditVerdict, Page};
 use super::{Broker, input};
 use crate::auth::Vault;
 use crate::domain::audit::{Action, ChainFault, Entry, Head, Outcome};

@@ -257,6 +257,11 @@ impl Live {
         locked(&self.registry).sessions.remove(&session);
     }
 
+    /// Whether it does.
+    pub(super) fn is_known(&self, session: SessionId) -> bool {
+        locked(&self.registry).sessions.contains(&session)
+    }
+
     /// The sessions known here.
     pub(super) fn known(&self) -> Vec<SessionId> {
         locked(&self.registry).sessions.iter().copied().collect()

@@ -64,7 +64,10 @@ impl Broker {
             self.add_host(host, sealed);
         }
         for (session, lease) in sessions {
-            self.live().know(session.id);
+            // A launch that was under way died with the process that had begun it: not known here, so that the reaper ends it at once.
+            if !matches!(session.state, State::Queued | State::Creating) {
+                self.live().know(session.id);
+            }
             if session.state == State::Active {
                 match self.restore(&session, lease) {
                     Ok(()) => restored += 1,

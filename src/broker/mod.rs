@@ -114,6 +114,8 @@ struct Inner {
     /// Password hashes worked on at once, and those that may wait for it.
     hashing: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    /// Argon2id computations so far.
+    hashed: AtomicU64,
     reaper: maintain::Memory,
 }
 
@@ -137,6 +139,7 @@ impl Broker {
                 unwritten: AtomicU64::new(0),
                 hashing: Arc::new(Semaphore::new(signin::hashing_at_once())),
                 waiting: Arc::new(Semaphore::new(signin::HASHING_WAITERS)),
+                hashed: AtomicU64::new(0),
                 reaper: maintain::Memory::new(started),
             }),
         }

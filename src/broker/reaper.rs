@@ -82,7 +82,9 @@ impl Broker {
             })
             .await?;
         let hosts = self.agree_on_hosts(hosts);
-        let interrupted = starting.into_iter().filter(|s| s.created_at < launch_by).map(|s| (s, EndReason::LaunchFailed));
+        // Whoever began it before this process did is dead (a data folder has one gateway): nobody will finish it, and its user waits.
+        let orphaned = |s: &Session| s.created_at < self.inner.reaper.started && !self.live().is_known(s.id);
+        let interrupted = starting.into_iter().filter(|s| s.created_at < launch_by || orphaned(s)).map(|s| (s, EndReason::LaunchFailed));
         let mut ending: Vec<_> = interrupted.chain(expired.into_iter().map(|s| (s, EndReason::Expired))).collect();
         self.finish_apart(closing);
         for host in &hosts {
@@ -264,6 +266,7 @@ fn action_of(reason: EndReason) -> Action {
         | EndReason::WorkspaceStopped
         | EndReason::AdminStopped
         | EndReason::SignedOut
+        | EndReason::SignedOutByAdmin
         | EndReason::UserDisabled
         | EndReason::WorkspaceRemoved
         | EndReason::HostLost => Action::TerminateSession,

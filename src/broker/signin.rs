@@ -14,6 +14,7 @@ use crate::domain::secret::SecretString;
 use crate::domain::user::{Origin, User};
 use crate::domain::{Error, ErrorKind, Result, Timestamp};
 use crate::store::{Challenge, Purpose};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -160,12 +161,22 @@ impl Broker {
         let turn = tokio::time::timeout(HASHING_WAIT, self.inner.hashing.clone().acquire_owned()).await;
         let turn = turn.map_err(|_| busy())?.map_err(Error::internal)?;
         // The turn goes with the work: a browser that hangs up does not stop it, and must not make room for another.
+        let broker = self.clone();
         let work = move || {
+            let before = password::runs();
             let done = work();
+            broker.inner.hashed.fetch_add(password::runs() - before, Ordering::Relaxed);
             drop((turn, waiting));
             done
         };
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)
+    }
+
+    /// Argon2id computations done so far: tests compare by it what sign-ins cost.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn hashed(&self) -> u64 {
+        self.inner.hashed.load(Ordering::Relaxed)
     }
 
     /// A sign-in that failed at its second factor, by somebody whose account is known.

@@ -200,12 +200,7 @@ fn permitted(book: &mut Book<'_, '_>, who: &Caller, id: SessionId, now: Timestam
     if !book.still_signed_in(who, now)? {
         return book.refuse(&note.clone().on_session(&session).denied("signed_out"), invalid_token());
     }
-    // A session that rests on a second factor is not opened from a login without one (its user's factor was reset, say).
-    let permit = match policy::may_stream(who.user.id, &session) {
-        Ok(_) if session.mfa.is_some() && who.mfa.is_none() => Err(Denial::MfaRequired),
-        other => other,
-    };
-    match permit {
+    match policy::may_stream(who, &session) {
         Ok(permit) => Ok(Ok(permit)),
         Err(Denial::NotTheirs) => {
             let note = note.clone().acting(Action::AccessDenied).on_session_id(id);

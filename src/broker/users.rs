@@ -178,6 +178,8 @@ impl Broker {
     pub async fn sign_out_user(&self, origin: &Origin, caller: &Caller, id: UserId) -> Result<()> {
         let organization = self.permit(origin, caller, Act::ManageUsers).await?.organization_id();
         let note = self.note(origin, Action::SignOutUser).by(caller);
+        // An admin may do it to themself, too: then the page need not blame anybody.
+        let reason = if caller.user.id == id { EndReason::SignedOut } else { EndReason::SignedOutByAdmin };
         let broker = self.clone();
         self.apart(async move {
             let ended = broker
@@ -187,7 +189,7 @@ impl Broker {
                         Err(error) => return Ok(Err(error)),
                     };
                     book.note(&note.clone().on_user(&user));
-                    Ok(Ok(book.end_everything_of(id, EndReason::SignedOut, &note)?))
+                    Ok(Ok(book.end_everything_of(id, reason, &note)?))
                 })
                 .await?;
             broker.carry_out(ended).await

@@ -195,15 +195,20 @@ pub fn may_launch(caller: &Caller, workspace: &Workspace) -> Result<LaunchPermit
     Ok(LaunchPermit { user_id: caller.user.id, workspace: workspace.clone(), mfa: caller.mfa })
 }
 
-/// May this user open this session's stream? Only its owner, only while it is active.
+/// May this caller open this session's stream? Only its owner, only while it is active; and a session launched with a second factor
+/// opens only from a login that has one (its owner's factor may have been reset since).
 ///
 /// # Errors
 /// [`Denial`] with the reason.
-pub fn may_stream(user_id: UserId, session: &Session) -> Result<StreamPermit, Denial> {
-    if session.user_id != user_id {
+pub fn may_stream(caller: &Caller, session: &Session) -> Result<StreamPermit, Denial> {
+    if session.user_id != caller.user.id {
         return Err(Denial::NotTheirs);
     }
+    if caller.user.disabled {
+        return Err(Denial::Disabled);
+    }
     match session.state {
+        State::Active if session.mfa.is_some() && caller.mfa.is_none() => Err(Denial::MfaRequired),
         State::Active => Ok(StreamPermit { session: session.clone() }),
         State::Queued | State::Creating | State::Closing(_) | State::Closed(_) => Err(Denial::NotActive),
     }

@@ -29,8 +29,10 @@ pub enum EndReason {
     WorkspaceStopped,
     /// An admin stopped the workspace or terminated the session.
     AdminStopped,
-    /// Its user signed out everywhere, or was signed out.
+    /// Its user signed out everywhere.
     SignedOut,
+    /// An admin signed its user out.
+    SignedOutByAdmin,
     /// Its user was disabled.
     UserDisabled,
     /// Its workspace was removed.
@@ -45,11 +47,12 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::UserDisconnected,
         Self::WorkspaceStopped,
         Self::AdminStopped,
         Self::SignedOut,
+        Self::SignedOutByAdmin,
         Self::UserDisabled,
         Self::WorkspaceRemoved,
         Self::Expired,
@@ -65,6 +68,7 @@ impl EndReason {
             Self::WorkspaceStopped => "workspace_stopped",
             Self::AdminStopped => "admin_stopped",
             Self::SignedOut => "signed_out",
+            Self::SignedOutByAdmin => "signed_out_by_admin",
             Self::UserDisabled => "user_disabled",
             Self::WorkspaceRemoved => "workspace_removed",
             Self::Expired => "expired",
@@ -156,6 +160,7 @@ impl State {
                 EndReason::WorkspaceStopped
                 | EndReason::AdminStopped
                 | EndReason::SignedOut
+                | EndReason::SignedOutByAdmin
                 | EndReason::UserDisabled
                 | EndReason::WorkspaceRemoved
                 | EndReason::Expired

@@ -98,10 +98,28 @@ impl WorkspaceStatus {
     pub fn of(maintenance: bool, host_connected: bool, starting: bool, in_use: bool) -> Self {
         match (maintenance, host_connected, starting, in_use) {
             (true, ..) => Self::Maintenance,
-            (_, _, true, _) => Self::Starting,
-            (_, _, _, true) => Self::InUse,
-            (_, false, ..) => Self::Offline,
-            (_, true, false, false) => Self::Available,
+            (false, false, ..) => Self::Offline,
+            (false, true, true, _) => Self::Starting,
+            (false, true, false, true) => Self::InUse,
+            (false, true, false, false) => Self::Available,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WorkspaceStatus::{self, Available, InUse, Maintenance, Offline, Starting};
+
+    #[test]
+    fn the_first_fact_that_holds_wins() {
+        let facts = [false, true];
+        for starting in facts {
+            for in_use in facts {
+                assert_eq!(WorkspaceStatus::of(true, true, starting, in_use), Maintenance);
+                assert_eq!(WorkspaceStatus::of(false, false, starting, in_use), Offline);
+            }
+            assert_eq!(WorkspaceStatus::of(false, true, starting, true), if starting { Starting } else { InUse });
+        }
+        assert_eq!(WorkspaceStatus::of(false, true, false, false), Available);
     }
 }

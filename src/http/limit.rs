@@ -1,10 +1,13 @@
 //! How often one address may come. A flood is refused here, before it costs a query or a hash.
 
+use crate::domain::UserId;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// After how many questions the addresses that have recovered are forgotten.
@@ -60,9 +63,66 @@ fn group(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Event streams one user may have open: a window or two in several browsers, not a thousand.
+pub(crate) const LISTENERS_MAX: usize = 24;
+
+/// Counts event streams by user, so that nobody takes everybody's places.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listeners(Arc<Mutex<HashMap<UserId, usize>>>);
+
+/// A user's place among the listeners; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct ListenersPlace {
+    of: Listeners,
+    user: UserId,
+}
+
+impl Listeners {
+    /// A place; `None` when the user has as many as one may.
+    pub(crate) fn take(&self, user: UserId) -> Option<ListenersPlace> {
+        let mut counts = self.counts();
+        let count = counts.entry(user).or_default();
+        if *count >= LISTENERS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(ListenersPlace { of: self.clone(), user })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<UserId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ListenersPlace {
+    fn drop(&mut self) {
+        let mut counts = self.of.counts();
+        if let Some(count) = counts.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.user);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_takes_everybodys_places() {
+        let listeners = Listeners::default();
+        let (greedy, modest) = (UserId::new(), UserId::new());
+        let mut places: Vec<_> = std::iter::from_fn(|| listeners.take(greedy)).collect();
+        assert_eq!(places.len(), LISTENERS_MAX);
+        let other = listeners.take(modest);
+        assert!(other.is_some());
+        places.pop();
+        assert!(listeners.take(greedy).is_some(), "a place is free again");
+        drop((places, other));
+        assert!(listeners.counts().is_empty());
+    }
 
     #[test]
     fn each_address_has_its_own_count() {

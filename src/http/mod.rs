@@ -41,7 +41,7 @@ use crate::broker::Broker;
 use crate::domain::Network;
 use crate::domain::reach::Spread;
 use crate::viewer;
-use limit::{Limiter, Rate};
+use limit::{Limiter, Listeners, Rate};
 use metrics::Metrics;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +56,8 @@ pub struct Settings {
     /// Browser origins that are ours, such as `https://portcullis.example`. The first is told to hosts that join. The host a request
     /// names itself counts too: a page from there can only have come from us.
     pub public_origins: Vec<String>,
+    /// Names we are called by, beside those of our origins.
+    pub host_names: Vec<String>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
     /// Peers that may read `/metrics`.
@@ -76,6 +78,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             public_origins: vec!["https://localhost:8443".to_owned()],
+            host_names: Vec::new(),
             trusted_proxies: Vec::new(),
             metrics_allow: Network::loopback(),
             anonymous_rate: Rate { per_second: 20, burst: 200 },
@@ -151,6 +154,7 @@ pub struct AppState {
     pub tunnel: TunnelProbe,
     pub(crate) limits: Arc<Limits>,
     pub(crate) event_streams: Arc<Semaphore>,
+    pub(crate) listeners: Listeners,
     going_away: Arc<watch::Sender<bool>>,
 }
 
@@ -176,6 +180,7 @@ impl AppState {
             tunnel,
             limits: Arc::new(limits),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
+            listeners: Listeners::default(),
             going_away: Arc::new(going_away),
         }
     }

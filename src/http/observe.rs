@@ -5,8 +5,8 @@
 use super::error::ApiError;
 use super::guard::state_of;
 use super::metrics::Metrics;
-use super::origin::client_address;
-use super::security_headers;
+use super::origin::{HostName, client_address, host_name};
+use super::{AppState, security_headers};
 use crate::domain::user::{Caller, Origin};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -23,6 +23,8 @@ use tracing::Instrument as _;
 /// Carries the request's id back.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// What monitoring asks.
+const PROBES: [&str; 2] = ["/api/health", "/metrics"];
 /// Longest user agent kept.
 const USER_AGENT_MAX: usize = 256;
 
@@ -38,11 +40,11 @@ pub async fn observe(req: ServiceRequest, next: Next<BoxBody>) -> Result<Service
     let path = req.path().to_owned();
     let seen = Seen { began, method: method_word(req.method().as_str()), origin: origin.clone(), span: span.clone() };
 
-    let admitted = state.limits.any.check(origin.source_ip);
+    let admitted = state.limits.any.check(origin.source_ip).map_err(ApiError::too_often).and_then(|()| named_right(&req, &state));
     req.extensions_mut().insert(origin);
     let outcome = match admitted {
         Ok(()) => AssertUnwindSafe(next.call(req)).catch_unwind().instrument(span.clone()).await,
-        Err(wait) => Ok(Ok(req.error_response(ApiError::too_often(wait)))),
+        Err(refusal) => Ok(Ok(req.error_response(refusal))),
     };
 
     match outcome {
@@ -58,6 +60,21 @@ pub async fn observe(req: ServiceRequest, next: Next<BoxBody>) -> Result<Service
             let _in = span.enter();
             Err(seen.lost(&state.metrics, &path, actix_web::ResponseError::error_response(&ApiError::internal())))
         }
+    }
+}
+
+/// Refuses a request that came by a name that is not ours (RFC 9110 section 15.5.20): a page of that name would be taken for one of ours.
+/// Probes come by whatever name their tools know, and say nothing of anybody.
+fn named_right(req: &ServiceRequest, state: &AppState) -> Result<(), ApiError> {
+    if PROBES.contains(&req.path()) {
+        return Ok(());
+    }
+    match host_name(req.request(), &state.settings) {
+        HostName::Ours => Ok(()),
+        HostName::Foreign => {
+            Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "This gateway does not go by that name. Open it by its own address."))
+        }
+        HostName::Unclear => Err(ApiError::new(StatusCode::BAD_REQUEST, "The request does not name one host")),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::domain::Network;
 use actix_web::HttpRequest;
 use actix_web::http::header;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The client's address: the peer's; when that is a trusted proxy, the last address in `X-Forwarded-For` that is not one.
 /// Entries are read from the right, since only those were written by proxies we trust.
@@ -50,6 +50,42 @@ pub fn browser_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
     }
 }
 
+/// What a request's `Host` says about the name it came by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostName {
+    /// One of ours.
+    Ours,
+    /// Somebody else's: a name that leads here without our knowing it (DNS rebinding, a stray proxy).
+    Foreign,
+    /// There is none, or several.
+    Unclear,
+}
+
+/// Judges the name a request came by. Ours are those of the configured origins and names, `localhost`, and every bare address: what a browser
+/// was told to open by its number cannot have been rebound. The port does not count, since a forwarded port changes it.
+#[must_use]
+pub fn host_name(req: &HttpRequest, settings: &super::Settings) -> HostName {
+    if req.headers().get_all(header::HOST).count() > 1 {
+        return HostName::Unclear;
+    }
+    let Some(host) = host_of(req).map(bare).filter(|host| !host.is_empty()) else { return HostName::Unclear };
+    let by_origin = settings.public_origins.iter().filter_map(|o| o.split_once("://")).map(|(_, authority)| bare(authority));
+    let mut ours = by_origin.chain(settings.host_names.iter().map(|name| bare(name))).chain(["localhost"]);
+    let is_address = host.parse::<Ipv4Addr>().is_ok()
+        || host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).is_some_and(|h| h.parse::<Ipv6Addr>().is_ok());
+    if is_address || ours.any(|name| name.eq_ignore_ascii_case(host)) { HostName::Ours } else { HostName::Foreign }
+}
+
+/// An authority without its port, and a name without the dot that ends it.
+fn bare(authority: &str) -> &str {
+    let authority = authority.trim_end_matches('/');
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) => host,
+        Some(_) | None => authority,
+    };
+    host.strip_suffix('.').unwrap_or(host)
+}
+
 /// The host the request names: `:authority` in HTTP/2, `Host` in HTTP/1.1. Never a forwarded header.
 fn host_of(req: &HttpRequest) -> Option<&str> {
     req.uri().authority().map(|a| a.as_str()).or_else(|| req.headers().get(header::HOST)?.to_str().ok())
@@ -86,6 +122,43 @@ mod tests {
         ] {
             assert_eq!(client_address(ip(peer), header, &trusted), ip(client), "{peer} {header}");
         }
+    }
+
+    #[test]
+    fn host_names() {
+        let settings = super::super::Settings {
+            public_origins: vec!["https://gate.example:8443".to_owned(), "https://[2001:db8::1]".to_owned()],
+            host_names: vec!["desk.example".to_owned()],
+            ..Default::default()
+        };
+        let judge = |host: &str| host_name(&TestRequest::default().insert_header(("host", host)).to_http_request(), &settings);
+        for ours in [
+            "gate.example",
+            "GATE.example:8443",
+            "gate.example.:9",
+            "desk.example",
+            "localhost:1",
+            "127.0.0.1:8443",
+            "[::1]:8443",
+            "[2001:db8::2]",
+        ] {
+            assert_eq!(judge(ours), HostName::Ours, "{ours}");
+        }
+        for foreign in [
+            "evil.example",
+            "gate.example.evil",
+            "xgate.example",
+            "localhost.evil:8443",
+            "127.0.0.1.evil",
+            "a:b",
+            "gate.example:x",
+            "2130706433",
+        ] {
+            assert_eq!(judge(foreign), HostName::Foreign, "{foreign}");
+        }
+        assert_eq!(judge(""), HostName::Unclear);
+        let twice = TestRequest::default().append_header(("host", "gate.example")).append_header(("host", "evil.example")).to_http_request();
+        assert_eq!(host_name(&twice, &settings), HostName::Unclear);
     }
 
     #[test]

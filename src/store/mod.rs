@@ -36,11 +36,11 @@ pub use tables::tickets::TicketRow;
 pub use tables::totp::TotpRow;
 pub use verify::Verdict;
 
-use crate::domain::{Error, Result};
+use crate::domain::{Error, ErrorKind, Result};
 use connection::{AnyConnection, Mode};
 use diesel::connection::TransactionManager;
 use pool::Pool;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Signs the end of the audit chain. The vault does it; the store may not know the vault.
@@ -53,6 +53,12 @@ pub trait HeadSigner: Send + Sync + 'static {
 
 /// How often a write is tried when the database asks for another try.
 const TRIES: u32 = 6;
+/// The setting that health writes.
+const PROBE: &str = "health_probe";
+/// As much as an audit entry and its indexes may need.
+const PROBE_BYTES: usize = 32 * 1024;
+/// How often health writes while writing works.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -60,6 +66,8 @@ pub struct Store {
     reads: Pool,
     writes: Pool,
     signer: Option<Arc<dyn HeadSigner>>,
+    /// When health last saw a write succeed, unless one has failed since.
+    wrote: Arc<Mutex<Option<Instant>>>,
 }
 
 /// One transaction. Its methods are in [`tables`], one file a table.
@@ -109,7 +117,7 @@ impl Store {
         }
         drop(first);
         let (reads, writes) = Pool::pair(place)?;
-        Ok(Self { reads, writes, signer })
+        Ok(Self { reads, writes, signer, wrote: Arc::default() })
     }
 
     /// Runs `f` in a read transaction: all it reads is of one moment.
@@ -137,17 +145,32 @@ impl Store {
         T: Send + 'static,
     {
         let signer = self.signer.clone();
-        self.writes.run(move |conn| transact(conn, Mode::Write, signer.as_deref(), &f)).await
+        let outcome = self.writes.run(move |conn| transact(conn, Mode::Write, signer.as_deref(), &f)).await;
+        if outcome.as_ref().is_err_and(|failed| failed.kind == ErrorKind::Unavailable) {
+            *self.wrote() = None;
+        }
+        outcome
     }
 
-    /// Asks the database for one row, as health does.
+    /// Asks the database for one row, as health does, and whether it takes a write: a full disk still reads. Anybody may ask for health, so
+    /// while writing works it is tried at most every ten seconds; when it did not work, every time.
     ///
     /// # Errors
-    /// `Unavailable` when there is no answer in time.
+    /// `Unavailable` when there is no answer in time, or nothing can be written.
     pub async fn ping(&self) -> Result<Duration> {
         let asked = Instant::now();
         self.read(|tx| tx.change_counter()).await?;
-        Ok(asked.elapsed())
+        let took = asked.elapsed();
+        let known = self.wrote().is_some_and(|at| at.elapsed() < PROBE_EVERY);
+        if !known {
+            self.write(|tx| tx.put_setting(PROBE, &"-".repeat(PROBE_BYTES))).await?;
+            *self.wrote() = Some(Instant::now());
+        }
+        Ok(took)
+    }
+
+    fn wrote(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.wrote.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The signer it was opened with.

@@ -53,6 +53,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_half_done() {
     let full = store.write(fill).await.unwrap_err();
     assert_eq!(full.kind, ErrorKind::Unavailable, "{full:?}");
     assert!(full.message.contains("disk is full"), "{full}");
+    assert_eq!(store.ping().await.unwrap_err().kind, ErrorKind::Unavailable, "health says so");
     assert_eq!(store.read(|tx| Ok((tx.setting("small")?, tx.setting("large")?))).await.unwrap(), (None, None));
     // Auditing fills what is left of the pages; then it fails, and the log is whole as far as it goes.
     limit("1").await;
@@ -69,6 +70,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_half_done() {
     assert_eq!((verdict.entries, verdict.fault), (written, None));
     // With room again it goes on as if nothing had been.
     limit("1000000").await;
+    store.ping().await.unwrap();
     store.write(fill).await.unwrap();
     assert_eq!(store.verify_chain().await.unwrap().fault, None);
 }

@@ -112,7 +112,7 @@ describe('explanations', () => {
 
 describe('words', () => {
   it('exist for every end of a session', () => {
-    for (const reason of ['user_disconnected', 'workspace_stopped', 'admin_stopped', 'signed_out', 'user_disabled', 'workspace_removed', 'expired', 'host_lost', 'launch_failed']) {
+    for (const reason of ['user_disconnected', 'workspace_stopped', 'admin_stopped', 'signed_out', 'signed_out_by_admin', 'user_disabled', 'workspace_removed', 'expired', 'host_lost', 'launch_failed']) {
       expect(viewer.end[reason]?.title, reason).toBeTruthy();
       expect(endReason[reason], reason).toBeTruthy();
     }

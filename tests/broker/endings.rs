@@ -34,7 +34,7 @@ const WAYS: [(EndReason, &str, End); 8] = [
     (EndReason::AdminStopped, "terminate_session", |s| {
         Box::pin(async { s.world.broker.terminate(&origin(), &s.admin, s.session).await.unwrap() })
     }),
-    (EndReason::SignedOut, "terminate_session", |s| {
+    (EndReason::SignedOutByAdmin, "terminate_session", |s| {
         Box::pin(async { s.world.broker.sign_out_user(&origin(), &s.admin, s.ann.user.id).await.unwrap() })
     }),
     (EndReason::UserDisabled, "terminate_session", |s| {

@@ -56,6 +56,27 @@ on_both! {
         task.abort();
     }
 
+    async fn launches_from_before_the_start_end_at_once(db) {
+        let world = World::new(&db).await;
+        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = world.caller("ann", Role::Member).await;
+        let (killed, fleet) = world.neighbour(settings());
+        fleet.connect(world.host);
+        fleet.plan_start(Plan::Hang);
+        let caller = ann.clone();
+        let task = tokio::spawn(async move { killed.launch(&origin(), &caller, &ws).await });
+        fleet.until_begun(1).await;
+        task.abort();
+        let session = world.live().await.remove(0);
+        world.clock.pass(Duration::from_secs(1));
+        // The next gateway knows that nobody will finish it: its user does not wait for a timeout.
+        let (next, fleet) = world.neighbour(settings());
+        fleet.connect(world.host);
+        next.start(&origin()).await.unwrap();
+        next.reap_once().await.unwrap();
+        assert_eq!(world.stored(session.id).await.state, State::Closed(EndReason::LaunchFailed));
+    }
+
     async fn closings_nobody_finishes_are_finished(db) {
         let world = World::new(&db).await;
         let (_, ws, session) = running(&world).await;

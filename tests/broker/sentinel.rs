@@ -54,7 +54,7 @@ on_both! {
         let running = tokio::spawn(async move { broker.maintain(stopped).await });
         let (shell, _) = world.neighbour(settings());
         let caller = shell.shell_caller().await.unwrap();
-        for (round, reason) in [EndReason::WorkspaceRemoved, EndReason::AdminStopped, EndReason::SignedOut, EndReason::HostLost].into_iter().enumerate() {
+        for (round, reason) in [EndReason::WorkspaceRemoved, EndReason::AdminStopped, EndReason::SignedOutByAdmin, EndReason::HostLost].into_iter().enumerate() {
             let ws = world.workspace(&format!("ws-{round}"), WorkspaceChange::default()).await;
             let ann = world.caller(&format!("ann{round}"), Role::Member).await;
             let session = world.launch(&ann, &ws).await;
@@ -62,7 +62,7 @@ on_both! {
             match reason {
                 EndReason::WorkspaceRemoved => shell.delete_workspace(&origin(), &caller, &ws).await.unwrap(),
                 EndReason::AdminStopped => shell.terminate(&origin(), &caller, session.id).await.unwrap(),
-                EndReason::SignedOut => shell.sign_out_user(&origin(), &caller, ann.user.id).await.unwrap(),
+                EndReason::SignedOutByAdmin => shell.sign_out_user(&origin(), &caller, ann.user.id).await.unwrap(),
                 _ => shell.remove_host(&origin(), &caller, world.host).await.unwrap(),
             }
             assert_eq!(ended(&mut stream).await, by(reason));

@@ -8,3 +8,13 @@ pub mod client;
 pub mod fake_fleet;
 pub mod logs;
 pub mod vnc;
+
+/// A TCP port of loopback that was free just now: for servers that must come back on the same one.
+pub fn free_tcp_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The same for UDP.
+pub fn free_udp_port() -> u16 {
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

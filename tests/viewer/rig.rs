@@ -7,6 +7,7 @@ use portcullis::domain::lease::Lease;
 use portcullis::domain::policy::may_stream;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::session::{Session, State};
+use portcullis::domain::user::{Caller, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
 use portcullis::viewer::attach::{Attachment, attach};
@@ -35,12 +36,24 @@ pub fn lease() -> Lease {
 
 pub fn lease_in(organization_id: OrganizationId) -> Lease {
     let user_id = UserId::new();
+    let user = User {
+        id: user_id,
+        organization_id,
+        email: "ada@example.com".into(),
+        name: "Ada".into(),
+        role: Role::Member,
+        mfa_enrolled: false,
+        disabled: false,
+        created_at: Timestamp(0),
+        last_login_at: None,
+    };
+    let caller = Caller { user, login_id: LoginId::new(), mfa: None };
     let session = Session {
         id: SessionId::new(),
         organization_id,
         user_id,
         user_email: "ada@example.com".into(),
-        login_id: LoginId::new(),
+        login_id: caller.login_id,
         workspace_id: WorkspaceId::parse("ws-linux-desktop").unwrap(),
         workspace_name: "Linux Desktop".into(),
         workspace_kind: WorkspaceKind::Linux,
@@ -56,7 +69,7 @@ pub fn lease_in(organization_id: OrganizationId) -> Lease {
         expires_at: Timestamp(1),
         version: 1,
     };
-    Lease::grant(may_stream(user_id, &session).unwrap(), 5900, SecretString::new(PASSWORD.into()))
+    Lease::grant(may_stream(&caller, &session).unwrap(), 5900, SecretString::new(PASSWORD.into()))
 }
 
 /// Dials into the test: each call hands the far end of a pipe to it.

@@ -141,12 +141,19 @@ fn launching() {
 fn streaming() {
     let ann = caller(Role::Member);
     let active = session(&ann, State::Active);
-    assert_eq!(may_stream(ann.user.id, &active).unwrap().session(), &active);
+    assert_eq!(may_stream(&ann, &active).unwrap().session(), &active);
     // Nobody else's, whoever they are and whatever its state.
     for state in [State::Active, State::Queued, State::Closed(EndReason::Expired)] {
-        assert_eq!(may_stream(UserId::new(), &session(&ann, state)).unwrap_err(), Denial::NotTheirs);
+        assert_eq!(may_stream(&caller(Role::Admin), &session(&ann, state)).unwrap_err(), Denial::NotTheirs);
     }
     for state in [State::Queued, State::Creating, State::Closing(EndReason::Expired), State::Closed(EndReason::Expired)] {
-        assert_eq!(may_stream(ann.user.id, &session(&ann, state)).unwrap_err(), Denial::NotActive);
+        assert_eq!(may_stream(&ann, &session(&ann, state)).unwrap_err(), Denial::NotActive);
     }
+    // What was launched with a second factor is opened with one; what was not, with or without.
+    let without = Caller { mfa: None, ..ann.clone() };
+    let guarded = Session { mfa: ann.mfa, ..active.clone() };
+    assert!(guarded.mfa.is_some() && may_stream(&ann, &guarded).is_ok() && may_stream(&without, &active).is_ok());
+    assert_eq!(may_stream(&without, &guarded).unwrap_err(), Denial::MfaRequired);
+    let disabled = Caller { user: User { disabled: true, ..ann.user.clone() }, ..ann.clone() };
+    assert_eq!(may_stream(&disabled, &active).unwrap_err(), Denial::Disabled);
 }

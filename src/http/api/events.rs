@@ -1,10 +1,11 @@
 //! Live updates: server-sent events that say "refetch", and nothing else. What may be seen is decided by the request that fetches.
 
 use crate::broker::live::{Change, Topic};
-use crate::domain::OrganizationId;
+use crate::domain::{Error, ErrorKind, OrganizationId};
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult, Problem};
 use crate::http::extract::Signed;
+use crate::http::limit::ListenersPlace;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
@@ -19,19 +20,25 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// A comment this often keeps proxies from thinking the stream dead.
 const PING: Duration = Duration::from_secs(15);
+/// When somebody with too many windows may try again.
+const CROWDED: Duration = Duration::from_secs(30);
 /// A stream ends after this and its page comes back with the token of then: a login that ended listens no longer.
 const LIFE: Duration = Duration::from_secs(300);
 
 /// Events `workspaces`, `sessions`, `hosts` and, for those who may read it, `audit` (data `{}`) say what to fetch again.
 #[utoipa::path(get, path = "/api/events", tag = "events", operation_id = "events",
-    responses((status = 200, content((String = "text/event-stream"))), (status = 401, body = Problem), (status = 503, body = Problem)),
+    responses((status = 200, content((String = "text/event-stream"))), (status = 401, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn events(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
     let (changes, entries) = (state.broker.changes(&caller), state.broker.audit_changes(&caller));
     let place = Arc::clone(&state.event_streams)
         .try_acquire_owned()
         .map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Too many event streams. Try again later."))?;
-    let listener = Listener::new(changes, entries, caller.user.organization_id, state.going_away(), place);
+    let own = state
+        .listeners
+        .take(caller.user.id)
+        .ok_or_else(|| Error::new(ErrorKind::Throttled(CROWDED), "You have too many windows open. Close some of them."))?;
+    let listener = Listener::new(changes, entries, caller.user.organization_id, state.going_away(), (place, own));
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -47,7 +54,7 @@ struct Listener {
     ping: Interval,
     until: Instant,
     pending: VecDeque<Bytes>,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, ListenersPlace),
 }
 
 impl Listener {
@@ -56,7 +63,7 @@ impl Listener {
         entries: Option<watch::Receiver<u64>>,
         organization: OrganizationId,
         going_away: watch::Receiver<bool>,
-        place: OwnedSemaphorePermit,
+        place: (OwnedSemaphorePermit, ListenersPlace),
     ) -> Self {
         let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);

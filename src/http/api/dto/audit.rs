@@ -240,8 +240,7 @@ impl ExportParams {
     /// The entries asked for; `None`: the whole log.
     pub fn chosen(self) -> Option<AuditQuery> {
         let Self { format: _, actor, action, workspace_id, session_id, outcome, from, to, q } = self;
-        let query: AuditQuery =
-            AuditParams { actor, action, workspace_id, session_id, outcome, from, to, q, limit: None, cursor: None }.into();
+        let query: AuditQuery = AuditParams { actor, action, workspace_id, session_id, outcome, from, to, q, limit: None, cursor: None }.into();
         let is_whole = [&query.actor, &query.action, &query.workspace_id, &query.session_id, &query.outcome, &query.from, &query.to, &query.q]
             .iter()
             .all(|field| field.is_none());

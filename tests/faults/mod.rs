@@ -1,0 +1,7 @@
+//! Faults, on the real thing: gateway and host as processes of their own, killed, frozen, starved and lied to.
+
+mod stack;
+
+mod cuts;
+mod hosts;
+mod restart;

@@ -1,0 +1,367 @@
+//! A production gateway and a workspace host as two processes of their own, on loopback: what `demo` puts into one, apart, so that each can be
+//! killed, stopped and started again by itself. Everything ends with the value.
+
+use crate::product::command;
+use crate::support::vnc::{Closed, VncClient, over_websocket};
+use crate::support::{free_tcp_port, free_udp_port};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::DuplexStream;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+
+/// Longest wait for what should be quick, on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The password of every user here.
+pub const PASSWORD: &str = "Sesame-open-8731";
+/// The workspace everybody may launch.
+pub const WORKSPACE: &str = "ws-desk";
+
+/// An open WebSocket to the gateway.
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// The two processes, their folder, and a client that trusts the gateway's authority.
+pub struct Stack {
+    pub dir: PathBuf,
+    pub port: u16,
+    pub http: reqwest::Client,
+    pub tls: Arc<rustls::ClientConfig>,
+    settings: Vec<(String, String)>,
+    gateway: Option<Child>,
+    agent: Option<Child>,
+    _folder: tempfile::TempDir,
+}
+
+/// A signed-in user.
+#[derive(Clone)]
+pub struct Person {
+    pub id: String,
+    pub token: String,
+    pub refresh_token: String,
+}
+
+impl Stack {
+    /// A gateway and a connected host, with users `member`, `other` and `admin` (at example.test) and one workspace.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With settings of its own (`SECTION__KEY`, value).
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        let mut stack = Self::gateway_only(settings).await;
+        stack.furnish();
+        stack.agent_up().await;
+        stack
+    }
+
+    /// A gateway with nothing in it.
+    pub async fn gateway_only(settings: &[(&str, &str)]) -> Self {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().to_path_buf();
+        let (port, udp) = (free_tcp_port(), free_udp_port());
+        let mut all: Vec<(String, String)> = [
+            ("SERVER__LISTEN", format!("127.0.0.1:{port}")),
+            ("SERVER__PUBLIC_URL", format!("https://localhost:{port}")),
+            ("SERVER__DATA_DIR", dir.join("gateway").display().to_string()),
+            ("TUNNEL__LISTEN", format!("127.0.0.1:{udp}")),
+            ("AUTH__MFA_REQUIRED", "false".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .to_vec();
+        all.retain(|(key, _)| !settings.iter().any(|(k, _)| k == key));
+        all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        // Its certificate is made by its first start: until then nobody can be trusted.
+        let nobody = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+        let mut stack = Self {
+            dir,
+            port,
+            http: reqwest::Client::builder().tls_certs_only([]).build().unwrap(),
+            tls: Arc::new(nobody),
+            settings: all,
+            gateway: None,
+            agent: None,
+            _folder: folder,
+        };
+        stack.gateway_up().await;
+        stack
+    }
+
+    /// Users, and a workspace.
+    pub fn furnish(&self) {
+        for (name, role) in [("member", "member"), ("other", "member"), ("admin", "admin")] {
+            let made = self.cli(&["user", "create", &format!("{name}@example.test"), "--role", role], &format!("{PASSWORD}\n"));
+            assert!(made.status.success(), "{made:?}");
+        }
+        let made = self.cli(&["workspace", "create", WORKSPACE, "--name", "Desk", "--requires-mfa", "false"], "");
+        assert!(made.status.success(), "{made:?}");
+    }
+
+    // --- the gateway ---
+
+    /// The gateway's data folder.
+    pub fn data(&self) -> PathBuf {
+        self.settings.iter().find(|(key, _)| key == "SERVER__DATA_DIR").map(|(_, value)| PathBuf::from(value)).unwrap()
+    }
+
+    /// What the gateway has written to its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("gateway.log")).unwrap_or_default()
+    }
+
+    /// A `portcullis` command with the gateway's settings in its environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(arguments);
+        command.envs(self.settings.iter().map(|(key, value)| (format!("PORTCULLIS_{key}"), value)));
+        command
+    }
+
+    /// Starts the gateway and waits until it answers.
+    pub async fn gateway_up(&mut self) {
+        let log = File::options().create(true).append(true).open(self.dir.join("gateway.log")).unwrap();
+        let child = self.command(&["serve"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.gateway = Some(child);
+        let ca = self.data().join("tls/ca.pem");
+        let began = Instant::now();
+        loop {
+            assert!(began.elapsed() < PATIENCE, "the gateway is not up: {}", self.log());
+            if let Some(status) = self.gateway.as_mut().unwrap().try_wait().unwrap() {
+                panic!("the gateway ended, {status}: {}", self.log());
+            }
+            if let Ok(pem) = std::fs::read(&ca) {
+                self.trust(&pem);
+                if self.http.get(self.url("/api/health")).send().await.is_ok() {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn trust(&mut self, pem: &[u8]) {
+        use rustls::pki_types::CertificateDer;
+        use rustls::pki_types::pem::PemObject as _;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
+        self.tls = Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
+        let root = reqwest::Certificate::from_pem(pem).unwrap();
+        self.http = reqwest::Client::builder().tls_certs_only([root]).no_proxy().timeout(PATIENCE).build().unwrap();
+    }
+
+    /// `kill -9` of the gateway.
+    pub fn gateway_kill(&mut self) {
+        let mut gateway = self.gateway.take().unwrap();
+        gateway.kill().unwrap();
+        gateway.wait().unwrap();
+    }
+
+    /// The gateway's process.
+    pub fn gateway_pid(&self) -> u32 {
+        self.gateway.as_ref().unwrap().id()
+    }
+
+    // --- the host ---
+
+    fn agent_state(&self) -> PathBuf {
+        self.dir.join("agent")
+    }
+
+    /// Starts the agent (the first time with a join token) and waits until it is connected.
+    pub async fn agent_up(&mut self) {
+        let state = self.agent_state();
+        let state = state.to_str().unwrap().to_owned();
+        let mut command = self.command(&["agent", "--state-dir", &state]);
+        if !Path::new(&state).join("agent.json").exists() {
+            let made = self.cli(&["host", "join-token", "--name", "box"], "");
+            let text = String::from_utf8(made.stdout).unwrap();
+            let token = text.split_whitespace().last().unwrap();
+            command.args(["--gateway", &self.url(""), "--ca-cert"]).arg(self.data().join("tls/ca.pem")).env("PORTCULLIS_JOIN", token);
+        }
+        let log = File::options().create(true).append(true).open(self.dir.join("agent.log")).unwrap();
+        self.agent = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        self.until("a host is connected", async |stack| stack.health().await.1["dependencies"]["hosts"]["connected"] == 1).await;
+    }
+
+    /// The agent's process.
+    pub fn agent_pid(&self) -> u32 {
+        self.agent.as_ref().unwrap().id()
+    }
+
+    /// `kill -9` of the agent.
+    pub fn agent_kill(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
+    /// A signal to the agent.
+    pub fn agent_signal(&self, what: Signal) {
+        signal(self.agent_pid(), what);
+    }
+
+    /// The display servers below the agent.
+    pub fn display_servers(&self) -> Vec<u32> {
+        self.agent.as_ref().map_or_else(Vec::new, |agent| display_servers(agent.id()))
+    }
+
+    // --- asking ---
+
+    pub fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.port)
+    }
+
+    /// An administrative command, in a process of its own, with this on standard input.
+    pub fn cli(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command(arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// What health says.
+    pub async fn health(&self) -> (u16, Value) {
+        self.get("/api/health", None).await
+    }
+
+    pub async fn get(&self, path: &str, token: Option<&str>) -> (u16, Value) {
+        self.send(self.http.get(self.url(path)), token).await
+    }
+
+    pub async fn post(&self, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
+        self.send(self.http.post(self.url(path)).json(&body), token).await
+    }
+
+    pub async fn send(&self, request: reqwest::RequestBuilder, token: Option<&str>) -> (u16, Value) {
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    pub async fn sign_in(&self, name: &str) -> Person {
+        let (status, tokens) = self.post("/api/auth/login", None, json!({"email": format!("{name}@example.test"), "password": PASSWORD})).await;
+        assert_eq!(status, 200, "{tokens}");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        Person { id: text(&tokens["user"]["id"]), token: text(&tokens["access_token"]), refresh_token: text(&tokens["refresh_token"]) }
+    }
+
+    /// Launches the workspace; the session's id.
+    pub async fn launch(&self, person: &Person) -> String {
+        let (status, launched) = self.post(&format!("/api/workspaces/{WORKSPACE}/launch"), Some(&person.token), json!({})).await;
+        assert_eq!(status, 200, "{launched} {}", self.log());
+        launched["session_id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn session(&self, person: &Person, id: &str) -> Value {
+        let (status, session) = self.get(&format!("/api/sessions/{id}"), Some(&person.token)).await;
+        assert_eq!(status, 200, "{session}");
+        session
+    }
+
+    /// A one-use address of the stream.
+    pub async fn ticket(&self, person: &Person, id: &str) -> Result<String, (u16, Value)> {
+        let (status, ticket) = self.post(&format!("/api/sessions/{id}/ticket"), Some(&person.token), json!({})).await;
+        if status != 200 {
+            return Err((status, ticket));
+        }
+        Ok(format!("{}?ticket={}", ticket["url"].as_str().unwrap(), ticket["ticket"].as_str().unwrap()))
+    }
+
+    /// The stream as a WebSocket.
+    pub async fn socket(&self, path: &str) -> Result<Socket, tokio_tungstenite::tungstenite::Error> {
+        let mut request = format!("wss://localhost:{}{path}", self.port).into_client_request().unwrap();
+        request.headers_mut().insert("origin", self.url("").parse().unwrap());
+        let tls = Some(Connector::Rustls(self.tls.clone()));
+        Ok(tokio_tungstenite::connect_async_tls_with_config(request, None, false, tls).await?.0)
+    }
+
+    /// The stream as a browser has it: an RFB client that has seen the desktop, and how it ends.
+    pub async fn open(&self, person: &Person, id: &str) -> (VncClient<DuplexStream>, JoinHandle<Closed>) {
+        let path = self.ticket(person, id).await.unwrap();
+        let (stream, ended) = over_websocket(self.socket(&path).await.unwrap());
+        let client = VncClient::connect(stream).await.unwrap();
+        (client, ended)
+    }
+
+    /// Waits until something holds, asking often; fails when it takes too long.
+    pub async fn until(&self, what: &str, holds: impl AsyncFn(&Self) -> bool) {
+        let began = Instant::now();
+        while !holds(self).await {
+            assert!(began.elapsed() < PATIENCE, "not in time: {what}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The audit entries of a session, oldest first: action, outcome, reason.
+    pub async fn audited(&self, admin: &Person, session: &str) -> Vec<(String, String, String)> {
+        let (status, page) = self.get(&format!("/api/audit?limit=500&session_id={session}"), Some(&admin.token)).await;
+        assert_eq!(status, 200, "{page}");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let entries = page["entries"].as_array().unwrap().iter().rev();
+        entries.map(|e| (text(&e["action"]), text(&e["outcome"]), text(&e["reason"]))).collect()
+    }
+
+    /// The whole log is proved by the command line.
+    pub fn audit_is_whole(&self) {
+        let proved = self.cli(&["audit", "verify"], "");
+        assert!(proved.status.success(), "{proved:?}");
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        for child in [self.gateway.take(), self.agent.take()].into_iter().flatten() {
+            end(child);
+        }
+    }
+}
+
+/// Asks a process to end, and ends it.
+pub fn end(mut child: Child) {
+    signal(child.id(), Signal::CONT);
+    signal(child.id(), Signal::TERM);
+    let began = Instant::now();
+    while child.try_wait().is_ok_and(|status| status.is_none()) {
+        if began.elapsed() > Duration::from_secs(10) {
+            let _ = child.kill();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Sends a signal to one process.
+pub fn signal(pid: u32, what: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, what);
+    }
+}
+
+/// The display servers below a process.
+pub fn display_servers(ancestor: u32) -> Vec<u32> {
+    let all: Vec<(u32, u32, String)> = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| stat(&entry.path())).collect();
+    let parent = |pid: u32| all.iter().find(|(p, ..)| *p == pid).map(|(_, parent, _)| *parent);
+    let below = |pid: u32| std::iter::successors(Some(pid), |&pid| parent(pid)).any(|pid| pid == ancestor);
+    all.iter().filter(|(pid, _, name)| name == "Xtigervnc" && below(*pid)).map(|(pid, ..)| *pid).collect()
+}
+
+/// Id, parent and name of a process.
+fn stat(process: &Path) -> Option<(u32, u32, String)> {
+    let pid = process.file_name()?.to_str()?.parse().ok()?;
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let parent = (fields.next()? != "Z").then(|| fields.next())??.parse().ok()?;
+    Some((pid, parent, name.to_owned()))
+}
