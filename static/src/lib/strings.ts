@@ -380,6 +380,12 @@ export const actions: Record<string, string> = {
   verify_audit: 'Verified the audit log',
 };
 
+/** What an entry says was done. Some actions have stages that are worth telling apart. */
+export function acted(entry: { action: string; details?: Record<string, unknown> }): string {
+  if (entry.action === 'mfa_enroll' && entry.details?.stage === 'started') return 'Began to set up a second step';
+  return actions[entry.action] ?? entry.action;
+}
+
 export const adminWorkspaces = {
   title: 'Manage workspaces',
   lead: 'What people can open, and under which rules.',
