@@ -64,13 +64,12 @@ pub fn vault() -> Vault {
 pub struct Db {
     pub store: Store,
     pub url: String,
-    #[allow(dead_code)]
     pub backend: Backend,
     _place: Holder,
 }
 
 enum Holder {
-    Sqlite(#[allow(dead_code)] tempfile::TempDir),
+    Sqlite(#[expect(dead_code, reason = "removes the folder when dropped")] tempfile::TempDir),
     Postgres(String),
 }
 
