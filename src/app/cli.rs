@@ -1,6 +1,7 @@
 //! Which commands and options there are. What they do is elsewhere; here is only how they are asked for.
 
 use crate::domain::WorkspaceId;
+use crate::domain::secret::SecretString;
 use crate::domain::user::Role;
 use crate::domain::workspace::WorkspaceKind;
 use clap::{Args, Parser, Subcommand};
@@ -93,8 +94,8 @@ pub struct AgentArgs {
     #[arg(long, value_name = "URL")]
     pub gateway: Option<String>,
     /// One-time join token. Other users of the machine can see a command's options: prefer the environment variable, or `-` for standard input.
-    #[arg(long, value_name = "TOKEN", env = "PORTCULLIS_JOIN", hide_env_values = true)]
-    pub join: Option<String>,
+    #[arg(long, value_name = "TOKEN", env = "PORTCULLIS_JOIN", hide_env_values = true, value_parser = secret)]
+    pub join: Option<SecretString>,
     /// Folder for the agent's keys and the users' homes [default: agent.state_dir].
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -359,6 +360,12 @@ pub struct TotpCodeArgs {
     pub user: String,
 }
 
+/// Kept from every `Debug`.
+#[allow(clippy::unnecessary_wraps, reason = "as clap wants it")]
+fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(SecretString::new(text.to_owned()))
+}
+
 fn role(text: &str) -> Result<Role, String> {
     Role::parse(text).ok_or_else(|| "a role is member, admin or security".to_owned())
 }
@@ -389,12 +396,30 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_refused() {
-        for good in ["demo", "demo --listen 127.0.0.1:0 --data-dir x", "serve", "agent --gateway https://g --join t", "user create a@b.c --role admin",
-            "workspace update ws-a --maintenance true", "host join-token --valid-for 5m", "audit verify --export f --public-key k", "openapi", "check-config"] {
+        for good in [
+            "demo",
+            "demo --listen 127.0.0.1:0 --data-dir x",
+            "serve",
+            "agent --gateway https://g --join t",
+            "user create a@b.c --role admin",
+            "workspace update ws-a --maintenance true",
+            "host join-token --valid-for 5m",
+            "audit verify --export f --public-key k",
+            "openapi",
+            "check-config",
+        ] {
             assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(good.split(' '))).is_ok(), "{good}");
         }
-        for bad in ["", "fly", "demo --listen nonsense", "user create", "user create a@b.c --role king", "workspace create WS --name x",
-            "audit verify --export f --database sqlite:x", "user create a@b.c --password x"] {
+        for bad in [
+            "",
+            "fly",
+            "demo --listen nonsense",
+            "user create",
+            "user create a@b.c --role king",
+            "workspace create WS --name x",
+            "audit verify --export f --database sqlite:x",
+            "user create a@b.c --password x",
+        ] {
             assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(bad.split_terminator(' '))).is_err(), "{bad}");
         }
     }

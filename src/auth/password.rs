@@ -116,7 +116,9 @@ mod tests {
     fn every_refusal_costs_one_computation() {
         let kept = hash(&secret("correct horse battery")).unwrap();
         let long = "x".repeat(MAX_BYTES + 1);
-        for (password, hash) in [("correct horse battery", &*kept), ("wrong", &kept), ("", &kept), (&long, &kept), ("x", "not a hash"), (&long, "")] {
+        for (password, hash) in
+            [("correct horse battery", &*kept), ("wrong", &kept), ("", &kept), (&long, &kept), ("x", "not a hash"), (&long, "")]
+        {
             let before = runs();
             let _ = verify(&secret(password), hash);
             assert_eq!(runs() - before, 1, "{} bytes against {hash}", password.len());

@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn each_refusal_names_its_key() {
-        let cases: [(&str, fn(&mut Config)); 9] = [
+        type Change = fn(&mut Config);
+        let cases: [(&str, Change); 9] = [
             ("server.public_url", |c| c.server.public_url = "http://x".into()),
             ("tls.private_key", |c| c.tls.certificate = "/a.pem".into()),
             ("auth.issuer", |c| c.auth.issuer = "a:b".into()),

@@ -52,7 +52,14 @@ impl AgentConfig {
     /// The usual agent of a state folder.
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
-        Self { state_dir, listen: SocketAddr::from(([0, 0, 0, 0], 0)), enrollment: None, limits: Limits::default(), uids: UIDS, silence: SILENCE }
+        Self {
+            state_dir,
+            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            enrollment: None,
+            limits: Limits::default(),
+            uids: UIDS,
+            silence: SILENCE,
+        }
     }
 }
 

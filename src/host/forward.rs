@@ -4,7 +4,9 @@
 //! It ends when it is dropped, when the desktop ends, or when the tunnel does (the gateway dropped its keys and the agent was told).
 
 use super::desktop::Door;
-use crate::tunnel::{Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelListener, TunnelStream};
+use crate::tunnel::{
+    Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelListener, TunnelStream,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +65,14 @@ impl Forward {
     ///
     /// # Errors
     /// When the tunnel cannot be made.
-    pub fn open(hub: &Hub, id: TunnelId, gateway: PublicKey, endpoint: Option<SocketAddr>, terms: Terms, door: Door) -> Result<Self, TunnelError> {
+    pub fn open(
+        hub: &Hub,
+        id: TunnelId,
+        gateway: PublicKey,
+        endpoint: Option<SocketAddr>,
+        terms: Terms,
+        door: Door,
+    ) -> Result<Self, TunnelError> {
         let private_key = PrivateKey::generate().map_err(|_| TunnelError::Closed)?;
         let public_key = private_key.public_key();
         let tunnel = hub.add_peer(PeerConfig {

@@ -71,7 +71,9 @@ fn named_right(req: &ServiceRequest, state: &AppState) -> Result<(), ApiError> {
     }
     match host_name(req.request(), &state.settings) {
         HostName::Ours => Ok(()),
-        HostName::Foreign => Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "This gateway does not go by that name. Open it by its own address.")),
+        HostName::Foreign => {
+            Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "This gateway does not go by that name. Open it by its own address."))
+        }
         HostName::Unclear => Err(ApiError::new(StatusCode::BAD_REQUEST, "The request does not name one host")),
     }
 }

@@ -138,7 +138,8 @@ pub fn host_name(req: &HttpRequest, settings: &super::Settings) -> HostName {
     let Some(host) = host_of(req).map(bare).filter(|host| !host.is_empty()) else { return HostName::Unclear };
     let by_origin = settings.public_origins.iter().filter_map(|o| o.split_once("://")).map(|(_, authority)| bare(authority));
     let mut ours = by_origin.chain(settings.host_names.iter().map(|name| bare(name))).chain(["localhost"]);
-    let is_address = host.parse::<Ipv4Addr>().is_ok() || host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).is_some_and(|h| h.parse::<Ipv6Addr>().is_ok());
+    let is_address = host.parse::<Ipv4Addr>().is_ok()
+        || host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).is_some_and(|h| h.parse::<Ipv6Addr>().is_ok());
     if is_address || ours.any(|name| name.eq_ignore_ascii_case(host)) { HostName::Ours } else { HostName::Foreign }
 }
 
@@ -211,10 +212,28 @@ mod tests {
             ..Default::default()
         };
         let judge = |host: &str| host_name(&TestRequest::default().insert_header(("host", host)).to_http_request(), &settings);
-        for ours in ["gate.example", "GATE.example:8443", "gate.example.:9", "desk.example", "localhost:1", "127.0.0.1:8443", "[::1]:8443", "[2001:db8::2]"] {
+        for ours in [
+            "gate.example",
+            "GATE.example:8443",
+            "gate.example.:9",
+            "desk.example",
+            "localhost:1",
+            "127.0.0.1:8443",
+            "[::1]:8443",
+            "[2001:db8::2]",
+        ] {
             assert_eq!(judge(ours), HostName::Ours, "{ours}");
         }
-        for foreign in ["evil.example", "gate.example.evil", "xgate.example", "localhost.evil:8443", "127.0.0.1.evil", "a:b", "gate.example:x", "2130706433"] {
+        for foreign in [
+            "evil.example",
+            "gate.example.evil",
+            "xgate.example",
+            "localhost.evil:8443",
+            "127.0.0.1.evil",
+            "a:b",
+            "gate.example:x",
+            "2130706433",
+        ] {
             assert_eq!(judge(foreign), HostName::Foreign, "{foreign}");
         }
         assert_eq!(judge(""), HostName::Unclear);

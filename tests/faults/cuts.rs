@@ -50,7 +50,9 @@ impl Scene<'_> {
         use diesel::prelude::*;
         let mut db = SqliteConnection::establish(self.stack.data().join("portcullis.db").to_str().unwrap()).unwrap();
         diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut db).unwrap();
-        let changed = diesel::sql_query("UPDATE sessions SET expires_at = 1 WHERE id = ?").bind::<diesel::sql_types::Text, _>(&self.session).execute(&mut db);
+        let changed = diesel::sql_query("UPDATE sessions SET expires_at = 1 WHERE id = ?")
+            .bind::<diesel::sql_types::Text, _>(&self.session)
+            .execute(&mut db);
         assert_eq!(changed.unwrap(), 1);
         async { (200, Value::Null) }.boxed()
     }
@@ -63,7 +65,12 @@ async fn set_up(stack: &Stack) -> Scene<'_> {
 }
 
 /// Ends it this way, and measures: the close frame, and the tunnel. Gives the frame.
-async fn cut(scene: &Scene<'_>, what: &str, within: Duration, end: impl FnOnce(&Scene<'_>) -> BoxFuture<'static, (u16, Value)>) -> (u16, String) {
+async fn cut(
+    scene: &Scene<'_>,
+    what: &str,
+    within: Duration,
+    end: impl FnOnce(&Scene<'_>) -> BoxFuture<'static, (u16, Value)>,
+) -> (u16, String) {
     let (mut desktop, ended) = scene.stack.open(&scene.member, &scene.session).await;
     timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
     let ending = end(scene);

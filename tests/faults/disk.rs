@@ -60,7 +60,8 @@ async fn a_full_disk_under_the_database_is_told_and_harms_nothing() {
     let before = workspaces().await;
     let launch = || stack.http.post(stack.url("/api/workspaces/ws-desk/launch")).json(&json!({}));
     refused("launch", &launch, Some(&other.token)).await;
-    let login = || stack.http.post(stack.url("/api/auth/login")).json(&json!({"email": "member@example.test", "password": super::stack::PASSWORD}));
+    let login =
+        || stack.http.post(stack.url("/api/auth/login")).json(&json!({"email": "member@example.test", "password": super::stack::PASSWORD}));
     refused("sign-in", &login, None).await;
     refused("create", &create, Some(&admin.token)).await;
     assert_eq!(workspaces().await, before, "nothing half-done");

@@ -65,7 +65,7 @@ async fn a_browser_that_stops_reading_costs_little() {
     let mut grown = [0; 2];
     while began.elapsed() < Duration::from_secs(8) {
         // When not even this goes through any more, nothing else is taken in either.
-        if timeout(Duration::from_millis(20), socket.send(request(asked % 2 == 0))).await.is_ok_and(|sent| sent.is_ok()) {
+        if timeout(Duration::from_millis(20), socket.send(request(asked.is_multiple_of(2)))).await.is_ok_and(|sent| sent.is_ok()) {
             asked += 1;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -74,7 +74,10 @@ async fn a_browser_that_stops_reading_costs_little() {
             assert!(grown[i] < GROWTH_MAX, "the {name} grew by {} KiB", grown[i]);
         }
     }
-    println!("asked for {asked} pictures of 4 MB and read none: the gateway grew by {} KiB, the agent by {} KiB (from {before:?})", grown[0], grown[1]);
+    println!(
+        "asked for {asked} pictures of 4 MB and read none: the gateway grew by {} KiB, the agent by {} KiB (from {before:?})",
+        grown[0], grown[1]
+    );
     assert!(asked > 500, "{asked}");
 
     // Reading again, it gets what it asked for; and somebody else was served all along.

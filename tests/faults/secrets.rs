@@ -43,7 +43,10 @@ impl Secret {
 fn vnc_password(server: u32) -> String {
     let arguments = std::fs::read(format!("/proc/{server}/cmdline")).unwrap();
     let words: Vec<&str> = std::str::from_utf8(&arguments).unwrap().split('\0').collect();
-    let at = words.iter().position(|word| word.eq_ignore_ascii_case("-passwordfile") || word.eq_ignore_ascii_case("-rfbauth")).expect("it has a password");
+    let at = words
+        .iter()
+        .position(|word| word.eq_ignore_ascii_case("-passwordfile") || word.eq_ignore_ascii_case("-rfbauth"))
+        .expect("it has a password");
     let file = std::fs::read(format!("/proc/{server}/root{}", words[at + 1])).unwrap();
     let mut block = Array::<u8, _>::try_from(&file[..8]).unwrap();
     Des::new(&Array::from(FILE_KEY.map(u8::reverse_bits))).decrypt_block(&mut block);
@@ -118,7 +121,11 @@ async fn secrets_stay_where_they_belong() {
     secrets.push(Secret::bytes("host's preshared key", &key("preshared_key")));
     for entry in std::fs::read_dir(stack.data().join("keys")).unwrap().flatten() {
         let bytes = std::fs::read(entry.path()).unwrap();
-        let read = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|t| base64::engine::general_purpose::STANDARD.decode(t.trim()).ok().or_else(|| hex::decode(t.trim()).ok()));
+        let read = |text: &[u8]| {
+            std::str::from_utf8(text)
+                .ok()
+                .and_then(|t| base64::engine::general_purpose::STANDARD.decode(t.trim()).ok().or_else(|| hex::decode(t.trim()).ok()))
+        };
         secrets.push(Secret::bytes("gateway's key", &read(&bytes).unwrap_or(bytes)));
     }
 
@@ -134,7 +141,8 @@ async fn secrets_stay_where_they_belong() {
     }
 
     // The database, with its journal, and the audit log.
-    let mut places: Vec<(String, Vec<u8>)> = ["portcullis.db", "portcullis.db-wal"].map(|name| (name.to_owned(), std::fs::read(stack.data().join(name)).unwrap())).into();
+    let mut places: Vec<(String, Vec<u8>)> =
+        ["portcullis.db", "portcullis.db-wal"].map(|name| (name.to_owned(), std::fs::read(stack.data().join(name)).unwrap())).into();
     assert!(places.iter().any(|(_, bytes)| Secret::text("", "member@example.test").is_in(bytes)), "the right files are searched");
     let export = stack.cli(&["audit", "export"], "");
     assert!(export.status.success());
@@ -144,7 +152,10 @@ async fn secrets_stay_where_they_belong() {
     for name in ["gateway.log", "agent.log"] {
         places.push((name.to_owned(), std::fs::read(stack.dir.join(name)).unwrap()));
     }
-    assert!(Secret::text("", "\"level\":\"TRACE\"").is_in(&places[3].1) && Secret::text("", "/api/sessions/{id}/stream").is_in(&places[3].1), "the log is fine-grained");
+    assert!(
+        Secret::text("", "\"level\":\"TRACE\"").is_in(&places[3].1) && Secret::text("", "/api/sessions/{id}/stream").is_in(&places[3].1),
+        "the log is fine-grained"
+    );
     for (place, bytes) in &places {
         for secret in &secrets {
             assert!(!secret.is_in(bytes), "a {} is in {place}", secret.what);

@@ -34,7 +34,10 @@ impl Service for Fake {
     fn desktops(&self) -> Vec<DesktopInfo> {
         let workspace_id = WorkspaceId::parse("w").unwrap();
         let running = self.running.lock().unwrap();
-        running.iter().map(|&(session_id, user_id)| DesktopInfo { session_id, user_id, workspace_id: workspace_id.clone(), ready: true }).collect()
+        running
+            .iter()
+            .map(|&(session_id, user_id)| DesktopInfo { session_id, user_id, workspace_id: workspace_id.clone(), ready: true })
+            .collect()
     }
 
     fn changed(self: Arc<Self>, since: Option<u64>) -> BoxFuture<'static, u64> {
@@ -157,7 +160,8 @@ async fn raw(request: &[u8]) -> (u16, String) {
 }
 
 fn post(body: &str) -> Vec<u8> {
-    format!("POST /v1/desktops HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!("POST /v1/desktops HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 #[tokio::test]

@@ -86,11 +86,15 @@ fn statuses(answer: &str) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_not_ours_is_misdirected() {
     let app = TestApp::sqlite().await;
-    let ask = async |host: &str, path: &str| raw(&app, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await;
+    let ask =
+        async |host: &str, path: &str| raw(&app, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await;
     for foreign in ["evil.example", "localhost.evil.example", &format!("evil.example:{}", app.port)] {
         for path in ["/", "/api/auth/me", "/viewer/00000000-0000-4000-8000-000000000000", "/assets/x.js", "/nothing"] {
             let answer = ask(foreign, path).await;
-            assert!(answer.starts_with("HTTP/1.1 421") && answer.contains("{\"detail\":") && answer.contains("x-request-id"), "{foreign} {path}: {answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 421") && answer.contains("{\"detail\":") && answer.contains("x-request-id"),
+                "{foreign} {path}: {answer}"
+            );
         }
         assert!(ask(foreign, "/api/health").await.starts_with("HTTP/1.1 200"), "monitoring comes by whatever name");
     }
@@ -103,16 +107,25 @@ async fn a_name_that_is_not_ours_is_misdirected() {
     assert_eq!(rebound.get("/api/auth/me").await.status, 421);
     assert_eq!(rebound.post("/api/auth/login", json!({"email": "x", "password": "y"})).await.status, 421);
     assert!(raw(&app, b"GET /api/auth/me HTTP/1.1\r\nConnection: close\r\n\r\n").await.starts_with("HTTP/1.1 400"), "no host at all");
-    assert!(raw(&app, b"GET /api/auth/me HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n").await.starts_with("HTTP/1.1 400"), "two hosts");
+    assert!(
+        raw(&app, b"GET /api/auth/me HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n").await.starts_with("HTTP/1.1 400"),
+        "two hosts"
+    );
     // What a request line says is where it goes (RFC 9112 section 3.2.2).
-    assert!(raw(&app, b"GET https://evil.example/api/auth/me HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.starts_with("HTTP/1.1 421"));
+    assert!(
+        raw(&app, b"GET https://evil.example/api/auth/me HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 421")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_hides_in_another() {
     let app = TestApp::sqlite().await;
     const HIDDEN: &str = "GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let post = |headers: &str, body: &str| format!("POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}\r\n{body}");
+    let post = |headers: &str, body: &str| {
+        format!("POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}\r\n{body}")
+    };
     let length = HIDDEN.len();
     for (what, request) in [
         ("length and chunks", post(&format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"), &format!("0\r\n\r\n{HIDDEN}"))),

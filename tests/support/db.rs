@@ -64,7 +64,6 @@ pub fn vault() -> Vault {
 pub struct Db {
     pub store: Store,
     pub url: String,
-    pub backend: Backend,
     _place: Holder,
 }
 
@@ -81,7 +80,7 @@ impl Db {
             Backend::Postgres => postgres("portcullis_template"),
         };
         let store = Store::open_with(&url, Arc::new(VaultSigner(vault()))).unwrap();
-        Self { store, url, backend, _place: place }
+        Self { store, url, _place: place }
     }
 
     /// Another store on the same database, as another process has it.

@@ -110,7 +110,11 @@ impl HubSocket {
         let mut slices: [IoSliceMut<'_>; MESSAGES] = std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
         match self.socket.try_io(Interest::READABLE, || self.state.recv(UdpSockRef::from(&self.socket), &mut slices, metas)) {
             // An ICMP answer to something we sent; says nothing about the socket.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) => Ok(0),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) =>
+            {
+                Ok(0)
+            }
             result => result,
         }
     }
@@ -137,6 +141,8 @@ impl Buffers {
     /// The first `count` messages: sender, size of a datagram, datagrams end to end.
     pub(super) fn messages(&self, count: usize) -> impl Iterator<Item = (SocketAddr, usize, &[u8])> {
         let received = self.metas.iter().zip(self.memory.chunks(MESSAGE)).take(count);
-        received.filter(|(meta, _)| meta.len > 0).map(|(meta, message)| (inward(meta.addr), meta.stride.max(1), &message[..meta.len.min(MESSAGE)]))
+        received
+            .filter(|(meta, _)| meta.len > 0)
+            .map(|(meta, message)| (inward(meta.addr), meta.stride.max(1), &message[..meta.len.min(MESSAGE)]))
     }
 }
