@@ -3,7 +3,6 @@
 use super::cli::AgentArgs;
 use super::{Failure, Stop};
 use crate::config::{Agent, Config};
-use crate::domain::secret::SecretString;
 use crate::host::agent::{self, AgentConfig, AgentError};
 use crate::host::desktop::Limits;
 use crate::host::enroll::{Enrollment, Trust};
@@ -110,7 +109,7 @@ fn enrollment(args: &AgentArgs, settings: &Agent) -> Result<Option<Enrollment>, 
     if !gateway.starts_with("https://") {
         return Err(Failure::new(format!("the gateway's address must begin with https://, which {gateway} does not")));
     }
-    let token = if token == "-" { super::shell::line("the join token", TOKEN_LIMIT)? } else { SecretString::new(token.clone()) };
+    let token = if token.expose() == "-" { super::shell::line("the join token", TOKEN_LIMIT)? } else { token.clone() };
     let trust = match (&args.ca_cert, args.pin) {
         (Some(file), _) => Trust::Authorities(file.clone()),
         (None, Some(pin)) => Trust::Certificate(pin.0),

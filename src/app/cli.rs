@@ -1,6 +1,7 @@
 //! Which commands and options there are. What they do is elsewhere; here is only how they are asked for.
 
 use crate::domain::WorkspaceId;
+use crate::domain::secret::SecretString;
 use crate::domain::user::Role;
 use crate::domain::workspace::WorkspaceKind;
 use clap::{Args, Parser, Subcommand};
@@ -93,8 +94,8 @@ pub struct AgentArgs {
     #[arg(long, value_name = "URL")]
     pub gateway: Option<String>,
     /// One-time join token. Other users of the machine can see a command's options: prefer the environment variable, or `-` for standard input.
-    #[arg(long, value_name = "TOKEN", env = "PORTCULLIS_JOIN", hide_env_values = true)]
-    pub join: Option<String>,
+    #[arg(long, value_name = "TOKEN", env = "PORTCULLIS_JOIN", hide_env_values = true, value_parser = secret)]
+    pub join: Option<SecretString>,
     /// Folder for the agent's keys and the users' homes [default: agent.state_dir].
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -405,6 +406,12 @@ fn sha256(text: &str) -> Result<Sha256Hex, String> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text.replace(':', ""), &mut bytes).map_err(|_| "a SHA-256 is 64 hexadecimal digits".to_owned())?;
     Ok(Sha256Hex(bytes))
+}
+
+/// Kept from every `Debug`.
+#[allow(clippy::unnecessary_wraps, reason = "as clap wants it")]
+fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(SecretString::new(text.to_owned()))
 }
 
 fn role(text: &str) -> Result<Role, String> {

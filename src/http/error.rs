@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn refusals_never_repeat_the_value() {
         #[derive(Debug, serde::Deserialize)]
-        #[allow(dead_code)]
+        #[expect(dead_code, reason = "only read from JSON")]
         struct Input {
             code: bool,
         }

@@ -63,8 +63,8 @@ fn group(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Event streams one user may have open: a window or two in several browsers, not a thousand.
-pub(crate) const LISTENERS_MAX: usize = 24;
+/// Event streams one user may have open: windows in several browsers, and those just closed that no write has missed yet; not a thousand.
+pub(crate) const LISTENERS_MAX: usize = 64;
 
 /// Counts event streams by user, so that nobody takes everybody's places.
 #[derive(Clone, Debug, Default)]

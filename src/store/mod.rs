@@ -55,8 +55,8 @@ pub trait HeadSigner: Send + Sync + 'static {
 const TRIES: u32 = 6;
 /// The setting that health writes.
 const PROBE: &str = "health_probe";
-/// As much as an audit entry and its indexes may need.
-const PROBE_BYTES: usize = 32 * 1024;
+/// More than any use case writes at once: on a disk with room for this, no use case fails for want of room.
+const PROBE_BYTES: usize = 128 * 1024;
 /// How often health writes while writing works.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
@@ -163,7 +163,9 @@ impl Store {
         let took = asked.elapsed();
         let known = self.wrote().is_some_and(|at| at.elapsed() < PROBE_EVERY);
         if !known {
-            self.write(|tx| tx.put_setting(PROBE, &"-".repeat(PROBE_BYTES))).await?;
+            // Never twice the same: SQLite does not write what is there already.
+            let news = format!("{:032x}", rand::random::<u128>());
+            self.write(move |tx| tx.put_setting(PROBE, &news.repeat(PROBE_BYTES / news.len()))).await?;
             *self.wrote() = Some(Instant::now());
         }
         Ok(took)

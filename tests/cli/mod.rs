@@ -1,5 +1,7 @@
 //! The command line as people and scripts meet it: exit statuses, one line of failure, help, administration on a database.
 
+mod audit;
+
 use crate::product::command;
 use serde_json::Value;
 use std::io::Write as _;
@@ -153,6 +155,14 @@ fn the_log_is_proved(dir: &Path, do_it: &dyn Fn(&[&str]) -> Output) {
     };
     assert!(forged(&|t| t.replacen("mia@example.org", "eve@example.org", 1)).contains("was changed"));
     assert!(forged(&|t| t.lines().enumerate().filter(|(i, _)| *i != 1).map(|(_, l)| format!("{l}\n")).collect()).contains("entry 2 is missing"));
+    let swapped = |t: &str| {
+        let mut lines: Vec<&str> = t.lines().collect();
+        lines.swap(1, 2);
+        lines.join("\n") + "\n"
+    };
+    assert!(forged(&swapped).contains("entry 2 is missing"), "reordered");
+    let without_the_head = |t: &str| t.lines().take(t.lines().count() - 1).map(|l| format!("{l}\n")).collect::<String>();
+    assert!(forged(&without_the_head).contains("cut off"));
     let count = text.lines().count();
     assert!(forged(&|t| t.lines().enumerate().filter(|(i, _)| *i != count - 2).map(|(_, l)| format!("{l}\n")).collect()).contains("cut off"));
 }

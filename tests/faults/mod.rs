@@ -3,5 +3,9 @@
 mod stack;
 
 mod cuts;
+mod demo;
+mod disk;
+mod flood;
 mod hosts;
 mod restart;
+mod secrets;

@@ -1,12 +1,22 @@
 //! `kill -9` of the gateway while somebody works: afterwards it is the same session, the same desktop, and a whole log.
 
 use super::stack::{PATIENCE, Stack};
+use crate::support::db::{Backend, empty};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_9_of_the_gateway_loses_nothing() {
-    let mut stack = Stack::start().await;
+async fn kill_9_of_the_gateway_loses_nothing_on_sqlite() {
+    kill_9_of_the_gateway_loses_nothing(Stack::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_of_the_gateway_loses_nothing_on_postgres() {
+    let database = empty(Backend::Postgres);
+    kill_9_of_the_gateway_loses_nothing(Stack::with(&[("DATABASE__URL", &database.url)]).await).await;
+}
+
+async fn kill_9_of_the_gateway_loses_nothing(mut stack: Stack) {
     let member = stack.sign_in("member").await;
     let session = stack.launch(&member).await;
     let (mut desktop, ended) = stack.open(&member, &session).await;
@@ -68,6 +78,9 @@ async fn kill_9_in_the_middle_of_everything_leaves_a_whole_log_and_no_orphan() {
         stack.gateway_up().await;
         stack.audit_is_whole();
     }
+    let killed = Instant::now();
+    stack.until("the host is back", async |stack| stack.health().await.1["dependencies"]["hosts"]["connected"] == 1).await;
+    println!("the host was back {:?} after the last of three restarts in a row", killed.elapsed());
     // Whatever became of them, each user has one desktop at most, and what is not a session's is ended.
     let (a, b) = (stack.launch(&member).await, stack.launch(&other).await);
     stack.until("two sessions, two desktops", async |stack| stack.display_servers().len() == 2).await;

@@ -1,7 +1,7 @@
 //! A production gateway and a workspace host as two processes of their own, on loopback: what `demo` puts into one, apart, so that each can be
 //! killed, stopped and started again by itself. Everything ends with the value.
 
-use crate::product::command;
+use crate::product::{BINARY, command};
 use crate::support::vnc::{Closed, VncClient, over_websocket};
 use crate::support::{free_tcp_port, free_udp_port};
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,6 +34,8 @@ pub struct Stack {
     pub port: u16,
     pub http: reqwest::Client,
     pub tls: Arc<rustls::ClientConfig>,
+    /// A folder that the gateway shall have on a file system of its own, of this size.
+    pub mount: Option<(PathBuf, &'static str)>,
     settings: Vec<(String, String)>,
     gateway: Option<Child>,
     agent: Option<Child>,
@@ -45,7 +47,6 @@ pub struct Stack {
 pub struct Person {
     pub id: String,
     pub token: String,
-    pub refresh_token: String,
 }
 
 impl Stack {
@@ -86,6 +87,7 @@ impl Stack {
             port,
             http: reqwest::Client::builder().tls_certs_only([]).build().unwrap(),
             tls: Arc::new(nobody),
+            mount: None,
             settings: all,
             gateway: None,
             agent: None,
@@ -127,7 +129,8 @@ impl Stack {
     /// Starts the gateway and waits until it answers.
     pub async fn gateway_up(&mut self) {
         let log = File::options().create(true).append(true).open(self.dir.join("gateway.log")).unwrap();
-        let child = self.command(&["serve"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut command = self.serve();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.gateway = Some(child);
         let ca = self.data().join("tls/ca.pem");
         let began = Instant::now();
@@ -144,6 +147,17 @@ impl Stack {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// `portcullis serve`; on a file system of its own when asked for, in a mount namespace that ends with it.
+    fn serve(&self) -> Command {
+        let Some((folder, size)) = &self.mount else { return self.command(&["serve"]) };
+        const MOVE_IN: &str = "set -e; mkdir \"$1.new\"; mount -t tmpfs -o size=$2 tmpfs \"$1.new\"; cp -a \"$1/.\" \"$1.new\"; \
+            mount --move \"$1.new\" \"$1\"; exec \"$3\" serve";
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", MOVE_IN, "sh"]).arg(folder).args([size, BINARY]);
+        command.envs(self.settings.iter().map(|(key, value)| (format!("PORTCULLIS_{key}"), value)));
+        command
     }
 
     fn trust(&mut self, pem: &[u8]) {
@@ -168,6 +182,12 @@ impl Stack {
         self.gateway.as_ref().unwrap().id()
     }
 
+    /// Ends both in order.
+    pub async fn stop(&mut self) {
+        let both: Vec<Child> = [self.gateway.take(), self.agent.take()].into_iter().flatten().collect();
+        tokio::task::spawn_blocking(move || both.into_iter().for_each(end)).await.unwrap();
+    }
+
     // --- the host ---
 
     fn agent_state(&self) -> PathBuf {
@@ -176,13 +196,28 @@ impl Stack {
 
     /// Starts the agent (the first time with a join token) and waits until it is connected.
     pub async fn agent_up(&mut self) {
-        let state = self.agent_state();
-        let state = state.to_str().unwrap().to_owned();
-        let mut command = self.command(&["agent", "--state-dir", &state]);
-        if !Path::new(&state).join("agent.json").exists() {
+        let mut token = String::new();
+        if !self.agent_state().join("agent.json").exists() {
             let made = self.cli(&["host", "join-token", "--name", "box"], "");
             let text = String::from_utf8(made.stdout).unwrap();
-            let token = text.split_whitespace().last().unwrap();
+            token = text.split_whitespace().last().unwrap().to_owned();
+        }
+        self.agent_up_with(&token).await;
+    }
+
+    /// A join token, as an admin at a browser makes it.
+    pub async fn join_token_over_http(&self) -> String {
+        let admin = self.sign_in("admin").await;
+        let (status, made) = self.post("/api/hosts/join-tokens", Some(&admin.token), json!({"name": "box"})).await;
+        assert_eq!(status, 201, "{made}");
+        made["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Starts the agent with this token, or as the host it is already.
+    pub async fn agent_up_with(&mut self, token: &str) {
+        let state = self.agent_state();
+        let mut command = self.command(&["agent", "--state-dir", state.to_str().unwrap()]);
+        if !token.is_empty() {
             command.args(["--gateway", &self.url(""), "--ca-cert"]).arg(self.data().join("tls/ca.pem")).env("PORTCULLIS_JOIN", token);
         }
         let log = File::options().create(true).append(true).open(self.dir.join("agent.log")).unwrap();
@@ -254,7 +289,7 @@ impl Stack {
         let (status, tokens) = self.post("/api/auth/login", None, json!({"email": format!("{name}@example.test"), "password": PASSWORD})).await;
         assert_eq!(status, 200, "{tokens}");
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        Person { id: text(&tokens["user"]["id"]), token: text(&tokens["access_token"]), refresh_token: text(&tokens["refresh_token"]) }
+        Person { id: text(&tokens["user"]["id"]), token: text(&tokens["access_token"]) }
     }
 
     /// Launches the workspace; the session's id.
@@ -350,10 +385,21 @@ pub fn signal(pid: u32, what: Signal) {
 
 /// The display servers below a process.
 pub fn display_servers(ancestor: u32) -> Vec<u32> {
+    descent(ancestor).into_iter().filter(|(_, name)| name == "Xtigervnc").map(|(pid, _)| pid).collect()
+}
+
+/// A process and all below it, itself first.
+pub fn family(ancestor: u32) -> Vec<u32> {
+    let below = descent(ancestor).into_iter().map(|(pid, _)| pid).filter(|&pid| pid != ancestor);
+    std::iter::once(ancestor).chain(below).collect()
+}
+
+/// Ids and names of a process and all below it.
+fn descent(ancestor: u32) -> Vec<(u32, String)> {
     let all: Vec<(u32, u32, String)> = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| stat(&entry.path())).collect();
     let parent = |pid: u32| all.iter().find(|(p, ..)| *p == pid).map(|(_, parent, _)| *parent);
     let below = |pid: u32| std::iter::successors(Some(pid), |&pid| parent(pid)).any(|pid| pid == ancestor);
-    all.iter().filter(|(pid, _, name)| name == "Xtigervnc" && below(*pid)).map(|(pid, ..)| *pid).collect()
+    all.iter().filter(|(pid, ..)| below(*pid)).map(|(pid, _, name)| (*pid, name.clone())).collect()
 }
 
 /// Id, parent and name of a process.

@@ -64,13 +64,11 @@ pub fn vault() -> Vault {
 pub struct Db {
     pub store: Store,
     pub url: String,
-    #[allow(dead_code)]
-    pub backend: Backend,
     _place: Holder,
 }
 
 enum Holder {
-    Sqlite(#[allow(dead_code)] tempfile::TempDir),
+    Sqlite(#[expect(dead_code, reason = "removes the folder when dropped")] tempfile::TempDir),
     Postgres(String),
 }
 
@@ -82,7 +80,7 @@ impl Db {
             Backend::Postgres => postgres("portcullis_template"),
         };
         let store = Store::open_with(&url, Arc::new(VaultSigner(vault()))).unwrap();
-        Self { store, url, backend, _place: place }
+        Self { store, url, _place: place }
     }
 
     /// Another store on the same database, as another process has it.

@@ -58,7 +58,6 @@ impl Default for FakeFleet {
     }
 }
 
-#[allow(dead_code)]
 impl FakeFleet {
     pub fn new() -> Arc<Self> {
         Arc::default()
