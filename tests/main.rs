@@ -10,6 +10,7 @@ mod demo;
 mod host;
 mod house;
 mod http;
+mod interop;
 mod product;
 mod protocol;
 mod seeds;
