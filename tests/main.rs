@@ -11,6 +11,7 @@ mod faults;
 mod host;
 mod house;
 mod http;
+mod interop;
 mod product;
 mod protocol;
 mod seeds;

@@ -29,7 +29,7 @@ on_both! {
         assert_eq!(session["user_email"], "member@example.test");
         assert_eq!(session["mfa_verified"], true);
         assert_eq!(session["tunnel"]["rx_bytes"], 11);
-        assert_eq!(session["latency"], json!({"browser_ms": null, "host_ms": 1.0}));
+        assert_eq!(session["latency"], json!({"browser_ms": null, "host_ms": 1.0, "desktop_ms": null, "slow_leg": null}));
         assert_eq!(session["end_reason"], Value::Null);
         assert!(session["ip_address"].as_str().unwrap().starts_with("10."));
         assert_eq!(member.get("/api/sessions/active").await.json().as_array().unwrap().len(), 1);

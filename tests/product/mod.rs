@@ -39,9 +39,19 @@ pub fn command(arguments: &[&str]) -> Command {
 impl Demo {
     /// Starts a demo on free ports in this folder, and waits until it says that it is ready.
     pub async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[]).await
+    }
+
+    /// The same with settings of ours in its environment.
+    pub async fn start_with(dir: &Path, settings: &[(&str, String)]) -> Self {
         let dir = dir.to_path_buf();
         let path = dir.join("demo.json");
-        let mut child = command(&["demo", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&dir).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = command(&["demo", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(&dir)
+            .envs(settings.iter().cloned())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         let began = Instant::now();
         let json: Value = loop {
             // Written in one step, so what is there is whole.

@@ -1,0 +1,208 @@
+//! A network namespace with a cable to us and a standard WireGuard in it: `ip netns`, veth, wireguard-go. Needs root.
+//!
+//! Names and addresses are new in every lab, so many can run at once; the cable's addresses come from 198.18.0.0/15, which is for benchmarks
+//! (RFC 2544) and routed nowhere. Dropping a lab ends every process in its namespace and takes the namespace away.
+
+use portcullis::tunnel::{PresharedKey, PrivateKey, PublicKey};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything that takes no time.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// Serves bytes, and says how many it was sent and what their SHA-256 is.
+const HTTP: &str = r#"
+import hashlib, http.server, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        left = int(self.path.rsplit('/', 1)[1])
+        self.send_response(200); self.send_header('Content-Length', str(left)); self.end_headers()
+        block = bytes(range(256)) * 256
+        while left:
+            left -= self.wfile.write(block[:left])
+    def do_PUT(self):
+        left, digest = int(self.headers['Content-Length']), hashlib.sha256()
+        while left:
+            data = self.rfile.read1(min(left, 1 << 18))
+            if not data: return
+            digest.update(data); left -= len(data)
+        body = digest.hexdigest().encode()
+        self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *args): pass
+
+http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
+"#;
+
+/// See the module.
+pub struct Lab {
+    pub name: String,
+    /// Our end of the cable.
+    pub ours: Ipv4Addr,
+    /// The namespace's end.
+    pub theirs: Ipv4Addr,
+    /// Another address of the same net, to move to.
+    pub elsewhere: Ipv4Addr,
+    /// The WireGuard interface in the namespace.
+    pub interface: String,
+    pub dir: tempfile::TempDir,
+    started: Vec<Child>,
+}
+
+/// Runs a command, which must work; what it said.
+pub fn run(command: &mut Command) -> String {
+    let shown = format!("{command:?}");
+    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{shown}: {e}: see .ci/setup"));
+    assert!(status.success(), "{shown}: {}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    String::from_utf8_lossy(&stdout).into_owned()
+}
+
+fn words(line: &str) -> Command {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
+}
+
+impl Lab {
+    /// A namespace with a cable, and nothing in it yet.
+    pub fn new() -> Self {
+        assert!(rustix::process::geteuid().is_root(), "network namespaces need root");
+        let n = rand::random::<u32>();
+        let net = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + ((n >> 8) % (1 << 14)) * 8;
+        let at = |i: u32| Ipv4Addr::from(net + i);
+        let lab = Self {
+            name: format!("pt{n:08x}"),
+            ours: at(1),
+            theirs: at(2),
+            elsewhere: at(3),
+            interface: format!("pw{n:08x}"),
+            dir: tempfile::tempdir().unwrap(),
+            started: Vec::new(),
+        };
+        let Lab { name, ours, theirs, .. } = &lab;
+        run(&mut words(&format!("ip netns add {name}")));
+        run(&mut words(&format!("ip link add {name} type veth peer name cable netns {name}")));
+        run(&mut words(&format!("ip addr add {ours}/29 dev {name}")));
+        run(&mut words(&format!("ip link set {name} up")));
+        lab.ip("link set lo up");
+        lab.ip(&format!("addr add {theirs}/29 dev cable"));
+        lab.ip("link set cable up");
+        lab
+    }
+
+    /// `ip` in the namespace.
+    pub fn ip(&self, line: &str) {
+        run(&mut words(&format!("ip -n {} {line}", self.name)));
+    }
+
+    /// A command in the namespace.
+    pub fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
+    /// A file of the lab.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Keeps a process that ends with the lab.
+    pub fn keep(&mut self, command: &mut Command) {
+        let shown = format!("{command:?}");
+        self.started.push(command.stdin(Stdio::null()).spawn().unwrap_or_else(|e| panic!("{shown}: {e}: see .ci/setup")));
+    }
+
+    /// wireguard-go with one peer: us. `endpoint`: where we can be called; it listens on `port`.
+    pub fn wireguard(&mut self, theirs: &Ends, port: u16, endpoint: Option<std::net::SocketAddr>, keepalive: u16) {
+        let interface = self.interface.clone();
+        let mut daemon = self.inside("wireguard-go");
+        daemon.args(["-f", &interface]).env("LOG_LEVEL", "error").stdout(Stdio::null()).stderr(Stdio::null());
+        self.keep(&mut daemon);
+        let socket = format!("/var/run/wireguard/{interface}.sock");
+        wait("wireguard-go's control socket", || Path::new(&socket).exists());
+        let key = self.write("key", &base64(&*theirs.key.expose()));
+        let psk = self.write("psk", theirs.psk.expose_base64().as_str());
+        let mut set = self.inside("wg");
+        set.args(["set", &interface, "listen-port", &port.to_string(), "private-key"]).arg(key);
+        set.args(["peer", &theirs.us.to_string(), "allowed-ips", &format!("{}/32", theirs.our_address), "preshared-key"]).arg(psk);
+        if let Some(endpoint) = endpoint {
+            set.args(["endpoint", &endpoint.to_string()]);
+        }
+        set.args(["persistent-keepalive", &keepalive.to_string()]);
+        run(&mut set);
+        self.ip(&format!("addr add {}/32 dev {interface}", theirs.address));
+        self.ip(&format!("link set {interface} mtu 1420 up"));
+        self.ip(&format!("route add {}/32 dev {interface}", theirs.our_address));
+    }
+
+    /// What `wg show` says went through: received and sent, as wireguard-go counts.
+    pub fn transfer(&self) -> (u64, u64) {
+        let told = run(self.inside("wg").args(["show", &self.interface, "transfer"]));
+        let mut numbers = told.split_whitespace().skip(1).map(|n| n.parse().unwrap());
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    }
+
+    /// When `wg show` says that the last handshake was, in seconds of Unix time.
+    pub fn handshake(&self) -> u64 {
+        let told = run(self.inside("wg").args(["show", &self.interface, "latest-handshakes"]));
+        told.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// An HTTP server in the namespace, at this address.
+    pub fn http(&mut self, address: IpAddr, port: u16) {
+        let script = self.write("serve.py", HTTP);
+        let mut python = self.inside("python3");
+        python.arg(script).args([address.to_string(), port.to_string()]);
+        self.keep(&mut python);
+        let probe = format!("import socket; socket.create_connection(('{address}', {port}), 1)");
+        let mut listening = || self.inside("python3").args(["-c", &probe]).stderr(Stdio::null()).status().unwrap().success();
+        wait("the HTTP server", &mut listening);
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Everything that runs in the namespace is ours, whoever started it.
+        let pids = Command::new("ip").args(["netns", "pids", &self.name]).output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        for pid in pids.unwrap_or_default().lines().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        for child in &mut self.started {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = Command::new("ip").args(["link", "del", &self.name]).stderr(Stdio::null()).status();
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status();
+        let _ = std::fs::remove_file(format!("/var/run/wireguard/{}.sock", self.interface));
+    }
+}
+
+/// What wireguard-go has to know.
+pub struct Ends {
+    pub key: PrivateKey,
+    pub psk: PresharedKey,
+    pub us: PublicKey,
+    pub address: IpAddr,
+    pub our_address: IpAddr,
+}
+
+/// Waits until something is so.
+pub fn wait(what: &str, mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < SOON, "{what}: not within {SOON:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Standard base64.
+pub fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
