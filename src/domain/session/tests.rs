@@ -60,7 +60,8 @@ fn every_state_with_every_event() {
             }
         }
     }
-    assert_eq!(pairs, 21 * 12);
+    let reasons = EndReason::ALL.len();
+    assert_eq!(pairs, (3 + 2 * reasons) * (3 + reasons));
 }
 
 #[test]
