@@ -65,6 +65,10 @@ async fn kill_9_of_the_gateway_loses_nothing(mut stack: Stack) {
 async fn kill_9_in_the_middle_of_everything_leaves_a_whole_log_and_no_orphan() {
     let mut stack = Stack::start().await;
     let (member, other) = (stack.sign_in("member").await, stack.sign_in("other").await);
+    // Where the host is has been written down: a gateway killed in the quarter of a second before that waits for the host to call, some 14 s.
+    let admin = stack.sign_in("admin").await;
+    let connected = async |stack: &Stack| stack.get("/api/audit?action=host_connected", Some(&admin.token)).await.1["entries"][0].is_object();
+    stack.until("the host's place is kept", connected).await;
     for round in 0..3_u64 {
         // Two launches under way, and one session that is being ended.
         let url = stack.url("/api/workspaces/ws-desk/launch");

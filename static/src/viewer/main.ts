@@ -207,7 +207,7 @@ function end(state: Extract<LinkState, { kind: 'ended' | 'signed_out' | 'missing
 }
 
 function endAct(reason: string): HTMLElement | null {
-  if (reason === 'signed_out') return h('a', { class: 'button primary', href: SIGN_IN, 'data-testid': 'end-signin' }, s.signIn);
+  if (reason === 'signed_out' || reason === 'signed_out_by_admin') return h('a', { class: 'button primary', href: SIGN_IN, 'data-testid': 'end-signin' }, s.signIn);
   const known = session;
   if (!known || reason === 'workspace_removed' || reason === 'user_disabled') return null;
   const button = h(
