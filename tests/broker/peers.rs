@@ -76,6 +76,8 @@ on_both! {
         // Only a vnc workspace, only a port, only a standard peer of ours.
         assert_eq!(kind(create(NewWorkspace { kind: WorkspaceKind::Linux, ..a_server("ws-x", on(1), None) }).await), ErrorKind::Invalid);
         assert_eq!(kind(create(a_server("ws-x", on(0), None)).await), ErrorKind::Invalid);
+        let with_password = NewWorkspace { kind: WorkspaceKind::Linux, ..a_server("ws-x", None, Some("p")) };
+        assert_eq!(kind(create(with_password).await), ErrorKind::Invalid);
         let nobody = Some(Target::Host { host_id: HostId::new(), port: 1 });
         assert_eq!(kind(create(a_server("ws-x", nobody, None)).await), ErrorKind::Invalid);
 
