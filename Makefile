@@ -8,10 +8,10 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Options of `portcullis demo`, such as DEMO="--listen 127.0.0.1:9443".
 DEMO ?=
 
-.PHONY: help run test setup lint
+.PHONY: help run test setup lint interop-long
 
 help: ## Says what can be made.
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 run: ## Sets up what is missing, builds, and starts the demo.
 	@.ci/setup run
@@ -24,6 +24,10 @@ test: ## Sets up what is missing, and runs every check and every test.
 
 setup: ## Sets up what is missing for both.
 	@.ci/setup test
+
+interop-long: ## Runs what takes long against wireguard-go: a GiB each way, and the renewal of keys after two minutes.
+	@.ci/setup test
+	@cargo test --test portcullis -- interop::long --ignored --nocapture --test-threads 1
 
 lint: ## Checks format and lints.
 	@cargo fmt --check

@@ -7,7 +7,10 @@ use super::gateway::{self, Gateway};
 use super::{Failure, Stop, agent, private};
 use crate::auth::totp;
 use crate::broker::Broker;
+use crate::broker::fleet::TunnelState;
+use crate::broker::views::HostView;
 use crate::config::Config;
+use crate::domain::host::HostKind;
 use crate::domain::secret::SecretString;
 use crate::domain::user::Origin;
 use crate::host::enroll::{Enrollment, Trust};
@@ -160,7 +163,8 @@ async fn start_agent(dir: &Path, gateway: &Gateway, config: &Config, ca: &Path) 
         let (broker, origin) = (&gateway.broker, Origin::local("demo"));
         let caller = broker.shell_caller().await?;
         // Another port means another start from the beginning: what an agent knows of its gateway, it learns by enrolling.
-        for old in broker.hosts(&origin, &caller).await? {
+        // A standard peer knows the gateway by its key alone, and is called.
+        for old in broker.hosts(&origin, &caller).await?.into_iter().filter(|view| view.host.kind == HostKind::Agent) {
             broker.remove_host(&origin, &caller, old.host.id).await?;
         }
         let token = broker.create_join_token(&origin, &caller, Some(config.agent.name.clone()), TOKEN_LIFE).await?.token;
@@ -179,7 +183,14 @@ async fn connected(broker: &Broker) -> Result<(), Failure> {
         loop {
             every.tick().await;
             let health = broker.health().await;
-            if health.hosts_connected > 0 && health.database.is_ok() && health.audit.is_ok() {
+            // Any other host that is connected starts no desktops.
+            let hosts = match broker.shell_caller().await {
+                Ok(caller) => broker.hosts(&Origin::local("demo"), &caller).await.unwrap_or_default(),
+                Err(_) => Vec::new(),
+            };
+            let up =
+                |view: &HostView| view.host.kind == HostKind::Agent && view.tunnel.as_ref().is_some_and(|t| t.state == TunnelState::Encrypted);
+            if hosts.iter().any(up) && health.database.is_ok() && health.audit.is_ok() {
                 return;
             }
         }

@@ -13,6 +13,7 @@ use super::fleet::TunnelReport;
 use super::live::Topic;
 use super::record::{Book, Note, whole};
 use crate::domain::audit::Action;
+use crate::domain::reach::Way;
 use crate::domain::session::{EndReason, Event, Session};
 use crate::domain::user::Origin;
 use crate::domain::{Error, LoginId, Result, SessionId, UserId};
@@ -138,7 +139,11 @@ impl Broker {
 
     /// Ends the desktop of a closing session and releases it. `anyway`: also when its host is not known here.
     pub(super) async fn finish(&self, session: Session, report: Option<TunnelReport>, anyway: bool) -> Result<()> {
-        if !anyway && self.inner.fleet.host(session.host_id).is_none() && report.is_none() {
+        let here = match &session.way {
+            Way::Own | Way::Host => self.inner.fleet.host(session.host_id).is_some(),
+            Way::Direct(name) => self.inner.fleet.direct_targets().contains(name),
+        };
+        if !anyway && !here {
             return Ok(());
         }
         let Some(claim) = self.live().claim(session.id) else {

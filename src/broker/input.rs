@@ -150,8 +150,11 @@ fn checked(target: &Target, kind: WorkspaceKind) -> Result<Target> {
 }
 
 /// The password of a workspace's server. RFB's own check uses the first 8 bytes (RFC 6143 section 7.2.2); what is longer is taken as it is.
-pub(super) fn server_password(password: &SecretString) -> Result<()> {
+pub(super) fn server_password(password: &SecretString, kind: WorkspaceKind) -> Result<()> {
     let text = password.expose();
+    if kind != WorkspaceKind::Vnc {
+        return Err(Error::invalid("Only a workspace of type vnc has a password: its server's."));
+    }
     if text.len() > 128 || text.chars().any(char::is_control) {
         return Err(Error::invalid("password must be at most 128 bytes on one line."));
     }

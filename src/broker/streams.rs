@@ -5,6 +5,7 @@
 //! session or the login after that transaction finds the watcher and cuts it, so there is no moment in which a stream is
 //! neither refused nor cut.
 
+use super::fleet::TunnelState;
 use super::live::{StreamGrant, Taken};
 use super::record::{Book, Note, Verdict, refusal, whole};
 use super::sessions::{SESSION, not_active};
@@ -15,6 +16,7 @@ use crate::auth::opaque;
 use crate::domain::audit::Action;
 use crate::domain::lease::Lease;
 use crate::domain::policy::{self, Denial, StreamPermit};
+use crate::domain::reach::Way;
 use crate::domain::secret::SecretString;
 use crate::domain::session::State;
 use crate::domain::user::{Caller, Origin};
@@ -125,7 +127,7 @@ impl Broker {
         };
         let who = caller.clone();
         let by_ticket = ticket.is_some();
-        let tunnel = self.inner.fleet.tunnel(id).map(|report| report.state.as_str());
+        let tunnel = self.inner.fleet.tunnel(id).map(|report| report.state);
         let found = self
             .decide(move |book| {
                 if let Some(hash) = &ticket
@@ -141,12 +143,13 @@ impl Broker {
                     let note = note.clone().on_session(permit.session());
                     return book.refuse(&note.failed("no_lease"), not_active());
                 };
+                let tunnel = if matches!(permit.session().way, Way::Direct(_)) { Some(TunnelState::None) } else { tunnel };
                 book.note(
                     &note
                         .clone()
                         .on_session(permit.session())
                         .with("proof", if by_ticket { "ticket" } else { "login" })
-                        .with("tunnel_status", tunnel),
+                        .with("tunnel_status", tunnel.map(TunnelState::as_str)),
                 );
                 Ok(Ok((permit, lease)))
             })

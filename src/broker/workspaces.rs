@@ -119,7 +119,7 @@ impl Broker {
         let note = self.note(origin, Action::CreateWorkspace).by(caller);
         let (who, reachable) = (caller.clone(), self.reachable());
         let password = new.rest.password.clone();
-        password.as_ref().map(input::server_password).transpose()?;
+        password.as_ref().map(|password| input::server_password(password, new.kind)).transpose()?;
         let broker = self.clone();
         let view = self
             .decide(move |book| {
@@ -158,13 +158,7 @@ impl Broker {
         let now = self.now();
         let note = self.note(origin, Action::UpdateWorkspace).by(caller);
         let (who, id, reachable) = (caller.clone(), id.clone(), self.reachable());
-        let sealed = match &change.password {
-            Some(password) => {
-                input::server_password(password)?;
-                Some(self.seal_password(&id, password))
-            }
-            None => None,
-        };
+        let sealed = change.password.as_ref().map(|password| self.seal_password(&id, password));
         let view = self
             .decide(move |book| {
                 let Some(old) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
@@ -181,6 +175,9 @@ impl Broker {
                     return Ok(Err(error));
                 }
                 if let Some(sealed) = &sealed {
+                    if let Some(Err(error)) = change.password.as_ref().map(|password| input::server_password(password, old.kind)) {
+                        return Ok(Err(error));
+                    }
                     book.set_workspace_password(&id, sealed.as_deref())?;
                     changed.push("password");
                 }

@@ -137,8 +137,9 @@ describe('viewer parts', () => {
     expect(readLatency(null)).toBeNull();
     expect(readLatency({ browser_ms: null, host_ms: null })).toBeNull();
     expect(readLatency({ browser_ms: 9, host_ms: 3 })).toEqual({ totalMs: 12, slow: null });
-    expect(readLatency({ browser_ms: 140, host_ms: 3 })?.slow).toBe('browser');
-    expect(readLatency({ browser_ms: 20, host_ms: 300 })?.slow).toBe('host');
+    expect(readLatency({ browser_ms: 140, host_ms: 3, slow_leg: 'browser_gateway' })?.slow).toBe('browser_gateway');
+    expect(readLatency({ browser_ms: 20, host_ms: 3, slow_leg: 'host_desktop' })?.slow).toBe('host_desktop');
+    for (const leg of ['browser_gateway', 'gateway_host', 'host_desktop']) expect(viewer.slow[leg]).toBeTruthy();
   });
   it('know keysyms', () => {
     expect([...'aÿ€\n'].map(keysymOf)).toEqual([0x61, 0xff, 0x0100_20ac, 0xff0d]);

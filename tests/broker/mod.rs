@@ -3,6 +3,7 @@
 mod admin;
 mod endings;
 mod launch;
+mod peers;
 mod reaper;
 mod roles;
 mod sentinel;

@@ -109,13 +109,15 @@ impl Pair {
         }
         assert_eq!(hex::encode(digest.finalize()), pattern_digest(bytes));
         let down = began.elapsed();
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), self.tunnel.stats().retransmits);
         let (mut answer, length) = self.ask(format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n"), bytes).await;
         let mut told = vec![0; usize::try_from(length).unwrap()];
         answer.read_exact(&mut told).await.unwrap();
         assert_eq!(String::from_utf8(told).unwrap(), pattern_digest(bytes));
         let rate = |took: Duration| bytes as f64 / took.as_secs_f64() / MIB as f64;
-        println!("{} MiB each way: {:.0} MiB/s from wireguard-go, {:.0} MiB/s to it", bytes / MIB, rate(down), rate(began.elapsed()));
+        let again = self.tunnel.stats().retransmits - before;
+        let (from, to) = (rate(down), rate(began.elapsed()));
+        println!("{} MiB each way: {from:.0} MiB/s from wireguard-go, {to:.0} MiB/s to it, {again} segments sent again", bytes / MIB);
     }
 
     /// `wg show` agrees with us: to the byte, but for what is on its way, over an exchange too small to lose anything; and over all so far, but for

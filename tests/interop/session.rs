@@ -122,6 +122,15 @@ async fn a_desktop_behind_a_standard_peer() {
     }
     assert!(!page.contains(&session) && !page.contains(inner), "labels are bounded");
 
+    // A gateway that starts anew calls the peer where it was, from another port even, and puts the session back.
+    demo.stop().await;
+    let _ = timeout(SOON, closed).await.unwrap();
+    let demo = Demo::start_with(dir.path(), &settings).await;
+    connected(&demo, &host["id"], &admin).await;
+    let (stream, closed) = open(&demo, &session, &member).await;
+    let mut client = timeout(SOON, VncClient::connect(stream)).await.unwrap().unwrap();
+    timeout(SOON, client.frame()).await.unwrap().unwrap();
+
     // A cut ends the stream at once; the host's tunnel, which others may use, stays.
     let began = Instant::now();
     ask(&demo, &format!("/api/admin/sessions/{session}/terminate"), &admin, json!({}), 200).await;

@@ -5,11 +5,12 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use portcullis::broker::fleet::{
-    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState,
+    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState, Wanted,
 };
 use portcullis::domain::secret::{SecretBytes, SecretString};
 use portcullis::domain::{HostId, SessionId, Timestamp};
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -42,6 +43,8 @@ struct Inside {
     stopped: Vec<SessionId>,
     cut: Vec<SessionId>,
     restored: Vec<SessionId>,
+    wanted: HashMap<SessionId, (u16, String)>,
+    direct: HashMap<String, IpAddr>,
 }
 
 /// See the module.
@@ -144,6 +147,16 @@ impl FakeFleet {
         self.inside().cut.contains(&session)
     }
 
+    /// The server a session was to have: port and credential.
+    pub fn wanted(&self, session: SessionId) -> Option<(u16, String)> {
+        self.inside().wanted.get(&session).cloned()
+    }
+
+    /// The configuration allows this name, which is there.
+    pub fn allow_direct(&self, name: &str, address: &str) {
+        self.inside().direct.insert(name.to_owned(), address.parse().unwrap());
+    }
+
     pub fn restored(&self) -> Vec<SessionId> {
         self.inside().restored.clone()
     }
@@ -199,8 +212,20 @@ impl Fleet for FakeFleet {
                 Plan::Gate => self.gate.acquire().await.unwrap().forget(),
             }
             let mut inside = self.inside();
+            let server = |key: &str, port, credential| {
+                Ok(DesktopStarted { peer_public_key: key.to_owned(), preshared_key: SecretBytes::new(Vec::new()), port, credential })
+            };
+            if let Wanted::Direct { credential, .. } = order.wanted {
+                inside.started.push(order.session_id);
+                return server("", 5900, credential);
+            }
             if !inside.hosts.get(&host).is_some_and(|up| *up) {
                 return Err(FleetError::NotConnected);
+            }
+            if let Wanted::Server { port, credential } = order.wanted {
+                inside.desktops.entry(host).or_default().insert(order.session_id);
+                inside.wanted.insert(order.session_id, (port, credential.expose().clone()));
+                return server("cGVlcg==", port, credential);
             }
             let key = order.session_id.0.as_bytes().repeat(2);
             inside.desktops.entry(host).or_default().insert(order.session_id);
@@ -232,7 +257,7 @@ impl Fleet for FakeFleet {
                 Plan::Gate => self.gate.acquire().await.unwrap().forget(),
             }
             let mut inside = self.inside();
-            if !inside.hosts.get(&host).is_some_and(|up| *up) {
+            if !host.0.is_nil() && !inside.hosts.get(&host).is_some_and(|up| *up) {
                 return Err(FleetError::NotConnected);
             }
             inside.tunnels.remove(&session);
@@ -265,6 +290,15 @@ impl Fleet for FakeFleet {
             Ok(inside.desktops.get(&host).into_iter().flatten().copied().collect())
         }
         .boxed()
+    }
+
+    fn direct_targets(&self) -> Vec<String> {
+        self.inside().direct.keys().cloned().collect()
+    }
+
+    fn locate<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
+        let found = self.inside().direct.get(name).copied();
+        async move { found.ok_or(FleetError::NotConnected) }.boxed()
     }
 
     fn hosts_changed(&self) -> watch::Receiver<u64> {

@@ -144,7 +144,7 @@ export const signin = {
   bye: 'You are signed out.',
   wrong: 'That e-mail and password do not match. Check both and try again.',
   expired: 'That took too long, so please enter your password again.',
-  foot: 'Every connection is encrypted and recorded in your organization’s audit log.',
+  foot: 'Your connection is encrypted, and what you open is recorded in your organization’s audit log.',
   codeTitle: 'Enter your code',
   codeLead: 'Open your authenticator app and type the 6 digits it shows for Portcullis.',
   code: '6-digit code',
@@ -225,6 +225,7 @@ export const tunnel: Record<string, string> = {
   encrypted: 'Encrypted',
   stale: 'Stale',
   down: 'Down',
+  none: 'None: unencrypted',
 };
 
 export const sessionsPage = {
@@ -371,6 +372,8 @@ export const actions: Record<string, string> = {
   sign_out_user: 'Signed somebody out',
   create_join_token: 'Made a join token',
   enroll_host: 'Host joined',
+  add_peer: 'Standard host added',
+  show_host_config: 'Host configuration shown',
   remove_host: 'Removed a host',
   host_connected: 'Host connected',
   host_lost: 'Host lost',
@@ -387,6 +390,13 @@ export function acted(entry: { action: string; details?: Record<string, unknown>
 }
 
 export const adminWorkspaces = {
+  host: 'Host',
+  hostNone: 'Choose a host',
+  hostHint: 'A standard WireGuard host. Add one with “portcullis host add-peer”.',
+  port: 'Port of its VNC server',
+  vncPassword: 'VNC password',
+  vncPasswordHint: 'Kept sealed and never shown. Empty: none, or the one it has.',
+  directTarget: (n: string) => `Goes to “${n}”, which the gateway’s configuration allows, through no tunnel and unencrypted.`,
   title: 'Manage workspaces',
   lead: 'What people can open, and under which rules.',
   create: 'New workspace',
@@ -481,7 +491,7 @@ export const usersPage = {
 
 export const hostsPage = {
   title: 'Hosts',
-  lead: 'The machines on which desktops run. They dial in through their own WireGuard tunnel.',
+  lead: 'The machines on which desktops run. The gateway reaches them through WireGuard.',
   add: 'Add host',
   addTitle: 'Add a host',
   addLead: 'Make a join token, then run one command on the new machine. The token works once.',
@@ -502,6 +512,7 @@ export const hostsPage = {
   version: 'Version',
   enrolled: 'Joined',
   remove: 'Remove',
+  kind: { agent: 'Portcullis agent', peer: 'Standard WireGuard' } as Record<string, string>,
   removeTitle: (n: string) => `Remove ${n}?`,
   removeText: (d: number) =>
     d > 0
@@ -518,7 +529,7 @@ export const hostStatus: Record<string, string> = { connected: 'Connected', stal
 export const viewer = {
   opening: (name: string) => `Opening ${name}`,
   yourWorkspace: 'your workspace',
-  openingText: (s: number) => (s < 5 ? 'Connecting through your encrypted tunnel.' : `Still trying (${s} s).`),
+  openingText: (s: number) => (s < 5 ? 'Connecting to your desktop.' : `Still trying (${s} s).`),
   reconnecting: (s: number) => `Reconnecting (${s} s)…`,
   reconnectingHint: 'Your desktop keeps running. You will be back where you were.',
   reconnectingLong: 'The gateway does not answer. Check your network; this page keeps trying.',
@@ -534,7 +545,12 @@ export const viewer = {
     crowded: 'Too many windows',
   } as Record<string, string>,
   ms: (n: number) => `${n} ms`,
-  slow: { browser: 'slow on your side', host: 'slow on the host’s side' } as Record<string, string>,
+  slow: {
+    browser_gateway: 'slow between you and the gateway',
+    gateway_host: 'slow between the gateway and the host',
+    host_desktop: 'the desktop is slow to answer',
+  } as Record<string, string>,
+  unencrypted: 'Unencrypted behind the gateway',
   latencyHelp: 'Time to the desktop and back',
   windows: (n: number) => `Open in ${plural(n, 'window', 'windows')}`,
   timeLeft: (d: string) => `${d} left`,

@@ -1,22 +1,18 @@
-/** One number for how it feels, and which half of the way makes it slow. */
+/** One number for how it feels, and which leg of the way makes it slow. */
 export interface Latency {
   browser_ms?: number | null;
   host_ms?: number | null;
+  /** The leg to blame; the gateway decides, by what each leg may take. */
+  slow_leg?: 'browser_gateway' | 'gateway_host' | 'host_desktop' | null;
 }
 export interface Reading {
   totalMs: number;
-  /** The leg that makes it slow, or null while nothing is slow. */
-  slow: 'browser' | 'host' | null;
+  slow: NonNullable<Latency['slow_leg']> | null;
 }
-
-/** From here on a person feels it. */
-const SLOW_MS = 100;
 
 export function readLatency(latency: Latency | null | undefined): Reading | null {
   const browser = latency?.browser_ms ?? null;
   const host = latency?.host_ms ?? null;
   if (browser === null && host === null) return null;
-  const total = (browser ?? 0) + (host ?? 0);
-  const slow = total < SLOW_MS ? null : (browser ?? 0) >= (host ?? 0) ? 'browser' : 'host';
-  return { totalMs: Math.max(1, Math.round(total)), slow };
+  return { totalMs: Math.max(1, Math.round((browser ?? 0) + (host ?? 0))), slow: latency?.slow_leg ?? null };
 }

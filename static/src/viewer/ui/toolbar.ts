@@ -171,6 +171,7 @@ export class Toolbar {
     this.#latency.textContent = reading ? s.ms(reading.totalMs) + (reading.slow ? `, ${s.slow[reading.slow]}` : '') : '';
     this.#latency.dataset.slow = reading?.slow ?? '';
     const facts: string[] = [];
+    if (session.tunnel_status === 'none') facts.push(s.unencrypted);
     if ((session.viewers ?? 0) > 1) facts.push(s.windows(session.viewers));
     const left = session.expires_at ? Date.parse(session.expires_at) - now : Infinity;
     if (left < TELL_TIME_LEFT_MS) facts.push(s.timeLeft(span(left)));
