@@ -200,7 +200,7 @@ impl Stack {
         if !self.agent_state().join("agent.json").exists() {
             let made = self.cli(&["host", "join-token", "--name", "box"], "");
             let text = String::from_utf8(made.stdout).unwrap();
-            token = text.split_whitespace().last().unwrap().to_owned();
+            token = text.split_whitespace().skip_while(|word| *word != "--join").nth(1).unwrap().to_owned();
         }
         self.agent_up_with(&token).await;
     }
