@@ -8,6 +8,7 @@ use crate::tunnel::{Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKe
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -128,8 +129,14 @@ async fn serve(mut listener: TunnelListener, door: Door, tunnel: Tunnel) {
     tunnel.close();
 }
 
-/// Joins a stream with the desktop's server until both directions are done; the end of one is passed on alone.
-async fn join(mut stream: TunnelStream, door: &Door) -> std::io::Result<()> {
-    let mut desktop = door.connect().await?;
+async fn join(stream: TunnelStream, door: &Door) -> std::io::Result<()> {
+    splice(stream, door.connect().await?).await
+}
+
+/// Joins a stream with a desktop's server until both directions are done; the end of one is passed on alone.
+///
+/// # Errors
+/// What either of them died of.
+pub async fn splice(mut stream: TunnelStream, mut desktop: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
     tokio::io::copy_bidirectional_with_sizes(&mut stream, &mut desktop, BUFFER, BUFFER).await.map(drop)
 }
