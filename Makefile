@@ -7,8 +7,10 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Options of `portcullis demo`, such as DEMO="--listen 127.0.0.1:9443".
 DEMO ?=
+# Options of the measurement, such as BENCH="--quick --only acg".
+BENCH ?=
 
-.PHONY: help run test setup lint
+.PHONY: help run test setup lint bench soak
 
 help: ## Says what can be made.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,6 +26,12 @@ test: ## Sets up what is missing, and runs every check and every test.
 
 setup: ## Sets up what is missing for both.
 	@.ci/setup test
+
+bench: ## Measures the data path beside its peers, some ten minutes; writes the table of docs/performance.md.
+	@cargo bench --quiet --bench path -- --write docs/performance.md $(BENCH)
+
+soak: ## Opens and closes a million sessions, about an hour; fails when anything is left behind.
+	@cargo test --release --quiet --test portcullis -- --ignored --exact tunnel::faults::a_million_sessions_leave_nothing_behind
 
 lint: ## Checks format and lints.
 	@cargo fmt --check

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use portcullis::app::memory::SETTINGS;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -29,6 +30,8 @@ impl Process {
     async fn start(arguments: &[String]) -> Outcome<(Self, String)> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
+            // As `portcullis` does for itself.
+            .envs(SETTINGS)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

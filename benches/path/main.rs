@@ -64,6 +64,13 @@ fn main() -> Outcome<()> {
                 let (agent, workers) = (next()?.parse()?, next()?.parse()?);
                 return actix_web::rt::System::with_tokio_rt(move || runtime).block_on(roles::gateway(agent, workers));
             }
+            // The tunnel alone, for a profiler: so many GiB.
+            "stream" => {
+                let gib: u64 = next()?.parse()?;
+                let speed = runtime.block_on(tunnel::stream(gib << 30))?;
+                println!("{speed:?}");
+                return Ok(());
+            }
             "--quick" => (settings.quick, settings.rounds) = (true, 1),
             "--only" => settings.only = Some(next()?),
             "--write" => settings.write = Some(next()?.into()),

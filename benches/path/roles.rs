@@ -24,7 +24,7 @@ use portcullis::domain::workspace::{Workspace, WorkspaceKind};
 use portcullis::domain::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
 use portcullis::host::control::{self, DesktopInfo, Health, Order, Refusal, Service, Started};
 use portcullis::host::forward;
-use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId};
+use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, TunnelId};
 use portcullis::viewer::attach::Attachment;
 use portcullis::viewer::hangup::{Hangup, on_connect};
 use portcullis::viewer::tap::NoTap;
@@ -90,7 +90,7 @@ pub async fn agent(desktop: SocketAddr) -> Outcome<()> {
         profile: Profile::Control,
     })?;
     let mut listener = tunnel.listen(control::PORT, 128)?;
-    let launcher = Arc::new(Launcher { hub: hub.clone(), desktop, endpoint: tunnel });
+    let launcher = Arc::new(Launcher { hub: hub.clone(), desktop });
     say(&hub.local_addr().to_string());
     let mut orders = orders();
     loop {
@@ -107,7 +107,6 @@ pub async fn agent(desktop: SocketAddr) -> Outcome<()> {
 struct Launcher {
     hub: Hub,
     desktop: SocketAddr,
-    endpoint: Tunnel,
 }
 
 impl Launcher {
@@ -119,7 +118,7 @@ impl Launcher {
             private_key,
             peer_public_key: gateway_key().public_key(),
             preshared_key: order.tunnel.preshared_key.expose().parse()?,
-            endpoint: self.endpoint.stats().endpoint,
+            endpoint: None,
             local_addr: order.tunnel.host_address,
             peer_addr: order.tunnel.gateway_address,
             keepalive: Some(forward::KEEPALIVE),
