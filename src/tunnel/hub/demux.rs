@@ -18,6 +18,7 @@ use boringtun::noise::{Packet, TunnResult};
 use boringtun::x25519;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::Counters;
 use super::socket::Message;
@@ -160,12 +161,19 @@ impl Demux {
     fn deliver(&self, index: u32, from: SocketAddr, stride: usize, contents: Bytes) {
         let Some(entry) = self.by_index.get(&index) else { return };
         let length = contents.len();
-        let waiting = entry.shared.queued.fetch_add(length, Ordering::Relaxed);
-        if waiting > QUEUE_BYTES || entry.inbox.try_send(Inbound { from, stride, contents }).is_err() {
-            let lost = length.div_ceil(stride) as u64;
-            entry.shared.queued.fetch_sub(length, Ordering::Relaxed);
-            entry.shared.overflow.fetch_add(lost, Ordering::Relaxed);
-            self.counters.overflow.fetch_add(lost, Ordering::Relaxed);
+        let (lost, waiting) = (length.div_ceil(stride) as u64, entry.shared.queued.fetch_add(length, Ordering::Relaxed));
+        let sent = if waiting > QUEUE_BYTES { Err(TrySendError::Full(())) } else { entry.inbox.try_send(Inbound { from, stride, contents }).map_err(told) };
+        match sent {
+            Ok(()) => {}
+            Err(TrySendError::Full(())) => {
+                entry.shared.queued.fetch_sub(length, Ordering::Relaxed);
+                entry.shared.overflow.fetch_add(lost, Ordering::Relaxed);
+                self.counters.overflow.fetch_add(lost, Ordering::Relaxed);
+            }
+            // The owner is gone already, and this task has yet to hear of it.
+            Err(TrySendError::Closed(())) => {
+                self.counters.unknown.fetch_add(lost, Ordering::Relaxed);
+            }
         }
     }
 
@@ -220,5 +228,13 @@ impl Demux {
     fn unknown(&self) -> Verdict {
         self.counters.unknown.fetch_add(1, Ordering::Relaxed);
         Verdict::Drop
+    }
+}
+
+/// Why a queue did not take something, without the thing.
+fn told(error: TrySendError<Inbound>) -> TrySendError<()> {
+    match error {
+        TrySendError::Full(_) => TrySendError::Full(()),
+        TrySendError::Closed(_) => TrySendError::Closed(()),
     }
 }
