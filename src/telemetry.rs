@@ -26,8 +26,7 @@ pub enum Format {
 pub const DEFAULT_FILTER: &str = "info";
 
 /// Libraries whose debug lines hold headers, frames or queries of our users.
-const QUIET: [&str; 9] =
-    ["actix_http", "actix_web", "actix_server", "h2", "hyper", "hyper_util", "reqwest", "rustls", "tungstenite"];
+const QUIET: [&str; 9] = ["actix_http", "actix_web", "actix_server", "h2", "hyper", "hyper_util", "reqwest", "rustls", "tungstenite"];
 
 /// The logs cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -64,13 +63,9 @@ where
 {
     let filter = filter_of(filter)?;
     let lines = match format {
-        Format::Json => tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .with_writer(writer)
-            .boxed(),
+        Format::Json => {
+            tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false).with_writer(writer).boxed()
+        }
         Format::Pretty => tracing_subscriber::fmt::layer().compact().with_writer(writer).boxed(),
     };
     Ok(Registry::default().with(lines.with_filter(filter)))

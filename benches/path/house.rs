@@ -99,7 +99,15 @@ impl House {
         let (agent, at) = Process::start(&["agent".into(), desktop.rfb.to_string()]).await?;
         let (gateway, ready) = Process::start(&["gateway".into(), at, "2".into()]).await?;
         let ready: Ready = serde_json::from_str(&ready)?;
-        Ok(Self { gateway, agent, desktop, browsers: Browsers::new()?, https: ready.https, udp: ready.udp, certificate: (ready.cert, ready.key) })
+        Ok(Self {
+            gateway,
+            agent,
+            desktop,
+            browsers: Browsers::new()?,
+            https: ready.https,
+            udp: ready.udp,
+            certificate: (ready.cert, ready.key),
+        })
     }
 
     pub async fn end(self) {

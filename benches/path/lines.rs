@@ -97,7 +97,14 @@ pub async fn round_trips(settings: &Settings, house: &mut House, rows: &mut Vec<
 
     let idle = latency(&mut wss, &mut tcp, settings.scaled(40_000, 4_000) as usize, Duration::ZERO).await?;
     let bare = format!("bare TCP echo {:.3} / {:.3} ms", idle.tcp.0, idle.tcp.1);
-    rows.push(Row::alone("c", format!("64-byte round trip, added p50, idle ({})", idle.words()), idle.added().0, "ms", bare.clone(), Target::AtMost(0.25)));
+    rows.push(Row::alone(
+        "c",
+        format!("64-byte round trip, added p50, idle ({})", idle.words()),
+        idle.added().0,
+        "ms",
+        bare.clone(),
+        Target::AtMost(0.25),
+    ));
     rows.push(Row::alone("c", "64-byte round trip, added p99, idle", idle.added().1, "ms", bare, Target::AtMost(1.0)));
 
     let count = settings.scaled(4_000, 1_000) as usize;
@@ -137,9 +144,17 @@ pub async fn set_up(settings: &Settings, house: &mut House, rows: &mut Vec<Row>)
     let answer = house.gateway.ask(&format!("pace {PACED} {count} {rate}")).await?;
     let crowd: crate::house::Launches = serde_json::from_str(&answer)?;
     let mut times: Vec<_> = crowd.us.iter().map(|&us| Duration::from_micros(us)).collect();
-    let note = format!("{} failed; p50 {:.1}, p99 {:.1} ms meanwhile", crowd.failed, ms(quantile(&mut times, 0.5)), ms(quantile(&mut times, 0.99)));
+    let note =
+        format!("{} failed; p50 {:.1}, p99 {:.1} ms meanwhile", crowd.failed, ms(quantile(&mut times, 0.5)), ms(quantile(&mut times, 0.99)));
     let reached = if crowd.failed == 0 { crowd.us.len() as f64 / crowd.seconds } else { 0.0 };
-    rows.push(Row::alone("g", format!("launches sustained without loss, {seconds} s at {rate}/s"), reached, "/s", note, Target::AtLeast(rate as f64 * 0.98)));
+    rows.push(Row::alone(
+        "g",
+        format!("launches sustained without loss, {seconds} s at {rate}/s"),
+        reached,
+        "/s",
+        note,
+        Target::AtLeast(rate as f64 * 0.98),
+    ));
     house.gateway.ask(&format!("stop {PACED} {count}")).await?;
     Ok(())
 }
@@ -174,7 +189,14 @@ pub async fn memory(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
         rows.push(Row::alone("f", figure, ours, "KiB", format!("the agent's half: {agent:.1} KiB"), Target::AtMost(64.0)));
     }
     if let [few, many] = figures[..] {
-        rows.push(Row::alone("f", "linear: per session at most so much more among many than among few", many / few, "x", "", Target::AtMost(1.05)));
+        rows.push(Row::alone(
+            "f",
+            "linear: per session at most so much more among many than among few",
+            many / few,
+            "x",
+            "",
+            Target::AtMost(1.05),
+        ));
     }
     drop(kept);
     house.end().await;

@@ -13,7 +13,11 @@ const TICK: f64 = 0.01;
 /// One line that names the machine.
 pub fn name() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).and_then(|rest| rest.split_once(':')).map_or("unknown CPU", |(_, name)| name.trim());
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .and_then(|rest| rest.split_once(':'))
+        .map_or("unknown CPU", |(_, name)| name.trim());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "MemTotal:")).unwrap_or(0) >> 20;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -46,7 +50,8 @@ pub fn raise_files(wanted: u64) -> u64 {
 pub fn cpu(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in parentheses may hold anything; fields 14 to 17 follow it (proc(5)).
-    let own: f64 = stat.rsplit_once(')').map_or(0.0, |(_, rest)| rest.split_whitespace().skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum());
+    let own: f64 =
+        stat.rsplit_once(')').map_or(0.0, |(_, rest)| rest.split_whitespace().skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum());
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     let living: f64 = children.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).map(cpu).sum();

@@ -234,7 +234,14 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
         let (inside, other) = (format!("10.99.0.{}/32", 2 - n), keys[1 - n].public_key().to_string());
         loop {
             let mut set = lab.inside(n, "wg");
-            set.args(["set", name, "listen-port", &port, "private-key"]).arg(&secret).args(["peer", &other, "allowed-ips", &inside, "endpoint", &there]);
+            set.args(["set", name, "listen-port", &port, "private-key"]).arg(&secret).args([
+                "peer",
+                &other,
+                "allowed-ips",
+                &inside,
+                "endpoint",
+                &there,
+            ]);
             match run(&mut set).await {
                 Ok(_) => break,
                 Err(error) if began.elapsed() > START => return Err(error),
@@ -310,8 +317,22 @@ pub async fn bulk(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -
     let peer = Speed::median(&peer);
     for (what, speed, cpu_limit, gbits_limit) in [("through the tunnel", tunnel, 1.5, 0.5), ("to a direct target", direct, 0.7, 1.0)] {
         let ((cpu, gbits), (their_cpu, their_gbits)) = (words(speed), words(peer));
-        rows.push(Row::against("e", format!("WSS in bulk {what}: CPU of the gateway"), cpu, format!("websockify: {their_cpu}"), speed.cpu / peer.cpu, Target::AtMost(cpu_limit)));
-        rows.push(Row::against("e", format!("WSS in bulk {what}: throughput"), gbits, format!("websockify: {their_gbits}"), speed.gbits / peer.gbits, Target::AtLeast(gbits_limit)));
+        rows.push(Row::against(
+            "e",
+            format!("WSS in bulk {what}: CPU of the gateway"),
+            cpu,
+            format!("websockify: {their_cpu}"),
+            speed.cpu / peer.cpu,
+            Target::AtMost(cpu_limit),
+        ));
+        rows.push(Row::against(
+            "e",
+            format!("WSS in bulk {what}: throughput"),
+            gbits,
+            format!("websockify: {their_gbits}"),
+            speed.gbits / peer.gbits,
+            Target::AtLeast(gbits_limit),
+        ));
     }
     Ok(())
 }

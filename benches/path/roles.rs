@@ -175,7 +175,12 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
         start_timeout: Duration::from_secs(10),
     };
     let fleet = Arc::new(HubFleet::new(hub.clone(), config));
-    let house = Arc::new(House { fleet: fleet.clone(), host: HostId(Uuid::from_u128(7)), served: watch::channel(Right::Held).0, draining: watch::channel(false).0 });
+    let house = Arc::new(House {
+        fleet: fleet.clone(),
+        host: HostId(Uuid::from_u128(7)),
+        served: watch::channel(Right::Held).0,
+        draining: watch::channel(false).0,
+    });
     fleet.add_host(HostPeer { host: house.host(agent), preshared_key: SecretBytes::new(key("preshared").to_vec()) })?;
     let folder = tempfile::tempdir()?;
     let certificate = portcullis::app::tls::own(folder.path(), &[], Timestamp(1_790_000_000_000))?;
@@ -355,7 +360,12 @@ impl Dial for Direct {
 }
 
 /// As `http::stream::open`, without asking who calls.
-async fn open(request: HttpRequest, body: web::Payload, house: web::Data<House>, path: web::Path<(String, u64)>) -> actix_web::Result<HttpResponse> {
+async fn open(
+    request: HttpRequest,
+    body: web::Payload,
+    house: web::Data<House>,
+    path: web::Path<(String, u64)>,
+) -> actix_web::Result<HttpResponse> {
     let (response, session, messages) = actix_ws::handle(&request, body)?;
     let hangup = request.conn_data::<Hangup>().cloned();
     let (kind, n) = path.into_inner();

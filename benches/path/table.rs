@@ -28,7 +28,15 @@ impl Row {
     pub fn alone(line: &'static str, figure: impl Into<String>, value: f64, unit: &str, peer: impl Into<String>, target: Target) -> Self {
         let pass = target.reached(value);
         let ours = format!("{value:.3} {unit}");
-        Self { line, figure: figure.into(), ours, peer: peer.into(), ratio: "-".into(), target: target.text(&format!(" {unit}")), pass: Some(pass) }
+        Self {
+            line,
+            figure: figure.into(),
+            ours,
+            peer: peer.into(),
+            ratio: "-".into(),
+            target: target.text(&format!(" {unit}")),
+            pass: Some(pass),
+        }
     }
 
     /// A line for information.

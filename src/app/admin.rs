@@ -132,7 +132,15 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
                     let roles: Vec<&str> = w.allowed_roles.iter().map(|r| r.as_str()).collect();
                     let seats = if w.single_seat { "one" } else { "each user" };
                     let state = if w.maintenance { "maintenance" } else { "in service" };
-                    vec![w.id.to_string(), w.name.clone(), w.kind.as_str().into(), seats.into(), yes(w.requires_mfa), roles.join(","), state.into()]
+                    vec![
+                        w.id.to_string(),
+                        w.name.clone(),
+                        w.kind.as_str().into(),
+                        seats.into(),
+                        yes(w.requires_mfa),
+                        roles.join(","),
+                        state.into(),
+                    ]
                 })
                 .collect();
             table(&["ID", "NAME", "TYPE", "SEATS", "NEEDS 2ND FACTOR", "ROLES", "STATE"], &rows);

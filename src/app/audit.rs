@@ -94,7 +94,11 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
         line.clear();
         lines.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
         if line.is_empty() {
-            let told = format!("the export {} was cut off: its last line, the signed head, is missing ({} entries are good)", file.display(), chain.entries());
+            let told = format!(
+                "the export {} was cut off: its last line, the signed head, is missing ({} entries are good)",
+                file.display(),
+                chain.entries()
+            );
             return Err(Failure::new(told));
         }
         let text = line.trim_ascii_end();
@@ -116,7 +120,9 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
     chain.finish(&last.head).map_err(|fault| broken(&fault, chain.entries()))?;
     println!("{} entries, whole and unaltered; head {}", chain.entries(), last.head.hash);
     if public_key.is_none() {
-        println!("Proved by the key in the file itself. To know that it is your gateway's, give --public-key with what `portcullis audit public-key` printed there.");
+        println!(
+            "Proved by the key in the file itself. To know that it is your gateway's, give --public-key with what `portcullis audit public-key` printed there."
+        );
     }
     Ok(())
 }

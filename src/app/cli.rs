@@ -389,12 +389,30 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_refused() {
-        for good in ["demo", "demo --listen 127.0.0.1:0 --data-dir x", "serve", "agent --gateway https://g --join t", "user create a@b.c --role admin",
-            "workspace update ws-a --maintenance true", "host join-token --valid-for 5m", "audit verify --export f --public-key k", "openapi", "check-config"] {
+        for good in [
+            "demo",
+            "demo --listen 127.0.0.1:0 --data-dir x",
+            "serve",
+            "agent --gateway https://g --join t",
+            "user create a@b.c --role admin",
+            "workspace update ws-a --maintenance true",
+            "host join-token --valid-for 5m",
+            "audit verify --export f --public-key k",
+            "openapi",
+            "check-config",
+        ] {
             assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(good.split(' '))).is_ok(), "{good}");
         }
-        for bad in ["", "fly", "demo --listen nonsense", "user create", "user create a@b.c --role king", "workspace create WS --name x",
-            "audit verify --export f --database sqlite:x", "user create a@b.c --password x"] {
+        for bad in [
+            "",
+            "fly",
+            "demo --listen nonsense",
+            "user create",
+            "user create a@b.c --role king",
+            "workspace create WS --name x",
+            "audit verify --export f --database sqlite:x",
+            "user create a@b.c --password x",
+        ] {
             assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(bad.split_terminator(' '))).is_err(), "{bad}");
         }
     }

@@ -81,7 +81,8 @@ pub fn totp_code(args: &TotpCodeArgs) -> Result<(), Failure> {
         .iter()
         .find(|u| u.email.eq_ignore_ascii_case(&args.user))
         .ok_or_else(|| Failure::new(format!("there is no demo user {}; there are {}", args.user, addresses(&users))))?;
-    let secret = user.totp_secret.clone().ok_or_else(|| Failure::new(format!("{} enrols their own second factor at the first sign-in", user.email)))?;
+    let secret =
+        user.totp_secret.clone().ok_or_else(|| Failure::new(format!("{} enrols their own second factor at the first sign-in", user.email)))?;
     println!("{}", totp::code_at(&SecretString::new(secret), totp::step_of(std::time::SystemTime::now().into()))?);
     Ok(())
 }
@@ -209,7 +210,12 @@ mod tests {
 
     #[test]
     fn the_welcome_says_where_and_how() {
-        let users = [DemoUser { email: "a@b.c".into(), password: "pw".into(), role: crate::domain::user::Role::Member, totp_secret: Some("ABC".into()) }];
+        let users = [DemoUser {
+            email: "a@b.c".into(),
+            password: "pw".into(),
+            role: crate::domain::user::Role::Member,
+            totp_secret: Some("ABC".into()),
+        }];
         let text = welcome("https://localhost:1", Path::new("/d/demo.json"), Path::new("/d/tls/ca.pem"), &users);
         assert!(text.starts_with("Portcullis is ready: https://localhost:1\n"));
         for part in ["a@b.c", "pw", "ABC", "portcullis totp-code --user a@b.c --data-dir /d", "/d/tls/ca.pem", "/d/demo.json"] {

@@ -169,7 +169,8 @@ async fn define(broker: &Broker, caller: &Caller, origin: &Origin, d: &Definitio
         allowed_roles: Some(d.roles.to_vec()),
         ..WorkspaceChange::default()
     };
-    let new = NewWorkspace { id: Some(id.clone()), name: d.name.to_owned(), description: d.description.to_owned(), kind: WorkspaceKind::Linux, rest };
+    let new =
+        NewWorkspace { id: Some(id.clone()), name: d.name.to_owned(), description: d.description.to_owned(), kind: WorkspaceKind::Linux, rest };
     match broker.workspace(caller, &id).await {
         Ok(_) => Ok(()),
         Err(e) if e.kind == ErrorKind::NotFound => broker.create_workspace(origin, caller, new).await.map(drop).map_err(Failure::from),

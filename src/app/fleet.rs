@@ -5,9 +5,7 @@
 //! - A **session** has its tunnel, and what that is made of, so that it can be made again when its host is somewhere else by now.
 //! - Everything here is in memory; the broker stores what a restart needs and puts it back with [`Fleet::restore`].
 
-use crate::broker::fleet::{
-    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState,
-};
+use crate::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState};
 use crate::domain::lease::Lease;
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::{HostId, SessionId, Timestamp};

@@ -74,7 +74,8 @@ pub async fn check_master_key(store: &Store, vault: &Vault, config: &Config) -> 
         return Ok(());
     }
     let key = config.server.data_dir.join("keys/master.key");
-    let told = format!("the master key {} does not belong to the database {}; put back the key it was made with", key.display(), config.database_url());
+    let told =
+        format!("the master key {} does not belong to the database {}; put back the key it was made with", key.display(), config.database_url());
     Err(Failure::new(told))
 }
 

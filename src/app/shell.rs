@@ -98,7 +98,11 @@ pub fn line(what: &str, limit: u64) -> Result<SecretString, Failure> {
     let mut limited = std::io::Read::take(std::io::stdin().lock(), limit);
     limited.read_line(&mut line).map_err(|e| Failure::new(format!("cannot read {what} from standard input: {e}")))?;
     let text = line.trim_end_matches(['\r', '\n']);
-    if text.is_empty() { Err(Failure::new(format!("{what} did not come on standard input; nothing was changed"))) } else { Ok(SecretString::new(text.to_owned())) }
+    if text.is_empty() {
+        Err(Failure::new(format!("{what} did not come on standard input; nothing was changed")))
+    } else {
+        Ok(SecretString::new(text.to_owned()))
+    }
 }
 
 fn asked(prompt: &str) -> Result<SecretString, Failure> {

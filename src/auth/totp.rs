@@ -36,7 +36,8 @@ pub fn step_of(now: Timestamp) -> i64 {
 fn build(secret: &SecretString, labels: Option<(&str, &str)>) -> Result<Totp> {
     let text = zeroize::Zeroizing::new(secret.expose().trim_end_matches('=').to_ascii_uppercase());
     let bytes = BASE32_NOPAD.decode(text.as_bytes()).map_err(|_| Error::invalid("The secret is not base32."))?;
-    let mut builder = Builder::new().with_algorithm(Algorithm::SHA1).with_digits(DIGITS).with_skew(0).with_step_duration(PERIOD).with_secret(bytes);
+    let mut builder =
+        Builder::new().with_algorithm(Algorithm::SHA1).with_digits(DIGITS).with_skew(0).with_step_duration(PERIOD).with_secret(bytes);
     if let Some((issuer, account)) = labels {
         // The label is "issuer:account": a colon inside either would move the border.
         builder = builder.with_issuer(Some(issuer.replace(':', " "))).with_account_name(account.replace(':', " "));

@@ -41,11 +41,7 @@ impl Broker {
     /// Numbers for the metrics page, without asking the store.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
-        Gauges {
-            sessions: self.live().known_count(),
-            streams: self.live().streams(),
-            hosts_connected: self.inner.fleet.connected().len(),
-        }
+        Gauges { sessions: self.live().known_count(), streams: self.live().streams(), hosts_connected: self.inner.fleet.connected().len() }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What people type, checked: every refusal says what would be accepted.
 
 use super::views::{NewWorkspace, Page, WorkspaceChange};
-use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::user::Role;
+use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::{Error, OrganizationId, Result, Timestamp, WorkspaceId};
 use std::str::FromStr;
 
@@ -71,11 +71,7 @@ fn tags(list: &[String]) -> Result<Vec<String>> {
 }
 
 fn icon(text: &str) -> Result<String> {
-    if ICONS.contains(&text) {
-        Ok(text.to_owned())
-    } else {
-        Err(Error::invalid(format!("An icon is one of: {}.", ICONS.join(", "))))
-    }
+    if ICONS.contains(&text) { Ok(text.to_owned()) } else { Err(Error::invalid(format!("An icon is one of: {}.", ICONS.join(", ")))) }
 }
 
 fn roles(list: &[Role]) -> Result<Vec<Role>> {
@@ -210,7 +206,9 @@ mod tests {
         for good in ["a@b", "a.b+c@example.com", "ä@exämple.com"] {
             assert!(email(good).is_ok(), "{good}");
         }
-        for bad in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b..c", "a@-b.c", &format!("{}@b.c", "a".repeat(65)), &format!("a@{}.c", "b".repeat(260))] {
+        for bad in
+            ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b..c", "a@-b.c", &format!("{}@b.c", "a".repeat(65)), &format!("a@{}.c", "b".repeat(260))]
+        {
             assert!(email(bad).is_err(), "{bad}");
         }
     }

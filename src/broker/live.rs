@@ -199,13 +199,8 @@ impl Live {
         let meters = Arc::<Meters>::default();
         registry.seats.insert(number, Seat { login: by.login_id, right, meters: meters.clone() });
         registry.by_session.entry(session).or_default().push(number);
-        let place = ViewerPlace {
-            session_id: session,
-            opened_at: now,
-            by: Some(Box::new(by.clone())),
-            number,
-            registry: Some(self.registry.clone()),
-        };
+        let place =
+            ViewerPlace { session_id: session, opened_at: now, by: Some(Box::new(by.clone())), number, registry: Some(self.registry.clone()) };
         Some(Taken { place, right: watching, meters })
     }
 

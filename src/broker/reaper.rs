@@ -13,11 +13,11 @@
 //! The order of looking matters: the sessions a host should have are read *before* it is asked for its desktops, and the
 //! leases of the desktops it names are read *after*; so a launch or an ending in between is never taken for a loss.
 
+use super::Broker;
+use super::ending::{STOP_WAIT, few_at_once};
 use super::fleet::{TunnelReport, TunnelState};
 use super::live::Topic;
 use super::maintain::HostWatch;
-use super::Broker;
-use super::ending::{STOP_WAIT, few_at_once};
 use crate::domain::audit::Action;
 use crate::domain::host::Host;
 use crate::domain::session::{EndReason, Session, State};

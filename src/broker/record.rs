@@ -94,8 +94,7 @@ impl Note {
 
     pub(super) fn by_user(mut self, user: &User) -> Self {
         self.draft.organization_id = Some(user.organization_id);
-        self.draft.actor =
-            Actor { id: Some(user.id.to_string()), email: Some(user.email.clone()), role: Some(user.role.as_str().to_owned()) };
+        self.draft.actor = Actor { id: Some(user.id.to_string()), email: Some(user.email.clone()), role: Some(user.role.as_str().to_owned()) };
         self
     }
 

@@ -136,11 +136,9 @@ impl Broker {
                 self.inner.guesses.succeed(&caller.user.email);
                 Ok(SignIn::Done(login.tokens(&keys, &self.inner.settings, caller)?))
             }
-            (None, enrolled) => Ok(SignIn::MfaRequired {
-                token: challenge,
-                enrollment_required: !enrolled,
-                expires_in: self.inner.settings.mfa_ttl,
-            }),
+            (None, enrolled) => {
+                Ok(SignIn::MfaRequired { token: challenge, enrollment_required: !enrolled, expires_in: self.inner.settings.mfa_ttl })
+            }
         }
     }
 

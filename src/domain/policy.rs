@@ -165,11 +165,7 @@ pub fn decide(caller: &Caller, act: Act) -> Result<Permit, Denial> {
         (Role::Security, Act::ManageWorkspaces | Act::ManageUsers | Act::ManageHosts | Act::TerminateSessions) => false,
         (Role::Member, _) => false,
     };
-    if allowed {
-        Ok(Permit { act, organization_id: caller.user.organization_id, user_id: caller.user.id })
-    } else {
-        Err(Denial::Role)
-    }
+    if allowed { Ok(Permit { act, organization_id: caller.user.organization_id, user_id: caller.user.id }) } else { Err(Denial::Role) }
 }
 
 /// May this caller see this workspace in their list, and ask to launch it?

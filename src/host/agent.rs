@@ -52,7 +52,14 @@ impl AgentConfig {
     /// The usual agent of a state folder.
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
-        Self { state_dir, listen: SocketAddr::from(([0, 0, 0, 0], 0)), enrollment: None, limits: Limits::default(), uids: UIDS, silence: SILENCE }
+        Self {
+            state_dir,
+            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            enrollment: None,
+            limits: Limits::default(),
+            uids: UIDS,
+            silence: SILENCE,
+        }
     }
 }
 
@@ -83,15 +90,21 @@ pub enum AgentError {
 }
 
 /// Programs without which there is no desktop, and the packages they are in.
-const NEEDED: &[(&str, &str)] =
-    &[("bwrap", "bubblewrap"), ("Xtigervnc", "tigervnc-standalone-server"), ("prlimit", "util-linux"), ("setpriv", "util-linux"), ("openbox", "openbox")];
+const NEEDED: &[(&str, &str)] = &[
+    ("bwrap", "bubblewrap"),
+    ("Xtigervnc", "tigervnc-standalone-server"),
+    ("prlimit", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("openbox", "openbox"),
+];
 
 /// Runs an agent until `shutdown` says so; its desktops are gone when this returns.
 ///
 /// # Errors
 /// [`AgentError`]. A gateway that does not answer is none: the agent keeps calling.
 pub async fn run(config: AgentConfig, mut shutdown: watch::Receiver<bool>) -> Result<(), AgentError> {
-    let missing: Vec<_> = NEEDED.iter().filter(|(program, _)| !installed(program)).map(|(program, package)| format!("{program} (package {package})")).collect();
+    let missing: Vec<_> =
+        NEEDED.iter().filter(|(program, _)| !installed(program)).map(|(program, package)| format!("{program} (package {package})")).collect();
     if !missing.is_empty() {
         return Err(AgentError::Missing(missing.join(", ")));
     }

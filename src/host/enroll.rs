@@ -108,7 +108,12 @@ pub async fn enroll(with: &Enrollment) -> Result<Identity, EnrollError> {
         return Err(EnrollError::NotHttps);
     }
     let private_key = PrivateKey::generate().map_err(|_| EnrollError::NoRandomness)?;
-    let ask = Ask { token: with.token.expose(), name: &with.name, public_key: private_key.public_key().to_string(), version: env!("CARGO_PKG_VERSION") };
+    let ask = Ask {
+        token: with.token.expose(),
+        name: &with.name,
+        public_key: private_key.public_key().to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
     let client = client(&with.trust)?;
     let mut answer = client.post(format!("{base}/api/hosts/enroll")).json(&ask).send().await.map_err(http)?;
     let status = answer.status();
@@ -121,7 +126,8 @@ pub async fn enroll(with: &Enrollment) -> Result<Identity, EnrollError> {
     }
     if !status.is_success() {
         let said: Option<super::control::Detail> = serde_json::from_slice(&body).ok();
-        let detail = said.map_or_else(|| "no reason given".to_owned(), |said| said.detail.chars().filter(|c| !c.is_control()).take(300).collect());
+        let detail =
+            said.map_or_else(|| "no reason given".to_owned(), |said| said.detail.chars().filter(|c| !c.is_control()).take(300).collect());
         return Err(EnrollError::Refused { status: status.as_u16(), detail });
     }
     let answer: Answer = serde_json::from_slice(&body).map_err(|_| EnrollError::Nonsense)?;

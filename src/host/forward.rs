@@ -4,7 +4,9 @@
 //! It ends when it is dropped, when the desktop ends, or when the tunnel does (the gateway dropped its keys and the agent was told).
 
 use super::desktop::Door;
-use crate::tunnel::{Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelListener, TunnelStream};
+use crate::tunnel::{
+    Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelListener, TunnelStream,
+};
 use bytes::BytesMut;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What `/metrics` counts (Prometheus, OpenMetrics text). Labels are bounded: route patterns, known methods, status classes, enum words.
 
-use crate::broker::views::Gauges;
 use crate::broker::live::Meters;
+use crate::broker::views::Gauges;
 use crate::http::TunnelStatus;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -187,8 +187,7 @@ impl Metrics {
         if let Some(entries) = audit_entries {
             self.audit_entries.set(entries);
         }
-        let states =
-            [("connecting", tunnel.connecting), ("encrypted", tunnel.encrypted), ("stale", tunnel.stale), ("down", tunnel.down)];
+        let states = [("connecting", tunnel.connecting), ("encrypted", tunnel.encrypted), ("stale", tunnel.stale), ("down", tunnel.down)];
         for (word, peers) in states {
             self.tunnels.get_or_create(&WordLabels { word }).set(whole(peers));
         }

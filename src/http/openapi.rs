@@ -4,8 +4,8 @@ use super::api::{audit, auth, events, hosts, ops, sessions, users, workspaces};
 use super::stream;
 use actix_web::http::StatusCode;
 use std::sync::OnceLock;
-use utoipa::openapi::{RefOr, Schema};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{Modify, OpenApi as _};
 
 #[derive(utoipa::OpenApi)]

@@ -94,10 +94,16 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
         cfg.service(page(path).route(web::get().to(pages::console)).route(web::head().to(pages::console)));
     }
     cfg.service(page("/viewer/{id}").route(web::get().to(pages::viewer)).route(web::head().to(pages::viewer)))
-        .service(web::scope("/assets").wrap(Compress::default()).service(
-            page("/{file:.*}").route(web::get().to(pages::asset)).route(web::head().to(pages::asset)),
-        ))
-        .service(page("/{file:[a-z0-9-]+\\.(?:svg|ico|png|txt|webmanifest)}").route(web::get().to(pages::root_file)).route(web::head().to(pages::root_file)));
+        .service(
+            web::scope("/assets")
+                .wrap(Compress::default())
+                .service(page("/{file:.*}").route(web::get().to(pages::asset)).route(web::head().to(pages::asset))),
+        )
+        .service(
+            page("/{file:[a-z0-9-]+\\.(?:svg|ico|png|txt|webmanifest)}")
+                .route(web::get().to(pages::root_file))
+                .route(web::head().to(pages::root_file)),
+        );
 }
 
 fn page(path: &str) -> actix_web::Resource {

@@ -1,7 +1,7 @@
 //! Sockets, TLS, limits of time and number, and stopping in order.
 
-use super::{AppState, observe, pages, routes};
 use super::extract::BODY_MAX;
+use super::{AppState, observe, pages, routes};
 use crate::viewer::hangup;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
@@ -123,4 +123,3 @@ impl Running {
         in_time
     }
 }
-

@@ -78,7 +78,8 @@ impl Place {
 /// Adds the limits that the URL does not set itself (libpq connection parameters).
 fn with_limits(url: &str) -> String {
     let mut url = url.to_owned();
-    for (name, value) in [("connect_timeout", "5"), ("tcp_user_timeout", "20000"), ("keepalives_idle", "30"), ("application_name", "portcullis")] {
+    for (name, value) in [("connect_timeout", "5"), ("tcp_user_timeout", "20000"), ("keepalives_idle", "30"), ("application_name", "portcullis")]
+    {
         if !url.contains(&format!("{name}=")) {
             url.push(if url.contains('?') { '&' } else { '?' });
             url.push_str(name);

@@ -97,9 +97,9 @@ impl Pool {
             // The place is given back when the work is over, even if nobody waits for its outcome any more.
             let _place = place;
             let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
-            let mut conn = connections
-                .get_timeout(left)
-                .map_err(|e| Error::unavailable("The database does not answer. Try again in a moment; if it stays, tell your administrator.").caused_by(e))?;
+            let mut conn = connections.get_timeout(left).map_err(|e| {
+                Error::unavailable("The database does not answer. Try again in a moment; if it stays, tell your administrator.").caused_by(e)
+            })?;
             work(&mut conn)
         };
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)?

@@ -79,7 +79,12 @@ async fn a_conflict_within_a_full_disk_is_still_told_as_full() {
     let store = Store::open_with(&format!("sqlite:{}", dir.path().join("a.db").display()), Arc::new(Plain)).unwrap();
     store.writes.run(|conn| Ok(conn.batch_execute("PRAGMA max_page_count = 1")?)).await.unwrap();
     // Fails within a savepoint, after SQLite may have given up the whole transaction by itself.
-    let failed = store.write(|tx| tx.savepoint(|conn| conn.batch_execute(&format!("INSERT INTO settings (name, value) VALUES ('x', '{}')", "x".repeat(1 << 20)))).map_err(Error::from)).await;
+    let failed = store
+        .write(|tx| {
+            tx.savepoint(|conn| conn.batch_execute(&format!("INSERT INTO settings (name, value) VALUES ('x', '{}')", "x".repeat(1 << 20))))
+                .map_err(Error::from)
+        })
+        .await;
     assert_eq!(failed.unwrap_err().kind, ErrorKind::Unavailable);
     store.write(|tx| tx.audit(draft())).await.map(drop).or_else(|e| if e.kind == ErrorKind::Unavailable { Ok(()) } else { Err(e) }).unwrap();
     assert_eq!(store.verify_chain().await.unwrap().fault, None);

@@ -37,8 +37,8 @@ use timers::{Due, Timers};
 use train::Trains;
 use wire::{Inner, Sealer};
 
-pub use terms::{Event, PeerCounters, PeerError, PeerSetup, Profile, TunnelStatus};
 pub use netstack::{CONNECTIONS_MAX, ConnId, Progress};
+pub use terms::{Event, PeerCounters, PeerError, PeerSetup, Profile, TunnelStatus};
 pub use timers::{HOUSEKEEPING, KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, UNANSWERED};
 pub use train::Transmit;
 pub use wire::MTU;

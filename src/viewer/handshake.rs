@@ -2,9 +2,9 @@
 
 use super::browser::{BrowserSink, BrowserSource, Heard};
 use super::end::End;
+use crate::protocol::rfb::MAX_PENDING;
 use crate::protocol::rfb::client::ClientHandshake;
 use crate::protocol::rfb::server::ServerHandshake;
-use crate::protocol::rfb::MAX_PENDING;
 use bytes::{Bytes, BytesMut};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -89,4 +89,3 @@ async fn listen(sink: &mut impl BrowserSink, source: &mut impl BrowserSource, pe
         Heard::Pong(_) => Ok(()),
     }
 }
-

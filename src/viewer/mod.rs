@@ -118,11 +118,7 @@ pub async fn serve_on(
 }
 
 /// Runs an attachment over a WebSocket. When this returns, the desktop's connection is closed, and the browser has not been told yet.
-pub async fn stream<T: tap::Tap>(
-    attachment: Attachment<'_, T>,
-    session: actix_ws::Session,
-    messages: actix_ws::MessageStream,
-) -> Ended {
+pub async fn stream<T: tap::Tap>(attachment: Attachment<'_, T>, session: actix_ws::Session, messages: actix_ws::MessageStream) -> Ended {
     let (sink, mut source) = ws::split(session, messages);
     let session_id = attachment.lease.session().id;
     let end = attach(attachment, sink.clone(), &mut source).await;

@@ -22,14 +22,18 @@ type End = for<'a> fn(&'a Scene<'a>) -> BoxFuture<'a, ()>;
 
 /// Who ends it how; why the stream says it ended; and what is logged for it.
 const WAYS: [(EndReason, &str, End); 8] = [
-    (EndReason::UserDisconnected, "disconnect_session", |s| Box::pin(async { s.world.broker.disconnect(&origin(), &s.ann, s.session).await.unwrap() })),
+    (EndReason::UserDisconnected, "disconnect_session", |s| {
+        Box::pin(async { s.world.broker.disconnect(&origin(), &s.ann, s.session).await.unwrap() })
+    }),
     (EndReason::WorkspaceStopped, "stop_workspace", |s| {
         Box::pin(async { assert_eq!(s.world.broker.stop_workspace(&origin(), &s.ann, &s.ws).await.unwrap(), [s.session]) })
     }),
     (EndReason::AdminStopped, "stop_workspace", |s| {
         Box::pin(async { assert_eq!(s.world.broker.stop_workspace(&origin(), &s.admin, &s.ws).await.unwrap(), [s.session]) })
     }),
-    (EndReason::AdminStopped, "terminate_session", |s| Box::pin(async { s.world.broker.terminate(&origin(), &s.admin, s.session).await.unwrap() })),
+    (EndReason::AdminStopped, "terminate_session", |s| {
+        Box::pin(async { s.world.broker.terminate(&origin(), &s.admin, s.session).await.unwrap() })
+    }),
     (EndReason::SignedOut, "terminate_session", |s| {
         Box::pin(async { s.world.broker.sign_out_user(&origin(), &s.admin, s.ann.user.id).await.unwrap() })
     }),
@@ -39,8 +43,12 @@ const WAYS: [(EndReason, &str, End); 8] = [
             assert!(s.world.broker.update_user(&origin(), &s.admin, s.ann.user.id, off).await.unwrap().disabled);
         })
     }),
-    (EndReason::WorkspaceRemoved, "terminate_session", |s| Box::pin(async { s.world.broker.delete_workspace(&origin(), &s.admin, &s.ws).await.unwrap() })),
-    (EndReason::HostLost, "terminate_session", |s| Box::pin(async { s.world.broker.remove_host(&origin(), &s.admin, s.world.host).await.unwrap() })),
+    (EndReason::WorkspaceRemoved, "terminate_session", |s| {
+        Box::pin(async { s.world.broker.delete_workspace(&origin(), &s.admin, &s.ws).await.unwrap() })
+    }),
+    (EndReason::HostLost, "terminate_session", |s| {
+        Box::pin(async { s.world.broker.remove_host(&origin(), &s.admin, s.world.host).await.unwrap() })
+    }),
 ];
 
 on_both! {

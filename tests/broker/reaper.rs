@@ -2,11 +2,11 @@
 
 use super::world::*;
 use crate::support::fake_fleet::{FakeFleet, Plan};
-use portcullis::broker::{Broker, Settings};
 use portcullis::broker::views::*;
-use portcullis::domain::{SessionId, WorkspaceId};
+use portcullis::broker::{Broker, Settings};
 use portcullis::domain::session::{EndReason, Session, State};
 use portcullis::domain::user::{Caller, Role};
+use portcullis::domain::{SessionId, WorkspaceId};
 use std::time::Duration;
 
 async fn running(world: &World) -> (Caller, WorkspaceId, Session) {

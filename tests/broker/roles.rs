@@ -27,35 +27,62 @@ macro_rules! attempt {
 
 const CASES: &[(&str, &[Role], Try)] = &[
     ("users", READERS, attempt!(|s, c| s.world.broker.users(&origin(), c))),
-    ("create_user", ADMIN, attempt!(|s, c| {
-        let new = NewUser { email: format!("by-{}@example.com", c.user.role), name: "X".into(), password: secret(PASSWORD), role: Role::Member };
-        async move { s.world.broker.create_user(&origin(), c, new).await }
-    })),
-    ("update_user", ADMIN, attempt!(|s, c| async move {
-        s.world.broker.update_user(&origin(), c, s.victim, UserChange { name: Some("Y".into()), ..UserChange::default() }).await
-    })),
+    (
+        "create_user",
+        ADMIN,
+        attempt!(|s, c| {
+            let new =
+                NewUser { email: format!("by-{}@example.com", c.user.role), name: "X".into(), password: secret(PASSWORD), role: Role::Member };
+            async move { s.world.broker.create_user(&origin(), c, new).await }
+        }),
+    ),
+    (
+        "update_user",
+        ADMIN,
+        attempt!(|s, c| async move {
+            s.world.broker.update_user(&origin(), c, s.victim, UserChange { name: Some("Y".into()), ..UserChange::default() }).await
+        }),
+    ),
     ("reset_mfa", ADMIN, attempt!(|s, c| s.world.broker.reset_mfa(&origin(), c, s.victim))),
     ("sign_out_user", ADMIN, attempt!(|s, c| s.world.broker.sign_out_user(&origin(), c, s.victim))),
     ("set_totp", ADMIN, attempt!(|s, c| async move { s.world.broker.set_totp(&origin(), c, s.victim, &secret(SECRET)).await })),
     ("hosts", READERS, attempt!(|s, c| s.world.broker.hosts(&origin(), c))),
     ("create_join_token", ADMIN, attempt!(|s, c| s.world.broker.create_join_token(&origin(), c, None, Duration::from_secs(60)))),
-    ("remove_host", ADMIN, attempt!(|s, c| async move {
-        match s.world.broker.remove_host(&origin(), c, HostId::new()).await {
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
-    })),
+    (
+        "remove_host",
+        ADMIN,
+        attempt!(|s, c| async move {
+            match s.world.broker.remove_host(&origin(), c, HostId::new()).await {
+                Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+                other => other,
+            }
+        }),
+    ),
     ("audit", READERS, attempt!(|s, c| s.world.broker.audit(&origin(), c, AuditQuery::default()))),
     ("audit_export", READERS, attempt!(|s, c| s.world.broker.audit_export(&origin(), c))),
     ("audit_verify", READERS, attempt!(|s, c| s.world.broker.audit_verify(&origin(), c))),
     ("all_live_sessions", READERS, attempt!(|s, c| s.world.broker.all_live_sessions(&origin(), c))),
-    ("create_workspace", ADMIN, attempt!(|s, c| async move {
-        let new = NewWorkspace { id: None, name: "New".into(), description: String::new(), kind: WorkspaceKind::Linux, rest: WorkspaceChange::default() };
-        s.world.broker.create_workspace(&origin(), c, new).await
-    })),
-    ("update_workspace", ADMIN, attempt!(|s, c| async move {
-        s.world.broker.update_workspace(&origin(), c, &s.ws, WorkspaceChange { name: Some("Z".into()), ..WorkspaceChange::default() }).await
-    })),
+    (
+        "create_workspace",
+        ADMIN,
+        attempt!(|s, c| async move {
+            let new = NewWorkspace {
+                id: None,
+                name: "New".into(),
+                description: String::new(),
+                kind: WorkspaceKind::Linux,
+                rest: WorkspaceChange::default(),
+            };
+            s.world.broker.create_workspace(&origin(), c, new).await
+        }),
+    ),
+    (
+        "update_workspace",
+        ADMIN,
+        attempt!(|s, c| async move {
+            s.world.broker.update_workspace(&origin(), c, &s.ws, WorkspaceChange { name: Some("Z".into()), ..WorkspaceChange::default() }).await
+        }),
+    ),
     ("terminate", ADMIN, attempt!(|s, c| s.world.broker.terminate(&origin(), c, s.session))),
     ("delete_workspace", ADMIN, attempt!(|s, c| s.world.broker.delete_workspace(&origin(), c, &s.ws))),
 ];

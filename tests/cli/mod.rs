@@ -36,7 +36,22 @@ fn with_input(arguments: &[&str], input: &str) -> Output {
 
 #[test]
 fn help_is_everywhere_and_misuse_is_two() {
-    for path in ["", "demo", "serve", "agent", "user", "user create", "workspace", "workspace create", "host", "host join-token", "audit", "audit verify", "openapi", "check-config"] {
+    for path in [
+        "",
+        "demo",
+        "serve",
+        "agent",
+        "user",
+        "user create",
+        "workspace",
+        "workspace create",
+        "host",
+        "host join-token",
+        "audit",
+        "audit verify",
+        "openapi",
+        "check-config",
+    ] {
         let arguments: Vec<&str> = path.split_whitespace().chain(["--help"]).collect();
         let text = success(&run(&arguments));
         assert!(text.contains("Usage: portcullis") && text.lines().next().is_some_and(|l| l.len() > 10), "{path}: {text}");
@@ -59,7 +74,9 @@ fn a_wrong_configuration_is_refused_with_its_name() {
     assert!(failure(&run(&["serve", "--config", "/nonexistent.toml"])).contains("cannot read the configuration file /nonexistent.toml"));
     let mut by_environment = command(&["check-config"]);
     by_environment.env("PORTCULLIS_SESSIONS__MAX_VIEWERS", "many");
-    assert!(failure(&by_environment.output().unwrap()).contains("sessions.max_viewers in the environment variable PORTCULLIS_SESSIONS__MAX_VIEWERS"));
+    assert!(
+        failure(&by_environment.output().unwrap()).contains("sessions.max_viewers in the environment variable PORTCULLIS_SESSIONS__MAX_VIEWERS")
+    );
     let shown = success(&run(&["check-config"]));
     assert!(shown.contains("[sessions]\nmax_duration = \"12h\"\n"), "{shown}");
 }
@@ -100,7 +117,10 @@ fn users_and_workspaces_are_managed_from_the_shell() {
     success(&do_it(&["workspace", "create", "ws-a", "--name", "A", "--requires-mfa", "true", "--tags", "x,y"]));
     success(&do_it(&["workspace", "update", "ws-a", "--maintenance", "true"]));
     let workspaces: Value = serde_json::from_str(&success(&do_it(&["workspace", "list", "--json"]))).unwrap();
-    assert_eq!((workspaces[0]["id"].as_str(), workspaces[0]["maintenance"].as_bool(), workspaces[0]["tags"][1].as_str()), (Some("ws-a"), Some(true), Some("y")));
+    assert_eq!(
+        (workspaces[0]["id"].as_str(), workspaces[0]["maintenance"].as_bool(), workspaces[0]["tags"][1].as_str()),
+        (Some("ws-a"), Some(true), Some("y"))
+    );
     assert!(failure(&do_it(&["workspace", "delete", "ws-none"])).contains("not found"));
     success(&do_it(&["workspace", "delete", "ws-a"]));
 

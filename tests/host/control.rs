@@ -5,7 +5,8 @@ use portcullis::domain::secret::SecretString;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
 use portcullis::host::control::{
-    BODY_MAX, Client, ClientError, DesktopInfo, Health, Memory, Order, OrderTunnel, OrderWorkspace, PROTOCOL, Refusal, Service, Started, serve, serve_within,
+    BODY_MAX, Client, ClientError, DesktopInfo, Health, Memory, Order, OrderTunnel, OrderWorkspace, PROTOCOL, Refusal, Service, Started, serve,
+    serve_within,
 };
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -20,13 +21,23 @@ struct Fake {
 impl Service for Fake {
     fn health(&self) -> Health {
         let desktops = self.running.lock().unwrap().len();
-        Health { protocol: PROTOCOL, version: "1".to_owned(), uptime_ms: 5, desktops, load: [0.5, 0.25, 0.0], memory: Memory { total: 2, available: 1 } }
+        Health {
+            protocol: PROTOCOL,
+            version: "1".to_owned(),
+            uptime_ms: 5,
+            desktops,
+            load: [0.5, 0.25, 0.0],
+            memory: Memory { total: 2, available: 1 },
+        }
     }
 
     fn desktops(&self) -> Vec<DesktopInfo> {
         let workspace_id = WorkspaceId::parse("w").unwrap();
         let running = self.running.lock().unwrap();
-        running.iter().map(|&(session_id, user_id)| DesktopInfo { session_id, user_id, workspace_id: workspace_id.clone(), ready: true }).collect()
+        running
+            .iter()
+            .map(|&(session_id, user_id)| DesktopInfo { session_id, user_id, workspace_id: workspace_id.clone(), ready: true })
+            .collect()
     }
 
     fn changed(self: Arc<Self>, since: Option<u64>) -> BoxFuture<'static, u64> {
@@ -149,7 +160,8 @@ async fn raw(request: &[u8]) -> (u16, String) {
 }
 
 fn post(body: &str) -> Vec<u8> {
-    format!("POST /v1/desktops HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!("POST /v1/desktops HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 #[tokio::test]

@@ -93,11 +93,7 @@ async fn enrolled_with(kept: &mut Kept, gateway: &Gateway, config: AgentConfig) 
     });
     let mut https = super::enroll::gateway(201, body.to_string()).await;
     let trust = Trust::Certificate(https.sha256);
-    let config = AgentConfig {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        enrollment: Some(super::enroll::with(&https, trust)),
-        ..config
-    };
+    let config = AgentConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), enrollment: Some(super::enroll::with(&https, trust)), ..config };
     let agent = agent(config);
     let asked = https.asked.recv().await.unwrap();
     kept.host.public_key = asked["public_key"].as_str().unwrap().to_owned();
@@ -259,7 +255,8 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
     let mut stream = tunnel(&gateway, one_id).connect(first.port).await.unwrap();
     let mut changed = gateway.fleet.hosts_changed();
     changed.borrow_and_update();
-    let server = marked(&one_mark).into_iter().find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().starts_with(b"Xtigervnc"));
+    let server =
+        marked(&one_mark).into_iter().find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().starts_with(b"Xtigervnc"));
     let server = rustix::process::Pid::from_raw(i32::try_from(server.unwrap()).unwrap()).unwrap();
     let begun = Instant::now();
     rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();

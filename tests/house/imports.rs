@@ -28,7 +28,8 @@ fn module_path(path: &str) -> Vec<String> {
 
 /// The top-level modules a text names by `crate::x` or by enough `super::`s. Unit tests may use more than the code they test.
 fn used(module: &[String], text: &str) -> Vec<String> {
-    let code: String = text.split("#[cfg(test)]").next().unwrap().lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String =
+        text.split("#[cfg(test)]").next().unwrap().lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let supers = "super::".repeat(module.len());
     let mut found = Vec::new();
     for prefix in ["crate::", &supers] {

@@ -13,7 +13,8 @@ async fn a_browser_gets_cookies_and_no_tokens() {
     assert_eq!(body["user"]["email"], "member@example.test");
     let cookies = answer.set_cookies();
     assert_eq!(cookies.len(), 2);
-    for (cookie, name, path) in [(&cookies[0], "__Host-portcullis=", "Path=/"), (&cookies[1], "__Secure-portcullis-refresh=", "Path=/api/auth")] {
+    for (cookie, name, path) in [(&cookies[0], "__Host-portcullis=", "Path=/"), (&cookies[1], "__Secure-portcullis-refresh=", "Path=/api/auth")]
+    {
         assert!(cookie.starts_with(name), "{cookie}");
         let parts: Vec<_> = cookie.split("; ").collect();
         for flag in ["HttpOnly", "Secure", "SameSite=Strict", path] {

@@ -26,7 +26,10 @@ fn the_committed_file_is_what_the_handlers_say() {
         std::fs::write(path, openapi::json()).unwrap();
     }
     let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(committed == openapi::json(), "static/openapi.json is old: run `portcullis openapi > static/openapi.json` (or this test with UPDATE_OPENAPI=1)");
+    assert!(
+        committed == openapi::json(),
+        "static/openapi.json is old: run `portcullis openapi > static/openapi.json` (or this test with UPDATE_OPENAPI=1)"
+    );
 }
 
 #[test]

@@ -53,7 +53,14 @@ async fn the_monitor_sees_a_session_and_the_clean_up_ends_an_old_one() {
     let id = launched["session_id"].as_str().unwrap().to_owned();
 
     let seen = monitored(&demo, &token);
-    for part in ["Active Sessions: 1", "  - Linux Desktop", &format!("    Session ID: {id}"), "    Duration: 0:00:", "    Tunnel: encrypted", "    MFA: Verified"] {
+    for part in [
+        "Active Sessions: 1",
+        "  - Linux Desktop",
+        &format!("    Session ID: {id}"),
+        "    Duration: 0:00:",
+        "    Tunnel: encrypted",
+        "    MFA: Verified",
+    ] {
         assert!(seen.contains(part), "the monitor does not say {part:?}:\n{seen}");
     }
 

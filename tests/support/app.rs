@@ -93,7 +93,8 @@ impl TestApp {
         let port = listener.local_addr().unwrap().port();
         let base = format!("https://localhost:{port}");
         let rate = Rate { per_second: 10_000, burst: 10_000 };
-        let mut settings = Settings { public_origins: vec![base.clone()], anonymous_rate: rate, any_rate: rate, audit_public_key, ..Settings::default() };
+        let mut settings =
+            Settings { public_origins: vec![base.clone()], anonymous_rate: rate, any_rate: rate, audit_public_key, ..Settings::default() };
         change(&mut settings);
         let streams = viewer::Context { broker: broker.clone(), dial: Arc::new(SilentDesktop), draining: watch::channel(false).1 };
         let panics = Arc::clone(&probe_panics);
@@ -168,7 +169,8 @@ impl TestApp {
             self.people.insert(word, Person { id: user.id, email: user.email, totp });
         }
         let token = self.broker.create_join_token(&shell, &system, None, Duration::from_secs(600)).await.unwrap();
-        let enrollment = HostEnrollment { token: token.token, name: "host-1".to_owned(), public_key: wireguard_key(), version: "0.1.0".to_owned() };
+        let enrollment =
+            HostEnrollment { token: token.token, name: "host-1".to_owned(), public_key: wireguard_key(), version: "0.1.0".to_owned() };
         let enrolled = self.broker.enroll_host(&shell, enrollment).await.unwrap();
         self.host = enrolled.host.id;
         self.fleet.connect(self.host);

@@ -57,7 +57,12 @@ fn throughput_and_recovery_in_every_weather() {
     let mut table = String::from("1 MiB through 10 ms each way          | virtual ms | KiB/s | datagrams, of the least possible\n");
     for (name, weather) in weathers {
         let (took, datagrams) = transfer(weather, MIB);
-        let _ = writeln!(table, "{name:<37} | {took:>10} | {:>5} | {:.2}", (MIB as u128 / 1024) * 1000 / took.max(1), datagrams as f64 / packets as f64);
+        let _ = writeln!(
+            table,
+            "{name:<37} | {took:>10} | {:>5} | {:.2}",
+            (MIB as u128 / 1024) * 1000 / took.max(1),
+            datagrams as f64 / packets as f64
+        );
     }
     insta::assert_snapshot!(table);
 }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use boringtun::noise::{Tunn, TunnResult};
-use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream};
+use portcullis::tunnel::{
+    Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -444,7 +446,12 @@ impl Ends {
             Inside::V4 => (IpAddr::from([10, 0, n, 1]), IpAddr::from([10, 0, n, 2])),
             Inside::V6 => ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()),
         };
-        Self { gateway: PrivateKey::generate().unwrap(), agent: PrivateKey::generate().unwrap(), psk: PresharedKey::generate().unwrap(), addresses }
+        Self {
+            gateway: PrivateKey::generate().unwrap(),
+            agent: PrivateKey::generate().unwrap(),
+            psk: PresharedKey::generate().unwrap(),
+            addresses,
+        }
     }
 
     fn near(&self, endpoint: Option<SocketAddr>) -> PeerConfig {

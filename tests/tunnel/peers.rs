@@ -348,7 +348,9 @@ fn packets_between_foreign_addresses_are_counted_and_dropped() {
     let mut world = World::new(7, Weather::FAIR);
     let mut outsider = Standard::meet(&mut world);
     let own = [10, 64, 0, 1];
-    for (source, destination) in [([10, 64, 0, 9], [10, 64, 0, 2]), (own, [10, 64, 0, 3]), ([127, 0, 0, 1], [10, 64, 0, 2]), (own, [255, 255, 255, 255])] {
+    for (source, destination) in
+        [([10, 64, 0, 9], [10, 64, 0, 2]), (own, [10, 64, 0, 3]), ([127, 0, 0, 1], [10, 64, 0, 2]), (own, [255, 255, 255, 255])]
+    {
         outsider.say(&mut world, &packet(source, destination, 40000, 5900, 2));
     }
     assert_eq!(world.peers[AGENT].counters().foreign, 4);

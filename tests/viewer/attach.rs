@@ -116,11 +116,7 @@ async fn a_desktop_that_closes_anywhere_in_the_handshake() {
         let mut desktop = rig.desktop().await;
         desktop.write_all(&said[..n]).await.unwrap();
         drop(desktop);
-        assert_eq!(
-            failed(rig).await,
-            told(4002, "rfb_closed", "The desktop does not answer as a desktop should."),
-            "after {n} bytes"
-        );
+        assert_eq!(failed(rig).await, told(4002, "rfb_closed", "The desktop does not answer as a desktop should."), "after {n} bytes");
     }
 }
 

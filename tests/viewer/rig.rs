@@ -203,15 +203,7 @@ impl Rig {
         let written = Arc::clone(&meters);
         let end = tokio::spawn(async move {
             let lease = lease();
-            let attachment = Attachment {
-                lease: &lease,
-                dial: &dial,
-                right: watched,
-                draining: drained,
-                meters: &written,
-                tap: &tap,
-                limits,
-            };
+            let attachment = Attachment { lease: &lease, dial: &dial, right: watched, draining: drained, meters: &written, tap: &tap, limits };
             attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await
         });
         Self { browser: Browser { told, say, unread: Vec::new() }, calls, right, draining, meters, end }

@@ -45,7 +45,22 @@ impl Desktop {
         let password = directory.path().join("passwd");
         std::fs::write(&password, PASSWORD_FILE).unwrap();
         let mut server = Command::new("Xtigervnc")
-            .args(["-displayfd", "1", "-rfbport", "-1", "-SecurityTypes", "VncAuth", "-geometry", "640x480", "-depth", "24", "-nolisten", "tcp", "-desktop", "Linux Desktop"])
+            .args([
+                "-displayfd",
+                "1",
+                "-rfbport",
+                "-1",
+                "-SecurityTypes",
+                "VncAuth",
+                "-geometry",
+                "640x480",
+                "-depth",
+                "24",
+                "-nolisten",
+                "tcp",
+                "-desktop",
+                "Linux Desktop",
+            ])
             .arg("-rfbunixpath")
             .arg(directory.path().join("rfb.sock"))
             .arg("-PasswordFile")

@@ -65,17 +65,56 @@ fn damage_is_named() {
     };
     assert_eq!(damaged(&|e| e[2].time.0 += 1), ChainFault::Changed { seq: 3 });
     assert_eq!(damaged(&|e| e[3].reason = None), ChainFault::Changed { seq: 4 });
-    assert_eq!(damaged(&|e| { e.remove(2); }), ChainFault::Missing { seq: 3 });
-    assert_eq!(damaged(&|e| { e.remove(0); }), ChainFault::Missing { seq: 1 });
-    assert_eq!(damaged(&|e| { e.pop(); }), ChainFault::Truncated { last: 5, expected: 6 });
+    assert_eq!(
+        damaged(&|e| {
+            e.remove(2);
+        }),
+        ChainFault::Missing { seq: 3 }
+    );
+    assert_eq!(
+        damaged(&|e| {
+            e.remove(0);
+        }),
+        ChainFault::Missing { seq: 1 }
+    );
+    assert_eq!(
+        damaged(&|e| {
+            e.pop();
+        }),
+        ChainFault::Truncated { last: 5, expected: 6 }
+    );
     assert_eq!(damaged(&|e| e.clear()), ChainFault::Truncated { last: 0, expected: 6 });
     assert_eq!(damaged(&|e| e.swap(2, 3)), ChainFault::Missing { seq: 3 });
-    assert_eq!(damaged(&|e| { let again = e[1].clone(); e.insert(3, again); }), ChainFault::Reordered { seq: 2, expected: 4 });
-    assert_eq!(damaged(&|e| { let next = draft(7).chain(7, &e[5].hash); e.push(next); }), ChainFault::BeyondHead { seq: 7 });
+    assert_eq!(
+        damaged(&|e| {
+            let again = e[1].clone();
+            e.insert(3, again);
+        }),
+        ChainFault::Reordered { seq: 2, expected: 4 }
+    );
+    assert_eq!(
+        damaged(&|e| {
+            let next = draft(7).chain(7, &e[5].hash);
+            e.push(next);
+        }),
+        ChainFault::BeyondHead { seq: 7 }
+    );
     // Rewritten with a hash of its own: the next entry tells.
-    assert_eq!(damaged(&|e| { e[2].action = "x".into(); e[2].hash = e[2].computed_hash(); }), ChainFault::Unlinked { seq: 4 });
+    assert_eq!(
+        damaged(&|e| {
+            e[2].action = "x".into();
+            e[2].hash = e[2].computed_hash();
+        }),
+        ChainFault::Unlinked { seq: 4 }
+    );
     // The last one rewritten: the head tells.
-    assert!(matches!(damaged(&|e| { e[5].action = "x".into(); e[5].hash = e[5].computed_hash(); }), ChainFault::BadHead { .. }));
+    assert!(matches!(
+        damaged(&|e| {
+            e[5].action = "x".into();
+            e[5].hash = e[5].computed_hash();
+        }),
+        ChainFault::BadHead { .. }
+    ));
 }
 
 #[test]
@@ -107,7 +146,12 @@ fn canonical_json_follows_rfc_8785() {
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), any::<String>().prop_map(Value::from)];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from)
+    ];
     leaf.prop_recursive(4, 32, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
@@ -189,11 +233,32 @@ fn damaged_exports_are_named() {
     };
     let chain_fault = |line, fault| ExportFault::Chain { line, fault };
     assert_eq!(damaged(&|l| l[1] = l[1].replace("success", "denied")), chain_fault(2, ChainFault::Changed { seq: 2 }));
-    assert_eq!(damaged(&|l| { l.remove(1); }), chain_fault(2, ChainFault::Missing { seq: 2 }));
-    assert_eq!(damaged(&|l| { l.remove(4); }), chain_fault(5, ChainFault::Truncated { last: 4, expected: 5 }));
+    assert_eq!(
+        damaged(&|l| {
+            l.remove(1);
+        }),
+        chain_fault(2, ChainFault::Missing { seq: 2 })
+    );
+    assert_eq!(
+        damaged(&|l| {
+            l.remove(4);
+        }),
+        chain_fault(5, ChainFault::Truncated { last: 4, expected: 5 })
+    );
     assert_eq!(damaged(&|l| l.swap(1, 2)), chain_fault(2, ChainFault::Missing { seq: 2 }));
-    assert_eq!(damaged(&|l| { l.pop(); }), ExportFault::NoSeal);
-    assert_eq!(damaged(&|l| { let again = l[0].clone(); l.push(again); }), ExportFault::AfterSeal { line: 7 });
+    assert_eq!(
+        damaged(&|l| {
+            l.pop();
+        }),
+        ExportFault::NoSeal
+    );
+    assert_eq!(
+        damaged(&|l| {
+            let again = l[0].clone();
+            l.push(again);
+        }),
+        ExportFault::AfterSeal { line: 7 }
+    );
     assert_eq!(damaged(&|l| l[2].insert_str(1, r#""note":"all is well","#)), ExportFault::Unreadable { line: 3 });
     assert_eq!(damaged(&|l| l[2].insert_str(1, r#""seq":3,"#)), ExportFault::Unreadable { line: 3 });
     assert_eq!(damaged(&|l| l[0] = "nonsense".into()), ExportFault::Unreadable { line: 1 });

@@ -44,7 +44,9 @@ impl Nursery {
     /// What starting it failed of.
     pub async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (answer, answered) = oneshot::channel();
-        self.orders.try_send((command, answer)).map_err(|_| io::Error::new(io::ErrorKind::ResourceBusy, "too many processes are being started"))?;
+        self.orders
+            .try_send((command, answer))
+            .map_err(|_| io::Error::new(io::ErrorKind::ResourceBusy, "too many processes are being started"))?;
         answered.await.map_err(|_| io::Error::other("the nursery is closed"))?
     }
 }

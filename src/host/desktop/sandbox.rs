@@ -13,9 +13,28 @@ use std::path::Path;
 
 /// Files of `/etc` a desktop needs; what is not there is left out. Nothing of them is secret.
 const ETC: &[&str] = &[
-    "fonts", "alternatives", "X11", "xdg", "ssl/certs", "ca-certificates.conf", "localtime", "timezone", "ld.so.cache", "ld.so.conf",
-    "ld.so.conf.d", "bash.bashrc", "profile", "profile.d", "inputrc", "mime.types", "gtk-2.0", "gtk-3.0", "dbus-1", "nsswitch.conf",
-    "services", "protocols",
+    "fonts",
+    "alternatives",
+    "X11",
+    "xdg",
+    "ssl/certs",
+    "ca-certificates.conf",
+    "localtime",
+    "timezone",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "bash.bashrc",
+    "profile",
+    "profile.d",
+    "inputrc",
+    "mime.types",
+    "gtk-2.0",
+    "gtk-3.0",
+    "dbus-1",
+    "nsswitch.conf",
+    "services",
+    "protocols",
 ];
 /// Where a root agent's outer sandbox mounts the session's folders.
 const STAGE: &str = "/mnt";

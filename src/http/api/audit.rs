@@ -16,7 +16,12 @@ use futures_util::stream;
 #[utoipa::path(get, path = "/api/audit", tag = "audit", operation_id = "listAudit", params(AuditParams),
     responses((status = 200, body = AuditPage), (status = 401, body = Problem), (status = 403, body = Problem), (status = 422, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
-pub async fn list(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, Params(params): Params<AuditParams>) -> ApiResult {
+pub async fn list(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    Params(params): Params<AuditParams>,
+) -> ApiResult {
     let page = state.broker.audit(&origin, &caller, params.into()).await?;
     ok(AuditPage::from(page))
 }
@@ -28,7 +33,12 @@ pub async fn list(state: web::Data<AppState>, RequestOrigin(origin): RequestOrig
     responses((status = 200, content((String = "application/x-ndjson"), (String = "text/csv"))), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
-pub async fn export(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, Params(params): Params<ExportParams>) -> ApiResult {
+pub async fn export(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    Params(params): Params<ExportParams>,
+) -> ApiResult {
     let reader = state.broker.audit_export(&origin, &caller).await?;
     let (kind, name) = match params.format {
         ExportFormat::Jsonl => ("application/x-ndjson", "portcullis-audit.jsonl"),
@@ -89,8 +99,25 @@ fn pages(reader: AuditExport, format: ExportFormat, last_line: String) -> impl s
 }
 
 const COLUMNS: [&str; 19] = [
-    "seq", "time", "actor_id", "actor_email", "actor_role", "action", "target_type", "target_id", "target_name", "outcome", "reason", "source_ip",
-    "user_agent", "session_id", "workspace_id", "request_id", "details", "prev_hash", "hash",
+    "seq",
+    "time",
+    "actor_id",
+    "actor_email",
+    "actor_role",
+    "action",
+    "target_type",
+    "target_id",
+    "target_name",
+    "outcome",
+    "reason",
+    "source_ip",
+    "user_agent",
+    "session_id",
+    "workspace_id",
+    "request_id",
+    "details",
+    "prev_hash",
+    "hash",
 ];
 
 fn csv_line(e: &Entry) -> String {

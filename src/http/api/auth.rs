@@ -44,7 +44,12 @@ pub async fn login(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(o
 #[utoipa::path(post, path = "/api/auth/mfa/verify", tag = "auth", operation_id = "verifyMfa", request_body = MfaVerify,
     params(("X-Portcullis-Session" = Option<String>, Header, description = "`cookie`: keep the tokens in cookies")),
     responses((status = 200, body = SignedIn), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
-pub async fn mfa_verify(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Input(body): Input<MfaVerify>) -> ApiResult {
+pub async fn mfa_verify(
+    req: HttpRequest,
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Input(body): Input<MfaVerify>,
+) -> ApiResult {
     our_page(&req, &state).await?;
     let verified = state.broker.mfa_verify(&origin, &body.mfa_token, &body.method, body.code.expose()).await;
     let tokens = counted(&state.metrics, verified)?;
@@ -56,7 +61,12 @@ pub async fn mfa_verify(req: HttpRequest, state: web::Data<AppState>, RequestOri
 #[utoipa::path(post, path = "/api/auth/mfa/totp/enroll", tag = "auth", operation_id = "enrollTotp", request_body = EnrollTotp,
     responses((status = 200, body = TotpSecret), (status = 401, body = Problem), (status = 409, description = "Already enrolled", body = Problem)),
     security((), ("bearer" = []), ("cookie" = [])))]
-pub async fn totp_enroll(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, MaybeInput(body): MaybeInput<EnrollTotp>) -> ApiResult {
+pub async fn totp_enroll(
+    req: HttpRequest,
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    MaybeInput(body): MaybeInput<EnrollTotp>,
+) -> ApiResult {
     let enrollment = match &body.mfa_token {
         Some(token) => state.broker.totp_enroll(&origin, EnrollAs::MfaToken(token)).await?,
         None => state.broker.totp_enroll(&origin, EnrollAs::Caller(&caller_of(&req).await?)).await?,
@@ -69,11 +79,17 @@ pub async fn totp_enroll(req: HttpRequest, state: web::Data<AppState>, RequestOr
     params(("X-Portcullis-Session" = Option<String>, Header, description = "`cookie`: keep the tokens in cookies")),
     responses((status = 200, body = ConfirmAnswer), (status = 401, body = Problem), (status = 409, body = Problem), (status = 429, body = Problem)),
     security((), ("bearer" = []), ("cookie" = [])))]
-pub async fn totp_confirm(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Input(body): Input<ConfirmTotp>) -> ApiResult {
+pub async fn totp_confirm(
+    req: HttpRequest,
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Input(body): Input<ConfirmTotp>,
+) -> ApiResult {
     if let Some(token) = &body.mfa_token {
         our_page(&req, &state).await?;
         let confirmed = state.broker.totp_confirm(&origin, EnrollAs::MfaToken(token), body.code.expose()).await;
-        let tokens = counted(&state.metrics, confirmed)?.ok_or_else(|| ApiError::from(Error::internal("no tokens after an enrolment by token")))?;
+        let tokens =
+            counted(&state.metrics, confirmed)?.ok_or_else(|| ApiError::from(Error::internal("no tokens after an enrolment by token")))?;
         state.metrics.sign_in(SignInOutcome::Success);
         return Ok(signed_in(&req, &tokens, ConfirmAnswer::SignedIn));
     }
@@ -90,7 +106,12 @@ pub async fn totp_confirm(req: HttpRequest, state: web::Data<AppState>, RequestO
 #[utoipa::path(post, path = "/api/auth/refresh", tag = "auth", operation_id = "refresh", request_body = Refresh,
     params(("X-Portcullis-Session" = Option<String>, Header, description = "`cookie`: keep the tokens in cookies")),
     responses((status = 200, body = SignedIn), (status = 401, body = Problem), (status = 403, body = Problem)))]
-pub async fn refresh(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, MaybeInput(body): MaybeInput<Refresh>) -> ApiResult {
+pub async fn refresh(
+    req: HttpRequest,
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    MaybeInput(body): MaybeInput<Refresh>,
+) -> ApiResult {
     let in_cookie = req.cookie(cookies::REFRESH).filter(|c| !c.value().is_empty()).map(|c| SecretString::new(c.value().to_owned()));
     let (token, from_cookie) = match (body.refresh_token, in_cookie) {
         (Some(token), _) => (token, false),
@@ -111,7 +132,13 @@ pub async fn refresh(req: HttpRequest, state: web::Data<AppState>, RequestOrigin
 /// Ends this login: its streams are cut, its desktops stay. `everywhere` ends every login and every session of the user.
 #[utoipa::path(post, path = "/api/auth/logout", tag = "auth", operation_id = "logout", request_body = Logout,
     responses((status = 200, body = Message), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn logout(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, MaybeInput(body): MaybeInput<Logout>) -> ApiResult {
+pub async fn logout(
+    req: HttpRequest,
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    MaybeInput(body): MaybeInput<Logout>,
+) -> ApiResult {
     state.broker.logout(&origin, &caller, body.everywhere).await?;
     let answer = HttpResponse::Ok().json(Message { message: "Signed out".to_owned() });
     Ok(if by_cookie(&req) { without_cookies(answer) } else { answer })

@@ -50,7 +50,12 @@ struct Listener {
 }
 
 impl Listener {
-    fn new(changes: broadcast::Receiver<Change>, organization: OrganizationId, going_away: watch::Receiver<bool>, place: OwnedSemaphorePermit) -> Self {
+    fn new(
+        changes: broadcast::Receiver<Change>,
+        organization: OrganizationId,
+        going_away: watch::Receiver<bool>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first bytes open the stream at once and say how soon to come back.

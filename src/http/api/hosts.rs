@@ -1,6 +1,6 @@
 //! Workspace hosts: joining, seeing, removing.
 
-use super::dto::host::{CreateJoinToken, Enrolment, EnrollHost, Host, JoinToken};
+use super::dto::host::{CreateJoinToken, EnrollHost, Enrolment, Host, JoinToken};
 use super::{created, dto::Message, ok, said};
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult, Problem};

@@ -23,7 +23,8 @@ pub async fn health(state: web::Data<AppState>) -> ApiResult {
 pub async fn metrics(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin) -> ApiResult {
     let allowed = |net: &crate::http::origin::Cidr| origin.source_ip.is_some_and(|ip| net.contains(ip));
     // A proxy that nobody configured as trusted hides who asks: behind it everybody looks like the proxy.
-    let unknown_proxy = ["x-forwarded-for", "forwarded"].iter().any(|h| req.headers().contains_key(*h)) && origin.source_ip == req.peer_addr().map(|p| p.ip());
+    let unknown_proxy =
+        ["x-forwarded-for", "forwarded"].iter().any(|h| req.headers().contains_key(*h)) && origin.source_ip == req.peer_addr().map(|p| p.ip());
     if unknown_proxy || !state.settings.metrics_allow.iter().any(allowed) {
         return Err(ApiError::forbidden("Metrics are not for this address"));
     }

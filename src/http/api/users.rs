@@ -19,7 +19,12 @@ pub async fn list(state: web::Data<AppState>, RequestOrigin(origin): RequestOrig
 #[utoipa::path(post, path = "/api/users", tag = "admin", operation_id = "createUser", request_body = CreateUser,
     responses((status = 201, body = UserDetails), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 409, description = "The address is taken", body = Problem), (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn create(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, Input(body): Input<CreateUser>) -> ApiResult {
+pub async fn create(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    Input(body): Input<CreateUser>,
+) -> ApiResult {
     let user = state.broker.create_user(&origin, &caller, body.into()).await?;
     created(UserDetails::from(user))
 }

@@ -49,7 +49,12 @@ pub async fn stop(state: web::Data<AppState>, RequestOrigin(origin): RequestOrig
 #[utoipa::path(post, path = "/api/workspaces", tag = "workspaces", operation_id = "createWorkspace", request_body = CreateWorkspace,
     responses((status = 201, body = Workspace), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 409, description = "The id is taken", body = Problem), (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn create(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, Input(body): Input<CreateWorkspace>) -> ApiResult {
+pub async fn create(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    Input(body): Input<CreateWorkspace>,
+) -> ApiResult {
     let view = state.broker.create_workspace(&origin, &caller, body.into()).await?;
     created(Workspace::from(view))
 }

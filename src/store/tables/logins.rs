@@ -111,10 +111,8 @@ impl Tx<'_> {
 
     /// Ends every login of a user that counts now, and says which.
     pub fn revoke_logins_of(&mut self, user: UserId, now: Timestamp) -> Result<Vec<LoginId>> {
-        let alive = logins::table
-            .filter(logins::user_id.eq(user.to_string()))
-            .filter(logins::revoked_at.is_null())
-            .filter(logins::expires_at.gt(now.0));
+        let alive =
+            logins::table.filter(logins::user_id.eq(user.to_string())).filter(logins::revoked_at.is_null()).filter(logins::expires_at.gt(now.0));
         let ids: Vec<String> = diesel::update(alive).set(logins::revoked_at.eq(now.0)).returning(logins::id).get_results(self.conn)?;
         ids.iter().map(|id| read(id, "login id")).collect()
     }

@@ -15,8 +15,12 @@ const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 macro_rules! purge_table {
     ($conn:expr, $table:ident, $key:ident, $before:expr) => {{
-        let old: Vec<String> =
-            $table::table.filter($table::expires_at.lt($before.0)).order($table::expires_at).limit(limit(BATCH)).select($table::$key).load($conn)?;
+        let old: Vec<String> = $table::table
+            .filter($table::expires_at.lt($before.0))
+            .order($table::expires_at)
+            .limit(limit(BATCH))
+            .select($table::$key)
+            .load($conn)?;
         for key in &old {
             diesel::delete($table::table.find(key)).execute($conn)?;
         }

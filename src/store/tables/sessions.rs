@@ -164,7 +164,9 @@ impl Tx<'_> {
         let id = row.id.clone();
         self.savepoint(|conn| {
             diesel::insert_into(sessions::table).values(row).execute(conn)?;
-            let take = |conn: &mut _, seat: SeatKey| diesel::insert_into(seats::table).values((seats::seat.eq(seat.0), seats::session_id.eq(&id))).execute(conn);
+            let take = |conn: &mut _, seat: SeatKey| {
+                diesel::insert_into(seats::table).values((seats::seat.eq(seat.0), seats::session_id.eq(&id))).execute(conn)
+            };
             // The shared seat first: whoever is in the way is in everybody's way.
             if let Some(seat) = shared {
                 take(conn, seat).map_err(error::taken("This workspace is in use by somebody else."))?;
@@ -345,7 +347,8 @@ impl Tx<'_> {
                 return Ok(IpAddr::V4(address));
             }
         }
-        let taken: std::collections::HashSet<String> = live_sessions::table.select(live_sessions::address).load(self.conn)?.into_iter().collect();
+        let taken: std::collections::HashSet<String> =
+            live_sessions::table.select(live_sessions::address).load(self.conn)?.into_iter().collect();
         (0..size).map(nth).find(|address| !taken.contains(&address.to_string())).map(IpAddr::V4).ok_or_else(full)
     }
 

@@ -162,7 +162,11 @@ impl Demux {
         let Some(entry) = self.by_index.get(&index) else { return };
         let length = contents.len();
         let (lost, waiting) = (length.div_ceil(stride) as u64, entry.shared.queued.fetch_add(length, Ordering::Relaxed));
-        let sent = if waiting > QUEUE_BYTES { Err(TrySendError::Full(())) } else { entry.inbox.try_send(Inbound { from, stride, contents }).map_err(told) };
+        let sent = if waiting > QUEUE_BYTES {
+            Err(TrySendError::Full(()))
+        } else {
+            entry.inbox.try_send(Inbound { from, stride, contents }).map_err(told)
+        };
         match sent {
             Ok(()) => {}
             Err(TrySendError::Full(())) => {

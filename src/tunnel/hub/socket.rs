@@ -117,7 +117,11 @@ impl HubSocket {
         let mut slices: [IoSliceMut<'_>; MESSAGES] = std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
         match self.socket.try_io(Interest::READABLE, || self.state.recv(UdpSockRef::from(&self.socket), &mut slices, metas)) {
             // An ICMP answer to something we sent; says nothing about the socket.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) => Ok(0),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) =>
+            {
+                Ok(0)
+            }
             result => result,
         }
     }

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::timers::{REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_TIMEOUT, KEEPALIVE_TIMEOUT};
+use super::timers::{KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_TIMEOUT};
 
 /// boringtun keeps so many sessions, by index modulo this.
 const SLOTS: usize = 8;

@@ -273,7 +273,11 @@ impl Netstack {
                     }
                     _ => {
                         conn.phase = Phase::Open;
-                        events.push_back(if conn.accepted { Event::Accepted { conn: id, port: conn.local_port } } else { Event::Connected { conn: id } });
+                        events.push_back(if conn.accepted {
+                            Event::Accepted { conn: id, port: conn.local_port }
+                        } else {
+                            Event::Connected { conn: id }
+                        });
                     }
                 }
             }

@@ -105,8 +105,7 @@ impl Health {
             },
             audit: AuditHealth { status: vital(view.audit.is_ok()), entries: view.audit.as_ref().ok().copied() },
         };
-        let parts =
-            [dependencies.database.status, dependencies.tunnel.status, dependencies.hosts.status, dependencies.audit.status];
+        let parts = [dependencies.database.status, dependencies.tunnel.status, dependencies.hosts.status, dependencies.audit.status];
         let status = parts.into_iter().max().unwrap_or(HealthStatus::Down);
         Self { status, service: "portcullis", version: env!("CARGO_PKG_VERSION"), timestamp, dependencies }
     }

@@ -1,7 +1,7 @@
 //! Workspaces.
 
-use super::user::{MfaProof, UserRole};
 use super::session::TunnelStatus;
+use super::user::{MfaProof, UserRole};
 use crate::broker::views::{Launched, NewWorkspace, WorkspaceChange, WorkspaceView};
 use crate::domain::workspace::{WorkspaceKind, WorkspaceStatus};
 use crate::domain::{SessionId, Timestamp, WorkspaceId};
