@@ -6,6 +6,7 @@ mod support;
 
 mod broker;
 mod cli;
+mod demo;
 mod host;
 mod house;
 mod http;

@@ -1,8 +1,8 @@
 //! `portcullis user`, `workspace` and `host`: administration from the shell, on the same use cases as the API.
 
-use super::Failure;
 use super::cli::{HostCommand, UserCommand, WorkspaceArgs, WorkspaceCommand};
 use super::shell::{Shell, password, table};
+use super::{Failure, gateway, tls};
 use crate::broker::views::{HostView, NewUser, NewWorkspace, UserChange, WorkspaceChange};
 use crate::domain::secret::SecretString;
 use crate::domain::user::User;
@@ -187,8 +187,13 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
         HostCommand::JoinToken { name, valid_for, at } => {
             let shell = Shell::open(&at).await?;
             let token = shell.broker.create_join_token(&shell.origin, &shell.caller, name, valid_for.0).await?;
+            // A certificate of our own is known to nobody: the host is told which one to believe.
+            let pin = match shell.config.pem_files() {
+                Some(_) => String::new(),
+                None => format!(" --pin {}", tls::fingerprint(&gateway::own_certificate(&shell.config, shell.broker.now())?.certificate)?),
+            };
             println!("On the workspace host, until {}:", token.expires_at);
-            println!("portcullis agent --gateway {} --join {}", shell.config.server.public_url, token.token.expose());
+            println!("portcullis agent --gateway {} --join {}{pin}", shell.config.server.public_url, token.token.expose());
         }
         HostCommand::List { format, at } => {
             let shell = Shell::open(&at).await?;

@@ -111,7 +111,11 @@ fn enrollment(args: &AgentArgs, settings: &Agent) -> Result<Option<Enrollment>, 
         return Err(Failure::new(format!("the gateway's address must begin with https://, which {gateway} does not")));
     }
     let token = if token == "-" { super::shell::line("the join token", TOKEN_LIMIT)? } else { SecretString::new(token.clone()) };
-    let trust = args.ca_cert.clone().map_or(Trust::System, Trust::Authorities);
+    let trust = match (&args.ca_cert, args.pin) {
+        (Some(file), _) => Trust::Authorities(file.clone()),
+        (None, Some(pin)) => Trust::Certificate(pin.0),
+        (None, None) => Trust::System,
+    };
     let name = args.name.clone().or_else(|| Some(settings.name.clone()).filter(|n| !n.is_empty())).unwrap_or_else(machine_name);
     Ok(Some(Enrollment { gateway, token, name, trust }))
 }

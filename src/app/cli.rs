@@ -101,6 +101,9 @@ pub struct AgentArgs {
     /// Certificate (PEM) that the gateway's certificate chains to, when it is not a public one.
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
+    /// SHA-256 (hex) of the gateway's certificate, when it is of its own making; the join command has it.
+    #[arg(long, value_name = "SHA256", value_parser = sha256, conflicts_with = "ca_cert")]
+    pub pin: Option<Sha256Hex>,
     /// Name under which the host is listed [default: agent.name, else the machine's name].
     #[arg(long)]
     pub name: Option<String>,
@@ -357,6 +360,16 @@ pub struct TotpCodeArgs {
     /// E-mail address of the demo user.
     #[arg(long)]
     pub user: String,
+}
+
+/// A SHA-256, read from hex.
+#[derive(Clone, Copy, Debug)]
+pub struct Sha256Hex(pub [u8; 32]);
+
+fn sha256(text: &str) -> Result<Sha256Hex, String> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text.replace(':', ""), &mut bytes).map_err(|_| "a SHA-256 is 64 hexadecimal digits".to_owned())?;
+    Ok(Sha256Hex(bytes))
 }
 
 fn role(text: &str) -> Result<Role, String> {

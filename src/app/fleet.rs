@@ -5,6 +5,8 @@
 //! - A **session** has its tunnel, and what that is made of, so that it can be made again when its host is somewhere else by now.
 //! - Everything here is in memory; the broker stores what a restart needs and puts it back with [`Fleet::restore`].
 
+mod follow;
+
 use crate::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState};
 use crate::domain::lease::Lease;
 use crate::domain::secret::{SecretBytes, SecretString};
@@ -16,7 +18,7 @@ use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
@@ -28,8 +30,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a stream to a desktop.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Waits between two tries to follow a host.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// What a desktop's server greets with (RFC 6143 section 7.1.1), before its version.
 const GREETING: &[u8; 4] = b"RFB ";
 
@@ -137,6 +137,17 @@ impl Inner {
         Some(entry.tunnel)
     }
 
+    /// Calls a host in the sessions whose tunnels do not answer: after a restart they were put back before the host was heard.
+    fn revive(&self, host: HostId) {
+        let of_host = |entry: &SessionEntry| entry.host == host && entry.tunnel.status() != TunnelStatus::Encrypted;
+        let silent: Vec<_> = self.sessions().iter().filter(|(_, entry)| of_host(entry)).map(|(id, _)| *id).collect();
+        for session in silent {
+            if let Some(tunnel) = self.session_tunnel(session) {
+                tunnel.initiate();
+            }
+        }
+    }
+
     fn add_session(&self, session: SessionId, host: HostId, made_of: PeerConfig) -> Result<Tunnel, TunnelError> {
         let mut sessions = self.sessions();
         self.hub.remove(TunnelId(session.0));
@@ -213,57 +224,6 @@ impl Inner {
             port: started.port,
             credential: started.password,
         })
-    }
-}
-
-/// Follows a host for as long as there is the fleet and its tunnel: says when its tunnel changes, and asks its agent for changes.
-async fn follow(fleet: Weak<Inner>, host: HostId, tunnel: Tunnel) {
-    let mut status = tunnel.watch();
-    let (mut wait, longest) = RETRY;
-    loop {
-        let before = *status.borrow_and_update();
-        let interrupted = tokio::select! {
-            () = tunnel.closed() => break,
-            changed = status.wait_for(|now| *now != before) => changed.is_err(),
-            error = ask_for_changes(&fleet, host), if before == TunnelStatus::Encrypted => {
-                tracing::debug!(%host, %error, "following a host was interrupted");
-                true
-            }
-        };
-        let Some(fleet) = fleet.upgrade() else { return };
-        if interrupted {
-            drop(fleet);
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(longest);
-        } else {
-            fleet.bump();
-            wait = RETRY.0;
-        }
-    }
-    if let Some(fleet) = fleet.upgrade() {
-        fleet.bump();
-    }
-}
-
-/// Asks an agent for changes, over and over; each answer also says that the host is alive. Ends with why it could not go on.
-async fn ask_for_changes(fleet: &Weak<Inner>, host: HostId) -> FleetError {
-    let asking = async {
-        let inner = fleet.upgrade().ok_or(FleetError::NotConnected)?;
-        let mut client = tokio::time::timeout(ASK_TIMEOUT, inner.client(host)).await.map_err(|_| FleetError::Timeout)??;
-        drop(inner);
-        let mut seen = None;
-        loop {
-            let limit = control::WATCH_WAIT + ASK_TIMEOUT;
-            let now = tokio::time::timeout(limit, client.changed(seen)).await.map_err(|_| FleetError::Timeout)?.map_err(told)?;
-            if seen.replace(now) != Some(now) {
-                fleet.upgrade().ok_or(FleetError::NotConnected)?.bump();
-            }
-        }
-    };
-    let ended: Result<std::convert::Infallible, FleetError> = asking.await;
-    match ended {
-        Err(error) => error,
-        Ok(never) => match never {},
     }
 }
 
@@ -368,7 +328,7 @@ impl Fleet for HubFleet {
         hosts.remove(&host.id);
         inner.hub.remove(id);
         let tunnel = inner.hub.add_peer(config).map_err(failed)?;
-        let follower = tokio::spawn(follow(Arc::downgrade(inner), host.id, tunnel.clone())).abort_handle();
+        let follower = tokio::spawn(follow::follow(Arc::downgrade(inner), host.id, tunnel.clone())).abort_handle();
         if host.endpoint.is_some() {
             tunnel.initiate();
         }

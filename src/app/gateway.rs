@@ -53,7 +53,8 @@ impl Gateway {
         let vault = Vault::from_master(*keys.master);
         let store = open::store(&config.database_url(), &vault).await?;
         open::check_master_key(&store, &vault, config).await?;
-        let (certificate, ca) = certificate(config, now)?;
+        let certificate = certificate(config, now)?;
+        let (ca, certificate_sha256) = certificate.own.unzip();
 
         let hub = Hub::bind(HubConfig { listen: config.tunnel.listen })
             .await
@@ -83,9 +84,9 @@ impl Gateway {
             let hub = hub.clone();
             move || status(&hub, &fleet)
         });
-        let state = AppState::new(broker.clone(), streams, rim(config, audit_public_key), probe);
+        let state = AppState::new(broker.clone(), streams, http::Settings { certificate_sha256, ..rim(config, audit_public_key) }, probe);
         let limits = http::server::ServerLimits { drain: config.server.drain_timeout.0, ..http::server::ServerLimits::default() };
-        let server = http::server::start(state, vec![listener], &certificate, limits)
+        let server = http::server::start(state, vec![listener], &certificate.tls, limits)
             .map_err(|e| Failure::new(format!("cannot serve HTTPS on {address}: {e}")))?;
         tracing::info!(%address, udp = %hub_address, database = %config.database_url(), version = env!("CARGO_PKG_VERSION"), "gateway.ready");
         Ok(Self { broker, address, hub_address, ca, server, hub, going, upkeep })
@@ -130,14 +131,30 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     Ok(listener)
 }
 
-fn certificate(config: &Config, now: Timestamp) -> Result<(rustls::ServerConfig, Option<PathBuf>), Failure> {
+/// The certificate served.
+struct Certificate {
+    tls: rustls::ServerConfig,
+    /// What clients trust and what hosts are told, when it is our own.
+    own: Option<(PathBuf, String)>,
+}
+
+fn certificate(config: &Config, now: Timestamp) -> Result<Certificate, Failure> {
     if let Some((certificate, key)) = config.pem_files() {
-        return Ok((tls::server_config(certificate, key)?, None));
+        return Ok(Certificate { tls: tls::server_config(certificate, key)?, own: None });
     }
+    let own = own_certificate(config, now)?;
+    let tls = tls::server_config(&own.certificate, &own.key)?;
+    Ok(Certificate { tls, own: Some((own.ca, tls::fingerprint(&own.certificate)?)) })
+}
+
+/// The certificate of our own, made or renewed when needed.
+///
+/// # Errors
+/// A sentence naming the file.
+pub fn own_certificate(config: &Config, now: Timestamp) -> Result<tls::OwnCertificate, Failure> {
     let mut names = config.tls.names.clone();
     names.extend(public_host(config).map(str::to_owned));
-    let own = tls::own(&config.server.data_dir, &names, now)?;
-    Ok((tls::server_config(&own.certificate, &own.key)?, Some(own.ca)))
+    tls::own(&config.server.data_dir, &names, now)
 }
 
 /// The host of `server.public_url`, without its port and brackets.
@@ -182,12 +199,11 @@ fn status(hub: &Hub, fleet: &HubFleet) -> TunnelStatus {
 }
 
 fn rim(config: &Config, audit_public_key: String) -> http::Settings {
-    let networks = |list: &[crate::config::value::Network]| list.iter().filter_map(|n| n.to_string().parse().ok()).collect();
     let origins = std::iter::once(&config.server.public_url).chain(&config.server.allowed_origins).cloned().collect();
     http::Settings {
         public_origins: origins,
-        trusted_proxies: networks(&config.server.trusted_proxies),
-        metrics_allow: networks(&config.metrics.allow),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        metrics_allow: config.metrics.allow.clone(),
         audit_public_key,
         ..http::Settings::default()
     }

@@ -12,6 +12,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,6 +113,16 @@ fn authority(now: Timestamp) -> Result<CertificateParams, Box<dyn std::error::Er
 
 fn at(moment: Timestamp) -> Result<OffsetDateTime, time::error::ComponentRange> {
     OffsetDateTime::from_unix_timestamp(moment.unix_seconds())
+}
+
+/// SHA-256 of a PEM file's first certificate, hex: what a host that joins can be told to believe.
+///
+/// # Errors
+/// A sentence naming the file.
+pub fn fingerprint(certificate: &Path) -> Result<String, Failure> {
+    let leaf = CertificateDer::from_pem_file(certificate)
+        .map_err(|e| Failure::new(format!("cannot use the PEM file {}: {e}", certificate.display())))?;
+    Ok(hex::encode(Sha256::digest(&leaf)))
 }
 
 /// A server's TLS settings from PEM files.

@@ -147,18 +147,11 @@ impl Broker {
             credential_sealed: self.inner.vault.seal(&credential_purpose(session.id), desktop.credential.expose().as_bytes()),
         };
         let session = session.clone();
-        // The moment it is ready, not the moment it was asked for.
-        let now = self.now();
         self.write(move |book| {
-            let Some(current) = book.session(session.id)? else { return Ok(None) };
-            let Ok(next) = current.apply(Event::Ready, now) else { return Ok(None) };
-            let next = Session { peer_public_key: Some(lease.peer_public_key.clone()), ..next };
-            if !book.update_session(&next, current.version, now)? {
-                return Err(Error::unavailable("Too much happened to this session at once. Try again."));
-            }
+            let Some(next) = book.advance(&session, Event::Ready, &note)? else { return Ok(None) };
             book.set_session_lease(next.id, &lease)?;
             book.note(&note);
-            Ok(Some(next))
+            Ok(Some(Session { peer_public_key: Some(lease.peer_public_key.clone()), ..next }))
         })
         .await
     }

@@ -108,8 +108,8 @@ struct Inner {
     /// Entries about strangers left out since the last one written.
     unwritten: AtomicU64,
     /// Password hashes worked on at once, and those that may wait for it.
-    hashing: Semaphore,
-    waiting: Semaphore,
+    hashing: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     reaper: maintain::Memory,
 }
 
@@ -131,8 +131,8 @@ impl Broker {
                 codes: signin::codes(),
                 noise: signin::noise(),
                 unwritten: AtomicU64::new(0),
-                hashing: Semaphore::new(signin::hashing_at_once()),
-                waiting: Semaphore::new(signin::HASHING_WAITERS),
+                hashing: Arc::new(Semaphore::new(signin::hashing_at_once())),
+                waiting: Arc::new(Semaphore::new(signin::HASHING_WAITERS)),
                 reaper: maintain::Memory::new(started),
             }),
         }

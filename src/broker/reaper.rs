@@ -225,13 +225,18 @@ impl Broker {
                 Ok(orphans)
             })
             .await?;
-        for id in orphans {
+        let ending = orphans.into_iter().map(|id| {
             tracing::warn!(%host, session = %id, "a desktop that no live session leases is ended");
             self.inner.fleet.cut(id);
-            if !matches!(timeout(STOP_WAIT, self.inner.fleet.stop(host, id)).await, Ok(Ok(()))) {
-                tracing::warn!(%host, session = %id, "the host did not end it; it is tried again");
+            let fleet = self.inner.fleet.clone();
+            async move {
+                if !matches!(timeout(STOP_WAIT, fleet.stop(host, id)).await, Ok(Ok(()))) {
+                    tracing::warn!(%host, session = %id, "the host did not end it; it is tried again");
+                }
             }
-        }
+            .boxed()
+        });
+        few_at_once(ending.collect()).await;
         Ok(())
     }
 

@@ -199,7 +199,7 @@ impl Note {
         self
     }
 
-    /// The same event as an entry of its own about one session that it ended.
+    /// When it happens.
     pub(super) fn now(&self) -> Timestamp {
         self.draft.time
     }
@@ -214,7 +214,7 @@ pub(super) fn cut(text: &str, max: usize) -> &str {
     &text[..end]
 }
 
-/// A moment's milliseconds as the log keeps numbers: JSON integers every reader takes exactly (RFC 8785 section 3.2.2.3).
+/// A count as the log keeps numbers: a JSON integer every reader takes exactly (RFC 7493 section 2.2).
 pub(super) fn whole(n: u64) -> Value {
     Value::from(n.min((1 << 53) - 1))
 }

@@ -63,15 +63,19 @@ impl Broker {
         sessions.extend(self.live().known());
         sessions.sort_unstable();
         sessions.dedup();
+        // Logins are read first and told last: when both ended together, the session is then seen to have ended too, and its
+        // watchers learn that reason, which says more than "signed out".
+        let mut dead = Vec::new();
+        for batch in logins.chunks(BATCH) {
+            dead.extend(self.dead_logins(batch.to_vec()).await?);
+        }
         for batch in sessions.chunks(BATCH) {
             for (id, session) in self.sessions_of(batch.to_vec()).await? {
                 self.compare(id, session);
             }
         }
-        for batch in logins.chunks(BATCH) {
-            for login in self.dead_logins(batch.to_vec()).await? {
-                self.live().end_login(login);
-            }
+        for login in dead {
+            self.live().end_login(login);
         }
         let closing = self.inner.store.read(|tx| tx.by_state(&["closing"], CLOSING)).await?;
         self.finish_apart(closing);

@@ -156,9 +156,15 @@ impl Broker {
     /// Runs password work on the blocking pool, when its turn comes.
     pub(super) async fn hashing<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let busy = || Error::new(ErrorKind::Throttled(Duration::from_secs(2)), "Too many people sign in right now. Try again in a moment.");
-        let _waiting = self.inner.waiting.try_acquire().map_err(|_| busy())?;
-        let turn = tokio::time::timeout(HASHING_WAIT, self.inner.hashing.acquire()).await;
-        let _turn = turn.map_err(|_| busy())?.map_err(Error::internal)?;
+        let waiting = self.inner.waiting.clone().try_acquire_owned().map_err(|_| busy())?;
+        let turn = tokio::time::timeout(HASHING_WAIT, self.inner.hashing.clone().acquire_owned()).await;
+        let turn = turn.map_err(|_| busy())?.map_err(Error::internal)?;
+        // The turn goes with the work: a browser that hangs up does not stop it, and must not make room for another.
+        let work = move || {
+            let done = work();
+            drop((turn, waiting));
+            done
+        };
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)
     }
 

@@ -9,7 +9,7 @@ use super::live::{StreamGrant, Taken};
 use super::record::{Book, Note, Verdict, refusal, whole};
 use super::sessions::{SESSION, not_active};
 use super::tokens::{hash_of, invalid_token};
-use super::views::{StreamProof, Ticket};
+use super::views::{StreamProof, Ticket, TooManyViewers};
 use super::{Broker, launch};
 use crate::auth::opaque;
 use crate::domain::audit::Action;
@@ -116,7 +116,8 @@ impl Broker {
         let taken = if owner == Some(caller.user.id) {
             let Some(taken) = self.live().take_place(id, &caller, now, self.inner.settings.max_viewers) else {
                 self.write_note(note.on_session_id(id).denied("too_many_viewers")).await?;
-                return Err(Error::conflict("This session is open in as many windows as it may be. Close one first."));
+                let full = Error::conflict("This session is open in as many windows as it may be. Close one first.");
+                return Err(full.caused_by(TooManyViewers));
             };
             Some(taken)
         } else {
@@ -192,7 +193,12 @@ fn permitted(book: &mut Book<'_, '_>, who: &Caller, id: SessionId, now: Timestam
     if !book.still_signed_in(who, now)? {
         return book.refuse(&note.clone().on_session(&session).denied("signed_out"), invalid_token());
     }
-    match policy::may_stream(who.user.id, &session) {
+    // A session that rests on a second factor is not opened from a login without one (its user's factor was reset, say).
+    let permit = match policy::may_stream(who.user.id, &session) {
+        Ok(_) if session.mfa.is_some() && who.mfa.is_none() => Err(Denial::MfaRequired),
+        other => other,
+    };
+    match permit {
         Ok(permit) => Ok(Ok(permit)),
         Err(Denial::NotTheirs) => {
             let note = note.clone().acting(Action::AccessDenied).on_session_id(id);

@@ -173,6 +173,12 @@ pub enum StreamProof<'a> {
     Caller(&'a Caller),
 }
 
+/// Why a stream was refused, as the cause of a `Conflict`: the session has all the viewers it may have. An edge that can say so more kindly looks
+/// for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the session has all the viewers it may have")]
+pub struct TooManyViewers;
+
 /// A workspace to create. Missing values take the contract's defaults.
 #[derive(Clone, Debug)]
 pub struct NewWorkspace {

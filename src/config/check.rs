@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn each_refusal_names_its_key() {
-        let cases: [(&str, fn(&mut Config)); 9] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 9] = [
             ("server.public_url", |c| c.server.public_url = "http://x".into()),
             ("tls.private_key", |c| c.tls.certificate = "/a.pem".into()),
             ("auth.issuer", |c| c.auth.issuer = "a:b".into()),
@@ -91,7 +92,7 @@ mod tests {
             ("sessions.grace", |c| c.sessions.grace = Span::secs(1)),
             ("sessions.max_viewers", |c| c.sessions.max_viewers = 0),
             ("tunnel.endpoint", |c| c.tunnel.endpoint = "example.org".into()),
-            ("tunnel.network", |c| c.tunnel.network = super::super::Network::V6_LOOPBACK),
+            ("tunnel.network", |c| c.tunnel.network = crate::domain::Network::V6_LOOPBACK),
             ("log.level", |c| c.log.level = "loud".into()),
         ];
         for (key, spoil) in cases {

@@ -6,7 +6,7 @@
 //! | file | what it answers |
 //! | --- | --- |
 //! | this one | which settings there are; every one has a default, an empty text means "none" |
-//! | [`value`] | kinds of values: spans of time, networks, database addresses |
+//! | [`value`] | kinds of values: spans of time, database addresses |
 //! | [`layers`] | how the layers are laid over each other, and who is blamed for a bad value |
 //! | [`check`] | which values make no sense together or alone |
 
@@ -14,12 +14,13 @@ pub mod check;
 pub mod layers;
 pub mod value;
 
+use crate::domain::Network;
 use crate::telemetry::Format;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use value::{DatabaseUrl, Network, Span, Spare};
+use value::{DatabaseUrl, Span, Spare};
 
 /// Everything that can be set.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -204,7 +205,7 @@ impl Default for Agent {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { allow: vec![Network::v4([127, 0, 0, 0], 8), Network::V6_LOOPBACK] }
+        Self { allow: Network::loopback() }
     }
 }
 

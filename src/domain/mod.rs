@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`id`] | how things are named |
 //! | [`time`] | what a moment is, and who says what time it is |
+//! | [`network`] | a range of addresses |
 //! | [`secret`] | values that must never be printed |
 //! | [`error`] | the kinds of failure every edge can map |
 //! | [`user`] | who: users, roles, callers, where a request came from |
@@ -19,6 +20,7 @@ pub mod error;
 pub mod host;
 pub mod id;
 pub mod lease;
+pub mod network;
 pub mod policy;
 pub mod secret;
 pub mod session;
@@ -28,4 +30,5 @@ pub mod workspace;
 
 pub use error::{Error, ErrorKind, Result};
 pub use id::{HostId, LoginId, OrganizationId, SessionId, UserId, WorkspaceId};
+pub use network::Network;
 pub use time::{Clock, Timestamp};

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 /// First and longest wait between two calls home.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// Most control connections at once.
-const CONTROL_MAX: usize = 16;
+const CONTROL_MAX: usize = 48;
 /// A gateway that asks nothing for this long is away: it asks at least every [`control::WATCH_WAIT`].
 pub const SILENCE: Duration = Duration::from_secs(20);
 /// How often grace is looked at.
@@ -248,13 +248,21 @@ async fn dial(tunnel: &Tunnel, name: &str, called: Option<SocketAddr>) -> Socket
     }
 }
 
-/// Ends desktops whose gateway has been away for too long.
+/// Notices a gateway that is silent: calls it anew, since keys alone do not say that it still knows them (it may have been restarted, and not know where
+/// we are), and ends desktops when it stays away for too long.
 async fn watch_grace(tunnel: &Tunnel, roster: &Roster, silence: Duration, absence: &mut Absence) {
     let mut tick = tokio::time::interval(WATCH);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut called = None;
     loop {
         let now = tick.tick().await.into_std();
-        absence.note(tunnel.status() == TunnelStatus::Encrypted && roster.silence() < silence, now);
+        let keyed = tunnel.status() == TunnelStatus::Encrypted;
+        let silent = roster.silence() >= silence;
+        if keyed && silent && called.is_none_or(|at| now.saturating_duration_since(at) >= silence) {
+            called = Some(now);
+            tunnel.initiate();
+        }
+        absence.note(keyed && !silent, now);
         roster.expire(*absence, now).await;
     }
 }

@@ -10,6 +10,7 @@
 //! | [`PathId`] | the id in the path | 404, as an unknown id does |
 
 use super::error::{ApiError, ApiResult, why_refused};
+use super::guard::state_of;
 use crate::domain::user::{Caller, Origin};
 use crate::domain::{HostId, SessionId, UserId, WorkspaceId};
 use actix_web::dev::Payload;
@@ -22,12 +23,9 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::future::{Ready, ready};
 use std::str::FromStr;
-use std::time::Duration;
 
 /// Biggest JSON body.
 pub const BODY_MAX: usize = 64 * 1024;
-/// Longest wait for a body that trickles.
-const BODY_WAIT: Duration = Duration::from_secs(10);
 
 /// Where the request came from.
 #[derive(Clone, Debug)]
@@ -186,8 +184,9 @@ fn not_json() -> ApiError {
 fn body(req: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, ApiResult<Bytes>> {
     let too_big = || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("The body is larger than {BODY_MAX} bytes"));
     let bytes = web::Bytes::from_request(req, payload);
+    let state = state_of(req);
     Box::pin(async move {
-        match tokio::time::timeout(BODY_WAIT, bytes).await {
+        match tokio::time::timeout(state?.settings.body_timeout, bytes).await {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(error)) => Err(match error.as_error::<PayloadError>() {
                 Some(PayloadError::Overflow) => too_big(),

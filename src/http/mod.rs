@@ -38,11 +38,12 @@ pub mod server;
 pub mod stream;
 
 use crate::broker::Broker;
+use crate::domain::Network;
 use crate::viewer;
 use limit::{Limiter, Rate};
 use metrics::Metrics;
-use origin::Cidr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 /// Most event streams at once; each holds a connection and a broadcast receiver.
@@ -55,13 +56,17 @@ pub struct Settings {
     /// names itself counts too: a page from there can only have come from us.
     pub public_origins: Vec<String>,
     /// Peers whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<Cidr>,
+    pub trusted_proxies: Vec<Network>,
     /// Peers that may read `/metrics`.
-    pub metrics_allow: Vec<Cidr>,
+    pub metrics_allow: Vec<Network>,
     /// Per address: requests that nobody vouches for (sign-in, enrolment, health).
     pub anonymous_rate: Rate,
     /// Per address: every request.
     pub any_rate: Rate,
+    /// Longest wait for a request's body, however it trickles.
+    pub body_timeout: Duration,
+    /// SHA-256 of our certificate, hex, when it is of our own making: told to hosts that join, so that they know whom to believe.
+    pub certificate_sha256: Option<String>,
     /// Public key of the audit log's head, as `portcullis audit verify` wants it; the last line of an export carries it.
     pub audit_public_key: String,
 }
@@ -71,9 +76,11 @@ impl Default for Settings {
         Self {
             public_origins: vec!["https://localhost:8443".to_owned()],
             trusted_proxies: Vec::new(),
-            metrics_allow: Cidr::loopback(),
+            metrics_allow: Network::loopback(),
             anonymous_rate: Rate { per_second: 20, burst: 200 },
             any_rate: Rate { per_second: 200, burst: 2000 },
+            body_timeout: Duration::from_secs(10),
+            certificate_sha256: None,
             audit_public_key: String::new(),
         }
     }

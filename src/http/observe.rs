@@ -102,7 +102,7 @@ impl Seen {
 }
 
 /// Always a fresh id (UUIDv7, so that logs sort): a client's own would let it write into our logs.
-fn origin_of(req: &HttpRequest, trusted: &[super::origin::Cidr]) -> Origin {
+fn origin_of(req: &HttpRequest, trusted: &[crate::domain::Network]) -> Origin {
     let forwarded = req.headers().get_all(FORWARDED_FOR).filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
     let agent = req.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok());
     Origin {

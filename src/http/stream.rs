@@ -9,17 +9,22 @@ use super::extract::{Params, PathId, RequestOrigin};
 use super::guard::{by_cookie, caller_of, deny, has_proof};
 use super::origin::{BrowserOrigin, browser_origin};
 use crate::broker::live::StreamGrant;
-use crate::broker::views::StreamProof;
+use crate::broker::views::{StreamProof, TooManyViewers};
+use crate::domain::Error;
 use crate::domain::secret::SecretString;
 use crate::domain::user::Origin;
 use crate::viewer;
 use crate::viewer::hangup::Hangup;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
+use actix_ws::{CloseCode, CloseReason};
 use serde::Deserialize;
 use std::sync::Arc;
 use tracing::Instrument as _;
 use utoipa::IntoParams;
+
+/// Close code: the session has all the viewers it may have.
+const TOO_MANY_VIEWERS: u16 = 4003;
 
 /// Query of the stream.
 #[derive(Deserialize, IntoParams)]
@@ -61,26 +66,42 @@ pub async fn open(
     if page == BrowserOrigin::Foreign || (needs_origin && page == BrowserOrigin::Absent) {
         return deny(&req, None, "foreign_origin").await;
     }
-    let grant = match query.ticket {
-        Some(ticket) => {
-            let id = id.session()?;
-            state.broker.open_stream(&origin, id, StreamProof::Ticket(&ticket)).await?
-        }
+    let granted = match query.ticket {
+        Some(ticket) => state.broker.open_stream(&origin, id.session()?, StreamProof::Ticket(&ticket)).await,
         None if has_proof(&req) => {
             let caller = caller_of(&req).await?;
-            state.broker.open_stream(&origin, id.session()?, StreamProof::Caller(&caller)).await?
+            state.broker.open_stream(&origin, id.session()?, StreamProof::Caller(&caller)).await
         }
         None => return Err(ApiError::not_signed_in()),
     };
-    let (answer, session, messages) = match actix_ws::handle(&req, payload) {
-        Ok(parts) => parts,
-        Err(_) => {
-            state.broker.close_stream(&origin, grant, "bad_handshake").await?;
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "The WebSocket handshake is not valid"));
-        }
+    let grant = match granted {
+        Ok(grant) => grant,
+        Err(error) if is_full(&error) => return no_place(&req, payload),
+        Err(error) => return Err(error.into()),
+    };
+    let Ok((answer, session, messages)) = actix_ws::handle(&req, payload) else {
+        state.broker.close_stream(&origin, grant, "bad_handshake").await?;
+        return Err(bad_handshake());
     };
     let hangup = req.conn_data::<Hangup>().cloned();
     actix_web::rt::spawn(attend(state, origin, grant, (session, messages), hangup).in_current_span());
+    Ok(answer)
+}
+
+fn bad_handshake() -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "The WebSocket handshake is not valid")
+}
+
+fn is_full(error: &Error) -> bool {
+    error.source.as_deref().is_some_and(|cause| cause.is::<TooManyViewers>())
+}
+
+/// A browser hears nothing of a refused upgrade but that it failed, and would come back for ever. So this refusal is a stream that says why it ends.
+fn no_place(req: &HttpRequest, payload: web::Payload) -> ApiResult {
+    let (answer, session, _) = actix_ws::handle(req, payload).map_err(|_| bad_handshake())?;
+    let why = CloseReason { code: CloseCode::Other(TOO_MANY_VIEWERS), description: Some("too_many_viewers".to_owned()) };
+    // A fresh stream has room for one message; if its browser is gone already, so much the better.
+    actix_web::rt::spawn(async move { drop(session.close(Some(why)).await) });
     Ok(answer)
 }
 

@@ -244,7 +244,6 @@ diesel::table! {
 }
 
 diesel::joinable!(totp -> users (user_id));
-diesel::joinable!(live_sessions -> sessions (session_id));
 
 diesel::allow_tables_to_appear_in_same_query!(totp, users);
 diesel::allow_tables_to_appear_in_same_query!(live_sessions, sessions);

@@ -24,6 +24,9 @@ const GOODBYE: Duration = Duration::from_millis(250);
 /// How long the browser has for its own close frame; then its connection is cut. A cut holds within a second, also on a busy machine.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// How long the close frame has to reach the kernel once the connection only writes.
+const FLUSH: Duration = Duration::from_millis(60);
+
 /// Both ends of a browser.
 pub(super) fn split(session: Session, messages: MessageStream) -> (WsSink, WsSource) {
     let budget = Arc::new(Semaphore::new(BUDGET));
@@ -115,17 +118,24 @@ pub(super) async fn farewell(sink: WsSink, mut source: WsSource, end: &End, hang
     let reason = CloseReason { code, description: (!description.is_empty()).then(|| description.into_owned()) };
     let _ = timeout(GOODBYE, sink.session.close(Some(reason))).await;
     // The connection keeps what it reads until somebody takes it; what comes now is nobody's.
-    let orderly = async {
+    let answered = async {
         while let Some(message) = source.messages.recv().await {
-            if message.is_err() {
+            match message {
+                Ok(Message::Close(_)) => return true,
+                Ok(_) => {}
                 // Bytes that cannot be read stay, and would be found again and again.
-                return std::future::pending().await;
+                Err(_) => return std::future::pending().await,
             }
         }
+        false
     };
-    let _ = timeout_at(cut_at, orderly).await;
+    let answered = timeout_at(cut_at, answered).await;
     if let Some(hangup) = hangup {
-        sleep_until(cut_at).await;
+        // A browser that has our word waits only for the connection to end (RFC 6455 section 7.1.1), and its page tells its user no sooner. It has
+        // our word when it answered. When actix reads no more, our word is written as far as the browser takes it: a moment, then.
+        if matches!(answered, Ok(false)) {
+            sleep_until(cut_at.min(Instant::now() + FLUSH)).await;
+        }
         hangup.now();
     }
 }

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { ApiError } from '../src/api/http';
-import { exportAddress, fromLocalField, readFilter, toLocalField } from '../src/lib/audit-filter';
+import type { AuditEntry } from '../src/api/types';
+import { toCsv } from '../src/lib/audit-csv';
+import { fromLocalField, readFilter, toLocalField } from '../src/lib/audit-filter';
 import { explain } from '../src/lib/explain';
 import { ago, bytes, moment, span, stopwatch, utc } from '../src/lib/format';
 import { qrImage } from '../src/lib/qr';
@@ -45,10 +47,18 @@ describe('the way back after signing in', () => {
 });
 
 describe('audit filters', () => {
-  it('read the address and make the export address', () => {
+  it('read the address', () => {
     const filter = readFilter(new URLSearchParams('actor=%20maya%20&outcome=denied&scope=all&q='));
     expect(filter).toEqual({ actor: 'maya', outcome: 'denied' });
-    expect(exportAddress(filter, 'csv')).toBe('/api/audit/export?format=csv&actor=maya&outcome=denied');
+  });
+  it('make cells of a spreadsheet, and never formulas', () => {
+    const csv = toCsv([{ seq: 7, time: 't', action: 'login', outcome: 'success', actor: { id: null, email: '=cmd()', role: 'member' }, reason: 'said "no"', details: { a: 1 } } as unknown as AuditEntry]);
+    const [head, row, rest] = csv.split('\r\n');
+    expect(head?.startsWith('seq,time,actor_email')).toBe(true);
+    expect(row).toContain(`"'=cmd()"`);
+    expect(row).toContain('"said ""no"""');
+    expect(row).toContain('"{""a"":1}"');
+    expect(rest).toBe('');
   });
   it('carry instants through the local field unchanged', () => {
     const iso = '2025-11-21T12:34:00.000Z';

@@ -171,6 +171,17 @@ describe('the link of the viewer', () => {
     expect(t.link.state.kind).toBe(kind);
   });
 
+  it('waits for a desktop that is still being created', async () => {
+    const t = setUp();
+    t.session.mockResolvedValueOnce({ ...live, status: 'creating' });
+    t.link.start();
+    await t.settle();
+    expect(t.link.state.kind).toBe('opening');
+    expect(t.sockets.length).toBe(0);
+    await t.pass(1_000);
+    expect(t.sockets.length).toBe(1);
+  });
+
   it('goes on when the gateway is only busy', async () => {
     const t = setUp();
     t.session.mockRejectedValueOnce(new ApiError(503, ''));

@@ -23,7 +23,7 @@ const others = [
   { id: uuid(4), email: 'jonas.weber@example.com', name: 'Jonas Weber', role: 'member', organization_id: uuid(90), mfa_enrolled: false, disabled: false, created_at: ago(86400 * 3), last_login_at: null },
   { id: uuid(5), email: 'li.chen@example.com', name: 'Li Chen', role: 'member', organization_id: uuid(90), mfa_enrolled: true, disabled: true, created_at: ago(86400 * 300), last_login_at: ago(86400 * 40) },
 ];
-const workspace = (id, name, more = {}) => ({ id, name, description: '', type: 'linux', status: 'available', icon: 'desktop', tags: [], requires_mfa: false, single_seat: false, network: false, allowed_roles: [], maintenance: false, active_session_id: null, created_at: ago(9e6), updated_at: ago(9e5), ...more });
+const workspace = (id, name, more = {}) => ({ id, name, description: '', type: 'linux', status: 'available', icon: 'desktop', tags: [], requires_mfa: false, single_seat: false, network: false, allowed_roles: ['member', 'admin', 'security'], maintenance: false, active_session_id: null, created_at: ago(9e6), updated_at: ago(9e5), ...more });
 export const SESSION = uuid(700);
 const session = (n, more = {}) => ({ id: uuid(n), user_id: uuid(1), user_email: people.member.email, workspace_id: 'ws-linux-desktop', workspace_name: 'Linux Desktop', workspace_type: 'linux', status: 'active', started_at: ago(754), ended_at: null, ip_address: '10.77.0.14', tunnel_status: 'encrypted', mfa_verified: true, end_reason: null, expires_at: new Date(Date.now() + 7 * 3600e3).toISOString(), tunnel: { protocol: 'wireguard', peer_public_key: 'x', address: '10.77.0.14', last_handshake_at: ago(42), rx_bytes: 18_400_000, tx_bytes: 912_000 }, latency: { browser_ms: 9, host_ms: 3 }, viewers: 1, ...more });
 const qr = () => {
@@ -78,7 +78,7 @@ export async function mock({ vncPort = null } = {}) {
     'GET /api/hosts': () => [200, [{ id: uuid(50), name: 'rack-2', status: 'connected', address: '10.77.255.2', endpoint: '192.0.2.14:51934', version: '0.1.0', desktops: 3, last_handshake_at: ago(48), enrolled_at: ago(9e6) }, { id: uuid(51), name: 'rack-3', status: 'offline', address: '10.77.255.3', endpoint: null, version: '0.1.0', desktops: 0, last_handshake_at: ago(86400 * 2), enrolled_at: ago(6e6) }]],
     'POST /api/hosts/join-tokens': () => [201, { token: 'pj_4Zr1', expires_at: new Date(Date.now() + 3600e3).toISOString(), command: 'portcullis agent --gateway https://gateway.example.com --join pj_4Zr1hT0m2Vb7Qk9sWc3XyL8dNf5Ga6Je' }],
     'GET /api/audit': () => [200, { entries: auditLog(), next_cursor: 'c' }],
-    'GET /api/audit/verify': () => [200, { ok: true, entries: 1042, head: hex(1042), first_error: null }],
+    'GET /api/audit/verify': () => [200, { ok: true, entries: 1042, head: { seq: 1042, hash: hex(1042), signature: 'x' }, first_error: null }],
   };
   const json = (response, status, body, headers = {}) => {
     response.writeHead(status, { 'Content-Type': 'application/json', 'X-Request-Id': 'req-5f0c2b7a91d34e68', ...headers });

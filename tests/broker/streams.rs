@@ -130,6 +130,26 @@ on_both! {
         assert_eq!(world.broker.gauges().streams, 0, "a refused one holds no place");
     }
 
+    async fn a_session_with_a_factor_is_opened_only_with_one(db) {
+        let world = World::new(&db).await;
+        let ws = world.workspace("ws-a", WorkspaceChange { requires_mfa: Some(true), ..WorkspaceChange::default() }).await;
+        let ann = world.user("ann", Role::Member).await;
+        world.broker.set_totp(&origin(), &world.shell, ann.id, &secret(SECRET)).await.unwrap();
+        let strong = world.sign_in("ann").await.caller;
+        let session = world.launch(&strong, &ws).await;
+        assert_eq!(session.mfa, strong.mfa);
+        assert!(session.mfa.is_some());
+        world.watch(&strong, session.id).await;
+        world.broker.reset_mfa(&origin(), &world.shell, ann.id).await.unwrap();
+        let weak = world.sign_in("ann").await.caller;
+        assert!(weak.mfa.is_none());
+        let (answer, log) = world.logged(world.broker.issue_ticket(&origin(), &weak, session.id)).await;
+        assert_eq!((kind(answer), log), (ErrorKind::Forbidden, vec!["issue_ticket denied mfa_required".to_owned()]));
+        assert_eq!(kind(world.broker.open_stream(&origin(), session.id, StreamProof::Caller(&weak)).await), ErrorKind::Forbidden);
+        assert_eq!(kind(world.broker.launch(&origin(), &weak, &ws).await), ErrorKind::Forbidden);
+        world.broker.disconnect(&origin(), &weak, session.id).await.unwrap();
+    }
+
     async fn no_stream_outlives_the_end_it_races(db) {
         let world = World::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;

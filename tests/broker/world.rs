@@ -11,7 +11,7 @@ use portcullis::domain::secret::SecretString;
 use portcullis::domain::session::{EndReason, Session};
 use portcullis::domain::user::{Caller, Origin, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::domain::{Clock, Error, ErrorKind, HostId, LoginId, OrganizationId, SessionId, Timestamp, WorkspaceId};
+use portcullis::domain::{Clock, Error, ErrorKind, HostId, LoginId, SessionId, Timestamp, WorkspaceId};
 use portcullis::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -71,7 +71,6 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub store: Store,
     pub vault: Vault,
-    pub organization: OrganizationId,
     pub shell: Caller,
     pub host: HostId,
     pub url: String,
@@ -87,9 +86,9 @@ impl World {
         let (vault, store) = (db::vault(), db.store.clone());
         let (fleet, clock) = (FakeFleet::new(), ManualClock::new());
         let broker = Broker::new(store.clone(), vault.clone(), fleet.clone(), clock.clone(), settings);
-        let organization = broker.ensure_organization("Acme").await.unwrap();
+        broker.ensure_organization("Acme").await.unwrap();
         let shell = broker.shell_caller().await.unwrap();
-        let mut world = Self { broker, fleet, clock, store, vault, organization, shell, host: HostId::new(), url: db.url.clone() };
+        let mut world = Self { broker, fleet, clock, store, vault, shell, host: HostId::new(), url: db.url.clone() };
         world.host = world.add_host("host-1", 1).await;
         world
     }

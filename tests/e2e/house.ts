@@ -2,7 +2,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, openSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { Agent, request } from 'node:https';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -66,6 +66,17 @@ async function freePort(): Promise<number> {
   return port;
 }
 
+/** What runs on this machine. */
+function commandLines(): string[] {
+  return readdirSync('/proc').flatMap((name) => {
+    try {
+      return /^\d+$/.test(name) ? [readFileSync(`/proc/${name}/cmdline`, 'utf8').replaceAll('\0', ' ')] : [];
+    } catch {
+      return []; // It has ended meanwhile.
+    }
+  });
+}
+
 export class House {
   readonly dir = mkdtempSync(join(tmpdir(), 'pc-'));
   readonly #processes = new Map<string, ChildProcess>();
@@ -92,11 +103,10 @@ export class House {
     const house = new House(await freePort(), await freePort());
     house.cli('workspace', 'create', 'ws-linux-desktop', '--name', 'Linux Desktop', '--description', 'A desktop of your own.');
     await house.startGateway();
-    const token = /--join (\S+)/.exec(house.cli('host', 'join-token', '--name', 'host-1'))?.[1];
-    if (!token) throw new Error('no join token was printed');
-    house.#start('agent', ['agent', '--gateway', house.url, '--state-dir', join(house.dir, 'agent'), '--ca-cert', join(house.dir, 'gateway/tls/ca.pem')], {
-      PORTCULLIS_JOIN: token,
-    });
+    // The printed command is run as it is, but for the state folder.
+    const command = /^portcullis (agent .*)$/m.exec(house.cli('host', 'join-token', '--name', 'host-1'))?.[1];
+    if (!command) throw new Error('no join command was printed');
+    house.#start('agent', [...command.split(' '), '--state-dir', join(house.dir, 'agent')]);
     await house.connected();
     return house;
   }
@@ -129,6 +139,9 @@ export class House {
 
   async close(): Promise<void> {
     for (const name of ['agent', 'gateway']) await this.#end(name, 'SIGTERM');
+    // Whatever names the folder was started for this house, desktops first of all.
+    const left = commandLines().filter((line) => line.includes(this.dir));
+    if (left.length > 0) throw new Error(`left behind:\n${left.join('\n')}`);
     rmSync(this.dir, { recursive: true, force: true });
   }
 
@@ -181,9 +194,9 @@ export class House {
     });
   }
 
-  #start(name: string, args: string[], more: NodeJS.ProcessEnv = {}): void {
+  #start(name: string, args: string[]): void {
     const log = openSync(join(this.dir, `${name}.log`), 'a');
-    this.#processes.set(name, spawn(BINARY, args, { env: { ...this.#env, ...more }, stdio: ['ignore', log, log] }));
+    this.#processes.set(name, spawn(BINARY, args, { env: this.#env, stdio: ['ignore', log, log] }));
   }
 
   async #end(name: string, signal: NodeJS.Signals): Promise<void> {

@@ -52,9 +52,19 @@ export async function terminalText(page: Page): Promise<number[]> {
   );
 }
 
+/** Waits until the terminal is there and its shell has prompted: keys typed before that go nowhere. */
+export async function prompted(page: Page): Promise<void> {
+  await until('the terminal prompts', async () => {
+    const text = await terminalText(page);
+    const dark = text.filter((brightness) => brightness < 50).length;
+    return dark > text.length * 0.8 && text.filter(isLetter).length > 100;
+  });
+}
+
+const isLetter = (brightness: number) => brightness > 90;
+
 /** How many pixels are letters in one picture and background in the other, as a share of all letters. The desktop's pictures are lossy. */
 export function differing(a: number[], b: number[]): number {
-  const isLetter = (brightness: number) => brightness > 90;
   const letters = a.filter(isLetter).length;
   const odd = a.filter((brightness, i) => isLetter(brightness) !== isLetter(b[i] ?? 0)).length;
   return letters === 0 ? 1 : odd / letters;

@@ -2,7 +2,7 @@
 import { type Page, expect, test } from '@playwright/test';
 import { join } from 'node:path';
 import { House, type Person, nextCode, until } from './house.ts';
-import { differing, fileOnHost, painted, terminalText, type } from './screen.ts';
+import { differing, fileOnHost, painted, prompted, terminalText, type } from './screen.ts';
 
 let house: House;
 let mia: Person;
@@ -79,6 +79,7 @@ test('an employee launches a desktop, works, survives a killed gateway, and an a
   await test.step('what is typed happens on the host', async () => {
     const me = await page.evaluate(async () => (await fetch('/api/auth/me')).json());
     home = house.home(me.id);
+    await prompted(page);
     await type(page, 'MARK=kept-$$; echo "hello $(id -un)" > hello.txt');
     expect(await fileOnHost(join(home, 'hello.txt'))).toMatch(/^hello \S+\n$/);
     await shot(page, 'typed');
@@ -144,6 +145,20 @@ test('an employee launches a desktop, works, survives a killed gateway, and an a
     console.log(`cut to end page: ${ms} ms`);
     expect(ms, 'from the admin\'s word to the page\'s').toBeLessThan(1000);
     await shot(page, 'cut');
+  });
+
+  await test.step('a user disabled from the shell, by another process, is out within a second', async () => {
+    await page.getByTestId('end-back').click();
+    await page.getByTestId('launch-ws-linux-desktop').click();
+    await page.waitForURL('**/viewer/*');
+    await painted(page);
+    house.cli('user', 'disable', mia.email);
+    const said = Date.now();
+    await expect(page.getByTestId('end-page')).toHaveAttribute('data-reason', 'user_disabled', { timeout: 1500 });
+    const ms = Date.now() - said;
+    console.log(`disabled to end page: ${ms} ms`);
+    expect(ms, 'from the command\'s end to the page\'s').toBeLessThan(1000);
+    await shot(page, 'disabled');
   });
 
   await test.step('the admin sees all of it in the audit table', async () => {

@@ -1,6 +1,6 @@
 //! Real desktops: Xtigervnc in bubblewrap. These need the packages; without them they fail.
 
-use super::rig::{client, file, marked, prove, spec, until};
+use super::rig::{client, display_server, file, marked, prove, spec, until};
 use portcullis::domain::UserId;
 use portcullis::host::desktop::launcher::UIDS;
 use portcullis::host::desktop::{Launcher, Limits, Phase, Spec};
@@ -117,6 +117,27 @@ env | grep -i -c -E 'cargo|portcullis_(db|key|token)'
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reaches_the_network_only_where_the_workspace_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let launcher = launcher(dir.path());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!("timeout 5 bash -c 'echo >/dev/tcp/127.0.0.1/{port}' && echo REACHED; cat /etc/resolv.conf >/dev/null && echo NAMES");
+    for network in [true, false] {
+        let (spec, _) = spec(UserId::new());
+        let text = inside(&launcher, dir.path(), Spec { network, ..spec }, &script).await;
+        assert_eq!(text.contains("REACHED"), network, "{text}");
+        assert_eq!(text.contains("NAMES"), network && Path::new("/etc/resolv.conf").exists(), "{text}");
+    }
+    // Its display server has no socket that the whole host could see.
+    let (spec, _) = spec(UserId::new());
+    let desktop = launcher.launch(Spec { network: true, ..spec }).await.unwrap();
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    assert!(!sockets.contains("@/tmp/.X11-unix/X1"), "an abstract socket of the display");
+    desktop.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn homes_are_kept_and_are_their_users_alone() {
     let dir = tempfile::tempdir().unwrap();
     let launcher = launcher(dir.path());
@@ -147,13 +168,9 @@ async fn a_crash_is_noticed_at_once_and_leaves_nothing() {
     let launcher = launcher(dir.path());
     let (spec, mark) = spec(UserId::new());
     let desktop = launcher.launch(spec).await.unwrap();
-    let server = marked(&mark).into_iter().find(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.starts_with(b"Xtigervnc")
-    });
+    let server = display_server(&mark);
     let begun = Instant::now();
-    let pid = rustix::process::Pid::from_raw(i32::try_from(server.unwrap()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
     let mut phase = desktop.phase();
     tokio::time::timeout(super::rig::PATIENCE, phase.wait_for(|phase| *phase >= Phase::Ended)).await.unwrap().unwrap();
     println!("a dead display server was noticed after {:?}", begun.elapsed());

@@ -40,6 +40,13 @@ pub fn marked(mark: &str) -> Vec<u32> {
     found
 }
 
+/// The process of a desktop's display server.
+pub fn display_server(mark: &str) -> rustix::process::Pid {
+    let is_server = |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().starts_with(b"Xtigervnc");
+    let pid = marked(mark).into_iter().find(is_server).unwrap();
+    rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+}
+
 /// Waits until `done`, looking often; fails when it takes too long.
 pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -1,6 +1,6 @@
 //! The whole loop: a gateway's hub and fleet, an agent that dials home over loopback UDP, real desktops.
 
-use super::rig::{PATIENCE, client, marked, until};
+use super::rig::{PATIENCE, client, display_server, marked, until};
 use portcullis::app::fleet::{FleetConfig, HubFleet};
 use portcullis::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, HostPeer, SessionPeer, TunnelState};
 use portcullis::domain::host::Host;
@@ -183,11 +183,11 @@ async fn enrol_start_look_restart_look_stop() {
     assert!(report.rx_bytes > 1280 * 800 && report.last_handshake_at.is_some(), "{report:?}");
 
     // Asked again: the same desktop, with a tunnel of new keys.
-    let processes = marked(&mark);
+    let server = display_server(&mark);
     let same = first.fleet.start(host, again(&wanted)).await.unwrap();
     assert_eq!(same.credential, started.credential);
     assert_ne!(same.peer_public_key, started.peer_public_key);
-    assert!(processes.iter().all(|pid| marked(&mark).contains(pid)));
+    assert_eq!(display_server(&mark), server);
     let mut two = first.fleet.inventory(host).await.unwrap();
     assert_eq!(two.pop(), Some(session));
     assert!(two.is_empty());
@@ -217,7 +217,7 @@ async fn enrol_start_look_restart_look_stop() {
     connected(&second, host).await;
     assert_eq!(look(&second, session, &same).await, (1280, 800));
     println!("after a gateway restart: first frame after {:?}", begun.elapsed());
-    assert!(processes.iter().all(|pid| marked(&mark).contains(pid)), "the same processes");
+    assert_eq!(display_server(&mark), server);
 
     // Cut: the stream ends now, the desktop stays. Stop: it is gone when that returns.
     let mut stream = tunnel(&second, session).connect(same.port).await.unwrap();
@@ -255,9 +255,7 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
     let mut stream = tunnel(&gateway, one_id).connect(first.port).await.unwrap();
     let mut changed = gateway.fleet.hosts_changed();
     changed.borrow_and_update();
-    let server =
-        marked(&one_mark).into_iter().find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().starts_with(b"Xtigervnc"));
-    let server = rustix::process::Pid::from_raw(i32::try_from(server.unwrap()).unwrap()).unwrap();
+    let server = display_server(&one_mark);
     let begun = Instant::now();
     rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
     let mut rest = Vec::new();
@@ -295,6 +293,38 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
         }
     }
     again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kept = kept();
+    let first = gateway(&mut kept).await;
+    let config = AgentConfig { silence: Duration::from_secs(6), ..AgentConfig::new(dir.path().join("s")) };
+    let agent = enrolled_with(&mut kept, &first, config).await;
+    let host = kept.host.id;
+    connected(&first, host).await;
+    let (wanted, _) = order(GRACE);
+    let (session, address) = (wanted.session_id, wanted.address);
+    let started = first.fleet.start(host, wanted).await.unwrap();
+    first.hub.shutdown().await;
+    drop(first);
+
+    kept.host.endpoint = None;
+    let second = gateway(&mut kept).await;
+    second.fleet.add_host(peer(&kept)).unwrap();
+    let preshared_key = SecretBytes::new(started.preshared_key.expose().clone());
+    let stored = SessionPeer { session_id: session, host_id: host, address, peer_public_key: started.peer_public_key.clone(), preshared_key };
+    let begun = Instant::now();
+    second.fleet.restore(stored).unwrap();
+    assert!(second.fleet.connected().is_empty());
+    connected(&second, host).await;
+    let found = begun.elapsed();
+    // The session's tunnel is put up without anybody asking for it.
+    until("the session's tunnel", || second.fleet.tunnel(session).is_some_and(|report| report.state == TunnelState::Encrypted)).await;
+    println!("a gateway that knew no endpoint was called after {found:?}, its session was back after {:?}", begun.elapsed());
+    assert_eq!(look(&second, session, &started).await, (1280, 800));
+    agent.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

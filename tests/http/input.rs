@@ -1,9 +1,13 @@
 //! Bad input: refused in the one shape, with nothing changed, and never a 5xx.
 
 use crate::support::app::{TestApp, WORKSPACE};
+use crate::support::db::{Backend, Db};
 use portcullis::http::limit::Rate;
 use reqwest::Method;
 use serde_json::json;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_cannot_be_read() {
@@ -113,8 +117,7 @@ async fn paths_methods_and_parameters_that_are_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_from_one_address_is_told_to_wait() {
-    use crate::support::db::{Backend, Db};
-    let app = TestApp::with(Db::new(Backend::Sqlite), |s| s.anonymous_rate = Rate { per_second: 1, burst: 5 }).await;
+    let app = TestApp::with(Db::new(Backend::Sqlite), |s, _| s.anonymous_rate = Rate { per_second: 1, burst: 5 }).await;
     let client = app.anonymous();
     let mut statuses = Vec::new();
     for _ in 0..7 {
@@ -137,5 +140,39 @@ async fn a_handler_that_panics_is_one_500_and_nothing_more() {
     assert!(!answer.header("x-request-id").is_empty());
     assert!(answer.header("content-security-policy").contains("default-src 'none'"));
     app.probe_panics.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(app.anonymous().get("/api/health").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_sends_slowly_is_not_waited_for() {
+    let short = Duration::from_millis(300);
+    let app = TestApp::with(Db::new(Backend::Sqlite), |settings, limits| {
+        settings.body_timeout = short;
+        (limits.head_timeout, limits.handshake_timeout) = (4 * short, short);
+    })
+    .await;
+    let said = |sent: &'static str| {
+        let (tls, port) = (app.tls.clone(), app.port);
+        async move {
+            let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let name = "localhost".try_into().unwrap();
+            let mut tls = tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await.unwrap();
+            tls.write_all(sent.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            // The end may come without a TLS goodbye; that it comes is what counts.
+            let read = tokio::time::timeout(Duration::from_secs(5), tls.read_to_end(&mut answer)).await;
+            assert!(read.is_ok(), "still open after {sent:?}");
+            String::from_utf8(answer).unwrap()
+        }
+    };
+    let head = said("GET /api/health HTTP/1.1\r\nHost: localh").await;
+    assert!(head.is_empty() || head.starts_with("HTTP/1.1 408"), "{head}");
+    let request = "POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{";
+    let body = said(request).await;
+    assert!(body.starts_with("HTTP/1.1 408") && body.ends_with("}"), "{body}");
+
+    let mut silent = TcpStream::connect(("127.0.0.1", app.port)).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(5), silent.read(&mut [0; 1])).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "no handshake, no connection: {read:?}");
     assert_eq!(app.anonymous().get("/api/health").await.status, 200);
 }

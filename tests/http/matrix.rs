@@ -2,7 +2,8 @@
 //!
 //! The ids in it lead nowhere, so that whoever may gets as far as "not found" and nobody breaks anything.
 
-use crate::support::app::{Client, TestApp};
+use crate::support::app::TestApp;
+use crate::support::client::Client;
 use portcullis::http::routes;
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -7,6 +7,7 @@ mod input;
 mod matrix;
 mod openapi;
 mod ops;
+mod pages;
 mod secrets;
 mod stream;
 mod workspaces;

@@ -50,7 +50,7 @@ async fn numbers_are_for_the_peers_that_are_named() {
 
     // Behind a proxy that nobody named, everybody would look like the proxy.
     assert_eq!(client.header("x-forwarded-for", "203.0.113.9").get("/metrics").await.status, 403);
-    let proxied = TestApp::with(Db::new(Backend::Sqlite), |s| s.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]).await;
+    let proxied = TestApp::with(Db::new(Backend::Sqlite), |s, _| s.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]).await;
     let client = proxied.anonymous();
     assert_eq!(client.header("x-forwarded-for", "203.0.113.9").get("/metrics").await.status, 403);
     assert_eq!(client.header("x-forwarded-for", "127.0.0.2").get("/metrics").await.status, 200);

@@ -1,6 +1,7 @@
 //! The stream's door: who may open the WebSocket, with what, from where. What flows through it is the viewer's test.
 
-use crate::support::app::{Client, TestApp, WORKSPACE};
+use crate::support::app::{TestApp, WORKSPACE};
+use crate::support::client::Client;
 use futures_util::StreamExt;
 use serde_json::json;
 use std::time::Duration;
@@ -133,6 +134,23 @@ on_both! {
         let (in_time, close) = tokio::join!(app.stop(), close_of(&mut socket));
         assert_eq!(close.0, 1001);
         assert!(in_time, "an open stream does not hold the gateway up");
+    }
+}
+
+on_both! {
+    async fn one_viewer_too_many_hears_why(db) {
+        let app = TestApp::start(db).await;
+        let member = app.signed_in("member").await;
+        let session = launch(&member).await;
+        let mut open = Vec::new();
+        for _ in 0..4 {
+            open.push(connect(&app, &ticket(&member, &session).await, &[]).await.unwrap());
+        }
+        let mut fifth = connect(&app, &ticket(&member, &session).await, &[]).await.unwrap();
+        assert_eq!(close_of(&mut fifth).await, (4003, "too_many_viewers".to_owned()));
+        assert_eq!(member.get(&format!("/api/sessions/{session}")).await.json()["viewers"], 4);
+        let denied = app.audited("action=open_stream&outcome=denied").await;
+        assert_eq!(denied[0]["reason"], "too_many_viewers");
     }
 }
 

@@ -117,3 +117,50 @@ async fn a_long_writer_elsewhere() {
     db.store.write(|tx| tx.put_setting("x", "3")).await.unwrap();
     assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap().as_deref(), Some("3"));
 }
+
+/// Writes row and audit entry in one transaction, and says each place once it is committed: until it is killed by the test below.
+#[tokio::test]
+#[ignore = "the victim of `what_was_said_survives_kill_9`"]
+async fn victim() {
+    let Ok(url) = std::env::var("PORTCULLIS_TEST_VICTIM") else { return };
+    let store = Store::open_with(&url, std::sync::Arc::new(crate::support::db::VaultSigner(crate::support::db::vault()))).unwrap();
+    for n in 1..100_000 {
+        let write = move |tx: &mut portcullis::store::Tx<'_>| {
+            tx.put_setting("n", &n.to_string())?;
+            tx.audit(a_draft(Action::Login))
+        };
+        let entry = store.write(write).await.unwrap();
+        println!("committed {}", entry.seq);
+    }
+}
+
+/// The gateway is killed in the middle of writing: what it had said is there, what is there is whole, and nothing is half-done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_survives_kill_9() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let db = Db::new(Backend::Sqlite);
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "store::failures::victim", "--ignored", "--nocapture"])
+        .env("PORTCULLIS_TEST_VICTIM", &db.url)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut last = 0i64;
+    while last < 40 {
+        let line = said.next().expect("the victim lives").unwrap();
+        last = line.rsplit_once("committed ").map_or(last, |(_, n)| n.parse().unwrap());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What it still said before it died counts too; the last line may be cut off.
+    for line in said.map_while(Result::ok) {
+        last = line.rsplit_once("committed ").and_then(|(_, n)| n.parse().ok()).map_or(last, |n: i64| n.max(last));
+    }
+    let verdict = db.reopen().verify_chain().await.unwrap();
+    assert_eq!(verdict.fault, None);
+    assert!(verdict.entries >= last, "{} < {last}", verdict.entries);
+    let n = db.store.read(|tx| tx.setting("n")).await.unwrap();
+    assert_eq!(n, Some(verdict.entries.to_string()));
+}

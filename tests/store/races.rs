@@ -187,7 +187,7 @@ on_both! {
     }
 }
 
-/// Two write transactions that take the same two rows in opposite order, and meet: PostgreSQL ends one of them, and it succeeds on its second
+/// Two write transactions that take the same two rows in opposite order, and meet: PostgreSQL ends one of them, and it succeeds on another
 /// try. (SQLite has one writer: they never meet.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadlock() {
@@ -214,5 +214,6 @@ async fn deadlock() {
     .await;
     a.unwrap();
     b.unwrap();
-    assert_eq!(runs.load(Ordering::SeqCst), 3);
+    // Usually once; the one that was ended may take its first row again before the other has woken.
+    assert!(runs.load(Ordering::SeqCst) >= 3);
 }

@@ -34,24 +34,24 @@ on_both! {
             assert!(!tx.update_session(&active, session.version, later(1))?, "only once");
             let active = Session { peer_public_key: Some("key".into()), ..active };
             assert_eq!(tx.session(session.id)?, Some(active.clone()), "the key of the lease stays known");
-            assert_eq!(tx.active_of_user(ann.id)?, [active.clone()]);
-            assert_eq!(tx.live_sessions(Some(org))?, [active.clone()]);
+            assert_eq!(tx.active_of_user(ann.id)?, std::slice::from_ref(&active));
+            assert_eq!(tx.live_sessions(Some(org))?, std::slice::from_ref(&active));
             assert_eq!(tx.live_sessions(Some(OrganizationId::new()))?, []);
-            assert_eq!(tx.live_sessions_of_user(ann.id)?, [active.clone()]);
-            assert_eq!(tx.live_sessions_of_host(session.host_id)?, [active.clone()]);
-            assert_eq!(tx.live_sessions_of_workspace(&session.workspace_id)?, [active.clone()]);
-            assert_eq!(tx.sessions_page(ann.id, Some("active"), None, 10)?, [active.clone()]);
+            assert_eq!(tx.live_sessions_of_user(ann.id)?, std::slice::from_ref(&active));
+            assert_eq!(tx.live_sessions_of_host(session.host_id)?, std::slice::from_ref(&active));
+            assert_eq!(tx.live_sessions_of_workspace(&session.workspace_id)?, std::slice::from_ref(&active));
+            assert_eq!(tx.sessions_page(ann.id, Some("active"), None, 10)?, std::slice::from_ref(&active));
 
             let closing = active.apply(Event::Close(EndReason::UserDisconnected), later(2)).unwrap();
             assert!(tx.update_session(&closing, active.version, later(2))?);
-            assert_eq!(tx.active_of_user(ann.id)?, [closing.clone()], "active until it is closed");
+            assert_eq!(tx.active_of_user(ann.id)?, std::slice::from_ref(&closing), "active until it is closed");
             let closed = closing.apply(Event::Release, later(3)).unwrap();
             assert!(tx.update_session(&closed, closing.version, later(3))?);
             assert_eq!(tx.session(session.id)?, Some(closed.clone()));
             assert_eq!(tx.live_session_of(ann.id, &session.workspace_id)?, None);
             assert_eq!(tx.session_lease(session.id)?, None, "its secrets are gone");
             assert_eq!(tx.seat_holder(&SeatKey::user(&session.workspace_id, ann.id))?, None);
-            assert_eq!(tx.sessions_page(ann.id, Some("disconnected"), None, 10)?, [closed.clone()]);
+            assert_eq!(tx.sessions_page(ann.id, Some("disconnected"), None, 10)?, std::slice::from_ref(&closed));
             assert_eq!(tx.sessions_page(ann.id, Some("terminated"), None, 10)?, []);
             assert_eq!(tx.sessions_page(ann.id, Some("nonsense\0"), None, 10)?, []);
 

@@ -2,6 +2,7 @@
 //!
 //! Clients act as nobody, as a program with a bearer token, or as a browser with cookies. Time is the test's: [`TestApp::pass`] moves it.
 
+use super::client::{Answer, Client};
 use super::db::{Backend, Db, vault};
 use super::fake_fleet::FakeFleet;
 use super::logs;
@@ -19,8 +20,7 @@ use portcullis::http::limit::Rate;
 use portcullis::http::server::{self, Running, ServerLimits};
 use portcullis::http::{AppState, Settings, TunnelStatus};
 use portcullis::viewer::{self, Dial, Duplex};
-use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io;
@@ -73,11 +73,11 @@ impl TestApp {
 
     /// With the usual settings.
     pub async fn start(db: Db) -> Self {
-        Self::with(db, |_| ()).await
+        Self::with(db, |_, _| ()).await
     }
 
     /// With settings of its own.
-    pub async fn with(db: Db, change: impl FnOnce(&mut Settings)) -> Self {
+    pub async fn with(db: Db, change: impl FnOnce(&mut Settings, &mut ServerLimits)) -> Self {
         logs::capture();
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -95,7 +95,8 @@ impl TestApp {
         let rate = Rate { per_second: 10_000, burst: 10_000 };
         let mut settings =
             Settings { public_origins: vec![base.clone()], anonymous_rate: rate, any_rate: rate, audit_public_key, ..Settings::default() };
-        change(&mut settings);
+        let mut limits = ServerLimits { workers: 1, drain: Duration::from_secs(2), ..ServerLimits::default() };
+        change(&mut settings, &mut limits);
         let streams = viewer::Context { broker: broker.clone(), dial: Arc::new(SilentDesktop), draining: watch::channel(false).1 };
         let panics = Arc::clone(&probe_panics);
         let probe = Arc::new(move || {
@@ -104,7 +105,6 @@ impl TestApp {
         });
         let state = AppState::new(broker.clone(), streams, settings, probe);
         let (server_tls, client_tls, root) = certificate();
-        let limits = ServerLimits { workers: 1, drain: Duration::from_secs(2), ..ServerLimits::default() };
         let running = server::start(state.clone(), vec![listener], &server_tls, limits).unwrap();
         let http = reqwest::Client::builder()
             .tls_certs_only([root])
@@ -254,112 +254,6 @@ impl Drop for TestApp {
         if let Some(running) = self.running.take() {
             running.abort();
         }
-    }
-}
-
-/// Somebody who asks.
-#[derive(Clone)]
-pub struct Client {
-    http: reqwest::Client,
-    pub base: String,
-    pub headers: HeaderMap,
-}
-
-/// What they hear.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: String,
-}
-
-impl Client {
-    /// With one more header.
-    pub fn header(&self, name: &str, value: &str) -> Self {
-        let mut client = self.clone();
-        client.headers.insert(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
-        client
-    }
-
-    /// Without a header.
-    pub fn without(&self, name: &str) -> Self {
-        let mut client = self.clone();
-        client.headers.remove(name);
-        client
-    }
-
-    /// With this token.
-    pub fn bearer(&self, token: &str) -> Self {
-        self.header("authorization", &format!("Bearer {token}"))
-    }
-
-    /// The token it has.
-    pub fn token(&self) -> String {
-        self.headers["authorization"].to_str().unwrap().trim_start_matches("Bearer ").to_owned()
-    }
-
-    pub async fn get(&self, path: &str) -> Answer {
-        self.send(Method::GET, path, None).await
-    }
-
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
-        self.send(Method::POST, path, Some(body.to_string().into_bytes())).await
-    }
-
-    /// Any request; a body is sent as JSON.
-    pub async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Answer {
-        let mut request = self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone());
-        if let Some(body) = body {
-            if !self.headers.contains_key("content-type") {
-                request = request.header("content-type", "application/json");
-            }
-            request = request.body(body);
-        }
-        Answer::of(request).await.unwrap()
-    }
-
-    /// A request that may break off in the middle.
-    pub async fn try_send(&self, method: Method, path: &str, body: Vec<u8>) -> reqwest::Result<Answer> {
-        let request = self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone());
-        Answer::of(request.header("content-type", "application/json").body(body)).await
-    }
-
-    /// The raw response, to read as it comes.
-    pub async fn open(&self, path: &str) -> reqwest::Response {
-        self.http.get(format!("{}{path}", self.base)).headers(self.headers.clone()).send().await.unwrap()
-    }
-}
-
-impl Answer {
-    async fn of(request: reqwest::RequestBuilder) -> reqwest::Result<Self> {
-        let response = request.send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Self { status, headers, body: response.text().await? })
-    }
-
-    /// The body as JSON.
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.body))
-    }
-
-    /// The refusal's sentence; its shape is checked.
-    pub fn detail(&self) -> String {
-        let body = self.json();
-        assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
-        body["detail"].as_str().unwrap().to_owned()
-    }
-
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
-    }
-
-    pub fn set_cookies(&self) -> Vec<String> {
-        self.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap().to_owned()).collect()
-    }
-
-    /// The `Cookie` header a browser would send back.
-    pub fn cookies_to_send(&self) -> String {
-        self.set_cookies().iter().map(|c| c.split(';').next().unwrap().to_owned()).collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -64,6 +64,7 @@ pub fn vault() -> Vault {
 pub struct Db {
     pub store: Store,
     pub url: String,
+    #[allow(dead_code)]
     pub backend: Backend,
     _place: Holder,
 }

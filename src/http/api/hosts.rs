@@ -36,7 +36,7 @@ pub async fn create_join_token(
     }
     let token = state.broker.create_join_token(&origin, &caller, body.name, Duration::from_secs(life)).await?;
     let gateway = state.settings.public_origins.first().map_or("https://GATEWAY", String::as_str);
-    created(JoinToken::new(&token, gateway))
+    created(JoinToken::new(&token, gateway, state.settings.certificate_sha256.as_deref()))
 }
 
 /// Joins a host. The agent calls it; the join token is its only proof.

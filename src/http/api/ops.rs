@@ -21,7 +21,7 @@ pub async fn health(state: web::Data<AppState>) -> ApiResult {
 #[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics",
     responses((status = 200, content((String = "application/openmetrics-text"))), (status = 403, body = Problem)))]
 pub async fn metrics(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin) -> ApiResult {
-    let allowed = |net: &crate::http::origin::Cidr| origin.source_ip.is_some_and(|ip| net.contains(ip));
+    let allowed = |net: &crate::domain::Network| origin.source_ip.is_some_and(|ip| net.contains(ip));
     // A proxy that nobody configured as trusted hides who asks: behind it everybody looks like the proxy.
     let unknown_proxy =
         ["x-forwarded-for", "forwarded"].iter().any(|h| req.headers().contains_key(*h)) && origin.source_ip == req.peer_addr().map(|p| p.ip());

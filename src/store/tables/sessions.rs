@@ -131,17 +131,21 @@ fn all(rows: Vec<SessionRow>) -> Result<Vec<Session>> {
     rows.into_iter().map(SessionRow::into_session).collect()
 }
 
-/// Live sessions that fulfil the filters, newest first.
+/// Live sessions whose row in `live_sessions` fulfils the filters. Named by a subquery rather than joined: SQLite then starts from the few
+/// live ones whatever else is asked, where a join made it read a million closed ones (0.3 s).
 macro_rules! live {
-    ($tx:expr $(, $filter:expr)*) => {{
-        let rows: Vec<SessionRow> = live_sessions::table
-            .inner_join(sessions::table)
-            $(.filter($filter))*
-            .order((sessions::created_at.desc(), sessions::id.desc()))
+    ($($filter:expr),*) => {
+        sessions::table
+            .filter(sessions::id.eq_any(live_sessions::table.select(live_sessions::session_id)$(.filter($filter))*))
             .select(SessionRow::as_select())
-            .load($tx.conn)?;
-        all(rows)
-    }};
+    };
+}
+
+/// The same, newest first.
+macro_rules! newest_live {
+    ($tx:expr $(, $filter:expr)*) => {
+        all(live!($($filter),*).order((sessions::created_at.desc(), sessions::id.desc())).load($tx.conn)?)
+    };
 }
 
 impl Tx<'_> {
@@ -242,37 +246,37 @@ impl Tx<'_> {
 
     /// A user's live session in a workspace; the newest, should an older one still be going away.
     pub fn live_session_of(&mut self, user: UserId, workspace: &WorkspaceId) -> Result<Option<Session>> {
-        let found: Result<Vec<Session>> =
-            live!(self, live_sessions::user_id.eq(user.to_string()), live_sessions::workspace_id.eq(workspace.as_str()));
+        let found = newest_live!(self, live_sessions::user_id.eq(user.to_string()), live_sessions::workspace_id.eq(workspace.as_str()));
         Ok(found?.into_iter().next())
     }
 
     /// The live sessions in a workspace, newest first; so in the following.
     pub fn live_sessions_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<Vec<Session>> {
-        live!(self, live_sessions::workspace_id.eq(workspace.as_str()))
+        newest_live!(self, live_sessions::workspace_id.eq(workspace.as_str()))
     }
 
     /// The live sessions of a user.
     pub fn live_sessions_of_user(&mut self, user: UserId) -> Result<Vec<Session>> {
-        live!(self, live_sessions::user_id.eq(user.to_string()))
+        newest_live!(self, live_sessions::user_id.eq(user.to_string()))
     }
 
     /// The live sessions on a host.
     pub fn live_sessions_of_host(&mut self, host: crate::domain::HostId) -> Result<Vec<Session>> {
-        live!(self, live_sessions::host_id.eq(host.to_string()))
+        newest_live!(self, live_sessions::host_id.eq(host.to_string()))
     }
 
     /// The live sessions of one organization or of all.
     pub fn live_sessions(&mut self, organization: Option<OrganizationId>) -> Result<Vec<Session>> {
         match organization {
-            Some(id) => live!(self, live_sessions::organization_id.eq(id.to_string())),
-            None => live!(self),
+            Some(id) => newest_live!(self, live_sessions::organization_id.eq(id.to_string())),
+            None => newest_live!(self),
         }
     }
 
     /// The sessions of a user that the workspaces dialect calls `active`: active ones, and closing ones until they are closed.
     pub fn active_of_user(&mut self, user: UserId) -> Result<Vec<Session>> {
-        live!(self, live_sessions::user_id.eq(user.to_string()), sessions::status.eq("active"))
+        let of_user = live!(live_sessions::user_id.eq(user.to_string())).filter(sessions::status.eq("active"));
+        all(of_user.order((sessions::created_at.desc(), sessions::id.desc())).load(self.conn)?)
     }
 
     /// A user's sessions that are listed, newest first: those with a status, or with this one, before a place.
@@ -302,25 +306,21 @@ impl Tx<'_> {
 
     /// Live sessions whose time is over and that are not closing yet, the longest overdue first.
     pub fn expired(&mut self, now: Timestamp, count: usize) -> Result<Vec<Session>> {
-        let rows: Vec<SessionRow> = live_sessions::table
-            .inner_join(sessions::table)
+        let rows: Vec<SessionRow> = live!()
             .filter(sessions::expires_at.le(now.0))
             .filter(sessions::state.ne("closing"))
             .order((sessions::expires_at, sessions::id))
             .limit(limit(count))
-            .select(SessionRow::as_select())
             .load(self.conn)?;
         all(rows)
     }
 
     /// Live sessions in any of these states (words of the store), oldest first.
     pub fn by_state(&mut self, states: &[&str], count: usize) -> Result<Vec<Session>> {
-        let rows: Vec<SessionRow> = live_sessions::table
-            .inner_join(sessions::table)
+        let rows: Vec<SessionRow> = live!()
             .filter(sessions::state.eq_any(states.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()))
             .order((sessions::created_at, sessions::id))
             .limit(limit(count))
-            .select(SessionRow::as_select())
             .load(self.conn)?;
         all(rows)
     }

@@ -6,30 +6,30 @@ import type { components } from './schema';
 
 type Schemas = components['schemas'];
 
-export type User = Schemas['User'];
+export type User = Schemas['UserDetails'];
 export type Me = Schemas['Me'];
 export type Role = 'member' | 'admin' | 'security';
-export type LoginAnswer = Schemas['LoginResponse'];
-export type Enrolment = Schemas['TotpEnrollResponse'];
+export type LoginAnswer = Schemas['LoginAnswer'];
+export type Enrolment = Schemas['TotpSecret'];
 
 export type Workspace = Schemas['Workspace'];
-export type WorkspaceInput = Schemas['WorkspaceCreate'];
-export type WorkspaceChange = Schemas['WorkspacePatch'];
-export type Launched = Schemas['LaunchResponse'];
-export type Stopped = Schemas['StopResponse'];
+export type WorkspaceInput = Schemas['CreateWorkspace'];
+export type WorkspaceChange = Schemas['UpdateWorkspace'];
+export type Launched = Schemas['Launch'];
+export type Stopped = Schemas['Stopped'];
 
 export type Session = Schemas['Session'];
 export type Ticket = Schemas['Ticket'];
 
-export type UserInput = Schemas['UserCreate'];
-export type UserChange = Schemas['UserPatch'];
+export type UserInput = Schemas['CreateUser'];
+export type UserChange = Schemas['UpdateUser'];
 
 export type Host = Schemas['Host'];
 export type JoinToken = Schemas['JoinToken'];
 
 export type AuditEntry = Schemas['AuditEntry'];
 export type AuditPage = Schemas['AuditPage'];
-export type AuditVerdict = Schemas['AuditVerify'];
+export type AuditVerdict = Schemas['AuditVerification'];
 
 export interface AuditFilter {
   actor?: string;

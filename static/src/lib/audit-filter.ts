@@ -1,4 +1,4 @@
-/** The audit page's filters as they stand in its address, and as the API wants them. */
+/** The audit page's filters as they stand in its address, and back. */
 import type { AuditFilter } from '../api/types';
 
 export const FILTER_KEYS = ['q', 'actor', 'action', 'outcome', 'workspace_id', 'session_id', 'from', 'to'] as const;
@@ -10,10 +10,6 @@ export function readFilter(query: URLSearchParams): AuditFilter {
     if (value) filter[key] = value;
   }
   return filter;
-}
-
-export function exportAddress(filter: AuditFilter, format: 'csv' | 'jsonl'): string {
-  return `/api/audit/export?${new URLSearchParams({ format, ...filter })}`;
 }
 
 /** An instant for `<input type="datetime-local">`, in the reader's zone. */

@@ -89,7 +89,7 @@ export const nav = {
 export const roles: Record<string, { name: string; about: string }> = {
   member: { name: 'Member', about: 'Opens workspaces' },
   admin: { name: 'Administrator', about: 'Manages workspaces, people and hosts' },
-  security: { name: 'Security officer', about: 'Reads the audit log and the list of people' },
+  security: { name: 'Security officer', about: 'Reads the audit log, people, hosts and live sessions' },
 };
 
 export const signOutEverywhere = {
@@ -265,6 +265,7 @@ export const auditPage = {
   result: 'Outcome',
   system: 'System',
   exportCsv: 'Export CSV',
+  exportLong: (n: number) => `The file holds the newest ${n.toLocaleString()} entries. Narrow the time to get older ones.`,
   verify: 'Verify chain',
   verifying: 'Verifying…',
   verified: (n: number) => `The chain is whole: ${n.toLocaleString()} entries, none changed, removed or reordered.`,
@@ -358,7 +359,7 @@ export const adminWorkspaces = {
   tagsHint: 'Separated by commas',
   access: 'Who may open it',
   accessAll: 'Everyone',
-  accessHint: 'Leave all off to allow every role.',
+  accessNobody: 'Allow at least one role. To close it for everybody, use maintenance.',
   rules: 'Rules',
   requiresMfa: 'Only after a second step',
   singleSeat: 'One person at a time',

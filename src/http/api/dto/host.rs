@@ -92,11 +92,12 @@ pub struct JoinToken {
 }
 
 impl JoinToken {
-    /// From the broker's, for a gateway at `gateway`.
+    /// From the broker's, for a gateway at `gateway` whose certificate has this SHA-256, if it is one of our own.
     #[must_use]
-    pub fn new(token: &JoinTokenView, gateway: &str) -> Self {
+    pub fn new(token: &JoinTokenView, gateway: &str, certificate_sha256: Option<&str>) -> Self {
         let text = token.token.expose().clone();
-        Self { command: format!("portcullis agent --gateway {gateway} --join {text}"), token: text, expires_at: token.expires_at }
+        let pin = certificate_sha256.map_or_else(String::new, |sha256| format!(" --pin {sha256}"));
+        Self { command: format!("portcullis agent --gateway {gateway} --join {text}{pin}"), token: text, expires_at: token.expires_at }
     }
 }
 

@@ -111,7 +111,7 @@ export class Link {
   #learn(session: Session): boolean {
     this.#silent = 0;
     this.#events.session(session);
-    if (session.status === 'active') return true;
+    if (session.status === 'active' || session.status === 'creating') return true;
     this.#finish({ kind: 'ended', reason: session.end_reason ?? '' });
     return false;
   }
@@ -124,11 +124,20 @@ export class Link {
     return this.#final;
   }
 
+  /** The desktop is there, not merely on its way. */
+  async #ready(): Promise<boolean> {
+    const session = await this.#ports.session();
+    if (!this.#learn(session)) return false;
+    if (session.status === 'active') return true;
+    this.#retry('');
+    return false;
+  }
+
   async #connect(): Promise<void> {
     if (this.#busy || this.#final || this.#knocking) return;
     this.#busy = true;
     try {
-      if (!this.#learn(await this.#ports.session())) return;
+      if (!(await this.#ready())) return;
       const ticket = await this.#ports.ticket();
       if (this.#final) return;
       this.#open(this.#ports.streamUrl(ticket));
