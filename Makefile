@@ -7,8 +7,10 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Options of `portcullis demo`, such as DEMO="--listen 127.0.0.1:9443".
 DEMO ?=
+# Options of the measurement, such as BENCH="--quick --only acg".
+BENCH ?=
 
-.PHONY: help run test setup lint interop-long
+.PHONY: help run test setup lint bench soak interop-long
 
 help: ## Says what can be made.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +30,12 @@ setup: ## Sets up what is missing for both.
 interop-long: ## Runs what takes long against wireguard-go: a GiB each way, and the renewal of keys after two minutes.
 	@.ci/setup test
 	@cargo test --test portcullis -- interop::long --ignored --nocapture --test-threads 1
+
+bench: ## Measures the data path beside its peers, some ten minutes; writes the table of docs/performance.md.
+	@cargo bench --quiet --bench path -- --write docs/performance.md $(BENCH)
+
+soak: ## Opens and closes a million sessions, about an hour; fails when anything is left behind.
+	@cargo test --release --quiet --test portcullis -- --ignored --exact tunnel::faults::a_million_sessions_leave_nothing_behind
 
 lint: ## Checks format and lints.
 	@cargo fmt --check

@@ -20,6 +20,7 @@ pub mod demo_seed;
 pub mod fleet;
 pub mod gateway;
 pub mod keys;
+pub mod memory;
 pub mod open;
 pub mod private;
 pub mod shell;
@@ -71,6 +72,9 @@ impl From<Error> for Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
+    if matches!(command, Command::Demo(_) | Command::Serve(_) | Command::Agent(_)) {
+        memory::settle();
+    }
     // Fails only when it was installed before, and then it is there.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -151,8 +151,7 @@ enum Over {
 impl Agent {
     async fn live(self, shutdown: &mut watch::Receiver<bool>) -> Result<(), AgentError> {
         let Self { hub, identity, launcher, places, silence } = self;
-        let id = TunnelId(identity.host_id.0);
-        let roster = Roster::new(launcher, Home { hub: hub.clone(), host_tunnel: id, gateway: identity.gateway_public_key }, places);
+        let roster = Roster::new(launcher, Home { hub: hub.clone(), gateway: identity.gateway_public_key }, places);
         tracing::info!(listen = %hub.local_addr(), gateway = identity.gateway_endpoint, "agent runs");
         let mut absence = Absence::default();
         let mut endpoint = resolve(&identity.gateway_endpoint).await;

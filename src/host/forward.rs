@@ -7,9 +7,11 @@ use super::desktop::Door;
 use crate::tunnel::{
     Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelListener, TunnelStream,
 };
-use std::net::{IpAddr, SocketAddr};
+use bytes::BytesMut;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -21,8 +23,9 @@ pub const STREAMS_MAX: usize = 8;
 const BACKLOG: usize = 8;
 /// Keeps the way through NATs open.
 pub const KEEPALIVE: Duration = Duration::from_secs(25);
-/// Bytes of each direction's buffer in a forward.
-const BUFFER: usize = 64 * 1024;
+/// Bytes of each direction's buffer in a forward: at first, and for much at once.
+const BUFFER_LEAST: usize = 4 * 1024;
+const BUFFER_MOST: usize = 64 * 1024;
 
 /// What the gateway decides about a session's tunnel.
 #[derive(Debug, Clone)]
@@ -65,14 +68,7 @@ impl Forward {
     ///
     /// # Errors
     /// When the tunnel cannot be made.
-    pub fn open(
-        hub: &Hub,
-        id: TunnelId,
-        gateway: PublicKey,
-        endpoint: Option<SocketAddr>,
-        terms: Terms,
-        door: Door,
-    ) -> Result<Self, TunnelError> {
+    pub fn open(hub: &Hub, id: TunnelId, gateway: PublicKey, terms: Terms, door: Door) -> Result<Self, TunnelError> {
         let private_key = PrivateKey::generate().map_err(|_| TunnelError::Closed)?;
         let public_key = private_key.public_key();
         let tunnel = hub.add_peer(PeerConfig {
@@ -80,7 +76,8 @@ impl Forward {
             private_key,
             peer_public_key: gateway,
             preshared_key: terms.preshared_key.clone(),
-            endpoint,
+            // The gateway calls, as soon as it has our key: before that it would not know us, and an initiation of ours would only count as a stranger's.
+            endpoint: None,
             local_addr: terms.host_address,
             peer_addr: terms.gateway_address,
             keepalive: Some(KEEPALIVE),
@@ -137,8 +134,36 @@ async fn serve(mut listener: TunnelListener, door: Door, tunnel: Tunnel) {
     tunnel.close();
 }
 
-/// Joins a stream with the desktop's server until both directions are done; the end of one is passed on alone.
-async fn join(mut stream: TunnelStream, door: &Door) -> std::io::Result<()> {
-    let mut desktop = door.connect().await?;
-    tokio::io::copy_bidirectional_with_sizes(&mut stream, &mut desktop, BUFFER, BUFFER).await.map(drop)
+async fn join(stream: TunnelStream, door: &Door) -> std::io::Result<()> {
+    splice(stream, door.connect().await?).await
+}
+
+/// Joins a stream with a desktop's server until both directions are done; the end of one is passed on alone.
+///
+/// # Errors
+/// What either of them died of.
+pub async fn splice(stream: TunnelStream, desktop: impl AsyncRead + AsyncWrite) -> std::io::Result<()> {
+    let (from_gateway, to_gateway) = tokio::io::split(stream);
+    let (from_desktop, to_desktop) = tokio::io::split(desktop);
+    tokio::try_join!(pump(from_gateway, to_desktop), pump(from_desktop, to_gateway)).map(drop)
+}
+
+/// Carries one direction to its end, in a buffer that grows with what comes at once: a quiet stream costs little.
+async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> std::io::Result<()> {
+    let mut buffer = BytesMut::with_capacity(BUFFER_LEAST);
+    loop {
+        if from.read_buf(&mut buffer).await? == 0 {
+            return to.shutdown().await;
+        }
+        let (length, full) = (buffer.len(), buffer.len() == buffer.capacity());
+        to.write_all_buf(&mut buffer).await?;
+        to.flush().await?;
+        buffer.clear();
+        if full && length < BUFFER_MOST {
+            buffer = BytesMut::with_capacity(length * 2);
+        } else {
+            // What was written is room again: nobody else holds a part of it.
+            buffer.reserve(length);
+        }
+    }
 }

@@ -23,8 +23,6 @@ use tokio::sync::watch;
 pub struct Home {
     /// The UDP port all tunnels share.
     pub hub: Hub,
-    /// The host tunnel's name: its endpoint is where the sessions' gateway is, too.
-    pub host_tunnel: TunnelId,
     /// The gateway's key.
     pub gateway: PublicKey,
 }
@@ -187,8 +185,7 @@ impl Roster {
             Some(forward) if forward.fits(&terms) => content.forward.insert(forward).public_key(),
             outdated => {
                 drop(outdated);
-                let endpoint = self.home.hub.tunnel(self.home.host_tunnel).and_then(|tunnel| tunnel.stats().endpoint);
-                let forward = Forward::open(&self.home.hub, TunnelId(session.0), self.home.gateway, endpoint, terms, door);
+                let forward = Forward::open(&self.home.hub, TunnelId(session.0), self.home.gateway, terms, door);
                 let forward = forward.map_err(|error| Refusal::Failed(format!("its tunnel could not be made: {error}")))?;
                 content.forward.insert(forward).public_key()
             }

@@ -46,7 +46,8 @@ struct Listener {
 
 /// What the owner task owns.
 pub(super) struct Driver {
-    pub(super) peer: Peer,
+    /// In a box of its own: a task's memory holds what it owns more than once.
+    pub(super) peer: Box<Peer>,
     pub(super) profile: Profile,
     pub(super) shared: Arc<Shared>,
     pub(super) socket: Arc<HubSocket>,
@@ -69,7 +70,7 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let shared = self.shared.clone();
         let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut batch = Vec::with_capacity(BATCHES);
+        let mut batch = Vec::new();
         let mut rounds = 0;
         loop {
             let now = Instant::now();

@@ -219,7 +219,7 @@ impl Hub {
             segments_max: inner.socket.segments_max(),
         };
         let driver = Driver {
-            peer: Peer::new(setup, Instant::now()),
+            peer: Box::new(Peer::new(setup, Instant::now())),
             profile: config.profile,
             shared,
             socket: inner.socket.clone(),
@@ -333,13 +333,13 @@ async fn receive(socket: Arc<HubSocket>, mut changes: mpsc::UnboundedReceiver<Ch
             while let Ok(change) = changes.try_recv() {
                 demux.change(change);
             }
-            for (from, stride, message) in buffers.messages(count) {
+            buffers.messages(count, |from, stride, message| {
                 counters.received.fetch_add(1, Ordering::Relaxed);
-                counters.received_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
+                counters.received_bytes.fetch_add(message.bytes().len() as u64, Ordering::Relaxed);
                 demux.message(from, stride, message, |cookie| {
                     socket.send_now(&Transmit { to: from, contents: cookie.to_vec(), segment: cookie.len() });
                 });
-            }
+            });
             Ok(count)
         });
         match result {

@@ -16,6 +16,7 @@
 mod edges;
 mod keyring;
 mod netstack;
+mod room;
 mod terms;
 mod timers;
 mod train;
@@ -52,6 +53,8 @@ const ACK_EVERY: u32 = 32;
 const YOUNG: u64 = 4 << 20;
 /// Two initiations are at least this far apart, however often they are asked for.
 const INITIATE_PAUSE: Duration = Duration::from_millis(20);
+/// A quiet tunnel looks for expired keys less often: ten thousand of them would do nothing else. No key is used a moment longer for it.
+const HOUSEKEEPING_QUIET: Duration = Duration::from_secs(10);
 /// Silence after which the next transfer is young again.
 const BURST_GAP: Duration = Duration::from_secs(1);
 
@@ -64,8 +67,6 @@ pub struct Peer {
     trains: Trains,
     edges: Edges,
     events: VecDeque<Event>,
-    scratch: Box<[u8]>,
-    plain: Box<[u8]>,
     endpoint: Option<SocketAddr>,
     local: IpAddr,
     remote: IpAddr,
@@ -99,8 +100,6 @@ impl Peer {
             trains: Trains::new(setup.segments_max),
             edges: Edges::default(),
             events: VecDeque::new(),
-            scratch: vec![0; MTU].into(),
-            plain: vec![0; DATAGRAM_MAX].into(),
             endpoint: setup.endpoint,
             local: setup.local_addr,
             remote: setup.peer_addr,
@@ -120,8 +119,8 @@ impl Peer {
         let kind = datagram.first_chunk().map(|kind| u32::from_le_bytes(*kind));
         let accepted = datagram.len() <= DATAGRAM_MAX
             && match kind {
-                Some(4) => self.handle_packet(datagram, from, now),
-                Some(1..=3) => self.handle_handshake(datagram, from, now),
+                Some(4) => room::plain(|plain| self.handle_packet(datagram, plain, from, now)),
+                Some(1..=3) => room::plain(|plain| self.handle_handshake(datagram, plain, from, now)),
                 _ => false,
             };
         if !accepted {
@@ -129,11 +128,11 @@ impl Peer {
         }
     }
 
-    fn handle_handshake(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> bool {
+    fn handle_handshake(&mut self, datagram: &[u8], plain: &mut [u8], from: SocketAddr, now: Instant) -> bool {
         // Lets boringtun's clock tick, so that it sees this session as newer than the last.
         self.housekeep(now);
         let TunnResult::WriteToNetwork(answer) = ({
-            match self.tunn.decapsulate(Some(from.ip()), datagram, &mut self.plain) {
+            match self.tunn.decapsulate(Some(from.ip()), datagram, plain) {
                 // Only a cookie reply is done with in silence; it says nothing about where the peer is.
                 TunnResult::Done => return true,
                 result => result,
@@ -161,22 +160,21 @@ impl Peer {
         self.counters.rx_bytes += datagram.len() as u64;
         self.send_to(from, &answer);
         // boringtun's rule: after an answer, ask again until there is none.
-        while let TunnResult::WriteToNetwork(more) = self.tunn.decapsulate(None, &[], &mut self.plain) {
+        while let TunnResult::WriteToNetwork(more) = self.tunn.decapsulate(None, &[], plain) {
             let more = more.to_vec();
             self.send_to(from, &more);
         }
         true
     }
 
-    fn handle_packet(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> bool {
+    fn handle_packet(&mut self, datagram: &[u8], plain: &mut [u8], from: SocketAddr, now: Instant) -> bool {
         let Some(index) = index_at(datagram, 4).filter(|&index| self.keys.admits(index, now)) else { return false };
-        let packet: &[u8] = match self.tunn.decapsulate(None, datagram, &mut self.plain) {
+        let packet: &[u8] = match self.tunn.decapsulate(None, datagram, plain) {
             TunnResult::Done => &[],
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => packet,
             TunnResult::Err(_) | TunnResult::WriteToNetwork(_) => return false,
         };
-        let length = packet.len();
-        let inner = Inner::parse(packet);
+        let (length, inner) = (packet.len(), Inner::parse(packet));
         self.counters.rx_bytes += datagram.len() as u64;
         self.moved_to(from);
         if self.keys.confirm(index) {
@@ -199,8 +197,8 @@ impl Peer {
         self.last_data = now;
         self.burst += length as u64;
         self.unacknowledged += 1;
-        self.edges.heard(&self.plain[..length]);
-        self.with_sealer(now, true, |net, sealer, plain| net.ingress(&plain[..length], inner, sealer, now));
+        self.edges.heard(packet);
+        self.with_sealer(now, true, |net, sealer| net.ingress(packet, inner, sealer, now));
         if self.unacknowledged >= if self.burst < YOUNG { ACK_EVERY_YOUNG } else { ACK_EVERY } {
             self.egress(now);
         }
@@ -259,7 +257,8 @@ impl Peer {
     }
 
     fn housekeep(&mut self, now: Instant) {
-        self.housekeeping = now + HOUSEKEEPING;
+        let quiet = now.saturating_duration_since(self.last_data) > BURST_GAP;
+        self.housekeeping = now + if quiet { HOUSEKEEPING_QUIET } else { HOUSEKEEPING };
         self.keys.expire(now);
         let mut room = [0; wire::LEAST_ROOM];
         if let TunnResult::WriteToNetwork(message) = self.tunn.update_timers(&mut room) {
@@ -301,7 +300,7 @@ impl Peer {
     }
 
     fn keepalive(&mut self, now: Instant) {
-        self.with_sealer(now, false, |_, sealer, _| sealer.seal(0));
+        self.with_sealer(now, false, |_, sealer| sealer.seal(0));
     }
 
     fn send_to(&mut self, to: SocketAddr, message: &[u8]) {
@@ -321,24 +320,18 @@ impl Peer {
 
     fn egress(&mut self, now: Instant) {
         self.unacknowledged = 0;
-        self.with_sealer(now, true, |net, sealer, _| net.egress(sealer, now));
+        self.with_sealer(now, true, |net, sealer| net.egress(sealer, now));
     }
 
     /// Runs `f` with the means to encrypt. `data`: what it sends asks for an answer (an empty packet asks for none).
-    fn with_sealer<R>(&mut self, now: Instant, data: bool, f: impl FnOnce(&mut Netstack, &mut Sealer<'_>, &[u8]) -> R) -> R {
+    fn with_sealer<R>(&mut self, now: Instant, data: bool, f: impl FnOnce(&mut Netstack, &mut Sealer<'_>) -> R) -> R {
         let to = if self.keys.usable(now) { self.endpoint } else { None };
-        let mut sealer = Sealer {
-            tunn: &mut self.tunn,
-            trains: &mut self.trains,
-            edges: &mut self.edges,
-            scratch: &mut self.scratch,
-            to,
-            sealed: 0,
-            bytes: 0,
-            lost_key: false,
-        };
-        let result = f(&mut self.net, &mut sealer, &self.plain);
-        let (sealed, bytes, lost_key) = (sealer.sealed, sealer.bytes, sealer.lost_key);
+        let (result, sealed, bytes, lost_key) = room::scratch(|scratch| {
+            let (tunn, trains, edges) = (&mut self.tunn, &mut self.trains, &mut self.edges);
+            let mut sealer = Sealer { tunn, trains, edges, scratch, to, sealed: 0, bytes: 0, lost_key: false };
+            let result = f(&mut self.net, &mut sealer);
+            (result, sealer.sealed, sealer.bytes, sealer.lost_key)
+        });
         self.counters.tx_bytes += bytes;
         if lost_key {
             // Only boringtun's clock can have done this (a machine that slept): believe it.

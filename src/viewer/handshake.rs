@@ -26,7 +26,8 @@ pub(super) async fn with_desktop(desktop: &mut (impl AsyncRead + AsyncWrite + Un
             reply.clear();
         }
         if progress.done {
-            return Ok(pending.freeze());
+            // A copy of what is left, mostly nothing: not the memory it was read into, which would stay as long as the stream.
+            return Ok(Bytes::copy_from_slice(&pending));
         }
         let room = MAX_PENDING.saturating_sub(pending.len());
         let mut limited = (&mut *desktop).take(room as u64);
@@ -60,7 +61,8 @@ pub(super) async fn with_browser(sink: &mut impl BrowserSink, source: &mut impl 
             sink.send(std::mem::take(&mut reply).into()).await.map_err(|_| End::BrowserGone)?;
         }
         if progress.done {
-            return Ok(pending.freeze());
+            // A copy of what is left, mostly nothing: not the memory it was read into, which would stay as long as the stream.
+            return Ok(Bytes::copy_from_slice(&pending));
         }
         listen(sink, source, &mut pending).await?;
     }

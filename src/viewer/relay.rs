@@ -21,10 +21,10 @@ use tokio::sync::Notify;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Room for one read from the desktop: a whole TLS record or several tunnel packets, and no more than what is worth waiting for at once.
-const CHUNK: usize = 32 * 1024;
-/// With less room than this left, a read gets a new buffer.
-const CHUNK_MIN: usize = 8 * 1024;
+/// Room for one read from the desktop, at first and while it says little: what a quiet session costs.
+const CHUNK_LEAST: usize = 4 * 1024;
+/// Room for one read from a desktop that says much: several TLS records, and no more than what is worth waiting for at once.
+const CHUNK_MOST: usize = 64 * 1024;
 
 /// What each side has sent beyond its handshake.
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ async fn write(desktop: &mut (impl AsyncWrite + Unpin), chunk: &[u8]) -> io::Res
 }
 
 async fn down<T: Tap>(mut desktop: impl AsyncRead + Unpin, mut sink: impl BrowserSink, left: Bytes, observers: &Observers<'_, T>) -> End {
-    let mut buffer = BytesMut::with_capacity(CHUNK);
+    let (mut buffer, mut room) = (BytesMut::new(), CHUNK_LEAST);
     let mut chunk = left;
     loop {
         if !chunk.is_empty() {
@@ -129,12 +129,20 @@ async fn down<T: Tap>(mut desktop: impl AsyncRead + Unpin, mut sink: impl Browse
         }
         consume_budget().await;
         // `reserve` takes the old memory back when all its chunks are sent, and allocates only otherwise.
-        if buffer.capacity() < CHUNK_MIN {
-            buffer.reserve(CHUNK);
+        if buffer.capacity() < room / 4 {
+            buffer.reserve(room);
         }
+        let offered = buffer.capacity();
         chunk = match desktop.read_buf(&mut buffer).await {
             Ok(0) | Err(_) => return End::DesktopGone,
-            Ok(_) => buffer.split().freeze(),
+            Ok(n) => {
+                room = match n {
+                    n if n >= offered => (room * 2).min(CHUNK_MOST),
+                    n if n < room / 16 => (room / 2).max(CHUNK_LEAST),
+                    _ => room,
+                };
+                buffer.split().freeze()
+            }
         };
     }
 }

@@ -112,7 +112,8 @@ async fn secrets_stay_where_they_belong() {
     let server = display_servers(stack.agent_pid())[0];
     secrets.push(Secret::text("VNC password", &vnc_password(server)));
     let spare = stack.cli(&["host", "join-token"], "");
-    secrets.push(Secret::text("join token", String::from_utf8(spare.stdout).unwrap().split_whitespace().last().unwrap()));
+    let spare = String::from_utf8(spare.stdout).unwrap();
+    secrets.push(Secret::text("join token", spare.split_whitespace().skip_while(|word| *word != "--join").nth(1).unwrap()));
 
     // The keys on disk.
     let agent: serde_json::Value = serde_json::from_slice(&std::fs::read(stack.dir.join("agent/agent.json")).unwrap()).unwrap();

@@ -1,5 +1,6 @@
 //! Tunnels: live ones over loopback, and peers on a simulated network.
 
+mod faults;
 mod live;
 mod peers;
 mod simnet;

@@ -3,12 +3,14 @@
 //! - A **route** is the queue to one tunnel's owner, found by the receiver index that every message but the first carries.
 //! - The first message, an **initiation**, names nobody in clear: its mac1 tells which of our keys it is for, and that key opens the sender's
 //!   public key (WireGuard paper, section 5.4.2). Under load, only senders that prove their address with a cookie get that far (5.4.7).
-//! - Whatever matches nothing is counted and dropped, without an answer.
+//! - Whatever matches nothing is counted and dropped, without an answer. So are most initiations of a flood: a cookie costs a system call, and whoever
+//!   is real asks again.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
@@ -16,14 +18,20 @@ use boringtun::noise::{Packet, TunnResult};
 use boringtun::x25519;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::Counters;
+use super::socket::Message;
 use crate::tunnel::driver::Inbound;
 use crate::tunnel::handle::Shared;
 use crate::tunnel::keys::{PrivateKey, PublicKey};
 
 /// Initiations a second, for each of our keys, before cookies are asked for: each costs us a Diffie-Hellman or three.
 const INITIATIONS: u64 = 500;
+/// Cookies sent a second, for each of our keys. Then initiations without one are dropped unread: they are most of any flood.
+const COOKIES: u32 = 2000;
+/// Where an initiation's mac2 begins: zeros, when its sender has no cookie.
+const MAC2: usize = 132;
 /// Bytes that may wait for one owner.
 const QUEUE_BYTES: usize = 4 << 20;
 /// A cookie reply's size.
@@ -49,6 +57,20 @@ struct OwnKey {
     public: x25519::PublicKey,
     limiter: RateLimiter,
     tunnels: usize,
+    /// Cookies sent in the present second, and when that began.
+    cookies: (u32, Instant),
+}
+
+impl OwnKey {
+    /// The second's supply of cookies is used up.
+    fn out_of_cookies(&mut self) -> bool {
+        let now = Instant::now();
+        let (sent, since) = &mut self.cookies;
+        if now.duration_since(*since) >= Duration::from_secs(1) {
+            (*sent, *since) = (0, now);
+        }
+        *sent >= COOKIES
+    }
 }
 
 struct Entry {
@@ -87,6 +109,7 @@ impl Demux {
                     public: own.x25519(),
                     limiter: RateLimiter::new(&own.x25519(), INITIATIONS),
                     tunnels: 0,
+                    cookies: (0, Instant::now()),
                 });
                 key.tunnels += 1;
                 self.by_peer.insert((own, route.peer), route.index);
@@ -108,9 +131,9 @@ impl Demux {
     }
 
     /// Hands a message's datagrams to their owners. Neighbours for the same owner travel together. `reply` sends a cookie.
-    pub(super) fn message(&mut self, from: SocketAddr, stride: usize, message: &[u8], mut reply: impl FnMut(&[u8])) {
+    pub(super) fn message(&mut self, from: SocketAddr, stride: usize, message: &Message<'_>, mut reply: impl FnMut(&[u8])) {
         let mut run: Option<(u32, usize, usize)> = None;
-        for (n, datagram) in message.chunks(stride).enumerate() {
+        for (n, datagram) in message.bytes().chunks(stride).enumerate() {
             let at = n * stride;
             let to = match self.whose(from, datagram) {
                 Verdict::Tunnel(index) => Some(index),
@@ -124,26 +147,37 @@ impl Demux {
                 (Some((index, _, end)), Some(to)) if *index == to && *end == at => *end = at + datagram.len(),
                 _ => {
                     if let Some((index, start, end)) = run.take() {
-                        self.deliver(index, from, stride, &message[start..end]);
+                        self.deliver(index, from, stride, message.part(start..end));
                     }
                     run = to.map(|to| (to, at, at + datagram.len()));
                 }
             }
         }
         if let Some((index, start, end)) = run {
-            self.deliver(index, from, stride, &message[start..end]);
+            self.deliver(index, from, stride, message.part(start..end));
         }
     }
 
-    fn deliver(&self, index: u32, from: SocketAddr, stride: usize, datagrams: &[u8]) {
+    fn deliver(&self, index: u32, from: SocketAddr, stride: usize, contents: Bytes) {
         let Some(entry) = self.by_index.get(&index) else { return };
-        let waiting = entry.shared.queued.fetch_add(datagrams.len(), Ordering::Relaxed);
-        let inbound = Inbound { from, stride, contents: Bytes::copy_from_slice(datagrams) };
-        if waiting > QUEUE_BYTES || entry.inbox.try_send(inbound).is_err() {
-            let lost = datagrams.len().div_ceil(stride) as u64;
-            entry.shared.queued.fetch_sub(datagrams.len(), Ordering::Relaxed);
-            entry.shared.overflow.fetch_add(lost, Ordering::Relaxed);
-            self.counters.overflow.fetch_add(lost, Ordering::Relaxed);
+        let length = contents.len();
+        let (lost, waiting) = (length.div_ceil(stride) as u64, entry.shared.queued.fetch_add(length, Ordering::Relaxed));
+        let sent = if waiting > QUEUE_BYTES {
+            Err(TrySendError::Full(()))
+        } else {
+            entry.inbox.try_send(Inbound { from, stride, contents }).map_err(told)
+        };
+        match sent {
+            Ok(()) => {}
+            Err(TrySendError::Full(())) => {
+                entry.shared.queued.fetch_sub(length, Ordering::Relaxed);
+                entry.shared.overflow.fetch_add(lost, Ordering::Relaxed);
+                self.counters.overflow.fetch_add(lost, Ordering::Relaxed);
+            }
+            // The owner is gone already, and this task has yet to hear of it.
+            Err(TrySendError::Closed(())) => {
+                self.counters.unknown.fetch_add(lost, Ordering::Relaxed);
+            }
         }
     }
 
@@ -165,20 +199,26 @@ impl Demux {
         }
     }
 
-    fn initiation(&self, from: SocketAddr, datagram: &[u8]) -> Verdict {
+    fn initiation(&mut self, from: SocketAddr, datagram: &[u8]) -> Verdict {
         let mut cookie = [0; COOKIE_REPLY];
-        for (own, key) in &self.keys {
+        let without = datagram.get(MAC2..).is_some_and(|mac2| mac2.iter().all(|byte| *byte == 0));
+        for (own, key) in &mut self.keys {
+            if without && key.out_of_cookies() {
+                continue;
+            }
             key.limiter.reset_count();
             match key.limiter.verify_packet(Some(from.ip()), datagram, &mut cookie) {
                 Ok(Packet::HandshakeInit(initiation)) => {
-                    let Ok(half) = parse_handshake_anon(&key.secret, &key.public, &initiation) else { return self.unknown() };
+                    let Ok(half) = parse_handshake_anon(&key.secret, &key.public, &initiation) else { break };
                     let peer = PublicKey::from_bytes(half.peer_static_public);
                     return match self.by_peer.get(&(*own, peer)) {
                         Some(&index) => Verdict::Tunnel(index),
                         None => self.unknown(),
                     };
                 }
+                Err(TunnResult::WriteToNetwork(_)) if key.out_of_cookies() => break,
                 Err(TunnResult::WriteToNetwork(_)) => {
+                    key.cookies.0 += 1;
                     self.counters.cookies.fetch_add(1, Ordering::Relaxed);
                     return Verdict::Cookie(cookie);
                 }
@@ -192,5 +232,13 @@ impl Demux {
     fn unknown(&self) -> Verdict {
         self.counters.unknown.fetch_add(1, Ordering::Relaxed);
         Verdict::Drop
+    }
+}
+
+/// Why a queue did not take something, without the thing.
+fn told(error: TrySendError<Inbound>) -> TrySendError<()> {
+    match error {
+        TrySendError::Full(_) => TrySendError::Full(()),
+        TrySendError::Closed(_) => TrySendError::Closed(()),
     }
 }

@@ -1,9 +1,12 @@
 //! The hub's UDP socket: many datagrams per system call, both ways, where the kernel can.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::{Bytes, BytesMut};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -16,6 +19,10 @@ const BUFFER: usize = 8 << 20;
 const MESSAGE: usize = 64 << 10;
 /// Messages taken in one system call.
 const MESSAGES: usize = 16;
+/// A message shorter than this is copied to its owner, and its buffer used again at once. A longer one travels in its buffer.
+const COPIED: usize = 4 << 10;
+/// Buffers that travel and are waited for; when all are out, messages are copied.
+const TRAVELLING: usize = 64;
 
 /// A UDP socket with its offloads.
 #[derive(Debug)]
@@ -105,8 +112,8 @@ impl HubSocket {
 
     /// Takes what has arrived; answers with the number of messages, none if there was nothing after all.
     pub(super) fn receive(&self, buffers: &mut Buffers) -> io::Result<usize> {
-        let Buffers { memory, metas } = buffers;
-        let mut slices = memory.chunks_mut(MESSAGE).map(IoSliceMut::new);
+        let Buffers { memory, metas, .. } = buffers;
+        let mut slices = memory.iter_mut().map(|buffer| IoSliceMut::new(buffer));
         let mut slices: [IoSliceMut<'_>; MESSAGES] = std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
         match self.socket.try_io(Interest::READABLE, || self.state.recv(UdpSockRef::from(&self.socket), &mut slices, metas)) {
             // An ICMP answer to something we sent; says nothing about the socket.
@@ -127,22 +134,76 @@ fn inward(from: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Memory to receive into, kept between calls.
+/// Memory to receive into, kept between calls: as many buffers as messages, each full of bytes that mean nothing until something is received.
 pub(super) struct Buffers {
-    memory: Vec<u8>,
+    memory: Vec<BytesMut>,
     metas: [RecvMeta; MESSAGES],
+    /// Buffers under way to owners, oldest first; they come back when the owner has dropped its part.
+    travelling: VecDeque<Bytes>,
 }
 
 impl Buffers {
     pub(super) fn new() -> Self {
-        Self { memory: vec![0; MESSAGE * MESSAGES], metas: [RecvMeta::default(); MESSAGES] }
+        Self { memory: vec![fresh(); MESSAGES], metas: [RecvMeta::default(); MESSAGES], travelling: VecDeque::new() }
     }
 
-    /// The first `count` messages: sender, size of a datagram, datagrams end to end.
-    pub(super) fn messages(&self, count: usize) -> impl Iterator<Item = (SocketAddr, usize, &[u8])> {
-        let received = self.metas.iter().zip(self.memory.chunks(MESSAGE)).take(count);
-        received
-            .filter(|(meta, _)| meta.len > 0)
-            .map(|(meta, message)| (inward(meta.addr), meta.stride.max(1), &message[..meta.len.min(MESSAGE)]))
+    /// Hands the first `count` messages to `take`: sender, size of a datagram, datagrams end to end.
+    pub(super) fn messages(&mut self, count: usize, mut take: impl FnMut(SocketAddr, usize, &Message<'_>)) {
+        for n in 0..count.min(MESSAGES) {
+            let meta = &self.metas[n];
+            let (from, stride, length) = (inward(meta.addr), meta.stride.max(1), meta.len.min(MESSAGE));
+            if length == 0 {
+                continue;
+            }
+            match if length < COPIED { None } else { self.spare() } {
+                None => take(from, stride, &Message::Copied(&self.memory[n][..length])),
+                Some(spare) => {
+                    let whole = std::mem::replace(&mut self.memory[n], spare).freeze();
+                    take(from, stride, &Message::Travelling(whole.slice(..length)));
+                    self.travelling.push_back(whole);
+                }
+            }
+        }
+    }
+
+    /// A buffer to receive into instead of one that travels; none when too many are out.
+    fn spare(&mut self) -> Option<BytesMut> {
+        match self.travelling.pop_front().map(Bytes::try_into_mut) {
+            Some(Ok(back)) => Some(back),
+            Some(Err(out)) => {
+                self.travelling.push_front(out);
+                (self.travelling.len() < TRAVELLING).then(fresh)
+            }
+            None => Some(fresh()),
+        }
+    }
+}
+
+fn fresh() -> BytesMut {
+    BytesMut::zeroed(MESSAGE)
+}
+
+/// One received message.
+pub(super) enum Message<'a> {
+    /// In a buffer that is used again at once.
+    Copied(&'a [u8]),
+    /// In a buffer that goes with it.
+    Travelling(Bytes),
+}
+
+impl Message<'_> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Travelling(bytes) => bytes,
+        }
+    }
+
+    /// A part of it, to keep.
+    pub(super) fn part(&self, range: Range<usize>) -> Bytes {
+        match self {
+            Self::Copied(bytes) => Bytes::copy_from_slice(bytes.get(range).unwrap_or_default()),
+            Self::Travelling(bytes) => bytes.slice(range),
+        }
     }
 }

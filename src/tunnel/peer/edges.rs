@@ -8,8 +8,6 @@
 //! some at the same time, each side then refuses the other's acknowledgements as too old, and neither ever moves again. The simulated storm
 //! finds this within seconds; a desktop on a bad network would, too. So an empty segment on its way out that lies behind the edge is put there.
 
-use std::collections::HashMap;
-
 const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
@@ -18,18 +16,20 @@ const ACK: u8 = 16;
 const FAR: u32 = 1 << 30;
 
 /// What is known of one connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Edge {
+    /// Our port and theirs.
+    ports: (u16, u16),
     /// The highest acknowledgement heard.
     heard: u32,
     /// The end of what was sent.
     sent: u32,
 }
 
-/// The edges of a tunnel's connections, by our port and theirs.
+/// The edges of a tunnel's connections. There are few, and neighbouring packets belong to one: a list whose busiest comes first is faster than a map.
 #[derive(Debug, Default)]
 pub(super) struct Edges {
-    edges: HashMap<(u16, u16), Edge>,
+    edges: Vec<Edge>,
     resent: u64,
 }
 
@@ -41,14 +41,20 @@ impl Edges {
 
     /// A connection is gone.
     pub(super) fn forget(&mut self, ports: (u16, u16)) {
-        self.edges.remove(&ports);
+        self.edges.retain(|edge| edge.ports != ports);
+    }
+
+    fn find(&mut self, ports: (u16, u16)) -> Option<&mut Edge> {
+        let n = self.edges.iter().position(|edge| edge.ports == ports)?;
+        self.edges.swap(0, n);
+        self.edges.first_mut()
     }
 
     /// Looks at a packet that was received.
     pub(super) fn heard(&mut self, packet: &[u8]) {
         let Some(segment) = packet.get(tcp_at(packet)..).and_then(Segment::parse) else { return };
         if segment.flags & (ACK | RST) == ACK
-            && let Some(edge) = self.edges.get_mut(&(segment.destination, segment.source))
+            && let Some(edge) = self.find((segment.destination, segment.source))
             && segment.acknowledgement.wrapping_sub(edge.heard) < FAR
         {
             edge.heard = segment.acknowledgement;
@@ -63,11 +69,17 @@ impl Edges {
         let ports = (segment.source, segment.destination);
         if segment.flags & SYN != 0 {
             let first = segment.sequence.wrapping_add(1);
-            let before = self.edges.insert(ports, Edge { heard: first, sent: first });
-            self.resent += u64::from(before.is_some_and(|edge| edge.heard == first));
+            match self.find(ports) {
+                Some(edge) => {
+                    let again = edge.heard == first;
+                    (edge.heard, edge.sent) = (first, first);
+                    self.resent += u64::from(again);
+                }
+                None => self.edges.push(Edge { ports, heard: first, sent: first }),
+            }
             return;
         }
-        let Some(edge) = self.edges.get_mut(&ports) else { return };
+        let Some(edge) = self.find(ports) else { return };
         if !segment.empty {
             let end = segment.sequence.wrapping_add(segment.length);
             let ahead = end.wrapping_sub(edge.sent);

@@ -1,0 +1,93 @@
+//! A desktop without a screen: a TCP server that greets like a VNC server, then does what one letter asks for.
+//!
+//! `e` echoes, `s` sends without end, `k` takes without end, `d` sends 1 Mbit/s as a working desktop would, `q` says nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::Outcome;
+
+/// Bytes of one write of a source.
+const CHUNK: usize = 64 << 10;
+/// A desktop at 1 Mbit/s: 25 updates of 5000 bytes a second.
+const UPDATE: (Duration, usize) = (Duration::from_millis(40), 5000);
+
+/// Where a desktop is reached: with the greeting, and without.
+#[derive(Clone, Copy)]
+pub struct Desktop {
+    pub rfb: SocketAddr,
+    pub raw: SocketAddr,
+}
+
+impl Desktop {
+    /// Starts it.
+    pub async fn start() -> Outcome<Self> {
+        let (rfb, raw) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
+        let here = Self { rfb: rfb.local_addr()?, raw: raw.local_addr()? };
+        for (listener, greets) in [(rfb, true), (raw, false)] {
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(async move {
+                        let _ = serve(stream, greets).await;
+                    });
+                }
+            });
+        }
+        Ok(here)
+    }
+}
+
+async fn serve(mut stream: TcpStream, greets: bool) -> Outcome<()> {
+    stream.set_nodelay(true)?;
+    if greets {
+        // RFC 6143, section 7.1 and 7.2.2; any answer to the challenge will do.
+        stream.write_all(b"RFB 003.008\n").await?;
+        stream.read_exact(&mut [0; 12]).await?;
+        stream.write_all(&[1, 2]).await?;
+        stream.read_exact(&mut [0; 1]).await?;
+        stream.write_all(&[7; 16]).await?;
+        stream.read_exact(&mut [0; 16]).await?;
+        stream.write_all(&[0; 4]).await?;
+    }
+    let mut buffer = vec![0; 64];
+    match stream.read_u8().await? {
+        b'e' => {
+            buffer.resize(4096, 0);
+            loop {
+                let n = stream.read(&mut buffer).await?;
+                if n == 0 {
+                    return Ok(());
+                }
+                stream.write_all(&buffer[..n]).await?;
+            }
+        }
+        b's' => {
+            let chunk = vec![0x5a; CHUNK];
+            loop {
+                stream.write_all(&chunk).await?;
+            }
+        }
+        b'd' => {
+            let chunk = vec![0x5a; UPDATE.1];
+            let mut clock = interval(UPDATE.0);
+            clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                clock.tick().await;
+                stream.write_all(&chunk).await?;
+            }
+        }
+        b'k' => {
+            buffer.resize(CHUNK, 0);
+            while stream.read(&mut buffer).await? > 0 {}
+            Ok(())
+        }
+        _ => {
+            while stream.read(&mut buffer).await? > 0 {}
+            Ok(())
+        }
+    }
+}

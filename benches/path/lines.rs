@@ -1,0 +1,265 @@
+//! The lines measured on the whole house: latency, memory, set-up, flood.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::browser::Browser;
+use crate::house::House;
+use crate::machine::{quantile, resident};
+use crate::table::{Row, Target};
+use crate::{Outcome, Settings, fail};
+
+/// Sessions of the latency lines; others have numbers of their own.
+const ECHO: u64 = 0;
+const BULK: u64 = 1;
+const CROWD: u64 = 10;
+const PACED: u64 = 1_000;
+const IDLE: u64 = 1_000_000;
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// Median and 99th percentile of both paths, in milliseconds.
+struct Latency {
+    wss: (f64, f64),
+    tcp: (f64, f64),
+}
+
+impl Latency {
+    fn added(&self) -> (f64, f64) {
+        ((self.wss.0 - self.tcp.0).max(0.0), (self.wss.1 - self.tcp.1).max(0.0))
+    }
+
+    fn words(&self) -> String {
+        format!("whole path {:.3} / {:.3} ms", self.wss.0, self.wss.1)
+    }
+}
+
+/// Round trips of 64 bytes over WSS and over bare TCP, in turns, so that both see the same machine. `pause` lies between two.
+async fn latency(wss: &mut Browser, tcp: &mut TcpStream, count: usize, pause: Duration) -> Outcome<Latency> {
+    let (mut far, mut near) = (Vec::new(), Vec::new());
+    let (message, mut back) = ([0x41; 64], [0; 64]);
+    for turn in 0..count / 50 {
+        for _ in 0..50 {
+            let began = Instant::now();
+            if turn % 2 == 0 {
+                wss.round_trip(&message).await?;
+                far.push(began.elapsed());
+            } else {
+                tcp.write_all(&message).await?;
+                tcp.read_exact(&mut back).await?;
+                near.push(began.elapsed());
+            }
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+    let both = |times: &mut Vec<Duration>| (ms(quantile(times, 0.5)), ms(quantile(times, 0.99)));
+    Ok(Latency { wss: both(&mut far), tcp: both(&mut near) })
+}
+
+async fn echoes(house: &mut House) -> Outcome<(Browser, TcpStream)> {
+    let wss = house.browsers.join(house.https, &format!("/s/{ECHO}"), b'e').await?;
+    let mut tcp = TcpStream::connect(house.desktop.raw).await?;
+    tcp.set_nodelay(true)?;
+    tcp.write_all(b"e").await?;
+    Ok((wss, tcp))
+}
+
+/// Opens streams that swallow what comes, until the set is dropped; the counter says how much that was.
+async fn swallow(house: &House, sessions: std::ops::Range<u64>, letter: u8) -> Outcome<(JoinSet<()>, Arc<AtomicU64>)> {
+    let (mut tasks, count) = (JoinSet::new(), Arc::<AtomicU64>::default());
+    for n in sessions {
+        let browser = house.browsers.join(house.https, &format!("/s/{n}"), letter).await?;
+        let count = count.clone();
+        tasks.spawn(async move { drop(browser.swallow(count).await) });
+    }
+    Ok((tasks, count))
+}
+
+/// (c) and (d): round trips alone, beside one saturating stream, beside 200 desktops.
+pub async fn round_trips(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -> Outcome<()> {
+    let crowd = 200;
+    if house.launch(ECHO, 2, 1).await?.failed + house.launch(CROWD, crowd, 8).await?.failed > 0 {
+        return Err(fail("launches failed"));
+    }
+    let (mut wss, mut tcp) = echoes(house).await?;
+    latency(&mut wss, &mut tcp, 1000, Duration::ZERO).await?;
+
+    let idle = latency(&mut wss, &mut tcp, settings.scaled(40_000, 4_000) as usize, Duration::ZERO).await?;
+    let bare = format!("bare TCP echo {:.3} / {:.3} ms", idle.tcp.0, idle.tcp.1);
+    rows.push(Row::alone(
+        "c",
+        format!("64-byte round trip, added p50, idle ({})", idle.words()),
+        idle.added().0,
+        "ms",
+        bare.clone(),
+        Target::AtMost(0.25),
+    ));
+    rows.push(Row::alone("c", "64-byte round trip, added p99, idle", idle.added().1, "ms", bare, Target::AtMost(1.0)));
+
+    let count = settings.scaled(4_000, 1_000) as usize;
+    let (streams, moved) = swallow(house, BULK..BULK + 1, b's').await?;
+    let began = Instant::now();
+    let loaded = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
+    let rate = moved.load(Ordering::Relaxed) as f64 * 8.0 / 1e9 / began.elapsed().as_secs_f64();
+    drop(streams);
+    let bare = format!("bare TCP echo {:.3} / {:.3} ms", loaded.tcp.0, loaded.tcp.1);
+    let figure = format!("the same beside one saturating stream ({rate:.1} Gbit/s), whole p99 less the idle bare p50");
+    rows.push(Row::alone("d", figure, loaded.wss.1 - idle.tcp.0, "ms", bare, Target::AtMost(5.0)));
+
+    let (streams, moved) = swallow(house, CROWD..CROWD + crowd, b'd').await?;
+    let began = Instant::now();
+    let loaded = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
+    let rate = moved.load(Ordering::Relaxed) as f64 * 8.0 / 1e6 / began.elapsed().as_secs_f64();
+    drop(streams);
+    let bare = format!("bare TCP echo {:.3} / {:.3} ms", loaded.tcp.0, loaded.tcp.1);
+    let figure = format!("the same beside {crowd} desktops at 1 Mbit/s ({rate:.0} Mbit/s), whole p99 less the idle bare p50");
+    rows.push(Row::alone("d", figure, loaded.wss.1 - idle.tcp.0, "ms", bare, Target::AtMost(5.0)));
+    house.gateway.ask(&format!("stop {ECHO} 2")).await?;
+    house.gateway.ask(&format!("stop {CROWD} {crowd}")).await?;
+    Ok(())
+}
+
+/// (g) Launches: one after another, then 500 a second.
+pub async fn set_up(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -> Outcome<()> {
+    let (each, rate, seconds) = (settings.scaled(1000, 200), 500, settings.scaled(6, 2));
+    let calm = house.launch(PACED, each, 1).await?;
+    let mut times: Vec<_> = calm.us.iter().map(|&us| Duration::from_micros(us)).collect();
+    let (p50, p99) = (ms(quantile(&mut times, 0.5)), ms(quantile(&mut times, 0.99)));
+    let note = format!("p50 {p50:.2} ms, {} launches, {} failed", each, calm.failed);
+    rows.push(Row::alone("g", "session set-up: order, keys, handshake, dial, greeting; p99", p99, "ms", note, Target::AtMost(15.0)));
+    house.gateway.ask(&format!("stop {PACED} {each}")).await?;
+
+    let count = rate * seconds;
+    let answer = house.gateway.ask(&format!("pace {PACED} {count} {rate}")).await?;
+    let crowd: crate::house::Launches = serde_json::from_str(&answer)?;
+    let mut times: Vec<_> = crowd.us.iter().map(|&us| Duration::from_micros(us)).collect();
+    let note =
+        format!("{} failed; p50 {:.1}, p99 {:.1} ms meanwhile", crowd.failed, ms(quantile(&mut times, 0.5)), ms(quantile(&mut times, 0.99)));
+    let reached = if crowd.failed == 0 { crowd.us.len() as f64 / crowd.seconds } else { 0.0 };
+    rows.push(Row::alone(
+        "g",
+        format!("launches sustained without loss, {seconds} s at {rate}/s"),
+        reached,
+        "/s",
+        note,
+        Target::AtLeast(rate as f64 * 0.98),
+    ));
+    house.gateway.ask(&format!("stop {PACED} {count}")).await?;
+    Ok(())
+}
+
+/// (f) Resident memory of the gateway for each idle open session.
+pub async fn memory(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
+    // A house of its own: what others left behind is not counted.
+    let mut house = House::start().await?;
+    house.launch(0, 1, 1).await?;
+    let empty = (resident(house.gateway.pid)?, resident(house.agent.pid)?);
+    let (mut kept, mut figures) = (Vec::new(), Vec::new());
+    for total in [1_000, settings.scaled(10_000, 2_000)] {
+        let from = kept.len() as u64;
+        let launches = house.launch(IDLE + from, total - from, 16).await?;
+        if launches.failed > 0 {
+            return Err(fail(format!("{} launches failed", launches.failed)));
+        }
+        let (browsers, https) = (&house.browsers, house.https);
+        let more: Vec<Browser> = futures_util::stream::iter(from..total)
+            .map(|n| async move { browsers.join(https, &format!("/s/{}", IDLE + n), b'q').await })
+            .buffer_unordered(16)
+            .try_collect()
+            .await?;
+        kept.extend(more);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let per = |now: u64, before: u64| (now.saturating_sub(before)) as f64 / 1024.0 / total as f64;
+        let ours = per(resident(house.gateway.pid)?, empty.0);
+        let agent = per(resident(house.agent.pid)?, empty.1);
+        eprintln!("  {total} sessions: gateway {ours:.1} KiB each, agent {agent:.1}");
+        figures.push(ours);
+        let figure = format!("gateway memory of an idle open session, at {total}");
+        rows.push(Row::alone("f", figure, ours, "KiB", format!("the agent's half: {agent:.1} KiB"), Target::AtMost(64.0)));
+    }
+    if let [few, many] = figures[..] {
+        rows.push(Row::alone(
+            "f",
+            "linear: per session at most so much more among many than among few",
+            many / few,
+            "x",
+            "",
+            Target::AtMost(1.05),
+        ));
+    }
+    drop(kept);
+    house.end().await;
+    Ok(())
+}
+
+/// (h) Round trips of a live session while junk initiations arrive.
+pub async fn flood(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -> Outcome<()> {
+    if house.launch(ECHO, 1, 1).await?.failed > 0 {
+        return Err(fail("a launch failed"));
+    }
+    let (mut wss, mut tcp) = echoes(house).await?;
+    let count = settings.scaled(6_000, 1_000) as usize;
+    for (what, aimed) in [("random bytes", false), ("aimed at our key", true)] {
+        let calm = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
+        let flood = Flood::start(house.udp, 50_000, aimed)?;
+        let busy = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
+        let rate = flood.stop();
+        let figure = format!("p99 of a live session in a flood of handshakes, {what} ({rate:.0}/s sent)");
+        let words = |l: &Latency| format!("{:.3} / {:.3} ms (bare TCP {:.3} / {:.3})", l.wss.0, l.wss.1, l.tcp.0, l.tcp.1);
+        rows.push(Row::against("h", figure, words(&busy), format!("without: {}", words(&calm)), busy.wss.1 / calm.wss.1, Target::AtMost(2.0)));
+    }
+    house.gateway.ask(&format!("stop {ECHO} 1")).await?;
+    Ok(())
+}
+
+/// Sends junk from a thread of its own.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<f64>,
+}
+
+impl Flood {
+    /// `aimed`: with a valid mac1, as anybody can make who knows our public key.
+    fn start(to: SocketAddr, per_second: u32, aimed: bool) -> Outcome<Self> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.connect(to)?;
+        let stop = Arc::<AtomicBool>::default();
+        let over = stop.clone();
+        let mut message = crate::peers::initiation_to_gateway()?;
+        let thread = std::thread::spawn(move || {
+            let (began, mut sent, mut seed) = (Instant::now(), 0u64, 1u64);
+            while !over.load(Ordering::Relaxed) {
+                let due = (began.elapsed().as_secs_f64() * f64::from(per_second)) as u64;
+                while sent < due {
+                    if !aimed {
+                        for byte in &mut message[4..] {
+                            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                            *byte = (seed >> 33) as u8;
+                        }
+                    }
+                    let _ = socket.send(&message);
+                    sent += 1;
+                }
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            sent as f64 / began.elapsed().as_secs_f64()
+        });
+        Ok(Self { stop, thread })
+    }
+
+    fn stop(self) -> f64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or(0.0)
+    }
+}

@@ -1,0 +1,122 @@
+//! `make bench`: the data path beside its peers, in one table.
+//!
+//! ```text
+//! cargo bench --bench path -- [--quick] [--only LINES] [--write FILE]
+//! ```
+//! `LINES` are letters of the table, such as `acg`. `--write` puts the table into a document, between its marks. A peer that is not installed is
+//! named as such. Everything runs on loopback; processes and network namespaces made here are ended here.
+
+mod browser;
+mod desktop;
+mod house;
+mod lines;
+mod machine;
+mod peers;
+mod roles;
+mod table;
+mod tunnel;
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use house::House;
+use table::Row;
+
+/// What went wrong, in words.
+pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// An error of words.
+pub fn fail(words: impl Into<String>) -> Box<dyn Error + Send + Sync> {
+    words.into().into()
+}
+
+/// How much is measured.
+pub struct Settings {
+    quick: bool,
+    only: Option<String>,
+    write: Option<PathBuf>,
+    rounds: usize,
+}
+
+impl Settings {
+    fn wants(&self, line: char) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(line))
+    }
+
+    /// The first, or the second in a hurry.
+    fn scaled(&self, whole: u64, quick: u64) -> u64 {
+        if self.quick { quick } else { whole }
+    }
+}
+
+fn main() -> Outcome<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Asked of every process of the house: the children inherit it.
+    let files = machine::raise_files(65_536);
+    let mut arguments = std::env::args().skip(1);
+    let mut settings = Settings { quick: false, only: None, write: None, rounds: 3 };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    while let Some(argument) = arguments.next() {
+        let mut next = || arguments.next().ok_or_else(|| fail("an argument is missing"));
+        match argument.as_str() {
+            "agent" => return runtime.block_on(roles::agent(next()?.parse()?)),
+            "gateway" => {
+                let (agent, workers) = (next()?.parse()?, next()?.parse()?);
+                return actix_web::rt::System::with_tokio_rt(move || runtime).block_on(roles::gateway(agent, workers));
+            }
+            // The tunnel alone, for a profiler: so many GiB.
+            "stream" => {
+                let gib: u64 = next()?.parse()?;
+                let speed = runtime.block_on(tunnel::stream(gib << 30))?;
+                println!("{speed:?}");
+                return Ok(());
+            }
+            "--quick" => (settings.quick, settings.rounds) = (true, 1),
+            "--only" => settings.only = Some(next()?),
+            "--write" => settings.write = Some(next()?.into()),
+            // cargo says this.
+            "--bench" => {}
+            other => return Err(fail(format!("what is {other:?}?"))),
+        }
+    }
+    runtime.block_on(measure(settings, files))
+}
+
+async fn measure(settings: Settings, files: u64) -> Outcome<()> {
+    let before = machine::load();
+    let mut rows = Vec::new();
+    let speed = if settings.wants('a') || settings.wants('b') { Some(tunnel::measure(&settings, &mut rows).await?) } else { None };
+    if let Some(speed) = speed.filter(|_| settings.wants('b')) {
+        peers::throughput(&settings, speed, &mut rows).await?;
+    }
+    if "cdegh".chars().any(|line| settings.wants(line)) {
+        let mut house = House::start().await?;
+        if settings.wants('c') || settings.wants('d') {
+            lines::round_trips(&settings, &mut house, &mut rows).await?;
+        }
+        if settings.wants('e') {
+            peers::bulk(&settings, &mut house, &mut rows).await?;
+        }
+        if settings.wants('g') {
+            lines::set_up(&settings, &mut house, &mut rows).await?;
+        }
+        if settings.wants('h') {
+            lines::flood(&settings, &mut house, &mut rows).await?;
+        }
+        house.end().await;
+    }
+    if settings.wants('f') {
+        lines::memory(&settings, &mut rows).await?;
+    }
+    rows.sort_by_key(|row: &Row| row.line);
+    let about = [
+        format!("Machine: {}; open files: {files}; {} build.", machine::name(), if cfg!(debug_assertions) { "debug" } else { "release" }),
+        format!("Load average before and after (1, 5, 15 minutes): {before}; {}.", machine::load()),
+    ];
+    let table = table::markdown(&rows, &about);
+    println!("{table}");
+    if let Some(path) = &settings.write {
+        table::write(path, &table)?;
+    }
+    Ok(())
+}

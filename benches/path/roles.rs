@@ -1,0 +1,402 @@
+//! The processes of the house, each this program again: a gateway and an agent, as the product has them, but without desktops and without a store.
+//!
+//! - The **gateway** is the real fleet, viewer and server limits; a session's path `/s/N` is its stream, `/d/PORT` a stream straight to a port.
+//! - The **agent** is a hub with the real control API and forward; its launcher starts nothing: every session's desktop is one TCP port.
+//! - Both are told what to do by lines on standard input, and answer with lines of JSON.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
+use portcullis::app::fleet::{FleetConfig, HubFleet};
+use portcullis::broker::fleet::{DesktopOrder, Fleet, HostPeer, Wanted};
+use portcullis::broker::live::{Meters, Right};
+use portcullis::domain::host::{Host, HostKind};
+use portcullis::domain::lease::Lease;
+use portcullis::domain::policy::may_stream;
+use portcullis::domain::reach::Way;
+use portcullis::domain::secret::{SecretBytes, SecretString};
+use portcullis::domain::session::{Session, State};
+use portcullis::domain::user::{Caller, Role, User};
+use portcullis::domain::workspace::{Workspace, WorkspaceKind};
+use portcullis::domain::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
+use portcullis::host::control::{self, DesktopInfo, Health, Order, Refusal, Service, Started};
+use portcullis::host::forward;
+use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, TunnelId};
+use portcullis::viewer::attach::Attachment;
+use portcullis::viewer::hangup::{Hangup, on_connect};
+use portcullis::viewer::tap::NoTap;
+use portcullis::viewer::{Dial, Duplex, Limits, stream};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use crate::{Outcome, fail};
+
+const PASSWORD: &str = "vncpass1";
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
+/// Connections of one worker: the product's limit is per process of a real machine, this house is a crowd on a small one.
+const CONNECTIONS: usize = 16_384;
+
+/// A key everybody in the house can make.
+fn key(of: &str) -> [u8; 32] {
+    Sha256::digest(format!("bench {of}")).into()
+}
+
+/// The gateway's WireGuard key.
+pub fn gateway_key() -> PrivateKey {
+    PrivateKey::from_bytes(key("gateway"))
+}
+
+fn session_id(n: u64) -> SessionId {
+    SessionId(Uuid::from_u128(u128::from(n) + 1))
+}
+
+/// Addresses of sessions need only differ from the gateway's: each has its tunnel to itself.
+fn address(n: u64) -> IpAddr {
+    let n = u32::try_from(n % 0x00ff_0000).unwrap_or(0);
+    Ipv4Addr::from(0x0a41_0000 + n).into()
+}
+
+fn say(line: &str) {
+    println!("{line}");
+}
+
+/// The lines of standard input; they end with it.
+fn orders() -> mpsc::Receiver<String> {
+    let (tell, orders) = mpsc::channel(1);
+    std::thread::spawn(move || std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| tell.blocking_send(line)));
+    orders
+}
+
+// ---- the agent ----
+
+/// Runs an agent whose desktops are all at `desktop`, until standard input ends.
+pub async fn agent(desktop: SocketAddr) -> Outcome<()> {
+    let hub = Hub::bind(HubConfig { listen: "127.0.0.1:0".parse()? }).await?;
+    let tunnel = hub.add_peer(PeerConfig {
+        id: TunnelId(Uuid::from_u128(0)),
+        private_key: PrivateKey::from_bytes(key("host")),
+        peer_public_key: gateway_key().public_key(),
+        preshared_key: PresharedKey::from_bytes(key("preshared")),
+        endpoint: None,
+        local_addr: HOST.into(),
+        peer_addr: GATEWAY.into(),
+        keepalive: None,
+        profile: Profile::Control,
+    })?;
+    let mut listener = tunnel.listen(control::PORT, 128)?;
+    let launcher = Arc::new(Launcher { hub: hub.clone(), desktop });
+    say(&hub.local_addr().to_string());
+    let mut orders = orders();
+    loop {
+        tokio::select! {
+            order = orders.recv() => if order.is_none() { return Ok(()) },
+            accepted = listener.accept() => {
+                let (stream, launcher) = (accepted?, launcher.clone());
+                tokio::spawn(async move { control::serve(stream, launcher).await });
+            }
+        }
+    }
+}
+
+struct Launcher {
+    hub: Hub,
+    desktop: SocketAddr,
+}
+
+impl Launcher {
+    fn open(&self, order: Order) -> Outcome<Started> {
+        let private_key = PrivateKey::generate()?;
+        let public_key = private_key.public_key().to_string();
+        let tunnel = self.hub.add_peer(PeerConfig {
+            id: TunnelId(order.session_id.0),
+            private_key,
+            peer_public_key: gateway_key().public_key(),
+            preshared_key: order.tunnel.preshared_key.expose().parse()?,
+            endpoint: None,
+            local_addr: order.tunnel.host_address,
+            peer_addr: order.tunnel.gateway_address,
+            keepalive: Some(forward::KEEPALIVE),
+            profile: Profile::Stream,
+        })?;
+        let mut listener = tunnel.listen(forward::PORT, 8)?;
+        let desktop = self.desktop;
+        tokio::spawn(async move {
+            while let Ok(stream) = listener.accept().await {
+                tokio::spawn(async move {
+                    let desktop = TcpStream::connect(desktop).await?;
+                    desktop.set_nodelay(true)?;
+                    forward::splice(stream, desktop).await
+                });
+            }
+        });
+        Ok(Started { public_key, port: forward::PORT, password: SecretString::new(PASSWORD.into()) })
+    }
+}
+
+impl Service for Launcher {
+    fn health(&self) -> Health {
+        let memory = control::Memory::default();
+        Health { protocol: control::PROTOCOL, version: String::new(), uptime_ms: 0, desktops: 0, load: [0.0; 3], memory }
+    }
+
+    fn desktops(&self) -> Vec<DesktopInfo> {
+        Vec::new()
+    }
+
+    fn changed(self: Arc<Self>, _: Option<u64>) -> BoxFuture<'static, u64> {
+        tokio::time::sleep(control::WATCH_WAIT).map(|()| 1).boxed()
+    }
+
+    fn start(self: Arc<Self>, order: Order) -> BoxFuture<'static, Result<Started, Refusal>> {
+        std::future::ready(self.open(order).map_err(|error| Refusal::Failed(error.to_string()))).boxed()
+    }
+
+    fn stop(self: Arc<Self>, session: SessionId) -> BoxFuture<'static, Result<(), Refusal>> {
+        self.hub.remove(TunnelId(session.0));
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+// ---- the gateway ----
+
+/// Runs a gateway whose one host is at `agent`, until standard input ends.
+pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
+    let hub = Hub::bind(HubConfig { listen: "127.0.0.1:0".parse()? }).await?;
+    let config = FleetConfig {
+        private_key: gateway_key(),
+        endpoint: hub.local_addr().to_string(),
+        address: GATEWAY.into(),
+        start_timeout: Duration::from_secs(10),
+        direct: std::collections::HashMap::new(),
+    };
+    let fleet = Arc::new(HubFleet::new(hub.clone(), config));
+    let house = Arc::new(House {
+        fleet: fleet.clone(),
+        host: HostId(Uuid::from_u128(7)),
+        served: watch::channel(Right::Held).0,
+        draining: watch::channel(false).0,
+    });
+    fleet.add_host(HostPeer { host: house.host(agent), preshared_key: SecretBytes::new(key("preshared").to_vec()) })?;
+    let folder = tempfile::tempdir()?;
+    let certificate = portcullis::app::tls::own(folder.path(), &[], Timestamp(1_790_000_000_000))?;
+    let tls = portcullis::app::tls::server_config(&certificate.certificate, &certificate.key)?;
+    let data = web::Data::from(house.clone());
+    let server = HttpServer::new(move || App::new().app_data(data.clone()).route("/{kind}/{n}", web::get().to(open)))
+        .workers(workers)
+        .max_connections(CONNECTIONS)
+        .backlog(8192)
+        .tcp_nodelay(true)
+        .on_connect(on_connect)
+        .disable_signals()
+        .bind_rustls_0_23(("127.0.0.1", 0), tls)?;
+    let address = *server.addrs().first().ok_or_else(|| fail("no address"))?;
+    tokio::spawn(server.run());
+    while fleet.connected().is_empty() {
+        fleet.hosts_changed().changed().await?;
+    }
+    say(&serde_json::json!({ "https": address, "udp": hub.local_addr(), "cert": certificate.certificate, "key": certificate.key }).to_string());
+    let mut orders = orders();
+    while let Some(line) = orders.recv().await {
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |n: usize| words.get(n).and_then(|word| word.parse::<u64>().ok()).ok_or_else(|| fail(format!("what is {line:?}?")));
+        let answer = match words.first().copied() {
+            Some("launch") => house.clone().launch(number(1)?, number(2)?, number(3)?).await,
+            Some("pace") => house.clone().pace(number(1)?, number(2)?, number(3)?).await,
+            Some("stop") => house.clone().stop(number(1)?, number(2)?).await,
+            Some("counters") => format!("{:?}", hub.counters()),
+            _ => return Err(fail(format!("what is {line:?}?"))),
+        };
+        say(&answer.replace('\n', " "));
+    }
+    Ok(())
+}
+
+struct House {
+    fleet: Arc<HubFleet>,
+    host: HostId,
+    served: watch::Sender<Right>,
+    draining: watch::Sender<bool>,
+}
+
+impl House {
+    fn host(&self, agent: SocketAddr) -> Host {
+        Host {
+            id: self.host,
+            organization_id: OrganizationId(Uuid::from_u128(1)),
+            kind: HostKind::Agent,
+            name: "bench".into(),
+            public_key: PrivateKey::from_bytes(key("host")).public_key().to_string(),
+            address: HOST.into(),
+            endpoint: Some(agent),
+            version: String::new(),
+            enrolled_at: Timestamp(0),
+            last_seen_at: None,
+        }
+    }
+
+    /// What a launch is to the fleet: an order over the control API, keys, a handshake, a dial and the greeting.
+    async fn start(&self, n: u64) -> Option<Duration> {
+        let began = Instant::now();
+        let workspace = Workspace {
+            id: WorkspaceId::parse("ws-linux-desktop").ok()?,
+            organization_id: OrganizationId(Uuid::from_u128(1)),
+            name: "Linux".into(),
+            description: String::new(),
+            kind: WorkspaceKind::Linux,
+            target: None,
+            icon: String::new(),
+            tags: Vec::new(),
+            requires_mfa: false,
+            single_seat: false,
+            network: false,
+            allowed_roles: Vec::new(),
+            maintenance: false,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+        };
+        let order = DesktopOrder {
+            session_id: session_id(n),
+            user_id: UserId(Uuid::from_u128(1)),
+            user_name: "Ada".into(),
+            workspace,
+            wanted: Wanted::Desktop,
+            address: address(n),
+            grace: Duration::from_secs(60),
+        };
+        match self.fleet.start(self.host, order).await {
+            Ok(_) => Some(began.elapsed()),
+            Err(error) => {
+                eprintln!("launch {n}: {error}");
+                None
+            }
+        }
+    }
+
+    fn told(times: &[Option<Duration>], began: Instant) -> String {
+        let good: Vec<u64> = times.iter().flatten().map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).collect();
+        serde_json::json!({ "failed": times.len() - good.len(), "seconds": began.elapsed().as_secs_f64(), "us": good }).to_string()
+    }
+
+    /// `count` launches, `at_once` of them under way.
+    async fn launch(self: Arc<Self>, from: u64, count: u64, at_once: u64) -> String {
+        let began = Instant::now();
+        let at_once = usize::try_from(at_once).unwrap_or(1);
+        let times: Vec<_> = futures_util::stream::iter(from..from + count).map(|n| self.start(n)).buffer_unordered(at_once).collect().await;
+        Self::told(&times, began)
+    }
+
+    /// `count` launches, `per_second` of them begun each second, whatever becomes of those before.
+    async fn pace(self: Arc<Self>, from: u64, count: u64, per_second: u64) -> String {
+        let began = Instant::now();
+        let mut under_way = Vec::new();
+        for n in 0..count {
+            let due = began + Duration::from_secs(1).mul_f64(n as f64 / per_second as f64);
+            tokio::time::sleep_until(due.into()).await;
+            let house = self.clone();
+            under_way.push(tokio::spawn(async move { house.start(from + n).await }));
+        }
+        let mut times = Vec::new();
+        for launch in under_way {
+            times.push(launch.await.ok().flatten());
+        }
+        Self::told(&times, began)
+    }
+
+    async fn stop(self: Arc<Self>, from: u64, count: u64) -> String {
+        let failed = AtomicU64::new(0);
+        futures_util::stream::iter(from..from + count)
+            .for_each_concurrent(32, |n| {
+                let (house, failed) = (&self, &failed);
+                async move {
+                    if house.fleet.stop(house.host, session_id(n)).await.is_err() {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            })
+            .await;
+        failed.into_inner().to_string()
+    }
+}
+
+fn lease(n: u64) -> Option<Lease> {
+    let user_id = UserId(Uuid::from_u128(1));
+    let session = Session {
+        id: session_id(n),
+        organization_id: OrganizationId(Uuid::from_u128(1)),
+        user_id,
+        user_email: "ada@example.com".into(),
+        login_id: LoginId(Uuid::from_u128(1)),
+        workspace_id: WorkspaceId::parse("ws-linux-desktop").ok()?,
+        workspace_name: "Linux".into(),
+        workspace_kind: WorkspaceKind::Linux,
+        host_id: HostId(Uuid::from_u128(7)),
+        way: Way::Own,
+        state: State::Active,
+        address: address(n),
+        mfa: None,
+        peer_public_key: None,
+        created_at: Timestamp(0),
+        started_at: Some(Timestamp(0)),
+        ended_at: None,
+        expires_at: Timestamp(1),
+        version: 1,
+    };
+    let user = User {
+        id: user_id,
+        organization_id: session.organization_id,
+        email: session.user_email.clone(),
+        name: "Ada".into(),
+        role: Role::Member,
+        mfa_enrolled: false,
+        disabled: false,
+        created_at: Timestamp(0),
+        last_login_at: None,
+    };
+    let caller = Caller { user, login_id: session.login_id, mfa: None };
+    Some(Lease::grant(may_stream(&caller, &session).ok()?, forward::PORT, SecretString::new(PASSWORD.into())))
+}
+
+/// Dials a port of this machine.
+struct Direct(u16);
+
+impl Dial for Direct {
+    fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, std::io::Result<Box<dyn Duplex>>> {
+        async move {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.0)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Duplex>)
+        }
+        .boxed()
+    }
+}
+
+/// As `http::stream::open`, without asking who calls.
+async fn open(
+    request: HttpRequest,
+    body: web::Payload,
+    house: web::Data<House>,
+    path: web::Path<(String, u64)>,
+) -> actix_web::Result<HttpResponse> {
+    let (response, session, messages) = actix_ws::handle(&request, body)?;
+    let hangup = request.conn_data::<Hangup>().cloned();
+    let (kind, n) = path.into_inner();
+    let direct = Direct(u16::try_from(n).unwrap_or(0));
+    let (right, draining) = (house.served.subscribe(), house.draining.subscribe());
+    actix_web::rt::spawn(async move {
+        let dial: &dyn Dial = if kind == "d" { &direct } else { &*house.fleet };
+        let Some(lease) = lease(n) else { return };
+        let meters = Meters::default();
+        let attachment = Attachment { lease: &lease, dial, right, draining, meters: &meters, tap: &NoTap, limits: Limits::default() };
+        let over = stream(attachment, session, messages).await;
+        over.farewell(hangup).await;
+    });
+    Ok(response)
+}

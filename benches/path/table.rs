@@ -1,0 +1,102 @@
+//! The one table: our figure, the peer's, the ratio, the target, and whether it is reached.
+
+use std::fmt::Write as _;
+
+/// Marks in the document between which the table is put.
+const MARKS: (&str, &str) = ("<!-- bench:begin -->\n", "<!-- bench:end -->\n");
+
+/// One line.
+pub struct Row {
+    pub line: &'static str,
+    pub figure: String,
+    pub ours: String,
+    pub peer: String,
+    pub ratio: String,
+    pub target: String,
+    /// `None`: nothing to compare with, or not measured; the reason is in `peer`.
+    pub pass: Option<bool>,
+}
+
+impl Row {
+    /// A line whose figure is compared with a peer's: `ratio` is ours over theirs.
+    pub fn against(line: &'static str, figure: impl Into<String>, ours: String, peer: String, ratio: f64, target: Target) -> Self {
+        let pass = target.reached(ratio);
+        Self { line, figure: figure.into(), ours, peer, ratio: format!("{ratio:.2}x"), target: target.text("x"), pass: Some(pass) }
+    }
+
+    /// A line whose figure stands alone.
+    pub fn alone(line: &'static str, figure: impl Into<String>, value: f64, unit: &str, peer: impl Into<String>, target: Target) -> Self {
+        let pass = target.reached(value);
+        let ours = format!("{value:.3} {unit}");
+        Self {
+            line,
+            figure: figure.into(),
+            ours,
+            peer: peer.into(),
+            ratio: "-".into(),
+            target: target.text(&format!(" {unit}")),
+            pass: Some(pass),
+        }
+    }
+
+    /// A line for information.
+    pub fn told(line: &'static str, figure: impl Into<String>, ours: String, peer: String) -> Self {
+        Self { line, figure: figure.into(), ours, peer, ratio: "-".into(), target: "-".into(), pass: None }
+    }
+
+    /// A line that could not be measured.
+    pub fn absent(line: &'static str, figure: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { line, figure: figure.into(), ours: "-".into(), peer: why.into(), ratio: "-".into(), target: "-".into(), pass: None }
+    }
+}
+
+/// What is to be reached.
+#[derive(Clone, Copy)]
+pub enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Target {
+    fn reached(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(limit) => value <= limit,
+            Self::AtLeast(limit) => value >= limit,
+        }
+    }
+
+    fn text(self, unit: &str) -> String {
+        match self {
+            Self::AtMost(limit) => format!("at most {limit}{unit}"),
+            Self::AtLeast(limit) => format!("at least {limit}{unit}"),
+        }
+    }
+}
+
+/// The table in Markdown.
+pub fn markdown(rows: &[Row], machine: &[String]) -> String {
+    let mut text = String::new();
+    for line in machine {
+        let _ = writeln!(text, "{line}  ");
+    }
+    text.push_str("\n| | figure | ours | peer | ratio | target | |\n| --- | --- | --- | --- | --- | --- | --- |\n");
+    for row in rows {
+        let verdict = match row.pass {
+            Some(true) => "pass",
+            Some(false) => "**miss**",
+            None => "",
+        };
+        let _ = writeln!(text, "| {} | {} | {} | {} | {} | {} | {verdict} |", row.line, row.figure, row.ours, row.peer, row.ratio, row.target);
+    }
+    text
+}
+
+/// Puts the table into the document, between its marks.
+pub fn write(path: &std::path::Path, table: &str) -> std::io::Result<()> {
+    let text = std::fs::read_to_string(path)?;
+    let marked = text.split_once(MARKS.0).and_then(|(before, rest)| rest.split_once(MARKS.1).map(|(_, after)| (before, after)));
+    let Some((before, after)) = marked else {
+        return Err(std::io::Error::other(format!("{} has no place for the table", path.display())));
+    };
+    std::fs::write(path, format!("{before}{}{table}{}{after}", MARKS.0, MARKS.1))
+}

@@ -1,0 +1,149 @@
+//! (a) One TCP stream between two hubs, both ends in this process, against boringtun alone on the same bytes.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use boringtun::noise::{Tunn, TunnResult};
+use boringtun::x25519;
+use portcullis::tunnel::{Hub, HubConfig, MTU, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use uuid::Uuid;
+
+use crate::machine::{median, own_cpu};
+use crate::table::{Row, Target};
+use crate::{Outcome, Settings, fail};
+
+const GIB: f64 = (1u64 << 30) as f64;
+/// Payload of a full packet: an MTU less the headers of IPv4 and TCP.
+const PAYLOAD: usize = MTU - 40;
+/// What a user writes and reads at once.
+const CHUNK: usize = 64 << 10;
+
+/// CPU seconds per GiB, and Gbit/s.
+#[derive(Clone, Copy, Debug)]
+pub struct Speed {
+    pub cpu: f64,
+    pub gbits: f64,
+}
+
+impl Speed {
+    /// `bytes` in this time, with so much CPU.
+    pub fn of(bytes: u64, cpu: f64, time: Duration) -> Self {
+        Self { cpu: cpu / (bytes as f64 / GIB), gbits: bytes as f64 * 8.0 / time.as_secs_f64() / 1e9 }
+    }
+
+    /// The medians of several.
+    pub fn median(speeds: &[Self]) -> Self {
+        Self { cpu: median(speeds.iter().map(|s| s.cpu).collect()), gbits: median(speeds.iter().map(|s| s.gbits).collect()) }
+    }
+}
+
+/// Two hubs on loopback with one tunnel.
+pub async fn pair() -> Outcome<(Hub, Hub, Tunnel, Tunnel)> {
+    let listen = HubConfig { listen: "127.0.0.1:0".parse()? };
+    let (near, far) = (Hub::bind(listen.clone()).await?, Hub::bind(listen).await?);
+    let (a, b) = (PrivateKey::generate()?, PrivateKey::generate()?);
+    let psk = PresharedKey::generate()?;
+    let (left, right): (IpAddr, IpAddr) = (Ipv4Addr::new(10, 0, 0, 1).into(), Ipv4Addr::new(10, 0, 0, 2).into());
+    let config = |own: &PrivateKey, other: &PrivateKey, local_addr, peer_addr, endpoint| PeerConfig {
+        id: TunnelId(Uuid::from_u128(1)),
+        private_key: own.clone(),
+        peer_public_key: other.public_key(),
+        preshared_key: psk.clone(),
+        endpoint,
+        local_addr,
+        peer_addr,
+        keepalive: None,
+        profile: Profile::Stream,
+    };
+    let far_end = far.add_peer(config(&b, &a, right, left, None))?;
+    let near_end = near.add_peer(config(&a, &b, left, right, Some(far.local_addr())))?;
+    Ok((near, far, near_end, far_end))
+}
+
+/// Sends bytes from the far end to the near one.
+pub async fn stream(bytes: u64) -> Outcome<Speed> {
+    let (near, far, near_end, far_end) = pair().await?;
+    let mut listener = far_end.listen(5900, 1)?;
+    let (client, server) = tokio::join!(near_end.connect(5900), listener.accept());
+    let (mut client, mut server) = (client?, server?);
+    let warm = 64u64 << 20;
+    let source = tokio::spawn(async move {
+        let chunk = vec![0x5a; CHUNK];
+        let mut left = warm + bytes;
+        while left > 0 {
+            let n = left.min(CHUNK as u64) as usize;
+            server.write_all(&chunk[..n]).await?;
+            left -= n as u64;
+        }
+        server.shutdown().await
+    });
+    let mut buffer = vec![0; CHUNK];
+    let (mut got, mut from) = (0u64, None);
+    loop {
+        let n = client.read(&mut buffer).await? as u64;
+        if n == 0 {
+            break;
+        }
+        got += n;
+        if from.is_none() && got >= warm {
+            from = Some((got, own_cpu(), Instant::now()));
+        }
+    }
+    let (before, cpu, began) = from.ok_or_else(|| fail("too little arrived"))?;
+    let speed = Speed::of(got - before, own_cpu() - cpu, began.elapsed());
+    source.await??;
+    near.shutdown().await;
+    far.shutdown().await;
+    if got == warm + bytes { Ok(speed) } else { Err(fail("bytes were lost")) }
+}
+
+/// boringtun alone: every packet sealed, then opened, on one thread.
+pub fn cipher(bytes: u64) -> Outcome<Speed> {
+    let secret = |seed: u8| x25519::StaticSecret::from([seed; 32]);
+    let (a, b) = (secret(3), secret(5));
+    let (a_public, b_public) = (x25519::PublicKey::from(&a), x25519::PublicKey::from(&b));
+    let mut near = Tunn::new(a, b_public, Some([9; 32]), None, 1, None);
+    let mut far = Tunn::new(b, a_public, Some([9; 32]), None, 2, None);
+    let (mut one, mut two) = (vec![0; 2048], vec![0; 2048]);
+    let TunnResult::WriteToNetwork(initiation) = near.format_handshake_initiation(&mut one, false) else { return Err(fail("no initiation")) };
+    let TunnResult::WriteToNetwork(response) = far.decapsulate(None, initiation, &mut two) else { return Err(fail("no response")) };
+    let TunnResult::WriteToNetwork(confirmation) = near.decapsulate(None, response, &mut one) else { return Err(fail("no session")) };
+    let _ = far.decapsulate(None, confirmation, &mut two);
+    let mut packet = vec![0x5a; MTU];
+    packet[..20].copy_from_slice(&[0x45, 0, (MTU >> 8) as u8, MTU as u8, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    let (cpu, began) = (own_cpu(), Instant::now());
+    let packets = bytes / PAYLOAD as u64;
+    for _ in 0..packets {
+        let TunnResult::WriteToNetwork(sealed) = near.encapsulate(&packet, &mut one) else { return Err(fail("not sealed")) };
+        let TunnResult::WriteToTunnelV4(opened, _) = far.decapsulate(None, sealed, &mut two) else { return Err(fail("not opened")) };
+        if opened.len() != MTU {
+            return Err(fail("not the same"));
+        }
+    }
+    Ok(Speed::of(packets * PAYLOAD as u64, own_cpu() - cpu, began.elapsed()))
+}
+
+/// The line, and the speed for others to be compared with.
+pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<Speed> {
+    let bytes = settings.scaled(2 << 30, 256 << 20);
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..settings.rounds {
+        let alone = tokio::task::spawn_blocking(move || cipher(bytes)).await??;
+        let whole = stream(bytes).await?;
+        eprintln!("  tunnel {whole:?}, boringtun {alone:?}");
+        ratios.push(whole.cpu / alone.cpu);
+        ours.push(whole);
+        theirs.push(alone);
+    }
+    let (whole, alone) = (Speed::median(&ours), Speed::median(&theirs));
+    rows.push(Row::against(
+        "a",
+        "one TCP stream gateway to agent, CPU of both ends",
+        format!("{:.2} CPU-s/GiB at {:.1} Gbit/s", whole.cpu, whole.gbits),
+        format!("boringtun seal + open: {:.2} CPU-s/GiB", alone.cpu),
+        median(ratios),
+        Target::AtMost(1.0),
+    ));
+    Ok(whole)
+}

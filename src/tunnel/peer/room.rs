@@ -1,0 +1,31 @@
+//! Working space of one call: a packet that was opened, a packet to be sealed. It belongs to the thread, so that no tunnel keeps one.
+
+use std::cell::Cell;
+
+use super::{DATAGRAM_MAX, MTU};
+
+thread_local! {
+    static PLAIN: Cell<Box<[u8]>> = Cell::default();
+    static SCRATCH: Cell<Box<[u8]>> = Cell::default();
+}
+
+/// Runs `f` with room for a decrypted datagram.
+pub(super) fn plain<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+    with(&PLAIN, DATAGRAM_MAX, f)
+}
+
+/// Runs `f` with room for a packet.
+pub(super) fn scratch<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+    with(&SCRATCH, MTU, f)
+}
+
+/// Takes the space out of its place while it is used; a call within a call, of which there is none, would make its own.
+fn with<R>(place: &'static std::thread::LocalKey<Cell<Box<[u8]>>>, size: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
+    let mut space = place.take();
+    if space.len() != size {
+        space = vec![0; size].into();
+    }
+    let result = f(&mut space);
+    place.set(space);
+    result
+}

@@ -1,0 +1,379 @@
+//! What goes wrong on a network, and how fast things are meanwhile.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::simnet::{AGENT, GATEWAY, Random, Weather, World};
+
+const S: Duration = Duration::from_secs(1);
+const MIB: usize = 1 << 20;
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+// ---- weather ----
+
+/// One direction, to the end: how many virtual milliseconds it took, and how many datagrams the sender needed.
+fn transfer(weather: Weather, length: usize) -> (u128, usize) {
+    let mut world = World::new(5, weather);
+    world.shake();
+    let (near, far) = world.open(5900);
+    let said: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+    let (began, sent) = (world.now, world.trace.len());
+    let stream = world.stream(AGENT, far);
+    stream.outgoing.extend(&said);
+    stream.finish = true;
+    let done = world.run(3600 * S, |world| world.streams[&(GATEWAY, near)].finished);
+    assert!(done, "{weather:?}: {:?}", world.peers.each_ref().map(|peer| peer.counters()));
+    assert!(world.stream(GATEWAY, near).incoming == said, "{weather:?}: bytes differ");
+    let datagrams = world.trace[sent..].iter().filter(|(_, side, _)| *side == AGENT).count();
+    ((world.now - began).as_millis(), datagrams)
+}
+
+#[test]
+fn throughput_and_recovery_in_every_weather() {
+    let fair = Weather::FAIR;
+    let weathers = [
+        ("fair", fair),
+        ("loss 0.1 %", Weather { loss: 1, ..fair }),
+        ("loss 0.5 %", Weather { loss: 5, ..fair }),
+        ("loss 1 %", Weather { loss: 10, ..fair }),
+        ("loss 2 %", Weather { loss: 20, ..fair }),
+        ("loss 5 %", Weather { loss: 50, ..fair }),
+        ("jitter 3 ms: reordered", Weather { jitter: ms(3), ..fair }),
+        ("duplicate 5 %", Weather { duplicate: 50, ..fair }),
+        ("corrupt 1 %", Weather { corrupt: 10, ..fair }),
+        ("storm", Weather::STORM),
+    ];
+    let packets = MIB.div_ceil(1380);
+    let mut table = String::from("1 MiB through 10 ms each way          | virtual ms | KiB/s | datagrams, of the least possible\n");
+    for (name, weather) in weathers {
+        let (took, datagrams) = transfer(weather, MIB);
+        let _ = writeln!(
+            table,
+            "{name:<37} | {took:>10} | {:>5} | {:.2}",
+            (MIB as u128 / 1024) * 1000 / took.max(1),
+            datagrams as f64 / packets as f64
+        );
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn after_a_cut_of_ten_seconds_a_stream_goes_on() {
+    let mut world = World::new(9, Weather::FAIR);
+    world.shake();
+    let (near, far) = world.open(5900);
+    let said = vec![7; 4 * MIB];
+    world.stream(AGENT, far).outgoing.extend(&said);
+    world.stream(AGENT, far).finish = true;
+    world.pass(ms(200));
+    world.weather = Weather::CUT;
+    world.pass(10 * S);
+    world.weather = Weather::FAIR;
+    let mended = world.now;
+    assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "{:?}", world.stream(GATEWAY, near).failed);
+    assert!(world.now - mended < 20 * S, "{:?}", world.now - mended);
+    assert!(world.stream(GATEWAY, near).incoming == said);
+}
+
+// ---- clocks ----
+
+#[test]
+fn a_clock_that_jumps_ahead_costs_a_handshake_and_no_byte() {
+    let mut world = World::new(3, Weather::FAIR);
+    world.shake();
+    for jump in [S, 100 * S, 200 * S, 3600 * S, 100_000 * S] {
+        world.now += jump;
+        world.pass(S);
+        world.peers[GATEWAY].initiate(world.now);
+        world.pass(10 * S);
+        let (near, far) = world.open(5900);
+        let said = vec![3; 50_000];
+        world.stream(AGENT, far).outgoing.extend(&said);
+        world.stream(AGENT, far).finish = true;
+        assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "after a jump of {jump:?}");
+        assert!(world.stream(GATEWAY, near).incoming == said);
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_back_stops_nothing_for_longer_than_it_jumped() {
+    let mut world = World::new(4, Weather::FAIR);
+    world.shake();
+    let (near, far) = world.open(5900);
+    let said = vec![4; 2 * MIB];
+    world.stream(AGENT, far).outgoing.extend(&said);
+    world.stream(AGENT, far).finish = true;
+    world.pass(ms(100));
+    world.now -= ms(90);
+    for _ in 0..3 {
+        world.pass(ms(50));
+        world.now -= ms(40);
+    }
+    assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished));
+    assert!(world.stream(GATEWAY, near).incoming == said);
+}
+
+// ---- indices ----
+
+#[test]
+fn handshakes_past_every_slot_leave_one_key_and_old_packets_are_refused() {
+    let mut world = World::new(6, Weather::FAIR);
+    world.eavesdrop = true;
+    world.shake();
+    let (near, far) = world.open(5900);
+    // boringtun keeps eight sessions, by index modulo eight: thirty handshakes use each slot several times.
+    for n in 0..30u8 {
+        let now = world.now;
+        world.peers[GATEWAY].initiate(now);
+        world.stream(AGENT, far).outgoing.extend([n; 100]);
+        assert!(world.run(10 * S, |world| world.streams[&(GATEWAY, near)].incoming.len() == (usize::from(n) + 1) * 100), "{n}");
+        world.pass(S);
+    }
+    let before = world.peers[GATEWAY].counters();
+    let heard: Vec<_> = world.heard.iter().filter(|(side, bytes)| *side == AGENT && bytes[0] == 4).cloned().collect();
+    let from = world.addresses[AGENT];
+    for (_, bytes) in &heard {
+        world.inject(GATEWAY, from, bytes);
+    }
+    let after = world.peers[GATEWAY].counters();
+    assert_eq!(after.rejected - before.rejected, heard.len() as u64);
+    assert_eq!(after.rx_bytes, before.rx_bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_packet_with_a_neighbours_index_reaches_nobody() {
+    let (gateway, agent) = (hub().await, hub().await);
+    let (one, two) = (Ends::new(1), Ends::new(2));
+    let mut tunnels = Vec::new();
+    for ends in [&one, &two] {
+        let far = agent.add_peer(ends.far(None)).unwrap();
+        let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+        near.initiate();
+        timeout(20 * S, near.handshaken()).await.unwrap().unwrap();
+        tunnels.push((near, far));
+    }
+    // Every index there may be is tried by nobody; a packet for no tunnel is counted, one for a wrong key is dropped by its owner.
+    let unknown = gateway.counters().unknown;
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for index in 0..1000u32 {
+        let mut packet = [0u8; 64];
+        packet[0] = 4;
+        packet[4..8].copy_from_slice(&(index << 8 | 1).to_le_bytes());
+        stranger.send_to(&packet, gateway.local_addr()).await.unwrap();
+    }
+    let mut echo = tunnels[0].1.listen(7, 1).unwrap();
+    let (near, far) = tokio::join!(tunnels[0].0.connect(7), echo.accept());
+    let (mut near, mut far) = (near.unwrap(), far.unwrap());
+    far.write_all(b"still here").await.unwrap();
+    let mut back = [0; 10];
+    timeout(20 * S, near.read_exact(&mut back)).await.unwrap().unwrap();
+    assert_eq!(&back, b"still here");
+    assert!(gateway.counters().unknown + tunnels.iter().map(|(near, _)| near.stats().dropped).sum::<u64>() >= unknown + 1000);
+}
+
+// ---- live, through a bad cable ----
+
+/// Carries datagrams between two hubs, and loses, doubles, delays and damages some of them.
+struct Cable {
+    task: tokio::task::JoinHandle<()>,
+    /// What the gateway takes for the agent.
+    address: SocketAddr,
+}
+
+impl Cable {
+    async fn to(agent: SocketAddr, seed: u64, bad: u64) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let (mut random, mut gateway, mut held) = (Random::new(seed), None, None::<(Vec<u8>, SocketAddr)>);
+            let mut buffer = vec![0; 65_536];
+            loop {
+                let (n, from) = socket.recv_from(&mut buffer).await.unwrap();
+                if from != agent {
+                    gateway = Some(from);
+                }
+                let Some(to) = (if from == agent { gateway } else { Some(agent) }) else { continue };
+                let mut datagram = buffer[..n].to_vec();
+                let fate = random.below(1000);
+                if fate < bad {
+                    continue;
+                }
+                if fate < 2 * bad {
+                    let bit = random.below(n as u64 * 8) as usize;
+                    datagram[bit / 8] ^= 1 << (bit % 8);
+                }
+                if fate < 3 * bad && held.is_none() {
+                    held = Some((datagram, to));
+                    continue;
+                }
+                let _ = socket.send_to(&datagram, to).await;
+                if fate >= 1000 - bad {
+                    let _ = socket.send_to(&datagram, to).await;
+                }
+                if let Some((late, to)) = held.take() {
+                    let _ = socket.send_to(&late, to).await;
+                }
+            }
+        });
+        Self { task, address }
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_survive_a_bad_cable() {
+    for (bad, length) in [(1, MIB), (10, MIB / 4), (50, MIB / 16)] {
+        let (gateway, agent) = (hub().await, hub().await);
+        let ends = Ends::new(1);
+        let cable = Cable::to(agent.local_addr(), 17 + bad, bad).await;
+        let far = agent.add_peer(ends.far(None)).unwrap();
+        let near = gateway.add_peer(ends.near(Some(cable.address))).unwrap();
+        let mut listener = far.listen(5900, 1).unwrap();
+        let (client, server) = tokio::join!(near.connect(5900), listener.accept());
+        let (mut client, mut server) = (client.unwrap(), server.unwrap());
+        let said: Vec<u8> = (0..length).map(|n| (n % 249) as u8).collect();
+        let expected = said.clone();
+        let talk = async {
+            server.write_all(&said).await.unwrap();
+            server.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            server.read_to_end(&mut heard).await.unwrap();
+            heard
+        };
+        let answer = async {
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await.unwrap();
+            client.write_all(&heard).await.unwrap();
+            client.shutdown().await.unwrap();
+            heard
+        };
+        let (there, back) = timeout(120 * S, async { tokio::join!(talk, answer) }).await.unwrap_or_else(|_| panic!("stuck at {bad} per mille"));
+        assert!(there == expected && back == expected, "bytes differ at {bad} per mille");
+    }
+}
+
+// ---- a day, squeezed ----
+
+#[test]
+fn twenty_thousand_sessions_leave_nothing_behind() {
+    soak(20_000);
+}
+
+/// `make soak`. Alone in its process, so its memory can be judged, too.
+#[test]
+#[ignore = "takes an hour; `make soak` runs it"]
+fn a_million_sessions_leave_nothing_behind() {
+    let warm = soak(20_000);
+    let end = soak(1_000_000);
+    assert!(end < warm + (16 << 20), "resident before {warm}, after {end}");
+}
+
+/// Opens and closes sessions, sixteen at a time: fresh keys, a handshake, a connection, a byte each way. Answers with the memory resident at the end.
+fn soak(sessions: usize) -> u64 {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (gateway, agent) = (hub().await, hub().await);
+        let key = PrivateKey::generate().unwrap();
+        let quiet = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let workers: Vec<_> = (0..16)
+            .map(|worker| {
+                let (gateway, agent, key) = (gateway.clone(), agent.clone(), key.clone());
+                tokio::spawn(async move {
+                    for n in (worker..sessions).step_by(16) {
+                        let ends = Ends { gateway: key.clone(), ..Ends::new((n % 250) as u8) };
+                        timeout(60 * S, session(&gateway, &agent, &ends)).await.unwrap_or_else(|_| panic!("session {n} is stuck"));
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.await.unwrap();
+        }
+        assert_eq!((gateway.peers(), agent.peers()), (0, 0));
+        let settled = async {
+            while tokio::runtime::Handle::current().metrics().num_alive_tasks() > quiet {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(20 * S, settled).await.expect("tasks are left");
+        assert_eq!((gateway.counters().overflow, agent.counters().overflow), (0, 0));
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        resident.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+    })
+}
+
+async fn session(gateway: &Hub, agent: &Hub, ends: &Ends) {
+    let far = agent.add_peer(ends.far(None)).unwrap();
+    let mut listener = far.listen(5900, 1).unwrap();
+    let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+    let (client, server) = tokio::join!(near.connect(5900), listener.accept());
+    let (mut client, mut server) = (client.unwrap(), server.unwrap());
+    client.write_all(b"?").await.unwrap();
+    assert_eq!(server.read_u8().await.unwrap(), b'?');
+    server.write_all(b"!").await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), b'!');
+    end(gateway, &near).await;
+    end(agent, &far).await;
+}
+
+async fn end(hub: &Hub, tunnel: &Tunnel) {
+    hub.remove(tunnel.id());
+    tunnel.closed().await;
+}
+
+// ---- helpers ----
+
+struct Ends {
+    gateway: PrivateKey,
+    agent: PrivateKey,
+    psk: PresharedKey,
+    n: u8,
+}
+
+impl Ends {
+    fn new(n: u8) -> Self {
+        Self { gateway: PrivateKey::generate().unwrap(), agent: PrivateKey::generate().unwrap(), psk: PresharedKey::generate().unwrap(), n }
+    }
+
+    fn near(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
+        self.end([&self.gateway, &self.agent], endpoint, [1, 2])
+    }
+
+    fn far(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
+        self.end([&self.agent, &self.gateway], endpoint, [2, 1])
+    }
+
+    fn end(&self, keys: [&PrivateKey; 2], endpoint: Option<SocketAddr>, hosts: [u8; 2]) -> PeerConfig {
+        PeerConfig {
+            id: TunnelId(Uuid::new_v4()),
+            private_key: keys[0].clone(),
+            peer_public_key: keys[1].public_key(),
+            preshared_key: self.psk.clone(),
+            endpoint,
+            local_addr: [10, 0, self.n, hosts[0]].into(),
+            peer_addr: [10, 0, self.n, hosts[1]].into(),
+            keepalive: None,
+            profile: Profile::Stream,
+        }
+    }
+}
+
+async fn hub() -> Hub {
+    Hub::bind(HubConfig { listen: "127.0.0.1:0".parse().unwrap() }).await.unwrap()
+}
