@@ -11,7 +11,7 @@
 //! cannot wave us through; without one, only None.
 
 use super::auth::{CHALLENGE_LEN, Key};
-use super::{Input, MAX_REASON, Progress, Reason, RfbError, Step, VERSION_3_8, security, version};
+use super::{Input, MAX_REASON, Progress, Reason, RfbError, Step, VERSION_3_8, drive, security, version};
 
 /// How the desktop talks, after the lower of both versions was agreed on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -90,21 +90,11 @@ impl ClientHandshake {
     /// # Errors
     /// [`RfbError`] when the desktop refuses, or speaks something else. The machine is spent then.
     pub fn advance(&mut self, input: &[u8], reply: &mut Vec<u8>) -> Result<Progress, RfbError> {
-        let mut input = Input::new(input);
-        loop {
-            match self.step(&mut input, reply) {
-                Ok(Step::Next) => {}
-                Ok(Step::Wait) => return Ok(Progress { consumed: input.taken, done: false }),
-                Ok(Step::Done) => {
-                    self.state = State::Spent;
-                    return Ok(Progress { consumed: input.taken, done: true });
-                }
-                Err(error) => {
-                    self.state = State::Spent;
-                    return Err(error);
-                }
-            }
+        let progress = drive(input, |input| self.step(input, reply));
+        if !matches!(progress, Ok(Progress { done: false, .. })) {
+            self.state = State::Spent;
         }
+        progress
     }
 
     /// What it means that the desktop closed now.

@@ -179,6 +179,18 @@ enum Step {
     Done,
 }
 
+/// Steps through what has arrived until a message is not all there, the last was read, or one is refused.
+fn drive(bytes: &[u8], mut step: impl FnMut(&mut Input<'_>) -> Result<Step, RfbError>) -> Result<Progress, RfbError> {
+    let mut input = Input::new(bytes);
+    loop {
+        match step(&mut input)? {
+            Step::Next => {}
+            Step::Wait => return Ok(Progress { consumed: input.taken, done: false }),
+            Step::Done => return Ok(Progress { consumed: input.taken, done: true }),
+        }
+    }
+}
+
 /// Reads `"RFB xxx.yyy\n"`. Refuses at the first byte that cannot be part of it, so that nobody waits for the rest of nonsense.
 fn version(input: &mut Input<'_>) -> Result<Option<(u16, u16)>, RfbError> {
     // `0` stands for any digit.

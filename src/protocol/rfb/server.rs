@@ -2,7 +2,7 @@
 //!
 //! Only 3.8 is spoken: the page that connects is ours, and its client (noVNC) answers 3.8.
 
-use super::{Input, Progress, RfbError, Step, VERSION_3_8, security, version};
+use super::{Input, Progress, RfbError, Step, VERSION_3_8, drive, security, version};
 
 /// What is due next from the browser.
 #[derive(Clone, Copy, Debug)]
@@ -32,21 +32,11 @@ impl ServerHandshake {
     /// # Errors
     /// [`RfbError`] when the browser speaks something else. The machine is spent then.
     pub fn advance(&mut self, input: &[u8], reply: &mut Vec<u8>) -> Result<Progress, RfbError> {
-        let mut input = Input::new(input);
-        loop {
-            match self.step(&mut input, reply) {
-                Ok(Step::Next) => {}
-                Ok(Step::Wait) => return Ok(Progress { consumed: input.taken, done: false }),
-                Ok(Step::Done) => {
-                    self.state = State::Spent;
-                    return Ok(Progress { consumed: input.taken, done: true });
-                }
-                Err(error) => {
-                    self.state = State::Spent;
-                    return Err(error);
-                }
-            }
+        let progress = drive(input, |input| self.step(input, reply));
+        if !matches!(progress, Ok(Progress { done: false, .. })) {
+            self.state = State::Spent;
         }
+        progress
     }
 
     fn step(&mut self, input: &mut Input<'_>, reply: &mut Vec<u8>) -> Result<Step, RfbError> {
