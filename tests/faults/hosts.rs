@@ -70,10 +70,11 @@ async fn a_frozen_agent_is_stale_and_recovers() {
     assert!(frozen.elapsed() < Duration::from_secs(25));
     let seen = stack.session(&member, &session).await;
     assert_eq!(seen["status"], "active", "it is not given up: {seen}");
+    // The host has a tunnel of its own with timers of its own: it falls silent at about the same time, not at the same instant.
+    stack.until("the host is missed", async |stack| stack.health().await.1["dependencies"]["hosts"]["connected"] == 0).await;
     let (status, health) = stack.health().await;
-    assert_eq!((status, &health["status"], &health["dependencies"]["hosts"]["connected"]), (200, &"degraded".into(), &0.into()));
-    let (_, tile) = stack.get("/api/workspaces/ws-desk", Some(&member.token)).await;
-    assert_eq!(tile["status"], "offline", "{tile}");
+    assert_eq!((status, &health["status"]), (200, &"degraded".into()), "{health}");
+    stack.until("the tile says so", async |stack| stack.get("/api/workspaces/ws-desk", Some(&member.token)).await.1["status"] == "offline").await;
 
     stack.agent_signal(Signal::CONT);
     stack.until("the tunnel is encrypted", async |stack| stack.session(&member, &session).await["tunnel_status"] == "encrypted").await;
