@@ -18,6 +18,7 @@ use crate::domain::lease::Lease;
 use crate::domain::policy::{self, Denial, StreamPermit};
 use crate::domain::reach::Way;
 use crate::domain::secret::SecretString;
+use crate::domain::server::{Server, StreamPolicy};
 use crate::domain::session::State;
 use crate::domain::user::{Caller, Origin};
 use crate::domain::{Error, Result, SessionId, Timestamp};
@@ -163,7 +164,7 @@ impl Broker {
         let credential = self.inner.vault.open(&launch::credential_purpose(permit.session().id), &row.credential_sealed)?;
         let credential = String::from_utf8(credential.expose().clone()).map(SecretString::new).map_err(Error::internal)?;
         let port = u16::try_from(row.port).map_err(Error::internal)?;
-        let lease = Lease::grant(permit, port, credential);
+        let lease = Lease::grant(permit, Server::own(port, credential, StreamPolicy::default()));
         Ok(StreamGrant { lease, right: taken.right, meters: taken.meters, place: taken.place })
     }
 

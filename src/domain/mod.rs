@@ -25,6 +25,7 @@ pub mod network;
 pub mod policy;
 pub mod reach;
 pub mod secret;
+pub mod server;
 pub mod session;
 pub mod time;
 pub mod user;

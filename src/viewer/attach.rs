@@ -86,7 +86,8 @@ async fn connect(lease: &Lease, dial: &dyn Dial, limits: &Limits) -> Result<(Box
     let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
     let dialled = timeout(limits.dial, dial.dial(lease)).await;
     let mut desktop = dialled.map_err(|_| End::Unreachable(timed_out()))?.map_err(End::Unreachable)?;
-    let shaken = timeout(limits.handshake, handshake::with_desktop(&mut desktop, lease.credential().expose().as_bytes())).await;
+    let password = lease.server().credential.as_ref().map_or(&[][..], |credential| credential.password.expose().as_bytes());
+    let shaken = timeout(limits.handshake, handshake::with_desktop(&mut desktop, password)).await;
     let left = shaken.map_err(|_| End::HandshakeBroken(timed_out()))??;
     Ok((desktop, left))
 }

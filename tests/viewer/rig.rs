@@ -6,6 +6,7 @@ use portcullis::broker::live::{Meters, Right};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::policy::may_stream;
 use portcullis::domain::secret::SecretString;
+use portcullis::domain::server::{Server, StreamPolicy};
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::user::{Caller, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
@@ -69,7 +70,8 @@ pub fn lease_in(organization_id: OrganizationId) -> Lease {
         expires_at: Timestamp(1),
         version: 1,
     };
-    Lease::grant(may_stream(&caller, &session).unwrap(), 5900, SecretString::new(PASSWORD.into()))
+    let server = Server::own(5900, SecretString::new(PASSWORD.into()), StreamPolicy::default());
+    Lease::grant(may_stream(&caller, &session).unwrap(), server)
 }
 
 /// Dials into the test: each call hands the far end of a pipe to it.
