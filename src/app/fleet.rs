@@ -269,6 +269,7 @@ impl Inner {
                 name: order.workspace.name.chars().take(control::NAME_MAX).collect(),
                 kind: order.workspace.kind,
                 network: order.workspace.network,
+                service: None,
             },
             tunnel: OrderTunnel {
                 preshared_key: SecretString::new(psk.expose_base64().to_string()),

@@ -274,7 +274,7 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
     // An order that cannot be carried out leaves nothing, and says why.
     let (odd, _) = order(GRACE);
     let odd_id = odd.session_id;
-    let odd = DesktopOrder { workspace: Workspace { kind: WorkspaceKind::Rdp, ..odd.workspace.clone() }, ..odd };
+    let odd = DesktopOrder { workspace: Workspace { kind: WorkspaceKind::Html5, ..odd.workspace.clone() }, ..odd };
     assert!(matches!(gateway.fleet.start(host, odd).await, Err(FleetError::Refused(_))));
     assert!(gateway.fleet.tunnel(odd_id).is_none());
     let (nowhere, _) = order(GRACE);
