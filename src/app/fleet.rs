@@ -17,6 +17,7 @@ use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
 use crate::domain::reach::Way;
 use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{HostId, SessionId, Timestamp};
 use crate::host::control::{self, Client, ClientError, Order, OrderTunnel, OrderWorkspace};
 use crate::tunnel::{Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream};
@@ -251,6 +252,7 @@ impl Inner {
 
     async fn start(&self, host: HostId, order: DesktopOrder) -> Result<DesktopStarted, FleetError> {
         let session = order.session_id;
+        let kind = order.workspace.kind;
         match order.wanted {
             Wanted::Desktop => {}
             Wanted::Server { port, credential } => return self.start_server(session, host, port, credential).await,
@@ -286,7 +288,7 @@ impl Inner {
         let line = self.sessions().get(&session).map(|entry| entry.line.clone()).ok_or(FleetError::NotConnected)?;
         let began = Instant::now();
         let stream = tunnel.connect(started.port).await.map_err(failed)?;
-        greeted(Watched::new(stream, line, began.elapsed())).await?;
+        answers(Watched::new(stream, line, began.elapsed()), kind).await?;
         Ok(DesktopStarted {
             peer_public_key: started.public_key,
             preshared_key: SecretBytes::new(psk.expose().to_vec()),
@@ -323,6 +325,14 @@ impl Drop for Attempt {
                 runtime.spawn(async move { inner.stop(host, session).await });
             }
         }
+    }
+}
+
+/// Whether a desktop's server is there: RFB's greets; one of RDP, having taken the connection, waits for its client.
+async fn answers(stream: impl AsyncRead + Unpin, kind: WorkspaceKind) -> Result<(), FleetError> {
+    match kind {
+        WorkspaceKind::Linux | WorkspaceKind::Vnc => greeted(stream).await,
+        WorkspaceKind::Rdp | WorkspaceKind::Html5 => Ok(()),
     }
 }
 
