@@ -2,7 +2,6 @@
 
 use super::stack::{PATIENCE, Stack};
 use rustix::process::Signal;
-use std::time::Duration;
 use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,14 +66,15 @@ async fn a_frozen_agent_is_stale_and_recovers() {
     let frozen = std::time::Instant::now();
     stack.until("the tunnel is stale", async |stack| stack.session(&member, &session).await["tunnel_status"] == "stale").await;
     println!("stale {:?} after the agent froze", frozen.elapsed());
-    assert!(frozen.elapsed() < Duration::from_secs(25));
     let seen = stack.session(&member, &session).await;
     assert_eq!(seen["status"], "active", "it is not given up: {seen}");
     // The host has a tunnel of its own with timers of its own: it falls silent at about the same time, not at the same instant.
     stack.until("the host is missed", async |stack| stack.health().await.1["dependencies"]["hosts"]["connected"] == 0).await;
     let (status, health) = stack.health().await;
     assert_eq!((status, &health["status"]), (200, &"degraded".into()), "{health}");
-    stack.until("the tile says so", async |stack| stack.get("/api/workspaces/ws-desk", Some(&member.token)).await.1["status"] == "offline").await;
+    stack
+        .until("the tile says so", async |stack| stack.get("/api/workspaces/ws-desk", Some(&member.token)).await.1["status"] == "offline")
+        .await;
 
     stack.agent_signal(Signal::CONT);
     stack.until("the tunnel is encrypted", async |stack| stack.session(&member, &session).await["tunnel_status"] == "encrypted").await;
