@@ -85,7 +85,7 @@ async fn a_desktop_that_takes_no_input_does_not_stop_its_output() {
 
 #[tokio::test]
 async fn a_desktop_that_takes_no_input_for_too_long_is_gone() {
-    let (rig, desktop) = Rig::joined_with(Limits { stall: Duration::from_millis(300), ..Limits::default() }).await;
+    let (rig, desktop) = Rig::joined_with(Limits { stall: Duration::from_secs(3), ..Limits::default() }).await;
     while timeout(Duration::from_millis(100), rig.browser.send(&[2; 4096])).await.is_ok() {}
     let (end, _) = rig.ended().await;
     assert_eq!((end.close().0, end.why()), (4002, "desktop_stalled"));
@@ -111,7 +111,7 @@ async fn round_trips_are_measured() {
     }
     let Some(Told::Ping(_)) = rig.browser.told.recv().await else { panic!("another ping is due") };
     let rtt = rig.meters.rtt().expect("measured");
-    assert!(rtt < Duration::from_secs(5), "{rtt:?}");
+    assert!(rtt > Duration::ZERO && rtt < Duration::from_secs(60), "{rtt:?}");
 }
 
 #[tokio::test]

@@ -281,5 +281,5 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), n: usize) -> Vec<u8> {
 /// True when the other end of the pipe is gone.
 pub async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut rest = Vec::new();
-    tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.is_ok()
+    tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.is_ok()
 }
