@@ -20,6 +20,7 @@ use portcullis::domain::lease::Lease;
 use portcullis::domain::policy::may_stream;
 use portcullis::domain::reach::Way;
 use portcullis::domain::secret::{SecretBytes, SecretString};
+use portcullis::domain::server::{Server, StreamPolicy};
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::user::{Caller, Role, User};
 use portcullis::domain::workspace::{Workspace, WorkspaceKind};
@@ -137,7 +138,7 @@ impl Launcher {
                 });
             }
         });
-        Ok(Started { public_key, port: forward::PORT, password: SecretString::new(PASSWORD.into()) })
+        Ok(Started { public_key, port: forward::PORT, password: SecretString::new(PASSWORD.into()), certificate: None })
     }
 }
 
@@ -259,6 +260,8 @@ impl House {
             network: false,
             allowed_roles: Vec::new(),
             maintenance: false,
+            policy: Default::default(),
+            server: Default::default(),
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
         };
@@ -361,7 +364,8 @@ fn lease(n: u64) -> Option<Lease> {
         last_login_at: None,
     };
     let caller = Caller { user, login_id: session.login_id, mfa: None };
-    Some(Lease::grant(may_stream(&caller, &session).ok()?, forward::PORT, SecretString::new(PASSWORD.into())))
+    let server = Server::own(forward::PORT, SecretString::new(PASSWORD.into()), StreamPolicy::default());
+    Some(Lease::grant(may_stream(&caller, &session).ok()?, server))
 }
 
 /// Dials a port of this machine.

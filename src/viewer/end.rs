@@ -12,6 +12,8 @@ pub enum End {
     Session(EndReason),
     /// The login ended; the session goes on: 4001.
     SignedOut,
+    /// What the stream may carry was changed: 1001; it comes back under the new policy.
+    PolicyChanged,
     /// The gateway is going away: 1001; the desktop stays, so the page comes back.
     Draining,
     /// Nobody watches over the right to this stream any more: 1001. Fails closed.
@@ -52,6 +54,7 @@ impl End {
             Right::Held => None,
             Right::SessionEnded(reason) => Some(Self::Session(reason)),
             Right::SignedOut => Some(Self::SignedOut),
+            Right::PolicyChanged => Some(Self::PolicyChanged),
         }
     }
 
@@ -61,7 +64,7 @@ impl End {
         match self {
             Self::Session(reason) => (4000, reason.as_str().into()),
             Self::SignedOut => (4001, "signed_out".into()),
-            Self::Draining | Self::Unwatched => (1001, "retry".into()),
+            Self::PolicyChanged | Self::Draining | Self::Unwatched => (1001, "retry".into()),
             Self::Unreachable(_) => (4002, "The desktop cannot be reached.".into()),
             Self::Handshake(RfbError::Refused(_) | RfbError::Denied(_)) => (4002, "The desktop refused the connection.".into()),
             Self::Handshake(_) => (4002, "The desktop does not answer as a desktop should.".into()),
@@ -83,6 +86,7 @@ impl End {
         match self {
             Self::Session(reason) => reason.as_str(),
             Self::SignedOut => "signed_out",
+            Self::PolicyChanged => "policy_changed",
             Self::Draining => "gateway_draining",
             Self::Unwatched => "right_unwatched",
             Self::Unreachable(_) => "desktop_unreachable",
@@ -109,6 +113,7 @@ impl End {
             Self::Handshake(error) | Self::BrowserNonsense(error) => Some(error),
             Self::Session(_)
             | Self::SignedOut
+            | Self::PolicyChanged
             | Self::Draining
             | Self::Unwatched
             | Self::DesktopGone
