@@ -29,14 +29,15 @@ use portcullis::host::control::{self, DesktopInfo, Health, Order, Refusal, Servi
 use portcullis::host::forward;
 use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, TunnelId};
 use portcullis::viewer::attach::Attachment;
+use portcullis::viewer::books::Tally;
 use portcullis::viewer::hangup::{Hangup, on_connect};
-use portcullis::viewer::tap::NoTap;
 use portcullis::viewer::{Dial, Duplex, Limits, stream};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use crate::books::NoBooks;
 use crate::{Outcome, fail};
 
 const PASSWORD: &str = "vncpass1";
@@ -397,8 +398,8 @@ async fn open(
     actix_web::rt::spawn(async move {
         let dial: &dyn Dial = if kind == "d" { &direct } else { &*house.fleet };
         let Some(lease) = lease(n) else { return };
-        let meters = Meters::default();
-        let attachment = Attachment { lease: &lease, dial, right, draining, meters: &meters, tap: &NoTap, limits: Limits::default() };
+        let (meters, tally, books, limits) = (Meters::default(), Tally::default(), NoBooks, Limits::default());
+        let attachment = Attachment { lease: &lease, dial, right, draining, meters: &meters, tally: &tally, books: &books, limits };
         let over = stream(attachment, session, messages).await;
         over.farewell(hangup).await;
     });
