@@ -144,9 +144,12 @@ impl Launcher {
 }
 
 impl Service for Launcher {
-    fn health(&self) -> Health {
+    fn health(self: Arc<Self>) -> BoxFuture<'static, Health> {
         let memory = control::Memory::default();
-        Health { protocol: control::PROTOCOL, version: String::new(), uptime_ms: 0, desktops: 0, load: [0.0; 3], memory }
+        let (kinds, services) = (Vec::new(), Vec::new());
+        let health =
+            Health { protocol: control::PROTOCOL, version: String::new(), uptime_ms: 0, desktops: 0, load: [0.0; 3], memory, kinds, services };
+        std::future::ready(health).boxed()
     }
 
     fn desktops(&self) -> Vec<DesktopInfo> {

@@ -54,6 +54,21 @@ pub struct Health {
     pub load: [f64; 3],
     /// Memory of the machine.
     pub memory: Memory,
+    /// Kinds of desktops it can start.
+    #[serde(default)]
+    pub kinds: Vec<WorkspaceKind>,
+    /// Its services.
+    #[serde(default)]
+    pub services: Vec<ServiceHealth>,
+}
+
+/// A service of the host.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ServiceHealth {
+    /// Its name. Where it leads is the host's own business.
+    pub name: String,
+    /// Whether it took a connection when that was last tried, seconds ago at most.
+    pub reachable: bool,
 }
 
 /// Memory of a machine, in bytes; zero when unknown.
@@ -111,7 +126,7 @@ pub struct OrderWorkspace {
     pub id: WorkspaceId,
     /// Name people read.
     pub name: String,
-    /// Kind; hosts start `linux` only.
+    /// Kind: `linux` and `rdp` desktops are started; `rdp` and `vnc` may be a service instead.
     pub kind: WorkspaceKind,
     /// Whether it reaches the host's network.
     pub network: bool,
