@@ -17,6 +17,7 @@ use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
 use crate::domain::reach::Way;
 use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::server::Fingerprint;
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{HostId, SessionId, Timestamp};
 use crate::host::control::{self, Client, ClientError, Order, OrderTunnel, OrderWorkspace};
@@ -253,11 +254,12 @@ impl Inner {
     async fn start(&self, host: HostId, order: DesktopOrder) -> Result<DesktopStarted, FleetError> {
         let session = order.session_id;
         let kind = order.workspace.kind;
-        match order.wanted {
-            Wanted::Desktop => {}
-            Wanted::Server { port, credential } => return self.start_server(session, host, port, credential).await,
-            Wanted::Direct { name, credential } => return self.start_direct(session, name, credential).await,
-        }
+        let service = match order.wanted {
+            Wanted::Desktop => None,
+            Wanted::Service { name } => Some(name),
+            Wanted::Server { port } => return self.start_server(session, host, port, kind).await,
+            Wanted::Direct { name } => return self.start_direct(session, name, kind).await,
+        };
         let host_tunnel = self.host_tunnel(host).filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted).ok_or(FleetError::NotConnected)?;
         let psk = PresharedKey::generate().map_err(|_| FleetError::Failed("no randomness for a key".to_owned()))?;
         let address = order.address;
@@ -271,7 +273,7 @@ impl Inner {
                 name: order.workspace.name.chars().take(control::NAME_MAX).collect(),
                 kind: order.workspace.kind,
                 network: order.workspace.network,
-                service: None,
+                service,
             },
             tunnel: OrderTunnel {
                 preshared_key: SecretString::new(psk.expose_base64().to_string()),
@@ -294,6 +296,7 @@ impl Inner {
             preshared_key: SecretBytes::new(psk.expose().to_vec()),
             port: started.port,
             credential: started.password,
+            certificate: started.certificate.as_deref().and_then(Fingerprint::parse),
         })
     }
 }
