@@ -6,8 +6,13 @@ pub mod app;
 pub mod bytewise;
 pub mod client;
 pub mod fake_fleet;
+pub mod fake_rdp;
 pub mod logs;
+pub mod shadow;
+pub mod tether;
 pub mod vnc;
+pub mod xfreerdp;
+pub mod xrdp;
 
 /// A TCP port of loopback that was free just now: for servers that must come back on the same one.
 pub fn free_tcp_port() -> u16 {
