@@ -5,10 +5,11 @@ import { readFileSync, existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { extname } from 'node:path';
 import { WebSocketServer } from 'ws';
+import { relayRdp } from './rdp-relay.mjs';
 
-export const CSP =
-  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
-const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
+const csp = (scripts) =>
+  `default-src 'none'; script-src ${scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'`;
+const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.wasm': 'application/wasm' };
 const dist = new URL('../dist/', import.meta.url);
 const ago = (s) => new Date(Date.now() - s * 1000).toISOString();
 const hex = (seed) => Array.from({ length: 64 }, (_, i) => ((seed * 31 + i * 7 + (i * seed) % 13) % 16).toString(16)).join('');
@@ -54,7 +55,7 @@ const auditLog = () => [
 ];
 
 /** Starts it. Answers `{url, state, end}`; `state` is changed by the caller between pictures. */
-export async function mock({ vncPort = null } = {}) {
+export async function mock({ vncPort = null, rdpPort = null } = {}) {
   const state = { scene: 'full', me: null, delay: 0, hosts: true, ended: null, enrol: false, running: true, streamClose: null, sockets: new Set(), log: [] };
   const answers = {
     'GET /api/auth/me': () => (state.me ? [200, { ...people[state.me], mfa_verified: !state.bare, ...(state.bare ? { mfa_enrolled: false } : {}), mfa_method: 'totp', mfa_verified_at: ago(300) }] : [401, { detail: 'Not authenticated' }]),
@@ -95,7 +96,7 @@ export async function mock({ vncPort = null } = {}) {
       const file = pathname.startsWith('/assets/') ? pathname : pathname.startsWith('/viewer/') ? '/viewer.html' : '/index.html';
       const path = new URL(`.${file}`, dist);
       if (!existsSync(path)) return response.writeHead(404).end();
-      response.writeHead(200, { 'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream', 'Content-Security-Policy': CSP, 'Set-Cookie': state.me ? '__Host-portcullis-here=1; Path=/; Secure; SameSite=Strict' : '__Host-portcullis-here=; Path=/; Secure; Max-Age=0' });
+      response.writeHead(200, { 'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream', 'Content-Security-Policy': csp(pathname.startsWith('/viewer/') ? "'self' 'wasm-unsafe-eval'" : "'self'"), 'Set-Cookie': state.me ? '__Host-portcullis-here=1; Path=/; Secure; SameSite=Strict' : '__Host-portcullis-here=; Path=/; Secure; Max-Age=0' });
       return response.end(readFileSync(path));
     }
     if (pathname === '/api/events') {
@@ -122,7 +123,7 @@ export async function mock({ vncPort = null } = {}) {
         for (const socket of state.sockets) socket.close(4000, 'user_disconnected');
         return json(response, 200, { message: 'Session disconnected' });
       }
-      return json(response, 200, session(700, state.ended ? { status: 'terminated', end_reason: state.ended, ended_at: ago(1) } : {}));
+      return json(response, 200, session(700, { ...state.session, ...(state.ended ? { status: 'terminated', end_reason: state.ended, ended_at: ago(1) } : {}) }));
     }
     if (/\/launch$/.test(pathname)) return json(response, 200, { session_id: SESSION, workspace: workspace('ws-developer', 'x'), stream_url: `/viewer/${SESSION}`, tunnel_status: 'encrypted', security: {} });
     if (/\/stop$/.test(pathname)) return (state.running = false), json(response, 200, { message: 'Workspace stopped', session_id: SESSION, session_ids: [SESSION] });
@@ -130,14 +131,16 @@ export async function mock({ vncPort = null } = {}) {
   });
   const sockets = new WebSocketServer({ noServer: true });
   server.on('upgrade', (request, socket, head) => {
-    if (!vncPort || state.refuseStream) return socket.destroy();
+    if ((!vncPort && !rdpPort) || state.refuseStream) return socket.destroy();
     sockets.handleUpgrade(request, socket, head, (browser) => {
       if (state.streamClose) return browser.close(...state.streamClose);
       state.sockets.add(browser);
+      browser.on('close', () => state.sockets.delete(browser));
+      if (state.session?.workspace_type === 'rdp') return relayRdp(browser, rdpPort);
       const desktop = connect(vncPort, '127.0.0.1');
       desktop.on('data', (data) => browser.readyState === 1 && browser.send(data));
       browser.on('message', (data) => desktop.write(data));
-      browser.on('close', () => (state.sockets.delete(browser), desktop.destroy()));
+      browser.on('close', () => desktop.destroy());
       desktop.on('close', () => browser.close(4002));
       desktop.on('error', () => browser.close(4002));
     });

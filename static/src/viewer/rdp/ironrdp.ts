@@ -69,12 +69,12 @@ class IronRdp implements Protocol {
       this.#over({ code: 0, reason: '', because: 'left' });
     } catch (error) {
       if (error instanceof WebAssembly.RuntimeError) broken = true;
-      // The socket's own close says more, and comes first when it was the socket that failed.
+      // Signing out on the desktop comes as an error, too. When it was the socket that failed, its close came first and has told why.
       else if (this.#session && this.#socket?.readyState === WebSocket.OPEN) this.#over({ code: 0, reason: '', because: 'left' });
-      this.#socket?.close();
       this.#over({ code: 0, reason: '' });
     } finally {
       clearTimeout(tooLong);
+      this.#socket?.close();
     }
   }
 
@@ -187,12 +187,13 @@ class IronRdp implements Protocol {
 
   #end(how: Omit<Closed, 'lastPicture'>): void {
     this.#over(how);
+    // A session says goodbye before its socket closes (see `#run`); without one there is only the socket.
+    if (!this.#session) return this.#socket?.close();
     try {
-      this.#session?.shutdown();
+      this.#session.shutdown();
     } catch {
       // It has ended by itself meanwhile.
     }
-    this.#socket?.close();
   }
 
   #over(how: Omit<Closed, 'lastPicture'>): void {
