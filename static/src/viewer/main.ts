@@ -75,6 +75,7 @@ function offer(): void {
   clipboard.allow(can.clipboardIn && allowed.clipboardIn, can.clipboardOut && allowed.clipboardOut);
   keyRow.windows = can.windows;
   keyboardButton.hidden = !allowed.input;
+  if (!allowed.input) resize();
 }
 
 const name = () => session?.workspace_name ?? s.yourWorkspace;
@@ -142,7 +143,7 @@ const toolbar = new Toolbar({
   clipboardShown: () => clipboard.focus(),
   settings: () => settings.element,
   sizing: () => sizing,
-  sizings: () => sizings(size()),
+  sizings: () => sizings(size(), allowed.input),
   setSizing,
   chord: ({ keys }) => link.protocol?.sendChord(keys),
   fullScreen: () => void fullScreen(),
@@ -180,13 +181,15 @@ const keyboardButton = h(
 
 root.append(desktop, ghost, overlay, keyboard, keyRow.element, keyboardButton, toolbar.element);
 
-addEventListener('resize', () => {
-  const next = sizingFor(size(), remembered);
+/** Another window, or another rule: another way of showing the desktop may be due. */
+function resize(): void {
+  const next = sizingFor(size(), remembered, allowed.input);
   if (next === sizing) return;
   sizing = next;
   link.protocol?.setSizing(next);
   toolbar.showSizing();
-});
+}
+addEventListener('resize', resize);
 
 function title(): void {
   const { kind } = link.state;

@@ -67,7 +67,7 @@ export function credentialForm(form: CredentialForm): HTMLElement {
       h('label', {}, h('span', {}, s.password), password),
     ),
     problem,
-    h('div', { class: 'row' }, submit, h('a', { class: 'button', href: '/', 'data-testid': 'end-back' }, viewer.back)),
+    h('div', { class: 'row' }, submit, h('a', { class: 'quiet', href: '/', 'data-testid': 'end-back' }, viewer.back)),
   );
 }
 
