@@ -2,7 +2,7 @@
 
 use super::policy::StreamPermit;
 use super::reach::Way;
-use super::secret::SecretString;
+use super::server::Server;
 use super::session::Session;
 use std::net::IpAddr;
 
@@ -10,15 +10,14 @@ use std::net::IpAddr;
 #[derive(Debug)]
 pub struct Lease {
     session: Session,
-    port: u16,
-    credential: SecretString,
+    server: Server,
 }
 
 impl Lease {
-    /// Grants the lease of a permitted stream: `port` and `credential` are the desktop's, as stored at launch.
+    /// Grants the lease of a permitted stream to a server as it is known at this moment.
     #[must_use]
-    pub fn grant(permit: StreamPermit, port: u16, credential: SecretString) -> Self {
-        Self { session: permit.session().clone(), port, credential }
+    pub fn grant(permit: StreamPermit, server: Server) -> Self {
+        Self { session: permit.session().clone(), server }
     }
 
     /// The session; its id is also its tunnel's.
@@ -42,12 +41,12 @@ impl Lease {
     /// The desktop's port.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.server.port
     }
 
-    /// What the gateway proves to the desktop.
+    /// The server at that port: what is proved to it, how it proves itself, what may pass.
     #[must_use]
-    pub fn credential(&self) -> &SecretString {
-        &self.credential
+    pub fn server(&self) -> &Server {
+        &self.server
     }
 }

@@ -1,5 +1,6 @@
 //! The same over real WebSockets: an actix server, a browser that is tokio-tungstenite, and one that is a bare socket.
 
+use super::ledger::Ledger;
 use super::rig::{Calls, PIPE, Switchboard, admit, is_closed, lease, read, switchboard};
 use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -7,8 +8,8 @@ use futures_util::{SinkExt, StreamExt};
 use portcullis::broker::live::{Meters, Right};
 use portcullis::domain::session::EndReason;
 use portcullis::viewer::attach::Attachment;
+use portcullis::viewer::books::Tally;
 use portcullis::viewer::hangup::{Hangup, on_connect};
-use portcullis::viewer::tap::NoTap;
 use portcullis::viewer::{Limits, stream};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,8 +58,8 @@ async fn open(request: HttpRequest, body: web::Payload, shared: web::Data<Shared
     let Shared { dial, right, draining, meters, ended } = shared.get_ref().clone();
     actix_web::rt::spawn(async move {
         let lease = lease();
-        let limits = Limits::default();
-        let attachment = Attachment { lease: &lease, dial: &*dial, right, draining, meters: &meters, tap: &NoTap, limits };
+        let (limits, tally, books) = (Limits::default(), Tally::default(), Ledger::default());
+        let attachment = Attachment { lease: &lease, dial: &*dial, right, draining, meters: &meters, tally: &tally, books: &books, limits };
         let over = stream(attachment, session, messages).await;
         let _ = ended.send(over.end.why());
         over.farewell(hangup).await;
@@ -258,7 +259,7 @@ async fn a_desktop_that_cannot_be_used_is_told_in_plain_words() {
     let mut gateway = Gateway::start().await;
     let (mut socket, desktop) = gateway.browser().await;
     drop(desktop);
-    assert_eq!(closed(&mut socket).await, (4002, "The desktop does not answer as a desktop should.".into()));
+    assert_eq!(closed(&mut socket).await, (4002, "desktop: The desktop does not answer as a desktop should.".into()));
     assert_eq!(gateway.why().await, "rfb_closed");
     gateway.stop().await;
 }
