@@ -2,6 +2,6 @@
 //!
 //! | file | what it speaks |
 //! | --- | --- |
-//! | [`rfb`] | VNC's protocol (RFC 6143): the handshake toward the desktop, and the one toward the browser |
+//! | [`rfb`] | VNC's protocol (RFC 6143): the handshake toward the desktop, the one toward the browser, and what policy takes out of the stream between |
 
 pub mod rfb;

@@ -6,6 +6,7 @@
 //! | `vnc` | the order of things of RFB: dial, prove, greet, relay |
 //! | `handshake` | the pure RFB handshakes, driven over streams |
 //! | [`trust`] | TLS to a desktop's server, and whether its certificate is to be trusted |
+//! | `anonymous` | TLS to a server that shows no certificate |
 //! | `relay` | bytes both ways, held back by whoever is slow |
 //! | [`gate`] | what of them may pass |
 //! | `backlog` | what a gate answers in the other side's place |
@@ -20,6 +21,7 @@
 //! - *desktop*: the RFB server of the session, reached by [`Dial`] through the session's tunnel.
 //! - *up*, *down*: browser to desktop, desktop to browser.
 
+mod anonymous;
 pub mod attach;
 mod backlog;
 pub mod books;
