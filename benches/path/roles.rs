@@ -139,7 +139,7 @@ impl Launcher {
                 });
             }
         });
-        Ok(Started { public_key, port: forward::PORT, password: SecretString::new(PASSWORD.into()) })
+        Ok(Started { public_key, port: forward::PORT, password: SecretString::new(PASSWORD.into()), certificate: None })
     }
 }
 
@@ -261,6 +261,8 @@ impl House {
             network: false,
             allowed_roles: Vec::new(),
             maintenance: false,
+            policy: Default::default(),
+            server: Default::default(),
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
         };

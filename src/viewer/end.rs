@@ -16,6 +16,8 @@ pub enum End {
     Session(EndReason),
     /// The login ended; the session goes on: 4001.
     SignedOut,
+    /// What the stream may carry was changed: 1001; it comes back under the new policy.
+    PolicyChanged,
     /// The gateway is going away: 1001; the desktop stays, so the page comes back.
     Draining,
     /// Nobody watches over the right to this stream any more: 1001. Fails closed.
@@ -77,6 +79,7 @@ impl End {
             Right::Held => None,
             Right::SessionEnded(reason) => Some(Self::Session(reason)),
             Right::SignedOut => Some(Self::SignedOut),
+            Right::PolicyChanged => Some(Self::PolicyChanged),
         }
     }
 
@@ -86,7 +89,7 @@ impl End {
         match self {
             Self::Session(reason) => (4000, reason.as_str().into()),
             Self::SignedOut => (4001, "signed_out".into()),
-            Self::Draining | Self::Unwatched => (1001, "retry".into()),
+            Self::PolicyChanged | Self::Draining | Self::Unwatched => (1001, "retry".into()),
             Self::Unreachable(error) if reached_host(error) => (4002, "desktop: The desktop does not take connections.".into()),
             Self::Unreachable(_) => (4002, "host: The desktop's host cannot be reached.".into()),
             Self::Insecure(_) => (4002, "desktop: No secure connection to the desktop comes about.".into()),
@@ -126,6 +129,7 @@ impl End {
         match self {
             Self::Session(reason) => reason.as_str(),
             Self::SignedOut => "signed_out",
+            Self::PolicyChanged => "policy_changed",
             Self::Draining => "gateway_draining",
             Self::Unwatched => "right_unwatched",
             Self::Unreachable(_) => "desktop_unreachable",
@@ -165,6 +169,7 @@ impl End {
             Self::CredentialRefused { cause, .. } => Some(&**cause),
             Self::Session(_)
             | Self::SignedOut
+            | Self::PolicyChanged
             | Self::Draining
             | Self::Unwatched
             | Self::CertificateRefused(_)

@@ -123,7 +123,7 @@ impl ClientHandshake {
     #[must_use]
     pub fn new(proof: &Proof<'_>) -> Self {
         let Proof { username, password, certified } = *proof;
-        let tells = !username.is_empty() && username.len() <= MAX_PLAIN && password.len() <= MAX_PLAIN;
+        let tells = !username.is_empty() && !password.is_empty() && username.len() <= MAX_PLAIN && password.len() <= MAX_PLAIN;
         Self {
             state: State::Version,
             key: (!password.is_empty()).then(|| Key::new(password)),
@@ -312,7 +312,7 @@ impl ClientHandshake {
         ];
         let offers = |kind: u32| offered.chunks_exact(4).any(|four| four == kind.to_be_bytes());
         let proves = |inner| match inner {
-            Inner::None => self.key.is_none() && self.plain.is_none(),
+            Inner::None => self.key.is_none(),
             Inner::VncAuth => self.key.is_some(),
             Inner::Plain => self.plain.is_some(),
         };
