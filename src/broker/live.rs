@@ -88,6 +88,14 @@ pub struct StreamGrant {
     pub place: ViewerPlace,
 }
 
+impl StreamGrant {
+    /// Who opened it.
+    #[must_use]
+    pub fn by(&self) -> Option<&Caller> {
+        self.place.by.as_deref()
+    }
+}
+
 /// A viewer's place in a session.
 #[derive(Debug)]
 pub struct ViewerPlace {

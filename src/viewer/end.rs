@@ -112,6 +112,15 @@ impl End {
             Self::Gate(_, GateError::Forbidden(_)) | Self::OtherDestination => (4007, "policy".into()),
             Self::Gate(Direction::Up, GateError::Malformed(_)) => (1002, "The browser does not speak as it should.".into()),
             Self::Gate(Direction::Down, GateError::Malformed(_)) => (4002, "desktop: The desktop does not speak as it should.".into()),
+            Self::Handshake(RfbError::Refused(reason)) if reason.is_lockout() => {
+                (4002, "desktop: After too many failed logins the desktop takes none for a while. Wait, then try again.".into())
+            }
+            Self::Handshake(RfbError::NoSecurity { .. }) => {
+                (4002, "desktop: The desktop asks for another proof than this workspace has.".into())
+            }
+            Self::Handshake(RfbError::TooLarge { width, height }) => {
+                (4002, format!("desktop: A picture of {width} x {height} is too large for a browser.").into())
+            }
             Self::Handshake(RfbError::Refused(_) | RfbError::Denied(_)) => (4002, "desktop: The desktop refused the connection.".into()),
             Self::Handshake(_) => (4002, "desktop: The desktop does not answer as a desktop should.".into()),
             Self::HandshakeBroken(_) => (4002, "desktop: The desktop does not answer.".into()),
@@ -141,6 +150,7 @@ impl End {
             Self::Unwatched => "right_unwatched",
             Self::Unreachable(_) => "desktop_unreachable",
             Self::Insecure(_) => "desktop_insecure",
+            Self::CertificateRefused("certificate_missing") => "certificate_missing",
             Self::CertificateRefused(_) => "certificate_refused",
             Self::CredentialRequired(_) => "credential_required",
             Self::CredentialRefused { why, .. } => why,
