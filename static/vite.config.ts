@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type Plugin } from 'vite';
+import { splitWasm } from './tools/split-wasm.ts';
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
@@ -34,7 +35,9 @@ function themeScript(): Plugin {
 }
 
 export default defineConfig({
-  plugins: [svelte(), themeScript()],
+  plugins: [svelte(), themeScript(), splitWasm(here('./src/viewer/rdp/socket.ts'))],
+  // Its own file must reach the plugin as it was published.
+  optimizeDeps: { exclude: ['@devolutions/iron-remote-desktop-rdp'] },
   build: {
     outDir: 'dist',
     target: 'es2022',

@@ -4,10 +4,11 @@ use super::books::{Books, Tally};
 use super::browser::{BrowserSink, BrowserSource};
 use super::end::End;
 use super::relay::Observers;
-use super::{Dial, Duplex, Limits, vnc};
+use super::{Dial, Duplex, Limits, rdp, vnc};
 use crate::broker::live::{Meters, Right};
 use crate::domain::lease::Lease;
 use crate::domain::server::{Credential, CredentialSource};
+use crate::domain::workspace::WorkspaceKind;
 use std::error::Error;
 use std::future::pending;
 use std::io;
@@ -74,7 +75,11 @@ pub async fn attach<B: Books>(attachment: Attachment<'_, B>, sink: impl BrowserS
     let Attachment { lease, dial, right, draining, meters, tally, books, limits } = attachment;
     let stream = async {
         let stream = Stream { lease, dial, observers: Observers { meters, tally }, books, limits: &limits };
-        vnc::run(&stream, sink, source).await.unwrap_or_else(|end| end)
+        let run = match lease.session().workspace_kind {
+            WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Html5 => vnc::run(&stream, sink, source).await,
+            WorkspaceKind::Rdp => rdp::run(&stream, sink, source).await,
+        };
+        run.unwrap_or_else(|end| end)
     };
     tokio::select! {
         biased;

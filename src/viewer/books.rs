@@ -107,7 +107,12 @@ pub struct Tally {
 impl Tally {
     /// Counts a refusal.
     pub fn note(&self, refused: &Refused) {
-        self.add(TransferRefused { channel: refused.channel.as_str(), direction: refused.direction.as_str(), bytes: refused.bytes, count: 1 });
+        self.add(TransferRefused {
+            channel: refused.channel.as_str(),
+            direction: refused.direction.as_str(),
+            bytes: refused.bytes,
+            count: refused.count,
+        });
         self.stirred.notify_one();
     }
 

@@ -3,9 +3,13 @@
 //! What fails beyond the gateway names its *leg*: `host:` (gateway to host) or `desktop:` (host to desktop), then a sentence.
 
 use super::gate::{Direction, GateError};
+use super::rdp::cleanpath::CleanPathError;
+use super::rdp::nla::NlaError;
 use crate::broker::live::Right;
 use crate::domain::server::CredentialSource;
 use crate::domain::session::EndReason;
+use crate::protocol::rdp::RdpError;
+use crate::protocol::rdp::x224::Failure;
 use crate::protocol::rfb::RfbError;
 use std::borrow::Cow;
 
@@ -49,6 +53,10 @@ pub enum End {
     Handshake(RfbError),
     /// The desktop was reached, but the connection broke in the handshake, or it took too long: 4002.
     HandshakeBroken(std::io::Error),
+    /// The desktop was reached, but it does not speak RDP as it must, or refuses it: 4002.
+    Rdp(RdpError),
+    /// The desktop was reached, but its part of CredSSP is wrong: 4002.
+    Nla(NlaError),
     /// The desktop hung up, or the tunnel to it broke: 4002.
     DesktopGone,
     /// The desktop took no input for too long: 4002.
@@ -63,6 +71,10 @@ pub enum End {
     BrowserIdle,
     /// The browser's part of the handshake is wrong: 1002.
     BrowserNonsense(RfbError),
+    /// What the browser asks for is no connection: 1002.
+    BrowserCleanPath(CleanPathError),
+    /// The browser's part of the RDP handshake is wrong: 1002.
+    BrowserRdp(RdpError),
     /// A text frame: 1003.
     Text,
     /// A frame, or what was sent before its time, is too big: 1009.
@@ -103,11 +115,15 @@ impl End {
             Self::Handshake(RfbError::Refused(_) | RfbError::Denied(_)) => (4002, "desktop: The desktop refused the connection.".into()),
             Self::Handshake(_) => (4002, "desktop: The desktop does not answer as a desktop should.".into()),
             Self::HandshakeBroken(_) => (4002, "desktop: The desktop does not answer.".into()),
+            Self::Rdp(error) => (4002, rdp_reason(error).into()),
+            Self::Nla(error) => (4002, nla_reason(error).into()),
             Self::DesktopGone | Self::DesktopStalled => (4002, "retry".into()),
             Self::BrowserClosed | Self::BrowserGone => (1000, "".into()),
             Self::BrowserSilent => (1001, "retry".into()),
             Self::BrowserIdle => (1002, "The handshake took too long.".into()),
             Self::BrowserNonsense(_) => (1002, "RFB 3.8 with security type None is spoken here.".into()),
+            Self::BrowserCleanPath(_) => (1002, "RDCleanPath is spoken here.".into()),
+            Self::BrowserRdp(_) => (1002, "RDP with TLS is spoken here.".into()),
             Self::Text => (1003, "Only binary frames are spoken here.".into()),
             Self::TooBig => (1009, "The frame is too big.".into()),
             Self::BadFrame => (1002, "The frame is malformed.".into()),
@@ -135,6 +151,9 @@ impl End {
             Self::OtherDestination => "other_destination",
             Self::Handshake(error) => error.word(),
             Self::HandshakeBroken(_) => "handshake_broken",
+            Self::Rdp(error) | Self::BrowserRdp(error) => error.word(),
+            Self::Nla(error) => error.word(),
+            Self::BrowserCleanPath(_) => "browser_nonsense",
             Self::DesktopGone => "desktop_gone",
             Self::DesktopStalled => "desktop_stalled",
             Self::BrowserClosed => "browser_closed",
@@ -155,6 +174,9 @@ impl End {
             Self::Unreachable(error) | Self::HandshakeBroken(error) | Self::Insecure(error) => Some(error),
             Self::Handshake(error) | Self::BrowserNonsense(error) => Some(error),
             Self::Gate(_, error) => Some(error),
+            Self::Rdp(error) | Self::BrowserRdp(error) => Some(error),
+            Self::Nla(error) => Some(error),
+            Self::BrowserCleanPath(error) => Some(error),
             Self::Unrecorded(error) => Some(error),
             Self::CredentialRefused { cause, .. } => Some(&**cause),
             Self::Session(_)
@@ -174,6 +196,44 @@ impl End {
             | Self::Text
             | Self::TooBig
             | Self::BadFrame => None,
+        }
+    }
+}
+
+/// What a user can be told of a server that speaks no RDP for us.
+fn rdp_reason(error: &RdpError) -> &'static str {
+    match error {
+        RdpError::Refused(Failure::HybridRequired) => "desktop: It requires a login before the connection (NLA).",
+        RdpError::Refused(Failure::SslNotAllowed) | RdpError::NoTls => {
+            "desktop: It offers no TLS, only RDP's own encryption, which is not safe."
+        }
+        RdpError::Refused(Failure::NoCertificate) => "desktop: It has no certificate for TLS.",
+        RdpError::Refused(Failure::UserAuthRequired) => "desktop: It requires a user's certificate.",
+        RdpError::Refused(Failure::SslRequired | Failure::InconsistentFlags | Failure::Unknown(_)) => {
+            "desktop: The desktop refused the connection."
+        }
+        RdpError::DesktopSize { .. } | RdpError::MonitorLayout => "desktop: It names a screen of a size that cannot be.",
+        RdpError::CredentialTooLong(_) => "desktop: The stored user name or password is too long for RDP.",
+        RdpError::Redirected => "desktop: It sends its users on to another server.",
+        RdpError::NotRdp { .. }
+        | RdpError::TooLong { .. }
+        | RdpError::Malformed(_)
+        | RdpError::Unexpected(_)
+        | RdpError::Protocol(_)
+        | RdpError::Encrypted
+        | RdpError::Compressed(_)
+        | RdpError::Flood
+        | RdpError::Spent => "desktop: The desktop does not answer as a desktop should.",
+    }
+}
+
+/// What a user can be told of a login that came to no end.
+fn nla_reason(error: &NlaError) -> &'static str {
+    match error {
+        NlaError::Binding => "desktop: It could not prove that it is the server whose certificate it shows.",
+        NlaError::Username => "desktop: The stored user name and domain cannot be used together.",
+        NlaError::Refused(_) | NlaError::Certificate | NlaError::Nonsense(_) | NlaError::Failed(_) | NlaError::Broken(_) => {
+            "desktop: Its login before the connection (NLA) failed."
         }
     }
 }

@@ -68,6 +68,8 @@ pub struct Refused {
     pub direction: Direction,
     /// Bytes of content; 0 when it was an announcement or its size is not known.
     pub bytes: u64,
+    /// How many times.
+    pub count: u64,
 }
 
 /// Why a gate lets nothing through any more: the stream ends.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`mod@attach`] | what a stream needs, and what cuts it |
 //! | `vnc` | the order of things of RFB: dial, prove, greet, relay |
+//! | [`rdp`] | the order of things of RDP: hear what is asked for, dial, TLS, prove, answer, relay |
 //! | `handshake` | the pure RFB handshakes, driven over streams |
 //! | [`trust`] | TLS to a desktop's server, and whether its certificate is to be trusted |
 //! | `relay` | bytes both ways, held back by whoever is slow |
@@ -29,6 +30,7 @@ pub mod gate;
 mod handshake;
 pub mod hangup;
 mod pulse;
+pub mod rdp;
 mod relay;
 pub mod trust;
 mod vnc;

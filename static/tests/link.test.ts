@@ -19,10 +19,10 @@ function setUp() {
     {
       session,
       ticket,
-      open: (url, events) => {
+      protocol: async () => (url, events) => {
         const protocol = {
           close: vi.fn(() => events.closed({ code: 0, reason: '', lastPicture: null })),
-          setSizing() {}, sendChord() {}, sendText() {}, setRemoteClipboard() {}, focus() {},
+          setSizing() {}, setQuality() {}, setKeyboardMode() {}, sendChord() {}, sendText() {}, setRemoteClipboard() {}, focus() {},
         };
         sockets.push({ ...events, protocol, url });
         return protocol;
@@ -36,7 +36,7 @@ function setUp() {
         return () => (timers = timers.filter((other) => other !== timer));
       },
     },
-    { state: (state) => states.push(state), session() {}, picture: (canvas) => pictures.push(canvas), clipboard() {} },
+    { state: (state) => states.push(state), session() {}, picture: (canvas) => pictures.push(canvas), clipboard() {}, pinched() {} },
   );
   const settle = async () => {
     for (let i = 0; i < 10; i += 1) await Promise.resolve();
@@ -131,14 +131,72 @@ describe('the link of the viewer', () => {
   });
 
   it.each([
-    [4001, 'signed_out'],
-    [4003, 'crowded'],
-  ])('ends on close code %i as %s', async (code, kind) => {
+    [4001, '', { kind: 'signed_out' }],
+    [4003, '', { kind: 'crowded' }],
+    [4004, 'certificate_changed', { kind: 'certificate' }],
+    [4005, 'ask', { kind: 'credential', source: 'ask', refused: false }],
+    [4005, 'user', { kind: 'credential', source: 'user', refused: false }],
+    [4006, 'ask', { kind: 'credential', source: 'ask', refused: true }],
+    [4006, 'user', { kind: 'credential', source: 'user', refused: true }],
+    [4006, 'workspace', { kind: 'refused' }],
+    [4007, 'policy', { kind: 'forbidden' }],
+  ])('stops on close code %i %s as %j', async (code, reason, state) => {
     const t = setUp();
     await t.connected();
-    t.drop({ code });
-    expect(t.link.state.kind).toBe(kind);
+    t.drop({ code, reason });
+    expect(t.link.state).toEqual(state);
+    await t.pass(60_000);
+    expect(t.sockets.length).toBe(1);
     expect(t.waiting()).toBe(0);
+  });
+
+  it('goes on with a new ticket once the person has said who they are', async () => {
+    const t = setUp();
+    await t.connected();
+    t.drop({ code: 4005, reason: 'ask' });
+    t.link.start();
+    await t.settle();
+    t.sockets[1]?.connected();
+    expect(t.link.state.kind).toBe('connected');
+    expect(t.ticket).toHaveBeenCalledTimes(2);
+  });
+
+  it('comes back at once, in the new size, when a desktop cannot follow the window', async () => {
+    const t = setUp();
+    await t.connected();
+    t.drop({ code: 0, because: 'resize' });
+    await t.pass(0);
+    expect(t.sockets.length).toBe(2);
+  });
+
+  it('does not fight with whoever took the desktop over', async () => {
+    const t = setUp();
+    await t.connected();
+    t.drop({ code: 0, because: 'left' });
+    expect(t.link.state.kind).toBe('left');
+    await t.pass(60_000);
+    expect(t.sockets.length).toBe(1);
+  });
+
+  it.each([
+    ['host: the host has not answered for 20 s', { leg: 'host', text: 'the host has not answered for 20 s' }],
+    ['desktop: connection refused', { leg: 'desktop', text: 'connection refused' }],
+    ['', { leg: 'desktop', text: '' }],
+    ['retry', null],
+  ])('names the leg that failed: %j', async (reason, trouble) => {
+    const t = setUp();
+    await t.connected();
+    t.drop({ code: 4002, reason });
+    expect(t.link.state).toMatchObject({ kind: 'reconnecting', trouble });
+  });
+
+  it('blames the way to the gateway when nothing answers', async () => {
+    const t = setUp();
+    await t.connected();
+    t.session.mockRejectedValue(new ApiError(0, 'No connection'));
+    t.drop({});
+    await t.pass(1_000);
+    expect(t.link.state).toMatchObject({ kind: 'reconnecting', trouble: { leg: 'gateway' } });
   });
 
   it.each([1001, 1006, 1011, 4002])('retries on close code %i', async (code) => {

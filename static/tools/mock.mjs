@@ -5,10 +5,11 @@ import { readFileSync, existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { extname } from 'node:path';
 import { WebSocketServer } from 'ws';
+import { relayRdp } from './rdp-relay.mjs';
 
-export const CSP =
-  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
-const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
+const csp = (scripts) =>
+  `default-src 'none'; script-src ${scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'`;
+const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.wasm': 'application/wasm' };
 const dist = new URL('../dist/', import.meta.url);
 const ago = (s) => new Date(Date.now() - s * 1000).toISOString();
 const hex = (seed) => Array.from({ length: 64 }, (_, i) => ((seed * 31 + i * 7 + (i * seed) % 13) % 16).toString(16)).join('');
@@ -54,7 +55,7 @@ const auditLog = () => [
 ];
 
 /** Starts it. Answers `{url, state, end}`; `state` is changed by the caller between pictures. */
-export async function mock({ vncPort = null } = {}) {
+export async function mock({ vncPort = null, rdpPort = null } = {}) {
   const state = { scene: 'full', me: null, delay: 0, hosts: true, ended: null, enrol: false, running: true, streamClose: null, sockets: new Set(), log: [] };
   const answers = {
     'GET /api/auth/me': () => (state.me ? [200, { ...people[state.me], mfa_verified: !state.bare, ...(state.bare ? { mfa_enrolled: false } : {}), mfa_method: 'totp', mfa_verified_at: ago(300) }] : [401, { detail: 'Not authenticated' }]),
@@ -73,7 +74,7 @@ export async function mock({ vncPort = null } = {}) {
       workspace('ws-linux-desktop', 'Linux Desktop', { description: 'A full desktop with terminal, files and editor. Your home folder is kept.', tags: ['general'], active_session_id: state.running ? SESSION : null, status: state.running ? 'in_use' : state.hosts ? 'available' : 'offline' }),
       workspace('ws-developer', 'Developer Workstation', { description: 'Compilers, debuggers and the monorepo, on a big machine.', icon: 'code', tags: ['engineering', 'large'], requires_mfa: true, status: state.hosts ? 'available' : 'offline' }),
       workspace('ws-terminal', 'Jump Host', { description: 'A terminal inside the production network.', icon: 'terminal', requires_mfa: true, single_seat: true, status: 'in_use' }),
-      workspace('ws-finance', 'Windows Finance', { description: 'Ledger and reporting.', icon: 'windows', type: 'rdp', status: 'maintenance', maintenance: true, allowed_roles: ['member', 'admin'] }),
+      workspace('ws-finance', 'Windows Finance', { description: 'Ledger and reporting.', icon: 'windows', type: 'rdp', status: 'maintenance', maintenance: true, allowed_roles: ['member', 'admin'], single_seat: true, target: { host_id: uuid(50), service: 'finance' }, policy: { clipboard: 'in', files: false, read_only: false }, server: { credential: 'user', credential_saved: true, exclusive: false, keyboard: '0x00000407', username: null, domain: null, trust: { rule: 'first_use' }, certificate: { pinned: hex(3), pinned_at: ago(8e6), offered: hex(11), offered_at: ago(3000), offered_subject: 'CN=finance-02.corp.example' } } }),
       workspace('ws-browser', 'Secure Browser', { description: 'For sites you would rather not open on your own machine.', icon: 'browser', network: true, tags: ['web'], status: state.hosts ? 'available' : 'offline' }),
     ]],
     'GET /api/sessions/active': () => [200, state.running ? [session(700)] : []],
@@ -81,6 +82,8 @@ export async function mock({ vncPort = null } = {}) {
     'GET /api/admin/sessions': () => [200, [session(700), session(701, { user_email: 'li.chen@example.com', workspace_name: 'Developer Workstation', tunnel_status: 'stale', started_at: ago(13000), ip_address: '10.77.0.15', viewers: 2 }), session(702, { user_email: 'jonas.weber@example.com', tunnel_status: 'connecting', started_at: ago(2), ip_address: '10.77.0.16', viewers: 0, mfa_verified: false })]],
     'GET /api/users': () => [200, [...Object.values(people), ...others]],
     'GET /api/hosts': () => [200, [{ id: uuid(50), name: 'rack-2', kind: 'agent', public_key: 'k', status: 'connected', address: '10.77.255.2', endpoint: '192.0.2.14:51934', version: '0.1.0', desktops: 3, last_handshake_at: ago(48), enrolled_at: ago(9e6) }, { id: uuid(51), name: 'rack-3', kind: 'peer', public_key: 'k', status: 'offline', address: '10.77.255.3', endpoint: null, version: '0.1.0', desktops: 0, last_handshake_at: ago(86400 * 2), enrolled_at: ago(6e6) }]],
+    'POST /api/hosts/peers': () => [201, { id: uuid(51), name: 'rack-3', kind: 'peer', public_key: 'k', status: 'offline', address: '10.77.255.3', endpoint: null, version: null, desktops: 0, last_handshake_at: null, enrolled_at: ago(1) }],
+    [`POST /api/hosts/${uuid(51)}/config`]: () => [200, { config: '[Interface]\n# PrivateKey = (the private key of this host)\nAddress = 10.77.255.3/32\n\n[Peer]\nPublicKey = 9kFZ0mTt3wYQ2yVb7sX1pC8eJ4uLrH6dGaN5oKiEzRk=\nPresharedKey = Qm3vX8cT1bY6nR4wZ0aH7dJ9kL2pS5fG8eU3iO6tVxA=\nAllowedIPs = 10.77.0.1/32\nEndpoint = gateway.example.com:51820\nPersistentKeepalive = 25\n' }],
     'POST /api/hosts/join-tokens': () => [201, { token: 'pj_4Zr1', expires_at: new Date(Date.now() + 3600e3).toISOString(), command: 'portcullis agent --gateway https://gateway.example.com --join pj_4Zr1hT0m2Vb7Qk9sWc3XyL8dNf5Ga6Je' }],
     'GET /api/audit': () => [200, { entries: auditLog(), next_cursor: 'c' }],
     'GET /api/audit/verify': () => [200, { ok: true, entries: 1042, head: { seq: 1042, hash: hex(1042), signature: 'x' }, first_error: null }],
@@ -95,7 +98,7 @@ export async function mock({ vncPort = null } = {}) {
       const file = pathname.startsWith('/assets/') ? pathname : pathname.startsWith('/viewer/') ? '/viewer.html' : '/index.html';
       const path = new URL(`.${file}`, dist);
       if (!existsSync(path)) return response.writeHead(404).end();
-      response.writeHead(200, { 'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream', 'Content-Security-Policy': CSP, 'Set-Cookie': state.me ? '__Host-portcullis-here=1; Path=/; Secure; SameSite=Strict' : '__Host-portcullis-here=; Path=/; Secure; Max-Age=0' });
+      response.writeHead(200, { 'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream', 'Content-Security-Policy': csp(pathname.startsWith('/viewer/') ? "'self' 'wasm-unsafe-eval'" : "'self'"), 'Set-Cookie': state.me ? '__Host-portcullis-here=1; Path=/; Secure; SameSite=Strict' : '__Host-portcullis-here=; Path=/; Secure; Max-Age=0' });
       return response.end(readFileSync(path));
     }
     if (pathname === '/api/events') {
@@ -122,7 +125,7 @@ export async function mock({ vncPort = null } = {}) {
         for (const socket of state.sockets) socket.close(4000, 'user_disconnected');
         return json(response, 200, { message: 'Session disconnected' });
       }
-      return json(response, 200, session(700, state.ended ? { status: 'terminated', end_reason: state.ended, ended_at: ago(1) } : {}));
+      return json(response, 200, session(700, { ...state.session, ...(state.ended ? { status: 'terminated', end_reason: state.ended, ended_at: ago(1) } : {}) }));
     }
     if (/\/launch$/.test(pathname)) return json(response, 200, { session_id: SESSION, workspace: workspace('ws-developer', 'x'), stream_url: `/viewer/${SESSION}`, tunnel_status: 'encrypted', security: {} });
     if (/\/stop$/.test(pathname)) return (state.running = false), json(response, 200, { message: 'Workspace stopped', session_id: SESSION, session_ids: [SESSION] });
@@ -130,14 +133,16 @@ export async function mock({ vncPort = null } = {}) {
   });
   const sockets = new WebSocketServer({ noServer: true });
   server.on('upgrade', (request, socket, head) => {
-    if (!vncPort || state.refuseStream) return socket.destroy();
+    if ((!vncPort && !rdpPort) || state.refuseStream) return socket.destroy();
     sockets.handleUpgrade(request, socket, head, (browser) => {
       if (state.streamClose) return browser.close(...state.streamClose);
       state.sockets.add(browser);
+      browser.on('close', () => state.sockets.delete(browser));
+      if (state.session?.workspace_type === 'rdp') return relayRdp(browser, rdpPort);
       const desktop = connect(vncPort, '127.0.0.1');
       desktop.on('data', (data) => browser.readyState === 1 && browser.send(data));
       browser.on('message', (data) => desktop.write(data));
-      browser.on('close', () => (state.sockets.delete(browser), desktop.destroy()));
+      browser.on('close', () => desktop.destroy());
       desktop.on('close', () => browser.close(4002));
       desktop.on('error', () => browser.close(4002));
     });

@@ -33,8 +33,19 @@ async function desktop() {
   return port;
 }
 
+/** An RDP server without sign-in, to look at the same desktop through. */
+function rdpServer(display) {
+  const port = 3400 + display;
+  const child = spawn('freerdp-shadow-cli', [`/port:${port}`, '/bind-address:127.0.0.1', '/sec:tls', '-auth'], { env: { ...process.env, DISPLAY: `:${display}` }, stdio: 'ignore' });
+  child.on('error', () => {});
+  children.push(child);
+  return port;
+}
+
 const vncPort = await desktop();
-const api = await mock({ vncPort });
+const rdpPort = rdpServer(vncPort - 5900);
+await new Promise((done) => setTimeout(done, 1500));
+const api = await mock({ vncPort, rdpPort });
 const profile = mkdtempSync(join(tmpdir(), 'shots-profile-'));
 const browser = await chromium.launchPersistentContext(profile, {
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
@@ -62,6 +73,7 @@ const openBar = async (page) => {
 };
 
 /** name -> [state, act]; console screens are taken in both themes, the viewer (always dark) once. */
+const RDP = { workspace_type: 'rdp', workspace_name: 'Windows Finance', workspace_id: 'ws-finance' };
 const scenes = {
   'signin': [{ me: null }, (page) => page.goto(`${api.url}/signin`)],
   'signin-wrong': [{ me: null }, async (page) => { await page.goto(`${api.url}/signin`); await page.fill(id('signin-email'), 'maya.lind@example.com'); await page.fill(id('signin-password'), 'wrong'); await page.click(id('signin-submit')); await page.waitForSelector(id('signin-error')); }],
@@ -92,12 +104,18 @@ const scenes = {
   'audit-failing': [{ me: 'admin', scene: 'failing' }, async (page) => { await page.goto(`${api.url}/audit`); await page.waitForSelector(id('state-error')); }],
   'workspaces': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/workspaces`); await page.waitForSelector(id('workspace-row')); }],
   'workspaces-new': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/workspaces?new=1`); await page.waitForSelector(id('workspace-form')); await page.waitForTimeout(300); }],
+  'workspaces-rdp': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/workspaces?new=1`); await page.selectOption(id('workspace-type'), 'rdp'); await page.click(id('workspace-submit')); await page.selectOption(id('workspace-trust'), 'authority'); await page.waitForTimeout(300); await page.locator(id('workspace-where')).scrollIntoViewIfNeeded(); }],
+  'workspaces-edit': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/workspaces?edit=ws-finance`); await page.waitForSelector(id('workspace-form')); await page.locator(id('certificate-review')).scrollIntoViewIfNeeded(); await page.waitForTimeout(300); }],
+  'workspaces-certificate': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/workspaces?certificate=ws-finance`); await page.waitForSelector(id('certificate-dialog')); await page.waitForTimeout(300); }],
   'workspaces-delete': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/workspaces`); await page.click(`${id('workspace-menu')} >> nth=0`); await page.click(id('workspace-delete')); await page.waitForTimeout(300); }],
   'users': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/users`); await page.waitForSelector(id('user-row')); }],
   'users-unprotected': [{ me: 'security' }, async (page) => { await page.goto(`${api.url}/admin/users?factor=off`); await page.waitForSelector(id('user-row')); }],
   'users-menu': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/users`); await page.click(`${id('user-actions')} >> nth=2`); await page.waitForTimeout(300); }],
   'users-new': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/users`); await page.click(id('user-create')); await page.click(id('user-submit')); await page.waitForTimeout(300); }],
   'hosts': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/hosts`); await page.waitForSelector(id('host-row')); }],
+  'hosts-peer': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/hosts`); await page.click(id('host-add')); await page.check(id('host-kind-peer'), { force: true }); await page.click(id('peer-submit')); await page.waitForTimeout(300); }],
+  'hosts-config': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/hosts`); await page.click(id('host-config-open')); await page.click(id('host-config-show')); await page.waitForSelector(id('host-config-qr')); await page.waitForTimeout(300); }],
+  'hosts-empty': [{ me: 'admin', scene: 'empty' }, async (page) => { await page.goto(`${api.url}/admin/hosts`); await page.waitForSelector(id('state-empty')); }],
   'hosts-token': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/hosts`); await page.click(id('host-add')); await page.click(id('host-token')); await page.waitForSelector(id('host-command')); }],
   'menu': [{ me: 'admin' }, async (page) => { await page.goto(api.url); await page.waitForSelector(id('tile-ws-linux-desktop')); if (await page.isVisible(id('nav-toggle'))) await page.click(id('nav-toggle')); await page.waitForTimeout(300); await page.click(id('user-menu')); await page.waitForTimeout(200); }],
   'not-found': [{ me: 'member' }, async (page) => { await page.goto(`${api.url}/audit`); await page.waitForSelector(id('not-found')); }],
@@ -106,6 +124,19 @@ const scenes = {
   'viewer-toolbar': [{ me: 'member' }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); }],
   'viewer-clipboard': [{ me: 'member' }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); await page.click(id('toolbar-clipboard')); await page.fill(id('clipboard-text'), 'Text from this computer'); await page.click(id('clipboard-send')); }],
   'viewer-keys': [{ me: 'member' }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); await page.click(id('toolbar-keys')); }],
+  'viewer-row': [{ me: 'member', touch: true }, async (page) => { await seenHint(page); await viewer(page); await page.click(id('touch-keyboard-button')); await page.click(id('modifier-ctrl')); await page.waitForTimeout(200); }],
+  'viewer-settings': [{ me: 'member' }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); await page.click(id('toolbar-settings')); }],
+  'viewer-rdp': [{ me: 'member', session: RDP }, async (page) => { await seenHint(page); await viewer(page); }],
+  'viewer-rdp-keys': [{ me: 'member', session: RDP }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); await page.click(id('toolbar-keys')); }],
+  'viewer-rules': [{ me: 'member', session: { ...RDP, policy: { clipboard: 'none', files: false, read_only: true } } }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); }],
+  'viewer-clipboard-in': [{ me: 'member', session: { ...RDP, policy: { clipboard: 'in', files: false, read_only: false } } }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); await page.click(id('toolbar-clipboard')); }],
+  'viewer-ask': [{ me: 'member', session: RDP, streamClose: [4005, 'ask'] }, async (page) => { await page.goto(`${api.url}/viewer/${SESSION}`); await page.waitForSelector(id('credential-form')); }],
+  'viewer-ask-again': [{ me: 'member', session: RDP, streamClose: [4006, 'user'] }, async (page) => { await page.goto(`${api.url}/viewer/${SESSION}`); await page.waitForSelector(id('credential-form')); await page.fill(id('credential-username'), 'CORP\\maya'); await page.click(id('credential-submit')); await page.waitForTimeout(200); }],
+  'viewer-certificate': [{ me: 'member', session: RDP, streamClose: [4004, 'certificate_changed'] }, async (page) => { await page.goto(`${api.url}/viewer/${SESSION}`); await page.waitForSelector(id('end-title')); }],
+  'viewer-certificate-admin': [{ me: 'admin', session: RDP, streamClose: [4004, 'certificate_changed'] }, async (page) => { await page.goto(`${api.url}/viewer/${SESSION}`); await page.waitForSelector(id('end-admin')); }],
+  'viewer-refused': [{ me: 'member', session: RDP, streamClose: [4006, 'workspace'] }, async (page) => { await page.goto(`${api.url}/viewer/${SESSION}`); await page.waitForSelector(id('end-title')); }],
+  'viewer-host-leg': [{ me: 'member', session: RDP, streamClose: [4002, 'host: no handshake for 20 s'] }, async (page) => { await page.goto(`${api.url}/viewer/${SESSION}`); await page.waitForTimeout(2500); }],
+  'viewer-left': [{ me: 'member', session: RDP, streamClose: [4007, 'policy'] }, async (page) => { await page.goto(`${api.url}/viewer/${SESSION}`); await page.waitForSelector(id('end-title')); }],
   'viewer-disconnect': [{ me: 'member' }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); await page.click(id('toolbar-disconnect')); await page.waitForTimeout(300); }],
   'viewer-ended-by-me': [{ me: 'member' }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); await page.click(id('toolbar-disconnect')); await page.click(id('confirm-disconnect')); await page.waitForSelector(id('end-facts')); }],
   'viewer-reconnecting': [{ me: 'member' }, async (page) => { await seenHint(page); await viewer(page); api.state.refuseStream = true; for (const socket of api.state.sockets) socket.terminate(); await page.waitForTimeout(3300); }],
@@ -121,8 +152,10 @@ for (const [name, [state, act]] of Object.entries(scenes)) {
   if (only && !name.includes(only)) continue;
   for (const [size, viewport] of Object.entries(sizes)) {
     for (const theme of name.startsWith('viewer') ? ['dark'] : ['light', 'dark']) {
-      Object.assign(api.state, { scene: 'full', me: null, delay: 0, hosts: true, ended: null, enrol: false, running: true, streamClose: null, refuseStream: false, bare: false }, state);
+      Object.assign(api.state, { scene: 'full', me: null, delay: 0, hosts: true, ended: null, enrol: false, running: true, streamClose: null, refuseStream: false, bare: false, session: null, touch: false }, state);
       const page = await browser.newPage();
+      // What makes a page believe in a finger.
+      if (state.touch) await (await page.context().newCDPSession(page)).send('Emulation.setTouchEmulationEnabled', { enabled: true, maxTouchPoints: 5 });
       const label = `${name}.${size}.${theme}`;
       const complain = (what) => {
         problems += 1;

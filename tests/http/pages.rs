@@ -18,10 +18,10 @@ async fn pages_revalidate_and_assets_stay() {
         assert_eq!(client.get(path).await.body, page.body, "{path}");
     }
     let viewer = client.get("/viewer/00000000-0000-4000-8000-000000000000").await;
-    for page in [&page, &viewer] {
+    for (page, scripts) in [(&page, "script-src 'self';"), (&viewer, "script-src 'self' 'wasm-unsafe-eval';")] {
         assert_eq!((page.status, page.header("content-type"), page.header("cache-control")), (200, "text/html; charset=utf-8", "no-cache"));
         let policy = page.header("content-security-policy");
-        assert!(policy.contains("script-src 'self';") && policy.contains("connect-src 'self'"), "{policy}");
+        assert!(policy.contains(scripts) && policy.contains("connect-src 'self'"), "{policy}");
         assert!(!page.body.contains("<script>"), "no inline script");
     }
     assert_ne!(viewer.body, page.body);

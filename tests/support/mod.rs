@@ -6,9 +6,14 @@ pub mod app;
 pub mod bytewise;
 pub mod client;
 pub mod fake_fleet;
+pub mod fake_rdp;
 pub mod logs;
+pub mod shadow;
+pub mod tether;
 pub mod vnc;
 pub mod warden;
+pub mod xfreerdp;
+pub mod xrdp;
 
 /// A port of loopback that nobody has, TCP and UDP: for servers that must come back on the same one.
 ///

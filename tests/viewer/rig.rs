@@ -270,6 +270,31 @@ impl Rig {
         (rig, desktop)
     }
 
+    /// The browser's end as a stream of bytes, pings answered; dropping it is a browser that is gone.
+    pub fn browser_stream(&mut self) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(PIPE);
+        let (mut reader, mut writer) = tokio::io::split(far);
+        let mut told = std::mem::replace(&mut self.browser.told, mpsc::channel(1).1);
+        let (say, pong) = (self.browser.say.clone(), self.browser.say.clone());
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 16 * 1024];
+            while let Ok(n @ 1..) = reader.read(&mut buffer).await {
+                let _ = say.send(Ok(Heard::Bytes(Bytes::copy_from_slice(&buffer[..n])))).await;
+            }
+            let _ = say.send(Err(End::BrowserGone)).await;
+        });
+        tokio::spawn(async move {
+            while let Some(told) = told.recv().await {
+                match told {
+                    Told::Bytes(bytes) => drop(writer.write_all(&bytes).await),
+                    Told::Ping(payload) => drop(pong.try_send(Ok(Heard::Pong(payload)))),
+                    Told::Pong(_) => {}
+                }
+            }
+        });
+        near
+    }
+
     /// How it ended; the browser's ends stay, so that nobody is told by their going.
     pub async fn ended(self) -> (End, Browser) {
         let end = tokio::time::timeout(Duration::from_secs(30), self.end).await.expect("it ends").expect("it does not panic");

@@ -23,7 +23,7 @@ impl Judge for Down<'_> {
             return Ok(Verdict::Pass);
         }
         match (rules.phase, mcs::domain(seen, frame.length)?) {
-            (_, Domain::Disconnect) => Ok(Verdict::Pass),
+            (_, Domain::Disconnect | Domain::TransportDisconnect) => Ok(Verdict::Pass),
             (Phase::Connecting, Domain::ConnectResponse) => Ok(Verdict::Whole),
             (Phase::Joining | Phase::Live { .. }, Domain::Setup) => Ok(Verdict::Pass),
             (Phase::Joining, Domain::AttachConfirm(initiator)) => {
@@ -56,14 +56,21 @@ impl Judge for Down<'_> {
                 if let Role::Virtual(purpose) = rules.channels.role(data.channel) {
                     return rules.gather(pdu, data, purpose, Direction::Down, out);
                 }
-                share::check_sizes(pdu.get(data.at..).unwrap_or_default())?;
+                share::check(pdu.get(data.at..).unwrap_or_default())?;
                 out.push(pdu);
                 Ok(())
             }
-            Domain::ConnectInitial | Domain::Setup | Domain::AttachConfirm(_) | Domain::Request(_) | Domain::Disconnect => {
-                Err(RdpError::Unexpected("PDU"))
-            }
+            Domain::ConnectInitial
+            | Domain::Setup
+            | Domain::AttachConfirm(_)
+            | Domain::Request(_)
+            | Domain::Disconnect
+            | Domain::TransportDisconnect => Err(RdpError::Unexpected("PDU")),
         }
+    }
+
+    fn owes(&self) -> bool {
+        self.0.owes(Direction::Down)
     }
 
     fn speak(&mut self, out: &mut Vec<Bytes>) -> Result<(), RdpError> {

@@ -79,13 +79,19 @@ fn head<'a>(bytes: &'a [u8]) -> Result<(u8, u32, u8, Reader<'a>), RdpError> {
 impl Dynamic {
     /// Decides by the first bytes of a message of `total` bytes.
     pub(super) fn decide(&mut self, seen: &[u8], total: usize, way: Direction, refusals: &mut Refusals) -> Result<Fate, RdpError> {
-        let (command, id, _, reader) = head(seen)?;
+        let (command, id, _, mut reader) = head(seen)?;
         let is_open = self.open.contains(&id);
         let fate = match (command, way) {
             (command::CAPABILITIES, _) if total <= MAX_CAPABILITIES => Fate::Pass,
             (command::CREATE, Direction::Down) if total <= MAX_CREATE => Fate::Gather,
             (command::CREATE, Direction::Down) => return Err(reader.wrong()),
-            (command::CREATE, Direction::Up) if is_open && total <= MAX_CAPABILITIES => Fate::Pass,
+            (command::CREATE, Direction::Up) if is_open && total <= MAX_CAPABILITIES => {
+                // A negative status: the client has no listener either.
+                if reader.u32()?.cast_signed() < 0 {
+                    self.open.retain(|&other| other != id);
+                }
+                Fate::Pass
+            }
             (command::CLOSE, _) if is_open && total <= MAX_CAPABILITIES => {
                 self.open.retain(|&other| other != id);
                 Fate::Pass

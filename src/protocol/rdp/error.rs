@@ -53,6 +53,9 @@ pub enum RdpError {
     /// The server describes monitors that cannot be.
     #[error("its monitor layout cannot be")]
     MonitorLayout,
+    /// The server sends the client to another one, which no lease names.
+    #[error("the server redirects to another one")]
+    Redirected,
     /// A part of the workspace's credential does not fit into the protocol.
     #[error("the credential's {0} is too long for RDP")]
     CredentialTooLong(&'static str),
@@ -80,6 +83,7 @@ impl RdpError {
             Self::Compressed(_) => "rdp_compressed",
             Self::DesktopSize { .. } => "rdp_desktop_size",
             Self::MonitorLayout => "rdp_monitor_layout",
+            Self::Redirected => "rdp_redirected",
             Self::CredentialTooLong(_) => "rdp_credential_too_long",
             Self::Flood => "rdp_flood",
             Self::Spent => "rdp_spent",

@@ -95,6 +95,12 @@ impl Filter {
         }
     }
 
+    /// Whether an answer may be put between what was put out for this direction so far and what comes next.
+    #[must_use]
+    pub fn is_between(&self, way: Direction) -> bool {
+        self.lane(way).is_between() && !self.rules.is_passing(way)
+    }
+
     /// What was refused since this was last asked, counted by kind: for the audit log.
     #[must_use]
     pub fn refusals(&mut self) -> Vec<Refusal> {

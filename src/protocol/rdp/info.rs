@@ -63,7 +63,7 @@ pub(super) fn rewrite(pdu: &[u8], data: SendData, credential: Option<&Credential
     for length in lengths {
         reader.take(length + terminator)?;
     }
-    let extra = reader.rest();
+    let extra = without_cookie(reader.rest());
 
     let mut flags = asked & !(flag::AUTOLOGON | flag::RAIL | flag::PASSWORD_IS_PIN) | flag::UNICODE;
     if credential.is_some() {
@@ -81,7 +81,7 @@ pub(super) fn rewrite(pdu: &[u8], data: SendData, credential: Option<&Credential
         Zeroizing::new(Vec::new()),
         Zeroizing::new(Vec::new()),
     ];
-    let length = 12 + strings.iter().map(|s| s.len() + 4).sum::<usize>() + extra.len();
+    let length = 12 + strings.iter().map(|s| s.len() + 4).sum::<usize>() + extra.iter().map(|part| part.len()).sum::<usize>();
     let mut out = Zeroizing::new(Vec::with_capacity(mcs::HEADER + 8 + length));
     mcs::write_send_data(&mut out, true, data.initiator, data.channel, length)?;
     out.extend_from_slice(header);
@@ -95,8 +95,34 @@ pub(super) fn rewrite(pdu: &[u8], data: SendData, credential: Option<&Credential
         out.extend_from_slice(string);
         out.extend_from_slice(&[0, 0]);
     }
-    out.extend_from_slice(extra);
+    for part in extra {
+        out.extend_from_slice(part);
+    }
     Ok(out)
+}
+
+/// The extra information (2.2.1.11.1.1.1) without the auto-reconnect cookie, which would sign in somebody in the credential's place. What is too short to have
+/// one is kept as it is.
+fn without_cookie(extra: &[u8]) -> [&[u8]; 3] {
+    const NONE: &[u8] = &[0, 0];
+    let find = || -> Result<(usize, usize), RdpError> {
+        let mut reader = Reader::new(extra, "Client Info PDU");
+        // Address family; address; folder; time zone, session, performance flags.
+        reader.u16()?;
+        for _ in 0..2 {
+            let length = reader.u16()?;
+            reader.take(usize::from(length))?;
+        }
+        reader.take(172 + 8)?;
+        let at = extra.len() - reader.rest().len();
+        let length = reader.u16()?;
+        reader.take(usize::from(length))?;
+        Ok((at, extra.len() - reader.rest().len()))
+    };
+    match find() {
+        Ok((at, behind)) => [extra.get(..at).unwrap_or_default(), NONE, extra.get(behind..).unwrap_or_default()],
+        Err(_) => [extra, &[], &[]],
+    }
 }
 
 fn utf16(text: &str, what: &'static str) -> Result<Zeroizing<Vec<u8>>, RdpError> {
@@ -154,6 +180,17 @@ mod tests {
         let theirs = client_says(0x0000_009b, [b"d\0", b"n\0o\0", b"x\0", b"s\0", b"w\0"], b"extra");
         assert_eq!(rewritten(&theirs, None, false), Ok(client_says(0x0000_0013, [b""; 5], b"extra")));
         assert_eq!(rewritten(&theirs, None, true), Ok(client_says(0x0000_0093, [b""; 5], b"extra")));
+    }
+
+    #[test]
+    fn a_reconnect_cookie_signs_nobody_in() {
+        let head = [&[2, 0, 4, 0][..], b"a\0\0\0", &[2, 0, 0, 0], &[7; 180]].concat();
+        let with = [&head[..], &[28, 0], &[0xcc; 28], b"tail"].concat();
+        let without = [&head[..], &[0, 0], b"tail"].concat();
+        for (theirs, want) in [(with, &without), (without.clone(), &without)] {
+            assert_eq!(rewritten(&client_says(0x10, [b""; 5], &theirs), None, true), Ok(client_says(0x10, [b""; 5], want)));
+        }
+        assert_eq!(rewritten(&client_says(0x10, [b""; 5], &head), None, true), Ok(client_says(0x10, [b""; 5], &head)));
     }
 
     #[test]

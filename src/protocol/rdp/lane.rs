@@ -28,7 +28,9 @@ pub(super) trait Judge {
     fn decide(&mut self, seen: &[u8], frame: Frame) -> Result<Verdict, RdpError>;
     /// Takes a PDU it wanted whole, and puts out what takes its place.
     fn whole(&mut self, pdu: Bytes, out: &mut Vec<Bytes>) -> Result<(), RdpError>;
-    /// Puts out what the filter itself has to say in this direction. Asked between two PDUs only.
+    /// Whether the filter itself has something to say in this direction.
+    fn owes(&self) -> bool;
+    /// Puts out what the filter itself has to say in this direction, if anything. Asked between two PDUs only.
     fn speak(&mut self, out: &mut Vec<Bytes>) -> Result<(), RdpError>;
 }
 
@@ -95,7 +97,15 @@ impl Lane {
     /// Takes the next bytes; appends what may pass to `out`.
     pub(super) fn feed(&mut self, chunk: &Bytes, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
         let mut runs = Runs { chunk, from: 0, pos: 0 };
-        while runs.pos < chunk.len() {
+        let walked = self.walk(&mut runs, judge, out);
+        // Also what passed before an error.
+        runs.cut(0, out);
+        walked?;
+        if self.is_between() { judge.speak(out) } else { Ok(()) }
+    }
+
+    fn walk(&mut self, runs: &mut Runs<'_>, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+        while runs.pos < runs.chunk.len() {
             match self.at {
                 At::Passing(left) => {
                     let n = left.min(runs.rest().len());
@@ -107,21 +117,31 @@ impl Lane {
                     runs.cut(n, out);
                     self.at = if n == left { At::Start } else { At::Dropping(left - n) };
                 }
-                At::Keeping(length) => self.keep(length, length, &mut runs, judge, out)?,
-                At::Start if self.kept.is_empty() => self.look(&mut runs, judge, out)?,
-                At::Start => self.look_again(&mut runs, judge, out)?,
+                At::Keeping(length) => self.keep(length, runs, judge, out)?,
+                At::Start if self.kept.is_empty() => {
+                    // A stream that never rests has its PDUs' ends within chunks.
+                    if judge.owes() {
+                        runs.cut(0, out);
+                        judge.speak(out)?;
+                    }
+                    self.look(runs, judge, out)?;
+                }
+                At::Start => self.look_again(runs, judge, out)?,
             }
         }
-        runs.cut(0, out);
-        if self.is_between() { judge.speak(out) } else { Ok(()) }
+        Ok(())
     }
 
     /// At the start of a PDU: decides by what the chunk has of it.
     fn look(&mut self, runs: &mut Runs<'_>, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
         let seen = runs.rest();
-        let Measure::Known(frame) = self.framer.measure(seen)? else { return self.put_by(runs, out) };
+        let Measure::Known(frame) = self.framer.measure(seen)? else {
+            self.put_by(runs, out);
+            return Ok(());
+        };
         if seen.len() < SEEN.min(frame.length) {
-            return self.put_by(runs, out);
+            self.put_by(runs, out);
+            return Ok(());
         }
         match judge.decide(seen.get(..frame.length).unwrap_or(seen), frame)? {
             Verdict::Pass => self.at = At::Passing(frame.length),
@@ -134,28 +154,30 @@ impl Lane {
             }
             Verdict::Whole => {
                 self.at = At::Keeping(frame.length);
-                return self.put_by(runs, out);
+                self.put_by(runs, out);
             }
         }
         Ok(())
     }
 
     /// Keeps the rest of the chunk.
-    fn put_by(&mut self, runs: &mut Runs<'_>, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+    fn put_by(&mut self, runs: &mut Runs<'_>, out: &mut Vec<Bytes>) {
         self.kept.extend_from_slice(runs.rest());
         runs.cut(runs.rest().len(), out);
-        Ok(())
     }
 
     /// In the first bytes of a PDU that arrived in pieces: takes no more than is needed to decide, so that the rest need not be copied.
     fn look_again(&mut self, runs: &mut Runs<'_>, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
         let frame = match self.framer.measure(&self.kept)? {
-            Measure::Need(n) => return self.add(n, runs, out),
+            Measure::Need(n) => {
+                self.add(n, runs, out);
+                return Ok(());
+            }
             Measure::Known(frame) => frame,
         };
         let needed = SEEN.min(frame.length);
         if self.kept.len() < needed {
-            self.add(needed, runs, out)?;
+            self.add(needed, runs, out);
             if self.kept.len() < needed {
                 return Ok(());
             }
@@ -172,24 +194,23 @@ impl Lane {
             }
             Verdict::Whole => {
                 self.at = At::Keeping(frame.length);
-                self.keep(frame.length, frame.length, runs, judge, out)?;
+                self.keep(frame.length, runs, judge, out)?;
             }
         }
         Ok(())
     }
 
     /// Keeps bytes until `n` are kept, as far as the chunk has them.
-    fn add(&mut self, n: usize, runs: &mut Runs<'_>, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+    fn add(&mut self, n: usize, runs: &mut Runs<'_>, out: &mut Vec<Bytes>) {
         let rest = runs.rest();
         let more = n.saturating_sub(self.kept.len()).min(rest.len());
         self.kept.extend_from_slice(rest.get(..more).unwrap_or_default());
         runs.cut(more, out);
-        Ok(())
     }
 
     /// Keeps bytes until a PDU is whole, and has it judged then.
-    fn keep(&mut self, n: usize, length: usize, runs: &mut Runs<'_>, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
-        self.add(n, runs, out)?;
+    fn keep(&mut self, length: usize, runs: &mut Runs<'_>, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+        self.add(length, runs, out);
         if self.kept.len() == length {
             self.at = At::Start;
             judge.whole(self.kept.split().freeze(), out)?;

@@ -29,8 +29,10 @@ pub(super) enum Domain {
     Request(SendData),
     /// Data downward.
     Indication(SendData),
-    /// The end of the connection, by MCS or by X.224.
+    /// The end of the connection.
     Disconnect,
+    /// The same by X.224 (section 13.5), as some servers say it.
+    TransportDisconnect,
 }
 
 /// Where the user data of a Send Data PDU is.
@@ -54,9 +56,8 @@ pub(super) fn domain(seen: &[u8], total: usize) -> Result<Domain, RdpError> {
     let mut reader = Reader::new(seen, "MCS PDU");
     reader.take(4)?;
     let [indicator, code] = reader.array()?;
-    // A disconnect request (X.224 section 13.5), which some servers send instead of MCS's.
     if code & 0xf0 == 0x80 && indicator >= 6 {
-        return Ok(Domain::Disconnect);
+        return Ok(Domain::TransportDisconnect);
     }
     if indicator != 2 || code != 0xf0 || reader.u8()? != 0x80 {
         return Err(RdpError::Malformed("X.224 header"));
@@ -126,7 +127,7 @@ mod tests {
         assert_eq!(kind("0300000b02f0802e010007"), Ok(Domain::AttachConfirm(None)));
         assert_eq!(kind("0300000c02f08038000703f0"), Ok(Domain::Setup));
         assert_eq!(kind("0300000902f0802180"), Ok(Domain::Disconnect));
-        assert_eq!(kind("0300000b06800000000000"), Ok(Domain::Disconnect));
+        assert_eq!(kind("0300000b06800000000000"), Ok(Domain::TransportDisconnect));
         let data = SendData { initiator: 7, channel: 0x3ef, at: 15, length: 12 };
         assert_eq!(kind("0300001b02f08064000703ef70800c040000000300000050000200"), Ok(Domain::Request(data)));
     }

@@ -170,8 +170,13 @@ impl Rules {
 
     /// Whether something is due, and no message it would break into has passed in part.
     pub(super) fn owes(&self, way: Direction) -> bool {
+        !self.owed[index(way)].is_empty() && !self.is_passing(way)
+    }
+
+    /// Whether a message of a channel has passed in part.
+    pub(super) fn is_passing(&self, way: Direction) -> bool {
         let streams = &self.messages[index(way)];
-        !self.owed[index(way)].is_empty() && !streams.clipboard.is_passing() && !streams.dynamic.is_passing()
+        streams.clipboard.is_passing() || streams.dynamic.is_passing()
     }
 
     pub(super) fn speak(&mut self, way: Direction, out: &mut Vec<Bytes>) -> Result<(), RdpError> {

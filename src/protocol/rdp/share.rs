@@ -1,4 +1,4 @@
-//! Share control on the I/O channel (2.2.8.1.1.1): what a client may send that only looks, and desktops of a size that cannot be.
+//! Share control on the I/O channel (2.2.8.1.1.1): what a client may send that only looks, desktops of a size that cannot be, and redirections.
 //!
 //! One PDU of MCS may hold several of these, one behind the other; each names its length.
 
@@ -18,6 +18,7 @@ mod kind {
     pub(super) const DEMAND_ACTIVE: u16 = 1;
     pub(super) const CONFIRM_ACTIVE: u16 = 3;
     pub(super) const DATA: u16 = 7;
+    pub(super) const REDIRECTION: u16 = 10;
 }
 /// The one version there is, in the bits above the type.
 const VERSION: u16 = 0x10;
@@ -35,7 +36,7 @@ pub(super) enum Glance {
     Nothing,
 }
 
-/// Whether a server's PDU of `total` bytes of user data may hold a desktop's size, by its first bytes.
+/// Whether a server's PDU of `total` bytes of user data may hold a desktop's size or a redirection, by its first bytes.
 pub(super) fn glance(seen: &[u8], total: usize) -> Glance {
     let (length, kind) = (u16_at(seen, 0).map_or(0, usize::from), u16_at(seen, 2).unwrap_or_default());
     // Licences have another header there (2.2.1.12), without a version.
@@ -43,7 +44,7 @@ pub(super) fn glance(seen: &[u8], total: usize) -> Glance {
         return Glance::Nothing;
     }
     match kind & 0x0f {
-        kind::DEMAND_ACTIVE => Glance::Look,
+        kind::DEMAND_ACTIVE | kind::REDIRECTION => Glance::Look,
         kind::DATA if seen.get(14) == Some(&MONITOR_LAYOUT) => Glance::Look,
         _ if length < total => Glance::Look,
         _ => Glance::Nothing,
@@ -58,15 +59,17 @@ fn next<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8]), RdpError> {
     Ok((kind, pdu))
 }
 
-/// Checks the sizes in a server's PDUs.
+/// Checks a server's PDUs: the sizes in them, and that none redirects.
 ///
 /// # Errors
-/// [`RdpError::DesktopSize`], [`RdpError::MonitorLayout`], [`RdpError::Malformed`].
-pub(super) fn check_sizes(user_data: &[u8]) -> Result<(), RdpError> {
+/// [`RdpError::Redirected`], [`RdpError::DesktopSize`], [`RdpError::MonitorLayout`], [`RdpError::Malformed`].
+pub(super) fn check(user_data: &[u8]) -> Result<(), RdpError> {
     let mut reader = Reader::new(user_data, "share control PDU");
     while !reader.rest().is_empty() {
         let (kind, pdu) = next(&mut reader)?;
         match kind & 0x0f {
+            // It names another server, and may hold a password for it (2.2.13.1).
+            kind::REDIRECTION => return Err(RdpError::Redirected),
             kind::DEMAND_ACTIVE => demand_active(pdu)?,
             kind::DATA if pdu.get(14) == Some(&MONITOR_LAYOUT) => monitors(pdu)?,
             _ => {}
@@ -181,31 +184,38 @@ mod tests {
     #[test]
     fn desktops_that_cannot_be_are_refused() {
         for (width, height) in [(1, 1), (1024, 768), (8192, 8192)] {
-            assert_eq!(check_sizes(&demand(width, height)), Ok(()));
+            assert_eq!(check(&demand(width, height)), Ok(()));
         }
         for (width, height) in [(60_000, 60_000), (8193, 1), (1, 8193), (0, 768)] {
             let error = RdpError::DesktopSize { width: width.into(), height: height.into() };
-            assert_eq!(check_sizes(&demand(width, height)), Err(error), "first");
-            assert_eq!(check_sizes(&[data(0x1f, b""), demand(width, height)].concat()), Err(error), "behind another");
+            assert_eq!(check(&demand(width, height)), Err(error), "first");
+            assert_eq!(check(&[data(0x1f, b""), demand(width, height)].concat()), Err(error), "behind another");
         }
         let hidden = [data(0x1f, b""), demand(1, 1)].concat();
         assert_eq!(glance(&hidden, hidden.len()), Glance::Look);
         assert_eq!(glance(&demand(1, 1), 48), Glance::Look);
         assert_eq!(glance(&data(0x02, b""), DATA), Glance::Nothing);
         for n in 1..48 {
-            assert!(check_sizes(&demand(1024, 768)[..n]).is_err());
+            assert!(check(&demand(1024, 768)[..n]).is_err());
         }
     }
 
     #[test]
+    fn redirections_are_refused() {
+        let redirection = [8, 0, 0x1a, 0, 1, 0, 0, 0];
+        assert_eq!(glance(&redirection, 8), Glance::Look);
+        assert_eq!(check(&redirection), Err(RdpError::Redirected));
+    }
+
+    #[test]
     fn monitors_that_cannot_be_are_refused() {
-        assert_eq!(check_sizes(&layout(&[[0, 0, 1919, 1079], [-1920, 0, -1, 1079]])), Ok(()));
+        assert_eq!(check(&layout(&[[0, 0, 1919, 1079], [-1920, 0, -1, 1079]])), Ok(()));
         for bad in [[0, 0, -1, 10], [0, 0, 8192, 10], [i32::MIN, 0, i32::MAX, 10], [40_000, 0, 40_010, 10]] {
-            assert_eq!(check_sizes(&layout(&[bad])), Err(RdpError::MonitorLayout), "{bad:?}");
+            assert_eq!(check(&layout(&[bad])), Err(RdpError::MonitorLayout), "{bad:?}");
         }
         let mut many = layout(&[]);
         many[DATA] = 17;
-        assert_eq!(check_sizes(&many), Err(RdpError::MonitorLayout));
+        assert_eq!(check(&many), Err(RdpError::MonitorLayout));
     }
 
     #[test]

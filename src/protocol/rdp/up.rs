@@ -39,7 +39,9 @@ impl Judge for Up<'_> {
             (_, Domain::ConnectInitial) => Err(RdpError::Unexpected("MCS Connect-Initial")),
             (_, Domain::Setup) => Err(RdpError::Unexpected("MCS request")),
             (_, Domain::Request(_)) => Err(RdpError::Unexpected("data before Client Info")),
-            (_, Domain::ConnectResponse | Domain::AttachConfirm(_) | Domain::Indication(_)) => Err(RdpError::Unexpected("server's PDU")),
+            (_, Domain::ConnectResponse | Domain::AttachConfirm(_) | Domain::Indication(_) | Domain::TransportDisconnect) => {
+                Err(RdpError::Unexpected("server's PDU"))
+            }
         }
     }
 
@@ -81,6 +83,10 @@ impl Judge for Up<'_> {
             }
             (_, _) => Err(RdpError::Unexpected("PDU")),
         }
+    }
+
+    fn owes(&self) -> bool {
+        self.0.owes(Direction::Up)
     }
 
     fn speak(&mut self, out: &mut Vec<Bytes>) -> Result<(), RdpError> {

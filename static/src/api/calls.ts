@@ -82,6 +82,19 @@ export function nextCursor(link: string | null): string | null {
   return null;
 }
 
+// Who somebody is to a desktop. Passwords go in and never come back.
+const put = async (method: 'PUT' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<void> => {
+  const answer = await guardedFetch(
+    new Request(new URL(path, globalThis.location.origin), { method, headers: { 'Content-Type': 'application/json' }, body: body === undefined ? null : JSON.stringify(body) }),
+  );
+  if (!answer.ok) throw await toError(answer);
+};
+export const saveCredential = (workspace: string, credential: t.CredentialInput) => put('PUT', `/api/workspaces/${encodeURIComponent(workspace)}/credential`, credential);
+export const forgetCredential = (workspace: string) => put('DELETE', `/api/workspaces/${encodeURIComponent(workspace)}/credential`);
+export const enterCredential = (session: string, credential: t.CredentialInput) => put('POST', `/api/sessions/${encodeURIComponent(session)}/credential`, credential);
+export const acceptCertificate = (workspace: string, fingerprint: string) =>
+  put('POST', `/api/workspaces/${encodeURIComponent(workspace)}/certificate/accept`, { fingerprint });
+
 // People
 export const users = (): Promise<t.User[]> => value(client.GET('/api/users'));
 export const createUser = (body: t.UserInput): Promise<t.User> => value(client.POST('/api/users', { body }));
@@ -98,6 +111,9 @@ export const signOutUser = async (id: string): Promise<void> => {
 export const hosts = (): Promise<t.Host[]> => value(client.GET('/api/hosts'));
 export const joinToken = (name?: string): Promise<t.JoinToken> =>
   value(client.POST('/api/hosts/join-tokens', { body: name ? { name } : {} }));
+export const addPeer = (body: t.PeerInput): Promise<t.Host> => value(client.POST('/api/hosts/peers', { body }));
+/** The peer's `wg-quick` file. It holds a key, and showing it is written down. */
+export const hostConfig = async (id: string): Promise<string> => (await value(client.POST('/api/hosts/{id}/config', at(id)))).config;
 export const removeHost = async (id: string): Promise<void> => {
   await value<unknown>(client.DELETE('/api/hosts/{id}', at(id)));
 };

@@ -14,13 +14,33 @@ export type Enrolment = Schemas['TotpSecret'];
 
 export type SignInRecord = Schemas['SignInRecord'];
 
-export type Workspace = Schemas['Workspace'];
+export interface StreamPolicy {
+  clipboard: 'none' | 'in' | 'out' | 'both';
+  files: boolean;
+  read_only: boolean;
+}
+export interface Server {
+  credential: 'workspace' | 'user' | 'ask';
+  credential_saved: boolean;
+  exclusive: boolean;
+  keyboard: string | null;
+  username?: string | null;
+  domain?: string | null;
+  trust?: { rule: 'first_use' | 'pinned' | 'authority'; fingerprint?: string | null; roots?: string | null; name?: string | null } | null;
+  certificate?: { pinned: string | null; pinned_at: string | null; offered: string | null; offered_at: string | null; offered_subject: string | null } | null;
+}
+export interface CredentialInput {
+  username?: string;
+  domain?: string;
+  password: string;
+}
+export type Workspace = Schemas['Workspace'] & { policy?: StreamPolicy; server?: Server | null };
 export type WorkspaceInput = Schemas['CreateWorkspace'];
 export type WorkspaceChange = Schemas['UpdateWorkspace'];
 export type Launched = Schemas['Launch'];
 export type Stopped = Schemas['Stopped'];
 
-export type Session = Schemas['Session'];
+export type Session = Schemas['Session'] & { policy?: StreamPolicy };
 export type Ticket = Schemas['Ticket'];
 
 export type UserInput = Schemas['CreateUser'];
@@ -28,6 +48,7 @@ export type UserChange = Schemas['UpdateUser'];
 
 export type Host = Schemas['Host'];
 export type JoinToken = Schemas['JoinToken'];
+export type PeerInput = Schemas['AddPeer'];
 
 export type AuditEntry = Schemas['AuditEntry'];
 export type AuditPage = Schemas['AuditPage'];

@@ -8,13 +8,16 @@ import * as api from '../api/calls';
 import { ApiError } from '../api/http';
 import type { Session } from '../api/types';
 import { viewer as s, common } from '../lib/strings';
+import { type Trouble } from './core/legs';
 import { Link, type LinkState } from './core/link';
-import { noVnc } from './core/novnc';
-import type { Sizing } from './core/protocol';
+import { type Allowed, type Capabilities, type Choices, type Driver, type OpenProtocol, type Sizing, allowedBy } from './core/protocol';
 import { chooseSizing, sizingFor, sizings } from './core/sizing';
 import { ClipboardPanel } from './ui/clipboard';
+import { credentialForm } from './ui/credential';
 import { h, icon, remembered } from './ui/dom';
+import { KeyRow } from './ui/key-row';
 import { confirmDisconnect, ending, hint, waiting } from './ui/pages';
+import { Settings } from './ui/settings';
 import { Toolbar } from './ui/toolbar';
 import { touchKeyboard } from './ui/touch-keyboard';
 
@@ -33,6 +36,48 @@ let session: Session | null = null;
 const size = () => ({ width: innerWidth, height: Math.max(innerHeight, Math.min(innerWidth, screen.availHeight)) });
 let sizing: Sizing = sizingFor(size(), remembered);
 
+let can: Capabilities | null = null;
+let allowed: Allowed = allowedBy(null);
+const settings = new Settings(({ quality, keyboard }) => {
+  link.protocol?.setQuality(quality);
+  link.protocol?.setKeyboardMode(keyboard);
+});
+const choices = (): Choices => ({ sizing, allowed, quality: settings.quality, keyboard: settings.keyboard });
+
+/** Each protocol is loaded only for the workspaces that need it. */
+const DRIVERS: Record<string, () => Promise<Driver>> = { rdp: () => import('./rdp/ironrdp') };
+const rfb = (): Promise<Driver> => import('./core/novnc');
+const RELOADED = 'portcullis.viewer.reloaded';
+const RELOAD_AGAIN_MS = 30_000;
+
+async function protocol(of: Session): Promise<OpenProtocol> {
+  try {
+    const driver = await (DRIVERS[of.workspace_type] ?? rfb)();
+    can = driver.capabilities;
+    offer();
+    return driver.driver(desktop, choices);
+  } catch (error) {
+    // The files of this page are gone when the gateway was updated meanwhile; a new page has the new ones. Not for ever:
+    // what is missing for another reason would be missing again.
+    if (Date.now() - Number(sessionStorage.getItem(RELOADED) ?? 0) > RELOAD_AGAIN_MS) {
+      sessionStorage.setItem(RELOADED, String(Date.now()));
+      location.reload();
+    }
+    throw error;
+  }
+}
+
+/** Shows what the protocol can do and the workspace allows. */
+function offer(): void {
+  if (!can) return;
+  toolbar.offer(can, allowed);
+  settings.offer(can, allowed);
+  clipboard.allow(can.clipboardIn && allowed.clipboardIn, can.clipboardOut && allowed.clipboardOut);
+  keyRow.windows = can.windows;
+  keyboardButton.hidden = !allowed.input;
+  if (!allowed.input) resize();
+}
+
 const name = () => session?.workspace_name ?? s.yourWorkspace;
 
 async function soon<T>(answer: Promise<T>): Promise<T> {
@@ -47,7 +92,7 @@ const link = new Link(
   {
     session: () => soon(api.session(id)),
     ticket: () => soon(api.ticket(id)),
-    open: noVnc(desktop, () => sizing),
+    protocol,
     streamUrl: ({ url, ticket }) => {
       const stream = new URL(url, location.origin);
       stream.protocol = location.protocol === 'http:' ? 'ws:' : 'wss:';
@@ -65,31 +110,41 @@ const link = new Link(
     state: show,
     session: (fresh) => {
       session = fresh;
+      allowed = allowedBy(fresh.policy);
+      offer();
       toolbar.showSession(fresh, Date.now());
       title();
       if (link.state.kind === 'ended') show(link.state);
     },
     picture: (canvas) => ghost.replaceChildren(canvas),
     clipboard: (text) => clipboard.received(text),
+    pinched: (next) => setSizing(next),
   },
 );
 
+function setSizing(next: Sizing): void {
+  sizing = next;
+  chooseSizing(next, size(), remembered);
+  link.protocol?.setSizing(next);
+  toolbar.showSizing();
+}
+
 const clipboard = new ClipboardPanel((text) => link.protocol?.setRemoteClipboard(text));
-const keyboard = touchKeyboard({
+const keyRow = new KeyRow({
   text: (text) => link.protocol?.sendText(text),
   chord: (keys) => link.protocol?.sendChord(keys),
 });
+const keyboard = touchKeyboard({ text: (text) => keyRow.text(text), chord: (keys) => keyRow.chord(keys) });
+keyboard.addEventListener('focus', () => (keyRow.element.hidden = false));
+keyboard.addEventListener('blur', () => (keyRow.element.hidden = true));
 
 const toolbar = new Toolbar({
   clipboard: () => clipboard.element,
   clipboardShown: () => clipboard.focus(),
+  settings: () => settings.element,
   sizing: () => sizing,
-  sizings: () => sizings(size()),
-  setSizing: (next) => {
-    sizing = next;
-    chooseSizing(next, size(), remembered);
-    link.protocol?.setSizing(next);
-  },
+  sizings: () => sizings(size(), allowed.input),
+  setSizing,
   chord: ({ keys }) => link.protocol?.sendChord(keys),
   fullScreen: () => void fullScreen(),
   keyboard: () => {
@@ -124,15 +179,17 @@ const keyboardButton = h(
   icon('touch', 24),
 );
 
-root.append(desktop, ghost, overlay, keyboard, keyboardButton, toolbar.element);
+root.append(desktop, ghost, overlay, keyboard, keyRow.element, keyboardButton, toolbar.element);
 
-addEventListener('resize', () => {
-  const next = sizingFor(size(), remembered);
+/** Another window, or another rule: another way of showing the desktop may be due. */
+function resize(): void {
+  const next = sizingFor(size(), remembered, allowed.input);
   if (next === sizing) return;
   sizing = next;
   link.protocol?.setSizing(next);
   toolbar.showSizing();
-});
+}
+addEventListener('resize', resize);
 
 function title(): void {
   const { kind } = link.state;
@@ -156,18 +213,38 @@ function show(state: LinkState): void {
   } else if (state.kind === 'opening' || state.kind === 'reconnecting') {
     wait(state);
     ticking = setInterval(() => wait(state), 1000);
+  } else if (state.kind === 'credential') {
+    askCredential(state);
   } else {
     end(state);
   }
 }
 
+/** The part of the way to blame, in words. */
+const blame = ({ leg, text }: Trouble) => s.legs[leg](text.replace(/[.\s]+$/, ''));
+
+function askCredential({ source, refused }: Extract<LinkState, { kind: 'credential' }>): void {
+  ghost.replaceChildren();
+  const known = session;
+  const form = credentialForm({
+    name: name(),
+    source,
+    refused,
+    username: known?.workspace_type !== 'vnc',
+    send: (credential) => (source === 'user' && known ? api.saveCredential(known.workspace_id, credential) : api.enterCredential(id, credential)),
+    done: () => link.start(),
+    explain: (error) => (error instanceof ApiError ? error.detail : ''),
+  });
+  overlay.replaceChildren(form);
+  form.querySelector('input')?.focus({ preventScroll: true });
+}
+
 function wait(state: Extract<LinkState, { kind: 'opening' | 'reconnecting' }>): void {
   const seconds = Math.floor((Date.now() - state.since) / 1000);
-  const trouble = state.trouble === 'unreachable' ? s.unreachable : null;
+  // A moment without the gateway is nothing to worry about yet.
+  const trouble = state.trouble && (seconds >= 4 || state.trouble.leg !== 'gateway') ? blame(state.trouble) : null;
   const [heading, text] =
-    state.kind === 'opening'
-      ? [s.opening(name()), trouble ?? s.openingText(seconds)]
-      : [s.reconnecting(seconds), trouble ?? (seconds < 8 ? s.reconnectingHint : s.reconnectingLong)];
+    state.kind === 'opening' ? [s.opening(name()), trouble ?? s.openingText(seconds)] : [s.reconnecting(seconds), trouble ?? s.reconnectingHint];
   const present = overlay.querySelector('.wait');
   const paragraph = present?.querySelector('p');
   if (present && paragraph) {
@@ -182,28 +259,57 @@ function wait(state: Extract<LinkState, { kind: 'opening' | 'reconnecting' }>): 
 
 const SIGN_IN = `/signin?return=${encodeURIComponent(location.pathname)}`;
 
-function end(state: Extract<LinkState, { kind: 'ended' | 'signed_out' | 'missing' | 'crowded' }>): void {
+type Ended = Exclude<LinkState, { kind: 'opening' | 'connected' | 'reconnecting' | 'credential' }>;
+
+function end(state: Ended): void {
   // Whatever was on the screen is not for whoever comes by next.
   ghost.replaceChildren();
   desktop.replaceChildren();
   toolbar.element.remove();
   keyboard.remove();
+  keyRow.element.remove();
   keyboardButton.remove();
   document.querySelector('.first-hint')?.remove();
   if (document.fullscreenElement) void document.exitFullscreen();
 
   const signIn = h('a', { class: 'button primary', href: SIGN_IN, 'data-testid': 'end-signin' }, s.signIn);
-  const reload = h('button', { type: 'button', class: 'button primary', 'data-testid': 'end-retry', click: () => location.reload() }, s.tryAgain);
-  const page =
-    state.kind === 'ended'
-      ? ending({ ...(s.end[state.reason] ?? s.endOther), picture: state.reason === 'host_lost' ? 'lost' : 'ended', session, act: endAct(state.reason), reason: state.reason })
-      : state.kind === 'signed_out'
-        ? ending({ ...s.signedOut, picture: 'ended', session, act: signIn, reason: 'signed_out' })
-        : state.kind === 'crowded'
-          ? ending({ ...s.crowded, picture: 'remote', session, act: reload, reason: 'crowded' })
-          : ending({ ...s.missing, picture: 'lost', session: null, act: null, reason: 'missing' });
+  const reload = (words: string) => h('button', { type: 'button', class: 'button primary', 'data-testid': 'end-retry', click: () => location.reload() }, words);
+  const page = (() => {
+    switch (state.kind) {
+      case 'ended':
+        return ending({ ...(s.end[state.reason] ?? s.endOther), picture: state.reason === 'host_lost' ? 'lost' : 'ended', session, act: endAct(state.reason), reason: state.reason });
+      case 'signed_out':
+        return ending({ ...s.signedOut, picture: 'ended', session, act: signIn, reason: state.kind });
+      case 'crowded':
+        return ending({ ...s.crowded, picture: 'remote', session, act: reload(s.tryAgain), reason: state.kind });
+      case 'missing':
+        return ending({ ...s.missing, picture: 'lost', session: null, act: null, reason: state.kind });
+      case 'certificate':
+        return ending({ ...s.certificate, picture: 'shield', session, act: reload(s.tryAgain), reason: state.kind });
+      case 'refused':
+        return ending({ ...s.refused, picture: 'key', session, act: reload(s.tryAgain), reason: state.kind });
+      case 'forbidden':
+        return ending({ ...s.forbidden, picture: 'shield', session, act: reload(s.tryAgain), reason: state.kind });
+      case 'left':
+        return ending({ ...s.left, picture: 'ended', session, act: reload(s.connectAgain), reason: state.kind });
+    }
+  })();
+  if (state.kind === 'certificate' || state.kind === 'refused') void forAdmins(page, state.kind);
   overlay.replaceChildren(page);
   (page.querySelector('h1') as HTMLElement | null)?.focus({ preventScroll: true });
+}
+
+/** Who can mend it gets told how, and the way there. */
+async function forAdmins(page: HTMLElement, kind: 'certificate' | 'refused'): Promise<void> {
+  const known = session;
+  const me = await api.me().catch(() => null);
+  if (!known || me?.role !== 'admin') return;
+  const [words, label] = kind === 'certificate' ? [s.certificate.admin, s.certificate.review] : [s.refused.admin, s.refused.fix];
+  const text = page.querySelector('[data-testid=end-text]');
+  if (text) text.textContent = words;
+  const where = kind === 'certificate' ? 'certificate' : 'edit';
+  page.querySelector('.row')?.prepend(h('a', { class: 'button primary', href: `/admin/workspaces?${where}=${encodeURIComponent(known.workspace_id)}`, 'data-testid': 'end-admin' }, label));
+  page.querySelector('[data-testid=end-retry]')?.classList.remove('primary');
 }
 
 function endAct(reason: string): HTMLElement | null {

@@ -14,21 +14,53 @@ const fn = (n: number): Key => key(0xffbd + n, `F${n}`);
 export const BACKSPACE = key(0xff08, 'Backspace');
 export const ENTER = key(0xff0d, 'Enter');
 
+/** Modifiers that an on-screen key holds down for the next key. */
+export const MODIFIERS = { ctrl: CTRL, alt: ALT, super: SUPER } as const;
+export type Modifier = keyof typeof MODIFIERS;
+
+/** Keys that an on-screen keyboard lacks, in the order of their row. */
+export const ROW: readonly { id: string; label: string; key: Key }[] = [
+  { id: 'esc', label: 'Esc', key: ESC },
+  { id: 'tab', label: 'Tab', key: TAB },
+  { id: 'left', label: '←', key: key(0xff51, 'ArrowLeft') },
+  { id: 'up', label: '↑', key: key(0xff52, 'ArrowUp') },
+  { id: 'down', label: '↓', key: key(0xff54, 'ArrowDown') },
+  { id: 'right', label: '→', key: key(0xff53, 'ArrowRight') },
+  { id: 'del', label: 'Del', key: DELETE },
+  { id: 'home', label: 'Home', key: key(0xff50, 'Home') },
+  { id: 'end', label: 'End', key: key(0xff57, 'End') },
+  { id: 'pgup', label: 'PgUp', key: key(0xff55, 'PageUp') },
+  { id: 'pgdn', label: 'PgDn', key: key(0xff56, 'PageDown') },
+  ...Array.from({ length: 12 }, (_, i) => ({ id: `f${i + 1}`, label: `F${i + 1}`, key: fn(i + 1) })),
+];
+
 export interface Chord {
   id: string;
   label: string;
   keys: readonly Key[];
 }
 
-export const CHORDS: readonly Chord[] = [
+const letter = (name: string): Key => key(name.codePointAt(0) ?? 0, `Key${name.toUpperCase()}`);
+const COMMON: readonly Chord[] = [
   { id: 'ctrl-alt-del', label: 'Ctrl Alt Del', keys: [CTRL, ALT, DELETE] },
-  { id: 'super', label: 'Super', keys: [SUPER] },
   { id: 'alt-tab', label: 'Alt Tab', keys: [ALT, TAB] },
   { id: 'esc', label: 'Esc', keys: [ESC] },
   { id: 'alt-f4', label: 'Alt F4', keys: [ALT, fn(4)] },
   { id: 'f11', label: 'F11', keys: [fn(11)] },
+];
+const WINDOWS: readonly Chord[] = [
+  { id: 'super', label: 'Windows', keys: [SUPER] },
+  { id: 'super-r', label: 'Windows R', keys: [SUPER, letter('r')] },
+  { id: 'super-l', label: 'Windows L', keys: [SUPER, letter('l')] },
+  { id: 'ctrl-esc', label: 'Ctrl Esc', keys: [CTRL, ESC] },
+];
+const X11: readonly Chord[] = [
+  { id: 'super', label: 'Super', keys: [SUPER] },
   ...[1, 2, 7].map((n) => ({ id: `ctrl-alt-f${n}`, label: `Ctrl Alt F${n}`, keys: [CTRL, ALT, fn(n)] })),
 ];
+
+/** What is worth a button on a desktop of this kind. */
+export const chordsOf = (windows: boolean): readonly Chord[] => [...COMMON, ...(windows ? WINDOWS : X11)];
 
 /** The keysym of a character: Latin-1 is itself, the rest is Unicode with the X11 offset. */
 export function keysymOf(character: string): number {
@@ -37,3 +69,11 @@ export function keysymOf(character: string): number {
   if (point === 0x09) return TAB.keysym;
   return point <= 0xff ? point : 0x0100_0000 | point;
 }
+
+/** The key a character stands on, on a US keyboard: what a shortcut such as Ctrl C needs. */
+export function keyOf(character: string): Key {
+  const lower = character.toLowerCase();
+  const code = /^[a-z]$/.test(lower) ? `Key${lower.toUpperCase()}` : /^[0-9]$/.test(lower) ? `Digit${lower}` : (PLACES[lower] ?? '');
+  return { keysym: keysymOf(lower), code };
+}
+const PLACES: Record<string, string> = { ' ': 'Space', '\n': 'Enter', '\t': 'Tab', '-': 'Minus', '=': 'Equal', '[': 'BracketLeft', ']': 'BracketRight', ';': 'Semicolon', "'": 'Quote', '`': 'Backquote', '\\': 'Backslash', ',': 'Comma', '.': 'Period', '/': 'Slash' };

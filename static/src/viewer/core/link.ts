@@ -7,24 +7,39 @@
 import { ApiError } from '../../api/http';
 import type { Session, Ticket } from '../../api/types';
 import { backoff } from './backoff';
-import { CLOSE, type Closed, type OpenProtocol, type Protocol } from './protocol';
+import { type Trouble, troubleOf } from './legs';
+import { CLOSE, type Closed, type OpenProtocol, type Protocol, type Sizing } from './protocol';
+
+/** Whose password it is: kept for the workspace, kept for this person, or asked for each time. */
+export type CredentialSource = 'workspace' | 'user' | 'ask';
 
 export type LinkState =
   /** Never been connected yet. */
-  | { kind: 'opening'; since: number; trouble: string | null }
+  | { kind: 'opening'; since: number; trouble: Trouble | null }
   | { kind: 'connected'; since: number }
   /** Was connected, is trying to be again. `since` is when the picture stopped. */
-  | { kind: 'reconnecting'; since: number; trouble: string | null }
+  | { kind: 'reconnecting'; since: number; trouble: Trouble | null }
+  /** Waits for a person to say who they are to the desktop; goes on with `start`. `refused`: what was given did not fit. */
+  | { kind: 'credential'; source: 'user' | 'ask'; refused: boolean }
   /** The rest are final (a person may start over by reloading). */
   | { kind: 'ended'; reason: string }
   | { kind: 'signed_out' }
   | { kind: 'missing' }
-  | { kind: 'crowded' };
+  | { kind: 'crowded' }
+  /** The desktop shows another certificate than the one that is trusted. */
+  | { kind: 'certificate' }
+  /** The desktop does not take the password that an administrator has stored. */
+  | { kind: 'refused' }
+  /** Policy forbids what the stream did. */
+  | { kind: 'forbidden' }
+  /** The desktop itself ended the connection. */
+  | { kind: 'left' };
 
 export interface LinkPorts {
   session(): Promise<Session>;
   ticket(): Promise<Ticket>;
-  open: OpenProtocol;
+  /** The protocol that this session speaks, loaded. */
+  protocol(session: Session): Promise<OpenProtocol>;
   streamUrl(ticket: Ticket): string;
   now(): number;
   random(): number;
@@ -39,6 +54,7 @@ export interface LinkEvents {
   /** The last picture of a broken stream. */
   picture(canvas: HTMLCanvasElement): void;
   clipboard(text: string): void;
+  pinched(sizing: Sizing): void;
 }
 
 const POLL_MS = 5_000;
@@ -67,6 +83,7 @@ export class Link {
   }
 
   start(): void {
+    if (this.state.kind === 'credential') this.state = { kind: 'opening', since: this.#ports.now(), trouble: null };
     this.#events.state(this.state);
     void this.#connect();
   }
@@ -89,6 +106,7 @@ export class Link {
     }
   }
 
+  /** No attempt is due: it is over, or waits for a person. */
   get #final(): boolean {
     return !['opening', 'connected', 'reconnecting'].includes(this.state.kind);
   }
@@ -125,33 +143,36 @@ export class Link {
   }
 
   /** The desktop is there, not merely on its way. */
-  async #ready(): Promise<boolean> {
+  async #ready(): Promise<Session | null> {
     const session = await this.#ports.session();
-    if (!this.#learn(session)) return false;
-    if (session.status === 'active') return true;
-    this.#retry('');
-    return false;
+    if (!this.#learn(session)) return null;
+    if (session.status === 'active') return session;
+    this.#retry(null);
+    return null;
   }
 
   async #connect(): Promise<void> {
     if (this.#busy || this.#final || this.#knocking) return;
     this.#busy = true;
     try {
-      if (!(await this.#ready())) return;
+      const session = await this.#ready();
+      if (!session) return;
+      // Before the ticket, which does not live long enough for a slow download.
+      const open = await this.#ports.protocol(session);
       const ticket = await this.#ports.ticket();
       if (this.#final) return;
-      this.#open(this.#ports.streamUrl(ticket));
+      this.#open(open, this.#ports.streamUrl(ticket));
     } catch (error) {
-      if (!this.#fate(error)) this.#retry(error instanceof ApiError ? error.detail : '');
+      if (!this.#fate(error)) this.#retry(error instanceof ApiError && error.offline ? { leg: 'gateway', text: '' } : null);
     } finally {
       this.#busy = false;
     }
   }
 
-  #open(url: string): void {
+  #open(open: OpenProtocol, url: string): void {
     let mine: Protocol | null = null;
     const current = () => mine !== null && (mine === this.protocol || mine === this.#knocking);
-    mine = this.#ports.open(url, {
+    mine = open(url, {
       connected: () => {
         if (!current() || this.#final) return;
         this.protocol = mine;
@@ -170,33 +191,51 @@ export class Link {
       clipboard: (text) => {
         if (mine === this.protocol) this.#events.clipboard(text);
       },
+      pinched: (sizing) => {
+        if (mine === this.protocol) this.#events.pinched(sizing);
+      },
     });
     this.#knocking = mine;
   }
 
-  #closed({ code, reason, lastPicture }: Closed): void {
+  #closed({ code, reason, lastPicture, because }: Closed): void {
     this.protocol = null;
     this.#knocking = null;
     if (this.#final) return;
-    if (code === CLOSE.ended) {
-      this.#finish({ kind: 'ended', reason });
-      // The page is told at once; the times follow.
-      void this.#ports.session().then((session) => this.#events.session(session), () => {});
-      return;
+    switch (code) {
+      case CLOSE.ended:
+        this.#finish({ kind: 'ended', reason });
+        // The page is told at once; the times follow.
+        void this.#ports.session().then((session) => this.#events.session(session), () => {});
+        return;
+      case CLOSE.signedOut:
+        return this.#finish({ kind: 'signed_out' });
+      case CLOSE.tooManyViewers:
+        return this.#finish({ kind: 'crowded' });
+      case CLOSE.certificateChanged:
+        return this.#finish({ kind: 'certificate' });
+      case CLOSE.credentialRequired:
+        return this.#finish({ kind: 'credential', source: reason === 'user' ? 'user' : 'ask', refused: false });
+      case CLOSE.credentialRefused:
+        return this.#finish(reason === 'workspace' ? { kind: 'refused' } : { kind: 'credential', source: reason === 'user' ? 'user' : 'ask', refused: true });
+      case CLOSE.policy:
+        return this.#finish({ kind: 'forbidden' });
+      default:
+        if (because === 'left') return this.#finish({ kind: 'left' });
+        if (lastPicture) this.#events.picture(lastPicture);
+        // A change of size was wanted: there is nothing to wait for.
+        if (because === 'resize') this.#attempt = 0;
+        this.#retry(troubleOf(code, reason), because === 'resize');
     }
-    if (code === CLOSE.signedOut) return this.#finish({ kind: 'signed_out' });
-    if (code === CLOSE.tooManyViewers) return this.#finish({ kind: 'crowded' });
-    if (lastPicture) this.#events.picture(lastPicture);
-    this.#retry(code === CLOSE.unreachable ? 'unreachable' : '');
   }
 
-  #retry(trouble: string): void {
+  #retry(trouble: Trouble | null, atOnce = false): void {
     if (this.#final) return;
     const { kind } = this.state;
-    if (kind === 'opening' || kind === 'reconnecting') this.#become({ ...this.state, trouble: trouble || null } as LinkState);
-    else this.#become({ kind: 'reconnecting', since: this.#ports.now(), trouble: trouble || null });
+    if (kind === 'opening' || kind === 'reconnecting') this.#become({ ...this.state, trouble } as LinkState);
+    else this.#become({ kind: 'reconnecting', since: this.#ports.now(), trouble });
     this.#cancel?.();
-    this.#cancel = this.#ports.later(backoff(this.#attempt++, this.#ports.random()), () => void this.#connect());
+    this.#cancel = this.#ports.later(atOnce ? 0 : backoff(this.#attempt++, this.#ports.random()), () => void this.#connect());
   }
 
   #pollAfter(ms: number): void {

@@ -1,6 +1,6 @@
 /**
- * What the viewer asks of a remote-screen protocol, and nothing about any particular one. Today noVNC stands behind
- * it; RDP and HTML5 frames come later as further implementations.
+ * What the viewer asks of a remote-screen protocol, and nothing about any particular one: `novnc.ts` speaks RFB,
+ * `rdp/ironrdp.ts` RDP. Each is loaded only for the workspaces that need it.
  *
  * One `Protocol` object is one connection: it opens once, closes once, and a reconnect makes a new one.
  */
@@ -11,6 +11,10 @@ export const CLOSE = {
   signedOut: 4001,
   unreachable: 4002,
   tooManyViewers: 4003,
+  certificateChanged: 4004,
+  credentialRequired: 4005,
+  credentialRefused: 4006,
+  policy: 4007,
 } as const;
 
 export interface Closed {
@@ -19,6 +23,11 @@ export interface Closed {
   reason: string;
   /** The screen as it was last seen, still painted, free to be placed elsewhere. Null when nothing was ever shown. */
   lastPicture: HTMLCanvasElement | null;
+  /**
+   * Why the protocol itself ended it. `left`: the desktop said goodbye (signed out there, taken over by another
+   * connection); coming back by itself would fight with whoever did that. `resize`: to come back at once in another size.
+   */
+  because?: 'left' | 'resize';
 }
 
 export interface ProtocolEvents {
@@ -27,10 +36,46 @@ export interface ProtocolEvents {
   closed(how: Closed): void;
   /** The remote side has put text on its clipboard. */
   clipboard(text: string): void;
+  /** Two fingers went apart (`actual`) or together (`fit`). */
+  pinched(sizing: Sizing): void;
 }
 
 /** `fit` scales the picture to the window; `remote` asks the desktop to take the window's size; `actual` shows a part, to be moved about. */
 export type Sizing = 'fit' | 'remote' | 'actual';
+
+/** `auto` follows the measured bandwidth. */
+export type Quality = 'auto' | 'sharp' | 'light';
+
+/** `position`: the key that was pressed, whatever stands on it (the desktop's own layout decides). `character`: the character that this computer made of it. */
+export type KeyboardMode = 'position' | 'character';
+
+/** What a protocol can do. What it cannot is not shown. */
+export interface Capabilities {
+  /** Text from here into the desktop, and out of it. */
+  clipboardIn: boolean;
+  clipboardOut: boolean;
+  /** A person may choose how the picture is compressed. */
+  quality: boolean;
+  /** A person may choose what a key means. */
+  keyboardModes: boolean;
+  /** Its desktops are Windows, or look like it: their keys are called so. */
+  windows: boolean;
+}
+
+/** What the workspace's policy lets this stream do. The gateway enforces it; this only decides what is shown. */
+export interface Allowed {
+  clipboardIn: boolean;
+  clipboardOut: boolean;
+  input: boolean;
+}
+
+/** Choices that hold for every connection of this page, as they are when it is made. */
+export interface Choices {
+  sizing: Sizing;
+  quality: Quality;
+  keyboard: KeyboardMode;
+  allowed: Allowed;
+}
 
 /** One key of a chord: an X11 keysym and the physical key it sits on. */
 export interface Key {
@@ -41,6 +86,8 @@ export interface Key {
 export interface Protocol {
   close(): void;
   setSizing(sizing: Sizing): void;
+  setQuality(quality: Quality): void;
+  setKeyboardMode(mode: KeyboardMode): void;
   /** Presses the keys in order, then lets them go in the opposite order. */
   sendChord(keys: readonly Key[]): void;
   sendText(text: string): void;
@@ -49,3 +96,20 @@ export interface Protocol {
 }
 
 export type OpenProtocol = (url: string, events: ProtocolEvents) => Protocol;
+
+/** A protocol that was loaded. `target` is where it paints. */
+export interface Driver {
+  capabilities: Capabilities;
+  driver(target: HTMLElement, choices: () => Choices): OpenProtocol;
+}
+
+/** What a policy allows. A session without one comes from a gateway that knows no other. */
+export function allowedBy(policy: { clipboard: string; read_only: boolean } | null | undefined): Allowed {
+  if (!policy) return { clipboardIn: true, clipboardOut: true, input: true };
+  const { clipboard, read_only } = policy;
+  return {
+    clipboardIn: !read_only && (clipboard === 'in' || clipboard === 'both'),
+    clipboardOut: clipboard === 'out' || clipboard === 'both',
+    input: !read_only,
+  };
+}

@@ -19,13 +19,14 @@ const isSmall = ({ width, height }: Size) => Math.min(width, height) < SMALL_PX;
 const keyOf = (window: Size) => (isSmall(window) ? 'sizing.small' : 'sizing');
 
 /** What a person may choose from in this window; the first is what they get. */
-export function sizings(window: Size): readonly [Sizing, Sizing] {
-  return isSmall(window) ? ['fit', 'actual'] : ['remote', 'fit'];
+export function sizings(window: Size, follows = true): readonly [Sizing, Sizing] {
+  return isSmall(window) || !follows ? ['fit', 'actual'] : ['remote', 'fit'];
 }
 
-export function sizingFor(window: Size, keep: Keep): Sizing {
+/** `follows`: the desktop may be asked to take the window's size. */
+export function sizingFor(window: Size, keep: Keep, follows = true): Sizing {
   const chosen = keep(keyOf(window));
-  const possible = sizings(window);
+  const possible = sizings(window, follows);
   return possible.find((sizing) => sizing === chosen) ?? possible[0];
 }
 

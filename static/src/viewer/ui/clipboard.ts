@@ -14,6 +14,12 @@ export class ClipboardPanel {
   readonly #text: HTMLTextAreaElement;
   readonly #note: HTMLElement;
   readonly #auto: HTMLInputElement;
+  readonly #autoLabel = h('span', {}, s.clipboardAuto);
+  readonly #hint = h('p', { id: 'clipboard-hint', class: 'hint' }, s.clipboardHint);
+  readonly #sendButton: HTMLButtonElement;
+  readonly #copyButton: HTMLButtonElement;
+  #in = true;
+  #out = true;
   readonly #send: (text: string) => void;
   /** What both sides had last, so that nothing is sent back to where it came from. */
   #shared: string | null = null;
@@ -31,21 +37,29 @@ export class ClipboardPanel {
     this.#note = h('p', { class: 'note', role: 'status', 'data-testid': 'clipboard-note' });
     this.#auto = h('input', { type: 'checkbox', 'data-testid': 'clipboard-auto', change: () => void this.#toggle() });
     this.#auto.checked = remembered('clipboard') !== 'off';
+    this.#sendButton = h('button', { type: 'button', class: 'primary', 'data-testid': 'clipboard-send', click: () => this.#sendNow() }, s.clipboardSend);
+    this.#copyButton = h('button', { type: 'button', 'data-testid': 'clipboard-copy', click: () => void this.#copyNow() }, s.clipboardCopy);
     this.element = h(
       'section',
       { class: 'panel', 'data-testid': 'clipboard-panel', 'aria-label': s.clipboard, hidden: true },
-      h('p', { id: 'clipboard-hint', class: 'hint' }, s.clipboardHint),
+      this.#hint,
       this.#text,
-      h(
-        'div',
-        { class: 'row' },
-        h('button', { type: 'button', class: 'primary', 'data-testid': 'clipboard-send', click: () => this.#sendNow() }, s.clipboardSend),
-        h('button', { type: 'button', 'data-testid': 'clipboard-copy', click: () => void this.#copyNow() }, s.clipboardCopy),
-      ),
-      h('label', { class: 'check' }, this.#auto, s.clipboardAuto),
+      h('div', { class: 'row' }, this.#sendButton, this.#copyButton),
+      h('label', { class: 'check' }, this.#auto, this.#autoLabel),
       this.#note,
     );
     addEventListener('focus', () => void this.offer());
+  }
+
+  /** Which ways text may go; the gateway holds the stream to it, this only offers no more than that. */
+  allow(into: boolean, out: boolean): void {
+    this.#in = into;
+    this.#out = out;
+    this.#sendButton.hidden = !into;
+    this.#copyButton.hidden = !out;
+    this.#text.readOnly = !into;
+    this.#hint.textContent = into && out ? s.clipboardHint : into ? s.clipboardHintIn : s.clipboardHintOut;
+    this.#autoLabel.textContent = into && out ? s.clipboardAuto : into ? s.clipboardAutoIn : s.clipboardAutoOut;
   }
 
   focus(): void {
@@ -55,7 +69,7 @@ export class ClipboardPanel {
 
   /** The desktop has copied something. */
   received(text: string): void {
-    if (text.length > LIMIT) return;
+    if (!this.#out || text.length > LIMIT) return;
     this.#shared = text;
     this.#text.value = text;
     this.#say(s.clipboardReceived);
@@ -64,7 +78,7 @@ export class ClipboardPanel {
 
   /** Gives this computer's clipboard to the desktop, if the browser has already permitted reading it. */
   async offer(): Promise<void> {
-    if (!this.#auto.checked || !navigator.clipboard?.readText) return;
+    if (!this.#in || !this.#auto.checked || !navigator.clipboard?.readText) return;
     try {
       const permission = await navigator.permissions.query({ name: 'clipboard-read' as PermissionName });
       if (permission.state !== 'granted' || !document.hasFocus()) return;
@@ -84,7 +98,7 @@ export class ClipboardPanel {
 
   async #toggle(): Promise<void> {
     remembered('clipboard', this.#auto.checked ? 'on' : 'off');
-    if (!this.#auto.checked) return;
+    if (!this.#auto.checked || !this.#in) return;
     try {
       // The click allows the browser to ask the person for permission.
       this.#give(await navigator.clipboard.readText());

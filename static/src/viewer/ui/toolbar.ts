@@ -6,14 +6,15 @@ import type { Session } from '../../api/types';
 import { span } from '../../lib/format';
 import { viewer as s } from '../../lib/strings';
 import { readLatency } from '../core/latency';
-import { CHORDS, type Chord } from '../core/keys';
+import { type Chord, chordsOf } from '../core/keys';
 import type { LinkState } from '../core/link';
-import type { Sizing } from '../core/protocol';
+import type { Allowed, Capabilities, Sizing } from '../core/protocol';
 import { h, icon, type IconName } from './dom';
 
 export interface ToolbarActions {
   clipboard(): HTMLElement;
   clipboardShown(): void;
+  settings(): HTMLElement;
   sizing(): Sizing;
   /** The two that this window has to choose from. */
   sizings(): readonly [Sizing, Sizing];
@@ -37,8 +38,11 @@ export class Toolbar {
   readonly #name = h('span', { class: 'name', 'data-testid': 'viewer-name' });
   readonly #facts = h('span', { class: 'facts', 'data-testid': 'viewer-facts' });
   readonly #handle: HTMLButtonElement;
+  readonly #rules = h('p', { class: 'rules', 'data-testid': 'viewer-rules', title: s.rules.why, hidden: true });
+  readonly #chords = h('div', { class: 'chords' });
   readonly #keys: HTMLElement;
   readonly #clipboard: HTMLElement;
+  readonly #settings: HTMLElement;
   readonly #buttons: Record<string, HTMLButtonElement> = {};
   readonly #actions: ToolbarActions;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -49,6 +53,7 @@ export class Toolbar {
   constructor(actions: ToolbarActions) {
     this.#actions = actions;
     this.#clipboard = actions.clipboard();
+    this.#settings = actions.settings();
     this.#handle = h(
       'button',
       { type: 'button', class: 'handle', 'data-testid': 'toolbar-handle', 'aria-expanded': 'false', 'aria-controls': 'bar', 'aria-label': s.openToolbar, click: () => this.#handleClicked() },
@@ -59,13 +64,7 @@ export class Toolbar {
       'section',
       { class: 'panel keys', hidden: true, 'aria-label': s.keys, 'data-testid': 'keys-panel' },
       h('p', { class: 'hint' }, s.keysHint),
-      h(
-        'div',
-        { class: 'chords' },
-        ...CHORDS.map((chord) =>
-          h('button', { type: 'button', 'data-testid': `key-${chord.id}`, click: () => actions.chord(chord) }, chord.label),
-        ),
-      ),
+      this.#chords,
     );
     const bar = h(
       'div',
@@ -78,10 +77,12 @@ export class Toolbar {
         this.#button('keys', 'keys', s.keys, () => this.#panel(this.#keys)),
         this.#button('sizing', 'fit', s.sizings.fit, () => this.#flipSizing()),
         this.#button('keyboard', 'touch', s.keyboard, () => actions.keyboard()),
+        this.#button('settings', 'settings', s.settings, () => this.#panel(this.#settings)),
         this.#button('fullscreen', 'full', s.fullScreen, () => actions.fullScreen()),
         h('a', { class: 'tool', href: '/', 'data-testid': 'toolbar-portal', title: s.portalHint }, icon('grid'), h('span', {}, s.portal)),
         this.#button('disconnect', 'out', s.disconnect, () => actions.disconnect()),
       ),
+      this.#rules,
     );
     this.element = h(
       'div',
@@ -89,10 +90,11 @@ export class Toolbar {
       bar,
       this.#clipboard,
       this.#keys,
+      this.#settings,
       this.#handle,
     );
     this.#buttons.disconnect?.classList.add('danger');
-    for (const name of ['clipboard', 'keys']) this.#buttons[name]?.setAttribute('aria-expanded', 'false');
+    for (const name of ['clipboard', 'keys', 'settings']) this.#buttons[name]?.setAttribute('aria-expanded', 'false');
     this.element.addEventListener('pointerenter', (event) => {
       if (event.pointerType === 'mouse') this.open();
     });
@@ -178,6 +180,29 @@ export class Toolbar {
     this.#facts.textContent = facts.join(', ');
   }
 
+  /** Offers what the protocol can do and the workspace allows, and says which rules are in force. */
+  offer(can: Capabilities, allowed: Allowed): void {
+    const into = can.clipboardIn && allowed.clipboardIn;
+    const out = can.clipboardOut && allowed.clipboardOut;
+    const show = (name: string, shown: boolean) => {
+      const button = this.#buttons[name];
+      if (button) button.hidden = !shown;
+    };
+    show('clipboard', into || out);
+    show('keys', allowed.input);
+    show('keyboard', allowed.input);
+    show('settings', can.quality || (can.keyboardModes && allowed.input));
+    this.#chords.replaceChildren(
+      ...chordsOf(can.windows).map((chord) => h('button', { type: 'button', 'data-testid': `key-${chord.id}`, click: () => this.#actions.chord(chord) }, chord.label)),
+    );
+    const rules = [
+      ...(allowed.input ? [] : [s.rules.readOnly]),
+      ...(into && out ? [] : [into ? s.rules.in : out ? s.rules.out : s.rules.none]),
+    ];
+    this.#rules.textContent = rules.join(' · ');
+    this.#rules.hidden = rules.length === 0;
+  }
+
   #button(id: string, name: IconName, label: string, act: () => void): HTMLButtonElement {
     const button = h(
       'button',
@@ -212,11 +237,11 @@ export class Toolbar {
   }
 
   get #panelShown(): boolean {
-    return !this.#clipboard.hidden || !this.#keys.hidden;
+    return !this.#clipboard.hidden || !this.#keys.hidden || !this.#settings.hidden;
   }
 
   #panel(which: HTMLElement | null): void {
-    for (const [name, panel] of [['clipboard', this.#clipboard], ['keys', this.#keys]] as const) {
+    for (const [name, panel] of [['clipboard', this.#clipboard], ['keys', this.#keys], ['settings', this.#settings]] as const) {
       panel.hidden = panel !== which || !panel.hidden;
       this.#buttons[name]?.setAttribute('aria-expanded', String(!panel.hidden));
     }

@@ -1,0 +1,204 @@
+/** Keyboard, mouse and fingers on the canvas, as RDP input events. */
+import type { Backend as Ironed } from '@devolutions/iron-remote-desktop-rdp';
+import { Gestures, type Gesture } from '../core/gestures';
+import type { Key, KeyboardMode, Sizing } from '../core/protocol';
+import { scancodeOf } from './scancodes';
+
+type Module = typeof Ironed;
+type Session = Awaited<ReturnType<InstanceType<Module['SessionBuilder']>['connect']>>;
+type DeviceEvent = Parameters<InstanceType<Module['InputTransaction']>['addEvent']>[0];
+
+const LEFT = 0;
+const RIGHT = 2;
+/** Fingers move the page's way: one pixel is one wheel pixel. */
+const WHEEL_PIXELS = 0;
+
+export interface InputPorts {
+  module: Module;
+  session: Session;
+  canvas: HTMLCanvasElement;
+  /** With "actual", one finger moves the picture instead of the pointer. */
+  pan(dx: number, dy: number): boolean;
+  pinched(sizing: Sizing): void;
+}
+
+export class Input {
+  mode: KeyboardMode = 'position';
+  readonly #ports: InputPorts;
+  readonly #stop = new AbortController();
+  readonly #gestures: Gestures;
+  #locksKnown = false;
+  #dragged: { x: number; y: number } | null = null;
+
+  constructor(ports: InputPorts) {
+    this.#ports = ports;
+    this.#gestures = new Gestures((gesture) => this.#gesture(gesture), (ms, act) => {
+      const timer = setTimeout(act, ms);
+      return () => clearTimeout(timer);
+    });
+    const { canvas } = ports;
+    const { signal } = this.#stop;
+    canvas.addEventListener('keydown', (event) => this.#key(event, true), { signal });
+    canvas.addEventListener('keyup', (event) => this.#key(event, false), { signal });
+    canvas.addEventListener('blur', () => this.release(), { signal });
+    canvas.addEventListener('pointerdown', (event) => this.#pointer(event, true), { signal });
+    canvas.addEventListener('pointerup', (event) => this.#pointer(event, false), { signal });
+    canvas.addEventListener('pointercancel', (event) => this.#gestures.up(event.pointerId), { signal });
+    canvas.addEventListener('pointermove', (event) => this.#moved(event), { signal });
+    canvas.addEventListener('wheel', (event) => this.#wheel(event), { signal, passive: false });
+    canvas.addEventListener('contextmenu', (event) => event.preventDefault(), { signal });
+    document.addEventListener('visibilitychange', () => document.hidden && this.release(), { signal });
+  }
+
+  end(): void {
+    this.#stop.abort();
+  }
+
+  /** Lets go of every key and button: those that are let go elsewhere are never heard of here. */
+  release(): void {
+    this.#locksKnown = false;
+    this.#ports.session.releaseAllInputs();
+  }
+
+  chord(keys: readonly Key[]): void {
+    const { DeviceEvent } = this.#ports.module;
+    const codes = keys.map(({ code }) => scancodeOf(code)).filter((code) => code !== undefined);
+    this.#send([...codes.map((code) => DeviceEvent.keyPressed(code)), ...codes.toReversed().map((code) => DeviceEvent.keyReleased(code))]);
+  }
+
+  /** Text as characters, whatever layout the desktop has. Line ends and tabs are keys. */
+  text(text: string): void {
+    const { DeviceEvent } = this.#ports.module;
+    for (const character of text) {
+      const code = character === '\n' ? scancodeOf('Enter') : character === '\t' ? scancodeOf('Tab') : undefined;
+      this.#send(
+        code === undefined
+          ? [DeviceEvent.unicodePressed(character), DeviceEvent.unicodeReleased(character)]
+          : [DeviceEvent.keyPressed(code), DeviceEvent.keyReleased(code)],
+      );
+    }
+  }
+
+  #send(events: DeviceEvent[]): void {
+    if (events.length === 0) return;
+    const transaction = new this.#ports.module.InputTransaction();
+    for (const event of events) transaction.addEvent(event);
+    this.#ports.session.applyInputs(transaction);
+  }
+
+  #key(event: KeyboardEvent, pressed: boolean): void {
+    event.preventDefault();
+    event.stopPropagation();
+    // While an input method composes, its steps are not keys.
+    if (event.isComposing || event.key === 'Process') return;
+    if (!this.#locksKnown) this.#syncLocks(event);
+    const { DeviceEvent } = this.#ports.module;
+    const shortcut = event.ctrlKey || event.altKey || event.metaKey;
+    const isCharacter = [...event.key].length === 1;
+    // AltGr is Ctrl and Alt on some systems; what comes of it is still a character.
+    const typed = this.mode === 'character' && isCharacter && (!shortcut || event.getModifierState('AltGraph'));
+    if (this.mode === 'character' && event.key === 'Dead') return;
+    if (typed) {
+      this.#send([pressed ? DeviceEvent.unicodePressed(event.key) : DeviceEvent.unicodeReleased(event.key)]);
+      return;
+    }
+    const code = scancodeOf(event.code);
+    if (code !== undefined) this.#send([pressed ? DeviceEvent.keyPressed(code) : DeviceEvent.keyReleased(code)]);
+  }
+
+  #syncLocks(event: KeyboardEvent): void {
+    this.#locksKnown = true;
+    const on = (name: string) => event.getModifierState(name);
+    this.#ports.session.synchronizeLockKeys(on('ScrollLock'), on('NumLock'), on('CapsLock'), on('KanaMode'));
+  }
+
+  /** From the window's pixels to the desktop's. */
+  #at({ x, y }: { x: number; y: number }): { x: number; y: number } {
+    const { canvas } = this.#ports;
+    const box = canvas.getBoundingClientRect();
+    const within = (value: number, most: number) => Math.min(Math.max(Math.round(value), 0), Math.max(0, most - 1));
+    return {
+      x: within(((x - box.left) * canvas.width) / Math.max(1, box.width), canvas.width),
+      y: within(((y - box.top) * canvas.height) / Math.max(1, box.height), canvas.height),
+    };
+  }
+
+  #move(point: { x: number; y: number }): DeviceEvent {
+    const { x, y } = this.#at(point);
+    return this.#ports.module.DeviceEvent.mouseMove(x, y);
+  }
+
+  #pointer(event: PointerEvent, down: boolean): void {
+    const { canvas, module } = this.#ports;
+    event.preventDefault();
+    if (down) {
+      canvas.focus({ preventScroll: true });
+      canvas.setPointerCapture(event.pointerId);
+    }
+    if (event.pointerType === 'touch') {
+      if (down) this.#gestures.down(event.pointerId, { x: event.clientX, y: event.clientY });
+      else this.#gestures.up(event.pointerId);
+      return;
+    }
+    const press = down ? module.DeviceEvent.mouseButtonPressed : module.DeviceEvent.mouseButtonReleased;
+    this.#send([this.#move({ x: event.clientX, y: event.clientY }), press(event.button)]);
+  }
+
+  #moved(event: PointerEvent): void {
+    if (event.pointerType === 'touch') return this.#gestures.move(event.pointerId, { x: event.clientX, y: event.clientY });
+    // A second button pressed while the first is held comes as a move (Pointer Events 3, "chorded" buttons).
+    const { DeviceEvent } = this.#ports.module;
+    const move = this.#move({ x: event.clientX, y: event.clientY });
+    if (event.button < 0) return this.#send([move]);
+    const held = (event.buttons & ([1, 4, 2, 8, 16][event.button] ?? 0)) !== 0;
+    this.#send([move, held ? DeviceEvent.mouseButtonPressed(event.button) : DeviceEvent.mouseButtonReleased(event.button)]);
+  }
+
+  #wheel(event: WheelEvent): void {
+    event.preventDefault();
+    const { DeviceEvent } = this.#ports.module;
+    const events: DeviceEvent[] = [];
+    if (event.deltaY !== 0) events.push(DeviceEvent.wheelRotations(true, -event.deltaY, event.deltaMode));
+    if (event.deltaX !== 0) events.push(DeviceEvent.wheelRotations(false, -event.deltaX, event.deltaMode));
+    this.#send(events);
+  }
+
+  #click(at: { x: number; y: number }, button: number): void {
+    const { DeviceEvent } = this.#ports.module;
+    this.#send([this.#move(at), DeviceEvent.mouseButtonPressed(button), DeviceEvent.mouseButtonReleased(button)]);
+  }
+
+  #gesture(gesture: Gesture): void {
+    const { DeviceEvent } = this.#ports.module;
+    switch (gesture.kind) {
+      case 'tap':
+        return this.#click(gesture, LEFT);
+      case 'hold':
+        return this.#click(gesture, RIGHT);
+      case 'scroll':
+        return this.#send([
+          this.#move(gesture),
+          ...(gesture.dy ? [DeviceEvent.wheelRotations(true, gesture.dy, WHEEL_PIXELS)] : []),
+          ...(gesture.dx ? [DeviceEvent.wheelRotations(false, gesture.dx, WHEEL_PIXELS)] : []),
+        ]);
+      case 'pinch':
+        return this.#ports.pinched(gesture.way === 'out' ? 'actual' : 'fit');
+      case 'drag':
+        return this.#drag(gesture);
+    }
+  }
+
+  #drag({ phase, x, y }: Extract<Gesture, { kind: 'drag' }>): void {
+    const { DeviceEvent } = this.#ports.module;
+    const last = this.#dragged;
+    if (phase === 'start') {
+      if (this.#ports.pan(0, 0)) this.#dragged = { x, y };
+      else this.#send([this.#move({ x, y }), DeviceEvent.mouseButtonPressed(LEFT)]);
+    } else if (last) {
+      this.#ports.pan(x - last.x, y - last.y);
+      this.#dragged = phase === 'end' ? null : { x, y };
+    } else {
+      this.#send([this.#move({ x, y }), ...(phase === 'end' ? [DeviceEvent.mouseButtonReleased(LEFT)] : [])]);
+    }
+  }
+}

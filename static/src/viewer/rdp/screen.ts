@@ -1,0 +1,89 @@
+/** Where the picture stands in the window: fitted, or as large as it is and moved about. */
+import type { Sizing } from '../core/protocol';
+
+export interface Place {
+  left: number;
+  top: number;
+  width: number;
+  height: number;
+}
+interface Box {
+  width: number;
+  height: number;
+}
+
+/** Fitted into `window` and centred; never larger than three times itself, which would be only blur. */
+export function fitted(picture: Box, window: Box): Place {
+  const scale = Math.min(window.width / picture.width, window.height / picture.height, 3);
+  const width = picture.width * scale;
+  const height = picture.height * scale;
+  return { left: (window.width - width) / 2, top: (window.height - height) / 2, width, height };
+}
+
+/** As large as it is, moved by `dx`, `dy`, but never so far that an edge comes inside. */
+export function moved(picture: Box, window: Box, from: { left: number; top: number }, dx: number, dy: number): Place {
+  const along = (at: number, size: number, room: number) => (size <= room ? (room - size) / 2 : Math.min(0, Math.max(room - size, at)));
+  return {
+    left: along(from.left + dx, picture.width, window.width),
+    top: along(from.top + dy, picture.height, window.height),
+    width: picture.width,
+    height: picture.height,
+  };
+}
+
+/** The desktop size to ask for in a window: whole groups of 4 pixels, within what servers take (MS-RDPEDISP 2.2.2.2.1: 200 to 8192, even). */
+export function desktopSize({ width, height }: Box): Box {
+  const within = (value: number) => Math.min(8192, Math.max(200, Math.floor(value / 4) * 4));
+  return { width: within(width), height: within(height) };
+}
+
+export class Screen {
+  readonly canvas: HTMLCanvasElement;
+  readonly #target: HTMLElement;
+  readonly #watch: ResizeObserver;
+  #sizing: Sizing = 'fit';
+  #left = 0;
+  #top = 0;
+
+  constructor(target: HTMLElement, resized: () => void) {
+    this.#target = target;
+    this.canvas = document.createElement('canvas');
+    this.canvas.className = 'rdp';
+    this.canvas.tabIndex = 0;
+    this.canvas.setAttribute('data-testid', 'viewer-screen');
+    target.append(this.canvas);
+    this.#watch = new ResizeObserver(() => {
+      this.place();
+      resized();
+    });
+    this.#watch.observe(target);
+  }
+
+  get room(): Box {
+    return { width: this.#target.clientWidth, height: this.#target.clientHeight };
+  }
+
+  set sizing(sizing: Sizing) {
+    this.#sizing = sizing;
+    this.place();
+  }
+
+  /** Moves the picture, if it is one that can be moved. */
+  pan(dx: number, dy: number): boolean {
+    if (this.#sizing !== 'actual') return false;
+    this.place(dx, dy);
+    return true;
+  }
+
+  place(dx = 0, dy = 0): void {
+    const { canvas } = this;
+    const { left, top, width, height } = this.#sizing === 'actual' ? moved(canvas, this.room, { left: this.#left, top: this.#top }, dx, dy) : fitted(canvas, this.room);
+    this.#left = left;
+    this.#top = top;
+    Object.assign(canvas.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+  }
+
+  end(): void {
+    this.#watch.disconnect();
+  }
+}
