@@ -5,7 +5,7 @@ use crate::support::warden::{Kept, keep};
 use portcullis::domain::UserId;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::host::desktop::launcher::{UIDS, session_folder};
-use portcullis::host::desktop::{Desktop, Launcher, Limits, Phase, Screen, Spec};
+use portcullis::host::desktop::{Door, Launcher, Limits, Phase, Screen, Spec};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
@@ -168,6 +168,33 @@ ls /etc/xrdp | grep -c '^km-'
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_the_hosts_network_it_still_listens_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let launcher = launcher(dir.path());
+    let (spec, mark) = rdp_spec(UserId::new());
+    let desktop = launcher.launch(Spec { network: true, ..spec }).await.unwrap();
+    // The sockets of its processes (proc(5), `/proc/PID/fd`): none is one that listens, or an abstract one, in the tables of the network they share.
+    let mut own = HashSet::new();
+    for pid in marked(&mark) {
+        for fd in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let Ok(to) = std::fs::read_link(fd.path()) else { continue };
+            let inode = to.to_str().and_then(|to| to.strip_prefix("socket:[")).and_then(|to| to.strip_suffix(']')).map(str::to_owned);
+            own.extend(inode);
+        }
+    }
+    assert!(!own.is_empty());
+    for table in ["tcp", "tcp6", "udp", "udp6"] {
+        let lines = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap();
+        let ours = lines.lines().skip(1).find(|line| line.split_whitespace().nth(9).is_some_and(|inode| own.contains(inode)));
+        assert_eq!(ours, None, "{table}");
+    }
+    let lines = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let ours = lines.lines().skip(1).find(|line| line.split_whitespace().nth(6).is_some_and(|inode| own.contains(inode)) && line.contains('@'));
+    assert_eq!(ours, None);
+    desktop.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_display_server_is_noticed_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let launcher = launcher(dir.path());
@@ -214,12 +241,12 @@ impl Viewer {
     }
 
     /// Looks at a desktop as a stock client does, through a port of this machine's.
-    async fn look(&self, dir: &Path, desktop: Arc<Desktop>) -> Held {
+    async fn look(&self, dir: &Path, door: Door) -> Held {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
-                let Ok(mut far) = desktop.connect().await else { continue };
+                let Ok(mut far) = door.connect().await else { continue };
                 tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
             }
         });
@@ -249,12 +276,12 @@ async fn shows_a_picture_to_a_stock_client_and_again_after_it_left() {
     launcher.launch(warm_up.clone()).await.unwrap().stop().await;
     let (spec, mark) = rdp_spec(warm_up.user_id);
     let begun = Instant::now();
-    let desktop = Arc::new(launcher.launch(spec).await.unwrap());
+    let desktop = launcher.launch(spec).await.unwrap();
     let greeted = begun.elapsed();
     let server = display_server(&mark);
     for turn in ["first", "second"] {
         let begun = Instant::now();
-        let client = viewer.look(dir.path(), desktop.clone()).await;
+        let client = viewer.look(dir.path(), desktop.door()).await;
         // Panel, wallpaper and terminal are many colours.
         let seen = tokio::time::timeout(Duration::from_secs(60), until_long(|| viewer.colours() > 100)).await;
         let log = std::fs::read_to_string(dir.path().join("client.log")).unwrap_or_default();
@@ -264,8 +291,8 @@ async fn shows_a_picture_to_a_stock_client_and_again_after_it_left() {
         until("the client's picture is gone", || viewer.colours() < 20).await;
     }
     assert_eq!(display_server(&mark), server, "the same desktop");
-    let Ok(desktop) = Arc::try_unwrap(desktop).map_err(|_| ()) else { return };
     desktop.stop().await;
+    assert_eq!(marked(&mark), Vec::<u32>::new());
 }
 
 async fn until_long(mut done: impl FnMut() -> bool) {

@@ -206,10 +206,8 @@ async fn greeting(desktop: &Desktop, screen: Screen) -> Result<(), LaunchError> 
 
 impl Inner {
     fn prepare(&self, spec: &Spec) -> Result<Prepared, LaunchError> {
-        if spec.screen == Screen::Rdp {
-            if !self.no_rdp.is_empty() {
-                return Err(LaunchError::Missing(self.no_rdp.join(", ")));
-            }
+        if spec.screen == Screen::Rdp && !self.no_rdp.is_empty() {
+            return Err(LaunchError::Missing(self.no_rdp.join(", ")));
         }
         let (home, account) = self.homes.of(spec.user_id).map_err(io_error("home"))?;
         let password = password::generate().map_err(|_| LaunchError::NoRandomness)?;

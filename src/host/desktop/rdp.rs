@@ -94,7 +94,7 @@ mod tests {
         assert_ne!(one.fingerprint, two.fingerprint);
         let der = CertificateDer::from_pem_slice(one.certificate.as_bytes()).unwrap();
         assert_eq!(one.fingerprint, hex::encode(Sha256::digest(&der)));
-        assert!(!format!("{}", one.certificate).contains("PRIVATE"));
+        assert!(!one.certificate.contains("PRIVATE"));
     }
 
     #[tokio::test]
