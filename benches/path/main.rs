@@ -6,6 +6,7 @@
 //! `LINES` are letters of the table, such as `acg`. `--write` puts the table into a document, between its marks. A peer that is not installed is
 //! named as such. Everything runs on loopback; processes and network namespaces made here are ended here.
 
+mod books;
 mod browser;
 mod desktop;
 mod house;

@@ -20,6 +20,7 @@ use portcullis::domain::lease::Lease;
 use portcullis::domain::policy::may_stream;
 use portcullis::domain::reach::Way;
 use portcullis::domain::secret::{SecretBytes, SecretString};
+use portcullis::domain::server::{Server, StreamPolicy};
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::user::{Caller, Role, User};
 use portcullis::domain::workspace::{Workspace, WorkspaceKind};
@@ -28,14 +29,15 @@ use portcullis::host::control::{self, DesktopInfo, Health, Order, Refusal, Servi
 use portcullis::host::forward;
 use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, TunnelId};
 use portcullis::viewer::attach::Attachment;
+use portcullis::viewer::books::Tally;
 use portcullis::viewer::hangup::{Hangup, on_connect};
-use portcullis::viewer::tap::NoTap;
 use portcullis::viewer::{Dial, Duplex, Limits, stream};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use crate::books::NoBooks;
 use crate::{Outcome, fail};
 
 const PASSWORD: &str = "vncpass1";
@@ -137,14 +139,17 @@ impl Launcher {
                 });
             }
         });
-        Ok(Started { public_key, port: forward::PORT, password: SecretString::new(PASSWORD.into()) })
+        Ok(Started { public_key, port: forward::PORT, password: SecretString::new(PASSWORD.into()), certificate: None })
     }
 }
 
 impl Service for Launcher {
-    fn health(&self) -> Health {
+    fn health(self: Arc<Self>) -> BoxFuture<'static, Health> {
         let memory = control::Memory::default();
-        Health { protocol: control::PROTOCOL, version: String::new(), uptime_ms: 0, desktops: 0, load: [0.0; 3], memory }
+        let (kinds, services) = (Vec::new(), Vec::new());
+        let health =
+            Health { protocol: control::PROTOCOL, version: String::new(), uptime_ms: 0, desktops: 0, load: [0.0; 3], memory, kinds, services };
+        std::future::ready(health).boxed()
     }
 
     fn desktops(&self) -> Vec<DesktopInfo> {
@@ -259,6 +264,8 @@ impl House {
             network: false,
             allowed_roles: Vec::new(),
             maintenance: false,
+            policy: Default::default(),
+            server: Default::default(),
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
         };
@@ -361,7 +368,8 @@ fn lease(n: u64) -> Option<Lease> {
         last_login_at: None,
     };
     let caller = Caller { user, login_id: session.login_id, mfa: None };
-    Some(Lease::grant(may_stream(&caller, &session).ok()?, forward::PORT, SecretString::new(PASSWORD.into())))
+    let server = Server::own(forward::PORT, SecretString::new(PASSWORD.into()), StreamPolicy::default());
+    Some(Lease::grant(may_stream(&caller, &session).ok()?, server))
 }
 
 /// Dials a port of this machine.
@@ -393,8 +401,8 @@ async fn open(
     actix_web::rt::spawn(async move {
         let dial: &dyn Dial = if kind == "d" { &direct } else { &*house.fleet };
         let Some(lease) = lease(n) else { return };
-        let meters = Meters::default();
-        let attachment = Attachment { lease: &lease, dial, right, draining, meters: &meters, tap: &NoTap, limits: Limits::default() };
+        let (meters, tally, books, limits) = (Meters::default(), Tally::default(), NoBooks, Limits::default());
+        let attachment = Attachment { lease: &lease, dial, right, draining, meters: &meters, tally: &tally, books: &books, limits };
         let over = stream(attachment, session, messages).await;
         over.farewell(hangup).await;
     });

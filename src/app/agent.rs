@@ -63,7 +63,7 @@ pub fn config(settings: &Agent, state_dir: PathBuf, enrollment: Option<Enrollmen
         processes: settings.desktop_processes,
         ..Limits::default()
     };
-    AgentConfig { enrollment, limits, ..AgentConfig::new(state_dir) }
+    AgentConfig { enrollment, limits, services: settings.by_name(), ..AgentConfig::new(state_dir) }
 }
 
 /// Whether the agent of this state folder is enrolled at a gateway with this UDP address. When it knows another, it is made to forget it.
@@ -85,7 +85,7 @@ pub fn is_enrolled(state_dir: &Path, at: SocketAddr) -> Result<bool, Failure> {
 /// # Errors
 /// A sentence for standard error.
 pub async fn run(args: AgentArgs) -> Result<(), Failure> {
-    let settings = Config::load(Config::default(), args.config.as_deref(), std::env::vars())?;
+    let settings = Config::load(Config::default(), args.config.as_deref(), std::env::vars())?.with_services(&args.service)?;
     telemetry::init(settings.log.format, &settings.log.level).map_err(|e| Failure::new(e.to_string()))?;
     let mut stop = Stop::new()?;
     let state_dir = args.state_dir.clone().unwrap_or_else(|| settings.agent.state_dir.clone());

@@ -1,5 +1,6 @@
 //! Which commands and options there are. What they do is elsewhere; here is only how they are asked for.
 
+use crate::config::value::DirectTarget;
 use crate::domain::WorkspaceId;
 use crate::domain::secret::SecretString;
 use crate::domain::user::Role;
@@ -108,6 +109,9 @@ pub struct AgentArgs {
     /// Name under which the host is listed [default: agent.name, else the machine's name].
     #[arg(long)]
     pub name: Option<String>,
+    /// A server that sessions may reach through this host, besides those of agent.services; may be given more than once.
+    #[arg(long, value_name = "NAME=HOST:PORT")]
+    pub service: Vec<DirectTarget>,
     /// Configuration file (TOML); only [agent] and [log] count.
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
     pub config: Option<PathBuf>,
@@ -449,6 +453,7 @@ mod tests {
             "demo --listen 127.0.0.1:0 --data-dir x",
             "serve",
             "agent --gateway https://g --join t",
+            "agent --service xrdp=127.0.0.1:3389 --service pc=pc.internal:3389",
             "user create a@b.c --role admin",
             "workspace update ws-a --maintenance true",
             "host join-token --valid-for 5m",
@@ -472,6 +477,8 @@ mod tests {
             "audit verify --export f --database sqlite:x",
             "user create a@b.c --password x",
             "host add-peer p",
+            "agent --service 127.0.0.1:3389",
+            "agent --service Pc=h:1",
             "workspace create ws-a --name a --host p",
             "workspace create ws-a --name a --host p --port 0",
             "workspace create ws-a --name a --host p --port 1 --direct d",

@@ -9,6 +9,7 @@ use crate::domain::secret::SecretString;
 use crate::domain::user::{Caller, Origin, Role};
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{ErrorKind, WorkspaceId};
+use crate::host::desktop::rdp;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -37,6 +38,7 @@ struct Definition {
     id: &'static str,
     name: &'static str,
     description: &'static str,
+    kind: WorkspaceKind,
     icon: &'static str,
     tags: &'static [&'static str],
     requires_mfa: bool,
@@ -45,13 +47,26 @@ struct Definition {
     roles: &'static [Role],
 }
 
-const WORKSPACES: [Definition; 4] = [
+const WORKSPACES: [Definition; 5] = [
     Definition {
         id: "ws-linux-desktop",
         name: "Linux Desktop",
         description: "Your own desktop: terminal, files, and a home folder that stays.",
+        kind: WorkspaceKind::Linux,
         icon: "desktop",
         tags: &["linux", "personal"],
+        requires_mfa: false,
+        single_seat: false,
+        network: false,
+        roles: &Role::ALL,
+    },
+    Definition {
+        id: "ws-rdp-desktop",
+        name: "Windows-style Desktop (RDP)",
+        description: "A desktop over RDP, as Windows speaks it: its password and its certificate are the gateway's business.",
+        kind: WorkspaceKind::Rdp,
+        icon: "windows",
+        tags: &["rdp", "personal"],
         requires_mfa: false,
         single_seat: false,
         network: false,
@@ -61,6 +76,7 @@ const WORKSPACES: [Definition; 4] = [
         id: "ws-shared-workstation",
         name: "Shared Workstation",
         description: "One seat for everybody: whoever is on it has it to themselves.",
+        kind: WorkspaceKind::Linux,
         icon: "terminal",
         tags: &["linux", "shared"],
         requires_mfa: false,
@@ -72,6 +88,7 @@ const WORKSPACES: [Definition; 4] = [
         id: "ws-secure-desktop",
         name: "Secure Desktop",
         description: "Opens only with a verified second factor, and reaches no network.",
+        kind: WorkspaceKind::Linux,
         icon: "desktop",
         tags: &["linux", "restricted"],
         requires_mfa: true,
@@ -83,6 +100,7 @@ const WORKSPACES: [Definition; 4] = [
         id: "ws-operations",
         name: "Operations Console",
         description: "For administrators: a desktop that reaches the host's network.",
+        kind: WorkspaceKind::Linux,
         icon: "terminal",
         tags: &["linux", "operations"],
         requires_mfa: true,
@@ -91,6 +109,13 @@ const WORKSPACES: [Definition; 4] = [
         roles: &[Role::Admin],
     },
 ];
+
+/// How a tile's text begins when this machine lacks what its workspace needs.
+const UNAVAILABLE: &str = "Not available on this machine:";
+
+fn is_ours(description: &str, d: &Definition) -> bool {
+    description == d.description || description.starts_with(UNAVAILABLE)
+}
 
 /// The ids of the demo's workspaces.
 #[must_use]
@@ -158,8 +183,18 @@ async fn put(broker: &Broker, caller: &Caller, origin: &Origin, name: &str, user
     Ok(())
 }
 
+/// What a workspace's tile says: what it is, or why it cannot be had on this machine.
+fn described(d: &Definition, missing: &[&str]) -> String {
+    if missing.is_empty() {
+        return d.description.to_owned();
+    }
+    format!("{UNAVAILABLE} install {} and start the demo again.", missing.join(", "))
+}
+
 async fn define(broker: &Broker, caller: &Caller, origin: &Origin, d: &Definition) -> Result<(), Failure> {
     let id = WorkspaceId::parse(d.id).map_err(|e| Failure::new(e.to_string()))?;
+    let missing = if d.kind == WorkspaceKind::Rdp { rdp::missing() } else { Vec::new() };
+    let description = described(d, &missing);
     let rest = WorkspaceChange {
         icon: Some(d.icon.to_owned()),
         tags: Some(d.tags.iter().map(|t| (*t).to_owned()).collect()),
@@ -167,13 +202,33 @@ async fn define(broker: &Broker, caller: &Caller, origin: &Origin, d: &Definitio
         single_seat: Some(d.single_seat),
         network: Some(d.network),
         allowed_roles: Some(d.roles.to_vec()),
+        maintenance: Some(!missing.is_empty()),
         ..WorkspaceChange::default()
     };
-    let new =
-        NewWorkspace { id: Some(id.clone()), name: d.name.to_owned(), description: d.description.to_owned(), kind: WorkspaceKind::Linux, rest };
+    let new = NewWorkspace { id: Some(id.clone()), name: d.name.to_owned(), description: description.clone(), kind: d.kind, rest };
     match broker.workspace(caller, &id).await {
+        // Packages came or went since the last start. What an admin wrote instead stays.
+        Ok(found) if found.workspace.description != description && is_ours(&found.workspace.description, d) => {
+            let maintenance = Some(!missing.is_empty());
+            let change = WorkspaceChange { description: Some(description), maintenance, ..WorkspaceChange::default() };
+            broker.update_workspace(origin, caller, &id, change).await.map(drop).map_err(Failure::from)
+        }
         Ok(_) => Ok(()),
         Err(e) if e.kind == ErrorKind::NotFound => broker.create_workspace(origin, caller, new).await.map(drop).map_err(Failure::from),
         Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_says_what_is_missing_and_only_our_own_words_are_replaced() {
+        let rdp = WORKSPACES.iter().find(|d| d.kind == WorkspaceKind::Rdp).unwrap();
+        let without = described(rdp, &["xrdp", "xorgxrdp"]);
+        assert_eq!(without, "Not available on this machine: install xrdp, xorgxrdp and start the demo again.");
+        assert_eq!(described(rdp, &[]), rdp.description);
+        assert!(is_ours(&without, rdp) && is_ours(rdp.description, rdp) && !is_ours("For the front desk.", rdp));
     }
 }

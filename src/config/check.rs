@@ -69,6 +69,10 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
         ((256..=1_048_576).contains(&c.agent.desktop_memory_mib), "agent.desktop_memory_mib must be 256 to 1048576"),
         ((64..=65_536).contains(&c.agent.desktop_processes), "agent.desktop_processes must be 64 to 65536"),
         (
+            c.agent.services.len() <= 32 && c.agent.by_name().len() == c.agent.services.len(),
+            "agent.services must be at most 32 services, each under a name of its own",
+        ),
+        (
             c.log.level.split(',').all(|part| part.rsplit('=').next().is_some_and(is_level)),
             "log.level must be error, warn, info, debug or trace, or a list such as info,portcullis::tunnel=debug",
         ),
@@ -88,7 +92,8 @@ mod tests {
     #[test]
     fn each_refusal_names_its_key() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 9] = [
+        let cases: [(&str, Spoil); 10] = [
+            ("agent.services", |c| c.agent.services = ["a=h:1", "a=h:2"].map(|s| s.parse().unwrap()).to_vec()),
             ("server.public_url", |c| c.server.public_url = "http://x".into()),
             ("tls.private_key", |c| c.tls.certificate = "/a.pem".into()),
             ("auth.issuer", |c| c.auth.issuer = "a:b".into()),

@@ -17,7 +17,7 @@ pub mod value;
 use crate::domain::Network;
 use crate::telemetry::Format;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -141,6 +141,15 @@ pub struct Agent {
     pub max_desktops: usize,
     pub desktop_memory_mib: u64,
     pub desktop_processes: u64,
+    pub services: Vec<DirectTarget>,
+}
+
+impl Agent {
+    /// `host:port` by name.
+    #[must_use]
+    pub fn by_name(&self) -> BTreeMap<String, String> {
+        self.services.iter().map(|service| (service.name.clone(), service.target.clone())).collect()
+    }
 }
 
 /// `[metrics]`
@@ -218,6 +227,7 @@ impl Default for Agent {
             max_desktops: 32,
             desktop_memory_mib: 4096,
             desktop_processes: 1024,
+            services: Vec::new(),
         }
     }
 }
@@ -287,6 +297,16 @@ impl Config {
         let config = layers::lay(&base, file, environment)?;
         check::check(&config)?;
         Ok(config)
+    }
+
+    /// With more services of a host.
+    ///
+    /// # Errors
+    /// [`ConfigError::Senseless`] when they are too many, or two have one name.
+    pub fn with_services(mut self, more: &[DirectTarget]) -> Result<Self, ConfigError> {
+        self.agent.services.extend_from_slice(more);
+        check::check(&self)?;
+        Ok(self)
     }
 
     /// The database with a relative SQLite path resolved against `server.data_dir`.

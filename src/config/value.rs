@@ -120,7 +120,7 @@ impl FromStr for DatabaseUrl {
     }
 }
 
-/// A target that may be reached without a tunnel, written `NAME=HOST:PORT`.
+/// A server that may be reached, by a name, written `NAME=HOST:PORT`: without a tunnel (`direct.allow`), or through a host (`agent.services`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DirectTarget {
     /// What workspaces call it.
@@ -140,7 +140,7 @@ impl FromStr for DirectTarget {
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || {
             format!(
-                "\"{text}\" is not a direct target; write NAME=HOST:PORT, such as old-box=192.0.2.7:5900, the name in lower-case letters, digits and hyphens"
+                "\"{text}\" is not a name and an address; write NAME=HOST:PORT, such as old-box=192.0.2.7:5900, the name in lower-case letters, digits and hyphens"
             )
         };
         let (name, target) = text.split_once('=').ok_or_else(bad)?;

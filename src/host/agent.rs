@@ -7,8 +7,10 @@ use super::enroll::{EnrollError, Enrollment, enroll};
 use super::forward::KEEPALIVE;
 use super::grace::Absence;
 use super::roster::{Home, Roster};
+use super::services::Services;
 use super::state::{Identity, StateDir, StateError};
 use crate::tunnel::{Hub, HubConfig, PeerConfig, Profile, Tunnel, TunnelError, TunnelId, TunnelListener, TunnelStatus};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -42,6 +44,8 @@ pub struct AgentConfig {
     pub enrollment: Option<Enrollment>,
     /// Limits.
     pub limits: Limits,
+    /// The services that sessions may reach: `host:port` by name.
+    pub services: BTreeMap<String, String>,
     /// Uids a root agent gives to users.
     pub uids: RangeInclusive<u32>,
     /// How long a gateway may be silent before its desktops' grace begins.
@@ -57,6 +61,7 @@ impl AgentConfig {
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             enrollment: None,
             limits: Limits::default(),
+            services: BTreeMap::new(),
             uids: UIDS,
             silence: SILENCE,
         }
@@ -121,7 +126,8 @@ pub async fn run(config: AgentConfig, mut shutdown: watch::Receiver<bool>) -> Re
     };
     let launcher = Launcher::new(state.path(), config.limits.clone(), config.uids.clone())?;
     let hub = Hub::bind(HubConfig { listen: config.listen }).await.map_err(|error| AgentError::Listen(config.listen, error))?;
-    let agent = Agent { hub, identity, launcher, places: config.limits.desktops, silence: config.silence };
+    let services = Services::new(config.services);
+    let agent = Agent { hub, identity, launcher, services, places: config.limits.desktops, silence: config.silence };
     let hub = agent.hub.clone();
     let ended = agent.live(&mut shutdown).await;
     hub.shutdown().await;
@@ -136,6 +142,7 @@ struct Agent {
     hub: Hub,
     identity: Identity,
     launcher: Launcher,
+    services: Services,
     places: usize,
     silence: Duration,
 }
@@ -150,8 +157,8 @@ enum Over {
 
 impl Agent {
     async fn live(self, shutdown: &mut watch::Receiver<bool>) -> Result<(), AgentError> {
-        let Self { hub, identity, launcher, places, silence } = self;
-        let roster = Roster::new(launcher, Home { hub: hub.clone(), gateway: identity.gateway_public_key }, places);
+        let Self { hub, identity, launcher, services, places, silence } = self;
+        let roster = Roster::new(launcher, services, Home { hub: hub.clone(), gateway: identity.gateway_public_key }, places);
         tracing::info!(listen = %hub.local_addr(), gateway = identity.gateway_endpoint, "agent runs");
         let mut absence = Absence::default();
         let mut endpoint = resolve(&identity.gateway_endpoint).await;

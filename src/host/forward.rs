@@ -1,9 +1,11 @@
-//! A session's own tunnel at the host: fresh keys, one port, and behind it one desktop's socket.
+//! A session's own tunnel at the host: fresh keys, one port, and behind it one desktop's socket, or one service.
 //!
-//! The tunnel reaches nothing else: its address has one listener, and what is accepted there is joined to the desktop, byte for byte.
+//! The tunnel reaches nothing else: its address has one listener, and what is accepted there is joined to the server there, byte for byte.
 //! It ends when it is dropped, when the desktop ends, or when the tunnel does (the gateway dropped its keys and the agent was told).
 
 use super::desktop::Door;
+use super::services::Address;
+use crate::domain::workspace::WorkspaceKind;
 use crate::tunnel::{
     Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelListener, TunnelStream,
 };
@@ -15,8 +17,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// The desktop's port in its tunnel: RFB's.
+/// A desktop's port in its tunnel: RFB's.
 pub const PORT: u16 = 5900;
+/// The port of an RDP desktop in its tunnel.
+pub const RDP_PORT: u16 = 3389;
 /// Most streams of a session at once.
 pub const STREAMS_MAX: usize = 8;
 /// Streams that may wait to be accepted.
@@ -46,6 +50,34 @@ impl PartialEq for Terms {
     }
 }
 
+/// The one server behind a session's port.
+#[derive(Clone, Debug)]
+pub enum Inside {
+    /// A desktop of ours.
+    Desktop(Door),
+    /// A service of this host.
+    Service(Address),
+}
+
+impl Inside {
+    /// Waits until it is over. A service is nobody's to end: such a session lives until it is told to end, or its grace is over.
+    async fn ended(&self) {
+        match self {
+            Self::Desktop(door) => door.ended().await,
+            Self::Service(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// The port in the tunnel: the usual one of what is spoken there.
+#[must_use]
+pub fn port(kind: WorkspaceKind) -> u16 {
+    match kind {
+        WorkspaceKind::Rdp => RDP_PORT,
+        WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Html5 => PORT,
+    }
+}
+
 /// A session's tunnel and what it forwards. Dropping it closes the tunnel and every stream.
 #[derive(Debug)]
 pub struct Forward {
@@ -64,11 +96,11 @@ impl Drop for Forward {
 }
 
 impl Forward {
-    /// Adds the tunnel to the hub and forwards what comes through it to the desktop.
+    /// Adds the tunnel to the hub and forwards what comes through it to that port to what is inside.
     ///
     /// # Errors
     /// When the tunnel cannot be made.
-    pub fn open(hub: &Hub, id: TunnelId, gateway: PublicKey, terms: Terms, door: Door) -> Result<Self, TunnelError> {
+    pub fn open(hub: &Hub, id: TunnelId, gateway: PublicKey, terms: Terms, port: u16, inside: Inside) -> Result<Self, TunnelError> {
         let private_key = PrivateKey::generate().map_err(|_| TunnelError::Closed)?;
         let public_key = private_key.public_key();
         let tunnel = hub.add_peer(PeerConfig {
@@ -83,14 +115,14 @@ impl Forward {
             keepalive: Some(KEEPALIVE),
             profile: Profile::Stream,
         })?;
-        let listener = match tunnel.listen(PORT, BACKLOG) {
+        let listener = match tunnel.listen(port, BACKLOG) {
             Ok(listener) => listener,
             Err(error) => {
                 tunnel.close();
                 return Err(error);
             }
         };
-        let serving = tokio::spawn(serve(listener, door, tunnel)).abort_handle();
+        let serving = tokio::spawn(serve(listener, inside, tunnel)).abort_handle();
         Ok(Self { hub: hub.clone(), id, public_key, terms, serving })
     }
 
@@ -107,13 +139,13 @@ impl Forward {
     }
 }
 
-/// Accepts streams until the desktop or the tunnel ends. Streams end with this task: they are in its set.
-async fn serve(mut listener: TunnelListener, door: Door, tunnel: Tunnel) {
+/// Accepts streams until what is inside or the tunnel ends. Streams end with this task: they are in its set.
+async fn serve(mut listener: TunnelListener, inside: Inside, tunnel: Tunnel) {
     let places = Arc::new(Semaphore::new(STREAMS_MAX));
     let mut streams = JoinSet::new();
     loop {
         let stream = tokio::select! {
-            () = door.ended() => break,
+            () = inside.ended() => break,
             () = tunnel.closed() => break,
             Some(_) = streams.join_next() => continue,
             accepted = listener.accept() => match accepted {
@@ -123,9 +155,9 @@ async fn serve(mut listener: TunnelListener, door: Door, tunnel: Tunnel) {
         };
         // Beyond the last place a stream is closed at once: the gateway sees it, instead of waiting.
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let door = door.clone();
+        let inside = inside.clone();
         streams.spawn(async move {
-            if let Err(error) = join(stream, &door).await {
+            if let Err(error) = join(stream, &inside).await {
                 tracing::debug!(%error, "a forwarded stream ended");
             }
             drop(place);
@@ -134,11 +166,14 @@ async fn serve(mut listener: TunnelListener, door: Door, tunnel: Tunnel) {
     tunnel.close();
 }
 
-async fn join(stream: TunnelStream, door: &Door) -> std::io::Result<()> {
-    splice(stream, door.connect().await?).await
+async fn join(stream: TunnelStream, inside: &Inside) -> std::io::Result<()> {
+    match inside {
+        Inside::Desktop(door) => splice(stream, door.connect().await?).await,
+        Inside::Service(address) => splice(stream, address.connect().await?).await,
+    }
 }
 
-/// Joins a stream with a desktop's server until both directions are done; the end of one is passed on alone.
+/// Joins a stream with a server until both directions are done; the end of one is passed on alone.
 ///
 /// # Errors
 /// What either of them died of.

@@ -1,14 +1,16 @@
 //! Which desktops there are. Starting is idempotent by session; starting, stopping and ending of one session happen one after another.
 //!
-//! - A **slot** is a session's place: its desktop, its forward, and the lock that orders what is done to them.
+//! - A **slot** is a session's place: its desktop or its service, its forward, and the lock that orders what is done to them.
 //! - Asked again with the same terms, a session's answer is the same; with other terms (a gateway that lost the first answer), the same desktop gets a
 //!   new tunnel.
 
 use super::control::{DesktopInfo, Health, Memory, Order, PROTOCOL, Refusal, Service, Started, WATCH_WAIT};
-use super::desktop::{Desktop, LaunchError, Launcher, Phase, Spec};
-use super::forward::{Forward, PORT, Terms};
+use super::desktop::{Desktop, LaunchError, Launcher, Phase, Screen, Spec};
+use super::forward::{self, Forward, Inside, Terms};
 use super::grace::Absence;
+use super::services::{Address, Services};
 use crate::domain::secret::SecretString;
+use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{SessionId, UserId, WorkspaceId};
 use crate::tunnel::{Hub, PublicKey, TunnelId};
 use futures_util::future::{BoxFuture, join_all};
@@ -31,6 +33,7 @@ pub struct Home {
 #[derive(Debug)]
 pub struct Roster {
     launcher: Launcher,
+    services: Services,
     home: Home,
     places: usize,
     since: Instant,
@@ -45,6 +48,8 @@ pub struct Roster {
 struct Slot {
     user_id: UserId,
     workspace_id: WorkspaceId,
+    /// The service the session is on, by name; without one it has a desktop.
+    service: Option<(String, Address)>,
     grace: Duration,
     ready: AtomicBool,
     content: tokio::sync::Mutex<Content>,
@@ -59,10 +64,11 @@ struct Content {
 impl Roster {
     /// An empty one.
     #[must_use]
-    pub fn new(launcher: Launcher, home: Home, places: usize) -> Arc<Self> {
+    pub fn new(launcher: Launcher, services: Services, home: Home, places: usize) -> Arc<Self> {
         // 48 bits, exact in every JSON reader.
         let generation = watch::Sender::new(rand::random::<u64>() >> 16);
-        Arc::new(Self { launcher, home, places, since: Instant::now(), slots: Mutex::default(), generation, heard: AtomicU64::new(0) })
+        let since = Instant::now();
+        Arc::new(Self { launcher, services, home, places, since, slots: Mutex::default(), generation, heard: AtomicU64::new(0) })
     }
 
     /// Ends every desktop whose grace is over.
@@ -121,14 +127,26 @@ impl Roster {
             if slot.user_id != order.user_id || slot.workspace_id != order.workspace.id {
                 return Err(Refusal::Invalid("the session has another user's or workspace's desktop".to_owned()));
             }
+            if slot.service.as_ref().map(|(name, _)| name) != order.workspace.service.as_ref() {
+                return Err(Refusal::Invalid("the session is on something else of this host".to_owned()));
+            }
             return Ok(slot.clone());
         }
+        let service = match &order.workspace.service {
+            // Whatever else there is, or was asked: the answer is the same.
+            Some(name) => match self.services.find(name) {
+                Some(address) => Some((name.clone(), address)),
+                None => return Err(Refusal::Invalid("this host lets no session reach a service of that name".to_owned())),
+            },
+            None => None,
+        };
         if slots.len() >= self.places {
             return Err(Refusal::Full(format!("this host runs {} desktops and no more", self.places)));
         }
         let slot = Arc::new(Slot {
             user_id: order.user_id,
             workspace_id: order.workspace.id.clone(),
+            service,
             grace: Duration::from_secs(order.grace_seconds),
             ready: AtomicBool::new(false),
             content: tokio::sync::Mutex::default(),
@@ -157,14 +175,21 @@ impl Roster {
     }
 
     async fn fill(self: &Arc<Self>, slot: &Arc<Slot>, order: Order, terms: Terms) -> Result<Started, Refusal> {
-        let session = order.session_id;
+        let (session, kind) = (order.session_id, order.workspace.kind);
         let mut content = slot.content.lock().await;
         // It may have been ended while this waited.
         if !self.slots().get(&session).is_some_and(|now| Arc::ptr_eq(now, slot)) {
             return Err(Refusal::Failed("the session was ended while it started".to_owned()));
         }
-        if !content.desktop.as_ref().is_some_and(Desktop::is_running) {
+        if slot.service.is_none() && !content.desktop.as_ref().is_some_and(Desktop::is_running) {
             *content = Content::default();
+            let screen = match kind {
+                WorkspaceKind::Linux => Screen::Rfb,
+                WorkspaceKind::Rdp => Screen::Rdp,
+                WorkspaceKind::Vnc | WorkspaceKind::Html5 => {
+                    return Err(Refusal::Invalid("a host starts linux and rdp desktops only".to_owned()));
+                }
+            };
             let spec = Spec {
                 session_id: session,
                 user_id: order.user_id,
@@ -172,6 +197,7 @@ impl Roster {
                 workspace_id: order.workspace.id,
                 workspace_name: order.workspace.name,
                 network: order.workspace.network,
+                screen,
             };
             let begun = Instant::now();
             let desktop = self.launcher.launch(spec).await.map_err(|error| Refusal::Failed(told(session, &error)))?;
@@ -179,13 +205,20 @@ impl Roster {
             self.follow(session, slot, &desktop);
             content.desktop = Some(desktop);
         }
-        let Some(desktop) = content.desktop.as_ref() else { return Err(Refusal::Failed("the desktop ended".to_owned())) };
-        let (door, password) = (desktop.door(), SecretString::new(desktop.password().expose().clone()));
+        let (inside, password, certificate) = match (&slot.service, &content.desktop) {
+            (Some((_, address)), _) => (Inside::Service(address.clone()), SecretString::new(String::new()), None),
+            (None, Some(desktop)) => {
+                let password = SecretString::new(desktop.password().expose().clone());
+                (Inside::Desktop(desktop.door()), password, desktop.certificate().map(str::to_owned))
+            }
+            (None, None) => return Err(Refusal::Failed("the desktop ended".to_owned())),
+        };
+        let port = forward::port(kind);
         let public_key = match content.forward.take() {
             Some(forward) if forward.fits(&terms) => content.forward.insert(forward).public_key(),
             outdated => {
                 drop(outdated);
-                let forward = Forward::open(&self.home.hub, TunnelId(session.0), self.home.gateway, terms, door);
+                let forward = Forward::open(&self.home.hub, TunnelId(session.0), self.home.gateway, terms, port, inside);
                 let forward = forward.map_err(|error| Refusal::Failed(format!("its tunnel could not be made: {error}")))?;
                 content.forward.insert(forward).public_key()
             }
@@ -193,7 +226,7 @@ impl Roster {
         if !slot.ready.swap(true, Ordering::AcqRel) {
             self.generation.send_modify(|count| *count += 1);
         }
-        Ok(Started { public_key: public_key.to_string(), port: PORT, password })
+        Ok(Started { public_key: public_key.to_string(), port, password, certificate })
     }
 
     /// Notices the end of a desktop at once, and frees its slot.
@@ -220,15 +253,21 @@ fn told(session: SessionId, error: &LaunchError) -> String {
 }
 
 impl Service for Roster {
-    fn health(&self) -> Health {
-        Health {
-            protocol: PROTOCOL,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
-            desktops: self.slots().len(),
-            load: load().unwrap_or_default(),
-            memory: memory().unwrap_or_default(),
-        }
+    fn health(self: Arc<Self>) -> BoxFuture<'static, Health> {
+        self.hear();
+        Box::pin(async move {
+            let services = self.services.health().await;
+            Health {
+                protocol: PROTOCOL,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                uptime_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+                desktops: self.slots().len(),
+                load: load().unwrap_or_default(),
+                memory: memory().unwrap_or_default(),
+                kinds: self.launcher.kinds(),
+                services,
+            }
+        })
     }
 
     fn changed(self: Arc<Self>, since: Option<u64>) -> BoxFuture<'static, u64> {

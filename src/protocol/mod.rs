@@ -3,5 +3,7 @@
 //! | file | what it speaks |
 //! | --- | --- |
 //! | [`rfb`] | VNC's protocol (RFC 6143): the handshake toward the desktop, and the one toward the browser |
+//! | [`rdp`] | Windows' protocol (MS-RDPBCGR): the negotiation, the edits of the client's early PDUs, and the filter of what policy forbids |
 
+pub mod rdp;
 pub mod rfb;

@@ -1,21 +1,22 @@
-//! Attaches a browser to its desktop: dial, prove the credential, only then greet the browser, then relay. Watched over all the way:
-//! losing the right, or a gateway that goes away, drops whatever is going on at once.
+//! Attaches a browser to its desktop. Watched over all the way: losing the right, or a gateway that goes away, drops whatever is going on at once.
 
+use super::books::{Books, Tally};
 use super::browser::{BrowserSink, BrowserSource};
 use super::end::End;
-use super::relay::{Leftovers, Observers, relay};
-use super::tap::Tap;
-use super::{Dial, Duplex, Limits, handshake};
+use super::relay::Observers;
+use super::{Dial, Duplex, Limits, rdp, vnc};
 use crate::broker::live::{Meters, Right};
 use crate::domain::lease::Lease;
-use bytes::{Bytes, BytesMut};
+use crate::domain::server::{Credential, CredentialSource};
+use crate::domain::workspace::WorkspaceKind;
+use std::error::Error;
 use std::future::pending;
 use std::io;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// What a stream needs, apart from the browser.
-pub struct Attachment<'a, T> {
+pub struct Attachment<'a, B> {
     /// What is dialled, and with which credential.
     pub lease: &'a Lease,
     /// Who dials.
@@ -26,24 +27,66 @@ pub struct Attachment<'a, T> {
     pub draining: watch::Receiver<bool>,
     /// Written by the relay.
     pub meters: &'a Meters,
-    /// Sees what passes.
-    pub tap: &'a T,
+    /// Counts what policy holds back. What it still holds after the end is the caller's to write ([`Tally::flush`]).
+    pub tally: &'a Tally,
+    /// Writes down what must be.
+    pub books: &'a B,
     /// How long things may take.
     pub limits: Limits,
 }
 
+/// What a protocol's part of a stream is given.
+pub(super) struct Stream<'a, B> {
+    pub(super) lease: &'a Lease,
+    pub(super) dial: &'a dyn Dial,
+    pub(super) observers: Observers<'a>,
+    pub(super) books: &'a B,
+    pub(super) limits: &'a Limits,
+}
+
+impl<B: Books> Stream<'_, B> {
+    /// A connection to the desktop, in time.
+    pub(super) async fn dial(&self) -> Result<Box<dyn Duplex>, End> {
+        let dialled = timeout(self.limits.dial, self.dial.dial(self.lease)).await;
+        dialled.map_err(|_| End::Unreachable(io::ErrorKind::TimedOut.into()))?.map_err(End::Unreachable)
+    }
+
+    /// What is proved to the desktop; `None` when the workspace has nothing to prove. Before dialling: a user who must be asked first is asked first.
+    pub(super) fn credential(&self) -> Result<Option<&Credential>, End> {
+        let server = self.lease.server();
+        match (&server.credential, server.source) {
+            (Some(credential), _) => Ok(Some(credential)),
+            (None, CredentialSource::Workspace) => Ok(None),
+            (None, source @ (CredentialSource::User | CredentialSource::Ask)) => Err(End::CredentialRequired(source)),
+        }
+    }
+
+    /// The end of a stream whose credential was not taken, once that is written down.
+    pub(super) async fn login_refused(&self, why: &'static str, cause: impl Error + Send + Sync + 'static) -> End {
+        match self.books.login_refused(why).await {
+            Ok(()) => End::CredentialRefused { source: self.lease.server().source, why, cause: Box::new(cause) },
+            Err(error) => End::Unrecorded(error),
+        }
+    }
+}
+
 /// Runs a stream to its end. When this returns, or is dropped, the desktop's connection is closed; telling the browser is the caller's.
-pub async fn attach<T: Tap>(attachment: Attachment<'_, T>, sink: impl BrowserSink, source: &mut impl BrowserSource) -> End {
-    let Attachment { lease, dial, right, draining, meters, tap, limits } = attachment;
+pub async fn attach<B: Books>(attachment: Attachment<'_, B>, sink: impl BrowserSink, source: &mut impl BrowserSource) -> End {
+    let Attachment { lease, dial, right, draining, meters, tally, books, limits } = attachment;
     let stream = async {
-        let observers = Observers { meters, tap };
-        run(lease, dial, sink, source, observers, &limits).await.unwrap_or_else(|end| end)
+        let stream = Stream { lease, dial, observers: Observers { meters, tally }, books, limits: &limits };
+        let run = match lease.session().workspace_kind {
+            WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Html5 => vnc::run(&stream, sink, source).await,
+            WorkspaceKind::Rdp => rdp::run(&stream, sink, source).await,
+        };
+        run.unwrap_or_else(|end| end)
     };
     tokio::select! {
         biased;
         end = revoked(right) => end,
         end = drained(draining) => end,
         end = stream => end,
+        never = tally.keep(books) => match never {},
     }
 }
 
@@ -61,33 +104,4 @@ async fn drained(mut draining: watch::Receiver<bool>) -> End {
         return pending().await;
     }
     End::Draining
-}
-
-async fn run<T: Tap>(
-    lease: &Lease,
-    dial: &dyn Dial,
-    mut sink: impl BrowserSink,
-    source: &mut impl BrowserSource,
-    observers: Observers<'_, T>,
-    limits: &Limits,
-) -> Result<End, End> {
-    let mut early = BytesMut::new();
-    let (desktop, from_desktop) = tokio::select! {
-        biased;
-        connected = connect(lease, dial, limits) => connected?,
-        end = handshake::wait_for_end(&mut sink, source, &mut early) => return Err(end),
-    };
-    let greeting = handshake::with_browser(&mut sink, source, early);
-    let from_browser = timeout(limits.handshake, greeting).await.map_err(|_| End::BrowserIdle)??;
-    Ok(relay(desktop, sink, source, Leftovers { from_browser, from_desktop }, observers, limits).await)
-}
-
-async fn connect(lease: &Lease, dial: &dyn Dial, limits: &Limits) -> Result<(Box<dyn Duplex>, Bytes), End> {
-    let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
-    let dialled = timeout(limits.dial, dial.dial(lease)).await;
-    let mut desktop = dialled.map_err(|_| End::Unreachable(timed_out()))?.map_err(End::Unreachable)?;
-    let password = lease.server().credential.as_ref().map_or(&[][..], |credential| credential.password.expose().as_bytes());
-    let shaken = timeout(limits.handshake, handshake::with_desktop(&mut desktop, password)).await;
-    let left = shaken.map_err(|_| End::HandshakeBroken(timed_out()))??;
-    Ok((desktop, left))
 }

@@ -2,12 +2,17 @@
 //!
 //! | file | what it answers |
 //! | --- | --- |
-//! | [`mod@attach`] | the order of things: dial, prove, greet, relay; and what cuts them |
+//! | [`mod@attach`] | what a stream needs, and what cuts it |
+//! | `vnc` | the order of things of RFB: dial, prove, greet, relay |
+//! | [`rdp`] | the order of things of RDP: hear what is asked for, dial, TLS, prove, answer, relay |
 //! | `handshake` | the pure RFB handshakes, driven over streams |
+//! | [`trust`] | TLS to a desktop's server, and whether its certificate is to be trusted |
 //! | `relay` | bytes both ways, held back by whoever is slow |
+//! | [`gate`] | what of them may pass |
+//! | `backlog` | what a gate answers in the other side's place |
+//! | [`books`] | what a stream writes down |
 //! | `pulse` | whether the browser lives, and how far it is |
 //! | [`end`] | why a stream ended: close code, reason, word for the audit log |
-//! | [`tap`] | where policy filters and recorders will sit |
 //! | [`browser`] | what the relay needs of a browser |
 //! | `ws` | a browser over WebSocket |
 //! | [`hangup`] | how a connection is cut that nobody reads |
@@ -17,13 +22,18 @@
 //! - *up*, *down*: browser to desktop, desktop to browser.
 
 pub mod attach;
+mod backlog;
+pub mod books;
 pub mod browser;
 pub mod end;
+pub mod gate;
 mod handshake;
 pub mod hangup;
 mod pulse;
+pub mod rdp;
 mod relay;
-pub mod tap;
+pub mod trust;
+mod vnc;
 mod ws;
 
 use crate::broker::Broker;
@@ -31,13 +41,13 @@ use crate::broker::live::StreamGrant;
 use crate::domain::lease::Lease;
 use crate::domain::user::Origin;
 use attach::{Attachment, attach};
+use books::{Books, BrokerBooks, Tally};
 use end::End;
 use futures_util::future::BoxFuture;
 use hangup::Hangup;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tap::NoTap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
@@ -101,15 +111,17 @@ pub async fn serve_on(
     hangup: Option<Hangup>,
 ) {
     let Context { broker, dial, draining } = ctx;
-    let closing = Closing { held: Some((broker, origin, grant)) };
-    let Some((_, _, grant)) = &closing.held else { return };
+    let tally = Arc::new(Tally::default());
+    let closing = Closing { held: Some(Held { broker, origin, grant, tally: Arc::clone(&tally) }) };
+    let Some(Held { broker, origin, grant, .. }) = &closing.held else { return };
     let attachment = Attachment {
         lease: &grant.lease,
         dial: &*dial,
         right: grant.right.clone(),
         draining,
         meters: &grant.meters,
-        tap: &NoTap,
+        tally: &tally,
+        books: &BrokerBooks { broker, origin, grant },
         limits: Limits::default(),
     };
     let ended = stream(attachment, session, messages).await;
@@ -118,7 +130,7 @@ pub async fn serve_on(
 }
 
 /// Runs an attachment over a WebSocket. When this returns, the desktop's connection is closed, and the browser has not been told yet.
-pub async fn stream<T: tap::Tap>(attachment: Attachment<'_, T>, session: actix_ws::Session, messages: actix_ws::MessageStream) -> Ended {
+pub async fn stream<B: Books>(attachment: Attachment<'_, B>, session: actix_ws::Session, messages: actix_ws::MessageStream) -> Ended {
     let (sink, mut source) = ws::split(session, messages);
     let session_id = attachment.lease.session().id;
     let end = attach(attachment, sink.clone(), &mut source).await;
@@ -150,30 +162,39 @@ fn note(session_id: crate::domain::SessionId, end: &End) {
 
 /// Sees to it that every stream that was opened is closed in the books, also when its task is dropped or panics.
 struct Closing {
-    held: Option<(Broker, Origin, StreamGrant)>,
+    held: Option<Held>,
+}
+
+struct Held {
+    broker: Broker,
+    origin: Origin,
+    grant: StreamGrant,
+    tally: Arc<Tally>,
 }
 
 impl Closing {
     async fn close(mut self, why: &'static str) {
-        if let Some((broker, origin, grant)) = self.held.take() {
+        if let Some(held) = self.held.take() {
             // A task of its own: once begun, it is not undone by whoever drops us.
-            let _ = tokio::spawn(close(broker, origin, grant, why)).await;
+            let _ = tokio::spawn(close(held, why)).await;
         }
     }
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        if let Some((broker, origin, grant)) = self.held.take()
+        if let Some(held) = self.held.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(close(broker, origin, grant, "aborted"));
+            runtime.spawn(close(held, "aborted"));
         }
     }
 }
 
-async fn close(broker: Broker, origin: Origin, grant: StreamGrant, why: &str) {
+async fn close(held: Held, why: &str) {
+    let Held { broker, origin, grant, tally } = held;
     let session_id = grant.lease.session().id;
+    tally.flush(&BrokerBooks { broker: &broker, origin: &origin, grant: &grant }).await;
     if let Err(error) = broker.close_stream(&origin, grant, why).await {
         tracing::error!(%session_id, why, %error, cause = error.source.as_deref().map(tracing::field::display), "viewer.stream.unrecorded");
     }

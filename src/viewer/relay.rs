@@ -4,13 +4,18 @@
 //! - *down*: what the desktop sends goes to the browser. One chunk is in flight; the sink holds back, and so the desktop is held back.
 //! - *heart*: pings, owed pongs, and the end of a browser that answers none.
 //!
+//! Each direction has its [`Gate`]. What a gate answers to the side it heard goes through the other direction's loop, which puts it between two
+//! messages; no loop waits for the other one, so they cannot wait for each other.
+//!
 //! The first loop to end ends all. Whoever drops the relay cuts both sides at once, whatever it was waiting for.
 
 use super::Limits;
+use super::backlog::Backlog;
+use super::books::Tally;
 use super::browser::{BrowserSink, BrowserSource, Heard};
 use super::end::End;
+use super::gate::{Direction, Gate, Gates, Passed};
 use super::pulse::{Beat, Pulse};
-use super::tap::{Direction, Tap};
 use crate::broker::live::Meters;
 use bytes::{Bytes, BytesMut};
 use std::io;
@@ -33,17 +38,14 @@ pub(super) struct Leftovers {
     pub(super) from_desktop: Bytes,
 }
 
-/// Who notes what passes.
-pub(super) struct Observers<'a, T> {
+/// Who notes what passes, and what does not.
+#[derive(Clone, Copy)]
+pub(super) struct Observers<'a> {
     pub(super) meters: &'a Meters,
-    pub(super) tap: &'a T,
+    pub(super) tally: &'a Tally,
 }
 
-impl<T: Tap> Observers<'_, T> {
-    fn pass(&self, direction: Direction, chunk: &Bytes) {
-        self.tap.pass(direction, chunk);
-    }
-
+impl Observers<'_> {
     fn count(&self, direction: Direction, bytes: usize) {
         let meter: &AtomicU64 = match direction {
             Direction::Up => &self.meters.up,
@@ -53,47 +55,110 @@ impl<T: Tap> Observers<'_, T> {
     }
 }
 
+/// A direction's gate, what it passed, and the ends of the answers: those for the other side to send, and those that came from there.
+struct Lock<'a, G> {
+    gate: G,
+    direction: Direction,
+    passed: Passed,
+    answers: &'a Backlog,
+    due: &'a Backlog,
+    observers: Observers<'a>,
+}
+
+impl<G: Gate> Lock<'_, G> {
+    /// Lets a chunk in; [`Lock::next`] gives what of it goes onward, also after an error.
+    #[inline]
+    fn feed(&mut self, chunk: Bytes) -> Result<(), End> {
+        let fed = self.gate.feed(chunk, &mut self.passed).map_err(|error| End::Gate(self.direction, error));
+        if !G::OPEN {
+            self.passed.refused.drain(..).for_each(|refused| self.observers.tally.note(&refused));
+            for answer in self.passed.back.drain(..) {
+                if !self.answers.push(answer) {
+                    return fed.and(Err(match self.direction {
+                        Direction::Up => End::BrowserSilent,
+                        Direction::Down => End::DesktopStalled,
+                    }));
+                }
+            }
+        }
+        fed
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Bytes> {
+        self.passed.onward.pop_front()
+    }
+
+    /// An answer of the other direction's gate, when this is the place for one. Never resolves where there can be none.
+    async fn answer(due: &Backlog, between: bool) -> Bytes {
+        if between { due.next().await } else { std::future::pending().await }
+    }
+}
+
 /// Relays until one side ends.
-pub(super) async fn relay<T: Tap>(
+pub(super) async fn relay<U: Gate, D: Gate>(
     desktop: impl AsyncRead + AsyncWrite,
     sink: impl BrowserSink,
     source: &mut impl BrowserSource,
     left: Leftovers,
-    observers: Observers<'_, T>,
+    gates: Gates<U, D>,
+    observers: Observers<'_>,
     limits: &Limits,
 ) -> End {
     let (reader, writer) = tokio::io::split(desktop);
     let life = Life::new(limits);
+    let (to_desktop, to_browser) = (Backlog::default(), Backlog::default());
+    let passed = Passed::default;
+    let above = Lock { gate: gates.up, direction: Direction::Up, passed: passed(), answers: &to_browser, due: &to_desktop, observers };
+    let below = Lock { gate: gates.down, direction: Direction::Down, passed: passed(), answers: &to_desktop, due: &to_browser, observers };
+    // Where both gates are open there are no answers, and nobody listens for them.
+    let answers = !(U::OPEN && D::OPEN);
     tokio::select! {
-        end = up(source, writer, left.from_browser, &observers, &life, limits) => end,
-        end = down(reader, sink.clone(), left.from_desktop, &observers) => end,
+        end = up(source, writer, left.from_browser, above, answers, &life, limits) => end,
+        end = down(reader, sink.clone(), left.from_desktop, below, answers) => end,
         end = heart(sink, &life, limits) => end,
     }
 }
 
-async fn up<T: Tap>(
+async fn up<G: Gate>(
     source: &mut impl BrowserSource,
     mut desktop: impl AsyncWrite + Unpin,
     left: Bytes,
-    observers: &Observers<'_, T>,
+    mut lock: Lock<'_, G>,
+    answers: bool,
     life: &Life,
     limits: &Limits,
 ) -> End {
     let mut chunk = left;
     loop {
         if !chunk.is_empty() {
-            observers.pass(Direction::Up, &chunk);
-            life.pulse().pulse.deafen(Instant::now());
-            let written = timeout(limits.stall, write(&mut desktop, &chunk)).await;
-            life.pulse().pulse.listen(Instant::now());
-            match written {
-                Ok(Ok(())) => observers.count(Direction::Up, chunk.len()),
-                Ok(Err(_)) => return End::DesktopGone,
-                Err(_) => return End::DesktopStalled,
+            let fed = lock.feed(chunk);
+            if let Err(end) = write(&mut desktop, &mut lock, life, limits).await {
+                return end;
+            }
+            if let Err(end) = fed {
+                return end;
             }
         }
         consume_budget().await;
-        chunk = match source.next().await {
+        let heard = if answers {
+            let (due, between) = (lock.due, lock.gate.between());
+            tokio::select! {
+                biased;
+                answer = Lock::<G>::answer(due, between) => {
+                    lock.passed.onward.push_back(answer);
+                    if let Err(end) = write(&mut desktop, &mut lock, life, limits).await {
+                        return end;
+                    }
+                    chunk = Bytes::new();
+                    continue;
+                }
+                heard = source.next() => heard,
+            }
+        } else {
+            source.next().await
+        };
+        chunk = match heard {
             Ok(Heard::Bytes(bytes)) => bytes,
             Ok(Heard::Ping(payload)) => {
                 life.owe(payload);
@@ -101,7 +166,7 @@ async fn up<T: Tap>(
             }
             Ok(Heard::Pong(payload)) => {
                 if let Some(rtt) = life.pong(&payload) {
-                    observers.meters.note_rtt(rtt);
+                    lock.observers.meters.note_rtt(rtt);
                 }
                 Bytes::new()
             }
@@ -110,22 +175,49 @@ async fn up<T: Tap>(
     }
 }
 
-async fn write(desktop: &mut (impl AsyncWrite + Unpin), chunk: &[u8]) -> io::Result<()> {
-    desktop.write_all(chunk).await?;
+/// Writes what passed. Meanwhile no pong can be heard.
+async fn write<G: Gate>(desktop: &mut (impl AsyncWrite + Unpin), lock: &mut Lock<'_, G>, life: &Life, limits: &Limits) -> Result<(), End> {
+    let Some(first) = lock.next() else { return Ok(()) };
+    life.pulse().pulse.deafen(Instant::now());
+    let written = timeout(limits.stall, write_all(desktop, first, lock)).await;
+    life.pulse().pulse.listen(Instant::now());
+    match written {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::DesktopGone),
+        Err(_) => Err(End::DesktopStalled),
+    }
+}
+
+async fn write_all<G: Gate>(desktop: &mut (impl AsyncWrite + Unpin), first: Bytes, lock: &mut Lock<'_, G>) -> io::Result<()> {
+    let mut next = Some(first);
+    while let Some(piece) = next {
+        desktop.write_all(&piece).await?;
+        lock.observers.count(Direction::Up, piece.len());
+        next = lock.next();
+    }
     desktop.flush().await
 }
 
-async fn down<T: Tap>(mut desktop: impl AsyncRead + Unpin, mut sink: impl BrowserSink, left: Bytes, observers: &Observers<'_, T>) -> End {
+async fn down<G: Gate>(
+    mut desktop: impl AsyncRead + Unpin,
+    mut sink: impl BrowserSink,
+    left: Bytes,
+    mut lock: Lock<'_, G>,
+    answers: bool,
+) -> End {
     let (mut buffer, mut room) = (BytesMut::new(), CHUNK_LEAST);
     let mut chunk = left;
     loop {
-        if !chunk.is_empty() {
-            observers.pass(Direction::Down, &chunk);
-            let length = chunk.len();
-            if sink.send(chunk).await.is_err() {
+        let fed = if chunk.is_empty() { Ok(()) } else { lock.feed(chunk) };
+        while let Some(piece) = lock.next() {
+            let length = piece.len();
+            if sink.send(piece).await.is_err() {
                 return End::BrowserGone;
             }
-            observers.count(Direction::Down, length);
+            lock.observers.count(Direction::Down, length);
+        }
+        if let Err(end) = fed {
+            return end;
         }
         consume_budget().await;
         // `reserve` takes the old memory back when all its chunks are sent, and allocates only otherwise.
@@ -133,7 +225,21 @@ async fn down<T: Tap>(mut desktop: impl AsyncRead + Unpin, mut sink: impl Browse
             buffer.reserve(room);
         }
         let offered = buffer.capacity();
-        chunk = match desktop.read_buf(&mut buffer).await {
+        let read = if answers {
+            let (due, between) = (lock.due, lock.gate.between());
+            tokio::select! {
+                biased;
+                answer = Lock::<G>::answer(due, between) => {
+                    lock.passed.onward.push_back(answer);
+                    chunk = Bytes::new();
+                    continue;
+                }
+                read = desktop.read_buf(&mut buffer) => read,
+            }
+        } else {
+            desktop.read_buf(&mut buffer).await
+        };
+        chunk = match read {
             Ok(0) | Err(_) => return End::DesktopGone,
             Ok(n) => {
                 room = match n {

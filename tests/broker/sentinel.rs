@@ -1,4 +1,4 @@
-//! What another process does is noticed here within a second.
+//! What another process does is noticed here.
 
 use super::world::*;
 use portcullis::broker::live::Right;

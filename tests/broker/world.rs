@@ -20,8 +20,8 @@ use tokio::time::timeout;
 
 pub const PASSWORD: &str = "correct horse battery";
 pub const SECRET: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
-/// "At once": everything that must be cut is cut within this.
-pub const AT_ONCE: Duration = Duration::from_secs(1);
+/// "At once" on a machine that may be busy: nothing here waits for a host, and nothing but what a test does itself would cut later.
+pub const AT_ONCE: Duration = Duration::from_secs(30);
 
 pub struct ManualClock(AtomicI64);
 
@@ -156,7 +156,7 @@ impl World {
     /// Waits until the stored session fits.
     pub async fn until(&self, id: SessionId, fits: impl Fn(&Session) -> bool) -> Session {
         let mut changes = self.broker.changes(&self.shell);
-        let waited = timeout(Duration::from_secs(10), async {
+        let waited = timeout(Duration::from_secs(60), async {
             loop {
                 let session = self.stored(id).await;
                 if fits(&session) {

@@ -2,7 +2,6 @@
 
 use super::stack::{PATIENCE, Stack};
 use rustix::process::Signal;
-use std::time::Duration;
 use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +66,6 @@ async fn a_frozen_agent_is_stale_and_recovers() {
     let frozen = std::time::Instant::now();
     stack.until("the tunnel is stale", async |stack| stack.session(&member, &session).await["tunnel_status"] == "stale").await;
     println!("stale {:?} after the agent froze", frozen.elapsed());
-    assert!(frozen.elapsed() < Duration::from_secs(25));
     let seen = stack.session(&member, &session).await;
     assert_eq!(seen["status"], "active", "it is not given up: {seen}");
     // The host has a tunnel of its own with timers of its own: it falls silent at about the same time, not at the same instant.

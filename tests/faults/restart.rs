@@ -16,6 +16,9 @@ async fn kill_9_of_the_gateway_loses_nothing_on_postgres() {
     kill_9_of_the_gateway_loses_nothing(Stack::with(&[("DATABASE__URL", &database.url)]).await).await;
 }
 
+/// A gateway that must wait for its host to call waits this long at least: an agent that hears nothing calls anew after 15 s and more.
+const CALLED_AGAIN: Duration = Duration::from_secs(12);
+
 async fn kill_9_of_the_gateway_loses_nothing(mut stack: Stack) {
     let member = stack.sign_in("member").await;
     let session = stack.launch(&member).await;
@@ -41,8 +44,8 @@ async fn kill_9_of_the_gateway_loses_nothing(mut stack: Stack) {
     let (mut desktop, ended) = timeout(PATIENCE, stack.open(&member, &session)).await.unwrap();
     timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
     let took = up.elapsed();
-    assert!(took < Duration::from_secs(4), "it took {took:?} to have the desktop back");
     println!("a picture {took:?} after the gateway was up");
+    assert!(took < CALLED_AGAIN, "it took {took:?} to have the desktop back: as if the gateway had forgotten where its host is");
     assert_eq!(stack.display_servers(), servers, "the same desktop");
     assert_eq!(stack.session(&member, &session).await["tunnel_status"], "encrypted");
 

@@ -2,14 +2,15 @@
 //! killed, stopped and started again by itself. Everything ends with the value.
 
 use crate::product::{BINARY, command};
+use crate::support::free_port;
 use crate::support::vnc::{Closed, VncClient, over_websocket};
-use crate::support::{free_tcp_port, free_udp_port};
+use crate::support::warden::{Kept, keep};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::DuplexStream;
@@ -19,7 +20,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 /// Longest wait for what should be quick, on a machine that is busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The password of every user here.
 pub const PASSWORD: &str = "Sesame-open-8731";
 /// The workspace everybody may launch.
@@ -37,8 +38,8 @@ pub struct Stack {
     /// A folder that the gateway shall have on a file system of its own, of this size.
     pub mount: Option<(PathBuf, &'static str)>,
     settings: Vec<(String, String)>,
-    gateway: Option<Child>,
-    agent: Option<Child>,
+    gateway: Option<Kept>,
+    agent: Option<Kept>,
     _folder: tempfile::TempDir,
 }
 
@@ -68,7 +69,7 @@ impl Stack {
         drop(rustls::crypto::ring::default_provider().install_default());
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().to_path_buf();
-        let (port, udp) = (free_tcp_port(), free_udp_port());
+        let (port, udp) = (free_port(), free_port());
         let mut all: Vec<(String, String)> = [
             ("SERVER__LISTEN", format!("127.0.0.1:{port}")),
             ("SERVER__PUBLIC_URL", format!("https://localhost:{port}")),
@@ -130,8 +131,7 @@ impl Stack {
     pub async fn gateway_up(&mut self) {
         let log = File::options().create(true).append(true).open(self.dir.join("gateway.log")).unwrap();
         let mut command = self.serve();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        self.gateway = Some(child);
+        self.gateway = Some(keep(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap());
         let ca = self.data().join("tls/ca.pem");
         let began = Instant::now();
         loop {
@@ -184,7 +184,7 @@ impl Stack {
 
     /// Ends both in order.
     pub async fn stop(&mut self) {
-        let both: Vec<Child> = [self.gateway.take(), self.agent.take()].into_iter().flatten().collect();
+        let both: Vec<Kept> = [self.gateway.take(), self.agent.take()].into_iter().flatten().collect();
         tokio::task::spawn_blocking(move || both.into_iter().for_each(end)).await.unwrap();
     }
 
@@ -221,7 +221,7 @@ impl Stack {
             command.args(["--gateway", &self.url(""), "--ca-cert"]).arg(self.data().join("tls/ca.pem")).env("PORTCULLIS_JOIN", token);
         }
         let log = File::options().create(true).append(true).open(self.dir.join("agent.log")).unwrap();
-        self.agent = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        self.agent = Some(keep(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap());
         self.until("a host is connected", async |stack| stack.health().await.1["dependencies"]["hosts"]["connected"] == 1).await;
     }
 
@@ -364,12 +364,12 @@ impl Drop for Stack {
 }
 
 /// Asks a process to end, and ends it.
-pub fn end(mut child: Child) {
+pub fn end(mut child: Kept) {
     signal(child.id(), Signal::CONT);
     signal(child.id(), Signal::TERM);
     let began = Instant::now();
     while child.try_wait().is_ok_and(|status| status.is_none()) {
-        if began.elapsed() > Duration::from_secs(10) {
+        if began.elapsed() > Duration::from_secs(20) {
             let _ = child.kill();
         }
         std::thread::sleep(Duration::from_millis(5));

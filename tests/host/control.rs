@@ -5,8 +5,8 @@ use portcullis::domain::secret::SecretString;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
 use portcullis::host::control::{
-    BODY_MAX, Client, ClientError, DesktopInfo, Health, Memory, Order, OrderTunnel, OrderWorkspace, PROTOCOL, Refusal, Service, Started, serve,
-    serve_within,
+    BODY_MAX, Client, ClientError, DesktopInfo, Health, Memory, Order, OrderTunnel, OrderWorkspace, PROTOCOL, Refusal, Service, ServiceHealth,
+    Started, serve, serve_within,
 };
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -19,16 +19,19 @@ struct Fake {
 }
 
 impl Service for Fake {
-    fn health(&self) -> Health {
+    fn health(self: Arc<Self>) -> BoxFuture<'static, Health> {
         let desktops = self.running.lock().unwrap().len();
-        Health {
+        let health = Health {
             protocol: PROTOCOL,
             version: "1".to_owned(),
             uptime_ms: 5,
             desktops,
             load: [0.5, 0.25, 0.0],
             memory: Memory { total: 2, available: 1 },
-        }
+            kinds: vec![WorkspaceKind::Linux],
+            services: vec![ServiceHealth { name: "crm".to_owned(), reachable: true }],
+        };
+        Box::pin(std::future::ready(health))
     }
 
     fn desktops(&self) -> Vec<DesktopInfo> {
@@ -50,7 +53,7 @@ impl Service for Fake {
                 return Err(Refusal::Full("no place".to_owned()));
             }
             self.running.lock().unwrap().push((order.session_id, order.user_id));
-            Ok(Started { public_key: "k".to_owned(), port: 5900, password: SecretString::new("secret42".to_owned()) })
+            Ok(Started { public_key: "k".to_owned(), port: 5900, password: SecretString::new("secret42".to_owned()), certificate: None })
         })
     }
 
@@ -68,7 +71,13 @@ fn order() -> Order {
         session_id: SessionId::new(),
         user_id: UserId::new(),
         user_name: "Mona".to_owned(),
-        workspace: OrderWorkspace { id: WorkspaceId::parse("w").unwrap(), name: "W".to_owned(), kind: WorkspaceKind::Linux, network: false },
+        workspace: OrderWorkspace {
+            id: WorkspaceId::parse("w").unwrap(),
+            name: "W".to_owned(),
+            kind: WorkspaceKind::Linux,
+            network: false,
+            service: None,
+        },
         tunnel: OrderTunnel {
             preshared_key: SecretString::new("AAAA".to_owned()),
             host_address: "10.64.0.9".parse().unwrap(),
@@ -115,9 +124,12 @@ async fn a_refusal_says_why() {
 async fn orders_that_make_no_sense_are_refused() {
     let (stream, service) = connection(Fake::default());
     let mut client = Client::new(stream).await.unwrap();
-    let bad: [fn(&mut Order); 8] = [
+    let bad: [fn(&mut Order); 11] = [
         |o| o.protocol = PROTOCOL + 1,
-        |o| o.workspace.kind = WorkspaceKind::Rdp,
+        |o| o.workspace.kind = WorkspaceKind::Vnc,
+        |o| o.workspace.kind = WorkspaceKind::Html5,
+        |o| o.workspace.service = Some("crm".to_owned()),
+        |o| (o.workspace.kind, o.workspace.service) = (WorkspaceKind::Html5, Some("crm".to_owned())),
         |o| o.user_name = "x".repeat(201),
         |o| o.grace_seconds = u64::MAX,
         |o| o.tunnel.host_address = o.tunnel.gateway_address,

@@ -4,5 +4,6 @@ mod control;
 mod desktop;
 mod enroll;
 mod orphans;
+mod rdp;
 mod rig;
 mod whole;

@@ -3,7 +3,7 @@
 use super::rig::{file, marked, spec, until};
 use portcullis::domain::UserId;
 use portcullis::host::desktop::launcher::UIDS;
-use portcullis::host::desktop::{Launcher, Limits};
+use portcullis::host::desktop::{Launcher, Limits, Screen, Spec};
 use std::process::{Command, Stdio};
 
 const FOLDER: &str = "PORTCULLIS_TEST_AGENT_FOLDER";
@@ -17,9 +17,9 @@ async fn a_process_with_a_desktop() {
     let launcher = Launcher::new(&folder, Limits::default(), UIDS).unwrap();
     let mut desktops = Vec::new();
     let mut marks = String::new();
-    for _ in 0..2 {
+    for screen in [Screen::Rfb, Screen::Rdp] {
         let (spec, mark) = spec(UserId::new());
-        desktops.push(launcher.launch(spec).await.unwrap());
+        desktops.push(launcher.launch(Spec { screen, ..spec }).await.unwrap());
         marks += &format!("{mark}\n");
     }
     std::fs::write(folder.join("marks"), marks + "END").unwrap();

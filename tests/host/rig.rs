@@ -2,7 +2,7 @@
 
 use crate::support::vnc::VncClient;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
-use portcullis::host::desktop::Spec;
+use portcullis::host::desktop::{Screen, Spec};
 use portcullis::protocol::rfb::client::ClientHandshake;
 use portcullis::protocol::rfb::server::ServerHandshake;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 /// Longest wait for something that should be quick, on a machine that is busy.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A spec whose title marks its processes: every one of them has it in its arguments or its environment.
 pub fn spec(user: UserId) -> (Spec, String) {
@@ -23,6 +23,7 @@ pub fn spec(user: UserId) -> (Spec, String) {
         workspace_id: WorkspaceId::parse("ws-linux-desktop").unwrap(),
         workspace_name: mark.clone(),
         network: false,
+        screen: Screen::Rfb,
     };
     (spec, mark)
 }
@@ -42,7 +43,10 @@ pub fn marked(mark: &str) -> Vec<u32> {
 
 /// The process of a desktop's display server.
 pub fn display_server(mark: &str) -> rustix::process::Pid {
-    let is_server = |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().starts_with(b"Xtigervnc");
+    let is_server = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(b"Xtigervnc") || line.starts_with(b"/usr/lib/xorg/Xorg")
+    };
     let pid = marked(mark).into_iter().find(is_server).unwrap();
     rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
 }

@@ -145,10 +145,11 @@ async fn a_handler_that_panics_is_one_500_and_nothing_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_sends_slowly_is_not_waited_for() {
-    let short = Duration::from_millis(300);
+    // Short, but not so short that a busy machine shakes no hand in time: the honest ones come by the same door.
+    let short = Duration::from_secs(2);
     let app = TestApp::with(Db::new(Backend::Sqlite), |settings, limits| {
-        settings.body_timeout = short;
-        (limits.head_timeout, limits.handshake_timeout) = (4 * short, short);
+        settings.body_timeout = short / 4;
+        (limits.head_timeout, limits.handshake_timeout) = (short, short);
     })
     .await;
     let said = |sent: &'static str| {
@@ -160,7 +161,7 @@ async fn whoever_sends_slowly_is_not_waited_for() {
             tls.write_all(sent.as_bytes()).await.unwrap();
             let mut answer = Vec::new();
             // The end may come without a TLS goodbye; that it comes is what counts.
-            let read = tokio::time::timeout(Duration::from_secs(5), tls.read_to_end(&mut answer)).await;
+            let read = tokio::time::timeout(Duration::from_secs(60), tls.read_to_end(&mut answer)).await;
             assert!(read.is_ok(), "still open after {sent:?}");
             String::from_utf8(answer).unwrap()
         }
@@ -172,7 +173,7 @@ async fn whoever_sends_slowly_is_not_waited_for() {
     assert!(body.starts_with("HTTP/1.1 408") && body.ends_with("}"), "{body}");
 
     let mut silent = TcpStream::connect(("127.0.0.1", app.port)).await.unwrap();
-    let read = tokio::time::timeout(Duration::from_secs(5), silent.read(&mut [0; 1])).await;
+    let read = tokio::time::timeout(Duration::from_secs(60), silent.read(&mut [0; 1])).await;
     assert!(matches!(read, Ok(Ok(0) | Err(_))), "no handshake, no connection: {read:?}");
     assert_eq!(app.anonymous().get("/api/health").await.status, 200);
 }

@@ -155,7 +155,7 @@ on_both! {
 }
 
 async fn close_of(socket: &mut Socket) -> (u16, String) {
-    let heard = tokio::time::timeout(Duration::from_secs(5), async {
+    let heard = tokio::time::timeout(Duration::from_secs(60), async {
         while let Some(message) = socket.next().await {
             if let Message::Close(frame) = message.unwrap() {
                 let frame = frame.expect("says why");

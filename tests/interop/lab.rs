@@ -5,12 +5,13 @@
 
 use portcullis::tunnel::{PresharedKey, PrivateKey, PublicKey};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything that takes no time.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// Serves bytes, and says how many it was sent and what their SHA-256 is.
 const HTTP: &str = r#"
@@ -49,7 +50,20 @@ pub struct Lab {
     pub interface: String,
     pub dir: tempfile::TempDir,
     started: Vec<Child>,
+    /// Takes everything away when its input ends: when the lab is dropped, or this process ends, however it ends.
+    watch: Child,
 }
+
+/// $1: the namespace and our end of its cable, $2: the control socket of its WireGuard.
+const WATCH: &str = r#"
+trap '' INT TERM HUP
+cat
+# Everything that runs in the namespace is ours, whoever started it.
+ip netns pids "$1" | xargs --no-run-if-empty kill -9
+ip link del "$1"
+ip netns del "$1"
+rm -f "$2"
+"#;
 
 /// Runs a command, which must work; what it said.
 pub fn run(command: &mut Command) -> String {
@@ -73,14 +87,25 @@ impl Lab {
         let n = rand::random::<u32>();
         let net = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + ((n >> 8) % (1 << 14)) * 8;
         let at = |i: u32| Ipv4Addr::from(net + i);
+        let (name, interface) = (format!("pt{n:08x}"), format!("pw{n:08x}"));
+        // A group of its own: what is typed at the terminal is not meant for it.
+        let watch = Command::new("sh")
+            .args(["-c", WATCH, "sh", &name, &format!("/var/run/wireguard/{interface}.sock")])
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let lab = Self {
-            name: format!("pt{n:08x}"),
+            name,
             ours: at(1),
             theirs: at(2),
             elsewhere: at(3),
-            interface: format!("pw{n:08x}"),
+            interface,
             dir: tempfile::tempdir().unwrap(),
             started: Vec::new(),
+            watch,
         };
         let Lab { name, ours, theirs, .. } = &lab;
         run(&mut words(&format!("ip netns add {name}")));
@@ -154,6 +179,17 @@ impl Lab {
         told.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// What the namespace's addresses, routes, neighbours and tunnel are: for the message of a test that fails.
+    pub fn state(&self) -> String {
+        let ask = |line: &str| {
+            let output = words(&format!("ip netns exec {} {line}", self.name)).output();
+            output.map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stdout).into_owned())
+        };
+        ["ip addr", "ip route", "ip neigh", "ss -tuan", &format!("wg show {} dump", self.interface)]
+            .map(|line| format!("{line}\n{}", ask(line)))
+            .join("\n")
+    }
+
     /// An HTTP server in the namespace, at this address.
     pub fn http(&mut self, address: IpAddr, port: u16) {
         let script = self.write("serve.py", HTTP);
@@ -168,18 +204,12 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // Everything that runs in the namespace is ours, whoever started it.
-        let pids = Command::new("ip").args(["netns", "pids", &self.name]).output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
-        for pid in pids.unwrap_or_default().lines().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
+        drop(self.watch.stdin.take());
+        let _ = self.watch.wait();
         for child in &mut self.started {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let _ = Command::new("ip").args(["link", "del", &self.name]).stderr(Stdio::null()).status();
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status();
-        let _ = std::fs::remove_file(format!("/var/run/wireguard/{}.sock", self.interface));
     }
 }
 

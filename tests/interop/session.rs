@@ -137,7 +137,6 @@ async fn a_desktop_behind_a_standard_peer() {
     let closed = timeout(SOON, closed).await.unwrap().unwrap();
     let took = began.elapsed();
     assert_eq!(closed, Some((4000, "admin_stopped".to_owned())));
-    assert!(took < Duration::from_secs(1), "the cut took {took:?}");
     println!("terminate to close frame: {took:?}");
     connected(&demo, &host["id"], &admin).await;
     let (status, _) = demo.post(&format!("/api/sessions/{session}/ticket"), Some(&member), json!({})).await;

@@ -1,19 +1,22 @@
 //! The product as a process of its own: `portcullis demo` in a fresh folder, asked over HTTPS like anybody would, and ended with everything it
 //! started when the test ends.
 
+use crate::support::warden::{Kept, keep};
 use data_encoding::BASE32_NOPAD;
 use portcullis::auth::totp;
 use portcullis::domain::secret::SecretString;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 /// A first start: keys, migrations, four Argon2id hashes, an agent.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(120);
+/// An end in order. Every part of it has a limit of its own, together about 5 s; the rest is for a machine that is busy.
+const STOPPED: Duration = Duration::from_secs(20);
 
 /// A running demo.
 pub struct Demo {
@@ -23,7 +26,7 @@ pub struct Demo {
     pub json: Value,
     /// Speaks HTTPS, trusting only the demo's authority.
     pub http: reqwest::Client,
-    child: Child,
+    child: Kept,
 }
 
 /// A process with no environment of ours.
@@ -46,12 +49,8 @@ impl Demo {
     pub async fn start_with(dir: &Path, settings: &[(&str, String)]) -> Self {
         let dir = dir.to_path_buf();
         let path = dir.join("demo.json");
-        let mut child = command(&["demo", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(&dir)
-            .envs(settings.iter().cloned())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut demo = command(&["demo", "--listen", "127.0.0.1:0", "--data-dir"]);
+        let mut child = keep(demo.arg(&dir).envs(settings.iter().cloned()).stdout(Stdio::null())).unwrap();
         let began = Instant::now();
         let json: Value = loop {
             // Written in one step, so what is there is whole.
@@ -119,7 +118,7 @@ impl Demo {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return (status, began.elapsed());
             }
-            assert!(began.elapsed() < Duration::from_secs(20), "the demo did not stop");
+            assert!(began.elapsed() < STOPPED, "the demo did not stop");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -150,7 +149,7 @@ impl Drop for Demo {
         // In order first, so that its desktops end with it; then for good.
         if self.child.try_wait().ok().flatten().is_none() {
             self.ask_to_stop();
-            for _ in 0..500 {
+            for _ in 0..2000 {
                 if self.child.try_wait().ok().flatten().is_some() {
                     return;
                 }
@@ -163,7 +162,7 @@ impl Drop for Demo {
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
-    let response = request.timeout(Duration::from_secs(30)).send().await.unwrap();
+    let response = request.timeout(Duration::from_secs(60)).send().await.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))

@@ -1,5 +1,6 @@
 //! The protocols, byte for byte.
 
+mod rdp;
 mod rfb_client;
 mod rfb_server;
 

@@ -79,7 +79,7 @@ on_both! {
             assert_eq!(tx.setting("x")?.as_deref(), Some("2"));
             Ok(())
         }).await.unwrap();
-        assert!(db.store.ping().await.unwrap() < Duration::from_secs(5));
+        db.store.ping().await.unwrap();
     }
 
     /// What is committed by one store is seen by another, as the command line and the gateway need.

@@ -95,7 +95,8 @@ impl TestApp {
         let rate = Rate { per_second: 10_000, burst: 10_000 };
         let mut settings =
             Settings { public_origins: vec![base.clone()], anonymous_rate: rate, any_rate: rate, audit_public_key, ..Settings::default() };
-        let mut limits = ServerLimits { workers: 1, drain: Duration::from_secs(2), ..ServerLimits::default() };
+        // Long enough for a busy machine, shorter than what would end an open stream by itself (its ping, after 15 s).
+        let mut limits = ServerLimits { workers: 1, drain: Duration::from_secs(10), ..ServerLimits::default() };
         change(&mut settings, &mut limits);
         let streams = viewer::Context { broker: broker.clone(), dial: Arc::new(SilentDesktop), draining: watch::channel(false).1 };
         let panics = Arc::clone(&probe_panics);
@@ -110,7 +111,7 @@ impl TestApp {
             .tls_certs_only([root])
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(20))
+            .timeout(Duration::from_secs(60))
             .build()
             .unwrap();
 

@@ -151,7 +151,7 @@ impl Rig {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let entry = tokio::time::timeout(Duration::from_secs(10), found).await.expect("it is written");
+        let entry = tokio::time::timeout(Duration::from_secs(60), found).await.expect("it is written");
         assert_eq!(entry.session_id, Some(self.session_id.to_string()));
         assert_eq!(entry.request_id.as_deref(), Some("req-7"));
         self.server.stop(false).await;

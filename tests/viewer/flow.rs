@@ -1,13 +1,12 @@
 //! Bytes both ways: all of them, in order, held back by whoever is slow, and counted.
 
-use super::rig::{PIPE, Rig, Told, admit, is_closed, read, switchboard};
+use super::rig::{PIPE, Rig, Told, is_closed, read};
 use bytes::Bytes;
 use portcullis::viewer::Limits;
 use portcullis::viewer::browser::Heard;
 use portcullis::viewer::end::End;
-use portcullis::viewer::tap::{Direction, Tap};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -85,7 +84,7 @@ async fn a_desktop_that_takes_no_input_does_not_stop_its_output() {
 
 #[tokio::test]
 async fn a_desktop_that_takes_no_input_for_too_long_is_gone() {
-    let (rig, desktop) = Rig::joined_with(Limits { stall: Duration::from_millis(300), ..Limits::default() }).await;
+    let (rig, desktop) = Rig::joined_with(Limits { stall: Duration::from_secs(3), ..Limits::default() }).await;
     while timeout(Duration::from_millis(100), rig.browser.send(&[2; 4096])).await.is_ok() {}
     let (end, _) = rig.ended().await;
     assert_eq!((end.close().0, end.why()), (4002, "desktop_stalled"));
@@ -111,7 +110,7 @@ async fn round_trips_are_measured() {
     }
     let Some(Told::Ping(_)) = rig.browser.told.recv().await else { panic!("another ping is due") };
     let rtt = rig.meters.rtt().expect("measured");
-    assert!(rtt < Duration::from_secs(5), "{rtt:?}");
+    assert!(rtt > Duration::ZERO && rtt < Duration::from_secs(60), "{rtt:?}");
 }
 
 #[tokio::test]
@@ -149,32 +148,4 @@ async fn what_the_browser_may_not_send_ends_the_stream() {
         assert_eq!(rig.ended().await.0.close().0, code);
         assert!(is_closed(&mut desktop).await);
     }
-}
-
-/// Remembers what it saw.
-struct Witness(Arc<Mutex<(Vec<u8>, Vec<u8>)>>);
-
-impl Tap for Witness {
-    fn pass(&self, direction: Direction, chunk: &Bytes) {
-        let mut seen = self.0.lock().unwrap();
-        match direction {
-            Direction::Up => seen.0.extend_from_slice(chunk),
-            Direction::Down => seen.1.extend_from_slice(chunk),
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_tap_sees_what_passes_and_no_handshake() {
-    let seen = Arc::new(Mutex::new((vec![], vec![])));
-    let (dial, calls) = switchboard();
-    let mut rig = Rig::with(dial, calls, Witness(Arc::clone(&seen)), Limits::default());
-    let mut desktop = rig.desktop().await;
-    admit(&mut desktop).await;
-    rig.browser.greet().await;
-    rig.browser.send(b"\x01 keys").await;
-    assert_eq!(read(&mut desktop, 6).await, b"\x01 keys");
-    desktop.write_all(b"pixels").await.unwrap();
-    assert_eq!(rig.browser.read(6).await, b"pixels");
-    assert_eq!(*seen.lock().unwrap(), (b"\x01 keys".to_vec(), b"pixels".to_vec()));
 }

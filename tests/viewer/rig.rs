@@ -1,5 +1,6 @@
 //! A browser and a desktop made of pipes, with the viewer between them.
 
+use super::ledger::Ledger;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use portcullis::broker::live::{Meters, Right};
@@ -12,9 +13,9 @@ use portcullis::domain::user::{Caller, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
 use portcullis::viewer::attach::{Attachment, attach};
+use portcullis::viewer::books::Tally;
 use portcullis::viewer::browser::{BrowserSink, BrowserSource, Gone, Heard};
 use portcullis::viewer::end::End;
-use portcullis::viewer::tap::{NoTap, Tap};
 use portcullis::viewer::{Dial, Duplex, Limits};
 use std::io;
 use std::sync::Arc;
@@ -35,7 +36,17 @@ pub fn lease() -> Lease {
     lease_in(OrganizationId::new())
 }
 
+/// The server of every lease that says nothing else.
+pub fn server() -> Server {
+    Server::own(5900, SecretString::new(PASSWORD.into()), StreamPolicy::default())
+}
+
 pub fn lease_in(organization_id: OrganizationId) -> Lease {
+    lease_to(organization_id, WorkspaceKind::Linux, server())
+}
+
+/// A lease of a server of any kind.
+pub fn lease_to(organization_id: OrganizationId, workspace_kind: WorkspaceKind, server: Server) -> Lease {
     let user_id = UserId::new();
     let user = User {
         id: user_id,
@@ -57,7 +68,7 @@ pub fn lease_in(organization_id: OrganizationId) -> Lease {
         login_id: caller.login_id,
         workspace_id: WorkspaceId::parse("ws-linux-desktop").unwrap(),
         workspace_name: "Linux Desktop".into(),
-        workspace_kind: WorkspaceKind::Linux,
+        workspace_kind,
         host_id: HostId::new(),
         way: Default::default(),
         state: State::Active,
@@ -70,7 +81,6 @@ pub fn lease_in(organization_id: OrganizationId) -> Lease {
         expires_at: Timestamp(1),
         version: 1,
     };
-    let server = Server::own(5900, SecretString::new(PASSWORD.into()), StreamPolicy::default());
     Lease::grant(may_stream(&caller, &session).unwrap(), server)
 }
 
@@ -191,38 +201,55 @@ pub struct Rig {
     pub right: watch::Sender<Right>,
     pub draining: watch::Sender<bool>,
     pub meters: Arc<Meters>,
+    pub books: Ledger,
     pub end: JoinHandle<End>,
 }
 
 impl Rig {
     pub fn new() -> Self {
         let (dial, calls) = switchboard();
-        Self::with(dial, calls, NoTap, Limits::default())
+        Self::with(dial, calls, Limits::default())
     }
 
     /// In a hurry: with other limits than in production.
     pub fn limited(limits: Limits) -> Self {
         let (dial, calls) = switchboard();
-        Self::with(dial, calls, NoTap, limits)
+        Self::with(dial, calls, limits)
     }
 
     pub fn dialling(dial: impl Dial) -> Self {
-        Self::with(dial, mpsc::unbounded_channel().1, NoTap, Limits::default())
+        Self::with(dial, mpsc::unbounded_channel().1, Limits::default())
     }
 
-    pub fn with(dial: impl Dial, calls: Calls, tap: impl Tap + Send + Sync + 'static, limits: Limits) -> Self {
+    pub fn with(dial: impl Dial, calls: Calls, limits: Limits) -> Self {
+        Self::leased(lease(), dial, calls, limits, Ledger::default())
+    }
+
+    /// Any lease, and books that may outlive the stream.
+    pub fn leased(lease: Lease, dial: impl Dial, calls: Calls, limits: Limits, books: Ledger) -> Self {
         let (tell, told) = mpsc::channel(2);
         let (say, heard) = mpsc::channel(16);
         let (right, watched) = watch::channel(Right::Held);
         let (draining, drained) = watch::channel(false);
         let meters = Arc::new(Meters::default());
-        let written = Arc::clone(&meters);
+        let (written, ledger) = (Arc::clone(&meters), books.clone());
         let end = tokio::spawn(async move {
-            let lease = lease();
-            let attachment = Attachment { lease: &lease, dial: &dial, right: watched, draining: drained, meters: &written, tap: &tap, limits };
-            attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await
+            let tally = Tally::default();
+            let attachment = Attachment {
+                lease: &lease,
+                dial: &dial,
+                right: watched,
+                draining: drained,
+                meters: &written,
+                tally: &tally,
+                books: &ledger,
+                limits,
+            };
+            let end = attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await;
+            tally.flush(&ledger).await;
+            end
         });
-        Self { browser: Browser { told, say, unread: Vec::new() }, calls, right, draining, meters, end }
+        Self { browser: Browser { told, say, unread: Vec::new() }, calls, right, draining, meters, books, end }
     }
 
     /// The desktop's end of the connection the viewer makes.
@@ -243,6 +270,31 @@ impl Rig {
         (rig, desktop)
     }
 
+    /// The browser's end as a stream of bytes, pings answered; dropping it is a browser that is gone.
+    pub fn browser_stream(&mut self) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(PIPE);
+        let (mut reader, mut writer) = tokio::io::split(far);
+        let mut told = std::mem::replace(&mut self.browser.told, mpsc::channel(1).1);
+        let (say, pong) = (self.browser.say.clone(), self.browser.say.clone());
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 16 * 1024];
+            while let Ok(n @ 1..) = reader.read(&mut buffer).await {
+                let _ = say.send(Ok(Heard::Bytes(Bytes::copy_from_slice(&buffer[..n])))).await;
+            }
+            let _ = say.send(Err(End::BrowserGone)).await;
+        });
+        tokio::spawn(async move {
+            while let Some(told) = told.recv().await {
+                match told {
+                    Told::Bytes(bytes) => drop(writer.write_all(&bytes).await),
+                    Told::Ping(payload) => drop(pong.try_send(Ok(Heard::Pong(payload)))),
+                    Told::Pong(_) => {}
+                }
+            }
+        });
+        near
+    }
+
     /// How it ended; the browser's ends stay, so that nobody is told by their going.
     pub async fn ended(self) -> (End, Browser) {
         let end = tokio::time::timeout(Duration::from_secs(30), self.end).await.expect("it ends").expect("it does not panic");
@@ -255,8 +307,9 @@ pub async fn attach_once(dial: &dyn Dial, right: watch::Receiver<Right>) -> End 
     let (tell, _told) = mpsc::channel(2);
     let (_say, heard) = mpsc::channel(2);
     let (_draining, drained) = watch::channel(false);
-    let (lease, meters) = (lease(), Meters::default());
-    let attachment = Attachment { lease: &lease, dial, right, draining: drained, meters: &meters, tap: &NoTap, limits: Limits::default() };
+    let (lease, meters, tally, books) = (lease(), Meters::default(), Tally::default(), Ledger::default());
+    let limits = Limits::default();
+    let attachment = Attachment { lease: &lease, dial, right, draining: drained, meters: &meters, tally: &tally, books: &books, limits };
     attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await
 }
 
@@ -281,5 +334,5 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), n: usize) -> Vec<u8> {
 /// True when the other end of the pipe is gone.
 pub async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut rest = Vec::new();
-    tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.is_ok()
+    tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.is_ok()
 }

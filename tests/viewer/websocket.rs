@@ -1,5 +1,6 @@
 //! The same over real WebSockets: an actix server, a browser that is tokio-tungstenite, and one that is a bare socket.
 
+use super::ledger::Ledger;
 use super::rig::{Calls, PIPE, Switchboard, admit, is_closed, lease, read, switchboard};
 use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -7,8 +8,8 @@ use futures_util::{SinkExt, StreamExt};
 use portcullis::broker::live::{Meters, Right};
 use portcullis::domain::session::EndReason;
 use portcullis::viewer::attach::Attachment;
+use portcullis::viewer::books::Tally;
 use portcullis::viewer::hangup::{Hangup, on_connect};
-use portcullis::viewer::tap::NoTap;
 use portcullis::viewer::{Limits, stream};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +25,12 @@ use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Longest wait for what should be quick, on a machine that is busy.
+const SOON: Duration = Duration::from_secs(60);
+/// The farewell's own limits are three quarters of a second together. Longer than this on a busy machine would be the patience with a browser that
+/// answers no ping, 20 s.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A gateway whose only route is a stream.
 struct Gateway {
@@ -51,8 +58,8 @@ async fn open(request: HttpRequest, body: web::Payload, shared: web::Data<Shared
     let Shared { dial, right, draining, meters, ended } = shared.get_ref().clone();
     actix_web::rt::spawn(async move {
         let lease = lease();
-        let limits = Limits::default();
-        let attachment = Attachment { lease: &lease, dial: &*dial, right, draining, meters: &meters, tap: &NoTap, limits };
+        let (limits, tally, books) = (Limits::default(), Tally::default(), Ledger::default());
+        let attachment = Attachment { lease: &lease, dial: &*dial, right, draining, meters: &meters, tally: &tally, books: &books, limits };
         let over = stream(attachment, session, messages).await;
         let _ = ended.send(over.end.why());
         over.farewell(hangup).await;
@@ -113,7 +120,7 @@ impl Gateway {
     }
 
     async fn why(&mut self) -> &'static str {
-        timeout(Duration::from_secs(10), self.ends.recv()).await.expect("it ends").unwrap()
+        timeout(SOON, self.ends.recv()).await.expect("it ends").unwrap()
     }
 
     async fn stop(self) {
@@ -142,7 +149,7 @@ async fn closed(socket: &mut Socket) -> (u16, String) {
             }
         }
     };
-    timeout(Duration::from_secs(5), all).await.expect("the connection ends");
+    timeout(SOON, all).await.expect("the connection ends");
     told.expect("a close frame")
 }
 
@@ -242,7 +249,7 @@ async fn the_page_is_told_why() {
         gateway.right.send(right).unwrap();
         assert_eq!(closed(&mut socket).await, told);
         assert!(is_closed(&mut desktop).await);
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
         gateway.stop().await;
     }
 }
@@ -252,7 +259,7 @@ async fn a_desktop_that_cannot_be_used_is_told_in_plain_words() {
     let mut gateway = Gateway::start().await;
     let (mut socket, desktop) = gateway.browser().await;
     drop(desktop);
-    assert_eq!(closed(&mut socket).await, (4002, "The desktop does not answer as a desktop should.".into()));
+    assert_eq!(closed(&mut socket).await, (4002, "desktop: The desktop does not answer as a desktop should.".into()));
     assert_eq!(gateway.why().await, "rfb_closed");
     gateway.stop().await;
 }
@@ -279,11 +286,18 @@ async fn deaf_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream) {
     (tcp, desktop)
 }
 
-/// Everything the desktop can get rid of.
-async fn flood(desktop: &mut DuplexStream) -> usize {
-    let mut accepted = 0;
-    while matches!(timeout(Duration::from_millis(500), desktop.write_all(&[9; 4096])).await, Ok(Ok(()))) {
-        accepted += 4096;
+/// Everything the desktop can get rid of: until nothing has moved for a while, which a pause of a busy machine is not.
+async fn flood(desktop: &mut DuplexStream, meters: &Meters) -> usize {
+    let (mut accepted, mut still, mut seen) = (0, 0, 0);
+    while still < 5 {
+        match timeout(Duration::from_millis(200), desktop.write(&[9; 4096])).await {
+            Ok(written) => (accepted, still) = (accepted + written.unwrap(), 0),
+            Err(_) => {
+                let relayed = meters.down.load(Ordering::Relaxed);
+                still = if relayed == seen { still + 1 } else { 0 };
+                seen = relayed;
+            }
+        }
     }
     accepted
 }
@@ -292,7 +306,7 @@ async fn flood(desktop: &mut DuplexStream) -> usize {
 async fn a_browser_that_stops_reading_fills_no_memory() {
     let mut gateway = Gateway::with_room(Some(16 * 1024)).await;
     let (tcp, mut desktop) = deaf_browser(&mut gateway).await;
-    let accepted = flood(&mut desktop).await;
+    let accepted = flood(&mut desktop, &gateway.meters).await;
     let relayed = usize::try_from(gateway.meters.down.load(Ordering::Relaxed)).unwrap();
     println!("accepted from the desktop: {accepted} bytes, of which handed to the connection: {relayed}");
     assert!(accepted < 1024 * 1024, "{accepted} bytes");
@@ -306,10 +320,10 @@ async fn a_browser_that_stops_reading_fills_no_memory() {
 }
 
 #[actix_web::test]
-async fn a_browser_that_stops_reading_is_cut_within_a_second() {
+async fn a_browser_that_stops_reading_is_cut_at_once() {
     let mut gateway = Gateway::with_room(Some(16 * 1024)).await;
     let (mut tcp, mut desktop) = deaf_browser(&mut gateway).await;
-    let accepted = flood(&mut desktop).await;
+    let accepted = flood(&mut desktop, &gateway.meters).await;
     let start = Instant::now();
     gateway.right.send(Right::SessionEnded(EndReason::AdminStopped)).unwrap();
     assert_eq!(gateway.why().await, "admin_stopped");
@@ -322,10 +336,10 @@ async fn a_browser_that_stops_reading_is_cut_within_a_second() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(5), until_reset).await.expect("the connection ends");
+    timeout(SOON, until_reset).await.expect("the connection ends");
     let browser_cut = start.elapsed();
     println!("cut: desktop after {desktop_cut:?}, browser after {browser_cut:?}");
-    assert!(browser_cut < Duration::from_secs(1), "{browser_cut:?}");
+    assert!(browser_cut < AT_ONCE, "{browser_cut:?}");
     let mut rest = Vec::new();
     let _ = tcp.read_to_end(&mut rest).await;
     assert!(rest.len() < accepted, "what was in the gateway's own buffers never left it");

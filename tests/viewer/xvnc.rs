@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 /// "vncpass1" as `tigervncpasswd -f` writes it.
 const PASSWORD_FILE: [u8; 8] = [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37];
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// A running X server; ends with the value.
 struct Desktop {
@@ -32,7 +32,7 @@ impl Drop for Desktop {
         let pid = self.server.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let Some(pid) = pid else { return };
         let _ = kill_process(pid, Signal::TERM);
-        let patience = std::time::Instant::now() + Duration::from_secs(5);
+        let patience = std::time::Instant::now() + Duration::from_secs(20);
         while matches!(self.server.try_wait(), Ok(None)) && std::time::Instant::now() < patience {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -54,6 +54,21 @@ pub struct Health {
     pub load: [f64; 3],
     /// Memory of the machine.
     pub memory: Memory,
+    /// Kinds of desktops it can start.
+    #[serde(default)]
+    pub kinds: Vec<WorkspaceKind>,
+    /// Its services.
+    #[serde(default)]
+    pub services: Vec<ServiceHealth>,
+}
+
+/// A service of the host.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ServiceHealth {
+    /// Its name. Where it leads is the host's own business.
+    pub name: String,
+    /// Whether it took a connection when that was last tried, seconds ago at most.
+    pub reachable: bool,
 }
 
 /// Memory of a machine, in bytes; zero when unknown.
@@ -111,10 +126,13 @@ pub struct OrderWorkspace {
     pub id: WorkspaceId,
     /// Name people read.
     pub name: String,
-    /// Kind; hosts start `linux` only.
+    /// Kind: `linux` and `rdp` desktops are started; `rdp` and `vnc` may be a service instead.
     pub kind: WorkspaceKind,
     /// Whether it reaches the host's network.
     pub network: bool,
+    /// The host's service that it is; `None`: a desktop is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }
 
 /// The session's tunnel, as far as the gateway decides it.
@@ -136,9 +154,12 @@ pub struct Started {
     pub public_key: String,
     /// The desktop's port at its address.
     pub port: u16,
-    /// VNC password of this session.
+    /// What its server asks for, for this session; empty for a service, whose credential only the gateway knows.
     #[serde(serialize_with = "expose")]
     pub password: SecretString,
+    /// SHA-256 of its server's certificate, in hexadecimal: fresh for each desktop, and the only one to be taken. `None`: it has none, or is a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 /// What an error answer says.

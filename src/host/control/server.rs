@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// Who carries out what the API asks.
 pub trait Service: Send + Sync + 'static {
     /// How the agent is.
-    fn health(&self) -> Health;
+    fn health(self: Arc<Self>) -> BoxFuture<'static, Health>;
     /// The desktops there are.
     fn desktops(&self) -> Vec<DesktopInfo>;
     /// The count of changes, once it is another than `since`, or a while is over.
@@ -66,7 +66,7 @@ async fn answer<S: Service>(request: Request<Incoming>, service: Arc<S>, limit: 
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     match path.as_str() {
-        "/v1/health" if method == Method::GET => json(StatusCode::OK, &service.health()),
+        "/v1/health" if method == Method::GET => json(StatusCode::OK, &service.health().await),
         "/v1/desktops" if method == Method::GET => json(StatusCode::OK, &service.desktops()),
         "/v1/desktops" if method == Method::POST => start(request, service, limit).await,
         "/v1/changes" if method == Method::GET => {
@@ -128,8 +128,10 @@ fn check(order: &Order) -> Result<(), Refusal> {
     if order.protocol != PROTOCOL {
         return Err(Refusal::Invalid(format!("this agent speaks protocol {PROTOCOL}, not {}", order.protocol)));
     }
-    if order.workspace.kind != WorkspaceKind::Linux {
-        return invalid("this host starts linux workspaces only");
+    match (order.workspace.kind, &order.workspace.service) {
+        (WorkspaceKind::Linux | WorkspaceKind::Rdp, None) | (WorkspaceKind::Vnc | WorkspaceKind::Rdp, Some(_)) => {}
+        (WorkspaceKind::Vnc | WorkspaceKind::Html5, None) => return invalid("a host starts linux and rdp desktops only"),
+        (WorkspaceKind::Linux | WorkspaceKind::Html5, Some(_)) => return invalid("a service of a host is rdp or vnc"),
     }
     if order.user_name.chars().count() > NAME_MAX || order.workspace.name.chars().count() > NAME_MAX {
         return invalid("a name is too long");

@@ -1,17 +1,18 @@
 //! Starts desktops.
 //!
 //! One launch: the user's home and account, the session's folder (`run/<session>`, of the agent alone), a password, the sandbox; then wait
-//! until the server greets with `RFB`. Whatever fails on the way, what was made is cleared up.
+//! until the server greets: with `RFB`, or by agreeing to TLS (RDP). Whatever fails on the way, what was made is cleared up.
 
-use super::homes::Homes;
+use super::homes::{Account, Homes};
 use super::limits::{Cgroups, Limits};
 use super::nursery::Nursery;
 use super::owner::{Desktop, Estate, Phase};
 use super::sandbox::{self, Folders};
 use super::socket::Socket;
-use super::{Spec, password, share};
+use super::{Screen, Spec, password, rdp, share};
 use crate::domain::SessionId;
 use crate::domain::secret::SecretString;
+use crate::domain::workspace::WorkspaceKind;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
@@ -20,9 +21,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
+use zeroize::Zeroizing;
 
 /// Longest time from order to greeting.
 pub const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,9 +52,12 @@ pub enum LaunchError {
     /// Its server did not greet in time.
     #[error("the desktop did not answer in time")]
     Silent,
-    /// No randomness for a password.
+    /// No randomness for a password or a key.
     #[error("no randomness for a password")]
     NoRandomness,
+    /// A program it is made of is not installed.
+    #[error("this host cannot start RDP desktops: {0} not installed")]
+    Missing(String),
 }
 
 fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
@@ -73,6 +78,8 @@ struct Inner {
     limits: Limits,
     cgroups: Cgroups,
     nursery: Nursery,
+    /// Packages that RDP desktops would need, as it was when the agent started.
+    no_rdp: Vec<&'static str>,
 }
 
 /// What a launch prepared on disk.
@@ -82,6 +89,7 @@ struct Prepared {
     group: super::limits::Group,
     socket: Socket,
     password: SecretString,
+    certificate: Option<String>,
 }
 
 impl Launcher {
@@ -105,7 +113,14 @@ impl Launcher {
         let name = format!("portcullis-{:08x}", hash(&state_dir));
         let cgroups = Cgroups::find(&name);
         let nursery = Nursery::new().map_err(io_error("launcher thread"))?;
-        Ok(Self { inner: Arc::new(Inner { run, share, homes, limits, cgroups, nursery }) })
+        Ok(Self { inner: Arc::new(Inner { run, share, homes, limits, cgroups, nursery, no_rdp: rdp::missing() }) })
+    }
+
+    /// The kinds of desktops that can be started: what they need is installed.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<WorkspaceKind> {
+        let rdp = self.inner.no_rdp.is_empty().then_some(WorkspaceKind::Rdp);
+        std::iter::once(WorkspaceKind::Linux).chain(rdp).collect()
     }
 
     /// Starts a desktop; it greets when this returns.
@@ -122,9 +137,9 @@ impl Launcher {
 impl Inner {
     async fn launch(self: Arc<Self>, spec: Spec) -> Result<Desktop, LaunchError> {
         let inner = self.clone();
-        let session_id = spec.session_id;
+        let (session_id, screen) = (spec.session_id, spec.screen);
         let prepared = tokio::task::spawn_blocking(move || inner.prepare(&spec)).await.map_err(|_| LaunchError::Ended)??;
-        let Prepared { folder, command, group, socket, password } = prepared;
+        let Prepared { folder, command, group, socket, password, certificate } = prepared;
         let mut words = command.into_iter();
         let mut process = Command::new(words.next().unwrap_or_default());
         process
@@ -145,8 +160,8 @@ impl Inner {
                 return Err(io_error("sandbox")(error));
             }
         };
-        let desktop = Desktop::own(Estate { session_id, child, group, folder }, password, socket);
-        let greeted = tokio::time::timeout(START_TIMEOUT, greeting(&desktop)).await;
+        let desktop = Desktop::own(Estate { session_id, child, group, folder }, password, certificate, socket);
+        let greeted = tokio::time::timeout(START_TIMEOUT, greeting(&desktop, screen)).await;
         match greeted {
             Ok(Ok(())) => Ok(desktop),
             Ok(Err(error)) => {
@@ -162,15 +177,20 @@ impl Inner {
 }
 
 /// Waits until the server greets, or ends.
-async fn greeting(desktop: &Desktop) -> Result<(), LaunchError> {
+async fn greeting(desktop: &Desktop, screen: Screen) -> Result<(), LaunchError> {
     let mut phase = desktop.phase();
     let (mut wait, longest) = LOOK;
     loop {
         let look = async {
             let mut stream = desktop.connect().await?;
-            let mut banner = [0; 12];
-            stream.read_exact(&mut banner).await?;
-            io::Result::Ok(banner.starts_with(GREETING))
+            match screen {
+                Screen::Rfb => {
+                    let mut banner = [0; 12];
+                    stream.read_exact(&mut banner).await?;
+                    io::Result::Ok(banner.starts_with(GREETING))
+                }
+                Screen::Rdp => rdp::agrees(stream).await,
+            }
         };
         let seen = tokio::select! {
             _ = phase.wait_for(|phase| *phase != Phase::Running) => return Err(LaunchError::Ended),
@@ -186,12 +206,17 @@ async fn greeting(desktop: &Desktop) -> Result<(), LaunchError> {
 
 impl Inner {
     fn prepare(&self, spec: &Spec) -> Result<Prepared, LaunchError> {
+        if spec.screen == Screen::Rdp {
+            if !self.no_rdp.is_empty() {
+                return Err(LaunchError::Missing(self.no_rdp.join(", ")));
+            }
+        }
         let (home, account) = self.homes.of(spec.user_id).map_err(io_error("home"))?;
         let password = password::generate().map_err(|_| LaunchError::NoRandomness)?;
         let folder = self.run.join(spec.session_id.to_string());
         let made = self.session_folder(spec, &folder, account, &password).map_err(io_error("session folder"));
-        let socket = match made {
-            Ok(socket) => socket,
+        let (socket, certificate) = match made {
+            Ok(made) => made,
             Err(error) => {
                 let _ = fs::remove_dir_all(&folder);
                 return Err(error);
@@ -200,10 +225,10 @@ impl Inner {
         let group = self.cgroups.make(spec.session_id, &self.limits);
         let folders = Folders { share: &self.share, etc: &folder.join("etc"), socket: &folder.join("ws"), home: &home };
         let command = sandbox::command(spec, folders, account, &self.limits, &group);
-        Ok(Prepared { folder, command, group, socket, password })
+        Ok(Prepared { folder, command, group, socket, password, certificate })
     }
 
-    fn session_folder(&self, spec: &Spec, folder: &Path, account: super::homes::Account, password: &SecretString) -> io::Result<Socket> {
+    fn session_folder(&self, spec: &Spec, folder: &Path, account: Account, password: &SecretString) -> io::Result<(Socket, Option<String>)> {
         fs::create_dir(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
         let (etc, ws) = (folder.join("etc"), folder.join("ws"));
@@ -212,16 +237,24 @@ impl Inner {
         for (name, text) in sandbox::etc_files(spec, account.uid) {
             share::readable(&etc.join(name), &text)?;
         }
-        let secret = etc.join("vncpasswd");
+        let (secret, secret_bytes, certificate) = match spec.screen {
+            Screen::Rfb => ("vncpasswd", Zeroizing::new(password::file(password).to_vec()), None),
+            Screen::Rdp => {
+                let identity = rdp::identity(SystemTime::now()).map_err(io::Error::other)?;
+                share::readable(&etc.join(rdp::CERTIFICATE), &identity.certificate)?;
+                (rdp::KEY, identity.key, Some(identity.fingerprint))
+            }
+        };
+        let secret = etc.join(secret);
         let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&secret)?;
-        file.write_all(&password::file(password))?;
+        file.write_all(&secret_bytes)?;
         fs::create_dir(&ws)?;
         fs::set_permissions(&ws, fs::Permissions::from_mode(0o700))?;
         if account.switch {
             chown(&secret, Some(account.uid), Some(account.uid))?;
             chown(&ws, Some(account.uid), Some(account.uid))?;
         }
-        Socket::new(&ws, account.uid)
+        Ok((Socket::new(&ws, spec.screen.socket(), account.uid)?, certificate))
     }
 }
 

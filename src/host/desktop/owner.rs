@@ -37,6 +37,7 @@ pub enum Phase {
 pub struct Desktop {
     session_id: SessionId,
     password: SecretString,
+    certificate: Option<String>,
     socket: Arc<Socket>,
     phase: watch::Receiver<Phase>,
     stop: DropGuard,
@@ -52,12 +53,12 @@ pub(super) struct Estate {
 
 impl Desktop {
     /// Hands a child to its owner task.
-    pub(super) fn own(estate: Estate, password: SecretString, socket: Socket) -> Self {
+    pub(super) fn own(estate: Estate, password: SecretString, certificate: Option<String>, socket: Socket) -> Self {
         let stop = CancellationToken::new();
         let (phase, seen) = watch::channel(Phase::Running);
         let session_id = estate.session_id;
         tokio::spawn(live(estate, stop.clone(), phase));
-        Self { session_id, password, socket: Arc::new(socket), phase: seen, stop: stop.drop_guard() }
+        Self { session_id, password, certificate, socket: Arc::new(socket), phase: seen, stop: stop.drop_guard() }
     }
 
     /// Its session.
@@ -70,6 +71,12 @@ impl Desktop {
     #[must_use]
     pub fn password(&self) -> &SecretString {
         &self.password
+    }
+
+    /// SHA-256 of its server's certificate, in hexadecimal, when it has one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&str> {
+        self.certificate.as_deref()
     }
 
     /// A new connection to its server.

@@ -7,7 +7,7 @@
 
 use super::homes::Account;
 use super::limits::{Group, Limits};
-use super::{Spec, share};
+use super::{Screen, Spec, rdp, share};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -50,7 +50,7 @@ const JOIN: &str = r#"n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1"; shift
 pub struct Folders<'a> {
     /// The look, shared by all.
     pub share: &'a Path,
-    /// `passwd`, `group`, `hosts`, `vncpasswd` of this session.
+    /// `passwd`, `group`, `hosts` of this session, and its `vncpasswd`, or certificate and key.
     pub etc: &'a Path,
     /// Where its socket will be.
     pub socket: &'a Path,
@@ -140,7 +140,16 @@ fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) 
     for name in ["passwd", "group", "hosts", "machine-id"] {
         words.bind("--ro-bind", &folders.etc.join(name), format!("/etc/{name}"));
     }
-    words.bind("--ro-bind", &folders.etc.join("vncpasswd"), "/run/vncpasswd");
+    match spec.screen {
+        Screen::Rfb => words.bind("--ro-bind", &folders.etc.join("vncpasswd"), "/run/vncpasswd"),
+        Screen::Rdp => {
+            for name in [rdp::CERTIFICATE, rdp::KEY] {
+                words.bind("--ro-bind", &folders.etc.join(name), format!("/run/{name}"));
+            }
+            // Where xrdp looks for its keyboard maps and settings: ours, not the machine's.
+            words.push_all(["--symlink", &format!("{}/xrdp", share::AT), "/etc/xrdp"]);
+        }
+    }
     words.bind("--bind", folders.socket, "/run/ws");
     words.bind("--bind", folders.home, &home);
     words.push_all(["--chdir", &home]);
@@ -169,7 +178,7 @@ fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) 
     // Inside the user namespace, so that what is counted is this desktop's and not all of the uid's.
     words.push("prlimit");
     limits.prlimit().iter().for_each(|limit| words.push(limit));
-    words.push_all(["sh", "/etc/portcullis/start.sh"]);
+    words.push_all(["sh", spec.screen.start()]);
 }
 
 /// The lines of `passwd` and `group`, `hosts`, and a machine id of its own.
@@ -239,6 +248,7 @@ mod tests {
             workspace_id: crate::domain::WorkspaceId::parse("ws-1").unwrap(),
             workspace_name: "W\u{1b}]0;x\u{7}".to_owned(),
             network: false,
+            screen: Screen::Rfb,
         };
         let [(_, passwd), (_, group), ..] = etc_files(&spec, 200_001);
         assert_eq!(passwd.lines().count(), 2);

@@ -7,9 +7,19 @@ use std::path::Path;
 
 /// Where they are in a sandbox.
 pub const AT: &str = "/etc/portcullis";
+/// Where xrdp keeps its keyboard maps.
+const XRDP: &str = "/etc/xrdp";
+/// Largest keyboard map: xrdp's are of some 10 KiB.
+const KEYBOARD_MAX: u64 = 256 * 1024;
 
 const FILES: &[(&str, &str)] = &[
     ("start.sh", include_str!("session/start.sh")),
+    ("start-rdp.sh", include_str!("session/start-rdp.sh")),
+    ("seen.sh", include_str!("session/seen.sh")),
+    ("xorg.conf", include_str!("session/xorg.conf")),
+    ("xrdp/xrdp.ini", include_str!("session/xrdp/xrdp.ini")),
+    ("xrdp/rsakeys.ini", include_str!("session/xrdp/rsakeys.ini")),
+    ("xrdp/sesman.ini", include_str!("session/xrdp/sesman.ini")),
     ("openbox.xml", include_str!("session/openbox.xml")),
     ("menu.xml", include_str!("session/menu.xml")),
     ("tint2rc", include_str!("session/tint2rc")),
@@ -45,6 +55,18 @@ pub fn write(folder: &Path) -> io::Result<()> {
             }
         }
         readable(&path, text)?;
+    }
+    keyboards(&folder.join("xrdp"))
+}
+
+/// Copies xrdp's keyboard maps, and nothing else of its folder: what an administrator wrote there is not a desktop's to read.
+fn keyboards(to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(XRDP).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let wanted = name.to_str().is_some_and(|name| name == "xrdp_keyboard.ini" || (name.starts_with("km-") && name.ends_with(".ini")));
+        if wanted && entry.metadata()?.len() <= KEYBOARD_MAX {
+            readable(&to.join(&name), &String::from_utf8_lossy(&fs::read(entry.path())?))?;
+        }
     }
     Ok(())
 }

@@ -10,26 +10,24 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use tokio::net::UnixStream;
 
-/// Its name in the session's folder.
-const NAME: &str = "rfb.sock";
-
 /// The socket of one desktop; there or not yet.
 #[derive(Debug)]
 pub(super) struct Socket {
     folder: OwnedFd,
+    name: &'static str,
     uid: u32,
 }
 
 impl Socket {
-    /// In `folder`, of this user.
-    pub(super) fn new(folder: &Path, uid: u32) -> io::Result<Self> {
+    /// Of this name in `folder`, of this user.
+    pub(super) fn new(folder: &Path, name: &'static str, uid: u32) -> io::Result<Self> {
         let folder = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { folder, uid })
+        Ok(Self { folder, name, uid })
     }
 
     /// Connects. A descriptor's path is short, so the length of the state folder's does not matter (unix(7): 108 bytes).
     pub(super) async fn connect(&self) -> io::Result<UnixStream> {
-        let found = openat(&self.folder, NAME, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let found = openat(&self.folder, self.name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let facts = fstat(&found)?;
         if FileType::from_raw_mode(facts.st_mode) != FileType::Socket || facts.st_uid != self.uid {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "what is in the socket's place is not the desktop's"));
@@ -51,8 +49,8 @@ mod tests {
         std::fs::create_dir(&inside).unwrap();
         let _other = UnixListener::bind(&outside).unwrap();
         let uid = rustix::process::geteuid().as_raw();
-        let socket = Socket::new(&inside, uid).unwrap();
-        let name = inside.join(NAME);
+        let socket = Socket::new(&inside, "a.sock", uid).unwrap();
+        let name = inside.join("a.sock");
         assert_eq!(socket.connect().await.unwrap_err().kind(), io::ErrorKind::NotFound);
         symlink(&outside, &name).unwrap();
         assert!(socket.connect().await.is_err(), "a link");
@@ -63,6 +61,6 @@ mod tests {
         let _own = UnixListener::bind(&name).unwrap();
         std::fs::set_permissions(&name, std::fs::Permissions::from_mode(0o600)).unwrap();
         socket.connect().await.unwrap();
-        assert!(Socket::new(&inside, uid + 1).unwrap().connect().await.is_err(), "another user's");
+        assert!(Socket::new(&inside, "a.sock", uid + 1).unwrap().connect().await.is_err(), "another user's");
     }
 }

@@ -18,11 +18,6 @@ read -r display </run/user/ready || exit 1
 rm -f /run/user/ready
 export DISPLAY=":$display"
 
-# What one sees; the desktop goes on without any of it.
-hsetroot -add '#16222a' -add '#22404f' -add '#3a6073' -gradient 145 >/dev/null 2>&1 &
-openbox --config-file "$conf/openbox.xml" &
-xterm -ls -geometry 96x28+72+56 &
-tint2 -c "$conf/tint2rc" &
-dbus-daemon --session --nofork --nopidfile --address="$DBUS_SESSION_BUS_ADDRESS" >/dev/null 2>&1 &
+. "$conf/seen.sh"
 
 wait "$server"

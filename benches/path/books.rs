@@ -1,0 +1,29 @@
+//! Books nobody reads: the house of the benchmark has no store.
+
+use portcullis::domain::Result;
+use portcullis::viewer::books::{Books, Met, SeenCertificate, TransferRefused};
+
+/// Writes nothing down.
+pub struct NoBooks;
+
+impl Books for NoBooks {
+    async fn meet_certificate(&self, _: &SeenCertificate) -> Result<Met> {
+        Ok(Met::Trusted)
+    }
+
+    async fn refuse_certificate(&self, _: &SeenCertificate, _: &'static str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn login_refused(&self, _: &'static str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn destination_refused(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn transfer_refused(&self, _: &TransferRefused) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! Chunks of static virtual channels (2.2.6.1, 3.1.5.2): a message is cut into chunks; the first and the last say so, and each names the length of all.
+
+use super::mcs::{self, SendData};
+use super::reader::u32_at;
+use super::{Direction, RdpError};
+
+/// Most bytes of a message that is gathered from its chunks: lists of names, requests. Content is never gathered.
+pub(super) const MAX_GATHERED: usize = 64 * 1024;
+/// Bytes of a chunk's header.
+pub(super) const HEADER: usize = 8;
+/// `CHANNEL_CHUNK_LENGTH`: longest chunk every peer takes.
+const CHUNK: usize = 1600;
+
+const FIRST: u32 = 0x01;
+const LAST: u32 = 0x02;
+const SHOW_PROTOCOL: u32 = 0x10;
+/// `CHANNEL_PACKET_COMPRESSED`, `CHANNEL_PACKET_AT_FRONT` and `CHANNEL_PACKET_FLUSHED`.
+const COMPRESSED: u32 = 0x00e0_0000;
+
+/// A chunk's header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Chunk {
+    /// Length of the whole message, in bytes.
+    pub(super) total: usize,
+    flags: u32,
+    /// Offset of the chunk's part of the message, from the PDU's start.
+    pub(super) at: usize,
+    /// Its length in bytes.
+    pub(super) length: usize,
+}
+
+impl Chunk {
+    /// Reads the header; `name` is the channel's.
+    pub(super) fn read(seen: &[u8], data: SendData, name: &'static str) -> Result<Self, RdpError> {
+        let field = |at| u32_at(seen, data.at + at).ok_or(RdpError::Malformed("channel header"));
+        let (total, flags) = (field(0)? as usize, field(4)?);
+        if flags & COMPRESSED != 0 {
+            return Err(RdpError::Compressed(name));
+        }
+        Ok(Self { total, flags, at: data.at + HEADER, length: data.length.saturating_sub(HEADER) })
+    }
+
+    pub(super) fn is_first(self) -> bool {
+        self.flags & FIRST != 0
+    }
+
+    fn is_last(self) -> bool {
+        self.flags & LAST != 0
+    }
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    Pass,
+    Drop,
+    Gather,
+}
+
+/// Where a channel is within its messages, in one direction.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    /// What becomes of the current one, and how many bytes of it are still to come.
+    current: Option<(Fate, usize)>,
+    gathered: Vec<u8>,
+}
+
+impl Messages {
+    /// Whether a message has passed in part.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self.current, Some((Fate::Pass, _)))
+    }
+
+    /// Takes a chunk's header, and tells what becomes of it; `decide` is asked for the first of a message.
+    ///
+    /// Chunks out of order are an error, because peers differ in what they make of them.
+    pub(super) fn next(&mut self, chunk: Chunk, decide: impl FnOnce() -> Result<Fate, RdpError>) -> Result<Fate, RdpError> {
+        const ORDER: RdpError = RdpError::Unexpected("channel chunk");
+        let (fate, left) = match self.current {
+            None if chunk.is_first() => {
+                let fate = decide()?;
+                if fate == Fate::Gather && chunk.total > MAX_GATHERED {
+                    return Err(RdpError::TooLong { what: "channel message", length: chunk.total, limit: MAX_GATHERED });
+                }
+                (fate, chunk.total)
+            }
+            Some(current) if !chunk.is_first() => current,
+            None | Some(_) => return Err(ORDER),
+        };
+        let left = left.checked_sub(chunk.length).ok_or(RdpError::Malformed("channel header"))?;
+        if chunk.is_last() != (left == 0) {
+            return Err(RdpError::Malformed("channel header"));
+        }
+        self.current = (!chunk.is_last()).then_some((fate, left));
+        Ok(fate)
+    }
+
+    /// Adds a chunk of a message that is gathered; gives the message once it is whole.
+    pub(super) fn gather(&mut self, part: &[u8]) -> Option<Vec<u8>> {
+        self.gathered.extend_from_slice(part);
+        self.current.is_none().then(|| std::mem::take(&mut self.gathered))
+    }
+}
+
+/// How a message is addressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Address {
+    pub(super) toward: Direction,
+    pub(super) initiator: u16,
+    pub(super) channel: u16,
+    pub(super) show_protocol: bool,
+}
+
+/// Writes a message as PDUs.
+pub(super) fn write(out: &mut Vec<u8>, to: Address, message: &[u8]) -> Result<(), RdpError> {
+    let total = u32::try_from(message.len()).map_err(|_| RdpError::Malformed("channel message"))?;
+    let parts = message.chunks(CHUNK).len();
+    for (i, part) in message.chunks(CHUNK).enumerate() {
+        mcs::write_send_data(out, to.toward == Direction::Up, to.initiator, to.channel, HEADER + part.len())?;
+        let mut flags = if to.show_protocol { SHOW_PROTOCOL } else { 0 };
+        flags |= if i == 0 { FIRST } else { 0 } | if i + 1 == parts { LAST } else { 0 };
+        out.extend_from_slice(&total.to_le_bytes());
+        out.extend_from_slice(&flags.to_le_bytes());
+        out.extend_from_slice(part);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(total: usize, flags: u32, length: usize) -> Chunk {
+        Chunk { total, flags, at: 0, length }
+    }
+
+    #[test]
+    fn a_message_has_one_fate() {
+        let mut messages = Messages::default();
+        assert_eq!(messages.next(chunk(10, FIRST, 4), || Ok(Fate::Drop)), Ok(Fate::Drop));
+        assert_eq!(messages.next(chunk(10, 0, 4), || panic!("asked once")), Ok(Fate::Drop));
+        assert_eq!(messages.next(chunk(10, LAST, 2), || panic!("asked once")), Ok(Fate::Drop));
+        assert_eq!(messages.next(chunk(3, FIRST | LAST, 3), || Ok(Fate::Gather)), Ok(Fate::Gather));
+        assert_eq!(messages.gather(b"abc"), Some(b"abc".to_vec()));
+    }
+
+    #[test]
+    fn chunks_out_of_order_are_refused() {
+        let begun = || {
+            let mut messages = Messages::default();
+            messages.next(chunk(10, FIRST, 4), || Ok(Fate::Pass)).unwrap();
+            assert!(messages.is_passing());
+            messages
+        };
+        assert!(Messages::default().next(chunk(10, 0, 4), || Ok(Fate::Pass)).is_err(), "no first");
+        assert!(begun().next(chunk(10, FIRST, 4), || Ok(Fate::Pass)).is_err(), "two firsts");
+        assert!(begun().next(chunk(10, LAST, 4), || Ok(Fate::Pass)).is_err(), "the end too soon");
+        assert!(begun().next(chunk(10, 0, 6), || Ok(Fate::Pass)).is_err(), "no end");
+        assert!(begun().next(chunk(10, 0, 7), || Ok(Fate::Pass)).is_err(), "too much");
+        assert!(Messages::default().next(chunk(MAX_GATHERED + 1, FIRST, 4), || Ok(Fate::Gather)).is_err());
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let to = Address { toward: Direction::Down, initiator: 1, channel: 1004, show_protocol: true };
+        let message: Vec<u8> = (0..4000).map(|i| i as u8).collect();
+        let mut out = Vec::new();
+        write(&mut out, to, &message).unwrap();
+        let (mut rest, mut messages, mut read) = (&out[..], Messages::default(), Vec::new());
+        while !rest.is_empty() {
+            let (pdu, behind) = rest.split_at(usize::from(u16::from_be_bytes([rest[2], rest[3]])));
+            let Ok(mcs::Domain::Indication(data)) = mcs::domain(pdu, pdu.len()) else { panic!("not data") };
+            let chunk = Chunk::read(pdu, data, "x").unwrap();
+            assert_eq!(messages.next(chunk, || Ok(Fate::Gather)), Ok(Fate::Gather));
+            read.extend(messages.gather(&pdu[chunk.at..]));
+            rest = behind;
+        }
+        assert_eq!(read, [message]);
+    }
+}

@@ -1,0 +1,204 @@
+//! The clipboard's channel (MS-RDPECLIP).
+//!
+//! Whoever has something to paste announces its formats (Format List); the other side acknowledges, asks for one (Format Data Request) and is
+//! given it (Format Data Response). Files go by File Contents Request and Response, while the clipboard may be locked.
+//!
+//! A list that announces what may not travel is answered in the other side's stead and goes no further; so does a request for it. Everyone is
+//! answered, so that nobody waits; and the answers that would carry content do not pass even if they come unasked.
+
+use super::chunk::Fate;
+use super::formats::{self, HDROP};
+use super::reader::{Reader, put, u16_at, u32_at};
+use super::refusal::{Refusals, Refused};
+use super::{Direction, Policy, RdpError};
+
+/// Bytes of a message's header: type, flags, length (2.2.1).
+const HEADER: usize = 8;
+/// Longest message without content.
+const SMALL: usize = 32;
+const RESPONSE_OK: u16 = 1;
+const RESPONSE_FAIL: u16 = 2;
+
+/// Message types (2.2.1).
+mod kind {
+    pub(super) const MONITOR_READY: u16 = 1;
+    pub(super) const FORMAT_LIST: u16 = 2;
+    pub(super) const FORMAT_LIST_RESPONSE: u16 = 3;
+    pub(super) const FORMAT_DATA_REQUEST: u16 = 4;
+    pub(super) const FORMAT_DATA_RESPONSE: u16 = 5;
+    pub(super) const TEMP_DIRECTORY: u16 = 6;
+    pub(super) const CAPABILITIES: u16 = 7;
+    pub(super) const FILE_CONTENTS_REQUEST: u16 = 8;
+    pub(super) const FILE_CONTENTS_RESPONSE: u16 = 9;
+    pub(super) const LOCK: u16 = 10;
+    pub(super) const UNLOCK: u16 = 11;
+}
+
+/// General capability flags (2.2.2.1.1.1): long names; and all that has to do with files.
+const LONG_NAMES: u32 = 0x02;
+const FILES: u32 = 0x04 | 0x08 | 0x10 | 0x20;
+
+/// What becomes of a gathered message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It passes.
+    Pass,
+    /// Another passes in its place.
+    Replace(Vec<u8>),
+    /// It does not pass, and its sender is answered.
+    Answer(Vec<u8>),
+}
+
+/// The clipboard of one connection.
+#[derive(Debug, Default)]
+pub(super) struct ClipboardState {
+    /// Whether each side can do long names; they are used when both can.
+    long: [bool; 2],
+    /// The formats of files in the last list of each side.
+    files: [Vec<u32>; 2],
+    /// Whether the client's first list has passed, which ends the channel's initialization (1.3.2.1).
+    greeted: bool,
+}
+
+fn side(from: Direction) -> usize {
+    match from {
+        Direction::Up => 0,
+        Direction::Down => 1,
+    }
+}
+
+fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER + body.len());
+    out.extend_from_slice(&kind.to_le_bytes());
+    out.extend_from_slice(&flags.to_le_bytes());
+    // Bodies are parts of gathered messages, and so far below 4 GiB.
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(body);
+    out
+}
+
+impl ClipboardState {
+    /// Decides by the first bytes of a message of `total` bytes.
+    pub(super) fn decide(&self, head: &[u8], total: usize, way: Direction, policy: Policy, refusals: &mut Refusals) -> Result<Fate, RdpError> {
+        let mut reader = Reader::new(head, "clipboard message");
+        let (kind, _flags, length) = (reader.u16()?, reader.u16()?, reader.u32()? as usize);
+        // Some servers pad messages to four bytes, or by four bytes.
+        if HEADER.checked_add(length).is_none_or(|whole| whole > total) {
+            return Err(reader.wrong());
+        }
+        let pass_if = |allowed, what, refusals: &mut Refusals| {
+            if allowed {
+                return Fate::Pass;
+            }
+            refusals.add(what, way, length);
+            Fate::Drop
+        };
+        let clipboard = policy.clipboard;
+        Ok(match kind {
+            kind::FORMAT_LIST | kind::FORMAT_DATA_REQUEST | kind::FILE_CONTENTS_REQUEST | kind::CAPABILITIES => Fate::Gather,
+            kind::MONITOR_READY | kind::FORMAT_LIST_RESPONSE => pass_if(total <= SMALL, Refused::Clipboard, refusals),
+            kind::FORMAT_DATA_RESPONSE => pass_if(clipboard.allows(way), Refused::Clipboard, refusals),
+            kind::TEMP_DIRECTORY => pass_if(policy.files && clipboard.allows(way), Refused::ClipboardFiles, refusals),
+            kind::FILE_CONTENTS_RESPONSE => pass_if(policy.files && clipboard.allows(way), Refused::ClipboardFiles, refusals),
+            // They hold what the other side announced, and carry nothing.
+            kind::LOCK | kind::UNLOCK if policy.files && clipboard.allows(way.back()) && total <= SMALL => Fate::Pass,
+            kind::LOCK | kind::UNLOCK => Fate::Drop,
+            _ => pass_if(false, Refused::Clipboard, refusals),
+        })
+    }
+
+    /// Takes a gathered message.
+    pub(super) fn whole(&mut self, all: &[u8], way: Direction, policy: Policy, refusals: &mut Refusals) -> Result<Outcome, RdpError> {
+        let mut reader = Reader::new(all, "clipboard message");
+        let (kind, flags, length) = (reader.u16()?, reader.u16()?, reader.u32()? as usize);
+        let body = reader.take(length)?;
+        match kind {
+            kind::FORMAT_LIST => Ok(self.list(body, flags, way, policy, refusals)),
+            kind::FORMAT_DATA_REQUEST => Ok(self.request(body, way, policy, refusals)),
+            kind::FILE_CONTENTS_REQUEST => {
+                let wanted = way.back();
+                if policy.files && policy.clipboard.allows(wanted) {
+                    return Ok(Outcome::Pass);
+                }
+                // The size is asked for in the request; its content never came.
+                refusals.add(Refused::ClipboardFiles, wanted, 0);
+                let stream = body.first_chunk::<4>().copied().unwrap_or_default();
+                Ok(Outcome::Answer(message(kind::FILE_CONTENTS_RESPONSE, RESPONSE_FAIL, &stream)))
+            }
+            kind::CAPABILITIES => self.capabilities(all, way, policy),
+            _ => Err(reader.wrong()),
+        }
+    }
+
+    fn list(&mut self, body: &[u8], flags: u16, way: Direction, policy: Policy, refusals: &mut Refusals) -> Outcome {
+        let first = way == Direction::Up && !self.greeted;
+        self.greeted |= way == Direction::Up;
+        let accepted = || message(kind::FORMAT_LIST_RESPONSE, RESPONSE_OK, &[]);
+        if !policy.clipboard.allows(way) {
+            if !body.is_empty() {
+                refusals.add(Refused::Clipboard, way, 0);
+            }
+            // The server waits for the client's first list; one that announces nothing does as well. Later ones would empty the desktop's own clipboard.
+            return if first { Outcome::Replace(message(kind::FORMAT_LIST, 0, &[])) } else { Outcome::Answer(accepted()) };
+        }
+        if policy.files {
+            return Outcome::Pass;
+        }
+        let long = self.long == [true; 2];
+        match formats::sift(body, long, flags) {
+            Ok(sifted) if sifted.files.is_empty() => {
+                self.files[side(way)].clear();
+                Outcome::Pass
+            }
+            Ok(sifted) => {
+                refusals.add(Refused::ClipboardFiles, way, 0);
+                self.files[side(way)] = sifted.files;
+                Outcome::Replace(message(kind::FORMAT_LIST, flags, &sifted.kept))
+            }
+            // Nothing of a list that cannot be read is announced; its sender is told.
+            Err(_) => {
+                refusals.add(Refused::ClipboardFiles, way, 0);
+                Outcome::Answer(message(kind::FORMAT_LIST_RESPONSE, RESPONSE_FAIL, &[]))
+            }
+        }
+    }
+
+    fn request(&self, body: &[u8], way: Direction, policy: Policy, refusals: &mut Refusals) -> Outcome {
+        let wanted = way.back();
+        let format = u32_at(body, 0);
+        let refused = if !policy.clipboard.allows(wanted) || body.len() != 4 {
+            Refused::Clipboard
+        } else if !policy.files && format.is_none_or(|id| id == HDROP || self.files[side(wanted)].contains(&id)) {
+            Refused::ClipboardFiles
+        } else {
+            return Outcome::Pass;
+        };
+        refusals.add(refused, wanted, 0);
+        Outcome::Answer(message(kind::FORMAT_DATA_RESPONSE, RESPONSE_FAIL, &[]))
+    }
+
+    /// Notes whether a side can do long names, and takes out what it can do with files when it may not.
+    fn capabilities(&mut self, all: &[u8], way: Direction, policy: Policy) -> Result<Outcome, RdpError> {
+        const WHAT: &str = "clipboard capabilities";
+        let wrong = RdpError::Malformed(WHAT);
+        let mut edited = all.to_vec();
+        let sets = u16_at(all, HEADER).ok_or(wrong)?;
+        let mut at = HEADER + 4;
+        for _ in 0..sets {
+            let (set, length) = (u16_at(all, at).ok_or(wrong)?, usize::from(u16_at(all, at + 2).ok_or(wrong)?));
+            if length < 4 || at + length > all.len() {
+                return Err(wrong);
+            }
+            // The general set: version, flags (2.2.2.1.1.1).
+            if set == 1 {
+                let flags = u32_at(all, at + 8).filter(|_| length >= 12).ok_or(wrong)?;
+                self.long[side(way)] = flags & LONG_NAMES != 0;
+                if !policy.files {
+                    put(&mut edited, at + 8, &(flags & !FILES).to_le_bytes(), WHAT)?;
+                }
+            }
+            at += length;
+        }
+        Ok(if edited == all { Outcome::Pass } else { Outcome::Replace(edited) })
+    }
+}

@@ -1,0 +1,134 @@
+//! All bytes between the browser and the desktop after TLS, both ways: the gateway's edits first, then what policy allows.
+//!
+//! ```text
+//! up    Connect-Initial (edited) ── erect, attach, join ── Client Info (rewritten) ── everything else, by the rules
+//! down  Connect-Response (read: which number is which channel) ── everything else, by the rules
+//! ```
+//!
+//! A [`Filter`] is given chunks of any size in either direction and appends what may pass: slices of the same chunks, wherever it need not change
+//! anything. Now and then it has something to say itself (the answer to a request it refused); that goes out between two PDUs of that direction, and
+//! [`Filter::owes`] tells the relay when a direction that rests has something due.
+//!
+//! After an error nothing passes any more, in either direction: the connection is to be cut.
+
+use super::channels::Channels;
+use super::down::Down;
+use super::gcc::CoreEdits;
+use super::info::Credential;
+use super::lane::Lane;
+use super::refusal::Refusal;
+use super::rules::Rules;
+use super::up::Up;
+use super::{Direction, Policy, RdpError};
+use bytes::Bytes;
+
+/// What the gateway writes into the client's early PDUs.
+pub struct Edits {
+    /// Into its core settings.
+    pub core: CoreEdits,
+    /// Who signs in; `None` when the user is to do it at the desktop's own screen. Wiped once it has been sent.
+    pub credential: Option<Credential>,
+}
+
+/// One connection.
+pub struct Filter {
+    up: Lane,
+    down: Lane,
+    rules: Rules,
+    failed: bool,
+}
+
+impl Filter {
+    /// For a connection whose TLS is up, and whose CredSSP, if any, is over.
+    #[must_use]
+    pub fn new(policy: Policy, edits: Edits) -> Self {
+        Self { up: Lane::new(), down: Lane::new(), rules: Rules::new(policy, edits), failed: false }
+    }
+
+    /// Takes the next bytes that travel `way`, and appends to `out` what may pass. Nothing of an incomplete PDU is lost; at most one PDU and one message of a
+    /// channel are kept in each direction, 64 KiB each.
+    ///
+    /// # Errors
+    /// [`RdpError`]: what is wrong with the bytes. `out` holds what passed before them and may be sent.
+    pub fn feed(&mut self, way: Direction, chunk: &Bytes, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+        if self.failed {
+            return Err(RdpError::Spent);
+        }
+        if self.is_off(way) {
+            if !chunk.is_empty() {
+                out.push(chunk.clone());
+            }
+            return Ok(());
+        }
+        let fed = match way {
+            Direction::Up => self.up.feed(chunk, &mut Up(&mut self.rules), out),
+            Direction::Down => self.down.feed(chunk, &mut Down(&mut self.rules), out),
+        };
+        self.failed = fed.is_err();
+        fed
+    }
+
+    /// Whether the filter itself has something to send `way` at this moment: let [`Filter::speak`] say it.
+    #[must_use]
+    pub fn owes(&self, way: Direction) -> bool {
+        !self.failed && self.lane(way).is_between() && self.rules.owes(way)
+    }
+
+    /// Appends what the filter itself has to send `way`. What [`Filter::feed`] put out for that direction before must be sent before.
+    ///
+    /// # Errors
+    /// [`RdpError::Spent`] after another error.
+    pub fn speak(&mut self, way: Direction, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+        if self.failed {
+            return Err(RdpError::Spent);
+        }
+        if self.owes(way) { self.rules.speak(way, out) } else { Ok(()) }
+    }
+
+    /// Whether bytes of this direction are not looked at any more, now and for good. Upward that is so once the connection is set up under a policy
+    /// that forbids nothing, for a client that asked for no forbidden channel. Downward it never is: a server may announce a new desktop's size at any time.
+    #[must_use]
+    pub fn is_off(&self, way: Direction) -> bool {
+        match way {
+            Direction::Up => self.rules.is_open() && self.up.is_idle(),
+            Direction::Down => false,
+        }
+    }
+
+    /// Whether an answer may be put between what was put out for this direction so far and what comes next.
+    #[must_use]
+    pub fn is_between(&self, way: Direction) -> bool {
+        self.lane(way).is_between() && !self.rules.is_passing(way)
+    }
+
+    /// What was refused since this was last asked, counted by kind: for the audit log.
+    #[must_use]
+    pub fn refusals(&mut self) -> Vec<Refusal> {
+        self.rules.refusals.take()
+    }
+
+    /// Whether there are refusals to take.
+    #[must_use]
+    pub fn has_refused(&self) -> bool {
+        !self.rules.refusals.is_empty()
+    }
+
+    /// The client's channels, once it has named them.
+    #[must_use]
+    pub fn channels(&self) -> &Channels {
+        &self.rules.channels
+    }
+
+    /// Whether the Client Info PDU has passed: the credential is with the server.
+    #[must_use]
+    pub fn is_set_up(&self) -> bool {
+        self.rules.is_live()
+    }
+
+    fn lane(&self, way: Direction) -> &Lane {
+        match way {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Lists of clipboard formats (MS-RDPECLIP 2.2.3.1): with files forbidden, the formats that stand for files are taken out of them.
+
+use super::RdpError;
+use super::reader::Reader;
+
+/// `CB_ASCII_NAMES` of a message's flags: short names are in ASCII, not in UTF-16.
+const ASCII_NAMES: u16 = 0x0004;
+/// Bytes of a short name.
+const SHORT_NAME: usize = 32;
+/// `CF_HDROP`: a list of files, without a name.
+pub(super) const HDROP: u32 = 15;
+/// Most formats of files that are remembered by number; a list with more of them is refused whole.
+const MAX_FILE_FORMATS: usize = 32;
+/// How the names of formats begin that stand for files: descriptors, contents and names of Windows' shell, and what desktops of Linux use. Short names are cut to
+/// 15 characters, so only beginnings can be compared. Upper and lower case are one (Windows compares names so).
+const FILE_NAMES: &[&str] = &["FileGroupDesc", "FileContents", "FileName", "Shell IDList", "x-special/gnome", "application/x-kde"];
+
+/// A list without the formats of files.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sifted {
+    /// What is left, as it was on the wire.
+    pub(super) kept: Vec<u8>,
+    /// The numbers of what was taken out.
+    pub(super) files: Vec<u32>,
+}
+
+/// Takes the formats of files out of a list: the message without its header. `long` tells which of its two forms it has; `flags` are the message's.
+///
+/// # Errors
+/// [`RdpError::Malformed`] when it is not a list of that form.
+pub(super) fn sift(list: &[u8], long: bool, flags: u16) -> Result<Sifted, RdpError> {
+    let mut reader = Reader::new(list, "clipboard format list");
+    let (mut kept, mut files) = (Vec::with_capacity(list.len()), Vec::new());
+    while !reader.rest().is_empty() {
+        let entry = reader.rest();
+        let id = reader.u32()?;
+        let is_file = if long { stands_for_files(wide(long_name(&mut reader)?)) } else { short(reader.take(SHORT_NAME)?, flags) };
+        if !is_file && id != HDROP {
+            kept.extend_from_slice(entry.get(..entry.len() - reader.rest().len()).unwrap_or_default());
+        } else if files.len() < MAX_FILE_FORMATS {
+            files.push(id);
+        } else {
+            return Err(reader.wrong());
+        }
+    }
+    Ok(Sifted { kept, files })
+}
+
+/// A name in UTF-16, without the zero it ends with.
+fn long_name<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], RdpError> {
+    let units = reader.rest().chunks_exact(2).position(|unit| unit == [0, 0]).ok_or(reader.wrong())?;
+    let name = reader.take(units * 2)?;
+    reader.take(2)?;
+    Ok(name)
+}
+
+/// A short name is read both ways, whatever the flags say: a reader may not heed them.
+fn short(name: &[u8], flags: u16) -> bool {
+    let ascii = stands_for_files(name.iter().map(|&b| u16::from(b)));
+    ascii || flags & ASCII_NAMES == 0 && stands_for_files(wide(name))
+}
+
+fn wide(name: &[u8]) -> impl Iterator<Item = u16> + Clone {
+    name.chunks_exact(2).filter_map(|unit| unit.first_chunk().copied().map(u16::from_le_bytes))
+}
+
+fn stands_for_files(name: impl Iterator<Item = u16> + Clone) -> bool {
+    let same = |want: u8, got: u16| u8::try_from(got).is_ok_and(|got| got.eq_ignore_ascii_case(&want));
+    FILE_NAMES.iter().any(|file| {
+        let mut name = name.clone();
+        file.bytes().all(|want| name.next().is_some_and(|got| same(want, got)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn long(entries: &[(u32, &str)]) -> Vec<u8> {
+        let entry = |(id, name): &(u32, &str)| [&id.to_le_bytes()[..], &wide_of(name), &[0, 0]].concat();
+        entries.iter().flat_map(entry).collect()
+    }
+
+    fn wide_of(name: &str) -> Vec<u8> {
+        name.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    }
+
+    fn short_entry(id: u32, name: &[u8]) -> Vec<u8> {
+        let mut entry = id.to_le_bytes().to_vec();
+        entry.extend(name);
+        entry.resize(36, 0);
+        entry
+    }
+
+    #[test]
+    fn files_are_taken_out_of_long_names() {
+        let list = long(&[(13, ""), (0xc0de, "filegroupdescriptorw"), (15, ""), (0xc004, "HTML Format"), (7, "FileContents")]);
+        let want = Sifted { kept: long(&[(13, ""), (0xc004, "HTML Format")]), files: vec![0xc0de, 15, 7] };
+        assert_eq!(sift(&list, true, 0), Ok(want));
+    }
+
+    #[test]
+    fn files_are_taken_out_of_short_names() {
+        let text = short_entry(13, b"");
+        let cut = short_entry(0xc0de, &wide_of("FileGroupDescri"));
+        let ascii = short_entry(0xc0df, b"FileGroupDescriptorW");
+        let list = [&text[..], &cut, &ascii].concat();
+        assert_eq!(sift(&list, false, 0), Ok(Sifted { kept: text.clone(), files: vec![0xc0de, 0xc0df] }));
+        assert_eq!(sift(&[&text[..], &ascii].concat(), false, ASCII_NAMES), Ok(Sifted { kept: text, files: vec![0xc0df] }));
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        for n in [1, 4, 5, 7] {
+            assert!(sift(&long(&[(13, "a")])[..n], true, 0).is_err(), "{n}");
+        }
+        assert!(sift(&[0; 35], false, 0).is_err());
+        assert!(sift(&vec![0; 36 * 3], false, 0).is_ok());
+        assert!(sift(&long(&[(15, ""); MAX_FILE_FORMATS + 1]), true, 0).is_err());
+    }
+}

@@ -1,0 +1,209 @@
+//! The settings both sides exchange first (2.2.1.3, 2.2.1.4): MCS Connect-Initial and Connect-Response, BER outside, T.124 in PER inside, and a
+//! row of blocks in it.
+//!
+//! The client's are edited in place, so that no length changes:
+//!
+//! | block | edit | why |
+//! | --- | --- | --- |
+//! | `CS_CORE` | 32 bits a pixel over a LAN | the browser's component asks for 16, which xrdp answers with padded bitmaps it cannot draw |
+//! | `CS_CORE` | the protocol the server chose | it differs from what the client was told when the gateway did NLA |
+//! | `CS_CORE` | keyboard layout | when the workspace configures one |
+//! | `CS_NET` | names of channels that are not allowed | see [`super::channels`] |
+//! | `CS_MULTITRANSPORT` | no transports | the gateway carries TCP only |
+
+use super::channels::{Channel, Channels, MAX_CHANNELS, NAME_LENGTH};
+use super::reader::{Reader, put};
+use super::{Policy, RdpError, mcs};
+
+const CS_CORE: u16 = 0xc001;
+const CS_NET: u16 = 0xc003;
+const CS_MULTITRANSPORT: u16 = 0xc00a;
+const SC_SECURITY: u16 = 0x0c02;
+const SC_NET: u16 = 0x0c03;
+const SC_MESSAGE_CHANNEL: u16 = 0x0c04;
+
+/// Offsets in `CS_CORE`, from the block's start (2.2.1.3.2).
+mod core {
+    pub(super) const KEYBOARD_LAYOUT: usize = 16;
+    pub(super) const HIGH_COLOR_DEPTH: usize = 140;
+    pub(super) const SUPPORTED_COLOR_DEPTHS: usize = 142;
+    pub(super) const EARLY_CAPABILITY_FLAGS: usize = 144;
+    pub(super) const CONNECTION_TYPE: usize = 210;
+    pub(super) const SERVER_SELECTED_PROTOCOL: usize = 212;
+    /// The block up to and with the selected protocol.
+    pub(super) const LENGTH: usize = 216;
+}
+
+/// `RNS_UD_24BPP_SUPPORT` to `RNS_UD_32BPP_SUPPORT`, in one byte.
+const ALL_DEPTHS: u8 = 0x0f;
+/// `RNS_UD_CS_WANT_32BPP_SESSION` and `RNS_UD_CS_VALID_CONNECTION_TYPE`, in the flags' low byte.
+const WANT_32BPP_AND_TYPE: u8 = 0x22;
+/// `CONNECTION_TYPE_LAN`: the server need not be sparing.
+const LAN: u8 = 6;
+
+/// The key of T.124 (an object identifier), and the head of its ConferenceCreateRequest as every client writes it (2.2.1.3, 4.1.3).
+const T124: &[u8] = &[0x00, 0x05, 0x00, 0x14, 0x7c, 0x00, 0x01];
+const CREATE_REQUEST: &[u8] = &[0x00, 0x08, 0x00, 0x10, 0x00, 0x01, 0xc0, 0x00, b'D', b'u', b'c', b'a'];
+/// The head of the response after the node's number and a tag: one set of user data with the server's key.
+const CREATE_RESPONSE: &[u8] = &[0x01, 0xc0, 0x00, b'M', b'c', b'D', b'n'];
+
+const INITIAL: &str = "MCS Connect-Initial";
+const RESPONSE: &str = "MCS Connect-Response";
+
+/// What the gateway writes into the client's core settings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CoreEdits {
+    /// The security protocol the server chose ([`super::x224::Confirm::selected`]).
+    pub selected: u32,
+    /// The keyboard layout (an input locale identifier, such as 0x407 for German), when it is configured.
+    pub keyboard_layout: Option<u32>,
+}
+
+/// Edits a client's Connect-Initial PDU in place, and tells which channels it asks for.
+///
+/// # Errors
+/// [`RdpError::Malformed`] when it is not as MS-RDPBCGR has it, or names a block twice. The bytes may have been changed then.
+pub fn edit_initial(pdu: &mut [u8], edits: CoreEdits, policy: Policy) -> Result<Channels, RdpError> {
+    let mut at = initial_blocks(pdu)?;
+    let (mut has_core, mut channels) = (false, None);
+    while at < pdu.len() {
+        let (kind, length) = block_at(pdu, at, INITIAL)?;
+        let block = pdu.get_mut(at..at + length).ok_or(RdpError::Malformed(INITIAL))?;
+        match kind {
+            CS_CORE if has_core => return Err(RdpError::Malformed("client's core settings")),
+            CS_CORE => {
+                edit_core(block, edits)?;
+                has_core = true;
+            }
+            CS_NET if channels.is_some() => return Err(RdpError::Malformed("client's channel list")),
+            CS_NET => channels = Some(edit_net(block, policy)?),
+            CS_MULTITRANSPORT => put(block, 4, &[0; 4], INITIAL)?,
+            _ => {}
+        }
+        at += length;
+    }
+    if !has_core {
+        return Err(RdpError::Malformed("client's core settings"));
+    }
+    Ok(Channels { list: channels.unwrap_or_default(), ..Channels::default() })
+}
+
+/// Offset of the first block of settings. Every length must agree with the PDU's, so that there is one way only to read it.
+fn initial_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
+    let mut reader = Reader::new(pdu, INITIAL);
+    reader.take(mcs::HEADER)?;
+    reader.expect(&[0x7f, 0x65])?;
+    whole(reader.ber_length()?, &reader)?;
+    // Domain selectors, the upward flag, and three sets of domain parameters (T.125 section 7).
+    for tag in [0x04, 0x04, 0x01, 0x30, 0x30, 0x30] {
+        reader.ber(tag)?;
+    }
+    reader.expect(&[0x04])?;
+    whole(reader.ber_length()?, &reader)?;
+    reader.expect(T124)?;
+    whole(reader.per_length()?, &reader)?;
+    reader.expect(CREATE_REQUEST)?;
+    whole(reader.per_length()?, &reader)?;
+    Ok(pdu.len() - reader.rest().len())
+}
+
+fn whole(length: usize, reader: &Reader<'_>) -> Result<(), RdpError> {
+    if length == reader.rest().len() { Ok(()) } else { Err(reader.wrong()) }
+}
+
+/// A block's type and its length, its header of four bytes included.
+fn block_at(bytes: &[u8], at: usize, what: &'static str) -> Result<(u16, usize), RdpError> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let mut reader = Reader::new(rest, what);
+    let (kind, length) = (reader.u16()?, usize::from(reader.u16()?));
+    if length < 4 || length > rest.len() { Err(reader.wrong()) } else { Ok((kind, length)) }
+}
+
+fn edit_core(block: &mut [u8], edits: CoreEdits) -> Result<(), RdpError> {
+    const WHAT: &str = "client's core settings";
+    // Fields may be left out from the end on. A client from before TLS is none of ours.
+    if block.len() < core::LENGTH {
+        return Err(RdpError::Malformed(WHAT));
+    }
+    if let Some(layout) = edits.keyboard_layout {
+        put(block, core::KEYBOARD_LAYOUT, &layout.to_le_bytes(), WHAT)?;
+    }
+    put(block, core::HIGH_COLOR_DEPTH, &24u16.to_le_bytes(), WHAT)?;
+    for (at, bits) in [(core::SUPPORTED_COLOR_DEPTHS, ALL_DEPTHS), (core::EARLY_CAPABILITY_FLAGS, WANT_32BPP_AND_TYPE)] {
+        if let Some(byte) = block.get_mut(at) {
+            *byte |= bits;
+        }
+    }
+    put(block, core::CONNECTION_TYPE, &[LAN], WHAT)?;
+    put(block, core::SERVER_SELECTED_PROTOCOL, &edits.selected.to_le_bytes(), WHAT)
+}
+
+fn edit_net(block: &mut [u8], policy: Policy) -> Result<Vec<Channel>, RdpError> {
+    let wrong = RdpError::Malformed("client's channel list");
+    let (head, entries) = block.split_first_chunk_mut::<8>().ok_or(wrong)?;
+    let [_, _, _, _, count @ ..] = *head;
+    let count = usize::try_from(u32::from_le_bytes(count)).map_err(|_| wrong)?;
+    if count > MAX_CHANNELS || entries.len() != count * (NAME_LENGTH + 4) {
+        return Err(wrong);
+    }
+    let mut list: Vec<Channel> = Vec::with_capacity(count);
+    for entry in entries.chunks_exact_mut(NAME_LENGTH + 4) {
+        let (name, options) = entry.split_first_chunk_mut::<NAME_LENGTH>().ok_or(wrong)?;
+        let options = options.first_chunk().copied().map(u32::from_le_bytes).ok_or(wrong)?;
+        list.push(Channel::decide(name, options, &list, policy));
+    }
+    Ok(list)
+}
+
+/// Reads a server's Connect-Response PDU: gives the channels their numbers.
+///
+/// # Errors
+/// [`RdpError::Malformed`]; [`RdpError::Encrypted`] when the server switches RDP's own encryption on, which it must not inside TLS (5.4.1).
+pub fn read_response(pdu: &[u8], channels: &mut Channels) -> Result<(), RdpError> {
+    let (mut network, mut message) = (None, None);
+    let mut at = response_blocks(pdu)?;
+    while at < pdu.len() {
+        let (kind, length) = block_at(pdu, at, RESPONSE)?;
+        let mut block = Reader::new(pdu.get(at + 4..at + length).unwrap_or_default(), RESPONSE);
+        match kind {
+            // The method of encryption (2.2.1.4.3): none, inside TLS.
+            SC_SECURITY if block.u32()? != 0 => return Err(RdpError::Encrypted),
+            SC_NET if network.is_some() => return Err(RdpError::Malformed(RESPONSE)),
+            SC_NET => {
+                let (io, count) = (block.u16()?, usize::from(block.u16()?));
+                let ids = block.take(count * 2)?.chunks_exact(2).map(|id| u16::from_le_bytes([id[0], id[1]]));
+                network = Some((io, ids.collect::<Vec<u16>>()));
+            }
+            SC_MESSAGE_CHANNEL => message = Some(block.u16()?),
+            _ => {}
+        }
+        at += length;
+    }
+    let (io, ids) = network.ok_or(RdpError::Malformed(RESPONSE))?;
+    channels.assign(io, message, &ids)
+}
+
+/// Offset of the first block. The length before the response is ignored, as clients must (2.2.1.4: servers write a constant there).
+fn response_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
+    let mut reader = Reader::new(pdu, RESPONSE);
+    reader.take(mcs::HEADER)?;
+    reader.expect(&[0x7f, 0x66])?;
+    whole(reader.ber_length()?, &reader)?;
+    // The result, the connection's number, domain parameters.
+    if reader.ber(0x0a)? != [0] {
+        return Err(RdpError::Malformed(RESPONSE));
+    }
+    reader.ber(0x02)?;
+    reader.ber(0x30)?;
+    reader.expect(&[0x04])?;
+    whole(reader.ber_length()?, &reader)?;
+    reader.expect(T124)?;
+    reader.per_length()?;
+    // The choice, the node's number, a tag of as many bytes as it says, the result.
+    reader.take(3)?;
+    let tag = reader.u8()?;
+    reader.take(usize::from(tag) + 1)?;
+    reader.expect(CREATE_RESPONSE)?;
+    whole(reader.per_length()?, &reader)?;
+    Ok(pdu.len() - reader.rest().len())
+}

@@ -1,0 +1,215 @@
+//! The Client Info PDU (2.2.1.11): who signs in. The gateway writes the workspace's credential into it; what the browser says of user, password,
+//! domain, shell and folder is never sent on.
+
+use super::RdpError;
+use super::mcs::{self, SendData};
+use super::reader::Reader;
+use zeroize::Zeroizing;
+
+/// Longest domain, user name or password (2.2.1.11.1.1), in bytes of UTF-16 without the terminator.
+const MAX_STRING: usize = 510;
+/// `SEC_INFO_PKT` and `SEC_ENCRYPT` of the security header (2.2.8.1.1.2.1).
+const SEC_INFO_PKT: u16 = 0x0040;
+const SEC_ENCRYPT: u16 = 0x0008;
+
+/// Flags of the packet (2.2.1.11.1.1).
+mod flag {
+    pub(super) const AUTOLOGON: u32 = 0x0000_0008;
+    pub(super) const UNICODE: u32 = 0x0000_0010;
+    /// Bulk compression, and its kind.
+    pub(super) const COMPRESSION: u32 = 0x0000_1e80;
+    /// A single application instead of a desktop, in two versions.
+    pub(super) const RAIL: u32 = 0x0200_8000;
+    pub(super) const PASSWORD_IS_PIN: u32 = 0x0004_0000;
+}
+
+/// Who signs in at the desktop. The password is wiped on drop.
+pub struct Credential {
+    /// May be empty.
+    pub domain: String,
+    /// The account.
+    pub user: String,
+    /// Its password.
+    pub password: Zeroizing<String>,
+}
+
+/// Whether a PDU on the I/O channel is the Client Info PDU.
+///
+/// # Errors
+/// [`RdpError::Encrypted`] when it is encrypted by RDP's own means.
+pub(super) fn is_info(user_data: &[u8]) -> Result<bool, RdpError> {
+    let flags = Reader::new(user_data, "security header").u16()?;
+    if flags & SEC_ENCRYPT != 0 {
+        return Err(RdpError::Encrypted);
+    }
+    Ok(flags & SEC_INFO_PKT != 0)
+}
+
+/// A new Client Info PDU in place of the client's: with the credential, or with none when the user is to sign in at the desktop's own screen.
+/// What describes the client (code page, flags, time zone, performance) is kept; `compression` says whether it may ask for bulk compression.
+///
+/// # Errors
+/// [`RdpError::Malformed`], [`RdpError::CredentialTooLong`], [`RdpError::TooLong`].
+pub(super) fn rewrite(pdu: &[u8], data: SendData, credential: Option<&Credential>, compression: bool) -> Result<Zeroizing<Vec<u8>>, RdpError> {
+    let mut reader = Reader::new(pdu.get(data.at..).unwrap_or_default(), "Client Info PDU");
+    let header = reader.take(4)?;
+    let code_page = reader.take(4)?;
+    let asked = reader.u32()?;
+    let mut lengths = [0; 5];
+    for length in &mut lengths {
+        *length = usize::from(reader.u16()?);
+    }
+    let terminator = if asked & flag::UNICODE != 0 { 2 } else { 1 };
+    for length in lengths {
+        reader.take(length + terminator)?;
+    }
+    let extra = without_cookie(reader.rest());
+
+    let mut flags = asked & !(flag::AUTOLOGON | flag::RAIL | flag::PASSWORD_IS_PIN) | flag::UNICODE;
+    if credential.is_some() {
+        flags |= flag::AUTOLOGON;
+    }
+    if !compression {
+        flags &= !flag::COMPRESSION;
+    }
+    let empty = || Ok(Zeroizing::new(Vec::new()));
+    let of = |text: Option<&str>, what| text.map_or_else(empty, |text| utf16(text, what));
+    let strings = [
+        of(credential.map(|c| c.domain.as_str()), "domain")?,
+        of(credential.map(|c| c.user.as_str()), "user name")?,
+        of(credential.map(|c| c.password.as_str()), "password")?,
+        Zeroizing::new(Vec::new()),
+        Zeroizing::new(Vec::new()),
+    ];
+    let length = 12 + strings.iter().map(|s| s.len() + 4).sum::<usize>() + extra.iter().map(|part| part.len()).sum::<usize>();
+    let mut out = Zeroizing::new(Vec::with_capacity(mcs::HEADER + 8 + length));
+    mcs::write_send_data(&mut out, true, data.initiator, data.channel, length)?;
+    out.extend_from_slice(header);
+    out.extend_from_slice(code_page);
+    out.extend_from_slice(&flags.to_le_bytes());
+    for string in &strings {
+        // Below 512, so the cast loses nothing.
+        out.extend_from_slice(&(string.len() as u16).to_le_bytes());
+    }
+    for string in &strings {
+        out.extend_from_slice(string);
+        out.extend_from_slice(&[0, 0]);
+    }
+    for part in extra {
+        out.extend_from_slice(part);
+    }
+    Ok(out)
+}
+
+/// The extra information (2.2.1.11.1.1.1) without the auto-reconnect cookie, which would sign in somebody in the credential's place. What is too short to have
+/// one is kept as it is.
+fn without_cookie(extra: &[u8]) -> [&[u8]; 3] {
+    const NONE: &[u8] = &[0, 0];
+    let find = || -> Result<(usize, usize), RdpError> {
+        let mut reader = Reader::new(extra, "Client Info PDU");
+        // Address family; address; folder; time zone, session, performance flags.
+        reader.u16()?;
+        for _ in 0..2 {
+            let length = reader.u16()?;
+            reader.take(usize::from(length))?;
+        }
+        reader.take(172 + 8)?;
+        let at = extra.len() - reader.rest().len();
+        let length = reader.u16()?;
+        reader.take(usize::from(length))?;
+        Ok((at, extra.len() - reader.rest().len()))
+    };
+    match find() {
+        Ok((at, behind)) => [extra.get(..at).unwrap_or_default(), NONE, extra.get(behind..).unwrap_or_default()],
+        Err(_) => [extra, &[], &[]],
+    }
+}
+
+fn utf16(text: &str, what: &'static str) -> Result<Zeroizing<Vec<u8>>, RdpError> {
+    let length = text.encode_utf16().count() * 2;
+    if length > MAX_STRING {
+        return Err(RdpError::CredentialTooLong(what));
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+    for unit in text.encode_utf16() {
+        bytes.extend_from_slice(&unit.to_le_bytes());
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::rdp::mcs::Domain;
+
+    fn client_says(flags: u32, strings: [&[u8]; 5], extra: &[u8]) -> Vec<u8> {
+        let terminator: &[u8] = if flags & flag::UNICODE != 0 { &[0, 0] } else { &[0] };
+        let mut data = vec![0x40, 0, 0, 0, 9, 4, 0, 0];
+        data.extend(flags.to_le_bytes());
+        data.extend(strings.iter().flat_map(|s| u16::try_from(s.len()).unwrap().to_le_bytes()));
+        data.extend(strings.iter().flat_map(|s| [s, terminator].concat()));
+        data.extend(extra);
+        let mut pdu = Vec::new();
+        mcs::write_send_data(&mut pdu, true, 7, 1003, data.len()).unwrap();
+        pdu.extend(data);
+        pdu
+    }
+
+    fn rewritten(pdu: &[u8], credential: Option<&Credential>, compression: bool) -> Result<Vec<u8>, RdpError> {
+        let Ok(Domain::Request(data)) = mcs::domain(pdu, pdu.len()) else { panic!("no data") };
+        rewrite(pdu, data, credential, compression).map(|bytes| bytes.to_vec())
+    }
+
+    fn wide(text: &str) -> Vec<u8> {
+        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    }
+
+    fn ours() -> Credential {
+        Credential { domain: "CORP".into(), user: "jürgen".into(), password: Zeroizing::new("geheim€".into()) }
+    }
+
+    #[test]
+    fn the_credential_is_ours_and_all_else_of_it_gone() {
+        let theirs = client_says(0x004b_0173 | 0x0204_8000, [b"d\0", b"n\0o\0", b"x\0", b"s\0", b"w\0"], b"extra");
+        let want = client_says(0x004b_017b & !0x0204_8000, [&wide("CORP"), &wide("jürgen"), &wide("geheim€"), b"", b""], b"extra");
+        assert_eq!(rewritten(&theirs, Some(&ours()), true), Ok(want));
+    }
+
+    #[test]
+    fn without_a_credential_nobody_signs_in() {
+        let theirs = client_says(0x0000_009b, [b"d\0", b"n\0o\0", b"x\0", b"s\0", b"w\0"], b"extra");
+        assert_eq!(rewritten(&theirs, None, false), Ok(client_says(0x0000_0013, [b""; 5], b"extra")));
+        assert_eq!(rewritten(&theirs, None, true), Ok(client_says(0x0000_0093, [b""; 5], b"extra")));
+    }
+
+    #[test]
+    fn a_reconnect_cookie_signs_nobody_in() {
+        let head = [&[2, 0, 4, 0][..], b"a\0\0\0", &[2, 0, 0, 0], &[7; 180]].concat();
+        let with = [&head[..], &[28, 0], &[0xcc; 28], b"tail"].concat();
+        let without = [&head[..], &[0, 0], b"tail"].concat();
+        for (theirs, want) in [(with, &without), (without.clone(), &without)] {
+            assert_eq!(rewritten(&client_says(0x10, [b""; 5], &theirs), None, true), Ok(client_says(0x10, [b""; 5], want)));
+        }
+        assert_eq!(rewritten(&client_says(0x10, [b""; 5], &head), None, true), Ok(client_says(0x10, [b""; 5], &head)));
+    }
+
+    #[test]
+    fn eight_bit_strings_become_unicode() {
+        let theirs = client_says(0x3, [b"d", b"no", b"", b"", b""], b"");
+        assert_eq!(rewritten(&theirs, None, true), Ok(client_says(0x13, [b""; 5], b"")));
+    }
+
+    #[test]
+    fn too_long_is_said() {
+        let long = Credential { password: Zeroizing::new("x".repeat(256)), ..ours() };
+        let theirs = client_says(0x10, [b""; 5], b"");
+        assert_eq!(rewritten(&theirs, Some(&long), true), Err(RdpError::CredentialTooLong("password")));
+        let theirs = client_says(0x10, [b""; 5], &[0; 16000]);
+        assert!(rewritten(&theirs, Some(&ours()), true).is_ok());
+        let theirs = client_says(0x10, [b""; 5], &[0; 16340]);
+        assert!(matches!(rewritten(&theirs, Some(&ours()), true), Err(RdpError::TooLong { .. })));
+        let mut lies = client_says(0x10, [b""; 5], b"");
+        lies[15 + 12 + 6] = 0xff;
+        assert_eq!(rewritten(&lies, None, true), Err(RdpError::Malformed("Client Info PDU")));
+    }
+}

@@ -1,0 +1,159 @@
+//! MCS (T.125 section 7; 2.2.1.3 to 2.2.1.9): what kind of PDU it is, and for data on which channel.
+//!
+//! Every TPKT PDU after the negotiation is `03 00 LL LL`, X.224 data `02 f0 80` (class 0, end of TSDU), and a domain PDU of MCS. Its first byte is
+//! BER's tag for the two Connect PDUs, and six bits of PER's choice with two bits of something else for all others.
+
+use super::RdpError;
+use super::reader::Reader;
+
+/// TPKT's and X.224's header.
+pub(super) const HEADER: usize = 7;
+/// Longest user data a length of aligned PER can name without fragments.
+pub(super) const MAX_USER_DATA: usize = 0x3fff;
+/// Domain PDU choices of data.
+const SEND_DATA_REQUEST: u8 = 25;
+const SEND_DATA_INDICATION: u8 = 26;
+/// High priority, begin and end of the segmentation: RDP never segments here.
+const UNSEGMENTED: u8 = 0x30;
+
+/// A TPKT PDU's kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Domain {
+    ConnectInitial,
+    ConnectResponse,
+    /// Requests and confirmations of users and channels that carry no data: erect domain, attach user, channel join.
+    Setup,
+    /// The server's answer to an attach-user request, with the client's initiator if it succeeded.
+    AttachConfirm(Option<u16>),
+    /// Data upward.
+    Request(SendData),
+    /// Data downward.
+    Indication(SendData),
+    /// The end of the connection.
+    Disconnect,
+    /// The same by X.224 (section 13.5), as some servers say it.
+    TransportDisconnect,
+}
+
+/// Where the user data of a Send Data PDU is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SendData {
+    /// Who sends, as it is on the wire.
+    pub(super) initiator: u16,
+    /// On which channel.
+    pub(super) channel: u16,
+    /// Offset of the user data from the PDU's start. It reaches to the PDU's end.
+    pub(super) at: usize,
+    /// Its length in bytes.
+    pub(super) length: usize,
+}
+
+/// Reads the kind of a TPKT PDU of `total` bytes, of which `seen` has been seen: all, or enough for every header.
+///
+/// # Errors
+/// [`RdpError::Malformed`]; also when data is segmented, or its length is not that of the PDU, since a reader that is less strict could find something else there.
+pub(super) fn domain(seen: &[u8], total: usize) -> Result<Domain, RdpError> {
+    let mut reader = Reader::new(seen, "MCS PDU");
+    reader.take(4)?;
+    let [indicator, code] = reader.array()?;
+    if code & 0xf0 == 0x80 && indicator >= 6 {
+        return Ok(Domain::TransportDisconnect);
+    }
+    if indicator != 2 || code != 0xf0 || reader.u8()? != 0x80 {
+        return Err(RdpError::Malformed("X.224 header"));
+    }
+    let first = reader.u8()?;
+    match (first, first >> 2) {
+        (0x7f, _) => match reader.u8()? {
+            0x65 => Ok(Domain::ConnectInitial),
+            0x66 => Ok(Domain::ConnectResponse),
+            _ => Err(reader.wrong()),
+        },
+        // Erect domain, attach user, channel join and its confirmation.
+        (_, 1 | 10 | 14 | 15) => Ok(Domain::Setup),
+        (_, 11) => {
+            let result = reader.u8()?;
+            Ok(Domain::AttachConfirm(if first & 2 != 0 && result == 0 { Some(reader.u16_be()?) } else { None }))
+        }
+        (_, 8) => Ok(Domain::Disconnect),
+        (_, SEND_DATA_REQUEST) => send_data(reader, seen.len(), total).map(Domain::Request),
+        (_, SEND_DATA_INDICATION) => send_data(reader, seen.len(), total).map(Domain::Indication),
+        (_, _) => Err(reader.wrong()),
+    }
+}
+
+fn send_data(mut reader: Reader<'_>, seen: usize, total: usize) -> Result<SendData, RdpError> {
+    let (initiator, channel) = (reader.u16_be()?, reader.u16_be()?);
+    let flags = reader.u8()?;
+    let length = reader.per_length()?;
+    let at = seen - reader.rest().len();
+    if flags & UNSEGMENTED != UNSEGMENTED || at + length != total {
+        return Err(reader.wrong());
+    }
+    Ok(SendData { initiator, channel, at, length })
+}
+
+/// Appends the header of a Send Data PDU with `length` bytes of user data, of which there are at most [`MAX_USER_DATA`].
+pub(super) fn write_send_data(out: &mut Vec<u8>, up: bool, initiator: u16, channel: u16, length: usize) -> Result<(), RdpError> {
+    let too_long = RdpError::TooLong { what: "PDU", length, limit: MAX_USER_DATA };
+    if length > MAX_USER_DATA {
+        return Err(too_long);
+    }
+    let user_data = u16::try_from(length).map_err(|_| too_long)?;
+    let total = user_data + 15;
+    out.extend_from_slice(&[3, 0]);
+    out.extend_from_slice(&total.to_be_bytes());
+    out.extend_from_slice(&[2, 0xf0, 0x80, if up { SEND_DATA_REQUEST } else { SEND_DATA_INDICATION } << 2]);
+    out.extend_from_slice(&initiator.to_be_bytes());
+    out.extend_from_slice(&channel.to_be_bytes());
+    out.push(0x40 | UNSEGMENTED);
+    out.extend_from_slice(&(0x8000 | user_data).to_be_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_told_apart() {
+        let kind = |text: &str| {
+            let bytes = hex::decode(text).unwrap();
+            domain(&bytes, bytes.len())
+        };
+        assert_eq!(kind("0300000c02f0800401000100"), Ok(Domain::Setup));
+        assert_eq!(kind("0300000802f08028"), Ok(Domain::Setup));
+        assert_eq!(kind("0300000b02f0802e000007"), Ok(Domain::AttachConfirm(Some(7))));
+        assert_eq!(kind("0300000b02f0802e010007"), Ok(Domain::AttachConfirm(None)));
+        assert_eq!(kind("0300000c02f08038000703f0"), Ok(Domain::Setup));
+        assert_eq!(kind("0300000902f0802180"), Ok(Domain::Disconnect));
+        assert_eq!(kind("0300000b06800000000000"), Ok(Domain::TransportDisconnect));
+        let data = SendData { initiator: 7, channel: 0x3ef, at: 15, length: 12 };
+        assert_eq!(kind("0300001b02f08064000703ef70800c040000000300000050000200"), Ok(Domain::Request(data)));
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for text in [
+            "0300001b02f08064000703ef70800b040000000300000050000200", // One byte behind the user data.
+            "0300001b02f08064000703ef70800d040000000300000050000200", // User data beyond the PDU.
+            "0300001b02f08064000703ef60800c040000000300000050000200", // Not the last segment.
+            "0300001b02f08064000703ef70c00c040000000300000050000200", // A fragment.
+            "0300001b02f00064000703ef70800c040000000300000050000200", // Not the end of the TSDU.
+            "0300001b02f0806c000703ef70800c040000000300000050000200", // Uniform send data.
+        ] {
+            let bytes = hex::decode(text).unwrap();
+            assert!(matches!(domain(&bytes, bytes.len()), Err(RdpError::Malformed(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut out = Vec::new();
+        write_send_data(&mut out, true, 7, 0x3ef, 500).unwrap();
+        let at = out.len();
+        out.resize(at + 500, 0);
+        assert_eq!(domain(&out, out.len()), Ok(Domain::Request(SendData { initiator: 7, channel: 0x3ef, at, length: 500 })));
+        assert!(write_send_data(&mut out, true, 7, 0x3ef, MAX_USER_DATA + 1).is_err());
+    }
+}

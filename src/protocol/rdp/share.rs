@@ -1,0 +1,239 @@
+//! Share control on the I/O channel (2.2.8.1.1.1): what a client may send that only looks, desktops of a size that cannot be, and redirections.
+//!
+//! One PDU of MCS may hold several of these, one behind the other; each names its length.
+
+use super::RdpError;
+use super::reader::{Reader, u16_at};
+
+/// Widest and highest desktop RDP has (2.2.1.3.2), in pixels.
+pub const MAX_DESKTOP: u32 = 8192;
+/// Most monitors (2.2.1.3.6).
+const MAX_MONITORS: u32 = 16;
+/// Bytes of the control header, and with the data header behind it.
+const CONTROL: usize = 6;
+const DATA: usize = 18;
+
+/// Share control types (2.2.8.1.1.1.1): the lowest four bits. A version is above them, which servers do not look at.
+mod kind {
+    pub(super) const DEMAND_ACTIVE: u16 = 1;
+    pub(super) const CONFIRM_ACTIVE: u16 = 3;
+    pub(super) const DATA: u16 = 7;
+    pub(super) const REDIRECTION: u16 = 10;
+}
+/// The one version there is, in the bits above the type.
+const VERSION: u16 = 0x10;
+const MONITOR_LAYOUT: u8 = 0x37;
+/// What a client that only looks may send (2.2.8.1.1.1.2): synchronize, control, font list, refresh rect, suppress output, shutdown request, the cached
+/// bitmaps' list and errors, frame acknowledge.
+const HARMLESS: &[u8] = &[0x1f, 0x14, 0x27, 0x21, 0x23, 0x24, 0x2b, 0x2c, 0x2e, 0x30, 0x31, 0x38];
+
+/// What the first PDU's header tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Glance {
+    /// It may be what is looked for.
+    Look,
+    /// It is not.
+    Nothing,
+}
+
+/// Whether a server's PDU of `total` bytes of user data may hold a desktop's size or a redirection, by its first bytes.
+pub(super) fn glance(seen: &[u8], total: usize) -> Glance {
+    let (length, kind) = (u16_at(seen, 0).map_or(0, usize::from), u16_at(seen, 2).unwrap_or_default());
+    // Licences have another header there (2.2.1.12), without a version.
+    if kind & 0xf0 != VERSION {
+        return Glance::Nothing;
+    }
+    match kind & 0x0f {
+        kind::DEMAND_ACTIVE | kind::REDIRECTION => Glance::Look,
+        kind::DATA if seen.get(14) == Some(&MONITOR_LAYOUT) => Glance::Look,
+        _ if length < total => Glance::Look,
+        _ => Glance::Nothing,
+    }
+}
+
+/// The next PDU of a row: its type and all of it.
+fn next<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8]), RdpError> {
+    let length = u16_at(reader.rest(), 0).ok_or(reader.wrong())?;
+    let pdu = reader.take(usize::from(length))?;
+    let kind = u16_at(pdu, 2).filter(|_| pdu.len() >= CONTROL).ok_or(reader.wrong())?;
+    Ok((kind, pdu))
+}
+
+/// Checks a server's PDUs: the sizes in them, and that none redirects.
+///
+/// # Errors
+/// [`RdpError::Redirected`], [`RdpError::DesktopSize`], [`RdpError::MonitorLayout`], [`RdpError::Malformed`].
+pub(super) fn check(user_data: &[u8]) -> Result<(), RdpError> {
+    let mut reader = Reader::new(user_data, "share control PDU");
+    while !reader.rest().is_empty() {
+        let (kind, pdu) = next(&mut reader)?;
+        match kind & 0x0f {
+            // It names another server, and may hold a password for it (2.2.13.1).
+            kind::REDIRECTION => return Err(RdpError::Redirected),
+            kind::DEMAND_ACTIVE => demand_active(pdu)?,
+            kind::DATA if pdu.get(14) == Some(&MONITOR_LAYOUT) => monitors(pdu)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads the bitmap capability set (2.2.1.13.1, 2.2.7.1.2).
+fn demand_active(pdu: &[u8]) -> Result<(), RdpError> {
+    let mut reader = Reader::new(pdu, "Demand Active PDU");
+    reader.take(CONTROL + 4)?;
+    let source = usize::from(reader.u16()?);
+    reader.take(2 + source)?;
+    let count = reader.u16()?;
+    reader.take(2)?;
+    for _ in 0..count {
+        let (set, length) = (reader.u16()?, usize::from(reader.u16()?));
+        let body = reader.take(length.checked_sub(4).ok_or(reader.wrong())?)?;
+        if set == 2 {
+            let field = |at| u16_at(body, at).map(u32::from).ok_or(reader.wrong());
+            let (width, height) = (field(8)?, field(10)?);
+            size(width, height)?;
+        }
+    }
+    Ok(())
+}
+
+fn size(width: u32, height: u32) -> Result<(), RdpError> {
+    let fits = |n| (1..=MAX_DESKTOP).contains(&n);
+    if fits(width) && fits(height) { Ok(()) } else { Err(RdpError::DesktopSize { width, height }) }
+}
+
+/// Reads the monitor layout PDU (2.2.12.1): inclusive rectangles on one desktop.
+fn monitors(pdu: &[u8]) -> Result<(), RdpError> {
+    let mut reader = Reader::new(pdu, "monitor layout PDU");
+    reader.take(DATA)?;
+    let count = reader.u32()?;
+    if count > MAX_MONITORS {
+        return Err(RdpError::MonitorLayout);
+    }
+    for _ in 0..count {
+        let mut edge = || Ok::<_, RdpError>(i64::from(reader.u32()?.cast_signed()));
+        let (left, top, right, bottom) = (edge()?, edge()?, edge()?, edge()?);
+        let fits = |from: i64, to: i64| from.abs() <= 32768 && (0..i64::from(MAX_DESKTOP)).contains(&(to - from));
+        if !fits(left, right) || !fits(top, bottom) {
+            return Err(RdpError::MonitorLayout);
+        }
+        reader.u32()?;
+    }
+    Ok(())
+}
+
+/// What a client's PDUs come to, for one that only looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ClientSays {
+    /// Nothing that changes the desktop.
+    Harmless,
+    /// The same, and that it is ready: what looks like a licence is none from here on.
+    Ready,
+    /// Input, or what nobody knows.
+    Input,
+}
+
+/// Reads a client's PDUs on the I/O channel; `licensing` while they may be about licences (2.2.1.12), before the client is ready.
+pub(super) fn client_says(user_data: &[u8], licensing: bool) -> ClientSays {
+    // `SEC_LICENSE_PKT`. Input could look like this, but no server takes input before the client is ready.
+    let ready = |kind: u16| kind & 0x0f == kind::CONFIRM_ACTIVE;
+    if licensing && u16_at(user_data, 0).is_some_and(|flags| flags & 0x80 != 0) && !u16_at(user_data, 2).is_none_or(ready) {
+        return ClientSays::Harmless;
+    }
+    let mut reader = Reader::new(user_data, "share control PDU");
+    let mut says = ClientSays::Harmless;
+    while !reader.rest().is_empty() {
+        let Ok((kind, pdu)) = next(&mut reader) else { return ClientSays::Input };
+        match kind & 0x0f {
+            kind::CONFIRM_ACTIVE => says = ClientSays::Ready,
+            // Type, and no compression, under which anything could be.
+            kind::DATA if pdu.get(14).is_some_and(|t| HARMLESS.contains(t)) && pdu.get(15) == Some(&0) => {}
+            _ => return ClientSays::Input,
+        }
+    }
+    says
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demand(width: u16, height: u16) -> Vec<u8> {
+        let mut pdu = vec![0, 0, 0x11, 0, 0xea, 3, 1, 0, 1, 0, 4, 0, 0, 0, b'R', b'D', b'P', 0, 1, 0, 0, 0, 2, 0, 0x1c, 0];
+        pdu.extend([32u16, 1, 1, 1, width, height].iter().flat_map(|n| n.to_le_bytes()));
+        pdu.resize(pdu.len() + 12, 0);
+        pdu[0] = u8::try_from(pdu.len()).unwrap();
+        pdu
+    }
+
+    fn data(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut pdu = vec![0; DATA];
+        pdu[0] = u8::try_from(DATA + body.len()).unwrap();
+        (pdu[2], pdu[14]) = (0x17, kind);
+        pdu.extend(body);
+        pdu
+    }
+
+    fn layout(edges: &[[i32; 4]]) -> Vec<u8> {
+        let mut body = u32::try_from(edges.len()).unwrap().to_le_bytes().to_vec();
+        body.extend(edges.iter().flat_map(|e| [&e[..], &[1]].concat()).flat_map(i32::to_le_bytes));
+        data(MONITOR_LAYOUT, &body)
+    }
+
+    #[test]
+    fn desktops_that_cannot_be_are_refused() {
+        for (width, height) in [(1, 1), (1024, 768), (8192, 8192)] {
+            assert_eq!(check(&demand(width, height)), Ok(()));
+        }
+        for (width, height) in [(60_000, 60_000), (8193, 1), (1, 8193), (0, 768)] {
+            let error = RdpError::DesktopSize { width: width.into(), height: height.into() };
+            assert_eq!(check(&demand(width, height)), Err(error), "first");
+            assert_eq!(check(&[data(0x1f, b""), demand(width, height)].concat()), Err(error), "behind another");
+        }
+        let hidden = [data(0x1f, b""), demand(1, 1)].concat();
+        assert_eq!(glance(&hidden, hidden.len()), Glance::Look);
+        assert_eq!(glance(&demand(1, 1), 48), Glance::Look);
+        assert_eq!(glance(&data(0x02, b""), DATA), Glance::Nothing);
+        for n in 1..48 {
+            assert!(check(&demand(1024, 768)[..n]).is_err());
+        }
+    }
+
+    #[test]
+    fn redirections_are_refused() {
+        let redirection = [8, 0, 0x1a, 0, 1, 0, 0, 0];
+        assert_eq!(glance(&redirection, 8), Glance::Look);
+        assert_eq!(check(&redirection), Err(RdpError::Redirected));
+    }
+
+    #[test]
+    fn monitors_that_cannot_be_are_refused() {
+        assert_eq!(check(&layout(&[[0, 0, 1919, 1079], [-1920, 0, -1, 1079]])), Ok(()));
+        for bad in [[0, 0, -1, 10], [0, 0, 8192, 10], [i32::MIN, 0, i32::MAX, 10], [40_000, 0, 40_010, 10]] {
+            assert_eq!(check(&layout(&[bad])), Err(RdpError::MonitorLayout), "{bad:?}");
+        }
+        let mut many = layout(&[]);
+        many[DATA] = 17;
+        assert_eq!(check(&many), Err(RdpError::MonitorLayout));
+    }
+
+    #[test]
+    fn looking_is_not_touching() {
+        let confirm = [8, 0, 0x13, 0, 1, 0, 0, 0];
+        assert_eq!(client_says(&confirm, true), ClientSays::Ready);
+        for kind in HARMLESS {
+            assert_eq!(client_says(&data(*kind, b"x"), false), ClientSays::Harmless);
+        }
+        let input = data(0x1c, b"key");
+        assert_eq!(client_says(&input, true), ClientSays::Input);
+        assert_eq!(client_says(&[data(0x1f, b""), input.clone()].concat(), false), ClientSays::Input, "behind another");
+        let mut compressed = data(0x1f, b"");
+        compressed[15] = 0x21;
+        assert_eq!(client_says(&compressed, false), ClientSays::Input);
+        let licence = [0x80, 0, 0, 0, 0x13, 0x83];
+        assert_eq!(client_says(&licence, true), ClientSays::Harmless);
+        assert_eq!(client_says(&licence, false), ClientSays::Input);
+        assert_eq!(client_says(&input[..10], false), ClientSays::Input);
+    }
+}

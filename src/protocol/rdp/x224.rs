@@ -1,0 +1,230 @@
+//! The negotiation before TLS (2.2.1.1, 2.2.1.2): which security protocol is spoken.
+//!
+//! The client's request is read, and never sent on: it may carry a user's name in a cookie (`mstshash`), a routing token, a correlation id. The
+//! gateway sends its own ([`request`]), and tells the client what it asked for itself ([`confirm`]).
+
+use super::RdpError;
+use super::reader::Reader;
+use std::fmt;
+
+/// Longest request or confirm that is taken: 19 bytes and what a client says of itself.
+pub const MAX_LENGTH: usize = 1024;
+
+/// TLS, and nothing else (2.2.1.1.1): the user is authenticated by the Client Info PDU.
+pub const SSL: u32 = 1;
+/// TLS and CredSSP: network level authentication.
+pub const HYBRID: u32 = 2;
+
+/// X.224's connection request, with its class and the size of the negotiation behind it (X.224 section 13.3).
+const REQUEST: u8 = 0xe0;
+/// X.224's connection confirm.
+const CONFIRM: u8 = 0xd0;
+const TYPE_REQUEST: u8 = 1;
+const TYPE_RESPONSE: u8 = 2;
+const TYPE_FAILURE: u8 = 3;
+/// Flags of the server's response that the client may see: extended client data and graphics over a dynamic channel. The others speak of
+/// restricted administration, which needs a credential in the browser.
+const RESPONSE_FLAGS: u8 = 0x03;
+
+/// Why a server refuses (2.2.1.2.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// `SSL_REQUIRED_BY_SERVER`.
+    SslRequired,
+    /// `SSL_NOT_ALLOWED_BY_SERVER`.
+    SslNotAllowed,
+    /// `SSL_CERT_NOT_ON_SERVER`.
+    NoCertificate,
+    /// `INCONSISTENT_FLAGS`.
+    InconsistentFlags,
+    /// `HYBRID_REQUIRED_BY_SERVER`.
+    HybridRequired,
+    /// `SSL_WITH_USER_AUTH_REQUIRED_BY_SERVER`.
+    UserAuthRequired,
+    /// A code the protocol does not know.
+    Unknown(u32),
+}
+
+impl Failure {
+    fn from_code(code: u32) -> Self {
+        match code {
+            1 => Self::SslRequired,
+            2 => Self::SslNotAllowed,
+            3 => Self::NoCertificate,
+            4 => Self::InconsistentFlags,
+            5 => Self::HybridRequired,
+            6 => Self::UserAuthRequired,
+            other => Self::Unknown(other),
+        }
+    }
+
+    /// Its word in the audit log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::SslRequired => "rdp_ssl_required",
+            Self::SslNotAllowed => "rdp_ssl_not_allowed",
+            Self::NoCertificate => "rdp_no_certificate",
+            Self::InconsistentFlags => "rdp_inconsistent_flags",
+            Self::HybridRequired => "rdp_nla_required",
+            Self::UserAuthRequired => "rdp_user_certificate_required",
+            Self::Unknown(_) => "rdp_refused",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SslRequired => f.write_str("it requires TLS"),
+            Self::SslNotAllowed => f.write_str("it allows only RDP's own encryption, which is broken"),
+            Self::NoCertificate => f.write_str("it has no certificate for TLS"),
+            Self::InconsistentFlags => f.write_str("it finds the request inconsistent"),
+            Self::HybridRequired => f.write_str("it requires network level authentication (NLA), and the workspace has no credential for it"),
+            Self::UserAuthRequired => f.write_str("it requires a user's certificate"),
+            Self::Unknown(code) => write!(f, "it gives the unknown code {code}"),
+        }
+    }
+}
+
+/// Reads a client's request, and tells which protocols it asks for (a sum of [`SSL`], [`HYBRID`] and bits that do not concern the gateway).
+/// Cookie, token and correlation id are skipped.
+///
+/// # Errors
+/// [`RdpError::TooLong`], [`RdpError::Malformed`]; [`RdpError::Protocol`] when it does not ask for TLS.
+pub fn requested(pdu: &[u8]) -> Result<u32, RdpError> {
+    let rest = body(pdu, REQUEST, "connection request")?;
+    let mut reader = Reader::new(rest, "connection request");
+    // A cookie or token is a line, ending in CR LF (2.2.1.1); the negotiation's first byte cannot begin one.
+    if rest.first().is_some_and(|&first| first != TYPE_REQUEST) {
+        let end = rest.windows(2).position(|two| two == b"\r\n").ok_or(reader.wrong())?;
+        reader.take(end + 2)?;
+    }
+    // Without a negotiation a client means RDP's own encryption.
+    if reader.rest().is_empty() {
+        return Err(RdpError::Protocol(0));
+    }
+    reader.expect(&[TYPE_REQUEST])?;
+    let _flags = reader.u8()?;
+    reader.expect(&[8, 0])?;
+    let protocols = reader.u32()?;
+    if protocols & SSL == 0 { Err(RdpError::Protocol(protocols)) } else { Ok(protocols) }
+}
+
+/// The gateway's own request for these protocols: no cookie, no flags.
+#[must_use]
+pub fn request(protocols: u32) -> [u8; 19] {
+    negotiation(REQUEST, [0, 0], TYPE_REQUEST, 0, protocols)
+}
+
+/// What the server chose: [`SSL`] or [`HYBRID`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Confirm {
+    /// The security protocol.
+    pub selected: u32,
+    flags: u8,
+}
+
+/// Reads the server's answer to [`request`]`(asked)`.
+///
+/// # Errors
+/// [`RdpError::Refused`] with the server's reason; [`RdpError::NoTls`] when it does not negotiate; [`RdpError::Protocol`] when it chose what was
+/// not asked for; [`RdpError::TooLong`], [`RdpError::Malformed`].
+pub fn confirmed(pdu: &[u8], asked: u32) -> Result<Confirm, RdpError> {
+    let mut reader = Reader::new(body(pdu, CONFIRM, "connection confirm")?, "connection confirm");
+    // A server from before TLS answers without a negotiation (2.2.1.2).
+    if reader.rest().is_empty() {
+        return Err(RdpError::NoTls);
+    }
+    let (kind, flags) = (reader.u8()?, reader.u8()?);
+    reader.expect(&[8, 0])?;
+    let value = reader.u32()?;
+    match kind {
+        TYPE_RESPONSE if value == 0 => Err(RdpError::NoTls),
+        TYPE_RESPONSE if value.is_power_of_two() && value & asked != 0 => Ok(Confirm { selected: value, flags }),
+        TYPE_RESPONSE => Err(RdpError::Protocol(value)),
+        TYPE_FAILURE => Err(RdpError::Refused(Failure::from_code(value))),
+        _ => Err(reader.wrong()),
+    }
+}
+
+/// What the client is told: that TLS was chosen, whatever the gateway has agreed on with the server.
+#[must_use]
+pub fn confirm(server: Confirm) -> [u8; 19] {
+    negotiation(CONFIRM, [0x12, 0x34], TYPE_RESPONSE, server.flags & RESPONSE_FLAGS, SSL)
+}
+
+fn negotiation(code: u8, source: [u8; 2], kind: u8, flags: u8, value: u32) -> [u8; 19] {
+    let [a, b, c, d] = value.to_le_bytes();
+    [3, 0, 0, 19, 14, code, 0, 0, source[0], source[1], 0, kind, flags, 8, 0, a, b, c, d]
+}
+
+/// What follows X.224's own seven bytes.
+fn body<'a>(pdu: &'a [u8], code: u8, what: &'static str) -> Result<&'a [u8], RdpError> {
+    if pdu.len() > MAX_LENGTH {
+        return Err(RdpError::TooLong { what, length: pdu.len(), limit: MAX_LENGTH });
+    }
+    let mut reader = Reader::new(pdu, what);
+    reader.expect(&[3])?;
+    let _reserved = reader.u8()?;
+    if usize::from(reader.u16_be()?) != pdu.len() {
+        return Err(reader.wrong());
+    }
+    // The length indicator does not count itself. Some servers leave it at 6 with a negotiation behind; TPKT's length is what counts then.
+    let indicator = usize::from(reader.u8()?);
+    if indicator < 6 || indicator > reader.rest().len() {
+        return Err(reader.wrong());
+    }
+    reader.expect(&[code])?;
+    let _addresses_and_class: [u8; 5] = reader.array()?;
+    Ok(reader.rest())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const XFREERDP: &str = "0300002c27e00000000000436f6f6b69653a206d737473686173683d7264706361700d0a0100080001000000";
+    const XRDP: &str = "030000130ed000001234000201080001000000";
+
+    #[test]
+    fn a_cookie_is_skipped() {
+        assert_eq!(requested(&hex::decode(XFREERDP).unwrap()), Ok(SSL));
+        assert_eq!(requested(&request(SSL | HYBRID)), Ok(SSL | HYBRID));
+        assert_eq!(requested(&request(HYBRID)), Err(RdpError::Protocol(HYBRID)));
+        assert_eq!(requested(&[3, 0, 0, 11, 6, 0xe0, 0, 0, 0, 0, 0]), Err(RdpError::Protocol(0)));
+    }
+
+    #[test]
+    fn the_servers_answer_is_understood() {
+        let confirm_of = |kind, value| negotiation(CONFIRM, [0, 0], kind, 0, value);
+        let real = confirmed(&hex::decode(XRDP).unwrap(), SSL).unwrap();
+        assert_eq!(real.selected, SSL);
+        assert_eq!(confirm(real).to_vec(), hex::decode(XRDP).unwrap());
+        assert_eq!(confirmed(&confirm_of(2, HYBRID), SSL | HYBRID).unwrap().selected, HYBRID);
+        assert_eq!(confirmed(&confirm_of(2, HYBRID), SSL), Err(RdpError::Protocol(HYBRID)));
+        assert_eq!(confirmed(&confirm_of(2, 3), 3), Err(RdpError::Protocol(3)));
+        assert_eq!(confirmed(&confirm_of(2, 0), SSL), Err(RdpError::NoTls));
+        assert_eq!(confirmed(&[3, 0, 0, 11, 6, 0xd0, 0, 0, 0, 0, 0], SSL), Err(RdpError::NoTls));
+        assert_eq!(confirmed(&confirm_of(3, 5), SSL), Err(RdpError::Refused(Failure::HybridRequired)));
+        assert_eq!(confirmed(&confirm_of(3, 99), SSL), Err(RdpError::Refused(Failure::Unknown(99))));
+    }
+
+    #[test]
+    fn the_client_sees_tls_and_harmless_flags_only() {
+        let chosen = confirmed(&negotiation(CONFIRM, [0, 0], 2, 0xff, HYBRID), 3).unwrap();
+        assert_eq!(confirmed(&confirm(chosen), SSL), Ok(Confirm { selected: SSL, flags: RESPONSE_FLAGS }));
+    }
+
+    #[test]
+    fn truncated_it_is_malformed() {
+        let (request, confirm) = (hex::decode(XFREERDP).unwrap(), hex::decode(XRDP).unwrap());
+        for n in 0..request.len() {
+            assert!(requested(&request[..n]).is_err());
+        }
+        for n in 0..confirm.len() {
+            assert!(confirmed(&confirm[..n], SSL).is_err());
+        }
+        assert!(matches!(requested(&[3; 2000]), Err(RdpError::TooLong { .. })));
+    }
+}

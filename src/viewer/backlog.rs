@@ -1,0 +1,71 @@
+//! Answers of a gate, on their way to the loop that may send them. Bounded, and never waited at: a side that takes none of its answers is cut.
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// Bytes of answers that may wait. Answers are small and rare; so many are only asked for by someone who does not read.
+const MOST: usize = 64 * 1024;
+
+/// A queue of answers.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    queue: Mutex<Queue>,
+    stirred: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    answers: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Backlog {
+    /// Puts an answer behind the others; false when too many wait.
+    pub(super) fn push(&self, answer: Bytes) -> bool {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.bytes + answer.len() > MOST {
+            return false;
+        }
+        queue.bytes += answer.len();
+        queue.answers.push_back(answer);
+        drop(queue);
+        self.stirred.notify_one();
+        true
+    }
+
+    /// The next answer. Cancel safe.
+    pub(super) async fn next(&self) -> Bytes {
+        loop {
+            if let Some(answer) = self.pop() {
+                return answer;
+            }
+            self.stirred.notified().await;
+        }
+    }
+
+    fn pop(&self) -> Option<Bytes> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = queue.answers.pop_front()?;
+        queue.bytes -= answer.len();
+        Some(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_come_in_order_and_are_bounded() {
+        let backlog = Backlog::default();
+        assert!(backlog.push(Bytes::from_static(b"one")));
+        assert!(backlog.push(Bytes::from(vec![0; MOST - 3])));
+        assert!(!backlog.push(Bytes::from_static(b"x")), "the queue is full");
+        assert_eq!(backlog.next().await, "one");
+        assert!(backlog.push(Bytes::from_static(b"two")), "and has room again");
+        assert_eq!(backlog.next().await.len(), MOST - 3);
+        assert_eq!(backlog.next().await, "two");
+    }
+}

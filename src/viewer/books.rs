@@ -1,0 +1,172 @@
+//! What a stream writes down: certificates met, logins and transfers refused. The stream path never waits for it.
+//!
+//! - [`Books`]: the entries a stream can make. The broker's are real ([`BrokerBooks`]); tests have others.
+//! - [`Tally`]: refused transfers, counted at once and written at most once a second for each channel and direction, the last ones at the end. Counting
+//!   takes a mutex for a few instructions and never fails; however slow the store is, nothing queues up.
+
+use super::gate::Refused;
+use crate::broker::Broker;
+use crate::broker::live::StreamGrant;
+use crate::domain::Result;
+use crate::domain::server::Fingerprint;
+use crate::domain::user::Origin;
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+/// Refusals of one channel and direction are written no oftener.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A certificate that a server showed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeenCertificate {
+    /// SHA-256 of its DER.
+    pub fingerprint: Fingerprint,
+    /// Whom it names, safe to print.
+    pub subject: String,
+}
+
+/// What became of a certificate that was met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Met {
+    /// It is the one expected, or the first.
+    Trusted,
+    /// It is another one.
+    Refused,
+}
+
+/// What policy held back, of one channel and direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TransferRefused {
+    /// `clipboard`, `files`, `input` or `channel`.
+    pub channel: &'static str,
+    /// `in` (into the desktop) or `out`.
+    pub direction: &'static str,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// How many times.
+    pub count: u64,
+}
+
+/// The entries a stream can make. Each is written, or an error: nothing is assumed.
+pub trait Books: Sync {
+    /// A certificate was met and its rule is first use: records it, or compares it with the one recorded.
+    fn meet_certificate(&self, seen: &SeenCertificate) -> impl Future<Output = Result<Met>> + Send;
+    /// A certificate was met that a configured rule does not allow.
+    fn refuse_certificate(&self, seen: &SeenCertificate, why: &'static str) -> impl Future<Output = Result<()>> + Send;
+    /// The server did not take the credential.
+    fn login_refused(&self, why: &'static str) -> impl Future<Output = Result<()>> + Send;
+    /// The browser asked for another destination than its lease's. `asked` is cut and cleaned by whoever writes it.
+    fn destination_refused(&self, asked: &str) -> impl Future<Output = Result<()>> + Send;
+    /// Policy held something back.
+    fn transfer_refused(&self, refused: &TransferRefused) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// The broker's audit log, in the name of whoever opened the stream.
+#[derive(Clone, Copy)]
+pub struct BrokerBooks<'a> {
+    /// Writes.
+    pub broker: &'a Broker,
+    /// Where the browser is.
+    pub origin: &'a Origin,
+    /// The stream.
+    pub grant: &'a StreamGrant,
+}
+
+impl Books for BrokerBooks<'_> {
+    async fn meet_certificate(&self, _: &SeenCertificate) -> Result<Met> {
+        Ok(Met::Refused)
+    }
+
+    async fn refuse_certificate(&self, _: &SeenCertificate, _: &'static str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn login_refused(&self, _: &'static str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn destination_refused(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn transfer_refused(&self, _: &TransferRefused) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Refused transfers that are not written yet: one line for each channel and direction, so never more than a few.
+#[derive(Debug, Default)]
+pub struct Tally {
+    lines: Mutex<Vec<TransferRefused>>,
+    stirred: Notify,
+}
+
+impl Tally {
+    /// Counts a refusal.
+    pub fn note(&self, refused: &Refused) {
+        self.add(TransferRefused {
+            channel: refused.channel.as_str(),
+            direction: refused.direction.as_str(),
+            bytes: refused.bytes,
+            count: refused.count,
+        });
+        self.stirred.notify_one();
+    }
+
+    fn add(&self, more: TransferRefused) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        match lines.iter_mut().find(|line| (line.channel, line.direction) == (more.channel, more.direction)) {
+            Some(line) => {
+                line.bytes = line.bytes.saturating_add(more.bytes);
+                line.count = line.count.saturating_add(more.count);
+            }
+            None => lines.push(more),
+        }
+    }
+
+    fn take(&self) -> Option<TransferRefused> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Writes what is counted as it comes; drop it at the end of the stream, then [`Tally::flush`].
+    pub async fn keep(&self, books: &impl Books) -> Infallible {
+        loop {
+            self.stirred.notified().await;
+            self.flush(books).await;
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Writes what is counted and not written. What cannot be written stays counted.
+    pub async fn flush(&self, books: &impl Books) {
+        while let Some(line) = self.take() {
+            let mut held = Held { tally: self, line: Some(line) };
+            let Some(line) = &held.line else { return };
+            match books.transfer_refused(line).await {
+                Ok(()) => held.line = None,
+                Err(error) => {
+                    tracing::error!(%error, cause = error.source.as_deref().map(tracing::field::display), "viewer.refusal.unrecorded");
+                    drop(held);
+                    return self.stirred.notify_one();
+                }
+            }
+        }
+    }
+}
+
+/// A line under way to the books: counted again when it does not arrive.
+struct Held<'a> {
+    tally: &'a Tally,
+    line: Option<TransferRefused>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take() {
+            self.tally.add(line);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A stream of RDP: hear what the browser asks for, dial, negotiate, make TLS and check the certificate, prove the credential, only then answer the
+//! browser, then relay through the gates.
+//!
+//! | file | what it answers |
+//! | --- | --- |
+//! | [`cleanpath`] | how a browser asks for a connection (RDCleanPath), and what it is told |
+//! | [`nla`] | how the credential is proved before RDP begins (CredSSP) |
+//! | `gates` | what of the stream is edited, and what policy lets through |
+//!
+//! - *selected*: the security protocol that the server chose. The browser is told that it is TLS, whatever the gateway did with the server.
+//! - *placeholder*: what the browser says of user and password. The gateway writes the credential over it in the Client Info PDU, which is how a server
+//!   without NLA learns it; so a wrong password there is not an end of the stream, but something that the desktop's own login screen says.
+
+pub mod cleanpath;
+mod gates;
+pub mod nla;
+
+use super::Duplex;
+use super::attach::Stream;
+use super::books::Books;
+use super::browser::{BrowserSink, BrowserSource};
+use super::end::End;
+use super::relay::{Leftovers, relay};
+use super::trust::{Expected, Secured, secure};
+use crate::domain::server::Credential;
+use crate::protocol::rdp::RdpError;
+use crate::protocol::rdp::frame::{Framer, Measure};
+use crate::protocol::rdp::x224::{self, Confirm, Failure, HYBRID, SSL};
+use bytes::{Bytes, BytesMut};
+use cleanpath::Request;
+use nla::NlaError;
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+/// How long a browser has to take the answer that there will be no connection; the close frame says more.
+const REFUSAL: Duration = Duration::from_millis(500);
+
+/// A server that took the credential, or needs none before RDP begins.
+struct Opened {
+    desktop: TlsStream<Box<dyn Duplex>>,
+    /// The protocol it chose.
+    selected: u32,
+    /// What the browser is told.
+    answer: Bytes,
+}
+
+/// Runs the stream; an error is an end before the relay began.
+pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl BrowserSink, source: &mut impl BrowserSource) -> Result<End, End> {
+    let limits = stream.limits;
+    let credential = stream.credential()?;
+    let mut early = BytesMut::new();
+    let asked = cleanpath::request(&mut sink, source, &mut early);
+    let request = timeout(limits.handshake, asked).await.map_err(|_| End::BrowserIdle)??;
+    let opened = tokio::select! {
+        biased;
+        opened = open(stream, credential, &request) => opened,
+        end = cleanpath::wait_for_end(&mut sink, source, &mut early) => return Err(end),
+    };
+    let Opened { desktop, selected, answer } = match opened {
+        Ok(opened) => opened,
+        Err(end) => {
+            if let Some(refusal) = cleanpath::refusal(status(&end)) {
+                let _ = timeout(REFUSAL, sink.send(refusal)).await;
+            }
+            return Err(end);
+        }
+    };
+    sink.send(answer).await.map_err(|_| End::BrowserGone)?;
+    let left = Leftovers { from_browser: early.freeze(), from_desktop: Bytes::new() };
+    let server = stream.lease.server();
+    let gates = gates::gates(server, credential, selected);
+    Ok(relay(desktop, sink, source, left, gates, stream.observers, limits).await)
+}
+
+/// Connects to the lease's server, and to no other.
+async fn open<B: Books>(stream: &Stream<'_, B>, credential: Option<&Credential>, request: &Request) -> Result<Opened, End> {
+    let session = stream.lease.session().id;
+    if request.destination != cleanpath::destination(session) {
+        stream.books.destination_refused(&cleanpath::noted(&request.destination)).await.map_err(End::Unrecorded)?;
+        return Err(End::OtherDestination);
+    }
+    x224::requested(&request.connect).map_err(End::BrowserRdp)?;
+    let mut desktop = stream.dial().await?;
+    // Without a credential there is nothing to prove before RDP begins.
+    let protocols = if credential.is_some() { SSL | HYBRID } else { SSL };
+    let negotiated = timeout(stream.limits.handshake, negotiate(&mut desktop, protocols)).await;
+    let confirm = match negotiated.map_err(|_| End::HandshakeBroken(io::ErrorKind::TimedOut.into()))? {
+        Err(End::Rdp(RdpError::Refused(Failure::HybridRequired))) if credential.is_none() => {
+            return Err(End::CredentialRequired(stream.lease.server().source));
+        }
+        other => other?,
+    };
+    let expected = Expected { trust: &stream.lease.server().trust, address: stream.lease.address(), limit: stream.limits.handshake };
+    let Secured { stream: mut desktop, chain } = secure(desktop, expected, stream.books).await?;
+    let own = chain.first().ok_or_else(|| End::Insecure(io::Error::other("the server showed no certificate")))?;
+    if confirm.selected == HYBRID
+        && let Some(credential) = credential
+    {
+        let proved = timeout(stream.limits.handshake, nla::prove(&mut desktop, own, credential)).await;
+        match proved.map_err(|_| End::HandshakeBroken(io::ErrorKind::TimedOut.into()))? {
+            Ok(()) => {}
+            Err(NlaError::Refused(refusal)) => return Err(stream.login_refused(refusal.word(), NlaError::Refused(refusal)).await),
+            Err(error) => return Err(End::Nla(error)),
+        }
+    }
+    let chain = chain.into_iter().map(|certificate| certificate.to_vec()).collect();
+    let answer = cleanpath::response(session, x224::confirm(confirm).to_vec(), chain).ok_or(End::Rdp(RdpError::Malformed("certificate")))?;
+    Ok(Opened { desktop, selected: confirm.selected, answer })
+}
+
+/// X.224, before TLS: nothing of the browser's request goes to the server.
+async fn negotiate(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin), protocols: u32) -> Result<Confirm, End> {
+    let said = async {
+        desktop.write_all(&x224::request(protocols)).await?;
+        desktop.flush().await
+    };
+    said.await.map_err(End::HandshakeBroken)?;
+    let framer = Framer { credssp: false, limit: x224::MAX_LENGTH };
+    let mut answer = Vec::with_capacity(32);
+    let mut need = 1;
+    while answer.len() < need {
+        let seen = answer.len();
+        answer.resize(need, 0);
+        let Some(room) = answer.get_mut(seen..) else { break };
+        desktop.read_exact(room).await.map_err(End::HandshakeBroken)?;
+        // Whatever else RDP may begin a PDU with: not here.
+        if let Some(&first) = answer.first().filter(|first| **first != 3) {
+            return Err(End::Rdp(RdpError::NotRdp { first }));
+        }
+        need = match framer.measure(&answer).map_err(End::Rdp)? {
+            Measure::Need(more) => more,
+            Measure::Known(frame) => frame.length,
+        };
+    }
+    x224::confirmed(&answer, protocols).map_err(End::Rdp)
+}
+
+/// An end before the relay as an RDCleanPath client may be told it: an HTTP status.
+fn status(end: &End) -> u16 {
+    match end.close().0 {
+        4005 | 4006 => 401,
+        4004 | 4007 => 403,
+        4002 => 502,
+        1002 | 1009 => 400,
+        _ => 503,
+    }
+}

@@ -1,0 +1,231 @@
+//! Network Level Authentication (CredSSP, \[MS-CSSP\]) by the gateway: the credential is proved to the server over its TLS, and the browser holds none.
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | *TSRequest* | CredSSP's only message, DER \[MS-CSSP\] 2.2.1 |
+//! | *binding* | both sides hash the server's public key under the secret of the login: who stands between them is found out |
+//! | [`Refusal`] | what the server said of the credential, as far as it tells |
+
+use crate::domain::server::Credential;
+use sspi::credssp::{ClientMode, ClientState, CredSspClient, CredSspMode, TsRequest};
+use sspi::ntlm::NtlmConfig;
+use sspi::{AuthIdentity, Username};
+use std::io;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use zeroize::Zeroizing;
+
+/// Longest TSRequest taken. NTLM's are a few hundred bytes; a challenge lists the names of one server.
+const MAX_REQUEST: usize = 16 * 1024;
+/// Most rounds: NTLM takes three.
+const MAX_ROUNDS: usize = 8;
+/// Our name in the server's log.
+const WORKSTATION: &str = "portcullis";
+
+/// What the server said of a credential.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Unknown user or wrong password; which of them a server does not say.
+    WrongPassword,
+    /// Too many wrong passwords.
+    Locked,
+    /// Switched off.
+    Disabled,
+    /// The account has expired.
+    Expired,
+    /// The password has expired.
+    PasswordExpired,
+    /// The password must be changed before the first login.
+    PasswordMustChange,
+    /// Not at this hour, or not from here.
+    Restricted,
+    /// The account may not log in remotely.
+    NotGranted,
+    /// The server cannot ask who knows (its domain controller).
+    NoAuthority,
+    /// Another status.
+    Other(u32),
+    /// It hung up on the proof, without a word.
+    Silent,
+}
+
+impl Refusal {
+    /// From an NTSTATUS, \[MS-ERREF\] 2.3.1.
+    #[must_use]
+    pub fn of(status: u32) -> Self {
+        match status {
+            0xc000_0064 | 0xc000_006a | 0xc000_006d => Self::WrongPassword,
+            0xc000_0234 => Self::Locked,
+            0xc000_0072 => Self::Disabled,
+            0xc000_0193 => Self::Expired,
+            0xc000_0071 => Self::PasswordExpired,
+            0xc000_0224 => Self::PasswordMustChange,
+            0xc000_006e..=0xc000_0070 => Self::Restricted,
+            0xc000_0155 | 0xc000_015b => Self::NotGranted,
+            0xc000_005e => Self::NoAuthority,
+            other => Self::Other(other),
+        }
+    }
+
+    /// Its word in the audit log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::WrongPassword => "wrong_password",
+            Self::Locked => "account_locked",
+            Self::Disabled => "account_disabled",
+            Self::Expired => "account_expired",
+            Self::PasswordExpired => "password_expired",
+            Self::PasswordMustChange => "password_must_change",
+            Self::Restricted => "logon_restricted",
+            Self::NotGranted => "logon_not_granted",
+            Self::NoAuthority => "no_logon_server",
+            Self::Other(_) | Self::Silent => "refused",
+        }
+    }
+}
+
+/// Why a server was not satisfied, or we were not.
+#[derive(Debug, Error)]
+pub enum NlaError {
+    /// It does not take the credential.
+    #[error("the server did not accept the credential: {}", .0.word())]
+    Refused(Refusal),
+    /// The name of the user is none.
+    #[error("the user name and domain cannot be used together")]
+    Username,
+    /// The certificate holds no key that could be bound.
+    #[error("the server's certificate cannot be read")]
+    Certificate,
+    /// It does not speak CredSSP.
+    #[error("the server does not speak CredSSP: {0}")]
+    Nonsense(&'static str),
+    /// It could not show that it is the one whose certificate we saw: somebody may stand between.
+    #[error("the server did not prove that it holds its certificate's key")]
+    Binding,
+    /// We could not make our part.
+    #[error("CredSSP failed: {0}")]
+    Failed(String),
+    /// The connection broke.
+    #[error("the connection broke")]
+    Broken(#[source] io::Error),
+}
+
+impl NlaError {
+    /// Its word in the audit log.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.word(),
+            Self::Username => "nla_username",
+            Self::Binding => "nla_binding",
+            Self::Certificate | Self::Nonsense(_) | Self::Failed(_) | Self::Broken(_) => "nla_broken",
+        }
+    }
+}
+
+/// Proves `credential` to the server at the other end of `stream`, whose certificate (DER) was seen in the TLS handshake.
+///
+/// # Errors
+/// [`NlaError`]; nothing more may be sent on the stream then.
+pub(super) async fn prove(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    certificate: &[u8],
+    credential: &Credential,
+) -> Result<(), NlaError> {
+    let mut client = client(certificate, credential)?;
+    let mut said = TsRequest::default();
+    for round in 0..MAX_ROUNDS {
+        // The server's proof comes in answer to our login's last message; before it, an error is a token that cannot be read.
+        let proof_due = said.pub_key_auth.is_some();
+        let state = client.process(said).resolve_to_result().map_err(|e| failed(&e, round, proof_due))?;
+        let (reply, last) = match state {
+            ClientState::ReplyNeeded(reply) => (reply, false),
+            ClientState::FinalMessage(reply) => (reply, true),
+        };
+        // The last one holds the password, encrypted; what it was encrypted from is the library's to forget.
+        let mut message = Zeroizing::new(Vec::with_capacity(1024));
+        reply.encode_ts_request(&mut *message).map_err(|e| NlaError::Failed(e.to_string()))?;
+        let written = async {
+            stream.write_all(&message).await?;
+            stream.flush().await
+        };
+        written.await.map_err(|e| hung_up(e, round))?;
+        if last {
+            return Ok(());
+        }
+        said = listen(stream).await.map_err(|e| match e {
+            NlaError::Broken(error) => hung_up(error, round),
+            other => other,
+        })?;
+        if let Some(status) = said.error_code.filter(|status| status.0 != 0) {
+            return Err(NlaError::Refused(Refusal::of(status.0)));
+        }
+    }
+    Err(NlaError::Nonsense("it asks for more and more"))
+}
+
+fn client(certificate: &[u8], credential: &Credential) -> Result<CredSspClient, NlaError> {
+    let certificate = Certificate::from_der(certificate).map_err(|_| NlaError::Certificate)?;
+    // The content of the BIT STRING, not the whole SubjectPublicKeyInfo: [MS-CSSP] 3.1.5.
+    let key = certificate.tbs_certificate().subject_public_key_info().subject_public_key.raw_bytes().to_vec();
+    let domain = Some(credential.domain.as_str()).filter(|domain| !domain.is_empty());
+    let username = Username::new(&credential.username, domain).map_err(|_| NlaError::Username)?;
+    let identity = AuthIdentity { username, password: credential.password.expose().to_owned().into() };
+    let mode = ClientMode::Ntlm(NtlmConfig::new(WORKSTATION.to_owned()));
+    // NTLM does not look at the name of the service; what binds us to this server is its public key.
+    CredSspClient::new(key, identity.into(), CredSspMode::WithCredentials, mode, "TERMSRV/desktop".to_owned())
+        .map_err(|e| NlaError::Failed(e.description))
+}
+
+fn failed(error: &sspi::Error, round: usize, proof_due: bool) -> NlaError {
+    match round {
+        0 => NlaError::Failed(format!("{:?}", error.error_type)),
+        _ if proof_due => NlaError::Binding,
+        _ => NlaError::Nonsense("its answer cannot be used"),
+    }
+}
+
+/// Who hangs up on the first message does not speak CredSSP; who does so later did not like the proof, and does not say so.
+fn hung_up(error: io::Error, round: usize) -> NlaError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe if round > 0 => {
+            NlaError::Refused(Refusal::Silent)
+        }
+        _ => NlaError::Broken(error),
+    }
+}
+
+/// One TSRequest: a DER sequence, whose length is known and limited before anything is kept.
+async fn listen(stream: &mut (impl AsyncRead + Unpin)) -> Result<TsRequest, NlaError> {
+    let mut message = vec![0; 2];
+    stream.read_exact(&mut message).await.map_err(NlaError::Broken)?;
+    let [tag, first] = message[..] else { return Err(NlaError::Nonsense("no TSRequest")) };
+    if tag != 0x30 {
+        return Err(NlaError::Nonsense("no TSRequest"));
+    }
+    let more = match first {
+        0x00..=0x7f => 0,
+        0x81 | 0x82 => usize::from(first & 0x7f),
+        _ => return Err(NlaError::Nonsense("a TSRequest of an impossible length")),
+    };
+    let mut length = usize::from(first);
+    if more > 0 {
+        length = 0;
+        for _ in 0..more {
+            let byte = stream.read_u8().await.map_err(NlaError::Broken)?;
+            message.push(byte);
+            length = length << 8 | usize::from(byte);
+        }
+    }
+    if length > MAX_REQUEST {
+        return Err(NlaError::Nonsense("a TSRequest that is too long"));
+    }
+    let head = message.len();
+    message.resize(head + length, 0);
+    let Some(body) = message.get_mut(head..) else { return Err(NlaError::Nonsense("no TSRequest")) };
+    stream.read_exact(body).await.map_err(NlaError::Broken)?;
+    TsRequest::from_buffer(&message).map_err(|_| NlaError::Nonsense("a TSRequest that cannot be read"))
+}

@@ -1,0 +1,101 @@
+//! A real RDP server with Network Level Authentication, for one test: FreeRDP's shadow server over a headless X server. Needs no root.
+
+use super::free_port;
+use super::tether::{SOON, Tethered, tethered, x_server};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+/// Its user and password.
+pub const USER: &str = "nlauser";
+pub const PASSWORD: &str = "Nla-Pass-1";
+
+/// What it asks of clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Security {
+    /// CredSSP.
+    Nla,
+    /// TLS alone.
+    Tls,
+    /// RDP's own encryption alone.
+    Rdp,
+}
+
+/// The colour behind its windows.
+pub const COLOUR: u32 = 0x0020_4060;
+
+/// See the module.
+pub struct Shadow {
+    pub port: u16,
+    /// The X server that it shows.
+    pub display: String,
+    directory: TempDir,
+    // Ended in this order.
+    server: Tethered,
+    _screen: Tethered,
+}
+
+impl Shadow {
+    /// Starts one; it listens when this returns.
+    pub async fn start(security: Security) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut screen = tethered("Xvfb");
+        // The server looks at the display and comes back: in between it must not begin anew.
+        let (screen, display) = x_server(screen.args(["-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset"])).await;
+
+        let behind = tethered("xsetroot").args(["-solid", &format!("#{COLOUR:06x}")]).env("DISPLAY", &display).status().await;
+        assert!(behind.expect("xsetroot is installed (x11-xserver-utils)").success());
+
+        let sam = directory.path().join("sam");
+        let hash = Command::new("winpr-hash").args(["-u", USER, "-p", PASSWORD, "-f", "sam"]).output().await.expect("winpr-utils is installed");
+        assert!(hash.status.success());
+        fs::write(&sam, hash.stdout).unwrap();
+
+        let port = free_port();
+        let said = fs::File::create(directory.path().join("said")).unwrap();
+        let mut command = tethered("freerdp-shadow-cli");
+        command
+            .args([&format!("/port:{port}"), "/bind-address:127.0.0.1"])
+            // Without NLA it would ask the machine's own accounts.
+            .arg(if security == Security::Nla { "+auth" } else { "-auth" })
+            .arg(match security {
+                Security::Nla => "/sec:nla",
+                Security::Tls => "/sec:tls",
+                Security::Rdp => "/sec:rdp",
+            })
+            .arg(format!("/sam-file:{}", sam.display()))
+            // It keeps its key and certificate there.
+            .env("HOME", directory.path())
+            .env("XDG_CONFIG_HOME", directory.path())
+            .env("DISPLAY", &display)
+            .stderr(said.try_clone().unwrap())
+            .stdout(said);
+        let server = Tethered::start(&mut command);
+        let mut shadow = Self { port, display, directory, server, _screen: screen };
+        let patience = Instant::now() + SOON;
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            let dead = shadow.server.0.try_wait().unwrap();
+            assert!(dead.is_none() && Instant::now() < patience, "freerdp-shadow does not listen: {dead:?}\n{}", shadow.told());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        shadow
+    }
+
+    /// Everything it wrote: for a test that fails.
+    pub fn told(&self) -> String {
+        fs::read_to_string(self.directory.path().join("said")).unwrap_or_default()
+    }
+
+    /// A program on the server's display.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Tethered {
+        Tethered::start(tethered(program).args(arguments).env("DISPLAY", &self.display))
+    }
+
+    /// A directory of the test's.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+}

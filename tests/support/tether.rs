@@ -1,0 +1,47 @@
+//! Programs that end with the test: with the value that holds them, and with the test's process, however that ends.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// Longest wait for a program to be ready.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A command whose process is killed when the thread that starts it ends.
+pub fn tethered(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", program]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// A running program. When dropped, it is asked to end, so that it takes its files along, and killed if it does not listen.
+pub struct Tethered(pub Child);
+
+impl Tethered {
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}: see .ci/setup")))
+    }
+}
+
+impl Drop for Tethered {
+    fn drop(&mut self) {
+        let pid = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let Some(pid) = pid else { return };
+        let _ = kill_process(pid, Signal::TERM);
+        let patience = Instant::now() + Duration::from_secs(5);
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// An X server, started by `command` with `-displayfd 1` among its arguments, and its display.
+pub async fn x_server(command: &mut Command) -> (Tethered, String) {
+    let mut server = Tethered::start(command.stdout(Stdio::piped()));
+    let mut lines = BufReader::new(server.0.stdout.take().unwrap()).lines();
+    let number = timeout(SOON, lines.next_line()).await.expect("it starts").unwrap().expect("it says its display");
+    (server, format!(":{}", number.trim()))
+}

@@ -1,0 +1,320 @@
+//! What a browser may not do, and servers that lie, refuse, hang, hang up, or are somebody else.
+
+use super::super::ledger::{Ledger, Line};
+use super::super::rig::Rig;
+use super::rig::{Opened, scripted, server};
+use crate::support::fake_rdp::{HYBRID, Identity, Login, RDP, TLS, confirm, credssp, failure, negotiate, refuse};
+use crate::support::xfreerdp::{CONNECT, ask};
+use portcullis::domain::server::CredentialSource;
+use portcullis::viewer::Limits;
+use portcullis::viewer::books::Met;
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+const ACCOUNT: (&str, &str) = ("ada", "Secret-1");
+const SHORT: Duration = Duration::from_millis(200);
+
+fn opened() -> Opened {
+    scripted(server(Some(ACCOUNT)), Limits::default(), Ledger::default())
+}
+
+fn hurried() -> Opened {
+    scripted(server(Some(ACCOUNT)), Limits { dial: SHORT, handshake: SHORT, ..Limits::default() }, Ledger::default())
+}
+
+/// The browser asks as it should; the HTTP status of the refusal it got, if it got one.
+fn asking(opened: &mut Opened) -> tokio::task::JoinHandle<io::Result<Option<u16>>> {
+    let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
+    tokio::spawn(async move {
+        let answer = ask(&mut browser, &CONNECT, &destination).await?;
+        Ok(answer.error.and_then(|error| error.http_status_code))
+    })
+}
+
+/// Close code, reason and word.
+async fn told(rig: Rig) -> (u16, String, &'static str) {
+    let (end, _) = rig.ended().await;
+    let (code, reason) = end.close();
+    assert!(reason.len() <= 123, "{reason}");
+    (code, reason.into_owned(), end.why())
+}
+
+#[tokio::test]
+async fn a_browser_names_another_destination() {
+    let mut opened = opened();
+    let books = opened.rig.books.clone();
+    let mut browser = opened.rig.browser_stream();
+    let answer = ask(&mut browser, &CONNECT, "10.0.0.1:3389\n").await.unwrap();
+    assert_eq!(answer.error.unwrap().http_status_code, Some(403));
+    assert!(opened.rig.calls.try_recv().is_err(), "nothing is dialled");
+    assert_eq!(told(opened.rig).await, (4007, "policy".into(), "other_destination"));
+    assert_eq!(books.lines(), [Line::DestinationRefused("10.0.0.1:3389".into())]);
+}
+
+#[tokio::test]
+async fn a_browser_that_speaks_something_else() {
+    for said in [&b"RFB 003.008\n"[..], &CONNECT, &[0x30, 0x83, 0x10, 0, 0, 0xa0, 4, 2, 2, 0x0d, 0x3e], &[0xff; 64]] {
+        let opened = opened();
+        opened.rig.browser.send(said).await;
+        let (code, _, why) = told(opened.rig).await;
+        assert_eq!((code, why), (1002, "browser_nonsense"), "{said:x?}");
+    }
+    let opened = opened();
+    opened.rig.browser.send(&[0x30, 0x82, 0x40, 0]).await;
+    opened.rig.browser.send(&[0; 16 * 1024]).await;
+    assert_eq!(told(opened.rig).await.0, 1009);
+}
+
+#[tokio::test]
+async fn a_browser_that_wants_to_prove_itself_or_nothing_at_all() {
+    for protocols in [0, 2, 8] {
+        let mut opened = opened();
+        let mut connect = CONNECT;
+        connect[15] = protocols;
+        let mut browser = opened.rig.browser_stream();
+        let answer = ask(&mut browser, &connect, &opened.destination).await.unwrap();
+        assert_eq!(answer.error.unwrap().http_status_code, Some(400));
+        let (code, _, why) = told(opened.rig).await;
+        assert_eq!((code, why), (1002, "rdp_protocol"), "{protocols}");
+    }
+}
+
+#[tokio::test]
+async fn a_browser_that_never_asks() {
+    assert_eq!(told(hurried().rig).await, (1002, "The handshake took too long.".into(), "browser_idle"));
+}
+
+#[tokio::test]
+async fn a_user_who_must_be_asked_first() {
+    for source in [CredentialSource::User, CredentialSource::Ask] {
+        let mut wanted = server(None);
+        wanted.source = source;
+        let mut opened = scripted(wanted, Limits::default(), Ledger::default());
+        assert!(opened.rig.calls.try_recv().is_err(), "nothing is dialled");
+        assert_eq!(told(opened.rig).await, (4005, source.as_str().into(), "credential_required"));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_says_why() {
+    for (reply, why) in [
+        (failure(1), "rdp_ssl_required"),
+        (failure(2), "rdp_ssl_not_allowed"),
+        (failure(3), "rdp_no_certificate"),
+        (failure(4), "rdp_inconsistent_flags"),
+        (failure(5), "rdp_nla_required"),
+        (failure(6), "rdp_user_certificate_required"),
+        (failure(77), "rdp_refused"),
+        (confirm(RDP), "rdp_no_tls"),
+        (vec![3, 0, 0, 11, 6, 0xd0, 0, 0, 0, 0, 0], "rdp_no_tls"),
+        (confirm(8), "rdp_protocol"),
+        (confirm(3), "rdp_protocol"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "not_rdp"),
+        ([&[3, 0, 0xff, 0xff][..], &[0; 8192]].concat(), "rdp_too_long"),
+        (vec![3, 0, 0, 1], "rdp_malformed"),
+    ] {
+        let mut opened = opened();
+        let asked = asking(&mut opened);
+        let mut desktop = opened.rig.desktop().await;
+        // It may hang up on what it does not want to read to its end.
+        assert_eq!(negotiate(&mut desktop, &reply).await.unwrap(), TLS | HYBRID);
+        assert_eq!(asked.await.unwrap().unwrap(), Some(502), "{why}");
+        let (code, reason, word) = told(opened.rig).await;
+        assert_eq!((code, word), (4002, why));
+        assert!(reason.starts_with("desktop: "), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_workspace_without_a_credential_and_a_server_that_requires_one() {
+    let mut wanted = server(None);
+    wanted.source = CredentialSource::Workspace;
+    let mut opened = scripted(wanted, Limits::default(), Ledger::default());
+    let _asked = asking(&mut opened);
+    let mut desktop = opened.rig.desktop().await;
+    assert_eq!(negotiate(&mut desktop, &failure(5)).await.unwrap(), TLS, "nothing is there to prove before RDP begins");
+    assert_eq!(told(opened.rig).await, (4005, "workspace".into(), "credential_required"));
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_anywhere_before_tls() {
+    let reply = confirm(TLS);
+    for n in 0..=reply.len() {
+        let mut opened = opened();
+        let _asked = asking(&mut opened);
+        let mut desktop = opened.rig.desktop().await;
+        negotiate(&mut desktop, &reply[..n]).await.unwrap();
+        drop(desktop);
+        let (code, _, why) = told(opened.rig).await;
+        let expected = if n == reply.len() { "desktop_insecure" } else { "handshake_broken" };
+        assert_eq!((code, why), (4002, expected), "after {n} bytes");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs() {
+    let identity = Identity::new("desk.test");
+    for step in 0..3 {
+        let mut opened = hurried();
+        let _asked = asking(&mut opened);
+        let mut desktop = opened.rig.desktop().await;
+        let serving = tokio::spawn({
+            let acceptor = if step == 2 { Some(Identity::new("desk.test")) } else { None };
+            async move {
+                if step > 0 {
+                    negotiate(&mut desktop, &confirm(HYBRID)).await.unwrap();
+                }
+                let Some(identity) = acceptor else { return std::future::pending::<()>().await };
+                let mut inside = identity.accept(desktop).await.unwrap();
+                let _ = inside.read_to_end(&mut Vec::new()).await;
+            }
+        });
+        let (code, _, why) = told(opened.rig).await;
+        // A busy machine may take all of the short time for TLS itself.
+        assert!(["handshake_broken", "desktop_insecure"].contains(&why), "{step}: {why}");
+        assert_eq!(code, 4002);
+        serving.abort();
+    }
+    drop(identity);
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls() {
+    for said in [&[0x16, 3, 3, 0xff, 0xff][..], b"\x03\x00\x00\x0b\x06\xd0\0\0\0\0\0", &[0; 4096], &[0x15, 3, 3, 0, 2, 2, 40]] {
+        let mut opened = opened();
+        let _asked = asking(&mut opened);
+        let mut desktop = opened.rig.desktop().await;
+        negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
+        desktop.write_all(said).await.unwrap();
+        desktop.shutdown().await.unwrap();
+        let (code, reason, why) = told(opened.rig).await;
+        assert_eq!((code, why), (4002, "desktop_insecure"), "{said:x?}");
+        assert!(reason.starts_with("desktop: "), "{reason}");
+    }
+}
+
+/// A stream to a server with this identity, by TLS alone, until the browser has its answer: the certificates it was shown, or the refusal.
+async fn by_tls(identity: &Identity, pin: &Ledger) -> (Opened, Result<Vec<Vec<u8>>, u16>) {
+    let mut wanted = server(Some(ACCOUNT));
+    wanted.trust.pin = pin.pin();
+    let mut opened = scripted(wanted, Limits::default(), pin.clone());
+    let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
+    let asked = tokio::spawn(async move { ask(&mut browser, &CONNECT, &destination).await.unwrap() });
+    let mut desktop = opened.rig.desktop().await;
+    negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
+    // The gateway hangs up on a certificate it does not trust: before the server has written all, perhaps.
+    let _inside = identity.accept(desktop).await;
+    let answer = asked.await.unwrap();
+    let chain = answer.server_cert_chain.map(|chain| chain.into_iter().map(|c| c.as_bytes().to_vec()).collect());
+    let shown = chain.ok_or_else(|| answer.error.unwrap().http_status_code.unwrap());
+    (opened, shown)
+}
+
+#[tokio::test]
+async fn another_certificate_is_refused_until_it_is_accepted() {
+    let (first, second, books) = (Identity::new("desk.test"), Identity::new("desk.test"), Ledger::default());
+    let (_opened, shown) = by_tls(&first, &books).await;
+    assert_eq!(shown, Ok(vec![first.certificate.clone()]), "the browser is shown the server's own");
+    let (opened, shown) = by_tls(&second, &books).await;
+    assert_eq!(shown, Err(403));
+    assert_eq!(told(opened.rig).await, (4004, "certificate_changed".into(), "certificate_refused"));
+    let Some(Line::Met(seen, Met::Refused)) = books.lines().pop() else { panic!("{:?}", books.lines()) };
+    books.accept(seen.fingerprint);
+    assert_eq!(by_tls(&second, &books).await.1, Ok(vec![second.certificate.clone()]));
+}
+
+/// A server that wants NLA, past TLS.
+async fn at_nla(opened: &mut Opened, identity: &Identity) -> tokio_rustls::server::TlsStream<DuplexStream> {
+    let mut desktop = opened.rig.desktop().await;
+    negotiate(&mut desktop, &confirm(HYBRID)).await.unwrap();
+    identity.accept(desktop).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_gateway_proves_the_credential_and_the_browser_hears_of_tls_only() {
+    let (mut opened, identity) = (opened(), Identity::new("desk.test"));
+    let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
+    let asked = tokio::spawn(async move { ask(&mut browser, &CONNECT, &destination).await.unwrap() });
+    let mut inside = at_nla(&mut opened, &identity).await;
+    let login = credssp(&mut inside, &identity, ACCOUNT, None).await.unwrap();
+    assert_eq!(login, Login::In("ada".into(), "Secret-1".into()));
+    let answer = asked.await.unwrap();
+    assert_eq!(answer.x224_connection_pdu.unwrap().as_bytes()[11..], [2, 3, 8, 0, 1, 0, 0, 0]);
+    assert_eq!(answer.server_cert_chain.unwrap()[0].as_bytes(), identity.certificate);
+    assert_eq!(answer.server_addr, Some(opened.destination));
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_says_why_as_far_as_the_server_does() {
+    let identity = Identity::new("desk.test");
+    for (status, word) in [
+        (Some(0xc000_006d), "wrong_password"),
+        (Some(0xc000_0234), "account_locked"),
+        (Some(0xc000_0072), "account_disabled"),
+        (Some(0xc000_0193), "account_expired"),
+        (Some(0xc000_0071), "password_expired"),
+        (Some(0xc000_0224), "password_must_change"),
+        (Some(0xc000_006f), "logon_restricted"),
+        (Some(0xc000_015b), "logon_not_granted"),
+        (Some(0xc000_005e), "no_logon_server"),
+        (Some(0x8009_030c), "refused"),
+        (None, "refused"),
+    ] {
+        let mut opened = opened();
+        let (books, asked) = (opened.rig.books.clone(), asking(&mut opened));
+        let mut inside = at_nla(&mut opened, &identity).await;
+        assert_eq!(credssp(&mut inside, &identity, ("ada", "another"), status).await.unwrap(), Login::Refused);
+        assert_eq!(asked.await.unwrap().unwrap(), Some(401));
+        assert_eq!(told(opened.rig).await, (4006, "user".into(), word));
+        assert_eq!(books.lines().last(), Some(&Line::LoginRefused(word)), "{status:x?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_before_it_has_seen_any_proof() {
+    let (mut opened, identity) = (opened(), Identity::new("desk.test"));
+    let _asked = asking(&mut opened);
+    let mut inside = at_nla(&mut opened, &identity).await;
+    refuse(&mut inside, 0xc000_0234).await.unwrap();
+    assert_eq!(told(opened.rig).await, (4006, "user".into(), "account_locked"));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_hold_the_certificates_key_or_the_password() {
+    // It has a key of its own, and binds that: as somebody between would have to do.
+    let (mut opened, identity, other) = (opened(), Identity::new("desk.test"), Identity::new("desk.test"));
+    let asked = asking(&mut opened);
+    let mut inside = at_nla(&mut opened, &identity).await;
+    let login = credssp(&mut inside, &other, ACCOUNT, None).await.unwrap();
+    assert_eq!(login, Login::Refused, "the credential is not delegated");
+    assert!(asked.await.unwrap().unwrap().is_some());
+    let (code, _, why) = told(opened.rig).await;
+    assert!([4002, 4006].contains(&code), "{code} {why}");
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_nonsense_in_place_of_credssp() {
+    let identity = Identity::new("desk.test");
+    for said in [
+        &b"HTTP/1.1 200 OK\r\n\r\n"[..],
+        &[3, 0, 0, 11, 6, 0xd0, 0, 0, 0, 0, 0],
+        &[0x30, 0x84, 0x7f, 0xff, 0xff, 0xff],
+        &[0x30, 0x82, 0xff, 0xff],
+        &[0x30, 0x80],
+        &[0x30, 3, 1, 2, 3],
+        // A version, and tokens that are none.
+        &[0x30, 5, 0xa0, 3, 2, 1, 6],
+        &[0x30, 16, 0xa0, 3, 2, 1, 6, 0xa1, 9, 0x30, 7, 0x30, 5, 0xa0, 3, 4, 1, 0],
+    ] {
+        let mut opened = opened();
+        let asked = asking(&mut opened);
+        let mut inside = at_nla(&mut opened, &identity).await;
+        inside.write_all(said).await.unwrap();
+        inside.flush().await.unwrap();
+        assert_eq!(asked.await.unwrap().unwrap(), Some(502), "{said:x?}");
+        let (code, reason, why) = told(opened.rig).await;
+        assert_eq!((code, why), (4002, "nla_broken"), "{said:x?}");
+        assert!(reason.starts_with("desktop: "), "{reason}");
+    }
+}

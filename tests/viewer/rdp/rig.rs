@@ -1,0 +1,65 @@
+//! A stream of RDP with a browser in the test's hand.
+
+use super::super::ledger::Ledger;
+use super::super::rig::{DialWith, Rig, lease_to, switchboard};
+use crate::support::xfreerdp::Xfreerdp;
+use futures_util::future::FutureExt;
+use portcullis::domain::OrganizationId;
+use portcullis::domain::secret::SecretString;
+use portcullis::domain::server::{Credential, CredentialSource, Server, ServerTrust, StreamPolicy};
+use portcullis::domain::workspace::WorkspaceKind;
+use portcullis::viewer::rdp::cleanpath::destination;
+use portcullis::viewer::{Duplex, Limits};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Longest wait for anything of a real desktop on a busy machine.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// A server whose first certificate is pinned.
+pub fn server(credential: Option<(&str, &str)>) -> Server {
+    Server {
+        port: 3389,
+        credential: credential.map(|(username, password)| Credential {
+            username: username.into(),
+            domain: String::new(),
+            password: SecretString::new(password.into()),
+        }),
+        source: CredentialSource::User,
+        trust: ServerTrust::default(),
+        policy: StreamPolicy::default(),
+        exclusive: false,
+        keyboard: None,
+    }
+}
+
+/// A stream to a server, and the destination that its page names.
+pub struct Opened {
+    pub rig: Rig,
+    pub destination: String,
+}
+
+/// To a server in the test's hand: [`Rig::desktop`] is its end.
+pub fn scripted(server: Server, limits: Limits, books: Ledger) -> Opened {
+    let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
+    let destination = destination(lease.session().id);
+    let (dial, calls) = switchboard();
+    Opened { rig: Rig::leased(lease, dial, calls, limits, books), destination }
+}
+
+/// To a real server.
+pub fn real(server: Server, port: u16, books: Ledger) -> Opened {
+    let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
+    let destination = destination(lease.session().id);
+    let dial = DialWith(move || async move { Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?) as Box<dyn Duplex>) }.boxed());
+    Opened { rig: Rig::leased(lease, dial, switchboard().1, Limits::default(), books), destination }
+}
+
+impl Opened {
+    /// With FreeRDP as the browser.
+    pub async fn with_client(mut self, arguments: &[&str]) -> (Rig, Xfreerdp) {
+        let stream = self.rig.browser_stream();
+        let client = Xfreerdp::start(stream, self.destination, arguments).await;
+        (self.rig, client)
+    }
+}

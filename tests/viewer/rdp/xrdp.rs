@@ -1,0 +1,48 @@
+//! xrdp: TLS, and a login that the gateway writes into the client's own packet.
+
+use super::super::ledger::{Ledger, Line};
+use super::rig::{LONG, real, server};
+use crate::support::xfreerdp::Xfreerdp;
+use crate::support::xrdp::{COLOUR, PASSWORD, USER, Xrdp};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Types a line into the terminal of the session until it arrives: before the window manager is there, keys go nowhere.
+async fn type_line(xrdp: &Xrdp, client: &mut Xfreerdp, line: &str) {
+    let typed = async {
+        while !std::fs::read_to_string(xrdp.home.join("typed")).is_ok_and(|text| text.contains(line)) {
+            // The terminal's place; the click gives it the keyboard.
+            for buttons in [0, 1, 0] {
+                client.screen.pointer(buttons, 200, 150).await.unwrap();
+            }
+            client.screen.type_text(&format!("{line}\n")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    timeout(LONG, typed).await.unwrap_or_else(|_| panic!("nothing arrives\n{}", xrdp.told()));
+}
+
+#[tokio::test]
+async fn a_session_is_logged_in_typed_into_and_found_again() {
+    let xrdp = Xrdp::start().await;
+    let books = Ledger::default();
+    let mut wanted = server(Some((USER, PASSWORD)));
+    let (rig, mut client) = real(wanted.clone(), xrdp.port, books.clone()).with_client(&[]).await;
+    let started = xrdp.home_file("started", |text| text.ends_with('\n')).await;
+    assert!(started.starts_with("rdpuser :"), "{started}: the credential is the gateway's, the client has a placeholder");
+    client.shows(COLOUR).await;
+    type_line(&xrdp, &mut client, "first 42").await;
+
+    drop(client);
+    let (end, _) = rig.ended().await;
+    assert!(["browser_gone", "desktop_gone"].contains(&end.why()), "{end:?}");
+
+    wanted.trust.pin = books.pin();
+    let (_rig, mut client) = real(wanted, xrdp.port, books.clone()).with_client(&[]).await;
+    client.shows(COLOUR).await;
+    type_line(&xrdp, &mut client, "second").await;
+    let again = xrdp.home_file("started", |_| true).await;
+    assert_eq!(again, started, "the same X session, with the same terminal");
+    let met = books.lines().into_iter().filter(|line| matches!(line, Line::Met(..))).count();
+    assert_eq!(met, 1, "the certificate was met once: {:?}", books.lines());
+}
