@@ -57,7 +57,7 @@ export async function nextCode(person: Person): Promise<string> {
   return codeAt(person.secret, step);
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as { port: number };
@@ -99,14 +99,18 @@ export class House {
   }
 
   /** A gateway with an agent, a workspace, and nobody in it yet. */
-  static async open(): Promise<House> {
+  static async open({ services = {} }: { services?: Record<string, number> } = {}): Promise<House> {
     const house = new House(await freePort(), await freePort());
     house.cli('workspace', 'create', 'ws-linux-desktop', '--name', 'Linux Desktop', '--description', 'A desktop of your own.');
     await house.startGateway();
     // The printed command is run as it is, but for the state folder.
     const command = /^portcullis (agent .*)$/m.exec(house.cli('host', 'join-token', '--name', 'host-1'))?.[1];
     if (!command) throw new Error('no join command was printed');
-    house.#start('agent', [...command.split(' '), '--state-dir', join(house.dir, 'agent')]);
+    house.#start('agent', [
+      ...command.split(' '),
+      ...['--state-dir', join(house.dir, 'agent')],
+      ...Object.entries(services).flatMap(([name, port]) => ['--service', `${name}=127.0.0.1:${port}`]),
+    ]);
     await house.connected();
     return house;
   }
@@ -137,8 +141,21 @@ export class House {
     await this.#end(name, 'SIGKILL');
   }
 
+  /** Starts a program of the test's own, in this house's folder and gone with it. */
+  run(name: string, command: string, args: string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+    const log = openSync(join(this.dir, `${name}.log`), 'a');
+    const child = spawn(command, args, { cwd: this.dir, env: { ...process.env, HOME: this.dir, ...env }, stdio: ['ignore', log, log] });
+    this.#processes.set(name, child);
+    return child;
+  }
+
+  async stop(name: string): Promise<void> {
+    await this.#end(name, 'SIGKILL');
+  }
+
   async close(): Promise<void> {
-    for (const name of ['agent', 'gateway']) await this.#end(name, 'SIGTERM');
+    const own = [...this.#processes.keys()].filter((name) => name !== 'agent' && name !== 'gateway');
+    for (const name of [...own.reverse(), 'agent', 'gateway']) await this.#end(name, own.includes(name) ? 'SIGKILL' : 'SIGTERM');
     // Whatever names the folder was started for this house, desktops first of all.
     const left = commandLines().filter((line) => line.includes(this.dir));
     if (left.length > 0) throw new Error(`left behind:\n${left.join('\n')}`);
