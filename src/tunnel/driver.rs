@@ -1,7 +1,7 @@
 //! The owner task of one tunnel: the shell that gives a [`Peer`] its datagrams, its clock and its users.
 //!
 //! - Everything about the tunnel happens in this one task, so nothing on the way of a packet is locked.
-//! - Its **round**: take what arrived, do what was asked, let the clock speak, serve the pipes, send the trains, publish, wait.
+//! - Its **round**: do what was asked, take what arrived, let the clock speak, serve the pipes, send the trains, publish, wait.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -74,10 +74,11 @@ impl Driver {
         let mut rounds = 0;
         loop {
             let now = Instant::now();
-            self.take_in(&mut batch, now);
+            // Before what arrived: whoever was told that a port is listened on may have called it meanwhile.
             while let Ok(command) = self.commands.try_recv() {
                 self.command(command, now);
             }
+            self.take_in(&mut batch, now);
             self.peer.handle_timeout(now);
             let more = self.turn(now).await;
             self.publish(now);
@@ -207,7 +208,8 @@ impl Driver {
                 tracing::debug!(tunnel = %self.shared.id.0, endpoint = ?self.peer.endpoint(), "tunnel.handshake");
             }
             Event::Endpoint(endpoint) => {
-                *self.shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(endpoint);
+                let known = self.shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner).replace(endpoint);
+                self.registry.endpoints.moved(known, Some(endpoint));
             }
             Event::Connected { conn } => {
                 if let Some(answer) = self.state.connecting.remove(&conn) {
@@ -268,6 +270,8 @@ impl Drop for Driver {
             conn.pipe.fail(io::ErrorKind::ConnectionAborted);
         }
         self.set_status(TunnelStatus::Down);
+        let endpoint = *self.shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        self.registry.endpoints.moved(endpoint, None);
         self.registry.forget(self.shared.id, self.index);
         self.shared.closing.cancel();
         self.shared.closed.cancel();

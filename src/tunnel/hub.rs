@@ -1,10 +1,12 @@
 //! The hub: one UDP port, many tunnels.
 //!
-//! - One task receives and sorts (see `demux`); one task per tunnel owns it (see `driver`) and sends by itself.
+//! - One task receives and sorts (see `demux`), and lets in whoever calls first (see `door`), which never goes before what live tunnels receive; one task per tunnel owns it (see `driver`) and sends by itself.
 //! - The **registry** knows every tunnel by name, for the handles; nothing on the way of a packet looks into it.
 //! - Tunnels run on the runtime the hub was bound on, whoever adds them.
 
 mod demux;
+mod door;
+mod limits;
 pub(in crate::tunnel) mod socket;
 
 use std::collections::{HashMap, HashSet};
@@ -59,6 +61,8 @@ pub struct HubCounters {
     pub malformed: u64,
     /// Initiations answered with a cookie because there were too many.
     pub cookies: u64,
+    /// Initiations dropped because there were too many.
+    pub limited: u64,
     /// Datagrams an owner had no room for.
     pub overflow: u64,
 }
@@ -70,6 +74,7 @@ pub(super) struct Counters {
     unknown: AtomicU64,
     malformed: AtomicU64,
     cookies: AtomicU64,
+    limited: AtomicU64,
     overflow: AtomicU64,
 }
 
@@ -80,8 +85,36 @@ struct Table {
     pairs: HashSet<(PublicKey, PublicKey)>,
 }
 
+/// Where the other ends of the tunnels are, as far as their owners know: authentically, or from whoever added the tunnel. So many tunnels each.
+#[derive(Default)]
+pub(super) struct Endpoints(Mutex<HashMap<SocketAddr, usize>>);
+
+impl Endpoints {
+    /// A tunnel's other end was there and is here now.
+    pub(super) fn moved(&self, from: Option<SocketAddr>, to: Option<SocketAddr>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(to) = to {
+            *known.entry(to).or_default() += 1;
+        }
+        if let Some(from) = from
+            && let Some(count) = known.get_mut(&from)
+        {
+            *count -= 1;
+            if *count == 0 {
+                known.remove(&from);
+            }
+        }
+    }
+
+    /// Some tunnel's other end is there.
+    fn holds(&self, address: SocketAddr) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&address)
+    }
+}
+
 /// Every tunnel by name.
 pub(super) struct Registry {
+    pub(super) endpoints: Arc<Endpoints>,
     table: Mutex<Table>,
     changes: mpsc::UnboundedSender<Change>,
 }
@@ -142,9 +175,11 @@ impl Hub {
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
         let runtime = Handle::current();
-        tasks.spawn_on(receive(socket.clone(), changed, counters.clone(), closing.clone()), &runtime);
+        let endpoints = Arc::<Endpoints>::default();
+        let demux = Demux::new(endpoints.clone(), counters.clone(), Instant::now());
+        tasks.spawn_on(receive(socket.clone(), changed, demux, counters.clone(), closing.clone()), &runtime);
         let tcp_timeout_ms = AtomicU64::new(u64::try_from(TCP_TIMEOUT.as_millis()).unwrap_or(u64::MAX));
-        let registry = Arc::new(Registry { table: Mutex::default(), changes });
+        let registry = Arc::new(Registry { endpoints, table: Mutex::default(), changes });
         Ok(Self { inner: Arc::new(Inner { socket, registry, counters, closing, tasks, runtime, tcp_timeout_ms }) })
     }
 
@@ -204,6 +239,7 @@ impl Hub {
             inner.registry.forget(config.id, index);
             return Err(TunnelError::Closed);
         }
+        inner.registry.endpoints.moved(None, config.endpoint);
         let setup = PeerSetup {
             private_key: config.private_key,
             peer_public_key: config.peer_public_key,
@@ -304,13 +340,19 @@ impl Hub {
             unknown: counters.unknown.load(Ordering::Relaxed),
             malformed: counters.malformed.load(Ordering::Relaxed),
             cookies: counters.cookies.load(Ordering::Relaxed),
+            limited: counters.limited.load(Ordering::Relaxed),
             overflow: counters.overflow.load(Ordering::Relaxed),
         }
     }
 }
 
-async fn receive(socket: Arc<HubSocket>, mut changes: mpsc::UnboundedReceiver<Change>, counters: Arc<Counters>, closing: CancellationToken) {
-    let mut demux = Demux::new(counters.clone());
+async fn receive(
+    socket: Arc<HubSocket>,
+    mut changes: mpsc::UnboundedReceiver<Change>,
+    mut demux: Demux,
+    counters: Arc<Counters>,
+    closing: CancellationToken,
+) {
     let mut buffers = Buffers::new();
     let mut since_yield = 0;
     let mut applied = Vec::new();
@@ -325,7 +367,9 @@ async fn receive(socket: Arc<HubSocket>, mut changes: mpsc::UnboundedReceiver<Ch
                 applied.drain(..).for_each(|change| demux.change(change));
                 continue;
             }
-            ready = socket.readable() => ready,
+            ready = socket.readable(), if !demux.waits() => ready,
+            // Somebody waits to be let in: after whatever has arrived.
+            () = std::future::ready(()), if demux.waits() => Ok(()),
         };
         let result = ready.and_then(|()| {
             let count = socket.receive(&mut buffers)?;
@@ -336,11 +380,12 @@ async fn receive(socket: Arc<HubSocket>, mut changes: mpsc::UnboundedReceiver<Ch
             buffers.messages(count, |from, stride, message| {
                 counters.received.fetch_add(1, Ordering::Relaxed);
                 counters.received_bytes.fetch_add(message.bytes().len() as u64, Ordering::Relaxed);
-                demux.message(from, stride, message, |cookie| {
-                    socket.send_now(&Transmit { to: from, contents: cookie.to_vec(), segment: cookie.len() });
-                });
+                demux.message(from, stride, message);
             });
-            Ok(count)
+            let reply = |to, cookie: &[u8]| socket.send_now(&Transmit { to, contents: cookie.to_vec(), segment: cookie.len() });
+            let more = demux.waits() && demux.greet(Instant::now(), reply);
+            // What is opened at the door takes as long as many messages.
+            Ok(count + if more { FAIR / 4 } else { 0 })
         });
         match result {
             Ok(count) => since_yield += count,

@@ -25,7 +25,7 @@ export interface Answer {
 }
 
 /** Resolves once `look` gives something; fails loudly when it never does. */
-export async function until<T>(what: string, look: () => T | undefined | false | Promise<T | undefined | false>, ms = 15_000): Promise<T> {
+export async function until<T>(what: string, look: () => T | undefined | false | Promise<T | undefined | false>, ms = 60_000): Promise<T> {
   const end = Date.now() + ms;
   for (;;) {
     const found = await look();
@@ -57,14 +57,34 @@ export async function nextCode(person: Person): Promise<string> {
   return codeAt(person.secret, step);
 }
 
+/** Below the range the kernel hands out: between two lives of a gateway, one of those would be anybody's. */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = 12_000 + Math.floor(Math.random() * 18_000);
+    const server = createServer().listen(port, '127.0.0.1');
+    const free = await once(server, 'listening').then(() => true, () => false);
+    if (!free) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
+
+/** A shell that ends processes when its input does, however this process ends. Reads `+ PID` and `- PID`. */
+const WARDEN = `
+trap '' INT TERM HUP
+left=' '
+while read -r what pid; do
+  case "$what" in
+    +) left="$left$pid " ;;
+    -) left="\${left%% $pid *} \${left#* $pid }" ;;
+  esac
+done
+[ "$left" = ' ' ] && exit
+kill -TERM $left
+for _ in $(seq 100); do kill -0 $left || exit; sleep 0.1; done
+kill -KILL $left
+`;
 
 /** What runs on this machine. */
 function commandLines(): string[] {
@@ -82,6 +102,7 @@ export class House {
   readonly #processes = new Map<string, ChildProcess>();
   readonly #env: NodeJS.ProcessEnv;
   readonly #tls = new Agent({ keepAlive: false });
+  readonly #warden = spawn('sh', ['-c', WARDEN], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
 
   private constructor(
     readonly port: number,
@@ -133,7 +154,7 @@ export class House {
 
   /** Resolves when the host's tunnel is up. */
   async connected(): Promise<void> {
-    await until('the host connects', async () => (await this.health())?.body.dependencies.hosts.connected === 1, 20_000);
+    await until('the host connects', async () => (await this.health())?.body.dependencies.hosts.connected === 1);
   }
 
   /** No chance to say goodbye. */
@@ -144,9 +165,7 @@ export class House {
   /** Starts a program of the test's own, in this house's folder and gone with it. */
   run(name: string, command: string, args: string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
     const log = openSync(join(this.dir, `${name}.log`), 'a');
-    const child = spawn(command, args, { cwd: this.dir, env: { ...process.env, HOME: this.dir, ...env }, stdio: ['ignore', log, log] });
-    this.#processes.set(name, child);
-    return child;
+    return this.#keep(name, spawn(command, args, { cwd: this.dir, env: { ...process.env, HOME: this.dir, ...env }, stdio: ['ignore', log, log] }));
   }
 
   async stop(name: string): Promise<void> {
@@ -156,6 +175,7 @@ export class House {
   async close(): Promise<void> {
     const own = [...this.#processes.keys()].filter((name) => name !== 'agent' && name !== 'gateway');
     for (const name of [...own.reverse(), 'agent', 'gateway']) await this.#end(name, own.includes(name) ? 'SIGKILL' : 'SIGTERM');
+    this.#warden.stdin.end();
     // Whatever names the folder was started for this house, desktops first of all.
     const left = commandLines().filter((line) => line.includes(this.dir));
     if (left.length > 0) throw new Error(`left behind:\n${left.join('\n')}`);
@@ -200,12 +220,12 @@ export class House {
       if (token) headers.authorization = `Bearer ${token}`;
       // The certificate is checked against the gateway's own authority, and nothing else.
       const ca = readFileSync(join(this.dir, 'gateway/tls/ca.pem'));
-      const ask = request({ host: '127.0.0.1', servername: 'localhost', port: this.port, method, path, headers, ca, agent: this.#tls, timeout: 20_000 }, (answer) => {
+      const ask = request({ host: '127.0.0.1', servername: 'localhost', port: this.port, method, path, headers, ca, agent: this.#tls, timeout: 60_000 }, (answer) => {
         let text = '';
         answer.setEncoding('utf8').on('data', (piece) => (text += piece));
         answer.on('end', () => done({ status: answer.statusCode ?? 0, body: text.startsWith('{') || text.startsWith('[') ? JSON.parse(text) : text }));
       });
-      ask.on('timeout', () => ask.destroy(new Error('no answer in 20 s')));
+      ask.on('timeout', () => ask.destroy(new Error('no answer in 60 s')));
       ask.on('error', failed);
       ask.end(body === undefined ? undefined : JSON.stringify(body));
     });
@@ -213,7 +233,14 @@ export class House {
 
   #start(name: string, args: string[]): void {
     const log = openSync(join(this.dir, `${name}.log`), 'a');
-    this.#processes.set(name, spawn(BINARY, args, { env: this.#env, stdio: ['ignore', log, log] }));
+    this.#keep(name, spawn(BINARY, args, { env: this.#env, stdio: ['ignore', log, log] }));
+  }
+
+  #keep(name: string, process: ChildProcess): ChildProcess {
+    this.#processes.set(name, process);
+    this.#warden.stdin.write(`+ ${process.pid}\n`);
+    process.once('exit', () => this.#warden.stdin.write(`- ${process.pid}\n`));
+    return process;
   }
 
   async #end(name: string, signal: NodeJS.Signals): Promise<void> {

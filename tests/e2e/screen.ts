@@ -19,7 +19,7 @@ export async function colours(page: Page): Promise<number> {
 
 /** Waits until the desktop is painted: background gradient, panel and a terminal. */
 export async function painted(page: Page): Promise<void> {
-  await expect(page.getByTestId('viewer-state')).toHaveAttribute('data-state', 'connected', { timeout: 20_000 });
+  await expect(page.getByTestId('viewer-state')).toHaveAttribute('data-state', 'connected');
   await until('the desktop is painted', async () => (await colours(page)) > 20 || undefined);
 }
 
@@ -50,8 +50,8 @@ export async function type(page: Page, command: string): Promise<void> {
 }
 
 /** The text of a file on the host, once it is there and whole. */
-export async function fileOnHost(path: string, ms = 15_000): Promise<string> {
-  return until(`${path} appears on the host`, () => (existsSync(path) && readFileSync(path, 'utf8')) || undefined, ms);
+export async function fileOnHost(path: string): Promise<string> {
+  return until(`${path} appears on the host`, () => (existsSync(path) && readFileSync(path, 'utf8')) || undefined);
 }
 
 /** Where the terminal shows its first lines. */
@@ -69,6 +69,17 @@ export async function terminalText(page: Page): Promise<number[]> {
     },
     [SCREEN, TEXT] as const,
   );
+}
+
+/** What the terminal shows once it shows a line of text and only the cursor, which blinks, has changed for some looks in a row. */
+export async function settled(page: Page): Promise<number[]> {
+  let [last, same]: [number[], number] = [[], 0];
+  return until('the terminal shows the text and is quiet', async () => {
+    const text = await terminalText(page);
+    same = text.filter(isLetter).length > 200 && differing(text, last) < 0.2 ? same + 1 : 0;
+    last = text;
+    return same >= 10 && text;
+  });
 }
 
 /** Waits until the terminal is there and its shell has prompted: keys typed before that go nowhere. */

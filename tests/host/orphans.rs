@@ -1,6 +1,7 @@
 //! `kill -9` of an agent: its desktops end with it, and the next agent starts clean.
 
 use super::rig::{file, marked, spec, until};
+use crate::support::warden::keep;
 use portcullis::domain::UserId;
 use portcullis::host::desktop::launcher::UIDS;
 use portcullis::host::desktop::{Launcher, Limits, Screen, Spec};
@@ -29,12 +30,9 @@ async fn a_process_with_a_desktop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_of_an_agent_leaves_no_desktop() {
     let dir = tempfile::tempdir().unwrap();
-    let mut agent = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "host::orphans::a_process_with_a_desktop", "--ignored", "--nocapture"])
-        .env(FOLDER, dir.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "host::orphans::a_process_with_a_desktop", "--ignored", "--nocapture"]).env(FOLDER, dir.path());
+    let mut agent = keep(command.stdout(Stdio::null())).unwrap();
     let text = file(&dir.path().join("marks"), "END").await;
     let marks: Vec<&str> = text.lines().filter(|line| line.starts_with("mark-")).collect();
     assert_eq!(marks.len(), 2);

@@ -1,6 +1,7 @@
 //! RDP desktops: xrdp joined to an Xorg of the session's own, in bubblewrap. These need the packages; without them they fail.
 
 use super::rig::{PATIENCE, display_server, file, marked, spec, until};
+use crate::support::warden::{Kept, keep};
 use portcullis::domain::UserId;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::host::desktop::launcher::{UIDS, session_folder};
@@ -11,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -181,7 +182,7 @@ async fn a_dead_display_server_is_noticed_at_once() {
 }
 
 /// A child that does not outlive its test.
-struct Held(Child);
+struct Held(Kept);
 
 impl Drop for Held {
     fn drop(&mut self) {
@@ -203,7 +204,7 @@ impl Viewer {
         let out = std::fs::File::create(&number).unwrap();
         let mut command = Command::new("Xvfb");
         command.args(["-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-fbdir"]).arg(dir);
-        let screen = Held(command.stdout(out).stderr(Stdio::null()).spawn().unwrap());
+        let screen = Held(keep(command.stdout(out).stderr(Stdio::null())).unwrap());
         until("a display", || {
             display = std::fs::read_to_string(&number).unwrap_or_default();
             display.ends_with('\n')
@@ -227,7 +228,7 @@ impl Viewer {
         command.args(["/size:1024x768", "/bpp:32", "/network:lan", "+clipboard", "-decorations"]);
         command.env("DISPLAY", &self.display).env("HOME", dir).stdin(Stdio::null());
         let log = std::fs::File::create(dir.join("client.log")).unwrap();
-        Held(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
+        Held(keep(command.stdout(log.try_clone().unwrap()).stderr(log)).unwrap())
     }
 
     /// How many colours it shows. Behind a header whose first word is its length there are 256 colours of 12 bytes, then four bytes a pixel.

@@ -6,7 +6,6 @@ use crate::product::{Demo, command};
 use crate::support::vnc::{Closed, VncClient, over_websocket};
 use portcullis::tunnel::PrivateKey;
 use serde_json::{Value, json};
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,7 +62,7 @@ async fn connected(demo: &Demo, host: &Value, token: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_desktop_behind_a_standard_peer() {
     let mut lab = Lab::new();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let free = crate::support::free_port();
     let dir = tempfile::tempdir().unwrap();
     let settings = [("PORTCULLIS_TUNNEL__LISTEN", format!("{}:0", lab.ours)), ("PORTCULLIS_DIRECT__ALLOW", format!("old-box=127.0.0.1:{free}"))];
     let demo = Demo::start_with(dir.path(), &settings).await;

@@ -88,7 +88,7 @@ async fn the_monitor_sees_a_session_and_the_clean_up_ends_an_old_one() {
 /// What the monitor prints in its first round; it would go on for ever.
 fn monitored(demo: &Demo, token: &str) -> String {
     let monitor = addressed(demo, "monitor.py", token);
-    let mut child = python(demo, &monitor).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = crate::support::warden::keep(python(demo, &monitor).stdout(Stdio::piped())).unwrap();
     let mut seen = String::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();

@@ -140,12 +140,9 @@ async fn what_was_said_survives_kill_9() {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
     let db = Db::new(Backend::Sqlite);
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "store::failures::victim", "--ignored", "--nocapture"])
-        .env("PORTCULLIS_TEST_VICTIM", &db.url)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "store::failures::victim", "--ignored", "--nocapture"]).env("PORTCULLIS_TEST_VICTIM", &db.url);
+    let mut child = crate::support::warden::keep(command.stdout(Stdio::piped())).unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut last = 0i64;
     while last < 40 {

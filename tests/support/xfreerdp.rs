@@ -62,7 +62,7 @@ impl Xfreerdp {
         let mut client = tethered("xfreerdp");
         client
             .args([&format!("/v:127.0.0.1:{port}"), "/u:nobody", "/p:placeholder", "/sec:tls", "/cert:ignore", "/size:800x600", "/bpp:32"])
-            .args(["/timeout:30000", "+clipboard", "-wallpaper"])
+            .args(["/timeout:60000", "+clipboard", "-wallpaper"])
             .args(arguments)
             .env("DISPLAY", &display)
             .env("HOME", directory.path())

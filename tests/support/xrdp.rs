@@ -20,7 +20,7 @@ const HASH: &str = "$6$portcullis$/EIPMfSkOyb7XEuhlLsfD7.yulT9W4W.es9evMyq.VxuOh
 /// The colour behind its windows.
 pub const COLOUR: u32 = 0x0020_4060;
 /// Longest wait for it to listen.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// The user's number; the group's, too. In no other passwd file.
 const UID: u32 = 61_234;

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use boringtun::noise::{Tunn, TunnResult};
 use portcullis::tunnel::{
     Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream,
 };
@@ -11,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(60);
 /// Less than WireGuard waits before it asks again (REKEY_TIMEOUT), so what took less did not wait for that.
 const UNASKED: Duration = Duration::from_secs(5);
 
@@ -389,41 +388,6 @@ async fn junk_is_counted_and_the_stream_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_initiations_meets_cookies_and_friends_still_get_in() {
-    let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
-    let ends = Ends::new(Inside::V4, 1);
-    let near = gateway.add_peer(ends.near(None)).unwrap();
-    let target = gateway.local_addr();
-    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let theirs = boringtun::x25519::PublicKey::from(*ends.gateway.public_key().as_bytes());
-    let mut stranger = Tunn::new(boringtun::x25519::StaticSecret::from([9; 32]), theirs, None, None, 1, None);
-    let mut room = vec![0; 2048];
-    let initiation = {
-        let TunnResult::WriteToNetwork(initiation) = stranger.format_handshake_initiation(&mut room, true) else { panic!() };
-        initiation.to_vec()
-    };
-    let flood = async {
-        // As many as it takes: the limit is for one second, and a busy machine may be slow.
-        let mut cookie = [0; 100];
-        loop {
-            for _ in 0..200 {
-                socket.send_to(&initiation, target).await.unwrap();
-            }
-            if timeout(Duration::from_millis(20), socket.recv_from(&mut cookie)).await.is_ok() {
-                return cookie[0];
-            }
-        }
-    };
-    assert_eq!(timeout(SOON, flood).await.unwrap(), 3, "a cookie reply");
-    assert!(gateway.counters().cookies > 0 && gateway.counters().unknown >= 500, "{:?}", gateway.counters());
-    // Begun under load: answered with a cookie, and five seconds later with a handshake.
-    let far = agent.add_peer(ends.far(Some(target))).unwrap();
-    far.initiate();
-    timeout(SOON, far.handshaken()).await.unwrap().unwrap();
-    timeout(SOON, near.handshaken()).await.unwrap().unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_wrong_preshared_key_never_handshakes() {
     let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
     let ends = Ends::new(Inside::V4, 1);
@@ -437,20 +401,20 @@ async fn the_wrong_preshared_key_never_handshakes() {
 // ---- helpers ----
 
 #[derive(Clone, Copy)]
-enum Inside {
+pub enum Inside {
     V4,
     V6,
 }
 
-struct Ends {
-    gateway: PrivateKey,
+pub struct Ends {
+    pub gateway: PrivateKey,
     agent: PrivateKey,
     psk: PresharedKey,
     addresses: (IpAddr, IpAddr),
 }
 
 impl Ends {
-    fn new(inside: Inside, n: u8) -> Self {
+    pub fn new(inside: Inside, n: u8) -> Self {
         let addresses = match inside {
             Inside::V4 => (IpAddr::from([10, 0, n, 1]), IpAddr::from([10, 0, n, 2])),
             Inside::V6 => ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()),
@@ -463,11 +427,11 @@ impl Ends {
         }
     }
 
-    fn near(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
+    pub fn near(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
         self.end(&self.gateway, &self.agent, endpoint, self.addresses)
     }
 
-    fn far(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
+    pub fn far(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
         self.end(&self.agent, &self.gateway, endpoint, (self.addresses.1, self.addresses.0))
     }
 
@@ -506,14 +470,15 @@ impl Machine {
     }
 }
 
-struct Pair {
-    gateway: Tunnel,
-    agent: Tunnel,
-    hubs: [Hub; 2],
+pub struct Pair {
+    pub gateway: Tunnel,
+    pub agent: Tunnel,
+    pub hubs: [Hub; 2],
+    pub ends: Ends,
 }
 
 impl Pair {
-    async fn new(inside: Inside) -> Self {
+    pub async fn new(inside: Inside) -> Self {
         Self::on("127.0.0.1:0", inside).await
     }
 
@@ -522,15 +487,15 @@ impl Pair {
         let ends = Ends::new(inside, 0);
         let agent = hubs[1].add_peer(ends.far(None)).unwrap();
         let gateway = hubs[0].add_peer(ends.near(Some(hubs[1].local_addr()))).unwrap();
-        Self { gateway, agent, hubs }
+        Self { gateway, agent, hubs, ends }
     }
 }
 
-async fn hub(listen: &str) -> Hub {
+pub async fn hub(listen: &str) -> Hub {
     Hub::bind(HubConfig { listen: listen.parse().unwrap() }).await.unwrap()
 }
 
-async fn dial(tunnel: &Tunnel, port: u16) -> TunnelStream {
+pub async fn dial(tunnel: &Tunnel, port: u16) -> TunnelStream {
     timeout(SOON, tunnel.connect(port)).await.unwrap().unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! Tunnels: live ones over loopback, and peers on a simulated network.
 
 mod faults;
+mod flood;
 mod live;
 mod peers;
 mod simnet;

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 /// A limit for tests that wait it out.
-const SHORT: Duration = Duration::from_millis(150);
+const SHORT: Duration = Duration::from_millis(500);
 
 /// Ends the stream, and asserts that the browser was told nothing: code, word, and reason.
 async fn failed(rig: Rig) -> (u16, &'static str, String) {

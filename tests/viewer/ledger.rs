@@ -50,7 +50,7 @@ impl Ledger {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("the books say {:?}", self.lines()));
+        tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("the books say {:?}", self.lines()));
     }
 
     /// The recorded pin.

@@ -1,6 +1,7 @@
 //! A real desktop: Xtigervnc with a password, reached over a unix socket, with the viewer in between and a small client as the browser.
 
 use super::rig::{DialWith, Rig, Told};
+use crate::support::tether::tethered;
 use crate::support::vnc::{Event, VncClient};
 use futures_util::future::FutureExt;
 use portcullis::viewer::Duplex;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::{Instant, timeout};
 
 /// "vncpass1" as `tigervncpasswd -f` writes it.
@@ -44,7 +45,7 @@ impl Desktop {
         let directory = tempfile::tempdir().unwrap();
         let password = directory.path().join("passwd");
         std::fs::write(&password, PASSWORD_FILE).unwrap();
-        let mut server = Command::new("Xtigervnc")
+        let mut server = tethered("Xtigervnc")
             .args([
                 "-displayfd",
                 "1",
@@ -77,7 +78,7 @@ impl Desktop {
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Child {
-        let mut command = Command::new(program);
+        let mut command = tethered(program);
         command.args(arguments).env("DISPLAY", &self.display).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         command.spawn().unwrap_or_else(|e| panic!("{program}: {e}"))
     }

@@ -1,42 +1,28 @@
 //! Whose datagram is it? Decided in the hub's one receiving task, from tables that only this task touches.
 //!
 //! - A **route** is the queue to one tunnel's owner, found by the receiver index that every message but the first carries.
-//! - The first message, an **initiation**, names nobody in clear: its mac1 tells which of our keys it is for, and that key opens the sender's
-//!   public key (WireGuard paper, section 5.4.2). Under load, only senders that prove their address with a cookie get that far (5.4.7).
-//! - Whatever matches nothing is counted and dropped, without an answer. So are most initiations of a flood: a cookie costs a system call, and whoever
-//!   is real asks again.
+//! - The first message, an initiation, carries none: it waits at the `door`.
+//! - Whatever matches nothing is counted and dropped, without an answer.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::rate_limiter::RateLimiter;
-use boringtun::noise::{Packet, TunnResult};
-use boringtun::x25519;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::Counters;
+use super::door::{Door, INITIATION, Verdict};
 use super::socket::Message;
+use super::{Counters, Endpoints};
 use crate::tunnel::driver::Inbound;
 use crate::tunnel::handle::Shared;
 use crate::tunnel::keys::{PrivateKey, PublicKey};
 
-/// Initiations a second, for each of our keys, before cookies are asked for: each costs us a Diffie-Hellman or three.
-const INITIATIONS: u64 = 500;
-/// Cookies sent a second, for each of our keys. Then initiations without one are dropped unread: they are most of any flood.
-const COOKIES: u32 = 2000;
-/// Where an initiation's mac2 begins: zeros, when its sender has no cookie.
-const MAC2: usize = 132;
 /// Bytes that may wait for one owner.
 const QUEUE_BYTES: usize = 4 << 20;
-/// A cookie reply's size.
-const COOKIE_REPLY: usize = 64;
-
 /// A change to the tables.
 pub(in crate::tunnel) enum Change {
     Add(Box<Route>),
@@ -52,27 +38,6 @@ pub(in crate::tunnel) struct Route {
     pub(in crate::tunnel) shared: Arc<Shared>,
 }
 
-struct OwnKey {
-    secret: x25519::StaticSecret,
-    public: x25519::PublicKey,
-    limiter: RateLimiter,
-    tunnels: usize,
-    /// Cookies sent in the present second, and when that began.
-    cookies: (u32, Instant),
-}
-
-impl OwnKey {
-    /// The second's supply of cookies is used up.
-    fn out_of_cookies(&mut self) -> bool {
-        let now = Instant::now();
-        let (sent, since) = &mut self.cookies;
-        if now.duration_since(*since) >= Duration::from_secs(1) {
-            (*sent, *since) = (0, now);
-        }
-        *sent >= COOKIES
-    }
-}
-
 struct Entry {
     own: PublicKey,
     peer: PublicKey,
@@ -82,36 +47,22 @@ struct Entry {
 
 /// The tables.
 pub(super) struct Demux {
-    keys: HashMap<PublicKey, OwnKey>,
+    door: Door,
     by_peer: HashMap<(PublicKey, PublicKey), u32>,
     by_index: HashMap<u32, Entry>,
     counters: Arc<Counters>,
 }
 
-/// What is to be done with a message that is not for any tunnel yet.
-pub(super) enum Verdict {
-    Tunnel(u32),
-    Cookie([u8; COOKIE_REPLY]),
-    Drop,
-}
-
 impl Demux {
-    pub(super) fn new(counters: Arc<Counters>) -> Self {
-        Self { keys: HashMap::new(), by_peer: HashMap::new(), by_index: HashMap::new(), counters }
+    pub(super) fn new(endpoints: Arc<Endpoints>, counters: Arc<Counters>, now: Instant) -> Self {
+        Self { door: Door::new(endpoints, counters.clone(), now), by_peer: HashMap::new(), by_index: HashMap::new(), counters }
     }
 
     pub(super) fn change(&mut self, change: Change) {
         match change {
             Change::Add(route) => {
                 let own = route.private_key.public_key();
-                let key = self.keys.entry(own).or_insert_with(|| OwnKey {
-                    secret: route.private_key.secret(),
-                    public: own.x25519(),
-                    limiter: RateLimiter::new(&own.x25519(), INITIATIONS),
-                    tunnels: 0,
-                    cookies: (0, Instant::now()),
-                });
-                key.tunnels += 1;
+                self.door.use_key(&route.private_key);
                 self.by_peer.insert((own, route.peer), route.index);
                 self.by_index.insert(route.index, Entry { own, peer: route.peer, inbox: route.inbox, shared: route.shared });
             }
@@ -120,29 +71,17 @@ impl Demux {
                 if self.by_peer.get(&(entry.own, entry.peer)) == Some(&index) {
                     self.by_peer.remove(&(entry.own, entry.peer));
                 }
-                if let Some(key) = self.keys.get_mut(&entry.own) {
-                    key.tunnels -= 1;
-                    if key.tunnels == 0 {
-                        self.keys.remove(&entry.own);
-                    }
-                }
+                self.door.drop_key(&entry.own);
             }
         }
     }
 
-    /// Hands a message's datagrams to their owners. Neighbours for the same owner travel together. `reply` sends a cookie.
-    pub(super) fn message(&mut self, from: SocketAddr, stride: usize, message: &Message<'_>, mut reply: impl FnMut(&[u8])) {
+    /// Hands a message's datagrams to their owners. Neighbours for the same owner travel together.
+    pub(super) fn message(&mut self, from: SocketAddr, stride: usize, message: &Message<'_>) {
         let mut run: Option<(u32, usize, usize)> = None;
         for (n, datagram) in message.bytes().chunks(stride).enumerate() {
             let at = n * stride;
-            let to = match self.whose(from, datagram) {
-                Verdict::Tunnel(index) => Some(index),
-                Verdict::Cookie(cookie) => {
-                    reply(&cookie);
-                    None
-                }
-                Verdict::Drop => None,
-            };
+            let to = self.whose(from, datagram);
             match (&mut run, to) {
                 (Some((index, _, end)), Some(to)) if *index == to && *end == at => *end = at + datagram.len(),
                 _ => {
@@ -181,57 +120,51 @@ impl Demux {
         }
     }
 
-    fn whose(&mut self, from: SocketAddr, datagram: &[u8]) -> Verdict {
+    /// Looks at initiations that wait, some of them. `reply` sends a cookie. True if more wait.
+    pub(super) fn greet(&mut self, now: Instant, mut reply: impl FnMut(SocketAddr, &[u8])) -> bool {
+        let mut opened = Vec::new();
+        self.door.look(now, |verdict| match verdict {
+            Verdict::Cookie { to, reply: cookie } => reply(to, &cookie),
+            Verdict::Opened { own, peer, from, message } => opened.push((own, peer, from, message)),
+        });
+        for (own, peer, from, message) in opened {
+            match self.by_peer.get(&(own, peer)) {
+                Some(&index) => self.deliver(index, from, INITIATION, Bytes::copy_from_slice(&message)),
+                None => drop(self.unknown()),
+            }
+        }
+        self.waits()
+    }
+
+    /// Initiations wait to be looked at.
+    pub(super) fn waits(&self) -> bool {
+        !self.door.is_empty()
+    }
+
+    fn whose(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<u32> {
         let word = |at: usize| datagram.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
         let receiver = match (word(0), datagram.len()) {
             (Some(4), 32..) => word(4),
             (Some(2), 92) => word(8),
             (Some(3), 64) => word(4),
-            (Some(1), 148) => return self.initiation(from, datagram),
+            (Some(1), INITIATION) => {
+                datagram.first_chunk().into_iter().for_each(|message| self.door.knock(from, message));
+                return None;
+            }
             _ => {
                 self.counters.malformed.fetch_add(1, Ordering::Relaxed);
-                return Verdict::Drop;
+                return None;
             }
         };
         match receiver.map(|receiver| receiver >> 8).filter(|index| self.by_index.contains_key(index)) {
-            Some(index) => Verdict::Tunnel(index),
+            Some(index) => Some(index),
             None => self.unknown(),
         }
     }
 
-    fn initiation(&mut self, from: SocketAddr, datagram: &[u8]) -> Verdict {
-        let mut cookie = [0; COOKIE_REPLY];
-        let without = datagram.get(MAC2..).is_some_and(|mac2| mac2.iter().all(|byte| *byte == 0));
-        for (own, key) in &mut self.keys {
-            if without && key.out_of_cookies() {
-                continue;
-            }
-            key.limiter.reset_count();
-            match key.limiter.verify_packet(Some(from.ip()), datagram, &mut cookie) {
-                Ok(Packet::HandshakeInit(initiation)) => {
-                    let Ok(half) = parse_handshake_anon(&key.secret, &key.public, &initiation) else { break };
-                    let peer = PublicKey::from_bytes(half.peer_static_public);
-                    return match self.by_peer.get(&(*own, peer)) {
-                        Some(&index) => Verdict::Tunnel(index),
-                        None => self.unknown(),
-                    };
-                }
-                Err(TunnResult::WriteToNetwork(_)) if key.out_of_cookies() => break,
-                Err(TunnResult::WriteToNetwork(_)) => {
-                    key.cookies.0 += 1;
-                    self.counters.cookies.fetch_add(1, Ordering::Relaxed);
-                    return Verdict::Cookie(cookie);
-                }
-                // Not for this key.
-                _ => {}
-            }
-        }
-        self.unknown()
-    }
-
-    fn unknown(&self) -> Verdict {
+    fn unknown(&self) -> Option<u32> {
         self.counters.unknown.fetch_add(1, Ordering::Relaxed);
-        Verdict::Drop
+        None
     }
 }
 

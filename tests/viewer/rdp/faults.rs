@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 const ACCOUNT: (&str, &str) = ("ada", "Secret-1");
-const SHORT: Duration = Duration::from_millis(200);
+const SHORT: Duration = Duration::from_secs(1);
 
 fn opened() -> Opened {
     scripted(server(Some(ACCOUNT)), Limits::default(), Ledger::default())
