@@ -136,6 +136,7 @@ describe('the link of the viewer', () => {
     [4004, 'certificate_changed', { kind: 'certificate' }],
     [4005, 'ask', { kind: 'credential', source: 'ask', refused: false }],
     [4005, 'user', { kind: 'credential', source: 'user', refused: false }],
+    [4005, 'workspace', { kind: 'refused' }],
     [4006, 'ask', { kind: 'credential', source: 'ask', refused: true }],
     [4006, 'user', { kind: 'credential', source: 'user', refused: true }],
     [4006, 'workspace', { kind: 'refused' }],

@@ -58,7 +58,7 @@ export async function nextCode(person: Person): Promise<string> {
 }
 
 /** Below the range the kernel hands out: between two lives of a gateway, one of those would be anybody's. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (;;) {
     const port = 12_000 + Math.floor(Math.random() * 18_000);
     const server = createServer().listen(port, '127.0.0.1');
@@ -120,14 +120,18 @@ export class House {
   }
 
   /** A gateway with an agent, a workspace, and nobody in it yet. */
-  static async open(): Promise<House> {
+  static async open({ services = {} }: { services?: Record<string, number> } = {}): Promise<House> {
     const house = new House(await freePort(), await freePort());
     house.cli('workspace', 'create', 'ws-linux-desktop', '--name', 'Linux Desktop', '--description', 'A desktop of your own.');
     await house.startGateway();
     // The printed command is run as it is, but for the state folder.
     const command = /^portcullis (agent .*)$/m.exec(house.cli('host', 'join-token', '--name', 'host-1'))?.[1];
     if (!command) throw new Error('no join command was printed');
-    house.#start('agent', [...command.split(' '), '--state-dir', join(house.dir, 'agent')]);
+    house.#start('agent', [
+      ...command.split(' '),
+      ...['--state-dir', join(house.dir, 'agent')],
+      ...Object.entries(services).flatMap(([name, port]) => ['--service', `${name}=127.0.0.1:${port}`]),
+    ]);
     await house.connected();
     return house;
   }
@@ -158,8 +162,19 @@ export class House {
     await this.#end(name, 'SIGKILL');
   }
 
+  /** Starts a program of the test's own, in this house's folder and gone with it. */
+  run(name: string, command: string, args: string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+    const log = openSync(join(this.dir, `${name}.log`), 'a');
+    return this.#keep(name, spawn(command, args, { cwd: this.dir, env: { ...process.env, HOME: this.dir, ...env }, stdio: ['ignore', log, log] }));
+  }
+
+  async stop(name: string): Promise<void> {
+    await this.#end(name, 'SIGKILL');
+  }
+
   async close(): Promise<void> {
-    for (const name of ['agent', 'gateway']) await this.#end(name, 'SIGTERM');
+    const own = [...this.#processes.keys()].filter((name) => name !== 'agent' && name !== 'gateway');
+    for (const name of [...own.reverse(), 'agent', 'gateway']) await this.#end(name, own.includes(name) ? 'SIGKILL' : 'SIGTERM');
     this.#warden.stdin.end();
     // Whatever names the folder was started for this house, desktops first of all.
     const left = commandLines().filter((line) => line.includes(this.dir));
@@ -218,10 +233,14 @@ export class House {
 
   #start(name: string, args: string[]): void {
     const log = openSync(join(this.dir, `${name}.log`), 'a');
-    const process = spawn(BINARY, args, { env: this.#env, stdio: ['ignore', log, log] });
+    this.#keep(name, spawn(BINARY, args, { env: this.#env, stdio: ['ignore', log, log] }));
+  }
+
+  #keep(name: string, process: ChildProcess): ChildProcess {
     this.#processes.set(name, process);
     this.#warden.stdin.write(`+ ${process.pid}\n`);
     process.once('exit', () => this.#warden.stdin.write(`- ${process.pid}\n`));
+    return process;
   }
 
   async #end(name: string, signal: NodeJS.Signals): Promise<void> {

@@ -23,6 +23,25 @@ export async function painted(page: Page): Promise<void> {
   await until('the desktop is painted', async () => (await colours(page)) > 20 || undefined);
 }
 
+/** Waits until a desktop of few colours is painted: its terminal's black and white, and its background. */
+export async function shown(page: Page): Promise<void> {
+  await expect(page.getByTestId('viewer-state')).toHaveAttribute('data-state', 'connected', { timeout: 30_000 });
+  await until('the desktop is painted', async () => (await colours(page)) > 2 || undefined, 20_000);
+}
+
+const SHIFTED: Record<string, string> = Object.fromEntries([...'~!@#$%^&*()_+{}|:"<>?'].map((c, i) => [c, '`1234567890-=[]\\;\',./'[i]!]));
+
+/** Types a command by keys rather than by characters, as RDP takes it: a US keyboard, with Shift where it is needed. */
+export async function typeKeys(page: Page, command: string, at = { x: 300, y: 300 }): Promise<void> {
+  await page.locator(SCREEN).click({ position: at });
+  for (const character of command) {
+    const plain = SHIFTED[character] ?? (/[A-Z]/.test(character) ? character.toLowerCase() : null);
+    if (plain === null) await page.keyboard.press(character === ' ' ? 'Space' : character);
+    else await page.keyboard.press(`Shift+${/[a-z]/.test(plain) ? `Key${plain.toUpperCase()}` : plain}`);
+  }
+  await page.keyboard.press('Enter');
+}
+
 /** Types a command into the desktop's terminal. */
 export async function type(page: Page, command: string): Promise<void> {
   await page.locator(SCREEN).click({ position: { x: 200, y: 480 } });

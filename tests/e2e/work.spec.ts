@@ -2,6 +2,7 @@
 import { type Page, expect, test } from '@playwright/test';
 import { join } from 'node:path';
 import { House, type Person, nextCode, until } from './house.ts';
+import { LAYOUTS, press } from './layouts.ts';
 import { differing, fileOnHost, painted, prompted, settled, terminalText, type } from './screen.ts';
 
 let house: House;
@@ -83,6 +84,17 @@ test('an employee launches a desktop, works, survives a killed gateway, and an a
     expect(await fileOnHost(join(home, 'hello.txt'))).toMatch(/^hello \S+\n$/);
     await shot(page, 'typed');
   });
+
+  for (const [layout, [text, strokes]] of Object.entries(LAYOUTS)) {
+    await test.step(`a ${layout} keyboard types what stands on its keys`, async () => {
+      const file = `${layout}.txt`;
+      await type(page, `cat > ${file}`);
+      await press(page, strokes);
+      await page.keyboard.press('Enter');
+      await page.keyboard.press('Control+d');
+      expect(await fileOnHost(join(home, file))).toBe(`${text}\n`);
+    });
+  }
 
   await test.step('the clipboard goes both ways', async () => {
     await page.getByTestId('toolbar-handle').hover();

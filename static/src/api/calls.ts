@@ -83,17 +83,18 @@ export function nextCursor(link: string | null): string | null {
 }
 
 // Who somebody is to a desktop. Passwords go in and never come back.
-const put = async (method: 'PUT' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<void> => {
-  const answer = await guardedFetch(
-    new Request(new URL(path, globalThis.location.origin), { method, headers: { 'Content-Type': 'application/json' }, body: body === undefined ? null : JSON.stringify(body) }),
-  );
-  if (!answer.ok) throw await toError(answer);
+export const saveCredential = async (workspace: string, body: t.CredentialInput): Promise<void> => {
+  await value<unknown>(client.PUT('/api/workspaces/{id}/credential', { ...at(workspace), body }));
 };
-export const saveCredential = (workspace: string, credential: t.CredentialInput) => put('PUT', `/api/workspaces/${encodeURIComponent(workspace)}/credential`, credential);
-export const forgetCredential = (workspace: string) => put('DELETE', `/api/workspaces/${encodeURIComponent(workspace)}/credential`);
-export const enterCredential = (session: string, credential: t.CredentialInput) => put('POST', `/api/sessions/${encodeURIComponent(session)}/credential`, credential);
-export const acceptCertificate = (workspace: string, fingerprint: string) =>
-  put('POST', `/api/workspaces/${encodeURIComponent(workspace)}/certificate/accept`, { fingerprint });
+export const forgetCredential = async (workspace: string): Promise<void> => {
+  await value<unknown>(client.DELETE('/api/workspaces/{id}/credential', at(workspace)));
+};
+export const enterCredential = async (session: string, body: t.CredentialInput): Promise<void> => {
+  await value<unknown>(client.POST('/api/sessions/{id}/credential', { ...at(session), body }));
+};
+export const acceptCertificate = async (workspace: string, fingerprint: string): Promise<void> => {
+  await value<unknown>(client.POST('/api/workspaces/{id}/certificate/accept', { ...at(workspace), body: { fingerprint } }));
+};
 
 // People
 export const users = (): Promise<t.User[]> => value(client.GET('/api/users'));

@@ -14,33 +14,16 @@ export type Enrolment = Schemas['TotpSecret'];
 
 export type SignInRecord = Schemas['SignInRecord'];
 
-export interface StreamPolicy {
-  clipboard: 'none' | 'in' | 'out' | 'both';
-  files: boolean;
-  read_only: boolean;
-}
-export interface Server {
-  credential: 'workspace' | 'user' | 'ask';
-  credential_saved: boolean;
-  exclusive: boolean;
-  keyboard: string | null;
-  username?: string | null;
-  domain?: string | null;
-  trust?: { rule: 'first_use' | 'pinned' | 'authority'; fingerprint?: string | null; roots?: string | null; name?: string | null } | null;
-  certificate?: { pinned: string | null; pinned_at: string | null; offered: string | null; offered_at: string | null; offered_subject: string | null } | null;
-}
-export interface CredentialInput {
-  username?: string;
-  domain?: string;
-  password: string;
-}
-export type Workspace = Schemas['Workspace'] & { policy?: StreamPolicy; server?: Server | null };
+export type StreamPolicy = Schemas['StreamPolicy'];
+export type Server = Schemas['WorkspaceServer'];
+export type CredentialInput = Schemas['CredentialInput'];
+export type Workspace = Schemas['Workspace'];
 export type WorkspaceInput = Schemas['CreateWorkspace'];
 export type WorkspaceChange = Schemas['UpdateWorkspace'];
 export type Launched = Schemas['Launch'];
 export type Stopped = Schemas['Stopped'];
 
-export type Session = Schemas['Session'] & { policy?: StreamPolicy };
+export type Session = Schemas['Session'];
 export type Ticket = Schemas['Ticket'];
 
 export type UserInput = Schemas['CreateUser'];

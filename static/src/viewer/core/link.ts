@@ -215,7 +215,8 @@ export class Link {
       case CLOSE.certificateChanged:
         return this.#finish({ kind: 'certificate' });
       case CLOSE.credentialRequired:
-        return this.#finish({ kind: 'credential', source: reason === 'user' ? 'user' : 'ask', refused: false });
+        // Nothing is stored for the workspace: an administrator has to mend that, too.
+        return this.#finish(reason === 'workspace' ? { kind: 'refused' } : { kind: 'credential', source: reason === 'user' ? 'user' : 'ask', refused: false });
       case CLOSE.credentialRefused:
         return this.#finish(reason === 'workspace' ? { kind: 'refused' } : { kind: 'credential', source: reason === 'user' ? 'user' : 'ask', refused: true });
       case CLOSE.policy:

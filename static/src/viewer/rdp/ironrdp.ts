@@ -16,6 +16,8 @@ const CONNECT_LIMIT_MS = 30_000;
 const REST_MS = 500;
 /** A desktop that can follow has followed by then; one that has not is connected to anew. */
 const FOLLOW_MS = 1_500;
+/** How long a close frame may take that is to follow a refusal. */
+const CLOSE_LIMIT_MS = 2_000;
 const TEXT = 'text/plain';
 const PLACEHOLDER = 'portcullis';
 
@@ -41,6 +43,7 @@ class IronRdp implements Protocol {
   #mode: KeyboardMode;
   #shared: string | null = null;
   #rest: ReturnType<typeof setTimeout> | undefined;
+  #late: ReturnType<typeof setTimeout> | undefined;
   #asked: { width: number; height: number };
 
   constructor(target: HTMLElement, url: string, choices: Choices, events: ProtocolEvents) {
@@ -71,7 +74,8 @@ class IronRdp implements Protocol {
       if (error instanceof WebAssembly.RuntimeError) broken = true;
       // Signing out on the desktop comes as an error, too. When it was the socket that failed, its close came first and has told why.
       else if (this.#session && this.#socket?.readyState === WebSocket.OPEN) this.#over({ code: 0, reason: '', because: 'left' });
-      this.#over({ code: 0, reason: '' });
+      // A refusal comes in words that IronRDP reads, and right behind them the close frame with its code.
+      this.#late = setTimeout(() => this.#over({ code: 0, reason: '' }), this.#socket ? CLOSE_LIMIT_MS : 0);
     } finally {
       clearTimeout(tooLong);
       this.#socket?.close();
@@ -200,6 +204,7 @@ class IronRdp implements Protocol {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#rest);
+    clearTimeout(this.#late);
     this.#screen.end();
     this.#input?.end();
     const { canvas } = this.#screen;
