@@ -209,6 +209,7 @@ fn rdp_reason(error: &RdpError) -> &'static str {
         }
         RdpError::DesktopSize { .. } | RdpError::MonitorLayout => "desktop: It names a screen of a size that cannot be.",
         RdpError::CredentialTooLong(_) => "desktop: The stored user name or password is too long for RDP.",
+        RdpError::Redirected => "desktop: It sends its users on to another server.",
         RdpError::NotRdp { .. }
         | RdpError::TooLong { .. }
         | RdpError::Malformed(_)

@@ -291,6 +291,7 @@ impl Rig {
                     Told::Pong(_) => {}
                 }
             }
+            let _ = writer.shutdown().await;
         });
         near
     }

@@ -281,6 +281,21 @@ async fn a_server_that_refuses_before_it_has_seen_any_proof() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_after_the_login() {
+    let (mut opened, identity) = (opened(), Identity::new("desk.test"));
+    let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
+    let asked = tokio::spawn(async move {
+        ask(&mut browser, &CONNECT, &destination).await.unwrap();
+        browser
+    });
+    let mut inside = at_nla(&mut opened, &identity).await;
+    credssp(&mut inside, &identity, ACCOUNT, None).await.unwrap();
+    let _browser = asked.await.unwrap();
+    refuse(&mut inside, 0xc000_015b).await.unwrap();
+    assert_eq!(told(opened.rig).await, (4006, "user".into(), "logon_not_granted"));
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_hold_the_certificates_key_or_the_password() {
     // It has a key of its own, and binds that: as somebody between would have to do.
     let (mut opened, identity, other) = (opened(), Identity::new("desk.test"), Identity::new("desk.test"));
