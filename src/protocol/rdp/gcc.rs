@@ -88,7 +88,7 @@ pub fn edit_initial(pdu: &mut [u8], edits: CoreEdits, policy: Policy) -> Result<
     Ok(Channels { list: channels.unwrap_or_default(), ..Channels::default() })
 }
 
-/// Offset of the first block of settings. Every length must agree with the PDU's, so that there is one way only to read it.
+/// Offset of the first block of settings. Every length that servers heed must agree with the PDU's, so that there is one way only to read it.
 fn initial_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     let mut reader = Reader::new(pdu, INITIAL);
     reader.take(mcs::HEADER)?;
@@ -101,7 +101,8 @@ fn initial_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     reader.expect(&[0x04])?;
     whole(reader.ber_length()?, &reader)?;
     reader.expect(T124)?;
-    whole(reader.per_length()?, &reader)?;
+    // IronRDP counts two bytes too few here; servers ignore it. What it holds has a length of its own.
+    reader.per_length()?;
     reader.expect(CREATE_REQUEST)?;
     whole(reader.per_length()?, &reader)?;
     Ok(pdu.len() - reader.rest().len())

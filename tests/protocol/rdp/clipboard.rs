@@ -170,6 +170,29 @@ fn answers_wait_until_they_break_into_nothing() {
 }
 
 #[test]
+fn answers_find_their_place_in_a_stream_that_never_rests() {
+    let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
+    let mut filter = Filter::new(with(Clipboard::In, true), edits());
+    for (way, pdu) in xrdp() {
+        filter.feed(way, &pdu.into(), &mut Vec::new()).unwrap();
+        filter.speak(way.back(), &mut Vec::new()).unwrap();
+    }
+    // Two pictures, cut so that each chunk ends within one.
+    let picture = [&[0x00, 0x80, 0x80][..], &[0x5a; 125]].concat();
+    let stream = picture.repeat(2);
+    let (first, second) = stream.split_at(64);
+    let mut down = Vec::new();
+    filter.feed(Direction::Down, &Bytes::copy_from_slice(first), &mut down).unwrap();
+    filter.feed(Direction::Up, &ask.into(), &mut Vec::new()).unwrap();
+    assert!(!filter.owes(Direction::Down), "it would break into the picture");
+    filter.feed(Direction::Down, &Bytes::copy_from_slice(&second[..second.len() - 16]), &mut down).unwrap();
+    let down = down.concat();
+    assert_eq!(down[..128], picture);
+    assert_eq!((down[128], on_channel(&down[128..128 + 31], CLIPRDR).len()), (3, 1), "between the two");
+    assert_eq!(down[128 + 31..], picture[..112]);
+}
+
+#[test]
 fn who_floods_with_requests_is_cut_off() {
     let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
     let mut filter = Filter::new(with(Clipboard::In, true), edits());

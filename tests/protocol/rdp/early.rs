@@ -56,6 +56,16 @@ fn the_core_settings_are_edited_in_place() {
 }
 
 #[test]
+fn a_length_that_ironrdp_gets_wrong_is_not_heeded() {
+    let mut conversation = xrdp();
+    let initial = &mut conversation[0].1;
+    let at = initial.windows(7).position(|w| w == [0x00, 0x05, 0x00, 0x14, 0x7c, 0x00, 0x01]).unwrap() + 7;
+    assert_eq!(initial[at..at + 2], [0x81, 0x58]);
+    initial[at + 1] -= 2;
+    assert_eq!(played(OPEN, &conversation).error, None);
+}
+
+#[test]
 fn sixteen_bits_a_pixel_become_thirty_two() {
     let mut conversation = xrdp();
     let initial = &mut conversation[0].1;
