@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::desktop::INIT;
 use crate::{Outcome, fail};
 
 /// Most bytes of a head or of a small message.
@@ -102,6 +103,8 @@ impl Browsers {
         browser.expect(2).await?;
         browser.send(&[1]).await?;
         browser.expect(4).await?;
+        browser.send(&[1]).await?;
+        browser.expect(INIT.len()).await?;
         browser.send(&[letter]).await?;
         Ok(browser)
     }

@@ -41,10 +41,13 @@ impl Desktop {
     }
 }
 
+/// `ServerInit` (section 7.3.2): one pixel of 32 bits, no name.
+pub const INIT: [u8; 24] = [0, 1, 0, 1, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+
 async fn serve(mut stream: TcpStream, greets: bool) -> Outcome<()> {
     stream.set_nodelay(true)?;
     if greets {
-        // RFC 6143, section 7.1 and 7.2.2; any answer to the challenge will do.
+        // RFC 6143, section 7.1, 7.2.2 and 7.3; any answer to the challenge will do.
         stream.write_all(b"RFB 003.008\n").await?;
         stream.read_exact(&mut [0; 12]).await?;
         stream.write_all(&[1, 2]).await?;
@@ -52,6 +55,8 @@ async fn serve(mut stream: TcpStream, greets: bool) -> Outcome<()> {
         stream.write_all(&[7; 16]).await?;
         stream.read_exact(&mut [0; 16]).await?;
         stream.write_all(&[0; 4]).await?;
+        stream.read_exact(&mut [0; 1]).await?;
+        stream.write_all(&INIT).await?;
     }
     let mut buffer = vec![0; 64];
     match stream.read_u8().await? {

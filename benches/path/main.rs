@@ -13,6 +13,7 @@ mod house;
 mod lines;
 mod machine;
 mod peers;
+mod rdp;
 mod roles;
 mod table;
 mod tunnel;
@@ -108,6 +109,9 @@ async fn measure(settings: Settings, files: u64) -> Outcome<()> {
     }
     if settings.wants('f') {
         lines::memory(&settings, &mut rows).await?;
+    }
+    if settings.wants('r') {
+        rdp::measure(&settings, &mut rows).await?;
     }
     rows.sort_by_key(|row: &Row| row.line);
     let about = [

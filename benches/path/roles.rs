@@ -139,7 +139,7 @@ impl Launcher {
                 });
             }
         });
-        Ok(Started { public_key, port: forward::PORT, password: SecretString::new(PASSWORD.into()) })
+        Ok(Started { public_key, port: forward::PORT, password: SecretString::new(PASSWORD.into()), certificate: None })
     }
 }
 
@@ -261,6 +261,8 @@ impl House {
             network: false,
             allowed_roles: Vec::new(),
             maintenance: false,
+            policy: Default::default(),
+            server: Default::default(),
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
         };
@@ -329,6 +331,11 @@ impl House {
 }
 
 fn lease(n: u64) -> Option<Lease> {
+    lease_to(n, WorkspaceKind::Linux, Server::own(forward::PORT, SecretString::new(PASSWORD.into()), StreamPolicy::default()))
+}
+
+/// A lease of any server.
+pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Server) -> Option<Lease> {
     let user_id = UserId(Uuid::from_u128(1));
     let session = Session {
         id: session_id(n),
@@ -338,7 +345,7 @@ fn lease(n: u64) -> Option<Lease> {
         login_id: LoginId(Uuid::from_u128(1)),
         workspace_id: WorkspaceId::parse("ws-linux-desktop").ok()?,
         workspace_name: "Linux".into(),
-        workspace_kind: WorkspaceKind::Linux,
+        workspace_kind,
         host_id: HostId(Uuid::from_u128(7)),
         way: Way::Own,
         state: State::Active,
@@ -363,7 +370,6 @@ fn lease(n: u64) -> Option<Lease> {
         last_login_at: None,
     };
     let caller = Caller { user, login_id: session.login_id, mfa: None };
-    let server = Server::own(forward::PORT, SecretString::new(PASSWORD.into()), StreamPolicy::default());
     Some(Lease::grant(may_stream(&caller, &session).ok()?, server))
 }
 

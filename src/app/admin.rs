@@ -188,6 +188,7 @@ async fn changes(shell: &Shell, args: WorkspaceArgs, name: Option<String>) -> Re
         network: args.network,
         allowed_roles: args.allowed_roles,
         maintenance: args.maintenance,
+        ..WorkspaceChange::default()
     })
 }
 

@@ -17,6 +17,8 @@ use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
 use crate::domain::reach::Way;
 use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::server::Fingerprint;
+use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{HostId, SessionId, Timestamp};
 use crate::host::control::{self, Client, ClientError, Order, OrderTunnel, OrderWorkspace};
 use crate::tunnel::{Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream};
@@ -251,11 +253,13 @@ impl Inner {
 
     async fn start(&self, host: HostId, order: DesktopOrder) -> Result<DesktopStarted, FleetError> {
         let session = order.session_id;
-        match order.wanted {
-            Wanted::Desktop => {}
-            Wanted::Server { port, credential } => return self.start_server(session, host, port, credential).await,
-            Wanted::Direct { name, credential } => return self.start_direct(session, name, credential).await,
-        }
+        let kind = order.workspace.kind;
+        let service = match order.wanted {
+            Wanted::Desktop => None,
+            Wanted::Service { name } => Some(name),
+            Wanted::Server { port } => return self.start_server(session, host, port, kind).await,
+            Wanted::Direct { name } => return self.start_direct(session, name, kind).await,
+        };
         let host_tunnel = self.host_tunnel(host).filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted).ok_or(FleetError::NotConnected)?;
         let psk = PresharedKey::generate().map_err(|_| FleetError::Failed("no randomness for a key".to_owned()))?;
         let address = order.address;
@@ -269,6 +273,7 @@ impl Inner {
                 name: order.workspace.name.chars().take(control::NAME_MAX).collect(),
                 kind: order.workspace.kind,
                 network: order.workspace.network,
+                service,
             },
             tunnel: OrderTunnel {
                 preshared_key: SecretString::new(psk.expose_base64().to_string()),
@@ -285,12 +290,13 @@ impl Inner {
         let line = self.sessions().get(&session).map(|entry| entry.line.clone()).ok_or(FleetError::NotConnected)?;
         let began = Instant::now();
         let stream = tunnel.connect(started.port).await.map_err(failed)?;
-        greeted(Watched::new(stream, line, began.elapsed())).await?;
+        answers(Watched::new(stream, line, began.elapsed()), kind).await?;
         Ok(DesktopStarted {
             peer_public_key: started.public_key,
             preshared_key: SecretBytes::new(psk.expose().to_vec()),
             port: started.port,
             credential: started.password,
+            certificate: started.certificate.as_deref().and_then(Fingerprint::parse),
         })
     }
 }
@@ -322,6 +328,14 @@ impl Drop for Attempt {
                 runtime.spawn(async move { inner.stop(host, session).await });
             }
         }
+    }
+}
+
+/// Whether a desktop's server is there: RFB's greets; one of RDP, having taken the connection, waits for its client.
+async fn answers(stream: impl AsyncRead + Unpin, kind: WorkspaceKind) -> Result<(), FleetError> {
+    match kind {
+        WorkspaceKind::Linux | WorkspaceKind::Vnc => greeted(stream).await,
+        WorkspaceKind::Rdp | WorkspaceKind::Html5 => Ok(()),
     }
 }
 

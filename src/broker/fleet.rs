@@ -3,6 +3,7 @@
 use crate::domain::host::Host;
 use crate::domain::reach::Way;
 use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::server::Fingerprint;
 use crate::domain::{HostId, SessionId, Timestamp};
 use futures_util::future::BoxFuture;
 use std::net::{IpAddr, SocketAddr};
@@ -86,23 +87,24 @@ pub struct DesktopOrder {
 pub enum Wanted {
     /// A desktop that the host's agent starts, in a tunnel of its own.
     Desktop,
+    /// A service of a host with an agent, which forwards to where its own options say, in a tunnel of the session's own.
+    Service {
+        /// Its name.
+        name: String,
+    },
     /// A server that runs on the host, a standard peer: reached through the host's tunnel.
     Server {
         /// Its port at the host's address.
         port: u16,
-        /// What the gateway proves to it.
-        credential: SecretString,
     },
     /// A target that the configuration allows by this name, through no tunnel. The host is nil.
     Direct {
         /// Its name.
         name: String,
-        /// What the gateway proves to it.
-        credential: SecretString,
     },
 }
 
-/// A desktop that answers: its tunnel has handshaken, its server has greeted.
+/// A desktop that answers: its tunnel has handshaken, its server has greeted (RFB) or taken a connection (RDP, where the client speaks first).
 #[derive(Debug)]
 pub struct DesktopStarted {
     /// The host's public key in the tunnel it is reached through, standard base64; empty for a direct target.
@@ -112,8 +114,10 @@ pub struct DesktopStarted {
     pub preshared_key: SecretBytes,
     /// The desktop's port at its address.
     pub port: u16,
-    /// What the gateway proves to the desktop.
+    /// What the gateway proves to a desktop that was started; empty for a server that ran already, whose credential the fleet never sees.
     pub credential: SecretString,
+    /// SHA-256 of the certificate a desktop was started with; `None` where it has none of its own.
+    pub certificate: Option<Fingerprint>,
 }
 
 /// A host's tunnel, as stored.

@@ -1,15 +1,26 @@
 //! What people type, checked: every refusal says what would be accepted.
 
+use super::credentials::NewCredential;
 use super::views::{NewWorkspace, Page, WorkspaceChange};
 use crate::domain::reach::{Target, is_direct_name};
 use crate::domain::secret::SecretString;
+use crate::domain::server::{Credential, CredentialSource, StreamPolicy, TrustRule};
 use crate::domain::user::Role;
-use crate::domain::workspace::{Workspace, WorkspaceKind};
+use crate::domain::workspace::{ServerTerms, Workspace, WorkspaceKind};
 use crate::domain::{Error, OrganizationId, Result, Timestamp, WorkspaceId};
 use std::str::FromStr;
 
 /// Pictures a workspace may show.
 const ICONS: [&str; 5] = ["desktop", "terminal", "browser", "windows", "code"];
+/// Longest password of a server, in bytes. Windows takes 127 characters; RFB's own check uses the first 8 bytes (RFC 6143 section 7.2.2), and what is
+/// longer is taken as it is.
+const PASSWORD_MAX: usize = 512;
+/// Longest name of an account or a domain, in characters: a Windows user principal name, a DNS name.
+const ACCOUNT_MAX: usize = 256;
+/// Most authorities a workspace trusts, and the bytes they take.
+const ROOTS_MAX: usize = 16;
+const ROOTS_BYTES: usize = 32 * 1024;
+const STARTED: &str = "A workspace without a target is a desktop that a host starts: its credential and its certificate are its own.";
 /// Longest page of any listing.
 const PAGE_MAX: u32 = 500;
 
@@ -128,35 +139,129 @@ pub(super) fn workspace(new: &NewWorkspace, id: WorkspaceId, organization_id: Or
         network: false,
         allowed_roles: Role::ALL.to_vec(),
         maintenance: false,
+        policy: StreamPolicy::default(),
+        server: ServerTerms::default(),
         created_at: now,
         updated_at: now,
     };
     let rest = WorkspaceChange { name: None, description: None, ..new.rest.clone() };
-    changed(&plain, &rest, now).map(|(workspace, _)| workspace)
+    let (workspace, _) = changed(&plain, &rest, now)?;
+    if workspace.kind == WorkspaceKind::Vnc && workspace.is_started() {
+        return Err(Error::invalid("A workspace of type vnc names a server: give its target."));
+    }
+    Ok(workspace)
 }
 
 /// A server an admin named, as far as it can be checked without asking anybody.
 fn checked(target: &Target, kind: WorkspaceKind) -> Result<Target> {
-    if kind != WorkspaceKind::Vnc {
-        return Err(Error::invalid("Only a workspace of type vnc has a target: it names a server that runs already."));
+    match kind {
+        WorkspaceKind::Vnc | WorkspaceKind::Rdp => {}
+        WorkspaceKind::Linux | WorkspaceKind::Html5 => {
+            return Err(Error::invalid("Only a workspace of type vnc or rdp has a target: it names a server that runs already."));
+        }
     }
     match target {
         Target::Host { port: 0, .. } => Err(Error::invalid("target.port must be 1 to 65535.")),
         Target::Direct { name } if !is_direct_name(name) => {
             Err(Error::invalid("target.direct must be a name from the gateway's configuration: lower-case letters, digits and hyphens."))
         }
-        Target::Host { .. } | Target::Direct { .. } => Ok(target.clone()),
+        Target::Service { name, .. } if !is_direct_name(name) => {
+            Err(Error::invalid("target.service must be a name that the host's agent was given: lower-case letters, digits and hyphens."))
+        }
+        Target::Host { .. } | Target::Service { .. } | Target::Direct { .. } => Ok(target.clone()),
     }
 }
 
-/// The password of a workspace's server. RFB's own check uses the first 8 bytes (RFC 6143 section 7.2.2); what is longer is taken as it is.
-pub(super) fn server_password(password: &SecretString, kind: WorkspaceKind) -> Result<()> {
-    let text = password.expose();
-    if kind != WorkspaceKind::Vnc {
-        return Err(Error::invalid("Only a workspace of type vnc has a password: its server's."));
+/// The password of a workspace's server.
+pub(super) fn server_password(password: &SecretString, workspace: &Workspace) -> Result<()> {
+    if !workspace.has_server() {
+        return Err(Error::invalid("Only a workspace of type vnc or rdp has a password: its server's."));
     }
-    if text.len() > 128 || text.chars().any(char::is_control) {
-        return Err(Error::invalid("password must be at most 128 bytes on one line."));
+    if workspace.is_started() && !password.expose().is_empty() {
+        return Err(Error::invalid(STARTED));
+    }
+    if workspace.server.source != CredentialSource::Workspace && !password.expose().is_empty() {
+        return Err(Error::invalid("password is the workspace's own; this one uses its users'. Set server.credential to workspace first."));
+    }
+    a_password(password)
+}
+
+fn a_password(password: &SecretString) -> Result<()> {
+    let text = password.expose();
+    if text.len() > PASSWORD_MAX || text.chars().any(char::is_control) {
+        return Err(Error::invalid(format!("password must be at most {PASSWORD_MAX} bytes on one line.")));
+    }
+    Ok(())
+}
+
+/// An account's name or domain: may be empty.
+fn account(what: &str, text: &str) -> Result<String> {
+    let text = text.trim();
+    if text.chars().count() > ACCOUNT_MAX || text.chars().any(char::is_control) {
+        return Err(Error::invalid(format!("{what} must be at most {ACCOUNT_MAX} characters on one line.")));
+    }
+    Ok(text.to_owned())
+}
+
+/// A credential somebody gives for themselves.
+pub(super) fn credential(new: NewCredential) -> Result<Credential> {
+    a_password(&new.password)?;
+    if new.password.expose().is_empty() {
+        return Err(Error::invalid("password must not be empty."));
+    }
+    let username = account("username", new.username.as_deref().unwrap_or_default())?;
+    let domain = account("domain", new.domain.as_deref().unwrap_or_default())?;
+    Ok(Credential { username, domain, password: new.password })
+}
+
+/// Whether a credential is of a kind its workspace's server can take.
+pub(super) fn fits(credential: &Credential, workspace: &Workspace) -> Result<()> {
+    match workspace.kind {
+        WorkspaceKind::Rdp if credential.username.is_empty() => Err(Error::invalid("username must not be empty: RDP signs in by name.")),
+        WorkspaceKind::Vnc if !credential.domain.is_empty() => Err(Error::invalid("VNC knows no domain.")),
+        WorkspaceKind::Rdp | WorkspaceKind::Vnc | WorkspaceKind::Linux | WorkspaceKind::Html5 => Ok(()),
+    }
+}
+
+/// A rule of trust an admin gave: its authorities must read, and its name must be one a certificate can be for.
+fn trust(rule: &TrustRule) -> Result<TrustRule> {
+    let TrustRule::Authority { roots, name } = rule else { return Ok(rule.clone()) };
+    let bad = || Error::invalid(format!("trust.roots must be 1 to {ROOTS_MAX} certificates in PEM, of at most {ROOTS_BYTES} bytes together."));
+    if roots.len() > ROOTS_BYTES {
+        return Err(bad());
+    }
+    let read = x509_cert::Certificate::load_pem_chain(roots.as_bytes()).map_err(|_| bad())?;
+    if read.is_empty() || read.len() > ROOTS_MAX {
+        return Err(bad());
+    }
+    let name = name.as_deref().map(str::trim).filter(|name| !name.is_empty());
+    if name.is_some_and(|name| rustls_pki_types::ServerName::try_from(name).is_err()) {
+        return Err(Error::invalid("trust.name must be the DNS name or the address that the server's certificate is for."));
+    }
+    Ok(TrustRule::Authority { roots: roots.trim().to_owned() + "\n", name: name.map(str::to_owned) })
+}
+
+/// What makes no sense in a workspace as a whole.
+fn whole(workspace: &Workspace) -> Result<()> {
+    let terms = &workspace.server;
+    if !workspace.has_server() {
+        let plain = *terms == ServerTerms::default();
+        return if plain { Ok(()) } else { Err(Error::invalid("Only a workspace of type vnc or rdp has a server.")) };
+    }
+    if workspace.is_started() {
+        let own = ServerTerms { keyboard: terms.keyboard, ..ServerTerms::default() };
+        return if *terms == own { Ok(()) } else { Err(Error::invalid(STARTED)) };
+    }
+    if workspace.kind != WorkspaceKind::Rdp && (!terms.domain.is_empty() || terms.keyboard.is_some()) {
+        return Err(Error::invalid("server.domain and server.keyboard are for workspaces of type rdp."));
+    }
+    if workspace.kind != WorkspaceKind::Vnc && terms.exclusive {
+        return Err(Error::invalid("server.exclusive is for workspaces of type vnc."));
+    }
+    if terms.source != CredentialSource::Workspace && (!terms.username.is_empty() || !terms.domain.is_empty()) {
+        return Err(Error::invalid(
+            "server.username and server.domain are the workspace's own; with this server.credential, users give theirs.",
+        ));
     }
     Ok(())
 }
@@ -183,6 +288,27 @@ pub(super) fn changed(old: &Workspace, change: &WorkspaceChange, now: Timestamp)
         put(&mut next.target, Some(Some(checked(target, old.kind)?)), "target", &mut names);
     }
     put(&mut next.maintenance, change.maintenance, "maintenance", &mut names);
+    put(&mut next.policy.clipboard, change.policy.clipboard, "policy.clipboard", &mut names);
+    put(&mut next.policy.files, change.policy.files, "policy.files", &mut names);
+    put(&mut next.policy.read_only, change.policy.read_only, "policy.read_only", &mut names);
+    let server = &change.server;
+    put(&mut next.server.source, server.source, "server.credential", &mut names);
+    // With another source, what names the workspace's own account goes.
+    if server.source.is_some_and(|source| source != CredentialSource::Workspace) {
+        next.server.username.clear();
+        next.server.domain.clear();
+    }
+    put(
+        &mut next.server.username,
+        server.username.as_deref().map(|t| account("server.username", t)).transpose()?,
+        "server.username",
+        &mut names,
+    );
+    put(&mut next.server.domain, server.domain.as_deref().map(|t| account("server.domain", t)).transpose()?, "server.domain", &mut names);
+    put(&mut next.server.trust, server.trust.as_ref().map(trust).transpose()?, "server.trust", &mut names);
+    put(&mut next.server.exclusive, server.exclusive, "server.exclusive", &mut names);
+    put(&mut next.server.keyboard, server.keyboard, "server.keyboard", &mut names);
+    whole(&next)?;
     if !names.is_empty() {
         next.updated_at = now;
     }

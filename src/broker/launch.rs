@@ -18,13 +18,13 @@ use super::placing::{Reachable, Seeker};
 use super::record::{Book, Note, Verdict, refusal, whole};
 use super::tokens::invalid_token;
 use super::views::Launched;
-use super::workspaces::{WORKSPACE, seen};
+use super::workspaces::{Known, WORKSPACE, seen};
 use crate::domain::audit::Action;
 use crate::domain::policy;
 use crate::domain::reach::{Target, Way};
 use crate::domain::session::{EndReason, Event, Session, State};
 use crate::domain::user::{Caller, Origin};
-use crate::domain::workspace::Workspace;
+use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::{Error, ErrorKind, Result, SessionId, Timestamp, WorkspaceId};
 use crate::store::{LeaseRow, SeatKey};
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Broker {
             };
             let left = deadline.saturating_duration_since(Instant::now());
             match self.decide(move |book| wish.decide(book)).await {
-                Ok(Step::Resume(session, workspace)) => return self.launched(caller, *session, *workspace),
+                Ok(Step::Resume(session, workspace)) => return self.launched(caller, *session, *workspace).await,
                 Ok(Step::Start(session, workspace)) => return self.start_desktop(origin, caller, *session, *workspace).await,
                 Ok(Step::Wait(_)) | Err(Error { kind: ErrorKind::Conflict, source: Some(_), .. }) if left.is_zero() => {
                     let note = self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace_id(id);
@@ -102,13 +102,10 @@ impl Broker {
         let organization = session.organization_id;
         self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
         let settings = &self.inner.settings;
-        let wanted = match self.wanted(&session, &workspace).await {
-            Ok(wanted) => wanted,
-            Err(error) => {
-                let note = self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace(&workspace).in_session(&session);
-                tracing::error!(session = %session.id, cause = ?error.source, "a workspace's server cannot be asked for");
-                return self.take_back(session, note, &FleetError::Failed(error.to_string())).await;
-            }
+        let note = self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace(&workspace).in_session(&session);
+        let Some(wanted) = wanted(&session, &workspace) else {
+            let error = FleetError::Failed("a session goes another way than its workspace".to_owned());
+            return self.take_back(session, note, &error).await;
         };
         let order = DesktopOrder {
             session_id: session.id,
@@ -122,16 +119,16 @@ impl Broker {
         let began = Instant::now();
         let started = timeout(settings.launch_timeout, self.inner.fleet.start(session.host_id, order)).await;
         let took = whole(super::ending::millis(began.elapsed()));
-        let note = self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace(&workspace).in_session(&session);
         let note = note.with("host_id", named(&session)).with("way", session.way.to_string()).with("launch_ms", took);
-        let desktop = match started.unwrap_or(Err(FleetError::Timeout)) {
+        let started = started.unwrap_or(Err(FleetError::Timeout)).and_then(|desktop| proven(desktop, &workspace));
+        let desktop = match started {
             Ok(desktop) => desktop,
             Err(error) => return self.take_back(session, note, &error).await,
         };
         match self.make_active(&session, desktop, note).await {
             Ok(Some(active)) => {
                 self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
-                self.launched(caller, active, workspace)
+                self.launched(caller, active, workspace).await
             }
             // Somebody ended it while it started; whoever did may have asked the host before there was a desktop.
             Ok(None) => {
@@ -150,29 +147,16 @@ impl Broker {
         }
     }
 
-    /// What the session is to have at its other end: its workspace alone says.
-    async fn wanted(&self, session: &Session, workspace: &Workspace) -> Result<Wanted> {
-        match (&session.way, &workspace.target) {
-            (Way::Own, None) => Ok(Wanted::Desktop),
-            (Way::Host, Some(Target::Host { port, .. })) => {
-                Ok(Wanted::Server { port: *port, credential: self.server_password(&workspace.id).await? })
-            }
-            (Way::Direct(name), Some(Target::Direct { .. })) => {
-                Ok(Wanted::Direct { name: name.clone(), credential: self.server_password(&workspace.id).await? })
-            }
-            (Way::Own | Way::Host | Way::Direct(_), _) => Err(Error::internal("a session goes another way than its workspace")),
-        }
-    }
-
     async fn make_active(&self, session: &Session, desktop: DesktopStarted, note: Note) -> Result<Option<Session>> {
         let lease = LeaseRow {
             peer_public_key: desktop.peer_public_key.clone(),
             psk_sealed: self.inner.vault.seal(&psk_purpose(session.id), desktop.preshared_key.expose()),
             port: i32::from(desktop.port),
             credential_sealed: self.inner.vault.seal(&credential_purpose(session.id), desktop.credential.expose().as_bytes()),
+            certificate: desktop.certificate.map(|certificate| hex::encode(certificate.0)),
         };
         let session = session.clone();
-        let tunnel = self.session_view(session.clone()).tunnel.state;
+        let tunnel = self.tunnel_of(&session).state;
         let note = note.with("tunnel_status", tunnel.as_str());
         self.write(move |book| {
             let Some(next) = book.advance(&session, Event::Ready, &note)? else { return Ok(None) };
@@ -212,10 +196,13 @@ impl Broker {
         Err(Error::unavailable(message))
     }
 
-    fn launched(&self, caller: &Caller, session: Session, workspace: Workspace) -> Result<Launched> {
-        let workspace = seen(workspace, std::slice::from_ref(&session), caller, true);
+    async fn launched(&self, caller: &Caller, session: Session, workspace: Workspace) -> Result<Launched> {
+        let (id, user) = (workspace.id.clone(), caller.user.id);
+        let known = self.inner.store.read(move |tx| Known::of(tx, &id, user)).await?;
+        let policy = workspace.policy;
+        let workspace = seen(workspace, std::slice::from_ref(&session), caller, true, known);
         let max_duration = session.expires_at.since(session.created_at);
-        Ok(Launched { session: self.session_view(session), workspace, max_duration })
+        Ok(Launched { session: self.session_view(session, Some(policy)), workspace, max_duration })
     }
 }
 
@@ -291,6 +278,25 @@ impl Wish {
         );
         Ok(Ok(Step::Start(Box::new(session), Box::new(workspace))))
     }
+}
+
+/// What the session is to have at its other end: its workspace alone says. `None`: the session was made to go another way.
+fn wanted(session: &Session, workspace: &Workspace) -> Option<Wanted> {
+    match (&session.way, &workspace.target) {
+        (Way::Own, None) => Some(Wanted::Desktop),
+        (Way::Own, Some(Target::Service { name, .. })) => Some(Wanted::Service { name: name.clone() }),
+        (Way::Host, Some(Target::Host { port, .. })) => Some(Wanted::Server { port: *port }),
+        (Way::Direct(name), Some(Target::Direct { .. })) => Some(Wanted::Direct { name: name.clone() }),
+        (Way::Own | Way::Host | Way::Direct(_), _) => None,
+    }
+}
+
+/// A started RDP desktop must say which certificate it has: without it, the gateway could not tell it from another.
+fn proven(desktop: DesktopStarted, workspace: &Workspace) -> Result<DesktopStarted, FleetError> {
+    if workspace.kind == WorkspaceKind::Rdp && workspace.is_started() && desktop.certificate.is_none() {
+        return Err(FleetError::Failed("its host named no certificate for it".to_owned()));
+    }
+    Ok(desktop)
 }
 
 /// The host as the log names it; null for a direct target, which is on none.

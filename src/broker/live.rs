@@ -6,6 +6,7 @@
 
 use crate::domain::lease::Lease;
 use crate::domain::reach::Spread;
+use crate::domain::server::{StreamPolicy, TrustRule};
 use crate::domain::session::EndReason;
 use crate::domain::user::Caller;
 use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp};
@@ -24,6 +25,8 @@ pub enum Right {
     SessionEnded(EndReason),
     /// The login it was opened from ended; the session goes on.
     SignedOut,
+    /// What the stream may carry, or how its server is trusted, was changed; the session goes on, and so does a stream opened anew.
+    PolicyChanged,
 }
 
 /// Something changed; the event stream says "refetch".
@@ -85,6 +88,14 @@ pub struct StreamGrant {
     pub place: ViewerPlace,
 }
 
+impl StreamGrant {
+    /// Who opened it.
+    #[must_use]
+    pub fn by(&self) -> Option<&Caller> {
+        self.place.by.as_deref()
+    }
+}
+
 /// A viewer's place in a session.
 #[derive(Debug)]
 pub struct ViewerPlace {
@@ -112,6 +123,13 @@ impl Drop for ViewerPlace {
     }
 }
 
+/// What a stream is granted under. When it is changed, the stream is cut and comes back under the new.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Terms {
+    pub(super) policy: StreamPolicy,
+    pub(super) trust: TrustRule,
+}
+
 /// A place that was just taken, with the ends of the channel its holder needs.
 pub(super) struct Taken {
     pub(super) place: ViewerPlace,
@@ -124,6 +142,8 @@ struct Seat {
     login: LoginId,
     right: watch::Sender<Right>,
     meters: Arc<Meters>,
+    /// What it was granted under; `None` while that is being decided.
+    terms: Option<Terms>,
 }
 
 impl Seat {
@@ -199,7 +219,7 @@ impl Live {
         let number = registry.next;
         let (right, watching) = watch::channel(Right::Held);
         let meters = Arc::<Meters>::default();
-        registry.seats.insert(number, Seat { login: by.login_id, right, meters: meters.clone() });
+        registry.seats.insert(number, Seat { login: by.login_id, right, meters: meters.clone(), terms: None });
         registry.by_session.entry(session).or_default().push(number);
         let place =
             ViewerPlace { session_id: session, opened_at: now, by: Some(Box::new(by.clone())), number, registry: Some(self.registry.clone()) };
@@ -216,6 +236,21 @@ impl Live {
     /// Tells every watcher opened from a login that it ended.
     pub(super) fn end_login(&self, login: LoginId) {
         locked(&self.registry).seats.values().filter(|seat| seat.login == login).for_each(|seat| seat.tell(Right::SignedOut));
+    }
+
+    /// Says under what the holder of a place was granted its stream.
+    pub(super) fn granted(&self, place: &ViewerPlace, terms: Terms) {
+        if let Some(seat) = locked(&self.registry).seats.get_mut(&place.number) {
+            seat.terms = Some(terms);
+        }
+    }
+
+    /// Tells every watcher of a session that was not granted its stream under these terms that they were changed.
+    pub(super) fn change_terms(&self, session: SessionId, terms: &Terms) {
+        let registry = locked(&self.registry);
+        let numbers = registry.by_session.get(&session).into_iter().flatten();
+        let seats = numbers.filter_map(|n| registry.seats.get(n)).filter(|seat| seat.terms.as_ref() != Some(terms));
+        seats.for_each(|seat| seat.tell(Right::PolicyChanged));
     }
 
     /// Open streams of a session, and the last round trip noted in any of them.

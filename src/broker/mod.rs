@@ -15,6 +15,8 @@
 //! | `ending` | the one way a session ends |
 //! | `sessions` | listings, disconnect, stop, terminate |
 //! | `streams` | tickets, and the right to one stream |
+//! | [`servers`] | what a stream learns of its server and holds back, written down |
+//! | [`credentials`] | who the gateway is to a server: of the workspace, of the user, typed for one use |
 //! | `users` | accounts, and what ends with them |
 //! | `hosts` | join tokens, enrolment, removal |
 //! | `peers` | standard WireGuard peers as hosts, and their `wg-quick` file |
@@ -29,6 +31,7 @@
 //! its own ([`Broker::apart`]).
 
 mod audit;
+pub mod credentials;
 mod ending;
 pub mod fleet;
 mod health;
@@ -43,6 +46,7 @@ mod placing;
 mod reaper;
 mod record;
 mod sentinel;
+pub mod servers;
 mod sessions;
 mod shell;
 mod signin;
@@ -117,6 +121,8 @@ struct Inner {
     /// Argon2id computations so far.
     hashed: AtomicU64,
     reaper: maintain::Memory,
+    /// Typed credentials that wait for their streams.
+    entered: credentials::Entered,
 }
 
 impl Broker {
@@ -141,6 +147,7 @@ impl Broker {
                 waiting: Arc::new(Semaphore::new(signin::HASHING_WAITERS)),
                 hashed: AtomicU64::new(0),
                 reaper: maintain::Memory::new(started),
+                entered: credentials::Entered::default(),
             }),
         }
     }

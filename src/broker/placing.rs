@@ -1,14 +1,14 @@
 //! Where a workspace can run now: on which host, which way, at which address.
 //!
 //! - A **desktop** (no target) runs on any connected host with an agent, in a tunnel of its own.
+//! - A **service** is where its workspace says: one host with an agent, in a tunnel of its own, like a desktop.
 //! - A **server on a host** is where its workspace says: one standard peer, reached through that peer's tunnel.
 //! - A **direct target** is reached through no tunnel, and only when the configuration allows its name.
 
 use super::Broker;
 use super::record::Book;
-use crate::domain::host::HostKind;
+use crate::domain::host::{Host, HostKind};
 use crate::domain::reach::{Target, Way};
-use crate::domain::secret::SecretString;
 use crate::domain::workspace::Workspace;
 use crate::domain::{Error, HostId, OrganizationId, Result, UserId, WorkspaceId};
 use crate::store::Tx;
@@ -18,6 +18,10 @@ use uuid::Uuid;
 
 /// The host of a session that is on none: a direct target.
 pub(super) const NOWHERE: HostId = HostId(Uuid::nil());
+
+/// What its user reads when the one host a workspace can be on is away, or removed.
+const AWAY: &str = "The host of this workspace is not connected right now. Try again in a moment.";
+const GONE: &str = "The host of this workspace is gone. Tell your administrator.";
 
 /// What could be reached when somebody asked: taken before a transaction, used in it.
 #[derive(Clone, Debug)]
@@ -31,7 +35,7 @@ pub(super) struct Reachable {
 /// What can run workspaces of one organization now.
 #[derive(Debug)]
 pub(super) struct Places {
-    agents: bool,
+    agents: HashSet<HostId>,
     peers: HashSet<HostId>,
     direct: Vec<String>,
 }
@@ -41,7 +45,7 @@ impl Places {
         let hosts = if reachable.connected.is_empty() { Vec::new() } else { tx.hosts(Some(organization))? };
         let up = || hosts.iter().map(|(host, _)| host).filter(|host| reachable.connected.contains(&host.id));
         Ok(Self {
-            agents: up().any(|host| host.kind == HostKind::Agent),
+            agents: up().filter(|host| host.kind == HostKind::Agent).map(|host| host.id).collect(),
             peers: up().filter(|host| host.kind == HostKind::Peer).map(|host| host.id).collect(),
             direct: reachable.direct.clone(),
         })
@@ -50,7 +54,8 @@ impl Places {
     /// Whether the workspace could be launched now, as far as hosts go.
     pub(super) fn can_run(&self, workspace: &Workspace) -> bool {
         match &workspace.target {
-            None => self.agents,
+            None => !self.agents.is_empty(),
+            Some(Target::Service { host_id, .. }) => self.agents.contains(host_id),
             Some(Target::Host { host_id, .. }) => self.peers.contains(host_id),
             Some(Target::Direct { name }) => self.direct.contains(name),
         }
@@ -93,16 +98,21 @@ impl Book<'_, '_> {
                 }
                 None => none("no_host", "No workspace host is connected right now. Try again in a moment, or tell your administrator."),
             },
-            Some(Target::Host { host_id, .. }) => {
-                let host = self.host(*host_id)?.filter(|host| host.organization_id == seeker.organization && host.kind == HostKind::Peer);
-                match host {
-                    Some(host) if reachable.connected.contains(&host.id) => {
-                        Ok(Ok(Place { host_id: host.id, way: Way::Host, address: host.address }))
-                    }
-                    Some(_) => none("host_not_connected", "The host of this workspace is not connected right now. Try again in a moment."),
-                    None => none("no_host", "The host of this workspace is gone. Tell your administrator."),
+            Some(Target::Service { host_id, .. }) => match self.host_of(*host_id, HostKind::Agent, seeker.organization)? {
+                Some(host) if reachable.connected.contains(&host.id) => {
+                    let address = self.free_session_address(seeker.network, seeker.seed)?;
+                    Ok(Ok(Place { host_id: host.id, way: Way::Own, address }))
                 }
-            }
+                Some(_) => none("host_not_connected", AWAY),
+                None => none("no_host", GONE),
+            },
+            Some(Target::Host { host_id, .. }) => match self.host_of(*host_id, HostKind::Peer, seeker.organization)? {
+                Some(host) if reachable.connected.contains(&host.id) => {
+                    Ok(Ok(Place { host_id: host.id, way: Way::Host, address: host.address }))
+                }
+                Some(_) => none("host_not_connected", AWAY),
+                None => none("no_host", GONE),
+            },
             Some(Target::Direct { name }) => match &reachable.located {
                 Some((located, address)) if located == name && reachable.direct.contains(name) => {
                     Ok(Ok(Place { host_id: NOWHERE, way: Way::Direct(name.clone()), address: *address }))
@@ -113,6 +123,10 @@ impl Book<'_, '_> {
                 ),
             },
         }
+    }
+
+    fn host_of(&mut self, id: HostId, kind: HostKind, organization: OrganizationId) -> Result<Option<Host>> {
+        Ok(self.host(id)?.filter(|host| host.organization_id == organization && host.kind == kind))
     }
 
     /// The connected agent of the organization with the fewest live sessions; among equals the one this user was on last.
@@ -128,21 +142,23 @@ impl Book<'_, '_> {
 
     /// Refuses a target that is not there, or not the organization's.
     pub(super) fn check_target(&mut self, target: Option<&Target>, organization: OrganizationId) -> Result<std::result::Result<(), Error>> {
-        let Some(Target::Host { host_id, .. }) = target else { return Ok(Ok(())) };
-        let host = self.host(*host_id)?.filter(|host| host.organization_id == organization);
-        Ok(match host.map(|host| host.kind) {
-            Some(HostKind::Peer) => Ok(()),
-            Some(HostKind::Agent) => {
-                Err(Error::invalid("target.host_id names a host with an agent, which starts desktops itself; name a standard peer."))
-            }
-            None => Err(Error::invalid("target.host_id names no host of yours.")),
+        let (host_id, wanted) = match target {
+            None | Some(Target::Direct { .. }) => return Ok(Ok(())),
+            Some(Target::Host { host_id, .. }) => (*host_id, HostKind::Peer),
+            Some(Target::Service { host_id, .. }) => (*host_id, HostKind::Agent),
+        };
+        let host = self.host(host_id)?.filter(|host| host.organization_id == organization);
+        Ok(match (host.map(|host| host.kind), wanted) {
+            (Some(HostKind::Peer), HostKind::Peer) | (Some(HostKind::Agent), HostKind::Agent) => Ok(()),
+            (Some(HostKind::Agent), HostKind::Peer) => Err(Error::invalid(
+                "target.host_id names a host with an agent, which gives no ports; name one of its services, or a standard peer.",
+            )),
+            (Some(HostKind::Peer), HostKind::Agent) => Err(Error::invalid(
+                "target.host_id names a standard peer, which has ports and no services; name a port, or a host with an agent.",
+            )),
+            (None, _) => Err(Error::invalid("target.host_id names no host of yours.")),
         })
     }
-}
-
-/// What the password of a workspace's server is sealed for.
-fn password_purpose(workspace: &WorkspaceId) -> String {
-    format!("workspace password:{workspace}")
 }
 
 impl Broker {
@@ -166,21 +182,5 @@ impl Broker {
             }
         }
         Ok(reachable)
-    }
-
-    /// Seals the password of a workspace's server.
-    pub(super) fn seal_password(&self, workspace: &WorkspaceId, password: &SecretString) -> Option<String> {
-        let plain = password.expose().as_bytes();
-        (!plain.is_empty()).then(|| self.inner.vault.seal(&password_purpose(workspace), plain))
-    }
-
-    /// The password of a workspace's server; empty when there is none.
-    pub(super) async fn server_password(&self, workspace: &WorkspaceId) -> Result<SecretString> {
-        let id = workspace.clone();
-        let Some(sealed) = self.inner.store.read(move |tx| tx.workspace_password(&id)).await? else {
-            return Ok(SecretString::new(String::new()));
-        };
-        let plain = self.inner.vault.open(&password_purpose(workspace), &sealed)?;
-        String::from_utf8(plain.expose().clone()).map(SecretString::new).map_err(Error::internal)
     }
 }

@@ -8,7 +8,7 @@
 //! | sessions on a host that was away for longer than the grace period | `host_lost` |
 //! | active sessions whose desktop their connected host does not have | `host_lost` |
 //! | desktops on a connected host that no live session leases | ended |
-//! | old tickets, challenges and tokens | gone |
+//! | old tickets, challenges and tokens, typed credentials nobody used | gone |
 //!
 //! The order of looking matters: the sessions a host should have are read *before* it is asked for its desktops, and the
 //! leases of the desktops it names are read *after*; so a launch or an ending in between is never taken for a loss.
@@ -71,6 +71,7 @@ impl Broker {
     #[doc(hidden)]
     pub async fn reap_once(&self) -> Result<()> {
         let now = self.now();
+        self.inner.entered.sweep(now);
         let launch_by = now.before(self.inner.settings.launch_timeout + LAUNCH_SLACK);
         let (expired, starting, closing, live, hosts) = self
             .inner

@@ -3,14 +3,16 @@
 //! Everything that changes is audited, so the end of the log is a counter of changes; the sentinel reads it four times a
 //! second, which costs one row. Entries this process wrote itself are told apart by their places. When others are among
 //! them, it looks again at the sessions and logins that hold a stream or a tunnel here, in bounded batches: what is no longer
-//! active is cut, and what is closing is finished.
+//! active, or streams under a policy that was changed, is cut, and what is closing is finished.
 //!
 //! When the store cannot be read, streams go on (nobody can open another one, end one or sign in); they are cut when it is back.
 
 use super::Broker;
 use super::live::Topic;
 use crate::domain::session::{Session, State};
+use crate::domain::workspace::Workspace;
 use crate::domain::{LoginId, Result, SessionId};
+use crate::store::Tx;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -71,7 +73,10 @@ impl Broker {
             dead.extend(self.dead_logins(batch.to_vec()).await?);
         }
         for batch in sessions.chunks(BATCH) {
-            for (id, session) in self.sessions_of(batch.to_vec()).await? {
+            for (id, session, workspace) in self.sessions_of(batch.to_vec()).await? {
+                if let (Some(session), Some(workspace)) = (&session, &workspace) {
+                    self.terms_changed(workspace, std::slice::from_ref(session));
+                }
                 self.compare(id, session);
             }
         }
@@ -83,8 +88,18 @@ impl Broker {
         Ok(())
     }
 
-    async fn sessions_of(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, Option<Session>)>> {
-        self.inner.store.read(move |tx| ids.iter().map(|&id| Ok((id, tx.session(id)?))).collect()).await
+    /// Sessions, each with its workspace while it can be used.
+    async fn sessions_of(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, Option<Session>, Option<Workspace>)>> {
+        let read = move |tx: &mut Tx<'_>| {
+            let of = |id: &SessionId| {
+                let session = tx.session(*id)?;
+                let active = session.as_ref().filter(|s| s.state == State::Active);
+                let workspace = active.map(|s| tx.workspace(&s.workspace_id)).transpose()?.flatten();
+                Ok((*id, session, workspace))
+            };
+            ids.iter().map(of).collect()
+        };
+        self.inner.store.read(read).await
     }
 
     async fn dead_logins(&self, ids: Vec<LoginId>) -> Result<Vec<LoginId>> {

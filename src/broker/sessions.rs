@@ -8,9 +8,11 @@ use super::{Broker, input};
 use crate::domain::audit::Action;
 use crate::domain::policy::{Act, Denial};
 use crate::domain::reach::Way;
+use crate::domain::server::StreamPolicy;
 use crate::domain::session::{EndReason, Session};
 use crate::domain::user::{Caller, Origin};
 use crate::domain::{Error, Result, SessionId, Timestamp};
+use std::collections::HashMap;
 
 /// What an id that is unknown, or not theirs, is called.
 pub(super) const SESSION: &str = "Session";
@@ -27,12 +29,25 @@ pub(super) fn not_active() -> Error {
 }
 
 impl Broker {
-    /// A session with what its tunnel and its streams say now.
-    pub(super) fn session_view(&self, session: Session) -> SessionView {
+    /// What a session's tunnel says now.
+    pub(super) fn tunnel_of(&self, session: &Session) -> TunnelReport {
         let tunnel = if session.state.is_live() { self.inner.fleet.tunnel(session.id) } else { None };
+        tunnel.unwrap_or_else(|| absent(session))
+    }
+
+    /// A session with what its tunnel and its streams say now, and what its workspace lets its streams carry.
+    pub(super) fn session_view(&self, session: Session, policy: Option<StreamPolicy>) -> SessionView {
         let (viewers, browser_rtt) = self.live().viewers(session.id);
-        let tunnel = tunnel.unwrap_or_else(|| absent(&session));
-        SessionView { session, tunnel, browser_rtt, viewers }
+        let tunnel = self.tunnel_of(&session);
+        SessionView { session, tunnel, browser_rtt, viewers, policy }
+    }
+
+    fn session_views(&self, sessions: Vec<Session>, policies: &HashMap<String, StreamPolicy>) -> Vec<SessionView> {
+        let view = |session: Session| {
+            let policy = policies.get(session.workspace_id.as_str()).copied();
+            self.session_view(session, policy)
+        };
+        sessions.into_iter().map(view).collect()
     }
 
     /// The caller's own sessions, newest first.
@@ -48,11 +63,16 @@ impl Broker {
             return Err(Error::invalid("status must be active, disconnected or terminated."));
         }
         let user = caller.user.id;
-        let rows = self.inner.store.read(move |tx| tx.sessions_page(user, status.as_deref(), before, limit + 1)).await?;
+        let organization = caller.user.organization_id;
+        let (rows, policies) = self
+            .inner
+            .store
+            .read(move |tx| Ok((tx.sessions_page(user, status.as_deref(), before, limit + 1)?, tx.policies(organization)?)))
+            .await?;
         let page = input::page(rows, limit, |s: &Session| format!("{}.{}", s.created_at.0, s.id));
         // Those still being made are not listed yet.
-        let listed = page.items.into_iter().filter(|s| s.state.workspaces_status().is_some());
-        Ok(Page { items: listed.map(|s| self.session_view(s)).collect(), next_cursor: page.next_cursor })
+        let listed = page.items.into_iter().filter(|s| s.state.workspaces_status().is_some()).collect();
+        Ok(Page { items: self.session_views(listed, &policies), next_cursor: page.next_cursor })
     }
 
     /// One of the caller's own sessions.
@@ -60,9 +80,18 @@ impl Broker {
     /// # Errors
     /// `NotFound` when there is none, or it is not theirs.
     pub async fn session(&self, caller: &Caller, id: SessionId) -> Result<SessionView> {
-        let found = self.inner.store.read(move |tx| tx.session(id)).await?;
+        let found = self
+            .inner
+            .store
+            .read(move |tx| {
+                let Some(session) = tx.session(id)? else { return Ok(None) };
+                let workspace = tx.workspace(&session.workspace_id)?;
+                let policy = workspace.filter(|w| w.organization_id == session.organization_id).map(|w| w.policy);
+                Ok(Some((session, policy)))
+            })
+            .await?;
         match found {
-            Some(session) if session.user_id == caller.user.id => Ok(self.session_view(session)),
+            Some((session, policy)) if session.user_id == caller.user.id => Ok(self.session_view(session, policy)),
             other => {
                 let reason = if other.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
                 let note = self.callers_note(caller, Action::AccessDenied).await?;
@@ -129,8 +158,9 @@ impl Broker {
     /// `Forbidden`.
     pub async fn all_live_sessions(&self, origin: &Origin, caller: &Caller) -> Result<Vec<SessionView>> {
         let organization = self.permit(origin, caller, Act::ReadLiveSessions).await?.organization_id();
-        let mut rows = self.inner.store.read(move |tx| tx.live_sessions(Some(organization))).await?;
+        let (mut rows, policies) =
+            self.inner.store.read(move |tx| Ok((tx.live_sessions(Some(organization))?, tx.policies(organization)?))).await?;
         rows.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.id)));
-        Ok(rows.into_iter().map(|s| self.session_view(s)).collect())
+        Ok(self.session_views(rows, &policies))
     }
 }

@@ -5,24 +5,23 @@
 //! session or the login after that transaction finds the watcher and cuts it, so there is no moment in which a stream is
 //! neither refused nor cut.
 
+use super::Broker;
+use super::credentials::Behind;
 use super::fleet::TunnelState;
 use super::live::{StreamGrant, Taken};
 use super::record::{Book, Note, Verdict, refusal, whole};
-use super::sessions::{SESSION, not_active};
+use super::sessions::SESSION;
 use super::tokens::{hash_of, invalid_token};
 use super::views::{StreamProof, Ticket, TooManyViewers};
-use super::{Broker, launch};
 use crate::auth::opaque;
 use crate::domain::audit::Action;
 use crate::domain::lease::Lease;
 use crate::domain::policy::{self, Denial, StreamPermit};
 use crate::domain::reach::Way;
-use crate::domain::secret::SecretString;
-use crate::domain::server::{Server, StreamPolicy};
 use crate::domain::session::State;
 use crate::domain::user::{Caller, Origin};
 use crate::domain::{Error, Result, SessionId, Timestamp};
-use crate::store::{LeaseRow, Tx};
+use crate::store::Tx;
 use std::sync::atomic::Ordering;
 
 fn bad_ticket() -> Error {
@@ -140,31 +139,26 @@ impl Broker {
                     Ok(permit) => permit,
                     Err(error) => return Ok(Err(error)),
                 };
-                let Some(lease) = book.session_lease(id)? else {
-                    let note = note.clone().on_session(permit.session());
-                    return book.refuse(&note.failed("no_lease"), not_active());
+                let note = note.clone().on_session(permit.session());
+                let behind = match book.behind(permit.session(), &note)? {
+                    Ok(behind) => behind,
+                    Err(error) => return Ok(Err(error)),
                 };
                 let tunnel = if matches!(permit.session().way, Way::Direct(_)) { Some(TunnelState::None) } else { tunnel };
-                book.note(
-                    &note
-                        .clone()
-                        .on_session(permit.session())
-                        .with("proof", if by_ticket { "ticket" } else { "login" })
-                        .with("tunnel_status", tunnel.map(TunnelState::as_str)),
-                );
-                Ok(Ok((permit, lease)))
+                let note = note.with("proof", if by_ticket { "ticket" } else { "login" });
+                book.note(&note.with("tunnel_status", tunnel.map(TunnelState::as_str)));
+                Ok(Ok((permit, behind)))
             })
             .await;
-        let (permit, row) = found?;
+        let (permit, behind) = found?;
         let Some(taken) = taken else { return Err(Error::not_found(SESSION)) };
-        self.grant(permit, &row, taken)
+        self.grant(permit, behind, taken, &caller)
     }
 
-    fn grant(&self, permit: StreamPermit, row: &LeaseRow, taken: Taken) -> Result<StreamGrant> {
-        let credential = self.inner.vault.open(&launch::credential_purpose(permit.session().id), &row.credential_sealed)?;
-        let credential = String::from_utf8(credential.expose().clone()).map(SecretString::new).map_err(Error::internal)?;
-        let port = u16::try_from(row.port).map_err(Error::internal)?;
-        let lease = Lease::grant(permit, Server::own(port, credential, StreamPolicy::default()));
+    fn grant(&self, permit: StreamPermit, behind: Behind, taken: Taken, caller: &Caller) -> Result<StreamGrant> {
+        self.live().granted(&taken.place, behind.terms());
+        let server = self.server_of(permit.session(), behind, caller)?;
+        let lease = Lease::grant(permit, server);
         Ok(StreamGrant { lease, right: taken.right, meters: taken.meters, place: taken.place })
     }
 

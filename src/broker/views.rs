@@ -5,9 +5,10 @@ use crate::domain::audit::{ChainFault, Head};
 use crate::domain::host::Host;
 use crate::domain::reach::{Legs, Spread, Target};
 use crate::domain::secret::SecretString;
+use crate::domain::server::{Clipboard, CredentialSource, StreamPolicy, TrustRule};
 use crate::domain::session::Session;
 use crate::domain::user::{Caller, Mfa, Role};
-use crate::domain::workspace::{Workspace, WorkspaceKind, WorkspaceStatus};
+use crate::domain::workspace::{ServerState, Workspace, WorkspaceKind, WorkspaceStatus};
 use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp, WorkspaceId};
 use crate::store::AuditFilter;
 use serde::Deserialize;
@@ -78,6 +79,36 @@ pub struct WorkspaceView {
     pub status: WorkspaceStatus,
     /// The caller's live session in it.
     pub active_session_id: Option<SessionId>,
+    /// Its server; `None` where the gateway proves itself to none.
+    pub server: Option<ServerView>,
+}
+
+/// A workspace's server as its caller sees it.
+#[derive(Clone, Debug)]
+pub struct ServerView {
+    /// Where the credential comes from.
+    pub source: CredentialSource,
+    /// Whether there is one: the caller's own, where users have their own; the workspace's, or the started desktop's; never when it is asked for.
+    pub credential_saved: bool,
+    /// RFB: other clients are put out.
+    pub exclusive: bool,
+    /// RDP: the keyboard layout told to the server.
+    pub keyboard: Option<u32>,
+    /// The rest, for those who manage it.
+    pub managed: Option<ManagedServer>,
+}
+
+/// What only those who manage a workspace see of its server.
+#[derive(Clone, Debug)]
+pub struct ManagedServer {
+    /// Account name of the workspace's credential; empty: none.
+    pub username: String,
+    /// Its Windows domain; empty: none.
+    pub domain: String,
+    /// How the server's certificate is checked.
+    pub trust: TrustRule,
+    /// The certificates it showed.
+    pub state: ServerState,
 }
 
 /// A session as its owner or an admin sees it.
@@ -91,6 +122,8 @@ pub struct SessionView {
     pub browser_rtt: Option<Duration>,
     /// Open streams.
     pub viewers: usize,
+    /// What its workspace lets its streams carry now; `None` when the workspace is gone.
+    pub policy: Option<StreamPolicy>,
 }
 
 impl SessionView {
@@ -216,10 +249,36 @@ pub struct WorkspaceChange {
     pub network: Option<bool>,
     pub allowed_roles: Option<Vec<Role>>,
     pub maintenance: Option<bool>,
-    /// Where its own server is (`vnc` only).
+    /// Where its own server is (`vnc` and `rdp`).
     pub target: Option<Target>,
     /// What the gateway proves to that server; an empty one forgets it. Kept sealed, never shown again.
     pub password: Option<SecretString>,
+    /// What its streams may carry.
+    pub policy: PolicyChange,
+    /// How the gateway meets its server (`vnc` and `rdp`).
+    pub server: ServerChange,
+}
+
+/// A change of what streams may carry: only what is there changes.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct PolicyChange {
+    pub clipboard: Option<Clipboard>,
+    pub files: Option<bool>,
+    pub read_only: Option<bool>,
+}
+
+/// A change of how the gateway meets a server: only what is there changes.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct ServerChange {
+    pub source: Option<CredentialSource>,
+    pub username: Option<String>,
+    pub domain: Option<String>,
+    pub trust: Option<TrustRule>,
+    pub exclusive: Option<bool>,
+    /// A Windows input locale identifier; `Some(None)`: the browser's own word again.
+    pub keyboard: Option<Option<u32>>,
 }
 
 /// A user to create.

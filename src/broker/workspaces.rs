@@ -4,21 +4,38 @@ use super::ending::Ended;
 use super::live::Topic;
 use super::placing::Places;
 use super::record::{Note, refusal};
-use super::views::{NewWorkspace, WorkspaceChange, WorkspaceView};
+use super::views::{ManagedServer, NewWorkspace, ServerView, WorkspaceChange, WorkspaceView};
 use super::{Broker, input};
 use crate::domain::audit::Action;
 use crate::domain::policy::{self, Act, Denial};
 use crate::domain::reach::Target;
+use crate::domain::server::{CredentialSource, TrustRule};
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::user::{Caller, Origin, Role};
-use crate::domain::workspace::{Workspace, WorkspaceStatus};
-use crate::domain::{Error, Result, WorkspaceId};
+use crate::domain::workspace::{ServerState, ServerTerms, Workspace, WorkspaceStatus};
+use crate::domain::{Error, Result, UserId, WorkspaceId};
+use crate::store::Tx;
 
 /// What an id that is unknown, or not theirs, is called.
 pub(super) const WORKSPACE: &str = "Workspace";
 
+/// What is kept of a workspace's server, for its caller.
+#[derive(Clone, Default)]
+pub(super) struct Known {
+    state: ServerState,
+    /// The caller has a credential of their own for it.
+    own_credential: bool,
+}
+
+impl Known {
+    /// Of one workspace and one user.
+    pub(super) fn of(tx: &mut Tx<'_>, id: &WorkspaceId, user: UserId) -> Result<Self> {
+        Ok(Self { state: tx.server_state(id)?, own_credential: tx.user_credential(id, user)?.is_some() })
+    }
+}
+
 /// A workspace as a caller sees it, given the live sessions in it.
-pub(super) fn seen(mut workspace: Workspace, sessions: &[Session], caller: &Caller, can_run: bool) -> WorkspaceView {
+pub(super) fn seen(mut workspace: Workspace, sessions: &[Session], caller: &Caller, can_run: bool, known: Known) -> WorkspaceView {
     let inside = || sessions.iter().filter(|s| s.workspace_id == workspace.id);
     let own = |s: &&Session| s.user_id == caller.user.id;
     let counts = |s: &&Session| own(s) || workspace.single_seat;
@@ -26,19 +43,54 @@ pub(super) fn seen(mut workspace: Workspace, sessions: &[Session], caller: &Call
     let in_use = inside().filter(counts).any(|s| matches!(s.state, State::Active | State::Closing(_)));
     let active_session_id = inside().filter(own).find(|s| s.state == State::Active).map(|s| s.id);
     let status = WorkspaceStatus::of(workspace.maintenance, can_run, starting, in_use);
-    // Where a server is, is for those who manage it.
-    if caller.user.role != Role::Admin {
+    let manages = caller.user.role == Role::Admin;
+    let server = seen_server(&workspace, manages, known);
+    // Where a server is, and who the gateway is to it, is for those who manage it.
+    if !manages {
         workspace.target = None;
+        workspace.server = ServerTerms::default();
     }
-    WorkspaceView { workspace, status, active_session_id }
+    WorkspaceView { workspace, status, active_session_id, server }
+}
+
+fn seen_server(workspace: &Workspace, manages: bool, known: Known) -> Option<ServerView> {
+    let terms = Some(&workspace.server).filter(|_| workspace.has_server())?;
+    let Known { state, own_credential } = known;
+    let credential_saved = match terms.source {
+        CredentialSource::Workspace => state.has_password || workspace.is_started(),
+        CredentialSource::User => own_credential,
+        CredentialSource::Ask => false,
+    };
+    let managed =
+        manages.then(|| ManagedServer { username: terms.username.clone(), domain: terms.domain.clone(), trust: terms.trust.clone(), state });
+    Some(ServerView { source: terms.source, credential_saved, exclusive: terms.exclusive, keyboard: terms.keyboard, managed })
 }
 
 /// A workspace's target as the log names it.
 fn told(workspace: &Workspace) -> Option<String> {
     workspace.target.as_ref().map(|target| match target {
         Target::Host { host_id, port } => format!("host {host_id} port {port}"),
+        Target::Service { host_id, name } => format!("host {host_id} service {name}"),
         Target::Direct { name } => format!("direct {name}"),
     })
+}
+
+/// What its streams may carry and who the gateway is to its server, as the log tells it.
+fn with_terms(note: Note, workspace: &Workspace) -> Note {
+    let policy = workspace.policy;
+    let note = note.with("clipboard", policy.clipboard.as_str()).with("files", policy.files).with("read_only", policy.read_only);
+    if !workspace.has_server() {
+        return note;
+    }
+    let (terms, trust) = (
+        &workspace.server,
+        match &workspace.server.trust {
+            TrustRule::FirstUse => "first_use",
+            TrustRule::Pinned(_) => "pinned",
+            TrustRule::Authority { .. } => "authority",
+        },
+    );
+    note.with("credential", terms.source.as_str()).with("username", terms.username.clone()).with("trust", trust)
 }
 
 impl Broker {
@@ -55,11 +107,14 @@ impl Broker {
                 let organization = caller.user.organization_id;
                 let places = Places::of(tx, organization, &reachable)?;
                 let sessions = tx.live_sessions(Some(organization))?;
+                let (mut states, own) = (tx.server_states(organization)?, tx.user_credentials_of(caller.user.id)?);
                 let workspaces = tx.workspaces(organization)?.into_iter().filter(|w| policy::sees(&caller, w));
                 Ok(workspaces
                     .map(|w| {
                         let can_run = places.can_run(&w);
-                        seen(w, &sessions, &caller, can_run)
+                        let state = states.remove(w.id.as_str()).unwrap_or_default();
+                        let known = Known { state, own_credential: own.contains(w.id.as_str()) };
+                        seen(w, &sessions, &caller, can_run, known)
                     })
                     .collect())
             })
@@ -84,7 +139,8 @@ impl Broker {
                 }
                 let can_run = Places::of(tx, who.user.organization_id, &reachable)?.can_run(&workspace);
                 let sessions = tx.live_sessions_of_workspace(&workspace.id)?;
-                Ok(Ok(seen(workspace, &sessions, &who, can_run)))
+                let known = Known::of(tx, &workspace.id, who.user.id)?;
+                Ok(Ok(seen(workspace, &sessions, &who, can_run, known)))
             })
             .await?;
         match found {
@@ -119,7 +175,7 @@ impl Broker {
         let note = self.note(origin, Action::CreateWorkspace).by(caller);
         let (who, reachable) = (caller.clone(), self.reachable());
         let password = new.rest.password.clone();
-        password.as_ref().map(|password| input::server_password(password, new.kind)).transpose()?;
+        password.as_ref().map(|password| input::server_password(password, &plain)).transpose()?;
         let broker = self.clone();
         let view = self
             .decide(move |book| {
@@ -136,9 +192,11 @@ impl Broker {
                         book.set_workspace_password(id, broker.seal_password(id, password).as_deref())?;
                     }
                     let note = note.clone().on_workspace(&workspace).with("type", workspace.kind.as_str()).with("target", told(&workspace));
-                    book.note(&note.with("single_seat", workspace.single_seat).with("requires_mfa", workspace.requires_mfa));
+                    let note = note.with("single_seat", workspace.single_seat).with("requires_mfa", workspace.requires_mfa);
+                    book.note(&with_terms(note, &workspace));
                     let can_run = Places::of(book, organization, &reachable)?.can_run(&workspace);
-                    return Ok(Ok(seen(workspace, &[], &who, can_run)));
+                    let known = Known::of(book, id, who.user.id)?;
+                    return Ok(Ok(seen(workspace, &[], &who, can_run, known)));
                 }
                 let taken = Error::conflict("A workspace with this id exists already. Choose another.");
                 book.refuse(&note.clone().on_workspace_id(&ids[0]).denied("id_taken"), taken)
@@ -148,7 +206,9 @@ impl Broker {
         Ok(view)
     }
 
-    /// Changes a workspace. Sessions in it go on.
+    /// Changes a workspace. Sessions in it go on; their streams are cut, and come back, when what they may carry or how their server is trusted
+    /// changes. When it names another server, its sessions end, and what was kept of the old one is forgotten: its certificate, and what users
+    /// gave for it.
     ///
     /// # Errors
     /// `Forbidden`, `NotFound` or `Invalid`.
@@ -159,39 +219,61 @@ impl Broker {
         let note = self.note(origin, Action::UpdateWorkspace).by(caller);
         let (who, id, reachable) = (caller.clone(), id.clone(), self.reachable());
         let sealed = change.password.as_ref().map(|password| self.seal_password(&id, password));
-        let view = self
-            .decide(move |book| {
-                let Some(old) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
-                    let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
-                    return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
-                };
-                let (next, mut changed) = match input::changed(&old, &change, now) {
-                    Ok(next) => next,
-                    Err(error) => return Ok(Err(error)),
-                };
-                if next.target != old.target
-                    && let Err(error) = book.check_target(next.target.as_ref(), organization)?
-                {
-                    return Ok(Err(error));
-                }
-                if let Some(sealed) = &sealed {
-                    if let Some(Err(error)) = change.password.as_ref().map(|password| input::server_password(password, old.kind)) {
+        let broker = self.clone();
+        self.apart(async move {
+            let (view, next, sessions, ended) = broker
+                .decide(move |book| {
+                    let Some(old) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
+                        let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
+                        return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
+                    };
+                    let (next, mut changed) = match input::changed(&old, &change, now) {
+                        Ok(next) => next,
+                        Err(error) => return Ok(Err(error)),
+                    };
+                    let elsewhere = next.target != old.target;
+                    if elsewhere && let Err(error) = book.check_target(next.target.as_ref(), organization)? {
                         return Ok(Err(error));
                     }
-                    book.set_workspace_password(&id, sealed.as_deref())?;
-                    changed.push("password");
-                }
-                if !changed.is_empty() {
-                    book.update_workspace(&next)?;
-                    book.note(&note.clone().on_workspace(&next).with("changed", changed.join(",")).with("target", told(&next)));
-                }
-                let can_run = Places::of(book, organization, &reachable)?.can_run(&next);
-                let sessions = book.live_sessions_of_workspace(&id)?;
-                Ok(Ok(seen(next, &sessions, &who, can_run)))
-            })
-            .await?;
-        self.live().publish(Some(organization), &[Topic::Workspaces]);
-        Ok(view)
+                    if let Some(password) = &change.password
+                        && let Err(error) = input::server_password(password, &next)
+                    {
+                        return Ok(Err(error));
+                    }
+                    // A password that would not be used any more, or would be shown to another server, is not kept.
+                    let dropped = next.server.source != CredentialSource::Workspace || elsewhere;
+                    if let Some(sealed) = &sealed {
+                        book.set_workspace_password(&id, sealed.as_deref())?;
+                        changed.push("password");
+                    } else if dropped && book.workspace_password(&id)?.is_some() {
+                        book.set_workspace_password(&id, None)?;
+                        changed.push("password");
+                    }
+                    let mut ended = Vec::new();
+                    if elsewhere {
+                        book.forget_certificates(&id)?;
+                        let sessions = book.live_sessions_of_workspace(&id)?;
+                        ended = book.close_all(sessions, EndReason::AdminStopped, &note)?;
+                    }
+                    let left_users = old.server.source == CredentialSource::User && next.server.source != CredentialSource::User;
+                    let forgotten = if elsewhere || left_users { book.forget_user_credentials(&id)? } else { 0 };
+                    if !changed.is_empty() {
+                        book.update_workspace(&next)?;
+                        let note = note.clone().on_workspace(&next).with("changed", changed.join(",")).with("target", told(&next));
+                        book.note(&with_terms(note, &next).with("credentials_forgotten", forgotten));
+                    }
+                    let can_run = Places::of(book, organization, &reachable)?.can_run(&next);
+                    let sessions = book.live_sessions_of_workspace(&id)?;
+                    let known = Known::of(book, &id, who.user.id)?;
+                    Ok(Ok((seen(next.clone(), &sessions, &who, can_run, known), next, sessions, ended)))
+                })
+                .await?;
+            broker.terms_changed(&next, &sessions);
+            broker.live().publish(Some(organization), &[Topic::Workspaces]);
+            broker.carry_out(Ended { sessions: ended, logins: Vec::new() }).await?;
+            Ok(view)
+        })
+        .await
     }
 
     /// Removes a workspace; its sessions end with `workspace_removed`.

@@ -116,6 +116,22 @@ actions! {
     GatewayStart = "gateway_start",
     /// The gateway stopped in order.
     GatewayStop = "gateway_stop",
+    /// A server's certificate was pinned: recorded at first use, or accepted by an admin.
+    PinCertificate = "pin_certificate",
+    /// A server showed another certificate than the one it must have.
+    CertificateRefused = "certificate_refused",
+    /// A server did not take the credential it was given.
+    LoginRefused = "login_refused",
+    /// Something that policy forbids was not let through a stream: clipboard, files, input, a channel.
+    TransferRefused = "transfer_refused",
+    /// A browser asked for another destination than its session's.
+    DestinationRefused = "destination_refused",
+    /// A user saved a credential of theirs for a workspace.
+    SaveCredential = "save_credential",
+    /// A user had a saved credential forgotten.
+    ForgetCredential = "forget_credential",
+    /// A user typed a credential for one use.
+    EnterCredential = "enter_credential",
     /// The log was exported.
     ExportAudit = "export_audit",
     /// The log was verified.

@@ -10,6 +10,7 @@
 //! | [`user`] | who: users, roles, callers, where a request came from |
 //! | [`workspace`] | what can be launched |
 //! | [`host`] | where workspaces run |
+//! | [`server`] | the server behind a stream: who the gateway is to it, how it is trusted, what may pass |
 //! | [`reach`] | which way a stream goes to its desktop, and which leg of it is slow |
 //! | [`session`] | a live, audited connection of a user to a workspace, and its state machine |
 //! | [`policy`] | who may do what: the only place that makes a [`policy::Permit`] |

@@ -55,6 +55,13 @@ pub enum Target {
         /// The port at its inner address.
         port: u16,
     },
+    /// A service of a host with an agent, reached through the session's own tunnel; where it leads only the agent's own options say.
+    Service {
+        /// The host.
+        host_id: HostId,
+        /// The service's name.
+        name: String,
+    },
     /// A name that the configuration allows; where it leads only the configuration says.
     Direct {
         /// The name.
@@ -62,7 +69,7 @@ pub enum Target {
     },
 }
 
-/// Whether a text can name a direct target: lower-case letters, digits and hyphens, 1 to 63.
+/// Whether a text can name a direct target or a service: lower-case letters, digits and hyphens, 1 to 63.
 #[must_use]
 pub fn is_direct_name(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

@@ -1,6 +1,7 @@
 //! What can be launched.
 
 use super::reach::Target;
+use super::server::{CredentialSource, Fingerprint, StreamPolicy, TrustRule};
 use super::user::Role;
 use super::{OrganizationId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -70,10 +71,70 @@ pub struct Workspace {
     pub allowed_roles: Vec<Role>,
     /// Taken out of service by an admin.
     pub maintenance: bool,
+    /// What its streams may carry.
+    pub policy: StreamPolicy,
+    /// How the gateway meets its server; as new where there is none to meet.
+    pub server: ServerTerms,
     /// When created.
     pub created_at: Timestamp,
     /// When last changed.
     pub updated_at: Timestamp,
+}
+
+impl Workspace {
+    /// Whether a server is behind it that the gateway must prove itself to: every RDP and VNC workspace.
+    #[must_use]
+    pub fn has_server(&self) -> bool {
+        match self.kind {
+            WorkspaceKind::Rdp | WorkspaceKind::Vnc => true,
+            WorkspaceKind::Linux | WorkspaceKind::Html5 => false,
+        }
+    }
+
+    /// Whether a host's agent starts a desktop for each session, with a credential and a certificate of its own.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.target.is_none()
+    }
+}
+
+/// How the gateway meets a workspace's server, as an admin said. No secret is in it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ServerTerms {
+    /// Where the credential comes from.
+    pub source: CredentialSource,
+    /// Account name of the workspace's own credential; empty: none.
+    pub username: String,
+    /// Its Windows domain; empty: the server's own accounts.
+    pub domain: String,
+    /// How the server's certificate is checked.
+    pub trust: TrustRule,
+    /// RFB: other clients of the same desktop are put out.
+    pub exclusive: bool,
+    /// RDP: the keyboard layout told to the server (a Windows input locale identifier); `None`: the browser's own word.
+    pub keyboard: Option<u32>,
+}
+
+/// What the gateway has come to know of a workspace's server.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ServerState {
+    /// Whether a password of the workspace is kept.
+    pub has_password: bool,
+    /// The certificate recorded at first use or accepted, and when.
+    pub pinned: Option<(Fingerprint, Timestamp)>,
+    /// Another one that was refused since.
+    pub offered: Option<Offered>,
+}
+
+/// A certificate that a server showed and that was refused: an admin may accept it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offered {
+    /// Of the certificate.
+    pub fingerprint: Fingerprint,
+    /// When it was last shown.
+    pub at: Timestamp,
+    /// Whose it says it is; of at most 200 bytes, without controls.
+    pub subject: String,
 }
 
 /// What a caller sees of a workspace now.

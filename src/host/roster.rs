@@ -193,7 +193,7 @@ impl Roster {
         if !slot.ready.swap(true, Ordering::AcqRel) {
             self.generation.send_modify(|count| *count += 1);
         }
-        Ok(Started { public_key: public_key.to_string(), port: PORT, password })
+        Ok(Started { public_key: public_key.to_string(), port: PORT, password, certificate: None })
     }
 
     /// Notices the end of a desktop at once, and frees its slot.

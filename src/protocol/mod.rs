@@ -2,7 +2,7 @@
 //!
 //! | file | what it speaks |
 //! | --- | --- |
-//! | [`rfb`] | VNC's protocol (RFC 6143): the handshake toward the desktop, and the one toward the browser |
+//! | [`rfb`] | VNC's protocol (RFC 6143): the handshake toward the desktop, the one toward the browser, and what policy takes out of the stream between |
 //! | [`rdp`] | Windows' protocol (MS-RDPBCGR): the negotiation, the edits of the client's early PDUs, and the filter of what policy forbids |
 
 pub mod rdp;

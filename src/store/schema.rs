@@ -94,6 +94,30 @@ diesel::table! {
         target_port -> Nullable<Integer>,
         target_direct -> Nullable<Text>,
         password_sealed -> Nullable<Text>,
+        target_service -> Nullable<Text>,
+        clipboard -> Text,
+        files -> Bool,
+        read_only -> Bool,
+        server -> Text,
+    }
+}
+
+diesel::table! {
+    workspace_certificates (workspace_row, standing) {
+        workspace_row -> Text,
+        standing -> Text,
+        fingerprint -> Text,
+        subject -> Text,
+        at -> BigInt,
+    }
+}
+
+diesel::table! {
+    user_credentials (workspace_row, user_id) {
+        workspace_row -> Text,
+        user_id -> Text,
+        sealed -> Text,
+        updated_at -> BigInt,
     }
 }
 
@@ -177,6 +201,7 @@ diesel::table! {
         psk_sealed -> Text,
         port -> Integer,
         credential_sealed -> Text,
+        certificate -> Nullable<Text>,
     }
 }
 
@@ -251,6 +276,10 @@ diesel::table! {
 }
 
 diesel::joinable!(totp -> users (user_id));
+diesel::joinable!(workspace_certificates -> workspaces (workspace_row));
+diesel::joinable!(user_credentials -> workspaces (workspace_row));
 
 diesel::allow_tables_to_appear_in_same_query!(totp, users);
 diesel::allow_tables_to_appear_in_same_query!(live_sessions, sessions);
+diesel::allow_tables_to_appear_in_same_query!(workspace_certificates, workspaces);
+diesel::allow_tables_to_appear_in_same_query!(user_credentials, workspaces);

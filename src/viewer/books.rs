@@ -7,8 +7,8 @@
 use super::gate::Refused;
 use crate::broker::Broker;
 use crate::broker::live::StreamGrant;
+pub use crate::broker::servers::{Met, SeenCertificate, TransferRefused};
 use crate::domain::Result;
-use crate::domain::server::Fingerprint;
 use crate::domain::user::Origin;
 use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
@@ -18,37 +18,6 @@ use tokio::time::sleep;
 
 /// Refusals of one channel and direction are written no oftener.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// A certificate that a server showed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SeenCertificate {
-    /// SHA-256 of its DER.
-    pub fingerprint: Fingerprint,
-    /// Whom it names, safe to print.
-    pub subject: String,
-}
-
-/// What became of a certificate that was met.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Met {
-    /// It is the one expected, or the first.
-    Trusted,
-    /// It is another one.
-    Refused,
-}
-
-/// What policy held back, of one channel and direction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TransferRefused {
-    /// `clipboard`, `files`, `input` or `channel`.
-    pub channel: &'static str,
-    /// `in` (into the desktop) or `out`.
-    pub direction: &'static str,
-    /// Bytes of content.
-    pub bytes: u64,
-    /// How many times.
-    pub count: u64,
-}
 
 /// The entries a stream can make. Each is written, or an error: nothing is assumed.
 pub trait Books: Sync {
@@ -76,24 +45,24 @@ pub struct BrokerBooks<'a> {
 }
 
 impl Books for BrokerBooks<'_> {
-    async fn meet_certificate(&self, _: &SeenCertificate) -> Result<Met> {
-        Ok(Met::Refused)
+    async fn meet_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
+        self.broker.meet_certificate(self.origin, &self.grant.lease, self.grant.by(), seen).await
     }
 
-    async fn refuse_certificate(&self, _: &SeenCertificate, _: &'static str) -> Result<()> {
-        Ok(())
+    async fn refuse_certificate(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
+        self.broker.refuse_certificate(self.origin, &self.grant.lease, self.grant.by(), seen, why).await
     }
 
-    async fn login_refused(&self, _: &'static str) -> Result<()> {
-        Ok(())
+    async fn login_refused(&self, why: &'static str) -> Result<()> {
+        self.broker.login_refused(self.origin, &self.grant.lease, self.grant.by(), why).await
     }
 
-    async fn destination_refused(&self, _: &str) -> Result<()> {
-        Ok(())
+    async fn destination_refused(&self, asked: &str) -> Result<()> {
+        self.broker.destination_refused(self.origin, &self.grant.lease, self.grant.by(), asked).await
     }
 
-    async fn transfer_refused(&self, _: &TransferRefused) -> Result<()> {
-        Ok(())
+    async fn transfer_refused(&self, refused: &TransferRefused) -> Result<()> {
+        self.broker.transfer_refused(self.origin, &self.grant.lease, self.grant.by(), refused).await
     }
 }
 

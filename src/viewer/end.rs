@@ -20,6 +20,8 @@ pub enum End {
     Session(EndReason),
     /// The login ended; the session goes on: 4001.
     SignedOut,
+    /// What the stream may carry was changed: 1001; it comes back under the new policy.
+    PolicyChanged,
     /// The gateway is going away: 1001; the desktop stays, so the page comes back.
     Draining,
     /// Nobody watches over the right to this stream any more: 1001. Fails closed.
@@ -89,6 +91,7 @@ impl End {
             Right::Held => None,
             Right::SessionEnded(reason) => Some(Self::Session(reason)),
             Right::SignedOut => Some(Self::SignedOut),
+            Right::PolicyChanged => Some(Self::PolicyChanged),
         }
     }
 
@@ -98,7 +101,7 @@ impl End {
         match self {
             Self::Session(reason) => (4000, reason.as_str().into()),
             Self::SignedOut => (4001, "signed_out".into()),
-            Self::Draining | Self::Unwatched => (1001, "retry".into()),
+            Self::PolicyChanged | Self::Draining | Self::Unwatched => (1001, "retry".into()),
             Self::Unreachable(error) if reached_host(error) => (4002, "desktop: The desktop does not take connections.".into()),
             Self::Unreachable(_) => (4002, "host: The desktop's host cannot be reached.".into()),
             Self::Insecure(_) => (4002, "desktop: No secure connection to the desktop comes about.".into()),
@@ -109,6 +112,15 @@ impl End {
             Self::Gate(_, GateError::Forbidden(_)) | Self::OtherDestination => (4007, "policy".into()),
             Self::Gate(Direction::Up, GateError::Malformed(_)) => (1002, "The browser does not speak as it should.".into()),
             Self::Gate(Direction::Down, GateError::Malformed(_)) => (4002, "desktop: The desktop does not speak as it should.".into()),
+            Self::Handshake(RfbError::Refused(reason)) if reason.is_lockout() => {
+                (4002, "desktop: After too many failed logins the desktop takes none for a while. Wait, then try again.".into())
+            }
+            Self::Handshake(RfbError::NoSecurity { .. }) => {
+                (4002, "desktop: The desktop asks for another proof than this workspace has.".into())
+            }
+            Self::Handshake(RfbError::TooLarge { width, height }) => {
+                (4002, format!("desktop: A picture of {width} x {height} is too large for a browser.").into())
+            }
             Self::Handshake(RfbError::Refused(_) | RfbError::Denied(_)) => (4002, "desktop: The desktop refused the connection.".into()),
             Self::Handshake(_) => (4002, "desktop: The desktop does not answer as a desktop should.".into()),
             Self::HandshakeBroken(_) => (4002, "desktop: The desktop does not answer.".into()),
@@ -133,10 +145,12 @@ impl End {
         match self {
             Self::Session(reason) => reason.as_str(),
             Self::SignedOut => "signed_out",
+            Self::PolicyChanged => "policy_changed",
             Self::Draining => "gateway_draining",
             Self::Unwatched => "right_unwatched",
             Self::Unreachable(_) => "desktop_unreachable",
             Self::Insecure(_) => "desktop_insecure",
+            Self::CertificateRefused("certificate_missing") => "certificate_missing",
             Self::CertificateRefused(_) => "certificate_refused",
             Self::CredentialRequired(_) => "credential_required",
             Self::CredentialRefused { why, .. } => why,
@@ -177,6 +191,7 @@ impl End {
             Self::CredentialRefused { cause, .. } => Some(&**cause),
             Self::Session(_)
             | Self::SignedOut
+            | Self::PolicyChanged
             | Self::Draining
             | Self::Unwatched
             | Self::CertificateRefused(_)

@@ -7,6 +7,7 @@
 //! | [`rdp`] | the order of things of RDP: hear what is asked for, dial, TLS, prove, answer, relay |
 //! | `handshake` | the pure RFB handshakes, driven over streams |
 //! | [`trust`] | TLS to a desktop's server, and whether its certificate is to be trusted |
+//! | `anonymous` | TLS to a server that shows no certificate |
 //! | `relay` | bytes both ways, held back by whoever is slow |
 //! | [`gate`] | what of them may pass |
 //! | `backlog` | what a gate answers in the other side's place |
@@ -21,6 +22,7 @@
 //! - *desktop*: the RFB server of the session, reached by [`Dial`] through the session's tunnel.
 //! - *up*, *down*: browser to desktop, desktop to browser.
 
+mod anonymous;
 pub mod attach;
 mod backlog;
 pub mod books;

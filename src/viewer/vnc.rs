@@ -1,38 +1,114 @@
-//! A stream of RFB: dial, prove the credential, only then greet the browser, then relay.
+//! A stream of RFB: dial, prove the credential, only then greet the browser, then relay what policy lets pass.
 
 use super::attach::Stream;
 use super::books::Books;
 use super::browser::{BrowserSink, BrowserSource};
 use super::end::End;
-use super::gate::Gates;
+use super::gate::{Channel, Direction, Gate, GateError, Gates, Open, Passed, Refused};
+use super::handshake::{self, Proved};
 use super::relay::{Leftovers, relay};
-use super::{Duplex, handshake};
+use crate::domain::server::StreamPolicy;
 use crate::protocol::rfb::RfbError;
+use crate::protocol::rfb::filter::down::DownFilter;
+use crate::protocol::rfb::filter::up::UpFilter;
+use crate::protocol::rfb::filter::{FilterError, Format, Held, Rules, Sieve};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use tokio::time::timeout;
 
 /// Runs the stream; an error is an end before the relay began.
 pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl BrowserSink, source: &mut impl BrowserSource) -> Result<End, End> {
-    let limits = stream.limits;
+    let (limits, server) = (stream.limits, stream.lease.server());
     let mut early = BytesMut::new();
-    let (desktop, from_desktop) = tokio::select! {
+    let mut proved = tokio::select! {
         biased;
         connected = connect(stream) => connected?,
         end = handshake::wait_for_end(&mut sink, source, &mut early) => return Err(end),
     };
     let greeting = handshake::with_browser(&mut sink, source, early);
     let from_browser = timeout(limits.handshake, greeting).await.map_err(|_| End::BrowserIdle)??;
-    Ok(relay(desktop, sink, source, Leftovers { from_browser, from_desktop }, Gates::OPEN, stream.observers, limits).await)
+    let opening = handshake::open_desktop(&mut proved, server.exclusive);
+    let (init, message) = timeout(limits.handshake, opening).await.map_err(|_| End::HandshakeBroken(io::ErrorKind::TimedOut.into()))??;
+    sink.send(message).await.map_err(|_| End::BrowserGone)?;
+    let Proved { desktop, left } = proved;
+    // A copy of what is left, mostly nothing: not the memory it was read into, which would stay as long as the stream.
+    let left = Leftovers { from_browser, from_desktop: Bytes::copy_from_slice(&left) };
+    let (rules, format) = (rules(server.policy), Format::new(init.format));
+    let observers = stream.observers;
+    let up = Up(UpFilter::new(rules, format.clone()));
+    Ok(if rules == Rules::ALL {
+        relay(desktop, sink, source, left, Gates::OPEN, observers, limits).await
+    } else if rules.clipboard_out {
+        relay(desktop, sink, source, left, Gates { up, down: Open }, observers, limits).await
+    } else {
+        let down = Down(DownFilter::new(rules, format));
+        relay(desktop, sink, source, left, Gates { up, down }, observers, limits).await
+    })
 }
 
-async fn connect<B: Books>(stream: &Stream<'_, B>) -> Result<(Box<dyn Duplex>, Bytes), End> {
-    let password = stream.credential()?.map_or(&[][..], |credential| credential.password.expose().as_bytes());
-    let mut desktop = stream.dial().await?;
-    let shaken = timeout(stream.limits.handshake, handshake::with_desktop(&mut desktop, password)).await;
+async fn connect<B: Books>(stream: &Stream<'_, B>) -> Result<Proved, End> {
+    let credential = stream.credential()?;
+    let desktop = stream.dial().await?;
+    let shaken = timeout(stream.limits.handshake, handshake::with_desktop(stream, desktop, credential)).await;
     match shaken.map_err(|_| End::HandshakeBroken(io::ErrorKind::TimedOut.into()))? {
-        Ok(left) => Ok((desktop, left)),
-        Err(End::Handshake(error @ RfbError::Denied(_))) => Err(stream.login_refused("rfb_denied", error).await),
-        Err(end) => Err(end),
+        Err(End::Handshake(error @ RfbError::Denied(_))) => Err(stream.login_refused(error.word(), error).await),
+        Err(End::Handshake(RfbError::NotCertified)) => Err(End::CertificateRefused("certificate_missing")),
+        other => other,
+    }
+}
+
+/// The policy in RFB's words. RFB has no files.
+fn rules(policy: StreamPolicy) -> Rules {
+    let StreamPolicy { clipboard, read_only, files: _ } = policy;
+    Rules { clipboard_in: clipboard.allows_in() && !read_only, clipboard_out: clipboard.allows_out(), input: !read_only }
+}
+
+/// The gate of what a browser sends.
+struct Up(UpFilter);
+
+/// The gate of what a desktop sends.
+struct Down(DownFilter);
+
+impl Gate for Up {
+    fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError> {
+        self.0.feed(&chunk, &mut Sorted(passed, Direction::Up)).map_err(refused)
+    }
+
+    fn between(&self) -> bool {
+        self.0.between()
+    }
+}
+
+impl Gate for Down {
+    fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError> {
+        self.0.feed(&chunk, &mut Sorted(passed, Direction::Down)).map_err(refused)
+    }
+
+    fn between(&self) -> bool {
+        self.0.between()
+    }
+}
+
+fn refused(error: FilterError) -> GateError {
+    match error {
+        FilterError::Forbidden(what) => GateError::Forbidden(what),
+        FilterError::Malformed(what) => GateError::Malformed(what),
+    }
+}
+
+/// A filter's view of what passes.
+struct Sorted<'a>(&'a mut Passed, Direction);
+
+impl Sieve for Sorted<'_> {
+    fn pass(&mut self, piece: Bytes) {
+        self.0.onward.push_back(piece);
+    }
+
+    fn hold(&mut self, held: Held, bytes: u64) {
+        let channel = match held {
+            Held::Clipboard => Channel::Clipboard,
+            Held::Input => Channel::Input,
+        };
+        self.0.refused.push(Refused { channel, direction: self.1, bytes, count: 1 });
     }
 }

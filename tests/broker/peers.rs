@@ -89,8 +89,11 @@ on_both! {
         for session in [&one, &two] {
             assert_eq!((&session.way, session.host_id, session.address), (&Way::Host, peer.id, peer.address));
         }
-        assert_eq!(world.fleet.wanted(one.id), Some((5901, "pass-a".to_owned())), "port and password are the workspace's");
-        assert_eq!(world.fleet.wanted(two.id), Some((5902, String::new())));
+        assert_eq!((world.fleet.wanted(one.id), world.fleet.wanted(two.id)), (Some("5901".to_owned()), Some("5902".to_owned())));
+        for (who, session, password) in [(&ann, &one, "pass-a"), (&bob, &two, "")] {
+            let grant = world.watch(who, session.id).await;
+            assert_eq!(grant.lease.server().credential.as_ref().unwrap().password.expose(), password, "the workspace's");
+        }
         assert_eq!(world.broker.workspace(&ann, &a).await.unwrap().workspace.target, None, "where it is, is not for members");
         assert_eq!(world.broker.workspace(&root, &a).await.unwrap().workspace.target, on(5901));
 

@@ -50,7 +50,7 @@ impl Service for Fake {
                 return Err(Refusal::Full("no place".to_owned()));
             }
             self.running.lock().unwrap().push((order.session_id, order.user_id));
-            Ok(Started { public_key: "k".to_owned(), port: 5900, password: SecretString::new("secret42".to_owned()) })
+            Ok(Started { public_key: "k".to_owned(), port: 5900, password: SecretString::new("secret42".to_owned()), certificate: None })
         })
     }
 
@@ -68,7 +68,13 @@ fn order() -> Order {
         session_id: SessionId::new(),
         user_id: UserId::new(),
         user_name: "Mona".to_owned(),
-        workspace: OrderWorkspace { id: WorkspaceId::parse("w").unwrap(), name: "W".to_owned(), kind: WorkspaceKind::Linux, network: false },
+        workspace: OrderWorkspace {
+            id: WorkspaceId::parse("w").unwrap(),
+            name: "W".to_owned(),
+            kind: WorkspaceKind::Linux,
+            network: false,
+            service: None,
+        },
         tunnel: OrderTunnel {
             preshared_key: SecretString::new("AAAA".to_owned()),
             host_address: "10.64.0.9".parse().unwrap(),

@@ -3,7 +3,7 @@
 use crate::support::vnc::VncClient;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
 use portcullis::host::desktop::Spec;
-use portcullis::protocol::rfb::client::ClientHandshake;
+use portcullis::protocol::rfb::client::{ClientHandshake, Proof};
 use portcullis::protocol::rfb::server::ServerHandshake;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ pub async fn file(path: &Path, end: &str) -> String {
 
 /// Authenticates to a desktop; the stream is before ClientInit then.
 pub async fn prove<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, password: &str) -> Result<(), String> {
-    let mut handshake = ClientHandshake::new(password.as_bytes());
+    let mut handshake = ClientHandshake::new(&Proof { password: password.as_bytes(), ..Proof::default() });
     let (mut pending, mut reply, mut piece) = (Vec::new(), Vec::new(), [0; 256]);
     loop {
         let progress = handshake.advance(&pending, &mut reply).map_err(|error| error.to_string())?;

@@ -125,6 +125,8 @@ fn order(grace: Duration) -> (DesktopOrder, String) {
         network: false,
         allowed_roles: Vec::new(),
         maintenance: false,
+        policy: Default::default(),
+        server: Default::default(),
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     };

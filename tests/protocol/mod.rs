@@ -2,6 +2,8 @@
 
 mod rdp;
 mod rfb_client;
+mod rfb_filter;
+mod rfb_init;
 mod rfb_server;
 
 use portcullis::protocol::rfb::{Progress, RfbError};
@@ -28,6 +30,10 @@ fn converse<'a>(
                 assert!(progress.consumed <= pending.len(), "it consumed what was not there");
                 pending.drain(..progress.consumed);
                 done = progress.done;
+                if progress.secure.is_some() {
+                    // What follows is inside TLS, and not this machine's to read before.
+                    return (sent, Err(None));
+                }
             }
             Err(error) => return (sent, Err(Some(error))),
         }

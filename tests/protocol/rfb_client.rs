@@ -1,14 +1,18 @@
 //! The gateway toward a desktop: golden conversations, whole and in pieces, and desktops that lie.
 
 use super::{Outcome, bytewise, converse};
-use portcullis::protocol::rfb::client::ClientHandshake;
-use portcullis::protocol::rfb::{MAX_PENDING, MAX_REASON, Reason, RfbError};
+use portcullis::protocol::rfb::client::{ClientHandshake, Proof};
+use portcullis::protocol::rfb::{MAX_PENDING, MAX_REASON, Reason, RfbError, Tls};
 use proptest::prelude::*;
 
 const PASSWORD: &[u8] = b"vncpass1";
 const CHALLENGE: [u8; 16] = *b"0123456789abcdef";
 /// DES-ECB of the challenge under "vncpass1" with reversed bits, by `openssl enc -des-ecb -K 6e76c60e86cece8c`.
 const ANSWER: [u8; 16] = [0x56, 0x25, 0x32, 0x4f, 0x9f, 0xeb, 0x0e, 0x61, 0xe5, 0x29, 0xa1, 0x7e, 0xdd, 0x40, 0x79, 0x46];
+
+fn machine_of(password: &[u8]) -> ClientHandshake {
+    ClientHandshake::new(&Proof { password, ..Proof::default() })
+}
 
 fn talk(password: &[u8], desktop: &[u8]) -> Outcome {
     let whole = in_pieces(password, [desktop]);
@@ -19,7 +23,7 @@ fn talk(password: &[u8], desktop: &[u8]) -> Outcome {
 }
 
 fn in_pieces<'a>(password: &[u8], pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut machine = ClientHandshake::new(password);
+    let mut machine = machine_of(password);
     converse(|input, reply| machine.advance(input, reply), pieces)
 }
 
@@ -88,7 +92,7 @@ fn the_lower_version_is_spoken() {
 #[test]
 fn what_follows_is_left_for_the_relay() {
     let desktop = [&b"RFB 003.008\n"[..], &[1, 1], &[0, 0, 0, 0], b"early"].concat();
-    let mut machine = ClientHandshake::new(b"");
+    let mut machine = machine_of(b"");
     let progress = machine.advance(&desktop, &mut Vec::new()).unwrap();
     assert!(progress.done);
     assert_eq!(&desktop[progress.consumed..], b"early");
@@ -159,7 +163,7 @@ fn other_protocols_are_found_at_once() {
 fn a_desktop_that_closes_is_told_by_where() {
     let desktop = [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, 1], &reason("no")].concat();
     let closed_after = |n: usize| {
-        let mut machine = ClientHandshake::new(PASSWORD);
+        let mut machine = machine_of(PASSWORD);
         machine.advance(&desktop[..n], &mut Vec::new()).unwrap();
         machine.closed()
     };
@@ -182,13 +186,123 @@ fn a_desktop_that_closes_is_told_by_where() {
 
 #[test]
 fn debug_shows_no_password() {
-    assert_eq!(format!("{:?}", ClientHandshake::new(PASSWORD)), "ClientHandshake { state: Version, .. }");
+    assert_eq!(format!("{:?}", machine_of(PASSWORD)), "ClientHandshake { state: Version, .. }");
+}
+
+#[test]
+fn a_lockout_is_told_apart() {
+    let verdict = |kind: u8, words: &str| [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, kind], &reason(words)].concat();
+    assert_eq!(error_of(PASSWORD, &verdict(1, "Too many security failures")).word(), "rfb_locked");
+    assert_eq!(error_of(PASSWORD, &verdict(1, "Authentication failed")).word(), "rfb_denied");
+    let old = [&b"RFB 003.003\n"[..], &[0, 0, 0, 2], &CHALLENGE, &[0, 0, 0, 2]].concat();
+    assert_eq!(error_of(PASSWORD, &old).word(), "rfb_locked");
+    let full = [&b"RFB 003.008\n"[..], &[0], &reason("Too many connections")].concat();
+    let RfbError::Refused(words) = error_of(PASSWORD, &full) else { panic!("a refusal") };
+    assert!(!words.is_lockout(), "a full house is no lockout");
+}
+
+/// What a VeNCrypt server says until TLS begins: its version, that it takes ours, its types, that TLS begins.
+fn vencrypt(kinds: &[u32]) -> Vec<u8> {
+    let list: Vec<u8> = kinds.iter().flat_map(|kind| kind.to_be_bytes()).collect();
+    [&b"RFB 003.008\n"[..], &[2, 2, 19], &[0, 2], &[0], &[u8::try_from(kinds.len()).unwrap()], &list, &[1]].concat()
+}
+
+/// What is chosen of these types: the type, and which TLS follows.
+fn chosen(proof: &Proof<'_>, kinds: &[u32]) -> Result<(u32, Tls), RfbError> {
+    let server = vencrypt(kinds);
+    let run = |size: usize| {
+        let mut machine = ClientHandshake::new(proof);
+        let (mut pending, mut sent) = (Vec::new(), Vec::new());
+        for piece in server.chunks(size) {
+            pending.extend_from_slice(piece);
+            let progress = machine.advance(&pending, &mut sent)?;
+            pending.drain(..progress.consumed);
+            if let Some(tls) = progress.secure {
+                assert!(pending.is_empty(), "all of it is needed");
+                return Ok((machine, sent, tls));
+            }
+        }
+        panic!("TLS begins");
+    };
+    let (mut machine, sent, tls) = run(1)?;
+    assert_eq!(run(server.len()).unwrap().1, sent, "the same is sent, however it arrives");
+    assert_eq!(sent[..15], *b"RFB 003.008\n\x13\0\x02");
+    let kind = u32::from_be_bytes(sent[15..].try_into().unwrap());
+    // Inside: what is proved first.
+    let mut inside = Vec::new();
+    machine.secured(&mut inside).unwrap();
+    if matches!(kind, 259 | 262) {
+        assert_eq!(inside, b"\0\0\0\x03\0\0\0\x08adavncpass1");
+    } else {
+        assert_eq!(inside, b"");
+    }
+    if matches!(kind, 258 | 261) {
+        machine.advance(&CHALLENGE, &mut inside).unwrap();
+        assert_eq!(inside, ANSWER);
+    }
+    assert!(machine.advance(&[0; 4], &mut Vec::new()).unwrap().done);
+    Ok((kind, tls))
+}
+
+#[test]
+fn the_best_type_of_vencrypt_is_taken() {
+    let nobody = Proof::default();
+    let secret = Proof { password: PASSWORD, ..nobody };
+    let ada = Proof { username: b"ada", ..secret };
+    let all = [257, 258, 259, 260, 261, 262];
+    for (proof, kinds, kind, tls) in [
+        (&nobody, &all[..], 260, Tls::Certified),
+        (&secret, &all[..], 261, Tls::Certified),
+        (&ada, &all[..], 262, Tls::Certified),
+        (&ada, &[258, 261][..], 261, Tls::Certified),
+        (&ada, &[259, 258][..], 259, Tls::Anonymous),
+        (&secret, &[257, 258, 260][..], 258, Tls::Anonymous),
+        (&nobody, &[257, 258][..], 257, Tls::Anonymous),
+    ] {
+        assert_eq!(chosen(proof, kinds), Ok((kind, tls)), "{kinds:?}");
+    }
+    assert_eq!(chosen(&secret, &[257, 260]), Err(RfbError::NoSecurity { password: true, offered: vec![257, 260] }), "it cannot wave us through");
+    assert_eq!(chosen(&nobody, &[258, 262]), Err(RfbError::NoSecurity { password: false, offered: vec![258, 262] }));
+    assert_eq!(
+        chosen(&secret, &[256, 7]),
+        Err(RfbError::NoSecurity { password: true, offered: vec![256, 7] }),
+        "Plain in the clear is not spoken"
+    );
+}
+
+#[test]
+fn where_a_certificate_is_expected_nothing_less_is_taken() {
+    let proof = Proof { password: PASSWORD, certified: true, ..Proof::default() };
+    assert_eq!(chosen(&proof, &[257, 258, 261]), Ok((261, Tls::Certified)));
+    assert_eq!(chosen(&proof, &[257, 258]), Err(RfbError::NotCertified));
+    for plain in [&b"RFB 003.008\n\x01\x02"[..], b"RFB 003.008\n\x01\x01", b"RFB 003.003\n\0\0\0\x02", b"RFB 003.003\n\0\0\0\x13"] {
+        let error = ClientHandshake::new(&proof).advance(plain, &mut Vec::new()).unwrap_err();
+        assert_eq!(error, RfbError::NotCertified, "{plain:?}");
+    }
+}
+
+#[test]
+fn vencrypt_that_lies() {
+    let begin = b"RFB 003.008\n\x01\x13";
+    let nonsense = |what, value| RfbError::Nonsense { what, value };
+    for (said, error) in [
+        (&[0, 1][..], nonsense("version of VeNCrypt", 1)),
+        (&[0, 0], nonsense("version of VeNCrypt", 0)),
+        (&[0, 2, 1], nonsense("answer to a version of VeNCrypt", 1)),
+        (&[0, 2, 0, 0], RfbError::NoSecurity { password: true, offered: vec![] }),
+        (&[0, 2, 0, 1, 0, 0, 1, 2, 0], nonsense("answer to a security type of VeNCrypt", 0)),
+    ] {
+        assert_eq!(error_of(PASSWORD, &[&begin[..], said].concat()), error, "{said:?}");
+    }
+    let mut machine = machine_of(PASSWORD);
+    machine.advance(begin, &mut Vec::new()).unwrap();
+    assert_eq!(machine.secured(&mut Vec::new()), Err(RfbError::Spent), "TLS was not asked for");
 }
 
 /// Bytes that begin like a handshake, so that random ones reach every state.
 fn plausible() -> impl Strategy<Value = Vec<u8>> {
     let version = proptest::sample::select(vec![&b"RFB 003.003\n"[..], b"RFB 003.007\n", b"RFB 003.008\n", b""]);
-    let kinds = proptest::sample::select(vec![&[1_u8, 2][..], &[0], &[0, 0, 0, 2], &[0, 0, 0, 0], &[]]);
+    let kinds = proptest::sample::select(vec![&[1_u8, 2][..], &[0], &[0, 0, 0, 2], &[0, 0, 0, 0], &[1, 19, 0, 2, 0], &[]]);
     (version, kinds, proptest::collection::vec(any::<u8>(), 0..80)).prop_map(|(v, k, rest)| [v, k, &rest].concat())
 }
 

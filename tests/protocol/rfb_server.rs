@@ -14,11 +14,12 @@ fn in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
 
 #[test]
 fn offers_3_8_and_none() {
-    let browser = b"RFB 003.008\n\x01";
+    let browser = b"RFB 003.008\n\x01\x01";
     let said = b"RFB 003.008\n\x01\x01\0\0\0\0".to_vec();
     assert_eq!(in_pieces([&browser[..]]), (said.clone(), Ok(vec![])));
     assert_eq!(in_pieces(bytewise(browser)), (said.clone(), Ok(vec![])));
-    assert_eq!(in_pieces([&b"RFB 003.008\n\x01\x01init"[..]]), (said, Ok(b"\x01init".to_vec())), "ClientInit is the desktop's");
+    assert_eq!(in_pieces([&browser[..13]]), (said.clone(), Err(None)), "ClientInit is due");
+    assert_eq!(in_pieces([&b"RFB 003.008\n\x01\x00keys"[..]]), (said, Ok(b"keys".to_vec())), "what follows ClientInit is the desktop's");
 }
 
 #[test]

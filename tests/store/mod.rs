@@ -5,6 +5,7 @@ mod failures;
 mod identity;
 mod migrations;
 mod races;
+mod servers;
 mod sessions;
 mod things;
 
@@ -83,6 +84,8 @@ pub fn a_workspace(organization_id: OrganizationId, id: &str) -> Workspace {
         network: false,
         allowed_roles: vec![Role::Member, Role::Admin],
         maintenance: false,
+        policy: Default::default(),
+        server: Default::default(),
         created_at: NOW,
         updated_at: NOW,
     }

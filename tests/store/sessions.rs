@@ -7,7 +7,13 @@ use portcullis::domain::user::{Mfa, MfaMethod};
 use portcullis::store::{LeaseRow, SeatKey};
 
 fn lease() -> LeaseRow {
-    LeaseRow { peer_public_key: "key".into(), psk_sealed: "psk".into(), port: 5901, credential_sealed: "cred".into() }
+    LeaseRow {
+        peer_public_key: "key".into(),
+        psk_sealed: "psk".into(),
+        port: 5901,
+        credential_sealed: "cred".into(),
+        certificate: Some("ab".repeat(32)),
+    }
 }
 
 on_both! {

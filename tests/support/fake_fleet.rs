@@ -8,6 +8,8 @@ use portcullis::broker::fleet::{
     DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState, Wanted,
 };
 use portcullis::domain::secret::{SecretBytes, SecretString};
+use portcullis::domain::server::Fingerprint;
+use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{HostId, SessionId, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -43,7 +45,8 @@ struct Inside {
     stopped: Vec<SessionId>,
     cut: Vec<SessionId>,
     restored: Vec<SessionId>,
-    wanted: HashMap<SessionId, (u16, String)>,
+    wanted: HashMap<SessionId, String>,
+    certificate: Option<Fingerprint>,
     direct: HashMap<String, IpAddr>,
 }
 
@@ -147,8 +150,13 @@ impl FakeFleet {
         self.inside().cut.contains(&session)
     }
 
-    /// The server a session was to have: port and credential.
-    pub fn wanted(&self, session: SessionId) -> Option<(u16, String)> {
+    /// The certificate that started RDP desktops have from now on.
+    pub fn certify(&self, certificate: Option<Fingerprint>) {
+        self.inside().certificate = certificate;
+    }
+
+    /// The server a session was to have: its port, or the name of a service.
+    pub fn wanted(&self, session: SessionId) -> Option<String> {
         self.inside().wanted.get(&session).cloned()
     }
 
@@ -212,20 +220,27 @@ impl Fleet for FakeFleet {
                 Plan::Gate => self.gate.acquire().await.unwrap().forget(),
             }
             let mut inside = self.inside();
-            let server = |key: &str, port, credential| {
-                Ok(DesktopStarted { peer_public_key: key.to_owned(), preshared_key: SecretBytes::new(Vec::new()), port, credential })
+            let server = |key: &str, port| {
+                let (preshared_key, credential) = (SecretBytes::new(Vec::new()), SecretString::new(String::new()));
+                Ok(DesktopStarted { peer_public_key: key.to_owned(), preshared_key, port, credential, certificate: None })
             };
-            if let Wanted::Direct { credential, .. } = order.wanted {
+            if let Wanted::Direct { .. } = order.wanted {
                 inside.started.push(order.session_id);
-                return server("", 5900, credential);
+                return server("", 5900);
             }
             if !inside.hosts.get(&host).is_some_and(|up| *up) {
                 return Err(FleetError::NotConnected);
             }
-            if let Wanted::Server { port, credential } = order.wanted {
+            if let Wanted::Server { port } = order.wanted {
                 inside.desktops.entry(host).or_default().insert(order.session_id);
-                inside.wanted.insert(order.session_id, (port, credential.expose().clone()));
-                return server("cGVlcg==", port, credential);
+                inside.wanted.insert(order.session_id, port.to_string());
+                return server("cGVlcg==", port);
+            }
+            let mut certificate = None;
+            if let Wanted::Service { name } = order.wanted {
+                inside.wanted.insert(order.session_id, name);
+            } else if order.workspace.kind == WorkspaceKind::Rdp {
+                certificate = inside.certificate;
             }
             let key = order.session_id.0.as_bytes().repeat(2);
             inside.desktops.entry(host).or_default().insert(order.session_id);
@@ -236,6 +251,7 @@ impl Fleet for FakeFleet {
                 preshared_key: SecretBytes::new(key),
                 port: 5900,
                 credential: SecretString::new(format!("vnc-{}", order.session_id)),
+                certificate,
             })
         }
         .boxed()

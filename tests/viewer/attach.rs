@@ -1,6 +1,6 @@
 //! Before the relay: dialling, both handshakes, and every way they fail. The browser hears nothing until the desktop has accepted the gateway.
 
-use super::rig::{CHALLENGE, DialWith, PIPE, Rig, admit, is_closed, read};
+use super::rig::{CHALLENGE, DialWith, INIT, PIPE, Rig, admit, init, is_closed, read};
 use crate::support::bytewise::Bytewise;
 use futures_util::future::FutureExt;
 use portcullis::protocol::rfb::RfbError;
@@ -40,8 +40,9 @@ async fn the_browser_is_greeted_after_the_desktop_has_accepted() {
     assert!(rig.browser.told.try_recv().is_err(), "not before the verdict");
     desktop.write_all(&[0; 4]).await.unwrap();
     rig.browser.greet().await;
-    rig.browser.send(&[1]).await;
-    assert_eq!(read(&mut desktop, 1).await, [1], "the first byte after the handshake is ClientInit");
+    rig.browser.send(&[0]).await;
+    init(&mut desktop, 1).await;
+    assert_eq!(rig.browser.read(INIT.len()).await, INIT, "whether to share the desktop is not the browser's to say");
 }
 
 #[tokio::test]
@@ -58,7 +59,8 @@ async fn both_handshakes_work_byte_by_byte() {
         rig.browser.send(&[*byte]).await;
     }
     assert_eq!(rig.browser.read(6).await, [1, 1, 0, 0, 0, 0]);
-    assert_eq!(read(&mut far, 1).await, [1]);
+    init(&mut far, 1).await;
+    assert_eq!(rig.browser.read(INIT.len()).await, INIT);
 }
 
 #[tokio::test]
@@ -71,9 +73,10 @@ async fn bytes_beyond_a_handshake_are_not_lost() {
     read(&mut desktop, 1).await;
     desktop.write_all(&CHALLENGE).await.unwrap();
     read(&mut desktop, 16).await;
-    desktop.write_all(b"\0\0\0\0early").await.unwrap();
+    desktop.write_all(&[&[0; 4], &INIT[..], b"early"].concat()).await.unwrap();
     rig.browser.send(b"RFB 003.008\n\x01\x01keys").await;
     assert_eq!(rig.browser.read(12 + 2 + 4).await, b"RFB 003.008\n\x01\x01\0\0\0\0");
+    assert_eq!(rig.browser.read(INIT.len()).await, INIT);
     assert_eq!(rig.browser.read(5).await, b"early");
     assert_eq!(read(&mut desktop, 5).await, b"\x01keys");
 }
@@ -144,7 +147,7 @@ async fn a_desktop_that_asks_for_no_password_is_not_ours() {
     let mut rig = Rig::new();
     let mut desktop = rig.desktop().await;
     desktop.write_all(b"RFB 003.008\n\x01\x01").await.unwrap();
-    assert_eq!(failed(rig).await, told(4002, "rfb_no_security", "desktop: The desktop does not answer as a desktop should."));
+    assert_eq!(failed(rig).await, told(4002, "rfb_no_security", "desktop: The desktop asks for another proof than this workspace has."));
 }
 
 #[tokio::test]

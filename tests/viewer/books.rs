@@ -1,6 +1,6 @@
 //! With the real broker and a real store: every stream that ends is closed in the audit log, with its reason and its bytes.
 
-use super::rig::{Calls, Switchboard, admit, is_closed, lease_in, read, switchboard};
+use super::rig::{Calls, INIT, Switchboard, admit, init, is_closed, lease_in, read, switchboard};
 use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::future::BoxFuture;
@@ -133,6 +133,9 @@ impl Rig {
         assert_eq!(read(&mut browser, 12).await, b"RFB 003.008\n");
         browser.write_all(b"RFB 003.008\n\x01").await.unwrap();
         assert_eq!(read(&mut browser, 6).await, [1, 1, 0, 0, 0, 0]);
+        browser.write_all(&[1]).await.unwrap();
+        init(&mut desktop, 1).await;
+        assert_eq!(read(&mut browser, INIT.len()).await, INIT);
         Self { broker, session_id, right, browser, desktop, task, server: handle, _rest: (directory, calls, going) }
     }
 

@@ -29,6 +29,9 @@ pub const PASSWORD: &str = "vncpass1";
 pub const CHALLENGE: [u8; 16] = *b"0123456789abcdef";
 pub const ANSWER: [u8; 16] = [0x56, 0x25, 0x32, 0x4f, 0x9f, 0xeb, 0x0e, 0x61, 0xe5, 0x29, 0xa1, 0x7e, 0xdd, 0x40, 0x79, 0x46];
 
+/// `ServerInit` of every desktop here: 2 by 1 pixels of 32 bits, its name "desk".
+pub const INIT: [u8; 28] = *b"\0\x02\0\x01\x20\x18\0\x01\0\xff\0\xff\0\xff\x10\x08\0\0\0\0\0\0\0\x04desk";
+
 /// Most bytes a pipe to a desktop holds.
 pub const PIPE: usize = 64 * 1024;
 
@@ -192,6 +195,12 @@ impl Browser {
         self.send(&[1]).await;
         assert_eq!(self.read(4).await, [0; 4]);
     }
+
+    /// Says `ClientInit`. The desktop must answer with [`INIT`].
+    pub async fn open(&mut self) {
+        self.send(&[1]).await;
+        assert_eq!(self.read(INIT.len()).await, INIT);
+    }
 }
 
 /// Everything around one stream.
@@ -265,8 +274,7 @@ impl Rig {
     pub async fn joined_with(limits: Limits) -> (Self, DuplexStream) {
         let mut rig = Self::limited(limits);
         let mut desktop = rig.desktop().await;
-        admit(&mut desktop).await;
-        rig.browser.greet().await;
+        rig.join(&mut desktop).await;
         (rig, desktop)
     }
 
@@ -296,6 +304,13 @@ impl Rig {
         near
     }
 
+    /// Both handshakes.
+    pub async fn join(&mut self, desktop: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+        admit(desktop).await;
+        self.browser.greet().await;
+        tokio::join!(init(desktop, 1), self.browser.open());
+    }
+
     /// How it ended; the browser's ends stay, so that nobody is told by their going.
     pub async fn ended(self) -> (End, Browser) {
         let end = tokio::time::timeout(Duration::from_secs(30), self.end).await.expect("it ends").expect("it does not panic");
@@ -323,6 +338,13 @@ pub async fn admit(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     desktop.write_all(&CHALLENGE).await.unwrap();
     assert_eq!(read(desktop, 16).await, ANSWER);
     desktop.write_all(&[0; 4]).await.unwrap();
+    desktop.flush().await.unwrap();
+}
+
+/// The desktop's `ClientInit` and `ServerInit`; `shared` is what it must be told.
+pub async fn init(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin), shared: u8) {
+    assert_eq!(read(desktop, 1).await, [shared]);
+    desktop.write_all(&INIT).await.unwrap();
     desktop.flush().await.unwrap();
 }
 

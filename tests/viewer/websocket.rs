@@ -1,7 +1,7 @@
 //! The same over real WebSockets: an actix server, a browser that is tokio-tungstenite, and one that is a bare socket.
 
 use super::ledger::Ledger;
-use super::rig::{Calls, PIPE, Switchboard, admit, is_closed, lease, read, switchboard};
+use super::rig::{Calls, INIT, PIPE, Switchboard, admit, init, is_closed, lease, read, switchboard};
 use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::{SinkExt, StreamExt};
@@ -110,6 +110,9 @@ impl Gateway {
         assert_eq!(heard(&mut socket).await, [1, 1]);
         socket.send(Message::binary(&[1][..])).await.unwrap();
         assert_eq!(heard(&mut socket).await, [0; 4]);
+        socket.send(Message::binary(&[1][..])).await.unwrap();
+        init(&mut desktop, 1).await;
+        assert_eq!(heard(&mut socket).await, INIT);
         (socket, desktop)
     }
 
@@ -271,10 +274,11 @@ async fn deaf_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream) {
     tcp.write_all(upgrade.as_bytes()).await.unwrap();
     let mut desktop = gateway.calls.recv().await.unwrap();
     admit(&mut desktop).await;
-    // Masked with zeros: the version, then the choice.
-    tcp.write_all(b"\x82\x8c\0\0\0\0RFB 003.008\n\x82\x81\0\0\0\0\x01").await.unwrap();
+    // Masked with zeros: the version, the choice, `ClientInit`.
+    tcp.write_all(b"\x82\x8c\0\0\0\0RFB 003.008\n\x82\x81\0\0\0\0\x01\x82\x81\0\0\0\0\x01").await.unwrap();
+    init(&mut desktop, 1).await;
     let mut head = Vec::new();
-    while !head.ends_with(b"\x82\x04\0\0\0\0") {
+    while !head.ends_with(&INIT) {
         head.push(tcp.read_u8().await.unwrap());
     }
     (tcp, desktop)

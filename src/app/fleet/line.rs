@@ -2,7 +2,7 @@
 //!
 //! What a leg took is measured where it costs nothing: opening a connection to the desktop takes one way there and back, and a server of
 //! desktops speaks first (RFC 6143 section 7.1.1), so what passes from the open connection to its greeting, less another way there and back, is
-//! the desktop's own. Between two openings the way to the host is measured anew by knocking at a port where nobody listens: a refusal takes one
+//! the desktop's own. Where the client speaks first (RDP), it is what passes from its first words to the answer. Between two openings the way to the host is measured anew by knocking at a port where nobody listens: a refusal takes one
 //! way there and back, too.
 
 use crate::tunnel::{Tunnel, TunnelError};
@@ -134,6 +134,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.uncut(cx)?;
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        if let Some((asked, _)) = &mut self.greeting {
+            // A server of RDP waits for its client: its time runs from here.
+            *asked = Instant::now();
+        }
         self.line.up.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))
     }

@@ -4,12 +4,13 @@
 //! [`Line`]'s cut does here: the session's streams end at once, and no other can be opened.
 
 use super::line::{self, Line, Watched};
-use super::{DIAL_TIMEOUT, HubFleet, Inner, failed, greeted, report};
+use super::{DIAL_TIMEOUT, HubFleet, Inner, answers, failed, report};
 use crate::broker::fleet::{DesktopStarted, FleetError, TunnelReport, TunnelState};
 use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
 use crate::domain::reach::{Spread, Way};
 use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{HostId, SessionId};
 use crate::tunnel::{Tunnel, TunnelStatus};
 use crate::viewer::Duplex;
@@ -151,31 +152,31 @@ impl Inner {
         });
     }
 
-    /// A server on a standard peer: there already, if it greets.
+    /// A server on a standard peer: there already, if it answers.
     pub(super) async fn start_server(
         &self,
         session: SessionId,
         host: HostId,
         port: u16,
-        credential: SecretString,
+        kind: WorkspaceKind,
     ) -> Result<DesktopStarted, FleetError> {
         let tunnel = self.host_tunnel(host).filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted).ok_or(FleetError::NotConnected)?;
         let line = self.add_shared(session, Through::Host(host))?;
         let began = Instant::now();
         let stream = tunnel.connect(port).await.map_err(failed)?;
-        greeted(Watched::new(stream, line, began.elapsed())).await?;
+        answers(Watched::new(stream, line, began.elapsed()), kind).await?;
         let peer_public_key = self.hosts().get(&host).map(|entry| entry.public_key.clone()).ok_or(FleetError::NotConnected)?;
-        Ok(DesktopStarted { peer_public_key, preshared_key: SecretBytes::new(Vec::new()), port, credential })
+        Ok(found(peer_public_key, port))
     }
 
-    /// A direct target: there already, if it greets.
-    pub(super) async fn start_direct(&self, session: SessionId, name: String, credential: SecretString) -> Result<DesktopStarted, FleetError> {
+    /// A direct target: there already, if it answers.
+    pub(super) async fn start_direct(&self, session: SessionId, name: String, kind: WorkspaceKind) -> Result<DesktopStarted, FleetError> {
         let line = self.add_shared(session, Through::Direct(name.clone()))?;
         let began = Instant::now();
         let stream = self.connect_direct(&name).await.map_err(|e| FleetError::Failed(e.to_string()))?;
         let port = stream.peer_addr().map_err(|e| FleetError::Failed(e.to_string()))?.port();
-        greeted(Watched::new(stream, line, began.elapsed())).await?;
-        Ok(DesktopStarted { peer_public_key: String::new(), preshared_key: SecretBytes::new(Vec::new()), port, credential })
+        answers(Watched::new(stream, line, began.elapsed()), kind).await?;
+        Ok(found(String::new(), port))
     }
 
     /// A connection to where the configuration says that the name leads.
@@ -192,6 +193,12 @@ impl Inner {
         let mut found = looked.map_err(|e| FleetError::Failed(e.to_string()))?;
         found.next().map(|address| address.ip()).ok_or_else(|| FleetError::Failed("its name leads nowhere".to_owned()))
     }
+}
+
+/// A server that runs already: nothing was started, so there is no key, credential or certificate of its own.
+fn found(peer_public_key: String, port: u16) -> DesktopStarted {
+    let nothing = SecretString::new(String::new());
+    DesktopStarted { peer_public_key, preshared_key: SecretBytes::new(Vec::new()), port, credential: nothing, certificate: None }
 }
 
 fn not_allowed(name: &str) -> FleetError {

@@ -36,6 +36,8 @@ fn workspace(caller: &Caller) -> Workspace {
         network: false,
         allowed_roles: vec![Role::Member],
         maintenance: false,
+        policy: Default::default(),
+        server: Default::default(),
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     }

@@ -115,6 +115,9 @@ pub struct OrderWorkspace {
     pub kind: WorkspaceKind,
     /// Whether it reaches the host's network.
     pub network: bool,
+    /// The host's service that it is; `None`: a desktop is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }
 
 /// The session's tunnel, as far as the gateway decides it.
@@ -136,9 +139,12 @@ pub struct Started {
     pub public_key: String,
     /// The desktop's port at its address.
     pub port: u16,
-    /// VNC password of this session.
+    /// What its server asks for, for this session; empty for a service, whose credential only the gateway knows.
     #[serde(serialize_with = "expose")]
     pub password: SecretString,
+    /// SHA-256 of its server's certificate, in hexadecimal: fresh for each desktop, and the only one to be taken. `None`: it has none, or is a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 /// What an error answer says.

@@ -1,17 +1,36 @@
-//! The gateway as the client of a desktop (section 7.1, appendix A for the older versions).
+//! The gateway as the client of a desktop (section 7.1, appendix A for the older versions; VeNCrypt 0.2 as the community's rfbproto has it).
 //!
 //! ```text
 //!            3.3:  u32 type ──────────┐
-//! Version ─┤                          ├─ None ─(3.8: Result)──────────> done, before ClientInit
+//! Version ─┤                          ├─ None ─(3.8: Result)──────────────────────────────> done, before ClientInit
 //!            3.7+: list, choice ──────┤
-//!                                     └─ VncAuth: Challenge ─ Result ─> done
+//!                                     ├─ VncAuth: Challenge ─ Result ──────────────────────> done
+//!                                     └─ VeNCrypt: version, list, choice ─ TLS ─┬─ None ─────── Result ─> done
+//!                                                                              ├─ VncAuth ─┘
+//!                                                                              └─ Plain ───┘
 //! ```
 //!
-//! Which security type is acceptable is decided by the lease, not by the desktop: with a password, only VncAuth, so that a server that is not ours
-//! cannot wave us through; without one, only None.
+//! Which security type is acceptable is decided by the lease, not by the desktop: with a password, only those that ask for it, so that a server that is
+//! not ours cannot wave us through; without one, only those that ask for none; and where a certificate is expected, only those that show one. Of the
+//! acceptable ones the best is taken: TLS with a certificate, then TLS without, then none.
 
 use super::auth::{CHALLENGE_LEN, Key};
-use super::{Input, MAX_REASON, Progress, Reason, RfbError, Step, VERSION_3_8, drive, security, version};
+use super::{Input, MAX_REASON, Progress, Reason, RfbError, Step, Tls, VERSION_3_8, drive, security, vencrypt, version};
+use zeroize::Zeroizing;
+
+/// Longest user name or password that is told by Plain.
+const MAX_PLAIN: usize = 1024;
+
+/// What the gateway can prove, and what it expects.
+#[derive(Clone, Copy, Default)]
+pub struct Proof<'a> {
+    /// Account name; empty: none.
+    pub username: &'a [u8],
+    /// Password; empty: the desktop asks for none.
+    pub password: &'a [u8],
+    /// A certificate is expected.
+    pub certified: bool,
+}
 
 /// How the desktop talks, after the lower of both versions was agreed on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -57,6 +76,14 @@ impl Refusal {
     }
 }
 
+/// What is proved, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Inner {
+    None,
+    VncAuth,
+    Plain,
+}
+
 /// What is due next from the desktop.
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -65,6 +92,16 @@ enum State {
     SecurityType,
     /// 3.7 and later.
     SecurityTypes(Version),
+    /// VeNCrypt: its version.
+    VeNCrypt(Version),
+    /// VeNCrypt: whether it takes ours.
+    VeNCryptTaken(Version),
+    /// VeNCrypt: its security types.
+    SubTypes(Version),
+    /// VeNCrypt: whether TLS begins; then it is to be proved so.
+    Secure(Version, Tls, Inner),
+    /// TLS stands; nothing is due, something must be said.
+    Secured(Version, Inner),
     Challenge(Version),
     Result(Version),
     Reason(Refusal),
@@ -76,13 +113,23 @@ enum State {
 pub struct ClientHandshake {
     state: State,
     key: Option<Key>,
+    /// What Plain tells: name and password.
+    plain: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    certified: bool,
 }
 
 impl ClientHandshake {
-    /// Proves `password`; an empty one means that the desktop asks for none.
+    /// Proves `proof`. A name or password that is longer than Plain may tell is not told.
     #[must_use]
-    pub fn new(password: &[u8]) -> Self {
-        Self { state: State::Version, key: (!password.is_empty()).then(|| Key::new(password)) }
+    pub fn new(proof: &Proof<'_>) -> Self {
+        let Proof { username, password, certified } = *proof;
+        let tells = !username.is_empty() && !password.is_empty() && username.len() <= MAX_PLAIN && password.len() <= MAX_PLAIN;
+        Self {
+            state: State::Version,
+            key: (!password.is_empty()).then(|| Key::new(password)),
+            plain: tells.then(|| (username.to_vec(), Zeroizing::new(password.to_vec()))),
+            certified,
+        }
     }
 
     /// Takes what has arrived and was not consumed yet; appends to `reply` what must be sent now.
@@ -97,12 +144,37 @@ impl ClientHandshake {
         progress
     }
 
+    /// TLS stands, as [`Progress::secure`] asked for: what follows is inside it.
+    ///
+    /// # Errors
+    /// [`RfbError::Spent`] when it was not asked for.
+    pub fn secured(&mut self, reply: &mut Vec<u8>) -> Result<(), RfbError> {
+        let State::Secured(version, inner) = self.state else { return Err(RfbError::Spent) };
+        self.state = match inner {
+            Inner::None => State::Result(version),
+            Inner::VncAuth => State::Challenge(version),
+            Inner::Plain => {
+                let (name, password) = self.plain.as_ref().ok_or(RfbError::Spent)?;
+                for part in [name, &**password] {
+                    let length = u32::try_from(part.len()).unwrap_or(0);
+                    reply.extend_from_slice(&length.to_be_bytes());
+                }
+                reply.extend_from_slice(name);
+                reply.extend_from_slice(password);
+                State::Result(version)
+            }
+        };
+        Ok(())
+    }
+
     /// What it means that the desktop closed now.
     #[must_use]
     pub fn closed(&self) -> RfbError {
         match self.state {
             State::Version => RfbError::Closed("its version"),
-            State::SecurityType | State::SecurityTypes(_) => RfbError::Closed("its security types"),
+            State::SecurityType | State::SecurityTypes(_) | State::SubTypes(_) => RfbError::Closed("its security types"),
+            State::VeNCrypt(_) | State::VeNCryptTaken(_) => RfbError::Closed("its version of VeNCrypt"),
+            State::Secure(..) | State::Secured(..) => RfbError::Closed("TLS"),
             State::Challenge(_) => RfbError::Closed("its challenge"),
             State::Result(_) => RfbError::Closed("its verdict"),
             // It has already said no; only its words are missing.
@@ -128,7 +200,8 @@ impl ClientHandshake {
                 match u8::try_from(kind) {
                     Ok(security::INVALID) => self.refused(Refusal::Connection),
                     Ok(kind) => {
-                        self.choose(&[kind])?;
+                        // What it chose cannot be chosen again: VeNCrypt came with lists.
+                        let kind = self.choose(if kind == security::VENCRYPT { &[] } else { std::slice::from_ref(&kind) })?;
                         self.enter(kind, Version::V3_3)
                     }
                     Err(_) => Err(RfbError::Nonsense { what: "security type", value: kind }),
@@ -143,6 +216,40 @@ impl ClientHandshake {
                 reply.push(kind);
                 self.enter(kind, version)
             }
+            State::VeNCrypt(version) => {
+                match input.array() {
+                    None => return Ok(Step::Wait),
+                    // 0.1 had other types, and nothing speaks it any more.
+                    Some(theirs) if theirs >= vencrypt::VERSION => reply.extend_from_slice(&vencrypt::VERSION),
+                    Some(theirs) => return Err(RfbError::Nonsense { what: "version of VeNCrypt", value: u16::from_be_bytes(theirs).into() }),
+                }
+                self.state = State::VeNCryptTaken(version);
+                Ok(Step::Next)
+            }
+            State::VeNCryptTaken(version) => match input.array() {
+                None => Ok(Step::Wait),
+                Some([0]) => {
+                    self.state = State::SubTypes(version);
+                    Ok(Step::Next)
+                }
+                Some([value]) => Err(RfbError::Nonsense { what: "answer to a version of VeNCrypt", value: value.into() }),
+            },
+            State::SubTypes(version) => {
+                let Some(offered) = input.list_u32() else { return Ok(Step::Wait) };
+                let (chosen, tls, inner) = self.choose_inside(offered)?;
+                reply.extend_from_slice(&chosen.to_be_bytes());
+                self.state = State::Secure(version, tls, inner);
+                Ok(Step::Next)
+            }
+            State::Secure(version, tls, inner) => match input.array() {
+                None => Ok(Step::Wait),
+                Some([1]) => {
+                    self.state = State::Secured(version, inner);
+                    Ok(Step::Secure(tls))
+                }
+                Some([value]) => Err(RfbError::Nonsense { what: "answer to a security type of VeNCrypt", value: value.into() }),
+            },
+            State::Secured(..) => Ok(Step::Wait),
             State::Challenge(version) => {
                 let Some(challenge) = input.array::<CHALLENGE_LEN>() else { return Ok(Step::Wait) };
                 let Some(key) = &self.key else { return Err(RfbError::Spent) };
@@ -154,9 +261,10 @@ impl ClientHandshake {
                 let Some(result) = input.u32() else { return Ok(Step::Wait) };
                 match result {
                     0 => Ok(Step::Done),
-                    // 2 is "too many attempts", from before the RFC; some servers still send it.
                     1 | 2 if version == Version::V3_8 => self.refused(Refusal::Password),
-                    1 | 2 => Err(RfbError::Denied(Reason::default())),
+                    1 => Err(RfbError::Denied(Reason::default())),
+                    // "Too many attempts", from before the RFC; some servers still send it.
+                    2 => Err(RfbError::Denied(Reason::too_many())),
                     value => Err(RfbError::Nonsense { what: "security result", value }),
                 }
             }
@@ -175,19 +283,60 @@ impl ClientHandshake {
         }
     }
 
-    /// The one acceptable type among those offered.
+    /// The acceptable type among those offered; of those that hold others inside, what they hold is not known yet.
     fn choose(&self, offered: &[u8]) -> Result<u8, RfbError> {
+        if offered.contains(&security::VENCRYPT) {
+            return Ok(security::VENCRYPT);
+        }
+        if self.certified {
+            return Err(RfbError::NotCertified);
+        }
         let wanted = if self.key.is_some() { security::VNC_AUTH } else { security::NONE };
         if offered.contains(&wanted) {
             Ok(wanted)
         } else {
-            Err(RfbError::NoSecurity { password: self.key.is_some(), offered: offered.to_vec() })
+            Err(RfbError::NoSecurity { password: self.key.is_some(), offered: offered.iter().copied().map(u32::from).collect() })
         }
+    }
+
+    /// The best acceptable type of VeNCrypt.
+    fn choose_inside(&self, offered: &[u8]) -> Result<(u32, Tls, Inner), RfbError> {
+        let (certified, anonymous) = (Tls::Certified, Tls::Anonymous);
+        let best_first = [
+            (vencrypt::X509_PLAIN, certified, Inner::Plain),
+            (vencrypt::X509_VNC, certified, Inner::VncAuth),
+            (vencrypt::X509_NONE, certified, Inner::None),
+            (vencrypt::TLS_PLAIN, anonymous, Inner::Plain),
+            (vencrypt::TLS_VNC, anonymous, Inner::VncAuth),
+            (vencrypt::TLS_NONE, anonymous, Inner::None),
+        ];
+        let offers = |kind: u32| offered.chunks_exact(4).any(|four| four == kind.to_be_bytes());
+        let proves = |inner| match inner {
+            Inner::None => self.key.is_none(),
+            Inner::VncAuth => self.key.is_some(),
+            Inner::Plain => self.plain.is_some(),
+        };
+        let mut offers_certified = false;
+        for (kind, tls, inner) in best_first {
+            if !offers(kind) {
+                continue;
+            }
+            offers_certified |= tls == Tls::Certified;
+            if proves(inner) && (tls == Tls::Certified || !self.certified) {
+                return Ok((kind, tls, inner));
+            }
+        }
+        if self.certified && !offers_certified {
+            return Err(RfbError::NotCertified);
+        }
+        let offered = offered.chunks_exact(4).map(|four| Input::new(four).u32().unwrap_or(0)).collect();
+        Err(RfbError::NoSecurity { password: self.key.is_some(), offered })
     }
 
     /// What follows the choice. After None, only 3.8 sends a result (appendix A.2).
     fn enter(&mut self, kind: u8, version: Version) -> Result<Step, RfbError> {
         self.state = match (kind, version) {
+            (security::VENCRYPT, _) => State::VeNCrypt(version),
             (security::VNC_AUTH, _) => State::Challenge(version),
             (_, Version::V3_8) => State::Result(version),
             (_, Version::V3_3 | Version::V3_7) => return Ok(Step::Done),

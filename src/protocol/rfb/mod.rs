@@ -3,8 +3,11 @@
 //! - [`client::ClientHandshake`]: the gateway is the client of a desktop and proves the workspace's password to it.
 //! - [`server::ServerHandshake`]: the gateway is the server of a browser that has proved itself by other means; it is offered security type None.
 //!
-//! Both end exactly before `ClientInit` (section 7.3.1): the next byte from the browser belongs to the desktop, and the next byte from the desktop
-//! to the browser.
+//! - [`init`]: what a desktop says of itself when both are over.
+//! - [`filter`]: what may pass from then on.
+//!
+//! The browser's ends behind its `ClientInit` (section 7.3.1), the desktop's before it: whether other clients are put out is the lease's to say, and the
+//! gateway sends a `ClientInit` of its own.
 //!
 //! Both are resumable: `advance` is given all bytes that are not yet consumed, says how many it has used up, and appends what must be sent to
 //! `reply`. Too few bytes is not an error: nothing of an incomplete message is consumed, and nothing is lost. After an error, or after `done`, a machine
@@ -14,6 +17,8 @@
 
 mod auth;
 pub mod client;
+pub mod filter;
+pub mod init;
 pub mod server;
 
 use std::fmt;
@@ -35,6 +40,28 @@ mod security {
     pub(super) const NONE: u8 = 1;
     /// A challenge is encrypted with the password.
     pub(super) const VNC_AUTH: u8 = 2;
+    /// TLS, and one of [`super::vencrypt`] inside.
+    pub(super) const VENCRYPT: u8 = 19;
+}
+
+/// Security types of VeNCrypt 0.2 the gateway knows.
+mod vencrypt {
+    pub(super) const VERSION: [u8; 2] = [0, 2];
+    pub(super) const TLS_NONE: u32 = 257;
+    pub(super) const TLS_VNC: u32 = 258;
+    pub(super) const TLS_PLAIN: u32 = 259;
+    pub(super) const X509_NONE: u32 = 260;
+    pub(super) const X509_VNC: u32 = 261;
+    pub(super) const X509_PLAIN: u32 = 262;
+}
+
+/// Which TLS a desktop speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tls {
+    /// With its certificate.
+    Certified,
+    /// With a key that nobody vouches for (anonymous Diffie-Hellman): whoever listens hears nothing, whoever stands between hears everything.
+    Anonymous,
 }
 
 /// What an `advance` did.
@@ -44,6 +71,8 @@ pub struct Progress {
     pub consumed: usize,
     /// The handshake is over; what was not consumed is not ours to read.
     pub done: bool,
+    /// TLS begins here, and the rest of the handshake is inside it. Nothing may be left of the input.
+    pub secure: Option<Tls>,
 }
 
 /// Why a handshake failed. Texts are for logs and for the audit log; [`RfbError::word`] for what counts them.
@@ -69,7 +98,18 @@ pub enum RfbError {
         /// Whether the lease has a password.
         password: bool,
         /// What it offers.
-        offered: Vec<u8>,
+        offered: Vec<u32>,
+    },
+    /// It shows no certificate, but one is expected.
+    #[error("it offers no security type with a certificate, but one is expected")]
+    NotCertified,
+    /// No browser can hold its picture.
+    #[error("its picture of {width} x {height} is too large")]
+    TooLarge {
+        /// In pixels.
+        width: u16,
+        /// In pixels.
+        height: u16,
     },
     /// It did not accept the password.
     #[error("it did not accept the password{0}")]
@@ -99,6 +139,9 @@ impl RfbError {
             Self::Version { .. } => "rfb_version",
             Self::Refused(_) => "rfb_refused",
             Self::NoSecurity { .. } => "rfb_no_security",
+            Self::NotCertified => "certificate_missing",
+            Self::TooLarge { .. } => "rfb_too_large",
+            Self::Denied(reason) if reason.is_lockout() => "rfb_locked",
             Self::Denied(_) => "rfb_denied",
             Self::Nonsense { .. } => "rfb_nonsense",
             Self::Closed(_) => "rfb_closed",
@@ -116,6 +159,17 @@ impl Reason {
     fn from_bytes(bytes: &[u8]) -> Self {
         let clean = |c: char| if c.is_control() { ' ' } else { c };
         Self(String::from_utf8_lossy(bytes).chars().take(200).map(clean).collect::<String>().trim().to_owned())
+    }
+
+    fn too_many() -> Self {
+        Self("too many attempts".to_owned())
+    }
+
+    /// Whether it says that nobody may try for a while. Servers say so in words only ("Too many security failures" is TigerVNC's).
+    #[must_use]
+    pub fn is_lockout(&self) -> bool {
+        let words = self.0.to_ascii_lowercase();
+        words.contains("too many") && !words.contains("connections")
     }
 
     /// The text.
@@ -160,6 +214,12 @@ impl<'a> Input<'a> {
         Some(self.take(1 + count)?.split_at(1).1)
     }
 
+    /// A byte count of numbers, then that many of 4 bytes each.
+    fn list_u32(&mut self) -> Option<&'a [u8]> {
+        let count = usize::from(*self.rest.first()?);
+        Some(self.take(1 + 4 * count)?.split_at(1).1)
+    }
+
     fn peek_u32(&self) -> Option<u32> {
         self.rest.first_chunk().copied().map(u32::from_be_bytes)
     }
@@ -175,6 +235,8 @@ enum Step {
     Next,
     /// The next message is not all there.
     Wait,
+    /// TLS begins.
+    Secure(Tls),
     /// That was the last.
     Done,
 }
@@ -185,8 +247,9 @@ fn drive(bytes: &[u8], mut step: impl FnMut(&mut Input<'_>) -> Result<Step, RfbE
     loop {
         match step(&mut input)? {
             Step::Next => {}
-            Step::Wait => return Ok(Progress { consumed: input.taken, done: false }),
-            Step::Done => return Ok(Progress { consumed: input.taken, done: true }),
+            Step::Wait => return Ok(Progress { consumed: input.taken, done: false, secure: None }),
+            Step::Secure(tls) => return Ok(Progress { consumed: input.taken, done: false, secure: Some(tls) }),
+            Step::Done => return Ok(Progress { consumed: input.taken, done: true, secure: None }),
         }
     }
 }

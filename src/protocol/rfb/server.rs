@@ -9,6 +9,7 @@ use super::{Input, Progress, RfbError, Step, VERSION_3_8, drive, security, versi
 enum State {
     Version,
     Choice,
+    Init,
     /// Over, well or not.
     Spent,
 }
@@ -55,10 +56,13 @@ impl ServerHandshake {
                 Some([security::NONE]) => {
                     // SecurityResult "OK" (section 7.1.3).
                     reply.extend_from_slice(&0_u32.to_be_bytes());
-                    Ok(Step::Done)
+                    self.state = State::Init;
+                    Ok(Step::Next)
                 }
                 Some([other]) => Err(RfbError::Nonsense { what: "chosen security type", value: other.into() }),
             },
+            // Whether to share the desktop is not the browser's to say.
+            State::Init => Ok(input.array::<1>().map_or(Step::Wait, |_| Step::Done)),
             State::Spent => Err(RfbError::Spent),
         }
     }

@@ -11,6 +11,7 @@ pub mod logins;
 pub mod organizations;
 pub mod purge;
 pub mod refresh;
+pub mod servers;
 pub mod session_leases;
 pub mod sessions;
 pub mod tickets;

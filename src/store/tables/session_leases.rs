@@ -17,6 +17,8 @@ pub struct LeaseRow {
     pub port: i32,
     /// What the gateway proves to the desktop, sealed.
     pub credential_sealed: String,
+    /// SHA-256 of the certificate the desktop was started with, hex; `None`: it has none of its own.
+    pub certificate: Option<String>,
 }
 
 impl Tx<'_> {
@@ -30,6 +32,7 @@ impl Tx<'_> {
             session_leases::psk_sealed.eq(&lease.psk_sealed),
             session_leases::port.eq(lease.port),
             session_leases::credential_sealed.eq(&lease.credential_sealed),
+            session_leases::certificate.eq(&lease.certificate),
         );
         diesel::insert_into(session_leases::table).values(row).execute(self.conn)?;
         // Where there is no tunnel, there is no key of its peer.

@@ -1,13 +1,15 @@
-//! Workspaces. A removed one keeps its row for history; its id may be used again.
+//! Workspaces. A removed one keeps its row for history, without its secrets; its id may be used again.
 
 use super::{read, unreadable};
 use crate::domain::reach::Target;
+use crate::domain::server::{Clipboard, CredentialSource, Fingerprint, StreamPolicy, TrustRule};
 use crate::domain::user::Role;
-use crate::domain::workspace::{Workspace, WorkspaceKind};
+use crate::domain::workspace::{ServerTerms, Workspace, WorkspaceKind};
 use crate::domain::{OrganizationId, Result, Timestamp, WorkspaceId};
 use crate::store::schema::workspaces;
 use crate::store::{Tx, error};
 use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
 
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = workspaces, treat_none_as_null = true, treat_none_as_default_value = false)]
@@ -29,15 +31,80 @@ struct WorkspaceRow {
     target_host: Option<String>,
     target_port: Option<i32>,
     target_direct: Option<String>,
+    target_service: Option<String>,
+    clipboard: String,
+    files: bool,
+    read_only: bool,
+    server: String,
+}
+
+/// [`ServerTerms`] as JSON. What is not there is as in a new workspace.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Terms {
+    source: String,
+    username: String,
+    domain: String,
+    trust: String,
+    fingerprint: Option<String>,
+    roots: Option<String>,
+    name: Option<String>,
+    exclusive: bool,
+    keyboard: Option<u32>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self::of(&ServerTerms::default())
+    }
+}
+
+impl Terms {
+    fn of(terms: &ServerTerms) -> Self {
+        let (trust, fingerprint, roots, name) = match &terms.trust {
+            TrustRule::FirstUse => ("first_use", None, None, None),
+            TrustRule::Pinned(pin) => ("pinned", Some(hex::encode(pin.0)), None, None),
+            TrustRule::Authority { roots, name } => ("authority", None, Some(roots.clone()), name.clone()),
+        };
+        Self {
+            source: terms.source.as_str().to_owned(),
+            username: terms.username.clone(),
+            domain: terms.domain.clone(),
+            trust: trust.to_owned(),
+            fingerprint,
+            roots,
+            name,
+            exclusive: terms.exclusive,
+            keyboard: terms.keyboard,
+        }
+    }
+
+    fn into_terms(self) -> Result<ServerTerms> {
+        let trust = match (self.trust.as_str(), self.fingerprint, self.roots, self.name) {
+            ("first_use", None, None, None) => TrustRule::FirstUse,
+            ("pinned", Some(pin), None, None) => TrustRule::Pinned(Fingerprint::parse(&pin).ok_or_else(|| unreadable("fingerprint"))?),
+            ("authority", None, Some(roots), name) => TrustRule::Authority { roots, name },
+            _ => return Err(unreadable("rule of trust")),
+        };
+        Ok(ServerTerms {
+            source: CredentialSource::parse(&self.source).ok_or_else(|| unreadable("source of a credential"))?,
+            username: self.username,
+            domain: self.domain,
+            trust,
+            exclusive: self.exclusive,
+            keyboard: self.keyboard,
+        })
+    }
 }
 
 impl WorkspaceRow {
     fn of(workspace: &Workspace) -> Result<Self> {
         let roles: Vec<&str> = workspace.allowed_roles.iter().map(|role| role.as_str()).collect();
-        let (target_host, target_port, target_direct) = match &workspace.target {
-            None => (None, None, None),
-            Some(Target::Host { host_id, port }) => (Some(host_id.to_string()), Some(i32::from(*port)), None),
-            Some(Target::Direct { name }) => (None, None, Some(name.clone())),
+        let (target_host, target_port, target_service, target_direct) = match &workspace.target {
+            None => (None, None, None, None),
+            Some(Target::Host { host_id, port }) => (Some(host_id.to_string()), Some(i32::from(*port)), None, None),
+            Some(Target::Service { host_id, name }) => (Some(host_id.to_string()), None, Some(name.clone()), None),
+            Some(Target::Direct { name }) => (None, None, None, Some(name.clone())),
         };
         Ok(Self {
             id: workspace.id.to_string(),
@@ -57,22 +124,35 @@ impl WorkspaceRow {
             target_host,
             target_port,
             target_direct,
+            target_service,
+            clipboard: workspace.policy.clipboard.as_str().to_owned(),
+            files: workspace.policy.files,
+            read_only: workspace.policy.read_only,
+            server: serde_json::to_string(&Terms::of(&workspace.server)).map_err(crate::domain::Error::internal)?,
         })
     }
 
     fn into_workspace(self) -> Result<Workspace> {
         let roles: Vec<String> = serde_json::from_str(&self.allowed_roles).map_err(|_| unreadable("list of roles"))?;
-        let target = match (self.target_host, self.target_port, self.target_direct) {
-            (None, None, None) => None,
-            (Some(host), Some(port), None) => {
+        let target = match (self.target_host, self.target_port, self.target_service, self.target_direct) {
+            (None, None, None, None) => None,
+            (Some(host), Some(port), None, None) => {
                 let port = u16::try_from(port).map_err(|_| unreadable("port"))?;
                 Some(Target::Host { host_id: read(&host, "host id")?, port })
             }
-            (None, None, Some(name)) => Some(Target::Direct { name }),
+            (Some(host), None, Some(name), None) => Some(Target::Service { host_id: read(&host, "host id")?, name }),
+            (None, None, None, Some(name)) => Some(Target::Direct { name }),
             _ => return Err(unreadable("workspace target")),
         };
+        let terms: Terms = serde_json::from_str(&self.server).map_err(|_| unreadable("server of a workspace"))?;
         Ok(Workspace {
             target,
+            policy: StreamPolicy {
+                clipboard: Clipboard::parse(&self.clipboard).ok_or_else(|| unreadable("clipboard policy"))?,
+                files: self.files,
+                read_only: self.read_only,
+            },
+            server: terms.into_terms()?,
             id: read(&self.id, "workspace id")?,
             organization_id: read(&self.organization_id, "organization id")?,
             name: self.name,
@@ -91,6 +171,7 @@ impl WorkspaceRow {
     }
 }
 
+/// A workspace that was not removed.
 macro_rules! in_use {
     ($id:expr) => {
         workspaces::table.filter(workspaces::id.eq($id.as_str())).filter(workspaces::deleted_at.is_null())
@@ -146,8 +227,12 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Removes a workspace; false when there is none.
+    /// Removes a workspace, and with it every credential and certificate kept for it; false when there is none.
     pub fn delete_workspace(&mut self, id: &WorkspaceId, now: Timestamp) -> Result<bool> {
-        Ok(diesel::update(in_use!(id)).set(workspaces::deleted_at.eq(now.0)).execute(self.conn)? == 1)
+        self.forget_server(id)?;
+        let change = (workspaces::deleted_at.eq(now.0), workspaces::password_sealed.eq(None::<String>));
+        Ok(diesel::update(in_use!(id)).set(change).execute(self.conn)? == 1)
     }
 }
+
+pub(super) use in_use;

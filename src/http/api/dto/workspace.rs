@@ -87,6 +87,13 @@ pub enum WorkspaceTarget {
         #[schema(minimum = 1)]
         port: u16,
     },
+    /// A service of a host with an agent, through a tunnel of the session's own.
+    Service {
+        /// The host.
+        host_id: Uuid,
+        /// A name that the agent's own options allow.
+        service: String,
+    },
     /// Through no tunnel, unencrypted.
     Direct {
         /// A name under `[direct]` in the gateway's configuration.
@@ -98,6 +105,7 @@ impl From<WorkspaceTarget> for Target {
     fn from(target: WorkspaceTarget) -> Self {
         match target {
             WorkspaceTarget::Host { host_id, port } => Self::Host { host_id: HostId(host_id), port },
+            WorkspaceTarget::Service { host_id, service } => Self::Service { host_id: HostId(host_id), name: service },
             WorkspaceTarget::Direct { direct } => Self::Direct { name: direct },
         }
     }
@@ -107,6 +115,7 @@ impl From<Target> for WorkspaceTarget {
     fn from(target: Target) -> Self {
         match target {
             Target::Host { host_id, port } => Self::Host { host_id: host_id.0, port },
+            Target::Service { host_id, name } => Self::Service { host_id: host_id.0, service: name },
             Target::Direct { name } => Self::Direct { direct: name },
         }
     }
@@ -324,6 +333,7 @@ impl From<CreateWorkspace> for NewWorkspace {
             maintenance: b.maintenance,
             target: b.target.map(Into::into),
             password: b.password,
+            ..WorkspaceChange::default()
         };
         Self { id: b.id, name: b.name, description: b.description, kind: b.r#type.into(), rest }
     }
@@ -372,6 +382,7 @@ impl From<UpdateWorkspace> for WorkspaceChange {
             maintenance: b.maintenance,
             target: b.target.map(Into::into),
             password: b.password,
+            ..WorkspaceChange::default()
         }
     }
 }

@@ -1,0 +1,349 @@
+//! Who the gateway is to a workspace's server: credentials of workspaces, of users, and typed for one use. None of them ever leaves the gateway
+//! but to the server.
+//!
+//! | source | kept | given to a stream |
+//! | --- | --- | --- |
+//! | workspace | sealed, for everybody who may launch it | at every opening |
+//! | user | sealed for this workspace and this user | at every opening of theirs |
+//! | ask | in memory, two minutes, for one session, user and login | at the next opening, once |
+
+use super::live::Terms;
+use super::record::{Book, Note, Verdict};
+use super::sessions::{SESSION, not_active};
+use super::workspaces::WORKSPACE;
+use super::{Broker, input, launch};
+use crate::domain::audit::Action;
+use crate::domain::policy::{self, Denial};
+use crate::domain::reach::{Target, Way};
+use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::server::{Credential, CredentialSource, Fingerprint, Server, ServerTrust, TrustRule};
+use crate::domain::session::{Session, State};
+use crate::domain::user::{Caller, Origin};
+use crate::domain::workspace::{ServerState, Workspace, WorkspaceKind};
+use crate::domain::{Error, LoginId, Result, SessionId, Timestamp, UserId, WorkspaceId};
+use crate::store::LeaseRow;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// How long a typed credential waits for its stream.
+const ENTERED_FOR: Duration = Duration::from_secs(120);
+/// Most typed credentials that wait at once, of everybody.
+const ENTERED_MAX: usize = 1024;
+/// The account a desktop that was started for a session is logged in to.
+const STARTED_USER: &str = "user";
+
+/// A credential as somebody gives it.
+#[derive(Debug)]
+pub struct NewCredential {
+    /// Account name; none where the protocol has none.
+    pub username: Option<String>,
+    /// Windows domain.
+    pub domain: Option<String>,
+    /// Password.
+    pub password: SecretString,
+}
+
+/// A user's credential as it is sealed.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+struct Sealed {
+    username: String,
+    domain: String,
+    password: String,
+}
+
+/// Whose a typed credential is.
+type Whose = (SessionId, UserId, LoginId);
+
+/// Typed credentials that wait for their streams.
+#[derive(Default)]
+pub(super) struct Entered {
+    waiting: Mutex<HashMap<Whose, (Credential, Timestamp)>>,
+}
+
+impl Entered {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Whose, (Credential, Timestamp)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps it until then; false when too many wait.
+    fn put(&self, whose: Whose, credential: Credential, now: Timestamp) -> bool {
+        self.sweep(now);
+        let mut waiting = self.waiting();
+        if waiting.len() >= ENTERED_MAX && !waiting.contains_key(&whose) {
+            return false;
+        }
+        waiting.insert(whose, (credential, now.after(ENTERED_FOR)));
+        true
+    }
+
+    /// Hands it out, once.
+    fn take(&self, whose: Whose, now: Timestamp) -> Option<Credential> {
+        self.waiting().remove(&whose).filter(|(_, until)| now < *until).map(|(credential, _)| credential)
+    }
+
+    /// Forgets those whose time is over.
+    pub(super) fn sweep(&self, now: Timestamp) {
+        self.waiting().retain(|_, (_, until)| now < *until);
+    }
+}
+
+/// What a stream's opening reads of its server, in the transaction that decides.
+pub(super) struct Behind {
+    pub(super) workspace: Workspace,
+    lease: LeaseRow,
+    state: ServerState,
+    /// By the source: the workspace's password, or the user's credential.
+    sealed: Option<String>,
+}
+
+impl Behind {
+    /// What the stream is granted under.
+    pub(super) fn terms(&self) -> Terms {
+        terms(&self.workspace)
+    }
+}
+
+fn terms(workspace: &Workspace) -> Terms {
+    Terms { policy: workspace.policy, trust: workspace.server.trust.clone() }
+}
+
+/// What the password of a workspace's server is sealed for.
+fn workspace_purpose(workspace: &WorkspaceId) -> String {
+    format!("workspace password:{workspace}")
+}
+
+/// What a user's credential is sealed for.
+fn user_purpose(workspace: &WorkspaceId, user: UserId) -> String {
+    format!("user credential:{workspace}:{user}")
+}
+
+fn text(plain: &SecretBytes) -> Result<SecretString> {
+    String::from_utf8(plain.expose().clone()).map(SecretString::new).map_err(Error::internal)
+}
+
+/// Whether a session still leads where its workspace says.
+fn leads_there(session: &Session, workspace: &Workspace, lease: &LeaseRow) -> bool {
+    match (&session.way, &workspace.target) {
+        (Way::Own, None) => true,
+        (Way::Own, Some(Target::Service { host_id, .. })) => *host_id == session.host_id,
+        (Way::Host, Some(Target::Host { host_id, port })) => *host_id == session.host_id && i32::from(*port) == lease.port,
+        (Way::Direct(name), Some(Target::Direct { name: named })) => name == named,
+        (Way::Own | Way::Host | Way::Direct(_), _) => false,
+    }
+}
+
+impl Book<'_, '_> {
+    /// What is behind a session that may be streamed, or the written refusal.
+    pub(super) fn behind(&mut self, session: &Session, note: &Note) -> Verdict<Behind> {
+        let lease = self.session_lease(session.id)?;
+        let workspace = self.workspace(&session.workspace_id)?.filter(|w| w.organization_id == session.organization_id);
+        let (Some(lease), Some(workspace)) = (lease, workspace) else {
+            return self.refuse(&note.clone().failed("no_lease"), not_active());
+        };
+        if !leads_there(session, &workspace, &lease) {
+            // Credentials of the new server are not for the old one.
+            let error = Error::conflict("The server of this workspace was changed. Disconnect the session and launch it again.");
+            return self.refuse(&note.clone().denied("target_changed"), error);
+        }
+        let state = self.server_state(&workspace.id)?;
+        let sealed = match workspace.server.source {
+            CredentialSource::Workspace => self.workspace_password(&workspace.id)?,
+            CredentialSource::User => self.user_credential(&workspace.id, session.user_id)?,
+            CredentialSource::Ask => None,
+        };
+        Ok(Ok(Behind { workspace, lease, state, sealed }))
+    }
+}
+
+impl Broker {
+    /// The server of a stream that was permitted to this caller. A typed credential is used up by this.
+    pub(super) fn server_of(&self, session: &Session, behind: Behind, caller: &Caller) -> Result<Server> {
+        let Behind { workspace, lease, state, sealed } = behind;
+        let port = u16::try_from(lease.port).map_err(Error::internal)?;
+        if workspace.is_started() || !workspace.has_server() {
+            let password = text(&self.inner.vault.open(&launch::credential_purpose(session.id), &lease.credential_sealed)?)?;
+            let own = Server::own(port, password.clone(), workspace.policy);
+            if workspace.kind != WorkspaceKind::Rdp {
+                return Ok(own);
+            }
+            let certificate = lease.certificate.as_deref().and_then(Fingerprint::parse);
+            let pin = certificate.ok_or_else(|| Error::internal("a started RDP desktop without a certificate"))?;
+            let credential = Credential { username: STARTED_USER.to_owned(), domain: String::new(), password };
+            let trust = ServerTrust { rule: TrustRule::Pinned(pin), pin: None };
+            return Ok(Server { credential: Some(credential), trust, keyboard: workspace.server.keyboard, ..own });
+        }
+        let terms = workspace.server;
+        let credential = match terms.source {
+            CredentialSource::Workspace => {
+                let password = sealed.map(|sealed| self.inner.vault.open(&workspace_purpose(&workspace.id), &sealed)).transpose()?;
+                let password = password.as_ref().map(text).transpose()?.unwrap_or_else(|| SecretString::new(String::new()));
+                Some(Credential { username: terms.username, domain: terms.domain, password })
+            }
+            CredentialSource::User => sealed.map(|sealed| self.open_user_credential(&workspace.id, session.user_id, &sealed)).transpose()?,
+            CredentialSource::Ask => self.inner.entered.take((session.id, caller.user.id, caller.login_id), self.now()),
+        };
+        let trust = ServerTrust { rule: terms.trust, pin: state.pinned.map(|(pin, _)| pin) };
+        let (policy, exclusive, keyboard) = (workspace.policy, terms.exclusive, terms.keyboard);
+        Ok(Server { port, credential, source: terms.source, trust, policy, exclusive, keyboard })
+    }
+
+    fn open_user_credential(&self, workspace: &WorkspaceId, user: UserId, sealed: &str) -> Result<Credential> {
+        let plain = self.inner.vault.open(&user_purpose(workspace, user), sealed)?;
+        let mut read: Sealed = serde_json::from_slice(plain.expose()).map_err(|_| Error::internal("a sealed credential does not read"))?;
+        let (username, domain) = (std::mem::take(&mut read.username), std::mem::take(&mut read.domain));
+        Ok(Credential { username, domain, password: SecretString::new(std::mem::take(&mut read.password)) })
+    }
+
+    fn seal_user_credential(&self, workspace: &WorkspaceId, user: UserId, credential: &Credential) -> Result<String> {
+        let sealed =
+            Sealed { username: credential.username.clone(), domain: credential.domain.clone(), password: credential.password.expose().clone() };
+        let plain = Zeroizing::new(serde_json::to_vec(&sealed).map_err(Error::internal)?);
+        Ok(self.inner.vault.seal(&user_purpose(workspace, user), &plain))
+    }
+
+    /// Seals the password of a workspace's server; `None` for an empty one, which is none.
+    pub(super) fn seal_password(&self, workspace: &WorkspaceId, password: &SecretString) -> Option<String> {
+        let plain = password.expose().as_bytes();
+        (!plain.is_empty()).then(|| self.inner.vault.seal(&workspace_purpose(workspace), plain))
+    }
+
+    /// Cuts the streams of these sessions that were not granted under what their workspace says now.
+    pub(super) fn terms_changed(&self, workspace: &Workspace, sessions: &[Session]) {
+        let terms = terms(workspace);
+        sessions.iter().for_each(|session| self.live().change_terms(session.id, &terms));
+    }
+
+    /// Keeps the caller's own credential for a workspace whose users have their own, sealed, in place of the one before.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such workspace, or they do not see it; `Conflict` when its credential is another's; `Invalid`.
+    pub async fn save_credential(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId, new: NewCredential) -> Result<()> {
+        let credential = input::credential(new)?;
+        let sealed = self.seal_user_credential(id, caller.user.id, &credential)?;
+        let note = self.note(origin, Action::SaveCredential).by(caller).with("username", credential.username.clone());
+        let (who, id) = (caller.clone(), id.clone());
+        self.decide(move |book| {
+            let workspace = match seen_server(book, &who, &id, &note)? {
+                Ok(workspace) => workspace,
+                Err(error) => return Ok(Err(error)),
+            };
+            if let Err(error) = input::fits(&credential, &workspace) {
+                return Ok(Err(error));
+            }
+            let note = note.clone().on_workspace(&workspace);
+            if workspace.server.source != CredentialSource::User {
+                let error = Error::conflict("This workspace does not use a credential of yours. Its administrator decides that.");
+                return book.refuse(&note.denied("not_the_users"), error);
+            }
+            book.put_user_credential(&id, who.user.id, &sealed, note.now())?;
+            book.note(&note);
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    /// Forgets the caller's own credential for a workspace. Forgetting none is a success.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such workspace, or they do not see it.
+    pub async fn forget_credential(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId) -> Result<()> {
+        let note = self.note(origin, Action::ForgetCredential).by(caller);
+        let (who, id) = (caller.clone(), id.clone());
+        self.decide(move |book| {
+            let workspace = match seen_server(book, &who, &id, &note)? {
+                Ok(workspace) => workspace,
+                Err(error) => return Ok(Err(error)),
+            };
+            if book.delete_user_credential(&id, who.user.id)? {
+                book.note(&note.clone().on_workspace(&workspace));
+            }
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    /// Keeps a credential the caller typed for their session, in memory, for its next stream opened from the same login, two minutes at most.
+    ///
+    /// # Errors
+    /// `NotFound` when the session is not theirs; `Conflict` when it is not active or its workspace asks for none; `Invalid`; `Unavailable` when
+    /// too many wait.
+    pub async fn enter_credential(&self, origin: &Origin, caller: &Caller, id: SessionId, new: NewCredential) -> Result<()> {
+        let credential = input::credential(new)?;
+        let note = self.note(origin, Action::EnterCredential).by(caller).with("username", credential.username.clone());
+        let who = caller.clone();
+        let typed = credential.clone();
+        self.decide(move |book| {
+            let session = book.session(id)?;
+            let why = if session.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
+            let Some(session) = session.filter(|s| s.user_id == who.user.id) else {
+                let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
+                return book.refuse(&note.denied(why), Error::not_found(SESSION));
+            };
+            let note = note.clone().on_session(&session);
+            if session.state != State::Active {
+                return book.refuse(&note.denied(Denial::NotActive.as_str()), not_active());
+            }
+            let workspace = book.workspace(&session.workspace_id)?;
+            let Some(workspace) = workspace.filter(|w| w.has_server() && w.server.source == CredentialSource::Ask) else {
+                let error = Error::conflict("This workspace does not ask for a credential.");
+                return book.refuse(&note.denied("not_asked"), error);
+            };
+            if let Err(error) = input::fits(&typed, &workspace) {
+                return Ok(Err(error));
+            }
+            book.note(&note);
+            Ok(Ok(()))
+        })
+        .await?;
+        if self.inner.entered.put((id, caller.user.id, caller.login_id), credential, self.now()) {
+            return Ok(());
+        }
+        Err(Error::unavailable("Too many sign-ins wait at this moment. Try again shortly."))
+    }
+}
+
+/// The workspace, when the caller sees it and it has a server; else the written refusal.
+fn seen_server(book: &mut Book<'_, '_>, who: &Caller, id: &WorkspaceId, note: &Note) -> Verdict<Workspace> {
+    let found = book.workspace(id)?;
+    let why = if found.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
+    let Some(workspace) = found.filter(|w| policy::sees(who, w)) else {
+        let note = note.clone().acting(Action::AccessDenied).on_workspace_id(id);
+        return book.refuse(&note.denied(why), Error::not_found(WORKSPACE));
+    };
+    if !workspace.has_server() {
+        let error = Error::conflict("This workspace has no server that asks for a credential.");
+        return book.refuse(&note.clone().on_workspace(&workspace).denied("no_server"), error);
+    }
+    Ok(Ok(workspace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whose() -> Whose {
+        (SessionId::new(), UserId::new(), LoginId::new())
+    }
+
+    #[test]
+    fn a_typed_credential_is_handed_out_once_to_its_own_and_in_time() {
+        let entered = Entered::default();
+        let (now, me) = (Timestamp(1000), whose());
+        let typed = || Credential::password(SecretString::new("p".to_owned()));
+        assert!(entered.put(me, typed(), now));
+        assert!(entered.take((me.0, me.1, LoginId::new()), now).is_none(), "another login");
+        assert!(entered.take(me, now).is_some());
+        assert!(entered.take(me, now).is_none(), "used");
+        assert!(entered.put(me, typed(), now));
+        assert!(entered.take(me, now.after(ENTERED_FOR)).is_none(), "late");
+        for _ in 0..ENTERED_MAX {
+            assert!(entered.put(whose(), typed(), now));
+        }
+        assert!(!entered.put(whose(), typed(), now), "full");
+        assert!(entered.put(whose(), typed(), now.after(ENTERED_FOR)), "the old ones go");
+        assert_eq!(entered.waiting().len(), 1);
+    }
+}

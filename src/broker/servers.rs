@@ -1,0 +1,237 @@
+//! What a stream learns of its server, and what it does not let through: compared with what is kept, and written down in the same transaction.
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | [`SeenCertificate`] | what a server showed in its TLS handshake |
+//! | [`Met`] | whether that is the one it must have |
+//! | pinned | recorded at first use, or accepted by an admin; another is refused and kept as *offered* |
+//! | [`TransferRefused`] | what policy held back in a stream: how much of it, never what |
+
+use super::Broker;
+use super::live::Topic;
+use super::record::{Note, cut, whole};
+use super::workspaces::WORKSPACE;
+use crate::domain::audit::Action;
+use crate::domain::lease::Lease;
+use crate::domain::policy::Act;
+use crate::domain::server::{Fingerprint, TrustRule};
+use crate::domain::session::State;
+use crate::domain::user::{Caller, Origin};
+use crate::domain::workspace::Offered;
+use crate::domain::{Error, Result, WorkspaceId};
+
+/// Longest subject of a certificate that is kept, and longest foreign text that is written down, in bytes.
+const TEXT_MAX: usize = 200;
+
+/// A certificate that a server showed. That the server has its key is proved before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeenCertificate {
+    /// SHA-256 of its DER.
+    pub fingerprint: Fingerprint,
+    /// Whose it says it is. Cleaned and cut before it is kept.
+    pub subject: String,
+}
+
+/// What became of a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Met {
+    /// It is the pinned one, or was pinned just now, the first.
+    Trusted,
+    /// Another is pinned. An admin sees both, and may accept it.
+    Refused,
+}
+
+/// What policy held back, counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TransferRefused {
+    /// `clipboard`, `files`, `input` or `channel`.
+    pub channel: &'static str,
+    /// `in` (to the desktop) or `out`.
+    pub direction: &'static str,
+    /// How many bytes of it.
+    pub bytes: u64,
+    /// In how many pieces.
+    pub count: u64,
+}
+
+/// A foreign text as it may be kept: on one line, of bounded length.
+fn cleaned(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_MAX).collect();
+    cut(line.trim(), TEXT_MAX).to_owned()
+}
+
+impl SeenCertificate {
+    fn offered(&self, note: &Note) -> Offered {
+        Offered { fingerprint: self.fingerprint, at: note.now(), subject: cleaned(&self.subject) }
+    }
+}
+
+impl Broker {
+    /// An entry about a stream, by whoever has it.
+    fn stream_note(&self, origin: &Origin, action: Action, lease: &Lease, by: Option<&Caller>) -> Note {
+        let note = self.note(origin, action).on_session(lease.session());
+        match by {
+            Some(caller) => note.by(caller),
+            None => note.by_system(),
+        }
+    }
+
+    /// Compares a server's certificate with the pinned one, and pins it when there is none yet. For [`TrustRule::FirstUse`]; the other rules are
+    /// decided where the certificate is seen, and a refusal by them is written down with [`Broker::refuse_certificate`].
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; then the certificate is not trusted.
+    pub async fn meet_certificate(&self, origin: &Origin, lease: &Lease, by: Option<&Caller>, seen: &SeenCertificate) -> Result<Met> {
+        let id = lease.session().workspace_id.clone();
+        let looked = id.clone();
+        let pinned = self.inner.store.read(move |tx| Ok(tx.server_state(&looked)?.pinned)).await?;
+        if pinned.is_some_and(|(pin, _)| pin == seen.fingerprint) {
+            return Ok(Met::Trusted);
+        }
+        let note = self.stream_note(origin, Action::PinCertificate, lease, by).with("fingerprint", seen.fingerprint.to_string());
+        let offered = seen.offered(&note);
+        let note = note.with("subject", offered.subject.clone());
+        let (session, organization) = (lease.session().id, lease.session().organization_id);
+        let met = self
+            .write(move |book| {
+                // A session that ended meanwhile may have ended because its workspace names another server now.
+                let holds = book.session(session)?.is_some_and(|s| s.state == State::Active);
+                if holds && book.pin_first(&id, offered.fingerprint, &offered.subject, note.now())? {
+                    book.note(&note.clone().because("recorded"));
+                    return Ok(Met::Trusted);
+                }
+                let expected = book.server_state(&id)?.pinned.map(|(pin, _)| pin);
+                if holds && expected == Some(offered.fingerprint) {
+                    return Ok(Met::Trusted);
+                }
+                book.offer(&id, &offered)?;
+                let note = note.clone().acting(Action::CertificateRefused).with("expected", expected.map(|pin| pin.to_string()));
+                book.note(&note.denied("changed"));
+                Ok(Met::Refused)
+            })
+            .await?;
+        self.live().publish(Some(organization), &[Topic::Workspaces]);
+        Ok(met)
+    }
+
+    /// Writes down that a server's certificate was refused, and keeps it as offered. `why` is one short word, such as `not_pinned`, `untrusted`,
+    /// `wrong_name`, `expired`.
+    ///
+    /// # Errors
+    /// When the store cannot write it down.
+    pub async fn refuse_certificate(
+        &self,
+        origin: &Origin,
+        lease: &Lease,
+        by: Option<&Caller>,
+        seen: &SeenCertificate,
+        why: &'static str,
+    ) -> Result<()> {
+        let id = lease.session().workspace_id.clone();
+        let note = self.stream_note(origin, Action::CertificateRefused, lease, by).with("fingerprint", seen.fingerprint.to_string()).denied(why);
+        let offered = seen.offered(&note);
+        let note = note.with("subject", offered.subject.clone());
+        let organization = lease.session().organization_id;
+        self.write(move |book| {
+            book.offer(&id, &offered)?;
+            book.note(&note);
+            Ok(())
+        })
+        .await?;
+        self.live().publish(Some(organization), &[Topic::Workspaces]);
+        Ok(())
+    }
+
+    /// Writes down that a server did not take the credential it was given. `why` is one short word, such as `wrong_password`, `locked`, `expired`.
+    ///
+    /// # Errors
+    /// When the store cannot write it down.
+    pub async fn login_refused(&self, origin: &Origin, lease: &Lease, by: Option<&Caller>, why: &'static str) -> Result<()> {
+        let server = lease.server();
+        let note = self.stream_note(origin, Action::LoginRefused, lease, by).denied(why).with("source", server.source.as_str());
+        let told = |text: &str| Some(cleaned(text)).filter(|text| !text.is_empty());
+        let credential = server.credential.as_ref();
+        let note = note.with("username", credential.and_then(|c| told(&c.username))).with("domain", credential.and_then(|c| told(&c.domain)));
+        self.write_note(note).await
+    }
+
+    /// Writes down what policy held back in a stream.
+    ///
+    /// # Errors
+    /// When the store cannot write it down.
+    pub async fn transfer_refused(&self, origin: &Origin, lease: &Lease, by: Option<&Caller>, refused: &TransferRefused) -> Result<()> {
+        let note = self.stream_note(origin, Action::TransferRefused, lease, by).denied("policy");
+        let note = note.with("channel", refused.channel).with("direction", refused.direction);
+        self.write_note(note.with("bytes", whole(refused.bytes)).with("count", whole(refused.count))).await
+    }
+
+    /// Writes down that a browser asked for another destination than its session's.
+    ///
+    /// # Errors
+    /// When the store cannot write it down.
+    pub async fn destination_refused(&self, origin: &Origin, lease: &Lease, by: Option<&Caller>, asked: &str) -> Result<()> {
+        let note = self.stream_note(origin, Action::DestinationRefused, lease, by).denied("not_the_sessions");
+        self.write_note(note.with("asked", cleaned(asked))).await
+    }
+
+    /// An admin accepts the certificate that was refused last: from now on the server must have it.
+    ///
+    /// # Errors
+    /// `Forbidden`; `NotFound`; `Invalid` when it is no fingerprint; `Conflict` when it is not the one offered, or the workspace's rule is a
+    /// certificate authority.
+    pub async fn accept_certificate(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId, fingerprint: &str) -> Result<()> {
+        let organization = self.permit(origin, caller, Act::ManageWorkspaces).await?.organization_id();
+        let fingerprint =
+            Fingerprint::parse(fingerprint).ok_or_else(|| Error::invalid("fingerprint must be a SHA-256: 64 hexadecimal digits."))?;
+        let note = self.note(origin, Action::PinCertificate).by(caller);
+        let id = id.clone();
+        let (workspace, sessions) = self
+            .decide(move |book| {
+                let Some(mut workspace) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
+                    let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
+                    return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
+                };
+                let note = note.clone().on_workspace(&workspace).with("fingerprint", fingerprint.to_string());
+                let state = book.server_state(&id)?;
+                let Some(offered) = state.offered.filter(|offered| offered.fingerprint == fingerprint) else {
+                    let error = Error::conflict("This is not the certificate that the server showed last. Look at it again.");
+                    return book.refuse(&note.denied("not_offered"), error);
+                };
+                let before = match &workspace.server.trust {
+                    TrustRule::FirstUse => state.pinned.map(|(pin, _)| pin),
+                    TrustRule::Pinned(pin) => Some(*pin),
+                    TrustRule::Authority { .. } => {
+                        let error =
+                            Error::conflict("This workspace trusts certificate authorities. Change its rule to trust a single certificate.");
+                        return book.refuse(&note.denied("authority"), error);
+                    }
+                };
+                if let TrustRule::Pinned(pin) = &mut workspace.server.trust {
+                    *pin = fingerprint;
+                    workspace.updated_at = note.now();
+                    book.update_workspace(&workspace)?;
+                }
+                book.pin_instead(&id, fingerprint, &offered.subject, note.now())?;
+                let note = note.because("accepted").with("subject", offered.subject).with("before", before.map(|pin| pin.to_string()));
+                book.note(&note);
+                let sessions = book.live_sessions_of_workspace(&id)?;
+                Ok(Ok((workspace, sessions)))
+            })
+            .await?;
+        self.terms_changed(&workspace, &sessions);
+        self.live().publish(Some(organization), &[Topic::Workspaces]);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cleaned;
+
+    #[test]
+    fn foreign_text_is_one_bounded_line() {
+        assert_eq!(cleaned(" CN=host\r\nx\u{0}"), "CN=host  x");
+        let long = cleaned(&"ü".repeat(500));
+        assert!(long.len() <= 200 && long.chars().all(|c| c == 'ü'));
+    }
+}

@@ -1,0 +1,264 @@
+//! How long rectangles are. Only lengths are read; whether the pixels inside make sense is the browser's to find.
+
+use super::{FilterError, u16_at, u32_at};
+use crate::protocol::rfb::init::fits;
+
+/// Encodings (RFC 6143 section 7.7, the community's rfbproto).
+mod encoding {
+    pub(super) const RAW: i32 = 0;
+    pub(super) const COPY_RECT: i32 = 1;
+    pub(super) const RRE: i32 = 2;
+    pub(super) const HEXTILE: i32 = 5;
+    pub(super) const ZLIB: i32 = 6;
+    pub(super) const TIGHT: i32 = 7;
+    pub(super) const ZRLE: i32 = 16;
+    pub(super) const H264: i32 = 50;
+    pub(super) const TIGHT_PNG: i32 = -260;
+    pub(super) const DESKTOP_SIZE: i32 = -223;
+    pub(super) const LAST_RECT: i32 = -224;
+    pub(super) const CURSOR: i32 = -239;
+    pub(super) const X_CURSOR: i32 = -240;
+    pub(super) const QEMU_KEYS: i32 = -258;
+    pub(super) const QEMU_LEDS: i32 = -261;
+    pub(super) const DESKTOP_NAME: i32 = -307;
+    pub(super) const EXTENDED_DESKTOP_SIZE: i32 = -308;
+    pub(super) const XVP: i32 = -309;
+    pub(super) const FENCE: i32 = -312;
+    pub(super) const CONTINUOUS_UPDATES: i32 = -313;
+    pub(super) const VMWARE_CURSOR: i32 = 0x574d_5664;
+    pub(super) const VMWARE_LEDS: i32 = 0x574d_5668;
+}
+
+/// Longest name a desktop may give itself.
+const MAX_NAME: u64 = 64 * 1024;
+/// Beyond what its pixels take, a rectangle's data may have so many bytes of the encoding's own.
+const SLACK: u64 = 64 * 1024;
+
+/// Whether the length of such rectangles can be told, or it is no rectangle but a wish: levels of quality and compression, and the like.
+pub(super) fn measurable(encoding: i32) -> bool {
+    use encoding::{
+        CONTINUOUS_UPDATES, COPY_RECT, CURSOR, DESKTOP_NAME, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, FENCE, H264, HEXTILE, LAST_RECT, QEMU_KEYS,
+        QEMU_LEDS, RAW, RRE, TIGHT, TIGHT_PNG, VMWARE_CURSOR, VMWARE_LEDS, X_CURSOR, XVP, ZLIB, ZRLE,
+    };
+    matches!(
+        encoding,
+        RAW | COPY_RECT
+            | RRE
+            | HEXTILE
+            | ZLIB
+            | TIGHT
+            | ZRLE
+            | H264
+            | TIGHT_PNG
+            | DESKTOP_SIZE
+            | LAST_RECT
+            | CURSOR
+            | X_CURSOR
+            | QEMU_KEYS
+            | QEMU_LEDS
+            | DESKTOP_NAME
+            | EXTENDED_DESKTOP_SIZE
+            | XVP
+            | FENCE
+            | CONTINUOUS_UPDATES
+            | VMWARE_CURSOR
+            | VMWARE_LEDS
+            // JPEG quality; compression; fine quality and subsampling of TurboVNC.
+            | -32..=-23
+            | -256..=-247
+            | -768..=-763
+            | -512..=-412
+    )
+}
+
+/// What comes of a head inside an update.
+pub(super) enum Part {
+    /// The head is longer: so many bytes in all.
+    More(usize),
+    /// So many bytes, and the rectangle is over.
+    Last(u64),
+    /// So many bytes, and another head of this rectangle.
+    Then(u64, Rect),
+    /// There are no more rectangles, whatever was counted.
+    EndOfUpdate,
+}
+
+/// A rectangle of which more heads are due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rect {
+    width: u64,
+    height: u64,
+    pixel: u64,
+    tight_pixel: u64,
+    due: Due,
+}
+
+/// Which head is due.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    /// A count of subrectangles.
+    Rre,
+    /// The next tile, counted by row.
+    Tile(u64),
+    /// A byte count of 4 bytes.
+    Length,
+    /// A byte count of 4 bytes, and flags.
+    H264,
+    /// A name's byte count.
+    Name,
+    /// A compression control.
+    Tight,
+    /// A byte count of 1 to 3 bytes.
+    TightLength,
+    /// A number of screens.
+    Screens,
+    /// A kind of cursor.
+    VmwareCursor,
+}
+
+impl Rect {
+    /// Bytes of a rectangle's first head.
+    pub(super) const HEAD: usize = 12;
+
+    /// Reads a rectangle's first head; pixels are of so many bytes, those of Tight of so many.
+    pub(super) fn begin(head: &[u8], (pixel, tight_pixel): (u64, u64)) -> Result<Part, FilterError> {
+        let (width, height) = (u16_at(head, 4), u16_at(head, 6));
+        if !fits(width, height) {
+            return Err(FilterError::Malformed("a rectangle is too large"));
+        }
+        let (width, height) = (u64::from(width), u64::from(height));
+        let area = width * height;
+        let then = |due| Part::Then(0, Self { width, height, pixel, tight_pixel, due });
+        Ok(match u32_at(head, 8).cast_signed() {
+            encoding::RAW => Part::Last(area * pixel),
+            encoding::COPY_RECT => Part::Last(4),
+            encoding::RRE => then(Due::Rre),
+            encoding::HEXTILE if area == 0 => Part::Last(0),
+            encoding::HEXTILE => then(Due::Tile(0)),
+            encoding::ZLIB | encoding::ZRLE => then(Due::Length),
+            encoding::H264 => then(Due::H264),
+            encoding::TIGHT | encoding::TIGHT_PNG => then(Due::Tight),
+            encoding::DESKTOP_SIZE | encoding::QEMU_KEYS => Part::Last(0),
+            encoding::LAST_RECT => Part::EndOfUpdate,
+            encoding::CURSOR => Part::Last(area * pixel + width.div_ceil(8) * height),
+            encoding::X_CURSOR if area == 0 => Part::Last(0),
+            encoding::X_CURSOR => Part::Last(6 + 2 * width.div_ceil(8) * height),
+            encoding::QEMU_LEDS => Part::Last(1),
+            encoding::VMWARE_LEDS => Part::Last(4),
+            encoding::DESKTOP_NAME => then(Due::Name),
+            encoding::EXTENDED_DESKTOP_SIZE => then(Due::Screens),
+            encoding::VMWARE_CURSOR => then(Due::VmwareCursor),
+            _ => return Err(FilterError::Forbidden("a rectangle whose length cannot be told")),
+        })
+    }
+
+    /// Reads a further head.
+    pub(super) fn part(&self, head: &[u8]) -> Result<Part, FilterError> {
+        let first = u64::from(head.first().copied().unwrap_or(0));
+        let least = match self.due {
+            Due::Rre | Due::Length | Due::Name => 4,
+            Due::H264 => 8,
+            Due::VmwareCursor => 2,
+            Due::Screens => 4,
+            Due::Tile(_) | Due::Tight | Due::TightLength => 1,
+        };
+        if head.len() < least {
+            return Ok(Part::More(least));
+        }
+        let number = u64::from(u32_at(head, 0));
+        Ok(match self.due {
+            Due::Rre => Part::Last(self.data(self.pixel + number * (self.pixel + 8), 8 * (self.area() + 1))?),
+            Due::Length | Due::H264 => Part::Last(self.data(number, 0)?),
+            Due::Name if number > MAX_NAME => return Err(FilterError::Malformed("a desktop's name is too long")),
+            Due::Name => Part::Last(number),
+            Due::Screens => Part::Last(16 * first),
+            Due::VmwareCursor => match first {
+                0 => Part::Last(2 * self.area() * self.pixel),
+                1 => Part::Last(4 * self.area()),
+                _ => return Err(FilterError::Malformed("a cursor of no known kind")),
+            },
+            Due::Tile(tile) => self.tile(tile, head),
+            Due::Tight => self.tight(head)?,
+            Due::TightLength => {
+                let digit = |at: usize| u64::from(head.get(at).copied().unwrap_or(0));
+                match head.len() {
+                    1 if digit(0) & 0x80 != 0 => Part::More(2),
+                    2 if digit(1) & 0x80 != 0 => Part::More(3),
+                    1 => Part::Last(digit(0)),
+                    2 => Part::Last(digit(0) & 0x7f | digit(1) << 7),
+                    _ => Part::Last(self.data(digit(0) & 0x7f | (digit(1) & 0x7f) << 7 | digit(2) << 14, 0)?),
+                }
+            }
+        })
+    }
+
+    fn area(&self) -> u64 {
+        self.width * self.height
+    }
+
+    /// A length that is plausible for these pixels.
+    fn data(&self, length: u64, more: u64) -> Result<u64, FilterError> {
+        let most = 2 * self.area() * self.pixel.max(4) + more + SLACK;
+        if length > most { Err(FilterError::Malformed("a rectangle claims more bytes than it can need")) } else { Ok(length) }
+    }
+
+    fn then(&self, body: u64, due: Due) -> Part {
+        Part::Then(body, Self { due, ..*self })
+    }
+
+    /// Section 7.7.4: tiles of 16 by 16, each with a mask of what follows.
+    fn tile(&self, tile: u64, head: &[u8]) -> Part {
+        const RAW: u8 = 1;
+        const BACKGROUND: u8 = 2;
+        const FOREGROUND: u8 = 4;
+        const SUBRECTS: u8 = 8;
+        const COLOURED: u8 = 16;
+        let across = self.width.div_ceil(16);
+        let (column, row) = (tile % across, tile / across);
+        let size = (self.width - 16 * column).min(16) * (self.height - 16 * row).min(16);
+        let mask = head.first().copied().unwrap_or(0);
+        let has = |bit: u8| mask & bit != 0;
+        let colours = self.pixel * (u64::from(has(BACKGROUND)) + u64::from(has(FOREGROUND)));
+        let body = if has(RAW) {
+            size * self.pixel
+        } else if has(SUBRECTS) {
+            let length = usize::try_from(2 + colours).unwrap_or(usize::MAX);
+            if head.len() < length {
+                return Part::More(length);
+            }
+            let each = 2 + if has(COLOURED) { self.pixel } else { 0 };
+            each * u64::from(head.last().copied().unwrap_or(0))
+        } else {
+            colours
+        };
+        if tile + 1 == across * self.height.div_ceil(16) { Part::Last(body) } else { self.then(body, Due::Tile(tile + 1)) }
+    }
+
+    /// rfbproto, "Tight Encoding": a control byte, perhaps a filter and its palette, and data that have a length from 12 bytes on.
+    fn tight(&self, head: &[u8]) -> Result<Part, FilterError> {
+        const FILL: u8 = 8;
+        const JPEG: u8 = 9;
+        const PNG: u8 = 10;
+        const WITH_FILTER: u8 = 4;
+        const UNPACKED: u64 = 12;
+        let control = head.first().copied().unwrap_or(0) >> 4;
+        let (before, data) = match control {
+            FILL => return Ok(Part::Last(self.tight_pixel)),
+            JPEG | PNG => return Ok(self.then(0, Due::TightLength)),
+            11.. => return Err(FilterError::Malformed("a Tight rectangle of no known kind")),
+            _ if control & WITH_FILTER == 0 => (0, self.area() * self.tight_pixel),
+            _ => match (head.get(1), head.get(2)) {
+                (None, _) => return Ok(Part::More(2)),
+                (Some(0 | 2), _) => (0, self.area() * self.tight_pixel),
+                (Some(1), None) => return Ok(Part::More(3)),
+                (Some(1), Some(last)) => {
+                    let colours = u64::from(*last) + 1;
+                    let row = if colours <= 2 { self.width.div_ceil(8) } else { self.width };
+                    (colours * self.tight_pixel, row * self.height)
+                }
+                (Some(_), _) => return Err(FilterError::Malformed("a Tight filter of no known kind")),
+            },
+        };
+        Ok(if data < UNPACKED { Part::Last(before + data) } else { self.then(before, Due::TightLength) })
+    }
+}

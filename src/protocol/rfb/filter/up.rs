@@ -1,0 +1,159 @@
+//! What a browser sends.
+
+use super::cut_text::{self, Ways};
+use super::framer::{Framer, Frames, Verdict};
+use super::rects::measurable;
+use super::{FilterError, Format, Held, Rules, Sieve, u16_at, u32_at};
+use crate::protocol::rfb::init::PixelFormat;
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// Message types.
+mod kind {
+    pub(super) const SET_PIXEL_FORMAT: u8 = 0;
+    pub(super) const SET_ENCODINGS: u8 = 2;
+    pub(super) const UPDATE_REQUEST: u8 = 3;
+    pub(super) const KEY: u8 = 4;
+    pub(super) const POINTER: u8 = 5;
+    pub(super) const CUT_TEXT: u8 = 6;
+    pub(super) const CONTINUOUS_UPDATES: u8 = 150;
+    pub(super) const FENCE: u8 = 248;
+    /// Asks the machine behind the desktop to shut down or start again.
+    pub(super) const XVP: u8 = 250;
+    pub(super) const SET_DESKTOP_SIZE: u8 = 251;
+    pub(super) const QEMU: u8 = 255;
+}
+
+/// Pseudo-encodings that allow the browser messages of other lengths. None of them is worth a way around a policy.
+mod pseudo {
+    /// Pointer messages may be a byte longer.
+    pub(super) const EXTENDED_MOUSE_BUTTONS: i32 = -316;
+    pub(super) const QEMU_AUDIO: i32 = -259;
+    /// Further input devices.
+    pub(super) const GII: i32 = -305;
+    pub(super) const EXTENDED_CLIPBOARD: i32 = 0xc0a1_e5ce_u32.cast_signed();
+}
+
+/// The filter of this direction.
+#[derive(Debug)]
+pub struct UpFilter {
+    framer: Framer,
+    messages: Messages,
+}
+
+#[derive(Debug)]
+struct Messages {
+    rules: Rules,
+    format: Format,
+    /// An update was asked for: from now on the desktop may be sending rectangles of the format in force.
+    asked: bool,
+}
+
+impl UpFilter {
+    /// Under these rules; `format` is shared with the other direction.
+    #[must_use]
+    pub fn new(rules: Rules, format: Format) -> Self {
+        Self { framer: Framer::default(), messages: Messages { rules, format, asked: false } }
+    }
+
+    /// Takes what arrived next.
+    ///
+    /// # Errors
+    /// [`FilterError`] ends the stream.
+    pub fn feed(&mut self, chunk: &Bytes, out: &mut impl Sieve) -> Result<(), FilterError> {
+        self.framer.feed(&mut self.messages, chunk, out)
+    }
+
+    /// Whether what was passed so far ends where a message ends.
+    #[must_use]
+    pub fn between(&self) -> bool {
+        self.framer.between()
+    }
+}
+
+impl Messages {
+    /// A message that acts on the desktop.
+    fn input(&self, length: usize, body: u64, out: &mut impl Sieve) -> Verdict {
+        if self.rules.input {
+            return Verdict::Keep(body);
+        }
+        out.hold(Held::Input, length as u64 + body);
+        Verdict::Drop(body)
+    }
+
+    fn admits(&self, encoding: i32) -> bool {
+        match encoding {
+            pseudo::EXTENDED_MOUSE_BUTTONS | pseudo::QEMU_AUDIO | pseudo::GII => false,
+            // Where text goes neither way its plain messages tell how much was held back.
+            pseudo::EXTENDED_CLIPBOARD => self.rules.clipboard_in || self.rules.clipboard_out,
+            encoding => self.rules.clipboard_out || measurable(encoding),
+        }
+    }
+
+    /// `SetEncodings` with those that may be.
+    fn encodings(&self, head: &[u8]) -> Bytes {
+        let admitted = head.split_at(4).1.chunks_exact(4).filter(|encoding| self.admits(u32_at(encoding, 0).cast_signed()));
+        let mut message = BytesMut::with_capacity(head.len());
+        message.put_slice(&[kind::SET_ENCODINGS, 0, 0, 0]);
+        let mut count = 0_u16;
+        for encoding in admitted {
+            message.put_slice(encoding);
+            count += 1;
+        }
+        message[2..4].copy_from_slice(&count.to_be_bytes());
+        message.freeze()
+    }
+}
+
+impl Frames for Messages {
+    fn least(&self) -> usize {
+        1
+    }
+
+    fn between(&self) -> bool {
+        true
+    }
+
+    fn judge(&mut self, head: &[u8], out: &mut impl Sieve) -> Result<Verdict, FilterError> {
+        let kind = head.first().copied().unwrap_or(0);
+        let length = match kind {
+            kind::SET_PIXEL_FORMAT => 20,
+            kind::SET_ENCODINGS if head.len() < 4 => 4,
+            kind::SET_ENCODINGS => 4 + 4 * usize::from(u16_at(head, 2)),
+            kind::UPDATE_REQUEST | kind::CONTINUOUS_UPDATES => 10,
+            kind::KEY => 8,
+            kind::POINTER => 6,
+            kind::CUT_TEXT => {
+                let ways = Ways { away: self.rules.clipboard_in, back: self.rules.clipboard_out };
+                return cut_text::judge(head, ways, out);
+            }
+            kind::FENCE => 9,
+            kind::XVP => 4,
+            kind::SET_DESKTOP_SIZE => 8,
+            // Of QEMU's messages only its keys; sound would be another channel.
+            kind::QEMU if head.get(1).is_some_and(|sub| *sub != 0) => return Err(FilterError::Forbidden("a message of QEMU other than keys")),
+            kind::QEMU => 12,
+            _ => return Err(FilterError::Forbidden("a message that the gateway does not know")),
+        };
+        if head.len() < length {
+            return Ok(Verdict::More(if kind == kind::QEMU && head.len() < 2 { 2 } else { length }));
+        }
+        Ok(match kind {
+            kind::SET_PIXEL_FORMAT => {
+                if self.asked && !self.rules.clipboard_out {
+                    return Err(FilterError::Forbidden("another pixel format in mid-stream"));
+                }
+                let format = PixelFormat::parse(head.split_at(4).1).ok_or(FilterError::Malformed("pixels of an impossible size"))?;
+                self.format.set(format);
+                Verdict::Keep(0)
+            }
+            kind::SET_ENCODINGS => Verdict::Replace(self.encodings(head)),
+            kind::UPDATE_REQUEST | kind::CONTINUOUS_UPDATES => {
+                self.asked = true;
+                Verdict::Keep(0)
+            }
+            kind::FENCE => Verdict::Keep(head.last().copied().unwrap_or(0).into()),
+            kind::SET_DESKTOP_SIZE => self.input(length, 16 * u64::from(head.get(6).copied().unwrap_or(0)), out),
+            _ => self.input(length, 0, out),
+        })
+    }
+}

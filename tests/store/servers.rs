@@ -1,0 +1,113 @@
+//! What is kept of workspaces' servers: terms, certificates, users' credentials. Gone with the workspace, whoever gets its id next.
+
+use super::{NOW, a_workspace, later, organization, user};
+use portcullis::domain::reach::Target;
+use portcullis::domain::server::{Clipboard, CredentialSource, Fingerprint, StreamPolicy, TrustRule};
+use portcullis::domain::workspace::{Offered, ServerState, ServerTerms};
+use portcullis::domain::{ErrorKind, HostId};
+
+on_both! {
+    async fn terms_and_policy_are_read_back(db) {
+        let org = organization(&db).await;
+        db.store.write(move |tx| {
+            let mut one = a_workspace(org, "ws-a");
+            tx.insert_workspace(&one)?;
+            let rules = [
+                TrustRule::FirstUse,
+                TrustRule::Pinned(Fingerprint([7; 32])),
+                TrustRule::Authority { roots: "PEM".into(), name: None },
+                TrustRule::Authority { roots: "PEM".into(), name: Some("desk.example".into()) },
+            ];
+            for (n, trust) in rules.into_iter().enumerate() {
+                one.policy = StreamPolicy { clipboard: Clipboard::ALL[n], files: n % 2 == 0, read_only: n % 2 == 1 };
+                one.server = ServerTerms {
+                    source: CredentialSource::ALL[n % 3],
+                    username: format!("us\"er{n}"),
+                    domain: "D".into(),
+                    trust,
+                    exclusive: n % 2 == 0,
+                    keyboard: (n > 1).then_some(u32::MAX),
+                };
+                one.target = Some(Target::Service { host_id: HostId::new(), name: format!("xrdp-{n}") });
+                assert!(tx.update_workspace(&one)?);
+                assert_eq!(tx.workspace(&one.id)?, Some(one.clone()));
+                assert_eq!(tx.policies(org)?.get("ws-a"), Some(&one.policy));
+            }
+            Ok(())
+        }).await.unwrap();
+    }
+
+    async fn what_nobody_wrote_does_not_read(db) {
+        let org = organization(&db).await;
+        db.store.write(move |tx| tx.insert_workspace(&a_workspace(org, "ws-a"))).await.unwrap();
+        for (damaged, good) in [
+            ("server = '{\"trust\":\"anything\"}'", "server = '{}'"),
+            ("server = '{\"trust\":\"pinned\"}'", "server = '{}'"),
+            ("server = '{\"source\":\"nobody\"}'", "server = '{}'"),
+            ("server = 'x'", "server = '{}'"),
+            ("clipboard = 'all'", "clipboard = 'both'"),
+            ("target_service = 'x'", "target_service = NULL"),
+        ] {
+            db.raw(&format!("UPDATE workspaces SET {damaged}"));
+            assert_eq!(db.store.read(move |tx| tx.workspaces(org)).await.unwrap_err().kind, ErrorKind::Internal, "{damaged}");
+            db.raw(&format!("UPDATE workspaces SET {good}"));
+        }
+        assert_eq!(db.store.read(move |tx| tx.workspaces(org)).await.unwrap(), [a_workspace(org, "ws-a")]);
+    }
+
+    async fn certificates_are_pinned_once(db) {
+        let org = organization(&db).await;
+        db.store.write(move |tx| {
+            let id = a_workspace(org, "ws-a").id;
+            let (a, b) = (Fingerprint([1; 32]), Fingerprint([2; 32]));
+            assert!(!tx.pin_first(&id, a, "CN=a", NOW)?, "no such workspace");
+            tx.insert_workspace(&a_workspace(org, "ws-a"))?;
+            tx.insert_workspace(&a_workspace(org, "ws-b"))?;
+            assert_eq!(tx.server_state(&id)?, ServerState::default());
+            assert!(tx.pin_first(&id, a, "CN=a", NOW)?);
+            assert!(!tx.pin_first(&id, b, "CN=b", NOW)?, "the first one stays");
+            for n in 1..=2 {
+                tx.offer(&id, &Offered { fingerprint: b, at: later(n), subject: format!("CN=b{n}") })?;
+            }
+            tx.set_workspace_password(&id, Some("sealed"))?;
+            let offered = Some(Offered { fingerprint: b, at: later(2), subject: "CN=b2".into() });
+            let state = ServerState { has_password: true, pinned: Some((a, NOW)), offered };
+            assert_eq!(tx.server_state(&id)?, state);
+            let all = tx.server_states(org)?;
+            assert_eq!((all.len(), all.get("ws-a")), (1, Some(&state)));
+            assert!(tx.pin_instead(&id, b, "CN=b", later(3))?);
+            assert_eq!(tx.server_state(&id)?, ServerState { has_password: true, pinned: Some((b, later(3))), offered: None });
+            tx.forget_certificates(&id)?;
+            assert_eq!(tx.server_state(&id)?, ServerState { has_password: true, ..ServerState::default() });
+            Ok(())
+        }).await.unwrap();
+    }
+
+    async fn a_users_credential_is_for_one_workspace_and_goes_with_it(db) {
+        let org = organization(&db).await;
+        let (ann, bob) = (user(&db, org, "ann@example.com").await, user(&db, org, "bob@example.com").await);
+        db.store.write(move |tx| {
+            let (one, other) = (a_workspace(org, "ws-a"), a_workspace(org, "ws-b"));
+            assert!(!tx.put_user_credential(&one.id, ann.id, "s", NOW)?, "no such workspace");
+            tx.insert_workspace(&one)?;
+            tx.insert_workspace(&other)?;
+            assert!(tx.put_user_credential(&one.id, ann.id, "first", NOW)? && tx.put_user_credential(&one.id, ann.id, "second", later(1))?);
+            assert!(tx.put_user_credential(&one.id, bob.id, "his", NOW)? && tx.put_user_credential(&other.id, ann.id, "there", NOW)?);
+            assert_eq!(tx.user_credential(&one.id, ann.id)?.as_deref(), Some("second"));
+            assert_eq!(tx.user_credential(&one.id, bob.id)?.as_deref(), Some("his"));
+            assert_eq!(tx.user_credential(&other.id, bob.id)?, None);
+            assert_eq!(tx.user_credentials_of(ann.id)?.len(), 2);
+            assert!(tx.delete_user_credential(&one.id, bob.id)? && !tx.delete_user_credential(&one.id, bob.id)?);
+            tx.set_workspace_password(&one.id, Some("sealed"))?;
+            tx.pin_first(&one.id, Fingerprint([1; 32]), "CN=a", NOW)?;
+            // Whoever gets the id next finds nothing of the one before.
+            assert!(tx.delete_workspace(&one.id, later(2))?);
+            tx.insert_workspace(&one)?;
+            assert_eq!((tx.user_credential(&one.id, ann.id)?, tx.workspace_password(&one.id)?), (None, None));
+            assert_eq!(tx.server_state(&one.id)?, ServerState::default());
+            assert_eq!(tx.user_credentials_of(ann.id)?.into_iter().collect::<Vec<_>>(), ["ws-b"]);
+            assert_eq!(tx.forget_user_credentials(&other.id)?, 1);
+            Ok(())
+        }).await.unwrap();
+    }
+}
