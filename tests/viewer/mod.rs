@@ -3,8 +3,11 @@
 mod attach;
 mod books;
 mod cut;
+mod desktop;
 mod flow;
+mod foreign;
 pub mod ledger;
+mod policy;
 pub mod rig;
 mod trust;
 mod websocket;
