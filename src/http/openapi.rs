@@ -14,7 +14,8 @@ use utoipa::{Modify, OpenApi as _};
     paths(
         auth::login, auth::mfa_verify, auth::totp_enroll, auth::totp_confirm, auth::refresh, auth::logout, auth::me, auth::logins, auth::end_login,
         workspaces::list, workspaces::create, workspaces::get, workspaces::update, workspaces::delete, workspaces::launch, workspaces::stop,
-        sessions::list, sessions::active, sessions::get, sessions::disconnect, sessions::ticket, stream::open, sessions::all_live, sessions::terminate,
+        workspaces::save_credential, workspaces::forget_credential, workspaces::accept_certificate,
+        sessions::list, sessions::active, sessions::get, sessions::disconnect, sessions::ticket, sessions::enter_credential, stream::open, sessions::all_live, sessions::terminate,
         users::list, users::create, users::update, users::reset_mfa, users::sign_out,
         hosts::list, hosts::create_join_token, hosts::enroll, hosts::add_peer, hosts::config, hosts::remove,
         audit::list, audit::export, audit::verify,
@@ -55,7 +56,7 @@ struct Answers;
 impl Modify for Answers {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         for item in openapi.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
+            let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
             for (status, answer) in operations.into_iter().flatten().flat_map(|o| o.responses.responses.iter_mut()) {
                 if let RefOr::T(answer) = answer
                     && answer.description.is_empty()

@@ -55,12 +55,15 @@ table! {
     Signed "/api/workspaces/{id}"              { GET workspaces::get, PATCH workspaces::update, DELETE workspaces::delete }
     Signed "/api/workspaces/{id}/launch"       { POST workspaces::launch }
     Signed "/api/workspaces/{id}/stop"         { POST workspaces::stop }
+    Signed "/api/workspaces/{id}/credential"   { PUT workspaces::save_credential, DELETE workspaces::forget_credential }
+    Signed "/api/workspaces/{id}/certificate/accept" { POST workspaces::accept_certificate }
 
     Signed "/api/sessions"                     { GET sessions::list }
     Signed "/api/sessions/active"              { GET sessions::active }
     Signed "/api/sessions/{id}"                { GET sessions::get }
     Signed "/api/sessions/{id}/disconnect"     { POST sessions::disconnect }
     Signed "/api/sessions/{id}/ticket"         { POST sessions::ticket }
+    Signed "/api/sessions/{id}/credential"     { POST sessions::enter_credential }
     Open   "/api/sessions/{id}/stream"         { GET stream::open }
     Signed "/api/admin/sessions"               { GET sessions::all_live }
     Signed "/api/admin/sessions/{id}/terminate"{ POST sessions::terminate }

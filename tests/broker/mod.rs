@@ -7,6 +7,7 @@ mod peers;
 mod reaper;
 mod roles;
 mod sentinel;
+mod servers;
 mod signin;
 mod streams;
 mod world;

@@ -25,6 +25,7 @@ fn row(method: &'static str, path: &'static str, body: Value, expected: [u16; 4]
 
 fn table() -> Vec<Row> {
     let none = || Value::Null;
+    let credential = || json!({"username": "ann", "password": "p"});
     let user = json!({"email": "new@example.test", "name": "New", "password": "a long enough passphrase 1", "role": "member"});
     let host = json!({"token": "join_x", "name": "h", "public_key": "AAAA", "version": "1"});
     vec![
@@ -43,11 +44,15 @@ fn table() -> Vec<Row> {
         row("DELETE", "/api/workspaces/{id}", none(), [401, 403, 404, 403]),
         row("POST", "/api/workspaces/{id}/launch", none(), [401, 404, 404, 404]),
         row("POST", "/api/workspaces/{id}/stop", none(), [401, 404, 404, 404]),
+        row("PUT", "/api/workspaces/{id}/credential", credential(), [401, 404, 404, 404]),
+        row("DELETE", "/api/workspaces/{id}/credential", none(), [401, 404, 404, 404]),
+        row("POST", "/api/workspaces/{id}/certificate/accept", json!({"fingerprint": "ab".repeat(32)}), [401, 403, 404, 403]),
         row("GET", "/api/sessions", none(), [401, 200, 200, 200]),
         row("GET", "/api/sessions/active", none(), [401, 200, 200, 200]),
         row("GET", "/api/sessions/{id}", none(), [401, 404, 404, 404]),
         row("POST", "/api/sessions/{id}/disconnect", none(), [401, 404, 404, 404]),
         row("POST", "/api/sessions/{id}/ticket", none(), [401, 404, 404, 404]),
+        row("POST", "/api/sessions/{id}/credential", credential(), [401, 404, 404, 404]),
         row("GET", "/api/sessions/{id}/stream", none(), [426; 4]),
         row("GET", "/api/admin/sessions", none(), [401, 403, 200, 200]),
         row("POST", "/api/admin/sessions/{id}/terminate", none(), [401, 403, 404, 403]),

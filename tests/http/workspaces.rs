@@ -21,7 +21,8 @@ on_both! {
         assert_eq!(launched["workspace"]["status"], "in_use");
         assert_eq!(launched["security"]["tunnel"]["protocol"], "wireguard");
         assert_eq!(launched["security"]["recording"], false);
-        assert_eq!(launched["security"]["policy"], json!({"max_duration_seconds": 43200, "idle_timeout_seconds": null}));
+        let policy = json!({"max_duration_seconds": 43200, "idle_timeout_seconds": null, "clipboard": "both", "files": false, "read_only": false});
+        assert_eq!(launched["security"]["policy"], policy);
         assert_eq!(member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await.json()["session_id"], id, "idempotent");
 
         let session = member.get(&format!("/api/sessions/{id}")).await.json();

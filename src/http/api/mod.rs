@@ -25,6 +25,11 @@ fn created(body: impl Serialize) -> ApiResult {
     Ok(HttpResponse::Created().json(body))
 }
 
+/// 204.
+fn done() -> ApiResult {
+    Ok(HttpResponse::NoContent().finish())
+}
+
 /// 200 with a sentence.
 fn said(message: &str) -> ApiResult {
     ok(Message { message: message.to_owned() })

@@ -1,11 +1,12 @@
 //! Sessions: the caller's own, and for admins everybody's.
 
+use super::dto::server::CredentialInput;
 use super::dto::session::{Session, SessionParams, Ticket};
-use super::{dto::Message, ok, said};
+use super::{done, dto::Message, ok, said};
 use crate::broker::views::{SessionQuery, SessionView};
 use crate::http::AppState;
 use crate::http::error::{ApiResult, Problem};
-use crate::http::extract::{Params, PathId, RequestOrigin, Signed};
+use crate::http::extract::{Input, Params, PathId, RequestOrigin, Signed};
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use std::fmt::Write as _;
@@ -61,6 +62,23 @@ pub async fn ticket(state: web::Data<AppState>, RequestOrigin(origin): RequestOr
     let id = id.session()?;
     let ticket = state.broker.issue_ticket(&origin, &caller, id).await?;
     ok(Ticket::new(&ticket, id))
+}
+
+/// Gives the credential that the session's server asks for: kept in memory for two minutes, used by the next stream of this login, once.
+#[utoipa::path(post, path = "/api/sessions/{id}/credential", tag = "sessions", operation_id = "enterCredential", params(("id" = uuid::Uuid, Path, description = "Session")),
+    request_body = CredentialInput,
+    responses((status = 204, description = "It waits for the stream"), (status = 401, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "The session ended, or its workspace asks for none", body = Problem), (status = 422, body = Problem),
+        (status = 503, description = "Too many wait", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn enter_credential(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+    Input(body): Input<CredentialInput>,
+) -> ApiResult {
+    state.broker.enter_credential(&origin, &caller, id.session()?, body.into()).await?;
+    done()
 }
 
 /// Every live session of the organization (admins, security).

@@ -1,7 +1,8 @@
 //! Workspaces: seeing, launching, stopping, and managing them.
 
+use super::dto::server::{AcceptCertificate, CredentialInput};
 use super::dto::workspace::{CreateWorkspace, Launch, Stopped, UpdateWorkspace, Workspace};
-use super::{created, dto::Message, ok, said};
+use super::{created, done, dto::Message, ok, said};
 use crate::domain::Error;
 use crate::http::AppState;
 use crate::http::error::{ApiResult, Problem};
@@ -55,7 +56,7 @@ pub async fn create(
     Signed(caller): Signed,
     Input(body): Input<CreateWorkspace>,
 ) -> ApiResult {
-    let view = state.broker.create_workspace(&origin, &caller, body.into()).await?;
+    let view = state.broker.create_workspace(&origin, &caller, body.try_into()?).await?;
     created(Workspace::from(view))
 }
 
@@ -71,7 +72,7 @@ pub async fn update(
     id: PathId,
     Input(body): Input<UpdateWorkspace>,
 ) -> ApiResult {
-    let view = state.broker.update_workspace(&origin, &caller, &id.workspace()?, body.into()).await?;
+    let view = state.broker.update_workspace(&origin, &caller, &id.workspace()?, body.try_into()?).await?;
     ok(Workspace::from(view))
 }
 
@@ -82,4 +83,52 @@ pub async fn update(
 pub async fn delete(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
     state.broker.delete_workspace(&origin, &caller, &id.workspace()?).await?;
     said("Workspace removed")
+}
+
+/// Keeps the caller's own credential for a workspace whose users have their own, sealed, in place of the one before.
+#[utoipa::path(put, path = "/api/workspaces/{id}/credential", tag = "workspaces", operation_id = "saveCredential", params(("id" = String, Path, description = "Workspace")),
+    request_body = CredentialInput,
+    responses((status = 204, description = "It is kept"), (status = 401, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "The workspace does not use its users' own", body = Problem), (status = 422, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn save_credential(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+    Input(body): Input<CredentialInput>,
+) -> ApiResult {
+    state.broker.save_credential(&origin, &caller, &id.workspace()?, body.into()).await?;
+    done()
+}
+
+/// Forgets the caller's own credential for a workspace.
+#[utoipa::path(delete, path = "/api/workspaces/{id}/credential", tag = "workspaces", operation_id = "forgetCredential", params(("id" = String, Path, description = "Workspace")),
+    responses((status = 204, description = "There is none any more"), (status = 401, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "The workspace has no server", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn forget_credential(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
+    state.broker.forget_credential(&origin, &caller, &id.workspace()?).await?;
+    done()
+}
+
+/// Accepts the certificate that was refused last: from now on the server must have it (admins).
+#[utoipa::path(post, path = "/api/workspaces/{id}/certificate/accept", tag = "workspaces", operation_id = "acceptCertificate",
+    params(("id" = String, Path, description = "Workspace")), request_body = AcceptCertificate,
+    responses((status = 204, description = "It is pinned"), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "It is not the one offered, or the workspace trusts authorities", body = Problem), (status = 422, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn accept_certificate(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+    Input(body): Input<AcceptCertificate>,
+) -> ApiResult {
+    state.broker.accept_certificate(&origin, &caller, &id.workspace()?, &body.fingerprint).await?;
+    done()
 }

@@ -1,6 +1,7 @@
 //! Sessions.
 
 use super::millis;
+use super::server::StreamPolicy;
 use super::workspace::WorkspaceType;
 use crate::broker::fleet::TunnelState;
 use crate::broker::views::{SessionView, Ticket as TicketView};
@@ -139,6 +140,9 @@ pub struct Session {
     pub latency: Latency,
     /// Open streams.
     pub viewers: usize,
+    /// What its workspace lets its streams carry now; null when the workspace is gone.
+    #[schema(required = true)]
+    pub policy: Option<StreamPolicy>,
 }
 
 /// A session's tunnel.
@@ -245,6 +249,7 @@ impl From<SessionView> for Session {
                 slow_leg: legs.slow().map(SlowLeg::from),
             },
             viewers: view.viewers,
+            policy: view.policy.map(Into::into),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Workspaces.
 
+use super::server::{Clipboard, StreamPolicy, StreamPolicyInput, WorkspaceServer, WorkspaceServerInput};
 use super::session::{TunnelStatus, protocol};
 use super::user::{MfaProof, UserRole};
-use crate::broker::views::{Launched, NewWorkspace, WorkspaceChange, WorkspaceView};
+use crate::broker::views::{Launched, NewWorkspace, PolicyChange, ServerChange, WorkspaceChange, WorkspaceView};
 use crate::domain::reach::Target;
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::{WorkspaceKind, WorkspaceStatus};
-use crate::domain::{HostId, SessionId, Timestamp, WorkspaceId};
+use crate::domain::{Error, HostId, SessionId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -75,7 +76,8 @@ impl From<WorkspaceStatus> for WorkspaceState {
     }
 }
 
-/// Where the server of a `vnc` workspace is: `{host_id, port}` on a standard peer, or `{direct}`, a name that the gateway's configuration allows.
+/// Where the server of a workspace of type `vnc` or `rdp` is: `{host_id, port}` on a standard peer, `{host_id, service}` on a host with an agent, or
+/// `{direct}`, a name that the gateway's configuration allows.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum WorkspaceTarget {
@@ -151,6 +153,11 @@ pub struct Workspace {
     pub allowed_roles: Vec<UserRole>,
     /// Taken out of service.
     pub maintenance: bool,
+    /// What its streams may carry.
+    pub policy: StreamPolicy,
+    /// Its server; null for types that have none.
+    #[schema(required = true)]
+    pub server: Option<WorkspaceServer>,
     /// The caller's live session in it.
     #[schema(required = true)]
     pub active_session_id: Option<Uuid>,
@@ -179,6 +186,8 @@ impl From<WorkspaceView> for Workspace {
             network: w.network,
             allowed_roles: w.allowed_roles.into_iter().map(UserRole::from).collect(),
             maintenance: w.maintenance,
+            policy: w.policy.into(),
+            server: view.server.map(Into::into),
             active_session_id: view.active_session_id.map(|id| id.0),
             created_at: w.created_at,
             updated_at: w.updated_at,
@@ -238,11 +247,18 @@ pub struct SessionPolicy {
     /// It ends after so long without input; null: it does not.
     #[schema(required = true)]
     pub idle_timeout_seconds: Option<u64>,
+    /// Clipboard text.
+    pub clipboard: Clipboard,
+    /// Files and drives.
+    pub files: bool,
+    /// The screen is shown; keys, pointer and clipboard do not reach the desktop.
+    pub read_only: bool,
 }
 
 impl From<Launched> for Launch {
     fn from(l: Launched) -> Self {
         let session = l.session.session;
+        let stream = l.workspace.workspace.policy;
         Self {
             session_id: session.id.0,
             workspace: l.workspace.into(),
@@ -257,7 +273,13 @@ impl From<Launched> for Launch {
                     last_handshake_at: l.session.tunnel.last_handshake_at,
                 },
                 recording: false,
-                policy: SessionPolicy { max_duration_seconds: l.max_duration.as_secs(), idle_timeout_seconds: None },
+                policy: SessionPolicy {
+                    max_duration_seconds: l.max_duration.as_secs(),
+                    idle_timeout_seconds: None,
+                    clipboard: stream.clipboard.into(),
+                    files: stream.files,
+                    read_only: stream.read_only,
+                },
             },
         }
     }
@@ -312,15 +334,21 @@ pub struct CreateWorkspace {
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
-    /// Where its server is (type `vnc` only).
+    /// Where its server is (types `vnc`, which needs one, and `rdp`, which without one is a desktop that a host's agent starts). Naming another one
+    /// ends the workspace's sessions and forgets every credential and certificate kept for the old one.
     target: Option<WorkspaceTarget>,
-    /// What the gateway proves to that server; empty forgets it. Never shown again.
+    /// Password of the workspace's own credential; empty forgets it. Never shown again.
     #[schema(value_type = Option<String>)]
     password: Option<SecretString>,
+    /// What its streams may carry.
+    policy: Option<StreamPolicyInput>,
+    /// How the gateway meets its server (types `vnc` and `rdp`).
+    server: Option<WorkspaceServerInput>,
 }
 
-impl From<CreateWorkspace> for NewWorkspace {
-    fn from(b: CreateWorkspace) -> Self {
+impl TryFrom<CreateWorkspace> for NewWorkspace {
+    type Error = Error;
+    fn try_from(b: CreateWorkspace) -> Result<Self, Error> {
         let rest = WorkspaceChange {
             name: None,
             description: None,
@@ -333,9 +361,10 @@ impl From<CreateWorkspace> for NewWorkspace {
             maintenance: b.maintenance,
             target: b.target.map(Into::into),
             password: b.password,
-            ..WorkspaceChange::default()
+            policy: b.policy.map(PolicyChange::from).unwrap_or_default(),
+            server: b.server.map(ServerChange::try_from).transpose()?.unwrap_or_default(),
         };
-        Self { id: b.id, name: b.name, description: b.description, kind: b.r#type.into(), rest }
+        Ok(Self { id: b.id, name: b.name, description: b.description, kind: b.r#type.into(), rest })
     }
 }
 
@@ -361,16 +390,22 @@ pub struct UpdateWorkspace {
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
-    /// Where its server is (type `vnc` only).
+    /// Where its server is (types `vnc`, which needs one, and `rdp`, which without one is a desktop that a host's agent starts). Naming another one
+    /// ends the workspace's sessions and forgets every credential and certificate kept for the old one.
     target: Option<WorkspaceTarget>,
-    /// What the gateway proves to that server; empty forgets it. Never shown again.
+    /// Password of the workspace's own credential; empty forgets it. Never shown again.
     #[schema(value_type = Option<String>)]
     password: Option<SecretString>,
+    /// What its streams may carry.
+    policy: Option<StreamPolicyInput>,
+    /// How the gateway meets its server (types `vnc` and `rdp`).
+    server: Option<WorkspaceServerInput>,
 }
 
-impl From<UpdateWorkspace> for WorkspaceChange {
-    fn from(b: UpdateWorkspace) -> Self {
-        Self {
+impl TryFrom<UpdateWorkspace> for WorkspaceChange {
+    type Error = Error;
+    fn try_from(b: UpdateWorkspace) -> Result<Self, Error> {
+        Ok(Self {
             name: b.name,
             description: b.description,
             icon: b.icon,
@@ -382,7 +417,8 @@ impl From<UpdateWorkspace> for WorkspaceChange {
             maintenance: b.maintenance,
             target: b.target.map(Into::into),
             password: b.password,
-            ..WorkspaceChange::default()
-        }
+            policy: b.policy.map(PolicyChange::from).unwrap_or_default(),
+            server: b.server.map(ServerChange::try_from).transpose()?.unwrap_or_default(),
+        })
     }
 }

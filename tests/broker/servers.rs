@@ -1,0 +1,384 @@
+//! Workspaces with a server of their own: whose credential a stream is granted, which certificate it trusts, what is kept and forgotten.
+
+use super::world::{World, brief, ended, kind, origin, secret, settings};
+use portcullis::broker::credentials::NewCredential;
+use portcullis::broker::live::Right;
+use portcullis::broker::servers::{Met, SeenCertificate, TransferRefused};
+use portcullis::broker::views::{NewWorkspace, PolicyChange, ServerChange, StreamProof, WorkspaceChange};
+use portcullis::domain::reach::{Target, Way};
+use portcullis::domain::server::{Clipboard, Credential, CredentialSource, Fingerprint, StreamPolicy, TrustRule};
+use portcullis::domain::session::{EndReason, State};
+use portcullis::domain::user::{Caller, Role};
+use portcullis::domain::workspace::{WorkspaceKind, WorkspaceStatus};
+use portcullis::domain::{ErrorKind, HostId, WorkspaceId};
+use std::time::Duration;
+
+fn service(host_id: HostId, name: &str) -> Option<Target> {
+    Some(Target::Service { host_id, name: name.into() })
+}
+
+fn a_server(kind: WorkspaceKind, target: Option<Target>) -> NewWorkspace {
+    let rest = WorkspaceChange { target, requires_mfa: Some(false), single_seat: Some(false), ..WorkspaceChange::default() };
+    NewWorkspace { id: Some(WorkspaceId::parse("ws-win").unwrap()), name: "Windows".into(), description: String::new(), kind, rest }
+}
+
+fn with(new: NewWorkspace, server: ServerChange, password: Option<&str>) -> NewWorkspace {
+    NewWorkspace { rest: WorkspaceChange { server, password: password.map(secret), ..new.rest }, ..new }
+}
+
+fn from(source: CredentialSource) -> ServerChange {
+    ServerChange { source: Some(source), ..ServerChange::default() }
+}
+
+fn change(server: ServerChange) -> WorkspaceChange {
+    WorkspaceChange { server, ..WorkspaceChange::default() }
+}
+
+fn typed(username: &str, password: &str) -> NewCredential {
+    NewCredential { username: Some(username.into()), domain: None, password: secret(password) }
+}
+
+fn seen(n: u8) -> SeenCertificate {
+    SeenCertificate { fingerprint: Fingerprint([n; 32]), subject: format!("CN=server-{n}\n") }
+}
+
+fn told(credential: Option<&Credential>) -> Option<(String, String, String)> {
+    credential.map(|c| (c.username.clone(), c.domain.clone(), c.password.expose().clone()))
+}
+
+/// An RDP service on the world's host, made by an admin.
+async fn rdp(world: &World, server: ServerChange, password: Option<&str>) -> (Caller, WorkspaceId) {
+    let root = world.caller("root", Role::Admin).await;
+    let new = with(a_server(WorkspaceKind::Rdp, service(world.host, "xrdp")), server, password);
+    let made = world.broker.create_workspace(&origin(), &root, new).await.unwrap();
+    (root, made.workspace.id)
+}
+
+on_both! {
+    async fn a_service_is_on_its_one_host(db) {
+        let world = World::new(&db).await;
+        let (root, ann) = (world.caller("root", Role::Admin).await, world.caller("ann", Role::Member).await);
+        let create = |kind, target| {
+            let new = a_server(kind, target);
+            async { world.broker.create_workspace(&origin(), &root, new).await }
+        };
+        for bad in ["", "XRDP", "a b", "127.0.0.1:3389"] {
+            assert_eq!(kind(create(WorkspaceKind::Rdp, service(world.host, bad)).await), ErrorKind::Invalid, "{bad}");
+        }
+        for no_server in [WorkspaceKind::Linux, WorkspaceKind::Html5] {
+            assert_eq!(kind(create(no_server, service(world.host, "xrdp")).await), ErrorKind::Invalid);
+        }
+        assert_eq!(kind(create(WorkspaceKind::Rdp, service(HostId::new(), "xrdp")).await), ErrorKind::Invalid, "no such host");
+        assert_eq!(kind(create(WorkspaceKind::Rdp, Some(Target::Host { host_id: world.host, port: 3389 })).await), ErrorKind::Invalid, "an agent gives no ports");
+        assert_eq!(kind(create(WorkspaceKind::Vnc, None).await), ErrorKind::Invalid, "a vnc workspace names a server");
+        let made = create(WorkspaceKind::Vnc, service(world.host, "old-vnc")).await.unwrap();
+        assert_eq!(made.status, WorkspaceStatus::Available);
+        let id = made.workspace.id;
+        let elsewhere = world.add_host("host-2", 2).await;
+        let session = world.launch(&ann, &id).await;
+        assert_eq!((&session.way, session.host_id), (&Way::Own, world.host));
+        assert_eq!(world.fleet.wanted(session.id).as_deref(), Some("old-vnc"));
+        world.fleet.disconnect(world.host);
+        assert!(elsewhere != world.host);
+        assert_eq!(world.broker.workspace(&root, &id).await.unwrap().status, WorkspaceStatus::Offline, "another host has no such service");
+        let bob = world.caller("bob", Role::Member).await;
+        assert_eq!(kind(world.broker.launch(&origin(), &bob, &id).await), ErrorKind::Unavailable);
+    }
+
+    async fn the_workspaces_own_credential(db) {
+        let world = World::new(&db).await;
+        let terms = ServerChange {
+            username: Some("svc".into()), domain: Some("CORP".into()), keyboard: Some(Some(0x407)), ..ServerChange::default()
+        };
+        let (root, id) = rdp(&world, terms, Some("first-password")).await;
+        let ann = world.caller("ann", Role::Member).await;
+        let session = world.launch(&ann, &id).await;
+        let grant = world.watch(&ann, session.id).await;
+        let server = grant.lease.server();
+        assert_eq!(told(server.credential.as_ref()), Some(("svc".into(), "CORP".into(), "first-password".into())));
+        assert_eq!((server.source, server.keyboard, server.policy), (CredentialSource::Workspace, Some(0x407), StreamPolicy::default()));
+        assert_eq!((&server.trust.rule, server.trust.pin), (&TrustRule::FirstUse, None));
+        // A new one counts from the next opening on.
+        let new = WorkspaceChange { password: Some(secret("second-password")), ..WorkspaceChange::default() };
+        world.broker.update_workspace(&origin(), &root, &id, new).await.unwrap();
+        let again = world.watch(&ann, session.id).await;
+        assert_eq!(again.lease.server().credential.as_ref().unwrap().password.expose(), "second-password");
+        assert_eq!(*again.right.borrow(), Right::Held);
+        // Members learn that there is one, and nothing of it.
+        let view = world.broker.workspace(&ann, &id).await.unwrap();
+        let server = view.server.unwrap();
+        assert!(server.credential_saved && server.managed.is_none());
+        assert_eq!((view.workspace.target, view.workspace.server), (None, Default::default()));
+        let managed = world.broker.workspace(&root, &id).await.unwrap().server.unwrap().managed.unwrap();
+        assert_eq!((managed.username.as_str(), managed.domain.as_str()), ("svc", "CORP"));
+        // With another source, nothing of it is kept.
+        world.broker.update_workspace(&origin(), &root, &id, change(from(CredentialSource::Ask))).await.unwrap();
+        world.broker.update_workspace(&origin(), &root, &id, change(from(CredentialSource::Workspace))).await.unwrap();
+        let server = world.broker.workspace(&root, &id).await.unwrap().server.unwrap();
+        assert!(!server.credential_saved && server.managed.unwrap().username.is_empty());
+        let log = serde_json::to_string(&world.log().await).unwrap();
+        assert!(!log.contains("-password"));
+    }
+
+    async fn a_users_own_credential(db) {
+        let world = World::new(&db).await;
+        let (root, id) = rdp(&world, from(CredentialSource::User), None).await;
+        let (ann, bob) = (world.caller("ann", Role::Member).await, world.caller("bob", Role::Member).await);
+        let (a, b) = (world.launch(&ann, &id).await, world.launch(&bob, &id).await);
+        assert_eq!(told(world.watch(&ann, a.id).await.lease.server().credential.as_ref()), None, "the user must be asked");
+        let save = |who: Caller, new| { let (world, id) = (&world, &id); async move { world.broker.save_credential(&origin(), &who, id, new).await } };
+        let (saved, log) = world.logged(save(ann.clone(), typed("ann.win", "anns-password"))).await;
+        saved.unwrap();
+        assert_eq!(log, ["save_credential success -"]);
+        assert_eq!(told(world.watch(&ann, a.id).await.lease.server().credential.as_ref()), Some(("ann.win".into(), String::new(), "anns-password".into())));
+        assert_eq!(told(world.watch(&bob, b.id).await.lease.server().credential.as_ref()), None, "another's is not his");
+        let saved_by = |who: Caller| { let (world, id) = (&world, &id); async move { world.broker.workspace(&who, id).await.unwrap().server.unwrap().credential_saved } };
+        assert!(saved_by(ann.clone()).await && !saved_by(bob.clone()).await && !saved_by(root.clone()).await);
+        assert_eq!(kind(save(ann.clone(), typed("", "p")).await), ErrorKind::Invalid, "RDP signs in by name");
+        assert_eq!(kind(save(ann.clone(), typed("a", "")).await), ErrorKind::Invalid);
+        assert_eq!(kind(save(ann.clone(), typed("a\nb", "p")).await), ErrorKind::Invalid);
+        assert_eq!(kind(save(ann.clone(), typed(&"a".repeat(257), "p")).await), ErrorKind::Invalid);
+        assert_eq!(kind(save(ann.clone(), typed("a", &"p".repeat(513))).await), ErrorKind::Invalid);
+        let nowhere = WorkspaceId::parse("ws-none").unwrap();
+        assert_eq!(kind(world.broker.save_credential(&origin(), &ann, &nowhere, typed("a", "p")).await), ErrorKind::NotFound);
+        let hidden = world.workspace("ws-hidden", WorkspaceChange { allowed_roles: Some(vec![Role::Admin]), ..WorkspaceChange::default() }).await;
+        assert_eq!(kind(world.broker.save_credential(&origin(), &ann, &hidden, typed("a", "p")).await), ErrorKind::NotFound, "not seen, not there");
+        let plain = world.workspace("ws-plain", WorkspaceChange::default()).await;
+        assert_eq!(kind(world.broker.save_credential(&origin(), &ann, &plain, typed("a", "p")).await), ErrorKind::Conflict);
+        let (_, log) = world.logged(world.broker.forget_credential(&origin(), &ann, &id)).await;
+        assert_eq!(log, ["forget_credential success -"]);
+        assert!(!saved_by(ann.clone()).await);
+        let (again, log) = world.logged(world.broker.forget_credential(&origin(), &ann, &id)).await;
+        assert!(again.is_ok() && log.is_empty());
+        // Not the users' any more: theirs are gone, and no other is taken.
+        save(ann.clone(), typed("ann.win", "anns-password")).await.unwrap();
+        world.broker.update_workspace(&origin(), &root, &id, change(from(CredentialSource::Workspace))).await.unwrap();
+        assert_eq!(kind(save(ann.clone(), typed("a", "p")).await), ErrorKind::Conflict);
+        world.broker.update_workspace(&origin(), &root, &id, change(from(CredentialSource::User))).await.unwrap();
+        assert!(!saved_by(ann.clone()).await);
+        assert!(!serde_json::to_string(&world.log().await).unwrap().contains("anns-password"));
+        assert!(world.store.read({ let id = id.clone(); move |tx| tx.user_credential(&id, ann.user.id) }).await.unwrap().is_none());
+    }
+
+    async fn a_typed_credential_is_used_once(db) {
+        let world = World::new(&db).await;
+        let (root, id) = rdp(&world, from(CredentialSource::Ask), None).await;
+        let (ann, bob) = (world.caller("ann", Role::Member).await, world.caller("bob", Role::Member).await);
+        let session = world.launch(&ann, &id).await;
+        let enter = |who: Caller, sid| { let world = &world; async move { world.broker.enter_credential(&origin(), &who, sid, typed("ann", "typed-password")).await } };
+        let has = |who: Caller| { let world = &world; async move { world.watch(&who, session.id).await.lease.server().credential.is_some() } };
+        assert!(!has(ann.clone()).await);
+        enter(ann.clone(), session.id).await.unwrap();
+        let elsewhere = world.sign_in("ann").await.caller;
+        assert!(!has(elsewhere).await, "another login's is not its");
+        assert!(has(ann.clone()).await && !has(ann.clone()).await, "once");
+        enter(ann.clone(), session.id).await.unwrap();
+        world.clock.pass(Duration::from_secs(121));
+        assert!(!has(ann.clone()).await, "two minutes");
+        enter(ann.clone(), session.id).await.unwrap();
+        world.broker.update_workspace(&origin(), &root, &id, change(from(CredentialSource::User))).await.unwrap();
+        assert_eq!(kind(enter(ann.clone(), session.id).await), ErrorKind::Conflict, "nobody asks");
+        assert!(!has(ann.clone()).await);
+        assert_eq!(kind(enter(bob, session.id).await), ErrorKind::NotFound);
+        world.broker.disconnect(&origin(), &ann, session.id).await.unwrap();
+        assert_eq!(kind(enter(ann, session.id).await), ErrorKind::Conflict);
+        let log = world.log().await;
+        assert_eq!(log.iter().filter(|e| brief(e) == "enter_credential success -").count(), 3);
+        assert!(!serde_json::to_string(&log).unwrap().contains("typed-password"));
+    }
+
+    async fn a_certificate_is_pinned_and_another_refused_until_accepted(db) {
+        let world = World::new(&db).await;
+        let (root, id) = rdp(&world, ServerChange::default(), Some("p")).await;
+        let ann = world.caller("ann", Role::Member).await;
+        let session = world.launch(&ann, &id).await;
+        let grant = world.watch(&ann, session.id).await;
+        let meet = |n| { let (world, lease, ann) = (&world, &grant.lease, &ann); async move { world.broker.meet_certificate(&origin(), lease, Some(ann), &seen(n)).await.unwrap() } };
+        assert_eq!(world.logged(meet(1)).await, (Met::Trusted, vec!["pin_certificate success recorded".to_owned()]));
+        assert_eq!(world.logged(meet(1)).await, (Met::Trusted, vec![]));
+        assert_eq!(world.logged(meet(2)).await, (Met::Refused, vec!["certificate_refused denied changed".to_owned()]));
+        assert_eq!(world.watch(&ann, session.id).await.lease.server().trust.pin, Some(Fingerprint([1; 32])));
+        let managed = world.broker.workspace(&root, &id).await.unwrap().server.unwrap().managed.unwrap();
+        assert_eq!(managed.state.pinned.map(|(pin, _)| pin), Some(Fingerprint([1; 32])));
+        let offered = managed.state.offered.unwrap();
+        assert_eq!((offered.fingerprint, offered.subject.as_str()), (Fingerprint([2; 32]), "CN=server-2"));
+        let accept = |who: Caller, n: u8| { let (world, id) = (&world, &id); async move { world.broker.accept_certificate(&origin(), &who, id, &Fingerprint([n; 32]).to_string()).await } };
+        assert_eq!(kind(accept(ann.clone(), 2).await), ErrorKind::Forbidden);
+        assert_eq!(kind(accept(root.clone(), 3).await), ErrorKind::Conflict, "not the one that was shown");
+        assert_eq!(kind(accept(root.clone(), 1).await), ErrorKind::Conflict);
+        assert_eq!(kind(world.broker.accept_certificate(&origin(), &root, &id, "nonsense").await), ErrorKind::Invalid);
+        assert_eq!(kind(world.broker.accept_certificate(&origin(), &root, &WorkspaceId::parse("ws-no").unwrap(), &"ab".repeat(32)).await), ErrorKind::NotFound);
+        assert_eq!(world.logged(accept(root.clone(), 2)).await.1, ["pin_certificate success accepted"]);
+        assert_eq!((meet(2).await, meet(1).await), (Met::Trusted, Met::Refused));
+        // A fixed fingerprint moves with an acceptance; authorities do not.
+        let rule = |trust| change(ServerChange { trust: Some(trust), ..ServerChange::default() });
+        world.broker.update_workspace(&origin(), &root, &id, rule(TrustRule::Pinned(Fingerprint([5; 32])))).await.unwrap();
+        let grant = world.watch(&ann, session.id).await;
+        let (_, log) = world.logged(world.broker.refuse_certificate(&origin(), &grant.lease, Some(&ann), &seen(6), "not_pinned")).await;
+        assert_eq!(log, ["certificate_refused denied not_pinned"]);
+        accept(root.clone(), 6).await.unwrap();
+        assert_eq!(world.watch(&ann, session.id).await.lease.server().trust.rule, TrustRule::Pinned(Fingerprint([6; 32])));
+        let roots = rcgen::generate_simple_self_signed(vec!["ca".into()]).unwrap().cert.pem();
+        let authority = TrustRule::Authority { roots, name: Some("desk.example".into()) };
+        world.broker.update_workspace(&origin(), &root, &id, rule(authority)).await.unwrap();
+        world.broker.refuse_certificate(&origin(), &grant.lease, None, &seen(7), "untrusted").await.unwrap();
+        assert_eq!(kind(accept(root, 7).await), ErrorKind::Conflict);
+        world.assert_log_whole().await;
+    }
+
+    async fn another_server_ends_sessions_and_inherits_nothing(db) {
+        let world = World::new(&db).await;
+        let (root, id) = rdp(&world, from(CredentialSource::User), None).await;
+        let ann = world.caller("ann", Role::Member).await;
+        world.broker.save_credential(&origin(), &ann, &id, typed("ann", "for-the-old-one")).await.unwrap();
+        let session = world.launch(&ann, &id).await;
+        let mut grant = world.watch(&ann, session.id).await;
+        world.broker.meet_certificate(&origin(), &grant.lease, Some(&ann), &seen(1)).await.unwrap();
+        let elsewhere = WorkspaceChange { target: service(world.host, "other"), ..WorkspaceChange::default() };
+        world.broker.update_workspace(&origin(), &root, &id, elsewhere).await.unwrap();
+        assert_eq!(ended(&mut grant).await, Right::SessionEnded(EndReason::AdminStopped));
+        assert_eq!(world.stored(session.id).await.state, State::Closed(EndReason::AdminStopped));
+        // Too late: what the old server shows is not pinned for the new one.
+        assert_eq!(world.broker.meet_certificate(&origin(), &grant.lease, Some(&ann), &seen(1)).await.unwrap(), Met::Refused);
+        let server = world.broker.workspace(&root, &id).await.unwrap().server.unwrap();
+        assert_eq!((server.credential_saved, server.managed.unwrap().state.pinned), (false, None));
+        let next = world.launch(&ann, &id).await;
+        let grant = world.watch(&ann, next.id).await;
+        assert_eq!((told(grant.lease.server().credential.as_ref()), grant.lease.server().trust.pin), (None, None));
+        // The workspace's own password does not follow either.
+        world.broker.update_workspace(&origin(), &root, &id, change(from(CredentialSource::Workspace))).await.unwrap();
+        let own = WorkspaceChange { password: Some(secret("own")), ..WorkspaceChange::default() };
+        world.broker.update_workspace(&origin(), &root, &id, own).await.unwrap();
+        let back = WorkspaceChange { target: service(world.host, "xrdp"), ..WorkspaceChange::default() };
+        assert!(!world.broker.update_workspace(&origin(), &root, &id, back).await.unwrap().server.unwrap().credential_saved);
+    }
+
+    async fn a_changed_policy_cuts_the_streams_and_not_the_sessions(db) {
+        let world = World::new(&db).await;
+        let (root, id) = rdp(&world, ServerChange::default(), Some("p")).await;
+        let ann = world.caller("ann", Role::Member).await;
+        let other = world.workspace("ws-other", WorkspaceChange::default()).await;
+        let (session, apart) = (world.launch(&ann, &id).await, world.launch(&ann, &other).await);
+        let (mut grant, unaffected) = (world.watch(&ann, session.id).await, world.watch(&ann, apart.id).await);
+        let rename = WorkspaceChange { name: Some("Else".into()), ..WorkspaceChange::default() };
+        world.broker.update_workspace(&origin(), &root, &id, rename).await.unwrap();
+        assert_eq!(*grant.right.borrow(), Right::Held);
+        let policy = PolicyChange { clipboard: Some(Clipboard::Out), read_only: Some(true), ..PolicyChange::default() };
+        let (_, log) = world.logged(world.broker.update_workspace(&origin(), &root, &id, WorkspaceChange { policy, ..WorkspaceChange::default() })).await;
+        assert_eq!(log, ["update_workspace success -"]);
+        assert_eq!(ended(&mut grant).await, Right::PolicyChanged);
+        assert_eq!(world.stored(session.id).await.state, State::Active);
+        let expected = StreamPolicy { clipboard: Clipboard::Out, files: false, read_only: true };
+        let mut again = world.watch(&ann, session.id).await;
+        assert_eq!(again.lease.server().policy, expected);
+        assert_eq!(world.broker.session(&ann, session.id).await.unwrap().policy, Some(expected));
+        // By another process, the command line, too.
+        let (neighbour, _) = world.neighbour(settings());
+        let (broker, (stop, stopped)) = (world.broker.clone(), tokio::sync::watch::channel(false));
+        let maintained = tokio::spawn(async move { broker.maintain(stopped).await });
+        let policy = PolicyChange { files: Some(true), ..PolicyChange::default() };
+        neighbour.update_workspace(&origin(), &world.shell, &id, WorkspaceChange { policy, ..WorkspaceChange::default() }).await.unwrap();
+        let right = tokio::time::timeout(Duration::from_secs(20), again.right.wait_for(|right| *right != Right::Held)).await;
+        assert_eq!(*right.expect("the sentinel looks").unwrap(), Right::PolicyChanged);
+        assert_eq!(*unaffected.right.borrow(), Right::Held, "another workspace's goes on");
+        stop.send(true).unwrap();
+        maintained.await.unwrap();
+        assert!(world.watch(&ann, session.id).await.lease.server().policy.files);
+    }
+
+    async fn a_started_desktop_has_a_credential_and_a_certificate_of_its_own(db) {
+        let world = World::new(&db).await;
+        let (root, ann) = (world.caller("root", Role::Admin).await, world.caller("ann", Role::Member).await);
+        for wrong in [
+            from(CredentialSource::User),
+            ServerChange { username: Some("x".into()), ..ServerChange::default() },
+            ServerChange { trust: Some(TrustRule::Pinned(Fingerprint([1; 32]))), ..ServerChange::default() },
+        ] {
+            assert_eq!(kind(world.broker.create_workspace(&origin(), &root, with(a_server(WorkspaceKind::Rdp, None), wrong, None)).await), ErrorKind::Invalid);
+        }
+        let password = with(a_server(WorkspaceKind::Rdp, None), ServerChange::default(), Some("p"));
+        assert_eq!(kind(world.broker.create_workspace(&origin(), &root, password).await), ErrorKind::Invalid);
+        let keyboard = ServerChange { keyboard: Some(Some(0x40c)), ..ServerChange::default() };
+        let made = world.broker.create_workspace(&origin(), &root, with(a_server(WorkspaceKind::Rdp, None), keyboard, None)).await.unwrap();
+        let id = made.workspace.id;
+        // One that names no certificate could not be told from another.
+        let (answer, log) = world.logged(world.broker.launch(&origin(), &ann, &id)).await;
+        assert_eq!(kind(answer), ErrorKind::Unavailable);
+        assert!(log.contains(&"launch_workspace error failed".to_owned()), "{log:?}");
+        world.assert_empty().await;
+        world.fleet.certify(Some(Fingerprint([9; 32])));
+        let session = world.launch(&ann, &id).await;
+        let grant = world.watch(&ann, session.id).await;
+        let server = grant.lease.server();
+        assert_eq!(told(server.credential.as_ref()), Some(("user".into(), String::new(), format!("vnc-{}", session.id))));
+        assert_eq!((&server.trust.rule, server.keyboard), (&TrustRule::Pinned(Fingerprint([9; 32])), Some(0x40c)));
+        assert!(world.broker.workspace(&ann, &id).await.unwrap().server.unwrap().credential_saved);
+        // A linux desktop has none to check.
+        let linux = world.workspace("ws-linux", WorkspaceChange::default()).await;
+        assert!(world.broker.workspace(&root, &linux).await.unwrap().server.is_none());
+        let desk = world.launch(&ann, &linux).await;
+        let grant = world.watch(&ann, desk.id).await;
+        assert_eq!((told(grant.lease.server().credential.as_ref()).unwrap().0, &grant.lease.server().trust.rule), (String::new(), &TrustRule::FirstUse));
+    }
+
+    async fn what_is_held_back_is_written_down(db) {
+        let world = World::new(&db).await;
+        let terms = ServerChange { username: Some("svc".into()), ..ServerChange::default() };
+        let (_, id) = rdp(&world, terms, Some("the-password")).await;
+        let ann = world.caller("ann", Role::Member).await;
+        let session = world.launch(&ann, &id).await;
+        let lease = world.watch(&ann, session.id).await.lease;
+        let refused = TransferRefused { channel: "clipboard", direction: "in", bytes: u64::MAX, count: 3 };
+        world.broker.login_refused(&origin(), &lease, Some(&ann), "wrong_password").await.unwrap();
+        world.broker.transfer_refused(&origin(), &lease, Some(&ann), &refused).await.unwrap();
+        world.broker.destination_refused(&origin(), &lease, None, &format!("evil\r\n{}", "x".repeat(9999))).await.unwrap();
+        let log = world.log().await;
+        let last: Vec<_> = log.iter().rev().take(3).rev().collect();
+        assert_eq!(last.iter().map(|e| brief(e)).collect::<Vec<_>>(), ["login_refused denied wrong_password", "transfer_refused denied policy", "destination_refused denied not_the_sessions"]);
+        for entry in &last {
+            assert_eq!((entry.session_id.as_deref(), entry.workspace_id.as_deref()), (Some(session.id.to_string().as_str()), Some("ws-win")));
+        }
+        assert_eq!((&last[0].details["source"], &last[0].details["username"]), (&"workspace".into(), &"svc".into()));
+        assert_eq!((&last[1].details["channel"], &last[1].details["count"], &last[1].details["bytes"]), (&"clipboard".into(), &3.into(), &((1_u64 << 53) - 1).into()));
+        let asked = last[2].details["asked"].as_str().unwrap();
+        assert!(asked.len() <= 200 && asked.starts_with("evil  x") && last[2].actor.role.as_deref() == Some("system"));
+        assert!(!serde_json::to_string(&log).unwrap().contains("the-password"));
+        world.assert_log_whole().await;
+    }
+
+    async fn what_makes_no_sense_is_refused(db) {
+        let world = World::new(&db).await;
+        let (root, id) = rdp(&world, ServerChange::default(), Some("p")).await;
+        let server = ServerChange::default;
+        let pem = rcgen::generate_simple_self_signed(vec!["ca".into()]).unwrap().cert.pem();
+        let authority = |roots: String, name: Option<&str>| ServerChange { trust: Some(TrustRule::Authority { roots, name: name.map(Into::into) }), ..server() };
+        for (why, wrong) in [
+            ("a name of more than a line", ServerChange { username: Some("a\nb".into()), ..server() }),
+            ("a long name", ServerChange { username: Some("a".repeat(257)), ..server() }),
+            ("a long domain", ServerChange { domain: Some("a".repeat(257)), ..server() }),
+            ("exclusive is RFB's", ServerChange { exclusive: Some(true), ..server() }),
+            ("a user's credential has no name here", ServerChange { username: Some("x".into()), ..from(CredentialSource::User) }),
+            ("no PEM", authority("nonsense".into(), None)),
+            ("nothing in it", authority(String::new(), None)),
+            ("too many", authority(pem.repeat(17), None)),
+            ("too long", authority("x".repeat(40_000), None)),
+            ("no name", authority(pem.clone(), Some("not a name"))),
+        ] {
+            assert_eq!(kind(world.broker.update_workspace(&origin(), &root, &id, change(wrong)).await), ErrorKind::Invalid, "{why}");
+        }
+        world.broker.update_workspace(&origin(), &root, &id, change(authority(pem, Some("desk.example")))).await.unwrap();
+        let linux = world.workspace("ws-linux", WorkspaceChange::default()).await;
+        for wrong in [from(CredentialSource::Ask), ServerChange { exclusive: Some(true), ..server() }, ServerChange { keyboard: Some(Some(1)), ..server() }] {
+            assert_eq!(kind(world.broker.update_workspace(&origin(), &root, &linux, change(wrong)).await), ErrorKind::Invalid);
+        }
+        let vnc = NewWorkspace { id: None, ..a_server(WorkspaceKind::Vnc, service(world.host, "x")) };
+        for wrong in [ServerChange { domain: Some("D".into()), ..server() }, ServerChange { keyboard: Some(Some(1)), ..server() }] {
+            assert_eq!(kind(world.broker.create_workspace(&origin(), &root, with(vnc.clone(), wrong, None)).await), ErrorKind::Invalid);
+        }
+        world.broker.create_workspace(&origin(), &root, with(vnc, ServerChange { exclusive: Some(true), ..server() }, None)).await.unwrap();
+        let ann = world.caller("ann", Role::Member).await;
+        assert_eq!(kind(world.broker.update_workspace(&origin(), &ann, &id, change(server())).await), ErrorKind::Forbidden);
+        let session = world.launch(&ann, &id).await;
+        assert!(world.broker.open_stream(&origin(), session.id, StreamProof::Caller(&ann)).await.is_ok());
+    }
+}
