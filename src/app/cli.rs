@@ -233,7 +233,7 @@ pub struct WorkspaceArgs {
     pub read_only: Option<bool>,
     /// How the gateway meets the server of a workspace of type vnc or rdp.
     #[command(flatten)]
-    pub server: ServerArgs,
+    pub server: Box<ServerArgs>,
 }
 
 /// What can be said about the server of a workspace of type vnc or rdp.
