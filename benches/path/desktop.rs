@@ -1,5 +1,6 @@
 //! A desktop without a screen: a TCP server that greets like a VNC server, then does what one letter asks for.
 //!
+//! What a browser of RFB says first is understood, too: asked for an update (3) it sends updates without end, at a key (4) it rings for each.
 //! `e` echoes, `s` sends without end, `k` takes without end, `d` sends 1 Mbit/s as a working desktop would, `q` says nothing.
 
 use std::net::SocketAddr;
@@ -44,6 +45,25 @@ impl Desktop {
 /// `ServerInit` (section 7.3.2): one pixel of 32 bits, no name.
 pub const INIT: [u8; 24] = [0, 1, 0, 1, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0, 0, 0, 0, 0];
 
+/// Updates of 64 rectangles each, as a desktop that scrolls sends them: Tight of about 2 KiB, now and then a copy.
+fn updates() -> Vec<u8> {
+    let mut chunk = Vec::new();
+    while chunk.len() < CHUNK {
+        chunk.extend([0, 0, 0, 64]);
+        for n in 0..64 {
+            chunk.extend([0, 0, 0, 0, 0, 64, 0, 64]);
+            if n % 16 == 0 {
+                chunk.extend([0, 0, 0, 1, 0, 0, 0, 0]);
+            } else {
+                // A control byte without filter, then a length of 2048 in two bytes.
+                chunk.extend([0, 0, 0, 7, 0, 0x80, 0x10]);
+                chunk.resize(chunk.len() + 2048, 0x5a);
+            }
+        }
+    }
+    chunk
+}
+
 async fn serve(mut stream: TcpStream, greets: bool) -> Outcome<()> {
     stream.set_nodelay(true)?;
     if greets {
@@ -74,6 +94,20 @@ async fn serve(mut stream: TcpStream, greets: bool) -> Outcome<()> {
             let chunk = vec![0x5a; CHUNK];
             loop {
                 stream.write_all(&chunk).await?;
+            }
+        }
+        3 => {
+            stream.read_exact(&mut [0; 9]).await?;
+            let chunk = updates();
+            loop {
+                stream.write_all(&chunk).await?;
+            }
+        }
+        4 => {
+            stream.read_exact(&mut [0; 7]).await?;
+            loop {
+                stream.write_all(&[2]).await?;
+                stream.read_exact(&mut [0; 8]).await?;
             }
         }
         b'd' => {

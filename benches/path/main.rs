@@ -9,10 +9,12 @@
 mod books;
 mod browser;
 mod desktop;
+mod gate;
 mod house;
 mod lines;
 mod machine;
 mod peers;
+mod rdp;
 mod roles;
 mod table;
 mod tunnel;
@@ -90,7 +92,7 @@ async fn measure(settings: Settings, files: u64) -> Outcome<()> {
     if let Some(speed) = speed.filter(|_| settings.wants('b')) {
         peers::throughput(&settings, speed, &mut rows).await?;
     }
-    if "cdegh".chars().any(|line| settings.wants(line)) {
+    if "cdeghv".chars().any(|line| settings.wants(line)) {
         let mut house = House::start().await?;
         if settings.wants('c') || settings.wants('d') {
             lines::round_trips(&settings, &mut house, &mut rows).await?;
@@ -104,10 +106,16 @@ async fn measure(settings: Settings, files: u64) -> Outcome<()> {
         if settings.wants('h') {
             lines::flood(&settings, &mut house, &mut rows).await?;
         }
+        if settings.wants('v') {
+            gate::measure(&settings, &mut house, &mut rows).await?;
+        }
         house.end().await;
     }
     if settings.wants('f') {
         lines::memory(&settings, &mut rows).await?;
+    }
+    if settings.wants('r') {
+        rdp::measure(&settings, &mut rows).await?;
     }
     rows.sort_by_key(|row: &Row| row.line);
     let about = [

@@ -338,7 +338,7 @@ pub async fn bulk(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -
 }
 
 /// What a process needs to fill a browser.
-async fn drain(browser: crate::browser::Browser, pid: u32, time: Duration) -> Outcome<Speed> {
+pub async fn drain(browser: crate::browser::Browser, pid: u32, time: Duration) -> Outcome<Speed> {
     let count = Arc::<AtomicU64>::default();
     let counted = count.clone();
     let swallowing = tokio::spawn(async move { drop(browser.swallow(counted).await) });

@@ -1,6 +1,7 @@
 //! The processes of the house, each this program again: a gateway and an agent, as the product has them, but without desktops and without a store.
 //!
-//! - The **gateway** is the real fleet, viewer and server limits; a session's path `/s/N` is its stream, `/d/PORT` a stream straight to a port.
+//! - The **gateway** is the real fleet, viewer and server limits; a session's path `/s/N` is its stream, `/d/PORT` a stream straight to a port,
+//!   `/f/PORT` the same without a clipboard.
 //! - The **agent** is a hub with the real control API and forward; its launcher starts nothing: every session's desktop is one TCP port.
 //! - Both are told what to do by lines on standard input, and answer with lines of JSON.
 
@@ -20,7 +21,7 @@ use portcullis::domain::lease::Lease;
 use portcullis::domain::policy::may_stream;
 use portcullis::domain::reach::Way;
 use portcullis::domain::secret::{SecretBytes, SecretString};
-use portcullis::domain::server::{Server, StreamPolicy};
+use portcullis::domain::server::{Clipboard, Server, StreamPolicy};
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::user::{Caller, Role, User};
 use portcullis::domain::workspace::{Workspace, WorkspaceKind};
@@ -333,7 +334,12 @@ impl House {
     }
 }
 
-fn lease(n: u64) -> Option<Lease> {
+fn lease(n: u64, policy: StreamPolicy) -> Option<Lease> {
+    lease_to(n, WorkspaceKind::Linux, Server::own(forward::PORT, SecretString::new(PASSWORD.into()), policy))
+}
+
+/// A lease of any server.
+pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Server) -> Option<Lease> {
     let user_id = UserId(Uuid::from_u128(1));
     let session = Session {
         id: session_id(n),
@@ -343,7 +349,7 @@ fn lease(n: u64) -> Option<Lease> {
         login_id: LoginId(Uuid::from_u128(1)),
         workspace_id: WorkspaceId::parse("ws-linux-desktop").ok()?,
         workspace_name: "Linux".into(),
-        workspace_kind: WorkspaceKind::Linux,
+        workspace_kind,
         host_id: HostId(Uuid::from_u128(7)),
         way: Way::Own,
         state: State::Active,
@@ -368,7 +374,6 @@ fn lease(n: u64) -> Option<Lease> {
         last_login_at: None,
     };
     let caller = Caller { user, login_id: session.login_id, mfa: None };
-    let server = Server::own(forward::PORT, SecretString::new(PASSWORD.into()), StreamPolicy::default());
     Some(Lease::grant(may_stream(&caller, &session).ok()?, server))
 }
 
@@ -399,8 +404,9 @@ async fn open(
     let direct = Direct(u16::try_from(n).unwrap_or(0));
     let (right, draining) = (house.served.subscribe(), house.draining.subscribe());
     actix_web::rt::spawn(async move {
-        let dial: &dyn Dial = if kind == "d" { &direct } else { &*house.fleet };
-        let Some(lease) = lease(n) else { return };
+        let dial: &dyn Dial = if kind == "s" { &*house.fleet } else { &direct };
+        let clipboard = if kind == "f" { Clipboard::None } else { Clipboard::Both };
+        let Some(lease) = lease(n, StreamPolicy { clipboard, ..StreamPolicy::default() }) else { return };
         let (meters, tally, books, limits) = (Meters::default(), Tally::default(), NoBooks, Limits::default());
         let attachment = Attachment { lease: &lease, dial, right, draining, meters: &meters, tally: &tally, books: &books, limits };
         let over = stream(attachment, session, messages).await;

@@ -314,3 +314,6 @@ impl Life {
         rtt
     }
 }
+
+#[cfg(test)]
+mod tests;

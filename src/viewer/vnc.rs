@@ -109,6 +109,6 @@ impl Sieve for Sorted<'_> {
             Held::Clipboard => Channel::Clipboard,
             Held::Input => Channel::Input,
         };
-        self.0.refused.push(Refused { count: 1, channel, direction: self.1, bytes });
+        self.0.refused.push(Refused { channel, direction: self.1, bytes, count: 1 });
     }
 }

@@ -125,8 +125,8 @@ fn a_refusal_is_told_with_its_reason() {
 fn the_lease_decides_what_is_proved() {
     let none_only = [&b"RFB 003.008\n"[..], &[1, 1]].concat();
     assert_eq!(error_of(PASSWORD, &none_only), RfbError::NoSecurity { password: true, offered: vec![1] });
-    let auth_only = [&b"RFB 003.008\n"[..], &[2, 2, 19]].concat();
-    assert_eq!(error_of(b"", &auth_only), RfbError::NoSecurity { password: false, offered: vec![2, 19] });
+    let auth_only = [&b"RFB 003.008\n"[..], &[2, 2, 30]].concat();
+    assert_eq!(error_of(b"", &auth_only), RfbError::NoSecurity { password: false, offered: vec![2, 30] });
     let (sent, _) = talk(PASSWORD, &none_only[..12]);
     assert_eq!(sent, b"RFB 003.008\n", "and nothing about the password is sent");
     let old = [&b"RFB 003.003\n"[..], &[0, 0, 0, 1]].concat();

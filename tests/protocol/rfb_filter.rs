@@ -415,3 +415,35 @@ proptest! {
         }
     }
 }
+
+// ---- a session as it was: noVNC 1.7 with Xtigervnc 1.12, a terminal that scrolls, a copy on each side, keys, clicks, another size and quality ----
+
+/// What noVNC said behind `ClientInit`.
+const NOVNC_SAID: &[u8] = include_bytes!("captured/novnc-1.7.bin");
+/// What Xtigervnc said from `ServerInit` on.
+const TIGERVNC_SAID: &[u8] = include_bytes!("captured/tigervnc-1.12.bin");
+
+#[test]
+fn a_captured_browser_is_understood() {
+    let (sifted, end) = up(NO_CLIPBOARD, NOVNC_SAID);
+    // Its copy was announced, asked for, and sent.
+    assert_eq!((sifted.held, end), (vec![(Held::Clipboard, 0), (Held::Clipboard, 43)], Ok(true)));
+    let (sifted, end) = up(READ_ONLY, NOVNC_SAID);
+    assert_eq!(end, Ok(true));
+    // Eight keys of QEMU's, five times the pointer, one size, and the copy.
+    let lengths = |length: u64| sifted.held.iter().filter(|held| **held == (Held::Input, length)).count();
+    assert_eq!((lengths(12), lengths(6), lengths(24), sifted.held.len()), (8, 5, 1, 16));
+}
+
+#[test]
+fn a_captured_desktop_is_understood() {
+    let init = ServerInit::parse(TIGERVNC_SAID).unwrap().unwrap();
+    let said = &TIGERVNC_SAID[init.length..];
+    let (whole, end) = down(Rules::ALL, said);
+    assert!(whole.passed == said && whole.held.is_empty() && end == Ok(true), "{end:?}");
+    let (sifted, end) = down(NO_OUT, said);
+    assert_eq!(end, Ok(true));
+    let text = (Held::Clipboard, 34);
+    assert_eq!(sifted.held, [(Held::Clipboard, 0), (Held::Clipboard, 0), text], "two announcements and a text");
+    assert_eq!(sifted.passed.len() + 2 * 12 + 12 + 34, said.len(), "and nothing else");
+}

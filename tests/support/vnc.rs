@@ -148,6 +148,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> VncClient<S> {
         }
     }
 
+    /// The stream, for who reads by himself.
+    pub fn into_stream(self) -> S {
+        self.stream
+    }
+
     async fn rectangle(&mut self) -> io::Result<()> {
         let mut head = [0_u16; 4];
         for field in &mut head {
@@ -167,7 +172,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> VncClient<S> {
         Ok(())
     }
 
-    async fn send(&mut self, message: &[u8]) -> io::Result<()> {
+    /// Sends any message.
+    pub async fn send(&mut self, message: &[u8]) -> io::Result<()> {
         self.stream.write_all(message).await?;
         self.stream.flush().await
     }

@@ -74,12 +74,6 @@ impl Xfreerdp {
         Self { screen, display, _client: client, _server: server, _directory: directory }
     }
 
-    /// A program on the client's display.
-    pub fn run(&self, program: &str, arguments: &[&str]) -> Tethered {
-        let mut command = tethered(program);
-        Tethered::start(command.args(arguments).env("DISPLAY", &self.display).stdin(Stdio::piped()).stdout(Stdio::piped()))
-    }
-
     /// Waits until the window shows much of a colour (`0x00RRGGBB`), as far as a lossy codec shows it.
     pub async fn shows(&mut self, colour: u32) {
         let near = |pixel: u32| (0..3).all(|byte| (pixel >> (8 * byte) & 0xff).abs_diff(colour >> (8 * byte) & 0xff) < 12);

@@ -3,10 +3,13 @@
 mod attach;
 mod books;
 mod cut;
+mod desktop;
 mod flow;
+mod foreign;
 pub mod ledger;
-pub mod rdp;
-mod rig;
+mod policy;
+mod rdp;
+pub mod rig;
 mod trust;
 mod websocket;
 mod xvnc;

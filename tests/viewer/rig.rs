@@ -299,6 +299,7 @@ impl Rig {
                     Told::Pong(_) => {}
                 }
             }
+            let _ = writer.shutdown().await;
         });
         near
     }

@@ -1,131 +1,14 @@
-//! A real desktop: Xtigervnc with a password, reached over a unix socket, with the viewer in between and a small client as the browser.
+//! What a user does with a real desktop: looks, types, copies and pastes.
 
-use super::rig::{DialWith, Rig, Told};
-use crate::support::tether::tethered;
-use crate::support::vnc::{Event, VncClient};
-use futures_util::future::FutureExt;
-use portcullis::viewer::Duplex;
-use portcullis::viewer::browser::Heard;
-use rustix::process::{Pid, Signal, kill_process};
+use super::desktop::{Desktop, LONG};
+use crate::support::vnc::Event;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
-use tokio::net::UnixStream;
-use tokio::process::Child;
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
-/// "vncpass1" as `tigervncpasswd -f` writes it.
-const PASSWORD_FILE: [u8; 8] = [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37];
-const LONG: Duration = Duration::from_secs(60);
-
-/// A running X server; ends with the value.
-struct Desktop {
-    directory: TempDir,
-    display: String,
-    server: Child,
-}
-
-impl Drop for Desktop {
-    /// Asks it to end and waits, so that it takes its lock files along; `kill_on_drop` is for the case that it does not listen.
-    fn drop(&mut self) {
-        let pid = self.server.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let Some(pid) = pid else { return };
-        let _ = kill_process(pid, Signal::TERM);
-        let patience = std::time::Instant::now() + Duration::from_secs(20);
-        while matches!(self.server.try_wait(), Ok(None)) && std::time::Instant::now() < patience {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Desktop {
-    async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let password = directory.path().join("passwd");
-        std::fs::write(&password, PASSWORD_FILE).unwrap();
-        let mut server = tethered("Xtigervnc")
-            .args([
-                "-displayfd",
-                "1",
-                "-rfbport",
-                "-1",
-                "-SecurityTypes",
-                "VncAuth",
-                "-geometry",
-                "640x480",
-                "-depth",
-                "24",
-                "-nolisten",
-                "tcp",
-                "-desktop",
-                "Linux Desktop",
-            ])
-            .arg("-rfbunixpath")
-            .arg(directory.path().join("rfb.sock"))
-            .arg("-PasswordFile")
-            .arg(&password)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("Xtigervnc is installed (tigervnc-standalone-server)");
-        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-        let number = timeout(LONG, lines.next_line()).await.expect("it starts").unwrap().expect("it says its display");
-        Self { directory, display: format!(":{}", number.trim()), server }
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) -> Child {
-        let mut command = tethered(program);
-        command.args(arguments).env("DISPLAY", &self.display).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        command.spawn().unwrap_or_else(|e| panic!("{program}: {e}"))
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// A stream to it through the viewer, and its client after the first frame.
-    async fn open(&self) -> (Rig, VncClient<DuplexStream>) {
-        let socket = self.path("rfb.sock");
-        let mut rig = Rig::dialling(DialWith(move || {
-            let socket = socket.clone();
-            async move { Ok(Box::new(UnixStream::connect(socket).await?) as Box<dyn Duplex>) }.boxed()
-        }));
-        let stream = browser_stream(&mut rig);
-        let client = timeout(LONG, VncClient::connect(stream)).await.expect("it answers").unwrap();
-        (rig, client)
-    }
-}
-
-/// The browser's end of a rig as a stream of bytes.
-fn browser_stream(rig: &mut Rig) -> DuplexStream {
-    let (near, far) = tokio::io::duplex(64 * 1024);
-    let (mut reader, mut writer) = tokio::io::split(far);
-    let mut told = std::mem::replace(&mut rig.browser.told, tokio::sync::mpsc::channel(1).1);
-    let (say, pong) = (rig.browser.say.clone(), rig.browser.say.clone());
-    tokio::spawn(async move {
-        let mut buffer = vec![0; 16 * 1024];
-        while let Ok(n @ 1..) = reader.read(&mut buffer).await {
-            let _ = say.send(Ok(Heard::Bytes(buffer[..n].to_vec().into()))).await;
-        }
-    });
-    tokio::spawn(async move {
-        while let Some(told) = told.recv().await {
-            match told {
-                Told::Bytes(bytes) => drop(writer.write_all(&bytes).await),
-                Told::Ping(payload) => drop(pong.try_send(Ok(Heard::Pong(payload)))),
-                Told::Pong(_) => {}
-            }
-        }
-    });
-    near
-}
-
 /// Waits until a file has content.
-async fn content(path: &Path) -> String {
+pub async fn content(path: &Path) -> String {
     let filled = async {
         loop {
             match tokio::fs::read_to_string(path).await {
@@ -199,11 +82,7 @@ async fn a_wrong_password_is_told_by_the_real_server() {
     let desktop = Desktop::start().await;
     // Another password than the lease's.
     std::fs::write(desktop.path("passwd"), [0; 8]).unwrap();
-    let socket = desktop.path("rfb.sock");
-    let rig = Rig::dialling(DialWith(move || {
-        let socket = socket.clone();
-        async move { Ok(Box::new(UnixStream::connect(socket).await?) as Box<dyn Duplex>) }.boxed()
-    }));
+    let rig = desktop.attach();
     let (end, mut browser) = rig.ended().await;
     assert_eq!(end.why(), "rfb_denied");
     assert!(end.cause().unwrap().to_string().starts_with("it did not accept the password: "), "{:?}", end.cause());

@@ -1,15 +1,20 @@
 //! The two gates of a stream of RDP: one filter behind both, since what one direction says decides what the other may.
 
+use super::nla::{self, Refusal};
 use crate::domain::server::{Clipboard, Credential, Server, StreamPolicy};
 use crate::protocol::rdp::channels::Purpose;
 use crate::protocol::rdp::filter::{Edits, Filter};
 use crate::protocol::rdp::gcc::CoreEdits;
-use crate::protocol::rdp::refusal::{Refusal, Refused as What};
+use crate::protocol::rdp::refusal::{Refusal as Held, Refused as What};
+use crate::protocol::rdp::x224::HYBRID;
 use crate::protocol::rdp::{self, RdpError, info};
 use crate::viewer::gate::{Channel, Direction, Gate, GateError, Gates, Passed, Refused};
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use zeroize::Zeroizing;
+
+/// A refusal of the login that came where RDP was due: CredSSP's last word, after ours. Written by a gate, read when the stream is over.
+pub(super) type Late = Arc<OnceLock<Refusal>>;
 
 /// One direction's gate.
 pub(super) struct RdpGate {
@@ -18,10 +23,12 @@ pub(super) struct RdpGate {
     way: rdp::Direction,
     /// Used again for each chunk.
     out: Vec<Bytes>,
+    /// Until the first chunk, where CredSSP came before.
+    late: Option<Late>,
 }
 
 /// The gates of a stream to this server, which chose the protocol `selected`.
-pub(super) fn gates(server: &Server, credential: Option<&Credential>, selected: u32) -> Gates<RdpGate, RdpGate> {
+pub(super) fn gates(server: &Server, credential: Option<&Credential>, selected: u32, late: &Late) -> Gates<RdpGate, RdpGate> {
     let credential = credential.map(|credential| info::Credential {
         domain: credential.domain.clone(),
         user: credential.username.clone(),
@@ -29,8 +36,9 @@ pub(super) fn gates(server: &Server, credential: Option<&Credential>, selected: 
     });
     let edits = Edits { core: CoreEdits { selected, keyboard_layout: server.keyboard }, credential };
     let shared = Arc::new(Mutex::new(Filter::new(policy(server.policy), edits)));
-    let gate = |way| RdpGate { shared: Arc::clone(&shared), way, out: Vec::new() };
-    Gates { up: gate(rdp::Direction::Up), down: gate(rdp::Direction::Down) }
+    let gate = |way, late| RdpGate { shared: Arc::clone(&shared), way, out: Vec::new(), late };
+    let late = (selected == HYBRID).then(|| Arc::clone(late));
+    Gates { up: gate(rdp::Direction::Up, None), down: gate(rdp::Direction::Down, late) }
 }
 
 fn policy(policy: StreamPolicy) -> rdp::Policy {
@@ -55,6 +63,12 @@ impl RdpGate {
 
 impl Gate for RdpGate {
     fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError> {
+        if let Some(late) = self.late.take()
+            && let Some(refusal) = nla::late_refusal(&chunk)
+        {
+            let _ = late.set(refusal);
+            return Err(GateError::Malformed(refusal.word()));
+        }
         let mut filter = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let fed = filter.feed(self.way, &chunk, &mut self.out);
         passed.onward.extend(self.out.drain(..));
@@ -72,7 +86,7 @@ impl Gate for RdpGate {
     }
 }
 
-fn refused(refusal: &Refusal) -> Refused {
+fn refused(refusal: &Held) -> Refused {
     let channel = match &refusal.what {
         What::Clipboard => Channel::Clipboard,
         What::ClipboardFiles => Channel::Files,

@@ -71,8 +71,13 @@ pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl Browser
     sink.send(answer).await.map_err(|_| End::BrowserGone)?;
     let left = Leftovers { from_browser: early.freeze(), from_desktop: Bytes::new() };
     let server = stream.lease.server();
-    let gates = gates::gates(server, credential, selected);
-    Ok(relay(desktop, sink, source, left, gates, stream.observers, limits).await)
+    let late = gates::Late::default();
+    let gates = gates::gates(server, credential, selected, &late);
+    let end = relay(desktop, sink, source, left, gates, stream.observers, limits).await;
+    match late.get() {
+        Some(&refusal) => Err(stream.login_refused(refusal.word(), NlaError::Refused(refusal)).await),
+        None => Ok(end),
+    }
 }
 
 /// Connects to the lease's server, and to no other.

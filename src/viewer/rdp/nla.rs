@@ -21,6 +21,8 @@ use zeroize::Zeroizing;
 const MAX_REQUEST: usize = 16 * 1024;
 /// Most rounds: NTLM takes three.
 const MAX_ROUNDS: usize = 8;
+/// SEQUENCE: what a TSRequest begins with.
+const TAG: u8 = 0x30;
 /// Our name in the server's log.
 const WORKSTATION: &str = "portcullis";
 
@@ -167,6 +169,15 @@ pub(super) async fn prove(
     Err(NlaError::Nonsense("it asks for more and more"))
 }
 
+/// The refusal that the first bytes after CredSSP are, when they are one: no PDU of a server begins with this tag before its first answer.
+pub(super) fn late_refusal(first: &[u8]) -> Option<Refusal> {
+    if first.first() != Some(&TAG) {
+        return None;
+    }
+    let status = TsRequest::from_buffer(first).ok().and_then(|request| request.error_code);
+    Some(status.map_or(Refusal::Silent, |status| Refusal::of(status.0)))
+}
+
 fn client(certificate: &[u8], credential: &Credential) -> Result<CredSspClient, NlaError> {
     let certificate = Certificate::from_der(certificate).map_err(|_| NlaError::Certificate)?;
     // The content of the BIT STRING, not the whole SubjectPublicKeyInfo: [MS-CSSP] 3.1.5.
@@ -203,7 +214,7 @@ async fn listen(stream: &mut (impl AsyncRead + Unpin)) -> Result<TsRequest, NlaE
     let mut message = vec![0; 2];
     stream.read_exact(&mut message).await.map_err(NlaError::Broken)?;
     let [tag, first] = message[..] else { return Err(NlaError::Nonsense("no TSRequest")) };
-    if tag != 0x30 {
+    if tag != TAG {
         return Err(NlaError::Nonsense("no TSRequest"));
     }
     let more = match first {

@@ -1,6 +1,8 @@
 //! RDP desktops: real servers with a real client through RDCleanPath, and servers that lie.
 
+mod clipboard;
 mod faults;
+mod replay;
 mod rig;
 mod shadow;
 mod xrdp;

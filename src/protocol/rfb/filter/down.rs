@@ -118,7 +118,7 @@ impl Frames for Messages {
             State::Inside(rect, left) => (rect.part(head)?, *left),
         };
         match part {
-            Part::More(length) => return Ok(Verdict::More(length)),
+            Part::More(length) => Ok(Verdict::More(length)),
             Part::Last(body) => {
                 self.state = State::rects(left);
                 Ok(Verdict::Keep(body))

@@ -1,0 +1,322 @@
+//! The RDP relay: its CPU, what the policy filter takes of it, and what a key press and its echo take.
+//!
+//! The server is a thread of this program that plays a captured connection, then sends pictures by the fast path or answers each input with one. The
+//! gateway's part has a thread of its own, whose CPU time the kernel counts; between it and the server is TLS over TCP, between it and the browser a queue.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use ironrdp_rdcleanpath::RDCleanPathPdu;
+use portcullis::broker::live::{Meters, Right};
+use portcullis::domain::lease::Lease;
+use portcullis::domain::secret::SecretString;
+use portcullis::domain::server::{Clipboard, Credential, CredentialSource, Server, ServerTrust, StreamPolicy};
+use portcullis::domain::workspace::WorkspaceKind;
+use portcullis::protocol::rdp::filter::{Edits, Filter};
+use portcullis::protocol::rdp::frame::{Framer, Measure};
+use portcullis::protocol::rdp::gcc::CoreEdits;
+use portcullis::protocol::rdp::{self, Direction, Policy};
+use portcullis::viewer::attach::{Attachment, attach};
+use portcullis::viewer::books::Tally;
+use portcullis::viewer::browser::{BrowserSink, BrowserSource, Gone, Heard};
+use portcullis::viewer::end::End;
+use portcullis::viewer::rdp::cleanpath::destination;
+use portcullis::viewer::{Dial, Duplex, Limits};
+use rustls_pki_types::PrivateKeyDer;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::books::NoBooks;
+use crate::machine::quantile;
+use crate::roles::lease_to;
+use crate::table::{Row, Target};
+use crate::{Outcome, Settings, fail};
+
+/// An X.224 Connection Request for TLS, and the confirm.
+const CONNECT: [u8; 19] = [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0];
+const CONFIRM: [u8; 19] = [3, 0, 0, 19, 14, 0xd0, 0, 0, 0x12, 0x34, 0, 2, 1, 8, 0, 1, 0, 0, 0];
+/// A key press by the fast path.
+const KEY: [u8; 4] = [0x04, 4, 0, 0x1e];
+/// Bytes of one fast-path update of a flood; servers send up to 16 KiB.
+const UPDATE: usize = 0x3000;
+/// Of the answer to a key.
+const ECHO: usize = 200;
+const GIB: f64 = (1_u64 << 30) as f64;
+
+/// The strictest policy that still shows a desktop, and one under which nothing is held back.
+const STRICT: StreamPolicy = StreamPolicy { clipboard: Clipboard::None, files: false, read_only: false };
+const OPEN: StreamPolicy = StreamPolicy { clipboard: Clipboard::Both, files: true, read_only: false };
+
+/// The captured connection up to the packet that says who signs in; `true` is the client's.
+fn capture() -> Outcome<Vec<(bool, Vec<u8>)>> {
+    let mut pdus = Vec::new();
+    for line in include_str!("../../tests/protocol/rdp/xrdp.txt").lines().skip(2) {
+        let (way, digits) = line.split_once(' ').ok_or_else(|| fail("a bad capture"))?;
+        let pdu = hex::decode(digits)?;
+        // Data of the client with `SEC_INFO_PKT`.
+        let info = way == ">" && pdu.get(7) == Some(&0x64) && pdu.get(15).is_some_and(|flags| flags & 0x40 != 0);
+        pdus.push((way == ">", pdu));
+        if info {
+            return Ok(pdus);
+        }
+    }
+    Err(fail("the capture has no login"))
+}
+
+fn update(length: usize) -> Vec<u8> {
+    let mut pdu = vec![0x5a; length];
+    let [high, low] = u16::try_from(length).unwrap_or(0x7fff).to_be_bytes();
+    pdu[..3].copy_from_slice(&[0, high | 0x80, low]);
+    pdu
+}
+
+/// CPU seconds of this thread.
+fn thread_cpu() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).map_or(f64::NAN, |ns| ns / 1e9)
+}
+
+// ---- the server ----
+
+async fn read_pdu(stream: &mut (impl AsyncRead + Unpin)) -> Outcome<Vec<u8>> {
+    let mut pdu = Vec::new();
+    loop {
+        let need = match Framer::new().measure(&pdu)? {
+            Measure::Need(n) => n,
+            Measure::Known(frame) => frame.length,
+        };
+        if pdu.len() == need {
+            return Ok(pdu);
+        }
+        let seen = pdu.len();
+        pdu.resize(need, 0);
+        stream.read_exact(&mut pdu[seen..]).await?;
+    }
+}
+
+/// Serves one client: after the login so many bytes of pictures, and then an answer to each input.
+async fn serve(listener: TcpListener, flood: u64) -> Outcome<()> {
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new(vec!["bench.test".into()])?.self_signed(&key)?;
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))?;
+    let (mut tcp, _) = listener.accept().await?;
+    tcp.set_nodelay(true)?;
+    read_pdu(&mut tcp).await?;
+    tcp.write_all(&CONFIRM).await?;
+    let mut tls = TlsAcceptor::from(Arc::new(config)).accept(tcp).await?;
+    for (up, pdu) in capture()? {
+        if up {
+            read_pdu(&mut tls).await?;
+        } else {
+            tls.write_all(&pdu).await?;
+            tls.flush().await?;
+        }
+    }
+    let picture = update(UPDATE);
+    for _ in 0..flood / UPDATE as u64 {
+        tls.write_all(&picture).await?;
+    }
+    tls.flush().await?;
+    let echo = update(ECHO);
+    loop {
+        read_pdu(&mut tls).await?;
+        tls.write_all(&echo).await?;
+        tls.flush().await?;
+    }
+}
+
+// ---- the browser ----
+
+#[derive(Clone)]
+struct Sink(mpsc::Sender<Bytes>);
+
+impl BrowserSink for Sink {
+    async fn send(&mut self, chunk: Bytes) -> Result<(), Gone> {
+        self.0.send(chunk).await.map_err(|_| Gone)
+    }
+
+    async fn ping(&mut self, _: &[u8]) -> Result<(), Gone> {
+        Ok(())
+    }
+
+    async fn pong(&mut self, _: &[u8]) -> Result<(), Gone> {
+        Ok(())
+    }
+}
+
+struct Source(mpsc::Receiver<Bytes>);
+
+impl BrowserSource for Source {
+    async fn next(&mut self) -> Result<Heard, End> {
+        self.0.recv().await.map(Heard::Bytes).ok_or(End::BrowserGone)
+    }
+}
+
+/// The browser's ends.
+struct Browser {
+    say: mpsc::Sender<Bytes>,
+    told: mpsc::Receiver<Bytes>,
+    unread: usize,
+}
+
+impl Browser {
+    async fn say(&self, bytes: &[u8]) -> Outcome<()> {
+        Ok(self.say.send(Bytes::copy_from_slice(bytes)).await?)
+    }
+
+    /// Takes `n` bytes.
+    async fn take(&mut self, n: usize) -> Outcome<()> {
+        while self.unread < n {
+            self.unread += self.told.recv().await.ok_or_else(|| fail("the stream ended"))?.len();
+        }
+        self.unread -= n;
+        Ok(())
+    }
+
+    async fn join(&mut self, destination: String) -> Outcome<()> {
+        let request = RDCleanPathPdu::new_request(CONNECT.to_vec(), destination, "x".to_owned(), None)?;
+        self.say(&request.to_der()?).await?;
+        // The answer is one message.
+        self.told.recv().await.ok_or_else(|| fail("no answer"))?;
+        for (up, pdu) in capture()? {
+            if up {
+                self.say(&pdu).await?;
+            } else {
+                self.take(pdu.len()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct To(SocketAddr);
+
+impl Dial for To {
+    fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, std::io::Result<Box<dyn Duplex>>> {
+        async move {
+            let stream = TcpStream::connect(self.0).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Duplex>)
+        }
+        .boxed()
+    }
+}
+
+/// What one stream came to: CPU seconds a GiB of the gateway's thread, seconds a GiB, round trips.
+struct Ran {
+    cpu: f64,
+    wall: f64,
+    trips: Vec<Duration>,
+}
+
+async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<Ran> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let to = listener.local_addr()?;
+    let server = Server {
+        port: to.port(),
+        credential: Some(Credential { username: "ada".into(), domain: String::new(), password: SecretString::new("secret".into()) }),
+        source: CredentialSource::Workspace,
+        trust: ServerTrust::default(),
+        policy,
+        exclusive: false,
+        keyboard: None,
+    };
+    let lease = lease_to(1, WorkspaceKind::Rdp, server).ok_or_else(|| fail("no lease"))?;
+    let destination = destination(lease.session().id);
+    let ((tell, told), (say, heard)) = (mpsc::channel(2), mpsc::channel(16));
+    let (_right, right) = watch::channel(Right::Held);
+    let (_draining, draining) = watch::channel(false);
+    let serving = tokio::spawn(serve(listener, flood));
+    let gateway = std::thread::spawn(move || -> Outcome<f64> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (meters, tally, dial) = (Meters::default(), Tally::default(), To(to));
+        let limits = Limits { patience: Duration::from_secs(3600), ..Limits::default() };
+        let attachment = Attachment { lease: &lease, dial: &dial, right, draining, meters: &meters, tally: &tally, books: &NoBooks, limits };
+        let before = thread_cpu();
+        runtime.block_on(attach(attachment, Sink(tell), &mut Source(heard)));
+        Ok(thread_cpu() - before)
+    });
+    let mut browser = Browser { say, told, unread: 0 };
+    browser.join(destination).await?;
+    let began = Instant::now();
+    for _ in 0..flood / UPDATE as u64 {
+        browser.take(UPDATE).await?;
+    }
+    let wall = began.elapsed().as_secs_f64() * GIB / flood.max(1) as f64;
+    let mut times = Vec::new();
+    for _ in 0..trips {
+        let began = Instant::now();
+        browser.say(&KEY).await?;
+        browser.take(ECHO).await?;
+        times.push(began.elapsed());
+    }
+    drop(browser);
+    let cpu = gateway.join().map_err(|_| fail("the gateway panicked"))??;
+    serving.abort();
+    Ok(Ran { cpu: cpu * GIB / flood.max(1) as f64, wall, trips: times })
+}
+
+/// CPU seconds a GiB of the filter alone, of pictures on their way down, in chunks as the relay reads them from TLS.
+fn filter_alone(policy: Policy, bytes: u64) -> Outcome<f64> {
+    let edits = Edits { core: CoreEdits { selected: 1, keyboard_layout: None }, credential: None };
+    let (mut filter, mut out) = (Filter::new(policy, edits), Vec::new());
+    for (up, pdu) in capture()? {
+        filter.feed(if up { Direction::Up } else { Direction::Down }, &pdu.into(), &mut out)?;
+        out.clear();
+    }
+    let stream = Bytes::from(update(UPDATE).repeat(256));
+    let before = thread_cpu();
+    let mut fed = 0;
+    while fed < bytes {
+        // Records of 16 KiB, which end somewhere in a PDU.
+        for start in (0..stream.len()).step_by(16 << 10) {
+            let chunk = stream.slice(start..stream.len().min(start + (16 << 10)));
+            filter.feed(Direction::Down, &chunk, &mut out)?;
+            std::hint::black_box(&out);
+            out.clear();
+        }
+        fed += stream.len() as u64;
+    }
+    Ok((thread_cpu() - before) * GIB / fed as f64)
+}
+
+/// The lines.
+pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
+    let (flood, trips) = (settings.scaled(2 << 30, 256 << 20), usize::try_from(settings.scaled(5_000, 500))?);
+    let strict = Policy { clipboard: rdp::Clipboard::None, files: false, read_only: false };
+    let alone = tokio::task::spawn_blocking(move || filter_alone(strict, flood)).await??;
+    let ran = run(STRICT, flood, 0).await?;
+    let share = alone / (ran.cpu - alone);
+    rows.push(Row::told(
+        "r",
+        "RDP relay: CPU of the gateway's thread",
+        format!("{:.3} CPU-s/GiB", ran.cpu),
+        format!("TLS to the server, a queue to the browser; {:.1} Gbit/s", 8.0 * GIB / 1e9 / ran.wall),
+    ));
+    rows.push(Row::alone(
+        "r",
+        "RDP filter under the strictest policy: more CPU than the relay without it",
+        share * 100.0,
+        "%",
+        format!("{alone:.4} CPU-s/GiB alone"),
+        Target::AtMost(5.0),
+    ));
+    let mut held = run(STRICT, 0, trips).await?.trips;
+    let mut free = run(OPEN, 0, trips).await?.trips;
+    let ms = |times: &mut [Duration], q| quantile(times, q).as_secs_f64() * 1e3;
+    rows.push(Row::told(
+        "r",
+        "RDP: from a key to the picture it changes, p50 / p99",
+        format!("{:.3} / {:.3} ms", ms(&mut held, 0.5), ms(&mut held, 0.99)),
+        format!("nothing held back: {:.3} / {:.3} ms", ms(&mut free, 0.5), ms(&mut free, 0.99)),
+    ));
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! A real desktop: Xtigervnc, reached over a unix socket, with the viewer in between.
+
+use super::ledger::Ledger;
+use super::rig::{DialWith, Rig, Told, lease_to, server};
+use crate::support::tether::tethered;
+use crate::support::vnc::VncClient;
+use futures_util::future::FutureExt;
+use portcullis::domain::OrganizationId;
+use portcullis::domain::server::Server;
+use portcullis::domain::workspace::WorkspaceKind;
+use portcullis::viewer::browser::Heard;
+use portcullis::viewer::{Duplex, Limits};
+use rustix::process::{Pid, Signal, kill_process};
+use std::process::Stdio;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// "vncpass1" as `tigervncpasswd -f` writes it.
+const PASSWORD_FILE: [u8; 8] = [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37];
+/// How long anything may take on a busy machine.
+pub const LONG: Duration = Duration::from_secs(30);
+
+/// A running X server; ends with the value.
+pub struct Desktop {
+    pub directory: TempDir,
+    pub display: String,
+    server: Child,
+}
+
+impl Drop for Desktop {
+    /// Asks it to end and waits, so that it takes its lock files along; `kill_on_drop` is for the case that it does not listen.
+    fn drop(&mut self) {
+        let pid = self.server.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let Some(pid) = pid else { return };
+        let _ = kill_process(pid, Signal::TERM);
+        let patience = std::time::Instant::now() + Duration::from_secs(5);
+        while matches!(self.server.try_wait(), Ok(None)) && std::time::Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Desktop {
+    /// VncAuth with the password of every lease here.
+    pub async fn start() -> Self {
+        Self::with(&["-SecurityTypes", "VncAuth"]).await
+    }
+
+    /// With these options beside the usual ones. `{}` stands for its folder, in which `passwd` is the password's file.
+    pub async fn with(options: &[&str]) -> Self {
+        Self::prepared(tempfile::tempdir().unwrap(), &[], options).await
+    }
+
+    /// In a folder that holds what the options name, with these variables in its environment.
+    pub async fn prepared(directory: TempDir, variables: &[(&str, &str)], options: &[&str]) -> Self {
+        let here = directory.path().display().to_string();
+        let password = directory.path().join("passwd");
+        std::fs::write(&password, PASSWORD_FILE).unwrap();
+        let mut server = tethered("Xtigervnc")
+            .args(["-displayfd", "1", "-rfbport", "-1", "-geometry", "640x480", "-depth", "24", "-nolisten", "tcp", "-desktop", "Linux Desktop"])
+            .arg("-rfbunixpath")
+            .arg(directory.path().join("rfb.sock"))
+            .arg("-PasswordFile")
+            .arg(&password)
+            .args(options.iter().map(|option| option.replace("{}", &here)))
+            .envs(variables.iter().map(|(name, value)| (name, value.replace("{}", &here))))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("Xtigervnc is installed (tigervnc-standalone-server)");
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let number = timeout(LONG, lines.next_line()).await.expect("it starts").unwrap().expect("it says its display");
+        Self { directory, display: format!(":{}", number.trim()), server }
+    }
+
+    /// A program on it.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Child {
+        let mut command = tethered(program);
+        command.args(arguments).env("DISPLAY", &self.display).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.spawn().unwrap_or_else(|e| panic!("{program}: {e}"))
+    }
+
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A stream to it through the viewer, with the lease of all.
+    pub fn attach(&self) -> Rig {
+        self.attach_as(server(), Ledger::default())
+    }
+
+    /// The same under a lease of one's own.
+    pub fn attach_as(&self, server: Server, books: Ledger) -> Rig {
+        let socket = self.path("rfb.sock");
+        let dial = DialWith(move || {
+            let socket = socket.clone();
+            async move { Ok(Box::new(UnixStream::connect(socket).await?) as Box<dyn Duplex>) }.boxed()
+        });
+        let lease = lease_to(OrganizationId::new(), WorkspaceKind::Vnc, server);
+        let limits = Limits { dial: LONG, handshake: LONG, patience: 3 * LONG, stall: 3 * LONG, ..Limits::default() };
+        Rig::leased(lease, dial, mpsc::unbounded_channel().1, limits, books)
+    }
+
+    /// A stream to it through the viewer, and its client.
+    pub async fn open(&self) -> (Rig, VncClient<DuplexStream>) {
+        self.open_as(server(), Ledger::default()).await
+    }
+
+    /// The same under a lease of one's own.
+    pub async fn open_as(&self, server: Server, books: Ledger) -> (Rig, VncClient<DuplexStream>) {
+        let mut rig = self.attach_as(server, books);
+        let stream = browser_stream(&mut rig);
+        match timeout(LONG, VncClient::connect(stream)).await.expect("it answers") {
+            Ok(client) => (rig, client),
+            Err(error) => panic!("{error}: {:?}", rig.end.await),
+        }
+    }
+}
+
+/// The browser's end of a rig as a stream of bytes.
+pub fn browser_stream(rig: &mut Rig) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (mut reader, mut writer) = tokio::io::split(far);
+    let mut told = std::mem::replace(&mut rig.browser.told, tokio::sync::mpsc::channel(1).1);
+    let (say, pong) = (rig.browser.say.clone(), rig.browser.say.clone());
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(n @ 1..) = reader.read(&mut buffer).await {
+            let _ = say.send(Ok(Heard::Bytes(buffer[..n].to_vec().into()))).await;
+        }
+    });
+    tokio::spawn(async move {
+        while let Some(told) = told.recv().await {
+            match told {
+                Told::Bytes(bytes) => drop(writer.write_all(&bytes).await),
+                Told::Ping(payload) => drop(pong.try_send(Ok(Heard::Pong(payload)))),
+                Told::Pong(_) => {}
+            }
+        }
+    });
+    near
+}

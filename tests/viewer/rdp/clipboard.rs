@@ -1,0 +1,98 @@
+//! The clipboard between two real machines' worth of programs: xclip on the client's display, xclip on the desktop's, FreeRDP and xrdp between them,
+//! and the gateway's policy.
+
+use super::super::ledger::Ledger;
+use super::rig::{LONG, real, server};
+use crate::support::tether::{Tethered, tethered};
+use crate::support::xrdp::{COLOUR, PASSWORD, USER, Xrdp};
+use portcullis::domain::server::{Clipboard, StreamPolicy};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+/// A display, and what lets one in.
+struct Screen {
+    display: String,
+    authority: Option<PathBuf>,
+}
+
+impl Screen {
+    fn xclip(&self, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = tethered("xclip");
+        command.args(["-selection", "clipboard"]).args(arguments).env("DISPLAY", &self.display);
+        if let Some(authority) = &self.authority {
+            command.env("XAUTHORITY", authority);
+        }
+        command
+    }
+
+    /// Copies a text, as long as the value lives or until another is copied.
+    async fn copy(&self, text: &str) -> Tethered {
+        let mut owner = Tethered::start(self.xclip(&["-quiet", "-in"]).stdin(Stdio::piped()));
+        let mut input = owner.0.stdin.take().unwrap();
+        input.write_all(text.as_bytes()).await.unwrap();
+        owner
+    }
+
+    /// What would be pasted.
+    async fn paste(&self) -> String {
+        let pasted = self.xclip(&["-out", "-target", "UTF8_STRING"]).stdout(Stdio::piped()).output();
+        let output = timeout(Duration::from_secs(10), pasted).await;
+        output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.unwrap().stdout).into_owned())
+    }
+
+    /// Pastes until it is this.
+    async fn pastes(&self, text: &str) {
+        let mut last = String::new();
+        let pasted = async {
+            while last != text {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                last = self.paste().await;
+            }
+        };
+        let arrived = timeout(LONG, pasted).await;
+        assert!(arrived.is_ok(), "{text:?} does not arrive; it pastes {last:?}");
+    }
+}
+
+#[tokio::test]
+async fn text_goes_the_ways_that_policy_allows_and_no_other() {
+    let xrdp = Xrdp::start().await;
+    let pin = Ledger::default();
+    for clipboard in [Clipboard::Both, Clipboard::In, Clipboard::Out, Clipboard::None] {
+        let mut wanted = server(Some((USER, PASSWORD)));
+        wanted.policy = StreamPolicy { clipboard, ..StreamPolicy::default() };
+        let books = Ledger::default();
+        if let Some(pin) = pin.pin() {
+            books.accept(pin);
+        }
+        let (_rig, mut client) = real(wanted, xrdp.port, books.clone()).with_client(&[]).await;
+        client.shows(COLOUR).await;
+        let started = xrdp.home_file("started", |text| text.ends_with('\n')).await;
+        let display = started.split_whitespace().nth(1).unwrap().to_owned();
+        let there = Screen { display, authority: Some(xrdp.home.join(".Xauthority")) };
+        let here = Screen { display: client.display.clone(), authority: None };
+        let (ours, theirs) = (format!("hier: ü {}", clipboard.as_str()), format!("dort: € {}", clipboard.as_str()));
+
+        let _ours = here.copy(&ours).await;
+        if clipboard.allows_in() {
+            there.pastes(&ours).await;
+        } else if clipboard == Clipboard::Out {
+            books.until(|books| books.refused().iter().any(|(channel, way, ..)| (*channel, *way) == ("clipboard", "in"))).await;
+        }
+        if !clipboard.allows_in() {
+            assert_ne!(there.paste().await, ours);
+        }
+        let _theirs = there.copy(&theirs).await;
+        if clipboard.allows_out() {
+            here.pastes(&theirs).await;
+        } else if clipboard == Clipboard::In {
+            books.until(|books| books.refused().iter().any(|(channel, way, ..)| (*channel, *way) == ("clipboard", "out"))).await;
+        }
+        if !clipboard.allows_out() {
+            assert_ne!(here.paste().await, theirs);
+        }
+    }
+}

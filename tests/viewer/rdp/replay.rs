@@ -1,0 +1,208 @@
+//! Past the connection: a captured conversation played by both sides up to the login, and then what a server does that means no good.
+
+use super::super::ledger::Ledger;
+use super::rig::{Opened, scripted, server};
+use crate::support::fake_rdp::{Identity, TLS, confirm, negotiate};
+use crate::support::xfreerdp::{CONNECT, ask};
+use portcullis::domain::server::{Server, StreamPolicy};
+use portcullis::protocol::rdp::frame::{Framer, Measure};
+use portcullis::viewer::Limits;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+
+const ACCOUNT: (&str, &str) = ("ada", "Secret-1");
+const LONG: Duration = Duration::from_secs(30);
+
+/// A stream whose client has just said who signs in.
+struct Playing {
+    opened: Opened,
+    browser: DuplexStream,
+    desktop: TlsStream<DuplexStream>,
+    /// The packet that says who signs in, as the server got it.
+    info: Vec<u8>,
+    /// Everything the browser was sent.
+    heard: Vec<u8>,
+}
+
+/// The negotiation left out, `true` is the client's.
+fn capture() -> Vec<(bool, Vec<u8>)> {
+    let lines = include_str!("../../protocol/rdp/xrdp.txt").lines().skip(2);
+    lines.map(|line| (line.starts_with('>'), hex::decode(&line[2..]).unwrap())).collect()
+}
+
+/// Whether a client's PDU is the Client Info PDU: data whose security header has `SEC_INFO_PKT`.
+fn is_info(pdu: &[u8]) -> bool {
+    let at = if pdu.get(13).is_some_and(|length| length & 0x80 != 0) { 15 } else { 14 };
+    pdu.get(7) == Some(&0x64) && pdu.get(at).is_some_and(|flags| flags & 0x40 != 0)
+}
+
+async fn read_pdu(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut pdu = Vec::new();
+    loop {
+        let need = match Framer::new().measure(&pdu).map_err(io::Error::other)? {
+            Measure::Need(n) => n,
+            Measure::Known(frame) => frame.length,
+        };
+        if pdu.len() == need {
+            return Ok(pdu);
+        }
+        let seen = pdu.len();
+        pdu.resize(need, 0);
+        stream.read_exact(&mut pdu[seen..]).await?;
+    }
+}
+
+async fn play(wanted: Server, limits: Limits) -> Playing {
+    let mut opened = scripted(wanted, limits, Ledger::default());
+    let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
+    let asked = tokio::spawn(async move {
+        let answer = ask(&mut browser, &CONNECT, &destination).await.unwrap();
+        (browser, answer.to_der().unwrap())
+    });
+    let mut desktop = opened.rig.desktop().await;
+    negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
+    let mut desktop = Identity::new("desk.test").accept(desktop).await.unwrap();
+    let (mut browser, mut heard) = asked.await.unwrap();
+    let mut info = Vec::new();
+    let playing = async {
+        for (up, pdu) in capture() {
+            if up {
+                browser.write_all(&pdu).await.unwrap();
+                info = read_pdu(&mut desktop).await.unwrap();
+                if is_info(&pdu) {
+                    return;
+                }
+            } else {
+                desktop.write_all(&pdu).await.unwrap();
+                desktop.flush().await.unwrap();
+                let mut passed = vec![0; pdu.len()];
+                browser.read_exact(&mut passed).await.unwrap();
+                assert_eq!(passed, pdu, "what the server says passes untouched");
+                heard.extend_from_slice(&passed);
+            }
+        }
+        panic!("the capture has no Client Info");
+    };
+    timeout(LONG, playing).await.expect("it is played");
+    Playing { opened, browser, desktop, info, heard }
+}
+
+fn wide(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+impl Playing {
+    async fn told(self) -> (u16, String, &'static str) {
+        let (end, _) = self.opened.rig.ended().await;
+        let (code, reason) = end.close();
+        (code, reason.into_owned(), end.why())
+    }
+}
+
+/// A Demand Active PDU for a screen of this size, in an MCS indication on the I/O channel of the capture.
+fn demand(width: u16, height: u16) -> Vec<u8> {
+    let mut share = vec![0, 0, 0x11, 0, 0xea, 3, 1, 0, 1, 0, 4, 0, 0, 0, b'R', b'D', b'P', 0, 1, 0, 0, 0, 2, 0, 0x1c, 0];
+    share.extend([32u16, 1, 1, 1, width, height].iter().flat_map(|n| n.to_le_bytes()));
+    share.resize(share.len() + 12, 0);
+    share[0] = u8::try_from(share.len()).unwrap();
+    let mut pdu = vec![3, 0, 0, u8::try_from(share.len() + 15).unwrap(), 2, 0xf0, 0x80, 0x68, 0, 1, 3, 0xeb, 0x70, 0x80, share[0]];
+    pdu.extend(share);
+    pdu
+}
+
+#[tokio::test]
+async fn the_credential_is_written_for_the_server_and_nobody_else() {
+    let playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+    assert!(holds(&playing.info, &wide("ada")) && holds(&playing.info, &wide("Secret-1")));
+    assert!(!holds(&playing.heard, &wide("Secret-1")) && !holds(&playing.heard, b"Secret-1"));
+    let sent = capture().into_iter().find(|(up, pdu)| *up && is_info(pdu)).unwrap().1;
+    assert!(!holds(&sent, &wide("ada")), "the client knew nothing of it");
+}
+
+#[tokio::test]
+async fn a_screen_that_cannot_be_ends_the_stream_before_the_browser_hears_of_it() {
+    let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+    playing.desktop.write_all(&demand(60_000, 60_000)).await.unwrap();
+    playing.desktop.flush().await.unwrap();
+    let mut rest = Vec::new();
+    timeout(LONG, async {
+        let (end, _) = playing.opened.rig.ended().await;
+        assert_eq!((end.close().0, end.why()), (4002, "desktop_malformed"));
+        assert!(end.cause().unwrap().to_string().contains("rdp_desktop_size"), "{end:?}");
+        let _ = playing.browser.read_to_end(&mut rest).await;
+    })
+    .await
+    .expect("it ends");
+    assert!(rest.is_empty(), "{rest:x?}");
+}
+
+#[tokio::test]
+async fn a_real_screen_passes() {
+    let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+    let pdu = demand(1920, 1080);
+    playing.desktop.write_all(&pdu).await.unwrap();
+    playing.desktop.flush().await.unwrap();
+    let mut passed = vec![0; pdu.len()];
+    timeout(LONG, playing.browser.read_exact(&mut passed)).await.expect("it passes").unwrap();
+    assert_eq!(passed, pdu);
+}
+
+#[tokio::test]
+async fn noise_and_halves_end_the_stream_and_nothing_else() {
+    for seed in 0..8 {
+        let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut noise = vec![0; 32 * 1024];
+        random.fill_bytes(&mut noise);
+        if seed % 2 == 0 {
+            // As if it were TPKT, whose length is a lie.
+            noise[..4].copy_from_slice(&[3, 0, 0xff, 0xff]);
+        }
+        // The gateway hangs up as soon as it has seen enough.
+        let _ = playing.desktop.write_all(&noise).await;
+        let _ = playing.desktop.shutdown().await;
+        let drained = tokio::spawn(async move { playing.browser.read_to_end(&mut Vec::new()).await });
+        let (end, _) = playing.opened.rig.ended().await;
+        assert!([4002, 4007].contains(&end.close().0), "{seed}: {end:?}");
+        let _ = drained.await;
+    }
+}
+
+#[tokio::test]
+async fn pdus_out_of_order_from_the_browser_end_the_stream() {
+    let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+    // A second Connect-Initial: it would name channels anew.
+    let initial = capture().into_iter().find(|(up, _)| *up).unwrap().1;
+    playing.browser.write_all(&initial).await.unwrap();
+    let (code, _, why) = playing.told().await;
+    assert_eq!((code, why), (1002, "browser_malformed"));
+}
+
+#[tokio::test]
+async fn a_browser_that_reads_nothing_holds_the_server_back() {
+    let mut wanted = server(Some(ACCOUNT));
+    wanted.policy = StreamPolicy { files: true, ..StreamPolicy::default() };
+    let mut playing = play(wanted, Limits { patience: Duration::from_secs(120), ..Limits::default() }).await;
+    // Pictures by the fast path, without end: nobody reads `playing.browser`.
+    let mut update = vec![0; 0x4000];
+    update[..3].copy_from_slice(&[0, 0xc0, 0]);
+    let mut taken = 0;
+    while taken < 64 << 20 {
+        match timeout(Duration::from_secs(3), playing.desktop.write_all(&update)).await {
+            Ok(written) => written.unwrap(),
+            Err(_) => break,
+        }
+        taken += update.len();
+    }
+    assert!(taken < 2 << 20, "{taken} bytes were taken from the server");
+    assert!(!playing.opened.rig.end.is_finished(), "and it waits");
+}
