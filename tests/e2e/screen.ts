@@ -25,8 +25,8 @@ export async function painted(page: Page): Promise<void> {
 
 /** Waits until a desktop of few colours is painted: its terminal's black and white, and its background. */
 export async function shown(page: Page): Promise<void> {
-  await expect(page.getByTestId('viewer-state')).toHaveAttribute('data-state', 'connected', { timeout: 30_000 });
-  await until('the desktop is painted', async () => (await colours(page)) > 2 || undefined, 20_000);
+  await expect(page.getByTestId('viewer-state')).toHaveAttribute('data-state', 'connected');
+  await until('the desktop is painted', async () => (await colours(page)) > 2 || undefined);
 }
 
 const SHIFTED: Record<string, string> = Object.fromEntries([...'~!@#$%^&*()_+{}|:"<>?'].map((c, i) => [c, '`1234567890-=[]\\;\',./'[i]!]));

@@ -58,7 +58,7 @@ export class NlaDesktop {
       HOME: home,
       XDG_CONFIG_HOME: join(home, 'config'),
     });
-    await until('the RDP server listens', () => answers(this.#port), 30_000);
+    await until('the RDP server listens', () => answers(this.#port));
   }
 
   /** Installs it anew, as far as anybody outside can see. */
@@ -89,7 +89,7 @@ export async function vncDesktop(house: House, port: number): Promise<string> {
 /** The text on a display's clipboard, empty when there is none. */
 export function clipboardOf(display: string): string {
   try {
-    return execFileSync('xclip', ['-selection', 'clipboard', '-o'], { env: { ...process.env, DISPLAY: display }, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: 5_000 });
+    return execFileSync('xclip', ['-selection', 'clipboard', '-o'], { env: { ...process.env, DISPLAY: display }, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: 30_000 });
   } catch {
     return '';
   }
