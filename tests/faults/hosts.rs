@@ -74,7 +74,9 @@ async fn a_frozen_agent_is_stale_and_recovers() {
     stack.until("the host is missed", async |stack| stack.health().await.1["dependencies"]["hosts"]["connected"] == 0).await;
     let (status, health) = stack.health().await;
     assert_eq!((status, &health["status"]), (200, &"degraded".into()), "{health}");
-    stack.until("the tile says so", async |stack| stack.get("/api/workspaces/ws-desk", Some(&member.token)).await.1["status"] == "offline").await;
+    stack
+        .until("the tile says so", async |stack| stack.get("/api/workspaces/ws-desk", Some(&member.token)).await.1["status"] == "offline")
+        .await;
 
     stack.agent_signal(Signal::CONT);
     stack.until("the tunnel is encrypted", async |stack| stack.session(&member, &session).await["tunnel_status"] == "encrypted").await;
