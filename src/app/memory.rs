@@ -1,14 +1,14 @@
 //! Large buffers go back to the operating system.
 //!
-//! A TCP connection in a tunnel has windows of a mebibyte, of which a quiet session touches a few pages. That holds while such a buffer is a mapping of
-//! its own, which glibc makes of every allocation above a *threshold*. But glibc raises that threshold, up to 32 MiB, with every such mapping that is
-//! freed: after the first session has ended, the next windows come from memory that was used before, must be cleared, and are then resident in full.
-//! Measured over a thousand sessions: 185 KiB each instead of 92. A threshold that was set is never raised (mallopt(3)); it can be set only before
-//! `main`, so a long-lived process starts itself once more with the setting in its environment.
+//! What waits in a tunnel's TCP connections or in a relay takes memory while it waits, in chunks of up to 64 KiB. glibc gives such memory back, or
+//! keeps it, by two thresholds. The one above which an allocation is a mapping of its own is raised, up to 32 MiB, with every such mapping that is
+//! freed: what is large and short-lived would then come from memory that must be cleared, and stay resident. And free memory at the top of a heap beyond
+//! 128 KiB is given back at once, only to be asked for again, page by page, with the next burst. A threshold that was set is never raised (mallopt(3));
+//! it can be set only before `main`, so a long-lived process starts itself once more with the setting in its environment.
 
 use std::os::unix::process::CommandExt as _;
 
-/// A threshold below the size of a window and above that of anything allocated often; and, for setting one stops glibc from adjusting the other, how
+/// A threshold below the size of anything large and above that of anything allocated often; and, for setting one stops glibc from adjusting the other, how
 /// much free memory is kept at the top of the heap rather than given back and asked for again.
 pub const SETTINGS: [(&str, &str); 2] = [("MALLOC_MMAP_THRESHOLD_", "524288"), ("MALLOC_TRIM_THRESHOLD_", "16777216")];
 

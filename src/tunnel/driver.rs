@@ -253,8 +253,9 @@ impl Driver {
         shared.retransmits.store(counters.retransmits, Ordering::Relaxed);
         shared.handshakes.store(counters.handshakes, Ordering::Relaxed);
         shared.refused.store(counters.rejected + counters.foreign, Ordering::Relaxed);
-        let rtt = counters.rtt.map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1));
-        shared.rtt_us.store(rtt, Ordering::Relaxed);
+        let micros = |time: Option<Duration>| time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+        shared.rtt_us.store(micros(counters.rtt), Ordering::Relaxed);
+        shared.tcp_rtt_us.store(micros(counters.tcp_rtt), Ordering::Relaxed);
         self.set_status(self.peer.status(now));
     }
 

@@ -115,6 +115,8 @@ pub struct TunnelStats {
     pub endpoint: Option<SocketAddr>,
     /// How long the last handshake we began took.
     pub rtt: Option<Duration>,
+    /// The longest smoothed round trip of the TCP connections inside.
+    pub tcp_rtt: Option<Duration>,
     /// Handshakes completed.
     pub handshakes: u64,
     /// TCP segments sent again inside, of all connections.
@@ -144,6 +146,7 @@ pub(super) struct Shared {
     pub(super) tx_bytes: AtomicU64,
     pub(super) rx_bytes: AtomicU64,
     pub(super) rtt_us: AtomicU64,
+    pub(super) tcp_rtt_us: AtomicU64,
     pub(super) handshakes: AtomicU64,
     pub(super) retransmits: AtomicU64,
     pub(super) refused: AtomicU64,
@@ -219,13 +222,14 @@ impl Tunnel {
     pub fn stats(&self) -> TunnelStats {
         let shared = &*self.shared;
         let last = shared.last_handshake_ms.load(Ordering::Relaxed);
-        let rtt = shared.rtt_us.load(Ordering::Relaxed);
+        let micros = |of: &AtomicU64| Some(of.load(Ordering::Relaxed)).filter(|&us| us > 0).map(Duration::from_micros);
         TunnelStats {
             last_handshake: u64::try_from(last).ok().filter(|&ms| ms > 0).map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
             tx_bytes: shared.tx_bytes.load(Ordering::Relaxed),
             rx_bytes: shared.rx_bytes.load(Ordering::Relaxed),
             endpoint: *shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner),
-            rtt: (rtt > 0).then(|| Duration::from_micros(rtt)),
+            rtt: micros(&shared.rtt_us),
+            tcp_rtt: micros(&shared.tcp_rtt_us),
             handshakes: shared.handshakes.load(Ordering::Relaxed),
             retransmits: shared.retransmits.load(Ordering::Relaxed),
             dropped: shared.refused.load(Ordering::Relaxed) + shared.overflow.load(Ordering::Relaxed),

@@ -221,6 +221,7 @@ impl Hub {
             tx_bytes: AtomicU64::new(0),
             rx_bytes: AtomicU64::new(0),
             rtt_us: AtomicU64::new(0),
+            tcp_rtt_us: AtomicU64::new(0),
             handshakes: AtomicU64::new(0),
             retransmits: AtomicU64::new(0),
             refused: AtomicU64::new(0),

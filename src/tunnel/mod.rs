@@ -1,4 +1,4 @@
-//! WireGuard in user space: boringtun for the secrets, smoltcp for TCP inside, one UDP port, one owner task per tunnel.
+//! WireGuard in user space: boringtun for the secrets, a TCP of our own inside, one UDP port, one owner task per tunnel.
 //!
 //! - A [`Hub`] is one UDP port with any number of tunnels; the gateway and the agent use the same one.
 //! - A [`Tunnel`] is a handle to one of them: keys on both sides, two addresses inside, TCP between these two and nobody else.
@@ -6,7 +6,7 @@
 //! - [`TunnelStatus`] is what the WireGuard state machine says, never a default.
 //!
 //! ```text
-//! peer (pure: Tunn + smoltcp) <- driver (its owner task) <- hub (one socket, sorts what arrives)
+//! peer (pure: Tunn + tcp)      <- driver (its owner task) <- hub (one socket, sorts what arrives)
 //!                                   ^ pipes: bounded buffers
 //!                                stream, listener, handle
 //! ```
@@ -19,6 +19,7 @@ mod hub;
 pub mod keys;
 pub mod peer;
 mod stream;
+mod tcp;
 
 pub use handle::{PeerConfig, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId, TunnelStats};
 pub use hub::{Hub, HubConfig, HubCounters, TUNNELS_MAX};

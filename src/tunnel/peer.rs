@@ -13,7 +13,6 @@
 //! both clocks advance alike; in a simulation only `now` advances, and it refuses keys exactly when they expire. The bytes of a simulated
 //! conversation differ from run to run (ephemeral keys are random); its sizes, times, order and content do not.
 
-mod edges;
 mod keyring;
 mod netstack;
 mod room;
@@ -30,14 +29,14 @@ use std::time::{Duration, Instant};
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 
-use edges::Edges;
 use keyring::Keyring;
 use netstack::Netstack;
 use timers::{Due, Timers};
 use train::Trains;
-use wire::{Inner, Sealer};
+use wire::Sealer;
 
-pub use netstack::{CONNECTIONS_MAX, ConnId, Progress};
+pub use crate::tunnel::tcp::Chain;
+pub use netstack::{CONNECTIONS_MAX, ConnId, Progress, WINDOWS_MAX};
 pub use terms::{Event, PeerCounters, PeerError, PeerSetup, Profile, TunnelStatus};
 pub use timers::{HOUSEKEEPING, KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, UNANSWERED};
 pub use train::Transmit;
@@ -45,18 +44,14 @@ pub use wire::MTU;
 
 /// Largest datagram looked at; ours are at most 1452 bytes, a peer's own MTU may be a little larger.
 const DATAGRAM_MAX: usize = 4096;
-/// While a transfer is young, every second packet is acknowledged at once (RFC 5681, section 4.2), so that the sender's window opens quickly.
-const ACK_EVERY_YOUNG: u32 = 2;
-/// Later a batch shares its acknowledgements: at full window they only cost.
+/// Packets taken in before TCP speaks in between: their acknowledgement, and what it allows to be sent, should not wait for the end of a long batch.
 const ACK_EVERY: u32 = 32;
-/// Bytes after which a transfer is no longer young.
-const YOUNG: u64 = 4 << 20;
 /// Two initiations are at least this far apart, however often they are asked for.
 const INITIATE_PAUSE: Duration = Duration::from_millis(20);
 /// A quiet tunnel looks for expired keys less often: ten thousand of them would do nothing else. No key is used a moment longer for it.
 const HOUSEKEEPING_QUIET: Duration = Duration::from_secs(10);
-/// Silence after which the next transfer is young again.
-const BURST_GAP: Duration = Duration::from_secs(1);
+/// Silence after which a tunnel counts as quiet.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// One end of one tunnel.
 pub struct Peer {
@@ -65,7 +60,6 @@ pub struct Peer {
     timers: Timers,
     net: Netstack,
     trains: Trains,
-    edges: Edges,
     events: VecDeque<Event>,
     endpoint: Option<SocketAddr>,
     local: IpAddr,
@@ -74,7 +68,6 @@ pub struct Peer {
     initiated: Option<Instant>,
     housekeeping: Instant,
     unacknowledged: u32,
-    burst: u64,
     last_data: Instant,
 }
 
@@ -98,7 +91,6 @@ impl Peer {
             timers: Timers::new(setup.keepalive, setup.seed, now),
             net: Netstack::new(setup.local_addr, setup.peer_addr, setup.profile, setup.tcp_timeout, setup.seed, now),
             trains: Trains::new(setup.segments_max),
-            edges: Edges::default(),
             events: VecDeque::new(),
             endpoint: setup.endpoint,
             local: setup.local_addr,
@@ -107,7 +99,6 @@ impl Peer {
             initiated: None,
             housekeeping: now,
             unacknowledged: 0,
-            burst: 0,
             last_data: now,
         }
     }
@@ -174,7 +165,7 @@ impl Peer {
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => packet,
             TunnResult::Err(_) | TunnResult::WriteToNetwork(_) => return false,
         };
-        let (length, inner) = (packet.len(), Inner::parse(packet));
+        let (length, between) = (packet.len(), wire::addresses(packet));
         self.counters.rx_bytes += datagram.len() as u64;
         self.moved_to(from);
         if self.keys.confirm(index) {
@@ -187,19 +178,14 @@ impl Peer {
         if length == 0 {
             return true;
         }
-        let Some(inner) = inner.filter(|inner| inner.source == self.remote && inner.destination == self.local) else {
+        if between != Some((self.remote, self.local)) {
             self.counters.foreign += 1;
             return true;
-        };
-        if now.saturating_duration_since(self.last_data) > BURST_GAP {
-            self.burst = 0;
         }
         self.last_data = now;
-        self.burst += length as u64;
         self.unacknowledged += 1;
-        self.edges.heard(packet);
-        self.with_sealer(now, true, |net, sealer| net.ingress(packet, inner, sealer, now));
-        if self.unacknowledged >= if self.burst < YOUNG { ACK_EVERY_YOUNG } else { ACK_EVERY } {
+        self.net.ingress(packet, now);
+        if self.unacknowledged >= ACK_EVERY {
             self.egress(now);
         }
         true
@@ -225,7 +211,7 @@ impl Peer {
     pub fn handle_timeout(&mut self, now: Instant) {
         if now >= self.housekeeping {
             self.housekeep(now);
-            if now.saturating_duration_since(self.last_data) > BURST_GAP {
+            if now.saturating_duration_since(self.last_data) > QUIET {
                 self.trains.shrink();
             }
         }
@@ -257,7 +243,7 @@ impl Peer {
     }
 
     fn housekeep(&mut self, now: Instant) {
-        let quiet = now.saturating_duration_since(self.last_data) > BURST_GAP;
+        let quiet = now.saturating_duration_since(self.last_data) > QUIET;
         self.housekeeping = now + if quiet { HOUSEKEEPING_QUIET } else { HOUSEKEEPING };
         self.keys.expire(now);
         let mut room = [0; wire::LEAST_ROOM];
@@ -315,7 +301,6 @@ impl Peer {
     pub fn flush(&mut self, now: Instant) {
         self.egress(now);
         self.net.harvest(&mut self.events, now);
-        self.net.forgotten().for_each(|ports| self.edges.forget(ports));
     }
 
     fn egress(&mut self, now: Instant) {
@@ -327,8 +312,8 @@ impl Peer {
     fn with_sealer<R>(&mut self, now: Instant, data: bool, f: impl FnOnce(&mut Netstack, &mut Sealer<'_>) -> R) -> R {
         let to = if self.keys.usable(now) { self.endpoint } else { None };
         let (result, sealed, bytes, lost_key) = room::scratch(|scratch| {
-            let (tunn, trains, edges) = (&mut self.tunn, &mut self.trains, &mut self.edges);
-            let mut sealer = Sealer { tunn, trains, edges, scratch, to, sealed: 0, bytes: 0, lost_key: false };
+            let (tunn, trains) = (&mut self.tunn, &mut self.trains);
+            let mut sealer = Sealer { tunn, trains, scratch, to, sealed: 0, bytes: 0, lost_key: false };
             let result = f(&mut self.net, &mut sealer);
             (result, sealer.sealed, sealer.bytes, sealer.lost_key)
         });
@@ -375,7 +360,8 @@ impl Peer {
 
     /// What went through so far.
     pub fn counters(&self) -> PeerCounters {
-        PeerCounters { retransmits: self.edges.resent(), ..self.counters }
+        let (retransmits, tcp_rtt) = self.net.figures();
+        PeerCounters { retransmits, tcp_rtt, ..self.counters }
     }
 
     /// Where the other end is.
@@ -404,14 +390,14 @@ impl Peer {
         self.net.unlisten(port);
     }
 
-    /// Offers received bytes to `take`, which answers how many it took.
-    pub fn read(&mut self, conn: ConnId, take: impl FnOnce(&[u8]) -> usize) -> Progress {
-        self.net.read(conn, take)
+    /// Moves up to `limit` received bytes to the end of `into`.
+    pub fn read(&mut self, conn: ConnId, into: &mut Chain, limit: usize, now: Instant) -> Progress {
+        self.net.read(conn, into, limit, now)
     }
 
-    /// Offers free space to `fill`, which answers how many bytes it wrote there.
-    pub fn write(&mut self, conn: ConnId, fill: impl FnOnce(&mut [u8]) -> usize) -> Progress {
-        self.net.write(conn, fill)
+    /// Takes bytes to be sent from the front of `from`, as many as there is room for.
+    pub fn write(&mut self, conn: ConnId, from: &mut Chain) -> Progress {
+        self.net.write(conn, from)
     }
 
     /// Ends our half of a connection, after what was written.

@@ -4,7 +4,6 @@
 //!   never for a packet. Full means wait: the reader's pipe fills, then TCP's window, and the sender stops.
 //! - A stream **fails** when the connection is reset, times out, or the tunnel is closed; what had arrived before can still be read.
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,19 +13,15 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, mpsc};
 
-use crate::tunnel::peer::{ConnId, Peer, Profile, Progress};
+use crate::tunnel::peer::{Chain, ConnId, Peer, Profile, Progress};
 
-/// Empty buffers larger than this are given back when nothing has moved for [`REST`].
-const KEEP: usize = 4 << 10;
-/// How long a buffer waits for more.
-const REST: Duration = Duration::from_secs(5);
 /// How long what was written before the user left may take to be sent.
 const LINGER: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 struct State {
-    received: VecDeque<u8>,
-    to_send: VecDeque<u8>,
+    received: Chain,
+    to_send: Chain,
     reader: Option<Waker>,
     writer: Option<Waker>,
     /// The owner has more than fits: the reader is to call when there is room.
@@ -35,7 +30,6 @@ struct State {
     shutdown: bool,
     dropped: bool,
     failed: Option<io::ErrorKind>,
-    last_moved: Option<Instant>,
     /// When the owner first saw that the user is gone.
     abandoned: Option<Instant>,
 }
@@ -83,13 +77,7 @@ impl Pipe {
             if room == 0 {
                 break;
             }
-            let received = &mut state.received;
-            let progress = peer.read(conn, |bytes| {
-                let n = bytes.len().min(room);
-                received.extend(&bytes[..n]);
-                n
-            });
-            match progress {
+            match peer.read(conn, &mut state.received, room, now) {
                 Progress::Moved(_) => moved_in = true,
                 Progress::Pending => break,
                 Progress::Finished => state.finished = true,
@@ -97,18 +85,8 @@ impl Pipe {
             }
         }
         while !state.to_send.is_empty() && state.failed.is_none() {
-            let to_send = &mut state.to_send;
-            let progress = peer.write(conn, |room| {
-                let (front, _) = to_send.as_slices();
-                let n = front.len().min(room.len());
-                room[..n].copy_from_slice(&front[..n]);
-                n
-            });
-            match progress {
-                Progress::Moved(n) => {
-                    state.to_send.drain(..n);
-                    moved_out = true;
-                }
+            match peer.write(conn, &mut state.to_send) {
+                Progress::Moved(_) => moved_out = true,
                 Progress::Pending => break,
                 Progress::Finished => state.to_send.clear(),
                 Progress::Failed(kind) => state.failed = Some(kind),
@@ -118,13 +96,6 @@ impl Pipe {
             *ended = true;
             peer.shutdown(conn);
             moved_out = true;
-        }
-        if moved_in || moved_out {
-            state.last_moved = Some(now);
-        } else if state.last_moved.is_some_and(|last| now >= last + REST) {
-            shrink(&mut state.received);
-            shrink(&mut state.to_send);
-            state.last_moved = None;
         }
         let overdue = state.dropped && now >= *state.abandoned.get_or_insert(now) + LINGER;
         let over = state.failed.is_some() || (state.dropped && (state.to_send.is_empty() || overdue));
@@ -151,16 +122,10 @@ impl Pipe {
     pub(super) fn fail(&self, kind: io::ErrorKind) {
         let mut state = self.lock();
         state.failed.get_or_insert(kind);
-        state.to_send = VecDeque::new();
+        state.to_send.clear();
         let wakers = [state.reader.take(), state.writer.take()];
         drop(state);
         wakers.into_iter().flatten().for_each(Waker::wake);
-    }
-}
-
-fn shrink(buffer: &mut VecDeque<u8>) {
-    if buffer.is_empty() && buffer.capacity() > KEEP {
-        *buffer = VecDeque::new();
     }
 }
 
@@ -194,14 +159,12 @@ impl AsyncRead for TunnelStream {
                 }
             };
         }
-        let mut taken = 0;
-        let (front, back) = state.received.as_slices();
-        for part in [front, back] {
-            let n = part.len().min(buf.remaining());
-            buf.put_slice(&part[..n]);
-            taken += n;
+        while buf.remaining() > 0 && !state.received.is_empty() {
+            let front = state.received.front();
+            let n = front.len().min(buf.remaining());
+            buf.put_slice(&front[..n]);
+            state.received.consume(n);
         }
-        state.received.drain(..taken);
         let call = state.owner_waits && state.received.len() <= self.pipe.limit / 2;
         if call {
             state.owner_waits = false;

@@ -185,8 +185,8 @@ async fn a_reader_that_stops_stops_the_writer_and_can_go_on() {
     let pair = Pair::new(Inside::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
-    // Everything between the two: two pipes of 256 KiB, two TCP buffers of 1 MiB.
-    const BOUND: usize = (2 << 20) + (512 << 10);
+    // Everything there may be between the two: two pipes of 256 KiB, two TCP windows of 4 MiB. There is less: a window grows only while it is read from.
+    const BOUND: usize = (8 << 20) + (512 << 10);
     let block = pattern(3, 64 << 10);
     let mut written = 0;
     while let Ok(result) = timeout(Duration::from_secs(2), far.write_all(&block)).await {
@@ -194,7 +194,7 @@ async fn a_reader_that_stops_stops_the_writer_and_can_go_on() {
         written += block.len();
         assert!(written <= BOUND, "{written} bytes went into nobody's hands");
     }
-    assert!(written >= 1 << 20, "{written}");
+    assert!(written >= 512 << 10, "{written}");
     // The write cut off above may have put part of its block in.
     let mut received = vec![0; written];
     near.read_exact(&mut received).await.unwrap();

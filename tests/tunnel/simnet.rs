@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use portcullis::tunnel::peer::{ConnId, Event, Peer, PeerSetup, Progress};
+use portcullis::tunnel::peer::{Chain, ConnId, Event, Peer, PeerSetup, Progress};
 use portcullis::tunnel::{PresharedKey, PrivateKey, Profile};
 
 pub const GATEWAY: usize = 0;
@@ -241,7 +241,7 @@ impl World {
         self.peers[side].handle_timeout(now);
         loop {
             for (&(_, conn), stream) in self.streams.iter_mut().filter(|((s, _), _)| *s == side) {
-                stream.serve(&mut self.peers[side], conn);
+                stream.serve(&mut self.peers[side], conn, now);
             }
             self.peers[side].flush(now);
             while let Some(event) = self.peers[side].poll_event() {
@@ -285,15 +285,15 @@ impl World {
 }
 
 impl Stream {
-    fn serve(&mut self, peer: &mut Peer, conn: ConnId) {
+    fn serve(&mut self, peer: &mut Peer, conn: ConnId, now: Instant) {
         let chunk = if self.chunk == 0 { usize::MAX } else { self.chunk };
         while !self.stalled && !self.finished && self.failed.is_none() {
-            let incoming = &mut self.incoming;
-            match peer.read(conn, |bytes| {
-                let n = bytes.len().min(chunk);
-                incoming.extend_from_slice(&bytes[..n]);
-                n
-            }) {
+            let mut chain = Chain::default();
+            let progress = peer.read(conn, &mut chain, chunk, now);
+            let known = self.incoming.len();
+            self.incoming.resize(known + chain.len(), 0);
+            chain.read(&mut self.incoming[known..]);
+            match progress {
                 Progress::Moved(_) => {}
                 Progress::Pending => break,
                 Progress::Finished => self.finished = true,
@@ -301,14 +301,12 @@ impl Stream {
             }
         }
         while !self.outgoing.is_empty() {
-            let outgoing = &mut self.outgoing;
-            match peer.write(conn, |room| {
-                let n = room.len().min(outgoing.len()).min(chunk);
-                for (place, byte) in room.iter_mut().zip(outgoing.drain(..n)) {
-                    *place = byte;
-                }
-                n
-            }) {
+            let mut chain = Chain::default();
+            let n = self.outgoing.len().min(chunk).min(64 << 10);
+            chain.extend(&self.outgoing.make_contiguous()[..n]);
+            let progress = peer.write(conn, &mut chain);
+            self.outgoing.drain(..n - chain.len());
+            match progress {
                 Progress::Moved(_) => {}
                 Progress::Pending => break,
                 Progress::Finished => panic!("wrote after the end"),

@@ -1,33 +1,36 @@
-//! TCP inside the tunnel: smoltcp with one address, one neighbour, and no operating system.
+//! The TCP connections of one tunnel: between its two addresses, with no operating system.
 //!
-//! - A **connection** ([`ConnId`]) is one smoltcp socket we opened or accepted.
+//! - A **connection** ([`ConnId`]) is one that we opened or accepted.
 //! - It is **opening** until its handshake ends, then **open**, and **released** when its user has let go: then it is closed in good order
 //!   and forgotten, or reset when the other end still talks to nobody.
-//! - It is **lost** when the tunnel has heard nothing authentic for the configured time. smoltcp would count from the last segment it found
-//!   acceptable, and so give up on a bad network an other end that is still heard; its own timeout is only a backstop, three times as long.
-//! - A **listener** has no idle socket: one is made when a connection request for its port arrives, so waiting costs no memory.
+//! - It is **lost** when the tunnel has heard nothing authentic for the configured time.
+//! - A **listener** has no idle connection: one is made when a request for its port arrives, so waiting costs no memory.
+//! - The windows of all connections together have a limit; each starts small, and may grow while something is **spare**.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::socket::tcp;
-use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint, IpListenEndpoint};
-
 use super::timers::SplitMix;
-use super::wire::{Inner, Sealer, Wire};
-use super::{Event, PeerError, Profile};
+use super::{Event, MTU, PeerError, Profile};
+use crate::tunnel::tcp::{Chain, Connection, Flow, Header, Limits, Micros, Outlet, Segment, State, Verdict};
 
 /// Most connections of one tunnel.
 pub const CONNECTIONS_MAX: usize = 256;
+/// Most bytes that the windows of a tunnel's connections may grow to together, beyond the 64 KiB each way that every connection starts with.
+pub const WINDOWS_MAX: usize = 16 << 20;
 /// A connection request that is not completed in this time is reset.
 const HALF_OPEN: Duration = Duration::from_secs(10);
 /// A connection its user has let go of may take this long to close.
 const LINGER: Duration = Duration::from_secs(20);
 /// First of the ports used for outgoing connections (RFC 6335, dynamic ports).
 const DYNAMIC_PORTS: u16 = 49152;
+/// Resets that may wait to be sent; more are not.
+const RESETS_MAX: usize = 32;
+/// Segments a connection sends before it is another's turn: a good part of a train.
+const TURN: usize = 16;
 
 /// One TCP connection of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,94 +57,93 @@ enum Phase {
 
 #[derive(Debug)]
 struct Conn {
-    socket: SocketHandle,
-    remote_port: u16,
-    local_port: u16,
+    tcp: Connection,
+    /// Our port and theirs.
+    ports: (u16, u16),
     accepted: bool,
     phase: Phase,
     born: Instant,
     released: Option<Instant>,
+    closed: bool,
     lost: bool,
-}
-
-/// What to do with a connection request.
-enum Admission {
-    /// A socket waits for it.
-    Fresh(SocketHandle),
-    /// It is for nobody, which TCP answers with a reset, or for a connection that exists.
-    AsIs,
-    /// There is no room: it is dropped, and will be repeated.
-    Later,
-}
-
-#[derive(Debug, Default)]
-struct Listener {
-    backlog: usize,
+    /// What it may hold at present, as counted among all.
+    allowance: usize,
 }
 
 pub(super) struct Netstack {
-    interface: Interface,
-    sockets: SocketSet<'static>,
+    flow: Flow,
     epoch: Instant,
-    local: IpAddr,
-    remote: IpAddr,
+    seen: Instant,
+    clock: Micros,
     profile: Profile,
     timeout: Duration,
     conns: BTreeMap<ConnId, Conn>,
-    listeners: BTreeMap<u16, Listener>,
+    by_ports: BTreeMap<(u16, u16), ConnId>,
+    listeners: BTreeMap<u16, usize>,
     next_conn: u64,
+    /// Whose turn it was last.
+    last: ConnId,
+    secret: u64,
     ports: SplitMix,
-    /// Ports (local, remote) of connections forgotten since last asked.
-    forgotten: Vec<(u16, u16)>,
+    resets: Vec<Header>,
+    /// Sum of the allowances, and segments repeated by connections that are gone.
+    allowances: usize,
+    repeated: u64,
 }
 
 impl Netstack {
     pub(super) fn new(local: IpAddr, remote: IpAddr, profile: Profile, timeout: Duration, seed: u64, now: Instant) -> Self {
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        let mut nothing = Wire { received: None, sealer: None };
-        let mut interface = Interface::new(config, &mut nothing, smoltcp::time::Instant::ZERO);
-        interface.update_ip_addrs(|addresses| {
-            // A prefix of 0 makes every address a direct neighbour; the peer admits exactly one.
-            let _ = addresses.push(IpCidr::new(local.into(), 0));
-        });
         Self {
-            interface,
-            sockets: SocketSet::new(Vec::new()),
+            flow: Flow { local, remote },
             epoch: now,
-            local,
-            remote,
+            seen: now,
+            clock: 0,
             profile,
             timeout,
             conns: BTreeMap::new(),
+            by_ports: BTreeMap::new(),
             listeners: BTreeMap::new(),
             next_conn: 0,
+            last: ConnId(0),
+            secret: seed,
             ports: SplitMix(seed ^ 0x5ea1),
-            forgotten: Vec::new(),
+            resets: Vec::new(),
+            allowances: 0,
+            repeated: 0,
         }
     }
 
-    fn time(&self, now: Instant) -> smoltcp::time::Instant {
-        let micros = now.saturating_duration_since(self.epoch).as_micros();
-        smoltcp::time::Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+    /// The time since the tunnel was made. A clock that jumps back stands still here until it has caught up.
+    fn time(&mut self, now: Instant) -> Micros {
+        // Asked for every packet of a batch, which all have one time.
+        if now != self.seen {
+            self.seen = now;
+            let micros = now.saturating_duration_since(self.epoch).as_micros();
+            self.clock = self.clock.max(Micros::try_from(micros).unwrap_or(Micros::MAX));
+        }
+        self.clock
     }
 
-    fn socket(&self) -> tcp::Socket<'static> {
+    fn limits(&self) -> Limits {
         let (receive, send) = self.profile.windows();
-        // A zeroed vector this large is fresh address space: it takes memory only where bytes have been.
-        let mut socket = tcp::Socket::new(tcp::SocketBuffer::new(vec![0; receive]), tcp::SocketBuffer::new(vec![0; send]));
-        socket.set_congestion_control(tcp::CongestionControl::Cubic);
-        socket.set_ack_delay(None);
-        socket.set_nagle_enabled(false);
-        socket.set_timeout(Some(smoltcp_duration(self.timeout * 3)));
-        socket.set_keep_alive(Some(smoltcp_duration(self.timeout / 4)));
-        socket
+        Limits { receive, send, mtu: MTU, keepalive: Micros::try_from((self.timeout / 4).as_micros()).unwrap_or(Micros::MAX) }
     }
 
-    fn adopt(&mut self, socket: SocketHandle, remote_port: u16, local_port: u16, accepted: bool, now: Instant) -> ConnId {
+    /// Where a connection's sequence numbers begin (RFC 6528): a clock, plus a secret function of its addresses and ports.
+    fn first_number(&mut self, ports: (u16, u16), now: Instant) -> u32 {
+        let mut hash = DefaultHasher::new();
+        (self.secret, self.flow.local, self.flow.remote, ports).hash(&mut hash);
+        (hash.finish() as u32).wrapping_add((self.time(now) / 4) as u32)
+    }
+
+    fn adopt(&mut self, tcp: Connection, ports: (u16, u16), accepted: bool, now: Instant) -> ConnId {
         let id = ConnId(self.next_conn);
         self.next_conn += 1;
-        self.conns.insert(id, Conn { socket, remote_port, local_port, accepted, phase: Phase::Opening, born: now, released: None, lost: false });
+        let allowance = tcp.allowance();
+        self.allowances += allowance;
+        let conn = Conn { tcp, ports, accepted, phase: Phase::Opening, born: now, released: None, closed: false, lost: false, allowance };
+        self.conns.insert(id, conn);
+        self.by_ports.insert(ports, id);
         id
     }
 
@@ -149,20 +151,20 @@ impl Netstack {
         if self.conns.len() >= CONNECTIONS_MAX {
             return Err(PeerError::TooManyConnections);
         }
-        let local_port = self.free_port();
-        let mut socket = self.socket();
-        let remote = IpEndpoint::new(self.remote.into(), port);
-        let local = IpListenEndpoint { addr: Some(self.local.into()), port: local_port };
-        socket.connect(self.interface.context(), remote, local).map_err(|_| PeerError::Unaddressable)?;
-        let handle = self.sockets.add(socket);
-        Ok(self.adopt(handle, port, local_port, false, now))
+        if port == 0 || !self.flow.is_sound() {
+            return Err(PeerError::Unaddressable);
+        }
+        let ports = (self.free_port(), port);
+        let (number, limits, time) = (self.first_number(ports, now), self.limits(), self.time(now));
+        let tcp = Connection::connect(ports.0, ports.1, &self.flow, number, limits, time);
+        Ok(self.adopt(tcp, ports, false, now))
     }
 
     fn free_port(&mut self) -> u16 {
         loop {
             // 256 connections at most, 16384 ports: ends at once.
             let port = DYNAMIC_PORTS + (self.ports.next() % u64::from(u16::MAX - DYNAMIC_PORTS)) as u16;
-            if !self.conns.values().any(|conn| conn.local_port == port) && !self.listeners.contains_key(&port) {
+            if !self.conns.values().any(|conn| conn.ports.0 == port) && !self.listeners.contains_key(&port) {
                 return port;
             }
         }
@@ -172,67 +174,72 @@ impl Netstack {
         if port == 0 || self.listeners.contains_key(&port) {
             return Err(PeerError::PortInUse);
         }
-        self.listeners.insert(port, Listener { backlog: backlog.clamp(1, CONNECTIONS_MAX) });
+        self.listeners.insert(port, backlog.clamp(1, CONNECTIONS_MAX));
         Ok(())
     }
 
     /// Stops listening and resets what was not yet accepted.
     pub(super) fn unlisten(&mut self, port: u16) {
         if self.listeners.remove(&port).is_some() {
-            for conn in self.conns.values_mut().filter(|c| c.accepted && c.local_port == port && c.phase == Phase::Opening) {
-                self.sockets.get_mut::<tcp::Socket<'_>>(conn.socket).abort();
-            }
+            self.conns.values_mut().filter(|c| c.accepted && c.ports.0 == port && c.phase == Phase::Opening).for_each(|c| c.tcp.abort());
         }
     }
 
-    /// Takes in one decrypted packet from the peer's address to ours.
-    pub(super) fn ingress(&mut self, packet: &[u8], inner: Inner, sealer: &mut Sealer<'_>, now: Instant) {
-        let fresh = match inner.opens {
-            Some((remote, local)) => match self.prepare(remote, local) {
-                Admission::Fresh(handle) => Some((handle, remote, local)),
-                Admission::AsIs => None,
-                Admission::Later => return,
+    /// Takes in one decrypted packet from the peer's address to ours. What is no TCP is for nobody here, and gets no answer.
+    pub(super) fn ingress(&mut self, packet: &[u8], now: Instant) {
+        let Some(segment) = Segment::parse(packet).filter(|_| self.flow.is_sound()) else { return };
+        let time = self.time(now);
+        let known = self.by_ports.get(&(segment.local, segment.remote)).and_then(|id| self.conns.get_mut(id));
+        match known {
+            Some(conn) => match conn.tcp.segment(&segment, &self.flow, time) {
+                Verdict::Done => {}
+                Verdict::Reset => self.reset(&segment),
             },
-            None => None,
-        };
-        let at = self.time(now);
-        let mut wire = Wire { received: Some(packet), sealer: Some(sealer) };
-        self.interface.poll_ingress_single(at, &mut wire, &mut self.sockets);
-        if let Some((handle, remote, local)) = fresh {
-            if self.sockets.get::<tcp::Socket<'_>>(handle).is_listening() {
-                self.sockets.remove(handle);
-            } else {
-                self.adopt(handle, remote, local, true, now);
-            }
+            None if segment.opens() && self.listeners.contains_key(&segment.local) => self.admit(&segment, now),
+            None => self.reset(&segment),
         }
     }
 
-    /// Makes ready for the connection request that is about to be taken in.
-    fn prepare(&mut self, remote: u16, local: u16) -> Admission {
-        let Some(backlog) = self.listeners.get(&local).map(|listener| listener.backlog) else { return Admission::AsIs };
-        if self.conns.values().any(|c| c.local_port == local && c.remote_port == remote) {
-            return Admission::AsIs;
-        }
-        let half_open = self.conns.values().filter(|c| c.accepted && c.local_port == local && c.phase == Phase::Opening).count();
-        if half_open >= backlog || self.conns.len() >= CONNECTIONS_MAX {
-            return Admission::Later;
-        }
-        let mut socket = self.socket();
-        match socket.listen(IpListenEndpoint { addr: Some(self.local.into()), port: local }) {
-            Ok(()) => Admission::Fresh(self.sockets.add(socket)),
-            Err(_) => Admission::AsIs,
+    /// A connection request. Without room for it, it is dropped, and will be repeated.
+    fn admit(&mut self, syn: &Segment<'_>, now: Instant) {
+        let backlog = self.listeners.get(&syn.local).copied().unwrap_or(0);
+        let half_open = self.conns.values().filter(|c| c.accepted && c.ports.0 == syn.local && c.phase == Phase::Opening).count();
+        if half_open < backlog && self.conns.len() < CONNECTIONS_MAX {
+            let ports = (syn.local, syn.remote);
+            let (number, limits, time) = (self.first_number(ports, now), self.limits(), self.time(now));
+            let tcp = Connection::accept(syn, &self.flow, number, limits, time);
+            self.adopt(tcp, ports, true, now);
         }
     }
 
-    /// Sends what TCP has to send, as far as the sealer takes it.
-    pub(super) fn egress(&mut self, sealer: &mut Sealer<'_>, now: Instant) {
-        let at = self.time(now);
-        loop {
-            let before = sealer.sealed;
-            let mut wire = Wire { received: None, sealer: Some(&mut *sealer) };
-            self.interface.poll_egress(at, &mut wire, &mut self.sockets);
-            if sealer.sealed == before {
-                return;
+    fn reset(&mut self, segment: &Segment<'_>) {
+        if !segment.resets() && self.resets.len() < RESETS_MAX {
+            self.resets.push(Header::reset(segment));
+        }
+    }
+
+    /// Sends what TCP has to send, as far as the outlet takes it: connections take turns.
+    pub(super) fn egress(&mut self, out: &mut impl Outlet, now: Instant) {
+        let time = self.time(now);
+        while out.ready() {
+            let Some(reset) = self.resets.pop() else { break };
+            reset.send(&self.flow, out, 0, |_| {});
+        }
+        let mut again = true;
+        while again && out.ready() {
+            again = false;
+            let last = self.last;
+            for turn in 0..2 {
+                let range = if turn == 0 { ConnId(last.0 + 1)..ConnId(u64::MAX) } else { ConnId(0)..ConnId(last.0 + 1) };
+                for (&id, conn) in self.conns.range_mut(range) {
+                    if !out.ready() {
+                        return;
+                    }
+                    if conn.tcp.transmit(&self.flow, out, TURN, time) {
+                        self.last = id;
+                        again = true;
+                    }
+                }
             }
         }
     }
@@ -242,7 +249,7 @@ impl Netstack {
         let timeout = self.timeout;
         for conn in self.conns.values_mut().filter(|conn| !conn.lost && now >= heard.max(Some(conn.born)).unwrap_or(now) + timeout) {
             conn.lost = true;
-            self.sockets.get_mut::<tcp::Socket<'_>>(conn.socket).abort();
+            conn.tcp.abort();
         }
     }
 
@@ -256,123 +263,107 @@ impl Netstack {
     pub(super) fn harvest(&mut self, events: &mut VecDeque<Event>, now: Instant) {
         let mut gone = Vec::new();
         for (&id, conn) in &mut self.conns {
-            let socket = self.sockets.get_mut::<tcp::Socket<'_>>(conn.socket);
             if conn.phase == Phase::Opening {
-                match socket.state() {
-                    tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen => {
+                match conn.tcp.state() {
+                    State::SynSent | State::SynReceived => {
                         if conn.accepted && now >= conn.born + HALF_OPEN {
-                            socket.abort();
+                            conn.tcp.abort();
                         }
                     }
-                    tcp::State::Closed => {
+                    State::Closed => {
                         let kind = if conn.lost { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionRefused };
                         if !conn.accepted && conn.released.is_none() {
                             events.push_back(Event::ConnectFailed { conn: id, kind });
                         }
                         conn.released.get_or_insert(now);
                     }
-                    _ => {
+                    State::Established
+                    | State::FinWait1
+                    | State::FinWait2
+                    | State::CloseWait
+                    | State::Closing
+                    | State::LastAck
+                    | State::TimeWait => {
                         conn.phase = Phase::Open;
-                        events.push_back(if conn.accepted {
-                            Event::Accepted { conn: id, port: conn.local_port }
-                        } else {
-                            Event::Connected { conn: id }
-                        });
+                        let port = conn.ports.0;
+                        events.push_back(if conn.accepted { Event::Accepted { conn: id, port } } else { Event::Connected { conn: id } });
                     }
                 }
             }
             if let Some(since) = conn.released {
                 // Nobody reads any more: data that arrives, or an end that never comes, is answered with a reset (RFC 2525, section 2.17).
-                if socket.can_recv() || now >= since + LINGER {
-                    socket.abort();
+                if conn.tcp.has_input() || now >= since + LINGER {
+                    conn.tcp.abort();
                 }
-                let over = match socket.state() {
-                    // A reset that is still to be sent shows as a remote endpoint.
-                    tcp::State::Closed => socket.remote_endpoint().is_none() || now >= since + LINGER,
-                    // Our last acknowledgement is out; should it be lost, the other end gets a reset after its own last byte, which harms nothing.
-                    tcp::State::TimeWait => true,
-                    _ => false,
-                };
-                if over {
+                if conn.tcp.is_over() || now >= since + 2 * LINGER {
                     gone.push(id);
                 }
             }
+            let allowance = conn.tcp.allowance();
+            self.allowances = self.allowances.saturating_sub(conn.allowance) + allowance;
+            conn.allowance = allowance;
         }
         for id in gone {
             if let Some(conn) = self.conns.remove(&id) {
-                self.sockets.remove(conn.socket);
-                self.forgotten.push((conn.local_port, conn.remote_port));
+                self.by_ports.remove(&conn.ports);
+                self.allowances = self.allowances.saturating_sub(conn.allowance);
+                self.repeated += conn.tcp.repeated();
             }
         }
     }
 
-    /// Connections that no longer exist, each told once.
-    pub(super) fn forgotten(&mut self) -> impl Iterator<Item = (u16, u16)> {
-        self.forgotten.drain(..)
+    /// What windows may still grow by.
+    fn spare(&self) -> usize {
+        let first: usize = self.profile.windows_first();
+        WINDOWS_MAX.saturating_sub(self.allowances.saturating_sub(self.conns.len() * first))
     }
 
-    fn get(&mut self, id: ConnId) -> Option<&mut tcp::Socket<'static>> {
-        let conn = self.conns.get(&id)?;
-        Some(self.sockets.get_mut(conn.socket))
-    }
-
-    /// Offers received bytes to `take`, which answers how many it took.
-    pub(super) fn read(&mut self, id: ConnId, take: impl FnOnce(&[u8]) -> usize) -> Progress {
-        let lost = self.conns.get(&id).is_some_and(|conn| conn.lost);
-        let Some(socket) = self.get(id) else { return Progress::Failed(io::ErrorKind::NotConnected) };
-        if matches!(socket.state(), tcp::State::SynSent | tcp::State::SynReceived) {
-            return Progress::Pending;
-        }
-        let moved = socket.recv(|bytes| {
-            let taken = take(bytes).min(bytes.len());
-            (taken, taken)
-        });
-        match moved {
-            Ok(0) => Progress::Pending,
-            Ok(n) => Progress::Moved(n),
-            Err(tcp::RecvError::Finished) => Progress::Finished,
-            Err(tcp::RecvError::InvalidState) => Progress::Failed(failure(lost)),
+    /// Moves up to `limit` received bytes into `into`.
+    pub(super) fn read(&mut self, id: ConnId, into: &mut Chain, limit: usize, now: Instant) -> Progress {
+        let (spare, time) = (self.spare(), self.time(now));
+        let Some(conn) = self.conns.get_mut(&id) else { return Progress::Failed(io::ErrorKind::NotConnected) };
+        match (conn.tcp.read(into, limit, spare, time), conn.tcp.state()) {
+            (0, _) if conn.tcp.has_input() => Progress::Pending,
+            (0, _) if conn.tcp.is_finished() => Progress::Finished,
+            (0, State::Closed) => Progress::Failed(failure(conn.lost)),
+            (0, _) => Progress::Pending,
+            (moved, _) => Progress::Moved(moved),
         }
     }
 
-    /// Offers free space of the send buffer to `fill`, which answers how many bytes it wrote.
-    pub(super) fn write(&mut self, id: ConnId, fill: impl FnOnce(&mut [u8]) -> usize) -> Progress {
-        let lost = self.conns.get(&id).is_some_and(|conn| conn.lost);
-        let Some(socket) = self.get(id) else { return Progress::Failed(io::ErrorKind::NotConnected) };
-        if matches!(socket.state(), tcp::State::SynSent | tcp::State::SynReceived) {
-            return Progress::Pending;
-        }
-        let moved = socket.send(|room| {
-            let filled = fill(room).min(room.len());
-            (filled, filled)
-        });
-        match moved {
-            Ok(0) => Progress::Pending,
-            Ok(n) => Progress::Moved(n),
-            Err(tcp::SendError::InvalidState) if socket.is_open() => Progress::Finished,
-            Err(tcp::SendError::InvalidState) => Progress::Failed(failure(lost)),
+    /// Takes bytes to be sent from `from`, as many as there is room for.
+    pub(super) fn write(&mut self, id: ConnId, from: &mut Chain) -> Progress {
+        let spare = self.spare();
+        let Some(conn) = self.conns.get_mut(&id) else { return Progress::Failed(io::ErrorKind::NotConnected) };
+        // What it was granted before stays granted.
+        let spare = spare + conn.allowance;
+        match (conn.tcp.write(from, spare), conn.tcp.state()) {
+            (0, State::Closed) if conn.closed && !conn.lost => Progress::Finished,
+            (0, State::Closed) => Progress::Failed(failure(conn.lost)),
+            (0, _) if conn.closed => Progress::Finished,
+            (0, _) => Progress::Pending,
+            (moved, _) => Progress::Moved(moved),
         }
     }
 
     /// Says that nothing more will be written (sends FIN after what is queued).
     pub(super) fn shutdown(&mut self, id: ConnId) {
-        if let Some(socket) = self.get(id) {
-            socket.close();
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.closed = true;
+            conn.tcp.close();
         }
     }
 
     /// Resets a connection.
     pub(super) fn abort(&mut self, id: ConnId) {
-        if let Some(socket) = self.get(id) {
-            socket.abort();
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.tcp.abort();
         }
     }
 
     /// The user lets go: closes in good order, then forgets.
     pub(super) fn release(&mut self, id: ConnId, now: Instant) {
-        if let Some(socket) = self.get(id) {
-            socket.close();
-        }
+        self.shutdown(id);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.released.get_or_insert(now);
         }
@@ -381,9 +372,7 @@ impl Netstack {
     /// Resets everything.
     pub(super) fn abort_all(&mut self) {
         self.listeners.clear();
-        for conn in self.conns.values() {
-            self.sockets.get_mut::<tcp::Socket<'_>>(conn.socket).abort();
-        }
+        self.conns.values_mut().for_each(|conn| conn.tcp.abort());
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -395,18 +384,19 @@ impl Netstack {
         self.conns.values().any(|conn| conn.released.is_none())
     }
 
+    /// Segments sent again so far, and the longest smoothed round trip of the connections that are open.
+    pub(super) fn figures(&self) -> (u64, Option<Duration>) {
+        let repeated = self.repeated + self.conns.values().map(|conn| conn.tcp.repeated()).sum::<u64>();
+        (repeated, self.conns.values().filter_map(|conn| conn.tcp.rtt()).max().map(Duration::from_micros))
+    }
+
     /// When TCP wants to be called again.
     pub(super) fn next(&mut self, now: Instant) -> Option<Instant> {
-        let at = self.interface.poll_at(self.time(now), &self.sockets)?;
-        let micros = u64::try_from(at.total_micros()).unwrap_or(0);
-        Some((self.epoch + Duration::from_micros(micros)).max(now))
+        let at = self.conns.values().filter_map(|conn| conn.tcp.deadline()).min()?;
+        Some(self.epoch.checked_add(Duration::from_micros(at))?.max(now))
     }
 }
 
 fn failure(lost: bool) -> io::ErrorKind {
     if lost { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionReset }
-}
-
-fn smoltcp_duration(duration: Duration) -> smoltcp::time::Duration {
-    smoltcp::time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }

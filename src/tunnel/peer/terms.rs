@@ -7,22 +7,28 @@ use std::time::Duration;
 use super::netstack::ConnId;
 use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
 
-/// How large a tunnel's TCP windows may get.
+/// How large a tunnel's TCP windows may get. Memory is taken only by bytes that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// Requests and answers: 64 KiB each way.
     Control,
-    /// A desktop's stream: up to 1 MiB each way. Memory is taken only where bytes have been: some 50 KiB for an end that was always quiet,
-    /// up to 2 MiB more for a connection that once ran at full window both ways.
+    /// A desktop's stream: 64 KiB each way, growing with need up to 4 MiB.
     Stream,
 }
 
 impl Profile {
-    /// Receive and send buffer of a connection, in bytes.
+    /// Most bytes a connection may hold of what it received and of what it sends.
     pub fn windows(self) -> (usize, usize) {
         match self {
             Self::Control => (64 << 10, 64 << 10),
-            Self::Stream => (1 << 20, 1 << 20),
+            Self::Stream => (4 << 20, 4 << 20),
+        }
+    }
+
+    /// What a new connection may hold of both together.
+    pub(super) fn windows_first(self) -> usize {
+        match self {
+            Self::Control | Self::Stream => 2 * (64 << 10),
         }
     }
 }
@@ -130,4 +136,6 @@ pub struct PeerCounters {
     pub roamed: u64,
     /// How long the last handshake we began took.
     pub rtt: Option<Duration>,
+    /// The longest smoothed round trip of the TCP connections that exist.
+    pub tcp_rtt: Option<Duration>,
 }

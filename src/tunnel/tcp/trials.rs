@@ -1,0 +1,234 @@
+//! Connections on trial: two of them across a network that loses, repeats, delays and damages, and one that is told anything at all.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::segment::{ACK, Flow, Header, Outlet, Segment};
+use super::seq::Seq;
+use super::state::State;
+use super::{Chain, Connection, Limits, MS, Micros};
+use crate::tunnel::peer::MTU;
+
+const LIMITS: Limits = Limits { receive: 4 << 20, send: 4 << 20, mtu: MTU, keepalive: 5_000 * MS };
+
+/// Takes packets down.
+struct Sheet {
+    room: Vec<u8>,
+    packets: Vec<Vec<u8>>,
+}
+
+impl Default for Sheet {
+    fn default() -> Self {
+        Self { room: vec![0; MTU], packets: Vec::new() }
+    }
+}
+
+impl Outlet for Sheet {
+    fn ready(&self) -> bool {
+        true
+    }
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.room
+    }
+    fn send(&mut self, len: usize) {
+        self.packets.push(self.room[..len].to_vec());
+    }
+}
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound.max(1)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bad {
+    loss: u64,
+    twice: u64,
+    damage: u64,
+    jitter: Micros,
+    sack: bool,
+}
+
+struct End {
+    flow: Flow,
+    tcp: Connection,
+    say: Vec<u8>,
+    said: usize,
+    heard: Vec<u8>,
+    closed: bool,
+}
+
+impl End {
+    fn serve(&mut self, now: Micros, chunk: usize) {
+        if self.said < self.say.len() {
+            let mut chain = Chain::default();
+            chain.extend(&self.say[self.said..(self.said + chunk).min(self.say.len())]);
+            self.said += self.tcp.write(&mut chain, usize::MAX);
+        }
+        if self.said == self.say.len() && !self.closed && !self.tcp.state().is_opening() {
+            self.closed = true;
+            self.tcp.close();
+        }
+        let mut chain = Chain::default();
+        self.tcp.read(&mut chain, usize::MAX, usize::MAX, now);
+        let known = self.heard.len();
+        self.heard.resize(known + chain.len(), 0);
+        chain.read(&mut self.heard[known..]);
+    }
+
+    fn done(&self) -> bool {
+        matches!(self.tcp.state(), State::TimeWait | State::Closed)
+    }
+}
+
+/// Both say something and end; answers with the time it took.
+fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -> Micros {
+    let addresses = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+    let flows = [Flow { local: addresses[0], remote: addresses[1] }, Flow { local: addresses[1], remote: addresses[0] }];
+    let mut dice = Dice(seed);
+    let say = |length: usize, with: u8| (0..length).map(|n| (n as u8).wrapping_mul(with) ^ (n >> 8) as u8).collect::<Vec<u8>>();
+    let mut first = Connection::connect(50000, 5900, &flows[0], iss[0], LIMITS, 0);
+    first.sack = bad.sack;
+    let mut ends = [Some(End { flow: flows[0], tcp: first, say: say(lengths[0], 7), said: 0, heard: Vec::new(), closed: false }), None];
+    let (mut now, mut number, mut flights) = (0, 0u64, BTreeMap::<(Micros, u64), (usize, Vec<u8>)>::new());
+    loop {
+        for (side, end) in ends.iter_mut().enumerate() {
+            let Some(end) = end else { continue };
+            end.serve(now, chunk);
+            let mut sheet = Sheet::default();
+            while end.tcp.transmit(&end.flow, &mut sheet, 64, now) {
+                end.serve(now, chunk);
+            }
+            for packet in sheet.packets {
+                assert!(packet.len() <= MTU);
+                if dice.below(1000) < bad.loss {
+                    continue;
+                }
+                for _ in 0..1 + u64::from(dice.below(1000) < bad.twice) {
+                    let mut packet = packet.clone();
+                    if dice.below(1000) < bad.damage {
+                        let bit = dice.below(packet.len() as u64 * 8) as usize;
+                        packet[bit / 8] ^= 1 << (bit % 8);
+                    }
+                    number += 1;
+                    flights.insert((now + 10 * MS + dice.below(bad.jitter + 1), number), (1 - side, packet));
+                }
+            }
+        }
+        if let [Some(one), Some(two)] = &ends
+            && one.done()
+            && two.done()
+        {
+            assert!(one.heard == two.say && two.heard == one.say, "bytes differ: {bad:?} seed {seed}");
+            assert!(one.tcp.memory() < 2048 && two.tcp.memory() < 2048, "{} {}", one.tcp.memory(), two.tcp.memory());
+            return now;
+        }
+        let deadline = ends.iter().flatten().filter_map(|end| end.tcp.deadline()).min().unwrap_or(Micros::MAX);
+        let arrival = flights.first_key_value().map_or(Micros::MAX, |((at, _), _)| *at);
+        now = deadline.min(arrival).max(now + 20);
+        assert!(
+            now < 600_000 * MS,
+            "{bad:?} seed {seed} {:?}",
+            ends.each_ref().map(|end| end.as_ref().map(|end| (end.tcp.state(), end.said, end.heard.len())))
+        );
+        while let Some(entry) = flights.first_entry().filter(|entry| entry.key().0 <= now) {
+            let (side, packet) = entry.remove();
+            let Some(segment) = Segment::parse(&packet) else { continue };
+            if let Some(end) = &mut ends[side] {
+                let _ = end.tcp.segment(&segment, &end.flow, now);
+            } else if segment.opens() {
+                let tcp = Connection::accept(&segment, &flows[1], iss[1], LIMITS, now);
+                ends[1] = Some(End { flow: flows[1], tcp, say: say(lengths[1], 11), said: 0, heard: Vec::new(), closed: false });
+            }
+        }
+    }
+}
+
+const FAIR: Bad = Bad { loss: 0, twice: 0, damage: 0, jitter: 0, sack: true };
+
+#[test]
+fn a_fair_network_is_filled_in_few_round_trips() {
+    // 4 MiB at 20 ms: handshake, doubling from 10 segments, end.
+    let took = talk(1, FAIR, [4 << 20, 0], 1 << 20, [7, 9]);
+    assert!(took < 260 * MS, "{took}");
+}
+
+/// RFC 9438, section 5: at this window and round trip CUBIC does at least what Reno would, 1.22 segments / sqrt(p) each round trip.
+#[test]
+fn loss_takes_no_more_than_the_response_function_says() {
+    let length = 4 << 20;
+    for loss in [1, 5, 10, 20, 50] {
+        let took: Micros = (0..2).map(|seed| talk(seed, Bad { loss, ..FAIR }, [length, 0], 1 << 20, [u32::MAX - 5000, 9])).sum::<Micros>() / 2;
+        let (rate, p) = (length as f64 / (took as f64 / 1e6), loss as f64 / 1e3);
+        let reno = 1368.0 * 1.22 / p.sqrt() / 0.020;
+        println!("{loss} per mille: {:.0} KiB/s, {:.2} of Reno's", rate / 1024.0, rate / reno);
+        assert!(rate > reno / 2.0, "{loss} per mille: {:.0} KiB/s", rate / 1024.0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn every_byte_arrives_both_ways_and_both_ends_close(
+        seed: u64, loss in 0u64..150, twice in 0u64..100, damage in 0u64..50, jitter in 0u64..30, sack: bool,
+        out in 0usize..150_000, back in 0usize..150_000, chunk in 1usize..20_000, iss: [u32; 2],
+    ) {
+        let bad = Bad { loss, twice, damage, jitter: jitter * MS, sack };
+        talk(seed, bad, [out, back], chunk.max(out.max(back) / 500), iss);
+    }
+
+    #[test]
+    fn anything_that_is_said_is_survived(
+        words in prop::collection::vec((any::<u8>(), -70_000i64..70_000, -70_000i64..70_000, any::<u16>(), 0usize..1400, any::<[i32; 6]>(), any::<bool>(), 0u64..3_000), 1..120),
+        near: bool,
+    ) {
+        let flow = Flow { local: [10, 0, 0, 1].into(), remote: [10, 0, 0, 2].into() };
+        let theirs = Flow { local: flow.remote, remote: flow.local };
+        let mut tcp = Connection::connect(50000, 5900, &flow, u32::MAX - 20_000, LIMITS, 0);
+        let mut sheet = Sheet::default();
+        tcp.transmit(&flow, &mut sheet, 64, 0);
+        let mut now = 10 * MS;
+        if near {
+            // Into the middle of a conversation.
+            let mut header = Header::new(5900, 50000, Seq(u32::MAX - 9), tcp.nxt, ACK | 2, 60_000);
+            header.opening = Some((1380, Some(7), true));
+            let mut word = Sheet::default();
+            header.send(&theirs, &mut word, 0, |_| {});
+            let _ = tcp.segment(&Segment::parse(&word.packets[0]).unwrap(), &flow, now);
+            prop_assert_eq!(tcp.state(), State::Established);
+        }
+        for (flags, seq, ack, window, length, blocks, stamped, wait) in words {
+            now += wait * MS;
+            let mut chain = Chain::default();
+            chain.extend(&[1; 5000]);
+            tcp.write(&mut chain, usize::MAX);
+            let at = |base: Seq, off: i64| Seq(base.0.wrapping_add(off as u32));
+            let mut header = Header::new(5900, 50000, at(tcp.received.next, seq), at(tcp.una, ack), flags & 0x3f, window);
+            for (n, block) in header.blocks.iter_mut().enumerate().take(if stamped { 2 } else { 3 }) {
+                *block = Some((at(tcp.una, i64::from(blocks[2 * n] % 50_000)), at(tcp.una, i64::from(blocks[2 * n + 1] % 50_000))));
+            }
+            header.stamps = stamped.then_some((blocks[0] as u32, blocks[1] as u32));
+            let mut word = Sheet::default();
+            header.send(&theirs, &mut word, length.min(MTU - 100), |room| room.fill(flags));
+            let segment = Segment::parse(&word.packets[0]).unwrap();
+            let _ = tcp.segment(&segment, &flow, now);
+            let mut sheet = Sheet::default();
+            tcp.transmit(&flow, &mut sheet, 64, now);
+            prop_assert!(sheet.packets.len() <= 66);
+            if window % 3 == 0 {
+                tcp.read(&mut chain, usize::MAX, usize::MAX, now);
+            }
+            prop_assert!(tcp.memory() < 1 << 20);
+        }
+    }
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    assert!(size_of::<Connection>() < 1024, "{}", size_of::<Connection>());
+}
