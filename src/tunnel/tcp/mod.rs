@@ -8,7 +8,7 @@
 //! - The **congestion window** (`cubic`, RFC 9438) is how much may be under way; the **receive window** (`received`) is how much the other end may send.
 //! - [`Micros`] is the time, in microseconds since the tunnel was made. It never goes back.
 //!
-//! Why not another's: docs/adr/0007.
+//! Why not another's: docs/adr/0012.
 
 mod chain;
 mod checksum;
