@@ -111,6 +111,8 @@ pub async fn client<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut stre
             }
         }
         far.write_all(&reply).await?;
+        // ClientInit ends the handshake with the browser; the desktop is asked to share itself by whoever stands between.
+        stream.write_all(&[1]).await?;
         stream.write_all(&pending).await?;
         tokio::io::copy_bidirectional(&mut far, &mut stream).await
     });
