@@ -25,7 +25,7 @@ impl Gate for Answers {
                 }
                 (Some(b'?'), what) => {
                     passed.back.push_back(Bytes::copy_from_slice(&[b'!', what]));
-                    passed.refused.push(Refused { count: 1, channel: Channel::Other, direction: Direction::Up, bytes: 2 });
+                    passed.refused.push(Refused { channel: Channel::Other, direction: Direction::Up, bytes: 2, count: 1 });
                 }
                 (Some(_), second) => passed.onward.push_back(Bytes::copy_from_slice(&[second])),
             }
