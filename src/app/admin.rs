@@ -175,7 +175,7 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
 }
 
 async fn changes(shell: &Shell, args: WorkspaceArgs, name: Option<String>) -> Result<WorkspaceChange, Failure> {
-    let server = args.server;
+    let server = *args.server;
     let target = target(shell, &server).await?;
     let trust = trust(&server)?;
     let password = if server.password { Some(password(false)?) } else { None };

@@ -233,20 +233,20 @@ pub struct WorkspaceArgs {
     pub read_only: Option<bool>,
     /// How the gateway meets the server of a workspace of type vnc or rdp.
     #[command(flatten)]
-    pub server: ServerArgs,
+    pub server: Box<ServerArgs>,
 }
 
 /// What can be said about the server of a workspace of type vnc or rdp.
 #[derive(Args, Debug, Default)]
 pub struct ServerArgs {
     /// Types vnc and rdp: the host its server runs on, by id or name; with --port on a standard peer, with --service on one with an agent.
-    #[arg(long, value_name = "HOST", conflicts_with = "direct")]
+    #[arg(long, value_name = "HOST", requires = "place", conflicts_with = "direct")]
     pub host: Option<String>,
     /// Types vnc and rdp: the server's TCP port on a standard peer.
-    #[arg(long, requires = "host", conflicts_with = "service", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, group = "place", requires = "host", conflicts_with = "service", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Types vnc and rdp: a service that the host's agent was given by this name.
-    #[arg(long, value_name = "NAME", requires = "host")]
+    #[arg(long, value_name = "NAME", group = "place", requires = "host")]
     pub service: Option<String>,
     /// Types vnc and rdp: a target that direct.allow names, reached through no tunnel, unencrypted.
     #[arg(long, value_name = "NAME")]
