@@ -12,8 +12,12 @@ use crate::domain::workspace::WorkspaceKind;
 use std::error::Error;
 use std::future::pending;
 use std::io;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
+
+/// How long an entry under way at the end is waited for. One that takes longer is written again, so that none is lost.
+const LAST_ENTRY: Duration = Duration::from_millis(500);
 
 /// What a stream needs, apart from the browser.
 pub struct Attachment<'a, B> {
@@ -73,21 +77,35 @@ impl<B: Books> Stream<'_, B> {
 /// Runs a stream to its end. When this returns, or is dropped, the desktop's connection is closed; telling the browser is the caller's.
 pub async fn attach<B: Books>(attachment: Attachment<'_, B>, sink: impl BrowserSink, source: &mut impl BrowserSource) -> End {
     let Attachment { lease, dial, right, draining, meters, tally, books, limits } = attachment;
-    let stream = async {
-        let stream = Stream { lease, dial, observers: Observers { meters, tally }, books, limits: &limits };
-        let run = match lease.session().workspace_kind {
-            WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Html5 => vnc::run(&stream, sink, source).await,
-            WorkspaceKind::Rdp => rdp::run(&stream, sink, source).await,
+    let keeping = tally.keep(books);
+    tokio::pin!(keeping);
+    let end = {
+        let stream = async {
+            let stream = Stream { lease, dial, observers: Observers { meters, tally }, books, limits: &limits };
+            let run = match lease.session().workspace_kind {
+                WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Html5 => vnc::run(&stream, sink, source).await,
+                WorkspaceKind::Rdp => rdp::run(&stream, sink, source).await,
+            };
+            run.unwrap_or_else(|end| end)
         };
-        run.unwrap_or_else(|end| end)
+        tokio::select! {
+            biased;
+            end = revoked(right) => end,
+            end = drained(draining) => end,
+            end = stream => end,
+            never = &mut keeping => match never {},
+        }
     };
-    tokio::select! {
-        biased;
-        end = revoked(right) => end,
-        end = drained(draining) => end,
-        end = stream => end,
-        never = tally.keep(books) => match never {},
-    }
+    // The stream is gone; only an entry that is being written is waited for, and not for long.
+    let last = async {
+        tokio::select! {
+            biased;
+            never = &mut keeping => match never {},
+            () = tally.rest() => {}
+        }
+    };
+    let _ = timeout(LAST_ENTRY, last).await;
+    end
 }
 
 /// Resolves when the right is lost; also when nobody could tell us any more.

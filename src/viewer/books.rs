@@ -11,6 +11,7 @@ pub use crate::broker::servers::{Met, SeenCertificate, TransferRefused};
 use crate::domain::Result;
 use crate::domain::user::Origin;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -71,6 +72,9 @@ impl Books for BrokerBooks<'_> {
 pub struct Tally {
     lines: Mutex<Vec<TransferRefused>>,
     stirred: Notify,
+    /// A line is on its way to the books.
+    writing: AtomicBool,
+    written: Notify,
 }
 
 impl Tally {
@@ -100,7 +104,7 @@ impl Tally {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    /// Writes what is counted as it comes; drop it at the end of the stream, then [`Tally::flush`].
+    /// Writes what is counted as it comes; at the end of the stream wait for [`Tally::rest`] beside it, drop it, then [`Tally::flush`].
     pub async fn keep(&self, books: &impl Books) -> Infallible {
         loop {
             self.stirred.notified().await;
@@ -109,9 +113,17 @@ impl Tally {
         }
     }
 
+    /// Resolves when nothing is on its way to the books. A line whose writing is dropped may be written all the same, and would be written again.
+    pub async fn rest(&self) {
+        while self.writing.load(Ordering::Acquire) {
+            self.written.notified().await;
+        }
+    }
+
     /// Writes what is counted and not written. What cannot be written stays counted.
     pub async fn flush(&self, books: &impl Books) {
         while let Some(line) = self.take() {
+            self.writing.store(true, Ordering::Release);
             let mut held = Held { tally: self, line: Some(line) };
             let Some(line) = &held.line else { return };
             match books.transfer_refused(line).await {
@@ -137,5 +149,7 @@ impl Drop for Held<'_> {
         if let Some(line) = self.line.take() {
             self.tally.add(line);
         }
+        self.tally.writing.store(false, Ordering::Release);
+        self.tally.written.notify_one();
     }
 }

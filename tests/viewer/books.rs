@@ -1,6 +1,6 @@
 //! With the real broker and a real store: every stream that ends is closed in the audit log, with its reason and its bytes.
 
-use super::rig::{Calls, INIT, Switchboard, admit, init, is_closed, lease_in, read, switchboard};
+use super::rig::{Calls, INIT, Switchboard, admit, init, is_closed, lease_to, read, server, switchboard};
 use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::future::BoxFuture;
@@ -10,8 +10,10 @@ use portcullis::broker::live::{Meters, Right, StreamGrant, ViewerPlace};
 use portcullis::broker::views::AuditQuery;
 use portcullis::broker::{Broker, Settings};
 use portcullis::domain::audit::Entry;
+use portcullis::domain::server::{Server, StreamPolicy};
 use portcullis::domain::session::EndReason;
 use portcullis::domain::user::Origin;
+use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{Clock, HostId, SessionId, Timestamp};
 use portcullis::store::Store;
 use portcullis::viewer::hangup::{Hangup, on_connect};
@@ -101,11 +103,16 @@ async fn open(request: HttpRequest, body: web::Payload, shared: web::Data<Shared
 
 impl Rig {
     async fn joined() -> Self {
+        Self::joined_under(StreamPolicy::default()).await
+    }
+
+    async fn joined_under(policy: StreamPolicy) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let vault = Vault::from_master([7; 32]);
         let store = Store::open_with(&format!("sqlite:{}", directory.path().join("db").display()), Arc::new(vault.clone())).unwrap();
         let broker = Broker::new(store, vault, Arc::new(NoFleet), Arc::new(SystemClock), settings());
-        let lease = lease_in(broker.ensure_organization("Example").await.unwrap());
+        let organization = broker.ensure_organization("Example").await.unwrap();
+        let lease = lease_to(organization, WorkspaceKind::Linux, Server { policy, ..server() });
         let session_id = lease.session().id;
         let (right, watched) = watch::channel(Right::Held);
         let (going, draining) = watch::channel(false);
@@ -206,4 +213,26 @@ async fn a_task_that_is_dropped() {
     let rig = Rig::joined().await;
     rig.task.abort();
     assert_eq!(rig.closed().await.reason.as_deref(), Some("aborted"));
+}
+
+#[actix_web::test]
+async fn what_policy_holds_back_is_written_before_the_end_is() {
+    let mut rig = Rig::joined_under(StreamPolicy { read_only: true, ..StreamPolicy::default() }).await;
+    for _ in 0..3 {
+        rig.browser.write_all(&[5, 1, 0, 1, 0, 1]).await.unwrap();
+    }
+    rig.browser.write_all(&[3, 1, 0, 0, 0, 0, 0, 2, 0, 1]).await.unwrap();
+    assert_eq!(read(&mut rig.desktop, 10).await[0], 3, "nothing of the pointer arrives");
+    rig.browser.shutdown().await.unwrap();
+    let broker = rig.broker.clone();
+    let closed = rig.closed().await;
+    let caller = broker.shell_caller().await.unwrap();
+    let entries = broker.audit(&Origin::local("test"), &caller, AuditQuery::default()).await.unwrap().items;
+    let refused: Vec<&Entry> = entries.iter().filter(|entry| entry.action == "transfer_refused").collect();
+    let sum = |field: &str| refused.iter().map(|entry| entry.details[field].as_i64().unwrap()).sum::<i64>();
+    assert_eq!((sum("count"), sum("bytes")), (3, 18));
+    for entry in refused {
+        assert_eq!((entry.details["channel"].as_str(), entry.details["direction"].as_str()), (Some("input"), Some("in")));
+        assert_eq!((entry.session_id.as_ref(), entry.seq < closed.seq), (closed.session_id.as_ref(), true));
+    }
 }

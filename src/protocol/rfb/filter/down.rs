@@ -98,6 +98,42 @@ impl Messages {
     }
 }
 
+impl Messages {
+    /// Goes on behind a head inside an update: how long what follows it is.
+    fn enter(&mut self, part: Part, left: u16) -> u64 {
+        let (state, body) = match part {
+            Part::Last(body) => (State::rects(left), body),
+            Part::Then(body, rect) => (State::Inside(rect, left), body),
+            Part::EndOfUpdate => (State::Message, 0),
+            Part::More(_) => return 0,
+        };
+        self.state = state;
+        body
+    }
+
+    /// One head inside an update, if it is all there: its length and that of what follows it.
+    fn whole(&mut self, rest: &[u8]) -> Result<Option<u64>, FilterError> {
+        let (part, length, left) = match &self.state {
+            State::Message => return Ok(None),
+            State::Rects(left) => {
+                let Some(head) = rest.get(..Rect::HEAD) else { return Ok(None) };
+                (Rect::begin(head, self.format.get())?, Rect::HEAD, left - 1)
+            }
+            State::Inside(rect, left) => {
+                let mut length = 1;
+                loop {
+                    let Some(head) = rest.get(..length) else { return Ok(None) };
+                    match rect.part(head)? {
+                        Part::More(more) => length = more.max(length + 1),
+                        part @ (Part::Last(_) | Part::Then(..) | Part::EndOfUpdate) => break (part, length, *left),
+                    }
+                }
+            }
+        };
+        Ok(Some(length as u64 + self.enter(part, left)))
+    }
+}
+
 impl Frames for Messages {
     fn least(&self) -> usize {
         match &self.state {
@@ -111,26 +147,26 @@ impl Frames for Messages {
         matches!(self.state, State::Message)
     }
 
+    fn skip(&mut self, rest: &[u8]) -> u64 {
+        let mut done = 0;
+        // A head that is refused is judged again, by itself, and refused then.
+        while let Some(head) = usize::try_from(done).ok().and_then(|at| rest.get(at..))
+            && let Ok(Some(bytes)) = self.whole(head)
+        {
+            done += bytes;
+        }
+        done
+    }
+
     fn judge(&mut self, head: &[u8], out: &mut impl Sieve) -> Result<Verdict, FilterError> {
-        let (part, left) = match &mut self.state {
+        let (part, left) = match &self.state {
             State::Message => return self.message(head, out),
-            State::Rects(left) => (Rect::begin(head, self.format.get())?, *left - 1),
+            State::Rects(left) => (Rect::begin(head, self.format.get())?, left - 1),
             State::Inside(rect, left) => (rect.part(head)?, *left),
         };
-        match part {
-            Part::More(length) => Ok(Verdict::More(length)),
-            Part::Last(body) => {
-                self.state = State::rects(left);
-                Ok(Verdict::Keep(body))
-            }
-            Part::Then(body, rect) => {
-                self.state = State::Inside(rect, left);
-                Ok(Verdict::Keep(body))
-            }
-            Part::EndOfUpdate => {
-                self.state = State::Message;
-                Ok(Verdict::Keep(0))
-            }
-        }
+        Ok(match part {
+            Part::More(length) => Verdict::More(length),
+            Part::Last(_) | Part::Then(..) | Part::EndOfUpdate => Verdict::Keep(self.enter(part, left)),
+        })
     }
 }
