@@ -89,7 +89,11 @@ class IronRdp implements Protocol {
     watchSocket(this.#url, (socket) => {
       this.#socket = socket;
       if (this.#closed) return socket.close();
-      socket.addEventListener('close', ({ code, reason }) => this.#over({ code, reason }));
+      // IronRDP makes a close event of its own when it lets go of the socket: only the browser's tells the gateway's word.
+      socket.addEventListener('close', ({ isTrusted, code, reason }) => isTrusted && this.#over({ code, reason }));
+      // IronRDP hangs up at the first word of a refusal; the close frame behind it is what says why.
+      const close = socket.close.bind(socket);
+      socket.close = () => (this.#session || this.#closed ? close() : void setTimeout(close, CLOSE_LIMIT_MS));
     });
     const { canvas } = this.#screen;
     const builder = new Backend.SessionBuilder()
