@@ -1,11 +1,12 @@
 //! `portcullis user`, `workspace` and `host`: administration from the shell, on the same use cases as the API.
 
-use super::cli::{HostCommand, UserCommand, WorkspaceArgs, WorkspaceCommand};
+use super::cli::{HostCommand, ServerArgs, UserCommand, WorkspaceArgs, WorkspaceCommand};
 use super::shell::{Shell, password, table};
 use super::{Failure, gateway, tls};
-use crate::broker::views::{HostView, NewPeer, NewUser, NewWorkspace, UserChange, WorkspaceChange};
+use crate::broker::views::{HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, ServerChange, UserChange, WorkspaceChange, WorkspaceView};
 use crate::domain::reach::Target;
 use crate::domain::secret::SecretString;
+use crate::domain::server::TrustRule;
 use crate::domain::user::User;
 use crate::domain::{HostId, Timestamp};
 use serde_json::json;
@@ -120,7 +121,9 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
                         let w = &v.workspace;
                         json!({"id": w.id, "name": w.name, "description": w.description, "type": w.kind, "icon": w.icon, "tags": w.tags,
                             "requires_mfa": w.requires_mfa, "single_seat": w.single_seat, "network": w.network,
-                            "allowed_roles": w.allowed_roles, "maintenance": w.maintenance})
+                            "allowed_roles": w.allowed_roles, "maintenance": w.maintenance, "target": w.target.as_ref().map(target_json),
+                            "policy": {"clipboard": w.policy.clipboard.as_str(), "files": w.policy.files, "read_only": w.policy.read_only},
+                            "server": server_json(v)})
                     })
                     .collect();
                 println!("{}", json!(list));
@@ -152,6 +155,11 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
             shell.broker.update_workspace(&shell.origin, &shell.caller, &id, change).await?;
             println!("Changed {id}.");
         }
+        WorkspaceCommand::AcceptCertificate { fingerprint, workspace } => {
+            let shell = Shell::open(&workspace.at).await?;
+            shell.broker.accept_certificate(&shell.origin, &shell.caller, &workspace.id, &fingerprint.to_string()).await?;
+            println!("The server of {} must have this certificate from now on.", workspace.id);
+        }
         WorkspaceCommand::Delete { workspace } => {
             let shell = Shell::open(&workspace.at).await?;
             shell.broker.delete_workspace(&shell.origin, &shell.caller, &workspace.id).await?;
@@ -167,15 +175,10 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
 }
 
 async fn changes(shell: &Shell, args: WorkspaceArgs, name: Option<String>) -> Result<WorkspaceChange, Failure> {
-    let target = match (args.host, args.port, args.direct) {
-        (Some(host), Some(port), _) => {
-            let hosts = shell.broker.hosts(&shell.origin, &shell.caller).await?;
-            Some(Target::Host { host_id: one_host(&hosts, &host)?, port })
-        }
-        (_, _, Some(name)) => Some(Target::Direct { name }),
-        (_, _, None) => None,
-    };
-    let password = if args.vnc_password { Some(password(false)?) } else { None };
+    let server = *args.server;
+    let target = target(shell, &server).await?;
+    let trust = trust(&server)?;
+    let password = if server.password { Some(password(false)?) } else { None };
     Ok(WorkspaceChange {
         target,
         password,
@@ -188,8 +191,63 @@ async fn changes(shell: &Shell, args: WorkspaceArgs, name: Option<String>) -> Re
         network: args.network,
         allowed_roles: args.allowed_roles,
         maintenance: args.maintenance,
-        ..WorkspaceChange::default()
+        policy: PolicyChange { clipboard: args.clipboard, files: args.files, read_only: args.read_only },
+        server: ServerChange {
+            source: server.credential,
+            username: server.username,
+            domain: server.domain,
+            trust,
+            exclusive: server.exclusive,
+            keyboard: server.keyboard.map(|layout| layout.0),
+        },
     })
+}
+
+async fn target(shell: &Shell, args: &ServerArgs) -> Result<Option<Target>, Failure> {
+    let Some(host) = &args.host else { return Ok(args.direct.clone().map(|name| Target::Direct { name })) };
+    let host_id = one_host(&shell.broker.hosts(&shell.origin, &shell.caller).await?, host)?;
+    match (args.port, args.service.clone()) {
+        (Some(port), _) => Ok(Some(Target::Host { host_id, port })),
+        (None, Some(name)) => Ok(Some(Target::Service { host_id, name })),
+        (None, None) => Err(Failure::new("--host needs --port (a standard peer) or --service (a host with an agent)")),
+    }
+}
+
+fn trust(args: &ServerArgs) -> Result<Option<TrustRule>, Failure> {
+    let Some(rule) = &args.trust else { return Ok(None) };
+    match (rule.as_str(), args.fingerprint, &args.roots) {
+        ("first_use", None, None) => Ok(Some(TrustRule::FirstUse)),
+        ("pinned", Some(pin), None) => Ok(Some(TrustRule::Pinned(pin))),
+        ("authority", None, Some(file)) => {
+            let roots = std::fs::read_to_string(file).map_err(|e| Failure::new(format!("cannot read {}: {e}", file.display())))?;
+            Ok(Some(TrustRule::Authority { roots, name: args.trust_name.clone() }))
+        }
+        _ => Err(Failure::new("--trust pinned needs --fingerprint, --trust authority needs --roots, and --trust first_use neither")),
+    }
+}
+
+/// A workspace's server, as `--json` shows it.
+fn server_json(view: &WorkspaceView) -> Option<serde_json::Value> {
+    let server = view.server.as_ref()?;
+    let managed = server.managed.as_ref()?;
+    let trust = match &managed.trust {
+        TrustRule::FirstUse => json!({"rule": "first_use"}),
+        TrustRule::Pinned(pin) => json!({"rule": "pinned", "fingerprint": pin.to_string()}),
+        TrustRule::Authority { roots, name } => json!({"rule": "authority", "roots": roots, "name": name}),
+    };
+    let (pinned, offered) = (managed.state.pinned, managed.state.offered.as_ref());
+    Some(json!({"credential": server.source.as_str(), "credential_saved": server.credential_saved, "exclusive": server.exclusive,
+        "keyboard": server.keyboard.map(|id| format!("0x{id:08x}")), "username": managed.username, "domain": managed.domain, "trust": trust,
+        "certificate": {"pinned": pinned.map(|(pin, _)| pin.to_string()), "pinned_at": pinned.map(|(_, at)| at),
+            "offered": offered.map(|o| o.fingerprint.to_string()), "offered_at": offered.map(|o| o.at), "offered_subject": offered.map(|o| &o.subject)}}))
+}
+
+fn target_json(target: &Target) -> serde_json::Value {
+    match target {
+        Target::Host { host_id, port } => json!({"host_id": host_id, "port": port}),
+        Target::Service { host_id, name } => json!({"host_id": host_id, "service": name}),
+        Target::Direct { name } => json!({"direct": name}),
+    }
 }
 
 /// Does a `portcullis host` command.

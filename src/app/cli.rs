@@ -3,6 +3,7 @@
 use crate::config::value::DirectTarget;
 use crate::domain::WorkspaceId;
 use crate::domain::secret::SecretString;
+use crate::domain::server::{Clipboard, CredentialSource, Fingerprint};
 use crate::domain::user::Role;
 use crate::domain::workspace::WorkspaceKind;
 use clap::{Args, Parser, Subcommand};
@@ -225,18 +226,65 @@ pub struct WorkspaceArgs {
     /// Whether it is out of service.
     #[arg(long, value_name = "true|false")]
     pub maintenance: Option<bool>,
-    /// Type vnc: the standard peer its server runs on, by id or name.
-    #[arg(long, value_name = "HOST", requires = "port", conflicts_with = "direct")]
+    /// Which way clipboard text may go: none, in (into the desktop), out or both.
+    #[arg(long, value_name = "WAY", value_parser = clipboard)]
+    pub clipboard: Option<Clipboard>,
+    /// Whether files and drives may pass.
+    #[arg(long, value_name = "true|false")]
+    pub files: Option<bool>,
+    /// Whether the screen is only shown: keys, pointer and clipboard do not reach the desktop.
+    #[arg(long, value_name = "true|false")]
+    pub read_only: Option<bool>,
+    /// How the gateway meets the server of a workspace of type vnc or rdp.
+    #[command(flatten)]
+    pub server: Box<ServerArgs>,
+}
+
+/// What can be said about the server of a workspace of type vnc or rdp.
+#[derive(Args, Debug, Default)]
+pub struct ServerArgs {
+    /// Types vnc and rdp: the host its server runs on, by id or name; with --port on a standard peer, with --service on one with an agent.
+    #[arg(long, value_name = "HOST", conflicts_with = "direct")]
     pub host: Option<String>,
-    /// Type vnc: the server's TCP port on that host.
-    #[arg(long, requires = "host", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Types vnc and rdp: the server's TCP port on a standard peer.
+    #[arg(long, requires = "host", conflicts_with = "service", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
-    /// Type vnc: a target that direct.allow names, reached through no tunnel, unencrypted.
+    /// Types vnc and rdp: a service that the host's agent was given by this name.
+    #[arg(long, value_name = "NAME", requires = "host")]
+    pub service: Option<String>,
+    /// Types vnc and rdp: a target that direct.allow names, reached through no tunnel, unencrypted.
     #[arg(long, value_name = "NAME")]
     pub direct: Option<String>,
-    /// Type vnc: reads the server's password, one line of standard input. It is kept sealed.
+    /// Types vnc and rdp: whose credential the gateway proves to the server: workspace, user (each their own) or ask (typed, used once).
+    #[arg(long, value_name = "SOURCE", value_parser = source)]
+    pub credential: Option<CredentialSource>,
+    /// Types vnc and rdp: account name of the workspace's credential.
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Type rdp: its Windows domain.
     #[arg(long)]
-    pub vnc_password: bool,
+    pub domain: Option<String>,
+    /// Types vnc and rdp: reads the password of the workspace's credential, one line of standard input. It is kept sealed.
+    #[arg(long, alias = "vnc-password")]
+    pub password: bool,
+    /// Types vnc and rdp: how the server's certificate is checked: first_use, pinned (with --fingerprint) or authority (with --roots).
+    #[arg(long, value_name = "RULE", value_parser = ["first_use", "pinned", "authority"])]
+    pub trust: Option<String>,
+    /// SHA-256 of the server's certificate (hex).
+    #[arg(long, value_name = "SHA256", value_parser = fingerprint, requires = "trust")]
+    pub fingerprint: Option<Fingerprint>,
+    /// Certificates of the authorities to trust (PEM).
+    #[arg(long, value_name = "FILE", requires = "trust")]
+    pub roots: Option<PathBuf>,
+    /// The name the server's certificate must be for [default: any these authorities vouch for].
+    #[arg(long, value_name = "NAME", requires = "roots")]
+    pub trust_name: Option<String>,
+    /// Type vnc: whether other clients of the same desktop are put out.
+    #[arg(long, value_name = "true|false")]
+    pub exclusive: Option<bool>,
+    /// Type rdp: the keyboard layout told to the server, such as 0x00000407 for German; empty: the browser's own word.
+    #[arg(long, value_name = "ID", value_parser = keyboard)]
+    pub keyboard: Option<Keyboard>,
 }
 
 /// `portcullis workspace`
@@ -278,6 +326,14 @@ pub enum WorkspaceCommand {
         rest: WorkspaceArgs,
         #[command(flatten)]
         at: Where,
+    },
+    /// Accepts the certificate that a workspace's server showed last and that was refused; `workspace list --json` shows it.
+    AcceptCertificate {
+        /// The certificate's SHA-256 (hex).
+        #[arg(long, value_name = "SHA256", value_parser = fingerprint)]
+        fingerprint: Fingerprint,
+        #[command(flatten)]
+        workspace: OneWorkspace,
     },
     /// Removes a workspace; its sessions end at once.
     Delete {
@@ -420,6 +476,26 @@ fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
 
 fn role(text: &str) -> Result<Role, String> {
     Role::parse(text).ok_or_else(|| "a role is member, admin or security".to_owned())
+}
+
+fn clipboard(text: &str) -> Result<Clipboard, String> {
+    Clipboard::parse(text).ok_or_else(|| "a way is none, in, out or both".to_owned())
+}
+
+fn source(text: &str) -> Result<CredentialSource, String> {
+    CredentialSource::parse(text).ok_or_else(|| "a source is workspace, user or ask".to_owned())
+}
+
+fn fingerprint(text: &str) -> Result<Fingerprint, String> {
+    Fingerprint::parse(text).ok_or_else(|| "a SHA-256 is 64 hexadecimal digits".to_owned())
+}
+
+/// A keyboard layout, or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyboard(pub Option<u32>);
+
+fn keyboard(text: &str) -> Result<Keyboard, String> {
+    crate::domain::server::parse_keyboard(text).map(Keyboard).ok_or_else(|| "a keyboard layout looks like 0x00000407".to_owned())
 }
 
 fn kind(text: &str) -> Result<WorkspaceKind, String> {

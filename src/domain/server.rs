@@ -220,6 +220,18 @@ impl Server {
     }
 }
 
+/// The keyboard layout of a text such as `0x00000407`, a Windows input locale identifier of 1 to 8 hexadecimal digits. An empty text is no layout
+/// (`Some(None)`); `None`: it is not one.
+#[must_use]
+pub fn parse_keyboard(text: &str) -> Option<Option<u32>> {
+    let text = text.trim().to_ascii_lowercase();
+    if text.is_empty() {
+        return Some(None);
+    }
+    let digits = text.strip_prefix("0x").filter(|d| (1..=8).contains(&d.len()) && d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u32::from_str_radix(digits, 16).ok().filter(|id| *id != 0).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +246,16 @@ mod tests {
         }
         assert_eq!((Clipboard::In.allows_in(), Clipboard::In.allows_out()), (true, false));
         assert_eq!((Clipboard::Out.allows_in(), Clipboard::Out.allows_out()), (false, true));
+    }
+
+    #[test]
+    fn keyboards_are_read_as_windows_names_them() {
+        for (text, id) in [("0x00000407", Some(0x407)), ("0X407", Some(0x407)), ("0x00020409", Some(0x2_0409)), ("", None), (" ", None)] {
+            assert_eq!(parse_keyboard(text), Some(id), "{text}");
+        }
+        for bad in ["407", "0x", "0x0", "0x123456789", "0x+407", "german"] {
+            assert_eq!(parse_keyboard(bad), None, "{bad}");
+        }
     }
 
     #[test]

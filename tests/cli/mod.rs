@@ -47,6 +47,7 @@ fn help_is_everywhere_and_misuse_is_two() {
         "user create",
         "workspace",
         "workspace create",
+        "workspace accept-certificate",
         "host",
         "host join-token",
         "audit",
@@ -130,6 +131,70 @@ fn users_and_workspaces_are_managed_from_the_shell() {
     assert!(token.contains("portcullis agent --gateway https://localhost:8443 --join "), "{token}");
     assert!(failure(&do_it(&["host", "remove", "h1"])).contains("there is no host h1"));
     the_log_is_proved(dir.path(), &do_it);
+}
+
+#[test]
+fn servers_are_managed_from_the_shell() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = ["--data-dir", dir.path().to_str().unwrap()];
+    let with = |arguments: &[&str]| -> Vec<String> { arguments.iter().chain(&at).map(|a| (*a).to_owned()).collect() };
+    let do_it = |arguments: &[&str]| run(&with(arguments).iter().map(String::as_str).collect::<Vec<_>>());
+    let say = |arguments: &[&str], input: &str| with_input(&with(arguments).iter().map(String::as_str).collect::<Vec<_>>(), input);
+    let key = portcullis::tunnel::PrivateKey::generate().unwrap().public_key().to_string();
+    success(&do_it(&["host", "add-peer", "rack", "--public-key", &key]));
+
+    let pin = "ab".repeat(32);
+    let create = ["workspace", "create", "ws-win", "--name", "Windows", "--type", "rdp", "--host", "rack", "--port", "3389"];
+    let rest = ["--username", "svc", "--domain", "CORP", "--password", "--trust", "pinned", "--fingerprint", &pin, "--keyboard", "0x407"];
+    let policy = ["--clipboard", "out", "--files", "true", "--read-only", "true"];
+    success(&say(&[&create[..], &rest, &policy].concat(), "the server's password\n"));
+    let shown = |id: &str| -> Value {
+        let text = success(&do_it(&["workspace", "list", "--json"]));
+        assert!(!text.contains("the server's password"));
+        let all: Value = serde_json::from_str(&text).unwrap();
+        all.as_array().unwrap().iter().find(|w| w["id"] == id).unwrap().clone()
+    };
+    let made = shown("ws-win");
+    assert_eq!(made["policy"], serde_json::json!({"clipboard": "out", "files": true, "read_only": true}));
+    let server = &made["server"];
+    assert_eq!(
+        (server["credential_saved"].as_bool(), server["username"].as_str(), server["domain"].as_str()),
+        (Some(true), Some("svc"), Some("CORP"))
+    );
+    assert_eq!(
+        (server["keyboard"].as_str(), server["trust"]["fingerprint"].as_str()),
+        (Some("0x00000407"), Some(["ab"; 32].join(":").as_str()))
+    );
+    assert_eq!((made["target"]["port"].as_u64(), server["certificate"]["pinned"].as_str()), (Some(3389), None));
+
+    success(&do_it(&["workspace", "update", "ws-win", "--credential", "ask", "--trust", "first_use", "--clipboard", "none", "--keyboard", ""]));
+    let server = shown("ws-win")["server"].clone();
+    assert_eq!(
+        (server["credential"].as_str(), server["credential_saved"].as_bool(), server["keyboard"].as_str()),
+        (Some("ask"), Some(false), None)
+    );
+    for (arguments, why) in [
+        (&["workspace", "update", "ws-win", "--host", "rack", "--service", "xrdp"][..], "standard peer, which has ports and no services"),
+        (&["workspace", "update", "ws-win", "--host", "rack"], "--host needs --port"),
+        (&["workspace", "update", "ws-win", "--trust", "pinned"], "--trust pinned needs --fingerprint"),
+        (&["workspace", "update", "ws-win", "--trust", "authority", "--roots", "/nonexistent.pem"], "cannot read /nonexistent.pem"),
+        (&["workspace", "accept-certificate", "ws-win", "--fingerprint", &pin], "not the certificate that the server showed last"),
+        (&["workspace", "create", "ws-v", "--name", "V", "--type", "vnc"], "names a server"),
+        (&["workspace", "create", "ws-l", "--name", "L", "--credential", "user"], "Only a workspace of type vnc or rdp has a server"),
+    ] {
+        let told = failure(&do_it(arguments));
+        assert!(told.contains(why), "{arguments:?}: {told}");
+    }
+    for wrong in [
+        &["workspace", "update", "ws-win", "--clipboard", "all"][..],
+        &["workspace", "update", "ws-win", "--credential", "nobody"],
+        &["workspace", "update", "ws-win", "--trust", "any"],
+        &["workspace", "update", "ws-win", "--trust", "pinned", "--fingerprint", "abc"],
+        &["workspace", "update", "ws-win", "--keyboard", "german"],
+        &["workspace", "update", "ws-win", "--host", "rack", "--port", "1", "--service", "x"],
+    ] {
+        assert_eq!(do_it(wrong).status.code(), Some(2), "{wrong:?}");
+    }
 }
 
 /// Every act above is in the log; the log and its export can be proved, and tampering is found.

@@ -10,5 +10,6 @@ mod openapi;
 mod ops;
 mod pages;
 mod secrets;
+mod servers;
 mod stream;
 mod workspaces;

@@ -275,19 +275,8 @@ fn given<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D::E
     Option::deserialize(d).map(Some)
 }
 
-fn keyboard(text: &str) -> Result<u32, Error> {
-    let digits = text.trim().to_ascii_lowercase();
-    let digits = digits.strip_prefix("0x").filter(|d| (1..=8).contains(&d.len()) && d.bytes().all(|b| b.is_ascii_hexdigit()));
-    let id = digits.and_then(|d| u32::from_str_radix(d, 16).ok()).filter(|id| *id != 0);
-    id.ok_or_else(|| Error::invalid("server.keyboard must be a Windows input locale identifier, such as 0x00000407."))
-}
-
-/// The keyboard layout of a text; `None` for an empty one.
-///
-/// # Errors
-/// `Invalid` when it is not one.
-pub fn keyboard_of(text: &str) -> Result<Option<u32>, Error> {
-    if text.trim().is_empty() { Ok(None) } else { keyboard(text).map(Some) }
+fn keyboard_of(text: &str) -> Result<Option<u32>, Error> {
+    server::parse_keyboard(text).ok_or_else(|| Error::invalid("server.keyboard must be a Windows input locale identifier, such as 0x00000407."))
 }
 
 impl TryFrom<WorkspaceServerInput> for ServerChange {
