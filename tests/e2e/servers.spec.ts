@@ -2,7 +2,7 @@
 import { type Page, expect, test } from '@playwright/test';
 import { join } from 'node:path';
 import { House, type Person, freePort, nextCode, until } from './house.ts';
-import { fileOnHost, painted, shown, typeKeys } from './screen.ts';
+import { fileOnHost, painted, prompted, shown, typeKeys } from './screen.ts';
 import { NLA, NlaDesktop, VNC_PASSWORD, clipboardOf, vncDesktop } from './servers.ts';
 
 let house: House;
@@ -174,6 +174,7 @@ test('desktops of others: RDP with NLA, its identity, its password; VNC; what po
     await api('POST', '/api/workspaces', { id: 'ws-rdp', name: 'Windows-style', type: 'rdp', requires_mfa: false }, 201);
     await open(page, 'ws-rdp');
     await painted(page);
+    await prompted(page);
     await typeKeys(page, 'echo "over RDP: $((6*7))" > typed.txt');
     expect(await fileOnHost(join(home, 'typed.txt'))).toBe('over RDP: 42\n');
     await shot(page, 'rdp');
