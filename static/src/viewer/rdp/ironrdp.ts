@@ -10,8 +10,8 @@ import { watchSocket } from './socket';
 
 type Session = Awaited<ReturnType<InstanceType<typeof Backend.SessionBuilder>['connect']>>;
 
-/** How long a connection may take to its first picture. A desktop that is signed in to for the first time takes seconds to come up. */
-const CONNECT_LIMIT_MS = 30_000;
+/** How long a connection may take to its first picture. A desktop that is signed in to for the first time takes seconds to come up; one that hangs is tried again. */
+const CONNECT_LIMIT_MS = 15_000;
 /** The window has come to rest when its size has not changed for this long. */
 const REST_MS = 500;
 /** A desktop that can follow has followed by then; one that has not is connected to anew. */
