@@ -5,7 +5,7 @@ import { readFileSync, existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { extname } from 'node:path';
 import { WebSocketServer } from 'ws';
-import { relayRdp } from './rdp-relay.mjs';
+import { refuseRdp, relayRdp } from './rdp-relay.mjs';
 
 const csp = (scripts) =>
   `default-src 'none'; script-src ${scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'`;
@@ -135,6 +135,7 @@ export async function mock({ vncPort = null, rdpPort = null } = {}) {
   server.on('upgrade', (request, socket, head) => {
     if ((!vncPort && !rdpPort) || state.refuseStream) return socket.destroy();
     sockets.handleUpgrade(request, socket, head, (browser) => {
+      if (state.streamClose && state.session?.workspace_type === 'rdp') return refuseRdp(browser, ...state.streamClose);
       if (state.streamClose) return browser.close(...state.streamClose);
       state.sockets.add(browser);
       browser.on('close', () => state.sockets.delete(browser));

@@ -25,6 +25,15 @@ function elements(buffer) {
   return found;
 }
 
+/** Refuses as a gateway does: in RDCleanPath's words, then by the close frame. */
+export function refuseRdp(browser, code, reason) {
+  browser.once('message', () => {
+    const error = der(0x30, Buffer.concat([der(0xa0, der(0x02, Buffer.from([1]))), der(0xa1, der(0x02, Buffer.from([0x01, 0x93])))]));
+    browser.send(der(0x30, Buffer.concat([VERSION, der(0xa1, error)])));
+    browser.close(code, reason);
+  });
+}
+
 /** Joins a browser's WebSocket to the RDP server at `port`. */
 export function relayRdp(browser, port) {
   browser.once('message', (first) => {

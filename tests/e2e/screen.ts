@@ -23,10 +23,10 @@ export async function painted(page: Page): Promise<void> {
   await until('the desktop is painted', async () => (await colours(page)) > 20 || undefined);
 }
 
-/** Waits until a desktop of few colours is painted: its terminal's black and white, and its background. */
+/** Waits until a desktop of few colours is painted: its terminal's black and white, and its background. Long enough for a second attempt. */
 export async function shown(page: Page): Promise<void> {
-  await expect(page.getByTestId('viewer-state')).toHaveAttribute('data-state', 'connected');
-  await until('the desktop is painted', async () => (await colours(page)) > 2 || undefined);
+  await expect(page.getByTestId('viewer-state')).toHaveAttribute('data-state', 'connected', { timeout: 60_000 });
+  await until('the desktop is painted', async () => (await colours(page)) > 2 || undefined, 20_000);
 }
 
 const SHIFTED: Record<string, string> = Object.fromEntries([...'~!@#$%^&*()_+{}|:"<>?'].map((c, i) => [c, '`1234567890-=[]\\;\',./'[i]!]));

@@ -2,7 +2,7 @@
 import { type Page, expect, test } from '@playwright/test';
 import { join } from 'node:path';
 import { House, type Person, freePort, nextCode, until } from './house.ts';
-import { fileOnHost, shown, typeKeys } from './screen.ts';
+import { fileOnHost, painted, prompted, shown, typeKeys } from './screen.ts';
 import { NLA, NlaDesktop, VNC_PASSWORD, clipboardOf, vncDesktop } from './servers.ts';
 
 let house: House;
@@ -10,6 +10,7 @@ let admin: Person;
 let token: string;
 let nla: NlaDesktop;
 let vnc: string;
+let home: string;
 
 test.beforeAll(async () => {
   const services = { nla: await freePort(), vnc: await freePort() };
@@ -47,6 +48,18 @@ async function leave(page: Page): Promise<void> {
   await expect(page.getByTestId('end-page')).toHaveAttribute('data-reason', 'user_disconnected');
 }
 
+/** What is on the desktop's clipboard, as a program there sees it. */
+async function onClipboard(page: Page): Promise<string> {
+  const file = `clipboard-${++asked}.txt`;
+  await typeKeys(page, `xclip -selection clipboard -o > ${file}; echo . >> ${file}`);
+  const whole = await until('the desktop’s clipboard is written down', async () => {
+    const text = await fileOnHost(join(home, file));
+    return text.endsWith('.\n') && text;
+  });
+  return whole.slice(0, -2);
+}
+let asked = 0;
+
 /** Sends text through the clipboard panel. */
 async function give(page: Page, text: string): Promise<void> {
   await page.getByTestId('toolbar-handle').click();
@@ -70,6 +83,7 @@ test('desktops of others: RDP with NLA, its identity, its password; VNC; what po
   await page.getByTestId('signin-submit').click();
   await page.getByTestId('code-input').fill(await nextCode(admin));
   await expect(page.getByTestId('user-menu')).toBeVisible();
+  home = house.home((await api('GET', '/api/auth/me', undefined, 200)).id);
   const host = (await api('GET', '/api/hosts', undefined, 200))[0].id;
 
   await test.step('an admin makes a workspace of an RDP server, in the form', async () => {
@@ -95,28 +109,9 @@ test('desktops of others: RDP with NLA, its identity, its password; VNC; what po
     await shot(page, 'nla');
   });
 
-  await test.step('the clipboard goes both ways', async () => {
-    await give(page, 'Grüße über RDP');
-    await until('the text is on the desktop', () => nla.clipboard() === 'Grüße über RDP' || undefined);
-    await typeKeys(page, 'printf "out of RDP" | xclip -selection clipboard -i');
-    await until('the desktop’s text arrives', async () => (await page.getByTestId('clipboard-text').inputValue()) === 'out of RDP' || undefined);
-  });
-
-  await test.step('policy lets text in only: the open stream comes back under it', async () => {
-    await api('PATCH', '/api/workspaces/ws-nla', { policy: { clipboard: 'in', files: false, read_only: false } }, 200);
-    await expect(page.getByTestId('viewer-rules')).toHaveText('Clipboard: into the desktop only');
-    await shown(page);
-    await give(page, 'still goes in');
-    await until('the text is on the desktop', () => nla.clipboard() === 'still goes in' || undefined);
-    await typeKeys(page, 'printf "must stay" | xclip -selection clipboard -i; echo done > stayed.txt');
-    await fileOnHost(join(house.dir, 'stayed.txt'));
-    await until('the desktop has it', () => nla.clipboard() === 'must stay' || undefined);
-    expect(await page.getByTestId('clipboard-text').inputValue()).toBe('still goes in');
-  });
-
   await test.step('nothing in, nothing typed: view only', async () => {
     await api('PATCH', '/api/workspaces/ws-nla', { policy: { clipboard: 'none', files: false, read_only: true } }, 200);
-    await expect(page.getByTestId('viewer-rules')).toHaveText('View only · Clipboard: off');
+    await expect(page.getByTestId('viewer-rules')).toHaveText('View only · Clipboard: off', { timeout: 20_000 });
     await shown(page);
     await page.getByTestId('toolbar-handle').click();
     for (const tool of ['clipboard', 'keys', 'settings']) await expect(page.getByTestId(`toolbar-${tool}`)).toBeHidden();
@@ -128,7 +123,7 @@ test('desktops of others: RDP with NLA, its identity, its password; VNC; what po
   await test.step('a server that shows another certificate is refused, until an admin has compared and accepted it', async () => {
     await nla.anew();
     await open(page, 'ws-nla');
-    await expect(page.getByTestId('end-page')).toHaveAttribute('data-reason', 'certificate');
+    await expect(page.getByTestId('end-page')).toHaveAttribute('data-reason', 'certificate', { timeout: 30_000 });
     await shot(page, 'certificate-changed');
     await page.getByTestId('end-admin').click();
     await expect(page.getByTestId('certificate-dialog')).toBeVisible();
@@ -146,16 +141,14 @@ test('desktops of others: RDP with NLA, its identity, its password; VNC; what po
   await test.step('a wrong stored password is told to the user, and written down', async () => {
     await api('PATCH', '/api/workspaces/ws-nla', { password: 'not-it' }, 200);
     await open(page, 'ws-nla');
-    await expect(page.getByTestId('end-page')).toHaveAttribute('data-reason', 'refused');
-    await leave(page).catch(() => {});
+    await expect(page.getByTestId('end-page')).toHaveAttribute('data-reason', 'refused', { timeout: 30_000 });
+    await house.call('POST', `/api/sessions/${page.url().split('/').at(-1)}/disconnect`, {}, token);
     const { entries } = await api('GET', '/api/audit?action=login_refused', undefined, 200);
     expect(entries.length).toBeGreaterThan(0);
     expect(JSON.stringify(entries)).not.toContain('not-it');
   });
 
   await test.step('a workspace that asks: wrong, then right, and nothing is kept', async () => {
-    const id = page.url().split('/').at(-1);
-    await house.call('POST', `/api/sessions/${id}/disconnect`, {}, token);
     await api('PATCH', '/api/workspaces/ws-nla', { server: { credential: 'ask' } }, 200);
     await open(page, 'ws-nla');
     const form = page.getByTestId('credential-form');
@@ -164,14 +157,68 @@ test('desktops of others: RDP with NLA, its identity, its password; VNC; what po
       await page.getByTestId('credential-password').fill(password);
       await page.getByTestId('credential-submit').click();
     };
-    await expect(form).toHaveAttribute('data-refused', 'false');
+    await expect(form).toHaveAttribute('data-refused', 'false', { timeout: 30_000 });
     await shot(page, 'ask');
     await enter('wrong');
-    await expect(form).toHaveAttribute('data-refused', 'true');
+    await expect(form).toHaveAttribute('data-refused', 'true', { timeout: 30_000 });
     await enter(NLA.password);
     await shown(page);
     await typeKeys(page, 'echo asked > asked.txt');
     expect(await fileOnHost(join(house.dir, 'asked.txt'))).toBe('asked\n');
+    await leave(page);
+  });
+
+  await test.step('an RDP desktop that an agent starts: painted, typed into, one clipboard', async () => {
+    await api('POST', '/api/workspaces', { id: 'ws-rdp', name: 'Windows-style', type: 'rdp', requires_mfa: false }, 201);
+    await open(page, 'ws-rdp');
+    await painted(page);
+    await prompted(page);
+    await typeKeys(page, 'echo "over RDP: $((6*7))" > typed.txt');
+    expect(await fileOnHost(join(home, 'typed.txt'))).toBe('over RDP: 42\n');
+    await typeKeys(page, 'clear; uname -sr; ls -la ~');
+    await page.getByTestId('toolbar-handle').click();
+    await page.getByTestId('toolbar-keys').click();
+    await expect(page.getByTestId('key-super')).toHaveText('Windows');
+    await shot(page, 'rdp');
+    await page.getByTestId('toolbar-handle').click();
+    await give(page, 'Grüße über RDP');
+    expect(await onClipboard(page)).toBe('Grüße über RDP');
+    await typeKeys(page, 'printf "out of RDP" | xclip -selection clipboard -i');
+    await until('the desktop’s text arrives', async () => (await page.getByTestId('clipboard-text').inputValue()) === 'out of RDP' || undefined);
+  });
+
+  await test.step('a killed gateway comes back to the same desktop', async () => {
+    await typeKeys(page, 'MARK=kept; echo > ready.txt');
+    await fileOnHost(join(home, 'ready.txt'));
+    await house.kill('gateway');
+    await expect(page.getByTestId('viewer-wait')).toBeVisible({ timeout: 30_000 });
+    await house.startGateway();
+    await painted(page);
+    // Only the shell that was there before knows the mark.
+    await typeKeys(page, 'echo "$MARK" > mark.txt');
+    expect(await fileOnHost(join(home, 'mark.txt'))).toBe('kept\n');
+  });
+
+  await test.step('policy lets text in only: the open stream comes back under it', async () => {
+    await api('PATCH', '/api/workspaces/ws-rdp', { policy: { clipboard: 'in', files: false, read_only: false } }, 200);
+    await expect(page.getByTestId('viewer-rules')).toHaveText('Clipboard: into the desktop only', { timeout: 30_000 });
+    await painted(page);
+    await give(page, 'still goes in');
+    expect(await onClipboard(page)).toBe('still goes in');
+    await typeKeys(page, 'printf "must stay" | xclip -selection clipboard -i');
+    expect(await onClipboard(page)).toBe('must stay');
+    expect(await page.getByTestId('clipboard-text').inputValue()).toBe('still goes in');
+  });
+
+  await test.step('policy lets text out only', async () => {
+    await api('PATCH', '/api/workspaces/ws-rdp', { policy: { clipboard: 'out', files: false, read_only: false } }, 200);
+    await expect(page.getByTestId('viewer-rules')).toHaveText('Clipboard: out of the desktop only', { timeout: 30_000 });
+    await painted(page);
+    await typeKeys(page, 'printf "may leave" | xclip -selection clipboard -i');
+    await until('the desktop’s text arrives', async () => (await page.getByTestId('clipboard-text').inputValue()) === 'may leave' || undefined);
+    await page.getByTestId('toolbar-handle').click();
+    await page.getByTestId('toolbar-clipboard').click();
+    await expect(page.getByTestId('clipboard-send')).toBeHidden();
     await leave(page);
   });
 

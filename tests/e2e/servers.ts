@@ -21,6 +21,7 @@ function freeDisplay(): number {
   throw new Error('no free display');
 }
 
+/** Without a window manager, keys go to the window under the pointer, from the click on: no focus has to travel first. */
 const terminal = ['-geometry', '100x30+20+20', '-fa', 'Monospace', '-fs', '11'];
 
 /** A screen with a terminal, served by FreeRDP, which lets in whoever passes NLA. */
@@ -43,7 +44,6 @@ export class NlaDesktop {
     writeFileSync(join(house.dir, 'sam'), line, { mode: 0o600 });
     house.run('xvfb', 'Xvfb', [desktop.display, '-screen', '0', '1024x768x24', '-nolisten', 'tcp']);
     await until('the X server is up', () => readdirSync('/tmp/.X11-unix').includes(`X${display}`));
-    house.run('nla-wm', 'openbox', [], { DISPLAY: desktop.display });
     house.run('nla-terminal', 'xterm', terminal, { DISPLAY: desktop.display });
     await desktop.serve();
     return desktop;
@@ -81,7 +81,6 @@ export async function vncDesktop(house: House, port: number): Promise<string> {
   writeFileSync(file, execFileSync('tigervncpasswd', ['-f'], { input: `${VNC_PASSWORD}\n` }), { mode: 0o600 });
   house.run('xvnc', 'Xtigervnc', [`:${display}`, '-rfbport', String(port), '-interface', '127.0.0.1', '-localhost=1', '-SecurityTypes', 'VncAuth', '-PasswordFile', file, '-geometry', '1024x768', '-depth', '24', '-AlwaysShared', '-nolisten', 'tcp']);
   await until('the VNC server listens', () => answers(port));
-  house.run('vnc-wm', 'openbox', [], { DISPLAY: `:${display}` });
   house.run('vnc-terminal', 'xterm', terminal, { DISPLAY: `:${display}` });
   return `:${display}`;
 }

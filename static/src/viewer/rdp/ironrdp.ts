@@ -10,8 +10,8 @@ import { watchSocket } from './socket';
 
 type Session = Awaited<ReturnType<InstanceType<typeof Backend.SessionBuilder>['connect']>>;
 
-/** How long a connection may take to its first picture. A desktop that is signed in to for the first time takes seconds to come up. */
-const CONNECT_LIMIT_MS = 30_000;
+/** How long a connection may take to its first picture. A desktop that is signed in to for the first time takes seconds to come up; one that hangs is tried again. */
+const CONNECT_LIMIT_MS = 15_000;
 /** The window has come to rest when its size has not changed for this long. */
 const REST_MS = 500;
 /** A desktop that can follow has followed by then; one that has not is connected to anew. */
@@ -89,7 +89,11 @@ class IronRdp implements Protocol {
     watchSocket(this.#url, (socket) => {
       this.#socket = socket;
       if (this.#closed) return socket.close();
-      socket.addEventListener('close', ({ code, reason }) => this.#over({ code, reason }));
+      // IronRDP makes a close event of its own when it lets go of the socket: only the browser's tells the gateway's word.
+      socket.addEventListener('close', ({ isTrusted, code, reason }) => isTrusted && this.#over({ code, reason }));
+      // IronRDP hangs up at the first word of a refusal; the close frame behind it is what says why.
+      const close = socket.close.bind(socket);
+      socket.close = () => (this.#session || this.#closed ? close() : void setTimeout(close, CLOSE_LIMIT_MS));
     });
     const { canvas } = this.#screen;
     const builder = new Backend.SessionBuilder()
