@@ -1,6 +1,6 @@
 //! Real desktops: Xtigervnc in bubblewrap. These need the packages; without them they fail.
 
-use super::rig::{client, display_server, file, marked, prove, spec, until};
+use super::rig::{client, display_server, file, marked, prove, reachable_sockets, spec, until};
 use portcullis::domain::UserId;
 use portcullis::host::desktop::launcher::UIDS;
 use portcullis::host::desktop::{Launcher, Limits, Phase, Spec};
@@ -130,10 +130,10 @@ async fn reaches_the_network_only_where_the_workspace_says_so() {
         assert_eq!(text.contains("NAMES"), network && Path::new("/etc/resolv.conf").exists(), "{text}");
     }
     // Its display server has no socket that the whole host could see.
-    let (spec, _) = spec(UserId::new());
+    let (spec, mark) = spec(UserId::new());
     let desktop = launcher.launch(Spec { network: true, ..spec }).await.unwrap();
-    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
-    assert!(!sockets.contains("@/tmp/.X11-unix/X1"), "an abstract socket of the display");
+    let server = display_server(&mark).as_raw_nonzero().get().cast_unsigned();
+    assert_eq!(reachable_sockets([server]), Vec::<String>::new());
     desktop.stop().await;
 }
 

@@ -5,6 +5,7 @@ use portcullis::domain::{SessionId, UserId, WorkspaceId};
 use portcullis::host::desktop::{Screen, Spec};
 use portcullis::protocol::rfb::client::{ClientHandshake, Proof};
 use portcullis::protocol::rfb::server::ServerHandshake;
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
@@ -37,6 +38,26 @@ pub fn marked(mark: &str) -> Vec<u32> {
         if pid != std::process::id() && (holds(entry.path().join("cmdline")) || holds(entry.path().join("environ"))) {
             found.push(pid);
         }
+    }
+    found
+}
+
+/// The sockets of these processes that others on the same network could reach: TCP, UDP and abstract ones (proc(5), `/proc/PID/fd`, in the tables of the
+/// network they share with us). Fails when the processes have no socket at all.
+pub fn reachable_sockets(pids: impl IntoIterator<Item = u32>) -> Vec<String> {
+    let mut own = HashSet::new();
+    for pid in pids {
+        for fd in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let Ok(to) = std::fs::read_link(fd.path()) else { continue };
+            own.extend(to.to_str().and_then(|to| to.strip_prefix("socket:[")).and_then(|to| to.strip_suffix(']')).map(str::to_owned));
+        }
+    }
+    assert!(!own.is_empty());
+    let mut found = Vec::new();
+    for (table, inode, sign) in [("tcp", 9, ""), ("tcp6", 9, ""), ("udp", 9, ""), ("udp6", 9, ""), ("unix", 6, "@")] {
+        let lines = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap();
+        let ours = |line: &&str| line.split_whitespace().nth(inode).is_some_and(|inode| own.contains(inode)) && line.contains(sign);
+        found.extend(lines.lines().skip(1).filter(ours).map(|line| format!("{table}: {line}")));
     }
     found
 }
