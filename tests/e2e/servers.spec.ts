@@ -74,6 +74,7 @@ test('desktops of others: RDP with NLA, its identity, its password; VNC; what po
   page.on('pageerror', (error) => errors.push(error.message));
   page.on('console', (line) => {
     if (line.text().includes('Content Security Policy')) errors.push(line.text());
+    if (line.type() === 'warning' && line.text().includes('RDP')) console.log(line.text());
   });
   await page.addInitScript(() => localStorage.setItem('portcullis.viewer.hint', 'seen'));
 

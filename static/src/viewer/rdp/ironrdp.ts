@@ -16,6 +16,8 @@ const CONNECT_LIMIT_MS = 15_000;
 const REST_MS = 500;
 /** A desktop that can follow has followed by then; one that has not is connected to anew. */
 const FOLLOW_MS = 1_500;
+/** A session that ends sooner than this was not ended by a person. */
+const SETTLED_MS = 3_000;
 /** How long a close frame may take that is to follow a refusal. */
 const CLOSE_LIMIT_MS = 2_000;
 const TEXT = 'text/plain';
@@ -29,6 +31,12 @@ let broken = false;
 /** Whether desktops have followed a change of size in this page; unknown until one was asked to. */
 let follows: boolean | null = null;
 
+/** What an IronRDP error (or any other) says. */
+function wordsOf(error: unknown): string {
+  const backtrace = (error as { backtrace?: () => string } | null)?.backtrace;
+  return typeof backtrace === 'function' ? backtrace.call(error) : String(error);
+}
+
 class IronRdp implements Protocol {
   readonly #screen: Screen;
   readonly #url: string;
@@ -39,6 +47,7 @@ class IronRdp implements Protocol {
   #socket: WebSocket | null = null;
   #closed = false;
   #shown = false;
+  #began = 0;
   #sizing: Sizing;
   #mode: KeyboardMode;
   #shared: string | null = null;
@@ -69,17 +78,24 @@ class IronRdp implements Protocol {
       this.#begin(session);
       const end = await session.run();
       end.free();
-      this.#over({ code: 0, reason: '', because: 'left' });
+      this.#goodbye();
     } catch (error) {
+      if (this.#session && !this.#closed) console.warn('The RDP session ended:', wordsOf(error));
       if (error instanceof WebAssembly.RuntimeError) broken = true;
-      // Signing out on the desktop comes as an error, too. When it was the socket that failed, its close came first and has told why.
-      else if (this.#session && this.#socket?.readyState === WebSocket.OPEN) this.#over({ code: 0, reason: '', because: 'left' });
+      // Signing out on the desktop comes as an error, too (MCS Disconnect Provider Ultimatum). Anything else is worth another try.
+      else if (/ultimatum/i.test(wordsOf(error))) this.#goodbye();
       // A refusal comes in words that IronRDP reads, and right behind them the close frame with its code.
       this.#late = setTimeout(() => this.#over({ code: 0, reason: '' }), this.#socket ? CLOSE_LIMIT_MS : 0);
     } finally {
       clearTimeout(tooLong);
       this.#socket?.close();
     }
+  }
+
+  /** The desktop ended it. Right after the beginning, that is one that was still busy with the connection before. */
+  #goodbye(): void {
+    const lived = performance.now() - this.#began;
+    this.#over(lived < SETTLED_MS ? { code: 0, reason: '' } : { code: 0, reason: '', because: 'left' });
   }
 
   #connect(): Promise<Session> {
@@ -118,6 +134,7 @@ class IronRdp implements Protocol {
 
   #begin(session: Session): void {
     this.#session = session;
+    this.#began = performance.now();
     this.#shown = true;
     const size = session.desktopSize();
     this.#screen.canvas.width = size.width;
