@@ -4,7 +4,7 @@
 
 use super::error::ApiError;
 use crate::domain::SessionId;
-use actix_web::http::header::{self, ContentType, ETag, EntityTag, Header as _, IfNoneMatch};
+use actix_web::http::header::{self, AcceptEncoding, ContentType, ETag, Encoding, EntityTag, Header as _, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use rust_embed::RustEmbed;
 
@@ -34,7 +34,9 @@ pub async fn viewer(req: HttpRequest) -> HttpResponse {
 /// A hashed file.
 pub async fn asset(req: HttpRequest) -> HttpResponse {
     let name = format!("assets/{}", req.match_info().get("file").unwrap_or_default());
-    serve(&req, &name, IMMUTABLE).unwrap_or_else(|| ApiError::not_found("File").error_response())
+    compressed(&req, &name)
+        .or_else(|| serve(&req, &name, IMMUTABLE))
+        .unwrap_or_else(|| ApiError::not_found("File").error_response())
 }
 
 /// A file beside the pages, such as the icon.
@@ -72,6 +74,21 @@ fn serve(req: &HttpRequest, name: &str, caching: &str) -> Option<HttpResponse> {
     let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer.insert_header((header::CACHE_CONTROL, caching)).insert_header(ETag(tag));
     Some(if known { answer.finish() } else { answer.content_type(kind_of(name)).body(file.data) })
+}
+
+/// A file that the build compressed, for a browser that takes it so: megabytes are not compressed anew for each.
+fn compressed(req: &HttpRequest, name: &str) -> Option<HttpResponse> {
+    let gzip = Encoding::gzip();
+    let accepted = AcceptEncoding::parse(req).ok()?;
+    if accepted.negotiate([&gzip].into_iter()).is_none_or(|chosen| chosen != gzip) {
+        return None;
+    }
+    let mut answer = serve(req, &format!("{name}.gz"), IMMUTABLE)?;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind_of(name)));
+    headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
+    headers.insert(header::VARY, header::HeaderValue::from_static("accept-encoding"));
+    Some(answer)
 }
 
 /// Content types of what the UI build makes; `nosniff` holds browsers to them.

@@ -1,5 +1,5 @@
-// Says how big the pages are, and fails when one has outgrown its budget: the console, and the viewer with each protocol.
-import { readFileSync, readdirSync } from 'node:fs';
+// Says how big the pages are, and fails when one has outgrown its budget: the console, and the viewer with each protocol. Compresses what is large.
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 
 const KIB = 1024;
@@ -51,3 +51,6 @@ const vncFiles = closure([...base, ...vnc]);
 if (vncFiles.some((file) => read(file).includes('.wasm'))) throw new Error('what a VNC desktop loads speaks of WASM');
 tell('viewer of a VNC desktop', vncFiles, 90 * KIB);
 tell('viewer of an RDP desktop, with its WASM', [...closure([...base, ...rdp]), ...wasm], 1.8 * KIB * KIB);
+
+// Compressed here and once, not for every browser that asks: the gateway sends this file in its place (src/http/pages.rs).
+for (const file of wasm) writeFileSync(new URL(`.${file}.gz`, dist), gzipSync(read(file), { level: 9 }));

@@ -41,6 +41,29 @@ async fn pages_revalidate_and_assets_stay() {
     }
 }
 
+/// The RDP viewer's WASM, by its hashed name.
+fn wasm() -> Option<String> {
+    let names = std::fs::read_dir("static/dist/assets").ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.ends_with(".wasm")).map(|name| format!("/assets/{name}")).next()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_large_was_compressed_by_the_build() {
+    let app = TestApp::sqlite().await;
+    let client = app.anonymous();
+    if client.get("/").await.status == 503 {
+        return;
+    }
+    let wasm = wasm().expect("the build makes one");
+    let plain = client.header("accept-encoding", "identity").get(&wasm).await;
+    assert_eq!((plain.status, plain.header("content-type"), plain.header("content-encoding")), (200, "application/wasm", ""));
+    let small = client.header("accept-encoding", "gzip, deflate, br").get(&wasm).await;
+    assert_eq!((small.status, small.header("content-type"), small.header("content-encoding")), (200, "application/wasm", "gzip"));
+    assert!(small.header("vary").contains("accept-encoding") && small.header("cache-control").contains("immutable"));
+    let again = client.header("accept-encoding", "gzip").header("if-none-match", small.header("etag")).get(&wasm).await;
+    assert_eq!(again.status, 304);
+}
+
 async fn zipped(client: &Client, path: &str) -> String {
     let answer = client.header("accept-encoding", "gzip").open(path).await;
     answer.headers().get("content-encoding").map_or("", |v| v.to_str().unwrap()).to_owned()
