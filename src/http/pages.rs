@@ -34,9 +34,7 @@ pub async fn viewer(req: HttpRequest) -> HttpResponse {
 /// A hashed file.
 pub async fn asset(req: HttpRequest) -> HttpResponse {
     let name = format!("assets/{}", req.match_info().get("file").unwrap_or_default());
-    compressed(&req, &name)
-        .or_else(|| serve(&req, &name, IMMUTABLE))
-        .unwrap_or_else(|| ApiError::not_found("File").error_response())
+    compressed(&req, &name).or_else(|| serve(&req, &name, IMMUTABLE)).unwrap_or_else(|| ApiError::not_found("File").error_response())
 }
 
 /// A file beside the pages, such as the icon.

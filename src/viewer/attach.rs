@@ -84,7 +84,8 @@ pub async fn attach<B: Books>(attachment: Attachment<'_, B>, sink: impl BrowserS
             let stream = Stream { lease, dial, observers: Observers { meters, tally }, books, limits: &limits };
             let run = match lease.session().workspace_kind {
                 WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Html5 => vnc::run(&stream, sink, source).await,
-                WorkspaceKind::Rdp => rdp::run(&stream, sink, source).await,
+                // What the rarer protocol needs, not every stream pays for.
+                WorkspaceKind::Rdp => Box::pin(rdp::run(&stream, sink, source)).await,
             };
             run.unwrap_or_else(|end| end)
         };

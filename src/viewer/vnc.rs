@@ -22,7 +22,8 @@ pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl Browser
     let mut early = BytesMut::new();
     let mut proved = tokio::select! {
         biased;
-        connected = connect(stream) => connected?,
+        // On the heap, like the relays with gates below: what lives a moment, or rarely, is not room in every stream.
+        connected = Box::pin(connect(stream)) => connected?,
         end = handshake::wait_for_end(&mut sink, source, &mut early) => return Err(end),
     };
     let greeting = handshake::with_browser(&mut sink, source, early);
@@ -33,16 +34,17 @@ pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl Browser
     let Proved { desktop, left } = proved;
     // A copy of what is left, mostly nothing: not the memory it was read into, which would stay as long as the stream.
     let left = Leftovers { from_browser, from_desktop: Bytes::copy_from_slice(&left) };
-    let (rules, format) = (rules(server.policy), Format::new(init.format));
-    let observers = stream.observers;
+    let (rules, observers) = (rules(server.policy), stream.observers);
+    if rules == Rules::ALL {
+        return Ok(relay(desktop, sink, source, left, Gates::OPEN, observers, limits).await);
+    }
+    let format = Format::new(init.format);
     let up = Up(UpFilter::new(rules, format.clone()));
-    Ok(if rules == Rules::ALL {
-        relay(desktop, sink, source, left, Gates::OPEN, observers, limits).await
-    } else if rules.clipboard_out {
-        relay(desktop, sink, source, left, Gates { up, down: Open }, observers, limits).await
+    Ok(if rules.clipboard_out {
+        Box::pin(relay(desktop, sink, source, left, Gates { up, down: Open }, observers, limits)).await
     } else {
         let down = Down(DownFilter::new(rules, format));
-        relay(desktop, sink, source, left, Gates { up, down }, observers, limits).await
+        Box::pin(relay(desktop, sink, source, left, Gates { up, down }, observers, limits)).await
     })
 }
 

@@ -56,7 +56,7 @@ pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl Browser
     let request = timeout(limits.handshake, asked).await.map_err(|_| End::BrowserIdle)??;
     let opened = tokio::select! {
         biased;
-        opened = open(stream, credential, &request) => opened,
+        opened = Box::pin(open(stream, credential, &request)) => opened,
         end = cleanpath::wait_for_end(&mut sink, source, &mut early) => return Err(end),
     };
     let Opened { desktop, selected, answer } = match opened {
