@@ -20,6 +20,10 @@ const EPOCH: Micros = MS / 5;
 const REST: Micros = 5_000 * MS;
 /// A limit is this many times what a reader takes in a round trip, so that a sender that doubles its pace each round is never held back.
 const AHEAD: usize = 4;
+/// Bytes in a microsecond that a limit reckons with: 4 Gbit/s. What more would wait under way would be a queue, in front of other tunnels' keystrokes.
+const PACE: usize = 500;
+/// What a limit may be on the shortest way, whose round trip is more waking up than travelling.
+const LIMIT_NEAR: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Piece {
@@ -267,7 +271,8 @@ impl Received {
         }
         // Many round trips may have passed since the last look: what counts is the pace.
         let rounds = (passed / epoch).max(1) as usize;
-        let wanted = (AHEAD * (self.drained / rounds)).min(self.most);
+        let useful = usize::try_from(rtt).unwrap_or(usize::MAX).saturating_mul(PACE).max(LIMIT_NEAR);
+        let wanted = (AHEAD * (self.drained / rounds)).min(useful).min(self.most);
         if wanted > self.limit {
             self.limit += (wanted - self.limit).min(spare);
         }
@@ -365,6 +370,22 @@ mod tests {
         received.rest(now + REST + 1);
         assert_eq!(received.limit(), LIMIT_FIRST);
         assert!(received.memory() < 1024, "{}", received.memory());
+    }
+
+    #[test]
+    fn on_a_short_way_it_makes_no_queue() {
+        let mut received = Received::new(Seq(0), 4 << 20, 0);
+        let (mut out, mut now) = (Chain::default(), 0);
+        for _ in 0..100 {
+            now += MS;
+            let window = received.window() as usize;
+            received.data(received.next, &vec![1; window], now);
+            received.read(&mut out, usize::MAX, now);
+            out.clear();
+            received.tune(now, MS / 2, usize::MAX);
+            received.offer(7, 1368);
+        }
+        assert_eq!(received.limit(), LIMIT_NEAR);
     }
 
     #[test]
