@@ -1,7 +1,7 @@
 //! The browser as the relay sees it: something to send to, and something to hear from. WebSocket (`ws.rs`) is one; tests have others.
 
 use super::end::End;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// Nobody is there to send to any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,4 +34,34 @@ pub trait BrowserSink: Clone {
 pub trait BrowserSource {
     /// The next thing heard; or how it ended. Cancel safe: a dropped future has taken nothing.
     fn next(&mut self) -> impl Future<Output = Result<Heard, End>>;
+}
+
+/// Hears one thing of a browser that is not relayed yet. Its bytes are kept in `pending`, of which there may be `most`.
+///
+/// # Errors
+/// How it ended; [`End::TooBig`] when it says more.
+pub(super) async fn listen(
+    sink: &mut impl BrowserSink,
+    source: &mut impl BrowserSource,
+    pending: &mut BytesMut,
+    most: usize,
+) -> Result<(), End> {
+    match source.next().await? {
+        Heard::Bytes(bytes) if pending.len() + bytes.len() > most => Err(End::TooBig),
+        Heard::Bytes(bytes) => {
+            pending.extend_from_slice(&bytes);
+            Ok(())
+        }
+        Heard::Ping(payload) => sink.pong(&payload).await.map_err(|_| End::BrowserGone),
+        Heard::Pong(_) => Ok(()),
+    }
+}
+
+/// Hears a browser out until it ends, as [`listen`] does.
+pub(super) async fn wait_for_end(sink: &mut impl BrowserSink, source: &mut impl BrowserSource, pending: &mut BytesMut, most: usize) -> End {
+    loop {
+        if let Err(end) = listen(sink, source, pending, most).await {
+            return end;
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::anonymous;
 use super::attach::Stream;
 use super::books::Books;
-use super::browser::{BrowserSink, BrowserSource, Heard};
+use super::browser::{BrowserSink, BrowserSource, listen};
 use super::end::End;
 use super::trust::{Expected, secure};
 use super::{Duplex, Limits};
@@ -144,28 +144,6 @@ pub(super) async fn with_browser(sink: &mut impl BrowserSink, source: &mut impl 
             // A copy of what is left, mostly nothing: not the memory it was read into, which would stay as long as the stream.
             return Ok(Bytes::copy_from_slice(&pending));
         }
-        listen(sink, source, &mut pending).await?;
-    }
-}
-
-/// Hears the browser out until it ends; its bytes are kept for later.
-pub(super) async fn wait_for_end(sink: &mut impl BrowserSink, source: &mut impl BrowserSource, pending: &mut BytesMut) -> End {
-    loop {
-        if let Err(end) = listen(sink, source, pending).await {
-            return end;
-        }
-    }
-}
-
-/// One thing heard before the relay begins.
-async fn listen(sink: &mut impl BrowserSink, source: &mut impl BrowserSource, pending: &mut BytesMut) -> Result<(), End> {
-    match source.next().await? {
-        Heard::Bytes(bytes) if pending.len() + bytes.len() > MAX_PENDING => Err(End::TooBig),
-        Heard::Bytes(bytes) => {
-            pending.extend_from_slice(&bytes);
-            Ok(())
-        }
-        Heard::Ping(payload) => sink.pong(&payload).await.map_err(|_| End::BrowserGone),
-        Heard::Pong(_) => Ok(()),
+        listen(sink, source, &mut pending, MAX_PENDING).await?;
     }
 }

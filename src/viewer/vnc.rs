@@ -2,16 +2,16 @@
 
 use super::attach::Stream;
 use super::books::Books;
-use super::browser::{BrowserSink, BrowserSource};
+use super::browser::{BrowserSink, BrowserSource, wait_for_end};
 use super::end::End;
 use super::gate::{Channel, Direction, Gate, GateError, Gates, Open, Passed, Refused};
 use super::handshake::{self, Proved};
 use super::relay::{Leftovers, relay};
 use crate::domain::server::StreamPolicy;
-use crate::protocol::rfb::RfbError;
 use crate::protocol::rfb::filter::down::DownFilter;
 use crate::protocol::rfb::filter::up::UpFilter;
 use crate::protocol::rfb::filter::{FilterError, Format, Held, Rules, Sieve};
+use crate::protocol::rfb::{MAX_PENDING, RfbError};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use tokio::time::timeout;
@@ -24,7 +24,7 @@ pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl Browser
         biased;
         // On the heap, like the relays with gates below: what lives a moment, or rarely, is not room in every stream.
         connected = Box::pin(connect(stream)) => connected?,
-        end = handshake::wait_for_end(&mut sink, source, &mut early) => return Err(end),
+        end = wait_for_end(&mut sink, source, &mut early, MAX_PENDING) => return Err(end),
     };
     let greeting = handshake::with_browser(&mut sink, source, early);
     let from_browser = timeout(limits.handshake, greeting).await.map_err(|_| End::BrowserIdle)??;

@@ -1,34 +1,15 @@
 //! Real desktops: Xtigervnc in bubblewrap. These need the packages; without them they fail.
 
-use super::rig::{client, display_server, file, marked, prove, reachable_sockets, spec, until};
+use super::rig::{client, display_server, home, inside, marked, prove, reachable_sockets, spec, until};
 use portcullis::domain::UserId;
 use portcullis::host::desktop::launcher::UIDS;
 use portcullis::host::desktop::{Launcher, Limits, Phase, Spec};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 fn launcher(dir: &Path) -> Launcher {
     Launcher::new(dir, Limits::default(), UIDS).unwrap()
-}
-
-fn home(dir: &Path, user: UserId) -> PathBuf {
-    dir.join("homes").join(user.to_string())
-}
-
-/// Has the next desktop's terminal run a script, and gives what it printed.
-async fn inside(launcher: &Launcher, dir: &Path, spec: Spec, script: &str) -> String {
-    // The first desktop makes the home.
-    let first = Spec { session_id: portcullis::domain::SessionId::new(), ..spec.clone() };
-    launcher.launch(first).await.unwrap().stop().await;
-    let home = home(dir, spec.user_id);
-    let out = home.join("out.txt");
-    let _ = std::fs::remove_file(&out);
-    std::fs::write(home.join(".bashrc"), format!("(exec >~/out.txt 2>&1\n{script}\necho END)\n")).unwrap();
-    let desktop = launcher.launch(spec).await.unwrap();
-    let text = file(&out, "END").await;
-    desktop.stop().await;
-    text
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! RDP desktops: xrdp joined to an Xorg of the session's own, in bubblewrap. These need the packages; without them they fail.
 
-use super::rig::{PATIENCE, display_server, file, marked, reachable_sockets, spec, until};
+use super::rig::{PATIENCE, display_server, inside, marked, reachable_sockets, spec, until};
 use crate::support::warden::{Kept, keep};
 use portcullis::domain::UserId;
 use portcullis::domain::workspace::WorkspaceKind;
@@ -79,19 +79,6 @@ pub async fn certificate<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> St
     let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
     let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
     hex::encode(Sha256::digest(&shown))
-}
-
-/// Has the next desktop's terminal run a script, and gives what it printed.
-async fn inside(launcher: &Launcher, dir: &Path, spec: Spec, script: &str) -> String {
-    let first = Spec { session_id: portcullis::domain::SessionId::new(), ..spec.clone() };
-    launcher.launch(first).await.unwrap().stop().await;
-    let home = dir.join("homes").join(spec.user_id.to_string());
-    let out = home.join("out.txt");
-    std::fs::write(home.join(".bashrc"), format!("(exec >~/out.txt 2>&1\n{script}\necho END)\n")).unwrap();
-    let desktop = launcher.launch(spec).await.unwrap();
-    let text = file(&out, "END").await;
-    desktop.stop().await;
-    text
 }
 
 #[tokio::test(flavor = "multi_thread")]

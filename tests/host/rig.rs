@@ -2,11 +2,11 @@
 
 use crate::support::vnc::VncClient;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
-use portcullis::host::desktop::{Screen, Spec};
+use portcullis::host::desktop::{Launcher, Screen, Spec};
 use portcullis::protocol::rfb::client::{ClientHandshake, Proof};
 use portcullis::protocol::rfb::server::ServerHandshake;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
@@ -138,4 +138,23 @@ pub async fn client<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut stre
         tokio::io::copy_bidirectional(&mut far, &mut stream).await
     });
     VncClient::connect(near).await.unwrap()
+}
+
+pub fn home(dir: &Path, user: UserId) -> PathBuf {
+    dir.join("homes").join(user.to_string())
+}
+
+/// Has the next desktop's terminal run a script, and gives what it printed.
+pub async fn inside(launcher: &Launcher, dir: &Path, spec: Spec, script: &str) -> String {
+    // The first desktop makes the home.
+    let first = Spec { session_id: portcullis::domain::SessionId::new(), ..spec.clone() };
+    launcher.launch(first).await.unwrap().stop().await;
+    let home = home(dir, spec.user_id);
+    let out = home.join("out.txt");
+    let _ = std::fs::remove_file(&out);
+    std::fs::write(home.join(".bashrc"), format!("(exec >~/out.txt 2>&1\n{script}\necho END)\n")).unwrap();
+    let desktop = launcher.launch(spec).await.unwrap();
+    let text = file(&out, "END").await;
+    desktop.stop().await;
+    text
 }

@@ -5,7 +5,7 @@
 //! stream's ticket did; nothing of it is read.
 
 use crate::domain::SessionId;
-use crate::viewer::browser::{BrowserSink, BrowserSource, Heard};
+use crate::viewer::browser::{BrowserSink, BrowserSource, listen};
 use crate::viewer::end::End;
 use bytes::{Bytes, BytesMut};
 use ironrdp_rdcleanpath::{DetectionResult, RDCleanPathPdu};
@@ -93,28 +93,7 @@ pub(super) async fn request(sink: &mut impl BrowserSink, source: &mut impl Brows
             let _ = pending.split_to(length);
             return Ok(request);
         }
-        listen(sink, source, pending).await?;
-    }
-}
-
-/// Hears the browser until it ends; its bytes are kept for later, as far as they may come now.
-pub(super) async fn wait_for_end(sink: &mut impl BrowserSink, source: &mut impl BrowserSource, pending: &mut BytesMut) -> End {
-    loop {
-        if let Err(end) = listen(sink, source, pending).await {
-            return end;
-        }
-    }
-}
-
-async fn listen(sink: &mut impl BrowserSink, source: &mut impl BrowserSource, pending: &mut BytesMut) -> Result<(), End> {
-    match source.next().await? {
-        Heard::Bytes(bytes) if pending.len() + bytes.len() > MAX_REQUEST => Err(End::TooBig),
-        Heard::Bytes(bytes) => {
-            pending.extend_from_slice(&bytes);
-            Ok(())
-        }
-        Heard::Ping(payload) => sink.pong(&payload).await.map_err(|_| End::BrowserGone),
-        Heard::Pong(_) => Ok(()),
+        listen(sink, source, pending, MAX_REQUEST).await?;
     }
 }
 

@@ -18,7 +18,7 @@ pub mod nla;
 use super::Duplex;
 use super::attach::Stream;
 use super::books::Books;
-use super::browser::{BrowserSink, BrowserSource};
+use super::browser::{BrowserSink, BrowserSource, wait_for_end};
 use super::end::End;
 use super::relay::{Leftovers, relay};
 use super::trust::{Expected, Secured, secure};
@@ -57,7 +57,7 @@ pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl Browser
     let opened = tokio::select! {
         biased;
         opened = Box::pin(open(stream, credential, &request)) => opened,
-        end = cleanpath::wait_for_end(&mut sink, source, &mut early) => return Err(end),
+        end = wait_for_end(&mut sink, source, &mut early, cleanpath::MAX_REQUEST) => return Err(end),
     };
     let Opened { desktop, selected, answer } = match opened {
         Ok(opened) => opened,
