@@ -187,7 +187,7 @@ impl Broker {
         };
         let trust = ServerTrust { rule: terms.trust, pin: state.pinned.map(|(pin, _)| pin) };
         let (policy, exclusive, keyboard) = (workspace.policy, terms.exclusive, terms.keyboard);
-        Ok(Server { port, credential, source: terms.source, trust, policy, exclusive, keyboard })
+        Ok(Server { port, credential, source: terms.source, trust, policy, exclusive, keyboard, web: None })
     }
 
     fn open_user_credential(&self, workspace: &WorkspaceId, user: UserId, sealed: &str) -> Result<Credential> {

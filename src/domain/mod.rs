@@ -11,6 +11,7 @@
 //! | [`workspace`] | what can be launched |
 //! | [`host`] | where workspaces run |
 //! | [`server`] | the server behind a stream: who the gateway is to it, how it is trusted, what may pass |
+//! | [`web`] | how a web application is met, and which requests may pass |
 //! | [`reach`] | which way a stream goes to its desktop, and which leg of it is slow |
 //! | [`session`] | a live, audited connection of a user to a workspace, and its state machine |
 //! | [`policy`] | who may do what: the only place that makes a [`policy::Permit`] |
@@ -30,6 +31,7 @@ pub mod server;
 pub mod session;
 pub mod time;
 pub mod user;
+pub mod web;
 pub mod workspace;
 
 pub use error::{Error, ErrorKind, Result};

@@ -8,6 +8,7 @@
 //! | [`Fingerprint`] | SHA-256 of a certificate in DER; a *pin* is the one expected |
 
 use super::secret::SecretString;
+use super::web::WebTerms;
 use std::fmt;
 
 /// Which way clipboard text may go. *In* is from the user's machine into the desktop.
@@ -202,6 +203,8 @@ pub struct Server {
     pub exclusive: bool,
     /// RDP: the keyboard layout told to the server (a Windows input locale identifier, `0x00000407` is German); `None`: the browser's own word.
     pub keyboard: Option<u32>,
+    /// A web application's own terms; `None` for every other kind.
+    pub web: Option<Box<WebTerms>>,
 }
 
 impl Server {
@@ -216,6 +219,7 @@ impl Server {
             policy,
             exclusive: false,
             keyboard: None,
+            web: None,
         }
     }
 }

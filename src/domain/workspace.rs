@@ -3,6 +3,7 @@
 use super::reach::Target;
 use super::server::{CredentialSource, Fingerprint, StreamPolicy, TrustRule};
 use super::user::Role;
+use super::web::WebTerms;
 use super::{OrganizationId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,8 @@ pub struct ServerTerms {
     pub exclusive: bool,
     /// RDP: the keyboard layout told to the server (a Windows input locale identifier); `None`: the browser's own word.
     pub keyboard: Option<u32>,
+    /// HTML5: how the application is met; as new for every other kind.
+    pub web: WebTerms,
 }
 
 /// What the gateway has come to know of a workspace's server.

@@ -27,6 +27,7 @@ on_both! {
                     trust,
                     exclusive: n % 2 == 0,
                     keyboard: (n > 1).then_some(u32::MAX),
+        web: Default::default(),
                 };
                 one.target = Some(Target::Service { host_id: HostId::new(), name: format!("xrdp-{n}") });
                 assert!(tx.update_workspace(&one)?);

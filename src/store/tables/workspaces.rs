@@ -93,6 +93,7 @@ impl Terms {
             trust,
             exclusive: self.exclusive,
             keyboard: self.keyboard,
+            web: crate::domain::web::WebTerms::default(),
         })
     }
 }

@@ -30,6 +30,7 @@ pub fn server(credential: Option<(&str, &str)>) -> Server {
         policy: StreamPolicy::default(),
         exclusive: false,
         keyboard: None,
+        web: None,
     }
 }
 
