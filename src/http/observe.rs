@@ -130,6 +130,6 @@ fn origin_of(req: &HttpRequest, trusted: &[crate::domain::Network]) -> Origin {
 }
 
 /// Methods as labels: a known few, whatever a client invents.
-fn method_word(method: &str) -> &'static str {
+pub(super) fn method_word(method: &str) -> &'static str {
     ["GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"].into_iter().find(|m| *m == method).unwrap_or("OTHER")
 }
