@@ -9,7 +9,7 @@ use crate::http::AppState;
 use crate::http::origin::client_address;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -84,6 +84,13 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     if asked.state.limits.any.check(asked.client(headers)).is_err() {
         return pages::too_often(settings);
     }
+    if !is_framed_once(headers) {
+        let mut answer = pages::plain(StatusCode::BAD_REQUEST, "The request's framing is not understood\n");
+        if request.version() < Version::HTTP_2 {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        return answer;
+    }
     let session = match name::named(request.uri(), headers, settings) {
         Named::Session(session) => session,
         Named::Nobody => return pages::not_found(settings),
@@ -110,6 +117,13 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     let from = asked.client(headers).unwrap_or(IpAddr::from([0, 0, 0, 0]));
     serving(&opened);
     opened.app.serve(request, from).await
+}
+
+/// Chunked, once, is the one transfer coding that passes (RFC 9112 section 6.1: never twice; any other would have to be undone here).
+fn is_framed_once(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).into_iter();
+    let (first, second) = (codings.next(), codings.next());
+    second.is_none() && first.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// For the viewer, which cannot look into a frame of another origin: whether this browser may use the application, and whether that answers. The same for an

@@ -53,14 +53,14 @@ pub struct AppsSettings {
 impl AppsSettings {
     /// Applications below `domain`, of the gateway at the origin `gateway`.
     #[must_use]
-    pub fn new(domain: &str, gateway: &str, idle: Duration, tls: Arc<rustls::ServerConfig>) -> Self {
+    pub fn new(domain: &str, gateway: &str, idle: Duration, tls: &rustls::ServerConfig) -> Self {
         let authority = gateway.strip_prefix("https://").unwrap_or(gateway).trim_end_matches('/');
         let (host, port) = name::split_port(authority);
         let (domain, host) = (domain.to_ascii_lowercase(), host.to_ascii_lowercase());
         // A host of one label is a site of its own, and so is an address: nothing is below it.
         let below = host.contains('.') && domain.strip_suffix(&host).is_some_and(|rest| rest.ends_with('.'));
         let port = port.and_then(|port| port.parse().ok()).filter(|port| *port != 443);
-        Self { domain, port, gateway: format!("https://{authority}"), cross_site: !below, idle, tls }
+        Self { domain, port, gateway: format!("https://{authority}"), cross_site: !below, idle, tls: front::with_alpn(tls) }
     }
 
     /// The origin of a session's application.
@@ -90,7 +90,7 @@ mod tests {
             .unwrap()
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
-        AppsSettings::new(domain, gateway, Duration::from_secs(60), Arc::new(tls))
+        AppsSettings::new(domain, gateway, Duration::from_secs(60), &tls)
     }
 
     #[test]
