@@ -99,6 +99,7 @@ diesel::table! {
         files -> Bool,
         read_only -> Bool,
         server -> Text,
+        web -> Text,
     }
 }
 

@@ -10,4 +10,5 @@ mod sentinel;
 mod servers;
 mod signin;
 mod streams;
+mod web;
 mod world;

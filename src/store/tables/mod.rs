@@ -17,6 +17,7 @@ pub mod sessions;
 pub mod tickets;
 pub mod totp;
 pub mod users;
+mod web_terms;
 pub mod workspaces;
 
 use crate::domain::user::{Mfa, MfaMethod};
