@@ -10,4 +10,5 @@ mod sentinel;
 mod servers;
 mod signin;
 mod streams;
-mod world;
+mod web;
+pub mod world;
