@@ -228,6 +228,28 @@ diesel::table! {
 }
 
 diesel::table! {
+    app_requests (session_id, seq) {
+        session_id -> Text,
+        seq -> BigInt,
+        at -> BigInt,
+        method -> Text,
+        path -> Text,
+        status -> Integer,
+        bytes_in -> BigInt,
+        bytes_out -> BigInt,
+        duration_ms -> BigInt,
+        ended -> Text,
+    }
+}
+
+diesel::table! {
+    app_request_counts (session_id) {
+        session_id -> Text,
+        last_seq -> BigInt,
+    }
+}
+
+diesel::table! {
     audit_entries (seq) {
         seq -> BigInt,
         time -> BigInt,

@@ -10,5 +10,6 @@ mod sentinel;
 mod servers;
 mod signin;
 mod streams;
+mod web;
 mod web_terms;
-mod world;
+pub mod world;

@@ -2,6 +2,7 @@
 //!
 //! A row becomes a domain value at once; a stored word that nobody wrote (a damaged or doctored database) is `Internal`, never a guess.
 
+pub mod app_requests;
 pub mod audit;
 pub mod challenges;
 pub mod hosts;
