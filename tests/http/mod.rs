@@ -13,4 +13,5 @@ mod pages;
 mod secrets;
 mod servers;
 mod stream;
+mod web;
 mod workspaces;
