@@ -1,13 +1,16 @@
 //! `portcullis user`, `workspace` and `host`: administration from the shell, on the same use cases as the API.
 
-use super::cli::{HostCommand, ServerArgs, UserCommand, WorkspaceArgs, WorkspaceCommand};
+use super::cli::{HostCommand, ServerArgs, UserCommand, WebArgs, WorkspaceArgs, WorkspaceCommand};
 use super::shell::{Shell, password, table};
 use super::{Failure, gateway, tls};
-use crate::broker::views::{HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, ServerChange, UserChange, WorkspaceChange, WorkspaceView};
+use crate::broker::views::{
+    HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, ServerChange, UserChange, WebChange, WorkspaceChange, WorkspaceView,
+};
 use crate::domain::reach::Target;
 use crate::domain::secret::SecretString;
 use crate::domain::server::TrustRule;
 use crate::domain::user::User;
+use crate::domain::web::{SignIn, WebTerms};
 use crate::domain::{HostId, Timestamp};
 use serde_json::json;
 
@@ -178,6 +181,7 @@ async fn changes(shell: &Shell, args: WorkspaceArgs, name: Option<String>) -> Re
     let server = *args.server;
     let target = target(shell, &server).await?;
     let trust = trust(&server)?;
+    let web = web(*args.web)?;
     let password = if server.password { Some(password(false)?) } else { None };
     Ok(WorkspaceChange {
         target,
@@ -200,6 +204,32 @@ async fn changes(shell: &Shell, args: WorkspaceArgs, name: Option<String>) -> Re
             exclusive: server.exclusive,
             keyboard: server.keyboard.map(|layout| layout.0),
         },
+        web,
+    })
+}
+
+fn web(args: WebArgs) -> Result<WebChange, Failure> {
+    let sign_in = match (args.sign_in.as_deref(), args.sign_in_header) {
+        (None, None) => None,
+        (Some("none"), None) => Some(SignIn::None),
+        (Some("basic"), None) => Some(SignIn::Basic),
+        (Some("header"), Some(name)) => Some(SignIn::Header(name)),
+        _ => return Err(Failure::new("--sign-in header needs --sign-in-header, and the others have none")),
+    };
+    // `--methods ""` is one empty word: nothing is named, so everything may pass.
+    let words = |list: Option<Vec<String>>| list.map(|list| list.into_iter().filter(|word| !word.trim().is_empty()).collect());
+    Ok(WebChange {
+        scheme: args.scheme,
+        host: args.web_host,
+        start: args.start,
+        identity_headers: args.identity_headers,
+        assertion_audience: args.assertion_audience.map(Some),
+        sign_in,
+        methods: words(args.methods),
+        paths: words(args.paths),
+        upload: args.upload,
+        download: args.download,
+        max_request: args.max_request,
     })
 }
 
@@ -236,10 +266,25 @@ fn server_json(view: &WorkspaceView) -> Option<serde_json::Value> {
         TrustRule::Authority { roots, name } => json!({"rule": "authority", "roots": roots, "name": name}),
     };
     let (pinned, offered) = (managed.state.pinned, managed.state.offered.as_ref());
+    let web = managed.web.as_ref().map(web_json);
     Some(json!({"credential": server.source.as_str(), "credential_saved": server.credential_saved, "exclusive": server.exclusive,
-        "keyboard": server.keyboard.map(|id| format!("0x{id:08x}")), "username": managed.username, "domain": managed.domain, "trust": trust,
+        "keyboard": server.keyboard.map(|id| format!("0x{id:08x}")), "username": managed.username, "domain": managed.domain, "trust": trust, "web": web,
         "certificate": {"pinned": pinned.map(|(pin, _)| pin.to_string()), "pinned_at": pinned.map(|(_, at)| at),
             "offered": offered.map(|o| o.fingerprint.to_string()), "offered_at": offered.map(|o| o.at), "offered_subject": offered.map(|o| &o.subject)}}))
+}
+
+/// A web application, as `--json` shows it.
+fn web_json(web: &WebTerms) -> serde_json::Value {
+    let (identity, requests) = (&web.identity, &web.requests);
+    let sign_in = match &web.sign_in {
+        SignIn::None => json!({"by": "none"}),
+        SignIn::Basic => json!({"by": "basic"}),
+        SignIn::Header(name) => json!({"by": "header", "header": name}),
+    };
+    json!({"scheme": web.scheme.as_str(), "host": web.host, "start": web.start, "sign_in": sign_in,
+        "identity": {"headers": identity.headers, "assertion_audience": identity.assertion_audience},
+        "requests": {"methods": requests.methods, "paths": requests.paths, "upload": requests.upload, "download": requests.download,
+            "max_request": requests.max_request}})
 }
 
 fn target_json(target: &Target) -> serde_json::Value {

@@ -5,6 +5,7 @@ use crate::domain::WorkspaceId;
 use crate::domain::secret::SecretString;
 use crate::domain::server::{Clipboard, CredentialSource, Fingerprint};
 use crate::domain::user::Role;
+use crate::domain::web::Scheme;
 use crate::domain::workspace::WorkspaceKind;
 use clap::{Args, Parser, Subcommand};
 use std::net::{IpAddr, SocketAddr};
@@ -235,39 +236,42 @@ pub struct WorkspaceArgs {
     /// Whether the screen is only shown: keys, pointer and clipboard do not reach the desktop.
     #[arg(long, value_name = "true|false")]
     pub read_only: Option<bool>,
-    /// How the gateway meets the server of a workspace of type vnc or rdp.
+    /// How the gateway meets the server of a workspace of type vnc, rdp or html5.
     #[command(flatten)]
     pub server: Box<ServerArgs>,
+    /// How it meets the web application of a workspace of type html5.
+    #[command(flatten)]
+    pub web: Box<WebArgs>,
 }
 
-/// What can be said about the server of a workspace of type vnc or rdp.
+/// What can be said about the server of a workspace of type vnc, rdp or html5.
 #[derive(Args, Debug, Default)]
 pub struct ServerArgs {
-    /// Types vnc and rdp: the host its server runs on, by id or name; with --port on a standard peer, with --service on one with an agent.
+    /// Types vnc, rdp and html5: the host its server runs on, by id or name; with --port on a standard peer, with --service on one with an agent.
     #[arg(long, value_name = "HOST", requires = "place", conflicts_with = "direct")]
     pub host: Option<String>,
-    /// Types vnc and rdp: the server's TCP port on a standard peer.
+    /// Types vnc, rdp and html5: the server's TCP port on a standard peer.
     #[arg(long, group = "place", requires = "host", conflicts_with = "service", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
-    /// Types vnc and rdp: a service that the host's agent was given by this name.
+    /// Types vnc, rdp and html5: a service that the host's agent was given by this name.
     #[arg(long, value_name = "NAME", group = "place", requires = "host")]
     pub service: Option<String>,
-    /// Types vnc and rdp: a target that direct.allow names, reached through no tunnel, unencrypted.
+    /// Types vnc, rdp and html5: a target that direct.allow names, reached through no tunnel, unencrypted.
     #[arg(long, value_name = "NAME")]
     pub direct: Option<String>,
-    /// Types vnc and rdp: whose credential the gateway proves to the server: workspace, user (each their own) or ask (typed, used once).
+    /// Types vnc, rdp and html5: whose credential the gateway proves to the server: workspace, user (each their own) or ask (typed, used once).
     #[arg(long, value_name = "SOURCE", value_parser = source)]
     pub credential: Option<CredentialSource>,
-    /// Types vnc and rdp: account name of the workspace's credential.
+    /// Types vnc, rdp and html5: account name of the workspace's credential.
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
     /// Type rdp: its Windows domain.
     #[arg(long)]
     pub domain: Option<String>,
-    /// Types vnc and rdp: reads the password of the workspace's credential, one line of standard input. It is kept sealed.
+    /// Types vnc, rdp and html5: reads the password of the workspace's credential, one line of standard input. It is kept sealed.
     #[arg(long, alias = "vnc-password")]
     pub password: bool,
-    /// Types vnc and rdp: how the server's certificate is checked: first_use, pinned (with --fingerprint) or authority (with --roots).
+    /// Types vnc, rdp and html5: how the server's certificate is checked: first_use, pinned (with --fingerprint) or authority (with --roots).
     #[arg(long, value_name = "RULE", value_parser = ["first_use", "pinned", "authority"])]
     pub trust: Option<String>,
     /// SHA-256 of the server's certificate (hex).
@@ -287,11 +291,53 @@ pub struct ServerArgs {
     pub keyboard: Option<Keyboard>,
 }
 
+/// What can be said about the web application of a workspace of type html5.
+#[derive(Args, Debug, Default)]
+pub struct WebArgs {
+    /// Type html5: how the application is spoken to: http or https (whose certificate --trust checks).
+    #[arg(long, value_name = "SCHEME", value_parser = scheme)]
+    pub scheme: Option<Scheme>,
+    /// Type html5: the name the application knows itself by, perhaps with a port; empty: the session's own origin's.
+    #[arg(long, value_name = "NAME")]
+    pub web_host: Option<String>,
+    /// Type html5: the path at which it opens, such as /lab.
+    #[arg(long, value_name = "PATH")]
+    pub start: Option<String>,
+    /// Type html5: whether X-Forwarded-User, -Name and -Groups tell it who the user is.
+    #[arg(long, value_name = "true|false")]
+    pub identity_headers: Option<bool>,
+    /// Type html5: the audience of a signed assertion about the user that it is sent; empty: none is.
+    #[arg(long, value_name = "AUDIENCE")]
+    pub assertion_audience: Option<String>,
+    /// Type html5: how the gateway signs in to it with the credential: none, basic, or header (with --sign-in-header).
+    #[arg(long, value_name = "WAY", value_parser = ["none", "basic", "header"])]
+    pub sign_in: Option<String>,
+    /// Type html5: the header that carries the credential's password.
+    #[arg(long, value_name = "HEADER", requires = "sign_in")]
+    pub sign_in_header: Option<String>,
+    /// Type html5: methods that may pass, separated by commas; empty: every one.
+    #[arg(long, value_delimiter = ',', value_name = "METHODS")]
+    pub methods: Option<Vec<String>>,
+    /// Type html5: paths that may be asked for, each with what is below it, separated by commas; empty: every one.
+    #[arg(long, value_delimiter = ',', value_name = "PATHS")]
+    pub paths: Option<Vec<String>>,
+    /// Type html5: whether files may go to the application.
+    #[arg(long, value_name = "true|false")]
+    pub upload: Option<bool>,
+    /// Type html5: whether files may come out of it.
+    #[arg(long, value_name = "true|false")]
+    pub download: Option<bool>,
+    /// Type html5: largest body of a request, in bytes; 0: any.
+    #[arg(long, value_name = "BYTES")]
+    pub max_request: Option<u64>,
+}
+
 /// `portcullis workspace`
 #[derive(Subcommand, Debug)]
 #[allow(missing_docs, reason = "flattened options explain themselves")]
 pub enum WorkspaceCommand {
     /// Creates a workspace.
+    #[command(alias = "add")]
     Create {
         /// Its id: lower-case letters, digits and hyphens, such as ws-linux-desktop.
         #[arg(value_parser = WorkspaceId::parse)]
@@ -486,6 +532,10 @@ fn source(text: &str) -> Result<CredentialSource, String> {
     CredentialSource::parse(text).ok_or_else(|| "a source is workspace, user or ask".to_owned())
 }
 
+fn scheme(text: &str) -> Result<Scheme, String> {
+    Scheme::parse(text).ok_or_else(|| "a scheme is http or https".to_owned())
+}
+
 fn fingerprint(text: &str) -> Result<Fingerprint, String> {
     Fingerprint::parse(text).ok_or_else(|| "a SHA-256 is 64 hexadecimal digits".to_owned())
 }
@@ -537,6 +587,8 @@ mod tests {
             "host config p",
             "workspace create ws-a --name a --type vnc --host p --port 5900",
             "workspace update ws-a --direct old-box --vnc-password",
+            "workspace create ws-a --name a --type html5 --host p --service wiki --scheme https --start /lab --methods GET,POST --upload false",
+            "workspace update ws-a --sign-in header --sign-in-header x-api-key --password",
             "audit verify --export f --public-key k",
             "openapi",
             "check-config",
@@ -557,6 +609,8 @@ mod tests {
             "agent --service Pc=h:1",
             "workspace create ws-a --name a --host p",
             "workspace create ws-a --name a --host p --port 0",
+            "workspace create ws-a --name a --type html5 --scheme ftp",
+            "workspace update ws-a --sign-in-header x-api-key",
             "workspace create ws-a --name a --host p --port 1 --direct d",
         ] {
             assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(bad.split_terminator(' '))).is_err(), "{bad}");

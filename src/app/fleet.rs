@@ -8,23 +8,24 @@
 
 mod follow;
 mod line;
+mod question;
 mod shared;
 
 use crate::broker::fleet::{
-    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState, Wanted,
+    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, Offers, SessionPeer, TunnelReport, TunnelState, Wanted,
 };
 use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
 use crate::domain::reach::Way;
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::server::Fingerprint;
-use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{HostId, SessionId, Timestamp};
 use crate::host::control::{self, Client, ClientError, Order, OrderTunnel, OrderWorkspace};
 use crate::tunnel::{Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream};
 use crate::viewer::{Dial, Duplex};
 use futures_util::future::BoxFuture;
 use line::{Line, Watched};
+use question::Question;
 pub use shared::Paths;
 use shared::{SharedEntry, Sums, Through};
 use std::collections::HashMap;
@@ -32,7 +33,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
@@ -46,8 +46,6 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const PEER_KEEPALIVE: Duration = Duration::from_secs(25);
 /// Ways to hosts measured at once.
 const KNOCKING: usize = 64;
-/// What a desktop's server greets with (RFC 6143 section 7.1.1), before its version.
-const GREETING: &[u8; 4] = b"RFB ";
 
 /// What a fleet is made of.
 #[derive(Debug)]
@@ -88,6 +86,7 @@ struct HostEntry {
     kind: HostKind,
     public_key: String,
     tunnel: Tunnel,
+    offers: Option<Arc<Offers>>,
     follower: AbortHandle,
 }
 
@@ -253,12 +252,12 @@ impl Inner {
 
     async fn start(&self, host: HostId, order: DesktopOrder) -> Result<DesktopStarted, FleetError> {
         let session = order.session_id;
-        let kind = order.workspace.kind;
+        let question = Question::of(&order);
         let service = match order.wanted {
             Wanted::Desktop => None,
             Wanted::Service { name } => Some(name),
-            Wanted::Server { port } => return self.start_server(session, host, port, kind).await,
-            Wanted::Direct { name } => return self.start_direct(session, name, kind).await,
+            Wanted::Server { port } => return self.start_server(session, host, port, &question).await,
+            Wanted::Direct { name } => return self.start_direct(session, name, &question).await,
         };
         let host_tunnel = self.host_tunnel(host).filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted).ok_or(FleetError::NotConnected)?;
         let psk = PresharedKey::generate().map_err(|_| FleetError::Failed("no randomness for a key".to_owned()))?;
@@ -282,15 +281,15 @@ impl Inner {
             },
             grace_seconds: order.grace.min(control::GRACE_MAX).as_secs(),
         };
-        let started = self.client(host).await?.start(&order).await.map_err(told)?;
+        let started = self.client(host).await?.start(&order).await.map_err(|error| question.told(error))?;
         let key: PublicKey = started.public_key.parse().map_err(|_| FleetError::Failed("the host gave no key".to_owned()))?;
         let peer = self.session_peer(session, address, key, psk.clone(), host_tunnel.stats().endpoint);
         let tunnel = self.add_session(session, host, peer).map_err(failed)?;
         tunnel.handshaken().await.map_err(failed)?;
         let line = self.sessions().get(&session).map(|entry| entry.line.clone()).ok_or(FleetError::NotConnected)?;
         let began = Instant::now();
-        let stream = tunnel.connect(started.port).await.map_err(failed)?;
-        answers(Watched::new(stream, line, began.elapsed()), kind).await?;
+        let stream = tunnel.connect(started.port).await.map_err(|error| question.failed(error))?;
+        question.ask(Watched::new(stream, line, began.elapsed())).await?;
         Ok(DesktopStarted {
             peer_public_key: started.public_key,
             preshared_key: SecretBytes::new(psk.expose().to_vec()),
@@ -329,21 +328,6 @@ impl Drop for Attempt {
             }
         }
     }
-}
-
-/// Whether a desktop's server is there: RFB's greets; one of RDP, having taken the connection, waits for its client.
-async fn answers(stream: impl AsyncRead + Unpin, kind: WorkspaceKind) -> Result<(), FleetError> {
-    match kind {
-        WorkspaceKind::Linux | WorkspaceKind::Vnc => greeted(stream).await,
-        WorkspaceKind::Rdp | WorkspaceKind::Html5 => Ok(()),
-    }
-}
-
-/// Reads the greeting of a desktop's server.
-async fn greeted(mut stream: impl AsyncRead + Unpin) -> Result<(), FleetError> {
-    let mut greeting = [0; 12];
-    stream.read_exact(&mut greeting).await.map_err(|_| FleetError::Failed("its server said nothing".to_owned()))?;
-    if greeting.starts_with(GREETING) { Ok(()) } else { Err(FleetError::Failed("its server does not speak RFB".to_owned())) }
 }
 
 fn failed(error: TunnelError) -> FleetError {
@@ -416,7 +400,7 @@ impl Fleet for HubFleet {
         if host.endpoint.is_some() {
             tunnel.initiate();
         }
-        hosts.insert(host.id, HostEntry { kind: host.kind, public_key: host.public_key, tunnel, follower });
+        hosts.insert(host.id, HostEntry { kind: host.kind, public_key: host.public_key, tunnel, offers: None, follower });
         drop(hosts);
         inner.bump();
         Ok(())
@@ -490,6 +474,10 @@ impl Fleet for HubFleet {
             }
             None => self.inner.shared_report(session),
         }
+    }
+
+    fn offers(&self, host: HostId) -> Option<Arc<Offers>> {
+        self.inner.hosts().get(&host).and_then(|entry| entry.offers.clone())
     }
 
     fn direct_targets(&self) -> Vec<String> {

@@ -58,6 +58,32 @@ pub struct Claims {
     pub jti: String,
 }
 
+/// What an application behind the gateway is told about a user: signed, short-lived, and for that application alone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Assertion {
+    /// User.
+    pub sub: UserId,
+    /// E-mail address.
+    pub email: String,
+    /// Name.
+    pub name: String,
+    /// The role, as the application's groups.
+    pub groups: Vec<String>,
+    /// When issued, in unix seconds.
+    pub iat: i64,
+    /// When it expires, in unix seconds.
+    pub exp: i64,
+    /// [`ISSUER`].
+    pub iss: String,
+    /// The application.
+    pub aud: String,
+    /// Its own name.
+    pub jti: String,
+}
+
+/// The `typ` of an assertion (RFC 8725 section 3.11): it is no access token, and an access token is none.
+pub const ASSERTION_TYPE: &str = "portcullis-assertion+jwt";
+
 /// The keys that sign and verify tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct TokenKeys {
@@ -117,6 +143,21 @@ impl TokenKeys {
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(key.kid.clone());
         jsonwebtoken::encode(&header, claims, &key.signs).map_err(Error::internal)
+    }
+
+    /// Signs what an application is told about a user.
+    ///
+    /// # Errors
+    /// `Invalid` when the audience is this gateway's own; `Internal` when the library cannot.
+    pub fn sign_assertion(&self, assertion: &Assertion) -> Result<String> {
+        if assertion.aud == AUDIENCE {
+            return Err(Error::invalid("The audience of an assertion must be the application's, not the gateway's."));
+        }
+        let key = self.newest();
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some(ASSERTION_TYPE.to_owned());
+        header.kid = Some(key.kid.clone());
+        jsonwebtoken::encode(&header, assertion, &key.signs).map_err(Error::internal)
     }
 
     /// What a token says, when it is ours and not expired.

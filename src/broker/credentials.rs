@@ -107,7 +107,7 @@ impl Behind {
 }
 
 fn terms(workspace: &Workspace) -> Terms {
-    Terms { policy: workspace.policy, trust: workspace.server.trust.clone() }
+    Terms { policy: workspace.policy, trust: workspace.server.trust.clone(), web: workspace.server.web.clone() }
 }
 
 /// What the password of a workspace's server is sealed for.
@@ -187,7 +187,8 @@ impl Broker {
         };
         let trust = ServerTrust { rule: terms.trust, pin: state.pinned.map(|(pin, _)| pin) };
         let (policy, exclusive, keyboard) = (workspace.policy, terms.exclusive, terms.keyboard);
-        Ok(Server { port, credential, source: terms.source, trust, policy, exclusive, keyboard, web: None })
+        let web = (workspace.kind == WorkspaceKind::Html5).then(|| Box::new(terms.web));
+        Ok(Server { port, credential, source: terms.source, trust, policy, exclusive, keyboard, web })
     }
 
     fn open_user_credential(&self, workspace: &WorkspaceId, user: UserId, sealed: &str) -> Result<Credential> {

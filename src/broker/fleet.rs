@@ -1,12 +1,15 @@
 //! The port to the hosts: what the broker asks of tunnels and agents, without knowing either. `app` implements it.
 
+use super::servers::SeenCertificate;
 use crate::domain::host::Host;
 use crate::domain::reach::Way;
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::server::Fingerprint;
+use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{HostId, SessionId, Timestamp};
 use futures_util::future::BoxFuture;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a tunnel is doing, in the contract's words.
@@ -76,6 +79,8 @@ pub struct DesktopOrder {
     pub workspace: crate::domain::workspace::Workspace,
     /// What is to be started, or only to be reached.
     pub wanted: Wanted,
+    /// The certificate its server must have when the workspace's rule is the first one seen, once there is one.
+    pub pin: Option<Fingerprint>,
     /// Its address inside the tunnel.
     pub address: IpAddr,
     /// How long the host keeps it without a gateway.
@@ -161,6 +166,97 @@ pub enum FleetError {
     /// The desktop or its tunnel did not come up.
     #[error("the desktop did not come up: {0}")]
     Failed(String),
+    /// The way to a web application stands, and the application does not answer as one.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+}
+
+/// What a web application did instead of answering.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// Its machine refused the connection.
+    #[error("nothing takes a connection where the application should be")]
+    Down,
+    /// It took longer than it may.
+    #[error("the application did not answer in time")]
+    Slow,
+    /// It took the connection, and closed it.
+    #[error("the application closed the connection without an answer")]
+    Closed,
+    /// What it said is not HTTP/1.
+    #[error("what answers does not speak HTTP")]
+    NotHttp,
+    /// Asked by HTTP, it answered in TLS.
+    #[error("the application speaks TLS, and plain HTTP was expected")]
+    Tls,
+    /// Asked for TLS, it gave none; the cause in a few words.
+    #[error("the application gave no TLS: {0}")]
+    NoTls(String),
+    /// The rule of trust does not take its certificate. `why` is one short word.
+    #[error("the application's certificate is not to be trusted: {why}")]
+    Certificate {
+        /// What it showed.
+        seen: SeenCertificate,
+        /// The word.
+        why: &'static str,
+    },
+}
+
+impl Unanswered {
+    /// One word for the log.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Down => "application_down",
+            Self::Slow => "application_slow",
+            Self::Closed => "application_closed",
+            Self::NotHttp => "application_not_http",
+            Self::Tls => "application_speaks_tls",
+            Self::NoTls(_) => "application_without_tls",
+            Self::Certificate { .. } => "application_certificate",
+        }
+    }
+
+    /// What its user reads: how far the way stands, what was seen, what to do.
+    #[must_use]
+    pub fn told(&self) -> &'static str {
+        match self {
+            Self::Down => {
+                "The host answers, but nothing takes a connection where the application should be: it is not running, or runs elsewhere. Try again in \
+                 a minute; if it stays, tell your administrator."
+            }
+            Self::Slow => {
+                "The host answers, but the application did not answer in time: it is starting, or overloaded. Try again in a minute; if it stays, \
+                 tell your administrator."
+            }
+            Self::Closed => {
+                "The application took the connection and closed it without an answer. Try again; if it stays, tell your administrator."
+            }
+            Self::NotHttp => {
+                "Something answers where the application should be, but not by HTTP. Tell your administrator: its port is another's."
+            }
+            Self::Tls => "The application answers by HTTPS, and this workspace expects HTTP. Tell your administrator: its scheme must be https.",
+            Self::NoTls(_) => {
+                "The application gave no secure connection, and this workspace expects HTTPS. Tell your administrator: its TLS is broken, or its \
+                 scheme must be http."
+            }
+            Self::Certificate { .. } => {
+                "The application's certificate is not the one this workspace trusts, so nothing was sent to it. Tell your administrator, who sees it \
+                 with the workspace."
+            }
+        }
+    }
+}
+
+/// What a host's agent offers, as it said last.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Offers {
+    /// Kinds of desktops it can start.
+    pub kinds: Vec<WorkspaceKind>,
+    /// Kinds of workspaces that a service of it can be.
+    pub service_kinds: Vec<WorkspaceKind>,
+    /// Its services: names, and whether each took a connection when that was last tried.
+    pub services: Vec<(String, bool)>,
 }
 
 /// What the gateway is to its hosts.
@@ -198,6 +294,10 @@ pub trait Fleet: Send + Sync + 'static {
     fn tunnel(&self, session: SessionId) -> Option<TunnelReport>;
     /// The sessions whose desktops run on a host, as it says now.
     fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>>;
+    /// What a host's agent offers; `None`: it has not said yet, or is none.
+    fn offers(&self, _host: HostId) -> Option<Arc<Offers>> {
+        None
+    }
     /// The names of the direct targets that the configuration allows; usually none.
     fn direct_targets(&self) -> Vec<String> {
         Vec::new()

@@ -41,6 +41,7 @@ impl Broker {
         let (hosts, live) = found;
         let view = |host: Host| HostView {
             tunnel: self.inner.fleet.host(host.id),
+            offers: self.inner.fleet.offers(host.id),
             sessions: live.iter().filter(|s| s.host_id == host.id).count(),
             host,
         };

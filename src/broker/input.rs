@@ -1,11 +1,14 @@
 //! What people type, checked: every refusal says what would be accepted.
 
+mod web;
+
 use super::credentials::NewCredential;
 use super::views::{NewWorkspace, Page, WorkspaceChange};
 use crate::domain::reach::{Target, is_direct_name};
 use crate::domain::secret::SecretString;
 use crate::domain::server::{Credential, CredentialSource, StreamPolicy, TrustRule};
 use crate::domain::user::Role;
+use crate::domain::web::WebTerms;
 use crate::domain::workspace::{ServerTerms, Workspace, WorkspaceKind};
 use crate::domain::{Error, OrganizationId, Result, Timestamp, WorkspaceId};
 use std::str::FromStr;
@@ -134,13 +137,13 @@ pub(super) fn workspace(new: &NewWorkspace, id: WorkspaceId, organization_id: Or
         .to_owned(),
         tags: Vec::new(),
         requires_mfa: true,
-        // An existing server has one screen: whoever comes second would see the first one's.
-        single_seat: new.rest.target.is_some(),
+        // An existing server has one screen: whoever comes second would see the first one's. A web application has none: each browser has its own.
+        single_seat: new.rest.target.is_some() && new.kind != WorkspaceKind::Html5,
         network: false,
         allowed_roles: Role::ALL.to_vec(),
         maintenance: false,
         policy: StreamPolicy::default(),
-        server: ServerTerms::default(),
+        server: ServerTerms { web: web::new(new.kind), ..ServerTerms::default() },
         created_at: now,
         updated_at: now,
     };
@@ -155,9 +158,9 @@ pub(super) fn workspace(new: &NewWorkspace, id: WorkspaceId, organization_id: Or
 /// A server an admin named, as far as it can be checked without asking anybody.
 fn checked(target: &Target, kind: WorkspaceKind) -> Result<Target> {
     match kind {
-        WorkspaceKind::Vnc | WorkspaceKind::Rdp => {}
-        WorkspaceKind::Linux | WorkspaceKind::Html5 => {
-            return Err(Error::invalid("Only a workspace of type vnc or rdp has a target: it names a server that runs already."));
+        WorkspaceKind::Vnc | WorkspaceKind::Rdp | WorkspaceKind::Html5 => {}
+        WorkspaceKind::Linux => {
+            return Err(Error::invalid("Only a workspace of type vnc, rdp or html5 has a target: it names a server that runs already."));
         }
     }
     match target {
@@ -175,7 +178,7 @@ fn checked(target: &Target, kind: WorkspaceKind) -> Result<Target> {
 /// The password of a workspace's server.
 pub(super) fn server_password(password: &SecretString, workspace: &Workspace) -> Result<()> {
     if !workspace.has_server() {
-        return Err(Error::invalid("Only a workspace of type vnc or rdp has a password: its server's."));
+        return Err(Error::invalid("Only a workspace of type vnc, rdp or html5 has a password: its server's."));
     }
     if workspace.is_started() && !password.expose().is_empty() {
         return Err(Error::invalid(STARTED));
@@ -183,7 +186,11 @@ pub(super) fn server_password(password: &SecretString, workspace: &Workspace) ->
     if workspace.server.source != CredentialSource::Workspace && !password.expose().is_empty() {
         return Err(Error::invalid("password is the workspace's own; this one uses its users'. Set server.credential to workspace first."));
     }
-    a_password(password)
+    a_password(password)?;
+    if workspace.kind == WorkspaceKind::Html5 && !password.expose().is_empty() {
+        web::password(password, &workspace.server.web)?;
+    }
+    Ok(())
 }
 
 fn a_password(password: &SecretString) -> Result<()> {
@@ -219,7 +226,8 @@ pub(super) fn fits(credential: &Credential, workspace: &Workspace) -> Result<()>
     match workspace.kind {
         WorkspaceKind::Rdp if credential.username.is_empty() => Err(Error::invalid("username must not be empty: RDP signs in by name.")),
         WorkspaceKind::Vnc if !credential.domain.is_empty() => Err(Error::invalid("VNC knows no domain.")),
-        WorkspaceKind::Rdp | WorkspaceKind::Vnc | WorkspaceKind::Linux | WorkspaceKind::Html5 => Ok(()),
+        WorkspaceKind::Html5 => web::fits(credential, &workspace.server.web),
+        WorkspaceKind::Rdp | WorkspaceKind::Vnc | WorkspaceKind::Linux => Ok(()),
     }
 }
 
@@ -246,7 +254,12 @@ fn whole(workspace: &Workspace) -> Result<()> {
     let terms = &workspace.server;
     if !workspace.has_server() {
         let plain = *terms == ServerTerms::default();
-        return if plain { Ok(()) } else { Err(Error::invalid("Only a workspace of type vnc or rdp has a server.")) };
+        return if plain { Ok(()) } else { Err(Error::invalid("Only a workspace of type vnc, rdp or html5 has a server.")) };
+    }
+    if workspace.kind == WorkspaceKind::Html5 {
+        web::whole(workspace)?;
+    } else if terms.web != WebTerms::default() {
+        return Err(Error::invalid("web is for workspaces of type html5."));
     }
     if workspace.is_started() {
         let own = ServerTerms { keyboard: terms.keyboard, ..ServerTerms::default() };
@@ -266,14 +279,16 @@ fn whole(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
+/// Puts a value in its place, and its name among those of what changed.
+fn put<T: PartialEq>(slot: &mut T, value: Option<T>, what: &'static str, names: &mut Vec<&'static str>) {
+    if let Some(value) = value.filter(|v| v != slot) {
+        *slot = value;
+        names.push(what);
+    }
+}
+
 /// A workspace after a change, and the names of what changed.
 pub(super) fn changed(old: &Workspace, change: &WorkspaceChange, now: Timestamp) -> Result<(Workspace, Vec<&'static str>)> {
-    fn put<T: PartialEq>(slot: &mut T, value: Option<T>, what: &'static str, names: &mut Vec<&'static str>) {
-        if let Some(value) = value.filter(|v| v != slot) {
-            *slot = value;
-            names.push(what);
-        }
-    }
     let mut next = old.clone();
     let mut names = Vec::new();
     put(&mut next.name, change.name.as_deref().map(name).transpose()?, "name", &mut names);
@@ -308,6 +323,7 @@ pub(super) fn changed(old: &Workspace, change: &WorkspaceChange, now: Timestamp)
     put(&mut next.server.trust, server.trust.as_ref().map(trust).transpose()?, "server.trust", &mut names);
     put(&mut next.server.exclusive, server.exclusive, "server.exclusive", &mut names);
     put(&mut next.server.keyboard, server.keyboard, "server.keyboard", &mut names);
+    web::change(&mut next.server, &change.web, &mut names)?;
     whole(&next)?;
     if !names.is_empty() {
         next.updated_at = now;

@@ -12,7 +12,7 @@
 //! Runs in a task of its own: a browser that goes away neither aborts a launch nor leaves half of one.
 
 use super::Broker;
-use super::fleet::{DesktopOrder, DesktopStarted, FleetError, Wanted};
+use super::fleet::{DesktopOrder, DesktopStarted, FleetError, Unanswered, Wanted};
 use super::live::Topic;
 use super::placing::{Reachable, Seeker};
 use super::record::{Book, Note, Verdict, refusal, whole};
@@ -22,6 +22,7 @@ use super::workspaces::{Known, WORKSPACE, seen};
 use crate::domain::audit::Action;
 use crate::domain::policy;
 use crate::domain::reach::{Target, Way};
+use crate::domain::server::Fingerprint;
 use crate::domain::session::{EndReason, Event, Session, State};
 use crate::domain::user::{Caller, Origin};
 use crate::domain::workspace::{Workspace, WorkspaceKind};
@@ -37,7 +38,7 @@ enum Step {
     /// This session of theirs must become something else first.
     Wait(SessionId),
     /// A row, a seat and an address are there; the desktop is not.
-    Start(Box<Session>, Box<Workspace>),
+    Start(Box<Session>, Box<Workspace>, Option<Fingerprint>),
 }
 
 /// What a launch decides by.
@@ -80,7 +81,7 @@ impl Broker {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.decide(move |book| wish.decide(book)).await {
                 Ok(Step::Resume(session, workspace)) => return self.launched(caller, *session, *workspace).await,
-                Ok(Step::Start(session, workspace)) => return self.start_desktop(origin, caller, *session, *workspace).await,
+                Ok(Step::Start(session, workspace, pin)) => return self.start_desktop(origin, caller, *session, *workspace, pin).await,
                 Ok(Step::Wait(_)) | Err(Error { kind: ErrorKind::Conflict, source: Some(_), .. }) if left.is_zero() => {
                     let note = self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace_id(id);
                     self.write_note(note.failed("busy")).await?;
@@ -97,7 +98,14 @@ impl Broker {
     }
 
     /// The session row is there: starts its desktop, and makes it active or takes everything back.
-    async fn start_desktop(&self, origin: &Origin, caller: &Caller, session: Session, workspace: Workspace) -> Result<Launched> {
+    async fn start_desktop(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        session: Session,
+        workspace: Workspace,
+        pin: Option<Fingerprint>,
+    ) -> Result<Launched> {
         self.live().know(session.id);
         let organization = session.organization_id;
         self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
@@ -113,6 +121,7 @@ impl Broker {
             user_id: session.user_id,
             user_name: caller.user.name.clone(),
             workspace: workspace.clone(),
+            pin,
             address: session.address,
             grace: settings.grace,
         };
@@ -178,10 +187,24 @@ impl Broker {
             FleetError::Timeout => ("timeout", "The desktop did not start in time. Try again; if it stays, tell your administrator."),
             FleetError::Refused(_) => ("refused", "The workspace host could not start this desktop. Tell your administrator."),
             FleetError::Failed(_) => ("failed", "The desktop did not start. Try again; if it stays, tell your administrator."),
+            FleetError::Unanswered(how) => (how.word(), how.told()),
+        };
+        // What it showed is kept, so that an admin sees it and may accept it; no stream will be opened that could.
+        let shown = match error {
+            FleetError::Unanswered(Unanswered::Certificate { seen, why }) => {
+                let refused = note.clone().acting(Action::CertificateRefused).with("fingerprint", seen.fingerprint.to_string());
+                let offered = seen.offered(&refused);
+                Some((refused.with("subject", offered.subject.clone()).denied(why), offered))
+            }
+            FleetError::Unanswered(_) | FleetError::NotConnected | FleetError::Timeout | FleetError::Refused(_) | FleetError::Failed(_) => None,
         };
         let note = note.failed(reason).with("error", super::record::cut(&error.to_string(), 300).to_owned());
         let (id, organization) = (session.id, session.organization_id);
         self.write(move |book| {
+            if let Some((refused, offered)) = &shown {
+                book.offer(&session.workspace_id, offered)?;
+                book.note(refused);
+            }
             book.note(&note);
             // Not closed here: somebody else ended it meanwhile and finishes it.
             let system = note.clone().by_system();
@@ -276,7 +299,8 @@ impl Wish {
         book.note(
             &note.acting(Action::CreateSession).on_session(&session).with("host_id", named(&session)).with("way", session.way.to_string()),
         );
-        Ok(Ok(Step::Start(Box::new(session), Box::new(workspace))))
+        let pin = if workspace.kind == WorkspaceKind::Html5 { book.server_state(&workspace.id)?.pinned.map(|(pin, _)| pin) } else { None };
+        Ok(Ok(Step::Start(Box::new(session), Box::new(workspace), pin)))
     }
 }
 

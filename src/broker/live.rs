@@ -9,6 +9,7 @@ use crate::domain::reach::Spread;
 use crate::domain::server::{StreamPolicy, TrustRule};
 use crate::domain::session::EndReason;
 use crate::domain::user::Caller;
+use crate::domain::web::WebTerms;
 use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -128,6 +129,7 @@ impl Drop for ViewerPlace {
 pub(super) struct Terms {
     pub(super) policy: StreamPolicy,
     pub(super) trust: TrustRule,
+    pub(super) web: WebTerms,
 }
 
 /// A place that was just taken, with the ends of the channel its holder needs.

@@ -17,6 +17,7 @@
 //! | `streams` | tickets, and the right to one stream |
 //! | [`servers`] | what a stream learns of its server and holds back, written down |
 //! | [`credentials`] | who the gateway is to a server: of the workspace, of the user, typed for one use |
+//! | [`web`] | requests to web applications, written down; who the user is, signed |
 //! | `users` | accounts, and what ends with them |
 //! | `hosts` | join tokens, enrolment, removal |
 //! | `peers` | standard WireGuard peers as hosts, and their `wg-quick` file |
@@ -54,6 +55,7 @@ mod streams;
 mod tokens;
 mod users;
 pub mod views;
+pub mod web;
 mod workspaces;
 
 use crate::auth::{TokenKeys, Vault, throttle::Throttle};

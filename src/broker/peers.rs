@@ -64,7 +64,7 @@ impl Broker {
                 .map_err(|e| Error::unavailable("The host's tunnel could not be opened. It is tried again.").caused_by(e))?;
         }
         self.live().publish(Some(organization_id), &[Topic::Hosts]);
-        Ok(HostView { tunnel: self.inner.fleet.host(id), sessions: 0, host })
+        Ok(HostView { tunnel: self.inner.fleet.host(id), offers: None, sessions: 0, host })
     }
 
     /// A standard peer's `wg-quick` file, all but its private key. Holds the preshared key, so each showing is written down.

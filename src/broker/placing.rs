@@ -6,14 +6,16 @@
 //! - A **direct target** is reached through no tunnel, and only when the configuration allows its name.
 
 use super::Broker;
+use super::fleet::Offers;
 use super::record::Book;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::reach::{Target, Way};
-use crate::domain::workspace::Workspace;
+use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::{Error, HostId, OrganizationId, Result, UserId, WorkspaceId};
 use crate::store::Tx;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// The host of a session that is on none: a direct target.
@@ -21,6 +23,8 @@ pub(super) const NOWHERE: HostId = HostId(Uuid::nil());
 
 /// What its user reads when the one host a workspace can be on is away, or removed.
 const AWAY: &str = "The host of this workspace is not connected right now. Try again in a moment.";
+const NOT_OFFERED: &str = "The host of this workspace does not offer its service: its agent was not given one of this name, or is too old for this \
+    type of workspace. Tell your administrator.";
 const GONE: &str = "The host of this workspace is gone. Tell your administrator.";
 
 /// What could be reached when somebody asked: taken before a transaction, used in it.
@@ -28,6 +32,8 @@ const GONE: &str = "The host of this workspace is gone. Tell your administrator.
 pub(super) struct Reachable {
     pub(super) connected: Vec<HostId>,
     pub(super) direct: Vec<String>,
+    /// What the connected agents offer, as far as they have said.
+    pub(super) offers: HashMap<HostId, Arc<Offers>>,
     /// A direct target that was looked up: its name and where it is.
     pub(super) located: Option<(String, IpAddr)>,
 }
@@ -37,7 +43,20 @@ pub(super) struct Reachable {
 pub(super) struct Places {
     agents: HashSet<HostId>,
     peers: HashSet<HostId>,
-    direct: Vec<String>,
+    reachable: Reachable,
+}
+
+impl Reachable {
+    /// Whether a host's agent starts desktops of this kind; one that has not said yet is believed to, and says so itself when asked.
+    fn starts(&self, host: HostId, kind: WorkspaceKind) -> bool {
+        self.offers.get(&host).is_none_or(|offers| offers.kinds.contains(&kind))
+    }
+
+    /// Whether a host's agent has this service, for this kind.
+    fn serves(&self, host: HostId, service: &str, kind: WorkspaceKind) -> bool {
+        let has = |offers: &Arc<Offers>| offers.service_kinds.contains(&kind) && offers.services.iter().any(|(name, _)| name == service);
+        self.offers.get(&host).is_none_or(has)
+    }
 }
 
 impl Places {
@@ -47,17 +66,17 @@ impl Places {
         Ok(Self {
             agents: up().filter(|host| host.kind == HostKind::Agent).map(|host| host.id).collect(),
             peers: up().filter(|host| host.kind == HostKind::Peer).map(|host| host.id).collect(),
-            direct: reachable.direct.clone(),
+            reachable: reachable.clone(),
         })
     }
 
     /// Whether the workspace could be launched now, as far as hosts go.
     pub(super) fn can_run(&self, workspace: &Workspace) -> bool {
         match &workspace.target {
-            None => !self.agents.is_empty(),
-            Some(Target::Service { host_id, .. }) => self.agents.contains(host_id),
+            None => self.agents.iter().any(|host| self.reachable.starts(*host, workspace.kind)),
+            Some(Target::Service { host_id, name }) => self.agents.contains(host_id) && self.reachable.serves(*host_id, name, workspace.kind),
             Some(Target::Host { host_id, .. }) => self.peers.contains(host_id),
-            Some(Target::Direct { name }) => self.direct.contains(name),
+            Some(Target::Direct { name }) => self.reachable.direct.contains(name),
         }
     }
 }
@@ -91,14 +110,18 @@ impl Book<'_, '_> {
     ) -> Result<std::result::Result<Place, NoPlace>> {
         let none = |word, sentence: &str| Ok(Err((word, Error::unavailable(sentence))));
         match &workspace.target {
-            None => match self.choose_agent(seeker, &reachable.connected)? {
-                Some(host_id) => {
+            None => match self.choose_agent(seeker, workspace.kind, reachable)? {
+                Some(host_id) if reachable.starts(host_id, workspace.kind) => {
                     let address = self.free_session_address(seeker.network, seeker.seed)?;
                     Ok(Ok(Place { host_id, way: Way::Own, address }))
                 }
+                Some(_) => none("kind_not_offered", "No connected workspace host can start a desktop of this type. Tell your administrator."),
                 None => none("no_host", "No workspace host is connected right now. Try again in a moment, or tell your administrator."),
             },
-            Some(Target::Service { host_id, .. }) => match self.host_of(*host_id, HostKind::Agent, seeker.organization)? {
+            Some(Target::Service { host_id, name }) => match self.host_of(*host_id, HostKind::Agent, seeker.organization)? {
+                Some(host) if reachable.connected.contains(&host.id) && !reachable.serves(host.id, name, workspace.kind) => {
+                    none("service_not_offered", NOT_OFFERED)
+                }
                 Some(host) if reachable.connected.contains(&host.id) => {
                     let address = self.free_session_address(seeker.network, seeker.seed)?;
                     Ok(Ok(Place { host_id: host.id, way: Way::Own, address }))
@@ -129,15 +152,16 @@ impl Book<'_, '_> {
         Ok(self.host(id)?.filter(|host| host.organization_id == organization && host.kind == kind))
     }
 
-    /// The connected agent of the organization with the fewest live sessions; among equals the one this user was on last.
-    fn choose_agent(&mut self, seeker: &Seeker, connected: &[HostId]) -> Result<Option<HostId>> {
+    /// The connected agent of the organization that starts this kind, if any does, with the fewest live sessions; among equals the one this user was on
+    /// last.
+    fn choose_agent(&mut self, seeker: &Seeker, kind: WorkspaceKind, reachable: &Reachable) -> Result<Option<HostId>> {
         let hosts = self.hosts(Some(seeker.organization))?;
         let live = self.live_sessions(Some(seeker.organization))?;
         let last = self.sessions_page(seeker.user, None, None, 1)?.first().map(|s| s.host_id);
         let load = |id: HostId| live.iter().filter(|s| s.host_id == id).count();
         let agents = hosts.iter().map(|(host, _)| host).filter(|host| host.kind == HostKind::Agent).map(|host| host.id);
-        let connected = agents.filter(|id| connected.contains(id));
-        Ok(connected.min_by_key(|id| (load(*id), Some(*id) != last, *id)))
+        let connected = agents.filter(|id| reachable.connected.contains(id));
+        Ok(connected.min_by_key(|id| (!reachable.starts(*id, kind), load(*id), Some(*id) != last, *id)))
     }
 
     /// Refuses a target that is not there, or not the organization's.
@@ -164,7 +188,10 @@ impl Book<'_, '_> {
 impl Broker {
     /// What can be reached at this moment.
     pub(super) fn reachable(&self) -> Reachable {
-        Reachable { connected: self.inner.fleet.connected(), direct: self.inner.fleet.direct_targets(), located: None }
+        let fleet = &self.inner.fleet;
+        let connected = fleet.connected();
+        let offers = connected.iter().filter_map(|host| Some((*host, fleet.offers(*host)?))).collect();
+        Reachable { connected, direct: fleet.direct_targets(), offers, located: None }
     }
 
     /// The same, with the direct target of this workspace looked up when it has one.

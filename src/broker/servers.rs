@@ -61,7 +61,7 @@ fn cleaned(text: &str) -> String {
 }
 
 impl SeenCertificate {
-    fn offered(&self, note: &Note) -> Offered {
+    pub(super) fn offered(&self, note: &Note) -> Offered {
         Offered { fingerprint: self.fingerprint, at: note.now(), subject: cleaned(&self.subject) }
     }
 }

@@ -8,7 +8,7 @@
 use super::Broker;
 use super::credentials::Behind;
 use super::fleet::TunnelState;
-use super::live::{StreamGrant, Taken};
+use super::live::{Meters, StreamGrant, Taken, ViewerPlace};
 use super::record::{Book, Note, Verdict, refusal, whole};
 use super::sessions::SESSION;
 use super::tokens::{hash_of, invalid_token};
@@ -176,15 +176,24 @@ impl Broker {
     /// # Errors
     /// When the store cannot write it down; the place is free all the same.
     pub async fn close_stream(&self, origin: &Origin, grant: StreamGrant, why: &str) -> Result<()> {
-        let note = self.note(origin, Action::CloseStream).on_session(grant.lease.session());
-        let note = grant.place.by.as_deref().map_or(note.clone(), |caller| note.by(caller));
-        let lasted = self.now().since(grant.place.opened_at);
+        let StreamGrant { lease, meters, place, .. } = grant;
+        self.close_viewer(origin, &lease, &meters, place, why).await
+    }
+
+    /// [`Broker::close_stream`] where the lease is shared, and may outlive the stream.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn close_viewer(&self, origin: &Origin, lease: &Lease, meters: &Meters, place: ViewerPlace, why: &str) -> Result<()> {
+        let note = self.note(origin, Action::CloseStream).on_session(lease.session());
+        let note = place.by.as_deref().map_or(note.clone(), |caller| note.by(caller));
+        let lasted = self.now().since(place.opened_at);
         let note = note
             .because(why)
-            .with("bytes_up", whole(grant.meters.up.load(Ordering::Relaxed)))
-            .with("bytes_down", whole(grant.meters.down.load(Ordering::Relaxed)))
+            .with("bytes_up", whole(meters.up.load(Ordering::Relaxed)))
+            .with("bytes_down", whole(meters.down.load(Ordering::Relaxed)))
             .with("duration_ms", whole(super::ending::millis(lasted)));
-        drop(grant);
+        drop(place);
         self.write_note(note).await
     }
 }

@@ -1,6 +1,6 @@
 //! What use cases take and return: domain values, joined and ready for a dialect to map. No secret but those given once.
 
-use super::fleet::{TunnelReport, TunnelState};
+use super::fleet::{Offers, TunnelReport, TunnelState};
 use crate::domain::audit::{ChainFault, Head};
 use crate::domain::host::Host;
 use crate::domain::reach::{Legs, Spread, Target};
@@ -8,11 +8,13 @@ use crate::domain::secret::SecretString;
 use crate::domain::server::{Clipboard, CredentialSource, StreamPolicy, TrustRule};
 use crate::domain::session::Session;
 use crate::domain::user::{Caller, Mfa, Role};
+use crate::domain::web::{self, Scheme, WebTerms};
 use crate::domain::workspace::{ServerState, Workspace, WorkspaceKind, WorkspaceStatus};
 use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp, WorkspaceId};
 use crate::store::AuditFilter;
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Outcome of the first factor.
@@ -94,6 +96,8 @@ pub struct ServerView {
     pub exclusive: bool,
     /// RDP: the keyboard layout told to the server.
     pub keyboard: Option<u32>,
+    /// HTML5: how the gateway signs in to the application, which says what a credential for it is made of.
+    pub sign_in: Option<web::SignIn>,
     /// The rest, for those who manage it.
     pub managed: Option<ManagedServer>,
 }
@@ -107,6 +111,8 @@ pub struct ManagedServer {
     pub domain: String,
     /// How the server's certificate is checked.
     pub trust: TrustRule,
+    /// HTML5: how the application is met.
+    pub web: Option<WebTerms>,
     /// The certificates it showed.
     pub state: ServerState,
 }
@@ -249,14 +255,16 @@ pub struct WorkspaceChange {
     pub network: Option<bool>,
     pub allowed_roles: Option<Vec<Role>>,
     pub maintenance: Option<bool>,
-    /// Where its own server is (`vnc` and `rdp`).
+    /// Where its own server is (all but `linux`).
     pub target: Option<Target>,
     /// What the gateway proves to that server; an empty one forgets it. Kept sealed, never shown again.
     pub password: Option<SecretString>,
     /// What its streams may carry.
     pub policy: PolicyChange,
-    /// How the gateway meets its server (`vnc` and `rdp`).
+    /// How the gateway meets its server (all but `linux`).
     pub server: ServerChange,
+    /// How its web application is met (`html5`).
+    pub web: WebChange,
 }
 
 /// A change of what streams may carry: only what is there changes.
@@ -279,6 +287,26 @@ pub struct ServerChange {
     pub exclusive: Option<bool>,
     /// A Windows input locale identifier; `Some(None)`: the browser's own word again.
     pub keyboard: Option<Option<u32>>,
+}
+
+/// A change of how a web application is met: only what is there changes.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct WebChange {
+    pub scheme: Option<Scheme>,
+    /// `name` or `name:port`; empty: the session's own origin's.
+    pub host: Option<String>,
+    pub start: Option<String>,
+    pub identity_headers: Option<bool>,
+    /// `Some(None)`: no assertion is sent any more.
+    pub assertion_audience: Option<Option<String>>,
+    pub sign_in: Option<web::SignIn>,
+    pub methods: Option<Vec<String>>,
+    pub paths: Option<Vec<String>>,
+    pub upload: Option<bool>,
+    pub download: Option<bool>,
+    /// Bytes; 0: any.
+    pub max_request: Option<u64>,
 }
 
 /// A user to create.
@@ -308,6 +336,8 @@ pub struct HostView {
     pub host: Host,
     /// Its tunnel now.
     pub tunnel: Option<TunnelReport>,
+    /// What its agent offers, as it said last; `None`: it has not said yet, or there is none.
+    pub offers: Option<Arc<Offers>>,
     /// Live sessions on it.
     pub sessions: usize,
 }

@@ -3,7 +3,7 @@
 use super::ending::Ended;
 use super::live::Topic;
 use super::placing::Places;
-use super::record::{Note, refusal};
+use super::record::{self, Note, refusal};
 use super::views::{ManagedServer, NewWorkspace, ServerView, WorkspaceChange, WorkspaceView};
 use super::{Broker, input};
 use crate::domain::audit::Action;
@@ -12,10 +12,13 @@ use crate::domain::reach::Target;
 use crate::domain::server::{CredentialSource, TrustRule};
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::user::{Caller, Origin, Role};
-use crate::domain::workspace::{ServerState, ServerTerms, Workspace, WorkspaceStatus};
+use crate::domain::web::{SignIn, WebTerms};
+use crate::domain::workspace::{ServerState, ServerTerms, Workspace, WorkspaceKind, WorkspaceStatus};
 use crate::domain::{Error, Result, UserId, WorkspaceId};
 use crate::store::Tx;
 
+/// How much of a list of paths the log tells, in bytes.
+const PATHS_MAX: usize = 1000;
 /// What an id that is unknown, or not theirs, is called.
 pub(super) const WORKSPACE: &str = "Workspace";
 
@@ -61,9 +64,16 @@ fn seen_server(workspace: &Workspace, manages: bool, known: Known) -> Option<Ser
         CredentialSource::User => own_credential,
         CredentialSource::Ask => false,
     };
-    let managed =
-        manages.then(|| ManagedServer { username: terms.username.clone(), domain: terms.domain.clone(), trust: terms.trust.clone(), state });
-    Some(ServerView { source: terms.source, credential_saved, exclusive: terms.exclusive, keyboard: terms.keyboard, managed })
+    let web = (workspace.kind == WorkspaceKind::Html5).then_some(&terms.web);
+    let managed = manages.then(|| ManagedServer {
+        username: terms.username.clone(),
+        domain: terms.domain.clone(),
+        trust: terms.trust.clone(),
+        web: web.cloned(),
+        state,
+    });
+    let (source, exclusive, keyboard, sign_in) = (terms.source, terms.exclusive, terms.keyboard, web.map(|web| web.sign_in.clone()));
+    Some(ServerView { source, credential_saved, exclusive, keyboard, sign_in, managed })
 }
 
 /// A workspace's target as the log names it.
@@ -90,7 +100,22 @@ fn with_terms(note: Note, workspace: &Workspace) -> Note {
             TrustRule::Authority { .. } => "authority",
         },
     );
-    note.with("credential", terms.source.as_str()).with("username", terms.username.clone()).with("trust", trust)
+    let note = note.with("credential", terms.source.as_str()).with("username", terms.username.clone()).with("trust", trust);
+    if workspace.kind == WorkspaceKind::Html5 { with_web(note, &terms.web) } else { note }
+}
+
+/// How its application is met, as the log tells it.
+fn with_web(note: Note, web: &WebTerms) -> Note {
+    let sign_in = match &web.sign_in {
+        SignIn::None => "none".to_owned(),
+        SignIn::Basic => "basic".to_owned(),
+        SignIn::Header(name) => format!("header {name}"),
+    };
+    let (identity, requests) = (&web.identity, &web.requests);
+    let note = note.with("scheme", web.scheme.as_str()).with("host", web.host.clone()).with("start", web.start.clone()).with("sign_in", sign_in);
+    let note = note.with("identity_headers", identity.headers).with("assertion_audience", identity.assertion_audience.clone());
+    let note = note.with("methods", requests.methods.join(",")).with("paths", record::cut(&requests.paths.join(" "), PATHS_MAX).to_owned());
+    note.with("upload", requests.upload).with("download", requests.download).with("max_request", record::whole(requests.max_request))
 }
 
 impl Broker {
@@ -241,7 +266,8 @@ impl Broker {
                         return Ok(Err(error));
                     }
                     // A password that would not be used any more, or would be shown to another server, is not kept.
-                    let dropped = next.server.source != CredentialSource::Workspace || elsewhere;
+                    let unused = next.kind == WorkspaceKind::Html5 && next.server.web.sign_in == SignIn::None;
+                    let dropped = next.server.source != CredentialSource::Workspace || elsewhere || unused;
                     if let Some(sealed) = &sealed {
                         book.set_workspace_password(&id, sealed.as_deref())?;
                         changed.push("password");

@@ -124,6 +124,8 @@ actions! {
     LoginRefused = "login_refused",
     /// Something that policy forbids was not let through a stream: clipboard, files, input, a channel.
     TransferRefused = "transfer_refused",
+    /// A request to a web application that policy forbids: its method, path, size, or a file up or down.
+    RequestRefused = "request_refused",
     /// A browser asked for another destination than its session's.
     DestinationRefused = "destination_refused",
     /// A user saved a credential of theirs for a workspace.

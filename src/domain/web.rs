@@ -6,8 +6,11 @@
 //! | [`Identity`] | what the application is told about the user |
 //! | [`SignIn`] | how the gateway signs in to the application in the user's place; its secret is the workspace's or the user's [`super::server::Credential`] |
 //! | [`RequestPolicy`] | methods, paths, directions and sizes, enforced on every request |
+//! | [`RequestRecord`] | a request that was, as it is kept for admins |
 
+use super::Timestamp;
 use std::fmt;
+use std::time::Duration;
 
 /// How the gateway speaks to the application.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -102,4 +105,77 @@ pub struct WebTerms {
     pub sign_in: SignIn,
     /// Which requests may pass.
     pub requests: RequestPolicy,
+}
+
+/// How a request to an application ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RequestEnd {
+    /// Answered to the end.
+    Done,
+    /// The browser went before the end.
+    ClientGone,
+    /// The application broke off its answer.
+    ApplicationGone,
+    /// The session, or the right to it, ended.
+    Cut,
+    /// Policy does not allow it.
+    Refused,
+    /// The application gave no answer that could be passed on.
+    Failed,
+}
+
+impl RequestEnd {
+    /// Every end.
+    pub const ALL: [Self; 6] = [Self::Done, Self::ClientGone, Self::ApplicationGone, Self::Cut, Self::Refused, Self::Failed];
+
+    /// Its word in APIs and in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::ClientGone => "client_gone",
+            Self::ApplicationGone => "application_gone",
+            Self::Cut => "cut",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The end of a word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.as_str() == word)
+    }
+}
+
+/// A request to an application, as it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestRecord {
+    /// When it came.
+    pub at: Timestamp,
+    /// Method.
+    pub method: String,
+    /// Path without its query; the store keeps the first 512 bytes.
+    pub path: String,
+    /// The status the browser was answered; 0: none was.
+    pub status: u16,
+    /// Bytes of its body, or from the browser in a WebSocket's messages.
+    pub bytes_in: u64,
+    /// Bytes of the answer's body, or to the browser in a WebSocket's messages.
+    pub bytes_out: u64,
+    /// From its head to its end.
+    pub duration: Duration,
+    /// How it ended.
+    pub ended: RequestEnd,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_back() {
+        assert!(Scheme::ALL.into_iter().all(|value| Scheme::parse(value.as_str()) == Some(value)));
+        assert!(RequestEnd::ALL.into_iter().all(|value| RequestEnd::parse(value.as_str()) == Some(value)));
+    }
 }

@@ -83,12 +83,12 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Whether a server is behind it that the gateway must prove itself to: every RDP and VNC workspace.
+    /// Whether a server is behind it that the gateway meets with a credential and a rule of trust: every RDP and VNC desktop, every web application.
     #[must_use]
     pub fn has_server(&self) -> bool {
         match self.kind {
-            WorkspaceKind::Rdp | WorkspaceKind::Vnc => true,
-            WorkspaceKind::Linux | WorkspaceKind::Html5 => false,
+            WorkspaceKind::Rdp | WorkspaceKind::Vnc | WorkspaceKind::Html5 => true,
+            WorkspaceKind::Linux => false,
         }
     }
 

@@ -21,10 +21,15 @@ use tokio::task::{AbortHandle, JoinSet};
 pub const PORT: u16 = 5900;
 /// The port of an RDP desktop in its tunnel.
 pub const RDP_PORT: u16 = 3389;
-/// Most streams of a session at once.
+/// The port of a web application in its tunnel.
+pub const WEB_PORT: u16 = 80;
+/// Most streams of a session at once: of a desktop, and of a web application, whose every request that waits, event stream and WebSocket is one.
 pub const STREAMS_MAX: usize = 8;
+/// See [`STREAMS_MAX`]. A browser opens a hundred requests at once over HTTP/2 (RFC 9113 section 6.5.2).
+pub const WEB_STREAMS_MAX: usize = 256;
 /// Streams that may wait to be accepted.
 const BACKLOG: usize = 8;
+const WEB_BACKLOG: usize = 64;
 /// Keeps the way through NATs open.
 pub const KEEPALIVE: Duration = Duration::from_secs(25);
 /// Bytes of each direction's buffer in a forward: at first, and for much at once.
@@ -74,7 +79,26 @@ impl Inside {
 pub fn port(kind: WorkspaceKind) -> u16 {
     match kind {
         WorkspaceKind::Rdp => RDP_PORT,
-        WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Html5 => PORT,
+        WorkspaceKind::Html5 => WEB_PORT,
+        WorkspaceKind::Linux | WorkspaceKind::Vnc => PORT,
+    }
+}
+
+/// How many streams may be open, and how many wait to be accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Streams {
+    /// Open.
+    pub most: usize,
+    /// Waiting.
+    pub backlog: usize,
+}
+
+/// How many streams a session of a kind has.
+#[must_use]
+pub fn streams(kind: WorkspaceKind) -> Streams {
+    match kind {
+        WorkspaceKind::Html5 => Streams { most: WEB_STREAMS_MAX, backlog: WEB_BACKLOG },
+        WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Rdp => Streams { most: STREAMS_MAX, backlog: BACKLOG },
     }
 }
 
@@ -100,7 +124,14 @@ impl Forward {
     ///
     /// # Errors
     /// When the tunnel cannot be made.
-    pub fn open(hub: &Hub, id: TunnelId, gateway: PublicKey, terms: Terms, port: u16, inside: Inside) -> Result<Self, TunnelError> {
+    pub fn open(
+        hub: &Hub,
+        id: TunnelId,
+        gateway: PublicKey,
+        terms: Terms,
+        (port, streams): (u16, Streams),
+        inside: Inside,
+    ) -> Result<Self, TunnelError> {
         let private_key = PrivateKey::generate().map_err(|_| TunnelError::Closed)?;
         let public_key = private_key.public_key();
         let tunnel = hub.add_peer(PeerConfig {
@@ -115,14 +146,14 @@ impl Forward {
             keepalive: Some(KEEPALIVE),
             profile: Profile::Stream,
         })?;
-        let listener = match tunnel.listen(port, BACKLOG) {
+        let listener = match tunnel.listen(port, streams.backlog) {
             Ok(listener) => listener,
             Err(error) => {
                 tunnel.close();
                 return Err(error);
             }
         };
-        let serving = tokio::spawn(serve(listener, inside, tunnel)).abort_handle();
+        let serving = tokio::spawn(serve(listener, inside, tunnel, streams.most)).abort_handle();
         Ok(Self { hub: hub.clone(), id, public_key, terms, serving })
     }
 
@@ -140,8 +171,8 @@ impl Forward {
 }
 
 /// Accepts streams until what is inside or the tunnel ends. Streams end with this task: they are in its set.
-async fn serve(mut listener: TunnelListener, inside: Inside, tunnel: Tunnel) {
-    let places = Arc::new(Semaphore::new(STREAMS_MAX));
+async fn serve(mut listener: TunnelListener, inside: Inside, tunnel: Tunnel, most: usize) {
+    let places = Arc::new(Semaphore::new(most));
     let mut streams = JoinSet::new();
     loop {
         let stream = tokio::select! {

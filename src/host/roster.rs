@@ -15,6 +15,7 @@ use crate::domain::{SessionId, UserId, WorkspaceId};
 use crate::tunnel::{Hub, PublicKey, TunnelId};
 use futures_util::future::{BoxFuture, join_all};
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -205,6 +206,13 @@ impl Roster {
             self.follow(session, slot, &desktop);
             content.desktop = Some(desktop);
         }
+        if let (WorkspaceKind::Html5, Some((_, address))) = (kind, &slot.service) {
+            // An application that is down is told apart from one that hangs up: in the tunnel both would be a stream that ends at once.
+            address.connect().await.map_err(|error| match error.kind() {
+                io::ErrorKind::TimedOut => Refusal::ServiceSlow,
+                _ => Refusal::ServiceDown,
+            })?;
+        }
         let (inside, password, certificate) = match (&slot.service, &content.desktop) {
             (Some((_, address)), _) => (Inside::Service(address.clone()), SecretString::new(String::new()), None),
             (None, Some(desktop)) => {
@@ -213,12 +221,12 @@ impl Roster {
             }
             (None, None) => return Err(Refusal::Failed("the desktop ended".to_owned())),
         };
-        let port = forward::port(kind);
+        let (port, streams) = (forward::port(kind), forward::streams(kind));
         let public_key = match content.forward.take() {
             Some(forward) if forward.fits(&terms) => content.forward.insert(forward).public_key(),
             outdated => {
                 drop(outdated);
-                let forward = Forward::open(&self.home.hub, TunnelId(session.0), self.home.gateway, terms, port, inside);
+                let forward = Forward::open(&self.home.hub, TunnelId(session.0), self.home.gateway, terms, (port, streams), inside);
                 let forward = forward.map_err(|error| Refusal::Failed(format!("its tunnel could not be made: {error}")))?;
                 content.forward.insert(forward).public_key()
             }
@@ -266,6 +274,7 @@ impl Service for Roster {
                 memory: memory().unwrap_or_default(),
                 kinds: self.launcher.kinds(),
                 services,
+                service_kinds: vec![WorkspaceKind::Vnc, WorkspaceKind::Rdp, WorkspaceKind::Html5],
             }
         })
     }

@@ -99,6 +99,7 @@ diesel::table! {
         files -> Bool,
         read_only -> Bool,
         server -> Text,
+        web -> Text,
     }
 }
 
@@ -223,6 +224,28 @@ diesel::table! {
         login_id -> Text,
         expires_at -> BigInt,
         used_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    app_requests (session_id, seq) {
+        session_id -> Text,
+        seq -> BigInt,
+        at -> BigInt,
+        method -> Text,
+        path -> Text,
+        status -> Integer,
+        bytes_in -> BigInt,
+        bytes_out -> BigInt,
+        duration_ms -> BigInt,
+        ended -> Text,
+    }
+}
+
+diesel::table! {
+    app_request_counts (session_id) {
+        session_id -> Text,
+        last_seq -> BigInt,
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`gate`] | what of them may pass |
 //! | `backlog` | what a gate answers in the other side's place |
 //! | [`books`] | what a stream writes down |
+//! | [`probe`] | whether a web application answers, asked when it is launched |
 //! | `pulse` | whether the browser lives, and how far it is |
 //! | [`end`] | why a stream ended: close code, reason, word for the audit log |
 //! | [`browser`] | what the relay needs of a browser |
@@ -31,6 +32,7 @@ pub mod end;
 pub mod gate;
 mod handshake;
 pub mod hangup;
+pub mod probe;
 mod pulse;
 pub mod rdp;
 mod relay;

@@ -10,4 +10,6 @@ mod sentinel;
 mod servers;
 mod signin;
 mod streams;
-mod world;
+mod web;
+mod web_terms;
+pub mod world;

@@ -65,9 +65,7 @@ on_both! {
         for bad in ["", "XRDP", "a b", "127.0.0.1:3389"] {
             assert_eq!(kind(create(WorkspaceKind::Rdp, service(world.host, bad)).await), ErrorKind::Invalid, "{bad}");
         }
-        for no_server in [WorkspaceKind::Linux, WorkspaceKind::Html5] {
-            assert_eq!(kind(create(no_server, service(world.host, "xrdp")).await), ErrorKind::Invalid);
-        }
+        assert_eq!(kind(create(WorkspaceKind::Linux, service(world.host, "xrdp")).await), ErrorKind::Invalid);
         assert_eq!(kind(create(WorkspaceKind::Rdp, service(HostId::new(), "xrdp")).await), ErrorKind::Invalid, "no such host");
         assert_eq!(kind(create(WorkspaceKind::Rdp, Some(Target::Host { host_id: world.host, port: 3389 })).await), ErrorKind::Invalid, "an agent gives no ports");
         assert_eq!(kind(create(WorkspaceKind::Vnc, None).await), ErrorKind::Invalid, "a vnc workspace names a server");

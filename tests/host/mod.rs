@@ -6,4 +6,5 @@ mod enroll;
 mod orphans;
 mod rdp;
 mod rig;
+mod web;
 mod whole;

@@ -22,19 +22,19 @@ const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 127, 0, 1));
 const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 127, 0, 2));
 
 /// What a gateway keeps between its lives.
-struct Kept {
+pub(super) struct Kept {
     key: PrivateKey,
     port: u16,
-    host: Host,
+    pub(super) host: Host,
     psk: PresharedKey,
 }
 
-struct Gateway {
+pub(super) struct Gateway {
     hub: Hub,
-    fleet: HubFleet,
+    pub(super) fleet: HubFleet,
 }
 
-async fn gateway(kept: &mut Kept) -> Gateway {
+pub(super) async fn gateway(kept: &mut Kept) -> Gateway {
     let hub = Hub::bind(HubConfig { listen: SocketAddr::from(([127, 0, 0, 1], kept.port)) }).await.unwrap();
     kept.port = hub.local_addr().port();
     let config = FleetConfig {
@@ -47,7 +47,7 @@ async fn gateway(kept: &mut Kept) -> Gateway {
     Gateway { fleet: HubFleet::new(hub.clone(), config), hub }
 }
 
-fn kept() -> Kept {
+pub(super) fn kept() -> Kept {
     let host = Host {
         id: HostId::new(),
         organization_id: OrganizationId::new(),
@@ -67,13 +67,13 @@ fn peer(kept: &Kept) -> HostPeer {
     HostPeer { host: kept.host.clone(), preshared_key: SecretBytes::new(kept.psk.expose().to_vec()) }
 }
 
-struct Agent {
+pub(super) struct Agent {
     stop: watch::Sender<bool>,
     running: JoinHandle<Result<(), AgentError>>,
 }
 
 impl Agent {
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.stop.send(true).unwrap();
         tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
     }
@@ -89,7 +89,7 @@ async fn enrolled(kept: &mut Kept, gateway: &Gateway, dir: &Path) -> Agent {
     enrolled_with(kept, gateway, AgentConfig::new(dir.to_path_buf())).await
 }
 
-async fn enrolled_with(kept: &mut Kept, gateway: &Gateway, config: AgentConfig) -> Agent {
+pub(super) async fn enrolled_with(kept: &mut Kept, gateway: &Gateway, config: AgentConfig) -> Agent {
     let identity = gateway.fleet.identity();
     let body = serde_json::json!({
         "host_id": kept.host.id, "name": "h", "host_address": HOST, "gateway_address": identity.address,
@@ -105,12 +105,12 @@ async fn enrolled_with(kept: &mut Kept, gateway: &Gateway, config: AgentConfig) 
     agent
 }
 
-async fn connected(gateway: &Gateway, host: HostId) {
+pub(super) async fn connected(gateway: &Gateway, host: HostId) {
     let mut changed = gateway.fleet.hosts_changed();
     tokio::time::timeout(PATIENCE, changed.wait_for(|_| gateway.fleet.connected().contains(&host))).await.unwrap().unwrap();
 }
 
-fn order(grace: Duration) -> (DesktopOrder, String) {
+pub(super) fn order(grace: Duration) -> (DesktopOrder, String) {
     let session_id = SessionId::new();
     let mark = format!("mark-{session_id}");
     let workspace = Workspace {
@@ -133,7 +133,19 @@ fn order(grace: Duration) -> (DesktopOrder, String) {
         updated_at: Timestamp(0),
     };
     let address = "10.64.0.9".parse().unwrap();
-    (DesktopOrder { session_id, user_id: UserId::new(), user_name: "Mona".to_owned(), workspace, wanted: Wanted::Desktop, address, grace }, mark)
+    (
+        DesktopOrder {
+            session_id,
+            user_id: UserId::new(),
+            user_name: "Mona".to_owned(),
+            workspace,
+            wanted: Wanted::Desktop,
+            pin: None,
+            address,
+            grace,
+        },
+        mark,
+    )
 }
 
 fn again(order: &DesktopOrder) -> DesktopOrder {
@@ -143,6 +155,7 @@ fn again(order: &DesktopOrder) -> DesktopOrder {
         user_name: order.user_name.clone(),
         workspace: order.workspace.clone(),
         wanted: Wanted::Desktop,
+        pin: order.pin,
         address: order.address,
         grace: order.grace,
     }

@@ -1,5 +1,6 @@
 //! The gateway over real TLS, on a loopback port: what anybody can send, and what must come back.
 
+mod apps;
 mod attacks;
 mod audit;
 mod auth;
@@ -12,4 +13,5 @@ mod pages;
 mod secrets;
 mod servers;
 mod stream;
+mod web;
 mod workspaces;

@@ -1,5 +1,6 @@
 //! The store, on both databases.
 
+mod app_requests;
 mod audit;
 mod failures;
 mod identity;

@@ -3,8 +3,28 @@
 use super::{NOW, a_workspace, later, organization, user};
 use portcullis::domain::reach::Target;
 use portcullis::domain::server::{Clipboard, CredentialSource, Fingerprint, StreamPolicy, TrustRule};
+use portcullis::domain::web::{Identity, RequestPolicy, Scheme, SignIn, WebTerms};
 use portcullis::domain::workspace::{Offered, ServerState, ServerTerms};
 use portcullis::domain::{ErrorKind, HostId};
+
+/// Every part of a web application's terms, differently.
+fn web(n: usize) -> WebTerms {
+    let words = |of: &[&str]| -> Vec<String> { of.iter().take(n).map(|word| (*word).to_owned()).collect() };
+    WebTerms {
+        scheme: Scheme::ALL[n % 2],
+        host: words(&["erp.example:8443"]).join(""),
+        start: "/lab?a=\"b".into(),
+        identity: Identity { headers: n % 2 == 1, assertion_audience: (n > 1).then(|| "erp".into()) },
+        sign_in: [SignIn::None, SignIn::Basic, SignIn::Header("x-key".into())][n % 3].clone(),
+        requests: RequestPolicy {
+            methods: words(&["GET", "POST"]),
+            paths: words(&["/wiki", "/api", "/x"]),
+            upload: n % 2 == 0,
+            download: n % 2 == 1,
+            max_request: u64::MAX - n as u64,
+        },
+    }
+}
 
 on_both! {
     async fn terms_and_policy_are_read_back(db) {
@@ -27,7 +47,7 @@ on_both! {
                     trust,
                     exclusive: n % 2 == 0,
                     keyboard: (n > 1).then_some(u32::MAX),
-        web: Default::default(),
+                    web: web(n),
                 };
                 one.target = Some(Target::Service { host_id: HostId::new(), name: format!("xrdp-{n}") });
                 assert!(tx.update_workspace(&one)?);
@@ -46,6 +66,10 @@ on_both! {
             ("server = '{\"trust\":\"pinned\"}'", "server = '{}'"),
             ("server = '{\"source\":\"nobody\"}'", "server = '{}'"),
             ("server = 'x'", "server = '{}'"),
+            ("web = 'x'", "web = '{}'"),
+            ("web = '{\"scheme\":\"ftp\"}'", "web = '{}'"),
+            ("web = '{\"sign_in\":\"header\"}'", "web = '{}'"),
+            ("web = '{\"else\":1}'", "web = '{}'"),
             ("clipboard = 'all'", "clipboard = 'both'"),
             ("target_service = 'x'", "target_service = NULL"),
         ] {

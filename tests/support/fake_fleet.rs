@@ -5,7 +5,8 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use portcullis::broker::fleet::{
-    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport, TunnelState, Wanted,
+    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, Offers, SessionPeer, TunnelReport, TunnelState, Unanswered,
+    Wanted,
 };
 use portcullis::domain::secret::{SecretBytes, SecretString};
 use portcullis::domain::server::Fingerprint;
@@ -48,6 +49,9 @@ struct Inside {
     wanted: HashMap<SessionId, String>,
     certificate: Option<Fingerprint>,
     direct: HashMap<String, IpAddr>,
+    offers: HashMap<HostId, Arc<Offers>>,
+    unanswered: Option<Unanswered>,
+    pins: HashMap<SessionId, Option<Fingerprint>>,
 }
 
 /// See the module.
@@ -165,6 +169,22 @@ impl FakeFleet {
         self.inside().direct.insert(name.to_owned(), address.parse().unwrap());
     }
 
+    /// What a host's agent says it offers.
+    pub fn offer(&self, host: HostId, offers: Offers) {
+        self.inside().offers.insert(host, Arc::new(offers));
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// What web applications do from now on; `None`: they answer.
+    pub fn plan_answers(&self, how: Option<Unanswered>) {
+        self.inside().unanswered = how;
+    }
+
+    /// The certificate that a session's application had to have.
+    pub fn pin_of(&self, session: SessionId) -> Option<Fingerprint> {
+        self.inside().pins.get(&session).copied().flatten()
+    }
+
     pub fn restored(&self) -> Vec<SessionId> {
         self.inside().restored.clone()
     }
@@ -220,6 +240,10 @@ impl Fleet for FakeFleet {
                 Plan::Gate => self.gate.acquire().await.unwrap().forget(),
             }
             let mut inside = self.inside();
+            if let Some(how) = inside.unanswered.clone().filter(|_| order.workspace.kind == WorkspaceKind::Html5) {
+                return Err(how.into());
+            }
+            inside.pins.insert(order.session_id, order.pin);
             let server = |key: &str, port| {
                 let (preshared_key, credential) = (SecretBytes::new(Vec::new()), SecretString::new(String::new()));
                 Ok(DesktopStarted { peer_public_key: key.to_owned(), preshared_key, port, credential, certificate: None })
@@ -306,6 +330,10 @@ impl Fleet for FakeFleet {
             Ok(inside.desktops.get(&host).into_iter().flatten().copied().collect())
         }
         .boxed()
+    }
+
+    fn offers(&self, host: HostId) -> Option<Arc<Offers>> {
+        self.inside().offers.get(&host).cloned()
     }
 
     fn direct_targets(&self) -> Vec<String> {

@@ -1,16 +1,21 @@
 //! Following a host: a host that falls silent, and a desktop that ends, are noticed without anybody asking.
 
 use super::{ASK_TIMEOUT, Inner, told};
-use crate::broker::fleet::FleetError;
+use crate::broker::fleet::{FleetError, Offers};
 use crate::domain::HostId;
 use crate::domain::host::HostKind;
-use crate::host::control;
+use crate::domain::reach::is_direct_name;
+use crate::host::control::{self, Health};
 use crate::tunnel::{Tunnel, TunnelStatus};
-use std::sync::Weak;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 /// Waits between two tries to follow a host.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// How often an agent is asked what it offers. It tries its services then, so not oftener than somebody who looks would want to know.
+const OFFERS_EVERY: Duration = Duration::from_secs(30);
+/// Most services that are taken from an agent, and the longest name of one: what an agent of ours can have.
+const SERVICES_MAX: usize = crate::host::services::SERVICES_MAX;
 /// Between two knocks at a standard peer.
 const KNOCK_EVERY: Duration = Duration::from_secs(10);
 
@@ -58,14 +63,35 @@ async fn keep_knocking(tunnel: &Tunnel) {
     }
 }
 
+impl Inner {
+    /// Keeps what a host's agent says it offers; who asks for hosts' changes is told when it is another.
+    fn note_offers(&self, host: HostId, health: Health) {
+        let services = health.services.into_iter().filter(|service| is_direct_name(&service.name)).take(SERVICES_MAX);
+        let services = services.map(|service| (service.name, service.reachable)).collect();
+        let offers = Arc::new(Offers { kinds: health.kinds, service_kinds: health.service_kinds, services });
+        let mut hosts = self.hosts();
+        let Some(entry) = hosts.get_mut(&host) else { return };
+        let changed = entry.offers.replace(offers.clone()).is_none_or(|before| before != offers);
+        drop(hosts);
+        if changed {
+            self.bump();
+        }
+    }
+}
+
 /// Asks an agent for changes, over and over; each answer also says that the host is alive. Ends with why it could not go on.
 async fn ask_for_changes(fleet: &Weak<Inner>, host: HostId) -> FleetError {
     let asking = async {
         let inner = fleet.upgrade().ok_or(FleetError::NotConnected)?;
         let mut client = tokio::time::timeout(ASK_TIMEOUT, inner.client(host)).await.map_err(|_| FleetError::Timeout)??;
         drop(inner);
-        let mut seen = None;
+        let (mut seen, mut told_at) = (None, None::<Instant>);
         loop {
+            if told_at.is_none_or(|at| at.elapsed() >= OFFERS_EVERY) {
+                let health = tokio::time::timeout(ASK_TIMEOUT, client.health()).await.map_err(|_| FleetError::Timeout)?.map_err(told)?;
+                fleet.upgrade().ok_or(FleetError::NotConnected)?.note_offers(host, health);
+                told_at = Some(Instant::now());
+            }
             let limit = control::WATCH_WAIT + ASK_TIMEOUT;
             let now = tokio::time::timeout(limit, client.changed(seen)).await.map_err(|_| FleetError::Timeout)?.map_err(told)?;
             if seen.replace(now) != Some(now) {

@@ -4,13 +4,13 @@
 //! [`Line`]'s cut does here: the session's streams end at once, and no other can be opened.
 
 use super::line::{self, Line, Watched};
-use super::{DIAL_TIMEOUT, HubFleet, Inner, answers, failed, report};
+use super::question::Question;
+use super::{DIAL_TIMEOUT, HubFleet, Inner, report};
 use crate::broker::fleet::{DesktopStarted, FleetError, TunnelReport, TunnelState};
 use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
 use crate::domain::reach::{Spread, Way};
 use crate::domain::secret::{SecretBytes, SecretString};
-use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{HostId, SessionId};
 use crate::tunnel::{Tunnel, TunnelStatus};
 use crate::viewer::Duplex;
@@ -158,24 +158,24 @@ impl Inner {
         session: SessionId,
         host: HostId,
         port: u16,
-        kind: WorkspaceKind,
+        question: &Question,
     ) -> Result<DesktopStarted, FleetError> {
         let tunnel = self.host_tunnel(host).filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted).ok_or(FleetError::NotConnected)?;
         let line = self.add_shared(session, Through::Host(host))?;
         let began = Instant::now();
-        let stream = tunnel.connect(port).await.map_err(failed)?;
-        answers(Watched::new(stream, line, began.elapsed()), kind).await?;
+        let stream = tunnel.connect(port).await.map_err(|error| question.failed(error))?;
+        question.ask(Watched::new(stream, line, began.elapsed())).await?;
         let peer_public_key = self.hosts().get(&host).map(|entry| entry.public_key.clone()).ok_or(FleetError::NotConnected)?;
         Ok(found(peer_public_key, port))
     }
 
     /// A direct target: there already, if it answers.
-    pub(super) async fn start_direct(&self, session: SessionId, name: String, kind: WorkspaceKind) -> Result<DesktopStarted, FleetError> {
+    pub(super) async fn start_direct(&self, session: SessionId, name: String, question: &Question) -> Result<DesktopStarted, FleetError> {
         let line = self.add_shared(session, Through::Direct(name.clone()))?;
         let began = Instant::now();
-        let stream = self.connect_direct(&name).await.map_err(|e| FleetError::Failed(e.to_string()))?;
+        let stream = self.connect_direct(&name).await.map_err(|error| question.unreached(&error))?;
         let port = stream.peer_addr().map_err(|e| FleetError::Failed(e.to_string()))?.port();
-        answers(Watched::new(stream, line, began.elapsed()), kind).await?;
+        question.ask(Watched::new(stream, line, began.elapsed())).await?;
         Ok(found(String::new(), port))
     }
 

@@ -36,6 +36,10 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 pub const WATCH_WAIT: Duration = Duration::from_secs(5);
 /// Longest grace a gateway may ask for.
 pub const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Status of [`Refusal::ServiceDown`] (RFC 9110 section 15.6.3).
+pub const SERVICE_DOWN: u16 = 502;
+/// Status of [`Refusal::ServiceSlow`] (RFC 9110 section 15.6.5).
+pub const SERVICE_SLOW: u16 = 504;
 /// Longest name of a user or a workspace, in characters.
 pub const NAME_MAX: usize = 200;
 
@@ -60,6 +64,13 @@ pub struct Health {
     /// Its services.
     #[serde(default)]
     pub services: Vec<ServiceHealth>,
+    /// Kinds of workspaces that a service of it can be. An agent that does not say is one of before there was `html5`.
+    #[serde(default = "desktops_only")]
+    pub service_kinds: Vec<WorkspaceKind>,
+}
+
+fn desktops_only() -> Vec<WorkspaceKind> {
+    vec![WorkspaceKind::Vnc, WorkspaceKind::Rdp]
 }
 
 /// A service of the host.
@@ -126,7 +137,7 @@ pub struct OrderWorkspace {
     pub id: WorkspaceId,
     /// Name people read.
     pub name: String,
-    /// Kind: `linux` and `rdp` desktops are started; `rdp` and `vnc` may be a service instead.
+    /// Kind: `linux` and `rdp` desktops are started; `rdp`, `vnc` and `html5` may be a service instead.
     pub kind: WorkspaceKind,
     /// Whether it reaches the host's network.
     pub network: bool,
@@ -181,6 +192,12 @@ pub enum Refusal {
     /// It was tried and did not work.
     #[error("{0}")]
     Failed(String),
+    /// Nothing takes a connection where its service leads.
+    #[error("nothing takes a connection at its service")]
+    ServiceDown,
+    /// What its service leads to did not take a connection in time.
+    #[error("its service did not take a connection in time")]
+    ServiceSlow,
 }
 
 impl Refusal {
@@ -191,6 +208,8 @@ impl Refusal {
             Self::Invalid(_) => 422,
             Self::Full(_) => 503,
             Self::Failed(_) => 500,
+            Self::ServiceDown => SERVICE_DOWN,
+            Self::ServiceSlow => SERVICE_SLOW,
         }
     }
 }

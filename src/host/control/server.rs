@@ -129,9 +129,9 @@ fn check(order: &Order) -> Result<(), Refusal> {
         return Err(Refusal::Invalid(format!("this agent speaks protocol {PROTOCOL}, not {}", order.protocol)));
     }
     match (order.workspace.kind, &order.workspace.service) {
-        (WorkspaceKind::Linux | WorkspaceKind::Rdp, None) | (WorkspaceKind::Vnc | WorkspaceKind::Rdp, Some(_)) => {}
+        (WorkspaceKind::Linux | WorkspaceKind::Rdp, None) | (WorkspaceKind::Vnc | WorkspaceKind::Rdp | WorkspaceKind::Html5, Some(_)) => {}
         (WorkspaceKind::Vnc | WorkspaceKind::Html5, None) => return invalid("a host starts linux and rdp desktops only"),
-        (WorkspaceKind::Linux | WorkspaceKind::Html5, Some(_)) => return invalid("a service of a host is rdp or vnc"),
+        (WorkspaceKind::Linux, Some(_)) => return invalid("a service of a host is rdp, vnc or html5"),
     }
     if order.user_name.chars().count() > NAME_MAX || order.workspace.name.chars().count() > NAME_MAX {
         return invalid("a name is too long");

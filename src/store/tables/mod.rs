@@ -2,6 +2,7 @@
 //!
 //! A row becomes a domain value at once; a stored word that nobody wrote (a damaged or doctored database) is `Internal`, never a guess.
 
+pub mod app_requests;
 pub mod audit;
 pub mod challenges;
 pub mod hosts;
@@ -17,6 +18,7 @@ pub mod sessions;
 pub mod tickets;
 pub mod totp;
 pub mod users;
+mod web_terms;
 pub mod workspaces;
 
 use crate::domain::user::{Mfa, MfaMethod};

@@ -1,9 +1,11 @@
 //! Workspaces. A removed one keeps its row for history, without its secrets; its id may be used again.
 
+use super::web_terms::Web;
 use super::{read, unreadable};
 use crate::domain::reach::Target;
 use crate::domain::server::{Clipboard, CredentialSource, Fingerprint, StreamPolicy, TrustRule};
 use crate::domain::user::Role;
+use crate::domain::web::WebTerms;
 use crate::domain::workspace::{ServerTerms, Workspace, WorkspaceKind};
 use crate::domain::{OrganizationId, Result, Timestamp, WorkspaceId};
 use crate::store::schema::workspaces;
@@ -36,9 +38,10 @@ struct WorkspaceRow {
     files: bool,
     read_only: bool,
     server: String,
+    web: String,
 }
 
-/// [`ServerTerms`] as JSON. What is not there is as in a new workspace.
+/// [`ServerTerms`] as JSON, without what is of a web application. What is not there is as in a new workspace.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Terms {
@@ -93,7 +96,7 @@ impl Terms {
             trust,
             exclusive: self.exclusive,
             keyboard: self.keyboard,
-            web: crate::domain::web::WebTerms::default(),
+            web: WebTerms::default(),
         })
     }
 }
@@ -130,6 +133,7 @@ impl WorkspaceRow {
             files: workspace.policy.files,
             read_only: workspace.policy.read_only,
             server: serde_json::to_string(&Terms::of(&workspace.server)).map_err(crate::domain::Error::internal)?,
+            web: serde_json::to_string(&Web::of(&workspace.server.web)).map_err(crate::domain::Error::internal)?,
         })
     }
 
@@ -146,6 +150,7 @@ impl WorkspaceRow {
             _ => return Err(unreadable("workspace target")),
         };
         let terms: Terms = serde_json::from_str(&self.server).map_err(|_| unreadable("server of a workspace"))?;
+        let web: Web = serde_json::from_str(&self.web).map_err(|_| unreadable("web application of a workspace"))?;
         Ok(Workspace {
             target,
             policy: StreamPolicy {
@@ -153,7 +158,7 @@ impl WorkspaceRow {
                 files: self.files,
                 read_only: self.read_only,
             },
-            server: terms.into_terms()?,
+            server: ServerTerms { web: web.into_terms()?, ..terms.into_terms()? },
             id: read(&self.id, "workspace id")?,
             organization_id: read(&self.organization_id, "organization id")?,
             name: self.name,

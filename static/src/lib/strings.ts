@@ -388,6 +388,7 @@ export const actions: Record<string, string> = {
   certificate_refused: 'Desktop’s certificate refused',
   login_refused: 'Desktop refused the sign-in',
   transfer_refused: 'Transfer refused',
+  request_refused: 'Request refused',
   destination_refused: 'Other destination refused',
   save_credential: 'Saved a desktop password',
   forget_credential: 'Forgot a desktop password',

@@ -1,10 +1,12 @@
 //! Workspace hosts.
 
-use crate::broker::fleet::TunnelState;
+use super::workspace::WorkspaceType;
+use crate::broker::fleet::{Offers, TunnelState};
 use crate::broker::views::{HostEnrolled, HostEnrollment, HostView, JoinToken as JoinTokenView, NewPeer};
 use crate::domain::Timestamp;
 use crate::domain::host::HostKind;
 use crate::domain::secret::SecretString;
+use crate::domain::workspace::WorkspaceKind;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use utoipa::ToSchema;
@@ -55,12 +57,43 @@ pub struct Host {
     pub version: String,
     /// Live sessions on it.
     pub desktops: usize,
+    /// What its agent offers, as it said last; null when it has not said yet, and for a standard peer.
+    #[schema(required = true)]
+    pub offers: Option<HostOffers>,
     /// Last completed handshake.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub last_handshake_at: Option<Timestamp>,
     /// When it enrolled.
     #[schema(value_type = String, format = DateTime)]
     pub enrolled_at: Timestamp,
+}
+
+/// What a host's agent offers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostOffers {
+    /// Types of desktops it can start.
+    pub desktops: Vec<WorkspaceType>,
+    /// Types of workspaces that a service of it can be.
+    pub service_types: Vec<WorkspaceType>,
+    /// Its services.
+    pub services: Vec<HostService>,
+}
+
+/// A service of a host: a server that its agent lets sessions reach, by name.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostService {
+    /// Its name. Where it leads is the host's own business.
+    pub name: String,
+    /// Whether it took a connection when that was last tried, within the last minute.
+    pub reachable: bool,
+}
+
+impl From<&Offers> for HostOffers {
+    fn from(offers: &Offers) -> Self {
+        let types = |kinds: &[WorkspaceKind]| kinds.iter().map(|kind| WorkspaceType::from(*kind)).collect();
+        let services = offers.services.iter().map(|(name, reachable)| HostService { name: name.clone(), reachable: *reachable });
+        Self { desktops: types(&offers.kinds), service_types: types(&offers.service_kinds), services: services.collect() }
+    }
 }
 
 impl From<HostView> for Host {
@@ -85,6 +118,7 @@ impl From<HostView> for Host {
             endpoint: heard_from.map(|e| e.to_string()),
             version: host.version,
             desktops: view.sessions,
+            offers: view.offers.as_deref().map(HostOffers::from),
             last_handshake_at: view.tunnel.and_then(|t| t.last_handshake_at),
             enrolled_at: host.enrolled_at,
         }

@@ -7,6 +7,7 @@ pub mod ops;
 pub mod server;
 pub mod session;
 pub mod user;
+pub mod web;
 pub mod workspace;
 
 use serde::Serialize;

@@ -1,5 +1,6 @@
 //! The server behind a workspace: what its streams may carry, whose credential the gateway proves, which certificate it must have.
 
+use super::web::WebSignInBy;
 use crate::broker::credentials::NewCredential;
 use crate::broker::views::{ManagedServer, PolicyChange, ServerChange, ServerView};
 use crate::domain::secret::SecretString;
@@ -204,7 +205,7 @@ impl ServerCertificate {
     }
 }
 
-/// The server of a workspace of type `rdp` or `vnc`.
+/// The server of a workspace of type `rdp`, `vnc` or `html5`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WorkspaceServer {
     /// Where the credential comes from.
@@ -217,6 +218,9 @@ pub struct WorkspaceServer {
     /// `rdp`: the keyboard layout told to the server, such as `0x00000407` for German; null: the browser's own word.
     #[schema(required = true)]
     pub keyboard: Option<String>,
+    /// `html5`: how the gateway signs in to the application with the credential.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<WebSignInBy>,
     /// Account name of the workspace's credential (admins).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
@@ -239,12 +243,13 @@ impl From<ServerView> for WorkspaceServer {
             credential_saved: view.credential_saved,
             exclusive: view.exclusive,
             keyboard: view.keyboard.map(|id| format!("0x{id:08x}")),
+            sign_in: view.sign_in.as_ref().map(WebSignInBy::of),
             username: None,
             domain: None,
             trust: None,
             certificate: None,
         };
-        let Some(ManagedServer { username, domain, trust, state }) = view.managed else { return plain };
+        let Some(ManagedServer { username, domain, trust, state, web: _ }) = view.managed else { return plain };
         let (username, domain, trust) = (Some(username), Some(domain), Some(trust.into()));
         Self { username, domain, trust, certificate: Some(ServerCertificate::of(state)), ..plain }
     }
@@ -254,7 +259,8 @@ impl From<ServerView> for WorkspaceServer {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceServerInput {
-    /// Where the credential comes from; `workspace` in a new workspace. With another one, what the workspace had of its own is forgotten.
+    /// Where the credential comes from; `workspace` in a new workspace. With another one, what the workspace had of its own is forgotten. Type `html5`
+    /// has no `ask`.
     credential: Option<CredentialFrom>,
     /// Account name of the workspace's credential.
     username: Option<String>,

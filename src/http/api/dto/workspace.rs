@@ -3,7 +3,8 @@
 use super::server::{Clipboard, StreamPolicy, StreamPolicyInput, WorkspaceServer, WorkspaceServerInput};
 use super::session::{TunnelStatus, protocol};
 use super::user::{MfaProof, UserRole};
-use crate::broker::views::{Launched, NewWorkspace, PolicyChange, ServerChange, WorkspaceChange, WorkspaceView};
+use super::web::{WebApplication, WebApplicationInput};
+use crate::broker::views::{Launched, NewWorkspace, PolicyChange, ServerChange, WebChange, WorkspaceChange, WorkspaceView};
 use crate::domain::reach::Target;
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::{WorkspaceKind, WorkspaceStatus};
@@ -76,7 +77,7 @@ impl From<WorkspaceStatus> for WorkspaceState {
     }
 }
 
-/// Where the server of a workspace of type `vnc` or `rdp` is: `{host_id, port}` on a standard peer, `{host_id, service}` on a host with an agent, or
+/// Where the server of a workspace of type `vnc`, `rdp` or `html5` is: `{host_id, port}` on a standard peer, `{host_id, service}` on a host with an agent, or
 /// `{direct}`, a name that the gateway's configuration allows.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(untagged, deny_unknown_fields)]
@@ -158,6 +159,9 @@ pub struct Workspace {
     /// Its server; null for types that have none.
     #[schema(required = true)]
     pub server: Option<WorkspaceServer>,
+    /// Its web application; null for other types, and for all but admins.
+    #[schema(required = true)]
+    pub web: Option<WebApplication>,
     /// The caller's live session in it.
     #[schema(required = true)]
     pub active_session_id: Option<Uuid>,
@@ -172,6 +176,7 @@ pub struct Workspace {
 impl From<WorkspaceView> for Workspace {
     fn from(view: WorkspaceView) -> Self {
         let w = view.workspace;
+        let web = view.server.as_ref().and_then(|server| server.managed.as_ref()?.web.clone());
         Self {
             id: w.id.to_string(),
             name: w.name,
@@ -188,6 +193,7 @@ impl From<WorkspaceView> for Workspace {
             maintenance: w.maintenance,
             policy: w.policy.into(),
             server: view.server.map(Into::into),
+            web: web.map(Into::into),
             active_session_id: view.active_session_id.map(|id| id.0),
             created_at: w.created_at,
             updated_at: w.updated_at,
@@ -334,7 +340,7 @@ pub struct CreateWorkspace {
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
-    /// Where its server is (types `vnc`, which needs one, and `rdp`, which without one is a desktop that a host's agent starts). Naming another one
+    /// Where its server is (types `vnc` and `html5`, which need one, and `rdp`, which without one is a desktop that a host's agent starts). Naming another one
     /// ends the workspace's sessions and forgets every credential and certificate kept for the old one.
     target: Option<WorkspaceTarget>,
     /// Password of the workspace's own credential; empty forgets it. Never shown again.
@@ -342,8 +348,10 @@ pub struct CreateWorkspace {
     password: Option<SecretString>,
     /// What its streams may carry.
     policy: Option<StreamPolicyInput>,
-    /// How the gateway meets its server (types `vnc` and `rdp`).
+    /// How the gateway meets its server (all types but `linux`).
     server: Option<WorkspaceServerInput>,
+    /// How its web application is met (type `html5`).
+    web: Option<WebApplicationInput>,
 }
 
 impl TryFrom<CreateWorkspace> for NewWorkspace {
@@ -363,6 +371,7 @@ impl TryFrom<CreateWorkspace> for NewWorkspace {
             password: b.password,
             policy: b.policy.map(PolicyChange::from).unwrap_or_default(),
             server: b.server.map(ServerChange::try_from).transpose()?.unwrap_or_default(),
+            web: b.web.map(WebChange::try_from).transpose()?.unwrap_or_default(),
         };
         Ok(Self { id: b.id, name: b.name, description: b.description, kind: b.r#type.into(), rest })
     }
@@ -390,7 +399,7 @@ pub struct UpdateWorkspace {
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
-    /// Where its server is (types `vnc`, which needs one, and `rdp`, which without one is a desktop that a host's agent starts). Naming another one
+    /// Where its server is (types `vnc` and `html5`, which need one, and `rdp`, which without one is a desktop that a host's agent starts). Naming another one
     /// ends the workspace's sessions and forgets every credential and certificate kept for the old one.
     target: Option<WorkspaceTarget>,
     /// Password of the workspace's own credential; empty forgets it. Never shown again.
@@ -398,8 +407,10 @@ pub struct UpdateWorkspace {
     password: Option<SecretString>,
     /// What its streams may carry.
     policy: Option<StreamPolicyInput>,
-    /// How the gateway meets its server (types `vnc` and `rdp`).
+    /// How the gateway meets its server (all types but `linux`).
     server: Option<WorkspaceServerInput>,
+    /// How its web application is met (type `html5`).
+    web: Option<WebApplicationInput>,
 }
 
 impl TryFrom<UpdateWorkspace> for WorkspaceChange {
@@ -419,6 +430,7 @@ impl TryFrom<UpdateWorkspace> for WorkspaceChange {
             password: b.password,
             policy: b.policy.map(PolicyChange::from).unwrap_or_default(),
             server: b.server.map(ServerChange::try_from).transpose()?.unwrap_or_default(),
+            web: b.web.map(WebChange::try_from).transpose()?.unwrap_or_default(),
         })
     }
 }

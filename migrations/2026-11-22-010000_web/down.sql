@@ -1,0 +1,2 @@
+DROP TABLE app_request_counts;
+DROP TABLE app_requests;

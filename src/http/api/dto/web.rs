@@ -1,0 +1,216 @@
+//! The web application of a workspace of type `html5`: how it is met, what it is told of the user, which requests may pass.
+
+use crate::broker::views::WebChange;
+use crate::domain::Error;
+use crate::domain::web::{self, WebTerms};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+/// How the gateway speaks to the application.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WebScheme {
+    /// Plain HTTP inside the session's tunnel.
+    Http,
+    /// HTTPS inside it; the certificate is checked by `server.trust`.
+    Https,
+}
+
+/// How the gateway signs in to the application in the user's place, with the credential of `server.credential`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WebSignInBy {
+    /// It does not: the application asks by itself, or nobody.
+    None,
+    /// HTTP basic authentication.
+    Basic,
+    /// A header whose value is the credential's password.
+    Header,
+}
+
+impl WebSignInBy {
+    /// The word of a way to sign in.
+    #[must_use]
+    pub fn of(sign_in: &web::SignIn) -> Self {
+        match sign_in {
+            web::SignIn::None => Self::None,
+            web::SignIn::Basic => Self::Basic,
+            web::SignIn::Header(_) => Self::Header,
+        }
+    }
+}
+
+/// How the gateway signs in to the application.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebSignIn {
+    /// The way.
+    by: WebSignInBy,
+    /// `header`: its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    header: Option<String>,
+}
+
+impl From<web::SignIn> for WebSignIn {
+    fn from(sign_in: web::SignIn) -> Self {
+        let by = WebSignInBy::of(&sign_in);
+        match sign_in {
+            web::SignIn::None | web::SignIn::Basic => Self { by, header: None },
+            web::SignIn::Header(name) => Self { by, header: Some(name) },
+        }
+    }
+}
+
+impl TryFrom<WebSignIn> for web::SignIn {
+    type Error = Error;
+    fn try_from(s: WebSignIn) -> Result<Self, Error> {
+        match (s.by, s.header) {
+            (WebSignInBy::None, None) => Ok(Self::None),
+            (WebSignInBy::Basic, None) => Ok(Self::Basic),
+            (WebSignInBy::Header, Some(name)) => Ok(Self::Header(name)),
+            (WebSignInBy::Header, None) => Err(Error::invalid("web.sign_in by header has the header's name.")),
+            (WebSignInBy::None | WebSignInBy::Basic, Some(_)) => Err(Error::invalid("web.sign_in has a header only with by: header.")),
+        }
+    }
+}
+
+/// What the application is told about the user.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct WebIdentity {
+    /// `X-Forwarded-User`, `X-Forwarded-Name` and `X-Forwarded-Groups`.
+    pub headers: bool,
+    /// `X-Portcullis-Assertion`: a short-lived JWT for this audience, signed by a key of `/.well-known/jwks.json`; null: none.
+    #[schema(required = true)]
+    pub assertion_audience: Option<String>,
+}
+
+/// Which requests may pass; enforced by the gateway.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct WebRequests {
+    /// Methods; empty: every one but `CONNECT` and `TRACE`.
+    pub methods: Vec<String>,
+    /// Paths, each with what is below it; empty: every one.
+    pub paths: Vec<String>,
+    /// Files may go to the application.
+    pub upload: bool,
+    /// Files may come out of it.
+    pub download: bool,
+    /// Largest request body, bytes; 0: any.
+    pub max_request: u64,
+}
+
+/// A web application.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WebApplication {
+    /// How it is spoken to.
+    pub scheme: WebScheme,
+    /// The name it knows itself by, perhaps with a port; empty: the session's own origin's.
+    pub host: String,
+    /// Path at which it opens.
+    pub start: String,
+    /// What it is told about the user.
+    pub identity: WebIdentity,
+    /// How the gateway signs in to it.
+    pub sign_in: WebSignIn,
+    /// Which requests may pass.
+    pub requests: WebRequests,
+}
+
+impl From<WebTerms> for WebApplication {
+    fn from(terms: WebTerms) -> Self {
+        let WebTerms { scheme, host, start, identity, sign_in, requests } = terms;
+        Self {
+            scheme: match scheme {
+                web::Scheme::Http => WebScheme::Http,
+                web::Scheme::Https => WebScheme::Https,
+            },
+            host,
+            start,
+            identity: WebIdentity { headers: identity.headers, assertion_audience: identity.assertion_audience },
+            sign_in: sign_in.into(),
+            requests: WebRequests {
+                methods: requests.methods,
+                paths: requests.paths,
+                upload: requests.upload,
+                download: requests.download,
+                max_request: requests.max_request,
+            },
+        }
+    }
+}
+
+/// A change of what the application is told about the user.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebIdentityInput {
+    /// `X-Forwarded-User`, `X-Forwarded-Name` and `X-Forwarded-Groups`; false in a new workspace.
+    headers: Option<bool>,
+    /// The audience of a signed assertion; null or empty: none is sent.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    assertion_audience: Option<Option<String>>,
+}
+
+/// A change of which requests may pass.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebRequestsInput {
+    /// Methods; empty, as in a new workspace: every one but `CONNECT` and `TRACE`, which never pass.
+    methods: Option<Vec<String>>,
+    /// Paths, decoded, each with what is below it (`/wiki` allows `/wiki/a`, not `/wikis`); empty, as in a new workspace: every one.
+    paths: Option<Vec<String>>,
+    /// Files may go to the application; true in a new workspace.
+    upload: Option<bool>,
+    /// Files may come out of it; true in a new workspace.
+    download: Option<bool>,
+    /// Largest request body, bytes; 0, as in a new workspace: any.
+    max_request: Option<u64>,
+}
+
+/// A change of how a web application is met: only what is there changes. Open ones are closed, and come back under it.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebApplicationInput {
+    /// How it is spoken to; `http` in a new workspace.
+    scheme: Option<WebScheme>,
+    /// The name it knows itself by, perhaps with a port: sent as `Host` and as the TLS server name. Empty, as in a new workspace: the session's own
+    /// origin's.
+    host: Option<String>,
+    /// Path at which it opens, such as `/lab`; `/` in a new workspace.
+    start: Option<String>,
+    /// What it is told about the user.
+    #[serde(default)]
+    identity: WebIdentityInput,
+    /// How the gateway signs in to it; `none` in a new workspace, and then no credential is kept.
+    sign_in: Option<WebSignIn>,
+    /// Which requests may pass.
+    #[serde(default)]
+    requests: WebRequestsInput,
+}
+
+/// Tells null from nothing.
+fn given<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(d).map(Some)
+}
+
+impl TryFrom<WebApplicationInput> for WebChange {
+    type Error = Error;
+    fn try_from(w: WebApplicationInput) -> Result<Self, Error> {
+        Ok(Self {
+            scheme: w.scheme.map(|scheme| match scheme {
+                WebScheme::Http => web::Scheme::Http,
+                WebScheme::Https => web::Scheme::Https,
+            }),
+            host: w.host,
+            start: w.start,
+            identity_headers: w.identity.headers,
+            assertion_audience: w.identity.assertion_audience,
+            sign_in: w.sign_in.map(web::SignIn::try_from).transpose()?,
+            methods: w.requests.methods,
+            paths: w.requests.paths,
+            upload: w.requests.upload,
+            download: w.requests.download,
+            max_request: w.requests.max_request,
+        })
+    }
+}

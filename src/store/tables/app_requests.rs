@@ -1,0 +1,127 @@
+//! What was asked of web applications. Rows are only added; a session's history keeps them.
+
+use super::{limit, unreadable};
+use crate::domain::web::{RequestEnd, RequestRecord};
+use crate::domain::{Result, SessionId, Timestamp};
+use crate::store::Tx;
+use crate::store::connection::AnyConnection;
+use crate::store::schema::{app_request_counts, app_requests};
+use diesel::prelude::*;
+use std::time::Duration;
+
+/// Longest path kept, in bytes.
+pub const PATH_MAX: usize = 512;
+/// Longest method kept, in bytes.
+pub const METHOD_MAX: usize = 32;
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = app_requests)]
+struct Row {
+    session_id: String,
+    seq: i64,
+    at: i64,
+    method: String,
+    path: String,
+    status: i32,
+    bytes_in: i64,
+    bytes_out: i64,
+    duration_ms: i64,
+    ended: String,
+}
+
+/// The longest start of `text` of at most `max` bytes, without NUL, which PostgreSQL does not keep.
+fn kept(text: &str, max: usize) -> String {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().replace('\0', "\u{fffd}")
+}
+
+fn count(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+impl Row {
+    fn of(session: &str, seq: i64, record: &RequestRecord) -> Self {
+        Self {
+            session_id: session.to_owned(),
+            seq,
+            at: record.at.0,
+            method: kept(&record.method, METHOD_MAX),
+            path: kept(&record.path, PATH_MAX),
+            status: i32::from(record.status),
+            bytes_in: count(record.bytes_in),
+            bytes_out: count(record.bytes_out),
+            duration_ms: i64::try_from(record.duration.as_millis()).unwrap_or(i64::MAX),
+            ended: record.ended.as_str().to_owned(),
+        }
+    }
+
+    fn into_record(self) -> Result<(i64, RequestRecord)> {
+        let whole = |n: i64| u64::try_from(n).map_err(|_| unreadable("number of bytes"));
+        let record = RequestRecord {
+            at: Timestamp(self.at),
+            method: self.method,
+            path: self.path,
+            status: u16::try_from(self.status).map_err(|_| unreadable("status of a request"))?,
+            bytes_in: whole(self.bytes_in)?,
+            bytes_out: whole(self.bytes_out)?,
+            duration: Duration::from_millis(whole(self.duration_ms)?),
+            ended: RequestEnd::parse(&self.ended).ok_or_else(|| unreadable("end of a request"))?,
+        };
+        Ok((self.seq, record))
+    }
+}
+
+impl Tx<'_> {
+    /// Adds requests to a session's, in their order.
+    pub fn add_app_requests(&mut self, session: SessionId, records: &[RequestRecord]) -> Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let key = session.to_string();
+        let last = self.take_places(&key, i64::try_from(records.len()).unwrap_or(i64::MAX))?;
+        let first = last - i64::try_from(records.len()).unwrap_or(i64::MAX) + 1;
+        let rows: Vec<Row> = (first..).zip(records).map(|(seq, record)| Row::of(&key, seq, record)).collect();
+        // A list of rows cannot be inserted over the enum of both backends.
+        match self.conn {
+            AnyConnection::Sqlite(conn) => diesel::insert_into(app_requests::table).values(rows).execute(conn)?,
+            AnyConnection::Postgres(conn) => diesel::insert_into(app_requests::table).values(rows).execute(conn)?,
+        };
+        Ok(())
+    }
+
+    /// Takes the next places in a session; the last of them. Of two that take at once the second waits.
+    fn take_places(&mut self, session: &str, many: i64) -> Result<i64> {
+        use app_request_counts as counts;
+        if let Some(last) = self.move_count(session, many)? {
+            return Ok(last);
+        }
+        let fresh = (counts::session_id.eq(session), counts::last_seq.eq(0));
+        match self.savepoint(|conn| diesel::insert_into(counts::table).values(fresh).execute(conn)) {
+            // Somebody else made it a moment before.
+            Ok(_) | Err(diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::UniqueViolation, _)) => {}
+            Err(failed) => return Err(failed.into()),
+        }
+        self.move_count(session, many)?.ok_or_else(|| unreadable("count of requests"))
+    }
+
+    fn move_count(&mut self, session: &str, by: i64) -> Result<Option<i64>> {
+        use app_request_counts as counts;
+        let moved = diesel::update(counts::table.find(session)).set(counts::last_seq.eq(counts::last_seq + by));
+        Ok(moved.returning(counts::last_seq).get_result(self.conn).optional()?)
+    }
+
+    /// Requests of a session before a place, newest first, each with its place.
+    pub fn app_requests(&mut self, session: SessionId, before: Option<i64>, count: usize) -> Result<Vec<(i64, RequestRecord)>> {
+        let rows: Vec<Row> = app_requests::table
+            .filter(app_requests::session_id.eq(session.to_string()))
+            .filter(app_requests::seq.lt(before.unwrap_or(i64::MAX)))
+            .order(app_requests::seq.desc())
+            .limit(limit(count))
+            .select(Row::as_select())
+            .load(self.conn)?;
+        rows.into_iter().map(Row::into_record).collect()
+    }
+}

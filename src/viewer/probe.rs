@@ -1,0 +1,229 @@
+//! Whether a web application answers, asked once when it is launched: before anybody waits for its page, and without anything of the user's.
+//!
+//! The question is `GET` of the start path, the very request a browser begins with, without credentials and identity. `HEAD` is refused by some
+//! servers and `OPTIONS *` by many; `GET` by none, and it is safe (RFC 9110 section 9.2.1). **Any status line answers**, 4xx and 5xx too: an
+//! application that asks for a sign-in, or says in its own words why it is unwell, is there, and its own page tells its users more than we could.
+//!
+//! By HTTPS the certificate must be one that the workspace's rule takes. Nothing is pinned here: that happens when a stream is opened.
+
+use super::books::{Books, Met, SeenCertificate, TransferRefused};
+use super::end::End;
+use super::trust::{self, secure_as};
+use crate::broker::fleet::Unanswered;
+use crate::domain::Result as Recorded;
+use crate::domain::server::ServerTrust;
+use crate::domain::web::{Scheme, WebTerms};
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// A status line as far as the code (RFC 9112 section 4): `HTTP/1.1 200`.
+const STATUS_LINE: usize = 12;
+/// How an answer in TLS begins: an alert, version 3 (RFC 8446 section 5.1).
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
+
+/// What the application is asked, and what it must be.
+#[derive(Clone, Copy)]
+pub struct Expected<'a> {
+    /// How it is met.
+    pub terms: &'a WebTerms,
+    /// Whom it must prove to be, by HTTPS.
+    pub trust: &'a ServerTrust,
+    /// Where it was dialled; its name, where it has none.
+    pub address: IpAddr,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// Asks an application whether it is there, on a connection to it.
+///
+/// # Errors
+/// What it did instead of answering.
+pub async fn answers<S>(stream: S, expected: Expected<'_>) -> Result<(), Unanswered>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    timeout(expected.limit, asked(stream, expected)).await.unwrap_or(Err(Unanswered::Slow))
+}
+
+async fn asked<S>(stream: S, expected: Expected<'_>) -> Result<(), Unanswered>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let name = host_name(&expected.terms.host);
+    match expected.terms.scheme {
+        Scheme::Http => get(stream, &expected).await,
+        Scheme::Https => {
+            let shown = Shown::of(expected.trust);
+            let server = trust::Expected { trust: expected.trust, address: expected.address, limit: expected.limit };
+            match secure_as(stream, server, name, &shown).await {
+                Ok(secured) => get(secured.stream, &expected).await,
+                Err(end) => Err(shown.told(end)),
+            }
+        }
+    }
+}
+
+/// The name of `name`, `name:port` or `[address]:port`; `None`: there is none.
+#[must_use]
+pub fn host_name(host: &str) -> Option<&str> {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    Some(name).filter(|name| !name.is_empty())
+}
+
+async fn get<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, expected: &Expected<'_>) -> Result<(), Unanswered> {
+    let WebTerms { start, host, .. } = expected.terms;
+    let host = if host.is_empty() { in_url(expected.address) } else { host.clone() };
+    let request = format!(
+        "GET {start} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: portcullis/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    // One that hangs up before it has read all may have answered all the same.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let _ = stream.flush().await;
+    let mut line = [0; STATUS_LINE];
+    let mut read = 0;
+    while let Some(room) = line.get_mut(read..).filter(|room| !room.is_empty()) {
+        match stream.read(room).await {
+            Ok(0) | Err(_) => break,
+            Ok(n) => read += n,
+        }
+    }
+    let said = line.get(..read).unwrap_or_default();
+    match said {
+        [] => Err(Unanswered::Closed),
+        said if is_status_line(said) => Ok(()),
+        said if said.starts_with(&TLS_ALERT) => Err(Unanswered::Tls),
+        _ => Err(Unanswered::NotHttp),
+    }
+}
+
+fn is_status_line(said: &[u8]) -> bool {
+    match said {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor, b' ', code @ ..] => {
+            minor.is_ascii_digit() && code.len() == 3 && code.iter().all(u8::is_ascii_digit) && matches!(code.first(), Some(b'1'..=b'5'))
+        }
+        _ => false,
+    }
+}
+
+fn in_url(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+/// The certificate that was shown, and whether it is refused: no entry is made of it here, the launch makes it.
+struct Shown {
+    must: Option<crate::domain::server::Fingerprint>,
+    seen: Mutex<Option<SeenCertificate>>,
+}
+
+impl Shown {
+    fn of(trust: &ServerTrust) -> Self {
+        Self { must: trust.pin, seen: Mutex::default() }
+    }
+
+    fn keep(&self, seen: &SeenCertificate) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
+    }
+
+    fn told(self, end: End) -> Unanswered {
+        let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match (end, seen) {
+            (End::CertificateRefused(why), Some(seen)) => Unanswered::Certificate { seen, why },
+            (End::Insecure(error), _) if error.kind() == io::ErrorKind::TimedOut => Unanswered::Slow,
+            (End::Insecure(error), _) => Unanswered::NoTls(error.to_string()),
+            (other, _) => Unanswered::NoTls(other.why().to_owned()),
+        }
+    }
+}
+
+impl Books for Shown {
+    async fn meet_certificate(&self, seen: &SeenCertificate) -> Recorded<Met> {
+        self.keep(seen);
+        Ok(if self.must.is_none_or(|must| must == seen.fingerprint) { Met::Trusted } else { Met::Refused })
+    }
+
+    async fn refuse_certificate(&self, seen: &SeenCertificate, _: &'static str) -> Recorded<()> {
+        self.keep(seen);
+        Ok(())
+    }
+
+    async fn login_refused(&self, _: &'static str) -> Recorded<()> {
+        Ok(())
+    }
+
+    async fn destination_refused(&self, _: &str) -> Recorded<()> {
+        Ok(())
+    }
+
+    async fn transfer_refused(&self, _: &TransferRefused) -> Recorded<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    async fn asked_of(answer: &[u8]) -> (Result<(), Unanswered>, String) {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let terms = WebTerms { start: "/lab?x=1".to_owned(), host: "erp.example".to_owned(), ..WebTerms::default() };
+        let trust = ServerTrust::default();
+        let expected = Expected { terms: &terms, trust: &trust, address: Ipv4Addr::LOCALHOST.into(), limit: Duration::from_secs(60) };
+        let app = async {
+            let mut request = vec![0; 4096];
+            let n = far.read(&mut request).await.unwrap();
+            request.truncate(n);
+            far.write_all(answer).await.unwrap();
+            drop(far);
+            String::from_utf8(request).unwrap()
+        };
+        tokio::join!(answers(near, expected), app)
+    }
+
+    #[tokio::test]
+    async fn any_status_line_answers_and_nothing_else_does() {
+        for good in ["HTTP/1.1 200 OK\r\n", "HTTP/1.0 404 Not Found\r\n", "HTTP/1.1 503 \r\n", "HTTP/1.1 103 Early Hints\r\n"] {
+            let (told, request) = asked_of(good.as_bytes()).await;
+            assert_eq!(told, Ok(()), "{good}");
+            assert!(request.starts_with("GET /lab?x=1 HTTP/1.1\r\nHost: erp.example\r\n") && request.ends_with("\r\n\r\n"), "{request}");
+        }
+        for (bad, how) in [
+            (&b""[..], Unanswered::Closed),
+            (b"RFB 003.008\n", Unanswered::NotHttp),
+            (b"HTTP/2 200\r\n", Unanswered::NotHttp),
+            (b"HTTP/1.1 999 x\r\n", Unanswered::NotHttp),
+            (b"HTTP/1.1", Unanswered::NotHttp),
+            (&[0x15, 3, 1, 0, 2, 2, 70], Unanswered::Tls),
+        ] {
+            assert_eq!(asked_of(bad).await.0, Err(how), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_says_nothing_is_slow() {
+        let (near, _far) = tokio::io::duplex(4096);
+        let (terms, trust) = (WebTerms::default(), ServerTrust::default());
+        let expected = Expected { terms: &terms, trust: &trust, address: Ipv4Addr::LOCALHOST.into(), limit: Duration::from_millis(50) };
+        assert_eq!(answers(near, expected).await, Err(Unanswered::Slow));
+    }
+
+    #[test]
+    fn names_stand_before_ports() {
+        for (host, name) in
+            [("", None), ("erp", Some("erp")), ("erp:8443", Some("erp")), ("[::1]:8443", Some("::1")), ("192.0.2.1:1", Some("192.0.2.1"))]
+        {
+            assert_eq!(host_name(host), name);
+        }
+    }
+}

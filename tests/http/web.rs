@@ -1,0 +1,87 @@
+//! Web applications over HTTP: shapes, who sees what, bad input field by field, what hosts offer.
+
+use crate::support::app::TestApp;
+use portcullis::broker::fleet::Offers;
+use portcullis::domain::workspace::WorkspaceKind;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+fn a_wiki(app: &TestApp, web: Value) -> Value {
+    json!({"id": "ws-wiki", "name": "Wiki", "type": "html5", "requires_mfa": false, "allowed_roles": ["member", "admin"],
+        "target": {"host_id": app.host.to_string(), "service": "wiki"}, "web": web})
+}
+
+on_both! {
+    async fn what_admins_and_members_see(db) {
+        let app = TestApp::start(db).await;
+        let (admin, member) = (app.signed_in("admin").await, app.signed_in("member").await);
+        let mut body = a_wiki(&app, json!({"scheme": "https", "host": "Wiki.Example:8443", "start": "/home?x=1", "sign_in": {"by": "header", "header": "X-Api-Key"},
+            "identity": {"headers": true, "assertion_audience": "wiki"}, "requests": {"methods": ["get", "POST"], "paths": ["/home/"], "upload": false, "max_request": 1024}}));
+        body["password"] = json!("a-web-key");
+        let made = admin.post("/api/workspaces", body).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+        assert!(!made.body.contains("a-web-key"));
+        let made = made.json();
+        let web = json!({"scheme": "https", "host": "wiki.example:8443", "start": "/home?x=1", "sign_in": {"by": "header", "header": "x-api-key"},
+            "identity": {"headers": true, "assertion_audience": "wiki"},
+            "requests": {"methods": ["GET", "POST"], "paths": ["/home"], "upload": false, "download": true, "max_request": 1024}});
+        assert_eq!((&made["web"], &made["server"]["sign_in"], &made["server"]["credential_saved"]), (&web, &json!("header"), &json!(true)));
+        let seen = member.get("/api/workspaces/ws-wiki").await;
+        for hidden in ["wiki.example", "x-api-key", "/home", "assertion"] {
+            assert!(!seen.body.contains(hidden), "{hidden}");
+        }
+        let seen = seen.json();
+        assert_eq!((&seen["web"], &seen["type"], &seen["status"]), (&Value::Null, &json!("html5"), &json!("available")));
+        assert_eq!(seen["server"], json!({"credential": "workspace", "credential_saved": true, "exclusive": false, "keyboard": null, "sign_in": "header"}));
+        let launched = member.post("/api/workspaces/ws-wiki/launch", json!({})).await;
+        assert_eq!((launched.status, &launched.json()["workspace"]["web"]), (200, &Value::Null), "{}", launched.body);
+
+        let change = json!({"web": {"identity": {"assertion_audience": null}, "requests": {"paths": []}}});
+        let changed = admin.send(Method::PATCH, "/api/workspaces/ws-wiki", Some(change.to_string().into_bytes())).await;
+        assert_eq!(changed.status, 200, "{}", changed.body);
+        let changed = changed.json();
+        assert_eq!((&changed["web"]["identity"], &changed["web"]["requests"]["paths"]), (&json!({"headers": true, "assertion_audience": null}), &json!([])));
+        assert_eq!(changed["web"]["host"], web["host"], "what is not there stays");
+    }
+
+    async fn bad_input_is_refused_by_name(db) {
+        let app = TestApp::start(db).await;
+        let admin = app.signed_in("admin").await;
+        for (web, word) in [
+            (json!({"scheme": "ftp"}), ""),
+            (json!({"host": "a b"}), "web.host"),
+            (json!({"start": "//evil.example"}), "web.start"),
+            (json!({"start": "/.portcullis/enter"}), "web.start"),
+            (json!({"sign_in": {"by": "header"}}), "web.sign_in"),
+            (json!({"sign_in": {"by": "none", "header": "x"}}), "web.sign_in"),
+            (json!({"sign_in": {"by": "header", "header": "cookie"}}), "web.sign_in"),
+            (json!({"requests": {"methods": ["TRACE"]}}), "web.requests.methods"),
+            (json!({"requests": {"paths": ["../x"]}}), "web.requests.paths"),
+            (json!({"requests": {"max_request": u64::MAX}}), "web.requests.max_request"),
+            (json!({"requests": {"max_request": -1}}), ""),
+            (json!({"identity": {"assertion_audience": "a\nb"}}), "web.identity.assertion_audience"),
+            (json!({"else": 1}), ""),
+        ] {
+            let answer = admin.post("/api/workspaces", a_wiki(&app, web.clone())).await;
+            assert_eq!(answer.status, 422, "{web}: {}", answer.body);
+            assert!(answer.detail().contains(word), "{web}: {}", answer.body);
+        }
+        let mut none = a_wiki(&app, json!({}));
+        none.as_object_mut().unwrap().remove("target");
+        let answer = admin.post("/api/workspaces", none).await;
+        assert_eq!((answer.status, answer.detail().contains("target")), (422, true), "{}", answer.body);
+        let desktop = json!({"id": "ws-d", "name": "D", "type": "linux", "web": {"scheme": "https"}});
+        assert_eq!(admin.post("/api/workspaces", desktop).await.status, 422);
+    }
+
+    async fn hosts_tell_what_they_offer(db) {
+        let app = TestApp::start(db).await;
+        let security = app.signed_in("security").await;
+        let of_host = |list: Value| list.as_array().unwrap().iter().find(|h| h["id"] == app.host.to_string()).unwrap()["offers"].clone();
+        assert_eq!(of_host(security.get("/api/hosts").await.json()), Value::Null);
+        let offers = Offers { kinds: vec![WorkspaceKind::Linux], service_kinds: vec![WorkspaceKind::Html5], services: vec![("wiki".into(), true)] };
+        app.fleet.offer(app.host, offers);
+        let told = json!({"desktops": ["linux"], "service_types": ["html5"], "services": [{"name": "wiki", "reachable": true}]});
+        assert_eq!(of_host(security.get("/api/hosts").await.json()), told);
+    }
+}

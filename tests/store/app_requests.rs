@@ -1,0 +1,76 @@
+//! Requests of web applications: kept in order, read newest first, counted without gaps whoever writes.
+
+use super::*;
+use portcullis::domain::web::{RequestEnd, RequestRecord};
+
+fn record(n: u64) -> RequestRecord {
+    RequestRecord {
+        at: later(n),
+        method: "GET".into(),
+        path: format!("/{n}"),
+        status: 200,
+        bytes_in: n,
+        bytes_out: u64::MAX,
+        duration: Duration::from_millis(n),
+        ended: RequestEnd::Done,
+    }
+}
+
+async fn session(db: &Db) -> SessionId {
+    let org = organization(db).await;
+    let ann = user(db, org, "ann@example.com").await;
+    let session = a_session(&ann, "ws-one", 2);
+    let id = session.id;
+    db.store.write(move |tx| tx.insert_session(&session, None)).await.unwrap();
+    id
+}
+
+async fn page(db: &Db, id: SessionId, before: Option<i64>, count: usize) -> Vec<i64> {
+    let rows = db.store.read(move |tx| tx.app_requests(id, before, count)).await.unwrap();
+    rows.into_iter().map(|(seq, _)| seq).collect()
+}
+
+on_both! {
+    async fn pages_go_backwards(db) {
+        let id = session(&db).await;
+        assert_eq!(page(&db, id, None, 10).await, [0_i64; 0]);
+        db.store.write(move |tx| tx.add_app_requests(id, &[])).await.unwrap();
+        db.store.write(move |tx| tx.add_app_requests(id, &[record(1), record(2)])).await.unwrap();
+        db.store.write(move |tx| tx.add_app_requests(id, &[record(3)])).await.unwrap();
+        assert_eq!(page(&db, id, None, 2).await, [3, 2]);
+        assert_eq!(page(&db, id, Some(2), 2).await, [1]);
+        assert_eq!(page(&db, SessionId::new(), None, 2).await, [0_i64; 0]);
+        let newest = db.store.read(move |tx| tx.app_requests(id, None, 1)).await.unwrap().remove(0).1;
+        assert_eq!(newest, RequestRecord { bytes_out: i64::MAX as u64, ..record(3) });
+    }
+
+    async fn what_is_long_or_odd_is_cut(db) {
+        let id = session(&db).await;
+        let odd = RequestRecord { path: format!("/a\0{}", "ü".repeat(400)), method: "M".repeat(99), ..record(1) };
+        db.store.write(move |tx| tx.add_app_requests(id, std::slice::from_ref(&odd))).await.unwrap();
+        let kept = db.store.read(move |tx| tx.app_requests(id, None, 1)).await.unwrap().remove(0).1;
+        assert!(kept.path.starts_with("/a\u{fffd}ü") && kept.path.len() <= 514, "{}", kept.path.len());
+        assert_eq!(kept.method.len(), 32);
+    }
+
+    async fn two_gateways_write_for_one_session(db) {
+        let id = session(&db).await;
+        let store = db.store.clone();
+        let (a, b) = race(move |n| {
+            let store = store.clone();
+            async move {
+                for _ in 0..10 {
+                    store.write(move |tx| tx.add_app_requests(id, &[record(u64::from(n)), record(9)])).await.unwrap();
+                }
+            }
+        })
+        .await;
+        let ((), ()) = (a, b);
+        assert_eq!(page(&db, id, None, 100).await, (1..=40).rev().collect::<Vec<_>>());
+    }
+
+    async fn a_session_must_exist(db) {
+        let nobody = SessionId::new();
+        assert!(db.store.write(move |tx| tx.add_app_requests(nobody, &[record(1)])).await.is_err());
+    }
+}
