@@ -99,8 +99,9 @@ async function open(page: Page, id: string): Promise<Shown> {
 
 /** What a program does that has no viewer: a session, a ticket, and the cookie it becomes. */
 async function enter(id: string): Promise<{ origin: string; cookie: string; session: string }> {
-  const launched = (await house.call('POST', `/api/workspaces/${id}/launch`, {}, token)).body;
-  const session: string = launched.id ?? launched.session.id;
+  const launched = await house.call('POST', `/api/workspaces/${id}/launch`, {}, token);
+  const session: string = launched.body.session_id;
+  if (!session) throw new Error(`not launched: ${JSON.stringify(launched)}`);
   await until('the session is active', async () => (await api('GET', `/api/sessions/${session}`, undefined, 200)).status === 'active');
   const { ticket } = (await house.call('POST', `/api/sessions/${session}/ticket`, {}, token)).body;
   const origin = originOf(session);
