@@ -81,9 +81,6 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     if headers.len() > HEADERS_MAX {
         return pages::plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Too many header fields\n");
     }
-    if asked.state.limits.any.check(asked.client(headers)).is_err() {
-        return pages::too_often(settings);
-    }
     if !is_framed_once(headers) {
         let mut answer = pages::plain(StatusCode::BAD_REQUEST, "The request's framing is not understood\n");
         if request.version() < Version::HTTP_2 {
@@ -100,6 +97,11 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     if *request.method() == Method::TRACE || !name::is_origin_form(request.method(), request.uri()) {
         return pages::plain(StatusCode::BAD_REQUEST, "The request does not name a path\n");
     }
+    let opened = asked.apps.table.find(session, entry::cookies(headers));
+    // Who has entered is known, and an application is asked as often as its pages like; everybody else is counted by address.
+    if opened.is_none() && asked.state.limits.any.check(asked.client(headers)).is_err() {
+        return pages::too_often(settings);
+    }
     if let Some(path) = request.uri().path().strip_prefix(OWN_PATHS) {
         return match path {
             "enter" => entry::enter(asked, session, request).await,
@@ -107,7 +109,7 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
             _ => pages::not_found(settings),
         };
     }
-    let Some(opened) = asked.apps.table.find(session, entry::cookies(headers)) else { return pages::not_found(settings) };
+    let Some(opened) = opened else { return pages::not_found(settings) };
     if let Some(ending) = opened.ending() {
         return pages::ended(settings, ending);
     }
