@@ -23,6 +23,8 @@ mod kind {
 /// The one version there is, in the bits above the type.
 const VERSION: u16 = 0x10;
 const MONITOR_LAYOUT: u8 = 0x37;
+/// Font Map (2.2.1.22): the last PDU of the connection's setup.
+const FONT_MAP: u8 = 0x28;
 /// What a client that only looks may send (2.2.8.1.1.1.2): synchronize, control, font list, refresh rect, suppress output, shutdown request, the cached
 /// bitmaps' list and errors, frame acknowledge.
 const HARMLESS: &[u8] = &[0x1f, 0x14, 0x27, 0x21, 0x23, 0x24, 0x2b, 0x2c, 0x2e, 0x30, 0x31, 0x38];
@@ -37,6 +39,9 @@ pub(super) enum Glance {
 }
 
 /// Whether a server's PDU of `total` bytes of user data may hold a desktop's size or a redirection, by its first bytes.
+///
+/// The Font Map is looked for, too, although nothing in it is: what is looked at whole goes on by itself. The browser's client throws away what it
+/// reads together with that PDU: servers say there which dynamic channels they have (xrdp does so at once), and the desktop's size could not be changed.
 pub(super) fn glance(seen: &[u8], total: usize) -> Glance {
     let (length, kind) = (u16_at(seen, 0).map_or(0, usize::from), u16_at(seen, 2).unwrap_or_default());
     // Licences have another header there (2.2.1.12), without a version.
@@ -45,7 +50,7 @@ pub(super) fn glance(seen: &[u8], total: usize) -> Glance {
     }
     match kind & 0x0f {
         kind::DEMAND_ACTIVE | kind::REDIRECTION => Glance::Look,
-        kind::DATA if seen.get(14) == Some(&MONITOR_LAYOUT) => Glance::Look,
+        kind::DATA if matches!(seen.get(14), Some(&(MONITOR_LAYOUT | FONT_MAP))) => Glance::Look,
         _ if length < total => Glance::Look,
         _ => Glance::Nothing,
     }
@@ -195,6 +200,7 @@ mod tests {
         assert_eq!(glance(&hidden, hidden.len()), Glance::Look);
         assert_eq!(glance(&demand(1, 1), 48), Glance::Look);
         assert_eq!(glance(&data(0x02, b""), DATA), Glance::Nothing);
+        assert_eq!(glance(&data(FONT_MAP, b""), DATA), Glance::Look, "it goes on by itself");
         for n in 1..48 {
             assert!(check(&demand(1024, 768)[..n]).is_err());
         }
