@@ -128,6 +128,9 @@ fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Where the demo's web applications are shown: browsers resolve every name below `localhost` to this machine (RFC 6761 section 6.3).
+const APPS: &str = "apps.localhost";
+
 /// A demo's defaults; the environment may still change them.
 fn base(dir: &Path, address: SocketAddr) -> Result<Config, Failure> {
     let mut config = Config::default();
@@ -136,6 +139,7 @@ fn base(dir: &Path, address: SocketAddr) -> Result<Config, Failure> {
     config.server.allowed_origins = vec![format!("https://127.0.0.1:{}", address.port())];
     config.server.data_dir = dir.to_path_buf();
     config.server.organization = "Demo".into();
+    config.apps.domain = APPS.into();
     config.server.drain_timeout = crate::config::value::Span::secs(2);
     config.tunnel.listen = SocketAddr::from(([127, 0, 0, 1], kept_port(dir)));
     config.agent.state_dir = dir.join(AGENT);

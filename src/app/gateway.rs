@@ -9,6 +9,7 @@ use crate::broker::fleet::TunnelState;
 use crate::config::Config;
 use crate::domain::user::Origin;
 use crate::domain::{Clock as _, Timestamp};
+use crate::http::apps::AppsSettings;
 use crate::http::{self, AppState, PathNumbers, TunnelStatus};
 use crate::tunnel::{Hub, HubConfig, PrivateKey};
 use crate::viewer;
@@ -88,7 +89,8 @@ impl Gateway {
             let hub = hub.clone();
             move || status(&hub, &fleet)
         });
-        let state = AppState::new(broker.clone(), streams, http::Settings { certificate_sha256, ..rim(config, audit_public_key) }, probe);
+        let settings = http::Settings { certificate_sha256, apps: apps(config, now)?, ..rim(config, audit_public_key) };
+        let state = AppState::new(broker.clone(), streams, settings, probe);
         let limits = http::server::ServerLimits { drain: config.server.drain_timeout.0, ..http::server::ServerLimits::default() };
         let server = http::server::start(state, vec![listener], &certificate.tls, limits)
             .map_err(|e| Failure::new(format!("cannot serve HTTPS on {address}: {e}")))?;
@@ -166,6 +168,22 @@ pub fn own_certificate(config: &Config, now: Timestamp) -> Result<tls::OwnCertif
     let mut names = config.tls.names.clone();
     names.extend(public_host(config).map(str::to_owned));
     tls::own(&config.server.data_dir, &names, now)
+}
+
+/// Where web applications are shown, when the configuration says so.
+fn apps(config: &Config, now: Timestamp) -> Result<Option<AppsSettings>, Failure> {
+    let domain = &config.apps.domain;
+    if domain.is_empty() {
+        return Ok(None);
+    }
+    let tls = match config.apps_pem_files() {
+        Some((certificate, key)) => tls::server_config(certificate, key)?,
+        None => {
+            let own = tls::own_below(&config.server.data_dir, domain, now)?;
+            tls::server_config(&own.certificate, &own.key)?
+        }
+    };
+    Ok(Some(AppsSettings::new(domain, &config.server.public_url, config.sessions.app_idle_timeout.0, &tls)))
 }
 
 /// The host of `server.public_url`, without its port and brackets.

@@ -128,6 +128,9 @@ fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
     if let Some((certificate, key)) = config.pem_files() {
         tls::server_config(certificate, key)?;
     }
+    if let Some((certificate, key)) = config.apps_pem_files() {
+        tls::server_config(certificate, key)?;
+    }
     print!("{config}");
     Ok(())
 }

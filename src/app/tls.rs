@@ -49,11 +49,23 @@ struct LeafNote {
 /// # Errors
 /// A sentence naming the file.
 pub fn own(data_dir: &Path, names: &[String], now: Timestamp) -> Result<OwnCertificate, Failure> {
+    kept_or_made(data_dir, "server", all_names(names), now)
+}
+
+/// The certificate of every name right below `domain`, signed by the same authority.
+///
+/// # Errors
+/// A sentence naming the file.
+pub fn own_below(data_dir: &Path, domain: &str, now: Timestamp) -> Result<OwnCertificate, Failure> {
+    kept_or_made(data_dir, "apps", vec![format!("*.{domain}")], now)
+}
+
+fn kept_or_made(data_dir: &Path, stem: &str, names: Vec<String>, now: Timestamp) -> Result<OwnCertificate, Failure> {
     let dir = data_dir.join("tls");
     private::folder(&dir).map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
-    let own = OwnCertificate { ca: dir.join("ca.pem"), certificate: dir.join("server.pem"), key: dir.join("server.key") };
-    let note_path = dir.join("server.json");
-    let names = all_names(names);
+    let file = |end: &str| dir.join(format!("{stem}.{end}"));
+    let own = OwnCertificate { ca: dir.join("ca.pem"), certificate: file("pem"), key: file("key") };
+    let note_path = file("json");
     let kept = private::read(&note_path).ok().and_then(|bytes| serde_json::from_slice::<LeafNote>(&bytes).ok());
     let good = kept.is_some_and(|note| note.names == names && note.ends > now.after(RENEW_BEFORE));
     if good && own.ca.exists() && own.certificate.exists() && own.key.exists() {
@@ -199,6 +211,21 @@ mod tests {
         let before = std::fs::read(&own_one.certificate).unwrap();
         let again = own(dir.path(), &["desk.example".into()], NOW.after(Duration::from_secs(300 * 86_400))).unwrap();
         assert_eq!(std::fs::read(&again.certificate).unwrap(), before, "kept while it is good");
+    }
+
+    #[test]
+    fn the_applications_names_have_a_certificate_of_the_same_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        let gateway = own(dir.path(), &[], NOW).unwrap();
+        let apps = own_below(dir.path(), "apps.localhost", NOW).unwrap();
+        assert_eq!(gateway.ca, apps.ca);
+        trusted(&apps, "3f0c6a1e-0000-4000-8000-000000000000.apps.localhost").unwrap();
+        for other in ["apps.localhost", "localhost", "a.b.apps.localhost"] {
+            assert!(trusted(&apps, other).is_err(), "{other}");
+        }
+        assert!(trusted(&gateway, "a.apps.localhost").is_err());
+        let before = std::fs::read(&apps.certificate).unwrap();
+        assert_eq!(std::fs::read(own_below(dir.path(), "apps.localhost", NOW).unwrap().certificate).unwrap(), before, "kept while it is good");
     }
 
     #[test]

@@ -11,6 +11,20 @@ fn is_level(word: &str) -> bool {
     ["off", "error", "warn", "info", "debug", "trace"].contains(&word)
 }
 
+/// A name below which every session can have one of 36 characters more (RFC 1035 section 2.3.4), and that is not where the gateway itself is.
+fn is_apps_domain(domain: &str, public_url: &str) -> bool {
+    let label = |l: &str| {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !l.is_empty() && l.len() <= 63 && l.bytes().all(inner) && !l.starts_with('-') && !l.ends_with('-')
+    };
+    let gateway = public_url.strip_prefix("https://").unwrap_or_default();
+    let gateway = gateway.rsplit_once(':').map_or(gateway, |(host, _)| host);
+    // The last label of an address is a number (RFC 3696 section 2): that is no domain.
+    let last_is_word = domain.rsplit('.').next().is_some_and(|last| !last.bytes().all(|b| b.is_ascii_digit()));
+    let apart = domain != gateway && !gateway.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    domain.len() <= 253 - 37 && domain.split('.').all(label) && last_is_word && apart
+}
+
 /// Every rule, with what is said when it does not hold.
 fn rules(c: &Config) -> Vec<(bool, &'static str)> {
     let within = |span: Span, least: Span, most: Span| (least..=most).contains(&span);
@@ -50,6 +64,23 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
         (within(c.sessions.grace, Span::secs(10), Span::days(1)), "sessions.grace must be 10s to 1d"),
         (within(c.sessions.ticket_life, Span::secs(1), Span::minutes(2)), "sessions.ticket_life must be 1s to 2m"),
         ((1..=64).contains(&c.sessions.max_viewers), "sessions.max_viewers must be 1 to 64"),
+        (
+            within(c.sessions.app_idle_timeout, Span::secs(1), Span::days(1)),
+            "sessions.app_idle_timeout must be 1s to 1d",
+        ),
+        (
+            c.apps.domain.is_empty() || is_apps_domain(&c.apps.domain, &c.server.public_url),
+            "apps.domain must be a domain name of lower-case letters, digits, hyphens and dots, such as apps.example.com, with no port; and not the \
+                gateway's own name",
+        ),
+        (
+            c.apps.certificate.is_blank() == c.apps.private_key.is_blank(),
+            "apps.certificate and apps.private_key belong together: set both, or neither for a certificate of our own",
+        ),
+        (
+            c.apps.certificate.is_blank() || !c.apps.domain.is_empty(),
+            "apps.certificate is for *.{apps.domain}: set apps.domain, too",
+        ),
         (
             c.tunnel.endpoint.is_empty()
                 || c.tunnel.endpoint.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok_and(|p| p > 0)),
@@ -92,8 +123,13 @@ mod tests {
     #[test]
     fn each_refusal_names_its_key() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 10] = [
+        let cases: [(&str, Spoil); 15] = [
             ("agent.services", |c| c.agent.services = ["a=h:1", "a=h:2"].map(|s| s.parse().unwrap()).to_vec()),
+            ("apps.domain", |c| c.apps.domain = "apps.example.com:8443".into()),
+            ("apps.domain", |c| c.apps.domain = "localhost".into()),
+            ("apps.domain", |c| c.apps.domain = "10.0.0.1".into()),
+            ("apps.private_key", |c| c.apps.certificate = "/a.pem".into()),
+            ("sessions.app_idle_timeout", |c| c.sessions.app_idle_timeout = Span::secs(0)),
             ("server.public_url", |c| c.server.public_url = "http://x".into()),
             ("tls.private_key", |c| c.tls.certificate = "/a.pem".into()),
             ("auth.issuer", |c| c.auth.issuer = "a:b".into()),

@@ -37,6 +37,8 @@ pub struct Config {
     pub auth: Auth,
     /// How long sessions live.
     pub sessions: Sessions,
+    /// Where web applications are shown.
+    pub apps: Apps,
     /// The WireGuard hub.
     pub tunnel: Tunnel,
     /// Targets reached through no tunnel.
@@ -103,6 +105,17 @@ pub struct Sessions {
     pub grace: Span,
     pub ticket_life: Span,
     pub max_viewers: usize,
+    pub app_idle_timeout: Span,
+}
+
+/// `[apps]`
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see config/portcullis.toml")]
+pub struct Apps {
+    pub domain: String,
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
 }
 
 /// `[tunnel]`
@@ -209,6 +222,7 @@ impl Default for Sessions {
             grace: Span::minutes(10),
             ticket_life: Span::secs(30),
             max_viewers: 4,
+            app_idle_timeout: Span::minutes(30),
         }
     }
 }
@@ -313,6 +327,13 @@ impl Config {
     #[must_use]
     pub fn database_url(&self) -> DatabaseUrl {
         self.database.url.inside(&self.server.data_dir)
+    }
+
+    /// The two PEM files of the web applications' certificate, when it is not our own.
+    #[must_use]
+    pub fn apps_pem_files(&self) -> Option<(&Path, &Path)> {
+        let (cert, key) = (self.apps.certificate.as_path(), self.apps.private_key.as_path());
+        (!cert.is_blank() && !key.is_blank()).then_some((cert, key))
     }
 
     /// The two PEM files, when the certificate is not our own.

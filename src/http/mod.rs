@@ -12,6 +12,7 @@
 //! | [`observe`] | around every request: id, span, access line, metrics, headers, panics |
 //! | [`security_headers`] | what every page and every answer tells the browser to refuse |
 //! | [`limit`] | how often one address may come |
+//! | [`apps`] | the origins of web applications |
 //! | [`stream`] | the WebSocket of a session, up to the moment the viewer takes over |
 //! | [`pages`] | the built web UI, embedded in the binary |
 //! | [`metrics`] | what `/metrics` counts |
@@ -22,6 +23,7 @@
 //! **Browser origin**: scheme, host and port of a page (RFC 6454). **Browser mode**: a client that keeps its tokens in cookies.
 
 pub mod api;
+pub mod apps;
 pub mod cookies;
 pub mod error;
 pub mod extract;
@@ -70,6 +72,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// SHA-256 of our certificate, hex, when it is of our own making: told to hosts that join, so that they know whom to believe.
     pub certificate_sha256: Option<String>,
+    /// Where web applications are shown; `None`: nowhere.
+    pub apps: Option<apps::AppsSettings>,
     /// Public key of the audit log's head, as `portcullis audit verify` wants it; the last line of an export carries it.
     pub audit_public_key: String,
 }
@@ -85,6 +89,7 @@ impl Default for Settings {
             any_rate: Rate { per_second: 200, burst: 2000 },
             body_timeout: Duration::from_secs(10),
             certificate_sha256: None,
+            apps: None,
             audit_public_key: String::new(),
         }
     }

@@ -6,7 +6,7 @@ use super::error::ApiError;
 use super::guard::state_of;
 use super::metrics::Metrics;
 use super::origin::{HostName, client_address, host_name};
-use super::{AppState, security_headers};
+use super::{AppState, Settings, security_headers};
 use crate::domain::user::{Caller, Origin};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -17,6 +17,7 @@ use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpRequest};
 use futures_util::FutureExt as _;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument as _;
 
@@ -38,7 +39,7 @@ pub async fn observe(req: ServiceRequest, next: Next<BoxBody>) -> Result<Service
     let origin = origin_of(req.request(), &state.settings.trusted_proxies);
     let span = tracing::info_span!("request", request_id = %origin.request_id);
     let path = req.path().to_owned();
-    let seen = Seen { began, method: method_word(req.method().as_str()), origin: origin.clone(), span: span.clone() };
+    let seen = Seen { began, method: method_word(req.method().as_str()), origin: origin.clone(), span: span.clone(), settings: Arc::clone(&state.settings) };
 
     let admitted = state.limits.any.check(origin.source_ip).map_err(ApiError::too_often).and_then(|()| named_right(&req, &state));
     req.extensions_mut().insert(origin);
@@ -84,6 +85,7 @@ struct Seen {
     method: &'static str,
     origin: Origin,
     span: tracing::Span,
+    settings: Arc<Settings>,
 }
 
 impl Seen {
@@ -104,7 +106,7 @@ impl Seen {
     }
 
     fn dress(&self, path: &str, headers: &mut HeaderMap) {
-        security_headers::add(path, headers);
+        security_headers::add(path, headers, self.settings.apps.as_ref());
         if let Ok(id) = HeaderValue::from_str(&self.origin.request_id) {
             headers.insert(REQUEST_ID, id);
         }
@@ -130,6 +132,6 @@ fn origin_of(req: &HttpRequest, trusted: &[crate::domain::Network]) -> Origin {
 }
 
 /// Methods as labels: a known few, whatever a client invents.
-fn method_word(method: &str) -> &'static str {
+pub(super) fn method_word(method: &str) -> &'static str {
     ["GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"].into_iter().find(|m| *m == method).unwrap_or("OTHER")
 }

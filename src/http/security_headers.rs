@@ -1,5 +1,7 @@
 //! What every answer tells the browser to refuse.
 
+use super::apps::AppsSettings;
+use crate::domain::SessionId;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Pages: nothing but our own files. Inline styles are allowed since both remote screens place their canvas by them; inline scripts are not.
@@ -23,8 +25,8 @@ const ALWAYS: &[(&str, &str)] = &[
     ("cross-origin-resource-policy", "same-origin"),
 ];
 
-/// Adds what the answer to a request of this path must carry. What a handler said about caching stays.
-pub fn add(path: &str, headers: &mut HeaderMap) {
+/// Adds what the answer to a request of this path must carry. What a handler said about caching stays. `apps` says where web applications are shown.
+pub fn add(path: &str, headers: &mut HeaderMap, apps: Option<&AppsSettings>) {
     for &(name, value) in ALWAYS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
@@ -36,8 +38,28 @@ pub fn add(path: &str, headers: &mut HeaderMap) {
         PAGE_POLICY
     };
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    if let Some((session, apps)) = viewed(path).zip(apps) {
+        with_application(headers, &apps.origin(session));
+    }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+/// The session that a viewer's page is of.
+fn viewed(path: &str) -> Option<SessionId> {
+    path.strip_prefix("/viewer/")?.parse().ok()
+}
+
+/// The viewer may frame the application of its own session, post its ticket there, and ask there how it is; nothing else, and no other session's.
+fn with_application(headers: &mut HeaderMap, origin: &str) {
+    let policy = VIEWER_POLICY
+        .replace("connect-src 'self'", &format!("connect-src 'self' {origin}"))
+        .replace("form-action 'self'", &format!("form-action 'self' {origin}; frame-src {origin}"));
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        // The application's origin hears from whom the ticket comes; `no-referrer` would make that `null` (Fetch, "append a request Origin header").
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("strict-origin"));
     }
 }
 

@@ -1,15 +1,18 @@
 //! Sockets, TLS, limits of time and number, and stopping in order.
 
+use super::apps::dispatch::Apps;
+use super::apps::front::{self, Front};
 use super::extract::BODY_MAX;
 use super::{AppState, observe, pages, routes};
-use crate::viewer::hangup;
 use actix_web::body::BoxBody;
-use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::dev::{Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 /// Limits of the server.
@@ -25,6 +28,8 @@ pub struct ServerLimits {
     pub head_timeout: Duration,
     /// So must a TLS handshake.
     pub handshake_timeout: Duration,
+    /// A client that is told goodbye must go after this.
+    pub disconnect_timeout: Duration,
     /// Stopping waits this long for what is under way.
     pub drain: Duration,
 }
@@ -37,6 +42,7 @@ impl Default for ServerLimits {
             keep_alive: Duration::from_secs(75),
             head_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),
+            disconnect_timeout: Duration::from_secs(2),
             drain: Duration::from_secs(3),
         }
     }
@@ -68,22 +74,27 @@ pub struct Running {
 /// # Errors
 /// When a listener cannot be used.
 pub fn start(state: AppState, listeners: Vec<TcpListener>, tls: &rustls::ServerConfig, limits: ServerLimits) -> io::Result<Running> {
-    let for_workers = state.clone();
-    let mut server = HttpServer::new(move || application(for_workers.clone()))
+    let mut server = Server::build()
         .workers(limits.workers)
-        .max_connections(limits.connections_per_worker)
-        .keep_alive(limits.keep_alive)
-        .client_request_timeout(limits.head_timeout)
-        .client_disconnect_timeout(Duration::from_secs(2))
-        .tls_handshake_timeout(limits.handshake_timeout)
+        .max_concurrent_connections(limits.connections_per_worker)
         .shutdown_timeout(limits.drain.as_secs().max(1))
-        .tcp_nodelay(true)
-        .on_connect(hangup::on_connect)
         .disable_signals();
-    for listener in listeners {
-        server = server.listen_rustls_0_23(listener, tls.clone())?;
+    let apps = state.settings.apps.clone().map(|settings| Arc::new(Apps::new(settings, Handle::current())));
+    if let Some(apps) = &apps {
+        tokio::spawn(Arc::clone(apps).tend(state.clone()));
     }
-    let addresses = server.addrs();
+    let front = Front { state: state.clone(), tls: front::with_alpn(tls), apps, limits };
+    let signal = server.graceful_shutdown_signal();
+    let stopping = move || {
+        let signal = signal.clone();
+        async move { signal.notified().await }
+    };
+    let mut addresses = Vec::new();
+    for listener in listeners {
+        addresses.push(listener.local_addr()?);
+        let (front, stopping) = (front.clone(), stopping.clone());
+        server = server.listen("https", listener, move || front::service(front.clone(), stopping.clone()))?;
+    }
     let server = server.run();
     let handle = server.handle();
     Ok(Running { state, addresses, handle, task: tokio::spawn(server), drain: limits.drain })

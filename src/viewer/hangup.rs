@@ -36,7 +36,8 @@ impl Hangup {
 pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
     let plain = connection.downcast_ref::<TcpStream>();
     let tls = || connection.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
-    let Some(socket) = plain.or_else(tls) else { return };
+    let ours = || connection.downcast_ref::<tokio_rustls::server::TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
+    let Some(socket) = plain.or_else(ours).or_else(tls) else { return };
     // Neither is needed for a connection to work.
     let _ = socket.set_nodelay(true);
     if let Ok(hangup) = Hangup::of(socket) {

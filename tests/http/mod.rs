@@ -1,5 +1,6 @@
 //! The gateway over real TLS, on a loopback port: what anybody can send, and what must come back.
 
+mod apps;
 mod attacks;
 mod audit;
 mod auth;

@@ -16,6 +16,7 @@ use portcullis::domain::secret::SecretString;
 use portcullis::domain::user::{Origin, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{Clock, HostId, Timestamp, UserId, WorkspaceId};
+use portcullis::http::apps::AppsSettings;
 use portcullis::http::limit::Rate;
 use portcullis::http::server::{self, Running, ServerLimits};
 use portcullis::http::{AppState, Settings, TunnelStatus};
@@ -34,6 +35,8 @@ use tokio::sync::watch;
 pub const WORKSPACE: &str = "ws-desk";
 /// A second workspace, which asks for a second factor.
 pub const GUARDED: &str = "ws-guarded";
+/// The domain below which web applications are shown.
+pub const APPS: &str = "apps.localhost";
 /// A workspace for one at a time.
 pub const SINGLE: &str = "ws-single";
 
@@ -49,6 +52,8 @@ pub struct TestApp {
     /// When set, asking the tunnel hub panics.
     pub probe_panics: Arc<AtomicBool>,
     pub tls: Arc<rustls::ClientConfig>,
+    /// What clients trust.
+    pub root: reqwest::Certificate,
     /// Every user's password; random, so that logs can be searched for it.
     pub password: String,
     http: reqwest::Client,
@@ -78,6 +83,11 @@ impl TestApp {
 
     /// With settings of its own.
     pub async fn with(db: Db, change: impl FnOnce(&mut Settings, &mut ServerLimits)) -> Self {
+        Self::dialling(db, Arc::new(SilentDesktop), change).await
+    }
+
+    /// With settings and desktops of its own.
+    pub async fn dialling(db: Db, dial: Arc<dyn Dial>, change: impl FnOnce(&mut Settings, &mut ServerLimits)) -> Self {
         logs::capture();
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -93,22 +103,29 @@ impl TestApp {
         let port = listener.local_addr().unwrap().port();
         let base = format!("https://localhost:{port}");
         let rate = Rate { per_second: 10_000, burst: 10_000 };
-        let mut settings =
-            Settings { public_origins: vec![base.clone()], anonymous_rate: rate, any_rate: rate, audit_public_key, ..Settings::default() };
+        let (server_tls, client_tls, root) = certificate();
+        let apps = AppsSettings::new(APPS, &base, Duration::from_secs(1800), &server_tls);
+        let mut settings = Settings {
+            public_origins: vec![base.clone()],
+            anonymous_rate: rate,
+            any_rate: rate,
+            audit_public_key,
+            apps: Some(apps),
+            ..Settings::default()
+        };
         // Long enough for a busy machine, shorter than what would end an open stream by itself (its ping, after 15 s).
         let mut limits = ServerLimits { workers: 1, drain: Duration::from_secs(10), ..ServerLimits::default() };
         change(&mut settings, &mut limits);
-        let streams = viewer::Context { broker: broker.clone(), dial: Arc::new(SilentDesktop), draining: watch::channel(false).1 };
+        let streams = viewer::Context { broker: broker.clone(), dial, draining: watch::channel(false).1 };
         let panics = Arc::clone(&probe_panics);
         let probe = Arc::new(move || {
             assert!(!panics.load(Ordering::SeqCst), "the probe was told to panic");
             TunnelStatus { running: true, listen: "127.0.0.1:1".to_owned(), encrypted: 1, ..TunnelStatus::default() }
         });
         let state = AppState::new(broker.clone(), streams, settings, probe);
-        let (server_tls, client_tls, root) = certificate();
         let running = server::start(state.clone(), vec![listener], &server_tls, limits).unwrap();
         let http = reqwest::Client::builder()
-            .tls_certs_only([root])
+            .tls_certs_only([root.clone()])
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(60))
@@ -125,6 +142,7 @@ impl TestApp {
             host: HostId::new(),
             probe_panics,
             tls: Arc::new(client_tls),
+            root,
             password: password().0.clone(),
             http,
             people: HashMap::new(),
@@ -318,7 +336,7 @@ fn broker_settings() -> BrokerSettings {
 
 /// A certificate for localhost: the server's side, the client's side, and the root.
 fn certificate() -> (rustls::ServerConfig, rustls::ClientConfig, reqwest::Certificate) {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned(), format!("*.{APPS}")]).unwrap();
     let der = made.cert.der().clone();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let server = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![der.clone()], key).unwrap();

@@ -25,7 +25,7 @@ pub async fn list(state: web::Data<AppState>, Signed(caller): Signed, Params(par
     if let Some(cursor) = page.next_cursor {
         answer.insert_header((header::LINK, next_page(&params, &cursor)));
     }
-    Ok(answer.json(sessions(page.items)))
+    Ok(answer.json(sessions(&state, page.items)))
 }
 
 /// The caller's active sessions.
@@ -34,7 +34,7 @@ pub async fn list(state: web::Data<AppState>, Signed(caller): Signed, Params(par
 pub async fn active(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
     let query = SessionQuery { limit: Some(ACTIVE_MAX), cursor: None, status: Some("active".to_owned()) };
     let page = state.broker.sessions(&caller, query).await?;
-    ok(sessions(page.items))
+    ok(sessions(&state, page.items))
 }
 
 /// One of the caller's sessions.
@@ -42,7 +42,7 @@ pub async fn active(state: web::Data<AppState>, Signed(caller): Signed) -> ApiRe
     responses((status = 200, body = Session), (status = 401, body = Problem), (status = 404, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn get(state: web::Data<AppState>, Signed(caller): Signed, id: PathId) -> ApiResult {
     let view = state.broker.session(&caller, id.session()?).await?;
-    ok(Session::from(view))
+    ok(Session::new(view, state.settings.apps.as_ref()))
 }
 
 /// Disconnects one of the caller's sessions: its streams and its tunnel end at once.
@@ -86,7 +86,7 @@ pub async fn enter_credential(
     responses((status = 200, body = Vec<Session>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn all_live(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed) -> ApiResult {
     let views = state.broker.all_live_sessions(&origin, &caller).await?;
-    ok(sessions(views))
+    ok(sessions(&state, views))
 }
 
 /// Ends anybody's session (admins).
@@ -98,8 +98,8 @@ pub async fn terminate(state: web::Data<AppState>, RequestOrigin(origin): Reques
     said("Session terminated")
 }
 
-fn sessions(views: Vec<SessionView>) -> Vec<Session> {
-    views.into_iter().map(Session::from).collect()
+fn sessions(state: &AppState, views: Vec<SessionView>) -> Vec<Session> {
+    views.into_iter().map(|view| Session::new(view, state.settings.apps.as_ref())).collect()
 }
 
 /// RFC 8288: the same listing from `cursor` on. Our cursors and statuses need no escaping; what a client invented is left out.

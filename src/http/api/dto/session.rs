@@ -7,7 +7,9 @@ use crate::broker::fleet::TunnelState;
 use crate::broker::views::{SessionView, Ticket as TicketView};
 use crate::domain::reach::Leg;
 use crate::domain::session::EndReason;
+use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{SessionId, Timestamp};
+use crate::http::apps::AppsSettings;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -143,6 +145,9 @@ pub struct Session {
     /// What its workspace lets its streams carry now; null when the workspace is gone.
     #[schema(required = true)]
     pub policy: Option<StreamPolicy>,
+    /// Origin at which its web application is shown; null for a desktop, and when the gateway shows none.
+    #[schema(required = true)]
+    pub app_origin: Option<String>,
 }
 
 /// A session's tunnel.
@@ -213,10 +218,13 @@ pub struct Latency {
     pub slow_leg: Option<SlowLeg>,
 }
 
-impl From<SessionView> for Session {
-    fn from(view: SessionView) -> Self {
+impl Session {
+    /// From the broker's; `apps` says where web applications are shown.
+    #[must_use]
+    pub fn new(view: SessionView, apps: Option<&AppsSettings>) -> Self {
         let legs = view.legs();
         let s = view.session;
+        let apps = apps.filter(|_| s.workspace_kind == WorkspaceKind::Html5);
         let address = s.address.to_string();
         Self {
             id: s.id.0,
@@ -250,6 +258,7 @@ impl From<SessionView> for Session {
             },
             viewers: view.viewers,
             policy: view.policy.map(Into::into),
+            app_origin: apps.map(|apps| apps.origin(s.id)),
         }
     }
 }

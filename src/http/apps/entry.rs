@@ -1,0 +1,160 @@
+//! A ticket becomes a cookie. The viewer posts a form to `/.portcullis/enter` of the session's origin, into its frame or a tab; a ticket in the body is in no
+//! history, no `Referer` and no log. From then on the cookie is what opens the application, in that browser alone.
+
+use super::dispatch::Asked;
+use super::{App, AppsSettings, Body, Place, pages};
+use crate::broker::live::StreamGrant;
+use crate::broker::views::{StreamProof, TooManyViewers};
+use crate::domain::secret::SecretString;
+use crate::domain::user::Origin;
+use crate::domain::workspace::WorkspaceKind;
+use crate::domain::{Error, ErrorKind, SessionId};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use std::time::Duration;
+
+/// Name of the cookie. `__Host-` (RFC 6265bis section 4.1.3.2): no sibling origin and no application can set it for another host.
+pub(super) const COOKIE: &str = "__Host-portcullis-app";
+/// Longest form.
+const FORM_MAX: usize = 4096;
+/// Longest wait for it.
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Values of our cookie among a request's.
+pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let all = headers.get_all(header::COOKIE).into_iter().filter_map(|v| v.to_str().ok()).flat_map(|line| line.split(';'));
+    all.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+}
+
+/// Answers `/.portcullis/enter`.
+pub(super) async fn enter(asked: &Asked<'_>, session: SessionId, request: Request<Incoming>) -> Response<Body> {
+    let settings = &asked.apps.settings;
+    if request.method() != Method::POST {
+        let mut answer = pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return answer;
+    }
+    let origin = asked.origin(request.headers());
+    if asked.state.limits.anonymous.check(origin.source_ip).is_err() {
+        return pages::too_often(settings);
+    }
+    // Only pages of the gateway bring tickets: with one of their own, another page could let its reader work in a session of somebody else's.
+    if !is_from_gateway(asked, request.headers()) {
+        return match asked.state.broker.audit_denial(&origin, None, "POST /.portcullis/enter", "foreign_origin").await {
+            Ok(()) => pages::foreign(settings),
+            Err(_) => pages::unavailable(settings),
+        };
+    }
+    let Some(ticket) = ticket(request).await else { return pages::bad_ticket(settings) };
+    let grant = match asked.state.broker.open_stream(&origin, session, StreamProof::Ticket(&ticket)).await {
+        Ok(grant) => grant,
+        Err(error) => return refused(settings, &error),
+    };
+    match admit(asked, origin, session, grant).await {
+        Ok(entered) => welcome(settings, session, &entered),
+        Err(answer) => *answer,
+    }
+}
+
+/// Whether one of the gateway's own pages made the request.
+pub(super) fn is_from_gateway(asked: &Asked<'_>, headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).into_iter();
+    let (Some(origin), None) = (origins.next(), origins.next()) else { return false };
+    let known = std::iter::once(&asked.apps.settings.gateway).chain(&asked.state.settings.public_origins);
+    known.into_iter().any(|ours| ours.as_bytes() == origin.as_bytes())
+}
+
+/// The form's ticket; `None` for what is no such form.
+async fn ticket(request: Request<Incoming>) -> Option<SecretString> {
+    let kind = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+    if !kind.split(';').next()?.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return None;
+    }
+    let body = Limited::new(request.into_body(), FORM_MAX).collect();
+    let bytes: Bytes = tokio::time::timeout(FORM_TIMEOUT, body).await.ok()?.ok()?.to_bytes();
+    let text = std::str::from_utf8(&bytes).ok()?;
+    let value = text.split('&').find_map(|pair| pair.strip_prefix("ticket="))?;
+    // Tickets are of letters, digits, hyphen and underscore: nothing in them is ever escaped.
+    let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    plain.then(|| SecretString::new(value.to_owned()))
+}
+
+/// Who entered: the cookie's value, and where the application opens.
+struct Entered {
+    cookie: SecretString,
+    start: String,
+}
+
+/// Opens the application, or joins the one that this login has open already.
+async fn admit(asked: &Asked<'_>, origin: Origin, session: SessionId, grant: StreamGrant) -> Result<Entered, Box<Response<Body>>> {
+    let settings = &asked.apps.settings;
+    let web = grant.lease.server().web.as_ref();
+    let (Some(login), WorkspaceKind::Html5) = (grant.by().map(|caller| caller.login_id), grant.lease.session().workspace_kind) else {
+        // A desktop's ticket: there is no application.
+        let closed = asked.state.broker.close_stream(&origin, grant, "not_an_application").await;
+        return Err(Box::new(if closed.is_ok() { pages::not_found(settings) } else { pages::unavailable(settings) }));
+    };
+    let start = web.map_or("/", |web| web.start.as_str());
+    let start = if start.starts_with('/') { start.to_owned() } else { format!("/{start}") };
+    let Some(cookie) = fresh() else {
+        drop(asked.state.broker.close_stream(&origin, grant, "aborted").await);
+        return Err(Box::new(pages::unavailable(settings)));
+    };
+    if asked.apps.table.join(session, login, cookie.expose()) {
+        return match asked.state.broker.close_stream(&origin, grant, "joined").await {
+            Ok(()) => Ok(Entered { cookie, start }),
+            Err(_) => Err(Box::new(pages::unavailable(settings))),
+        };
+    }
+    let right = grant.right.clone();
+    let place = Place { origin: settings.origin(session), gateway_origin: settings.gateway.clone(), cross_site: settings.cross_site };
+    let app = {
+        // What it keeps running outlives this connection, and the thread that serves it.
+        let _runtime = asked.apps.runtime.enter();
+        App::open(&asked.state.viewer, origin, grant, place)
+    };
+    asked.apps.table.add(session, app, right, cookie.expose());
+    Ok(Entered { cookie, start })
+}
+
+/// 256 random bits; `None` when the system has none to give.
+fn fresh() -> Option<SecretString> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(SecretString::new(URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+fn refused(settings: &AppsSettings, error: &Error) -> Response<Body> {
+    if error.source.as_deref().is_some_and(|cause| cause.is::<TooManyViewers>()) {
+        return pages::too_many(settings);
+    }
+    match error.kind {
+        ErrorKind::Throttled(_) => pages::too_often(settings),
+        ErrorKind::Unavailable | ErrorKind::Internal => pages::unavailable(settings),
+        ErrorKind::Malformed
+        | ErrorKind::Invalid
+        | ErrorKind::Unauthenticated
+        | ErrorKind::Forbidden
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict => pages::bad_ticket(settings),
+    }
+}
+
+/// To where the application opens, by an absolute address: a start such as `//evil.example` names a path and no host.
+fn welcome(settings: &AppsSettings, session: SessionId, entered: &Entered) -> Response<Body> {
+    let mut answer = pages::empty(StatusCode::SEE_OTHER);
+    let location = HeaderValue::from_str(&format!("{}{}", settings.origin(session), entered.start));
+    let site = if settings.cross_site { "None; Partitioned" } else { "Lax" };
+    let cookie = HeaderValue::from_str(&format!("{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite={site}", entered.cookie.expose()));
+    let (Ok(location), Ok(mut cookie)) = (location, cookie) else { return pages::unavailable(settings) };
+    cookie.set_sensitive(true);
+    answer.headers_mut().insert(header::LOCATION, location);
+    answer.headers_mut().insert(header::SET_COOKIE, cookie);
+    answer.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer
+}

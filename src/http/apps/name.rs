@@ -1,0 +1,66 @@
+//! Which session a request's host names.
+
+use super::AppsSettings;
+use crate::domain::SessionId;
+use hyper::header::{self, HeaderMap};
+use hyper::{Method, Uri};
+
+/// What a request's host says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Named {
+    /// A session's origin, whether there is such a session or not.
+    Session(SessionId),
+    /// A name below the domain that is no session's.
+    Nobody,
+    /// A name that is not served here (RFC 9110 section 15.5.20).
+    Elsewhere,
+    /// None, several, or something that is no host.
+    Unclear,
+}
+
+/// Reads the host of a request: `:authority` in HTTP/2, the target's or `Host` in HTTP/1.1. Where both are there they must agree: of two names, whoever is
+/// behind us might believe the other one.
+#[must_use]
+pub fn named(uri: &Uri, headers: &HeaderMap, settings: &AppsSettings) -> Named {
+    let mut hosts = headers.get_all(header::HOST).into_iter();
+    let (host, more) = (hosts.next(), hosts.next());
+    if more.is_some() {
+        return Named::Unclear;
+    }
+    let Ok(host) = host.map(|h| h.to_str()).transpose() else { return Named::Unclear };
+    let authority = match (uri.authority().map(hyper::http::uri::Authority::as_str), host) {
+        (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => return Named::Unclear,
+        (Some(one), _) | (None, Some(one)) => one,
+        (None, None) => return Named::Unclear,
+    };
+    let (host, port) = split_port(authority);
+    // The port itself does not count, since a forwarded port changes it.
+    let is_host = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.[]:".contains(&b));
+    if !is_host || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return Named::Unclear;
+    }
+    if !settings.is_below(host) {
+        return Named::Elsewhere;
+    }
+    let label = host[..host.len() - settings.domain.len() - 1].to_ascii_lowercase();
+    // Only as we write it: an id has several spellings, and each would be an origin of its own.
+    match label.parse::<SessionId>() {
+        Ok(id) if id.to_string() == label => Named::Session(id),
+        Ok(_) | Err(_) => Named::Nobody,
+    }
+}
+
+/// A request's target that can be served: a path (RFC 9112 section 3.2.1 and 3.2.2), and no tunnel.
+#[must_use]
+pub fn is_origin_form(method: &Method, uri: &Uri) -> bool {
+    let scheme = uri.scheme_str().is_none_or(|s| s.eq_ignore_ascii_case("https"));
+    *method != Method::CONNECT && scheme && uri.path().starts_with('/')
+}
+
+/// Host and port of an authority.
+pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        Some(_) | None => (authority, None),
+    }
+}

@@ -1,0 +1,147 @@
+//! What a person reads at an application's origin who cannot be let in. Complete in themselves: nothing is loaded, nothing is scripted.
+
+use super::table::Ending;
+use super::{AppsSettings, Body};
+use crate::domain::session::EndReason;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+
+/// A page's words.
+struct Words {
+    status: StatusCode,
+    title: &'static str,
+    text: &'static str,
+    /// What the link to the gateway says.
+    link: &'static str,
+}
+
+/// For everybody without a cookie to an open application: no session, somebody else's, one that ended, one of one's own. One page for all, so that nobody
+/// learns which ids exist.
+pub(super) fn not_found(settings: &AppsSettings) -> Response<Body> {
+    page(
+        settings,
+        &Words {
+            status: StatusCode::NOT_FOUND,
+            title: "Nothing is open here",
+            text: "This address shows a web application only to who opened it from the portal, in this browser. If it was yours, open it again there. \
+                If you see this inside the viewer, your browser keeps no cookies for it: use \u{201c}Open in its own tab\u{201d}.",
+            link: "Go to the portal",
+        },
+    )
+}
+
+/// For who held a cookie to an application that ended.
+pub(super) fn ended(settings: &AppsSettings, ending: Ending) -> Response<Body> {
+    let text = match ending {
+        Ending::Session(reason) => why(reason),
+        Ending::SignedOut => "You signed out in the browser that opened it. Sign in and open it again.",
+        Ending::Idle => "It was not used for a while, so it was closed. Open it again from the viewer or the portal.",
+        Ending::Reopen => "Its connection was closed, because its rules were changed or the gateway was restarted. Open it again.",
+    };
+    page(settings, &Words { status: StatusCode::GONE, title: "This session has ended", text, link: "Go to the portal" })
+}
+
+fn why(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::UserDisconnected => "You disconnected it. You can open the application again from the portal.",
+        EndReason::WorkspaceStopped => "Its workspace was stopped.",
+        EndReason::AdminStopped => "An administrator ended it.",
+        EndReason::SignedOut => "You signed out. Sign in to open it again.",
+        EndReason::SignedOutByAdmin => "An administrator signed you out.",
+        EndReason::UserDisabled => "Your account was disabled.",
+        EndReason::WorkspaceRemoved => "Its workspace was removed.",
+        EndReason::Expired => "It reached the longest time a session may take. Open the application again from the portal.",
+        EndReason::HostLost => "The host it ran through was lost. Open the application again in a moment.",
+        EndReason::LaunchFailed => "It did not come up.",
+    }
+}
+
+/// A ticket that opens nothing: unknown, used, too old, or for another session.
+pub(super) fn bad_ticket(settings: &AppsSettings) -> Response<Body> {
+    let text = "It can be used once, within half a minute. Open the application again from the viewer or the portal.";
+    page(settings, &Words { status: StatusCode::FORBIDDEN, title: "This way in is no longer good", text, link: "Go to the portal" })
+}
+
+/// A session that is open in as many windows as it may be.
+pub(super) fn too_many(settings: &AppsSettings) -> Response<Body> {
+    let text = "This session is open in as many windows as it may be. Close one first.";
+    page(settings, &Words { status: StatusCode::CONFLICT, title: "Open in too many windows", text, link: "Go to the portal" })
+}
+
+/// What a page of another origin may not ask.
+pub(super) fn foreign(settings: &AppsSettings) -> Response<Body> {
+    let text = "A page of another site asked for this. Only the application's own pages may.";
+    page(settings, &Words { status: StatusCode::FORBIDDEN, title: "Not from there", text, link: "Go to the portal" })
+}
+
+/// Too many attempts from one address.
+pub(super) fn too_often(settings: &AppsSettings) -> Response<Body> {
+    let text = "There were too many attempts from your address. Try again in a minute.";
+    page(settings, &Words { status: StatusCode::TOO_MANY_REQUESTS, title: "Too many attempts", text, link: "Go to the portal" })
+}
+
+/// What failed is ours.
+pub(super) fn unavailable(settings: &AppsSettings) -> Response<Body> {
+    let text = "The gateway cannot open it just now. Try again in a moment.";
+    page(settings, &Words { status: StatusCode::SERVICE_UNAVAILABLE, title: "Not available just now", text, link: "Go to the portal" })
+}
+
+/// One line, for what no browser sends.
+pub(super) fn plain(status: StatusCode, line: &'static str) -> Response<Body> {
+    let mut answer = Response::new(body(Bytes::from_static(line.as_bytes())));
+    *answer.status_mut() = status;
+    dress(&mut answer, "text/plain; charset=utf-8", "default-src 'none'");
+    answer
+}
+
+/// JSON for the viewer.
+pub(super) fn json(value: &serde_json::Value) -> Response<Body> {
+    let mut answer = Response::new(body(value.to_string().into()));
+    dress(&mut answer, "application/json", "default-src 'none'");
+    answer
+}
+
+/// Nothing in it, but a status.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut answer = Response::new(body(Bytes::new()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn page(settings: &AppsSettings, words: &Words) -> Response<Body> {
+    let Words { status, title, text, link } = words;
+    // A frame may not navigate the viewer, so the link opens a window.
+    let html = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+        <meta name=\"color-scheme\" content=\"light dark\"><title>{title}</title><style>{STYLE}</style>\
+        <main><h1>{title}</h1><p>{text}</p><p><a href=\"{}/\" target=\"_blank\" rel=\"noopener\">{link}</a></p></main></html>\n",
+        settings.gateway
+    );
+    let mut answer = Response::new(body(html.into()));
+    *answer.status_mut() = *status;
+    let policy = format!("default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self' {}", settings.gateway);
+    dress(&mut answer, "text/html; charset=utf-8", &policy);
+    answer
+}
+
+const STYLE: &str = "body{margin:0;min-height:100vh;display:grid;place-items:center;font:16px/1.5 system-ui,sans-serif;background:Canvas;color:CanvasText}\
+    main{max-width:30rem;padding:2rem}h1{font-size:1.375rem;line-height:1.25;margin:0 0 .5rem}p{margin:0 0 1rem}";
+
+fn dress(answer: &mut Response<Body>, kind: &'static str, policy: &str) {
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert("origin-agent-cluster", HeaderValue::from_static("?1"));
+    if let Ok(policy) = HeaderValue::from_str(policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+}
+
+fn body(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
