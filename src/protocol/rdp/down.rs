@@ -56,8 +56,16 @@ impl Judge for Down<'_> {
                 if let Role::Virtual(purpose) = rules.channels.role(data.channel) {
                     return rules.gather(pdu, data, purpose, Direction::Down, out);
                 }
-                share::check(pdu.get(data.at..).unwrap_or_default())?;
-                out.push(pdu);
+                let user_data = pdu.get(data.at..).unwrap_or_default();
+                share::check(user_data)?;
+                let Some(whole) = share::complete(user_data) else {
+                    out.push(pdu);
+                    return Ok(());
+                };
+                let mut bytes = Vec::new();
+                mcs::write_send_data(&mut bytes, false, data.initiator, data.channel, whole.len())?;
+                bytes.extend_from_slice(&whole);
+                out.push(bytes.into());
                 Ok(())
             }
             Domain::ConnectInitial

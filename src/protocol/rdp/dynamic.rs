@@ -33,13 +33,15 @@ mod command {
 /// Channels without which a desktop is not one, and through which nothing but it travels.
 const ALWAYS: &[&[u8]] = &[
     b"Microsoft::Windows::RDS::Graphics",
-    b"Microsoft::Windows::RDS::DisplayControl",
+    DISPLAY,
     b"Microsoft::Windows::RDS::Geometry::v08.01",
     b"Microsoft::Windows::RDS::Video::Control::v08.01",
     b"Microsoft::Windows::RDS::Video::Data::v08.01",
     b"AUDIO_PLAYBACK_DVC",
     b"AUDIO_PLAYBACK_LOSSY_DVC",
 ];
+/// The desktop's size (MS-RDPEDISP), among them. Who may only look may not change it, and a client that does not try needs not be told.
+const DISPLAY: &[u8] = b"Microsoft::Windows::RDS::DisplayControl";
 /// Touch and pen (MS-RDPEI): input.
 const INPUT: &[u8] = b"Microsoft::Windows::RDS::Input";
 
@@ -50,7 +52,14 @@ fn allowed(name: &[u8], policy: Policy) -> bool {
 /// The dynamic channels of one connection that are open and allowed, by number.
 #[derive(Debug, Default)]
 pub(super) struct Dynamic {
-    open: Vec<u32>,
+    open: Vec<Open>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    id: u32,
+    /// What the client sends on it is input that policy forbids.
+    deaf: bool,
 }
 
 /// What becomes of a server's request to open a channel.
@@ -80,7 +89,8 @@ impl Dynamic {
     /// Decides by the first bytes of a message of `total` bytes.
     pub(super) fn decide(&mut self, seen: &[u8], total: usize, way: Direction, refusals: &mut Refusals) -> Result<Fate, RdpError> {
         let (command, id, _, mut reader) = head(seen)?;
-        let is_open = self.open.contains(&id);
+        let open = self.open.iter().find(|open| open.id == id).copied();
+        let (is_open, is_deaf) = (open.is_some(), open.is_some_and(|open| open.deaf));
         let fate = match (command, way) {
             (command::CAPABILITIES, _) if total <= MAX_CAPABILITIES => Fate::Pass,
             (command::CREATE, Direction::Down) if total <= MAX_CREATE => Fate::Gather,
@@ -88,16 +98,20 @@ impl Dynamic {
             (command::CREATE, Direction::Up) if is_open && total <= MAX_CAPABILITIES => {
                 // A negative status: the client has no listener either.
                 if reader.u32()?.cast_signed() < 0 {
-                    self.open.retain(|&other| other != id);
+                    self.open.retain(|other| other.id != id);
                 }
                 Fate::Pass
             }
             (command::CLOSE, _) if is_open && total <= MAX_CAPABILITIES => {
-                self.open.retain(|&other| other != id);
+                self.open.retain(|other| other.id != id);
                 Fate::Pass
             }
             // A side may close what it never heard was refused.
             (command::CLOSE, _) => Fate::Drop,
+            (command::DATA_FIRST | command::DATA | command::DATA_FIRST_COMPRESSED | command::DATA_COMPRESSED, Direction::Up) if is_deaf => {
+                refusals.add(Refused::Input, way, total);
+                Fate::Drop
+            }
             (command::DATA_FIRST | command::DATA | command::DATA_FIRST_COMPRESSED | command::DATA_COMPRESSED, _) if is_open => Fate::Pass,
             // Among them what moves channels to transports that do not pass the gateway (2.2.5).
             (_, _) => {
@@ -112,9 +126,9 @@ impl Dynamic {
     pub(super) fn create(&mut self, message: &[u8], policy: Policy, refusals: &mut Refusals) -> Result<Outcome, RdpError> {
         let (_, id, width, reader) = head(message)?;
         let name = reader.rest().split(|&b| b == 0).next().unwrap_or_default();
-        self.open.retain(|&other| other != id);
+        self.open.retain(|other| other.id != id);
         if allowed(name, policy) && self.open.len() < MAX_OPEN {
-            self.open.push(id);
+            self.open.push(Open { id, deaf: policy.read_only && name == DISPLAY });
             return Ok(Outcome::Pass);
         }
         refusals.add(Refused::DynamicChannel(Name::new(name)), Direction::Down, 0);

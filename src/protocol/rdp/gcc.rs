@@ -7,12 +7,13 @@
 //! | --- | --- | --- |
 //! | `CS_CORE` | 32 bits a pixel over a LAN | the browser's component asks for 16, which xrdp answers with padded bitmaps it cannot draw |
 //! | `CS_CORE` | the protocol the server chose | it differs from what the client was told when the gateway did NLA |
+//! | `CS_CORE` | the client's build, at least Windows XP's | xrdp never tells an older one that the desktop has another size |
 //! | `CS_CORE` | keyboard layout | when the workspace configures one |
 //! | `CS_NET` | names of channels that are not allowed | see [`super::channels`] |
 //! | `CS_MULTITRANSPORT` | no transports | the gateway carries TCP only |
 
 use super::channels::{Channel, Channels, MAX_CHANNELS, NAME_LENGTH};
-use super::reader::{Reader, put};
+use super::reader::{Reader, put, u32_at};
 use super::{Policy, RdpError, mcs};
 
 const CS_CORE: u16 = 0xc001;
@@ -25,6 +26,7 @@ const SC_MESSAGE_CHANNEL: u16 = 0x0c04;
 /// Offsets in `CS_CORE`, from the block's start (2.2.1.3.2).
 mod core {
     pub(super) const KEYBOARD_LAYOUT: usize = 16;
+    pub(super) const CLIENT_BUILD: usize = 20;
     pub(super) const HIGH_COLOR_DEPTH: usize = 140;
     pub(super) const SUPPORTED_COLOR_DEPTHS: usize = 142;
     pub(super) const EARLY_CAPABILITY_FLAGS: usize = 144;
@@ -34,6 +36,9 @@ mod core {
     pub(super) const LENGTH: usize = 216;
 }
 
+/// The oldest build a client is said to be: Windows XP's. IronRDP says some 70, and xrdp takes what is not above 419 for a client whose desktop cannot
+/// change its size: it then paints in the new one and never says so.
+const LEAST_BUILD: u32 = 2600;
 /// `RNS_UD_24BPP_SUPPORT` to `RNS_UD_32BPP_SUPPORT`, in one byte.
 const ALL_DEPTHS: u8 = 0x0f;
 /// `RNS_UD_CS_WANT_32BPP_SESSION` and `RNS_UD_CS_VALID_CONNECTION_TYPE`, in the flags' low byte.
@@ -128,6 +133,9 @@ fn edit_core(block: &mut [u8], edits: CoreEdits) -> Result<(), RdpError> {
     }
     if let Some(layout) = edits.keyboard_layout {
         put(block, core::KEYBOARD_LAYOUT, &layout.to_le_bytes(), WHAT)?;
+    }
+    if u32_at(block, core::CLIENT_BUILD).is_none_or(|build| build < LEAST_BUILD) {
+        put(block, core::CLIENT_BUILD, &LEAST_BUILD.to_le_bytes(), WHAT)?;
     }
     put(block, core::HIGH_COLOR_DEPTH, &24u16.to_le_bytes(), WHAT)?;
     for (at, bits) in [(core::SUPPORTED_COLOR_DEPTHS, ALL_DEPTHS), (core::EARLY_CAPABILITY_FLAGS, WANT_32BPP_AND_TYPE)] {

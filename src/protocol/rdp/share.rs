@@ -17,12 +17,15 @@ const DATA: usize = 18;
 mod kind {
     pub(super) const DEMAND_ACTIVE: u16 = 1;
     pub(super) const CONFIRM_ACTIVE: u16 = 3;
+    pub(super) const DEACTIVATE_ALL: u16 = 6;
     pub(super) const DATA: u16 = 7;
     pub(super) const REDIRECTION: u16 = 10;
 }
 /// The one version there is, in the bits above the type.
 const VERSION: u16 = 0x10;
 const MONITOR_LAYOUT: u8 = 0x37;
+/// Font Map (2.2.1.22): the last PDU of the connection's setup.
+const FONT_MAP: u8 = 0x28;
 /// What a client that only looks may send (2.2.8.1.1.1.2): synchronize, control, font list, refresh rect, suppress output, shutdown request, the cached
 /// bitmaps' list and errors, frame acknowledge.
 const HARMLESS: &[u8] = &[0x1f, 0x14, 0x27, 0x21, 0x23, 0x24, 0x2b, 0x2c, 0x2e, 0x30, 0x31, 0x38];
@@ -37,18 +40,40 @@ pub(super) enum Glance {
 }
 
 /// Whether a server's PDU of `total` bytes of user data may hold a desktop's size or a redirection, by its first bytes.
+///
+/// The Font Map is looked for, too, although nothing in it is: what is looked at whole goes on by itself. The browser's client throws away what it
+/// reads together with that PDU: servers say there which dynamic channels they have (xrdp does so at once), and the desktop's size could not be changed.
 pub(super) fn glance(seen: &[u8], total: usize) -> Glance {
     let (length, kind) = (u16_at(seen, 0).map_or(0, usize::from), u16_at(seen, 2).unwrap_or_default());
+    if is_cut_short(seen, total) {
+        return Glance::Look;
+    }
     // Licences have another header there (2.2.1.12), without a version.
     if kind & 0xf0 != VERSION {
         return Glance::Nothing;
     }
     match kind & 0x0f {
         kind::DEMAND_ACTIVE | kind::REDIRECTION => Glance::Look,
-        kind::DATA if seen.get(14) == Some(&MONITOR_LAYOUT) => Glance::Look,
+        kind::DATA if matches!(seen.get(14), Some(&(MONITOR_LAYOUT | FONT_MAP))) => Glance::Look,
         _ if length < total => Glance::Look,
         _ => Glance::Nothing,
     }
+}
+
+/// Whether it is a Deactivate All PDU (2.2.3.1) of which there is no more than the header. xrdp and old Windows send it so.
+fn is_cut_short(user_data: &[u8], total: usize) -> bool {
+    total == CONTROL && u16_at(user_data, 0) == Some(CONTROL as u16) && u16_at(user_data, 2).is_some_and(|kind| kind & 0x0f == kind::DEACTIVATE_ALL)
+}
+
+/// The whole Deactivate All PDU in place of one that is cut short, which the browser's client takes for an error; `None` when it is something else.
+pub(super) fn complete(user_data: &[u8]) -> Option<[u8; 13]> {
+    let source = user_data.get(4..CONTROL).filter(|_| is_cut_short(user_data, user_data.len()))?;
+    let mut whole = [0; 13];
+    // Length, type and version, source; no client looks at the share's number (0) here; a source descriptor of one byte, zero.
+    for (at, byte) in [(0, 13), (2, (VERSION | kind::DEACTIVATE_ALL) as u8), (4, source[0]), (5, source[1]), (10, 1)] {
+        whole[at] = byte;
+    }
+    Some(whole)
 }
 
 /// The next PDU of a row: its type and all of it.
@@ -195,9 +220,20 @@ mod tests {
         assert_eq!(glance(&hidden, hidden.len()), Glance::Look);
         assert_eq!(glance(&demand(1, 1), 48), Glance::Look);
         assert_eq!(glance(&data(0x02, b""), DATA), Glance::Nothing);
+        assert_eq!(glance(&data(FONT_MAP, b""), DATA), Glance::Look, "it goes on by itself");
         for n in 1..48 {
             assert!(check(&demand(1024, 768)[..n]).is_err());
         }
+    }
+
+    #[test]
+    fn a_deactivation_cut_short_is_made_whole() {
+        let short = [6, 0, 6, 0, 0xee, 3];
+        assert_eq!(glance(&short, 6), Glance::Look);
+        assert_eq!(complete(&short), Some([13, 0, 0x16, 0, 0xee, 3, 0, 0, 0, 0, 1, 0, 0]));
+        assert_eq!(complete(&complete(&short).unwrap()), None);
+        assert_eq!(complete(&demand(1, 1)), None);
+        assert_eq!(check(&complete(&short).unwrap()), Ok(()));
     }
 
     #[test]

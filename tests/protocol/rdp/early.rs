@@ -71,12 +71,13 @@ fn sixteen_bits_a_pixel_become_thirty_two() {
     let initial = &mut conversation[0].1;
     let core = initial.windows(4).position(|w| w == [0x01, 0xc0, 0xea, 0x00]).unwrap();
     // What the browser's component asks for, over a connection it says nothing of.
-    for (at, bytes) in [(140, [16, 0]), (142, [2, 0]), (144, [1, 0]), (210, [0, 0])] {
+    for (at, bytes) in [(20, [70, 0]), (140, [16, 0]), (142, [2, 0]), (144, [1, 0]), (210, [0, 0])] {
         initial[core + at..core + at + 2].copy_from_slice(&bytes);
     }
     let came = &played(OPEN, &conversation).pdus(Direction::Up)[0];
     assert_eq!(came[core + 140..core + 146], [24, 0, 0x0f, 0, 0x23, 0]);
     assert_eq!(came[core + 210], 6);
+    assert_eq!(came[core + 20..core + 24], 2600_u32.to_le_bytes(), "a client whose desktop can change its size");
 }
 
 #[test]

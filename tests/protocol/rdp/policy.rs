@@ -78,6 +78,46 @@ fn who_only_looks_sends_no_input_and_still_sees() {
     }
 }
 
+/// A message on `drdynvc`, in one chunk.
+fn dynamic(way: Direction, message: &[u8]) -> Pdu {
+    let total = u8::try_from(message.len()).unwrap();
+    let (_, mut pdu) = share(&[&[total, 0, 0, 0, 3, 0, 0, 0], message].concat());
+    pdu[7] = if way == Direction::Up { 0x64 } else { 0x68 };
+    pdu[10..12].copy_from_slice(&DRDYNVC.to_be_bytes());
+    (way, pdu)
+}
+
+#[test]
+fn who_only_looks_does_not_change_the_desktops_size() {
+    let create = [&[0x10, 9][..], b"Microsoft::Windows::RDS::DisplayControl\0"].concat();
+    // DISPLAYCONTROL_MONITOR_LAYOUT_PDU, as far as its header (MS-RDPEDISP 2.2.2.2).
+    let layout = dynamic(Direction::Up, &[0x30, 9, 2, 0, 0, 0, 56, 0, 0, 0]);
+    let answer = dynamic(Direction::Up, &[0x10, 9, 0, 0, 0, 0]);
+    let conversation = [xrdp(), vec![dynamic(Direction::Down, &create), answer.clone(), layout.clone()]].concat();
+    let free = played(Policy { files: false, ..OPEN }, &conversation);
+    assert!(free.up.ends_with(&layout.1));
+    let looking = played(Policy { read_only: true, ..OPEN }, &conversation);
+    assert!(looking.up.ends_with(&answer.1), "its channel is there, what it asks for is not");
+    let before = played(Policy { read_only: true, ..OPEN }, &xrdp());
+    assert_eq!(refused(&looking, "input", Direction::Up).0, refused(&before, "input", Direction::Up).0 + 1);
+}
+
+#[test]
+fn the_end_of_the_setup_goes_on_by_itself() {
+    let conversation = xrdp();
+    let is_map = |pdu: &[u8]| pdu[0] == 3 && pdu[7] == 0x68 && pdu.get(10..12) == Some(&[3, 0xeb]) && pdu.get(28) == Some(&0x28);
+    let map = conversation.iter().position(|(w, p)| *w == Direction::Down && is_map(p)).unwrap();
+    let mut filter = Filter::new(OPEN, edits());
+    for (way, pdu) in &conversation[..map] {
+        filter.feed(*way, &Bytes::copy_from_slice(pdu), &mut Vec::new()).unwrap();
+    }
+    let bell = vec![0, 3, 0];
+    let mut pieces = Vec::new();
+    let together = [&bell, &conversation[map].1, &bell].concat();
+    filter.feed(Direction::Down, &together.into(), &mut pieces).unwrap();
+    assert_eq!(pieces, [&bell, &conversation[map].1, &bell]);
+}
+
 /// A slow-path PDU up on the I/O channel.
 fn share(body: &[u8]) -> Pdu {
     let length = u16::try_from(body.len()).unwrap();

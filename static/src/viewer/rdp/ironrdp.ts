@@ -28,8 +28,8 @@ export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: tru
 let ready: Promise<void> | undefined;
 /** After a panic the module is of no use any more, and only a new page loads another. */
 let broken = false;
-/** Whether desktops have followed a change of size in this page; unknown until one was asked to. */
-let follows: boolean | null = null;
+/** Whether the desktop follows a change of size: taken to be so until it did not. */
+let follows = true;
 
 /** What an IronRDP error (or any other) says. */
 function wordsOf(error: unknown): string {
@@ -123,7 +123,6 @@ class IronRdp implements Protocol {
       .renderCanvas(canvas)
       .setCursorStyleCallbackContext(null)
       .setCursorStyleCallback((kind: string, data?: string, x?: number, y?: number) => this.#cursor(kind, data, x, y))
-      .canvasResizedCallback(() => this.#desktopChanged())
       .extension(displayControl(true))
       .extension(enableCredssp(false));
     if (allowed.clipboardIn || allowed.clipboardOut) {
@@ -187,10 +186,10 @@ class IronRdp implements Protocol {
     const { width, height } = desktopSize(this.#screen.room);
     if (this.#closed || (width === this.#asked.width && height === this.#asked.height)) return;
     this.#asked = { width, height };
-    if (follows === false) return this.#again();
+    if (!follows) return this.#again();
     this.#session?.resize(width, height);
     this.#rest = setTimeout(() => {
-      if (this.#closed || this.#screen.canvas.width === width) return;
+      if (this.#closed || this.#fits({ width, height })) return;
       follows = false;
       this.#again();
     }, FOLLOW_MS);
@@ -201,9 +200,9 @@ class IronRdp implements Protocol {
     this.#end({ code: 0, reason: '', because: 'resize' });
   }
 
-  #desktopChanged(): void {
-    if (this.#session && this.#screen.canvas.width === this.#asked.width) follows = true;
-    this.#screen.place();
+  #fits({ width, height }: { width: number; height: number }): boolean {
+    const { canvas } = this.#screen;
+    return canvas.width === width && canvas.height === height;
   }
 
   close(): void {

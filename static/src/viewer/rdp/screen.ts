@@ -41,6 +41,7 @@ export class Screen {
   readonly canvas: HTMLCanvasElement;
   readonly #target: HTMLElement;
   readonly #watch: ResizeObserver;
+  readonly #picture: MutationObserver;
   #sizing: Sizing = 'fit';
   #left = 0;
   #top = 0;
@@ -57,6 +58,9 @@ export class Screen {
       resized();
     });
     this.#watch.observe(target);
+    // Whoever paints gives the canvas another size when the desktop has one, and tells nobody.
+    this.#picture = new MutationObserver(() => this.place());
+    this.#picture.observe(this.canvas, { attributeFilter: ['width', 'height'] });
   }
 
   get room(): Box {
@@ -85,5 +89,6 @@ export class Screen {
 
   end(): void {
     this.#watch.disconnect();
+    this.#picture.disconnect();
   }
 }
