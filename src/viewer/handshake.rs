@@ -77,7 +77,7 @@ async fn inside<B: Books>(stream: &Stream<'_, B>, desktop: Box<dyn Duplex>, tls:
     let Limits { handshake: limit, .. } = *stream.limits;
     match tls {
         Tls::Certified => {
-            let expected = Expected { trust: &stream.lease.server().trust, address: stream.lease.address(), limit };
+            let expected = Expected { trust: &stream.lease.server().trust, address: stream.lease.address(), name: "", limit };
             Ok(Box::new(secure(desktop, expected, stream.books).await?.stream))
         }
         Tls::Anonymous => Ok(Box::new(anonymous::secure(desktop, limit).await?)),

@@ -5,6 +5,7 @@
 //! | [`mod@attach`] | what a stream needs, and what cuts it |
 //! | `vnc` | the order of things of RFB: dial, prove, greet, relay |
 //! | [`rdp`] | the order of things of RDP: hear what is asked for, dial, TLS, prove, answer, relay |
+//! | [`html5`] | the reverse proxy of web applications |
 //! | `handshake` | the pure RFB handshakes, driven over streams |
 //! | [`trust`] | TLS to a desktop's server, and whether its certificate is to be trusted |
 //! | `anonymous` | TLS to a server that shows no certificate |
@@ -32,6 +33,7 @@ pub mod end;
 pub mod gate;
 mod handshake;
 pub mod hangup;
+pub mod html5;
 pub mod probe;
 mod pulse;
 pub mod rdp;

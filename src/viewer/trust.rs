@@ -48,6 +48,8 @@ pub struct Expected<'a> {
     pub trust: &'a ServerTrust,
     /// Where it was dialled; told to nobody.
     pub address: IpAddr,
+    /// The name it knows itself by, said in the handshake (SNI) unless the rule names another; empty: none is said.
+    pub name: &'a str,
     /// How long the TLS handshake may take.
     pub limit: Duration,
 }
@@ -88,6 +90,7 @@ fn name(expected: &Expected<'_>) -> ServerName<'static> {
         TrustRule::Authority { name: Some(name), .. } => ServerName::try_from(name.clone()).ok(),
         TrustRule::Authority { name: None, .. } | TrustRule::FirstUse | TrustRule::Pinned(_) => None,
     };
+    let named = named.or_else(|| ServerName::try_from(expected.name).map(|name| name.to_owned()).ok());
     named.unwrap_or_else(|| ServerName::IpAddress(expected.address.into()))
 }
 

@@ -54,7 +54,7 @@ async fn meet(server: &Identity, versions: &[&'static SupportedProtocolVersion],
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await
     });
-    let expected = Expected { trust: &trust, address: "127.0.0.1".parse().unwrap(), limit: Duration::from_secs(20) };
+    let expected = Expected { trust: &trust, address: "127.0.0.1".parse().unwrap(), name: "", limit: Duration::from_secs(20) };
     let secured = secure(near, expected, books).await;
     let met = match secured {
         Ok(mut secured) => {
@@ -190,7 +190,7 @@ async fn a_server_that_hangs_or_speaks_no_tls() {
     for said in [&b""[..], b"RFB 003.008\n", &[0x16, 3, 3, 0xff, 0xff]] {
         let (near, mut far) = tokio::io::duplex(1024);
         far.write_all(said).await.unwrap();
-        let expected = Expected { trust: &first_use(None), address: "127.0.0.1".parse().unwrap(), limit: Duration::from_millis(200) };
+        let expected = Expected { trust: &first_use(None), address: "127.0.0.1".parse().unwrap(), name: "", limit: Duration::from_millis(200) };
         let end = secure(near, expected, &Ledger::default()).await.expect_err("no TLS");
         assert!(matches!(end, End::Insecure(_)), "{end:?}");
         drop(far);

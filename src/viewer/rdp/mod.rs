@@ -98,7 +98,7 @@ async fn open<B: Books>(stream: &Stream<'_, B>, credential: Option<&Credential>,
         }
         other => other?,
     };
-    let expected = Expected { trust: &stream.lease.server().trust, address: stream.lease.address(), limit: stream.limits.handshake };
+    let expected = Expected { trust: &stream.lease.server().trust, address: stream.lease.address(), name: "", limit: stream.limits.handshake };
     let Secured { stream: mut desktop, chain } = secure(desktop, expected, stream.books).await?;
     let own = chain.first().ok_or_else(|| End::Insecure(io::Error::other("the server showed no certificate")))?;
     if confirm.selected == HYBRID
