@@ -16,8 +16,9 @@ use crate::domain::lease::Lease;
 use crate::domain::policy::Act;
 use crate::domain::secret::SecretString;
 use crate::domain::user::{Caller, Origin};
-use crate::domain::web::RequestRecord;
+use crate::domain::web::{RequestEnd, RequestRecord};
 use crate::domain::{Error, Result, SessionId};
+use crate::store::RequestFilter;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -43,6 +44,59 @@ pub struct RequestRefused {
     pub count: u64,
 }
 
+/// Which requests of a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestQuery<'a> {
+    /// A method.
+    pub method: Option<&'a str>,
+    /// Words anywhere in the path, 1 to 512 bytes.
+    pub path: Option<&'a str>,
+    /// A status (`404`), a class of them (`4xx`), or `none`.
+    pub status: Option<&'a str>,
+    /// How it ended, in a word of [`RequestEnd`].
+    pub ended: Option<&'a str>,
+    /// From a former page.
+    pub cursor: Option<&'a str>,
+    /// 1 to 500; default 100.
+    pub limit: Option<u32>,
+}
+
+impl RequestQuery<'_> {
+    fn filter(&self) -> Result<RequestFilter> {
+        let given = |text: Option<&str>, most: usize, what: &str| match text.map(str::trim).filter(|text| !text.is_empty()) {
+            Some(text) if text.len() > most => Err(Error::invalid(format!("{what} must be at most {most} bytes."))),
+            text => Ok(text.map(str::to_owned)),
+        };
+        let status = self
+            .status
+            .filter(|text| !text.is_empty())
+            .map(|text| statuses(text).ok_or_else(|| Error::invalid("status must be a number such as 404, a class such as 4xx, or none.")));
+        let ended = self.ended.filter(|text| !text.is_empty()).map(|word| {
+            let words = RequestEnd::ALL.map(RequestEnd::as_str).join(", ");
+            RequestEnd::parse(word).ok_or_else(|| Error::invalid(format!("ended must be one of: {words}.")))
+        });
+        Ok(RequestFilter {
+            method: given(self.method, METHOD_MAX, "method")?.map(|method| method.to_ascii_uppercase()),
+            path: given(self.path, PATH_MAX, "path")?,
+            status: status.transpose()?,
+            ended: ended.transpose()?,
+        })
+    }
+}
+
+/// The first and the last status of a word.
+fn statuses(word: &str) -> Option<(u16, u16)> {
+    match word.as_bytes() {
+        b"none" => Some((0, 0)),
+        [class @ b'1'..=b'5', b'x', b'x'] => {
+            let first = u16::from(class - b'0') * 100;
+            Some((first, first + 99))
+        }
+        [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => word.parse().ok().map(|status| (status, status)),
+        _ => None,
+    }
+}
+
 impl Broker {
     /// Writes down requests of a session, in their order: all of them, or none.
     ///
@@ -64,15 +118,30 @@ impl Broker {
         cursor: Option<&str>,
         limit: Option<u32>,
     ) -> Result<Page<(i64, RequestRecord)>> {
+        self.find_requests(origin, caller, id, RequestQuery { cursor, limit, ..RequestQuery::default() }).await
+    }
+
+    /// The same, of those that a query asks for.
+    ///
+    /// # Errors
+    /// As there; `Invalid` when the query does not read.
+    pub async fn find_requests(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: SessionId,
+        query: RequestQuery<'_>,
+    ) -> Result<Page<(i64, RequestRecord)>> {
         let organization = self.permit(origin, caller, Act::ReadAudit).await?.organization_id();
-        let limit = input::limit(limit, 100)?;
-        let before = cursor.map(|c| c.parse().map_err(|_| Error::invalid("cursor must be one that a former page gave."))).transpose()?;
+        let limit = input::limit(query.limit, 100)?;
+        let filter = query.filter()?;
+        let before = query.cursor.map(|c| c.parse().map_err(|_| Error::invalid("cursor must be one that a former page gave."))).transpose()?;
         let found = self
             .inner
             .store
             .read(move |tx| {
                 let theirs = tx.session(id)?.is_some_and(|session| session.organization_id == organization);
-                if theirs { tx.app_requests(id, before, limit + 1).map(Some) } else { Ok(None) }
+                if theirs { tx.find_app_requests(id, &filter, before, limit + 1).map(Some) } else { Ok(None) }
             })
             .await?;
         match found {
@@ -117,5 +186,39 @@ impl Broker {
             jti: Uuid::new_v4().to_string(),
         };
         self.keys().await?.sign_assertion(&assertion).map(SecretString::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_read() {
+        for (word, range) in [
+            ("404", Some((404, 404))),
+            ("5xx", Some((500, 599))),
+            ("none", Some((0, 0))),
+            ("6xx", None),
+            ("40", None),
+            ("+40", None),
+            ("4xy", None),
+        ] {
+            assert_eq!(statuses(word), range, "{word}");
+        }
+        let all = RequestQuery { method: Some(" "), path: Some(""), status: Some(""), ended: Some(""), ..RequestQuery::default() };
+        assert_eq!(all.filter().unwrap(), RequestFilter::default());
+        let some = RequestQuery { method: Some("get"), ended: Some("cut"), ..RequestQuery::default() };
+        assert_eq!(
+            some.filter().unwrap(),
+            RequestFilter { method: Some("GET".into()), ended: Some(RequestEnd::Cut), ..RequestFilter::default() }
+        );
+        for bad in [
+            RequestQuery { path: Some(&"x".repeat(513)), ..RequestQuery::default() },
+            RequestQuery { status: Some("x"), ..RequestQuery::default() },
+            RequestQuery { ended: Some("x"), ..RequestQuery::default() },
+        ] {
+            assert!(bad.filter().is_err(), "{bad:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The description of the API (OpenAPI 3.1), generated from the handlers. `static/openapi.json` is the same text; the UI's typed client is made from it.
 
-use super::api::{audit, auth, events, hosts, ops, sessions, users, workspaces};
+use super::api::{audit, auth, events, hosts, ops, requests, sessions, users, workspaces};
 use super::stream;
 use actix_web::http::StatusCode;
 use std::sync::OnceLock;
@@ -16,6 +16,7 @@ use utoipa::{Modify, OpenApi as _};
         workspaces::list, workspaces::create, workspaces::get, workspaces::update, workspaces::delete, workspaces::launch, workspaces::stop,
         workspaces::save_credential, workspaces::forget_credential, workspaces::accept_certificate,
         sessions::list, sessions::active, sessions::get, sessions::disconnect, sessions::ticket, sessions::enter_credential, stream::open, sessions::all_live, sessions::terminate,
+        requests::list,
         users::list, users::create, users::update, users::reset_mfa, users::sign_out,
         hosts::list, hosts::create_join_token, hosts::enroll, hosts::add_peer, hosts::config, hosts::remove,
         audit::list, audit::export, audit::verify,

@@ -3,7 +3,7 @@
 //! `signed`: a valid token or cookie comes first, the handler finds the caller. `open`: anybody may ask, the handler decides by what is asked.
 //! Where a path has an id, fixed words come before it.
 
-use super::api::{audit, auth, events, hosts, ops, sessions, users, workspaces};
+use super::api::{audit, auth, events, hosts, ops, requests, sessions, users, workspaces};
 use super::error::method_not_allowed;
 use super::guard::{Access, guard};
 use super::{pages, stream};
@@ -64,6 +64,7 @@ table! {
     Signed "/api/sessions/{id}/disconnect"     { POST sessions::disconnect }
     Signed "/api/sessions/{id}/ticket"         { POST sessions::ticket }
     Signed "/api/sessions/{id}/credential"     { POST sessions::enter_credential }
+    Signed "/api/sessions/{id}/requests"       { GET requests::list }
     Open   "/api/sessions/{id}/stream"         { GET stream::open }
     Signed "/api/admin/sessions"               { GET sessions::all_live }
     Signed "/api/admin/sessions/{id}/terminate"{ POST sessions::terminate }
@@ -92,7 +93,8 @@ table! {
 }
 
 /// Addresses that show the console; its own router knows which screen.
-pub const CONSOLE: &[&str] = &["/", "/signin", "/account", "/sessions", "/audit", "/admin/workspaces", "/admin/users", "/admin/hosts"];
+pub const CONSOLE: &[&str] =
+    &["/", "/signin", "/account", "/sessions", "/audit", "/requests", "/admin/workspaces", "/admin/users", "/admin/hosts"];
 
 /// Adds every route and page to an application.
 pub fn configure(cfg: &mut web::ServiceConfig) {

@@ -26,6 +26,7 @@ pub mod tables;
 pub mod verify;
 
 pub use error::StoreError;
+pub use tables::app_requests::RequestFilter;
 pub use tables::audit::AuditFilter;
 pub use tables::challenges::{Challenge, Purpose};
 pub use tables::logins::Login;

@@ -8,7 +8,7 @@
 
 use super::books::{Books, Met, SeenCertificate, TransferRefused};
 use super::end::End;
-use super::trust::{self, secure_as};
+use super::trust::{self, secure};
 use crate::broker::fleet::Unanswered;
 use crate::domain::Result as Recorded;
 use crate::domain::server::ServerTrust;
@@ -58,8 +58,8 @@ where
         Scheme::Http => get(stream, &expected).await,
         Scheme::Https => {
             let shown = Shown::of(expected.trust);
-            let server = trust::Expected { trust: expected.trust, address: expected.address, limit: expected.limit };
-            match secure_as(stream, server, name, &shown).await {
+            let server = trust::Expected { trust: expected.trust, address: expected.address, name, limit: expected.limit };
+            match secure(stream, server, &shown).await {
                 Ok(secured) => get(secured.stream, &expected).await,
                 Err(end) => Err(shown.told(end)),
             }
@@ -67,14 +67,13 @@ where
     }
 }
 
-/// The name of `name`, `name:port` or `[address]:port`; `None`: there is none.
+/// The name of `name`, `name:port` or `[address]:port`.
 #[must_use]
-pub fn host_name(host: &str) -> Option<&str> {
-    let name = match host.strip_prefix('[') {
+pub fn host_name(host: &str) -> &str {
+    match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
-    };
-    Some(name).filter(|name| !name.is_empty())
+    }
 }
 
 async fn get<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, expected: &Expected<'_>) -> Result<(), Unanswered> {
@@ -220,9 +219,7 @@ mod tests {
 
     #[test]
     fn names_stand_before_ports() {
-        for (host, name) in
-            [("", None), ("erp", Some("erp")), ("erp:8443", Some("erp")), ("[::1]:8443", Some("::1")), ("192.0.2.1:1", Some("192.0.2.1"))]
-        {
+        for (host, name) in [("", ""), ("erp", "erp"), ("erp:8443", "erp"), ("[::1]:8443", "::1"), ("192.0.2.1:1", "192.0.2.1")] {
             assert_eq!(host_name(host), name);
         }
     }

@@ -62,22 +62,10 @@ pub async fn secure<S>(stream: S, expected: Expected<'_>, books: &impl Books) ->
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    secure_as(stream, expected, None, books).await
-}
-
-/// The same, telling the server by which name it is met (RFC 6066 section 3), where there is one: it may have several certificates.
-///
-/// # Errors
-/// As [`secure`].
-pub async fn secure_as<S>(stream: S, expected: Expected<'_>, named: Option<&str>, books: &impl Books) -> Result<Secured<S>, End>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let named = named.and_then(|named| ServerName::try_from(named.to_owned()).ok());
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let connector = TlsConnector::from(Arc::new(config(provider).map_err(|e| End::Insecure(io::Error::other(e)))?));
-    let handshake = timeout(expected.limit, connector.connect(named.unwrap_or_else(|| name(&expected)), stream)).await;
+    let handshake = timeout(expected.limit, connector.connect(name(&expected), stream)).await;
     let stream = handshake.map_err(|_| End::Insecure(io::ErrorKind::TimedOut.into()))?.map_err(End::Insecure)?;
     let chain: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().iter().map(|c| c.clone().into_owned()).collect();
     decide(&chain, expected.trust, algorithms, books).await?;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { Workspace } from '../src/api/types';
-import { isFingerprint, lacking, policyOf, readable, serverBody, serverOf } from '../src/lib/workspace-form';
+import type { Host, Workspace } from '../src/api/types';
+import { isFingerprint, lacking, policyOf, readable, serverBody, serverOf, servesType, servicesOf, webBody, webOf } from '../src/lib/workspace-form';
 
 const workspace = (more: object) => ({ id: 'ws', type: 'rdp', ...more }) as unknown as Workspace;
 const PRINT = 'ab'.repeat(32);
@@ -57,5 +57,47 @@ describe('the workspace form', () => {
 
   it('begins with the policy that allows the least that people expect', () => {
     expect(policyOf(null)).toEqual({ clipboard: 'both', files: false, read_only: false });
+  });
+
+  const placed = () => ({ ...serverOf('html5', null), host: 'h', service: 'wiki' });
+
+  it('asks of a web application only what its way of signing in needs', () => {
+    const web = webOf(null);
+    expect(lacking('html5', serverOf('html5', null), web)).toEqual(['host', 'service']);
+    expect(lacking('html5', placed(), web)).toEqual([]);
+    expect(lacking('html5', placed(), { ...web, signIn: 'header', start: '//evil' })).toEqual(['start', 'header']);
+    expect(lacking('html5', placed(), { ...web, signIn: 'basic' })).toEqual(['username']);
+    expect(lacking('html5', { ...placed(), credential: 'user' }, { ...web, signIn: 'basic' })).toEqual([]);
+    const pinned = { ...placed(), rule: 'pinned' as const };
+    expect(lacking('html5', pinned, web)).toEqual([]);
+    expect(lacking('html5', pinned, { ...web, scheme: 'https' })).toEqual(['fingerprint']);
+    for (const start of ['', 'lab', '/\\evil', '/a b', '/ä']) expect(lacking('html5', placed(), { ...web, start })).toEqual(['start']);
+  });
+
+  it('says nothing of a credential or a certificate that a web application has not', () => {
+    const form = { ...placed(), credential: 'user' as const, username: 'x', password: 'p', rule: 'pinned' as const, fingerprint: PRINT };
+    const plain = serverBody('html5', form, webOf(null));
+    expect(plain).toMatchObject({ target: { host_id: 'h', service: 'wiki' }, server: { credential: 'workspace' }, web: { sign_in: { by: 'none' } } });
+    expect(plain).not.toHaveProperty('password');
+    expect((plain as { server: object }).server).toEqual({ credential: 'workspace' });
+    const full = serverBody('html5', { ...form, credential: 'workspace' }, { ...webOf(null), scheme: 'https', signIn: 'basic' });
+    expect(full).toMatchObject({ password: 'p', server: { username: 'x', trust: { rule: 'pinned' } } });
+    expect(serverBody('html5', form, { ...webOf(null), signIn: 'header', header: ' X-Key ' })).toMatchObject({ server: { credential: 'user' }, web: { sign_in: { by: 'header', header: 'X-Key' } } });
+  });
+
+  it('keeps a web application as it was', () => {
+    const web = { scheme: 'https', host: 'wiki', start: '/home', identity: { headers: true, assertion_audience: null }, sign_in: { by: 'basic' }, requests: { methods: ['GET', 'POST'], paths: ['/a', '/b'], upload: false, download: true, max_request: 1_572_864 } };
+    expect(webBody(webOf(workspace({ type: 'html5', web })))).toEqual(web);
+    expect(webBody({ ...webOf(null), methods: 'get  post,' }).requests.methods).toEqual(['GET', 'POST']);
+  });
+
+  it('offers the services that a host offers, and shows one that it does not', () => {
+    const host = (offers: unknown) => ({ offers }) as unknown as Host;
+    expect(servicesOf(undefined, 'x')).toBeNull();
+    expect(servicesOf(host(null), 'x')).toBeNull();
+    const offers = host({ desktops: [], service_types: ['rdp'], services: [{ name: 'wiki', reachable: false }] });
+    expect(servicesOf(offers, 'wiki')).toEqual([{ name: 'wiki', reachable: false, offered: true }]);
+    expect(servicesOf(offers, 'old')?.[1]).toEqual({ name: 'old', reachable: false, offered: false });
+    expect([servesType(offers, 'html5'), servesType(offers, 'rdp'), servesType(host(null), 'html5')]).toEqual([false, true, true]);
   });
 });

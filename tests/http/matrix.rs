@@ -53,6 +53,7 @@ fn table() -> Vec<Row> {
         row("POST", "/api/sessions/{id}/disconnect", none(), [401, 404, 404, 404]),
         row("POST", "/api/sessions/{id}/ticket", none(), [401, 404, 404, 404]),
         row("POST", "/api/sessions/{id}/credential", credential(), [401, 404, 404, 404]),
+        row("GET", "/api/sessions/{id}/requests", none(), [401, 403, 404, 404]),
         row("GET", "/api/sessions/{id}/stream", none(), [426; 4]),
         row("GET", "/api/admin/sessions", none(), [401, 403, 200, 200]),
         row("POST", "/api/admin/sessions/{id}/terminate", none(), [401, 403, 404, 403]),

@@ -1,10 +1,13 @@
 //! Web applications over HTTP: shapes, who sees what, bad input field by field, what hosts offer.
 
-use crate::support::app::TestApp;
+use crate::support::app::{TestApp, WORKSPACE};
 use portcullis::broker::fleet::Offers;
+use portcullis::domain::web::{RequestEnd, RequestRecord};
 use portcullis::domain::workspace::WorkspaceKind;
+use portcullis::domain::{SessionId, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn a_wiki(app: &TestApp, web: Value) -> Value {
     json!({"id": "ws-wiki", "name": "Wiki", "type": "html5", "requires_mfa": false, "allowed_roles": ["member", "admin"],
@@ -83,5 +86,54 @@ on_both! {
         app.fleet.offer(app.host, offers);
         let told = json!({"desktops": ["linux"], "service_types": ["html5"], "services": [{"name": "wiki", "reachable": true}]});
         assert_eq!(of_host(security.get("/api/hosts").await.json()), told);
+    }
+
+    async fn requests_are_listed_filtered_and_exported(db) {
+        let app = TestApp::start(db).await;
+        let (member, security) = (app.signed_in("member").await, app.signed_in("security").await);
+        let launched = member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await.json();
+        let id = launched["session_id"].as_str().unwrap().to_owned();
+        let record = |n: u64| RequestRecord {
+            at: Timestamp(1_772_721_000_000),
+            method: ["GET", "POST"][usize::from(n % 2 == 0)].into(),
+            path: format!("/Wiki/100%_{n}"),
+            status: if n == 3 { 0 } else { 200 + 100 * u16::try_from(n % 4).unwrap() },
+            bytes_in: n,
+            bytes_out: 5,
+            duration: Duration::from_millis(7),
+            ended: if n == 3 { RequestEnd::Failed } else { RequestEnd::Done },
+        };
+        let session: SessionId = id.parse().unwrap();
+        app.broker.log_requests(session, (1..=601).map(record).collect()).await.unwrap();
+        let path = format!("/api/sessions/{id}/requests");
+        assert_eq!(member.get(&path).await.status, 403, "its own user neither");
+        let page = security.get(&format!("{path}?limit=2")).await.json();
+        let first = json!({"seq": 601, "time": "2026-03-05T14:30:00.000Z", "method": "GET", "path": "/Wiki/100%_601", "status": 300, "bytes_in": 601, "bytes_out": 5,
+            "duration_ms": 7, "ended": "done"});
+        assert_eq!((&page["requests"][0], &page["requests"][1]["seq"], &page["next_cursor"]), (&first, &json!(600), &json!("600")));
+        let next = security.get(&format!("{path}?limit=1&cursor=600")).await.json();
+        assert_eq!(next["requests"][0]["seq"], 599);
+        for (query, seqs) in [
+            ("path=wiki/100%25_60&limit=3", vec![601, 600, 60]),
+            ("path=100__1", vec![]),
+            ("method=post&path=_2&status=4xx&limit=1", vec![298]),
+            ("status=none", vec![3]),
+            ("ended=failed&method=GET", vec![3]),
+            ("status=300&limit=1", vec![601]),
+        ] {
+            let page = security.get(&format!("{path}?{query}")).await;
+            assert_eq!(page.status, 200, "{query}: {}", page.body);
+            let found: Vec<_> = page.json()["requests"].as_array().unwrap().iter().map(|r| r["seq"].as_i64().unwrap()).collect();
+            assert_eq!(found, seqs, "{query}");
+        }
+        for bad in ["status=9xx", "ended=x", "limit=0", "cursor=x", "format=pdf"] {
+            assert_eq!(security.get(&format!("{path}?{bad}")).await.status, 422, "{bad}");
+        }
+        let file = security.get(&format!("{path}?format=csv")).await;
+        assert_eq!((file.status, file.header("content-type")), (200, "text/csv; charset=utf-8"));
+        let lines: Vec<&str> = file.body.lines().collect();
+        assert_eq!((lines.len(), lines[0]), (602, "seq,time,method,path,status,bytes_in,bytes_out,duration_ms,ended"));
+        assert_eq!(lines[601], r#"1,2026-03-05T14:30:00.000Z,"GET","/Wiki/100%_1",300,1,5,7,done"#);
+        assert_eq!(member.get(&format!("{path}?format=csv")).await.status, 403);
     }
 }

@@ -154,7 +154,7 @@ fn csv_line(e: &Entry) -> String {
 }
 
 /// RFC 4180 section 2. A cell that a spreadsheet would take for a formula gets an apostrophe: a user agent is a stranger's text.
-fn csv_cell(text: &str) -> String {
+pub(super) fn csv_cell(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
     let guard = if is_formula { "'" } else { "" };
     format!("\"{guard}{}\"", text.replace('"', "\"\""))

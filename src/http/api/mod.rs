@@ -6,6 +6,7 @@ pub mod dto;
 pub mod events;
 pub mod hosts;
 pub mod ops;
+pub mod requests;
 pub mod sessions;
 pub mod users;
 pub mod workspaces;

@@ -1,5 +1,6 @@
 //! What was asked of web applications. Rows are only added; a session's history keeps them.
 
+use super::audit::{anywhere, lower};
 use super::{limit, unreadable};
 use crate::domain::web::{RequestEnd, RequestRecord};
 use crate::domain::{Result, SessionId, Timestamp};
@@ -13,6 +14,19 @@ use std::time::Duration;
 pub const PATH_MAX: usize = 512;
 /// Longest method kept, in bytes.
 pub const METHOD_MAX: usize = 32;
+
+/// Which of a session's requests; nothing: all.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RequestFilter {
+    /// This method.
+    pub method: Option<String>,
+    /// These words anywhere in the path.
+    pub path: Option<String>,
+    /// A status from the first to the second.
+    pub status: Option<(u16, u16)>,
+    /// How it ended.
+    pub ended: Option<RequestEnd>,
+}
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = app_requests)]
@@ -115,13 +129,37 @@ impl Tx<'_> {
 
     /// Requests of a session before a place, newest first, each with its place.
     pub fn app_requests(&mut self, session: SessionId, before: Option<i64>, count: usize) -> Result<Vec<(i64, RequestRecord)>> {
-        let rows: Vec<Row> = app_requests::table
+        self.find_app_requests(session, &RequestFilter::default(), before, count)
+    }
+
+    /// The same, of those that a filter shows. Reads no more than the session's own rows, which lie together.
+    pub fn find_app_requests(
+        &mut self,
+        session: SessionId,
+        filter: &RequestFilter,
+        before: Option<i64>,
+        count: usize,
+    ) -> Result<Vec<(i64, RequestRecord)>> {
+        let mut query = app_requests::table
             .filter(app_requests::session_id.eq(session.to_string()))
             .filter(app_requests::seq.lt(before.unwrap_or(i64::MAX)))
             .order(app_requests::seq.desc())
             .limit(limit(count))
             .select(Row::as_select())
-            .load(self.conn)?;
+            .into_boxed();
+        if let Some(method) = &filter.method {
+            query = query.filter(app_requests::method.eq(method.clone()));
+        }
+        if let Some(path) = &filter.path {
+            query = query.filter(lower(app_requests::path.nullable()).like(anywhere(path)).escape('!'));
+        }
+        if let Some((least, most)) = filter.status {
+            query = query.filter(app_requests::status.between(i32::from(least), i32::from(most)));
+        }
+        if let Some(ended) = filter.ended {
+            query = query.filter(app_requests::ended.eq(ended.as_str()));
+        }
+        let rows: Vec<Row> = query.load(self.conn)?;
         rows.into_iter().map(Row::into_record).collect()
     }
 }

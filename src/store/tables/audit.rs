@@ -147,7 +147,7 @@ fn without_nul(draft: &mut Draft) {
 }
 
 /// A text as a pattern that finds it anywhere, with its own wildcards made harmless.
-fn anywhere(text: &str) -> String {
+pub(super) fn anywhere(text: &str) -> String {
     let mut pattern = String::from("%");
     for c in text.to_lowercase().chars().filter(|c| *c != '\0') {
         if matches!(c, '%' | '_' | '!') {

@@ -119,6 +119,14 @@ export const removeHost = async (id: string): Promise<void> => {
   await value<unknown>(client.DELETE('/api/hosts/{id}', at(id)));
 };
 
+// Requests to web applications
+export const requests = (session: string, filter: t.RequestFilter, cursor?: string, limit = 100): Promise<t.RequestPage> =>
+  value(client.GET('/api/sessions/{id}/requests', { params: { path: { id: session }, query: { ...filter, limit, cursor } } }));
+/** Where a download of what the filter shows comes from. */
+export function requestsExport(session: string, filter: t.RequestFilter): string {
+  return `/api/sessions/${encodeURIComponent(session)}/requests?${new URLSearchParams({ format: 'csv', ...filter } as Record<string, string>)}`;
+}
+
 // Audit
 export const audit = (filter: t.AuditFilter, cursor?: string, limit = 50): Promise<t.AuditPage> =>
   value(client.GET('/api/audit', { params: { query: { ...filter, limit, cursor } } }));

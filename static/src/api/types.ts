@@ -16,6 +16,7 @@ export type SignInRecord = Schemas['SignInRecord'];
 
 export type StreamPolicy = Schemas['StreamPolicy'];
 export type Server = Schemas['WorkspaceServer'];
+export type Web = Schemas['WebApplication'];
 export type CredentialInput = Schemas['CredentialInput'];
 export type Workspace = Schemas['Workspace'];
 export type WorkspaceInput = Schemas['CreateWorkspace'];
@@ -36,6 +37,16 @@ export type PeerInput = Schemas['AddPeer'];
 export type AuditEntry = Schemas['AuditEntry'];
 export type AuditPage = Schemas['AuditPage'];
 export type AuditVerdict = Schemas['AuditVerification'];
+
+export type AppRequest = Schemas['AppRequest'];
+export type RequestPage = Schemas['RequestPage'];
+
+export interface RequestFilter {
+  method?: string;
+  path?: string;
+  status?: string;
+  ended?: string;
+}
 
 export interface AuditFilter {
   actor?: string;

@@ -1,5 +1,5 @@
 /** What the workspace form holds, from the API's words and back to them. Pure, so that it is tested without a page. */
-import type { Role, Server, StreamPolicy, Workspace } from '../api/types';
+import type { Host, Role, Server, StreamPolicy, Web, Workspace } from '../api/types';
 
 /** Where the desktop is: started by an agent, a service that an agent's host allows, a port of a standard WireGuard host, or a name that the configuration allows. */
 export type Where = 'own' | 'service' | 'peer' | 'direct';
@@ -26,8 +26,8 @@ export interface ServerForm {
 
 type Kind = Workspace['type'];
 /** The places a kind of desktop can be at; the first is the usual one. */
-export const PLACES: Record<string, readonly Where[]> = { linux: ['own'], vnc: ['peer', 'service', 'direct'], rdp: ['service', 'peer', 'own', 'direct'] };
-const PORTS: Record<string, number> = { vnc: 5900, rdp: 3389 };
+export const PLACES: Record<string, readonly Where[]> = { linux: ['own'], vnc: ['peer', 'service', 'direct'], rdp: ['service', 'peer', 'own', 'direct'], html5: ['service', 'peer', 'direct'] };
+const PORTS: Record<string, number> = { vnc: 5900, rdp: 3389, html5: 8080 };
 
 export const ROLES: readonly Role[] = ['member', 'admin', 'security'];
 
@@ -65,10 +65,10 @@ export function isFingerprint(text: string): boolean {
   return /^[0-9a-f]{64}$/.test(text.trim().toLowerCase().replace(/^sha256:/, '').replaceAll(':', ''));
 }
 
-export type Lack = 'host' | 'port' | 'service' | 'direct' | 'username' | 'fingerprint' | 'roots' | 'name';
+export type Lack = 'host' | 'port' | 'service' | 'direct' | 'username' | 'fingerprint' | 'roots' | 'name' | 'start' | 'header' | 'size';
 
 /** What is missing or cannot be right. */
-export function lacking(kind: Kind, form: ServerForm): Lack[] {
+export function lacking(kind: Kind, form: ServerForm, web: WebForm | null = null): Lack[] {
   if (form.where === 'own') return [];
   const lacks: Lack[] = [];
   if (form.where !== 'direct' && !form.host) lacks.push('host');
@@ -76,6 +76,14 @@ export function lacking(kind: Kind, form: ServerForm): Lack[] {
   if (form.where === 'service' && !form.service.trim()) lacks.push('service');
   if (form.where === 'direct' && !form.direct.trim()) lacks.push('direct');
   if (kind === 'rdp' && form.credential === 'workspace' && !form.username.trim()) lacks.push('username');
+  if (web) {
+    if (!/^\/(?![/\\])[!-~]*$/.test(web.start.trim())) lacks.push('start');
+    if (web.signIn === 'header' && !web.header.trim()) lacks.push('header');
+    if (web.signIn === 'basic' && form.credential === 'workspace' && !form.username.trim()) lacks.push('username');
+    if (web.maxMib !== null && !(web.maxMib >= 0)) lacks.push('size');
+    // Plain HTTP has no certificate.
+    if (web.scheme === 'http') return lacks;
+  }
   if (form.rule === 'pinned' && !isFingerprint(form.fingerprint)) lacks.push('fingerprint');
   if (form.rule === 'authority' && !form.roots.includes('BEGIN CERTIFICATE')) lacks.push('roots');
   if (form.rule === 'authority' && !form.name.trim()) lacks.push('name');
@@ -83,7 +91,7 @@ export function lacking(kind: Kind, form: ServerForm): Lack[] {
 }
 
 /** The part of a request's body that speaks of the server; empty for a desktop that an agent starts. */
-export function serverBody(kind: Kind, form: ServerForm) {
+export function serverBody(kind: Kind, form: ServerForm, web: WebForm | null = null) {
   if (form.where === 'own') return {};
   const target =
     form.where === 'direct'
@@ -97,6 +105,7 @@ export function serverBody(kind: Kind, form: ServerForm) {
       : form.rule === 'authority'
         ? { rule: form.rule, roots: form.roots.trim(), name: form.name.trim() }
         : { rule: form.rule };
+  if (web) return { target, ...webServer(form, web, trust) };
   const stored = form.credential === 'workspace';
   return {
     target,
@@ -111,6 +120,97 @@ export function serverBody(kind: Kind, form: ServerForm) {
     ...(stored && form.password ? { password: form.password } : {}),
   };
 }
+
+/** What a web application's server part says: a credential only where the gateway signs in, a rule of trust only where there is a certificate. */
+function webServer(form: ServerForm, web: WebForm, trust: { rule: Rule }) {
+  const signs = web.signIn !== 'none';
+  const stored = signs && form.credential === 'workspace';
+  return {
+    server: {
+      credential: signs ? form.credential : ('workspace' as const),
+      ...(stored ? { username: web.signIn === 'basic' ? form.username.trim() : '' } : {}),
+      ...(web.scheme === 'https' ? { trust } : {}),
+    },
+    web: webBody(web),
+    ...(stored && form.password ? { password: form.password } : {}),
+  };
+}
+
+const MIB = 1024 * 1024;
+
+/** How a web application is met, as its form holds it. */
+export interface WebForm {
+  scheme: Web['scheme'];
+  host: string;
+  start: string;
+  headers: boolean;
+  audience: string;
+  signIn: Web['sign_in']['by'];
+  header: string;
+  /** Separated by commas or spaces. */
+  methods: string;
+  /** One a line. */
+  paths: string;
+  upload: boolean;
+  download: boolean;
+  /** Largest request in MiB; null: any. */
+  maxMib: number | null;
+}
+
+export function webOf(workspace: Workspace | null): WebForm {
+  const web = workspace?.web;
+  return {
+    scheme: web?.scheme ?? 'http',
+    host: web?.host ?? '',
+    start: web?.start ?? '/',
+    headers: web?.identity.headers ?? false,
+    audience: web?.identity.assertion_audience ?? '',
+    signIn: web?.sign_in.by ?? 'none',
+    header: web?.sign_in.header ?? '',
+    methods: web?.requests.methods.join(', ') ?? '',
+    paths: web?.requests.paths.join('\n') ?? '',
+    upload: web?.requests.upload ?? true,
+    download: web?.requests.download ?? true,
+    maxMib: web?.requests.max_request ? web.requests.max_request / MIB : null,
+  };
+}
+
+export function webBody(form: WebForm) {
+  const words = (text: string) => text.split(/[\s,]+/).filter(Boolean);
+  return {
+    scheme: form.scheme,
+    host: form.host.trim(),
+    start: form.start.trim(),
+    identity: { headers: form.headers, assertion_audience: form.audience.trim() || null },
+    sign_in: form.signIn === 'header' ? { by: form.signIn, header: form.header.trim() } : { by: form.signIn },
+    requests: {
+      methods: words(form.methods).map((method) => method.toUpperCase()),
+      paths: form.paths.split('\n').map((path) => path.trim()).filter(Boolean),
+      upload: form.upload,
+      download: form.download,
+      max_request: Math.round((form.maxMib ?? 0) * MIB),
+    },
+  };
+}
+
+export interface Offered {
+  name: string;
+  /** It took a connection when its agent last tried. */
+  reachable: boolean;
+  /** The host's agent says that it has it. */
+  offered: boolean;
+}
+
+/** The services to choose from on a host, with the present one, offered or not; null: its agent has not said, so it has to be typed. */
+export function servicesOf(host: Host | undefined, present: string): Offered[] | null {
+  if (!host?.offers) return null;
+  const offered = host.offers.services.map(({ name, reachable }) => ({ name, reachable, offered: true }));
+  const missing = present && !offered.some(({ name }) => name === present);
+  return missing ? [...offered, { name: present, reachable: false, offered: false }] : offered;
+}
+
+/** Whether a host's agent can give this type of workspace a service; unknown counts as yes. */
+export const servesType = (host: Host | undefined, kind: Kind) => !host?.offers || host.offers.service_types.includes(kind);
 
 /** A fingerprint in groups that two people can read to each other. */
 export function readable(fingerprint: string | null | undefined): string {

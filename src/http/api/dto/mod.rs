@@ -4,6 +4,7 @@ pub mod audit;
 pub mod auth;
 pub mod host;
 pub mod ops;
+pub mod request;
 pub mod server;
 pub mod session;
 pub mod user;

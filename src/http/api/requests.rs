@@ -1,0 +1,72 @@
+//! What was asked of a web application in a session (admins, security): page by page, or all that a filter shows as a file.
+
+use super::audit::csv_cell;
+use super::dto::request::{RequestFormat, RequestPage, RequestParams};
+use super::ok;
+use crate::broker::web::RequestQuery;
+use crate::domain::SessionId;
+use crate::domain::user::{Caller, Origin};
+use crate::domain::web::RequestRecord;
+use crate::http::AppState;
+use crate::http::error::{ApiError, ApiResult, Problem};
+use crate::http::extract::{Params, PathId, RequestOrigin, Signed};
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use bytes::Bytes;
+use futures_util::stream;
+
+/// Rows of a file that are in memory at once.
+const FILE_PAGE: u32 = 500;
+const COLUMNS: &str = "seq,time,method,path,status,bytes_in,bytes_out,duration_ms,ended\r\n";
+
+/// The requests of a session in a web application, newest first (admins, security).
+///
+/// As `csv`, everything that the filter shows comes as a file.
+#[utoipa::path(get, path = "/api/sessions/{id}/requests", tag = "sessions", operation_id = "listRequests",
+    params(("id" = uuid::Uuid, Path, description = "Session"), RequestParams),
+    responses((status = 200, body = RequestPage), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+pub async fn list(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+    Params(params): Params<RequestParams>,
+) -> ApiResult {
+    let id = id.session()?;
+    match params.format {
+        RequestFormat::Json => {
+            let page = state.broker.find_requests(&origin, &caller, id, params.query()).await?;
+            ok(RequestPage::from(page))
+        }
+        RequestFormat::Csv => file(state, origin, caller, id, params).await,
+    }
+}
+
+async fn file(state: web::Data<AppState>, origin: Origin, caller: Caller, id: SessionId, params: RequestParams) -> ApiResult {
+    // Asked once before the answer begins, so that a refusal is one.
+    let probe = RequestQuery { cursor: None, limit: Some(1), ..params.query() };
+    state.broker.find_requests(&origin, &caller, id, probe).await?;
+    let name = format!("attachment; filename=\"portcullis-requests-{id}.csv\"");
+    // A failure breaks the transfer off, so that half a file never looks whole.
+    let rows = stream::try_unfold(Some(None::<String>), move |at| {
+        let (state, origin, caller, params) = (state.clone(), origin.clone(), caller.clone(), params.clone());
+        async move {
+            let Some(cursor) = at else { return Ok::<_, ApiError>(None) };
+            let query = RequestQuery { cursor: cursor.as_deref(), limit: Some(FILE_PAGE), ..params.query() };
+            let page = state.broker.find_requests(&origin, &caller, id, query).await?;
+            let mut text = if cursor.is_none() { COLUMNS.to_owned() } else { String::new() };
+            for (seq, record) in &page.items {
+                text.push_str(&line(*seq, record));
+            }
+            Ok(Some((Bytes::from(text), page.next_cursor.map(Some))))
+        }
+    });
+    Ok(HttpResponse::Ok().content_type("text/csv; charset=utf-8").insert_header((header::CONTENT_DISPOSITION, name)).streaming(rows))
+}
+
+fn line(seq: i64, r: &RequestRecord) -> String {
+    let (method, path) = (csv_cell(&r.method), csv_cell(&r.path));
+    let took = r.duration.as_millis();
+    format!("{seq},{},{method},{path},{},{},{},{took},{}\r\n", r.at, r.status, r.bytes_in, r.bytes_out, r.ended.as_str())
+}
