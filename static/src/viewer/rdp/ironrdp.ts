@@ -23,7 +23,7 @@ const CLOSE_LIMIT_MS = 2_000;
 const TEXT = 'text/plain';
 const PLACEHOLDER = 'portcullis';
 
-export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: true, quality: false, keyboardModes: true, windows: true };
+export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: true, quality: false, keyboardModes: true, windows: true, application: false };
 
 let ready: Promise<void> | undefined;
 /** After a panic the module is of no use any more, and only a new page loads another. */
