@@ -110,14 +110,14 @@ pub async fn attach<B: Books>(attachment: Attachment<'_, B>, sink: impl BrowserS
 }
 
 /// Resolves when the right is lost; also when nobody could tell us any more.
-async fn revoked(mut right: watch::Receiver<Right>) -> End {
+pub(super) async fn revoked(mut right: watch::Receiver<Right>) -> End {
     match right.wait_for(|r| *r != Right::Held).await {
         Ok(lost) => End::revoked(*lost).unwrap_or(End::Unwatched),
         Err(_) => End::Unwatched,
     }
 }
 
-async fn drained(mut draining: watch::Receiver<bool>) -> End {
+pub(super) async fn drained(mut draining: watch::Receiver<bool>) -> End {
     if draining.wait_for(|d| *d).await.is_err() {
         // Nobody will drain any more: that alone ends no stream.
         return pending().await;

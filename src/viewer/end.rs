@@ -24,6 +24,8 @@ pub enum End {
     PolicyChanged,
     /// The gateway is going away: 1001; the desktop stays, so the page comes back.
     Draining,
+    /// Nobody used the application for a while: 1001. The session goes on.
+    Idle,
     /// Nobody watches over the right to this stream any more: 1001. Fails closed.
     Unwatched,
     /// The desktop could not be dialled, or not in time: 4002.
@@ -102,6 +104,7 @@ impl End {
             Self::Session(reason) => (4000, reason.as_str().into()),
             Self::SignedOut => (4001, "signed_out".into()),
             Self::PolicyChanged | Self::Draining | Self::Unwatched => (1001, "retry".into()),
+            Self::Idle => (1001, "idle".into()),
             Self::Unreachable(error) if reached_host(error) => (4002, "desktop: The desktop does not take connections.".into()),
             Self::Unreachable(_) => (4002, "host: The desktop's host cannot be reached.".into()),
             Self::Insecure(_) => (4002, "desktop: No secure connection to the desktop comes about.".into()),
@@ -147,6 +150,7 @@ impl End {
             Self::SignedOut => "signed_out",
             Self::PolicyChanged => "policy_changed",
             Self::Draining => "gateway_draining",
+            Self::Idle => "idle",
             Self::Unwatched => "right_unwatched",
             Self::Unreachable(_) => "desktop_unreachable",
             Self::Insecure(_) => "desktop_insecure",
@@ -193,6 +197,7 @@ impl End {
             | Self::SignedOut
             | Self::PolicyChanged
             | Self::Draining
+            | Self::Idle
             | Self::Unwatched
             | Self::CertificateRefused(_)
             | Self::CredentialRequired(_)
@@ -249,7 +254,7 @@ fn nla_reason(error: &NlaError) -> &'static str {
 }
 
 /// A host that says no is a host that was reached: what failed is its desktop.
-fn reached_host(error: &std::io::Error) -> bool {
+pub(super) fn reached_host(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), ConnectionRefused | ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)
 }

@@ -6,6 +6,7 @@ mod cut;
 mod desktop;
 mod flow;
 mod foreign;
+mod html5;
 pub mod ledger;
 mod policy;
 mod rdp;

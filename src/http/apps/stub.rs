@@ -39,8 +39,15 @@ impl App {
     pub fn open(context: &Context, from: Origin, grant: StreamGrant, place: Place) -> Arc<Self> {
         let login = grant.by().map_or_else(LoginId::new, |caller| caller.login_id);
         let right = grant.right.clone();
-        let app =
-            Self { context: context.clone(), from, grant: tokio::sync::Mutex::new(Some(grant)), right, login, place, used: Mutex::new(Instant::now()) };
+        let app = Self {
+            context: context.clone(),
+            from,
+            grant: tokio::sync::Mutex::new(Some(grant)),
+            right,
+            login,
+            place,
+            used: Mutex::new(Instant::now()),
+        };
         let app = Arc::new(app);
         let (keeper, mut right) = (Arc::clone(&app), app.right.clone());
         tokio::spawn(async move {

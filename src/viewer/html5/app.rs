@@ -1,0 +1,314 @@
+//! An application, opened by one grant: what all its requests share, and its end.
+
+use super::cookies::Jar;
+use super::fault::Fault;
+use super::names::Names;
+use super::pool::Pool;
+use super::record::Refusals;
+use super::told::Told;
+use super::{Limits, Place, keeper, serve};
+use crate::broker::Broker;
+use crate::broker::live::{Meters, StreamGrant};
+use crate::broker::servers::TransferRefused;
+use crate::domain::lease::Lease;
+use crate::domain::user::{Caller, Origin};
+use crate::domain::web::{RequestRecord, WebTerms};
+use crate::domain::{LoginId, Result, SessionId};
+use crate::viewer::books::{Books, Met, SeenCertificate};
+use crate::viewer::end::End;
+use crate::viewer::{Context, Dial};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Requests under way, and those that are not written down yet: when there are as many, no more begin.
+pub(super) const REQUESTS_MAX: usize = 2048;
+
+/// The word of [`App::close`] for an application that nobody used.
+const IDLE: &str = "idle";
+
+/// One application in one login's hands: opened by one grant, served request by request, until its right is lost or it is closed. Dropping the last
+/// handle closes it.
+pub struct App {
+    shared: Arc<Shared>,
+}
+
+/// What every request of an application needs.
+pub(super) struct Shared {
+    broker: Broker,
+    dial: Arc<dyn Dial>,
+    /// From where it was opened, for the books.
+    origin: Origin,
+    lease: Lease,
+    meters: Arc<Meters>,
+    by: Option<Caller>,
+    terms: WebTerms,
+    pub(super) place: Place,
+    pub(super) names: Names,
+    server_name: String,
+    limits: Limits,
+    pool: Pool,
+    pub(super) jar: Jar,
+    pub(super) refusals: Refusals,
+    told: OnceLock<Result<Told, Fault>>,
+    /// Places in the queue of requests that are to be written down.
+    pub(super) records: mpsc::Sender<RequestRecord>,
+    /// The store did not take the last ones.
+    pub(super) unwritten: AtomicBool,
+    /// A sign-in was refused, and that is in the log.
+    pub(super) sign_in_refused: AtomicBool,
+    end: OnceLock<End>,
+    /// The word of who closed it.
+    closed: OnceLock<&'static str>,
+    /// Cancelled when it has ended.
+    over: CancellationToken,
+    /// Cancelled when its end is written down.
+    done: CancellationToken,
+    began: Instant,
+    used: AtomicU64,
+}
+
+impl App {
+    /// Opens the application of a grant.
+    #[must_use]
+    pub fn open(ctx: &Context, from: Origin, grant: StreamGrant, place: Place) -> Arc<Self> {
+        Self::open_within(ctx, from, grant, place, Limits::default())
+    }
+
+    /// [`App::open`] with other limits.
+    #[must_use]
+    pub fn open_within(ctx: &Context, from: Origin, grant: StreamGrant, place: Place, limits: Limits) -> Arc<Self> {
+        let by = grant.by().cloned();
+        let StreamGrant { lease, right, meters, place: seat } = grant;
+        let terms = lease.server().web.as_deref().cloned().unwrap_or_default();
+        let names = Names::new(&place, &terms);
+        let (records, queue) = mpsc::channel(REQUESTS_MAX);
+        let server_name = match terms.host.rsplit_once(':') {
+            Some((name, port)) if !port.contains(']') => name.to_owned(),
+            _ => terms.host.clone(),
+        };
+        let shared = Arc::new(Shared {
+            broker: ctx.broker.clone(),
+            dial: Arc::clone(&ctx.dial),
+            origin: from,
+            lease,
+            meters,
+            by,
+            terms,
+            place,
+            names,
+            server_name,
+            limits,
+            pool: Pool::new(),
+            jar: Jar::default(),
+            refusals: Refusals::default(),
+            told: OnceLock::new(),
+            records,
+            unwritten: AtomicBool::new(false),
+            sign_in_refused: AtomicBool::new(false),
+            end: OnceLock::new(),
+            closed: OnceLock::new(),
+            done: CancellationToken::new(),
+            over: CancellationToken::new(),
+            began: Instant::now(),
+            used: AtomicU64::new(0),
+        });
+        let told = Told::new(&shared);
+        let _ = shared.told.set(told);
+        keeper::keep(Arc::clone(&shared), right, ctx.draining.clone(), seat, queue);
+        Arc::new(Self { shared })
+    }
+
+    /// Serves one request of whoever holds the application's cookie. Never fails: what goes wrong is an answer, too. `from`: where the browser is.
+    pub async fn serve(self: &Arc<Self>, request: Request<Incoming>, from: IpAddr) -> Response<super::Body> {
+        serve::serve(&self.shared, request, from).await
+    }
+
+    /// Whether the application answers now: any answer of HTTP counts, since what it says is its own matter.
+    ///
+    /// # Errors
+    /// The [`Fault`] that a request would meet.
+    pub async fn probe(&self) -> std::result::Result<(), Fault> {
+        serve::probe(&self.shared).await
+    }
+
+    /// Why it ended, once it has.
+    #[must_use]
+    pub fn end(&self) -> Option<&End> {
+        self.shared.end.get()
+    }
+
+    /// Resolves when it has ended.
+    pub async fn ended(&self) {
+        self.shared.over.cancelled().await;
+    }
+
+    /// The login that opened it.
+    #[must_use]
+    pub fn login(&self) -> LoginId {
+        self.shared.by.as_ref().map_or(self.shared.lease.session().login_id, |caller| caller.login_id)
+    }
+
+    /// Its session.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.shared.lease.session().id
+    }
+
+    /// The path at which it opens.
+    #[must_use]
+    pub fn start(&self) -> &str {
+        let start = self.shared.terms.start.as_str();
+        if start.is_empty() { "/" } else { start }
+    }
+
+    /// When it was last used: a request, a body that moves, a message from the browser. An open tab is no use, nor are events that come by themselves.
+    #[must_use]
+    pub fn last_used(&self) -> Instant {
+        self.shared.began + Duration::from_millis(self.shared.used.load(Ordering::Relaxed))
+    }
+
+    /// Ends it: whatever is under way is broken off. Resolves when that is written down. `why`: one word for the audit log; `idle` is told to the user
+    /// as such.
+    pub async fn close(&self, why: &'static str) {
+        let _ = self.shared.closed.set(why);
+        self.shared.finish(if why == IDLE { End::Idle } else { End::BrowserClosed });
+        self.shared.done.cancelled().await;
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.shared.finish(End::BrowserGone);
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("session", &self.session()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    pub(super) fn dial(&self) -> &dyn Dial {
+        &*self.dial
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    pub(super) fn meters(&self) -> &Arc<Meters> {
+        &self.meters
+    }
+
+    pub(super) fn by(&self) -> Option<&Caller> {
+        self.by.as_ref()
+    }
+
+    pub(super) fn terms(&self) -> &WebTerms {
+        &self.terms
+    }
+
+    /// The name said in TLS; empty where an admin gave none.
+    pub(super) fn server_name(&self) -> &str {
+        &self.server_name
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(super) fn told(&self) -> std::result::Result<&Told, &Fault> {
+        match self.told.get() {
+            Some(Ok(told)) => Ok(told),
+            Some(Err(fault)) => Err(fault),
+            None => Err(&Fault::Over),
+        }
+    }
+
+    pub(super) fn books(&self) -> AppBooks<'_> {
+        AppBooks(self)
+    }
+
+    /// It is used.
+    pub(super) fn touch(&self) {
+        self.used.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    pub(super) fn over_token(&self) -> &CancellationToken {
+        &self.over
+    }
+
+    pub(super) fn end(&self) -> Option<&End> {
+        self.end.get()
+    }
+
+    /// Its end, in a word for the audit log.
+    pub(super) fn why(&self) -> &'static str {
+        match (self.end.get(), self.closed.get()) {
+            (Some(End::BrowserClosed | End::Idle), Some(word)) => word,
+            (Some(end), _) => end.why(),
+            (None, _) => "aborted",
+        }
+    }
+
+    /// Its end is written down, as far as it could be.
+    pub(super) fn settle(&self) {
+        self.done.cancel();
+    }
+
+    /// Ends everything; the first reason stays.
+    pub(super) fn finish(&self, why: End) {
+        // First the reason: whoever sees the end asks for it.
+        let _ = self.end.set(why);
+        self.over.cancel();
+        self.pool.clear();
+    }
+}
+
+/// The broker's audit log, in the name of whoever opened the application.
+pub(super) struct AppBooks<'a>(&'a Shared);
+
+impl Books for AppBooks<'_> {
+    async fn meet_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
+        self.0.broker.meet_certificate(&self.0.origin, &self.0.lease, self.0.by(), seen).await
+    }
+
+    async fn refuse_certificate(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
+        self.0.broker.refuse_certificate(&self.0.origin, &self.0.lease, self.0.by(), seen, why).await
+    }
+
+    async fn login_refused(&self, why: &'static str) -> Result<()> {
+        self.0.broker.login_refused(&self.0.origin, &self.0.lease, self.0.by(), why).await
+    }
+
+    async fn destination_refused(&self, asked: &str) -> Result<()> {
+        self.0.broker.destination_refused(&self.0.origin, &self.0.lease, self.0.by(), asked).await
+    }
+
+    async fn transfer_refused(&self, refused: &TransferRefused) -> Result<()> {
+        self.0.broker.transfer_refused(&self.0.origin, &self.0.lease, self.0.by(), refused).await
+    }
+}

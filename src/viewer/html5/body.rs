@@ -1,0 +1,238 @@
+//! Bodies on their way: passed as they are, frame by frame, counted, and broken off when the session ends. Nothing is copied or kept.
+
+use super::allow::Refusal;
+use super::app::Shared;
+use super::head;
+use super::pool::Sender;
+use super::record::{Entry, Flow};
+use crate::domain::web::RequestEnd;
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// What a body fails with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long a request's body waits for the application's `100 Continue` before it is sent all the same (RFC 9110 section 10.1.1).
+const CONTINUE: Duration = Duration::from_secs(2);
+
+/// The body of an answer: the gateway's own, or the application's as it comes.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body of the gateway's own.
+#[must_use]
+pub fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer on its way to the browser. Its connection goes back to the pool when it has been read to its end, and is closed when it has not.
+pub(super) struct Passing {
+    incoming: Incoming,
+    sender: Option<Sender>,
+    entry: Entry,
+    shared: Arc<Shared>,
+    /// Whether its bytes are use of the application: those of a stream of events that comes by itself are not.
+    is_use: bool,
+}
+
+impl hyper::body::Body for Passing {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.poll(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Passing {
+    pub(super) fn new(incoming: Incoming, sender: Option<Sender>, entry: Entry, shared: Arc<Shared>, is_use: bool) -> Self {
+        Self { incoming, sender, entry, shared, is_use }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = if self.shared.is_over() { Poll::Ready(None) } else { Pin::new(&mut self.incoming).poll_frame(cx) };
+        // The connection to the application is dropped at the end of the session: whatever was left of the answer is not its end.
+        if self.shared.is_over() {
+            self.entry.ended(RequestEnd::Cut);
+            return Poll::Ready(Some(Err("the session has ended".into())));
+        }
+        match ready!(polled) {
+            Some(Ok(frame)) => {
+                let frame = match frame.into_data() {
+                    Ok(data) => {
+                        self.entry.flow().down(data.len(), &self.shared);
+                        if self.is_use {
+                            self.shared.touch();
+                        }
+                        Frame::data(data)
+                    }
+                    Err(other) => match other.into_trailers() {
+                        Ok(mut trailers) => {
+                            head::trailers(&mut trailers);
+                            Frame::trailers(trailers)
+                        }
+                        Err(unknown) => unknown,
+                    },
+                };
+                // The server may ask no further once a body of known length is whole.
+                if self.incoming.is_end_stream() {
+                    self.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.entry.ended(RequestEnd::ApplicationGone);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                self.complete();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn complete(&mut self) {
+        self.entry.ended(RequestEnd::Done);
+        if let Some(sender) = self.sender.take() {
+            self.shared.pool().put(sender);
+        }
+    }
+}
+
+/// The body of a request on its way to the application.
+pub(super) enum Upload {
+    /// None.
+    Empty,
+    /// As it comes from the browser.
+    Streaming(Box<Streaming>),
+}
+
+/// See [`Upload::Streaming`].
+pub(super) struct Streaming {
+    incoming: Incoming,
+    flow: Arc<Flow>,
+    shared: Arc<Shared>,
+    /// Most bytes; 0: any.
+    most: u64,
+    waits: Option<Waits>,
+}
+
+/// A body held back until the application asks for it. The browser is not asked for it before either: its server sends `100 Continue` when the body is
+/// first read.
+struct Waits {
+    asked: Pin<Box<WaitForCancellationFutureOwned>>,
+    at_most: Pin<Box<Sleep>>,
+}
+
+impl Upload {
+    /// `asked`: the body waits until this is cancelled.
+    pub(super) fn streaming(incoming: Incoming, flow: Arc<Flow>, shared: Arc<Shared>, most: u64, asked: Option<CancellationToken>) -> Self {
+        flow.streams(true);
+        let waits = asked.map(|asked| Waits { asked: Box::pin(asked.cancelled_owned()), at_most: Box::pin(sleep(CONTINUE)) });
+        Self::Streaming(Box::new(Streaming { incoming, flow, shared, most, waits }))
+    }
+}
+
+impl hyper::body::Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Streaming(streaming) => streaming.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streaming(streaming) => streaming.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streaming(streaming) => streaming.incoming.size_hint(),
+        }
+    }
+}
+
+impl Streaming {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.shared.is_over() {
+            return Poll::Ready(Some(Err("the session has ended".into())));
+        }
+        if let Some(waits) = &mut self.waits {
+            if waits.asked.as_mut().poll(cx).is_pending() && waits.at_most.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.waits = None;
+        }
+        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let frame = match frame.into_data() {
+                    Ok(data) => {
+                        let sent = self.flow.up(data.len(), &self.shared);
+                        self.shared.touch();
+                        if self.most > 0 && sent > self.most {
+                            self.flow.refuse();
+                            return Poll::Ready(Some(Err(Refusal::Size.as_str().into())));
+                        }
+                        Frame::data(data)
+                    }
+                    Err(other) => match other.into_trailers() {
+                        Ok(mut trailers) => {
+                            head::trailers(&mut trailers);
+                            Frame::trailers(trailers)
+                        }
+                        Err(unknown) => unknown,
+                    },
+                };
+                if self.incoming.is_end_stream() {
+                    self.flow.streams(false);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.flow.browser_gone.store(true, Ordering::Relaxed);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                self.flow.streams(false);
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+/// An I/O error within an error of hyper's.
+pub(super) fn io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        next = error.source();
+    }
+    None
+}

@@ -1,0 +1,227 @@
+//! Cookies of an application, kept within the session's own origin.
+//!
+//! - What the application sets becomes host-only: `Domain` is taken out, so that no other session's origin gets it.
+//! - What the browser sends may hold a name twice: another session's page can set cookies for the common parent domain (`document.cookie` with
+//!   `domain=`), and those are sent here too. Of two the one whose value this application set itself is kept ([`Jar`]); else the first, which RFC 6265
+//!   section 5.4 makes the one with the longer path, or the older.
+//! - The gateway's own cookies go neither way.
+
+use hyper::header::HeaderValue;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+
+/// Names beginning so are the gateway's, in whatever case: browsers compare the prefix `__Host-` without case.
+const OURS: &[u8] = b"__host-portcullis";
+/// Most names a jar remembers.
+const NAMES_MAX: usize = 512;
+/// Most values of a name: several paths, several generations.
+const VALUES_MAX: usize = 8;
+
+/// What the application set lately, as keyed hashes: enough to know a value again, useless to whoever reads the memory.
+#[derive(Debug, Default)]
+pub(super) struct Jar {
+    keys: RandomState,
+    seen: Mutex<HashMap<u64, Vec<u64>>>,
+}
+
+impl Jar {
+    fn remember(&self, name: &[u8], value: &[u8]) {
+        let (name, value) = (self.keys.hash_one(name), self.keys.hash_one(value));
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= NAMES_MAX && !seen.contains_key(&name) {
+            // Some other name is forgotten: then its first value counts, as for a name never set.
+            if let Some(&other) = seen.keys().next() {
+                seen.remove(&other);
+            }
+        }
+        let values = seen.entry(name).or_default();
+        values.retain(|known| *known != value);
+        if values.len() >= VALUES_MAX {
+            values.remove(0);
+        }
+        values.push(value);
+    }
+
+    fn knows(&self, name: &[u8], value: &[u8]) -> bool {
+        let (name, value) = (self.keys.hash_one(name), self.keys.hash_one(value));
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&name).is_some_and(|values| values.contains(&value))
+    }
+
+    /// A `Set-Cookie` of the application for the browser; `None`: it does not pass. In a frame of another site only cookies that say
+    /// `SameSite=None; Secure; Partitioned` work.
+    pub(super) fn set(&self, header: &HeaderValue, cross_site: bool) -> Option<HeaderValue> {
+        let mut attributes = header.as_bytes().split(|b| *b == b';');
+        let pair = attributes.next()?.trim_ascii();
+        let (name, value) = split(pair);
+        if is_ours(name) || (name.is_empty() && is_ours(value)) {
+            return None;
+        }
+        let mut kept = pair.to_vec();
+        for attribute in attributes {
+            let attribute = attribute.trim_ascii();
+            let key = split_attribute(attribute).to_ascii_lowercase();
+            let dropped = match &*key {
+                b"domain" => true,
+                b"samesite" | b"secure" | b"partitioned" => cross_site,
+                _ => false,
+            };
+            if !dropped {
+                kept.extend_from_slice(b"; ");
+                kept.extend_from_slice(attribute);
+            }
+        }
+        if cross_site {
+            kept.extend_from_slice(b"; SameSite=None; Secure; Partitioned");
+        }
+        self.remember(name, value);
+        HeaderValue::from_bytes(&kept).ok()
+    }
+
+    /// The browser's cookies for the application, in one field (HTTP/2 may send several, RFC 9113 section 8.2.3); `None`: there are none.
+    pub(super) fn get<'a>(&self, headers: impl IntoIterator<Item = &'a HeaderValue>) -> Option<HeaderValue> {
+        let headers: Vec<&HeaderValue> = headers.into_iter().collect();
+        let crumbs = headers.iter().flat_map(|header| header.as_bytes().split(|b| *b == b';'));
+        let mut kept: Vec<(&[u8], &[u8], &[u8])> = Vec::new();
+        let mut places: HashMap<&[u8], usize> = HashMap::new();
+        let mut changed = headers.len() != 1;
+        for crumb in crumbs {
+            let crumb = crumb.trim_ascii();
+            let (name, value) = split(crumb);
+            if crumb.is_empty() || is_ours(name) || (name.is_empty() && is_ours(value)) {
+                changed = true;
+                continue;
+            }
+            match places.get(name).copied() {
+                None => {
+                    places.insert(name, kept.len());
+                    kept.push((name, value, crumb));
+                }
+                Some(place) => {
+                    changed = true;
+                    if let Some(first) = kept.get_mut(place)
+                        && !self.knows(name, first.1)
+                        && self.knows(name, value)
+                    {
+                        *first = (name, value, crumb);
+                    }
+                }
+            }
+        }
+        if !changed {
+            return headers.first().map(|header| (*header).clone());
+        }
+        if kept.is_empty() {
+            return None;
+        }
+        let crumbs: Vec<&[u8]> = kept.into_iter().map(|(.., crumb)| crumb).collect();
+        HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).ok()
+    }
+}
+
+/// Name and value of a cookie (RFC 6265 section 5.2); without `=` it is a value that has no name.
+fn split(pair: &[u8]) -> (&[u8], &[u8]) {
+    match pair.iter().position(|b| *b == b'=') {
+        Some(at) => {
+            let (name, value) = pair.split_at(at);
+            (name.trim_ascii(), value.get(1..).unwrap_or_default().trim_ascii())
+        }
+        None => (&[], pair),
+    }
+}
+
+fn split_attribute(attribute: &[u8]) -> &[u8] {
+    attribute.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
+}
+
+fn is_ours(name: &[u8]) -> bool {
+    name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value(text: &str) -> HeaderValue {
+        HeaderValue::from_bytes(text.as_bytes()).unwrap()
+    }
+
+    fn text(value: Option<HeaderValue>) -> Option<String> {
+        value.map(|v| String::from_utf8(v.as_bytes().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn what_is_set_stays_with_the_host() {
+        for (cross_site, said, kept) in [
+            (false, "a=1", Some("a=1")),
+            (false, "a=1; Domain=corp.test; Path=/x;HttpOnly", Some("a=1; Path=/x; HttpOnly")),
+            (false, "a=1; domain = .apps.gw.test ; SameSite=Lax", Some("a=1; SameSite=Lax")),
+            (true, "a=1; SameSite=Strict; Secure", Some("a=1; SameSite=None; Secure; Partitioned")),
+            (true, "a=1; partitioned; Max-Age=5", Some("a=1; Max-Age=5; SameSite=None; Secure; Partitioned")),
+            (false, "__Host-portcullis-app=x; Path=/", None),
+            (false, "__host-PORTCULLIS=x", None),
+            (false, " =__Host-portcullis-app=x", None),
+            (false, "__Host-portcullis-app", None),
+            (false, "__Host-id=1; Secure; Path=/", Some("__Host-id=1; Secure; Path=/")),
+            (false, "a=b=c", Some("a=b=c")),
+        ] {
+            assert_eq!(text(Jar::default().set(&value(said), cross_site)).as_deref(), kept, "{said}");
+        }
+    }
+
+    #[test]
+    fn ours_never_reach_the_application() {
+        for (said, kept) in [
+            ("a=1; b=2", Some("a=1; b=2")),
+            ("a=1; __Host-portcullis-app=s; b=2", Some("a=1; b=2")),
+            ("__HOST-Portcullis-app=s", None),
+            ("=__Host-portcullis-app=s", None),
+            ("", None),
+        ] {
+            assert_eq!(text(Jar::default().get([&value(said)])).as_deref(), kept, "{said}");
+        }
+        assert_eq!(text(Jar::default().get([&value("a=1"), &value("b=2")])).as_deref(), Some("a=1; b=2"), "crumbs of HTTP/2");
+        assert_eq!(text(Jar::default().get([])), None);
+    }
+
+    #[test]
+    fn of_two_the_applications_own_is_kept() {
+        let jar = Jar::default();
+        jar.set(&value("sid=mine; HttpOnly"), false).unwrap();
+        assert_eq!(text(jar.get([&value("sid=evil; x=1; sid=mine")])).as_deref(), Some("sid=mine; x=1"));
+        assert_eq!(text(jar.get([&value("sid=mine; sid=evil")])).as_deref(), Some("sid=mine"));
+        assert_eq!(text(jar.get([&value("new=a; new=b")])).as_deref(), Some("new=a"), "nobody knows: the first");
+        assert_eq!(text(jar.get([&value("sid=evil")])).as_deref(), Some("sid=evil"), "one alone may be the application's script's");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let jar = Jar::default();
+        for n in 0..2000 {
+            jar.set(&value(&format!("n{n}=v")), false);
+            jar.set(&value(&format!("same={n}")), false);
+        }
+        let seen = jar.seen.lock().unwrap();
+        assert!(seen.len() <= NAMES_MAX && seen.values().all(|values| values.len() <= VALUES_MAX));
+        drop(seen);
+    }
+
+    proptest! {
+        /// Whatever is sent, no name goes on twice, none of ours goes on, and every pair that goes on was sent.
+        #[test]
+        fn each_name_once(said in "[ab_=; ]{0,24}", with in "(;? ?__Host-portcullis-app=1)?") {
+            let said = format!("{said}{with}");
+            let Some(out) = text(Jar::default().get([&value(&said)])) else { return Ok(()) };
+            let crumbs = |text: &str| text.split(';').map(|c| c.trim().to_owned()).collect::<Vec<_>>();
+            let mut names: Vec<String> = crumbs(&out).iter().map(|c| c.split_once('=').map_or("", |p| p.0).trim().to_owned()).collect();
+            let all = names.len();
+            names.sort();
+            names.dedup();
+            prop_assert_eq!(names.len(), all);
+            prop_assert!(!out.to_lowercase().contains("__host-portcullis"), "{}", out);
+            let sent = crumbs(&said);
+            prop_assert!(crumbs(&out).iter().all(|crumb| sent.contains(crumb)));
+        }
+    }
+}

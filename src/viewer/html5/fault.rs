@@ -1,0 +1,256 @@
+//! Why the application gave no answer, with the leg that failed, and what its user reads of it.
+
+use super::allow::Refusal;
+use super::page::Page;
+use crate::domain::server::CredentialSource;
+use crate::domain::session::EndReason;
+use crate::viewer::end::{End, reached_host};
+use hyper::StatusCode;
+use std::io;
+
+/// What went wrong with the application, or on the way to it.
+#[derive(Debug)]
+pub enum Fault {
+    /// It could not be dialled, or not in time: the host's leg, or its own.
+    Unreachable(io::Error),
+    /// It was reached, but TLS with it did not come about.
+    Insecure(io::Error),
+    /// Its certificate is not the one it must have.
+    Certificate(&'static str),
+    /// It took the request and did not answer in time, or does not take the request.
+    Slow,
+    /// It hung up without an answer.
+    HungUp(hyper::Error),
+    /// What it answers is no HTTP, or not what was asked for.
+    Garbled(Box<dyn std::error::Error + Send + Sync>),
+    /// The browser did not send the rest of its request in time.
+    BrowserSlow,
+    /// The gateway is to sign in to it, and has nothing to sign in with.
+    CredentialRequired(CredentialSource),
+    /// What must be written down could not be. Fails closed.
+    Unrecorded,
+    /// As many requests as may be are under way already.
+    Busy,
+    /// The session, or the right to it, ended meanwhile.
+    Over,
+}
+
+impl Fault {
+    /// The fault that an end of TLS is.
+    pub(super) fn of(end: End) -> Self {
+        match end {
+            End::CertificateRefused(why) => Self::Certificate(why),
+            End::Unrecorded(_) => Self::Unrecorded,
+            End::Insecure(error) => Self::Insecure(error),
+            other => Self::Insecure(io::Error::other(other.why())),
+        }
+    }
+
+    /// One short word.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable(error) if reached_host(error) => "application_refused",
+            Self::Unreachable(_) => "host_unreachable",
+            Self::Insecure(_) => "application_insecure",
+            Self::Certificate(_) => "certificate_refused",
+            Self::Slow => "application_slow",
+            Self::HungUp(_) => "application_hung_up",
+            Self::Garbled(_) => "application_garbled",
+            Self::BrowserSlow => "request_incomplete",
+            Self::CredentialRequired(_) => "credential_required",
+            Self::Unrecorded => "not_recorded",
+            Self::Busy => "busy",
+            Self::Over => "over",
+        }
+    }
+
+    /// What its user reads, with the leg that failed.
+    #[must_use]
+    pub fn page(&self) -> Page {
+        let bad = StatusCode::BAD_GATEWAY;
+        let (status, title, text, action, again) = match self {
+            Self::Unreachable(error) if reached_host(error) => (
+                bad,
+                "The application does not take connections.",
+                "Its host was reached through the tunnel, but nothing listens there.",
+                "It may be restarting. Try again in a moment; if it stays, tell your administrator.",
+                true,
+            ),
+            Self::Unreachable(_) => (
+                bad,
+                "The application's host cannot be reached.",
+                "The way from the gateway to the host is broken.",
+                "Try again in a moment; if it stays, tell your administrator.",
+                true,
+            ),
+            Self::Insecure(_) => (
+                bad,
+                "No secure connection to the application comes about.",
+                "It was reached, but it does not speak TLS as it should.",
+                "Tell your administrator: the workspace may be set to HTTPS by mistake.",
+                true,
+            ),
+            Self::Certificate(_) => (
+                bad,
+                "The application shows another certificate than it should.",
+                "Somebody may be in its place, so nothing was sent to it.",
+                "Tell your administrator, who sees both certificates and can accept the new one.",
+                false,
+            ),
+            Self::Slow => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "The application does not answer.",
+                "It took the request and gave no answer in time.",
+                "It may be busy. Try again in a moment.",
+                true,
+            ),
+            Self::HungUp(_) => (
+                bad,
+                "The application hung up.",
+                "It took the connection and closed it without an answer.",
+                "Try again; if it stays, tell your administrator.",
+                true,
+            ),
+            Self::Garbled(_) => (
+                bad,
+                "The application does not answer as a web application should.",
+                "What came back is not valid HTTP.",
+                "Tell your administrator: another service may be behind this workspace's port.",
+                true,
+            ),
+            Self::BrowserSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "The request did not arrive.",
+                "The rest of it did not come from your browser in time.",
+                "Check your connection and try again.",
+                true,
+            ),
+            Self::CredentialRequired(_) => (
+                StatusCode::FORBIDDEN,
+                "This application needs your sign-in.",
+                "The gateway signs in to it for you, and has no credential of yours.",
+                "Save your user name and password for this workspace in the portal, then open it again.",
+                false,
+            ),
+            Self::Unrecorded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The gateway cannot write its log now.",
+                "Nothing passes that cannot be recorded.",
+                "Try again in a moment; if it stays, tell your administrator.",
+                true,
+            ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many requests are under way.",
+                "This session has as many open as it may have.",
+                "Close a tab of the application, or try again in a moment.",
+                true,
+            ),
+            Self::Over => (StatusCode::GONE, "This session has ended.", "", "Open the workspace again from the portal.", false),
+        };
+        Page { status, code: self.code(), title, text: text.to_owned(), action, again }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Page { title, text, .. } = self.page();
+        write!(f, "{title} {text}")
+    }
+}
+
+impl std::error::Error for Fault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreachable(error) | Self::Insecure(error) => Some(error),
+            Self::HungUp(error) => Some(error),
+            Self::Garbled(error) => Some(&**error),
+            Self::Certificate(_) | Self::Slow | Self::BrowserSlow | Self::CredentialRequired(_) | Self::Unrecorded | Self::Busy | Self::Over => {
+                None
+            }
+        }
+    }
+}
+
+impl Refusal {
+    /// What its user reads.
+    pub(super) fn page(self) -> Page {
+        let (title, text, action) = match self {
+            Self::Method => ("This action is not allowed here.", "The rules of this workspace do not allow this kind of request.", ASK),
+            Self::Path => ("This page is not allowed here.", "The rules of this workspace do not allow this address.", ASK),
+            Self::Upload => ("Uploads are not allowed here.", "The file was not sent. That it was tried is recorded.", ASK),
+            Self::Download => ("Downloads are not allowed here.", "The file was not fetched. That it was tried is recorded.", ASK),
+            Self::Size => (
+                "This is too large.",
+                "The rules of this workspace limit how much a request may send.",
+                "Send less at once, or ask your administrator.",
+            ),
+            Self::Origin => {
+                ("This connection is not allowed.", "A page of another address asked for it.", "Open the workspace from the portal.")
+            }
+        };
+        Page { status: self.status(), code: self.code(), title, text: text.to_owned(), action, again: false }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Method => "method_not_allowed",
+            Self::Path => "path_not_allowed",
+            Self::Upload => "upload_not_allowed",
+            Self::Download => "download_not_allowed",
+            Self::Size => "request_too_large",
+            Self::Origin => "foreign_origin",
+        }
+    }
+}
+
+const ASK: &str = "If you need it for your work, ask your administrator.";
+
+/// What the user of an application reads once it has ended.
+#[must_use]
+pub fn ended(end: &End) -> Page {
+    let (title, text, again) = match end {
+        End::Session(EndReason::UserDisconnected) => ("You disconnected this session.", "", false),
+        End::Session(EndReason::WorkspaceStopped) => ("This workspace was stopped.", "", false),
+        End::Session(EndReason::AdminStopped) => ("An administrator ended this session.", "", false),
+        End::Session(EndReason::SignedOut) => ("You signed out everywhere, which ended this session.", "", false),
+        End::Session(EndReason::SignedOutByAdmin) => ("An administrator signed you out, which ended this session.", "", false),
+        End::Session(EndReason::UserDisabled) => ("Your account was disabled.", "", false),
+        End::Session(EndReason::WorkspaceRemoved) => ("This workspace was removed.", "", false),
+        End::Session(EndReason::Expired) => ("This session's time is over.", "", false),
+        End::Session(EndReason::HostLost) => ("The host of this application was lost.", "It may be restarting.", false),
+        End::Session(EndReason::LaunchFailed) => ("This session could not be started.", "", false),
+        End::SignedOut => ("You signed out.", "The session goes on; sign in to come back to it.", false),
+        End::PolicyChanged => ("The rules of this workspace were changed.", "The session goes on under the new ones.", false),
+        End::Idle => ("This application was closed because nobody used it for a while.", "The session goes on.", false),
+        End::Draining => ("The gateway is restarting.", "The session goes on.", true),
+        End::Unwatched
+        | End::Unreachable(_)
+        | End::Insecure(_)
+        | End::CertificateRefused(_)
+        | End::CredentialRequired(_)
+        | End::CredentialRefused { .. }
+        | End::Unrecorded(_)
+        | End::Gate(..)
+        | End::OtherDestination
+        | End::Handshake(_)
+        | End::HandshakeBroken(_)
+        | End::Rdp(_)
+        | End::Nla(_)
+        | End::DesktopGone
+        | End::DesktopStalled
+        | End::BrowserClosed
+        | End::BrowserGone
+        | End::BrowserSilent
+        | End::BrowserIdle
+        | End::BrowserNonsense(_)
+        | End::BrowserCleanPath(_)
+        | End::BrowserRdp(_)
+        | End::Text
+        | End::TooBig
+        | End::BadFrame => ("The connection to this application has ended.", "", false),
+    };
+    let action = if again { "Wait a moment, then open it again from the portal." } else { "Open the workspace again from the portal." };
+    Page { status: StatusCode::GONE, code: end.why(), title, text: text.to_owned(), action, again: false }
+}

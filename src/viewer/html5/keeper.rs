@@ -1,0 +1,155 @@
+//! Watches over an application: its right, the gateway's going away, its requests' way into the store. One task each, from its opening to its end.
+
+use super::app::Shared;
+use crate::broker::live::{Right, ViewerPlace};
+use crate::domain::web::RequestRecord;
+use crate::viewer::attach::{drained, revoked};
+use crate::viewer::end::End;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+/// Requests are written this long after they ended, at the latest, and refusals of one kind no oftener.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Most requests written at once.
+const BATCH: usize = 512;
+/// Idle connections are looked at this often, while there are any.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How long requests that were cut have to come to their end, and the store to take them.
+const LAST: Duration = Duration::from_secs(5);
+
+/// Starts the keeper of an application.
+pub(super) fn keep(
+    shared: Arc<Shared>,
+    right: watch::Receiver<Right>,
+    draining: watch::Receiver<bool>,
+    seat: ViewerPlace,
+    mut queue: mpsc::Receiver<RequestRecord>,
+) {
+    let guard = Guard { held: Some((Arc::clone(&shared), seat)) };
+    tokio::spawn(async move {
+        let over = shared.over_token();
+        let watch = async {
+            let end = tokio::select! {
+                biased;
+                () = over.cancelled() => return,
+                end = revoked(right) => end,
+                end = drained(draining) => end,
+            };
+            shared.finish(end);
+        };
+        // The writer is never dropped half-way: it goes on until the end is seen, so that nothing is written twice or not at all.
+        let mut batch = Vec::new();
+        tokio::join!(watch, write_down(&shared, &mut queue, &mut batch));
+        // Those under way were cut, and hand in what became of them.
+        queue.close();
+        if timeout(LAST, last(&shared, &mut queue, &mut batch)).await.is_err() {
+            tracing::error!(session_id = %shared.lease().session().id, "application.requests.unrecorded");
+        }
+        guard.close().await;
+    });
+}
+
+/// Writes what comes, until the end.
+async fn write_down(shared: &Shared, queue: &mut mpsc::Receiver<RequestRecord>, batch: &mut Vec<RequestRecord>) {
+    while !shared.is_over() {
+        let idle = shared.pool().sweep();
+        let sweep = async { if idle > 0 { sleep(SWEEP).await } else { std::future::pending().await } };
+        tokio::select! {
+            () = shared.over_token().cancelled() => {}
+            _ = queue.recv_many(batch, BATCH) => {}
+            () = shared.refusals.stirred.notified() => {}
+            () = sweep => continue,
+        }
+        // More of them are written at once.
+        let more = async { while batch.len() < BATCH && queue.recv_many(batch, BATCH).await > 0 {} };
+        tokio::select! {
+            () = shared.over_token().cancelled() => {}
+            _ = timeout(PAUSE, more) => {}
+        }
+        // What the store does not take now is kept: no request begins until it does.
+        while !write(shared, batch).await && !shared.is_over() {
+            pause(shared).await;
+        }
+    }
+}
+
+async fn pause(shared: &Shared) {
+    tokio::select! {
+        () = shared.over_token().cancelled() => {}
+        () = sleep(PAUSE) => {}
+    }
+}
+
+/// Writes requests and refusals; false when the store did not take them. What it did not take is kept.
+async fn write(shared: &Shared, batch: &mut Vec<RequestRecord>) -> bool {
+    let session = shared.lease().session().id;
+    let mut failed = None;
+    if !batch.is_empty() {
+        match shared.broker().log_requests(session, batch.clone()).await {
+            Ok(()) => batch.clear(),
+            Err(error) => failed = Some(error),
+        }
+    }
+    for refused in shared.refusals.take() {
+        if let Err(error) = shared.broker().note_refused_request(shared.origin(), shared.lease(), shared.by(), &refused).await {
+            shared.refusals.add(refused);
+            failed = Some(error);
+        }
+    }
+    shared.unwritten.store(failed.is_some(), Ordering::Relaxed);
+    if let Some(error) = &failed {
+        let cause = error.source.as_deref().map(tracing::field::display);
+        tracing::error!(session_id = %session, %error, cause, requests = batch.len(), "application.requests.unwritten");
+    }
+    failed.is_none()
+}
+
+/// Writes everything that is left.
+async fn last(shared: &Shared, queue: &mut mpsc::Receiver<RequestRecord>, batch: &mut Vec<RequestRecord>) {
+    loop {
+        let many = queue.recv_many(batch, BATCH).await;
+        while !write(shared, batch).await {
+            sleep(Duration::from_millis(200)).await;
+        }
+        if many == 0 {
+            return;
+        }
+    }
+}
+
+/// Sees to it that an application that was opened is closed in the books, also when its keeper is dropped or panics.
+struct Guard {
+    held: Option<(Arc<Shared>, ViewerPlace)>,
+}
+
+impl Guard {
+    async fn close(mut self) {
+        if let Some((shared, seat)) = self.held.take() {
+            close(shared, seat).await;
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some((shared, seat)) = self.held.take() {
+            shared.finish(End::Unwatched);
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(close(shared, seat));
+            }
+        }
+    }
+}
+
+async fn close(shared: Arc<Shared>, seat: ViewerPlace) {
+    let session_id = shared.lease().session().id;
+    let why = shared.why();
+    tracing::info!(%session_id, why, "viewer.application.closed");
+    if let Err(error) = shared.broker().close_viewer(shared.origin(), shared.lease(), shared.meters(), seat, why).await {
+        tracing::error!(%session_id, why, %error, cause = error.source.as_deref().map(tracing::field::display), "viewer.application.unrecorded");
+    }
+    shared.settle();
+}

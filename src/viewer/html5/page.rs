@@ -1,0 +1,149 @@
+//! What the gateway answers in the application's place: a small page for people, JSON for programs. No script, nothing from elsewhere.
+
+use super::body::{Body, whole};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+use uuid::Uuid;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const STYLE: &str = ":root{color-scheme:light dark;--bg:#f7f8fa;--card:#fff;--ink:#1c2330;--soft:#566072;--line:#dfe3ea;--accent:#2457d6}\
+@media(prefers-color-scheme:dark){:root{--bg:#12151b;--card:#1a1f28;--ink:#e8ebf1;--soft:#a3adbd;--line:#2c3442;--accent:#8fb0ff}}\
+*{box-sizing:border-box}body{margin:0;min-height:100vh;display:grid;place-items:center;padding:24px;background:var(--bg);color:var(--ink);\
+font:16px/1.5 system-ui,sans-serif}main{max-width:520px;width:100%;background:var(--card);border:1px solid var(--line);border-radius:12px;padding:28px}\
+h1{font-size:20px;line-height:1.3;margin:0 0 8px}p{margin:0 0 12px}.do{color:var(--soft)}a{color:var(--accent)}\
+small{display:block;margin-top:20px;padding-top:12px;border-top:1px solid var(--line);color:var(--soft);font-size:13px;overflow-wrap:anywhere}";
+
+/// The policy of every page but who may frame it; the style by its hash (CSP3 section 6.7.3.3).
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    format!("default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'", STANDARD.encode(Sha256::digest(STYLE)))
+});
+
+/// A page in the making.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// Status.
+    pub status: StatusCode,
+    /// One short word, in small print.
+    pub code: &'static str,
+    /// What happened, in one line.
+    pub title: &'static str,
+    /// Why, and which leg of the way it concerns.
+    pub text: String,
+    /// What to do.
+    pub action: &'static str,
+    /// Whether the same request may go better a moment later: the page has a link for it.
+    pub again: bool,
+}
+
+/// Whether it is a person who asks.
+#[must_use]
+pub fn is_for_people(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|value| value.as_bytes().windows(9).any(|w| w.eq_ignore_ascii_case(b"text/html")))
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+impl Page {
+    /// The answer; `frame`: the origin whose viewer page may show it in a frame.
+    #[must_use]
+    pub fn response(&self, people: bool, frame: &str) -> Response<Body> {
+        let id = Uuid::new_v4();
+        let (kind, text) = if people { ("text/html; charset=utf-8", self.html(id)) } else { ("application/json", self.json()) };
+        let mut response = Response::new(whole(Bytes::from(text)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(HeaderName::from_static("origin-agent-cluster"), HeaderValue::from_static("?1"));
+        let policy = format!("{}; frame-ancestors 'self' {frame}", *POLICY);
+        for (name, value) in [(header::CONTENT_SECURITY_POLICY, policy), (REQUEST_ID, id.to_string())] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        }
+        if self.again && self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        tracing::info!(request_id = %id, status = self.status.as_u16(), code = self.code, "application.page");
+        response
+    }
+
+    fn html(&self, id: Uuid) -> String {
+        let mut page = String::with_capacity(2048);
+        let _ = write!(
+            page,
+            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+             <title>{title}</title><style>{STYLE}</style></head><body><main><h1>{title}</h1><p>{text}</p><p class=\"do\">{action}</p>",
+            title = escaped(self.title),
+            text = escaped(&self.text),
+            action = escaped(self.action),
+        );
+        if self.again {
+            page.push_str("<p><a href=\"\">Try again</a></p>");
+        }
+        let _ = write!(page, "<small>{} · {} · request {id}</small></main></body></html>", self.status.as_u16(), self.code);
+        page
+    }
+
+    fn json(&self) -> String {
+        let mut detail = self.title.to_owned();
+        for more in [self.text.as_str(), self.action] {
+            if !more.is_empty() {
+                detail.push(' ');
+                detail.push_str(more);
+            }
+        }
+        serde_json::json!({ "detail": detail, "code": self.code }).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    fn page() -> Page {
+        Page { status: StatusCode::BAD_GATEWAY, code: "x", title: "It <failed>.", text: "Why & how.".into(), action: "Wait.", again: true }
+    }
+
+    #[tokio::test]
+    async fn people_get_a_page_and_programs_json() {
+        let page = page().response(true, "https://gw.test");
+        let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none'") && policy.ends_with("frame-ancestors 'self' https://gw.test"), "{policy}");
+        let id = page.headers()[REQUEST_ID].to_str().unwrap().to_owned();
+        let html = String::from_utf8(page.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        assert!(html.contains("It &lt;failed&gt;.") && html.contains("Why &amp; how.") && html.contains(&id) && !html.contains("<script"));
+
+        let json = self::page().response(false, "https://gw.test").into_body().collect().await.unwrap().to_bytes();
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json["detail"], "It <failed>. Why & how. Wait.");
+    }
+
+    #[test]
+    fn people_say_so() {
+        let accept = |text: &'static str| is_for_people(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(text))]));
+        assert!(accept("Text/HTML,application/xhtml+xml") && !accept("*/*") && !accept("application/json") && !is_for_people(&HeaderMap::new()));
+    }
+}

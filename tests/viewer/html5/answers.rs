@@ -1,0 +1,181 @@
+//! Answers as the application gives them: framing, ranges, trailers, events, and what becomes of heads on the way.
+
+use super::rig::*;
+use portcullis::domain::web::{Scheme, WebTerms};
+use std::sync::atomic::Ordering;
+use tokio::io::AsyncWriteExt;
+
+#[tokio::test]
+async fn heads_without_bodies_keep_their_length() {
+    let (to, mut seen) = canned(b"HTTP/1.1 200 OK\r\nContent-Length: 4321\r\nETag: \"x\"\r\n\r\n").await;
+    let rig = Rig::new(to).await;
+    let answer = rig.ask("HEAD /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((answer.status(), answer.field("content-length"), answer.raw.len()), (200, Some("4321"), 0));
+    assert!(seen.recv().await.unwrap().starts_with("HEAD /big HTTP/1.1\r\n"));
+
+    let (to, mut seen) = canned(b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n").await;
+    let rig = Rig::new(to).await;
+    let answer = rig.ask("GET /c HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"x\"\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((answer.status(), answer.field("etag"), answer.raw.len()), (304, Some("\"x\""), 0));
+    assert!(seen.recv().await.unwrap().to_ascii_lowercase().contains("if-none-match: \"x\""));
+
+    let (to, _seen) = canned(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+    let answer = Rig::new(to).await.ask("DELETE /c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((answer.status(), answer.raw.len(), answer.field("content-length")), (204, 0, None));
+}
+
+#[tokio::test]
+async fn ranges_options_and_odd_targets_pass_as_they_are() {
+    let (to, mut seen) = canned(b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1-2/5\r\nContent-Length: 2\r\n\r\nbc").await;
+    let rig = Rig::new(to).await;
+    for target in ["/a%2Fb/../c//d?x=%26&y=[z]", "/%ff%00?q=a+b%20c", "/a;p=1/b?", "*"] {
+        let method = if target == "*" { "OPTIONS" } else { "GET" };
+        let answer = rig.ask(&format!("{method} {target} HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2\r\nConnection: close\r\n\r\n")).await;
+        assert_eq!((answer.status(), answer.field("content-range"), answer.text().as_str()), (206, Some("bytes 1-2/5"), "bc"));
+        let head = seen.recv().await.unwrap();
+        assert!(head.starts_with(&format!("{method} {target} HTTP/1.1\r\n")), "{head}");
+        assert!(head.contains("range: bytes=1-2\r\n"), "{head}");
+    }
+    assert_eq!(rig.dialled.load(Ordering::SeqCst), 1, "the connection is kept");
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_not_opened() {
+    // A gzip bomb's head, and octets that are no gzip at all: nobody looks.
+    let (to, _seen) = canned(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\n\x1f\x8b\x08\0bomb").await;
+    let answer = Rig::new(to).await.get("/").await;
+    assert_eq!((answer.field("content-encoding"), &answer.raw[..]), (Some("gzip"), &b"\x1f\x8b\x08\0bomb"[..]));
+}
+
+#[tokio::test]
+async fn bodies_without_a_length_end_where_they_end() {
+    // HTTP/1.0 says so by hanging up.
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let serve = async {
+        let mut stream = next(&mut connections).await;
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold and whole").await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(rig.get("/"), serve);
+    assert_eq!((answer.field("transfer-encoding"), answer.text().as_str()), (Some("chunked"), "old and whole"));
+    assert!(answer.head.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn trailers_go_both_ways() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let serve = async {
+        let mut stream = next(&mut connections).await;
+        let head = read_head(&mut stream).await;
+        let mut body = String::new();
+        while !body.contains("0\r\n") || !body.ends_with("\r\n\r\n") {
+            body.push(char::from(read(&mut stream, 1).await[0]));
+        }
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, Set-Cookie\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\nSet-Cookie: a=1\r\n\r\n")
+            .await
+            .unwrap();
+        (head, body, stream)
+    };
+    let ask = rig.ask(
+        "POST / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: close, TE\r\nTransfer-Encoding: chunked\r\nTrailer: X-Up, Host\r\n\r\n3;ext=1\r\nabc\r\n0\r\nX-Up: 9\r\nHost: evil\r\n\r\n",
+    );
+    let (answer, (head, body, _held)) = tokio::join!(ask, serve);
+    assert!(head.contains("te: trailers\r\n") && head.contains("connection: te\r\n"), "{head}");
+    assert_eq!(body.to_ascii_lowercase(), "3\r\nabc\r\n0\r\nx-up: 9\r\n\r\n");
+    let raw = String::from_utf8(answer.raw).unwrap().to_ascii_lowercase();
+    assert_eq!(raw, "2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n");
+}
+
+#[tokio::test]
+async fn events_come_one_by_one_and_end_with_the_session() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let mut browser = rig.connect().await;
+    browser.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut stream = next(&mut connections).await;
+    read_head(&mut stream).await;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    assert!(read_head(&mut browser).await.contains("text/event-stream"));
+    for n in 0..3 {
+        stream.write_all(format!("9\r\ndata: {n}\n\n\r\n").as_bytes()).await.unwrap();
+        assert_eq!(read(&mut browser, 14).await, format!("9\r\ndata: {n}\n\n\r\n").as_bytes());
+    }
+    let used = rig.app.last_used();
+    rig.disconnect().await;
+    let rest = read_rest(&mut browser).await;
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "it is not a whole answer");
+    // The application hears of it, too.
+    assert!(read_rest(&mut stream).await.is_empty());
+    assert_eq!(rig.app.last_used(), used, "events that come by themselves are no use");
+    let gone = rig.get("/more").await;
+    assert_eq!((gone.status(), gone.code().as_str()), (410, "user_disconnected"));
+    let record = rig.records(1).await.remove(0);
+    assert_eq!((record.path.as_str(), record.ended), ("/events", portcullis::domain::web::RequestEnd::Cut));
+    assert_eq!(rig.dialled.load(Ordering::SeqCst), 1, "nothing is asked for after the end");
+}
+
+async fn read_rest(stream: &mut tokio::net::TcpStream) -> Vec<u8> {
+    use tokio::io::AsyncReadExt;
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it ends");
+    rest
+}
+
+#[tokio::test]
+async fn redirects_and_cookies_become_the_origins() {
+    let (to, mut seen) =
+        canned(b"HTTP/1.1 302 Found\r\nLocation: http://wiki.corp/in?a=b\r\nSet-Cookie: sid=mine; Domain=wiki.corp; Path=/\r\nX-Frame-Options: DENY\r\nContent-Length: 0\r\n\r\n")
+            .await;
+    let terms = WebTerms { scheme: Scheme::Http, host: "wiki.corp".into(), ..WebTerms::default() };
+    let rig = Rig::made(to, Made { terms, cross_site: true, ..Made::default() }).await;
+    let answer = rig.get("/").await;
+    assert_eq!(answer.field("location"), Some("https://s1.apps.gw.test/in?a=b"));
+    assert_eq!(answer.field("set-cookie"), Some("sid=mine; Path=/; SameSite=None; Secure; Partitioned"));
+    assert_eq!(
+        (answer.field("x-frame-options"), answer.field("content-security-policy")),
+        (None, Some("frame-ancestors 'self' https://gw.test"))
+    );
+    let head = seen.recv().await.unwrap();
+    assert!(
+        head.contains("host: wiki.corp\r\n")
+            && head.contains("x-forwarded-host: s1.apps.gw.test\r\n")
+            && head.contains("x-forwarded-for: 127.0.0.1\r\n"),
+        "{head}"
+    );
+    // A sibling's page has tossed a cookie of the same name in front.
+    rig.ask("GET / HTTP/1.1\r\nHost: x\r\nCookie: sid=evil; sid=mine; __Host-portcullis-app=s\r\nConnection: close\r\n\r\n").await;
+    let head = seen.recv().await.unwrap();
+    assert!(head.contains("cookie: sid=mine\r\n") && !head.contains("evil") && !head.contains("portcullis"), "{head}");
+}
+
+#[tokio::test]
+async fn a_browser_of_http2_is_served_the_same() {
+    use http_body_util::{BodyExt, Full};
+    let (to, mut seen) = canned(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nTrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n").await;
+    let rig = Rig::new(to).await;
+    let io = hyper_util::rt::TokioIo::new(rig.connect().await);
+    let (mut asks, connection) = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    for n in 0..3 {
+        let request = hyper::Request::post(format!("https://s1.apps.gw.test/h2?{n}"))
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .body(Full::new(bytes::Bytes::from_static(b"body")))
+            .unwrap();
+        let answer = asks.send_request(request).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, hyper::Version::HTTP_2));
+        assert!(!answer.headers().contains_key("keep-alive"));
+        let whole = answer.into_body().collect().await.unwrap();
+        assert_eq!(whole.trailers().unwrap()["x-sum"], "7");
+        assert_eq!(whole.to_bytes(), "ok");
+        let head = seen.recv().await.unwrap();
+        assert!(
+            head.starts_with(&format!("POST /h2?{n} HTTP/1.1\r\n")) && head.contains("cookie: a=1; b=2\r\n") && head.ends_with("\r\n\r\nbody"),
+            "{head}"
+        );
+        assert!(head.contains("content-length: 4\r\n") && !head.contains("transfer-encoding"), "{head}");
+    }
+}

@@ -1,0 +1,227 @@
+//! Applications that do wrong: each fault is told apart, harms no other request, and is an answer.
+
+use super::rig::*;
+use portcullis::domain::web::RequestEnd;
+use portcullis::viewer::html5::Limits;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+fn hurried(limits: impl FnOnce(&mut Limits)) -> Made {
+    let mut made = Made::default();
+    limits(&mut made.limits);
+    made
+}
+
+#[tokio::test]
+async fn one_that_never_answers_is_slow() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::made(to, hurried(|limits| limits.head = Duration::from_millis(300))).await;
+    let (answer, mut held) = tokio::join!(rig.get("/"), next(&mut connections));
+    assert_eq!((answer.status(), answer.code().as_str()), (504, "application_slow"));
+    assert!(answer.text().contains("does not answer"), "{}", answer.text());
+    let mut rest = Vec::new();
+    held.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rig.records(1).await[0].ended, RequestEnd::Failed);
+}
+
+#[tokio::test]
+async fn one_where_nothing_listens_refuses() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let rig = Rig::new(gone).await;
+    let answer = rig.get("/").await;
+    assert_eq!((answer.status(), answer.code().as_str()), (502, "application_refused"));
+    assert_eq!(rig.app.probe().await.unwrap_err().code(), "application_refused");
+    let page = rig.ask("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.text().contains("nothing listens there"));
+    assert!(page.field("content-security-policy").unwrap().contains("frame-ancestors 'self' https://gw.test"));
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_be_reached_is_another_leg() {
+    let dial = crate::viewer::rig::DialWith(|| Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _);
+    let made = hurried(|limits| limits.dial = Duration::from_millis(200));
+    let rig = Rig::dialling(dial, Arc::default(), made).await;
+    assert_eq!(rig.get("/").await.code(), "host_unreachable");
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_told_so() {
+    for (said, code) in [
+        (&b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..], "application_garbled"),
+        (b"HTTP/1.1 2OO OK\r\n\r\n", "application_garbled"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", "application_garbled"),
+        (b"HTTP/1.1 200 OK\r\nA: b\r\n folded\r\nContent-Length: 0\r\n\r\n", "application_garbled"),
+        (b"HTTP/1.1 200 OK\r\nBad Name: b\r\nContent-Length: 0\r\n\r\n", "application_garbled"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "application_garbled"),
+        (b"", "application_hung_up"),
+        (b"HTTP/1.1 200 O", "application_hung_up"),
+    ] {
+        let (to, mut connections) = listen().await;
+        let rig = Rig::new(to).await;
+        let serve = async {
+            let mut stream = next(&mut connections).await;
+            read_head(&mut stream).await;
+            stream.write_all(said).await.unwrap();
+            stream.shutdown().await.unwrap();
+            stream
+        };
+        let (answer, _held) = tokio::join!(rig.get("/"), serve);
+        assert_eq!((answer.status(), answer.code().as_str()), (502, code), "{}", String::from_utf8_lossy(said));
+    }
+}
+
+#[tokio::test]
+async fn a_second_answer_is_nobodys() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let mut browser = rig.connect().await;
+    browser.write_all(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut first = next(&mut connections).await;
+    read_head(&mut first).await;
+    first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\noneHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil").await.unwrap();
+    assert!(read_head(&mut browser).await.contains("200"));
+    assert_eq!(read(&mut browser, 3).await, b"one");
+    // The connection that said too much is closed before the next request could hear it.
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, first.read_to_end(&mut rest)).await.expect("it is closed");
+    browser.write_all(b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut second = next(&mut connections).await;
+    assert!(read_head(&mut second).await.starts_with("GET /2 "));
+    second.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo").await.unwrap();
+    assert!(read_head(&mut browser).await.contains("200"));
+    assert_eq!(read(&mut browser, 3).await, b"two");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_no_whole_one() {
+    for (said, framing) in [
+        (&b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..], "content-length"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "transfer-encoding"),
+    ] {
+        let (to, mut connections) = listen().await;
+        let rig = Rig::new(to).await;
+        let mut browser = rig.connect().await;
+        browser.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut stream = next(&mut connections).await;
+        read_head(&mut stream).await;
+        stream.write_all(said).await.unwrap();
+        drop(stream);
+        let answer = read_all(&mut browser).await;
+        assert!(answer.field(framing).is_some());
+        assert!(!answer.raw.ends_with(b"0\r\n\r\n") && answer.raw.len() < 10, "{answer:?}");
+        let record = rig.records(1).await.remove(0);
+        assert_eq!((record.ended, record.status), (RequestEnd::ApplicationGone, 200));
+    }
+}
+
+#[tokio::test]
+async fn an_octet_at_a_time_comes_at_once() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let mut browser = rig.connect().await;
+    browser.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut stream = next(&mut connections).await;
+    read_head(&mut stream).await;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await.unwrap();
+    assert!(read_head(&mut browser).await.contains("200 OK"));
+    for octet in b"alive" {
+        stream.write_all(&[*octet]).await.unwrap();
+        assert_eq!(read(&mut browser, 1).await, [*octet]);
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_do_not_hide_the_last() {
+    let (to, _seen) =
+        canned(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .await;
+    let rig = Rig::new(to).await;
+    let answer = rig.get("/").await;
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_is_replaced_once() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    // The first connection serves one request, reads another, and hangs up.
+    let serve = async {
+        let mut first = next(&mut connections).await;
+        read_head(&mut first).await;
+        first.write_all(ok).await.unwrap();
+        read_head(&mut first).await;
+        drop(first);
+        let mut second = next(&mut connections).await;
+        let again = read_head(&mut second).await;
+        second.write_all(ok).await.unwrap();
+        // A request with a body is sent once: this one fails, and comes on no third connection.
+        let posted = read_head(&mut second).await;
+        drop(second);
+        (again, posted)
+    };
+    let ask = async {
+        let mut browser = rig.connect().await;
+        for _ in 0..2 {
+            browser.write_all(b"GET /again HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            assert!(read_head(&mut browser).await.contains("200 OK"));
+            assert_eq!(read(&mut browser, 2).await, b"ok");
+        }
+        rig.ask("POST /once HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi").await
+    };
+    let ((again, posted), failed) = tokio::join!(serve, ask);
+    assert!(again.starts_with("GET /again ") && posted.starts_with("POST /once "));
+    assert_eq!(failed.code(), "application_hung_up");
+    assert_eq!(rig.dialled.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_request_that_the_browser_does_not_finish_ends() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::made(to, hurried(|limits| limits.head = Duration::from_millis(300))).await;
+    let ask = rig.ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhalf");
+    let (answer, _held) = tokio::join!(ask, next(&mut connections));
+    assert_eq!((answer.status(), answer.code().as_str()), (408, "request_incomplete"));
+}
+
+#[tokio::test]
+async fn an_application_that_takes_nothing_is_given_up() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::made(to, hurried(|limits| limits.stall = Duration::from_millis(300))).await;
+    let mut browser = rig.connect().await;
+    let feed = tokio::spawn(async move {
+        browser.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n").await.unwrap();
+        let chunk = [&b"8000\r\n"[..], &[b'x'; 0x8000], b"\r\n"].concat();
+        let (mut reader, mut writer) = browser.split();
+        let mut answer = Vec::new();
+        tokio::select! {
+            _ = reader.read_to_end(&mut answer) => {}
+            () = async { while writer.write_all(&chunk).await.is_ok() {}; std::future::pending().await } => {}
+        }
+        answer
+    });
+    let _held = next(&mut connections).await;
+    let answer = tokio::time::timeout(PATIENCE, feed).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 504") && answer.contains("application_slow"), "{answer}");
+}
+
+#[tokio::test]
+async fn too_many_fields_are_no_answer() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let serve = async {
+        let mut stream = next(&mut connections).await;
+        read_head(&mut stream).await;
+        let many: String = (0..10_000).map(|n| format!("x-{n}: y\r\n")).collect();
+        let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 0\r\n\r\n").as_bytes()).await;
+        stream
+    };
+    let (answer, _held) = tokio::join!(rig.get("/"), serve);
+    assert_eq!((answer.status(), answer.code().as_str()), (502, "application_garbled"));
+}

@@ -1,0 +1,103 @@
+//! What is written down: every request, and nothing passes that cannot be.
+
+use super::rig::*;
+use portcullis::broker::live::Right;
+use portcullis::domain::web::RequestEnd;
+use portcullis::viewer::end::End;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+#[tokio::test]
+async fn each_request_is_one_line() {
+    let (to, _seen) = canned(OK).await;
+    let rig = Rig::new(to).await;
+    assert_eq!(rig.get("/a?token=secret").await.status(), 200);
+    assert_eq!(rig.ask("POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc").await.status(), 200);
+    let records = rig.records(2).await;
+    let brief: Vec<_> = records.iter().map(|r| (r.method.as_str(), r.path.as_str(), r.status, r.bytes_in, r.bytes_out, r.ended)).collect();
+    assert_eq!(brief, [("GET", "/a", 200, 0, 2, RequestEnd::Done), ("POST", "/b", 200, 3, 2, RequestEnd::Done)]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_does_not_pass() {
+    let (to, _seen) = canned(OK).await;
+    let rig = Rig::new(to).await;
+    rig.db.raw("ALTER TABLE app_requests RENAME TO hidden");
+    // Those that came before the store was found wanting are kept, and written when it is well again.
+    let mut passed = 0;
+    let refused = async {
+        loop {
+            let answer = rig.get("/x").await;
+            if answer.status() == 503 {
+                return answer;
+            }
+            assert_eq!(answer.status(), 200);
+            passed += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let answer = timeout(PATIENCE, refused).await.expect("it is noticed");
+    assert_eq!((answer.code().as_str(), answer.field("retry-after")), ("not_recorded", Some("2")));
+    rig.db.raw("ALTER TABLE hidden RENAME TO app_requests");
+    assert_eq!(rig.records(passed).await.len(), passed);
+    let again = async {
+        while rig.get("/x").await.status() != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("it passes again");
+}
+
+#[tokio::test]
+async fn its_end_is_in_the_books_and_its_place_is_free() {
+    let (to, _seen) = canned(OK).await;
+    let rig = Rig::new(to).await;
+    assert_eq!(rig.get("/").await.status(), 200);
+    let viewers = |rig: &Rig| {
+        let (broker, caller, id) = (rig.world.broker.clone(), rig.caller.clone(), rig.session.id);
+        async move { broker.session(&caller, id).await.unwrap().viewers }
+    };
+    assert_eq!(viewers(&rig).await, 1);
+    timeout(PATIENCE, rig.app.close("idle")).await.unwrap();
+    assert!(matches!(rig.app.end(), Some(End::Idle)));
+    assert_eq!(viewers(&rig).await, 0);
+    let closed = rig.entries("close_stream", 1).await.remove(0);
+    assert_eq!((closed.reason.as_deref(), &closed.details["bytes_down"]), (Some("idle"), &2.into()));
+    assert_eq!(rig.records(1).await.len(), 1, "written at the end, not a while later");
+    let page = rig.ask("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n").await;
+    assert!(page.status() == 410 && page.text().contains("nobody used it"), "{page:?}");
+}
+
+#[tokio::test]
+async fn it_ends_with_its_login_and_with_its_handle() {
+    let (to, _seen) = canned(OK).await;
+    let rig = Rig::new(to).await;
+    rig.world.broker.logout(&crate::broker::world::origin(), &rig.caller, false).await.unwrap();
+    timeout(PATIENCE, rig.app.ended()).await.unwrap();
+    assert!(matches!(rig.app.end(), Some(End::SignedOut)), "{:?}", Right::SignedOut);
+
+    let rig = Rig::new(to).await;
+    let Rig { app, world, .. } = rig;
+    drop(app);
+    let wait = async {
+        while !world.log().await.iter().any(|entry| entry.action == "close_stream") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.expect("it is closed in the books");
+}
+
+#[tokio::test]
+async fn a_gateway_that_goes_away_ends_it() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let mut browser = rig.connect().await;
+    browser.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut stream = next(&mut connections).await;
+    read_head(&mut stream).await;
+    rig.draining.send(true).unwrap();
+    let answer = read_all(&mut browser).await;
+    assert_eq!((answer.status(), answer.code().as_str()), (410, "gateway_draining"));
+    assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
+}

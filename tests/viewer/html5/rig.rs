@@ -1,0 +1,307 @@
+//! An opened application: a browser's side that is plain TCP, hyper's server in front of the proxy, and whatever server a test puts behind it.
+
+use crate::broker::world::{World, origin};
+use crate::support::db::{Backend, Db};
+use futures_util::future::{BoxFuture, FutureExt};
+use portcullis::broker::views::WorkspaceChange;
+use portcullis::domain::lease::Lease;
+use portcullis::domain::policy::may_stream;
+use portcullis::domain::secret::SecretString;
+use portcullis::domain::server::{Server, StreamPolicy};
+use portcullis::domain::session::Session;
+use portcullis::domain::user::{Caller, Role};
+use portcullis::domain::web::{RequestRecord, WebTerms};
+use portcullis::viewer::html5::{App, Limits, Place};
+use portcullis::viewer::{Context, Dial, Duplex};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+/// Nothing here takes this long, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The session's own origin in every test.
+pub const OWN: &str = "https://s1.apps.gw.test";
+
+/// Dials loopback, and counts.
+pub struct Loopback {
+    pub to: SocketAddr,
+    pub dialled: Arc<AtomicUsize>,
+}
+
+impl Dial for Loopback {
+    fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
+        self.dialled.fetch_add(1, Ordering::SeqCst);
+        async move { Ok(Box::new(TcpStream::connect(self.to).await?) as Box<dyn Duplex>) }.boxed()
+    }
+}
+
+/// Everything around one application.
+pub struct Rig {
+    pub world: World,
+    pub caller: Caller,
+    pub session: Session,
+    pub app: Arc<App>,
+    pub front: SocketAddr,
+    pub dialled: Arc<AtomicUsize>,
+    pub draining: watch::Sender<bool>,
+    pub db: Db,
+}
+
+/// What a rig is made of.
+pub struct Made {
+    pub terms: WebTerms,
+    pub limits: Limits,
+    pub cross_site: bool,
+    pub server: Box<dyn FnOnce(Server) -> Server + Send>,
+}
+
+impl Default for Made {
+    fn default() -> Self {
+        // Answers take as long as they take on a busy machine.
+        let limits = Limits { dial: PATIENCE, head: PATIENCE, stall: PATIENCE };
+        Self { terms: WebTerms::default(), limits, cross_site: false, server: Box::new(|server| server) }
+    }
+}
+
+impl Rig {
+    pub async fn new(to: SocketAddr) -> Self {
+        Self::made(to, Made::default()).await
+    }
+
+    pub async fn with(to: SocketAddr, terms: WebTerms) -> Self {
+        Self::made(to, Made { terms, ..Made::default() }).await
+    }
+
+    pub async fn made(to: SocketAddr, made: Made) -> Self {
+        let dialled = Arc::<AtomicUsize>::default();
+        Self::dialling(Loopback { to, dialled: dialled.clone() }, dialled, made).await
+    }
+
+    pub async fn dialling(dial: impl Dial, dialled: Arc<AtomicUsize>, made: Made) -> Self {
+        let db = Db::new(Backend::Sqlite);
+        let world = World::new(&db).await;
+        let caller = world.caller("ada", Role::Member).await;
+        let workspace = world.workspace("ws-app", WorkspaceChange::default()).await;
+        let session = world.launch(&caller, &workspace).await;
+        let mut grant = world.watch(&caller, session.id).await;
+        let server = Server::own(80, SecretString::new("pw".into()), StreamPolicy::default());
+        let server = (made.server)(Server { credential: None, web: Some(Box::new(made.terms)), ..server });
+        grant.lease = Lease::grant(may_stream(&caller, &session).unwrap(), server);
+        let (draining, drained) = watch::channel(false);
+        let context = Context { broker: world.broker.clone(), dial: Arc::new(dial), draining: drained };
+        let place = Place { origin: OWN.into(), gateway_origin: "https://gw.test".into(), cross_site: made.cross_site };
+        let app = App::open_within(&context, origin(), grant, place, made.limits);
+        let front = front(Arc::clone(&app)).await;
+        Self { world, caller, session, app, front, dialled, draining, db }
+    }
+
+    /// Sends octets and reads to the end of the connection.
+    pub async fn ask(&self, request: &str) -> Answer {
+        let mut stream = self.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_all(&mut stream).await
+    }
+
+    /// A GET of a program.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: s1.apps.gw.test\r\nConnection: close\r\n\r\n")).await
+    }
+
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.front).await.unwrap()
+    }
+
+    /// Ends the session, as its user does.
+    pub async fn disconnect(&self) {
+        self.world.broker.disconnect(&origin(), &self.caller, self.session.id).await.unwrap();
+    }
+
+    /// The requests that are written down, oldest first, once there are so many.
+    pub async fn records(&self, many: usize) -> Vec<RequestRecord> {
+        let id = self.session.id;
+        let wait = async {
+            loop {
+                let rows = self.world.store.read(move |tx| tx.app_requests(id, None, 1000)).await.unwrap();
+                if rows.len() >= many {
+                    return rows.into_iter().rev().map(|(_, record)| record).collect();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("the requests are written down")
+    }
+
+    /// Audit entries of an action, once there are so many.
+    pub async fn entries(&self, action: &str, many: usize) -> Vec<portcullis::domain::audit::Entry> {
+        let wait = async {
+            loop {
+                let found: Vec<_> = self.world.log().await.into_iter().filter(|entry| entry.action == action).collect();
+                if found.len() >= many {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("it is in the log")
+    }
+}
+
+/// Hyper's server as the rim has it, without TLS.
+async fn front(app: Arc<App>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // The test's own handle is the last one.
+    let app = Arc::downgrade(&app);
+    tokio::spawn(async move {
+        while let Ok((stream, peer)) = listener.accept().await {
+            let app = app.clone();
+            tokio::spawn(async move {
+                let service = hyper::service::service_fn(move |request| {
+                    let app = app.upgrade();
+                    async move { Ok::<_, io::Error>(app.ok_or(io::ErrorKind::NotConnected)?.serve(request, peer.ip()).await) }
+                });
+                let builder = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+                let _ = builder.serve_connection_with_upgrades(hyper_util::rt::TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    address
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub struct Answer {
+    pub head: String,
+    /// As it was framed.
+    pub raw: Vec<u8>,
+}
+
+impl Answer {
+    pub fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).unwrap_or_else(|| panic!("{self:?}")).parse().unwrap()
+    }
+
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).filter_map(|line| line.split_once(": ")).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+    }
+
+    /// The body, of an answer that is whole.
+    pub fn body(&self) -> Vec<u8> {
+        if self.field("transfer-encoding").is_none() {
+            return self.raw.clone();
+        }
+        let (mut rest, mut out) = (&self.raw[..], Vec::new());
+        loop {
+            let end = rest.windows(2).position(|w| w == b"\r\n").expect("a chunk's head");
+            let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+            if size == 0 {
+                return out;
+            }
+            out.extend_from_slice(&rest[end + 2..end + 2 + size]);
+            rest = &rest[end + 4 + size..];
+        }
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body()).unwrap()
+    }
+
+    /// The word of a page of the gateway's.
+    pub fn code(&self) -> String {
+        let json: serde_json::Value = serde_json::from_slice(&self.body()).unwrap_or_else(|_| panic!("{self:?}"));
+        json["code"].as_str().unwrap().to_owned()
+    }
+}
+
+pub async fn read_all(stream: &mut TcpStream) -> Answer {
+    let mut all = Vec::new();
+    // A reset after the answer is how some ends look.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut all)).await.expect("the answer ends");
+    split(all)
+}
+
+fn split(all: Vec<u8>) -> Answer {
+    let end = all.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(&all)));
+    Answer { head: String::from_utf8(all[..end].to_vec()).unwrap(), raw: all[end + 4..].to_vec() }
+}
+
+/// Reads up to the end of a head.
+pub async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let read = async {
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if stream.read_exact(&mut byte).await.is_err() {
+                break;
+            }
+            head.push(byte[0]);
+        }
+    };
+    timeout(PATIENCE, read).await.expect("a head");
+    String::from_utf8(head).unwrap()
+}
+
+/// Reads so many octets.
+pub async fn read(stream: &mut TcpStream, many: usize) -> Vec<u8> {
+    let mut bytes = vec![0; many];
+    timeout(PATIENCE, stream.read_exact(&mut bytes)).await.expect("octets in time").expect("octets");
+    bytes
+}
+
+/// A server whose connections the test holds in its hand.
+pub async fn listen() -> (SocketAddr, mpsc::UnboundedReceiver<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (give, taken) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if give.send(stream).is_err() {
+                return;
+            }
+        }
+    });
+    (address, taken)
+}
+
+pub async fn next(connections: &mut mpsc::UnboundedReceiver<TcpStream>) -> TcpStream {
+    timeout(PATIENCE, connections.recv()).await.expect("a connection in time").expect("a connection")
+}
+
+/// A server that reads a head (and a body of known length) and answers the same octets to each; what it read comes back.
+pub async fn canned(answer: &'static [u8]) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let (address, mut connections) = listen().await;
+    let (tell, told) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(mut stream) = connections.recv().await {
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                loop {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let Ok(byte) = stream.read_u8().await else { return };
+                        head.push(byte);
+                    }
+                    let mut text = String::from_utf8(head).unwrap();
+                    let length =
+                        text.to_ascii_lowercase().split_once("content-length: ").and_then(|(_, rest)| rest.lines().next()?.parse().ok());
+                    let mut body = vec![0; length.unwrap_or(0)];
+                    stream.read_exact(&mut body).await.unwrap();
+                    text.push_str(&String::from_utf8_lossy(&body));
+                    let _ = tell.send(text);
+                    if stream.write_all(answer).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, told)
+}
+
+pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok";
