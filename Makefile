@@ -9,8 +9,10 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO ?=
 # Options of the measurement, such as BENCH="--quick --only acg".
 BENCH ?=
+# Seconds and targets of fuzzing.
+FUZZ ?=
 
-.PHONY: help run test setup lint bench soak interop-long
+.PHONY: help run test setup lint bench soak fuzz interop-long
 
 help: ## Says what can be made.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +38,9 @@ bench: ## Measures the data path beside its peers, some ten minutes; writes the 
 
 soak: ## Opens and closes a million sessions, about an hour; fails when anything is left behind.
 	@cargo test --release --quiet --test portcullis -- --ignored --exact tunnel::faults::a_million_sessions_leave_nothing_behind
+
+fuzz: ## Fuzzes the codecs and filters of RFB and RDP by coverage, a minute each; FUZZ="600 rdp_filter" is one of them, longer.
+	@tests/fuzz/run $(FUZZ)
 
 lint: ## Checks format and lints.
 	@cargo fmt --check

@@ -32,6 +32,7 @@ use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, P
 use portcullis::viewer::attach::Attachment;
 use portcullis::viewer::books::Tally;
 use portcullis::viewer::hangup::{Hangup, on_connect};
+use portcullis::viewer::ws::upgrade;
 use portcullis::viewer::{Dial, Duplex, Limits, stream};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
@@ -399,7 +400,7 @@ async fn open(
     house: web::Data<House>,
     path: web::Path<(String, u64)>,
 ) -> actix_web::Result<HttpResponse> {
-    let (response, session, messages) = actix_ws::handle(&request, body)?;
+    let (response, browser) = upgrade(&request, body)?;
     let hangup = request.conn_data::<Hangup>().cloned();
     let (kind, n) = path.into_inner();
     let direct = Direct(u16::try_from(n).unwrap_or(0));
@@ -410,7 +411,7 @@ async fn open(
         let Some(lease) = lease(n, StreamPolicy { clipboard, ..StreamPolicy::default() }) else { return };
         let (meters, tally, books, limits) = (Meters::default(), Tally::default(), NoBooks, Limits::default());
         let attachment = Attachment { lease: &lease, dial, right, draining, meters: &meters, tally: &tally, books: &books, limits };
-        let over = stream(attachment, session, messages).await;
+        let over = stream(attachment, browser).await;
         over.farewell(hangup).await;
     });
     Ok(response)

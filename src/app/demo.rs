@@ -4,12 +4,14 @@
 use super::cli::{DemoArgs, TotpCodeArgs};
 use super::demo_seed::{self, DemoUser};
 use super::gateway::{self, Gateway};
-use super::{Failure, Stop, agent, private};
+use super::{Failure, Stop, agent, demo_board, private};
 use crate::auth::totp;
 use crate::broker::Broker;
 use crate::broker::fleet::TunnelState;
 use crate::broker::views::HostView;
 use crate::config::Config;
+use crate::config::value::DirectTarget;
+use crate::domain::HostId;
 use crate::domain::host::HostKind;
 use crate::domain::secret::SecretString;
 use crate::domain::user::Origin;
@@ -48,7 +50,9 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     remove(&dir.join(SHOWN))?;
     let listener = gateway::listen(args.listen)?;
     let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
-    let config = Config::load(base(&dir, address)?, None, std::env::vars())?;
+    let board = demo_board::start().await?;
+    let service = DirectTarget { name: demo_seed::BOARD.into(), target: board.address.to_string() };
+    let config = Config::load(base(&dir, address)?, None, std::env::vars())?.with_services(&[service])?;
     telemetry::init(config.log.format, &config.log.level).map_err(|e| Failure::new(e.to_string()))?;
     let gateway = Gateway::start(&config, listener).await?;
     note_port(&dir, gateway.hub_address)?;
@@ -56,10 +60,13 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let ca = gateway.ca.clone().ok_or_else(|| Failure::new("a demo uses its own certificate; unset tls.certificate"))?;
     let mut agent = start_agent(&dir, &gateway, &config, &ca).await?;
     let ready = async {
-        let shown = match connected(&gateway.broker.clone()).await {
-            Ok(()) => show(&dir, &config, &ca, &users),
-            Err(failure) => Err(failure),
+        let broker = gateway.broker.clone();
+        let shown = async {
+            let host = connected(&broker).await?;
+            demo_seed::board(&broker, host).await?;
+            show(&dir, &config, &ca, &users)
         };
+        let shown = shown.await;
         match shown {
             Ok(()) => std::future::pending().await,
             Err(failure) => failure,
@@ -180,8 +187,8 @@ async fn start_agent(dir: &Path, gateway: &Gateway, config: &Config, ca: &Path) 
     Ok(agent::start(settings))
 }
 
-/// Resolves when the agent's tunnel is up.
-async fn connected(broker: &Broker) -> Result<(), Failure> {
+/// Resolves when the agent's tunnel is up; its host.
+async fn connected(broker: &Broker) -> Result<HostId, Failure> {
     let up = async {
         let mut every = tokio::time::interval(Duration::from_millis(20));
         loop {
@@ -194,8 +201,11 @@ async fn connected(broker: &Broker) -> Result<(), Failure> {
             };
             let up =
                 |view: &HostView| view.host.kind == HostKind::Agent && view.tunnel.as_ref().is_some_and(|t| t.state == TunnelState::Encrypted);
-            if hosts.iter().any(up) && health.database.is_ok() && health.audit.is_ok() {
-                return;
+            if let Some(view) = hosts.iter().find(|view| up(view))
+                && health.database.is_ok()
+                && health.audit.is_ok()
+            {
+                return view.host.id;
             }
         }
     };

@@ -4,11 +4,12 @@ use super::shell::generated_password;
 use super::{Failure, private};
 use crate::auth::totp;
 use crate::broker::Broker;
-use crate::broker::views::{NewUser, NewWorkspace, UserChange, WorkspaceChange};
+use crate::broker::views::{NewUser, NewWorkspace, UserChange, WebChange, WorkspaceChange};
+use crate::domain::reach::Target;
 use crate::domain::secret::SecretString;
 use crate::domain::user::{Caller, Origin, Role};
 use crate::domain::workspace::WorkspaceKind;
-use crate::domain::{ErrorKind, WorkspaceId};
+use crate::domain::{ErrorKind, HostId, WorkspaceId};
 use crate::host::desktop::rdp;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -120,7 +121,41 @@ fn is_ours(description: &str, d: &Definition) -> bool {
 /// The ids of the demo's workspaces.
 #[must_use]
 pub fn workspace_ids() -> Vec<&'static str> {
-    WORKSPACES.iter().map(|w| w.id).collect()
+    WORKSPACES.iter().map(|w| w.id).chain([BOARD_ID]).collect()
+}
+
+/// The agent's name for the web application.
+pub const BOARD: &str = "board";
+/// Its workspace.
+const BOARD_ID: &str = "ws-team-board";
+
+/// Sees to it that the web application's workspace is there and leads to this host's service. After the agent has enrolled: until then there is no host.
+///
+/// # Errors
+/// A sentence for standard error.
+pub async fn board(broker: &Broker, host_id: HostId) -> Result<(), Failure> {
+    let (caller, origin) = (broker.shell_caller().await?, Origin::local("demo"));
+    let id = WorkspaceId::parse(BOARD_ID).map_err(|e| Failure::new(e.to_string()))?;
+    let target = Target::Service { host_id, name: BOARD.to_owned() };
+    let change = WorkspaceChange { target: Some(target.clone()), ..WorkspaceChange::default() };
+    match broker.workspace(&caller, &id).await {
+        // The agent was enrolled anew since the last start.
+        Ok(found) if found.workspace.target.as_ref() != Some(&target) => {
+            broker.update_workspace(&origin, &caller, &id, change).await.map(drop).map_err(Failure::from)
+        }
+        Ok(_) => Ok(()),
+        Err(e) if e.kind == ErrorKind::NotFound => {
+            let web = WebChange { identity_headers: Some(true), ..WebChange::default() };
+            let tags = Some(["web", "shared"].map(str::to_owned).to_vec());
+            let roles = Some(Role::ALL.to_vec());
+            let icon = Some("browser".to_owned());
+            let rest = WorkspaceChange { icon, tags, requires_mfa: Some(false), single_seat: Some(false), allowed_roles: roles, web, ..change };
+            let description = "A web application: sticky notes that everybody on the board sees move. It has no sign-in of its own.".to_owned();
+            let new = NewWorkspace { id: Some(id), name: "Team Board".to_owned(), description, kind: WorkspaceKind::Html5, rest };
+            broker.create_workspace(&origin, &caller, new).await.map(drop).map_err(Failure::from)
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Sees to it that the demo's users and workspaces are there, and returns how to sign in. What was made at the first start is kept in

@@ -16,7 +16,7 @@ use crate::broker::fleet::{
 };
 use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
-use crate::domain::reach::Way;
+use crate::domain::reach::{Way, gateway_v6};
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::server::Fingerprint;
 use crate::domain::{HostId, SessionId, Timestamp};
@@ -386,7 +386,10 @@ impl Fleet for HubFleet {
             peer_public_key: public(&host.public_key)?,
             preshared_key: preshared(&preshared_key)?,
             endpoint: host.endpoint,
-            local_addr: inner.config.address,
+            local_addr: match host.address {
+                IpAddr::V4(_) => inner.config.address,
+                IpAddr::V6(_) => gateway_v6(&inner.config.private_key.public_key().to_string()).into(),
+            },
             peer_addr: host.address,
             // A standard peer says by itself when it moves, but not when it is gone: it is called, and called again, from here.
             keepalive: (host.kind == HostKind::Peer).then_some(PEER_KEEPALIVE),

@@ -6,7 +6,7 @@
 //! | [`gateway`] | how a gateway is put together, started and stopped in order |
 //! | [`fleet`] | the broker's port to the hosts, by tunnels and agents |
 //! | [`agent`] | how an agent is run |
-//! | [`demo`], [`demo_seed`] | everything on one machine, and what is in it |
+//! | [`demo`], [`demo_seed`], [`demo_board`] | everything on one machine, and what is in it |
 //! | [`open`] | how a gateway's data is opened |
 //! | [`admin`], [`audit`], [`shell`] | administration from the shell |
 //! | [`keys`], [`tls`], [`private`] | keys, certificate, and how files nobody else may read are made |
@@ -16,6 +16,7 @@ pub mod agent;
 pub mod audit;
 pub mod cli;
 pub mod demo;
+pub mod demo_board;
 pub mod demo_seed;
 pub mod fleet;
 pub mod gateway;

@@ -90,6 +90,8 @@ pub struct Settings {
     pub launch_timeout: Duration,
     /// Addresses for session tunnels, as network and prefix length (default 10.64.0.0/10).
     pub session_network: (std::net::Ipv4Addr, u8),
+    /// Whether web applications can be opened: the gateway has a domain for their origins.
+    pub web_applications: bool,
     /// Most streams a session may have at once (default 4).
     pub max_viewers: usize,
 }

@@ -12,13 +12,13 @@ use crate::auth::random_bytes;
 use crate::domain::audit::Action;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::policy::Act;
-use crate::domain::reach::HOST_NETWORK;
+use crate::domain::reach::{HOST_NETWORK, gateway_v6};
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::user::{Caller, Origin};
 use crate::domain::{Error, HostId, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Where the store keeps what a gateway is to its hosts, for the command line, which has no tunnels to ask.
 const IDENTITY: &str = "gateway_identity";
@@ -130,7 +130,15 @@ impl Broker {
 
     /// An inner address an admin chose: one that the gateway gives to nobody else.
     fn usable_address(&self, address: IpAddr) -> Result<IpAddr> {
-        let IpAddr::V4(v4) = address else { return Err(Error::invalid("address must be an IPv4 address: the tunnels are IPv4 inside.")) };
+        let usable = match address {
+            IpAddr::V4(v4) => self.usable_v4(v4)?,
+            // The gateway's own is not taken by anybody who does not know its key, and is refused by its tunnel.
+            IpAddr::V6(v6) => usable_v6(v6),
+        };
+        if usable { Ok(address) } else { Err(Error::invalid("address must be one that a single host can have.")) }
+    }
+
+    fn usable_v4(&self, v4: Ipv4Addr) -> Result<bool> {
         let (network, prefix) = self.inner.settings.session_network;
         let inside = |(network, prefix): (Ipv4Addr, u8)| {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
@@ -140,11 +148,14 @@ impl Broker {
             return Err(Error::invalid(format!("address must lie outside {network}/{prefix}, which is the sessions' own.")));
         }
         let first = u32::from(HOST_NETWORK.0) + 1 >= u32::from(v4) && inside(HOST_NETWORK);
-        if v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_loopback() || v4.is_link_local() || first {
-            return Err(Error::invalid("address must be one that a single host can have."));
-        }
-        Ok(address)
+        Ok(!(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_loopback() || v4.is_link_local() || first))
     }
+}
+
+/// A unicast address of more than one link, and none that stands for an IPv4 address (RFC 4291, section 2.5).
+fn usable_v6(v6: Ipv6Addr) -> bool {
+    let outside = v6.is_unspecified() || v6.is_multicast() || v6.is_loopback() || v6.is_unicast_link_local();
+    !outside && v6.to_ipv4().is_none()
 }
 
 fn usable_endpoint(endpoint: SocketAddr) -> Result<SocketAddr> {
@@ -156,8 +167,10 @@ fn usable_endpoint(endpoint: SocketAddr) -> Result<SocketAddr> {
 
 /// The file as `wg-quick` reads it. A name is a comment there, and holds no line breaks.
 fn wg_quick(host: &Host, gateway: &GatewayIdentity, preshared_key: &str) -> String {
-    let prefix = if host.address.is_ipv4() { 32 } else { 128 };
-    let only = if gateway.address.is_ipv4() { 32 } else { 128 };
+    let (gateway_address, only) = match host.address {
+        IpAddr::V4(_) => (gateway.address, 32),
+        IpAddr::V6(_) => (gateway_v6(&gateway.public_key).into(), 128),
+    };
     let listen = host.endpoint.map_or_else(String::new, |endpoint| format!("ListenPort = {}\n", endpoint.port()));
     format!(
         "# {name}: a workspace host of Portcullis. Keep this file to yourself: it holds a key.\n\
@@ -165,7 +178,7 @@ fn wg_quick(host: &Host, gateway: &GatewayIdentity, preshared_key: &str) -> Stri
          # The key whose public half is {key}. It stays on this machine: replace the word, or\n\
          # remove the line and write instead:  PostUp = wg set %i private-key /etc/wireguard/%i.key\n\
          PrivateKey = REPLACE_WITH_THE_PRIVATE_KEY\n\
-         Address = {address}/{prefix}\n\
+         Address = {address}/{only}\n\
          {listen}\
          MTU = 1420\n\
          \n\
@@ -181,7 +194,6 @@ fn wg_quick(host: &Host, gateway: &GatewayIdentity, preshared_key: &str) -> Stri
         address = host.address,
         gateway_key = gateway.public_key,
         endpoint = gateway.endpoint,
-        gateway_address = gateway.address,
     )
 }
 
@@ -219,6 +231,10 @@ mod tests {
             assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line}: {text}");
         }
         assert!(!text.contains("ListenPort"));
+        let newer = Host { address: "2001:db8::7".parse().unwrap(), ..host.clone() };
+        let text = wg_quick(&newer, &gateway, "shared");
+        assert!(text.contains("\nAddress = 2001:db8::7/128\n"), "{text}");
+        assert!(text.contains(&format!("\nAllowedIPs = {}/128\n", gateway_v6("our-key"))) && gateway_v6("our-key").is_unique_local(), "{text}");
         let called = Host { endpoint: Some("192.0.2.1:51900".parse().unwrap()), ..host };
         assert!(wg_quick(&called, &gateway, "shared").contains("\nListenPort = 51900\n"));
     }

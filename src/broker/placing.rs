@@ -25,6 +25,8 @@ pub(super) const NOWHERE: HostId = HostId(Uuid::nil());
 const AWAY: &str = "The host of this workspace is not connected right now. Try again in a moment.";
 const NOT_OFFERED: &str = "The host of this workspace does not offer its service: its agent was not given one of this name, or is too old for this \
     type of workspace. Tell your administrator.";
+const NO_DOMAIN: &str =
+    "This gateway has no domain for web applications, so none can be opened. Tell your administrator: apps.domain must be set.";
 const GONE: &str = "The host of this workspace is gone. Tell your administrator.";
 
 /// What could be reached when somebody asked: taken before a transaction, used in it.
@@ -32,6 +34,8 @@ const GONE: &str = "The host of this workspace is gone. Tell your administrator.
 pub(super) struct Reachable {
     pub(super) connected: Vec<HostId>,
     pub(super) direct: Vec<String>,
+    /// The gateway has a domain for web applications.
+    pub(super) web_applications: bool,
     /// What the connected agents offer, as far as they have said.
     pub(super) offers: HashMap<HostId, Arc<Offers>>,
     /// A direct target that was looked up: its name and where it is.
@@ -72,6 +76,9 @@ impl Places {
 
     /// Whether the workspace could be launched now, as far as hosts go.
     pub(super) fn can_run(&self, workspace: &Workspace) -> bool {
+        if workspace.kind == WorkspaceKind::Html5 && !self.reachable.web_applications {
+            return false;
+        }
         match &workspace.target {
             None => self.agents.iter().any(|host| self.reachable.starts(*host, workspace.kind)),
             Some(Target::Service { host_id, name }) => self.agents.contains(host_id) && self.reachable.serves(*host_id, name, workspace.kind),
@@ -109,6 +116,9 @@ impl Book<'_, '_> {
         reachable: &Reachable,
     ) -> Result<std::result::Result<Place, NoPlace>> {
         let none = |word, sentence: &str| Ok(Err((word, Error::unavailable(sentence))));
+        if workspace.kind == WorkspaceKind::Html5 && !reachable.web_applications {
+            return none("no_apps_domain", NO_DOMAIN);
+        }
         match &workspace.target {
             None => match self.choose_agent(seeker, workspace.kind, reachable)? {
                 Some(host_id) if reachable.starts(host_id, workspace.kind) => {
@@ -191,7 +201,7 @@ impl Broker {
         let fleet = &self.inner.fleet;
         let connected = fleet.connected();
         let offers = connected.iter().filter_map(|host| Some((*host, fleet.offers(*host)?))).collect();
-        Reachable { connected, direct: fleet.direct_targets(), offers, located: None }
+        Reachable { connected, direct: fleet.direct_targets(), web_applications: self.inner.settings.web_applications, offers, located: None }
     }
 
     /// The same, with the direct target of this workspace looked up when it has one.

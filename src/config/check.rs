@@ -64,10 +64,7 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
         (within(c.sessions.grace, Span::secs(10), Span::days(1)), "sessions.grace must be 10s to 1d"),
         (within(c.sessions.ticket_life, Span::secs(1), Span::minutes(2)), "sessions.ticket_life must be 1s to 2m"),
         ((1..=64).contains(&c.sessions.max_viewers), "sessions.max_viewers must be 1 to 64"),
-        (
-            within(c.sessions.app_idle_timeout, Span::secs(1), Span::days(1)),
-            "sessions.app_idle_timeout must be 1s to 1d",
-        ),
+        (within(c.sessions.app_idle_timeout, Span::secs(1), Span::days(1)), "sessions.app_idle_timeout must be 1s to 1d"),
         (
             c.apps.domain.is_empty() || is_apps_domain(&c.apps.domain, &c.server.public_url),
             "apps.domain must be a domain name of lower-case letters, digits, hyphens and dots, such as apps.example.com, with no port; and not the \
@@ -77,10 +74,7 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             c.apps.certificate.is_blank() == c.apps.private_key.is_blank(),
             "apps.certificate and apps.private_key belong together: set both, or neither for a certificate of our own",
         ),
-        (
-            c.apps.certificate.is_blank() || !c.apps.domain.is_empty(),
-            "apps.certificate is for *.{apps.domain}: set apps.domain, too",
-        ),
+        (c.apps.certificate.is_blank() || !c.apps.domain.is_empty(), "apps.certificate is for *.{apps.domain}: set apps.domain, too"),
         (
             c.tunnel.endpoint.is_empty()
                 || c.tunnel.endpoint.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok_and(|p| p > 0)),

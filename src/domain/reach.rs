@@ -7,8 +7,9 @@
 //! | [`Legs`] | the round trips of a stream's three legs, as far as they are known; [`Legs::slow`] names the one to blame |
 
 use super::HostId;
+use sha2::{Digest as _, Sha256};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// Which way a session's stream goes.
@@ -77,6 +78,17 @@ pub fn is_direct_name(text: &str) -> bool {
 
 /// The addresses of hosts inside their tunnels: network and prefix length. Never routed anywhere.
 pub const HOST_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 63, 0, 0), 16);
+
+/// The gateway's address inside the tunnels of hosts whose own address is IPv6: a unique local one (RFC 4193), whose global id is a hash of the gateway's
+/// public key, in its usual spelling. Never routed anywhere.
+#[must_use]
+pub fn gateway_v6(public_key: &str) -> Ipv6Addr {
+    let hash: [u8; 32] = Sha256::digest(format!("portcullis gateway address {public_key}")).into();
+    let mut address = [0; 16];
+    address[..6].copy_from_slice(&hash[..6]);
+    (address[0], address[15]) = (0xfd, 1);
+    address.into()
+}
 
 /// A leg of the way from browser to desktop.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

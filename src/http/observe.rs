@@ -39,7 +39,13 @@ pub async fn observe(req: ServiceRequest, next: Next<BoxBody>) -> Result<Service
     let origin = origin_of(req.request(), &state.settings.trusted_proxies);
     let span = tracing::info_span!("request", request_id = %origin.request_id);
     let path = req.path().to_owned();
-    let seen = Seen { began, method: method_word(req.method().as_str()), origin: origin.clone(), span: span.clone(), settings: Arc::clone(&state.settings) };
+    let seen = Seen {
+        began,
+        method: method_word(req.method().as_str()),
+        origin: origin.clone(),
+        span: span.clone(),
+        settings: Arc::clone(&state.settings),
+    };
 
     let admitted = state.limits.any.check(origin.source_ip).map_err(ApiError::too_often).and_then(|()| named_right(&req, &state));
     req.extensions_mut().insert(origin);

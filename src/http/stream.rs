@@ -15,6 +15,7 @@ use crate::domain::secret::SecretString;
 use crate::domain::user::Origin;
 use crate::viewer;
 use crate::viewer::hangup::Hangup;
+use crate::viewer::ws::WebSocket;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_ws::{CloseCode, CloseReason};
@@ -81,12 +82,12 @@ pub async fn open(
         Err(error) if is_full(&error) => return no_place(&req, payload),
         Err(error) => return Err(error.into()),
     };
-    let Ok((answer, session, messages)) = actix_ws::handle(&req, payload) else {
+    let Ok((answer, browser)) = viewer::ws::upgrade(&req, payload) else {
         state.broker.close_stream(&origin, grant, "bad_handshake").await?;
         return Err(bad_handshake());
     };
     let hangup = req.conn_data::<Hangup>().cloned();
-    actix_web::rt::spawn(attend(state, origin, grant, (session, messages), hangup).in_current_span());
+    actix_web::rt::spawn(attend(state, origin, grant, browser, hangup).in_current_span());
     Ok(answer)
 }
 
@@ -108,15 +109,9 @@ fn no_place(req: &HttpRequest, payload: web::Payload) -> ApiResult {
 }
 
 /// Lets the viewer serve the stream, and counts its bytes meanwhile.
-async fn attend(
-    state: web::Data<AppState>,
-    origin: Origin,
-    grant: StreamGrant,
-    (session, messages): (actix_ws::Session, actix_ws::MessageStream),
-    hangup: Option<Hangup>,
-) {
+async fn attend(state: web::Data<AppState>, origin: Origin, grant: StreamGrant, browser: WebSocket, hangup: Option<Hangup>) {
     let _count = state.metrics.stream(Arc::clone(&grant.meters));
-    viewer::serve_on(state.viewer.clone(), origin, grant, session, messages, hangup).await;
+    viewer::serve_on(state.viewer.clone(), origin, grant, browser, hangup).await;
 }
 
 fn asks_for_websocket(req: &HttpRequest) -> bool {

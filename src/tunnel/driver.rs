@@ -20,10 +20,10 @@ use crate::tunnel::hub::socket::HubSocket;
 use crate::tunnel::peer::{ConnId, Event, Peer, Profile, TunnelStatus};
 use crate::tunnel::stream::{Pipe, Served, TunnelStream};
 
-/// Received batches taken in one round, before anybody else's turn.
+/// Received batches taken in one round, at most.
 const BATCHES: usize = 64;
-/// Rounds without waiting, after which other tasks get a turn.
-const ROUNDS: u32 = 16;
+/// Received bytes with which a round takes no more batches: opening them takes about a tenth of a millisecond.
+const ROUND: usize = 128 << 10;
 /// The shortest wait for the clock: tokio's timer is no finer.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -71,7 +71,6 @@ impl Driver {
         let shared = self.shared.clone();
         let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
         let mut batch = Vec::new();
-        let mut rounds = 0;
         loop {
             let now = Instant::now();
             // Before what arrived: whoever was told that a port is listened on may have called it meanwhile.
@@ -86,15 +85,9 @@ impl Driver {
                 break;
             }
             if more || !self.inbox.is_empty() {
-                rounds += 1;
-                if rounds % ROUNDS == 0 {
-                    tokio::task::yield_now().await;
-                }
-                while batch.len() < BATCHES
-                    && let Ok(inbound) = self.inbox.try_recv()
-                {
-                    batch.push(inbound);
-                }
+                // All tunnels share few threads: nobody's keystroke waits for more than a round of somebody else's.
+                tokio::task::yield_now().await;
+                self.more(&mut batch);
                 continue;
             }
             let wake_at = self.peer.poll_timeout(now).map(|at| at.max(now + TICK));
@@ -104,7 +97,13 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = shared.closing.cancelled() => break,
-                received = self.inbox.recv_many(&mut batch, BATCHES) => if received == 0 { break },
+                received = self.inbox.recv() => match received {
+                    Some(inbound) => {
+                        batch.push(inbound);
+                        self.more(&mut batch);
+                    }
+                    None => break,
+                },
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command, Instant::now()),
                     None => break,
@@ -117,6 +116,18 @@ impl Driver {
         self.peer.abort_all(Instant::now());
         while let Some(train) = self.peer.poll_transmit() {
             self.socket.send_now(&train);
+        }
+    }
+
+    /// Takes more of what arrived, up to a round's measure.
+    fn more(&mut self, batch: &mut Vec<Inbound>) {
+        let mut bytes: usize = batch.iter().map(|inbound| inbound.contents.len()).sum();
+        while batch.len() < BATCHES
+            && bytes < ROUND
+            && let Ok(inbound) = self.inbox.try_recv()
+        {
+            bytes += inbound.contents.len();
+            batch.push(inbound);
         }
     }
 
@@ -208,6 +219,8 @@ impl Driver {
                 tracing::debug!(tunnel = %self.shared.id.0, endpoint = ?self.peer.endpoint(), "tunnel.handshake");
             }
             Event::Endpoint(endpoint) => {
+                // Who sees where the other end is now sees also what came from there: the handshake, if it took one.
+                self.publish(now);
                 let known = self.shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner).replace(endpoint);
                 self.registry.endpoints.moved(known, Some(endpoint));
             }

@@ -201,6 +201,7 @@ impl Peer {
         if self.endpoint != Some(from) {
             self.counters.roamed += u64::from(self.endpoint.is_some());
             self.endpoint = Some(from);
+            self.net.moved();
             self.events.push_back(Event::Endpoint(from));
         }
     }

@@ -17,7 +17,8 @@
 //! | `pulse` | whether the browser lives, and how far it is |
 //! | [`end`] | why a stream ended: close code, reason, word for the audit log |
 //! | [`browser`] | what the relay needs of a browser |
-//! | `ws` | a browser over WebSocket |
+//! | [`ws`] | a browser over WebSocket |
+//! | `lane` | output on its way to it |
 //! | [`hangup`] | how a connection is cut that nobody reads |
 //!
 //! - *grant*: the right to one stream, with the lease that carries its target ([`StreamGrant`]).
@@ -34,13 +35,14 @@ pub mod gate;
 mod handshake;
 pub mod hangup;
 pub mod html5;
+mod lane;
 pub mod probe;
 mod pulse;
 pub mod rdp;
 mod relay;
 pub mod trust;
 mod vnc;
-mod ws;
+pub mod ws;
 
 use crate::broker::Broker;
 use crate::broker::live::StreamGrant;
@@ -56,6 +58,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use ws::WebSocket;
 
 /// A connection to a desktop.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -103,19 +106,12 @@ impl Default for Limits {
 
 /// Serves one stream to its end. The browser's WebSocket is open already; spawn this with `actix_web::rt::spawn`.
 /// A browser that reads nothing keeps its dead connection after the end; [`serve_on`] ends that too.
-pub async fn serve(ctx: Context, origin: Origin, grant: StreamGrant, session: actix_ws::Session, messages: actix_ws::MessageStream) {
-    serve_on(ctx, origin, grant, session, messages, None).await;
+pub async fn serve(ctx: Context, origin: Origin, grant: StreamGrant, browser: WebSocket) {
+    serve_on(ctx, origin, grant, browser, None).await;
 }
 
 /// [`serve`] on a connection that can be cut ([`hangup::on_connect`]).
-pub async fn serve_on(
-    ctx: Context,
-    origin: Origin,
-    grant: StreamGrant,
-    session: actix_ws::Session,
-    messages: actix_ws::MessageStream,
-    hangup: Option<Hangup>,
-) {
+pub async fn serve_on(ctx: Context, origin: Origin, grant: StreamGrant, browser: WebSocket, hangup: Option<Hangup>) {
     let Context { broker, dial, draining } = ctx;
     let tally = Arc::new(Tally::default());
     let closing = Closing { held: Some(Held { broker, origin, grant, tally: Arc::clone(&tally) }) };
@@ -130,14 +126,14 @@ pub async fn serve_on(
         books: &BrokerBooks { broker, origin, grant },
         limits: Limits::default(),
     };
-    let ended = stream(attachment, session, messages).await;
+    let ended = stream(attachment, browser).await;
     let why = ended.end.why();
     tokio::join!(closing.close(why), ended.farewell(hangup));
 }
 
 /// Runs an attachment over a WebSocket. When this returns, the desktop's connection is closed, and the browser has not been told yet.
-pub async fn stream<B: Books>(attachment: Attachment<'_, B>, session: actix_ws::Session, messages: actix_ws::MessageStream) -> Ended {
-    let (sink, mut source) = ws::split(session, messages);
+pub async fn stream<B: Books>(attachment: Attachment<'_, B>, browser: WebSocket) -> Ended {
+    let (sink, mut source) = browser.split();
     let session_id = attachment.lease.session().id;
     let end = attach(attachment, sink.clone(), &mut source).await;
     note(session_id, &end);

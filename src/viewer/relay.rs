@@ -15,9 +15,10 @@ use super::books::Tally;
 use super::browser::{BrowserSink, BrowserSource, Heard};
 use super::end::End;
 use super::gate::{Direction, Gate, Gates, Passed};
+use super::lane::FRAME;
 use super::pulse::{Beat, Pulse};
 use crate::broker::live::Meters;
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,8 +29,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// Room for one read from the desktop, at first and while it says little: what a quiet session costs.
 const CHUNK_LEAST: usize = 4 * 1024;
-/// Room for one read from a desktop that says much: several TLS records, and no more than what is worth waiting for at once.
-const CHUNK_MOST: usize = 64 * 1024;
+/// Most bytes of one read from a desktop that says much: a frame, and no more than what is worth waiting for at once.
+const CHUNK_MOST: usize = FRAME;
 
 /// What each side has sent beyond its handshake.
 #[derive(Debug, Default)]
@@ -224,7 +225,8 @@ async fn down<G: Gate>(
         if buffer.capacity() < room / 4 {
             buffer.reserve(room);
         }
-        let offered = buffer.capacity();
+        let offered = buffer.capacity().min(CHUNK_MOST);
+        let mut place = (&mut buffer).limit(offered);
         let read = if answers {
             let (due, between) = (lock.due, lock.gate.between());
             tokio::select! {
@@ -234,10 +236,10 @@ async fn down<G: Gate>(
                     chunk = Bytes::new();
                     continue;
                 }
-                read = desktop.read_buf(&mut buffer) => read,
+                read = desktop.read_buf(&mut place) => read,
             }
         } else {
-            desktop.read_buf(&mut buffer).await
+            desktop.read_buf(&mut place).await
         };
         chunk = match read {
             Ok(0) | Err(_) => return End::DesktopGone,

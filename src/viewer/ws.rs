@@ -1,24 +1,21 @@
 //! A browser over WebSocket (RFC 6455), on actix-ws.
 //!
-//! What holds the desktop back when the browser stops reading: actix-ws keeps at most 32 messages, and hands all of them to the connection's write
-//! buffer when that has room. 32 messages of 32 KiB would be a second of lag on a slow line; so chunks also share a [`BUDGET`] of bytes, and each gives
-//! its part back when it has been written into the connection's buffer.
+//! Output goes by a `lane` of its own, which holds the desktop back when the browser stops reading; everything else goes through actix-ws.
 
 use super::browser::{BrowserSink, BrowserSource, Gone, Heard};
 use super::end::End;
 use super::hangup::Hangup;
+use super::lane::{Body, Lane};
+use actix_web::body::MessageBody as _;
+use actix_web::{HttpRequest, HttpResponse, web};
 use actix_ws::{CloseCode, CloseReason, Item, Message, MessageStream, ProtocolError, Session};
 use bytes::Bytes;
 use std::io::ErrorKind;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// Longest frame a browser may send.
 pub const MAX_FRAME: usize = 1024 * 1024;
-/// Bytes on their way to the connection's write buffer, per browser.
-const BUDGET: usize = 256 * 1024;
 /// How long the close frame may wait for a place behind output.
 const GOODBYE: Duration = Duration::from_millis(250);
 /// How long the browser has for its own close frame; then its connection is cut. A cut holds within a second, also on a busy machine.
@@ -27,42 +24,40 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// How long the close frame has to reach the kernel once the connection only writes.
 const FLUSH: Duration = Duration::from_millis(60);
 
-/// Both ends of a browser.
-pub(super) fn split(session: Session, messages: MessageStream) -> (WsSink, WsSource) {
-    let budget = Arc::new(Semaphore::new(BUDGET));
-    (WsSink { session, budget }, WsSource { messages: messages.max_frame_size(MAX_FRAME) })
+/// A browser whose connection has become a WebSocket.
+pub struct WebSocket {
+    sink: WsSink,
+    source: WsSource,
+}
+
+impl WebSocket {
+    /// Both directions.
+    pub(super) fn split(self) -> (WsSink, WsSource) {
+        (self.sink, self.source)
+    }
+}
+
+/// Answers a request for a WebSocket, and gives what comes after the answer.
+///
+/// # Errors
+/// When the request is none (RFC 6455, section 4.2.1).
+pub fn upgrade(request: &HttpRequest, body: web::Payload) -> actix_web::Result<(HttpResponse, WebSocket)> {
+    let (response, session, messages) = actix_ws::handle(request, body)?;
+    let lane = Lane::default();
+    let response = response.map_body(|_, rest| Body::new(lane.clone(), rest).boxed());
+    Ok((response, WebSocket { sink: WsSink { session, lane }, source: WsSource { messages: messages.max_frame_size(MAX_FRAME) } }))
 }
 
 /// Toward the browser.
 #[derive(Clone)]
 pub(super) struct WsSink {
     session: Session,
-    budget: Arc<Semaphore>,
-}
-
-/// A chunk that gives back its part of the budget when it is dropped: actix-ws drops it when it has copied it into the connection's buffer.
-struct Budgeted {
-    chunk: Bytes,
-    _part: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Budgeted {
-    fn as_ref(&self) -> &[u8] {
-        &self.chunk
-    }
+    lane: Lane,
 }
 
 impl BrowserSink for WsSink {
-    async fn send(&mut self, mut chunk: Bytes) -> Result<(), Gone> {
-        while !chunk.is_empty() {
-            // Half the budget at most, so that one chunk can wait while another is written.
-            let piece = chunk.split_to(chunk.len().min(BUDGET / 2));
-            let cost = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-            let part = Arc::clone(&self.budget).acquire_many_owned(cost).await.map_err(|_| Gone)?;
-            let message = Bytes::from_owner(Budgeted { chunk: piece, _part: part });
-            self.session.binary(message).await.map_err(|_| Gone)?;
-        }
-        Ok(())
+    async fn send(&mut self, chunk: Bytes) -> Result<(), Gone> {
+        self.lane.send(chunk).await
     }
 
     async fn ping(&mut self, payload: &[u8]) -> Result<(), Gone> {

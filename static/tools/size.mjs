@@ -43,13 +43,15 @@ if (wasm.length !== 1) throw new Error(`one WASM file was expected, not ${wasm.l
 const base = scripts('viewer.html');
 const lazy = base.flatMap((file) => [...read(file).toString().matchAll(DYNAMIC)].map(([, next]) => new URL(next, `file://${file}`).pathname));
 const rdp = lazy.filter((file) => file.includes('/ironrdp'));
+const html5 = lazy.filter((file) => file.includes('/frame'));
 const vnc = lazy.filter((file) => file.includes('/novnc'));
-if (rdp.length !== 1 || vnc.length !== 1) throw new Error(`the viewer loads ${lazy.join(', ')}`);
+if (rdp.length !== 1 || vnc.length !== 1 || html5.length < 1) throw new Error(`the viewer loads ${lazy.join(', ')}`);
 
 tell('console', scripts('index.html'));
 const vncFiles = closure([...base, ...vnc]);
 if (vncFiles.some((file) => read(file).includes('.wasm'))) throw new Error('what a VNC desktop loads speaks of WASM');
 tell('viewer of a VNC desktop', vncFiles, 90 * KIB);
+tell('viewer of a web application', closure([...base, ...html5]), 45 * KIB);
 tell('viewer of an RDP desktop, with its WASM', [...closure([...base, ...rdp]), ...wasm], 1.8 * KIB * KIB);
 
 // Compressed here and once, not for every browser that asks: the gateway sends this file in its place (src/http/pages.rs).

@@ -39,11 +39,14 @@ on_both! {
         let two = add(NewPeer { address: Some("192.0.2.9".parse().unwrap()), ..a_peer("two") }).await.unwrap().host;
         assert_eq!(two.address.to_string(), "192.0.2.9");
 
+        let three = add(NewPeer { address: Some("2001:db8::9".parse().unwrap()), ..a_peer("three") }).await.unwrap().host;
+        assert_eq!(three.address.to_string(), "2001:db8::9");
+
         // Nobody else's key, no address of a session's, no nonsense.
         let again = NewPeer { public_key: one.public_key.clone(), ..a_peer("again") };
         assert_eq!(kind(add(again).await), ErrorKind::Conflict);
         assert_eq!(kind(add(NewPeer { address: Some(two.address), ..a_peer("same") }).await), ErrorKind::Conflict);
-        for address in ["10.64.0.1", "10.127.0.1", "0.0.0.0", "127.0.0.1", "224.0.0.1", "10.63.0.1", "2001:db8::1"] {
+        for address in ["10.64.0.1", "10.127.0.1", "0.0.0.0", "127.0.0.1", "224.0.0.1", "10.63.0.1", "::", "::1", "ff02::1", "fe80::1", "::ffff:192.0.2.9"] {
             assert_eq!(kind(add(NewPeer { address: Some(address.parse().unwrap()), ..a_peer("x") }).await), ErrorKind::Invalid, "{address}");
         }
         for endpoint in ["192.0.2.1:0", "0.0.0.0:5", "[::]:5", "224.0.0.1:5"] {

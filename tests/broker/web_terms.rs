@@ -1,6 +1,7 @@
 //! Web applications: what an admin may say of one, what a stream is granted, why a launch fails, what a host offers.
 
-use super::world::{World, ended, kind, origin, secret};
+use super::world::{World, ended, kind, origin, secret, settings};
+use portcullis::broker::Settings;
 use portcullis::broker::credentials::NewCredential;
 use portcullis::broker::fleet::{Offers, Unanswered};
 use portcullis::broker::live::Right;
@@ -198,5 +199,16 @@ on_both! {
         let hosts = world.broker.hosts(&origin(), &root).await.unwrap();
         let told = hosts.iter().find(|view| view.host.id == able).unwrap().offers.clone().unwrap();
         assert_eq!(told.services, [("wiki".to_owned(), false)]);
+    }
+
+    async fn without_a_domain_for_them_none_is_opened(db) {
+        let world = World::with(&db, Settings { web_applications: false, ..settings() }).await;
+        let (root, ann) = (world.caller("root", Role::Admin).await, world.caller("ann", Role::Member).await);
+        create(&world, &root, new(&world, WebChange::default(), ServerChange::default(), None)).await.unwrap();
+        assert_eq!(world.broker.workspace(&ann, &wiki()).await.unwrap().status, WorkspaceStatus::Offline);
+        let (refused, log) = world.logged(world.broker.launch(&origin(), &ann, &wiki())).await;
+        let error = refused.unwrap_err();
+        assert_eq!((error.kind, error.message.contains("apps.domain")), (ErrorKind::Unavailable, true));
+        assert_eq!(log, ["launch_workspace error no_apps_domain"]);
     }
 }

@@ -15,7 +15,7 @@ pub const SOON: Duration = Duration::from_secs(60);
 
 /// Serves bytes, and says how many it was sent and what their SHA-256 is.
 const HTTP: &str = r#"
-import hashlib, http.server, sys
+import hashlib, http.server, socket, sys
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -34,7 +34,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers(); self.wfile.write(body)
     def log_message(self, *args): pass
 
-http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+
+Server((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
 "#;
 
 /// See the module.
@@ -153,17 +156,18 @@ impl Lab {
         wait("wireguard-go's control socket", || Path::new(&socket).exists());
         let key = self.write("key", &base64(&*theirs.key.expose()));
         let psk = self.write("psk", theirs.psk.expose_base64().as_str());
+        let only = if theirs.address.is_ipv4() { 32 } else { 128 };
         let mut set = self.inside("wg");
         set.args(["set", &interface, "listen-port", &port.to_string(), "private-key"]).arg(key);
-        set.args(["peer", &theirs.us.to_string(), "allowed-ips", &format!("{}/32", theirs.our_address), "preshared-key"]).arg(psk);
+        set.args(["peer", &theirs.us.to_string(), "allowed-ips", &format!("{}/{only}", theirs.our_address), "preshared-key"]).arg(psk);
         if let Some(endpoint) = endpoint {
             set.args(["endpoint", &endpoint.to_string()]);
         }
         set.args(["persistent-keepalive", &keepalive.to_string()]);
         run(&mut set);
-        self.ip(&format!("addr add {}/32 dev {interface}", theirs.address));
+        self.ip(&format!("addr add {}/{only} dev {interface}", theirs.address));
         self.ip(&format!("link set {interface} mtu 1420 up"));
-        self.ip(&format!("route add {}/32 dev {interface}", theirs.our_address));
+        self.ip(&format!("route add {}/{only} dev {interface}", theirs.our_address));
     }
 
     /// What `wg show` says went through: received and sent, as wireguard-go counts.

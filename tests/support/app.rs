@@ -330,6 +330,7 @@ fn broker_settings() -> BrokerSettings {
         grace: s(600),
         launch_timeout: s(15),
         session_network: (Ipv4Addr::new(10, 64, 0, 0), 10),
+        web_applications: true,
         max_viewers: 4,
     }
 }

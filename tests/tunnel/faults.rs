@@ -10,7 +10,7 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::simnet::{AGENT, GATEWAY, Random, Weather, World};
+use super::simnet::{AGENT, GATEWAY, Keys, Random, Weather, World};
 
 const S: Duration = Duration::from_secs(1);
 const MIB: usize = 1 << 20;
@@ -83,6 +83,51 @@ fn after_a_cut_of_ten_seconds_a_stream_goes_on() {
     assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "{:?}", world.stream(GATEWAY, near).failed);
     assert!(world.now - mended < 20 * S, "{:?}", world.now - mended);
     assert!(world.stream(GATEWAY, near).incoming == said);
+}
+
+// ---- narrow paths ----
+
+#[test]
+fn a_path_that_swallows_large_datagrams_is_found_out_and_remembered() {
+    for keys in [Keys::new(), Keys { inside: ["fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()], ..Keys::new() }] {
+        let mut world = World::with(5, Weather { largest: 1400, ..Weather::FAIR }, keys);
+        world.shake();
+        let said: Vec<u8> = (0..MIB).map(|n| (n % 251) as u8).collect();
+        // The first stream finds out, by three timeouts; the next knows.
+        for most in [4 * S, S] {
+            let (near, far) = world.open(5900);
+            let began = world.now;
+            let stream = world.stream(AGENT, far);
+            stream.outgoing.extend(&said);
+            stream.finish = true;
+            assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "it got stuck");
+            assert!(world.stream(GATEWAY, near).incoming == said, "bytes differ");
+            assert!(world.now - began < most, "{:?}", world.now - began);
+        }
+    }
+}
+
+#[test]
+fn a_path_that_was_only_cut_is_used_in_full_again() {
+    let mut world = World::new(5, Weather::FAIR);
+    world.shake();
+    let (_, far) = world.open(5900);
+    let full = |world: &World, from: usize| world.trace[from..].iter().filter(|(_, side, size)| *side == AGENT && *size > 1400).count();
+    world.stream(AGENT, far).outgoing.extend(vec![7; MIB]);
+    world.pass(ms(50));
+    world.weather = Weather::CUT;
+    world.pass(4 * S);
+    world.weather = Weather::FAIR;
+    world.pass(4 * S);
+    // The cut looked like a path that swallows large datagrams.
+    let from = world.trace.len();
+    world.stream(AGENT, far).outgoing.extend(vec![7; MIB / 4]);
+    world.pass(S);
+    assert_eq!(full(&world, from), 0);
+    world.pass(15 * S);
+    world.stream(AGENT, far).outgoing.extend(vec![7; MIB / 4]);
+    world.pass(S);
+    assert!(full(&world, from) > 100, "{}", full(&world, from));
 }
 
 // ---- clocks ----
@@ -191,7 +236,8 @@ struct Cable {
 }
 
 impl Cable {
-    async fn to(agent: SocketAddr, seed: u64, bad: u64) -> Self {
+    /// `bad`: in a thousand, of each evil. `largest`: longer datagrams vanish.
+    async fn to(agent: SocketAddr, seed: u64, bad: u64, largest: usize) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let task = tokio::spawn(async move {
@@ -205,7 +251,7 @@ impl Cable {
                 let Some(to) = (if from == agent { gateway } else { Some(agent) }) else { continue };
                 let mut datagram = buffer[..n].to_vec();
                 let fate = random.below(1000);
-                if fate < bad {
+                if fate < bad || n > largest {
                     continue;
                 }
                 if fate < 2 * bad {
@@ -237,10 +283,10 @@ impl Drop for Cable {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_survive_a_bad_cable() {
-    for (bad, length) in [(1, MIB), (10, MIB / 4), (50, MIB / 16)] {
+    for (bad, length, largest) in [(1, MIB, usize::MAX), (10, MIB / 4, usize::MAX), (50, MIB / 16, usize::MAX), (1, MIB / 4, 1340)] {
         let (gateway, agent) = (hub().await, hub().await);
         let ends = Ends::new(1);
-        let cable = Cable::to(agent.local_addr(), 17 + bad, bad).await;
+        let cable = Cable::to(agent.local_addr(), 17 + bad, bad, largest).await;
         let far = agent.add_peer(ends.far(None)).unwrap();
         let near = gateway.add_peer(ends.near(Some(cable.address))).unwrap();
         let mut listener = far.listen(5900, 1).unwrap();

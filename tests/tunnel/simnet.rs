@@ -23,11 +23,15 @@ pub struct Weather {
     pub loss: u64,
     pub duplicate: u64,
     pub corrupt: u64,
+    /// Longer datagrams vanish.
+    pub largest: usize,
 }
 
 impl Weather {
-    pub const FAIR: Self = Self { delay: Duration::from_millis(10), jitter: Duration::ZERO, loss: 0, duplicate: 0, corrupt: 0 };
-    pub const STORM: Self = Self { delay: Duration::from_millis(20), jitter: Duration::from_millis(15), loss: 50, duplicate: 30, corrupt: 30 };
+    pub const FAIR: Self =
+        Self { delay: Duration::from_millis(10), jitter: Duration::ZERO, loss: 0, duplicate: 0, corrupt: 0, largest: usize::MAX };
+    pub const STORM: Self =
+        Self { delay: Duration::from_millis(20), jitter: Duration::from_millis(15), loss: 50, duplicate: 30, corrupt: 30, ..Self::FAIR };
     pub const CUT: Self = Self { loss: 1000, ..Self::FAIR };
 }
 
@@ -266,7 +270,7 @@ impl World {
         if self.eavesdrop {
             self.heard.push((side, bytes.to_vec()));
         }
-        if self.random.below(1000) < self.weather.loss {
+        if self.random.below(1000) < self.weather.loss || bytes.len() > self.weather.largest {
             return;
         }
         let copies = if self.random.below(1000) < self.weather.duplicate { 2 } else { 1 };

@@ -17,6 +17,7 @@ use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{Clock, HostId, SessionId, Timestamp};
 use portcullis::store::Store;
 use portcullis::viewer::hangup::{Hangup, on_connect};
+use portcullis::viewer::ws::upgrade;
 use portcullis::viewer::{Context, serve_on};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -92,11 +93,11 @@ struct Shared {
 }
 
 async fn open(request: HttpRequest, body: web::Payload, shared: web::Data<Shared>) -> actix_web::Result<HttpResponse> {
-    let (response, session, messages) = actix_ws::handle(&request, body)?;
+    let (response, browser) = upgrade(&request, body)?;
     let hangup = request.conn_data::<Hangup>().cloned();
     let grant = shared.grant.lock().unwrap().take().expect("one stream");
     let ctx = Context { broker: shared.broker.clone(), dial: shared.dial.clone(), draining: shared.draining.clone() };
-    let task = actix_web::rt::spawn(serve_on(ctx, Origin::local("req-7"), grant, session, messages, hangup));
+    let task = actix_web::rt::spawn(serve_on(ctx, Origin::local("req-7"), grant, browser, hangup));
     let _ = shared.tasks.send(task.abort_handle());
     Ok(response)
 }
@@ -182,6 +183,7 @@ fn settings() -> Settings {
         grace: s(600),
         launch_timeout: s(15),
         session_network: ("10.64.0.0".parse().unwrap(), 10),
+        web_applications: true,
         max_viewers: 4,
     }
 }

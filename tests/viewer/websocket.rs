@@ -10,6 +10,7 @@ use portcullis::domain::session::EndReason;
 use portcullis::viewer::attach::Attachment;
 use portcullis::viewer::books::Tally;
 use portcullis::viewer::hangup::{Hangup, on_connect};
+use portcullis::viewer::ws::upgrade;
 use portcullis::viewer::{Limits, stream};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,14 +54,14 @@ struct Shared {
 }
 
 async fn open(request: HttpRequest, body: web::Payload, shared: web::Data<Shared>) -> actix_web::Result<HttpResponse> {
-    let (response, session, messages) = actix_ws::handle(&request, body)?;
+    let (response, browser) = upgrade(&request, body)?;
     let hangup = request.conn_data::<Hangup>().cloned();
     let Shared { dial, right, draining, meters, ended } = shared.get_ref().clone();
     actix_web::rt::spawn(async move {
         let lease = lease();
         let (limits, tally, books) = (Limits::default(), Tally::default(), Ledger::default());
         let attachment = Attachment { lease: &lease, dial: &*dial, right, draining, meters: &meters, tally: &tally, books: &books, limits };
-        let over = stream(attachment, session, messages).await;
+        let over = stream(attachment, browser).await;
         let _ = ended.send(over.end.why());
         over.farewell(hangup).await;
     });

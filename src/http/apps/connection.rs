@@ -153,4 +153,3 @@ async fn one(connection: Arc<Connection>, served: Arc<Served>, request: Request<
     connection.state.metrics.request(word, Some("apps"), answer.status().as_u16(), began.elapsed());
     Ok(answer)
 }
-

@@ -82,20 +82,16 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
         return pages::plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Too many header fields\n");
     }
     if !is_framed_once(headers) {
-        let mut answer = pages::plain(StatusCode::BAD_REQUEST, "The request's framing is not understood\n");
-        if request.version() < Version::HTTP_2 {
-            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        return answer;
+        return unclear(&request, "The request's framing is not understood\n");
     }
     let session = match name::named(request.uri(), headers, settings) {
         Named::Session(session) => session,
         Named::Nobody => return pages::not_found(settings),
         Named::Elsewhere => return pages::plain(StatusCode::MISDIRECTED_REQUEST, "Not served here\n"),
-        Named::Unclear => return pages::plain(StatusCode::BAD_REQUEST, "The request does not name one host\n"),
+        Named::Unclear => return unclear(&request, "The request does not name one host\n"),
     };
     if *request.method() == Method::TRACE || !name::is_origin_form(request.method(), request.uri()) {
-        return pages::plain(StatusCode::BAD_REQUEST, "The request does not name a path\n");
+        return unclear(&request, "The request does not name a path\n");
     }
     let opened = asked.apps.table.find(session, entry::cookies(headers));
     // Who has entered is known, and an application is asked as often as its pages like; everybody else is counted by address.
@@ -119,6 +115,15 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     let from = asked.client(headers).unwrap_or(IpAddr::from([0, 0, 0, 0]));
     serving(&opened);
     opened.app.serve(request, from).await
+}
+
+/// 400; and nothing that follows on the connection is believed.
+fn unclear(request: &Request<Incoming>, line: &'static str) -> Response<Body> {
+    let mut answer = pages::plain(StatusCode::BAD_REQUEST, line);
+    if request.version() < Version::HTTP_2 {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 /// Chunked, once, is the one transfer coding that passes (RFC 9112 section 6.1: never twice; any other would have to be undone here).

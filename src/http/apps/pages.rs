@@ -122,7 +122,10 @@ fn page(settings: &AppsSettings, words: &Words) -> Response<Body> {
     );
     let mut answer = Response::new(body(html.into()));
     *answer.status_mut() = *status;
-    let policy = format!("default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self' {}", settings.gateway);
+    let policy = format!(
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self' {}",
+        settings.gateway
+    );
     dress(&mut answer, "text/html; charset=utf-8", &policy);
     answer
 }

@@ -62,7 +62,9 @@ pub(super) fn glance(seen: &[u8], total: usize) -> Glance {
 
 /// Whether it is a Deactivate All PDU (2.2.3.1) of which there is no more than the header. xrdp and old Windows send it so.
 fn is_cut_short(user_data: &[u8], total: usize) -> bool {
-    total == CONTROL && u16_at(user_data, 0) == Some(CONTROL as u16) && u16_at(user_data, 2).is_some_and(|kind| kind & 0x0f == kind::DEACTIVATE_ALL)
+    total == CONTROL
+        && u16_at(user_data, 0) == Some(CONTROL as u16)
+        && u16_at(user_data, 2).is_some_and(|kind| kind & 0x0f == kind::DEACTIVATE_ALL)
 }
 
 /// The whole Deactivate All PDU in place of one that is cut short, which the browser's client takes for an error; `None` when it is something else.

@@ -29,6 +29,8 @@ const LINGER: Duration = Duration::from_secs(20);
 const DYNAMIC_PORTS: u16 = 49152;
 /// Resets that may wait to be sent; more are not.
 const RESETS_MAX: usize = 32;
+/// How long a path is remembered as narrow (RFC 8899, section 5.1.1).
+const NARROW: Duration = Duration::from_secs(600);
 /// Segments a connection sends before it is another's turn: a good part of a train.
 const TURN: usize = 16;
 
@@ -77,7 +79,8 @@ pub(super) struct Netstack {
     clock: Micros,
     profile: Profile,
     timeout: Duration,
-    conns: BTreeMap<ConnId, Conn>,
+    /// Each in a box: a map's node has room for eleven, and most tunnels have one connection.
+    conns: BTreeMap<ConnId, Box<Conn>>,
     by_ports: BTreeMap<(u16, u16), ConnId>,
     listeners: BTreeMap<u16, usize>,
     next_conn: u64,
@@ -86,6 +89,8 @@ pub(super) struct Netstack {
     secret: u64,
     ports: SplitMix,
     resets: Vec<Header>,
+    /// Payload of the segments that get through, when large ones do not, and when that was last seen.
+    narrow: Option<(usize, Instant)>,
     /// Sum of the allowances, and segments repeated by connections that are gone.
     allowances: usize,
     repeated: u64,
@@ -108,6 +113,7 @@ impl Netstack {
             secret: seed,
             ports: SplitMix(seed ^ 0x5ea1),
             resets: Vec::new(),
+            narrow: None,
             allowances: 0,
             repeated: 0,
         }
@@ -124,9 +130,12 @@ impl Netstack {
         self.clock
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self, now: Instant) -> Limits {
         let (receive, send) = self.profile.windows();
-        Limits { receive, send, mtu: MTU, keepalive: Micros::try_from((self.timeout / 4).as_micros()).unwrap_or(Micros::MAX) }
+        // A new connection begins with what its neighbours found out, and asks the other end for no larger segments: a path is mostly narrow both ways.
+        let narrow = self.narrow.filter(|&(_, seen)| now.saturating_duration_since(seen) < NARROW);
+        let mtu = narrow.map_or(MTU, |(payload, _)| (payload + self.flow.headers()).min(MTU));
+        Limits { receive, send, mtu, keepalive: Micros::try_from((self.timeout / 4).as_micros()).unwrap_or(Micros::MAX) }
     }
 
     /// Where a connection's sequence numbers begin (RFC 6528): a clock, plus a secret function of its addresses and ports.
@@ -142,7 +151,7 @@ impl Netstack {
         let allowance = tcp.allowance();
         self.allowances += allowance;
         let conn = Conn { tcp, ports, accepted, phase: Phase::Opening, born: now, released: None, closed: false, lost: false, allowance };
-        self.conns.insert(id, conn);
+        self.conns.insert(id, Box::new(conn));
         self.by_ports.insert(ports, id);
         id
     }
@@ -155,7 +164,7 @@ impl Netstack {
             return Err(PeerError::Unaddressable);
         }
         let ports = (self.free_port(), port);
-        let (number, limits, time) = (self.first_number(ports, now), self.limits(), self.time(now));
+        let (number, limits, time) = (self.first_number(ports, now), self.limits(now), self.time(now));
         let tcp = Connection::connect(ports.0, ports.1, &self.flow, number, limits, time);
         Ok(self.adopt(tcp, ports, false, now))
     }
@@ -206,7 +215,7 @@ impl Netstack {
         let half_open = self.conns.values().filter(|c| c.accepted && c.ports.0 == syn.local && c.phase == Phase::Opening).count();
         if half_open < backlog && self.conns.len() < CONNECTIONS_MAX {
             let ports = (syn.local, syn.remote);
-            let (number, limits, time) = (self.first_number(ports, now), self.limits(), self.time(now));
+            let (number, limits, time) = (self.first_number(ports, now), self.limits(now), self.time(now));
             let tcp = Connection::accept(syn, &self.flow, number, limits, time);
             self.adopt(tcp, ports, true, now);
         }
@@ -299,6 +308,9 @@ impl Netstack {
                     gone.push(id);
                 }
             }
+            if let Some(payload) = conn.tcp.narrow() {
+                self.narrow = Some((payload, now));
+            }
             let allowance = conn.tcp.allowance();
             self.allowances = self.allowances.saturating_sub(conn.allowance) + allowance;
             conn.allowance = allowance;
@@ -310,6 +322,11 @@ impl Netstack {
                 self.repeated += conn.tcp.repeated();
             }
         }
+    }
+
+    /// The other end is elsewhere: what was found out about the way there says nothing any more.
+    pub(super) fn moved(&mut self) {
+        self.narrow = None;
     }
 
     /// What windows may still grow by.

@@ -9,6 +9,7 @@
 
 use super::chain::Chain;
 use super::cubic::{Cubic, Reduction};
+use super::narrow::Narrow;
 use super::received::{LIMIT_FIRST, Received};
 use super::rtt::Rtt;
 use super::segment::{Flow, Segment, TIMESTAMPS};
@@ -64,6 +65,8 @@ pub(in crate::tunnel) struct Connection {
     // ---- agreed upon
     /// Payload of a full segment.
     pub(super) mss: usize,
+    /// The path carries less than was agreed upon.
+    pub(super) narrow: Option<Narrow>,
     pub(super) stamps: bool,
     pub(super) sack: bool,
     /// Shifts of the other end's windows and of ours.
@@ -115,6 +118,7 @@ impl Connection {
             state,
             limits,
             mss,
+            narrow: None,
             stamps: true,
             sack: true,
             scales: Some((0, scale(limits.receive))),

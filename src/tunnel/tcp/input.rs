@@ -199,6 +199,7 @@ impl Connection {
             self.board.acknowledged(segment.ack, now, earlier, &mut delivery);
             self.rtt.answered();
             self.last_progress = now;
+            self.trial_passed();
             if self.fin_sent && self.una == self.nxt {
                 self.turn(Input::FinAcked);
                 if self.state == State::Closed {
@@ -292,6 +293,9 @@ impl Connection {
 
     /// So much was found lost.
     pub(super) fn lost(&mut self, found: usize, flight: usize) {
+        if found > 0 {
+            self.trial_failed();
+        }
         if found > 0 && matches!(self.phase, Phase::Open) {
             self.cubic.congestion();
             self.phase = Phase::Recovering { until: self.nxt, pace: Reduction::new(flight) };

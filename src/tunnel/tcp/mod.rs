@@ -15,6 +15,7 @@ mod checksum;
 mod connection;
 mod cubic;
 mod input;
+mod narrow;
 mod output;
 mod received;
 mod rtt;

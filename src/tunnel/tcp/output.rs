@@ -102,6 +102,7 @@ impl Connection {
                 self.rtt.back_off();
             }
             Timer::Repeat => {
+                self.find_black_hole(now);
                 // RFC 6298, section 5.
                 self.board.lose_old(now, self.rtt.smoothed().unwrap_or(0));
                 self.cubic.timeout(!matches!(self.phase, Phase::Restarting { .. }));
@@ -242,7 +243,8 @@ impl Connection {
         }
         let room = self.una.plus(self.window);
         let room = if room.after(self.nxt) { room.since(self.nxt) as usize } else { 0 };
-        let length = unsent.min(self.mss).min(room);
+        let ready = unsent.min(room);
+        let length = ready.min(self.payload_most(ready, now));
         // Not in small pieces because the window is (RFC 9293, section 3.8.6.2.1).
         let silly = length < self.mss && length < unsent && length * 2 < self.window_most as usize;
         let last = length == unsent;
@@ -261,6 +263,7 @@ impl Connection {
         self.board.push(self.nxt, len, if ends { ENDS } else { 0 }, now);
         self.nxt = self.nxt.plus(len);
         self.fin_sent |= ends;
+        self.note_size(length, self.nxt, now);
         if let Phase::Recovering { pace, .. } = &mut self.phase {
             pace.sent(length);
         }

@@ -23,7 +23,7 @@ const AHEAD: usize = 4;
 /// Bytes in a microsecond that a limit reckons with: 4 Gbit/s. What more would wait under way would be a queue, in front of other tunnels' keystrokes.
 const PACE: usize = 500;
 /// What a limit may be on the shortest way, whose round trip is more waking up than travelling.
-const LIMIT_NEAR: usize = 1 << 20;
+const LIMIT_NEAR: usize = 512 << 10;
 
 #[derive(Debug)]
 struct Piece {

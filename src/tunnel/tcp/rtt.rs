@@ -51,6 +51,11 @@ impl Rtt {
         self.backoff = (self.backoff + 1).min(16);
     }
 
+    /// Timeouts since something new was acknowledged.
+    pub(super) fn timeouts(&self) -> u32 {
+        self.backoff
+    }
+
     /// Something new was acknowledged.
     pub(super) fn answered(&mut self) {
         self.backoff = 0;

@@ -51,6 +51,11 @@ impl Flow {
         }
     }
 
+    /// Length of the headers of a segment with timestamps.
+    pub(in crate::tunnel) fn headers(&self) -> usize {
+        self.ip_header() + 20 + TIMESTAMPS
+    }
+
     /// Both addresses are of one family.
     pub(in crate::tunnel) fn is_sound(&self) -> bool {
         self.local.is_ipv4() == self.remote.is_ipv4()

@@ -116,6 +116,29 @@ impl Scoreboard {
         self.sent.front().map(|sent| sent.at)
     }
 
+    /// Bytes of the oldest segment.
+    pub(super) fn first_len(&self) -> usize {
+        self.sent.front().map_or(0, |sent| sent.len as usize)
+    }
+
+    /// Cuts what is under way into segments of at most `most` bytes; what is known of a segment is known of its pieces.
+    pub(super) fn cut(&mut self, most: usize) {
+        let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
+        // A FIN takes a number, and no room.
+        let long = |sent: &Sent| sent.len - u32::from(sent.ends()) > most;
+        if !self.sent.iter().any(long) {
+            return;
+        }
+        for mut sent in std::mem::take(&mut self.sent) {
+            while long(&sent) {
+                self.sent.push_back(Sent { len: most, flags: sent.flags & !ENDS, ..sent });
+                self.sacked += usize::from(sent.is(SACKED));
+                sent = Sent { seq: sent.seq.plus(most), len: sent.len - most, ..sent };
+            }
+            self.sent.push_back(sent);
+        }
+    }
+
     /// Notes a new segment. Segments come in order.
     pub(super) fn push(&mut self, seq: Seq, len: u32, flags: u8, now: Micros) {
         self.in_flight += len as usize;
@@ -425,6 +448,24 @@ mod tests {
         assert_eq!((delivery.bytes, board.in_flight(), board.count()), (1300, 700, 1));
         board.acknowledged(at(2), RTT, |_| None, &mut delivery);
         assert_eq!((delivery.bytes, board.in_flight(), board.is_empty()), (2000, 0, true));
+    }
+
+    #[test]
+    fn what_is_cut_is_the_same_bytes() {
+        let mut board = board(4);
+        board.push(at(4), 1, ENDS, 9);
+        select(&mut board, 1, 2, RTT);
+        board.lose_oldest();
+        board.cut(300);
+        let pieces: Vec<_> = board.sent.iter().map(|sent| (sent.seq, sent.len)).collect();
+        assert!(pieces.windows(2).all(|two| two[0].0.plus(two[0].1) == two[1].0 && two[0].1 <= 300));
+        assert_eq!((board.count(), board.in_flight(), board.lost, board.sacked), (17, 2001, 1000, 4));
+        assert!(board.sent.back().is_some_and(Sent::ends) && board.sent.iter().filter(|sent| sent.ends()).count() == 1);
+        let (place, sent) = board.repeat_lost(0, RTT).unwrap();
+        assert_eq!((place, sent.seq, sent.len), (0, at(0), 300));
+        let mut delivery = Delivery::default();
+        board.acknowledged(at(4).plus(1), 2 * RTT, |_| None, &mut delivery);
+        assert_eq!((board.in_flight(), board.lost, board.sacked, board.is_empty()), (0, 0, 0, true));
     }
 
     #[test]

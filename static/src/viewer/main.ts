@@ -45,7 +45,7 @@ const settings = new Settings(({ quality, keyboard }) => {
 const choices = (): Choices => ({ sizing, allowed, quality: settings.quality, keyboard: settings.keyboard });
 
 /** Each protocol is loaded only for the workspaces that need it. */
-const DRIVERS: Record<string, () => Promise<Driver>> = { rdp: () => import('./rdp/ironrdp') };
+const DRIVERS: Record<string, () => Promise<Driver>> = { rdp: () => import('./rdp/ironrdp'), html5: () => import('./html5/frame') };
 const rfb = (): Promise<Driver> => import('./core/novnc');
 const RELOADED = 'portcullis.viewer.reloaded';
 const RELOAD_AGAIN_MS = 30_000;
@@ -74,7 +74,7 @@ function offer(): void {
   settings.offer(can, allowed);
   clipboard.allow(can.clipboardIn && allowed.clipboardIn, can.clipboardOut && allowed.clipboardOut);
   keyRow.windows = can.windows;
-  keyboardButton.hidden = !allowed.input;
+  keyboardButton.hidden = !allowed.input || can.application;
   if (!allowed.input) resize();
 }
 
@@ -93,7 +93,9 @@ const link = new Link(
     session: () => soon(api.session(id)),
     ticket: () => soon(api.ticket(id)),
     protocol,
-    streamUrl: ({ url, ticket }) => {
+    streamUrl: ({ url, ticket }, { app_origin }) => {
+      // Never opened as an address: the frame takes the ticket out of it and posts it.
+      if (app_origin) return `${app_origin}/?ticket=${encodeURIComponent(ticket)}`;
       const stream = new URL(url, location.origin);
       stream.protocol = location.protocol === 'http:' ? 'ws:' : 'wss:';
       stream.searchParams.set('ticket', ticket);
@@ -147,12 +149,13 @@ const toolbar = new Toolbar({
   setSizing,
   chord: ({ keys }) => link.protocol?.sendChord(keys),
   fullScreen: () => void fullScreen(),
+  ownTab: () => void ownTab(),
   keyboard: () => {
     toolbar.close();
     keyboard.focus();
   },
   disconnect: () =>
-    confirmDisconnect(root, name(), async () => {
+    confirmDisconnect(root, name(), isApplication(), async () => {
       try {
         await api.disconnect(id);
       } catch (error) {
@@ -221,7 +224,8 @@ function show(state: LinkState): void {
 }
 
 /** The part of the way to blame, in words. */
-const blame = ({ leg, text }: Trouble) => s.legs[leg](text.replace(/[.\s]+$/, ''));
+const blame = ({ leg, text }: Trouble) => (isApplication() && leg === 'host' ? s.application.host : s.legs[leg])(text.replace(/[.\s]+$/, ''));
+const isApplication = () => session?.workspace_type === 'html5';
 
 function askCredential({ source, refused }: Extract<LinkState, { kind: 'credential' }>): void {
   ghost.replaceChildren();
@@ -244,7 +248,7 @@ function wait(state: Extract<LinkState, { kind: 'opening' | 'reconnecting' }>): 
   // A moment without the gateway is nothing to worry about yet.
   const trouble = state.trouble && (seconds >= 4 || state.trouble.leg !== 'gateway') ? blame(state.trouble) : null;
   const [heading, text] =
-    state.kind === 'opening' ? [s.opening(name()), trouble ?? s.openingText(seconds)] : [s.reconnecting(seconds), trouble ?? s.reconnectingHint];
+    state.kind === 'opening' ? [s.opening(name()), trouble ?? (isApplication() ? s.application.opening(seconds) : s.openingText(seconds))] : [s.reconnecting(seconds), trouble ?? (isApplication() ? s.application.reconnecting : s.reconnectingHint)];
   const present = overlay.querySelector('.wait');
   const paragraph = present?.querySelector('p');
   if (present && paragraph) {
@@ -277,7 +281,7 @@ function end(state: Ended): void {
   const page = (() => {
     switch (state.kind) {
       case 'ended':
-        return ending({ ...(s.end[state.reason] ?? s.endOther), picture: state.reason === 'host_lost' ? 'lost' : 'ended', session, act: endAct(state.reason), reason: state.reason });
+        return ending({ ...(s.end[state.reason] ?? s.endOther), ...(isApplication() ? { text: s.application.end[state.reason] ?? s.application.endOther } : {}), picture: state.reason === 'host_lost' ? 'lost' : 'ended', session, act: endAct(state.reason), reason: state.reason });
       case 'signed_out':
         return ending({ ...s.signedOut, picture: 'ended', session, act: signIn, reason: state.kind });
       case 'crowded':
@@ -290,6 +294,10 @@ function end(state: Ended): void {
         return ending({ ...s.refused, picture: 'key', session, act: reload(s.tryAgain), reason: state.kind });
       case 'forbidden':
         return ending({ ...s.forbidden, picture: 'shield', session, act: reload(s.tryAgain), reason: state.kind });
+      case 'idle':
+        return ending({ ...s.application.idle, picture: 'ended', session, act: reload(s.application.openAgain), reason: state.kind });
+      case 'frameless':
+        return ending({ ...s.application[state.why], picture: 'lost', session, act: tab(), reason: `${state.kind}_${state.why}` });
       case 'left':
         return ending({ ...s.left, picture: 'ended', session, act: reload(s.connectAgain), reason: state.kind });
     }
@@ -298,6 +306,21 @@ function end(state: Ended): void {
   overlay.replaceChildren(page);
   (page.querySelector('h1') as HTMLElement | null)?.focus({ preventScroll: true });
 }
+
+/** The application in a window of its own, by a ticket of its own. */
+async function ownTab(): Promise<void> {
+  const origin = session?.app_origin;
+  if (!origin) return;
+  try {
+    const [{ enter }, { ticket }] = await Promise.all([import('./html5/frame'), soon(api.ticket(id))]);
+    enter(origin, ticket, '_blank');
+    toolbar.close();
+  } catch {
+    flash(s.application.tabFailed);
+  }
+}
+
+const tab = () => h('button', { type: 'button', class: 'button primary', 'data-testid': 'end-tab', click: () => void ownTab() }, s.application.ownTab);
 
 /** Who can mend it gets told how, and the way there. */
 async function forAdmins(page: HTMLElement, kind: 'certificate' | 'refused'): Promise<void> {
@@ -379,7 +402,7 @@ function firstHint(): void {
     card.remove();
     if (!toolbar.isOpen) link.protocol?.focus();
   };
-  const card = hint(done);
+  const card = hint(done, isApplication());
   document.querySelector('.first-hint')?.remove();
   root.append(card);
   toolbar.whenFirstOpened(done);

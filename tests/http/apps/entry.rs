@@ -192,9 +192,8 @@ async fn other_origins_may_lead_here_and_no_more() {
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let inside = house.at(&session).header("cookie", &house.enter(&member, &session).await);
-    let from = |site: &str, mode: &str, dest: &str| {
-        inside.header("sec-fetch-site", site).header("sec-fetch-mode", mode).header("sec-fetch-dest", dest)
-    };
+    let from =
+        |site: &str, mode: &str, dest: &str| inside.header("sec-fetch-site", site).header("sec-fetch-mode", mode).header("sec-fetch-dest", dest);
     for site in ["same-site", "cross-site"] {
         assert_eq!(from(site, "navigate", "iframe").get("/").await.status, 200, "{site}");
         assert_eq!(from(site, "no-cors", "image").get("/").await.status, 403, "{site}");

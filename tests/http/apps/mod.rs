@@ -10,6 +10,7 @@ use crate::support::db::{Backend, Db};
 use application::Application;
 use portcullis::broker::views::{NewWorkspace, WorkspaceChange};
 use portcullis::domain::WorkspaceId;
+use portcullis::domain::reach::Target;
 use portcullis::domain::user::{Origin, Role};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::http::Settings;
@@ -39,7 +40,8 @@ impl House {
         let app = TestApp::dialling(Db::new(Backend::Sqlite), Arc::new(application.dial()), change).await;
         let system = app.broker.shell_caller().await.unwrap();
         let roles = vec![Role::Member, Role::Admin];
-        let rest = WorkspaceChange { allowed_roles: Some(roles), ..WorkspaceChange::default() };
+        let target = Some(Target::Service { host_id: app.host, name: "board".to_owned() });
+        let rest = WorkspaceChange { allowed_roles: Some(roles), target, ..WorkspaceChange::default() };
         let id = WorkspaceId::parse(BOARD).unwrap();
         let new = NewWorkspace { id: Some(id), name: "Board".to_owned(), description: String::new(), kind: WorkspaceKind::Html5, rest };
         app.broker.create_workspace(&Origin::local("test"), &system, new).await.unwrap();

@@ -168,7 +168,7 @@ pub struct AddPeer {
     /// UDP `ADDRESS:PORT` at which it can be called; without one, it calls the gateway.
     #[schema(value_type = Option<String>)]
     endpoint: Option<SocketAddr>,
-    /// Its address inside the tunnel (IPv4); the next free one when missing.
+    /// Its address inside the tunnel (IPv4 or IPv6); the next free one when missing.
     #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,
 }

@@ -33,14 +33,18 @@ export type LinkState =
   /** Policy forbids what the stream did. */
   | { kind: 'forbidden' }
   /** The desktop itself ended the connection. */
-  | { kind: 'left' };
+  | { kind: 'left' }
+  /** An application was closed, since nobody used it. */
+  | { kind: 'idle' }
+  /** This browser does not show the application in a frame: it keeps no cookie there (`cookie`), or does not get there (`way`). */
+  | { kind: 'frameless'; why: 'cookie' | 'way' };
 
 export interface LinkPorts {
   session(): Promise<Session>;
   ticket(): Promise<Ticket>;
   /** The protocol that this session speaks, loaded. */
   protocol(session: Session): Promise<OpenProtocol>;
-  streamUrl(ticket: Ticket): string;
+  streamUrl(ticket: Ticket, session: Session): string;
   now(): number;
   random(): number;
   /** Runs `act` after `ms`; the answer cancels it. */
@@ -161,7 +165,7 @@ export class Link {
       const open = await this.#ports.protocol(session);
       const ticket = await this.#ports.ticket();
       if (this.#final) return;
-      this.#open(open, this.#ports.streamUrl(ticket));
+      this.#open(open, this.#ports.streamUrl(ticket, session));
     } catch (error) {
       if (!this.#fate(error)) this.#retry(error instanceof ApiError && error.offline ? { leg: 'gateway', text: '' } : null);
     } finally {
@@ -221,6 +225,12 @@ export class Link {
         return this.#finish(reason === 'workspace' ? { kind: 'refused' } : { kind: 'credential', source: reason === 'user' ? 'user' : 'ask', refused: true });
       case CLOSE.policy:
         return this.#finish({ kind: 'forbidden' });
+      case CLOSE.idle:
+        return this.#finish({ kind: 'idle' });
+      case CLOSE.notKept:
+        return this.#finish({ kind: 'frameless', why: 'cookie' });
+      case CLOSE.notShown:
+        return this.#finish({ kind: 'frameless', why: 'way' });
       default:
         if (because === 'left') return this.#finish({ kind: 'left' });
         if (lastPicture) this.#events.picture(lastPicture);

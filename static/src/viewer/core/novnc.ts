@@ -8,7 +8,7 @@ import { FIRST, LIGHT, type Level, Meter, SHARP, follow, levelOf } from './quali
 const HANDSHAKE_LIMIT_MS = 5_000;
 
 /** RFB sends what a key means, and the key itself too where the server wants it (QEMU's extension): there is nothing to choose. */
-export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: true, quality: true, keyboardModes: false, windows: false };
+export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: true, quality: true, keyboardModes: false, windows: false, application: false };
 
 class NoVnc implements Protocol {
   readonly #rfb: RFB;

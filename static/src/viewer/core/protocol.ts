@@ -1,6 +1,6 @@
 /**
  * What the viewer asks of a remote-screen protocol, and nothing about any particular one: `novnc.ts` speaks RFB,
- * `rdp/ironrdp.ts` RDP. Each is loaded only for the workspaces that need it.
+ * `rdp/ironrdp.ts` RDP, and `html5/frame.ts` shows a web application. Each is loaded only for the workspaces that need it.
  *
  * One `Protocol` object is one connection: it opens once, closes once, and a reconnect makes a new one.
  */
@@ -15,6 +15,10 @@ export const CLOSE = {
   credentialRequired: 4005,
   credentialRefused: 4006,
   policy: 4007,
+  /** Words of this page alone: an application nobody used was closed; its cookie is not kept; nothing leads to its origin. */
+  idle: 4100,
+  notKept: 4101,
+  notShown: 4102,
 } as const;
 
 export interface Closed {
@@ -60,6 +64,8 @@ export interface Capabilities {
   keyboardModes: boolean;
   /** Its desktops are Windows, or look like it: their keys are called so. */
   windows: boolean;
+  /** A web application: it has its own keys, size and clipboard, and can be shown in a tab of its own. */
+  application: boolean;
 }
 
 /** What the workspace's policy lets this stream do. The gateway enforces it; this only decides what is shown. */

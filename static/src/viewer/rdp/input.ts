@@ -13,6 +13,9 @@ const RIGHT = 2;
 /** Fingers move the page's way: one pixel is one wheel pixel. */
 const WHEEL_PIXELS = 0;
 
+/** Keys that only choose a character; Windows holds Ctrl, too, for AltGr. */
+const CHOOSERS = ['ShiftLeft', 'ShiftRight', 'AltRight', 'ControlLeft'];
+
 export interface InputPorts {
   module: Module;
   session: Session;
@@ -27,6 +30,10 @@ export class Input {
   readonly #ports: InputPorts;
   readonly #stop = new AbortController();
   readonly #gestures: Gestures;
+  /** Those of the choosers that are held here. */
+  readonly #held = new Set<string>();
+  /** Those that are let go there all the same, so that a character is not chosen twice: some servers press the keys of their own layout for it. */
+  readonly #lifted = new Set<string>();
   #locksKnown = false;
   #dragged: { x: number; y: number } | null = null;
 
@@ -57,6 +64,8 @@ export class Input {
   /** Lets go of every key and button: those that are let go elsewhere are never heard of here. */
   release(): void {
     this.#locksKnown = false;
+    this.#held.clear();
+    this.#lifted.clear();
     this.#ports.session.releaseAllInputs();
   }
 
@@ -99,11 +108,31 @@ export class Input {
     const typed = this.mode === 'character' && isCharacter && (!shortcut || event.getModifierState('AltGraph'));
     if (this.mode === 'character' && event.key === 'Dead') return;
     if (typed) {
-      this.#send([pressed ? DeviceEvent.unicodePressed(event.key) : DeviceEvent.unicodeReleased(event.key)]);
+      this.#send(pressed ? [...this.#lift(), DeviceEvent.unicodePressed(event.key)] : [DeviceEvent.unicodeReleased(event.key)]);
       return;
     }
     const code = scancodeOf(event.code);
-    if (code !== undefined) this.#send([pressed ? DeviceEvent.keyPressed(code) : DeviceEvent.keyReleased(code)]);
+    if (code === undefined) return;
+    const before = pressed ? this.#lower() : [];
+    if (CHOOSERS.includes(event.code)) {
+      if (pressed) this.#held.add(event.code);
+      else this.#held.delete(event.code);
+    }
+    this.#send([...before, pressed ? DeviceEvent.keyPressed(code) : DeviceEvent.keyReleased(code)]);
+  }
+
+  /** Lets go of what has chosen a character here. */
+  #lift(): DeviceEvent[] {
+    const held = [...this.#held].filter((code) => !this.#lifted.has(code));
+    for (const code of held) this.#lifted.add(code);
+    return held.map((code) => this.#ports.module.DeviceEvent.keyReleased(scancodeOf(code) ?? 0));
+  }
+
+  /** Holds it again, for a key or a click that it belongs to. */
+  #lower(): DeviceEvent[] {
+    const held = [...this.#lifted].filter((code) => this.#held.has(code));
+    this.#lifted.clear();
+    return held.map((code) => this.#ports.module.DeviceEvent.keyPressed(scancodeOf(code) ?? 0));
   }
 
   #syncLocks(event: KeyboardEvent): void {
@@ -141,7 +170,7 @@ export class Input {
       return;
     }
     const press = down ? module.DeviceEvent.mouseButtonPressed : module.DeviceEvent.mouseButtonReleased;
-    this.#send([this.#move({ x: event.clientX, y: event.clientY }), press(event.button)]);
+    this.#send([...(down ? this.#lower() : []), this.#move({ x: event.clientX, y: event.clientY }), press(event.button)]);
   }
 
   #moved(event: PointerEvent): void {

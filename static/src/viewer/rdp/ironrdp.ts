@@ -5,7 +5,7 @@
 import { Backend, displayControl, enableCredssp, init } from '@devolutions/iron-remote-desktop-rdp';
 import type { Capabilities, Choices, Closed, Key, KeyboardMode, OpenProtocol, Protocol, ProtocolEvents, Sizing } from '../core/protocol';
 import { Input } from './input';
-import { Screen, desktopSize } from './screen';
+import { Screen, desktopSize, roomy } from './screen';
 import { watchSocket } from './socket';
 
 type Session = Awaited<ReturnType<InstanceType<typeof Backend.SessionBuilder>['connect']>>;
@@ -23,13 +23,15 @@ const CLOSE_LIMIT_MS = 2_000;
 const TEXT = 'text/plain';
 const PLACEHOLDER = 'portcullis';
 
-export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: true, quality: false, keyboardModes: true, windows: true };
+export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: true, quality: false, keyboardModes: true, windows: true, application: false };
 
 let ready: Promise<void> | undefined;
 /** After a panic the module is of no use any more, and only a new page loads another. */
 let broken = false;
 /** Whether the desktop follows a change of size: taken to be so until it did not. */
 let follows = true;
+/** Whether it has a size of its own, and gave another than it was asked for when it was connected to. */
+let fixed = false;
 
 /** What an IronRDP error (or any other) says. */
 function wordsOf(error: unknown): string {
@@ -63,7 +65,7 @@ class IronRdp implements Protocol {
     this.#mode = choices.keyboard;
     this.#screen = new Screen(target, () => this.#windowChanged());
     this.#screen.sizing = choices.sizing;
-    this.#asked = desktopSize(this.#screen.room);
+    this.#asked = desktopSize(choices.sizing === 'remote' ? this.#screen.room : roomy(this.#screen.room));
     void this.#run();
   }
 
@@ -138,6 +140,7 @@ class IronRdp implements Protocol {
     const size = session.desktopSize();
     this.#screen.canvas.width = size.width;
     this.#screen.canvas.height = size.height;
+    fixed = !this.#fits(this.#asked);
     size.free();
     this.#screen.place();
     if (this.#choices.allowed.input) {
@@ -186,12 +189,12 @@ class IronRdp implements Protocol {
     const { width, height } = desktopSize(this.#screen.room);
     if (this.#closed || (width === this.#asked.width && height === this.#asked.height)) return;
     this.#asked = { width, height };
-    if (!follows) return this.#again();
-    this.#session?.resize(width, height);
+    if (follows) this.#session?.resize(width, height);
+    else if (!fixed) return this.#again();
     this.#rest = setTimeout(() => {
       if (this.#closed || this.#fits({ width, height })) return;
       follows = false;
-      this.#again();
+      if (!fixed) this.#again();
     }, FOLLOW_MS);
   }
 

@@ -31,6 +31,11 @@ export function moved(picture: Box, window: Box, from: { left: number; top: numb
   };
 }
 
+/** What a desktop needs for its own windows, which a phone's has not: there the picture is scaled, or shown in part. */
+export function roomy({ width, height }: Box): Box {
+  return { width: Math.max(width, 1024), height: Math.max(height, 768) };
+}
+
 /** The desktop size to ask for in a window: whole groups of 4 pixels, within what servers take (MS-RDPEDISP 2.2.2.2.1: 200 to 8192, even). */
 export function desktopSize({ width, height }: Box): Box {
   const within = (value: number) => Math.min(8192, Math.max(200, Math.floor(value / 4) * 4));

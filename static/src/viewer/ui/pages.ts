@@ -47,7 +47,7 @@ export function ending({ title, text, picture, session, act, reason }: EndPage):
 }
 
 /** Asks before ending a session, naming what is lost. Resolves when the person has decided. */
-export function confirmDisconnect(parent: HTMLElement, name: string, act: () => Promise<void>): void {
+export function confirmDisconnect(parent: HTMLElement, name: string, application: boolean, act: () => Promise<void>): void {
   const problem = h('p', { class: 'problem', role: 'alert', hidden: true }, s.disconnectFailed);
   const yes = h(
     'button',
@@ -75,7 +75,7 @@ export function confirmDisconnect(parent: HTMLElement, name: string, act: () => 
     'dialog',
     { 'aria-labelledby': 'ask', 'data-testid': 'disconnect-dialog', close: () => dialog.remove(), keydown: (event: KeyboardEvent) => event.stopPropagation() },
     h('h2', { id: 'ask' }, s.disconnectTitle(name)),
-    h('p', {}, s.disconnectText),
+    h('p', {}, application ? s.application.disconnectText : s.disconnectText),
     problem,
     h('div', { class: 'row end' }, h('button', { type: 'button', class: 'button', autofocus: true, click: () => dialog.close() }, s.stay), yes),
   );
@@ -83,12 +83,12 @@ export function confirmDisconnect(parent: HTMLElement, name: string, act: () => 
   dialog.showModal();
 }
 
-export function hint(done: () => void): HTMLElement {
+export function hint(done: () => void, application: boolean): HTMLElement {
   return h(
     'aside',
     { class: 'first-hint', 'data-testid': 'first-hint', role: 'note' },
     h('strong', {}, s.hintTitle),
-    h('p', {}, matchMedia('(pointer: coarse)').matches ? s.hintTouch : s.hintText),
+    h('p', {}, application ? s.application.hint : matchMedia('(pointer: coarse)').matches ? s.hintTouch : s.hintText),
     h('button', { type: 'button', class: 'button', 'data-testid': 'first-hint-ok', click: done }, s.hintOk),
   );
 }

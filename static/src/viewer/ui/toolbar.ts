@@ -21,6 +21,8 @@ export interface ToolbarActions {
   setSizing(sizing: Sizing): void;
   chord(chord: Chord): void;
   fullScreen(): void;
+  /** Shows the application in a tab of its own. */
+  ownTab(): void;
   keyboard(): void;
   disconnect(): void;
   /** The pointer or the keyboard is back with the desktop. */
@@ -78,6 +80,7 @@ export class Toolbar {
         this.#button('sizing', 'fit', s.sizings.fit, () => this.#flipSizing()),
         this.#button('keyboard', 'touch', s.keyboard, () => actions.keyboard()),
         this.#button('settings', 'settings', s.settings, () => this.#panel(this.#settings)),
+        this.#button('tab', 'tab', s.application.ownTab, () => actions.ownTab()),
         this.#button('fullscreen', 'full', s.fullScreen, () => actions.fullScreen()),
         h('a', { class: 'tool', href: '/', 'data-testid': 'toolbar-portal', title: s.portalHint }, icon('grid'), h('span', {}, s.portal)),
         this.#button('disconnect', 'out', s.disconnect, () => actions.disconnect()),
@@ -189,13 +192,16 @@ export class Toolbar {
       if (button) button.hidden = !shown;
     };
     show('clipboard', into || out);
-    show('keys', allowed.input);
-    show('keyboard', allowed.input);
+    show('keys', allowed.input && !can.application);
+    show('keyboard', allowed.input && !can.application);
+    show('sizing', !can.application);
+    show('tab', can.application);
     show('settings', can.quality || (can.keyboardModes && allowed.input));
     this.#chords.replaceChildren(
       ...chordsOf(can.windows).map((chord) => h('button', { type: 'button', 'data-testid': `key-${chord.id}`, click: () => this.#actions.chord(chord) }, chord.label)),
     );
-    const rules = [
+    // An application's rules are about its requests; what they refuse says so itself.
+    const rules = can.application ? [] : [
       ...(allowed.input ? [] : [s.rules.readOnly]),
       ...(into && out ? [] : [into ? s.rules.in : out ? s.rules.out : s.rules.none]),
     ];

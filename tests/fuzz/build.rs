@@ -1,0 +1,60 @@
+//! Writes what was captured of real peers as the first inputs, into the folder that `FUZZ_SEEDS` names, a folder for each target in it.
+
+use std::{env, fs, io, path::Path};
+
+const RDP: [&str; 2] = [include_str!("../protocol/rdp/xrdp.txt"), include_str!("../protocol/rdp/shadow.txt")];
+const RFB: [(u8, &[u8]); 2] =
+    [(8, include_bytes!("../protocol/captured/novnc-1.7.bin")), (0, include_bytes!("../protocol/captured/tigervnc-1.12.bin"))];
+/// What desktops say until they are proved to: every type, VncAuth's challenge, VeNCrypt's lists.
+const DESKTOPS: [&[u8]; 4] = [
+    b"RFB 003.008\n\x01\x01\0\0\0\0",
+    b"RFB 003.008\n\x02\x02\x130123456789abcdef\0\0\0\0",
+    b"RFB 003.003\n\0\0\0\x020123456789abcdef\0\0\0\0",
+    b"RFB 003.008\n\x01\x13\0\x02\0\x06\0\0\x01\x01\0\0\x01\x02\0\0\x01\x03\0\0\x01\x04\0\0\x01\x05\0\0\x01\x06\x010123456789abcdef\0\0\0\0",
+];
+/// Most bytes of one input: libFuzzer tries long ones slowly.
+const LONGEST: usize = 8 * 1024 - 1;
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-env-changed=FUZZ_SEEDS");
+    let Ok(folder) = env::var("FUZZ_SEEDS") else { return Ok(()) };
+    let put = |target: &str, name: String, choice: u8, bytes: &[u8]| {
+        let folder = Path::new(&folder).join(target);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(name), [&[choice], &bytes[..bytes.len().min(LONGEST)]].concat())
+    };
+    for (which, text) in RDP.iter().enumerate() {
+        let pdus: Vec<(bool, Vec<u8>)> =
+            text.lines().filter_map(|line| line.split_once(' ')).map(|(way, pdu)| (way == ">", hex::decode(pdu).unwrap_or_default())).collect();
+        for (at, (_, pdu)) in pdus.iter().take(5).enumerate() {
+            put("rdp_negotiation", format!("{which}-{at}"), 0x2c, pdu)?;
+        }
+        for choice in [0, 7, 9, 0x1b] {
+            put("rdp_filter", format!("{which}-{choice}"), choice, &write(&pdus[2..]))?;
+        }
+    }
+    for (which, (choice, bytes)) in RFB.iter().enumerate() {
+        for rules in [0, 4, 7] {
+            put("rfb_filter", format!("{which}-{rules}"), choice | rules, bytes)?;
+        }
+    }
+    for (which, bytes) in DESKTOPS.iter().enumerate() {
+        for proof in [0, 2, 3, 7] {
+            put("rfb_handshakes", format!("{which}-{proof}"), proof, bytes)?;
+        }
+    }
+    put("rfb_handshakes", "browser".to_owned(), 8, b"RFB 003.008\n\x01")
+}
+
+/// A conversation, as `lib.rs` reads it; `true` is up.
+fn write(pieces: &[(bool, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (up, piece) in pieces {
+        for part in piece.chunks(usize::from(u16::MAX)) {
+            bytes.push(u8::from(*up));
+            bytes.extend_from_slice(&u16::try_from(part.len()).unwrap_or_default().to_be_bytes());
+            bytes.extend_from_slice(part);
+        }
+    }
+    bytes
+}
