@@ -7,6 +7,7 @@ use crate::domain::SessionId;
 use crate::domain::user::Origin;
 use crate::http::AppState;
 use crate::http::origin::client_address;
+use crate::viewer::html5::Fault;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -117,6 +118,12 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     opened.app.serve(request, from).await
 }
 
+/// The leg that failed, and what a person reads of it.
+fn failing(fault: &Fault) -> Response<Body> {
+    let leg = if fault.code() == "host_unreachable" { "host" } else { "application" };
+    pages::json(&json!({"state": "failing", "leg": leg, "code": fault.code(), "detail": fault.page().title}))
+}
+
 /// 400; and nothing that follows on the connection is believed.
 fn unclear(request: &Request<Incoming>, line: &'static str) -> Response<Body> {
     let mut answer = pages::plain(StatusCode::BAD_REQUEST, line);
@@ -142,7 +149,7 @@ async fn state(asked: &Asked<'_>, session: SessionId, headers: &HeaderMap) -> Re
             Some(ending) => pages::json(&json!({"state": "ended", "reason": ending.as_str()})),
             None => match opened.app.probe().await {
                 Ok(()) => pages::json(&json!({"state": "open"})),
-                Err(fault) => pages::json(&json!({"state": "failing", "detail": fault.to_string()})),
+                Err(fault) => failing(&fault),
             },
         },
     };

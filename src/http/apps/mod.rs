@@ -27,9 +27,9 @@ pub mod site;
 pub(super) mod table;
 
 use crate::domain::SessionId;
+use crate::viewer::html5::{App, Body, Place};
 use std::sync::Arc;
 use std::time::Duration;
-use crate::viewer::html5::{App, Body, Place};
 
 /// Where applications are shown.
 #[derive(Clone, Debug)]
