@@ -113,7 +113,7 @@ fn the_end_of_the_setup_goes_on_by_itself() {
     }
     let bell = vec![0, 3, 0];
     let mut pieces = Vec::new();
-    let together = [&bell, &conversation[map].1, &bell].concat();
+    let together = [&bell[..], &conversation[map].1, &bell].concat();
     filter.feed(Direction::Down, &together.into(), &mut pieces).unwrap();
     assert_eq!(pieces, [&bell, &conversation[map].1, &bell]);
 }
