@@ -232,7 +232,7 @@ test('an RDP desktop follows the window, and takes characters, keys and fingers;
     expect(await width(), 'fitted').toBe(390);
     await pinched(1024, pair(15), pair(25), pair(40), pair(60));
     await phone.screenshot({ path: '../../test-results/rdp-phone.png' });
-    const together = [100, 70, 40, 20].map((apart): [number, number][] => [[200 - apart, 400], [200 + apart, 400]]);
+    const together = [100, 92, 84, 76, 68, 60].map((apart): [number, number][] => [[200 - apart, 400], [200 + apart, 400]]);
     await pinched(390, ...(together as Parameters<typeof stroke>));
     await leave(phone);
     await context.close();
