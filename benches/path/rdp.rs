@@ -228,6 +228,7 @@ async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<Ran> {
         policy,
         exclusive: false,
         keyboard: None,
+        web: None,
     };
     let lease = lease_to(1, WorkspaceKind::Rdp, server).ok_or_else(|| fail("no lease"))?;
     let destination = destination(lease.session().id);
