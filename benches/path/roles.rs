@@ -149,8 +149,17 @@ impl Service for Launcher {
     fn health(self: Arc<Self>) -> BoxFuture<'static, Health> {
         let memory = control::Memory::default();
         let (kinds, services, service_kinds) = (Vec::new(), Vec::new(), Vec::new());
-        let health =
-            Health { protocol: control::PROTOCOL, version: String::new(), uptime_ms: 0, desktops: 0, load: [0.0; 3], memory, kinds, services, service_kinds };
+        let health = Health {
+            protocol: control::PROTOCOL,
+            version: String::new(),
+            uptime_ms: 0,
+            desktops: 0,
+            load: [0.0; 3],
+            memory,
+            kinds,
+            services,
+            service_kinds,
+        };
         std::future::ready(health).boxed()
     }
 
