@@ -12,7 +12,7 @@ BENCH ?=
 # Seconds and targets of fuzzing.
 FUZZ ?=
 
-.PHONY: help run test setup lint bench soak fuzz interop-long
+.PHONY: help run test setup lint bench soak fuzz interop-long apps-long
 
 help: ## Says what can be made.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,10 @@ setup: ## Sets up what is missing for both.
 interop-long: ## Runs what takes long against wireguard-go: a GiB each way, and the renewal of keys after two minutes.
 	@.ci/setup test
 	@cargo test --test portcullis -- interop::long --ignored --nocapture --test-threads 1
+
+apps-long: ## Passes 10 GiB each way through the reverse proxy of web applications.
+	@.ci/setup test
+	@cargo test --test portcullis -- viewer::html5::bulk --ignored --nocapture --test-threads 1
 
 bench: ## Measures the data path beside its peers, some ten minutes; writes the table of docs/performance.md.
 	@cargo bench --quiet --bench path -- --write docs/performance.md $(BENCH)

@@ -71,11 +71,16 @@ impl Browsers {
         Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// Opens a WebSocket.
-    pub async fn open(&self, to: SocketAddr, path: &str) -> Outcome<Browser> {
+    /// Opens a connection to a server of this name.
+    pub async fn connect(&self, to: SocketAddr, name: &str) -> Outcome<TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(to).await?;
         tcp.set_nodelay(true)?;
-        let mut tls = self.tls.connect(ServerName::try_from("localhost")?, tcp).await?;
+        Ok(self.tls.connect(ServerName::try_from(name.to_owned())?, tcp).await?)
+    }
+
+    /// Opens a WebSocket.
+    pub async fn open(&self, to: SocketAddr, path: &str) -> Outcome<Browser> {
+        let mut tls = self.connect(to, "localhost").await?;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: binary\r\n\r\n"

@@ -27,7 +27,8 @@ pub struct Process {
 }
 
 impl Process {
-    async fn start(arguments: &[String]) -> Outcome<(Self, String)> {
+    /// Starts one, and waits for its first line.
+    pub async fn start(arguments: &[String]) -> Outcome<(Self, String)> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
             // As `portcullis` does for itself.

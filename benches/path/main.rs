@@ -13,11 +13,14 @@ mod gate;
 mod house;
 mod lines;
 mod machine;
+mod office;
 mod peers;
 mod rdp;
 mod roles;
 mod table;
 mod tunnel;
+mod web;
+mod webload;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -67,6 +70,8 @@ fn main() -> Outcome<()> {
                 let (agent, workers) = (next()?.parse()?, next()?.parse()?);
                 return actix_web::rt::System::with_tokio_rt(move || runtime).block_on(roles::gateway(agent, workers));
             }
+            "application" => return runtime.block_on(webload::application()),
+            "load" => return runtime.block_on(webload::from_arguments(&arguments.collect::<Vec<_>>())),
             // The tunnel alone, for a profiler: so many GiB.
             "stream" => {
                 let gib: u64 = next()?.parse()?;
@@ -116,6 +121,9 @@ async fn measure(settings: Settings, files: u64) -> Outcome<()> {
     }
     if settings.wants('r') {
         rdp::measure(&settings, &mut rows).await?;
+    }
+    if settings.wants('w') {
+        web::measure(&settings, &mut rows).await?;
     }
     rows.sort_by_key(|row: &Row| row.line);
     let about = [

@@ -148,9 +148,18 @@ impl Launcher {
 impl Service for Launcher {
     fn health(self: Arc<Self>) -> BoxFuture<'static, Health> {
         let memory = control::Memory::default();
-        let (kinds, services) = (Vec::new(), Vec::new());
-        let health =
-            Health { protocol: control::PROTOCOL, version: String::new(), uptime_ms: 0, desktops: 0, load: [0.0; 3], memory, kinds, services };
+        let (kinds, services, service_kinds) = (Vec::new(), Vec::new(), Vec::new());
+        let health = Health {
+            protocol: control::PROTOCOL,
+            version: String::new(),
+            uptime_ms: 0,
+            desktops: 0,
+            load: [0.0; 3],
+            memory,
+            kinds,
+            services,
+            service_kinds,
+        };
         std::future::ready(health).boxed()
     }
 
@@ -277,6 +286,7 @@ impl House {
             user_name: "Ada".into(),
             workspace,
             wanted: Wanted::Desktop,
+            pin: None,
             address: address(n),
             grace: Duration::from_secs(60),
         };

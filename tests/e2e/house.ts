@@ -115,6 +115,7 @@ export class House {
       PORTCULLIS_SERVER__LISTEN: `127.0.0.1:${port}`,
       PORTCULLIS_SERVER__PUBLIC_URL: `https://localhost:${port}`,
       PORTCULLIS_TUNNEL__LISTEN: `127.0.0.1:${udp}`,
+      PORTCULLIS_APPS__DOMAIN: 'apps.localhost',
       PORTCULLIS_LOG__LEVEL: 'info',
     };
   }

@@ -7,6 +7,7 @@ use crate::domain::SessionId;
 use crate::domain::user::Origin;
 use crate::http::AppState;
 use crate::http::origin::client_address;
+use crate::viewer::html5::Fault;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -81,9 +82,6 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     if headers.len() > HEADERS_MAX {
         return pages::plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Too many header fields\n");
     }
-    if asked.state.limits.any.check(asked.client(headers)).is_err() {
-        return pages::too_often(settings);
-    }
     if !is_framed_once(headers) {
         return unclear(&request, "The request's framing is not understood\n");
     }
@@ -96,6 +94,11 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     if *request.method() == Method::TRACE || !name::is_origin_form(request.method(), request.uri()) {
         return unclear(&request, "The request does not name a path\n");
     }
+    let opened = asked.apps.table.find(session, entry::cookies(headers));
+    // Who has entered is known, and an application is asked as often as its pages like; everybody else is counted by address.
+    if opened.is_none() && asked.state.limits.any.check(asked.client(headers)).is_err() {
+        return pages::too_often(settings);
+    }
     if let Some(path) = request.uri().path().strip_prefix(OWN_PATHS) {
         return match path {
             "enter" => entry::enter(asked, session, request).await,
@@ -103,7 +106,7 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
             _ => pages::not_found(settings),
         };
     }
-    let Some(opened) = asked.apps.table.find(session, entry::cookies(headers)) else { return pages::not_found(settings) };
+    let Some(opened) = opened else { return pages::not_found(settings) };
     if let Some(ending) = opened.ending() {
         return pages::ended(settings, ending);
     }
@@ -113,6 +116,12 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     let from = asked.client(headers).unwrap_or(IpAddr::from([0, 0, 0, 0]));
     serving(&opened);
     opened.app.serve(request, from).await
+}
+
+/// The leg that failed, and what a person reads of it.
+fn failing(fault: &Fault) -> Response<Body> {
+    let leg = if fault.code() == "host_unreachable" { "host" } else { "application" };
+    pages::json(&json!({"state": "failing", "leg": leg, "code": fault.code(), "detail": fault.page().title}))
 }
 
 /// 400; and nothing that follows on the connection is believed.
@@ -140,7 +149,7 @@ async fn state(asked: &Asked<'_>, session: SessionId, headers: &HeaderMap) -> Re
             Some(ending) => pages::json(&json!({"state": "ended", "reason": ending.as_str()})),
             None => match opened.app.probe().await {
                 Ok(()) => pages::json(&json!({"state": "open"})),
-                Err(fault) => pages::json(&json!({"state": "failing", "detail": fault.to_string()})),
+                Err(fault) => failing(&fault),
             },
         },
     };

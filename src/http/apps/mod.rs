@@ -24,13 +24,12 @@ pub(super) mod front;
 pub mod name;
 pub(super) mod pages;
 pub mod site;
-mod stub;
 pub(super) mod table;
 
 use crate::domain::SessionId;
+use crate::viewer::html5::{App, Body, Place};
 use std::sync::Arc;
 use std::time::Duration;
-use stub::{App, Body, Place};
 
 /// Where applications are shown.
 #[derive(Clone, Debug)]

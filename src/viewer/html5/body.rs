@@ -14,7 +14,6 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Sleep, sleep};
@@ -111,7 +110,10 @@ impl Passing {
 
     fn complete(&mut self) {
         self.entry.ended(RequestEnd::Done);
-        if let Some(sender) = self.sender.take() {
+        let abandoned = self.entry.flow().abandon();
+        if let Some(sender) = self.sender.take()
+            && !abandoned
+        {
             self.shared.pool().put(sender);
         }
     }
@@ -146,6 +148,9 @@ impl Upload {
     /// `asked`: the body waits until this is cancelled.
     pub(super) fn streaming(incoming: Incoming, flow: Arc<Flow>, shared: Arc<Shared>, most: u64, asked: Option<CancellationToken>) -> Self {
         flow.streams(true);
+        if let Some(asked) = &asked {
+            flow.wait_for(asked.clone());
+        }
         let waits = asked.map(|asked| Waits { asked: Box::pin(asked.cancelled_owned()), at_most: Box::pin(sleep(CONTINUE)) });
         Self::Streaming(Box::new(Streaming { incoming, flow, shared, most, waits }))
     }
@@ -183,8 +188,15 @@ impl Streaming {
             return Poll::Ready(Some(Err("the session has ended".into())));
         }
         if let Some(waits) = &mut self.waits {
-            if waits.asked.as_mut().poll(cx).is_pending() && waits.at_most.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
+            if waits.asked.as_mut().poll(cx).is_pending() {
+                // Once there is an answer, silence is no longer consent.
+                ready!(waits.at_most.as_mut().poll(cx));
+                if self.flow.is_answered() {
+                    return Poll::Pending;
+                }
+            }
+            if self.flow.is_abandoned() {
+                return Poll::Ready(Some(Err("nobody asked for the body".into())));
             }
             self.waits = None;
         }
@@ -213,10 +225,7 @@ impl Streaming {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => {
-                self.flow.browser_gone.store(true, Ordering::Relaxed);
-                Poll::Ready(Some(Err(error.into())))
-            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
             None => {
                 self.flow.streams(false);
                 Poll::Ready(None)

@@ -6,10 +6,11 @@ use crate::broker::web::RequestRefused;
 use crate::domain::Timestamp;
 use crate::domain::web::{RequestEnd, RequestRecord};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::OwnedPermit;
+use tokio_util::sync::CancellationToken;
 
 /// Longest path that is kept, in bytes; the store cuts it again.
 const PATH_MAX: usize = 512;
@@ -25,8 +26,12 @@ pub(super) struct Flow {
     refused: AtomicBool,
     /// There is a body to wait for, which the browser has not sent to its end.
     streaming: AtomicBool,
-    /// The browser broke off.
-    pub(super) browser_gone: AtomicBool,
+    /// Cancelled when the application asks for a body that waits for that.
+    asks: OnceLock<CancellationToken>,
+    /// The head of the answer is there.
+    answered: AtomicBool,
+    /// Nobody will ask for the body any more.
+    abandoned: AtomicBool,
 }
 
 impl Flow {
@@ -38,7 +43,9 @@ impl Flow {
             moved: AtomicU64::new(0),
             refused: AtomicBool::new(false),
             streaming: AtomicBool::new(false),
-            browser_gone: AtomicBool::new(false),
+            asks: OnceLock::new(),
+            answered: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
         })
     }
 
@@ -72,6 +79,35 @@ impl Flow {
 
     pub(super) fn is_streaming(&self) -> bool {
         self.streaming.load(Ordering::Relaxed)
+    }
+
+    /// Holds the body back until the token is cancelled.
+    pub(super) fn wait_for(&self, asks: CancellationToken) {
+        let _ = self.asks.set(asks);
+    }
+
+    /// The head of the answer is there: a body that waits is not sent by itself any more.
+    pub(super) fn answer(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// The answer is whole. Says whether the request's body still waited to be asked for, and never will be: then it ends now, and so does the
+    /// connection, of which the application expects more.
+    pub(super) fn abandon(&self) -> bool {
+        let waits = self.asks.get().filter(|asks| !asks.is_cancelled());
+        if let Some(asks) = waits {
+            self.abandoned.store(true, Ordering::Relaxed);
+            asks.cancel();
+        }
+        waits.is_some()
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
     /// The request is larger than policy allows.

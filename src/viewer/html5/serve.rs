@@ -120,6 +120,7 @@ impl Answer {
                 response
             }
             Self::Passed(response, sender) => {
+                entry.flow().answer();
                 let (mut parts, body) = response.into_parts();
                 entry.answered(parts.status.as_u16());
                 parts.version = Version::HTTP_11;
@@ -128,7 +129,9 @@ impl Answer {
                 let is_use = !parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
                 if body.is_end_stream() {
                     entry.ended(RequestEnd::Done);
-                    shared.pool().put(sender);
+                    if !entry.flow().abandon() {
+                        shared.pool().put(sender);
+                    }
                     return Response::from_parts(parts, super::body::whole(bytes::Bytes::new()));
                 }
                 let passing = Passing::new(body, Some(sender), entry, Arc::clone(shared), is_use);
@@ -163,23 +166,26 @@ impl Asked<'_> {
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
         let judged = allow::request(rules, &parts.method, parts.uri.path(), &parts.headers, length);
         judged.map_err(|refusal| Failed::Refused(refusal, length.unwrap_or(0)))?;
+        let method = parts.method.clone();
         let (response, sender) = self.ask(parts, body, length, &said).await?;
-        self.answer(response, sender).await
+        self.answer(response, sender, &method).await
     }
 
     async fn ask(&self, parts: Parts, body: Incoming, length: Option<u64>, said: &Said) -> Result<(Response<Incoming>, Sender), Failed> {
         let shared = self.shared;
         let target = target(&parts.uri)?;
-        let mut fields = head::to_application(&parts.headers, &shared.names, self.from, said, &shared.jar);
+        let head = || head::to_application(&parts.headers, &shared.names, self.from, said, &shared.jar);
         let outcome = if length == Some(0) {
-            if parts.headers.contains_key(header::CONTENT_LENGTH) {
-                fields.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-            }
-            let make = |fields: HeaderMap| request(&parts.method, &target, fields, Upload::Empty);
-            let again = fields.clone();
-            let repeat = parts.method.is_idempotent().then_some(|| make(again));
-            exchange(shared, make(fields), repeat, self.flow).await
+            let make = || {
+                let mut fields = head();
+                if parts.headers.contains_key(header::CONTENT_LENGTH) {
+                    fields.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+                }
+                request(&parts.method, &target, fields, Upload::Empty)
+            };
+            exchange(shared, make(), parts.method.is_idempotent().then_some(&make), self.flow).await
         } else {
+            let mut fields = head();
             if let Some(length) = length {
                 fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             }
@@ -205,7 +211,7 @@ impl Asked<'_> {
     }
 
     /// Judges and maps an answer.
-    pub(super) async fn answer(&self, mut response: Response<Incoming>, sender: Sender) -> Result<Answer, Failed> {
+    pub(super) async fn answer(&self, mut response: Response<Incoming>, sender: Sender, method: &Method) -> Result<Answer, Failed> {
         let shared = self.shared;
         let empty = response.body().is_end_stream();
         let length = response.body().size_hint().exact();
@@ -218,7 +224,7 @@ impl Asked<'_> {
             response.headers_mut().remove(header::WWW_AUTHENTICATE);
         }
         head::to_browser(response.headers_mut(), &shared.names, shared.place.cross_site, &shared.jar);
-        frame_anew(&mut response, empty, length);
+        frame_anew(&mut response, empty, length, *method == Method::HEAD);
         Ok(Answer::Passed(response, sender))
     }
 
@@ -235,15 +241,16 @@ impl Asked<'_> {
     }
 }
 
-/// Length of an answer: as its body is, not as its head says. Where there is no body because of the method or the status, the head's is kept: it says how
-/// long one would be (RFC 9110 sections 8.6, 9.3.2 and 15.4.5).
-fn frame_anew(response: &mut Response<Incoming>, empty: bool, length: Option<u64>) {
+/// Length of an answer: as its body is, not as its head says. In an answer to HEAD the head's is kept: it says how long a body would be (RFC 9110
+/// sections 8.6 and 9.3.2).
+fn frame_anew(response: &mut Response<Incoming>, empty: bool, length: Option<u64>, is_head: bool) {
+    let no_content = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let headers = response.headers_mut();
-    if empty {
+    if empty && is_head {
         return;
     }
     headers.remove(header::CONTENT_LENGTH);
-    if let Some(length) = length {
+    if let Some(length) = length.filter(|_| !no_content) {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn open(asked: &Asked<'_>, mut browser: Request<Incoming>, said
     let fields = fields(&browser, asked, said, &key);
     let (mut response, sender) = alone(shared, request(&Method::GET, &target(browser.uri())?, fields, Upload::Empty), asked.flow).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return asked.answer(response, sender).await;
+        return asked.answer(response, sender, &Method::GET).await;
     }
     check(&browser, &response, &key)?;
     let seat = Arc::clone(&sender.seat);

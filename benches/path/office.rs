@@ -1,0 +1,268 @@
+//! The product itself, for line (w): `portcullis serve` and `portcullis agent` in a folder, an administrator signed in, and what browsers do to open an
+//! application.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, TryStreamExt};
+use portcullis::auth::totp;
+use portcullis::domain::secret::SecretString;
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use crate::machine::resident;
+use crate::web::Door;
+use crate::{Outcome, fail};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+/// Longest wait for anything to begin.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A gateway and an agent. Both end when this is dropped.
+pub struct Office {
+    gateway: Child,
+    agent: Child,
+    client: reqwest::Client,
+    at: SocketAddr,
+    token: String,
+    host: String,
+    session_kib: f64,
+}
+
+/// A command with the office's settings, and none of anybody else's.
+fn command(folder: &Path, at: SocketAddr, udp: SocketAddr, application: SocketAddr) -> Command {
+    let mut command = Command::new(BINARY);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PORTCULLIS_")) {
+        command.env_remove(name);
+    }
+    command
+        .env("PORTCULLIS_SERVER__DATA_DIR", folder.join("gateway"))
+        .env("PORTCULLIS_SERVER__LISTEN", at.to_string())
+        .env("PORTCULLIS_SERVER__PUBLIC_URL", format!("https://localhost:{}", at.port()))
+        .env("PORTCULLIS_TUNNEL__LISTEN", udp.to_string())
+        .env("PORTCULLIS_DIRECT__ALLOW", format!("app={application}"))
+        .env("PORTCULLIS_APPS__DOMAIN", "apps.localhost")
+        .env("PORTCULLIS_LOG__LEVEL", "warn")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+fn free() -> Outcome<SocketAddr> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// Asks until there is an answer that will do.
+async fn until<T, F: Future<Output = Outcome<Option<T>>>>(what: &str, mut look: impl FnMut() -> F) -> Outcome<T> {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(fail(format!("{what}: not in time")));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+impl Office {
+    /// Starts it; the application at this address is a service of the host, and a direct target.
+    pub async fn open(folder: &Path, application: SocketAddr) -> Outcome<Self> {
+        let (at, udp) = (free()?, free()?);
+        let shell = |arguments: &[&str]| {
+            let mut command = command(folder, at, udp, application);
+            command.args(arguments).output()
+        };
+        let user = shell(&["user", "create", "root@example.test", "--role", "admin", "--generate"]).await?;
+        let said = String::from_utf8_lossy(&user.stdout).into_owned();
+        let password = said.split_once("shown only now): ").and_then(|(_, rest)| rest.split_whitespace().next());
+        let password = password.ok_or_else(|| fail(format!("no user: {said}{}", String::from_utf8_lossy(&user.stderr))))?;
+        let log = |name: &str| -> Outcome<std::fs::File> { Ok(std::fs::File::create(folder.join(name))?) };
+        let gateway = command(folder, at, udp, application).arg("serve").stdout(log("gateway.out")?).stderr(log("gateway.err")?).spawn()?;
+        let ca: PathBuf = folder.join("gateway/tls/ca.pem");
+        until("the authority is made", || async { Ok(ca.is_file().then_some(())) }).await?;
+        until("the gateway listens", || async { Ok(tokio::net::TcpStream::connect(at).await.ok()) }).await?;
+        let client = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(&std::fs::read(&ca)?)?])
+            .resolve("localhost", at)
+            .timeout(PATIENCE)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        let join = shell(&["host", "join-token", "--name", "host-1"]).await?;
+        let said = String::from_utf8_lossy(&join.stdout).into_owned();
+        let line = said.lines().find_map(|line| line.trim().strip_prefix("portcullis agent ")).ok_or_else(|| fail("no join command"))?;
+        let agent = command(folder, at, udp, application)
+            .arg("agent")
+            .args(line.split(' '))
+            .args(["--state-dir".into(), folder.join("agent").into_os_string()])
+            .args(["--service".into(), format!("app={application}")])
+            .stdout(log("agent.out")?)
+            .stderr(log("agent.err")?)
+            .spawn()?;
+        let mut office = Self { gateway, agent, client, at, token: String::new(), host: String::new(), session_kib: 0.0 };
+        office.sign_in(password).await?;
+        office.host = until("the host connects", || async {
+            let health = office.call(reqwest::Method::GET, "/api/health", None).await?;
+            if health["dependencies"]["hosts"]["connected"] != 1 {
+                return Ok(None);
+            }
+            let hosts = office.call(reqwest::Method::GET, "/api/hosts", None).await?;
+            Ok(hosts[0]["id"].as_str().map(str::to_owned))
+        })
+        .await?;
+        Ok(office)
+    }
+
+    /// A first sign-in, which enrols a second factor.
+    async fn sign_in(&mut self, password: &str) -> Outcome<()> {
+        let post = reqwest::Method::POST;
+        let first = self.call(post.clone(), "/api/auth/login", Some(json!({ "email": "root@example.test", "password": password }))).await?;
+        let factor = self.call(post.clone(), "/api/auth/mfa/totp/enroll", Some(json!({ "mfa_token": first["mfa_token"] }))).await?;
+        let secret = SecretString::new(factor["secret"].as_str().unwrap_or_default().to_owned());
+        let code = totp::code_at(&secret, totp::step_of(std::time::SystemTime::now().into()))?;
+        let second = self.call(post, "/api/auth/mfa/totp/confirm", Some(json!({ "mfa_token": first["mfa_token"], "code": code }))).await?;
+        self.token = second["access_token"].as_str().ok_or_else(|| fail(format!("no sign-in: {second}")))?.to_owned();
+        Ok(())
+    }
+
+    async fn call(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Outcome<Value> {
+        loop {
+            let mut request = self.client.request(method.clone(), format!("https://localhost:{}{path}", self.at.port()));
+            if !self.token.is_empty() {
+                request = request.bearer_auth(&self.token);
+            }
+            if let Some(body) = &body {
+                request = request.json(body);
+            }
+            let answer = request.send().await?;
+            let status = answer.status();
+            if status == reqwest::StatusCode::TOO_MANY_REQUESTS {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+            let text = answer.text().await?;
+            if !status.is_success() {
+                return Err(fail(format!("{method} {path}: {status}: {text}")));
+            }
+            return Ok(serde_json::from_str(&text).unwrap_or(Value::Null));
+        }
+    }
+
+    pub fn gateway(&self) -> u32 {
+        self.gateway.id().unwrap_or(0)
+    }
+
+    pub fn agent(&self) -> u32 {
+        self.agent.id().unwrap_or(0)
+    }
+
+    /// Memory of a session that is up, without anybody having opened its application; known once many were launched.
+    pub fn session_kib(&self) -> f64 {
+        self.session_kib
+    }
+
+    /// The target of a workspace that is reached through the agent.
+    pub fn through_agent(&self) -> Value {
+        json!({ "host_id": self.host, "service": "app" })
+    }
+
+    /// A new workspace, its session, and the application entered as a browser enters it.
+    pub async fn launch(&self, id: &str, target: &Value) -> Outcome<Door> {
+        let session = self.start(id, target).await?;
+        self.enter(&session).await
+    }
+
+    async fn start(&self, id: &str, target: &Value) -> Outcome<String> {
+        let post = reqwest::Method::POST;
+        let workspace = json!({ "id": id, "name": id, "type": "html5", "requires_mfa": false, "target": target });
+        self.call(post.clone(), "/api/workspaces", Some(workspace)).await?;
+        let session = self.call(post, &format!("/api/workspaces/{id}/launch"), Some(json!({}))).await?;
+        let id = session["id"]
+            .as_str()
+            .or_else(|| session["session"]["id"].as_str())
+            .ok_or_else(|| fail(format!("no session: {session}")))?
+            .to_owned();
+        until("the session is active", || async {
+            let session = self.call(reqwest::Method::GET, &format!("/api/sessions/{id}"), None).await?;
+            match session["status"].as_str() {
+                Some("active") => Ok(Some(())),
+                Some("creating") => Ok(None),
+                _ => Err(fail(format!("the launch failed: {session}"))),
+            }
+        })
+        .await?;
+        Ok(id)
+    }
+
+    async fn enter(&self, session: &str) -> Outcome<Door> {
+        let name = format!("{session}.apps.localhost");
+        // A client for each: its name is resolved by hand, and no two entries share a connection.
+        let ca = reqwest::Certificate::from_pem(&std::fs::read(self.ca()?)?)?;
+        let browser =
+            reqwest::Client::builder().tls_certs_only([ca]).resolve(&name, self.at).redirect(reqwest::redirect::Policy::none()).build()?;
+        loop {
+            let ticket = self.call(reqwest::Method::POST, &format!("/api/sessions/{session}/ticket"), Some(json!({}))).await?;
+            let ticket = ticket["ticket"].as_str().ok_or_else(|| fail(format!("no ticket: {ticket}")))?.to_owned();
+            let answer = browser
+                .post(format!("https://{name}:{}/.portcullis/enter", self.at.port()))
+                .header("origin", format!("https://localhost:{}", self.at.port()))
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(format!("ticket={ticket}"))
+                .send()
+                .await?;
+            if answer.status() == reqwest::StatusCode::TOO_MANY_REQUESTS {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                continue;
+            }
+            let cookie = answer.headers().get("set-cookie").and_then(|value| value.to_str().ok()?.split(';').next().map(str::to_owned));
+            let status = answer.status();
+            let cookie = cookie.ok_or_else(|| fail(format!("no entry: {status}")))?;
+            return Ok(Door { at: self.at, name, cookie });
+        }
+    }
+
+    fn ca(&self) -> Outcome<PathBuf> {
+        let environment = std::fs::read(format!("/proc/{}/environ", self.gateway()))?;
+        let folder = environment.split(|b| *b == 0).find_map(|pair| pair.strip_prefix(b"PORTCULLIS_SERVER__DATA_DIR="));
+        let folder = folder.ok_or_else(|| fail("no folder"))?;
+        Ok(PathBuf::from(String::from_utf8_lossy(folder).into_owned()).join("tls/ca.pem"))
+    }
+
+    /// So many sessions, each of a workspace of its own, through the agent; all entered.
+    pub async fn launch_many(&mut self, count: usize) -> Outcome<Vec<Door>> {
+        let target = self.through_agent();
+        let this = &*self;
+        this.start("ws-bench-first", &target).await?;
+        let before = resident(this.gateway())?;
+        let sessions: Vec<String> = futures_util::stream::iter(0..count)
+            .map(|n| {
+                let target = &target;
+                async move { this.start(&format!("ws-bench-{n}"), target).await }
+            })
+            .buffered(4)
+            .try_collect()
+            .await?;
+        let session_kib = resident(this.gateway())?.saturating_sub(before) as f64 / 1024.0 / count as f64;
+        let mut doors = Vec::with_capacity(count);
+        for session in &sessions {
+            doors.push(this.enter(session).await?);
+        }
+        self.session_kib = session_kib;
+        Ok(doors)
+    }
+
+    /// Ends both, in order.
+    pub async fn close(mut self) {
+        for child in [&mut self.agent, &mut self.gateway] {
+            if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+            if tokio::time::timeout(Duration::from_secs(20), child.wait()).await.is_err() {
+                let _ = child.kill().await;
+            }
+        }
+    }
+}
