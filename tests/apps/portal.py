@@ -4,7 +4,7 @@ What the tests call `httpbin` is then an application's origin at the gateway, in
 the cookie of the entry, the authority of the certificate, and that names under `localhost` are this machine (RFC 6761, section 6.3). It changes nothing
 that the tests look at.
 
-    PORTAL_ORIGIN  https://{session}.apps.localhost:{port}, or any server's for a run without the gateway
+    PORTAL_ORIGIN  https://{session}.apps.gate.localhost:{port}, or any server's for a run without the gateway
     PORTAL_COOKIE  the entry's cookie, name=value; may be missing
     PORTAL_CA      the authority's certificate, PEM; may be missing
 """

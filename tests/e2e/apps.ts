@@ -118,7 +118,7 @@ export class Apps {
 export async function runCell(page: Page, place: Place, line: string): Promise<string> {
   const cell = place.locator('.jp-Cell').first();
   const prompt = cell.locator('.jp-InputPrompt');
-  await expect(place.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').first()).toBeVisible();
+  await expect(place.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').first()).toBeVisible({ timeout: 30_000 });
   const before = await prompt.innerText();
   // Keys are lost while the notebook still settles, so it is asked again until it has done it.
   await until('the cell has run', async () => {

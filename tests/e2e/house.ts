@@ -107,29 +107,31 @@ export class House {
   private constructor(
     readonly port: number,
     udp: number,
+    readonly name: string,
   ) {
     const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PORTCULLIS_')));
     this.#env = {
       ...clean,
       PORTCULLIS_SERVER__DATA_DIR: join(this.dir, 'gateway'),
       PORTCULLIS_SERVER__LISTEN: `127.0.0.1:${port}`,
-      PORTCULLIS_SERVER__PUBLIC_URL: `https://localhost:${port}`,
+      PORTCULLIS_SERVER__PUBLIC_URL: `https://${name}:${port}`,
       PORTCULLIS_TUNNEL__LISTEN: `127.0.0.1:${udp}`,
-      PORTCULLIS_APPS__DOMAIN: 'apps.localhost',
+      PORTCULLIS_TUNNEL__ENDPOINT: `127.0.0.1:${udp}`,
+      PORTCULLIS_APPS__DOMAIN: `apps.${name}`,
       PORTCULLIS_LOG__LEVEL: 'info',
     };
   }
 
-  /** A gateway with an agent, a workspace, and nobody in it yet. */
-  static async open({ services = {} }: { services?: Record<string, number> } = {}): Promise<House> {
-    const house = new House(await freePort(), await freePort());
+  /** A gateway with an agent, a workspace, and nobody in it yet. Applications are shown below its own name. */
+  static async open({ services = {}, name = 'localhost' }: { services?: Record<string, number>; name?: string } = {}): Promise<House> {
+    const house = new House(await freePort(), await freePort(), name);
     house.cli('workspace', 'create', 'ws-linux-desktop', '--name', 'Linux Desktop', '--description', 'A desktop of your own.');
     await house.startGateway();
-    // The printed command is run as it is, but for the state folder.
+    // The printed command is run as it is, but for the state folder, and for a name that only browsers know to be this machine.
     const command = /^portcullis (agent .*)$/m.exec(house.cli('host', 'join-token', '--name', 'host-1'))?.[1];
     if (!command) throw new Error('no join command was printed');
     house.#start('agent', [
-      ...command.split(' '),
+      ...command.replace(house.url, `https://localhost:${house.port}`).split(' '),
       ...['--state-dir', join(house.dir, 'agent')],
       ...Object.entries(services).flatMap(([name, port]) => ['--service', `${name}=127.0.0.1:${port}`]),
     ]);
@@ -138,7 +140,7 @@ export class House {
   }
 
   get url(): string {
-    return `https://localhost:${this.port}`;
+    return `https://${this.name}:${this.port}`;
   }
 
   async startGateway(): Promise<void> {
@@ -219,11 +221,11 @@ export class House {
 
   call(method: string, path: string, body?: unknown, token?: string): Promise<Answer> {
     return new Promise((done, failed) => {
-      const headers: Record<string, string> = { 'content-type': 'application/json' };
+      const headers: Record<string, string> = { host: `${this.name}:${this.port}`, 'content-type': 'application/json' };
       if (token) headers.authorization = `Bearer ${token}`;
       // The certificate is checked against the gateway's own authority, and nothing else.
       const ca = readFileSync(join(this.dir, 'gateway/tls/ca.pem'));
-      const ask = request({ host: '127.0.0.1', servername: 'localhost', port: this.port, method, path, headers, ca, agent: this.#tls, timeout: 60_000 }, (answer) => {
+      const ask = request({ host: '127.0.0.1', servername: this.name, port: this.port, method, path, headers, ca, agent: this.#tls, timeout: 60_000 }, (answer) => {
         let text = '';
         answer.setEncoding('utf8').on('data', (piece) => (text += piece));
         answer.on('end', () => done({ status: answer.statusCode ?? 0, body: text.startsWith('{') || text.startsWith('[') ? JSON.parse(text) : text }));

@@ -1,17 +1,20 @@
 //! Messages of a WebSocket, both ways: one at a time, whole, each written before the next is read, so that whoever is slow holds the other side back.
 //!
-//! Close codes and reasons are carried, pings and pongs, too. (Each side's pings are answered at once by this end of its connection as well; the far
-//! end's answer follows, and a pong that nobody waits for is harmless, RFC 6455 section 5.5.3.) A side that breaks off without a close frame is broken
-//! off on the other side, so that the other end sees the same.
+//! Close codes and reasons are carried, pings too, and pongs that nobody asked for (RFC 6455 section 5.5.3). A ping is answered at once by this end of its
+//! connection, and goes on to the far end, whose answer to it ends here: a ping has one pong. A side that breaks off without a close frame is broken off
+//! on the other side, so that the other end sees the same.
 
 use super::app::Shared;
 use super::record::{Entry, Flow};
 use crate::domain::web::RequestEnd;
 use crate::viewer::end::End;
+use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -34,6 +37,33 @@ const CUT: Duration = Duration::from_millis(400);
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 type Sink = SplitSink<Socket, Message>;
 type Source = SplitStream<Socket>;
+
+/// Most pings that were passed on to a side and wait for its pong there. Older ones are forgotten: a pong for them would be passed on, which harms nobody.
+const PINGS: usize = 32;
+
+/// What was passed on to one side as pings and was not answered yet; each was answered already by this end.
+#[derive(Default)]
+struct Pings(Mutex<VecDeque<Bytes>>);
+
+impl Pings {
+    fn passed(&self, payload: &Bytes) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= PINGS {
+            waiting.pop_front();
+        }
+        waiting.push_back(payload.clone());
+    }
+
+    /// Whether this pong answers one of them. It answers those before it, too.
+    fn answered(&self, payload: &Bytes) -> bool {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = waiting.iter().position(|ping| ping == payload);
+        if let Some(at) = found {
+            waiting.drain(..=at);
+        }
+        found.is_some()
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -74,9 +104,10 @@ pub(super) async fn run(shared: &Shared, browser: Upgraded, application: Upgrade
     let (mut to_browser, mut from_browser) = browser.split();
     let (mut to_application, mut from_application) = application.split();
     let flow = std::sync::Arc::clone(entry.flow());
+    let (to_far, to_near) = (Pings::default(), Pings::default());
     let stop = {
-        let up = carry(shared, &flow, Way::Up, &mut from_browser, &mut to_application);
-        let down = carry(shared, &flow, Way::Down, &mut from_application, &mut to_browser);
+        let up = carry(shared, &flow, Way::Up, &mut from_browser, &mut to_application, (&to_far, &to_near));
+        let down = carry(shared, &flow, Way::Down, &mut from_application, &mut to_browser, (&to_near, &to_far));
         tokio::select! {
             biased;
             () = shared.over_token().cancelled() => None,
@@ -128,8 +159,8 @@ async fn rest(source: &mut Source) {
     while let Some(Ok(_)) = source.next().await {}
 }
 
-/// One way.
-async fn carry(shared: &Shared, flow: &Flow, way: Way, source: &mut Source, sink: &mut Sink) -> Stop {
+/// One way. `pings`: those passed on this way, and those passed on the other way, to the source.
+async fn carry(shared: &Shared, flow: &Flow, way: Way, source: &mut Source, sink: &mut Sink, pings: (&Pings, &Pings)) -> Stop {
     let stall = shared.limits().stall;
     loop {
         let mut next = source.next().await;
@@ -143,7 +174,15 @@ async fn carry(shared: &Shared, flow: &Flow, way: Way, source: &mut Source, sink
             };
             let last = message.is_close();
             count(shared, flow, way, &message);
-            if !matches!(timeout(stall, sink.feed(message)).await, Ok(Ok(()))) {
+            let ends_here = match &message {
+                Message::Ping(payload) => {
+                    pings.0.passed(payload);
+                    false
+                }
+                Message::Pong(payload) => pings.1.answered(payload),
+                Message::Text(_) | Message::Binary(_) | Message::Close(_) | Message::Frame(_) => false,
+            };
+            if !ends_here && !matches!(timeout(stall, sink.feed(message)).await, Ok(Ok(()))) {
                 return Stop::Stuck;
             }
             if last {
