@@ -135,7 +135,9 @@ test('JupyterLab, a wiki and a hostile page, each sealed in its session', async 
     lab = await open(page, 'ws-lab');
     expect(await runCell(page, lab.frame, 'secret = 6 * 7; print(secret)')).toBe('42');
     console.log(`launch to the first cell run: ${Date.now() - began} ms`);
-    await shot(page, 'lab');
+    await page.getByTestId('toolbar-handle').hover();
+    await expect(page.getByTestId('toolbar-disconnect')).toBeVisible();
+    await shot(page, 'web-application');
   });
 
   await test.step('its terminal is a shell on the host', async () => {
@@ -229,8 +231,19 @@ test('JupyterLab, a wiki and a hostile page, each sealed in its session', async 
     await Promise.all([one.page.close(), two.page.close()]);
   });
 
+  await test.step('an admin cuts one that is open: nothing passes any more, and the page says why', async () => {
+    const { frame, session, origin } = await open(page, 'ws-witness2');
+    const cut = Date.now();
+    await api('POST', `/api/admin/sessions/${session}/terminate`, {}, 200);
+    const status = await frame.evaluate(async (url) => (await fetch(url)).status, `${origin}/sees`).catch(() => 0);
+    console.log(`cut to the first refusal: ${Date.now() - cut} ms (${status})`);
+    expect(status).not.toBe(200);
+    await expect(page.getByTestId('end-page')).toHaveAttribute('data-reason', 'admin_stopped');
+    console.log(`cut to end page: ${Date.now() - cut} ms`);
+  });
+
   await test.step('the toolbar can be reached by the keyboard', async () => {
-    await page.bringToFront();
+    await open(page, 'ws-witness');
     const reached = await until('the toolbar has the focus', async () => {
       await page.keyboard.press('Tab');
       return page.evaluate(() => document.activeElement?.closest('[data-testid^=toolbar]')?.getAttribute('data-testid') ?? undefined);
