@@ -1,15 +1,17 @@
 //! Which commands and options there are. What they do is elsewhere; here is only how they are asked for.
 
+mod web;
+
 use crate::config::value::DirectTarget;
 use crate::domain::WorkspaceId;
 use crate::domain::secret::SecretString;
 use crate::domain::server::{Clipboard, CredentialSource, Fingerprint};
 use crate::domain::user::Role;
-use crate::domain::web::Scheme;
 use crate::domain::workspace::WorkspaceKind;
 use clap::{Args, Parser, Subcommand};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+pub use web::WebArgs;
 
 /// Portcullis: a secure gateway to remote desktops.
 ///
@@ -291,47 +293,6 @@ pub struct ServerArgs {
     pub keyboard: Option<Keyboard>,
 }
 
-/// What can be said about the web application of a workspace of type html5.
-#[derive(Args, Debug, Default)]
-pub struct WebArgs {
-    /// Type html5: how the application is spoken to: http or https (whose certificate --trust checks).
-    #[arg(long, value_name = "SCHEME", value_parser = scheme)]
-    pub scheme: Option<Scheme>,
-    /// Type html5: the name the application knows itself by, perhaps with a port; empty: the session's own origin's.
-    #[arg(long, value_name = "NAME")]
-    pub web_host: Option<String>,
-    /// Type html5: the path at which it opens, such as /lab.
-    #[arg(long, value_name = "PATH")]
-    pub start: Option<String>,
-    /// Type html5: whether X-Forwarded-User, -Name and -Groups tell it who the user is.
-    #[arg(long, value_name = "true|false")]
-    pub identity_headers: Option<bool>,
-    /// Type html5: the audience of a signed assertion about the user that it is sent; empty: none is.
-    #[arg(long, value_name = "AUDIENCE")]
-    pub assertion_audience: Option<String>,
-    /// Type html5: how the gateway signs in to it with the credential: none, basic, or header (with --sign-in-header).
-    #[arg(long, value_name = "WAY", value_parser = ["none", "basic", "header"])]
-    pub sign_in: Option<String>,
-    /// Type html5: the header that carries the credential's password.
-    #[arg(long, value_name = "HEADER", requires = "sign_in")]
-    pub sign_in_header: Option<String>,
-    /// Type html5: methods that may pass, separated by commas; empty: every one.
-    #[arg(long, value_delimiter = ',', value_name = "METHODS")]
-    pub methods: Option<Vec<String>>,
-    /// Type html5: paths that may be asked for, each with what is below it, separated by commas; empty: every one.
-    #[arg(long, value_delimiter = ',', value_name = "PATHS")]
-    pub paths: Option<Vec<String>>,
-    /// Type html5: whether files may go to the application.
-    #[arg(long, value_name = "true|false")]
-    pub upload: Option<bool>,
-    /// Type html5: whether files may come out of it.
-    #[arg(long, value_name = "true|false")]
-    pub download: Option<bool>,
-    /// Type html5: largest body of a request, in bytes; 0: any.
-    #[arg(long, value_name = "BYTES")]
-    pub max_request: Option<u64>,
-}
-
 /// `portcullis workspace`
 #[derive(Subcommand, Debug)]
 #[allow(missing_docs, reason = "flattened options explain themselves")]
@@ -530,10 +491,6 @@ fn clipboard(text: &str) -> Result<Clipboard, String> {
 
 fn source(text: &str) -> Result<CredentialSource, String> {
     CredentialSource::parse(text).ok_or_else(|| "a source is workspace, user or ask".to_owned())
-}
-
-fn scheme(text: &str) -> Result<Scheme, String> {
-    Scheme::parse(text).ok_or_else(|| "a scheme is http or https".to_owned())
 }
 
 fn fingerprint(text: &str) -> Result<Fingerprint, String> {

@@ -13,6 +13,7 @@ use crate::broker::views::{StreamProof, TooManyViewers};
 use crate::domain::Error;
 use crate::domain::secret::SecretString;
 use crate::domain::user::Origin;
+use crate::domain::workspace::WorkspaceKind;
 use crate::viewer;
 use crate::viewer::hangup::Hangup;
 use crate::viewer::ws::WebSocket;
@@ -49,7 +50,7 @@ pub struct StreamQuery {
         (status = 401, description = "No proof, or a ticket that is used, expired or unknown", body = Problem),
         (status = 403, description = "The page is not of this gateway", body = Problem),
         (status = 404, description = "No such session of the caller", body = Problem),
-        (status = 409, description = "The session is not active", body = Problem),
+        (status = 409, description = "The session is not active, or is a web application", body = Problem),
         (status = 426, description = "Not a WebSocket request", body = Problem)),
     security((), ("bearer" = []), ("cookie" = [])))]
 pub async fn open(
@@ -82,6 +83,10 @@ pub async fn open(
         Err(error) if is_full(&error) => return no_place(&req, payload),
         Err(error) => return Err(error.into()),
     };
+    if grant.lease.session().workspace_kind == WorkspaceKind::Html5 {
+        state.broker.close_stream(&origin, grant, "not_a_desktop").await?;
+        return Err(ApiError::new(StatusCode::CONFLICT, "This session is a web application: it has an origin of its own, and no stream"));
+    }
     let Ok((answer, browser)) = viewer::ws::upgrade(&req, payload) else {
         state.broker.close_stream(&origin, grant, "bad_handshake").await?;
         return Err(bad_handshake());

@@ -173,13 +173,29 @@ fn servers_are_managed_from_the_shell() {
         (server["credential"].as_str(), server["credential_saved"].as_bool(), server["keyboard"].as_str()),
         (Some("ask"), Some(false), None)
     );
+    let wiki = ["workspace", "add", "ws-wiki", "--name", "Wiki", "--type", "html5", "--host", "rack", "--port", "8080", "--start", "/home"];
+    success(&do_it(&[&wiki[..], &["--scheme", "https", "--methods", "get,POST", "--paths", "/home,/api", "--upload", "false"]].concat()));
+    success(&do_it(&["workspace", "update", "ws-wiki", "--methods", "", "--assertion-audience", "wiki"]));
+    let web = shown("ws-wiki")["server"]["web"].clone();
+    assert_eq!(
+        (web["scheme"].as_str(), web["start"].as_str(), web["identity"]["assertion_audience"].as_str()),
+        (Some("https"), Some("/home"), Some("wiki"))
+    );
+    let requests = &web["requests"];
+    assert_eq!(
+        (requests["methods"].to_string(), requests["paths"].to_string(), requests["upload"].as_bool()),
+        ("[]".into(), r#"["/home","/api"]"#.into(), Some(false))
+    );
     for (arguments, why) in [
         (&["workspace", "update", "ws-win", "--host", "rack", "--service", "xrdp"][..], "standard peer, which has ports and no services"),
         (&["workspace", "update", "ws-win", "--trust", "pinned"], "--trust pinned needs --fingerprint"),
         (&["workspace", "update", "ws-win", "--trust", "authority", "--roots", "/nonexistent.pem"], "cannot read /nonexistent.pem"),
         (&["workspace", "accept-certificate", "ws-win", "--fingerprint", &pin], "not the certificate that the server showed last"),
         (&["workspace", "create", "ws-v", "--name", "V", "--type", "vnc"], "names a server"),
-        (&["workspace", "create", "ws-l", "--name", "L", "--credential", "user"], "Only a workspace of type vnc or rdp has a server"),
+        (&["workspace", "create", "ws-l", "--name", "L", "--credential", "user"], "Only a workspace of type vnc, rdp or html5 has a server"),
+        (&["workspace", "add", "ws-w", "--name", "W", "--type", "html5"], "give its target"),
+        (&["workspace", "update", "ws-win", "--scheme", "https"], "web is for workspaces of type html5"),
+        (&["workspace", "update", "ws-win", "--sign-in", "header"], "--sign-in header needs --sign-in-header"),
     ] {
         let told = failure(&do_it(arguments));
         assert!(told.contains(why), "{arguments:?}: {told}");

@@ -95,7 +95,7 @@ on_both! {
         let id = launched["session_id"].as_str().unwrap().to_owned();
         let record = |n: u64| RequestRecord {
             at: Timestamp(1_772_721_000_000),
-            method: ["GET", "POST"][usize::from(n % 2 == 0)].into(),
+            method: ["GET", "POST"][usize::from(n.is_multiple_of(2))].into(),
             path: format!("/Wiki/100%_{n}"),
             status: if n == 3 { 0 } else { 200 + 100 * u16::try_from(n % 4).unwrap() },
             bytes_in: n,

@@ -19,7 +19,7 @@ fn web(n: usize) -> WebTerms {
         requests: RequestPolicy {
             methods: words(&["GET", "POST"]),
             paths: words(&["/wiki", "/api", "/x"]),
-            upload: n % 2 == 0,
+            upload: n.is_multiple_of(2),
             download: n % 2 == 1,
             max_request: u64::MAX - n as u64,
         },

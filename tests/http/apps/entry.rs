@@ -132,6 +132,12 @@ async fn who_held_the_cookie_reads_why_it_ended() {
     let cookie = house.enter(&member, &session).await;
     let inside = house.at(&session).header("cookie", &cookie).header("origin", &house.app.base);
     assert_eq!(inside.get("/.portcullis/state").await.body, r#"{"state":"open"}"#);
+    assert!(house.application.seen().is_empty(), "it is not knocked at");
+    assert_eq!(inside.get("/.portcullis/state?answering").await.body, r#"{"state":"open"}"#);
+    assert_eq!(house.application.seen().len(), 1);
+    let stream = format!("/api/sessions/{session}/stream?ticket={}", house.ticket(&member, &session).await);
+    let upgrade = house.app.anonymous().header("upgrade", "websocket").header("connection", "upgrade");
+    assert_eq!(upgrade.get(&stream).await.status, 409, "it has no stream");
     assert_eq!(inside.get("/.portcullis/state").await.header("access-control-allow-origin"), house.app.base);
     member.post(&format!("/api/sessions/{session}/disconnect"), json!({})).await;
     let ended = inside.get("/").await;

@@ -107,8 +107,13 @@ proptest! {
         let whole = play(policy, &conversation, usize::MAX);
         let pieces = play(policy, &conversation, piece);
         prop_assert_eq!(whole.error, pieces.error);
-        prop_assert_eq!(whole.up.len(), pieces.up.len());
-        prop_assert_eq!(whole.down, pieces.down);
+        // Before an error, an answer of the filter's own may have found its place between two pieces.
+        if whole.error.is_none() {
+            prop_assert_eq!(whole.up.len(), pieces.up.len());
+            prop_assert_eq!(whole.down, pieces.down);
+        } else {
+            prop_assert!(whole.up.len() <= pieces.up.len() && whole.down.len() <= pieces.down.len());
+        }
     }
 
     #[test]

@@ -68,7 +68,7 @@ async fn pass(size: u64) {
         let piece = &block[..usize::try_from(left.min(block.len() as u64)).unwrap()];
         browser.write_all(piece).await.unwrap();
         left -= piece.len() as u64;
-        if left % (16 << 20) == 0 {
+        if left.is_multiple_of(16 << 20) {
             most = most.max(memory());
         }
     }

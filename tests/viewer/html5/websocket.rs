@@ -169,12 +169,10 @@ async fn a_message_too_long_ends_it() {
     let (mut browser, mut application) = both(&rig, &mut connections).await;
     let _ = timeout(PATIENCE, browser.send(Message::binary(vec![0; (16 << 20) + 1]))).await;
     let told = async {
-        loop {
-            match application.next().await {
-                Some(Ok(Message::Close(frame))) => return frame.map(|f| f.code),
-                Some(Ok(_)) => panic!("it came through"),
-                Some(Err(_)) | None => return None,
-            }
+        match application.next().await {
+            Some(Ok(Message::Close(frame))) => frame.map(|f| f.code),
+            Some(Ok(_)) => panic!("it came through"),
+            Some(Err(_)) | None => None,
         }
     };
     assert!(matches!(timeout(PATIENCE, told).await.unwrap(), Some(CloseCode::Away) | None));

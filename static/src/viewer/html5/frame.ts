@@ -92,7 +92,8 @@ class Frame implements Protocol {
     if (this.#closed) return;
     let now: AppState;
     try {
-      const answer = await fetch(`${this.#origin}/.portcullis/state`, { credentials: 'include', cache: 'no-store', redirect: 'error' });
+      // Whether the application answers matters on the way in; later it shows itself.
+      const answer = await fetch(`${this.#origin}/.portcullis/state${this.#connected ? '' : '?answering'}`, { credentials: 'include', cache: 'no-store', redirect: 'error' });
       now = (await answer.json()) as AppState;
     } catch {
       // Once in, a question without answer is a lost network, which the viewer sees by itself. Before, nothing leads there: its name or its certificate.
