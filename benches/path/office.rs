@@ -45,6 +45,7 @@ fn command(folder: &Path, at: SocketAddr, udp: SocketAddr, application: SocketAd
         .env("PORTCULLIS_DIRECT__ALLOW", format!("app={application}"))
         .env("PORTCULLIS_APPS__DOMAIN", "apps.localhost")
         .env("PORTCULLIS_LOG__LEVEL", "warn")
+        .env("PORTCULLIS_AGENT__MAX_DESKTOPS", "4096")
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command
@@ -180,11 +181,7 @@ impl Office {
         let workspace = json!({ "id": id, "name": id, "type": "html5", "requires_mfa": false, "target": target });
         self.call(post.clone(), "/api/workspaces", Some(workspace)).await?;
         let session = self.call(post, &format!("/api/workspaces/{id}/launch"), Some(json!({}))).await?;
-        let id = session["id"]
-            .as_str()
-            .or_else(|| session["session"]["id"].as_str())
-            .ok_or_else(|| fail(format!("no session: {session}")))?
-            .to_owned();
+        let id = session["session_id"].as_str().ok_or_else(|| fail(format!("no session: {session}")))?.to_owned();
         until("the session is active", || async {
             let session = self.call(reqwest::Method::GET, &format!("/api/sessions/{id}"), None).await?;
             match session["status"].as_str() {
