@@ -93,7 +93,8 @@ async fn every_answer_tells_the_browser_what_to_refuse() {
         for (name, part) in [
             ("strict-transport-security", "max-age="),
             ("x-content-type-options", "nosniff"),
-            ("referrer-policy", "no-referrer"),
+            // Beside an application's origin, the viewer says who brings its ticket, and no more.
+            ("referrer-policy", if path.starts_with("/viewer/") { "strict-origin" } else { "no-referrer" }),
             ("x-frame-options", "DENY"),
             ("cross-origin-opener-policy", "same-origin"),
             ("cross-origin-resource-policy", "same-origin"),
