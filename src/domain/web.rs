@@ -107,6 +107,14 @@ pub struct WebTerms {
     pub requests: RequestPolicy,
 }
 
+impl WebTerms {
+    /// The path at which it opens: as an admin said, or its root.
+    #[must_use]
+    pub fn opens_at(&self) -> &str {
+        if self.start.starts_with('/') { &self.start } else { "/" }
+    }
+}
+
 /// How a request to an application ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum RequestEnd {

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { type Frame, type Page, expect, test } from '@playwright/test';
 import { APPS, Apps, HERE, Witness, download, fileListed, fileOnHost, register, runCell, signInWiki, terminal, upload, writePage } from './apps.ts';
 import { House, type Person, freePort, nextCode, until } from './house.ts';
+import { calling, shot, tell } from './steps.ts';
 
 let house: House;
 let apps: Apps;
@@ -44,19 +45,13 @@ test.beforeAll(async () => {
 });
 
 test.afterAll(async ({}, info) => {
-  if (info.errors.length > 0) console.log(`gateway:\n${house.log('gateway')}\nagent:\n${house.log('agent')}`);
+  tell(house, info);
   await apps?.close();
   await witness?.close();
   await house.close();
 });
 
-const shot = (page: Page, name: string) => page.screenshot({ path: `../../test-results/${name}.png` });
-
-async function api(method: string, path: string, body: unknown, status: number): Promise<any> {
-  const answer = await house.call(method, path, body, token);
-  expect(answer.status, `${method} ${path}: ${JSON.stringify(answer.body)}`).toBe(status);
-  return answer.body;
-}
+const api = calling(() => house, () => token);
 
 /** A workspace of one of the services. */
 async function workspace(id: string, name: string, service: keyof typeof ports, web: object = {}): Promise<void> {

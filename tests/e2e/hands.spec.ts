@@ -7,6 +7,7 @@ import { House, type Person, freePort, nextCode, until } from './house.ts';
 import { press } from './layouts.ts';
 import { SCREEN, fileOnHost, painted, prompted, shown } from './screen.ts';
 import { NLA, NlaDesktop } from './servers.ts';
+import { calling, tell } from './steps.ts';
 
 let house: House;
 let admin: Person;
@@ -22,15 +23,11 @@ test.beforeAll(async () => {
 });
 
 test.afterAll(async ({}, info) => {
-  if (info.errors.length > 0) console.log(`gateway:\n${house.log('gateway')}\nagent:\n${house.log('agent')}`);
+  tell(house, info);
   await house.close();
 });
 
-async function api(method: string, path: string, body: unknown, status: number): Promise<any> {
-  const answer = await house.call(method, path, body, token);
-  expect(answer.status, `${method} ${path}: ${JSON.stringify(answer.body)}`).toBe(status);
-  return answer.body;
-}
+const api = calling(() => house, () => token);
 
 async function open(page: Page, workspace: string): Promise<string> {
   await page.goto(house.url);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { House, type Person, freePort, nextCode, until } from './house.ts';
 import { fileOnHost, painted, prompted, shown, typeKeys } from './screen.ts';
 import { NLA, NlaDesktop, VNC_PASSWORD, clipboardOf, vncDesktop } from './servers.ts';
+import { calling, shot, tell } from './steps.ts';
 
 let house: House;
 let admin: Person;
@@ -22,17 +23,11 @@ test.beforeAll(async () => {
 });
 
 test.afterAll(async ({}, info) => {
-  if (info.errors.length > 0) console.log(`gateway:\n${house.log('gateway')}\nagent:\n${house.log('agent')}`);
+  tell(house, info);
   await house.close();
 });
 
-const shot = (page: Page, name: string) => page.screenshot({ path: `../../test-results/${name}.png` });
-
-async function api(method: string, path: string, body: unknown, status: number): Promise<any> {
-  const answer = await house.call(method, path, body, token);
-  expect(answer.status, `${method} ${path}: ${JSON.stringify(answer.body)}`).toBe(status);
-  return answer.body;
-}
+const api = calling(() => house, () => token);
 
 async function open(page: Page, workspace: string): Promise<void> {
   await page.goto(house.url);

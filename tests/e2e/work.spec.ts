@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { House, type Person, nextCode, until } from './house.ts';
 import { LAYOUTS, press } from './layouts.ts';
 import { differing, fileOnHost, painted, prompted, settled, terminalText, type } from './screen.ts';
+import { shot, tell } from './steps.ts';
 
 let house: House;
 let mia: Person;
@@ -16,11 +17,9 @@ test.beforeAll(async () => {
 });
 
 test.afterAll(async ({}, info) => {
-  if (info.errors.length > 0) console.log(`gateway:\n${house.log('gateway')}\nagent:\n${house.log('agent')}`);
+  tell(house, info);
   await house.close();
 });
-
-const shot = (page: Page, name: string) => page.screenshot({ path: `../../test-results/${name}.png` });
 
 async function password(page: Page, person: Person): Promise<void> {
   await page.goto(`${house.url}/signin`);

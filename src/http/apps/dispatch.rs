@@ -3,7 +3,6 @@
 use super::name::{self, Named};
 use super::table::{Opened, Table};
 use super::{AppsSettings, Body, entry, pages, site};
-use crate::domain::SessionId;
 use crate::domain::user::Origin;
 use crate::http::AppState;
 use crate::http::origin::client_address;
@@ -102,7 +101,7 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     if let Some(path) = request.uri().path().strip_prefix(OWN_PATHS) {
         return match path {
             "enter" => entry::enter(asked, session, request).await,
-            "state" => state(asked, session, request.uri().query() == Some("answering"), headers).await,
+            "state" => state(asked, opened.as_deref(), request.uri().query() == Some("answering"), headers).await,
             _ => pages::not_found(settings),
         };
     }
@@ -143,8 +142,8 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
 /// For the viewer, which cannot look into a frame of another origin: whether this browser may use the application, and whether that answers. The same for an
 /// unknown session as for one without a cookie. The application itself is asked only when the viewer wants to know (`?answering`): one that is watched
 /// is not to be knocked at all the time.
-async fn state(asked: &Asked<'_>, session: SessionId, answering: bool, headers: &HeaderMap) -> Response<Body> {
-    let mut answer = match asked.apps.table.find(session, entry::cookies(headers)) {
+async fn state(asked: &Asked<'_>, opened: Option<&Opened>, answering: bool, headers: &HeaderMap) -> Response<Body> {
+    let mut answer = match opened {
         None => pages::json(&json!({"state": "none"})),
         Some(opened) => match opened.ending() {
             Some(ending) => pages::json(&json!({"state": "ended", "reason": ending.as_str()})),

@@ -7,6 +7,7 @@ use crate::broker::live::StreamGrant;
 use crate::broker::views::{StreamProof, TooManyViewers};
 use crate::domain::secret::SecretString;
 use crate::domain::user::Origin;
+use crate::domain::web::WebTerms;
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{Error, ErrorKind, SessionId};
 use base64::Engine as _;
@@ -93,14 +94,12 @@ struct Entered {
 /// Opens the application, or joins the one that this login has open already.
 async fn admit(asked: &Asked<'_>, origin: Origin, session: SessionId, grant: StreamGrant) -> Result<Entered, Box<Response<Body>>> {
     let settings = &asked.apps.settings;
-    let web = grant.lease.server().web.as_ref();
     let (Some(login), WorkspaceKind::Html5) = (grant.by().map(|caller| caller.login_id), grant.lease.session().workspace_kind) else {
         // A desktop's ticket: there is no application.
         let closed = asked.state.broker.close_stream(&origin, grant, "not_an_application").await;
         return Err(Box::new(if closed.is_ok() { pages::not_found(settings) } else { pages::unavailable(settings) }));
     };
-    let start = web.map_or("/", |web| web.start.as_str());
-    let start = if start.starts_with('/') { start.to_owned() } else { format!("/{start}") };
+    let start = grant.lease.server().web.as_deref().map_or("/", WebTerms::opens_at).to_owned();
     let Some(cookie) = fresh() else {
         drop(asked.state.broker.close_stream(&origin, grant, "aborted").await);
         return Err(Box::new(pages::unavailable(settings)));

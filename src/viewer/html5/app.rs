@@ -160,13 +160,6 @@ impl App {
         self.shared.lease.session().id
     }
 
-    /// The path at which it opens.
-    #[must_use]
-    pub fn start(&self) -> &str {
-        let start = self.shared.terms.start.as_str();
-        if start.is_empty() { "/" } else { start }
-    }
-
     /// When it was last used: a request, a body that moves, a message from the browser. An open tab is no use, nor are events that come by themselves.
     #[must_use]
     pub fn last_used(&self) -> Instant {

@@ -34,6 +34,14 @@ pub fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
+/// A frame as it goes on: data as it is, trailers without what is only for one hop.
+fn mapped(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        head::trailers(trailers);
+    }
+    frame
+}
+
 /// An answer on its way to the browser. Its connection goes back to the pool when it has been read to its end, and is closed when it has not.
 pub(super) struct Passing {
     incoming: Incoming,
@@ -75,22 +83,13 @@ impl Passing {
         }
         match ready!(polled) {
             Some(Ok(frame)) => {
-                let frame = match frame.into_data() {
-                    Ok(data) => {
-                        self.entry.flow().down(data.len(), &self.shared);
-                        if self.is_use {
-                            self.shared.touch();
-                        }
-                        Frame::data(data)
+                let frame = mapped(frame);
+                if let Some(data) = frame.data_ref() {
+                    self.entry.flow().down(data.len(), &self.shared);
+                    if self.is_use {
+                        self.shared.touch();
                     }
-                    Err(other) => match other.into_trailers() {
-                        Ok(mut trailers) => {
-                            head::trailers(&mut trailers);
-                            Frame::trailers(trailers)
-                        }
-                        Err(unknown) => unknown,
-                    },
-                };
+                }
                 // The server may ask no further once a body of known length is whole.
                 if self.incoming.is_end_stream() {
                     self.complete();
@@ -202,24 +201,15 @@ impl Streaming {
         }
         match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                let frame = match frame.into_data() {
-                    Ok(data) => {
-                        let sent = self.flow.up(data.len(), &self.shared);
-                        self.shared.touch();
-                        if self.most > 0 && sent > self.most {
-                            self.flow.refuse();
-                            return Poll::Ready(Some(Err(Refusal::Size.as_str().into())));
-                        }
-                        Frame::data(data)
+                let frame = mapped(frame);
+                if let Some(data) = frame.data_ref() {
+                    let sent = self.flow.up(data.len(), &self.shared);
+                    self.shared.touch();
+                    if self.most > 0 && sent > self.most {
+                        self.flow.refuse();
+                        return Poll::Ready(Some(Err(Refusal::Size.as_str().into())));
                     }
-                    Err(other) => match other.into_trailers() {
-                        Ok(mut trailers) => {
-                            head::trailers(&mut trailers);
-                            Frame::trailers(trailers)
-                        }
-                        Err(unknown) => unknown,
-                    },
-                };
+                }
                 if self.incoming.is_end_stream() {
                     self.flow.streams(false);
                 }

@@ -151,11 +151,7 @@ pub(super) struct Asked<'a> {
 impl Asked<'_> {
     async fn pass(&self, request: Request<Incoming>) -> Result<Answer, Failed> {
         let shared = self.shared;
-        let said = match shared.told() {
-            Ok(told) => told.now(shared).await?,
-            Err(Fault::CredentialRequired(source)) => return Err(Fault::CredentialRequired(*source).into()),
-            Err(_) => return Err(Fault::Over.into()),
-        };
+        let said = said(shared).await?;
         let rules = &shared.terms().requests;
         if ws::is_asked_for(&request) {
             allow::request(rules, request.method(), request.uri().path(), request.headers(), Some(0))
@@ -270,6 +266,15 @@ pub(super) fn request(method: &Method, target: &Uri, fields: HeaderMap, body: Up
     request
 }
 
+/// What the application is told of the user now.
+async fn said(shared: &Shared) -> Result<Arc<Said>, Fault> {
+    match shared.told() {
+        Ok(told) => told.now(shared).await,
+        Err(Fault::CredentialRequired(source)) => Err(Fault::CredentialRequired(*source)),
+        Err(_) => Err(Fault::Over),
+    }
+}
+
 fn expects(headers: &HeaderMap) -> bool {
     headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
@@ -279,14 +284,9 @@ pub(super) async fn probe(shared: &Arc<Shared>) -> Result<(), Fault> {
     if shared.is_over() {
         return Err(Fault::Over);
     }
-    let said = match shared.told() {
-        Ok(told) => told.now(shared).await?,
-        Err(Fault::CredentialRequired(source)) => return Err(Fault::CredentialRequired(*source)),
-        Err(_) => return Err(Fault::Over),
-    };
+    let said = said(shared).await?;
     let fields = head::to_application(&HeaderMap::new(), &shared.names, IpAddr::V4(Ipv4Addr::LOCALHOST), &said, &shared.jar);
-    let start = if shared.terms().start.starts_with('/') { shared.terms().start.as_str() } else { "/" };
-    let target = start.parse::<Uri>().unwrap_or_else(|_| Uri::from_static("/"));
+    let target = shared.terms().opens_at().parse::<Uri>().unwrap_or_else(|_| Uri::from_static("/"));
     let asked = request(&Method::GET, &target, fields, Upload::Empty);
     let flow = Flow::new();
     let answered = tokio::select! {
