@@ -45,7 +45,7 @@ fn command(folder: &Path, at: SocketAddr, udp: SocketAddr, application: SocketAd
         .env("PORTCULLIS_DIRECT__ALLOW", format!("app={application}"))
         .env("PORTCULLIS_APPS__DOMAIN", "apps.localhost")
         .env("PORTCULLIS_LOG__LEVEL", "warn")
-        .env("PORTCULLIS_AGENT__MAX_DESKTOPS", "4096")
+        .env("PORTCULLIS_AGENT__MAX_DESKTOPS", "1000")
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command

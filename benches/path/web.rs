@@ -22,7 +22,7 @@ const CONNECTIONS: u32 = 64;
 const STREAMS: u32 = 4;
 const BULK: u64 = 64 << 20;
 /// Sessions open and idle at once.
-const IDLE: usize = 1_000;
+const IDLE: usize = 990;
 
 /// What one run came to.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -76,7 +76,9 @@ impl Way {
             .output()
             .await?;
         let after = used();
-        let load: Load = serde_json::from_slice(&output.stdout).map_err(|_| fail(format!("{}: the browsers failed", self.words)))?;
+        let load: Load = serde_json::from_slice(&output.stdout).map_err(|_| {
+            fail(format!("{}: the browsers failed: {}, {:?}", self.words, output.status, String::from_utf8_lossy(&output.stdout)))
+        })?;
         Ok((load, after - before))
     }
 

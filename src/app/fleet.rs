@@ -393,7 +393,7 @@ impl Fleet for HubFleet {
             peer_addr: host.address,
             // A standard peer says by itself when it moves, but not when it is gone: it is called, and called again, from here.
             keepalive: (host.kind == HostKind::Peer).then_some(PEER_KEEPALIVE),
-            profile: if host.kind == HostKind::Peer { Profile::Stream } else { Profile::Control },
+            profile: if host.kind == HostKind::Peer { Profile::Standard } else { Profile::Control },
         };
         let mut hosts = inner.hosts();
         hosts.remove(&host.id);

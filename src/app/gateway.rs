@@ -63,6 +63,7 @@ impl Gateway {
         let hub = Hub::bind(HubConfig { listen: config.tunnel.listen })
             .await
             .map_err(|e| Failure::new(format!("cannot listen for hosts on udp {} (tunnel.listen): {e}", config.tunnel.listen)))?;
+        hub.set_mtu_max(config.tunnel.mtu_max);
         let hub_address = hub.local_addr();
         let fleet = FleetConfig {
             private_key: PrivateKey::from_bytes(*keys.hub),

@@ -84,6 +84,7 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             c.tunnel.network.as_v4().is_some_and(|(_, prefix)| (8..=24).contains(&prefix)),
             "tunnel.network must be an IPv4 network with a prefix of 8 to 24",
         ),
+        ((1420..=8920).contains(&c.tunnel.mtu_max), "tunnel.mtu_max must be 1420 to 8920"),
         (
             c.direct.allow.len() <= 100 && c.direct.targets().len() == c.direct.allow.len(),
             "direct.allow must be at most 100 targets, each under a name of its own",
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn each_refusal_names_its_key() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 15] = [
+        let cases: [(&str, Spoil); 17] = [
             ("agent.services", |c| c.agent.services = ["a=h:1", "a=h:2"].map(|s| s.parse().unwrap()).to_vec()),
             ("apps.domain", |c| c.apps.domain = "apps.example.com:8443".into()),
             ("apps.domain", |c| c.apps.domain = "localhost".into()),
@@ -132,6 +133,8 @@ mod tests {
             ("sessions.max_viewers", |c| c.sessions.max_viewers = 0),
             ("tunnel.endpoint", |c| c.tunnel.endpoint = "example.org".into()),
             ("tunnel.network", |c| c.tunnel.network = crate::domain::Network::V6_LOOPBACK),
+            ("tunnel.mtu_max", |c| c.tunnel.mtu_max = 1419),
+            ("tunnel.mtu_max", |c| c.tunnel.mtu_max = 8921),
             ("log.level", |c| c.log.level = "loud".into()),
         ];
         for (key, spoil) in cases {

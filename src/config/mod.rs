@@ -126,6 +126,7 @@ pub struct Tunnel {
     pub listen: SocketAddr,
     pub endpoint: String,
     pub network: Network,
+    pub mtu_max: usize,
 }
 
 /// `[direct]`
@@ -229,7 +230,12 @@ impl Default for Sessions {
 
 impl Default for Tunnel {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 51820)), endpoint: String::new(), network: Network::v4([10, 64, 0, 0], 10) }
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 51820)),
+            endpoint: String::new(),
+            network: Network::v4([10, 64, 0, 0], 10),
+            mtu_max: 8920,
+        }
     }
 }
 

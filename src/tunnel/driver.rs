@@ -218,6 +218,7 @@ impl Driver {
                 self.shared.last_handshake_ms.store(i64::try_from(since.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
                 tracing::debug!(tunnel = %self.shared.id.0, endpoint = ?self.peer.endpoint(), "tunnel.handshake");
             }
+            Event::Carries(mtu) => tracing::debug!(tunnel = %self.shared.id.0, mtu, "tunnel.path"),
             Event::Endpoint(endpoint) => {
                 // Who sees where the other end is now sees also what came from there: the handshake, if it took one.
                 self.publish(now);

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::tunnel::driver::Driver;
 use crate::tunnel::handle::{PeerConfig, Shared, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId};
 use crate::tunnel::keys::PublicKey;
-use crate::tunnel::peer::{Peer, PeerSetup, Transmit, TunnelStatus};
+use crate::tunnel::peer::{MTU, MTU_MAX, Peer, PeerSetup, Transmit, TunnelStatus};
 use demux::{Change, Demux, Route};
 use socket::{Buffers, HubSocket};
 
@@ -146,6 +146,7 @@ struct Inner {
     tasks: TaskTracker,
     runtime: Handle,
     tcp_timeout_ms: AtomicU64,
+    mtu_max: AtomicUsize,
 }
 
 impl Drop for Inner {
@@ -180,7 +181,9 @@ impl Hub {
         tasks.spawn_on(receive(socket.clone(), changed, demux, counters.clone(), closing.clone()), &runtime);
         let tcp_timeout_ms = AtomicU64::new(u64::try_from(TCP_TIMEOUT.as_millis()).unwrap_or(u64::MAX));
         let registry = Arc::new(Registry { endpoints, table: Mutex::default(), changes });
-        Ok(Self { inner: Arc::new(Inner { socket, registry, counters, closing, tasks, runtime, tcp_timeout_ms }) })
+        Ok(Self {
+            inner: Arc::new(Inner { socket, registry, counters, closing, tasks, runtime, tcp_timeout_ms, mtu_max: AtomicUsize::new(MTU_MAX) }),
+        })
     }
 
     /// The address listened on.
@@ -193,6 +196,11 @@ impl Hub {
     pub fn set_tcp_timeout(&self, timeout: Duration) {
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).clamp(1000, 3_600_000);
         self.inner.tcp_timeout_ms.store(millis, Ordering::Relaxed);
+    }
+
+    /// The largest packet that may be tried inside tunnels added from now on, in bytes: [`MTU`] to [`MTU_MAX`], which it is unless set.
+    pub fn set_mtu_max(&self, bytes: usize) {
+        self.inner.mtu_max.store(bytes.clamp(MTU, MTU_MAX), Ordering::Relaxed);
     }
 
     /// Adds a tunnel, which answers the other end from now on. With a keepalive and a known endpoint it begins a handshake by itself and never
@@ -250,6 +258,7 @@ impl Hub {
             peer_addr: config.peer_addr,
             keepalive: config.keepalive,
             profile: config.profile,
+            mtu_max: config.profile.mtu_max().min(inner.mtu_max.load(Ordering::Relaxed)),
             tcp_timeout: Duration::from_millis(inner.tcp_timeout_ms.load(Ordering::Relaxed)),
             index,
             seed: u64::from_le_bytes(seed),

@@ -24,5 +24,5 @@ mod tcp;
 pub use handle::{PeerConfig, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId, TunnelStats};
 pub use hub::{Hub, HubConfig, HubCounters, TUNNELS_MAX};
 pub use keys::{KeyError, PresharedKey, PrivateKey, PublicKey};
-pub use peer::{MTU, Profile, TunnelStatus};
+pub use peer::{MTU, MTU_MAX, Profile, TunnelStatus};
 pub use stream::{TunnelListener, TunnelStream};

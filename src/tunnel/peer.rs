@@ -15,6 +15,7 @@
 
 mod keyring;
 mod netstack;
+mod reach;
 mod room;
 mod terms;
 mod timers;
@@ -31,21 +32,24 @@ use boringtun::noise::{Tunn, TunnResult};
 
 use keyring::Keyring;
 use netstack::Netstack;
+use reach::{Echo, Reach};
 use timers::{Due, Timers};
 use train::Trains;
 use wire::Sealer;
+
+use crate::tunnel::tcp::Outlet as _;
 
 pub use crate::tunnel::tcp::Chain;
 pub use netstack::{CONNECTIONS_MAX, ConnId, Progress, WINDOWS_MAX};
 pub use terms::{Event, PeerCounters, PeerError, PeerSetup, Profile, TunnelStatus};
 pub use timers::{HOUSEKEEPING, KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, UNANSWERED};
 pub use train::Transmit;
-pub use wire::MTU;
+pub use wire::{MTU, MTU_MAX};
 
-/// Largest datagram looked at; ours are at most 1452 bytes, a peer's own MTU may be a little larger.
-const DATAGRAM_MAX: usize = 4096;
-/// Packets taken in before TCP speaks in between: their acknowledgement, and what it allows to be sent, should not wait for the end of a long batch.
-const ACK_EVERY: u32 = 32;
+/// Largest datagram looked at; ours are at most 8952 bytes, a peer's own MTU may be a little larger.
+const DATAGRAM_MAX: usize = 9216;
+/// Packets, and their bytes, taken in before TCP speaks in between: their acknowledgement, and what it allows to be sent, should not wait for the end of a long batch.
+const ACK_EVERY: (u32, usize) = (32, 48 << 10);
 /// Two initiations are at least this far apart, however often they are asked for.
 const INITIATE_PAUSE: Duration = Duration::from_millis(20);
 /// A quiet tunnel looks for expired keys less often: ten thousand of them would do nothing else. No key is used a moment longer for it.
@@ -67,7 +71,9 @@ pub struct Peer {
     counters: PeerCounters,
     initiated: Option<Instant>,
     housekeeping: Instant,
-    unacknowledged: u32,
+    reach: Reach,
+    /// Packets and bytes taken in since TCP spoke.
+    unacknowledged: (u32, usize),
     last_data: Instant,
 }
 
@@ -89,7 +95,8 @@ impl Peer {
             tunn,
             keys: Keyring::default(),
             timers: Timers::new(setup.keepalive, setup.seed, now),
-            net: Netstack::new(setup.local_addr, setup.peer_addr, setup.profile, setup.tcp_timeout, setup.seed, now),
+            net: Netstack::new(setup.local_addr, setup.peer_addr, setup.profile, setup.mtu_max, setup.tcp_timeout, setup.seed, now),
+            reach: Reach::new(setup.mtu_max, setup.seed, now),
             trains: Trains::new(setup.segments_max),
             events: VecDeque::new(),
             endpoint: setup.endpoint,
@@ -98,7 +105,7 @@ impl Peer {
             counters: PeerCounters::default(),
             initiated: None,
             housekeeping: now,
-            unacknowledged: 0,
+            unacknowledged: (0, 0),
             last_data: now,
         }
     }
@@ -141,7 +148,7 @@ impl Peer {
             (Some(2), Some(4)) => {
                 self.keys.add(index_at(datagram, 8).unwrap_or_default(), true, now);
                 self.counters.rtt = self.initiated.map(|at| now.saturating_duration_since(at));
-                self.moved_to(from);
+                self.moved_to(from, now);
                 self.established(now);
                 self.timers.sent(now, false);
             }
@@ -167,7 +174,7 @@ impl Peer {
         };
         let (length, between) = (packet.len(), wire::addresses(packet));
         self.counters.rx_bytes += datagram.len() as u64;
-        self.moved_to(from);
+        self.moved_to(from, now);
         if self.keys.confirm(index) {
             self.established(now);
         }
@@ -183,12 +190,31 @@ impl Peer {
             return true;
         }
         self.last_data = now;
-        self.unacknowledged += 1;
+        if let Some(echo) = Echo::parse(packet) {
+            self.echo(&echo, now);
+            return true;
+        }
+        self.unacknowledged = (self.unacknowledged.0 + 1, self.unacknowledged.1 + length);
         self.net.ingress(packet, now);
-        if self.unacknowledged >= ACK_EVERY {
+        if self.unacknowledged.0 >= ACK_EVERY.0 || self.unacknowledged.1 >= ACK_EVERY.1 {
             self.egress(now);
         }
         true
+    }
+
+    /// An echo request is answered; an answer to our probe says what the path carries.
+    fn echo(&mut self, echo: &Echo<'_>, now: Instant) {
+        if echo.asks {
+            let (local, remote) = (self.local, self.remote);
+            self.send_alone(now, |room| echo.answer(local, remote, room));
+        } else if self.reach.answered(echo) {
+            self.carries(self.reach.mtu());
+        }
+    }
+
+    fn carries(&mut self, mtu: usize) {
+        self.net.carry(mtu);
+        self.events.push_back(Event::Carries(mtu));
     }
 
     fn established(&mut self, now: Instant) {
@@ -197,11 +223,15 @@ impl Peer {
         self.events.push_back(Event::Handshaken);
     }
 
-    fn moved_to(&mut self, from: SocketAddr) {
+    fn moved_to(&mut self, from: SocketAddr, now: Instant) {
         if self.endpoint != Some(from) {
             self.counters.roamed += u64::from(self.endpoint.is_some());
             self.endpoint = Some(from);
             self.net.moved();
+            if self.reach.mtu() > MTU {
+                self.carries(MTU);
+            }
+            self.reach.moved(now);
             self.events.push_back(Event::Endpoint(from));
         }
     }
@@ -302,10 +332,38 @@ impl Peer {
     pub fn flush(&mut self, now: Instant) {
         self.egress(now);
         self.net.harvest(&mut self.events, now);
+        self.look_further(now);
+    }
+
+    /// Tries larger packets where that is of use; believes in them no longer when TCP does not.
+    fn look_further(&mut self, now: Instant) {
+        if self.reach.mtu() > self.net.mtu() {
+            self.reach.failed(now);
+            self.carries(MTU);
+        }
+        if self.net.wants_larger() && !self.trains.full() && self.reach.due(now) {
+            let (mut reach, local, remote) = (self.reach, self.local, self.remote);
+            self.send_alone(now, |room| reach.probe(local, remote, room, now));
+            self.reach = reach;
+        }
+    }
+
+    /// Sends a packet that `write` puts into the room it is given, in a datagram that no other shares a system call with: it may be refused as too large.
+    fn send_alone(&mut self, now: Instant, write: impl FnOnce(&mut [u8]) -> usize) {
+        self.with_sealer(now, true, |_, sealer| {
+            if sealer.ready() {
+                sealer.trains.close();
+                let length = write(sealer.room());
+                if length > 0 {
+                    sealer.seal(length);
+                }
+                sealer.trains.close();
+            }
+        });
     }
 
     fn egress(&mut self, now: Instant) {
-        self.unacknowledged = 0;
+        self.unacknowledged = (0, 0);
         self.with_sealer(now, true, |net, sealer| net.egress(sealer, now));
     }
 

@@ -57,7 +57,7 @@ impl Pipe {
     pub(super) fn new(profile: Profile, owner: Arc<Notify>) -> Arc<Self> {
         let limit = match profile {
             Profile::Control => 64 << 10,
-            Profile::Stream => 256 << 10,
+            Profile::Stream | Profile::Standard => 256 << 10,
         };
         Arc::new(Self { state: Mutex::default(), limit, owner })
     }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId};
+use portcullis::tunnel::peer::Event;
+use portcullis::tunnel::{Hub, HubConfig, MTU, MTU_MAX, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -128,6 +129,133 @@ fn a_path_that_was_only_cut_is_used_in_full_again() {
     world.stream(AGENT, far).outgoing.extend(vec![7; MIB / 4]);
     world.pass(S);
     assert!(full(&world, from) > 100, "{}", full(&world, from));
+}
+
+// ---- wide paths ----
+
+/// Overhead of WireGuard around a packet.
+const AROUND: usize = 32;
+
+/// The largest datagram sent from that place of the trace on.
+fn largest(world: &World, side: usize, from: usize) -> usize {
+    world.trace[from..].iter().filter(|(_, of, _)| *of == side).map(|&(_, _, size)| size).max().unwrap_or(0)
+}
+
+fn wide(inside: [&str; 2]) -> Keys {
+    Keys { mtu_max: [MTU_MAX; 2], inside: inside.map(|address| address.parse().unwrap()), ..Keys::new() }
+}
+
+/// Says so much from the agent; answers with the time it took.
+fn download(world: &mut World, length: usize) -> Duration {
+    let said: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+    let (near, far) = world.open(5900);
+    let began = world.now;
+    let stream = world.stream(AGENT, far);
+    stream.outgoing.extend(&said);
+    stream.finish = true;
+    assert!(world.run(120 * S, |world| world.streams[&(GATEWAY, near)].finished), "it got stuck: {:?}", world.stream(GATEWAY, near).failed);
+    assert!(world.stream(GATEWAY, near).incoming == said, "bytes differ");
+    world.now - began
+}
+
+#[test]
+fn a_path_that_carries_jumbo_frames_is_found_out_by_who_sends_much() {
+    for inside in [["10.64.0.1", "10.64.0.2"], ["fd00::1", "fd00::2"]] {
+        let mut world = World::with(5, Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR }, wide(inside));
+        world.shake();
+        // Little traffic asks for nothing.
+        download(&mut world, 8 << 10);
+        assert_eq!(largest(&world, AGENT, 0), MTU + AROUND);
+        download(&mut world, 2 * MIB);
+        assert_eq!(world.events[AGENT].iter().filter(|event| **event == Event::Carries(MTU_MAX)).count(), 1);
+        let from = world.trace.len();
+        download(&mut world, 2 * MIB);
+        assert_eq!(largest(&world, AGENT, from), MTU_MAX + AROUND);
+        let datagrams = world.trace[from..].iter().filter(|(_, of, size)| *of == AGENT && *size > MTU).count();
+        assert!(datagrams < 2 * MIB / 8000, "{datagrams}");
+        // The gateway, which only receives, sends nothing large but the answer to the probe.
+        assert_eq!(world.trace.iter().filter(|(_, of, size)| *of == GATEWAY && *size > MTU + AROUND).count(), 1);
+    }
+}
+
+#[test]
+fn a_path_of_ethernet_loses_three_probes_and_nothing_else() {
+    let mut world = World::with(6, Weather { largest: 1472, ..Weather::FAIR }, wide(["10.64.0.1", "10.64.0.2"]));
+    world.shake();
+    for _ in 0..6 {
+        download(&mut world, 8 * MIB);
+    }
+    let lost = world.trace.iter().filter(|(_, _, size)| *size > 1472).count();
+    assert!((1..=3).contains(&lost), "{lost} in {:?}", world.now - world.epoch);
+    assert_eq!(world.peers[AGENT].counters().retransmits, 0);
+    assert!(!world.events[AGENT].iter().any(|event| matches!(event, Event::Carries(_))));
+}
+
+#[test]
+fn a_path_that_carries_large_packets_no_longer_costs_a_timeout() {
+    let jumbo = Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR };
+    let mut world = World::with(7, jumbo, wide(["10.64.0.1", "10.64.0.2"]));
+    world.shake();
+    download(&mut world, 2 * MIB);
+    let (near, far) = world.open(5900);
+    let said: Vec<u8> = (0..8 * MIB).map(|n| (n % 251) as u8).collect();
+    world.stream(AGENT, far).outgoing.extend(&said);
+    world.pass(ms(60));
+    world.weather = Weather { largest: 1472, ..jumbo };
+    let cut = (world.now, world.trace.len());
+    world.stream(AGENT, far).finish = true;
+    assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "it got stuck");
+    assert!(world.stream(GATEWAY, near).incoming == said, "bytes differ");
+    assert!(world.now - cut.0 < 4 * S, "{:?}", world.now - cut.0);
+    assert_eq!(world.events[AGENT].iter().filter(|event| matches!(event, Event::Carries(_))).count(), 2);
+    // The way back is tried after a while, and found.
+    world.weather = jumbo;
+    world.pass(20 * S);
+    download(&mut world, 2 * MIB);
+    let from = world.trace.len();
+    download(&mut world, 2 * MIB);
+    assert_eq!(largest(&world, AGENT, from), MTU_MAX + AROUND);
+}
+
+#[test]
+fn who_moves_begins_with_the_base_again() {
+    let jumbo = Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR };
+    let mut world = World::with(8, jumbo, wide(["10.64.0.1", "10.64.0.2"]));
+    world.shake();
+    let (near, far) = world.open(5900);
+    let said = vec![7; 4 * MIB];
+    // Much both ways, so that both have found out.
+    world.stream(GATEWAY, near).outgoing.extend(&said);
+    world.stream(AGENT, far).outgoing.extend(&said);
+    world.pass(ms(500));
+    assert!(world.events.iter().all(|events| events.contains(&Event::Carries(MTU_MAX))));
+    world.addresses[AGENT] = "203.0.113.9:999".parse().unwrap();
+    world.weather = Weather { largest: 1472, ..jumbo };
+    world.stream(AGENT, far).outgoing.extend(&said);
+    world.stream(AGENT, far).finish = true;
+    assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "it got stuck");
+    assert!(world.events[GATEWAY].contains(&Event::Carries(MTU)), "{:?}", world.events[GATEWAY]);
+}
+
+#[test]
+fn an_end_that_takes_no_large_packets_gets_none() {
+    for takes in [[MTU_MAX, MTU], [MTU, MTU_MAX]] {
+        let keys = Keys { mtu_max: takes, ..wide(["10.64.0.1", "10.64.0.2"]) };
+        let mut world = World::with(9, Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR }, keys);
+        world.shake();
+        download(&mut world, 4 * MIB);
+        assert_eq!(largest(&world, AGENT, 0).max(largest(&world, GATEWAY, 0)), MTU + AROUND);
+    }
+}
+
+#[test]
+fn large_packets_survive_bad_weather() {
+    for seed in 0..4 {
+        let storm = Weather { largest: MTU_MAX + AROUND, ..Weather::STORM };
+        let mut world = World::with(20 + seed, storm, wide(["10.64.0.1", "10.64.0.2"]));
+        world.shake();
+        download(&mut world, 2 * MIB);
+    }
 }
 
 // ---- clocks ----

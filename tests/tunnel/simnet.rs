@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use portcullis::tunnel::peer::{Chain, ConnId, Event, Peer, PeerSetup, Progress};
-use portcullis::tunnel::{PresharedKey, PrivateKey, Profile};
+use portcullis::tunnel::{MTU, PresharedKey, PrivateKey, Profile};
 
 pub const GATEWAY: usize = 0;
 pub const AGENT: usize = 1;
@@ -59,6 +59,8 @@ pub struct Keys {
     pub keepalive: [Option<Duration>; 2],
     pub inside: [IpAddr; 2],
     pub profile: Profile,
+    /// The largest packets that are welcome and may be tried.
+    pub mtu_max: [usize; 2],
 }
 
 impl Keys {
@@ -70,6 +72,7 @@ impl Keys {
             keepalive: [None, None],
             inside: ["10.64.0.1".parse().unwrap(), "10.64.0.2".parse().unwrap()],
             profile: Profile::Stream,
+            mtu_max: [MTU; 2],
         }
     }
 }
@@ -338,6 +341,7 @@ fn peer(keys: &Keys, side: usize, endpoint: Option<SocketAddr>, seed: u64, now: 
         peer_addr: keys.inside[other],
         keepalive: keys.keepalive[side],
         profile: keys.profile,
+        mtu_max: keys.mtu_max[side],
         tcp_timeout: Duration::from_secs(20),
         index: side as u32 + 1,
         seed: seed * 2 + side as u64,

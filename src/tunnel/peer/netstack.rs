@@ -91,13 +91,16 @@ pub(super) struct Netstack {
     resets: Vec<Header>,
     /// Payload of the segments that get through, when large ones do not, and when that was last seen.
     narrow: Option<(usize, Instant)>,
+    /// The largest packet that the path is known to carry, and the largest that is welcome.
+    mtu: usize,
+    mtu_max: usize,
     /// Sum of the allowances, and segments repeated by connections that are gone.
     allowances: usize,
     repeated: u64,
 }
 
 impl Netstack {
-    pub(super) fn new(local: IpAddr, remote: IpAddr, profile: Profile, timeout: Duration, seed: u64, now: Instant) -> Self {
+    pub(super) fn new(local: IpAddr, remote: IpAddr, profile: Profile, mtu_max: usize, timeout: Duration, seed: u64, now: Instant) -> Self {
         Self {
             flow: Flow { local, remote },
             epoch: now,
@@ -114,6 +117,8 @@ impl Netstack {
             ports: SplitMix(seed ^ 0x5ea1),
             resets: Vec::new(),
             narrow: None,
+            mtu: MTU,
+            mtu_max,
             allowances: 0,
             repeated: 0,
         }
@@ -134,8 +139,8 @@ impl Netstack {
         let (receive, send) = self.profile.windows();
         // A new connection begins with what its neighbours found out, and asks the other end for no larger segments: a path is mostly narrow both ways.
         let narrow = self.narrow.filter(|&(_, seen)| now.saturating_duration_since(seen) < NARROW);
-        let mtu = narrow.map_or(MTU, |(payload, _)| (payload + self.flow.headers()).min(MTU));
-        Limits { receive, send, mtu, keepalive: Micros::try_from((self.timeout / 4).as_micros()).unwrap_or(Micros::MAX) }
+        let mtu = narrow.map_or(self.mtu_max, |(payload, _)| (payload + self.flow.headers()).min(MTU));
+        Limits { receive, send, mtu, path: self.mtu, keepalive: Micros::try_from((self.timeout / 4).as_micros()).unwrap_or(Micros::MAX) }
     }
 
     /// Where a connection's sequence numbers begin (RFC 6528): a clock, plus a secret function of its addresses and ports.
@@ -270,7 +275,7 @@ impl Netstack {
 
     /// Notices what became of connections: opened, failed, closed.
     pub(super) fn harvest(&mut self, events: &mut VecDeque<Event>, now: Instant) {
-        let mut gone = Vec::new();
+        let (mut gone, mut larger_failed) = (Vec::new(), false);
         for (&id, conn) in &mut self.conns {
             if conn.phase == Phase::Opening {
                 match conn.tcp.state() {
@@ -308,6 +313,7 @@ impl Netstack {
                     gone.push(id);
                 }
             }
+            larger_failed |= conn.tcp.carried() < self.mtu;
             if let Some(payload) = conn.tcp.narrow() {
                 self.narrow = Some((payload, now));
             }
@@ -322,6 +328,27 @@ impl Netstack {
                 self.repeated += conn.tcp.repeated();
             }
         }
+        if larger_failed {
+            self.carry(MTU);
+        }
+    }
+
+    /// The largest packet that the path is believed to carry.
+    pub(super) fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    /// The path carries packets so large, and no larger ones.
+    pub(super) fn carry(&mut self, mtu: usize) {
+        if mtu != self.mtu {
+            self.mtu = mtu;
+            self.conns.values_mut().for_each(|conn| conn.tcp.carry(mtu));
+        }
+    }
+
+    /// A connection has much to send, and an other end that takes larger segments.
+    pub(super) fn wants_larger(&self) -> bool {
+        self.mtu < self.mtu_max && self.conns.values().any(|conn| conn.tcp.wants_larger())
     }
 
     /// The other end is elsewhere: what was found out about the way there says nothing any more.

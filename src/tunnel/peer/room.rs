@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{DATAGRAM_MAX, MTU};
+use super::{DATAGRAM_MAX, MTU_MAX};
 
 thread_local! {
     static PLAIN: Cell<Box<[u8]>> = Cell::default();
@@ -16,7 +16,7 @@ pub(super) fn plain<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
 
 /// Runs `f` with room for a packet.
 pub(super) fn scratch<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
-    with(&SCRATCH, MTU, f)
+    with(&SCRATCH, MTU_MAX, f)
 }
 
 /// Takes the space out of its place while it is used; a call within a call, of which there is none, would make its own.

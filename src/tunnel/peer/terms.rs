@@ -5,15 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::netstack::ConnId;
+use super::{MTU, MTU_MAX};
 use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
 
-/// How large a tunnel's TCP windows may get. Memory is taken only by bytes that are there.
+/// What a tunnel is for: how large its TCP windows and its packets may get. Memory is taken only by bytes that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// Requests and answers: 64 KiB each way.
     Control,
-    /// A desktop's stream: 64 KiB each way, growing with need up to 4 MiB.
+    /// A desktop's stream: 64 KiB each way, growing with need up to 4 MiB. Packets of up to [`MTU_MAX`] where the path turns out to carry them.
     Stream,
+    /// The same to a peer that is not one of ours: its interface has an MTU, which is [`MTU`] unless somebody chose another.
+    Standard,
 }
 
 impl Profile {
@@ -21,14 +24,22 @@ impl Profile {
     pub fn windows(self) -> (usize, usize) {
         match self {
             Self::Control => (64 << 10, 64 << 10),
-            Self::Stream => (4 << 20, 4 << 20),
+            Self::Stream | Self::Standard => (4 << 20, 4 << 20),
         }
     }
 
     /// What a new connection may hold of both together.
     pub(super) fn windows_first(self) -> usize {
         match self {
-            Self::Control | Self::Stream => 2 * (64 << 10),
+            Self::Control | Self::Stream | Self::Standard => 2 * (64 << 10),
+        }
+    }
+
+    /// The largest packet that is welcome, in bytes.
+    pub fn mtu_max(self) -> usize {
+        match self {
+            Self::Control | Self::Standard => MTU,
+            Self::Stream => MTU_MAX,
         }
     }
 }
@@ -65,6 +76,8 @@ pub struct PeerSetup {
     pub keepalive: Option<Duration>,
     /// TCP window sizes.
     pub profile: Profile,
+    /// The largest packet that is welcome, and may be tried: [`MTU`] to [`MTU_MAX`].
+    pub mtu_max: usize,
     /// A TCP connection whose other end is silent for this long is given up.
     pub tcp_timeout: Duration,
     /// Our receiver indices are `index << 8 ..= index << 8 | 255`; 24 bits.
@@ -96,6 +109,8 @@ pub enum Event {
     Handshaken,
     /// The other end is now heard from here.
     Endpoint(SocketAddr),
+    /// Packets may from now on be so large.
+    Carries(usize),
     /// A connection came in on a port we listen on.
     Accepted {
         /// The connection.

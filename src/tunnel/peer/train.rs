@@ -83,6 +83,11 @@ impl Trains {
         self.sealed = true;
     }
 
+    /// What comes next goes into another train.
+    pub(super) fn close(&mut self) {
+        self.sealed = true;
+    }
+
     /// Appends a segment of at most `room` bytes that `write` puts into the buffer it is given; `write` answers with the length written.
     /// `size` is the length expected, which decides the train; a segment that turns out otherwise travels alone.
     pub(super) fn append(&mut self, to: SocketAddr, size: usize, room: usize, write: impl FnOnce(&mut [u8]) -> usize) {

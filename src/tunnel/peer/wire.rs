@@ -10,8 +10,10 @@ use boringtun::noise::{Tunn, TunnResult};
 use super::train::Trains;
 use crate::tunnel::tcp::Outlet;
 
-/// Largest IP packet inside the tunnel.
+/// Largest IP packet inside a tunnel whose path is not known to carry more.
 pub const MTU: usize = 1420;
+/// Largest IP packet inside any tunnel: with WireGuard and IPv6 around it, it fits into a jumbo frame of 9000 bytes.
+pub const MTU_MAX: usize = 8920;
 /// WireGuard's header and tag around a packet.
 pub(super) const OVERHEAD: usize = 32;
 /// Least room boringtun wants for an answer: a handshake initiation.

@@ -17,6 +17,7 @@ use super::sent::Scoreboard;
 use super::seq::Seq;
 use super::state::{Input, State};
 use super::{MS, Micros};
+use crate::tunnel::peer::MTU;
 
 /// Least payload of a full segment, whatever the other end says: a smaller one would be an attack on us.
 const MSS_LEAST: usize = 88;
@@ -30,8 +31,10 @@ pub(in crate::tunnel) struct Limits {
     pub(in crate::tunnel) receive: usize,
     /// Most bytes that may wait to be sent or acknowledged.
     pub(in crate::tunnel) send: usize,
-    /// Largest IP packet.
+    /// Largest IP packet that is welcome.
     pub(in crate::tunnel) mtu: usize,
+    /// Largest IP packet that the path is known to carry.
+    pub(in crate::tunnel) path: usize,
     /// Silence after which it is asked whether the other end is there.
     pub(in crate::tunnel) keepalive: Micros,
 }
@@ -63,8 +66,10 @@ pub(in crate::tunnel) struct Connection {
     pub(super) state: State,
     pub(super) limits: Limits,
     // ---- agreed upon
-    /// Payload of a full segment.
+    /// Payload of a full segment on this path; on any, as agreed; on one that carries packets of [`MTU`].
     pub(super) mss: usize,
+    pub(super) agreed: usize,
+    pub(super) base: usize,
     /// The path carries less than was agreed upon.
     pub(super) narrow: Option<Narrow>,
     pub(super) stamps: bool,
@@ -110,7 +115,7 @@ pub(in crate::tunnel) struct Connection {
 
 impl Connection {
     fn new(local: u16, remote: u16, flow: &Flow, iss: u32, state: State, limits: Limits, now: Micros) -> Self {
-        let mss = limits.mtu - flow.ip_header() - 20;
+        let mss = limits.mtu.min(limits.path) - flow.ip_header() - 20;
         let iss = Seq(iss);
         Self {
             local,
@@ -118,6 +123,8 @@ impl Connection {
             state,
             limits,
             mss,
+            agreed: mss,
+            base: mss,
             narrow: None,
             stamps: true,
             sack: true,
@@ -177,8 +184,10 @@ impl Connection {
         self.scales = self.scales.zip(syn.scale).map(|((_, ours), theirs)| (theirs, ours));
         // RFC 9293, section 3.7.1: without a word, what every host can take.
         let theirs = usize::from(syn.mss.unwrap_or(if flow.ip_header() == 20 { 536 } else { 1220 }));
-        let room = theirs.min(self.limits.mtu - flow.ip_header() - 20);
-        self.mss = room.saturating_sub(if self.stamps { TIMESTAMPS } else { 0 }).max(MSS_LEAST);
+        let options = if self.stamps { TIMESTAMPS } else { 0 };
+        let payload = |mtu: usize| theirs.min(mtu - flow.ip_header() - 20).saturating_sub(options).max(MSS_LEAST);
+        (self.agreed, self.base) = (payload(self.limits.mtu), payload(self.limits.mtu.min(MTU)));
+        self.mss = payload(self.limits.mtu.min(self.limits.path));
         self.cubic = Cubic::new(self.mss, self.nxt);
         self.window = u32::from(syn.window);
         self.window_most = self.window;

@@ -9,8 +9,8 @@
 use super::seq::Seq;
 use super::{MS, Micros};
 
-/// Segments at the start (RFC 6928).
-const INITIAL: usize = 10;
+/// Segments at the start, and bytes that more than two of them may not exceed (RFC 6928, section 2).
+const INITIAL: (usize, usize) = (10, 14_600);
 /// Multiplicative decrease, and the curve's constant (RFC 9438, sections 4.6 and 5.1).
 const BETA: f64 = 0.7;
 const C: f64 = 0.4;
@@ -63,14 +63,24 @@ pub(super) struct Cubic {
     before: Option<(usize, usize, f64)>,
 }
 
+fn initial(mss: usize) -> usize {
+    (INITIAL.0 * mss).min(INITIAL.1.max(2 * mss))
+}
+
 impl Cubic {
     pub(super) fn new(mss: usize, nxt: Seq) -> Self {
         let rounds = Rounds { end: nxt, last: Micros::MAX, current: Micros::MAX, samples: 0, conservative: None };
-        Self { mss, window: INITIAL * mss, threshold: usize::MAX, max: 0.0, epoch: None, rounds, before: None }
+        Self { mss, window: initial(mss), threshold: usize::MAX, max: 0.0, epoch: None, rounds, before: None }
     }
 
     pub(super) fn window(&self) -> usize {
         self.window
+    }
+
+    /// Full segments are now so large.
+    pub(super) fn resize(&mut self, mss: usize) {
+        self.mss = mss;
+        self.set(self.window);
     }
 
     pub(super) fn threshold(&self) -> usize {
@@ -175,7 +185,7 @@ impl Cubic {
     /// Nothing was sent for longer than the retransmission timeout: what was learnt is old (RFC 5681, section 4.1).
     pub(super) fn rested(&mut self, nxt: Seq) {
         self.threshold = self.threshold.max(self.window / 4 * 3);
-        self.window = self.window.min(INITIAL * self.mss);
+        self.window = self.window.min(initial(self.mss));
         self.epoch = None;
         self.rounds = Rounds { end: nxt, last: Micros::MAX, current: Micros::MAX, samples: 0, conservative: None };
     }

@@ -10,6 +10,7 @@
 use super::connection::Connection;
 use super::seq::Seq;
 use super::{MS, Micros};
+use crate::tunnel::peer::MTU;
 
 /// Payloads tried, largest first: what fits, with headers of IPv6 and timestamps, into packets of 1280 and 1200 bytes (an outer path of 1280), and what
 /// every IPv4 path carries.
@@ -18,6 +19,9 @@ const STEPS: [usize; 3] = [1208, 1128, 440];
 const TIMEOUTS: u32 = 3;
 /// Between two trials, at first and at most (RFC 4821, section 7.7, and RFC 8899, section 5.1.1: ten minutes).
 const PAUSE: (Micros, Micros) = (15_000 * MS, 600_000 * MS);
+
+/// A path is searched for more when so many of the larger segments would be under way at once.
+const WORTHWHILE: usize = 4;
 
 /// What a narrow connection remembers.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +36,34 @@ pub(super) struct Narrow {
 }
 
 impl Connection {
+    /// The path carries packets of up to `mtu` bytes, and no larger ones.
+    pub(in crate::tunnel) fn carry(&mut self, mtu: usize) {
+        self.limits.path = mtu;
+        if self.state.is_opening() {
+            return;
+        }
+        let full = self.agreed.min(self.base + mtu.saturating_sub(MTU));
+        match &mut self.narrow {
+            // It goes by what it found out itself.
+            Some(narrow) => narrow.full = full,
+            None => {
+                self.mss = full;
+                self.cubic.resize(full);
+                self.board.cut(full);
+            }
+        }
+    }
+
+    /// The largest packet that it takes the path to carry.
+    pub(in crate::tunnel) fn carried(&self) -> usize {
+        self.limits.path
+    }
+
+    /// It has much to send, and the other end takes larger segments than the path is known to carry.
+    pub(in crate::tunnel) fn wants_larger(&self) -> bool {
+        self.agreed > self.mss && self.narrow.is_none() && self.cubic.window() >= WORTHWHILE * self.agreed && self.unsent() >= self.agreed
+    }
+
     /// Payload of a full segment, if the path turned out not to carry what was agreed upon.
     pub(in crate::tunnel) fn narrow(&self) -> Option<usize> {
         self.narrow.map(|_| self.mss)
@@ -40,6 +72,12 @@ impl Connection {
     /// The retransmission timer fired: cuts what is under way into smaller segments when whole ones seem not to get through.
     pub(super) fn find_black_hole(&mut self, now: Micros) {
         self.trial_failed();
+        if self.mss > self.base && self.board.first_len() > self.base {
+            // Large segments are a luxury: not worth waiting for further timeouts.
+            self.carry(MTU);
+            self.rtt.answered();
+            return;
+        }
         if self.rtt.timeouts() + 1 < TIMEOUTS {
             return;
         }

@@ -10,7 +10,7 @@ use super::state::State;
 use super::{Chain, Connection, Limits, MS, Micros};
 use crate::tunnel::peer::MTU;
 
-const LIMITS: Limits = Limits { receive: 4 << 20, send: 4 << 20, mtu: MTU, keepalive: 5_000 * MS };
+const LIMITS: Limits = Limits { receive: 4 << 20, send: 4 << 20, mtu: MTU, path: MTU, keepalive: 5_000 * MS };
 
 /// Takes packets down.
 struct Sheet {
