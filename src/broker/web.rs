@@ -19,6 +19,7 @@ use crate::domain::user::{Caller, Origin};
 use crate::domain::web::{RequestEnd, RequestRecord};
 use crate::domain::{Error, Result, SessionId};
 use crate::store::RequestFilter;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -102,7 +103,7 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot write them.
-    pub async fn log_requests(&self, session: SessionId, records: Vec<RequestRecord>) -> Result<()> {
+    pub async fn log_requests(&self, session: SessionId, records: Arc<Vec<RequestRecord>>) -> Result<()> {
         self.inner.store.write(move |tx| tx.add_app_requests(session, &records)).await
     }
 

@@ -7,6 +7,7 @@ use portcullis::broker::web::RequestRefused;
 use portcullis::domain::user::Role;
 use portcullis::domain::web::{RequestEnd, RequestRecord};
 use portcullis::domain::{ErrorKind, SessionId, Timestamp};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn record(path: &str) -> RequestRecord {
@@ -29,8 +30,8 @@ on_both! {
         let eve = world.caller("eve", Role::Security).await;
         let workspace = world.workspace("ws-app", WorkspaceChange::default()).await;
         let session = world.launch(&ada, &workspace).await.id;
-        world.broker.log_requests(session, vec![record("/a"), record("/b")]).await.unwrap();
-        world.broker.log_requests(session, vec![record("/c")]).await.unwrap();
+        world.broker.log_requests(session, Arc::new(vec![record("/a"), record("/b")])).await.unwrap();
+        world.broker.log_requests(session, Arc::new(vec![record("/c")])).await.unwrap();
         for reader in [&eve, &world.shell] {
             let page = world.broker.requests(&origin(), reader, session, None, Some(2)).await.unwrap();
             let paths: Vec<_> = page.items.iter().map(|(seq, r)| (*seq, r.path.as_str())).collect();

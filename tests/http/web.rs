@@ -7,6 +7,7 @@ use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{SessionId, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn a_wiki(app: &TestApp, web: Value) -> Value {
@@ -104,7 +105,7 @@ on_both! {
             ended: if n == 3 { RequestEnd::Failed } else { RequestEnd::Done },
         };
         let session: SessionId = id.parse().unwrap();
-        app.broker.log_requests(session, (1..=601).map(record).collect()).await.unwrap();
+        app.broker.log_requests(session, Arc::new((1..=601).map(record).collect())).await.unwrap();
         let path = format!("/api/sessions/{id}/requests");
         assert_eq!(member.get(&path).await.status, 403, "its own user neither");
         let page = security.get(&format!("{path}?limit=2")).await.json();

@@ -8,6 +8,7 @@ use crate::store::Tx;
 use crate::store::connection::AnyConnection;
 use crate::store::schema::{app_request_counts, app_requests};
 use diesel::prelude::*;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Longest path kept, in bytes.
@@ -28,10 +29,9 @@ pub struct RequestFilter {
     pub ended: Option<RequestEnd>,
 }
 
-#[derive(Queryable, Selectable, Insertable)]
+#[derive(Queryable, Selectable)]
 #[diesel(table_name = app_requests)]
 struct Row {
-    session_id: String,
     seq: i64,
     at: i64,
     method: String,
@@ -43,23 +43,40 @@ struct Row {
     ended: String,
 }
 
+/// A row to be added: thousands at once, so nothing is copied that need not be.
+#[derive(Insertable)]
+#[diesel(table_name = app_requests)]
+struct NewRow<'a> {
+    session_id: &'a str,
+    seq: i64,
+    at: i64,
+    method: Cow<'a, str>,
+    path: Cow<'a, str>,
+    status: i32,
+    bytes_in: i64,
+    bytes_out: i64,
+    duration_ms: i64,
+    ended: &'static str,
+}
+
 /// The longest start of `text` of at most `max` bytes, without NUL, which PostgreSQL does not keep.
-fn kept(text: &str, max: usize) -> String {
+fn kept(text: &str, max: usize) -> Cow<'_, str> {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text.get(..end).unwrap_or_default().replace('\0', "\u{fffd}")
+    let text = text.get(..end).unwrap_or_default();
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
 fn count(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-impl Row {
-    fn of(session: &str, seq: i64, record: &RequestRecord) -> Self {
+impl<'a> NewRow<'a> {
+    fn of(session: &'a str, seq: i64, record: &'a RequestRecord) -> Self {
         Self {
-            session_id: session.to_owned(),
+            session_id: session,
             seq,
             at: record.at.0,
             method: kept(&record.method, METHOD_MAX),
@@ -68,10 +85,12 @@ impl Row {
             bytes_in: count(record.bytes_in),
             bytes_out: count(record.bytes_out),
             duration_ms: i64::try_from(record.duration.as_millis()).unwrap_or(i64::MAX),
-            ended: record.ended.as_str().to_owned(),
+            ended: record.ended.as_str(),
         }
     }
+}
 
+impl Row {
     fn into_record(self) -> Result<(i64, RequestRecord)> {
         let whole = |n: i64| u64::try_from(n).map_err(|_| unreadable("number of bytes"));
         let record = RequestRecord {
@@ -97,7 +116,7 @@ impl Tx<'_> {
         let key = session.to_string();
         let last = self.take_places(&key, i64::try_from(records.len()).unwrap_or(i64::MAX))?;
         let first = last - i64::try_from(records.len()).unwrap_or(i64::MAX) + 1;
-        let rows: Vec<Row> = (first..).zip(records).map(|(seq, record)| Row::of(&key, seq, record)).collect();
+        let rows: Vec<NewRow<'_>> = (first..).zip(records).map(|(seq, record)| NewRow::of(&key, seq, record)).collect();
         // A list of rows cannot be inserted over the enum of both backends.
         match self.conn {
             AnyConnection::Sqlite(conn) => diesel::insert_into(app_requests::table).values(rows).execute(conn)?,

@@ -26,9 +26,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Requests under way, and those that are not written down yet: when there are as many, no more begin.
-pub(super) const REQUESTS_MAX: usize = 2048;
-
 /// The word of [`App::close`] for an application that nobody used.
 const IDLE: &str = "idle";
 
@@ -87,7 +84,7 @@ impl App {
         let StreamGrant { lease, right, meters, place: seat } = grant;
         let terms = lease.server().web.as_deref().cloned().unwrap_or_default();
         let names = Names::new(&place, &terms);
-        let (records, queue) = mpsc::channel(REQUESTS_MAX);
+        let (records, queue) = mpsc::channel(limits.requests.max(1));
         let server_name = match terms.host.rsplit_once(':') {
             Some((name, port)) if !port.contains(']') => name.to_owned(),
             _ => terms.host.clone(),

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 /// Requests are written this long after they ended, at the latest, and refusals of one kind no oftener.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Most requests written at once.
-const BATCH: usize = 512;
+const BATCH: usize = 2048;
 /// Idle connections are looked at this often, while there are any.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How long requests that were cut have to come to their end, and the store to take them.
@@ -88,9 +88,10 @@ async fn write(shared: &Shared, batch: &mut Vec<RequestRecord>) -> bool {
     let session = shared.lease().session().id;
     let mut failed = None;
     if !batch.is_empty() {
-        match shared.broker().log_requests(session, batch.clone()).await {
-            Ok(()) => batch.clear(),
-            Err(error) => failed = Some(error),
+        let records = Arc::new(std::mem::take(batch));
+        if let Err(error) = shared.broker().log_requests(session, Arc::clone(&records)).await {
+            *batch = Arc::unwrap_or_clone(records);
+            failed = Some(error);
         }
     }
     for refused in shared.refusals.take() {

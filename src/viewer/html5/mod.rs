@@ -67,12 +67,14 @@ pub struct Limits {
     pub head: Duration,
     /// A side that takes nothing that is written to it for this long is gone.
     pub stall: Duration,
+    /// Requests under way and requests not yet written down, together, at least one: the next wait.
+    pub requests: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let s = Duration::from_secs;
-        Self { dial: s(10), head: s(60), stall: s(30) }
+        Self { dial: s(10), head: s(60), stall: s(30), requests: 4096 }
     }
 }
 

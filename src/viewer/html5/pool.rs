@@ -13,6 +13,7 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -36,6 +37,8 @@ pub(super) struct Sender {
     pub(super) asks: SendRequest<Upload>,
     /// Counts the connection, until it is closed.
     pub(super) seat: Arc<OwnedSemaphorePermit>,
+    /// The thread that drives it: asking from another one wakes that, twice a request.
+    home: ThreadId,
 }
 
 struct Idle {
@@ -54,12 +57,13 @@ impl Pool {
         Self { idle: Mutex::default(), seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
     }
 
-    /// An idle connection, the last used first. `repeatable`: the request may be sent again when it turns out to be closed.
+    /// An idle connection, one of this thread if there is one, the last used first. `repeatable`: the request may be sent again when it turns out to be closed.
     pub(super) fn take(&self, repeatable: bool) -> Option<Sender> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|kept| !kept.sender.asks.is_closed());
         let fit = |kept: &Idle| kept.sender.asks.is_ready() && kept.since.elapsed() < if repeatable { IDLE_FOR } else { FRESH };
-        let at = idle.iter().rposition(fit)?;
+        let here = thread::current().id();
+        let at = idle.iter().rposition(|kept| kept.sender.home == here && fit(kept)).or_else(|| idle.iter().rposition(fit))?;
         Some(idle.remove(at).sender)
     }
 
@@ -125,5 +129,5 @@ where
         }
         drop(held);
     });
-    Ok(Sender { asks, seat })
+    Ok(Sender { asks, seat, home: thread::current().id() })
 }

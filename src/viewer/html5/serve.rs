@@ -10,7 +10,7 @@ use super::page::{Page, is_for_people};
 use super::pool::Sender;
 use super::record::{Entry, Flow};
 use super::ws;
-use crate::domain::web::RequestEnd;
+use crate::domain::web::{RequestEnd, RequestRecord};
 use crate::viewer::books::Books as _;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -21,7 +21,14 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::mpsc::OwnedPermit;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+/// Longest wait for the store to have taken earlier requests.
+const PLACE: Duration = Duration::from_secs(10);
 
 /// What became of a request that was begun.
 pub(super) enum Failed {
@@ -47,8 +54,9 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: Request<Incoming>, from
         return fault::ended(end).response(people, frame);
     }
     // A request begins only when there is a place for what will be written of it.
-    let place = if shared.unwritten.load(Ordering::Relaxed) { None } else { shared.records.clone().try_reserve_owned().ok() };
-    let Some(place) = place else { return Fault::Unrecorded.page().response(people, frame) };
+    let Some(place) = place(shared).await else {
+        return shared.end().map_or_else(|| Fault::Unrecorded.page(), fault::ended).response(people, frame);
+    };
     shared.touch();
     let flow = Flow::new();
     let mut entry = Entry::new(place, shared.broker().now(), request.method().as_str(), request.uri().path(), Arc::clone(&flow));
@@ -67,6 +75,22 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: Request<Incoming>, from
             entry.answered(page.status.as_u16());
             page.response(people, frame)
         }
+    }
+}
+
+/// A place in the queue to the store. Where requests come faster than it takes them, they wait.
+async fn place(shared: &Shared) -> Option<OwnedPermit<RequestRecord>> {
+    if shared.unwritten.load(Ordering::Relaxed) {
+        return None;
+    }
+    match shared.records.clone().try_reserve_owned() {
+        Ok(place) => Some(place),
+        Err(TrySendError::Closed(_)) => None,
+        Err(TrySendError::Full(records)) => tokio::select! {
+            biased;
+            () = shared.over_token().cancelled() => None,
+            place = timeout(PLACE, records.reserve_owned()) => place.ok()?.ok(),
+        },
     }
 }
 

@@ -4,6 +4,7 @@ use super::rig::*;
 use portcullis::broker::live::Right;
 use portcullis::domain::web::RequestEnd;
 use portcullis::viewer::end::End;
+use portcullis::viewer::html5::Limits;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -47,6 +48,33 @@ async fn what_cannot_be_written_down_does_not_pass() {
         }
     };
     timeout(PATIENCE, again).await.expect("it passes again");
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_place_among_those_to_be_written_down() {
+    let (to, mut connections) = listen().await;
+    let made = Made::default();
+    let rig = Rig::made(to, Made { limits: Limits { requests: 2, ..made.limits }, ..made }).await;
+    let mut browsers = Vec::new();
+    for path in ["/1", "/2", "/3"] {
+        let mut browser = rig.connect().await;
+        browser.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        browsers.push(browser);
+        if path != "/3" {
+            let mut stream = next(&mut connections).await;
+            read_head(&mut stream).await;
+            browsers.push(stream);
+        }
+    }
+    let [mut first, mut one, _second, _two, mut third] = <[_; 5]>::try_from(browsers).unwrap();
+    // Two are under way, so the third does not reach the application.
+    assert!(timeout(Duration::from_millis(300), connections.recv()).await.is_err());
+    one.write_all(OK).await.unwrap();
+    assert_eq!(read_all(&mut first).await.status(), 200);
+    let mut three = next(&mut connections).await;
+    read_head(&mut three).await;
+    three.write_all(OK).await.unwrap();
+    assert_eq!(read_all(&mut third).await.status(), 200);
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ pub struct Made {
 impl Default for Made {
     fn default() -> Self {
         // Answers take as long as they take on a busy machine.
-        let limits = Limits { dial: PATIENCE, head: PATIENCE, stall: PATIENCE };
+        let limits = Limits { dial: PATIENCE, head: PATIENCE, stall: PATIENCE, requests: 4096 };
         Self { terms: WebTerms::default(), limits, cross_site: false, server: Box::new(|server| server) }
     }
 }
