@@ -26,6 +26,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use house::House;
+use portcullis::tunnel::MTU_MAX;
 use table::Row;
 
 /// What went wrong, in words.
@@ -75,7 +76,7 @@ fn main() -> Outcome<()> {
             // The tunnel alone, for a profiler: so many GiB.
             "stream" => {
                 let gib: u64 = next()?.parse()?;
-                let speed = runtime.block_on(tunnel::stream(gib << 30))?;
+                let speed = runtime.block_on(tunnel::stream(gib << 30, MTU_MAX))?;
                 println!("{speed:?}");
                 return Ok(());
             }
@@ -90,40 +91,57 @@ fn main() -> Outcome<()> {
     runtime.block_on(measure(settings, files))
 }
 
+/// A line that could not be measured says so in the table, and the others are measured.
+fn told(rows: &mut Vec<Row>, line: &'static str, outcome: Outcome<()>) {
+    if let Err(error) = outcome {
+        eprintln!("  {line}: {error}");
+        rows.push(Row::absent(line, "could not be measured", error.to_string()));
+    }
+}
+
 async fn measure(settings: Settings, files: u64) -> Outcome<()> {
     let before = machine::load();
     let mut rows = Vec::new();
     let speed = if settings.wants('a') || settings.wants('b') { Some(tunnel::measure(&settings, &mut rows).await?) } else { None };
     if let Some(speed) = speed.filter(|_| settings.wants('b')) {
-        peers::throughput(&settings, speed, &mut rows).await?;
+        let outcome = peers::throughput(&settings, speed, &mut rows).await;
+        told(&mut rows, "b", outcome);
     }
     if "cdeghv".chars().any(|line| settings.wants(line)) {
         let mut house = House::start().await?;
         if settings.wants('c') || settings.wants('d') {
-            lines::round_trips(&settings, &mut house, &mut rows).await?;
+            let outcome = lines::round_trips(&settings, &mut house, &mut rows).await;
+            told(&mut rows, "c", outcome);
         }
         if settings.wants('e') {
-            peers::bulk(&settings, &mut house, &mut rows).await?;
+            let outcome = peers::bulk(&settings, &mut house, &mut rows).await;
+            told(&mut rows, "e", outcome);
         }
         if settings.wants('g') {
-            lines::set_up(&settings, &mut house, &mut rows).await?;
+            let outcome = lines::set_up(&settings, &mut house, &mut rows).await;
+            told(&mut rows, "g", outcome);
         }
         if settings.wants('h') {
-            lines::flood(&settings, &mut house, &mut rows).await?;
+            let outcome = lines::flood(&settings, &mut house, &mut rows).await;
+            told(&mut rows, "h", outcome);
         }
         if settings.wants('v') {
-            gate::measure(&settings, &mut house, &mut rows).await?;
+            let outcome = gate::measure(&settings, &mut house, &mut rows).await;
+            told(&mut rows, "v", outcome);
         }
         house.end().await;
     }
     if settings.wants('f') {
-        lines::memory(&settings, &mut rows).await?;
+        let outcome = lines::memory(&settings, &mut rows).await;
+        told(&mut rows, "f", outcome);
     }
     if settings.wants('r') {
-        rdp::measure(&settings, &mut rows).await?;
+        let outcome = rdp::measure(&settings, &mut rows).await;
+        told(&mut rows, "r", outcome);
     }
     if settings.wants('w') {
-        web::measure(&settings, &mut rows).await?;
+        let outcome = web::measure(&settings, &mut rows).await;
+        told(&mut rows, "w", outcome);
     }
     rows.sort_by_key(|row: &Row| row.line);
     let about = [

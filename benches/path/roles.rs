@@ -227,6 +227,10 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
             Some("launch") => house.clone().launch(number(1)?, number(2)?, number(3)?).await,
             Some("pace") => house.clone().pace(number(1)?, number(2)?, number(3)?).await,
             Some("stop") => house.clone().stop(number(1)?, number(2)?).await,
+            Some("mtu") => {
+                hub.set_mtu_max(usize::try_from(number(1)?)?);
+                String::new()
+            }
             Some("counters") => format!("{:?}", hub.counters()),
             _ => return Err(fail(format!("what is {line:?}?"))),
         };
