@@ -120,7 +120,7 @@ async fn wrong_proofs_are_told_and_written_down() {
         let rig = desktop.attach_as(server, Ledger::default());
         let books = rig.books.clone();
         let end = refused(rig).await;
-        assert_eq!((end.close(), end.why()), ((4006, "user".into()), "rfb_denied"), "{kind}: {end:?}");
+        assert_eq!((end.close(), end.why()), ((4006, "user rfb_denied".into()), "rfb_denied"), "{kind}: {end:?}");
         assert_eq!(books.lines().last(), Some(&Line::LoginRefused("rfb_denied")), "{kind}");
     }
 }
