@@ -71,7 +71,10 @@ struct Up(UpFilter);
 /// The gate of what a desktop sends.
 struct Down(DownFilter);
 
+// What RFB's filters hold back is not asked for, so nothing is answered.
 impl Gate for Up {
+    const ANSWERS: bool = false;
+
     fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError> {
         self.0.feed(&chunk, &mut Sorted(passed, Direction::Up)).map_err(refused)
     }
@@ -82,6 +85,8 @@ impl Gate for Up {
 }
 
 impl Gate for Down {
+    const ANSWERS: bool = false;
+
     fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError> {
         self.0.feed(&chunk, &mut Sorted(passed, Direction::Down)).map_err(refused)
     }
