@@ -131,6 +131,7 @@ impl End {
             Self::Handshake(RfbError::NoSecurity { .. }) => {
                 (4002, "desktop: The desktop asks for another proof than this workspace has.".into())
             }
+            Self::Handshake(RfbError::Declined(_)) => (4002, "desktop: The desktop offers a kind of security that it then does not do.".into()),
             Self::Handshake(RfbError::TooLarge { width, height }) => {
                 (4002, format!("desktop: A picture of {width} x {height} is too large for a browser.").into())
             }

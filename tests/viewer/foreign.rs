@@ -7,7 +7,7 @@ use crate::support::{free_port, tether::tethered, vnc::VncClient};
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
 use portcullis::domain::secret::SecretString;
-use portcullis::domain::server::{Credential, CredentialSource, Server, ServerTrust, TrustRule};
+use portcullis::domain::server::{Credential, CredentialSource, Fingerprint, Server, ServerTrust, TrustRule};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::viewer::books::Met;
 use portcullis::viewer::end::End;
@@ -104,6 +104,24 @@ async fn the_best_that_both_have_is_taken() {
     let (_rig, mut client) = desktop.open_as(with("", PASSWORD), books.clone()).await;
     timeout(LONG, client.frame()).await.unwrap().unwrap();
     assert!(matches!(&books.lines()[..], [Line::Met(_, Met::Trusted)]), "the one with a certificate: {:?}", books.lines());
+}
+
+#[tokio::test]
+async fn what_a_server_offers_and_cannot_do_is_not_asked_for_twice() {
+    // It offers types with a certificate, and has none.
+    let desktop = offering_in(tempfile::tempdir().unwrap(), "X509Vnc,TLSVnc").await;
+    let books = Ledger::default();
+    let (_rig, mut client) = desktop.open_as(with("", PASSWORD), books.clone()).await;
+    timeout(LONG, client.frame()).await.unwrap().unwrap();
+    assert_eq!(books.lines(), [], "the one without a certificate");
+    // Where a certificate is expected nothing less is taken.
+    let rule = TrustRule::Pinned(Fingerprint::parse(&"00".repeat(32)).unwrap());
+    let end = refused(desktop.attach_as(Server { trust: ServerTrust { rule, pin: None }, ..with("", PASSWORD) }, books.clone())).await;
+    assert_eq!((end.close().0, end.why()), (4002, "rfb_declined"), "{end:?}");
+    // And what it can do alone and does not is told.
+    let desktop = offering_in(tempfile::tempdir().unwrap(), "X509Vnc").await;
+    let end = refused(desktop.attach_as(with("", PASSWORD), books)).await;
+    assert_eq!((end.close().0, end.why()), (4002, "rfb_declined"), "{end:?}");
 }
 
 #[tokio::test]
