@@ -9,6 +9,7 @@
 mod books;
 mod browser;
 mod desktop;
+mod frames;
 mod gate;
 mod house;
 mod lines;
@@ -121,6 +122,9 @@ async fn measure(settings: Settings, files: u64) -> Outcome<()> {
     }
     if settings.wants('r') {
         rdp::measure(&settings, &mut rows).await?;
+    }
+    if settings.wants('p') {
+        frames::measure(&settings, &mut rows).await?;
     }
     if settings.wants('w') {
         web::measure(&settings, &mut rows).await?;
