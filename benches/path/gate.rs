@@ -54,7 +54,7 @@ pub async fn measure(settings: &Settings, house: &mut House, rows: &mut Vec<Row>
         alone / open.cpu * 100.0,
         "%",
         format!("{alone:.4} CPU-s/GiB alone"),
-        Target::AtMost((MOST - 1.0) * 100.0),
+        Target::AtMost(5.0),
     ));
 
     let mut browsers = (join(house, 'd', 4).await?, join(house, 'f', 4).await?);
