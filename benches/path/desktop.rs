@@ -46,7 +46,7 @@ impl Desktop {
 pub const INIT: [u8; 24] = [0, 1, 0, 1, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Updates of 64 rectangles each, as a desktop that scrolls sends them: Tight of about 2 KiB, now and then a copy.
-fn updates() -> Vec<u8> {
+pub fn updates() -> Vec<u8> {
     let mut chunk = Vec::new();
     while chunk.len() < CHUNK {
         chunk.extend([0, 0, 0, 64]);

@@ -9,6 +9,7 @@
 mod books;
 mod browser;
 mod desktop;
+mod frames;
 mod gate;
 mod house;
 mod lines;
@@ -138,6 +139,9 @@ async fn measure(settings: Settings, files: u64) -> Outcome<()> {
     if settings.wants('r') {
         let outcome = rdp::measure(&settings, &mut rows).await;
         told(&mut rows, "r", outcome);
+    }
+    if settings.wants('p') {
+        frames::measure(&settings, &mut rows).await?;
     }
     if settings.wants('w') {
         let outcome = web::measure(&settings, &mut rows).await;

@@ -77,7 +77,7 @@ fn update(length: usize) -> Vec<u8> {
 }
 
 /// CPU seconds of this thread.
-fn thread_cpu() -> f64 {
+pub fn thread_cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).map_or(f64::NAN, |ns| ns / 1e9)
 }

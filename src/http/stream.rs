@@ -42,7 +42,8 @@ pub struct StreamQuery {
 /// For `linux` and `vnc` workspaces it speaks RFB 3.8 with security type None. For `rdp` workspaces it speaks RDCleanPath, with the destination
 /// `session:<id>` and any `proxy_auth`, then RDP without CredSSP, whatever the server wants. Close codes: 4000 the session ended (the reason is its
 /// `end_reason`), 4001 signed out, 4002 the desktop cannot be reached, 4003 too many viewers, 4004 its server shows another certificate, 4005 it needs a credential,
-/// 4006 it did not take the credential, 4007 something that policy forbids, 1003 a text frame, 1009 a frame too big, 1001 the gateway goes away.
+/// 4006 it did not take the credential (where that came from, a space, and why in one word, such as `workspace account_locked`), 4007 something that policy
+/// forbids, or `redirected`: its server leads elsewhere, 4008 its server ended it and said why (one word, such as `desktop_taken_over`), 1003 a text frame, 1009 a frame too big, 1001 the gateway goes away.
 #[utoipa::path(get, path = "/api/sessions/{id}/stream", tag = "sessions", operation_id = "openStream",
     params(("id" = uuid::Uuid, Path, description = "Session"), StreamQuery),
     responses(

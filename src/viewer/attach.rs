@@ -83,7 +83,9 @@ pub async fn attach<B: Books>(attachment: Attachment<'_, B>, sink: impl BrowserS
         let stream = async {
             let stream = Stream { lease, dial, observers: Observers { meters, tally }, books, limits: &limits };
             let run = match lease.session().workspace_kind {
-                WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Html5 => vnc::run(&stream, sink, source).await,
+                WorkspaceKind::Linux | WorkspaceKind::Vnc => vnc::run(&stream, sink, source).await,
+                // Its requests are answered one by one (`html5`); nobody is dialled for a stream of it.
+                WorkspaceKind::Html5 => Err(End::NoDesktop),
                 // What the rarer protocol needs, not every stream pays for.
                 WorkspaceKind::Rdp => Box::pin(rdp::run(&stream, sink, source)).await,
             };

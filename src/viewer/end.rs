@@ -9,6 +9,7 @@ use crate::broker::live::Right;
 use crate::domain::server::CredentialSource;
 use crate::domain::session::EndReason;
 use crate::protocol::rdp::RdpError;
+use crate::protocol::rdp::error_info::ErrorInfo;
 use crate::protocol::rdp::x224::Failure;
 use crate::protocol::rfb::RfbError;
 use std::borrow::Cow;
@@ -36,7 +37,7 @@ pub enum End {
     CertificateRefused(&'static str),
     /// The user must say who they are to the desktop: 4005.
     CredentialRequired(CredentialSource),
-    /// The desktop did not take the credential: 4006.
+    /// The desktop did not take the credential: 4006, with its source and the word that says why.
     CredentialRefused {
         /// Where the credential came from.
         source: CredentialSource,
@@ -51,6 +52,12 @@ pub enum End {
     Gate(Direction, GateError),
     /// The browser asked for another destination than its lease's: 4007.
     OtherDestination,
+    /// The desktop sends its users to another server, which no lease names: 4007.
+    Redirected,
+    /// The desktop said why it hangs up: 4008, with its word.
+    DesktopLeft(ErrorInfo),
+    /// What is leased is no desktop: 1002. Fails closed.
+    NoDesktop,
     /// The desktop was reached, but the handshake failed: 4002.
     Handshake(RfbError),
     /// The desktop was reached, but the connection broke in the handshake, or it took too long: 4002.
@@ -110,9 +117,12 @@ impl End {
             Self::Insecure(_) => (4002, "desktop: No secure connection to the desktop comes about.".into()),
             Self::CertificateRefused(_) => (4004, "certificate_changed".into()),
             Self::CredentialRequired(source) => (4005, source.as_str().into()),
-            Self::CredentialRefused { source, .. } => (4006, source.as_str().into()),
+            Self::CredentialRefused { source, why, .. } => (4006, format!("{} {why}", source.as_str()).into()),
             Self::Unrecorded(_) => (1001, "retry".into()),
             Self::Gate(_, GateError::Forbidden(_)) | Self::OtherDestination => (4007, "policy".into()),
+            Self::Redirected => (4007, "redirected".into()),
+            Self::DesktopLeft(info) => (4008, info.word().into()),
+            Self::NoDesktop => (1002, "A web application has no desktop's stream.".into()),
             Self::Gate(Direction::Up, GateError::Malformed(_)) => (1002, "The browser does not speak as it should.".into()),
             Self::Gate(Direction::Down, GateError::Malformed(_)) => (4002, "desktop: The desktop does not speak as it should.".into()),
             Self::Handshake(RfbError::Refused(reason)) if reason.is_lockout() => {
@@ -121,6 +131,7 @@ impl End {
             Self::Handshake(RfbError::NoSecurity { .. }) => {
                 (4002, "desktop: The desktop asks for another proof than this workspace has.".into())
             }
+            Self::Handshake(RfbError::Declined(_)) => (4002, "desktop: The desktop offers a kind of security that it then does not do.".into()),
             Self::Handshake(RfbError::TooLarge { width, height }) => {
                 (4002, format!("desktop: A picture of {width} x {height} is too large for a browser.").into())
             }
@@ -163,6 +174,9 @@ impl End {
             Self::Gate(Direction::Up, GateError::Malformed(_)) => "browser_malformed",
             Self::Gate(Direction::Down, GateError::Malformed(_)) => "desktop_malformed",
             Self::OtherDestination => "other_destination",
+            Self::Redirected => "rdp_redirected",
+            Self::DesktopLeft(info) => info.word(),
+            Self::NoDesktop => "no_desktop",
             Self::Handshake(error) => error.word(),
             Self::HandshakeBroken(_) => "handshake_broken",
             Self::Rdp(error) | Self::BrowserRdp(error) => error.word(),
@@ -202,6 +216,9 @@ impl End {
             | Self::CertificateRefused(_)
             | Self::CredentialRequired(_)
             | Self::OtherDestination
+            | Self::Redirected
+            | Self::DesktopLeft(_)
+            | Self::NoDesktop
             | Self::DesktopGone
             | Self::DesktopStalled
             | Self::BrowserClosed

@@ -98,6 +98,8 @@ pub struct Passed {
 pub trait Gate: Send {
     /// True when everything passes; then it is not asked.
     const OPEN: bool = false;
+    /// False when it never answers the side it hears.
+    const ANSWERS: bool = true;
 
     /// Takes what arrived next.
     ///
@@ -117,6 +119,7 @@ pub struct Open;
 
 impl Gate for Open {
     const OPEN: bool = true;
+    const ANSWERS: bool = false;
 
     fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError> {
         passed.onward.push_back(chunk);

@@ -24,26 +24,48 @@ pub(super) struct Proved {
     pub(super) left: BytesMut,
 }
 
-/// Proves the lease's credential to a desktop, inside TLS where the desktop speaks it.
+/// A desktop to which nothing was proved.
+pub(super) struct Unproved {
+    /// The end it means for the stream.
+    pub(super) end: End,
+    /// The type of VeNCrypt that did not come about, when it was no more than that: another of the desktop's may.
+    pub(super) declined: Option<u32>,
+}
+
+/// Proves the lease's credential to a desktop, inside TLS where the desktop speaks it; without the types of VeNCrypt that are to be avoided.
 ///
 /// # Errors
-/// The [`End`] it means for the stream.
+/// [`Unproved`].
 pub(super) async fn with_desktop<B: Books>(
     stream: &Stream<'_, B>,
-    mut desktop: Box<dyn Duplex>,
+    desktop: Box<dyn Duplex>,
     credential: Option<&Credential>,
-) -> Result<Proved, End> {
-    let mut machine = ClientHandshake::new(&Proof {
+    avoided: &[u32],
+) -> Result<Proved, Unproved> {
+    let proof = Proof {
         username: credential.map_or(&[], |c| c.username.as_bytes()),
         password: credential.map_or(&[], |c| c.password.expose().as_bytes()),
         certified: expects_certificate(stream.lease),
-    });
+    };
+    let mut machine = ClientHandshake::new(&proof).avoiding(avoided);
+    prove(stream, desktop, &mut machine).await.map_err(|end| {
+        let declined = if let End::Handshake(RfbError::Declined(subtype)) = &end {
+            Some(*subtype)
+        } else {
+            // TLS did not come about. A certificate that is refused is another matter: nothing less is taken then.
+            machine.unproved().filter(|_| matches!(end, End::Insecure(_)))
+        };
+        Unproved { end, declined }
+    })
+}
+
+async fn prove<B: Books>(stream: &Stream<'_, B>, mut desktop: Box<dyn Duplex>, machine: &mut ClientHandshake) -> Result<Proved, End> {
     let mut pending = BytesMut::with_capacity(MAX_PENDING);
     let mut reply = Zeroizing::new(Vec::new());
     loop {
         let progress = machine.advance(&pending, &mut reply).map_err(End::Handshake)?;
         let _ = pending.split_to(progress.consumed);
-        send(&mut desktop, &mut reply).await.map_err(|e| broken(e, &machine))?;
+        send(&mut desktop, &mut reply).await.map_err(|e| broken(e, machine))?;
         if progress.done {
             return Ok(Proved { desktop, left: pending });
         }
@@ -54,12 +76,12 @@ pub(super) async fn with_desktop<B: Books>(
             }
             desktop = inside(stream, desktop, tls).await?;
             machine.secured(&mut reply).map_err(End::Handshake)?;
-            send(&mut desktop, &mut reply).await.map_err(|e| broken(e, &machine))?;
+            send(&mut desktop, &mut reply).await.map_err(|e| broken(e, machine))?;
         }
         match fill(&mut desktop, &mut pending).await {
             Ok(0) => return Err(End::Handshake(machine.closed())),
             Ok(_) => {}
-            Err(error) => return Err(broken(error, &machine)),
+            Err(error) => return Err(broken(error, machine)),
         }
     }
 }

@@ -112,8 +112,8 @@ pub(super) async fn relay<U: Gate, D: Gate>(
     let passed = Passed::default;
     let above = Lock { gate: gates.up, direction: Direction::Up, passed: passed(), answers: &to_browser, due: &to_desktop, observers };
     let below = Lock { gate: gates.down, direction: Direction::Down, passed: passed(), answers: &to_desktop, due: &to_browser, observers };
-    // Where both gates are open there are no answers, and nobody listens for them.
-    let answers = !(U::OPEN && D::OPEN);
+    // Where no gate answers, nobody listens for answers.
+    let answers = U::ANSWERS || D::ANSWERS;
     tokio::select! {
         end = up(source, writer, left.from_browser, above, answers, &life, limits) => end,
         end = down(reader, sink.clone(), left.from_desktop, below, answers) => end,

@@ -5,7 +5,7 @@ use super::books::Books;
 use super::browser::{BrowserSink, BrowserSource, wait_for_end};
 use super::end::End;
 use super::gate::{Channel, Direction, Gate, GateError, Gates, Open, Passed, Refused};
-use super::handshake::{self, Proved};
+use super::handshake::{self, Proved, Unproved};
 use super::relay::{Leftovers, relay};
 use crate::domain::server::StreamPolicy;
 use crate::protocol::rfb::filter::down::DownFilter;
@@ -15,6 +15,9 @@ use crate::protocol::rfb::{MAX_PENDING, RfbError};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use tokio::time::timeout;
+
+/// How often a desktop is dialled again because a type of VeNCrypt did not come about. Servers take it badly to be dialled often without a login.
+const REDIALS: usize = 2;
 
 /// Runs the stream; an error is an end before the relay began.
 pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl BrowserSink, source: &mut impl BrowserSource) -> Result<End, End> {
@@ -48,14 +51,28 @@ pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl Browser
     })
 }
 
+/// A desktop that offers types of VeNCrypt it cannot do, such as one with a certificate when it has none, is asked again for the next best one: what is
+/// acceptable stays what the lease says. The first failure is the one that is told.
 async fn connect<B: Books>(stream: &Stream<'_, B>) -> Result<Proved, End> {
     let credential = stream.credential()?;
-    let desktop = stream.dial().await?;
-    let shaken = timeout(stream.limits.handshake, handshake::with_desktop(stream, desktop, credential)).await;
-    match shaken.map_err(|_| End::HandshakeBroken(io::ErrorKind::TimedOut.into()))? {
-        Err(End::Handshake(error @ RfbError::Denied(_))) => Err(stream.login_refused(error.word(), error).await),
-        Err(End::Handshake(RfbError::NotCertified)) => Err(End::CertificateRefused("certificate_missing")),
-        other => other,
+    let (mut avoided, mut first) = (Vec::new(), None);
+    loop {
+        let desktop = stream.dial().await?;
+        let shaken = timeout(stream.limits.handshake, handshake::with_desktop(stream, desktop, credential, &avoided)).await;
+        match shaken.map_err(|_| End::HandshakeBroken(io::ErrorKind::TimedOut.into()))? {
+            Ok(proved) => return Ok(proved),
+            Err(Unproved { end: End::Handshake(error @ RfbError::Denied(_)), .. }) => {
+                return Err(stream.login_refused(error.word(), error).await);
+            }
+            Err(Unproved { end, declined: Some(subtype) }) if avoided.len() < REDIALS => {
+                avoided.push(subtype);
+                first.get_or_insert(end);
+            }
+            Err(Unproved { end: End::Handshake(RfbError::NotCertified), .. }) if first.is_none() => {
+                return Err(End::CertificateRefused("certificate_missing"));
+            }
+            Err(Unproved { end, .. }) => return Err(first.unwrap_or(end)),
+        }
     }
 }
 
@@ -71,7 +88,10 @@ struct Up(UpFilter);
 /// The gate of what a desktop sends.
 struct Down(DownFilter);
 
+// What RFB's filters hold back is not asked for, so nothing is answered.
 impl Gate for Up {
+    const ANSWERS: bool = false;
+
     fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError> {
         self.0.feed(&chunk, &mut Sorted(passed, Direction::Up)).map_err(refused)
     }
@@ -82,6 +102,8 @@ impl Gate for Up {
 }
 
 impl Gate for Down {
+    const ANSWERS: bool = false;
+
     fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError> {
         self.0.feed(&chunk, &mut Sorted(passed, Direction::Down)).map_err(refused)
     }

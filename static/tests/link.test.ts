@@ -134,13 +134,15 @@ describe('the link of the viewer', () => {
     [4001, '', { kind: 'signed_out' }],
     [4003, '', { kind: 'crowded' }],
     [4004, 'certificate_changed', { kind: 'certificate' }],
-    [4005, 'ask', { kind: 'credential', source: 'ask', refused: false }],
-    [4005, 'user', { kind: 'credential', source: 'user', refused: false }],
-    [4005, 'workspace', { kind: 'refused' }],
-    [4006, 'ask', { kind: 'credential', source: 'ask', refused: true }],
-    [4006, 'user', { kind: 'credential', source: 'user', refused: true }],
-    [4006, 'workspace', { kind: 'refused' }],
-    [4007, 'policy', { kind: 'forbidden' }],
+    [4005, 'ask', { kind: 'credential', source: 'ask', refused: false, why: '' }],
+    [4005, 'user', { kind: 'credential', source: 'user', refused: false, why: '' }],
+    [4005, 'workspace', { kind: 'refused', why: '' }],
+    [4006, 'ask wrong_password', { kind: 'credential', source: 'ask', refused: true, why: 'wrong_password' }],
+    [4006, 'user account_locked', { kind: 'credential', source: 'user', refused: true, why: 'account_locked' }],
+    [4006, 'workspace password_expired', { kind: 'refused', why: 'password_expired' }],
+    [4007, 'policy', { kind: 'forbidden', why: 'policy' }],
+    [4007, 'redirected', { kind: 'forbidden', why: 'redirected' }],
+    [4008, 'desktop_taken_over', { kind: 'left', why: 'desktop_taken_over' }],
   ])('stops on close code %i %s as %j', async (code, reason, state) => {
     const t = setUp();
     await t.connected();

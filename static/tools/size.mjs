@@ -54,5 +54,5 @@ tell('viewer of a VNC desktop', vncFiles, 90 * KIB);
 tell('viewer of a web application', closure([...base, ...html5]), 45 * KIB);
 tell('viewer of an RDP desktop, with its WASM', [...closure([...base, ...rdp]), ...wasm], 1.8 * KIB * KIB);
 
-// Compressed here and once, not for every browser that asks: the gateway sends this file in its place (src/http/pages.rs).
-for (const file of wasm) writeFileSync(new URL(`.${file}.gz`, dist), gzipSync(read(file), { level: 9 }));
+// Compressed here and once, not for every browser that asks: the gateway sends this file in its place (src/http/pages.rs). With --tell nothing is written.
+if (!process.argv.includes('--tell')) for (const file of wasm) writeFileSync(new URL(`.${file}.gz`, dist), gzipSync(read(file), { level: 9 }));

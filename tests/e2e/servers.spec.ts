@@ -3,27 +3,30 @@ import { type Page, expect, test } from '@playwright/test';
 import { join } from 'node:path';
 import { House, type Person, freePort, nextCode, until } from './house.ts';
 import { fileOnHost, painted, prompted, shown, typeKeys } from './screen.ts';
-import { NLA, NlaDesktop, VNC_PASSWORD, clipboardOf, vncDesktop } from './servers.ts';
+import { Ender, NLA, NlaDesktop, VNC_PASSWORD, clipboardOf, vncDesktop } from './servers.ts';
 import { calling, shot, tell } from './steps.ts';
 
 let house: House;
 let admin: Person;
 let token: string;
 let nla: NlaDesktop;
+let ender: Ender;
 let vnc: string;
 let home: string;
 
 test.beforeAll(async () => {
-  const services = { nla: await freePort(), vnc: await freePort() };
+  const services = { nla: await freePort(), vnc: await freePort(), ended: await freePort() };
   house = await House.open({ services });
   admin = house.person('root@example.test', 'admin');
   token = await house.enrol(admin);
   nla = await NlaDesktop.start(house, services.nla);
+  ender = await Ender.start(house, nla, services.ended, await freePort());
   vnc = await vncDesktop(house, services.vnc);
 });
 
 test.afterAll(async ({}, info) => {
   tell(house, info);
+  ender?.close();
   await house.close();
 });
 
@@ -139,6 +142,8 @@ test('desktops of others: RDP with NLA, its identity, its password; VNC; what po
     await api('PATCH', '/api/workspaces/ws-nla', { password: 'not-it' }, 200);
     await open(page, 'ws-nla');
     await expect(page.getByTestId('end-page')).toHaveAttribute('data-reason', 'refused', { timeout: 30_000 });
+    // FreeRDP's server says no more than that it hangs up.
+    await expect(page.getByTestId('end-page')).toHaveAttribute('data-why', 'refused');
     await house.call('POST', `/api/sessions/${page.url().split('/').at(-1)}/disconnect`, {}, token);
     const { entries } = await api('GET', '/api/audit?action=login_refused', undefined, 200);
     expect(entries.length).toBeGreaterThan(0);
@@ -163,6 +168,20 @@ test('desktops of others: RDP with NLA, its identity, its password; VNC; what po
     await typeKeys(page, 'echo asked > asked.txt');
     expect(await fileOnHost(join(house.dir, 'asked.txt'))).toBe('asked\n');
     await leave(page);
+  });
+
+  await test.step('why a desktop ends the connection is told', async () => {
+    await api('POST', '/api/workspaces', { id: 'ws-ended', name: 'Shared machine', type: 'rdp', target: { host_id: host, service: 'ended' }, requires_mfa: false }, 201);
+    await open(page, 'ws-ended');
+    await shown(page);
+    ender.end(0x05);
+    const end = page.getByTestId('end-page');
+    await expect(end).toHaveAttribute('data-reason', 'left', { timeout: 30_000 });
+    await expect(end).toHaveAttribute('data-why', 'desktop_taken_over');
+    await shot(page, 'taken-over');
+    const { entries } = await api('GET', '/api/audit?action=close_stream', undefined, 200);
+    expect(JSON.stringify(entries)).toContain('desktop_taken_over');
+    await house.call('POST', `/api/sessions/${page.url().split('/').at(-1)}/disconnect`, {}, token);
   });
 
   await test.step('an RDP desktop that an agent starts: painted, typed into, one clipboard', async () => {

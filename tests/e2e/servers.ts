@@ -1,7 +1,9 @@
 // Desktops that were there before the gateway: a Windows-like one that asks for NLA, and a VNC server with a password.
 import { execFileSync } from 'node:child_process';
-import { readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { type Socket, connect, createServer } from 'node:net';
+import { once } from 'node:events';
+import { TLSSocket, createSecureContext, connect as connectTls } from 'node:tls';
 import { join } from 'node:path';
 import { type House, until } from './house.ts';
 
@@ -71,6 +73,68 @@ export class NlaDesktop {
   /** What is on the desktop's clipboard. */
   clipboard(): string {
     return clipboardOf(this.display);
+  }
+}
+
+/** One packet of TPKT (RFC 1006). */
+async function packet(socket: Socket): Promise<Buffer> {
+  for (;;) {
+    const head: Buffer | null = socket.read(4);
+    if (head) {
+      for (;;) {
+        const rest: Buffer | null = socket.read(head.readUInt16BE(2) - 4);
+        if (rest) return Buffer.concat([head, rest]);
+        await once(socket, 'readable');
+      }
+    }
+    await once(socket, 'readable');
+  }
+}
+
+/** Stands before a desktop, and ends its connections with a reason: as Windows does it, which no server here can. */
+export class Ender {
+  readonly #streams = new Set<TLSSocket>();
+
+  private constructor(
+    readonly port: number,
+    readonly close: () => void,
+  ) {}
+
+  /** Before the screen of `desktop`, which FreeRDP serves once more, without NLA. */
+  static async start(house: House, desktop: NlaDesktop, port: number, behind: number): Promise<Ender> {
+    const home = join(house.dir, 'ended');
+    house.run('shadow-tls', 'freerdp-shadow-cli', [`/port:${behind}`, '/bind-address:127.0.0.1', '/sec:tls', '-auth'], { DISPLAY: desktop.display, HOME: home, XDG_CONFIG_HOME: join(home, 'config') });
+    await until('the RDP server listens', () => answers(behind));
+    const [key, cert] = ['key.pem', 'cert.pem'].map((name) => join(house.dir, `ender-${name}`)) as [string, string];
+    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=ender.test', '-keyout', key, '-out', cert], { stdio: 'ignore' });
+    const secureContext = createSecureContext({ key: readFileSync(key), cert: readFileSync(cert) });
+    const server = createServer((near) => {
+      near.on('error', () => {});
+      void (async () => {
+        const far = connect(behind, '127.0.0.1');
+        far.on('error', () => near.destroy());
+        far.write(await packet(near));
+        near.write(await packet(far));
+        const inside = new TLSSocket(near, { isServer: true, secureContext });
+        const outside = connectTls({ socket: far, rejectUnauthorized: false });
+        for (const [from, to] of [[inside, outside], [outside, inside]] as const) from.on('error', () => to.destroy()).on('close', () => to.destroy()).pipe(to);
+        ender.#streams.add(inside);
+      })();
+    });
+    server.listen(port, '127.0.0.1');
+    await once(server, 'listening');
+    const ender = new Ender(port, () => server.close());
+    return ender;
+  }
+
+  /** Says why in a Set Error Info PDU ([MS-RDPBCGR] 2.2.5.1) on the I/O channel, then goodbye (MCS Disconnect Provider Ultimatum). */
+  end(code: number): void {
+    const said = [22, 0, 0x17, 0, 0xea, 3, 1, 0, 1, 0, 0, 1, 4, 0, 0x2f, 0, 0, 0, code & 0xff, code >> 8, 0, 0];
+    for (const stream of this.#streams) {
+      stream.write(Buffer.from([3, 0, 0, 37, 2, 0xf0, 0x80, 0x68, 0, 1, 3, 0xeb, 0x70, 0x80, 22, ...said, 3, 0, 0, 9, 2, 0xf0, 0x80, 0x21, 0x80]));
+      stream.end();
+    }
+    this.#streams.clear();
   }
 }
 

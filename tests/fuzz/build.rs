@@ -1,5 +1,6 @@
 //! Writes what was captured of real peers as the first inputs, into the folder that `FUZZ_SEEDS` names, a folder for each target in it.
 
+use ironrdp_rdcleanpath::RDCleanPathPdu;
 use std::{env, fs, io, path::Path};
 
 const RDP: [&str; 2] = [include_str!("../protocol/rdp/xrdp.txt"), include_str!("../protocol/rdp/shadow.txt")];
@@ -33,6 +34,11 @@ fn main() -> io::Result<()> {
             put("rdp_filter", format!("{which}-{choice}"), choice, &write(&pdus[2..]))?;
         }
     }
+    for (name, pdu) in requests() {
+        // This target has no byte of choices before its input.
+        let Some((choice, rest)) = pdu.split_first() else { continue };
+        put("cleanpath", name.to_owned(), *choice, rest)?;
+    }
     for (which, (choice, bytes)) in RFB.iter().enumerate() {
         for rules in [0, 4, 7] {
             put("rfb_filter", format!("{which}-{rules}"), choice | rules, bytes)?;
@@ -44,6 +50,20 @@ fn main() -> io::Result<()> {
         }
     }
     put("rfb_handshakes", "browser".to_owned(), 8, b"RFB 003.008\n\x01")
+}
+
+/// What browsers ask for, and what they should not.
+fn requests() -> Vec<(&'static str, Vec<u8>)> {
+    let connect = [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0].to_vec();
+    let mut cookie = b"\x03\0\0\x2a\x25\xe0\0\0\0\0\0Cookie: mstshash=ada\r\n".to_vec();
+    cookie.extend_from_slice(&connect[11..]);
+    let request = |connect: &[u8], blob: Option<&str>| {
+        RDCleanPathPdu::new_request(connect.to_vec(), "session:1".to_owned(), "x".to_owned(), blob.map(str::to_owned))
+    };
+    let made = [("plain", request(&connect, None)), ("cookie", request(&cookie, None)), ("blob", request(&connect, Some("vm")))];
+    let refusal = ("refusal", RDCleanPathPdu::new_http_error(403).to_der());
+    let made = made.into_iter().filter_map(|(name, pdu)| Some((name, pdu.ok()?.to_der())));
+    made.chain([refusal]).filter_map(|(name, bytes)| Some((name, bytes.ok()?))).collect()
 }
 
 /// A conversation, as `lib.rs` reads it; `true` is up.

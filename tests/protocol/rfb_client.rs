@@ -290,9 +290,17 @@ fn vencrypt_that_lies() {
         (&[0, 0], nonsense("version of VeNCrypt", 0)),
         (&[0, 2, 1], nonsense("answer to a version of VeNCrypt", 1)),
         (&[0, 2, 0, 0], RfbError::NoSecurity { password: true, offered: vec![] }),
-        (&[0, 2, 0, 1, 0, 0, 1, 2, 0], nonsense("answer to a security type of VeNCrypt", 0)),
+        (&[0, 2, 0, 1, 0, 0, 1, 2, 2], nonsense("answer to a security type of VeNCrypt", 2)),
+        (&[0, 2, 0, 1, 0, 0, 1, 2, 0], RfbError::Declined(258)),
     ] {
         assert_eq!(error_of(PASSWORD, &[&begin[..], said].concat()), error, "{said:?}");
+    }
+    let offers = [&begin[..], &[0, 2, 0, 2, 0, 0, 1, 2, 0, 0, 1, 5]].concat();
+    for (avoided, chosen) in [(&[][..], Ok(261)), (&[261], Ok(258)), (&[261, 258], Err("rfb_no_security"))] {
+        let (mut machine, mut said) = (machine_of(PASSWORD).avoiding(avoided), Vec::new());
+        let choice = machine.advance(&offers, &mut said).map_err(|error| error.word());
+        assert_eq!(choice.map(|_| u32::from_be_bytes(*said.last_chunk().unwrap())), chosen);
+        assert_eq!(machine.unproved(), chosen.ok(), "nothing is proved by it yet");
     }
     let mut machine = machine_of(PASSWORD);
     machine.advance(begin, &mut Vec::new()).unwrap();

@@ -139,7 +139,7 @@ async fn a_desktop_that_does_not_know_the_password() {
     desktop.write_all(b"RFB 003.008\n\x01\x02").await.unwrap();
     desktop.write_all(&CHALLENGE).await.unwrap();
     desktop.write_all(b"\0\0\0\x01\0\0\0\x15Authentication failed").await.unwrap();
-    assert_eq!(failed(rig).await, told(4006, "rfb_denied", "workspace"));
+    assert_eq!(failed(rig).await, told(4006, "rfb_denied", "workspace rfb_denied"));
 }
 
 #[tokio::test]

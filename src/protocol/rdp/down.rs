@@ -57,7 +57,9 @@ impl Judge for Down<'_> {
                     return rules.gather(pdu, data, purpose, Direction::Down, out);
                 }
                 let user_data = pdu.get(data.at..).unwrap_or_default();
-                share::check(user_data)?;
+                if let Some(said) = share::check(user_data)? {
+                    rules.error_info = said;
+                }
                 let Some(whole) = share::complete(user_data) else {
                     out.push(pdu);
                     return Ok(());

@@ -31,8 +31,10 @@ mod command {
 }
 
 /// Channels without which a desktop is not one, and through which nothing but it travels.
+///
+/// Not among them is the graphics pipeline (`Microsoft::Windows::RDS::Graphics`, MS-RDPEGFX): it resizes the desktop in messages that are compressed against
+/// all that came before them, so that a size that cannot be could not be seen. The page's client has none; servers are told so ([`super::gcc`]).
 const ALWAYS: &[&[u8]] = &[
-    b"Microsoft::Windows::RDS::Graphics",
     DISPLAY,
     b"Microsoft::Windows::RDS::Geometry::v08.01",
     b"Microsoft::Windows::RDS::Video::Control::v08.01",

@@ -9,10 +9,12 @@
 //! anything. Now and then it has something to say itself (the answer to a request it refused); that goes out between two PDUs of that direction, and
 //! [`Filter::owes`] tells the relay when a direction that rests has something due.
 //!
-//! After an error nothing passes any more, in either direction: the connection is to be cut.
+//! After an error nothing that comes passes any more, in either direction: the connection is to be cut. What the filter owes for PDUs before it can still
+//! be said, so that what is put out for the same bytes is the same however they were cut.
 
 use super::channels::Channels;
 use super::down::Down;
+use super::error_info::ErrorInfo;
 use super::gcc::CoreEdits;
 use super::info::Credential;
 use super::lane::Lane;
@@ -35,14 +37,14 @@ pub struct Filter {
     up: Lane,
     down: Lane,
     rules: Rules,
-    failed: bool,
+    failed: Option<RdpError>,
 }
 
 impl Filter {
     /// For a connection whose TLS is up, and whose CredSSP, if any, is over.
     #[must_use]
     pub fn new(policy: Policy, edits: Edits) -> Self {
-        Self { up: Lane::new(), down: Lane::new(), rules: Rules::new(policy, edits), failed: false }
+        Self { up: Lane::new(), down: Lane::new(), rules: Rules::new(policy, edits), failed: None }
     }
 
     /// Takes the next bytes that travel `way`, and appends to `out` what may pass. Nothing of an incomplete PDU is lost; at most one PDU and one message of a
@@ -51,7 +53,7 @@ impl Filter {
     /// # Errors
     /// [`RdpError`]: what is wrong with the bytes. `out` holds what passed before them and may be sent.
     pub fn feed(&mut self, way: Direction, chunk: &Bytes, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
-        if self.failed {
+        if self.failed.is_some() {
             return Err(RdpError::Spent);
         }
         if self.is_off(way) {
@@ -60,28 +62,27 @@ impl Filter {
             }
             return Ok(());
         }
+        let back = way.back();
+        self.rules.is_heard = self.lane(back).is_between() && self.rules.is_square(back);
         let fed = match way {
             Direction::Up => self.up.feed(chunk, &mut Up(&mut self.rules), out),
             Direction::Down => self.down.feed(chunk, &mut Down(&mut self.rules), out),
         };
-        self.failed = fed.is_err();
+        self.failed = fed.err();
         fed
     }
 
     /// Whether the filter itself has something to send `way` at this moment: let [`Filter::speak`] say it.
     #[must_use]
     pub fn owes(&self, way: Direction) -> bool {
-        !self.failed && self.lane(way).is_between() && self.rules.owes(way)
+        self.lane(way).is_between() && self.rules.owes(way)
     }
 
     /// Appends what the filter itself has to send `way`. What [`Filter::feed`] put out for that direction before must be sent before.
     ///
     /// # Errors
-    /// [`RdpError::Spent`] after another error.
+    /// [`RdpError::Malformed`] when it is too long for a PDU, which no answer is.
     pub fn speak(&mut self, way: Direction, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
-        if self.failed {
-            return Err(RdpError::Spent);
-        }
         if self.owes(way) { self.rules.speak(way, out) } else { Ok(()) }
     }
 
@@ -111,6 +112,18 @@ impl Filter {
     #[must_use]
     pub fn has_refused(&self) -> bool {
         !self.rules.refusals.is_empty()
+    }
+
+    /// What was wrong, once something was.
+    #[must_use]
+    pub fn error(&self) -> Option<RdpError> {
+        self.failed
+    }
+
+    /// Why the server says that it ends the connection, when it did.
+    #[must_use]
+    pub fn error_info(&self) -> Option<ErrorInfo> {
+        self.rules.error_info
     }
 
     /// The client's channels, once it has named them.

@@ -8,6 +8,7 @@
 //! | `CS_CORE` | 32 bits a pixel over a LAN | the browser's component asks for 16, which xrdp answers with padded bitmaps it cannot draw |
 //! | `CS_CORE` | the protocol the server chose | it differs from what the client was told when the gateway did NLA |
 //! | `CS_CORE` | the client's build, at least Windows XP's | xrdp never tells an older one that the desktop has another size |
+//! | `CS_CORE` | no graphics pipeline | the sizes in it could not be checked ([`super::dynamic`]) |
 //! | `CS_CORE` | keyboard layout | when the workspace configures one |
 //! | `CS_NET` | names of channels that are not allowed | see [`super::channels`] |
 //! | `CS_MULTITRANSPORT` | no transports | the gateway carries TCP only |
@@ -43,6 +44,8 @@ const LEAST_BUILD: u32 = 2600;
 const ALL_DEPTHS: u8 = 0x0f;
 /// `RNS_UD_CS_WANT_32BPP_SESSION` and `RNS_UD_CS_VALID_CONNECTION_TYPE`, in the flags' low byte.
 const WANT_32BPP_AND_TYPE: u8 = 0x22;
+/// `RNS_UD_CS_SUPPORT_DYNVC_GFX_PROTOCOL`, in the flags' high byte.
+const GRAPHICS_PIPELINE: u8 = 0x01;
 /// `CONNECTION_TYPE_LAN`: the server need not be sparing.
 const LAN: u8 = 6;
 
@@ -142,6 +145,9 @@ fn edit_core(block: &mut [u8], edits: CoreEdits) -> Result<(), RdpError> {
         if let Some(byte) = block.get_mut(at) {
             *byte |= bits;
         }
+    }
+    if let Some(byte) = block.get_mut(core::EARLY_CAPABILITY_FLAGS + 1) {
+        *byte &= !GRAPHICS_PIPELINE;
     }
     put(block, core::CONNECTION_TYPE, &[LAN], WHAT)?;
     put(block, core::SERVER_SELECTED_PROTOCOL, &edits.selected.to_le_bytes(), WHAT)

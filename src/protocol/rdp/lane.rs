@@ -168,12 +168,17 @@ impl Lane {
 
     /// In the first bytes of a PDU that arrived in pieces: takes no more than is needed to decide, so that the rest need not be copied.
     fn look_again(&mut self, runs: &mut Runs<'_>, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
-        let frame = match self.framer.measure(&self.kept)? {
-            Measure::Need(n) => {
-                self.add(n, runs, out);
-                return Ok(());
+        let frame = loop {
+            match self.framer.measure(&self.kept)? {
+                Measure::Known(frame) => break frame,
+                Measure::Need(n) => {
+                    self.add(n, runs, out);
+                    if self.kept.len() < n {
+                        return Ok(());
+                    }
+                    // Measured again at once: what is wrong with it is told with its last byte, not with the next one.
+                }
             }
-            Measure::Known(frame) => frame,
         };
         let needed = SEEN.min(frame.length);
         if self.kept.len() < needed {

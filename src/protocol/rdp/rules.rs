@@ -4,6 +4,7 @@ use super::channels::{Channels, Purpose, Role};
 use super::chunk::{self, Address, Chunk, Fate, Messages};
 use super::clipboard::{self, ClipboardState};
 use super::dynamic::{self, Dynamic};
+use super::error_info::ErrorInfo;
 use super::filter::Edits;
 use super::lane::Verdict;
 use super::mcs::SendData;
@@ -12,7 +13,7 @@ use super::{Direction, Policy, RdpError};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Most answers that wait for a direction to rest between two PDUs.
+/// Most answers that wait for a direction that is in the midst of something.
 const MAX_OWED: usize = 64;
 /// Initiator the gateway gives itself toward the client: the server's user (T.125: 1001 plus 1).
 const SERVER_INITIATOR: u16 = 1;
@@ -44,6 +45,11 @@ pub(super) struct Rules {
     messages: [Streams; 2],
     owed: [VecDeque<(Purpose, Vec<u8>)>; 2],
     pub(super) refusals: Refusals,
+    /// What is owed the other way can be said as soon as what is being fed is through: then as much may be owed as was asked for in one go, and a limit
+    /// would depend on how the bytes were cut.
+    pub(super) is_heard: bool,
+    /// What the server said last of why it ends the connection.
+    pub(super) error_info: Option<ErrorInfo>,
 }
 
 /// The channels that are looked into, in one direction.
@@ -73,6 +79,8 @@ impl Rules {
             messages: Default::default(),
             owed: Default::default(),
             refusals: Refusals::default(),
+            is_heard: false,
+            error_info: None,
         }
     }
 
@@ -145,7 +153,7 @@ impl Rules {
         };
         if let Some(answer) = answer {
             let owed = &mut self.owed[index(way.back())];
-            if owed.len() >= MAX_OWED {
+            if owed.len() >= MAX_OWED && !self.is_heard {
                 return Err(RdpError::Flood);
             }
             owed.push_back((purpose, answer));
@@ -171,6 +179,11 @@ impl Rules {
     /// Whether something is due, and no message it would break into has passed in part.
     pub(super) fn owes(&self, way: Direction) -> bool {
         !self.owed[index(way)].is_empty() && !self.is_passing(way)
+    }
+
+    /// Whether nothing is owed, and whatever comes to be owed can be said at once.
+    pub(super) fn is_square(&self, way: Direction) -> bool {
+        self.owed[index(way)].is_empty() && !self.is_passing(way)
     }
 
     /// Whether a message of a channel has passed in part.

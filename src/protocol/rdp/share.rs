@@ -1,9 +1,11 @@
-//! Share control on the I/O channel (2.2.8.1.1.1): what a client may send that only looks, desktops of a size that cannot be, and redirections.
+//! Share control on the I/O channel (2.2.8.1.1.1): what a client may send that only looks, desktops of a size that cannot be, redirections, and what a
+//! server says of its end.
 //!
 //! One PDU of MCS may hold several of these, one behind the other; each names its length.
 
 use super::RdpError;
-use super::reader::{Reader, u16_at};
+use super::error_info::ErrorInfo;
+use super::reader::{Reader, u16_at, u32_at};
 
 /// Widest and highest desktop RDP has (2.2.1.3.2), in pixels.
 pub const MAX_DESKTOP: u32 = 8192;
@@ -24,6 +26,10 @@ mod kind {
 /// The one version there is, in the bits above the type.
 const VERSION: u16 = 0x10;
 const MONITOR_LAYOUT: u8 = 0x37;
+/// Set Error Info (2.2.5.1).
+const ERROR_INFO: u8 = 0x2f;
+/// `PACKET_COMPRESSED` (2.2.8.1.1.1.2).
+const COMPRESSED: u8 = 0x20;
 /// Font Map (2.2.1.22): the last PDU of the connection's setup.
 const FONT_MAP: u8 = 0x28;
 /// What a client that only looks may send (2.2.8.1.1.1.2): synchronize, control, font list, refresh rect, suppress output, shutdown request, the cached
@@ -39,7 +45,7 @@ pub(super) enum Glance {
     Nothing,
 }
 
-/// Whether a server's PDU of `total` bytes of user data may hold a desktop's size or a redirection, by its first bytes.
+/// Whether a server's PDU of `total` bytes of user data may hold a desktop's size, a redirection or the reason of an end, by its first bytes.
 ///
 /// The Font Map is looked for, too, although nothing in it is: what is looked at whole goes on by itself. The browser's client throws away what it
 /// reads together with that PDU: servers say there which dynamic channels they have (xrdp does so at once), and the desktop's size could not be changed.
@@ -54,7 +60,7 @@ pub(super) fn glance(seen: &[u8], total: usize) -> Glance {
     }
     match kind & 0x0f {
         kind::DEMAND_ACTIVE | kind::REDIRECTION => Glance::Look,
-        kind::DATA if matches!(seen.get(14), Some(&(MONITOR_LAYOUT | FONT_MAP))) => Glance::Look,
+        kind::DATA if matches!(seen.get(14), Some(&(MONITOR_LAYOUT | FONT_MAP | ERROR_INFO))) => Glance::Look,
         _ if length < total => Glance::Look,
         _ => Glance::Nothing,
     }
@@ -86,11 +92,12 @@ fn next<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8]), RdpError> {
     Ok((kind, pdu))
 }
 
-/// Checks a server's PDUs: the sizes in them, and that none redirects.
+/// Checks a server's PDUs: the sizes in them, and that none redirects. Tells what they say of the connection's end, if they do: the last word counts.
 ///
 /// # Errors
 /// [`RdpError::Redirected`], [`RdpError::DesktopSize`], [`RdpError::MonitorLayout`], [`RdpError::Malformed`].
-pub(super) fn check(user_data: &[u8]) -> Result<(), RdpError> {
+pub(super) fn check(user_data: &[u8]) -> Result<Option<Option<ErrorInfo>>, RdpError> {
+    let mut told = None;
     let mut reader = Reader::new(user_data, "share control PDU");
     while !reader.rest().is_empty() {
         let (kind, pdu) = next(&mut reader)?;
@@ -99,10 +106,14 @@ pub(super) fn check(user_data: &[u8]) -> Result<(), RdpError> {
             kind::REDIRECTION => return Err(RdpError::Redirected),
             kind::DEMAND_ACTIVE => demand_active(pdu)?,
             kind::DATA if pdu.get(14) == Some(&MONITOR_LAYOUT) => monitors(pdu)?,
+            // Compressed it cannot be read; servers have no reason to.
+            kind::DATA if pdu.get(14) == Some(&ERROR_INFO) && pdu.get(15).is_some_and(|flags| flags & COMPRESSED == 0) => {
+                told = u32_at(pdu, DATA).map(ErrorInfo::of).or(told);
+            }
             _ => {}
         }
     }
-    Ok(())
+    Ok(told)
 }
 
 /// Reads the bitmap capability set (2.2.1.13.1, 2.2.7.1.2).
@@ -211,7 +222,7 @@ mod tests {
     #[test]
     fn desktops_that_cannot_be_are_refused() {
         for (width, height) in [(1, 1), (1024, 768), (8192, 8192)] {
-            assert_eq!(check(&demand(width, height)), Ok(()));
+            assert_eq!(check(&demand(width, height)), Ok(None));
         }
         for (width, height) in [(60_000, 60_000), (8193, 1), (1, 8193), (0, 768)] {
             let error = RdpError::DesktopSize { width: width.into(), height: height.into() };
@@ -235,7 +246,7 @@ mod tests {
         assert_eq!(complete(&short), Some([13, 0, 0x16, 0, 0xee, 3, 0, 0, 0, 0, 1, 0, 0]));
         assert_eq!(complete(&complete(&short).unwrap()), None);
         assert_eq!(complete(&demand(1, 1)), None);
-        assert_eq!(check(&complete(&short).unwrap()), Ok(()));
+        assert_eq!(check(&complete(&short).unwrap()), Ok(None));
     }
 
     #[test]
@@ -246,8 +257,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_server_says_of_its_end_is_told() {
+        let said = |code: u32| data(ERROR_INFO, &code.to_le_bytes());
+        assert_eq!(glance(&said(5), 22), Glance::Look);
+        assert_eq!(check(&said(5)), Ok(Some(Some(ErrorInfo::TakenOver))));
+        assert_eq!(check(&said(0)), Ok(Some(None)), "nothing is wrong");
+        assert_eq!(check(&[said(5), said(0), data(0x1f, b"")].concat()), Ok(Some(None)), "the last word counts");
+        let mut compressed = said(5);
+        compressed[15] = COMPRESSED;
+        assert_eq!(check(&compressed), Ok(None));
+        assert_eq!(check(&data(ERROR_INFO, &[5, 0])), Ok(None), "cut short");
+    }
+
+    #[test]
     fn monitors_that_cannot_be_are_refused() {
-        assert_eq!(check(&layout(&[[0, 0, 1919, 1079], [-1920, 0, -1, 1079]])), Ok(()));
+        assert_eq!(check(&layout(&[[0, 0, 1919, 1079], [-1920, 0, -1, 1079]])), Ok(None));
         for bad in [[0, 0, -1, 10], [0, 0, 8192, 10], [i32::MIN, 0, i32::MAX, 10], [40_000, 0, 40_010, 10]] {
             assert_eq!(check(&layout(&[bad])), Err(RdpError::MonitorLayout), "{bad:?}");
         }

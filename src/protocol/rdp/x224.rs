@@ -22,9 +22,9 @@ const CONFIRM: u8 = 0xd0;
 const TYPE_REQUEST: u8 = 1;
 const TYPE_RESPONSE: u8 = 2;
 const TYPE_FAILURE: u8 = 3;
-/// Flags of the server's response that the client may see: extended client data and graphics over a dynamic channel. The others speak of
-/// restricted administration, which needs a credential in the browser.
-const RESPONSE_FLAGS: u8 = 0x03;
+/// Flags of the server's response that the client may see: extended client data. The others speak of the graphics pipeline, whose sizes could not be
+/// checked, and of restricted administration, which needs a credential in the browser.
+const RESPONSE_FLAGS: u8 = 0x01;
 
 /// Why a server refuses (2.2.1.2.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

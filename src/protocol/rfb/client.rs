@@ -84,6 +84,9 @@ enum Inner {
     Plain,
 }
 
+/// A security type of VeNCrypt: its number, and what it is.
+type SubType = (u32, Tls, Inner);
+
 /// What is due next from the desktop.
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -99,9 +102,9 @@ enum State {
     /// VeNCrypt: its security types.
     SubTypes(Version),
     /// VeNCrypt: whether TLS begins; then it is to be proved so.
-    Secure(Version, Tls, Inner),
+    Secure(Version, SubType),
     /// TLS stands; nothing is due, something must be said.
-    Secured(Version, Inner),
+    Secured(Version, SubType),
     Challenge(Version),
     Result(Version),
     Reason(Refusal),
@@ -116,6 +119,8 @@ pub struct ClientHandshake {
     /// What Plain tells: name and password.
     plain: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
     certified: bool,
+    /// Types of VeNCrypt that are not to be chosen.
+    avoided: Vec<u32>,
 }
 
 impl ClientHandshake {
@@ -129,6 +134,32 @@ impl ClientHandshake {
             key: (!password.is_empty()).then(|| Key::new(password)),
             plain: tells.then(|| (username.to_vec(), Zeroizing::new(password.to_vec()))),
             certified,
+            avoided: Vec::new(),
+        }
+    }
+
+    /// Without these types of VeNCrypt, which did not come about before.
+    #[must_use]
+    pub fn avoiding(mut self, types: &[u32]) -> Self {
+        self.avoided.extend_from_slice(types);
+        self
+    }
+
+    /// The type of VeNCrypt that was chosen and that nothing was proved by yet: if the connection fails now, another may do better.
+    #[must_use]
+    pub fn unproved(&self) -> Option<u32> {
+        match self.state {
+            State::Secure(_, (chosen, _, _)) | State::Secured(_, (chosen, _, _)) => Some(chosen),
+            State::Version
+            | State::SecurityType
+            | State::SecurityTypes(_)
+            | State::VeNCrypt(_)
+            | State::VeNCryptTaken(_)
+            | State::SubTypes(_)
+            | State::Challenge(_)
+            | State::Result(_)
+            | State::Reason(_)
+            | State::Spent => None,
         }
     }
 
@@ -149,7 +180,7 @@ impl ClientHandshake {
     /// # Errors
     /// [`RfbError::Spent`] when it was not asked for.
     pub fn secured(&mut self, reply: &mut Vec<u8>) -> Result<(), RfbError> {
-        let State::Secured(version, inner) = self.state else { return Err(RfbError::Spent) };
+        let State::Secured(version, (_, _, inner)) = self.state else { return Err(RfbError::Spent) };
         self.state = match inner {
             Inner::None => State::Result(version),
             Inner::VncAuth => State::Challenge(version),
@@ -236,16 +267,17 @@ impl ClientHandshake {
             },
             State::SubTypes(version) => {
                 let Some(offered) = input.list_u32() else { return Ok(Step::Wait) };
-                let (chosen, tls, inner) = self.choose_inside(offered)?;
-                reply.extend_from_slice(&chosen.to_be_bytes());
-                self.state = State::Secure(version, tls, inner);
+                let chosen = self.choose_inside(offered)?;
+                reply.extend_from_slice(&chosen.0.to_be_bytes());
+                self.state = State::Secure(version, chosen);
                 Ok(Step::Next)
             }
-            State::Secure(version, tls, inner) => match input.array() {
+            State::Secure(version, chosen) => match input.array() {
                 None => Ok(Step::Wait),
+                Some([0]) => Err(RfbError::Declined(chosen.0)),
                 Some([1]) => {
-                    self.state = State::Secured(version, inner);
-                    Ok(Step::Secure(tls))
+                    self.state = State::Secured(version, chosen);
+                    Ok(Step::Secure(chosen.1))
                 }
                 Some([value]) => Err(RfbError::Nonsense { what: "answer to a security type of VeNCrypt", value: value.into() }),
             },
@@ -300,7 +332,7 @@ impl ClientHandshake {
     }
 
     /// The best acceptable type of VeNCrypt.
-    fn choose_inside(&self, offered: &[u8]) -> Result<(u32, Tls, Inner), RfbError> {
+    fn choose_inside(&self, offered: &[u8]) -> Result<SubType, RfbError> {
         let (certified, anonymous) = (Tls::Certified, Tls::Anonymous);
         let best_first = [
             (vencrypt::X509_PLAIN, certified, Inner::Plain),
@@ -310,7 +342,7 @@ impl ClientHandshake {
             (vencrypt::TLS_VNC, anonymous, Inner::VncAuth),
             (vencrypt::TLS_NONE, anonymous, Inner::None),
         ];
-        let offers = |kind: u32| offered.chunks_exact(4).any(|four| four == kind.to_be_bytes());
+        let offers = |kind: u32| !self.avoided.contains(&kind) && offered.chunks_exact(4).any(|four| four == kind.to_be_bytes());
         let proves = |inner| match inner {
             Inner::None => self.key.is_none(),
             Inner::VncAuth => self.key.is_some(),

@@ -114,6 +114,9 @@ pub enum RfbError {
     /// It did not accept the password.
     #[error("it did not accept the password{0}")]
     Denied(Reason),
+    /// It does not do the type of VeNCrypt that was chosen of those it offers.
+    #[error("it declined the security type {0} of VeNCrypt, which it had offered")]
+    Declined(u32),
     /// A field has a value that the protocol does not know.
     #[error("its {what} has the impossible value {value}")]
     Nonsense {
@@ -143,6 +146,7 @@ impl RfbError {
             Self::TooLarge { .. } => "rfb_too_large",
             Self::Denied(reason) if reason.is_lockout() => "rfb_locked",
             Self::Denied(_) => "rfb_denied",
+            Self::Declined(_) => "rfb_declined",
             Self::Nonsense { .. } => "rfb_nonsense",
             Self::Closed(_) => "rfb_closed",
             Self::Spent => "rfb_spent",

@@ -249,6 +249,9 @@ pub fn ended(end: &End) -> Page {
         | End::BrowserRdp(_)
         | End::Text
         | End::TooBig
+        | End::Redirected
+        | End::DesktopLeft(_)
+        | End::NoDesktop
         | End::BadFrame => ("The connection to this application has ended.", "", false),
     };
     let action = if again { "Wait a moment, then open it again from the portal." } else { "Open the workspace again from the portal." };

@@ -3,6 +3,7 @@
 use super::nla::{self, Refusal};
 use crate::domain::server::{Clipboard, Credential, Server, StreamPolicy};
 use crate::protocol::rdp::channels::Purpose;
+use crate::protocol::rdp::error_info::ErrorInfo;
 use crate::protocol::rdp::filter::{Edits, Filter};
 use crate::protocol::rdp::gcc::CoreEdits;
 use crate::protocol::rdp::refusal::{Refusal as Held, Refused as What};
@@ -27,8 +28,19 @@ pub(super) struct RdpGate {
     late: Option<Late>,
 }
 
+/// What was said in the stream that tells why it ended.
+pub(super) struct Said(Arc<Mutex<Filter>>);
+
+impl Said {
+    /// Why the server said that it ends it, and what was wrong with the bytes.
+    pub(super) fn of_the_end(&self) -> (Option<ErrorInfo>, Option<RdpError>) {
+        let filter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (filter.error_info(), filter.error())
+    }
+}
+
 /// The gates of a stream to this server, which chose the protocol `selected`.
-pub(super) fn gates(server: &Server, credential: Option<&Credential>, selected: u32, late: &Late) -> Gates<RdpGate, RdpGate> {
+pub(super) fn gates(server: &Server, credential: Option<&Credential>, selected: u32, late: &Late) -> (Gates<RdpGate, RdpGate>, Said) {
     let credential = credential.map(|credential| info::Credential {
         domain: credential.domain.clone(),
         user: credential.username.clone(),
@@ -38,7 +50,7 @@ pub(super) fn gates(server: &Server, credential: Option<&Credential>, selected: 
     let shared = Arc::new(Mutex::new(Filter::new(policy(server.policy), edits)));
     let gate = |way, late| RdpGate { shared: Arc::clone(&shared), way, out: Vec::new(), late };
     let late = (selected == HYBRID).then(|| Arc::clone(late));
-    Gates { up: gate(rdp::Direction::Up, None), down: gate(rdp::Direction::Down, late) }
+    (Gates { up: gate(rdp::Direction::Up, None), down: gate(rdp::Direction::Down, late) }, Said(Arc::clone(&shared)))
 }
 
 fn policy(policy: StreamPolicy) -> rdp::Policy {

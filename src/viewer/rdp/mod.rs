@@ -10,6 +10,8 @@
 //! - *selected*: the security protocol that the server chose. The browser is told that it is TLS, whatever the gateway did with the server.
 //! - *placeholder*: what the browser says of user and password. The gateway writes the credential over it in the Client Info PDU, which is how a server
 //!   without NLA learns it; so a wrong password there is not an end of the stream, but something that the desktop's own login screen says.
+//!
+//! A server that ends the connection says why, at most, in a PDU before it (Set Error Info); that is what the stream ends with then, in words.
 
 pub mod cleanpath;
 mod gates;
@@ -20,15 +22,17 @@ use super::attach::Stream;
 use super::books::Books;
 use super::browser::{BrowserSink, BrowserSource, wait_for_end};
 use super::end::End;
+use super::gate::Direction;
 use super::relay::{Leftovers, relay};
 use super::trust::{Expected, Secured, secure};
 use crate::domain::server::Credential;
 use crate::protocol::rdp::RdpError;
+use crate::protocol::rdp::error_info::ErrorInfo;
 use crate::protocol::rdp::frame::{Framer, Measure};
 use crate::protocol::rdp::x224::{self, Confirm, Failure, HYBRID, SSL};
 use bytes::{Bytes, BytesMut};
 use cleanpath::Request;
-use nla::NlaError;
+use nla::{NlaError, Refusal};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -72,12 +76,27 @@ pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl Browser
     let left = Leftovers { from_browser: early.freeze(), from_desktop: Bytes::new() };
     let server = stream.lease.server();
     let late = gates::Late::default();
-    let gates = gates::gates(server, credential, selected, &late);
+    let (gates, said) = gates::gates(server, credential, selected, &late);
     let end = relay(desktop, sink, source, left, gates, stream.observers, limits).await;
-    match late.get() {
-        Some(&refusal) => Err(stream.login_refused(refusal.word(), NlaError::Refused(refusal)).await),
-        None => Ok(end),
-    }
+    let (info, error) = said.of_the_end();
+    let (info, error) = (info.filter(|_| is_hanging_up(&end)), error.filter(|_| matches!(end, End::Gate(Direction::Down, _))));
+    let refusal = late.get().copied().or(match info {
+        Some(ErrorInfo::NotGranted) => Some(Refusal::NotGranted),
+        Some(ErrorInfo::TypedOnly) => Some(Refusal::TypedOnly),
+        Some(_) | None => None,
+    });
+    Ok(match (refusal, info, error) {
+        (Some(refusal), _, _) => stream.login_refused(refusal.word(), NlaError::Refused(refusal)).await,
+        (None, Some(info), _) => End::DesktopLeft(info),
+        (None, None, Some(RdpError::Redirected)) => End::Redirected,
+        (None, None, Some(error @ (RdpError::DesktopSize { .. } | RdpError::MonitorLayout))) => End::Rdp(error),
+        (None, None, Some(_) | None) => end,
+    })
+}
+
+/// Whether one of the sides hung up: what the server said before is why, whichever of them was the first to act on it.
+fn is_hanging_up(end: &End) -> bool {
+    matches!(end, End::DesktopGone | End::BrowserClosed | End::BrowserGone)
 }
 
 /// Connects to the lease's server, and to no other.

@@ -41,12 +41,18 @@ pub enum Refusal {
     PasswordExpired,
     /// The password must be changed before the first login.
     PasswordMustChange,
-    /// Not at this hour, or not from here.
+    /// Not at this hour, not from here, or not with an empty password.
     Restricted,
     /// The account may not log in remotely.
     NotGranted,
+    /// The account signs in by smart card only.
+    SmartCard,
+    /// The server takes no NTLM, which is all that is spoken here.
+    NtlmBlocked,
     /// The server cannot ask who knows (its domain controller).
     NoAuthority,
+    /// The server takes no stored credential from this account; said inside RDP (\[MS-RDPBCGR\] 2.2.5.1.1).
+    TypedOnly,
     /// Another status.
     Other(u32),
     /// It hung up on the proof, without a word.
@@ -54,19 +60,33 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// From an NTSTATUS, \[MS-ERREF\] 2.3.1.
+    /// From an NTSTATUS, \[MS-ERREF\] 2.3.1, also wrapped in an HRESULT (2.1, the N bit), or from the like of it that is a Win32 error (2.2) or one of SSPI's.
     #[must_use]
     pub fn of(status: u32) -> Self {
+        let status = if status >> 16 == 0xd000 { status & !0x1000_0000 } else { status };
         match status {
-            0xc000_0064 | 0xc000_006a | 0xc000_006d => Self::WrongPassword,
-            0xc000_0234 => Self::Locked,
-            0xc000_0072 => Self::Disabled,
-            0xc000_0193 => Self::Expired,
-            0xc000_0071 => Self::PasswordExpired,
-            0xc000_0224 => Self::PasswordMustChange,
-            0xc000_006e..=0xc000_0070 => Self::Restricted,
-            0xc000_0155 | 0xc000_015b => Self::NotGranted,
-            0xc000_005e => Self::NoAuthority,
+            // STATUS_NO_SUCH_USER, _WRONG_PASSWORD, _LOGON_FAILURE, ERROR_LOGON_FAILURE, SEC_E_LOGON_DENIED.
+            0xc000_0064 | 0xc000_006a | 0xc000_006d | 0x8007_052e | 0x8009_030c => Self::WrongPassword,
+            // _ACCOUNT_LOCKED_OUT.
+            0xc000_0234 | 0x8007_0775 => Self::Locked,
+            // _ACCOUNT_DISABLED.
+            0xc000_0072 | 0x8007_0533 => Self::Disabled,
+            // _ACCOUNT_EXPIRED.
+            0xc000_0193 | 0x8007_0701 => Self::Expired,
+            // _PASSWORD_EXPIRED.
+            0xc000_0071 | 0x8007_0532 => Self::PasswordExpired,
+            // _PASSWORD_MUST_CHANGE.
+            0xc000_0224 | 0x8007_0773 => Self::PasswordMustChange,
+            // _ACCOUNT_RESTRICTION, _INVALID_LOGON_HOURS, _INVALID_WORKSTATION.
+            0xc000_006e..=0xc000_0070 | 0x8007_052f..=0x8007_0531 => Self::Restricted,
+            // _LOGON_NOT_GRANTED, _LOGON_TYPE_NOT_GRANTED, STATUS_AUTHENTICATION_FIREWALL_FAILED.
+            0xc000_0155 | 0xc000_015b | 0xc000_0413 | 0x8007_0564 | 0x8007_0569 => Self::NotGranted,
+            // STATUS_SMARTCARD_LOGON_REQUIRED.
+            0xc000_02fa => Self::SmartCard,
+            // STATUS_NTLM_BLOCKED.
+            0xc000_0418 => Self::NtlmBlocked,
+            // _NO_LOGON_SERVERS, STATUS_TRUSTED_DOMAIN_FAILURE, _TRUSTED_RELATIONSHIP_FAILURE, _NETLOGON_NOT_STARTED, SEC_E_NO_AUTHENTICATING_AUTHORITY.
+            0xc000_005e | 0xc000_018c | 0xc000_018d | 0xc000_0192 | 0x8007_051f | 0x8009_0311 => Self::NoAuthority,
             other => Self::Other(other),
         }
     }
@@ -83,7 +103,10 @@ impl Refusal {
             Self::PasswordMustChange => "password_must_change",
             Self::Restricted => "logon_restricted",
             Self::NotGranted => "logon_not_granted",
+            Self::SmartCard => "smart_card_required",
+            Self::NtlmBlocked => "ntlm_blocked",
             Self::NoAuthority => "no_logon_server",
+            Self::TypedOnly => "credential_must_be_typed",
             Self::Other(_) | Self::Silent => "refused",
         }
     }

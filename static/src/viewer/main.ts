@@ -227,13 +227,14 @@ function show(state: LinkState): void {
 const blame = ({ leg, text }: Trouble) => (isApplication() && leg === 'host' ? s.application.host : s.legs[leg])(text.replace(/[.\s]+$/, ''));
 const isApplication = () => session?.workspace_type === 'html5';
 
-function askCredential({ source, refused }: Extract<LinkState, { kind: 'credential' }>): void {
+function askCredential({ source, refused, why }: Extract<LinkState, { kind: 'credential' }>): void {
   ghost.replaceChildren();
   const known = session;
   const form = credentialForm({
     name: name(),
     source,
     refused,
+    why,
     username: known?.workspace_type !== 'vnc',
     send: (credential) => (source === 'user' && known ? api.saveCredential(known.workspace_id, credential) : api.enterCredential(id, credential)),
     done: () => link.start(),
@@ -291,18 +292,18 @@ function end(state: Ended): void {
       case 'certificate':
         return ending({ ...s.certificate, picture: 'shield', session, act: reload(s.tryAgain), reason: state.kind });
       case 'refused':
-        return ending({ ...s.refused, picture: 'key', session, act: reload(s.tryAgain), reason: state.kind });
+        return ending({ ...s.refused, ...s.refusedWhy[state.why], picture: 'key', session, act: reload(s.tryAgain), reason: state.kind, why: state.why });
       case 'forbidden':
-        return ending({ ...s.forbidden, picture: 'shield', session, act: reload(s.tryAgain), reason: state.kind });
+        return ending({ ...(state.why === 'redirected' ? s.redirected : s.forbidden), picture: 'shield', session, act: reload(s.tryAgain), reason: state.kind, why: state.why });
       case 'idle':
         return ending({ ...s.application.idle, picture: 'ended', session, act: reload(s.application.openAgain), reason: state.kind });
       case 'frameless':
         return ending({ ...s.application[state.why], picture: 'lost', session, act: tab(), reason: `${state.kind}_${state.why}` });
       case 'left':
-        return ending({ ...s.left, picture: 'ended', session, act: reload(s.connectAgain), reason: state.kind });
+        return ending({ ...(s.leftWhy[state.why] ?? s.left), picture: 'ended', session, act: reload(s.connectAgain), reason: state.kind, why: state.why });
     }
   })();
-  if (state.kind === 'certificate' || state.kind === 'refused') void forAdmins(page, state.kind);
+  if (state.kind === 'certificate' || state.kind === 'refused') void forAdmins(page, state.kind, state.kind === 'refused' ? state.why : '');
   overlay.replaceChildren(page);
   (page.querySelector('h1') as HTMLElement | null)?.focus({ preventScroll: true });
 }
@@ -323,11 +324,11 @@ async function ownTab(): Promise<void> {
 const tab = () => h('button', { type: 'button', class: 'button primary', 'data-testid': 'end-tab', click: () => void ownTab() }, s.application.ownTab);
 
 /** Who can mend it gets told how, and the way there. */
-async function forAdmins(page: HTMLElement, kind: 'certificate' | 'refused'): Promise<void> {
+async function forAdmins(page: HTMLElement, kind: 'certificate' | 'refused', why: string): Promise<void> {
   const known = session;
   const me = await api.me().catch(() => null);
   if (!known || me?.role !== 'admin') return;
-  const [words, label] = kind === 'certificate' ? [s.certificate.admin, s.certificate.review] : [s.refused.admin, s.refused.fix];
+  const [words, label] = kind === 'certificate' ? [s.certificate.admin, s.certificate.review] : [s.refusedWhy[why]?.admin ?? s.refused.admin, s.refused.fix];
   const text = page.querySelector('[data-testid=end-text]');
   if (text) text.textContent = words;
   const where = kind === 'certificate' ? 'certificate' : 'edit';

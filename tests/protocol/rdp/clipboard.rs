@@ -204,6 +204,34 @@ fn who_floods_with_requests_is_cut_off() {
 }
 
 #[test]
+fn as_much_is_answered_in_one_go_as_in_many() {
+    let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
+    let set_up = || {
+        let mut filter = Filter::new(with(Clipboard::In, true), edits());
+        for (way, pdu) in xrdp() {
+            filter.feed(way, &pdu.into(), &mut Vec::new()).unwrap();
+            let back = way.back();
+            if filter.owes(back) {
+                filter.speak(back, &mut Vec::new()).unwrap();
+            }
+        }
+        filter
+    };
+    let mut filter = set_up();
+    filter.feed(Direction::Up, &ask.repeat(200).into(), &mut Vec::new()).unwrap();
+    let mut down = Vec::new();
+    filter.speak(Direction::Down, &mut down).unwrap();
+    assert_eq!(on_channel(&down.concat(), CLIPRDR).len(), 200);
+    // In the midst of a picture nothing can be said, and what waits has its limit.
+    for pieces in [1, 1000] {
+        let mut filter = set_up();
+        filter.feed(Direction::Down, &[&[0, 0x82, 0][..], &[0x5a; 64]].concat().into(), &mut Vec::new()).unwrap();
+        let fed = (0..pieces).find_map(|_| filter.feed(Direction::Up, &ask.repeat(1000 / pieces).into(), &mut Vec::new()).err());
+        assert!(fed.is_some(), "in {pieces}");
+    }
+}
+
+#[test]
 fn files_pass_only_where_they_may() {
     // A request for a file's content from the desktop: of stream 7, the first bytes.
     let request = message(8, 0, &[&7_u32.to_le_bytes()[..], &[0; 20]].concat());

@@ -91,16 +91,16 @@ fn play(policy: Policy, conversation: &[Pdu], piece: usize) -> Outcome {
             let mut out = Vec::new();
             let fed = filter.feed(*way, &Bytes::copy_from_slice(chunk), &mut out);
             outcome.of(*way).extend(out.concat());
-            if let Err(error) = fed {
-                outcome.error = Some(error);
-                outcome.refusals = filter.refusals();
-                return outcome;
-            }
             let back = way.back();
             if filter.owes(back) {
                 let mut out = Vec::new();
                 filter.speak(back, &mut out).unwrap();
                 outcome.of(back).extend(out.concat());
+            }
+            if let Err(error) = fed {
+                outcome.error = Some(error);
+                outcome.refusals = filter.refusals();
+                return outcome;
             }
         }
     }

@@ -240,7 +240,7 @@ async fn the_gateway_proves_the_credential_and_the_browser_hears_of_tls_only() {
     let login = credssp(&mut inside, &identity, ACCOUNT, None).await.unwrap();
     assert_eq!(login, Login::In("ada".into(), "Secret-1".into()));
     let answer = asked.await.unwrap();
-    assert_eq!(answer.x224_connection_pdu.unwrap().as_bytes()[11..], [2, 3, 8, 0, 1, 0, 0, 0]);
+    assert_eq!(answer.x224_connection_pdu.unwrap().as_bytes()[11..], [2, 1, 8, 0, 1, 0, 0, 0]);
     assert_eq!(answer.server_cert_chain.unwrap()[0].as_bytes(), identity.certificate);
     assert_eq!(answer.server_addr, Some(opened.destination));
 }
@@ -250,15 +250,26 @@ async fn a_login_that_is_refused_says_why_as_far_as_the_server_does() {
     let identity = Identity::new("desk.test");
     for (status, word) in [
         (Some(0xc000_006d), "wrong_password"),
+        (Some(0x8009_030c), "wrong_password"),
         (Some(0xc000_0234), "account_locked"),
+        // The same in an HRESULT, and as a Win32 error.
+        (Some(0xd000_0234), "account_locked"),
+        (Some(0x8007_0775), "account_locked"),
         (Some(0xc000_0072), "account_disabled"),
         (Some(0xc000_0193), "account_expired"),
         (Some(0xc000_0071), "password_expired"),
         (Some(0xc000_0224), "password_must_change"),
+        (Some(0xc000_006e), "logon_restricted"),
         (Some(0xc000_006f), "logon_restricted"),
+        (Some(0xc000_0070), "logon_restricted"),
+        (Some(0xc000_0155), "logon_not_granted"),
         (Some(0xc000_015b), "logon_not_granted"),
+        (Some(0xc000_0413), "logon_not_granted"),
+        (Some(0xc000_02fa), "smart_card_required"),
+        (Some(0xc000_0418), "ntlm_blocked"),
         (Some(0xc000_005e), "no_logon_server"),
-        (Some(0x8009_030c), "refused"),
+        (Some(0xc000_018d), "no_logon_server"),
+        (Some(0x8009_0302), "refused"),
         (None, "refused"),
     ] {
         let mut opened = opened();
@@ -266,7 +277,7 @@ async fn a_login_that_is_refused_says_why_as_far_as_the_server_does() {
         let mut inside = at_nla(&mut opened, &identity).await;
         assert_eq!(credssp(&mut inside, &identity, ("ada", "another"), status).await.unwrap(), Login::Refused);
         assert_eq!(asked.await.unwrap().unwrap(), Some(401));
-        assert_eq!(told(opened.rig).await, (4006, "user".into(), word));
+        assert_eq!(told(opened.rig).await, (4006, format!("user {word}"), word));
         assert_eq!(books.lines().last(), Some(&Line::LoginRefused(word)), "{status:x?}");
     }
 }
@@ -277,7 +288,7 @@ async fn a_server_that_refuses_before_it_has_seen_any_proof() {
     let _asked = asking(&mut opened);
     let mut inside = at_nla(&mut opened, &identity).await;
     refuse(&mut inside, 0xc000_0234).await.unwrap();
-    assert_eq!(told(opened.rig).await, (4006, "user".into(), "account_locked"));
+    assert_eq!(told(opened.rig).await, (4006, "user account_locked".into(), "account_locked"));
 }
 
 #[tokio::test]
@@ -292,7 +303,7 @@ async fn a_server_that_refuses_after_the_login() {
     credssp(&mut inside, &identity, ACCOUNT, None).await.unwrap();
     let _browser = asked.await.unwrap();
     refuse(&mut inside, 0xc000_015b).await.unwrap();
-    assert_eq!(told(opened.rig).await, (4006, "user".into(), "logon_not_granted"));
+    assert_eq!(told(opened.rig).await, (4006, "user logon_not_granted".into(), "logon_not_granted"));
 }
 
 #[tokio::test]

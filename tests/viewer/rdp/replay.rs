@@ -1,6 +1,6 @@
 //! Past the connection: a captured conversation played by both sides up to the login, and then what a server does that means no good.
 
-use super::super::ledger::Ledger;
+use super::super::ledger::{Ledger, Line};
 use super::rig::{Opened, scripted, server};
 use crate::support::fake_rdp::{Identity, TLS, confirm, negotiate};
 use crate::support::xfreerdp::{CONNECT, ask};
@@ -136,8 +136,91 @@ async fn a_screen_that_cannot_be_ends_the_stream_before_the_browser_hears_of_it(
     let mut rest = Vec::new();
     timeout(LONG, async {
         let (end, _) = playing.opened.rig.ended().await;
-        assert_eq!((end.close().0, end.why()), (4002, "desktop_malformed"));
-        assert!(end.cause().unwrap().to_string().contains("rdp_desktop_size"), "{end:?}");
+        assert_eq!((end.close(), end.why()), ((4002, "desktop: It names a screen of a size that cannot be.".into()), "rdp_desktop_size"));
+        assert!(end.cause().unwrap().to_string().contains("60000 x 60000"), "{end:?}");
+        let _ = playing.browser.read_to_end(&mut rest).await;
+    })
+    .await
+    .expect("it ends");
+    assert!(rest.is_empty(), "{rest:x?}");
+}
+
+/// A PDU of share data (2.2.8.1.1.1.2), in an MCS indication on the I/O channel of the capture.
+fn share_data(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(18 + body.len()).unwrap();
+    let mut pdu = vec![3, 0, 0, length + 15, 2, 0xf0, 0x80, 0x68, 0, 1, 3, 0xeb, 0x70, 0x80, length];
+    pdu.extend([length, 0, 0x17, 0, 0xea, 3, 1, 0, 1, 0, 0, 1, 4, 0, kind, 0, 0, 0]);
+    pdu.extend(body);
+    pdu
+}
+
+/// MCS Disconnect Provider Ultimatum: how a server says goodbye.
+const ULTIMATUM: [u8; 9] = [3, 0, 0, 9, 2, 0xf0, 0x80, 0x21, 0x80];
+
+/// What a stream ends with whose server gives this reason; `rude`: and then it waits until its client hangs up.
+async fn left(code: u32, rude: bool) -> (u16, String, &'static str, Vec<Line>) {
+    let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+    let books = playing.opened.rig.books.clone();
+    let said = [&share_data(0x2f, &code.to_le_bytes())[..], &ULTIMATUM].concat();
+    playing.desktop.write_all(&said).await.unwrap();
+    playing.desktop.flush().await.unwrap();
+    let mut passed = vec![0; said.len()];
+    timeout(LONG, playing.browser.read_exact(&mut passed)).await.expect("it passes").unwrap();
+    assert_eq!(passed, said, "the browser hears it, too");
+    if rude {
+        drop(playing.browser);
+        let (end, _) = playing.opened.rig.ended().await;
+        return (end.close().0, end.close().1.into_owned(), end.why(), books.lines());
+    }
+    playing.desktop.shutdown().await.unwrap();
+    let (code, reason, why) = playing.told().await;
+    (code, reason, why, books.lines())
+}
+
+#[tokio::test]
+async fn a_server_that_says_why_it_hangs_up_is_heard() {
+    for (code, word) in [
+        (0x01, "desktop_by_admin"),
+        (0x03, "desktop_idle_timeout"),
+        (0x04, "desktop_time_limit"),
+        (0x05, "desktop_taken_over"),
+        (0x07, "desktop_denied"),
+        (0x0c, "desktop_signed_out"),
+        (0x17, "desktop_crashed"),
+        (0x1a, "desktop_going_down"),
+        (0x102, "desktop_licence"),
+        (0x400, "desktop_broker"),
+        (0x10d4, "desktop_protocol"),
+    ] {
+        let (close, reason, why, _) = left(code, false).await;
+        assert_eq!((close, &*reason, why), (4008, word, word), "{code:#x}");
+    }
+    let (close, reason, why, _) = left(5, true).await;
+    assert_eq!((close, &*reason, why), (4008, "desktop_taken_over", "desktop_taken_over"), "whoever hangs up first");
+    assert_eq!(left(0, false).await.2, "desktop_gone", "nothing is wrong, it says");
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_inside_rdp_is_written_down() {
+    for (code, word) in [(0x09, "logon_not_granted"), (0x0a, "credential_must_be_typed")] {
+        let (close, reason, why, lines) = left(code, false).await;
+        assert_eq!((close, reason, why), (4006, format!("user {word}"), word));
+        assert_eq!(lines.last(), Some(&Line::LoginRefused(word)));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_leads_elsewhere_is_left_and_the_browser_hears_nothing_of_it() {
+    let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+    // A Server Redirection PDU (2.2.13.3.1), as far as its header.
+    let mut pdu = share_data(0, &[0; 20]);
+    pdu[17] = 0x1a;
+    playing.desktop.write_all(&pdu).await.unwrap();
+    playing.desktop.flush().await.unwrap();
+    let mut rest = Vec::new();
+    timeout(LONG, async {
+        let (end, _) = playing.opened.rig.ended().await;
+        assert_eq!((end.close(), end.why()), ((4007, "redirected".into()), "rdp_redirected"));
         let _ = playing.browser.read_to_end(&mut rest).await;
     })
     .await

@@ -22,7 +22,7 @@ async fn a_wrong_password_is_told_by_the_real_server() {
     let books = Ledger::default();
     let (rig, _client) = real(server(Some((USER, "wrong"))), shadow.port, books.clone()).with_client(&[]).await;
     let (end, _) = rig.ended().await;
-    assert_eq!((end.close().0, &*end.close().1), (4006, "user"), "{end:?}\n{}", shadow.told());
+    assert_eq!((end.close().0, &*end.close().1), (4006, "user refused"), "{end:?}\n{}", shadow.told());
     assert!(matches!(books.lines()[..], [Line::Met(..), Line::LoginRefused(_)]), "{:?}", books.lines());
 }
 

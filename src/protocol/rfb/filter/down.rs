@@ -114,7 +114,14 @@ impl Messages {
     /// One head inside an update, if it is all there: its length and that of what follows it.
     fn whole(&mut self, rest: &[u8]) -> Result<Option<u64>, FilterError> {
         let (part, length, left) = match &self.state {
-            State::Message => return Ok(None),
+            State::Message => match rest {
+                // Most messages are updates; the others are judged one by one.
+                [kind::UPDATE, _, high, low, ..] => {
+                    self.state = State::rects(u16::from_be_bytes([*high, *low]));
+                    return Ok(Some(4));
+                }
+                _ => return Ok(None),
+            },
             State::Rects(left) => {
                 let Some(head) = rest.get(..Rect::HEAD) else { return Ok(None) };
                 (Rect::begin(head, self.format.get())?, Rect::HEAD, left - 1)
@@ -148,12 +155,28 @@ impl Frames for Messages {
     }
 
     fn skip(&mut self, rest: &[u8]) -> u64 {
+        let format = self.format.get();
+        let behind = |done: u64| usize::try_from(done).ok().and_then(|at| rest.get(at..)).filter(|rest| !rest.is_empty());
         let mut done = 0;
-        // A head that is refused is judged again, by itself, and refused then.
-        while let Some(head) = usize::try_from(done).ok().and_then(|at| rest.get(at..))
-            && let Ok(Some(bytes)) = self.whole(head)
-        {
-            done += bytes;
+        while let Some(head) = behind(done) {
+            if let State::Rects(mut left) = self.state {
+                let before = done;
+                while left > 0
+                    && let Some(bytes) = behind(done).and_then(|head| Rect::plain(head, format))
+                {
+                    done += bytes;
+                    left -= 1;
+                }
+                self.state = State::rects(left);
+                if done > before {
+                    continue;
+                }
+            }
+            // A head that is refused is judged again, by itself, and refused then.
+            match self.whole(head) {
+                Ok(Some(bytes)) => done += bytes,
+                Ok(None) | Err(_) => break,
+            }
         }
         done
     }

@@ -34,6 +34,11 @@ const MAX_NAME: u64 = 64 * 1024;
 /// Beyond what its pixels take, a rectangle's data may have so many bytes of the encoding's own.
 const SLACK: u64 = 64 * 1024;
 
+/// A Tight rectangle that is a JPEG, in the upper bits of its control.
+const JPEG: u8 = 9;
+/// Pixels of a Tight rectangle that are fewer bytes than this are not compressed, and have no length.
+const UNPACKED: u64 = 12;
+
 /// Whether the length of such rectangles can be told, or it is no rectangle but a wish: levels of quality and compression, and the like.
 pub(super) fn measurable(encoding: i32) -> bool {
     use encoding::{
@@ -152,6 +157,47 @@ impl Rect {
         })
     }
 
+    /// How long a whole rectangle is, told by one look at its beginning; `None` when that takes more than one, or is not for this look to tell. What bulk
+    /// is made of: an update in small rectangles costs a head for each.
+    #[inline]
+    pub(super) fn plain(rest: &[u8], (pixel, tight_pixel): (u64, u64)) -> Option<u64> {
+        let head = rest.first_chunk::<12>()?;
+        let [_, _, _, _, w1, w0, h1, h0, e3, e2, e1, e0] = *head;
+        let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
+        if !fits(width, height) {
+            return None;
+        }
+        let (width, height) = (u64::from(width), u64::from(height));
+        let this = Self { width, height, pixel, tight_pixel, due: Due::Length };
+        let head = Self::HEAD as u64;
+        match i32::from_be_bytes([e3, e2, e1, e0]) {
+            encoding::RAW => Some(head + width * height * pixel),
+            encoding::COPY_RECT => Some(head + 4),
+            encoding::ZLIB | encoding::ZRLE => {
+                let length = rest.get(Self::HEAD..)?.first_chunk().copied().map(u32::from_be_bytes)?;
+                Some(head + 4 + this.data(length.into(), 0).ok()?)
+            }
+            encoding::TIGHT => {
+                let (control, rest) = rest.get(Self::HEAD..)?.split_first()?;
+                // Pixels without a filter, long enough to have a length; or a picture, which always has one.
+                let has_length = match control >> 4 {
+                    0..=3 => width * height * tight_pixel >= UNPACKED,
+                    JPEG => true,
+                    _ => false,
+                };
+                let (bytes, length) = match *rest {
+                    [a @ ..0x80, ..] => (1, u64::from(a)),
+                    [a, b @ ..0x80, ..] => (2, u64::from(a & 0x7f) | u64::from(b) << 7),
+                    [a, b, c, ..] => (3, u64::from(a & 0x7f) | u64::from(b & 0x7f) << 7 | u64::from(c) << 14),
+                    [..] => return None,
+                };
+                has_length.then_some(())?;
+                Some(head + 1 + bytes + this.data(length, 0).ok()?)
+            }
+            _ => None,
+        }
+    }
+
     /// Reads a further head.
     pub(super) fn part(&self, head: &[u8]) -> Result<Part, FilterError> {
         let first = u64::from(head.first().copied().unwrap_or(0));
@@ -237,10 +283,8 @@ impl Rect {
     /// rfbproto, "Tight Encoding": a control byte, perhaps a filter and its palette, and data that have a length from 12 bytes on.
     fn tight(&self, head: &[u8]) -> Result<Part, FilterError> {
         const FILL: u8 = 8;
-        const JPEG: u8 = 9;
         const PNG: u8 = 10;
         const WITH_FILTER: u8 = 4;
-        const UNPACKED: u64 = 12;
         let control = head.first().copied().unwrap_or(0) >> 4;
         let (before, data) = match control {
             FILL => return Ok(Part::Last(self.tight_pixel)),

@@ -19,8 +19,8 @@ export type LinkState =
   | { kind: 'connected'; since: number }
   /** Was connected, is trying to be again. `since` is when the picture stopped. */
   | { kind: 'reconnecting'; since: number; trouble: Trouble | null }
-  /** Waits for a person to say who they are to the desktop; goes on with `start`. `refused`: what was given did not fit. */
-  | { kind: 'credential'; source: 'user' | 'ask'; refused: boolean }
+  /** Waits for a person to say who they are to the desktop; goes on with `start`. `refused`: what was given did not fit, and `why`, in a word of the gateway's. */
+  | { kind: 'credential'; source: 'user' | 'ask'; refused: boolean; why: string }
   /** The rest are final (a person may start over by reloading). */
   | { kind: 'ended'; reason: string }
   | { kind: 'signed_out' }
@@ -28,12 +28,12 @@ export type LinkState =
   | { kind: 'crowded' }
   /** The desktop shows another certificate than the one that is trusted. */
   | { kind: 'certificate' }
-  /** The desktop does not take the password that an administrator has stored. */
-  | { kind: 'refused' }
-  /** Policy forbids what the stream did. */
-  | { kind: 'forbidden' }
-  /** The desktop itself ended the connection. */
-  | { kind: 'left' }
+  /** The desktop does not take the password that an administrator has stored; `why` in a word of the gateway's, empty when none is stored. */
+  | { kind: 'refused'; why: string }
+  /** Policy forbids what the stream did; `redirected`: its server leads to another one. */
+  | { kind: 'forbidden'; why: string }
+  /** The desktop itself ended the connection, and may have said why. */
+  | { kind: 'left'; why: string }
   /** An application was closed, since nobody used it. */
   | { kind: 'idle' }
   /** This browser does not show the application in a frame: it keeps no cookie there (`cookie`), or does not get there (`way`). */
@@ -66,6 +66,13 @@ const POLL_MS = 5_000;
 const SUSPECT_POLL_MS = 1_000;
 /** So many polls in a row without an answer mean that the stream is dead too, whatever the socket believes. */
 const POLLS_TO_DOUBT = 2;
+
+/** What the gateway says of a credential: where it came from, and in a second word why it was refused. */
+function credentialState(reason: string, refused: boolean): Extract<LinkState, { kind: 'credential' | 'refused' }> {
+  const [source, why = ''] = reason.split(' ');
+  if (source === 'workspace') return { kind: 'refused', why };
+  return { kind: 'credential', source: source === 'user' ? 'user' : 'ask', refused, why };
+}
 
 export class Link {
   state: LinkState;
@@ -220,11 +227,13 @@ export class Link {
         return this.#finish({ kind: 'certificate' });
       case CLOSE.credentialRequired:
         // Nothing is stored for the workspace: an administrator has to mend that, too.
-        return this.#finish(reason === 'workspace' ? { kind: 'refused' } : { kind: 'credential', source: reason === 'user' ? 'user' : 'ask', refused: false });
+        return this.#finish(credentialState(reason, false));
       case CLOSE.credentialRefused:
-        return this.#finish(reason === 'workspace' ? { kind: 'refused' } : { kind: 'credential', source: reason === 'user' ? 'user' : 'ask', refused: true });
+        return this.#finish(credentialState(reason, true));
       case CLOSE.policy:
-        return this.#finish({ kind: 'forbidden' });
+        return this.#finish({ kind: 'forbidden', why: reason });
+      case CLOSE.desktopLeft:
+        return this.#finish({ kind: 'left', why: reason });
       case CLOSE.idle:
         return this.#finish({ kind: 'idle' });
       case CLOSE.notKept:
@@ -232,7 +241,7 @@ export class Link {
       case CLOSE.notShown:
         return this.#finish({ kind: 'frameless', why: 'way' });
       default:
-        if (because === 'left') return this.#finish({ kind: 'left' });
+        if (because === 'left') return this.#finish({ kind: 'left', why: '' });
         if (lastPicture) this.#events.picture(lastPicture);
         // A change of size was wanted: there is nothing to wait for.
         if (because === 'resize') this.#attempt = 0;

@@ -15,6 +15,7 @@ export const CLOSE = {
   credentialRequired: 4005,
   credentialRefused: 4006,
   policy: 4007,
+  desktopLeft: 4008,
   /** Words of this page alone: an application nobody used was closed; its cookie is not kept; nothing leads to its origin. */
   idle: 4100,
   notKept: 4101,

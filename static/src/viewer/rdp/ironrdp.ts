@@ -3,7 +3,7 @@
  * placeholders, and where it leads is the ticket's business: the destination only repeats the session.
  */
 import { Backend, displayControl, enableCredssp, init } from '@devolutions/iron-remote-desktop-rdp';
-import type { Capabilities, Choices, Closed, Key, KeyboardMode, OpenProtocol, Protocol, ProtocolEvents, Sizing } from '../core/protocol';
+import { CLOSE, type Capabilities, type Choices, type Closed, type Key, type KeyboardMode, type OpenProtocol, type Protocol, type ProtocolEvents, type Sizing } from '../core/protocol';
 import { Input } from './input';
 import { Screen, desktopSize, roomy } from './screen';
 import { watchSocket } from './socket';
@@ -49,6 +49,8 @@ class IronRdp implements Protocol {
   #socket: WebSocket | null = null;
   #closed = false;
   #shown = false;
+  /** The desktop has said goodbye; only the gateway's word on it is waited for. */
+  #left: Omit<Closed, 'lastPicture'> | null = null;
   #began = 0;
   #sizing: Sizing;
   #mode: KeyboardMode;
@@ -85,7 +87,7 @@ class IronRdp implements Protocol {
       if (this.#session && !this.#closed) console.warn('The RDP session ended:', wordsOf(error));
       if (error instanceof WebAssembly.RuntimeError) broken = true;
       // Signing out on the desktop comes as an error, too (MCS Disconnect Provider Ultimatum). Anything else is worth another try.
-      else if (/ultimatum/i.test(wordsOf(error))) this.#goodbye();
+      else if (/ultimatum/i.test(wordsOf(error))) return this.#goodbye();
       // A refusal comes in words that IronRDP reads, and right behind them the close frame with its code.
       this.#late = setTimeout(() => this.#over({ code: 0, reason: '' }), this.#socket ? CLOSE_LIMIT_MS : 0);
     } finally {
@@ -94,10 +96,14 @@ class IronRdp implements Protocol {
     }
   }
 
-  /** The desktop ended it. Right after the beginning, that is one that was still busy with the connection before. */
+  /**
+   * The desktop ended it. Right after the beginning, that is one that was still busy with the connection before. Why it did, when it said so, is in
+   * the gateway's close frame, which answers the one that goes out now.
+   */
   #goodbye(): void {
     const lived = performance.now() - this.#began;
-    this.#over(lived < SETTLED_MS ? { code: 0, reason: '' } : { code: 0, reason: '', because: 'left' });
+    this.#left = lived < SETTLED_MS ? { code: 0, reason: '' } : { code: 0, reason: '', because: 'left' };
+    this.#late = setTimeout(() => this.#left && this.#over(this.#left), this.#socket ? CLOSE_LIMIT_MS : 0);
   }
 
   #connect(): Promise<Session> {
@@ -108,7 +114,7 @@ class IronRdp implements Protocol {
       this.#socket = socket;
       if (this.#closed) return socket.close();
       // IronRDP makes a close event of its own when it lets go of the socket: only the browser's tells the gateway's word.
-      socket.addEventListener('close', ({ isTrusted, code, reason }) => isTrusted && this.#over({ code, reason }));
+      socket.addEventListener('close', ({ isTrusted, code, reason }) => isTrusted && this.#over(code < 4000 || code === CLOSE.unreachable ? (this.#left ?? { code, reason }) : { code, reason }));
       // IronRDP hangs up at the first word of a refusal; the close frame behind it is what says why.
       const close = socket.close.bind(socket);
       socket.close = () => (this.#session || this.#closed ? close() : void setTimeout(close, CLOSE_LIMIT_MS));

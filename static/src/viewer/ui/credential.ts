@@ -7,8 +7,9 @@ const s = viewer.credential;
 export interface CredentialForm {
   name: string;
   source: 'ask' | 'user';
-  /** What was given before did not fit. */
+  /** What was given before did not fit, and why in a word of the gateway's. */
   refused: boolean;
+  why: string;
   /** RFB's own password has no user name. */
   username: boolean;
   send(credential: { username: string; domain: string; password: string }): Promise<void>;
@@ -24,7 +25,8 @@ export function splitName(text: string): { username: string; domain: string } {
 
 export function credentialForm(form: CredentialForm): HTMLElement {
   const again = form.refused;
-  const text = form.source === 'ask' ? (again ? s.askAgain : s.ask) : again ? s.userAgain : s.user;
+  const known = again && s.why[form.why];
+  const text = known || (form.source === 'ask' ? (again ? s.askAgain : s.ask) : again ? s.userAgain : s.user);
   const username = field('credential-username', 'text', 'username');
   const password = field('credential-password', 'password', 'off');
   const problem = h('p', { class: 'problem', role: 'alert', 'data-testid': 'credential-problem', hidden: true });
@@ -55,7 +57,7 @@ export function credentialForm(form: CredentialForm): HTMLElement {
   };
   return h(
     'form',
-    { class: 'card credential', 'data-testid': 'credential-form', 'data-source': form.source, 'data-refused': String(again), novalidate: true, submit: send, keydown: (event: KeyboardEvent) => event.stopPropagation() },
+    { class: 'card credential', 'data-testid': 'credential-form', 'data-source': form.source, 'data-refused': String(again), 'data-why': form.why, novalidate: true, submit: send, keydown: (event: KeyboardEvent) => event.stopPropagation() },
     h('span', { class: 'picture' }, icon('key', 32)),
     h('h1', {}, s.title(form.name)),
     h('p', again ? { role: 'alert', class: 'problem' } : {}, text),

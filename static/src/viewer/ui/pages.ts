@@ -24,9 +24,11 @@ export interface EndPage {
   act: HTMLElement | null;
   /** The word of the API, for tests and support. */
   reason: string;
+  /** The gateway's own word on why, for tests and support. */
+  why?: string;
 }
 
-export function ending({ title, text, picture, session, act, reason }: EndPage): HTMLElement {
+export function ending({ title, text, picture, session, act, reason, why }: EndPage): HTMLElement {
   const facts: (Node | string)[] = [];
   if (session) {
     facts.push(session.workspace_name);
@@ -37,7 +39,7 @@ export function ending({ title, text, picture, session, act, reason }: EndPage):
   }
   return h(
     'section',
-    { class: 'card end', 'data-testid': 'end-page', 'data-reason': reason },
+    { class: 'card end', 'data-testid': 'end-page', 'data-reason': reason, 'data-why': why ?? '' },
     h('span', { class: 'picture' }, icon(picture, 32)),
     h('h1', { 'data-testid': 'end-title', tabindex: '-1' }, title),
     h('p', { 'data-testid': 'end-text' }, text),

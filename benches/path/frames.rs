@@ -1,0 +1,117 @@
+//! (p) What a person waits for: from the click on a workspace to the first picture in headless Chromium, on the product as it is shipped, and how much a
+//! viewer's page downloads. The browser's part is `tests/e2e/frames.bench.ts`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::machine::{installed, quantile};
+use crate::table::{Row, Target};
+use crate::{Outcome, Settings, fail};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// Longest that all launches may take.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// As `make test` takes it.
+const CHROMIUM: &str = "/usr/bin/chromium";
+
+/// The kinds of workspace that are launched, in words.
+const KINDS: [(&str, &str); 5] = [
+    ("linux", "a desktop of TigerVNC that the agent starts"),
+    ("rdp", "a desktop of xrdp that the agent starts"),
+    ("vnc", "a VNC server that is there (TigerVNC, password)"),
+    ("nla", "an RDP server that is there (FreeRDP's, NLA)"),
+    ("html5", "a web application"),
+];
+
+/// The viewers whose size has a limit: as `static/tools/size.mjs` names them, and KiB.
+const SIZES: [(&str, &str, f64); 2] = [("VNC", "viewer of a VNC desktop", 90.0), ("RDP", "viewer of an RDP desktop, with its WASM", 1843.2)];
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Figure {
+    Ms { ms: Vec<f64> },
+    Absent { absent: String },
+}
+
+/// The lines.
+pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
+    const FIGURE: &str = "from the click to the first picture";
+    if let Some(none) = lacking() {
+        rows.push(Row::absent("p", FIGURE, none));
+    } else {
+        let launches = settings.scaled(10, 3);
+        let figures = launched(launches).await?;
+        for (kind, words) in KINDS {
+            let figure = format!("{FIGURE}, {words}: p50 / worst of {launches}");
+            rows.push(match figures.get(kind) {
+                Some(Figure::Ms { ms }) => {
+                    let mut times: Vec<_> = ms.iter().map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1e3)).collect();
+                    let at = |times: &mut Vec<Duration>, q| quantile(times, q).as_secs_f64() * 1e3;
+                    Row::told("p", figure, format!("{:.0} / {:.0} ms", at(&mut times, 0.5), at(&mut times, 1.0)), String::new())
+                }
+                Some(Figure::Absent { absent }) => Row::absent("p", figure, absent),
+                None => Row::absent("p", figure, "not measured"),
+            });
+        }
+    }
+    sizes(rows).await
+}
+
+/// What is not there of what a browser needs.
+fn lacking() -> Option<&'static str> {
+    let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| CHROMIUM.into());
+    if !installed("node") {
+        return Some("Node is not installed");
+    }
+    if !Path::new(&chromium).is_file() {
+        return Some("Chromium is not installed");
+    }
+    let playwright = Path::new(ROOT).join("tests/e2e/node_modules/@playwright/test");
+    if playwright.is_dir() { None } else { Some("Playwright is not installed (`make setup`)") }
+}
+
+/// Launches every kind so many times.
+async fn launched(launches: u64) -> Outcome<BTreeMap<String, Figure>> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("frames.json");
+    let mut browser = Command::new("node")
+        .args(["node_modules/@playwright/test/cli.js", "test", "--config", "bench.config.ts"])
+        .current_dir(Path::new(ROOT).join("tests/e2e"))
+        .env("PORTCULLIS_BIN", BINARY)
+        .env("FRAMES", &out)
+        .env("FRAMES_LAUNCHES", launches.to_string())
+        .stdin(Stdio::null())
+        // The table alone is for standard output.
+        .stdout(std::io::stderr())
+        .kill_on_drop(true)
+        .spawn()?;
+    let ended = timeout(PATIENCE, browser.wait()).await.map_err(|_| fail("the browser did not end in time"))??;
+    let told = std::fs::read(&out).map_err(|_| fail(format!("the browser told nothing: {ended}")))?;
+    Ok(serde_json::from_slice(&told)?)
+}
+
+/// What the pages' build says of itself.
+async fn sizes(rows: &mut Vec<Row>) -> Outcome<()> {
+    let told = if installed("node") {
+        let output = Command::new("node").args(["tools/size.mjs", "--tell"]).current_dir(Path::new(ROOT).join("static")).output().await?;
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    } else {
+        String::new()
+    };
+    for (kind, name, most) in SIZES {
+        let figure = format!("JavaScript and WASM of the {kind} viewer, gzipped");
+        let said = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.split(' ').next()?.parse::<f64>().ok());
+        rows.push(match said {
+            Some(kib) => Row::alone("p", figure, kib, "KiB", "", Target::AtMost(most)),
+            None => Row::absent("p", figure, "the pages are not built, or Node is not installed"),
+        });
+    }
+    Ok(())
+}
