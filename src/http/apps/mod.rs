@@ -5,6 +5,8 @@
 //! | --- | --- |
 //! | [`front`] | one TCP port, two HTTP servers: which connection is whose, by the name in its TLS hello |
 //! | [`connection`] | an HTTP/1.1 or HTTP/2 connection under the apps domain: limits, stopping, cutting |
+//! | [`line`] | its bytes: a browser that takes nothing |
+//! | [`streams`] | the same of one stream of HTTP/2 |
 //! | [`name`] | which session a request's host names |
 //! | [`dispatch`] | what becomes of a request: page of the gateway, refusal, or the application's |
 //! | [`entry`] | a ticket becomes a cookie of the origin |
@@ -21,9 +23,11 @@ pub(super) mod connection;
 pub(super) mod dispatch;
 pub(super) mod entry;
 pub(super) mod front;
+pub(super) mod line;
 pub mod name;
 pub(super) mod pages;
 pub mod site;
+pub(super) mod streams;
 pub(super) mod table;
 
 use crate::domain::SessionId;
