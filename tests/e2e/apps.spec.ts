@@ -5,9 +5,10 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { request } from 'node:https';
 import { join } from 'node:path';
-import { type Frame, type Page, expect, test } from '@playwright/test';
+import { type Page, expect, test } from '@playwright/test';
 import { APPS, Apps, HERE, Witness, download, fileListed, fileOnHost, register, runCell, signInWiki, terminal, upload, writePage } from './apps.ts';
-import { House, type Person, freePort, nextCode, until } from './house.ts';
+import { House, type Person, freePort, until } from './house.ts';
+import { type Shown, framed as frameOf, open as openIn, originOf as originIn, signIn as enterPortal } from './portal.ts';
 import { calling, shot, tell } from './steps.ts';
 
 let house: House;
@@ -58,41 +59,10 @@ async function workspace(id: string, name: string, service: keyof typeof ports, 
   await api('POST', '/api/workspaces', { id, name, type: 'html5', target: { host_id: host, service }, web, requires_mfa: false }, 201);
 }
 
-async function signIn(page: Page): Promise<void> {
-  await page.addInitScript(() => localStorage.setItem('portcullis.viewer.hint', 'seen'));
-  await page.goto(`${house.url}/signin`);
-  await page.getByTestId('signin-email').fill(admin.email);
-  await page.getByTestId('signin-password').fill(admin.password);
-  await page.getByTestId('signin-submit').click();
-  await page.getByTestId('code-input').fill(await nextCode(admin));
-  await expect(page.getByTestId('user-menu')).toBeVisible();
-}
-
-interface Shown {
-  page: Page;
-  frame: Frame;
-  session: string;
-  origin: string;
-}
-
-const originOf = (session: string) => `https://${session}.apps.gate.localhost:${house.port}`;
-
-/** The application's frame in the viewer, once it is there. */
-async function framed(page: Page): Promise<Shown> {
-  await page.waitForURL('**/viewer/*');
-  const session = page.url().split('/').at(-1)!;
-  const origin = originOf(session);
-  const frame = await until('the application is in its frame', () => page.frames().find((frame) => frame.url().startsWith(`${origin}/`) && !frame.url().includes('/.portcullis/')));
-  return { page, frame, session, origin };
-}
-
-/** Opens a workspace from the portal. */
-async function open(page: Page, id: string): Promise<Shown> {
-  await page.goto(house.url);
-  // One that is open already is gone on with.
-  await page.locator(`[data-testid=launch-${id}], [data-testid=continue-${id}]`).first().click();
-  return framed(page);
-}
+const signIn = (page: Page) => enterPortal(page, house, admin);
+const framed = (page: Page) => frameOf(page, house);
+const open = (page: Page, id: string) => openIn(page, house, id);
+const originOf = (session: string) => originIn(house, session);
 
 /** What a program does that has no viewer: a session, a ticket, and the cookie it becomes. */
 async function enter(id: string): Promise<{ origin: string; cookie: string; session: string }> {

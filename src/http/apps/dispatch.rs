@@ -86,7 +86,7 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     }
     let session = match name::named(request.uri(), headers, settings) {
         Named::Session(session) => session,
-        Named::Nobody => return pages::not_found(settings),
+        Named::Nobody => return pages::not_found(settings, None),
         Named::Elsewhere => return pages::plain(StatusCode::MISDIRECTED_REQUEST, "Not served here\n"),
         Named::Unclear => return unclear(&request, "The request does not name one host\n"),
     };
@@ -102,12 +102,12 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
         return match path {
             "enter" => entry::enter(asked, session, request).await,
             "state" => state(asked, opened.as_deref(), request.uri().query() == Some("answering"), headers).await,
-            _ => pages::not_found(settings),
+            _ => pages::not_found(settings, Some(session)),
         };
     }
-    let Some(opened) = opened else { return pages::not_found(settings) };
+    let Some(opened) = opened else { return pages::not_found(settings, Some(session)) };
     if let Some(ending) = opened.ending() {
-        return pages::ended(settings, ending);
+        return pages::ended(settings, session, ending);
     }
     if !site::may_pass(request.method(), headers, &settings.origin(session)) {
         return pages::foreign(settings);
@@ -156,8 +156,7 @@ async fn state(asked: &Asked<'_>, opened: Option<&Opened>, answering: bool, head
     };
     let by_gateway = entry::is_from_gateway(asked, headers);
     if let (true, Some(origin)) = (by_gateway, headers.get(header::ORIGIN)) {
-        answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        entry::readable(&mut answer, origin.clone());
     }
     answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Origin"));
     answer
