@@ -27,6 +27,13 @@ const BUSTER = `<!doctype html><title>Buster</title><h1 id="here">here</h1><scri
   try { window.peeked = top.document.title; } catch (e) { window.peeked = e.name; }
 </script>`;
 
+/** A service worker that keeps what passes it, and tells whoever asks. */
+const WORKER = `const passed = [];
+  addEventListener('install', () => skipWaiting());
+  addEventListener('activate', (event) => event.waitUntil(clients.claim()));
+  addEventListener('fetch', (event) => passed.push(event.request.method + ' ' + new URL(event.request.url).pathname));
+  addEventListener('message', (event) => event.ports[0].postMessage(passed));`;
+
 test.beforeAll(async () => {
   ports = { lab: await freePort(), lab2: await freePort(), wiki: await freePort(), httpbin: await freePort(), echo: await freePort(), witness: await freePort() };
   // A name with a site of its own, and the applications below it, as in production: browsers that keep third parties out let these store things.
@@ -36,6 +43,7 @@ test.beforeAll(async () => {
     '/': { body: '<!doctype html><title>Witness</title><h1>Witness</h1>' },
     '/sets': { body: 'set', headers: { 'set-cookie': ['x=good; Path=/', 'wide=1; Domain=gate.localhost; Path=/', '__Host-portcullis-app=stolen; Secure; Path=/'] } },
     '/sees': { body: 'seen' },
+    '/worker.js': { body: WORKER, headers: { 'content-type': 'text/javascript' } },
     '/buster': { body: BUSTER, headers: { 'x-frame-options': 'DENY', 'content-security-policy': "frame-ancestors 'none'" } },
   });
   const [lab, lab2] = await Promise.all([apps.jupyter('lab', ports.lab), apps.jupyter('lab2', ports.lab2), apps.wiki(ports.wiki), apps.httpbin(ports.httpbin), apps.echo(ports.echo)]);
@@ -173,6 +181,29 @@ test('JupyterLab, a wiki and a hostile page, each sealed in its session', async 
     expect(outcome[1]).toBe('SecurityError');
     expect(page.url(), 'the viewer is still there').toBe(viewer);
     await shot(page, 'frame-buster');
+  });
+
+  await test.step('its service worker sees its own requests, and no ticket', async () => {
+    const { frame } = await open(page, 'ws-witness');
+    await frame.evaluate(async () => {
+      await navigator.serviceWorker.register('/worker.js');
+      await navigator.serviceWorker.ready;
+    });
+    // The way in once more, now past the worker.
+    await page.reload();
+    const again = await framed(page);
+    await expect(again.frame.locator('h1')).toHaveText('Witness');
+    const passed: string[] = await again.frame.evaluate(
+      () =>
+        new Promise((done) => {
+          const { port1, port2 } = new MessageChannel();
+          port1.onmessage = (event) => done(event.data);
+          navigator.serviceWorker.controller!.postMessage(null, [port2]);
+        }),
+    );
+    expect(passed).toContain('GET /');
+    expect(passed.filter((line) => line.includes('.portcullis'))).toEqual([]);
+    await again.frame.evaluate(async () => (await navigator.serviceWorker.ready).unregister());
   });
 
   await test.step('a sibling cannot toss cookies, and none but the application’s own arrive', async () => {
