@@ -198,6 +198,8 @@ where
 async fn one(connection: Arc<Connection>, served: Arc<Served>, request: Request<Incoming>) -> Result<Response<Taken>, Infallible> {
     let began = Instant::now();
     let method = request.method().clone();
+    // Those wait, and would hide how long answers take.
+    let route = if request.uri().path() == "/.portcullis/state" { "apps state" } else { "apps" };
     let turn = Turn::here();
     let asked = Asked { state: &connection.state, apps: &connection.apps, peer: connection.peer };
     let answer = answer(&asked, request, |opened| {
@@ -208,6 +210,6 @@ async fn one(connection: Arc<Connection>, served: Arc<Served>, request: Request<
     })
     .await;
     let word = crate::http::observe::method_word(method.as_str());
-    connection.state.metrics.request(word, Some("apps"), answer.status().as_u16(), began.elapsed());
+    connection.state.metrics.request(word, Some(route), answer.status().as_u16(), began.elapsed());
     Ok(answer.map(|body| Taken::new(body, turn)))
 }

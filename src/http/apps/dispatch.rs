@@ -20,6 +20,8 @@ use tokio::runtime::Handle;
 pub(super) const HEADERS_MAX: usize = 100;
 /// Where the gateway's own paths of an application's origin begin.
 const OWN_PATHS: &str = "/.portcullis/";
+/// The viewer is told of an application's end at once, by a request that waits for it this long.
+const STATE_WAIT: Duration = Duration::from_secs(25);
 /// How often idle applications are looked for, at most.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
@@ -101,7 +103,7 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     if let Some(path) = request.uri().path().strip_prefix(OWN_PATHS) {
         return match path {
             "enter" => entry::enter(asked, session, request).await,
-            "state" => state(asked, opened.as_deref(), request.uri().query() == Some("answering"), headers).await,
+            "state" => state(asked, opened.as_deref(), request.uri().query(), headers).await,
             _ => pages::not_found(settings, Some(session)),
         };
     }
@@ -141,8 +143,13 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
 
 /// For the viewer, which cannot look into a frame of another origin: whether this browser may use the application, and whether that answers. The same for an
 /// unknown session as for one without a cookie. The application itself is asked only when the viewer wants to know (`?answering`): one that is watched
-/// is not to be knocked at all the time.
-async fn state(asked: &Asked<'_>, opened: Option<&Opened>, answering: bool, headers: &HeaderMap) -> Response<Body> {
+/// is not to be knocked at all the time. With `?wait` the answer is there when the state is another, or after a while.
+async fn state(asked: &Asked<'_>, opened: Option<&Opened>, query: Option<&str>, headers: &HeaderMap) -> Response<Body> {
+    let answering = query == Some("answering");
+    if let (Some(opened), Some("wait")) = (opened, query) {
+        // Either way there is something to say.
+        let _ = tokio::time::timeout(STATE_WAIT, opened.app.ended()).await;
+    }
     let mut answer = match opened {
         None => pages::json(&json!({"state": "none"})),
         Some(opened) => match opened.ending() {

@@ -169,7 +169,10 @@ async fn who_held_the_cookie_reads_why_it_ended() {
     let upgrade = house.app.anonymous().header("upgrade", "websocket").header("connection", "upgrade");
     assert_eq!(upgrade.get(&stream).await.status, 409, "it has no stream");
     assert_eq!(inside.get("/.portcullis/state").await.header("access-control-allow-origin"), house.app.base);
-    member.post(&format!("/api/sessions/{session}/disconnect"), json!({})).await;
+    // Who waits for it is told at once.
+    let path = format!("/api/sessions/{session}/disconnect");
+    let (waited, _) = tokio::join!(inside.get("/.portcullis/state?wait"), member.post(&path, json!({})));
+    assert_eq!(waited.json(), json!({"state": "ended", "reason": "user_disconnected"}));
     let ended = inside.get("/").await;
     assert_eq!(ended.status, 410);
     assert!(ended.body.contains("You disconnected it"), "{}", ended.body);

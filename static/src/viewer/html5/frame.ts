@@ -9,7 +9,9 @@ export const capabilities: Capabilities = { clipboardIn: false, clipboardOut: fa
 
 /** The frame has loaded something by then, or the browser does not show it. */
 const LOAD_LIMIT_MS = 15_000;
-const POLL_MS = 5_000;
+/** The gateway answers when there is something to say, or after half a minute; asked again so soon after it did, and after it could not be asked. */
+const PAUSE_MS = 500;
+const RETRY_MS = 5_000;
 /** No `allow-top-navigation`: the application cannot take the viewer's place. Its own windows are outside of the sandbox. */
 const SANDBOX = 'allow-scripts allow-same-origin allow-forms allow-popups allow-popups-to-escape-sandbox allow-downloads allow-modals allow-pointer-lock';
 const PERMISSIONS = 'fullscreen; clipboard-read; clipboard-write';
@@ -125,6 +127,7 @@ class Frame implements Protocol {
   readonly #events: ProtocolEvents;
   #timer: ReturnType<typeof setTimeout> | undefined;
   readonly #reloads = new Reloads();
+  readonly #over = new AbortController();
   #connected = false;
   #closed = false;
 
@@ -172,12 +175,13 @@ class Frame implements Protocol {
     let now: AppState;
     try {
       // Whether the application answers matters on the way in; later it shows itself.
-      const answer = await fetch(`${this.#origin}/.portcullis/state${this.#connected ? '' : '?answering'}`, { credentials: 'include', cache: 'no-store', redirect: 'error' });
+      const answer = await fetch(`${this.#origin}/.portcullis/state${this.#connected ? '?wait' : '?answering'}`, { credentials: 'include', cache: 'no-store', redirect: 'error', signal: this.#over.signal });
       now = (await answer.json()) as AppState;
     } catch {
+      if (this.#closed) return;
       // Once in, a question without answer is a lost network, which the viewer sees by itself. Before, nothing leads there: its name or its certificate.
       if (!this.#connected) this.#end({ code: CLOSE.notShown, reason: '' });
-      else this.#later();
+      else this.#later(RETRY_MS);
       return;
     }
     if (this.#closed) return;
@@ -187,17 +191,18 @@ class Frame implements Protocol {
       this.#connected = true;
       this.#events.connected();
     }
-    this.#later();
+    this.#later(PAUSE_MS);
   }
 
-  #later(): void {
+  #later(ms: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#look(), POLL_MS);
+    this.#timer = setTimeout(() => void this.#look(), ms);
   }
 
   #end(how: Pick<Closed, 'code' | 'reason'>): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#over.abort();
     clearTimeout(this.#timer);
     this.#frame.remove();
     this.#events.closed({ ...how, lastPicture: null });
