@@ -9,7 +9,7 @@ use crate::broker::fleet::TunnelState;
 use crate::config::Config;
 use crate::domain::user::Origin;
 use crate::domain::{Clock as _, Timestamp};
-use crate::http::apps::AppsSettings;
+use crate::http::apps::{AppsSettings, is_one_site};
 use crate::http::{self, AppState, PathNumbers, TunnelStatus};
 use crate::tunnel::{Hub, HubConfig, PrivateKey};
 use crate::viewer;
@@ -171,11 +171,28 @@ pub fn own_certificate(config: &Config, now: Timestamp) -> Result<tls::OwnCertif
     tls::own(&config.server.data_dir, &names, now)
 }
 
+/// What an administrator should know of a configuration that works, but not with every browser.
+pub fn advice(config: &Config) -> Option<String> {
+    let (domain, gateway) = (&config.apps.domain, &config.server.public_url);
+    // A name without a dot is this machine's own: nobody else's browser is asked.
+    let foreign = !domain.is_empty() && public_host(config).is_some_and(|host| host.contains('.')) && !is_one_site(domain, gateway);
+    foreign.then(|| {
+        format!(
+            "apps.domain {domain} is not below the name of server.public_url: a browser that blocks third parties may not let an application store \
+            anything inside the viewer's page. A name such as apps.{} avoids that.",
+            public_host(config).unwrap_or_default()
+        )
+    })
+}
+
 /// Where web applications are shown, when the configuration says so.
 fn apps(config: &Config, now: Timestamp) -> Result<Option<AppsSettings>, Failure> {
     let domain = &config.apps.domain;
     if domain.is_empty() {
         return Ok(None);
+    }
+    if let Some(advice) = advice(config) {
+        tracing::warn!("{advice}");
     }
     let tls = match config.apps_pem_files() {
         Some((certificate, key)) => tls::server_config(certificate, key)?,

@@ -132,6 +132,9 @@ fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
     if let Some((certificate, key)) = config.apps_pem_files() {
         tls::server_config(certificate, key)?;
     }
+    if let Some(advice) = gateway::advice(&config) {
+        eprintln!("note: {advice}");
+    }
     print!("{config}");
     Ok(())
 }

@@ -30,6 +30,8 @@ pub struct ServerLimits {
     pub handshake_timeout: Duration,
     /// A client that is told goodbye must go after this.
     pub disconnect_timeout: Duration,
+    /// A browser that takes nothing of a web application's answer for this long loses it.
+    pub stall: Duration,
     /// Stopping waits this long for what is under way.
     pub drain: Duration,
 }
@@ -43,6 +45,8 @@ impl Default for ServerLimits {
             head_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),
             disconnect_timeout: Duration::from_secs(2),
+            // As other proxies have it: a video that is paused asks for the rest again.
+            stall: Duration::from_secs(60),
             drain: Duration::from_secs(3),
         }
     }

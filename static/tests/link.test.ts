@@ -36,7 +36,7 @@ function setUp() {
         return () => (timers = timers.filter((other) => other !== timer));
       },
     },
-    { state: (state) => states.push(state), session() {}, picture: (canvas) => pictures.push(canvas), clipboard() {}, pinched() {} },
+    { state: (state) => states.push(state), session() {}, picture: (canvas) => pictures.push(canvas), clipboard() {}, pinched() {}, restless() {} },
   );
   const settle = async () => {
     for (let i = 0; i < 10; i += 1) await Promise.resolve();

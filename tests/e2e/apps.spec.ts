@@ -5,9 +5,10 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { request } from 'node:https';
 import { join } from 'node:path';
-import { type Frame, type Page, expect, test } from '@playwright/test';
+import { type Page, expect, test } from '@playwright/test';
 import { APPS, Apps, HERE, Witness, download, fileListed, fileOnHost, register, runCell, signInWiki, terminal, upload, writePage } from './apps.ts';
-import { House, type Person, freePort, nextCode, until } from './house.ts';
+import { House, type Person, freePort, until } from './house.ts';
+import { type Shown, framed as frameOf, open as openIn, originOf as originIn, signIn as enterPortal } from './portal.ts';
 import { calling, shot, tell } from './steps.ts';
 
 let house: House;
@@ -26,6 +27,13 @@ const BUSTER = `<!doctype html><title>Buster</title><h1 id="here">here</h1><scri
   try { window.peeked = top.document.title; } catch (e) { window.peeked = e.name; }
 </script>`;
 
+/** A service worker that keeps what passes it, and tells whoever asks. */
+const WORKER = `const passed = [];
+  addEventListener('install', () => skipWaiting());
+  addEventListener('activate', (event) => event.waitUntil(clients.claim()));
+  addEventListener('fetch', (event) => passed.push(event.request.method + ' ' + new URL(event.request.url).pathname));
+  addEventListener('message', (event) => event.ports[0].postMessage(passed));`;
+
 test.beforeAll(async () => {
   ports = { lab: await freePort(), lab2: await freePort(), wiki: await freePort(), httpbin: await freePort(), echo: await freePort(), witness: await freePort() };
   // A name with a site of its own, and the applications below it, as in production: browsers that keep third parties out let these store things.
@@ -35,6 +43,7 @@ test.beforeAll(async () => {
     '/': { body: '<!doctype html><title>Witness</title><h1>Witness</h1>' },
     '/sets': { body: 'set', headers: { 'set-cookie': ['x=good; Path=/', 'wide=1; Domain=gate.localhost; Path=/', '__Host-portcullis-app=stolen; Secure; Path=/'] } },
     '/sees': { body: 'seen' },
+    '/worker.js': { body: WORKER, headers: { 'content-type': 'text/javascript' } },
     '/buster': { body: BUSTER, headers: { 'x-frame-options': 'DENY', 'content-security-policy': "frame-ancestors 'none'" } },
   });
   const [lab, lab2] = await Promise.all([apps.jupyter('lab', ports.lab), apps.jupyter('lab2', ports.lab2), apps.wiki(ports.wiki), apps.httpbin(ports.httpbin), apps.echo(ports.echo)]);
@@ -58,41 +67,10 @@ async function workspace(id: string, name: string, service: keyof typeof ports, 
   await api('POST', '/api/workspaces', { id, name, type: 'html5', target: { host_id: host, service }, web, requires_mfa: false }, 201);
 }
 
-async function signIn(page: Page): Promise<void> {
-  await page.addInitScript(() => localStorage.setItem('portcullis.viewer.hint', 'seen'));
-  await page.goto(`${house.url}/signin`);
-  await page.getByTestId('signin-email').fill(admin.email);
-  await page.getByTestId('signin-password').fill(admin.password);
-  await page.getByTestId('signin-submit').click();
-  await page.getByTestId('code-input').fill(await nextCode(admin));
-  await expect(page.getByTestId('user-menu')).toBeVisible();
-}
-
-interface Shown {
-  page: Page;
-  frame: Frame;
-  session: string;
-  origin: string;
-}
-
-const originOf = (session: string) => `https://${session}.apps.gate.localhost:${house.port}`;
-
-/** The application's frame in the viewer, once it is there. */
-async function framed(page: Page): Promise<Shown> {
-  await page.waitForURL('**/viewer/*');
-  const session = page.url().split('/').at(-1)!;
-  const origin = originOf(session);
-  const frame = await until('the application is in its frame', () => page.frames().find((frame) => frame.url().startsWith(`${origin}/`) && !frame.url().includes('/.portcullis/')));
-  return { page, frame, session, origin };
-}
-
-/** Opens a workspace from the portal. */
-async function open(page: Page, id: string): Promise<Shown> {
-  await page.goto(house.url);
-  // One that is open already is gone on with.
-  await page.locator(`[data-testid=launch-${id}], [data-testid=continue-${id}]`).first().click();
-  return framed(page);
-}
+const signIn = (page: Page) => enterPortal(page, house, admin);
+const framed = (page: Page) => frameOf(page, house);
+const open = (page: Page, id: string) => openIn(page, house, id);
+const originOf = (session: string) => originIn(house, session);
 
 /** What a program does that has no viewer: a session, a ticket, and the cookie it becomes. */
 async function enter(id: string): Promise<{ origin: string; cookie: string; session: string }> {
@@ -203,6 +181,29 @@ test('JupyterLab, a wiki and a hostile page, each sealed in its session', async 
     expect(outcome[1]).toBe('SecurityError');
     expect(page.url(), 'the viewer is still there').toBe(viewer);
     await shot(page, 'frame-buster');
+  });
+
+  await test.step('its service worker sees its own requests, and no ticket', async () => {
+    const { frame } = await open(page, 'ws-witness');
+    await frame.evaluate(async () => {
+      await navigator.serviceWorker.register('/worker.js');
+      await navigator.serviceWorker.ready;
+    });
+    // The way in once more, now past the worker.
+    await page.reload();
+    const again = await framed(page);
+    await expect(again.frame.locator('h1')).toHaveText('Witness');
+    const passed: string[] = await again.frame.evaluate(
+      () =>
+        new Promise((done) => {
+          const { port1, port2 } = new MessageChannel();
+          port1.onmessage = (event) => done(event.data);
+          navigator.serviceWorker.controller!.postMessage(null, [port2]);
+        }),
+    );
+    expect(passed).toContain('GET /');
+    expect(passed.filter((line) => line.includes('.portcullis'))).toEqual([]);
+    await again.frame.evaluate(async () => (await navigator.serviceWorker.ready).unregister());
   });
 
   await test.step('a sibling cannot toss cookies, and none but the application’s own arrive', async () => {

@@ -20,6 +20,8 @@ use tokio::runtime::Handle;
 pub(super) const HEADERS_MAX: usize = 100;
 /// Where the gateway's own paths of an application's origin begin.
 const OWN_PATHS: &str = "/.portcullis/";
+/// The viewer is told of an application's end at once, by a request that waits for it this long.
+const STATE_WAIT: Duration = Duration::from_secs(25);
 /// How often idle applications are looked for, at most.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
@@ -86,7 +88,7 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     }
     let session = match name::named(request.uri(), headers, settings) {
         Named::Session(session) => session,
-        Named::Nobody => return pages::not_found(settings),
+        Named::Nobody => return pages::not_found(settings, None),
         Named::Elsewhere => return pages::plain(StatusCode::MISDIRECTED_REQUEST, "Not served here\n"),
         Named::Unclear => return unclear(&request, "The request does not name one host\n"),
     };
@@ -101,13 +103,13 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     if let Some(path) = request.uri().path().strip_prefix(OWN_PATHS) {
         return match path {
             "enter" => entry::enter(asked, session, request).await,
-            "state" => state(asked, opened.as_deref(), request.uri().query() == Some("answering"), headers).await,
-            _ => pages::not_found(settings),
+            "state" => state(asked, opened.as_deref(), request.uri().query(), headers).await,
+            _ => pages::not_found(settings, Some(session)),
         };
     }
-    let Some(opened) = opened else { return pages::not_found(settings) };
+    let Some(opened) = opened else { return pages::not_found(settings, Some(session)) };
     if let Some(ending) = opened.ending() {
-        return pages::ended(settings, ending);
+        return pages::ended(settings, session, ending);
     }
     if !site::may_pass(request.method(), headers, &settings.origin(session)) {
         return pages::foreign(settings);
@@ -141,8 +143,13 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
 
 /// For the viewer, which cannot look into a frame of another origin: whether this browser may use the application, and whether that answers. The same for an
 /// unknown session as for one without a cookie. The application itself is asked only when the viewer wants to know (`?answering`): one that is watched
-/// is not to be knocked at all the time.
-async fn state(asked: &Asked<'_>, opened: Option<&Opened>, answering: bool, headers: &HeaderMap) -> Response<Body> {
+/// is not to be knocked at all the time. With `?wait` the answer is there when the state is another, or after a while.
+async fn state(asked: &Asked<'_>, opened: Option<&Opened>, query: Option<&str>, headers: &HeaderMap) -> Response<Body> {
+    let answering = query == Some("answering");
+    if let (Some(opened), Some("wait")) = (opened, query) {
+        // Either way there is something to say.
+        let _ = tokio::time::timeout(STATE_WAIT, opened.app.ended()).await;
+    }
     let mut answer = match opened {
         None => pages::json(&json!({"state": "none"})),
         Some(opened) => match opened.ending() {
@@ -156,8 +163,7 @@ async fn state(asked: &Asked<'_>, opened: Option<&Opened>, answering: bool, head
     };
     let by_gateway = entry::is_from_gateway(asked, headers);
     if let (true, Some(origin)) = (by_gateway, headers.get(header::ORIGIN)) {
-        answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        entry::readable(&mut answer, origin.clone());
     }
     answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Origin"));
     answer

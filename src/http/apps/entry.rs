@@ -1,5 +1,9 @@
-//! A ticket becomes a cookie. The viewer posts a form to `/.portcullis/enter` of the session's origin, into its frame or a tab; a ticket in the body is in no
-//! history, no `Referer` and no log. From then on the cookie is what opens the application, in that browser alone.
+//! A ticket becomes a cookie. The viewer posts a form to `/.portcullis/enter` of the session's origin; a ticket in the body is in no history, no `Referer` and
+//! no log. From then on the cookie is what opens the application, in that browser alone.
+//!
+//! The form is sent by a script (`fetch`) where the cookie it brings back is the one the application is then opened with. A request that a page of the gateway
+//! makes passes no service worker of the application; a navigation would, and the worker could read the ticket. A tab of another site than the
+//! gateway's keeps cookies of its own, so that into it the form is navigated.
 
 use super::dispatch::Asked;
 use super::{App, AppsSettings, Body, Place, pages};
@@ -17,6 +21,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use serde_json::json;
 use std::time::Duration;
 
 /// Name of the cookie. `__Host-` (RFC 6265bis section 4.1.3.2): no sibling origin and no application can set it for another host.
@@ -32,8 +37,24 @@ pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     all.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| *name == COOKIE).map(|(_, value)| value)
 }
 
-/// Answers `/.portcullis/enter`.
+/// Answers `/.portcullis/enter`; to a page of the gateway so that its script may read it.
 pub(super) async fn enter(asked: &Asked<'_>, session: SessionId, request: Request<Incoming>) -> Response<Body> {
+    let readers = is_from_gateway(asked, request.headers()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
+    let mut answer = entered(asked, session, request).await;
+    if let Some(origin) = readers {
+        readable(&mut answer, origin);
+    }
+    answer
+}
+
+/// Lets scripts of an origin read an answer that has cookies (Fetch standard, section 3.3.3).
+pub(super) fn readable(answer: &mut Response<Body>, origin: HeaderValue) {
+    answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Origin"));
+}
+
+async fn entered(asked: &Asked<'_>, session: SessionId, request: Request<Incoming>) -> Response<Body> {
     let settings = &asked.apps.settings;
     if request.method() != Method::POST {
         let mut answer = pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
@@ -51,13 +72,14 @@ pub(super) async fn enter(asked: &Asked<'_>, session: SessionId, request: Reques
             Err(_) => pages::unavailable(settings),
         };
     }
+    let by_script = request.headers().get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"application/json");
     let Some(ticket) = ticket(request).await else { return pages::bad_ticket(settings) };
     let grant = match asked.state.broker.open_stream(&origin, session, StreamProof::Ticket(&ticket)).await {
         Ok(grant) => grant,
         Err(error) => return refused(settings, &error),
     };
     match admit(asked, origin, session, grant).await {
-        Ok(entered) => welcome(settings, session, &entered),
+        Ok(entered) => welcome(settings, session, &entered, by_script),
         Err(answer) => *answer,
     }
 }
@@ -97,7 +119,7 @@ async fn admit(asked: &Asked<'_>, origin: Origin, session: SessionId, grant: Str
     let (Some(login), WorkspaceKind::Html5) = (grant.by().map(|caller| caller.login_id), grant.lease.session().workspace_kind) else {
         // A desktop's ticket: there is no application.
         let closed = asked.state.broker.close_stream(&origin, grant, "not_an_application").await;
-        return Err(Box::new(if closed.is_ok() { pages::not_found(settings) } else { pages::unavailable(settings) }));
+        return Err(Box::new(if closed.is_ok() { pages::not_found(settings, Some(session)) } else { pages::unavailable(settings) }));
     };
     let start = grant.lease.server().web.as_deref().map_or("/", WebTerms::opens_at).to_owned();
     let Some(cookie) = fresh() else {
@@ -145,14 +167,16 @@ fn refused(settings: &AppsSettings, error: &Error) -> Response<Body> {
 }
 
 /// To where the application opens, by an absolute address: a start such as `//evil.example` names a path and no host.
-fn welcome(settings: &AppsSettings, session: SessionId, entered: &Entered) -> Response<Body> {
-    let mut answer = pages::empty(StatusCode::SEE_OTHER);
-    let location = HeaderValue::from_str(&format!("{}{}", settings.origin(session), entered.start));
+fn welcome(settings: &AppsSettings, session: SessionId, entered: &Entered, by_script: bool) -> Response<Body> {
+    let start = format!("{}{}", settings.origin(session), entered.start);
+    let mut answer = if by_script { pages::json(&json!({ "start": start })) } else { pages::empty(StatusCode::SEE_OTHER) };
     let site = if settings.cross_site { "None; Partitioned" } else { "Lax" };
     let cookie = HeaderValue::from_str(&format!("{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite={site}", entered.cookie.expose()));
-    let (Ok(location), Ok(mut cookie)) = (location, cookie) else { return pages::unavailable(settings) };
+    let (Ok(location), Ok(mut cookie)) = (HeaderValue::from_str(&start), cookie) else { return pages::unavailable(settings) };
     cookie.set_sensitive(true);
-    answer.headers_mut().insert(header::LOCATION, location);
+    if !by_script {
+        answer.headers_mut().insert(header::LOCATION, location);
+    }
     answer.headers_mut().insert(header::SET_COOKIE, cookie);
     answer.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     answer

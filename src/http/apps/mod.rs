@@ -5,6 +5,8 @@
 //! | --- | --- |
 //! | [`front`] | one TCP port, two HTTP servers: which connection is whose, by the name in its TLS hello |
 //! | [`connection`] | an HTTP/1.1 or HTTP/2 connection under the apps domain: limits, stopping, cutting |
+//! | [`line`] | its bytes: a browser that takes nothing |
+//! | [`streams`] | the same of one stream of HTTP/2 |
 //! | [`name`] | which session a request's host names |
 //! | [`dispatch`] | what becomes of a request: page of the gateway, refusal, or the application's |
 //! | [`entry`] | a ticket becomes a cookie of the origin |
@@ -21,9 +23,11 @@ pub(super) mod connection;
 pub(super) mod dispatch;
 pub(super) mod entry;
 pub(super) mod front;
+pub(super) mod line;
 pub mod name;
 pub(super) mod pages;
 pub mod site;
+pub(super) mod streams;
 pub(super) mod table;
 
 use crate::domain::SessionId;
@@ -54,12 +58,10 @@ impl AppsSettings {
     #[must_use]
     pub fn new(domain: &str, gateway: &str, idle: Duration, tls: &rustls::ServerConfig) -> Self {
         let authority = gateway.strip_prefix("https://").unwrap_or(gateway).trim_end_matches('/');
-        let (host, port) = name::split_port(authority);
-        let (domain, host) = (domain.to_ascii_lowercase(), host.to_ascii_lowercase());
-        // A host of one label is a site of its own, and so is an address: nothing is below it.
-        let below = host.contains('.') && domain.strip_suffix(&host).is_some_and(|rest| rest.ends_with('.'));
+        let (_, port) = name::split_port(authority);
         let port = port.and_then(|port| port.parse().ok()).filter(|port| *port != 443);
-        Self { domain, port, gateway: format!("https://{authority}"), cross_site: !below, idle, tls: front::with_alpn(tls) }
+        let cross_site = !is_one_site(domain, gateway);
+        Self { domain: domain.to_ascii_lowercase(), port, gateway: format!("https://{authority}"), cross_site, idle, tls: front::with_alpn(tls) }
     }
 
     /// The origin of a session's application.
@@ -77,6 +79,17 @@ impl AppsSettings {
         let Some(at) = host.len().checked_sub(self.domain.len()) else { return false };
         at > 1 && host.is_char_boundary(at) && host[at..].eq_ignore_ascii_case(&self.domain) && host.as_bytes()[at - 1] == b'.'
     }
+}
+
+/// Whether browsers surely take applications below `domain` and the gateway at the origin `gateway` for one site: the domain is below the gateway's own
+/// name. Two names side by side may be one site, too; which, only the public suffix list knows.
+#[must_use]
+pub fn is_one_site(domain: &str, gateway: &str) -> bool {
+    let authority = gateway.strip_prefix("https://").unwrap_or(gateway).trim_end_matches('/');
+    let (host, _) = name::split_port(authority);
+    let (domain, host) = (domain.to_ascii_lowercase(), host.to_ascii_lowercase());
+    // A host of one label is a site of its own, and so is an address: nothing is below it.
+    host.contains('.') && domain.strip_suffix(&host).is_some_and(|rest| rest.ends_with('.'))
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use super::table::Ending;
 use super::{AppsSettings, Body};
+use crate::domain::SessionId;
 use crate::domain::session::EndReason;
+use crate::viewer::html5::page::{POLICY, STYLE};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::{self, HeaderValue};
@@ -13,34 +15,48 @@ struct Words {
     status: StatusCode,
     title: &'static str,
     text: &'static str,
-    /// What the link to the gateway says.
-    link: &'static str,
+    link: Link,
+}
+
+/// Where the gateway's page goes on.
+enum Link {
+    Portal,
+    /// The viewer of the session that the address names, whether there is one or not: it opens what is its reader's.
+    Viewer(SessionId),
 }
 
 /// For everybody without a cookie to an open application: no session, somebody else's, one that ended, one of one's own. One page for all, so that nobody
-/// learns which ids exist.
-pub(super) fn not_found(settings: &AppsSettings) -> Response<Body> {
+/// learns which ids exist. `session`: the id in the address, when there is one.
+pub(super) fn not_found(settings: &AppsSettings, session: Option<SessionId>) -> Response<Body> {
     page(
         settings,
         &Words {
             status: StatusCode::NOT_FOUND,
             title: "Nothing is open here",
-            text: "This address shows a web application only to who opened it from the portal, in this browser. If it was yours, open it again there. \
-                If you see this inside the viewer, your browser keeps no cookies for it: use \u{201c}Open in its own tab\u{201d}.",
-            link: "Go to the portal",
+            text: "An application is shown here only to the browser that opened it from the portal, and until the gateway is restarted. If it was \
+                yours, open it again. If you see this inside the viewer, your browser keeps no cookies for it: use \u{201c}Open in its own tab\u{201d}.",
+            link: session.map_or(Link::Portal, Link::Viewer),
         },
     )
 }
 
 /// For who held a cookie to an application that ended.
-pub(super) fn ended(settings: &AppsSettings, ending: Ending) -> Response<Body> {
-    let text = match ending {
-        Ending::Session(reason) => why(reason),
-        Ending::SignedOut => "You signed out in the browser that opened it. Sign in and open it again.",
-        Ending::Idle => "It was not used for a while, so it was closed. Open it again from the viewer or the portal.",
-        Ending::Reopen => "Its connection was closed, because its rules were changed or the gateway was restarted. Open it again.",
+pub(super) fn ended(settings: &AppsSettings, session: SessionId, ending: Ending) -> Response<Body> {
+    let (title, text, link) = match ending {
+        Ending::Session(reason) => ("This session has ended", why(reason), Link::Portal),
+        Ending::SignedOut => {
+            ("You signed out", "That closed this application in the browser that opened it. Sign in and open it again.", Link::Viewer(session))
+        }
+        Ending::Idle => {
+            ("Closed, since nobody used it", "Your session goes on. Open the application again to be back in it.", Link::Viewer(session))
+        }
+        Ending::Reopen => (
+            "Open it again",
+            "Its connection was closed, because its rules were changed or the gateway was restarted. Your session goes on.",
+            Link::Viewer(session),
+        ),
     };
-    page(settings, &Words { status: StatusCode::GONE, title: "This session has ended", text, link: "Go to the portal" })
+    page(settings, &Words { status: StatusCode::GONE, title, text, link })
 }
 
 fn why(reason: EndReason) -> &'static str {
@@ -61,31 +77,31 @@ fn why(reason: EndReason) -> &'static str {
 /// A ticket that opens nothing: unknown, used, too old, or for another session.
 pub(super) fn bad_ticket(settings: &AppsSettings) -> Response<Body> {
     let text = "It can be used once, within half a minute. Open the application again from the viewer or the portal.";
-    page(settings, &Words { status: StatusCode::FORBIDDEN, title: "This way in is no longer good", text, link: "Go to the portal" })
+    page(settings, &Words { status: StatusCode::FORBIDDEN, title: "This way in is no longer good", text, link: Link::Portal })
 }
 
 /// A session that is open in as many windows as it may be.
 pub(super) fn too_many(settings: &AppsSettings) -> Response<Body> {
     let text = "This session is open in as many windows as it may be. Close one first.";
-    page(settings, &Words { status: StatusCode::CONFLICT, title: "Open in too many windows", text, link: "Go to the portal" })
+    page(settings, &Words { status: StatusCode::CONFLICT, title: "Open in too many windows", text, link: Link::Portal })
 }
 
 /// What a page of another origin may not ask.
 pub(super) fn foreign(settings: &AppsSettings) -> Response<Body> {
     let text = "A page of another site asked for this. Only the application's own pages may.";
-    page(settings, &Words { status: StatusCode::FORBIDDEN, title: "Not from there", text, link: "Go to the portal" })
+    page(settings, &Words { status: StatusCode::FORBIDDEN, title: "Not from there", text, link: Link::Portal })
 }
 
 /// Too many attempts from one address.
 pub(super) fn too_often(settings: &AppsSettings) -> Response<Body> {
     let text = "There were too many attempts from your address. Try again in a minute.";
-    page(settings, &Words { status: StatusCode::TOO_MANY_REQUESTS, title: "Too many attempts", text, link: "Go to the portal" })
+    page(settings, &Words { status: StatusCode::TOO_MANY_REQUESTS, title: "Too many attempts", text, link: Link::Portal })
 }
 
 /// What failed is ours.
 pub(super) fn unavailable(settings: &AppsSettings) -> Response<Body> {
     let text = "The gateway cannot open it just now. Try again in a moment.";
-    page(settings, &Words { status: StatusCode::SERVICE_UNAVAILABLE, title: "Not available just now", text, link: "Go to the portal" })
+    page(settings, &Words { status: StatusCode::SERVICE_UNAVAILABLE, title: "Not available just now", text, link: Link::Portal })
 }
 
 /// One line, for what no browser sends.
@@ -113,25 +129,23 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
 
 fn page(settings: &AppsSettings, words: &Words) -> Response<Body> {
     let Words { status, title, text, link } = words;
+    let (to, link) = match link {
+        Link::Portal => ("/".to_owned(), "Go to the portal"),
+        Link::Viewer(session) => (format!("/viewer/{session}"), "Open it again"),
+    };
     // A frame may not navigate the viewer, so the link opens a window.
     let html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-        <meta name=\"color-scheme\" content=\"light dark\"><title>{title}</title><style>{STYLE}</style>\
-        <main><h1>{title}</h1><p>{text}</p><p><a href=\"{}/\" target=\"_blank\" rel=\"noopener\">{link}</a></p></main></html>\n",
+        <title>{title}</title><style>{STYLE}</style>\
+        <main><h1>{title}</h1><p>{text}</p><p><a href=\"{}{to}\" target=\"_blank\" rel=\"noopener\">{link}</a></p></main></html>\n",
         settings.gateway
     );
     let mut answer = Response::new(body(html.into()));
     *answer.status_mut() = *status;
-    let policy = format!(
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self' {}",
-        settings.gateway
-    );
+    let policy = format!("{}; frame-ancestors 'self' {}", *POLICY, settings.gateway);
     dress(&mut answer, "text/html; charset=utf-8", &policy);
     answer
 }
-
-const STYLE: &str = "body{margin:0;min-height:100vh;display:grid;place-items:center;font:16px/1.5 system-ui,sans-serif;background:Canvas;color:CanvasText}\
-    main{max-width:30rem;padding:2rem}h1{font-size:1.375rem;line-height:1.25;margin:0 0 .5rem}p{margin:0 0 1rem}";
 
 fn dress(answer: &mut Response<Body>, kind: &'static str, policy: &str) {
     let headers = answer.headers_mut();

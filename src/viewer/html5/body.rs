@@ -118,6 +118,15 @@ impl Passing {
     }
 }
 
+impl Drop for Passing {
+    fn drop(&mut self) {
+        // A browser that reads nothing lets nobody ask how it goes on.
+        if self.shared.is_over() {
+            self.entry.cut();
+        }
+    }
+}
+
 /// The body of a request on its way to the application.
 pub(super) enum Upload {
     /// None.

@@ -108,8 +108,8 @@ impl Fault {
             Self::HungUp(_) => (
                 bad,
                 "The application hung up.",
-                "It took the connection and closed it without an answer.",
-                "Try again; if it stays, tell your administrator.",
+                "Its host was reached through the tunnel, but the connection was closed without an answer.",
+                "It may be stopped or restarting. Try again in a moment; if it stays, tell your administrator.",
                 true,
             ),
             Self::Garbled(_) => (

@@ -13,15 +13,16 @@ use uuid::Uuid;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const STYLE: &str = ":root{color-scheme:light dark;--bg:#f7f8fa;--card:#fff;--ink:#1c2330;--soft:#566072;--line:#dfe3ea;--accent:#2457d6}\
+/// How every page of the gateway's looks at an application's origin.
+pub const STYLE: &str = ":root{color-scheme:light dark;--bg:#f7f8fa;--card:#fff;--ink:#1c2330;--soft:#566072;--line:#dfe3ea;--accent:#2457d6}\
 @media(prefers-color-scheme:dark){:root{--bg:#12151b;--card:#1a1f28;--ink:#e8ebf1;--soft:#a3adbd;--line:#2c3442;--accent:#8fb0ff}}\
 *{box-sizing:border-box}body{margin:0;min-height:100vh;display:grid;place-items:center;padding:24px;background:var(--bg);color:var(--ink);\
 font:16px/1.5 system-ui,sans-serif}main{max-width:520px;width:100%;background:var(--card);border:1px solid var(--line);border-radius:12px;padding:28px}\
 h1{font-size:20px;line-height:1.3;margin:0 0 8px}p{margin:0 0 12px}.do{color:var(--soft)}a{color:var(--accent)}\
 small{display:block;margin-top:20px;padding-top:12px;border-top:1px solid var(--line);color:var(--soft);font-size:13px;overflow-wrap:anywhere}";
 
-/// The policy of every page but who may frame it; the style by its hash (CSP3 section 6.7.3.3).
-static POLICY: LazyLock<String> = LazyLock::new(|| {
+/// The policy of every such page but who may frame it; the style by its hash (CSP3 section 6.7.3.3).
+pub static POLICY: LazyLock<String> = LazyLock::new(|| {
     format!("default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'", STANDARD.encode(Sha256::digest(STYLE)))
 });
 

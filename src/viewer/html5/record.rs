@@ -149,6 +149,13 @@ impl Entry {
         self.ended = ended;
     }
 
+    /// The session ended under it. What is known already of its end stays.
+    pub(super) fn cut(&mut self) {
+        if self.ended == RequestEnd::ClientGone {
+            self.ended = RequestEnd::Cut;
+        }
+    }
+
     /// The refusal of it, for the audit log.
     pub(super) fn refused(&self, refusal: Refusal, bytes: u64) -> RequestRefused {
         RequestRefused { kind: refusal.as_str(), method: self.method.clone(), path: self.path.clone(), bytes, count: 1 }

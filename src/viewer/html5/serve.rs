@@ -233,6 +233,10 @@ impl Asked<'_> {
     /// Judges and maps an answer.
     pub(super) async fn answer(&self, mut response: Response<Incoming>, sender: Sender, method: &Method) -> Result<Answer, Failed> {
         let shared = self.shared;
+        if response.headers().contains_key(header::TRANSFER_ENCODING) && response.headers().contains_key(header::CONTENT_LENGTH) {
+            // RFC 9112 section 6.3: of two framings one is wrong, and what follows may be another answer.
+            return Err(Fault::Garbled("its answer has two framings".into()).into());
+        }
         let empty = response.body().is_end_stream();
         let length = response.body().size_hint().exact();
         allow::answer(&shared.terms().requests, response.status(), response.headers(), empty)

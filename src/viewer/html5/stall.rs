@@ -24,6 +24,16 @@ impl<S> Stall<S> {
         Self { stream, limit, timer: None, waiting: false }
     }
 
+    /// What is guarded.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
+    /// Whether the last write has to wait for the peer.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
     /// What a write came to; the clock runs while it waits.
     fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {

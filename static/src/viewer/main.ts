@@ -16,7 +16,7 @@ import { ClipboardPanel } from './ui/clipboard';
 import { credentialForm } from './ui/credential';
 import { h, icon, remembered } from './ui/dom';
 import { KeyRow } from './ui/key-row';
-import { confirmDisconnect, ending, hint, waiting } from './ui/pages';
+import { confirmDisconnect, ending, hint, tabHint, waiting } from './ui/pages';
 import { Settings } from './ui/settings';
 import { Toolbar } from './ui/toolbar';
 import { touchKeyboard } from './ui/touch-keyboard';
@@ -121,6 +121,7 @@ const link = new Link(
     picture: (canvas) => ghost.replaceChildren(canvas),
     clipboard: (text) => clipboard.received(text),
     pinched: (next) => setSizing(next),
+    restless: offerTab,
   },
 );
 
@@ -274,7 +275,7 @@ function end(state: Ended): void {
   keyboard.remove();
   keyRow.element.remove();
   keyboardButton.remove();
-  document.querySelector('.first-hint')?.remove();
+  document.querySelectorAll('.first-hint').forEach((card) => card.remove());
   if (document.fullscreenElement) void document.exitFullscreen();
 
   const signIn = h('a', { class: 'button primary', href: SIGN_IN, 'data-testid': 'end-signin' }, s.signIn);
@@ -308,20 +309,36 @@ function end(state: Ended): void {
   (page.querySelector('h1') as HTMLElement | null)?.focus({ preventScroll: true });
 }
 
-/** The application in a window of its own, by a ticket of its own. */
-async function ownTab(): Promise<void> {
+/** The application in a window of its own, by a ticket of its own. True when it was opened. */
+async function ownTab(): Promise<boolean> {
   const origin = session?.app_origin;
-  if (!origin) return;
+  if (!origin) return false;
   try {
-    const [{ enter }, { ticket }] = await Promise.all([import('./html5/frame'), soon(api.ticket(id))]);
-    enter(origin, ticket, '_blank');
+    const [{ enterTab }, { ticket }] = await Promise.all([import('./html5/frame'), soon(api.ticket(id))]);
+    await enterTab(origin, ticket);
     toolbar.close();
+    return true;
   } catch {
     flash(s.application.tabFailed);
+    return false;
   }
 }
 
-const tab = () => h('button', { type: 'button', class: 'button primary', 'data-testid': 'end-tab', click: () => void ownTab() }, s.application.ownTab);
+/** For an application that loads itself again and again: in its own tab it is no third party, and may store what it likes. */
+function offerTab(): void {
+  if (document.querySelector('[data-testid=tab-hint]')) return;
+  const move = async () => {
+    if (!(await ownTab())) return;
+    card.remove();
+    // Here it would go on loading.
+    desktop.replaceChildren();
+    overlay.replaceChildren(ending({ ...s.application.moved, picture: 'tab', session, act: tab(s.application.openAgain), reason: 'own_tab' }));
+  };
+  const card = tabHint(() => void move(), () => (card.hidden = true));
+  root.append(card);
+}
+
+const tab = (words = s.application.ownTab) => h('button', { type: 'button', class: 'button primary', 'data-testid': 'end-tab', click: () => void ownTab() }, words);
 
 /** Who can mend it gets told how, and the way there. */
 async function forAdmins(page: HTMLElement, kind: 'certificate' | 'refused', why: string): Promise<void> {
@@ -404,7 +421,7 @@ function firstHint(): void {
     if (!toolbar.isOpen) link.protocol?.focus();
   };
   const card = hint(done, isApplication());
-  document.querySelector('.first-hint')?.remove();
+  document.querySelector('[data-testid=first-hint]')?.remove();
   root.append(card);
   toolbar.whenFirstOpened(done);
 }

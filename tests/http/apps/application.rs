@@ -6,6 +6,7 @@ use portcullis::domain::lease::Lease;
 use portcullis::viewer::{Dial, Duplex};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,24 +33,32 @@ impl Seen {
     }
 }
 
+/// What it was asked, and how far its endless answers got.
+#[derive(Default)]
+struct Log {
+    seen: Mutex<Vec<Seen>>,
+    written: AtomicU64,
+    broken: AtomicU64,
+}
+
 pub struct Application {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    log: Arc<Log>,
     task: JoinHandle<()>,
 }
 
 impl Application {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, seen) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Seen>>>::default());
-        let log = Arc::clone(&seen);
+        let (address, log) = (listener.local_addr().unwrap(), Arc::<Log>::default());
+        let kept = Arc::clone(&log);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let log = Arc::clone(&log);
+                let log = Arc::clone(&kept);
                 tokio::spawn(async move { drop(converse(stream, log).await) });
             }
         });
-        Self { address, seen, task }
+        Self { address, log, task }
     }
 
     pub fn dial(&self) -> ToApplication {
@@ -58,12 +67,22 @@ impl Application {
 
     /// Everything it was asked.
     pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+        self.log.seen.lock().unwrap().clone()
     }
 
     /// What it was asked since the last time.
     pub fn take(&self) -> Vec<Seen> {
-        std::mem::take(&mut self.seen.lock().unwrap())
+        std::mem::take(&mut self.log.seen.lock().unwrap())
+    }
+
+    /// Bytes of endless answers so far: what somebody took, and what the buffers on the way hold.
+    pub fn written(&self) -> u64 {
+        self.log.written.load(Ordering::SeqCst)
+    }
+
+    /// How many endless answers have lost their connection.
+    pub fn broken(&self) -> u64 {
+        self.log.broken.load(Ordering::SeqCst)
     }
 }
 
@@ -73,7 +92,7 @@ impl Drop for Application {
     }
 }
 
-async fn converse(stream: TcpStream, log: Arc<Mutex<Vec<Seen>>>) -> io::Result<()> {
+async fn converse(stream: TcpStream, log: Arc<Log>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut head = Vec::new();
@@ -101,7 +120,11 @@ async fn converse(stream: TcpStream, log: Arc<Mutex<Vec<Seen>>>) -> io::Result<(
             stream.read_exact(&mut seen.body).await?;
         }
         let is_head = seen.line().starts_with("HEAD ");
-        log.lock().unwrap().push(seen);
+        let is_endless = seen.line().starts_with("GET /endless ");
+        log.seen.lock().unwrap().push(seen);
+        if is_endless {
+            return endless(&mut stream, &log).await;
+        }
         let body = if is_head { "" } else { "application" };
         let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Length: 11\r\nX-Frame-Options: DENY\r\nSet-Cookie: own=1; Domain={}\r\n\r\n{body}",
@@ -109,6 +132,21 @@ async fn converse(stream: TcpStream, log: Arc<Mutex<Vec<Seen>>>) -> io::Result<(
         );
         stream.write_all(answer.as_bytes()).await?;
     }
+}
+
+/// Says something for ever.
+async fn endless(stream: &mut BufReader<TcpStream>, log: &Log) -> io::Result<()> {
+    let chunk = [&b"8000\r\n"[..], &[b'x'; 0x8000], b"\r\n"].concat();
+    let told = async {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
+        loop {
+            stream.write_all(&chunk).await?;
+            log.written.fetch_add(chunk.len() as u64, Ordering::SeqCst);
+        }
+    };
+    let lost: io::Result<()> = told.await;
+    log.broken.fetch_add(1, Ordering::SeqCst);
+    lost
 }
 
 /// Every lease leads to it.

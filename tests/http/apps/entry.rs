@@ -32,6 +32,32 @@ async fn a_ticket_becomes_a_cookie_of_that_origin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_script_of_the_gateway_reads_where_it_opens() {
+    let house = House::new().await;
+    let member = house.app.browser("member").await;
+    let session = house.launch(&member).await;
+    let form = |origin: &str| {
+        house
+            .at(&session)
+            .header("origin", origin)
+            .header("accept", "application/json")
+            .header("content-type", "application/x-www-form-urlencoded;charset=UTF-8")
+    };
+    let body = format!("ticket={}", house.ticket(&member, &session).await).into_bytes();
+    let foreign = form("https://evil.example").send(Method::POST, "/.portcullis/enter", Some(body.clone())).await;
+    assert_eq!((foreign.status, foreign.header("access-control-allow-origin"), foreign.set_cookies().len()), (403, "", 0));
+    let entered = form(&house.app.base).send(Method::POST, "/.portcullis/enter", Some(body.clone())).await;
+    assert_eq!((entered.status, entered.json()), (200, json!({"start": format!("{}/", house.origin(&session))})));
+    assert_eq!(entered.header("access-control-allow-origin"), house.app.base);
+    assert_eq!((entered.header("access-control-allow-credentials"), entered.header("vary")), ("true", "Origin"));
+    assert_eq!((entered.header("location"), entered.header("cache-control")), ("", "no-store"));
+    let inside = house.at(&session).header("cookie", &entered.cookies_to_send());
+    assert_eq!(inside.get("/").await.status, 200);
+    let used = form(&house.app.base).send(Method::POST, "/.portcullis/enter", Some(body)).await;
+    assert_eq!((used.status, used.header("access-control-allow-origin"), used.set_cookies().len()), (403, house.app.base.as_str(), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_pages_of_the_gateway_bring_tickets() {
     let house = House::new().await;
     let member = house.app.browser("member").await;
@@ -76,13 +102,12 @@ async fn a_stranger_sees_one_page_whatever_there_is() {
         house.at(&theirs).header("cookie", &my_cookie),
         house.at(&theirs).header("cookie", "__Host-portcullis-app=nonsense"),
         house.at(&none).header("cookie", &cookie),
-        house.at("not-an-id"),
-        house.at(&theirs.replace('-', "")),
     ];
     for client in asked {
         for path in ["/", "/deep/path", "/.portcullis/unknown"] {
             let answer = client.get(path).await;
-            assert_eq!((answer.status, &answer.body), (404, &page.body), "{} {path}", client.base);
+            // The way back is the one that the address names, whether it leads anywhere or not.
+            assert_eq!((answer.status, answer.body.replace(&theirs, &none)), (404, page.body.clone()), "{} {path}", client.base);
             let without = |a: &crate::support::client::Answer| {
                 let mut headers = a.headers.clone();
                 headers.remove("date");
@@ -90,6 +115,11 @@ async fn a_stranger_sees_one_page_whatever_there_is() {
             };
             assert_eq!(without(&answer), without(&page), "{} {path}", client.base);
         }
+    }
+    for label in ["not-an-id", &theirs.replace('-', "")] {
+        let answer = house.at(label).header("cookie", &cookie).get("/").await;
+        let portal = page.body.replace(&format!("/viewer/{none}"), "/").replace("Open it again</a>", "Go to the portal</a>");
+        assert_eq!((answer.status, answer.body), (404, portal), "{label}");
     }
     assert!(house.application.seen().is_empty());
     // A good ticket of one's own session, brought to somebody else's and to nobody's: the same answer.
@@ -139,7 +169,10 @@ async fn who_held_the_cookie_reads_why_it_ended() {
     let upgrade = house.app.anonymous().header("upgrade", "websocket").header("connection", "upgrade");
     assert_eq!(upgrade.get(&stream).await.status, 409, "it has no stream");
     assert_eq!(inside.get("/.portcullis/state").await.header("access-control-allow-origin"), house.app.base);
-    member.post(&format!("/api/sessions/{session}/disconnect"), json!({})).await;
+    // Who waits for it is told at once.
+    let path = format!("/api/sessions/{session}/disconnect");
+    let (waited, _) = tokio::join!(inside.get("/.portcullis/state?wait"), member.post(&path, json!({})));
+    assert_eq!(waited.json(), json!({"state": "ended", "reason": "user_disconnected"}));
     let ended = inside.get("/").await;
     assert_eq!(ended.status, 410);
     assert!(ended.body.contains("You disconnected it"), "{}", ended.body);
@@ -185,7 +218,7 @@ async fn what_nobody_uses_is_closed() {
     tokio::time::timeout(Duration::from_secs(30), closed).await.unwrap();
     let page = inside.without("origin").get("/").await;
     assert_eq!(page.status, 410);
-    assert!(page.body.contains("not used for a while"));
+    assert!(page.body.contains("nobody used it") && page.body.contains(&format!("/viewer/{session}\"")), "{}", page.body);
     let shown = member.get(&format!("/api/sessions/{session}")).await.json();
     assert_eq!(shown["status"], "active", "the session goes on");
     let anew = house.enter(&member, &session).await;

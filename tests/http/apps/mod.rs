@@ -3,6 +3,7 @@
 mod application;
 mod entry;
 mod smuggling;
+mod unread;
 
 use crate::support::app::{APPS, TestApp};
 use crate::support::client::Client;

@@ -132,6 +132,11 @@ async fn odd_framings_are_refused_or_read_one_way() {
         } else {
             assert!(passed >= 1, "{what}: {statuses:?}");
         }
+        if ["CL.TE", "TE.CL"].contains(&what) {
+            // RFC 9112 section 6.1: whatever the one request is taken for, the connection has no other.
+            assert_eq!((statuses.as_slice(), seen.len()), (&[200][..], 1), "{what}: {seen:?}");
+            assert_eq!(seen[0].all("transfer-encoding"), ["chunked"], "{what}: {seen:?}");
+        }
     }
 }
 

@@ -55,6 +55,8 @@ async fn what_is_no_answer_is_told_so() {
         (&b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..], "application_garbled"),
         (b"HTTP/1.1 2OO OK\r\n\r\n", "application_garbled"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", "application_garbled"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "application_garbled"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n1\r\nx\r\n0\r\n\r\n", "application_garbled"),
         (b"HTTP/1.1 200 OK\r\nA: b\r\n folded\r\nContent-Length: 0\r\n\r\n", "application_garbled"),
         (b"HTTP/1.1 200 OK\r\nBad Name: b\r\nContent-Length: 0\r\n\r\n", "application_garbled"),
         (b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "application_garbled"),

@@ -3,6 +3,7 @@
 use super::rig::*;
 use futures_util::{SinkExt, StreamExt};
 use portcullis::domain::web::RequestEnd;
+use portcullis::viewer::html5::Limits;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -264,8 +265,9 @@ async fn an_application_that_speaks_no_websocket_is_cut_off() {
 #[tokio::test]
 async fn a_browser_that_reads_nothing_holds_the_application_back() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
-    let (browser, mut application) = both(&rig, &mut connections).await;
+    let never = Duration::from_secs(3600);
+    let rig = Rig::made(to, Made { limits: Limits { dial: PATIENCE, head: PATIENCE, stall: never }, ..Made::default() }).await;
+    let (mut browser, mut application) = both(&rig, &mut connections).await;
     let blob = vec![7_u8; 256 * 1024];
     let mut sent = 0_usize;
     // The kernel's buffers of two connections take some of it; what lies between takes little more. At some point writing waits.
@@ -277,7 +279,15 @@ async fn a_browser_that_reads_nothing_holds_the_application_back() {
         sent += blob.len();
         assert!(sent < 256 << 20, "nothing holds it back");
     }
-    drop(browser);
+    // It is not waited for at the end of the session either: the limit of writing that waits is longer than a test.
+    let began = std::time::Instant::now();
+    rig.disconnect().await;
+    let ended = async { while let Some(Ok(_)) = application.next().await {} };
+    timeout(PATIENCE, ended).await.expect("the application's side has ended");
+    println!("cut to the end of the application's WebSocket: {:?}", began.elapsed());
+    let ended = async { while let Some(Ok(_)) = browser.next().await {} };
+    timeout(PATIENCE, ended).await.expect("the browser's side has ended");
+    assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
 }
 
 #[tokio::test]

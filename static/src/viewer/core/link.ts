@@ -59,6 +59,7 @@ export interface LinkEvents {
   picture(canvas: HTMLCanvasElement): void;
   clipboard(text: string): void;
   pinched(sizing: Sizing): void;
+  restless(): void;
 }
 
 const POLL_MS = 5_000;
@@ -204,6 +205,9 @@ export class Link {
       },
       pinched: (sizing) => {
         if (mine === this.protocol) this.#events.pinched(sizing);
+      },
+      restless: () => {
+        if (mine === this.protocol) this.#events.restless();
       },
     });
     this.#knocking = mine;

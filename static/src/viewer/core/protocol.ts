@@ -43,6 +43,8 @@ export interface ProtocolEvents {
   clipboard(text: string): void;
   /** Two fingers went apart (`actual`) or together (`fit`). */
   pinched(sizing: Sizing): void;
+  /** An application loads itself again and again: it may not work inside this page. */
+  restless(): void;
 }
 
 /** `fit` scales the picture to the window; `remote` asks the desktop to take the window's size; `actual` shows a part, to be moved about. */

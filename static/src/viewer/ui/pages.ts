@@ -94,3 +94,19 @@ export function hint(done: () => void, application: boolean): HTMLElement {
     h('button', { type: 'button', class: 'button', 'data-testid': 'first-hint-ok', click: done }, s.hintOk),
   );
 }
+
+/** An application may not work in here; a tab of its own is one press away. */
+export function tabHint(move: () => void, stay: () => void): HTMLElement {
+  return h(
+    'div',
+    { class: 'first-hint', 'data-testid': 'tab-hint', role: 'status' },
+    h('strong', {}, s.application.restless),
+    h('p', {}, s.application.restlessText),
+    h(
+      'div',
+      { class: 'row' },
+      h('button', { type: 'button', class: 'button primary', 'data-testid': 'tab-hint-move', click: move }, s.application.ownTab),
+      h('button', { type: 'button', class: 'button', 'data-testid': 'tab-hint-stay', click: stay }, s.application.stayHere),
+    ),
+  );
+}
