@@ -141,7 +141,8 @@ async fn measure(settings: Settings, files: u64) -> Outcome<()> {
         told(&mut rows, "r", outcome);
     }
     if settings.wants('p') {
-        frames::measure(&settings, &mut rows).await?;
+        let outcome = frames::measure(&settings, &mut rows).await;
+        told(&mut rows, "p", outcome);
     }
     if settings.wants('w') {
         let outcome = web::measure(&settings, &mut rows).await;

@@ -266,7 +266,7 @@ async fn an_application_that_speaks_no_websocket_is_cut_off() {
 async fn a_browser_that_reads_nothing_holds_the_application_back() {
     let (to, mut connections) = listen().await;
     let never = Duration::from_secs(3600);
-    let rig = Rig::made(to, Made { limits: Limits { dial: PATIENCE, head: PATIENCE, stall: never }, ..Made::default() }).await;
+    let rig = Rig::made(to, Made { limits: Limits { dial: PATIENCE, head: PATIENCE, stall: never, requests: 4096 }, ..Made::default() }).await;
     let (mut browser, mut application) = both(&rig, &mut connections).await;
     let blob = vec![7_u8; 256 * 1024];
     let mut sent = 0_usize;
