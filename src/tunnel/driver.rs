@@ -70,6 +70,7 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let shared = self.shared.clone();
         let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut armed: Option<Instant> = None;
         let mut batch = Vec::new();
         loop {
             let now = Instant::now();
@@ -90,9 +91,13 @@ impl Driver {
                 self.more(&mut batch);
                 continue;
             }
-            let wake_at = self.peer.poll_timeout(now).map(|at| at.max(now + TICK));
-            if let Some(at) = wake_at {
+            // Put forward only: what is sent asks for a moment soon, and its acknowledgement for a later one, over and over. Waking once too early costs less
+            // than telling the runtime's clock, which wakes the thread that sleeps by it, each time.
+            if let Some(at) = self.peer.poll_timeout(now).map(|at| at.max(now + TICK))
+                && armed.is_none_or(|armed| at < armed)
+            {
                 sleep.as_mut().reset(at.into());
+                armed = Some(at);
             }
             tokio::select! {
                 biased;
@@ -109,7 +114,7 @@ impl Driver {
                     None => break,
                 },
                 () = shared.wake.notified() => {}
-                () = sleep.as_mut(), if wake_at.is_some() => {}
+                () = sleep.as_mut(), if armed.is_some() => armed = None,
             }
         }
         // Last words, so that the other end's streams end too; nothing waits for them.
