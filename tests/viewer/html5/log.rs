@@ -69,7 +69,9 @@ async fn a_request_waits_for_a_place_among_those_to_be_written_down() {
     let [mut first, mut one, _second, _two, mut third] = <[_; 5]>::try_from(browsers).unwrap();
     // Two are under way, so the third does not reach the application.
     assert!(timeout(Duration::from_millis(300), connections.recv()).await.is_err());
-    one.write_all(OK).await.unwrap();
+    // It closes, so that the third needs a connection of its own.
+    one.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+    drop(one);
     assert_eq!(read_all(&mut first).await.status(), 200);
     let mut three = next(&mut connections).await;
     read_head(&mut three).await;
