@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { type Page, expect, test } from '@playwright/test';
 import { APPS, Apps, HERE, Witness, download, fileListed, fileOnHost, register, runCell, signInWiki, terminal, upload, writePage } from './apps.ts';
 import { House, type Person, freePort, until } from './house.ts';
-import { type Shown, framed as frameOf, open as openIn, originOf as originIn, signIn as enterPortal } from './portal.ts';
-import { calling, shot, tell } from './steps.ts';
+import { type Shown, framed as frameOf, open as openIn, originOf as originIn } from './portal.ts';
+import { calling, shot, signIn as enterPortal, tell } from './steps.ts';
 
 let house: House;
 let apps: Apps;

@@ -5,9 +5,9 @@ import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { type Page, expect, test } from '@playwright/test';
-import { House, freePort, nextCode, until } from './house.ts';
+import { House, freePort, until } from './house.ts';
 import { NLA, NlaDesktop, VNC_PASSWORD, vncDesktop } from './servers.ts';
-import { calling, tell } from './steps.ts';
+import { calling, signIn, tell } from './steps.ts';
 
 const LAUNCHES = Number(process.env.FRAMES_LAUNCHES ?? 10);
 /** Fill caches, and are not counted. */
@@ -99,13 +99,7 @@ test('from the click to the first picture', async ({ page }) => {
   await once(app, 'listening');
 
   await page.addInitScript(clocks);
-  await page.addInitScript(() => window === window.top && localStorage.setItem('portcullis.viewer.hint', 'seen'));
-  await page.goto(`${house.url}/signin`);
-  await page.getByTestId('signin-email').fill(admin.email);
-  await page.getByTestId('signin-password').fill(admin.password);
-  await page.getByTestId('signin-submit').click();
-  await page.getByTestId('code-input').fill(await nextCode(admin));
-  await expect(page.getByTestId('user-menu')).toBeVisible();
+  await signIn(page, house, admin);
 
   /** Makes the workspace, then launches it again and again. */
   const measure = async (kind: string, programs: string[], workspace: object, server: () => Promise<unknown> = async () => {}) => {

@@ -3,11 +3,11 @@ import { type Page, expect, test } from '@playwright/test';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { House, type Person, freePort, nextCode, until } from './house.ts';
+import { House, type Person, freePort, until } from './house.ts';
 import { press } from './layouts.ts';
 import { SCREEN, fileOnHost, painted, prompted, shown } from './screen.ts';
 import { NLA, NlaDesktop } from './servers.ts';
-import { calling, tell } from './steps.ts';
+import { calling, signIn, tell } from './steps.ts';
 
 let house: House;
 let admin: Person;
@@ -101,13 +101,7 @@ class Pad {
 test('an RDP desktop follows the window, and takes characters, keys and fingers; who may only look touches nothing', async ({ page, browser }) => {
   const errors: string[] = [];
   page.on('pageerror', (error) => errors.push(error.message));
-  await page.addInitScript(() => localStorage.setItem('portcullis.viewer.hint', 'seen'));
-  await page.goto(`${house.url}/signin`);
-  await page.getByTestId('signin-email').fill(admin.email);
-  await page.getByTestId('signin-password').fill(admin.password);
-  await page.getByTestId('signin-submit').click();
-  await page.getByTestId('code-input').fill(await nextCode(admin));
-  await expect(page.getByTestId('user-menu')).toBeVisible();
+  await signIn(page, house, admin);
   const home = house.home((await api('GET', '/api/auth/me', undefined, 200)).id);
   const host = (await api('GET', '/api/hosts', undefined, 200))[0].id;
   // A German desktop, under a keyboard that is not.

@@ -1,9 +1,9 @@
-// A person at the portal with web applications: signs in, opens one, and finds it in its frame.
+// A person at the portal with web applications: opens one, and finds it in its frame.
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { type Frame, type Page, expect } from '@playwright/test';
-import { type House, type Person, nextCode, until } from './house.ts';
+import type { Frame, Page } from '@playwright/test';
+import { type House, until } from './house.ts';
 
 /** An application that is shown. */
 export interface Shown {
@@ -14,16 +14,6 @@ export interface Shown {
 }
 
 export const originOf = (house: House, session: string) => `https://${session}.apps.${house.name}:${house.port}`;
-
-export async function signIn(page: Page, house: House, person: Person): Promise<void> {
-  await page.addInitScript(() => localStorage.setItem('portcullis.viewer.hint', 'seen'));
-  await page.goto(`${house.url}/signin`);
-  await page.getByTestId('signin-email').fill(person.email);
-  await page.getByTestId('signin-password').fill(person.password);
-  await page.getByTestId('signin-submit').click();
-  await page.getByTestId('code-input').fill(await nextCode(person));
-  await expect(page.getByTestId('user-menu')).toBeVisible();
-}
 
 /** The application's frame in the viewer, once it is there. */
 export async function framed(page: Page, house: House): Promise<Shown> {

@@ -1,10 +1,10 @@
 // Desktops behind RDP and VNC servers, through the real gateway and agent: painted, typed into, held to policy, and trusted only as long as they are who they were.
 import { type Page, expect, test } from '@playwright/test';
 import { join } from 'node:path';
-import { House, type Person, freePort, nextCode, until } from './house.ts';
+import { House, type Person, freePort, until } from './house.ts';
 import { fileOnHost, painted, prompted, shown, typeKeys } from './screen.ts';
 import { Ender, NLA, NlaDesktop, VNC_PASSWORD, clipboardOf, vncDesktop } from './servers.ts';
-import { calling, shot, tell } from './steps.ts';
+import { calling, shot, signIn, tell } from './steps.ts';
 
 let house: House;
 let admin: Person;
@@ -74,14 +74,7 @@ test('desktops of others: RDP with NLA, its identity, its password; VNC; what po
     if (line.text().includes('Content Security Policy')) errors.push(line.text());
     if (line.type() === 'warning' && line.text().includes('RDP')) console.log(line.text());
   });
-  await page.addInitScript(() => localStorage.setItem('portcullis.viewer.hint', 'seen'));
-
-  await page.goto(`${house.url}/signin`);
-  await page.getByTestId('signin-email').fill(admin.email);
-  await page.getByTestId('signin-password').fill(admin.password);
-  await page.getByTestId('signin-submit').click();
-  await page.getByTestId('code-input').fill(await nextCode(admin));
-  await expect(page.getByTestId('user-menu')).toBeVisible();
+  await signIn(page, house, admin);
   home = house.home((await api('GET', '/api/auth/me', undefined, 200)).id);
   const host = (await api('GET', '/api/hosts', undefined, 200))[0].id;
 

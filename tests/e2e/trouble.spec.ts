@@ -10,8 +10,8 @@ import { join } from 'node:path';
 import { type Page, chromium, expect, test } from '@playwright/test';
 import { Witness } from './apps.ts';
 import { House, type Person, freePort, until } from './house.ts';
-import { complaints, framed, open, press, signIn } from './portal.ts';
-import { calling, shot, tell } from './steps.ts';
+import { complaints, framed, open, press } from './portal.ts';
+import { calling, shot, signIn, tell } from './steps.ts';
 
 let house: House;
 let admin: Person;
