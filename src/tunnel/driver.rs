@@ -64,6 +64,9 @@ pub(super) struct Users {
     conns: BTreeMap<ConnId, Conn>,
     connecting: BTreeMap<ConnId, oneshot::Sender<Result<TunnelStream, TunnelError>>>,
     listeners: Vec<Listener>,
+    /// Who is to be served in the next round, and in each until it is over.
+    wanted: Vec<ConnId>,
+    leaving: Vec<ConnId>,
 }
 
 impl Driver {
@@ -113,7 +116,13 @@ impl Driver {
                     Some(command) => self.command(command, Instant::now()),
                     None => break,
                 },
-                () = shared.wake.notified() => {}
+                () = shared.calls.called() => {
+                    // Whoever else has something to say now says it first: it travels together.
+                    if self.state.conns.len() > 1 {
+                        tokio::task::yield_now().await;
+                        self.more(&mut batch);
+                    }
+                }
                 () = sleep.as_mut(), if armed.is_some() => armed = None,
             }
         }
@@ -189,18 +198,9 @@ impl Driver {
             }
             wanted
         });
-        let mut moved = false;
-        self.state.conns.retain(|&id, conn| match conn.pipe.serve(peer, id, &mut conn.ended, now) {
-            Served::Idle => true,
-            Served::Moved => {
-                moved = true;
-                true
-            }
-            Served::Over => false,
-        });
+        self.serve(now);
         self.peer.flush(now);
         while let Some(event) = self.peer.poll_event() {
-            moved |= matches!(event, Event::Accepted { .. } | Event::Connected { .. });
             self.event(event, now);
         }
         let mut sent = false;
@@ -213,7 +213,26 @@ impl Driver {
             }
             self.peer.recycle(train);
         }
-        moved || sent
+        // What did not fit into the trains, and whoever came to be only now.
+        (sent && self.peer.has_more()) || !self.state.wanted.is_empty()
+    }
+
+    /// Serves those that something happened to, at either end.
+    fn serve(&mut self, now: Instant) {
+        let (peer, Users { conns, wanted, leaving, .. }) = (&mut self.peer, &mut self.state);
+        self.shared.calls.take(wanted);
+        peer.stirred(wanted);
+        wanted.append(leaving);
+        wanted.sort_unstable();
+        wanted.dedup();
+        for id in wanted.drain(..) {
+            let Some(conn) = conns.get_mut(&id) else { continue };
+            match conn.pipe.serve(peer, &mut conn.ended, now) {
+                Served::Done => {}
+                Served::Leaving => leaving.push(id),
+                Served::Over => drop(conns.remove(&id)),
+            }
+        }
     }
 
     fn event(&mut self, event: Event, now: Instant) {
@@ -225,8 +244,8 @@ impl Driver {
             }
             Event::Carries(mtu) => tracing::debug!(tunnel = %self.shared.id.0, mtu, "tunnel.path"),
             Event::Endpoint(endpoint) => {
-                // Who sees where the other end is now sees also what came from there: the handshake, if it took one.
-                self.publish(now);
+                // Who sees where the other end is now sees also what came from there; and who sees that keys were agreed upon, with whom.
+                self.count();
                 let known = self.shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner).replace(endpoint);
                 self.registry.endpoints.moved(known, Some(endpoint));
             }
@@ -259,12 +278,18 @@ impl Driver {
     }
 
     fn stream(&mut self, conn: ConnId) -> TunnelStream {
-        let pipe = Pipe::new(self.profile, self.shared.wake.clone());
+        let pipe = Pipe::new(conn, self.profile, self.shared.calls.clone());
+        self.state.wanted.push(conn);
         self.state.conns.insert(conn, Conn { pipe: pipe.clone(), ended: false });
         TunnelStream::new(pipe)
     }
 
     fn publish(&self, now: Instant) {
+        self.count();
+        self.set_status(self.peer.status(now));
+    }
+
+    fn count(&self) {
         let counters = self.peer.counters();
         let shared = &*self.shared;
         shared.tx_bytes.store(counters.tx_bytes, Ordering::Relaxed);
@@ -275,7 +300,6 @@ impl Driver {
         let micros = |time: Option<Duration>| time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
         shared.rtt_us.store(micros(counters.rtt), Ordering::Relaxed);
         shared.tcp_rtt_us.store(micros(counters.tcp_rtt), Ordering::Relaxed);
-        self.set_status(self.peer.status(now));
     }
 
     fn set_status(&self, status: TunnelStatus) {

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
 use crate::tunnel::peer::{PeerError, Profile, TunnelStatus};
-use crate::tunnel::stream::{TunnelListener, TunnelStream};
+use crate::tunnel::stream::{Calls, TunnelListener, TunnelStream};
 
 /// Silence after which a TCP connection in a tunnel is given up, unless configured otherwise.
 pub const TCP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -136,7 +136,7 @@ pub(super) enum Command {
 pub(super) struct Shared {
     pub(super) id: TunnelId,
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) wake: Arc<Notify>,
+    pub(super) calls: Arc<Calls>,
     pub(super) closing: CancellationToken,
     pub(super) closed: CancellationToken,
     pub(super) status: watch::Sender<TunnelStatus>,
@@ -205,7 +205,7 @@ impl Tunnel {
             mpsc::error::TrySendError::Full(_) => TunnelError::Full,
             mpsc::error::TrySendError::Closed(_) => TunnelError::Closed,
         })?;
-        Ok(TunnelListener { port, incoming, owner: self.shared.wake.clone() })
+        Ok(TunnelListener { port, incoming, calls: self.shared.calls.clone() })
     }
 
     /// What the WireGuard state machine says.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -219,7 +219,7 @@ impl Hub {
         let shared = Arc::new(Shared {
             id: config.id,
             commands,
-            wake: Arc::new(Notify::new()),
+            calls: Arc::default(),
             closing: inner.closing.child_token(),
             closed: CancellationToken::new(),
             status: watch::Sender::new(TunnelStatus::Connecting),

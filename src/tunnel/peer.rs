@@ -14,6 +14,7 @@
 //! conversation differ from run to run (ephemeral keys are random); its sizes, times, order and content do not.
 
 mod keyring;
+mod marks;
 mod netstack;
 mod reach;
 mod room;
@@ -56,6 +57,9 @@ const INITIATE_PAUSE: Duration = Duration::from_millis(20);
 const HOUSEKEEPING_QUIET: Duration = Duration::from_secs(10);
 /// Silence after which a tunnel counts as quiet.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// Times TCP speaks in one flush: what it says ends some connections, which have a last word to say.
+const FLUSHES: usize = 3;
 
 /// One end of one tunnel.
 pub struct Peer {
@@ -267,7 +271,7 @@ impl Peer {
         let housekeeping = busy.then_some(self.housekeeping);
         let expiry = self.keys.expires().filter(|&at| at > now);
         let stale = self.timers.unanswered_at().filter(|&at| at > now);
-        let patience = self.net.patience(self.timers.last_heard);
+        let patience = self.net.patience(self.timers.last_heard, now);
         // Without an endpoint there is nothing the timers could do.
         let timers = if self.endpoint.is_some() { self.timers.next(usable) } else { None };
         [tcp, housekeeping, expiry, stale, patience, timers].into_iter().flatten().min()
@@ -330,8 +334,14 @@ impl Peer {
 
     /// Lets TCP send what it has to say, and notices what became of connections. Call after any operation, then drain the outputs.
     pub fn flush(&mut self, now: Instant) {
-        self.egress(now);
-        self.net.harvest(&mut self.events, now);
+        for _ in 0..FLUSHES {
+            self.egress(now);
+            self.net.harvest(&mut self.events, now);
+            // Who was given up has a last word.
+            if !self.net.has_more() || self.trains.full() {
+                break;
+            }
+        }
         self.look_further(now);
     }
 
@@ -341,7 +351,7 @@ impl Peer {
             self.reach.failed(now);
             self.carries(MTU);
         }
-        if self.net.wants_larger() && !self.trains.full() && self.reach.due(now) {
+        if !self.trains.full() && self.reach.due(now) && self.net.wants_larger() {
             let (mut reach, local, remote) = (self.reach, self.local, self.remote);
             self.send_alone(now, |room| reach.probe(local, remote, room, now));
             self.reach = reach;
@@ -447,6 +457,16 @@ impl Peer {
     /// Accepts no more.
     pub fn unlisten(&mut self, port: u16) {
         self.net.unlisten(port);
+    }
+
+    /// Adds the connections that may have something new for their users since this was asked last: bytes, room for bytes, an end.
+    pub fn stirred(&mut self, into: &mut Vec<ConnId>) {
+        self.net.stirred(into);
+    }
+
+    /// There may be more to send than there was room for.
+    pub fn has_more(&self) -> bool {
+        self.net.has_more()
     }
 
     /// Moves up to `limit` received bytes to the end of `into`.

@@ -2,6 +2,7 @@
 //!
 //! - A **pipe** is the bounded buffer pair between a stream's user and the tunnel's owner task. Each side locks it for a batch of bytes,
 //!   never for a packet. Full means wait: the reader's pipe fills, then TCP's window, and the sender stops.
+//! - Who did something with its stream **calls** the owner, which serves whoever called and whoever something arrived for, and nobody else.
 //! - A stream **fails** when the connection is reset, times out, or the tunnel is closed; what had arrived before can still be read.
 
 use std::io;
@@ -18,12 +19,43 @@ use crate::tunnel::peer::{Chain, ConnId, Peer, Profile, Progress};
 /// How long what was written before the user left may take to be sent.
 const LINGER: Duration = Duration::from_secs(20);
 
+/// Calls to the owner of a tunnel.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    who: Mutex<Vec<ConnId>>,
+    wake: Notify,
+}
+
+impl Calls {
+    /// Something is to be done, though for no connection.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    fn call(&self, conn: ConnId) {
+        self.who.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+        self.wake.notify_one();
+    }
+
+    /// Waits for a call.
+    pub(super) async fn called(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Adds those that called.
+    pub(super) fn take(&self, into: &mut Vec<ConnId>) {
+        into.append(&mut self.who.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     received: Chain,
     to_send: Chain,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// The owner was called and has not come yet.
+    called: bool,
     /// The owner has more than fits: the reader is to call when there is room.
     owner_waits: bool,
     finished: bool,
@@ -39,37 +71,49 @@ struct State {
 pub(super) struct Pipe {
     state: Mutex<State>,
     limit: usize,
-    owner: Arc<Notify>,
+    conn: ConnId,
+    calls: Arc<Calls>,
 }
 
 /// What became of a connection while its pipe was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Served {
-    /// Nothing moved.
-    Idle,
-    /// Bytes moved.
-    Moved,
+    /// All that can be done now.
+    Done,
+    /// Its user is gone, and what that wrote is not sent yet: it is to be served again before long.
+    Leaving,
     /// The user is gone, or the connection is: forget it.
     Over,
 }
 
 impl Pipe {
-    pub(super) fn new(profile: Profile, owner: Arc<Notify>) -> Arc<Self> {
+    pub(super) fn new(conn: ConnId, profile: Profile, calls: Arc<Calls>) -> Arc<Self> {
         let limit = match profile {
             Profile::Control => 64 << 10,
             Profile::Stream | Profile::Standard => 256 << 10,
         };
-        Arc::new(Self { state: Mutex::default(), limit, owner })
+        Arc::new(Self { state: Mutex::default(), limit, conn, calls })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Calls the owner, once until it comes.
+    fn call(&self, mut state: MutexGuard<'_, State>) {
+        let again = std::mem::replace(&mut state.called, true);
+        drop(state);
+        if !again {
+            self.calls.call(self.conn);
+        }
+    }
+
     /// Moves bytes both ways between the pipe and the peer. `ended`: our FIN was asked for already; kept by the caller.
-    pub(super) fn serve(&self, peer: &mut Peer, conn: ConnId, ended: &mut bool, now: Instant) -> Served {
+    pub(super) fn serve(&self, peer: &mut Peer, ended: &mut bool, now: Instant) -> Served {
+        let conn = self.conn;
         let mut guard = self.lock();
         let state = &mut *guard;
+        state.called = false;
         let (mut moved_in, mut moved_out) = (false, false);
         while !state.finished && !state.dropped && state.failed.is_none() {
             let room = self.limit.saturating_sub(state.received.len());
@@ -107,14 +151,15 @@ impl Pipe {
         if over {
             peer.release(conn, now);
         }
+        let leaving = state.dropped;
         let reader = if moved_in || state.finished || state.failed.is_some() { state.reader.take() } else { None };
         let writer = if moved_out || state.failed.is_some() { state.writer.take() } else { None };
         drop(guard);
         reader.into_iter().chain(writer).for_each(Waker::wake);
-        match (over, moved_in || moved_out) {
+        match (over, leaving) {
             (true, _) => Served::Over,
-            (false, true) => Served::Moved,
-            (false, false) => Served::Idle,
+            (false, true) => Served::Leaving,
+            (false, false) => Served::Done,
         }
     }
 
@@ -165,13 +210,9 @@ impl AsyncRead for TunnelStream {
             buf.put_slice(&front[..n]);
             state.received.consume(n);
         }
-        let call = state.owner_waits && state.received.len() <= self.pipe.limit / 2;
-        if call {
+        if state.owner_waits && state.received.len() <= self.pipe.limit / 2 {
             state.owner_waits = false;
-        }
-        drop(state);
-        if call {
-            self.pipe.owner.notify_one();
+            self.pipe.call(state);
         }
         Poll::Ready(Ok(()))
     }
@@ -194,9 +235,8 @@ impl AsyncWrite for TunnelStream {
         // An owner that still has bytes to take was called when they came.
         let call = state.to_send.is_empty();
         state.to_send.extend(&buf[..n]);
-        drop(state);
         if call {
-            self.pipe.owner.notify_one();
+            self.pipe.call(state);
         }
         Poll::Ready(Ok(n))
     }
@@ -209,8 +249,9 @@ impl AsyncWrite for TunnelStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.pipe.lock().shutdown = true;
-        self.pipe.owner.notify_one();
+        let mut state = self.pipe.lock();
+        state.shutdown = true;
+        self.pipe.call(state);
         Poll::Ready(Ok(()))
     }
 }
@@ -220,8 +261,7 @@ impl Drop for TunnelStream {
         let mut state = self.pipe.lock();
         state.dropped = true;
         state.shutdown = true;
-        drop(state);
-        self.pipe.owner.notify_one();
+        self.pipe.call(state);
     }
 }
 
@@ -237,7 +277,7 @@ fn set(slot: &mut Option<Waker>, cx: &Context<'_>) {
 pub struct TunnelListener {
     pub(super) port: u16,
     pub(super) incoming: mpsc::Receiver<TunnelStream>,
-    pub(super) owner: Arc<Notify>,
+    pub(super) calls: Arc<Calls>,
 }
 
 impl TunnelListener {
@@ -255,6 +295,6 @@ impl TunnelListener {
 impl Drop for TunnelListener {
     fn drop(&mut self) {
         self.incoming.close();
-        self.owner.notify_one();
+        self.calls.wake();
     }
 }

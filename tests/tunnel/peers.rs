@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use boringtun::noise::{Tunn, TunnResult};
-use portcullis::tunnel::peer::Event;
+use portcullis::tunnel::peer::{Chain, Event};
 use portcullis::tunnel::{PresharedKey, TunnelStatus};
 use proptest::prelude::*;
 use smoltcp::phy::ChecksumCapabilities;
@@ -382,6 +382,35 @@ fn what_a_kernel_would_check_is_right() {
             assert_eq!(tcp.max_seg_size, Some(1420 - 40));
         }
     }
+}
+
+#[test]
+fn only_those_to_whom_something_happened_are_named() {
+    let mut world = World::new(5, Weather::FAIR);
+    world.shake();
+    let ends: Vec<_> = (0..40).map(|_| world.open(5900)).collect();
+    world.pass(S);
+    for (near, _) in [ends[3], ends[17]] {
+        let mut word = Chain::default();
+        word.extend(b"word");
+        world.peers[GATEWAY].write(near, &mut word);
+    }
+    let (now, mut named) = (world.now, Vec::new());
+    let [gateway, agent] = &mut world.peers;
+    gateway.flush(now);
+    gateway.stirred(&mut named);
+    assert_eq!(named, [], "who writes knows it");
+    while let Some(train) = gateway.poll_transmit() {
+        train.segments().for_each(|datagram| agent.handle_datagram(datagram, world.addresses[GATEWAY], now));
+    }
+    agent.stirred(&mut named);
+    named.sort_unstable();
+    let mut reached = vec![ends[3].1, ends[17].1];
+    reached.sort_unstable();
+    assert_eq!(named, reached);
+    named.clear();
+    agent.stirred(&mut named);
+    assert_eq!(named, [], "once");
 }
 
 #[test]

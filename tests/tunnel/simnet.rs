@@ -101,6 +101,8 @@ pub struct World {
     pub heard: Vec<(usize, Vec<u8>)>,
     pub eavesdrop: bool,
     pub streams: BTreeMap<(usize, ConnId), Stream>,
+    /// Ends that somebody did something with. Others are served only when the peer says that something happened to them, as the product does.
+    called: [Vec<ConnId>; 2],
     flights: BinaryHeap<Reverse<Flight>>,
     keys: Keys,
     number: u64,
@@ -142,6 +144,7 @@ impl World {
             heard: Vec::new(),
             eavesdrop: false,
             streams: BTreeMap::new(),
+            called: [Vec::new(), Vec::new()],
             flights: BinaryHeap::new(),
             keys,
             number: 0,
@@ -186,6 +189,8 @@ impl World {
         let far = *self.accepted().last().unwrap();
         self.streams.insert((GATEWAY, near), Stream::default());
         self.streams.insert((AGENT, far), Stream::default());
+        self.called[GATEWAY].push(near);
+        self.called[AGENT].push(far);
         (near, far)
     }
 
@@ -193,7 +198,9 @@ impl World {
         self.events[AGENT].iter().filter_map(|event| if let Event::Accepted { conn, .. } = event { Some(*conn) } else { None }).collect()
     }
 
+    /// An end, to do something with.
     pub fn stream(&mut self, side: usize, conn: ConnId) -> &mut Stream {
+        self.called[side].push(conn);
         self.streams.get_mut(&(side, conn)).unwrap()
     }
 
@@ -247,8 +254,12 @@ impl World {
         let now = self.now;
         self.peers[side].handle_timeout(now);
         loop {
-            for (&(_, conn), stream) in self.streams.iter_mut().filter(|((s, _), _)| *s == side) {
-                stream.serve(&mut self.peers[side], conn, now);
+            let mut wanted = std::mem::take(&mut self.called[side]);
+            self.peers[side].stirred(&mut wanted);
+            for conn in wanted {
+                if let Some(stream) = self.streams.get_mut(&(side, conn)) {
+                    stream.serve(&mut self.peers[side], conn, now);
+                }
             }
             self.peers[side].flush(now);
             while let Some(event) = self.peers[side].poll_event() {
@@ -262,7 +273,7 @@ impl World {
                 }
                 self.peers[side].recycle(train);
             }
-            if !sent {
+            if !sent || !self.peers[side].has_more() {
                 return;
             }
         }

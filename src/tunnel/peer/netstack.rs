@@ -6,6 +6,7 @@
 //! - It is **lost** when the tunnel has heard nothing authentic for the configured time.
 //! - A **listener** has no idle connection: one is made when a request for its port arrives, so waiting costs no memory.
 //! - The windows of all connections together have a limit; each starts small, and may grow while something is **spare**.
+//! - Most connections do nothing most of the time, and cost nothing then: who is looked at is in a list (see `marks`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,6 +14,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::marks::{Lists, Marks};
 use super::timers::SplitMix;
 use super::{Event, MTU, PeerError, Profile};
 use crate::tunnel::tcp::{Chain, Connection, Flow, Header, Limits, Micros, Outlet, Segment, State, Verdict};
@@ -33,6 +35,9 @@ const RESETS_MAX: usize = 32;
 const NARROW: Duration = Duration::from_secs(600);
 /// Segments a connection sends before it is another's turn: a good part of a train.
 const TURN: usize = 16;
+/// Connections that are few, and how old a figure about many may be.
+const FEW: usize = 8;
+const FIGURED: Duration = Duration::from_millis(20);
 
 /// One TCP connection of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,6 +73,9 @@ struct Conn {
     released: Option<Instant>,
     closed: bool,
     lost: bool,
+    marks: Marks,
+    /// Segments it sent again, as counted among all.
+    repeated: u64,
     /// What it may hold at present, as counted among all.
     allowance: usize,
 }
@@ -84,8 +92,9 @@ pub(super) struct Netstack {
     by_ports: BTreeMap<(u16, u16), ConnId>,
     listeners: BTreeMap<u16, usize>,
     next_conn: u64,
-    /// Whose turn it was last.
-    last: ConnId,
+    lists: Lists,
+    /// No connection asks for the clock before this, in the tunnel's time. Set forward when it has come, not when one asks for a later moment.
+    soonest: Micros,
     secret: u64,
     ports: SplitMix,
     resets: Vec<Header>,
@@ -94,9 +103,11 @@ pub(super) struct Netstack {
     /// The largest packet that the path is known to carry, and the largest that is welcome.
     mtu: usize,
     mtu_max: usize,
-    /// Sum of the allowances, and segments repeated by connections that are gone.
+    /// Sum of the allowances, and of the segments that were sent again.
     allowances: usize,
     repeated: u64,
+    /// The longest round trip of a connection, and when it was looked for.
+    slowest: Option<(Micros, Instant)>,
 }
 
 impl Netstack {
@@ -112,7 +123,8 @@ impl Netstack {
             by_ports: BTreeMap::new(),
             listeners: BTreeMap::new(),
             next_conn: 0,
-            last: ConnId(0),
+            lists: Lists::default(),
+            soonest: Micros::MAX,
             secret: seed,
             ports: SplitMix(seed ^ 0x5ea1),
             resets: Vec::new(),
@@ -121,6 +133,7 @@ impl Netstack {
             mtu_max,
             allowances: 0,
             repeated: 0,
+            slowest: None,
         }
     }
 
@@ -155,10 +168,42 @@ impl Netstack {
         self.next_conn += 1;
         let allowance = tcp.allowance();
         self.allowances += allowance;
-        let conn = Conn { tcp, ports, accepted, phase: Phase::Opening, born: now, released: None, closed: false, lost: false, allowance };
+        let phase = Phase::Opening;
+        let (released, closed, lost, marks, repeated) = (None, false, false, Marks::default(), 0);
+        let conn = Conn { tcp, ports, accepted, phase, born: now, released, closed, lost, marks, repeated, allowance };
         self.conns.insert(id, Box::new(conn));
         self.by_ports.insert(ports, id);
+        self.mark(id, true);
+        self.pass(id);
         id
+    }
+
+    /// Something was done to a connection; `stir`: something its user did not do.
+    fn mark(&mut self, id: ConnId, stir: bool) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            self.lists.mark(id, &mut conn.marks, stir);
+        }
+    }
+
+    fn pass(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            self.lists.pass(id, &mut conn.marks);
+        }
+    }
+
+    fn mark_all(&mut self) {
+        let all: Vec<_> = self.conns.keys().copied().collect();
+        all.into_iter().for_each(|id| self.mark(id, true));
+    }
+
+    /// Adds the connections whose users may find something new since this was asked last.
+    pub(super) fn stirred(&mut self, into: &mut Vec<ConnId>) {
+        for id in self.lists.stirred.drain(..) {
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.marks.stirred = false;
+                into.push(id);
+            }
+        }
     }
 
     pub(super) fn connect(&mut self, port: u16, now: Instant) -> Result<ConnId, PeerError> {
@@ -195,20 +240,27 @@ impl Netstack {
     /// Stops listening and resets what was not yet accepted.
     pub(super) fn unlisten(&mut self, port: u16) {
         if self.listeners.remove(&port).is_some() {
-            self.conns.values_mut().filter(|c| c.accepted && c.ports.0 == port && c.phase == Phase::Opening).for_each(|c| c.tcp.abort());
+            let opening = |conn: &Conn| conn.accepted && conn.ports.0 == port && conn.phase == Phase::Opening;
+            let gone: Vec<_> = self.conns.iter().filter(|(_, conn)| opening(conn)).map(|(&id, _)| id).collect();
+            gone.into_iter().for_each(|id| self.abort(id));
         }
     }
 
     /// Takes in one decrypted packet from the peer's address to ours. What is no TCP is for nobody here, and gets no answer.
     pub(super) fn ingress(&mut self, packet: &[u8], now: Instant) {
-        let Some(segment) = Segment::parse(packet).filter(|_| self.flow.is_sound()) else { return };
+        let vouched = self.profile.ends_here();
+        let Some(segment) = Segment::parse(packet, vouched).filter(|_| self.flow.is_sound()) else { return };
         let time = self.time(now);
-        let known = self.by_ports.get(&(segment.local, segment.remote)).and_then(|id| self.conns.get_mut(id));
-        match known {
-            Some(conn) => match conn.tcp.segment(&segment, &self.flow, time) {
-                Verdict::Done => {}
-                Verdict::Reset => self.reset(&segment),
-            },
+        let known = self.by_ports.get(&(segment.local, segment.remote)).copied();
+        match known.and_then(|id| Some((id, self.conns.get_mut(&id)?))) {
+            Some((id, conn)) => {
+                let verdict = conn.tcp.segment(&segment, &self.flow, time);
+                self.mark(id, true);
+                match verdict {
+                    Verdict::Done => {}
+                    Verdict::Reset => self.reset(&segment),
+                }
+            }
             None if segment.opens() && self.listeners.contains_key(&segment.local) => self.admit(&segment, now),
             None => self.reset(&segment),
         }
@@ -239,49 +291,71 @@ impl Netstack {
             let Some(reset) = self.resets.pop() else { break };
             reset.send(&self.flow, out, 0, |_| {});
         }
-        let mut again = true;
-        while again && out.ready() {
-            again = false;
-            let last = self.last;
-            for turn in 0..2 {
-                let range = if turn == 0 { ConnId(last.0 + 1)..ConnId(u64::MAX) } else { ConnId(0)..ConnId(last.0 + 1) };
-                for (&id, conn) in self.conns.range_mut(range) {
-                    if !out.ready() {
-                        return;
-                    }
-                    if conn.tcp.transmit(&self.flow, out, TURN, time) {
-                        self.last = id;
-                        again = true;
-                    }
-                }
+        self.alarm(time);
+        while out.ready() {
+            let Some(id) = self.lists.lively.pop_front() else { break };
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            if conn.tcp.transmit(&self.flow, out, TURN, time) {
+                self.lists.lively.push_back(id);
+            } else {
+                conn.marks.lively = false;
+                self.soonest = conn.tcp.deadline().map_or(self.soonest, |at| self.soonest.min(at));
             }
         }
+    }
+
+    /// Makes those lively whose moment has come.
+    fn alarm(&mut self, time: Micros) {
+        if time < self.soonest {
+            return;
+        }
+        let (due, later): (Vec<_>, Vec<_>) =
+            self.conns.iter().filter_map(|(&id, conn)| Some((id, conn.tcp.deadline()?))).partition(|&(_, at)| at <= time);
+        self.soonest = later.into_iter().map(|(_, at)| at).min().unwrap_or(Micros::MAX);
+        due.into_iter().for_each(|(id, _)| self.mark(id, true));
+    }
+
+    /// More could be sent if there were room.
+    pub(super) fn has_more(&self) -> bool {
+        !self.lists.lively.is_empty() || !self.resets.is_empty()
     }
 
     /// Gives up connections whose other end was last heard too long ago. Each sends something every quarter of the timeout, so a living one answers.
     pub(super) fn give_up(&mut self, heard: Option<Instant>, now: Instant) {
         let timeout = self.timeout;
-        for conn in self.conns.values_mut().filter(|conn| !conn.lost && now >= heard.max(Some(conn.born)).unwrap_or(now) + timeout) {
-            conn.lost = true;
-            conn.tcp.abort();
+        if heard.is_some_and(|heard| now < heard + timeout) {
+            return;
+        }
+        let silent = |conn: &Conn| !conn.lost && now >= heard.max(Some(conn.born)).unwrap_or(now) + timeout;
+        let lost: Vec<_> = self.conns.iter().filter(|(_, conn)| silent(conn)).map(|(&id, _)| id).collect();
+        for id in lost {
+            self.conns.entry(id).and_modify(|conn| conn.lost = true);
+            self.abort(id);
         }
     }
 
-    /// When [`Netstack::give_up`] will next have something to do, if nothing is heard until then.
-    pub(super) fn patience(&self, heard: Option<Instant>) -> Option<Instant> {
+    /// When [`Netstack::give_up`] may next have something to do, if nothing is heard until then.
+    pub(super) fn patience(&self, heard: Option<Instant>, now: Instant) -> Option<Instant> {
+        if let Some(at) = heard.map(|heard| heard + self.timeout).filter(|&at| now < at && !self.conns.is_empty()) {
+            return Some(at);
+        }
         let conns = self.conns.values().filter(|conn| !conn.lost);
         conns.filter_map(|conn| heard.max(Some(conn.born))).min().map(|since| since + self.timeout)
     }
 
     /// Notices what became of connections: opened, failed, closed.
     pub(super) fn harvest(&mut self, events: &mut VecDeque<Event>, now: Instant) {
-        let (mut gone, mut larger_failed) = (Vec::new(), false);
-        for (&id, conn) in &mut self.conns {
+        let (mut gone, mut aborted, mut larger_failed) = (Vec::new(), Vec::new(), false);
+        let mut looked_at = self.lists.take_changed();
+        for id in looked_at.drain(..) {
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            conn.marks.touched = false;
             if conn.phase == Phase::Opening {
                 match conn.tcp.state() {
                     State::SynSent | State::SynReceived => {
                         if conn.accepted && now >= conn.born + HALF_OPEN {
                             conn.tcp.abort();
+                            aborted.push(id);
                         }
                     }
                     State::Closed => {
@@ -306,28 +380,34 @@ impl Netstack {
             }
             if let Some(since) = conn.released {
                 // Nobody reads any more: data that arrives, or an end that never comes, is answered with a reset (RFC 2525, section 2.17).
-                if conn.tcp.has_input() || now >= since + LINGER {
+                if conn.tcp.state() != State::Closed && (conn.tcp.has_input() || now >= since + LINGER) {
                     conn.tcp.abort();
+                    aborted.push(id);
                 }
                 if conn.tcp.is_over() || now >= since + 2 * LINGER {
                     gone.push(id);
                 }
             }
+            conn.marks.passing = conn.phase == Phase::Opening || conn.released.is_some();
             larger_failed |= conn.tcp.carried() < self.mtu;
             if let Some(payload) = conn.tcp.narrow() {
                 self.narrow = Some((payload, now));
             }
-            let allowance = conn.tcp.allowance();
+            let (allowance, repeated) = (conn.tcp.allowance(), conn.tcp.repeated());
             self.allowances = self.allowances.saturating_sub(conn.allowance) + allowance;
-            conn.allowance = allowance;
+            self.repeated += repeated - conn.repeated;
+            (conn.allowance, conn.repeated) = (allowance, repeated);
         }
+        self.lists.touched = looked_at;
         for id in gone {
             if let Some(conn) = self.conns.remove(&id) {
                 self.by_ports.remove(&conn.ports);
                 self.allowances = self.allowances.saturating_sub(conn.allowance);
-                self.repeated += conn.tcp.repeated();
             }
         }
+        self.lists.passing.retain(|id| self.conns.get(id).is_some_and(|conn| conn.marks.passing));
+        aborted.into_iter().for_each(|id| self.mark(id, true));
+        self.figure(now);
         if larger_failed {
             self.carry(MTU);
         }
@@ -343,6 +423,7 @@ impl Netstack {
         if mtu != self.mtu {
             self.mtu = mtu;
             self.conns.values_mut().for_each(|conn| conn.tcp.carry(mtu));
+            self.mark_all();
         }
     }
 
@@ -366,13 +447,18 @@ impl Netstack {
     pub(super) fn read(&mut self, id: ConnId, into: &mut Chain, limit: usize, now: Instant) -> Progress {
         let (spare, time) = (self.spare(), self.time(now));
         let Some(conn) = self.conns.get_mut(&id) else { return Progress::Failed(io::ErrorKind::NotConnected) };
-        match (conn.tcp.read(into, limit, spare, time), conn.tcp.state()) {
+        let moved = conn.tcp.read(into, limit, spare, time);
+        let progress = match (moved, conn.tcp.state()) {
             (0, _) if conn.tcp.has_input() => Progress::Pending,
             (0, _) if conn.tcp.is_finished() => Progress::Finished,
             (0, State::Closed) => Progress::Failed(failure(conn.lost)),
             (0, _) => Progress::Pending,
             (moved, _) => Progress::Moved(moved),
+        };
+        if moved > 0 {
+            self.mark(id, false);
         }
+        progress
     }
 
     /// Takes bytes to be sent from `from`, as many as there is room for.
@@ -381,13 +467,18 @@ impl Netstack {
         let Some(conn) = self.conns.get_mut(&id) else { return Progress::Failed(io::ErrorKind::NotConnected) };
         // What it was granted before stays granted.
         let spare = spare + conn.allowance;
-        match (conn.tcp.write(from, spare), conn.tcp.state()) {
+        let moved = conn.tcp.write(from, spare);
+        let progress = match (moved, conn.tcp.state()) {
             (0, State::Closed) if conn.closed && !conn.lost => Progress::Finished,
             (0, State::Closed) => Progress::Failed(failure(conn.lost)),
             (0, _) if conn.closed => Progress::Finished,
             (0, _) => Progress::Pending,
             (moved, _) => Progress::Moved(moved),
+        };
+        if moved > 0 {
+            self.mark(id, false);
         }
+        progress
     }
 
     /// Says that nothing more will be written (sends FIN after what is queued).
@@ -395,6 +486,7 @@ impl Netstack {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.closed = true;
             conn.tcp.close();
+            self.mark(id, false);
         }
     }
 
@@ -402,6 +494,7 @@ impl Netstack {
     pub(super) fn abort(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.tcp.abort();
+            self.mark(id, true);
         }
     }
 
@@ -410,6 +503,7 @@ impl Netstack {
         self.shutdown(id);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.released.get_or_insert(now);
+            self.pass(id);
         }
     }
 
@@ -417,6 +511,7 @@ impl Netstack {
     pub(super) fn abort_all(&mut self) {
         self.listeners.clear();
         self.conns.values_mut().for_each(|conn| conn.tcp.abort());
+        self.mark_all();
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -428,15 +523,24 @@ impl Netstack {
         self.conns.values().any(|conn| conn.released.is_none())
     }
 
-    /// Segments sent again so far, and the longest smoothed round trip of the connections that are open.
+    /// Segments sent again so far, and the longest smoothed round trip of the connections that are open, of late.
     pub(super) fn figures(&self) -> (u64, Option<Duration>) {
-        let repeated = self.repeated + self.conns.values().map(|conn| conn.tcp.repeated()).sum::<u64>();
-        (repeated, self.conns.values().filter_map(|conn| conn.tcp.rtt()).max().map(Duration::from_micros))
+        (self.repeated, self.slowest.map(|(rtt, _)| Duration::from_micros(rtt)))
     }
 
-    /// When TCP wants to be called again.
+    /// Looks for the longest round trip: always among few connections, now and then among many.
+    fn figure(&mut self, now: Instant) {
+        let fresh = |&(_, seen): &(Micros, Instant)| now.saturating_duration_since(seen) < FIGURED;
+        if self.conns.len() <= FEW || !self.slowest.as_ref().is_some_and(fresh) {
+            self.slowest = self.conns.values().filter_map(|conn| conn.tcp.rtt()).max().map(|rtt| (rtt, now));
+        }
+    }
+
+    /// When TCP wants to be called again, at the latest.
     pub(super) fn next(&mut self, now: Instant) -> Option<Instant> {
-        let at = self.conns.values().filter_map(|conn| conn.tcp.deadline()).min()?;
+        let unsettled = self.lists.lively.iter().filter_map(|id| self.conns.get(id)?.tcp.deadline()).min();
+        let at = self.soonest.min(unsettled.unwrap_or(Micros::MAX));
+        let at = (at < Micros::MAX && !self.conns.is_empty()).then_some(at)?;
         Some(self.epoch.checked_add(Duration::from_micros(at))?.max(now))
     }
 }

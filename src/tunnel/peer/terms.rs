@@ -35,6 +35,15 @@ impl Profile {
         }
     }
 
+    /// The other end's TCP is inside its end of the tunnel, so WireGuard vouches for all of a segment's way. A peer that is not one of ours may forward what
+    /// came to it from elsewhere.
+    pub(super) fn ends_here(self) -> bool {
+        match self {
+            Self::Control | Self::Stream => true,
+            Self::Standard => false,
+        }
+    }
+
     /// The largest packet that is welcome, in bytes.
     pub fn mtu_max(self) -> usize {
         match self {

@@ -140,7 +140,7 @@ fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -
         );
         while let Some(entry) = flights.first_entry().filter(|entry| entry.key().0 <= now) {
             let (side, packet) = entry.remove();
-            let Some(segment) = Segment::parse(&packet) else { continue };
+            let Some(segment) = Segment::parse(&packet, false) else { continue };
             if let Some(end) = &mut ends[side] {
                 let _ = end.tcp.segment(&segment, &end.flow, now);
             } else if segment.opens() {
@@ -212,7 +212,7 @@ proptest! {
             header.opening = Some((1380, Some(7), true));
             let mut word = Sheet::default();
             header.send(&theirs, &mut word, 0, |_| {});
-            let _ = tcp.segment(&Segment::parse(&word.packets[0]).unwrap(), &flow, now);
+            let _ = tcp.segment(&Segment::parse(&word.packets[0], false).unwrap(), &flow, now);
             prop_assert_eq!(tcp.state(), State::Established);
         }
         for (flags, seq, ack, window, length, blocks, stamped, wait) in words {
@@ -228,7 +228,7 @@ proptest! {
             header.stamps = stamped.then_some((blocks[0] as u32, blocks[1] as u32));
             let mut word = Sheet::default();
             header.send(&theirs, &mut word, length.min(MTU - 100), |room| room.fill(flags));
-            let segment = Segment::parse(&word.packets[0]).unwrap();
+            let segment = Segment::parse(&word.packets[0], false).unwrap();
             let _ = tcp.segment(&segment, &flow, now);
             let mut sheet = Sheet::default();
             tcp.transmit(&flow, &mut sheet, 64, now);
