@@ -60,7 +60,7 @@ impl Gateway {
         let certificate = certificate(config, now)?;
         let (ca, certificate_sha256) = certificate.own.unzip();
 
-        let hub = Hub::bind(HubConfig { listen: config.tunnel.listen })
+        let hub = Hub::bind_apart(HubConfig { listen: config.tunnel.listen })
             .await
             .map_err(|e| Failure::new(format!("cannot listen for hosts on udp {} (tunnel.listen): {e}", config.tunnel.listen)))?;
         hub.set_mtu_max(config.tunnel.mtu_max);

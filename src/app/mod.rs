@@ -78,7 +78,12 @@ pub fn main() -> ExitCode {
     }
     // Fails only when it was installed before, and then it is there.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if matches!(command, Command::Agent(_)) {
+        // An agent does little but serve its tunnels.
+        builder.worker_threads(crate::tunnel::threads());
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return told(&Failure::new(format!("cannot start: {e}"))),
     };

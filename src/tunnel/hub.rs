@@ -2,12 +2,13 @@
 //!
 //! - One task receives and sorts (see `demux`), and lets in whoever calls first (see `door`), which never goes before what live tunnels receive; one task per tunnel owns it (see `driver`) and sends by itself.
 //! - The **registry** knows every tunnel by name, for the handles; nothing on the way of a packet looks into it.
-//! - Tunnels run on the runtime the hub was bound on, whoever adds them.
+//! - Tunnels run on the runtime the hub was bound on, or on **threads** of the hub's own, whoever adds them.
 
 mod demux;
 mod door;
 mod limits;
 pub(in crate::tunnel) mod socket;
+mod threads;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -27,6 +28,8 @@ use crate::tunnel::keys::PublicKey;
 use crate::tunnel::peer::{MTU, MTU_MAX, Peer, PeerSetup, Transmit, TunnelStatus};
 use demux::{Change, Demux, Route};
 use socket::{Buffers, HubSocket};
+use threads::Threads;
+pub use threads::threads;
 
 /// Most tunnels of one hub.
 pub const TUNNELS_MAX: usize = 16_384;
@@ -145,6 +148,7 @@ struct Inner {
     closing: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
+    _threads: Option<Threads>,
     tcp_timeout_ms: AtomicU64,
     mtu_max: AtomicUsize,
 }
@@ -170,19 +174,40 @@ impl std::fmt::Debug for Hub {
 impl Hub {
     /// Opens the port and begins to receive. Its tasks run on the present runtime.
     pub async fn bind(config: HubConfig) -> io::Result<Self> {
+        Self::open(config, Handle::current(), None)
+    }
+
+    /// The same, on [`threads`] of its own, which do nothing else: for a process whose tunnels' users run elsewhere.
+    pub async fn bind_apart(config: HubConfig) -> io::Result<Self> {
+        let threads = Threads::start()?;
+        let runtime = threads.runtime();
+        let _entered = runtime.enter();
+        Self::open(config, runtime.clone(), Some(threads))
+    }
+
+    fn open(config: HubConfig, runtime: Handle, threads: Option<Threads>) -> io::Result<Self> {
         let socket = Arc::new(HubSocket::bind(config.listen)?);
         let (changes, changed) = mpsc::unbounded_channel();
         let counters = Arc::<Counters>::default();
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let runtime = Handle::current();
         let endpoints = Arc::<Endpoints>::default();
         let demux = Demux::new(endpoints.clone(), counters.clone(), Instant::now());
         tasks.spawn_on(receive(socket.clone(), changed, demux, counters.clone(), closing.clone()), &runtime);
         let tcp_timeout_ms = AtomicU64::new(u64::try_from(TCP_TIMEOUT.as_millis()).unwrap_or(u64::MAX));
         let registry = Arc::new(Registry { endpoints, table: Mutex::default(), changes });
         Ok(Self {
-            inner: Arc::new(Inner { socket, registry, counters, closing, tasks, runtime, tcp_timeout_ms, mtu_max: AtomicUsize::new(MTU_MAX) }),
+            inner: Arc::new(Inner {
+                socket,
+                registry,
+                counters,
+                closing,
+                tasks,
+                runtime,
+                _threads: threads,
+                tcp_timeout_ms,
+                mtu_max: AtomicUsize::new(MTU_MAX),
+            }),
         })
     }
 

@@ -22,7 +22,7 @@ mod stream;
 mod tcp;
 
 pub use handle::{PeerConfig, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId, TunnelStats};
-pub use hub::{Hub, HubConfig, HubCounters, TUNNELS_MAX};
+pub use hub::{Hub, HubConfig, HubCounters, TUNNELS_MAX, threads};
 pub use keys::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use peer::{MTU, MTU_MAX, Profile, TunnelStatus};
 pub use stream::{TunnelListener, TunnelStream};

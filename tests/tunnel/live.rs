@@ -33,6 +33,35 @@ async fn an_echo_through_a_tunnel() {
     assert!(stats.last_handshake.is_some() && stats.tx_bytes > 148 && stats.rx_bytes > 92 && stats.rtt.is_some(), "{stats:?}");
 }
 
+#[tokio::test]
+async fn a_hub_on_threads_of_its_own_needs_nobody_elses_and_ends_with_its_last_handle() {
+    let apart = || Hub::bind_apart(HubConfig { listen: "127.0.0.1:0".parse().unwrap() });
+    let (gateway, agent) = (apart().await.unwrap(), apart().await.unwrap());
+    let ends = Ends::new(Inside::V4, 0);
+    let far = agent.add_peer(ends.far(None)).unwrap();
+    let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+    near.initiate();
+    // The test's only thread does nothing but look.
+    let began = Instant::now();
+    while near.status() != TunnelStatus::Encrypted {
+        assert!(began.elapsed() < SOON);
+        std::thread::yield_now();
+    }
+    let mut listener = far.listen(5900, 4).unwrap();
+    let (mut stream, _far) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+    let port = gateway.local_addr();
+    drop(gateway);
+    let ended = timeout(SOON, stream.read_u8()).await.unwrap();
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    timeout(SOON, async {
+        while std::net::UdpSocket::bind(port).is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ipv6_inside_and_outside() {
     let pair = Pair::on("[::1]:0", Inside::V6).await;
