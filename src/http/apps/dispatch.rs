@@ -111,7 +111,7 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     if let Some(ending) = opened.ending() {
         return pages::ended(settings, session, ending);
     }
-    if !site::may_pass(request.method(), headers, &settings.origin(session)) {
+    if !site::may_pass(request.method(), headers, || settings.origin(session)) {
         return pages::foreign(settings);
     }
     let from = asked.client(headers).unwrap_or(IpAddr::from([0, 0, 0, 0]));

@@ -42,10 +42,11 @@ pub fn named(uri: &Uri, headers: &HeaderMap, settings: &AppsSettings) -> Named {
     if !settings.is_below(host) {
         return Named::Elsewhere;
     }
-    let label = host[..host.len() - settings.domain.len() - 1].to_ascii_lowercase();
+    let label = &host[..host.len() - settings.domain.len() - 1];
     // Only as we write it: an id has several spellings, and each would be an origin of its own.
+    let written = |id: SessionId| id.0.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).eq_ignore_ascii_case(label);
     match label.parse::<SessionId>() {
-        Ok(id) if id.to_string() == label => Named::Session(id),
+        Ok(id) if written(id) => Named::Session(id),
         Ok(_) | Err(_) => Named::Nobody,
     }
 }

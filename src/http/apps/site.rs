@@ -10,12 +10,12 @@ const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// Whether a request may pass to the application whose origin is `own`.
+/// Whether a request may pass to the application whose origin is `own`, which few requests need.
 #[must_use]
-pub fn may_pass(method: &Method, headers: &HeaderMap, own: &str) -> bool {
+pub fn may_pass(method: &Method, headers: &HeaderMap, own: impl Fn() -> String) -> bool {
     let word = |name: HeaderName| headers.get(name).map(|v| v.as_bytes());
     // A WebSocket is open to every page but for this check (RFC 6455 section 10.2).
-    if headers.contains_key(header::UPGRADE) && !is_own_origin(headers, own) {
+    if headers.contains_key(header::UPGRADE) && !is_own_origin(headers, &own()) {
         return false;
     }
     match word(SITE) {
@@ -26,7 +26,7 @@ pub fn may_pass(method: &Method, headers: &HeaderMap, own: &str) -> bool {
             reads && navigates
         }
         // A browser from before Fetch Metadata, or none at all.
-        None => [Method::GET, Method::HEAD].contains(method) || !headers.contains_key(header::ORIGIN) || is_own_origin(headers, own),
+        None => [Method::GET, Method::HEAD].contains(method) || !headers.contains_key(header::ORIGIN) || is_own_origin(headers, &own()),
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        may_pass(&method, &headers, OWN)
+        may_pass(&method, &headers, || OWN.to_owned())
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// The word of [`App::close`] for an application that nobody used.
@@ -55,6 +55,8 @@ pub(super) struct Shared {
     told: OnceLock<Result<Told, Fault>>,
     /// Places in the queue of requests that are to be written down.
     pub(super) records: mpsc::Sender<RequestRecord>,
+    /// Half of the places are taken: those that ended are to be written down without delay.
+    pub(super) filling: Notify,
     /// The store did not take the last ones.
     pub(super) unwritten: AtomicBool,
     /// A sign-in was refused, and that is in the log.
@@ -106,6 +108,7 @@ impl App {
             refusals: Refusals::default(),
             told: OnceLock::new(),
             records,
+            filling: Notify::new(),
             unwritten: AtomicBool::new(false),
             sign_in_refused: AtomicBool::new(false),
             end: OnceLock::new(),

@@ -63,11 +63,16 @@ async fn write_down(shared: &Shared, queue: &mut mpsc::Receiver<RequestRecord>, 
             () = shared.refusals.stirred.notified() => {}
             () = sweep => continue,
         }
-        // More of them are written at once.
-        let more = async { while batch.len() < BATCH && queue.recv_many(batch, BATCH).await > 0 {} };
+        // More of them are written at once. They are not waited for one by one: each would wake this task, which is not on their way.
         tokio::select! {
             () = shared.over_token().cancelled() => {}
-            _ = timeout(PAUSE, more) => {}
+            () = shared.filling.notified() => {}
+            () = sleep(PAUSE) => {}
+        }
+        while batch.len() < BATCH
+            && let Ok(record) = queue.try_recv()
+        {
+            batch.push(record);
         }
         // What the store does not take now is kept: no request begins until it does.
         while !write(shared, batch).await && !shared.is_over() {

@@ -83,6 +83,9 @@ async fn place(shared: &Shared) -> Option<OwnedPermit<RequestRecord>> {
     if shared.unwritten.load(Ordering::Relaxed) {
         return None;
     }
+    if shared.records.capacity() <= shared.records.max_capacity() / 2 {
+        shared.filling.notify_one();
+    }
     match shared.records.clone().try_reserve_owned() {
         Ok(place) => Some(place),
         Err(TrySendError::Closed(_)) => None,
