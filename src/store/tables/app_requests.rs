@@ -29,6 +29,9 @@ pub struct RequestFilter {
     pub ended: Option<RequestEnd>,
 }
 
+/// Rows of one statement: each is ten of the 32,766 values that SQLite takes in one, and of PostgreSQL's 65,535.
+const ROWS: usize = 512;
+
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = app_requests)]
 struct Row {
@@ -45,7 +48,8 @@ struct Row {
 
 /// A row to be added: thousands at once, so nothing is copied that need not be.
 #[derive(Insertable)]
-#[diesel(table_name = app_requests)]
+// Without defaults, which SQLite has no word for in a list of rows: diesel would insert them one by one.
+#[diesel(table_name = app_requests, treat_none_as_default_value = false)]
 struct NewRow<'a> {
     session_id: &'a str,
     seq: i64,
@@ -116,12 +120,15 @@ impl Tx<'_> {
         let key = session.to_string();
         let last = self.take_places(&key, i64::try_from(records.len()).unwrap_or(i64::MAX))?;
         let first = last - i64::try_from(records.len()).unwrap_or(i64::MAX) + 1;
-        let rows: Vec<NewRow<'_>> = (first..).zip(records).map(|(seq, record)| NewRow::of(&key, seq, record)).collect();
-        // A list of rows cannot be inserted over the enum of both backends.
-        match self.conn {
-            AnyConnection::Sqlite(conn) => diesel::insert_into(app_requests::table).values(rows).execute(conn)?,
-            AnyConnection::Postgres(conn) => diesel::insert_into(app_requests::table).values(rows).execute(conn)?,
-        };
+        let mut places = first..;
+        for part in records.chunks(ROWS) {
+            let rows: Vec<NewRow<'_>> = part.iter().zip(places.by_ref()).map(|(record, seq)| NewRow::of(&key, seq, record)).collect();
+            // A list of rows cannot be inserted over the enum of both backends.
+            match self.conn {
+                AnyConnection::Sqlite(conn) => diesel::insert_into(app_requests::table).values(rows).execute(conn)?,
+                AnyConnection::Postgres(conn) => diesel::insert_into(app_requests::table).values(rows).execute(conn)?,
+            };
+        }
         Ok(())
     }
 
