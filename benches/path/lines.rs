@@ -14,6 +14,7 @@ use crate::browser::Browser;
 use crate::house::House;
 use crate::machine::{quantile, resident};
 use crate::table::{Row, Target};
+use crate::wakes::{self, Together};
 use crate::{Outcome, Settings, fail};
 
 /// Sessions of the latency lines; others have numbers of their own.
@@ -38,8 +39,13 @@ impl Latency {
         ((self.wss.0 - self.tcp.0).max(0.0), (self.wss.1 - self.tcp.1).max(0.0))
     }
 
-    fn words(&self) -> String {
-        format!("whole path {:.3} / {:.3} ms", self.wss.0, self.wss.1)
+    /// The lines of it, on a machine that does nothing else.
+    fn rows(&self, when: &str, rows: &mut Vec<Row>) {
+        let (whole, added) = (format!("whole path {:.3} / {:.3} ms", self.wss.0, self.wss.1), self.added());
+        let bare = format!("bare TCP echo {:.3} / {:.3} ms; waking a thread takes {:.3} ms", self.tcp.0, self.tcp.1, ms(wakes::wake()));
+        let figure = format!("64-byte round trip, added p50, {when} ({whole})");
+        rows.push(Row::alone("c", figure, added.0, "ms", bare.clone(), Target::AtMost(0.25)));
+        rows.push(Row::alone("c", format!("64-byte round trip, added p99, {when}"), added.1, "ms", bare, Target::AtMost(1.0)));
     }
 }
 
@@ -95,17 +101,14 @@ pub async fn round_trips(settings: &Settings, house: &mut House, rows: &mut Vec<
     let (mut wss, mut tcp) = echoes(house).await?;
     latency(&mut wss, &mut tcp, 1000, Duration::ZERO).await?;
 
-    let idle = latency(&mut wss, &mut tcp, settings.scaled(40_000, 4_000) as usize, Duration::ZERO).await?;
-    let bare = format!("bare TCP echo {:.3} / {:.3} ms", idle.tcp.0, idle.tcp.1);
-    rows.push(Row::alone(
-        "c",
-        format!("64-byte round trip, added p50, idle ({})", idle.words()),
-        idle.added().0,
-        "ms",
-        bare.clone(),
-        Target::AtMost(0.25),
-    ));
-    rows.push(Row::alone("c", "64-byte round trip, added p99, idle", idle.added().1, "ms", bare, Target::AtMost(1.0)));
+    let trips = settings.scaled(40_000, 4_000) as usize;
+    let idle = latency(&mut wss, &mut tcp, trips, Duration::ZERO).await?;
+    idle.rows("idle", rows);
+    {
+        let _together = Together::of(&[std::process::id(), house.gateway.pid, house.agent.pid])?;
+        latency(&mut wss, &mut tcp, 1000, Duration::ZERO).await?;
+        latency(&mut wss, &mut tcp, trips, Duration::ZERO).await?.rows("idle, all on one processor", rows);
+    }
 
     let count = settings.scaled(4_000, 1_000) as usize;
     let (streams, moved) = swallow(house, BULK..BULK + 1, b's').await?;

@@ -20,6 +20,7 @@ mod rdp;
 mod roles;
 mod table;
 mod tunnel;
+mod wakes;
 mod web;
 mod webload;
 
@@ -63,7 +64,9 @@ fn main() -> Outcome<()> {
     let files = machine::raise_files(65_536);
     let mut arguments = std::env::args().skip(1);
     let mut settings = Settings { quick: false, only: None, write: None, rounds: 3 };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // As the product has it.
+    let threads = if std::env::args().nth(1).is_some_and(|role| role == "agent") { portcullis::tunnel::threads() } else { 2 };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     while let Some(argument) = arguments.next() {
         let mut next = || arguments.next().ok_or_else(|| fail("an argument is missing"));
         match argument.as_str() {

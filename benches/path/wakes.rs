@@ -1,0 +1,80 @@
+//! What it takes to wake a thread, and a house in which nobody need be woken elsewhere.
+//!
+//! An idle processor of a virtual machine has left it, and must be called back by the host: that takes tens of microseconds each time, and a round trip through
+//! three processes pays for it at every step. On one processor, the next thread runs as soon as the last one waits.
+
+use std::fs;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::Outcome;
+use crate::machine::quantile;
+
+/// Times two threads call each other.
+const CALLS: usize = 2_000;
+
+fn processors() -> Vec<usize> {
+    let set = sched_getaffinity(None).unwrap_or_default();
+    (0..CpuSet::MAX_CPU).filter(|&n| set.is_set(n)).collect()
+}
+
+fn only(processor: usize) -> CpuSet {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    set
+}
+
+/// How long it takes until a thread that waits on an idle processor, another than the caller's if there is one, runs again; half of a call and its answer.
+pub fn wake() -> Duration {
+    let here = processors();
+    let (near, far) = (here.first().copied().unwrap_or(0), here.last().copied().unwrap_or(0));
+    let ((there, called), (back, answered)) = (mpsc::channel(), mpsc::channel());
+    let other = std::thread::spawn(move || {
+        let _ = sched_setaffinity(None, &only(far));
+        called.into_iter().try_for_each(|()| back.send(()))
+    });
+    let caller = std::thread::spawn(move || {
+        let _ = sched_setaffinity(None, &only(near));
+        let call = |_| {
+            let began = Instant::now();
+            there.send(()).ok().and_then(|()| answered.recv().ok()).map(|()| began.elapsed() / 2)
+        };
+        let mut times: Vec<_> = (0..CALLS).map_while(call).collect();
+        quantile(&mut times, 0.5)
+    });
+    let time = caller.join().unwrap_or_default();
+    let _ = other.join();
+    time
+}
+
+/// While this lives, every thread of some processes runs on one processor.
+pub struct Together(Vec<(Pid, CpuSet)>);
+
+impl Together {
+    pub fn of(processes: &[u32]) -> Outcome<Self> {
+        let one = only(processors().first().copied().unwrap_or(0));
+        let mut together = Self(Vec::new());
+        for process in processes {
+            for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+                let thread = thread?.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+                // One that has ended meanwhile need not go anywhere.
+                if let Some((thread, before)) = thread.and_then(|thread| Some((thread, sched_getaffinity(Some(thread)).ok()?))) {
+                    sched_setaffinity(Some(thread), &one)?;
+                    together.0.push((thread, before));
+                }
+            }
+        }
+        Ok(together)
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        for (thread, before) in &self.0 {
+            let _ = sched_setaffinity(Some(*thread), before);
+        }
+    }
+}
