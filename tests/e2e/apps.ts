@@ -181,8 +181,9 @@ export async function register(place: Place, author: Author): Promise<void> {
 
 /** Signs in by the form to which the wiki redirects who has registered; it redirects again, to its first page. */
 export async function signInWiki(place: Place, author: Author): Promise<void> {
-  await place.locator('#email').fill(author.email);
+  // First what only this form has: the one before has a field for the address, too, and may still be there.
   await place.locator('#password').fill(author.password);
+  await place.locator('#email').fill(author.email);
   await place.locator('input[type=submit][value=Login]').click();
   await expect(place.locator('a[href="/-/logout"]').first()).toBeAttached();
 }
