@@ -64,8 +64,9 @@ pub(super) struct Users {
     conns: BTreeMap<ConnId, Conn>,
     connecting: BTreeMap<ConnId, oneshot::Sender<Result<TunnelStream, TunnelError>>>,
     listeners: Vec<Listener>,
-    /// Who is to be served in the next round, and in each until it is over.
+    /// Who is to be served in the next round.
     wanted: Vec<ConnId>,
+    /// Whose users are gone before all was sent: served in each round, until it is, or takes too long.
     leaving: Vec<ConnId>,
 }
 

@@ -169,12 +169,12 @@ impl Netstack {
         let allowance = tcp.allowance();
         self.allowances += allowance;
         let phase = Phase::Opening;
-        let (released, closed, lost, marks, repeated) = (None, false, false, Marks::default(), 0);
+        let (released, closed, lost, mut marks, repeated) = (None, false, false, Marks::default(), 0);
+        self.lists.mark(id, &mut marks, true);
+        self.lists.pass(id, &mut marks);
         let conn = Conn { tcp, ports, accepted, phase, born: now, released, closed, lost, marks, repeated, allowance };
         self.conns.insert(id, Box::new(conn));
         self.by_ports.insert(ports, id);
-        self.mark(id, true);
-        self.pass(id);
         id
     }
 
@@ -185,15 +185,10 @@ impl Netstack {
         }
     }
 
-    fn pass(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(&id) {
-            self.lists.pass(id, &mut conn.marks);
-        }
-    }
-
     fn mark_all(&mut self) {
-        let all: Vec<_> = self.conns.keys().copied().collect();
-        all.into_iter().for_each(|id| self.mark(id, true));
+        for (&id, conn) in &mut self.conns {
+            self.lists.mark(id, &mut conn.marks, true);
+        }
     }
 
     /// Adds the connections whose users may find something new since this was asked last.
@@ -254,9 +249,8 @@ impl Netstack {
         let known = self.by_ports.get(&(segment.local, segment.remote)).copied();
         match known.and_then(|id| Some((id, self.conns.get_mut(&id)?))) {
             Some((id, conn)) => {
-                let verdict = conn.tcp.segment(&segment, &self.flow, time);
-                self.mark(id, true);
-                match verdict {
+                self.lists.mark(id, &mut conn.marks, true);
+                match conn.tcp.segment(&segment, &self.flow, time) {
                     Verdict::Done => {}
                     Verdict::Reset => self.reset(&segment),
                 }
@@ -456,7 +450,7 @@ impl Netstack {
             (moved, _) => Progress::Moved(moved),
         };
         if moved > 0 {
-            self.mark(id, false);
+            self.lists.mark(id, &mut conn.marks, false);
         }
         progress
     }
@@ -476,7 +470,7 @@ impl Netstack {
             (moved, _) => Progress::Moved(moved),
         };
         if moved > 0 {
-            self.mark(id, false);
+            self.lists.mark(id, &mut conn.marks, false);
         }
         progress
     }
@@ -486,7 +480,7 @@ impl Netstack {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.closed = true;
             conn.tcp.close();
-            self.mark(id, false);
+            self.lists.mark(id, &mut conn.marks, false);
         }
     }
 
@@ -494,7 +488,7 @@ impl Netstack {
     pub(super) fn abort(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.tcp.abort();
-            self.mark(id, true);
+            self.lists.mark(id, &mut conn.marks, true);
         }
     }
 
@@ -503,7 +497,7 @@ impl Netstack {
         self.shutdown(id);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.released.get_or_insert(now);
-            self.pass(id);
+            self.lists.pass(id, &mut conn.marks);
         }
     }
 
