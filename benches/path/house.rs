@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use portcullis::app::memory::SETTINGS;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -29,14 +28,8 @@ pub struct Process {
 impl Process {
     /// Starts one, and waits for its first line.
     pub async fn start(arguments: &[String]) -> Outcome<(Self, String)> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(arguments)
-            // As `portcullis` does for itself.
-            .envs(SETTINGS)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
+        let mut child =
+            Command::new(std::env::current_exe()?).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let pid = child.id().ok_or_else(|| fail("a process that ended at once"))?;
         let orders = child.stdin.take().ok_or_else(|| fail("no pipe"))?;
         let answers = BufReader::new(child.stdout.take().ok_or_else(|| fail("no pipe"))?).lines();

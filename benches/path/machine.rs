@@ -1,9 +1,12 @@
 //! The machine: what it is, what a process used, how long things took.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::time::Duration;
 
+use portcullis::app::memory::SETTINGS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::process::Command;
 
 use crate::{Outcome, fail};
 
@@ -23,6 +26,15 @@ pub fn name() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let wide = ["avx2", "avx512f", "vaes"].into_iter().filter(|flag| cpu.split_whitespace().any(|word| word == *flag)).collect::<Vec<_>>();
     format!("{model}, {cores} cores, {memory} GiB, Linux {}, {}", kernel.trim(), wide.join(" "))
+}
+
+/// Somebody else's program, or ours as it is shipped: without the settings of memory this one gave itself.
+pub fn program(path: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(path);
+    SETTINGS.iter().for_each(|(name, _)| {
+        command.env_remove(name);
+    });
+    command
 }
 
 /// Load averages now.

@@ -28,6 +28,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use house::House;
+use portcullis::app::memory;
 use portcullis::tunnel::MTU_MAX;
 use table::Row;
 
@@ -59,6 +60,8 @@ impl Settings {
 }
 
 fn main() -> Outcome<()> {
+    // As `portcullis` does for itself.
+    memory::settle();
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Asked of every process of the house: the children inherit it.
     let files = machine::raise_files(65_536);
@@ -77,10 +80,11 @@ fn main() -> Outcome<()> {
             }
             "application" => return runtime.block_on(webload::application()),
             "load" => return runtime.block_on(webload::from_arguments(&arguments.collect::<Vec<_>>())),
-            // The tunnel alone, for a profiler: so many GiB.
+            // The tunnel alone, for a profiler: so many GiB, and packets of at most so many bytes.
             "stream" => {
                 let gib: u64 = next()?.parse()?;
-                let speed = runtime.block_on(tunnel::stream(gib << 30, MTU_MAX))?;
+                let mtu_max = arguments.next().map_or(Ok(MTU_MAX), |mtu| mtu.parse())?;
+                let speed = tunnel::stream(gib << 30, mtu_max)?;
                 println!("{speed:?}");
                 return Ok(());
             }

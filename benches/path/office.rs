@@ -12,7 +12,7 @@ use portcullis::domain::secret::SecretString;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::machine::resident;
+use crate::machine::{program, resident};
 use crate::web::Door;
 use crate::{Outcome, fail};
 
@@ -33,7 +33,7 @@ pub struct Office {
 
 /// A command with the office's settings, and none of anybody else's.
 fn command(folder: &Path, at: SocketAddr, udp: SocketAddr, application: SocketAddr) -> Command {
-    let mut command = Command::new(BINARY);
+    let mut command = program(BINARY);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PORTCULLIS_")) {
         command.env_remove(name);
     }

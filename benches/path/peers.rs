@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::house::House;
-use crate::machine::{cpu, installed};
+use crate::machine::{cpu, installed, program as clean};
 use crate::table::{Row, Target};
 use crate::tunnel::Speed;
 use crate::{Outcome, Settings, fail};
@@ -53,7 +53,7 @@ async fn reach(address: SocketAddr) -> Outcome<TcpStream> {
 }
 
 fn started(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new(program);
+    let mut command = clean(program);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -1,12 +1,17 @@
-//! (a) One TCP stream between two hubs, both ends in this process, against boringtun alone on the same bytes.
+//! (a) One TCP stream between two hubs, both ends in this process, a thread each, against boringtun alone on the same bytes.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519;
 use portcullis::tunnel::{Hub, HubConfig, MTU, MTU_MAX, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::machine::{median, own_cpu};
@@ -38,65 +43,96 @@ impl Speed {
     }
 }
 
-/// Two hubs on loopback with one tunnel.
-pub async fn pair(mtu_max: usize) -> Outcome<(Hub, Hub, Tunnel, Tunnel)> {
-    let listen = HubConfig { listen: "127.0.0.1:0".parse()? };
-    let (near, far) = (Hub::bind(listen.clone()).await?, Hub::bind(listen).await?);
-    near.set_mtu_max(mtu_max);
-    far.set_mtu_max(mtu_max);
-    let (a, b) = (PrivateKey::generate()?, PrivateKey::generate()?);
-    let psk = PresharedKey::generate()?;
-    let (left, right): (IpAddr, IpAddr) = (Ipv4Addr::new(10, 0, 0, 1).into(), Ipv4Addr::new(10, 0, 0, 2).into());
-    let config = |own: &PrivateKey, other: &PrivateKey, local_addr, peer_addr, endpoint| PeerConfig {
-        id: TunnelId(Uuid::from_u128(1)),
-        private_key: own.clone(),
-        peer_public_key: other.public_key(),
-        preshared_key: psk.clone(),
-        endpoint,
-        local_addr,
-        peer_addr,
-        keepalive: None,
-        profile: Profile::Stream,
-    };
-    let far_end = far.add_peer(config(&b, &a, right, left, None))?;
-    let near_end = near.add_peer(config(&a, &b, left, right, Some(far.local_addr())))?;
-    Ok((near, far, near_end, far_end))
+/// One end of the tunnel under measurement.
+struct End {
+    config: PeerConfig,
+    mtu_max: usize,
 }
 
-/// Sends bytes from the far end to the near one.
-pub async fn stream(bytes: u64, mtu_max: usize) -> Outcome<Speed> {
-    let (near, far, near_end, far_end) = pair(mtu_max).await?;
-    let mut listener = far_end.listen(5900, 1)?;
-    let (client, server) = tokio::join!(near_end.connect(5900), listener.accept());
-    let (mut client, mut server) = (client?, server?);
-    let warm = 64u64 << 20;
-    let source = tokio::spawn(async move {
+impl End {
+    /// Both: the near one, which dials, and the far one.
+    fn pair(mtu_max: usize) -> Outcome<(Self, Self)> {
+        let (a, b) = (PrivateKey::generate()?, PrivateKey::generate()?);
+        let psk = PresharedKey::generate()?;
+        let (left, right): (IpAddr, IpAddr) = (Ipv4Addr::new(10, 0, 0, 1).into(), Ipv4Addr::new(10, 0, 0, 2).into());
+        let end = |own: &PrivateKey, other: &PrivateKey, local_addr, peer_addr| {
+            let config = PeerConfig {
+                id: TunnelId(Uuid::from_u128(1)),
+                private_key: own.clone(),
+                peer_public_key: other.public_key(),
+                preshared_key: psk.clone(),
+                endpoint: None,
+                local_addr,
+                peer_addr,
+                keepalive: None,
+                profile: Profile::Stream,
+            };
+            Self { config, mtu_max }
+        };
+        Ok((end(&a, &b, left, right), end(&b, &a, right, left)))
+    }
+
+    async fn open(self, endpoint: Option<SocketAddr>) -> Outcome<(Hub, Tunnel)> {
+        let hub = Hub::bind(HubConfig { listen: "127.0.0.1:0".parse()? }).await?;
+        hub.set_mtu_max(self.mtu_max);
+        let tunnel = hub.add_peer(PeerConfig { endpoint, ..self.config })?;
+        Ok((hub, tunnel))
+    }
+
+    /// Tells where it listens, and sends so many bytes to who dials. There until `over`.
+    async fn send(self, bytes: u64, listening: mpsc::Sender<SocketAddr>, over: oneshot::Receiver<()>) -> Outcome<()> {
+        let (hub, tunnel) = self.open(None).await?;
+        let mut listener = tunnel.listen(5900, 1)?;
+        listening.send(hub.local_addr())?;
+        let mut server = listener.accept().await?;
         let chunk = vec![0x5a; CHUNK];
-        let mut left = warm + bytes;
+        let mut left = bytes;
         while left > 0 {
             let n = left.min(CHUNK as u64) as usize;
             server.write_all(&chunk[..n]).await?;
             left -= n as u64;
         }
-        server.shutdown().await
-    });
-    let mut buffer = vec![0; CHUNK];
-    let (mut got, mut from) = (0u64, None);
-    loop {
-        let n = client.read(&mut buffer).await? as u64;
-        if n == 0 {
-            break;
-        }
-        got += n;
-        if from.is_none() && got >= warm {
-            from = Some((got, own_cpu(), Instant::now()));
-        }
+        server.shutdown().await?;
+        let _ = over.await;
+        hub.shutdown().await;
+        Ok(())
     }
-    let (before, cpu, began) = from.ok_or_else(|| fail("too little arrived"))?;
-    let speed = Speed::of(got - before, own_cpu() - cpu, began.elapsed());
-    source.await??;
-    near.shutdown().await;
-    far.shutdown().await;
+
+    /// Takes all that comes; what it took from the first `warm` bytes on.
+    async fn receive(self, warm: u64, from: SocketAddr) -> Outcome<(u64, Speed)> {
+        let (hub, tunnel) = self.open(Some(from)).await?;
+        let mut client = tunnel.connect(5900).await?;
+        let mut buffer = vec![0; CHUNK];
+        let (mut got, mut since) = (0u64, None);
+        loop {
+            let n = client.read(&mut buffer).await? as u64;
+            if n == 0 {
+                break;
+            }
+            got += n;
+            if since.is_none() && got >= warm {
+                since = Some((got, own_cpu(), Instant::now()));
+            }
+        }
+        let (before, cpu, began) = since.ok_or_else(|| fail("too little arrived"))?;
+        let speed = Speed::of(got - before, own_cpu() - cpu, began.elapsed());
+        hub.shutdown().await;
+        Ok((got, speed))
+    }
+}
+
+/// Sends bytes from the far end to the near one. Each end has one thread, for its tunnel and the tunnel's user, as an agent on this machine has.
+pub fn stream(bytes: u64, mtu_max: usize) -> Outcome<Speed> {
+    let warm = 64u64 << 20;
+    let (near, far) = End::pair(mtu_max)?;
+    let runtime = || Builder::new_current_thread().enable_all().build();
+    let (listening, address) = mpsc::channel();
+    let (over, ended) = oneshot::channel();
+    let source = thread::spawn(move || runtime()?.block_on(far.send(warm + bytes, listening, ended)));
+    let taken = address.recv().map_err(Into::into).and_then(|from| runtime()?.block_on(near.receive(warm, from)));
+    drop(over);
+    source.join().map_err(|_| fail("the sending thread ended"))??;
+    let (got, speed) = taken?;
     if got == warm + bytes { Ok(speed) } else { Err(fail("bytes were lost")) }
 }
 
@@ -130,7 +166,7 @@ pub fn cipher(bytes: u64) -> Outcome<Speed> {
 /// what is behind them; a stream between two ends keeps two busy.
 fn ciphers(bytes: u64) -> Outcome<Speed> {
     let (cpu, began) = (own_cpu(), Instant::now());
-    let threads = [(); 2].map(|()| std::thread::spawn(move || cipher(bytes / 2)));
+    let threads = [(); 2].map(|()| thread::spawn(move || cipher(bytes / 2)));
     for thread in threads {
         thread.join().map_err(|_| fail("a thread ended"))??;
     }
@@ -142,10 +178,10 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<Speed>
     let bytes = settings.scaled(2 << 30, 256 << 20);
     let (mut narrow, mut wide, mut alone, mut both) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
-        alone.push(tokio::task::spawn_blocking(move || cipher(bytes)).await??);
-        both.push(tokio::task::spawn_blocking(move || ciphers(bytes)).await??);
-        narrow.push(stream(bytes, MTU).await?);
-        wide.push(stream(bytes, MTU_MAX).await?);
+        alone.push(spawn_blocking(move || cipher(bytes)).await??);
+        both.push(spawn_blocking(move || ciphers(bytes)).await??);
+        narrow.push(spawn_blocking(move || stream(bytes, MTU)).await??);
+        wide.push(spawn_blocking(move || stream(bytes, MTU_MAX)).await??);
         eprintln!(
             "  boringtun {:?}, on two threads {:?}, tunnel {:?}, with large packets {:?}",
             alone.last(),

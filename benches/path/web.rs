@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 use crate::house::Process;
-use crate::machine::{cpu, installed, median, resident};
+use crate::machine::{cpu, installed, median, program, resident};
 use crate::office::Office;
 use crate::table::{Row, Target};
 use crate::{Outcome, Settings, fail};
@@ -215,7 +215,7 @@ impl Nginx {
         );
         let path = folder.join("nginx.conf");
         std::fs::write(&path, text)?;
-        let master = Command::new("nginx").arg("-c").arg(&path).arg("-e").arg(folder.join("nginx.error.log")).kill_on_drop(true).spawn()?;
+        let master = program("nginx").arg("-c").arg(&path).arg("-e").arg(folder.join("nginx.error.log")).kill_on_drop(true).spawn()?;
         for _ in 0..200 {
             if tokio::net::TcpStream::connect(at).await.is_ok() {
                 return Ok(Self { master, door: Door { at, name: "localhost".into(), cookie: String::new() } });
