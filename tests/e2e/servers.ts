@@ -1,6 +1,6 @@
 // Desktops that were there before the gateway: a Windows-like one that asks for NLA, and a VNC server with a password.
 import { execFileSync } from 'node:child_process';
-import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { type Socket, connect, createServer } from 'node:net';
 import { once } from 'node:events';
 import { TLSSocket, createSecureContext, connect as connectTls } from 'node:tls';
@@ -16,10 +16,16 @@ const answers = (port: number) =>
     socket.on('error', () => done(false));
   });
 
-/** An X display that nobody uses. */
+/** An X display that nobody uses. A server that was killed leaves its socket and its lock, in which its process is named. */
 function freeDisplay(): number {
-  const taken = new Set(readdirSync('/tmp/.X11-unix'));
-  for (let n = 90; n < 200; n += 1) if (!taken.has(`X${n}`)) return n;
+  for (let n = 90; n < 200; n += 1) {
+    const lock = `/tmp/.X${n}-lock`;
+    const socket = `/tmp/.X11-unix/X${n}`;
+    if (existsSync(lock) ? existsSync(`/proc/${readFileSync(lock, 'utf8').trim()}`) : existsSync(socket)) continue;
+    rmSync(lock, { force: true });
+    rmSync(socket, { force: true });
+    return n;
+  }
   throw new Error('no free display');
 }
 
