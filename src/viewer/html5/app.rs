@@ -246,8 +246,9 @@ impl Shared {
         self.used.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// Asked several times a request: without the token's lock.
     pub(super) fn is_over(&self) -> bool {
-        self.over.is_cancelled()
+        self.end.get().is_some()
     }
 
     pub(super) fn over_token(&self) -> &CancellationToken {

@@ -9,9 +9,9 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::{Request, Response, StatusCode};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::time::sleep_until;
 
 type Outcome = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
@@ -78,17 +78,17 @@ fn accept(response: Response<Incoming>, sender: Sender) -> Result<(Response<Inco
 /// Waits for the head of the answer, as long as the request moves, and not much longer.
 async fn answer(shared: &Shared, sender: &mut Sender, request: Request<Upload>, flow: &Flow) -> Result<Outcome, Fault> {
     let patience = shared.limits().head;
-    let sent = sender.asks.try_send_request(request);
-    tokio::pin!(sent);
-    let mut until = Instant::now() + patience;
+    let Sender { asks, timer, .. } = sender;
+    let mut sent = pin!(asks.try_send_request(request));
+    let began = Instant::now();
     loop {
         tokio::select! {
             biased;
             outcome = &mut sent => return Ok(outcome),
-            () = sleep_until(until.into()) => {
-                let moved = flow.moved_at() + patience;
-                if moved > Instant::now() {
-                    until = moved;
+            () = timer.as_mut() => {
+                let until = flow.moved_at().max(began) + patience;
+                if until > Instant::now() {
+                    timer.as_mut().reset(until.into());
                 } else if flow.is_streaming() {
                     return Err(Fault::BrowserSlow);
                 } else {

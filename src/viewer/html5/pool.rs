@@ -5,6 +5,7 @@
 use super::app::Shared;
 use super::body::Upload;
 use super::fault::Fault;
+use super::serve::unless_over;
 use super::stall::Stall;
 use crate::domain::web::Scheme;
 use crate::viewer::Duplex;
@@ -12,12 +13,13 @@ use crate::viewer::trust::{Expected, secure};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 /// Most connections to an application at once: many browsers' worth, few enough for small servers.
 const CONNECTIONS_MAX: usize = 256;
@@ -35,6 +37,9 @@ const FIELDS_MAX: usize = 256;
 /// Asks over one connection.
 pub(super) struct Sender {
     pub(super) asks: SendRequest<Upload>,
+    /// Ends the wait for an answer. It is kept from one request to the next, and put forward only when it rings: setting it for each would tell the
+    /// runtime's clock twice a request.
+    pub(super) timer: Pin<Box<Sleep>>,
     /// Counts the connection, until it is closed.
     pub(super) seat: Arc<OwnedSemaphorePermit>,
     /// The thread that drives it: asking from another one wakes that, twice a request.
@@ -64,7 +69,13 @@ impl Pool {
         let fit = |kept: &Idle| kept.sender.asks.is_ready() && kept.since.elapsed() < if repeatable { IDLE_FOR } else { FRESH };
         let here = thread::current().id();
         let at = idle.iter().rposition(|kept| kept.sender.home == here && fit(kept)).or_else(|| idle.iter().rposition(fit))?;
-        Some(idle.remove(at).sender)
+        let mut sender = idle.remove(at).sender;
+        drop(idle);
+        if sender.home != here {
+            // That of another thread's clock ends with that thread.
+            sender.timer = Box::pin(sleep(Duration::ZERO));
+        }
+        Some(sender)
     }
 
     /// Keeps one for the next request. It may be ready only a moment later, or, when it still sends a body, never.
@@ -92,12 +103,16 @@ impl Pool {
 
 /// A new connection to the application of the lease, and to no other.
 pub(super) async fn connect(shared: &Arc<Shared>) -> Result<Sender, Fault> {
+    unless_over(shared, dialled(shared)).await
+}
+
+async fn dialled(shared: &Arc<Shared>) -> Result<Sender, Fault> {
     let limits = shared.limits();
     let seat = timeout(limits.dial, Arc::clone(&shared.pool().seats).acquire_owned()).await;
     let seat = Arc::new(seat.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Over)?);
     let lease = shared.lease();
-    let dialled = timeout(limits.dial, shared.dial().dial(lease)).await;
-    let stream = dialled.map_err(|_| Fault::Unreachable(io::ErrorKind::TimedOut.into()))?.map_err(Fault::Unreachable)?;
+    let stream = timeout(limits.dial, shared.dial().dial(lease)).await;
+    let stream = stream.map_err(|_| Fault::Unreachable(io::ErrorKind::TimedOut.into()))?.map_err(Fault::Unreachable)?;
     let stream: Stall<Box<dyn Duplex>> = Stall::new(stream, limits.stall);
     match shared.terms().scheme {
         Scheme::Http => speak(stream, seat, shared).await,
@@ -129,5 +144,5 @@ where
         }
         drop(held);
     });
-    Ok(Sender { asks, seat, home: thread::current().id() })
+    Ok(Sender { asks, timer: Box::pin(sleep(Duration::ZERO)), seat, home: thread::current().id() })
 }

@@ -61,15 +61,12 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: Request<Incoming>, from
     let flow = Flow::new();
     let mut entry = Entry::new(place, shared.broker().now(), request.method().as_str(), request.uri().path(), Arc::clone(&flow));
     let asked = Asked { shared, from, flow: &flow };
-    let outcome = tokio::select! {
-        biased;
-        () = shared.over_token().cancelled() => None,
-        outcome = asked.pass(request) => Some(outcome),
-    };
+    // At the end of the session nothing waits any longer: what is being asked loses its connection, and whatever else it waits for is not waited for.
+    let outcome = asked.pass(request).await;
     match outcome {
-        Some(Ok(answer)) => answer.into_response(shared, entry),
-        Some(Err(failed)) => refuse(shared, &mut entry, failed, people),
-        None => {
+        Ok(answer) if !shared.is_over() => answer.into_response(shared, entry),
+        Err(failed) if !shared.is_over() => refuse(shared, &mut entry, failed, people),
+        Ok(_) | Err(_) => {
             entry.ended(RequestEnd::Cut);
             let page = shared.end().map_or_else(|| Fault::Over.page(), fault::ended);
             entry.answered(page.status.as_u16());
@@ -260,11 +257,14 @@ impl Asked<'_> {
         if self.shared.sign_in_refused.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        self.shared.books().login_refused("refused").await.map_err(|error| {
-            self.shared.sign_in_refused.store(false, Ordering::Relaxed);
-            tracing::error!(%error, "application.sign_in.unrecorded");
-            Fault::Unrecorded
+        unless_over(self.shared, async {
+            self.shared.books().login_refused("refused").await.map_err(|error| {
+                self.shared.sign_in_refused.store(false, Ordering::Relaxed);
+                tracing::error!(%error, "application.sign_in.unrecorded");
+                Fault::Unrecorded
+            })
         })
+        .await
     }
 }
 
@@ -300,7 +300,10 @@ pub(super) fn request(method: &Method, target: &Uri, fields: HeaderMap, body: Up
 /// What the application is told of the user now.
 async fn said(shared: &Shared) -> Result<Arc<Said>, Fault> {
     match shared.told() {
-        Ok(told) => told.now(shared).await,
+        Ok(told) => match told.at_hand(shared) {
+            Some(said) => Ok(said),
+            None => unless_over(shared, told.now(shared)).await,
+        },
         Err(Fault::CredentialRequired(source)) => Err(Fault::CredentialRequired(*source)),
         Err(_) => Err(Fault::Over),
     }
@@ -308,6 +311,15 @@ async fn said(shared: &Shared) -> Result<Arc<Said>, Fault> {
 
 fn expects(headers: &HeaderMap) -> bool {
     headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// What may take its time, unless the session ends meanwhile.
+pub(super) async fn unless_over<T>(shared: &Shared, waits: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    tokio::select! {
+        biased;
+        () = shared.over_token().cancelled() => Err(Fault::Over),
+        outcome = waits => outcome,
+    }
 }
 
 /// See [`super::App::probe`].
@@ -320,10 +332,5 @@ pub(super) async fn probe(shared: &Arc<Shared>) -> Result<(), Fault> {
     let target = shared.terms().opens_at().parse::<Uri>().unwrap_or_else(|_| Uri::from_static("/"));
     let asked = request(&Method::GET, &target, fields, Upload::Empty);
     let flow = Flow::new();
-    let answered = tokio::select! {
-        biased;
-        () = shared.over_token().cancelled() => Err(Fault::Over),
-        answered = alone(shared, asked, &flow) => answered,
-    };
-    answered.map(drop)
+    alone(shared, asked, &flow).await.map(drop)
 }

@@ -73,6 +73,11 @@ impl Told {
         Ok(Self { fixed: Arc::new(Said { fields }), asserted: Mutex::default() })
     }
 
+    /// What is said at any time, where no assertion is in it.
+    pub(super) fn at_hand(&self, shared: &Shared) -> Option<Arc<Said>> {
+        shared.terms().identity.assertion_audience.is_none().then(|| Arc::clone(&self.fixed))
+    }
+
     /// What is said now.
     pub(super) async fn now(&self, shared: &Shared) -> Result<Arc<Said>, Fault> {
         let Some(audience) = &shared.terms().identity.assertion_audience else { return Ok(Arc::clone(&self.fixed)) };
