@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::tunnel::bell::Wakes;
 use crate::tunnel::handle::{Command, Shared, TunnelError};
 use crate::tunnel::hub::Registry;
 use crate::tunnel::hub::socket::HubSocket;
@@ -68,6 +69,8 @@ pub(super) struct Users {
     wanted: Vec<ConnId>,
     /// Whose users are gone before all was sent: served in each round, until it is, or takes too long.
     leaving: Vec<ConnId>,
+    /// Who is to be woken at the end of the round.
+    wakes: Wakes,
 }
 
 impl Driver {
@@ -220,7 +223,7 @@ impl Driver {
 
     /// Serves those that something happened to, at either end.
     fn serve(&mut self, now: Instant) {
-        let (peer, Users { conns, wanted, leaving, .. }) = (&mut self.peer, &mut self.state);
+        let (peer, Users { conns, wanted, leaving, wakes, .. }) = (&mut self.peer, &mut self.state);
         self.shared.calls.take(wanted);
         peer.stirred(wanted);
         wanted.append(leaving);
@@ -228,12 +231,13 @@ impl Driver {
         wanted.dedup();
         for id in wanted.drain(..) {
             let Some(conn) = conns.get_mut(&id) else { continue };
-            match conn.pipe.serve(peer, &mut conn.ended, now) {
+            match conn.pipe.serve(peer, &mut conn.ended, wakes, now) {
                 Served::Done => {}
                 Served::Leaving => leaving.push(id),
                 Served::Over => drop(conns.remove(&id)),
             }
         }
+        wakes.wake();
     }
 
     fn event(&mut self, event: Event, now: Instant) {

@@ -26,6 +26,7 @@ use crate::tunnel::driver::Driver;
 use crate::tunnel::handle::{PeerConfig, Shared, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId};
 use crate::tunnel::keys::PublicKey;
 use crate::tunnel::peer::{MTU, MTU_MAX, Peer, PeerSetup, Transmit, TunnelStatus};
+use crate::tunnel::stream::Calls;
 use demux::{Change, Demux, Route};
 use socket::{Buffers, HubSocket};
 use threads::Threads;
@@ -148,7 +149,7 @@ struct Inner {
     closing: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
-    _threads: Option<Threads>,
+    threads: Option<Threads>,
     tcp_timeout_ms: AtomicU64,
     mtu_max: AtomicUsize,
 }
@@ -204,7 +205,7 @@ impl Hub {
                 closing,
                 tasks,
                 runtime,
-                _threads: threads,
+                threads,
                 tcp_timeout_ms,
                 mtu_max: AtomicUsize::new(MTU_MAX),
             }),
@@ -244,7 +245,7 @@ impl Hub {
         let shared = Arc::new(Shared {
             id: config.id,
             commands,
-            calls: Arc::default(),
+            calls: Calls::new(inner.threads.is_some()),
             closing: inner.closing.child_token(),
             closed: CancellationToken::new(),
             status: watch::Sender::new(TunnelStatus::Connecting),

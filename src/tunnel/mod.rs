@@ -13,6 +13,7 @@
 //!
 //! Needs no root and no TUN device: packets exist only in memory.
 
+mod bell;
 mod driver;
 mod handle;
 mod hub;

@@ -8,25 +8,32 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, mpsc};
 
+use crate::tunnel::bell::{Waiting, Wakes};
 use crate::tunnel::peer::{Chain, ConnId, Peer, Profile, Progress};
 
 /// How long what was written before the user left may take to be sent.
 const LINGER: Duration = Duration::from_secs(20);
 
 /// Calls to the owner of a tunnel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Calls {
     who: Mutex<Vec<ConnId>>,
     wake: Notify,
+    /// The owner's threads are not its users': it wakes them by their bells.
+    apart: bool,
 }
 
 impl Calls {
+    pub(super) fn new(apart: bool) -> Arc<Self> {
+        Arc::new(Self { who: Mutex::default(), wake: Notify::new(), apart })
+    }
+
     /// Something is to be done, though for no connection.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
@@ -52,8 +59,8 @@ impl Calls {
 struct State {
     received: Chain,
     to_send: Chain,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
+    reader: Option<Waiting>,
+    writer: Option<Waiting>,
     /// The owner was called and has not come yet.
     called: bool,
     /// The owner has more than fits: the reader is to call when there is room.
@@ -108,8 +115,8 @@ impl Pipe {
         }
     }
 
-    /// Moves bytes both ways between the pipe and the peer. `ended`: our FIN was asked for already; kept by the caller.
-    pub(super) fn serve(&self, peer: &mut Peer, ended: &mut bool, now: Instant) -> Served {
+    /// Moves bytes both ways between the pipe and the peer. `ended`: our FIN was asked for already; kept by the caller. Adds to `wakes` who is to be woken.
+    pub(super) fn serve(&self, peer: &mut Peer, ended: &mut bool, wakes: &mut Wakes, now: Instant) -> Served {
         let conn = self.conn;
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -155,7 +162,7 @@ impl Pipe {
         let reader = if moved_in || state.finished || state.failed.is_some() { state.reader.take() } else { None };
         let writer = if moved_out || state.failed.is_some() { state.writer.take() } else { None };
         drop(guard);
-        reader.into_iter().chain(writer).for_each(Waker::wake);
+        reader.into_iter().chain(writer).for_each(|waiting| wakes.add(waiting));
         match (over, leaving) {
             (true, _) => Served::Over,
             (false, true) => Served::Leaving,
@@ -170,7 +177,7 @@ impl Pipe {
         state.to_send.clear();
         let wakers = [state.reader.take(), state.writer.take()];
         drop(state);
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        wakers.into_iter().flatten().for_each(Waiting::wake);
     }
 }
 
@@ -199,7 +206,7 @@ impl AsyncRead for TunnelStream {
                 (_, true) => Poll::Ready(Ok(())),
                 (Some(kind), false) => Poll::Ready(Err(kind.into())),
                 (None, false) => {
-                    set(&mut state.reader, cx);
+                    Waiting::note(&mut state.reader, self.pipe.calls.apart, cx);
                     Poll::Pending
                 }
             };
@@ -229,7 +236,7 @@ impl AsyncWrite for TunnelStream {
         }
         let n = buf.len().min(self.pipe.limit.saturating_sub(state.to_send.len()));
         if n == 0 && !buf.is_empty() {
-            set(&mut state.writer, cx);
+            Waiting::note(&mut state.writer, self.pipe.calls.apart, cx);
             return Poll::Pending;
         }
         // An owner that still has bytes to take was called when they came.
@@ -262,13 +269,6 @@ impl Drop for TunnelStream {
         state.dropped = true;
         state.shutdown = true;
         self.pipe.call(state);
-    }
-}
-
-fn set(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) if waker.will_wake(cx.waker()) => {}
-        _ => *slot = Some(cx.waker().clone()),
     }
 }
 
