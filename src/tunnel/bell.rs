@@ -117,9 +117,12 @@ impl Wakes {
     }
 
     /// Wakes them all.
-    pub(super) fn wake(&mut self) {
+    pub(super) fn wake(self) {
+        if self.0.is_empty() {
+            return;
+        }
         let here = thread::current().id();
-        for (bell, wakers) in self.0.drain(..) {
+        for (bell, wakers) in self.0 {
             match bell {
                 Some(bell) if wakers.len() > 1 && bell.thread != here => bell.wake(wakers),
                 _ => wakers.into_iter().for_each(Waker::wake),
@@ -185,7 +188,7 @@ mod tests {
             runtime.block_on(ended).unwrap_err();
         });
         let (slots, woken, tasks) = waiters(&handle.recv().unwrap(), 20);
-        let mut wakes = all(&slots);
+        let wakes = all(&slots);
         assert_eq!(wakes.0.len(), 1, "all have the bell of their thread");
         wakes.wake();
         let here = Builder::new_current_thread().enable_all().build().unwrap();

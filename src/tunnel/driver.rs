@@ -69,8 +69,6 @@ pub(super) struct Users {
     wanted: Vec<ConnId>,
     /// Whose users are gone before all was sent: served in each round, until it is, or takes too long.
     leaving: Vec<ConnId>,
-    /// Who is to be woken at the end of the round.
-    wakes: Wakes,
 }
 
 impl Driver {
@@ -223,7 +221,8 @@ impl Driver {
 
     /// Serves those that something happened to, at either end.
     fn serve(&mut self, now: Instant) {
-        let (peer, Users { conns, wanted, leaving, wakes, .. }) = (&mut self.peer, &mut self.state);
+        let (peer, Users { conns, wanted, leaving, .. }) = (&mut self.peer, &mut self.state);
+        let mut wakes = Wakes::default();
         self.shared.calls.take(wanted);
         peer.stirred(wanted);
         wanted.append(leaving);
@@ -231,7 +230,7 @@ impl Driver {
         wanted.dedup();
         for id in wanted.drain(..) {
             let Some(conn) = conns.get_mut(&id) else { continue };
-            match conn.pipe.serve(peer, &mut conn.ended, wakes, now) {
+            match conn.pipe.serve(peer, &mut conn.ended, &mut wakes, now) {
                 Served::Done => {}
                 Served::Leaving => leaving.push(id),
                 Served::Over => drop(conns.remove(&id)),

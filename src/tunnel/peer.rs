@@ -248,6 +248,7 @@ impl Peer {
             self.housekeep(now);
             if now.saturating_duration_since(self.last_data) > QUIET {
                 self.trains.shrink();
+                self.net.shrink();
             }
         }
         self.net.give_up(self.timers.last_heard, now);

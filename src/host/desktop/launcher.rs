@@ -155,8 +155,11 @@ impl Inner {
         let child = match self.nursery.spawn(process).await {
             Ok(child) => child,
             Err(error) => {
-                group.end();
-                let _ = fs::remove_dir_all(&folder);
+                let _ = tokio::task::spawn_blocking(move || {
+                    group.end();
+                    fs::remove_dir_all(&folder)
+                })
+                .await;
                 return Err(io_error("sandbox")(error));
             }
         };

@@ -51,6 +51,14 @@ impl Lists {
         }
     }
 
+    /// Gives back what nothing is in.
+    pub(super) fn shrink(&mut self) {
+        self.lively.shrink_to_fit();
+        for list in [&mut self.touched, &mut self.stirred, &mut self.passing] {
+            list.shrink_to_fit();
+        }
+    }
+
     /// The touched, of which there are none any more, and the passing; some are both, and named twice.
     pub(super) fn take_changed(&mut self) -> Vec<ConnId> {
         let mut all = take(&mut self.touched);

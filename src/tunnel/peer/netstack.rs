@@ -185,6 +185,11 @@ impl Netstack {
         }
     }
 
+    /// Gives the memory of empty lists back.
+    pub(super) fn shrink(&mut self) {
+        self.lists.shrink();
+    }
+
     fn mark_all(&mut self) {
         for (&id, conn) in &mut self.conns {
             self.lists.mark(id, &mut conn.marks, true);

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 /// Most bytes in a train: the kernel's limit is one IP packet (65535) including headers.
 const TRAIN_BYTES: usize = 65_000;
 /// Trains that may wait to be sent before TCP is told to hold back.
-const TRAINS_MAX: usize = 3;
+const TRAINS_MAX: usize = 2;
 /// Sent buffers kept for reuse.
 const SPARE_MAX: usize = 8;
 
