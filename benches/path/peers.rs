@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::house::House;
-use crate::machine::{cpu, installed, program as clean};
+use crate::machine::{cpu, installed, program};
 use crate::table::{Row, Target};
 use crate::tunnel::Speed;
 use crate::{Outcome, Settings, fail};
@@ -52,8 +52,8 @@ async fn reach(address: SocketAddr) -> Outcome<TcpStream> {
     timeout(START, reaching).await.map_err(|_| fail(format!("nobody answers at {address}")))
 }
 
-fn started(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = clean(program);
+fn started(path: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = program(path);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     command
 }

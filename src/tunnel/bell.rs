@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::mem::take;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 use std::thread::{self, ThreadId};
 
@@ -40,23 +40,24 @@ impl Bell {
         })
     }
 
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Waker>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn hears(&self) -> bool {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.lock().is_some()
     }
 
     /// Wakes them, from its own thread if that is still there.
     fn wake(&self, wakers: Vec<Waker>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let deaf = match &mut *waiting {
-            Some(waiting) => {
-                waiting.extend(wakers);
-                Vec::new()
-            }
-            None => wakers,
-        };
+        let mut waiting = self.lock();
+        if let Some(waiting) = &mut *waiting {
+            waiting.extend(wakers);
+            self.rung.notify_one();
+            return;
+        }
         drop(waiting);
-        deaf.into_iter().for_each(Waker::wake);
-        self.rung.notify_one();
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -67,7 +68,7 @@ impl Ringer {
     async fn ring(self) {
         loop {
             self.0.rung.notified().await;
-            let woken = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(take);
+            let woken = self.0.lock().as_mut().map(take);
             woken.into_iter().flatten().for_each(Waker::wake);
         }
     }
@@ -75,7 +76,7 @@ impl Ringer {
 
 impl Drop for Ringer {
     fn drop(&mut self) {
-        let left = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let left = self.0.lock().take();
         left.into_iter().flatten().for_each(Waker::wake);
     }
 }
@@ -118,13 +119,9 @@ impl Wakes {
 
     /// Wakes them all.
     pub(super) fn wake(self) {
-        if self.0.is_empty() {
-            return;
-        }
-        let here = thread::current().id();
         for (bell, wakers) in self.0 {
             match bell {
-                Some(bell) if wakers.len() > 1 && bell.thread != here => bell.wake(wakers),
+                Some(bell) if wakers.len() > 1 && bell.thread != thread::current().id() => bell.wake(wakers),
                 _ => wakers.into_iter().for_each(Waker::wake),
             }
         }

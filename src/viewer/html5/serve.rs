@@ -300,10 +300,7 @@ pub(super) fn request(method: &Method, target: &Uri, fields: HeaderMap, body: Up
 /// What the application is told of the user now.
 async fn said(shared: &Shared) -> Result<Arc<Said>, Fault> {
     match shared.told() {
-        Ok(told) => match told.at_hand(shared) {
-            Some(said) => Ok(said),
-            None => unless_over(shared, told.now(shared)).await,
-        },
+        Ok(told) => told.now(shared).await,
         Err(Fault::CredentialRequired(source)) => Err(Fault::CredentialRequired(*source)),
         Err(_) => Err(Fault::Over),
     }

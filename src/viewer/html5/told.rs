@@ -3,6 +3,7 @@
 use super::app::Shared;
 use super::fault::Fault;
 use super::head::Said;
+use super::serve::unless_over;
 use crate::domain::secret::SecretString;
 use crate::domain::server::Credential;
 use crate::domain::web::SignIn;
@@ -73,14 +74,13 @@ impl Told {
         Ok(Self { fixed: Arc::new(Said { fields }), asserted: Mutex::default() })
     }
 
-    /// What is said at any time, where no assertion is in it.
-    pub(super) fn at_hand(&self, shared: &Shared) -> Option<Arc<Said>> {
-        shared.terms().identity.assertion_audience.is_none().then(|| Arc::clone(&self.fixed))
-    }
-
     /// What is said now.
     pub(super) async fn now(&self, shared: &Shared) -> Result<Arc<Said>, Fault> {
         let Some(audience) = &shared.terms().identity.assertion_audience else { return Ok(Arc::clone(&self.fixed)) };
+        unless_over(shared, self.asserted(shared, audience)).await
+    }
+
+    async fn asserted(&self, shared: &Shared, audience: &str) -> Result<Arc<Said>, Fault> {
         // One is made at a time: those who come meanwhile wait for it.
         let mut asserted = self.asserted.lock().await;
         if let Some((made, said)) = &*asserted
