@@ -227,3 +227,33 @@ async fn too_many_fields_are_no_answer() {
     let (answer, _held) = tokio::join!(rig.get("/"), serve);
     assert_eq!((answer.status(), answer.code().as_str()), (502, "application_garbled"));
 }
+
+#[tokio::test]
+async fn whoever_waits_for_an_application_hears_of_the_end_of_the_session() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let asked = async {
+        let mut held = next(&mut connections).await;
+        read_head(&mut held).await;
+        rig.disconnect().await;
+        let mut rest = Vec::new();
+        held.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty(), "its connection ends");
+    };
+    let (answer, ()) = tokio::join!(rig.get("/"), asked);
+    assert_eq!((answer.status(), answer.code().as_str()), (410, "user_disconnected"));
+    assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
+
+    let (dials, mut dialled) = tokio::sync::mpsc::unbounded_channel();
+    let dial = crate::viewer::rig::DialWith(move || {
+        dials.send(()).unwrap();
+        Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _
+    });
+    let rig = Rig::dialling(dial, Arc::default(), Made::default()).await;
+    let (answer, ()) = tokio::join!(rig.get("/"), async {
+        dialled.recv().await.unwrap();
+        rig.disconnect().await;
+    });
+    assert_eq!((answer.status(), answer.code().as_str()), (410, "user_disconnected"));
+    assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
+}
