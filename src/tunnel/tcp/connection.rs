@@ -10,6 +10,7 @@
 use super::chain::Chain;
 use super::cubic::{Cubic, Reduction};
 use super::narrow::Narrow;
+use super::owed::Owed;
 use super::received::{LIMIT_FIRST, Received};
 use super::rtt::Rtt;
 use super::segment::{Flow, Segment, TIMESTAMPS};
@@ -104,7 +105,7 @@ pub(in crate::tunnel) struct Connection {
     // ---- receiving
     pub(super) received: Received,
     pub(super) ended: bool,
-    pub(super) ack: bool,
+    pub(super) owed: Owed,
     pub(super) stamp_recent: u32,
     pub(super) stamp_offset: u32,
     pub(super) heard: Micros,
@@ -152,7 +153,7 @@ impl Connection {
             repeated: 0,
             received: Received::new(Seq(0), limits.receive, now),
             ended: false,
-            ack: false,
+            owed: Owed::default(),
             stamp_recent: 0,
             // RFC 7323, section 7.1: what our clock says elsewhere is nobody's business.
             stamp_offset: iss.0.rotate_left(13) ^ 0x5bd1_e995,
@@ -225,7 +226,7 @@ impl Connection {
         match self.state {
             State::Closed => !self.reset,
             // Our last acknowledgement is out; should it be lost, the other end gets a reset after its own last byte, which harms nothing.
-            State::TimeWait => !self.ack,
+            State::TimeWait => !self.owed.is_due(),
             State::SynSent
             | State::SynReceived
             | State::Established
@@ -247,7 +248,9 @@ impl Connection {
         let moved = self.received.read(into, limit, now);
         if moved > 0 {
             self.received.tune(now, self.rtt.smoothed().unwrap_or(MS), spare);
-            self.ack |= self.state.may_receive() && self.received.worth_telling(self.mss);
+            if self.state.may_receive() && self.received.worth_telling(self.mss) {
+                self.owed.at_once();
+            }
         }
         moved
     }
@@ -287,7 +290,7 @@ impl Connection {
         self.turn(Input::Abort);
         self.queue.clear();
         self.board = Scoreboard::default();
-        (self.timer, self.ack, self.probing, self.asking) = (None, false, false, false);
+        (self.timer, self.owed, self.probing, self.asking) = (None, Owed::default(), false, false);
     }
 
     pub(super) fn turn(&mut self, input: Input) {

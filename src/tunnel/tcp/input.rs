@@ -62,7 +62,7 @@ impl Connection {
             self.turn(Input::Syn);
             self.board.lose_oldest();
         }
-        self.ack = true;
+        self.owed.at_once();
         Verdict::Done
     }
 
@@ -162,7 +162,7 @@ impl Connection {
         }
         if *count < CHALLENGES {
             *count += 1;
-            self.ack = true;
+            self.owed.at_once();
         }
     }
 
@@ -172,12 +172,13 @@ impl Connection {
             return;
         }
         if !segment.payload.is_empty() {
+            let calm = self.state == State::Established && segment.seq == self.received.next && !self.received.has_holes();
             self.received.data(segment.seq, segment.payload, now);
-            self.ack = true;
+            self.owed.data(segment.payload.len(), calm, self.mss, now);
         }
         if segment.has(FIN) {
             self.received.fin(segment.seq.plus(segment.payload.len() as u32));
-            self.ack = true;
+            self.owed.at_once();
         }
         if self.received.ends() {
             self.ended = true;

@@ -17,6 +17,7 @@ mod cubic;
 mod input;
 mod narrow;
 mod output;
+mod owed;
 mod received;
 mod rtt;
 mod segment;

@@ -30,7 +30,7 @@ impl Connection {
         }
         self.due(now);
         let mut sent = 0;
-        if self.ack && self.received.has_holes() && out.ready() {
+        if self.owed.is_due() && self.received.has_holes() && out.ready() {
             self.acknowledge(self.nxt, flow, out, now);
             sent += 1;
         }
@@ -46,7 +46,7 @@ impl Connection {
         if sent < turn && out.ready() {
             sent += usize::from(self.ask(flow, out, now));
         }
-        if self.ack && out.ready() {
+        if self.owed.is_due() && out.ready() {
             self.acknowledge(self.nxt, flow, out, now);
             sent += 1;
         }
@@ -61,8 +61,8 @@ impl Connection {
         if self.state == State::Closed {
             return None;
         }
-        let keepalive = self.keepalive_at();
-        Some(self.timer.map_or(keepalive, |(_, at)| at.min(keepalive)))
+        let timer = self.timer.map(|(_, at)| at);
+        [timer, self.owed.deadline()].into_iter().flatten().chain([self.keepalive_at()]).min()
     }
 
     fn keepalive_at(&self) -> Micros {
@@ -76,6 +76,7 @@ impl Connection {
 
     fn due(&mut self, now: Micros) {
         self.received.rest(now);
+        self.owed.tick(now);
         if now >= self.keepalive_at() && self.board.is_empty() {
             self.asking = true;
         }
@@ -167,7 +168,7 @@ impl Connection {
         } else {
             self.received.forget_duplicate();
         }
-        self.ack = false;
+        self.owed.paid();
         header.send(flow, out, 0, |_| {});
     }
 
@@ -219,7 +220,7 @@ impl Connection {
         header.send(flow, out, length, |room| {
             queue.copy(offset, room);
         });
-        self.ack = false;
+        self.owed.paid();
         self.last_sent = now;
     }
 
@@ -258,6 +259,7 @@ impl Connection {
         }
         let ends = fin && last && room > length;
         let flags = ACK | if last { PSH } else { 0 } | if ends { FIN } else { 0 };
+        self.owed.said(now);
         self.data(self.nxt, length, flags, flow, out, now);
         let len = length as u32 + u32::from(ends);
         self.board.push(self.nxt, len, if ends { ENDS } else { 0 }, now);

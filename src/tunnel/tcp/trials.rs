@@ -245,3 +245,101 @@ proptest! {
 fn an_idle_connection_is_small() {
     assert!(size_of::<Connection>() < 1024, "{}", size_of::<Connection>());
 }
+
+/// Two ends of an open connection, and nothing between them.
+struct Pair {
+    flows: [Flow; 2],
+    ends: [Connection; 2],
+    now: Micros,
+}
+
+impl Pair {
+    fn open() -> Self {
+        let addresses = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        let flows = [Flow { local: addresses[0], remote: addresses[1] }, Flow { local: addresses[1], remote: addresses[0] }];
+        let mut first = Connection::connect(50000, 5900, &flows[0], 7, LIMITS, 0);
+        let mut sheet = Sheet::default();
+        first.transmit(&flows[0], &mut sheet, 64, 0);
+        let second = Connection::accept(&Segment::parse(&sheet.packets[0], false).unwrap(), &flows[1], 9, LIMITS, 0);
+        let mut pair = Self { flows, ends: [first, second], now: MS };
+        pair.pass();
+        assert!(pair.ends.iter().all(|end| end.state() == State::Established));
+        pair
+    }
+
+    /// Lets both speak until neither has anything to say now; how many segments each sent.
+    fn pass(&mut self) -> [usize; 2] {
+        let mut sent = [0, 0];
+        loop {
+            let before = sent;
+            for side in [0, 1] {
+                let mut sheet = Sheet::default();
+                while self.ends[side].transmit(&self.flows[side], &mut sheet, 64, self.now) {}
+                sent[side] += sheet.packets.len();
+                for packet in sheet.packets {
+                    let other = 1 - side;
+                    let segment = Segment::parse(&packet, false).unwrap();
+                    let _ = self.ends[other].segment(&segment, &self.flows[other], self.now);
+                    self.ends[other].read(&mut Chain::default(), usize::MAX, usize::MAX, self.now);
+                }
+            }
+            if sent == before {
+                return sent;
+            }
+        }
+    }
+
+    /// One says something; how many segments each sent then.
+    fn say(&mut self, side: usize, bytes: usize) -> [usize; 2] {
+        let mut chain = Chain::default();
+        chain.extend(&vec![1; bytes]);
+        assert_eq!(self.ends[side].write(&mut chain, usize::MAX), bytes);
+        self.pass()
+    }
+
+    /// A question and, after a while, its answer.
+    fn exchange(&mut self) -> [[usize; 2]; 2] {
+        let question = self.say(0, 300);
+        self.now += MS;
+        let answer = self.say(1, 200);
+        self.now += MS;
+        [question, answer]
+    }
+}
+
+#[test]
+fn in_a_conversation_acknowledgements_travel_with_words() {
+    let mut pair = Pair::open();
+    pair.exchange();
+    pair.exchange();
+    for round in 0..20 {
+        assert_eq!(pair.exchange(), [[1, 0], [0, 1]], "{round}");
+    }
+    // What fills two segments is acknowledged at once (RFC 9293, section 3.8.6.3).
+    let [sent, acknowledged] = pair.say(0, 2 * MTU);
+    assert!(sent > 1 && acknowledged > 0, "{sent} {acknowledged}");
+}
+
+#[test]
+fn whoever_gets_no_answer_is_not_kept_waiting_twice() {
+    let mut pair = Pair::open();
+    pair.exchange();
+    pair.exchange();
+    // Here it ends: the last words are acknowledged after a while, and from then on at once.
+    assert_eq!(pair.say(0, 300), [1, 0]);
+    let waits = pair.ends[1].deadline().unwrap() - pair.now;
+    assert!((5 * MS..40 * MS).contains(&waits), "{waits}");
+    pair.now += waits;
+    assert_eq!(pair.pass(), [0, 1]);
+    for _ in 0..5 {
+        pair.now += 3 * MS;
+        assert_eq!(pair.say(0, 300), [1, 1]);
+    }
+    // Nor were those who never answered.
+    let mut pair = Pair::open();
+    assert_eq!(pair.say(1, 300), [1, 1]);
+    // An answer that comes long after is none.
+    pair.now += 1000 * MS;
+    assert_eq!(pair.say(0, 300), [1, 1]);
+    assert_eq!(pair.say(1, 300)[1], 1);
+}
