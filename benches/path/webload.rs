@@ -99,10 +99,14 @@ pub async fn load(door: Door, path: &str, connections: u32, time: Duration) -> O
     Ok(Load { requests, bytes, seconds: longest.as_secs_f64(), p50_ms: ms(0.5), p99_ms: ms(0.99) })
 }
 
-type Visitor = BufReader<TlsStream<TcpStream>>;
+/// A browser's connection, and room for what it reads of a body at once: as much as TLS has.
+struct Visitor {
+    stream: BufReader<TlsStream<TcpStream>>,
+    room: Vec<u8>,
+}
 
 async fn visit(browsers: &Browsers, door: &Door) -> Outcome<Visitor> {
-    Ok(BufReader::with_capacity(HEAD, browsers.connect(door.at, &door.name).await?))
+    Ok(Visitor { stream: BufReader::with_capacity(HEAD, browsers.connect(door.at, &door.name).await?), room: vec![0; 64 << 10] })
 }
 
 fn request(door: &Door, path: &str) -> Vec<u8> {
@@ -118,9 +122,10 @@ fn request(door: &Door, path: &str) -> Vec<u8> {
 
 /// Asks once; the number of bytes of the answer's body.
 async fn ask(visitor: &mut Visitor, request: &[u8]) -> Outcome<u64> {
-    visitor.get_mut().write_all(request).await?;
-    visitor.get_mut().flush().await?;
-    let head = head(visitor).await?;
+    let Visitor { stream, room } = visitor;
+    stream.get_mut().write_all(request).await?;
+    stream.get_mut().flush().await?;
+    let head = head(stream).await?;
     let text = String::from_utf8_lossy(&head);
     if !text.starts_with("HTTP/1.1 200") {
         return Err(fail(format!("not answered: {}", text.lines().next().unwrap_or_default())));
@@ -130,11 +135,9 @@ async fn ask(visitor: &mut Visitor, request: &[u8]) -> Outcome<u64> {
     };
     let length: u64 = field("content-length").ok_or_else(|| fail("an answer without a length"))?.parse()?;
     let mut left = length;
-    // As much at once as TLS has.
-    let mut buffer = [0; 64 << 10];
     while left > 0 {
-        let room = buffer.len().min(usize::try_from(left)?);
-        let n = visitor.read(&mut buffer[..room]).await?;
+        let most = room.len().min(usize::try_from(left)?);
+        let n = stream.read(&mut room[..most]).await?;
         if n == 0 {
             return Err(fail("cut in the middle"));
         }
