@@ -43,7 +43,7 @@ bench: ## Measures the data path beside its peers, some ten minutes; writes the 
 soak: ## Opens and closes a million sessions, about an hour; fails when anything is left behind.
 	@cargo test --release --quiet --test portcullis -- --ignored --exact tunnel::faults::a_million_sessions_leave_nothing_behind
 
-fuzz: ## Fuzzes the codecs and filters of RFB and RDP by coverage, a minute each; FUZZ="600 rdp_filter" is one of them, longer.
+fuzz: ## Fuzzes the codecs and filters of RFB, RDP and HTTP/1.1 by coverage, a minute each; FUZZ="600 rdp_filter" is one of them, longer.
 	@tests/fuzz/run $(FUZZ)
 
 lint: ## Checks format and lints.

@@ -19,6 +19,7 @@
 //! | [`browser`] | what the relay needs of a browser |
 //! | [`ws`] | a browser over WebSocket |
 //! | `lane` | output on its way to it |
+//! | [`cut`] | an end that many connections share |
 //! | [`hangup`] | how a connection is cut that nobody reads |
 //!
 //! - *grant*: the right to one stream, with the lease that carries its target ([`StreamGrant`]).
@@ -30,6 +31,7 @@ pub mod attach;
 mod backlog;
 pub mod books;
 pub mod browser;
+pub mod cut;
 pub mod end;
 pub mod gate;
 mod handshake;

@@ -13,6 +13,14 @@ const DESKTOPS: [&[u8]; 4] = [
     b"RFB 003.003\n\0\0\0\x020123456789abcdef\0\0\0\0",
     b"RFB 003.008\n\x01\x13\0\x02\0\x06\0\0\x01\x01\0\0\x01\x02\0\0\x01\x03\0\0\x01\x04\0\0\x01\x05\0\0\x01\x06\x010123456789abcdef\0\0\0\0",
 ];
+/// Answers of web applications, framed in every way there is, and in two at once.
+const ANSWERS: [&[u8]; 5] = [
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5;a=b\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n",
+    b"HTTP/1.0 302 Found\r\nLocation: /x\r\nConnection: keep-alive\r\n\r\nto the end",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+];
 /// Most bytes of one input: libFuzzer tries long ones slowly.
 const LONGEST: usize = 8 * 1024 - 1;
 
@@ -47,6 +55,11 @@ fn main() -> io::Result<()> {
     for (which, bytes) in DESKTOPS.iter().enumerate() {
         for proof in [0, 2, 3, 7] {
             put("rfb_handshakes", format!("{which}-{proof}"), proof, bytes)?;
+        }
+    }
+    for (which, bytes) in ANSWERS.iter().enumerate() {
+        for choice in [0, 7] {
+            put("http1_answers", format!("{which}-{choice}"), choice, bytes)?;
         }
     }
     put("rfb_handshakes", "browser".to_owned(), 8, b"RFB 003.008\n\x01")

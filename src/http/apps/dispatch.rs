@@ -102,8 +102,8 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     }
     if let Some(path) = request.uri().path().strip_prefix(OWN_PATHS) {
         return match path {
-            "enter" => entry::enter(asked, session, request).await,
-            "state" => state(asked, opened.as_deref(), request.uri().query(), headers).await,
+            "enter" => Box::pin(entry::enter(asked, session, request)).await,
+            "state" => Box::pin(state(asked, opened.as_deref(), request.uri().query(), headers)).await,
             _ => pages::not_found(settings, Some(session)),
         };
     }

@@ -3,7 +3,7 @@
 use super::allow::Refusal;
 use super::app::Shared;
 use super::head;
-use super::pool::Sender;
+use super::received::Received;
 use super::record::{Entry, Flow};
 use crate::domain::web::RequestEnd;
 use bytes::Bytes;
@@ -11,7 +11,6 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use std::future::Future as _;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -42,10 +41,9 @@ fn mapped(mut frame: Frame<Bytes>) -> Frame<Bytes> {
     frame
 }
 
-/// An answer on its way to the browser. Its connection goes back to the pool when it has been read to its end, and is closed when it has not.
+/// An answer on its way to the browser.
 pub(super) struct Passing {
-    incoming: Incoming,
-    sender: Option<Sender>,
+    incoming: Received,
     entry: Entry,
     shared: Arc<Shared>,
     /// Whether its bytes are use of the application: those of a stream of events that comes by itself are not.
@@ -70,8 +68,8 @@ impl hyper::body::Body for Passing {
 }
 
 impl Passing {
-    pub(super) fn new(incoming: Incoming, sender: Option<Sender>, entry: Entry, shared: Arc<Shared>, is_use: bool) -> Self {
-        Self { incoming, sender, entry, shared, is_use }
+    pub(super) fn new(incoming: Received, entry: Entry, shared: Arc<Shared>, is_use: bool) -> Self {
+        Self { incoming, entry, shared, is_use }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -92,28 +90,18 @@ impl Passing {
                 }
                 // The server may ask no further once a body of known length is whole.
                 if self.incoming.is_end_stream() {
-                    self.complete();
+                    self.entry.ended(RequestEnd::Done);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
                 self.entry.ended(RequestEnd::ApplicationGone);
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
-                self.complete();
+                self.entry.ended(RequestEnd::Done);
                 Poll::Ready(None)
             }
-        }
-    }
-
-    fn complete(&mut self) {
-        self.entry.ended(RequestEnd::Done);
-        let abandoned = self.entry.flow().abandon();
-        if let Some(sender) = self.sender.take()
-            && !abandoned
-        {
-            self.shared.pool().put(sender);
         }
     }
 }
@@ -127,21 +115,13 @@ impl Drop for Passing {
     }
 }
 
-/// The body of a request on its way to the application.
-pub(super) enum Upload {
-    /// None.
-    Empty,
-    /// As it comes from the browser.
-    Streaming(Box<Streaming>),
-}
-
-/// See [`Upload::Streaming`].
+/// The body of a request on its way to the application, as it comes from the browser.
 pub(super) struct Streaming {
     incoming: Incoming,
+    /// Its length, where the browser said it.
+    length: Option<u64>,
     flow: Arc<Flow>,
     shared: Arc<Shared>,
-    /// Most bytes; 0: any.
-    most: u64,
     waits: Option<Waits>,
 }
 
@@ -152,46 +132,25 @@ struct Waits {
     at_most: Pin<Box<Sleep>>,
 }
 
-impl Upload {
-    /// `asked`: the body waits until this is cancelled.
-    pub(super) fn streaming(incoming: Incoming, flow: Arc<Flow>, shared: Arc<Shared>, most: u64, asked: Option<CancellationToken>) -> Self {
-        flow.streams(true);
-        if let Some(asked) = &asked {
-            flow.wait_for(asked.clone());
-        }
-        let waits = asked.map(|asked| Waits { asked: Box::pin(asked.cancelled_owned()), at_most: Box::pin(sleep(CONTINUE)) });
-        Self::Streaming(Box::new(Streaming { incoming, flow, shared, most, waits }))
-    }
-}
-
-impl hyper::body::Body for Upload {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut *self {
-            Self::Empty => Poll::Ready(None),
-            Self::Streaming(streaming) => streaming.poll(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Streaming(streaming) => streaming.incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Streaming(streaming) => streaming.incoming.size_hint(),
-        }
-    }
-}
-
 impl Streaming {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    /// `waits`: until the application asks for it.
+    pub(super) fn new(incoming: Incoming, flow: Arc<Flow>, shared: Arc<Shared>, waits: bool) -> Self {
+        flow.streams(true);
+        let waits = waits.then(|| {
+            let asked = CancellationToken::new();
+            flow.wait_for(asked.clone());
+            Waits { asked: Box::pin(asked.cancelled_owned()), at_most: Box::pin(sleep(CONTINUE)) }
+        });
+        Self { length: incoming.size_hint().exact(), incoming, flow, shared, waits }
+    }
+
+    /// Its length, where it is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// The next of it.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.shared.is_over() {
             return Poll::Ready(Some(Err("the session has ended".into())));
         }
@@ -203,9 +162,6 @@ impl Streaming {
                     return Poll::Pending;
                 }
             }
-            if self.flow.is_abandoned() {
-                return Poll::Ready(Some(Err("nobody asked for the body".into())));
-            }
             self.waits = None;
         }
         match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
@@ -214,7 +170,8 @@ impl Streaming {
                 if let Some(data) = frame.data_ref() {
                     let sent = self.flow.up(data.len(), &self.shared);
                     self.shared.touch();
-                    if self.most > 0 && sent > self.most {
+                    let most = self.shared.terms().requests.max_request;
+                    if most > 0 && sent > most {
                         self.flow.refuse();
                         return Poll::Ready(Some(Err(Refusal::Size.as_str().into())));
                     }
@@ -231,16 +188,4 @@ impl Streaming {
             }
         }
     }
-}
-
-/// An I/O error within an error of hyper's.
-pub(super) fn io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Some(io);
-        }
-        next = error.source();
-    }
-    None
 }

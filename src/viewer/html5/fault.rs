@@ -20,7 +20,7 @@ pub enum Fault {
     /// It took the request and did not answer in time, or does not take the request.
     Slow,
     /// It hung up without an answer.
-    HungUp(hyper::Error),
+    HungUp(io::Error),
     /// What it answers is no HTTP, or not what was asked for.
     Garbled(Box<dyn std::error::Error + Send + Sync>),
     /// The browser did not send the rest of its request in time.
@@ -163,8 +163,7 @@ impl std::fmt::Display for Fault {
 impl std::error::Error for Fault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Unreachable(error) | Self::Insecure(error) => Some(error),
-            Self::HungUp(error) => Some(error),
+            Self::Unreachable(error) | Self::Insecure(error) | Self::HungUp(error) => Some(error),
             Self::Garbled(error) => Some(&**error),
             Self::Certificate(_) | Self::Slow | Self::BrowserSlow | Self::CredentialRequired(_) | Self::Unrecorded | Self::Busy | Self::Over => {
                 None

@@ -16,17 +16,17 @@
 
 use super::cookies::Jar;
 use super::names::Names;
-use hyper::HeaderMap;
+use crate::protocol::http1::head::field;
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method};
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const ORIGIN_AGENT_CLUSTER: HeaderName = HeaderName::from_static("origin-agent-cluster");
+/// Room for most heads, in bytes.
+const ROOM: usize = 2048;
 const FRAME_ANCESTORS: &[u8] = b"frame-ancestors";
 
 /// Out of every answer, beside the hop-by-hop fields.
@@ -107,12 +107,19 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|t| t.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(token))
 }
 
-/// The fields of a request for the application. Framing is the caller's: no `Content-Length` is among them.
-pub(super) fn to_application(browser: &HeaderMap, names: &Names, from: IpAddr, said: &Said, jar: &Jar) -> HeaderMap {
-    let mut out = HeaderMap::with_capacity(browser.len() + said.fields.len() + 6);
-    if let Ok(host) = HeaderValue::from_str(names.host()) {
-        out.insert(header::HOST, host);
-    }
+/// Begins the head of a request: its first line (RFC 9112 section 3), the target octet by octet as the browser wrote it.
+pub(super) fn begin(method: &Method, target: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(ROOM);
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    out
+}
+
+/// Writes the fields of a request for the application. Framing is the caller's: no `Content-Length` is among them.
+pub(super) fn to_application(out: &mut Vec<u8>, browser: &HeaderMap, names: &Names, from: IpAddr, said: &Said, jar: &Jar) {
+    field(out, &header::HOST, names.host());
     let hops = nominated(browser);
     for (name, value) in browser {
         let word = name.as_str();
@@ -128,25 +135,24 @@ pub(super) fn to_application(browser: &HeaderMap, names: &Names, from: IpAddr, s
         }
         if *name == header::ORIGIN || *name == header::REFERER || *name == DESTINATION {
             if let Some(value) = addressed(name, value, names) {
-                out.append(name, value);
+                field(out, name, &value);
             }
             continue;
         }
-        out.append(name, value.clone());
+        field(out, name, value);
     }
     if let Some(cookies) = jar.get(browser.get_all(header::COOKIE)) {
-        out.insert(header::COOKIE, cookies);
+        field(out, &header::COOKIE, &cookies);
     }
     if has_token(browser, &header::TE, "trailers") {
         // RFC 9110 section 10.1.4: a sender of TE names it in Connection.
-        out.insert(header::TE, HeaderValue::from_static("trailers"));
-        out.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        field(out, &header::TE, &HeaderValue::from_static("trailers"));
+        field(out, &header::CONNECTION, &HeaderValue::from_static("te"));
     }
-    forwarded(&mut out, names, from);
+    forwarded(out, names, from);
     for (name, value) in &said.fields {
-        out.insert(name, value.clone());
+        field(out, name, value);
     }
-    out
 }
 
 /// A field that holds a URL, as the application would have been asked; `None`: it is not told, since it names a page of the gateway.
@@ -164,20 +170,23 @@ fn addressed(name: &HeaderName, value: &HeaderValue, names: &Names) -> Option<He
 }
 
 /// By which way the request came (RFC 7239, and the names before it).
-fn forwarded(out: &mut HeaderMap, names: &Names, from: IpAddr) {
-    let node = match from {
-        IpAddr::V4(v4) => format!("for={v4}"),
-        IpAddr::V6(v6) => format!("for=\"[{v6}]\""),
-    };
-    out.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
-    for (name, value) in [
-        (X_FORWARDED_FOR, from.to_string()),
-        (X_FORWARDED_HOST, names.own().to_owned()),
-        (header::FORWARDED, format!("{node};host=\"{}\";proto=https", names.own())),
+fn forwarded(out: &mut Vec<u8>, names: &Names, from: IpAddr) {
+    let (own, node) = (names.own().as_bytes(), from.to_string());
+    let (before, after) = if from.is_ipv6() { (&b"\"["[..], &b"]\""[..]) } else { (&b""[..], &b""[..]) };
+    for piece in [
+        &b"x-forwarded-proto: https\r\nx-forwarded-host: "[..],
+        own,
+        b"\r\nx-forwarded-for: ",
+        node.as_bytes(),
+        b"\r\nforwarded: for=",
+        before,
+        node.as_bytes(),
+        after,
+        b";host=\"",
+        own,
+        b"\";proto=https\r\n",
     ] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            out.insert(name, value);
-        }
+        out.extend_from_slice(piece);
     }
 }
 
@@ -207,9 +216,7 @@ pub(super) fn to_browser(headers: &mut HeaderMap, names: &Names, cross_site: boo
     map_each(headers, &header::SET_COOKIE, |value| jar.set(value, cross_site));
     map_each(headers, &CLEAR_SITE_DATA, clear_site_data);
     map_each(headers, &header::CONTENT_SECURITY_POLICY, without_ancestors);
-    if let Ok(ancestors) = HeaderValue::from_str(&format!("frame-ancestors 'self' {}", names.gateway_origin())) {
-        headers.append(header::CONTENT_SECURITY_POLICY, ancestors);
-    }
+    headers.append(header::CONTENT_SECURITY_POLICY, names.ancestors().clone());
     headers.insert(ORIGIN_AGENT_CLUSTER, HeaderValue::from_static("?1"));
 }
 

@@ -6,8 +6,10 @@
 //! | `serve` | one request, from the browser's head to the answer's |
 //! | `head`, `names`, `cookies` | heads as they go on: pure |
 //! | `allow` | which requests may pass: pure |
-//! | `exchange` | sent once, or once again where that is safe; how long an answer may take |
-//! | `pool` | connections to the application |
+//! | `exchange` | sent once, or once again where that is safe |
+//! | `pool` | which connections to the application there are |
+//! | `connection` | one of them: a request sent, its answer's head awaited; how long that may take |
+//! | `sending`, `received` | the bodies of a request and of its answer, at the application's end |
 //! | [`stall`] | a peer that takes nothing |
 //! | [`body`] | bodies as they pass, counted and cut |
 //! | `ws`, `pump` | WebSockets: the handshake, and messages both ways |
@@ -25,6 +27,7 @@
 mod allow;
 mod app;
 pub mod body;
+mod connection;
 mod cookies;
 mod exchange;
 pub mod fault;
@@ -34,7 +37,9 @@ mod names;
 pub mod page;
 mod pool;
 mod pump;
+mod received;
 mod record;
+mod sending;
 mod serve;
 pub mod stall;
 mod told;

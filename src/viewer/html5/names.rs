@@ -17,6 +17,16 @@ pub(super) struct Names {
     scheme: Scheme,
     /// The name it knows itself by; empty: the session's own origin's.
     application: String,
+    /// [`Self::host`] and [`Self::own`], as fields may hold them.
+    host_value: HeaderValue,
+    own_value: HeaderValue,
+    /// Who may frame the application.
+    ancestors: HeaderValue,
+}
+
+/// As a field may hold it: what cannot be said, for a line break is in it, is said as nothing.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Host and port of an authority; the port is empty where it says none.
@@ -58,18 +68,23 @@ fn absolute(url: &str) -> Option<(&str, &str, &str)> {
 impl Names {
     pub(super) fn new(place: &Place, terms: &WebTerms) -> Self {
         let own = place.origin.strip_prefix("https://").unwrap_or(&place.origin).trim_end_matches('/').to_owned();
+        let gateway_origin = place.gateway_origin.trim_end_matches('/').to_owned();
+        let application = terms.host.clone();
         Self {
+            host_value: value(if application.is_empty() { &own } else { &application }),
+            own_value: value(&own),
+            ancestors: value(&format!("frame-ancestors 'self' {gateway_origin}")),
             own_origin: format!("https://{own}"),
             own,
-            gateway_origin: place.gateway_origin.trim_end_matches('/').to_owned(),
+            gateway_origin,
             scheme: terms.scheme,
-            application: terms.host.clone(),
+            application,
         }
     }
 
-    /// Its authority.
-    pub(super) fn own(&self) -> &str {
-        &self.own
+    /// Its authority, as a field's value.
+    pub(super) fn own(&self) -> &HeaderValue {
+        &self.own_value
     }
 
     /// The viewer page's origin.
@@ -78,8 +93,13 @@ impl Names {
     }
 
     /// What the application is called in `Host`.
-    pub(super) fn host(&self) -> &str {
-        if self.application.is_empty() { &self.own } else { &self.application }
+    pub(super) fn host(&self) -> &HeaderValue {
+        &self.host_value
+    }
+
+    /// The directive of a policy that says who may frame the application (CSP3 section 6.4.2).
+    pub(super) fn ancestors(&self) -> &HeaderValue {
+        &self.ancestors
     }
 
     /// Whether a URL's host is the application, or the session's own origin, by whichever scheme.

@@ -7,6 +7,7 @@
 use super::app::Shared;
 use super::record::{Entry, Flow};
 use crate::domain::web::RequestEnd;
+use crate::viewer::Duplex;
 use crate::viewer::end::End;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -34,7 +35,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// How long a close frame may take at the end of the session. A cut holds within a second.
 const CUT: Duration = Duration::from_millis(400);
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<Box<dyn Duplex>>;
 type Sink = SplitSink<Socket, Message>;
 type Source = SplitStream<Socket>;
 
@@ -97,10 +98,11 @@ fn frame(code: CloseCode, reason: &str) -> Message {
     Message::Close(Some(CloseFrame { code, reason: reason.into() }))
 }
 
-/// Carries messages until one side ends, or the session does.
-pub(super) async fn run(shared: &Shared, browser: Upgraded, application: Upgraded, mut entry: Entry) {
-    let browser = WebSocketStream::from_raw_socket(TokioIo::new(browser), Role::Server, Some(config())).await;
-    let application = WebSocketStream::from_raw_socket(TokioIo::new(application), Role::Client, Some(config())).await;
+/// Carries messages until one side ends, or the session does. `arrived`: what the application has sent already.
+pub(super) async fn run(shared: &Shared, browser: Upgraded, (application, arrived): (Box<dyn Duplex>, Bytes), mut entry: Entry) {
+    let browser: Box<dyn Duplex> = Box::new(TokioIo::new(browser));
+    let browser = WebSocketStream::from_raw_socket(browser, Role::Server, Some(config())).await;
+    let application = WebSocketStream::from_partially_read(application, arrived.into(), Role::Client, Some(config())).await;
     let (mut to_browser, mut from_browser) = browser.split();
     let (mut to_application, mut from_application) = application.split();
     let flow = std::sync::Arc::clone(entry.flow());

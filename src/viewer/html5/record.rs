@@ -30,8 +30,6 @@ pub(super) struct Flow {
     asks: OnceLock<CancellationToken>,
     /// The head of the answer is there.
     answered: AtomicBool,
-    /// Nobody will ask for the body any more.
-    abandoned: AtomicBool,
 }
 
 impl Flow {
@@ -45,7 +43,6 @@ impl Flow {
             streaming: AtomicBool::new(false),
             asks: OnceLock::new(),
             answered: AtomicBool::new(false),
-            abandoned: AtomicBool::new(false),
         })
     }
 
@@ -95,19 +92,11 @@ impl Flow {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// The answer is whole. Says whether the request's body still waited to be asked for, and never will be: then it ends now, and so does the
-    /// connection, of which the application expects more.
-    pub(super) fn abandon(&self) -> bool {
-        let waits = self.asks.get().filter(|asks| !asks.is_cancelled());
-        if let Some(asks) = waits {
-            self.abandoned.store(true, Ordering::Relaxed);
+    /// The application asks for a body that waits for that.
+    pub(super) fn go_on(&self) {
+        if let Some(asks) = self.asks.get() {
             asks.cancel();
         }
-        waits.is_some()
-    }
-
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed)
     }
 
     /// The request is larger than policy allows.

@@ -2,22 +2,24 @@
 
 use super::allow::{self, Refusal};
 use super::app::Shared;
-use super::body::{Body, Passing, Upload};
+use super::body::{Body, Passing, Streaming};
+use super::connection::Outgoing;
 use super::exchange::{alone, exchange};
 use super::fault::{self, Fault};
 use super::head::{self, Said};
 use super::page::{Page, is_for_people};
-use super::pool::Sender;
+use super::received::Received;
 use super::record::{Entry, Flow};
 use super::ws;
 use crate::domain::web::{RequestEnd, RequestRecord};
+use crate::protocol::http1::head::field;
 use crate::viewer::books::Books as _;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +27,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 /// Longest wait for the store to have taken earlier requests.
 const PLACE: Duration = Duration::from_secs(10);
@@ -89,7 +90,7 @@ async fn place(shared: &Shared) -> Option<OwnedPermit<RequestRecord>> {
         Err(TrySendError::Full(records)) => tokio::select! {
             biased;
             () = shared.over_token().cancelled() => None,
-            place = timeout(PLACE, records.reserve_owned()) => place.ok()?.ok(),
+            place = Box::pin(timeout(PLACE, records.reserve_owned())) => place.ok()?.ok(),
         },
     }
 }
@@ -129,8 +130,8 @@ fn refuse(shared: &Shared, entry: &mut Entry, failed: Failed, people: bool) -> R
 
 /// An answer that may pass.
 pub(super) enum Answer {
-    /// As the application gave it; its connection comes back when its body was read.
-    Passed(Response<Incoming>, Sender),
+    /// As the application gave it.
+    Passed(Response<Received>),
     /// A WebSocket: what the browser is answered, and what carries its messages from then on.
     Upgraded(Response<Body>, Box<dyn FnOnce(Entry) + Send>),
 }
@@ -143,22 +144,17 @@ impl Answer {
                 carry(entry);
                 response
             }
-            Self::Passed(response, sender) => {
+            Self::Passed(response) => {
                 entry.flow().answer();
-                let (mut parts, body) = response.into_parts();
+                let (parts, body) = response.into_parts();
                 entry.answered(parts.status.as_u16());
-                parts.version = Version::HTTP_11;
-                parts.extensions.clear();
                 // Events that come by themselves are no use.
                 let is_use = !parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
                 if body.is_end_stream() {
                     entry.ended(RequestEnd::Done);
-                    if !entry.flow().abandon() {
-                        shared.pool().put(sender);
-                    }
                     return Response::from_parts(parts, super::body::whole(bytes::Bytes::new()));
                 }
-                let passing = Passing::new(body, Some(sender), entry, Arc::clone(shared), is_use);
+                let passing = Passing::new(body, entry, Arc::clone(shared), is_use);
                 Response::from_parts(parts, passing.boxed_unsync())
             }
         }
@@ -180,49 +176,35 @@ impl Asked<'_> {
         if ws::is_asked_for(&request) {
             allow::request(rules, request.method(), request.uri().path(), request.headers(), Some(0))
                 .map_err(|refusal| Failed::Refused(refusal, 0))?;
-            return ws::open(self, request, &said).await;
+            // In a box, as everything is that few requests come to: each request has room for all of it, and is moved with that.
+            return Box::pin(ws::open(self, request, &said)).await;
         }
         let (parts, body) = request.into_parts();
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
         let judged = allow::request(rules, &parts.method, parts.uri.path(), &parts.headers, length);
         judged.map_err(|refusal| Failed::Refused(refusal, length.unwrap_or(0)))?;
-        let method = parts.method.clone();
-        let (response, sender) = self.ask(parts, body, length, &said).await?;
-        self.answer(response, sender, &method).await
+        let to_head = parts.method == Method::HEAD;
+        let response = self.ask(parts, body, length, &said).await?;
+        self.answer(response, to_head).await
     }
 
-    async fn ask(&self, parts: Parts, body: Incoming, length: Option<u64>, said: &Said) -> Result<(Response<Incoming>, Sender), Failed> {
+    async fn ask(&self, parts: Parts, body: Incoming, length: Option<u64>, said: &Said) -> Result<Response<Received>, Failed> {
         let shared = self.shared;
-        let target = target(&parts.uri)?;
-        let head = || head::to_application(&parts.headers, &shared.names, self.from, said, &shared.jar);
-        let outcome = if length == Some(0) {
-            let make = || {
-                let mut fields = head();
-                if parts.headers.contains_key(header::CONTENT_LENGTH) {
-                    fields.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-                }
-                request(&parts.method, &target, fields, Upload::Empty)
-            };
-            exchange(shared, make(), parts.method.is_idempotent().then_some(&make), self.flow).await
-        } else {
-            let mut fields = head();
-            if let Some(length) = length {
-                fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        let mut head = head::begin(&parts.method, target(&parts.uri));
+        head::to_application(&mut head, &parts.headers, &shared.names, self.from, said, &shared.jar);
+        match length {
+            Some(0) if !parts.headers.contains_key(header::CONTENT_LENGTH) => {}
+            Some(length) => field(&mut head, &header::CONTENT_LENGTH, &HeaderValue::from(length)),
+            None => field(&mut head, &header::TRANSFER_ENCODING, &HeaderValue::from_static("chunked")),
+        }
+        let body = (length != Some(0)).then(|| {
+            let waits = expects(&parts.headers);
+            if waits {
+                field(&mut head, &header::EXPECT, &HeaderValue::from_static("100-continue"));
             }
-            let waits = expects(&parts.headers).then(CancellationToken::new);
-            let upload = Upload::streaming(body, Arc::clone(self.flow), Arc::clone(shared), shared.terms().requests.max_request, waits.clone());
-            let mut asked = request(&parts.method, &target, fields, upload);
-            if let Some(go) = waits {
-                asked.headers_mut().insert(header::EXPECT, HeaderValue::from_static("100-continue"));
-                hyper::ext::on_informational(&mut asked, move |said| {
-                    if said.status() == StatusCode::CONTINUE {
-                        go.cancel();
-                    }
-                });
-            }
-            exchange(shared, asked, None::<fn() -> Request<Upload>>, self.flow).await
-        };
-        match outcome {
+            Box::new(Streaming::new(body, Arc::clone(self.flow), Arc::clone(shared), waits))
+        });
+        match exchange(shared, Outgoing::new(head, &parts.method, body), self.flow).await {
             // The application may have answered to the half of it, or hung up: what counts is that it was too much.
             _ if self.flow.is_refused() => Err(Failed::Refused(Refusal::Size, self.flow.sent())),
             Ok(answered) => Ok(answered),
@@ -231,25 +213,21 @@ impl Asked<'_> {
     }
 
     /// Judges and maps an answer.
-    pub(super) async fn answer(&self, mut response: Response<Incoming>, sender: Sender, method: &Method) -> Result<Answer, Failed> {
+    pub(super) async fn answer(&self, mut response: Response<Received>, to_head: bool) -> Result<Answer, Failed> {
         let shared = self.shared;
-        if response.headers().contains_key(header::TRANSFER_ENCODING) && response.headers().contains_key(header::CONTENT_LENGTH) {
-            // RFC 9112 section 6.3: of two framings one is wrong, and what follows may be another answer.
-            return Err(Fault::Garbled("its answer has two framings".into()).into());
-        }
         let empty = response.body().is_end_stream();
         let length = response.body().size_hint().exact();
         allow::answer(&shared.terms().requests, response.status(), response.headers(), empty)
             .map_err(|refusal| Failed::Refused(refusal, length.unwrap_or(0)))?;
         let signs_in = shared.terms().sign_in != crate::domain::web::SignIn::None;
         if signs_in && response.status() == StatusCode::UNAUTHORIZED {
-            self.sign_in_refused().await?;
+            Box::pin(self.sign_in_refused()).await?;
             // A browser that is asked for a password would ask its user for one that is never used.
             response.headers_mut().remove(header::WWW_AUTHENTICATE);
         }
         head::to_browser(response.headers_mut(), &shared.names, shared.place.cross_site, &shared.jar);
-        frame_anew(&mut response, empty, length, *method == Method::HEAD);
-        Ok(Answer::Passed(response, sender))
+        frame_anew(&mut response, empty, length, to_head);
+        Ok(Answer::Passed(response))
     }
 
     /// Written down once: an application that refuses one request refuses all.
@@ -270,7 +248,7 @@ impl Asked<'_> {
 
 /// Length of an answer: as its body is, not as its head says. In an answer to HEAD the head's is kept: it says how long a body would be (RFC 9110
 /// sections 8.6 and 9.3.2).
-fn frame_anew(response: &mut Response<Incoming>, empty: bool, length: Option<u64>, is_head: bool) {
+fn frame_anew(response: &mut Response<Received>, empty: bool, length: Option<u64>, is_head: bool) {
     let no_content = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let headers = response.headers_mut();
     if empty && is_head {
@@ -283,18 +261,8 @@ fn frame_anew(response: &mut Response<Incoming>, empty: bool, length: Option<u64
 }
 
 /// The target of a request in origin form or `*` (RFC 9112 section 3.2), octet by octet as the browser wrote it.
-pub(super) fn target(uri: &Uri) -> Result<Uri, Failed> {
-    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    Uri::builder().path_and_query(path).build().map_err(|_| Failed::Refused(Refusal::Path, 0))
-}
-
-pub(super) fn request(method: &Method, target: &Uri, fields: HeaderMap, body: Upload) -> Request<Upload> {
-    let mut request = Request::new(body);
-    *request.method_mut() = method.clone();
-    *request.uri_mut() = target.clone();
-    *request.version_mut() = Version::HTTP_11;
-    *request.headers_mut() = fields;
-    request
+pub(super) fn target(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", PathAndQuery::as_str)
 }
 
 /// What the application is told of the user now.
@@ -325,9 +293,8 @@ pub(super) async fn probe(shared: &Arc<Shared>) -> Result<(), Fault> {
         return Err(Fault::Over);
     }
     let said = said(shared).await?;
-    let fields = head::to_application(&HeaderMap::new(), &shared.names, IpAddr::V4(Ipv4Addr::LOCALHOST), &said, &shared.jar);
     let target = shared.terms().opens_at().parse::<Uri>().unwrap_or_else(|_| Uri::from_static("/"));
-    let asked = request(&Method::GET, &target, fields, Upload::Empty);
-    let flow = Flow::new();
-    alone(shared, asked, &flow).await.map(drop)
+    let mut head = head::begin(&Method::GET, self::target(&target));
+    head::to_application(&mut head, &HeaderMap::new(), &shared.names, IpAddr::V4(Ipv4Addr::LOCALHOST), &said, &shared.jar);
+    alone(shared, Outgoing::new(head, &Method::GET, None), &Flow::new()).await.map(drop)
 }

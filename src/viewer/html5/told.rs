@@ -77,7 +77,7 @@ impl Told {
     /// What is said now.
     pub(super) async fn now(&self, shared: &Shared) -> Result<Arc<Said>, Fault> {
         let Some(audience) = &shared.terms().identity.assertion_audience else { return Ok(Arc::clone(&self.fixed)) };
-        unless_over(shared, self.asserted(shared, audience)).await
+        Box::pin(unless_over(shared, self.asserted(shared, audience))).await
     }
 
     async fn asserted(&self, shared: &Shared, audience: &str) -> Result<Arc<Said>, Fault> {

@@ -3,12 +3,15 @@
 
 use super::allow::Refusal;
 use super::app::Shared;
-use super::body::{Upload, whole};
+use super::body::whole;
+use super::connection::Outgoing;
 use super::exchange::alone;
 use super::fault::Fault;
 use super::head::{self, Said};
 use super::pump;
-use super::serve::{Answer, Asked, Failed, request, target};
+use super::received::Received;
+use super::serve::{Answer, Asked, Failed, target};
+use crate::protocol::http1::head::field;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -22,7 +25,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// How long the two connections may take to become WebSockets once both handshakes are done.
+/// How long the browser's connection may take to become a WebSocket once both handshakes are done.
 const CHANGE: Duration = Duration::from_secs(10);
 
 fn token(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
@@ -63,23 +66,22 @@ pub(super) async fn open(asked: &Asked<'_>, mut browser: Request<Incoming>, said
     }
     let accept = derive_accept_key(key_of(&browser)?.as_bytes());
     let key = generate_key();
-    let fields = fields(&browser, asked, said, &key);
-    let (mut response, sender) = alone(shared, request(&Method::GET, &target(browser.uri())?, fields, Upload::Empty), asked.flow).await?;
+    let response = alone(shared, Outgoing::new(head(&browser, asked, said, &key), &Method::GET, None), asked.flow).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return asked.answer(response, sender, &Method::GET).await;
+        return asked.answer(response, false).await;
     }
     check(&browser, &response, &key)?;
-    let seat = Arc::clone(&sender.seat);
-    let theirs = hyper::upgrade::on(&mut response);
-    let ours = hyper::upgrade::on(&mut browser);
-    let answer = answer(shared, response, &accept)?;
+    let (parts, application) = response.into_parts();
+    let (application, arrived, seat) = application.into_stream().ok_or_else(|| Fault::Garbled("it changes before it was asked to".into()))?;
+    let browsers = hyper::upgrade::on(&mut browser);
+    let answer = answer(shared, parts.headers, &accept)?;
     let shared = Arc::clone(shared);
     let carry = move |entry| {
         tokio::spawn(async move {
-            // Both count as one connection to the application until they end.
+            // It counts as a connection to the application until it ends.
             let _seat = seat;
-            match both(&shared, ours, theirs).await {
-                Some((browser, application)) => pump::run(&shared, browser, application, entry).await,
+            match changed(&shared, browsers).await {
+                Some(browser) => pump::run(&shared, browser, (application, arrived), entry).await,
                 None => drop(entry),
             }
         });
@@ -88,23 +90,24 @@ pub(super) async fn open(asked: &Asked<'_>, mut browser: Request<Incoming>, said
 }
 
 /// The handshake toward the application.
-fn fields(browser: &Request<Incoming>, asked: &Asked<'_>, said: &Said, key: &str) -> HeaderMap {
+fn head(browser: &Request<Incoming>, asked: &Asked<'_>, said: &Said, key: &str) -> Vec<u8> {
     let shared = asked.shared;
-    let mut fields = head::to_application(browser.headers(), &shared.names, asked.from, said, &shared.jar);
-    fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    fields.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    let mut out = head::begin(&Method::GET, target(browser.uri()));
+    head::to_application(&mut out, browser.headers(), &shared.names, asked.from, said, &shared.jar);
+    field(&mut out, &header::CONNECTION, &HeaderValue::from_static("Upgrade"));
+    field(&mut out, &header::UPGRADE, &HeaderValue::from_static("websocket"));
+    field(&mut out, &header::SEC_WEBSOCKET_VERSION, &HeaderValue::from_static("13"));
     if let Ok(key) = HeaderValue::from_str(key) {
-        fields.insert(header::SEC_WEBSOCKET_KEY, key);
+        field(&mut out, &header::SEC_WEBSOCKET_KEY, &key);
     }
     for protocol in browser.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL) {
-        fields.append(header::SEC_WEBSOCKET_PROTOCOL, protocol.clone());
+        field(&mut out, &header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    fields
+    out
 }
 
 /// What RFC 6455 section 4.1 asks of the application's answer.
-fn check(browser: &Request<Incoming>, response: &Response<Incoming>, key: &str) -> Result<(), Fault> {
+fn check(browser: &Request<Incoming>, response: &Response<Received>, key: &str) -> Result<(), Fault> {
     let headers = response.headers();
     let garbled = |why: &'static str| Err(Fault::Garbled(why.into()));
     if !token(headers, &header::UPGRADE, "websocket") || !token(headers, &header::CONNECTION, "upgrade") {
@@ -125,9 +128,7 @@ fn check(browser: &Request<Incoming>, response: &Response<Incoming>, key: &str) 
 }
 
 /// What the browser is answered.
-fn answer(shared: &Shared, response: Response<Incoming>, accept: &str) -> Result<Response<super::Body>, Fault> {
-    let (parts, _) = response.into_parts();
-    let mut headers = parts.headers;
+fn answer(shared: &Shared, mut headers: HeaderMap, accept: &str) -> Result<Response<super::Body>, Fault> {
     head::to_browser(&mut headers, &shared.names, shared.place.cross_site, &shared.jar);
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::CONTENT_SECURITY_POLICY);
@@ -141,12 +142,11 @@ fn answer(shared: &Shared, response: Response<Incoming>, accept: &str) -> Result
     Ok(answer)
 }
 
-/// Both connections, once they are WebSockets.
-async fn both(shared: &Shared, browser: OnUpgrade, application: OnUpgrade) -> Option<(Upgraded, Upgraded)> {
-    let both = async { tokio::try_join!(browser, application) };
+/// The browser's connection, once it is a WebSocket.
+async fn changed(shared: &Shared, browser: OnUpgrade) -> Option<Upgraded> {
     tokio::select! {
         biased;
         () = shared.over_token().cancelled() => None,
-        both = timeout(CHANGE, both) => both.ok()?.ok(),
+        changed = timeout(CHANGE, browser) => changed.ok()?.ok(),
     }
 }

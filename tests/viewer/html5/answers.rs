@@ -3,7 +3,7 @@
 use super::rig::*;
 use portcullis::domain::web::{Scheme, WebTerms};
 use std::sync::atomic::Ordering;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn heads_without_bodies_keep_their_length() {
@@ -178,4 +178,38 @@ async fn a_browser_of_http2_is_served_the_same() {
         );
         assert!(head.contains("content-length: 4\r\n") && !head.contains("transfer-encoding"), "{head}");
     }
+}
+
+#[tokio::test]
+async fn both_bodies_move_at_once() {
+    const SIZE: usize = 8 * 1024 * 1024;
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let serve = async {
+        let mut stream = next(&mut connections).await;
+        read_head(&mut stream).await;
+        let (mut reader, mut writer) = stream.split();
+        // It answers all before it has read all, and reads on meanwhile.
+        let answer = async {
+            writer.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes()).await.unwrap();
+            writer.write_all(&vec![b'd'; SIZE]).await.unwrap();
+        };
+        let mut body = vec![0; SIZE];
+        let (_, read) = tokio::join!(answer, reader.read_exact(&mut body));
+        read.unwrap();
+        assert!(body.iter().all(|octet| *octet == b'u'));
+        stream
+    };
+    let ask = async {
+        let mut browser = rig.connect().await;
+        browser
+            .write_all(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {SIZE}\r\nConnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        // As browsers do: nothing is read before everything is sent.
+        browser.write_all(&vec![b'u'; SIZE]).await.unwrap();
+        read_all(&mut browser).await
+    };
+    let (_held, answer) = tokio::time::timeout(PATIENCE, async { tokio::join!(serve, ask) }).await.expect("neither waits for the other");
+    assert!(answer.status() == 200 && answer.raw.len() == SIZE && answer.raw.iter().all(|octet| *octet == b'd'));
 }

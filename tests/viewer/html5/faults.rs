@@ -148,6 +148,20 @@ async fn interim_answers_do_not_hide_the_last() {
 }
 
 #[tokio::test]
+async fn interim_answers_without_an_end_are_none() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let serve = async {
+        let mut stream = next(&mut connections).await;
+        read_head(&mut stream).await;
+        // Until the gateway has had enough.
+        while stream.write_all(&b"HTTP/1.1 102 Processing\r\n\r\n".repeat(100)).await.is_ok() {}
+    };
+    let (answer, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(rig.get("/"), serve) }).await.expect("it ends");
+    assert_eq!((answer.status(), answer.code().as_str()), (502, "application_garbled"));
+}
+
+#[tokio::test]
 async fn a_kept_connection_that_was_closed_is_replaced_once() {
     let (to, mut connections) = listen().await;
     let rig = Rig::new(to).await;
@@ -256,4 +270,55 @@ async fn whoever_waits_for_an_application_hears_of_the_end_of_the_session() {
     });
     assert_eq!((answer.status(), answer.code().as_str()), (410, "user_disconnected"));
     assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
+}
+
+#[tokio::test]
+async fn what_an_idle_connection_says_is_nobodys() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let mut browser = rig.connect().await;
+    // One is closed while nobody uses it, another speaks up: neither is asked again, though what is asked may not be sent twice.
+    for spoils in [&b""[..], b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"] {
+        let post = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+        browser.write_all(post).await.unwrap();
+        let mut first = next(&mut connections).await;
+        read_head(&mut first).await;
+        read(&mut first, 2).await;
+        first.write_all(ok).await.unwrap();
+        assert!(read_head(&mut browser).await.contains("200 OK"));
+        assert_eq!(read(&mut browser, 2).await, b"ok");
+        if spoils.is_empty() {
+            first.shutdown().await.unwrap();
+        } else {
+            first.write_all(spoils).await.unwrap();
+        }
+        // The gateway's own sweep closes it, within seconds; a request that comes first does so, too.
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, first.read_to_end(&mut rest)).await.expect("it is closed");
+        assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    }
+    browser.write_all(b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut fresh = next(&mut connections).await;
+    assert!(read_head(&mut fresh).await.starts_with("GET /2 "));
+    fresh.write_all(ok).await.unwrap();
+    assert!(read_head(&mut browser).await.contains("200 OK"));
+    assert_eq!((read(&mut browser, 2).await, rig.dialled.load(Ordering::SeqCst)), (b"ok".to_vec(), 3));
+}
+
+#[tokio::test]
+async fn a_refusal_comes_before_the_request_is_whole() {
+    let (to, mut connections) = listen().await;
+    let rig = Rig::new(to).await;
+    let mut browser = rig.connect().await;
+    browser.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\nConnection: close\r\n\r\nsome of it").await.unwrap();
+    let mut stream = next(&mut connections).await;
+    read_head(&mut stream).await;
+    stream.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nless").await.unwrap();
+    let answer = read_all(&mut browser).await;
+    assert_eq!((answer.status(), answer.text().as_str()), (413, "less"));
+    // What is left of the request has nobody to take it.
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it is closed");
+    assert_eq!(rest, b"some of it");
 }

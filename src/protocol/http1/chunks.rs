@@ -1,0 +1,171 @@
+//! The chunked transfer coding (RFC 9112 section 7.1): reading it octet by octet, and writing it.
+//!
+//! ```text
+//! Size ─┬─────────> SizeEnd ─> Data ─> DataCr ─> DataLf ─> Size
+//!       ├─ Padding ────┤  └─ of the last ─> Trailers ─> Done
+//!       └─ Extension ──┘
+//! ```
+
+use super::{FIELDS_MAX, HEAD_MAX, Malformed, fields, malformed};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::HeaderMap;
+
+/// Most digits of a chunk's size: those of 64 bits.
+const DIGITS_MAX: u8 = 16;
+/// Most octets of chunk extensions in a body. They say nothing to us (section 7.1.1).
+const EXTENSIONS_MAX: usize = 16 * 1024;
+/// What ends a body without trailers.
+pub const LAST: &[u8] = b"0\r\n\r\n";
+
+/// A piece of a body.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Chunk {
+    /// Some of it, never nothing.
+    Data(Bytes),
+    /// The fields behind it.
+    Trailers(HeaderMap),
+    /// It is over.
+    End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Within the size, of which so many digits were read.
+    Size(u8),
+    /// Blanks behind the size.
+    Padding,
+    /// Within an extension.
+    Extension,
+    /// The LF behind a size.
+    SizeEnd,
+    /// Within a chunk.
+    Data,
+    DataCr,
+    DataLf,
+    Trailers,
+    Done,
+}
+
+/// Reads a chunked body.
+#[derive(Clone, Debug)]
+pub struct Chunks {
+    state: State,
+    /// Of the chunk at hand: its size, then what is left of it.
+    left: u64,
+    /// Octets of extensions so far.
+    extensions: usize,
+    /// Octets of trailers that were looked through.
+    seen: usize,
+}
+
+impl Default for Chunks {
+    fn default() -> Self {
+        Self { state: State::Size(0), left: 0, extensions: 0, seen: 0 }
+    }
+}
+
+impl Chunks {
+    /// Takes the next piece from the front of what has arrived; `None`: more has to arrive first.
+    ///
+    /// # Errors
+    /// [`Malformed::Chunk`]; the body can be read no further.
+    pub fn read(&mut self, arrived: &mut BytesMut) -> Result<Option<Chunk>, Malformed> {
+        loop {
+            match self.state {
+                State::Done => return Ok(Some(Chunk::End)),
+                State::Trailers => return self.trailers(arrived),
+                State::Data => {
+                    if arrived.is_empty() {
+                        return Ok(None);
+                    }
+                    let many = usize::try_from(self.left).unwrap_or(usize::MAX).min(arrived.len());
+                    self.left -= many as u64;
+                    if self.left == 0 {
+                        self.state = State::DataCr;
+                    }
+                    return Ok(Some(Chunk::Data(arrived.split_to(many).freeze())));
+                }
+                state => {
+                    let Some(octet) = arrived.first().copied() else { return Ok(None) };
+                    arrived.advance(1);
+                    self.state = self.apply(state, octet)?;
+                }
+            }
+        }
+    }
+
+    /// Whether it was read to its end.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// What an octet between the data leads to.
+    fn apply(&mut self, state: State, octet: u8) -> Result<State, Malformed> {
+        match (state, octet) {
+            (State::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < DIGITS_MAX => {
+                let digit = char::from(octet).to_digit(16).unwrap_or_default();
+                self.left = (self.left << 4) | u64::from(digit);
+                Ok(State::Size(digits + 1))
+            }
+            (State::Size(1..) | State::Padding, b' ' | b'\t') => Ok(State::Padding),
+            (State::Size(1..) | State::Padding, b';') => Ok(State::Extension),
+            (State::Size(1..) | State::Padding | State::Extension, b'\r') => Ok(State::SizeEnd),
+            (State::Extension, octet) if octet != b'\n' && self.extensions < EXTENSIONS_MAX => {
+                self.extensions += 1;
+                Ok(State::Extension)
+            }
+            (State::SizeEnd, b'\n') if self.left == 0 => Ok(State::Trailers),
+            (State::SizeEnd, b'\n') => Ok(State::Data),
+            (State::DataCr, b'\r') => Ok(State::DataLf),
+            (State::DataLf, b'\n') => Ok(State::Size(0)),
+            _ => Err(Malformed::Chunk),
+        }
+    }
+
+    /// The section behind the last chunk: fields and an empty line.
+    fn trailers(&mut self, arrived: &mut BytesMut) -> Result<Option<Chunk>, Malformed> {
+        let end = match &arrived[..] {
+            [] | [b'\r'] => return Ok(None),
+            [b'\r', b'\n', ..] => 2,
+            _ => {
+                let from = self.seen.saturating_sub(3);
+                let Some(at) = arrived.get(from..).and_then(|rest| rest.windows(4).position(|w| w == b"\r\n\r\n")) else {
+                    self.seen = arrived.len();
+                    return if arrived.len() > HEAD_MAX { Err(Malformed::TooLarge) } else { Ok(None) };
+                };
+                from + at + 4
+            }
+        };
+        let octets = arrived.split_to(end).freeze();
+        self.state = State::Done;
+        if end == 2 {
+            return Ok(Some(Chunk::End));
+        }
+        let mut places = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        match httparse::parse_headers(&octets, &mut places).map_err(malformed)? {
+            httparse::Status::Complete((length, parsed)) if length == octets.len() => Ok(Some(Chunk::Trailers(fields(&octets, parsed)?))),
+            httparse::Status::Complete(_) | httparse::Status::Partial => Err(Malformed::Chunk),
+        }
+    }
+}
+
+/// The line before a chunk of so many bytes, more than none: none would end the body.
+#[must_use]
+pub fn begin(bytes: usize) -> String {
+    format!("{bytes:x}\r\n")
+}
+
+/// What is behind a chunk.
+pub const END: &[u8] = b"\r\n";
+
+/// The last chunk with trailers.
+#[must_use]
+pub fn last(trailers: &HeaderMap) -> Vec<u8> {
+    let mut out = b"0\r\n".to_vec();
+    for (name, value) in trailers {
+        super::head::field(&mut out, name, value);
+    }
+    out.extend_from_slice(END);
+    out
+}

@@ -1,0 +1,259 @@
+//! Heads, framings and chunks: whole, octet by octet, cut short, and random.
+
+use super::*;
+use bytes::BytesMut;
+use http::{StatusCode, Version};
+use proptest::prelude::*;
+
+/// Reads a head that arrives in pieces of so many octets; what is behind it.
+fn read(octets: &[u8], piece: usize) -> (Result<Option<Head>, Malformed>, BytesMut) {
+    let (mut reader, mut arrived) = (Reader::default(), BytesMut::new());
+    let mut pieces = octets.chunks(piece.max(1));
+    for some in pieces.by_ref() {
+        arrived.extend_from_slice(some);
+        match reader.read(&mut arrived) {
+            Ok(None) => {}
+            read => {
+                arrived.extend_from_slice(&pieces.collect::<Vec<_>>().concat());
+                return (read, arrived);
+            }
+        }
+    }
+    (Ok(None), arrived)
+}
+
+fn framed(octets: &str, to_head: bool) -> Result<Framing, Malformed> {
+    let (head, _) = read(octets.as_bytes(), usize::MAX);
+    framing(&head?.expect("a whole head"), to_head)
+}
+
+/// Reads a chunked body that arrives in pieces: its data, its trailers, what is behind it; `None`: it is not whole.
+type Body = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+fn unchunk(octets: &[u8], piece: usize) -> Result<Option<Body>, Malformed> {
+    let (mut chunks, mut arrived, mut data, mut trailers) = (Chunks::default(), BytesMut::new(), Vec::new(), None);
+    let mut pieces = octets.chunks(piece.max(1));
+    loop {
+        match chunks.read(&mut arrived)? {
+            Some(Chunk::Data(some)) => data.extend_from_slice(&some),
+            Some(Chunk::Trailers(fields)) => trailers = Some(fields),
+            Some(Chunk::End) => {
+                assert!(chunks.is_done());
+                return Ok(Some((data, trailers, [&arrived[..], &pieces.collect::<Vec<_>>().concat()].concat())));
+            }
+            None => match pieces.next() {
+                Some(some) => arrived.extend_from_slice(some),
+                None => return Ok(None),
+            },
+        }
+    }
+}
+
+#[test]
+fn a_head_is_read_however_it_comes() {
+    let octets = b"HTTP/1.1 200 OK\r\nA: 1\r\na:  2 \r\nEmpty:\r\nB: \xff\r\n\r\nbody";
+    for piece in 1..=octets.len() {
+        let (head, behind) = read(octets, piece);
+        let head = head.unwrap().expect("a whole head");
+        assert_eq!((head.status, head.version), (StatusCode::OK, Version::HTTP_11));
+        let values: Vec<&[u8]> = head.fields.get_all("a").iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(values, [&b"1"[..], b"2"]);
+        assert_eq!((head.fields["empty"].as_bytes(), head.fields["b"].as_bytes()), (&b""[..], &b"\xff"[..]));
+        assert_eq!(&behind[..], b"body");
+    }
+    for end in 0..octets.len() - 4 {
+        assert!(matches!(read(&octets[..end], 3).0, Ok(None)), "{end}");
+    }
+    // No reason, and lines of old servers.
+    for octets in ["HTTP/1.0 204\r\n\r\n", "HTTP/1.0 204 \nA: b\n\n", "HTTP/1.0 204 x\r\nA: b\n\r\n"] {
+        let head = read(octets.as_bytes(), 1).0.unwrap().expect("a whole head");
+        assert_eq!((head.status, head.version), (StatusCode::NO_CONTENT, Version::HTTP_10), "{octets:?}");
+    }
+}
+
+#[test]
+fn what_is_no_head_is_seen_at_once() {
+    for octets in [
+        "S",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "\r\nHTTP/1.1 200 OK\r\n\r\n",
+        "http/1.1 200 OK\r\n\r\n",
+        "HTTP/2 200\r\n\r\n",
+        "HTTP/1.2 200 OK\r\n\r\n",
+        "HTTP/1.1 2OO OK\r\n\r\n",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "HTTP/1.1 099 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA b\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n A: b\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: b\0c\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
+    ] {
+        assert!(matches!(read(octets.as_bytes(), 1).0, Err(Malformed::Head)), "{octets:?}");
+    }
+}
+
+#[test]
+fn a_head_has_its_limits() {
+    let fields = |many: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(many));
+    assert_eq!(read(fields(FIELDS_MAX).as_bytes(), 4096).0.unwrap().unwrap().fields.len(), FIELDS_MAX);
+    assert!(matches!(read(fields(FIELDS_MAX + 1).as_bytes(), 4096).0, Err(Malformed::TooLarge)));
+    let long = |many: usize| format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "x".repeat(many));
+    assert!(read(long(HEAD_MAX - 64).as_bytes(), 4096).0.unwrap().is_some());
+    assert!(matches!(read(long(HEAD_MAX).as_bytes(), 4096).0, Err(Malformed::TooLarge)));
+    // Without an end it is not waited for forever.
+    assert!(matches!(read(format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(HEAD_MAX)).as_bytes(), 4096).0, Err(Malformed::TooLarge)));
+}
+
+#[test]
+fn a_body_ends_in_one_way() {
+    let ok = "HTTP/1.1 200 OK\r\n";
+    for (fields, framing) in [
+        ("", Framing::UntilClose),
+        ("Content-Length: 0\r\n", Framing::Length(0)),
+        ("Content-Length: 18446744073709551615\r\n", Framing::Length(u64::MAX)),
+        ("Content-Length: 5\r\nContent-Length: 5\r\n", Framing::Length(5)),
+        ("Content-Length: 5, 5\r\n", Framing::Length(5)),
+        ("Transfer-Encoding: Chunked\r\n", Framing::Chunked),
+    ] {
+        assert_eq!(framed(&format!("{ok}{fields}\r\n"), false), Ok(framing), "{fields}");
+        assert_eq!(framed(&format!("{ok}{fields}\r\n"), true), Ok(Framing::Length(0)), "{fields}");
+        for status in ["HTTP/1.1 204 No\r\n", "HTTP/1.1 304 No\r\n", "HTTP/1.1 101 No\r\n", "HTTP/1.1 100 No\r\n"] {
+            assert_eq!(framed(&format!("{status}{fields}\r\n"), false), Ok(Framing::Length(0)), "{status}{fields}");
+        }
+    }
+    for fields in [
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: 5, 6\r\n",
+        "Content-Length: 5,\r\n",
+        "Content-Length:\r\n",
+        "Content-Length: +5\r\n",
+        "Content-Length: -5\r\n",
+        "Content-Length: 0x5\r\n",
+        "Content-Length: 5 5\r\n",
+        "Content-Length: 18446744073709551616\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: gzip\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: chunked, chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: chunked;a=b\r\n",
+        "Transfer-Encoding:\r\n",
+    ] {
+        assert_eq!(framed(&format!("{ok}{fields}\r\n"), false), Err(Malformed::Framing), "{fields}");
+    }
+    assert_eq!(framed("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false), Err(Malformed::Framing));
+}
+
+#[test]
+fn a_connection_is_kept_where_both_say_so() {
+    for (head, kept) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: x, Close\r\n", false),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: closed\r\n", true),
+        ("HTTP/1.1 200 OK\r\n", false),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n", false),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: Keep-Alive\r\n", true),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive, close\r\n", false),
+    ] {
+        let head_read = read(format!("{head}\r\n").as_bytes(), usize::MAX).0.unwrap().unwrap();
+        assert_eq!(is_kept(&head_read, framing(&head_read, false).unwrap()), kept, "{head}");
+    }
+}
+
+#[test]
+fn chunks_are_put_together() {
+    let octets = b"5\r\nhello\r\n1 \t; name=\"v\"; b\r\n \r\n00006\r\nworld!\r\n0\r\n\r\nHTTP/1.1";
+    for piece in 1..=octets.len() {
+        let (data, trailers, behind) = unchunk(octets, piece).unwrap().expect("a whole body");
+        assert_eq!((&data[..], trailers, &behind[..]), (&b"hello world!"[..], None, &b"HTTP/1.1"[..]));
+    }
+    for end in 0..octets.len() - 8 {
+        assert_eq!(unchunk(&octets[..end], 2), Ok(None), "{end}");
+    }
+    let octets = b"0;x\r\nA: 1\r\nB: 2\r\n\r\nrest";
+    for piece in 1..=octets.len() {
+        let (data, trailers, behind) = unchunk(octets, piece).unwrap().expect("a whole body");
+        let trailers = trailers.expect("trailers");
+        assert_eq!((data.len(), trailers["a"].as_bytes(), trailers["b"].as_bytes(), &behind[..]), (0, &b"1"[..], &b"2"[..], &b"rest"[..]));
+    }
+}
+
+#[test]
+fn what_are_no_chunks_is_refused() {
+    for octets in [
+        "\r\n",
+        "x\r\n",
+        "-1\r\n",
+        "+1\r\n",
+        "0x1\r\n",
+        " 1\r\n",
+        ";a\r\n",
+        "1\n1\r\n",
+        "1\r1\r\n",
+        "1 1\r\n",
+        "1;a\n1\r\n",
+        "1\r\n12\r\n",
+        "1\r\n1\n",
+        "1\r\n1\r1",
+        "11111111111111111\r\n",
+        "0\r\nA b\r\n\r\n",
+        "0\r\nA: b\r\n c\r\n\r\n",
+        "0\r\nA: b\n\nx\r\n\r\n",
+    ] {
+        assert!(unchunk(octets.as_bytes(), 1).is_err(), "{octets:?}");
+        assert!(unchunk(octets.as_bytes(), usize::MAX).is_err(), "{octets:?}");
+    }
+    assert_eq!(unchunk(format!("1;{}\r\n", "x".repeat(20_000)).as_bytes(), 4096), Err(Malformed::Chunk));
+    // Spread over many chunks, too.
+    assert_eq!(unchunk("1;xxxxxxx\r\ny\r\n".repeat(3_000).as_bytes(), 4096), Err(Malformed::Chunk));
+    assert_eq!(unchunk(format!("0\r\na: {}", "x".repeat(HEAD_MAX)).as_bytes(), 4096), Err(Malformed::TooLarge));
+}
+
+proptest! {
+    /// Whatever is written is read again, in whichever pieces it comes.
+    #[test]
+    fn chunks_come_back(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..50), 0..8), piece in 1usize..40, fields in any::<bool>()) {
+        let mut octets = Vec::new();
+        for data in &pieces {
+            octets.extend_from_slice(chunks::begin(data.len()).as_bytes());
+            octets.extend_from_slice(data);
+            octets.extend_from_slice(chunks::END);
+        }
+        let mut trailers = HeaderMap::new();
+        if fields {
+            trailers.insert("x-sum", HeaderValue::from_static("1"));
+            octets.extend_from_slice(&chunks::last(&trailers));
+        } else {
+            octets.extend_from_slice(chunks::LAST);
+        }
+        octets.extend_from_slice(b"behind");
+        prop_assert_eq!(unchunk(&octets, piece), Ok(Some((pieces.concat(), fields.then_some(trailers), b"behind".to_vec()))));
+    }
+
+    /// Random octets are read alike in whichever pieces they come, or are no answer in either.
+    #[test]
+    fn pieces_do_not_matter(octets in "(HTTP/1\\.[01] [0-9]{2,4}( [a-z]{0,3})?\r?\n)?([a-zA-Z: ]{0,6}\r?\n?){0,6}(\r?\n){0,2}[a-f0-9;\r\n]{0,12}", piece in 1usize..8) {
+        let (whole, behind) = read(octets.as_bytes(), usize::MAX);
+        let (parts, rest) = read(octets.as_bytes(), piece);
+        match (whole, parts) {
+            (Ok(Some(a)), Ok(Some(b))) => prop_assert_eq!((a.status, a.version, a.fields, behind), (b.status, b.version, b.fields, rest)),
+            (Ok(None), Ok(None)) => {}
+            (Err(a), Err(b)) => prop_assert_eq!(a, b),
+            (a, b) => prop_assert!(false, "{a:?} {b:?}"),
+        }
+        let whole = unchunk(octets.as_bytes(), usize::MAX);
+        let parts = unchunk(octets.as_bytes(), piece);
+        prop_assert!(whole == parts || (whole.is_err() && parts.is_err()), "{whole:?} {parts:?}");
+    }
+
+    #[test]
+    fn chunks_of_anything(octets in "([0-3]{1,2}(;[a-z]{0,3})?\r\n[a-z]{0,3}\r\n){0,4}(0\r\n)?([A-Z]: [a-z]\r\n){0,2}\r\n", piece in 1usize..8) {
+        let whole = unchunk(octets.as_bytes(), usize::MAX);
+        let parts = unchunk(octets.as_bytes(), piece);
+        prop_assert!(whole == parts || (whole.is_err() && parts.is_err()), "{whole:?} {parts:?}");
+    }
+}
