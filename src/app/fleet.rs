@@ -228,7 +228,7 @@ impl Inner {
     fn cut(&self, session: SessionId) {
         if let Some(entry) = self.sessions().remove(&session) {
             self.retire(&entry.tunnel);
-            entry.line.cut.cancel();
+            entry.line.cuts.end();
         }
         self.hub.remove(TunnelId(session.0));
         self.cut_shared(session);

@@ -6,6 +6,7 @@
 //! way there and back, too.
 
 use crate::tunnel::{Tunnel, TunnelError};
+use crate::viewer::cut::{Cut, Cuts};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Where nobody listens: the discard port (RFC 863).
 const KNOCK_PORT: u16 = 9;
@@ -25,7 +25,7 @@ const FRESH: Duration = Duration::from_secs(5);
 /// See the module. Shared by the fleet and the session's streams.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    pub(super) cut: CancellationToken,
+    pub(super) cuts: Cuts,
     up: AtomicU64,
     down: AtomicU64,
     host_us: AtomicU64,
@@ -96,7 +96,7 @@ pub(super) async fn knock(tunnel: &Tunnel) -> Option<Duration> {
 pub(super) struct Watched<S> {
     stream: S,
     line: Arc<Line>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut: Cut,
     /// Until the greeting: when the connection was open, and what the way there and back took.
     greeting: Option<(Instant, Duration)>,
 }
@@ -105,20 +105,30 @@ impl<S> Watched<S> {
     /// Watches a stream that was just opened, which took `opening`.
     pub(super) fn new(stream: S, line: Arc<Line>, opening: Duration) -> Self {
         line.note_host(opening);
-        let cut = Box::pin(line.cut.clone().cancelled_owned());
+        let cut = line.cuts.cut();
         Self { stream, line, cut, greeting: Some((Instant::now(), opening)) }
     }
 
-    fn uncut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.cut.as_mut().poll(cx).is_ready() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    /// What the stream says, unless the line is cut.
+    fn uncut<T>(&mut self, cx: &mut Context<'_>, ask: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>>
+    where
+        S: Unpin,
+    {
+        let aborted = || Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        if self.cut.is_over() {
+            return aborted();
+        }
+        match ask(Pin::new(&mut self.stream), cx) {
+            Poll::Pending if self.cut.is_over_or_wakes(cx) => aborted(),
+            outcome => outcome,
+        }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.uncut(cx)?;
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        ready!(self.uncut(cx, |stream, cx| stream.poll_read(cx, buf)))?;
         let read = buf.filled().len() - before;
         self.line.down.fetch_add(read as u64, Ordering::Relaxed);
         if read > 0
@@ -132,8 +142,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.uncut(cx)?;
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        let written = ready!(self.uncut(cx, |stream, cx| stream.poll_write(cx, bytes)))?;
         if let Some((asked, _)) = &mut self.greeting {
             // A server of RDP waits for its client: its time runs from here.
             *asked = Instant::now();
@@ -143,8 +152,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.uncut(cx)?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.uncut(cx, |stream, cx| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -175,7 +183,7 @@ mod tests {
             (read, near.write(b"x").await.map_err(|e| e.kind()))
         });
         tokio::task::yield_now().await;
-        line.cut.cancel();
+        line.cuts.end();
         let aborted = Err(io::ErrorKind::ConnectionAborted);
         assert_eq!(reader.await.unwrap(), (aborted, aborted));
     }

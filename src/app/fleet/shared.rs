@@ -99,7 +99,7 @@ impl Inner {
             let mut past = self.past();
             past.tx_bytes += up;
             past.rx_bytes += down;
-            entry.line.cut.cancel();
+            entry.line.cuts.end();
         }
     }
 
