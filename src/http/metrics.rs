@@ -201,8 +201,8 @@ impl Metrics {
     }
 
     /// Counts a request. A path that matched nothing is one label, whatever it was.
-    pub fn request(&self, method: &'static str, route: Option<&str>, status: u16, took: Duration) {
-        let route = route.map_or(Cow::Borrowed("unmatched"), |r| Cow::Owned(r.to_owned()));
+    pub fn request(&self, method: &'static str, route: Option<Cow<'static, str>>, status: u16, took: Duration) {
+        let route = route.unwrap_or(Cow::Borrowed("unmatched"));
         let class = match status {
             100..=199 => "1xx",
             200..=299 => "2xx",

@@ -16,6 +16,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpRequest};
 use futures_util::FutureExt as _;
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -97,7 +98,7 @@ struct Seen {
 impl Seen {
     fn finish(&self, metrics: &Metrics, route: Option<&str>, status: StatusCode, user: Option<&str>) {
         let took = self.began.elapsed();
-        metrics.request(self.method, route, status.as_u16(), took);
+        metrics.request(self.method, route.map(|route| Cow::Owned(route.to_owned())), status.as_u16(), took);
         tracing::info!(
             target: "portcullis::access",
             parent: &self.span,

@@ -1,6 +1,7 @@
 //! A connection under the apps domain: HTTP/1.1 or HTTP/2 by ALPN, spoken by hyper, whose parser is strict, whose bodies stream, and which says `100 Continue`
 //! only when the body is asked for.
 
+use super::clock::Clock;
 use super::dispatch::{Apps, Asked, HEADERS_MAX, answer};
 use super::line::{Line, Marks};
 use super::streams::{Streams, Taken, Turn};
@@ -9,11 +10,14 @@ use crate::broker::live::Right;
 use crate::http::AppState;
 use crate::http::server::ServerLimits;
 use actix_web::rt::net::TcpStream;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::net::IpAddr;
@@ -142,13 +146,21 @@ pub(super) async fn serve(connection: Connection, stream: TlsStream<TcpStream>, 
     } else {
         let mut builder = http1::Builder::new();
         builder
-            .timer(TokioTimer::new())
+            .timer(Clock::default())
             .header_read_timeout(limits.head_timeout)
             .max_headers(HEADERS_MAX)
             .max_header_size(usize::try_from(HEAD_MAX).unwrap_or(usize::MAX));
         let running = builder.serve_connection(io, service).with_upgrades();
         tend(running, |running| running.graceful_shutdown(), &marks, &served, stopping).await;
     }
+}
+
+/// What a connection has to hear of.
+enum Event {
+    /// The gateway stops.
+    Stops,
+    /// The right to one of its applications is lost.
+    Lost,
 }
 
 /// Lets a connection run until it ends, is to end, or must.
@@ -160,15 +172,23 @@ where
     let (mut running, mut stopping) = (pin!(running), pin!(stopping));
     let (mut stops, mut cut) = (false, false);
     let ended = loop {
-        tokio::select! {
-            ended = running.as_mut() => break ended,
-            // The server waits as long as it may, then the thread ends.
-            () = stopping.as_mut(), if !stops => {
-                stops = true;
-                end(running.as_mut());
-                continue;
+        // Asked only when they are woken themselves, not each time something moves: what they look at, all connections share.
+        let mut events = FuturesUnordered::from_iter([async {
+            tokio::select! {
+                () = stopping.as_mut(), if !stops => Event::Stops,
+                () = served.lost() => Event::Lost,
             }
-            () = served.lost() => {}
+        }]);
+        let event = tokio::select! {
+            ended = running.as_mut() => break ended,
+            event = events.next() => event,
+        };
+        drop(events);
+        if let Some(Event::Stops) = event {
+            // The server waits as long as it may, then the thread ends.
+            stops = true;
+            end(running.as_mut());
+            continue;
         }
         // What is under way ends by itself, with a page that says why where there is no answer yet.
         let last = served.all_lost();
@@ -210,6 +230,6 @@ async fn one(connection: Arc<Connection>, served: Arc<Served>, request: Request<
     })
     .await;
     let word = crate::http::observe::method_word(method.as_str());
-    connection.state.metrics.request(word, Some(route), answer.status().as_u16(), began.elapsed());
+    connection.state.metrics.request(word, Some(Cow::Borrowed(route)), answer.status().as_u16(), began.elapsed());
     Ok(answer.map(|body| Taken::new(body, turn)))
 }

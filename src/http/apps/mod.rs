@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`front`] | one TCP port, two HTTP servers: which connection is whose, by the name in its TLS hello |
 //! | [`connection`] | an HTTP/1.1 or HTTP/2 connection under the apps domain: limits, stopping, cutting |
+//! | [`clock`] | by what it waits for heads |
 //! | [`line`] | its bytes: a browser that takes nothing |
 //! | [`streams`] | the same of one stream of HTTP/2 |
 //! | [`name`] | which session a request's host names |
@@ -19,6 +20,7 @@
 //!
 //! Paths below `/.portcullis/` of an application's origin are the gateway's and never reach the application.
 
+pub(super) mod clock;
 pub(super) mod connection;
 pub(super) mod dispatch;
 pub(super) mod entry;

@@ -1,0 +1,90 @@
+//! The clock of a connection of HTTP/1.1, by which the server waits for heads. Each request begins such a wait and ends it; the runtime is told of one timer
+//! a connection, which is put forward only when it rings.
+
+use hyper::rt::{Sleep, Timer};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+type Kept = Arc<Mutex<Option<Pin<Box<tokio::time::Sleep>>>>>;
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Clock {
+    /// The timer, while nobody waits by it.
+    kept: Kept,
+}
+
+impl Timer for Clock {
+    fn sleep(&self, duration: std::time::Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(Instant::now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let timer = kept.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        Box::pin(Wait { deadline, timer: Some(timer), kept: Arc::clone(&self.kept) })
+    }
+}
+
+/// A wait, which gives its timer back.
+struct Wait {
+    deadline: Instant,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    kept: Kept,
+}
+
+impl Sleep for Wait {}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.deadline;
+        let Some(timer) = &mut self.timer else { return Poll::Ready(()) };
+        // It was set for an earlier wait. One that is set for later than this one does as well until it is asked for less.
+        if timer.deadline() > deadline.into() {
+            timer.as_mut().reset(deadline.into());
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline.into());
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = self.timer.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn a_wait_is_as_long_as_it_says() {
+        let clock = Clock::default();
+        let mut hour = clock.sleep(Duration::from_secs(3600));
+        assert!(timeout(Duration::from_millis(1), &mut hour).await.is_err());
+        drop(hour);
+        // The timer that is given back was set for later, then for earlier than what is waited for.
+        for wanted in [40, 90].map(Duration::from_millis) {
+            let since = Instant::now();
+            let mut wait = clock.sleep(wanted);
+            assert!(clock.kept.lock().unwrap().is_none());
+            wait.as_mut().await;
+            assert!(since.elapsed() >= wanted, "{:?}", since.elapsed());
+            drop(wait);
+            assert!(clock.kept.lock().unwrap().is_some());
+        }
+    }
+}
