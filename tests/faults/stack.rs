@@ -326,8 +326,10 @@ impl Stack {
     pub async fn open(&self, person: &Person, id: &str) -> (VncClient<DuplexStream>, JoinHandle<Closed>) {
         let path = self.ticket(person, id).await.unwrap();
         let (stream, ended) = over_websocket(self.socket(&path).await.unwrap());
-        let client = VncClient::connect(stream).await.unwrap();
-        (client, ended)
+        match VncClient::connect(stream).await {
+            Ok(client) => (client, ended),
+            Err(error) => panic!("{error:?}; how it ended: {:?}\n{}", ended.await, self.log()),
+        }
     }
 
     /// Waits until something holds, asking often; fails when it takes too long.
