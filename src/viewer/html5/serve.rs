@@ -62,7 +62,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: Request<Incoming>, from
     let flow = Flow::new();
     let mut entry = Entry::new(place, shared.broker().now(), request.method().as_str(), request.uri().path(), Arc::clone(&flow));
     let asked = Asked { shared, from, flow: &flow };
-    // At the end of the session nothing waits any longer: what is being asked loses its connection, and whatever else it waits for is not waited for.
+    // At the end of the session nothing waits any longer: whoever waits at a connection is woken, and whatever else is waited for is not.
     let outcome = asked.pass(request).await;
     match outcome {
         Ok(answer) if !shared.is_over() => answer.into_response(shared, entry),
