@@ -166,7 +166,10 @@ impl Inner {
         let desktop = Desktop::own(Estate { session_id, child, group, folder }, password, certificate, socket);
         let greeted = tokio::time::timeout(START_TIMEOUT, greeting(&desktop, screen)).await;
         match greeted {
-            Ok(Ok(())) => Ok(desktop),
+            Ok(Ok(())) => {
+                desktop.greeted();
+                Ok(desktop)
+            }
             Ok(Err(error)) => {
                 desktop.stop().await;
                 Err(error)

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
@@ -40,6 +41,7 @@ pub struct Desktop {
     certificate: Option<String>,
     socket: Arc<Socket>,
     phase: watch::Receiver<Phase>,
+    greeted: Arc<AtomicBool>,
     stop: DropGuard,
 }
 
@@ -57,8 +59,14 @@ impl Desktop {
         let stop = CancellationToken::new();
         let (phase, seen) = watch::channel(Phase::Running);
         let session_id = estate.session_id;
-        tokio::spawn(live(estate, stop.clone(), phase));
-        Self { session_id, password, certificate, socket: Arc::new(socket), phase: seen, stop: stop.drop_guard() }
+        let greeted = Arc::<AtomicBool>::default();
+        tokio::spawn(live(estate, stop.clone(), phase, Arc::clone(&greeted)));
+        Self { session_id, password, certificate, socket: Arc::new(socket), phase: seen, greeted, stop: stop.drop_guard() }
+    }
+
+    /// Its server greeted: what it says from now on is its user's.
+    pub(super) fn greeted(&self) {
+        self.greeted.store(true, Ordering::Relaxed);
     }
 
     /// Its session.
@@ -137,7 +145,7 @@ impl Door {
     }
 }
 
-async fn live(mut estate: Estate, stop: CancellationToken, phase: watch::Sender<Phase>) {
+async fn live(mut estate: Estate, stop: CancellationToken, phase: watch::Sender<Phase>, greeted: Arc<AtomicBool>) {
     let session = estate.session_id;
     // Everything in the sandbox holds this pipe: its end is the end of them all.
     let said = estate.child.stderr.take().map(|pipe| tokio::spawn(tail(pipe)));
@@ -155,7 +163,10 @@ async fn live(mut estate: Estate, stop: CancellationToken, phase: watch::Sender<
     {
         last_words = words;
     }
-    if asked {
+    if !greeted.load(Ordering::Relaxed) {
+        // Of the sandbox and the server alone: no user has been in it.
+        tracing::warn!(%session, last_words = last_words.trim(), "desktop did not come up");
+    } else if asked {
         tracing::info!(%session, "desktop stopped");
     } else {
         tracing::warn!(%session, "desktop ended by itself");
