@@ -44,7 +44,7 @@ impl Future for Wait {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.deadline;
         let Some(timer) = &mut self.timer else { return Poll::Ready(()) };
-        // It was set for an earlier wait. One that is set for later than this one does as well until it is asked for less.
+        // It was set for another wait: for a later one it would ring too late, for an earlier one it rings too soon and is put forward below.
         if timer.deadline() > deadline.into() {
             timer.as_mut().reset(deadline.into());
         }

@@ -80,6 +80,8 @@ pub(super) struct Connection {
     reader: ReadHalf<Stream>,
     /// Not here while, and after, a task writes a request's body.
     writer: Option<WriteHalf<Stream>>,
+    /// The request's body, which was not sent to its end yet.
+    sending: Option<Sending>,
     /// What has arrived and nobody has read.
     pub(super) arrived: BytesMut,
     /// The last read filled what there was to fill.
@@ -100,6 +102,7 @@ impl Connection {
         Self {
             reader,
             writer: Some(writer),
+            sending: None,
             arrived: BytesMut::new(),
             is_bulk: false,
             timer: Box::pin(sleep(Duration::ZERO)),
@@ -158,9 +161,18 @@ impl Connection {
         self.cut.is_over_or_wakes(cx)
     }
 
-    /// Takes the writer back from whoever wrote a body.
-    pub(super) fn take_back(&mut self, writer: WriteHalf<Stream>) {
-        self.writer = Some(writer);
+    /// Takes the writer back once the request's body is sent. Ready: why it never will be, where that ends the answer, too.
+    pub(super) fn poll_sending(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        let Some(sending) = &mut self.sending else { return Poll::Pending };
+        let ended = ready!(sending.poll(cx));
+        self.sending = None;
+        match ended {
+            Ok(writer) => self.writer = Some(writer),
+            // It may say why it takes no more, or answer to the end all the same.
+            Err(Broken::Application(error)) if error.kind() != ErrorKind::TimedOut => {}
+            Err(broken) => return Poll::Ready(broken),
+        }
+        Poll::Pending
     }
 
     /// The stream itself and what has arrived of it, for another protocol; `None` when a body is still being sent.
@@ -171,15 +183,15 @@ impl Connection {
 
     /// Sends a request and waits for the head of its answer.
     pub(super) async fn ask(mut self, shared: &Arc<Shared>, request: &mut Outgoing, flow: &Arc<Flow>) -> Result<Response<Received>, Failure> {
-        let mut sending = self.send(request).await?;
-        let head = self.head(shared, flow, &mut sending).await?;
+        self.send(request).await?;
+        let head = self.head(shared, flow).await?;
         let framing = framing(&head, request.to_head).map_err(garbled)?;
         let keeps = is_kept(&head, framing);
         let Head { status, fields, .. } = head;
         let received = if status == StatusCode::SWITCHING_PROTOCOLS {
             Received::switched(self, Arc::clone(shared))
         } else {
-            Received::new(self, framing, keeps, sending, Arc::clone(shared))
+            Received::new(self, framing, keeps, Arc::clone(shared))
         };
         let mut response = Response::new(received);
         *response.status_mut() = status;
@@ -188,11 +200,10 @@ impl Connection {
     }
 
     /// Writes the head, and begins to write the body.
-    async fn send(&mut self, request: &mut Outgoing) -> Result<Option<Sending>, Failure> {
-        let closed = || Failure::Unsent(ErrorKind::BrokenPipe.into());
+    async fn send(&mut self, request: &mut Outgoing) -> Result<(), Failure> {
         let mut sent = 0;
         let outcome = {
-            let Some(writer) = &mut self.writer else { return Err(closed()) };
+            let Some(writer) = &mut self.writer else { return Err(Failure::Unsent(ErrorKind::BrokenPipe.into())) };
             let writes = async {
                 while let Some(rest) = request.head.get(sent..).filter(|rest| !rest.is_empty()) {
                     match writer.write(rest).await? {
@@ -211,16 +222,17 @@ impl Connection {
             // It may have said why it takes no more.
             Err(_) => {
                 self.writer = None;
-                return Ok(None);
+                return Ok(());
             }
         }
-        let Some(body) = request.body.take() else { return Ok(None) };
-        let Some(writer) = self.writer.take() else { return Err(closed()) };
-        Ok(Some(Sending::begin(body, writer)))
+        if let Some(body) = request.body.take() {
+            self.sending = self.writer.take().map(|writer| Sending::begin(body, writer));
+        }
+        Ok(())
     }
 
     /// Waits for the head of the answer, as long as the request moves, and not much longer.
-    async fn head(&mut self, shared: &Shared, flow: &Flow, sending: &mut Option<Sending>) -> Result<Head, Failure> {
+    async fn head(&mut self, shared: &Shared, flow: &Flow) -> Result<Head, Failure> {
         let (mut reader, mut any, mut interim) = (Reader::default(), false, 0);
         let began = Instant::now();
         loop {
@@ -244,7 +256,7 @@ impl Connection {
                     Err(malformed) => return Err(garbled(malformed)),
                 }
             }
-            let filled = std::future::poll_fn(|cx| self.poll_head(cx, shared, flow, began, sending)).await;
+            let filled = std::future::poll_fn(|cx| self.poll_head(cx, shared, flow, began)).await;
             match filled.map_err(Failure::Final)? {
                 Ok(1..) => {}
                 Ok(0) if any => return Err(Failure::Final(Fault::HungUp(ErrorKind::UnexpectedEof.into()))),
@@ -257,29 +269,14 @@ impl Connection {
     }
 
     /// Some more of the head; a fault where it is not waited for any longer.
-    fn poll_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        shared: &Shared,
-        flow: &Flow,
-        began: Instant,
-        sending: &mut Option<Sending>,
-    ) -> Poll<Result<io::Result<usize>, Fault>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, shared: &Shared, flow: &Flow, began: Instant) -> Poll<Result<io::Result<usize>, Fault>> {
         if let Poll::Ready(read) = self.poll_fill(cx) {
             return Poll::Ready(Ok(read));
         }
-        if let Some(outcome) = sending.as_mut().map(|sending| sending.poll(cx)) {
-            match outcome {
-                Poll::Ready(Ok(writer)) => {
-                    *sending = None;
-                    self.take_back(writer);
-                }
-                // It may have said why it takes no more.
-                Poll::Ready(Err(Broken::Application(error))) if error.kind() != ErrorKind::TimedOut => *sending = None,
-                Poll::Ready(Err(Broken::Application(_))) => return Poll::Ready(Err(Fault::Slow)),
-                Poll::Ready(Err(Broken::Browser(error))) => return Poll::Ready(Err(Fault::HungUp(io::Error::other(error)))),
-                Poll::Pending => {}
-            }
+        match self.poll_sending(cx) {
+            Poll::Ready(Broken::Application(_)) => return Poll::Ready(Err(Fault::Slow)),
+            Poll::Ready(Broken::Browser(error)) => return Poll::Ready(Err(Fault::HungUp(io::Error::other(error)))),
+            Poll::Pending => {}
         }
         let patience = shared.limits().head;
         while self.timer.as_mut().poll(cx).is_ready() {

@@ -4,7 +4,6 @@
 use super::app::Shared;
 use super::body::BoxError;
 use super::connection::Connection;
-use super::sending::{Broken, Sending};
 use crate::protocol::http1::{Chunk, Chunks, Framing};
 use crate::viewer::Duplex;
 use bytes::{Bytes, BytesMut};
@@ -31,8 +30,6 @@ pub(super) struct Received {
     rest: Rest,
     /// The connection may carry another answer.
     keeps: bool,
-    /// The request's body, which may not have been sent to its end.
-    sending: Option<Sending>,
     /// It broke off, which is not said yet.
     broken: Option<BoxError>,
     /// The browser's server has something that it had no chance to send yet: the head, or the last piece.
@@ -49,13 +46,13 @@ enum Piece {
 }
 
 impl Received {
-    pub(super) fn new(connection: Connection, framing: Framing, keeps: bool, sending: Option<Sending>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(connection: Connection, framing: Framing, keeps: bool, shared: Arc<Shared>) -> Self {
         let rest = match framing {
             Framing::Length(length) => Rest::Length(length),
             Framing::Chunked => Rest::Chunked(Chunks::default()),
             Framing::UntilClose => Rest::UntilClose,
         };
-        let mut received = Self { connection: Some(connection), rest, keeps, sending, broken: None, unsent: true, shared };
+        let mut received = Self { connection: Some(connection), rest, keeps, broken: None, unsent: true, shared };
         if framing == Framing::Length(0) {
             received.complete();
         }
@@ -64,7 +61,7 @@ impl Received {
 
     /// An answer after which the connection speaks another protocol.
     pub(super) fn switched(connection: Connection, shared: Arc<Shared>) -> Self {
-        Self { connection: Some(connection), rest: Rest::Switched, keeps: false, sending: None, broken: None, unsent: true, shared }
+        Self { connection: Some(connection), rest: Rest::Switched, keeps: false, broken: None, unsent: true, shared }
     }
 
     /// The connection of such an answer, and what has arrived on it already.
@@ -75,12 +72,9 @@ impl Received {
     /// It is whole: the connection is free, if it is kept and the request was sent to its end as well.
     fn complete(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        if let Some(mut sending) = self.sending.take()
-            && let Poll::Ready(Ok(writer)) = sending.poll(&mut Context::from_waker(Waker::noop()))
-        {
-            connection.take_back(writer);
-        }
         if self.keeps {
+            // A request that was not sent to its end by now leaves the connection in the middle of it.
+            let _ = connection.poll_sending(&mut Context::from_waker(Waker::noop()));
             self.shared.pool().put(connection, &self.shared);
         }
     }
@@ -110,24 +104,9 @@ impl Received {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()))),
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 Poll::Pending if connection.is_over_or_wakes(cx) => return Poll::Ready(Some(Err("the session has ended".into()))),
-                Poll::Pending => return self.poll_sending(cx).map(|error| Some(Err(error))),
+                Poll::Pending => return connection.poll_sending(cx).map(|broken| Some(Err(broken.into()))),
             }
         }
-    }
-
-    /// While nothing comes: whether the request's body broke off, so that nothing more will.
-    fn poll_sending(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
-        let (Some(sending), Some(connection)) = (&mut self.sending, &mut self.connection) else { return Poll::Pending };
-        match sending.poll(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(writer)) => connection.take_back(writer),
-            Poll::Ready(Err(Broken::Browser(error))) => return Poll::Ready(error),
-            Poll::Ready(Err(Broken::Application(error))) if error.kind() == io::ErrorKind::TimedOut => return Poll::Ready(error.into()),
-            // It may answer to the end all the same.
-            Poll::Ready(Err(Broken::Application(_))) => {}
-        }
-        self.sending = None;
-        Poll::Pending
     }
 }
 

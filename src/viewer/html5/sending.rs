@@ -27,6 +27,15 @@ impl From<io::Error> for Broken {
     }
 }
 
+impl From<Broken> for BoxError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Application(error) => error.into(),
+            Broken::Browser(error) => error,
+        }
+    }
+}
+
 /// A body that is being sent. Dropped, it is not sent any further.
 pub(super) struct Sending(AbortOnDropHandle<Result<Writer, Broken>>);
 
