@@ -1,7 +1,9 @@
-//! Logs: one JSON object a line on standard error, with the request's id; or readable lines for a person at a terminal.
+//! Logs: one JSON object a line on standard error, with the request's id; or readable lines for a
+//! person at a terminal.
 //!
-//! Nothing here prints a secret. Secrets are [`crate::domain::secret::Secret`]s, whose `Debug` is redacted; the access line names a route's pattern
-//! and never a query; and the libraries that could print headers or frames (see [`QUIET`]) are held to `info`, whatever filter is asked for.
+//! Nothing here prints a secret. Secrets are [`crate::domain::secret::Secret`]s, whose `Debug` is
+//! redacted; the access line names a route's pattern and never a query; and the libraries that
+//! could print headers or frames (see [`QUIET`]) are held to `info`, whatever filter is asked for.
 
 use std::io;
 use tracing::{Level, Subscriber};
@@ -26,7 +28,18 @@ pub enum Format {
 pub const DEFAULT_FILTER: &str = "info";
 
 /// Libraries whose debug lines hold headers, frames, queries or credentials of our users.
-const QUIET: [&str; 10] = ["actix_http", "actix_web", "actix_server", "h2", "hyper", "hyper_util", "reqwest", "rustls", "sspi", "tungstenite"];
+const QUIET: [&str; 10] = [
+    "actix_http",
+    "actix_web",
+    "actix_server",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "reqwest",
+    "rustls",
+    "sspi",
+    "tungstenite",
+];
 
 /// The logs cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +57,8 @@ pub enum TelemetryError {
     Twice,
 }
 
-/// Sets up logs for the process, on standard error. `filter` is a list such as `info,portcullis::tunnel=debug`.
+/// Sets up logs for the process, on standard error. `filter` is a list such as
+/// `info,portcullis::tunnel=debug`.
 ///
 /// # Errors
 /// [`TelemetryError`] when the filter cannot be read, or when logs were set up before.
@@ -57,23 +71,37 @@ pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
 ///
 /// # Errors
 /// [`TelemetryError::Filter`] when the filter cannot be read.
-pub fn subscriber<W>(format: Format, filter: &str, writer: W) -> Result<impl Subscriber + Send + Sync + 'static + use<W>, TelemetryError>
+pub fn subscriber<W>(
+    format: Format,
+    filter: &str,
+    writer: W,
+) -> Result<impl Subscriber + Send + Sync + 'static + use<W>, TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = filter_of(filter)?;
     let lines = match format {
-        Format::Json => {
-            tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false).with_writer(writer).boxed()
-        }
+        Format::Json => tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .with_writer(writer)
+            .boxed(),
         Format::Pretty => tracing_subscriber::fmt::layer().compact().with_writer(writer).boxed(),
     };
-    Ok(Registry::default().with(lines.with_filter(filter.and(filter_fn(|metadata| !is_indiscreet(metadata.target(), *metadata.level()))))))
+    Ok(Registry::default().with(lines.with_filter(
+        filter.and(filter_fn(|metadata| !is_indiscreet(metadata.target(), *metadata.level()))),
+    )))
 }
 
-/// Whether a line could hold what no line may hold. The filter alone could be talked into it, by a part of a library's name or the name of a span.
+/// Whether a line could hold what no line may hold. The filter alone could be talked into it, by a
+/// part of a library's name or the name of a span.
 fn is_indiscreet(target: &str, level: Level) -> bool {
-    level > Level::INFO && QUIET.iter().any(|name| target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::")))
+    level > Level::INFO
+        && QUIET.iter().any(|name| {
+            target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        })
 }
 
 fn filter_of(text: &str) -> Result<EnvFilter, TelemetryError> {
@@ -81,11 +109,17 @@ fn filter_of(text: &str) -> Result<EnvFilter, TelemetryError> {
     let bad = |why: String| TelemetryError::Filter { filter: text.to_owned(), why };
     let mut filter = EnvFilter::try_new(text).map_err(|e| bad(e.to_string()))?;
     // Never louder than what was asked for as a whole.
-    let whole = text.split(',').find(|part| !part.contains('=')).and_then(|part| part.trim().parse().ok()).unwrap_or(LevelFilter::INFO);
+    let whole = text
+        .split(',')
+        .find(|part| !part.contains('='))
+        .and_then(|part| part.trim().parse().ok())
+        .unwrap_or(LevelFilter::INFO);
     let cap = whole.min(LevelFilter::INFO);
     for name in QUIET {
         // A directive for the same target replaces the one asked for.
-        let quiet: Directive = format!("{name}={cap}").parse().map_err(|e: tracing_subscriber::filter::ParseError| bad(e.to_string()))?;
+        let quiet: Directive = format!("{name}={cap}")
+            .parse()
+            .map_err(|e: tracing_subscriber::filter::ParseError| bad(e.to_string()))?;
         filter = filter.add_directive(quiet);
     }
     Ok(filter)
@@ -115,7 +149,11 @@ mod tests {
         let subscriber = subscriber(Format::Json, filter, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, act);
         let bytes = lines.0.lock().unwrap();
-        std::str::from_utf8(&bytes).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+        std::str::from_utf8(&bytes)
+            .unwrap()
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect()
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Every integration test, in one binary: one link, one start-up, and helpers shared without ceremony.
+//! Every integration test, in one binary: one link, one start-up, and helpers shared without
+//! ceremony.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, missing_docs)]
 
 #[macro_use]

@@ -1,4 +1,5 @@
-//! The smallest browser: WebSocket over TLS, binary frames, no copies that would hide what is measured.
+//! The smallest browser: WebSocket over TLS, binary frames, no copies that would hide what is
+//! measured.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,7 +38,12 @@ impl rustls::client::danger::ServerCertVerifier for Trusting {
         certificate: &CertificateDer<'_>,
         signed: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -46,7 +52,12 @@ impl rustls::client::danger::ServerCertVerifier for Trusting {
         certificate: &CertificateDer<'_>,
         signed: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
@@ -95,12 +106,16 @@ impl Browsers {
             head.push(tls.read_u8().await?);
         }
         if !head.starts_with(b"HTTP/1.1 101") {
-            return Err(fail(format!("no WebSocket: {}", String::from_utf8_lossy(&head).lines().next().unwrap_or_default())));
+            return Err(fail(format!(
+                "no WebSocket: {}",
+                String::from_utf8_lossy(&head).lines().next().unwrap_or_default()
+            )));
         }
         Ok(Browser { tls })
     }
 
-    /// Opens a session's stream and says the browser's part of RFB; then the desktop hears `letter`.
+    /// Opens a session's stream and says the browser's part of RFB; then the desktop hears
+    /// `letter`.
     pub async fn join(&self, to: SocketAddr, path: &str, letter: u8) -> Outcome<Browser> {
         let mut browser = self.open(to, path).await?;
         browser.expect(12).await?;
@@ -121,13 +136,15 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Sends one small binary frame. Masked with zeros, which RFC 6455 (section 5.3) allows nobody to notice.
+    /// Sends one small binary frame. Masked with zeros, which RFC 6455 (section 5.3) allows nobody
+    /// to notice.
     pub async fn send(&mut self, bytes: &[u8]) -> Outcome<()> {
         self.frame(2, bytes).await
     }
 
     async fn frame(&mut self, opcode: u8, bytes: &[u8]) -> Outcome<()> {
-        let length = u8::try_from(bytes.len()).ok().filter(|n| *n < 126).ok_or_else(|| fail("not small"))?;
+        let length =
+            u8::try_from(bytes.len()).ok().filter(|n| *n < 126).ok_or_else(|| fail("not small"))?;
         let mut frame = vec![0x80 | opcode, 0x80 | length, 0, 0, 0, 0];
         frame.extend_from_slice(bytes);
         self.tls.write_all(&frame).await?;

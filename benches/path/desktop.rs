@@ -1,7 +1,9 @@
-//! A desktop without a screen: a TCP server that greets like a VNC server, then does what one letter asks for.
+//! A desktop without a screen: a TCP server that greets like a VNC server, then does what one
+//! letter asks for.
 //!
-//! What a browser of RFB says first is understood, too: asked for an update (3) it sends updates without end, at a key (4) it rings for each.
-//! `e` echoes, `s` sends without end, `k` takes without end, `d` sends 1 Mbit/s as a working desktop would, `q` says nothing.
+//! What a browser of RFB says first is understood, too: asked for an update (3) it sends updates
+//! without end, at a key (4) it rings for each. `e` echoes, `s` sends without end, `k` takes
+//! without end, `d` sends 1 Mbit/s as a working desktop would, `q` says nothing.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,7 +29,8 @@ pub struct Desktop {
 impl Desktop {
     /// Starts it.
     pub async fn start() -> Outcome<Self> {
-        let (rfb, raw) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
+        let (rfb, raw) =
+            (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
         let here = Self { rfb: rfb.local_addr()?, raw: raw.local_addr()? };
         for (listener, greets) in [(rfb, true), (raw, false)] {
             tokio::spawn(async move {
@@ -43,9 +46,11 @@ impl Desktop {
 }
 
 /// `ServerInit` (section 7.3.2): one pixel of 32 bits, no name.
-pub const INIT: [u8; 24] = [0, 1, 0, 1, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+pub const INIT: [u8; 24] =
+    [0, 1, 0, 1, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// Updates of 64 rectangles each, as a desktop that scrolls sends them: Tight of about 2 KiB, now and then a copy.
+/// Updates of 64 rectangles each, as a desktop that scrolls sends them: Tight of about 2 KiB, now
+/// and then a copy.
 pub fn updates() -> Vec<u8> {
     let mut chunk = Vec::new();
     while chunk.len() < CHUNK {
@@ -113,7 +118,8 @@ async fn serve(mut stream: TcpStream, greets: bool) -> Outcome<()> {
         b'd' => {
             let chunk = vec![0x5a; UPDATE.1];
             let mut clock = interval(UPDATE.0);
-            // Each keeps its own time: after a moment in which nothing ran, they would all be in step otherwise, and stay so.
+            // Each keeps its own time: after a moment in which nothing ran, they would all be in
+            // step otherwise, and stay so.
             clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
             loop {
                 clock.tick().await;

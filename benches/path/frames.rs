@@ -1,5 +1,6 @@
-//! (p) What a person waits for: from the click on a workspace to the first picture in headless Chromium, on the product as it is shipped, and how much a
-//! viewer's page downloads. The browser's part is `tests/e2e/frames.bench.ts`.
+//! (p) What a person waits for: from the click on a workspace to the first picture in headless
+//! Chromium, on the product as it is shipped, and how much a viewer's page downloads. The browser's
+//! part is `tests/e2e/frames.bench.ts`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +32,10 @@ const KINDS: [(&str, &str); 5] = [
 ];
 
 /// The viewers whose size has a limit: as `static/tools/size.mjs` names them, and KiB.
-const SIZES: [(&str, &str, f64); 2] = [("VNC", "viewer of a VNC desktop", 90.0), ("RDP", "viewer of an RDP desktop, with its WASM", 1843.2)];
+const SIZES: [(&str, &str, f64); 2] = [
+    ("VNC", "viewer of a VNC desktop", 90.0),
+    ("RDP", "viewer of an RDP desktop, with its WASM", 1843.2),
+];
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -52,9 +56,15 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
             let figure = format!("{FIGURE}, {words}: p50 / worst of {launches}");
             rows.push(match figures.get(kind) {
                 Some(Figure::Ms { ms }) => {
-                    let mut times: Vec<_> = ms.iter().map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1e3)).collect();
+                    let mut times: Vec<_> =
+                        ms.iter().map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1e3)).collect();
                     let at = |times: &mut Vec<Duration>, q| quantile(times, q).as_secs_f64() * 1e3;
-                    Row::told("p", figure, format!("{:.0} / {:.0} ms", at(&mut times, 0.5), at(&mut times, 1.0)), String::new())
+                    Row::told(
+                        "p",
+                        figure,
+                        format!("{:.0} / {:.0} ms", at(&mut times, 0.5), at(&mut times, 1.0)),
+                        String::new(),
+                    )
                 }
                 Some(Figure::Absent { absent }) => Row::absent("p", figure, absent),
                 None => Row::absent("p", figure, "not measured"),
@@ -92,22 +102,31 @@ async fn launched(launches: u64) -> Outcome<BTreeMap<String, Figure>> {
         .stdout(std::io::stderr())
         .kill_on_drop(true)
         .spawn()?;
-    let ended = timeout(PATIENCE, browser.wait()).await.map_err(|_| fail("the browser did not end in time"))??;
-    let told = std::fs::read(&out).map_err(|_| fail(format!("the browser told nothing: {ended}")))?;
+    let ended = timeout(PATIENCE, browser.wait())
+        .await
+        .map_err(|_| fail("the browser did not end in time"))??;
+    let told =
+        std::fs::read(&out).map_err(|_| fail(format!("the browser told nothing: {ended}")))?;
     Ok(serde_json::from_slice(&told)?)
 }
 
 /// What the pages' build says of itself.
 async fn sizes(rows: &mut Vec<Row>) -> Outcome<()> {
     let told = if installed("node") {
-        let output = Command::new("node").args(["tools/size.mjs", "--tell"]).current_dir(Path::new(ROOT).join("static")).output().await?;
+        let output = Command::new("node")
+            .args(["tools/size.mjs", "--tell"])
+            .current_dir(Path::new(ROOT).join("static"))
+            .output()
+            .await?;
         String::from_utf8_lossy(&output.stdout).into_owned()
     } else {
         String::new()
     };
     for (kind, name, most) in SIZES {
         let figure = format!("JavaScript and WASM of the {kind} viewer, gzipped");
-        let said = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.split(' ').next()?.parse::<f64>().ok());
+        let said = told.lines().find_map(|line| {
+            line.strip_prefix(name)?.strip_prefix(": ")?.split(' ').next()?.parse::<f64>().ok()
+        });
         rows.push(match said {
             Some(kib) => Row::alone("p", figure, kib, "KiB", "", Target::AtMost(most)),
             None => Row::absent("p", figure, "the pages are not built, or Node is not installed"),

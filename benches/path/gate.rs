@@ -1,5 +1,6 @@
-//! (v) RFB with the gates of policy and without: the gateway's CPU for a full stream of updates, that of the filter alone, and the round trip of a key. The
-//! stream goes straight to the desktop's port, without a tunnel, so that the gates' part is as large as it can be.
+//! (v) RFB with the gates of policy and without: the gateway's CPU for a full stream of updates,
+//! that of the filter alone, and the round trip of a key. The stream goes straight to the desktop's
+//! port, without a tunnel, so that the gates' part is as large as it can be.
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +61,11 @@ pub async fn measure(settings: &Settings, house: &mut House, rows: &mut Vec<Row>
     let mut browsers = (join(house, 'd', 4).await?, join(house, 'f', 4).await?);
     let (mut open, mut gated) = (Vec::new(), Vec::new());
     for turn in 0..settings.scaled(800, 80) {
-        let (browser, times) = if turn % 2 == 0 { (&mut browsers.0, &mut open) } else { (&mut browsers.1, &mut gated) };
+        let (browser, times) = if turn % 2 == 0 {
+            (&mut browsers.0, &mut open)
+        } else {
+            (&mut browsers.1, &mut gated)
+        };
         for _ in 0..50 {
             let began = Instant::now();
             browser.send(&KEY).await?;
@@ -69,7 +74,8 @@ pub async fn measure(settings: &Settings, house: &mut House, rows: &mut Vec<Row>
         }
     }
     let ms = |times: &mut Vec<Duration>, q| quantile(times, q).as_secs_f64() * 1e3;
-    let (open, gated) = ((ms(&mut open, 0.5), ms(&mut open, 0.99)), (ms(&mut gated, 0.5), ms(&mut gated, 0.99)));
+    let (open, gated) =
+        ((ms(&mut open, 0.5), ms(&mut open, 0.99)), (ms(&mut gated, 0.5), ms(&mut gated, 0.99)));
     rows.push(Row::against(
         "v",
         "RFB key and its answer, clipboard forbidden, p50 / p99",
@@ -92,7 +98,8 @@ impl Sieve for Count {
     fn hold(&mut self, _: Held, _: u64) {}
 }
 
-/// CPU seconds a GiB of the filter alone, in chunks that end somewhere in a rectangle, as the relay reads them.
+/// CPU seconds a GiB of the filter alone, in chunks that end somewhere in a rectangle, as the relay
+/// reads them.
 fn filter_alone(bytes: u64) -> Outcome<f64> {
     let init = ServerInit::parse(&INIT)?.ok_or_else(|| fail("no desktop"))?;
     let rules = Rules { clipboard_in: false, clipboard_out: false, input: true };
@@ -107,9 +114,13 @@ fn filter_alone(bytes: u64) -> Outcome<f64> {
     Ok((thread_cpu() - before) * f64::from(1 << 30) / passed.0 as f64)
 }
 
-/// A stream past its greeting, and its first message: an update request (3), or a key (4) and its answer.
+/// A stream past its greeting, and its first message: an update request (3), or a key (4) and its
+/// answer.
 async fn join(house: &House, kind: char, message: u8) -> Outcome<Browser> {
-    let mut browser = house.browsers.join(house.https, &format!("/{kind}/{}", house.desktop.rfb.port()), message).await?;
+    let mut browser = house
+        .browsers
+        .join(house.https, &format!("/{kind}/{}", house.desktop.rfb.port()), message)
+        .await?;
     if message == 3 {
         browser.send(&[0; 9]).await?;
     } else {

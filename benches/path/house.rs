@@ -28,8 +28,12 @@ pub struct Process {
 impl Process {
     /// Starts one, and waits for its first line.
     pub async fn start(arguments: &[String]) -> Outcome<(Self, String)> {
-        let mut child =
-            Command::new(std::env::current_exe()?).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
         let pid = child.id().ok_or_else(|| fail("a process that ended at once"))?;
         let orders = child.stdin.take().ok_or_else(|| fail("no pipe"))?;
         let answers = BufReader::new(child.stdout.take().ok_or_else(|| fail("no pipe"))?).lines();
@@ -39,7 +43,9 @@ impl Process {
     }
 
     async fn answer(&mut self) -> Outcome<String> {
-        let line = timeout(PATIENCE, self.answers.next_line()).await.map_err(|_| fail("no answer from a process of the house"))??;
+        let line = timeout(PATIENCE, self.answers.next_line())
+            .await
+            .map_err(|_| fail("no answer from a process of the house"))??;
         line.ok_or_else(|| fail("a process of the house ended"))
     }
 
@@ -111,6 +117,8 @@ impl House {
 
     /// Launches sessions `from..from + count`.
     pub async fn launch(&mut self, from: u64, count: u64, at_once: u64) -> Outcome<Launches> {
-        Ok(serde_json::from_str(&self.gateway.ask(&format!("launch {from} {count} {at_once}")).await?)?)
+        Ok(serde_json::from_str(
+            &self.gateway.ask(&format!("launch {from} {count} {at_once}")).await?,
+        )?)
     }
 }

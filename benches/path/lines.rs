@@ -41,16 +41,35 @@ impl Latency {
 
     /// The lines of it, on a machine that does nothing else.
     fn rows(&self, when: &str, rows: &mut Vec<Row>) {
-        let (whole, added) = (format!("whole path {:.3} / {:.3} ms", self.wss.0, self.wss.1), self.added());
-        let bare = format!("bare TCP echo {:.3} / {:.3} ms; waking a thread takes {:.3} ms", self.tcp.0, self.tcp.1, ms(wakes::wake()));
+        let (whole, added) =
+            (format!("whole path {:.3} / {:.3} ms", self.wss.0, self.wss.1), self.added());
+        let bare = format!(
+            "bare TCP echo {:.3} / {:.3} ms; waking a thread takes {:.3} ms",
+            self.tcp.0,
+            self.tcp.1,
+            ms(wakes::wake())
+        );
         let figure = format!("64-byte round trip, added p50, {when} ({whole})");
         rows.push(Row::alone("c", figure, added.0, "ms", bare.clone(), Target::AtMost(0.25)));
-        rows.push(Row::alone("c", format!("64-byte round trip, added p99, {when}"), added.1, "ms", bare, Target::AtMost(1.0)));
+        rows.push(Row::alone(
+            "c",
+            format!("64-byte round trip, added p99, {when}"),
+            added.1,
+            "ms",
+            bare,
+            Target::AtMost(1.0),
+        ));
     }
 }
 
-/// Round trips of 64 bytes over WSS and over bare TCP, in turns, so that both see the same machine. `pause` lies between two.
-async fn latency(wss: &mut Browser, tcp: &mut TcpStream, count: usize, pause: Duration) -> Outcome<Latency> {
+/// Round trips of 64 bytes over WSS and over bare TCP, in turns, so that both see the same machine.
+/// `pause` lies between two.
+async fn latency(
+    wss: &mut Browser,
+    tcp: &mut TcpStream,
+    count: usize,
+    pause: Duration,
+) -> Outcome<Latency> {
     let (mut far, mut near) = (Vec::new(), Vec::new());
     let (message, mut back) = ([0x41; 64], [0; 64]);
     for turn in 0..count / 50 {
@@ -81,8 +100,13 @@ async fn echoes(house: &mut House) -> Outcome<(Browser, TcpStream)> {
     Ok((wss, tcp))
 }
 
-/// Opens streams that swallow what comes, until the set is dropped; the counter says how much that was.
-async fn swallow(house: &House, sessions: std::ops::Range<u64>, letter: u8) -> Outcome<(JoinSet<()>, Arc<AtomicU64>)> {
+/// Opens streams that swallow what comes, until the set is dropped; the counter says how much that
+/// was.
+async fn swallow(
+    house: &House,
+    sessions: std::ops::Range<u64>,
+    letter: u8,
+) -> Outcome<(JoinSet<()>, Arc<AtomicU64>)> {
     let (mut tasks, count) = (JoinSet::new(), Arc::<AtomicU64>::default());
     for n in sessions {
         let browser = house.browsers.join(house.https, &format!("/s/{n}"), letter).await?;
@@ -93,7 +117,11 @@ async fn swallow(house: &House, sessions: std::ops::Range<u64>, letter: u8) -> O
 }
 
 /// (c) and (d): round trips alone, beside one saturating stream, beside 200 desktops.
-pub async fn round_trips(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -> Outcome<()> {
+pub async fn round_trips(
+    settings: &Settings,
+    house: &mut House,
+    rows: &mut Vec<Row>,
+) -> Outcome<()> {
     let crowd = 200;
     if house.launch(ECHO, 2, 1).await?.failed + house.launch(CROWD, crowd, 8).await?.failed > 0 {
         return Err(fail("launches failed"));
@@ -107,7 +135,9 @@ pub async fn round_trips(settings: &Settings, house: &mut House, rows: &mut Vec<
     {
         let _together = Together::of(&[std::process::id(), house.gateway.pid, house.agent.pid])?;
         latency(&mut wss, &mut tcp, 1000, Duration::ZERO).await?;
-        latency(&mut wss, &mut tcp, trips, Duration::ZERO).await?.rows("idle, all on one processor", rows);
+        latency(&mut wss, &mut tcp, trips, Duration::ZERO)
+            .await?
+            .rows("idle, all on one processor", rows);
     }
 
     let count = settings.scaled(4_000, 1_000) as usize;
@@ -117,7 +147,9 @@ pub async fn round_trips(settings: &Settings, house: &mut House, rows: &mut Vec<
     let rate = moved.load(Ordering::Relaxed) as f64 * 8.0 / 1e9 / began.elapsed().as_secs_f64();
     drop(streams);
     let bare = format!("bare TCP echo {:.3} / {:.3} ms", loaded.tcp.0, loaded.tcp.1);
-    let figure = format!("the same beside one saturating stream ({rate:.1} Gbit/s), whole p99 less the idle bare p50");
+    let figure = format!(
+        "the same beside one saturating stream ({rate:.1} Gbit/s), whole p99 less the idle bare p50"
+    );
     rows.push(Row::alone("d", figure, loaded.wss.1 - idle.tcp.0, "ms", bare, Target::AtMost(5.0)));
 
     let (streams, moved) = swallow(house, CROWD..CROWD + crowd, b'd').await?;
@@ -126,7 +158,9 @@ pub async fn round_trips(settings: &Settings, house: &mut House, rows: &mut Vec<
     let rate = moved.load(Ordering::Relaxed) as f64 * 8.0 / 1e6 / began.elapsed().as_secs_f64();
     drop(streams);
     let bare = format!("bare TCP echo {:.3} / {:.3} ms", loaded.tcp.0, loaded.tcp.1);
-    let figure = format!("the same beside {crowd} desktops at 1 Mbit/s ({rate:.0} Mbit/s), whole p99 less the idle bare p50");
+    let figure = format!(
+        "the same beside {crowd} desktops at 1 Mbit/s ({rate:.0} Mbit/s), whole p99 less the idle bare p50"
+    );
     rows.push(Row::alone("d", figure, loaded.wss.1 - idle.tcp.0, "ms", bare, Target::AtMost(5.0)));
     house.gateway.ask(&format!("stop {ECHO} 2")).await?;
     house.gateway.ask(&format!("stop {CROWD} {crowd}")).await?;
@@ -140,15 +174,26 @@ pub async fn set_up(settings: &Settings, house: &mut House, rows: &mut Vec<Row>)
     let mut times: Vec<_> = calm.us.iter().map(|&us| Duration::from_micros(us)).collect();
     let (p50, p99) = (ms(quantile(&mut times, 0.5)), ms(quantile(&mut times, 0.99)));
     let note = format!("p50 {p50:.2} ms, {} launches, {} failed", each, calm.failed);
-    rows.push(Row::alone("g", "session set-up: order, keys, handshake, dial, greeting; p99", p99, "ms", note, Target::AtMost(15.0)));
+    rows.push(Row::alone(
+        "g",
+        "session set-up: order, keys, handshake, dial, greeting; p99",
+        p99,
+        "ms",
+        note,
+        Target::AtMost(15.0),
+    ));
     house.gateway.ask(&format!("stop {PACED} {each}")).await?;
 
     let count = rate * seconds;
     let answer = house.gateway.ask(&format!("pace {PACED} {count} {rate}")).await?;
     let crowd: crate::house::Launches = serde_json::from_str(&answer)?;
     let mut times: Vec<_> = crowd.us.iter().map(|&us| Duration::from_micros(us)).collect();
-    let note =
-        format!("{} failed; p50 {:.1}, p99 {:.1} ms meanwhile", crowd.failed, ms(quantile(&mut times, 0.5)), ms(quantile(&mut times, 0.99)));
+    let note = format!(
+        "{} failed; p50 {:.1}, p99 {:.1} ms meanwhile",
+        crowd.failed,
+        ms(quantile(&mut times, 0.5)),
+        ms(quantile(&mut times, 0.99))
+    );
     let reached = if crowd.failed == 0 { crowd.us.len() as f64 / crowd.seconds } else { 0.0 };
     rows.push(Row::alone(
         "g",
@@ -183,13 +228,21 @@ pub async fn memory(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
             .await?;
         kept.extend(more);
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let per = |now: u64, before: u64| (now.saturating_sub(before)) as f64 / 1024.0 / total as f64;
+        let per =
+            |now: u64, before: u64| (now.saturating_sub(before)) as f64 / 1024.0 / total as f64;
         let ours = per(resident(house.gateway.pid)?, empty.0);
         let agent = per(resident(house.agent.pid)?, empty.1);
         eprintln!("  {total} sessions: gateway {ours:.1} KiB each, agent {agent:.1}");
         figures.push(ours);
         let figure = format!("gateway memory of an idle open session, at {total}");
-        rows.push(Row::alone("f", figure, ours, "KiB", format!("the agent's half: {agent:.1} KiB"), Target::AtMost(64.0)));
+        rows.push(Row::alone(
+            "f",
+            figure,
+            ours,
+            "KiB",
+            format!("the agent's half: {agent:.1} KiB"),
+            Target::AtMost(64.0),
+        ));
     }
     if let [few, many] = figures[..] {
         rows.push(Row::alone(
@@ -218,9 +271,19 @@ pub async fn flood(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) 
         let flood = Flood::start(house.udp, 50_000, aimed)?;
         let busy = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
         let rate = flood.stop();
-        let figure = format!("p99 of a live session in a flood of handshakes, {what} ({rate:.0}/s sent)");
-        let words = |l: &Latency| format!("{:.3} / {:.3} ms (bare TCP {:.3} / {:.3})", l.wss.0, l.wss.1, l.tcp.0, l.tcp.1);
-        rows.push(Row::against("h", figure, words(&busy), format!("without: {}", words(&calm)), busy.wss.1 / calm.wss.1, Target::AtMost(2.0)));
+        let figure =
+            format!("p99 of a live session in a flood of handshakes, {what} ({rate:.0}/s sent)");
+        let words = |l: &Latency| {
+            format!("{:.3} / {:.3} ms (bare TCP {:.3} / {:.3})", l.wss.0, l.wss.1, l.tcp.0, l.tcp.1)
+        };
+        rows.push(Row::against(
+            "h",
+            figure,
+            words(&busy),
+            format!("without: {}", words(&calm)),
+            busy.wss.1 / calm.wss.1,
+            Target::AtMost(2.0),
+        ));
     }
     house.gateway.ask(&format!("stop {ECHO} 1")).await?;
     Ok(())
@@ -247,7 +310,9 @@ impl Flood {
                 while sent < due {
                     if !aimed {
                         for byte in &mut message[4..] {
-                            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                            seed = seed
+                                .wrapping_mul(6_364_136_223_846_793_005)
+                                .wrapping_add(1_442_695_040_888_963_407);
                             *byte = (seed >> 33) as u8;
                         }
                     }

@@ -22,13 +22,21 @@ pub fn name() -> String {
         .and_then(|rest| rest.split_once(':'))
         .map_or("unknown CPU", |(_, name)| name.trim());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "MemTotal:")).unwrap_or(0) >> 20;
+    let memory = fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| field(&text, "MemTotal:"))
+        .unwrap_or(0)
+        >> 20;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let wide = ["avx2", "avx512f", "vaes"].into_iter().filter(|flag| cpu.split_whitespace().any(|word| word == *flag)).collect::<Vec<_>>();
+    let wide = ["avx2", "avx512f", "vaes"]
+        .into_iter()
+        .filter(|flag| cpu.split_whitespace().any(|word| word == *flag))
+        .collect::<Vec<_>>();
     format!("{model}, {cores} cores, {memory} GiB, Linux {}, {}", kernel.trim(), wide.join(" "))
 }
 
-/// Somebody else's program, or ours as it is shipped: without the settings of memory this one gave itself.
+/// Somebody else's program, or ours as it is shipped: without the settings of memory this one gave
+/// itself.
 pub fn program(path: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(path);
     SETTINGS.iter().for_each(|(name, _)| {
@@ -43,7 +51,8 @@ pub fn load() -> String {
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Raises the number of open files to `wanted`, or as near to it as the machine allows; answers with what it is then.
+/// Raises the number of open files to `wanted`, or as near to it as the machine allows; answers
+/// with what it is then.
 pub fn raise_files(wanted: u64) -> u64 {
     let now = getrlimit(Resource::Nofile);
     let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= wanted);
@@ -62,11 +71,17 @@ pub fn raise_files(wanted: u64) -> u64 {
 pub fn cpu(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in parentheses may hold anything; fields 14 to 17 follow it (proc(5)).
-    let own: f64 =
-        stat.rsplit_once(')').map_or(0.0, |(_, rest)| rest.split_whitespace().skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum());
+    let own: f64 = stat.rsplit_once(')').map_or(0.0, |(_, rest)| {
+        rest.split_whitespace().skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum()
+    });
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let living: f64 = children.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).map(cpu).sum();
+    let living: f64 = children
+        .flat_map(|text| {
+            text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
+        })
+        .map(cpu)
+        .sum();
     own * TICK + living
 }
 

@@ -3,8 +3,9 @@
 //! ```text
 //! cargo bench --bench path -- [--quick] [--only LINES] [--write FILE]
 //! ```
-//! `LINES` are letters of the table, such as `acg`. `--write` puts the table into a document, between its marks. A peer that is not installed is
-//! named as such. Everything runs on loopback; processes and network namespaces made here are ended here.
+//! `LINES` are letters of the table, such as `acg`. `--write` puts the table into a document,
+//! between its marks. A peer that is not installed is named as such. Everything runs on loopback;
+//! processes and network namespaces made here are ended here.
 
 mod books;
 mod browser;
@@ -68,18 +69,26 @@ fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let mut settings = Settings { quick: false, only: None, write: None, rounds: 3 };
     // As the product has it.
-    let threads = if std::env::args().nth(1).is_some_and(|role| role == "agent") { portcullis::tunnel::threads() } else { 2 };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let threads = if std::env::args().nth(1).is_some_and(|role| role == "agent") {
+        portcullis::tunnel::threads()
+    } else {
+        2
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     while let Some(argument) = arguments.next() {
         let mut next = || arguments.next().ok_or_else(|| fail("an argument is missing"));
         match argument.as_str() {
             "agent" => return runtime.block_on(roles::agent(next()?.parse()?)),
             "gateway" => {
                 let (agent, workers) = (next()?.parse()?, next()?.parse()?);
-                return actix_web::rt::System::with_tokio_rt(move || runtime).block_on(roles::gateway(agent, workers));
+                return actix_web::rt::System::with_tokio_rt(move || runtime)
+                    .block_on(roles::gateway(agent, workers));
             }
             "application" => return runtime.block_on(webload::application()),
-            "load" => return runtime.block_on(webload::from_arguments(&arguments.collect::<Vec<_>>())),
+            "load" => {
+                return runtime.block_on(webload::from_arguments(&arguments.collect::<Vec<_>>()));
+            }
             // The tunnel alone, for a profiler: so many GiB, and packets of at most so many bytes.
             "stream" => {
                 let gib: u64 = next()?.parse()?;
@@ -110,7 +119,11 @@ fn told(rows: &mut Vec<Row>, line: &'static str, outcome: Outcome<()>) {
 async fn measure(settings: Settings, files: u64) -> Outcome<()> {
     let before = machine::load();
     let mut rows = Vec::new();
-    let speed = if settings.wants('a') || settings.wants('b') { Some(tunnel::measure(&settings, &mut rows).await?) } else { None };
+    let speed = if settings.wants('a') || settings.wants('b') {
+        Some(tunnel::measure(&settings, &mut rows).await?)
+    } else {
+        None
+    };
     if let Some(speed) = speed.filter(|_| settings.wants('b')) {
         let outcome = peers::throughput(&settings, speed, &mut rows).await;
         told(&mut rows, "b", outcome);
@@ -157,7 +170,11 @@ async fn measure(settings: Settings, files: u64) -> Outcome<()> {
     }
     rows.sort_by_key(|row: &Row| row.line);
     let about = [
-        format!("Machine: {}; open files: {files}; {} build.", machine::name(), if cfg!(debug_assertions) { "debug" } else { "release" }),
+        format!(
+            "Machine: {}; open files: {files}; {} build.",
+            machine::name(),
+            if cfg!(debug_assertions) { "debug" } else { "release" }
+        ),
         format!("Load average before and after (1, 5, 15 minutes): {before}; {}.", machine::load()),
     ];
     let table = table::markdown(&rows, &about);

@@ -1,5 +1,5 @@
-//! The product itself, for line (w): `portcullis serve` and `portcullis agent` in a folder, an administrator signed in, and what browsers do to open an
-//! application.
+//! The product itself, for line (w): `portcullis serve` and `portcullis agent` in a folder, an
+//! administrator signed in, and what browsers do to open an application.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,10 @@ fn free() -> Outcome<SocketAddr> {
 }
 
 /// Asks until there is an answer that will do.
-async fn until<T, F: Future<Output = Outcome<Option<T>>>>(what: &str, mut look: impl FnMut() -> F) -> Outcome<T> {
+async fn until<T, F: Future<Output = Outcome<Option<T>>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> Outcome<T> {
     let began = Instant::now();
     loop {
         if let Some(found) = look().await? {
@@ -77,15 +80,29 @@ impl Office {
             let mut command = command(folder, at, udp, application);
             command.args(arguments).output()
         };
-        let user = shell(&["user", "create", "root@example.test", "--role", "admin", "--generate"]).await?;
+        let user = shell(&["user", "create", "root@example.test", "--role", "admin", "--generate"])
+            .await?;
         let said = String::from_utf8_lossy(&user.stdout).into_owned();
-        let password = said.split_once("shown only now): ").and_then(|(_, rest)| rest.split_whitespace().next());
-        let password = password.ok_or_else(|| fail(format!("no user: {said}{}", String::from_utf8_lossy(&user.stderr))))?;
-        let log = |name: &str| -> Outcome<std::fs::File> { Ok(std::fs::File::create(folder.join(name))?) };
-        let gateway = command(folder, at, udp, application).arg("serve").stdout(log("gateway.out")?).stderr(log("gateway.err")?).spawn()?;
+        let password = said
+            .split_once("shown only now): ")
+            .and_then(|(_, rest)| rest.split_whitespace().next());
+        let password = password.ok_or_else(|| {
+            fail(format!("no user: {said}{}", String::from_utf8_lossy(&user.stderr)))
+        })?;
+        let log = |name: &str| -> Outcome<std::fs::File> {
+            Ok(std::fs::File::create(folder.join(name))?)
+        };
+        let gateway = command(folder, at, udp, application)
+            .arg("serve")
+            .stdout(log("gateway.out")?)
+            .stderr(log("gateway.err")?)
+            .spawn()?;
         let ca: PathBuf = folder.join("gateway/tls/ca.pem");
         until("the authority is made", || async { Ok(ca.is_file().then_some(())) }).await?;
-        until("the gateway listens", || async { Ok(tokio::net::TcpStream::connect(at).await.ok()) }).await?;
+        until("the gateway listens", || async {
+            Ok(tokio::net::TcpStream::connect(at).await.ok())
+        })
+        .await?;
         let client = reqwest::Client::builder()
             .tls_certs_only([reqwest::Certificate::from_pem(&std::fs::read(&ca)?)?])
             .resolve("localhost", at)
@@ -94,7 +111,10 @@ impl Office {
             .build()?;
         let join = shell(&["host", "join-token", "--name", "host-1"]).await?;
         let said = String::from_utf8_lossy(&join.stdout).into_owned();
-        let line = said.lines().find_map(|line| line.trim().strip_prefix("portcullis agent ")).ok_or_else(|| fail("no join command"))?;
+        let line = said
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("portcullis agent "))
+            .ok_or_else(|| fail("no join command"))?;
         let agent = command(folder, at, udp, application)
             .arg("agent")
             .args(line.split(' '))
@@ -103,7 +123,15 @@ impl Office {
             .stdout(log("agent.out")?)
             .stderr(log("agent.err")?)
             .spawn()?;
-        let mut office = Self { gateway, agent, client, at, token: String::new(), host: String::new(), session_kib: 0.0 };
+        let mut office = Self {
+            gateway,
+            agent,
+            client,
+            at,
+            token: String::new(),
+            host: String::new(),
+            session_kib: 0.0,
+        };
         office.sign_in(password).await?;
         office.host = until("the host connects", || async {
             let health = office.call(reqwest::Method::GET, "/api/health", None).await?;
@@ -120,18 +148,46 @@ impl Office {
     /// A first sign-in, which enrols a second factor.
     async fn sign_in(&mut self, password: &str) -> Outcome<()> {
         let post = reqwest::Method::POST;
-        let first = self.call(post.clone(), "/api/auth/login", Some(json!({ "email": "root@example.test", "password": password }))).await?;
-        let factor = self.call(post.clone(), "/api/auth/mfa/totp/enroll", Some(json!({ "mfa_token": first["mfa_token"] }))).await?;
+        let first = self
+            .call(
+                post.clone(),
+                "/api/auth/login",
+                Some(json!({ "email": "root@example.test", "password": password })),
+            )
+            .await?;
+        let factor = self
+            .call(
+                post.clone(),
+                "/api/auth/mfa/totp/enroll",
+                Some(json!({ "mfa_token": first["mfa_token"] })),
+            )
+            .await?;
         let secret = SecretString::new(factor["secret"].as_str().unwrap_or_default().to_owned());
         let code = totp::code_at(&secret, totp::step_of(std::time::SystemTime::now().into()))?;
-        let second = self.call(post, "/api/auth/mfa/totp/confirm", Some(json!({ "mfa_token": first["mfa_token"], "code": code }))).await?;
-        self.token = second["access_token"].as_str().ok_or_else(|| fail(format!("no sign-in: {second}")))?.to_owned();
+        let second = self
+            .call(
+                post,
+                "/api/auth/mfa/totp/confirm",
+                Some(json!({ "mfa_token": first["mfa_token"], "code": code })),
+            )
+            .await?;
+        self.token = second["access_token"]
+            .as_str()
+            .ok_or_else(|| fail(format!("no sign-in: {second}")))?
+            .to_owned();
         Ok(())
     }
 
-    async fn call(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Outcome<Value> {
+    async fn call(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Outcome<Value> {
         loop {
-            let mut request = self.client.request(method.clone(), format!("https://localhost:{}{path}", self.at.port()));
+            let mut request = self
+                .client
+                .request(method.clone(), format!("https://localhost:{}{path}", self.at.port()));
             if !self.token.is_empty() {
                 request = request.bearer_auth(&self.token);
             }
@@ -160,7 +216,8 @@ impl Office {
         self.agent.id().unwrap_or(0)
     }
 
-    /// Memory of a session that is up, without anybody having opened its application; known once many were launched.
+    /// Memory of a session that is up, without anybody having opened its application; known once
+    /// many were launched.
     pub fn session_kib(&self) -> f64 {
         self.session_kib
     }
@@ -180,10 +237,15 @@ impl Office {
         let post = reqwest::Method::POST;
         let workspace = json!({ "id": id, "name": id, "type": "html5", "requires_mfa": false, "target": target });
         self.call(post.clone(), "/api/workspaces", Some(workspace)).await?;
-        let session = self.call(post, &format!("/api/workspaces/{id}/launch"), Some(json!({}))).await?;
-        let id = session["session_id"].as_str().ok_or_else(|| fail(format!("no session: {session}")))?.to_owned();
+        let session =
+            self.call(post, &format!("/api/workspaces/{id}/launch"), Some(json!({}))).await?;
+        let id = session["session_id"]
+            .as_str()
+            .ok_or_else(|| fail(format!("no session: {session}")))?
+            .to_owned();
         until("the session is active", || async {
-            let session = self.call(reqwest::Method::GET, &format!("/api/sessions/{id}"), None).await?;
+            let session =
+                self.call(reqwest::Method::GET, &format!("/api/sessions/{id}"), None).await?;
             match session["status"].as_str() {
                 Some("active") => Ok(Some(())),
                 Some("creating") => Ok(None),
@@ -198,11 +260,23 @@ impl Office {
         let name = format!("{session}.apps.localhost");
         // A client for each: its name is resolved by hand, and no two entries share a connection.
         let ca = reqwest::Certificate::from_pem(&std::fs::read(self.ca()?)?)?;
-        let browser =
-            reqwest::Client::builder().tls_certs_only([ca]).resolve(&name, self.at).redirect(reqwest::redirect::Policy::none()).build()?;
+        let browser = reqwest::Client::builder()
+            .tls_certs_only([ca])
+            .resolve(&name, self.at)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
         loop {
-            let ticket = self.call(reqwest::Method::POST, &format!("/api/sessions/{session}/ticket"), Some(json!({}))).await?;
-            let ticket = ticket["ticket"].as_str().ok_or_else(|| fail(format!("no ticket: {ticket}")))?.to_owned();
+            let ticket = self
+                .call(
+                    reqwest::Method::POST,
+                    &format!("/api/sessions/{session}/ticket"),
+                    Some(json!({})),
+                )
+                .await?;
+            let ticket = ticket["ticket"]
+                .as_str()
+                .ok_or_else(|| fail(format!("no ticket: {ticket}")))?
+                .to_owned();
             let answer = browser
                 .post(format!("https://{name}:{}/.portcullis/enter", self.at.port()))
                 .header("origin", format!("https://localhost:{}", self.at.port()))
@@ -214,7 +288,10 @@ impl Office {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 continue;
             }
-            let cookie = answer.headers().get("set-cookie").and_then(|value| value.to_str().ok()?.split(';').next().map(str::to_owned));
+            let cookie = answer
+                .headers()
+                .get("set-cookie")
+                .and_then(|value| value.to_str().ok()?.split(';').next().map(str::to_owned));
             let status = answer.status();
             let cookie = cookie.ok_or_else(|| fail(format!("no entry: {status}")))?;
             return Ok(Door { at: self.at, name, cookie });
@@ -223,7 +300,9 @@ impl Office {
 
     fn ca(&self) -> Outcome<PathBuf> {
         let environment = std::fs::read(format!("/proc/{}/environ", self.gateway()))?;
-        let folder = environment.split(|b| *b == 0).find_map(|pair| pair.strip_prefix(b"PORTCULLIS_SERVER__DATA_DIR="));
+        let folder = environment
+            .split(|b| *b == 0)
+            .find_map(|pair| pair.strip_prefix(b"PORTCULLIS_SERVER__DATA_DIR="));
         let folder = folder.ok_or_else(|| fail("no folder"))?;
         Ok(PathBuf::from(String::from_utf8_lossy(folder).into_owned()).join("tls/ca.pem"))
     }
@@ -242,7 +321,8 @@ impl Office {
             .buffered(4)
             .try_collect()
             .await?;
-        let session_kib = resident(this.gateway())?.saturating_sub(before) as f64 / 1024.0 / count as f64;
+        let session_kib =
+            resident(this.gateway())?.saturating_sub(before) as f64 / 1024.0 / count as f64;
         let mut doors = Vec::with_capacity(count);
         for session in &sessions {
             doors.push(this.enter(session).await?);
@@ -254,7 +334,11 @@ impl Office {
     /// Ends both, in order.
     pub async fn close(mut self) {
         for child in [&mut self.agent, &mut self.gateway] {
-            if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+            if let Some(pid) = child
+                .id()
+                .and_then(|pid| i32::try_from(pid).ok())
+                .and_then(rustix::process::Pid::from_raw)
+            {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             }
             if tokio::time::timeout(Duration::from_secs(20), child.wait()).await.is_err() {

@@ -1,4 +1,5 @@
-//! The peers: other programs that do a part of what we do. Each is optional; a missing one is named.
+//! The peers: other programs that do a part of what we do. Each is optional; a missing one is
+//! named.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519;
-use portcullis::tunnel::{Hub, HubConfig, MTU, MTU_MAX, PeerConfig, PresharedKey, PrivateKey, Profile, TunnelId};
+use portcullis::tunnel::{
+    Hub, HubConfig, MTU, MTU_MAX, PeerConfig, PresharedKey, PrivateKey, Profile, TunnelId,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -28,7 +31,8 @@ const START: Duration = Duration::from_secs(10);
 /// An initiation for the gateway from a stranger: its mac1 is right, its sender unknown.
 pub fn initiation_to_gateway() -> Outcome<Vec<u8>> {
     let gateway = x25519::PublicKey::from(*crate::roles::gateway_key().public_key().as_bytes());
-    let mut stranger = Tunn::new(x25519::StaticSecret::from([77; 32]), gateway, None, None, 1, None);
+    let mut stranger =
+        Tunn::new(x25519::StaticSecret::from([77; 32]), gateway, None, None, 1, None);
     let mut room = vec![0; 256];
     match stranger.format_handshake_initiation(&mut room, true) {
         TunnResult::WriteToNetwork(message) => Ok(message.to_vec()),
@@ -63,32 +67,60 @@ fn started(path: impl AsRef<std::ffi::OsStr>) -> Command {
 /// Our one stream against theirs.
 pub async fn throughput(settings: &Settings, ours: Speed, rows: &mut Vec<Row>) -> Outcome<()> {
     let seconds = settings.scaled(5, 2);
-    let cargo_bin = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".cargo/bin");
-    let onetun = [PathBuf::from("onetun"), cargo_bin.join("onetun"), std::env::var_os("ONETUN").map(PathBuf::from).unwrap_or_default()]
-        .into_iter()
-        .find(|path| path.is_file() || path.to_str().is_some_and(installed));
+    let cargo_bin =
+        std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".cargo/bin");
+    let onetun = [
+        PathBuf::from("onetun"),
+        cargo_bin.join("onetun"),
+        std::env::var_os("ONETUN").map(PathBuf::from).unwrap_or_default(),
+    ]
+    .into_iter()
+    .find(|path| path.is_file() || path.to_str().is_some_and(installed));
     let figure = "throughput of one stream against onetun";
     match onetun {
-        None => rows.push(Row::absent("b", figure, "onetun: not installed (`cargo install onetun`)")),
+        None => {
+            rows.push(Row::absent("b", figure, "onetun: not installed (`cargo install onetun`)"))
+        }
         Some(program) => match onetun_with_patience(program, seconds).await {
-            Err(error) => rows.push(Row::absent("b", figure, format!("onetun did not work: {error}"))),
+            Err(error) => {
+                rows.push(Row::absent("b", figure, format!("onetun did not work: {error}")))
+            }
             Ok(gbits) => {
                 let peer = format!("onetun to our agent: {gbits:.2} Gbit/s");
-                rows.push(Row::against("b", figure, format!("{:.1} Gbit/s", ours.gbits), peer, ours.gbits / gbits, Target::AtLeast(30.0)));
+                rows.push(Row::against(
+                    "b",
+                    figure,
+                    format!("{:.1} Gbit/s", ours.gbits),
+                    peer,
+                    ours.gbits / gbits,
+                    Target::AtLeast(30.0),
+                ));
             }
         },
     }
     let figure = "throughput of one stream against wireguard-go and kernel TCP";
-    let missing: Vec<_> = ["wireguard-go", "wg", "iperf3", "ip"].into_iter().filter(|program| !installed(program)).collect();
+    let missing: Vec<_> = ["wireguard-go", "wg", "iperf3", "ip"]
+        .into_iter()
+        .filter(|program| !installed(program))
+        .collect();
     if !missing.is_empty() {
         rows.push(Row::absent("b", figure, format!("not installed: {}", missing.join(", "))));
         return Ok(());
     }
     match wireguard_go_speed(seconds).await {
-        Err(error) => rows.push(Row::absent("b", figure, format!("wireguard-go did not work: {error}"))),
+        Err(error) => {
+            rows.push(Row::absent("b", figure, format!("wireguard-go did not work: {error}")))
+        }
         Ok(gbits) => {
             let peer = format!("wireguard-go, two namespaces, iperf3: {gbits:.2} Gbit/s");
-            rows.push(Row::against("b", figure, format!("{:.1} Gbit/s", ours.gbits), peer, ours.gbits / gbits, Target::AtLeast(5.0)));
+            rows.push(Row::against(
+                "b",
+                figure,
+                format!("{:.1} Gbit/s", ours.gbits),
+                peer,
+                ours.gbits / gbits,
+                Target::AtLeast(5.0),
+            ));
         }
     }
     Ok(())
@@ -129,12 +161,27 @@ async fn onetun_speed(program: PathBuf, seconds: u64) -> Outcome<f64> {
     });
     let folder = tempfile::tempdir()?;
     let secret = folder.path().join("key");
-    std::fs::write(&secret, base64::Engine::encode(&base64::engine::general_purpose::STANDARD, *other.expose()))?;
+    std::fs::write(
+        &secret,
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, *other.expose()),
+    )?;
     let local = free_port()?;
     let mut child = started(program)
         .arg(format!("{}:10.0.0.1:5900:TCP", local))
-        .args(["--endpoint-addr", &hub.local_addr().to_string(), "--endpoint-public-key", &own.public_key().to_string()])
-        .args(["--preshared-key", &psk.expose_base64(), "--source-peer-ip", "10.0.0.2", "--max-transmission-unit", "1420"])
+        .args([
+            "--endpoint-addr",
+            &hub.local_addr().to_string(),
+            "--endpoint-public-key",
+            &own.public_key().to_string(),
+        ])
+        .args([
+            "--preshared-key",
+            &psk.expose_base64(),
+            "--source-peer-ip",
+            "10.0.0.2",
+            "--max-transmission-unit",
+            "1420",
+        ])
         .arg("--private-key-file")
         .arg(&secret)
         .spawn()?;
@@ -143,7 +190,8 @@ async fn onetun_speed(program: PathBuf, seconds: u64) -> Outcome<f64> {
     let warm = Instant::now() + Duration::from_secs(1);
     let mut counting: Option<(Instant, u64)> = None;
     let speed = loop {
-        let n = timeout(START, stream.read(&mut buffer)).await.map_err(|_| fail("no bytes came"))??;
+        let n =
+            timeout(START, stream.read(&mut buffer)).await.map_err(|_| fail("no bytes came"))??;
         if n == 0 {
             break Err(fail("the stream ended"));
         }
@@ -166,7 +214,8 @@ async fn onetun_speed(program: PathBuf, seconds: u64) -> Outcome<f64> {
     speed
 }
 
-/// Two network namespaces joined by a cable, with whoever runs in them. All of it goes when this is dropped.
+/// Two network namespaces joined by a cable, with whoever runs in them. All of it goes when this is
+/// dropped.
 struct Lab {
     names: [String; 2],
     programs: Vec<Child>,
@@ -175,11 +224,15 @@ struct Lab {
 impl Lab {
     async fn new() -> Outcome<Self> {
         let tag = std::process::id();
-        let lab = Self { names: [format!("pcb{tag}a"), format!("pcb{tag}b")], programs: Vec::new() };
+        let lab =
+            Self { names: [format!("pcb{tag}a"), format!("pcb{tag}b")], programs: Vec::new() };
         let [a, b] = &lab.names;
         ip(&["netns", "add", a]).await?;
         ip(&["netns", "add", b]).await?;
-        ip(&["link", "add", "cable", "netns", a, "type", "veth", "peer", "name", "cable", "netns", b]).await?;
+        ip(&[
+            "link", "add", "cable", "netns", a, "type", "veth", "peer", "name", "cable", "netns", b,
+        ])
+        .await?;
         for (name, address) in [(a, "192.0.2.1/24"), (b, "192.0.2.2/24")] {
             ip(&["-n", name, "address", "add", address, "dev", "cable"]).await?;
             ip(&["-n", name, "link", "set", "cable", "up"]).await?;
@@ -201,7 +254,10 @@ impl Drop for Lab {
             let _ = program.start_kill();
         }
         for name in &self.names {
-            let _ = std::process::Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
+            let _ = std::process::Command::new("ip")
+                .args(["netns", "del", name])
+                .stderr(Stdio::null())
+                .status();
         }
     }
 }
@@ -215,7 +271,13 @@ async fn run(command: &mut Command) -> Outcome<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(fail(String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("a command failed").to_owned()))
+    Err(fail(
+        String::from_utf8_lossy(&output.stderr)
+            .lines()
+            .next()
+            .unwrap_or("a command failed")
+            .to_owned(),
+    ))
 }
 
 async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
@@ -225,13 +287,22 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
     let tag = std::process::id() % 100_000;
     let names = [format!("pcba{tag}"), format!("pcbb{tag}")];
     for (n, name) in names.iter().enumerate() {
-        let program = lab.inside(n, "wireguard-go").args(["-f", name]).env("LOG_LEVEL", "error").env("WG_PROCESS_FOREGROUND", "1").spawn()?;
+        let program = lab
+            .inside(n, "wireguard-go")
+            .args(["-f", name])
+            .env("LOG_LEVEL", "error")
+            .env("WG_PROCESS_FOREGROUND", "1")
+            .spawn()?;
         lab.programs.push(program);
         let secret = folder.path().join(name);
-        std::fs::write(&secret, base64::Engine::encode(&base64::engine::general_purpose::STANDARD, *keys[n].expose()))?;
+        std::fs::write(
+            &secret,
+            base64::Engine::encode(&base64::engine::general_purpose::STANDARD, *keys[n].expose()),
+        )?;
         let began = Instant::now();
         let (port, there) = (format!("{}", 51820 + n), format!("192.0.2.{}:{}", 2 - n, 51821 - n));
-        let (inside, other) = (format!("10.99.0.{}/32", 2 - n), keys[1 - n].public_key().to_string());
+        let (inside, other) =
+            (format!("10.99.0.{}/32", 2 - n), keys[1 - n].public_key().to_string());
         loop {
             let mut set = lab.inside(n, "wg");
             set.args(["set", name, "listen-port", &port, "private-key"]).arg(&secret).args([
@@ -248,7 +319,8 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
                 Err(_) => sleep(Duration::from_millis(50)).await,
             }
         }
-        ip(&["-n", &lab.names[n], "address", "add", &format!("10.99.0.{}/24", n + 1), "dev", name]).await?;
+        ip(&["-n", &lab.names[n], "address", "add", &format!("10.99.0.{}/24", n + 1), "dev", name])
+            .await?;
         ip(&["-n", &lab.names[n], "link", "set", name, "mtu", "1420", "up"]).await?;
     }
     let server = lab.inside(1, "iperf3").args(["-s", "-B", "10.99.0.2"]).spawn()?;
@@ -256,8 +328,11 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
     let began = Instant::now();
     loop {
         let mut client = lab.inside(0, "iperf3");
-        let report = run(client.args(["-c", "10.99.0.2", "-t", &seconds.to_string(), "-O", "1", "-J"])).await;
-        let report: serde_json::Value = serde_json::from_str(&report.unwrap_or_default()).unwrap_or_default();
+        let report =
+            run(client.args(["-c", "10.99.0.2", "-t", &seconds.to_string(), "-O", "1", "-J"]))
+                .await;
+        let report: serde_json::Value =
+            serde_json::from_str(&report.unwrap_or_default()).unwrap_or_default();
         match report["end"]["sum_received"]["bits_per_second"].as_f64() {
             Some(bits) => return Ok(bits / 1e9),
             // Its server may not listen yet.
@@ -296,34 +371,58 @@ pub async fn bulk(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -
         None
     };
     let time = Duration::from_secs(settings.scaled(4, 2));
-    let (mut tunnel, mut wide, mut direct, mut peer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut tunnel, mut wide, mut direct, mut peer) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
         let gateway = house.gateway.pid;
         for ((session, _), speeds) in SESSIONS.into_iter().zip([&mut tunnel, &mut wide]) {
             let browser = house.browsers.join(house.https, &format!("/s/{session}"), b's').await?;
             speeds.push(drain(browser, gateway, time).await?);
         }
-        let browser = house.browsers.join(house.https, &format!("/d/{}", house.desktop.rfb.port()), b's').await?;
+        let browser = house
+            .browsers
+            .join(house.https, &format!("/d/{}", house.desktop.rfb.port()), b's')
+            .await?;
         direct.push(drain(browser, gateway, time).await?);
         if let Some(child) = &websockify {
             let mut browser = house.browsers.open(port, "/").await?;
             browser.send(b"s").await?;
             peer.push(drain(browser, child.id().unwrap_or(0), time).await?);
         }
-        eprintln!("  tunnel {:?}, large packets {:?}, direct {:?}, websockify {:?}", tunnel.last(), wide.last(), direct.last(), peer.last());
+        eprintln!(
+            "  tunnel {:?}, large packets {:?}, direct {:?}, websockify {:?}",
+            tunnel.last(),
+            wide.last(),
+            direct.last(),
+            peer.last()
+        );
     }
     house.gateway.ask("stop 900 2").await?;
-    let (tunnel, wide, direct) = (Speed::median(&tunnel), Speed::median(&wide), Speed::median(&direct));
-    let words = |speed: Speed| (format!("{:.2} CPU-s/GiB", speed.cpu), format!("{:.1} Gbit/s", speed.gbits));
+    let (tunnel, wide, direct) =
+        (Speed::median(&tunnel), Speed::median(&wide), Speed::median(&direct));
+    let words = |speed: Speed| {
+        (format!("{:.2} CPU-s/GiB", speed.cpu), format!("{:.1} Gbit/s", speed.gbits))
+    };
     if peer.is_empty() {
-        for (what, speed) in [("through the tunnel", tunnel), (JUMBO, wide), ("to a direct target", direct)] {
+        for (what, speed) in
+            [("through the tunnel", tunnel), (JUMBO, wide), ("to a direct target", direct)]
+        {
             let (cpu, gbits) = words(speed);
-            rows.push(Row::told("e", format!("WSS in bulk {what}: gateway"), format!("{cpu}, {gbits}"), "websockify: not installed".into()));
+            rows.push(Row::told(
+                "e",
+                format!("WSS in bulk {what}: gateway"),
+                format!("{cpu}, {gbits}"),
+                "websockify: not installed".into(),
+            ));
         }
         return Ok(());
     }
     let peer = Speed::median(&peer);
-    let ways = [("through the tunnel", tunnel, 1.5, 0.5), (JUMBO, wide, 1.5, 0.5), ("to a direct target", direct, 0.7, 1.0)];
+    let ways = [
+        ("through the tunnel", tunnel, 1.5, 0.5),
+        (JUMBO, wide, 1.5, 0.5),
+        ("to a direct target", direct, 0.7, 1.0),
+    ];
     for (what, speed, cpu_limit, gbits_limit) in ways {
         let ((cpu, gbits), (their_cpu, their_gbits)) = (words(speed), words(peer));
         rows.push(Row::against(

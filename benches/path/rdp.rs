@@ -1,7 +1,10 @@
-//! The RDP relay: its CPU, what the policy filter takes of it, and what a key press and its echo take.
+//! The RDP relay: its CPU, what the policy filter takes of it, and what a key press and its echo
+//! take.
 //!
-//! The server is a thread of this program that plays a captured connection, then sends pictures by the fast path or answers each input with one. The
-//! gateway's part has a thread of its own, whose CPU time the kernel counts; between it and the server is TLS over TCP, between it and the browser a queue.
+//! The server is a thread of this program that plays a captured connection, then sends pictures by
+//! the fast path or answers each input with one. The gateway's part has a thread of its own, whose
+//! CPU time the kernel counts; between it and the server is TLS over TCP, between it and the
+//! browser a queue.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +17,9 @@ use ironrdp_rdcleanpath::RDCleanPathPdu;
 use portcullis::broker::live::{Meters, Right};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::secret::SecretString;
-use portcullis::domain::server::{Clipboard, Credential, CredentialSource, Server, ServerTrust, StreamPolicy};
+use portcullis::domain::server::{
+    Clipboard, Credential, CredentialSource, Server, ServerTrust, StreamPolicy,
+};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::protocol::rdp::filter::{Edits, Filter};
 use portcullis::protocol::rdp::frame::{Framer, Measure};
@@ -50,8 +55,10 @@ const ECHO: usize = 200;
 const GIB: f64 = (1_u64 << 30) as f64;
 
 /// The strictest policy that still shows a desktop, and one under which nothing is held back.
-const STRICT: StreamPolicy = StreamPolicy { clipboard: Clipboard::None, files: false, read_only: false };
-const OPEN: StreamPolicy = StreamPolicy { clipboard: Clipboard::Both, files: true, read_only: false };
+const STRICT: StreamPolicy =
+    StreamPolicy { clipboard: Clipboard::None, files: false, read_only: false };
+const OPEN: StreamPolicy =
+    StreamPolicy { clipboard: Clipboard::Both, files: true, read_only: false };
 
 /// The captured connection up to the packet that says who signs in; `true` is the client's.
 fn capture() -> Outcome<Vec<(bool, Vec<u8>)>> {
@@ -60,7 +67,9 @@ fn capture() -> Outcome<Vec<(bool, Vec<u8>)>> {
         let (way, digits) = line.split_once(' ').ok_or_else(|| fail("a bad capture"))?;
         let pdu = hex::decode(digits)?;
         // Data of the client with `SEC_INFO_PKT`.
-        let info = way == ">" && pdu.get(7) == Some(&0x64) && pdu.get(15).is_some_and(|flags| flags & 0x40 != 0);
+        let info = way == ">"
+            && pdu.get(7) == Some(&0x64)
+            && pdu.get(15).is_some_and(|flags| flags & 0x40 != 0);
         pdus.push((way == ">", pdu));
         if info {
             return Ok(pdus);
@@ -79,7 +88,10 @@ fn update(length: usize) -> Vec<u8> {
 /// CPU seconds of this thread.
 pub fn thread_cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).map_or(f64::NAN, |ns| ns / 1e9)
+    text.split_whitespace()
+        .next()
+        .and_then(|ns| ns.parse::<f64>().ok())
+        .map_or(f64::NAN, |ns| ns / 1e9)
 }
 
 // ---- the server ----
@@ -103,10 +115,12 @@ async fn read_pdu(stream: &mut (impl AsyncRead + Unpin)) -> Outcome<Vec<u8>> {
 /// Serves one client: after the login so many bytes of pictures, and then an answer to each input.
 async fn serve(listener: TcpListener, flood: u64) -> Outcome<()> {
     let key = rcgen::KeyPair::generate()?;
-    let certificate = rcgen::CertificateParams::new(vec!["bench.test".into()])?.self_signed(&key)?;
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))?;
+    let certificate =
+        rcgen::CertificateParams::new(vec!["bench.test".into()])?.self_signed(&key)?;
+    let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(
+        vec![certificate.der().clone()],
+        PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+    )?;
     let (mut tcp, _) = listener.accept().await?;
     tcp.set_nodelay(true)?;
     read_pdu(&mut tcp).await?;
@@ -182,7 +196,8 @@ impl Browser {
     }
 
     async fn join(&mut self, destination: String) -> Outcome<()> {
-        let request = RDCleanPathPdu::new_request(CONNECT.to_vec(), destination, "x".to_owned(), None)?;
+        let request =
+            RDCleanPathPdu::new_request(CONNECT.to_vec(), destination, "x".to_owned(), None)?;
         self.say(&request.to_der()?).await?;
         // The answer is one message.
         self.told.recv().await.ok_or_else(|| fail("no answer"))?;
@@ -222,7 +237,11 @@ async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<Ran> {
     let to = listener.local_addr()?;
     let server = Server {
         port: to.port(),
-        credential: Some(Credential { username: "ada".into(), domain: String::new(), password: SecretString::new("secret".into()) }),
+        credential: Some(Credential {
+            username: "ada".into(),
+            domain: String::new(),
+            password: SecretString::new("secret".into()),
+        }),
         source: CredentialSource::Workspace,
         trust: ServerTrust::default(),
         policy,
@@ -240,7 +259,16 @@ async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<Ran> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (meters, tally, dial) = (Meters::default(), Tally::default(), To(to));
         let limits = Limits { patience: Duration::from_secs(3600), ..Limits::default() };
-        let attachment = Attachment { lease: &lease, dial: &dial, right, draining, meters: &meters, tally: &tally, books: &NoBooks, limits };
+        let attachment = Attachment {
+            lease: &lease,
+            dial: &dial,
+            right,
+            draining,
+            meters: &meters,
+            tally: &tally,
+            books: &NoBooks,
+            limits,
+        };
         let before = thread_cpu();
         runtime.block_on(attach(attachment, Sink(tell), &mut Source(heard)));
         Ok(thread_cpu() - before)
@@ -265,7 +293,8 @@ async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<Ran> {
     Ok(Ran { cpu: cpu * GIB / flood.max(1) as f64, wall, trips: times })
 }
 
-/// CPU seconds a GiB of the filter alone, of pictures on their way down, in chunks as the relay reads them from TLS.
+/// CPU seconds a GiB of the filter alone, of pictures on their way down, in chunks as the relay
+/// reads them from TLS.
 fn filter_alone(policy: Policy, bytes: u64) -> Outcome<f64> {
     let edits = Edits { core: CoreEdits { selected: 1, keyboard_layout: None }, credential: None };
     let (mut filter, mut out) = (Filter::new(policy, edits), Vec::new());
@@ -291,7 +320,8 @@ fn filter_alone(policy: Policy, bytes: u64) -> Outcome<f64> {
 
 /// The lines.
 pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
-    let (flood, trips) = (settings.scaled(2 << 30, 256 << 20), usize::try_from(settings.scaled(5_000, 500))?);
+    let (flood, trips) =
+        (settings.scaled(2 << 30, 256 << 20), usize::try_from(settings.scaled(5_000, 500))?);
     let strict = Policy { clipboard: rdp::Clipboard::None, files: false, read_only: false };
     let alone = tokio::task::spawn_blocking(move || filter_alone(strict, flood)).await??;
     let ran = run(STRICT, flood, 0).await?;
@@ -300,7 +330,10 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
         "r",
         "RDP relay: CPU of the gateway's thread",
         format!("{:.3} CPU-s/GiB", ran.cpu),
-        format!("TLS to the server, a queue to the browser; {:.1} Gbit/s", 8.0 * GIB / 1e9 / ran.wall),
+        format!(
+            "TLS to the server, a queue to the browser; {:.1} Gbit/s",
+            8.0 * GIB / 1e9 / ran.wall
+        ),
     ));
     rows.push(Row::alone(
         "r",

@@ -1,8 +1,10 @@
-//! The processes of the house, each this program again: a gateway and an agent, as the product has them, but without desktops and without a store.
+//! The processes of the house, each this program again: a gateway and an agent, as the product has
+//! them, but without desktops and without a store.
 //!
-//! - The **gateway** is the real fleet, viewer and server limits; a session's path `/s/N` is its stream, `/d/PORT` a stream straight to a port,
-//!   `/f/PORT` the same without a clipboard.
-//! - The **agent** is a hub with the real control API and forward; its launcher starts nothing: every session's desktop is one TCP port.
+//! - The **gateway** is the real fleet, viewer and server limits; a session's path `/s/N` is its
+//!   stream, `/d/PORT` a stream straight to a port, `/f/PORT` the same without a clipboard.
+//! - The **agent** is a hub with the real control API and forward; its launcher starts nothing:
+//!   every session's desktop is one TCP port.
 //! - Both are told what to do by lines on standard input, and answer with lines of JSON.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,7 +27,9 @@ use portcullis::domain::server::{Clipboard, Server, StreamPolicy};
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::user::{Caller, Role, User};
 use portcullis::domain::workspace::{Workspace, WorkspaceKind};
-use portcullis::domain::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
+use portcullis::domain::{
+    HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
+};
 use portcullis::host::control::{self, DesktopInfo, Health, Order, Refusal, Service, Started};
 use portcullis::host::forward;
 use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, TunnelId};
@@ -45,7 +49,8 @@ use crate::{Outcome, fail};
 const PASSWORD: &str = "vncpass1";
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
-/// Connections of one worker: the product's limit is per process of a real machine, this house is a crowd on a small one.
+/// Connections of one worker: the product's limit is per process of a real machine, this house is a
+/// crowd on a small one.
 const CONNECTIONS: usize = 16_384;
 
 /// A key everybody in the house can make.
@@ -75,7 +80,9 @@ fn say(line: &str) {
 /// The lines of standard input; they end with it.
 fn orders() -> mpsc::Receiver<String> {
     let (tell, orders) = mpsc::channel(1);
-    std::thread::spawn(move || std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| tell.blocking_send(line)));
+    std::thread::spawn(move || {
+        std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| tell.blocking_send(line))
+    });
     orders
 }
 
@@ -141,7 +148,12 @@ impl Launcher {
                 });
             }
         });
-        Ok(Started { public_key, port: forward::PORT, password: SecretString::new(PASSWORD.into()), certificate: None })
+        Ok(Started {
+            public_key,
+            port: forward::PORT,
+            password: SecretString::new(PASSWORD.into()),
+            certificate: None,
+        })
     }
 }
 
@@ -172,7 +184,8 @@ impl Service for Launcher {
     }
 
     fn start(self: Arc<Self>, order: Order) -> BoxFuture<'static, Result<Started, Refusal>> {
-        std::future::ready(self.open(order).map_err(|error| Refusal::Failed(error.to_string()))).boxed()
+        std::future::ready(self.open(order).map_err(|error| Refusal::Failed(error.to_string())))
+            .boxed()
     }
 
     fn stop(self: Arc<Self>, session: SessionId) -> BoxFuture<'static, Result<(), Refusal>> {
@@ -200,19 +213,24 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
         served: watch::channel(Right::Held).0,
         draining: watch::channel(false).0,
     });
-    fleet.add_host(HostPeer { host: house.host(agent), preshared_key: SecretBytes::new(key("preshared").to_vec()) })?;
+    fleet.add_host(HostPeer {
+        host: house.host(agent),
+        preshared_key: SecretBytes::new(key("preshared").to_vec()),
+    })?;
     let folder = tempfile::tempdir()?;
     let certificate = portcullis::app::tls::own(folder.path(), &[], Timestamp(1_790_000_000_000))?;
     let tls = portcullis::app::tls::server_config(&certificate.certificate, &certificate.key)?;
     let data = web::Data::from(house.clone());
-    let server = HttpServer::new(move || App::new().app_data(data.clone()).route("/{kind}/{n}", web::get().to(open)))
-        .workers(workers)
-        .max_connections(CONNECTIONS)
-        .backlog(8192)
-        .tcp_nodelay(true)
-        .on_connect(on_connect)
-        .disable_signals()
-        .bind_rustls_0_23(("127.0.0.1", 0), tls)?;
+    let server = HttpServer::new(move || {
+        App::new().app_data(data.clone()).route("/{kind}/{n}", web::get().to(open))
+    })
+    .workers(workers)
+    .max_connections(CONNECTIONS)
+    .backlog(8192)
+    .tcp_nodelay(true)
+    .on_connect(on_connect)
+    .disable_signals()
+    .bind_rustls_0_23(("127.0.0.1", 0), tls)?;
     let address = *server.addrs().first().ok_or_else(|| fail("no address"))?;
     tokio::spawn(server.run());
     while fleet.connected().is_empty() {
@@ -222,7 +240,12 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
     let mut orders = orders();
     while let Some(line) = orders.recv().await {
         let words: Vec<&str> = line.split(' ').collect();
-        let number = |n: usize| words.get(n).and_then(|word| word.parse::<u64>().ok()).ok_or_else(|| fail(format!("what is {line:?}?")));
+        let number = |n: usize| {
+            words
+                .get(n)
+                .and_then(|word| word.parse::<u64>().ok())
+                .ok_or_else(|| fail(format!("what is {line:?}?")))
+        };
         let answer = match words.first().copied() {
             Some("launch") => house.clone().launch(number(1)?, number(2)?, number(3)?).await,
             Some("pace") => house.clone().pace(number(1)?, number(2)?, number(3)?).await,
@@ -262,7 +285,8 @@ impl House {
         }
     }
 
-    /// What a launch is to the fleet: an order over the control API, keys, a handshake, a dial and the greeting.
+    /// What a launch is to the fleet: an order over the control API, keys, a handshake, a dial and
+    /// the greeting.
     async fn start(&self, n: u64) -> Option<Duration> {
         let began = Instant::now();
         let workspace = Workspace {
@@ -304,7 +328,11 @@ impl House {
     }
 
     fn told(times: &[Option<Duration>], began: Instant) -> String {
-        let good: Vec<u64> = times.iter().flatten().map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).collect();
+        let good: Vec<u64> = times
+            .iter()
+            .flatten()
+            .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+            .collect();
         serde_json::json!({ "failed": times.len() - good.len(), "seconds": began.elapsed().as_secs_f64(), "us": good }).to_string()
     }
 
@@ -312,7 +340,11 @@ impl House {
     async fn launch(self: Arc<Self>, from: u64, count: u64, at_once: u64) -> String {
         let began = Instant::now();
         let at_once = usize::try_from(at_once).unwrap_or(1);
-        let times: Vec<_> = futures_util::stream::iter(from..from + count).map(|n| self.start(n)).buffer_unordered(at_once).collect().await;
+        let times: Vec<_> = futures_util::stream::iter(from..from + count)
+            .map(|n| self.start(n))
+            .buffer_unordered(at_once)
+            .collect()
+            .await;
         Self::told(&times, began)
     }
 
@@ -350,7 +382,11 @@ impl House {
 }
 
 fn lease(n: u64, policy: StreamPolicy) -> Option<Lease> {
-    lease_to(n, WorkspaceKind::Linux, Server::own(forward::PORT, SecretString::new(PASSWORD.into()), policy))
+    lease_to(
+        n,
+        WorkspaceKind::Linux,
+        Server::own(forward::PORT, SecretString::new(PASSWORD.into()), policy),
+    )
 }
 
 /// A lease of any server.
@@ -421,9 +457,21 @@ async fn open(
     actix_web::rt::spawn(async move {
         let dial: &dyn Dial = if kind == "s" { &*house.fleet } else { &direct };
         let clipboard = if kind == "f" { Clipboard::None } else { Clipboard::Both };
-        let Some(lease) = lease(n, StreamPolicy { clipboard, ..StreamPolicy::default() }) else { return };
-        let (meters, tally, books, limits) = (Meters::default(), Tally::default(), NoBooks, Limits::default());
-        let attachment = Attachment { lease: &lease, dial, right, draining, meters: &meters, tally: &tally, books: &books, limits };
+        let Some(lease) = lease(n, StreamPolicy { clipboard, ..StreamPolicy::default() }) else {
+            return;
+        };
+        let (meters, tally, books, limits) =
+            (Meters::default(), Tally::default(), NoBooks, Limits::default());
+        let attachment = Attachment {
+            lease: &lease,
+            dial,
+            right,
+            draining,
+            meters: &meters,
+            tally: &tally,
+            books: &books,
+            limits,
+        };
         let over = stream(attachment, browser).await;
         over.farewell(hangup).await;
     });

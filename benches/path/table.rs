@@ -19,13 +19,35 @@ pub struct Row {
 
 impl Row {
     /// A line whose figure is compared with a peer's: `ratio` is ours over theirs.
-    pub fn against(line: &'static str, figure: impl Into<String>, ours: String, peer: String, ratio: f64, target: Target) -> Self {
+    pub fn against(
+        line: &'static str,
+        figure: impl Into<String>,
+        ours: String,
+        peer: String,
+        ratio: f64,
+        target: Target,
+    ) -> Self {
         let pass = target.reached(ratio);
-        Self { line, figure: figure.into(), ours, peer, ratio: format!("{ratio:.2}x"), target: target.text("x"), pass: Some(pass) }
+        Self {
+            line,
+            figure: figure.into(),
+            ours,
+            peer,
+            ratio: format!("{ratio:.2}x"),
+            target: target.text("x"),
+            pass: Some(pass),
+        }
     }
 
     /// A line whose figure stands alone.
-    pub fn alone(line: &'static str, figure: impl Into<String>, value: f64, unit: &str, peer: impl Into<String>, target: Target) -> Self {
+    pub fn alone(
+        line: &'static str,
+        figure: impl Into<String>,
+        value: f64,
+        unit: &str,
+        peer: impl Into<String>,
+        target: Target,
+    ) -> Self {
         let pass = target.reached(value);
         let ours = format!("{value:.3} {unit}");
         Self {
@@ -41,12 +63,28 @@ impl Row {
 
     /// A line for information.
     pub fn told(line: &'static str, figure: impl Into<String>, ours: String, peer: String) -> Self {
-        Self { line, figure: figure.into(), ours, peer, ratio: "-".into(), target: "-".into(), pass: None }
+        Self {
+            line,
+            figure: figure.into(),
+            ours,
+            peer,
+            ratio: "-".into(),
+            target: "-".into(),
+            pass: None,
+        }
     }
 
     /// A line that could not be measured.
     pub fn absent(line: &'static str, figure: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { line, figure: figure.into(), ours: "-".into(), peer: why.into(), ratio: "-".into(), target: "-".into(), pass: None }
+        Self {
+            line,
+            figure: figure.into(),
+            ours: "-".into(),
+            peer: why.into(),
+            ratio: "-".into(),
+            target: "-".into(),
+            pass: None,
+        }
     }
 }
 
@@ -86,7 +124,11 @@ pub fn markdown(rows: &[Row], machine: &[String]) -> String {
             Some(false) => "**miss**",
             None => "",
         };
-        let _ = writeln!(text, "| {} | {} | {} | {} | {} | {} | {verdict} |", row.line, row.figure, row.ours, row.peer, row.ratio, row.target);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {verdict} |",
+            row.line, row.figure, row.ours, row.peer, row.ratio, row.target
+        );
     }
     text
 }
@@ -94,9 +136,14 @@ pub fn markdown(rows: &[Row], machine: &[String]) -> String {
 /// Puts the table into the document, between its marks.
 pub fn write(path: &std::path::Path, table: &str) -> std::io::Result<()> {
     let text = std::fs::read_to_string(path)?;
-    let marked = text.split_once(MARKS.0).and_then(|(before, rest)| rest.split_once(MARKS.1).map(|(_, after)| (before, after)));
+    let marked = text
+        .split_once(MARKS.0)
+        .and_then(|(before, rest)| rest.split_once(MARKS.1).map(|(_, after)| (before, after)));
     let Some((before, after)) = marked else {
-        return Err(std::io::Error::other(format!("{} has no place for the table", path.display())));
+        return Err(std::io::Error::other(format!(
+            "{} has no place for the table",
+            path.display()
+        )));
     };
     std::fs::write(path, format!("{before}{}{table}{}{after}", MARKS.0, MARKS.1))
 }

@@ -1,4 +1,5 @@
-//! (a) One TCP stream between two hubs, both ends in this process, a thread each, against boringtun alone on the same bytes.
+//! (a) One TCP stream between two hubs, both ends in this process, a thread each, against boringtun
+//! alone on the same bytes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::mpsc;
@@ -7,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519;
-use portcullis::tunnel::{Hub, HubConfig, MTU, MTU_MAX, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId};
+use portcullis::tunnel::{
+    Hub, HubConfig, MTU, MTU_MAX, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -34,12 +37,18 @@ pub struct Speed {
 impl Speed {
     /// `bytes` in this time, with so much CPU.
     pub fn of(bytes: u64, cpu: f64, time: Duration) -> Self {
-        Self { cpu: cpu / (bytes as f64 / GIB), gbits: bytes as f64 * 8.0 / time.as_secs_f64() / 1e9 }
+        Self {
+            cpu: cpu / (bytes as f64 / GIB),
+            gbits: bytes as f64 * 8.0 / time.as_secs_f64() / 1e9,
+        }
     }
 
     /// The medians of several.
     pub fn median(speeds: &[Self]) -> Self {
-        Self { cpu: median(speeds.iter().map(|s| s.cpu).collect()), gbits: median(speeds.iter().map(|s| s.gbits).collect()) }
+        Self {
+            cpu: median(speeds.iter().map(|s| s.cpu).collect()),
+            gbits: median(speeds.iter().map(|s| s.gbits).collect()),
+        }
     }
 }
 
@@ -54,7 +63,8 @@ impl End {
     fn pair(mtu_max: usize) -> Outcome<(Self, Self)> {
         let (a, b) = (PrivateKey::generate()?, PrivateKey::generate()?);
         let psk = PresharedKey::generate()?;
-        let (left, right): (IpAddr, IpAddr) = (Ipv4Addr::new(10, 0, 0, 1).into(), Ipv4Addr::new(10, 0, 0, 2).into());
+        let (left, right): (IpAddr, IpAddr) =
+            (Ipv4Addr::new(10, 0, 0, 1).into(), Ipv4Addr::new(10, 0, 0, 2).into());
         let end = |own: &PrivateKey, other: &PrivateKey, local_addr, peer_addr| {
             let config = PeerConfig {
                 id: TunnelId(Uuid::from_u128(1)),
@@ -80,7 +90,12 @@ impl End {
     }
 
     /// Tells where it listens, and sends so many bytes to who dials. There until `over`.
-    async fn send(self, bytes: u64, listening: mpsc::Sender<SocketAddr>, over: oneshot::Receiver<()>) -> Outcome<()> {
+    async fn send(
+        self,
+        bytes: u64,
+        listening: mpsc::Sender<SocketAddr>,
+        over: oneshot::Receiver<()>,
+    ) -> Outcome<()> {
         let (hub, tunnel) = self.open(None).await?;
         let mut listener = tunnel.listen(5900, 1)?;
         listening.send(hub.local_addr())?;
@@ -121,15 +136,20 @@ impl End {
     }
 }
 
-/// Sends bytes from the far end to the near one. Each end has one thread, for its tunnel and the tunnel's user, as an agent on this machine has.
+/// Sends bytes from the far end to the near one. Each end has one thread, for its tunnel and the
+/// tunnel's user, as an agent on this machine has.
 pub fn stream(bytes: u64, mtu_max: usize) -> Outcome<Speed> {
     let warm = 64u64 << 20;
     let (near, far) = End::pair(mtu_max)?;
     let runtime = || Builder::new_current_thread().enable_all().build();
     let (listening, address) = mpsc::channel();
     let (over, ended) = oneshot::channel();
-    let source = thread::spawn(move || runtime()?.block_on(far.send(warm + bytes, listening, ended)));
-    let taken = address.recv().map_err(Into::into).and_then(|from| runtime()?.block_on(near.receive(warm, from)));
+    let source =
+        thread::spawn(move || runtime()?.block_on(far.send(warm + bytes, listening, ended)));
+    let taken = address
+        .recv()
+        .map_err(Into::into)
+        .and_then(|from| runtime()?.block_on(near.receive(warm, from)));
     drop(over);
     source.join().map_err(|_| fail("the sending thread ended"))??;
     let (got, speed) = taken?;
@@ -144,17 +164,50 @@ pub fn cipher(bytes: u64) -> Outcome<Speed> {
     let mut near = Tunn::new(a, b_public, Some([9; 32]), None, 1, None);
     let mut far = Tunn::new(b, a_public, Some([9; 32]), None, 2, None);
     let (mut one, mut two) = (vec![0; 2048], vec![0; 2048]);
-    let TunnResult::WriteToNetwork(initiation) = near.format_handshake_initiation(&mut one, false) else { return Err(fail("no initiation")) };
-    let TunnResult::WriteToNetwork(response) = far.decapsulate(None, initiation, &mut two) else { return Err(fail("no response")) };
-    let TunnResult::WriteToNetwork(confirmation) = near.decapsulate(None, response, &mut one) else { return Err(fail("no session")) };
+    let TunnResult::WriteToNetwork(initiation) = near.format_handshake_initiation(&mut one, false)
+    else {
+        return Err(fail("no initiation"));
+    };
+    let TunnResult::WriteToNetwork(response) = far.decapsulate(None, initiation, &mut two) else {
+        return Err(fail("no response"));
+    };
+    let TunnResult::WriteToNetwork(confirmation) = near.decapsulate(None, response, &mut one)
+    else {
+        return Err(fail("no session"));
+    };
     let _ = far.decapsulate(None, confirmation, &mut two);
     let mut packet = vec![0x5a; MTU];
-    packet[..20].copy_from_slice(&[0x45, 0, (MTU >> 8) as u8, MTU as u8, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    packet[..20].copy_from_slice(&[
+        0x45,
+        0,
+        (MTU >> 8) as u8,
+        MTU as u8,
+        0,
+        0,
+        0,
+        0,
+        64,
+        6,
+        0,
+        0,
+        10,
+        0,
+        0,
+        1,
+        10,
+        0,
+        0,
+        2,
+    ]);
     let (cpu, began) = (own_cpu(), Instant::now());
     let packets = bytes / PAYLOAD as u64;
     for _ in 0..packets {
-        let TunnResult::WriteToNetwork(sealed) = near.encapsulate(&packet, &mut one) else { return Err(fail("not sealed")) };
-        let TunnResult::WriteToTunnelV4(opened, _) = far.decapsulate(None, sealed, &mut two) else { return Err(fail("not opened")) };
+        let TunnResult::WriteToNetwork(sealed) = near.encapsulate(&packet, &mut one) else {
+            return Err(fail("not sealed"));
+        };
+        let TunnResult::WriteToTunnelV4(opened, _) = far.decapsulate(None, sealed, &mut two) else {
+            return Err(fail("not opened"));
+        };
         if opened.len() != MTU {
             return Err(fail("not the same"));
         }
@@ -162,8 +215,9 @@ pub fn cipher(bytes: u64) -> Outcome<Speed> {
     Ok(Speed::of(packets * PAYLOAD as u64, own_cpu() - cpu, began.elapsed()))
 }
 
-/// boringtun alone while both processors are busy: one pair of ends on each of two threads. What a core does in a second is less then, where two share
-/// what is behind them; a stream between two ends keeps two busy.
+/// boringtun alone while both processors are busy: one pair of ends on each of two threads. What a
+/// core does in a second is less then, where two share what is behind them; a stream between two
+/// ends keeps two busy.
 fn ciphers(bytes: u64) -> Outcome<Speed> {
     let (cpu, began) = (own_cpu(), Instant::now());
     let threads = [(); 2].map(|()| thread::spawn(move || cipher(bytes / 2)));
@@ -176,7 +230,8 @@ fn ciphers(bytes: u64) -> Outcome<Speed> {
 /// The line, and the speed for others to be compared with: that of a path like Ethernet's.
 pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<Speed> {
     let bytes = settings.scaled(2 << 30, 256 << 20);
-    let (mut narrow, mut wide, mut alone, mut both) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut narrow, mut wide, mut alone, mut both) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
         alone.push(spawn_blocking(move || cipher(bytes)).await??);
         both.push(spawn_blocking(move || ciphers(bytes)).await??);
@@ -190,9 +245,14 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<Speed>
             wide.last()
         );
     }
-    let ratio = |ours: &[Speed]| median(ours.iter().zip(&alone).map(|(whole, alone)| whole.cpu / alone.cpu).collect());
+    let ratio = |ours: &[Speed]| {
+        median(ours.iter().zip(&alone).map(|(whole, alone)| whole.cpu / alone.cpu).collect())
+    };
     let (cipher, ciphers) = (Speed::median(&alone), Speed::median(&both));
-    let peer = format!("boringtun seal + open: {:.2} CPU-s/GiB; {:.2} while both processors are busy", cipher.cpu, ciphers.cpu);
+    let peer = format!(
+        "boringtun seal + open: {:.2} CPU-s/GiB; {:.2} while both processors are busy",
+        cipher.cpu, ciphers.cpu
+    );
     for (words, ours) in [("", &narrow), (", on a path that carries jumbo frames", &wide)] {
         let whole = Speed::median(ours);
         rows.push(Row::against(

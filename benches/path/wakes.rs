@@ -1,7 +1,8 @@
 //! What it takes to wake a thread, and a house in which nobody need be woken elsewhere.
 //!
-//! An idle processor of a virtual machine has left it, and must be called back by the host: that takes tens of microseconds each time, and a round trip through
-//! three processes pays for it at every step. On one processor, the next thread runs as soon as the last one waits.
+//! An idle processor of a virtual machine has left it, and must be called back by the host: that
+//! takes tens of microseconds each time, and a round trip through three processes pays for it at
+//! every step. On one processor, the next thread runs as soon as the last one waits.
 
 use std::fs;
 use std::sync::mpsc;
@@ -27,7 +28,8 @@ fn only(processor: usize) -> CpuSet {
     set
 }
 
-/// How long it takes until a thread that waits on an idle processor, another than the caller's if there is one, runs again; half of a call and its answer.
+/// How long it takes until a thread that waits on an idle processor, another than the caller's if
+/// there is one, runs again; half of a call and its answer.
 pub fn wake() -> Duration {
     let here = processors();
     let (near, far) = (here.first().copied().unwrap_or(0), here.last().copied().unwrap_or(0));
@@ -59,9 +61,15 @@ impl Together {
         let mut together = Self(Vec::new());
         for process in processes {
             for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-                let thread = thread?.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+                let thread = thread?
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse().ok())
+                    .and_then(Pid::from_raw);
                 // One that has ended meanwhile need not go anywhere.
-                if let Some((thread, before)) = thread.and_then(|thread| Some((thread, sched_getaffinity(Some(thread)).ok()?))) {
+                if let Some((thread, before)) =
+                    thread.and_then(|thread| Some((thread, sched_getaffinity(Some(thread)).ok()?)))
+                {
                     sched_setaffinity(Some(thread), &one)?;
                     together.0.push((thread, before));
                 }

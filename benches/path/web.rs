@@ -1,6 +1,7 @@
-//! (w) A web application through the gateway, beside nginx as a reverse proxy of the same application. Here the whole product runs, the binary itself with its
-//! store and its log of requests; the application and the browsers are processes of this program. All speak HTTP/1.1 with connections kept alive; TLS is
-//! toward the browsers alone.
+//! (w) A web application through the gateway, beside nginx as a reverse proxy of the same
+//! application. Here the whole product runs, the binary itself with its store and its log of
+//! requests; the application and the browsers are processes of this program. All speak HTTP/1.1
+//! with connections kept alive; TLS is toward the browsers alone.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -77,7 +78,12 @@ impl Way {
             .await?;
         let after = used();
         let load: Load = serde_json::from_slice(&output.stdout).map_err(|_| {
-            fail(format!("{}: the browsers failed: {}, {:?}", self.words, output.status, String::from_utf8_lossy(&output.stdout)))
+            fail(format!(
+                "{}: the browsers failed: {}, {:?}",
+                self.words,
+                output.status,
+                String::from_utf8_lossy(&output.stdout)
+            ))
         })?;
         Ok((load, after - before))
     }
@@ -87,18 +93,31 @@ impl Way {
     }
 
     fn speed(&self) -> f64 {
-        median(self.bulk.iter().map(|(load, _)| load.bytes as f64 * 8.0 / load.seconds / 1e9).collect())
+        median(
+            self.bulk
+                .iter()
+                .map(|(load, _)| load.bytes as f64 * 8.0 / load.seconds / 1e9)
+                .collect(),
+        )
     }
 
     /// CPU microseconds of a request, and CPU seconds of a GiB.
     fn cost(&self) -> (f64, f64) {
-        let each = median(self.calls.iter().map(|(load, cpu)| cpu * 1e6 / load.requests as f64).collect());
-        let gib = median(self.bulk.iter().map(|(load, cpu)| cpu * f64::from(1 << 30) / load.bytes as f64).collect());
+        let each =
+            median(self.calls.iter().map(|(load, cpu)| cpu * 1e6 / load.requests as f64).collect());
+        let gib = median(
+            self.bulk
+                .iter()
+                .map(|(load, cpu)| cpu * f64::from(1 << 30) / load.bytes as f64)
+                .collect(),
+        );
         (each, gib)
     }
 
     fn p99(&self) -> (f64, f64) {
-        let of = |pick: fn(&Load) -> f64| median(self.calls.iter().map(|(load, _)| pick(load)).collect());
+        let of = |pick: fn(&Load) -> f64| {
+            median(self.calls.iter().map(|(load, _)| pick(load)).collect())
+        };
         (of(|load| load.p50_ms), of(|load| load.p99_ms))
     }
 }
@@ -106,7 +125,11 @@ impl Way {
 /// Measures all ways, in turns.
 pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
     if !installed("nginx") {
-        rows.push(Row::absent("w", "web application: requests, bulk, CPU", "nginx is not installed (package nginx-light)"));
+        rows.push(Row::absent(
+            "w",
+            "web application: requests, bulk, CPU",
+            "nginx is not installed (package nginx-light)",
+        ));
         return Ok(());
     }
     let (application, at) = Process::start(&["application".into()]).await?;
@@ -141,7 +164,13 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
 }
 
 fn tell([tunnel, direct, nginx]: &[Way; 3], rows: &mut Vec<Row>) {
-    let peer = format!("nginx: {:.0}/s, {:.2} / {:.2} ms, {:.0} us CPU each", nginx.rate(), nginx.p99().0, nginx.p99().1, nginx.cost().0);
+    let peer = format!(
+        "nginx: {:.0}/s, {:.2} / {:.2} ms, {:.0} us CPU each",
+        nginx.rate(),
+        nginx.p99().0,
+        nginx.p99().1,
+        nginx.cost().0
+    );
     for (way, least) in [(tunnel, 0.5), (direct, 0.75)] {
         let (p50, p99) = way.p99();
         rows.push(Row::against(
@@ -156,8 +185,12 @@ fn tell([tunnel, direct, nginx]: &[Way; 3], rows: &mut Vec<Row>) {
     let peer = format!("nginx: {:.2} Gbit/s, {:.2} CPU-s/GiB", nginx.speed(), nginx.cost().1);
     for way in [tunnel, direct] {
         let ours = format!("{:.2} Gbit/s, {:.2} CPU-s/GiB", way.speed(), way.cost().1);
-        let figure = format!("web application {}: download in bulk, {STREAMS} connections", way.words);
-        rows.push(Row { ratio: format!("{:.2}x", way.speed() / nginx.speed()), ..Row::told("w", figure, ours, peer.clone()) });
+        let figure =
+            format!("web application {}: download in bulk, {STREAMS} connections", way.words);
+        rows.push(Row {
+            ratio: format!("{:.2}x", way.speed() / nginx.speed()),
+            ..Row::told("w", figure, ours, peer.clone())
+        });
     }
 }
 
@@ -172,7 +205,8 @@ async fn memory(office: &mut Office, count: usize, rows: &mut Vec<Row>) -> Outco
         kept.push(crate::webload::idle(door).await?);
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let per = |now: u64, before: u64| now.saturating_sub(before) as f64 / 1024.0 / (count - 1) as f64;
+    let per =
+        |now: u64, before: u64| now.saturating_sub(before) as f64 / 1024.0 / (count - 1) as f64;
     let ours = per(resident(office.gateway())?, before.0);
     let agent = per(resident(office.agent())?, before.1);
     rows.push(Row::told(
@@ -215,10 +249,19 @@ impl Nginx {
         );
         let path = folder.join("nginx.conf");
         std::fs::write(&path, text)?;
-        let master = program("nginx").arg("-c").arg(&path).arg("-e").arg(folder.join("nginx.error.log")).kill_on_drop(true).spawn()?;
+        let master = program("nginx")
+            .arg("-c")
+            .arg(&path)
+            .arg("-e")
+            .arg(folder.join("nginx.error.log"))
+            .kill_on_drop(true)
+            .spawn()?;
         for _ in 0..200 {
             if tokio::net::TcpStream::connect(at).await.is_ok() {
-                return Ok(Self { master, door: Door { at, name: "localhost".into(), cookie: String::new() } });
+                return Ok(Self {
+                    master,
+                    door: Door { at, name: "localhost".into(), cookie: String::new() },
+                });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -234,7 +277,12 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         // Its workers end with it when it is asked; killed, it would leave them.
-        if let Some(pid) = self.master.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+        if let Some(pid) = self
+            .master
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(rustix::process::Pid::from_raw)
+        {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             for _ in 0..100 {
                 if matches!(self.master.try_wait(), Ok(Some(_))) {

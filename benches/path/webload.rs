@@ -1,4 +1,5 @@
-//! Browsers and the application of line (w): as little HTTP/1.1 as is right, so that what is measured is what stands between them.
+//! Browsers and the application of line (w): as little HTTP/1.1 as is right, so that what is
+//! measured is what stands between them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,8 +38,13 @@ async fn answer(mut stream: TcpStream) -> Outcome<()> {
     loop {
         let head = head(&mut reader).await?;
         let path = head.split(|b| *b == b' ').nth(1).unwrap_or_default();
-        let length = path.strip_prefix(b"/bulk/").and_then(|n| std::str::from_utf8(n).ok()?.parse().ok()).unwrap_or(128_u64);
-        let start = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n");
+        let length = path
+            .strip_prefix(b"/bulk/")
+            .and_then(|n| std::str::from_utf8(n).ok()?.parse().ok())
+            .unwrap_or(128_u64);
+        let start = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
+        );
         if length <= 128 {
             let mut whole = start.into_bytes();
             whole.extend_from_slice(&block[..usize::try_from(length)?]);
@@ -75,7 +81,8 @@ pub async fn load(door: Door, path: &str, connections: u32, time: Duration) -> O
     // Everybody is connected before anybody asks.
     let ready = Arc::new(tokio::sync::Barrier::new(usize::try_from(connections)?));
     for _ in 0..connections {
-        let (ready, request, mut visitor) = (ready.clone(), request.clone(), visit(&browsers, &door).await?);
+        let (ready, request, mut visitor) =
+            (ready.clone(), request.clone(), visit(&browsers, &door).await?);
         visits.spawn(async move {
             ready.wait().await;
             let (began, mut times, mut bytes) = (Instant::now(), Vec::new(), 0);
@@ -106,7 +113,10 @@ struct Visitor {
 }
 
 async fn visit(browsers: &Browsers, door: &Door) -> Outcome<Visitor> {
-    Ok(Visitor { stream: BufReader::with_capacity(HEAD, browsers.connect(door.at, &door.name).await?), room: vec![0; 64 << 10] })
+    Ok(Visitor {
+        stream: BufReader::with_capacity(HEAD, browsers.connect(door.at, &door.name).await?),
+        room: vec![0; 64 << 10],
+    })
 }
 
 fn request(door: &Door, path: &str) -> Vec<u8> {
@@ -131,9 +141,14 @@ async fn ask(visitor: &mut Visitor, request: &[u8]) -> Outcome<u64> {
         return Err(fail(format!("not answered: {}", text.lines().next().unwrap_or_default())));
     }
     let field = |name: &str| {
-        text.lines().find_map(|line| line.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.to_owned()))
+        text.lines().find_map(|line| {
+            line.split_once(": ")
+                .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+                .map(|(_, v)| v.to_owned())
+        })
     };
-    let length: u64 = field("content-length").ok_or_else(|| fail("an answer without a length"))?.parse()?;
+    let length: u64 =
+        field("content-length").ok_or_else(|| fail("an answer without a length"))?.parse()?;
     let mut left = length;
     while left > 0 {
         let most = room.len().min(usize::try_from(left)?);
@@ -155,7 +170,9 @@ pub async fn idle(door: &Door) -> Outcome<impl Sized + use<>> {
 
 /// The line of arguments of a process that is a crowd of browsers.
 pub async fn from_arguments(arguments: &[String]) -> Outcome<()> {
-    let [at, name, cookie, path, connections, time] = arguments else { return Err(fail("load AT NAME COOKIE PATH CONNECTIONS MS")) };
+    let [at, name, cookie, path, connections, time] = arguments else {
+        return Err(fail("load AT NAME COOKIE PATH CONNECTIONS MS"));
+    };
     let door = Door { at: at.parse::<SocketAddr>()?, name: name.clone(), cookie: cookie.clone() };
     let told = load(door, path, connections.parse()?, Duration::from_millis(time.parse()?)).await?;
     println!("{}", serde_json::to_string(&told)?);

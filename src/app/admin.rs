@@ -1,10 +1,12 @@
-//! `portcullis user`, `workspace` and `host`: administration from the shell, on the same use cases as the API.
+//! `portcullis user`, `workspace` and `host`: administration from the shell, on the same use cases
+//! as the API.
 
 use super::cli::{HostCommand, ServerArgs, UserCommand, WebArgs, WorkspaceArgs, WorkspaceCommand};
 use super::shell::{Shell, password, table};
 use super::{Failure, gateway, tls};
 use crate::broker::views::{
-    HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, ServerChange, UserChange, WebChange, WorkspaceChange, WorkspaceView,
+    HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, ServerChange, UserChange, WebChange,
+    WorkspaceChange, WorkspaceView,
 };
 use crate::domain::reach::Target;
 use crate::domain::secret::SecretString;
@@ -23,7 +25,8 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
         UserCommand::Create { email, name, role, password: from, at } => {
             let shell = Shell::open(&at).await?;
             let secret = password(from.generate)?;
-            let name = name.unwrap_or_else(|| email.split('@').next().unwrap_or_default().to_owned());
+            let name =
+                name.unwrap_or_else(|| email.split('@').next().unwrap_or_default().to_owned());
             let new = NewUser { email, name, password: secret.clone(), role };
             let made = shell.broker.create_user(&shell.origin, &shell.caller, new).await?;
             println!("Created {} ({}).", made.email, made.role);
@@ -35,19 +38,34 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
         }
         UserCommand::Disable { user } => {
             let shell = Shell::open(&user.at).await?;
-            change(&shell, &user.email, UserChange { disabled: Some(true), ..UserChange::default() }).await?;
+            change(
+                &shell,
+                &user.email,
+                UserChange { disabled: Some(true), ..UserChange::default() },
+            )
+            .await?;
             println!("Disabled {}: their sessions and logins have ended.", user.email);
         }
         UserCommand::Enable { user } => {
             let shell = Shell::open(&user.at).await?;
-            change(&shell, &user.email, UserChange { disabled: Some(false), ..UserChange::default() }).await?;
+            change(
+                &shell,
+                &user.email,
+                UserChange { disabled: Some(false), ..UserChange::default() },
+            )
+            .await?;
             println!("Enabled {}.", user.email);
         }
         UserCommand::SetPassword { user, password: from } => {
             let shell = Shell::open(&user.at).await?;
             shell.user(&user.email).await?;
             let secret = password(from.generate)?;
-            change(&shell, &user.email, UserChange { password: Some(secret.clone()), ..UserChange::default() }).await?;
+            change(
+                &shell,
+                &user.email,
+                UserChange { password: Some(secret.clone()), ..UserChange::default() },
+            )
+            .await?;
             println!("Set a new password for {}.", user.email);
             show_once(from.generate, &secret);
         }
@@ -55,7 +73,10 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
             let shell = Shell::open(&user.at).await?;
             let id = shell.user(&user.email).await?.id;
             shell.broker.reset_mfa(&shell.origin, &shell.caller, id).await?;
-            println!("Removed the second factor of {}: they enrol a new one at their next sign-in.", user.email);
+            println!(
+                "Removed the second factor of {}: they enrol a new one at their next sign-in.",
+                user.email
+            );
         }
         UserCommand::SignOut { user } => {
             let shell = Shell::open(&user.at).await?;
@@ -95,7 +116,14 @@ fn list_users(users: &[User], as_json: bool) {
         .iter()
         .map(|u| {
             let state = if u.disabled { "disabled" } else { "enabled" };
-            vec![u.email.clone(), u.name.clone(), u.role.to_string(), yes(u.mfa_enrolled), state.into(), moment(u.last_login_at)]
+            vec![
+                u.email.clone(),
+                u.name.clone(),
+                u.role.to_string(),
+                yes(u.mfa_enrolled),
+                state.into(),
+                moment(u.last_login_at),
+            ]
         })
         .collect();
     table(&["EMAIL", "NAME", "ROLE", "2ND FACTOR", "STATE", "LAST SIGN-IN"], &rows);
@@ -110,7 +138,13 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
         WorkspaceCommand::Create { id, name, r#type, rest, at } => {
             let shell = Shell::open(&at).await?;
             let description = rest.description.clone().unwrap_or_default();
-            let new = NewWorkspace { id: Some(id), name, description, kind: r#type, rest: changes(&shell, rest, None).await? };
+            let new = NewWorkspace {
+                id: Some(id),
+                name,
+                description,
+                kind: r#type,
+                rest: changes(&shell, rest, None).await?,
+            };
             let made = shell.broker.create_workspace(&shell.origin, &shell.caller, new).await?;
             println!("Created {} ({}).", made.workspace.id, made.workspace.name);
         }
@@ -160,7 +194,15 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
         }
         WorkspaceCommand::AcceptCertificate { fingerprint, workspace } => {
             let shell = Shell::open(&workspace.at).await?;
-            shell.broker.accept_certificate(&shell.origin, &shell.caller, &workspace.id, &fingerprint.to_string()).await?;
+            shell
+                .broker
+                .accept_certificate(
+                    &shell.origin,
+                    &shell.caller,
+                    &workspace.id,
+                    &fingerprint.to_string(),
+                )
+                .await?;
             println!("The server of {} must have this certificate from now on.", workspace.id);
         }
         WorkspaceCommand::Delete { workspace } => {
@@ -170,14 +212,19 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
         }
         WorkspaceCommand::Stop { workspace } => {
             let shell = Shell::open(&workspace.at).await?;
-            let ended = shell.broker.stop_workspace(&shell.origin, &shell.caller, &workspace.id).await?;
+            let ended =
+                shell.broker.stop_workspace(&shell.origin, &shell.caller, &workspace.id).await?;
             println!("Stopped {}: {} ended.", workspace.id, counted(ended.len(), "session"));
         }
     }
     Ok(())
 }
 
-async fn changes(shell: &Shell, args: WorkspaceArgs, name: Option<String>) -> Result<WorkspaceChange, Failure> {
+async fn changes(
+    shell: &Shell,
+    args: WorkspaceArgs,
+    name: Option<String>,
+) -> Result<WorkspaceChange, Failure> {
     let server = *args.server;
     let target = target(shell, &server).await?;
     let trust = trust(&server)?;
@@ -195,7 +242,11 @@ async fn changes(shell: &Shell, args: WorkspaceArgs, name: Option<String>) -> Re
         network: args.network,
         allowed_roles: args.allowed_roles,
         maintenance: args.maintenance,
-        policy: PolicyChange { clipboard: args.clipboard, files: args.files, read_only: args.read_only },
+        policy: PolicyChange {
+            clipboard: args.clipboard,
+            files: args.files,
+            read_only: args.read_only,
+        },
         server: ServerChange {
             source: server.credential,
             username: server.username,
@@ -214,10 +265,16 @@ fn web(args: WebArgs) -> Result<WebChange, Failure> {
         (Some("none"), None) => Some(SignIn::None),
         (Some("basic"), None) => Some(SignIn::Basic),
         (Some("header"), Some(name)) => Some(SignIn::Header(name)),
-        _ => return Err(Failure::new("--sign-in header needs --sign-in-header, and the others have none")),
+        _ => {
+            return Err(Failure::new(
+                "--sign-in header needs --sign-in-header, and the others have none",
+            ));
+        }
     };
     // `--methods ""` is one empty word: nothing is named, so everything may pass.
-    let words = |list: Option<Vec<String>>| list.map(|list| list.into_iter().filter(|word| !word.trim().is_empty()).collect());
+    let words = |list: Option<Vec<String>>| {
+        list.map(|list| list.into_iter().filter(|word| !word.trim().is_empty()).collect())
+    };
     Ok(WebChange {
         scheme: args.scheme,
         host: args.web_host,
@@ -234,12 +291,16 @@ fn web(args: WebArgs) -> Result<WebChange, Failure> {
 }
 
 async fn target(shell: &Shell, args: &ServerArgs) -> Result<Option<Target>, Failure> {
-    let Some(host) = &args.host else { return Ok(args.direct.clone().map(|name| Target::Direct { name })) };
+    let Some(host) = &args.host else {
+        return Ok(args.direct.clone().map(|name| Target::Direct { name }));
+    };
     let host_id = one_host(&shell.broker.hosts(&shell.origin, &shell.caller).await?, host)?;
     match (args.port, args.service.clone()) {
         (Some(port), _) => Ok(Some(Target::Host { host_id, port })),
         (None, Some(name)) => Ok(Some(Target::Service { host_id, name })),
-        (None, None) => Err(Failure::new("--host needs --port (a standard peer) or --service (a host with an agent)")),
+        (None, None) => Err(Failure::new(
+            "--host needs --port (a standard peer) or --service (a host with an agent)",
+        )),
     }
 }
 
@@ -249,10 +310,13 @@ fn trust(args: &ServerArgs) -> Result<Option<TrustRule>, Failure> {
         ("first_use", None, None) => Ok(Some(TrustRule::FirstUse)),
         ("pinned", Some(pin), None) => Ok(Some(TrustRule::Pinned(pin))),
         ("authority", None, Some(file)) => {
-            let roots = std::fs::read_to_string(file).map_err(|e| Failure::new(format!("cannot read {}: {e}", file.display())))?;
+            let roots = std::fs::read_to_string(file)
+                .map_err(|e| Failure::new(format!("cannot read {}: {e}", file.display())))?;
             Ok(Some(TrustRule::Authority { roots, name: args.trust_name.clone() }))
         }
-        _ => Err(Failure::new("--trust pinned needs --fingerprint, --trust authority needs --roots, and --trust first_use neither")),
+        _ => Err(Failure::new(
+            "--trust pinned needs --fingerprint, --trust authority needs --roots, and --trust first_use neither",
+        )),
     }
 }
 
@@ -263,14 +327,18 @@ fn server_json(view: &WorkspaceView) -> Option<serde_json::Value> {
     let trust = match &managed.trust {
         TrustRule::FirstUse => json!({"rule": "first_use"}),
         TrustRule::Pinned(pin) => json!({"rule": "pinned", "fingerprint": pin.to_string()}),
-        TrustRule::Authority { roots, name } => json!({"rule": "authority", "roots": roots, "name": name}),
+        TrustRule::Authority { roots, name } => {
+            json!({"rule": "authority", "roots": roots, "name": name})
+        }
     };
     let (pinned, offered) = (managed.state.pinned, managed.state.offered.as_ref());
     let web = managed.web.as_ref().map(web_json);
-    Some(json!({"credential": server.source.as_str(), "credential_saved": server.credential_saved, "exclusive": server.exclusive,
+    Some(
+        json!({"credential": server.source.as_str(), "credential_saved": server.credential_saved, "exclusive": server.exclusive,
         "keyboard": server.keyboard.map(|id| format!("0x{id:08x}")), "username": managed.username, "domain": managed.domain, "trust": trust, "web": web,
         "certificate": {"pinned": pinned.map(|(pin, _)| pin.to_string()), "pinned_at": pinned.map(|(_, at)| at),
-            "offered": offered.map(|o| o.fingerprint.to_string()), "offered_at": offered.map(|o| o.at), "offered_subject": offered.map(|o| &o.subject)}}))
+            "offered": offered.map(|o| o.fingerprint.to_string()), "offered_at": offered.map(|o| o.at), "offered_subject": offered.map(|o| &o.subject)}}),
+    )
 }
 
 /// A web application, as `--json` shows it.
@@ -303,24 +371,50 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
     match command {
         HostCommand::JoinToken { name, valid_for, at } => {
             let shell = Shell::open(&at).await?;
-            let token = shell.broker.create_join_token(&shell.origin, &shell.caller, name, valid_for.0).await?;
+            let token = shell
+                .broker
+                .create_join_token(&shell.origin, &shell.caller, name, valid_for.0)
+                .await?;
             // A certificate of our own is known to nobody: the host is told which one to believe.
             let pin = match shell.config.pem_files() {
                 Some(_) => String::new(),
-                None => format!(" --pin {}", tls::fingerprint(&gateway::own_certificate(&shell.config, shell.broker.now())?.certificate)?),
+                None => format!(
+                    " --pin {}",
+                    tls::fingerprint(
+                        &gateway::own_certificate(&shell.config, shell.broker.now())?.certificate
+                    )?
+                ),
             };
             println!("On the workspace host, until {}:", token.expires_at);
-            println!("portcullis agent --gateway {} --join {}{pin}", shell.config.server.public_url, token.token.expose());
+            println!(
+                "portcullis agent --gateway {} --join {}{pin}",
+                shell.config.server.public_url,
+                token.token.expose()
+            );
         }
         HostCommand::AddPeer { name, public_key, endpoint, address, at } => {
             let shell = Shell::open(&at).await?;
-            let made = shell.broker.add_peer(&shell.origin, &shell.caller, NewPeer { name, public_key, endpoint, address }).await?.host;
-            println!("Added {} with the address {}. `portcullis host config` prints its wg-quick file.", made.name, made.address);
+            let made = shell
+                .broker
+                .add_peer(
+                    &shell.origin,
+                    &shell.caller,
+                    NewPeer { name, public_key, endpoint, address },
+                )
+                .await?
+                .host;
+            println!(
+                "Added {} with the address {}. `portcullis host config` prints its wg-quick file.",
+                made.name, made.address
+            );
         }
         HostCommand::Config { host, at } => {
             let shell = Shell::open(&at).await?;
             let hosts = shell.broker.hosts(&shell.origin, &shell.caller).await?;
-            let config = shell.broker.host_config(&shell.origin, &shell.caller, one_host(&hosts, &host)?).await?;
+            let config = shell
+                .broker
+                .host_config(&shell.origin, &shell.caller, one_host(&hosts, &host)?)
+                .await?;
             print!("{}", config.expose());
         }
         HostCommand::List { format, at } => {
@@ -339,11 +433,16 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
 }
 
 fn one_host(hosts: &[HostView], named: &str) -> Result<HostId, Failure> {
-    let mut found = hosts.iter().map(|v| &v.host).filter(|h| h.name == named || h.id.to_string() == named);
+    let mut found =
+        hosts.iter().map(|v| &v.host).filter(|h| h.name == named || h.id.to_string() == named);
     match (found.next(), found.next()) {
         (Some(host), None) => Ok(host.id),
-        (Some(_), Some(_)) => Err(Failure::new(format!("several hosts are named {named}; give an id from `portcullis host list`"))),
-        (None, _) => Err(Failure::new(format!("there is no host {named}; `portcullis host list` shows all"))),
+        (Some(_), Some(_)) => Err(Failure::new(format!(
+            "several hosts are named {named}; give an id from `portcullis host list`"
+        ))),
+        (None, _) => {
+            Err(Failure::new(format!("there is no host {named}; `portcullis host list` shows all")))
+        }
     }
 }
 

@@ -66,7 +66,8 @@ pub fn config(settings: &Agent, state_dir: PathBuf, enrollment: Option<Enrollmen
     AgentConfig { enrollment, limits, services: settings.by_name(), ..AgentConfig::new(state_dir) }
 }
 
-/// Whether the agent of this state folder is enrolled at a gateway with this UDP address. When it knows another, it is made to forget it.
+/// Whether the agent of this state folder is enrolled at a gateway with this UDP address. When it
+/// knows another, it is made to forget it.
 ///
 /// # Errors
 /// A sentence naming the folder.
@@ -85,8 +86,10 @@ pub fn is_enrolled(state_dir: &Path, at: SocketAddr) -> Result<bool, Failure> {
 /// # Errors
 /// A sentence for standard error.
 pub async fn run(args: AgentArgs) -> Result<(), Failure> {
-    let settings = Config::load(Config::default(), args.config.as_deref(), std::env::vars())?.with_services(&args.service)?;
-    telemetry::init(settings.log.format, &settings.log.level).map_err(|e| Failure::new(e.to_string()))?;
+    let settings = Config::load(Config::default(), args.config.as_deref(), std::env::vars())?
+        .with_services(&args.service)?;
+    telemetry::init(settings.log.format, &settings.log.level)
+        .map_err(|e| Failure::new(e.to_string()))?;
     let mut stop = Stop::new()?;
     let state_dir = args.state_dir.clone().unwrap_or_else(|| settings.agent.state_dir.clone());
     let enrollment = enrollment(&args, &settings.agent)?;
@@ -103,19 +106,33 @@ pub async fn run(args: AgentArgs) -> Result<(), Failure> {
 fn enrollment(args: &AgentArgs, settings: &Agent) -> Result<Option<Enrollment>, Failure> {
     let (gateway, token) = match (&args.gateway, &args.join) {
         (Some(gateway), Some(token)) => (gateway.trim_end_matches('/').to_owned(), token),
-        (None, Some(_)) => return Err(Failure::new("a join token needs the gateway's address, too: --gateway URL")),
+        (None, Some(_)) => {
+            return Err(Failure::new(
+                "a join token needs the gateway's address, too: --gateway URL",
+            ));
+        }
         _ => return Ok(None),
     };
     if !gateway.starts_with("https://") {
-        return Err(Failure::new(format!("the gateway's address must begin with https://, which {gateway} does not")));
+        return Err(Failure::new(format!(
+            "the gateway's address must begin with https://, which {gateway} does not"
+        )));
     }
-    let token = if token.expose() == "-" { super::shell::line("the join token", TOKEN_LIMIT)? } else { token.clone() };
+    let token = if token.expose() == "-" {
+        super::shell::line("the join token", TOKEN_LIMIT)?
+    } else {
+        token.clone()
+    };
     let trust = match (&args.ca_cert, args.pin) {
         (Some(file), _) => Trust::Authorities(file.clone()),
         (None, Some(pin)) => Trust::Certificate(pin.0),
         (None, None) => Trust::System,
     };
-    let name = args.name.clone().or_else(|| Some(settings.name.clone()).filter(|n| !n.is_empty())).unwrap_or_else(machine_name);
+    let name = args
+        .name
+        .clone()
+        .or_else(|| Some(settings.name.clone()).filter(|n| !n.is_empty()))
+        .unwrap_or_else(machine_name);
     Ok(Some(Enrollment { gateway, token, name, trust }))
 }
 

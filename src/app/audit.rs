@@ -1,4 +1,5 @@
-//! `portcullis audit`: proves the log in a database or in an export, writes an export, and prints the key that proves the log's end.
+//! `portcullis audit`: proves the log in a database or in an export, writes an export, and prints
+//! the key that proves the log's end.
 
 use super::cli::{AuditCommand, Where};
 use super::shell::{Shell, configured};
@@ -24,8 +25,12 @@ const LINE_LIMIT: u64 = 1024 * 1024;
 /// A sentence for standard error; for `verify` it names the first entry that is wrong.
 pub async fn run(command: AuditCommand) -> Result<(), Failure> {
     match command {
-        AuditCommand::Verify { export: Some(file), public_key, .. } => verify_export(&file, public_key.as_deref()),
-        AuditCommand::Verify { export: None, database, public_key, at } => verify_database(database, public_key, &at).await,
+        AuditCommand::Verify { export: Some(file), public_key, .. } => {
+            verify_export(&file, public_key.as_deref())
+        }
+        AuditCommand::Verify { export: None, database, public_key, at } => {
+            verify_database(database, public_key, &at).await
+        }
         AuditCommand::Export { output, at } => export(output.as_deref(), &at).await,
         AuditCommand::PublicKey { at } => {
             println!("{}", vault(&at)?.audit_public_key());
@@ -50,7 +55,11 @@ impl HeadSigner for ByPublicKey {
     }
 }
 
-async fn verify_database(database: Option<DatabaseUrl>, public_key: Option<String>, at: &Where) -> Result<(), Failure> {
+async fn verify_database(
+    database: Option<DatabaseUrl>,
+    public_key: Option<String>,
+    at: &Where,
+) -> Result<(), Failure> {
     let url = match database {
         Some(url) => url,
         None => configured(at)?.database_url(),
@@ -66,7 +75,10 @@ async fn verify_database(database: Option<DatabaseUrl>, public_key: Option<Strin
     let verdict = store.verify_chain().await?;
     match verdict.fault {
         None => {
-            println!("{} entries, whole and unaltered; head {}", verdict.entries, verdict.head.hash);
+            println!(
+                "{} entries, whole and unaltered; head {}",
+                verdict.entries, verdict.head.hash
+            );
             Ok(())
         }
         Some(fault) => Err(broken(&fault, verdict.entries)),
@@ -74,7 +86,9 @@ async fn verify_database(database: Option<DatabaseUrl>, public_key: Option<Strin
 }
 
 fn broken(fault: &ChainFault, good: i64) -> Failure {
-    Failure::new(format!("the audit log is NOT whole: {fault} ({good} entries before that are good)"))
+    Failure::new(format!(
+        "the audit log is NOT whole: {fault} ({good} entries before that are good)"
+    ))
 }
 
 /// The last line of an export.
@@ -86,7 +100,9 @@ struct LastLine {
 }
 
 fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
-    let unreadable = |e: &dyn std::fmt::Display| Failure::new(format!("cannot read the export {}: {e}", file.display()));
+    let unreadable = |e: &dyn std::fmt::Display| {
+        Failure::new(format!("cannot read the export {}: {e}", file.display()))
+    };
     let mut lines = BufReader::new(File::open(file).map_err(|e| unreadable(&e))?);
     let mut chain = Verifier::default();
     let mut line = Vec::new();
@@ -110,10 +126,17 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
     };
     let more = lines.read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
     if more > 0 {
-        return Err(Failure::new(format!("something follows the signed head in {}", file.display())));
+        return Err(Failure::new(format!(
+            "something follows the signed head in {}",
+            file.display()
+        )));
     }
     let key = public_key.unwrap_or(&last.public_key);
-    if !verify_head_with(key, &Head::signed_text(last.head.seq, &last.head.hash), &last.head.signature) {
+    if !verify_head_with(
+        key,
+        &Head::signed_text(last.head.seq, &last.head.hash),
+        &last.head.signature,
+    ) {
         let fault = ChainFault::BadHead { detail: "its signature is not by the key".to_owned() };
         return Err(broken(&fault, chain.entries()));
     }
@@ -131,7 +154,11 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
 fn push(chain: &mut Verifier, text: &[u8]) -> Result<(), ChainFault> {
     let changed = ChainFault::Changed { seq: chain.entries() + 1 };
     let Ok(entry) = serde_json::from_slice::<Entry>(text) else { return Err(changed) };
-    if serde_json::to_vec(&entry).is_ok_and(|bytes| bytes == text) { chain.push(&entry) } else { Err(changed) }
+    if serde_json::to_vec(&entry).is_ok_and(|bytes| bytes == text) {
+        chain.push(&entry)
+    } else {
+        Err(changed)
+    }
 }
 
 async fn export(output: Option<&Path>, at: &Where) -> Result<(), Failure> {
@@ -141,7 +168,9 @@ async fn export(output: Option<&Path>, at: &Where) -> Result<(), Failure> {
     let mut out: Box<dyn Write> = match output {
         Some(path) => {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-            Box::new(BufWriter::new(file.map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))?))
+            Box::new(BufWriter::new(
+                file.map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))?,
+            ))
         }
         None => Box::new(BufWriter::new(std::io::stdout().lock())),
     };

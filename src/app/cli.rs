@@ -1,4 +1,5 @@
-//! Which commands and options there are. What they do is elsewhere; here is only how they are asked for.
+//! Which commands and options there are. What they do is elsewhere; here is only how they are asked
+//! for.
 
 mod web;
 
@@ -15,8 +16,9 @@ pub use web::WebArgs;
 
 /// Portcullis: a secure gateway to remote desktops.
 ///
-/// People sign in with password and one-time code and work in a real desktop inside their browser. Every session has a WireGuard tunnel of
-/// its own, can be cut at once, and is written in an audit log that can be proved. `portcullis demo` shows all of it on one machine.
+/// People sign in with password and one-time code and work in a real desktop inside their browser.
+/// Every session has a WireGuard tunnel of its own, can be cut at once, and is written in an audit
+/// log that can be proved. `portcullis demo` shows all of it on one machine.
 #[derive(Parser, Debug)]
 #[command(name = "portcullis", version, arg_required_else_help = true, max_term_width = 110)]
 pub struct Cli {
@@ -31,16 +33,19 @@ pub struct Cli {
 pub enum Command {
     /// Runs everything on this machine, with no configuration.
     ///
-    /// Gateway, SQLite database, a certificate of its own, and a workspace host reached through a real WireGuard tunnel over loopback.
-    /// Prints where to go and how to sign in, and writes it to DIR/demo.json for scripts. Running it again on the same folder keeps everything.
+    /// Gateway, SQLite database, a certificate of its own, and a workspace host reached through a
+    /// real WireGuard tunnel over loopback. Prints where to go and how to sign in, and writes it to
+    /// DIR/demo.json for scripts. Running it again on the same folder keeps everything.
     Demo(DemoArgs),
     /// Runs a gateway.
     ///
-    /// Settings come from a TOML file and the environment (PORTCULLIS_SECTION__KEY); `config/portcullis.toml` shows all of them.
+    /// Settings come from a TOML file and the environment (PORTCULLIS_SECTION__KEY);
+    /// `config/portcullis.toml` shows all of them.
     Serve(ConfigArgs),
     /// Runs the agent of a workspace host: the machine on which desktops run.
     ///
-    /// The first start needs the gateway's address and a join token (`portcullis host join-token`); later ones only the state folder.
+    /// The first start needs the gateway's address and a join token (`portcullis host join-token`);
+    /// later ones only the state folder.
     Agent(AgentArgs),
     /// Manages users.
     #[command(subcommand)]
@@ -98,7 +103,8 @@ pub struct AgentArgs {
     /// Address of the gateway, such as https://desk.example.org.
     #[arg(long, value_name = "URL")]
     pub gateway: Option<String>,
-    /// One-time join token. Other users of the machine can see a command's options: prefer the environment variable, or `-` for standard input.
+    /// One-time join token. Other users of the machine can see a command's options: prefer the
+    /// environment variable, or `-` for standard input.
     #[arg(long, value_name = "TOKEN", env = "PORTCULLIS_JOIN", hide_env_values = true, value_parser = secret)]
     pub join: Option<SecretString>,
     /// Folder for the agent's keys and the users' homes [default: agent.state_dir].
@@ -107,13 +113,15 @@ pub struct AgentArgs {
     /// Certificate (PEM) that the gateway's certificate chains to, when it is not a public one.
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
-    /// SHA-256 (hex) of the gateway's certificate, when it is of its own making; the join command has it.
+    /// SHA-256 (hex) of the gateway's certificate, when it is of its own making; the join command
+    /// has it.
     #[arg(long, value_name = "SHA256", value_parser = sha256, conflicts_with = "ca_cert")]
     pub pin: Option<Sha256Hex>,
     /// Name under which the host is listed [default: agent.name, else the machine's name].
     #[arg(long)]
     pub name: Option<String>,
-    /// A server that sessions may reach through this host, besides those of agent.services; may be given more than once.
+    /// A server that sessions may reach through this host, besides those of agent.services; may be
+    /// given more than once.
     #[arg(long, value_name = "NAME=HOST:PORT")]
     pub service: Vec<DirectTarget>,
     /// Configuration file (TOML); only [agent] and [log] count.
@@ -124,7 +132,8 @@ pub struct AgentArgs {
 /// How a command gets a password. Never from its options: other users of the machine can see those.
 #[derive(Args, Debug)]
 pub struct PasswordArgs {
-    /// Makes a strong password and prints it once. Otherwise one line is read from standard input, without echo on a terminal.
+    /// Makes a strong password and prints it once. Otherwise one line is read from standard input,
+    /// without echo on a terminal.
     #[arg(long)]
     pub generate: bool,
 }
@@ -249,7 +258,8 @@ pub struct WorkspaceArgs {
 /// What can be said about the server of a workspace of type vnc, rdp or html5.
 #[derive(Args, Debug, Default)]
 pub struct ServerArgs {
-    /// Types vnc, rdp and html5: the host its server runs on, by id or name; with --port on a standard peer, with --service on one with an agent.
+    /// Types vnc, rdp and html5: the host its server runs on, by id or name; with --port on a
+    /// standard peer, with --service on one with an agent.
     #[arg(long, value_name = "HOST", requires = "place", conflicts_with = "direct")]
     pub host: Option<String>,
     /// Types vnc, rdp and html5: the server's TCP port on a standard peer.
@@ -258,10 +268,12 @@ pub struct ServerArgs {
     /// Types vnc, rdp and html5: a service that the host's agent was given by this name.
     #[arg(long, value_name = "NAME", group = "place", requires = "host")]
     pub service: Option<String>,
-    /// Types vnc, rdp and html5: a target that direct.allow names, reached through no tunnel, unencrypted.
+    /// Types vnc, rdp and html5: a target that direct.allow names, reached through no tunnel,
+    /// unencrypted.
     #[arg(long, value_name = "NAME")]
     pub direct: Option<String>,
-    /// Types vnc, rdp and html5: whose credential the gateway proves to the server: workspace, user (each their own) or ask (typed, used once).
+    /// Types vnc, rdp and html5: whose credential the gateway proves to the server: workspace, user
+    /// (each their own) or ask (typed, used once).
     #[arg(long, value_name = "SOURCE", value_parser = source)]
     pub credential: Option<CredentialSource>,
     /// Types vnc, rdp and html5: account name of the workspace's credential.
@@ -270,10 +282,12 @@ pub struct ServerArgs {
     /// Type rdp: its Windows domain.
     #[arg(long)]
     pub domain: Option<String>,
-    /// Types vnc, rdp and html5: reads the password of the workspace's credential, one line of standard input. It is kept sealed.
+    /// Types vnc, rdp and html5: reads the password of the workspace's credential, one line of
+    /// standard input. It is kept sealed.
     #[arg(long, alias = "vnc-password")]
     pub password: bool,
-    /// Types vnc, rdp and html5: how the server's certificate is checked: first_use, pinned (with --fingerprint) or authority (with --roots).
+    /// Types vnc, rdp and html5: how the server's certificate is checked: first_use, pinned (with
+    /// --fingerprint) or authority (with --roots).
     #[arg(long, value_name = "RULE", value_parser = ["first_use", "pinned", "authority"])]
     pub trust: Option<String>,
     /// SHA-256 of the server's certificate (hex).
@@ -288,7 +302,8 @@ pub struct ServerArgs {
     /// Type vnc: whether other clients of the same desktop are put out.
     #[arg(long, value_name = "true|false")]
     pub exclusive: Option<bool>,
-    /// Type rdp: the keyboard layout told to the server, such as 0x00000407 for German; empty: the browser's own word.
+    /// Type rdp: the keyboard layout told to the server, such as 0x00000407 for German; empty: the
+    /// browser's own word.
     #[arg(long, value_name = "ID", value_parser = keyboard)]
     pub keyboard: Option<Keyboard>,
 }
@@ -334,7 +349,8 @@ pub enum WorkspaceCommand {
         #[command(flatten)]
         at: Where,
     },
-    /// Accepts the certificate that a workspace's server showed last and that was refused; `workspace list --json` shows it.
+    /// Accepts the certificate that a workspace's server showed last and that was refused;
+    /// `workspace list --json` shows it.
     AcceptCertificate {
         /// The certificate's SHA-256 (hex).
         #[arg(long, value_name = "SHA256", value_parser = fingerprint)]
@@ -380,7 +396,8 @@ pub enum HostCommand {
         #[command(flatten)]
         at: Where,
     },
-    /// Adds a standard WireGuard peer (a kernel, wireguard-go, Windows) as a host, without our agent.
+    /// Adds a standard WireGuard peer (a kernel, wireguard-go, Windows) as a host, without our
+    /// agent.
     AddPeer {
         /// Name under which it is listed.
         name: String,
@@ -396,7 +413,8 @@ pub enum HostCommand {
         #[command(flatten)]
         at: Where,
     },
-    /// Prints the wg-quick file of a standard peer, all but its private key. It holds the preshared key, so the audit log says who saw it.
+    /// Prints the wg-quick file of a standard peer, all but its private key. It holds the preshared
+    /// key, so the audit log says who saw it.
     Config {
         /// Its id or its name.
         host: String,
@@ -423,9 +441,11 @@ pub enum HostCommand {
 #[derive(Subcommand, Debug)]
 #[allow(missing_docs, reason = "flattened options explain themselves")]
 pub enum AuditCommand {
-    /// Proves that no entry was changed, removed, reordered or cut off, and names the first that was.
+    /// Proves that no entry was changed, removed, reordered or cut off, and names the first that
+    /// was.
     ///
-    /// Reads the gateway's database, or an exported file: then nothing but the file and the gateway's public key is needed.
+    /// Reads the gateway's database, or an exported file: then nothing but the file and the
+    /// gateway's public key is needed.
     Verify {
         /// Database instead of the configured one: sqlite:PATH or postgres://...
         #[arg(long, value_name = "URL", conflicts_with = "export")]
@@ -433,7 +453,8 @@ pub enum AuditCommand {
         /// An export (JSON lines) to prove instead of a database.
         #[arg(long, value_name = "FILE")]
         export: Option<PathBuf>,
-        /// The gateway's audit public key (base64), to prove the end of the log; `portcullis audit public-key` prints it.
+        /// The gateway's audit public key (base64), to prove the end of the log; `portcullis audit
+        /// public-key` prints it.
         #[arg(long, value_name = "KEY")]
         public_key: Option<String>,
         #[command(flatten)]
@@ -471,7 +492,8 @@ pub struct Sha256Hex(pub [u8; 32]);
 
 fn sha256(text: &str) -> Result<Sha256Hex, String> {
     let mut bytes = [0; 32];
-    hex::decode_to_slice(text.replace(':', ""), &mut bytes).map_err(|_| "a SHA-256 is 64 hexadecimal digits".to_owned())?;
+    hex::decode_to_slice(text.replace(':', ""), &mut bytes)
+        .map_err(|_| "a SHA-256 is 64 hexadecimal digits".to_owned())?;
     Ok(Sha256Hex(bytes))
 }
 
@@ -502,7 +524,9 @@ fn fingerprint(text: &str) -> Result<Fingerprint, String> {
 pub struct Keyboard(pub Option<u32>);
 
 fn keyboard(text: &str) -> Result<Keyboard, String> {
-    crate::domain::server::parse_keyboard(text).map(Keyboard).ok_or_else(|| "a keyboard layout looks like 0x00000407".to_owned())
+    crate::domain::server::parse_keyboard(text)
+        .map(Keyboard)
+        .ok_or_else(|| "a keyboard layout looks like 0x00000407".to_owned())
 }
 
 fn kind(text: &str) -> Result<WorkspaceKind, String> {
@@ -520,7 +544,11 @@ mod tests {
         fn walk(command: &clap::Command, path: &str) {
             assert!(command.get_about().is_some(), "{path} says nothing about itself");
             for argument in command.get_arguments() {
-                assert!(argument.get_help().is_some() || argument.is_hide_set(), "{path}: {} is not explained", argument.get_id());
+                assert!(
+                    argument.get_help().is_some() || argument.is_hide_set(),
+                    "{path}: {} is not explained",
+                    argument.get_id()
+                );
             }
             for sub in command.get_subcommands() {
                 walk(sub, &format!("{path} {}", sub.get_name()));
@@ -550,7 +578,10 @@ mod tests {
             "openapi",
             "check-config",
         ] {
-            assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(good.split(' '))).is_ok(), "{good}");
+            assert!(
+                Cli::try_parse_from(std::iter::once("portcullis").chain(good.split(' '))).is_ok(),
+                "{good}"
+            );
         }
         for bad in [
             "",
@@ -570,7 +601,11 @@ mod tests {
             "workspace update ws-a --sign-in-header x-api-key",
             "workspace create ws-a --name a --host p --port 1 --direct d",
         ] {
-            assert!(Cli::try_parse_from(std::iter::once("portcullis").chain(bad.split_terminator(' '))).is_err(), "{bad}");
+            assert!(
+                Cli::try_parse_from(std::iter::once("portcullis").chain(bad.split_terminator(' ')))
+                    .is_err(),
+                "{bad}"
+            );
         }
     }
 }

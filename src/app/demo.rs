@@ -1,5 +1,6 @@
-//! Everything on one machine, with no configuration: gateway, SQLite, a certificate of its own, and an agent in the same process that enrols
-//! by a real one-time token over HTTPS and is reached through a real WireGuard tunnel over loopback. Nothing here is a short cut.
+//! Everything on one machine, with no configuration: gateway, SQLite, a certificate of its own, and
+//! an agent in the same process that enrols by a real one-time token over HTTPS and is reached
+//! through a real WireGuard tunnel over loopback. Nothing here is a short cut.
 
 use super::cli::{DemoArgs, TotpCodeArgs};
 use super::demo_seed::{self, DemoUser};
@@ -52,12 +53,17 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
     let board = demo_board::start().await?;
     let service = DirectTarget { name: demo_seed::BOARD.into(), target: board.address.to_string() };
-    let config = Config::load(base(&dir, address)?, None, std::env::vars())?.with_services(&[service])?;
-    telemetry::init(config.log.format, &config.log.level).map_err(|e| Failure::new(e.to_string()))?;
+    let config =
+        Config::load(base(&dir, address)?, None, std::env::vars())?.with_services(&[service])?;
+    telemetry::init(config.log.format, &config.log.level)
+        .map_err(|e| Failure::new(e.to_string()))?;
     let gateway = Gateway::start(&config, listener).await?;
     note_port(&dir, gateway.hub_address)?;
     let users = demo_seed::seed(&gateway.broker, &dir.join(SECRETS)).await?;
-    let ca = gateway.ca.clone().ok_or_else(|| Failure::new("a demo uses its own certificate; unset tls.certificate"))?;
+    let ca = gateway
+        .ca
+        .clone()
+        .ok_or_else(|| Failure::new("a demo uses its own certificate; unset tls.certificate"))?;
     let mut agent = start_agent(&dir, &gateway, &config, &ca).await?;
     let ready = async {
         let broker = gateway.broker.clone();
@@ -89,15 +95,28 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 /// When there is no such user, or it has no second factor.
 pub fn totp_code(args: &TotpCodeArgs) -> Result<(), Failure> {
     let path = place(args.data_dir.clone())?.join(SECRETS);
-    let bytes = private::read(&path).map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
-    let users: Vec<DemoUser> = serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("{} does not read: {e}", path.display())))?;
-    let user = users
-        .iter()
-        .find(|u| u.email.eq_ignore_ascii_case(&args.user))
-        .ok_or_else(|| Failure::new(format!("there is no demo user {}; there are {}", args.user, addresses(&users))))?;
-    let secret =
-        user.totp_secret.clone().ok_or_else(|| Failure::new(format!("{} enrols their own second factor at the first sign-in", user.email)))?;
-    println!("{}", totp::code_at(&SecretString::new(secret), totp::step_of(std::time::SystemTime::now().into()))?);
+    let bytes = private::read(&path)
+        .map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
+    let users: Vec<DemoUser> = serde_json::from_slice(&bytes)
+        .map_err(|e| Failure::new(format!("{} does not read: {e}", path.display())))?;
+    let user =
+        users.iter().find(|u| u.email.eq_ignore_ascii_case(&args.user)).ok_or_else(|| {
+            Failure::new(format!(
+                "there is no demo user {}; there are {}",
+                args.user,
+                addresses(&users)
+            ))
+        })?;
+    let secret = user.totp_secret.clone().ok_or_else(|| {
+        Failure::new(format!("{} enrols their own second factor at the first sign-in", user.email))
+    })?;
+    println!(
+        "{}",
+        totp::code_at(
+            &SecretString::new(secret),
+            totp::step_of(std::time::SystemTime::now().into())
+        )?
+    );
     Ok(())
 }
 
@@ -109,7 +128,11 @@ fn addresses(users: &[DemoUser]) -> String {
 fn place(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let own = || {
         let data = std::env::var_os("XDG_DATA_HOME").filter(|d| !d.is_empty()).map(PathBuf::from);
-        let data = data.or_else(|| std::env::var_os("HOME").filter(|h| !h.is_empty()).map(|h| Path::new(&h).join(".local/share")));
+        let data = data.or_else(|| {
+            std::env::var_os("HOME")
+                .filter(|h| !h.is_empty())
+                .map(|h| Path::new(&h).join(".local/share"))
+        });
         data.unwrap_or_default().join("portcullis-demo")
     };
     std::path::absolute(asked.unwrap_or_else(own)).map_err(|e| Failure::new(e.to_string()))
@@ -117,25 +140,35 @@ fn place(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
 
 fn folder(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let dir = place(asked)?;
-    private::folder(&dir).map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
+    private::folder(&dir)
+        .map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
     Ok(dir)
 }
 
 /// Keeps a second demo out of a folder, before it removes what the first one shows.
 fn locked(dir: &Path) -> Result<File, Failure> {
     let path = dir.join(LOCK);
-    let lock = private::lock(&path).map_err(|e| Failure::new(format!("cannot lock {}: {e}", path.display())))?;
-    lock.ok_or_else(|| Failure::new(format!("a demo runs on the folder {} already; end it first, or give another --data-dir", dir.display())))
+    let lock = private::lock(&path)
+        .map_err(|e| Failure::new(format!("cannot lock {}: {e}", path.display())))?;
+    lock.ok_or_else(|| {
+        Failure::new(format!(
+            "a demo runs on the folder {} already; end it first, or give another --data-dir",
+            dir.display()
+        ))
+    })
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Failure::new(format!("cannot remove {}: {e}", path.display()))),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::new(format!("cannot remove {}: {e}", path.display())))
+        }
         _ => Ok(()),
     }
 }
 
-/// Where the demo's web applications are shown: browsers resolve every name below `localhost` to this machine (RFC 6761 section 6.3).
+/// Where the demo's web applications are shown: browsers resolve every name below `localhost` to
+/// this machine (RFC 6761 section 6.3).
 const APPS: &str = "apps.localhost";
 
 /// A demo's defaults; the environment may still change them.
@@ -158,29 +191,52 @@ fn base(dir: &Path, address: SocketAddr) -> Result<Config, Failure> {
 
 /// The port of the last start, when it is still free; else any.
 fn kept_port(dir: &Path) -> u16 {
-    let kept = private::read(&dir.join(PORT)).ok().and_then(|bytes| serde_json::from_slice::<u16>(&bytes).ok()).unwrap_or(0);
+    let kept = private::read(&dir.join(PORT))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<u16>(&bytes).ok())
+        .unwrap_or(0);
     if UdpSocket::bind(("127.0.0.1", kept)).is_ok() { kept } else { 0 }
 }
 
 fn note_port(dir: &Path, hub: SocketAddr) -> Result<(), Failure> {
     let path = dir.join(PORT);
-    private::replace(&path, hub.port().to_string().as_bytes()).map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))
+    private::replace(&path, hub.port().to_string().as_bytes())
+        .map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))
 }
 
-async fn start_agent(dir: &Path, gateway: &Gateway, config: &Config, ca: &Path) -> Result<agent::Running, Failure> {
+async fn start_agent(
+    dir: &Path,
+    gateway: &Gateway,
+    config: &Config,
+    ca: &Path,
+) -> Result<agent::Running, Failure> {
     let state = dir.join(AGENT);
     let mut enrollment = None;
     if !agent::is_enrolled(&state, gateway.hub_address)? {
         let (broker, origin) = (&gateway.broker, Origin::local("demo"));
         let caller = broker.shell_caller().await?;
-        // Another port means another start from the beginning: what an agent knows of its gateway, it learns by enrolling.
-        // A standard peer knows the gateway by its key alone, and is called.
-        for old in broker.hosts(&origin, &caller).await?.into_iter().filter(|view| view.host.kind == HostKind::Agent) {
+        // Another port means another start from the beginning: what an agent knows of its gateway,
+        // it learns by enrolling. A standard peer knows the gateway by its key alone, and is
+        // called.
+        for old in broker
+            .hosts(&origin, &caller)
+            .await?
+            .into_iter()
+            .filter(|view| view.host.kind == HostKind::Agent)
+        {
             broker.remove_host(&origin, &caller, old.host.id).await?;
         }
-        let token = broker.create_join_token(&origin, &caller, Some(config.agent.name.clone()), TOKEN_LIFE).await?.token;
+        let token = broker
+            .create_join_token(&origin, &caller, Some(config.agent.name.clone()), TOKEN_LIFE)
+            .await?
+            .token;
         let address = format!("https://localhost:{}", gateway.address.port());
-        enrollment = Some(Enrollment { gateway: address, token, name: config.agent.name.clone(), trust: Trust::Authorities(ca.to_path_buf()) });
+        enrollment = Some(Enrollment {
+            gateway: address,
+            token,
+            name: config.agent.name.clone(),
+            trust: Trust::Authorities(ca.to_path_buf()),
+        });
     }
     let mut settings = agent::config(&config.agent, state, enrollment);
     settings.listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -196,11 +252,15 @@ async fn connected(broker: &Broker) -> Result<HostId, Failure> {
             let health = broker.health().await;
             // Any other host that is connected starts no desktops.
             let hosts = match broker.shell_caller().await {
-                Ok(caller) => broker.hosts(&Origin::local("demo"), &caller).await.unwrap_or_default(),
+                Ok(caller) => {
+                    broker.hosts(&Origin::local("demo"), &caller).await.unwrap_or_default()
+                }
                 Err(_) => Vec::new(),
             };
-            let up =
-                |view: &HostView| view.host.kind == HostKind::Agent && view.tunnel.as_ref().is_some_and(|t| t.state == TunnelState::Encrypted);
+            let up = |view: &HostView| {
+                view.host.kind == HostKind::Agent
+                    && view.tunnel.as_ref().is_some_and(|t| t.state == TunnelState::Encrypted)
+            };
             if let Some(view) = hosts.iter().find(|view| up(view))
                 && health.database.is_ok()
                 && health.audit.is_ok()
@@ -209,7 +269,9 @@ async fn connected(broker: &Broker) -> Result<HostId, Failure> {
             }
         }
     };
-    tokio::time::timeout(CONNECT_TIMEOUT, up).await.map_err(|_| Failure::new("the workspace host on this machine did not connect within 20 s"))
+    tokio::time::timeout(CONNECT_TIMEOUT, up)
+        .await
+        .map_err(|_| Failure::new("the workspace host on this machine did not connect within 20 s"))
 }
 
 fn show(dir: &Path, config: &Config, ca: &Path, users: &[DemoUser]) -> Result<(), Failure> {
@@ -217,7 +279,8 @@ fn show(dir: &Path, config: &Config, ca: &Path, users: &[DemoUser]) -> Result<()
     let shown = json!({"base_url": url, "ca_cert": ca, "users": users, "api_keys": {}, "workspaces": demo_seed::workspace_ids()});
     let path = dir.join(SHOWN);
     let bytes = serde_json::to_vec_pretty(&shown).map_err(|e| Failure::new(e.to_string()))?;
-    private::replace(&path, &bytes).map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))?;
+    private::replace(&path, &bytes)
+        .map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))?;
     println!("{}", welcome(url, &path, ca, users));
     Ok(())
 }
@@ -225,8 +288,16 @@ fn show(dir: &Path, config: &Config, ca: &Path, users: &[DemoUser]) -> Result<()
 fn welcome(url: &str, path: &Path, ca: &Path, users: &[DemoUser]) -> String {
     let mut text = format!("Portcullis is ready: {url}\n\nSign in as:\n");
     for user in users {
-        let second = user.totp_secret.as_deref().map_or_else(|| "enrols at first sign-in".to_owned(), |s| format!("authenticator key {s}"));
-        text.push_str(&format!("  {:<9} {:<16} {}   {second}\n", user.role.as_str(), user.email, user.password));
+        let second = user.totp_secret.as_deref().map_or_else(
+            || "enrols at first sign-in".to_owned(),
+            |s| format!("authenticator key {s}"),
+        );
+        text.push_str(&format!(
+            "  {:<9} {:<16} {}   {second}\n",
+            user.role.as_str(),
+            user.email,
+            user.password
+        ));
     }
     text.push_str(&format!(
         "\nAdd the key to an authenticator app, or ask for the present code:\n  portcullis totp-code --user {} --data-dir {}\n\
@@ -252,9 +323,21 @@ mod tests {
             role: crate::domain::user::Role::Member,
             totp_secret: Some("ABC".into()),
         }];
-        let text = welcome("https://localhost:1", Path::new("/d/demo.json"), Path::new("/d/tls/ca.pem"), &users);
+        let text = welcome(
+            "https://localhost:1",
+            Path::new("/d/demo.json"),
+            Path::new("/d/tls/ca.pem"),
+            &users,
+        );
         assert!(text.starts_with("Portcullis is ready: https://localhost:1\n"));
-        for part in ["a@b.c", "pw", "ABC", "portcullis totp-code --user a@b.c --data-dir /d", "/d/tls/ca.pem", "/d/demo.json"] {
+        for part in [
+            "a@b.c",
+            "pw",
+            "ABC",
+            "portcullis totp-code --user a@b.c --data-dir /d",
+            "/d/tls/ca.pem",
+            "/d/demo.json",
+        ] {
             assert!(text.contains(part), "{part}");
         }
     }

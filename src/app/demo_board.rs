@@ -1,5 +1,6 @@
-//! The demo's web application: a team board of sticky notes that everybody on it sees move. Small, and a real one: pages, a WebSocket, a file to load and
-//! to save, and whom the gateway says its user is. In memory alone; it listens on loopback, and only the demo's agent leads there.
+//! The demo's web application: a team board of sticky notes that everybody on it sees move. Small,
+//! and a real one: pages, a WebSocket, a file to load and to save, and whom the gateway says its
+//! user is. In memory alone; it listens on loopback, and only the demo's agent leads there.
 
 use super::Failure;
 use bytes::Bytes;
@@ -58,7 +59,8 @@ struct Note {
 
 impl Note {
     fn tidied(mut self) -> Self {
-        self.text = self.text.chars().filter(|c| !c.is_control() || *c == '\n').take(TEXT_MAX).collect();
+        self.text =
+            self.text.chars().filter(|c| !c.is_control() || *c == '\n').take(TEXT_MAX).collect();
         self.by = self.by.chars().filter(|c| !c.is_control()).take(80).collect();
         if !COLOURS.contains(&self.colour.as_str()) {
             COLOURS[0].clone_into(&mut self.colour);
@@ -101,7 +103,9 @@ impl Inside {
 
     fn heed(&mut self, wish: Wish, by: &str) {
         match wish {
-            Wish::Add { text, colour, x, y } => self.add(Note { id: 0, text, colour, x, y, by: by.to_owned() }),
+            Wish::Add { text, colour, x, y } => {
+                self.add(Note { id: 0, text, colour, x, y, by: by.to_owned() })
+            }
             Wish::Move { id, x, y } => self.change(id, |note| (note.x, note.y) = (x, y)),
             Wish::Write { id, text } => self.change(id, |note| note.text = text),
             Wish::Remove { id } => self.notes.retain(|note| note.id != id),
@@ -126,13 +130,30 @@ impl Board {
     fn new() -> Self {
         let board = Self { inside: Mutex::default(), changed: watch::Sender::new(0) };
         let first = [
-            ("This board is a web application.\nIt runs behind the gateway, and only your session leads to it.", "yellow", 60, 90),
-            ("Open it in a second browser as somebody else: notes move for both.", "green", 390, 150),
+            (
+                "This board is a web application.\nIt runs behind the gateway, and only your session leads to it.",
+                "yellow",
+                60,
+                90,
+            ),
+            (
+                "Open it in a second browser as somebody else: notes move for both.",
+                "green",
+                390,
+                150,
+            ),
             ("Drag me.", "blue", 700, 80),
             ("Save the board as a file, and load it again.", "pink", 560, 480),
         ];
         for (text, colour, x, y) in first {
-            board.locked().add(Note { id: 0, text: text.to_owned(), colour: colour.to_owned(), x, y, by: "Portcullis".to_owned() });
+            board.locked().add(Note {
+                id: 0,
+                text: text.to_owned(),
+                colour: colour.to_owned(),
+                x,
+                y,
+                by: "Portcullis".to_owned(),
+            });
         }
         board
     }
@@ -196,7 +217,8 @@ impl Drop for Running {
 /// # Errors
 /// When there is no port.
 pub async fn start() -> Result<Running, Failure> {
-    let told = |e: std::io::Error| Failure::new(format!("cannot start the demo's web application: {e}"));
+    let told =
+        |e: std::io::Error| Failure::new(format!("cannot start the demo's web application: {e}"));
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(told)?;
     let address = listener.local_addr().map_err(told)?;
     let task = tokio::spawn(serve(listener, Arc::new(Board::new()))).abort_handle();
@@ -234,13 +256,19 @@ async fn answer(board: Arc<Board>, request: Request<Incoming>) -> Response<Full<
         ("/board.css", true) => with(STYLE, "text/css; charset=utf-8"),
         ("/me", true) => with(identity(request.headers()).to_string(), "application/json"),
         ("/board.json", true) => {
-            let mut file = with(json!({"notes": board.locked().notes}).to_string(), "application/json");
-            file.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"board.json\""));
+            let mut file =
+                with(json!({"notes": board.locked().notes}).to_string(), "application/json");
+            file.headers_mut().insert(
+                header::CONTENT_DISPOSITION,
+                HeaderValue::from_static("attachment; filename=\"board.json\""),
+            );
             file
         }
         ("/board.json", false) if request.method() == Method::POST => load(&board, request).await,
         ("/live", true) => live(board, request),
-        ("/" | "/board.js" | "/board.css" | "/me" | "/board.json" | "/live", _) => plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
+        ("/" | "/board.js" | "/board.css" | "/me" | "/board.json" | "/live", _) => {
+            plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
+        }
         (_, _) => plain(StatusCode::NOT_FOUND, "There is no such page"),
     }
 }
@@ -253,7 +281,9 @@ fn identity(headers: &HeaderMap) -> serde_json::Value {
 }
 
 fn who(headers: &HeaderMap) -> String {
-    let named = ["x-forwarded-name", "x-forwarded-user"].into_iter().find_map(|name| headers.get(name)?.to_str().ok());
+    let named = ["x-forwarded-name", "x-forwarded-user"]
+        .into_iter()
+        .find_map(|name| headers.get(name)?.to_str().ok());
     named.filter(|name| !name.is_empty()).unwrap_or("Somebody").chars().take(80).collect()
 }
 
@@ -266,7 +296,10 @@ async fn load(board: &Board, request: Request<Incoming>) -> Response<Full<Bytes>
         return plain(StatusCode::PAYLOAD_TOO_LARGE, "The file is too big");
     };
     let Ok(file) = serde_json::from_slice::<File>(&body.to_bytes()) else {
-        return plain(StatusCode::UNPROCESSABLE_ENTITY, "This is no board: choose a file that was saved here");
+        return plain(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "This is no board: choose a file that was saved here",
+        );
     };
     {
         let mut inside = board.locked();
@@ -279,7 +312,11 @@ async fn load(board: &Board, request: Request<Incoming>) -> Response<Full<Bytes>
 
 /// RFC 6455 section 4.2.2.
 fn live(board: Arc<Board>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let Some(accept) = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes())) else {
+    let Some(accept) = request
+        .headers()
+        .get(header::SEC_WEBSOCKET_KEY)
+        .map(|key| derive_accept_key(key.as_bytes()))
+    else {
         return plain(StatusCode::UPGRADE_REQUIRED, "This address is a WebSocket");
     };
     let who = who(request.headers());
@@ -302,8 +339,11 @@ fn live(board: Arc<Board>, mut request: Request<Incoming>) -> Response<Full<Byte
 
 /// Tells a page what the board is like, whenever it changed, and does what it wishes.
 async fn attend(board: &Board, upgraded: Upgraded, who: &str) {
-    let limits = WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX)).max_frame_size(Some(MESSAGE_MAX));
-    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_MAX))
+        .max_frame_size(Some(MESSAGE_MAX));
+    let socket =
+        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
     let (mut sink, mut stream) = socket.split();
     let mut changed = board.changed.subscribe();
     let _visit = Visit::of(board, who);
@@ -347,10 +387,14 @@ mod tests {
     fn notes_are_kept_within_bounds() {
         let board = Board::new();
         let mut inside = board.locked();
-        let wish = |text: &str| Wish::Add { text: text.to_owned(), colour: "<b>".into(), x: 9000, y: 1 };
+        let wish =
+            |text: &str| Wish::Add { text: text.to_owned(), colour: "<b>".into(), x: 9000, y: 1 };
         inside.heed(wish(&format!("a\u{7}b\n{}", "x".repeat(1000))), "Ada");
         let note = inside.notes.last().unwrap().clone();
-        assert_eq!((note.text.chars().count(), note.colour.as_str(), note.x, note.by.as_str()), (TEXT_MAX, "yellow", 1000, "Ada"));
+        assert_eq!(
+            (note.text.chars().count(), note.colour.as_str(), note.x, note.by.as_str()),
+            (TEXT_MAX, "yellow", 1000, "Ada")
+        );
         assert!(note.text.starts_with("ab\nx"));
         inside.heed(Wish::Move { id: note.id, x: 5, y: 6 }, "Sam");
         inside.heed(Wish::Write { id: note.id, text: "new".into() }, "Sam");

@@ -1,4 +1,5 @@
-//! What is in a demo: users of every role, with passwords and second factors made for it, and workspaces. Seeding again changes nothing.
+//! What is in a demo: users of every role, with passwords and second factors made for it, and
+//! workspaces. Seeding again changes nothing.
 
 use super::shell::generated_password;
 use super::{Failure, private};
@@ -129,7 +130,8 @@ pub const BOARD: &str = "board";
 /// Its workspace.
 const BOARD_ID: &str = "ws-team-board";
 
-/// Sees to it that the web application's workspace is there and leads to this host's service. After the agent has enrolled: until then there is no host.
+/// Sees to it that the web application's workspace is there and leads to this host's service. After
+/// the agent has enrolled: until then there is no host.
 ///
 /// # Errors
 /// A sentence for standard error.
@@ -140,36 +142,59 @@ pub async fn board(broker: &Broker, host_id: HostId) -> Result<(), Failure> {
     let change = WorkspaceChange { target: Some(target.clone()), ..WorkspaceChange::default() };
     match broker.workspace(&caller, &id).await {
         // The agent was enrolled anew since the last start.
-        Ok(found) if found.workspace.target.as_ref() != Some(&target) => {
-            broker.update_workspace(&origin, &caller, &id, change).await.map(drop).map_err(Failure::from)
-        }
+        Ok(found) if found.workspace.target.as_ref() != Some(&target) => broker
+            .update_workspace(&origin, &caller, &id, change)
+            .await
+            .map(drop)
+            .map_err(Failure::from),
         Ok(_) => Ok(()),
         Err(e) if e.kind == ErrorKind::NotFound => {
             let web = WebChange { identity_headers: Some(true), ..WebChange::default() };
             let tags = Some(["web", "shared"].map(str::to_owned).to_vec());
             let roles = Some(Role::ALL.to_vec());
             let icon = Some("browser".to_owned());
-            let rest = WorkspaceChange { icon, tags, requires_mfa: Some(false), single_seat: Some(false), allowed_roles: roles, web, ..change };
+            let rest = WorkspaceChange {
+                icon,
+                tags,
+                requires_mfa: Some(false),
+                single_seat: Some(false),
+                allowed_roles: roles,
+                web,
+                ..change
+            };
             let description = "A web application: sticky notes that everybody on the board sees move. It has no sign-in of its own.".to_owned();
-            let new = NewWorkspace { id: Some(id), name: "Team Board".to_owned(), description, kind: WorkspaceKind::Html5, rest };
+            let new = NewWorkspace {
+                id: Some(id),
+                name: "Team Board".to_owned(),
+                description,
+                kind: WorkspaceKind::Html5,
+                rest,
+            };
             broker.create_workspace(&origin, &caller, new).await.map(drop).map_err(Failure::from)
         }
         Err(e) => Err(e.into()),
     }
 }
 
-/// Sees to it that the demo's users and workspaces are there, and returns how to sign in. What was made at the first start is kept in
-/// `secrets`: the database holds no password and shows no secret.
+/// Sees to it that the demo's users and workspaces are there, and returns how to sign in. What was
+/// made at the first start is kept in `secrets`: the database holds no password and shows no
+/// secret.
 ///
 /// # Errors
 /// A sentence for standard error.
 pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
     let (caller, origin) = (broker.shell_caller().await?, Origin::local("demo"));
     let known = kept(secrets)?;
-    let users: Vec<DemoUser> = USERS.iter().map(|row| known.iter().find(|u| u.email == row.0).cloned().unwrap_or_else(|| fresh(row))).collect();
+    let users: Vec<DemoUser> = USERS
+        .iter()
+        .map(|row| known.iter().find(|u| u.email == row.0).cloned().unwrap_or_else(|| fresh(row)))
+        .collect();
     // Kept before they are set: a start that is cut off here leaves no password that nobody knows.
-    private::replace(secrets, &serde_json::to_vec_pretty(&users).map_err(|e| Failure::new(e.to_string()))?)
-        .map_err(|e| Failure::new(format!("cannot write {}: {e}", secrets.display())))?;
+    private::replace(
+        secrets,
+        &serde_json::to_vec_pretty(&users).map_err(|e| Failure::new(e.to_string()))?,
+    )
+    .map_err(|e| Failure::new(format!("cannot write {}: {e}", secrets.display())))?;
     for (user, (email, name, ..)) in users.iter().zip(USERS) {
         let is_known = known.iter().any(|u| u.email == email);
         if !is_known || broker.find_user(&caller, email).await?.is_none() {
@@ -193,22 +218,38 @@ fn fresh(&(email, _, role, enrolled): &(&str, &str, Role, bool)) -> DemoUser {
 
 fn kept(secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
     match private::read(secrets) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("{} does not read: {e}", secrets.display()))),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|e| Failure::new(format!("{} does not read: {e}", secrets.display()))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(Failure::new(format!("cannot read {}: {e}", secrets.display()))),
     }
 }
 
 /// Makes a user, or gives one whose password nobody knows any more a new one.
-async fn put(broker: &Broker, caller: &Caller, origin: &Origin, name: &str, user: &DemoUser) -> Result<(), Failure> {
+async fn put(
+    broker: &Broker,
+    caller: &Caller,
+    origin: &Origin,
+    name: &str,
+    user: &DemoUser,
+) -> Result<(), Failure> {
     let password = SecretString::new(user.password.clone());
     let id = match broker.find_user(caller, &user.email).await? {
         Some(found) => {
-            let change = UserChange { password: Some(password), disabled: Some(false), ..UserChange::default() };
+            let change = UserChange {
+                password: Some(password),
+                disabled: Some(false),
+                ..UserChange::default()
+            };
             broker.update_user(origin, caller, found.id, change).await?.id
         }
         None => {
-            let new = NewUser { email: user.email.clone(), name: name.to_owned(), password, role: user.role };
+            let new = NewUser {
+                email: user.email.clone(),
+                name: name.to_owned(),
+                password,
+                role: user.role,
+            };
             broker.create_user(origin, caller, new).await?.id
         }
     };
@@ -226,7 +267,12 @@ fn described(d: &Definition, missing: &[&str]) -> String {
     format!("{UNAVAILABLE} install {} and start the demo again.", missing.join(", "))
 }
 
-async fn define(broker: &Broker, caller: &Caller, origin: &Origin, d: &Definition) -> Result<(), Failure> {
+async fn define(
+    broker: &Broker,
+    caller: &Caller,
+    origin: &Origin,
+    d: &Definition,
+) -> Result<(), Failure> {
     let id = WorkspaceId::parse(d.id).map_err(|e| Failure::new(e.to_string()))?;
     let missing = if d.kind == WorkspaceKind::Rdp { rdp::missing() } else { Vec::new() };
     let description = described(d, &missing);
@@ -240,16 +286,35 @@ async fn define(broker: &Broker, caller: &Caller, origin: &Origin, d: &Definitio
         maintenance: Some(!missing.is_empty()),
         ..WorkspaceChange::default()
     };
-    let new = NewWorkspace { id: Some(id.clone()), name: d.name.to_owned(), description: description.clone(), kind: d.kind, rest };
+    let new = NewWorkspace {
+        id: Some(id.clone()),
+        name: d.name.to_owned(),
+        description: description.clone(),
+        kind: d.kind,
+        rest,
+    };
     match broker.workspace(caller, &id).await {
         // Packages came or went since the last start. What an admin wrote instead stays.
-        Ok(found) if found.workspace.description != description && is_ours(&found.workspace.description, d) => {
+        Ok(found)
+            if found.workspace.description != description
+                && is_ours(&found.workspace.description, d) =>
+        {
             let maintenance = Some(!missing.is_empty());
-            let change = WorkspaceChange { description: Some(description), maintenance, ..WorkspaceChange::default() };
-            broker.update_workspace(origin, caller, &id, change).await.map(drop).map_err(Failure::from)
+            let change = WorkspaceChange {
+                description: Some(description),
+                maintenance,
+                ..WorkspaceChange::default()
+            };
+            broker
+                .update_workspace(origin, caller, &id, change)
+                .await
+                .map(drop)
+                .map_err(Failure::from)
         }
         Ok(_) => Ok(()),
-        Err(e) if e.kind == ErrorKind::NotFound => broker.create_workspace(origin, caller, new).await.map(drop).map_err(Failure::from),
+        Err(e) if e.kind == ErrorKind::NotFound => {
+            broker.create_workspace(origin, caller, new).await.map(drop).map_err(Failure::from)
+        }
         Err(e) => Err(e.into()),
     }
 }
@@ -262,8 +327,15 @@ mod tests {
     fn a_tile_says_what_is_missing_and_only_our_own_words_are_replaced() {
         let rdp = WORKSPACES.iter().find(|d| d.kind == WorkspaceKind::Rdp).unwrap();
         let without = described(rdp, &["xrdp", "xorgxrdp"]);
-        assert_eq!(without, "Not available on this machine: install xrdp, xorgxrdp and start the demo again.");
+        assert_eq!(
+            without,
+            "Not available on this machine: install xrdp, xorgxrdp and start the demo again."
+        );
         assert_eq!(described(rdp, &[]), rdp.description);
-        assert!(is_ours(&without, rdp) && is_ours(rdp.description, rdp) && !is_ours("For the front desk.", rdp));
+        assert!(
+            is_ours(&without, rdp)
+                && is_ours(rdp.description, rdp)
+                && !is_ours("For the front desk.", rdp)
+        );
     }
 }

@@ -1,10 +1,14 @@
-//! The gateway's side of hosts and their tunnels: the broker's [`Fleet`] and the viewer's [`Dial`], on a [`Hub`] and the agents' control API.
+//! The gateway's side of hosts and their tunnels: the broker's [`Fleet`] and the viewer's [`Dial`],
+//! on a [`Hub`] and the agents' control API.
 //!
-//! - A **host** has its tunnel, and a task that follows it: it asks the agent for changes, over and over, so a host that falls silent and a
-//!   desktop that ends are noticed without anybody asking.
-//! - A **session** has its tunnel, and what that is made of, so that it can be made again when its host is somewhere else by now.
-//! - A **standard peer** has its tunnel, too; sessions on it share that (see `shared`), and its follower knocks instead of asking.
-//! - Everything here is in memory; the broker stores what a restart needs and puts it back with [`Fleet::restore`].
+//! - A **host** has its tunnel, and a task that follows it: it asks the agent for changes, over and
+//!   over, so a host that falls silent and a desktop that ends are noticed without anybody asking.
+//! - A **session** has its tunnel, and what that is made of, so that it can be made again when its
+//!   host is somewhere else by now.
+//! - A **standard peer** has its tunnel, too; sessions on it share that (see `shared`), and its
+//!   follower knocks instead of asking.
+//! - Everything here is in memory; the broker stores what a restart needs and puts it back with
+//!   [`Fleet::restore`].
 
 mod follow;
 mod line;
@@ -12,7 +16,8 @@ mod question;
 mod shared;
 
 use crate::broker::fleet::{
-    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, Offers, SessionPeer, TunnelReport, TunnelState, Wanted,
+    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, Offers,
+    SessionPeer, TunnelReport, TunnelState, Wanted,
 };
 use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
@@ -21,7 +26,10 @@ use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::server::Fingerprint;
 use crate::domain::{HostId, SessionId, Timestamp};
 use crate::host::control::{self, Client, ClientError, Order, OrderTunnel, OrderWorkspace};
-use crate::tunnel::{Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream};
+use crate::tunnel::{
+    Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId,
+    TunnelStatus, TunnelStream,
+};
 use crate::viewer::{Dial, Duplex};
 use futures_util::future::BoxFuture;
 use line::{Line, Watched};
@@ -124,9 +132,13 @@ impl HubFleet {
     /// The state of every tunnel, of hosts and of sessions.
     #[must_use]
     pub fn states(&self) -> Vec<TunnelState> {
-        let hosts: Vec<TunnelState> = self.inner.hosts().values().map(|entry| report(&entry.tunnel).state).collect();
+        let hosts: Vec<TunnelState> =
+            self.inner.hosts().values().map(|entry| report(&entry.tunnel).state).collect();
         let sessions: Vec<SessionEntry> = self.inner.sessions().values().cloned().collect();
-        hosts.into_iter().chain(sessions.iter().map(|entry| self.inner.session_report(entry).state)).collect()
+        hosts
+            .into_iter()
+            .chain(sessions.iter().map(|entry| self.inner.session_report(entry).state))
+            .collect()
     }
 
     /// A stream to a lease's desktop, through a tunnel. The lease alone says which.
@@ -163,33 +175,47 @@ impl Inner {
         self.hosts().get(&host).map(|entry| entry.tunnel.clone())
     }
 
-    /// What a session's tunnel says, and no more than its host's does. A quiet session sends nothing that could go unanswered, so by itself its
-    /// tunnel would count as encrypted until its keys are too old; its host is asked something every few seconds, over the same way.
+    /// What a session's tunnel says, and no more than its host's does. A quiet session sends
+    /// nothing that could go unanswered, so by itself its tunnel would count as encrypted until its
+    /// keys are too old; its host is asked something every few seconds, over the same way.
     fn session_report(&self, entry: &SessionEntry) -> TunnelReport {
         let report = report(&entry.tunnel);
-        let host_answers = self.host_tunnel(entry.host).is_some_and(|host| host.status() == TunnelStatus::Encrypted);
+        let host_answers = self
+            .host_tunnel(entry.host)
+            .is_some_and(|host| host.status() == TunnelStatus::Encrypted);
         match report.state {
-            TunnelState::Encrypted if !host_answers => TunnelReport { state: TunnelState::Stale, ..report },
+            TunnelState::Encrypted if !host_answers => {
+                TunnelReport { state: TunnelState::Stale, ..report }
+            }
             _ => report,
         }
     }
 
-    /// A session's tunnel, made again when it does not answer and its host is heard from elsewhere than where it calls.
+    /// A session's tunnel, made again when it does not answer and its host is heard from elsewhere
+    /// than where it calls.
     fn session_tunnel(&self, session: SessionId) -> Option<Tunnel> {
         let entry = self.sessions().get(&session).cloned()?;
         let host_at = self.host_tunnel(entry.host).and_then(|tunnel| tunnel.stats().endpoint);
         let dead = entry.tunnel.status() != TunnelStatus::Encrypted;
         if dead && host_at.is_some() && host_at != entry.tunnel.stats().endpoint {
-            let again = self.add_session(session, entry.host, PeerConfig { endpoint: host_at, ..entry.made_of });
+            let again = self.add_session(
+                session,
+                entry.host,
+                PeerConfig { endpoint: host_at, ..entry.made_of },
+            );
             return again.ok();
         }
         Some(entry.tunnel)
     }
 
-    /// Calls a host in the sessions whose tunnels do not answer: after a restart they were put back before the host was heard.
+    /// Calls a host in the sessions whose tunnels do not answer: after a restart they were put back
+    /// before the host was heard.
     fn revive(&self, host: HostId) {
-        let of_host = |entry: &SessionEntry| entry.host == host && entry.tunnel.status() != TunnelStatus::Encrypted;
-        let silent: Vec<_> = self.sessions().iter().filter(|(_, entry)| of_host(entry)).map(|(id, _)| *id).collect();
+        let of_host = |entry: &SessionEntry| {
+            entry.host == host && entry.tunnel.status() != TunnelStatus::Encrypted
+        };
+        let silent: Vec<_> =
+            self.sessions().iter().filter(|(_, entry)| of_host(entry)).map(|(id, _)| *id).collect();
         for session in silent {
             if let Some(tunnel) = self.session_tunnel(session) {
                 tunnel.initiate();
@@ -197,7 +223,12 @@ impl Inner {
         }
     }
 
-    fn add_session(&self, session: SessionId, host: HostId, made_of: PeerConfig) -> Result<Tunnel, TunnelError> {
+    fn add_session(
+        &self,
+        session: SessionId,
+        host: HostId,
+        made_of: PeerConfig,
+    ) -> Result<Tunnel, TunnelError> {
         let mut sessions = self.sessions();
         let line = sessions.get(&session).map_or_else(Line::new, |entry| {
             self.retire(&entry.tunnel);
@@ -211,7 +242,14 @@ impl Inner {
         Ok(tunnel)
     }
 
-    fn session_peer(&self, session: SessionId, address: IpAddr, key: PublicKey, psk: PresharedKey, endpoint: Option<SocketAddr>) -> PeerConfig {
+    fn session_peer(
+        &self,
+        session: SessionId,
+        address: IpAddr,
+        key: PublicKey,
+        psk: PresharedKey,
+        endpoint: Option<SocketAddr>,
+    ) -> PeerConfig {
         PeerConfig {
             id: TunnelId(session.0),
             private_key: self.config.private_key.clone(),
@@ -243,7 +281,9 @@ impl Inner {
 
     async fn stop(&self, host: HostId, session: SessionId) -> Result<(), FleetError> {
         // Only an agent started something that could be ended.
-        if host.0.is_nil() || self.hosts().get(&host).is_some_and(|entry| entry.kind == HostKind::Peer) {
+        if host.0.is_nil()
+            || self.hosts().get(&host).is_some_and(|entry| entry.kind == HostKind::Peer)
+        {
             return Ok(());
         }
         let asked = async { self.client(host).await?.stop(session).await.map_err(told) };
@@ -256,11 +296,17 @@ impl Inner {
         let service = match order.wanted {
             Wanted::Desktop => None,
             Wanted::Service { name } => Some(name),
-            Wanted::Server { port } => return self.start_server(session, host, port, &question).await,
+            Wanted::Server { port } => {
+                return self.start_server(session, host, port, &question).await;
+            }
             Wanted::Direct { name } => return self.start_direct(session, name, &question).await,
         };
-        let host_tunnel = self.host_tunnel(host).filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted).ok_or(FleetError::NotConnected)?;
-        let psk = PresharedKey::generate().map_err(|_| FleetError::Failed("no randomness for a key".to_owned()))?;
+        let host_tunnel = self
+            .host_tunnel(host)
+            .filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted)
+            .ok_or(FleetError::NotConnected)?;
+        let psk = PresharedKey::generate()
+            .map_err(|_| FleetError::Failed("no randomness for a key".to_owned()))?;
         let address = order.address;
         let order = Order {
             protocol: control::PROTOCOL,
@@ -281,12 +327,21 @@ impl Inner {
             },
             grace_seconds: order.grace.min(control::GRACE_MAX).as_secs(),
         };
-        let started = self.client(host).await?.start(&order).await.map_err(|error| question.told(error))?;
-        let key: PublicKey = started.public_key.parse().map_err(|_| FleetError::Failed("the host gave no key".to_owned()))?;
-        let peer = self.session_peer(session, address, key, psk.clone(), host_tunnel.stats().endpoint);
+        let started =
+            self.client(host).await?.start(&order).await.map_err(|error| question.told(error))?;
+        let key: PublicKey = started
+            .public_key
+            .parse()
+            .map_err(|_| FleetError::Failed("the host gave no key".to_owned()))?;
+        let peer =
+            self.session_peer(session, address, key, psk.clone(), host_tunnel.stats().endpoint);
         let tunnel = self.add_session(session, host, peer).map_err(failed)?;
         tunnel.handshaken().await.map_err(failed)?;
-        let line = self.sessions().get(&session).map(|entry| entry.line.clone()).ok_or(FleetError::NotConnected)?;
+        let line = self
+            .sessions()
+            .get(&session)
+            .map(|entry| entry.line.clone())
+            .ok_or(FleetError::NotConnected)?;
         let began = Instant::now();
         let stream = tunnel.connect(started.port).await.map_err(|error| question.failed(error))?;
         question.ask(Watched::new(stream, line, began.elapsed())).await?;
@@ -363,7 +418,8 @@ fn report(tunnel: &Tunnel) -> TunnelReport {
 
 fn preshared(bytes: &SecretBytes) -> Result<PresharedKey, FleetError> {
     let key: Result<[u8; 32], _> = bytes.expose().as_slice().try_into();
-    key.map(PresharedKey::from_bytes).map_err(|_| FleetError::Failed("a stored key is not a key".to_owned()))
+    key.map(PresharedKey::from_bytes)
+        .map_err(|_| FleetError::Failed("a stored key is not a key".to_owned()))
 }
 
 fn public(text: &str) -> Result<PublicKey, FleetError> {
@@ -373,7 +429,11 @@ fn public(text: &str) -> Result<PublicKey, FleetError> {
 impl Fleet for HubFleet {
     fn identity(&self) -> GatewayIdentity {
         let config = &self.inner.config;
-        GatewayIdentity { public_key: config.private_key.public_key().to_string(), endpoint: config.endpoint.clone(), address: config.address }
+        GatewayIdentity {
+            public_key: config.private_key.public_key().to_string(),
+            endpoint: config.endpoint.clone(),
+            address: config.address,
+        }
     }
 
     fn add_host(&self, peer: HostPeer) -> Result<(), FleetError> {
@@ -388,10 +448,13 @@ impl Fleet for HubFleet {
             endpoint: host.endpoint,
             local_addr: match host.address {
                 IpAddr::V4(_) => inner.config.address,
-                IpAddr::V6(_) => gateway_v6(&inner.config.private_key.public_key().to_string()).into(),
+                IpAddr::V6(_) => {
+                    gateway_v6(&inner.config.private_key.public_key().to_string()).into()
+                }
             },
             peer_addr: host.address,
-            // A standard peer says by itself when it moves, but not when it is gone: it is called, and called again, from here.
+            // A standard peer says by itself when it moves, but not when it is gone: it is called,
+            // and called again, from here.
             keepalive: (host.kind == HostKind::Peer).then_some(PEER_KEEPALIVE),
             profile: if host.kind == HostKind::Peer { Profile::Standard } else { Profile::Control },
         };
@@ -399,11 +462,22 @@ impl Fleet for HubFleet {
         hosts.remove(&host.id);
         inner.hub.remove(id);
         let tunnel = inner.hub.add_peer(config).map_err(failed)?;
-        let follower = tokio::spawn(follow::follow(Arc::downgrade(inner), host.id, host.kind, tunnel.clone())).abort_handle();
+        let follower =
+            tokio::spawn(follow::follow(Arc::downgrade(inner), host.id, host.kind, tunnel.clone()))
+                .abort_handle();
         if host.endpoint.is_some() {
             tunnel.initiate();
         }
-        hosts.insert(host.id, HostEntry { kind: host.kind, public_key: host.public_key, tunnel, offers: None, follower });
+        hosts.insert(
+            host.id,
+            HostEntry {
+                kind: host.kind,
+                public_key: host.public_key,
+                tunnel,
+                offers: None,
+                follower,
+            },
+        );
         drop(hosts);
         inner.bump();
         Ok(())
@@ -421,19 +495,33 @@ impl Fleet for HubFleet {
 
     fn connected(&self) -> Vec<HostId> {
         let hosts = self.inner.hosts();
-        hosts.iter().filter(|(_, entry)| entry.tunnel.status() == TunnelStatus::Encrypted).map(|(id, _)| *id).collect()
+        hosts
+            .iter()
+            .filter(|(_, entry)| entry.tunnel.status() == TunnelStatus::Encrypted)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
-    fn start(&self, host: HostId, order: DesktopOrder) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
+    fn start(
+        &self,
+        host: HostId,
+        order: DesktopOrder,
+    ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         Box::pin(async move {
             let inner = &self.inner;
-            let mut attempt = Attempt { inner: inner.clone(), host, session: order.session_id, over: false };
-            match tokio::time::timeout(inner.config.start_timeout, inner.start(host, order)).await.unwrap_or(Err(FleetError::Timeout)) {
+            let mut attempt =
+                Attempt { inner: inner.clone(), host, session: order.session_id, over: false };
+            match tokio::time::timeout(inner.config.start_timeout, inner.start(host, order))
+                .await
+                .unwrap_or(Err(FleetError::Timeout))
+            {
                 Ok(started) => {
                     attempt.over = true;
                     Ok(started)
                 }
-                Err(FleetError::NotConnected) if inner.host_tunnel(host).is_none() && !host.0.is_nil() => {
+                Err(FleetError::NotConnected)
+                    if inner.host_tunnel(host).is_none() && !host.0.is_nil() =>
+                {
                     attempt.over = true;
                     Err(FleetError::NotConnected)
                 }
@@ -458,8 +546,12 @@ impl Fleet for HubFleet {
         let inner = &self.inner;
         match peer.way {
             Way::Own => {}
-            Way::Host => return inner.add_shared(peer.session_id, Through::Host(peer.host_id)).map(drop),
-            Way::Direct(name) => return inner.add_shared(peer.session_id, Through::Direct(name)).map(drop),
+            Way::Host => {
+                return inner.add_shared(peer.session_id, Through::Host(peer.host_id)).map(drop);
+            }
+            Way::Direct(name) => {
+                return inner.add_shared(peer.session_id, Through::Direct(name)).map(drop);
+            }
         }
         let (key, psk) = (public(&peer.peer_public_key)?, preshared(&peer.preshared_key)?);
         let endpoint = inner.host_tunnel(peer.host_id).and_then(|tunnel| tunnel.stats().endpoint);
@@ -473,7 +565,11 @@ impl Fleet for HubFleet {
             Some(entry) => {
                 self.inner.measure(&entry.tunnel, &entry.line);
                 let told = self.inner.session_report(&entry);
-                Some(TunnelReport { rtt: entry.line.host().or(told.rtt), desktop_rtt: entry.line.desktop(), ..told })
+                Some(TunnelReport {
+                    rtt: entry.line.host().or(told.rtt),
+                    desktop_rtt: entry.line.desktop(),
+                    ..told
+                })
             }
             None => self.inner.shared_report(session),
         }
@@ -494,7 +590,9 @@ impl Fleet for HubFleet {
     fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>> {
         Box::pin(async move {
             let asked = async { self.inner.client(host).await?.desktops().await.map_err(told) };
-            let desktops = tokio::time::timeout(ASK_TIMEOUT, asked).await.map_err(|_| FleetError::Timeout)??;
+            let desktops = tokio::time::timeout(ASK_TIMEOUT, asked)
+                .await
+                .map_err(|_| FleetError::Timeout)??;
             Ok(desktops.into_iter().map(|desktop| desktop.session_id).collect())
         })
     }

@@ -42,13 +42,18 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts everything: database, keys, tunnels, use cases, HTTPS. When this returns, requests are answered.
+    /// Starts everything: database, keys, tunnels, use cases, HTTPS. When this returns, requests
+    /// are answered.
     ///
     /// # Errors
     /// A sentence naming what does not work.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Failure> {
-        super::private::folder(&config.server.data_dir)
-            .map_err(|e| Failure::new(format!("cannot make the data folder {}: {e}", config.server.data_dir.display())))?;
+        super::private::folder(&config.server.data_dir).map_err(|e| {
+            Failure::new(format!(
+                "cannot make the data folder {}: {e}",
+                config.server.data_dir.display()
+            ))
+        })?;
         let lock = locked(&config.server.data_dir)?;
         let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
         let now = SystemClock.now();
@@ -60,9 +65,13 @@ impl Gateway {
         let certificate = certificate(config, now)?;
         let (ca, certificate_sha256) = certificate.own.unzip();
 
-        let hub = Hub::bind_apart(HubConfig { listen: config.tunnel.listen })
-            .await
-            .map_err(|e| Failure::new(format!("cannot listen for hosts on udp {} (tunnel.listen): {e}", config.tunnel.listen)))?;
+        let hub =
+            Hub::bind_apart(HubConfig { listen: config.tunnel.listen }).await.map_err(|e| {
+                Failure::new(format!(
+                    "cannot listen for hosts on udp {} (tunnel.listen): {e}",
+                    config.tunnel.listen
+                ))
+            })?;
         hub.set_mtu_max(config.tunnel.mtu_max);
         let hub_address = hub.local_addr();
         let fleet = FleetConfig {
@@ -75,7 +84,8 @@ impl Gateway {
         let fleet = Arc::new(HubFleet::new(hub.clone(), fleet));
 
         let audit_public_key = vault.audit_public_key();
-        let broker = Broker::new(store, vault, fleet.clone(), Arc::new(SystemClock), open::settings(config));
+        let broker =
+            Broker::new(store, vault, fleet.clone(), Arc::new(SystemClock), open::settings(config));
         let origin = Origin::local("gateway");
         broker.ensure_organization(&config.server.organization).await?;
         broker.start(&origin).await?;
@@ -85,14 +95,22 @@ impl Gateway {
             async move { broker.maintain(gone).await }
         });
 
-        let streams = viewer::Context { broker: broker.clone(), dial: fleet.clone(), draining: gone };
+        let streams =
+            viewer::Context { broker: broker.clone(), dial: fleet.clone(), draining: gone };
         let probe = Arc::new({
             let hub = hub.clone();
             move || status(&hub, &fleet)
         });
-        let settings = http::Settings { certificate_sha256, apps: apps(config, now)?, ..rim(config, audit_public_key) };
+        let settings = http::Settings {
+            certificate_sha256,
+            apps: apps(config, now)?,
+            ..rim(config, audit_public_key)
+        };
         let state = AppState::new(broker.clone(), streams, settings, probe);
-        let limits = http::server::ServerLimits { drain: config.server.drain_timeout.0, ..http::server::ServerLimits::default() };
+        let limits = http::server::ServerLimits {
+            drain: config.server.drain_timeout.0,
+            ..http::server::ServerLimits::default()
+        };
         let server = http::server::start(state, vec![listener], &certificate.tls, limits)
             .map_err(|e| Failure::new(format!("cannot serve HTTPS on {address}: {e}")))?;
         tracing::info!(%address, udp = %hub_address, database = %config.database_url(), version = env!("CARGO_PKG_VERSION"), "gateway.ready");
@@ -107,7 +125,8 @@ impl Gateway {
         }
     }
 
-    /// Stops in order: streams are told to come back, requests under way end, the last entry is written, the tunnels go. Desktops stay.
+    /// Stops in order: streams are told to come back, requests under way end, the last entry is
+    /// written, the tunnels go. Desktops stay.
     pub async fn stop(self) {
         self.going.send_replace(true);
         if !self.server.stop().await {
@@ -127,11 +146,15 @@ impl Gateway {
     }
 }
 
-/// Keeps a second gateway out of a data folder: the two would undo each other's tunnels and desktops.
+/// Keeps a second gateway out of a data folder: the two would undo each other's tunnels and
+/// desktops.
 fn locked(data_dir: &Path) -> Result<File, Failure> {
     let path = data_dir.join("gateway.lock");
-    let lock = super::private::lock(&path).map_err(|e| Failure::new(format!("cannot lock {}: {e}", path.display())))?;
-    lock.ok_or_else(|| Failure::new(format!("another gateway runs on the data folder {}", data_dir.display())))
+    let lock = super::private::lock(&path)
+        .map_err(|e| Failure::new(format!("cannot lock {}: {e}", path.display())))?;
+    lock.ok_or_else(|| {
+        Failure::new(format!("another gateway runs on the data folder {}", data_dir.display()))
+    })
 }
 
 /// Listens for HTTPS.
@@ -175,7 +198,9 @@ pub fn own_certificate(config: &Config, now: Timestamp) -> Result<tls::OwnCertif
 pub fn advice(config: &Config) -> Option<String> {
     let (domain, gateway) = (&config.apps.domain, &config.server.public_url);
     // A name without a dot is this machine's own: nobody else's browser is asked.
-    let foreign = !domain.is_empty() && public_host(config).is_some_and(|host| host.contains('.')) && !is_one_site(domain, gateway);
+    let foreign = !domain.is_empty()
+        && public_host(config).is_some_and(|host| host.contains('.'))
+        && !is_one_site(domain, gateway);
     foreign.then(|| {
         format!(
             "apps.domain {domain} is not below the name of server.public_url: a browser that blocks third parties may not let an application store \
@@ -201,7 +226,12 @@ fn apps(config: &Config, now: Timestamp) -> Result<Option<AppsSettings>, Failure
             tls::server_config(&own.certificate, &own.key)?
         }
     };
-    Ok(Some(AppsSettings::new(domain, &config.server.public_url, config.sessions.app_idle_timeout.0, &tls)))
+    Ok(Some(AppsSettings::new(
+        domain,
+        &config.server.public_url,
+        config.sessions.app_idle_timeout.0,
+        &tls,
+    )))
 }
 
 /// The host of `server.public_url`, without its port and brackets.
@@ -222,10 +252,15 @@ fn endpoint(config: &Config, hub: SocketAddr) -> String {
         return hub.to_string();
     }
     let host = public_host(config).unwrap_or("localhost");
-    if host.contains(':') { format!("[{host}]:{}", hub.port()) } else { format!("{host}:{}", hub.port()) }
+    if host.contains(':') {
+        format!("[{host}]:{}", hub.port())
+    } else {
+        format!("{host}:{}", hub.port())
+    }
 }
 
-/// The gateway's address inside every tunnel: the first of the sessions' network, which the store gives to nobody.
+/// The gateway's address inside every tunnel: the first of the sessions' network, which the store
+/// gives to nobody.
 fn own_address(config: &Config) -> IpAddr {
     let (network, _) = open::settings(config).session_network;
     IpAddr::V4(Ipv4Addr::from(u32::from(network) + 1))
@@ -233,7 +268,11 @@ fn own_address(config: &Config) -> IpAddr {
 
 /// What the hub says of itself, now.
 fn status(hub: &Hub, fleet: &HubFleet) -> TunnelStatus {
-    let mut status = TunnelStatus { running: hub.is_running(), listen: hub.local_addr().to_string(), ..TunnelStatus::default() };
+    let mut status = TunnelStatus {
+        running: hub.is_running(),
+        listen: hub.local_addr().to_string(),
+        ..TunnelStatus::default()
+    };
     for state in fleet.states() {
         match state {
             TunnelState::Connecting => status.connecting += 1,
@@ -242,13 +281,18 @@ fn status(hub: &Hub, fleet: &HubFleet) -> TunnelStatus {
             TunnelState::Down | TunnelState::None => status.down += 1,
         }
     }
-    let Paths { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct } = fleet.paths();
-    status.paths = PathNumbers { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct };
+    let Paths { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct } =
+        fleet.paths();
+    status.paths =
+        PathNumbers { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct };
     status
 }
 
 fn rim(config: &Config, audit_public_key: String) -> http::Settings {
-    let origins = std::iter::once(&config.server.public_url).chain(&config.server.allowed_origins).cloned().collect();
+    let origins = std::iter::once(&config.server.public_url)
+        .chain(&config.server.allowed_origins)
+        .cloned()
+        .collect();
     http::Settings {
         public_origins: origins,
         host_names: config.tls.names.clone(),

@@ -1,5 +1,5 @@
-//! The gateway's own keys, in `DIR/keys`: the master key (seals secrets, signs the audit head) and the hub's WireGuard key.
-//! Made on first start; never printed, never in the database.
+//! The gateway's own keys, in `DIR/keys`: the master key (seals secrets, signs the audit head) and
+//! the hub's WireGuard key. Made on first start; never printed, never in the database.
 
 use super::Failure;
 use super::private;
@@ -24,7 +24,8 @@ pub struct Keys {
 /// A sentence naming the file.
 pub fn load_or_create(data_dir: &Path) -> Result<Keys, Failure> {
     let dir = data_dir.join("keys");
-    private::folder(&dir).map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
+    private::folder(&dir)
+        .map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
     Ok(Keys { master: key(&dir.join("master.key"))?, hub: key(&dir.join("hub.key"))? })
 }
 
@@ -35,7 +36,10 @@ pub fn load_or_create(data_dir: &Path) -> Result<Keys, Failure> {
 pub fn load(data_dir: &Path) -> Result<Keys, Failure> {
     let master = data_dir.join("keys/master.key");
     if !master.exists() {
-        let told = format!("there is no master key at {}; start the gateway once, or name its data folder (server.data_dir)", master.display());
+        let told = format!(
+            "there is no master key at {}; start the gateway once, or name its data folder (server.data_dir)",
+            master.display()
+        );
         return Err(Failure::new(told));
     }
     load_or_create(data_dir)
@@ -53,7 +57,12 @@ fn key(path: &Path) -> Result<Key, Failure> {
         .ok()
         .and_then(|bytes| <[u8; 32]>::try_from(Zeroizing::new(bytes).as_slice()).ok())
         .map(Zeroizing::new)
-        .ok_or_else(|| Failure::new(format!("{} is not a key: it must hold 32 bytes in base64", path.display())))
+        .ok_or_else(|| {
+            Failure::new(format!(
+                "{} is not a key: it must hold 32 bytes in base64",
+                path.display()
+            ))
+        })
 }
 
 #[cfg(test)]
@@ -66,9 +75,18 @@ mod tests {
         assert!(load(dir.path()).is_err());
         let first = load_or_create(dir.path()).unwrap();
         let second = load(dir.path()).unwrap();
-        assert_eq!((first.master.as_slice(), first.hub.as_slice()), (second.master.as_slice(), second.hub.as_slice()));
+        assert_eq!(
+            (first.master.as_slice(), first.hub.as_slice()),
+            (second.master.as_slice(), second.hub.as_slice())
+        );
         assert_ne!(first.master, first.hub);
         private::replace(&dir.path().join("keys/master.key"), b"short").unwrap();
-        assert!(load(dir.path()).err().unwrap().to_string().ends_with("is not a key: it must hold 32 bytes in base64"));
+        assert!(
+            load(dir.path())
+                .err()
+                .unwrap()
+                .to_string()
+                .ends_with("is not a key: it must hold 32 bytes in base64")
+        );
     }
 }

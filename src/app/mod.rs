@@ -69,7 +69,8 @@ impl From<Error> for Failure {
     }
 }
 
-/// The command line: exit status 0 when it worked, 1 with one line on standard error when not, 2 when it was used wrongly.
+/// The command line: exit status 0 when it worked, 1 with one line on standard error when not, 2
+/// when it was used wrongly.
 #[must_use]
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
@@ -117,10 +118,14 @@ async fn run(command: Command) -> Result<(), Failure> {
 
 async fn serve(args: ConfigArgs) -> Result<(), Failure> {
     let config = Config::load(Config::default(), args.config.as_deref(), std::env::vars())?;
-    telemetry::init(config.log.format, &config.log.level).map_err(|e| Failure::new(e.to_string()))?;
+    telemetry::init(config.log.format, &config.log.level)
+        .map_err(|e| Failure::new(e.to_string()))?;
     let mut stop = Stop::new()?;
     let mut gateway = Gateway::start(&config, gateway::listen(config.server.listen)?).await?;
-    println!("Portcullis serves {} on {} (tunnels: udp {}).", config.server.public_url, gateway.address, gateway.hub_address);
+    println!(
+        "Portcullis serves {} on {} (tunnels: udp {}).",
+        config.server.public_url, gateway.address, gateway.hub_address
+    );
     tokio::select! {
         () = stop.asked() => {}
         failure = gateway.failed() => return Err(failure),
@@ -152,8 +157,13 @@ struct Stop {
 
 impl Stop {
     fn new() -> Result<Self, Failure> {
-        let on = |kind| signal(kind).map_err(|e| Failure::new(format!("cannot listen for signals: {e}")));
-        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+        let on = |kind| {
+            signal(kind).map_err(|e| Failure::new(format!("cannot listen for signals: {e}")))
+        };
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+        })
     }
 
     async fn asked(&mut self) {

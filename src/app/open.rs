@@ -1,8 +1,12 @@
-//! Opening a gateway's data: the store, the vault of the master key, and the check that the two belong together.
+//! Opening a gateway's data: the store, the vault of the master key, and the check that the two
+//! belong together.
 
 use super::{Failure, keys};
 use crate::auth::Vault;
-use crate::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport};
+use crate::broker::fleet::{
+    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer,
+    TunnelReport,
+};
 use crate::broker::{Broker, Settings};
 use crate::config::Config;
 use crate::config::value::DatabaseUrl;
@@ -58,11 +62,16 @@ pub async fn store_with(url: &DatabaseUrl, signer: Arc<dyn HeadSigner>) -> Resul
         .map_err(|e| Failure::new(format!("cannot open the database {url}: {e}")))
 }
 
-/// Refuses a database that belongs to another master key, before anything is written; remembers ours in a fresh one.
+/// Refuses a database that belongs to another master key, before anything is written; remembers
+/// ours in a fresh one.
 ///
 /// # Errors
 /// A sentence saying what to do.
-pub async fn check_master_key(store: &Store, vault: &Vault, config: &Config) -> Result<(), Failure> {
+pub async fn check_master_key(
+    store: &Store,
+    vault: &Vault,
+    config: &Config,
+) -> Result<(), Failure> {
     let ours = vault.check_value().to_owned();
     let known = store
         .write(move |tx| match tx.setting(KEY_CHECK)? {
@@ -74,8 +83,11 @@ pub async fn check_master_key(store: &Store, vault: &Vault, config: &Config) -> 
         return Ok(());
     }
     let key = config.server.data_dir.join("keys/master.key");
-    let told =
-        format!("the master key {} does not belong to the database {}; put back the key it was made with", key.display(), config.database_url());
+    let told = format!(
+        "the master key {} does not belong to the database {}; put back the key it was made with",
+        key.display(),
+        config.database_url()
+    );
     Err(Failure::new(told))
 }
 
@@ -107,10 +119,17 @@ pub async fn for_the_shell(config: &Config) -> Result<Broker, Failure> {
     let vault = Vault::from_master(*keys.master);
     let store = store(&config.database_url(), &vault).await?;
     check_master_key(&store, &vault, config).await?;
-    Ok(Broker::new(store, vault, Arc::new(NoFleet::default()), Arc::new(SystemClock), settings(config)))
+    Ok(Broker::new(
+        store,
+        vault,
+        Arc::new(NoFleet::default()),
+        Arc::new(SystemClock),
+        settings(config),
+    ))
 }
 
-/// The fleet of a process that holds no tunnels: the gateway beside it does, notices what was changed, and acts.
+/// The fleet of a process that holds no tunnels: the gateway beside it does, notices what was
+/// changed, and acts.
 #[derive(Default)]
 struct NoFleet {
     changed: watch::Sender<u64>,
@@ -118,7 +137,11 @@ struct NoFleet {
 
 impl Fleet for NoFleet {
     fn identity(&self) -> GatewayIdentity {
-        GatewayIdentity { public_key: String::new(), endpoint: String::new(), address: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+        GatewayIdentity {
+            public_key: String::new(),
+            endpoint: String::new(),
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        }
     }
     fn add_host(&self, _: HostPeer) -> Result<(), FleetError> {
         Err(FleetError::NotConnected)
@@ -130,7 +153,11 @@ impl Fleet for NoFleet {
     fn connected(&self) -> Vec<HostId> {
         Vec::new()
     }
-    fn start(&self, _: HostId, _: DesktopOrder) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
+    fn start(
+        &self,
+        _: HostId,
+        _: DesktopOrder,
+    ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         Box::pin(async { Err(FleetError::NotConnected) })
     }
     fn cut(&self, _: SessionId) {}

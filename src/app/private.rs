@@ -16,12 +16,14 @@ pub fn folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Takes a lock that lasts until the file is dropped, or this process ends however it ends. `None`: another process has it.
+/// Takes a lock that lasts until the file is dropped, or this process ends however it ends. `None`:
+/// another process has it.
 ///
 /// # Errors
 /// The system's.
 pub fn lock(path: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(fs::TryLockError::WouldBlock) => Ok(None),
@@ -29,7 +31,8 @@ pub fn lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Reads a private file. One that others may read is refused: a key that leaked silently is worse than one that does not work.
+/// Reads a private file. One that others may read is refused: a key that leaked silently is worse
+/// than one that does not work.
 ///
 /// # Errors
 /// The system's; `PermissionDenied` when others may read it.
@@ -37,7 +40,10 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let mode = file.metadata()?.permissions().mode();
     if mode & 0o077 != 0 {
-        let told = format!("others may read it (mode {:04o}); run chmod 600 on it, and make a new one if it may have leaked", mode & 0o7777);
+        let told = format!(
+            "others may read it (mode {:04o}); run chmod 600 on it, and make a new one if it may have leaked",
+            mode & 0o7777
+        );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, told));
     }
     let mut bytes = Vec::new();
@@ -45,7 +51,8 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a private file in one step: a reader sees the former one or the new one, and a crash leaves one of them.
+/// Writes a private file in one step: a reader sees the former one or the new one, and a crash
+/// leaves one of them.
 ///
 /// # Errors
 /// The system's.
@@ -65,7 +72,8 @@ pub fn replace_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Reads a private file, or makes it once: of two processes that race, one makes it and both read that one.
+/// Reads a private file, or makes it once: of two processes that race, one makes it and both read
+/// that one.
 ///
 /// # Errors
 /// The system's.
@@ -90,7 +98,8 @@ fn staged(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
     name.push(format!(".{}.new", uuid::Uuid::new_v4().simple()));
     let temporary = path.with_file_name(name);
     let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()
     };

@@ -1,6 +1,8 @@
-//! What administrative commands share: the use cases on the gateway's data, passwords from people, and tables for them.
+//! What administrative commands share: the use cases on the gateway's data, passwords from people,
+//! and tables for them.
 //!
-//! A command works beside a running gateway, on the same database: what it ends there, the gateway's sentinel notices and cuts.
+//! A command works beside a running gateway, on the same database: what it ends there, the
+//! gateway's sentinel notices and cuts.
 
 use super::cli::Where;
 use super::{Failure, open};
@@ -40,7 +42,12 @@ impl Shell {
         let broker = open::for_the_shell(&config).await?;
         broker.ensure_organization(&config.server.organization).await?;
         let caller = broker.shell_caller().await?;
-        Ok(Self { broker, caller, origin: Origin::local(format!("shell-{}", uuid::Uuid::new_v4())), config })
+        Ok(Self {
+            broker,
+            caller,
+            origin: Origin::local(format!("shell-{}", uuid::Uuid::new_v4())),
+            config,
+        })
     }
 
     /// The user with this address.
@@ -49,7 +56,9 @@ impl Shell {
     /// When there is none.
     pub async fn user(&self, email: &str) -> Result<User, Failure> {
         let found = self.broker.find_user(&self.caller, email).await?;
-        found.ok_or_else(|| Failure::new(format!("there is no user {email}; `portcullis user list` shows all")))
+        found.ok_or_else(|| {
+            Failure::new(format!("there is no user {email}; `portcullis user list` shows all"))
+        })
     }
 }
 
@@ -78,7 +87,11 @@ pub fn password(generate: bool) -> Result<SecretString, Failure> {
     }
     let first = asked("Password: ")?;
     let second = asked("The same again: ")?;
-    if first == second { Ok(first) } else { Err(Failure::new("the two passwords differ; nothing was changed")) }
+    if first == second {
+        Ok(first)
+    } else {
+        Err(Failure::new("the two passwords differ; nothing was changed"))
+    }
 }
 
 /// A strong password people can type: four groups of five, 100 bits.
@@ -96,7 +109,9 @@ pub fn generated_password() -> SecretString {
 pub fn line(what: &str, limit: u64) -> Result<SecretString, Failure> {
     let mut line = zeroize::Zeroizing::new(String::new());
     let mut limited = std::io::Read::take(std::io::stdin().lock(), limit);
-    limited.read_line(&mut line).map_err(|e| Failure::new(format!("cannot read {what} from standard input: {e}")))?;
+    limited
+        .read_line(&mut line)
+        .map_err(|e| Failure::new(format!("cannot read {what} from standard input: {e}")))?;
     let text = line.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
         Err(Failure::new(format!("{what} did not come on standard input; nothing was changed")))
@@ -122,16 +137,27 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) {
 }
 
 fn table_text(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).chain([headings[i].len()]).max().unwrap_or(0);
+    let width = |i: usize| {
+        rows.iter()
+            .filter_map(|r| r.get(i))
+            .map(|c| c.chars().count())
+            .chain([headings[i].len()])
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
-        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, &w)| format!("{cell:w$}")).collect();
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, &w)| format!("{cell:w$}")).collect();
         format!("{}\n", padded.join("  ").trim_end())
     };
     let mut text = line(headings.to_vec());
     for row in rows {
         // A name may hold anything: control characters must not reach the terminal.
-        let clean: Vec<String> = row.iter().map(|c| c.chars().map(|ch| if ch.is_control() { '?' } else { ch }).collect()).collect();
+        let clean: Vec<String> = row
+            .iter()
+            .map(|c| c.chars().map(|ch| if ch.is_control() { '?' } else { ch }).collect())
+            .collect();
         text.push_str(&line(clean.iter().map(String::as_str).collect()));
     }
     text
@@ -151,7 +177,10 @@ mod tests {
 
     #[test]
     fn tables_line_up_and_carry_no_controls() {
-        let text = table_text(&["EMAIL", "ROLE"], &[vec!["a@b.c".into(), "admin".into()], vec!["longer@b.c".into(), "x\u{1b}[2J".into()]]);
+        let text = table_text(
+            &["EMAIL", "ROLE"],
+            &[vec!["a@b.c".into(), "admin".into()], vec!["longer@b.c".into(), "x\u{1b}[2J".into()]],
+        );
         assert_eq!(text, "EMAIL       ROLE\na@b.c       admin\nlonger@b.c  x?[2J\n");
     }
 }

@@ -1,14 +1,19 @@
 //! The gateway's certificate: your PEM files, or one of our own.
 //!
-//! Our own is a small private authority (`DIR/tls/ca.pem`, which clients trust) and a server certificate signed by it (`DIR/tls/server.pem`),
-//! both made on first start. An authority with a leaf, and not one self-signed certificate, because some clients refuse a trust anchor as a
-//! server's certificate and others refuse a leaf as a trust anchor. The leaf is kept over restarts, so that a browser that was told to trust
-//! it reconnects by itself, and is renewed at a start within 30 days of its end or when the names change.
+//! Our own is a small private authority (`DIR/tls/ca.pem`, which clients trust) and a server
+//! certificate signed by it (`DIR/tls/server.pem`), both made on first start. An authority with a
+//! leaf, and not one self-signed certificate, because some clients refuse a trust anchor as a
+//! server's certificate and others refuse a leaf as a trust anchor. The leaf is kept over restarts,
+//! so that a browser that was told to trust it reconnects by itself, and is renewed at a start
+//! within 30 days of its end or when the names change.
 
 use super::Failure;
 use super::private;
 use crate::domain::Timestamp;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
@@ -60,21 +65,32 @@ pub fn own_below(data_dir: &Path, domain: &str, now: Timestamp) -> Result<OwnCer
     kept_or_made(data_dir, "apps", vec![format!("*.{domain}")], now)
 }
 
-fn kept_or_made(data_dir: &Path, stem: &str, names: Vec<String>, now: Timestamp) -> Result<OwnCertificate, Failure> {
+fn kept_or_made(
+    data_dir: &Path,
+    stem: &str,
+    names: Vec<String>,
+    now: Timestamp,
+) -> Result<OwnCertificate, Failure> {
     let dir = data_dir.join("tls");
-    private::folder(&dir).map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
+    private::folder(&dir)
+        .map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
     let file = |end: &str| dir.join(format!("{stem}.{end}"));
     let own = OwnCertificate { ca: dir.join("ca.pem"), certificate: file("pem"), key: file("key") };
     let note_path = file("json");
-    let kept = private::read(&note_path).ok().and_then(|bytes| serde_json::from_slice::<LeafNote>(&bytes).ok());
+    let kept = private::read(&note_path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<LeafNote>(&bytes).ok());
     let good = kept.is_some_and(|note| note.names == names && note.ends > now.after(RENEW_BEFORE));
     if good && own.ca.exists() && own.certificate.exists() && own.key.exists() {
         return Ok(own);
     }
     let made = make(&dir, &own, &names, now);
-    let note = made.map_err(|e| Failure::new(format!("cannot make a certificate in {}: {e}", dir.display())))?;
+    let note = made.map_err(|e| {
+        Failure::new(format!("cannot make a certificate in {}: {e}", dir.display()))
+    })?;
     let note = serde_json::to_vec(&note).map_err(|e| Failure::new(e.to_string()))?;
-    private::replace(&note_path, &note).map_err(|e| Failure::new(format!("cannot write {}: {e}", note_path.display())))?;
+    private::replace(&note_path, &note)
+        .map_err(|e| Failure::new(format!("cannot write {}: {e}", note_path.display())))?;
     Ok(own)
 }
 
@@ -89,7 +105,12 @@ fn all_names(given: &[String]) -> Vec<String> {
     names
 }
 
-fn make(dir: &Path, own: &OwnCertificate, names: &[String], now: Timestamp) -> Result<LeafNote, Box<dyn std::error::Error>> {
+fn make(
+    dir: &Path,
+    own: &OwnCertificate,
+    names: &[String],
+    now: Timestamp,
+) -> Result<LeafNote, Box<dyn std::error::Error>> {
     let ca_key_path = dir.join("ca.key");
     let fresh = KeyPair::generate()?;
     let ca_key = private::read_or_create(&ca_key_path, || fresh.serialize_pem().into_bytes())?;
@@ -101,7 +122,8 @@ fn make(dir: &Path, own: &OwnCertificate, names: &[String], now: Timestamp) -> R
     let issuer = Issuer::new(ca, ca_key);
     let leaf_key = KeyPair::generate()?;
     let mut leaf = CertificateParams::new(names.to_vec())?;
-    leaf.distinguished_name.push(DnType::CommonName, names.first().map_or("localhost", String::as_str));
+    leaf.distinguished_name
+        .push(DnType::CommonName, names.first().map_or("localhost", String::as_str));
     (leaf.not_before, leaf.not_after) = (at(now.before(BACKDATE))?, at(now.after(LEAF_LIFE))?);
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -112,7 +134,8 @@ fn make(dir: &Path, own: &OwnCertificate, names: &[String], now: Timestamp) -> R
     Ok(LeafNote { names: names.to_vec(), ends: now.after(LEAF_LIFE) })
 }
 
-/// The authority's certificate but for its key. Its name is constant: with the same key, a leaf made years later still chains to it.
+/// The authority's certificate but for its key. Its name is constant: with the same key, a leaf
+/// made years later still chains to it.
 fn authority(now: Timestamp) -> Result<CertificateParams, Box<dyn std::error::Error>> {
     let mut ca = CertificateParams::new(Vec::<String>::new())?;
     ca.distinguished_name.push(DnType::CommonName, "Portcullis private authority");
@@ -132,8 +155,9 @@ fn at(moment: Timestamp) -> Result<OffsetDateTime, time::error::ComponentRange> 
 /// # Errors
 /// A sentence naming the file.
 pub fn fingerprint(certificate: &Path) -> Result<String, Failure> {
-    let leaf = CertificateDer::from_pem_file(certificate)
-        .map_err(|e| Failure::new(format!("cannot use the PEM file {}: {e}", certificate.display())))?;
+    let leaf = CertificateDer::from_pem_file(certificate).map_err(|e| {
+        Failure::new(format!("cannot use the PEM file {}: {e}", certificate.display()))
+    })?;
     Ok(hex::encode(Sha256::digest(&leaf)))
 }
 
@@ -142,9 +166,12 @@ pub fn fingerprint(certificate: &Path) -> Result<String, Failure> {
 /// # Errors
 /// A sentence naming the file.
 pub fn server_config(certificate: &Path, key: &Path) -> Result<rustls::ServerConfig, Failure> {
-    let unreadable = |path: &Path, e: &dyn std::fmt::Display| Failure::new(format!("cannot use the PEM file {}: {e}", path.display()));
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect).map_err(|e| unreadable(certificate, &e))?;
+    let unreadable = |path: &Path, e: &dyn std::fmt::Display| {
+        Failure::new(format!("cannot use the PEM file {}: {e}", path.display()))
+    };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .map_err(|e| unreadable(certificate, &e))?;
     if chain.is_empty() {
         return Err(unreadable(certificate, &"there is no certificate in it"));
     }
@@ -174,15 +201,20 @@ mod tests {
         struct At;
         impl rustls::time_provider::TimeProvider for At {
             fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {
-                Some(rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(NOW.unix_seconds()).unwrap())))
+                Some(rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_secs(
+                    u64::try_from(NOW.unix_seconds()).unwrap(),
+                )))
             }
         }
         let client = rustls::ClientConfig::builder_with_details(provider, Arc::new(At))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let mut client = rustls::ClientConnection::new(Arc::new(client), ServerName::try_from(name).unwrap())?;
-        let mut server = rustls::ServerConnection::new(Arc::new(server_config(&own.certificate, &own.key).unwrap()))?;
+        let mut client =
+            rustls::ClientConnection::new(Arc::new(client), ServerName::try_from(name).unwrap())?;
+        let mut server = rustls::ServerConnection::new(Arc::new(
+            server_config(&own.certificate, &own.key).unwrap(),
+        ))?;
         for _ in 0..10 {
             let mut wire = Vec::new();
             client.write_tls(&mut wire).unwrap();
@@ -206,10 +238,20 @@ mod tests {
         }
         assert!(trusted(&own_one, "other.example").is_err());
         for secret in ["ca.key", "server.key"] {
-            assert_eq!(std::fs::metadata(dir.path().join("tls").join(secret)).unwrap().permissions().mode() & 0o777, 0o600, "{secret}");
+            assert_eq!(
+                std::fs::metadata(dir.path().join("tls").join(secret))
+                    .unwrap()
+                    .permissions()
+                    .mode()
+                    & 0o777,
+                0o600,
+                "{secret}"
+            );
         }
         let before = std::fs::read(&own_one.certificate).unwrap();
-        let again = own(dir.path(), &["desk.example".into()], NOW.after(Duration::from_secs(300 * 86_400))).unwrap();
+        let again =
+            own(dir.path(), &["desk.example".into()], NOW.after(Duration::from_secs(300 * 86_400)))
+                .unwrap();
         assert_eq!(std::fs::read(&again.certificate).unwrap(), before, "kept while it is good");
     }
 
@@ -225,7 +267,12 @@ mod tests {
         }
         assert!(trusted(&gateway, "a.apps.localhost").is_err());
         let before = std::fs::read(&apps.certificate).unwrap();
-        assert_eq!(std::fs::read(own_below(dir.path(), "apps.localhost", NOW).unwrap().certificate).unwrap(), before, "kept while it is good");
+        assert_eq!(
+            std::fs::read(own_below(dir.path(), "apps.localhost", NOW).unwrap().certificate)
+                .unwrap(),
+            before,
+            "kept while it is good"
+        );
     }
 
     #[test]
@@ -233,7 +280,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let long_ago = Timestamp(NOW.0 - 380 * 86_400_000);
         let old = own(dir.path(), &[], long_ago).unwrap();
-        let (ca, leaf) = (std::fs::read(&old.ca).unwrap(), std::fs::read(&old.certificate).unwrap());
+        let (ca, leaf) =
+            (std::fs::read(&old.ca).unwrap(), std::fs::read(&old.certificate).unwrap());
         let new = own(dir.path(), &[], NOW).unwrap();
         assert_eq!(std::fs::read(&new.ca).unwrap(), ca);
         assert_ne!(std::fs::read(&new.certificate).unwrap(), leaf);
@@ -248,6 +296,11 @@ mod tests {
         let missing = dir.path().join("none.pem");
         assert!(server_config(&missing, &missing).unwrap_err().to_string().contains("none.pem"));
         std::fs::write(&missing, "not pem").unwrap();
-        assert!(server_config(&missing, &missing).unwrap_err().to_string().contains("there is no certificate in it"));
+        assert!(
+            server_config(&missing, &missing)
+                .unwrap_err()
+                .to_string()
+                .contains("there is no certificate in it")
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! One key from another: HKDF with SHA-256 (RFC 5869).
 //!
-//! `extract` (section 2.2) makes a uniform key of a master; `expand` (section 2.3) makes one key per purpose of it.
-//! Knowing one purpose's key says nothing about another's.
+//! `extract` (section 2.2) makes a uniform key of a master; `expand` (section 2.3) makes one key
+//! per purpose of it. Knowing one purpose's key says nothing about another's.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 pub const EXPAND_MAX: usize = 255 * 32;
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("INVARIANT: HMAC takes a key of any length (RFC 2104 section 3)");
+    let mut mac = Hmac::<Sha256>::new_from_slice(key)
+        .expect("INVARIANT: HMAC takes a key of any length (RFC 2104 section 3)");
     for part in parts {
         mac.update(part);
     }
@@ -45,7 +46,8 @@ pub fn expand(key: &[u8; 32], info: &[u8], out: &mut [u8]) -> Option<()> {
 #[must_use]
 pub fn derive(master: &[u8; 32], purpose: &str) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
-    expand(&extract(b"portcullis", master), purpose.as_bytes(), &mut *key).expect("INVARIANT: 32 octets are fewer than EXPAND_MAX");
+    expand(&extract(b"portcullis", master), purpose.as_bytes(), &mut *key)
+        .expect("INVARIANT: 32 octets are fewer than EXPAND_MAX");
     key
 }
 

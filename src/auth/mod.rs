@@ -1,4 +1,5 @@
-//! Proofs of identity: passwords, one-time codes, tokens, throttles. Pure, given key, now and randomness.
+//! Proofs of identity: passwords, one-time codes, tokens, throttles. Pure, given key, now and
+//! randomness.
 //!
 //! | file | what it answers |
 //! | --- | --- |

@@ -1,6 +1,8 @@
-//! Tokens that mean nothing but themselves: refresh tokens, MFA tokens, stream tickets, join tokens.
+//! Tokens that mean nothing but themselves: refresh tokens, MFA tokens, stream tickets, join
+//! tokens.
 //!
-//! 256 random bits, so a plain SHA-256 is enough to keep: there is nothing to guess, and a stolen database opens no door.
+//! 256 random bits, so a plain SHA-256 is enough to keep: there is nothing to guess, and a stolen
+//! database opens no door.
 
 use super::random_bytes;
 use crate::domain::secret::SecretString;
@@ -9,7 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// A fresh token: `prefix` (which says what it is when it turns up in the wrong place) and 43 characters.
+/// A fresh token: `prefix` (which says what it is when it turns up in the wrong place) and 43
+/// characters.
 #[must_use]
 pub fn new_token(prefix: &str) -> SecretString {
     let bytes: Zeroizing<[u8; 32]> = Zeroizing::new(random_bytes());

@@ -1,6 +1,7 @@
 //! Passwords: Argon2id (RFC 9106), 19 MiB, two passes, one lane; kept as a PHC string.
 //!
-//! A verification takes tens of milliseconds and 19 MiB: call it on the blocking pool, after the throttle.
+//! A verification takes tens of milliseconds and 19 MiB: call it on the blocking pool, after the
+//! throttle.
 
 use crate::domain::secret::SecretString;
 use crate::domain::{Error, Result};
@@ -16,14 +17,16 @@ pub const MAX_CHARS: usize = 128;
 /// Longest text that is tried at all, in bytes.
 const MAX_BYTES: usize = 4 * MAX_CHARS;
 
-/// A hash that no password is known for: verified against when there is no user, so that both refusals take the same time.
+/// A hash that no password is known for: verified against when there is no user, so that both
+/// refusals take the same time.
 const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1kZWNveQ$QXJnb24yaWQgZGVjb3k6IG5vIHBhc3N3b3JkIGZpdHM";
 
 thread_local! {
     static RUNS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Argon2id computations of this thread so far. What two sign-ins cost can be compared by it, where their time is other people's noise.
+/// Argon2id computations of this thread so far. What two sign-ins cost can be compared by it, where
+/// their time is other people's noise.
 #[must_use]
 pub fn runs() -> u64 {
     RUNS.get()
@@ -32,7 +35,8 @@ pub fn runs() -> u64 {
 /// For one computation: whoever asks for it is about to do it.
 fn argon2() -> Argon2<'static> {
     RUNS.set(RUNS.get() + 1);
-    let params = Params::new(19_456, 2, 1, Some(32)).expect("INVARIANT: these parameters lie within RFC 9106 section 3.1");
+    let params = Params::new(19_456, 2, 1, Some(32))
+        .expect("INVARIANT: these parameters lie within RFC 9106 section 3.1");
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
@@ -41,10 +45,14 @@ fn argon2() -> Argon2<'static> {
 /// # Errors
 /// `Internal` when memory or randomness is not to be had.
 pub fn hash(password: &SecretString) -> Result<String> {
-    argon2().hash_password(password.expose().as_bytes()).map(|hash: PasswordHash| hash.to_string()).map_err(|e| Error::internal(e.to_string()))
+    argon2()
+        .hash_password(password.expose().as_bytes())
+        .map(|hash: PasswordHash| hash.to_string())
+        .map_err(|e| Error::internal(e.to_string()))
 }
 
-/// Whether the password is the one that was hashed. A hash that does not parse fits no password, and takes as long.
+/// Whether the password is the one that was hashed. A hash that does not parse fits no password,
+/// and takes as long.
 #[must_use]
 pub fn verify(password: &SecretString, hash: &str) -> bool {
     let tried = password.expose().as_bytes();
@@ -60,7 +68,8 @@ pub fn decoy_verify(password: &SecretString) -> bool {
     let tried = password.expose().as_bytes();
     // A password too long to be tried costs no less.
     let tried = tried.get(..tried.len().min(MAX_BYTES)).unwrap_or_default();
-    let fits = PasswordHash::new(DECOY).is_ok_and(|hash| argon2().verify_password(tried, &hash).is_ok());
+    let fits =
+        PasswordHash::new(DECOY).is_ok_and(|hash| argon2().verify_password(tried, &hash).is_ok());
     std::hint::black_box(fits);
     false
 }
@@ -75,7 +84,9 @@ pub fn check_strength(password: &str, email: &str) -> Result<()> {
         return Err(Error::invalid(format!("The password needs at least {MIN_CHARS} characters.")));
     }
     if chars > MAX_CHARS {
-        return Err(Error::invalid(format!("The password may have at most {MAX_CHARS} characters.")));
+        return Err(Error::invalid(format!(
+            "The password may have at most {MAX_CHARS} characters."
+        )));
     }
     let lower = password.to_lowercase();
     let email = email.to_lowercase();
@@ -116,9 +127,14 @@ mod tests {
     fn every_refusal_costs_one_computation() {
         let kept = hash(&secret("correct horse battery")).unwrap();
         let long = "x".repeat(MAX_BYTES + 1);
-        for (password, hash) in
-            [("correct horse battery", &*kept), ("wrong", &kept), ("", &kept), (&long, &kept), ("x", "not a hash"), (&long, "")]
-        {
+        for (password, hash) in [
+            ("correct horse battery", &*kept),
+            ("wrong", &kept),
+            ("", &kept),
+            (&long, &kept),
+            ("x", "not a hash"),
+            (&long, ""),
+        ] {
             let before = runs();
             let _ = verify(&secret(password), hash);
             assert_eq!(runs() - before, 1, "{} bytes against {hash}", password.len());
@@ -141,7 +157,15 @@ mod tests {
         for good in ["correct horse", "Passw0rd!", "пароль-длинный"] {
             assert!(check_strength(good, "ann@example.com").is_ok(), "{good}");
         }
-        for bad in ["", "short", "ann@example.com", "ANN@example.com", "aaaaaaaaaaaa", "abababab", &"xy1z".repeat(33)] {
+        for bad in [
+            "",
+            "short",
+            "ann@example.com",
+            "ANN@example.com",
+            "aaaaaaaaaaaa",
+            "abababab",
+            &"xy1z".repeat(33),
+        ] {
             assert!(check_strength(bad, "ann@example.com").is_err(), "{bad}");
         }
         assert!(check_strength("annabelle.long", "annabelle.long@example.com").is_err());

@@ -1,4 +1,5 @@
-//! How often an account and an address may try: a token bucket for each, told as one time (GCRA, as in ITU-T I.371 annex A).
+//! How often an account and an address may try: a token bucket for each, told as one time (GCRA, as
+//! in ITU-T I.371 annex A).
 //!
 //! | term | meaning |
 //! | --- | --- |
@@ -6,8 +7,8 @@
 //! | full at | the moment at which a bucket is full again; a try moves it on by `every`, and it may lie at most `burst * every` ahead |
 //! | address | an IPv4 address, or the /64 of an IPv6 address: one customer usually holds all of it |
 //!
-//! Written here rather than taken from the `governor` crate, because an account must be forgotten when its owner succeeds, and because time
-//! is an argument.
+//! Written here rather than taken from the `governor` crate, because an account must be forgotten
+//! when its owner succeeds, and because time is an argument.
 
 use crate::domain::Timestamp;
 use sha2::{Digest, Sha256};
@@ -47,18 +48,29 @@ impl Throttle {
     /// A throttle with these quotas.
     #[must_use]
     pub fn new(per_account: Quota, per_address: Quota) -> Self {
-        Self { accounts: Mutex::new(Buckets::new(per_account)), addresses: Mutex::new(Buckets::new(per_address)) }
+        Self {
+            accounts: Mutex::new(Buckets::new(per_account)),
+            addresses: Mutex::new(Buckets::new(per_address)),
+        }
     }
 
-    /// Counts a try, when both the account (compared case-insensitively) and the address may make one.
+    /// Counts a try, when both the account (compared case-insensitively) and the address may make
+    /// one.
     ///
     /// # Errors
     /// How long to wait. A refused try is not counted, so waiting helps.
-    pub fn check(&self, account: &str, address: Option<IpAddr>, now: Timestamp) -> Result<(), Duration> {
+    pub fn check(
+        &self,
+        account: &str,
+        address: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<(), Duration> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let (account, address) = (account_key(account), address.map(address_key));
-        let wait = accounts.wait(&account, now).max(address.map_or(Duration::ZERO, |a| addresses.wait(&a, now)));
+        let wait = accounts
+            .wait(&account, now)
+            .max(address.map_or(Duration::ZERO, |a| addresses.wait(&a, now)));
         if !wait.is_zero() {
             return Err(wait);
         }
@@ -69,9 +81,14 @@ impl Throttle {
         Ok(())
     }
 
-    /// The owner of the account proved who they are: its tries are forgotten. Its address's are not.
+    /// The owner of the account proved who they are: its tries are forgotten. Its address's are
+    /// not.
     pub fn succeed(&self, account: &str) {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).full_at.remove(&account_key(account));
+        self.accounts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .full_at
+            .remove(&account_key(account));
     }
 }
 
@@ -99,12 +116,17 @@ struct Buckets<K> {
 impl<K: Eq + Hash> Buckets<K> {
     fn new(quota: Quota) -> Self {
         let every = i64::try_from(quota.every.as_millis()).unwrap_or(i64::MAX).max(1);
-        Self { every, ahead: every.saturating_mul(i64::from(quota.burst.max(1))), full_at: HashMap::new() }
+        Self {
+            every,
+            ahead: every.saturating_mul(i64::from(quota.burst.max(1))),
+            full_at: HashMap::new(),
+        }
     }
 
     fn wait(&self, key: &K, now: Timestamp) -> Duration {
         let full_at = self.full_at.get(key).copied().unwrap_or(now.0).max(now.0);
-        let over = full_at.saturating_add(self.every).saturating_sub(now.0.saturating_add(self.ahead));
+        let over =
+            full_at.saturating_add(self.every).saturating_sub(now.0.saturating_add(self.ahead));
         Duration::from_millis(u64::try_from(over).unwrap_or(0))
     }
 
@@ -124,8 +146,10 @@ impl<K: Eq + Hash> Buckets<K> {
             let middle = times.len() / 2;
             let (_, median, _) = times.select_nth_unstable(middle);
             let median = *median;
-            // Many may share the median: of them only as many are kept as there is room beside the worse ones.
-            let mut room = (KEYS_MAX / 2).saturating_sub(self.full_at.values().filter(|full_at| **full_at > median).count());
+            // Many may share the median: of them only as many are kept as there is room beside the
+            // worse ones.
+            let mut room = (KEYS_MAX / 2)
+                .saturating_sub(self.full_at.values().filter(|full_at| **full_at > median).count());
             self.full_at.retain(|_, full_at| {
                 let fits = *full_at == median && room > 0;
                 room -= usize::from(fits);
@@ -170,11 +194,17 @@ mod tests {
         for i in 0..30 {
             throttle.check(&i.to_string(), ip("2001:db8:1:2::1"), NOW).unwrap();
         }
-        assert_eq!(throttle.check("x", ip("2001:db8:1:2:ffff::9"), NOW), Err(Duration::from_secs(5)));
+        assert_eq!(
+            throttle.check("x", ip("2001:db8:1:2:ffff::9"), NOW),
+            Err(Duration::from_secs(5))
+        );
         throttle.check("x", ip("2001:db8:1:3::1"), NOW).unwrap();
         throttle.succeed("x");
         assert!(throttle.check("x", ip("2001:db8:1:2::1"), NOW).is_err());
-        assert_eq!(address_key("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            address_key("::ffff:192.0.2.1".parse().unwrap()),
+            "192.0.2.1".parse::<IpAddr>().unwrap()
+        );
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! Access tokens: JWTs (RFC 7519) signed with Ed25519 (RFC 8037). Short-lived; the broker asks the store each time whether the login is alive.
+//! Access tokens: JWTs (RFC 7519) signed with Ed25519 (RFC 8037). Short-lived; the broker asks the
+//! store each time whether the login is alive.
 //!
 //! | term | meaning |
 //! | --- | --- |
 //! | `kid` | the key's JWK thumbprint (RFC 7638): the same key has the same name on every gateway |
 //! | signing key | the newest; the others verify what they signed until it expires |
 //!
-//! The algorithm is ours, never the token's: anything but `EdDSA` under a known `kid` is refused (RFC 8725 sections 3.1 and 3.2).
+//! The algorithm is ours, never the token's: anything but `EdDSA` under a known `kid` is refused
+//! (RFC 8725 sections 3.1 and 3.2).
 
 use super::random_bytes;
 use crate::domain::secret::SecretBytes;
@@ -30,8 +32,11 @@ pub const AUDIENCE: &str = "portcullis-api";
 pub const TOKEN_MAX: usize = 4096;
 /// How far another gateway's clock may be ahead, in seconds.
 const FUTURE_LEEWAY: i64 = 5;
-/// What precedes an Ed25519 seed in PKCS #8 (RFC 8410 section 7): version 0, algorithm 1.3.101.112, an octet string within one.
-const PKCS8_PREFIX: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+/// What precedes an Ed25519 seed in PKCS #8 (RFC 8410 section 7): version 0, algorithm 1.3.101.112,
+/// an octet string within one.
+const PKCS8_PREFIX: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
 
 /// What a token says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -58,7 +63,8 @@ pub struct Claims {
     pub jti: String,
 }
 
-/// What an application behind the gateway is told about a user: signed, short-lived, and for that application alone.
+/// What an application behind the gateway is told about a user: signed, short-lived, and for that
+/// application alone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Assertion {
     /// User.
@@ -81,7 +87,8 @@ pub struct Assertion {
     pub jti: String,
 }
 
-/// The `typ` of an assertion (RFC 8725 section 3.11): it is no access token, and an access token is none.
+/// The `typ` of an assertion (RFC 8725 section 3.11): it is no access token, and an access token is
+/// none.
 pub const ASSERTION_TYPE: &str = "portcullis-assertion+jwt";
 
 /// The keys that sign and verify tokens. Cheap to clone.
@@ -117,7 +124,10 @@ impl TokenKeys {
     /// # Errors
     /// `Internal` when there is none, or one is not what its name says.
     pub fn new(stored: impl IntoIterator<Item = (String, SecretBytes)>) -> Result<Self> {
-        let keys = stored.into_iter().map(|(kid, seed)| Key::new(kid, &seed)).collect::<Result<Vec<_>>>()?;
+        let keys = stored
+            .into_iter()
+            .map(|(kid, seed)| Key::new(kid, &seed))
+            .collect::<Result<Vec<_>>>()?;
         if keys.is_empty() {
             return Err(Error::internal("there is no token signing key"));
         }
@@ -151,7 +161,9 @@ impl TokenKeys {
     /// `Invalid` when the audience is this gateway's own; `Internal` when the library cannot.
     pub fn sign_assertion(&self, assertion: &Assertion) -> Result<String> {
         if assertion.aud == AUDIENCE {
-            return Err(Error::invalid("The audience of an assertion must be the application's, not the gateway's."));
+            return Err(Error::invalid(
+                "The audience of an assertion must be the application's, not the gateway's.",
+            ));
         }
         let key = self.newest();
         let mut header = Header::new(Algorithm::EdDSA);
@@ -165,7 +177,8 @@ impl TokenKeys {
     /// # Errors
     /// `Unauthenticated`, whatever is wrong with it; the cause is for the log.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims> {
-        let refused = |cause: &str| Error::unauthenticated("Invalid or expired token").caused_by(cause);
+        let refused =
+            |cause: &str| Error::unauthenticated("Invalid or expired token").caused_by(cause);
         if token.len() > TOKEN_MAX {
             return Err(refused("longer than any token"));
         }
@@ -173,14 +186,21 @@ impl TokenKeys {
         if header.alg != Algorithm::EdDSA {
             return Err(refused("another algorithm"));
         }
-        let key = self.keys.iter().find(|key| Some(&key.kid) == header.kid.as_ref()).ok_or_else(|| refused("unknown key"))?;
+        let key = self
+            .keys
+            .iter()
+            .find(|key| Some(&key.kid) == header.kid.as_ref())
+            .ok_or_else(|| refused("unknown key"))?;
         let mut rules = Validation::new(Algorithm::EdDSA);
         rules.set_issuer(&[ISSUER]);
         rules.set_audience(&[AUDIENCE]);
         rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // The library asks the machine for the time; here time is an argument, and is compared below.
+        // The library asks the machine for the time; here time is an argument, and is compared
+        // below.
         rules.validate_exp = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, &key.verifies, &rules).map_err(|_| refused("signature or claims"))?.claims;
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.verifies, &rules)
+            .map_err(|_| refused("signature or claims"))?
+            .claims;
         if now.unix_seconds() >= claims.exp {
             return Err(refused("expired"));
         }
@@ -202,14 +222,16 @@ impl TokenKeys {
 impl Key {
     fn new(kid: String, seed: &SecretBytes) -> Result<Self> {
         let wrong = || Error::internal("a stored token signing key is not what its name says");
-        let seed = Zeroizing::new(<[u8; 32]>::try_from(seed.expose().as_slice()).map_err(|_| wrong())?);
+        let seed =
+            Zeroizing::new(<[u8; 32]>::try_from(seed.expose().as_slice()).map_err(|_| wrong())?);
         let x = public_x(&seed);
         if thumbprint(&x) != kid {
             return Err(wrong());
         }
         let mut der = Zeroizing::new(PKCS8_PREFIX.to_vec());
         der.extend_from_slice(&*seed);
-        // The library's "ed_der": PKCS #8 for the private half, the bare 32 bytes for the public one.
+        // The library's "ed_der": PKCS #8 for the private half, the bare 32 bytes for the public
+        // one.
         let verifies = DecodingKey::from_ed_components(&x).map_err(Error::internal)?;
         Ok(Self { kid, x, signs: EncodingKey::from_ed_der(&der), verifies })
     }
@@ -219,7 +241,8 @@ fn public_x(seed: &[u8; 32]) -> String {
     URL_SAFE_NO_PAD.encode(SigningKey::from_bytes(seed).verifying_key().as_bytes())
 }
 
-/// RFC 7638 section 3 with the members of RFC 8037 section 2: `crv`, `kty`, `x`, in that order, without white space.
+/// RFC 7638 section 3 with the members of RFC 8037 section 2: `crv`, `kty`, `x`, in that order,
+/// without white space.
 fn thumbprint(x: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#)))
 }

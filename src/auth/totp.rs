@@ -1,4 +1,5 @@
-//! The second factor: time-based one-time codes (RFC 6238): SHA-1, six digits, steps of 30 seconds, one step of drift either way.
+//! The second factor: time-based one-time codes (RFC 6238): SHA-1, six digits, steps of 30 seconds,
+//! one step of drift either way.
 //!
 //! | term | meaning |
 //! | --- | --- |
@@ -35,12 +36,20 @@ pub fn step_of(now: Timestamp) -> i64 {
 
 fn build(secret: &SecretString, labels: Option<(&str, &str)>) -> Result<Totp> {
     let text = zeroize::Zeroizing::new(secret.expose().trim_end_matches('=').to_ascii_uppercase());
-    let bytes = BASE32_NOPAD.decode(text.as_bytes()).map_err(|_| Error::invalid("The secret is not base32."))?;
-    let mut builder =
-        Builder::new().with_algorithm(Algorithm::SHA1).with_digits(DIGITS).with_skew(0).with_step_duration(PERIOD).with_secret(bytes);
+    let bytes = BASE32_NOPAD
+        .decode(text.as_bytes())
+        .map_err(|_| Error::invalid("The secret is not base32."))?;
+    let mut builder = Builder::new()
+        .with_algorithm(Algorithm::SHA1)
+        .with_digits(DIGITS)
+        .with_skew(0)
+        .with_step_duration(PERIOD)
+        .with_secret(bytes);
     if let Some((issuer, account)) = labels {
         // The label is "issuer:account": a colon inside either would move the border.
-        builder = builder.with_issuer(Some(issuer.replace(':', " "))).with_account_name(account.replace(':', " "));
+        builder = builder
+            .with_issuer(Some(issuer.replace(':', " ")))
+            .with_account_name(account.replace(':', " "));
     }
     builder.build().map_err(|_| Error::invalid("The secret needs at least 128 bits."))
 }
@@ -53,13 +62,16 @@ pub fn check_secret(secret: &SecretString) -> Result<()> {
     build(secret, None).map(|_| ())
 }
 
-/// The step around `now` whose code this is; `None` when there is none. Spaces in the code do not count.
+/// The step around `now` whose code this is; `None` when there is none. Spaces in the code do not
+/// count.
 ///
-/// Every step of the window is compared, each in constant time, so that the time taken does not tell which fits.
+/// Every step of the window is compared, each in constant time, so that the time taken does not
+/// tell which fits.
 #[must_use]
 pub fn check(secret: &SecretString, code: &str, now: Timestamp) -> Option<i64> {
     let totp = build(secret, None).ok()?;
-    let code: String = code.chars().filter(|c| !c.is_whitespace()).take(DIGITS as usize + 1).collect();
+    let code: String =
+        code.chars().filter(|c| !c.is_whitespace()).take(DIGITS as usize + 1).collect();
     let present = step_of(now);
     let mut fit = None;
     for step in present - SKEW..=present + SKEW {
@@ -86,10 +98,13 @@ pub fn code_at(secret: &SecretString, step: i64) -> Result<String> {
 /// `Invalid` when the secret or the account is none.
 pub fn otpauth_url(secret: &SecretString, issuer: &str, account: &str) -> Result<SecretString> {
     let totp = build(secret, Some((issuer, account)))?;
-    totp.to_url().map(|url| SecretString::new(url.to_string())).map_err(|_| Error::invalid("The account needs a name."))
+    totp.to_url()
+        .map(|url| SecretString::new(url.to_string()))
+        .map_err(|_| Error::invalid("The account needs a name."))
 }
 
-/// A URL as a QR code: SVG text, dark on white whatever the page's theme, with the quiet zone that scanners need.
+/// A URL as a QR code: SVG text, dark on white whatever the page's theme, with the quiet zone that
+/// scanners need.
 ///
 /// # Errors
 /// `Invalid` when the URL is too long for a QR code.
@@ -118,7 +133,8 @@ mod tests {
 
     #[test]
     fn rfc_6238_appendix_b() {
-        // The table's codes have eight digits; six are the last six of them (RFC 4226 section 5.3: modulo a power of ten).
+        // The table's codes have eight digits; six are the last six of them (RFC 4226 section 5.3:
+        // modulo a power of ten).
         for (seconds, code) in [
             (59, "94287082"),
             (1_111_111_109, "07081804"),

@@ -1,4 +1,5 @@
-//! The gateway's keys. One master key, kept in a file outside the database; every other key comes from it by [`super::kdf`].
+//! The gateway's keys. One master key, kept in a file outside the database; every other key comes
+//! from it by [`super::kdf`].
 //!
 //! | term | meaning |
 //! | --- | --- |
@@ -56,7 +57,8 @@ impl Vault {
         }
     }
 
-    /// A value that tells two master keys apart and says nothing about either: kept in the database to notice a wrong key file at start.
+    /// A value that tells two master keys apart and says nothing about either: kept in the database
+    /// to notice a wrong key file at start.
     #[must_use]
     pub fn check_value(&self) -> &str {
         &self.keys.check
@@ -80,13 +82,25 @@ impl Vault {
     /// Opens what [`Vault::seal`] sealed for the same purpose under the same master key.
     ///
     /// # Errors
-    /// `Internal` when the text was altered, or sealed for another purpose or under another key: which of them is not told.
+    /// `Internal` when the text was altered, or sealed for another purpose or under another key:
+    /// which of them is not told.
     pub fn open(&self, purpose: &str, sealed: &str) -> Result<SecretBytes> {
-        let closed = || Error::internal("a sealed value does not open: altered, for another purpose, or under another master key");
-        let bytes = sealed.strip_prefix(VERSION).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).ok_or_else(closed)?;
+        let closed = || {
+            Error::internal(
+                "a sealed value does not open: altered, for another purpose, or under another master key",
+            )
+        };
+        let bytes = sealed
+            .strip_prefix(VERSION)
+            .and_then(|text| URL_SAFE_NO_PAD.decode(text).ok())
+            .ok_or_else(closed)?;
         let (nonce, message) = bytes.split_at_checked(NONCE).ok_or_else(closed)?;
         let payload = Payload { msg: message, aad: purpose.as_bytes() };
-        self.keys.seal.decrypt(XNonce::from_slice(nonce), payload).map(SecretBytes::new).map_err(|_| closed())
+        self.keys
+            .seal
+            .decrypt(XNonce::from_slice(nonce), payload)
+            .map(SecretBytes::new)
+            .map_err(|_| closed())
     }
 
     /// Signs the text of an audit head.
@@ -108,15 +122,18 @@ impl Vault {
     }
 }
 
-/// Whether the key `public_key` (as [`Vault::audit_public_key`] gives it) signed the text of an audit head: needs no secret.
+/// Whether the key `public_key` (as [`Vault::audit_public_key`] gives it) signed the text of an
+/// audit head: needs no secret.
 #[must_use]
 pub fn verify_head_with(public_key: &str, text: &str, signature: &str) -> bool {
     let key = STANDARD.decode(public_key).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    key.and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok()).is_some_and(|key| verify(&key, text, signature))
+    key.and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok())
+        .is_some_and(|key| verify(&key, text, signature))
 }
 
 fn verify(key: &VerifyingKey, text: &str, signature: &str) -> bool {
-    let signature = STANDARD.decode(signature).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
+    let signature =
+        STANDARD.decode(signature).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
     signature.is_some_and(|signature| key.verify_strict(text.as_bytes(), &signature).is_ok())
 }
 
@@ -168,7 +185,11 @@ mod tests {
         let vault = Vault::from_master([7; 32]);
         let signature = vault.sign_head("portcullis-audit-head:1:ab");
         assert!(vault.verify_head("portcullis-audit-head:1:ab", &signature));
-        assert!(verify_head_with(&vault.audit_public_key(), "portcullis-audit-head:1:ab", &signature));
+        assert!(verify_head_with(
+            &vault.audit_public_key(),
+            "portcullis-audit-head:1:ab",
+            &signature
+        ));
         assert!(!vault.verify_head("portcullis-audit-head:2:ab", &signature));
         assert!(!Vault::from_master([8; 32]).verify_head("portcullis-audit-head:1:ab", &signature));
         for bad in ["", "AAAA", "not base64!", &"A".repeat(88)] {

@@ -27,19 +27,29 @@ fn filter(query: AuditQuery) -> Result<(AuditFilter, usize)> {
     let limit = input::limit(query.limit, 50)?;
     let time = |what: &str, text: Option<String>| {
         let parsed = text.filter(|t| !t.is_empty()).map(|t| Timestamp::parse(&t)).transpose();
-        parsed.map_err(|_| Error::invalid(format!("{what} must be a time such as 2026-03-05T14:30:00Z.")))
+        parsed.map_err(|_| {
+            Error::invalid(format!("{what} must be a time such as 2026-03-05T14:30:00Z."))
+        })
     };
     let word = |text: Option<String>| text.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
     let action = word(query.action);
     if action.as_deref().is_some_and(|a| Action::parse(a).is_none()) {
         return Err(Error::invalid("action must be one of the log's action names."));
     }
-    let outcome = word(query.outcome).map(|o| Outcome::parse(&o).ok_or_else(|| Error::invalid("outcome must be success, denied or error.")));
+    let outcome = word(query.outcome).map(|o| {
+        Outcome::parse(&o)
+            .ok_or_else(|| Error::invalid("outcome must be success, denied or error."))
+    });
     let q = word(query.q);
     if q.as_ref().is_some_and(|q| q.len() > 200) {
         return Err(Error::invalid("q has at most 200 bytes."));
     }
-    let before_seq = query.cursor.map(|c| c.parse().map_err(|_| Error::invalid("cursor must be one that a former page gave."))).transpose()?;
+    let before_seq = query
+        .cursor
+        .map(|c| {
+            c.parse().map_err(|_| Error::invalid("cursor must be one that a former page gave."))
+        })
+        .transpose()?;
     let filter = AuditFilter {
         actor: word(query.actor),
         action,
@@ -60,14 +70,20 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`; `Invalid` when the query is not acceptable.
-    pub async fn audit(&self, origin: &Origin, caller: &Caller, query: AuditQuery) -> Result<Page<Entry>> {
+    pub async fn audit(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        query: AuditQuery,
+    ) -> Result<Page<Entry>> {
         let organization = self.permit(origin, caller, Act::ReadAudit).await?.organization_id();
         let (filter, limit) = filter(query)?;
         let entries = self.inner.store.read(move |tx| tx.audit_page(organization, &filter)).await?;
         Ok(input::page(entries, limit, |entry| entry.seq.to_string()))
     }
 
-    /// Audits the export and returns the permitted reader; `next` gives entries oldest first, in pages.
+    /// Audits the export and returns the permitted reader; `next` gives entries oldest first, in
+    /// pages.
     ///
     /// # Errors
     /// `Forbidden`.
@@ -79,11 +95,17 @@ impl Broker {
         Ok(AuditExport { broker: self.clone(), after: 0, chosen: None, head })
     }
 
-    /// Audits the export of what a query shows (its page size and cursor do not matter) and returns the permitted reader.
+    /// Audits the export of what a query shows (its page size and cursor do not matter) and returns
+    /// the permitted reader.
     ///
     /// # Errors
     /// `Forbidden`; `Invalid` when the query is not acceptable.
-    pub async fn audit_export_of(&self, origin: &Origin, caller: &Caller, query: AuditQuery) -> Result<AuditExport> {
+    pub async fn audit_export_of(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        query: AuditQuery,
+    ) -> Result<AuditExport> {
         let organization = self.permit(origin, caller, Act::ReadAudit).await?.organization_id();
         let mut note = self.note(origin, Action::ExportAudit).by(caller).on_thing("audit", None);
         for (name, value) in [
@@ -104,7 +126,12 @@ impl Broker {
         self.write_note(note).await?;
         let head = self.inner.store.read(|tx| tx.audit_head()).await?;
         let filter = AuditFilter { before_seq: head.seq.checked_add(1), limit: CHUNK, ..filter };
-        Ok(AuditExport { broker: self.clone(), after: 0, chosen: Some((organization, filter)), head })
+        Ok(AuditExport {
+            broker: self.clone(),
+            after: 0,
+            chosen: Some((organization, filter)),
+            head,
+        })
     }
 
     /// Reads the whole chain and compares it with its signed head.
@@ -113,9 +140,14 @@ impl Broker {
     /// `Forbidden`. A broken chain is an answer, not an error.
     pub async fn audit_verify(&self, origin: &Origin, caller: &Caller) -> Result<AuditVerdict> {
         self.permit(origin, caller, Act::ReadAudit).await?;
-        let crate::store::Verdict { entries, head, fault } = self.inner.store.verify_chain().await?;
+        let crate::store::Verdict { entries, head, fault } =
+            self.inner.store.verify_chain().await?;
         let verdict = AuditVerdict { entries, head, fault };
-        let note = self.note(origin, Action::VerifyAudit).by(caller).on_thing("audit", None).with("entries", verdict.entries);
+        let note = self
+            .note(origin, Action::VerifyAudit)
+            .by(caller)
+            .on_thing("audit", None)
+            .with("entries", verdict.entries);
         let note = match &verdict.fault {
             Some(fault) => note.failed(&fault.to_string()),
             None => note,
@@ -128,7 +160,9 @@ impl Broker {
     pub(super) fn head_fault(&self, head: &Head) -> Option<ChainFault> {
         let text = Head::signed_text(head.seq, &head.hash);
         let good = self.inner.vault.verify_head(&text, &head.signature);
-        (!good).then(|| ChainFault::BadHead { detail: "its signature is not this gateway's".to_owned() })
+        (!good).then(|| ChainFault::BadHead {
+            detail: "its signature is not this gateway's".to_owned(),
+        })
     }
 }
 
@@ -139,7 +173,12 @@ impl AuditExport {
     /// When the store fails.
     pub async fn next(&mut self) -> Result<Vec<Entry>> {
         if let Some((organization, filter)) = self.chosen.clone() {
-            let page = self.broker.inner.store.read(move |tx| tx.audit_page(organization, &filter)).await?;
+            let page = self
+                .broker
+                .inner
+                .store
+                .read(move |tx| tx.audit_page(organization, &filter))
+                .await?;
             if let (Some((_, filter)), Some(last)) = (&mut self.chosen, page.last()) {
                 filter.before_seq = Some(last.seq);
             }

@@ -1,5 +1,5 @@
-//! Who the gateway is to a workspace's server: credentials of workspaces, of users, and typed for one use. None of them ever leaves the gateway
-//! but to the server.
+//! Who the gateway is to a workspace's server: credentials of workspaces, of users, and typed for
+//! one use. None of them ever leaves the gateway but to the server.
 //!
 //! | source | kept | given to a stream |
 //! | --- | --- | --- |
@@ -16,7 +16,9 @@ use crate::domain::audit::Action;
 use crate::domain::policy::{self, Denial};
 use crate::domain::reach::{Target, Way};
 use crate::domain::secret::{SecretBytes, SecretString};
-use crate::domain::server::{Credential, CredentialSource, Fingerprint, Server, ServerTrust, TrustRule};
+use crate::domain::server::{
+    Credential, CredentialSource, Fingerprint, Server, ServerTrust, TrustRule,
+};
 use crate::domain::session::{Session, State};
 use crate::domain::user::{Caller, Origin};
 use crate::domain::workspace::{ServerState, Workspace, WorkspaceKind};
@@ -81,7 +83,10 @@ impl Entered {
 
     /// Hands it out, once.
     fn take(&self, whose: Whose, now: Timestamp) -> Option<Credential> {
-        self.waiting().remove(&whose).filter(|(_, until)| now < *until).map(|(credential, _)| credential)
+        self.waiting()
+            .remove(&whose)
+            .filter(|(_, until)| now < *until)
+            .map(|(credential, _)| credential)
     }
 
     /// Forgets those whose time is over.
@@ -107,7 +112,11 @@ impl Behind {
 }
 
 fn terms(workspace: &Workspace) -> Terms {
-    Terms { policy: workspace.policy, trust: workspace.server.trust.clone(), web: workspace.server.web.clone() }
+    Terms {
+        policy: workspace.policy,
+        trust: workspace.server.trust.clone(),
+        web: workspace.server.web.clone(),
+    }
 }
 
 /// What the password of a workspace's server is sealed for.
@@ -129,7 +138,9 @@ fn leads_there(session: &Session, workspace: &Workspace, lease: &LeaseRow) -> bo
     match (&session.way, &workspace.target) {
         (Way::Own, None) => true,
         (Way::Own, Some(Target::Service { host_id, .. })) => *host_id == session.host_id,
-        (Way::Host, Some(Target::Host { host_id, port })) => *host_id == session.host_id && i32::from(*port) == lease.port,
+        (Way::Host, Some(Target::Host { host_id, port })) => {
+            *host_id == session.host_id && i32::from(*port) == lease.port
+        }
         (Way::Direct(name), Some(Target::Direct { name: named })) => name == named,
         (Way::Own | Way::Host | Way::Direct(_), _) => false,
     }
@@ -139,13 +150,17 @@ impl Book<'_, '_> {
     /// What is behind a session that may be streamed, or the written refusal.
     pub(super) fn behind(&mut self, session: &Session, note: &Note) -> Verdict<Behind> {
         let lease = self.session_lease(session.id)?;
-        let workspace = self.workspace(&session.workspace_id)?.filter(|w| w.organization_id == session.organization_id);
+        let workspace = self
+            .workspace(&session.workspace_id)?
+            .filter(|w| w.organization_id == session.organization_id);
         let (Some(lease), Some(workspace)) = (lease, workspace) else {
             return self.refuse(&note.clone().failed("no_lease"), not_active());
         };
         if !leads_there(session, &workspace, &lease) {
             // Credentials of the new server are not for the old one.
-            let error = Error::conflict("The server of this workspace was changed. Disconnect the session and launch it again.");
+            let error = Error::conflict(
+                "The server of this workspace was changed. Disconnect the session and launch it again.",
+            );
             return self.refuse(&note.clone().denied("target_changed"), error);
         }
         let state = self.server_state(&workspace.id)?;
@@ -159,72 +174,144 @@ impl Book<'_, '_> {
 }
 
 impl Broker {
-    /// The server of a stream that was permitted to this caller. A typed credential is used up by this.
-    pub(super) fn server_of(&self, session: &Session, behind: Behind, caller: &Caller) -> Result<Server> {
+    /// The server of a stream that was permitted to this caller. A typed credential is used up by
+    /// this.
+    pub(super) fn server_of(
+        &self,
+        session: &Session,
+        behind: Behind,
+        caller: &Caller,
+    ) -> Result<Server> {
         let Behind { workspace, lease, state, sealed } = behind;
         let port = u16::try_from(lease.port).map_err(Error::internal)?;
         if workspace.is_started() || !workspace.has_server() {
-            let password = text(&self.inner.vault.open(&launch::credential_purpose(session.id), &lease.credential_sealed)?)?;
+            let password = text(
+                &self
+                    .inner
+                    .vault
+                    .open(&launch::credential_purpose(session.id), &lease.credential_sealed)?,
+            )?;
             let own = Server::own(port, password.clone(), workspace.policy);
             if workspace.kind != WorkspaceKind::Rdp {
                 return Ok(own);
             }
             let certificate = lease.certificate.as_deref().and_then(Fingerprint::parse);
-            let pin = certificate.ok_or_else(|| Error::internal("a started RDP desktop without a certificate"))?;
-            let credential = Credential { username: STARTED_USER.to_owned(), domain: String::new(), password };
+            let pin = certificate
+                .ok_or_else(|| Error::internal("a started RDP desktop without a certificate"))?;
+            let credential =
+                Credential { username: STARTED_USER.to_owned(), domain: String::new(), password };
             let trust = ServerTrust { rule: TrustRule::Pinned(pin), pin: None };
-            return Ok(Server { credential: Some(credential), trust, keyboard: workspace.server.keyboard, ..own });
+            return Ok(Server {
+                credential: Some(credential),
+                trust,
+                keyboard: workspace.server.keyboard,
+                ..own
+            });
         }
         let terms = workspace.server;
         let credential = match terms.source {
             CredentialSource::Workspace => {
-                let password = sealed.map(|sealed| self.inner.vault.open(&workspace_purpose(&workspace.id), &sealed)).transpose()?;
-                let password = password.as_ref().map(text).transpose()?.unwrap_or_else(|| SecretString::new(String::new()));
+                let password = sealed
+                    .map(|sealed| self.inner.vault.open(&workspace_purpose(&workspace.id), &sealed))
+                    .transpose()?;
+                let password = password
+                    .as_ref()
+                    .map(text)
+                    .transpose()?
+                    .unwrap_or_else(|| SecretString::new(String::new()));
                 Some(Credential { username: terms.username, domain: terms.domain, password })
             }
-            CredentialSource::User => sealed.map(|sealed| self.open_user_credential(&workspace.id, session.user_id, &sealed)).transpose()?,
-            CredentialSource::Ask => self.inner.entered.take((session.id, caller.user.id, caller.login_id), self.now()),
+            CredentialSource::User => sealed
+                .map(|sealed| self.open_user_credential(&workspace.id, session.user_id, &sealed))
+                .transpose()?,
+            CredentialSource::Ask => {
+                self.inner.entered.take((session.id, caller.user.id, caller.login_id), self.now())
+            }
         };
         let trust = ServerTrust { rule: terms.trust, pin: state.pinned.map(|(pin, _)| pin) };
         let (policy, exclusive, keyboard) = (workspace.policy, terms.exclusive, terms.keyboard);
         let web = (workspace.kind == WorkspaceKind::Html5).then(|| Box::new(terms.web));
-        Ok(Server { port, credential, source: terms.source, trust, policy, exclusive, keyboard, web })
+        Ok(Server {
+            port,
+            credential,
+            source: terms.source,
+            trust,
+            policy,
+            exclusive,
+            keyboard,
+            web,
+        })
     }
 
-    fn open_user_credential(&self, workspace: &WorkspaceId, user: UserId, sealed: &str) -> Result<Credential> {
+    fn open_user_credential(
+        &self,
+        workspace: &WorkspaceId,
+        user: UserId,
+        sealed: &str,
+    ) -> Result<Credential> {
         let plain = self.inner.vault.open(&user_purpose(workspace, user), sealed)?;
-        let mut read: Sealed = serde_json::from_slice(plain.expose()).map_err(|_| Error::internal("a sealed credential does not read"))?;
-        let (username, domain) = (std::mem::take(&mut read.username), std::mem::take(&mut read.domain));
-        Ok(Credential { username, domain, password: SecretString::new(std::mem::take(&mut read.password)) })
+        let mut read: Sealed = serde_json::from_slice(plain.expose())
+            .map_err(|_| Error::internal("a sealed credential does not read"))?;
+        let (username, domain) =
+            (std::mem::take(&mut read.username), std::mem::take(&mut read.domain));
+        Ok(Credential {
+            username,
+            domain,
+            password: SecretString::new(std::mem::take(&mut read.password)),
+        })
     }
 
-    fn seal_user_credential(&self, workspace: &WorkspaceId, user: UserId, credential: &Credential) -> Result<String> {
-        let sealed =
-            Sealed { username: credential.username.clone(), domain: credential.domain.clone(), password: credential.password.expose().clone() };
+    fn seal_user_credential(
+        &self,
+        workspace: &WorkspaceId,
+        user: UserId,
+        credential: &Credential,
+    ) -> Result<String> {
+        let sealed = Sealed {
+            username: credential.username.clone(),
+            domain: credential.domain.clone(),
+            password: credential.password.expose().clone(),
+        };
         let plain = Zeroizing::new(serde_json::to_vec(&sealed).map_err(Error::internal)?);
         Ok(self.inner.vault.seal(&user_purpose(workspace, user), &plain))
     }
 
     /// Seals the password of a workspace's server; `None` for an empty one, which is none.
-    pub(super) fn seal_password(&self, workspace: &WorkspaceId, password: &SecretString) -> Option<String> {
+    pub(super) fn seal_password(
+        &self,
+        workspace: &WorkspaceId,
+        password: &SecretString,
+    ) -> Option<String> {
         let plain = password.expose().as_bytes();
         (!plain.is_empty()).then(|| self.inner.vault.seal(&workspace_purpose(workspace), plain))
     }
 
-    /// Cuts the streams of these sessions that were not granted under what their workspace says now.
+    /// Cuts the streams of these sessions that were not granted under what their workspace says
+    /// now.
     pub(super) fn terms_changed(&self, workspace: &Workspace, sessions: &[Session]) {
         let terms = terms(workspace);
         sessions.iter().for_each(|session| self.live().change_terms(session.id, &terms));
     }
 
-    /// Keeps the caller's own credential for a workspace whose users have their own, sealed, in place of the one before.
+    /// Keeps the caller's own credential for a workspace whose users have their own, sealed, in
+    /// place of the one before.
     ///
     /// # Errors
-    /// `NotFound` when there is no such workspace, or they do not see it; `Conflict` when its credential is another's; `Invalid`.
-    pub async fn save_credential(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId, new: NewCredential) -> Result<()> {
+    /// `NotFound` when there is no such workspace, or they do not see it; `Conflict` when its
+    /// credential is another's; `Invalid`.
+    pub async fn save_credential(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: &WorkspaceId,
+        new: NewCredential,
+    ) -> Result<()> {
         let credential = input::credential(new)?;
         let sealed = self.seal_user_credential(id, caller.user.id, &credential)?;
-        let note = self.note(origin, Action::SaveCredential).by(caller).with("username", credential.username.clone());
+        let note = self
+            .note(origin, Action::SaveCredential)
+            .by(caller)
+            .with("username", credential.username.clone());
         let (who, id) = (caller.clone(), id.clone());
         self.decide(move |book| {
             let workspace = match seen_server(book, &who, &id, &note)? {
@@ -250,7 +337,12 @@ impl Broker {
     ///
     /// # Errors
     /// `NotFound` when there is no such workspace, or they do not see it.
-    pub async fn forget_credential(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId) -> Result<()> {
+    pub async fn forget_credential(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: &WorkspaceId,
+    ) -> Result<()> {
         let note = self.note(origin, Action::ForgetCredential).by(caller);
         let (who, id) = (caller.clone(), id.clone());
         self.decide(move |book| {
@@ -266,14 +358,24 @@ impl Broker {
         .await
     }
 
-    /// Keeps a credential the caller typed for their session, in memory, for its next stream opened from the same login, two minutes at most.
+    /// Keeps a credential the caller typed for their session, in memory, for its next stream opened
+    /// from the same login, two minutes at most.
     ///
     /// # Errors
-    /// `NotFound` when the session is not theirs; `Conflict` when it is not active or its workspace asks for none; `Invalid`; `Unavailable` when
-    /// too many wait.
-    pub async fn enter_credential(&self, origin: &Origin, caller: &Caller, id: SessionId, new: NewCredential) -> Result<()> {
+    /// `NotFound` when the session is not theirs; `Conflict` when it is not active or its workspace
+    /// asks for none; `Invalid`; `Unavailable` when too many wait.
+    pub async fn enter_credential(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: SessionId,
+        new: NewCredential,
+    ) -> Result<()> {
         let credential = input::credential(new)?;
-        let note = self.note(origin, Action::EnterCredential).by(caller).with("username", credential.username.clone());
+        let note = self
+            .note(origin, Action::EnterCredential)
+            .by(caller)
+            .with("username", credential.username.clone());
         let who = caller.clone();
         let typed = credential.clone();
         self.decide(move |book| {
@@ -288,7 +390,9 @@ impl Broker {
                 return book.refuse(&note.denied(Denial::NotActive.as_str()), not_active());
             }
             let workspace = book.workspace(&session.workspace_id)?;
-            let Some(workspace) = workspace.filter(|w| w.has_server() && w.server.source == CredentialSource::Ask) else {
+            let Some(workspace) =
+                workspace.filter(|w| w.has_server() && w.server.source == CredentialSource::Ask)
+            else {
                 let error = Error::conflict("This workspace does not ask for a credential.");
                 return book.refuse(&note.denied("not_asked"), error);
             };
@@ -307,7 +411,12 @@ impl Broker {
 }
 
 /// The workspace, when the caller sees it and it has a server; else the written refusal.
-fn seen_server(book: &mut Book<'_, '_>, who: &Caller, id: &WorkspaceId, note: &Note) -> Verdict<Workspace> {
+fn seen_server(
+    book: &mut Book<'_, '_>,
+    who: &Caller,
+    id: &WorkspaceId,
+    note: &Note,
+) -> Verdict<Workspace> {
     let found = book.workspace(id)?;
     let why = if found.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
     let Some(workspace) = found.filter(|w| policy::sees(who, w)) else {

@@ -1,12 +1,15 @@
 //! The one way a session ends, whoever ends it and why.
 //!
-//! 1. One transaction: `Close(reason)` by compare-and-set, and the entry that says who and why. From here nobody may use it.
-//! 2. At once, without waiting: every watcher learns the reason and the tunnel's keys are dropped ([`Broker::sever`]).
-//! 3. The host is asked to end the desktop, for a few seconds at most. If it does not answer, the reaper finds the desktop
-//!    in the host's inventory later; nobody can reach it meanwhile.
+//! 1. One transaction: `Close(reason)` by compare-and-set, and the entry that says who and why.
+//!    From here nobody may use it.
+//! 2. At once, without waiting: every watcher learns the reason and the tunnel's keys are dropped
+//!    ([`Broker::sever`]).
+//! 3. The host is asked to end the desktop, for a few seconds at most. If it does not answer, the
+//!    reaper finds the desktop in the host's inventory later; nobody can reach it meanwhile.
 //! 4. One transaction: `Release`, the seat is free, `close_session`.
 //!
-//! A process that does not know the session's host (the command line) stops after step 1; the gateway's sentinel does the rest.
+//! A process that does not know the session's host (the command line) stops after step 1; the
+//! gateway's sentinel does the rest.
 
 use super::Broker;
 use super::fleet::TunnelReport;
@@ -45,8 +48,14 @@ impl Ended {
 }
 
 impl Book<'_, '_> {
-    /// Takes one event into a session by compare-and-set, on its newest version. `None`: the event no longer fits.
-    pub(super) fn advance(&mut self, session: &Session, event: Event, note: &Note) -> Result<Option<Session>> {
+    /// Takes one event into a session by compare-and-set, on its newest version. `None`: the event
+    /// no longer fits.
+    pub(super) fn advance(
+        &mut self,
+        session: &Session,
+        event: Event,
+        note: &Note,
+    ) -> Result<Option<Session>> {
         let mut current = session.clone();
         for _ in 0..CAS_TRIES {
             let Ok(next) = current.apply(event, note.now()) else { return Ok(None) };
@@ -62,7 +71,12 @@ impl Book<'_, '_> {
     }
 
     /// Closes a session and writes `note` with the reason. `None`: somebody closed it before.
-    pub(super) fn close(&mut self, session: &Session, reason: EndReason, note: &Note) -> Result<Option<Session>> {
+    pub(super) fn close(
+        &mut self,
+        session: &Session,
+        reason: EndReason,
+        note: &Note,
+    ) -> Result<Option<Session>> {
         let next = self.advance(session, Event::Close(reason), note)?;
         if next.is_some() {
             self.note(&note.clone().because(reason.as_str()));
@@ -71,7 +85,12 @@ impl Book<'_, '_> {
     }
 
     /// Closes many, each with its own entry made from `note`.
-    pub(super) fn close_all(&mut self, sessions: Vec<Session>, reason: EndReason, note: &Note) -> Result<Vec<Session>> {
+    pub(super) fn close_all(
+        &mut self,
+        sessions: Vec<Session>,
+        reason: EndReason,
+        note: &Note,
+    ) -> Result<Vec<Session>> {
         let mut closed = Vec::new();
         for session in sessions {
             let note = note.clone().acting(Action::TerminateSession).on_session(&session);
@@ -81,7 +100,12 @@ impl Book<'_, '_> {
     }
 
     /// Ends every login and every session of a user.
-    pub(super) fn end_everything_of(&mut self, user: UserId, reason: EndReason, note: &Note) -> Result<Ended> {
+    pub(super) fn end_everything_of(
+        &mut self,
+        user: UserId,
+        reason: EndReason,
+        note: &Note,
+    ) -> Result<Ended> {
         let logins = self.revoke_logins_of(user, note.now())?;
         let sessions = self.live_sessions_of_user(user)?;
         Ok(Ended { sessions: self.close_all(sessions, reason, note)?, logins })
@@ -114,13 +138,16 @@ impl Broker {
     /// Carries out what a transaction ended: cuts everything at once, then finishes each.
     pub(super) async fn carry_out(&self, ended: Ended) -> Result<()> {
         let Ended { sessions, logins } = ended;
-        // Sessions first: a watcher keeps the first word, and "your account was disabled" says more than "signed out".
-        let severed: Vec<_> = sessions.into_iter().map(|session| (self.sever(&session), session)).collect();
+        // Sessions first: a watcher keeps the first word, and "your account was disabled" says more
+        // than "signed out".
+        let severed: Vec<_> =
+            sessions.into_iter().map(|session| (self.sever(&session), session)).collect();
         for login in logins {
             self.live().end_login(login);
         }
         for (_, session) in &severed {
-            self.live().publish(Some(session.organization_id), &[Topic::Sessions, Topic::Workspaces]);
+            self.live()
+                .publish(Some(session.organization_id), &[Topic::Sessions, Topic::Workspaces]);
         }
         let finishing = severed.into_iter().map(|(report, session)| {
             let broker = self.clone();
@@ -129,16 +156,24 @@ impl Broker {
         few_at_once(finishing.collect()).await.into_iter().collect()
     }
 
-    /// Tells every watcher why, and drops the tunnel's keys; never waits. The tunnel's last report, if it was here.
+    /// Tells every watcher why, and drops the tunnel's keys; never waits. The tunnel's last report,
+    /// if it was here.
     pub(super) fn sever(&self, session: &Session) -> Option<TunnelReport> {
         let report = self.inner.fleet.tunnel(session.id);
-        self.live().end_session(session.id, session.state.end_reason().unwrap_or(EndReason::HostLost));
+        self.live()
+            .end_session(session.id, session.state.end_reason().unwrap_or(EndReason::HostLost));
         self.inner.fleet.cut(session.id);
         report
     }
 
-    /// Ends the desktop of a closing session and releases it. `anyway`: also when its host is not known here.
-    pub(super) async fn finish(&self, session: Session, report: Option<TunnelReport>, anyway: bool) -> Result<()> {
+    /// Ends the desktop of a closing session and releases it. `anyway`: also when its host is not
+    /// known here.
+    pub(super) async fn finish(
+        &self,
+        session: Session,
+        report: Option<TunnelReport>,
+        anyway: bool,
+    ) -> Result<()> {
         let here = match &session.way {
             Way::Own | Way::Host => self.inner.fleet.host(session.host_id).is_some(),
             Way::Direct(name) => self.inner.fleet.direct_targets().contains(name),
@@ -150,9 +185,14 @@ impl Broker {
             return self.until(session.id, STOP_WAIT, |s| !s.state.is_live()).await.map(drop);
         };
         let stopped = self.stop_desktop(&session).await;
-        let note = self.note(&Origin::local(""), Action::CloseSession).by_system().with("desktop_stopped", stopped);
+        let note = self
+            .note(&Origin::local(""), Action::CloseSession)
+            .by_system()
+            .with("desktop_stopped", stopped);
         let note = match &report {
-            Some(report) => note.with("tunnel_rx_bytes", whole(report.rx_bytes)).with("tunnel_tx_bytes", whole(report.tx_bytes)),
+            Some(report) => note
+                .with("tunnel_rx_bytes", whole(report.rx_bytes))
+                .with("tunnel_tx_bytes", whole(report.tx_bytes)),
             None => note,
         };
         let (id, organization) = (session.id, session.organization_id);
@@ -176,7 +216,12 @@ impl Broker {
     }
 
     /// Waits until a session fits, or `longest` has passed; gives it as it is then.
-    pub(super) async fn until(&self, id: SessionId, longest: Duration, fits: impl Fn(&Session) -> bool) -> Result<Option<Session>> {
+    pub(super) async fn until(
+        &self,
+        id: SessionId,
+        longest: Duration,
+        fits: impl Fn(&Session) -> bool,
+    ) -> Result<Option<Session>> {
         let deadline = Instant::now() + longest;
         let mut pulse = self.live().pulse();
         loop {
@@ -191,9 +236,15 @@ impl Broker {
     }
 
     /// Ends one live session by the gateway's own rule (expiry, lost host, interrupted launch).
-    pub(super) async fn end_by_rule(&self, session: Session, reason: EndReason, action: Action) -> Result<()> {
+    pub(super) async fn end_by_rule(
+        &self,
+        session: Session,
+        reason: EndReason,
+        action: Action,
+    ) -> Result<()> {
         let note = self.note(&Origin::local(""), action).by_system().on_session(&session);
-        let note = if reason == EndReason::LaunchFailed { note.failed("interrupted") } else { note };
+        let note =
+            if reason == EndReason::LaunchFailed { note.failed("interrupted") } else { note };
         let closed = self.write(move |book| book.close(&session, reason, &note)).await?;
         match closed {
             Some(closed) => self.carry_out(Ended::session(closed)).await,

@@ -1,4 +1,5 @@
-//! The port to the hosts: what the broker asks of tunnels and agents, without knowing either. `app` implements it.
+//! The port to the hosts: what the broker asks of tunnels and agents, without knowing either. `app`
+//! implements it.
 
 use super::servers::SeenCertificate;
 use crate::domain::host::Host;
@@ -44,8 +45,8 @@ impl TunnelState {
 
 /// A tunnel as its state machine reports it now.
 ///
-/// A session that goes through its host's tunnel, or through none, reports the payload bytes of its own streams: what else its host's tunnel
-/// carries is not its own.
+/// A session that goes through its host's tunnel, or through none, reports the payload bytes of its
+/// own streams: what else its host's tunnel carries is not its own.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TunnelReport {
     /// State.
@@ -56,9 +57,11 @@ pub struct TunnelReport {
     pub tx_bytes: u64,
     /// Bytes received from the host.
     pub rx_bytes: u64,
-    /// Round trip to the host: opening a TCP connection inside the tunnel; until that was measured, the last handshake.
+    /// Round trip to the host: opening a TCP connection inside the tunnel; until that was measured,
+    /// the last handshake.
     pub rtt: Option<Duration>,
-    /// What the desktop's server took to greet when a stream was last opened, without the way there and back.
+    /// What the desktop's server took to greet when a stream was last opened, without the way there
+    /// and back.
     pub desktop_rtt: Option<Duration>,
     /// TCP segments sent again inside the tunnel, of all its connections.
     pub retransmits: u64,
@@ -79,7 +82,8 @@ pub struct DesktopOrder {
     pub workspace: crate::domain::workspace::Workspace,
     /// What is to be started, or only to be reached.
     pub wanted: Wanted,
-    /// The certificate its server must have when the workspace's rule is the first one seen, once there is one.
+    /// The certificate its server must have when the workspace's rule is the first one seen, once
+    /// there is one.
     pub pin: Option<Fingerprint>,
     /// Its address inside the tunnel.
     pub address: IpAddr,
@@ -92,7 +96,8 @@ pub struct DesktopOrder {
 pub enum Wanted {
     /// A desktop that the host's agent starts, in a tunnel of its own.
     Desktop,
-    /// A service of a host with an agent, which forwards to where its own options say, in a tunnel of the session's own.
+    /// A service of a host with an agent, which forwards to where its own options say, in a tunnel
+    /// of the session's own.
     Service {
         /// Its name.
         name: String,
@@ -109,17 +114,20 @@ pub enum Wanted {
     },
 }
 
-/// A desktop that answers: its tunnel has handshaken, its server has greeted (RFB) or taken a connection (RDP, where the client speaks first).
+/// A desktop that answers: its tunnel has handshaken, its server has greeted (RFB) or taken a
+/// connection (RDP, where the client speaks first).
 #[derive(Debug)]
 pub struct DesktopStarted {
-    /// The host's public key in the tunnel it is reached through, standard base64; empty for a direct target.
+    /// The host's public key in the tunnel it is reached through, standard base64; empty for a
+    /// direct target.
     pub peer_public_key: String,
-    /// The preshared key of the session's own tunnel (32 bytes; empty where it has none); stored sealed, so that a restarted gateway can
-    /// restore the tunnel.
+    /// The preshared key of the session's own tunnel (32 bytes; empty where it has none); stored
+    /// sealed, so that a restarted gateway can restore the tunnel.
     pub preshared_key: SecretBytes,
     /// The desktop's port at its address.
     pub port: u16,
-    /// What the gateway proves to a desktop that was started; empty for a server that ran already, whose credential the fleet never sees.
+    /// What the gateway proves to a desktop that was started; empty for a server that ran already,
+    /// whose credential the fleet never sees.
     pub credential: SecretString,
     /// SHA-256 of the certificate a desktop was started with; `None` where it has none of its own.
     pub certificate: Option<Fingerprint>,
@@ -235,7 +243,9 @@ impl Unanswered {
             Self::NotHttp => {
                 "Something answers where the application should be, but not by HTTP. Tell your administrator: its port is another's."
             }
-            Self::Tls => "The application answers by HTTPS, and this workspace expects HTTP. Tell your administrator: its scheme must be https.",
+            Self::Tls => {
+                "The application answers by HTTPS, and this workspace expects HTTP. Tell your administrator: its scheme must be https."
+            }
             Self::NoTls(_) => {
                 "The application gave no secure connection, and this workspace expects HTTPS. Tell your administrator: its TLS is broken, or its \
                  scheme must be http."
@@ -282,8 +292,13 @@ pub trait Fleet: Send + Sync + 'static {
     fn host(&self, id: HostId) -> Option<TunnelReport>;
     /// Hosts whose tunnel is encrypted now.
     fn connected(&self) -> Vec<HostId>;
-    /// Starts a desktop and its tunnel; returns when the workspace answers through it. On failure nothing is left behind.
-    fn start(&self, host: HostId, order: DesktopOrder) -> BoxFuture<'_, Result<DesktopStarted, FleetError>>;
+    /// Starts a desktop and its tunnel; returns when the workspace answers through it. On failure
+    /// nothing is left behind.
+    fn start(
+        &self,
+        host: HostId,
+        order: DesktopOrder,
+    ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>>;
     /// Drops a session's keys now; its streams end. Never waits.
     fn cut(&self, session: SessionId);
     /// Ends a desktop on its host (and cuts it first). Ending one that is gone is a success.
@@ -304,7 +319,9 @@ pub trait Fleet: Send + Sync + 'static {
     }
     /// Where the target of this name is now.
     fn locate<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
-        Box::pin(async move { Err(FleetError::Refused(format!("no direct target is allowed as {name}"))) })
+        Box::pin(async move {
+            Err(FleetError::Refused(format!("no direct target is allowed as {name}")))
+        })
     }
     /// Resolves whenever a host's connection may have changed; the reaper looks then.
     fn hosts_changed(&self) -> tokio::sync::watch::Receiver<u64>;

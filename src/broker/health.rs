@@ -14,8 +14,8 @@ use tokio::time::timeout;
 const PROBE: Duration = Duration::from_secs(2);
 
 impl Broker {
-    /// "Something of this kind changed in this organization": what the event stream tells. Changes of every organization come
-    /// by; the receiver takes its caller's, and those that name none.
+    /// "Something of this kind changed in this organization": what the event stream tells. Changes
+    /// of every organization come by; the receiver takes its caller's, and those that name none.
     #[must_use]
     pub fn changes(&self, _caller: &Caller) -> broadcast::Receiver<Change> {
         self.live().changes()
@@ -35,14 +35,22 @@ impl Broker {
             Ok(Err(error)) => Err(word(error.kind).to_owned()),
             Err(_) => Err("timeout".to_owned()),
         };
-        let head = timeout(PROBE, store.read(|tx| Ok((tx.audit_head()?, tx.hosts(None)?.len())))).await;
+        let head =
+            timeout(PROBE, store.read(|tx| Ok((tx.audit_head()?, tx.hosts(None)?.len())))).await;
         let (audit, hosts_total) = match head {
-            Ok(Ok((head, hosts))) if head.seq == 0 || self.head_fault(&head).is_none() => (Ok(head.seq), hosts),
+            Ok(Ok((head, hosts))) if head.seq == 0 || self.head_fault(&head).is_none() => {
+                (Ok(head.seq), hosts)
+            }
             Ok(Ok((_, hosts))) => (Err("head_signature".to_owned()), hosts),
             Ok(Err(error)) => (Err(word(error.kind).to_owned()), 0),
             Err(_) => (Err("timeout".to_owned()), 0),
         };
-        HealthView { database, audit, hosts_connected: self.inner.fleet.connected().len(), hosts_total }
+        HealthView {
+            database,
+            audit,
+            hosts_connected: self.inner.fleet.connected().len(),
+            hosts_total,
+        }
     }
 
     /// Numbers for the metrics page, without asking the store.

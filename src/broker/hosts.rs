@@ -1,7 +1,8 @@
 //! Workspace hosts: how they join, and how they are removed.
 //!
-//! A **join token** is opaque, kept hashed, good for one host. The agent sends it with its public key and gets what it needs
-//! to dial home: an address, the gateway's key, and a preshared key that is shown this once and kept sealed.
+//! A **join token** is opaque, kept hashed, good for one host. The agent sends it with its public
+//! key and gets what it needs to dial home: an address, the gateway's key, and a preshared key that
+//! is shown this once and kept sealed.
 
 use super::ending::Ended;
 use super::fleet::HostPeer;
@@ -37,7 +38,13 @@ impl Broker {
     /// `Forbidden`.
     pub async fn hosts(&self, origin: &Origin, caller: &Caller) -> Result<Vec<HostView>> {
         let organization = self.permit(origin, caller, Act::ReadHosts).await?.organization_id();
-        let found = self.inner.store.read(move |tx| Ok((tx.hosts(Some(organization))?, tx.live_sessions(Some(organization))?))).await?;
+        let found = self
+            .inner
+            .store
+            .read(move |tx| {
+                Ok((tx.hosts(Some(organization))?, tx.live_sessions(Some(organization))?))
+            })
+            .await?;
         let (hosts, live) = found;
         let view = |host: Host| HostView {
             tunnel: self.inner.fleet.host(host.id),
@@ -52,7 +59,13 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden` or `Invalid`.
-    pub async fn create_join_token(&self, origin: &Origin, caller: &Caller, name: Option<String>, ttl: Duration) -> Result<JoinToken> {
+    pub async fn create_join_token(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        name: Option<String>,
+        ttl: Duration,
+    ) -> Result<JoinToken> {
         let organization = self.permit(origin, caller, Act::ManageHosts).await?.organization_id();
         let name = name.as_deref().map(input::name).transpose()?;
         if ttl < Duration::from_secs(1) || ttl > JOIN_TTL_MAX {
@@ -62,7 +75,8 @@ impl Broker {
         let hash = opaque::hash(token.expose());
         let now = self.now();
         let expires_at = now.after(ttl);
-        let note = self.note(origin, Action::CreateJoinToken).by(caller).on_thing("host", name.as_deref());
+        let note =
+            self.note(origin, Action::CreateJoinToken).by(caller).on_thing("host", name.as_deref());
         let note = note.with("expires_at", expires_at.to_string());
         self.write(move |book| {
             book.insert_join_token(&hash, organization, name.as_deref(), expires_at, now)?;
@@ -76,8 +90,13 @@ impl Broker {
     /// Enrols the host that holds a join token, and opens its tunnel.
     ///
     /// # Errors
-    /// `Unauthenticated` when the token is unknown, used or expired; `Invalid`; `Conflict` when the key is enrolled already.
-    pub async fn enroll_host(&self, origin: &Origin, request: HostEnrollment) -> Result<HostEnrolled> {
+    /// `Unauthenticated` when the token is unknown, used or expired; `Invalid`; `Conflict` when the
+    /// key is enrolled already.
+    pub async fn enroll_host(
+        &self,
+        origin: &Origin,
+        request: HostEnrollment,
+    ) -> Result<HostEnrolled> {
         let HostEnrollment { token, name, public_key, version } = request;
         let name = input::name(&name)?;
         let version = input::version(&version)?;
@@ -90,27 +109,49 @@ impl Broker {
         let note = self.note(origin, Action::EnrollHost);
         let enrolled = self
             .write(move |book| {
-                let Some((organization_id, named)) = book.use_join_token(&hash, now)? else { return Ok(None) };
+                let Some((organization_id, named)) = book.use_join_token(&hash, now)? else {
+                    return Ok(None);
+                };
                 let name = named.unwrap_or_else(|| name.clone());
                 let address = book.next_host_address(HOST_NETWORK)?;
                 let version = version.clone();
                 let public_key = public_key.clone();
                 let (kind, endpoint, last_seen_at) = (HostKind::Agent, None, None);
-                let host = Host { id, organization_id, kind, name, public_key, address, endpoint, version, enrolled_at: now, last_seen_at };
+                let host = Host {
+                    id,
+                    organization_id,
+                    kind,
+                    name,
+                    public_key,
+                    address,
+                    endpoint,
+                    version,
+                    enrolled_at: now,
+                    last_seen_at,
+                };
                 book.insert_host(&host, &sealed)?;
                 let note = note.clone().by_system().within(organization_id).on_host(&host);
-                book.note(&note.with("public_key", host.public_key.clone()).with("version", host.version.clone()));
+                book.note(
+                    &note
+                        .with("public_key", host.public_key.clone())
+                        .with("version", host.version.clone()),
+                );
                 Ok(Some(host))
             })
             .await?;
         let Some(host) = enrolled else {
-            let note = self.note(origin, Action::EnrollHost).on_thing("host", None).denied("join_token");
+            let note =
+                self.note(origin, Action::EnrollHost).on_thing("host", None).denied("join_token");
             self.strangers_note(origin, note).await?;
-            return Err(Error::unauthenticated("The join token is unknown, used or expired. Make a new one."));
+            return Err(Error::unauthenticated(
+                "The join token is unknown, used or expired. Make a new one.",
+            ));
         };
         let preshared_key = SecretString::new(STANDARD.encode(psk.expose()));
         let peer = HostPeer { host: host.clone(), preshared_key: psk };
-        self.inner.fleet.add_host(peer).map_err(|e| Error::unavailable("The host's tunnel could not be opened. Try again.").caused_by(e))?;
+        self.inner.fleet.add_host(peer).map_err(|e| {
+            Error::unavailable("The host's tunnel could not be opened. Try again.").caused_by(e)
+        })?;
         self.live().publish(Some(host.organization_id), &[Topic::Hosts]);
         Ok(HostEnrolled { host, gateway: self.inner.fleet.identity(), preshared_key })
     }
@@ -126,11 +167,16 @@ impl Broker {
         self.apart(async move {
             let sessions = broker
                 .decide(move |book| {
-                    let Some(host) = book.host(id)?.filter(|h| h.organization_id == organization) else {
+                    let Some(host) = book.host(id)?.filter(|h| h.organization_id == organization)
+                    else {
                         let note = note.clone().acting(Action::AccessDenied).on_host_id(id);
                         return book.refuse(&note.denied("unknown"), Error::not_found(HOST));
                     };
-                    let there = book.live_sessions(Some(organization))?.into_iter().filter(|s| s.host_id == id).collect();
+                    let there = book
+                        .live_sessions(Some(organization))?
+                        .into_iter()
+                        .filter(|s| s.host_id == id)
+                        .collect();
                     book.delete_host(id)?;
                     book.note(&note.clone().on_host(&host));
                     Ok(Ok(book.close_all(there, EndReason::HostLost, &note)?))

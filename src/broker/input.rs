@@ -15,10 +15,11 @@ use std::str::FromStr;
 
 /// Pictures a workspace may show.
 const ICONS: [&str; 5] = ["desktop", "terminal", "browser", "windows", "code"];
-/// Longest password of a server, in bytes. Windows takes 127 characters; RFB's own check uses the first 8 bytes (RFC 6143 section 7.2.2), and what is
-/// longer is taken as it is.
+/// Longest password of a server, in bytes. Windows takes 127 characters; RFB's own check uses the
+/// first 8 bytes (RFC 6143 section 7.2.2), and what is longer is taken as it is.
 const PASSWORD_MAX: usize = 512;
-/// Longest name of an account or a domain, in characters: a Windows user principal name, a DNS name.
+/// Longest name of an account or a domain, in characters: a Windows user principal name, a DNS
+/// name.
 const ACCOUNT_MAX: usize = 256;
 /// Most authorities a workspace trusts, and the bytes they take.
 const ROOTS_MAX: usize = 16;
@@ -47,7 +48,8 @@ pub(super) fn version(text: &str) -> Result<String> {
     line("A version", text, 64)
 }
 
-/// The shape of an e-mail address: enough to find typing mistakes (RFC 5321 section 4.5.3.1.3 bounds its length to 254).
+/// The shape of an e-mail address: enough to find typing mistakes (RFC 5321 section 4.5.3.1.3
+/// bounds its length to 254).
 pub(super) fn email(text: &str) -> Result<String> {
     let text = text.trim();
     let shape = text.split_once('@').is_some_and(|(local, domain)| {
@@ -55,11 +57,15 @@ pub(super) fn email(text: &str) -> Result<String> {
             && local.len() <= 64
             && !domain.is_empty()
             && !domain.contains('@')
-            && domain.split('.').all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'))
+            && domain
+                .split('.')
+                .all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'))
             && domain.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '.')
     });
     if !shape || text.len() > 254 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Error::invalid("An e-mail address looks like name@example.com and has at most 254 bytes."));
+        return Err(Error::invalid(
+            "An e-mail address looks like name@example.com and has at most 254 bytes.",
+        ));
     }
     Ok(text.to_owned())
 }
@@ -87,7 +93,11 @@ fn tags(list: &[String]) -> Result<Vec<String>> {
 }
 
 fn icon(text: &str) -> Result<String> {
-    if ICONS.contains(&text) { Ok(text.to_owned()) } else { Err(Error::invalid(format!("An icon is one of: {}.", ICONS.join(", ")))) }
+    if ICONS.contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err(Error::invalid(format!("An icon is one of: {}.", ICONS.join(", "))))
+    }
 }
 
 fn roles(list: &[Role]) -> Result<Vec<Role>> {
@@ -98,7 +108,9 @@ fn roles(list: &[Role]) -> Result<Vec<Role>> {
         }
     }
     if out.is_empty() {
-        return Err(Error::invalid("At least one role must be allowed; to take a workspace out of service, use maintenance."));
+        return Err(Error::invalid(
+            "At least one role must be allowed; to take a workspace out of service, use maintenance.",
+        ));
     }
     Ok(out)
 }
@@ -116,12 +128,19 @@ pub(super) fn workspace_ids(new: &NewWorkspace) -> Result<Vec<WorkspaceId>> {
     }
     slug.truncate(56);
     let slug = slug.trim_end_matches('-');
-    let ids = (1..=20).map(|n| if n == 1 { WorkspaceId::parse(slug) } else { WorkspaceId::parse(&format!("{slug}-{n}")) });
+    let ids = (1..=20).map(|n| {
+        if n == 1 { WorkspaceId::parse(slug) } else { WorkspaceId::parse(&format!("{slug}-{n}")) }
+    });
     ids.collect::<Result<_, _>>().map_err(|e| Error::invalid(e.to_string()))
 }
 
 /// A new workspace with the defaults: every role may launch it, and only with a second factor.
-pub(super) fn workspace(new: &NewWorkspace, id: WorkspaceId, organization_id: OrganizationId, now: Timestamp) -> Result<Workspace> {
+pub(super) fn workspace(
+    new: &NewWorkspace,
+    id: WorkspaceId,
+    organization_id: OrganizationId,
+    now: Timestamp,
+) -> Result<Workspace> {
     let plain = Workspace {
         id,
         organization_id,
@@ -137,7 +156,8 @@ pub(super) fn workspace(new: &NewWorkspace, id: WorkspaceId, organization_id: Or
         .to_owned(),
         tags: Vec::new(),
         requires_mfa: true,
-        // An existing server has one screen: whoever comes second would see the first one's. A web application has none: each browser has its own.
+        // An existing server has one screen: whoever comes second would see the first one's. A web
+        // application has none: each browser has its own.
         single_seat: new.rest.target.is_some() && new.kind != WorkspaceKind::Html5,
         network: false,
         allowed_roles: Role::ALL.to_vec(),
@@ -160,17 +180,19 @@ fn checked(target: &Target, kind: WorkspaceKind) -> Result<Target> {
     match kind {
         WorkspaceKind::Vnc | WorkspaceKind::Rdp | WorkspaceKind::Html5 => {}
         WorkspaceKind::Linux => {
-            return Err(Error::invalid("Only a workspace of type vnc, rdp or html5 has a target: it names a server that runs already."));
+            return Err(Error::invalid(
+                "Only a workspace of type vnc, rdp or html5 has a target: it names a server that runs already.",
+            ));
         }
     }
     match target {
         Target::Host { port: 0, .. } => Err(Error::invalid("target.port must be 1 to 65535.")),
-        Target::Direct { name } if !is_direct_name(name) => {
-            Err(Error::invalid("target.direct must be a name from the gateway's configuration: lower-case letters, digits and hyphens."))
-        }
-        Target::Service { name, .. } if !is_direct_name(name) => {
-            Err(Error::invalid("target.service must be a name that the host's agent was given: lower-case letters, digits and hyphens."))
-        }
+        Target::Direct { name } if !is_direct_name(name) => Err(Error::invalid(
+            "target.direct must be a name from the gateway's configuration: lower-case letters, digits and hyphens.",
+        )),
+        Target::Service { name, .. } if !is_direct_name(name) => Err(Error::invalid(
+            "target.service must be a name that the host's agent was given: lower-case letters, digits and hyphens.",
+        )),
         Target::Host { .. } | Target::Service { .. } | Target::Direct { .. } => Ok(target.clone()),
     }
 }
@@ -178,13 +200,17 @@ fn checked(target: &Target, kind: WorkspaceKind) -> Result<Target> {
 /// The password of a workspace's server.
 pub(super) fn server_password(password: &SecretString, workspace: &Workspace) -> Result<()> {
     if !workspace.has_server() {
-        return Err(Error::invalid("Only a workspace of type vnc, rdp or html5 has a password: its server's."));
+        return Err(Error::invalid(
+            "Only a workspace of type vnc, rdp or html5 has a password: its server's.",
+        ));
     }
     if workspace.is_started() && !password.expose().is_empty() {
         return Err(Error::invalid(STARTED));
     }
     if workspace.server.source != CredentialSource::Workspace && !password.expose().is_empty() {
-        return Err(Error::invalid("password is the workspace's own; this one uses its users'. Set server.credential to workspace first."));
+        return Err(Error::invalid(
+            "password is the workspace's own; this one uses its users'. Set server.credential to workspace first.",
+        ));
     }
     a_password(password)?;
     if workspace.kind == WorkspaceKind::Html5 && !password.expose().is_empty() {
@@ -196,7 +222,9 @@ pub(super) fn server_password(password: &SecretString, workspace: &Workspace) ->
 fn a_password(password: &SecretString) -> Result<()> {
     let text = password.expose();
     if text.len() > PASSWORD_MAX || text.chars().any(char::is_control) {
-        return Err(Error::invalid(format!("password must be at most {PASSWORD_MAX} bytes on one line.")));
+        return Err(Error::invalid(format!(
+            "password must be at most {PASSWORD_MAX} bytes on one line."
+        )));
     }
     Ok(())
 }
@@ -205,7 +233,9 @@ fn a_password(password: &SecretString) -> Result<()> {
 fn account(what: &str, text: &str) -> Result<String> {
     let text = text.trim();
     if text.chars().count() > ACCOUNT_MAX || text.chars().any(char::is_control) {
-        return Err(Error::invalid(format!("{what} must be at most {ACCOUNT_MAX} characters on one line.")));
+        return Err(Error::invalid(format!(
+            "{what} must be at most {ACCOUNT_MAX} characters on one line."
+        )));
     }
     Ok(text.to_owned())
 }
@@ -224,17 +254,26 @@ pub(super) fn credential(new: NewCredential) -> Result<Credential> {
 /// Whether a credential is of a kind its workspace's server can take.
 pub(super) fn fits(credential: &Credential, workspace: &Workspace) -> Result<()> {
     match workspace.kind {
-        WorkspaceKind::Rdp if credential.username.is_empty() => Err(Error::invalid("username must not be empty: RDP signs in by name.")),
-        WorkspaceKind::Vnc if !credential.domain.is_empty() => Err(Error::invalid("VNC knows no domain.")),
+        WorkspaceKind::Rdp if credential.username.is_empty() => {
+            Err(Error::invalid("username must not be empty: RDP signs in by name."))
+        }
+        WorkspaceKind::Vnc if !credential.domain.is_empty() => {
+            Err(Error::invalid("VNC knows no domain."))
+        }
         WorkspaceKind::Html5 => web::fits(credential, &workspace.server.web),
         WorkspaceKind::Rdp | WorkspaceKind::Vnc | WorkspaceKind::Linux => Ok(()),
     }
 }
 
-/// A rule of trust an admin gave: its authorities must read, and its name must be one a certificate can be for.
+/// A rule of trust an admin gave: its authorities must read, and its name must be one a certificate
+/// can be for.
 fn trust(rule: &TrustRule) -> Result<TrustRule> {
     let TrustRule::Authority { roots, name } = rule else { return Ok(rule.clone()) };
-    let bad = || Error::invalid(format!("trust.roots must be 1 to {ROOTS_MAX} certificates in PEM, of at most {ROOTS_BYTES} bytes together."));
+    let bad = || {
+        Error::invalid(format!(
+            "trust.roots must be 1 to {ROOTS_MAX} certificates in PEM, of at most {ROOTS_BYTES} bytes together."
+        ))
+    };
     if roots.len() > ROOTS_BYTES {
         return Err(bad());
     }
@@ -244,9 +283,14 @@ fn trust(rule: &TrustRule) -> Result<TrustRule> {
     }
     let name = name.as_deref().map(str::trim).filter(|name| !name.is_empty());
     if name.is_some_and(|name| rustls_pki_types::ServerName::try_from(name).is_err()) {
-        return Err(Error::invalid("trust.name must be the DNS name or the address that the server's certificate is for."));
+        return Err(Error::invalid(
+            "trust.name must be the DNS name or the address that the server's certificate is for.",
+        ));
     }
-    Ok(TrustRule::Authority { roots: roots.trim().to_owned() + "\n", name: name.map(str::to_owned) })
+    Ok(TrustRule::Authority {
+        roots: roots.trim().to_owned() + "\n",
+        name: name.map(str::to_owned),
+    })
 }
 
 /// What makes no sense in a workspace as a whole.
@@ -254,7 +298,11 @@ fn whole(workspace: &Workspace) -> Result<()> {
     let terms = &workspace.server;
     if !workspace.has_server() {
         let plain = *terms == ServerTerms::default();
-        return if plain { Ok(()) } else { Err(Error::invalid("Only a workspace of type vnc, rdp or html5 has a server.")) };
+        return if plain {
+            Ok(())
+        } else {
+            Err(Error::invalid("Only a workspace of type vnc, rdp or html5 has a server."))
+        };
     }
     if workspace.kind == WorkspaceKind::Html5 {
         web::whole(workspace)?;
@@ -265,13 +313,19 @@ fn whole(workspace: &Workspace) -> Result<()> {
         let own = ServerTerms { keyboard: terms.keyboard, ..ServerTerms::default() };
         return if *terms == own { Ok(()) } else { Err(Error::invalid(STARTED)) };
     }
-    if workspace.kind != WorkspaceKind::Rdp && (!terms.domain.is_empty() || terms.keyboard.is_some()) {
-        return Err(Error::invalid("server.domain and server.keyboard are for workspaces of type rdp."));
+    if workspace.kind != WorkspaceKind::Rdp
+        && (!terms.domain.is_empty() || terms.keyboard.is_some())
+    {
+        return Err(Error::invalid(
+            "server.domain and server.keyboard are for workspaces of type rdp.",
+        ));
     }
     if workspace.kind != WorkspaceKind::Vnc && terms.exclusive {
         return Err(Error::invalid("server.exclusive is for workspaces of type vnc."));
     }
-    if terms.source != CredentialSource::Workspace && (!terms.username.is_empty() || !terms.domain.is_empty()) {
+    if terms.source != CredentialSource::Workspace
+        && (!terms.username.is_empty() || !terms.domain.is_empty())
+    {
         return Err(Error::invalid(
             "server.username and server.domain are the workspace's own; with this server.credential, users give theirs.",
         ));
@@ -280,7 +334,12 @@ fn whole(workspace: &Workspace) -> Result<()> {
 }
 
 /// Puts a value in its place, and its name among those of what changed.
-fn put<T: PartialEq>(slot: &mut T, value: Option<T>, what: &'static str, names: &mut Vec<&'static str>) {
+fn put<T: PartialEq>(
+    slot: &mut T,
+    value: Option<T>,
+    what: &'static str,
+    names: &mut Vec<&'static str>,
+) {
     if let Some(value) = value.filter(|v| v != slot) {
         *slot = value;
         names.push(what);
@@ -288,17 +347,31 @@ fn put<T: PartialEq>(slot: &mut T, value: Option<T>, what: &'static str, names: 
 }
 
 /// A workspace after a change, and the names of what changed.
-pub(super) fn changed(old: &Workspace, change: &WorkspaceChange, now: Timestamp) -> Result<(Workspace, Vec<&'static str>)> {
+pub(super) fn changed(
+    old: &Workspace,
+    change: &WorkspaceChange,
+    now: Timestamp,
+) -> Result<(Workspace, Vec<&'static str>)> {
     let mut next = old.clone();
     let mut names = Vec::new();
     put(&mut next.name, change.name.as_deref().map(name).transpose()?, "name", &mut names);
-    put(&mut next.description, change.description.as_deref().map(description).transpose()?, "description", &mut names);
+    put(
+        &mut next.description,
+        change.description.as_deref().map(description).transpose()?,
+        "description",
+        &mut names,
+    );
     put(&mut next.icon, change.icon.as_deref().map(icon).transpose()?, "icon", &mut names);
     put(&mut next.tags, change.tags.as_deref().map(tags).transpose()?, "tags", &mut names);
     put(&mut next.requires_mfa, change.requires_mfa, "requires_mfa", &mut names);
     put(&mut next.single_seat, change.single_seat, "single_seat", &mut names);
     put(&mut next.network, change.network, "network", &mut names);
-    put(&mut next.allowed_roles, change.allowed_roles.as_deref().map(roles).transpose()?, "allowed_roles", &mut names);
+    put(
+        &mut next.allowed_roles,
+        change.allowed_roles.as_deref().map(roles).transpose()?,
+        "allowed_roles",
+        &mut names,
+    );
     if let Some(target) = &change.target {
         put(&mut next.target, Some(Some(checked(target, old.kind)?)), "target", &mut names);
     }
@@ -319,8 +392,18 @@ pub(super) fn changed(old: &Workspace, change: &WorkspaceChange, now: Timestamp)
         "server.username",
         &mut names,
     );
-    put(&mut next.server.domain, server.domain.as_deref().map(|t| account("server.domain", t)).transpose()?, "server.domain", &mut names);
-    put(&mut next.server.trust, server.trust.as_ref().map(trust).transpose()?, "server.trust", &mut names);
+    put(
+        &mut next.server.domain,
+        server.domain.as_deref().map(|t| account("server.domain", t)).transpose()?,
+        "server.domain",
+        &mut names,
+    );
+    put(
+        &mut next.server.trust,
+        server.trust.as_ref().map(trust).transpose()?,
+        "server.trust",
+        &mut names,
+    );
     put(&mut next.server.exclusive, server.exclusive, "server.exclusive", &mut names);
     put(&mut next.server.keyboard, server.keyboard, "server.keyboard", &mut names);
     web::change(&mut next.server, &change.web, &mut names)?;
@@ -339,7 +422,8 @@ pub(super) fn limit(asked: Option<u32>, default: u32) -> Result<usize> {
     }
 }
 
-/// A page of at most `limit` from a listing that was asked for one more, with the cursor of its last item.
+/// A page of at most `limit` from a listing that was asked for one more, with the cursor of its
+/// last item.
 pub(super) fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Page<T> {
     let more = items.len() > limit;
     items.truncate(limit);
@@ -358,7 +442,13 @@ mod tests {
     use super::*;
 
     fn new(name: &str) -> NewWorkspace {
-        NewWorkspace { id: None, name: name.into(), description: String::new(), kind: WorkspaceKind::Linux, rest: WorkspaceChange::default() }
+        NewWorkspace {
+            id: None,
+            name: name.into(),
+            description: String::new(),
+            kind: WorkspaceKind::Linux,
+            rest: WorkspaceChange::default(),
+        }
     }
 
     #[test]
@@ -381,9 +471,18 @@ mod tests {
         for good in ["a@b", "a.b+c@example.com", "ä@exämple.com"] {
             assert!(email(good).is_ok(), "{good}");
         }
-        for bad in
-            ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b..c", "a@-b.c", &format!("{}@b.c", "a".repeat(65)), &format!("a@{}.c", "b".repeat(260))]
-        {
+        for bad in [
+            "",
+            "a",
+            "@b",
+            "a@",
+            "a@b@c",
+            "a b@c",
+            "a@b..c",
+            "a@-b.c",
+            &format!("{}@b.c", "a".repeat(65)),
+            &format!("a@{}.c", "b".repeat(260)),
+        ] {
             assert!(email(bad).is_err(), "{bad}");
         }
     }
@@ -391,8 +490,18 @@ mod tests {
     #[test]
     fn a_change_names_what_changed() {
         let organization = OrganizationId::new();
-        let old = workspace(&new("Desk"), WorkspaceId::parse("ws-desk").unwrap(), organization, Timestamp(1)).unwrap();
-        let change = WorkspaceChange { name: Some("Desk".into()), maintenance: Some(true), ..WorkspaceChange::default() };
+        let old = workspace(
+            &new("Desk"),
+            WorkspaceId::parse("ws-desk").unwrap(),
+            organization,
+            Timestamp(1),
+        )
+        .unwrap();
+        let change = WorkspaceChange {
+            name: Some("Desk".into()),
+            maintenance: Some(true),
+            ..WorkspaceChange::default()
+        };
         let (next, names) = changed(&old, &change, Timestamp(2)).unwrap();
         assert_eq!(names, ["maintenance"]);
         assert_eq!(next.updated_at, Timestamp(2));

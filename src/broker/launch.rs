@@ -9,7 +9,8 @@
 //!                                            └─ Close(launch_failed) + Release, seat free, launch_workspace error
 //! ```
 //!
-//! Runs in a task of its own: a browser that goes away neither aborts a launch nor leaves half of one.
+//! Runs in a task of its own: a browser that goes away neither aborts a launch nor leaves half of
+//! one.
 
 use super::Broker;
 use super::fleet::{DesktopOrder, DesktopStarted, FleetError, Unanswered, Wanted};
@@ -57,15 +58,28 @@ impl Broker {
     /// Launches a workspace, or returns the caller's session that runs in it.
     ///
     /// # Errors
-    /// `NotFound`; `Forbidden` by role or for want of a second factor; `Conflict` in maintenance or in use by somebody else;
-    /// `Unavailable` when no host is connected or the desktop did not start.
-    pub async fn launch(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId) -> Result<Launched> {
-        let (broker, origin, caller, id) = (self.clone(), origin.clone(), caller.clone(), id.clone());
+    /// `NotFound`; `Forbidden` by role or for want of a second factor; `Conflict` in maintenance or
+    /// in use by somebody else; `Unavailable` when no host is connected or the desktop did not
+    /// start.
+    pub async fn launch(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: &WorkspaceId,
+    ) -> Result<Launched> {
+        let (broker, origin, caller, id) =
+            (self.clone(), origin.clone(), caller.clone(), id.clone());
         self.apart(async move { broker.launch_apart(&origin, &caller, &id).await }).await
     }
 
-    async fn launch_apart(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId) -> Result<Launched> {
-        let patience = self.inner.settings.launch_timeout + super::ending::STOP_WAIT + Duration::from_secs(2);
+    async fn launch_apart(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: &WorkspaceId,
+    ) -> Result<Launched> {
+        let patience =
+            self.inner.settings.launch_timeout + super::ending::STOP_WAIT + Duration::from_secs(2);
         let deadline = Instant::now() + patience;
         loop {
             let wish = Wish {
@@ -80,17 +94,31 @@ impl Broker {
             };
             let left = deadline.saturating_duration_since(Instant::now());
             match self.decide(move |book| wish.decide(book)).await {
-                Ok(Step::Resume(session, workspace)) => return self.launched(caller, *session, *workspace).await,
-                Ok(Step::Start(session, workspace, pin)) => return self.start_desktop(origin, caller, *session, *workspace, pin).await,
-                Ok(Step::Wait(_)) | Err(Error { kind: ErrorKind::Conflict, source: Some(_), .. }) if left.is_zero() => {
-                    let note = self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace_id(id);
+                Ok(Step::Resume(session, workspace)) => {
+                    return self.launched(caller, *session, *workspace).await;
+                }
+                Ok(Step::Start(session, workspace, pin)) => {
+                    return self.start_desktop(origin, caller, *session, *workspace, pin).await;
+                }
+                Ok(Step::Wait(_))
+                | Err(Error { kind: ErrorKind::Conflict, source: Some(_), .. })
+                    if left.is_zero() =>
+                {
+                    let note =
+                        self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace_id(id);
                     self.write_note(note.failed("busy")).await?;
-                    return Err(Error::unavailable("Your session in this workspace is still starting or closing. Try again in a moment."));
+                    return Err(Error::unavailable(
+                        "Your session in this workspace is still starting or closing. Try again in a moment.",
+                    ));
                 }
                 Ok(Step::Wait(session)) => {
-                    self.until(session, left, |s| matches!(s.state, State::Active | State::Closed(_))).await?;
+                    self.until(session, left, |s| {
+                        matches!(s.state, State::Active | State::Closed(_))
+                    })
+                    .await?;
                 }
-                // Two transactions took the same seat or address and the store let one through: the other looks again.
+                // Two transactions took the same seat or address and the store let one through: the
+                // other looks again.
                 Err(Error { kind: ErrorKind::Conflict, source: Some(_), .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -110,9 +138,14 @@ impl Broker {
         let organization = session.organization_id;
         self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
         let settings = &self.inner.settings;
-        let note = self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace(&workspace).in_session(&session);
+        let note = self
+            .note(origin, Action::LaunchWorkspace)
+            .by(caller)
+            .on_workspace(&workspace)
+            .in_session(&session);
         let Some(wanted) = wanted(&session, &workspace) else {
-            let error = FleetError::Failed("a session goes another way than its workspace".to_owned());
+            let error =
+                FleetError::Failed("a session goes another way than its workspace".to_owned());
             return self.take_back(session, note, &error).await;
         };
         let order = DesktopOrder {
@@ -126,10 +159,16 @@ impl Broker {
             grace: settings.grace,
         };
         let began = Instant::now();
-        let started = timeout(settings.launch_timeout, self.inner.fleet.start(session.host_id, order)).await;
+        let started =
+            timeout(settings.launch_timeout, self.inner.fleet.start(session.host_id, order)).await;
         let took = whole(super::ending::millis(began.elapsed()));
-        let note = note.with("host_id", named(&session)).with("way", session.way.to_string()).with("launch_ms", took);
-        let started = started.unwrap_or(Err(FleetError::Timeout)).and_then(|desktop| proven(desktop, &workspace));
+        let note = note
+            .with("host_id", named(&session))
+            .with("way", session.way.to_string())
+            .with("launch_ms", took);
+        let started = started
+            .unwrap_or(Err(FleetError::Timeout))
+            .and_then(|desktop| proven(desktop, &workspace));
         let desktop = match started {
             Ok(desktop) => desktop,
             Err(error) => return self.take_back(session, note, &error).await,
@@ -139,7 +178,8 @@ impl Broker {
                 self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
                 self.launched(caller, active, workspace).await
             }
-            // Somebody ended it while it started; whoever did may have asked the host before there was a desktop.
+            // Somebody ended it while it started; whoever did may have asked the host before there
+            // was a desktop.
             Ok(None) => {
                 self.inner.fleet.cut(session.id);
                 self.stop_desktop(&session).await;
@@ -147,7 +187,8 @@ impl Broker {
                 Err(Error::conflict("The session was ended while it was starting."))
             }
             Err(error) => {
-                // Not written down, so it did not happen: the row stays Creating for the reaper if the store is gone.
+                // Not written down, so it did not happen: the row stays Creating for the reaper if
+                // the store is gone.
                 tracing::error!(session = %session.id, error = %error, "a started desktop could not be recorded; it is taken back");
                 self.inner.fleet.cut(session.id);
                 self.stop_desktop(&session).await;
@@ -156,12 +197,23 @@ impl Broker {
         }
     }
 
-    async fn make_active(&self, session: &Session, desktop: DesktopStarted, note: Note) -> Result<Option<Session>> {
+    async fn make_active(
+        &self,
+        session: &Session,
+        desktop: DesktopStarted,
+        note: Note,
+    ) -> Result<Option<Session>> {
         let lease = LeaseRow {
             peer_public_key: desktop.peer_public_key.clone(),
-            psk_sealed: self.inner.vault.seal(&psk_purpose(session.id), desktop.preshared_key.expose()),
+            psk_sealed: self
+                .inner
+                .vault
+                .seal(&psk_purpose(session.id), desktop.preshared_key.expose()),
             port: i32::from(desktop.port),
-            credential_sealed: self.inner.vault.seal(&credential_purpose(session.id), desktop.credential.expose().as_bytes()),
+            credential_sealed: self
+                .inner
+                .vault
+                .seal(&credential_purpose(session.id), desktop.credential.expose().as_bytes()),
             certificate: desktop.certificate.map(|certificate| hex::encode(certificate.0)),
         };
         let session = session.clone();
@@ -178,27 +230,54 @@ impl Broker {
     }
 
     /// The host could not: nothing stays.
-    async fn take_back(&self, session: Session, note: Note, error: &FleetError) -> Result<Launched> {
+    async fn take_back(
+        &self,
+        session: Session,
+        note: Note,
+        error: &FleetError,
+    ) -> Result<Launched> {
         tracing::warn!(session = %session.id, host = %session.host_id, %error, "a desktop did not start");
         self.inner.fleet.cut(session.id);
         self.stop_desktop(&session).await;
         let (reason, message) = match error {
-            FleetError::NotConnected => ("host_not_connected", "The workspace host is not connected right now. Try again in a moment."),
-            FleetError::Timeout => ("timeout", "The desktop did not start in time. Try again; if it stays, tell your administrator."),
-            FleetError::Refused(_) => ("refused", "The workspace host could not start this desktop. Tell your administrator."),
-            FleetError::Failed(_) => ("failed", "The desktop did not start. Try again; if it stays, tell your administrator."),
+            FleetError::NotConnected => (
+                "host_not_connected",
+                "The workspace host is not connected right now. Try again in a moment.",
+            ),
+            FleetError::Timeout => (
+                "timeout",
+                "The desktop did not start in time. Try again; if it stays, tell your administrator.",
+            ),
+            FleetError::Refused(_) => (
+                "refused",
+                "The workspace host could not start this desktop. Tell your administrator.",
+            ),
+            FleetError::Failed(_) => (
+                "failed",
+                "The desktop did not start. Try again; if it stays, tell your administrator.",
+            ),
             FleetError::Unanswered(how) => (how.word(), how.told()),
         };
-        // What it showed is kept, so that an admin sees it and may accept it; no stream will be opened that could.
+        // What it showed is kept, so that an admin sees it and may accept it; no stream will be
+        // opened that could.
         let shown = match error {
             FleetError::Unanswered(Unanswered::Certificate { seen, why }) => {
-                let refused = note.clone().acting(Action::CertificateRefused).with("fingerprint", seen.fingerprint.to_string());
+                let refused = note
+                    .clone()
+                    .acting(Action::CertificateRefused)
+                    .with("fingerprint", seen.fingerprint.to_string());
                 let offered = seen.offered(&refused);
                 Some((refused.with("subject", offered.subject.clone()).denied(why), offered))
             }
-            FleetError::Unanswered(_) | FleetError::NotConnected | FleetError::Timeout | FleetError::Refused(_) | FleetError::Failed(_) => None,
+            FleetError::Unanswered(_)
+            | FleetError::NotConnected
+            | FleetError::Timeout
+            | FleetError::Refused(_)
+            | FleetError::Failed(_) => None,
         };
-        let note = note.failed(reason).with("error", super::record::cut(&error.to_string(), 300).to_owned());
+        let note = note
+            .failed(reason)
+            .with("error", super::record::cut(&error.to_string(), 300).to_owned());
         let (id, organization) = (session.id, session.organization_id);
         self.write(move |book| {
             if let Some((refused, offered)) = &shown {
@@ -208,7 +287,9 @@ impl Broker {
             book.note(&note);
             // Not closed here: somebody else ended it meanwhile and finishes it.
             let system = note.clone().by_system();
-            if let Some(closing) = book.advance(&session, Event::Close(EndReason::LaunchFailed), &note)? {
+            if let Some(closing) =
+                book.advance(&session, Event::Close(EndReason::LaunchFailed), &note)?
+            {
                 book.release(&closing, &system)?;
             }
             Ok(())
@@ -219,7 +300,12 @@ impl Broker {
         Err(Error::unavailable(message))
     }
 
-    async fn launched(&self, caller: &Caller, session: Session, workspace: Workspace) -> Result<Launched> {
+    async fn launched(
+        &self,
+        caller: &Caller,
+        session: Session,
+        workspace: Workspace,
+    ) -> Result<Launched> {
         let (id, user) = (workspace.id.clone(), caller.user.id);
         let known = self.inner.store.read(move |tx| Known::of(tx, &id, user)).await?;
         let policy = workspace.policy;
@@ -257,19 +343,27 @@ impl Wish {
                     book.note(&note.in_session(&session).because("resumed"));
                     Ok(Ok(Step::Resume(Box::new(session), Box::new(workspace))))
                 }
-                State::Queued | State::Creating | State::Closing(_) | State::Closed(_) => Ok(Ok(Step::Wait(session.id))),
+                State::Queued | State::Creating | State::Closing(_) | State::Closed(_) => {
+                    Ok(Ok(Step::Wait(session.id)))
+                }
             };
         }
         if workspace.maintenance {
             let error = Error::conflict("This workspace is under maintenance. Try again later.");
             return book.refuse(&note.denied("maintenance"), error);
         }
-        // The seat itself decides between two who race; this also finds those who came before it was made single-seat.
+        // The seat itself decides between two who race; this also finds those who came before it
+        // was made single-seat.
         if workspace.single_seat && !book.live_sessions_of_workspace(&workspace.id)?.is_empty() {
             let error = Error::conflict("Somebody else uses this workspace right now.");
             return book.refuse(&note.denied("in_use"), error);
         }
-        let seeker = Seeker { user, organization: workspace.organization_id, network: self.network, seed: self.session.0.as_u64_pair().0 };
+        let seeker = Seeker {
+            user,
+            organization: workspace.organization_id,
+            network: self.network,
+            seed: self.session.0.as_u64_pair().0,
+        };
         let place = match book.place(&workspace, &seeker, &self.reachable)? {
             Ok(place) => place,
             Err((word, error)) => return book.refuse(&note.failed(word), error),
@@ -297,27 +391,44 @@ impl Wish {
         };
         book.insert_session(&session, Some(seat(&workspace, &self.caller)))?;
         book.note(
-            &note.acting(Action::CreateSession).on_session(&session).with("host_id", named(&session)).with("way", session.way.to_string()),
+            &note
+                .acting(Action::CreateSession)
+                .on_session(&session)
+                .with("host_id", named(&session))
+                .with("way", session.way.to_string()),
         );
-        let pin = if workspace.kind == WorkspaceKind::Html5 { book.server_state(&workspace.id)?.pinned.map(|(pin, _)| pin) } else { None };
+        let pin = if workspace.kind == WorkspaceKind::Html5 {
+            book.server_state(&workspace.id)?.pinned.map(|(pin, _)| pin)
+        } else {
+            None
+        };
         Ok(Ok(Step::Start(Box::new(session), Box::new(workspace), pin)))
     }
 }
 
-/// What the session is to have at its other end: its workspace alone says. `None`: the session was made to go another way.
+/// What the session is to have at its other end: its workspace alone says. `None`: the session was
+/// made to go another way.
 fn wanted(session: &Session, workspace: &Workspace) -> Option<Wanted> {
     match (&session.way, &workspace.target) {
         (Way::Own, None) => Some(Wanted::Desktop),
-        (Way::Own, Some(Target::Service { name, .. })) => Some(Wanted::Service { name: name.clone() }),
+        (Way::Own, Some(Target::Service { name, .. })) => {
+            Some(Wanted::Service { name: name.clone() })
+        }
         (Way::Host, Some(Target::Host { port, .. })) => Some(Wanted::Server { port: *port }),
-        (Way::Direct(name), Some(Target::Direct { .. })) => Some(Wanted::Direct { name: name.clone() }),
+        (Way::Direct(name), Some(Target::Direct { .. })) => {
+            Some(Wanted::Direct { name: name.clone() })
+        }
         (Way::Own | Way::Host | Way::Direct(_), _) => None,
     }
 }
 
-/// A started RDP desktop must say which certificate it has: without it, the gateway could not tell it from another.
+/// A started RDP desktop must say which certificate it has: without it, the gateway could not tell
+/// it from another.
 fn proven(desktop: DesktopStarted, workspace: &Workspace) -> Result<DesktopStarted, FleetError> {
-    if workspace.kind == WorkspaceKind::Rdp && workspace.is_started() && desktop.certificate.is_none() {
+    if workspace.kind == WorkspaceKind::Rdp
+        && workspace.is_started()
+        && desktop.certificate.is_none()
+    {
         return Err(FleetError::Failed("its host named no certificate for it".to_owned()));
     }
     Ok(desktop)
@@ -330,7 +441,11 @@ fn named(session: &Session) -> Option<String> {
 
 /// Who may be in it at once: one user of a single-seat workspace, else one session of each user.
 fn seat(workspace: &Workspace, caller: &Caller) -> SeatKey {
-    if workspace.single_seat { SeatKey::workspace(&workspace.id) } else { SeatKey::user(&workspace.id, caller.user.id) }
+    if workspace.single_seat {
+        SeatKey::workspace(&workspace.id)
+    } else {
+        SeatKey::user(&workspace.id, caller.user.id)
+    }
 }
 
 /// What a session's preshared key is sealed for.

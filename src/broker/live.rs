@@ -1,8 +1,9 @@
 //! Who watches a session, and how its streams are cut: authorisation lasts as long as the stream.
 //!
-//! Everything here is in memory and about this process only; the store is the truth. A relay holds a [`StreamGrant`]: it
-//! reads its [`Right`] from a watch channel and counts into [`Meters`] without a lock. The registry behind [`Live`] is one
-//! mutex, taken when a stream opens or closes and when something ends, never while bytes pass.
+//! Everything here is in memory and about this process only; the store is the truth. A relay holds
+//! a [`StreamGrant`]: it reads its [`Right`] from a watch channel and counts into [`Meters`]
+//! without a lock. The registry behind [`Live`] is one mutex, taken when a stream opens or closes
+//! and when something ends, never while bytes pass.
 
 use crate::domain::lease::Lease;
 use crate::domain::reach::Spread;
@@ -26,7 +27,8 @@ pub enum Right {
     SessionEnded(EndReason),
     /// The login it was opened from ended; the session goes on.
     SignedOut,
-    /// What the stream may carry, or how its server is trusted, was changed; the session goes on, and so does a stream opened anew.
+    /// What the stream may carry, or how its server is trusted, was changed; the session goes on,
+    /// and so does a stream opened anew.
     PolicyChanged,
 }
 
@@ -63,7 +65,8 @@ pub struct Meters {
 impl Meters {
     /// Notes a round trip browser to gateway.
     pub fn note_rtt(&self, rtt: Duration) {
-        self.rtt_micros.store(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+        self.rtt_micros
+            .store(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
     }
 
     /// The last round trip noted.
@@ -76,7 +79,8 @@ impl Meters {
     }
 }
 
-/// The right to one stream: the lease, the watch that ends it, and its meters. Dropping it frees the viewer's place.
+/// The right to one stream: the lease, the watch that ends it, and its meters. Dropping it frees
+/// the viewer's place.
 #[derive(Debug)]
 pub struct StreamGrant {
     /// What may be dialled.
@@ -124,7 +128,8 @@ impl Drop for ViewerPlace {
     }
 }
 
-/// What a stream is granted under. When it is changed, the stream is cut and comes back under the new.
+/// What a stream is granted under. When it is changed, the stream is cut and comes back under the
+/// new.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Terms {
     pub(super) policy: StreamPolicy,
@@ -184,7 +189,8 @@ impl Registry {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while holding it leaves maps that are still maps; refusing every stream for ever would be worse.
+    // A panic while holding it leaves maps that are still maps; refusing every stream for ever
+    // would be worse.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -204,7 +210,12 @@ pub struct Live {
 
 impl Default for Live {
     fn default() -> Self {
-        Self { registry: Arc::default(), changes: broadcast::channel(CHANGES_MAX).0, pulse: watch::channel(0).0, entries: watch::channel(0).0 }
+        Self {
+            registry: Arc::default(),
+            changes: broadcast::channel(CHANGES_MAX).0,
+            pulse: watch::channel(0).0,
+            entries: watch::channel(0).0,
+        }
     }
 }
 
@@ -212,7 +223,13 @@ impl Live {
     // --- viewers ---
 
     /// Takes a viewer's place; `None` when the session has `max` already.
-    pub(super) fn take_place(&self, session: SessionId, by: &Caller, now: Timestamp, max: usize) -> Option<Taken> {
+    pub(super) fn take_place(
+        &self,
+        session: SessionId,
+        by: &Caller,
+        now: Timestamp,
+        max: usize,
+    ) -> Option<Taken> {
         let mut registry = locked(&self.registry);
         if registry.by_session.get(&session).map_or(0, Vec::len) >= max {
             return None;
@@ -221,10 +238,18 @@ impl Live {
         let number = registry.next;
         let (right, watching) = watch::channel(Right::Held);
         let meters = Arc::<Meters>::default();
-        registry.seats.insert(number, Seat { login: by.login_id, right, meters: meters.clone(), terms: None });
+        registry.seats.insert(
+            number,
+            Seat { login: by.login_id, right, meters: meters.clone(), terms: None },
+        );
         registry.by_session.entry(session).or_default().push(number);
-        let place =
-            ViewerPlace { session_id: session, opened_at: now, by: Some(Box::new(by.clone())), number, registry: Some(self.registry.clone()) };
+        let place = ViewerPlace {
+            session_id: session,
+            opened_at: now,
+            by: Some(Box::new(by.clone())),
+            number,
+            registry: Some(self.registry.clone()),
+        };
         Some(Taken { place, right: watching, meters })
     }
 
@@ -232,12 +257,18 @@ impl Live {
     pub(super) fn end_session(&self, session: SessionId, reason: EndReason) {
         let registry = locked(&self.registry);
         let numbers = registry.by_session.get(&session).into_iter().flatten();
-        numbers.filter_map(|n| registry.seats.get(n)).for_each(|seat| seat.tell(Right::SessionEnded(reason)));
+        numbers
+            .filter_map(|n| registry.seats.get(n))
+            .for_each(|seat| seat.tell(Right::SessionEnded(reason)));
     }
 
     /// Tells every watcher opened from a login that it ended.
     pub(super) fn end_login(&self, login: LoginId) {
-        locked(&self.registry).seats.values().filter(|seat| seat.login == login).for_each(|seat| seat.tell(Right::SignedOut));
+        locked(&self.registry)
+            .seats
+            .values()
+            .filter(|seat| seat.login == login)
+            .for_each(|seat| seat.tell(Right::SignedOut));
     }
 
     /// Says under what the holder of a place was granted its stream.
@@ -247,11 +278,14 @@ impl Live {
         }
     }
 
-    /// Tells every watcher of a session that was not granted its stream under these terms that they were changed.
+    /// Tells every watcher of a session that was not granted its stream under these terms that they
+    /// were changed.
     pub(super) fn change_terms(&self, session: SessionId, terms: &Terms) {
         let registry = locked(&self.registry);
         let numbers = registry.by_session.get(&session).into_iter().flatten();
-        let seats = numbers.filter_map(|n| registry.seats.get(n)).filter(|seat| seat.terms.as_ref() != Some(terms));
+        let seats = numbers
+            .filter_map(|n| registry.seats.get(n))
+            .filter(|seat| seat.terms.as_ref() != Some(terms));
         seats.for_each(|seat| seat.tell(Right::PolicyChanged));
     }
 
@@ -259,7 +293,8 @@ impl Live {
     pub(super) fn viewers(&self, session: SessionId) -> (usize, Option<Duration>) {
         let registry = locked(&self.registry);
         let numbers = registry.by_session.get(&session).map_or(&[][..], Vec::as_slice);
-        let rtt = numbers.iter().rev().filter_map(|n| registry.seats.get(n)).find_map(|s| s.meters.rtt());
+        let rtt =
+            numbers.iter().rev().filter_map(|n| registry.seats.get(n)).find_map(|s| s.meters.rtt());
         (numbers.len(), rtt)
     }
 
@@ -278,7 +313,11 @@ impl Live {
     /// The last round trips of all open streams.
     pub(super) fn round_trips(&self) -> Spread {
         let mut spread = Spread::default();
-        locked(&self.registry).seats.values().filter_map(|seat| seat.meters.rtt()).for_each(|took| spread.add(took));
+        locked(&self.registry)
+            .seats
+            .values()
+            .filter_map(|seat| seat.meters.rtt())
+            .for_each(|took| spread.add(took));
         spread
     }
 
@@ -309,9 +348,13 @@ impl Live {
         locked(&self.registry).sessions.len()
     }
 
-    /// Claims the finishing of a session, so that reaper, sentinel and request do it once; `None`: somebody has it.
+    /// Claims the finishing of a session, so that reaper, sentinel and request do it once; `None`:
+    /// somebody has it.
     pub(super) fn claim(&self, session: SessionId) -> Option<Claim> {
-        locked(&self.registry).finishing.insert(session).then(|| Claim { session, registry: self.registry.clone() })
+        locked(&self.registry)
+            .finishing
+            .insert(session)
+            .then(|| Claim { session, registry: self.registry.clone() })
     }
 
     /// Whether somebody is finishing it.
@@ -355,7 +398,8 @@ impl Live {
         self.changes.subscribe()
     }
 
-    /// Says that the audit log grew. Apart from the changes, since it grows with each of them: a burst is one word to a slow listener.
+    /// Says that the audit log grew. Apart from the changes, since it grows with each of them: a
+    /// burst is one word to a slow listener.
     pub(super) fn log_grew(&self) {
         self.entries.send_modify(|n| *n = n.wrapping_add(1));
     }

@@ -1,5 +1,5 @@
-//! Start and stop of the gateway, and what runs between: the `sentinel` (what other processes changed) and the `reaper` (what
-//! nobody looked after).
+//! Start and stop of the gateway, and what runs between: the `sentinel` (what other processes
+//! changed) and the `reaper` (what nobody looked after).
 
 use super::fleet::{HostPeer, SessionPeer, TunnelReport};
 use super::record::whole;
@@ -39,11 +39,12 @@ pub(super) struct HostWatch {
 }
 
 impl Broker {
-    /// Restores the tunnels of stored hosts and live sessions, audits `gateway_start`. Called once, before serving.
+    /// Restores the tunnels of stored hosts and live sessions, audits `gateway_start`. Called once,
+    /// before serving.
     ///
     /// # Errors
-    /// When the store cannot be read or written, or its keys do not open under this master key. One host or session that
-    /// cannot be restored is logged and left to the reaper.
+    /// When the store cannot be read or written, or its keys do not open under this master key. One
+    /// host or session that cannot be restored is logged and left to the reaper.
     pub async fn start(&self, origin: &Origin) -> Result<()> {
         self.keys().await?;
         self.keep_identity().await?;
@@ -64,34 +65,44 @@ impl Broker {
             self.add_host(host, sealed);
         }
         for (session, lease) in sessions {
-            // A launch that was under way died with the process that had begun it: not known here, so that the reaper ends it at once.
+            // A launch that was under way died with the process that had begun it: not known here,
+            // so that the reaper ends it at once.
             if !matches!(session.state, State::Queued | State::Creating) {
                 self.live().know(session.id);
             }
             if session.state == State::Active {
                 match self.restore(&session, lease) {
                     Ok(()) => restored += 1,
-                    Err(error) => tracing::error!(session = %session.id, cause = ?error.source, "a session's tunnel could not be restored"),
+                    Err(error) => {
+                        tracing::error!(session = %session.id, cause = ?error.source, "a session's tunnel could not be restored")
+                    }
                 }
             }
         }
         let note = self.note(origin, Action::GatewayStart).by_system().on_thing("gateway", None);
-        let note = note.with("version", env!("CARGO_PKG_VERSION")).with("hosts", host_count).with("sessions", whole(restored));
+        let note = note
+            .with("version", env!("CARGO_PKG_VERSION"))
+            .with("hosts", host_count)
+            .with("sessions", whole(restored));
         self.write_note(note).await
     }
 
-    /// Opens a stored host's tunnel; one that cannot be opened is logged and tried again by the reaper.
+    /// Opens a stored host's tunnel; one that cannot be opened is logged and tried again by the
+    /// reaper.
     pub(super) fn add_host(&self, host: &Host, sealed: &str) {
         let opened = self.inner.vault.open(&hosts::psk_purpose(host.id), sealed);
         let peer = opened.map(|preshared_key| HostPeer { host: host.clone(), preshared_key });
-        if let Err(error) = peer.and_then(|peer| self.inner.fleet.add_host(peer).map_err(Error::internal)) {
+        if let Err(error) =
+            peer.and_then(|peer| self.inner.fleet.add_host(peer).map_err(Error::internal))
+        {
             tracing::error!(host = %host.id, cause = ?error.source, "a host's tunnel could not be opened");
         }
     }
 
     fn restore(&self, session: &Session, lease: Option<LeaseRow>) -> Result<()> {
         let lease = lease.ok_or_else(|| Error::internal("an active session without a lease"))?;
-        let preshared_key = self.inner.vault.open(&launch::psk_purpose(session.id), &lease.psk_sealed)?;
+        let preshared_key =
+            self.inner.vault.open(&launch::psk_purpose(session.id), &lease.psk_sealed)?;
         let peer = SessionPeer {
             session_id: session.id,
             host_id: session.host_id,
@@ -103,8 +114,9 @@ impl Broker {
         self.inner.fleet.restore(peer).map_err(Error::internal)
     }
 
-    /// Runs the reaper (expiry, lost hosts, interrupted launches, desktops nobody leases, finished closings, old tickets) and the
-    /// sentinel (notices within 250 ms what another process, such as the command line, changed) until `stop` resolves.
+    /// Runs the reaper (expiry, lost hosts, interrupted launches, desktops nobody leases, finished
+    /// closings, old tickets) and the sentinel (notices within 250 ms what another process, such as
+    /// the command line, changed) until `stop` resolves.
     pub async fn maintain(&self, stop: watch::Receiver<bool>) {
         let mut ended = stop.clone();
         let work = async { tokio::join!(self.watch_others(), self.reap()) };
@@ -120,7 +132,8 @@ impl Broker {
     /// When the store cannot write it down.
     pub async fn stop(&self, origin: &Origin) -> Result<()> {
         let note = self.note(origin, Action::GatewayStop).by_system().on_thing("gateway", None);
-        let note = note.with("sessions", self.live().known_count()).with("streams", self.live().streams());
+        let note =
+            note.with("sessions", self.live().known_count()).with("streams", self.live().streams());
         self.write_note(note).await
     }
 }

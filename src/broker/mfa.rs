@@ -1,9 +1,10 @@
 //! The second factor: a time-based one-time code (RFC 6238).
 //!
-//! A **challenge** stands between the two factors: an opaque token, kept hashed, good for a few minutes and five tries.
-//! Its purpose binds it: `verify` may only verify a factor, `enroll` may only enrol the first one. A code's time step is
-//! advanced by compare-and-set, so of two verifications with one code exactly one succeeds. The secret is sealed at rest
-//! under its user's id, and counts for nothing until a code confirmed it.
+//! A **challenge** stands between the two factors: an opaque token, kept hashed, good for a few
+//! minutes and five tries. Its purpose binds it: `verify` may only verify a factor, `enroll` may
+//! only enrol the first one. A code's time step is advanced by compare-and-set, so of two
+//! verifications with one code exactly one succeeds. The secret is sealed at rest under its user's
+//! id, and counts for nothing until a code confirmed it.
 
 use super::record::{Book, Note, Verdict};
 use super::tokens::{NewLogin, hash_of, invalid_token};
@@ -57,7 +58,13 @@ impl Broker {
     ///
     /// # Errors
     /// `Unauthenticated` "Invalid code" or "Invalid or expired token"; `Throttled`.
-    pub async fn mfa_verify(&self, origin: &Origin, mfa_token: &SecretString, method: &str, code: &str) -> Result<Tokens> {
+    pub async fn mfa_verify(
+        &self,
+        origin: &Origin,
+        mfa_token: &SecretString,
+        method: &str,
+        code: &str,
+    ) -> Result<Tokens> {
         if MfaMethod::parse(method).is_none() {
             return Err(Error::invalid("method must be \"totp\"."));
         }
@@ -116,7 +123,11 @@ impl Broker {
         let qr_svg = totp::qr_svg(&otpauth_url)?;
         let sealed = self.inner.vault.seal(&purpose(user.id), secret.expose().as_bytes());
         let (now, account) = (self.now(), user.email.clone());
-        let note = self.note(origin, Action::MfaEnroll).by_user(&user).on_user(&user).with("stage", "started");
+        let note = self
+            .note(origin, Action::MfaEnroll)
+            .by_user(&user)
+            .on_user(&user)
+            .with("stage", "started");
         self.decide(move |book| {
             if let Some(hash) = &hash
                 && find(book, hash, Purpose::Enroll, now)?.is_err()
@@ -134,12 +145,18 @@ impl Broker {
         Ok(TotpEnrollment { secret, otpauth_url, qr_svg, issuer, account })
     }
 
-    /// Confirms the enrolled secret with its first code. With an MFA token the sign-in is complete and tokens come back;
-    /// signed in already, this login counts as verified from now on.
+    /// Confirms the enrolled secret with its first code. With an MFA token the sign-in is complete
+    /// and tokens come back; signed in already, this login counts as verified from now on.
     ///
     /// # Errors
-    /// `Unauthenticated` when code or token are not good; `Conflict` when there is nothing to confirm.
-    pub async fn totp_confirm(&self, origin: &Origin, who: EnrollAs<'_>, code: &str) -> Result<Option<Tokens>> {
+    /// `Unauthenticated` when code or token are not good; `Conflict` when there is nothing to
+    /// confirm.
+    pub async fn totp_confirm(
+        &self,
+        origin: &Origin,
+        who: EnrollAs<'_>,
+        code: &str,
+    ) -> Result<Option<Tokens>> {
         let (hash, user) = self.enrolling(origin, &who).await?;
         let signed_in = match who {
             EnrollAs::Caller(caller) => Some(caller.login_id),
@@ -152,7 +169,8 @@ impl Broker {
         let (made, refresh_hash) = (login.clone(), login.refresh_hash());
         let vault = self.inner.vault.clone();
         let failed = self.mfa_failed(origin);
-        let done = self.note(origin, Action::MfaEnroll).with("method", "totp").with("stage", "confirmed");
+        let done =
+            self.note(origin, Action::MfaEnroll).with("method", "totp").with("stage", "confirmed");
         let code = SecretString::new(code.to_owned());
         let caller = self
             .decide(move |book| {
@@ -165,7 +183,10 @@ impl Broker {
                 };
                 let failed = failed.clone().by_user(&user).on_user(&user);
                 let Some(row) = book.totp(user.id)? else {
-                    return book.refuse(&failed.denied("not_started"), Error::conflict("Start the enrolment first."));
+                    return book.refuse(
+                        &failed.denied("not_started"),
+                        Error::conflict("Start the enrolment first."),
+                    );
                 };
                 if row.confirmed_at.is_some() {
                     return book.refuse(&failed.denied("already_enrolled"), already_enrolled());
@@ -188,7 +209,9 @@ impl Broker {
                 if let Some(challenge) = challenge
                     && !book.take_challenge(challenge.id)?
                 {
-                    return Err(Error::conflict("Somebody else used this sign-in just now. Sign in again."));
+                    return Err(Error::conflict(
+                        "Somebody else used this sign-in just now. Sign in again.",
+                    ));
                 }
                 let caller = made.insert(book, &user, Some(mfa), &refresh_hash)?;
                 book.note(&done.with("login_id", made.id.to_string()));
@@ -204,7 +227,11 @@ impl Broker {
     }
 
     /// Who enrols, and the hash of their challenge if that is what they hold.
-    async fn enrolling(&self, origin: &Origin, who: &EnrollAs<'_>) -> Result<(Option<String>, User)> {
+    async fn enrolling(
+        &self,
+        origin: &Origin,
+        who: &EnrollAs<'_>,
+    ) -> Result<(Option<String>, User)> {
         match who {
             EnrollAs::Caller(caller) => Ok((None, caller.user.clone())),
             EnrollAs::MfaToken(token) => {
@@ -215,7 +242,8 @@ impl Broker {
         }
     }
 
-    /// Whose challenge it is. A refusal is written down: within its address's share when nobody is known.
+    /// Whose challenge it is. A refusal is written down: within its address's share when nobody is
+    /// known.
     async fn challenged(&self, origin: &Origin, hash: &str, purpose: Purpose) -> Result<User> {
         let (hash, now) = (hash.to_owned(), self.now());
         let found = self.inner.store.read(move |tx| find(tx, &hash, purpose, now)).await?;
@@ -223,19 +251,22 @@ impl Broker {
             Ok((_, user)) => Ok(user),
             Err((reason, user)) => {
                 let note = self.mfa_failed(origin).denied(reason);
-                let note = user.as_deref().map_or(note.clone(), |user| note.by_user(user).on_user(user));
+                let note =
+                    user.as_deref().map_or(note.clone(), |user| note.by_user(user).on_user(user));
                 self.strangers_note(origin, note).await?;
                 Err(invalid_token())
             }
         }
     }
 
-    /// Counts a guess of a code against the account: challenges are cheap to whoever knows the password.
+    /// Counts a guess of a code against the account: challenges are cheap to whoever knows the
+    /// password.
     async fn count_code(&self, origin: &Origin, user: &User) -> Result<()> {
         match self.inner.codes.check(&user.id.to_string(), origin.source_ip, self.now()) {
             Ok(()) => Ok(()),
             Err(wait) => {
-                let note = self.mfa_failed(origin).by_user(user).on_user(user).denied("too_many_tries");
+                let note =
+                    self.mfa_failed(origin).by_user(user).on_user(user).denied("too_many_tries");
                 self.strangers_note(origin, note).await?;
                 Err(signin::throttled(wait))
             }
@@ -244,15 +275,25 @@ impl Broker {
 }
 
 /// The challenge with one try counted, or the refusal.
-fn tried(book: &mut Book<'_, '_>, hash: &str, purpose: Purpose, now: Timestamp, failed: &Note) -> Verdict<(Challenge, User)> {
+fn tried(
+    book: &mut Book<'_, '_>,
+    hash: &str,
+    purpose: Purpose,
+    now: Timestamp,
+    failed: &Note,
+) -> Verdict<(Challenge, User)> {
     match find(book, hash, purpose, now)? {
         Err((reason, user)) => {
             let note = failed.clone().denied(reason);
-            book.refuse(&user.as_deref().map_or(note.clone(), |user| note.by_user(user).on_user(user)), invalid_token())
+            book.refuse(
+                &user.as_deref().map_or(note.clone(), |user| note.by_user(user).on_user(user)),
+                invalid_token(),
+            )
         }
-        Ok((challenge, user)) if !book.count_try(challenge.id, TRIES)? => {
-            book.refuse(&failed.clone().by_user(&user).on_user(&user).denied("too_many_tries"), invalid_token())
-        }
+        Ok((challenge, user)) if !book.count_try(challenge.id, TRIES)? => book.refuse(
+            &failed.clone().by_user(&user).on_user(&user).denied("too_many_tries"),
+            invalid_token(),
+        ),
         Ok(found) => Ok(Ok(found)),
     }
 }

@@ -1,4 +1,5 @@
-//! The use cases: sign in, launch, disconnect, stop, expire, administer. Each is one decision, one transaction.
+//! The use cases: sign in, launch, disconnect, stop, expire, administer. Each is one decision, one
+//! transaction.
 //!
 //! | file | what it answers |
 //! | --- | --- |
@@ -27,9 +28,9 @@
 //! | `health` | what is probed now, and the gauges |
 //! | `shell` | administration from the command line |
 //!
-//! A use case decides (policy makes the permit), changes and audits in one transaction, and only then acts on the world:
-//! notifies watchers, cuts keys, calls hosts. What must not be left half-done when a browser goes away runs in a task of
-//! its own ([`Broker::apart`]).
+//! A use case decides (policy makes the permit), changes and audits in one transaction, and only
+//! then acts on the world: notifies watchers, cuts keys, calls hosts. What must not be left
+//! half-done when a browser goes away runs in a task of its own ([`Broker::apart`]).
 
 mod audit;
 pub mod credentials;
@@ -132,7 +133,13 @@ struct Inner {
 impl Broker {
     /// A broker over its parts. Nothing runs until [`Broker::start`].
     #[must_use]
-    pub fn new(store: Store, vault: Vault, fleet: Arc<dyn fleet::Fleet>, clock: Arc<dyn Clock>, settings: Settings) -> Self {
+    pub fn new(
+        store: Store,
+        vault: Vault,
+        fleet: Arc<dyn fleet::Fleet>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Self {
         let started = clock.now();
         Self {
             inner: Arc::new(Inner {
@@ -163,7 +170,10 @@ impl Broker {
     }
 
     /// Runs something to its end even when whoever asked for it goes away.
-    async fn apart<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
         tokio::spawn(work).await.map_err(Error::internal)?
     }
 }

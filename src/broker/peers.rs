@@ -1,7 +1,8 @@
 //! Standard WireGuard peers as hosts: a kernel, wireguard-go or Windows, without our agent.
 //!
-//! An admin adds one by its public key. Its private key never leaves it; the preshared key is ours, kept sealed, and shown only in the peer's
-//! [`config`](Broker::host_config), which is written down each time. Its tunnel lets it reach the gateway's inner address and nothing else.
+//! An admin adds one by its public key. Its private key never leaves it; the preshared key is ours,
+//! kept sealed, and shown only in the peer's [`config`](Broker::host_config), which is written down
+//! each time. Its tunnel lets it reach the gateway's inner address and nothing else.
 
 use super::fleet::{GatewayIdentity, HostPeer};
 use super::hosts::{HOST, psk_purpose};
@@ -20,7 +21,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Where the store keeps what a gateway is to its hosts, for the command line, which has no tunnels to ask.
+/// Where the store keeps what a gateway is to its hosts, for the command line, which has no tunnels
+/// to ask.
 const IDENTITY: &str = "gateway_identity";
 /// How often a peer behind NAT must say something, in seconds.
 const KEEPALIVE: u16 = 25;
@@ -30,8 +32,14 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`; `Invalid`; `Conflict` when the key or the address is another host's.
-    pub async fn add_peer(&self, origin: &Origin, caller: &Caller, new: NewPeer) -> Result<HostView> {
-        let organization_id = self.permit(origin, caller, Act::ManageHosts).await?.organization_id();
+    pub async fn add_peer(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        new: NewPeer,
+    ) -> Result<HostView> {
+        let organization_id =
+            self.permit(origin, caller, Act::ManageHosts).await?.organization_id();
         let name = input::name(&new.name)?;
         let public_key = self.foreign_key(&new.public_key).await?;
         let endpoint = new.endpoint.map(usable_endpoint).transpose()?;
@@ -48,9 +56,24 @@ impl Broker {
                 };
                 let (name, public_key) = (name.clone(), public_key.clone());
                 let (kind, version, last_seen_at) = (HostKind::Peer, String::new(), None);
-                let host = Host { id, organization_id, kind, name, public_key, address, endpoint, version, enrolled_at: now, last_seen_at };
+                let host = Host {
+                    id,
+                    organization_id,
+                    kind,
+                    name,
+                    public_key,
+                    address,
+                    endpoint,
+                    version,
+                    enrolled_at: now,
+                    last_seen_at,
+                };
                 book.insert_host(&host, &sealed)?;
-                let note = note.clone().on_host(&host).with("public_key", host.public_key.clone()).with("address", host.address.to_string());
+                let note = note
+                    .clone()
+                    .on_host(&host)
+                    .with("public_key", host.public_key.clone())
+                    .with("address", host.address.to_string());
                 book.note(&note.with("endpoint", host.endpoint.map(|e| e.to_string())));
                 Ok(host)
             })
@@ -58,20 +81,27 @@ impl Broker {
         // The command line has no tunnels: the gateway beside it finds the host in the store.
         if !self.inner.fleet.identity().public_key.is_empty() {
             let peer = HostPeer { host: host.clone(), preshared_key: psk };
-            self.inner
-                .fleet
-                .add_host(peer)
-                .map_err(|e| Error::unavailable("The host's tunnel could not be opened. It is tried again.").caused_by(e))?;
+            self.inner.fleet.add_host(peer).map_err(|e| {
+                Error::unavailable("The host's tunnel could not be opened. It is tried again.")
+                    .caused_by(e)
+            })?;
         }
         self.live().publish(Some(organization_id), &[Topic::Hosts]);
         Ok(HostView { tunnel: self.inner.fleet.host(id), offers: None, sessions: 0, host })
     }
 
-    /// A standard peer's `wg-quick` file, all but its private key. Holds the preshared key, so each showing is written down.
+    /// A standard peer's `wg-quick` file, all but its private key. Holds the preshared key, so each
+    /// showing is written down.
     ///
     /// # Errors
-    /// `Forbidden`; `NotFound`; `Conflict` for a host with an agent, or when no gateway has started on this data yet.
-    pub async fn host_config(&self, origin: &Origin, caller: &Caller, id: HostId) -> Result<SecretString> {
+    /// `Forbidden`; `NotFound`; `Conflict` for a host with an agent, or when no gateway has started
+    /// on this data yet.
+    pub async fn host_config(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: HostId,
+    ) -> Result<SecretString> {
         let organization = self.permit(origin, caller, Act::ManageHosts).await?.organization_id();
         let gateway = self.identity().await?;
         let note = self.note(origin, Action::ShowHostConfig).by(caller);
@@ -109,9 +139,12 @@ impl Broker {
             return Ok(now);
         }
         let kept = self.inner.store.read(|tx| tx.setting(IDENTITY)).await?;
-        let Some(kept) = kept else { return Err(Error::conflict("No gateway has started on this data yet. Start it once.")) };
+        let Some(kept) = kept else {
+            return Err(Error::conflict("No gateway has started on this data yet. Start it once."));
+        };
         let mut parts = kept.split(' ');
-        let mut next = || parts.next().ok_or_else(|| Error::internal("the kept identity does not read"));
+        let mut next =
+            || parts.next().ok_or_else(|| Error::internal("the kept identity does not read"));
         let (public_key, endpoint) = (next()?.to_owned(), next()?.to_owned());
         let address = next()?.parse().map_err(Error::internal)?;
         Ok(GatewayIdentity { public_key, endpoint, address })
@@ -119,8 +152,15 @@ impl Broker {
 
     /// A public key that somebody else can have, in its one standard spelling.
     pub(super) async fn foreign_key(&self, text: &str) -> Result<String> {
-        let key = STANDARD.decode(text.trim()).ok().filter(|k| k.len() == 32 && k.iter().any(|b| *b != 0));
-        let Some(key) = key else { return Err(Error::invalid("public_key must be a WireGuard public key: 32 bytes in base64.")) };
+        let key = STANDARD
+            .decode(text.trim())
+            .ok()
+            .filter(|k| k.len() == 32 && k.iter().any(|b| *b != 0));
+        let Some(key) = key else {
+            return Err(Error::invalid(
+                "public_key must be a WireGuard public key: 32 bytes in base64.",
+            ));
+        };
         let public_key = STANDARD.encode(key);
         if self.identity().await.is_ok_and(|gateway| gateway.public_key == public_key) {
             return Err(Error::invalid("public_key is the gateway's own."));
@@ -132,10 +172,15 @@ impl Broker {
     fn usable_address(&self, address: IpAddr) -> Result<IpAddr> {
         let usable = match address {
             IpAddr::V4(v4) => self.usable_v4(v4)?,
-            // The gateway's own is not taken by anybody who does not know its key, and is refused by its tunnel.
+            // The gateway's own is not taken by anybody who does not know its key, and is refused
+            // by its tunnel.
             IpAddr::V6(v6) => usable_v6(v6),
         };
-        if usable { Ok(address) } else { Err(Error::invalid("address must be one that a single host can have.")) }
+        if usable {
+            Ok(address)
+        } else {
+            Err(Error::invalid("address must be one that a single host can have."))
+        }
     }
 
     fn usable_v4(&self, v4: Ipv4Addr) -> Result<bool> {
@@ -145,22 +190,33 @@ impl Broker {
             u32::from(v4) & mask == u32::from(network) & mask
         };
         if inside((network, prefix)) {
-            return Err(Error::invalid(format!("address must lie outside {network}/{prefix}, which is the sessions' own.")));
+            return Err(Error::invalid(format!(
+                "address must lie outside {network}/{prefix}, which is the sessions' own."
+            )));
         }
         let first = u32::from(HOST_NETWORK.0) + 1 >= u32::from(v4) && inside(HOST_NETWORK);
-        Ok(!(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_loopback() || v4.is_link_local() || first))
+        Ok(!(v4.is_unspecified()
+            || v4.is_multicast()
+            || v4.is_broadcast()
+            || v4.is_loopback()
+            || v4.is_link_local()
+            || first))
     }
 }
 
-/// A unicast address of more than one link, and none that stands for an IPv4 address (RFC 4291, section 2.5).
+/// A unicast address of more than one link, and none that stands for an IPv4 address (RFC 4291,
+/// section 2.5).
 fn usable_v6(v6: Ipv6Addr) -> bool {
-    let outside = v6.is_unspecified() || v6.is_multicast() || v6.is_loopback() || v6.is_unicast_link_local();
+    let outside =
+        v6.is_unspecified() || v6.is_multicast() || v6.is_loopback() || v6.is_unicast_link_local();
     !outside && v6.to_ipv4().is_none()
 }
 
 fn usable_endpoint(endpoint: SocketAddr) -> Result<SocketAddr> {
     if endpoint.port() == 0 || endpoint.ip().is_unspecified() || endpoint.ip().is_multicast() {
-        return Err(Error::invalid("endpoint must be ADDRESS:PORT, the UDP address at which the peer can be called."));
+        return Err(Error::invalid(
+            "endpoint must be ADDRESS:PORT, the UDP address at which the peer can be called.",
+        ));
     }
     Ok(endpoint)
 }
@@ -171,7 +227,9 @@ fn wg_quick(host: &Host, gateway: &GatewayIdentity, preshared_key: &str) -> Stri
         IpAddr::V4(_) => (gateway.address, 32),
         IpAddr::V6(_) => (gateway_v6(&gateway.public_key).into(), 128),
     };
-    let listen = host.endpoint.map_or_else(String::new, |endpoint| format!("ListenPort = {}\n", endpoint.port()));
+    let listen = host
+        .endpoint
+        .map_or_else(String::new, |endpoint| format!("ListenPort = {}\n", endpoint.port()));
     format!(
         "# {name}: a workspace host of Portcullis. Keep this file to yourself: it holds a key.\n\
          [Interface]\n\
@@ -216,8 +274,11 @@ mod tests {
             enrolled_at: Timestamp(0),
             last_seen_at: None,
         };
-        let gateway =
-            GatewayIdentity { public_key: "our-key".into(), endpoint: "desk.example:51820".into(), address: "10.64.0.1".parse().unwrap() };
+        let gateway = GatewayIdentity {
+            public_key: "our-key".into(),
+            endpoint: "desk.example:51820".into(),
+            address: "10.64.0.1".parse().unwrap(),
+        };
         let text = wg_quick(&host, &gateway, "shared");
         for line in [
             "Address = 10.63.0.5/32",
@@ -234,7 +295,11 @@ mod tests {
         let newer = Host { address: "2001:db8::7".parse().unwrap(), ..host.clone() };
         let text = wg_quick(&newer, &gateway, "shared");
         assert!(text.contains("\nAddress = 2001:db8::7/128\n"), "{text}");
-        assert!(text.contains(&format!("\nAllowedIPs = {}/128\n", gateway_v6("our-key"))) && gateway_v6("our-key").is_unique_local(), "{text}");
+        assert!(
+            text.contains(&format!("\nAllowedIPs = {}/128\n", gateway_v6("our-key")))
+                && gateway_v6("our-key").is_unique_local(),
+            "{text}"
+        );
         let called = Host { endpoint: Some("192.0.2.1:51900".parse().unwrap()), ..host };
         assert!(wg_quick(&called, &gateway, "shared").contains("\nListenPort = 51900\n"));
     }

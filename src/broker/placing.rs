@@ -1,9 +1,12 @@
 //! Where a workspace can run now: on which host, which way, at which address.
 //!
 //! - A **desktop** (no target) runs on any connected host with an agent, in a tunnel of its own.
-//! - A **service** is where its workspace says: one host with an agent, in a tunnel of its own, like a desktop.
-//! - A **server on a host** is where its workspace says: one standard peer, reached through that peer's tunnel.
-//! - A **direct target** is reached through no tunnel, and only when the configuration allows its name.
+//! - A **service** is where its workspace says: one host with an agent, in a tunnel of its own,
+//!   like a desktop.
+//! - A **server on a host** is where its workspace says: one standard peer, reached through that
+//!   peer's tunnel.
+//! - A **direct target** is reached through no tunnel, and only when the configuration allows its
+//!   name.
 
 use super::Broker;
 use super::fleet::Offers;
@@ -25,8 +28,7 @@ pub(super) const NOWHERE: HostId = HostId(Uuid::nil());
 const AWAY: &str = "The host of this workspace is not connected right now. Try again in a moment.";
 const NOT_OFFERED: &str = "The host of this workspace does not offer its service: its agent was not given one of this name, or is too old for this \
     type of workspace. Tell your administrator.";
-const NO_DOMAIN: &str =
-    "This gateway has no domain for web applications, so none can be opened. Tell your administrator: apps.domain must be set.";
+const NO_DOMAIN: &str = "This gateway has no domain for web applications, so none can be opened. Tell your administrator: apps.domain must be set.";
 const GONE: &str = "The host of this workspace is gone. Tell your administrator.";
 
 /// What could be reached when somebody asked: taken before a transaction, used in it.
@@ -51,22 +53,33 @@ pub(super) struct Places {
 }
 
 impl Reachable {
-    /// Whether a host's agent starts desktops of this kind; one that has not said yet is believed to, and says so itself when asked.
+    /// Whether a host's agent starts desktops of this kind; one that has not said yet is believed
+    /// to, and says so itself when asked.
     fn starts(&self, host: HostId, kind: WorkspaceKind) -> bool {
         self.offers.get(&host).is_none_or(|offers| offers.kinds.contains(&kind))
     }
 
     /// Whether a host's agent has this service, for this kind.
     fn serves(&self, host: HostId, service: &str, kind: WorkspaceKind) -> bool {
-        let has = |offers: &Arc<Offers>| offers.service_kinds.contains(&kind) && offers.services.iter().any(|(name, _)| name == service);
+        let has = |offers: &Arc<Offers>| {
+            offers.service_kinds.contains(&kind)
+                && offers.services.iter().any(|(name, _)| name == service)
+        };
         self.offers.get(&host).is_none_or(has)
     }
 }
 
 impl Places {
-    pub(super) fn of(tx: &mut Tx<'_>, organization: OrganizationId, reachable: &Reachable) -> Result<Self> {
-        let hosts = if reachable.connected.is_empty() { Vec::new() } else { tx.hosts(Some(organization))? };
-        let up = || hosts.iter().map(|(host, _)| host).filter(|host| reachable.connected.contains(&host.id));
+    pub(super) fn of(
+        tx: &mut Tx<'_>,
+        organization: OrganizationId,
+        reachable: &Reachable,
+    ) -> Result<Self> {
+        let hosts =
+            if reachable.connected.is_empty() { Vec::new() } else { tx.hosts(Some(organization))? };
+        let up = || {
+            hosts.iter().map(|(host, _)| host).filter(|host| reachable.connected.contains(&host.id))
+        };
         Ok(Self {
             agents: up().filter(|host| host.kind == HostKind::Agent).map(|host| host.id).collect(),
             peers: up().filter(|host| host.kind == HostKind::Peer).map(|host| host.id).collect(),
@@ -81,7 +94,10 @@ impl Places {
         }
         match &workspace.target {
             None => self.agents.iter().any(|host| self.reachable.starts(*host, workspace.kind)),
-            Some(Target::Service { host_id, name }) => self.agents.contains(host_id) && self.reachable.serves(*host_id, name, workspace.kind),
+            Some(Target::Service { host_id, name }) => {
+                self.agents.contains(host_id)
+                    && self.reachable.serves(*host_id, name, workspace.kind)
+            }
             Some(Target::Host { host_id, .. }) => self.peers.contains(host_id),
             Some(Target::Direct { name }) => self.reachable.direct.contains(name),
         }
@@ -125,30 +141,47 @@ impl Book<'_, '_> {
                     let address = self.free_session_address(seeker.network, seeker.seed)?;
                     Ok(Ok(Place { host_id, way: Way::Own, address }))
                 }
-                Some(_) => none("kind_not_offered", "No connected workspace host can start a desktop of this type. Tell your administrator."),
-                None => none("no_host", "No workspace host is connected right now. Try again in a moment, or tell your administrator."),
+                Some(_) => none(
+                    "kind_not_offered",
+                    "No connected workspace host can start a desktop of this type. Tell your administrator.",
+                ),
+                None => none(
+                    "no_host",
+                    "No workspace host is connected right now. Try again in a moment, or tell your administrator.",
+                ),
             },
-            Some(Target::Service { host_id, name }) => match self.host_of(*host_id, HostKind::Agent, seeker.organization)? {
-                Some(host) if reachable.connected.contains(&host.id) && !reachable.serves(host.id, name, workspace.kind) => {
-                    none("service_not_offered", NOT_OFFERED)
+            Some(Target::Service { host_id, name }) => {
+                match self.host_of(*host_id, HostKind::Agent, seeker.organization)? {
+                    Some(host)
+                        if reachable.connected.contains(&host.id)
+                            && !reachable.serves(host.id, name, workspace.kind) =>
+                    {
+                        none("service_not_offered", NOT_OFFERED)
+                    }
+                    Some(host) if reachable.connected.contains(&host.id) => {
+                        let address = self.free_session_address(seeker.network, seeker.seed)?;
+                        Ok(Ok(Place { host_id: host.id, way: Way::Own, address }))
+                    }
+                    Some(_) => none("host_not_connected", AWAY),
+                    None => none("no_host", GONE),
                 }
-                Some(host) if reachable.connected.contains(&host.id) => {
-                    let address = self.free_session_address(seeker.network, seeker.seed)?;
-                    Ok(Ok(Place { host_id: host.id, way: Way::Own, address }))
+            }
+            Some(Target::Host { host_id, .. }) => {
+                match self.host_of(*host_id, HostKind::Peer, seeker.organization)? {
+                    Some(host) if reachable.connected.contains(&host.id) => {
+                        Ok(Ok(Place { host_id: host.id, way: Way::Host, address: host.address }))
+                    }
+                    Some(_) => none("host_not_connected", AWAY),
+                    None => none("no_host", GONE),
                 }
-                Some(_) => none("host_not_connected", AWAY),
-                None => none("no_host", GONE),
-            },
-            Some(Target::Host { host_id, .. }) => match self.host_of(*host_id, HostKind::Peer, seeker.organization)? {
-                Some(host) if reachable.connected.contains(&host.id) => {
-                    Ok(Ok(Place { host_id: host.id, way: Way::Host, address: host.address }))
-                }
-                Some(_) => none("host_not_connected", AWAY),
-                None => none("no_host", GONE),
-            },
+            }
             Some(Target::Direct { name }) => match &reachable.located {
                 Some((located, address)) if located == name && reachable.direct.contains(name) => {
-                    Ok(Ok(Place { host_id: NOWHERE, way: Way::Direct(name.clone()), address: *address }))
+                    Ok(Ok(Place {
+                        host_id: NOWHERE,
+                        way: Way::Direct(name.clone()),
+                        address: *address,
+                    }))
                 }
                 _ => none(
                     "target_not_allowed",
@@ -158,24 +191,43 @@ impl Book<'_, '_> {
         }
     }
 
-    fn host_of(&mut self, id: HostId, kind: HostKind, organization: OrganizationId) -> Result<Option<Host>> {
+    fn host_of(
+        &mut self,
+        id: HostId,
+        kind: HostKind,
+        organization: OrganizationId,
+    ) -> Result<Option<Host>> {
         Ok(self.host(id)?.filter(|host| host.organization_id == organization && host.kind == kind))
     }
 
-    /// The connected agent of the organization that starts this kind, if any does, with the fewest live sessions; among equals the one this user was on
-    /// last.
-    fn choose_agent(&mut self, seeker: &Seeker, kind: WorkspaceKind, reachable: &Reachable) -> Result<Option<HostId>> {
+    /// The connected agent of the organization that starts this kind, if any does, with the fewest
+    /// live sessions; among equals the one this user was on last.
+    fn choose_agent(
+        &mut self,
+        seeker: &Seeker,
+        kind: WorkspaceKind,
+        reachable: &Reachable,
+    ) -> Result<Option<HostId>> {
         let hosts = self.hosts(Some(seeker.organization))?;
         let live = self.live_sessions(Some(seeker.organization))?;
         let last = self.sessions_page(seeker.user, None, None, 1)?.first().map(|s| s.host_id);
         let load = |id: HostId| live.iter().filter(|s| s.host_id == id).count();
-        let agents = hosts.iter().map(|(host, _)| host).filter(|host| host.kind == HostKind::Agent).map(|host| host.id);
+        let agents = hosts
+            .iter()
+            .map(|(host, _)| host)
+            .filter(|host| host.kind == HostKind::Agent)
+            .map(|host| host.id);
         let connected = agents.filter(|id| reachable.connected.contains(id));
-        Ok(connected.min_by_key(|id| (!reachable.starts(*id, kind), load(*id), Some(*id) != last, *id)))
+        Ok(connected
+            .min_by_key(|id| (!reachable.starts(*id, kind), load(*id), Some(*id) != last, *id)))
     }
 
     /// Refuses a target that is not there, or not the organization's.
-    pub(super) fn check_target(&mut self, target: Option<&Target>, organization: OrganizationId) -> Result<std::result::Result<(), Error>> {
+    pub(super) fn check_target(
+        &mut self,
+        target: Option<&Target>,
+        organization: OrganizationId,
+    ) -> Result<std::result::Result<(), Error>> {
         let (host_id, wanted) = match target {
             None | Some(Target::Direct { .. }) => return Ok(Ok(())),
             Some(Target::Host { host_id, .. }) => (*host_id, HostKind::Peer),
@@ -183,7 +235,9 @@ impl Book<'_, '_> {
         };
         let host = self.host(host_id)?.filter(|host| host.organization_id == organization);
         Ok(match (host.map(|host| host.kind), wanted) {
-            (Some(HostKind::Peer), HostKind::Peer) | (Some(HostKind::Agent), HostKind::Agent) => Ok(()),
+            (Some(HostKind::Peer), HostKind::Peer) | (Some(HostKind::Agent), HostKind::Agent) => {
+                Ok(())
+            }
             (Some(HostKind::Agent), HostKind::Peer) => Err(Error::invalid(
                 "target.host_id names a host with an agent, which gives no ports; name one of its services, or a standard peer.",
             )),
@@ -200,8 +254,15 @@ impl Broker {
     pub(super) fn reachable(&self) -> Reachable {
         let fleet = &self.inner.fleet;
         let connected = fleet.connected();
-        let offers = connected.iter().filter_map(|host| Some((*host, fleet.offers(*host)?))).collect();
-        Reachable { connected, direct: fleet.direct_targets(), web_applications: self.inner.settings.web_applications, offers, located: None }
+        let offers =
+            connected.iter().filter_map(|host| Some((*host, fleet.offers(*host)?))).collect();
+        Reachable {
+            connected,
+            direct: fleet.direct_targets(),
+            web_applications: self.inner.settings.web_applications,
+            offers,
+            located: None,
+        }
     }
 
     /// The same, with the direct target of this workspace looked up when it has one.
@@ -215,7 +276,9 @@ impl Broker {
         if let Some(Target::Direct { name }) = found.and_then(|workspace| workspace.target) {
             match self.inner.fleet.locate(&name).await {
                 Ok(address) => reachable.located = Some((name, address)),
-                Err(error) => tracing::warn!(target_name = name, %error, "a direct target was not found"),
+                Err(error) => {
+                    tracing::warn!(target_name = name, %error, "a direct target was not found")
+                }
             }
         }
         Ok(reachable)

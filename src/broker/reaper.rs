@@ -10,8 +10,9 @@
 //! | desktops on a connected host that no live session leases | ended |
 //! | old tickets, challenges and tokens, typed credentials nobody used | gone |
 //!
-//! The order of looking matters: the sessions a host should have are read *before* it is asked for its desktops, and the
-//! leases of the desktops it names are read *after*; so a launch or an ending in between is never taken for a loss.
+//! The order of looking matters: the sessions a host should have are read *before* it is asked for
+//! its desktops, and the leases of the desktops it names are read *after*; so a launch or an ending
+//! in between is never taken for a loss.
 
 use super::Broker;
 use super::ending::{STOP_WAIT, few_at_once};
@@ -77,16 +78,23 @@ impl Broker {
             .inner
             .store
             .read(move |tx| {
-                let (expired, starting) = (tx.expired(now, BATCH)?, tx.by_state(&["queued", "creating"], BATCH)?);
+                let (expired, starting) =
+                    (tx.expired(now, BATCH)?, tx.by_state(&["queued", "creating"], BATCH)?);
                 let closing = tx.by_state(&["closing"], BATCH)?;
                 Ok((expired, starting, closing, tx.live_sessions(None)?, tx.hosts(None)?))
             })
             .await?;
         let hosts = self.agree_on_hosts(hosts);
-        // Whoever began it before this process did is dead (a data folder has one gateway): nobody will finish it, and its user waits.
-        let orphaned = |s: &Session| s.created_at < self.inner.reaper.started && !self.live().is_known(s.id);
-        let interrupted = starting.into_iter().filter(|s| s.created_at < launch_by || orphaned(s)).map(|s| (s, EndReason::LaunchFailed));
-        let mut ending: Vec<_> = interrupted.chain(expired.into_iter().map(|s| (s, EndReason::Expired))).collect();
+        // Whoever began it before this process did is dead (a data folder has one gateway): nobody
+        // will finish it, and its user waits.
+        let orphaned =
+            |s: &Session| s.created_at < self.inner.reaper.started && !self.live().is_known(s.id);
+        let interrupted = starting
+            .into_iter()
+            .filter(|s| s.created_at < launch_by || orphaned(s))
+            .map(|s| (s, EndReason::LaunchFailed));
+        let mut ending: Vec<_> =
+            interrupted.chain(expired.into_iter().map(|s| (s, EndReason::Expired))).collect();
         self.finish_apart(closing);
         for host in &hosts {
             let away = self.note_host(host, now).await?;
@@ -95,9 +103,15 @@ impl Broker {
             }
         }
         let known: HashSet<HostId> = hosts.iter().map(|h| h.id).collect();
-        let gone = |s: &&Session| s.state == State::Active && !known.contains(&s.host_id) && !matches!(s.way, Way::Direct(_));
+        let gone = |s: &&Session| {
+            s.state == State::Active
+                && !known.contains(&s.host_id)
+                && !matches!(s.way, Way::Direct(_))
+        };
         ending.extend(live.iter().filter(gone).map(|s| (s.clone(), EndReason::HostLost)));
-        ending.extend(self.inventories(&hosts, &live).await?.into_iter().map(|s| (s, EndReason::HostLost)));
+        ending.extend(
+            self.inventories(&hosts, &live).await?.into_iter().map(|s| (s, EndReason::HostLost)),
+        );
         self.end_all(ending).await?;
         self.purge(now).await
     }
@@ -119,7 +133,8 @@ impl Broker {
         self.inner.reaper.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compares a host with what was last seen of it and writes down what changed. Since when it is away, if it is.
+    /// Compares a host with what was last seen of it and writes down what changed. Since when it is
+    /// away, if it is.
     async fn note_host(&self, host: &Host, now: Timestamp) -> Result<Option<Timestamp>> {
         let report = self.inner.fleet.host(host.id);
         let connected = report.as_ref().is_some_and(|r| r.state == TunnelState::Encrypted);
@@ -136,10 +151,15 @@ impl Broker {
         }
         let mut stored = last.and_then(|w| w.stored);
         if let Some(report) = report.filter(|_| connected) {
-            let fresh = stored.as_ref().is_some_and(|(at, r)| r.endpoint == report.endpoint && now.since(*at) < SEEN_EVERY);
+            let fresh = stored.as_ref().is_some_and(|(at, r)| {
+                r.endpoint == report.endpoint && now.since(*at) < SEEN_EVERY
+            });
             if !fresh {
                 let (id, endpoint) = (host.id, report.endpoint);
-                self.inner.store.write(move |tx| tx.update_host_seen(id, endpoint, None, now)).await?;
+                self.inner
+                    .store
+                    .write(move |tx| tx.update_host_seen(id, endpoint, None, now))
+                    .await?;
                 stored = Some((now, report));
             }
         }
@@ -147,7 +167,13 @@ impl Broker {
         Ok((!connected).then_some(since))
     }
 
-    async fn write_host(&self, host: &Host, action: Action, report: Option<&TunnelReport>, now: Timestamp) -> Result<()> {
+    async fn write_host(
+        &self,
+        host: &Host,
+        action: Action,
+        report: Option<&TunnelReport>,
+        now: Timestamp,
+    ) -> Result<()> {
         let endpoint = report.and_then(|r| r.endpoint);
         let note = self.note(&Origin::local(""), action).by_system().on_host(host);
         let note = note.with("endpoint", endpoint.map(|e| e.to_string()));
@@ -165,7 +191,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Opens the tunnels of stored hosts that have none here, and drops those of hosts another process removed.
+    /// Opens the tunnels of stored hosts that have none here, and drops those of hosts another
+    /// process removed.
     fn agree_on_hosts(&self, stored: Vec<(Host, String)>) -> Vec<Host> {
         let known: HashSet<_> = stored.iter().map(|(host, _)| host.id).collect();
         self.watches().retain(|id, _| {
@@ -185,15 +212,20 @@ impl Broker {
 
     // --- desktops ---
 
-    /// Asks every connected host for its desktops: ends those that no live session leases, and returns the sessions, of those
-    /// that were live before, whose desktop is gone.
+    /// Asks every connected host for its desktops: ends those that no live session leases, and
+    /// returns the sessions, of those that were live before, whose desktop is gone.
     async fn inventories(&self, hosts: &[Host], live: &[Session]) -> Result<Vec<Session>> {
         let connected: HashSet<HostId> = self.inner.fleet.connected().into_iter().collect();
         // Only an agent starts desktops, and can be asked for them.
-        let asking = hosts.iter().filter(|h| h.kind == HostKind::Agent).map(|h| h.id).filter(|id| connected.contains(id)).map(|id| {
-            let fleet = self.inner.fleet.clone();
-            async move { (id, timeout(STOP_WAIT, fleet.inventory(id)).await) }.boxed()
-        });
+        let asking = hosts
+            .iter()
+            .filter(|h| h.kind == HostKind::Agent)
+            .map(|h| h.id)
+            .filter(|id| connected.contains(id))
+            .map(|id| {
+                let fleet = self.inner.fleet.clone();
+                async move { (id, timeout(STOP_WAIT, fleet.inventory(id)).await) }.boxed()
+            });
         let asked = few_at_once(asking.collect()).await;
         let mut lost = Vec::new();
         for (host, answer) in asked {
@@ -211,9 +243,15 @@ impl Broker {
         Ok(lost)
     }
 
-    async fn end_orphans(&self, host: HostId, desktops: HashSet<SessionId>, live: &[Session]) -> Result<()> {
+    async fn end_orphans(
+        &self,
+        host: HostId,
+        desktops: HashSet<SessionId>,
+        live: &[Session],
+    ) -> Result<()> {
         let leased: HashSet<SessionId> = live.iter().map(|s| s.id).collect();
-        let unsure: Vec<SessionId> = desktops.into_iter().filter(|id| !leased.contains(id)).take(BATCH).collect();
+        let unsure: Vec<SessionId> =
+            desktops.into_iter().filter(|id| !leased.contains(id)).take(BATCH).collect();
         if unsure.is_empty() {
             return Ok(());
         }

@@ -1,11 +1,13 @@
 //! What is written down, and how a change and its entry become one.
 //!
 //! - A [`Note`] is an audit entry in the making: who, what, to what, how it went.
-//! - A [`Book`] is a write transaction that also keeps the log. Whatever a use case changes, it changes through a book and
-//!   notes it there; both are committed or neither. A use case that refuses returns `Ok(Err(..))` from its transaction, so
-//!   that the denial is committed while nothing else changed.
-//! - [`Broker::strangers_note`] keeps people nobody knows from flooding the log: forged tokens, unknown tickets and
-//!   throttled sign-ins are written until their address has used up its share; the next one written says how many were not.
+//! - A [`Book`] is a write transaction that also keeps the log. Whatever a use case changes, it
+//!   changes through a book and notes it there; both are committed or neither. A use case that
+//!   refuses returns `Ok(Err(..))` from its transaction, so that the denial is committed while
+//!   nothing else changed.
+//! - [`Broker::strangers_note`] keeps people nobody knows from flooding the log: forged tokens,
+//!   unknown tickets and throttled sign-ins are written until their address has used up its share;
+//!   the next one written says how many were not.
 
 use super::{Broker, live::Live};
 use crate::domain::audit::{Action, Actor, Draft, Outcome, Target};
@@ -20,10 +22,12 @@ use serde_json::{Map, Value};
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 
-/// A transaction's own refusal: committed (with the entry that tells it), yet a failure to who asked.
+/// A transaction's own refusal: committed (with the entry that tells it), yet a failure to who
+/// asked.
 pub(super) type Verdict<T> = Result<Result<T>>;
 
-/// A write transaction with its log. Entries are written at its end, since writing one locks the end of the chain.
+/// A write transaction with its log. Entries are written at its end, since writing one locks the
+/// end of the chain.
 pub(super) struct Book<'a, 'tx> {
     tx: &'a mut Tx<'tx>,
     notes: Vec<Draft>,
@@ -94,7 +98,11 @@ impl Note {
 
     pub(super) fn by_user(mut self, user: &User) -> Self {
         self.draft.organization_id = Some(user.organization_id);
-        self.draft.actor = Actor { id: Some(user.id.to_string()), email: Some(user.email.clone()), role: Some(user.role.as_str().to_owned()) };
+        self.draft.actor = Actor {
+            id: Some(user.id.to_string()),
+            email: Some(user.email.clone()),
+            role: Some(user.role.as_str().to_owned()),
+        };
         self
     }
 
@@ -214,7 +222,8 @@ pub(super) fn cut(text: &str, max: usize) -> &str {
     &text[..end]
 }
 
-/// A count as the log keeps numbers: a JSON integer every reader takes exactly (RFC 7493 section 2.2).
+/// A count as the log keeps numbers: a JSON integer every reader takes exactly (RFC 7493 section
+/// 2.2).
 pub(super) fn whole(n: u64) -> Value {
     Value::from(n.min((1 << 53) - 1))
 }
@@ -225,8 +234,8 @@ impl Broker {
         Note::new(self.now(), origin, action)
     }
 
-    /// A write transaction with its log. Tells the live registry which entries are our own, so that the sentinel does not
-    /// take them for another process's.
+    /// A write transaction with its log. Tells the live registry which entries are our own, so that
+    /// the sentinel does not take them for another process's.
     pub(super) async fn write<T, F>(&self, f: F) -> Result<T>
     where
         F: Fn(&mut Book<'_, '_>) -> Result<T> + Send + 'static,
@@ -269,7 +278,8 @@ impl Broker {
         .await
     }
 
-    /// Writes an entry about somebody nobody knows, unless their address has used up its share of the log.
+    /// Writes an entry about somebody nobody knows, unless their address has used up its share of
+    /// the log.
     pub(super) async fn strangers_note(&self, origin: &Origin, note: Note) -> Result<()> {
         match self.within_share(origin, note) {
             Some(note) => self.write_note(note).await,
@@ -280,7 +290,8 @@ impl Broker {
     /// The note if its source's share allows it, with the number of those left out before it.
     pub(super) fn within_share(&self, origin: &Origin, note: Note) -> Option<Note> {
         let account = note.draft.action.as_str();
-        let account = origin.source_ip.map_or_else(|| account.to_owned(), |ip| format!("{account} {ip}"));
+        let account =
+            origin.source_ip.map_or_else(|| account.to_owned(), |ip| format!("{account} {ip}"));
         if self.inner.noise.check(&account, origin.source_ip, self.now()).is_err() {
             self.inner.unwritten.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -290,11 +301,19 @@ impl Broker {
     }
 
     /// Policy's permit for an act, or a refusal that is written down.
-    pub(super) async fn permit(&self, origin: &Origin, caller: &Caller, act: Act) -> Result<Permit> {
+    pub(super) async fn permit(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        act: Act,
+    ) -> Result<Permit> {
         match policy::decide(caller, act) {
             Ok(permit) => Ok(permit),
             Err(denial) => {
-                let note = self.note(origin, Action::AccessDenied).by(caller).on_thing("route", Some(act.as_str()));
+                let note = self
+                    .note(origin, Action::AccessDenied)
+                    .by(caller)
+                    .on_thing("route", Some(act.as_str()));
                 self.write_note(note.denied(denial.as_str())).await?;
                 Err(refusal(denial, "Resource"))
             }
@@ -310,7 +329,9 @@ impl Broker {
 pub(super) fn refusal(denial: Denial, what: &str) -> Error {
     match denial {
         Denial::Role => Error::forbidden("Your role does not allow this."),
-        Denial::MfaRequired => Error::forbidden("This workspace needs a second factor. Sign in again with your code."),
+        Denial::MfaRequired => {
+            Error::forbidden("This workspace needs a second factor. Sign in again with your code.")
+        }
         Denial::NotTheirs => Error::not_found(what),
         Denial::NotActive => Error::conflict("Session is not active"),
         Denial::Disabled => Error::unauthenticated("Invalid or expired token"),

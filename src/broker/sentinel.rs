@@ -1,11 +1,14 @@
-//! Notices what another process changed, such as an administrator's command line, and acts on it here.
+//! Notices what another process changed, such as an administrator's command line, and acts on it
+//! here.
 //!
-//! Everything that changes is audited, so the end of the log is a counter of changes; the sentinel reads it four times a
-//! second, which costs one row. Entries this process wrote itself are told apart by their places. When others are among
-//! them, it looks again at the sessions and logins that hold a stream or a tunnel here, in bounded batches: what is no longer
-//! active, or streams under a policy that was changed, is cut, and what is closing is finished.
+//! Everything that changes is audited, so the end of the log is a counter of changes; the sentinel
+//! reads it four times a second, which costs one row. Entries this process wrote itself are told
+//! apart by their places. When others are among them, it looks again at the sessions and logins
+//! that hold a stream or a tunnel here, in bounded batches: what is no longer active, or streams
+//! under a policy that was changed, is cut, and what is closing is finished.
 //!
-//! When the store cannot be read, streams go on (nobody can open another one, end one or sign in); they are cut when it is back.
+//! When the store cannot be read, streams go on (nobody can open another one, end one or sign in);
+//! they are cut when it is back.
 
 use super::Broker;
 use super::live::Topic;
@@ -27,7 +30,8 @@ impl Broker {
     pub(super) async fn watch_others(&self) {
         let mut every = interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // From before whatever happened while the gateway was down: the first look takes everything in.
+        // From before whatever happened while the gateway was down: the first look takes everything
+        // in.
         let mut seen = -1;
         let mut failing = false;
         loop {
@@ -66,8 +70,8 @@ impl Broker {
         sessions.extend(self.live().known());
         sessions.sort_unstable();
         sessions.dedup();
-        // Logins are read first and told last: when both ended together, the session is then seen to have ended too, and its
-        // watchers learn that reason, which says more than "signed out".
+        // Logins are read first and told last: when both ended together, the session is then seen
+        // to have ended too, and its watchers learn that reason, which says more than "signed out".
         let mut dead = Vec::new();
         for batch in logins.chunks(BATCH) {
             dead.extend(self.dead_logins(batch.to_vec()).await?);
@@ -89,12 +93,16 @@ impl Broker {
     }
 
     /// Sessions, each with its workspace while it can be used.
-    async fn sessions_of(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, Option<Session>, Option<Workspace>)>> {
+    async fn sessions_of(
+        &self,
+        ids: Vec<SessionId>,
+    ) -> Result<Vec<(SessionId, Option<Session>, Option<Workspace>)>> {
         let read = move |tx: &mut Tx<'_>| {
             let of = |id: &SessionId| {
                 let session = tx.session(*id)?;
                 let active = session.as_ref().filter(|s| s.state == State::Active);
-                let workspace = active.map(|s| tx.workspace(&s.workspace_id)).transpose()?.flatten();
+                let workspace =
+                    active.map(|s| tx.workspace(&s.workspace_id)).transpose()?.flatten();
                 Ok((*id, session, workspace))
             };
             ids.iter().map(of).collect()
@@ -127,7 +135,8 @@ impl Broker {
                 State::Closing(_) => {
                     self.sever(&session);
                 }
-                // Released by somebody who could not reach its host: its desktop may still be there.
+                // Released by somebody who could not reach its host: its desktop may still be
+                // there.
                 State::Closed(_) => {
                     self.sever(&session);
                     self.live().unknow(id);

@@ -1,4 +1,5 @@
-//! What a stream learns of its server, and what it does not let through: compared with what is kept, and written down in the same transaction.
+//! What a stream learns of its server, and what it does not let through: compared with what is
+//! kept, and written down in the same transaction.
 //!
 //! | term | meaning |
 //! | --- | --- |
@@ -20,7 +21,8 @@ use crate::domain::user::{Caller, Origin};
 use crate::domain::workspace::Offered;
 use crate::domain::{Error, Result, WorkspaceId};
 
-/// Longest subject of a certificate that is kept, and longest foreign text that is written down, in bytes.
+/// Longest subject of a certificate that is kept, and longest foreign text that is written down, in
+/// bytes.
 const TEXT_MAX: usize = 200;
 
 /// A certificate that a server showed. That the server has its key is proved before.
@@ -56,7 +58,8 @@ pub struct TransferRefused {
 
 /// A foreign text as it may be kept: on one line, of bounded length.
 fn cleaned(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_MAX).collect();
+    let line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_MAX).collect();
     cut(line.trim(), TEXT_MAX).to_owned()
 }
 
@@ -68,7 +71,13 @@ impl SeenCertificate {
 
 impl Broker {
     /// An entry about a stream, by whoever has it.
-    fn stream_note(&self, origin: &Origin, action: Action, lease: &Lease, by: Option<&Caller>) -> Note {
+    fn stream_note(
+        &self,
+        origin: &Origin,
+        action: Action,
+        lease: &Lease,
+        by: Option<&Caller>,
+    ) -> Note {
         let note = self.note(origin, action).on_session(lease.session());
         match by {
             Some(caller) => note.by(caller),
@@ -76,27 +85,39 @@ impl Broker {
         }
     }
 
-    /// Compares a server's certificate with the pinned one, and pins it when there is none yet. For [`TrustRule::FirstUse`]; the other rules are
-    /// decided where the certificate is seen, and a refusal by them is written down with [`Broker::refuse_certificate`].
+    /// Compares a server's certificate with the pinned one, and pins it when there is none yet. For
+    /// [`TrustRule::FirstUse`]; the other rules are decided where the certificate is seen, and a
+    /// refusal by them is written down with [`Broker::refuse_certificate`].
     ///
     /// # Errors
     /// When the store cannot be read or written; then the certificate is not trusted.
-    pub async fn meet_certificate(&self, origin: &Origin, lease: &Lease, by: Option<&Caller>, seen: &SeenCertificate) -> Result<Met> {
+    pub async fn meet_certificate(
+        &self,
+        origin: &Origin,
+        lease: &Lease,
+        by: Option<&Caller>,
+        seen: &SeenCertificate,
+    ) -> Result<Met> {
         let id = lease.session().workspace_id.clone();
         let looked = id.clone();
         let pinned = self.inner.store.read(move |tx| Ok(tx.server_state(&looked)?.pinned)).await?;
         if pinned.is_some_and(|(pin, _)| pin == seen.fingerprint) {
             return Ok(Met::Trusted);
         }
-        let note = self.stream_note(origin, Action::PinCertificate, lease, by).with("fingerprint", seen.fingerprint.to_string());
+        let note = self
+            .stream_note(origin, Action::PinCertificate, lease, by)
+            .with("fingerprint", seen.fingerprint.to_string());
         let offered = seen.offered(&note);
         let note = note.with("subject", offered.subject.clone());
         let (session, organization) = (lease.session().id, lease.session().organization_id);
         let met = self
             .write(move |book| {
-                // A session that ended meanwhile may have ended because its workspace names another server now.
+                // A session that ended meanwhile may have ended because its workspace names another
+                // server now.
                 let holds = book.session(session)?.is_some_and(|s| s.state == State::Active);
-                if holds && book.pin_first(&id, offered.fingerprint, &offered.subject, note.now())? {
+                if holds
+                    && book.pin_first(&id, offered.fingerprint, &offered.subject, note.now())?
+                {
                     book.note(&note.clone().because("recorded"));
                     return Ok(Met::Trusted);
                 }
@@ -105,7 +126,10 @@ impl Broker {
                     return Ok(Met::Trusted);
                 }
                 book.offer(&id, &offered)?;
-                let note = note.clone().acting(Action::CertificateRefused).with("expected", expected.map(|pin| pin.to_string()));
+                let note = note
+                    .clone()
+                    .acting(Action::CertificateRefused)
+                    .with("expected", expected.map(|pin| pin.to_string()));
                 book.note(&note.denied("changed"));
                 Ok(Met::Refused)
             })
@@ -114,8 +138,8 @@ impl Broker {
         Ok(met)
     }
 
-    /// Writes down that a server's certificate was refused, and keeps it as offered. `why` is one short word, such as `not_pinned`, `untrusted`,
-    /// `wrong_name`, `expired`.
+    /// Writes down that a server's certificate was refused, and keeps it as offered. `why` is one
+    /// short word, such as `not_pinned`, `untrusted`, `wrong_name`, `expired`.
     ///
     /// # Errors
     /// When the store cannot write it down.
@@ -128,7 +152,10 @@ impl Broker {
         why: &'static str,
     ) -> Result<()> {
         let id = lease.session().workspace_id.clone();
-        let note = self.stream_note(origin, Action::CertificateRefused, lease, by).with("fingerprint", seen.fingerprint.to_string()).denied(why);
+        let note = self
+            .stream_note(origin, Action::CertificateRefused, lease, by)
+            .with("fingerprint", seen.fingerprint.to_string())
+            .denied(why);
         let offered = seen.offered(&note);
         let note = note.with("subject", offered.subject.clone());
         let organization = lease.session().organization_id;
@@ -142,16 +169,28 @@ impl Broker {
         Ok(())
     }
 
-    /// Writes down that a server did not take the credential it was given. `why` is one short word, such as `wrong_password`, `locked`, `expired`.
+    /// Writes down that a server did not take the credential it was given. `why` is one short word,
+    /// such as `wrong_password`, `locked`, `expired`.
     ///
     /// # Errors
     /// When the store cannot write it down.
-    pub async fn login_refused(&self, origin: &Origin, lease: &Lease, by: Option<&Caller>, why: &'static str) -> Result<()> {
+    pub async fn login_refused(
+        &self,
+        origin: &Origin,
+        lease: &Lease,
+        by: Option<&Caller>,
+        why: &'static str,
+    ) -> Result<()> {
         let server = lease.server();
-        let note = self.stream_note(origin, Action::LoginRefused, lease, by).denied(why).with("source", server.source.as_str());
+        let note = self
+            .stream_note(origin, Action::LoginRefused, lease, by)
+            .denied(why)
+            .with("source", server.source.as_str());
         let told = |text: &str| Some(cleaned(text)).filter(|text| !text.is_empty());
         let credential = server.credential.as_ref();
-        let note = note.with("username", credential.and_then(|c| told(&c.username))).with("domain", credential.and_then(|c| told(&c.domain)));
+        let note = note
+            .with("username", credential.and_then(|c| told(&c.username)))
+            .with("domain", credential.and_then(|c| told(&c.domain)));
         self.write_note(note).await
     }
 
@@ -159,30 +198,55 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot write it down.
-    pub async fn transfer_refused(&self, origin: &Origin, lease: &Lease, by: Option<&Caller>, refused: &TransferRefused) -> Result<()> {
+    pub async fn transfer_refused(
+        &self,
+        origin: &Origin,
+        lease: &Lease,
+        by: Option<&Caller>,
+        refused: &TransferRefused,
+    ) -> Result<()> {
         let note = self.stream_note(origin, Action::TransferRefused, lease, by).denied("policy");
         let note = note.with("channel", refused.channel).with("direction", refused.direction);
-        self.write_note(note.with("bytes", whole(refused.bytes)).with("count", whole(refused.count))).await
+        self.write_note(
+            note.with("bytes", whole(refused.bytes)).with("count", whole(refused.count)),
+        )
+        .await
     }
 
     /// Writes down that a browser asked for another destination than its session's.
     ///
     /// # Errors
     /// When the store cannot write it down.
-    pub async fn destination_refused(&self, origin: &Origin, lease: &Lease, by: Option<&Caller>, asked: &str) -> Result<()> {
-        let note = self.stream_note(origin, Action::DestinationRefused, lease, by).denied("not_the_sessions");
+    pub async fn destination_refused(
+        &self,
+        origin: &Origin,
+        lease: &Lease,
+        by: Option<&Caller>,
+        asked: &str,
+    ) -> Result<()> {
+        let note = self
+            .stream_note(origin, Action::DestinationRefused, lease, by)
+            .denied("not_the_sessions");
         self.write_note(note.with("asked", cleaned(asked))).await
     }
 
     /// An admin accepts the certificate that was refused last: from now on the server must have it.
     ///
     /// # Errors
-    /// `Forbidden`; `NotFound`; `Invalid` when it is no fingerprint; `Conflict` when it is not the one offered, or the workspace's rule is a
-    /// certificate authority.
-    pub async fn accept_certificate(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId, fingerprint: &str) -> Result<()> {
-        let organization = self.permit(origin, caller, Act::ManageWorkspaces).await?.organization_id();
-        let fingerprint =
-            Fingerprint::parse(fingerprint).ok_or_else(|| Error::invalid("fingerprint must be a SHA-256: 64 hexadecimal digits."))?;
+    /// `Forbidden`; `NotFound`; `Invalid` when it is no fingerprint; `Conflict` when it is not the
+    /// one offered, or the workspace's rule is a certificate authority.
+    pub async fn accept_certificate(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: &WorkspaceId,
+        fingerprint: &str,
+    ) -> Result<()> {
+        let organization =
+            self.permit(origin, caller, Act::ManageWorkspaces).await?.organization_id();
+        let fingerprint = Fingerprint::parse(fingerprint).ok_or_else(|| {
+            Error::invalid("fingerprint must be a SHA-256: 64 hexadecimal digits.")
+        })?;
         let note = self.note(origin, Action::PinCertificate).by(caller);
         let id = id.clone();
         let (workspace, sessions) = self

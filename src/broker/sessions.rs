@@ -17,10 +17,21 @@ use std::collections::HashMap;
 /// What an id that is unknown, or not theirs, is called.
 pub(super) const SESSION: &str = "Session";
 
-/// The report of a session that has no tunnel, no longer or not here: down, or none where it never had one.
+/// The report of a session that has no tunnel, no longer or not here: down, or none where it never
+/// had one.
 fn absent(session: &Session) -> TunnelReport {
-    let state = if matches!(session.way, Way::Direct(_)) { TunnelState::None } else { TunnelState::Down };
-    TunnelReport { state, last_handshake_at: None, tx_bytes: 0, rx_bytes: 0, rtt: None, desktop_rtt: None, retransmits: 0, endpoint: None }
+    let state =
+        if matches!(session.way, Way::Direct(_)) { TunnelState::None } else { TunnelState::Down };
+    TunnelReport {
+        state,
+        last_handshake_at: None,
+        tx_bytes: 0,
+        rx_bytes: 0,
+        rtt: None,
+        desktop_rtt: None,
+        retransmits: 0,
+        endpoint: None,
+    }
 }
 
 /// The one answer to ending what has ended.
@@ -31,18 +42,28 @@ pub(super) fn not_active() -> Error {
 impl Broker {
     /// What a session's tunnel says now.
     pub(super) fn tunnel_of(&self, session: &Session) -> TunnelReport {
-        let tunnel = if session.state.is_live() { self.inner.fleet.tunnel(session.id) } else { None };
+        let tunnel =
+            if session.state.is_live() { self.inner.fleet.tunnel(session.id) } else { None };
         tunnel.unwrap_or_else(|| absent(session))
     }
 
-    /// A session with what its tunnel and its streams say now, and what its workspace lets its streams carry.
-    pub(super) fn session_view(&self, session: Session, policy: Option<StreamPolicy>) -> SessionView {
+    /// A session with what its tunnel and its streams say now, and what its workspace lets its
+    /// streams carry.
+    pub(super) fn session_view(
+        &self,
+        session: Session,
+        policy: Option<StreamPolicy>,
+    ) -> SessionView {
         let (viewers, browser_rtt) = self.live().viewers(session.id);
         let tunnel = self.tunnel_of(&session);
         SessionView { session, tunnel, browser_rtt, viewers, policy }
     }
 
-    fn session_views(&self, sessions: Vec<Session>, policies: &HashMap<String, StreamPolicy>) -> Vec<SessionView> {
+    fn session_views(
+        &self,
+        sessions: Vec<Session>,
+        policies: &HashMap<String, StreamPolicy>,
+    ) -> Vec<SessionView> {
         let view = |session: Session| {
             let policy = policies.get(session.workspace_id.as_str()).copied();
             self.session_view(session, policy)
@@ -54,12 +75,17 @@ impl Broker {
     ///
     /// # Errors
     /// `Invalid` when limit, cursor or status are not acceptable.
-    pub async fn sessions(&self, caller: &Caller, query: SessionQuery) -> Result<Page<SessionView>> {
+    pub async fn sessions(
+        &self,
+        caller: &Caller,
+        query: SessionQuery,
+    ) -> Result<Page<SessionView>> {
         let limit = input::limit(query.limit, 100)?;
         let before = query.cursor.as_deref().map(input::cursor::<i64, SessionId>).transpose()?;
         let before = before.map(|(at, id)| (Timestamp(at), id));
         let status = query.status;
-        if status.as_deref().is_some_and(|s| !["active", "disconnected", "terminated"].contains(&s)) {
+        if status.as_deref().is_some_and(|s| !["active", "disconnected", "terminated"].contains(&s))
+        {
             return Err(Error::invalid("status must be active, disconnected or terminated."));
         }
         let user = caller.user.id;
@@ -67,11 +93,17 @@ impl Broker {
         let (rows, policies) = self
             .inner
             .store
-            .read(move |tx| Ok((tx.sessions_page(user, status.as_deref(), before, limit + 1)?, tx.policies(organization)?)))
+            .read(move |tx| {
+                Ok((
+                    tx.sessions_page(user, status.as_deref(), before, limit + 1)?,
+                    tx.policies(organization)?,
+                ))
+            })
             .await?;
         let page = input::page(rows, limit, |s: &Session| format!("{}.{}", s.created_at.0, s.id));
         // Those still being made are not listed yet.
-        let listed = page.items.into_iter().filter(|s| s.state.workspaces_status().is_some()).collect();
+        let listed =
+            page.items.into_iter().filter(|s| s.state.workspaces_status().is_some()).collect();
         Ok(Page { items: self.session_views(listed, &policies), next_cursor: page.next_cursor })
     }
 
@@ -86,12 +118,16 @@ impl Broker {
             .read(move |tx| {
                 let Some(session) = tx.session(id)? else { return Ok(None) };
                 let workspace = tx.workspace(&session.workspace_id)?;
-                let policy = workspace.filter(|w| w.organization_id == session.organization_id).map(|w| w.policy);
+                let policy = workspace
+                    .filter(|w| w.organization_id == session.organization_id)
+                    .map(|w| w.policy);
                 Ok(Some((session, policy)))
             })
             .await?;
         match found {
-            Some((session, policy)) if session.user_id == caller.user.id => Ok(self.session_view(session, policy)),
+            Some((session, policy)) if session.user_id == caller.user.id => {
+                Ok(self.session_view(session, policy))
+            }
             other => {
                 let reason = if other.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
                 let note = self.callers_note(caller, Action::AccessDenied).await?;
@@ -107,7 +143,15 @@ impl Broker {
     /// `NotFound` when it is not theirs; `Conflict` "Session is not active" when it ended before.
     pub async fn disconnect(&self, origin: &Origin, caller: &Caller, id: SessionId) -> Result<()> {
         let user = caller.user.id;
-        self.end_one(origin, caller, id, Action::DisconnectSession, EndReason::UserDisconnected, move |s| s.user_id == user).await
+        self.end_one(
+            origin,
+            caller,
+            id,
+            Action::DisconnectSession,
+            EndReason::UserDisconnected,
+            move |s| s.user_id == user,
+        )
+        .await
     }
 
     /// An admin ends anybody's session.
@@ -115,9 +159,11 @@ impl Broker {
     /// # Errors
     /// `Forbidden`; `NotFound`; `Conflict` when it ended before.
     pub async fn terminate(&self, origin: &Origin, caller: &Caller, id: SessionId) -> Result<()> {
-        let organization = self.permit(origin, caller, Act::TerminateSessions).await?.organization_id();
+        let organization =
+            self.permit(origin, caller, Act::TerminateSessions).await?.organization_id();
         let inside = move |s: &Session| s.organization_id == organization;
-        self.end_one(origin, caller, id, Action::TerminateSession, EndReason::AdminStopped, inside).await
+        self.end_one(origin, caller, id, Action::TerminateSession, EndReason::AdminStopped, inside)
+            .await
     }
 
     async fn end_one(
@@ -135,12 +181,16 @@ impl Broker {
             let closed = broker
                 .decide(move |book| {
                     let session = book.session(id)?;
-                    let why = if session.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
+                    let why =
+                        if session.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
                     let Some(session) = session.filter(&theirs) else {
                         let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
                         return book.refuse(&note.denied(why), refusal(Denial::NotTheirs, SESSION));
                     };
-                    let note = note.clone().on_session(&session).with("user_email", session.user_email.clone());
+                    let note = note
+                        .clone()
+                        .on_session(&session)
+                        .with("user_email", session.user_email.clone());
                     match book.close(&session, reason, &note)? {
                         Some(closed) => Ok(Ok(closed)),
                         None => book.refuse(&note.denied(Denial::NotActive.as_str()), not_active()),
@@ -156,10 +206,18 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn all_live_sessions(&self, origin: &Origin, caller: &Caller) -> Result<Vec<SessionView>> {
-        let organization = self.permit(origin, caller, Act::ReadLiveSessions).await?.organization_id();
-        let (mut rows, policies) =
-            self.inner.store.read(move |tx| Ok((tx.live_sessions(Some(organization))?, tx.policies(organization)?))).await?;
+    pub async fn all_live_sessions(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+    ) -> Result<Vec<SessionView>> {
+        let organization =
+            self.permit(origin, caller, Act::ReadLiveSessions).await?.organization_id();
+        let (mut rows, policies) = self
+            .inner
+            .store
+            .read(move |tx| Ok((tx.live_sessions(Some(organization))?, tx.policies(organization)?)))
+            .await?;
         rows.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.id)));
         Ok(self.session_views(rows, &policies))
     }

@@ -1,7 +1,8 @@
 //! Administration from the command line, on the same use cases.
 //!
-//! Its caller has the role admin in the first organization and the nil user id, which no stored user has; the log names it
-//! role `system`. Whoever can run it holds the database and the master key already.
+//! Its caller has the role admin in the first organization and the nil user id, which no stored
+//! user has; the log names it role `system`. Whoever can run it holds the database and the master
+//! key already.
 
 use super::{Broker, mfa};
 use crate::auth::totp;
@@ -40,7 +41,9 @@ impl Broker {
     /// `NotFound` when there is no organization yet.
     pub async fn shell_caller(&self) -> Result<Caller> {
         let found = self.inner.store.read(|tx| tx.first_organization()).await?;
-        let Some((organization_id, _)) = found else { return Err(Error::not_found("Organization")) };
+        let Some((organization_id, _)) = found else {
+            return Err(Error::not_found("Organization"));
+        };
         let user = User {
             id: UserId(Uuid::nil()),
             organization_id,
@@ -59,12 +62,22 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`; `NotFound`; `Invalid` when the secret is none.
-    pub async fn set_totp(&self, origin: &Origin, caller: &Caller, user: UserId, secret: &SecretString) -> Result<()> {
+    pub async fn set_totp(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        user: UserId,
+        secret: &SecretString,
+    ) -> Result<()> {
         let organization = self.permit(origin, caller, Act::ManageUsers).await?.organization_id();
         totp::check_secret(secret)?;
         let sealed = self.inner.vault.seal(&mfa::purpose(user), secret.expose().as_bytes());
         let now = self.now();
-        let note = self.note(origin, Action::MfaEnroll).by(caller).with("method", "totp").with("stage", "set");
+        let note = self
+            .note(origin, Action::MfaEnroll)
+            .by(caller)
+            .with("method", "totp")
+            .with("stage", "set");
         self.decide(move |book| {
             let Some(user) = book.user(user)?.filter(|u| u.organization_id == organization) else {
                 let note = note.clone().acting(Action::AccessDenied).on_user_id(user);
@@ -85,7 +98,8 @@ impl Broker {
     /// # Errors
     /// `Forbidden`.
     pub async fn find_user(&self, caller: &Caller, email: &str) -> Result<Option<User>> {
-        let organization = self.permit(&Origin::local(""), caller, Act::ReadUsers).await?.organization_id();
+        let organization =
+            self.permit(&Origin::local(""), caller, Act::ReadUsers).await?.organization_id();
         let email = email.trim().to_owned();
         let found = self.inner.store.read(move |tx| tx.user_by_email(&email)).await?;
         Ok(found.map(|(user, _)| user).filter(|u| u.organization_id == organization))

@@ -1,8 +1,9 @@
 //! The first factor, and what stands before it.
 //!
-//! An unknown account, a disabled one and a wrong password get the same answer in the same time: each costs one Argon2id,
-//! a decoy where there is nothing to verify. Hashing is dear on purpose, so only half the cores work on it and few may wait:
-//! a storm of sign-ins gets "try again", and everybody's streams keep their cores.
+//! An unknown account, a disabled one and a wrong password get the same answer in the same time:
+//! each costs one Argon2id, a decoy where there is nothing to verify. Hashing is dear on purpose,
+//! so only half the cores work on it and few may wait: a storm of sign-ins gets "try again", and
+//! everybody's streams keep their cores.
 
 use super::record::Note;
 use super::views::SignIn;
@@ -25,19 +26,31 @@ const HASHING_WAIT: Duration = Duration::from_secs(5);
 /// Longest password looked at, in bytes: more is no password, and hashing it no service.
 const PASSWORD_MAX: usize = 1024;
 
-/// Passwords: ten guesses for an account, then two a minute; a hundred for an address, then one a second.
+/// Passwords: ten guesses for an account, then two a minute; a hundred for an address, then one a
+/// second.
 pub(super) fn guesses() -> Throttle {
-    Throttle::new(Quota { burst: 10, every: Duration::from_secs(30) }, Quota { burst: 100, every: Duration::from_secs(1) })
+    Throttle::new(
+        Quota { burst: 10, every: Duration::from_secs(30) },
+        Quota { burst: 100, every: Duration::from_secs(1) },
+    )
 }
 
-/// Codes: ten guesses for an account, then two a minute. With three of a million codes valid, a guesser needs months.
+/// Codes: ten guesses for an account, then two a minute. With three of a million codes valid, a
+/// guesser needs months.
 pub(super) fn codes() -> Throttle {
-    Throttle::new(Quota { burst: 10, every: Duration::from_secs(30) }, Quota { burst: 100, every: Duration::from_secs(1) })
+    Throttle::new(
+        Quota { burst: 10, every: Duration::from_secs(30) },
+        Quota { burst: 100, every: Duration::from_secs(1) },
+    )
 }
 
-/// Entries about strangers: per action and address thirty, then one in ten seconds; per address over all actions twice that.
+/// Entries about strangers: per action and address thirty, then one in ten seconds; per address
+/// over all actions twice that.
 pub(super) fn noise() -> Throttle {
-    Throttle::new(Quota { burst: 30, every: Duration::from_secs(10) }, Quota { burst: 60, every: Duration::from_secs(5) })
+    Throttle::new(
+        Quota { burst: 30, every: Duration::from_secs(10) },
+        Quota { burst: 60, every: Duration::from_secs(5) },
+    )
 }
 
 /// Password hashes worked on at once: half the cores, at least one.
@@ -59,12 +72,19 @@ impl Broker {
     /// Checks e-mail address and password; says whether a second factor is due.
     ///
     /// # Errors
-    /// `Unauthenticated` "Invalid credentials" whatever is wrong; `Throttled`; `Unavailable` when the store is.
-    pub async fn login(&self, origin: &Origin, email: &str, password: &SecretString) -> Result<SignIn> {
+    /// `Unauthenticated` "Invalid credentials" whatever is wrong; `Throttled`; `Unavailable` when
+    /// the store is.
+    pub async fn login(
+        &self,
+        origin: &Origin,
+        email: &str,
+        password: &SecretString,
+    ) -> Result<SignIn> {
         let email = super::record::cut(email.trim(), 254).to_owned();
         let now = self.now();
         if let Err(wait) = self.inner.guesses.check(&email, origin.source_ip, now) {
-            let note = self.note(origin, Action::LoginThrottled).by_typed(&email).denied("too_many_tries");
+            let note =
+                self.note(origin, Action::LoginThrottled).by_typed(&email).denied("too_many_tries");
             self.strangers_note(origin, note).await?;
             return Err(throttled(wait));
         }
@@ -95,7 +115,13 @@ impl Broker {
     }
 
     /// The password was right: a login when that is enough, else a challenge for what is missing.
-    async fn first_factor(&self, origin: &Origin, user: User, hash: String, now: Timestamp) -> Result<SignIn> {
+    async fn first_factor(
+        &self,
+        origin: &Origin,
+        user: User,
+        hash: String,
+        now: Timestamp,
+    ) -> Result<SignIn> {
         let keys = self.keys().await?;
         let note = self.note(origin, Action::Login);
         let settings = self.inner.settings.clone();
@@ -106,10 +132,14 @@ impl Broker {
         let made = login.clone();
         let outcome = self
             .decide(move |book| {
-                // Since the password was read, the account may have been disabled or the password changed.
-                let unchanged = book.user_by_email(&user.email)?.filter(|(now, stored)| !now.disabled && now.id == user.id && *stored == hash);
+                // Since the password was read, the account may have been disabled or the password
+                // changed.
+                let unchanged = book
+                    .user_by_email(&user.email)?
+                    .filter(|(now, stored)| !now.disabled && now.id == user.id && *stored == hash);
                 let Some((user, _)) = unchanged else {
-                    let note = note.clone().acting(Action::LoginFailed).by_user(&user).on_user(&user);
+                    let note =
+                        note.clone().acting(Action::LoginFailed).by_user(&user).on_user(&user);
                     return book.refuse(&note.denied("changed_meanwhile"), invalid_credentials());
                 };
                 let note = note.clone().by_user(&user);
@@ -128,7 +158,11 @@ impl Broker {
                     expires_at: now.after(settings.mfa_ttl),
                     created_at: now,
                 })?;
-                book.note(&note.on_user(&user).with("mfa", if enrolled { "pending" } else { "to_enroll" }));
+                book.note(
+                    &note
+                        .on_user(&user)
+                        .with("mfa", if enrolled { "pending" } else { "to_enroll" }),
+                );
                 Ok(Ok((None, enrolled)))
             })
             .await?;
@@ -137,9 +171,11 @@ impl Broker {
                 self.inner.guesses.succeed(&caller.user.email);
                 Ok(SignIn::Done(login.tokens(&keys, &self.inner.settings, caller)?))
             }
-            (None, enrolled) => {
-                Ok(SignIn::MfaRequired { token: challenge, enrollment_required: !enrolled, expires_in: self.inner.settings.mfa_ttl })
-            }
+            (None, enrolled) => Ok(SignIn::MfaRequired {
+                token: challenge,
+                enrollment_required: !enrolled,
+                expires_in: self.inner.settings.mfa_ttl,
+            }),
         }
     }
 
@@ -155,12 +191,22 @@ impl Broker {
     }
 
     /// Runs password work on the blocking pool, when its turn comes.
-    pub(super) async fn hashing<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let busy = || Error::new(ErrorKind::Throttled(Duration::from_secs(2)), "Too many people sign in right now. Try again in a moment.");
+    pub(super) async fn hashing<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let busy = || {
+            Error::new(
+                ErrorKind::Throttled(Duration::from_secs(2)),
+                "Too many people sign in right now. Try again in a moment.",
+            )
+        };
         let waiting = self.inner.waiting.clone().try_acquire_owned().map_err(|_| busy())?;
-        let turn = tokio::time::timeout(HASHING_WAIT, self.inner.hashing.clone().acquire_owned()).await;
+        let turn =
+            tokio::time::timeout(HASHING_WAIT, self.inner.hashing.clone().acquire_owned()).await;
         let turn = turn.map_err(|_| busy())?.map_err(Error::internal)?;
-        // The turn goes with the work: a browser that hangs up does not stop it, and must not make room for another.
+        // The turn goes with the work: a browser that hangs up does not stop it, and must not make
+        // room for another.
         let broker = self.clone();
         let work = move || {
             let before = password::runs();

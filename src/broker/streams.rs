@@ -1,9 +1,10 @@
 //! Tickets, and the right to one stream.
 //!
-//! A **ticket** is opaque, kept hashed, good for half a minute and one use, and bound to its session, user and login. Whoever
-//! opens a stream with it is that caller. Opening takes a viewer's place *before* the deciding transaction: whatever ends the
-//! session or the login after that transaction finds the watcher and cuts it, so there is no moment in which a stream is
-//! neither refused nor cut.
+//! A **ticket** is opaque, kept hashed, good for half a minute and one use, and bound to its
+//! session, user and login. Whoever opens a stream with it is that caller. Opening takes a viewer's
+//! place *before* the deciding transaction: whatever ends the session or the login after that
+//! transaction finds the watcher and cuts it, so there is no moment in which a stream is neither
+//! refused nor cut.
 
 use super::Broker;
 use super::credentials::Behind;
@@ -28,7 +29,8 @@ fn bad_ticket() -> Error {
     Error::unauthenticated("Invalid or expired ticket")
 }
 
-/// Whom a proof belongs to, before anything is decided; else the word why it is refused, and whose it was.
+/// Whom a proof belongs to, before anything is decided; else the word why it is refused, and whose
+/// it was.
 type Whose = std::result::Result<Caller, (&'static str, Option<Box<Caller>>)>;
 
 /// Looks a ticket up, without using it.
@@ -37,7 +39,10 @@ fn whose(tx: &mut Tx<'_>, hash: &str, id: SessionId, now: Timestamp) -> Result<W
     let login = tx.login(row.login_id)?;
     let caller = match (login, tx.user(row.user_id)?) {
         (Some(login), Some(user)) => {
-            let alive = login.revoked_at.is_none() && now < login.expires_at && !user.disabled && login.user_id == user.id;
+            let alive = login.revoked_at.is_none()
+                && now < login.expires_at
+                && !user.disabled
+                && login.user_id == user.id;
             (Caller { user, login_id: login.id, mfa: login.mfa }, alive)
         }
         _ => return Ok(Err(("unknown", None))),
@@ -58,11 +63,14 @@ fn whose(tx: &mut Tx<'_>, hash: &str, id: SessionId, now: Timestamp) -> Result<W
 }
 
 impl Book<'_, '_> {
-    /// Whether the caller's login is alive and their account enabled, as the store says in this transaction.
+    /// Whether the caller's login is alive and their account enabled, as the store says in this
+    /// transaction.
     pub(super) fn still_signed_in(&mut self, caller: &Caller, now: Timestamp) -> Result<bool> {
         let login = self.login(caller.login_id)?;
         let user = self.user(caller.user.id)?;
-        let alive = login.is_some_and(|l| l.revoked_at.is_none() && now < l.expires_at && l.user_id == caller.user.id);
+        let alive = login.is_some_and(|l| {
+            l.revoked_at.is_none() && now < l.expires_at && l.user_id == caller.user.id
+        });
         Ok(alive && user.is_some_and(|u| !u.disabled))
     }
 }
@@ -72,7 +80,12 @@ impl Broker {
     ///
     /// # Errors
     /// `NotFound` when it is not theirs; `Conflict` when it is not active.
-    pub async fn issue_ticket(&self, origin: &Origin, caller: &Caller, id: SessionId) -> Result<Ticket> {
+    pub async fn issue_ticket(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: SessionId,
+    ) -> Result<Ticket> {
         let ticket = opaque::new_token("tkt_");
         let hash = opaque::hash(ticket.expose());
         let now = self.now();
@@ -93,32 +106,46 @@ impl Broker {
         Ok(Ticket { ticket, expires_at })
     }
 
-    /// Redeems the proof, checks the owner, counts viewers, audits `open_stream`; every refusal is audited.
+    /// Redeems the proof, checks the owner, counts viewers, audits `open_stream`; every refusal is
+    /// audited.
     ///
     /// # Errors
-    /// `Unauthenticated` for a bad ticket; `NotFound` for a session that is not theirs; `Conflict` when it is not active or
-    /// has all the viewers it may have.
-    pub async fn open_stream(&self, origin: &Origin, id: SessionId, proof: StreamProof<'_>) -> Result<StreamGrant> {
+    /// `Unauthenticated` for a bad ticket; `NotFound` for a session that is not theirs; `Conflict`
+    /// when it is not active or has all the viewers it may have.
+    pub async fn open_stream(
+        &self,
+        origin: &Origin,
+        id: SessionId,
+        proof: StreamProof<'_>,
+    ) -> Result<StreamGrant> {
         let now = self.now();
         let (caller, ticket) = match proof {
             StreamProof::Caller(caller) => (caller.clone(), None),
             StreamProof::Ticket(ticket) => {
                 let hash = hash_of(ticket);
                 let looked = hash.clone();
-                let caller = match self.inner.store.read(move |tx| whose(tx, &looked, id, now)).await? {
-                    Ok(caller) => caller,
-                    Err((reason, of)) => return self.refuse_ticket(origin, id, reason, of).await,
-                };
+                let caller =
+                    match self.inner.store.read(move |tx| whose(tx, &looked, id, now)).await? {
+                        Ok(caller) => caller,
+                        Err((reason, of)) => {
+                            return self.refuse_ticket(origin, id, reason, of).await;
+                        }
+                    };
                 (caller, Some(hash))
             }
         };
         let owner = self.inner.store.read(move |tx| Ok(tx.session(id)?.map(|s| s.user_id))).await?;
         let note = self.note(origin, Action::OpenStream).by(&caller);
-        // A stranger to the session gets no place, so the owner's places cannot be used up by others.
+        // A stranger to the session gets no place, so the owner's places cannot be used up by
+        // others.
         let taken = if owner == Some(caller.user.id) {
-            let Some(taken) = self.live().take_place(id, &caller, now, self.inner.settings.max_viewers) else {
+            let Some(taken) =
+                self.live().take_place(id, &caller, now, self.inner.settings.max_viewers)
+            else {
                 self.write_note(note.on_session_id(id).denied("too_many_viewers")).await?;
-                let full = Error::conflict("This session is open in as many windows as it may be. Close one first.");
+                let full = Error::conflict(
+                    "This session is open in as many windows as it may be. Close one first.",
+                );
                 return Err(full.caused_by(TooManyViewers));
             };
             Some(taken)
@@ -133,7 +160,14 @@ impl Broker {
                 if let Some(hash) = &ticket
                     && !book.use_ticket(hash, now)?
                 {
-                    return book.refuse(&note.clone().acting(Action::TicketRefused).on_session_id(id).denied("used"), bad_ticket());
+                    return book.refuse(
+                        &note
+                            .clone()
+                            .acting(Action::TicketRefused)
+                            .on_session_id(id)
+                            .denied("used"),
+                        bad_ticket(),
+                    );
                 }
                 let permit = match permitted(book, &who, id, now, &note)? {
                     Ok(permit) => permit,
@@ -144,7 +178,11 @@ impl Broker {
                     Ok(behind) => behind,
                     Err(error) => return Ok(Err(error)),
                 };
-                let tunnel = if matches!(permit.session().way, Way::Direct(_)) { Some(TunnelState::None) } else { tunnel };
+                let tunnel = if matches!(permit.session().way, Way::Direct(_)) {
+                    Some(TunnelState::None)
+                } else {
+                    tunnel
+                };
                 let note = note.with("proof", if by_ticket { "ticket" } else { "login" });
                 book.note(&note.with("tunnel_status", tunnel.map(TunnelState::as_str)));
                 Ok(Ok((permit, behind)))
@@ -155,14 +193,26 @@ impl Broker {
         self.grant(permit, behind, taken, &caller)
     }
 
-    fn grant(&self, permit: StreamPermit, behind: Behind, taken: Taken, caller: &Caller) -> Result<StreamGrant> {
+    fn grant(
+        &self,
+        permit: StreamPermit,
+        behind: Behind,
+        taken: Taken,
+        caller: &Caller,
+    ) -> Result<StreamGrant> {
         self.live().granted(&taken.place, behind.terms());
         let server = self.server_of(permit.session(), behind, caller)?;
         let lease = Lease::grant(permit, server);
         Ok(StreamGrant { lease, right: taken.right, meters: taken.meters, place: taken.place })
     }
 
-    async fn refuse_ticket<T>(&self, origin: &Origin, id: SessionId, reason: &str, of: Option<Box<Caller>>) -> Result<T> {
+    async fn refuse_ticket<T>(
+        &self,
+        origin: &Origin,
+        id: SessionId,
+        reason: &str,
+        of: Option<Box<Caller>>,
+    ) -> Result<T> {
         let note = self.note(origin, Action::TicketRefused).on_session_id(id).denied(reason);
         match of {
             Some(caller) => self.write_note(note.by(&caller)).await?,
@@ -171,7 +221,8 @@ impl Broker {
         Err(bad_ticket())
     }
 
-    /// Audits `close_stream` with byte counts and duration; the grant's place among the viewers is free again.
+    /// Audits `close_stream` with byte counts and duration; the grant's place among the viewers is
+    /// free again.
     ///
     /// # Errors
     /// When the store cannot write it down; the place is free all the same.
@@ -184,7 +235,14 @@ impl Broker {
     ///
     /// # Errors
     /// As there.
-    pub async fn close_viewer(&self, origin: &Origin, lease: &Lease, meters: &Meters, place: ViewerPlace, why: &str) -> Result<()> {
+    pub async fn close_viewer(
+        &self,
+        origin: &Origin,
+        lease: &Lease,
+        meters: &Meters,
+        place: ViewerPlace,
+        why: &str,
+    ) -> Result<()> {
         let note = self.note(origin, Action::CloseStream).on_session(lease.session());
         let note = place.by.as_deref().map_or(note.clone(), |caller| note.by(caller));
         let lasted = self.now().since(place.opened_at);
@@ -199,19 +257,29 @@ impl Broker {
 }
 
 /// Policy's permit to stream, or the written refusal.
-fn permitted(book: &mut Book<'_, '_>, who: &Caller, id: SessionId, now: Timestamp, note: &Note) -> Verdict<StreamPermit> {
+fn permitted(
+    book: &mut Book<'_, '_>,
+    who: &Caller,
+    id: SessionId,
+    now: Timestamp,
+    note: &Note,
+) -> Verdict<StreamPermit> {
     let Some(session) = book.session(id)? else {
         let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
         return book.refuse(&note.denied("unknown"), Error::not_found(SESSION));
     };
     if !book.still_signed_in(who, now)? {
-        return book.refuse(&note.clone().on_session(&session).denied("signed_out"), invalid_token());
+        return book
+            .refuse(&note.clone().on_session(&session).denied("signed_out"), invalid_token());
     }
     match policy::may_stream(who, &session) {
         Ok(permit) => Ok(Ok(permit)),
         Err(Denial::NotTheirs) => {
             let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
-            book.refuse(&note.denied(Denial::NotTheirs.as_str()), refusal(Denial::NotTheirs, SESSION))
+            book.refuse(
+                &note.denied(Denial::NotTheirs.as_str()),
+                refusal(Denial::NotTheirs, SESSION),
+            )
         }
         Err(denial) => {
             let reason = match session.state {

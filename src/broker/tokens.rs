@@ -1,8 +1,9 @@
 //! What a signed-in client holds, how it is renewed, and who a token is.
 //!
-//! A **login** is one signed-in browser or program. It hands out short-lived access tokens (JWT) and a chain of refresh
-//! tokens, each good for one use. A refresh token used twice means that two parties hold it, so the login is revoked and its
-//! streams are cut. Whether a login is alive is always the store's word, never the token's.
+//! A **login** is one signed-in browser or program. It hands out short-lived access tokens (JWT)
+//! and a chain of refresh tokens, each good for one use. A refresh token used twice means that two
+//! parties hold it, so the login is revoked and its streams are cut. Whether a login is alive is
+//! always the store's word, never the token's.
 
 use super::record::Book;
 use super::views::{LoginView, Tokens};
@@ -31,7 +32,8 @@ pub(super) fn hash_of(token: &SecretString) -> String {
     if token.expose().len() > TOKEN_MAX { String::new() } else { opaque::hash(token.expose()) }
 }
 
-/// A login in the making, with its first refresh token: made outside the transaction, so that a repeated one writes the same.
+/// A login in the making, with its first refresh token: made outside the transaction, so that a
+/// repeated one writes the same.
 #[derive(Clone)]
 pub(super) struct NewLogin {
     pub(super) id: LoginId,
@@ -59,7 +61,13 @@ impl NewLogin {
     }
 
     /// Writes the login of a user and the hash of its refresh token.
-    pub(super) fn insert(&self, book: &mut Book<'_, '_>, user: &User, mfa: Option<Mfa>, refresh_hash: &str) -> Result<Caller> {
+    pub(super) fn insert(
+        &self,
+        book: &mut Book<'_, '_>,
+        user: &User,
+        mfa: Option<Mfa>,
+        refresh_hash: &str,
+    ) -> Result<Caller> {
         book.insert_login(&Login {
             id: self.id,
             user_id: user.id,
@@ -78,12 +86,23 @@ impl NewLogin {
     }
 
     /// What the client gets.
-    pub(super) fn tokens(self, keys: &TokenKeys, settings: &Settings, caller: Caller) -> Result<Tokens> {
+    pub(super) fn tokens(
+        self,
+        keys: &TokenKeys,
+        settings: &Settings,
+        caller: Caller,
+    ) -> Result<Tokens> {
         tokens(keys, settings, caller, self.refresh.clone(), self.now)
     }
 }
 
-fn tokens(keys: &TokenKeys, settings: &Settings, caller: Caller, refresh_token: SecretString, now: Timestamp) -> Result<Tokens> {
+fn tokens(
+    keys: &TokenKeys,
+    settings: &Settings,
+    caller: Caller,
+    refresh_token: SecretString,
+    now: Timestamp,
+) -> Result<Tokens> {
     let claims = Claims {
         sub: caller.user.id,
         org: caller.user.organization_id,
@@ -123,7 +142,11 @@ fn standing(login: Option<Login>, user: Option<User>, now: Timestamp) -> Standin
             } else if login.user_id != user.id {
                 "forged"
             } else {
-                return Standing::Good(Box::new(Caller { user, login_id: login.id, mfa: login.mfa }));
+                return Standing::Good(Box::new(Caller {
+                    user,
+                    login_id: login.id,
+                    mfa: login.mfa,
+                }));
             };
             Standing::Bad(reason, Some(Box::new(user)))
         }
@@ -132,8 +155,8 @@ fn standing(login: Option<Login>, user: Option<User>, now: Timestamp) -> Standin
 }
 
 impl Broker {
-    /// Who this access token is: signature, expiry, login alive, user enabled. A refused token is audited (`token_refused`),
-    /// within its address's share of the log (see `record`).
+    /// Who this access token is: signature, expiry, login alive, user enabled. A refused token is
+    /// audited (`token_refused`), within its address's share of the log (see `record`).
     ///
     /// # Errors
     /// `Unauthenticated` whatever is wrong with it; `Unavailable` when the store is.
@@ -142,17 +165,27 @@ impl Broker {
         let claims = match self.keys().await?.verify(access_token, now) {
             Ok(claims) => claims,
             Err(refused) => {
-                let expired = refused.source.as_ref().is_some_and(|cause| cause.to_string() == "expired");
-                let note = self.note(origin, Action::TokenRefused).denied(if expired { "expired" } else { "forged" });
+                let expired =
+                    refused.source.as_ref().is_some_and(|cause| cause.to_string() == "expired");
+                let note = self.note(origin, Action::TokenRefused).denied(if expired {
+                    "expired"
+                } else {
+                    "forged"
+                });
                 self.strangers_note(origin, note).await?;
                 return Err(refused);
             }
         };
-        let found = self.inner.store.read(move |tx| Ok((tx.login(claims.sid)?, tx.user(claims.sub)?))).await?;
+        let found = self
+            .inner
+            .store
+            .read(move |tx| Ok((tx.login(claims.sid)?, tx.user(claims.sub)?)))
+            .await?;
         match standing(found.0, found.1, now) {
             Standing::Good(caller) => Ok(*caller),
             Standing::Bad(reason, user) => {
-                let note = self.note(origin, Action::TokenRefused).on_login(claims.sid).denied(reason);
+                let note =
+                    self.note(origin, Action::TokenRefused).on_login(claims.sid).denied(reason);
                 let note = user.as_deref().map_or(note.clone(), |user| note.by_user(user));
                 self.strangers_note(origin, note).await?;
                 Err(invalid_token())
@@ -163,7 +196,8 @@ impl Broker {
     /// New tokens for a refresh token, which is thereby used up.
     ///
     /// # Errors
-    /// `Unauthenticated`; when the token was used before, its login is revoked and its streams are cut.
+    /// `Unauthenticated`; when the token was used before, its login is revoked and its streams are
+    /// cut.
     pub async fn refresh(&self, origin: &Origin, refresh_token: &SecretString) -> Result<Tokens> {
         let broker = self.clone();
         let (origin, hash) = (origin.clone(), hash_of(refresh_token));
@@ -187,13 +221,20 @@ impl Broker {
                 let Some(row) = book.refresh(&hash)? else { return Ok(Outcome::Unknown) };
                 let login = book.login(row.login_id)?;
                 let user = login.as_ref().map(|l| book.user(l.user_id)).transpose()?.flatten();
-                let note = user.as_ref().map_or(note.clone(), |user| note.clone().by_user(user)).on_login(row.login_id);
+                let note = user
+                    .as_ref()
+                    .map_or(note.clone(), |user| note.clone().by_user(user))
+                    .on_login(row.login_id);
                 if row.used_at.is_some() || !book.use_refresh(&hash, now)? {
                     book.revoke_login(row.login_id, now)?;
                     book.note(&note.acting(Action::RefreshReuse).denied("reused"));
                     return Ok(Outcome::Refused(row.login_id, invalid_token()));
                 }
-                let standing = if now >= row.expires_at { Standing::Bad("expired", None) } else { standing(login, user, now) };
+                let standing = if now >= row.expires_at {
+                    Standing::Bad("expired", None)
+                } else {
+                    standing(login, user, now)
+                };
                 match standing {
                     Standing::Good(caller) => {
                         book.insert_refresh(&fresh_hash, caller.login_id, expires_at, now)?;
@@ -222,7 +263,8 @@ impl Broker {
         }
     }
 
-    /// Ends this login: its streams are cut, desktops stay. `everywhere`: every login and every session of the user ends.
+    /// Ends this login: its streams are cut, desktops stay. `everywhere`: every login and every
+    /// session of the user ends.
     ///
     /// # Errors
     /// When the store cannot write it down.
@@ -232,7 +274,10 @@ impl Broker {
             let now = broker.now();
             let login = caller.login_id;
             if everywhere {
-                let note = broker.note(&origin, Action::LogoutEverywhere).by(&caller).on_user(&caller.user);
+                let note = broker
+                    .note(&origin, Action::LogoutEverywhere)
+                    .by(&caller)
+                    .on_user(&caller.user);
                 let user = caller.user.id;
                 let ended = broker
                     .write(move |book| {
@@ -297,18 +342,27 @@ impl Broker {
         Ok(())
     }
 
-    /// The public keys that verify access tokens, as a JWK set (RFC 7517); empty before [`Broker::start`].
+    /// The public keys that verify access tokens, as a JWK set (RFC 7517); empty before
+    /// [`Broker::start`].
     #[must_use]
     pub fn jwks(&self) -> serde_json::Value {
         self.inner.keys.get().map_or_else(|| serde_json::json!({ "keys": [] }), TokenKeys::jwks)
     }
 
-    /// Writes a denial that the edge found itself (bad Origin, missing CSRF header, forged ticket shape).
+    /// Writes a denial that the edge found itself (bad Origin, missing CSRF header, forged ticket
+    /// shape).
     ///
     /// # Errors
     /// When the store cannot write it down.
-    pub async fn audit_denial(&self, origin: &Origin, caller: Option<&Caller>, route: &str, reason: &str) -> Result<()> {
-        let note = self.note(origin, Action::AccessDenied).on_thing("route", Some(route)).denied(reason);
+    pub async fn audit_denial(
+        &self,
+        origin: &Origin,
+        caller: Option<&Caller>,
+        route: &str,
+        reason: &str,
+    ) -> Result<()> {
+        let note =
+            self.note(origin, Action::AccessDenied).on_thing("route", Some(route)).denied(reason);
         match caller {
             Some(caller) => self.write_note(note.by(caller)).await,
             None => self.strangers_note(origin, note).await,
@@ -332,7 +386,9 @@ impl Broker {
                     tx.signing_keys()
                 })
                 .await?;
-            let opened = stored.into_iter().map(|(kid, sealed, _)| Ok((kid.clone(), vault.open(&purpose(&kid), &sealed)?)));
+            let opened = stored
+                .into_iter()
+                .map(|(kid, sealed, _)| Ok((kid.clone(), vault.open(&purpose(&kid), &sealed)?)));
             TokenKeys::new(opened.collect::<Result<Vec<_>>>()?)
         });
         keys.await.cloned()

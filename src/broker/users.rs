@@ -14,7 +14,12 @@ use crate::domain::{Error, OrganizationId, Result, UserId};
 const USER: &str = "User";
 
 /// The user, when they are of this organization; else the written refusal.
-fn within(book: &mut Book<'_, '_>, id: UserId, organization: OrganizationId, note: &Note) -> Result<Result<User>> {
+fn within(
+    book: &mut Book<'_, '_>,
+    id: UserId,
+    organization: OrganizationId,
+    note: &Note,
+) -> Result<Result<User>> {
     match book.user(id)?.filter(|u| u.organization_id == organization) {
         Some(user) => Ok(Ok(user)),
         None => {
@@ -38,8 +43,14 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`; `Invalid`; `Conflict` when the address is taken.
-    pub async fn create_user(&self, origin: &Origin, caller: &Caller, new: NewUser) -> Result<User> {
-        let organization_id = self.permit(origin, caller, Act::ManageUsers).await?.organization_id();
+    pub async fn create_user(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        new: NewUser,
+    ) -> Result<User> {
+        let organization_id =
+            self.permit(origin, caller, Act::ManageUsers).await?.organization_id();
         let (email, name) = (input::email(&new.email)?, input::name(&new.name)?);
         password::check_strength(new.password.expose(), &email)?;
         let hash = self.hashing(move || password::hash(&new.password)).await??;
@@ -54,7 +65,11 @@ impl Broker {
             created_at: self.now(),
             last_login_at: None,
         };
-        let note = self.note(origin, Action::CreateUser).by(caller).on_user(&user).with("role", user.role.as_str());
+        let note = self
+            .note(origin, Action::CreateUser)
+            .by(caller)
+            .on_user(&user)
+            .with("role", user.role.as_str());
         self.decide(move |book| {
             if book.user_by_email(&user.email)?.is_some() {
                 let error = Error::conflict("A user with this e-mail address exists already.");
@@ -70,8 +85,15 @@ impl Broker {
     /// Changes a user. Disabling ends their logins and sessions; a new password ends their logins.
     ///
     /// # Errors
-    /// `Forbidden`; `NotFound`; `Invalid`; `Conflict` when admins would disable or demote themselves.
-    pub async fn update_user(&self, origin: &Origin, caller: &Caller, id: UserId, change: UserChange) -> Result<User> {
+    /// `Forbidden`; `NotFound`; `Invalid`; `Conflict` when admins would disable or demote
+    /// themselves.
+    pub async fn update_user(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: UserId,
+        change: UserChange,
+    ) -> Result<User> {
         let organization = self.permit(origin, caller, Act::ManageUsers).await?.organization_id();
         let name = change.name.as_deref().map(input::name).transpose()?;
         let note = self.note(origin, Action::UpdateUser).by(caller);
@@ -79,7 +101,10 @@ impl Broker {
             None => None,
             Some(password) => {
                 let known = self.inner.store.read(move |tx| tx.user(id)).await?;
-                let email = known.filter(|u| u.organization_id == organization).map(|u| u.email).unwrap_or_default();
+                let email = known
+                    .filter(|u| u.organization_id == organization)
+                    .map(|u| u.email)
+                    .unwrap_or_default();
                 password::check_strength(password.expose(), &email)?;
                 Some(self.hashing(move || password::hash(&password)).await??)
             }
@@ -179,7 +204,8 @@ impl Broker {
         let organization = self.permit(origin, caller, Act::ManageUsers).await?.organization_id();
         let note = self.note(origin, Action::SignOutUser).by(caller);
         // An admin may do it to themself, too: then the page need not blame anybody.
-        let reason = if caller.user.id == id { EndReason::SignedOut } else { EndReason::SignedOutByAdmin };
+        let reason =
+            if caller.user.id == id { EndReason::SignedOut } else { EndReason::SignedOutByAdmin };
         let broker = self.clone();
         self.apart(async move {
             let ended = broker

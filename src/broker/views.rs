@@ -1,4 +1,5 @@
-//! What use cases take and return: domain values, joined and ready for a dialect to map. No secret but those given once.
+//! What use cases take and return: domain values, joined and ready for a dialect to map. No secret
+//! but those given once.
 
 use super::fleet::{Offers, TunnelReport, TunnelState};
 use crate::domain::audit::{ChainFault, Head};
@@ -90,13 +91,15 @@ pub struct WorkspaceView {
 pub struct ServerView {
     /// Where the credential comes from.
     pub source: CredentialSource,
-    /// Whether there is one: the caller's own, where users have their own; the workspace's, or the started desktop's; never when it is asked for.
+    /// Whether there is one: the caller's own, where users have their own; the workspace's, or the
+    /// started desktop's; never when it is asked for.
     pub credential_saved: bool,
     /// RFB: other clients are put out.
     pub exclusive: bool,
     /// RDP: the keyboard layout told to the server.
     pub keyboard: Option<u32>,
-    /// HTML5: how the gateway signs in to the application, which says what a credential for it is made of.
+    /// HTML5: how the gateway signs in to the application, which says what a credential for it is
+    /// made of.
     pub sign_in: Option<web::SignIn>,
     /// The rest, for those who manage it.
     pub managed: Option<ManagedServer>,
@@ -221,8 +224,8 @@ pub enum StreamProof<'a> {
     Caller(&'a Caller),
 }
 
-/// Why a stream was refused, as the cause of a `Conflict`: the session has all the viewers it may have. An edge that can say so more kindly looks
-/// for it.
+/// Why a stream was refused, as the cause of a `Conflict`: the session has all the viewers it may
+/// have. An edge that can say so more kindly looks for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the session has all the viewers it may have")]
 pub struct TooManyViewers;
@@ -257,7 +260,8 @@ pub struct WorkspaceChange {
     pub maintenance: Option<bool>,
     /// Where its own server is (all but `linux`).
     pub target: Option<Target>,
-    /// What the gateway proves to that server; an empty one forgets it. Kept sealed, never shown again.
+    /// What the gateway proves to that server; an empty one forgets it. Kept sealed, never shown
+    /// again.
     pub password: Option<SecretString>,
     /// What its streams may carry.
     pub policy: PolicyChange,
@@ -418,7 +422,8 @@ pub struct AuditVerdict {
     pub fault: Option<ChainFault>,
 }
 
-/// A permitted reader of the log, oldest first; of what a filter shows, newest first, as the listing gives it.
+/// A permitted reader of the log, oldest first; of what a filter shows, newest first, as the
+/// listing gives it.
 pub struct AuditExport {
     pub(super) broker: super::Broker,
     pub(super) after: i64,

@@ -64,20 +64,28 @@ pub struct RequestQuery<'a> {
 
 impl RequestQuery<'_> {
     fn filter(&self) -> Result<RequestFilter> {
-        let given = |text: Option<&str>, most: usize, what: &str| match text.map(str::trim).filter(|text| !text.is_empty()) {
-            Some(text) if text.len() > most => Err(Error::invalid(format!("{what} must be at most {most} bytes."))),
+        let given = |text: Option<&str>, most: usize, what: &str| match text
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+        {
+            Some(text) if text.len() > most => {
+                Err(Error::invalid(format!("{what} must be at most {most} bytes.")))
+            }
             text => Ok(text.map(str::to_owned)),
         };
-        let status = self
-            .status
-            .filter(|text| !text.is_empty())
-            .map(|text| statuses(text).ok_or_else(|| Error::invalid("status must be a number such as 404, a class such as 4xx, or none.")));
+        let status = self.status.filter(|text| !text.is_empty()).map(|text| {
+            statuses(text).ok_or_else(|| {
+                Error::invalid("status must be a number such as 404, a class such as 4xx, or none.")
+            })
+        });
         let ended = self.ended.filter(|text| !text.is_empty()).map(|word| {
             let words = RequestEnd::ALL.map(RequestEnd::as_str).join(", ");
-            RequestEnd::parse(word).ok_or_else(|| Error::invalid(format!("ended must be one of: {words}.")))
+            RequestEnd::parse(word)
+                .ok_or_else(|| Error::invalid(format!("ended must be one of: {words}.")))
         });
         Ok(RequestFilter {
-            method: given(self.method, METHOD_MAX, "method")?.map(|method| method.to_ascii_uppercase()),
+            method: given(self.method, METHOD_MAX, "method")?
+                .map(|method| method.to_ascii_uppercase()),
             path: given(self.path, PATH_MAX, "path")?,
             status: status.transpose()?,
             ended: ended.transpose()?,
@@ -103,11 +111,16 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot write them.
-    pub async fn log_requests(&self, session: SessionId, records: Arc<Vec<RequestRecord>>) -> Result<()> {
+    pub async fn log_requests(
+        &self,
+        session: SessionId,
+        records: Arc<Vec<RequestRecord>>,
+    ) -> Result<()> {
         self.inner.store.write(move |tx| tx.add_app_requests(session, &records)).await
     }
 
-    /// A page of the requests of a session of the caller's organization, newest first, each with its place in the session.
+    /// A page of the requests of a session of the caller's organization, newest first, each with
+    /// its place in the session.
     ///
     /// # Errors
     /// `Forbidden`; `NotFound`; `Invalid` when limit or cursor are not acceptable.
@@ -119,7 +132,13 @@ impl Broker {
         cursor: Option<&str>,
         limit: Option<u32>,
     ) -> Result<Page<(i64, RequestRecord)>> {
-        self.find_requests(origin, caller, id, RequestQuery { cursor, limit, ..RequestQuery::default() }).await
+        self.find_requests(
+            origin,
+            caller,
+            id,
+            RequestQuery { cursor, limit, ..RequestQuery::default() },
+        )
+        .await
     }
 
     /// The same, of those that a query asks for.
@@ -136,13 +155,23 @@ impl Broker {
         let organization = self.permit(origin, caller, Act::ReadAudit).await?.organization_id();
         let limit = input::limit(query.limit, 100)?;
         let filter = query.filter()?;
-        let before = query.cursor.map(|c| c.parse().map_err(|_| Error::invalid("cursor must be one that a former page gave."))).transpose()?;
+        let before = query
+            .cursor
+            .map(|c| {
+                c.parse().map_err(|_| Error::invalid("cursor must be one that a former page gave."))
+            })
+            .transpose()?;
         let found = self
             .inner
             .store
             .read(move |tx| {
-                let theirs = tx.session(id)?.is_some_and(|session| session.organization_id == organization);
-                if theirs { tx.find_app_requests(id, &filter, before, limit + 1).map(Some) } else { Ok(None) }
+                let theirs =
+                    tx.session(id)?.is_some_and(|session| session.organization_id == organization);
+                if theirs {
+                    tx.find_app_requests(id, &filter, before, limit + 1).map(Some)
+                } else {
+                    Ok(None)
+                }
             })
             .await?;
         match found {
@@ -159,14 +188,28 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot write it down.
-    pub async fn note_refused_request(&self, origin: &Origin, lease: &Lease, by: Option<&Caller>, refused: &RequestRefused) -> Result<()> {
-        let note = self.note(origin, Action::RequestRefused).on_session(lease.session()).denied(refused.kind);
+    pub async fn note_refused_request(
+        &self,
+        origin: &Origin,
+        lease: &Lease,
+        by: Option<&Caller>,
+        refused: &RequestRefused,
+    ) -> Result<()> {
+        let note = self
+            .note(origin, Action::RequestRefused)
+            .on_session(lease.session())
+            .denied(refused.kind);
         let note = match by {
             Some(caller) => note.by(caller),
             None => note.by_system(),
         };
-        let note = note.with("method", cut(&refused.method, METHOD_MAX)).with("path", cut(&refused.path, PATH_MAX));
-        self.write_note(note.with("bytes", whole(refused.bytes)).with("count", whole(refused.count))).await
+        let note = note
+            .with("method", cut(&refused.method, METHOD_MAX))
+            .with("path", cut(&refused.path, PATH_MAX));
+        self.write_note(
+            note.with("bytes", whole(refused.bytes)).with("count", whole(refused.count)),
+        )
+        .await
     }
 
     /// Who a user is, signed for one application; good for [`ASSERTION_TTL`].
@@ -207,12 +250,23 @@ mod tests {
         ] {
             assert_eq!(statuses(word), range, "{word}");
         }
-        let all = RequestQuery { method: Some(" "), path: Some(""), status: Some(""), ended: Some(""), ..RequestQuery::default() };
+        let all = RequestQuery {
+            method: Some(" "),
+            path: Some(""),
+            status: Some(""),
+            ended: Some(""),
+            ..RequestQuery::default()
+        };
         assert_eq!(all.filter().unwrap(), RequestFilter::default());
-        let some = RequestQuery { method: Some("get"), ended: Some("cut"), ..RequestQuery::default() };
+        let some =
+            RequestQuery { method: Some("get"), ended: Some("cut"), ..RequestQuery::default() };
         assert_eq!(
             some.filter().unwrap(),
-            RequestFilter { method: Some("GET".into()), ended: Some(RequestEnd::Cut), ..RequestFilter::default() }
+            RequestFilter {
+                method: Some("GET".into()),
+                ended: Some(RequestEnd::Cut),
+                ..RequestFilter::default()
+            }
         );
         for bad in [
             RequestQuery { path: Some(&"x".repeat(513)), ..RequestQuery::default() },

@@ -13,7 +13,9 @@ use crate::domain::server::{CredentialSource, TrustRule};
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::user::{Caller, Origin, Role};
 use crate::domain::web::{SignIn, WebTerms};
-use crate::domain::workspace::{ServerState, ServerTerms, Workspace, WorkspaceKind, WorkspaceStatus};
+use crate::domain::workspace::{
+    ServerState, ServerTerms, Workspace, WorkspaceKind, WorkspaceStatus,
+};
 use crate::domain::{Error, Result, UserId, WorkspaceId};
 use crate::store::Tx;
 
@@ -33,17 +35,28 @@ pub(super) struct Known {
 impl Known {
     /// Of one workspace and one user.
     pub(super) fn of(tx: &mut Tx<'_>, id: &WorkspaceId, user: UserId) -> Result<Self> {
-        Ok(Self { state: tx.server_state(id)?, own_credential: tx.user_credential(id, user)?.is_some() })
+        Ok(Self {
+            state: tx.server_state(id)?,
+            own_credential: tx.user_credential(id, user)?.is_some(),
+        })
     }
 }
 
 /// A workspace as a caller sees it, given the live sessions in it.
-pub(super) fn seen(mut workspace: Workspace, sessions: &[Session], caller: &Caller, can_run: bool, known: Known) -> WorkspaceView {
+pub(super) fn seen(
+    mut workspace: Workspace,
+    sessions: &[Session],
+    caller: &Caller,
+    can_run: bool,
+    known: Known,
+) -> WorkspaceView {
     let inside = || sessions.iter().filter(|s| s.workspace_id == workspace.id);
     let own = |s: &&Session| s.user_id == caller.user.id;
     let counts = |s: &&Session| own(s) || workspace.single_seat;
-    let starting = inside().filter(counts).any(|s| matches!(s.state, State::Queued | State::Creating));
-    let in_use = inside().filter(counts).any(|s| matches!(s.state, State::Active | State::Closing(_)));
+    let starting =
+        inside().filter(counts).any(|s| matches!(s.state, State::Queued | State::Creating));
+    let in_use =
+        inside().filter(counts).any(|s| matches!(s.state, State::Active | State::Closing(_)));
     let active_session_id = inside().filter(own).find(|s| s.state == State::Active).map(|s| s.id);
     let status = WorkspaceStatus::of(workspace.maintenance, can_run, starting, in_use);
     let manages = caller.user.role == Role::Admin;
@@ -72,7 +85,8 @@ fn seen_server(workspace: &Workspace, manages: bool, known: Known) -> Option<Ser
         web: web.cloned(),
         state,
     });
-    let (source, exclusive, keyboard, sign_in) = (terms.source, terms.exclusive, terms.keyboard, web.map(|web| web.sign_in.clone()));
+    let (source, exclusive, keyboard, sign_in) =
+        (terms.source, terms.exclusive, terms.keyboard, web.map(|web| web.sign_in.clone()));
     Some(ServerView { source, credential_saved, exclusive, keyboard, sign_in, managed })
 }
 
@@ -88,7 +102,10 @@ fn told(workspace: &Workspace) -> Option<String> {
 /// What its streams may carry and who the gateway is to its server, as the log tells it.
 fn with_terms(note: Note, workspace: &Workspace) -> Note {
     let policy = workspace.policy;
-    let note = note.with("clipboard", policy.clipboard.as_str()).with("files", policy.files).with("read_only", policy.read_only);
+    let note = note
+        .with("clipboard", policy.clipboard.as_str())
+        .with("files", policy.files)
+        .with("read_only", policy.read_only);
     if !workspace.has_server() {
         return note;
     }
@@ -100,7 +117,10 @@ fn with_terms(note: Note, workspace: &Workspace) -> Note {
             TrustRule::Authority { .. } => "authority",
         },
     );
-    let note = note.with("credential", terms.source.as_str()).with("username", terms.username.clone()).with("trust", trust);
+    let note = note
+        .with("credential", terms.source.as_str())
+        .with("username", terms.username.clone())
+        .with("trust", trust);
     if workspace.kind == WorkspaceKind::Html5 { with_web(note, &terms.web) } else { note }
 }
 
@@ -112,10 +132,20 @@ fn with_web(note: Note, web: &WebTerms) -> Note {
         SignIn::Header(name) => format!("header {name}"),
     };
     let (identity, requests) = (&web.identity, &web.requests);
-    let note = note.with("scheme", web.scheme.as_str()).with("host", web.host.clone()).with("start", web.start.clone()).with("sign_in", sign_in);
-    let note = note.with("identity_headers", identity.headers).with("assertion_audience", identity.assertion_audience.clone());
-    let note = note.with("methods", requests.methods.join(",")).with("paths", record::cut(&requests.paths.join(" "), PATHS_MAX).to_owned());
-    note.with("upload", requests.upload).with("download", requests.download).with("max_request", record::whole(requests.max_request))
+    let note = note
+        .with("scheme", web.scheme.as_str())
+        .with("host", web.host.clone())
+        .with("start", web.start.clone())
+        .with("sign_in", sign_in);
+    let note = note
+        .with("identity_headers", identity.headers)
+        .with("assertion_audience", identity.assertion_audience.clone());
+    let note = note
+        .with("methods", requests.methods.join(","))
+        .with("paths", record::cut(&requests.paths.join(" "), PATHS_MAX).to_owned());
+    note.with("upload", requests.upload)
+        .with("download", requests.download)
+        .with("max_request", record::whole(requests.max_request))
 }
 
 impl Broker {
@@ -132,8 +162,10 @@ impl Broker {
                 let organization = caller.user.organization_id;
                 let places = Places::of(tx, organization, &reachable)?;
                 let sessions = tx.live_sessions(Some(organization))?;
-                let (mut states, own) = (tx.server_states(organization)?, tx.user_credentials_of(caller.user.id)?);
-                let workspaces = tx.workspaces(organization)?.into_iter().filter(|w| policy::sees(&caller, w));
+                let (mut states, own) =
+                    (tx.server_states(organization)?, tx.user_credentials_of(caller.user.id)?);
+                let workspaces =
+                    tx.workspaces(organization)?.into_iter().filter(|w| policy::sees(&caller, w));
                 Ok(workspaces
                     .map(|w| {
                         let can_run = places.can_run(&w);
@@ -162,7 +194,8 @@ impl Broker {
                 if !policy::sees(&who, &workspace) {
                     return Ok(Err(Denial::NotTheirs.as_str()));
                 }
-                let can_run = Places::of(tx, who.user.organization_id, &reachable)?.can_run(&workspace);
+                let can_run =
+                    Places::of(tx, who.user.organization_id, &reachable)?.can_run(&workspace);
                 let sessions = tx.live_sessions_of_workspace(&workspace.id)?;
                 let known = Known::of(tx, &workspace.id, who.user.id)?;
                 Ok(Ok(seen(workspace, &sessions, &who, can_run, known)))
@@ -184,14 +217,21 @@ impl Broker {
         let login = self.inner.store.read(move |tx| tx.login(id)).await?;
         let (source_ip, user_agent) = login.map_or((None, None), |l| (l.source_ip, l.user_agent));
         let source_ip = source_ip.and_then(|ip| ip.parse().ok());
-        Ok(self.note(&Origin { request_id: String::new(), source_ip, user_agent }, action).by(caller))
+        Ok(self
+            .note(&Origin { request_id: String::new(), source_ip, user_agent }, action)
+            .by(caller))
     }
 
     /// Creates a workspace.
     ///
     /// # Errors
     /// `Forbidden`, `Invalid`, or `Conflict` when the id is taken.
-    pub async fn create_workspace(&self, origin: &Origin, caller: &Caller, new: NewWorkspace) -> Result<WorkspaceView> {
+    pub async fn create_workspace(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        new: NewWorkspace,
+    ) -> Result<WorkspaceView> {
         let permit = self.permit(origin, caller, Act::ManageWorkspaces).await?;
         let organization = permit.organization_id();
         let ids = input::workspace_ids(&new)?;
@@ -214,16 +254,26 @@ impl Broker {
                     let workspace = Workspace { id: id.clone(), ..plain.clone() };
                     book.insert_workspace(&workspace)?;
                     if let Some(password) = &password {
-                        book.set_workspace_password(id, broker.seal_password(id, password).as_deref())?;
+                        book.set_workspace_password(
+                            id,
+                            broker.seal_password(id, password).as_deref(),
+                        )?;
                     }
-                    let note = note.clone().on_workspace(&workspace).with("type", workspace.kind.as_str()).with("target", told(&workspace));
-                    let note = note.with("single_seat", workspace.single_seat).with("requires_mfa", workspace.requires_mfa);
+                    let note = note
+                        .clone()
+                        .on_workspace(&workspace)
+                        .with("type", workspace.kind.as_str())
+                        .with("target", told(&workspace));
+                    let note = note
+                        .with("single_seat", workspace.single_seat)
+                        .with("requires_mfa", workspace.requires_mfa);
                     book.note(&with_terms(note, &workspace));
                     let can_run = Places::of(book, organization, &reachable)?.can_run(&workspace);
                     let known = Known::of(book, id, who.user.id)?;
                     return Ok(Ok(seen(workspace, &[], &who, can_run, known)));
                 }
-                let taken = Error::conflict("A workspace with this id exists already. Choose another.");
+                let taken =
+                    Error::conflict("A workspace with this id exists already. Choose another.");
                 book.refuse(&note.clone().on_workspace_id(&ids[0]).denied("id_taken"), taken)
             })
             .await?;
@@ -231,13 +281,20 @@ impl Broker {
         Ok(view)
     }
 
-    /// Changes a workspace. Sessions in it go on; their streams are cut, and come back, when what they may carry or how their server is trusted
-    /// changes. When it names another server, its sessions end, and what was kept of the old one is forgotten: its certificate, and what users
+    /// Changes a workspace. Sessions in it go on; their streams are cut, and come back, when what
+    /// they may carry or how their server is trusted changes. When it names another server, its
+    /// sessions end, and what was kept of the old one is forgotten: its certificate, and what users
     /// gave for it.
     ///
     /// # Errors
     /// `Forbidden`, `NotFound` or `Invalid`.
-    pub async fn update_workspace(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId, change: WorkspaceChange) -> Result<WorkspaceView> {
+    pub async fn update_workspace(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: &WorkspaceId,
+        change: WorkspaceChange,
+    ) -> Result<WorkspaceView> {
         let permit = self.permit(origin, caller, Act::ManageWorkspaces).await?;
         let organization = permit.organization_id();
         let now = self.now();
@@ -248,7 +305,9 @@ impl Broker {
         self.apart(async move {
             let (view, next, sessions, ended) = broker
                 .decide(move |book| {
-                    let Some(old) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
+                    let Some(old) =
+                        book.workspace(&id)?.filter(|w| w.organization_id == organization)
+                    else {
                         let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
                         return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
                     };
@@ -257,7 +316,9 @@ impl Broker {
                         Err(error) => return Ok(Err(error)),
                     };
                     let elsewhere = next.target != old.target;
-                    if elsewhere && let Err(error) = book.check_target(next.target.as_ref(), organization)? {
+                    if elsewhere
+                        && let Err(error) = book.check_target(next.target.as_ref(), organization)?
+                    {
                         return Ok(Err(error));
                     }
                     if let Some(password) = &change.password
@@ -265,9 +326,12 @@ impl Broker {
                     {
                         return Ok(Err(error));
                     }
-                    // A password that would not be used any more, or would be shown to another server, is not kept.
-                    let unused = next.kind == WorkspaceKind::Html5 && next.server.web.sign_in == SignIn::None;
-                    let dropped = next.server.source != CredentialSource::Workspace || elsewhere || unused;
+                    // A password that would not be used any more, or would be shown to another
+                    // server, is not kept.
+                    let unused = next.kind == WorkspaceKind::Html5
+                        && next.server.web.sign_in == SignIn::None;
+                    let dropped =
+                        next.server.source != CredentialSource::Workspace || elsewhere || unused;
                     if let Some(sealed) = &sealed {
                         book.set_workspace_password(&id, sealed.as_deref())?;
                         changed.push("password");
@@ -281,17 +345,33 @@ impl Broker {
                         let sessions = book.live_sessions_of_workspace(&id)?;
                         ended = book.close_all(sessions, EndReason::AdminStopped, &note)?;
                     }
-                    let left_users = old.server.source == CredentialSource::User && next.server.source != CredentialSource::User;
-                    let forgotten = if elsewhere || left_users { book.forget_user_credentials(&id)? } else { 0 };
+                    let left_users = old.server.source == CredentialSource::User
+                        && next.server.source != CredentialSource::User;
+                    let forgotten = if elsewhere || left_users {
+                        book.forget_user_credentials(&id)?
+                    } else {
+                        0
+                    };
                     if !changed.is_empty() {
                         book.update_workspace(&next)?;
-                        let note = note.clone().on_workspace(&next).with("changed", changed.join(",")).with("target", told(&next));
-                        book.note(&with_terms(note, &next).with("credentials_forgotten", forgotten));
+                        let note = note
+                            .clone()
+                            .on_workspace(&next)
+                            .with("changed", changed.join(","))
+                            .with("target", told(&next));
+                        book.note(
+                            &with_terms(note, &next).with("credentials_forgotten", forgotten),
+                        );
                     }
                     let can_run = Places::of(book, organization, &reachable)?.can_run(&next);
                     let sessions = book.live_sessions_of_workspace(&id)?;
                     let known = Known::of(book, &id, who.user.id)?;
-                    Ok(Ok((seen(next.clone(), &sessions, &who, can_run, known), next, sessions, ended)))
+                    Ok(Ok((
+                        seen(next.clone(), &sessions, &who, can_run, known),
+                        next,
+                        sessions,
+                        ended,
+                    )))
                 })
                 .await?;
             broker.terms_changed(&next, &sessions);
@@ -306,7 +386,12 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden` or `NotFound`.
-    pub async fn delete_workspace(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId) -> Result<()> {
+    pub async fn delete_workspace(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: &WorkspaceId,
+    ) -> Result<()> {
         let permit = self.permit(origin, caller, Act::ManageWorkspaces).await?;
         let organization = permit.organization_id();
         let note = self.note(origin, Action::DeleteWorkspace).by(caller);
@@ -314,7 +399,9 @@ impl Broker {
         self.apart(async move {
             let ended = broker
                 .decide(move |book| {
-                    let Some(workspace) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
+                    let Some(workspace) =
+                        book.workspace(&id)?.filter(|w| w.organization_id == organization)
+                    else {
                         let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
                         return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
                     };
@@ -331,11 +418,17 @@ impl Broker {
         .await
     }
 
-    /// Stops a workspace: a member's own session of it; for an admin, everybody's. Returns the sessions that ended.
+    /// Stops a workspace: a member's own session of it; for an admin, everybody's. Returns the
+    /// sessions that ended.
     ///
     /// # Errors
     /// `NotFound`, or `Conflict` when there is no active session.
-    pub async fn stop_workspace(&self, origin: &Origin, caller: &Caller, id: &WorkspaceId) -> Result<Vec<crate::domain::SessionId>> {
+    pub async fn stop_workspace(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        id: &WorkspaceId,
+    ) -> Result<Vec<crate::domain::SessionId>> {
         let note = self.note(origin, Action::StopWorkspace).by(caller);
         let everybody = policy::decide(caller, Act::ManageWorkspaces).is_ok();
         let (broker, who, id) = (self.clone(), caller.clone(), id.clone());
@@ -344,24 +437,42 @@ impl Broker {
                 .decide(move |book| {
                     let workspace = book.workspace(&id)?;
                     let theirs = match &workspace {
-                        Some(w) if w.organization_id == who.user.organization_id => book.live_sessions_of_workspace(&id)?,
+                        Some(w) if w.organization_id == who.user.organization_id => {
+                            book.live_sessions_of_workspace(&id)?
+                        }
                         _ => Vec::new(),
                     };
-                    let theirs: Vec<_> = theirs.into_iter().filter(|s| everybody || s.user_id == who.user.id).collect();
-                    let Some(workspace) = workspace.filter(|w| policy::sees(&who, w) || !theirs.is_empty()) else {
+                    let theirs: Vec<_> = theirs
+                        .into_iter()
+                        .filter(|s| everybody || s.user_id == who.user.id)
+                        .collect();
+                    let Some(workspace) =
+                        workspace.filter(|w| policy::sees(&who, w) || !theirs.is_empty())
+                    else {
                         let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
-                        return book.refuse(&note.denied(Denial::NotTheirs.as_str()), refusal(Denial::NotTheirs, WORKSPACE));
+                        return book.refuse(
+                            &note.denied(Denial::NotTheirs.as_str()),
+                            refusal(Denial::NotTheirs, WORKSPACE),
+                        );
                     };
                     let mut sessions = Vec::new();
                     for session in theirs {
                         let own = session.user_id == who.user.id;
-                        let reason = if own { EndReason::WorkspaceStopped } else { EndReason::AdminStopped };
+                        let reason =
+                            if own { EndReason::WorkspaceStopped } else { EndReason::AdminStopped };
                         let note = note.clone().on_workspace(&workspace).in_session(&session);
-                        sessions.extend(book.close(&session, reason, &note.with("user_email", session.user_email.clone()))?);
+                        sessions.extend(book.close(
+                            &session,
+                            reason,
+                            &note.with("user_email", session.user_email.clone()),
+                        )?);
                     }
                     if sessions.is_empty() {
                         let error = Error::conflict("Workspace has no active session");
-                        return book.refuse(&note.clone().on_workspace(&workspace).denied("not_active"), error);
+                        return book.refuse(
+                            &note.clone().on_workspace(&workspace).denied("not_active"),
+                            error,
+                        );
                     }
                     Ok(Ok(Ended { sessions, logins: Vec::new() }))
                 })

@@ -1,27 +1,38 @@
-//! Which values make no sense, alone or together. Each refusal is a sentence that names the key and says what to write instead.
+//! Which values make no sense, alone or together. Each refusal is a sentence that names the key and
+//! says what to write instead.
 
 use super::value::{Span, Spare};
 use super::{Config, ConfigError};
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
-    rules(config).into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, sentence)| Err(ConfigError::Senseless(sentence.to_owned())))
+    rules(config)
+        .into_iter()
+        .find(|(holds, _)| !holds)
+        .map_or(Ok(()), |(_, sentence)| Err(ConfigError::Senseless(sentence.to_owned())))
 }
 
 fn is_level(word: &str) -> bool {
     ["off", "error", "warn", "info", "debug", "trace"].contains(&word)
 }
 
-/// A name below which every session can have one of 36 characters more (RFC 1035 section 2.3.4), and that is not where the gateway itself is.
+/// A name below which every session can have one of 36 characters more (RFC 1035 section 2.3.4),
+/// and that is not where the gateway itself is.
 fn is_apps_domain(domain: &str, public_url: &str) -> bool {
     let label = |l: &str| {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        !l.is_empty() && l.len() <= 63 && l.bytes().all(inner) && !l.starts_with('-') && !l.ends_with('-')
+        !l.is_empty()
+            && l.len() <= 63
+            && l.bytes().all(inner)
+            && !l.starts_with('-')
+            && !l.ends_with('-')
     };
     let gateway = public_url.strip_prefix("https://").unwrap_or_default();
     let gateway = gateway.rsplit_once(':').map_or(gateway, |(host, _)| host);
     // The last label of an address is a number (RFC 3696 section 2): that is no domain.
-    let last_is_word = domain.rsplit('.').next().is_some_and(|last| !last.bytes().all(|b| b.is_ascii_digit()));
-    let apart = domain != gateway && !gateway.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    let last_is_word =
+        domain.rsplit('.').next().is_some_and(|last| !last.bytes().all(|b| b.is_ascii_digit()));
+    let apart =
+        domain != gateway && !gateway.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
     domain.len() <= 253 - 37 && domain.split('.').all(label) && last_is_word && apart
 }
 
@@ -38,8 +49,14 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "server.allowed_origins must be https:// addresses without a slash at their end",
         ),
         (!c.server.data_dir.is_blank(), "server.data_dir must name a folder"),
-        (!c.server.organization.trim().is_empty() && c.server.organization.len() <= 80, "server.organization must be 1 to 80 characters"),
-        (within(c.server.drain_timeout, Span::secs(0), Span::minutes(1)), "server.drain_timeout must be at most 1m"),
+        (
+            !c.server.organization.trim().is_empty() && c.server.organization.len() <= 80,
+            "server.organization must be 1 to 80 characters",
+        ),
+        (
+            within(c.server.drain_timeout, Span::secs(0), Span::minutes(1)),
+            "server.drain_timeout must be at most 1m",
+        ),
         (
             c.tls.certificate.is_blank() == c.tls.private_key.is_blank(),
             "tls.certificate and tls.private_key belong together: set both, or neither for a certificate of our own",
@@ -49,22 +66,48 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "tls.names must be at most 50 host names or addresses",
         ),
         (
-            !c.auth.issuer.trim().is_empty() && c.auth.issuer.len() <= 80 && !c.auth.issuer.contains(':'),
+            !c.auth.issuer.trim().is_empty()
+                && c.auth.issuer.len() <= 80
+                && !c.auth.issuer.contains(':'),
             "auth.issuer must be 1 to 80 characters without a colon",
         ),
         (
             within(c.auth.access_token_life, Span::secs(30), Span::hours(1)),
             "auth.access_token_life must be 30s to 1h: it cannot be taken back before it ends",
         ),
-        (within(c.auth.login_life, Span::minutes(5), Span::days(90)), "auth.login_life must be 5m to 90d"),
-        (c.auth.login_life > c.auth.access_token_life, "auth.login_life must be longer than auth.access_token_life"),
-        (within(c.auth.mfa_token_life, Span::secs(30), Span::minutes(30)), "auth.mfa_token_life must be 30s to 30m"),
-        (within(c.sessions.max_duration, Span::minutes(1), Span::days(30)), "sessions.max_duration must be 1m to 30d"),
-        (within(c.sessions.launch_timeout, Span::secs(1), Span::minutes(2)), "sessions.launch_timeout must be 1s to 2m"),
-        (within(c.sessions.grace, Span::secs(10), Span::days(1)), "sessions.grace must be 10s to 1d"),
-        (within(c.sessions.ticket_life, Span::secs(1), Span::minutes(2)), "sessions.ticket_life must be 1s to 2m"),
+        (
+            within(c.auth.login_life, Span::minutes(5), Span::days(90)),
+            "auth.login_life must be 5m to 90d",
+        ),
+        (
+            c.auth.login_life > c.auth.access_token_life,
+            "auth.login_life must be longer than auth.access_token_life",
+        ),
+        (
+            within(c.auth.mfa_token_life, Span::secs(30), Span::minutes(30)),
+            "auth.mfa_token_life must be 30s to 30m",
+        ),
+        (
+            within(c.sessions.max_duration, Span::minutes(1), Span::days(30)),
+            "sessions.max_duration must be 1m to 30d",
+        ),
+        (
+            within(c.sessions.launch_timeout, Span::secs(1), Span::minutes(2)),
+            "sessions.launch_timeout must be 1s to 2m",
+        ),
+        (
+            within(c.sessions.grace, Span::secs(10), Span::days(1)),
+            "sessions.grace must be 10s to 1d",
+        ),
+        (
+            within(c.sessions.ticket_life, Span::secs(1), Span::minutes(2)),
+            "sessions.ticket_life must be 1s to 2m",
+        ),
         ((1..=64).contains(&c.sessions.max_viewers), "sessions.max_viewers must be 1 to 64"),
-        (within(c.sessions.app_idle_timeout, Span::secs(1), Span::days(1)), "sessions.app_idle_timeout must be 1s to 1d"),
+        (
+            within(c.sessions.app_idle_timeout, Span::secs(1), Span::days(1)),
+            "sessions.app_idle_timeout must be 1s to 1d",
+        ),
         (
             c.apps.domain.is_empty() || is_apps_domain(&c.apps.domain, &c.server.public_url),
             "apps.domain must be a domain name of lower-case letters, digits, hyphens and dots, such as apps.example.com, with no port; and not the \
@@ -74,10 +117,16 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             c.apps.certificate.is_blank() == c.apps.private_key.is_blank(),
             "apps.certificate and apps.private_key belong together: set both, or neither for a certificate of our own",
         ),
-        (c.apps.certificate.is_blank() || !c.apps.domain.is_empty(), "apps.certificate is for *.{apps.domain}: set apps.domain, too"),
+        (
+            c.apps.certificate.is_blank() || !c.apps.domain.is_empty(),
+            "apps.certificate is for *.{apps.domain}: set apps.domain, too",
+        ),
         (
             c.tunnel.endpoint.is_empty()
-                || c.tunnel.endpoint.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok_and(|p| p > 0)),
+                || c.tunnel
+                    .endpoint
+                    .rsplit_once(':')
+                    .is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok_and(|p| p > 0)),
             "tunnel.endpoint must be HOST:PORT, the address at which hosts reach tunnel.listen from outside",
         ),
         (
@@ -92,8 +141,14 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
         (!c.agent.state_dir.is_blank(), "agent.state_dir must name a folder"),
         (c.agent.name.len() <= 80, "agent.name must be at most 80 characters"),
         ((1..=1000).contains(&c.agent.max_desktops), "agent.max_desktops must be 1 to 1000"),
-        ((256..=1_048_576).contains(&c.agent.desktop_memory_mib), "agent.desktop_memory_mib must be 256 to 1048576"),
-        ((64..=65_536).contains(&c.agent.desktop_processes), "agent.desktop_processes must be 64 to 65536"),
+        (
+            (256..=1_048_576).contains(&c.agent.desktop_memory_mib),
+            "agent.desktop_memory_mib must be 256 to 1048576",
+        ),
+        (
+            (64..=65_536).contains(&c.agent.desktop_processes),
+            "agent.desktop_processes must be 64 to 65536",
+        ),
         (
             c.agent.services.len() <= 32 && c.agent.by_name().len() == c.agent.services.len(),
             "agent.services must be at most 32 services, each under a name of its own",
@@ -119,7 +174,9 @@ mod tests {
     fn each_refusal_names_its_key() {
         type Spoil = fn(&mut Config);
         let cases: [(&str, Spoil); 17] = [
-            ("agent.services", |c| c.agent.services = ["a=h:1", "a=h:2"].map(|s| s.parse().unwrap()).to_vec()),
+            ("agent.services", |c| {
+                c.agent.services = ["a=h:1", "a=h:2"].map(|s| s.parse().unwrap()).to_vec()
+            }),
             ("apps.domain", |c| c.apps.domain = "apps.example.com:8443".into()),
             ("apps.domain", |c| c.apps.domain = "localhost".into()),
             ("apps.domain", |c| c.apps.domain = "10.0.0.1".into()),

@@ -1,4 +1,5 @@
-//! How the layers are laid over each other: one value at a time, so that a bad one can be blamed by name and place.
+//! How the layers are laid over each other: one value at a time, so that a bad one can be blamed by
+//! name and place.
 
 use super::{Config, ConfigError};
 use serde_json::{Map, Value};
@@ -26,7 +27,11 @@ enum Raw {
     Text(String),
 }
 
-pub(super) fn lay(base: &Config, file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+pub(super) fn lay(
+    base: &Config,
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
     let mut settings = match file {
         Some(path) => from_file(path)?,
         None => Vec::new(),
@@ -55,10 +60,15 @@ fn set(tree: &mut Map<String, Value>, setting: Setting) -> Result<(), ConfigErro
     let Setting { section, key, value, source_name } = setting;
     let name = if key.is_empty() { section.clone() } else { format!("{section}.{key}") };
     let Some(slot) = tree.get_mut(&section).and_then(|s| s.get_mut(&key)) else {
-        let hint = nearest(tree, &name).map_or_else(String::new, |known| format!("; did you mean {known}?"));
+        let hint = nearest(tree, &name)
+            .map_or_else(String::new, |known| format!("; did you mean {known}?"));
         return Err(ConfigError::Unknown { key: name, source_name, hint });
     };
-    let bad = |why: String| ConfigError::BadValue { key: name.clone(), source_name: source_name.clone(), why };
+    let bad = |why: String| ConfigError::BadValue {
+        key: name.clone(),
+        source_name: source_name.clone(),
+        why,
+    };
     *slot = match value {
         Raw::Typed(value) => value,
         Raw::Text(text) => like(slot, &text).map_err(bad)?,
@@ -70,15 +80,29 @@ fn set(tree: &mut Map<String, Value>, setting: Setting) -> Result<(), ConfigErro
 /// The text as a value of the same kind as `model`.
 fn like(model: &Value, text: &str) -> Result<Value, String> {
     match model {
-        Value::Bool(_) => text.parse().map(Value::Bool).map_err(|_| format!("expected true or false, found \"{text}\"")),
-        Value::Number(_) => text.parse::<i64>().map(Value::from).map_err(|_| format!("expected a whole number, found \"{text}\"")),
-        Value::Array(_) => Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect()),
+        Value::Bool(_) => text
+            .parse()
+            .map(Value::Bool)
+            .map_err(|_| format!("expected true or false, found \"{text}\"")),
+        Value::Number(_) => text
+            .parse::<i64>()
+            .map(Value::from)
+            .map_err(|_| format!("expected a whole number, found \"{text}\"")),
+        Value::Array(_) => Ok(text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(Value::from)
+            .collect()),
         Value::String(_) | Value::Null | Value::Object(_) => Ok(Value::from(text)),
     }
 }
 
-fn from_environment(environment: impl IntoIterator<Item = (String, String)>) -> Result<Vec<Setting>, ConfigError> {
-    let mut found: Vec<(String, String)> = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+fn from_environment(
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Vec<Setting>, ConfigError> {
+    let mut found: Vec<(String, String)> =
+        environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     found.sort();
     found
         .into_iter()
@@ -96,7 +120,8 @@ fn from_environment(environment: impl IntoIterator<Item = (String, String)>) -> 
 
 fn from_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable { path: shown.clone(), why: e.to_string() })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| ConfigError::Unreadable { path: shown.clone(), why: e.to_string() })?;
     let table = config::Config::builder()
         .add_source(config::File::from_str(&text, config::FileFormat::Toml))
         .build()
@@ -105,7 +130,12 @@ fn from_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
     let mut settings = Vec::new();
     for (section, keys) in table {
         let Value::Object(keys) = keys else {
-            settings.push(Setting { section, key: String::new(), value: Raw::Typed(keys), source_name: shown.clone() });
+            settings.push(Setting {
+                section,
+                key: String::new(),
+                value: Raw::Typed(keys),
+                source_name: shown.clone(),
+            });
             continue;
         };
         settings.extend(keys.into_iter().map(|(key, value)| Setting {
@@ -120,7 +150,9 @@ fn from_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
 
 /// The known name most like `name`, when one is near enough to be a slip.
 fn nearest(tree: &Map<String, Value>, name: &str) -> Option<String> {
-    let known = tree.iter().flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |(key, _)| format!("{section}.{key}")));
+    let known = tree.iter().flat_map(|(section, keys)| {
+        keys.as_object().into_iter().flatten().map(move |(key, _)| format!("{section}.{key}"))
+    });
     known.map(|k| (distance(&k, name), k)).filter(|(d, _)| *d <= 3).min().map(|(_, k)| k)
 }
 
@@ -152,14 +184,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("p.toml");
         std::fs::write(&file, toml).unwrap();
-        Config::load(Config::default(), Some(&file), env(pairs)).unwrap_err().to_string().replace(&file.display().to_string(), "p.toml")
+        Config::load(Config::default(), Some(&file), env(pairs))
+            .unwrap_err()
+            .to_string()
+            .replace(&file.display().to_string(), "p.toml")
     }
 
     #[test]
     fn later_layers_win() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("p.toml");
-        std::fs::write(&file, "[sessions]\nmax_viewers = 2\ngrace = \"5m\"\n[auth]\nmfa_required = false\n").unwrap();
+        std::fs::write(
+            &file,
+            "[sessions]\nmax_viewers = 2\ngrace = \"5m\"\n[auth]\nmfa_required = false\n",
+        )
+        .unwrap();
         let config = Config::load(
             Config::default(),
             Some(&file),
@@ -180,30 +219,61 @@ mod tests {
 
     #[test]
     fn a_bad_key_or_value_is_named_with_its_place() {
-        assert_eq!(refusal("[server]\nlisten_on = \"x\"\n", &[]), "unknown setting server.listen_on in p.toml; did you mean server.listen?");
+        assert_eq!(
+            refusal("[server]\nlisten_on = \"x\"\n", &[]),
+            "unknown setting server.listen_on in p.toml; did you mean server.listen?"
+        );
         assert_eq!(refusal("[colour]\nx = 1\n", &[]), "unknown setting colour.x in p.toml");
         assert_eq!(refusal("listen = 1\n", &[]), "unknown setting listen in p.toml");
-        assert!(refusal("[server]\nlisten = 8443\n", &[]).starts_with("bad value for server.listen in p.toml: "));
-        assert!(refusal("[sessions]\ngrace = \"soon\"\n", &[]).contains("sessions.grace in p.toml: \"soon\" is not a span of time"));
-        assert!(refusal("[sessions]\nmax_viewers = -1\n", &[]).starts_with("bad value for sessions.max_viewers in p.toml: "));
-        assert!(refusal("[server\n", &[]).starts_with("the configuration file p.toml is not valid TOML: "));
+        assert!(
+            refusal("[server]\nlisten = 8443\n", &[])
+                .starts_with("bad value for server.listen in p.toml: ")
+        );
+        assert!(
+            refusal("[sessions]\ngrace = \"soon\"\n", &[])
+                .contains("sessions.grace in p.toml: \"soon\" is not a span of time")
+        );
+        assert!(
+            refusal("[sessions]\nmax_viewers = -1\n", &[])
+                .starts_with("bad value for sessions.max_viewers in p.toml: ")
+        );
+        assert!(
+            refusal("[server\n", &[])
+                .starts_with("the configuration file p.toml is not valid TOML: ")
+        );
         let variable = refusal("", &[("PORTCULLIS_AUTH__MFA_REQUIRED", "maybe")]);
         assert_eq!(
             variable,
             "bad value for auth.mfa_required in the environment variable PORTCULLIS_AUTH__MFA_REQUIRED: expected true or false, found \"maybe\""
         );
-        assert!(refusal("", &[("PORTCULLIS_SERVER_LISTEN", "x")]).starts_with("unknown setting PORTCULLIS_SERVER_LISTEN in the environment; "));
-        assert!(!refusal("", &[("PORTCULLIS_DATABASE__URL", "mysql://u:hunter2@h/d")]).contains("hunter2"));
+        assert!(
+            refusal("", &[("PORTCULLIS_SERVER_LISTEN", "x")])
+                .starts_with("unknown setting PORTCULLIS_SERVER_LISTEN in the environment; ")
+        );
+        assert!(
+            !refusal("", &[("PORTCULLIS_DATABASE__URL", "mysql://u:hunter2@h/d")])
+                .contains("hunter2")
+        );
     }
 
     #[test]
     fn the_annotated_file_shows_every_key_with_its_default() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/portcullis.toml");
-        assert_eq!(Config::load(Config::default(), Some(&path), env(&[])).unwrap(), Config::default());
-        let shown: Vec<String> = from_file(&path).unwrap().into_iter().map(|s| format!("{}.{}", s.section, s.key)).collect();
+        assert_eq!(
+            Config::load(Config::default(), Some(&path), env(&[])).unwrap(),
+            Config::default()
+        );
+        let shown: Vec<String> = from_file(&path)
+            .unwrap()
+            .into_iter()
+            .map(|s| format!("{}.{}", s.section, s.key))
+            .collect();
         for (section, keys) in tree(&Config::default()).unwrap() {
             for key in keys.as_object().unwrap().keys() {
-                assert!(shown.contains(&format!("{section}.{key}")), "config/portcullis.toml does not show {section}.{key}");
+                assert!(
+                    shown.contains(&format!("{section}.{key}")),
+                    "config/portcullis.toml does not show {section}.{key}"
+                );
             }
         }
     }
@@ -224,7 +294,13 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_told() {
-        let told = Config::load(Config::default(), Some(Path::new("/nonexistent/p.toml")), env(&[])).unwrap_err().to_string();
-        assert!(told.starts_with("cannot read the configuration file /nonexistent/p.toml: "), "{told}");
+        let told =
+            Config::load(Config::default(), Some(Path::new("/nonexistent/p.toml")), env(&[]))
+                .unwrap_err()
+                .to_string();
+        assert!(
+            told.starts_with("cannot read the configuration file /nonexistent/p.toml: "),
+            "{told}"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! The gateway's settings: what can be set, what it is by default, and where a value may come from.
 //!
-//! Three layers, the later over the earlier: defaults, a TOML file, the environment (`PORTCULLIS_SECTION__KEY`). A key nobody knows, a value
-//! of the wrong kind and a value that makes no sense are all refused, with the key's full name and where it was written.
+//! Three layers, the later over the earlier: defaults, a TOML file, the environment
+//! (`PORTCULLIS_SECTION__KEY`). A key nobody knows, a value of the wrong kind and a value that
+//! makes no sense are all refused, with the key's full name and where it was written.
 //!
 //! | file | what it answers |
 //! | --- | --- |
@@ -54,7 +55,10 @@ pub struct Config {
 /// `[server]`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "config/portcullis.toml explains each key, and a test keeps it whole")]
+#[allow(
+    missing_docs,
+    reason = "config/portcullis.toml explains each key, and a test keeps it whole"
+)]
 pub struct Server {
     pub listen: SocketAddr,
     pub public_url: String,
@@ -313,7 +317,11 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError`] with the key's full name and its source.
-    pub fn load(base: Self, file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+    pub fn load(
+        base: Self,
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
         let config = layers::lay(&base, file, environment)?;
         check::check(&config)?;
         Ok(config)

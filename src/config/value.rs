@@ -35,12 +35,16 @@ impl Span {
 }
 
 /// Units and their milliseconds, longest first.
-const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        let (unit, size) = UNITS.into_iter().find(|&(_, size)| ms >= size && ms.is_multiple_of(size)).unwrap_or(("s", 1000));
+        let (unit, size) = UNITS
+            .into_iter()
+            .find(|&(_, size)| ms >= size && ms.is_multiple_of(size))
+            .unwrap_or(("s", 1000));
         write!(f, "{}{unit}", ms / size)
     }
 }
@@ -48,16 +52,25 @@ impl fmt::Display for Span {
 impl FromStr for Span {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("\"{text}\" is not a span of time; write a whole number and a unit, such as 500ms, 30s, 10m, 12h or 7d");
+        let bad = || {
+            format!(
+                "\"{text}\" is not a span of time; write a whole number and a unit, such as 500ms, 30s, 10m, 12h or 7d"
+            )
+        };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
-        let size = UNITS.into_iter().find(|&(name, _)| name == unit).map(|(_, size)| size).ok_or_else(bad)?;
+        let size = UNITS
+            .into_iter()
+            .find(|&(name, _)| name == unit)
+            .map(|(_, size)| size)
+            .ok_or_else(bad)?;
         let number: u64 = number.parse().map_err(|_| bad())?;
         Ok(Self(Duration::from_millis(number.checked_mul(size).ok_or_else(bad)?)))
     }
 }
 
-/// Where the data is: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/NAME`. Printed without its password.
+/// Where the data is: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/NAME`. Printed without its
+/// password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
@@ -84,7 +97,9 @@ impl DatabaseUrl {
     #[must_use]
     pub fn inside(&self, dir: &Path) -> Self {
         match self.sqlite_path() {
-            Some(path) if path.is_relative() => Self(format!("sqlite:{}", dir.join(path).display())),
+            Some(path) if path.is_relative() => {
+                Self(format!("sqlite:{}", dir.join(path).display()))
+            }
             _ => self.clone(),
         }
     }
@@ -95,7 +110,8 @@ impl fmt::Display for DatabaseUrl {
         let Some((scheme, rest)) = self.0.split_once("://") else {
             return f.write_str(&self.0);
         };
-        // The last `@` before the path ends the credentials; options may hold a password, too, and are left out.
+        // The last `@` before the path ends the credentials; options may hold a password, too, and
+        // are left out.
         let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
         match rest.rsplit_once('@') {
             Some((_, place)) => write!(f, "{scheme}://***@{place}"),
@@ -113,14 +129,23 @@ impl fmt::Debug for DatabaseUrl {
 impl FromStr for DatabaseUrl {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let sqlite = text.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty() && !path.starts_with("//"));
-        let postgres = ["postgres://", "postgresql://"].iter().any(|p| text.strip_prefix(p).is_some_and(|rest| !rest.is_empty()));
+        let sqlite = text
+            .strip_prefix("sqlite:")
+            .is_some_and(|path| !path.is_empty() && !path.starts_with("//"));
+        let postgres = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|p| text.strip_prefix(p).is_some_and(|rest| !rest.is_empty()));
         // The text may hold a password: the sentence does not repeat it.
-        if sqlite || postgres { Ok(Self::new(text)) } else { Err("a database is sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME".into()) }
+        if sqlite || postgres {
+            Ok(Self::new(text))
+        } else {
+            Err("a database is sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME".into())
+        }
     }
 }
 
-/// A server that may be reached, by a name, written `NAME=HOST:PORT`: without a tunnel (`direct.allow`), or through a host (`agent.services`).
+/// A server that may be reached, by a name, written `NAME=HOST:PORT`: without a tunnel
+/// (`direct.allow`), or through a host (`agent.services`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DirectTarget {
     /// What workspaces call it.
@@ -145,7 +170,9 @@ impl FromStr for DirectTarget {
         };
         let (name, target) = text.split_once('=').ok_or_else(bad)?;
         let (host, port) = target.rsplit_once(':').ok_or_else(bad)?;
-        let plain = !host.is_empty() && host.len() <= 253 && !host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/' || c == '@');
+        let plain = !host.is_empty()
+            && host.len() <= 253
+            && !host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/' || c == '@');
         if !is_direct_name(name) || !plain || !port.parse::<u16>().is_ok_and(|port| port > 0) {
             return Err(bad());
         }
@@ -193,13 +220,22 @@ mod tests {
 
     #[test]
     fn spans_read_and_print() {
-        for (text, ms) in [("500ms", 500), ("30s", 30_000), ("10m", 600_000), ("12h", 43_200_000), ("7d", 604_800_000), ("0s", 0)] {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("10m", 600_000),
+            ("12h", 43_200_000),
+            ("7d", 604_800_000),
+            ("0s", 0),
+        ] {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0, Duration::from_millis(ms), "{text}");
             assert_eq!(span.to_string(), text);
         }
         assert_eq!("90s".parse::<Span>().unwrap().to_string(), "90s");
-        for bad in ["", "10", "s", "-1s", "1.5h", "10 s", "99999999999999999999d", "9999999999999999d"] {
+        for bad in
+            ["", "10", "s", "-1s", "1.5h", "10 s", "99999999999999999999d", "9999999999999999d"]
+        {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
     }
@@ -209,15 +245,29 @@ mod tests {
         for good in ["old-box=192.0.2.7:5900", "a=[2001:db8::1]:1", "b=desk.example:65535"] {
             assert_eq!(good.parse::<DirectTarget>().unwrap().to_string(), good);
         }
-        for bad in ["", "192.0.2.7:5900", "A=h:1", "a=h", "a=h:0", "a=:5900", "a=h:99999", "a b=h:1", "a=h /x:1"] {
+        for bad in [
+            "",
+            "192.0.2.7:5900",
+            "A=h:1",
+            "a=h",
+            "a=h:0",
+            "a=:5900",
+            "a=h:99999",
+            "a b=h:1",
+            "a=h /x:1",
+        ] {
             assert!(bad.parse::<DirectTarget>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn database_urls_hide_their_password() {
-        let url: DatabaseUrl = "postgres://me:p@ss@db.internal/portcullis?password=x".parse().unwrap();
-        assert_eq!(format!("{url} {url:?}"), "postgres://***@db.internal/portcullis postgres://***@db.internal/portcullis");
+        let url: DatabaseUrl =
+            "postgres://me:p@ss@db.internal/portcullis?password=x".parse().unwrap();
+        assert_eq!(
+            format!("{url} {url:?}"),
+            "postgres://***@db.internal/portcullis postgres://***@db.internal/portcullis"
+        );
         let file: DatabaseUrl = "sqlite:data.db".parse().unwrap();
         assert_eq!(file.inside(Path::new("/srv/p")).expose(), "sqlite:/srv/p/data.db");
         let absolute: DatabaseUrl = "sqlite:/a/b.db".parse().unwrap();

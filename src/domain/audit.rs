@@ -1,8 +1,10 @@
 //! What happened, chained so that it can be proved.
 //!
-//! An [`Entry`] holds the hash of the entry before it; its own hash is SHA-256 over its canonical JSON without `hash`
-//! (RFC 8785: members sorted, no white space; values here are only objects, arrays, strings, integers, booleans and null). Changing, removing or
-//! reordering entries breaks the chain at a place [`Verifier`] names; cutting off the end is found by comparing with the signed head.
+//! An [`Entry`] holds the hash of the entry before it; its own hash is SHA-256 over its canonical
+//! JSON without `hash` (RFC 8785: members sorted, no white space; values here are only objects,
+//! arrays, strings, integers, booleans and null). Changing, removing or reordering entries breaks
+//! the chain at a place [`Verifier`] names; cutting off the end is found by comparing with the
+//! signed head.
 
 pub mod export;
 
@@ -122,9 +124,11 @@ actions! {
     CertificateRefused = "certificate_refused",
     /// A server did not take the credential it was given.
     LoginRefused = "login_refused",
-    /// Something that policy forbids was not let through a stream: clipboard, files, input, a channel.
+    /// Something that policy forbids was not let through a stream: clipboard, files, input, a
+    /// channel.
     TransferRefused = "transfer_refused",
-    /// A request to a web application that policy forbids: its method, path, size, or a file up or down.
+    /// A request to a web application that policy forbids: its method, path, size, or a file up or
+    /// down.
     RequestRefused = "request_refused",
     /// A browser asked for another destination than its session's.
     DestinationRefused = "destination_refused",
@@ -178,7 +182,8 @@ impl Outcome {
     }
 }
 
-/// Who did it. `id` and `role` are null when nobody is known (a failed sign-in); the gateway itself and its command line are role `system`.
+/// Who did it. `id` and `role` are null when nobody is known (a failed sign-in); the gateway itself
+/// and its command line are role `system`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Actor {
     /// User id.
@@ -308,7 +313,8 @@ impl Entry {
     }
 }
 
-/// Canonical JSON (RFC 8785, for the value kinds the log allows): members sorted by their UTF-16 code units, no white space.
+/// Canonical JSON (RFC 8785, for the value kinds the log allows): members sorted by their UTF-16
+/// code units, no white space.
 #[must_use]
 pub fn canonical_json(value: &Value) -> String {
     let mut out = String::new();
@@ -319,7 +325,8 @@ pub fn canonical_json(value: &Value) -> String {
 fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            // serde_json escapes exactly what RFC 8785 section 3.2.2.2 asks for: the two mandatory characters and controls.
+            // serde_json escapes exactly what RFC 8785 section 3.2.2.2 asks for: the two mandatory
+            // characters and controls.
             let _ = write!(out, "{value}");
         }
         Value::Array(items) => {
@@ -348,7 +355,8 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
-/// The end of the chain, as the store keeps it beside the entries: signed, so that cutting off entries and moving the head is found.
+/// The end of the chain, as the store keeps it beside the entries: signed, so that cutting off
+/// entries and moving the head is found.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Head {
     /// Place of the last entry; 0 when there is none.
@@ -473,7 +481,9 @@ impl Verifier {
     /// [`ChainFault`] when entries are missing at the end, follow the head, or end in another hash.
     pub fn finish(&self, head: &Head) -> Result<(), ChainFault> {
         match self.seq.cmp(&head.seq) {
-            std::cmp::Ordering::Less => Err(ChainFault::Truncated { last: self.seq, expected: head.seq }),
+            std::cmp::Ordering::Less => {
+                Err(ChainFault::Truncated { last: self.seq, expected: head.seq })
+            }
             std::cmp::Ordering::Greater => Err(ChainFault::BeyondHead { seq: head.seq + 1 }),
             std::cmp::Ordering::Equal if self.hash != head.hash => {
                 Err(ChainFault::BadHead { detail: "its hash is not the last entry's".to_owned() })

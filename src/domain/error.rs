@@ -1,4 +1,5 @@
-//! The kinds of failure. A code inside may have many causes; an edge needs only the kind and a sentence for its user.
+//! The kinds of failure. A code inside may have many causes; an edge needs only the kind and a
+//! sentence for its user.
 
 use std::time::Duration;
 
@@ -49,7 +50,10 @@ impl Error {
 
     /// The same with its cause.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         self.source = Some(source.into());
         self
     }

@@ -9,8 +9,8 @@ pub enum HostKind {
     /// Our agent: it enrolled with a join token, dials home, and starts desktops.
     #[default]
     Agent,
-    /// A standard WireGuard peer (a kernel, wireguard-go, Windows) that an admin added by its public key. It starts nothing; workspaces name
-    /// servers that run on it.
+    /// A standard WireGuard peer (a kernel, wireguard-go, Windows) that an admin added by its
+    /// public key. It starts nothing; workspaces name servers that run on it.
     Peer,
 }
 

@@ -55,7 +55,8 @@ uuid_id!(
     SessionId
 );
 uuid_id!(
-    /// A login: one signed-in browser or program, from first factor to sign-out. Refresh tokens and streams hang from it.
+    /// A login: one signed-in browser or program, from first factor to sign-out. Refresh tokens and
+    /// streams hang from it.
     LoginId
 );
 uuid_id!(
@@ -66,14 +67,17 @@ uuid_id!(
 /// Longest workspace id, in bytes.
 pub const WORKSPACE_ID_MAX: usize = 63;
 
-/// A workspace's id: a slug such as `ws-linux-desktop`: lower-case letters, digits and single inner hyphens, 1 to 63 bytes.
+/// A workspace's id: a slug such as `ws-linux-desktop`: lower-case letters, digits and single inner
+/// hyphens, 1 to 63 bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize)]
 #[serde(transparent)]
 pub struct WorkspaceId(String);
 
 /// The text is not a workspace slug.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a workspace id is 1 to 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit")]
+#[error(
+    "a workspace id is 1 to 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit"
+)]
 pub struct BadWorkspaceId;
 
 impl WorkspaceId {
@@ -84,8 +88,12 @@ impl WorkspaceId {
     pub fn parse(text: &str) -> Result<Self, BadWorkspaceId> {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let bytes = text.as_bytes();
-        let ends_ok = matches!((bytes.first(), bytes.last()), (Some(&a), Some(&b)) if inner(a) && inner(b));
-        if ends_ok && bytes.len() <= WORKSPACE_ID_MAX && bytes.iter().all(|&b| inner(b) || b == b'-') {
+        let ends_ok =
+            matches!((bytes.first(), bytes.last()), (Some(&a), Some(&b)) if inner(a) && inner(b));
+        if ends_ok
+            && bytes.len() <= WORKSPACE_ID_MAX
+            && bytes.iter().all(|&b| inner(b) || b == b'-')
+        {
             Ok(Self(text.to_owned()))
         } else {
             Err(BadWorkspaceId)
@@ -135,7 +143,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is taken is short and safe in a path, a URL, a file name and a seat's name, and reads back as it was.
+        /// Whatever is taken is short and safe in a path, a URL, a file name and a seat's name, and
+        /// reads back as it was.
         #[test]
         fn what_is_taken_is_harmless(text in "[a-zA-Z0-9-]{0,70}|.{0,8}") {
             if let Ok(id) = WorkspaceId::parse(&text) {

@@ -1,4 +1,5 @@
-//! The proof that a stream may be opened. It carries its target, so that whoever dials cannot resolve another.
+//! The proof that a stream may be opened. It carries its target, so that whoever dials cannot
+//! resolve another.
 
 use super::policy::StreamPermit;
 use super::reach::Way;
@@ -6,7 +7,8 @@ use super::server::Server;
 use super::session::Session;
 use std::net::IpAddr;
 
-/// A lease: made from a [`StreamPermit`], which only policy makes. `dial` takes it and nothing else.
+/// A lease: made from a [`StreamPermit`], which only policy makes. `dial` takes it and nothing
+/// else.
 #[derive(Debug)]
 pub struct Lease {
     session: Session,

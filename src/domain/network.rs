@@ -27,7 +27,10 @@ impl Network {
     /// An IPv4 range.
     #[must_use]
     pub const fn v4(octets: [u8; 4], prefix: u8) -> Self {
-        Self { address: IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3])), prefix }
+        Self {
+            address: IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3])),
+            prefix,
+        }
     }
 
     /// The range as IPv4, when it is.
@@ -65,7 +68,11 @@ impl fmt::Display for Network {
 impl FromStr for Network {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("\"{text}\" is not a network; write an address and a prefix length, such as 10.64.0.0/10");
+        let bad = || {
+            format!(
+                "\"{text}\" is not a network; write an address and a prefix length, such as 10.64.0.0/10"
+            )
+        };
         let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
         let address: IpAddr = address.parse().map_err(|_| bad())?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
@@ -75,10 +82,18 @@ impl FromStr for Network {
             return Err(bad());
         }
         let first = match address {
-            IpAddr::V4(a) => IpAddr::from(Ipv4Addr::from(u32::from(a) & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0))),
-            IpAddr::V6(a) => IpAddr::from(Ipv6Addr::from(u128::from(a) & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0))),
+            IpAddr::V4(a) => IpAddr::from(Ipv4Addr::from(
+                u32::from(a) & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0),
+            )),
+            IpAddr::V6(a) => IpAddr::from(Ipv6Addr::from(
+                u128::from(a) & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0),
+            )),
         };
-        if first == address { Ok(network) } else { Err(format!("\"{text}\" has bits beyond its prefix; did you mean {first}/{prefix}?")) }
+        if first == address {
+            Ok(network)
+        } else {
+            Err(format!("\"{text}\" has bits beyond its prefix; did you mean {first}/{prefix}?"))
+        }
     }
 }
 
@@ -101,7 +116,10 @@ mod tests {
     #[test]
     fn networks_know_their_addresses() {
         let private: Network = "10.64.0.0/10".parse().unwrap();
-        assert!(private.contains("10.127.255.255".parse().unwrap()) && !private.contains("10.128.0.0".parse().unwrap()));
+        assert!(
+            private.contains("10.127.255.255".parse().unwrap())
+                && !private.contains("10.128.0.0".parse().unwrap())
+        );
         assert!(private.contains("::ffff:10.64.0.1".parse().unwrap()));
         let all: Network = "0.0.0.0/0".parse().unwrap();
         assert!(all.contains("1.2.3.4".parse().unwrap()) && !all.contains("::1".parse().unwrap()));

@@ -1,5 +1,6 @@
-//! Who may do what. The only place that makes a [`Permit`]; a permit's fields are private, so a use case that asks for
-//! one cannot be reached without a decision. Deny by default: an act that no arm allows is refused.
+//! Who may do what. The only place that makes a [`Permit`]; a permit's fields are private, so a use
+//! case that asks for one cannot be reached without a decision. Deny by default: an act that no arm
+//! allows is refused.
 
 use super::session::{Session, State};
 use super::user::{Caller, Mfa, Role};
@@ -161,11 +162,21 @@ pub fn decide(caller: &Caller, act: Act) -> Result<Permit, Denial> {
     }
     let allowed = match (caller.user.role, act) {
         (Role::Admin, _) => true,
-        (Role::Security, Act::ReadUsers | Act::ReadHosts | Act::ReadLiveSessions | Act::ReadAudit) => true,
-        (Role::Security, Act::ManageWorkspaces | Act::ManageUsers | Act::ManageHosts | Act::TerminateSessions) => false,
+        (
+            Role::Security,
+            Act::ReadUsers | Act::ReadHosts | Act::ReadLiveSessions | Act::ReadAudit,
+        ) => true,
+        (
+            Role::Security,
+            Act::ManageWorkspaces | Act::ManageUsers | Act::ManageHosts | Act::TerminateSessions,
+        ) => false,
         (Role::Member, _) => false,
     };
-    if allowed { Ok(Permit { act, organization_id: caller.user.organization_id, user_id: caller.user.id }) } else { Err(Denial::Role) }
+    if allowed {
+        Ok(Permit { act, organization_id: caller.user.organization_id, user_id: caller.user.id })
+    } else {
+        Err(Denial::Role)
+    }
 }
 
 /// May this caller see this workspace in their list, and ask to launch it?
@@ -195,8 +206,9 @@ pub fn may_launch(caller: &Caller, workspace: &Workspace) -> Result<LaunchPermit
     Ok(LaunchPermit { user_id: caller.user.id, workspace: workspace.clone(), mfa: caller.mfa })
 }
 
-/// May this caller open this session's stream? Only its owner, only while it is active; and a session launched with a second factor
-/// opens only from a login that has one (its owner's factor may have been reset since).
+/// May this caller open this session's stream? Only its owner, only while it is active; and a
+/// session launched with a second factor opens only from a login that has one (its owner's factor
+/// may have been reset since).
 ///
 /// # Errors
 /// [`Denial`] with the reason.
@@ -210,7 +222,9 @@ pub fn may_stream(caller: &Caller, session: &Session) -> Result<StreamPermit, De
     match session.state {
         State::Active if session.mfa.is_some() && caller.mfa.is_none() => Err(Denial::MfaRequired),
         State::Active => Ok(StreamPermit { session: session.clone() }),
-        State::Queued | State::Creating | State::Closing(_) | State::Closed(_) => Err(Denial::NotActive),
+        State::Queued | State::Creating | State::Closing(_) | State::Closed(_) => {
+            Err(Denial::NotActive)
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! How a desktop is reached: which way a session's stream goes, where a workspace's own server is, and which leg of the way is slow.
+//! How a desktop is reached: which way a session's stream goes, where a workspace's own server is,
+//! and which leg of the way is slow.
 //!
 //! | term | meaning |
 //! | --- | --- |
@@ -18,7 +19,8 @@ pub enum Way {
     /// Through a tunnel of the session's own, with its own keys: dropping them cuts it.
     #[default]
     Own,
-    /// Through the tunnel of its host, a standard WireGuard peer, which has one key pair for everything. The gateway cuts its streams one by one.
+    /// Through the tunnel of its host, a standard WireGuard peer, which has one key pair for
+    /// everything. The gateway cuts its streams one by one.
     Host,
     /// Through no tunnel, to a target that the configuration allows by this name.
     Direct(String),
@@ -31,7 +33,10 @@ impl Way {
         match text {
             "own" => Some(Self::Own),
             "host" => Some(Self::Host),
-            _ => text.strip_prefix("direct ").filter(|name| is_direct_name(name)).map(|name| Self::Direct(name.to_owned())),
+            _ => text
+                .strip_prefix("direct ")
+                .filter(|name| is_direct_name(name))
+                .map(|name| Self::Direct(name.to_owned())),
         }
     }
 }
@@ -56,7 +61,8 @@ pub enum Target {
         /// The port at its inner address.
         port: u16,
     },
-    /// A service of a host with an agent, reached through the session's own tunnel; where it leads only the agent's own options say.
+    /// A service of a host with an agent, reached through the session's own tunnel; where it leads
+    /// only the agent's own options say.
     Service {
         /// The host.
         host_id: HostId,
@@ -70,17 +76,20 @@ pub enum Target {
     },
 }
 
-/// Whether a text can name a direct target or a service: lower-case letters, digits and hyphens, 1 to 63.
+/// Whether a text can name a direct target or a service: lower-case letters, digits and hyphens, 1
+/// to 63.
 #[must_use]
 pub fn is_direct_name(text: &str) -> bool {
-    (1..=63).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// The addresses of hosts inside their tunnels: network and prefix length. Never routed anywhere.
 pub const HOST_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 63, 0, 0), 16);
 
-/// The gateway's address inside the tunnels of hosts whose own address is IPv6: a unique local one (RFC 4193), whose global id is a hash of the gateway's
-/// public key, in its usual spelling. Never routed anywhere.
+/// The gateway's address inside the tunnels of hosts whose own address is IPv6: a unique local one
+/// (RFC 4193), whose global id is a hash of the gateway's public key, in its usual spelling. Never
+/// routed anywhere.
 #[must_use]
 pub fn gateway_v6(public_key: &str) -> Ipv6Addr {
     let hash: [u8; 32] = Sha256::digest(format!("portcullis gateway address {public_key}")).into();
@@ -133,7 +142,8 @@ pub struct Legs {
     pub browser: Option<Duration>,
     /// Opening a TCP connection to the host, inside the tunnel where there is one.
     pub host: Option<Duration>,
-    /// From an open connection to the greeting of the desktop's server, less the way there and back.
+    /// From an open connection to the greeting of the desktop's server, less the way there and
+    /// back.
     pub desktop: Option<Duration>,
 }
 
@@ -148,19 +158,26 @@ impl Legs {
         }
     }
 
-    /// The leg to blame: of those beyond their limits, the one that is so by the largest factor. `None`: nothing is slow.
+    /// The leg to blame: of those beyond their limits, the one that is so by the largest factor.
+    /// `None`: nothing is slow.
     #[must_use]
     pub fn slow(&self) -> Option<Leg> {
-        let factor = |leg: Leg| self.get(leg).map(|took| took.as_secs_f64() / leg.limit().as_secs_f64());
-        let slow = Leg::ALL.into_iter().filter_map(|leg| Some((leg, factor(leg)?))).filter(|(_, factor)| *factor > 1.0);
+        let factor =
+            |leg: Leg| self.get(leg).map(|took| took.as_secs_f64() / leg.limit().as_secs_f64());
+        let slow = Leg::ALL
+            .into_iter()
+            .filter_map(|leg| Some((leg, factor(leg)?)))
+            .filter(|(_, factor)| *factor > 1.0);
         slow.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(leg, _)| leg)
     }
 }
 
-/// The upper bounds of a distribution's buckets, in milliseconds; one more bucket takes what is beyond.
+/// The upper bounds of a distribution's buckets, in milliseconds; one more bucket takes what is
+/// beyond.
 pub const BUCKETS_MS: [u64; 9] = [1, 5, 20, 60, 120, 300, 1000, 60_000, 180_000];
 
-/// How many values lie at or below each bound of [`BUCKETS_MS`], and how many there are in all: a picture of the moment, of bounded size.
+/// How many values lie at or below each bound of [`BUCKETS_MS`], and how many there are in all: a
+/// picture of the moment, of bounded size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Spread {
     /// Counted per bound, each with those below it.
@@ -200,7 +217,11 @@ mod tests {
         assert_eq!(Legs::default().slow(), None);
         assert_eq!(legs(ms(120), ms(60), ms(100)).slow(), None, "at the limit is within it");
         assert_eq!(legs(ms(150), None, None).slow(), Some(Leg::BrowserGateway));
-        assert_eq!(legs(ms(150), ms(100), ms(5)).slow(), Some(Leg::GatewayHost), "by the larger factor");
+        assert_eq!(
+            legs(ms(150), ms(100), ms(5)).slow(),
+            Some(Leg::GatewayHost),
+            "by the larger factor"
+        );
         assert_eq!(legs(ms(150), ms(70), ms(900)).slow(), Some(Leg::HostDesktop));
     }
 

@@ -1,4 +1,5 @@
-//! Values that must never be printed: `Debug` is redacted, memory is wiped on drop, and reading one is a visible act.
+//! Values that must never be printed: `Debug` is redacted, memory is wiped on drop, and reading one
+//! is a visible act.
 
 use std::fmt;
 use zeroize::Zeroize;

@@ -1,4 +1,5 @@
-//! The server behind a workspace's stream: what may pass to and from it, who the gateway is to it, and how it proves who it is.
+//! The server behind a workspace's stream: what may pass to and from it, who the gateway is to it,
+//! and how it proves who it is.
 //!
 //! | term | meaning |
 //! | --- | --- |
@@ -134,11 +135,13 @@ impl Credential {
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
-    /// The fingerprint of a text: 64 hexadecimal digits, with or without colons between the bytes; `sha256:` may stand before.
+    /// The fingerprint of a text: 64 hexadecimal digits, with or without colons between the bytes;
+    /// `sha256:` may stand before.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let lower = text.trim().to_ascii_lowercase();
-        let digits: String = lower.strip_prefix("sha256:").unwrap_or(&lower).chars().filter(|c| *c != ':').collect();
+        let digits: String =
+            lower.strip_prefix("sha256:").unwrap_or(&lower).chars().filter(|c| *c != ':').collect();
         let mut bytes = [0; 32];
         hex::decode_to_slice(digits, &mut bytes).ok()?;
         Some(Self(bytes))
@@ -199,16 +202,19 @@ pub struct Server {
     pub trust: ServerTrust,
     /// What may pass.
     pub policy: StreamPolicy,
-    /// RFB: other clients of the same desktop are put out (ClientInit's shared flag is 0). RFC 6143 section 7.3.1.
+    /// RFB: other clients of the same desktop are put out (ClientInit's shared flag is 0). RFC 6143
+    /// section 7.3.1.
     pub exclusive: bool,
-    /// RDP: the keyboard layout told to the server (a Windows input locale identifier, `0x00000407` is German); `None`: the browser's own word.
+    /// RDP: the keyboard layout told to the server (a Windows input locale identifier, `0x00000407`
+    /// is German); `None`: the browser's own word.
     pub keyboard: Option<u32>,
     /// A web application's own terms; `None` for every other kind.
     pub web: Option<Box<WebTerms>>,
 }
 
 impl Server {
-    /// A desktop that an agent started: no certificate to check, a password of its own, nothing held back.
+    /// A desktop that an agent started: no certificate to check, a password of its own, nothing
+    /// held back.
     #[must_use]
     pub fn own(port: u16, password: SecretString, policy: StreamPolicy) -> Self {
         Self {
@@ -224,15 +230,17 @@ impl Server {
     }
 }
 
-/// The keyboard layout of a text such as `0x00000407`, a Windows input locale identifier of 1 to 8 hexadecimal digits. An empty text is no layout
-/// (`Some(None)`); `None`: it is not one.
+/// The keyboard layout of a text such as `0x00000407`, a Windows input locale identifier of 1 to 8
+/// hexadecimal digits. An empty text is no layout (`Some(None)`); `None`: it is not one.
 #[must_use]
 pub fn parse_keyboard(text: &str) -> Option<Option<u32>> {
     let text = text.trim().to_ascii_lowercase();
     if text.is_empty() {
         return Some(None);
     }
-    let digits = text.strip_prefix("0x").filter(|d| (1..=8).contains(&d.len()) && d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let digits = text
+        .strip_prefix("0x")
+        .filter(|d| (1..=8).contains(&d.len()) && d.bytes().all(|b| b.is_ascii_hexdigit()))?;
     u32::from_str_radix(digits, 16).ok().filter(|id| *id != 0).map(Some)
 }
 
@@ -254,7 +262,13 @@ mod tests {
 
     #[test]
     fn keyboards_are_read_as_windows_names_them() {
-        for (text, id) in [("0x00000407", Some(0x407)), ("0X407", Some(0x407)), ("0x00020409", Some(0x2_0409)), ("", None), (" ", None)] {
+        for (text, id) in [
+            ("0x00000407", Some(0x407)),
+            ("0X407", Some(0x407)),
+            ("0x00020409", Some(0x2_0409)),
+            ("", None),
+            (" ", None),
+        ] {
             assert_eq!(parse_keyboard(text), Some(id), "{text}");
         }
         for bad in ["407", "0x", "0x0", "0x123456789", "0x+407", "german"] {
@@ -266,7 +280,9 @@ mod tests {
     fn fingerprints_are_read_as_people_write_them() {
         let print = Fingerprint([0xab; 32]);
         let plain = "ab".repeat(32);
-        for text in [print.to_string(), plain.clone(), plain.to_uppercase(), format!("SHA256:{plain}")] {
+        for text in
+            [print.to_string(), plain.clone(), plain.to_uppercase(), format!("SHA256:{plain}")]
+        {
             assert_eq!(Fingerprint::parse(&text), Some(print), "{text}");
         }
         for bad in ["", "ab", &plain[1..], &format!("{plain}00"), &"zz".repeat(32)] {

@@ -1,4 +1,5 @@
-//! A session: one user's live or past connection to one workspace, and the machine its life follows.
+//! A session: one user's live or past connection to one workspace, and the machine its life
+//! follows.
 //!
 //! ```text
 //!  Queued --Admit--> Creating --Ready--> Active
@@ -8,7 +9,8 @@
 //!               Closing(reason) --Release--> Closed(reason)
 //! ```
 //!
-//! `Closing` means: nobody may use it any more; its desktop and its tunnel's keys are being taken away. `Closed`: they are gone.
+//! `Closing` means: nobody may use it any more; its desktop and its tunnel's keys are being taken
+//! away. `Closed`: they are gone.
 
 use super::reach::Way;
 use super::user::Mfa;
@@ -203,17 +205,22 @@ pub fn apply(state: State, event: Event) -> Result<State, Illegal> {
     match (state, event) {
         (State::Queued, Event::Admit) => Ok(State::Creating),
         (State::Creating, Event::Ready) => Ok(State::Active),
-        (State::Queued | State::Creating | State::Active, Event::Close(reason)) => Ok(State::Closing(reason)),
+        (State::Queued | State::Creating | State::Active, Event::Close(reason)) => {
+            Ok(State::Closing(reason))
+        }
         (State::Closing(reason), Event::Release) => Ok(State::Closed(reason)),
         (State::Queued, Event::Ready | Event::Release)
         | (State::Creating, Event::Admit | Event::Release)
         | (State::Active, Event::Admit | Event::Ready | Event::Release)
         | (State::Closing(_), Event::Admit | Event::Ready | Event::Close(_))
-        | (State::Closed(_), Event::Admit | Event::Ready | Event::Close(_) | Event::Release) => illegal,
+        | (State::Closed(_), Event::Admit | Event::Ready | Event::Close(_) | Event::Release) => {
+            illegal
+        }
     }
 }
 
-/// A session. Who, what and where are copied at launch, so that history stays true when users and workspaces change.
+/// A session. Who, what and where are copied at launch, so that history stays true when users and
+/// workspaces change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Session {
     /// Id.
@@ -238,12 +245,13 @@ pub struct Session {
     pub way: Way,
     /// State.
     pub state: State,
-    /// Its address inside its tunnel, unique among the live sessions that have one of their own; else the address of its host, or of its
-    /// direct target when it was launched.
+    /// Its address inside its tunnel, unique among the live sessions that have one of their own;
+    /// else the address of its host, or of its direct target when it was launched.
     pub address: IpAddr,
     /// The second factor verified for it, if one was.
     pub mfa: Option<Mfa>,
-    /// The host's public key in this session's tunnel (standard base64); there once the host answered.
+    /// The host's public key in this session's tunnel (standard base64); there once the host
+    /// answered.
     pub peer_public_key: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -268,7 +276,9 @@ impl Session {
         match state {
             State::Queued | State::Creating | State::Closing(_) => {}
             State::Active => next.started_at = Some(now),
-            State::Closed(_) => next.ended_at = Some(now.max(self.started_at.unwrap_or(self.created_at))),
+            State::Closed(_) => {
+                next.ended_at = Some(now.max(self.started_at.unwrap_or(self.created_at)))
+            }
         }
         Ok(next)
     }

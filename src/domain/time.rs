@@ -1,4 +1,5 @@
-//! A moment is unix milliseconds. Both databases keep it as BIGINT, since they round their own timestamps differently.
+//! A moment is unix milliseconds. Both databases keep it as BIGINT, since they round their own
+//! timestamps differently.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -55,18 +56,21 @@ impl From<std::time::SystemTime> for Timestamp {
     fn from(at: std::time::SystemTime) -> Self {
         match at.duration_since(std::time::UNIX_EPOCH) {
             Ok(d) => Self(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
-            Err(before) => Self(i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms)),
+            Err(before) => {
+                Self(i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms))
+            }
         }
     }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).unwrap_or(if self.0 < 0 {
-            OffsetDateTime::UNIX_EPOCH
-        } else {
-            time::macros::datetime!(9999-12-31 23:59:59.999 UTC)
-        });
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
+            .unwrap_or(if self.0 < 0 {
+                OffsetDateTime::UNIX_EPOCH
+            } else {
+                time::macros::datetime!(9999-12-31 23:59:59.999 UTC)
+            });
         write!(
             f,
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
@@ -101,6 +105,9 @@ mod tests {
     fn prints_milliseconds_and_z() {
         assert_eq!(Timestamp(1_772_721_000_007).to_string(), "2026-03-05T14:30:00.007Z");
         assert_eq!(Timestamp(i64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
-        assert_eq!(Timestamp::parse("2026-03-05T15:30:00.007+01:00").unwrap(), Timestamp(1_772_721_000_007));
+        assert_eq!(
+            Timestamp::parse("2026-03-05T15:30:00.007+01:00").unwrap(),
+            Timestamp(1_772_721_000_007)
+        );
     }
 }

@@ -100,7 +100,8 @@ pub struct Mfa {
     pub verified_at: Timestamp,
 }
 
-/// Somebody who proved who they are. Made by the broker from a token whose login is alive, and by nobody else in production code.
+/// Somebody who proved who they are. Made by the broker from a token whose login is alive, and by
+/// nobody else in production code.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Caller {
     /// The user, as stored now (role and disabled are not the token's word).

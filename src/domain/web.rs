@@ -1,4 +1,5 @@
-//! A web application behind a workspace of type `html5`: how it is met, what it is told about the user, and which requests may pass.
+//! A web application behind a workspace of type `html5`: how it is met, what it is told about the
+//! user, and which requests may pass.
 //!
 //! | term | meaning |
 //! | --- | --- |
@@ -18,7 +19,8 @@ pub enum Scheme {
     /// Plain HTTP inside the session's tunnel.
     #[default]
     Http,
-    /// HTTPS inside the tunnel; the certificate is checked by the workspace's [`super::server::TrustRule`].
+    /// HTTPS inside the tunnel; the certificate is checked by the workspace's
+    /// [`super::server::TrustRule`].
     Https,
 }
 
@@ -48,12 +50,15 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// What the application is told about the user. Copies of these headers that a browser sends are always taken out.
+/// What the application is told about the user. Copies of these headers that a browser sends are
+/// always taken out.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Identity {
-    /// `X-Forwarded-User` (the e-mail address), `X-Forwarded-Name`, `X-Forwarded-Groups` (the role).
+    /// `X-Forwarded-User` (the e-mail address), `X-Forwarded-Name`, `X-Forwarded-Groups` (the
+    /// role).
     pub headers: bool,
-    /// `X-Portcullis-Assertion`: a JWT of a minute's life, signed by a key of the gateway's JWKS endpoint, for this audience. `None`: none is sent.
+    /// `X-Portcullis-Assertion`: a JWT of a minute's life, signed by a key of the gateway's JWKS
+    /// endpoint, for this audience. `None`: none is sent.
     pub assertion_audience: Option<String>,
 }
 
@@ -74,11 +79,14 @@ pub enum SignIn {
 pub struct RequestPolicy {
     /// Methods, upper case; empty: every one but `CONNECT` and `TRACE`, which never pass.
     pub methods: Vec<String>,
-    /// Paths that may be asked for, by prefix of whole segments (`/wiki` allows `/wiki` and `/wiki/a`, not `/wikis`); empty: every one.
+    /// Paths that may be asked for, by prefix of whole segments (`/wiki` allows `/wiki` and
+    /// `/wiki/a`, not `/wikis`); empty: every one.
     pub paths: Vec<String>,
-    /// Files may go to the application: requests with a body of type `multipart/form-data` or of a file's type.
+    /// Files may go to the application: requests with a body of type `multipart/form-data` or of a
+    /// file's type.
     pub upload: bool,
-    /// Files may come out of it: responses with `Content-Disposition: attachment`, or of a type that browsers save.
+    /// Files may come out of it: responses with `Content-Disposition: attachment`, or of a type
+    /// that browsers save.
     pub download: bool,
     /// Largest request body, bytes; 0: any.
     pub max_request: u64,
@@ -86,16 +94,24 @@ pub struct RequestPolicy {
 
 impl Default for RequestPolicy {
     fn default() -> Self {
-        Self { methods: Vec::new(), paths: Vec::new(), upload: true, download: true, max_request: 0 }
+        Self {
+            methods: Vec::new(),
+            paths: Vec::new(),
+            upload: true,
+            download: true,
+            max_request: 0,
+        }
     }
 }
 
-/// How a web application is met. Its server's trust and credential are those of every workspace ([`super::server::Server`]).
+/// How a web application is met. Its server's trust and credential are those of every workspace
+/// ([`super::server::Server`]).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct WebTerms {
     /// How it is spoken to.
     pub scheme: Scheme,
-    /// The name it knows itself by, `name` or `name:port`: sent as `Host` and as the TLS server name. Empty: the session's own origin's.
+    /// The name it knows itself by, `name` or `name:port`: sent as `Host` and as the TLS server
+    /// name. Empty: the session's own origin's.
     pub host: String,
     /// Path at which it opens, such as `/lab`; begins with a slash.
     pub start: String,
@@ -134,7 +150,14 @@ pub enum RequestEnd {
 
 impl RequestEnd {
     /// Every end.
-    pub const ALL: [Self; 6] = [Self::Done, Self::ClientGone, Self::ApplicationGone, Self::Cut, Self::Refused, Self::Failed];
+    pub const ALL: [Self; 6] = [
+        Self::Done,
+        Self::ClientGone,
+        Self::ApplicationGone,
+        Self::Cut,
+        Self::Refused,
+        Self::Failed,
+    ];
 
     /// Its word in APIs and in the store.
     #[must_use]
@@ -184,6 +207,10 @@ mod tests {
     #[test]
     fn words_are_read_back() {
         assert!(Scheme::ALL.into_iter().all(|value| Scheme::parse(value.as_str()) == Some(value)));
-        assert!(RequestEnd::ALL.into_iter().all(|value| RequestEnd::parse(value.as_str()) == Some(value)));
+        assert!(
+            RequestEnd::ALL
+                .into_iter()
+                .all(|value| RequestEnd::parse(value.as_str()) == Some(value))
+        );
     }
 }

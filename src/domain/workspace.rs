@@ -83,7 +83,8 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Whether a server is behind it that the gateway meets with a credential and a rule of trust: every RDP and VNC desktop, every web application.
+    /// Whether a server is behind it that the gateway meets with a credential and a rule of trust:
+    /// every RDP and VNC desktop, every web application.
     #[must_use]
     pub fn has_server(&self) -> bool {
         match self.kind {
@@ -92,7 +93,8 @@ impl Workspace {
         }
     }
 
-    /// Whether a host's agent starts a desktop for each session, with a credential and a certificate of its own.
+    /// Whether a host's agent starts a desktop for each session, with a credential and a
+    /// certificate of its own.
     #[must_use]
     pub fn is_started(&self) -> bool {
         self.target.is_none()
@@ -112,7 +114,8 @@ pub struct ServerTerms {
     pub trust: TrustRule,
     /// RFB: other clients of the same desktop are put out.
     pub exclusive: bool,
-    /// RDP: the keyboard layout told to the server (a Windows input locale identifier); `None`: the browser's own word.
+    /// RDP: the keyboard layout told to the server (a Windows input locale identifier); `None`: the
+    /// browser's own word.
     pub keyboard: Option<u32>,
     /// HTML5: how the application is met; as new for every other kind.
     pub web: WebTerms,
@@ -182,7 +185,10 @@ mod tests {
                 assert_eq!(WorkspaceStatus::of(true, true, starting, in_use), Maintenance);
                 assert_eq!(WorkspaceStatus::of(false, false, starting, in_use), Offline);
             }
-            assert_eq!(WorkspaceStatus::of(false, true, starting, true), if starting { Starting } else { InUse });
+            assert_eq!(
+                WorkspaceStatus::of(false, true, starting, true),
+                if starting { Starting } else { InUse }
+            );
         }
         assert_eq!(WorkspaceStatus::of(false, true, false, false), Available);
     }

@@ -1,4 +1,5 @@
-//! The agent itself: enrols once, dials home forever, serves the control API inside the host tunnel.
+//! The agent itself: enrols once, dials home forever, serves the control API inside the host
+//! tunnel.
 
 use super::control;
 use super::desktop::launcher::UIDS;
@@ -9,7 +10,10 @@ use super::grace::Absence;
 use super::roster::{Home, Roster};
 use super::services::Services;
 use super::state::{Identity, StateDir, StateError};
-use crate::tunnel::{Hub, HubConfig, PeerConfig, Profile, Tunnel, TunnelError, TunnelId, TunnelListener, TunnelStatus};
+use crate::tunnel::{
+    Hub, HubConfig, PeerConfig, Profile, Tunnel, TunnelError, TunnelId, TunnelListener,
+    TunnelStatus,
+};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +28,8 @@ use tokio::task::JoinSet;
 const REDIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// Most control connections at once.
 const CONTROL_MAX: usize = 48;
-/// A gateway that asks nothing for this long is away: it asks at least every [`control::WATCH_WAIT`].
+/// A gateway that asks nothing for this long is away: it asks at least every
+/// [`control::WATCH_WAIT`].
 pub const SILENCE: Duration = Duration::from_secs(20);
 /// How often grace is looked at.
 const WATCH: Duration = Duration::from_secs(1);
@@ -107,9 +112,15 @@ const NEEDED: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// [`AgentError`]. A gateway that does not answer is none: the agent keeps calling.
-pub async fn run(config: AgentConfig, mut shutdown: watch::Receiver<bool>) -> Result<(), AgentError> {
-    let missing: Vec<_> =
-        NEEDED.iter().filter(|(program, _)| !installed(program)).map(|(program, package)| format!("{program} (package {package})")).collect();
+pub async fn run(
+    config: AgentConfig,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), AgentError> {
+    let missing: Vec<_> = NEEDED
+        .iter()
+        .filter(|(program, _)| !installed(program))
+        .map(|(program, package)| format!("{program} (package {package})"))
+        .collect();
     if !missing.is_empty() {
         return Err(AgentError::Missing(missing.join(", ")));
     }
@@ -125,9 +136,18 @@ pub async fn run(config: AgentConfig, mut shutdown: watch::Receiver<bool>) -> Re
         (None, None) => return Err(AgentError::NotEnrolled),
     };
     let launcher = Launcher::new(state.path(), config.limits.clone(), config.uids.clone())?;
-    let hub = Hub::bind(HubConfig { listen: config.listen }).await.map_err(|error| AgentError::Listen(config.listen, error))?;
+    let hub = Hub::bind(HubConfig { listen: config.listen })
+        .await
+        .map_err(|error| AgentError::Listen(config.listen, error))?;
     let services = Services::new(config.services);
-    let agent = Agent { hub, identity, launcher, services, places: config.limits.desktops, silence: config.silence };
+    let agent = Agent {
+        hub,
+        identity,
+        launcher,
+        services,
+        places: config.limits.desktops,
+        silence: config.silence,
+    };
     let hub = agent.hub.clone();
     let ended = agent.live(&mut shutdown).await;
     hub.shutdown().await;
@@ -135,7 +155,9 @@ pub async fn run(config: AgentConfig, mut shutdown: watch::Receiver<bool>) -> Re
 }
 
 fn installed(program: &str) -> bool {
-    ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().any(|folder| std::path::Path::new(folder).join(program).exists())
+    ["/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+        .iter()
+        .any(|folder| std::path::Path::new(folder).join(program).exists())
 }
 
 struct Agent {
@@ -158,7 +180,12 @@ enum Over {
 impl Agent {
     async fn live(self, shutdown: &mut watch::Receiver<bool>) -> Result<(), AgentError> {
         let Self { hub, identity, launcher, services, places, silence } = self;
-        let roster = Roster::new(launcher, services, Home { hub: hub.clone(), gateway: identity.gateway_public_key }, places);
+        let roster = Roster::new(
+            launcher,
+            services,
+            Home { hub: hub.clone(), gateway: identity.gateway_public_key },
+            places,
+        );
         tracing::info!(listen = %hub.local_addr(), gateway = identity.gateway_endpoint, "agent runs");
         let mut absence = Absence::default();
         let mut endpoint = resolve(&identity.gateway_endpoint).await;
@@ -172,7 +199,8 @@ impl Agent {
                     Ok(listener) => listener,
                     Err(error) => break Err(error.into()),
                 };
-                // All in this one future: when one of them ends, the others and their connections end.
+                // All in this one future: when one of them ends, the others and their connections
+                // end.
                 tokio::select! {
                     _ = shutdown.wait_for(|stop| *stop) => Ok(Over::Shutdown),
                     moved = dial(&tunnel, &identity.gateway_endpoint, endpoint) => Ok(Over::Moved(moved)),
@@ -199,7 +227,11 @@ impl Agent {
     }
 }
 
-fn host_tunnel(hub: &Hub, identity: &Identity, endpoint: Option<SocketAddr>) -> Result<Tunnel, TunnelError> {
+fn host_tunnel(
+    hub: &Hub,
+    identity: &Identity,
+    endpoint: Option<SocketAddr>,
+) -> Result<Tunnel, TunnelError> {
     hub.add_peer(PeerConfig {
         id: TunnelId(identity.host_id.0),
         private_key: identity.private_key.clone(),
@@ -224,7 +256,8 @@ async fn resolve(endpoint: &str) -> Option<SocketAddr> {
     }
 }
 
-/// Calls home whenever the gateway does not answer, forever. Ends only when its name means another address than the one called.
+/// Calls home whenever the gateway does not answer, forever. Ends only when its name means another
+/// address than the one called.
 async fn dial(tunnel: &Tunnel, name: &str, called: Option<SocketAddr>) -> SocketAddr {
     let mut status = tunnel.watch();
     let (mut wait, longest) = REDIAL;
@@ -255,8 +288,9 @@ async fn dial(tunnel: &Tunnel, name: &str, called: Option<SocketAddr>) -> Socket
     }
 }
 
-/// Notices a gateway that is silent: calls it anew, since keys alone do not say that it still knows them (it may have been restarted, and not know where
-/// we are), and ends desktops when it stays away for too long.
+/// Notices a gateway that is silent: calls it anew, since keys alone do not say that it still knows
+/// them (it may have been restarted, and not know where we are), and ends desktops when it stays
+/// away for too long.
 async fn watch_grace(tunnel: &Tunnel, roster: &Roster, silence: Duration, absence: &mut Absence) {
     let mut tick = tokio::time::interval(WATCH);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,7 +1,8 @@
 //! Enrolment: a one-time join token for a place at a gateway, over HTTPS.
 //!
-//! The private key is made here and stays here; only its public half is sent. Whom we talk to is proved by the system's authorities, by an authority
-//! named in a file, or by the SHA-256 of the gateway's certificate (from the join command): then that certificate and no other is taken.
+//! The private key is made here and stays here; only its public half is sent. Whom we talk to is
+//! proved by the system's authorities, by an authority named in a file, or by the SHA-256 of the
+//! gateway's certificate (from the join command): then that certificate and no other is taken.
 
 use super::state::Identity;
 use crate::domain::HostId;
@@ -9,7 +10,9 @@ use crate::domain::secret::SecretString;
 use crate::tunnel::PrivateKey;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde::{Deserialize, Serialize};
@@ -115,7 +118,8 @@ pub async fn enroll(with: &Enrollment) -> Result<Identity, EnrollError> {
         version: env!("CARGO_PKG_VERSION"),
     };
     let client = client(&with.trust)?;
-    let mut answer = client.post(format!("{base}/api/hosts/enroll")).json(&ask).send().await.map_err(http)?;
+    let mut answer =
+        client.post(format!("{base}/api/hosts/enroll")).json(&ask).send().await.map_err(http)?;
     let status = answer.status();
     let mut body = zeroize::Zeroizing::new(Vec::new());
     while let Some(piece) = answer.chunk().await.map_err(http)? {
@@ -126,8 +130,10 @@ pub async fn enroll(with: &Enrollment) -> Result<Identity, EnrollError> {
     }
     if !status.is_success() {
         let said: Option<super::control::Detail> = serde_json::from_slice(&body).ok();
-        let detail =
-            said.map_or_else(|| "no reason given".to_owned(), |said| said.detail.chars().filter(|c| !c.is_control()).take(300).collect());
+        let detail = said.map_or_else(
+            || "no reason given".to_owned(),
+            |said| said.detail.chars().filter(|c| !c.is_control()).take(300).collect(),
+        );
         return Err(EnrollError::Refused { status: status.as_u16(), detail });
     }
     let answer: Answer = serde_json::from_slice(&body).map_err(|_| EnrollError::Nonsense)?;
@@ -159,14 +165,19 @@ fn http(error: reqwest::Error) -> EnrollError {
 
 fn client(trust: &Trust) -> Result<reqwest::Client, EnrollError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
     let config = match trust {
         Trust::Certificate(sha256) => {
             let pin = Pinned { sha256: *sha256, provider };
             config.dangerous().with_custom_certificate_verifier(Arc::new(pin)).with_no_client_auth()
         }
-        Trust::Authorities(path) => config.with_root_certificates(authorities(path)?).with_no_client_auth(),
-        Trust::System => config.with_root_certificates(authorities(std::path::Path::new(SYSTEM_AUTHORITIES))?).with_no_client_auth(),
+        Trust::Authorities(path) => {
+            config.with_root_certificates(authorities(path)?).with_no_client_auth()
+        }
+        Trust::System => config
+            .with_root_certificates(authorities(std::path::Path::new(SYSTEM_AUTHORITIES))?)
+            .with_no_client_auth(),
     };
     reqwest::Client::builder()
         .tls_backend_preconfigured(config)

@@ -1,13 +1,16 @@
-//! A session's own tunnel at the host: fresh keys, one port, and behind it one desktop's socket, or one service.
+//! A session's own tunnel at the host: fresh keys, one port, and behind it one desktop's socket, or
+//! one service.
 //!
-//! The tunnel reaches nothing else: its address has one listener, and what is accepted there is joined to the server there, byte for byte.
-//! It ends when it is dropped, when the desktop ends, or when the tunnel does (the gateway dropped its keys and the agent was told).
+//! The tunnel reaches nothing else: its address has one listener, and what is accepted there is
+//! joined to the server there, byte for byte. It ends when it is dropped, when the desktop ends, or
+//! when the tunnel does (the gateway dropped its keys and the agent was told).
 
 use super::desktop::Door;
 use super::services::Address;
 use crate::domain::workspace::WorkspaceKind;
 use crate::tunnel::{
-    Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelListener, TunnelStream,
+    Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId,
+    TunnelListener, TunnelStream,
 };
 use bytes::BytesMut;
 use std::net::IpAddr;
@@ -23,9 +26,11 @@ pub const PORT: u16 = 5900;
 pub const RDP_PORT: u16 = 3389;
 /// The port of a web application in its tunnel.
 pub const WEB_PORT: u16 = 80;
-/// Most streams of a session at once: of a desktop, and of a web application, whose every request that waits, event stream and WebSocket is one.
+/// Most streams of a session at once: of a desktop, and of a web application, whose every request
+/// that waits, event stream and WebSocket is one.
 pub const STREAMS_MAX: usize = 8;
-/// See [`STREAMS_MAX`]. A browser opens a hundred requests at once over HTTP/2 (RFC 9113 section 6.5.2).
+/// See [`STREAMS_MAX`]. A browser opens a hundred requests at once over HTTP/2 (RFC 9113 section
+/// 6.5.2).
 pub const WEB_STREAMS_MAX: usize = 256;
 /// Streams that may wait to be accepted.
 const BACKLOG: usize = 8;
@@ -65,7 +70,8 @@ pub enum Inside {
 }
 
 impl Inside {
-    /// Waits until it is over. A service is nobody's to end: such a session lives until it is told to end, or its grace is over.
+    /// Waits until it is over. A service is nobody's to end: such a session lives until it is told
+    /// to end, or its grace is over.
     async fn ended(&self) {
         match self {
             Self::Desktop(door) => door.ended().await,
@@ -98,7 +104,9 @@ pub struct Streams {
 pub fn streams(kind: WorkspaceKind) -> Streams {
     match kind {
         WorkspaceKind::Html5 => Streams { most: WEB_STREAMS_MAX, backlog: WEB_BACKLOG },
-        WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Rdp => Streams { most: STREAMS_MAX, backlog: BACKLOG },
+        WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Rdp => {
+            Streams { most: STREAMS_MAX, backlog: BACKLOG }
+        }
     }
 }
 
@@ -120,7 +128,8 @@ impl Drop for Forward {
 }
 
 impl Forward {
-    /// Adds the tunnel to the hub and forwards what comes through it to that port to what is inside.
+    /// Adds the tunnel to the hub and forwards what comes through it to that port to what is
+    /// inside.
     ///
     /// # Errors
     /// When the tunnel cannot be made.
@@ -139,7 +148,8 @@ impl Forward {
             private_key,
             peer_public_key: gateway,
             preshared_key: terms.preshared_key.clone(),
-            // The gateway calls, as soon as it has our key: before that it would not know us, and an initiation of ours would only count as a stranger's.
+            // The gateway calls, as soon as it has our key: before that it would not know us, and
+            // an initiation of ours would only count as a stranger's.
             endpoint: None,
             local_addr: terms.host_address,
             peer_addr: terms.gateway_address,
@@ -170,7 +180,8 @@ impl Forward {
     }
 }
 
-/// Accepts streams until what is inside or the tunnel ends. Streams end with this task: they are in its set.
+/// Accepts streams until what is inside or the tunnel ends. Streams end with this task: they are in
+/// its set.
 async fn serve(mut listener: TunnelListener, inside: Inside, tunnel: Tunnel, most: usize) {
     let places = Arc::new(Semaphore::new(most));
     let mut streams = JoinSet::new();
@@ -184,7 +195,8 @@ async fn serve(mut listener: TunnelListener, inside: Inside, tunnel: Tunnel, mos
                 Err(_) => break,
             },
         };
-        // Beyond the last place a stream is closed at once: the gateway sees it, instead of waiting.
+        // Beyond the last place a stream is closed at once: the gateway sees it, instead of
+        // waiting.
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let inside = inside.clone();
         streams.spawn(async move {
@@ -208,14 +220,21 @@ async fn join(stream: TunnelStream, inside: &Inside) -> std::io::Result<()> {
 ///
 /// # Errors
 /// What either of them died of.
-pub async fn splice(stream: TunnelStream, desktop: impl AsyncRead + AsyncWrite) -> std::io::Result<()> {
+pub async fn splice(
+    stream: TunnelStream,
+    desktop: impl AsyncRead + AsyncWrite,
+) -> std::io::Result<()> {
     let (from_gateway, to_gateway) = tokio::io::split(stream);
     let (from_desktop, to_desktop) = tokio::io::split(desktop);
     tokio::try_join!(pump(from_gateway, to_desktop), pump(from_desktop, to_gateway)).map(drop)
 }
 
-/// Carries one direction to its end, in a buffer that grows with what comes at once: a quiet stream costs little.
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> std::io::Result<()> {
+/// Carries one direction to its end, in a buffer that grows with what comes at once: a quiet stream
+/// costs little.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+) -> std::io::Result<()> {
     let mut buffer = BytesMut::with_capacity(BUFFER_LEAST);
     loop {
         if from.read_buf(&mut buffer).await? == 0 {

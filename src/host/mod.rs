@@ -1,13 +1,19 @@
 //! The workspace host's agent: enrolment, in-tunnel control API, launcher, forwards.
 //!
-//! - The **agent** ([`agent`]) runs on a workspace host and dials home: it keeps one *host tunnel* to the gateway.
-//! - The **gateway** calls the agent's control API ([`control`]) inside that tunnel; nothing else can reach it.
-//! - A **desktop** ([`desktop`]) is a display server, TigerVNC or xrdp, and what one sees in it, in a sandbox, for one session.
-//! - A **forward** ([`forward`]) is the session's own tunnel: it ends at that desktop's socket, or at one service, and nowhere else.
+//! - The **agent** ([`agent`]) runs on a workspace host and dials home: it keeps one *host tunnel*
+//!   to the gateway.
+//! - The **gateway** calls the agent's control API ([`control`]) inside that tunnel; nothing else
+//!   can reach it.
+//! - A **desktop** ([`desktop`]) is a display server, TigerVNC or xrdp, and what one sees in it, in
+//!   a sandbox, for one session.
+//! - A **forward** ([`forward`]) is the session's own tunnel: it ends at that desktop's socket, or
+//!   at one service, and nowhere else.
 //! - The **roster** ([`roster`]) is which desktops there are; starting is idempotent by session.
 //! - **Grace** ([`grace`]) is how long desktops live on without their gateway.
-//! - A **service** ([`services`]) is a server of the host's own that its administrator lets sessions reach, by name.
-//! - The **state folder** ([`state`]) is all that an agent knows after a restart: who it is, and the homes of its users.
+//! - A **service** ([`services`]) is a server of the host's own that its administrator lets
+//!   sessions reach, by name.
+//! - The **state folder** ([`state`]) is all that an agent knows after a restart: who it is, and
+//!   the homes of its users.
 
 pub mod agent;
 pub mod control;

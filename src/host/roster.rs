@@ -1,10 +1,14 @@
-//! Which desktops there are. Starting is idempotent by session; starting, stopping and ending of one session happen one after another.
+//! Which desktops there are. Starting is idempotent by session; starting, stopping and ending of
+//! one session happen one after another.
 //!
-//! - A **slot** is a session's place: its desktop or its service, its forward, and the lock that orders what is done to them.
-//! - Asked again with the same terms, a session's answer is the same; with other terms (a gateway that lost the first answer), the same desktop gets a
-//!   new tunnel.
+//! - A **slot** is a session's place: its desktop or its service, its forward, and the lock that
+//!   orders what is done to them.
+//! - Asked again with the same terms, a session's answer is the same; with other terms (a gateway
+//!   that lost the first answer), the same desktop gets a new tunnel.
 
-use super::control::{DesktopInfo, Health, Memory, Order, PROTOCOL, Refusal, Service, Started, WATCH_WAIT};
+use super::control::{
+    DesktopInfo, Health, Memory, Order, PROTOCOL, Refusal, Service, Started, WATCH_WAIT,
+};
 use super::desktop::{Desktop, LaunchError, Launcher, Phase, Screen, Spec};
 use super::forward::{self, Forward, Inside, Terms};
 use super::grace::Absence;
@@ -69,12 +73,26 @@ impl Roster {
         // 48 bits, exact in every JSON reader.
         let generation = watch::Sender::new(rand::random::<u64>() >> 16);
         let since = Instant::now();
-        Arc::new(Self { launcher, services, home, places, since, slots: Mutex::default(), generation, heard: AtomicU64::new(0) })
+        Arc::new(Self {
+            launcher,
+            services,
+            home,
+            places,
+            since,
+            slots: Mutex::default(),
+            generation,
+            heard: AtomicU64::new(0),
+        })
     }
 
     /// Ends every desktop whose grace is over.
     pub async fn expire(&self, absence: Absence, now: Instant) {
-        let over: Vec<_> = self.slots().iter().filter(|(_, slot)| absence.outlasts(slot.grace, now)).map(|(id, _)| *id).collect();
+        let over: Vec<_> = self
+            .slots()
+            .iter()
+            .filter(|(_, slot)| absence.outlasts(slot.grace, now))
+            .map(|(id, _)| *id)
+            .collect();
         for session in &over {
             tracing::warn!(%session, "the gateway was away for too long: ending its desktop");
         }
@@ -90,11 +108,16 @@ impl Roster {
     /// How long the gateway has asked nothing. One that is there asks for changes all the time.
     #[must_use]
     pub fn silence(&self) -> Duration {
-        self.since.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+        self.since
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
     }
 
     fn hear(&self) {
-        self.heard.store(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.heard.store(
+            u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     async fn end(&self, session: SessionId) {
@@ -126,10 +149,14 @@ impl Roster {
         let mut slots = self.slots();
         if let Some(slot) = slots.get(&order.session_id) {
             if slot.user_id != order.user_id || slot.workspace_id != order.workspace.id {
-                return Err(Refusal::Invalid("the session has another user's or workspace's desktop".to_owned()));
+                return Err(Refusal::Invalid(
+                    "the session has another user's or workspace's desktop".to_owned(),
+                ));
             }
             if slot.service.as_ref().map(|(name, _)| name) != order.workspace.service.as_ref() {
-                return Err(Refusal::Invalid("the session is on something else of this host".to_owned()));
+                return Err(Refusal::Invalid(
+                    "the session is on something else of this host".to_owned(),
+                ));
             }
             return Ok(slot.clone());
         }
@@ -137,12 +164,19 @@ impl Roster {
             // Whatever else there is, or was asked: the answer is the same.
             Some(name) => match self.services.find(name) {
                 Some(address) => Some((name.clone(), address)),
-                None => return Err(Refusal::Invalid("this host lets no session reach a service of that name".to_owned())),
+                None => {
+                    return Err(Refusal::Invalid(
+                        "this host lets no session reach a service of that name".to_owned(),
+                    ));
+                }
             },
             None => None,
         };
         if slots.len() >= self.places {
-            return Err(Refusal::Full(format!("this host runs {} desktops and no more", self.places)));
+            return Err(Refusal::Full(format!(
+                "this host runs {} desktops and no more",
+                self.places
+            )));
         }
         let slot = Arc::new(Slot {
             user_id: order.user_id,
@@ -160,7 +194,12 @@ impl Roster {
         self.hear();
         let session = order.session_id;
         let terms = Terms {
-            preshared_key: order.tunnel.preshared_key.expose().parse().map_err(|_| Refusal::Invalid("not a preshared key".to_owned()))?,
+            preshared_key: order
+                .tunnel
+                .preshared_key
+                .expose()
+                .parse()
+                .map_err(|_| Refusal::Invalid("not a preshared key".to_owned()))?,
             host_address: order.tunnel.host_address,
             gateway_address: order.tunnel.gateway_address,
         };
@@ -175,7 +214,12 @@ impl Roster {
         result
     }
 
-    async fn fill(self: &Arc<Self>, slot: &Arc<Slot>, order: Order, terms: Terms) -> Result<Started, Refusal> {
+    async fn fill(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        order: Order,
+        terms: Terms,
+    ) -> Result<Started, Refusal> {
         let (session, kind) = (order.session_id, order.workspace.kind);
         let mut content = slot.content.lock().await;
         // It may have been ended while this waited.
@@ -188,7 +232,9 @@ impl Roster {
                 WorkspaceKind::Linux => Screen::Rfb,
                 WorkspaceKind::Rdp => Screen::Rdp,
                 WorkspaceKind::Vnc | WorkspaceKind::Html5 => {
-                    return Err(Refusal::Invalid("a host starts linux and rdp desktops only".to_owned()));
+                    return Err(Refusal::Invalid(
+                        "a host starts linux and rdp desktops only".to_owned(),
+                    ));
                 }
             };
             let spec = Spec {
@@ -201,23 +247,34 @@ impl Roster {
                 screen,
             };
             let begun = Instant::now();
-            let desktop = self.launcher.launch(spec).await.map_err(|error| Refusal::Failed(told(session, &error)))?;
+            let desktop = self
+                .launcher
+                .launch(spec)
+                .await
+                .map_err(|error| Refusal::Failed(told(session, &error)))?;
             tracing::info!(%session, took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "desktop started");
             self.follow(session, slot, &desktop);
             content.desktop = Some(desktop);
         }
         if let (WorkspaceKind::Html5, Some((_, address))) = (kind, &slot.service) {
-            // An application that is down is told apart from one that hangs up: in the tunnel both would be a stream that ends at once.
+            // An application that is down is told apart from one that hangs up: in the tunnel both
+            // would be a stream that ends at once.
             address.connect().await.map_err(|error| match error.kind() {
                 io::ErrorKind::TimedOut => Refusal::ServiceSlow,
                 _ => Refusal::ServiceDown,
             })?;
         }
         let (inside, password, certificate) = match (&slot.service, &content.desktop) {
-            (Some((_, address)), _) => (Inside::Service(address.clone()), SecretString::new(String::new()), None),
+            (Some((_, address)), _) => {
+                (Inside::Service(address.clone()), SecretString::new(String::new()), None)
+            }
             (None, Some(desktop)) => {
                 let password = SecretString::new(desktop.password().expose().clone());
-                (Inside::Desktop(desktop.door()), password, desktop.certificate().map(str::to_owned))
+                (
+                    Inside::Desktop(desktop.door()),
+                    password,
+                    desktop.certificate().map(str::to_owned),
+                )
             }
             (None, None) => return Err(Refusal::Failed("the desktop ended".to_owned())),
         };
@@ -226,8 +283,17 @@ impl Roster {
             Some(forward) if forward.fits(&terms) => content.forward.insert(forward).public_key(),
             outdated => {
                 drop(outdated);
-                let forward = Forward::open(&self.home.hub, TunnelId(session.0), self.home.gateway, terms, (port, streams), inside);
-                let forward = forward.map_err(|error| Refusal::Failed(format!("its tunnel could not be made: {error}")))?;
+                let forward = Forward::open(
+                    &self.home.hub,
+                    TunnelId(session.0),
+                    self.home.gateway,
+                    terms,
+                    (port, streams),
+                    inside,
+                );
+                let forward = forward.map_err(|error| {
+                    Refusal::Failed(format!("its tunnel could not be made: {error}"))
+                })?;
                 content.forward.insert(forward).public_key()
             }
         };
@@ -284,7 +350,11 @@ impl Service for Roster {
         let mut generation = self.generation.subscribe();
         Box::pin(async move {
             let news = generation.wait_for(|now| Some(*now) != since);
-            let now = tokio::time::timeout(WATCH_WAIT, news).await.ok().and_then(Result::ok).map(|now| *now);
+            let now = tokio::time::timeout(WATCH_WAIT, news)
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .map(|now| *now);
             now.or(since).unwrap_or_default()
         })
     }
@@ -326,7 +396,12 @@ fn memory() -> Option<Memory> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let of = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+        line.trim_start_matches(':')
+            .split_whitespace()
+            .next()?
+            .parse::<u64>()
+            .ok()
+            .map(|kib| kib * 1024)
     };
     Some(Memory { total: of("MemTotal")?, available: of("MemAvailable")? })
 }

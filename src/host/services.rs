@@ -1,9 +1,12 @@
-//! The services of a host: servers that its own administrator lets sessions reach through the agent, by name.
+//! The services of a host: servers that its own administrator lets sessions reach through the
+//! agent, by name.
 //!
-//! - A **service** is a name and an address, given to the agent when it starts (`--service NAME=HOST:PORT`). Without one, nothing is reached.
-//! - The gateway asks by name and never learns the address; what is not among the names is refused, in the same words whatever it was.
-//! - **Reachable** is whether the address took a TCP connection just now: tried when somebody asks, all within [`PROBE_TIMEOUT`], and not more
-//!   often than [`PROBE_REST`] allows.
+//! - A **service** is a name and an address, given to the agent when it starts (`--service
+//!   NAME=HOST:PORT`). Without one, nothing is reached.
+//! - The gateway asks by name and never learns the address; what is not among the names is refused,
+//!   in the same words whatever it was.
+//! - **Reachable** is whether the address took a TCP connection just now: tried when somebody asks,
+//!   all within [`PROBE_TIMEOUT`], and not more often than [`PROBE_REST`] allows.
 
 use super::control::ServiceHealth;
 use futures_util::future::join_all;
@@ -36,7 +39,9 @@ impl Address {
     }
 
     async fn connect_within(&self, limit: Duration) -> io::Result<TcpStream> {
-        let stream = tokio::time::timeout(limit, TcpStream::connect(&*self.0)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let stream = tokio::time::timeout(limit, TcpStream::connect(&*self.0))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         // Keys and pointer movements are small and must not wait for more.
         stream.set_nodelay(true)?;
         Ok(stream)
@@ -54,7 +59,11 @@ impl Services {
     /// These and no others: `host:port` by name. What goes beyond [`SERVICES_MAX`] is left out.
     #[must_use]
     pub fn new(allowed: impl IntoIterator<Item = (String, String)>) -> Self {
-        let by_name = allowed.into_iter().take(SERVICES_MAX).map(|(name, address)| (name, Address(address.into()))).collect();
+        let by_name = allowed
+            .into_iter()
+            .take(SERVICES_MAX)
+            .map(|(name, address)| (name, Address(address.into())))
+            .collect();
         Self { by_name, seen: Mutex::default() }
     }
 
@@ -78,7 +87,8 @@ impl Services {
             ServiceHealth { name: name.clone(), reachable }
         });
         let found = join_all(probes).await;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), found.clone()));
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), found.clone()));
         found
     }
 }
@@ -91,14 +101,19 @@ mod tests {
     async fn only_what_is_named_is_there_and_only_what_listens_is_reachable() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let [open_at, closed_at] = [&listener, &closed].map(|l| l.local_addr().unwrap().to_string());
+        let [open_at, closed_at] =
+            [&listener, &closed].map(|l| l.local_addr().unwrap().to_string());
         drop(closed);
-        let services = Services::new([("open".to_owned(), open_at), ("closed".to_owned(), closed_at)]);
+        let services =
+            Services::new([("open".to_owned(), open_at), ("closed".to_owned(), closed_at)]);
         assert!(services.find("other").is_none() && Services::default().find("open").is_none());
         services.find("open").unwrap().connect().await.unwrap();
         assert!(services.find("closed").unwrap().connect().await.is_err());
         let seen = services.health().await;
-        assert_eq!(seen.iter().map(|s| (s.name.as_str(), s.reachable)).collect::<Vec<_>>(), [("closed", false), ("open", true)]);
+        assert_eq!(
+            seen.iter().map(|s| (s.name.as_str(), s.reachable)).collect::<Vec<_>>(),
+            [("closed", false), ("open", true)]
+        );
         // Asked again at once, nobody is bothered again.
         drop(listener);
         assert_eq!(services.health().await, seen);

@@ -1,4 +1,5 @@
-//! The state folder: what an agent knows after a restart. `agent.json` (mode 0600) says who it is; a lock keeps a second agent out.
+//! The state folder: what an agent knows after a restart. `agent.json` (mode 0600) says who it is;
+//! a lock keeps a second agent out.
 
 use crate::domain::HostId;
 use crate::domain::secret::SecretString;
@@ -94,7 +95,13 @@ impl StateDir {
         };
         super::desktop::launcher::private_folder(path).map_err(at(path))?;
         let file = path.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&file).map_err(at(&file))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&file)
+            .map_err(at(&file))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
             Err(fs::TryLockError::WouldBlock) => Err(StateError::InUse(path.to_path_buf())),
@@ -124,8 +131,10 @@ impl StateDir {
         if stored.format != FORMAT {
             return Err(malformed());
         }
-        let key = Zeroizing::new(STANDARD.decode(stored.private_key.expose()).map_err(|_| malformed())?);
-        let key: Zeroizing<[u8; 32]> = Zeroizing::new(key.as_slice().try_into().map_err(|_| malformed())?);
+        let key =
+            Zeroizing::new(STANDARD.decode(stored.private_key.expose()).map_err(|_| malformed())?);
+        let key: Zeroizing<[u8; 32]> =
+            Zeroizing::new(key.as_slice().try_into().map_err(|_| malformed())?);
         Ok(Some(Identity {
             host_id: stored.host_id,
             name: stored.name,
@@ -145,7 +154,9 @@ impl StateDir {
     pub fn forget(&self) -> Result<(), StateError> {
         let path = self.path.join("agent.json");
         match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StateError::Io { path, source }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(StateError::Io { path, source })
+            }
             _ => Ok(()),
         }
     }
@@ -160,7 +171,9 @@ impl StateDir {
             format: FORMAT,
             host_id: identity.host_id,
             name: identity.name.clone(),
-            private_key: SecretString::new(STANDARD.encode(identity.private_key.expose().as_slice())),
+            private_key: SecretString::new(
+                STANDARD.encode(identity.private_key.expose().as_slice()),
+            ),
             gateway_public_key: identity.gateway_public_key.to_string(),
             gateway_endpoint: identity.gateway_endpoint.clone(),
             preshared_key: SecretString::new(identity.preshared_key.expose_base64().to_string()),
@@ -168,7 +181,9 @@ impl StateDir {
             gateway_address: identity.gateway_address,
         };
         let bytes = serde_json::to_vec_pretty(&stored).map(Zeroizing::new).map_err(io::Error::from);
-        bytes.and_then(|bytes| write_private(&path, &bytes)).map_err(|source| StateError::Io { path, source })
+        bytes
+            .and_then(|bytes| write_private(&path, &bytes))
+            .map_err(|source| StateError::Io { path, source })
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Scripts cannot read the tokens, other sites cannot send them, plain HTTP never carries them.
 //!
-//! `__Host-` (RFC 6265bis section 4.1.3.2) also ties the access cookie to this very host and to `Path=/`; the refresh cookie has a narrower path and so the
-//! `__Secure-` prefix.
+//! `__Host-` (RFC 6265bis section 4.1.3.2) also ties the access cookie to this very host and to
+//! `Path=/`; the refresh cookie has a narrower path and so the `__Secure-` prefix.
 
 use crate::broker::views::Tokens;
 use actix_web::HttpRequest;
@@ -13,7 +13,8 @@ use actix_web::cookie::{Cookie, SameSite, time::Duration};
 pub const ACCESS: &str = "__Host-portcullis";
 /// Holds the refresh token; sent to the sign-in routes only.
 pub const REFRESH: &str = "__Secure-portcullis-refresh";
-/// Says to the pages' scripts that somebody is signed in, and nothing else: so a stranger's page need not ask and be refused.
+/// Says to the pages' scripts that somebody is signed in, and nothing else: so a stranger's page
+/// need not ask and be refused.
 pub const MARK: &str = "__Host-portcullis-here";
 const REFRESH_PATH: &str = "/api/auth";
 
@@ -31,7 +32,12 @@ pub fn wants_cookies(req: &HttpRequest) -> bool {
 pub fn of(tokens: &Tokens) -> [Cookie<'static>; 3] {
     [
         cookie(ACCESS, tokens.access_token.expose().clone(), "/", tokens.expires_in),
-        cookie(REFRESH, tokens.refresh_token.expose().clone(), REFRESH_PATH, tokens.refresh_expires_in),
+        cookie(
+            REFRESH,
+            tokens.refresh_token.expose().clone(),
+            REFRESH_PATH,
+            tokens.refresh_expires_in,
+        ),
         mark("1", tokens.refresh_expires_in),
     ]
 }
@@ -40,7 +46,11 @@ pub fn of(tokens: &Tokens) -> [Cookie<'static>; 3] {
 #[must_use]
 pub fn cleared() -> [Cookie<'static>; 3] {
     let over = std::time::Duration::ZERO;
-    [cookie(ACCESS, String::new(), "/", over), cookie(REFRESH, String::new(), REFRESH_PATH, over), mark("", over)]
+    [
+        cookie(ACCESS, String::new(), "/", over),
+        cookie(REFRESH, String::new(), REFRESH_PATH, over),
+        mark("", over),
+    ]
 }
 
 fn mark(value: &'static str, life: std::time::Duration) -> Cookie<'static> {
@@ -49,7 +59,12 @@ fn mark(value: &'static str, life: std::time::Duration) -> Cookie<'static> {
     mark
 }
 
-fn cookie(name: &'static str, value: String, path: &'static str, life: std::time::Duration) -> Cookie<'static> {
+fn cookie(
+    name: &'static str,
+    value: String,
+    path: &'static str,
+    life: std::time::Duration,
+) -> Cookie<'static> {
     Cookie::build(name, value)
         .path(path)
         .secure(true)

@@ -1,5 +1,6 @@
-//! The one place where a kind of failure becomes a status and a body. Every refusal of this edge, whoever found it (a use case, an extractor,
-//! actix itself), leaves as `{"detail": "<a sentence for the user>"}`.
+//! The one place where a kind of failure becomes a status and a body. Every refusal of this edge,
+//! whoever found it (a use case, an extractor, actix itself), leaves as `{"detail": "<a sentence
+//! for the user>"}`.
 
 use crate::domain::{Error, ErrorKind};
 use actix_web::http::StatusCode;
@@ -61,7 +62,8 @@ impl ApiError {
     /// 429.
     #[must_use]
     pub fn too_often(retry_after: Duration) -> Self {
-        Error::new(ErrorKind::Throttled(retry_after), "Too many requests. Try again shortly.").into()
+        Error::new(ErrorKind::Throttled(retry_after), "Too many requests. Try again shortly.")
+            .into()
     }
 
     /// 500 for a panic or a lost task: the log has it, the user has the request id.
@@ -87,7 +89,9 @@ impl From<Error> for ApiError {
             ErrorKind::NotFound => (StatusCode::NOT_FOUND, None),
             ErrorKind::Conflict => (StatusCode::CONFLICT, None),
             ErrorKind::Throttled(wait) => (StatusCode::TOO_MANY_REQUESTS, Some(wait)),
-            ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(2))),
+            ErrorKind::Unavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(2)))
+            }
             ErrorKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };
         if status.is_server_error() {
@@ -120,7 +124,10 @@ impl ResponseError for ApiError {
         }
         if let Some(wait) = self.retry_after {
             // Whole seconds, rounded up (RFC 9110 section 10.2.3): earlier would be refused again.
-            answer.insert_header((header::RETRY_AFTER, wait.as_millis().div_ceil(1000).max(1).to_string()));
+            answer.insert_header((
+                header::RETRY_AFTER,
+                wait.as_millis().div_ceil(1000).max(1).to_string(),
+            ));
         }
         if let Some(allow) = &self.allow {
             answer.insert_header((header::ALLOW, allow.as_str()));
@@ -144,15 +151,21 @@ pub fn why_refused(error: &serde_json::Error) -> ApiError {
     use serde_json::error::Category;
     match error.classify() {
         Category::Data => ApiError::invalid(without_values(&error.to_string())),
-        Category::Syntax | Category::Eof | Category::Io => {
-            ApiError::new(StatusCode::BAD_REQUEST, format!("Malformed JSON at line {} column {}", error.line(), error.column()))
-        }
+        Category::Syntax | Category::Eof | Category::Io => ApiError::new(
+            StatusCode::BAD_REQUEST,
+            format!("Malformed JSON at line {} column {}", error.line(), error.column()),
+        ),
     }
 }
 
-/// `invalid type: string "abc", expected a boolean at ...` becomes `Wrong type: expected a boolean at ...`.
+/// `invalid type: string "abc", expected a boolean at ...` becomes `Wrong type: expected a boolean
+/// at ...`.
 fn without_values(text: &str) -> String {
-    for (prefix, instead) in [("invalid type: ", "Wrong type"), ("invalid value: ", "Wrong value"), ("invalid length ", "Wrong length")] {
+    for (prefix, instead) in [
+        ("invalid type: ", "Wrong type"),
+        ("invalid value: ", "Wrong value"),
+        ("invalid length ", "Wrong length"),
+    ] {
         if text.starts_with(prefix) {
             let expected = text.rfind("expected ").map_or("", |at| &text[at..]);
             return format!("{instead}: {expected}");
@@ -160,7 +173,9 @@ fn without_values(text: &str) -> String {
     }
     // `unknown variant `x`, expected one of ...` names a value, too.
     match text.strip_prefix("unknown variant ") {
-        Some(rest) => format!("Unknown word: {}", rest.find("expected ").map_or("", |at| &rest[at..])),
+        Some(rest) => {
+            format!("Unknown word: {}", rest.find("expected ").map_or("", |at| &rest[at..]))
+        }
         None => text.to_owned(),
     }
 }
@@ -176,7 +191,8 @@ mod tests {
         struct Input {
             code: bool,
         }
-        let error = serde_json::from_str::<Input>(r#"{"code":"hunter2, expected \"x"}"#).unwrap_err();
+        let error =
+            serde_json::from_str::<Input>(r#"{"code":"hunter2, expected \"x"}"#).unwrap_err();
         let refusal = why_refused(&error);
         assert_eq!(refusal.status, StatusCode::UNPROCESSABLE_ENTITY);
         assert!(!refusal.detail.contains("hunter2"), "{}", refusal.detail);

@@ -35,7 +35,12 @@ impl RequestOrigin {
     /// As [`super::observe`] noted it.
     #[must_use]
     pub fn of(req: &HttpRequest) -> Self {
-        Self(req.extensions().get::<Origin>().cloned().unwrap_or_else(|| Origin::local("unobserved")))
+        Self(
+            req.extensions()
+                .get::<Origin>()
+                .cloned()
+                .unwrap_or_else(|| Origin::local("unobserved")),
+        )
     }
 }
 
@@ -55,7 +60,9 @@ impl FromRequest for Signed {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(req.extensions().get::<Caller>().cloned().map(Self).ok_or_else(ApiError::not_signed_in))
+        ready(
+            req.extensions().get::<Caller>().cloned().map(Self).ok_or_else(ApiError::not_signed_in),
+        )
     }
 }
 
@@ -169,13 +176,16 @@ impl FromRequest for PathId {
     }
 }
 
-/// A body of another type is refused: a form of a foreign page can send text, but not `application/json`.
+/// A body of another type is refused: a form of a foreign page can send text, but not
+/// `application/json`.
 fn is_json(req: &HttpRequest) -> bool {
-    let kind = req.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind =
+        req.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// Reads a JSON object. An array is refused, though serde would take one for the fields in their order.
+/// Reads a JSON object. An array is refused, though serde would take one for the fields in their
+/// order.
 fn object<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         serde_json::from_slice::<IgnoredAny>(body).map_err(|e| why_refused(&e))?;
@@ -185,11 +195,19 @@ fn object<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
 }
 
 fn not_json() -> ApiError {
-    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send JSON, with Content-Type: application/json")
+    ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "Send JSON, with Content-Type: application/json",
+    )
 }
 
 fn body(req: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, ApiResult<Bytes>> {
-    let too_big = || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("The body is larger than {BODY_MAX} bytes"));
+    let too_big = || {
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The body is larger than {BODY_MAX} bytes"),
+        )
+    };
     let bytes = web::Bytes::from_request(req, payload);
     let state = state_of(req);
     Box::pin(async move {
@@ -197,9 +215,13 @@ fn body(req: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, Api
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(error)) => Err(match error.as_error::<PayloadError>() {
                 Some(PayloadError::Overflow) => too_big(),
-                Some(_) | None => ApiError::new(StatusCode::BAD_REQUEST, "The body could not be read"),
+                Some(_) | None => {
+                    ApiError::new(StatusCode::BAD_REQUEST, "The body could not be read")
+                }
             }),
-            Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")),
+            Err(_) => {
+                Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time"))
+            }
         }
     })
 }

@@ -1,8 +1,10 @@
-//! Who may pass to a handler. A route of the table is `Signed` (a caller is known, or 401) or `Open` (the handler looks at what is asked).
+//! Who may pass to a handler. A route of the table is `Signed` (a caller is known, or 401) or
+//! `Open` (the handler looks at what is asked).
 //!
-//! A token comes in `Authorization: Bearer`, or in the cookie. A browser sends its cookies by itself, whoever wrote the page; so an unsafe request
-//! that rests on a cookie must also carry `X-Portcullis-Csrf: 1` (a header only our own pages can add, since cross-origin ones are asked first and
-//! refused) and an `Origin` of ours.
+//! A token comes in `Authorization: Bearer`, or in the cookie. A browser sends its cookies by
+//! itself, whoever wrote the page; so an unsafe request that rests on a cookie must also carry
+//! `X-Portcullis-Csrf: 1` (a header only our own pages can add, since cross-origin ones are asked
+//! first and refused) and an `Origin` of ours.
 
 use super::error::{ApiError, ApiResult};
 use super::extract::RequestOrigin;
@@ -34,7 +36,8 @@ enum Proof {
     Bearer(String),
     /// From the cookie.
     Cookie(String),
-    /// None, or an `Authorization` that is no bearer token. A cookie beside it does not count: the client said what it wants to be.
+    /// None, or an `Authorization` that is no bearer token. A cookie beside it does not count: the
+    /// client said what it wants to be.
     Nothing,
 }
 
@@ -42,14 +45,19 @@ enum Proof {
 ///
 /// # Errors
 /// Only when a handler panicked; every refusal is an answer.
-pub async fn guard(access: Access, req: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse, actix_web::Error> {
+pub async fn guard(
+    access: Access,
+    req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse, actix_web::Error> {
     if let Err(refusal) = admit(access, req.request()).await {
         return Ok(req.error_response(refusal));
     }
     if req.method().is_safe() {
         return next.call(req).await;
     }
-    // What changes something is finished even when its client goes away meanwhile: a use case is not left half-way by a closed laptop.
+    // What changes something is finished even when its client goes away meanwhile: a use case is
+    // not left half-way by a closed laptop.
     match actix_web::rt::spawn(next.call(req).in_current_span()).await {
         Ok(done) => done,
         Err(_) => Err(ApiError::internal().into()),
@@ -140,7 +148,11 @@ pub async fn deny<T>(req: &HttpRequest, caller: Option<&Caller>, reason: &str) -
 
 fn proof_of(req: &HttpRequest) -> Proof {
     if let Some(value) = req.headers().get(header::AUTHORIZATION) {
-        let bearer = value.to_str().ok().and_then(|v| v.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let bearer = value
+            .to_str()
+            .ok()
+            .and_then(|v| v.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         return match bearer {
             Some((_, token)) if !token.trim().is_empty() => Proof::Bearer(token.trim().to_owned()),
             Some(_) | None => Proof::Nothing,

@@ -32,8 +32,13 @@ pub(crate) struct Limiter {
 impl Limiter {
     pub(crate) fn new(rate: Rate) -> Self {
         let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(at_least_one(rate.per_second)).allow_burst(at_least_one(rate.burst));
-        Self { by_address: RateLimiter::keyed(quota), clock: DefaultClock::default(), asked: AtomicU64::new(0) }
+        let quota =
+            Quota::per_second(at_least_one(rate.per_second)).allow_burst(at_least_one(rate.burst));
+        Self {
+            by_address: RateLimiter::keyed(quota),
+            clock: DefaultClock::default(),
+            asked: AtomicU64::new(0),
+        }
     }
 
     /// Counts one request.
@@ -45,7 +50,9 @@ impl Limiter {
         if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
             self.by_address.retain_recent();
         }
-        self.by_address.check_key(&group(address)).map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+        self.by_address
+            .check_key(&group(address))
+            .map_err(|not_until| not_until.wait_time_from(self.clock.now()))
     }
 }
 
@@ -63,7 +70,8 @@ fn group(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Event streams one user may have open: windows in several browsers, and those just closed that no write has missed yet; not a thousand.
+/// Event streams one user may have open: windows in several browsers, and those just closed that no
+/// write has missed yet; not a thousand.
 pub(crate) const LISTENERS_MAX: usize = 64;
 
 /// Counts event streams by user, so that nobody takes everybody's places.
@@ -132,6 +140,10 @@ mod tests {
         assert!(limiter.check(a).unwrap_err() > Duration::ZERO);
         assert!(limiter.check(b).is_ok());
         let [near, far] = ["2001:db8::1", "2001:db8::ffff"].map(|ip| Some(ip.parse().unwrap()));
-        assert!(limiter.check(near).is_ok() && limiter.check(far).is_ok() && limiter.check(near).is_err());
+        assert!(
+            limiter.check(near).is_ok()
+                && limiter.check(far).is_ok()
+                && limiter.check(near).is_err()
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What `/metrics` counts (Prometheus, OpenMetrics text). Labels are bounded: route patterns, known methods, status classes, enum words.
+//! What `/metrics` counts (Prometheus, OpenMetrics text). Labels are bounded: route patterns, known
+//! methods, status classes, enum words.
 
 use crate::broker::live::Meters;
 use crate::broker::views::Gauges;
@@ -50,11 +51,13 @@ struct BoundLabels {
 }
 
 /// [`BUCKETS_MS`] in seconds, and what is beyond.
-const BOUNDS: [&str; BUCKETS_MS.len() + 1] = ["0.001", "0.005", "0.02", "0.06", "0.12", "0.3", "1", "60", "180", "+Inf"];
+const BOUNDS: [&str; BUCKETS_MS.len() + 1] =
+    ["0.001", "0.005", "0.02", "0.06", "0.12", "0.3", "1", "60", "180", "+Inf"];
 
 /// Each bound with how many are within it.
 fn buckets(spread: &Spread) -> impl Iterator<Item = (&'static str, i64)> {
-    let counts = spread.within.into_iter().chain([spread.all]).map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+    let counts =
+        spread.within.into_iter().chain([spread.all]).map(|n| i64::try_from(n).unwrap_or(i64::MAX));
     BOUNDS.into_iter().zip(counts)
 }
 
@@ -146,38 +149,75 @@ impl Metrics {
     pub fn new() -> Self {
         let requests = Family::<RequestLabels, Counter>::default();
         let durations = Family::<RouteLabels, Histogram>::new_with_constructor(|| {
-            Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+            Histogram::new([
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+            ])
         });
-        let [sign_ins, stream_bytes, session_bytes] = [(); 3].map(|()| Family::<WordLabels, Counter>::default());
+        let [sign_ins, stream_bytes, session_bytes] =
+            [(); 3].map(|()| Family::<WordLabels, Counter>::default());
         let tunnels = Family::<WordLabels, Gauge>::default();
-        let (legs, handshake_ages) = (Family::<BucketLabels, Gauge>::default(), Family::<BoundLabels, Gauge>::default());
+        let (legs, handshake_ages) =
+            (Family::<BucketLabels, Gauge>::default(), Family::<BoundLabels, Gauge>::default());
         let [throttled, retransmits] = [(); 2].map(|()| Counter::default());
-        let [sessions, streams, hosts, audit_entries, started, direct] = [(); 6].map(|()| Gauge::default());
+        let [sessions, streams, hosts, audit_entries, started, direct] =
+            [(); 6].map(|()| Gauge::default());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         started.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
 
         let mut registry = Registry::default();
         registry.register("process_start_time_seconds", "Unix time the process started", started);
         let ours = registry.sub_registry_with_prefix("portcullis");
-        ours.register("http_requests", "HTTP requests by method, route pattern and status class", requests.clone());
-        ours.register("http_request_duration_seconds", "Time to the head of the answer by route pattern", durations.clone());
-        ours.register("throttled", "Requests refused because there were too many", throttled.clone());
+        ours.register(
+            "http_requests",
+            "HTTP requests by method, route pattern and status class",
+            requests.clone(),
+        );
+        ours.register(
+            "http_request_duration_seconds",
+            "Time to the head of the answer by route pattern",
+            durations.clone(),
+        );
+        ours.register(
+            "throttled",
+            "Requests refused because there were too many",
+            throttled.clone(),
+        );
         ours.register("sign_ins", "Steps of signing in by how they went", sign_ins.clone());
-        ours.register("stream_bytes", "Bytes relayed, up (from browsers) and down (to browsers)", stream_bytes.clone());
+        ours.register(
+            "stream_bytes",
+            "Bytes relayed, up (from browsers) and down (to browsers)",
+            stream_bytes.clone(),
+        );
         ours.register("sessions_live", "Live sessions known to this process", sessions.clone());
         ours.register("streams_open", "Open streams", streams.clone());
         ours.register("hosts_connected", "Hosts with an encrypted tunnel", hosts.clone());
         ours.register("tunnel_peers", "WireGuard peers by state", tunnels.clone());
         ours.register("audit_entries", "Entries in the audit log", audit_entries.clone());
-        ours.register("session_tunnel_bytes", "Bytes between gateway and hosts for sessions, tx (to hosts) and rx", session_bytes.clone());
-        ours.register("session_retransmits", "TCP segments sent again inside the sessions' tunnels", retransmits.clone());
+        ours.register(
+            "session_tunnel_bytes",
+            "Bytes between gateway and hosts for sessions, tx (to hosts) and rx",
+            session_bytes.clone(),
+        );
+        ours.register(
+            "session_retransmits",
+            "TCP segments sent again inside the sessions' tunnels",
+            retransmits.clone(),
+        );
         ours.register(
             "session_leg_seconds",
             "Sessions whose leg took at most le seconds when last measured: a picture of the moment",
             legs.clone(),
         );
-        ours.register("session_handshake_age_seconds", "Sessions whose present keys are at most le seconds old", handshake_ages.clone());
-        ours.register("sessions_direct", "Live sessions on direct targets, through no tunnel", direct.clone());
+        ours.register(
+            "session_handshake_age_seconds",
+            "Sessions whose present keys are at most le seconds old",
+            handshake_ages.clone(),
+        );
+        ours.register(
+            "sessions_direct",
+            "Live sessions on direct targets, through no tunnel",
+            direct.clone(),
+        );
         let open = Mutex::new(OpenStreams::default());
         Self {
             registry,
@@ -201,7 +241,13 @@ impl Metrics {
     }
 
     /// Counts a request. A path that matched nothing is one label, whatever it was.
-    pub fn request(&self, method: &'static str, route: Option<Cow<'static, str>>, status: u16, took: Duration) {
+    pub fn request(
+        &self,
+        method: &'static str,
+        route: Option<Cow<'static, str>>,
+        status: u16,
+        took: Duration,
+    ) {
         let route = route.unwrap_or(Cow::Borrowed("unmatched"));
         let class = match status {
             100..=199 => "1xx",
@@ -213,7 +259,9 @@ impl Metrics {
         if status == 429 {
             self.throttled.inc();
         }
-        self.durations.get_or_create(&RouteLabels { route: route.clone() }).observe(took.as_secs_f64());
+        self.durations
+            .get_or_create(&RouteLabels { route: route.clone() })
+            .observe(took.as_secs_f64());
         self.requests.get_or_create(&RequestLabels { method, route, status: class }).inc();
     }
 
@@ -234,7 +282,12 @@ impl Metrics {
 
     /// The page, with these numbers of the moment.
     #[must_use]
-    pub fn page(&self, gauges: Gauges, tunnel: &TunnelStatus, audit_entries: Option<i64>) -> String {
+    pub fn page(
+        &self,
+        gauges: Gauges,
+        tunnel: &TunnelStatus,
+        audit_entries: Option<i64>,
+    ) -> String {
         let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.sessions.set(whole(gauges.sessions));
         self.streams.set(whole(gauges.streams));
@@ -242,7 +295,12 @@ impl Metrics {
         if let Some(entries) = audit_entries {
             self.audit_entries.set(entries);
         }
-        let states = [("connecting", tunnel.connecting), ("encrypted", tunnel.encrypted), ("stale", tunnel.stale), ("down", tunnel.down)];
+        let states = [
+            ("connecting", tunnel.connecting),
+            ("encrypted", tunnel.encrypted),
+            ("stale", tunnel.stale),
+            ("down", tunnel.down),
+        ];
         for (word, peers) in states {
             self.tunnels.get_or_create(&WordLabels { word }).set(whole(peers));
         }
@@ -267,7 +325,11 @@ impl Metrics {
         raise(&self.session_bytes.get_or_create(&WordLabels { word: "rx" }), paths.rx_bytes);
         raise(&self.retransmits, paths.retransmits);
         self.direct.set(i64::try_from(paths.direct).unwrap_or(i64::MAX));
-        let legs = [(Leg::BrowserGateway, &gauges.browser), (Leg::GatewayHost, &paths.host), (Leg::HostDesktop, &paths.desktop)];
+        let legs = [
+            (Leg::BrowserGateway, &gauges.browser),
+            (Leg::GatewayHost, &paths.host),
+            (Leg::HostDesktop, &paths.desktop),
+        ];
         for (leg, spread) in legs {
             for (le, count) in buckets(spread) {
                 self.legs.get_or_create(&BucketLabels { leg: leg.as_str(), le }).set(count);
@@ -279,9 +341,14 @@ impl Metrics {
     }
 
     fn count_bytes(&self, stream: &mut Counted) {
-        let (up, down) = (stream.meters.up.load(Ordering::Relaxed), stream.meters.down.load(Ordering::Relaxed));
-        self.stream_bytes.get_or_create(&WordLabels { word: "up" }).inc_by(up.saturating_sub(stream.up));
-        self.stream_bytes.get_or_create(&WordLabels { word: "down" }).inc_by(down.saturating_sub(stream.down));
+        let (up, down) =
+            (stream.meters.up.load(Ordering::Relaxed), stream.meters.down.load(Ordering::Relaxed));
+        self.stream_bytes
+            .get_or_create(&WordLabels { word: "up" })
+            .inc_by(up.saturating_sub(stream.up));
+        self.stream_bytes
+            .get_or_create(&WordLabels { word: "down" })
+            .inc_by(down.saturating_sub(stream.down));
         (stream.up, stream.down) = (up, down);
     }
 }

@@ -19,8 +19,9 @@
 //! | [`openapi`] | the description of all this, generated from the handlers |
 //! | [`server`] | sockets, TLS, time limits, stopping in order |
 //!
-//! Terms. **Origin of a request** ([`crate::domain::user::Origin`]): request id, peer address, user agent; the audit log's "from where".
-//! **Browser origin**: scheme, host and port of a page (RFC 6454). **Browser mode**: a client that keeps its tokens in cookies.
+//! Terms. **Origin of a request** ([`crate::domain::user::Origin`]): request id, peer address, user
+//! agent; the audit log's "from where". **Browser origin**: scheme, host and port of a page (RFC
+//! 6454). **Browser mode**: a client that keeps its tokens in cookies.
 
 pub mod api;
 pub mod apps;
@@ -55,8 +56,9 @@ const EVENT_STREAMS_MAX: usize = 1024;
 /// What the rim is configured with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Browser origins that are ours, such as `https://portcullis.example`. The first is told to hosts that join. The host a request
-    /// names itself counts too: a page from there can only have come from us.
+    /// Browser origins that are ours, such as `https://portcullis.example`. The first is told to
+    /// hosts that join. The host a request names itself counts too: a page from there can only have
+    /// come from us.
     pub public_origins: Vec<String>,
     /// Names we are called by, beside those of our origins.
     pub host_names: Vec<String>,
@@ -70,11 +72,13 @@ pub struct Settings {
     pub any_rate: Rate,
     /// Longest wait for a request's body, however it trickles.
     pub body_timeout: Duration,
-    /// SHA-256 of our certificate, hex, when it is of our own making: told to hosts that join, so that they know whom to believe.
+    /// SHA-256 of our certificate, hex, when it is of our own making: told to hosts that join, so
+    /// that they know whom to believe.
     pub certificate_sha256: Option<String>,
     /// Where web applications are shown; `None`: nowhere.
     pub apps: Option<apps::AppsSettings>,
-    /// Public key of the audit log's head, as `portcullis audit verify` wants it; the last line of an export carries it.
+    /// Public key of the audit log's head, as `portcullis audit verify` wants it; the last line of
+    /// an export carries it.
     pub audit_public_key: String,
 }
 
@@ -114,7 +118,8 @@ pub struct TunnelStatus {
     pub paths: PathNumbers,
 }
 
-/// What the sessions' ways to their desktops say, all together: of bounded size however many there are.
+/// What the sessions' ways to their desktops say, all together: of bounded size however many there
+/// are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PathNumbers {
     /// Bytes to hosts, ever.
@@ -173,10 +178,18 @@ pub(crate) struct Limits {
 impl AppState {
     /// Puts it together. From now on streams hear from [`AppState::go_away`] that the gateway goes.
     #[must_use]
-    pub fn new(broker: Broker, viewer: viewer::Context, settings: Settings, tunnel: TunnelProbe) -> Self {
+    pub fn new(
+        broker: Broker,
+        viewer: viewer::Context,
+        settings: Settings,
+        tunnel: TunnelProbe,
+    ) -> Self {
         let going_away = watch::Sender::new(false);
         let viewer = viewer::Context { draining: going_away.subscribe(), ..viewer };
-        let limits = Limits { anonymous: Limiter::new(settings.anonymous_rate), any: Limiter::new(settings.any_rate) };
+        let limits = Limits {
+            anonymous: Limiter::new(settings.anonymous_rate),
+            any: Limiter::new(settings.any_rate),
+        };
         Self {
             broker,
             viewer,
@@ -190,7 +203,8 @@ impl AppState {
         }
     }
 
-    /// Tells every open stream that the gateway goes away: browsers are closed with 1001 and come back to the next one.
+    /// Tells every open stream that the gateway goes away: browsers are closed with 1001 and come
+    /// back to the next one.
     pub fn go_away(&self) {
         self.going_away.send_replace(true);
     }

@@ -1,6 +1,8 @@
-//! Around every request: its id, its span, its access line, its numbers, its headers, and the net under a handler that panics.
+//! Around every request: its id, its span, its access line, its numbers, its headers, and the net
+//! under a handler that panics.
 //!
-//! The access line names the route's pattern, never the path or the query: a path may hold an id, a query a ticket.
+//! The access line names the route's pattern, never the path or the query: a path may hold an id, a
+//! query a ticket.
 
 use super::error::ApiError;
 use super::guard::state_of;
@@ -34,7 +36,10 @@ const USER_AGENT_MAX: usize = 256;
 ///
 /// # Errors
 /// Only for a request whose handler panicked; its answer is complete, too.
-pub async fn observe(req: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse, actix_web::Error> {
+pub async fn observe(
+    req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse, actix_web::Error> {
     let began = Instant::now();
     let state = state_of(req.request())?;
     let origin = origin_of(req.request(), &state.settings.trusted_proxies);
@@ -48,7 +53,12 @@ pub async fn observe(req: ServiceRequest, next: Next<BoxBody>) -> Result<Service
         settings: Arc::clone(&state.settings),
     };
 
-    let admitted = state.limits.any.check(origin.source_ip).map_err(ApiError::too_often).and_then(|()| named_right(&req, &state));
+    let admitted = state
+        .limits
+        .any
+        .check(origin.source_ip)
+        .map_err(ApiError::too_often)
+        .and_then(|()| named_right(&req, &state));
     req.extensions_mut().insert(origin);
     let outcome = match admitted {
         Ok(()) => AssertUnwindSafe(next.call(req)).catch_unwind().instrument(span.clone()).await,
@@ -63,26 +73,36 @@ pub async fn observe(req: ServiceRequest, next: Next<BoxBody>) -> Result<Service
             seen.dress(&path, answer.headers_mut());
             Ok(answer)
         }
-        Ok(Err(error)) => Err(seen.lost(&state.metrics, &path, error.as_response_error().error_response())),
+        Ok(Err(error)) => {
+            Err(seen.lost(&state.metrics, &path, error.as_response_error().error_response()))
+        }
         Err(_panic) => {
             let _in = span.enter();
-            Err(seen.lost(&state.metrics, &path, actix_web::ResponseError::error_response(&ApiError::internal())))
+            Err(seen.lost(
+                &state.metrics,
+                &path,
+                actix_web::ResponseError::error_response(&ApiError::internal()),
+            ))
         }
     }
 }
 
-/// Refuses a request that came by a name that is not ours (RFC 9110 section 15.5.20): a page of that name would be taken for one of ours.
-/// Probes come by whatever name their tools know, and say nothing of anybody.
+/// Refuses a request that came by a name that is not ours (RFC 9110 section 15.5.20): a page of
+/// that name would be taken for one of ours. Probes come by whatever name their tools know, and say
+/// nothing of anybody.
 fn named_right(req: &ServiceRequest, state: &AppState) -> Result<(), ApiError> {
     if PROBES.contains(&req.path()) {
         return Ok(());
     }
     match host_name(req.request(), &state.settings) {
         HostName::Ours => Ok(()),
-        HostName::Foreign => {
-            Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "This gateway does not go by that name. Open it by its own address."))
+        HostName::Foreign => Err(ApiError::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "This gateway does not go by that name. Open it by its own address.",
+        )),
+        HostName::Unclear => {
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "The request does not name one host"))
         }
-        HostName::Unclear => Err(ApiError::new(StatusCode::BAD_REQUEST, "The request does not name one host")),
     }
 }
 
@@ -96,9 +116,20 @@ struct Seen {
 }
 
 impl Seen {
-    fn finish(&self, metrics: &Metrics, route: Option<&str>, status: StatusCode, user: Option<&str>) {
+    fn finish(
+        &self,
+        metrics: &Metrics,
+        route: Option<&str>,
+        status: StatusCode,
+        user: Option<&str>,
+    ) {
         let took = self.began.elapsed();
-        metrics.request(self.method, route.map(|route| Cow::Owned(route.to_owned())), status.as_u16(), took);
+        metrics.request(
+            self.method,
+            route.map(|route| Cow::Owned(route.to_owned())),
+            status.as_u16(),
+            took,
+        );
         tracing::info!(
             target: "portcullis::access",
             parent: &self.span,
@@ -120,7 +151,12 @@ impl Seen {
     }
 
     /// An answer whose request is gone (its handler panicked): dressed all the same.
-    fn lost(&self, metrics: &Metrics, path: &str, mut answer: actix_web::HttpResponse) -> actix_web::Error {
+    fn lost(
+        &self,
+        metrics: &Metrics,
+        path: &str,
+        mut answer: actix_web::HttpResponse,
+    ) -> actix_web::Error {
         self.finish(metrics, None, answer.status(), None);
         self.dress(path, answer.headers_mut());
         InternalError::from_response("the handler did not finish", answer).into()
@@ -129,7 +165,12 @@ impl Seen {
 
 /// Always a fresh id (UUIDv7, so that logs sort): a client's own would let it write into our logs.
 fn origin_of(req: &HttpRequest, trusted: &[crate::domain::Network]) -> Origin {
-    let forwarded = req.headers().get_all(FORWARDED_FOR).filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
+    let forwarded = req
+        .headers()
+        .get_all(FORWARDED_FOR)
+        .filter_map(|v| v.to_str().ok())
+        .collect::<Vec<_>>()
+        .join(",");
     let agent = req.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok());
     Origin {
         request_id: uuid::Uuid::now_v7().to_string(),
@@ -140,5 +181,8 @@ fn origin_of(req: &HttpRequest, trusted: &[crate::domain::Network]) -> Origin {
 
 /// Methods as labels: a known few, whatever a client invents.
 pub(super) fn method_word(method: &str) -> &'static str {
-    ["GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"].into_iter().find(|m| *m == method).unwrap_or("OTHER")
+    ["GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"]
+        .into_iter()
+        .find(|m| *m == method)
+        .unwrap_or("OTHER")
 }

@@ -1,4 +1,5 @@
-//! The description of the API (OpenAPI 3.1), generated from the handlers. `static/openapi.json` is the same text; the UI's typed client is made from it.
+//! The description of the API (OpenAPI 3.1), generated from the handlers. `static/openapi.json` is
+//! the same text; the UI's typed client is made from it.
 
 use super::api::{audit, auth, events, hosts, ops, requests, sessions, users, workspaces};
 use super::stream;
@@ -40,7 +41,9 @@ struct Schemes;
 
 impl Modify for Schemes {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
+        let bearer = SecurityScheme::Http(
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build(),
+        );
         let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
             super::cookies::ACCESS,
             "Browsers. Unsafe requests also carry X-Portcullis-Csrf: 1 and an Origin of this gateway.",
@@ -57,12 +60,19 @@ struct Answers;
 impl Modify for Answers {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         for item in openapi.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
-            for (status, answer) in operations.into_iter().flatten().flat_map(|o| o.responses.responses.iter_mut()) {
+            let operations =
+                [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+            for (status, answer) in
+                operations.into_iter().flatten().flat_map(|o| o.responses.responses.iter_mut())
+            {
                 if let RefOr::T(answer) = answer
                     && answer.description.is_empty()
                 {
-                    let reason = status.parse().ok().and_then(|s: u16| StatusCode::from_u16(s).ok()).and_then(|s| s.canonical_reason());
+                    let reason = status
+                        .parse()
+                        .ok()
+                        .and_then(|s: u16| StatusCode::from_u16(s).ok())
+                        .and_then(|s| s.canonical_reason());
                     answer.description = reason.unwrap_or("An answer").to_owned();
                 }
             }
@@ -78,7 +88,8 @@ impl Modify for Discriminants {
         let components = openapi.components.get_or_insert_default();
         for (name, value) in [("SignedIn", false), ("MfaDue", true)] {
             if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name)
-                && let Some(RefOr::T(Schema::Object(field))) = object.properties.get_mut("mfa_required")
+                && let Some(RefOr::T(Schema::Object(field))) =
+                    object.properties.get_mut("mfa_required")
             {
                 field.enum_values = Some(vec![value.into()]);
             }

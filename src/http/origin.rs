@@ -5,8 +5,9 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The client's address: the peer's; when that is a trusted proxy, the last address in `X-Forwarded-For` that is not one.
-/// Entries are read from the right, since only those were written by proxies we trust.
+/// The client's address: the peer's; when that is a trusted proxy, the last address in
+/// `X-Forwarded-For` that is not one. Entries are read from the right, since only those were
+/// written by proxies we trust.
 #[must_use]
 pub fn client_address(peer: IpAddr, forwarded_for: &str, trusted: &[Network]) -> IpAddr {
     let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(ip));
@@ -34,8 +35,8 @@ pub enum BrowserOrigin {
     Foreign,
 }
 
-/// Judges a request's `Origin` header. Ours are the configured ones, and `https://` + the host the request names:
-/// a page of that origin was served by us, as its certificate shows.
+/// Judges a request's `Origin` header. Ours are the configured ones, and `https://` + the host the
+/// request names: a page of that origin was served by us, as its certificate shows.
 #[must_use]
 pub fn browser_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
     let mut all = req.headers().get_all(header::ORIGIN);
@@ -43,7 +44,12 @@ pub fn browser_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
         (None, _) => BrowserOrigin::Absent,
         (Some(one), None) => match one.to_str() {
             Ok(origin) if public.iter().any(|p| same_origin(p, origin)) => BrowserOrigin::Ours,
-            Ok(origin) if host_of(req).is_some_and(|host| same_origin(&format!("https://{host}"), origin)) => BrowserOrigin::Ours,
+            Ok(origin)
+                if host_of(req)
+                    .is_some_and(|host| same_origin(&format!("https://{host}"), origin)) =>
+            {
+                BrowserOrigin::Ours
+            }
             Ok(_) | Err(_) => BrowserOrigin::Foreign,
         },
         (Some(_), Some(_)) => BrowserOrigin::Foreign,
@@ -55,47 +61,74 @@ pub fn browser_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
 pub enum HostName {
     /// One of ours.
     Ours,
-    /// Somebody else's: a name that leads here without our knowing it (DNS rebinding, a stray proxy).
+    /// Somebody else's: a name that leads here without our knowing it (DNS rebinding, a stray
+    /// proxy).
     Foreign,
     /// There is none, or several.
     Unclear,
 }
 
-/// Judges the name a request came by. Ours are those of the configured origins and names, `localhost`, and every bare address: what a browser
-/// was told to open by its number cannot have been rebound. The port does not count, since a forwarded port changes it.
+/// Judges the name a request came by. Ours are those of the configured origins and names,
+/// `localhost`, and every bare address: what a browser was told to open by its number cannot have
+/// been rebound. The port does not count, since a forwarded port changes it.
 #[must_use]
 pub fn host_name(req: &HttpRequest, settings: &super::Settings) -> HostName {
     if req.headers().get_all(header::HOST).count() > 1 {
         return HostName::Unclear;
     }
-    let Some(host) = host_of(req).map(bare).filter(|host| !host.is_empty()) else { return HostName::Unclear };
-    let by_origin = settings.public_origins.iter().filter_map(|o| o.split_once("://")).map(|(_, authority)| bare(authority));
-    let mut ours = by_origin.chain(settings.host_names.iter().map(|name| bare(name))).chain(["localhost"]);
+    let Some(host) = host_of(req).map(bare).filter(|host| !host.is_empty()) else {
+        return HostName::Unclear;
+    };
+    let by_origin = settings
+        .public_origins
+        .iter()
+        .filter_map(|o| o.split_once("://"))
+        .map(|(_, authority)| bare(authority));
+    let mut ours =
+        by_origin.chain(settings.host_names.iter().map(|name| bare(name))).chain(["localhost"]);
     let is_address = host.parse::<Ipv4Addr>().is_ok()
-        || host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).is_some_and(|h| h.parse::<Ipv6Addr>().is_ok());
-    if is_address || ours.any(|name| name.eq_ignore_ascii_case(host)) { HostName::Ours } else { HostName::Foreign }
+        || host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .is_some_and(|h| h.parse::<Ipv6Addr>().is_ok());
+    if is_address || ours.any(|name| name.eq_ignore_ascii_case(host)) {
+        HostName::Ours
+    } else {
+        HostName::Foreign
+    }
 }
 
 /// An authority without its port, and a name without the dot that ends it.
 fn bare(authority: &str) -> &str {
     let authority = authority.trim_end_matches('/');
     let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) => host,
+        Some((host, port))
+            if port.bytes().all(|b| b.is_ascii_digit())
+                && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            host
+        }
         Some(_) | None => authority,
     };
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// The host the request names: `:authority` in HTTP/2, `Host` in HTTP/1.1. Never a forwarded header.
+/// The host the request names: `:authority` in HTTP/2, `Host` in HTTP/1.1. Never a forwarded
+/// header.
 fn host_of(req: &HttpRequest) -> Option<&str> {
-    req.uri().authority().map(|a| a.as_str()).or_else(|| req.headers().get(header::HOST)?.to_str().ok())
+    req.uri()
+        .authority()
+        .map(|a| a.as_str())
+        .or_else(|| req.headers().get(header::HOST)?.to_str().ok())
 }
 
 /// Compares two origins: scheme and host without case, the default port of https left out.
 fn same_origin(a: &str, b: &str) -> bool {
     let plain = |o: &str| {
         let o = o.trim_end_matches('/').to_ascii_lowercase();
-        o.strip_suffix(":443").filter(|o| o.starts_with("https://")).map_or(o.clone(), str::to_owned)
+        o.strip_suffix(":443")
+            .filter(|o| o.starts_with("https://"))
+            .map_or(o.clone(), str::to_owned)
     };
     plain(a) == plain(b)
 }
@@ -127,11 +160,19 @@ mod tests {
     #[test]
     fn host_names() {
         let settings = super::super::Settings {
-            public_origins: vec!["https://gate.example:8443".to_owned(), "https://[2001:db8::1]".to_owned()],
+            public_origins: vec![
+                "https://gate.example:8443".to_owned(),
+                "https://[2001:db8::1]".to_owned(),
+            ],
             host_names: vec!["desk.example".to_owned()],
             ..Default::default()
         };
-        let judge = |host: &str| host_name(&TestRequest::default().insert_header(("host", host)).to_http_request(), &settings);
+        let judge = |host: &str| {
+            host_name(
+                &TestRequest::default().insert_header(("host", host)).to_http_request(),
+                &settings,
+            )
+        };
         for ours in [
             "gate.example",
             "GATE.example:8443",
@@ -157,7 +198,10 @@ mod tests {
             assert_eq!(judge(foreign), HostName::Foreign, "{foreign}");
         }
         assert_eq!(judge(""), HostName::Unclear);
-        let twice = TestRequest::default().append_header(("host", "gate.example")).append_header(("host", "evil.example")).to_http_request();
+        let twice = TestRequest::default()
+            .append_header(("host", "gate.example"))
+            .append_header(("host", "evil.example"))
+            .to_http_request();
         assert_eq!(host_name(&twice, &settings), HostName::Unclear);
     }
 
@@ -165,7 +209,10 @@ mod tests {
     fn origins() {
         let public = ["https://gate.example".to_owned()];
         let judge = |host: &str, origin: &str| {
-            let req = TestRequest::default().insert_header(("host", host)).insert_header(("origin", origin)).to_http_request();
+            let req = TestRequest::default()
+                .insert_header(("host", host))
+                .insert_header(("origin", origin))
+                .to_http_request();
             browser_origin(&req, &public)
         };
         assert_eq!(judge("x", "https://gate.example"), BrowserOrigin::Ours);
@@ -180,6 +227,9 @@ mod tests {
         ] {
             assert_eq!(judge(host, origin), BrowserOrigin::Foreign, "{host} {origin}");
         }
-        assert_eq!(browser_origin(&TestRequest::default().to_http_request(), &public), BrowserOrigin::Absent);
+        assert_eq!(
+            browser_origin(&TestRequest::default().to_http_request(), &public),
+            BrowserOrigin::Absent
+        );
     }
 }

@@ -1,10 +1,13 @@
-//! The built web UI (`static/dist`), embedded in the binary: the console, the viewer, and their hashed assets.
+//! The built web UI (`static/dist`), embedded in the binary: the console, the viewer, and their
+//! hashed assets.
 //!
 //! A build without the UI still compiles and serves the API; its pages say what to run.
 
 use super::error::ApiError;
 use crate::domain::SessionId;
-use actix_web::http::header::{self, AcceptEncoding, ContentType, ETag, Encoding, EntityTag, Header as _, IfNoneMatch};
+use actix_web::http::header::{
+    self, AcceptEncoding, ContentType, ETag, Encoding, EntityTag, Header as _, IfNoneMatch,
+};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use rust_embed::RustEmbed;
 
@@ -23,7 +26,8 @@ pub async fn console(req: HttpRequest) -> HttpResponse {
     page(&req, "index.html")
 }
 
-/// The viewer of a session. The page is the same for every session; what may be seen is decided when it asks for a ticket.
+/// The viewer of a session. The page is the same for every session; what may be seen is decided
+/// when it asks for a ticket.
 pub async fn viewer(req: HttpRequest) -> HttpResponse {
     match req.match_info().get("id").unwrap_or_default().parse::<SessionId>() {
         Ok(_) => page(&req, "viewer.html"),
@@ -34,7 +38,9 @@ pub async fn viewer(req: HttpRequest) -> HttpResponse {
 /// A hashed file.
 pub async fn asset(req: HttpRequest) -> HttpResponse {
     let name = format!("assets/{}", req.match_info().get("file").unwrap_or_default());
-    compressed(&req, &name).or_else(|| serve(&req, &name, IMMUTABLE)).unwrap_or_else(|| ApiError::not_found("File").error_response())
+    compressed(&req, &name)
+        .or_else(|| serve(&req, &name, IMMUTABLE))
+        .unwrap_or_else(|| ApiError::not_found("File").error_response())
 }
 
 /// A file beside the pages, such as the icon.
@@ -45,19 +51,24 @@ pub async fn root_file(req: HttpRequest) -> HttpResponse {
 
 /// What no route has: a person reads the console's own "not found", a program JSON.
 pub async fn not_found(req: HttpRequest) -> HttpResponse {
-    let accepts = req.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let is_person = req.method().is_safe() && accepts.contains("text/html") && !req.path().starts_with("/api/");
+    let accepts =
+        req.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let is_person =
+        req.method().is_safe() && accepts.contains("text/html") && !req.path().starts_with("/api/");
     match Dist::get("index.html") {
-        Some(file) if is_person => {
-            HttpResponse::NotFound().insert_header((header::CACHE_CONTROL, REVALIDATE)).content_type(ContentType::html()).body(file.data)
-        }
+        Some(file) if is_person => HttpResponse::NotFound()
+            .insert_header((header::CACHE_CONTROL, REVALIDATE))
+            .content_type(ContentType::html())
+            .body(file.data),
         Some(_) | None => ApiError::not_found("Page").error_response(),
     }
 }
 
 fn page(req: &HttpRequest, name: &str) -> HttpResponse {
     serve(req, name, REVALIDATE).unwrap_or_else(|| {
-        HttpResponse::ServiceUnavailable().content_type(ContentType::plaintext()).body("The web UI is not built. Run: make\n")
+        HttpResponse::ServiceUnavailable()
+            .content_type(ContentType::plaintext())
+            .body("The web UI is not built. Run: make\n")
     })
 }
 
@@ -74,7 +85,8 @@ fn serve(req: &HttpRequest, name: &str, caching: &str) -> Option<HttpResponse> {
     Some(if known { answer.finish() } else { answer.content_type(kind_of(name)).body(file.data) })
 }
 
-/// A file that the build compressed, for a browser that takes it so: megabytes are not compressed anew for each.
+/// A file that the build compressed, for a browser that takes it so: megabytes are not compressed
+/// anew for each.
 fn compressed(req: &HttpRequest, name: &str) -> Option<HttpResponse> {
     let gzip = Encoding::gzip();
     let accepted = AcceptEncoding::parse(req).ok()?;

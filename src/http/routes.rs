@@ -1,7 +1,8 @@
-//! The whole surface on one screen. What is not here does not exist (404); a method that is not here is refused (405).
+//! The whole surface on one screen. What is not here does not exist (404); a method that is not
+//! here is refused (405).
 //!
-//! `signed`: a valid token or cookie comes first, the handler finds the caller. `open`: anybody may ask, the handler decides by what is asked.
-//! Where a path has an id, fixed words come before it.
+//! `signed`: a valid token or cookie comes first, the handler finds the caller. `open`: anybody may
+//! ask, the handler decides by what is asked. Where a path has an id, fixed words come before it.
 
 use super::api::{audit, auth, events, hosts, ops, requests, sessions, users, workspaces};
 use super::error::method_not_allowed;
@@ -93,26 +94,39 @@ table! {
 }
 
 /// Addresses that show the console; its own router knows which screen.
-pub const CONSOLE: &[&str] =
-    &["/", "/signin", "/account", "/sessions", "/audit", "/requests", "/admin/workspaces", "/admin/users", "/admin/hosts"];
+pub const CONSOLE: &[&str] = &[
+    "/",
+    "/signin",
+    "/account",
+    "/sessions",
+    "/audit",
+    "/requests",
+    "/admin/workspaces",
+    "/admin/users",
+    "/admin/hosts",
+];
 
 /// Adds every route and page to an application.
 pub fn configure(cfg: &mut web::ServiceConfig) {
     api(cfg);
     for path in CONSOLE {
-        cfg.service(page(path).route(web::get().to(pages::console)).route(web::head().to(pages::console)));
-    }
-    cfg.service(page("/viewer/{id}").route(web::get().to(pages::viewer)).route(web::head().to(pages::viewer)))
-        .service(
-            web::scope("/assets")
-                .wrap(Compress::default())
-                .service(page("/{file:.*}").route(web::get().to(pages::asset)).route(web::head().to(pages::asset))),
-        )
-        .service(
-            page("/{file:[a-z0-9-]+\\.(?:svg|ico|png|txt|webmanifest)}")
-                .route(web::get().to(pages::root_file))
-                .route(web::head().to(pages::root_file)),
+        cfg.service(
+            page(path).route(web::get().to(pages::console)).route(web::head().to(pages::console)),
         );
+    }
+    cfg.service(
+        page("/viewer/{id}")
+            .route(web::get().to(pages::viewer))
+            .route(web::head().to(pages::viewer)),
+    )
+    .service(web::scope("/assets").wrap(Compress::default()).service(
+        page("/{file:.*}").route(web::get().to(pages::asset)).route(web::head().to(pages::asset)),
+    ))
+    .service(
+        page("/{file:[a-z0-9-]+\\.(?:svg|ico|png|txt|webmanifest)}")
+            .route(web::get().to(pages::root_file))
+            .route(web::head().to(pages::root_file)),
+    );
 }
 
 fn page(path: &str) -> actix_web::Resource {

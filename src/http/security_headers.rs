@@ -4,14 +4,16 @@ use super::apps::AppsSettings;
 use crate::domain::SessionId;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Pages: nothing but our own files. Inline styles are allowed since both remote screens place their canvas by them; inline scripts are not.
+/// Pages: nothing but our own files. Inline styles are allowed since both remote screens place
+/// their canvas by them; inline scripts are not.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
     font-src 'self'; connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 /// The viewer, which may also compile the WASM of its own files (RDP). `eval` stays forbidden.
 const VIEWER_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
     font-src 'self'; connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 /// Data: a browser that shows it as a page may load nothing from it.
-const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+const DATA_POLICY: &str =
+    "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 const PERMISSIONS: &str = "accelerometer=(), camera=(), clipboard-read=(self), clipboard-write=(self), display-capture=(), fullscreen=(self), \
     geolocation=(), gyroscope=(), keyboard-map=(self), magnetometer=(), microphone=(), midi=(), payment=(), usb=()";
 
@@ -25,7 +27,8 @@ const ALWAYS: &[(&str, &str)] = &[
     ("cross-origin-resource-policy", "same-origin"),
 ];
 
-/// Adds what the answer to a request of this path must carry. What a handler said about caching stays. `apps` says where web applications are shown.
+/// Adds what the answer to a request of this path must carry. What a handler said about caching
+/// stays. `apps` says where web applications are shown.
 pub fn add(path: &str, headers: &mut HeaderMap, apps: Option<&AppsSettings>) {
     for &(name, value) in ALWAYS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -51,14 +54,16 @@ fn viewed(path: &str) -> Option<SessionId> {
     path.strip_prefix("/viewer/")?.parse().ok()
 }
 
-/// The viewer may frame the application of its own session, post its ticket there, and ask there how it is; nothing else, and no other session's.
+/// The viewer may frame the application of its own session, post its ticket there, and ask there
+/// how it is; nothing else, and no other session's.
 fn with_application(headers: &mut HeaderMap, origin: &str) {
     let policy = VIEWER_POLICY
         .replace("connect-src 'self'", &format!("connect-src 'self' {origin}"))
         .replace("form-action 'self'", &format!("form-action 'self' {origin}; frame-src {origin}"));
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-        // The application's origin hears from whom the ticket comes; `no-referrer` would make that `null` (Fetch, "append a request Origin header").
+        // The application's origin hears from whom the ticket comes; `no-referrer` would make that
+        // `null` (Fetch, "append a request Origin header").
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("strict-origin"));
     }
 }

@@ -55,7 +55,15 @@ impl Default for ServerLimits {
 /// The application as each worker builds it.
 pub fn application(
     state: AppState,
-) -> App<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = actix_web::Error, InitError = ()>> {
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
     App::new()
         .app_data(web::Data::new(state))
         .app_data(web::PayloadConfig::new(BODY_MAX))
@@ -73,17 +81,27 @@ pub struct Running {
     drain: Duration,
 }
 
-/// Starts serving on bound listeners; HTTP/2 and HTTP/1.1 over TLS. Must be called inside a tokio runtime.
+/// Starts serving on bound listeners; HTTP/2 and HTTP/1.1 over TLS. Must be called inside a tokio
+/// runtime.
 ///
 /// # Errors
 /// When a listener cannot be used.
-pub fn start(state: AppState, listeners: Vec<TcpListener>, tls: &rustls::ServerConfig, limits: ServerLimits) -> io::Result<Running> {
+pub fn start(
+    state: AppState,
+    listeners: Vec<TcpListener>,
+    tls: &rustls::ServerConfig,
+    limits: ServerLimits,
+) -> io::Result<Running> {
     let mut server = Server::build()
         .workers(limits.workers)
         .max_concurrent_connections(limits.connections_per_worker)
         .shutdown_timeout(limits.drain.as_secs().max(1))
         .disable_signals();
-    let apps = state.settings.apps.clone().map(|settings| Arc::new(Apps::new(settings, Handle::current())));
+    let apps = state
+        .settings
+        .apps
+        .clone()
+        .map(|settings| Arc::new(Apps::new(settings, Handle::current())));
     if let Some(apps) = &apps {
         tokio::spawn(Arc::clone(apps).tend(state.clone()));
     }
@@ -97,7 +115,8 @@ pub fn start(state: AppState, listeners: Vec<TcpListener>, tls: &rustls::ServerC
     for listener in listeners {
         addresses.push(listener.local_addr()?);
         let (front, stopping) = (front.clone(), stopping.clone());
-        server = server.listen("https", listener, move || front::service(front.clone(), stopping.clone()))?;
+        server = server
+            .listen("https", listener, move || front::service(front.clone(), stopping.clone()))?;
     }
     let server = server.run();
     let handle = server.handle();
@@ -126,13 +145,17 @@ impl Running {
         drop(self.handle.stop(false));
     }
 
-    /// Stops accepting, tells open streams that we go away, and waits for what is under way. True when everything ended in time.
+    /// Stops accepting, tells open streams that we go away, and waits for what is under way. True
+    /// when everything ended in time.
     pub async fn stop(self) -> bool {
         self.state.go_away();
         let grace = self.drain + Duration::from_secs(1);
         let in_time = tokio::time::timeout(grace, self.handle.stop(true)).await.is_ok();
         if !in_time {
-            tracing::warn!(seconds = grace.as_secs(), "some connections did not end in time; they are cut");
+            tracing::warn!(
+                seconds = grace.as_secs(),
+                "some connections did not end in time; they are cut"
+            );
             self.handle.stop(false).await;
         }
         in_time

@@ -1,7 +1,9 @@
-//! The WebSocket of a session, up to the moment the viewer takes over: who asks, from which page, with what proof.
+//! The WebSocket of a session, up to the moment the viewer takes over: who asks, from which page,
+//! with what proof.
 //!
-//! A ticket is in the query, because a browser cannot add headers to a WebSocket; it works once, for 30 s, for one session, and no log line holds a
-//! query. The relay itself, text frames and giant frames included, is the viewer's.
+//! A ticket is in the query, because a browser cannot add headers to a WebSocket; it works once,
+//! for 30 s, for one session, and no log line holds a query. The relay itself, text frames and
+//! giant frames included, is the viewer's.
 
 use super::AppState;
 use super::error::{ApiError, ApiResult, Problem};
@@ -39,11 +41,15 @@ pub struct StreamQuery {
 
 /// The session's stream: a WebSocket of binary messages.
 ///
-/// For `linux` and `vnc` workspaces it speaks RFB 3.8 with security type None. For `rdp` workspaces it speaks RDCleanPath, with the destination
-/// `session:<id>` and any `proxy_auth`, then RDP without CredSSP, whatever the server wants. Close codes: 4000 the session ended (the reason is its
-/// `end_reason`), 4001 signed out, 4002 the desktop cannot be reached, 4003 too many viewers, 4004 its server shows another certificate, 4005 it needs a credential,
-/// 4006 it did not take the credential (where that came from, a space, and why in one word, such as `workspace account_locked`), 4007 something that policy
-/// forbids, or `redirected`: its server leads elsewhere, 4008 its server ended it and said why (one word, such as `desktop_taken_over`), 1003 a text frame, 1009 a frame too big, 1001 the gateway goes away.
+/// For `linux` and `vnc` workspaces it speaks RFB 3.8 with security type None. For `rdp` workspaces
+/// it speaks RDCleanPath, with the destination `session:<id>` and any `proxy_auth`, then RDP
+/// without CredSSP, whatever the server wants. Close codes: 4000 the session ended (the reason is
+/// its `end_reason`), 4001 signed out, 4002 the desktop cannot be reached, 4003 too many viewers,
+/// 4004 its server shows another certificate, 4005 it needs a credential, 4006 it did not take the
+/// credential (where that came from, a space, and why in one word, such as `workspace
+/// account_locked`), 4007 something that policy forbids, or `redirected`: its server leads
+/// elsewhere, 4008 its server ended it and said why (one word, such as `desktop_taken_over`), 1003
+/// a text frame, 1009 a frame too big, 1001 the gateway goes away.
 #[utoipa::path(get, path = "/api/sessions/{id}/stream", tag = "sessions", operation_id = "openStream",
     params(("id" = uuid::Uuid, Path, description = "Session"), StreamQuery),
     responses(
@@ -72,7 +78,9 @@ pub async fn open(
         return deny(&req, None, "foreign_origin").await;
     }
     let granted = match query.ticket {
-        Some(ticket) => state.broker.open_stream(&origin, id.session()?, StreamProof::Ticket(&ticket)).await,
+        Some(ticket) => {
+            state.broker.open_stream(&origin, id.session()?, StreamProof::Ticket(&ticket)).await
+        }
         None if has_proof(&req) => {
             let caller = caller_of(&req).await?;
             state.broker.open_stream(&origin, id.session()?, StreamProof::Caller(&caller)).await
@@ -86,7 +94,10 @@ pub async fn open(
     };
     if grant.lease.session().workspace_kind == WorkspaceKind::Html5 {
         state.broker.close_stream(&origin, grant, "not_a_desktop").await?;
-        return Err(ApiError::new(StatusCode::CONFLICT, "This session is a web application: it has an origin of its own, and no stream"));
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "This session is a web application: it has an origin of its own, and no stream",
+        ));
     }
     let Ok((answer, browser)) = viewer::ws::upgrade(&req, payload) else {
         state.broker.close_stream(&origin, grant, "bad_handshake").await?;
@@ -105,29 +116,45 @@ fn is_full(error: &Error) -> bool {
     error.source.as_deref().is_some_and(|cause| cause.is::<TooManyViewers>())
 }
 
-/// A browser hears nothing of a refused upgrade but that it failed, and would come back for ever. So this refusal is a stream that says why it ends.
+/// A browser hears nothing of a refused upgrade but that it failed, and would come back for ever.
+/// So this refusal is a stream that says why it ends.
 fn no_place(req: &HttpRequest, payload: web::Payload) -> ApiResult {
     let (answer, session, _) = actix_ws::handle(req, payload).map_err(|_| bad_handshake())?;
-    let why = CloseReason { code: CloseCode::Other(TOO_MANY_VIEWERS), description: Some("too_many_viewers".to_owned()) };
+    let why = CloseReason {
+        code: CloseCode::Other(TOO_MANY_VIEWERS),
+        description: Some("too_many_viewers".to_owned()),
+    };
     // A fresh stream has room for one message; if its browser is gone already, so much the better.
     actix_web::rt::spawn(async move { drop(session.close(Some(why)).await) });
     Ok(answer)
 }
 
 /// Lets the viewer serve the stream, and counts its bytes meanwhile.
-async fn attend(state: web::Data<AppState>, origin: Origin, grant: StreamGrant, browser: WebSocket, hangup: Option<Hangup>) {
+async fn attend(
+    state: web::Data<AppState>,
+    origin: Origin,
+    grant: StreamGrant,
+    browser: WebSocket,
+    hangup: Option<Hangup>,
+) {
     let _count = state.metrics.stream(Arc::clone(&grant.meters));
     viewer::serve_on(state.viewer.clone(), origin, grant, browser, hangup).await;
 }
 
 fn asks_for_websocket(req: &HttpRequest) -> bool {
-    let words = |name| req.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    let words = |name| {
+        req.headers()
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
     words(header::UPGRADE).contains("websocket") && words(header::CONNECTION).contains("upgrade")
 }
 
 /// RFC 9110 section 15.5.22: says which protocol.
 fn upgrade_required() -> HttpResponse {
-    HttpResponse::UpgradeRequired()
-        .insert_header((header::UPGRADE, "websocket"))
-        .json(Problem { detail: "This address is a WebSocket: ask with Upgrade: websocket".to_owned() })
+    HttpResponse::UpgradeRequired().insert_header((header::UPGRADE, "websocket")).json(Problem {
+        detail: "This address is a WebSocket: ask with Upgrade: websocket".to_owned(),
+    })
 }

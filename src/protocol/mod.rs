@@ -1,4 +1,5 @@
-//! Pure codecs and handshakes of what is relayed: bytes in, bytes and a verdict out. No I/O, no clock.
+//! Pure codecs and handshakes of what is relayed: bytes in, bytes and a verdict out. No I/O, no
+//! clock.
 //!
 //! | file | what it speaks |
 //! | --- | --- |

@@ -1,9 +1,10 @@
 //! One connection to either database, opened as it must be.
 //!
-//! SQLite: write-ahead log, foreign keys on, one writer. `synchronous=FULL`: each commit is synced, so that neither `kill -9` nor a power cut
-//! takes back an audit entry somebody already saw the effect of (NORMAL would survive the first only). The file and its log are readable by
-//! their owner alone.
-//! PostgreSQL: limits on connecting, on a statement, on waiting for a lock and on idling in a transaction.
+//! SQLite: write-ahead log, foreign keys on, one writer. `synchronous=FULL`: each commit is synced,
+//! so that neither `kill -9` nor a power cut takes back an audit entry somebody already saw the
+//! effect of (NORMAL would survive the first only). The file and its log are readable by their
+//! owner alone. PostgreSQL: limits on connecting, on a statement, on waiting for a lock and on
+//! idling in a transaction.
 
 #![allow(missing_docs)] // The derive below writes public items without docs.
 
@@ -78,8 +79,12 @@ impl Place {
 /// Adds the limits that the URL does not set itself (libpq connection parameters).
 fn with_limits(url: &str) -> String {
     let mut url = url.to_owned();
-    for (name, value) in [("connect_timeout", "5"), ("tcp_user_timeout", "20000"), ("keepalives_idle", "30"), ("application_name", "portcullis")]
-    {
+    for (name, value) in [
+        ("connect_timeout", "5"),
+        ("tcp_user_timeout", "20000"),
+        ("keepalives_idle", "30"),
+        ("application_name", "portcullis"),
+    ] {
         if !url.contains(&format!("{name}=")) {
             url.push(if url.contains('?') { '&' } else { '?' });
             url.push_str(name);
@@ -112,7 +117,8 @@ fn open_sqlite(path: &Path, mode: Mode) -> Result<SqliteConnection, StoreError> 
     Ok(conn)
 }
 
-/// Creates the file for its owner alone; SQLite gives its companions (`-wal`, `-shm`) the same rights.
+/// Creates the file for its owner alone; SQLite gives its companions (`-wal`, `-shm`) the same
+/// rights.
 fn create_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
@@ -123,20 +129,27 @@ fn create_private(path: &Path) -> std::io::Result<()> {
 }
 
 impl AnyConnection {
-    /// Begins a transaction. A SQLite writer takes the write lock at once, so that it never has to give up half-way for another's sake.
+    /// Begins a transaction. A SQLite writer takes the write lock at once, so that it never has to
+    /// give up half-way for another's sake.
     ///
     /// # Errors
     /// The database's.
     pub fn begin(&mut self, mode: Mode) -> QueryResult<()> {
         match (self, mode) {
-            (Self::Sqlite(conn), Mode::Read) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN"),
-            (Self::Sqlite(conn), Mode::Write) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE"),
-            (Self::Postgres(conn), Mode::Read) => {
-                AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            (Self::Sqlite(conn), Mode::Read) => {
+                AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN")
             }
-            (Self::Postgres(conn), Mode::Write) => {
-                AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+            (Self::Sqlite(conn), Mode::Write) => {
+                AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE")
             }
+            (Self::Postgres(conn), Mode::Read) => AnsiTransactionManager::begin_transaction_sql(
+                conn,
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            ),
+            (Self::Postgres(conn), Mode::Write) => AnsiTransactionManager::begin_transaction_sql(
+                conn,
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+            ),
         }
     }
 }
@@ -147,8 +160,16 @@ mod tests {
 
     #[test]
     fn urls() {
-        for (url, path) in [("sqlite:a.db", "a.db"), ("sqlite:/a/b.db", "/a/b.db"), ("sqlite:///a/b.db", "/a/b.db"), ("sqlite://a.db", "a.db")] {
-            assert!(matches!(Place::parse(url), Ok(Place::Sqlite(p)) if p == Path::new(path)), "{url}");
+        for (url, path) in [
+            ("sqlite:a.db", "a.db"),
+            ("sqlite:/a/b.db", "/a/b.db"),
+            ("sqlite:///a/b.db", "/a/b.db"),
+            ("sqlite://a.db", "a.db"),
+        ] {
+            assert!(
+                matches!(Place::parse(url), Ok(Place::Sqlite(p)) if p == Path::new(path)),
+                "{url}"
+            );
         }
         for bad in ["", "sqlite:", "sqlite::memory:", "mysql://x", "a.db"] {
             assert!(Place::parse(bad).is_err(), "{bad}");
@@ -161,9 +182,19 @@ mod tests {
 
     #[test]
     fn a_place_that_is_not_there_is_told_in_its_own_words() {
-        let error = Place::parse("sqlite:/nonexistent/dir/a.db").unwrap().open(Mode::Write).err().unwrap().to_string();
+        let error = Place::parse("sqlite:/nonexistent/dir/a.db")
+            .unwrap()
+            .open(Mode::Write)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("No such file"), "{error}");
-        let error = Place::parse("postgres://u:secret@127.0.0.1:1/d").unwrap().open(Mode::Write).err().unwrap().to_string();
+        let error = Place::parse("postgres://u:secret@127.0.0.1:1/d")
+            .unwrap()
+            .open(Mode::Write)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("127.0.0.1") && !error.contains("secret"), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! Which database failure is which kind of [`crate::domain::Error`]. The user reads what happened and what to do; the database's own words
-//! are the source, for the log.
+//! Which database failure is which kind of [`crate::domain::Error`]. The user reads what happened
+//! and what to do; the database's own words are the source, for the log.
 
 use crate::domain::{Error, ErrorKind};
 use diesel::result::{DatabaseErrorKind, Error as DbError};
@@ -17,7 +17,9 @@ pub enum StoreError {
     #[error("the database's schema cannot be brought up to date: {0}")]
     Migrate(String),
     /// It was written by a newer version.
-    #[error("the database was written by a newer Portcullis (it has schema {0}); run that version, or restore a backup")]
+    #[error(
+        "the database was written by a newer Portcullis (it has schema {0}); run that version, or restore a backup"
+    )]
     Newer(String),
     /// A first transaction failed.
     #[error("the database does not work: {0}")]
@@ -34,7 +36,9 @@ impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         let said = match &error {
             DbError::DatabaseError(kind, info) => sentence(kind, info.message()),
-            DbError::BrokenTransactionManager | DbError::RollbackErrorOnCommit { .. } => Some((ErrorKind::Unavailable, LOST)),
+            DbError::BrokenTransactionManager | DbError::RollbackErrorOnCommit { .. } => {
+                Some((ErrorKind::Unavailable, LOST))
+            }
             _ => None,
         };
         match said {
@@ -46,13 +50,16 @@ impl From<DbError> for Error {
 
 const LOST: &str = "The connection to the database was lost. Try again in a moment.";
 const FULL: &str = "The database's disk is full. Nothing was changed; tell your administrator.";
-const READ_ONLY: &str = "The database cannot be written now. Nothing was changed; tell your administrator.";
+const READ_ONLY: &str =
+    "The database cannot be written now. Nothing was changed; tell your administrator.";
 const BUSY: &str = "The database is busy. Nothing was changed; try again in a moment.";
-const BROKEN: &str = "The database's disk does not work. Nothing was changed; tell your administrator.";
+const BROKEN: &str =
+    "The database's disk does not work. Nothing was changed; tell your administrator.";
 const TEXT: &str = "The text holds a character that cannot be kept.";
 
-/// What the messages of both databases mean. PostgreSQL's codes are not passed on by diesel, and SQLite has one code for many; a message
-/// that is not known stays `Internal`, which is the safe side.
+/// What the messages of both databases mean. PostgreSQL's codes are not passed on by diesel, and
+/// SQLite has one code for many; a message that is not known stays `Internal`, which is the safe
+/// side.
 const MESSAGES: &[(&str, ErrorKind, &str)] = &[
     // SQLite
     ("database or disk is full", ErrorKind::Unavailable, FULL),
@@ -87,28 +94,38 @@ const MESSAGES: &[(&str, ErrorKind, &str)] = &[
 fn sentence(kind: &DatabaseErrorKind, message: &str) -> Option<(ErrorKind, &'static str)> {
     match kind {
         DatabaseErrorKind::UniqueViolation => Some((ErrorKind::Conflict, "It exists already.")),
-        DatabaseErrorKind::ForeignKeyViolation | DatabaseErrorKind::RestrictViolation => {
-            Some((ErrorKind::Conflict, "It refers to something that is not there, or is still referred to."))
-        }
+        DatabaseErrorKind::ForeignKeyViolation | DatabaseErrorKind::RestrictViolation => Some((
+            ErrorKind::Conflict,
+            "It refers to something that is not there, or is still referred to.",
+        )),
         DatabaseErrorKind::SerializationFailure => Some((ErrorKind::Unavailable, BUSY)),
         DatabaseErrorKind::ReadOnlyTransaction => Some((ErrorKind::Unavailable, READ_ONLY)),
         DatabaseErrorKind::ClosedConnection => Some((ErrorKind::Unavailable, LOST)),
-        _ => MESSAGES.iter().find(|(part, ..)| message.contains(part)).map(|(_, kind, said)| (*kind, *said)),
+        _ => MESSAGES
+            .iter()
+            .find(|(part, ..)| message.contains(part))
+            .map(|(_, kind, said)| (*kind, *said)),
     }
 }
 
-/// A unique violation told in the words of the one whose place was taken; any other failure as it is.
+/// A unique violation told in the words of the one whose place was taken; any other failure as it
+/// is.
 pub(super) fn taken(message: &'static str) -> impl Fn(DbError) -> Error {
     move |error| match &error {
-        DbError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::conflict(message).caused_by(error),
+        DbError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
+            Error::conflict(message).caused_by(error)
+        }
         _ => error.into(),
     }
 }
 
 /// Whether the same transaction may well succeed when it is run again: it met another one.
 pub(super) fn wants_retry(error: &Error) -> bool {
-    let Some(DbError::DatabaseError(kind, info)) = error.source.as_ref().and_then(|source| source.downcast_ref()) else {
+    let Some(DbError::DatabaseError(kind, info)) =
+        error.source.as_ref().and_then(|source| source.downcast_ref())
+    else {
         return false;
     };
-    matches!(kind, DatabaseErrorKind::SerializationFailure) || info.message().contains("deadlock detected")
+    matches!(kind, DatabaseErrorKind::SerializationFailure)
+        || info.message().contains("deadlock detected")
 }

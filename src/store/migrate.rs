@@ -1,7 +1,8 @@
-//! The schema's history: `migrations/`, embedded, the same for both databases, each tried forth, back and forth again by a test.
+//! The schema's history: `migrations/`, embedded, the same for both databases, each tried forth,
+//! back and forth again by a test.
 //!
-//! All pending steps run in one transaction, so that a failed start leaves the schema as it was, and of several gateways that start at once
-//! one does the work while the others wait.
+//! All pending steps run in one transaction, so that a failed start leaves the schema as it was,
+//! and of several gateways that start at once one does the work while the others wait.
 
 use super::StoreError;
 use super::connection::{AnyConnection, Mode};
@@ -20,24 +21,35 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Brings the schema up to date.
 ///
 /// # Errors
-/// [`StoreError::Newer`] when the database knows steps that we do not; [`StoreError::Migrate`] when a step fails.
+/// [`StoreError::Newer`] when the database knows steps that we do not; [`StoreError::Migrate`] when
+/// a step fails.
 pub fn run(conn: &mut AnyConnection) -> Result<(), StoreError> {
     let failed = |e: Failure| StoreError::Migrate(e.to_string());
     conn.begin(Mode::Write).map_err(|e| failed(e.into()))?;
     let outcome = within(conn);
-    let end = if outcome.is_ok() { AnyConnection::commit_transaction(conn) } else { AnyConnection::rollback_transaction(conn) };
+    let end = if outcome.is_ok() {
+        AnyConnection::commit_transaction(conn)
+    } else {
+        AnyConnection::rollback_transaction(conn)
+    };
     outcome.and(end.map_err(|e| failed(e.into())))
 }
 
 fn within(conn: &mut AnyConnection) -> Result<(), StoreError> {
     let failed = |e: Failure| StoreError::Migrate(e.to_string());
     if let AnyConnection::Postgres(server) = conn {
-        let wait = format!("SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '10min'; SELECT pg_advisory_xact_lock({LOCK});");
+        let wait = format!(
+            "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '10min'; SELECT pg_advisory_xact_lock({LOCK});"
+        );
         server.batch_execute(&wait).map_err(|e| failed(e.into()))?;
     }
-    let known = MigrationSource::<<AnyConnection as diesel::Connection>::Backend>::migrations(&MIGRATIONS).map_err(failed)?;
+    let known =
+        MigrationSource::<<AnyConnection as diesel::Connection>::Backend>::migrations(&MIGRATIONS)
+            .map_err(failed)?;
     let applied = conn.applied_migrations().map_err(failed)?;
-    if let Some(unknown) = applied.iter().find(|version| !known.iter().any(|m| m.name().version() == **version)) {
+    if let Some(unknown) =
+        applied.iter().find(|version| !known.iter().any(|m| m.name().version() == **version))
+    {
         return Err(StoreError::Newer(unknown.to_string()));
     }
     conn.run_pending_migrations(MIGRATIONS).map_err(failed)?;

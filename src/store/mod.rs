@@ -56,7 +56,8 @@ pub trait HeadSigner: Send + Sync + 'static {
 const TRIES: u32 = 6;
 /// The setting that health writes.
 const PROBE: &str = "health_probe";
-/// More than any use case writes at once: on a disk with room for this, no use case fails for want of room.
+/// More than any use case writes at once: on a disk with room for this, no use case fails for want
+/// of room.
 const PROBE_BYTES: usize = 128 * 1024;
 /// How often health writes while writing works.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
@@ -73,8 +74,9 @@ pub struct Store {
 
 /// One transaction. Its methods are in [`tables`], one file a table.
 ///
-/// A method that answers `Conflict` leaves the transaction as it was before it, on both databases. After any other error nothing more
-/// may be done in the transaction: return the error, and everything is rolled back.
+/// A method that answers `Conflict` leaves the transaction as it was before it, on both databases.
+/// After any other error nothing more may be done in the transaction: return the error, and
+/// everything is rolled back.
 pub struct Tx<'a> {
     conn: &'a mut AnyConnection,
     signer: Option<&'a dyn HeadSigner>,
@@ -93,7 +95,8 @@ impl std::fmt::Debug for Tx<'_> {
 }
 
 impl Store {
-    /// Opens `sqlite:PATH` or `postgres://...` and brings its schema up to date. Without a signer: reads and writes, but no audit entry.
+    /// Opens `sqlite:PATH` or `postgres://...` and brings its schema up to date. Without a signer:
+    /// reads and writes, but no audit entry.
     ///
     /// # Errors
     /// [`StoreError`] with the database's own words.
@@ -114,7 +117,9 @@ impl Store {
         let mut first = place.open(Mode::Write)?;
         migrate::run(&mut first)?;
         if let Some(signer) = &signer {
-            transact(&mut first, Mode::Write, Some(signer.as_ref()), &|tx: &mut Tx<'_>| tx.sign_new_head())?;
+            transact(&mut first, Mode::Write, Some(signer.as_ref()), &|tx: &mut Tx<'_>| {
+                tx.sign_new_head()
+            })?;
         }
         drop(first);
         let (reads, writes) = Pool::pair(place)?;
@@ -133,28 +138,33 @@ impl Store {
         self.reads.run(move |conn| transact(conn, Mode::Read, None, &f)).await
     }
 
-    /// Runs `f` in a write transaction, which is kept when `f` answers `Ok` and rolled back when it answers an error.
+    /// Runs `f` in a write transaction, which is kept when `f` answers `Ok` and rolled back when it
+    /// answers an error.
     ///
-    /// `f` may run again, from the start, when the database asks for another try: it must have no effect but through its [`Tx`].
-    /// Write the audit entry last: it locks the end of the chain until the transaction is over.
+    /// `f` may run again, from the start, when the database asks for another try: it must have no
+    /// effect but through its [`Tx`]. Write the audit entry last: it locks the end of the chain
+    /// until the transaction is over.
     ///
     /// # Errors
-    /// What `f` answers; `Unavailable` when the database is not to be had in time or cannot be written.
+    /// What `f` answers; `Unavailable` when the database is not to be had in time or cannot be
+    /// written.
     pub async fn write<T, F>(&self, f: F) -> Result<T>
     where
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
         let signer = self.signer.clone();
-        let outcome = self.writes.run(move |conn| transact(conn, Mode::Write, signer.as_deref(), &f)).await;
+        let outcome =
+            self.writes.run(move |conn| transact(conn, Mode::Write, signer.as_deref(), &f)).await;
         if outcome.as_ref().is_err_and(|failed| failed.kind == ErrorKind::Unavailable) {
             *self.wrote() = None;
         }
         outcome
     }
 
-    /// Asks the database for one row, as health does, and whether it takes a write: a full disk still reads. Anybody may ask for health, so
-    /// while writing works it is tried at most every ten seconds; when it did not work, every time.
+    /// Asks the database for one row, as health does, and whether it takes a write: a full disk
+    /// still reads. Anybody may ask for health, so while writing works it is tried at most every
+    /// ten seconds; when it did not work, every time.
     ///
     /// # Errors
     /// `Unavailable` when there is no answer in time, or nothing can be written.
@@ -166,7 +176,8 @@ impl Store {
         if !known {
             // Never twice the same: SQLite does not write what is there already.
             let news = format!("{:032x}", rand::random::<u128>());
-            self.write(move |tx| tx.put_setting(PROBE, &news.repeat(PROBE_BYTES / news.len()))).await?;
+            self.write(move |tx| tx.put_setting(PROBE, &news.repeat(PROBE_BYTES / news.len())))
+                .await?;
             *self.wrote() = Some(Instant::now());
         }
         Ok(took)
@@ -183,21 +194,35 @@ impl Store {
 }
 
 /// Runs `f` in one transaction, and again when the database asks for it.
-fn transact<T>(conn: &mut AnyConnection, mode: Mode, signer: Option<&dyn HeadSigner>, f: &dyn Fn(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+fn transact<T>(
+    conn: &mut AnyConnection,
+    mode: Mode,
+    signer: Option<&dyn HeadSigner>,
+    f: &dyn Fn(&mut Tx<'_>) -> Result<T>,
+) -> Result<T> {
     let mut tries = 0;
     loop {
         tries += 1;
         match attempt(conn, mode, signer, f) {
             Err(failed) if tries < TRIES && error::wants_retry(&failed) => {
-                // Two that just met would meet again: wait a little, each try longer. This is a thread of the blocking pool.
-                std::thread::sleep(Duration::from_millis(1 << tries) + Duration::from_micros(u64::from(rand::random::<u16>()) / 32));
+                // Two that just met would meet again: wait a little, each try longer. This is a
+                // thread of the blocking pool.
+                std::thread::sleep(
+                    Duration::from_millis(1 << tries)
+                        + Duration::from_micros(u64::from(rand::random::<u16>()) / 32),
+                );
             }
             outcome => return outcome,
         }
     }
 }
 
-fn attempt<T>(conn: &mut AnyConnection, mode: Mode, signer: Option<&dyn HeadSigner>, f: &dyn Fn(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+fn attempt<T>(
+    conn: &mut AnyConnection,
+    mode: Mode,
+    signer: Option<&dyn HeadSigner>,
+    f: &dyn Fn(&mut Tx<'_>) -> Result<T>,
+) -> Result<T> {
     conn.begin(mode)?;
     match f(&mut Tx { conn, signer }) {
         Ok(value) => {
@@ -205,7 +230,8 @@ fn attempt<T>(conn: &mut AnyConnection, mode: Mode, signer: Option<&dyn HeadSign
             Ok(value)
         }
         Err(failed) => {
-            // When even this fails, diesel marks the connection as broken and the pool replaces it: nothing of it is kept.
+            // When even this fails, diesel marks the connection as broken and the pool replaces it:
+            // nothing of it is kept.
             if let Err(also) = AnyConnection::rollback_transaction(conn) {
                 tracing::debug!(error = %also, "rollback");
             }
@@ -215,8 +241,12 @@ fn attempt<T>(conn: &mut AnyConnection, mode: Mode, signer: Option<&dyn HeadSign
 }
 
 impl Tx<'_> {
-    /// Runs `f` within a savepoint, so that its failure (a unique violation, mostly) leaves the transaction usable on PostgreSQL too.
-    fn savepoint<T, E: From<diesel::result::Error>>(&mut self, f: impl FnOnce(&mut AnyConnection) -> Result<T, E>) -> Result<T, E> {
+    /// Runs `f` within a savepoint, so that its failure (a unique violation, mostly) leaves the
+    /// transaction usable on PostgreSQL too.
+    fn savepoint<T, E: From<diesel::result::Error>>(
+        &mut self,
+        f: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
         AnyConnection::begin_transaction(self.conn)?;
         match f(self.conn) {
             Ok(value) => {

@@ -1,5 +1,5 @@
-//! Few connections for many tasks. A task waits for a connection without holding a thread, and not for long: after [`WAIT`] it is told
-//! that the database is busy.
+//! Few connections for many tasks. A task waits for a connection without holding a thread, and not
+//! for long: after [`WAIT`] it is told that the database is busy.
 
 use super::StoreError;
 use super::connection::{AnyConnection, Mode, Place};
@@ -51,13 +51,17 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The pools for reading and for writing. SQLite: several readers, one writer. PostgreSQL: the same pool twice.
+    /// The pools for reading and for writing. SQLite: several readers, one writer. PostgreSQL: the
+    /// same pool twice.
     ///
     /// # Errors
     /// None today; opening happens on first use.
     pub fn pair(place: Place) -> Result<(Self, Self), StoreError> {
         match place {
-            Place::Sqlite(_) => Ok((Self::new(place.clone(), Mode::Read, SQLITE_READERS), Self::new(place, Mode::Write, 1))),
+            Place::Sqlite(_) => Ok((
+                Self::new(place.clone(), Mode::Read, SQLITE_READERS),
+                Self::new(place, Mode::Write, 1),
+            )),
             Place::Postgres(_) => {
                 let pool = Self::new(place, Mode::Write, POSTGRES_CONNECTIONS);
                 Ok((pool.clone(), pool))
@@ -76,7 +80,11 @@ impl Pool {
             .idle_timeout(if test { Some(Duration::from_secs(300)) } else { None })
             .max_lifetime(if test { Some(Duration::from_secs(1800)) } else { None })
             .build_unchecked(Opener { place, mode });
-        Self { connections, places: Arc::new(Semaphore::new(size as usize)), queue: Arc::new(Semaphore::new(QUEUE)) }
+        Self {
+            connections,
+            places: Arc::new(Semaphore::new(size as usize)),
+            queue: Arc::new(Semaphore::new(QUEUE)),
+        }
     }
 
     /// Runs `work` with a connection, on the blocking pool.
@@ -94,9 +102,11 @@ impl Pool {
         };
         let connections = self.connections.clone();
         let work = move || {
-            // The place is given back when the work is over, even if nobody waits for its outcome any more.
+            // The place is given back when the work is over, even if nobody waits for its outcome
+            // any more.
             let _place = place;
-            let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+            let left =
+                until.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
             let mut conn = connections.get_timeout(left).map_err(|e| {
                 Error::unavailable("The database does not answer. Try again in a moment; if it stays, tell your administrator.").caused_by(e)
             })?;

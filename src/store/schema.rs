@@ -1,4 +1,5 @@
-//! The tables as diesel sees them; what they are for stands in the migration. A test compares the two.
+//! The tables as diesel sees them; what they are for stands in the migration. A test compares the
+//! two.
 
 #![allow(missing_docs)]
 

@@ -1,4 +1,5 @@
-//! A full disk, made by limiting the pages of the writer's file: only here is that connection at hand.
+//! A full disk, made by limiting the pages of the writer's file: only here is that connection at
+//! hand.
 
 use super::*;
 use crate::domain::audit::{Action, Actor, Draft, Outcome, Target};
@@ -40,7 +41,11 @@ async fn a_full_disk_is_unavailable_and_nothing_is_half_done() {
     let path = dir.path().join("a.db");
     let store = Store::open_with(&format!("sqlite:{}", path.display()), Arc::new(Plain)).unwrap();
     let limit = async |pages: &'static str| {
-        store.writes.run(move |conn| Ok(conn.batch_execute(&format!("PRAGMA max_page_count = {pages}"))?)).await.unwrap();
+        store
+            .writes
+            .run(move |conn| Ok(conn.batch_execute(&format!("PRAGMA max_page_count = {pages}"))?))
+            .await
+            .unwrap();
     };
     store.write(|tx| tx.audit(draft())).await.unwrap();
     limit("1").await; // SQLite takes the present size for what is smaller: the file cannot grow.
@@ -54,8 +59,12 @@ async fn a_full_disk_is_unavailable_and_nothing_is_half_done() {
     assert_eq!(full.kind, ErrorKind::Unavailable, "{full:?}");
     assert!(full.message.contains("disk is full"), "{full}");
     assert_eq!(store.ping().await.unwrap_err().kind, ErrorKind::Unavailable, "health says so");
-    assert_eq!(store.read(|tx| Ok((tx.setting("small")?, tx.setting("large")?))).await.unwrap(), (None, None));
-    // Auditing fills what is left of the pages; then it fails, and the log is whole as far as it goes.
+    assert_eq!(
+        store.read(|tx| Ok((tx.setting("small")?, tx.setting("large")?))).await.unwrap(),
+        (None, None)
+    );
+    // Auditing fills what is left of the pages; then it fails, and the log is whole as far as it
+    // goes.
     limit("1").await;
     let mut written = 1;
     let failed = loop {
@@ -78,17 +87,29 @@ async fn a_full_disk_is_unavailable_and_nothing_is_half_done() {
 #[tokio::test]
 async fn a_conflict_within_a_full_disk_is_still_told_as_full() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open_with(&format!("sqlite:{}", dir.path().join("a.db").display()), Arc::new(Plain)).unwrap();
+    let store =
+        Store::open_with(&format!("sqlite:{}", dir.path().join("a.db").display()), Arc::new(Plain))
+            .unwrap();
     store.writes.run(|conn| Ok(conn.batch_execute("PRAGMA max_page_count = 1")?)).await.unwrap();
     // Fails within a savepoint, after SQLite may have given up the whole transaction by itself.
     let failed = store
         .write(|tx| {
-            tx.savepoint(|conn| conn.batch_execute(&format!("INSERT INTO settings (name, value) VALUES ('x', '{}')", "x".repeat(1 << 20))))
-                .map_err(Error::from)
+            tx.savepoint(|conn| {
+                conn.batch_execute(&format!(
+                    "INSERT INTO settings (name, value) VALUES ('x', '{}')",
+                    "x".repeat(1 << 20)
+                ))
+            })
+            .map_err(Error::from)
         })
         .await;
     assert_eq!(failed.unwrap_err().kind, ErrorKind::Unavailable);
-    store.write(|tx| tx.audit(draft())).await.map(drop).or_else(|e| if e.kind == ErrorKind::Unavailable { Ok(()) } else { Err(e) }).unwrap();
+    store
+        .write(|tx| tx.audit(draft()))
+        .await
+        .map(drop)
+        .or_else(|e| if e.kind == ErrorKind::Unavailable { Ok(()) } else { Err(e) })
+        .unwrap();
     assert_eq!(store.verify_chain().await.unwrap().fault, None);
 }
 

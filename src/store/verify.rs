@@ -19,21 +19,33 @@ pub struct Verdict {
 }
 
 impl Store {
-    /// Reads every entry up to the present head, in constant memory. Entries written meanwhile are not looked at.
+    /// Reads every entry up to the present head, in constant memory. Entries written meanwhile are
+    /// not looked at.
     ///
     /// # Errors
     /// When the log cannot be read; what is wrong within it is no error but a [`ChainFault`].
     pub async fn verify_chain(&self) -> Result<Verdict> {
-        let (head, last) = self.read(|tx| Ok((tx.audit_head()?, tx.audit_span()?.map_or(0, |(_, last)| last)))).await?;
+        let (head, last) = self
+            .read(|tx| Ok((tx.audit_head()?, tx.audit_span()?.map_or(0, |(_, last)| last))))
+            .await?;
         let mut chain = Verifier::default();
         let fault = self.first_fault(&mut chain, &head, last).await?;
         Ok(Verdict { entries: chain.entries(), head, fault })
     }
 
-    async fn first_fault(&self, chain: &mut Verifier, head: &Head, last: i64) -> Result<Option<ChainFault>> {
-        let signer = self.signer().ok_or_else(|| Error::internal("the store was opened without a signer for the audit log"))?;
+    async fn first_fault(
+        &self,
+        chain: &mut Verifier,
+        head: &Head,
+        last: i64,
+    ) -> Result<Option<ChainFault>> {
+        let signer = self.signer().ok_or_else(|| {
+            Error::internal("the store was opened without a signer for the audit log")
+        })?;
         if !signer.verify(&Head::signed_text(head.seq, &head.hash), &head.signature) {
-            return Ok(Some(ChainFault::BadHead { detail: "its signature is not this gateway's".to_owned() }));
+            return Ok(Some(ChainFault::BadHead {
+                detail: "its signature is not this gateway's".to_owned(),
+            }));
         }
         let up_to = head.seq;
         // From below the first place there is, so that an entry put before it is seen too.
@@ -45,7 +57,10 @@ impl Store {
             for row in rows {
                 let seq = row.seq;
                 // A row that does not even read was changed.
-                let checked = row.into_entry().map_err(|_| ChainFault::Changed { seq }).and_then(|entry| chain.push(&entry));
+                let checked = row
+                    .into_entry()
+                    .map_err(|_| ChainFault::Changed { seq })
+                    .and_then(|entry| chain.push(&entry));
                 if let Err(fault) = checked {
                     return Ok(Some(fault));
                 }

@@ -1,7 +1,9 @@
 //! Wakes for other threads, many at a time.
 //!
-//! To wake a task of another thread's runtime takes a system call, and takes that thread from what it does. A round that has something for twenty of its tasks
-//! would do that twenty times. A **bell** is a task on that thread: it is rung once, and wakes the others there, where it costs next to nothing.
+//! To wake a task of another thread's runtime takes a system call, and takes that thread from what
+//! it does. A round that has something for twenty of its tasks would do that twenty times. A
+//! **bell** is a task on that thread: it is rung once, and wakes the others there, where it costs
+//! next to nothing.
 
 use std::cell::RefCell;
 use std::mem::take;
@@ -33,7 +35,11 @@ impl Bell {
                 return Some(bell);
             }
             let runtime = Handle::try_current().ok()?;
-            let bell = Arc::new(Self { thread: thread::current().id(), waiting: Mutex::new(Some(Vec::new())), rung: Notify::new() });
+            let bell = Arc::new(Self {
+                thread: thread::current().id(),
+                waiting: Mutex::new(Some(Vec::new())),
+                rung: Notify::new(),
+            });
             *here = Arc::downgrade(&bell);
             runtime.spawn(Ringer(Arc::clone(&bell)).ring());
             Some(bell)
@@ -61,7 +67,8 @@ impl Bell {
     }
 }
 
-/// The bell's task. When its runtime ends, so does this: whoever is still to be woken is woken then.
+/// The bell's task. When its runtime ends, so does this: whoever is still to be woken is woken
+/// then.
 struct Ringer(Arc<Bell>);
 
 impl Ringer {
@@ -93,7 +100,10 @@ impl Waiting {
     pub(super) fn note(slot: &mut Option<Self>, apart: bool, cx: &Context<'_>) {
         match slot {
             Some(known) if known.waker.will_wake(cx.waker()) => {}
-            _ => *slot = Some(Self { waker: cx.waker().clone(), bell: apart.then(Bell::here).flatten() }),
+            _ => {
+                *slot =
+                    Some(Self { waker: cx.waker().clone(), bell: apart.then(Bell::here).flatten() })
+            }
         }
     }
 
@@ -110,7 +120,9 @@ pub(super) struct Wakes(Vec<(Option<Arc<Bell>>, Vec<Waker>)>);
 impl Wakes {
     /// Adds one.
     pub(super) fn add(&mut self, Waiting { waker, bell }: Waiting) {
-        let same = |known: &Option<Arc<Bell>>| known.as_ref().map(Arc::as_ptr) == bell.as_ref().map(Arc::as_ptr);
+        let same = |known: &Option<Arc<Bell>>| {
+            known.as_ref().map(Arc::as_ptr) == bell.as_ref().map(Arc::as_ptr)
+        };
         match self.0.iter_mut().find(|(known, _)| same(known)) {
             Some((_, wakers)) => wakers.push(waker),
             None => self.0.push((bell, vec![waker])),
@@ -121,7 +133,9 @@ impl Wakes {
     pub(super) fn wake(self) {
         for (bell, wakers) in self.0 {
             match bell {
-                Some(bell) if wakers.len() > 1 && bell.thread != thread::current().id() => bell.wake(wakers),
+                Some(bell) if wakers.len() > 1 && bell.thread != thread::current().id() => {
+                    bell.wake(wakers)
+                }
                 _ => wakers.into_iter().for_each(Waker::wake),
             }
         }
@@ -201,7 +215,10 @@ mod tests {
 
     #[test]
     fn who_waits_by_the_bell_of_a_runtime_that_ended_is_woken_all_the_same() {
-        let (own, gone) = (Builder::new_current_thread().build().unwrap(), Builder::new_current_thread().build().unwrap());
+        let (own, gone) = (
+            Builder::new_current_thread().build().unwrap(),
+            Builder::new_current_thread().build().unwrap(),
+        );
         let count = Arc::<AtomicUsize>::default();
         struct Count(Arc<AtomicUsize>);
         impl std::task::Wake for Count {
@@ -224,7 +241,8 @@ mod tests {
             .join()
             .unwrap();
         };
-        let (early, late) = gone.block_on(async { ([note(), note()].into(), [note(), note()].into()) });
+        let (early, late) =
+            gone.block_on(async { ([note(), note()].into(), [note(), note()].into()) });
         // Rung, though nobody has run to hear it: its end lets everybody out.
         wake(early);
         assert_eq!(count.load(Ordering::Relaxed), 0);

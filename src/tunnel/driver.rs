@@ -1,7 +1,10 @@
-//! The owner task of one tunnel: the shell that gives a [`Peer`] its datagrams, its clock and its users.
+//! The owner task of one tunnel: the shell that gives a [`Peer`] its datagrams, its clock and its
+//! users.
 //!
-//! - Everything about the tunnel happens in this one task, so nothing on the way of a packet is locked.
-//! - Its **round**: do what was asked, take what arrived, let the clock speak, serve the pipes, send the trains, publish, wait.
+//! - Everything about the tunnel happens in this one task, so nothing on the way of a packet is
+//!   locked.
+//! - Its **round**: do what was asked, take what arrived, let the clock speak, serve the pipes,
+//!   send the trains, publish, wait.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,7 +26,8 @@ use crate::tunnel::stream::{Pipe, Served, TunnelStream};
 
 /// Received batches taken in one round, at most.
 const BATCHES: usize = 64;
-/// Received bytes with which a round takes no more batches: opening them takes about a tenth of a millisecond.
+/// Received bytes with which a round takes no more batches: opening them takes about a tenth of a
+/// millisecond.
 const ROUND: usize = 128 << 10;
 /// The shortest wait for the clock: tokio's timer is no finer.
 const TICK: Duration = Duration::from_millis(1);
@@ -67,7 +71,8 @@ pub(super) struct Users {
     listeners: Vec<Listener>,
     /// Who is to be served in the next round.
     wanted: Vec<ConnId>,
-    /// Whose users are gone before all was sent: served in each round, until it is, or takes too long.
+    /// Whose users are gone before all was sent: served in each round, until it is, or takes too
+    /// long.
     leaving: Vec<ConnId>,
 }
 
@@ -79,7 +84,8 @@ impl Driver {
         let mut batch = Vec::new();
         loop {
             let now = Instant::now();
-            // Before what arrived: whoever was told that a port is listened on may have called it meanwhile.
+            // Before what arrived: whoever was told that a port is listened on may have called it
+            // meanwhile.
             while let Ok(command) = self.commands.try_recv() {
                 self.command(command, now);
             }
@@ -91,13 +97,15 @@ impl Driver {
                 break;
             }
             if more || !self.inbox.is_empty() {
-                // All tunnels share few threads: nobody's keystroke waits for more than a round of somebody else's.
+                // All tunnels share few threads: nobody's keystroke waits for more than a round of
+                // somebody else's.
                 tokio::task::yield_now().await;
                 self.more(&mut batch);
                 continue;
             }
-            // Put forward only: what is sent asks for a moment soon, and its acknowledgement for a later one, over and over. Waking once too early costs less
-            // than telling the runtime's clock, which wakes the thread that sleeps by it, each time.
+            // Put forward only: what is sent asks for a moment soon, and its acknowledgement for a
+            // later one, over and over. Waking once too early costs less than telling the runtime's
+            // clock, which wakes the thread that sleeps by it, each time.
             if let Some(at) = self.peer.poll_timeout(now).map(|at| at.max(now + TICK))
                 && armed.is_none_or(|armed| at < armed)
             {
@@ -188,7 +196,8 @@ impl Driver {
         });
     }
 
-    /// Serves the users, lets TCP speak, sends. True if there is more to do without waiting for anything.
+    /// Serves the users, lets TCP speak, sends. True if there is more to do without waiting for
+    /// anything.
     async fn turn(&mut self, now: Instant) -> bool {
         self.forget_listeners();
         let peer = &mut self.peer;
@@ -242,15 +251,24 @@ impl Driver {
     fn event(&mut self, event: Event, now: Instant) {
         match event {
             Event::Handshaken => {
-                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                self.shared.last_handshake_ms.store(i64::try_from(since.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+                let since =
+                    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                self.shared
+                    .last_handshake_ms
+                    .store(i64::try_from(since.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
                 tracing::debug!(tunnel = %self.shared.id.0, endpoint = ?self.peer.endpoint(), "tunnel.handshake");
             }
             Event::Carries(mtu) => tracing::debug!(tunnel = %self.shared.id.0, mtu, "tunnel.path"),
             Event::Endpoint(endpoint) => {
-                // Who sees where the other end is now sees also what came from there; and who sees that keys were agreed upon, with whom.
+                // Who sees where the other end is now sees also what came from there; and who sees
+                // that keys were agreed upon, with whom.
                 self.count();
-                let known = self.shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner).replace(endpoint);
+                let known = self
+                    .shared
+                    .endpoint
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .replace(endpoint);
                 self.registry.endpoints.moved(known, Some(endpoint));
             }
             Event::Connected { conn } => {
@@ -262,11 +280,20 @@ impl Driver {
             }
             Event::ConnectFailed { conn, kind } => {
                 if let Some(answer) = self.state.connecting.remove(&conn) {
-                    let _ = answer.send(Err(if kind == io::ErrorKind::TimedOut { TunnelError::TimedOut } else { TunnelError::Refused }));
+                    let _ = answer.send(Err(if kind == io::ErrorKind::TimedOut {
+                        TunnelError::TimedOut
+                    } else {
+                        TunnelError::Refused
+                    }));
                 }
             }
             Event::Accepted { conn, port } => {
-                let queue = self.state.listeners.iter().find(|listener| listener.port == port).map(|listener| listener.incoming.clone());
+                let queue = self
+                    .state
+                    .listeners
+                    .iter()
+                    .find(|listener| listener.port == port)
+                    .map(|listener| listener.incoming.clone());
                 match queue.as_ref().and_then(|queue| queue.try_reserve().ok()) {
                     Some(place) => {
                         let stream = self.stream(conn);
@@ -301,7 +328,9 @@ impl Driver {
         shared.retransmits.store(counters.retransmits, Ordering::Relaxed);
         shared.handshakes.store(counters.handshakes, Ordering::Relaxed);
         shared.refused.store(counters.rejected + counters.foreign, Ordering::Relaxed);
-        let micros = |time: Option<Duration>| time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+        let micros = |time: Option<Duration>| {
+            time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1))
+        };
         shared.rtt_us.store(micros(counters.rtt), Ordering::Relaxed);
         shared.tcp_rtt_us.store(micros(counters.tcp_rtt), Ordering::Relaxed);
     }

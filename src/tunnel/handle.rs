@@ -1,7 +1,10 @@
-//! The handle by which everybody else uses a tunnel, and what it shares with the tunnel's owner task.
+//! The handle by which everybody else uses a tunnel, and what it shares with the tunnel's owner
+//! task.
 //!
-//! - A [`Tunnel`] is cheap to clone; it asks the owner through a bounded queue of [`Command`]s and reads what the owner published.
-//! - **Published** values (status, counters, endpoint) are written once per batch by the owner, never per packet.
+//! - A [`Tunnel`] is cheap to clone; it asks the owner through a bounded queue of [`Command`]s and
+//!   reads what the owner published.
+//! - **Published** values (status, counters, endpoint) are written once per batch by the owner,
+//!   never per packet.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -121,7 +124,8 @@ pub struct TunnelStats {
     pub handshakes: u64,
     /// TCP segments sent again inside, of all connections.
     pub retransmits: u64,
-    /// Datagrams thrown away: not authentic, replayed, between foreign addresses, or more than the owner could take.
+    /// Datagrams thrown away: not authentic, replayed, between foreign addresses, or more than the
+    /// owner could take.
     pub dropped: u64,
 }
 
@@ -164,7 +168,10 @@ pub struct Tunnel {
 
 impl std::fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tunnel").field("id", &self.shared.id).field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("Tunnel")
+            .field("id", &self.shared.id)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
     }
 }
 
@@ -176,18 +183,25 @@ impl Tunnel {
 
     /// Begins a handshake now, if the endpoint is known.
     pub fn initiate(&self) {
-        // A full queue means the owner is busy with requests, each of which begins a handshake if there is need.
+        // A full queue means the owner is busy with requests, each of which begins a handshake if
+        // there is need.
         let _ = self.shared.commands.try_send(Command::Initiate);
     }
 
-    /// Opens a TCP connection to a port of the other end, after the handshake if there was none yet. Dropping the future gives up.
+    /// Opens a TCP connection to a port of the other end, after the handshake if there was none
+    /// yet. Dropping the future gives up.
     pub async fn connect(&self, port: u16) -> Result<TunnelStream, TunnelError> {
         let (answer, answered) = oneshot::channel();
-        self.shared.commands.send(Command::Connect { port, answer }).await.map_err(|_| TunnelError::Closed)?;
+        self.shared
+            .commands
+            .send(Command::Connect { port, answer })
+            .await
+            .map_err(|_| TunnelError::Closed)?;
         answered.await.map_err(|_| TunnelError::Closed)?
     }
 
-    /// Accepts TCP connections on a port of our address. At most `backlog` wait to be accepted; more are refused.
+    /// Accepts TCP connections on a port of our address. At most `backlog` wait to be accepted;
+    /// more are refused.
     pub fn listen(&self, port: u16, backlog: usize) -> Result<TunnelListener, TunnelError> {
         if port == 0 {
             return Err(TunnelError::Unaddressable);
@@ -201,10 +215,12 @@ impl Tunnel {
         }
         let (queue, incoming) = mpsc::channel(backlog);
         listening.push((port, queue.downgrade()));
-        self.shared.commands.try_send(Command::Listen { port, backlog, incoming: queue }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => TunnelError::Full,
-            mpsc::error::TrySendError::Closed(_) => TunnelError::Closed,
-        })?;
+        self.shared.commands.try_send(Command::Listen { port, backlog, incoming: queue }).map_err(
+            |error| match error {
+                mpsc::error::TrySendError::Full(_) => TunnelError::Full,
+                mpsc::error::TrySendError::Closed(_) => TunnelError::Closed,
+            },
+        )?;
         Ok(TunnelListener { port, incoming, calls: self.shared.calls.clone() })
     }
 
@@ -222,9 +238,14 @@ impl Tunnel {
     pub fn stats(&self) -> TunnelStats {
         let shared = &*self.shared;
         let last = shared.last_handshake_ms.load(Ordering::Relaxed);
-        let micros = |of: &AtomicU64| Some(of.load(Ordering::Relaxed)).filter(|&us| us > 0).map(Duration::from_micros);
+        let micros = |of: &AtomicU64| {
+            Some(of.load(Ordering::Relaxed)).filter(|&us| us > 0).map(Duration::from_micros)
+        };
         TunnelStats {
-            last_handshake: u64::try_from(last).ok().filter(|&ms| ms > 0).map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
+            last_handshake: u64::try_from(last)
+                .ok()
+                .filter(|&ms| ms > 0)
+                .map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
             tx_bytes: shared.tx_bytes.load(Ordering::Relaxed),
             rx_bytes: shared.rx_bytes.load(Ordering::Relaxed),
             endpoint: *shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner),
@@ -232,11 +253,13 @@ impl Tunnel {
             tcp_rtt: micros(&shared.tcp_rtt_us),
             handshakes: shared.handshakes.load(Ordering::Relaxed),
             retransmits: shared.retransmits.load(Ordering::Relaxed),
-            dropped: shared.refused.load(Ordering::Relaxed) + shared.overflow.load(Ordering::Relaxed),
+            dropped: shared.refused.load(Ordering::Relaxed)
+                + shared.overflow.load(Ordering::Relaxed),
         }
     }
 
-    /// Waits until there are session keys and the other end answers. The caller sets the time limit.
+    /// Waits until there are session keys and the other end answers. The caller sets the time
+    /// limit.
     pub async fn handshaken(&self) -> Result<(), TunnelError> {
         let mut status = self.watch();
         let seen = tokio::select! {

@@ -1,8 +1,12 @@
 //! The hub: one UDP port, many tunnels.
 //!
-//! - One task receives and sorts (see `demux`), and lets in whoever calls first (see `door`), which never goes before what live tunnels receive; one task per tunnel owns it (see `driver`) and sends by itself.
-//! - The **registry** knows every tunnel by name, for the handles; nothing on the way of a packet looks into it.
-//! - Tunnels run on the runtime the hub was bound on, or on **threads** of the hub's own, whoever adds them.
+//! - One task receives and sorts (see `demux`), and lets in whoever calls first (see `door`), which
+//!   never goes before what live tunnels receive; one task per tunnel owns it (see `driver`) and
+//!   sends by itself.
+//! - The **registry** knows every tunnel by name, for the handles; nothing on the way of a packet
+//!   looks into it.
+//! - Tunnels run on the runtime the hub was bound on, or on **threads** of the hub's own, whoever
+//!   adds them.
 
 mod demux;
 mod door;
@@ -89,7 +93,8 @@ struct Table {
     pairs: HashSet<(PublicKey, PublicKey)>,
 }
 
-/// Where the other ends of the tunnels are, as far as their owners know: authentically, or from whoever added the tunnel. So many tunnels each.
+/// Where the other ends of the tunnels are, as far as their owners know: authentically, or from
+/// whoever added the tunnel. So many tunnels each.
 #[derive(Default)]
 pub(super) struct Endpoints(Mutex<HashMap<SocketAddr, usize>>);
 
@@ -137,7 +142,8 @@ impl Registry {
             table.tunnels.remove(&id);
         }
         drop(table);
-        // Bounded by the table: one addition and one removal for each tunnel. A receiver that is gone needs no telling.
+        // Bounded by the table: one addition and one removal for each tunnel. A receiver that is
+        // gone needs no telling.
         let _ = self.changes.send(Change::Remove { index });
     }
 }
@@ -168,7 +174,10 @@ pub struct Hub {
 
 impl std::fmt::Debug for Hub {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hub").field("local_addr", &self.local_addr()).field("peers", &self.peers()).finish_non_exhaustive()
+        f.debug_struct("Hub")
+            .field("local_addr", &self.local_addr())
+            .field("peers", &self.peers())
+            .finish_non_exhaustive()
     }
 }
 
@@ -178,7 +187,8 @@ impl Hub {
         Self::open(config, Handle::current(), None)
     }
 
-    /// The same, on [`threads`] of its own, which do nothing else: for a process whose tunnels' users run elsewhere.
+    /// The same, on [`threads`] of its own, which do nothing else: for a process whose tunnels'
+    /// users run elsewhere.
     pub async fn bind_apart(config: HubConfig) -> io::Result<Self> {
         let threads = Threads::start()?;
         let runtime = threads.runtime();
@@ -194,8 +204,12 @@ impl Hub {
         let tasks = TaskTracker::new();
         let endpoints = Arc::<Endpoints>::default();
         let demux = Demux::new(endpoints.clone(), counters.clone(), Instant::now());
-        tasks.spawn_on(receive(socket.clone(), changed, demux, counters.clone(), closing.clone()), &runtime);
-        let tcp_timeout_ms = AtomicU64::new(u64::try_from(TCP_TIMEOUT.as_millis()).unwrap_or(u64::MAX));
+        tasks.spawn_on(
+            receive(socket.clone(), changed, demux, counters.clone(), closing.clone()),
+            &runtime,
+        );
+        let tcp_timeout_ms =
+            AtomicU64::new(u64::try_from(TCP_TIMEOUT.as_millis()).unwrap_or(u64::MAX));
         let registry = Arc::new(Registry { endpoints, table: Mutex::default(), changes });
         Ok(Self {
             inner: Arc::new(Inner {
@@ -217,23 +231,28 @@ impl Hub {
         self.inner.socket.local_addr()
     }
 
-    /// How long the other end of a TCP connection may be silent before the connection is given up, for tunnels added from now on.
-    /// At least a second; [`TCP_TIMEOUT`] unless set.
+    /// How long the other end of a TCP connection may be silent before the connection is given up,
+    /// for tunnels added from now on. At least a second; [`TCP_TIMEOUT`] unless set.
     pub fn set_tcp_timeout(&self, timeout: Duration) {
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).clamp(1000, 3_600_000);
         self.inner.tcp_timeout_ms.store(millis, Ordering::Relaxed);
     }
 
-    /// The largest packet that may be tried inside tunnels added from now on, in bytes: [`MTU`] to [`MTU_MAX`], which it is unless set.
+    /// The largest packet that may be tried inside tunnels added from now on, in bytes: [`MTU`] to
+    /// [`MTU_MAX`], which it is unless set.
     pub fn set_mtu_max(&self, bytes: usize) {
         self.inner.mtu_max.store(bytes.clamp(MTU, MTU_MAX), Ordering::Relaxed);
     }
 
-    /// Adds a tunnel, which answers the other end from now on. With a keepalive and a known endpoint it begins a handshake by itself and never
-    /// gives up; otherwise it says nothing until asked to.
+    /// Adds a tunnel, which answers the other end from now on. With a keepalive and a known
+    /// endpoint it begins a handshake by itself and never gives up; otherwise it says nothing until
+    /// asked to.
     pub fn add_peer(&self, config: PeerConfig) -> Result<Tunnel, TunnelError> {
         let inner = &*self.inner;
-        if !usable(config.local_addr) || !usable(config.peer_addr) || config.local_addr.is_ipv4() != config.peer_addr.is_ipv4() {
+        if !usable(config.local_addr)
+            || !usable(config.peer_addr)
+            || config.local_addr.is_ipv4() != config.peer_addr.is_ipv4()
+        {
             return Err(TunnelError::Unaddressable);
         }
         if config.local_addr == config.peer_addr {
@@ -269,7 +288,13 @@ impl Hub {
             inner.registry.forget(config.id, index);
             return Err(TunnelError::Full);
         }
-        let route = Route { index, private_key: config.private_key.clone(), peer: config.peer_public_key, inbox, shared: shared.clone() };
+        let route = Route {
+            index,
+            private_key: config.private_key.clone(),
+            peer: config.peer_public_key,
+            inbox,
+            shared: shared.clone(),
+        };
         if inner.registry.changes.send(Change::Add(Box::new(route))).is_err() {
             inner.registry.forget(config.id, index);
             return Err(TunnelError::Closed);
@@ -305,7 +330,12 @@ impl Hub {
         Ok(tunnel)
     }
 
-    fn register(&self, id: TunnelId, pair: (PublicKey, PublicKey), tunnel: &Tunnel) -> Result<u32, TunnelError> {
+    fn register(
+        &self,
+        id: TunnelId,
+        pair: (PublicKey, PublicKey),
+        tunnel: &Tunnel,
+    ) -> Result<u32, TunnelError> {
         let mut table = self.inner.registry.lock();
         if self.inner.closing.is_cancelled() {
             return Err(TunnelError::Closed);
@@ -319,7 +349,8 @@ impl Hub {
         if table.tunnels.len() >= TUNNELS_MAX {
             return Err(TunnelError::Full);
         }
-        // 16 384 of 16 million are taken at most: a free one is found at once. Random, so that an outsider cannot guess it.
+        // 16 384 of 16 million are taken at most: a free one is found at once. Random, so that an
+        // outsider cannot guess it.
         let index = loop {
             let mut bytes = [0; 4];
             getrandom::fill(&mut bytes).map_err(|_| TunnelError::Full)?;
@@ -409,7 +440,8 @@ async fn receive(
         };
         let result = ready.and_then(|()| {
             let count = socket.receive(&mut buffers)?;
-            // A tunnel is known here before its first answer can arrive: it was announced before it spoke.
+            // A tunnel is known here before its first answer can arrive: it was announced before it
+            // spoke.
             while let Ok(change) = changes.try_recv() {
                 demux.change(change);
             }
@@ -418,7 +450,9 @@ async fn receive(
                 counters.received_bytes.fetch_add(message.bytes().len() as u64, Ordering::Relaxed);
                 demux.message(from, stride, message);
             });
-            let reply = |to, cookie: &[u8]| socket.send_now(&Transmit { to, contents: cookie.to_vec(), segment: cookie.len() });
+            let reply = |to, cookie: &[u8]| {
+                socket.send_now(&Transmit { to, contents: cookie.to_vec(), segment: cookie.len() })
+            };
             let more = demux.waits() && demux.greet(Instant::now(), reply);
             // What is opened at the door takes as long as many messages.
             Ok(count + if more { FAIR / 4 } else { 0 })

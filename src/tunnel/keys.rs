@@ -1,8 +1,10 @@
 //! The three kinds of key a WireGuard tunnel needs.
 //!
 //! - [`PrivateKey`]: a Curve25519 secret. Wiped when dropped; never shown by `Debug`.
-//! - [`PublicKey`]: its public half, and the name by which a peer is known. Printed as standard base64, like every WireGuard tool does.
-//! - [`PresharedKey`]: a second, symmetric secret mixed into the handshake (WireGuard paper, section 5.2). Wiped and redacted too.
+//! - [`PublicKey`]: its public half, and the name by which a peer is known. Printed as standard
+//!   base64, like every WireGuard tool does.
+//! - [`PresharedKey`]: a second, symmetric secret mixed into the handshake (WireGuard paper,
+//!   section 5.2). Wiped and redacted too.
 
 use std::fmt;
 use std::str::FromStr;
@@ -179,7 +181,9 @@ mod tests {
 
     #[test]
     fn short_long_and_foreign_text_is_refused() {
-        for text in ["", "AAAA", "not base64!", &STANDARD.encode([0; 31]), &STANDARD.encode([0; 33])] {
+        for text in
+            ["", "AAAA", "not base64!", &STANDARD.encode([0; 31]), &STANDARD.encode([0; 33])]
+        {
             assert_eq!(text.parse::<PublicKey>(), Err(KeyError::Malformed), "{text}");
         }
     }
@@ -187,8 +191,13 @@ mod tests {
     #[test]
     fn the_public_half_is_the_one_of_rfc_7748() {
         // RFC 7748 section 6.1, Bob.
-        let secret = hex::decode("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb").unwrap();
+        let secret =
+            hex::decode("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
+                .unwrap();
         let private = PrivateKey::from_bytes(secret.try_into().unwrap());
-        assert_eq!(hex::encode(private.public_key().as_bytes()), "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
+        assert_eq!(
+            hex::encode(private.public_key().as_bytes()),
+            "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
+        );
     }
 }

@@ -1,8 +1,12 @@
-//! WireGuard in user space: boringtun for the secrets, a TCP of our own inside, one UDP port, one owner task per tunnel.
+//! WireGuard in user space: boringtun for the secrets, a TCP of our own inside, one UDP port, one
+//! owner task per tunnel.
 //!
-//! - A [`Hub`] is one UDP port with any number of tunnels; the gateway and the agent use the same one.
-//! - A [`Tunnel`] is a handle to one of them: keys on both sides, two addresses inside, TCP between these two and nobody else.
-//! - A [`TunnelStream`] is a TCP connection inside a tunnel; [`Tunnel::connect`] opens one, a [`TunnelListener`] accepts them.
+//! - A [`Hub`] is one UDP port with any number of tunnels; the gateway and the agent use the same
+//!   one.
+//! - A [`Tunnel`] is a handle to one of them: keys on both sides, two addresses inside, TCP between
+//!   these two and nobody else.
+//! - A [`TunnelStream`] is a TCP connection inside a tunnel; [`Tunnel::connect`] opens one, a
+//!   [`TunnelListener`] accepts them.
 //! - [`TunnelStatus`] is what the WireGuard state machine says, never a default.
 //!
 //! ```text

@@ -1,17 +1,23 @@
 //! One end of one tunnel, without I/O: datagrams and the time go in, datagrams and events come out.
 //!
-//! - A **datagram** is what UDP carries: a handshake message or an encrypted packet. A **packet** is the IP packet inside.
-//! - The **endpoint** is the address the other end was last authentically heard from; it follows the other end when that moves (roaming).
-//! - The shell around a peer (`driver`, or a test) does, in any order: [`Peer::handle_datagram`], TCP operations, [`Peer::handle_timeout`] when
-//!   [`Peer::poll_timeout`] is reached; then [`Peer::flush`], and drains [`Peer::poll_transmit`] and [`Peer::poll_event`].
+//! - A **datagram** is what UDP carries: a handshake message or an encrypted packet. A **packet**
+//!   is the IP packet inside.
+//! - The **endpoint** is the address the other end was last authentically heard from; it follows
+//!   the other end when that moves (roaming).
+//! - The shell around a peer (`driver`, or a test) does, in any order: [`Peer::handle_datagram`],
+//!   TCP operations, [`Peer::handle_timeout`] when [`Peer::poll_timeout`] is reached; then
+//!   [`Peer::flush`], and drains [`Peer::poll_transmit`] and [`Peer::poll_event`].
 //!
 //! # Time
-//! `now` is an argument everywhere, and it alone decides: rekeying, retries, keepalive, expiry of keys, status (all in `timers` and `keyring`), and TCP.
-//! boringtun 0.7.1 also reads a clock of its own (CLOCK_BOOTTIME) inside `Tunn`. That clock is left three jobs: the timestamp in an initiation
-//! (which must be real time), measuring its cookie's age, and wiping key bytes 180 s after a handshake through `Tunn::update_timers`, which we call
-//! as housekeeping. Where that call also produces a message, the message is sent and noted like one of ours, so the two never argue. In production
-//! both clocks advance alike; in a simulation only `now` advances, and it refuses keys exactly when they expire. The bytes of a simulated
-//! conversation differ from run to run (ephemeral keys are random); its sizes, times, order and content do not.
+//! `now` is an argument everywhere, and it alone decides: rekeying, retries, keepalive, expiry of
+//! keys, status (all in `timers` and `keyring`), and TCP. boringtun 0.7.1 also reads a clock of its
+//! own (CLOCK_BOOTTIME) inside `Tunn`. That clock is left three jobs: the timestamp in an
+//! initiation (which must be real time), measuring its cookie's age, and wiping key bytes 180 s
+//! after a handshake through `Tunn::update_timers`, which we call as housekeeping. Where that call
+//! also produces a message, the message is sent and noted like one of ours, so the two never argue.
+//! In production both clocks advance alike; in a simulation only `now` advances, and it refuses
+//! keys exactly when they expire. The bytes of a simulated conversation differ from run to run
+//! (ephemeral keys are random); its sizes, times, order and content do not.
 
 mod keyring;
 mod marks;
@@ -43,22 +49,29 @@ use crate::tunnel::tcp::Outlet as _;
 pub use crate::tunnel::tcp::Chain;
 pub use netstack::{CONNECTIONS_MAX, ConnId, Progress, WINDOWS_MAX};
 pub use terms::{Event, PeerCounters, PeerError, PeerSetup, Profile, TunnelStatus};
-pub use timers::{HOUSEKEEPING, KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, UNANSWERED};
+pub use timers::{
+    HOUSEKEEPING, KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ATTEMPT_TIME,
+    REKEY_TIMEOUT, UNANSWERED,
+};
 pub use train::Transmit;
 pub use wire::{MTU, MTU_MAX};
 
-/// Largest datagram looked at; ours are at most 8952 bytes, a peer's own MTU may be a little larger.
+/// Largest datagram looked at; ours are at most 8952 bytes, a peer's own MTU may be a little
+/// larger.
 const DATAGRAM_MAX: usize = 9216;
-/// Packets, and their bytes, taken in before TCP speaks in between: their acknowledgement, and what it allows to be sent, should not wait for the end of a long batch.
+/// Packets, and their bytes, taken in before TCP speaks in between: their acknowledgement, and what
+/// it allows to be sent, should not wait for the end of a long batch.
 const ACK_EVERY: (u32, usize) = (32, 48 << 10);
 /// Two initiations are at least this far apart, however often they are asked for.
 const INITIATE_PAUSE: Duration = Duration::from_millis(20);
-/// A quiet tunnel looks for expired keys less often: ten thousand of them would do nothing else. No key is used a moment longer for it.
+/// A quiet tunnel looks for expired keys less often: ten thousand of them would do nothing else. No
+/// key is used a moment longer for it.
 const HOUSEKEEPING_QUIET: Duration = Duration::from_secs(10);
 /// Silence after which a tunnel counts as quiet.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Times TCP speaks in one flush: what it says ends some connections, which have a last word to say.
+/// Times TCP speaks in one flush: what it says ends some connections, which have a last word to
+/// say.
 const FLUSHES: usize = 3;
 
 /// One end of one tunnel.
@@ -85,7 +98,8 @@ impl Peer {
     /// A peer that knows its keys and has said nothing yet.
     pub fn new(setup: PeerSetup, now: Instant) -> Self {
         let own = setup.private_key.public_key();
-        // The hub limits handshakes before they get here, for all tunnels of a key together; boringtun's own limit would count by its own clock.
+        // The hub limits handshakes before they get here, for all tunnels of a key together;
+        // boringtun's own limit would count by its own clock.
         let limiter = Arc::new(RateLimiter::new(&own.x25519(), u64::MAX));
         let tunn = Tunn::new(
             setup.private_key.secret(),
@@ -99,7 +113,15 @@ impl Peer {
             tunn,
             keys: Keyring::default(),
             timers: Timers::new(setup.keepalive, setup.seed, now),
-            net: Netstack::new(setup.local_addr, setup.peer_addr, setup.profile, setup.mtu_max, setup.tcp_timeout, setup.seed, now),
+            net: Netstack::new(
+                setup.local_addr,
+                setup.peer_addr,
+                setup.profile,
+                setup.mtu_max,
+                setup.tcp_timeout,
+                setup.seed,
+                now,
+            ),
             reach: Reach::new(setup.mtu_max, setup.seed, now),
             trains: Trains::new(setup.segments_max),
             events: VecDeque::new(),
@@ -116,13 +138,16 @@ impl Peer {
 
     // ---- datagrams in ----
 
-    /// Takes in one datagram. Nothing it may contain does harm; what is not authentic is counted and forgotten.
+    /// Takes in one datagram. Nothing it may contain does harm; what is not authentic is counted
+    /// and forgotten.
     pub fn handle_datagram(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
         let kind = datagram.first_chunk().map(|kind| u32::from_le_bytes(*kind));
         let accepted = datagram.len() <= DATAGRAM_MAX
             && match kind {
                 Some(4) => room::plain(|plain| self.handle_packet(datagram, plain, from, now)),
-                Some(1..=3) => room::plain(|plain| self.handle_handshake(datagram, plain, from, now)),
+                Some(1..=3) => {
+                    room::plain(|plain| self.handle_handshake(datagram, plain, from, now))
+                }
                 _ => false,
             };
         if !accepted {
@@ -130,12 +155,19 @@ impl Peer {
         }
     }
 
-    fn handle_handshake(&mut self, datagram: &[u8], plain: &mut [u8], from: SocketAddr, now: Instant) -> bool {
+    fn handle_handshake(
+        &mut self,
+        datagram: &[u8],
+        plain: &mut [u8],
+        from: SocketAddr,
+        now: Instant,
+    ) -> bool {
         // Lets boringtun's clock tick, so that it sees this session as newer than the last.
         self.housekeep(now);
         let TunnResult::WriteToNetwork(answer) = ({
             match self.tunn.decapsulate(Some(from.ip()), datagram, plain) {
-                // Only a cookie reply is done with in silence; it says nothing about where the peer is.
+                // Only a cookie reply is done with in silence; it says nothing about where the peer
+                // is.
                 TunnResult::Done => return true,
                 result => result,
             }
@@ -146,8 +178,9 @@ impl Peer {
         match (index_at(datagram, 0), index_at(&answer, 0)) {
             (Some(1), Some(2)) => {
                 self.keys.add(index_at(&answer, 4).unwrap_or_default(), false, now);
-                // The answer goes to the sender, but the endpoint stays: an initiation from before our restart could be replayed by anybody.
-                // Only who holds the new key moves it, with the packet that confirms.
+                // The answer goes to the sender, but the endpoint stays: an initiation from before
+                // our restart could be replayed by anybody. Only who holds the new key moves it,
+                // with the packet that confirms.
             }
             (Some(2), Some(4)) => {
                 self.keys.add(index_at(datagram, 8).unwrap_or_default(), true, now);
@@ -169,11 +202,22 @@ impl Peer {
         true
     }
 
-    fn handle_packet(&mut self, datagram: &[u8], plain: &mut [u8], from: SocketAddr, now: Instant) -> bool {
-        let Some(index) = index_at(datagram, 4).filter(|&index| self.keys.admits(index, now)) else { return false };
+    fn handle_packet(
+        &mut self,
+        datagram: &[u8],
+        plain: &mut [u8],
+        from: SocketAddr,
+        now: Instant,
+    ) -> bool {
+        let Some(index) = index_at(datagram, 4).filter(|&index| self.keys.admits(index, now))
+        else {
+            return false;
+        };
         let packet: &[u8] = match self.tunn.decapsulate(None, datagram, plain) {
             TunnResult::Done => &[],
-            TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => packet,
+            TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
+                packet
+            }
             TunnResult::Err(_) | TunnResult::WriteToNetwork(_) => return false,
         };
         let (length, between) = (packet.len(), wire::addresses(packet));
@@ -259,7 +303,11 @@ impl Peer {
                 Due::Keepalive => self.keepalive(now),
             }
         }
-        if !self.keys.usable(now) && self.net.wanted() && !self.timers.attempting() && !self.timers.gave_up() {
+        if !self.keys.usable(now)
+            && self.net.wanted()
+            && !self.timers.attempting()
+            && !self.timers.gave_up()
+        {
             self.send_initiation(now);
         }
     }
@@ -296,10 +344,14 @@ impl Peer {
 
     // ---- saying something ----
 
-    /// Begins a handshake now, if it is known where the other end is. For whoever knows that now is the moment; the peer does by itself what
-    /// WireGuard's timers ask for.
+    /// Begins a handshake now, if it is known where the other end is. For whoever knows that now is
+    /// the moment; the peer does by itself what WireGuard's timers ask for.
     pub fn initiate(&mut self, now: Instant) {
-        match self.initiated.map(|at| at + INITIATE_PAUSE).filter(|&earliest| self.timers.attempting() && now < earliest) {
+        match self
+            .initiated
+            .map(|at| at + INITIATE_PAUSE)
+            .filter(|&earliest| self.timers.attempting() && now < earliest)
+        {
             Some(earliest) => self.timers.hasten(earliest),
             None => self.send_initiation(now),
         }
@@ -310,7 +362,9 @@ impl Peer {
         let mut room = [0; wire::LEAST_ROOM];
         // Noted first, so that even a failure waits for its turn to be repeated.
         self.note_initiation(now);
-        if let TunnResult::WriteToNetwork(message) = self.tunn.format_handshake_initiation(&mut room, true) {
+        if let TunnResult::WriteToNetwork(message) =
+            self.tunn.format_handshake_initiation(&mut room, true)
+        {
             let message = message.to_vec();
             self.send_to(to, &message);
         }
@@ -333,7 +387,8 @@ impl Peer {
         });
     }
 
-    /// Lets TCP send what it has to say, and notices what became of connections. Call after any operation, then drain the outputs.
+    /// Lets TCP send what it has to say, and notices what became of connections. Call after any
+    /// operation, then drain the outputs.
     pub fn flush(&mut self, now: Instant) {
         for _ in 0..FLUSHES {
             self.egress(now);
@@ -359,7 +414,8 @@ impl Peer {
         }
     }
 
-    /// Sends a packet that `write` puts into the room it is given, in a datagram that no other shares a system call with: it may be refused as too large.
+    /// Sends a packet that `write` puts into the room it is given, in a datagram that no other
+    /// shares a system call with: it may be refused as too large.
     fn send_alone(&mut self, now: Instant, write: impl FnOnce(&mut [u8]) -> usize) {
         self.with_sealer(now, true, |_, sealer| {
             if sealer.ready() {
@@ -378,12 +434,19 @@ impl Peer {
         self.with_sealer(now, true, |net, sealer| net.egress(sealer, now));
     }
 
-    /// Runs `f` with the means to encrypt. `data`: what it sends asks for an answer (an empty packet asks for none).
-    fn with_sealer<R>(&mut self, now: Instant, data: bool, f: impl FnOnce(&mut Netstack, &mut Sealer<'_>) -> R) -> R {
+    /// Runs `f` with the means to encrypt. `data`: what it sends asks for an answer (an empty
+    /// packet asks for none).
+    fn with_sealer<R>(
+        &mut self,
+        now: Instant,
+        data: bool,
+        f: impl FnOnce(&mut Netstack, &mut Sealer<'_>) -> R,
+    ) -> R {
         let to = if self.keys.usable(now) { self.endpoint } else { None };
         let (result, sealed, bytes, lost_key) = room::scratch(|scratch| {
             let (tunn, trains) = (&mut self.tunn, &mut self.trains);
-            let mut sealer = Sealer { tunn, trains, scratch, to, sealed: 0, bytes: 0, lost_key: false };
+            let mut sealer =
+                Sealer { tunn, trains, scratch, to, sealed: 0, bytes: 0, lost_key: false };
             let result = f(&mut self.net, &mut sealer);
             (result, sealer.sealed, sealer.bytes, sealer.lost_key)
         });
@@ -441,7 +504,8 @@ impl Peer {
 
     // ---- TCP ----
 
-    /// Opens a connection to a port of the other end; [`Event::Connected`] or [`Event::ConnectFailed`] follows. Begins a handshake if there is no key.
+    /// Opens a connection to a port of the other end; [`Event::Connected`] or
+    /// [`Event::ConnectFailed`] follows. Begins a handshake if there is no key.
     pub fn connect(&mut self, port: u16, now: Instant) -> Result<ConnId, PeerError> {
         let conn = self.net.connect(port, now)?;
         if !self.keys.usable(now) {
@@ -460,7 +524,8 @@ impl Peer {
         self.net.unlisten(port);
     }
 
-    /// Adds the connections that may have something new for their users since this was asked last: bytes, room for bytes, an end.
+    /// Adds the connections that may have something new for their users since this was asked last:
+    /// bytes, room for bytes, an end.
     pub fn stirred(&mut self, into: &mut Vec<ConnId>) {
         self.net.stirred(into);
     }

@@ -1,9 +1,12 @@
 //! A TCP connection inside a tunnel, as an ordinary async stream.
 //!
-//! - A **pipe** is the bounded buffer pair between a stream's user and the tunnel's owner task. Each side locks it for a batch of bytes,
-//!   never for a packet. Full means wait: the reader's pipe fills, then TCP's window, and the sender stops.
-//! - Who did something with its stream **calls** the owner, which serves whoever called and whoever something arrived for, and nobody else.
-//! - A stream **fails** when the connection is reset, times out, or the tunnel is closed; what had arrived before can still be read.
+//! - A **pipe** is the bounded buffer pair between a stream's user and the tunnel's owner task.
+//!   Each side locks it for a batch of bytes, never for a packet. Full means wait: the reader's
+//!   pipe fills, then TCP's window, and the sender stops.
+//! - Who did something with its stream **calls** the owner, which serves whoever called and whoever
+//!   something arrived for, and nobody else.
+//! - A stream **fails** when the connection is reset, times out, or the tunnel is closed; what had
+//!   arrived before can still be read.
 
 use std::io;
 use std::pin::Pin;
@@ -115,8 +118,15 @@ impl Pipe {
         }
     }
 
-    /// Moves bytes both ways between the pipe and the peer. `ended`: our FIN was asked for already; kept by the caller. Adds to `wakes` who is to be woken.
-    pub(super) fn serve(&self, peer: &mut Peer, ended: &mut bool, wakes: &mut Wakes, now: Instant) -> Served {
+    /// Moves bytes both ways between the pipe and the peer. `ended`: our FIN was asked for already;
+    /// kept by the caller. Adds to `wakes` who is to be woken.
+    pub(super) fn serve(
+        &self,
+        peer: &mut Peer,
+        ended: &mut bool,
+        wakes: &mut Wakes,
+        now: Instant,
+    ) -> Served {
         let conn = self.conn;
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -149,17 +159,23 @@ impl Pipe {
             moved_out = true;
         }
         let overdue = state.dropped && now >= *state.abandoned.get_or_insert(now) + LINGER;
-        let over = state.failed.is_some() || (state.dropped && (state.to_send.is_empty() || overdue));
+        let over =
+            state.failed.is_some() || (state.dropped && (state.to_send.is_empty() || overdue));
         if state.dropped && (overdue || (over && !state.received.is_empty())) {
-            // Closed with data unread: the other end is told by a reset, as any TCP would (RFC 2525, section 2.17).
-            // So is one that does not take what was written before the user left.
+            // Closed with data unread: the other end is told by a reset, as any TCP would (RFC
+            // 2525, section 2.17). So is one that does not take what was written before the user
+            // left.
             peer.abort(conn);
         }
         if over {
             peer.release(conn, now);
         }
         let leaving = state.dropped;
-        let reader = if moved_in || state.finished || state.failed.is_some() { state.reader.take() } else { None };
+        let reader = if moved_in || state.finished || state.failed.is_some() {
+            state.reader.take()
+        } else {
+            None
+        };
         let writer = if moved_out || state.failed.is_some() { state.writer.take() } else { None };
         drop(guard);
         reader.into_iter().chain(writer).for_each(|waiting| wakes.add(waiting));
@@ -183,7 +199,8 @@ impl Pipe {
 
 /// A TCP connection inside a tunnel.
 ///
-/// Both directions end separately. Dropping it closes the connection: in good order if everything received was read, with a reset otherwise.
+/// Both directions end separately. Dropping it closes the connection: in good order if everything
+/// received was read, with a reset otherwise.
 #[derive(Debug)]
 pub struct TunnelStream {
     pipe: Arc<Pipe>,
@@ -196,7 +213,11 @@ impl TunnelStream {
 }
 
 impl AsyncRead for TunnelStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let mut state = self.pipe.lock();
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
@@ -226,7 +247,11 @@ impl AsyncRead for TunnelStream {
 }
 
 impl AsyncWrite for TunnelStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let mut state = self.pipe.lock();
         if let Some(kind) = state.failed {
             return Poll::Ready(Err(kind.into()));

@@ -1,6 +1,8 @@
-//! TLS without certificates, which VNC servers call `TLSNone`, `TLSVnc` and `TLSPlain`: anonymous Diffie-Hellman of TLS 1.2 (RFC 4492, RFC 5246 appendix
-//! A.5). rustls has none of it, with reason; OpenSSL has it at security level 0 only. It is here because VNC servers offer nothing better by default, and
-//! it keeps a listener out. It proves nothing about the server, so it never stands where a certificate is expected (docs/adr/0009).
+//! TLS without certificates, which VNC servers call `TLSNone`, `TLSVnc` and `TLSPlain`: anonymous
+//! Diffie-Hellman of TLS 1.2 (RFC 4492, RFC 5246 appendix A.5). rustls has none of it, with reason;
+//! OpenSSL has it at security level 0 only. It is here because VNC servers offer nothing better by
+//! default, and it keeps a listener out. It proves nothing about the server, so it never stands
+//! where a certificate is expected (docs/adr/0009).
 
 use super::end::End;
 use openssl::error::ErrorStack;
@@ -21,11 +23,17 @@ const SECURITY_LEVEL: u32 = 0;
 ///
 /// # Errors
 /// [`End::Insecure`].
-pub(super) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(stream: S, limit: Duration) -> Result<SslStream<S>, End> {
+pub(super) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    limit: Duration,
+) -> Result<SslStream<S>, End> {
     let session = session().map_err(|error| End::Insecure(io::Error::other(error)))?;
-    let mut stream = SslStream::new(session, stream).map_err(|error| End::Insecure(io::Error::other(error)))?;
+    let mut stream =
+        SslStream::new(session, stream).map_err(|error| End::Insecure(io::Error::other(error)))?;
     let shaken = timeout(limit, Pin::new(&mut stream).connect()).await;
-    shaken.map_err(|_| End::Insecure(io::ErrorKind::TimedOut.into()))?.map_err(|error| End::Insecure(io::Error::other(error)))?;
+    shaken
+        .map_err(|_| End::Insecure(io::ErrorKind::TimedOut.into()))?
+        .map_err(|error| End::Insecure(io::Error::other(error)))?;
     Ok(stream)
 }
 

@@ -1,4 +1,5 @@
-//! Attaches a browser to its desktop. Watched over all the way: losing the right, or a gateway that goes away, drops whatever is going on at once.
+//! Attaches a browser to its desktop. Watched over all the way: losing the right, or a gateway that
+//! goes away, drops whatever is going on at once.
 
 use super::books::{Books, Tally};
 use super::browser::{BrowserSink, BrowserSource};
@@ -16,7 +17,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// How long an entry under way at the end is waited for. One that takes longer is written again, so that none is lost.
+/// How long an entry under way at the end is waited for. One that takes longer is written again, so
+/// that none is lost.
 const LAST_ENTRY: Duration = Duration::from_millis(500);
 
 /// What a stream needs, apart from the browser.
@@ -31,7 +33,8 @@ pub struct Attachment<'a, B> {
     pub draining: watch::Receiver<bool>,
     /// Written by the relay.
     pub meters: &'a Meters,
-    /// Counts what policy holds back. What it still holds after the end is the caller's to write ([`Tally::flush`]).
+    /// Counts what policy holds back. What it still holds after the end is the caller's to write
+    /// ([`Tally::flush`]).
     pub tally: &'a Tally,
     /// Writes down what must be.
     pub books: &'a B,
@@ -52,39 +55,64 @@ impl<B: Books> Stream<'_, B> {
     /// A connection to the desktop, in time.
     pub(super) async fn dial(&self) -> Result<Box<dyn Duplex>, End> {
         let dialled = timeout(self.limits.dial, self.dial.dial(self.lease)).await;
-        dialled.map_err(|_| End::Unreachable(io::ErrorKind::TimedOut.into()))?.map_err(End::Unreachable)
+        dialled
+            .map_err(|_| End::Unreachable(io::ErrorKind::TimedOut.into()))?
+            .map_err(End::Unreachable)
     }
 
-    /// What is proved to the desktop; `None` when the workspace has nothing to prove. Before dialling: a user who must be asked first is asked first.
+    /// What is proved to the desktop; `None` when the workspace has nothing to prove. Before
+    /// dialling: a user who must be asked first is asked first.
     pub(super) fn credential(&self) -> Result<Option<&Credential>, End> {
         let server = self.lease.server();
         match (&server.credential, server.source) {
             (Some(credential), _) => Ok(Some(credential)),
             (None, CredentialSource::Workspace) => Ok(None),
-            (None, source @ (CredentialSource::User | CredentialSource::Ask)) => Err(End::CredentialRequired(source)),
+            (None, source @ (CredentialSource::User | CredentialSource::Ask)) => {
+                Err(End::CredentialRequired(source))
+            }
         }
     }
 
     /// The end of a stream whose credential was not taken, once that is written down.
-    pub(super) async fn login_refused(&self, why: &'static str, cause: impl Error + Send + Sync + 'static) -> End {
+    pub(super) async fn login_refused(
+        &self,
+        why: &'static str,
+        cause: impl Error + Send + Sync + 'static,
+    ) -> End {
         match self.books.login_refused(why).await {
-            Ok(()) => End::CredentialRefused { source: self.lease.server().source, why, cause: Box::new(cause) },
+            Ok(()) => End::CredentialRefused {
+                source: self.lease.server().source,
+                why,
+                cause: Box::new(cause),
+            },
             Err(error) => End::Unrecorded(error),
         }
     }
 }
 
-/// Runs a stream to its end. When this returns, or is dropped, the desktop's connection is closed; telling the browser is the caller's.
-pub async fn attach<B: Books>(attachment: Attachment<'_, B>, sink: impl BrowserSink, source: &mut impl BrowserSource) -> End {
+/// Runs a stream to its end. When this returns, or is dropped, the desktop's connection is closed;
+/// telling the browser is the caller's.
+pub async fn attach<B: Books>(
+    attachment: Attachment<'_, B>,
+    sink: impl BrowserSink,
+    source: &mut impl BrowserSource,
+) -> End {
     let Attachment { lease, dial, right, draining, meters, tally, books, limits } = attachment;
     let keeping = tally.keep(books);
     tokio::pin!(keeping);
     let end = {
         let stream = async {
-            let stream = Stream { lease, dial, observers: Observers { meters, tally }, books, limits: &limits };
+            let stream = Stream {
+                lease,
+                dial,
+                observers: Observers { meters, tally },
+                books,
+                limits: &limits,
+            };
             let run = match lease.session().workspace_kind {
                 WorkspaceKind::Linux | WorkspaceKind::Vnc => vnc::run(&stream, sink, source).await,
-                // Its requests are answered one by one (`html5`); nobody is dialled for a stream of it.
+                // Its requests are answered one by one (`html5`); nobody is dialled for a stream of
+                // it.
                 WorkspaceKind::Html5 => Err(End::NoDesktop),
                 // What the rarer protocol needs, not every stream pays for.
                 WorkspaceKind::Rdp => Box::pin(rdp::run(&stream, sink, source)).await,

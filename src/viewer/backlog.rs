@@ -1,11 +1,13 @@
-//! Answers of a gate, on their way to the loop that may send them. Bounded, and never waited at: a side that takes none of its answers is cut.
+//! Answers of a gate, on their way to the loop that may send them. Bounded, and never waited at: a
+//! side that takes none of its answers is cut.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// Bytes of answers that may wait. Answers are small and rare; so many are only asked for by someone who does not read.
+/// Bytes of answers that may wait. Answers are small and rare; so many are only asked for by
+/// someone who does not read.
 const MOST: usize = 64 * 1024;
 
 /// A queue of answers.

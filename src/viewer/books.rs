@@ -1,8 +1,11 @@
-//! What a stream writes down: certificates met, logins and transfers refused. The stream path never waits for it.
+//! What a stream writes down: certificates met, logins and transfers refused. The stream path never
+//! waits for it.
 //!
-//! - [`Books`]: the entries a stream can make. The broker's are real ([`BrokerBooks`]); tests have others.
-//! - [`Tally`]: refused transfers, counted at once and written at most once a second for each channel and direction, the last ones at the end. Counting
-//!   takes a mutex for a few instructions and never fails; however slow the store is, nothing queues up.
+//! - [`Books`]: the entries a stream can make. The broker's are real ([`BrokerBooks`]); tests have
+//!   others.
+//! - [`Tally`]: refused transfers, counted at once and written at most once a second for each
+//!   channel and direction, the last ones at the end. Counting takes a mutex for a few instructions
+//!   and never fails; however slow the store is, nothing queues up.
 
 use super::gate::Refused;
 use crate::broker::Broker;
@@ -22,16 +25,25 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The entries a stream can make. Each is written, or an error: nothing is assumed.
 pub trait Books: Sync {
-    /// A certificate was met and its rule is first use: records it, or compares it with the one recorded.
+    /// A certificate was met and its rule is first use: records it, or compares it with the one
+    /// recorded.
     fn meet_certificate(&self, seen: &SeenCertificate) -> impl Future<Output = Result<Met>> + Send;
     /// A certificate was met that a configured rule does not allow.
-    fn refuse_certificate(&self, seen: &SeenCertificate, why: &'static str) -> impl Future<Output = Result<()>> + Send;
+    fn refuse_certificate(
+        &self,
+        seen: &SeenCertificate,
+        why: &'static str,
+    ) -> impl Future<Output = Result<()>> + Send;
     /// The server did not take the credential.
     fn login_refused(&self, why: &'static str) -> impl Future<Output = Result<()>> + Send;
-    /// The browser asked for another destination than its lease's. `asked` is cut and cleaned by whoever writes it.
+    /// The browser asked for another destination than its lease's. `asked` is cut and cleaned by
+    /// whoever writes it.
     fn destination_refused(&self, asked: &str) -> impl Future<Output = Result<()>> + Send;
     /// Policy held something back.
-    fn transfer_refused(&self, refused: &TransferRefused) -> impl Future<Output = Result<()>> + Send;
+    fn transfer_refused(
+        &self,
+        refused: &TransferRefused,
+    ) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// The broker's audit log, in the name of whoever opened the stream.
@@ -51,7 +63,9 @@ impl Books for BrokerBooks<'_> {
     }
 
     async fn refuse_certificate(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
-        self.broker.refuse_certificate(self.origin, &self.grant.lease, self.grant.by(), seen, why).await
+        self.broker
+            .refuse_certificate(self.origin, &self.grant.lease, self.grant.by(), seen, why)
+            .await
     }
 
     async fn login_refused(&self, why: &'static str) -> Result<()> {
@@ -59,7 +73,9 @@ impl Books for BrokerBooks<'_> {
     }
 
     async fn destination_refused(&self, asked: &str) -> Result<()> {
-        self.broker.destination_refused(self.origin, &self.grant.lease, self.grant.by(), asked).await
+        self.broker
+            .destination_refused(self.origin, &self.grant.lease, self.grant.by(), asked)
+            .await
     }
 
     async fn transfer_refused(&self, refused: &TransferRefused) -> Result<()> {
@@ -67,7 +83,8 @@ impl Books for BrokerBooks<'_> {
     }
 }
 
-/// Refused transfers that are not written yet: one line for each channel and direction, so never more than a few.
+/// Refused transfers that are not written yet: one line for each channel and direction, so never
+/// more than a few.
 #[derive(Debug, Default)]
 pub struct Tally {
     lines: Mutex<Vec<TransferRefused>>,
@@ -91,7 +108,10 @@ impl Tally {
 
     fn add(&self, more: TransferRefused) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        match lines.iter_mut().find(|line| (line.channel, line.direction) == (more.channel, more.direction)) {
+        match lines
+            .iter_mut()
+            .find(|line| (line.channel, line.direction) == (more.channel, more.direction))
+        {
             Some(line) => {
                 line.bytes = line.bytes.saturating_add(more.bytes);
                 line.count = line.count.saturating_add(more.count);
@@ -104,7 +124,8 @@ impl Tally {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    /// Writes what is counted as it comes; at the end of the stream wait for [`Tally::rest`] beside it, drop it, then [`Tally::flush`].
+    /// Writes what is counted as it comes; at the end of the stream wait for [`Tally::rest`] beside
+    /// it, drop it, then [`Tally::flush`].
     pub async fn keep(&self, books: &impl Books) -> Infallible {
         loop {
             self.stirred.notified().await;
@@ -113,7 +134,8 @@ impl Tally {
         }
     }
 
-    /// Resolves when nothing is on its way to the books. A line whose writing is dropped may be written all the same, and would be written again.
+    /// Resolves when nothing is on its way to the books. A line whose writing is dropped may be
+    /// written all the same, and would be written again.
     pub async fn rest(&self) {
         while self.writing.load(Ordering::Acquire) {
             self.written.notified().await;

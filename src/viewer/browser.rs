@@ -1,4 +1,5 @@
-//! The browser as the relay sees it: something to send to, and something to hear from. WebSocket (`ws.rs`) is one; tests have others.
+//! The browser as the relay sees it: something to send to, and something to hear from. WebSocket
+//! (`ws.rs`) is one; tests have others.
 
 use super::end::End;
 use bytes::{Bytes, BytesMut};
@@ -18,9 +19,11 @@ pub enum Heard {
     Pong(Bytes),
 }
 
-/// Toward the browser. Clones send to the same browser: output and pings do not wait for each other's futures.
+/// Toward the browser. Clones send to the same browser: output and pings do not wait for each
+/// other's futures.
 ///
-/// `send` must hold its caller back: it resolves when little is queued, so that a browser that stops reading stops the desktop and fills no memory.
+/// `send` must hold its caller back: it resolves when little is queued, so that a browser that
+/// stops reading stops the desktop and fills no memory.
 pub trait BrowserSink: Clone {
     /// Sends bytes of the stream.
     fn send(&mut self, chunk: Bytes) -> impl Future<Output = Result<(), Gone>>;
@@ -36,7 +39,8 @@ pub trait BrowserSource {
     fn next(&mut self) -> impl Future<Output = Result<Heard, End>>;
 }
 
-/// Hears one thing of a browser that is not relayed yet. Its bytes are kept in `pending`, of which there may be `most`.
+/// Hears one thing of a browser that is not relayed yet. Its bytes are kept in `pending`, of which
+/// there may be `most`.
 ///
 /// # Errors
 /// How it ended; [`End::TooBig`] when it says more.
@@ -58,7 +62,12 @@ pub(super) async fn listen(
 }
 
 /// Hears a browser out until it ends, as [`listen`] does.
-pub(super) async fn wait_for_end(sink: &mut impl BrowserSink, source: &mut impl BrowserSource, pending: &mut BytesMut, most: usize) -> End {
+pub(super) async fn wait_for_end(
+    sink: &mut impl BrowserSink,
+    source: &mut impl BrowserSource,
+    pending: &mut BytesMut,
+    most: usize,
+) -> End {
     loop {
         if let Err(end) = listen(sink, source, pending, most).await {
             return end;

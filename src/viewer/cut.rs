@@ -1,5 +1,6 @@
-//! An end that many connections share, such as that of a session. It is asked about at every read and write, so there is no lock in it that they would
-//! share, too: each connection has a bell of its own.
+//! An end that many connections share, such as that of a session. It is asked about at every read
+//! and write, so there is no lock in it that they would share, too: each connection has a bell of
+//! its own.
 
 use futures_util::task::AtomicWaker;
 use std::future::{Future, poll_fn};
@@ -50,7 +51,8 @@ impl Cut {
         self.all.over.load(Ordering::Acquire)
     }
 
-    /// The same, for whoever is about to wait: they are woken by the end. Whoever asked this last, if several do.
+    /// The same, for whoever is about to wait: they are woken by the end. Whoever asked this last,
+    /// if several do.
     #[must_use]
     pub fn is_over_or_wakes(&self, cx: &Context<'_>) -> bool {
         // In this order: of a bell that rang before anybody listened, the end is seen.
@@ -72,7 +74,11 @@ impl Cut {
 
 impl Drop for Cut {
     fn drop(&mut self) {
-        self.all.bells.lock().unwrap_or_else(PoisonError::into_inner).retain(|bell| !Arc::ptr_eq(bell, &self.bell));
+        self.all
+            .bells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|bell| !Arc::ptr_eq(bell, &self.bell));
     }
 }
 
@@ -101,7 +107,10 @@ mod tests {
         }
         // Whoever comes later sees it at once; what is ready all the same is not lost.
         let late = cuts.cut();
-        assert_eq!((late.unless(pending::<()>()).await, late.unless(async { 7 }).await), (None, Some(7)));
+        assert_eq!(
+            (late.unless(pending::<()>()).await, late.unless(async { 7 }).await),
+            (None, Some(7))
+        );
         drop(late);
         assert!(cuts.0.bells.lock().unwrap().is_empty());
     }

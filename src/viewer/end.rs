@@ -1,6 +1,8 @@
-//! Why a stream ended: what the browser is told (close code and reason) and what the audit log is told (one word).
+//! Why a stream ended: what the browser is told (close code and reason) and what the audit log is
+//! told (one word).
 //!
-//! What fails beyond the gateway names its *leg*: `host:` (gateway to host) or `desktop:` (host to desktop), then a sentence.
+//! What fails beyond the gateway names its *leg*: `host:` (gateway to host) or `desktop:` (host to
+//! desktop), then a sentence.
 
 use super::gate::{Direction, GateError};
 use super::rdp::cleanpath::CleanPathError;
@@ -48,7 +50,8 @@ pub enum End {
     },
     /// What must be written down before going on could not be: 1001. Fails closed.
     Unrecorded(crate::domain::Error),
-    /// A gate lets nothing through any more: 4007 when policy forbids it, else 1002 or 4002, by the side it came from.
+    /// A gate lets nothing through any more: 4007 when policy forbids it, else 1002 or 4002, by the
+    /// side it came from.
     Gate(Direction, GateError),
     /// The browser asked for another destination than its lease's: 4007.
     OtherDestination,
@@ -60,7 +63,8 @@ pub enum End {
     NoDesktop,
     /// The desktop was reached, but the handshake failed: 4002.
     Handshake(RfbError),
-    /// The desktop was reached, but the connection broke in the handshake, or it took too long: 4002.
+    /// The desktop was reached, but the connection broke in the handshake, or it took too long:
+    /// 4002.
     HandshakeBroken(std::io::Error),
     /// The desktop was reached, but it does not speak RDP as it must, or refuses it: 4002.
     Rdp(RdpError),
@@ -104,7 +108,8 @@ impl End {
         }
     }
 
-    /// Code and reason of the close frame. A reason is at most 123 bytes (RFC 6455 section 5.5) and names nothing internal.
+    /// Code and reason of the close frame. A reason is at most 123 bytes (RFC 6455 section 5.5) and
+    /// names nothing internal.
     #[must_use]
     pub fn close(&self) -> (u16, Cow<'static, str>) {
         match self {
@@ -199,7 +204,9 @@ impl End {
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Unreachable(error) | Self::HandshakeBroken(error) | Self::Insecure(error) => Some(error),
+            Self::Unreachable(error) | Self::HandshakeBroken(error) | Self::Insecure(error) => {
+                Some(error)
+            }
             Self::Handshake(error) | Self::BrowserNonsense(error) => Some(error),
             Self::Gate(_, error) => Some(error),
             Self::Rdp(error) | Self::BrowserRdp(error) => Some(error),
@@ -235,17 +242,25 @@ impl End {
 /// What a user can be told of a server that speaks no RDP for us.
 fn rdp_reason(error: &RdpError) -> &'static str {
     match error {
-        RdpError::Refused(Failure::HybridRequired) => "desktop: It requires a login before the connection (NLA).",
+        RdpError::Refused(Failure::HybridRequired) => {
+            "desktop: It requires a login before the connection (NLA)."
+        }
         RdpError::Refused(Failure::SslNotAllowed) | RdpError::NoTls => {
             "desktop: It offers no TLS, only RDP's own encryption, which is not safe."
         }
         RdpError::Refused(Failure::NoCertificate) => "desktop: It has no certificate for TLS.",
-        RdpError::Refused(Failure::UserAuthRequired) => "desktop: It requires a user's certificate.",
-        RdpError::Refused(Failure::SslRequired | Failure::InconsistentFlags | Failure::Unknown(_)) => {
-            "desktop: The desktop refused the connection."
+        RdpError::Refused(Failure::UserAuthRequired) => {
+            "desktop: It requires a user's certificate."
         }
-        RdpError::DesktopSize { .. } | RdpError::MonitorLayout => "desktop: It names a screen of a size that cannot be.",
-        RdpError::CredentialTooLong(_) => "desktop: The stored user name or password is too long for RDP.",
+        RdpError::Refused(
+            Failure::SslRequired | Failure::InconsistentFlags | Failure::Unknown(_),
+        ) => "desktop: The desktop refused the connection.",
+        RdpError::DesktopSize { .. } | RdpError::MonitorLayout => {
+            "desktop: It names a screen of a size that cannot be."
+        }
+        RdpError::CredentialTooLong(_) => {
+            "desktop: The stored user name or password is too long for RDP."
+        }
         RdpError::Redirected => "desktop: It sends its users on to another server.",
         RdpError::NotRdp { .. }
         | RdpError::TooLong { .. }
@@ -262,16 +277,25 @@ fn rdp_reason(error: &RdpError) -> &'static str {
 /// What a user can be told of a login that came to no end.
 fn nla_reason(error: &NlaError) -> &'static str {
     match error {
-        NlaError::Binding => "desktop: It could not prove that it is the server whose certificate it shows.",
-        NlaError::Username => "desktop: The stored user name and domain cannot be used together.",
-        NlaError::Refused(_) | NlaError::Certificate | NlaError::Nonsense(_) | NlaError::Failed(_) | NlaError::Broken(_) => {
-            "desktop: Its login before the connection (NLA) failed."
+        NlaError::Binding => {
+            "desktop: It could not prove that it is the server whose certificate it shows."
         }
+        NlaError::Username => "desktop: The stored user name and domain cannot be used together.",
+        NlaError::Refused(_)
+        | NlaError::Certificate
+        | NlaError::Nonsense(_)
+        | NlaError::Failed(_)
+        | NlaError::Broken(_) => "desktop: Its login before the connection (NLA) failed.",
     }
 }
 
 /// A host that says no is a host that was reached: what failed is its desktop.
 pub(super) fn reached_host(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), ConnectionRefused | ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)
+    use std::io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof,
+    };
+    matches!(
+        error.kind(),
+        ConnectionRefused | ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof
+    )
 }

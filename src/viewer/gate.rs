@@ -8,7 +8,8 @@
 //! | [`Refused`] | what policy held back: how much, which way, never what |
 //! | [`Open`] | the gate of a stream from which nothing is held back: compiled away |
 //!
-//! A chunk is whatever arrived at once; it says nothing about where messages begin. Pieces are slices of it, not copies.
+//! A chunk is whatever arrived at once; it says nothing about where messages begin. Pieces are
+//! slices of it, not copies.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -107,7 +108,8 @@ pub trait Gate: Send {
     /// [`GateError`] ends the stream. What was passed until then may be sent.
     fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError>;
 
-    /// Whether what went onward so far ends where a message ends. Only there the other gate's answers are put between.
+    /// Whether what went onward so far ends where a message ends. Only there the other gate's
+    /// answers are put between.
     fn between(&self) -> bool {
         true
     }

@@ -1,4 +1,5 @@
-//! Drives the pure handshakes over real streams. What the other side sent beyond its handshake is returned, not lost.
+//! Drives the pure handshakes over real streams. What the other side sent beyond its handshake is
+//! returned, not lost.
 
 use super::anonymous;
 use super::attach::Stream;
@@ -28,11 +29,13 @@ pub(super) struct Proved {
 pub(super) struct Unproved {
     /// The end it means for the stream.
     pub(super) end: End,
-    /// The type of VeNCrypt that did not come about, when it was no more than that: another of the desktop's may.
+    /// The type of VeNCrypt that did not come about, when it was no more than that: another of the
+    /// desktop's may.
     pub(super) declined: Option<u32>,
 }
 
-/// Proves the lease's credential to a desktop, inside TLS where the desktop speaks it; without the types of VeNCrypt that are to be avoided.
+/// Proves the lease's credential to a desktop, inside TLS where the desktop speaks it; without the
+/// types of VeNCrypt that are to be avoided.
 ///
 /// # Errors
 /// [`Unproved`].
@@ -52,14 +55,19 @@ pub(super) async fn with_desktop<B: Books>(
         let declined = if let End::Handshake(RfbError::Declined(subtype)) = &end {
             Some(*subtype)
         } else {
-            // TLS did not come about. A certificate that is refused is another matter: nothing less is taken then.
+            // TLS did not come about. A certificate that is refused is another matter: nothing less
+            // is taken then.
             machine.unproved().filter(|_| matches!(end, End::Insecure(_)))
         };
         Unproved { end, declined }
     })
 }
 
-async fn prove<B: Books>(stream: &Stream<'_, B>, mut desktop: Box<dyn Duplex>, machine: &mut ClientHandshake) -> Result<Proved, End> {
+async fn prove<B: Books>(
+    stream: &Stream<'_, B>,
+    mut desktop: Box<dyn Duplex>,
+    machine: &mut ClientHandshake,
+) -> Result<Proved, End> {
     let mut pending = BytesMut::with_capacity(MAX_PENDING);
     let mut reply = Zeroizing::new(Vec::new());
     loop {
@@ -71,8 +79,12 @@ async fn prove<B: Books>(stream: &Stream<'_, B>, mut desktop: Box<dyn Duplex>, m
         }
         if let Some(tls) = progress.secure {
             if !pending.is_empty() {
-                // It cannot know what we shall say: these bytes would be read as if they had come through TLS.
-                return Err(End::Handshake(RfbError::Nonsense { what: "first byte before TLS", value: pending[0].into() }));
+                // It cannot know what we shall say: these bytes would be read as if they had come
+                // through TLS.
+                return Err(End::Handshake(RfbError::Nonsense {
+                    what: "first byte before TLS",
+                    value: pending[0].into(),
+                }));
             }
             desktop = inside(stream, desktop, tls).await?;
             machine.secured(&mut reply).map_err(End::Handshake)?;
@@ -95,22 +107,35 @@ fn expects_certificate(lease: &Lease) -> bool {
     }
 }
 
-async fn inside<B: Books>(stream: &Stream<'_, B>, desktop: Box<dyn Duplex>, tls: Tls) -> Result<Box<dyn Duplex>, End> {
+async fn inside<B: Books>(
+    stream: &Stream<'_, B>,
+    desktop: Box<dyn Duplex>,
+    tls: Tls,
+) -> Result<Box<dyn Duplex>, End> {
     let Limits { handshake: limit, .. } = *stream.limits;
     match tls {
         Tls::Certified => {
-            let expected = Expected { trust: &stream.lease.server().trust, address: stream.lease.address(), name: "", limit };
+            let expected = Expected {
+                trust: &stream.lease.server().trust,
+                address: stream.lease.address(),
+                name: "",
+                limit,
+            };
             Ok(Box::new(secure(desktop, expected, stream.books).await?.stream))
         }
         Tls::Anonymous => Ok(Box::new(anonymous::secure(desktop, limit).await?)),
     }
 }
 
-/// Opens a proved desktop (`ClientInit`, section 7.3.1): what it says of itself, the message as it came, and what it sent beyond.
+/// Opens a proved desktop (`ClientInit`, section 7.3.1): what it says of itself, the message as it
+/// came, and what it sent beyond.
 ///
 /// # Errors
 /// The [`End`] it means for the stream.
-pub(super) async fn open_desktop(proved: &mut Proved, exclusive: bool) -> Result<(ServerInit, Bytes), End> {
+pub(super) async fn open_desktop(
+    proved: &mut Proved,
+    exclusive: bool,
+) -> Result<(ServerInit, Bytes), End> {
     let Proved { desktop, left } = proved;
     send(desktop, &mut vec![u8::from(!exclusive)]).await.map_err(End::HandshakeBroken)?;
     loop {
@@ -124,7 +149,10 @@ pub(super) async fn open_desktop(proved: &mut Proved, exclusive: bool) -> Result
 }
 
 /// Sends and wipes what is to be said.
-async fn send(desktop: &mut (impl AsyncWrite + Unpin + ?Sized), reply: &mut Vec<u8>) -> io::Result<()> {
+async fn send(
+    desktop: &mut (impl AsyncWrite + Unpin + ?Sized),
+    reply: &mut Vec<u8>,
+) -> io::Result<()> {
     if reply.is_empty() {
         return Ok(());
     }
@@ -141,10 +169,13 @@ async fn fill(desktop: &mut Box<dyn Duplex>, pending: &mut BytesMut) -> io::Resu
     (&mut *desktop).take(room as u64).read_buf(pending).await
 }
 
-/// A connection that breaks is told as what it is: a server that closes with unread bytes looks like a reset.
+/// A connection that breaks is told as what it is: a server that closes with unread bytes looks
+/// like a reset.
 fn broken(error: io::Error, machine: &ClientHandshake) -> End {
     match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => End::Handshake(machine.closed()),
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => End::Handshake(machine.closed()),
         _ => End::HandshakeBroken(error),
     }
 }
@@ -153,7 +184,11 @@ fn broken(error: io::Error, machine: &ClientHandshake) -> End {
 ///
 /// # Errors
 /// The [`End`] it means for the stream.
-pub(super) async fn with_browser(sink: &mut impl BrowserSink, source: &mut impl BrowserSource, mut pending: BytesMut) -> Result<Bytes, End> {
+pub(super) async fn with_browser(
+    sink: &mut impl BrowserSink,
+    source: &mut impl BrowserSource,
+    mut pending: BytesMut,
+) -> Result<Bytes, End> {
     let mut reply = Vec::new();
     let mut machine = ServerHandshake::start(&mut reply);
     loop {
@@ -163,7 +198,8 @@ pub(super) async fn with_browser(sink: &mut impl BrowserSink, source: &mut impl 
             sink.send(std::mem::take(&mut reply).into()).await.map_err(|_| End::BrowserGone)?;
         }
         if progress.done {
-            // A copy of what is left, mostly nothing: not the memory it was read into, which would stay as long as the stream.
+            // A copy of what is left, mostly nothing: not the memory it was read into, which would
+            // stay as long as the stream.
             return Ok(Bytes::copy_from_slice(&pending));
         }
         listen(sink, source, &mut pending, MAX_PENDING).await?;

@@ -1,10 +1,14 @@
-//! Output on its way from a relay to a browser: from the relay's chunk straight into the connection's write buffer.
+//! Output on its way from a relay to a browser: from the relay's chunk straight into the
+//! connection's write buffer.
 //!
-//! - A **lane** is a short queue of WebSocket frames (RFC 6455, section 5.2). The relay waits while there is enough in it; that holds the desktop back.
-//! - The [`Body`] is what the connection reads: the lane first, then what actix-ws has to say (pings, pongs, the close frame). Each of both gives whole
-//!   frames, so they may be mixed; and a close frame comes after all output.
+//! - A **lane** is a short queue of WebSocket frames (RFC 6455, section 5.2). The relay waits while
+//!   there is enough in it; that holds the desktop back.
+//! - The [`Body`] is what the connection reads: the lane first, then what actix-ws has to say
+//!   (pings, pongs, the close frame). Each of both gives whole frames, so they may be mixed; and a
+//!   close frame comes after all output.
 //!
-//! actix-ws alone would copy each chunk into a frame, and frames that meet into a larger memory, before the connection copies it again.
+//! actix-ws alone would copy each chunk into a frame, and frames that meet into a larger memory,
+//! before the connection copies it again.
 
 use super::browser::Gone;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -20,7 +24,8 @@ use tokio::sync::Notify;
 const HEAD: usize = 4;
 /// Most bytes of a frame: with its head four whole TLS records, which is what rustls takes at once.
 pub(super) const FRAME: usize = (64 << 10) - HEAD;
-/// Cost of what is in the lane with which the relay waits. One long frame waits while another is written.
+/// Cost of what is in the lane with which the relay waits. One long frame waits while another is
+/// written.
 const ENOUGH: usize = FRAME;
 /// What a piece costs besides its bytes.
 const PIECE: usize = 64;
@@ -69,7 +74,8 @@ impl Lane {
     }
 
     fn push(&self, payload: Bytes) {
-        let mut head = BytesMut::with_capacity(HEAD + if payload.len() < SMALL { payload.len() } else { 0 });
+        let mut head =
+            BytesMut::with_capacity(HEAD + if payload.len() < SMALL { payload.len() } else { 0 });
         // The last frame of a binary message, unmasked as a server's are.
         head.put_u8(0x82);
         match u8::try_from(payload.len()) {
@@ -145,7 +151,10 @@ impl MessageBody for Body {
         BodySize::Stream
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         match self.lane.next(cx) {
             Some(piece) => Poll::Ready(Some(Ok(piece))),
             None => Pin::new(&mut self.rest).poll_next(cx),
@@ -172,8 +181,12 @@ mod tests {
 
     #[test]
     fn a_frame_says_how_long_it_is() {
-        for (length, head) in [(1, vec![0x82, 1]), (125, vec![0x82, 125]), (126, vec![0x82, 126, 0, 126]), (FRAME, vec![0x82, 126, 0xff, 0xfc])]
-        {
+        for (length, head) in [
+            (1, vec![0x82, 1]),
+            (125, vec![0x82, 125]),
+            (126, vec![0x82, 126, 0, 126]),
+            (FRAME, vec![0x82, 126, 0xff, 0xfc]),
+        ] {
             let lane = Lane::default();
             lane.send(vec![7; length].into()).now_or_never().unwrap().unwrap();
             let taken = taken(&lane);

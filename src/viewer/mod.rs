@@ -106,14 +106,21 @@ impl Default for Limits {
     }
 }
 
-/// Serves one stream to its end. The browser's WebSocket is open already; spawn this with `actix_web::rt::spawn`.
-/// A browser that reads nothing keeps its dead connection after the end; [`serve_on`] ends that too.
+/// Serves one stream to its end. The browser's WebSocket is open already; spawn this with
+/// `actix_web::rt::spawn`. A browser that reads nothing keeps its dead connection after the end;
+/// [`serve_on`] ends that too.
 pub async fn serve(ctx: Context, origin: Origin, grant: StreamGrant, browser: WebSocket) {
     serve_on(ctx, origin, grant, browser, None).await;
 }
 
 /// [`serve`] on a connection that can be cut ([`hangup::on_connect`]).
-pub async fn serve_on(ctx: Context, origin: Origin, grant: StreamGrant, browser: WebSocket, hangup: Option<Hangup>) {
+pub async fn serve_on(
+    ctx: Context,
+    origin: Origin,
+    grant: StreamGrant,
+    browser: WebSocket,
+    hangup: Option<Hangup>,
+) {
     let Context { broker, dial, draining } = ctx;
     let tally = Arc::new(Tally::default());
     let closing = Closing { held: Some(Held { broker, origin, grant, tally: Arc::clone(&tally) }) };
@@ -133,7 +140,8 @@ pub async fn serve_on(ctx: Context, origin: Origin, grant: StreamGrant, browser:
     tokio::join!(closing.close(why), ended.farewell(hangup));
 }
 
-/// Runs an attachment over a WebSocket. When this returns, the desktop's connection is closed, and the browser has not been told yet.
+/// Runs an attachment over a WebSocket. When this returns, the desktop's connection is closed, and
+/// the browser has not been told yet.
 pub async fn stream<B: Books>(attachment: Attachment<'_, B>, browser: WebSocket) -> Ended {
     let (sink, mut source) = browser.split();
     let session_id = attachment.lease.session().id;
@@ -151,7 +159,8 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Tells the browser why, and cuts its connection when it does not go by itself. Takes less than a second.
+    /// Tells the browser why, and cuts its connection when it does not go by itself. Takes less
+    /// than a second.
     pub async fn farewell(self, hangup: Option<Hangup>) {
         ws::farewell(self.sink, self.source, &self.end, hangup).await;
     }
@@ -164,7 +173,8 @@ fn note(session_id: crate::domain::SessionId, end: &End) {
     }
 }
 
-/// Sees to it that every stream that was opened is closed in the books, also when its task is dropped or panics.
+/// Sees to it that every stream that was opened is closed in the books, also when its task is
+/// dropped or panics.
 struct Closing {
     held: Option<Held>,
 }

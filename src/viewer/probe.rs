@@ -1,10 +1,14 @@
-//! Whether a web application answers, asked once when it is launched: before anybody waits for its page, and without anything of the user's.
+//! Whether a web application answers, asked once when it is launched: before anybody waits for its
+//! page, and without anything of the user's.
 //!
-//! The question is `GET` of the start path, the very request a browser begins with, without credentials and identity. `HEAD` is refused by some
-//! servers and `OPTIONS *` by many; `GET` by none, and it is safe (RFC 9110 section 9.2.1). **Any status line answers**, 4xx and 5xx too: an
-//! application that asks for a sign-in, or says in its own words why it is unwell, is there, and its own page tells its users more than we could.
+//! The question is `GET` of the start path, the very request a browser begins with, without
+//! credentials and identity. `HEAD` is refused by some servers and `OPTIONS *` by many; `GET` by
+//! none, and it is safe (RFC 9110 section 9.2.1). **Any status line answers**, 4xx and 5xx too: an
+//! application that asks for a sign-in, or says in its own words why it is unwell, is there, and
+//! its own page tells its users more than we could.
 //!
-//! By HTTPS the certificate must be one that the workspace's rule takes. Nothing is pinned here: that happens when a stream is opened.
+//! By HTTPS the certificate must be one that the workspace's rule takes. Nothing is pinned here:
+//! that happens when a stream is opened.
 
 use super::books::{Books, Met, SeenCertificate, TransferRefused};
 use super::end::End;
@@ -58,7 +62,12 @@ where
         Scheme::Http => get(stream, &expected).await,
         Scheme::Https => {
             let shown = Shown::of(expected.trust);
-            let server = trust::Expected { trust: expected.trust, address: expected.address, name, limit: expected.limit };
+            let server = trust::Expected {
+                trust: expected.trust,
+                address: expected.address,
+                name,
+                limit: expected.limit,
+            };
             match secure(stream, server, &shown).await {
                 Ok(secured) => get(secured.stream, &expected).await,
                 Err(end) => Err(shown.told(end)),
@@ -76,7 +85,10 @@ pub fn host_name(host: &str) -> &str {
     }
 }
 
-async fn get<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, expected: &Expected<'_>) -> Result<(), Unanswered> {
+async fn get<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    expected: &Expected<'_>,
+) -> Result<(), Unanswered> {
     let WebTerms { start, host, .. } = expected.terms;
     let host = if host.is_empty() { in_url(expected.address) } else { host.clone() };
     let request = format!(
@@ -106,7 +118,10 @@ async fn get<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, expected: &Expect
 fn is_status_line(said: &[u8]) -> bool {
     match said {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor, b' ', code @ ..] => {
-            minor.is_ascii_digit() && code.len() == 3 && code.iter().all(u8::is_ascii_digit) && matches!(code.first(), Some(b'1'..=b'5'))
+            minor.is_ascii_digit()
+                && code.len() == 3
+                && code.iter().all(u8::is_ascii_digit)
+                && matches!(code.first(), Some(b'1'..=b'5'))
         }
         _ => false,
     }
@@ -119,7 +134,8 @@ fn in_url(address: IpAddr) -> String {
     }
 }
 
-/// The certificate that was shown, and whether it is refused: no entry is made of it here, the launch makes it.
+/// The certificate that was shown, and whether it is refused: no entry is made of it here, the
+/// launch makes it.
 struct Shown {
     must: Option<crate::domain::server::Fingerprint>,
     seen: Mutex<Option<SeenCertificate>>,
@@ -138,7 +154,9 @@ impl Shown {
         let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (end, seen) {
             (End::CertificateRefused(why), Some(seen)) => Unanswered::Certificate { seen, why },
-            (End::Insecure(error), _) if error.kind() == io::ErrorKind::TimedOut => Unanswered::Slow,
+            (End::Insecure(error), _) if error.kind() == io::ErrorKind::TimedOut => {
+                Unanswered::Slow
+            }
             (End::Insecure(error), _) => Unanswered::NoTls(error.to_string()),
             (other, _) => Unanswered::NoTls(other.why().to_owned()),
         }
@@ -148,7 +166,11 @@ impl Shown {
 impl Books for Shown {
     async fn meet_certificate(&self, seen: &SeenCertificate) -> Recorded<Met> {
         self.keep(seen);
-        Ok(if self.must.is_none_or(|must| must == seen.fingerprint) { Met::Trusted } else { Met::Refused })
+        Ok(if self.must.is_none_or(|must| must == seen.fingerprint) {
+            Met::Trusted
+        } else {
+            Met::Refused
+        })
     }
 
     async fn refuse_certificate(&self, seen: &SeenCertificate, _: &'static str) -> Recorded<()> {
@@ -176,9 +198,18 @@ mod tests {
 
     async fn asked_of(answer: &[u8]) -> (Result<(), Unanswered>, String) {
         let (near, mut far) = tokio::io::duplex(4096);
-        let terms = WebTerms { start: "/lab?x=1".to_owned(), host: "erp.example".to_owned(), ..WebTerms::default() };
+        let terms = WebTerms {
+            start: "/lab?x=1".to_owned(),
+            host: "erp.example".to_owned(),
+            ..WebTerms::default()
+        };
         let trust = ServerTrust::default();
-        let expected = Expected { terms: &terms, trust: &trust, address: Ipv4Addr::LOCALHOST.into(), limit: Duration::from_secs(60) };
+        let expected = Expected {
+            terms: &terms,
+            trust: &trust,
+            address: Ipv4Addr::LOCALHOST.into(),
+            limit: Duration::from_secs(60),
+        };
         let app = async {
             let mut request = vec![0; 4096];
             let n = far.read(&mut request).await.unwrap();
@@ -192,10 +223,19 @@ mod tests {
 
     #[tokio::test]
     async fn any_status_line_answers_and_nothing_else_does() {
-        for good in ["HTTP/1.1 200 OK\r\n", "HTTP/1.0 404 Not Found\r\n", "HTTP/1.1 503 \r\n", "HTTP/1.1 103 Early Hints\r\n"] {
+        for good in [
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.0 404 Not Found\r\n",
+            "HTTP/1.1 503 \r\n",
+            "HTTP/1.1 103 Early Hints\r\n",
+        ] {
             let (told, request) = asked_of(good.as_bytes()).await;
             assert_eq!(told, Ok(()), "{good}");
-            assert!(request.starts_with("GET /lab?x=1 HTTP/1.1\r\nHost: erp.example\r\n") && request.ends_with("\r\n\r\n"), "{request}");
+            assert!(
+                request.starts_with("GET /lab?x=1 HTTP/1.1\r\nHost: erp.example\r\n")
+                    && request.ends_with("\r\n\r\n"),
+                "{request}"
+            );
         }
         for (bad, how) in [
             (&b""[..], Unanswered::Closed),
@@ -213,13 +253,24 @@ mod tests {
     async fn one_that_says_nothing_is_slow() {
         let (near, _far) = tokio::io::duplex(4096);
         let (terms, trust) = (WebTerms::default(), ServerTrust::default());
-        let expected = Expected { terms: &terms, trust: &trust, address: Ipv4Addr::LOCALHOST.into(), limit: Duration::from_millis(50) };
+        let expected = Expected {
+            terms: &terms,
+            trust: &trust,
+            address: Ipv4Addr::LOCALHOST.into(),
+            limit: Duration::from_millis(50),
+        };
         assert_eq!(answers(near, expected).await, Err(Unanswered::Slow));
     }
 
     #[test]
     fn names_stand_before_ports() {
-        for (host, name) in [("", ""), ("erp", "erp"), ("erp:8443", "erp"), ("[::1]:8443", "::1"), ("192.0.2.1:1", "192.0.2.1")] {
+        for (host, name) in [
+            ("", ""),
+            ("erp", "erp"),
+            ("erp:8443", "erp"),
+            ("[::1]:8443", "::1"),
+            ("192.0.2.1:1", "192.0.2.1"),
+        ] {
             assert_eq!(host_name(host), name);
         }
     }

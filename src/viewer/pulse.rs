@@ -1,7 +1,9 @@
-//! Whether the browser lives, and how far it is: when to ping, what a pong says, when silence is the end. Pure: the moment is an argument.
+//! Whether the browser lives, and how far it is: when to ping, what a pong says, when silence is
+//! the end. Pure: the moment is an argument.
 //!
-//! One ping is under way at a time. The next is due one `every` after the last was; an unanswered one is the end after `patience`.
-//! While the relay itself does not listen (it waits for the desktop to take input), a pong cannot be heard: that silence is not held against the browser.
+//! One ping is under way at a time. The next is due one `every` after the last was; an unanswered
+//! one is the end after `patience`. While the relay itself does not listen (it waits for the
+//! desktop to take input), a pong cannot be heard: that silence is not held against the browser.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -61,7 +63,8 @@ impl Pulse {
         }
     }
 
-    /// A pong was heard: how long it took, when it answers the open ping and was not delayed by ourselves.
+    /// A pong was heard: how long it took, when it answers the open ping and was not delayed by
+    /// ourselves.
     pub(super) fn pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
         let question = self.open.take_if(|q| q.number.to_be_bytes() == payload)?;
         (question.since == question.asked_at).then(|| now.duration_since(question.asked_at))
@@ -99,7 +102,10 @@ mod tests {
         let t = Instant::now();
         let mut pulse = Pulse::new(EVERY, PATIENCE, t);
         assert_eq!(pulse.beat(t), Beat::Ping(1_u64.to_be_bytes()));
-        assert_eq!(pulse.pong(&1_u64.to_be_bytes(), t + Duration::from_millis(30)), Some(Duration::from_millis(30)));
+        assert_eq!(
+            pulse.pong(&1_u64.to_be_bytes(), t + Duration::from_millis(30)),
+            Some(Duration::from_millis(30))
+        );
         assert_eq!(pulse.beat(t + s(1)), Beat::Until(t + s(5)));
         assert_eq!(pulse.beat(t + s(5)), Beat::Ping(2_u64.to_be_bytes()));
     }

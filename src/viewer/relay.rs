@@ -1,13 +1,16 @@
 //! Joins a browser and a desktop: three loops side by side, none waiting for another.
 //!
 //! - *up*: what the browser sends goes to the desktop. Input is never queued behind output.
-//! - *down*: what the desktop sends goes to the browser. One chunk is in flight; the sink holds back, and so the desktop is held back.
+//! - *down*: what the desktop sends goes to the browser. One chunk is in flight; the sink holds
+//!   back, and so the desktop is held back.
 //! - *heart*: pings, owed pongs, and the end of a browser that answers none.
 //!
-//! Each direction has its [`Gate`]. What a gate answers to the side it heard goes through the other direction's loop, which puts it between two
-//! messages; no loop waits for the other one, so they cannot wait for each other.
+//! Each direction has its [`Gate`]. What a gate answers to the side it heard goes through the other
+//! direction's loop, which puts it between two messages; no loop waits for the other one, so they
+//! cannot wait for each other.
 //!
-//! The first loop to end ends all. Whoever drops the relay cuts both sides at once, whatever it was waiting for.
+//! The first loop to end ends all. Whoever drops the relay cuts both sides at once, whatever it was
+//! waiting for.
 
 use super::Limits;
 use super::backlog::Backlog;
@@ -27,9 +30,11 @@ use tokio::sync::Notify;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Room for one read from the desktop, at first and while it says little: what a quiet session costs.
+/// Room for one read from the desktop, at first and while it says little: what a quiet session
+/// costs.
 const CHUNK_LEAST: usize = 4 * 1024;
-/// Most bytes of one read from a desktop that says much: a frame, and no more than what is worth waiting for at once.
+/// Most bytes of one read from a desktop that says much: a frame, and no more than what is worth
+/// waiting for at once.
 const CHUNK_MOST: usize = FRAME;
 
 /// What each side has sent beyond its handshake.
@@ -56,7 +61,8 @@ impl Observers<'_> {
     }
 }
 
-/// A direction's gate, what it passed, and the ends of the answers: those for the other side to send, and those that came from there.
+/// A direction's gate, what it passed, and the ends of the answers: those for the other side to
+/// send, and those that came from there.
 struct Lock<'a, G> {
     gate: G,
     direction: Direction,
@@ -70,7 +76,10 @@ impl<G: Gate> Lock<'_, G> {
     /// Lets a chunk in; [`Lock::next`] gives what of it goes onward, also after an error.
     #[inline]
     fn feed(&mut self, chunk: Bytes) -> Result<(), End> {
-        let fed = self.gate.feed(chunk, &mut self.passed).map_err(|error| End::Gate(self.direction, error));
+        let fed = self
+            .gate
+            .feed(chunk, &mut self.passed)
+            .map_err(|error| End::Gate(self.direction, error));
         if !G::OPEN {
             self.passed.refused.drain(..).for_each(|refused| self.observers.tally.note(&refused));
             for answer in self.passed.back.drain(..) {
@@ -90,7 +99,8 @@ impl<G: Gate> Lock<'_, G> {
         self.passed.onward.pop_front()
     }
 
-    /// An answer of the other direction's gate, when this is the place for one. Never resolves where there can be none.
+    /// An answer of the other direction's gate, when this is the place for one. Never resolves
+    /// where there can be none.
     async fn answer(due: &Backlog, between: bool) -> Bytes {
         if between { due.next().await } else { std::future::pending().await }
     }
@@ -110,8 +120,22 @@ pub(super) async fn relay<U: Gate, D: Gate>(
     let life = Life::new(limits);
     let (to_desktop, to_browser) = (Backlog::default(), Backlog::default());
     let passed = Passed::default;
-    let above = Lock { gate: gates.up, direction: Direction::Up, passed: passed(), answers: &to_browser, due: &to_desktop, observers };
-    let below = Lock { gate: gates.down, direction: Direction::Down, passed: passed(), answers: &to_desktop, due: &to_browser, observers };
+    let above = Lock {
+        gate: gates.up,
+        direction: Direction::Up,
+        passed: passed(),
+        answers: &to_browser,
+        due: &to_desktop,
+        observers,
+    };
+    let below = Lock {
+        gate: gates.down,
+        direction: Direction::Down,
+        passed: passed(),
+        answers: &to_desktop,
+        due: &to_browser,
+        observers,
+    };
     // Where no gate answers, nobody listens for answers.
     let answers = U::ANSWERS || D::ANSWERS;
     tokio::select! {
@@ -177,7 +201,12 @@ async fn up<G: Gate>(
 }
 
 /// Writes what passed. Meanwhile no pong can be heard.
-async fn write<G: Gate>(desktop: &mut (impl AsyncWrite + Unpin), lock: &mut Lock<'_, G>, life: &Life, limits: &Limits) -> Result<(), End> {
+async fn write<G: Gate>(
+    desktop: &mut (impl AsyncWrite + Unpin),
+    lock: &mut Lock<'_, G>,
+    life: &Life,
+    limits: &Limits,
+) -> Result<(), End> {
     let Some(first) = lock.next() else { return Ok(()) };
     life.pulse().pulse.deafen(Instant::now());
     let written = timeout(limits.stall, write_all(desktop, first, lock)).await;
@@ -189,7 +218,11 @@ async fn write<G: Gate>(desktop: &mut (impl AsyncWrite + Unpin), lock: &mut Lock
     }
 }
 
-async fn write_all<G: Gate>(desktop: &mut (impl AsyncWrite + Unpin), first: Bytes, lock: &mut Lock<'_, G>) -> io::Result<()> {
+async fn write_all<G: Gate>(
+    desktop: &mut (impl AsyncWrite + Unpin),
+    first: Bytes,
+    lock: &mut Lock<'_, G>,
+) -> io::Result<()> {
     let mut next = Some(first);
     while let Some(piece) = next {
         desktop.write_all(&piece).await?;
@@ -221,7 +254,8 @@ async fn down<G: Gate>(
             return end;
         }
         consume_budget().await;
-        // `reserve` takes the old memory back when all its chunks are sent, and allocates only otherwise.
+        // `reserve` takes the old memory back when all its chunks are sent, and allocates only
+        // otherwise.
         if buffer.capacity() < room / 4 {
             buffer.reserve(room);
         }
@@ -261,7 +295,8 @@ async fn heart(mut sink: impl BrowserSink, life: &Life, limits: &Limits) -> End 
             let mut state = life.pulse();
             (state.pulse.beat(Instant::now()), state.owed.take())
         };
-        // Behind a blocked output a ping or pong waits, too; not longer than a browser may be silent. What it means is seen at the next beat.
+        // Behind a blocked output a ping or pong waits, too; not longer than a browser may be
+        // silent. What it means is seen at the next beat.
         if let Some(payload) = owed
             && matches!(timeout(limits.patience, sink.pong(&payload)).await, Ok(Err(_)))
         {
@@ -290,7 +325,8 @@ struct Life {
 
 struct LifeState {
     pulse: Pulse,
-    /// The last ping of the browser that was not answered; older ones need no answer (RFC 6455 section 5.5.3).
+    /// The last ping of the browser that was not answered; older ones need no answer (RFC 6455
+    /// section 5.5.3).
     owed: Option<Bytes>,
 }
 

@@ -1,11 +1,13 @@
 //! TLS to a desktop's server, and whether its certificate is to be trusted.
 //!
-//! - In the handshake any certificate is taken, also one that no browser would take (self-signed, expired, X.509 version 1): such are the certificates
-//!   of desktops. That the server holds its private key is proved all the same, by its signature.
-//! - After the handshake, and before a byte of the protocol inside, the *rule* of the workspace decides ([`ServerTrust`]): the pin, the first
-//!   certificate met, or authorities.
+//! - In the handshake any certificate is taken, also one that no browser would take (self-signed,
+//!   expired, X.509 version 1): such are the certificates of desktops. That the server holds its
+//!   private key is proved all the same, by its signature.
+//! - After the handshake, and before a byte of the protocol inside, the *rule* of the workspace
+//!   decides ([`ServerTrust`]): the pin, the first certificate met, or authorities.
 //!
-//! TLS 1.2 and 1.3 only, never resumed: CredSSP forbids resumption ([MS-CSSP] section 3.1.5), and a pin is checked every time.
+//! TLS 1.2 and 1.3 only, never resumed: CredSSP forbids resumption ([MS-CSSP] section 3.1.5), and a
+//! pin is checked every time.
 
 use super::books::{Books, Met, SeenCertificate};
 use super::end::End;
@@ -16,7 +18,9 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::net::IpAddr;
@@ -48,7 +52,8 @@ pub struct Expected<'a> {
     pub trust: &'a ServerTrust,
     /// Where it was dialled; told to nobody.
     pub address: IpAddr,
-    /// The name it knows itself by, said in the handshake (SNI) unless the rule names another; empty: none is said.
+    /// The name it knows itself by, said in the handshake (SNI) unless the rule names another;
+    /// empty: none is said.
     pub name: &'a str,
     /// How long the TLS handshake may take.
     pub limit: Duration,
@@ -58,27 +63,46 @@ pub struct Expected<'a> {
 ///
 /// # Errors
 /// The [`End`] it means for the stream. What was met and not trusted is written down before.
-pub async fn secure<S>(stream: S, expected: Expected<'_>, books: &impl Books) -> Result<Secured<S>, End>
+pub async fn secure<S>(
+    stream: S,
+    expected: Expected<'_>,
+    books: &impl Books,
+) -> Result<Secured<S>, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
-    let connector = TlsConnector::from(Arc::new(config(provider).map_err(|e| End::Insecure(io::Error::other(e)))?));
+    let connector = TlsConnector::from(Arc::new(
+        config(provider).map_err(|e| End::Insecure(io::Error::other(e)))?,
+    ));
     let handshake = timeout(expected.limit, connector.connect(name(&expected), stream)).await;
-    let stream = handshake.map_err(|_| End::Insecure(io::ErrorKind::TimedOut.into()))?.map_err(End::Insecure)?;
-    let chain: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().iter().map(|c| c.clone().into_owned()).collect();
+    let stream = handshake
+        .map_err(|_| End::Insecure(io::ErrorKind::TimedOut.into()))?
+        .map_err(End::Insecure)?;
+    let chain: Vec<_> = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .unwrap_or_default()
+        .iter()
+        .map(|c| c.clone().into_owned())
+        .collect();
     decide(&chain, expected.trust, algorithms, books).await?;
     Ok(Secured { stream, chain })
 }
 
-/// What a server name indication says: the name an admin gave; an address says nothing (RFC 6066 section 3).
+/// What a server name indication says: the name an admin gave; an address says nothing (RFC 6066
+/// section 3).
 fn name(expected: &Expected<'_>) -> ServerName<'static> {
     let named = match &expected.trust.rule {
         TrustRule::Authority { name: Some(name), .. } => ServerName::try_from(name.clone()).ok(),
-        TrustRule::Authority { name: None, .. } | TrustRule::FirstUse | TrustRule::Pinned(_) => None,
+        TrustRule::Authority { name: None, .. } | TrustRule::FirstUse | TrustRule::Pinned(_) => {
+            None
+        }
     };
-    let named = named.or_else(|| ServerName::try_from(expected.name).map(|name| name.to_owned()).ok());
+    let named =
+        named.or_else(|| ServerName::try_from(expected.name).map(|name| name.to_owned()).ok());
     named.unwrap_or_else(|| ServerName::IpAddress(expected.address.into()))
 }
 
@@ -100,8 +124,13 @@ async fn decide(
     algorithms: WebPkiSupportedAlgorithms,
     books: &impl Books,
 ) -> Result<(), End> {
-    let (own, rest) = chain.split_first().ok_or_else(|| End::Insecure(io::Error::other("the server showed no certificate")))?;
-    let seen = SeenCertificate { fingerprint: Fingerprint(Sha256::digest(own).into()), subject: subject(own) };
+    let (own, rest) = chain
+        .split_first()
+        .ok_or_else(|| End::Insecure(io::Error::other("the server showed no certificate")))?;
+    let seen = SeenCertificate {
+        fingerprint: Fingerprint(Sha256::digest(own).into()),
+        subject: subject(own),
+    };
     let why = match &trust.rule {
         TrustRule::FirstUse if trust.pin == Some(seen.fingerprint) => return Ok(()),
         TrustRule::FirstUse => {
@@ -112,10 +141,12 @@ async fn decide(
         }
         TrustRule::Pinned(pin) if *pin == seen.fingerprint => return Ok(()),
         TrustRule::Pinned(_) => "not_the_pinned",
-        TrustRule::Authority { roots, name } => match vouched(own, rest, (roots, name.as_deref()), algorithms) {
-            Ok(()) => return Ok(()),
-            Err(why) => why,
-        },
+        TrustRule::Authority { roots, name } => {
+            match vouched(own, rest, (roots, name.as_deref()), algorithms) {
+                Ok(()) => return Ok(()),
+                Err(why) => why,
+            }
+        }
     };
     books.refuse_certificate(&seen, why).await.map_err(End::Unrecorded)?;
     Err(End::CertificateRefused(why))
@@ -134,8 +165,17 @@ fn vouched(
         store.add(root).map_err(|_| "authorities_unreadable")?;
     }
     let parsed = ParsedCertificate::try_from(own).map_err(|_| "unreadable")?;
-    verify_server_cert_signed_by_trust_anchor(&parsed, &store, rest, UnixTime::now(), algorithms.all).map_err(|error| match error {
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => "expired",
+    verify_server_cert_signed_by_trust_anchor(
+        &parsed,
+        &store,
+        rest,
+        UnixTime::now(),
+        algorithms.all,
+    )
+    .map_err(|error| match error {
+        Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "expired",
         _ => "unknown_authority",
     })?;
     let Some(name) = name else { return Ok(()) };
@@ -158,21 +198,37 @@ struct Possession {
 
 impl Possession {
     /// As rustls does it, but not by webpki's reader of certificates, which refuses version 1.
-    fn check(&self, message: &[u8], certificate: &CertificateDer<'_>, signed: &DigitallySignedStruct, first: bool) -> Result<(), Error> {
+    fn check(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+        first: bool,
+    ) -> Result<(), Error> {
         let bad = |error| Error::InvalidCertificate(error);
-        let parsed = CertificateInner::<Raw>::from_der(certificate).map_err(|_| bad(CertificateError::BadEncoding))?;
+        let parsed = CertificateInner::<Raw>::from_der(certificate)
+            .map_err(|_| bad(CertificateError::BadEncoding))?;
         let key = parsed.tbs_certificate().subject_public_key_info();
         let algorithm = key.algorithm.to_der().map_err(|_| bad(CertificateError::BadEncoding))?;
-        let bits = key.subject_public_key.as_bytes().ok_or_else(|| bad(CertificateError::BadEncoding))?;
+        let bits =
+            key.subject_public_key.as_bytes().ok_or_else(|| bad(CertificateError::BadEncoding))?;
         let known = self.algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
         let (_, candidates) = known.ok_or_else(|| bad(CertificateError::BadSignature))?;
-        // `AlgorithmIdentifier` of pki-types is without its outer SEQUENCE; those known are short, so tag and length are two bytes.
-        let fits =
-            |candidate: &&&dyn rustls::pki_types::SignatureVerificationAlgorithm| algorithm.get(2..) == Some(&*candidate.public_key_alg_id());
+        // `AlgorithmIdentifier` of pki-types is without its outer SEQUENCE; those known are short,
+        // so tag and length are two bytes.
+        let fits = |candidate: &&&dyn rustls::pki_types::SignatureVerificationAlgorithm| {
+            algorithm.get(2..) == Some(&*candidate.public_key_alg_id())
+        };
         // TLS 1.3 binds a scheme to one algorithm, the first (RFC 8446 section 4.2.3).
         let most = if first { 1 } else { candidates.len() };
-        let found = candidates.iter().take(most).find(fits).ok_or_else(|| bad(CertificateError::BadSignature))?;
-        found.verify_signature(bits, message, signed.signature()).map_err(|_| bad(CertificateError::BadSignature))
+        let found = candidates
+            .iter()
+            .take(most)
+            .find(fits)
+            .ok_or_else(|| bad(CertificateError::BadSignature))?;
+        found
+            .verify_signature(bits, message, signed.signature())
+            .map_err(|_| bad(CertificateError::BadSignature))
     }
 }
 
@@ -195,7 +251,8 @@ impl ServerCertVerifier for Possession {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.check(message, certificate, signed, false).map(|()| HandshakeSignatureValid::assertion())
+        self.check(message, certificate, signed, false)
+            .map(|()| HandshakeSignatureValid::assertion())
     }
 
     fn verify_tls13_signature(
@@ -205,11 +262,16 @@ impl ServerCertVerifier for Possession {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         // PKCS#1 v1.5 is not for TLS 1.3 (RFC 8446 section 4.2.3); SHA-1 is in no mapping.
-        let old = [SignatureScheme::RSA_PKCS1_SHA256, SignatureScheme::RSA_PKCS1_SHA384, SignatureScheme::RSA_PKCS1_SHA512];
+        let old = [
+            SignatureScheme::RSA_PKCS1_SHA256,
+            SignatureScheme::RSA_PKCS1_SHA384,
+            SignatureScheme::RSA_PKCS1_SHA512,
+        ];
         if old.contains(&signed.scheme) {
             return Err(Error::InvalidCertificate(CertificateError::BadSignature));
         }
-        self.check(message, certificate, signed, true).map(|()| HandshakeSignatureValid::assertion())
+        self.check(message, certificate, signed, true)
+            .map(|()| HandshakeSignatureValid::assertion())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

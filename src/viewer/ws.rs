@@ -1,6 +1,7 @@
 //! A browser over WebSocket (RFC 6455), on actix-ws.
 //!
-//! Output goes by a `lane` of its own, which holds the desktop back when the browser stops reading; everything else goes through actix-ws.
+//! Output goes by a `lane` of its own, which holds the desktop back when the browser stops reading;
+//! everything else goes through actix-ws.
 
 use super::browser::{BrowserSink, BrowserSource, Gone, Heard};
 use super::end::End;
@@ -18,7 +19,8 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 pub const MAX_FRAME: usize = 1024 * 1024;
 /// How long the close frame may wait for a place behind output.
 const GOODBYE: Duration = Duration::from_millis(250);
-/// How long the browser has for its own close frame; then its connection is cut. A cut holds within a second, also on a busy machine.
+/// How long the browser has for its own close frame; then its connection is cut. A cut holds within
+/// a second, also on a busy machine.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How long the close frame has to reach the kernel once the connection only writes.
@@ -41,11 +43,20 @@ impl WebSocket {
 ///
 /// # Errors
 /// When the request is none (RFC 6455, section 4.2.1).
-pub fn upgrade(request: &HttpRequest, body: web::Payload) -> actix_web::Result<(HttpResponse, WebSocket)> {
+pub fn upgrade(
+    request: &HttpRequest,
+    body: web::Payload,
+) -> actix_web::Result<(HttpResponse, WebSocket)> {
     let (response, session, messages) = actix_ws::handle(request, body)?;
     let lane = Lane::default();
     let response = response.map_body(|_, rest| Body::new(lane.clone(), rest).boxed());
-    Ok((response, WebSocket { sink: WsSink { session, lane }, source: WsSource { messages: messages.max_frame_size(MAX_FRAME) } }))
+    Ok((
+        response,
+        WebSocket {
+            sink: WsSink { session, lane },
+            source: WsSource { messages: messages.max_frame_size(MAX_FRAME) },
+        },
+    ))
 }
 
 /// Toward the browser.
@@ -81,7 +92,9 @@ impl BrowserSource for WsSource {
                 Some(Ok(message)) => match message {
                     Message::Binary(bytes) => Ok(Heard::Bytes(bytes)),
                     // The parts of a message need not be put together: the stream has no messages.
-                    Message::Continuation(Item::FirstBinary(bytes) | Item::Continue(bytes) | Item::Last(bytes)) => Ok(Heard::Bytes(bytes)),
+                    Message::Continuation(
+                        Item::FirstBinary(bytes) | Item::Continue(bytes) | Item::Last(bytes),
+                    ) => Ok(Heard::Bytes(bytes)),
                     Message::Text(_) | Message::Continuation(Item::FirstText(_)) => Err(End::Text),
                     Message::Ping(payload) => Ok(Heard::Ping(payload)),
                     Message::Pong(payload) => Ok(Heard::Pong(payload)),
@@ -90,7 +103,9 @@ impl BrowserSource for WsSource {
                 },
                 Some(Err(ProtocolError::Overflow)) => Err(End::TooBig),
                 // Text that is not UTF-8.
-                Some(Err(ProtocolError::Io(error))) if error.kind() == ErrorKind::InvalidData => Err(End::Text),
+                Some(Err(ProtocolError::Io(error))) if error.kind() == ErrorKind::InvalidData => {
+                    Err(End::Text)
+                }
                 Some(Err(ProtocolError::Io(_))) | None => Err(End::BrowserGone),
                 Some(Err(_)) => Err(End::BadFrame),
             };
@@ -98,8 +113,14 @@ impl BrowserSource for WsSource {
     }
 }
 
-/// Tells the browser why, gives it a moment to say goodbye, then cuts its connection: one that does not read keeps nothing open.
-pub(super) async fn farewell(sink: WsSink, mut source: WsSource, end: &End, hangup: Option<Hangup>) {
+/// Tells the browser why, gives it a moment to say goodbye, then cuts its connection: one that does
+/// not read keeps nothing open.
+pub(super) async fn farewell(
+    sink: WsSink,
+    mut source: WsSource,
+    end: &End,
+    hangup: Option<Hangup>,
+) {
     let cut_at = Instant::now() + FAREWELL;
     let (code, description) = end.close();
     let code = match code {
@@ -110,7 +131,10 @@ pub(super) async fn farewell(sink: WsSink, mut source: WsSource, end: &End, hang
         1009 => CloseCode::Size,
         other => CloseCode::Other(other),
     };
-    let reason = CloseReason { code, description: (!description.is_empty()).then(|| description.into_owned()) };
+    let reason = CloseReason {
+        code,
+        description: (!description.is_empty()).then(|| description.into_owned()),
+    };
     let _ = timeout(GOODBYE, sink.session.close(Some(reason))).await;
     // The connection keeps what it reads until somebody takes it; what comes now is nobody's.
     let answered = async {
@@ -126,8 +150,9 @@ pub(super) async fn farewell(sink: WsSink, mut source: WsSource, end: &End, hang
     };
     let answered = timeout_at(cut_at, answered).await;
     if let Some(hangup) = hangup {
-        // A browser that has our word waits only for the connection to end (RFC 6455 section 7.1.1), and its page tells its user no sooner. It has
-        // our word when it answered. When actix reads no more, our word is written as far as the browser takes it: a moment, then.
+        // A browser that has our word waits only for the connection to end (RFC 6455 section
+        // 7.1.1), and its page tells its user no sooner. It has our word when it answered. When
+        // actix reads no more, our word is written as far as the browser takes it: a moment, then.
         if matches!(answered, Ok(false)) {
             sleep_until(cut_at.min(Instant::now() + FLUSH)).await;
         }

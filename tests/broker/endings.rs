@@ -1,4 +1,5 @@
-//! Every way a session ends: its streams learn why at once, its keys and desktop go, its seat is free, and it is written down.
+//! Every way a session ends: its streams learn why at once, its keys and desktop go, its seat is
+//! free, and it is written down.
 
 use super::world::*;
 use crate::support::fake_fleet::Plan;
@@ -26,28 +27,51 @@ const WAYS: [(EndReason, &str, End); 8] = [
         Box::pin(async { s.world.broker.disconnect(&origin(), &s.ann, s.session).await.unwrap() })
     }),
     (EndReason::WorkspaceStopped, "stop_workspace", |s| {
-        Box::pin(async { assert_eq!(s.world.broker.stop_workspace(&origin(), &s.ann, &s.ws).await.unwrap(), [s.session]) })
+        Box::pin(async {
+            assert_eq!(
+                s.world.broker.stop_workspace(&origin(), &s.ann, &s.ws).await.unwrap(),
+                [s.session]
+            )
+        })
     }),
     (EndReason::AdminStopped, "stop_workspace", |s| {
-        Box::pin(async { assert_eq!(s.world.broker.stop_workspace(&origin(), &s.admin, &s.ws).await.unwrap(), [s.session]) })
+        Box::pin(async {
+            assert_eq!(
+                s.world.broker.stop_workspace(&origin(), &s.admin, &s.ws).await.unwrap(),
+                [s.session]
+            )
+        })
     }),
     (EndReason::AdminStopped, "terminate_session", |s| {
         Box::pin(async { s.world.broker.terminate(&origin(), &s.admin, s.session).await.unwrap() })
     }),
     (EndReason::SignedOutByAdmin, "terminate_session", |s| {
-        Box::pin(async { s.world.broker.sign_out_user(&origin(), &s.admin, s.ann.user.id).await.unwrap() })
+        Box::pin(async {
+            s.world.broker.sign_out_user(&origin(), &s.admin, s.ann.user.id).await.unwrap()
+        })
     }),
     (EndReason::UserDisabled, "terminate_session", |s| {
         Box::pin(async {
             let off = UserChange { disabled: Some(true), ..UserChange::default() };
-            assert!(s.world.broker.update_user(&origin(), &s.admin, s.ann.user.id, off).await.unwrap().disabled);
+            assert!(
+                s.world
+                    .broker
+                    .update_user(&origin(), &s.admin, s.ann.user.id, off)
+                    .await
+                    .unwrap()
+                    .disabled
+            );
         })
     }),
     (EndReason::WorkspaceRemoved, "terminate_session", |s| {
-        Box::pin(async { s.world.broker.delete_workspace(&origin(), &s.admin, &s.ws).await.unwrap() })
+        Box::pin(async {
+            s.world.broker.delete_workspace(&origin(), &s.admin, &s.ws).await.unwrap()
+        })
     }),
     (EndReason::HostLost, "terminate_session", |s| {
-        Box::pin(async { s.world.broker.remove_host(&origin(), &s.admin, s.world.host).await.unwrap() })
+        Box::pin(async {
+            s.world.broker.remove_host(&origin(), &s.admin, s.world.host).await.unwrap()
+        })
     }),
 ];
 

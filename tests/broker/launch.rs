@@ -1,4 +1,5 @@
-//! Launch: one desktop per user and workspace, one seat where there is one, and nothing left when it fails.
+//! Launch: one desktop per user and workspace, one seat where there is one, and nothing left when
+//! it fails.
 
 use super::world::*;
 use crate::support::fake_fleet::Plan;

@@ -1,4 +1,5 @@
-//! Standard peers as hosts, workspaces that name a server on them, and direct targets: what is decided and written down, without a tunnel.
+//! Standard peers as hosts, workspaces that name a server on them, and direct targets: what is
+//! decided and written down, without a tunnel.
 
 use super::world::{World, kind, origin};
 use portcullis::broker::views::{NewPeer, NewWorkspace, WorkspaceChange};
@@ -25,7 +26,13 @@ fn a_server(id: &str, target: Option<Target>, password: Option<&str>) -> NewWork
         requires_mfa: Some(false),
         ..WorkspaceChange::default()
     };
-    NewWorkspace { id: Some(WorkspaceId::parse(id).unwrap()), name: id.into(), description: String::new(), kind: WorkspaceKind::Vnc, rest }
+    NewWorkspace {
+        id: Some(WorkspaceId::parse(id).unwrap()),
+        name: id.into(),
+        description: String::new(),
+        kind: WorkspaceKind::Vnc,
+        rest,
+    }
 }
 
 on_both! {

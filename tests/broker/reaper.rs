@@ -10,7 +10,12 @@ use portcullis::domain::{SessionId, WorkspaceId};
 use std::time::Duration;
 
 async fn running(world: &World) -> (Caller, WorkspaceId, Session) {
-    let ws = world.workspace("ws-a", WorkspaceChange { single_seat: Some(true), ..WorkspaceChange::default() }).await;
+    let ws = world
+        .workspace(
+            "ws-a",
+            WorkspaceChange { single_seat: Some(true), ..WorkspaceChange::default() },
+        )
+        .await;
     let ann = world.caller("ann", Role::Member).await;
     let session = world.launch(&ann, &ws).await;
     (ann, ws, session)

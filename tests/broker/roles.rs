@@ -1,4 +1,5 @@
-//! Who may do what: every use case that needs a permit, by every role; what is refused is written down and changes nothing.
+//! Who may do what: every use case that needs a permit, by every role; what is refused is written
+//! down and changes nothing.
 
 use super::world::*;
 use futures_util::future::BoxFuture;
@@ -31,8 +32,12 @@ const CASES: &[(&str, &[Role], Try)] = &[
         "create_user",
         ADMIN,
         attempt!(|s, c| {
-            let new =
-                NewUser { email: format!("by-{}@example.com", c.user.role), name: "X".into(), password: secret(PASSWORD), role: Role::Member };
+            let new = NewUser {
+                email: format!("by-{}@example.com", c.user.role),
+                name: "X".into(),
+                password: secret(PASSWORD),
+                role: Role::Member,
+            };
             async move { s.world.broker.create_user(&origin(), c, new).await }
         }),
     ),
@@ -40,14 +45,37 @@ const CASES: &[(&str, &[Role], Try)] = &[
         "update_user",
         ADMIN,
         attempt!(|s, c| async move {
-            s.world.broker.update_user(&origin(), c, s.victim, UserChange { name: Some("Y".into()), ..UserChange::default() }).await
+            s.world
+                .broker
+                .update_user(
+                    &origin(),
+                    c,
+                    s.victim,
+                    UserChange { name: Some("Y".into()), ..UserChange::default() },
+                )
+                .await
         }),
     ),
     ("reset_mfa", ADMIN, attempt!(|s, c| s.world.broker.reset_mfa(&origin(), c, s.victim))),
     ("sign_out_user", ADMIN, attempt!(|s, c| s.world.broker.sign_out_user(&origin(), c, s.victim))),
-    ("set_totp", ADMIN, attempt!(|s, c| async move { s.world.broker.set_totp(&origin(), c, s.victim, &secret(SECRET)).await })),
+    (
+        "set_totp",
+        ADMIN,
+        attempt!(|s, c| async move {
+            s.world.broker.set_totp(&origin(), c, s.victim, &secret(SECRET)).await
+        }),
+    ),
     ("hosts", READERS, attempt!(|s, c| s.world.broker.hosts(&origin(), c))),
-    ("create_join_token", ADMIN, attempt!(|s, c| s.world.broker.create_join_token(&origin(), c, None, Duration::from_secs(60)))),
+    (
+        "create_join_token",
+        ADMIN,
+        attempt!(|s, c| s.world.broker.create_join_token(
+            &origin(),
+            c,
+            None,
+            Duration::from_secs(60)
+        )),
+    ),
     (
         "remove_host",
         ADMIN,
@@ -80,11 +108,23 @@ const CASES: &[(&str, &[Role], Try)] = &[
         "update_workspace",
         ADMIN,
         attempt!(|s, c| async move {
-            s.world.broker.update_workspace(&origin(), c, &s.ws, WorkspaceChange { name: Some("Z".into()), ..WorkspaceChange::default() }).await
+            s.world
+                .broker
+                .update_workspace(
+                    &origin(),
+                    c,
+                    &s.ws,
+                    WorkspaceChange { name: Some("Z".into()), ..WorkspaceChange::default() },
+                )
+                .await
         }),
     ),
     ("terminate", ADMIN, attempt!(|s, c| s.world.broker.terminate(&origin(), c, s.session))),
-    ("delete_workspace", ADMIN, attempt!(|s, c| s.world.broker.delete_workspace(&origin(), c, &s.ws))),
+    (
+        "delete_workspace",
+        ADMIN,
+        attempt!(|s, c| s.world.broker.delete_workspace(&origin(), c, &s.ws)),
+    ),
 ];
 
 on_both! {

@@ -1,12 +1,17 @@
-//! Workspaces with a server of their own: whose credential a stream is granted, which certificate it trusts, what is kept and forgotten.
+//! Workspaces with a server of their own: whose credential a stream is granted, which certificate
+//! it trusts, what is kept and forgotten.
 
 use super::world::{World, brief, ended, kind, origin, secret, settings};
 use portcullis::broker::credentials::NewCredential;
 use portcullis::broker::live::Right;
 use portcullis::broker::servers::{Met, SeenCertificate, TransferRefused};
-use portcullis::broker::views::{NewWorkspace, PolicyChange, ServerChange, StreamProof, WorkspaceChange};
+use portcullis::broker::views::{
+    NewWorkspace, PolicyChange, ServerChange, StreamProof, WorkspaceChange,
+};
 use portcullis::domain::reach::{Target, Way};
-use portcullis::domain::server::{Clipboard, Credential, CredentialSource, Fingerprint, StreamPolicy, TrustRule};
+use portcullis::domain::server::{
+    Clipboard, Credential, CredentialSource, Fingerprint, StreamPolicy, TrustRule,
+};
 use portcullis::domain::session::{EndReason, State};
 use portcullis::domain::user::{Caller, Role};
 use portcullis::domain::workspace::{WorkspaceKind, WorkspaceStatus};
@@ -18,12 +23,26 @@ fn service(host_id: HostId, name: &str) -> Option<Target> {
 }
 
 fn a_server(kind: WorkspaceKind, target: Option<Target>) -> NewWorkspace {
-    let rest = WorkspaceChange { target, requires_mfa: Some(false), single_seat: Some(false), ..WorkspaceChange::default() };
-    NewWorkspace { id: Some(WorkspaceId::parse("ws-win").unwrap()), name: "Windows".into(), description: String::new(), kind, rest }
+    let rest = WorkspaceChange {
+        target,
+        requires_mfa: Some(false),
+        single_seat: Some(false),
+        ..WorkspaceChange::default()
+    };
+    NewWorkspace {
+        id: Some(WorkspaceId::parse("ws-win").unwrap()),
+        name: "Windows".into(),
+        description: String::new(),
+        kind,
+        rest,
+    }
 }
 
 fn with(new: NewWorkspace, server: ServerChange, password: Option<&str>) -> NewWorkspace {
-    NewWorkspace { rest: WorkspaceChange { server, password: password.map(secret), ..new.rest }, ..new }
+    NewWorkspace {
+        rest: WorkspaceChange { server, password: password.map(secret), ..new.rest },
+        ..new
+    }
 }
 
 fn from(source: CredentialSource) -> ServerChange {

@@ -16,7 +16,12 @@ fn with_mfa() -> Settings {
 
 /// The challenge of a first factor, and whether enrolment is due.
 async fn challenge(world: &World, name: &str) -> (SecretString, bool) {
-    match world.broker.login(&origin(), &format!("{name}@example.com"), &secret(PASSWORD)).await.unwrap() {
+    match world
+        .broker
+        .login(&origin(), &format!("{name}@example.com"), &secret(PASSWORD))
+        .await
+        .unwrap()
+    {
         SignIn::MfaRequired { token, enrollment_required, .. } => (token, enrollment_required),
         SignIn::Done(_) => panic!("no second factor was asked for"),
     }
@@ -75,7 +80,8 @@ on_both! {
         let disabled = UserChange { disabled: Some(true), ..UserChange::default() };
         world.broker.update_user(&origin(), &world.shell, off.id, disabled).await.unwrap();
         let long = "x".repeat(5000);
-        // Argon2id is what a sign-in costs: every refusal is one computation of it, whoever is refused and why.
+        // Argon2id is what a sign-in costs: every refusal is one computation of it, whoever is
+        // refused and why.
         for email in ["ann@example.com", "nobody@example.com", "off@example.com", "", "a\0b@example.com"] {
             for password in ["wrong", "", &long] {
                 let before = world.broker.hashed();

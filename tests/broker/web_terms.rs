@@ -1,4 +1,5 @@
-//! Web applications: what an admin may say of one, what a stream is granted, why a launch fails, what a host offers.
+//! Web applications: what an admin may say of one, what a stream is granted, why a launch fails,
+//! what a host offers.
 
 use super::world::{World, ended, kind, origin, secret, settings};
 use portcullis::broker::Settings;
@@ -6,7 +7,9 @@ use portcullis::broker::credentials::NewCredential;
 use portcullis::broker::fleet::{Offers, Unanswered};
 use portcullis::broker::live::Right;
 use portcullis::broker::servers::SeenCertificate;
-use portcullis::broker::views::{NewWorkspace, PolicyChange, ServerChange, WebChange, WorkspaceChange, WorkspaceView};
+use portcullis::broker::views::{
+    NewWorkspace, PolicyChange, ServerChange, WebChange, WorkspaceChange, WorkspaceView,
+};
 use portcullis::domain::reach::Target;
 use portcullis::domain::server::{Clipboard, CredentialSource, Fingerprint};
 use portcullis::domain::user::{Caller, Role};
@@ -18,17 +21,39 @@ fn wiki() -> WorkspaceId {
     WorkspaceId::parse("ws-wiki").unwrap()
 }
 
-fn new(world: &World, web: WebChange, server: ServerChange, password: Option<&str>) -> NewWorkspace {
+fn new(
+    world: &World,
+    web: WebChange,
+    server: ServerChange,
+    password: Option<&str>,
+) -> NewWorkspace {
     let target = Some(Target::Service { host_id: world.host, name: "wiki".into() });
-    let rest = WorkspaceChange { target, requires_mfa: Some(false), web, server, password: password.map(secret), ..WorkspaceChange::default() };
-    NewWorkspace { id: Some(wiki()), name: "Wiki".into(), description: String::new(), kind: WorkspaceKind::Html5, rest }
+    let rest = WorkspaceChange {
+        target,
+        requires_mfa: Some(false),
+        web,
+        server,
+        password: password.map(secret),
+        ..WorkspaceChange::default()
+    };
+    NewWorkspace {
+        id: Some(wiki()),
+        name: "Wiki".into(),
+        description: String::new(),
+        kind: WorkspaceKind::Html5,
+        rest,
+    }
 }
 
 async fn create(world: &World, root: &Caller, new: NewWorkspace) -> Result<WorkspaceView, Error> {
     world.broker.create_workspace(&origin(), root, new).await
 }
 
-async fn update(world: &World, root: &Caller, change: WorkspaceChange) -> Result<WorkspaceView, Error> {
+async fn update(
+    world: &World,
+    root: &Caller,
+    change: WorkspaceChange,
+) -> Result<WorkspaceView, Error> {
     world.broker.update_workspace(&origin(), root, &wiki(), change).await
 }
 
@@ -154,7 +179,8 @@ on_both! {
             assert_eq!(shown, word == "application_certificate", "{log:?}");
             assert!(world.live().await.is_empty(), "{how:?}");
         }
-        // The certificate is there for an admin to see and to accept; then the next launch must meet it.
+        // The certificate is there for an admin to see and to accept; then the next launch must
+        // meet it.
         let state = world.broker.workspace(&root, &wiki()).await.unwrap().server.unwrap().managed.unwrap().state;
         let offered = state.offered.unwrap();
         assert_eq!((offered.fingerprint, offered.subject.as_str(), state.pinned), (seen.fingerprint, "CN=wiki", None));

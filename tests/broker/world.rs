@@ -1,4 +1,5 @@
-//! A gateway without its edges: broker, store, vault, a fake fleet and a clock that moves when told.
+//! A gateway without its edges: broker, store, vault, a fake fleet and a clock that moves when
+//! told.
 
 use crate::support::db::{self, Db};
 use crate::support::fake_fleet::FakeFleet;
@@ -11,7 +12,9 @@ use portcullis::domain::secret::SecretString;
 use portcullis::domain::session::{EndReason, Session};
 use portcullis::domain::user::{Caller, Origin, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::domain::{Clock, Error, ErrorKind, HostId, LoginId, SessionId, Timestamp, WorkspaceId};
+use portcullis::domain::{
+    Clock, Error, ErrorKind, HostId, LoginId, SessionId, Timestamp, WorkspaceId,
+};
 use portcullis::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,7 +23,8 @@ use tokio::time::timeout;
 
 pub const PASSWORD: &str = "correct horse battery";
 pub const SECRET: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
-/// "At once" on a machine that may be busy: nothing here waits for a host, and nothing but what a test does itself would cut later.
+/// "At once" on a machine that may be busy: nothing here waits for a host, and nothing but what a
+/// test does itself would cut later.
 pub const AT_ONCE: Duration = Duration::from_secs(30);
 
 pub struct ManualClock(AtomicI64);
@@ -59,7 +63,11 @@ pub fn settings() -> Settings {
 }
 
 pub fn origin() -> Origin {
-    Origin { request_id: "req-1".into(), source_ip: Some("192.0.2.7".parse().unwrap()), user_agent: Some("test".into()) }
+    Origin {
+        request_id: "req-1".into(),
+        source_ip: Some("192.0.2.7".parse().unwrap()),
+        user_agent: Some("test".into()),
+    }
 }
 
 pub fn secret(text: &str) -> SecretString {
@@ -86,10 +94,20 @@ impl World {
     pub async fn with(db: &Db, settings: Settings) -> Self {
         let (vault, store) = (db::vault(), db.store.clone());
         let (fleet, clock) = (FakeFleet::new(), ManualClock::new());
-        let broker = Broker::new(store.clone(), vault.clone(), fleet.clone(), clock.clone(), settings);
+        let broker =
+            Broker::new(store.clone(), vault.clone(), fleet.clone(), clock.clone(), settings);
         broker.ensure_organization("Acme").await.unwrap();
         let shell = broker.shell_caller().await.unwrap();
-        let mut world = Self { broker, fleet, clock, store, vault, shell, host: HostId::new(), url: db.url.clone() };
+        let mut world = Self {
+            broker,
+            fleet,
+            clock,
+            store,
+            vault,
+            shell,
+            host: HostId::new(),
+            url: db.url.clone(),
+        };
         world.host = world.add_host("host-1", 1).await;
         world
     }
@@ -103,16 +121,30 @@ impl World {
 
     pub async fn add_host(&self, name: &str, key: u8) -> HostId {
         use base64::Engine as _;
-        let join = self.broker.create_join_token(&origin(), &self.shell, Some(name.into()), Duration::from_secs(60)).await.unwrap();
+        let join = self
+            .broker
+            .create_join_token(&origin(), &self.shell, Some(name.into()), Duration::from_secs(60))
+            .await
+            .unwrap();
         let public_key = base64::engine::general_purpose::STANDARD.encode([key; 32]);
-        let request = HostEnrollment { token: join.token, name: name.into(), public_key, version: "0.1.0".into() };
+        let request = HostEnrollment {
+            token: join.token,
+            name: name.into(),
+            public_key,
+            version: "0.1.0".into(),
+        };
         let host = self.broker.enroll_host(&origin(), request).await.unwrap().host.id;
         self.fleet.connect(host);
         host
     }
 
     pub async fn user(&self, name: &str, role: Role) -> User {
-        let new = NewUser { email: format!("{name}@example.com"), name: name.into(), password: secret(PASSWORD), role };
+        let new = NewUser {
+            email: format!("{name}@example.com"),
+            name: name.into(),
+            password: secret(PASSWORD),
+            role,
+        };
         self.broker.create_user(&origin(), &self.shell, new).await.unwrap()
     }
 
@@ -123,9 +155,16 @@ impl World {
     }
 
     pub async fn sign_in(&self, name: &str) -> Tokens {
-        match self.broker.login(&origin(), &format!("{name}@example.com"), &secret(PASSWORD)).await.unwrap() {
+        match self
+            .broker
+            .login(&origin(), &format!("{name}@example.com"), &secret(PASSWORD))
+            .await
+            .unwrap()
+        {
             SignIn::Done(tokens) => tokens,
-            SignIn::MfaRequired { token, .. } => self.broker.mfa_verify(&origin(), &token, "totp", &self.code(0)).await.unwrap(),
+            SignIn::MfaRequired { token, .. } => {
+                self.broker.mfa_verify(&origin(), &token, "totp", &self.code(0)).await.unwrap()
+            }
         }
     }
 
@@ -137,7 +176,13 @@ impl World {
     pub async fn workspace(&self, id: &str, rest: WorkspaceChange) -> WorkspaceId {
         let id = WorkspaceId::parse(id).unwrap();
         let rest = WorkspaceChange { requires_mfa: rest.requires_mfa.or(Some(false)), ..rest };
-        let new = NewWorkspace { id: Some(id.clone()), name: id.to_string(), description: String::new(), kind: WorkspaceKind::Linux, rest };
+        let new = NewWorkspace {
+            id: Some(id.clone()),
+            name: id.to_string(),
+            description: String::new(),
+            kind: WorkspaceKind::Linux,
+            rest,
+        };
         self.broker.create_workspace(&origin(), &self.shell, new).await.unwrap();
         id
     }

@@ -1,4 +1,5 @@
-//! `portcullis audit verify` on databases and exports that somebody had in hands: what was changed, removed, reordered or cut off is named.
+//! `portcullis audit verify` on databases and exports that somebody had in hands: what was changed,
+//! removed, reordered or cut off is named.
 
 use super::{failure, run, success};
 use crate::support::db::{Backend, Db, vault};
@@ -40,14 +41,19 @@ fn check(backend: Backend) {
     let key = vault().audit_public_key();
     let written = || {
         let db = Db::new(backend);
-        runtime.block_on(db.store.write(|tx| (1..=6).try_for_each(|n| tx.audit(draft(n)).map(drop)))).unwrap();
+        runtime
+            .block_on(db.store.write(|tx| (1..=6).try_for_each(|n| tx.audit(draft(n)).map(drop))))
+            .unwrap();
         db
     };
     let verify = |db: &Db| run(&["audit", "verify", "--database", &db.url, "--public-key", &key]);
     let whole = written();
     assert!(success(&verify(&whole)).starts_with("6 entries, whole and unaltered"));
     let other_key = portcullis::auth::Vault::from_master([8; 32]).audit_public_key();
-    assert!(failure(&run(&["audit", "verify", "--database", &whole.url, "--public-key", &other_key])).contains("signature"));
+    assert!(
+        failure(&run(&["audit", "verify", "--database", &whole.url, "--public-key", &other_key]))
+            .contains("signature")
+    );
     let swap = format!(
         "INSERT INTO audit_entries (seq, {COLUMNS}) SELECT 100, {COLUMNS} FROM audit_entries WHERE seq = 2; DELETE FROM audit_entries WHERE seq = 2; \
          INSERT INTO audit_entries (seq, {COLUMNS}) SELECT 2, {COLUMNS} FROM audit_entries WHERE seq = 3; DELETE FROM audit_entries WHERE seq = 3; \

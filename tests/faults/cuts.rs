@@ -1,5 +1,6 @@
-//! Cut at once, at the browser's end of the real thing: whoever ends it, the close frame says why and the tunnel is gone. How long that took is
-//! printed; what is asserted is that nothing on the way waits for silence to be noticed.
+//! Cut at once, at the browser's end of the real thing: whoever ends it, the close frame says why
+//! and the tunnel is gone. How long that took is printed; what is asserted is that nothing on the
+//! way waits for silence to be noticed.
 
 use super::stack::{PATIENCE, Person, Stack, WORKSPACE};
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -7,8 +8,9 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// The promise is a second, kept on a machine that is free to keep it. A busy one may take longer, but not as long as an end that nobody was told
-/// of: a tunnel takes 15 s to notice that nobody answers, TCP in it 20 s.
+/// The promise is a second, kept on a machine that is free to keep it. A busy one may take longer,
+/// but not as long as an end that nobody was told of: a tunnel takes 15 s to notice that nobody
+/// answers, TCP in it 20 s.
 const AT_ONCE: Duration = Duration::from_secs(12);
 
 /// Who ends what.
@@ -23,8 +25,19 @@ type Way = (&'static str, fn(&Scene<'_>) -> BoxFuture<'static, (u16, Value)>);
 
 impl Scene<'_> {
     /// A request, made but not sent.
-    fn ask(&self, who: &Person, method: reqwest::Method, path: &str, body: Value) -> BoxFuture<'static, (u16, Value)> {
-        let request = self.stack.http.request(method, self.stack.url(path)).bearer_auth(&who.token).json(&body);
+    fn ask(
+        &self,
+        who: &Person,
+        method: reqwest::Method,
+        path: &str,
+        body: Value,
+    ) -> BoxFuture<'static, (u16, Value)> {
+        let request = self
+            .stack
+            .http
+            .request(method, self.stack.url(path))
+            .bearer_auth(&who.token)
+            .json(&body);
         async move {
             let answer = request.send().await.unwrap();
             (answer.status().as_u16(), answer.json().await.unwrap_or_default())
@@ -40,7 +53,8 @@ impl Scene<'_> {
     fn cli(&self, arguments: &[&str]) -> BoxFuture<'static, (u16, Value)> {
         let mut command = self.stack.command(arguments);
         async move {
-            let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            let done =
+                tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
             assert!(done.status.success(), "{done:?}");
             (200, Value::Null)
         }
@@ -50,7 +64,9 @@ impl Scene<'_> {
     /// Lets the session's time be over, as another process that writes to the database would.
     fn expire(&self) -> BoxFuture<'static, (u16, Value)> {
         use diesel::prelude::*;
-        let mut db = SqliteConnection::establish(self.stack.data().join("portcullis.db").to_str().unwrap()).unwrap();
+        let mut db =
+            SqliteConnection::establish(self.stack.data().join("portcullis.db").to_str().unwrap())
+                .unwrap();
         diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut db).unwrap();
         let changed = diesel::sql_query("UPDATE sessions SET expires_at = 1 WHERE id = ?")
             .bind::<diesel::sql_types::Text, _>(&self.session)
@@ -95,27 +111,55 @@ async fn tunnels(stack: &Stack) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn by_the_api() {
     let ways: [Way; 6] = [
-        ("user_disconnected", |s| s.post(&s.member, &format!("/api/sessions/{}/disconnect", s.session), json!({}))),
-        ("workspace_stopped", |s| s.post(&s.member, &format!("/api/workspaces/{WORKSPACE}/stop"), json!({}))),
-        ("admin_stopped", |s| s.post(&s.admin, &format!("/api/admin/sessions/{}/terminate", s.session), json!({}))),
+        ("user_disconnected", |s| {
+            s.post(&s.member, &format!("/api/sessions/{}/disconnect", s.session), json!({}))
+        }),
+        ("workspace_stopped", |s| {
+            s.post(&s.member, &format!("/api/workspaces/{WORKSPACE}/stop"), json!({}))
+        }),
+        ("admin_stopped", |s| {
+            s.post(&s.admin, &format!("/api/admin/sessions/{}/terminate", s.session), json!({}))
+        }),
         ("signed_out", |s| s.post(&s.member, "/api/auth/logout", json!({"everywhere": true}))),
-        ("signed_out_by_admin", |s| s.post(&s.admin, &format!("/api/users/{}/sign-out", s.member.id), json!({}))),
-        ("user_disabled", |s| s.ask(&s.admin, reqwest::Method::PATCH, &format!("/api/users/{}", s.member.id), json!({"disabled": true}))),
+        ("signed_out_by_admin", |s| {
+            s.post(&s.admin, &format!("/api/users/{}/sign-out", s.member.id), json!({}))
+        }),
+        ("user_disabled", |s| {
+            s.ask(
+                &s.admin,
+                reqwest::Method::PATCH,
+                &format!("/api/users/{}", s.member.id),
+                json!({"disabled": true}),
+            )
+        }),
     ];
     let stack = Stack::start().await;
     for (reason, end) in ways {
         let scene = set_up(&stack).await;
         let began = Instant::now();
         assert_eq!(cut(&scene, reason, AT_ONCE, end).await, (4000, reason.to_owned()));
-        stack.until("only the host's tunnel is left", async |stack| tunnels(stack).await == 1).await;
+        stack
+            .until("only the host's tunnel is left", async |stack| tunnels(stack).await == 1)
+            .await;
         println!("{reason}: the tunnel was gone {:?} after everything began", began.elapsed());
         stack.until("the desktop is gone", async |stack| stack.display_servers().is_empty()).await;
     }
-    // The disabled user's tokens are worth nothing, and a removed workspace takes its sessions along.
-    let scene = Scene { member: stack.sign_in("other").await, admin: stack.sign_in("admin").await, session: String::new(), stack: &stack };
+    // The disabled user's tokens are worth nothing, and a removed workspace takes its sessions
+    // along.
+    let scene = Scene {
+        member: stack.sign_in("other").await,
+        admin: stack.sign_in("admin").await,
+        session: String::new(),
+        stack: &stack,
+    };
     let scene = Scene { session: stack.launch(&scene.member).await, ..scene };
-    let end = |s: &Scene<'_>| s.ask(&s.admin, reqwest::Method::DELETE, &format!("/api/workspaces/{WORKSPACE}"), json!({}));
-    assert_eq!(cut(&scene, "workspace_removed", AT_ONCE, end).await, (4000, "workspace_removed".to_owned()));
+    let end = |s: &Scene<'_>| {
+        s.ask(&s.admin, reqwest::Method::DELETE, &format!("/api/workspaces/{WORKSPACE}"), json!({}))
+    };
+    assert_eq!(
+        cut(&scene, "workspace_removed", AT_ONCE, end).await,
+        (4000, "workspace_removed".to_owned())
+    );
     stack.audit_is_whole();
 }
 
@@ -127,30 +171,50 @@ async fn the_tunnel_goes_with_the_stream() {
     let (mut desktop, ended) = stack.open(&scene.member, &scene.session).await;
     timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
     let began = Instant::now();
-    let answer = tokio::spawn(scene.post(&scene.admin, &format!("/api/admin/sessions/{}/terminate", scene.session), json!({})));
+    let answer = tokio::spawn(scene.post(
+        &scene.admin,
+        &format!("/api/admin/sessions/{}/terminate", scene.session),
+        json!({}),
+    ));
     while tunnels(&stack).await != 1 {
-        assert!(began.elapsed() < AT_ONCE, "the tunnel outlived the session by {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < AT_ONCE,
+            "the tunnel outlived the session by {:?}",
+            began.elapsed()
+        );
     }
     println!("the tunnel was gone after {:?}", began.elapsed());
-    assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap(), Some((4000, "admin_stopped".to_owned())));
+    assert_eq!(
+        timeout(PATIENCE, ended).await.unwrap().unwrap(),
+        Some((4000, "admin_stopped".to_owned()))
+    );
     assert_eq!(answer.await.unwrap().0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_another_process_and_by_the_clock() {
     let stack = Stack::start().await;
-    // The gateway learns it from the log within a quarter of a second, and that a time is over from its clock; the rest is the command's own start.
+    // The gateway learns it from the log within a quarter of a second, and that a time is over from
+    // its clock; the rest is the command's own start.
     let scene = set_up(&stack).await;
     let frame = cut(&scene, "expired", AT_ONCE, |s| s.expire()).await;
     assert_eq!(frame, (4000, "expired".to_owned()));
     let scene = set_up(&stack).await;
-    let frame = cut(&scene, "sign-out from the shell", AT_ONCE, |s| s.cli(&["user", "sign-out", "member@example.test"])).await;
+    let frame = cut(&scene, "sign-out from the shell", AT_ONCE, |s| {
+        s.cli(&["user", "sign-out", "member@example.test"])
+    })
+    .await;
     assert_eq!(frame, (4000, "signed_out_by_admin".to_owned()));
     let scene = set_up(&stack).await;
-    let frame = cut(&scene, "stop from the shell", AT_ONCE, |s| s.cli(&["workspace", "stop", WORKSPACE])).await;
+    let frame =
+        cut(&scene, "stop from the shell", AT_ONCE, |s| s.cli(&["workspace", "stop", WORKSPACE]))
+            .await;
     assert_eq!(frame, (4000, "admin_stopped".to_owned()));
     let scene = set_up(&stack).await;
-    let frame = cut(&scene, "disable from the shell", AT_ONCE, |s| s.cli(&["user", "disable", "member@example.test"])).await;
+    let frame = cut(&scene, "disable from the shell", AT_ONCE, |s| {
+        s.cli(&["user", "disable", "member@example.test"])
+    })
+    .await;
     assert_eq!(frame, (4000, "user_disabled".to_owned()));
     stack.until("only the host's tunnel is left", async |stack| tunnels(stack).await == 1).await;
     stack.until("the desktop is gone", async |stack| stack.display_servers().is_empty()).await;
@@ -162,7 +226,8 @@ async fn signing_out_here_cuts_the_stream_and_keeps_the_desktop() {
     let stack = Stack::start().await;
     let scene = set_up(&stack).await;
     let servers = stack.display_servers();
-    let frame = cut(&scene, "logout", AT_ONCE, |s| s.post(&s.member, "/api/auth/logout", json!({}))).await;
+    let frame =
+        cut(&scene, "logout", AT_ONCE, |s| s.post(&s.member, "/api/auth/logout", json!({}))).await;
     assert_eq!(frame, (4001, "signed_out".to_owned()));
     let again = stack.sign_in("member").await;
     assert_eq!(stack.launch(&again).await, scene.session);

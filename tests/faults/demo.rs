@@ -1,4 +1,5 @@
-//! A demo's life: it ends in time whatever is open, leaves nothing running, keeps its data, and does not let itself be started over.
+//! A demo's life: it ends in time whatever is open, leaves nothing running, keeps its data, and
+//! does not let itself be started over.
 
 use crate::product::{Demo, command};
 use crate::support::vnc::{VncClient, over_websocket};
@@ -13,7 +14,8 @@ use tokio_tungstenite::Connector;
 async fn refused(listen: &str, dir: &Path) -> String {
     let mut command = command(&["demo", "--listen", listen, "--data-dir"]);
     command.arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let output: Output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let output: Output =
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), told.lines().count()), (Some(1), 1), "{told}");
     told
@@ -24,15 +26,36 @@ async fn ends_in_time_with_everything_open_and_begins_where_it_ended() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path()).await;
     let token = demo.sign_in("member").await;
-    let (status, launched) = demo.post("/api/workspaces/ws-linux-desktop/launch", Some(&token), json!({})).await;
+    let (status, launched) =
+        demo.post("/api/workspaces/ws-linux-desktop/launch", Some(&token), json!({})).await;
     assert_eq!(status, 200, "{launched}");
     let session = launched["session_id"].as_str().unwrap();
-    let (_, ticket) = demo.post(&format!("/api/sessions/{session}/ticket"), Some(&token), json!({})).await;
-    let url = format!("{}?ticket={}", demo.url(ticket["url"].as_str().unwrap()), ticket["ticket"].as_str().unwrap()).replacen("https", "wss", 1);
+    let (_, ticket) =
+        demo.post(&format!("/api/sessions/{session}/ticket"), Some(&token), json!({})).await;
+    let url = format!(
+        "{}?ticket={}",
+        demo.url(ticket["url"].as_str().unwrap()),
+        ticket["ticket"].as_str().unwrap()
+    )
+    .replacen("https", "wss", 1);
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(rustls::pki_types::CertificateDer::from_pem_file(demo.json["ca_cert"].as_str().unwrap()).unwrap()).unwrap();
+    roots
+        .add(
+            rustls::pki_types::CertificateDer::from_pem_file(
+                demo.json["ca_cert"].as_str().unwrap(),
+            )
+            .unwrap(),
+        )
+        .unwrap();
     let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let (socket, _) = tokio_tungstenite::connect_async_tls_with_config(url, None, false, Some(Connector::Rustls(Arc::new(tls)))).await.unwrap();
+    let (socket, _) = tokio_tungstenite::connect_async_tls_with_config(
+        url,
+        None,
+        false,
+        Some(Connector::Rustls(Arc::new(tls))),
+    )
+    .await
+    .unwrap();
     let (stream, ended) = over_websocket(socket);
     let mut desktop = VncClient::connect(stream).await.unwrap();
     desktop.frame().await.unwrap();
@@ -46,8 +69,12 @@ async fn ends_in_time_with_everything_open_and_begins_where_it_ended() {
     let address = demo.json["base_url"].as_str().unwrap().replace("https://localhost", "127.0.0.1");
     let elsewhere = tempfile::tempdir().unwrap();
     let told = refused(&address, elsewhere.path()).await;
-    assert!(told.contains(&format!("cannot listen on {address}")) && told.contains("in use"), "{told}");
-    let shown: Value = serde_json::from_slice(&std::fs::read(dir.path().join("demo.json")).unwrap()).unwrap();
+    assert!(
+        told.contains(&format!("cannot listen on {address}")) && told.contains("in use"),
+        "{told}"
+    );
+    let shown: Value =
+        serde_json::from_slice(&std::fs::read(dir.path().join("demo.json")).unwrap()).unwrap();
     assert_eq!(shown, demo.json, "what the first one shows is still there");
     assert_eq!(demo.get("/api/auth/me", Some(&token)).await.0, 200);
 
@@ -55,7 +82,11 @@ async fn ends_in_time_with_everything_open_and_begins_where_it_ended() {
     let (status, took) = demo.stop().await;
     println!("the demo ended after {took:?}");
     assert!(status.success(), "{status} after {took:?}");
-    assert_eq!(ended.await.unwrap(), Some((1001, "retry".to_owned())), "the page was told to come back");
+    assert_eq!(
+        ended.await.unwrap(),
+        Some((1001, "retry".to_owned())),
+        "the page was told to come back"
+    );
     drop(events);
     assert_eq!(Demo::left_behind(dir.path()), Vec::<String>::new());
     assert!(!dir.path().join("demo.json").exists());
@@ -69,7 +100,8 @@ async fn ends_in_time_with_everything_open_and_begins_where_it_ended() {
     let (_, hosts) = demo.get("/api/hosts", Some(&admin)).await;
     assert_eq!(hosts.as_array().unwrap().len(), 1, "{hosts}");
     // The keys are the same, too: who was signed in still is.
-    let (status, answer) = demo.post("/api/workspaces/ws-linux-desktop/launch", Some(&token), json!({})).await;
+    let (status, answer) =
+        demo.post("/api/workspaces/ws-linux-desktop/launch", Some(&token), json!({})).await;
     assert_eq!(status, 200, "{answer}");
     let (_, proof) = demo.get("/api/audit/verify", Some(&admin)).await;
     assert_eq!(proof["ok"], true, "{proof}");

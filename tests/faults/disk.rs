@@ -1,6 +1,8 @@
-//! A disk that is full under the database of a real gateway: nothing is half-done, it says so, what runs goes on, and with room again so does all.
+//! A disk that is full under the database of a real gateway: nothing is half-done, it says so, what
+//! runs goes on, and with room again so does all.
 //!
-//! The disk is a small tmpfs that only the gateway's mount namespace has; from outside it is reached through `/proc/PID/root`.
+//! The disk is a small tmpfs that only the gateway's mount namespace has; from outside it is
+//! reached through `/proc/PID/root`.
 
 use super::stack::{PATIENCE, Stack};
 use serde_json::{Value, json};
@@ -33,7 +35,8 @@ async fn a_full_disk_under_the_database_is_told_and_harms_nothing() {
     let filler = inside.join("filler");
     stack.agent_up_with(&stack.join_token_over_http().await).await;
 
-    let (member, other, admin) = (stack.sign_in("member").await, stack.sign_in("other").await, stack.sign_in("admin").await);
+    let (member, other, admin) =
+        (stack.sign_in("member").await, stack.sign_in("other").await, stack.sign_in("admin").await);
     let session = stack.launch(&member).await;
     let (mut desktop, ended) = stack.open(&member, &session).await;
     timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
@@ -41,12 +44,17 @@ async fn a_full_disk_under_the_database_is_told_and_harms_nothing() {
 
     fill(&filler);
     // SQLite may still have some room inside its own files: acts are let through until it has none.
-    let refused = async |what: &str, request: &dyn Fn() -> reqwest::RequestBuilder, token: Option<&str>| {
+    let refused = async |what: &str,
+                         request: &dyn Fn() -> reqwest::RequestBuilder,
+                         token: Option<&str>| {
         for _ in 0..2000 {
             let (status, answer) = stack.send(request(), token).await;
             if status == 503 {
                 let detail = answer["detail"].as_str().unwrap_or_default();
-                assert!(detail.contains("disk") && detail.contains("administrator"), "{what}: {answer}");
+                assert!(
+                    detail.contains("disk") && detail.contains("administrator"),
+                    "{what}: {answer}"
+                );
                 return;
             }
             assert!(status == 200 || status == 201 || status == 429, "{what}: {status} {answer}");
@@ -54,21 +62,39 @@ async fn a_full_disk_under_the_database_is_told_and_harms_nothing() {
         }
         panic!("{what}: never refused");
     };
-    let create = || stack.http.post(stack.url("/api/workspaces")).json(&json!({"name": "x".repeat(60), "type": "linux"}));
+    let create = || {
+        stack
+            .http
+            .post(stack.url("/api/workspaces"))
+            .json(&json!({"name": "x".repeat(60), "type": "linux"}))
+    };
     refused("create", &create, Some(&admin.token)).await;
-    let workspaces = async || stack.get("/api/workspaces", Some(&admin.token)).await.1.as_array().unwrap().len();
+    let workspaces =
+        async || stack.get("/api/workspaces", Some(&admin.token)).await.1.as_array().unwrap().len();
     let before = workspaces().await;
     let launch = || stack.http.post(stack.url("/api/workspaces/ws-desk/launch")).json(&json!({}));
     refused("launch", &launch, Some(&other.token)).await;
-    let login =
-        || stack.http.post(stack.url("/api/auth/login")).json(&json!({"email": "member@example.test", "password": super::stack::PASSWORD}));
+    let login = || {
+        stack
+            .http
+            .post(stack.url("/api/auth/login"))
+            .json(&json!({"email": "member@example.test", "password": super::stack::PASSWORD}))
+    };
     refused("sign-in", &login, None).await;
     refused("create", &create, Some(&admin.token)).await;
     assert_eq!(workspaces().await, before, "nothing half-done");
-    assert_eq!(stack.get("/api/sessions", Some(&other.token)).await, (200, json!([])), "no half a session");
+    assert_eq!(
+        stack.get("/api/sessions", Some(&other.token)).await,
+        (200, json!([])),
+        "no half a session"
+    );
     assert_eq!(stack.display_servers().len(), 1, "no desktop without a session");
     let (status, health) = stack.health().await;
-    assert_eq!((status, &health["status"], &health["dependencies"]["database"]["status"]), (503, &json!("down"), &json!("down")), "{health}");
+    assert_eq!(
+        (status, &health["status"], &health["dependencies"]["database"]["status"]),
+        (503, &json!("down"), &json!("down")),
+        "{health}"
+    );
     // Whoever works goes on working, and may look at things.
     timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
     assert_eq!(stack.session(&member, &session).await["status"], "active");
@@ -76,9 +102,14 @@ async fn a_full_disk_under_the_database_is_told_and_harms_nothing() {
     std::fs::remove_file(&filler).unwrap();
     stack.until("all is well again", async |stack| stack.health().await.0 == 200).await;
     let second = stack.launch(&other).await;
-    let (status, answer) = stack.post(&format!("/api/sessions/{session}/disconnect"), Some(&member.token), json!({})).await;
+    let (status, answer) = stack
+        .post(&format!("/api/sessions/{session}/disconnect"), Some(&member.token), json!({}))
+        .await;
     assert_eq!(status, 200, "{answer}");
-    assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap(), Some((4000, "user_disconnected".to_owned())));
+    assert_eq!(
+        timeout(PATIENCE, ended).await.unwrap().unwrap(),
+        Some((4000, "user_disconnected".to_owned()))
+    );
     stack.until("one desktop is left", async |stack| stack.display_servers().len() == 1).await;
     assert_eq!(stack.session(&other, &second).await["status"], "active");
     let (_, proof): (u16, Value) = stack.get("/api/audit/verify", Some(&admin.token)).await;

@@ -1,4 +1,5 @@
-//! A browser that stops reading while the desktop draws without end: what the gateway and the agent hold for it is bounded.
+//! A browser that stops reading while the desktop draws without end: what the gateway and the agent
+//! hold for it is bounded.
 
 use super::stack::{PATIENCE, Stack};
 use crate::support::vnc::RETURN;
@@ -13,7 +14,10 @@ const GROWTH_MAX: u64 = 24 * 1024;
 /// Resident memory of a process, in KiB.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok()).unwrap()
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
+        .unwrap()
 }
 
 /// FramebufferUpdateRequest for everything: incremental or not.
@@ -26,7 +30,8 @@ async fn a_browser_that_stops_reading_costs_little() {
     let stack = Stack::start().await;
     let member = stack.sign_in("member").await;
     let session = stack.launch(&member).await;
-    // Something that draws for ever: the terminal that is open at the start has the focus once it is there.
+    // Something that draws for ever: the terminal that is open at the start has the focus once it
+    // is there.
     let (mut desktop, ended) = stack.open(&member, &session).await;
     timeout(PATIENCE, desktop.until(|d| d.colours() > 20)).await.unwrap().unwrap();
     let (x, y) = (desktop.width / 3, desktop.height / 3);
@@ -47,7 +52,8 @@ async fn a_browser_that_stops_reading_costs_little() {
     drop(desktop);
     let _ = timeout(PATIENCE, ended).await.unwrap();
 
-    // A browser by hand: through the handshake, raw pixels, and then it asks for picture after picture and reads none of them.
+    // A browser by hand: through the handshake, raw pixels, and then it asks for picture after
+    // picture and reads none of them.
     let mut socket = stack.socket(&stack.ticket(&member, &session).await.unwrap()).await.unwrap();
     for answer in [&b"RFB 003.008\n"[..], &[1], &[1]] {
         socket.next().await.unwrap().unwrap();
@@ -66,7 +72,10 @@ async fn a_browser_that_stops_reading_costs_little() {
     while asked <= 500 || began.elapsed() < Duration::from_secs(8) {
         assert!(began.elapsed() < PATIENCE, "asked for {asked} pictures only");
         // When not even this goes through any more, nothing else is taken in either.
-        if timeout(Duration::from_millis(20), socket.send(request(asked.is_multiple_of(2)))).await.is_ok_and(|sent| sent.is_ok()) {
+        if timeout(Duration::from_millis(20), socket.send(request(asked.is_multiple_of(2))))
+            .await
+            .is_ok_and(|sent| sent.is_ok())
+        {
             asked += 1;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;

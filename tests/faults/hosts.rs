@@ -15,9 +15,19 @@ async fn an_agent_that_vanishes_and_comes_back_has_lost_its_desktops() {
 
     stack.agent_kill();
     stack.agent_up().await;
-    assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap(), Some((4000, "host_lost".to_owned())));
-    assert!(servers.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()), "no desktop outlives its agent");
-    stack.until("the session ended", async |stack| stack.session(&member, &session).await["status"] == "terminated").await;
+    assert_eq!(
+        timeout(PATIENCE, ended).await.unwrap().unwrap(),
+        Some((4000, "host_lost".to_owned()))
+    );
+    assert!(
+        servers.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()),
+        "no desktop outlives its agent"
+    );
+    stack
+        .until("the session ended", async |stack| {
+            stack.session(&member, &session).await["status"] == "terminated"
+        })
+        .await;
     assert_eq!(stack.session(&member, &session).await["end_reason"], "host_lost");
 
     // The host serves again.
@@ -38,18 +48,35 @@ async fn an_agent_that_stays_away_costs_its_sessions_after_the_grace() {
 
     stack.agent_kill();
     let closed = timeout(PATIENCE, ended).await.unwrap().unwrap();
-    // The tunnel's own patience and the grace end at about the same time here; either is told clearly.
-    assert!(closed == Some((4000, "host_lost".to_owned())) || closed == Some((4002, "retry".to_owned())), "{closed:?}");
-    stack.until("the session ended", async |stack| stack.session(&member, &session).await["status"] == "terminated").await;
+    // The tunnel's own patience and the grace end at about the same time here; either is told
+    // clearly.
+    assert!(
+        closed == Some((4000, "host_lost".to_owned()))
+            || closed == Some((4002, "retry".to_owned())),
+        "{closed:?}"
+    );
+    stack
+        .until("the session ended", async |stack| {
+            stack.session(&member, &session).await["status"] == "terminated"
+        })
+        .await;
     let seen = stack.session(&member, &session).await;
-    assert_eq!((&seen["end_reason"], &seen["tunnel_status"]), (&"host_lost".into(), &"down".into()));
+    assert_eq!(
+        (&seen["end_reason"], &seen["tunnel_status"]),
+        (&"host_lost".into(), &"down".into())
+    );
     let refused = stack.ticket(&member, &session).await.unwrap_err();
     assert_eq!(refused.0, 409, "{refused:?}");
-    let (status, refused) = stack.post("/api/workspaces/ws-desk/launch", Some(&member.token), serde_json::json!({})).await;
+    let (status, refused) = stack
+        .post("/api/workspaces/ws-desk/launch", Some(&member.token), serde_json::json!({}))
+        .await;
     assert_eq!(status, 503, "{refused}");
     let admin = stack.sign_in("admin").await;
     let log = stack.audited(&admin, &session).await;
-    assert!(log.contains(&("terminate_session".into(), "success".into(), "host_lost".into())), "{log:?}");
+    assert!(
+        log.contains(&("terminate_session".into(), "success".into(), "host_lost".into())),
+        "{log:?}"
+    );
     stack.audit_is_whole();
 }
 
@@ -61,23 +88,39 @@ async fn a_frozen_agent_is_stale_and_recovers() {
     assert_eq!(stack.session(&member, &session).await["tunnel_status"], "encrypted");
     let servers = stack.display_servers();
 
-    // No stream is open: nothing goes through the session's own tunnel that could remain unanswered.
+    // No stream is open: nothing goes through the session's own tunnel that could remain
+    // unanswered.
     stack.agent_signal(Signal::STOP);
     let frozen = std::time::Instant::now();
-    stack.until("the tunnel is stale", async |stack| stack.session(&member, &session).await["tunnel_status"] == "stale").await;
+    stack
+        .until("the tunnel is stale", async |stack| {
+            stack.session(&member, &session).await["tunnel_status"] == "stale"
+        })
+        .await;
     println!("stale {:?} after the agent froze", frozen.elapsed());
     let seen = stack.session(&member, &session).await;
     assert_eq!(seen["status"], "active", "it is not given up: {seen}");
-    // The host has a tunnel of its own with timers of its own: it falls silent at about the same time, not at the same instant.
-    stack.until("the host is missed", async |stack| stack.health().await.1["dependencies"]["hosts"]["connected"] == 0).await;
+    // The host has a tunnel of its own with timers of its own: it falls silent at about the same
+    // time, not at the same instant.
+    stack
+        .until("the host is missed", async |stack| {
+            stack.health().await.1["dependencies"]["hosts"]["connected"] == 0
+        })
+        .await;
     let (status, health) = stack.health().await;
     assert_eq!((status, &health["status"]), (200, &"degraded".into()), "{health}");
     stack
-        .until("the tile says so", async |stack| stack.get("/api/workspaces/ws-desk", Some(&member.token)).await.1["status"] == "offline")
+        .until("the tile says so", async |stack| {
+            stack.get("/api/workspaces/ws-desk", Some(&member.token)).await.1["status"] == "offline"
+        })
         .await;
 
     stack.agent_signal(Signal::CONT);
-    stack.until("the tunnel is encrypted", async |stack| stack.session(&member, &session).await["tunnel_status"] == "encrypted").await;
+    stack
+        .until("the tunnel is encrypted", async |stack| {
+            stack.session(&member, &session).await["tunnel_status"] == "encrypted"
+        })
+        .await;
     assert_eq!(stack.display_servers(), servers);
     let (mut desktop, _ended) = timeout(PATIENCE, stack.open(&member, &session)).await.unwrap();
     timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();

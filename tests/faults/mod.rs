@@ -1,4 +1,5 @@
-//! Faults, on the real thing: gateway and host as processes of their own, killed, frozen, starved and lied to.
+//! Faults, on the real thing: gateway and host as processes of their own, killed, frozen, starved
+//! and lied to.
 
 mod stack;
 

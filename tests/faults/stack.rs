@@ -1,5 +1,6 @@
-//! A production gateway and a workspace host as two processes of their own, on loopback: what `demo` puts into one, apart, so that each can be
-//! killed, stopped and started again by itself. Everything ends with the value.
+//! A production gateway and a workspace host as two processes of their own, on loopback: what
+//! `demo` puts into one, apart, so that each can be killed, stopped and started again by itself.
+//! Everything ends with the value.
 
 use crate::product::{BINARY, command};
 use crate::support::free_port;
@@ -51,7 +52,8 @@ pub struct Person {
 }
 
 impl Stack {
-    /// A gateway and a connected host, with users `member`, `other` and `admin` (at example.test) and one workspace.
+    /// A gateway and a connected host, with users `member`, `other` and `admin` (at example.test)
+    /// and one workspace.
     pub async fn start() -> Self {
         Self::with(&[]).await
     }
@@ -82,7 +84,9 @@ impl Stack {
         all.retain(|(key, _)| !settings.iter().any(|(k, _)| k == key));
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         // Its certificate is made by its first start: until then nobody can be trusted.
-        let nobody = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+        let nobody = rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
         let mut stack = Self {
             dir,
             port,
@@ -101,10 +105,16 @@ impl Stack {
     /// Users, and a workspace.
     pub fn furnish(&self) {
         for (name, role) in [("member", "member"), ("other", "member"), ("admin", "admin")] {
-            let made = self.cli(&["user", "create", &format!("{name}@example.test"), "--role", role], &format!("{PASSWORD}\n"));
+            let made = self.cli(
+                &["user", "create", &format!("{name}@example.test"), "--role", role],
+                &format!("{PASSWORD}\n"),
+            );
             assert!(made.status.success(), "{made:?}");
         }
-        let made = self.cli(&["workspace", "create", WORKSPACE, "--name", "Desk", "--requires-mfa", "false"], "");
+        let made = self.cli(
+            &["workspace", "create", WORKSPACE, "--name", "Desk", "--requires-mfa", "false"],
+            "",
+        );
         assert!(made.status.success(), "{made:?}");
     }
 
@@ -112,7 +122,11 @@ impl Stack {
 
     /// The gateway's data folder.
     pub fn data(&self) -> PathBuf {
-        self.settings.iter().find(|(key, _)| key == "SERVER__DATA_DIR").map(|(_, value)| PathBuf::from(value)).unwrap()
+        self.settings
+            .iter()
+            .find(|(key, _)| key == "SERVER__DATA_DIR")
+            .map(|(_, value)| PathBuf::from(value))
+            .unwrap()
     }
 
     /// What the gateway has written to its log so far.
@@ -129,9 +143,11 @@ impl Stack {
 
     /// Starts the gateway and waits until it answers.
     pub async fn gateway_up(&mut self) {
-        let log = File::options().create(true).append(true).open(self.dir.join("gateway.log")).unwrap();
+        let log =
+            File::options().create(true).append(true).open(self.dir.join("gateway.log")).unwrap();
         let mut command = self.serve();
-        self.gateway = Some(keep(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap());
+        self.gateway =
+            Some(keep(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap());
         let ca = self.data().join("tls/ca.pem");
         let began = Instant::now();
         loop {
@@ -149,13 +165,17 @@ impl Stack {
         }
     }
 
-    /// `portcullis serve`; on a file system of its own when asked for, in a mount namespace that ends with it.
+    /// `portcullis serve`; on a file system of its own when asked for, in a mount namespace that
+    /// ends with it.
     fn serve(&self) -> Command {
         let Some((folder, size)) = &self.mount else { return self.command(&["serve"]) };
         const MOVE_IN: &str = "set -e; mkdir \"$1.new\"; mount -t tmpfs -o size=$2 tmpfs \"$1.new\"; cp -a \"$1/.\" \"$1.new\"; \
             mount --move \"$1.new\" \"$1\"; exec \"$3\" serve";
         let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", MOVE_IN, "sh"]).arg(folder).args([size, BINARY]);
+        command
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", MOVE_IN, "sh"])
+            .arg(folder)
+            .args([size, BINARY]);
         command.envs(self.settings.iter().map(|(key, value)| (format!("PORTCULLIS_{key}"), value)));
         command
     }
@@ -165,9 +185,16 @@ impl Stack {
         use rustls::pki_types::pem::PemObject as _;
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
-        self.tls = Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
+        self.tls = Arc::new(
+            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth(),
+        );
         let root = reqwest::Certificate::from_pem(pem).unwrap();
-        self.http = reqwest::Client::builder().tls_certs_only([root]).no_proxy().timeout(PATIENCE).build().unwrap();
+        self.http = reqwest::Client::builder()
+            .tls_certs_only([root])
+            .no_proxy()
+            .timeout(PATIENCE)
+            .build()
+            .unwrap();
     }
 
     /// `kill -9` of the gateway.
@@ -184,7 +211,8 @@ impl Stack {
 
     /// Ends both in order.
     pub async fn stop(&mut self) {
-        let both: Vec<Kept> = [self.gateway.take(), self.agent.take()].into_iter().flatten().collect();
+        let both: Vec<Kept> =
+            [self.gateway.take(), self.agent.take()].into_iter().flatten().collect();
         tokio::task::spawn_blocking(move || both.into_iter().for_each(end)).await.unwrap();
     }
 
@@ -200,7 +228,12 @@ impl Stack {
         if !self.agent_state().join("agent.json").exists() {
             let made = self.cli(&["host", "join-token", "--name", "box"], "");
             let text = String::from_utf8(made.stdout).unwrap();
-            token = text.split_whitespace().skip_while(|word| *word != "--join").nth(1).unwrap().to_owned();
+            token = text
+                .split_whitespace()
+                .skip_while(|word| *word != "--join")
+                .nth(1)
+                .unwrap()
+                .to_owned();
         }
         self.agent_up_with(&token).await;
     }
@@ -208,7 +241,8 @@ impl Stack {
     /// A join token, as an admin at a browser makes it.
     pub async fn join_token_over_http(&self) -> String {
         let admin = self.sign_in("admin").await;
-        let (status, made) = self.post("/api/hosts/join-tokens", Some(&admin.token), json!({"name": "box"})).await;
+        let (status, made) =
+            self.post("/api/hosts/join-tokens", Some(&admin.token), json!({"name": "box"})).await;
         assert_eq!(status, 201, "{made}");
         made["token"].as_str().unwrap().to_owned()
     }
@@ -218,11 +252,19 @@ impl Stack {
         let state = self.agent_state();
         let mut command = self.command(&["agent", "--state-dir", state.to_str().unwrap()]);
         if !token.is_empty() {
-            command.args(["--gateway", &self.url(""), "--ca-cert"]).arg(self.data().join("tls/ca.pem")).env("PORTCULLIS_JOIN", token);
+            command
+                .args(["--gateway", &self.url(""), "--ca-cert"])
+                .arg(self.data().join("tls/ca.pem"))
+                .env("PORTCULLIS_JOIN", token);
         }
-        let log = File::options().create(true).append(true).open(self.dir.join("agent.log")).unwrap();
-        self.agent = Some(keep(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap());
-        self.until("a host is connected", async |stack| stack.health().await.1["dependencies"]["hosts"]["connected"] == 1).await;
+        let log =
+            File::options().create(true).append(true).open(self.dir.join("agent.log")).unwrap();
+        self.agent =
+            Some(keep(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap());
+        self.until("a host is connected", async |stack| {
+            stack.health().await.1["dependencies"]["hosts"]["connected"] == 1
+        })
+        .await;
     }
 
     /// The agent's process.
@@ -256,7 +298,12 @@ impl Stack {
     /// An administrative command, in a process of its own, with this on standard input.
     pub fn cli(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = self.command(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     }
@@ -274,7 +321,11 @@ impl Stack {
         self.send(self.http.post(self.url(path)).json(&body), token).await
     }
 
-    pub async fn send(&self, request: reqwest::RequestBuilder, token: Option<&str>) -> (u16, Value) {
+    pub async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        token: Option<&str>,
+    ) -> (u16, Value) {
         let request = match token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -286,7 +337,13 @@ impl Stack {
     }
 
     pub async fn sign_in(&self, name: &str) -> Person {
-        let (status, tokens) = self.post("/api/auth/login", None, json!({"email": format!("{name}@example.test"), "password": PASSWORD})).await;
+        let (status, tokens) = self
+            .post(
+                "/api/auth/login",
+                None,
+                json!({"email": format!("{name}@example.test"), "password": PASSWORD}),
+            )
+            .await;
         assert_eq!(status, 200, "{tokens}");
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         Person { id: text(&tokens["user"]["id"]), token: text(&tokens["access_token"]) }
@@ -294,7 +351,9 @@ impl Stack {
 
     /// Launches the workspace; the session's id.
     pub async fn launch(&self, person: &Person) -> String {
-        let (status, launched) = self.post(&format!("/api/workspaces/{WORKSPACE}/launch"), Some(&person.token), json!({})).await;
+        let (status, launched) = self
+            .post(&format!("/api/workspaces/{WORKSPACE}/launch"), Some(&person.token), json!({}))
+            .await;
         assert_eq!(status, 200, "{launched} {}", self.log());
         launched["session_id"].as_str().unwrap().to_owned()
     }
@@ -307,23 +366,36 @@ impl Stack {
 
     /// A one-use address of the stream.
     pub async fn ticket(&self, person: &Person, id: &str) -> Result<String, (u16, Value)> {
-        let (status, ticket) = self.post(&format!("/api/sessions/{id}/ticket"), Some(&person.token), json!({})).await;
+        let (status, ticket) =
+            self.post(&format!("/api/sessions/{id}/ticket"), Some(&person.token), json!({})).await;
         if status != 200 {
             return Err((status, ticket));
         }
-        Ok(format!("{}?ticket={}", ticket["url"].as_str().unwrap(), ticket["ticket"].as_str().unwrap()))
+        Ok(format!(
+            "{}?ticket={}",
+            ticket["url"].as_str().unwrap(),
+            ticket["ticket"].as_str().unwrap()
+        ))
     }
 
     /// The stream as a WebSocket.
-    pub async fn socket(&self, path: &str) -> Result<Socket, tokio_tungstenite::tungstenite::Error> {
-        let mut request = format!("wss://localhost:{}{path}", self.port).into_client_request().unwrap();
+    pub async fn socket(
+        &self,
+        path: &str,
+    ) -> Result<Socket, tokio_tungstenite::tungstenite::Error> {
+        let mut request =
+            format!("wss://localhost:{}{path}", self.port).into_client_request().unwrap();
         request.headers_mut().insert("origin", self.url("").parse().unwrap());
         let tls = Some(Connector::Rustls(self.tls.clone()));
         Ok(tokio_tungstenite::connect_async_tls_with_config(request, None, false, tls).await?.0)
     }
 
     /// The stream as a browser has it: an RFB client that has seen the desktop, and how it ends.
-    pub async fn open(&self, person: &Person, id: &str) -> (VncClient<DuplexStream>, JoinHandle<Closed>) {
+    pub async fn open(
+        &self,
+        person: &Person,
+        id: &str,
+    ) -> (VncClient<DuplexStream>, JoinHandle<Closed>) {
         let path = self.ticket(person, id).await.unwrap();
         let (stream, ended) = over_websocket(self.socket(&path).await.unwrap());
         match VncClient::connect(stream).await {
@@ -343,7 +415,9 @@ impl Stack {
 
     /// The audit entries of a session, oldest first: action, outcome, reason.
     pub async fn audited(&self, admin: &Person, session: &str) -> Vec<(String, String, String)> {
-        let (status, page) = self.get(&format!("/api/audit?limit=500&session_id={session}"), Some(&admin.token)).await;
+        let (status, page) = self
+            .get(&format!("/api/audit?limit=500&session_id={session}"), Some(&admin.token))
+            .await;
         assert_eq!(status, 200, "{page}");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let entries = page["entries"].as_array().unwrap().iter().rev();
@@ -387,7 +461,11 @@ pub fn signal(pid: u32, what: Signal) {
 
 /// The display servers below a process.
 pub fn display_servers(ancestor: u32) -> Vec<u32> {
-    descent(ancestor).into_iter().filter(|(_, name)| name == "Xtigervnc").map(|(pid, _)| pid).collect()
+    descent(ancestor)
+        .into_iter()
+        .filter(|(_, name)| name == "Xtigervnc")
+        .map(|(pid, _)| pid)
+        .collect()
 }
 
 /// A process and all below it, itself first.
@@ -398,9 +476,14 @@ pub fn family(ancestor: u32) -> Vec<u32> {
 
 /// Ids and names of a process and all below it.
 fn descent(ancestor: u32) -> Vec<(u32, String)> {
-    let all: Vec<(u32, u32, String)> = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| stat(&entry.path())).collect();
+    let all: Vec<(u32, u32, String)> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| stat(&entry.path()))
+        .collect();
     let parent = |pid: u32| all.iter().find(|(p, ..)| *p == pid).map(|(_, parent, _)| *parent);
-    let below = |pid: u32| std::iter::successors(Some(pid), |&pid| parent(pid)).any(|pid| pid == ancestor);
+    let below =
+        |pid: u32| std::iter::successors(Some(pid), |&pid| parent(pid)).any(|pid| pid == ancestor);
     all.iter().filter(|(pid, ..)| below(*pid)).map(|(pid, _, name)| (*pid, name.clone())).collect()
 }
 

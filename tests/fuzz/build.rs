@@ -1,4 +1,5 @@
-//! Writes what was captured of real peers as the first inputs, into the folder that `FUZZ_SEEDS` names, a folder for each target in it.
+//! Writes what was captured of real peers as the first inputs, into the folder that `FUZZ_SEEDS`
+//! names, a folder for each target in it.
 
 use ironrdp_rdcleanpath::RDCleanPathPdu;
 use std::{env, fs, io, path::Path};

@@ -1,6 +1,7 @@
 //! What the fuzz targets have in common: the product's codecs, and conversations as bytes.
 //!
-//! A conversation is a row of pieces: a byte whose lowest bit is the direction (1: up), the piece's length in two bytes (big endian), the piece.
+//! A conversation is a row of pieces: a byte whose lowest bit is the direction (1: up), the piece's
+//! length in two bytes (big endian), the piece.
 
 #[path = "../../src/protocol/mod.rs"]
 pub mod protocol;

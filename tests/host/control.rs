@@ -5,8 +5,8 @@ use portcullis::domain::secret::SecretString;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
 use portcullis::host::control::{
-    BODY_MAX, Client, ClientError, DesktopInfo, Health, Memory, Order, OrderTunnel, OrderWorkspace, PROTOCOL, Refusal, Service, ServiceHealth,
-    Started, serve, serve_within,
+    BODY_MAX, Client, ClientError, DesktopInfo, Health, Memory, Order, OrderTunnel, OrderWorkspace,
+    PROTOCOL, Refusal, Service, ServiceHealth, Started, serve, serve_within,
 };
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -40,7 +40,12 @@ impl Service for Fake {
         let running = self.running.lock().unwrap();
         running
             .iter()
-            .map(|&(session_id, user_id)| DesktopInfo { session_id, user_id, workspace_id: workspace_id.clone(), ready: true })
+            .map(|&(session_id, user_id)| DesktopInfo {
+                session_id,
+                user_id,
+                workspace_id: workspace_id.clone(),
+                ready: true,
+            })
             .collect()
     }
 
@@ -54,7 +59,12 @@ impl Service for Fake {
                 return Err(Refusal::Full("no place".to_owned()));
             }
             self.running.lock().unwrap().push((order.session_id, order.user_id));
-            Ok(Started { public_key: "k".to_owned(), port: 5900, password: SecretString::new("secret42".to_owned()), certificate: None })
+            Ok(Started {
+                public_key: "k".to_owned(),
+                port: 5900,
+                password: SecretString::new("secret42".to_owned()),
+                certificate: None,
+            })
         })
     }
 
@@ -118,7 +128,10 @@ async fn a_refusal_says_why() {
     let (stream, _) = connection(Fake { full: true, ..Fake::default() });
     let mut client = Client::new(stream).await.unwrap();
     let refused = client.start(&order()).await.unwrap_err();
-    assert!(matches!(&refused, ClientError::Refused { status: 503, detail } if detail == "no place"), "{refused:?}");
+    assert!(
+        matches!(&refused, ClientError::Refused { status: 503, detail } if detail == "no place"),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -141,14 +154,21 @@ async fn orders_that_make_no_sense_are_refused() {
         let mut order = order();
         spoil(&mut order);
         let refused = client.start(&order).await.unwrap_err();
-        assert!(matches!(refused, ClientError::Refused { status: 422, .. }), "{order:?}: {refused:?}");
+        assert!(
+            matches!(refused, ClientError::Refused { status: 422, .. }),
+            "{order:?}: {refused:?}"
+        );
     }
     assert!(service.running.lock().unwrap().is_empty());
 }
 
 fn impatient() -> DuplexStream {
     let (near, far) = tokio::io::duplex(4096);
-    tokio::spawn(serve_within(far, Arc::new(Fake::default()), std::time::Duration::from_millis(50)));
+    tokio::spawn(serve_within(
+        far,
+        Arc::new(Fake::default()),
+        std::time::Duration::from_millis(50),
+    ));
     near
 }
 
@@ -162,7 +182,10 @@ async fn raw(request: &[u8]) -> (u16, String) {
     while let Ok(n @ 1..) = stream.read(&mut piece).await {
         answer.extend_from_slice(&piece[..n]);
         let text = String::from_utf8_lossy(&answer);
-        if text.split_once("\r\n\r\n").is_some_and(|(_, body)| body.ends_with('}') || body.ends_with(']')) {
+        if text
+            .split_once("\r\n\r\n")
+            .is_some_and(|(_, body)| body.ends_with('}') || body.ends_with(']'))
+        {
             break;
         }
     }
@@ -195,7 +218,12 @@ async fn bad_requests_get_the_status_they_deserve() {
         (b"\x16\x03\x01 this is not HTTP\r\n\r\n".to_vec(), 400),
     ] {
         let (status, text) = raw(&request).await;
-        assert_eq!(status, wanted, "{}\n{text}", String::from_utf8_lossy(&request[..request.len().min(300)]));
+        assert_eq!(
+            status,
+            wanted,
+            "{}\n{text}",
+            String::from_utf8_lossy(&request[..request.len().min(300)])
+        );
     }
 }
 
@@ -215,11 +243,16 @@ async fn a_caller_that_says_nothing_is_left() {
         let mut stream = impatient();
         stream.write_all(begun).await.unwrap();
         let mut rest = Vec::new();
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), stream.read_to_end(&mut rest)).await;
+        let ended =
+            tokio::time::timeout(std::time::Duration::from_secs(60), stream.read_to_end(&mut rest))
+                .await;
         assert!(ended.is_ok(), "the connection is still open after {begun:?}");
     }
     let mut stream = impatient();
-    stream.write_all(b"POST /v1/desktops HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n{").await.unwrap();
+    stream
+        .write_all(b"POST /v1/desktops HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n{")
+        .await
+        .unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");

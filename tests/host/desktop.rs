@@ -1,6 +1,8 @@
 //! Real desktops: Xtigervnc in bubblewrap. These need the packages; without them they fail.
 
-use super::rig::{client, display_server, home, inside, marked, prove, reachable_sockets, spec, until};
+use super::rig::{
+    client, display_server, home, inside, marked, prove, reachable_sockets, spec, until,
+};
 use portcullis::domain::UserId;
 use portcullis::host::desktop::launcher::UIDS;
 use portcullis::host::desktop::{Launcher, Limits, Phase, Spec};
@@ -27,7 +29,10 @@ async fn greets_takes_its_password_and_shows_a_picture() {
     println!("launch to greeting {greeted:?}, to first frame {:?}", begun.elapsed());
     assert_eq!((screen.width, screen.height, screen.name.as_str()), (1280, 800, mark.as_str()));
     // The desktop appears: panel, wallpaper and terminal are many colours.
-    screen.until(|screen| screen.pixels.iter().collect::<std::collections::HashSet<_>>().len() > 200).await.unwrap();
+    screen
+        .until(|screen| screen.pixels.iter().collect::<std::collections::HashSet<_>>().len() > 200)
+        .await
+        .unwrap();
     println!("launch to painted desktop {:?}", begun.elapsed());
 
     let mut wrong = desktop.connect().await.unwrap();
@@ -39,7 +44,11 @@ async fn greets_takes_its_password_and_shows_a_picture() {
     let folder = portcullis::host::desktop::launcher::session_folder(dir.path(), spec.session_id);
     assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
     for (name, mode) in [("ws", 0o700), ("ws/rfb.sock", 0o600), ("etc/vncpasswd", 0o600)] {
-        assert_eq!(std::fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777, mode, "{name}");
+        assert_eq!(
+            std::fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777,
+            mode,
+            "{name}"
+        );
     }
     assert!(!marked(&mark).is_empty());
     // The password is in no argument and no environment.
@@ -92,7 +101,8 @@ env | grep -i -c -E 'cargo|portcullis_(db|key|token)'
     assert!(text.contains("\nmona-member\n"), "one home");
     assert!(text.contains("core=0 files=4096 procs=1024"));
     assert!(text.contains("tmp=1048576"));
-    let count: usize = text.lines().find_map(|line| line.strip_prefix("processes=")).unwrap().parse().unwrap();
+    let count: usize =
+        text.lines().find_map(|line| line.strip_prefix("processes=")).unwrap().parse().unwrap();
     assert!(count < 30, "sees {count} processes");
     other_desktop.stop().await;
 }
@@ -103,12 +113,18 @@ async fn reaches_the_network_only_where_the_workspace_says_so() {
     let launcher = launcher(dir.path());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let script = format!("timeout 5 bash -c 'echo >/dev/tcp/127.0.0.1/{port}' && echo REACHED; cat /etc/resolv.conf >/dev/null && echo NAMES");
+    let script = format!(
+        "timeout 5 bash -c 'echo >/dev/tcp/127.0.0.1/{port}' && echo REACHED; cat /etc/resolv.conf >/dev/null && echo NAMES"
+    );
     for network in [true, false] {
         let (spec, _) = spec(UserId::new());
         let text = inside(&launcher, dir.path(), Spec { network, ..spec }, &script).await;
         assert_eq!(text.contains("REACHED"), network, "{text}");
-        assert_eq!(text.contains("NAMES"), network && Path::new("/etc/resolv.conf").exists(), "{text}");
+        assert_eq!(
+            text.contains("NAMES"),
+            network && Path::new("/etc/resolv.conf").exists(),
+            "{text}"
+        );
     }
     // Its display server has no socket that the whole host could see.
     let (spec, mark) = spec(UserId::new());
@@ -123,7 +139,8 @@ async fn homes_are_kept_and_are_their_users_alone() {
     let dir = tempfile::tempdir().unwrap();
     let launcher = launcher(dir.path());
     let (mona, max) = (UserId::new(), UserId::new());
-    let text = inside(&launcher, dir.path(), spec(mona).0, "echo hello >~/Documents/letter.txt").await;
+    let text =
+        inside(&launcher, dir.path(), spec(mona).0, "echo hello >~/Documents/letter.txt").await;
     assert!(text.contains("END"));
     let text = inside(&launcher, dir.path(), spec(mona).0, "cat ~/Documents/letter.txt").await;
     assert!(text.contains("hello"), "{text}");
@@ -139,7 +156,11 @@ async fn homes_are_kept_and_are_their_users_alone() {
         drop(launcher);
         let again = Launcher::new(dir.path(), Limits::default(), UIDS).unwrap();
         inside(&again, dir.path(), spec(mona).0, "touch ~/mine").await;
-        assert_eq!(std::fs::metadata(home(dir.path(), mona).join("mine")).unwrap().uid(), facts(mona).uid(), "and keeps it");
+        assert_eq!(
+            std::fs::metadata(home(dir.path(), mona).join("mine")).unwrap().uid(),
+            facts(mona).uid(),
+            "and keeps it"
+        );
     }
 }
 
@@ -153,7 +174,10 @@ async fn a_crash_is_noticed_at_once_and_leaves_nothing() {
     let begun = Instant::now();
     rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
     let mut phase = desktop.phase();
-    tokio::time::timeout(super::rig::PATIENCE, phase.wait_for(|phase| *phase >= Phase::Ended)).await.unwrap().unwrap();
+    tokio::time::timeout(super::rig::PATIENCE, phase.wait_for(|phase| *phase >= Phase::Ended))
+        .await
+        .unwrap()
+        .unwrap();
     println!("a dead display server was noticed after {:?}", begun.elapsed());
     assert!(!desktop.is_running());
     assert!(desktop.connect().await.is_err());

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A gateway that can do nothing but enrol: answers every request with `status` and `body`, and hands over what it got.
+/// A gateway that can do nothing but enrol: answers every request with `status` and `body`, and
+/// hands over what it got.
 pub struct Gateway {
     pub url: String,
     pub sha256: [u8; 32],
@@ -50,7 +51,10 @@ pub async fn gateway(status: u16, body: String) -> Gateway {
                 assert!(n > 0, "cut short");
             };
             tell.send(said).await.unwrap();
-            let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nContent-Type: application/json\r\n\r\n{body}", body.len());
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nContent-Type: application/json\r\n\r\n{body}",
+                body.len()
+            );
             stream.write_all(answer.as_bytes()).await.unwrap();
             let _ = stream.shutdown().await;
         }
@@ -59,12 +63,18 @@ pub async fn gateway(status: u16, body: String) -> Gateway {
 }
 
 pub fn with(gateway: &Gateway, trust: Trust) -> Enrollment {
-    Enrollment { gateway: gateway.url.clone(), token: SecretString::new("join-me".to_owned()), name: "host-1".to_owned(), trust }
+    Enrollment {
+        gateway: gateway.url.clone(),
+        token: SecretString::new("join-me".to_owned()),
+        name: "host-1".to_owned(),
+        trust,
+    }
 }
 
 #[tokio::test]
 async fn the_key_stays_here_and_the_answer_is_kept() {
-    let (host_id, psk, theirs) = (HostId::new(), PresharedKey::generate().unwrap(), PrivateKey::generate().unwrap());
+    let (host_id, psk, theirs) =
+        (HostId::new(), PresharedKey::generate().unwrap(), PrivateKey::generate().unwrap());
     let body = serde_json::json!({
         "host_id": host_id, "name": "host-1", "host_address": "10.127.0.2", "gateway_address": "10.127.0.1",
         "gateway_public_key": theirs.public_key().to_string(), "gateway_endpoint": "localhost:51820", "preshared_key": psk.expose_base64().as_str(),
@@ -78,7 +88,11 @@ async fn the_key_stays_here_and_the_answer_is_kept() {
         let said = gateway.asked.recv().await.unwrap();
         assert_eq!(said["token"], "join-me");
         assert_eq!(said["public_key"], identity.private_key.public_key().to_string());
-        assert_eq!(said.as_object().unwrap().len(), 4, "token, name, public key, version and nothing else");
+        assert_eq!(
+            said.as_object().unwrap().len(),
+            4,
+            "token, name, public key, version and nothing else"
+        );
         assert_eq!((identity.host_id, identity.gateway_public_key), (host_id, theirs.public_key()));
         assert!(!format!("{identity:?}").contains(psk.expose_base64().as_str()));
     }
@@ -89,20 +103,30 @@ async fn a_foreign_certificate_gets_no_token() {
     let mut gateway = gateway(201, "{}".to_owned()).await;
     for trust in [Trust::Certificate([7; 32]), Trust::System] {
         let refused = enroll(&with(&gateway, trust)).await.unwrap_err();
-        assert!(matches!(&refused, EnrollError::Http(why) if !why.contains("join-me")), "{refused}");
+        assert!(
+            matches!(&refused, EnrollError::Http(why) if !why.contains("join-me")),
+            "{refused}"
+        );
     }
     assert!(gateway.asked.try_recv().is_err(), "it was told something");
-    let plain = Enrollment { gateway: gateway.url.replace("https", "http"), ..with(&gateway, Trust::System) };
+    let plain = Enrollment {
+        gateway: gateway.url.replace("https", "http"),
+        ..with(&gateway, Trust::System)
+    };
     assert!(matches!(enroll(&plain).await, Err(EnrollError::NotHttps)));
 }
 
 #[tokio::test]
 async fn refusals_and_nonsense_are_told_apart() {
     let gateway_no = gateway(401, r#"{"detail":"Invalid or expired join token"}"#.to_owned()).await;
-    let refused = enroll(&with(&gateway_no, Trust::Certificate(gateway_no.sha256))).await.unwrap_err();
+    let refused =
+        enroll(&with(&gateway_no, Trust::Certificate(gateway_no.sha256))).await.unwrap_err();
     assert_eq!(refused.to_string(), "the gateway refused (401): Invalid or expired join token");
     for body in ["{}".to_owned(), "nonsense".to_owned(), "x".repeat(100_000)] {
         let odd = gateway(201, body).await;
-        assert!(matches!(enroll(&with(&odd, Trust::Certificate(odd.sha256))).await, Err(EnrollError::Nonsense)));
+        assert!(matches!(
+            enroll(&with(&odd, Trust::Certificate(odd.sha256))).await,
+            Err(EnrollError::Nonsense)
+        ));
     }
 }

@@ -1,4 +1,5 @@
-//! The host agent: control API over plain streams, real desktops in real sandboxes, and the whole loop through real tunnels.
+//! The host agent: control API over plain streams, real desktops in real sandboxes, and the whole
+//! loop through real tunnels.
 
 mod control;
 mod desktop;

@@ -31,7 +31,9 @@ async fn a_process_with_a_desktop() {
 async fn kill_9_of_an_agent_leaves_no_desktop() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "host::orphans::a_process_with_a_desktop", "--ignored", "--nocapture"]).env(FOLDER, dir.path());
+    command
+        .args(["--exact", "host::orphans::a_process_with_a_desktop", "--ignored", "--nocapture"])
+        .env(FOLDER, dir.path());
     let mut agent = keep(command.stdout(Stdio::null())).unwrap();
     let text = file(&dir.path().join("marks"), "END").await;
     let marks: Vec<&str> = text.lines().filter(|line| line.starts_with("mark-")).collect();

@@ -1,4 +1,5 @@
-//! RDP desktops: xrdp joined to an Xorg of the session's own, in bubblewrap. These need the packages; without them they fail.
+//! RDP desktops: xrdp joined to an Xorg of the session's own, in bubblewrap. These need the
+//! packages; without them they fail.
 
 use super::rig::{PATIENCE, display_server, inside, marked, reachable_sockets, spec, until};
 use crate::support::warden::{Kept, keep};
@@ -65,18 +66,25 @@ impl ServerCertVerifier for Any {
     }
 }
 
-/// The first steps of an RDP client: agrees on TLS, shakes hands, and gives the SHA-256 of the certificate it was shown.
+/// The first steps of an RDP client: agrees on TLS, shakes hands, and gives the SHA-256 of the
+/// certificate it was shown.
 pub async fn certificate<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> String {
-    stream.write_all(&[3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0]).await.unwrap();
+    stream
+        .write_all(&[3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0])
+        .await
+        .unwrap();
     let mut confirm = [0; 19];
     stream.read_exact(&mut confirm).await.unwrap();
     assert_eq!((confirm[5], confirm[11], confirm[15]), (0xd0, 2, 1), "{confirm:?}");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let any = Arc::new(Any(provider.signature_verification_algorithms));
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let config = config.dangerous().with_custom_certificate_verifier(any).with_no_client_auth();
     let name = ServerName::try_from("desktop").unwrap();
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let stream =
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
     let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
     hex::encode(Sha256::digest(&shown))
 }
@@ -105,7 +113,11 @@ async fn proves_itself_by_a_certificate_of_its_own_and_leaves_nothing() {
     // Its folder is the agent's alone, its socket and its key the user's alone.
     let folder = session_folder(dir.path(), spec.session_id);
     for (name, mode) in [("", 0o700), ("ws", 0o700), ("etc/rdp.key", 0o600)] {
-        assert_eq!(std::fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777, mode, "{name}");
+        assert_eq!(
+            std::fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777,
+            mode,
+            "{name}"
+        );
     }
     assert!(marked(desktop.password().expose()).is_empty());
     assert!(!marked(&mark).is_empty());
@@ -114,8 +126,17 @@ async fn proves_itself_by_a_certificate_of_its_own_and_leaves_nothing() {
     assert!(!folder.exists());
     // Nothing was left in the home but what a home begins with.
     let home = dir.path().join("homes").join(spec.user_id.to_string());
-    let left: Vec<String> = std::fs::read_dir(home).unwrap().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
-    assert!(!left.iter().any(|name| name == "thinclient_drives" || name == ".pcsc1" || name.contains("xorg")), "{left:?}");
+    let left: Vec<String> = std::fs::read_dir(home)
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name().into_string().unwrap())
+        .collect();
+    assert!(
+        !left
+            .iter()
+            .any(|name| name == "thinclient_drives" || name == ".pcsc1" || name.contains("xorg")),
+        "{left:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +193,10 @@ async fn a_dead_display_server_is_noticed_at_once() {
     let desktop = launcher.launch(spec).await.unwrap();
     rustix::process::kill_process(display_server(&mark), rustix::process::Signal::KILL).unwrap();
     let mut phase = desktop.phase();
-    tokio::time::timeout(PATIENCE, phase.wait_for(|phase| *phase >= Phase::Ended)).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, phase.wait_for(|phase| *phase >= Phase::Ended))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(!desktop.is_running());
     desktop.stop().await;
     assert_eq!(marked(&mark), Vec::<u32>::new());
@@ -200,14 +224,20 @@ impl Viewer {
         let (number, mut display) = (dir.join("display"), String::new());
         let out = std::fs::File::create(&number).unwrap();
         let mut command = Command::new("Xvfb");
-        command.args(["-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-fbdir"]).arg(dir);
+        command
+            .args(["-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-fbdir"])
+            .arg(dir);
         let screen = Held(keep(command.stdout(out).stderr(Stdio::null())).unwrap());
         until("a display", || {
             display = std::fs::read_to_string(&number).unwrap_or_default();
             display.ends_with('\n')
         })
         .await;
-        Self { display: format!(":{}", display.trim()), picture: dir.join("Xvfb_screen0"), _screen: screen }
+        Self {
+            display: format!(":{}", display.trim()),
+            picture: dir.join("Xvfb_screen0"),
+            _screen: screen,
+        }
     }
 
     /// Looks at a desktop as a stock client does, through a port of this machine's.
@@ -217,21 +247,35 @@ impl Viewer {
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
                 let Ok(mut far) = door.connect().await else { continue };
-                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+                tokio::spawn(
+                    async move { tokio::io::copy_bidirectional(&mut near, &mut far).await },
+                );
             }
         });
         let mut command = Command::new("xfreerdp");
-        command.args([&format!("/v:127.0.0.1:{port}"), "/u:anybody", "/p:anything", "/cert:ignore", "/sec:tls"]);
+        command.args([
+            &format!("/v:127.0.0.1:{port}"),
+            "/u:anybody",
+            "/p:anything",
+            "/cert:ignore",
+            "/sec:tls",
+        ]);
         command.args(["/size:1024x768", "/bpp:32", "/network:lan", "+clipboard", "-decorations"]);
         command.env("DISPLAY", &self.display).env("HOME", dir).stdin(Stdio::null());
         let log = std::fs::File::create(dir.join("client.log")).unwrap();
         Held(keep(command.stdout(log.try_clone().unwrap()).stderr(log)).unwrap())
     }
 
-    /// How many colours it shows. Behind a header whose first word is its length there are 256 colours of 12 bytes, then four bytes a pixel.
+    /// How many colours it shows. Behind a header whose first word is its length there are 256
+    /// colours of 12 bytes, then four bytes a pixel.
     fn colours(&self) -> usize {
         let picture = std::fs::read(&self.picture).unwrap_or_default();
-        let word = |at: usize| picture.get(at * 4..at * 4 + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes) as usize;
+        let word = |at: usize| {
+            picture
+                .get(at * 4..at * 4 + 4)
+                .and_then(|b| b.try_into().ok())
+                .map_or(0, u32::from_be_bytes) as usize
+        };
         let from = word(0) + word(19) * 12;
         picture.get(from..).unwrap_or_default().chunks_exact(4).collect::<HashSet<_>>().len()
     }
@@ -253,7 +297,9 @@ async fn shows_a_picture_to_a_stock_client_and_again_after_it_left() {
         let begun = Instant::now();
         let client = viewer.look(dir.path(), desktop.door()).await;
         // Panel, wallpaper and terminal are many colours.
-        let seen = tokio::time::timeout(Duration::from_secs(60), until_long(|| viewer.colours() > 100)).await;
+        let seen =
+            tokio::time::timeout(Duration::from_secs(60), until_long(|| viewer.colours() > 100))
+                .await;
         let log = std::fs::read_to_string(dir.path().join("client.log")).unwrap_or_default();
         assert!(seen.is_ok(), "{turn}: {} colours\n{log}", viewer.colours());
         println!("launch to greeting {greeted:?}, {turn} client to picture {:?}", begun.elapsed());

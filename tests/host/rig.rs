@@ -1,4 +1,5 @@
-//! What these tests share: specs, processes seen from outside, waiting with a limit, a client that proves the password.
+//! What these tests share: specs, processes seen from outside, waiting with a limit, a client that
+//! proves the password.
 
 use crate::support::vnc::VncClient;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
@@ -13,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 /// Longest wait for something that should be quick, on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A spec whose title marks its processes: every one of them has it in its arguments or its environment.
+/// A spec whose title marks its processes: every one of them has it in its arguments or its
+/// environment.
 pub fn spec(user: UserId) -> (Spec, String) {
     let session_id = SessionId::new();
     let mark = format!("mark-{session_id}");
@@ -31,32 +33,50 @@ pub fn spec(user: UserId) -> (Spec, String) {
 
 /// Ids of the processes that carry a mark. Zombies carry nothing.
 pub fn marked(mark: &str) -> Vec<u32> {
-    let holds = |path: std::path::PathBuf| std::fs::read(path).is_ok_and(|bytes| bytes.windows(mark.len()).any(|part| part == mark.as_bytes()));
+    let holds = |path: std::path::PathBuf| {
+        std::fs::read(path)
+            .is_ok_and(|bytes| bytes.windows(mark.len()).any(|part| part == mark.as_bytes()))
+    };
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        if pid != std::process::id() && (holds(entry.path().join("cmdline")) || holds(entry.path().join("environ"))) {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        if pid != std::process::id()
+            && (holds(entry.path().join("cmdline")) || holds(entry.path().join("environ")))
+        {
             found.push(pid);
         }
     }
     found
 }
 
-/// The sockets of these processes that others on the same network could reach: TCP, UDP and abstract ones (proc(5), `/proc/PID/fd`, in the tables of the
-/// network they share with us). Fails when the processes have no socket at all.
+/// The sockets of these processes that others on the same network could reach: TCP, UDP and
+/// abstract ones (proc(5), `/proc/PID/fd`, in the tables of the network they share with us). Fails
+/// when the processes have no socket at all.
 pub fn reachable_sockets(pids: impl IntoIterator<Item = u32>) -> Vec<String> {
     let mut own = HashSet::new();
     for pid in pids {
         for fd in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
             let Ok(to) = std::fs::read_link(fd.path()) else { continue };
-            own.extend(to.to_str().and_then(|to| to.strip_prefix("socket:[")).and_then(|to| to.strip_suffix(']')).map(str::to_owned));
+            own.extend(
+                to.to_str()
+                    .and_then(|to| to.strip_prefix("socket:["))
+                    .and_then(|to| to.strip_suffix(']'))
+                    .map(str::to_owned),
+            );
         }
     }
     assert!(!own.is_empty());
     let mut found = Vec::new();
-    for (table, inode, sign) in [("tcp", 9, ""), ("tcp6", 9, ""), ("udp", 9, ""), ("udp6", 9, ""), ("unix", 6, "@")] {
+    for (table, inode, sign) in
+        [("tcp", 9, ""), ("tcp6", 9, ""), ("udp", 9, ""), ("udp6", 9, ""), ("unix", 6, "@")]
+    {
         let lines = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap();
-        let ours = |line: &&str| line.split_whitespace().nth(inode).is_some_and(|inode| own.contains(inode)) && line.contains(sign);
+        let ours = |line: &&str| {
+            line.split_whitespace().nth(inode).is_some_and(|inode| own.contains(inode))
+                && line.contains(sign)
+        };
         found.extend(lines.lines().skip(1).filter(ours).map(|line| format!("{table}: {line}")));
     }
     found
@@ -93,11 +113,16 @@ pub async fn file(path: &Path, end: &str) -> String {
 }
 
 /// Authenticates to a desktop; the stream is before ClientInit then.
-pub async fn prove<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, password: &str) -> Result<(), String> {
-    let mut handshake = ClientHandshake::new(&Proof { password: password.as_bytes(), ..Proof::default() });
+pub async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    password: &str,
+) -> Result<(), String> {
+    let mut handshake =
+        ClientHandshake::new(&Proof { password: password.as_bytes(), ..Proof::default() });
     let (mut pending, mut reply, mut piece) = (Vec::new(), Vec::new(), [0; 256]);
     loop {
-        let progress = handshake.advance(&pending, &mut reply).map_err(|error| error.to_string())?;
+        let progress =
+            handshake.advance(&pending, &mut reply).map_err(|error| error.to_string())?;
         pending.drain(..progress.consumed);
         stream.write_all(&std::mem::take(&mut reply)).await.map_err(|error| error.to_string())?;
         if progress.done {
@@ -113,7 +138,10 @@ pub async fn prove<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, password: 
 }
 
 /// A client of a desktop: proves the password, then looks at it the way a browser does.
-pub async fn client<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut stream: S, password: &str) -> VncClient<DuplexStream> {
+pub async fn client<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    mut stream: S,
+    password: &str,
+) -> VncClient<DuplexStream> {
     prove(&mut stream, password).await.unwrap();
     let (near, mut far) = tokio::io::duplex(1 << 20);
     tokio::spawn(async move {
@@ -122,7 +150,8 @@ pub async fn client<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut stre
         let mut pending = Vec::new();
         loop {
             far.write_all(&std::mem::take(&mut reply)).await?;
-            let progress = handshake.advance(&pending, &mut reply).map_err(std::io::Error::other)?;
+            let progress =
+                handshake.advance(&pending, &mut reply).map_err(std::io::Error::other)?;
             pending.drain(..progress.consumed);
             if progress.done {
                 break;
@@ -132,7 +161,8 @@ pub async fn client<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut stre
             }
         }
         far.write_all(&reply).await?;
-        // ClientInit ends the handshake with the browser; the desktop is asked to share itself by whoever stands between.
+        // ClientInit ends the handshake with the browser; the desktop is asked to share itself by
+        // whoever stands between.
         stream.write_all(&[1]).await?;
         stream.write_all(&pending).await?;
         tokio::io::copy_bidirectional(&mut far, &mut stream).await
@@ -152,7 +182,8 @@ pub async fn inside(launcher: &Launcher, dir: &Path, spec: Spec, script: &str) -
     let home = home(dir, spec.user_id);
     let out = home.join("out.txt");
     let _ = std::fs::remove_file(&out);
-    std::fs::write(home.join(".bashrc"), format!("(exec >~/out.txt 2>&1\n{script}\necho END)\n")).unwrap();
+    std::fs::write(home.join(".bashrc"), format!("(exec >~/out.txt 2>&1\n{script}\necho END)\n"))
+        .unwrap();
     let desktop = launcher.launch(spec).await.unwrap();
     let text = file(&out, "END").await;
     desktop.stop().await;

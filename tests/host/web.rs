@@ -1,4 +1,5 @@
-//! Launching web applications through a real agent and real tunnels: they answer, or the launch says why not.
+//! Launching web applications through a real agent and real tunnels: they answer, or the launch
+//! says why not.
 
 use super::rig::PATIENCE;
 use super::whole::{connected, enrolled_with, gateway, kept, order};
@@ -50,15 +51,17 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, says: &[u8]) {
 
 fn tls() -> (TlsAcceptor, Fingerprint) {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["wiki.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate =
+        CertificateParams::new(vec!["wiki.example".to_owned()]).unwrap().self_signed(&key).unwrap();
     let print = Fingerprint(Sha256::digest(certificate.der()).into());
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
     (TlsAcceptor::from(Arc::new(config)), print)
 }
 
@@ -99,39 +102,70 @@ async fn a_web_application_answers_or_the_launch_says_why() {
     let mut kept = kept();
     let gateway = gateway(&mut kept).await;
     let services = services.map(|(name, at)| (name.to_owned(), at)).into_iter().collect();
-    let agent = enrolled_with(&mut kept, &gateway, AgentConfig { services, ..AgentConfig::new(dir.path().join("s")) }).await;
+    let agent = enrolled_with(
+        &mut kept,
+        &gateway,
+        AgentConfig { services, ..AgentConfig::new(dir.path().join("s")) },
+    )
+    .await;
     let host = kept.host.id;
     connected(&gateway, host).await;
 
     // What it offers is known soon after it connected.
     let mut changed = gateway.fleet.hosts_changed();
-    tokio::time::timeout(PATIENCE, changed.wait_for(|_| gateway.fleet.offers(host).is_some())).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, changed.wait_for(|_| gateway.fleet.offers(host).is_some()))
+        .await
+        .unwrap()
+        .unwrap();
     let offers = gateway.fleet.offers(host).unwrap();
-    assert!(offers.service_kinds.contains(&WorkspaceKind::Html5) && offers.kinds.contains(&WorkspaceKind::Linux));
-    assert!(offers.services.contains(&("wiki".to_owned(), true)) && offers.services.contains(&("down".to_owned(), false)), "{offers:?}");
+    assert!(
+        offers.service_kinds.contains(&WorkspaceKind::Html5)
+            && offers.kinds.contains(&WorkspaceKind::Linux)
+    );
+    assert!(
+        offers.services.contains(&("wiki".to_owned(), true))
+            && offers.services.contains(&("down".to_owned(), false)),
+        "{offers:?}"
+    );
 
     let fleet = &gateway.fleet;
     let begun = Instant::now();
     let started = fleet.start(host, web("wiki", 10, Scheme::Http)).await.unwrap();
     println!("a web application was launched in {:?}", begun.elapsed());
-    assert_eq!((started.port, started.credential.expose().as_str(), started.certificate), (80, "", None));
+    assert_eq!(
+        (started.port, started.credential.expose().as_str(), started.certificate),
+        (80, "", None)
+    );
     assert_eq!(how(fleet.start(host, web("down", 11, Scheme::Http)).await), Unanswered::Down);
     assert_eq!(how(fleet.start(host, web("desktop", 12, Scheme::Http)).await), Unanswered::NotHttp);
     assert_eq!(how(fleet.start(host, web("rude", 13, Scheme::Http)).await), Unanswered::Closed);
     assert_eq!(how(fleet.start(host, web("secure", 14, Scheme::Http)).await), Unanswered::Tls);
-    assert!(matches!(how(fleet.start(host, web("desktop", 15, Scheme::Https)).await), Unanswered::NoTls(_)));
+    assert!(matches!(
+        how(fleet.start(host, web("desktop", 15, Scheme::Https)).await),
+        Unanswered::NoTls(_)
+    ));
     assert_eq!(how(fleet.start(host, web("mute", 16, Scheme::Http)).await), Unanswered::Slow);
-    assert!(matches!(fleet.start(host, web("other", 17, Scheme::Http)).await, Err(FleetError::Refused(_))));
+    assert!(matches!(
+        fleet.start(host, web("other", 17, Scheme::Http)).await,
+        Err(FleetError::Refused(_))
+    ));
 
-    // By HTTPS: the first certificate is taken, another than the pinned is not, and it is told which it was.
+    // By HTTPS: the first certificate is taken, another than the pinned is not, and it is told
+    // which it was.
     fleet.start(host, web("secure", 18, Scheme::Https)).await.unwrap();
-    fleet.start(host, DesktopOrder { pin: Some(print), ..web("secure", 19, Scheme::Https) }).await.unwrap();
-    let other = DesktopOrder { pin: Some(Fingerprint([1; 32])), ..web("secure", 20, Scheme::Https) };
+    fleet
+        .start(host, DesktopOrder { pin: Some(print), ..web("secure", 19, Scheme::Https) })
+        .await
+        .unwrap();
+    let other =
+        DesktopOrder { pin: Some(Fingerprint([1; 32])), ..web("secure", 20, Scheme::Https) };
     let mut pinned = web("secure", 21, Scheme::Https);
     pinned.workspace.server.trust = TrustRule::Pinned(Fingerprint([2; 32]));
     for order in [other, pinned] {
         match how(fleet.start(host, order).await) {
-            Unanswered::Certificate { seen, .. } => assert_eq!((seen.fingerprint, seen.subject.is_empty()), (print, false)),
+            Unanswered::Certificate { seen, .. } => {
+                assert_eq!((seen.fingerprint, seen.subject.is_empty()), (print, false))
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -1,14 +1,19 @@
-//! The whole loop: a gateway's hub and fleet, an agent that dials home over loopback UDP, real desktops.
+//! The whole loop: a gateway's hub and fleet, an agent that dials home over loopback UDP, real
+//! desktops.
 
 use super::rig::{PATIENCE, client, display_server, marked, until};
 use portcullis::app::fleet::{FleetConfig, HubFleet};
-use portcullis::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, HostPeer, SessionPeer, TunnelState, Wanted};
+use portcullis::broker::fleet::{
+    DesktopOrder, DesktopStarted, Fleet, FleetError, HostPeer, SessionPeer, TunnelState, Wanted,
+};
 use portcullis::domain::host::Host;
 use portcullis::domain::secret::SecretBytes;
 use portcullis::domain::workspace::{Workspace, WorkspaceKind};
 use portcullis::domain::{HostId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
 use portcullis::host::agent::{AgentConfig, AgentError, run};
-use portcullis::host::control::{self, Client, ClientError, Order, OrderTunnel, OrderWorkspace, Started};
+use portcullis::host::control::{
+    self, Client, ClientError, Order, OrderTunnel, OrderWorkspace, Started,
+};
 use portcullis::host::enroll::Trust;
 use portcullis::tunnel::{Hub, HubConfig, PresharedKey, PrivateKey, Tunnel, TunnelId};
 use std::net::{IpAddr, SocketAddr};
@@ -35,7 +40,9 @@ pub(super) struct Gateway {
 }
 
 pub(super) async fn gateway(kept: &mut Kept) -> Gateway {
-    let hub = Hub::bind(HubConfig { listen: SocketAddr::from(([127, 0, 0, 1], kept.port)) }).await.unwrap();
+    let hub = Hub::bind(HubConfig { listen: SocketAddr::from(([127, 0, 0, 1], kept.port)) })
+        .await
+        .unwrap();
     kept.port = hub.local_addr().port();
     let config = FleetConfig {
         private_key: kept.key.clone(),
@@ -60,11 +67,19 @@ pub(super) fn kept() -> Kept {
         enrolled_at: Timestamp(0),
         last_seen_at: None,
     };
-    Kept { key: PrivateKey::generate().unwrap(), port: 0, host, psk: PresharedKey::generate().unwrap() }
+    Kept {
+        key: PrivateKey::generate().unwrap(),
+        port: 0,
+        host,
+        psk: PresharedKey::generate().unwrap(),
+    }
 }
 
 fn peer(kept: &Kept) -> HostPeer {
-    HostPeer { host: kept.host.clone(), preshared_key: SecretBytes::new(kept.psk.expose().to_vec()) }
+    HostPeer {
+        host: kept.host.clone(),
+        preshared_key: SecretBytes::new(kept.psk.expose().to_vec()),
+    }
 }
 
 pub(super) struct Agent {
@@ -89,7 +104,11 @@ async fn enrolled(kept: &mut Kept, gateway: &Gateway, dir: &Path) -> Agent {
     enrolled_with(kept, gateway, AgentConfig::new(dir.to_path_buf())).await
 }
 
-pub(super) async fn enrolled_with(kept: &mut Kept, gateway: &Gateway, config: AgentConfig) -> Agent {
+pub(super) async fn enrolled_with(
+    kept: &mut Kept,
+    gateway: &Gateway,
+    config: AgentConfig,
+) -> Agent {
     let identity = gateway.fleet.identity();
     let body = serde_json::json!({
         "host_id": kept.host.id, "name": "h", "host_address": HOST, "gateway_address": identity.address,
@@ -97,7 +116,11 @@ pub(super) async fn enrolled_with(kept: &mut Kept, gateway: &Gateway, config: Ag
     });
     let mut https = super::enroll::gateway(201, body.to_string()).await;
     let trust = Trust::Certificate(https.sha256);
-    let config = AgentConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), enrollment: Some(super::enroll::with(&https, trust)), ..config };
+    let config = AgentConfig {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        enrollment: Some(super::enroll::with(&https, trust)),
+        ..config
+    };
     let agent = agent(config);
     let asked = https.asked.recv().await.unwrap();
     kept.host.public_key = asked["public_key"].as_str().unwrap().to_owned();
@@ -107,7 +130,10 @@ pub(super) async fn enrolled_with(kept: &mut Kept, gateway: &Gateway, config: Ag
 
 pub(super) async fn connected(gateway: &Gateway, host: HostId) {
     let mut changed = gateway.fleet.hosts_changed();
-    tokio::time::timeout(PATIENCE, changed.wait_for(|_| gateway.fleet.connected().contains(&host))).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, changed.wait_for(|_| gateway.fleet.connected().contains(&host)))
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 pub(super) fn order(grace: Duration) -> (DesktopOrder, String) {
@@ -198,7 +224,10 @@ async fn enrol_start_look_restart_look_stop() {
     let started = first.fleet.start(host, again(&wanted)).await.unwrap();
     let greeted = begun.elapsed();
     assert_eq!(look(&first, session, &started).await, (1280, 800));
-    println!("launch through tunnels: greeting after {greeted:?}, first frame after {:?}", begun.elapsed());
+    println!(
+        "launch through tunnels: greeting after {greeted:?}, first frame after {:?}",
+        begun.elapsed()
+    );
     let report = first.fleet.tunnel(session).unwrap();
     assert_eq!(report.state, TunnelState::Encrypted);
     assert!(report.rx_bytes > 1280 * 800 && report.last_handshake_at.is_some(), "{report:?}");
@@ -214,7 +243,8 @@ async fn enrol_start_look_restart_look_stop() {
     assert!(two.is_empty());
     look(&first, session, &same).await;
 
-    // The session's tunnel reaches that port and nothing else, and no other tunnel reaches that port.
+    // The session's tunnel reaches that port and nothing else, and no other tunnel reaches that
+    // port.
     for port in [portcullis::host::control::PORT, 22, 5901] {
         assert!(tunnel(&first, session).connect(port).await.is_err(), "port {port}");
     }
@@ -246,7 +276,12 @@ async fn enrol_start_look_restart_look_stop() {
     let begun = Instant::now();
     second.fleet.cut(session);
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest)).await.unwrap();
+    let _ = tokio::time::timeout(
+        PATIENCE,
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest),
+    )
+    .await
+    .unwrap();
     println!("a cut stream ended after {:?}", begun.elapsed());
     assert!(second.fleet.tunnel(session).is_none());
     assert!(!marked(&mark).is_empty());
@@ -270,7 +305,8 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
     let (two, two_mark) = order(GRACE);
     let two = DesktopOrder { address: "10.64.0.10".parse().unwrap(), ..two };
     let (one_id, two_id) = (one.session_id, two.session_id);
-    let (first, second) = tokio::join!(gateway.fleet.start(host, one), gateway.fleet.start(host, two));
+    let (first, second) =
+        tokio::join!(gateway.fleet.start(host, one), gateway.fleet.start(host, two));
     let (first, _second) = (first.unwrap(), second.unwrap());
 
     let mut stream = tunnel(&gateway, one_id).connect(first.port).await.unwrap();
@@ -280,32 +316,54 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
     let begun = Instant::now();
     rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest)).await.unwrap();
+    let _ = tokio::time::timeout(
+        PATIENCE,
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest),
+    )
+    .await
+    .unwrap();
     let stream_ended = begun.elapsed();
     tokio::time::timeout(PATIENCE, changed.changed()).await.unwrap().unwrap();
-    println!("a dead desktop: its stream ended after {stream_ended:?}, the gateway was told after {:?}", begun.elapsed());
+    println!(
+        "a dead desktop: its stream ended after {stream_ended:?}, the gateway was told after {:?}",
+        begun.elapsed()
+    );
     until("the dead one is gone", || marked(&one_mark).is_empty()).await;
     assert_eq!(gateway.fleet.inventory(host).await.unwrap(), vec![two_id]);
 
     // An order that cannot be carried out leaves nothing, and says why.
     let (odd, _) = order(GRACE);
     let odd_id = odd.session_id;
-    let odd = DesktopOrder { workspace: Workspace { kind: WorkspaceKind::Html5, ..odd.workspace.clone() }, ..odd };
+    let odd = DesktopOrder {
+        workspace: Workspace { kind: WorkspaceKind::Html5, ..odd.workspace.clone() },
+        ..odd
+    };
     assert!(matches!(gateway.fleet.start(host, odd).await, Err(FleetError::Refused(_))));
     assert!(gateway.fleet.tunnel(odd_id).is_none());
     let (nowhere, _) = order(GRACE);
-    assert!(matches!(gateway.fleet.start(HostId::new(), nowhere).await, Err(FleetError::NotConnected)));
+    assert!(matches!(
+        gateway.fleet.start(HostId::new(), nowhere).await,
+        Err(FleetError::NotConnected)
+    ));
 
-    // A second agent on the same state folder is refused; the first ends cleanly and its desktops with it.
+    // A second agent on the same state folder is refused; the first ends cleanly and its desktops
+    // with it.
     let (_keep, stopped) = watch::channel(false);
-    assert!(matches!(run(AgentConfig::new(state.clone()), stopped).await, Err(AgentError::State(_))));
+    assert!(matches!(
+        run(AgentConfig::new(state.clone()), stopped).await,
+        Err(AgentError::State(_))
+    ));
     let begun = Instant::now();
     agent.stop().await;
     println!("an agent with a desktop ended in {:?}", begun.elapsed());
     assert_eq!(marked(&two_mark), Vec::<u32>::new());
 
-    // Later starts need only the state folder; the gateway hears of it by itself, and the inventory is honest: empty.
-    let again = self::agent(AgentConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..AgentConfig::new(state) });
+    // Later starts need only the state folder; the gateway hears of it by itself, and the inventory
+    // is honest: empty.
+    let again = self::agent(AgentConfig {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        ..AgentConfig::new(state)
+    });
     let deadline = Instant::now() + PATIENCE;
     loop {
         match gateway.fleet.inventory(host).await {
@@ -321,7 +379,8 @@ async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut kept = kept();
     let first = gateway(&mut kept).await;
-    let config = AgentConfig { silence: Duration::from_secs(6), ..AgentConfig::new(dir.path().join("s")) };
+    let config =
+        AgentConfig { silence: Duration::from_secs(6), ..AgentConfig::new(dir.path().join("s")) };
     let agent = enrolled_with(&mut kept, &first, config).await;
     let host = kept.host.id;
     connected(&first, host).await;
@@ -349,8 +408,14 @@ async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
     connected(&second, host).await;
     let found = begun.elapsed();
     // The session's tunnel is put up without anybody asking for it.
-    until("the session's tunnel", || second.fleet.tunnel(session).is_some_and(|report| report.state == TunnelState::Encrypted)).await;
-    println!("a gateway that knew no endpoint was called after {found:?}, its session was back after {:?}", begun.elapsed());
+    until("the session's tunnel", || {
+        second.fleet.tunnel(session).is_some_and(|report| report.state == TunnelState::Encrypted)
+    })
+    .await;
+    println!(
+        "a gateway that knew no endpoint was called after {found:?}, its session was back after {:?}",
+        begun.elapsed()
+    );
     assert_eq!(look(&second, session, &started).await, (1280, 800));
     agent.stop().await;
 }
@@ -360,7 +425,8 @@ async fn grace_ends_desktops_whose_gateway_stays_away() {
     let dir = tempfile::tempdir().unwrap();
     let mut kept = kept();
     let gateway = gateway(&mut kept).await;
-    let config = AgentConfig { silence: Duration::from_secs(6), ..AgentConfig::new(dir.path().join("s")) };
+    let config =
+        AgentConfig { silence: Duration::from_secs(6), ..AgentConfig::new(dir.path().join("s")) };
     let agent = enrolled_with(&mut kept, &gateway, config).await;
     let host = kept.host.id;
     connected(&gateway, host).await;
@@ -400,7 +466,9 @@ fn service_order(name: &str, kind: WorkspaceKind, psk: &PresharedKey) -> Order {
             service: Some(name.to_owned()),
         },
         tunnel: OrderTunnel {
-            preshared_key: portcullis::domain::secret::SecretString::new(psk.expose_base64().to_string()),
+            preshared_key: portcullis::domain::secret::SecretString::new(
+                psk.expose_base64().to_string(),
+            ),
             host_address: "10.64.0.9".parse().unwrap(),
             gateway_address: GATEWAY,
         },
@@ -409,12 +477,19 @@ fn service_order(name: &str, kind: WorkspaceKind, psk: &PresharedKey) -> Order {
 }
 
 async fn ask(gateway: &Gateway, host: HostId) -> Client {
-    let stream = gateway.hub.tunnel(TunnelId(host.0)).unwrap().connect(control::PORT).await.unwrap();
+    let stream =
+        gateway.hub.tunnel(TunnelId(host.0)).unwrap().connect(control::PORT).await.unwrap();
     Client::new(stream).await.unwrap()
 }
 
 /// The gateway's end of a session's tunnel.
-async fn reached(gateway: &Gateway, kept: &Kept, order: &Order, started: &Started, psk: PresharedKey) -> Tunnel {
+async fn reached(
+    gateway: &Gateway,
+    kept: &Kept,
+    order: &Order,
+    started: &Started,
+    psk: PresharedKey,
+) -> Tunnel {
     let peer = portcullis::tunnel::PeerConfig {
         id: TunnelId(order.session_id.0),
         private_key: kept.key.clone(),
@@ -456,7 +531,8 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
     let gateway = gateway(&mut kept).await;
     let config = AgentConfig {
         silence: Duration::from_secs(6),
-        services: [("pc".to_owned(), at.to_string()), ("gone".to_owned(), gone_at.to_string())].into(),
+        services: [("pc".to_owned(), at.to_string()), ("gone".to_owned(), gone_at.to_string())]
+            .into(),
         ..AgentConfig::new(dir.path().join("s"))
     };
     let agent = enrolled_with(&mut kept, &gateway, config).await;
@@ -466,9 +542,13 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
 
     let health = client.health().await.unwrap();
     let seen: Vec<_> = health.services.iter().map(|s| (s.name.as_str(), s.reachable)).collect();
-    assert_eq!((seen, health.kinds), (vec![("gone", false), ("pc", true)], vec![WorkspaceKind::Linux, WorkspaceKind::Rdp]));
+    assert_eq!(
+        (seen, health.kinds),
+        (vec![("gone", false), ("pc", true)], vec![WorkspaceKind::Linux, WorkspaceKind::Rdp])
+    );
 
-    // What the agent was not told to allow is refused in the same words, be it a name, an address, or nonsense.
+    // What the agent was not told to allow is refused in the same words, be it a name, an address,
+    // or nonsense.
     let psk = PresharedKey::generate().unwrap();
     let mut told = Vec::new();
     for name in ["other", "", &secret_at.to_string(), "pc ", "PC", &"x".repeat(5000)] {
@@ -484,12 +564,18 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
     let order = service_order("pc", WorkspaceKind::Rdp, &psk);
     let session = order.session_id;
     let started = client.start(&order).await.unwrap();
-    assert_eq!((started.port, started.password.expose().as_str(), &started.certificate), (3389, "", &None));
+    assert_eq!(
+        (started.port, started.password.expose().as_str(), &started.certificate),
+        (3389, "", &None)
+    );
     let again = client.start(&order).await.unwrap();
     assert_eq!(again.public_key, started.public_key, "asked again: the same");
     let mut moved = service_order("gone", WorkspaceKind::Rdp, &psk);
     (moved.session_id, moved.user_id) = (session, order.user_id);
-    assert!(matches!(client.start(&moved).await, Err(ClientError::Refused { status: 422, .. })), "a session stays where it is");
+    assert!(
+        matches!(client.start(&moved).await, Err(ClientError::Refused { status: 422, .. })),
+        "a session stays where it is"
+    );
     let listed = client.desktops().await.unwrap();
     assert_eq!((listed.len(), listed[0].session_id, listed[0].ready), (1, session, true));
 
@@ -533,7 +619,10 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
 /// Waits until a session's tunnel does not take a connection any more.
 async fn until_gone(tunnel: &Tunnel) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while tokio::time::timeout(Duration::from_secs(5), tunnel.connect(5900)).await.is_ok_and(|c| c.is_ok()) {
+    while tokio::time::timeout(Duration::from_secs(5), tunnel.connect(5900))
+        .await
+        .is_ok_and(|c| c.is_ok())
+    {
         assert!(Instant::now() < deadline, "the session is still there");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -555,7 +644,8 @@ async fn an_rdp_desktop_proves_itself_through_its_own_tunnel() {
     let psk = PresharedKey::generate().unwrap();
     let mut order = service_order("", WorkspaceKind::Rdp, &psk);
     let mark = format!("mark-{}", order.session_id);
-    (order.workspace.service, order.workspace.name, order.grace_seconds) = (None, mark.clone(), 600);
+    (order.workspace.service, order.workspace.name, order.grace_seconds) =
+        (None, mark.clone(), 600);
     let begun = Instant::now();
     let started = client.start(&order).await.unwrap();
     assert_eq!(started.port, 3389);

@@ -26,14 +26,21 @@ fn every_command_of_the_documents_exists() {
         for line in code(&fs::read_to_string(root().join(document)).unwrap()) {
             let words: Vec<&str> = line.trim_start_matches("$ ").split_whitespace().collect();
             match words.as_slice() {
-                ["make", target, ..] => assert!(makefile.contains(&format!("\n{target}:")), "{document}: make {target}"),
+                ["make", target, ..] => {
+                    assert!(makefile.contains(&format!("\n{target}:")), "{document}: make {target}")
+                }
                 ["portcullis", rest @ ..] => {
                     let mut command = portcullis::app::cli::Cli::command();
-                    for word in rest.iter().take_while(|w| w.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !w.starts_with('-')) {
+                    for word in rest.iter().take_while(|w| {
+                        w.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !w.starts_with('-')
+                    }) {
                         if !command.has_subcommands() {
                             break;
                         }
-                        let next = command.find_subcommand(word).unwrap_or_else(|| panic!("{document}: `{line}`: no command {word}")).clone();
+                        let next = command
+                            .find_subcommand(word)
+                            .unwrap_or_else(|| panic!("{document}: `{line}`: no command {word}"))
+                            .clone();
                         command = next;
                     }
                 }
@@ -59,8 +66,15 @@ fn every_linked_file_exists() {
 
 #[test]
 fn the_lock_files_name_no_registry() {
-    for lock in files("static", "package-lock.json").into_iter().chain(files("tests/e2e", "package-lock.json")) {
+    for lock in files("static", "package-lock.json")
+        .into_iter()
+        .chain(files("tests/e2e", "package-lock.json"))
+    {
         let text = fs::read_to_string(&lock).unwrap();
-        assert!(!text.contains("\"resolved\": \"http"), "{}: write it with npm's omit-lockfile-registry-resolved", lock.display());
+        assert!(
+            !text.contains("\"resolved\": \"http"),
+            "{}: write it with npm's omit-lockfile-registry-resolved",
+            lock.display()
+        );
     }
 }

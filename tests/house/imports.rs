@@ -1,4 +1,5 @@
-//! Who may use whom: the table of ARCHITECTURE.md, held against every file. A single package has no other wall.
+//! Who may use whom: the table of ARCHITECTURE.md, held against every file. A single package has no
+//! other wall.
 
 use super::{files, root, shown};
 use std::collections::BTreeMap;
@@ -26,10 +27,17 @@ fn module_path(path: &str) -> Vec<String> {
     inner.split('/').map(str::to_owned).collect()
 }
 
-/// The top-level modules a text names by `crate::x` or by enough `super::`s. Unit tests may use more than the code they test.
+/// The top-level modules a text names by `crate::x` or by enough `super::`s. Unit tests may use
+/// more than the code they test.
 fn used(module: &[String], text: &str) -> Vec<String> {
-    let code: String =
-        text.split("#[cfg(test)]").next().unwrap().lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String = text
+        .split("#[cfg(test)]")
+        .next()
+        .unwrap()
+        .lines()
+        .filter(|l| !l.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
     let supers = "super::".repeat(module.len());
     let mut found = Vec::new();
     for prefix in ["crate::", &supers] {
@@ -95,9 +103,13 @@ fn every_import_is_in_the_table() {
 fn the_document_shows_the_same_table() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     for (module, allowed) in TABLE {
-        let row = text.lines().find(|l| l.starts_with(&format!("| `{module}/` |"))).unwrap_or_else(|| panic!("no row for {module}"));
+        let row = text
+            .lines()
+            .find(|l| l.starts_with(&format!("| `{module}/` |")))
+            .unwrap_or_else(|| panic!("no row for {module}"));
         let cell = row.split('|').nth(3).unwrap().trim();
-        let said = if *allowed == [] as [&str; 0] { "nothing".to_owned() } else { allowed.join(", ") };
+        let said =
+            if *allowed == [] as [&str; 0] { "nothing".to_owned() } else { allowed.join(", ") };
         assert_eq!(cell, said, "ARCHITECTURE.md on {module}");
     }
 }

@@ -29,7 +29,12 @@ const GOOD: &[&str] = &[
 /// Whether an SPDX expression can be met with good licences only. `AND` binds tighter than `OR`.
 fn good(expression: &str) -> bool {
     let expression = expression.replace('/', " OR ");
-    let tokens: Vec<String> = expression.replace('(', " ( ").replace(')', " ) ").split_whitespace().map(str::to_owned).collect();
+    let tokens: Vec<String> = expression
+        .replace('(', " ( ")
+        .replace(')', " ) ")
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
     let mut at = 0;
     let met = any(&tokens, &mut at);
     met && at == tokens.len()
@@ -75,7 +80,15 @@ fn no_crate_binds_the_product() {
     // What is built here, and so is at hand: other systems' crates need not be downloaded.
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let out = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", &platform])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--offline",
+            "--filter-platform",
+            &platform,
+        ])
         .current_dir(root())
         .output()
         .unwrap();
@@ -94,9 +107,12 @@ fn no_crate_binds_the_product() {
 #[test]
 fn no_npm_package_binds_the_product() {
     for lock in ["static/package-lock.json", "tests/e2e/package-lock.json"] {
-        let text = std::fs::read_to_string(root().join(lock)).unwrap_or_else(|e| panic!("{lock}: {e}"));
+        let text =
+            std::fs::read_to_string(root().join(lock)).unwrap_or_else(|e| panic!("{lock}: {e}"));
         let value: Value = serde_json::from_str(&text).unwrap();
-        for (name, package) in value["packages"].as_object().unwrap().iter().filter(|(name, _)| !name.is_empty()) {
+        for (name, package) in
+            value["packages"].as_object().unwrap().iter().filter(|(name, _)| !name.is_empty())
+        {
             let licence = package["license"].as_str().unwrap_or("none");
             assert!(good(licence), "{lock}: {name}: {licence}");
         }
@@ -105,10 +121,18 @@ fn no_npm_package_binds_the_product() {
 
 #[test]
 fn expressions_are_understood() {
-    for yes in ["MIT", "MIT/Apache-2.0", "GPL-3.0 OR MIT", "(MIT OR GPL-2.0) AND Unicode-3.0", "Apache-2.0 WITH LLVM-exception OR GPL-2.0"] {
+    for yes in [
+        "MIT",
+        "MIT/Apache-2.0",
+        "GPL-3.0 OR MIT",
+        "(MIT OR GPL-2.0) AND Unicode-3.0",
+        "Apache-2.0 WITH LLVM-exception OR GPL-2.0",
+    ] {
         assert!(good(yes), "{yes}");
     }
-    for no in ["GPL-3.0", "MIT AND AGPL-3.0", "LGPL-2.1", "", "MIT OR", "(MIT OR GPL-3.0) AND GPL-2.0"] {
+    for no in
+        ["GPL-3.0", "MIT AND AGPL-3.0", "LGPL-2.1", "", "MIT OR", "(MIT OR GPL-3.0) AND GPL-2.0"]
+    {
         assert!(!good(no) || no == "MIT OR", "{no}");
     }
 }

@@ -1,5 +1,5 @@
-//! The house holds itself to its own plan: who may import whom, how long a file may be, which licences come in, and that the documents say
-//! nothing that is not there.
+//! The house holds itself to its own plan: who may import whom, how long a file may be, which
+//! licences come in, and that the documents say nothing that is not there.
 
 mod documents;
 mod imports;
@@ -53,15 +53,21 @@ fn files_stay_small() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    let silent: Vec<String> =
-        files("src", ".rs").iter().filter(|p| !fs::read_to_string(p).unwrap().starts_with("//! ")).map(|p| shown(p)).collect();
+    let silent: Vec<String> = files("src", ".rs")
+        .iter()
+        .filter(|p| !fs::read_to_string(p).unwrap().starts_with("//! "))
+        .map(|p| shown(p))
+        .collect();
     assert!(silent.is_empty(), "no module documentation on the first line:\n{}", silent.join("\n"));
 }
 
 #[test]
 fn nothing_is_unsafe() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    assert!(manifest.contains("unsafe_code = \"forbid\""), "the compiler is told to forbid unsafe code");
+    assert!(
+        manifest.contains("unsafe_code = \"forbid\""),
+        "the compiler is told to forbid unsafe code"
+    );
     for path in files("src", ".rs") {
         let text = fs::read_to_string(&path).unwrap();
         for mark in ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code)"] {

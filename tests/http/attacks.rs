@@ -1,5 +1,6 @@
-//! What somebody tries who wants in without a name of their own: forged tokens against the running gateway, other host names, requests that two
-//! servers would read differently, and protocols beside the one that is spoken.
+//! What somebody tries who wants in without a name of their own: forged tokens against the running
+//! gateway, other host names, requests that two servers would read differently, and protocols
+//! beside the one that is spoken.
 
 use crate::support::app::{TestApp, WORKSPACE};
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -57,7 +58,8 @@ on_both! {
             let by_cookie = app.anonymous().header("cookie", &format!("__Host-portcullis={token}")).get("/api/auth/me").await;
             assert_eq!(by_cookie.status, 401, "{what}, as a cookie");
         }
-        // A token of a login that ended is worth nothing, though its signature and its time are good.
+        // A token of a login that ended is worth nothing, though its signature and its time are
+        // good.
         assert_eq!(member.post("/api/auth/logout", json!({})).await.status, 200);
         assert_eq!(member.get("/api/auth/me").await.status, 401);
         let refused = app.audited("action=token_refused").await;
@@ -69,7 +71,10 @@ on_both! {
 /// What a gateway answers to bytes, until it closes; or falls silent after it has begun to answer.
 async fn raw(app: &TestApp, sent: &[u8]) -> String {
     let tcp = TcpStream::connect(("127.0.0.1", app.port)).await.unwrap();
-    let mut tls = tokio_rustls::TlsConnector::from(app.tls.clone()).connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+    let mut tls = tokio_rustls::TlsConnector::from(app.tls.clone())
+        .connect("localhost".try_into().unwrap(), tcp)
+        .await
+        .unwrap();
     tls.write_all(sent).await.unwrap();
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
@@ -88,29 +93,57 @@ fn statuses(answer: &str) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_not_ours_is_misdirected() {
     let app = TestApp::sqlite().await;
-    let ask =
-        async |host: &str, path: &str| raw(&app, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await;
-    for foreign in ["evil.example", "localhost.evil.example", &format!("evil.example:{}", app.port)] {
-        for path in ["/", "/api/auth/me", "/viewer/00000000-0000-4000-8000-000000000000", "/assets/x.js", "/nothing"] {
+    let ask = async |host: &str, path: &str| {
+        raw(
+            &app,
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .await
+    };
+    for foreign in ["evil.example", "localhost.evil.example", &format!("evil.example:{}", app.port)]
+    {
+        for path in [
+            "/",
+            "/api/auth/me",
+            "/viewer/00000000-0000-4000-8000-000000000000",
+            "/assets/x.js",
+            "/nothing",
+        ] {
             let answer = ask(foreign, path).await;
             assert!(
-                answer.starts_with("HTTP/1.1 421") && answer.contains("{\"detail\":") && answer.contains("x-request-id"),
+                answer.starts_with("HTTP/1.1 421")
+                    && answer.contains("{\"detail\":")
+                    && answer.contains("x-request-id"),
                 "{foreign} {path}: {answer}"
             );
         }
-        assert!(ask(foreign, "/api/health").await.starts_with("HTTP/1.1 200"), "monitoring comes by whatever name");
+        assert!(
+            ask(foreign, "/api/health").await.starts_with("HTTP/1.1 200"),
+            "monitoring comes by whatever name"
+        );
     }
     for ours in ["localhost", "LOCALHOST:1", "127.0.0.1:8443", "[::1]"] {
         assert!(ask(ours, "/api/auth/me").await.starts_with("HTTP/1.1 401"), "{ours}");
     }
-    // A page of a rebound name can neither sign anybody in nor use a cookie, even if a browser sent one.
+    // A page of a rebound name can neither sign anybody in nor use a cookie, even if a browser sent
+    // one.
     let browser = app.browser("member").await;
     let rebound = browser.header("host", "evil.example").header("origin", "https://evil.example");
     assert_eq!(rebound.get("/api/auth/me").await.status, 421);
-    assert_eq!(rebound.post("/api/auth/login", json!({"email": "x", "password": "y"})).await.status, 421);
-    assert!(raw(&app, b"GET /api/auth/me HTTP/1.1\r\nConnection: close\r\n\r\n").await.starts_with("HTTP/1.1 400"), "no host at all");
+    assert_eq!(
+        rebound.post("/api/auth/login", json!({"email": "x", "password": "y"})).await.status,
+        421
+    );
     assert!(
-        raw(&app, b"GET /api/auth/me HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n").await.starts_with("HTTP/1.1 400"),
+        raw(&app, b"GET /api/auth/me HTTP/1.1\r\nConnection: close\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 400"),
+        "no host at all"
+    );
+    assert!(
+        raw(&app, b"GET /api/auth/me HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 400"),
         "two hosts"
     );
     // What a request line says is where it goes (RFC 9112 section 3.2.2).
@@ -126,29 +159,62 @@ async fn no_request_hides_in_another() {
     let app = TestApp::sqlite().await;
     const HIDDEN: &str = "GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let post = |headers: &str, body: &str| {
-        format!("POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}\r\n{body}")
+        format!(
+            "POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}\r\n{body}"
+        )
     };
     let length = HIDDEN.len();
     for (what, request) in [
-        ("length and chunks", post(&format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"), &format!("0\r\n\r\n{HIDDEN}"))),
-        ("chunks and length", post(&format!("Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n"), &format!("0\r\n\r\n{HIDDEN}"))),
-        ("two lengths", post(&format!("Content-Length: 2\r\nContent-Length: {}\r\n", length + 2), &format!("{{}}{HIDDEN}"))),
+        (
+            "length and chunks",
+            post(
+                &format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"),
+                &format!("0\r\n\r\n{HIDDEN}"),
+            ),
+        ),
+        (
+            "chunks and length",
+            post(
+                &format!("Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n"),
+                &format!("0\r\n\r\n{HIDDEN}"),
+            ),
+        ),
+        (
+            "two lengths",
+            post(
+                &format!("Content-Length: 2\r\nContent-Length: {}\r\n", length + 2),
+                &format!("{{}}{HIDDEN}"),
+            ),
+        ),
         ("a signed length", post("Content-Length: +2\r\n", &format!("{{}}{HIDDEN}"))),
         ("a list of lengths", post("Content-Length: 2, 2\r\n", &format!("{{}}{HIDDEN}"))),
         ("an unknown encoding", post("Transfer-Encoding: cow\r\n", &format!("0\r\n\r\n{HIDDEN}"))),
-        ("an encoding twice", post("Transfer-Encoding: chunked, chunked\r\n", &format!("0\r\n\r\n{HIDDEN}"))),
-        ("a hidden encoding", post("Transfer-Encoding: xchunked\r\nContent-Length: 2\r\n", &format!("{{}}{HIDDEN}"))),
+        (
+            "an encoding twice",
+            post("Transfer-Encoding: chunked, chunked\r\n", &format!("0\r\n\r\n{HIDDEN}")),
+        ),
+        (
+            "a hidden encoding",
+            post("Transfer-Encoding: xchunked\r\nContent-Length: 2\r\n", &format!("{{}}{HIDDEN}")),
+        ),
         ("a space before the colon", post("Content-Length : 2\r\n", &format!("{{}}{HIDDEN}"))),
         ("a folded header", post("X: y\r\n Content-Length: 2\r\n", &format!("{{}}{HIDDEN}"))),
-        ("a bad chunk", post("Transfer-Encoding: chunked\r\n", &format!("zz\r\n{{}}\r\n0\r\n\r\n{HIDDEN}"))),
-        ("a huge chunk", post("Transfer-Encoding: chunked\r\n", &format!("fffffffffffffffff\r\n{HIDDEN}"))),
+        (
+            "a bad chunk",
+            post("Transfer-Encoding: chunked\r\n", &format!("zz\r\n{{}}\r\n0\r\n\r\n{HIDDEN}")),
+        ),
+        (
+            "a huge chunk",
+            post("Transfer-Encoding: chunked\r\n", &format!("fffffffffffffffff\r\n{HIDDEN}")),
+        ),
     ] {
         let answer = raw(&app, request.as_bytes()).await;
         let said = statuses(&answer);
         assert!(!said.contains(&"200"), "{what}: the hidden request was answered: {answer}");
         assert!(said.iter().all(|status| status.starts_with('4')), "{what}: {answer}");
     }
-    // Two honest requests in one go are two. The second one says that it is the last, so that nobody has to guess when the answers end.
+    // Two honest requests in one go are two. The second one says that it is the last, so that
+    // nobody has to guess when the answers end.
     let two = format!("{HIDDEN}{}", HIDDEN.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
     assert_eq!(statuses(&raw(&app, two.as_bytes()).await), ["200", "200"]);
 }
@@ -159,29 +225,61 @@ async fn http_2_is_spoken_and_carries_no_stream() {
     let mut tls = (*app.tls).clone();
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let tcp = TcpStream::connect(("127.0.0.1", app.port)).await.unwrap();
-    let mut tls = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls)).connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+    let mut tls = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls))
+        .connect("localhost".try_into().unwrap(), tcp)
+        .await
+        .unwrap();
     assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     // The preface, and no settings of ours (RFC 9113 section 3.4).
     tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let mut settings = Vec::new();
     while settings.is_empty() {
         let mut head = [0; 9];
-        tokio::time::timeout(Duration::from_secs(60), tls.read_exact(&mut head)).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), tls.read_exact(&mut head))
+            .await
+            .unwrap()
+            .unwrap();
         let mut body = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
         tls.read_exact(&mut body).await.unwrap();
         if head[3] == 4 && head[4] & 1 == 0 {
             settings = body;
         }
     }
-    // Extended CONNECT (RFC 8441, setting 8) would let a WebSocket through without the checks of the upgrade.
-    assert!(!settings.chunks_exact(6).any(|s| s[..2] == [0, 8] && s[2..] != [0; 4]), "{settings:?}");
+    // Extended CONNECT (RFC 8441, setting 8) would let a WebSocket through without the checks of
+    // the upgrade.
+    assert!(
+        !settings.chunks_exact(6).any(|s| s[..2] == [0, 8] && s[2..] != [0; 4]),
+        "{settings:?}"
+    );
     // A real client on it.
     let member = app.signed_in("member").await;
-    let session = member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await.json()["session_id"].as_str().unwrap().to_owned();
-    for (path, status) in [("/api/auth/me".to_owned(), "200"), (format!("/api/sessions/{session}/stream"), "426")] {
+    let session = member
+        .post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({}))
+        .await
+        .json()["session_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for (path, status) in
+        [("/api/auth/me".to_owned(), "200"), (format!("/api/sessions/{session}/stream"), "426")]
+    {
         let mut curl = tokio::process::Command::new("curl");
-        curl.args(["--http2", "--insecure", "--silent", "--output", "/dev/null", "--write-out", "%{http_version} %{http_code}", "--header"]);
-        let done = curl.arg(format!("Authorization: Bearer {}", member.token())).arg(format!("{}{path}", app.base)).output().await.unwrap();
+        curl.args([
+            "--http2",
+            "--insecure",
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_version} %{http_code}",
+            "--header",
+        ]);
+        let done = curl
+            .arg(format!("Authorization: Bearer {}", member.token()))
+            .arg(format!("{}{path}", app.base))
+            .output()
+            .await
+            .unwrap();
         assert_eq!(String::from_utf8(done.stdout).unwrap(), format!("2 {status}"), "{path}");
     }
 }
@@ -205,7 +303,15 @@ async fn one_user_takes_not_everybodys_event_streams() {
     open.clear();
     // Freed as soon as the server has something to say to whoever is gone.
     for n in 0..200 {
-        modest.post(&format!("/api/workspaces/{WORKSPACE}/{}", if n % 2 == 0 { "launch" } else { "stop" }), json!({})).await;
+        modest
+            .post(
+                &format!(
+                    "/api/workspaces/{WORKSPACE}/{}",
+                    if n % 2 == 0 { "launch" } else { "stop" }
+                ),
+                json!({}),
+            )
+            .await;
         let answer = greedy.open("/api/events").await;
         if answer.status().as_u16() == 200 {
             return;

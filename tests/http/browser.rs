@@ -13,8 +13,10 @@ async fn a_browser_gets_cookies_and_no_tokens() {
     assert_eq!(body["user"]["email"], "member@example.test");
     let cookies = answer.set_cookies();
     assert_eq!(cookies.len(), 3);
-    for (cookie, name, path) in [(&cookies[0], "__Host-portcullis=", "Path=/"), (&cookies[1], "__Secure-portcullis-refresh=", "Path=/api/auth")]
-    {
+    for (cookie, name, path) in [
+        (&cookies[0], "__Host-portcullis=", "Path=/"),
+        (&cookies[1], "__Secure-portcullis-refresh=", "Path=/api/auth"),
+    ] {
         assert!(cookie.starts_with(name), "{cookie}");
         let parts: Vec<_> = cookie.split("; ").collect();
         for flag in ["HttpOnly", "Secure", "SameSite=Strict", path] {
@@ -23,9 +25,16 @@ async fn a_browser_gets_cookies_and_no_tokens() {
         assert!(!cookie.contains("Domain="), "{cookie}");
     }
     let mark = &cookies[2];
-    assert!(mark.starts_with("__Host-portcullis-here=1;") && !mark.contains("HttpOnly"), "scripts may read that somebody is signed in: {mark}");
+    assert!(
+        mark.starts_with("__Host-portcullis-here=1;") && !mark.contains("HttpOnly"),
+        "scripts may read that somebody is signed in: {mark}"
+    );
     assert!(mark.contains("Secure") && mark.contains("SameSite=Strict"), "{mark}");
-    assert_eq!(page.header("cookie", "__Host-portcullis-here=1").get("/api/auth/me").await.status, 401, "the mark opens nothing");
+    assert_eq!(
+        page.header("cookie", "__Host-portcullis-here=1").get("/api/auth/me").await.status,
+        401,
+        "the mark opens nothing"
+    );
     let signed = page.header("cookie", &answer.cookies_to_send());
     assert_eq!(signed.get("/api/auth/me").await.status, 200);
 }
@@ -50,7 +59,10 @@ async fn a_cookie_alone_changes_nothing() {
     assert_eq!(browser.post(&launch, json!({})).await.status, 200);
     let denied = app.audited("action=access_denied").await;
     let reasons: Vec<_> = denied.iter().map(|e| e["reason"].as_str().unwrap()).collect();
-    assert!(reasons.contains(&"csrf_header_missing") && reasons.contains(&"foreign_origin"), "{reasons:?}");
+    assert!(
+        reasons.contains(&"csrf_header_missing") && reasons.contains(&"foreign_origin"),
+        "{reasons:?}"
+    );
 
     // A token in the header is not sent by a browser on its own, so nothing more is asked of it.
     assert_eq!(app.signed_in("other").await.post(&launch, json!({})).await.status, 200);
@@ -59,8 +71,13 @@ async fn a_cookie_alone_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_sites_page_signs_nobody_in() {
     let app = TestApp::sqlite().await;
-    let foreign = app.anonymous().header("x-portcullis-session", "cookie").header("origin", "https://evil.example");
-    let answer = foreign.post("/api/auth/login", json!({"email": "member@example.test", "password": app.password})).await;
+    let foreign = app
+        .anonymous()
+        .header("x-portcullis-session", "cookie")
+        .header("origin", "https://evil.example");
+    let answer = foreign
+        .post("/api/auth/login", json!({"email": "member@example.test", "password": app.password}))
+        .await;
     assert_eq!(answer.status, 403);
 }
 
@@ -68,7 +85,14 @@ async fn another_sites_page_signs_nobody_in() {
 async fn renewing_and_leaving_by_cookie() {
     let app = TestApp::sqlite().await;
     let browser = app.browser("member").await;
-    assert_eq!(browser.without("x-portcullis-csrf").send(reqwest::Method::POST, "/api/auth/refresh", None).await.status, 403);
+    assert_eq!(
+        browser
+            .without("x-portcullis-csrf")
+            .send(reqwest::Method::POST, "/api/auth/refresh", None)
+            .await
+            .status,
+        403
+    );
     let renewed = browser.send(reqwest::Method::POST, "/api/auth/refresh", None).await;
     assert_eq!(renewed.status, 200, "{}", renewed.body);
     assert!(renewed.json().get("refresh_token").is_none());
@@ -88,13 +112,23 @@ async fn renewing_and_leaving_by_cookie() {
 async fn every_answer_tells_the_browser_what_to_refuse() {
     let app = TestApp::sqlite().await;
     let client = app.anonymous();
-    for path in ["/", "/api/health", "/api/auth/me", "/no/such/page", "/viewer/00000000-0000-4000-8000-000000000000", "/assets/none.js"] {
+    for path in [
+        "/",
+        "/api/health",
+        "/api/auth/me",
+        "/no/such/page",
+        "/viewer/00000000-0000-4000-8000-000000000000",
+        "/assets/none.js",
+    ] {
         let answer = client.get(path).await;
         for (name, part) in [
             ("strict-transport-security", "max-age="),
             ("x-content-type-options", "nosniff"),
             // Beside an application's origin, the viewer says who brings its ticket, and no more.
-            ("referrer-policy", if path.starts_with("/viewer/") { "strict-origin" } else { "no-referrer" }),
+            (
+                "referrer-policy",
+                if path.starts_with("/viewer/") { "strict-origin" } else { "no-referrer" },
+            ),
             ("x-frame-options", "DENY"),
             ("cross-origin-opener-policy", "same-origin"),
             ("cross-origin-resource-policy", "same-origin"),
@@ -104,20 +138,31 @@ async fn every_answer_tells_the_browser_what_to_refuse() {
         ] {
             assert!(answer.header(name).contains(part), "{path} {name}: {}", answer.header(name));
         }
-        assert!(!answer.header("content-security-policy").contains("script-src 'self' 'unsafe"), "{path}");
+        assert!(
+            !answer.header("content-security-policy").contains("script-src 'self' 'unsafe"),
+            "{path}"
+        );
         assert!(!answer.header("x-request-id").is_empty(), "{path}");
         assert_eq!(answer.header("server"), "", "{path}");
     }
     assert_eq!(client.get("/api/health").await.header("cache-control"), "no-store");
     let pages = client.get("/").await;
-    assert!([200, 503].contains(&pages.status), "built, or saying that it is not: {}", pages.status);
+    assert!(
+        [200, 503].contains(&pages.status),
+        "built, or saying that it is not: {}",
+        pages.status
+    );
     assert_eq!(client.get("/viewer/not-an-id").await.status, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_factor_is_what_guards_a_guarded_workspace() {
     let app = TestApp::sqlite().await;
-    let launched = app.browser("member").await.post(&format!("/api/workspaces/{GUARDED}/launch"), json!({})).await;
+    let launched = app
+        .browser("member")
+        .await
+        .post(&format!("/api/workspaces/{GUARDED}/launch"), json!({}))
+        .await;
     assert_eq!(launched.status, 200, "{}", launched.body);
     assert_eq!(launched.json()["security"]["mfa_verified"], true);
 }

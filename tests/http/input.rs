@@ -24,9 +24,18 @@ async fn bodies_that_cannot_be_read() {
         ("[\"a@b.test\",\"n\",\"a long enough passphrase\",\"member\"]", 422),
         ("{}", 422),
         ("{\"email\":1,\"name\":\"n\",\"password\":\"p\",\"role\":\"member\"}", 422),
-        ("{\"email\":\"a@b.test\",\"name\":\"n\",\"password\":\"a long enough passphrase\",\"role\":\"root\"}", 422),
-        ("{\"email\":\"a@b.test\",\"name\":\"n\",\"password\":\"a long enough passphrase\",\"role\":\"member\",\"admin\":true}", 422),
-        ("{\"email\":\"a@b.test\",\"email\":\"c@d.test\",\"name\":\"n\",\"password\":\"x\",\"role\":\"member\"}", 422),
+        (
+            "{\"email\":\"a@b.test\",\"name\":\"n\",\"password\":\"a long enough passphrase\",\"role\":\"root\"}",
+            422,
+        ),
+        (
+            "{\"email\":\"a@b.test\",\"name\":\"n\",\"password\":\"a long enough passphrase\",\"role\":\"member\",\"admin\":true}",
+            422,
+        ),
+        (
+            "{\"email\":\"a@b.test\",\"email\":\"c@d.test\",\"name\":\"n\",\"password\":\"x\",\"role\":\"member\"}",
+            422,
+        ),
     ] {
         let answer = admin.send(Method::POST, "/api/users", Some(body.as_bytes().to_vec())).await;
         assert_eq!(answer.status, status, "{body}: {}", answer.body);
@@ -43,7 +52,10 @@ async fn bodies_that_cannot_be_read() {
 async fn a_body_must_be_json_and_small() {
     let app = TestApp::sqlite().await;
     let client = app.anonymous();
-    let form = client.header("content-type", "text/plain").send(Method::POST, "/api/auth/login", Some(b"{}".to_vec())).await;
+    let form = client
+        .header("content-type", "text/plain")
+        .send(Method::POST, "/api/auth/login", Some(b"{}".to_vec()))
+        .await;
     assert_eq!(form.status, 415);
     form.detail();
     let big = json!({"email": "x".repeat(70_000), "password": "x"}).to_string().into_bytes();
@@ -58,7 +70,8 @@ async fn ten_mebibytes_are_refused_before_they_are_read() {
     let client = app.anonymous();
     let mut answered = 0;
     for _ in 0..3 {
-        // The server answers and closes while the client still sends. A client that does not listen meanwhile may see a reset, never a success.
+        // The server answers and closes while the client still sends. A client that does not listen
+        // meanwhile may see a reset, never a success.
         match client.try_send(Method::POST, "/api/auth/login", vec![b' '; 10 * 1024 * 1024]).await {
             Ok(answer) => {
                 assert_eq!(answer.status, 413);
@@ -76,20 +89,37 @@ async fn ten_mebibytes_are_refused_before_they_are_read() {
 async fn what_does_not_exist_and_what_is_not_yours_are_the_same() {
     let app = TestApp::sqlite().await;
     let (owner, other) = (app.signed_in("member").await, app.signed_in("other").await);
-    let session = owner.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await.json()["session_id"].as_str().unwrap().to_owned();
+    let session = owner
+        .post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({}))
+        .await
+        .json()["session_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let nowhere = uuid::Uuid::new_v4().to_string();
-    for (method, path) in [(Method::GET, ""), (Method::POST, "/disconnect"), (Method::POST, "/ticket")] {
+    for (method, path) in
+        [(Method::GET, ""), (Method::POST, "/disconnect"), (Method::POST, "/ticket")]
+    {
         let ask = |id: &str| {
-            let (other, method, path) = (other.clone(), method.clone(), format!("/api/sessions/{id}{path}"));
+            let (other, method, path) =
+                (other.clone(), method.clone(), format!("/api/sessions/{id}{path}"));
             async move { other.send(method, &path, None).await }
         };
-        let (theirs, none, nonsense) = (ask(&session).await, ask(&nowhere).await, ask("nonsense").await);
+        let (theirs, none, nonsense) =
+            (ask(&session).await, ask(&nowhere).await, ask("nonsense").await);
         assert_eq!((theirs.status, &theirs.body), (none.status, &none.body), "{path}");
         assert_eq!((none.status, &none.body), (nonsense.status, &nonsense.body), "{path}");
         assert_eq!((theirs.status, theirs.detail().as_str()), (404, "Session not found"), "{path}");
     }
-    assert_eq!(owner.get(&format!("/api/sessions/{session}")).await.json()["status"], "active", "nothing changed");
-    assert!(!app.audited(&format!("actor=other@example.test&session_id={session}")).await.is_empty(), "a foreign id is written down");
+    assert_eq!(
+        owner.get(&format!("/api/sessions/{session}")).await.json()["status"],
+        "active",
+        "nothing changed"
+    );
+    assert!(
+        !app.audited(&format!("actor=other@example.test&session_id={session}")).await.is_empty(),
+        "a foreign id is written down"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +134,9 @@ async fn paths_methods_and_parameters_that_are_not() {
     assert_eq!(method.header("allow"), "GET, POST");
     method.detail();
     assert_eq!(app.anonymous().send(Method::POST, "/", None).await.status, 405);
-    for query in ["limit=abc", "limit=-1", "limit=0", "limit=100000", "cursor=nonsense", "status=nonsense"] {
+    for query in
+        ["limit=abc", "limit=-1", "limit=0", "limit=100000", "cursor=nonsense", "status=nonsense"]
+    {
         let answer = member.get(&format!("/api/sessions?{query}")).await;
         assert_eq!(answer.status, 422, "{query}: {}", answer.body);
         answer.detail();
@@ -117,7 +149,10 @@ async fn paths_methods_and_parameters_that_are_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_from_one_address_is_told_to_wait() {
-    let app = TestApp::with(Db::new(Backend::Sqlite), |s, _| s.anonymous_rate = Rate { per_second: 1, burst: 5 }).await;
+    let app = TestApp::with(Db::new(Backend::Sqlite), |s, _| {
+        s.anonymous_rate = Rate { per_second: 1, burst: 5 }
+    })
+    .await;
     let client = app.anonymous();
     let mut statuses = Vec::new();
     for _ in 0..7 {
@@ -126,7 +161,11 @@ async fn a_flood_from_one_address_is_told_to_wait() {
     let refused = statuses.iter().find(|a| a.status == 429).expect("the sixth is too many");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
     refused.detail();
-    assert_eq!(client.get("/").await.status, app.anonymous().get("/").await.status, "pages are counted apart");
+    assert_eq!(
+        client.get("/").await.status,
+        app.anonymous().get("/").await.status,
+        "pages are counted apart"
+    );
     assert_ne!(client.get("/").await.status, 429);
 }
 
@@ -145,7 +184,8 @@ async fn a_handler_that_panics_is_one_500_and_nothing_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_sends_slowly_is_not_waited_for() {
-    // Short, but not so short that a busy machine shakes no hand in time: the honest ones come by the same door.
+    // Short, but not so short that a busy machine shakes no hand in time: the honest ones come by
+    // the same door.
     let short = Duration::from_secs(2);
     let app = TestApp::with(Db::new(Backend::Sqlite), |settings, limits| {
         settings.body_timeout = short / 4;
@@ -161,7 +201,8 @@ async fn whoever_sends_slowly_is_not_waited_for() {
             tls.write_all(sent.as_bytes()).await.unwrap();
             let mut answer = Vec::new();
             // The end may come without a TLS goodbye; that it comes is what counts.
-            let read = tokio::time::timeout(Duration::from_secs(60), tls.read_to_end(&mut answer)).await;
+            let read =
+                tokio::time::timeout(Duration::from_secs(60), tls.read_to_end(&mut answer)).await;
             assert!(read.is_ok(), "still open after {sent:?}");
             String::from_utf8(answer).unwrap()
         }

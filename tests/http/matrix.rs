@@ -1,6 +1,8 @@
-//! Who may do what, in one table: every route times every role. A route that is not in the table fails the test.
+//! Who may do what, in one table: every route times every role. A route that is not in the table
+//! fails the test.
 //!
-//! The ids in it lead nowhere, so that whoever may gets as far as "not found" and nobody breaks anything.
+//! The ids in it lead nowhere, so that whoever may gets as far as "not found" and nobody breaks
+//! anything.
 
 use crate::support::app::TestApp;
 use crate::support::client::Client;
@@ -29,8 +31,18 @@ fn table() -> Vec<Row> {
     let user = json!({"email": "new@example.test", "name": "New", "password": "a long enough passphrase 1", "role": "member"});
     let host = json!({"token": "join_x", "name": "h", "public_key": "AAAA", "version": "1"});
     vec![
-        row("POST", "/api/auth/login", json!({"email": "x@example.test", "password": "wrong"}), [401; 4]),
-        row("POST", "/api/auth/mfa/verify", json!({"mfa_token": "x", "method": "totp", "code": "000000"}), [401; 4]),
+        row(
+            "POST",
+            "/api/auth/login",
+            json!({"email": "x@example.test", "password": "wrong"}),
+            [401; 4],
+        ),
+        row(
+            "POST",
+            "/api/auth/mfa/verify",
+            json!({"mfa_token": "x", "method": "totp", "code": "000000"}),
+            [401; 4],
+        ),
         row("POST", "/api/auth/mfa/totp/enroll", json!({}), [401, 409, 409, 409]),
         row("POST", "/api/auth/mfa/totp/confirm", json!({"code": "000000"}), [401, 409, 409, 409]),
         row("POST", "/api/auth/refresh", json!({"refresh_token": "x"}), [401; 4]),
@@ -38,7 +50,12 @@ fn table() -> Vec<Row> {
         row("GET", "/api/auth/logins", none(), [401, 200, 200, 200]),
         row("POST", "/api/auth/logins/{id}/sign-out", none(), [401, 404, 404, 404]),
         row("GET", "/api/workspaces", none(), [401, 200, 200, 200]),
-        row("POST", "/api/workspaces", json!({"id": "ws-new", "name": "New", "type": "linux"}), [401, 403, 201, 403]),
+        row(
+            "POST",
+            "/api/workspaces",
+            json!({"id": "ws-new", "name": "New", "type": "linux"}),
+            [401, 403, 201, 403],
+        ),
         row("GET", "/api/workspaces/{id}", none(), [401, 404, 404, 404]),
         row("PATCH", "/api/workspaces/{id}", json!({"name": "x"}), [401, 403, 404, 403]),
         row("DELETE", "/api/workspaces/{id}", none(), [401, 403, 404, 403]),
@@ -46,7 +63,12 @@ fn table() -> Vec<Row> {
         row("POST", "/api/workspaces/{id}/stop", none(), [401, 404, 404, 404]),
         row("PUT", "/api/workspaces/{id}/credential", credential(), [401, 404, 404, 404]),
         row("DELETE", "/api/workspaces/{id}/credential", none(), [401, 404, 404, 404]),
-        row("POST", "/api/workspaces/{id}/certificate/accept", json!({"fingerprint": "ab".repeat(32)}), [401, 403, 404, 403]),
+        row(
+            "POST",
+            "/api/workspaces/{id}/certificate/accept",
+            json!({"fingerprint": "ab".repeat(32)}),
+            [401, 403, 404, 403],
+        ),
         row("GET", "/api/sessions", none(), [401, 200, 200, 200]),
         row("GET", "/api/sessions/active", none(), [401, 200, 200, 200]),
         row("GET", "/api/sessions/{id}", none(), [401, 404, 404, 404]),
@@ -65,7 +87,12 @@ fn table() -> Vec<Row> {
         row("GET", "/api/hosts", none(), [401, 403, 200, 200]),
         row("POST", "/api/hosts/join-tokens", json!({}), [401, 403, 201, 403]),
         row("POST", "/api/hosts/enroll", host, [422; 4]),
-        row("POST", "/api/hosts/peers", json!({"name": "p", "public_key": "AAAA"}), [401, 403, 422, 403]),
+        row(
+            "POST",
+            "/api/hosts/peers",
+            json!({"name": "p", "public_key": "AAAA"}),
+            [401, 403, 422, 403],
+        ),
         row("POST", "/api/hosts/{id}/config", none(), [401, 403, 404, 403]),
         row("DELETE", "/api/hosts/{id}", none(), [401, 403, 404, 403]),
         row("GET", "/api/audit", none(), [401, 403, 200, 200]),
@@ -116,7 +143,11 @@ async fn ask(caller: &Client, row: &Row) -> u16 {
     let answer = caller.send(Method::from_bytes(row.method.as_bytes()).unwrap(), &path, body).await;
     if answer.status >= 400 {
         answer.detail();
-        assert_eq!(answer.header("www-authenticate"), if answer.status == 401 { "Bearer" } else { "" }, "{path}");
+        assert_eq!(
+            answer.header("www-authenticate"),
+            if answer.status == 401 { "Bearer" } else { "" },
+            "{path}"
+        );
     }
     assert!(!answer.header("x-request-id").is_empty(), "{path}");
     answer.status

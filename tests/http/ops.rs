@@ -12,14 +12,21 @@ async fn health_names_its_parts() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     let health = answer.json();
     assert_eq!((&health["status"], &health["service"]), (&json!("ok"), &json!("portcullis")));
-    assert_eq!(health["dependencies"]["hosts"], json!({"status": "ok", "connected": 1, "total": 1}));
+    assert_eq!(
+        health["dependencies"]["hosts"],
+        json!({"status": "ok", "connected": 1, "total": 1})
+    );
     assert!(health["dependencies"]["database"]["latency_ms"].as_f64().unwrap() >= 0.0);
     assert!(health["dependencies"]["audit"]["entries"].as_i64().unwrap() > 5);
     assert_eq!(health["dependencies"]["tunnel"]["peers"], 1);
 
     app.fleet.disconnect(app.host);
     let answer = app.anonymous().get("/api/health").await;
-    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("degraded")), "no host degrades; it is not down");
+    assert_eq!(
+        (answer.status, &answer.json()["status"]),
+        (200, &json!("degraded")),
+        "no host degrades; it is not down"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +35,10 @@ async fn numbers_are_for_the_peers_that_are_named() {
     let client = app.anonymous();
     client.get("/api/workspaces/some-thing").await;
     client.get("/invented/path").await;
-    app.signed_in("member").await.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;
+    app.signed_in("member")
+        .await
+        .post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({}))
+        .await;
     let page = client.get("/metrics").await;
     assert_eq!(page.status, 200);
     for line in [
@@ -46,15 +56,24 @@ async fn numbers_are_for_the_peers_that_are_named() {
     ] {
         assert!(page.body.contains(line), "{line} in {}", page.body);
     }
-    assert!(!page.body.contains("some-thing") && !page.body.contains("invented"), "labels are bounded");
+    assert!(
+        !page.body.contains("some-thing") && !page.body.contains("invented"),
+        "labels are bounded"
+    );
 
     // Behind a proxy that nobody named, everybody would look like the proxy.
     assert_eq!(client.header("x-forwarded-for", "203.0.113.9").get("/metrics").await.status, 403);
-    let proxied = TestApp::with(Db::new(Backend::Sqlite), |s, _| s.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]).await;
+    let proxied = TestApp::with(Db::new(Backend::Sqlite), |s, _| {
+        s.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]
+    })
+    .await;
     let client = proxied.anonymous();
     assert_eq!(client.header("x-forwarded-for", "203.0.113.9").get("/metrics").await.status, 403);
     assert_eq!(client.header("x-forwarded-for", "127.0.0.2").get("/metrics").await.status, 200);
-    client.header("x-forwarded-for", "203.0.113.9").post("/api/auth/login", json!({"email": "a@b.test", "password": "x"})).await;
+    client
+        .header("x-forwarded-for", "203.0.113.9")
+        .post("/api/auth/login", json!({"email": "a@b.test", "password": "x"}))
+        .await;
     assert_eq!(proxied.audited("action=login_failed").await[0]["source_ip"], "203.0.113.9");
 }
 
@@ -73,7 +92,9 @@ async fn changes_are_told() {
                 member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;
                 launched = true;
             }
-            if heard.contains("event: sessions\ndata: {}\n\n") && heard.contains("event: workspaces\n") {
+            if heard.contains("event: sessions\ndata: {}\n\n")
+                && heard.contains("event: workspaces\n")
+            {
                 return;
             }
         }
@@ -86,16 +107,32 @@ async fn changes_are_told() {
 async fn only_readers_of_the_log_hear_that_it_grows() {
     let app = TestApp::sqlite().await;
     let (member, security) = (app.signed_in("member").await, app.signed_in("security").await);
-    let (mut deaf, mut events) = (member.open("/api/events").await, security.open("/api/events").await);
+    let (mut deaf, mut events) =
+        (member.open("/api/events").await, security.open("/api/events").await);
     for stream in [&mut deaf, &mut events] {
-        assert!(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap().starts_with("retry:"));
+        assert!(
+            std::str::from_utf8(&stream.chunk().await.unwrap().unwrap())
+                .unwrap()
+                .starts_with("retry:")
+        );
     }
-    app.anonymous().post("/api/auth/login", json!({"email": "nobody@example.test", "password": "x"})).await;
-    let heard = tokio::time::timeout(Duration::from_secs(60), events.chunk()).await.unwrap().unwrap().unwrap();
+    app.anonymous()
+        .post("/api/auth/login", json!({"email": "nobody@example.test", "password": "x"}))
+        .await;
+    let heard = tokio::time::timeout(Duration::from_secs(60), events.chunk())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert_eq!(heard, "event: audit\ndata: {}\n\n".as_bytes());
-    // What a member hears of next is not the log: a launch writes entries before it tells of sessions.
+    // What a member hears of next is not the log: a launch writes entries before it tells of
+    // sessions.
     member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;
-    let heard = tokio::time::timeout(Duration::from_secs(60), deaf.chunk()).await.unwrap().unwrap().unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(60), deaf.chunk())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert!(!std::str::from_utf8(&heard).unwrap().contains("audit"), "{heard:?}");
 }
 
@@ -107,5 +144,8 @@ async fn stopping_ends_event_streams_and_says_when_it_is_done() {
     events.chunk().await.unwrap().unwrap();
     assert!(app.stop().await, "everything ended in time");
     while let Ok(Some(_)) = events.chunk().await {}
-    assert!(tokio::net::TcpStream::connect(("127.0.0.1", app.port)).await.is_err(), "nobody listens");
+    assert!(
+        tokio::net::TcpStream::connect(("127.0.0.1", app.port)).await.is_err(),
+        "nobody listens"
+    );
 }

@@ -18,8 +18,13 @@ async fn pages_revalidate_and_assets_stay() {
         assert_eq!(client.get(path).await.body, page.body, "{path}");
     }
     let viewer = client.get("/viewer/00000000-0000-4000-8000-000000000000").await;
-    for (page, scripts) in [(&page, "script-src 'self';"), (&viewer, "script-src 'self' 'wasm-unsafe-eval';")] {
-        assert_eq!((page.status, page.header("content-type"), page.header("cache-control")), (200, "text/html; charset=utf-8", "no-cache"));
+    for (page, scripts) in
+        [(&page, "script-src 'self';"), (&viewer, "script-src 'self' 'wasm-unsafe-eval';")]
+    {
+        assert_eq!(
+            (page.status, page.header("content-type"), page.header("cache-control")),
+            (200, "text/html; charset=utf-8", "no-cache")
+        );
         let policy = page.header("content-security-policy");
         assert!(policy.contains(scripts) && policy.contains("connect-src 'self'"), "{policy}");
         assert!(!page.body.contains("<script>"), "no inline script");
@@ -28,14 +33,31 @@ async fn pages_revalidate_and_assets_stay() {
     let again = client.header("if-none-match", page.header("etag")).get("/").await;
     assert_eq!((again.status, again.body.as_str()), (304, ""));
     let unknown = client.header("accept", "text/html").get("/no/such/page").await;
-    assert_eq!((unknown.status, unknown.body == page.body), (404, true), "a person reads the console's own words");
+    assert_eq!(
+        (unknown.status, unknown.body == page.body),
+        (404, true),
+        "a person reads the console's own words"
+    );
 
-    let script = page.body.split('"').find(|part| part.starts_with("/assets/") && part.ends_with(".js")).expect("a script").to_owned();
+    let script = page
+        .body
+        .split('"')
+        .find(|part| part.starts_with("/assets/") && part.ends_with(".js"))
+        .expect("a script")
+        .to_owned();
     let plain = client.get(&script).await;
-    assert_eq!((plain.status, plain.header("content-type")), (200, "text/javascript; charset=utf-8"));
+    assert_eq!(
+        (plain.status, plain.header("content-type")),
+        (200, "text/javascript; charset=utf-8")
+    );
     assert!(plain.header("cache-control").contains("immutable"));
     assert_eq!(zipped(&client, &script).await, "gzip");
-    for outside in ["/assets/../index.html", "/assets/%2e%2e/index.html", "/assets/..%2f..%2fCargo.toml", "/assets/"] {
+    for outside in [
+        "/assets/../index.html",
+        "/assets/%2e%2e/index.html",
+        "/assets/..%2f..%2fCargo.toml",
+        "/assets/",
+    ] {
         let answer = client.get(outside).await;
         assert!(answer.status == 404 || answer.body == page.body, "{outside}: {}", answer.status);
     }
@@ -43,7 +65,10 @@ async fn pages_revalidate_and_assets_stay() {
 
 /// The RDP viewer's WASM, by its hashed name.
 fn wasm() -> Option<String> {
-    let names = std::fs::read_dir("static/dist/assets").ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names = std::fs::read_dir("static/dist/assets")
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
     names.filter(|name| name.ends_with(".wasm")).map(|name| format!("/assets/{name}")).next()
 }
 
@@ -56,11 +81,24 @@ async fn what_is_large_was_compressed_by_the_build() {
     }
     let wasm = wasm().expect("the build makes one");
     let plain = client.header("accept-encoding", "identity").get(&wasm).await;
-    assert_eq!((plain.status, plain.header("content-type"), plain.header("content-encoding")), (200, "application/wasm", ""));
+    assert_eq!(
+        (plain.status, plain.header("content-type"), plain.header("content-encoding")),
+        (200, "application/wasm", "")
+    );
     let small = client.header("accept-encoding", "gzip, deflate, br").get(&wasm).await;
-    assert_eq!((small.status, small.header("content-type"), small.header("content-encoding")), (200, "application/wasm", "gzip"));
-    assert!(small.header("vary").contains("accept-encoding") && small.header("cache-control").contains("immutable"));
-    let again = client.header("accept-encoding", "gzip").header("if-none-match", small.header("etag")).get(&wasm).await;
+    assert_eq!(
+        (small.status, small.header("content-type"), small.header("content-encoding")),
+        (200, "application/wasm", "gzip")
+    );
+    assert!(
+        small.header("vary").contains("accept-encoding")
+            && small.header("cache-control").contains("immutable")
+    );
+    let again = client
+        .header("accept-encoding", "gzip")
+        .header("if-none-match", small.header("etag"))
+        .get(&wasm)
+        .await;
     assert_eq!(again.status, 304);
 }
 

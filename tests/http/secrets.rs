@@ -15,16 +15,36 @@ async fn logs_hold_no_secret() {
     let tokens = app.sign_in(&app.anonymous(), "member").await.json();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     secrets.push(("refresh token", text(&tokens["refresh_token"])));
-    let renewed = app.anonymous().post("/api/auth/refresh", json!({"refresh_token": tokens["refresh_token"]})).await.json();
-    secrets.extend([("access token", text(&renewed["access_token"])), ("refresh token", text(&renewed["refresh_token"]))]);
+    let renewed = app
+        .anonymous()
+        .post("/api/auth/refresh", json!({"refresh_token": tokens["refresh_token"]}))
+        .await
+        .json();
+    secrets.extend([
+        ("access token", text(&renewed["access_token"])),
+        ("refresh token", text(&renewed["refresh_token"])),
+    ]);
     let member = app.anonymous().bearer(renewed["access_token"].as_str().unwrap());
 
-    let due = app.anonymous().post("/api/auth/login", json!({"email": "newcomer@example.test", "password": app.password})).await.json();
+    let due = app
+        .anonymous()
+        .post(
+            "/api/auth/login",
+            json!({"email": "newcomer@example.test", "password": app.password}),
+        )
+        .await
+        .json();
     secrets.push(("mfa token", text(&due["mfa_token"])));
-    let seed = app.anonymous().post("/api/auth/mfa/totp/enroll", json!({"mfa_token": due["mfa_token"]})).await.json();
+    let seed = app
+        .anonymous()
+        .post("/api/auth/mfa/totp/enroll", json!({"mfa_token": due["mfa_token"]}))
+        .await
+        .json();
     secrets.push(("new totp secret", text(&seed["secret"])));
     let typed = format!("typed-{}", uuid::Uuid::new_v4());
-    app.anonymous().post("/api/auth/login", json!({"email": "member@example.test", "password": typed})).await;
+    app.anonymous()
+        .post("/api/auth/login", json!({"email": "member@example.test", "password": typed}))
+        .await;
     app.anonymous().post("/api/auth/login", json!({"email": ["x"], "password": typed})).await;
     secrets.push(("wrong password", typed));
     let forged = format!("forged-{}", uuid::Uuid::new_v4());
@@ -39,13 +59,30 @@ async fn logs_hold_no_secret() {
     let joined = app.anonymous().post("/api/hosts/enroll", enrollment).await.json();
     secrets.push(("preshared key", text(&joined["preshared_key"])));
 
-    let session = member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await.json()["session_id"].clone();
-    let ticket = member.post(&format!("/api/sessions/{}/ticket", text(&session)), json!({})).await.json();
+    let session = member
+        .post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({}))
+        .await
+        .json()["session_id"]
+        .clone();
+    let ticket =
+        member.post(&format!("/api/sessions/{}/ticket", text(&session)), json!({})).await.json();
     secrets.push(("ticket", text(&ticket["ticket"])));
-    let url = format!("wss://localhost:{}{}?ticket={}", app.port, text(&ticket["url"]), text(&ticket["ticket"]));
+    let url = format!(
+        "wss://localhost:{}{}?ticket={}",
+        app.port,
+        text(&ticket["url"]),
+        text(&ticket["ticket"])
+    );
     let tls = Connector::Rustls(app.tls.clone());
-    let (mut socket, _) = tokio_tungstenite::connect_async_tls_with_config(&url, None, false, Some(tls.clone())).await.unwrap();
-    assert!(tokio_tungstenite::connect_async_tls_with_config(&url, None, false, Some(tls)).await.is_err());
+    let (mut socket, _) =
+        tokio_tungstenite::connect_async_tls_with_config(&url, None, false, Some(tls.clone()))
+            .await
+            .unwrap();
+    assert!(
+        tokio_tungstenite::connect_async_tls_with_config(&url, None, false, Some(tls))
+            .await
+            .is_err()
+    );
     member.post(&format!("/api/sessions/{}/disconnect", text(&session)), json!({})).await;
     while let Some(Ok(_)) = socket.next().await {}
 
@@ -70,7 +107,10 @@ async fn a_line_names_its_request_and_its_pattern() {
     let id = answer.header("x-request-id").to_owned();
     // The line is written before the answer's head leaves.
     let logs = logs::collected();
-    let line = logs.lines().find(|l| l.contains(&id) && l.contains("portcullis::access")).expect("an access line");
+    let line = logs
+        .lines()
+        .find(|l| l.contains(&id) && l.contains("portcullis::access"))
+        .expect("an access line");
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!(line["route"], "/api/sessions/{id}");
     assert_eq!(line["status"], 404);

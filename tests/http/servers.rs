@@ -1,4 +1,5 @@
-//! Servers, policies and credentials over HTTP: shapes, who sees what, bad input field by field, one answer for what is not there and not theirs.
+//! Servers, policies and credentials over HTTP: shapes, who sees what, bad input field by field,
+//! one answer for what is not there and not theirs.
 
 use crate::support::app::{TestApp, WORKSPACE};
 use crate::support::client::Client;
@@ -17,7 +18,9 @@ async fn put(client: &Client, path: &str, body: Value) -> u16 {
 }
 
 async fn patch(client: &Client, id: &str, body: Value) -> (u16, Value) {
-    let answer = client.send(Method::PATCH, &format!("/api/workspaces/{id}"), Some(body.to_string().into_bytes())).await;
+    let answer = client
+        .send(Method::PATCH, &format!("/api/workspaces/{id}"), Some(body.to_string().into_bytes()))
+        .await;
     assert!(!answer.body.contains(PASSWORD));
     (answer.status, answer.json())
 }
@@ -159,8 +162,18 @@ async fn bad_input_is_refused_field_by_field() {
         let admin = admin.clone();
         async move { admin.post("/api/workspaces/ws-win/certificate/accept", body).await.status }
     };
-    assert_eq!((accept(json!({})).await, accept(json!({"fingerprint": "x"})).await, accept(json!({"fingerprint": 1})).await), (422, 422, 422));
+    assert_eq!(
+        (
+            accept(json!({})).await,
+            accept(json!({"fingerprint": "x"})).await,
+            accept(json!({"fingerprint": 1})).await
+        ),
+        (422, 422, 422)
+    );
     assert_eq!(accept(json!({"fingerprint": "ab".repeat(32)})).await, 409, "none was offered");
     let vnc = admin.post("/api/workspaces", json!({"name": "V", "type": "vnc"})).await;
-    assert_eq!((vnc.status, vnc.detail().as_str()), (422, "A workspace of type vnc names a server: give its target."));
+    assert_eq!(
+        (vnc.status, vnc.detail().as_str()),
+        (422, "A workspace of type vnc names a server: give its target.")
+    );
 }

@@ -1,4 +1,5 @@
-//! The stream's door: who may open the WebSocket, with what, from where. What flows through it is the viewer's test.
+//! The stream's door: who may open the WebSocket, with what, from where. What flows through it is
+//! the viewer's test.
 
 use crate::support::app::{TestApp, WORKSPACE};
 use crate::support::client::Client;

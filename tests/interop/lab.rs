@@ -1,7 +1,9 @@
-//! A network namespace with a cable to us and a standard WireGuard in it: `ip netns`, veth, wireguard-go. Needs root.
+//! A network namespace with a cable to us and a standard WireGuard in it: `ip netns`, veth,
+//! wireguard-go. Needs root.
 //!
-//! Names and addresses are new in every lab, so many can run at once; the cable's addresses come from 198.18.0.0/15, which is for benchmarks
-//! (RFC 2544) and routed nowhere. Dropping a lab ends every process in its namespace and takes the namespace away.
+//! Names and addresses are new in every lab, so many can run at once; the cable's addresses come
+//! from 198.18.0.0/15, which is for benchmarks (RFC 2544) and routed nowhere. Dropping a lab ends
+//! every process in its namespace and takes the namespace away.
 
 use portcullis::tunnel::{PresharedKey, PrivateKey, PublicKey};
 use std::net::{IpAddr, Ipv4Addr};
@@ -53,7 +55,8 @@ pub struct Lab {
     pub interface: String,
     pub dir: tempfile::TempDir,
     started: Vec<Child>,
-    /// Takes everything away when its input ends: when the lab is dropped, or this process ends, however it ends.
+    /// Takes everything away when its input ends: when the lab is dropped, or this process ends,
+    /// however it ends.
     watch: Child,
 }
 
@@ -71,8 +74,16 @@ rm -f "$2"
 /// Runs a command, which must work; what it said.
 pub fn run(command: &mut Command) -> String {
     let shown = format!("{command:?}");
-    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{shown}: {e}: see .ci/setup"));
-    assert!(status.success(), "{shown}: {}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    let Output { status, stdout, stderr } = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|e| panic!("{shown}: {e}: see .ci/setup"));
+    assert!(
+        status.success(),
+        "{shown}: {}{}",
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr)
+    );
     String::from_utf8_lossy(&stdout).into_owned()
 }
 
@@ -143,14 +154,29 @@ impl Lab {
     /// Keeps a process that ends with the lab.
     pub fn keep(&mut self, command: &mut Command) {
         let shown = format!("{command:?}");
-        self.started.push(command.stdin(Stdio::null()).spawn().unwrap_or_else(|e| panic!("{shown}: {e}: see .ci/setup")));
+        self.started.push(
+            command
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap_or_else(|e| panic!("{shown}: {e}: see .ci/setup")),
+        );
     }
 
     /// wireguard-go with one peer: us. `endpoint`: where we can be called; it listens on `port`.
-    pub fn wireguard(&mut self, theirs: &Ends, port: u16, endpoint: Option<std::net::SocketAddr>, keepalive: u16) {
+    pub fn wireguard(
+        &mut self,
+        theirs: &Ends,
+        port: u16,
+        endpoint: Option<std::net::SocketAddr>,
+        keepalive: u16,
+    ) {
         let interface = self.interface.clone();
         let mut daemon = self.inside("wireguard-go");
-        daemon.args(["-f", &interface]).env("LOG_LEVEL", "error").stdout(Stdio::null()).stderr(Stdio::null());
+        daemon
+            .args(["-f", &interface])
+            .env("LOG_LEVEL", "error")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         self.keep(&mut daemon);
         let socket = format!("/var/run/wireguard/{interface}.sock");
         wait("wireguard-go's control socket", || Path::new(&socket).exists());
@@ -159,7 +185,14 @@ impl Lab {
         let only = if theirs.address.is_ipv4() { 32 } else { 128 };
         let mut set = self.inside("wg");
         set.args(["set", &interface, "listen-port", &port.to_string(), "private-key"]).arg(key);
-        set.args(["peer", &theirs.us.to_string(), "allowed-ips", &format!("{}/{only}", theirs.our_address), "preshared-key"]).arg(psk);
+        set.args([
+            "peer",
+            &theirs.us.to_string(),
+            "allowed-ips",
+            &format!("{}/{only}", theirs.our_address),
+            "preshared-key",
+        ])
+        .arg(psk);
         if let Some(endpoint) = endpoint {
             set.args(["endpoint", &endpoint.to_string()]);
         }
@@ -183,11 +216,13 @@ impl Lab {
         told.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// What the namespace's addresses, routes, neighbours and tunnel are: for the message of a test that fails.
+    /// What the namespace's addresses, routes, neighbours and tunnel are: for the message of a test
+    /// that fails.
     pub fn state(&self) -> String {
         let ask = |line: &str| {
             let output = words(&format!("ip netns exec {} {line}", self.name)).output();
-            output.map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stdout).into_owned())
+            output
+                .map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stdout).into_owned())
         };
         ["ip addr", "ip route", "ip neigh", "ss -tuan", &format!("wg show {} dump", self.interface)]
             .map(|line| format!("{line}\n{}", ask(line)))
@@ -201,7 +236,14 @@ impl Lab {
         python.arg(script).args([address.to_string(), port.to_string()]);
         self.keep(&mut python);
         let probe = format!("import socket; socket.create_connection(('{address}', {port}), 1)");
-        let mut listening = || self.inside("python3").args(["-c", &probe]).stderr(Stdio::null()).status().unwrap().success();
+        let mut listening = || {
+            self.inside("python3")
+                .args(["-c", &probe])
+                .stderr(Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+        };
         wait("the HTTP server", &mut listening);
     }
 }

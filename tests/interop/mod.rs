@@ -1,13 +1,18 @@
-//! We are ordinary WireGuard: wireguard-go as the workspace's peer against our hub, as the hub against us, and a whole session through the product.
+//! We are ordinary WireGuard: wireguard-go as the workspace's peer against our hub, as the hub
+//! against us, and a whole session through the product.
 //!
-//! `wg show` and our counters mean the same: bytes of whole WireGuard messages (header, padding and tag; not UDP and IP), of handshakes,
-//! keepalives and data alike. wireguard-go does not count what it sends or receives as a cookie.
+//! `wg show` and our counters mean the same: bytes of whole WireGuard messages (header, padding and
+//! tag; not UDP and IP), of handshakes, keepalives and data alike. wireguard-go does not count what
+//! it sends or receives as a cookie.
 
 mod lab;
 mod session;
 
 use lab::{Ends, Lab, SOON, run};
-use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId, TunnelStatus, TunnelStream};
+use portcullis::tunnel::{
+    Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId, TunnelStatus,
+    TunnelStream,
+};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -39,11 +44,21 @@ impl Pair {
         Self::with(caller, keepalive, None, (GATEWAY, HOST)).await
     }
 
-    /// `other`: the preshared key that wireguard-go is given, when it is to differ from ours. `inside`: our address in the tunnel and theirs.
-    async fn with(caller: Caller, keepalive: u16, other: Option<PresharedKey>, inside: (IpAddr, IpAddr)) -> Self {
+    /// `other`: the preshared key that wireguard-go is given, when it is to differ from ours.
+    /// `inside`: our address in the tunnel and theirs.
+    async fn with(
+        caller: Caller,
+        keepalive: u16,
+        other: Option<PresharedKey>,
+        inside: (IpAddr, IpAddr),
+    ) -> Self {
         let mut lab = Lab::new();
         let hub = Hub::bind(HubConfig { listen: SocketAddr::from((lab.ours, 0)) }).await.unwrap();
-        let (our_key, their_key, psk) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap(), PresharedKey::generate().unwrap());
+        let (our_key, their_key, psk) = (
+            PrivateKey::generate().unwrap(),
+            PrivateKey::generate().unwrap(),
+            PresharedKey::generate().unwrap(),
+        );
         let port = 51820;
         let their_public = their_key.public_key();
         let ends = Ends {
@@ -101,7 +116,8 @@ impl Pair {
     /// So many bytes from them, checked; then as many to them, checked by them.
     async fn both_ways(&self, bytes: u64) {
         let began = Instant::now();
-        let (mut answer, length) = self.ask(format!("GET /bytes/{bytes} HTTP/1.1\r\nHost: x\r\n\r\n"), 0).await;
+        let (mut answer, length) =
+            self.ask(format!("GET /bytes/{bytes} HTTP/1.1\r\nHost: x\r\n\r\n"), 0).await;
         assert_eq!(length, bytes);
         let mut digest = Sha256::new();
         let mut left = bytes;
@@ -115,24 +131,38 @@ impl Pair {
         assert_eq!(hex::encode(digest.finalize()), pattern_digest(bytes));
         let down = began.elapsed();
         let (began, before) = (Instant::now(), self.tunnel.stats().retransmits);
-        let (mut answer, length) = self.ask(format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n"), bytes).await;
+        let (mut answer, length) = self
+            .ask(format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n"), bytes)
+            .await;
         let mut told = vec![0; usize::try_from(length).unwrap()];
         answer.read_exact(&mut told).await.unwrap();
         assert_eq!(String::from_utf8(told).unwrap(), pattern_digest(bytes));
         let rate = |took: Duration| bytes as f64 / took.as_secs_f64() / MIB as f64;
         let again = self.tunnel.stats().retransmits - before;
         let (from, to) = (rate(down), rate(began.elapsed()));
-        println!("{} MiB each way: {from:.0} MiB/s from wireguard-go, {to:.0} MiB/s to it, {again} segments sent again", bytes / MIB);
+        println!(
+            "{} MiB each way: {from:.0} MiB/s from wireguard-go, {to:.0} MiB/s to it, {again} segments sent again",
+            bytes / MIB
+        );
     }
 
-    /// `wg show` agrees with us: to the byte, but for what is on its way, over an exchange too small to lose anything; and over all so far, but for
-    /// what was lost, which only its sender counts. (User space under load loses datagrams where their queue runs over; TCP mends it.)
+    /// `wg show` agrees with us: to the byte, but for what is on its way, over an exchange too
+    /// small to lose anything; and over all so far, but for what was lost, which only its sender
+    /// counts. (User space under load loses datagrams where their queue runs over; TCP mends it.)
     async fn counters_agree(&self) {
         let (received, sent) = self.lab.transfer();
         let ours = self.tunnel.stats();
-        println!("wg show: {received} received, {sent} sent; we: {} sent, {} received", ours.tx_bytes, ours.rx_bytes);
-        let lost = |sent: u64, received: u64| sent + SLACK >= received && sent.saturating_sub(received) <= sent / 10 + SLACK;
-        assert!(lost(ours.tx_bytes, received) && lost(sent, ours.rx_bytes), "more is missing than is ever lost");
+        println!(
+            "wg show: {received} received, {sent} sent; we: {} sent, {} received",
+            ours.tx_bytes, ours.rx_bytes
+        );
+        let lost = |sent: u64, received: u64| {
+            sent + SLACK >= received && sent.saturating_sub(received) <= sent / 10 + SLACK
+        };
+        assert!(
+            lost(ours.tx_bytes, received) && lost(sent, ours.rx_bytes),
+            "more is missing than is ever lost"
+        );
     }
 
     async fn counters_agree_to_the_byte(&self) {
@@ -141,7 +171,12 @@ impl Pair {
         let (received, sent) = self.lab.transfer();
         let before = self.tunnel.stats();
         for _ in 0..20 {
-            let (mut answer, length) = self.ask("GET /bytes/4096 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), 0).await;
+            let (mut answer, length) = self
+                .ask(
+                    "GET /bytes/4096 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
+                    0,
+                )
+                .await;
             let mut body = vec![0; usize::try_from(length).unwrap()];
             answer.read_exact(&mut body).await.unwrap();
         }
@@ -152,7 +187,9 @@ impl Pair {
         };
         let after = self.tunnel.stats();
         let (tx, rx) = (after.tx_bytes - before.tx_bytes, after.rx_bytes - before.rx_bytes);
-        println!("of a small exchange, wg show: {received} received, {sent} sent; we: {tx} sent, {rx} received");
+        println!(
+            "of a small exchange, wg show: {received} received, {sent} sent; we: {tx} sent, {rx} received"
+        );
         assert!(received.abs_diff(tx) <= SLACK && sent.abs_diff(rx) <= SLACK);
     }
 }
@@ -207,14 +244,20 @@ async fn wireguard_go_with_ipv6_inside() {
     pair.lab.http(inside.1, 8000);
     pair.both_ways(4 * MIB).await;
     pair.counters_agree().await;
-    assert_eq!(pair.tunnel.stats().dropped, 0, "everything was authentic and between the tunnel's addresses");
+    assert_eq!(
+        pair.tunnel.stats().dropped,
+        0,
+        "everything was authentic and between the tunnel's addresses"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_preshared_key_is_no_peer() {
-    let pair = Pair::with(Caller::Them, 1, Some(PresharedKey::generate().unwrap()), (GATEWAY, HOST)).await;
+    let pair =
+        Pair::with(Caller::Them, 1, Some(PresharedKey::generate().unwrap()), (GATEWAY, HOST)).await;
     lab::wait("their initiations", || pair.hub.counters().received >= 1);
-    // We answer the initiation, whose sender is known; but the answer is worth nothing to who has another key, and no packet of theirs is ours.
+    // We answer the initiation, whose sender is known; but the answer is worth nothing to who has
+    // another key, and no packet of theirs is ours.
     let waited = timeout(Duration::from_secs(3), pair.tunnel.handshaken()).await;
     assert!(waited.is_err(), "there is no tunnel");
     assert_eq!(pair.lab.handshake(), 0, "nor do they think so");
@@ -229,16 +272,27 @@ async fn a_peer_that_moves_is_followed() {
     let (theirs, elsewhere) = (pair.lab.theirs, pair.lab.elsewhere);
     pair.lab.ip(&format!("addr add {elsewhere}/29 dev cable"));
     pair.lab.ip(&format!("addr del {theirs}/29 dev cable"));
-    // Removing the first address of a net takes the others of that net along, unless the kernel was told to promote them.
+    // Removing the first address of a net takes the others of that net along, unless the kernel was
+    // told to promote them.
     pair.lab.ip(&format!("addr replace {elsewhere}/29 dev cable"));
-    // wireguard-go goes on sending from the address that is gone, and changes that only with its next handshake: which comes 15 s after it sent
-    // something that was not answered, and otherwise when its keys are two minutes old. Whether the streams before ended with such a packet is chance.
-    let unanswered = format!("import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'?', ('{GATEWAY}', 9))");
+    // wireguard-go goes on sending from the address that is gone, and changes that only with its
+    // next handshake: which comes 15 s after it sent something that was not answered, and otherwise
+    // when its keys are two minutes old. Whether the streams before ended with such a packet is
+    // chance.
+    let unanswered = format!(
+        "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'?', ('{GATEWAY}', 9))"
+    );
     run(pair.lab.inside("python3").args(["-c", &unanswered]));
     let seen = || pair.tunnel.stats().endpoint.is_some_and(|at| at.ip() == IpAddr::V4(elsewhere));
     let began = Instant::now();
     while !seen() {
-        assert!(began.elapsed() < SOON, "{:?} {:?}\n{}", pair.tunnel.stats(), pair.hub.counters(), pair.lab.state());
+        assert!(
+            began.elapsed() < SOON,
+            "{:?} {:?}\n{}",
+            pair.tunnel.stats(),
+            pair.hub.counters(),
+            pair.lab.state()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(pair.tunnel.status(), TunnelStatus::Encrypted);
@@ -247,7 +301,8 @@ async fn a_peer_that_moves_is_followed() {
     assert_eq!(pair.tunnel.stats().handshakes, handshakes, "the keys stay");
 }
 
-/// wireguard-go as the hub: it waits to be called, and has kernel TCP above it; what is served is ours.
+/// wireguard-go as the hub: it waits to be called, and has kernel TCP above it; what is served is
+/// ours.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wireguard_go_as_the_hub() {
     let pair = Pair::new(Caller::Us, 0).await;
@@ -256,14 +311,23 @@ async fn wireguard_go_as_the_hub() {
     let bytes = 16 * MIB;
     let serving = tokio::spawn(async move {
         for _ in 0..2 {
-            let mut stream = BufReader::new(timeout(SOON, listener.accept()).await.unwrap().unwrap());
+            let mut stream =
+                BufReader::new(timeout(SOON, listener.accept()).await.unwrap().unwrap());
             let mut line = String::new();
             while line.trim_end() != "" || line.is_empty() {
                 line.clear();
                 stream.read_line(&mut line).await.unwrap();
             }
             let stream = stream.get_mut();
-            stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+            stream
+                .write_all(
+                    format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n"
+                    )
+                    .as_bytes(),
+                )
+                .await
+                .unwrap();
             send(stream, bytes).await;
             stream.shutdown().await.unwrap();
         }
@@ -272,7 +336,17 @@ async fn wireguard_go_as_the_hub() {
     for _ in 0..2 {
         let file = pair.lab.dir.path().join("fetched");
         let mut curl = pair.lab.inside("curl");
-        curl.args(["--silent", "--show-error", "--fail", "--max-time", "300", "--noproxy", "*", "--output"]).arg(&file);
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--max-time",
+            "300",
+            "--noproxy",
+            "*",
+            "--output",
+        ])
+        .arg(&file);
         curl.arg(format!("http://{GATEWAY}:8080/file"));
         tokio::task::spawn_blocking(move || run(&mut curl)).await.unwrap();
         let fetched = std::fs::read(&file).unwrap();
@@ -289,7 +363,8 @@ async fn long_a_gibibyte_each_way() {
     as_the_workspaces_peer(1024 * MIB).await;
 }
 
-/// `make interop-long`: wireguard-go's clock cannot be shortened. It called, so it renews the keys when they are two minutes old.
+/// `make interop-long`: wireguard-go's clock cannot be shortened. It called, so it renews the keys
+/// when they are two minutes old.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "two minutes and more: make interop-long"]
 async fn long_keys_are_renewed_after_two_minutes() {
@@ -311,6 +386,9 @@ async fn long_keys_are_renewed_after_two_minutes() {
         assert!(age >= Duration::from_secs(110), "not before their time: {age:?}");
         pair.both_ways(MIB).await;
         let theirs = pair.lab.handshake();
-        assert!(renewed.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().abs_diff(theirs) <= 1, "both ends say when");
+        assert!(
+            renewed.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().abs_diff(theirs) <= 1,
+            "both ends say when"
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! A whole session on a standard peer: the real binary, its printed file in `wg-quick`, TigerVNC behind it, and a browser's WebSocket. And the same
-//! server as a direct target, which says everywhere that nothing protects it.
+//! A whole session on a standard peer: the real binary, its printed file in `wg-quick`, TigerVNC
+//! behind it, and a browser's WebSocket. And the same server as a direct target, which says
+//! everywhere that nothing protects it.
 
 use super::lab::{Lab, SOON, run, wait};
 use crate::product::{Demo, command};
@@ -21,8 +22,21 @@ const PASSWORD: &str = "vncpass1";
 fn vnc(lab: &Lab, mut program: std::process::Command, port: u16) -> std::process::Command {
     let password = lab.dir.path().join("passwd");
     std::fs::write(&password, PASSWORD_FILE).unwrap();
-    program.args(["-displayfd", "1", "-rfbport", &port.to_string(), "-SecurityTypes", "VncAuth", "-geometry", "640x480", "-depth", "24"]);
-    program.args(["-AlwaysShared", "-nolisten", "tcp", "-desktop", "A standard peer", "-PasswordFile"]).arg(password);
+    program.args([
+        "-displayfd",
+        "1",
+        "-rfbport",
+        &port.to_string(),
+        "-SecurityTypes",
+        "VncAuth",
+        "-geometry",
+        "640x480",
+        "-depth",
+        "24",
+    ]);
+    program
+        .args(["-AlwaysShared", "-nolisten", "tcp", "-desktop", "A standard peer", "-PasswordFile"])
+        .arg(password);
     program.stdout(Stdio::null()).stderr(Stdio::null());
     program
 }
@@ -36,13 +50,25 @@ async fn ask(demo: &Demo, path: &str, token: &str, body: Value, expected: u16) -
 /// Opens a session's stream as a page does.
 async fn open(demo: &Demo, session: &str, token: &str) -> (DuplexStream, JoinHandle<Closed>) {
     let ticket = ask(demo, &format!("/api/sessions/{session}/ticket"), token, json!({}), 200).await;
-    let url = demo.url(&format!("/api/sessions/{session}/stream?ticket={}", ticket["ticket"].as_str().unwrap())).replacen("https", "wss", 1);
+    let url = demo
+        .url(&format!(
+            "/api/sessions/{session}/stream?ticket={}",
+            ticket["ticket"].as_str().unwrap()
+        ))
+        .replacen("https", "wss", 1);
     let mut roots = rustls::RootCertStore::empty();
     use rustls_pki_types::pem::PemObject as _;
-    let ca = rustls_pki_types::CertificateDer::from_pem_file(demo.json["ca_cert"].as_str().unwrap()).unwrap();
+    let ca =
+        rustls_pki_types::CertificateDer::from_pem_file(demo.json["ca_cert"].as_str().unwrap())
+            .unwrap();
     roots.add(ca).unwrap();
-    let tls = Connector::Rustls(Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()));
-    let (socket, _) = tokio_tungstenite::connect_async_tls_with_config(&url, None, false, Some(tls)).await.unwrap();
+    let tls = Connector::Rustls(Arc::new(
+        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth(),
+    ));
+    let (socket, _) =
+        tokio_tungstenite::connect_async_tls_with_config(&url, None, false, Some(tls))
+            .await
+            .unwrap();
     over_websocket(socket)
 }
 
@@ -64,18 +90,43 @@ async fn a_desktop_behind_a_standard_peer() {
     let mut lab = Lab::new();
     let free = crate::support::free_port();
     let dir = tempfile::tempdir().unwrap();
-    let settings = [("PORTCULLIS_TUNNEL__LISTEN", format!("{}:0", lab.ours)), ("PORTCULLIS_DIRECT__ALLOW", format!("old-box=127.0.0.1:{free}"))];
+    let settings = [
+        ("PORTCULLIS_TUNNEL__LISTEN", format!("{}:0", lab.ours)),
+        ("PORTCULLIS_DIRECT__ALLOW", format!("old-box=127.0.0.1:{free}")),
+    ];
     let demo = Demo::start_with(dir.path(), &settings).await;
     let (admin, member) = (demo.sign_in("admin").await, demo.sign_in("member").await);
 
     // The host: its key is its own, everything else is what we print.
     let key = PrivateKey::generate().unwrap();
-    let host = ask(&demo, "/api/hosts/peers", &admin, json!({"name": "rack-7", "public_key": key.public_key().to_string()}), 201).await;
-    assert_eq!((host["kind"].as_str(), host["status"].as_str()), (Some("peer"), Some("offline")), "{host}");
+    let host = ask(
+        &demo,
+        "/api/hosts/peers",
+        &admin,
+        json!({"name": "rack-7", "public_key": key.public_key().to_string()}),
+        201,
+    )
+    .await;
+    assert_eq!(
+        (host["kind"].as_str(), host["status"].as_str()),
+        (Some("peer"), Some("offline")),
+        "{host}"
+    );
     let (inner, port) = (host["address"].as_str().unwrap(), 5901);
     let printed = run(command(&["host", "config", "rack-7", "--data-dir"]).arg(dir.path()));
-    let shown = ask(&demo, &format!("/api/hosts/{}/config", host["id"].as_str().unwrap()), &admin, json!({}), 200).await;
-    assert_eq!(shown["config"].as_str(), Some(printed.as_str()), "shell and API print the same file");
+    let shown = ask(
+        &demo,
+        &format!("/api/hosts/{}/config", host["id"].as_str().unwrap()),
+        &admin,
+        json!({}),
+        200,
+    )
+    .await;
+    assert_eq!(
+        shown["config"].as_str(),
+        Some(printed.as_str()),
+        "shell and API print the same file"
+    );
     let psk = printed.lines().find_map(|l| l.strip_prefix("PresharedKey = ")).unwrap();
     let file = printed.replace("REPLACE_WITH_THE_PRIVATE_KEY", &super::lab::base64(&*key.expose()));
     let file = lab.write(&format!("{}.conf", lab.interface), &file);
@@ -88,13 +139,19 @@ async fn a_desktop_behind_a_standard_peer() {
     // A workspace on it. Its server is not there yet: the launch fails, and says so.
     let body = json!({"id": "ws-rack", "name": "Rack", "type": "vnc", "target": {"host_id": host["id"], "port": port}, "password": PASSWORD});
     let made = ask(&demo, "/api/workspaces", &admin, body, 201).await;
-    assert_eq!((made["single_seat"].as_bool(), made["target"]["port"].as_u64()), (Some(true), Some(port)), "{made}");
+    assert_eq!(
+        (made["single_seat"].as_bool(), made["target"]["port"].as_u64()),
+        (Some(true), Some(port)),
+        "{made}"
+    );
     ask(&demo, "/api/workspaces/ws-rack/launch", &member, json!({}), 503).await;
     let mut server = vnc(&lab, lab.inside("Xtigervnc"), u16::try_from(port).unwrap());
     server.args(["-interface", inner]);
     lab.keep(&mut server);
     let probe = format!("import socket; socket.create_connection(('{inner}', {port}), 1)");
-    wait("Xtigervnc", || lab.inside("python3").args(["-c", &probe]).stderr(Stdio::null()).status().unwrap().success());
+    wait("Xtigervnc", || {
+        lab.inside("python3").args(["-c", &probe]).stderr(Stdio::null()).status().unwrap().success()
+    });
 
     let launched = ask(&demo, "/api/workspaces/ws-rack/launch", &member, json!({}), 200).await;
     assert_eq!(launched["tunnel_status"], "encrypted", "{launched}");
@@ -110,18 +167,31 @@ async fn a_desktop_behind_a_standard_peer() {
     assert_eq!((client.width, client.height, client.name.as_str()), (640, 480, "A standard peer"));
 
     let (_, seen) = demo.get(&format!("/api/sessions/{session}"), Some(&member)).await;
-    assert_eq!((seen["ip_address"].as_str(), seen["tunnel_status"].as_str()), (Some(inner), Some("encrypted")), "{seen}");
+    assert_eq!(
+        (seen["ip_address"].as_str(), seen["tunnel_status"].as_str()),
+        (Some(inner), Some("encrypted")),
+        "{seen}"
+    );
     assert!(seen["tunnel"]["rx_bytes"].as_u64().unwrap() > 640 * 480 * 4, "{seen}");
-    assert!(seen["latency"]["host_ms"].is_f64() && seen["latency"]["desktop_ms"].is_f64() && seen["latency"]["slow_leg"].is_null(), "{seen}");
+    assert!(
+        seen["latency"]["host_ms"].is_f64()
+            && seen["latency"]["desktop_ms"].is_f64()
+            && seen["latency"]["slow_leg"].is_null(),
+        "{seen}"
+    );
     println!("legs: {}", seen["latency"]);
     let (_, page) = demo.get("/metrics", None).await;
     let page = page.as_str().unwrap().to_owned();
-    for line in ["portcullis_session_leg_seconds{leg=\"host_desktop\",le=\"+Inf\"} 1", "portcullis_session_handshake_age_seconds{le=\"60\"} 1"] {
+    for line in [
+        "portcullis_session_leg_seconds{leg=\"host_desktop\",le=\"+Inf\"} 1",
+        "portcullis_session_handshake_age_seconds{le=\"60\"} 1",
+    ] {
         assert!(page.contains(line), "{page}");
     }
     assert!(!page.contains(&session) && !page.contains(inner), "labels are bounded");
 
-    // A gateway that starts anew calls the peer where it was, from another port even, and puts the session back.
+    // A gateway that starts anew calls the peer where it was, from another port even, and puts the
+    // session back.
     demo.stop().await;
     let _ = timeout(SOON, closed).await.unwrap();
     let demo = Demo::start_with(dir.path(), &settings).await;
@@ -138,11 +208,13 @@ async fn a_desktop_behind_a_standard_peer() {
     assert_eq!(closed, Some((4000, "admin_stopped".to_owned())));
     println!("terminate to close frame: {took:?}");
     connected(&demo, &host["id"], &admin).await;
-    let (status, _) = demo.post(&format!("/api/sessions/{session}/ticket"), Some(&member), json!({})).await;
+    let (status, _) =
+        demo.post(&format!("/api/sessions/{session}/ticket"), Some(&member), json!({})).await;
     assert_eq!(status, 409);
 
     // The same password leads nowhere else; a target nobody allowed is no target.
-    let elsewhere = json!({"id": "ws-not", "name": "Not", "type": "vnc", "target": {"direct": "not-there"}});
+    let elsewhere =
+        json!({"id": "ws-not", "name": "Not", "type": "vnc", "target": {"direct": "not-there"}});
     ask(&demo, "/api/workspaces", &admin, elsewhere, 201).await;
     let (status, told) = demo.post("/api/workspaces/ws-not/launch", Some(&member), json!({})).await;
     assert_eq!(status, 503, "{told}");
@@ -150,7 +222,11 @@ async fn a_desktop_behind_a_standard_peer() {
     direct(&demo, &mut lab, free, &admin, &member).await;
 
     let (_, log) = demo.get("/api/audit?action=show_host_config", Some(&admin)).await;
-    assert_eq!(log["entries"].as_array().unwrap().len(), 2, "each showing of the key is written down: {log}");
+    assert_eq!(
+        log["entries"].as_array().unwrap().len(),
+        2,
+        "each showing of the key is written down: {log}"
+    );
     let (_, export) = demo.get("/api/audit/export?format=jsonl", Some(&admin)).await;
     for secret in [psk, PASSWORD] {
         assert!(!export.to_string().contains(secret), "no secret in the log");
@@ -179,13 +255,26 @@ async fn direct(demo: &Demo, lab: &mut Lab, port: u16, admin: &str, member: &str
     let mut client = timeout(SOON, VncClient::connect(stream)).await.unwrap().unwrap();
     timeout(SOON, client.frame()).await.unwrap().unwrap();
     let (_, seen) = demo.get(&format!("/api/sessions/{session}"), Some(member)).await;
-    assert_eq!((seen["tunnel_status"].as_str(), seen["ip_address"].as_str()), (Some("none"), Some("127.0.0.1")), "{seen}");
+    assert_eq!(
+        (seen["tunnel_status"].as_str(), seen["ip_address"].as_str()),
+        (Some("none"), Some("127.0.0.1")),
+        "{seen}"
+    );
     for action in ["launch_workspace", "open_stream"] {
-        let (_, log) = demo.get(&format!("/api/audit?action={action}&session_id={session}"), Some(admin)).await;
+        let (_, log) = demo
+            .get(&format!("/api/audit?action={action}&session_id={session}"), Some(admin))
+            .await;
         assert_eq!(log["entries"][0]["details"]["tunnel_status"], "none", "{log}");
     }
     ask(demo, &format!("/api/sessions/{session}/disconnect"), member, json!({}), 200).await;
-    assert_eq!(timeout(SOON, closed).await.unwrap().unwrap(), Some((4000, "user_disconnected".to_owned())));
+    assert_eq!(
+        timeout(SOON, closed).await.unwrap().unwrap(),
+        Some((4000, "user_disconnected".to_owned()))
+    );
     let (_, seen) = demo.get(&format!("/api/sessions/{session}"), Some(member)).await;
-    assert_eq!((seen["status"].as_str(), seen["tunnel_status"].as_str()), (Some("disconnected"), Some("none")), "{seen}");
+    assert_eq!(
+        (seen["status"].as_str(), seen["tunnel_status"].as_str()),
+        (Some("disconnected"), Some("none")),
+        "{seen}"
+    );
 }

@@ -1,5 +1,5 @@
-//! The product as a process of its own: `portcullis demo` in a fresh folder, asked over HTTPS like anybody would, and ended with everything it
-//! started when the test ends.
+//! The product as a process of its own: `portcullis demo` in a fresh folder, asked over HTTPS like
+//! anybody would, and ended with everything it started when the test ends.
 
 use crate::support::warden::{Kept, keep};
 use data_encoding::BASE32_NOPAD;
@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 pub const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 /// A first start: keys, migrations, four Argon2id hashes, an agent.
 const READY: Duration = Duration::from_secs(120);
-/// An end in order. Every part of it has a limit of its own, together about 5 s; the rest is for a machine that is busy.
+/// An end in order. Every part of it has a limit of its own, together about 5 s; the rest is for a
+/// machine that is busy.
 const STOPPED: Duration = Duration::from_secs(20);
 
 /// A running demo.
@@ -50,7 +51,8 @@ impl Demo {
         let dir = dir.to_path_buf();
         let path = dir.join("demo.json");
         let mut demo = command(&["demo", "--listen", "127.0.0.1:0", "--data-dir"]);
-        let mut child = keep(demo.arg(&dir).envs(settings.iter().cloned()).stdout(Stdio::null())).unwrap();
+        let mut child =
+            keep(demo.arg(&dir).envs(settings.iter().cloned()).stdout(Stdio::null())).unwrap();
         let began = Instant::now();
         let json: Value = loop {
             // Written in one step, so what is there is whole.
@@ -68,7 +70,10 @@ impl Demo {
         };
         drop(rustls::crypto::ring::default_provider().install_default());
         let ca = std::fs::read(json["ca_cert"].as_str().unwrap()).unwrap();
-        let http = reqwest::Client::builder().tls_certs_only([reqwest::Certificate::from_pem(&ca).unwrap()]).build().unwrap();
+        let http = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(&ca).unwrap()])
+            .build()
+            .unwrap();
         Self { dir, json, http, child }
     }
 
@@ -79,16 +84,33 @@ impl Demo {
 
     /// A user of this role that has a second factor.
     pub fn user(&self, role: &str) -> &Value {
-        self.json["users"].as_array().unwrap().iter().find(|u| u["role"] == role && u["totp_secret"].is_string()).unwrap()
+        self.json["users"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|u| u["role"] == role && u["totp_secret"].is_string())
+            .unwrap()
     }
 
     /// Signs a user in with both factors; the access token.
     pub async fn sign_in(&self, role: &str) -> String {
         let user = self.user(role);
-        let first = self.post("/api/auth/login", None, json!({"email": user["email"], "password": user["password"]})).await;
+        let first = self
+            .post(
+                "/api/auth/login",
+                None,
+                json!({"email": user["email"], "password": user["password"]}),
+            )
+            .await;
         assert_eq!(first.0, 200, "{}", first.1);
         let code = code(user["totp_secret"].as_str().unwrap());
-        let second = self.post("/api/auth/mfa/verify", None, json!({"mfa_token": first.1["mfa_token"], "method": "totp", "code": code})).await;
+        let second = self
+            .post(
+                "/api/auth/mfa/verify",
+                None,
+                json!({"mfa_token": first.1["mfa_token"], "method": "totp", "code": code}),
+            )
+            .await;
         assert_eq!(second.0, 200, "{}", second.1);
         second.1["access_token"].as_str().unwrap().to_owned()
     }
@@ -103,7 +125,11 @@ impl Demo {
         answer(self.with(self.http.post(self.url(path)), token).json(&body)).await
     }
 
-    fn with(&self, request: reqwest::RequestBuilder, token: Option<&str>) -> reqwest::RequestBuilder {
+    fn with(
+        &self,
+        request: reqwest::RequestBuilder,
+        token: Option<&str>,
+    ) -> reqwest::RequestBuilder {
         match token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -171,5 +197,9 @@ async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
 /// The present code of a secret.
 pub fn code(secret: &str) -> String {
     assert!(BASE32_NOPAD.decode(secret.as_bytes()).is_ok(), "the secret is base32");
-    totp::code_at(&SecretString::new(secret.to_owned()), totp::step_of(std::time::SystemTime::now().into())).unwrap()
+    totp::code_at(
+        &SecretString::new(secret.to_owned()),
+        totp::step_of(std::time::SystemTime::now().into()),
+    )
+    .unwrap()
 }

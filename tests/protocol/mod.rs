@@ -8,11 +8,12 @@ mod rfb_server;
 
 use portcullis::protocol::rfb::{Progress, RfbError};
 
-/// What a machine did with a conversation: everything it sent, and how it ended. `Ok` holds the bytes it left for the relay;
-/// `Err(None)` means that it wants more.
+/// What a machine did with a conversation: everything it sent, and how it ended. `Ok` holds the
+/// bytes it left for the relay; `Err(None)` means that it wants more.
 type Outcome = (Vec<u8>, Result<Vec<u8>, Option<RfbError>>);
 
-/// Gives a machine its input in the given pieces, as a driver does: what is not consumed comes again, with more behind it.
+/// Gives a machine its input in the given pieces, as a driver does: what is not consumed comes
+/// again, with more behind it.
 fn converse<'a>(
     mut advance: impl FnMut(&[u8], &mut Vec<u8>) -> Result<Progress, RfbError>,
     pieces: impl IntoIterator<Item = &'a [u8]>,

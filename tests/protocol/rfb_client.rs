@@ -7,8 +7,11 @@ use proptest::prelude::*;
 
 const PASSWORD: &[u8] = b"vncpass1";
 const CHALLENGE: [u8; 16] = *b"0123456789abcdef";
-/// DES-ECB of the challenge under "vncpass1" with reversed bits, by `openssl enc -des-ecb -K 6e76c60e86cece8c`.
-const ANSWER: [u8; 16] = [0x56, 0x25, 0x32, 0x4f, 0x9f, 0xeb, 0x0e, 0x61, 0xe5, 0x29, 0xa1, 0x7e, 0xdd, 0x40, 0x79, 0x46];
+/// DES-ECB of the challenge under "vncpass1" with reversed bits, by `openssl enc -des-ecb -K
+/// 6e76c60e86cece8c`.
+const ANSWER: [u8; 16] = [
+    0x56, 0x25, 0x32, 0x4f, 0x9f, 0xeb, 0x0e, 0x61, 0xe5, 0x29, 0xa1, 0x7e, 0xdd, 0x40, 0x79, 0x46,
+];
 
 fn machine_of(password: &[u8]) -> ClientHandshake {
     ClientHandshake::new(&Proof { password, ..Proof::default() })
@@ -59,7 +62,10 @@ fn none_in_3_7_has_no_verdict() {
 #[test]
 fn vnc_auth_in_3_7() {
     let desktop = [&b"RFB 003.007\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, 0]].concat();
-    assert_eq!(talk(PASSWORD, &desktop), ([&b"RFB 003.007\n"[..], &[2], &ANSWER].concat(), Ok(vec![])));
+    assert_eq!(
+        talk(PASSWORD, &desktop),
+        ([&b"RFB 003.007\n"[..], &[2], &ANSWER].concat(), Ok(vec![]))
+    );
 }
 
 #[test]
@@ -101,7 +107,14 @@ fn what_follows_is_left_for_the_relay() {
 
 #[test]
 fn a_wrong_password_is_told_with_the_desktops_reason() {
-    let desktop = [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, 1], &reason("Authentication failed")].concat();
+    let desktop = [
+        &b"RFB 003.008\n"[..],
+        &[1, 2],
+        &CHALLENGE,
+        &[0, 0, 0, 1],
+        &reason("Authentication failed"),
+    ]
+    .concat();
     let error = error_of(PASSWORD, &desktop);
     assert_eq!(error.to_string(), "it did not accept the password: Authentication failed");
     assert_eq!(error.word(), "rfb_denied");
@@ -117,16 +130,25 @@ fn a_refusal_is_told_with_its_reason() {
     let list = [&b"RFB 003.008\n"[..], &[0], &reason("Too many connections")].concat();
     let number = [&b"RFB 003.003\n"[..], &[0, 0, 0, 0], &reason("Too many connections")].concat();
     for desktop in [list, number] {
-        assert_eq!(error_of(PASSWORD, &desktop).to_string(), "it refused the connection: Too many connections");
+        assert_eq!(
+            error_of(PASSWORD, &desktop).to_string(),
+            "it refused the connection: Too many connections"
+        );
     }
 }
 
 #[test]
 fn the_lease_decides_what_is_proved() {
     let none_only = [&b"RFB 003.008\n"[..], &[1, 1]].concat();
-    assert_eq!(error_of(PASSWORD, &none_only), RfbError::NoSecurity { password: true, offered: vec![1] });
+    assert_eq!(
+        error_of(PASSWORD, &none_only),
+        RfbError::NoSecurity { password: true, offered: vec![1] }
+    );
     let auth_only = [&b"RFB 003.008\n"[..], &[2, 2, 30]].concat();
-    assert_eq!(error_of(b"", &auth_only), RfbError::NoSecurity { password: false, offered: vec![2, 30] });
+    assert_eq!(
+        error_of(b"", &auth_only),
+        RfbError::NoSecurity { password: false, offered: vec![2, 30] }
+    );
     let (sent, _) = talk(PASSWORD, &none_only[..12]);
     assert_eq!(sent, b"RFB 003.008\n", "and nothing about the password is sent");
     let old = [&b"RFB 003.003\n"[..], &[0, 0, 0, 1]].concat();
@@ -137,11 +159,18 @@ fn the_lease_decides_what_is_proved() {
 fn lengths_that_lie_are_not_believed() {
     for length in [u32::try_from(MAX_REASON).unwrap() + 1, u32::MAX, 1 << 31] {
         let desktop = [&b"RFB 003.008\n"[..], &[0], &length.to_be_bytes()].concat();
-        assert_eq!(error_of(PASSWORD, &desktop), RfbError::Refused(Reason::default()), "{length} bytes are not waited for");
+        assert_eq!(
+            error_of(PASSWORD, &desktop),
+            RfbError::Refused(Reason::default()),
+            "{length} bytes are not waited for"
+        );
     }
     let longest = "x".repeat(MAX_REASON);
     let desktop = [&b"RFB 003.008\n"[..], &[0], &reason(&longest)].concat();
-    assert_eq!(error_of(PASSWORD, &desktop).to_string(), format!("it refused the connection: {}", "x".repeat(200)));
+    assert_eq!(
+        error_of(PASSWORD, &desktop).to_string(),
+        format!("it refused the connection: {}", "x".repeat(200))
+    );
 }
 
 #[test]
@@ -154,14 +183,21 @@ fn impossible_values_are_named() {
 
 #[test]
 fn other_protocols_are_found_at_once() {
-    for hello in ["SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 400 Bad Request\r\n", "\u{3}\0\0\u{13}", "RFB  3.8\n", "rfb 003.008\n"] {
+    for hello in [
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "HTTP/1.1 400 Bad Request\r\n",
+        "\u{3}\0\0\u{13}",
+        "RFB  3.8\n",
+        "rfb 003.008\n",
+    ] {
         assert_eq!(error_of(PASSWORD, hello.as_bytes()), RfbError::NotRfb, "{hello:?}");
     }
 }
 
 #[test]
 fn a_desktop_that_closes_is_told_by_where() {
-    let desktop = [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, 1], &reason("no")].concat();
+    let desktop =
+        [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, 1], &reason("no")].concat();
     let closed_after = |n: usize| {
         let mut machine = machine_of(PASSWORD);
         machine.advance(&desktop[..n], &mut Vec::new()).unwrap();
@@ -180,7 +216,11 @@ fn a_desktop_that_closes_is_told_by_where() {
         assert_eq!(closed_after(n), RfbError::Closed("its verdict"));
     }
     for n in 34..desktop.len() {
-        assert_eq!(closed_after(n), RfbError::Denied(Reason::default()), "a refusal stays one without its words");
+        assert_eq!(
+            closed_after(n),
+            RfbError::Denied(Reason::default()),
+            "a refusal stays one without its words"
+        );
     }
 }
 
@@ -191,7 +231,9 @@ fn debug_shows_no_password() {
 
 #[test]
 fn a_lockout_is_told_apart() {
-    let verdict = |kind: u8, words: &str| [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, kind], &reason(words)].concat();
+    let verdict = |kind: u8, words: &str| {
+        [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, kind], &reason(words)].concat()
+    };
     assert_eq!(error_of(PASSWORD, &verdict(1, "Too many security failures")).word(), "rfb_locked");
     assert_eq!(error_of(PASSWORD, &verdict(1, "Authentication failed")).word(), "rfb_denied");
     let old = [&b"RFB 003.003\n"[..], &[0, 0, 0, 2], &CHALLENGE, &[0, 0, 0, 2]].concat();
@@ -201,10 +243,20 @@ fn a_lockout_is_told_apart() {
     assert!(!words.is_lockout(), "a full house is no lockout");
 }
 
-/// What a VeNCrypt server says until TLS begins: its version, that it takes ours, its types, that TLS begins.
+/// What a VeNCrypt server says until TLS begins: its version, that it takes ours, its types, that
+/// TLS begins.
 fn vencrypt(kinds: &[u32]) -> Vec<u8> {
     let list: Vec<u8> = kinds.iter().flat_map(|kind| kind.to_be_bytes()).collect();
-    [&b"RFB 003.008\n"[..], &[2, 2, 19], &[0, 2], &[0], &[u8::try_from(kinds.len()).unwrap()], &list, &[1]].concat()
+    [
+        &b"RFB 003.008\n"[..],
+        &[2, 2, 19],
+        &[0, 2],
+        &[0],
+        &[u8::try_from(kinds.len()).unwrap()],
+        &list,
+        &[1],
+    ]
+    .concat()
 }
 
 /// What is chosen of these types: the type, and which TLS follows.
@@ -261,8 +313,15 @@ fn the_best_type_of_vencrypt_is_taken() {
     ] {
         assert_eq!(chosen(proof, kinds), Ok((kind, tls)), "{kinds:?}");
     }
-    assert_eq!(chosen(&secret, &[257, 260]), Err(RfbError::NoSecurity { password: true, offered: vec![257, 260] }), "it cannot wave us through");
-    assert_eq!(chosen(&nobody, &[258, 262]), Err(RfbError::NoSecurity { password: false, offered: vec![258, 262] }));
+    assert_eq!(
+        chosen(&secret, &[257, 260]),
+        Err(RfbError::NoSecurity { password: true, offered: vec![257, 260] }),
+        "it cannot wave us through"
+    );
+    assert_eq!(
+        chosen(&nobody, &[258, 262]),
+        Err(RfbError::NoSecurity { password: false, offered: vec![258, 262] })
+    );
     assert_eq!(
         chosen(&secret, &[256, 7]),
         Err(RfbError::NoSecurity { password: true, offered: vec![256, 7] }),
@@ -275,7 +334,12 @@ fn where_a_certificate_is_expected_nothing_less_is_taken() {
     let proof = Proof { password: PASSWORD, certified: true, ..Proof::default() };
     assert_eq!(chosen(&proof, &[257, 258, 261]), Ok((261, Tls::Certified)));
     assert_eq!(chosen(&proof, &[257, 258]), Err(RfbError::NotCertified));
-    for plain in [&b"RFB 003.008\n\x01\x02"[..], b"RFB 003.008\n\x01\x01", b"RFB 003.003\n\0\0\0\x02", b"RFB 003.003\n\0\0\0\x13"] {
+    for plain in [
+        &b"RFB 003.008\n\x01\x02"[..],
+        b"RFB 003.008\n\x01\x01",
+        b"RFB 003.003\n\0\0\0\x02",
+        b"RFB 003.003\n\0\0\0\x13",
+    ] {
         let error = ClientHandshake::new(&proof).advance(plain, &mut Vec::new()).unwrap_err();
         assert_eq!(error, RfbError::NotCertified, "{plain:?}");
     }
@@ -296,7 +360,9 @@ fn vencrypt_that_lies() {
         assert_eq!(error_of(PASSWORD, &[&begin[..], said].concat()), error, "{said:?}");
     }
     let offers = [&begin[..], &[0, 2, 0, 2, 0, 0, 1, 2, 0, 0, 1, 5]].concat();
-    for (avoided, chosen) in [(&[][..], Ok(261)), (&[261], Ok(258)), (&[261, 258], Err("rfb_no_security"))] {
+    for (avoided, chosen) in
+        [(&[][..], Ok(261)), (&[261], Ok(258)), (&[261, 258], Err("rfb_no_security"))]
+    {
         let (mut machine, mut said) = (machine_of(PASSWORD).avoiding(avoided), Vec::new());
         let choice = machine.advance(&offers, &mut said).map_err(|error| error.word());
         assert_eq!(choice.map(|_| u32::from_be_bytes(*said.last_chunk().unwrap())), chosen);
@@ -309,9 +375,22 @@ fn vencrypt_that_lies() {
 
 /// Bytes that begin like a handshake, so that random ones reach every state.
 fn plausible() -> impl Strategy<Value = Vec<u8>> {
-    let version = proptest::sample::select(vec![&b"RFB 003.003\n"[..], b"RFB 003.007\n", b"RFB 003.008\n", b""]);
-    let kinds = proptest::sample::select(vec![&[1_u8, 2][..], &[0], &[0, 0, 0, 2], &[0, 0, 0, 0], &[1, 19, 0, 2, 0], &[]]);
-    (version, kinds, proptest::collection::vec(any::<u8>(), 0..80)).prop_map(|(v, k, rest)| [v, k, &rest].concat())
+    let version = proptest::sample::select(vec![
+        &b"RFB 003.003\n"[..],
+        b"RFB 003.007\n",
+        b"RFB 003.008\n",
+        b"",
+    ]);
+    let kinds = proptest::sample::select(vec![
+        &[1_u8, 2][..],
+        &[0],
+        &[0, 0, 0, 2],
+        &[0, 0, 0, 0],
+        &[1, 19, 0, 2, 0],
+        &[],
+    ]);
+    (version, kinds, proptest::collection::vec(any::<u8>(), 0..80))
+        .prop_map(|(v, k, rest)| [v, k, &rest].concat())
 }
 
 proptest! {

@@ -1,4 +1,5 @@
-//! What policy takes out of an RFB stream: told whole, byte by byte, cut short, at random; and streams that lie.
+//! What policy takes out of an RFB stream: told whole, byte by byte, cut short, at random; and
+//! streams that lie.
 
 use super::rfb_init::{FORMAT, server_init};
 use bytes::Bytes;
@@ -38,13 +39,17 @@ type Outcome = (Sifted, Result<bool, FilterError>);
 
 fn up_in<'a>(rules: Rules, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let (mut filter, mut out) = (UpFilter::new(rules, format()), Sifted::default());
-    let fed = pieces.into_iter().try_for_each(|piece| filter.feed(&Bytes::copy_from_slice(piece), &mut out));
+    let fed = pieces
+        .into_iter()
+        .try_for_each(|piece| filter.feed(&Bytes::copy_from_slice(piece), &mut out));
     (out, fed.map(|()| filter.between()))
 }
 
 fn down_in<'a>(rules: Rules, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let (mut filter, mut out) = (DownFilter::new(rules, format()), Sifted::default());
-    let fed = pieces.into_iter().try_for_each(|piece| filter.feed(&Bytes::copy_from_slice(piece), &mut out));
+    let fed = pieces
+        .into_iter()
+        .try_for_each(|piece| filter.feed(&Bytes::copy_from_slice(piece), &mut out));
     (out, fed.map(|()| filter.between()))
 }
 
@@ -117,7 +122,8 @@ fn update_request() -> Vec<u8> {
 
 /// Everything noVNC 1.7 says without clipboard and input, as its source has it.
 fn novnc_begins() -> Vec<u8> {
-    let pixel_format = [&[0; 4][..], &[32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 0, 8, 16, 0, 0, 0]].concat();
+    let pixel_format =
+        [&[0; 4][..], &[32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 0, 8, 16, 0, 0, 0]].concat();
     let fence = [&[248, 0, 0, 0, 0, 0, 0, 1, 3][..], b"abc"].concat();
     let continuous = vec![150, 1, 0, 0, 0, 0, 4, 0, 3, 0];
     [pixel_format, encodings(&NOVNC), update_request(), fence, continuous].concat()
@@ -126,7 +132,13 @@ fn novnc_begins() -> Vec<u8> {
 /// Each kind of input, and how long it is.
 fn inputs() -> Vec<Vec<u8>> {
     let size = [&[251, 0, 4, 0, 3, 0, 1, 0][..], &[7; 16]].concat();
-    vec![vec![4, 1, 0, 0, 0, 0, 0, 0x61], vec![5, 1, 0, 10, 0, 20], vec![255, 0, 0, 1, 0, 0, 0, 0x61, 0, 0, 0, 30], vec![250, 0, 1, 2], size]
+    vec![
+        vec![4, 1, 0, 0, 0, 0, 0, 0x61],
+        vec![5, 1, 0, 10, 0, 20],
+        vec![255, 0, 0, 1, 0, 0, 0, 0x61, 0, 0, 0, 30],
+        vec![250, 0, 1, 2],
+        size,
+    ]
 }
 
 #[test]
@@ -142,37 +154,56 @@ fn what_is_allowed_passes_unchanged() {
 
 #[test]
 fn where_text_may_not_go_out_only_measurable_encodings_are_asked_for() {
-    // Not JPEG, whose length only its decoder finds; not the extension for more buttons; not those nobody knows.
+    // Not JPEG, whose length only its decoder finds; not the extension for more buttons; not those
+    // nobody knows.
     let asked = [&NOVNC[..], &[-305, -259, 15, 8, 12_345, -2_000_000]].concat();
     let kept = |rules| {
         let (sifted, end) = up(rules, &encodings(&asked));
         assert_eq!(end, Ok(true));
-        let list: Vec<i32> = sifted.passed[4..].chunks_exact(4).map(|e| i32::from_be_bytes(e.try_into().unwrap())).collect();
+        let list: Vec<i32> = sifted.passed[4..]
+            .chunks_exact(4)
+            .map(|e| i32::from_be_bytes(e.try_into().unwrap()))
+            .collect();
         assert_eq!(sifted.passed[..4], encodings(&list)[..4], "the count is right");
         list
     };
-    let gone = |list: Vec<i32>| asked.iter().copied().filter(|e| !list.contains(e)).collect::<Vec<i32>>();
+    let gone =
+        |list: Vec<i32>| asked.iter().copied().filter(|e| !list.contains(e)).collect::<Vec<i32>>();
     assert_eq!(gone(kept(NO_OUT)), [21, -316, -305, -259, 15, 8, 12_345, -2_000_000]);
-    assert_eq!(gone(kept(NO_CLIPBOARD)), [21, -1_063_131_698, -316, -305, -259, 15, 8, 12_345, -2_000_000]);
+    assert_eq!(
+        gone(kept(NO_CLIPBOARD)),
+        [21, -1_063_131_698, -316, -305, -259, 15, 8, 12_345, -2_000_000]
+    );
     assert_eq!(gone(kept(NO_IN)), [-316, -305, -259]);
 }
 
 #[test]
 fn text_into_the_desktop_is_held_back() {
-    let texts = [cut_text(6, b"secret"), extended(6, NOTIFY, b""), extended(6, PROVIDE, b"compressed"), extended(6, CAPS, &[0; 4])];
+    let texts = [
+        cut_text(6, b"secret"),
+        extended(6, NOTIFY, b""),
+        extended(6, PROVIDE, b"compressed"),
+        extended(6, CAPS, &[0; 4]),
+    ];
     let said = [&update_request()[..], &texts.concat(), &inputs()[0]].concat();
     let passed = [&update_request()[..], &extended(6, CAPS, &[0; 4]), &inputs()[0]].concat();
     let held = vec![(Held::Clipboard, 6), (Held::Clipboard, 0), (Held::Clipboard, 10)];
     assert_eq!(up(NO_IN, &said), (Sifted { passed, held }, Ok(true)));
     // The other way: what asks for the desktop's text goes, what answers it does not come.
-    let said = [extended(6, REQUEST, b""), cut_text(6, b"mine"), extended(6, PROVIDE, b"mine")].concat();
+    let said =
+        [extended(6, REQUEST, b""), cut_text(6, b"mine"), extended(6, PROVIDE, b"mine")].concat();
     let passed = [cut_text(6, b"mine"), extended(6, PROVIDE, b"mine")].concat();
     assert_eq!(up(NO_OUT, &said), (Sifted { passed, held: vec![] }, Ok(true)));
 }
 
 #[test]
 fn text_out_of_the_desktop_is_held_back() {
-    let texts = [cut_text(3, b"salary"), extended(3, NOTIFY, b""), extended(3, PROVIDE, b"compressed"), extended(3, REQUEST, b"")];
+    let texts = [
+        cut_text(3, b"salary"),
+        extended(3, NOTIFY, b""),
+        extended(3, PROVIDE, b"compressed"),
+        extended(3, REQUEST, b""),
+    ];
     let around = [0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4];
     let said = [&around[..], &texts.concat(), &[2], &around].concat();
     let held = vec![(Held::Clipboard, 6), (Held::Clipboard, 0), (Held::Clipboard, 10)];
@@ -187,23 +218,38 @@ fn read_only_means_that_nothing_acts_on_the_desktop() {
     let said = [novnc_begins(), inputs().concat(), cut_text(6, b"text"), update_request()].concat();
     let (sifted, end) = up(READ_ONLY, &said);
     assert_eq!(end, Ok(true));
-    let held: Vec<(Held, u64)> = inputs().iter().map(|input| (Held::Input, input.len() as u64)).collect();
+    let held: Vec<(Held, u64)> =
+        inputs().iter().map(|input| (Held::Input, input.len() as u64)).collect();
     assert_eq!(sifted.held, [held, vec![(Held::Clipboard, 4)]].concat());
     assert!(sifted.passed.ends_with(&update_request()));
-    assert_eq!(sifted.passed.len(), novnc_begins().len() - 4 + update_request().len(), "only more buttons are not asked for");
+    assert_eq!(
+        sifted.passed.len(),
+        novnc_begins().len() - 4 + update_request().len(),
+        "only more buttons are not asked for"
+    );
 }
 
 #[test]
 fn what_is_not_known_ends_the_stream() {
     for kind in [1_u8, 7, 8, 9, 100, 149, 151, 249, 252, 253, 254] {
-        assert!(matches!(up(NO_IN, &[kind; 64]), (Sifted { passed, .. }, Err(FilterError::Forbidden(_))) if passed.is_empty()), "{kind}");
+        assert!(
+            matches!(up(NO_IN, &[kind; 64]), (Sifted { passed, .. }, Err(FilterError::Forbidden(_))) if passed.is_empty()),
+            "{kind}"
+        );
     }
-    assert!(matches!(up(NO_IN, &[255, 1, 0, 0]).1, Err(FilterError::Forbidden(_))), "sound is another channel");
+    assert!(
+        matches!(up(NO_IN, &[255, 1, 0, 0]).1, Err(FilterError::Forbidden(_))),
+        "sound is another channel"
+    );
     for kind in [4_u8, 5, 6, 149, 151, 249, 252, 253, 254, 255] {
         assert!(matches!(down(NO_OUT, &[kind; 64]).1, Err(FilterError::Forbidden(_))), "{kind}");
     }
-    let jpeg = [&[0, 0, 0, 1, 0, 0, 0, 0, 0, 8, 0, 8][..], &21_i32.to_be_bytes(), &[0xff; 64]].concat();
-    assert!(matches!(down(NO_OUT, &jpeg).1, Err(FilterError::Forbidden(_))), "it was not asked for");
+    let jpeg =
+        [&[0, 0, 0, 1, 0, 0, 0, 0, 0, 8, 0, 8][..], &21_i32.to_be_bytes(), &[0xff; 64]].concat();
+    assert!(
+        matches!(down(NO_OUT, &jpeg).1, Err(FilterError::Forbidden(_))),
+        "it was not asked for"
+    );
 }
 
 #[test]
@@ -218,40 +264,83 @@ fn another_pixel_format_in_mid_stream_ends_it_where_rectangles_are_measured() {
 
 #[test]
 fn lengths_that_lie_are_not_believed() {
-    let too_long = |kind: u8, length: u32| [&[kind, 0, 0, 0][..], &length.to_be_bytes(), &[0; 8]].concat();
-    for length in [MAX_CUT_TEXT + 1, i32::MAX.cast_unsigned(), i32::MIN.cast_unsigned(), (-3_i32).cast_unsigned(), (-1_i32).cast_unsigned()] {
+    let too_long =
+        |kind: u8, length: u32| [&[kind, 0, 0, 0][..], &length.to_be_bytes(), &[0; 8]].concat();
+    for length in [
+        MAX_CUT_TEXT + 1,
+        i32::MAX.cast_unsigned(),
+        i32::MIN.cast_unsigned(),
+        (-3_i32).cast_unsigned(),
+        (-1_i32).cast_unsigned(),
+    ] {
         for rules in [NO_IN, NO_OUT, NO_CLIPBOARD] {
-            assert!(matches!(up(rules, &too_long(6, length)).1, Err(FilterError::Malformed(_))), "{length:x}");
-            assert!(matches!(down(rules, &too_long(3, length)).1, Err(FilterError::Malformed(_))), "{length:x}");
+            assert!(
+                matches!(up(rules, &too_long(6, length)).1, Err(FilterError::Malformed(_))),
+                "{length:x}"
+            );
+            assert!(
+                matches!(down(rules, &too_long(3, length)).1, Err(FilterError::Malformed(_))),
+                "{length:x}"
+            );
         }
     }
-    assert!(matches!(up(NO_IN, &[2, 0, 0xff, 0xff, 0, 0]).1, Err(FilterError::Malformed(_))), "so many encodings has nobody");
+    assert!(
+        matches!(up(NO_IN, &[2, 0, 0xff, 0xff, 0, 0]).1, Err(FilterError::Malformed(_))),
+        "so many encodings has nobody"
+    );
     // Text in a message that carries none, or under two names at once.
-    for message in
-        [extended(6, NOTIFY, b"text"), extended(6, REQUEST, b"text"), extended(6, CAPS, &[b'x'; 65]), extended(6, PROVIDE | NOTIFY, b"x")]
-    {
+    for message in [
+        extended(6, NOTIFY, b"text"),
+        extended(6, REQUEST, b"text"),
+        extended(6, CAPS, &[b'x'; 65]),
+        extended(6, PROVIDE | NOTIFY, b"x"),
+    ] {
         assert!(matches!(up(NO_IN, &message).1, Err(FilterError::Malformed(_))), "{message:x?}");
     }
     let rect = |width: u16, height: u16, encoding: i32, data: &[u8]| {
-        let head = [&[0, 0, 0, 1, 0, 0, 0, 0], &width.to_be_bytes()[..], &height.to_be_bytes(), &encoding.to_be_bytes()].concat();
+        let head = [
+            &[0, 0, 0, 1, 0, 0, 0, 0],
+            &width.to_be_bytes()[..],
+            &height.to_be_bytes(),
+            &encoding.to_be_bytes(),
+        ]
+        .concat();
         down(NO_OUT, &[&head, data].concat()).1
     };
     for encoding in [0, 5, -223, -308] {
-        assert!(matches!(rect(60_000, 60_000, encoding, &[]), Err(FilterError::Malformed("a rectangle is too large"))), "{encoding}");
+        assert!(
+            matches!(
+                rect(60_000, 60_000, encoding, &[]),
+                Err(FilterError::Malformed("a rectangle is too large"))
+            ),
+            "{encoding}"
+        );
     }
-    for (encoding, data) in
-        [(6, &[0xff; 4][..]), (16, &[0x7f, 0, 0, 0]), (50, &[0xff; 8]), (2, &[0xff; 4]), (-307, &[0xff; 4]), (7, &[0, 0xff, 0xff, 0xff])]
-    {
+    for (encoding, data) in [
+        (6, &[0xff; 4][..]),
+        (16, &[0x7f, 0, 0, 0]),
+        (50, &[0xff; 8]),
+        (2, &[0xff; 4]),
+        (-307, &[0xff; 4]),
+        (7, &[0, 0xff, 0xff, 0xff]),
+    ] {
         assert!(matches!(rect(8, 8, encoding, data), Err(FilterError::Malformed(_))), "{encoding}");
     }
     assert!(matches!(rect(8, 8, 7, &[0xb0]), Err(FilterError::Malformed(_))), "a Tight of no kind");
-    assert!(matches!(rect(8, 8, 7, &[0x40, 3]), Err(FilterError::Malformed(_))), "a filter of no kind");
-    assert!(matches!(rect(8, 8, 0x574d_5664, &[2, 0]), Err(FilterError::Malformed(_))), "a cursor of no kind");
+    assert!(
+        matches!(rect(8, 8, 7, &[0x40, 3]), Err(FilterError::Malformed(_))),
+        "a filter of no kind"
+    );
+    assert!(
+        matches!(rect(8, 8, 0x574d_5664, &[2, 0]), Err(FilterError::Malformed(_))),
+        "a cursor of no kind"
+    );
 }
 
 // ---- streams made by a writer of their own ----
 
-/// Noise of a length; never mistaken for something because it looks like text and types of everything.
+/// Noise of a length; never mistaken for something because it looks like text and types of
+/// everything.
 fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|n| [3, 0, 6, 255, 0, 1][n % 6]).collect()
 }
@@ -269,9 +358,14 @@ fn counted(length: usize) -> Vec<u8> {
     [&u32::try_from(length).unwrap().to_be_bytes()[..], &noise(length)].concat()
 }
 
-/// Tight: a control byte, what follows it up to the data, and the data of so many bytes before they are packed into others.
+/// Tight: a control byte, what follows it up to the data, and the data of so many bytes before they
+/// are packed into others.
 fn tight(before: Vec<u8>, unpacked: usize, packed: usize) -> Vec<u8> {
-    if unpacked < 12 { [before, noise(unpacked)].concat() } else { [before, compact(packed), noise(packed)].concat() }
+    if unpacked < 12 {
+        [before, noise(unpacked)].concat()
+    } else {
+        [before, compact(packed), noise(packed)].concat()
+    }
 }
 
 fn hextile(width: usize, height: usize, masks: &[u8]) -> Vec<u8> {
@@ -300,7 +394,8 @@ fn hextile(width: usize, height: usize, masks: &[u8]) -> Vec<u8> {
 fn rectangle(kind: u8, (width, height): (u16, u16), n: u8, packed: usize) -> Vec<u8> {
     let (w, h) = (usize::from(width), usize::from(height));
     let (area, rows) = (w * h, w.div_ceil(8) * h);
-    let palette = |colours: u8| [vec![0x50, 1, colours - 1], noise(usize::from(colours) * 3)].concat();
+    let palette =
+        |colours: u8| [vec![0x50, 1, colours - 1], noise(usize::from(colours) * 3)].concat();
     let (encoding, data): (i32, Vec<u8>) = match kind {
         0 => (0, noise(area * 4)),
         1 => (1, noise(4)),
@@ -308,7 +403,11 @@ fn rectangle(kind: u8, (width, height): (u16, u16), n: u8, packed: usize) -> Vec
         3 => (5, hextile(w, h, &[n, n / 2, 8, 3, 31, 1, 0])),
         4 => (6, counted(packed)),
         5 => (16, counted(packed)),
-        6 => (50, [&u32::try_from(packed).unwrap().to_be_bytes()[..], &[0, 0, 0, 1], &noise(packed)].concat()),
+        6 => (
+            50,
+            [&u32::try_from(packed).unwrap().to_be_bytes()[..], &[0, 0, 0, 1], &noise(packed)]
+                .concat(),
+        ),
         7 => (7, noise(4)).map_first(0x80),
         8 => (7, [vec![0x90], compact(packed), noise(packed)].concat()),
         9 => (-260, [vec![0xa0], compact(packed), noise(packed)].concat()),
@@ -328,7 +427,8 @@ fn rectangle(kind: u8, (width, height): (u16, u16), n: u8, packed: usize) -> Vec
         23 => (0x574d_5668, noise(4)),
         _ => (-258, vec![]),
     };
-    [&[0, 1, 0, 2], &width.to_be_bytes()[..], &height.to_be_bytes(), &encoding.to_be_bytes(), &data].concat()
+    [&[0, 1, 0, 2], &width.to_be_bytes()[..], &height.to_be_bytes(), &encoding.to_be_bytes(), &data]
+        .concat()
 }
 
 trait MapFirst {
@@ -345,16 +445,19 @@ impl MapFirst for (i32, Vec<u8>) {
 /// A message of the desktop, and whether it is text.
 fn server_message() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let rect = (0_u8..25, (0_u16..50, 0_u16..40), any::<u8>(), 0_usize..20_000);
-    let update = (proptest::collection::vec(rect, 0..6), any::<bool>()).prop_map(|(rects, open)| {
-        let mut message = vec![0, 0];
-        let count = if open { 0xffff } else { u16::try_from(rects.len()).unwrap() };
-        message.extend_from_slice(&count.to_be_bytes());
-        rects.iter().for_each(|(kind, size, n, packed)| message.extend(rectangle(*kind, *size, *n, *packed)));
-        if open {
-            message.extend([&[0; 8][..], &(-224_i32).to_be_bytes()].concat());
-        }
-        (message, false)
-    });
+    let update =
+        (proptest::collection::vec(rect, 0..6), any::<bool>()).prop_map(|(rects, open)| {
+            let mut message = vec![0, 0];
+            let count = if open { 0xffff } else { u16::try_from(rects.len()).unwrap() };
+            message.extend_from_slice(&count.to_be_bytes());
+            rects.iter().for_each(|(kind, size, n, packed)| {
+                message.extend(rectangle(*kind, *size, *n, *packed))
+            });
+            if open {
+                message.extend([&[0; 8][..], &(-224_i32).to_be_bytes()].concat());
+            }
+            (message, false)
+        });
     let small = proptest::sample::select(vec![
         vec![2],
         vec![150],
@@ -370,7 +473,8 @@ fn server_message() -> impl Strategy<Value = (Vec<u8>, bool)> {
 }
 
 fn cut(bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
-    let mut at: Vec<usize> = cuts.iter().map(|c| c % (bytes.len() + 1)).chain([0, bytes.len()]).collect();
+    let mut at: Vec<usize> =
+        cuts.iter().map(|c| c % (bytes.len() + 1)).chain([0, bytes.len()]).collect();
     at.sort_unstable();
     at.windows(2).map(|w| bytes[w[0]..w[1]].to_vec()).collect()
 }
@@ -416,7 +520,8 @@ proptest! {
     }
 }
 
-// ---- a session as it was: noVNC 1.7 with Xtigervnc 1.12, a terminal that scrolls, a copy on each side, keys, clicks, another size and quality ----
+// ---- a session as it was: noVNC 1.7 with Xtigervnc 1.12, a terminal that scrolls, a copy on each
+// side, keys, clicks, another size and quality ----
 
 /// What noVNC said behind `ClientInit`.
 const NOVNC_SAID: &[u8] = include_bytes!("captured/novnc-1.7.bin");
@@ -431,7 +536,8 @@ fn a_captured_browser_is_understood() {
     let (sifted, end) = up(READ_ONLY, NOVNC_SAID);
     assert_eq!(end, Ok(true));
     // Eight keys of QEMU's, five times the pointer, one size, and the copy.
-    let lengths = |length: u64| sifted.held.iter().filter(|held| **held == (Held::Input, length)).count();
+    let lengths =
+        |length: u64| sifted.held.iter().filter(|held| **held == (Held::Input, length)).count();
     assert_eq!((lengths(12), lengths(6), lengths(24), sifted.held.len()), (8, 5, 1, 16));
 }
 
@@ -444,6 +550,10 @@ fn a_captured_desktop_is_understood() {
     let (sifted, end) = down(NO_OUT, said);
     assert_eq!(end, Ok(true));
     let text = (Held::Clipboard, 34);
-    assert_eq!(sifted.held, [(Held::Clipboard, 0), (Held::Clipboard, 0), text], "two announcements and a text");
+    assert_eq!(
+        sifted.held,
+        [(Held::Clipboard, 0), (Held::Clipboard, 0), text],
+        "two announcements and a text"
+    );
     assert_eq!(sifted.passed.len() + 2 * 12 + 12 + 34, said.len(), "and nothing else");
 }

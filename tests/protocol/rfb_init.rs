@@ -28,7 +28,8 @@ fn pixels_are_measured() {
     let sized = |bits: u8, depth: u8, green: u8| {
         let mut bytes = server_init(1, 1, b"");
         (bytes[4], bytes[5], bytes[11]) = (bits, depth, green);
-        ServerInit::parse(&bytes).map(|init| init.map(|init| (init.format.bytes(), init.format.tight_bytes())))
+        ServerInit::parse(&bytes)
+            .map(|init| init.map(|init| (init.format.bytes(), init.format.tight_bytes())))
     };
     assert_eq!(sized(8, 8, 255), Ok(Some((1, 1))));
     assert_eq!(sized(16, 16, 255), Ok(Some((2, 2))));
@@ -44,12 +45,18 @@ fn sizes_that_no_browser_holds_are_refused_before_all_is_read() {
         assert_eq!(ServerInit::parse(&bytes), Err(RfbError::TooLarge { width, height }));
     }
     for (width, height) in [(8192, 8192), (32_767, 2048), (0, 0)] {
-        assert!(ServerInit::parse(&server_init(width, height, b"")).unwrap().is_some(), "{width} x {height}");
+        assert!(
+            ServerInit::parse(&server_init(width, height, b"")).unwrap().is_some(),
+            "{width} x {height}"
+        );
     }
     let mut endless = server_init(1, 1, b"");
     for length in [u32::try_from(MAX_NAME).unwrap() + 1, u32::MAX] {
         endless[20..].copy_from_slice(&length.to_be_bytes());
-        assert_eq!(ServerInit::parse(&endless), Err(RfbError::Nonsense { what: "length of its name", value: length }));
+        assert_eq!(
+            ServerInit::parse(&endless),
+            Err(RfbError::Nonsense { what: "length of its name", value: length })
+        );
     }
 }
 

@@ -19,7 +19,11 @@ fn offers_3_8_and_none() {
     assert_eq!(in_pieces([&browser[..]]), (said.clone(), Ok(vec![])));
     assert_eq!(in_pieces(bytewise(browser)), (said.clone(), Ok(vec![])));
     assert_eq!(in_pieces([&browser[..13]]), (said.clone(), Err(None)), "ClientInit is due");
-    assert_eq!(in_pieces([&b"RFB 003.008\n\x01\x00keys"[..]]), (said, Ok(b"keys".to_vec())), "what follows ClientInit is the desktop's");
+    assert_eq!(
+        in_pieces([&b"RFB 003.008\n\x01\x00keys"[..]]),
+        (said, Ok(b"keys".to_vec())),
+        "what follows ClientInit is the desktop's"
+    );
 }
 
 #[test]
@@ -32,8 +36,14 @@ fn is_silent_until_spoken_to() {
 
 #[test]
 fn speaks_nothing_else() {
-    assert_eq!(in_pieces([&b"RFB 003.003\n"[..]]).1, Err(Some(RfbError::Version { major: 3, minor: 3 })));
-    assert_eq!(in_pieces([&b"RFB 003.008\n\x02"[..]]).1, Err(Some(RfbError::Nonsense { what: "chosen security type", value: 2 })));
+    assert_eq!(
+        in_pieces([&b"RFB 003.003\n"[..]]).1,
+        Err(Some(RfbError::Version { major: 3, minor: 3 }))
+    );
+    assert_eq!(
+        in_pieces([&b"RFB 003.008\n\x02"[..]]).1,
+        Err(Some(RfbError::Nonsense { what: "chosen security type", value: 2 }))
+    );
     assert_eq!(in_pieces([&b"GET / HTTP/1.1"[..]]).1, Err(Some(RfbError::NotRfb)));
 }
 

@@ -1,4 +1,5 @@
-//! Requests of web applications: kept in order, read newest first, counted without gaps whoever writes.
+//! Requests of web applications: kept in order, read newest first, counted without gaps whoever
+//! writes.
 
 use super::*;
 use portcullis::domain::web::{RequestEnd, RequestRecord};

@@ -6,7 +6,10 @@ use portcullis::store::AuditFilter;
 
 async fn write(db: &Db, count: usize) {
     for n in 0..count {
-        let draft = Draft { details: serde_json::json!({"n": n}).as_object().unwrap().clone(), ..a_draft(Action::Login) };
+        let draft = Draft {
+            details: serde_json::json!({"n": n}).as_object().unwrap().clone(),
+            ..a_draft(Action::Login)
+        };
         db.store.write(move |tx| tx.audit(draft.clone())).await.unwrap();
     }
 }

@@ -1,4 +1,5 @@
-//! What happens when the database does not do what it is asked. (A full disk is tested beside the store, where its connection is at hand.)
+//! What happens when the database does not do what it is asked. (A full disk is tested beside the
+//! store, where its connection is at hand.)
 
 use super::*;
 use crate::support::db::Backend;
@@ -41,7 +42,8 @@ on_both! {
         assert!(store.verify_chain().await.is_err());
     }
 
-    /// A panic within a transaction is an error of that request; the store goes on, and nothing of it is kept.
+    /// A panic within a transaction is an error of that request; the store goes on, and nothing of
+    /// it is kept.
     async fn a_panic_is_contained(db) {
         let failed = db.store.write(|tx| -> portcullis::domain::Result<()> {
             tx.put_setting("x", "1")?;
@@ -95,13 +97,16 @@ async fn nul_is_invalid() {
     assert_eq!(error.kind, ErrorKind::Invalid, "{error:?}");
 }
 
-/// Another process holds SQLite's write lock for long: the writer gives up in time and says so; readers do not notice.
+/// Another process holds SQLite's write lock for long: the writer gives up in time and says so;
+/// readers do not notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_writer_elsewhere() {
     use diesel::connection::SimpleConnection;
     let db = Db::new(Backend::Sqlite);
     let mut other = db.connection();
-    other.batch_execute("BEGIN IMMEDIATE; INSERT INTO settings (name, value) VALUES ('x', '1')").unwrap();
+    other
+        .batch_execute("BEGIN IMMEDIATE; INSERT INTO settings (name, value) VALUES ('x', '1')")
+        .unwrap();
     assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap(), None);
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let error = db
@@ -112,18 +117,27 @@ async fn a_long_writer_elsewhere() {
         })
         .await
         .unwrap_err();
-    assert_eq!((error.kind, RUNS.load(Ordering::Relaxed)), (ErrorKind::Unavailable, 0), "{error:?}");
+    assert_eq!(
+        (error.kind, RUNS.load(Ordering::Relaxed)),
+        (ErrorKind::Unavailable, 0),
+        "{error:?}"
+    );
     other.batch_execute("COMMIT").unwrap();
     db.store.write(|tx| tx.put_setting("x", "3")).await.unwrap();
     assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap().as_deref(), Some("3"));
 }
 
-/// Writes row and audit entry in one transaction, and says each place once it is committed: until it is killed by the test below.
+/// Writes row and audit entry in one transaction, and says each place once it is committed: until
+/// it is killed by the test below.
 #[tokio::test]
 #[ignore = "the victim of `what_was_said_survives_kill_9`"]
 async fn victim() {
     let Ok(url) = std::env::var("PORTCULLIS_TEST_VICTIM") else { return };
-    let store = Store::open_with(&url, std::sync::Arc::new(crate::support::db::VaultSigner(crate::support::db::vault()))).unwrap();
+    let store = Store::open_with(
+        &url,
+        std::sync::Arc::new(crate::support::db::VaultSigner(crate::support::db::vault())),
+    )
+    .unwrap();
     for n in 1..100_000 {
         let write = move |tx: &mut portcullis::store::Tx<'_>| {
             tx.put_setting("n", &n.to_string())?;
@@ -134,14 +148,17 @@ async fn victim() {
     }
 }
 
-/// The gateway is killed in the middle of writing: what it had said is there, what is there is whole, and nothing is half-done.
+/// The gateway is killed in the middle of writing: what it had said is there, what is there is
+/// whole, and nothing is half-done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_said_survives_kill_9() {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
     let db = Db::new(Backend::Sqlite);
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "store::failures::victim", "--ignored", "--nocapture"]).env("PORTCULLIS_TEST_VICTIM", &db.url);
+    command
+        .args(["--exact", "store::failures::victim", "--ignored", "--nocapture"])
+        .env("PORTCULLIS_TEST_VICTIM", &db.url);
     let mut child = crate::support::warden::keep(command.stdout(Stdio::piped())).unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut last = 0i64;
@@ -153,7 +170,10 @@ async fn what_was_said_survives_kill_9() {
     child.wait().unwrap();
     // What it still said before it died counts too; the last line may be cut off.
     for line in said.map_while(Result::ok) {
-        last = line.rsplit_once("committed ").and_then(|(_, n)| n.parse().ok()).map_or(last, |n: i64| n.max(last));
+        last = line
+            .rsplit_once("committed ")
+            .and_then(|(_, n)| n.parse().ok())
+            .map_or(last, |n: i64| n.max(last));
     }
     let verdict = db.reopen().verify_chain().await.unwrap();
     assert_eq!(verdict.fault, None);

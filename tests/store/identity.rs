@@ -40,7 +40,8 @@ on_both! {
         user(&db, org, "Ünal@example.com").await;
         let again = a_user(org, "üNAL@EXAMPLE.com");
         let id = again.id;
-        // The conflict leaves the transaction usable, on both databases: what is written after it is kept.
+        // The conflict leaves the transaction usable, on both databases: what is written after it
+        // is kept.
         let outcome = db.store.write(move |tx| {
             let conflict = tx.insert_user(&again, "hash").unwrap_err();
             tx.audit(a_draft(Action::CreateUser))?;

@@ -34,7 +34,9 @@ fn forth_and_back_postgres() {
 fn newer_is_refused(backend: Backend) {
     let mut db = empty(backend);
     migrate::run(&mut db.connection).unwrap();
-    db.connection.batch_execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')").unwrap();
+    db.connection
+        .batch_execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')")
+        .unwrap();
     let error = Store::open(&db.url).unwrap_err();
     assert!(matches!(error, StoreError::Newer(_)), "{error}");
 }
@@ -53,7 +55,8 @@ fn newer_is_refused_postgres() {
 fn many_start_at_once(backend: Backend) {
     let db = empty(backend);
     std::thread::scope(|scope| {
-        let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| Store::open(&db.url).map(drop))).collect();
+        let starts: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| Store::open(&db.url).map(drop))).collect();
         for start in starts {
             start.join().unwrap().unwrap();
         }

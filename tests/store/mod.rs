@@ -16,7 +16,9 @@ use portcullis::domain::host::Host;
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::user::{Role, User};
 use portcullis::domain::workspace::{Workspace, WorkspaceKind};
-use portcullis::domain::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
+use portcullis::domain::{
+    HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
+};
 use portcullis::store::Login;
 use std::time::Duration;
 
@@ -136,9 +138,17 @@ pub fn a_draft(action: Action) -> Draft {
     Draft {
         time: NOW,
         organization_id: None,
-        actor: Actor { id: None, email: Some("Ann@example.com".to_owned()), role: Some("member".to_owned()) },
+        actor: Actor {
+            id: None,
+            email: Some("Ann@example.com".to_owned()),
+            role: Some("member".to_owned()),
+        },
         action,
-        target: Target { kind: Some("session".to_owned()), id: Some("s-1".to_owned()), name: Some("Desk".to_owned()) },
+        target: Target {
+            kind: Some("session".to_owned()),
+            id: Some("s-1".to_owned()),
+            name: Some("Desk".to_owned()),
+        },
         outcome: Outcome::Success,
         reason: None,
         source_ip: Some("192.0.2.1".to_owned()),
@@ -151,7 +161,9 @@ pub fn a_draft(action: Action) -> Draft {
 }
 
 /// Runs the same work in two tasks at the same moment, and says how it went for each.
-pub async fn race<T: Send + 'static, F: Future<Output = T> + Send + 'static>(work: impl Fn(u8) -> F) -> (T, T) {
+pub async fn race<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    work: impl Fn(u8) -> F,
+) -> (T, T) {
     let start = std::sync::Arc::new(tokio::sync::Barrier::new(2));
     let task = |n| {
         let (start, work) = (start.clone(), work(n));

@@ -187,15 +187,17 @@ on_both! {
     }
 }
 
-/// Two write transactions that take the same two rows in opposite order, and meet: PostgreSQL ends one of them, and it succeeds on another
-/// try. (SQLite has one writer: they never meet.)
+/// Two write transactions that take the same two rows in opposite order, and meet: PostgreSQL ends
+/// one of them, and it succeeds on another try. (SQLite has one writer: they never meet.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadlock() {
     use std::sync::atomic::{AtomicU32, Ordering};
     let db = Db::new(crate::support::db::Backend::Postgres);
     let org = organization(&db).await;
-    let users = [user(&db, org, "a@example.com").await.id, user(&db, org, "b@example.com").await.id];
-    let (met, runs) = (std::sync::Arc::new(std::sync::Barrier::new(2)), std::sync::Arc::new(AtomicU32::new(0)));
+    let users =
+        [user(&db, org, "a@example.com").await.id, user(&db, org, "b@example.com").await.id];
+    let (met, runs) =
+        (std::sync::Arc::new(std::sync::Barrier::new(2)), std::sync::Arc::new(AtomicU32::new(0)));
     let (a, b) = race(|n| {
         let (first, second) = (users[usize::from(n)], users[usize::from(1 - n)]);
         let (store, met, runs) = (db.store.clone(), met.clone(), runs.clone());

@@ -1,20 +1,27 @@
-//! What is kept of workspaces' servers: terms, certificates, users' credentials. Gone with the workspace, whoever gets its id next.
+//! What is kept of workspaces' servers: terms, certificates, users' credentials. Gone with the
+//! workspace, whoever gets its id next.
 
 use super::{NOW, a_workspace, later, organization, user};
 use portcullis::domain::reach::Target;
-use portcullis::domain::server::{Clipboard, CredentialSource, Fingerprint, StreamPolicy, TrustRule};
+use portcullis::domain::server::{
+    Clipboard, CredentialSource, Fingerprint, StreamPolicy, TrustRule,
+};
 use portcullis::domain::web::{Identity, RequestPolicy, Scheme, SignIn, WebTerms};
 use portcullis::domain::workspace::{Offered, ServerState, ServerTerms};
 use portcullis::domain::{ErrorKind, HostId};
 
 /// Every part of a web application's terms, differently.
 fn web(n: usize) -> WebTerms {
-    let words = |of: &[&str]| -> Vec<String> { of.iter().take(n).map(|word| (*word).to_owned()).collect() };
+    let words =
+        |of: &[&str]| -> Vec<String> { of.iter().take(n).map(|word| (*word).to_owned()).collect() };
     WebTerms {
         scheme: Scheme::ALL[n % 2],
         host: words(&["erp.example:8443"]).join(""),
         start: "/lab?a=\"b".into(),
-        identity: Identity { headers: n % 2 == 1, assertion_audience: (n > 1).then(|| "erp".into()) },
+        identity: Identity {
+            headers: n % 2 == 1,
+            assertion_audience: (n > 1).then(|| "erp".into()),
+        },
         sign_in: [SignIn::None, SignIn::Basic, SignIn::Header("x-key".into())][n % 3].clone(),
         requests: RequestPolicy {
             methods: words(&["GET", "POST"]),

@@ -1,6 +1,8 @@
-//! A whole gateway in one line: `TestApp::start(db).await` is a store, a broker and an HTTPS server on a loopback port, with one host that always answers.
+//! A whole gateway in one line: `TestApp::start(db).await` is a store, a broker and an HTTPS server
+//! on a loopback port, with one host that always answers.
 //!
-//! Clients act as nobody, as a program with a bearer token, or as a browser with cookies. Time is the test's: [`TestApp::pass`] moves it.
+//! Clients act as nobody, as a program with a bearer token, or as a browser with cookies. Time is
+//! the test's: [`TestApp::pass`] moves it.
 
 use super::client::{Answer, Client};
 use super::db::{Backend, Db, vault};
@@ -87,7 +89,11 @@ impl TestApp {
     }
 
     /// With settings and desktops of its own.
-    pub async fn dialling(db: Db, dial: Arc<dyn Dial>, change: impl FnOnce(&mut Settings, &mut ServerLimits)) -> Self {
+    pub async fn dialling(
+        db: Db,
+        dial: Arc<dyn Dial>,
+        change: impl FnOnce(&mut Settings, &mut ServerLimits),
+    ) -> Self {
         logs::capture();
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -95,7 +101,8 @@ impl TestApp {
         let clock = Arc::new(TestClock::default());
         let fleet = FakeFleet::new();
         let audit_public_key = vault().audit_public_key();
-        let broker = Broker::new(db.store.clone(), vault(), fleet.clone(), clock.clone(), broker_settings());
+        let broker =
+            Broker::new(db.store.clone(), vault(), fleet.clone(), clock.clone(), broker_settings());
         let probe_panics = Arc::new(AtomicBool::new(false));
 
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -113,14 +120,22 @@ impl TestApp {
             apps: Some(apps),
             ..Settings::default()
         };
-        // Long enough for a busy machine, shorter than what would end an open stream by itself (its ping, after 15 s).
-        let mut limits = ServerLimits { workers: 1, drain: Duration::from_secs(10), ..ServerLimits::default() };
+        // Long enough for a busy machine, shorter than what would end an open stream by itself (its
+        // ping, after 15 s).
+        let mut limits =
+            ServerLimits { workers: 1, drain: Duration::from_secs(10), ..ServerLimits::default() };
         change(&mut settings, &mut limits);
-        let streams = viewer::Context { broker: broker.clone(), dial, draining: watch::channel(false).1 };
+        let streams =
+            viewer::Context { broker: broker.clone(), dial, draining: watch::channel(false).1 };
         let panics = Arc::clone(&probe_panics);
         let probe = Arc::new(move || {
             assert!(!panics.load(Ordering::SeqCst), "the probe was told to panic");
-            TunnelStatus { running: true, listen: "127.0.0.1:1".to_owned(), encrypted: 1, ..TunnelStatus::default() }
+            TunnelStatus {
+                running: true,
+                listen: "127.0.0.1:1".to_owned(),
+                encrypted: 1,
+                ..TunnelStatus::default()
+            }
         });
         let state = AppState::new(broker.clone(), streams, settings, probe);
         let running = server::start(state.clone(), vec![listener], &server_tls, limits).unwrap();
@@ -187,13 +202,23 @@ impl TestApp {
             }
             self.people.insert(word, Person { id: user.id, email: user.email, totp });
         }
-        let token = self.broker.create_join_token(&shell, &system, None, Duration::from_secs(600)).await.unwrap();
-        let enrollment =
-            HostEnrollment { token: token.token, name: "host-1".to_owned(), public_key: wireguard_key(), version: "0.1.0".to_owned() };
+        let token = self
+            .broker
+            .create_join_token(&shell, &system, None, Duration::from_secs(600))
+            .await
+            .unwrap();
+        let enrollment = HostEnrollment {
+            token: token.token,
+            name: "host-1".to_owned(),
+            public_key: wireguard_key(),
+            version: "0.1.0".to_owned(),
+        };
         let enrolled = self.broker.enroll_host(&shell, enrollment).await.unwrap();
         self.host = enrolled.host.id;
         self.fleet.connect(self.host);
-        for (id, requires_mfa, single_seat) in [(WORKSPACE, false, false), (GUARDED, true, false), (SINGLE, false, true)] {
+        for (id, requires_mfa, single_seat) in
+            [(WORKSPACE, false, false), (GUARDED, true, false), (SINGLE, false, true)]
+        {
             let roles = vec![Role::Member, Role::Admin];
             let rest = WorkspaceChange {
                 requires_mfa: Some(requires_mfa),
@@ -202,7 +227,13 @@ impl TestApp {
                 ..WorkspaceChange::default()
             };
             let id = WorkspaceId::parse(id).unwrap();
-            let new = NewWorkspace { id: Some(id), name: "Desk".to_owned(), description: String::new(), kind: WorkspaceKind::Linux, rest };
+            let new = NewWorkspace {
+                id: Some(id),
+                name: "Desk".to_owned(),
+                description: String::new(),
+                kind: WorkspaceKind::Linux,
+                rest,
+            };
             self.broker.create_workspace(&shell, &system, new).await.unwrap();
         }
     }
@@ -236,7 +267,8 @@ impl TestApp {
 
     /// Signed in, as a browser on a page of ours.
     pub async fn browser(&self, word: &str) -> Client {
-        let fresh = self.anonymous().header("x-portcullis-session", "cookie").header("origin", &self.base);
+        let fresh =
+            self.anonymous().header("x-portcullis-session", "cookie").header("origin", &self.base);
         let answer = self.sign_in(&fresh, word).await;
         fresh.header("x-portcullis-csrf", "1").header("cookie", &answer.cookies_to_send())
     }
@@ -244,19 +276,27 @@ impl TestApp {
     /// Both factors; the answer with the tokens.
     pub async fn sign_in(&self, client: &Client, word: &str) -> Answer {
         let person = self.person(word);
-        let first = client.post("/api/auth/login", json!({"email": person.email, "password": self.password})).await;
+        let first = client
+            .post("/api/auth/login", json!({"email": person.email, "password": self.password}))
+            .await;
         assert_eq!(first.status, 200, "{}", first.body);
         let due = first.json();
         assert_eq!(due["mfa_required"], true);
         let code = self.fresh_code(person.totp.as_ref().expect("has a factor"));
-        let second = client.post("/api/auth/mfa/verify", json!({"mfa_token": due["mfa_token"], "method": "totp", "code": code})).await;
+        let second = client
+            .post(
+                "/api/auth/mfa/verify",
+                json!({"mfa_token": due["mfa_token"], "method": "totp", "code": code}),
+            )
+            .await;
         assert_eq!(second.status, 200, "{}", second.body);
         second
     }
 
     /// Every audit entry that fits a filter, newest first.
     pub async fn audited(&self, query: &str) -> Vec<Value> {
-        let answer = self.signed_in("security").await.get(&format!("/api/audit?limit=500&{query}")).await;
+        let answer =
+            self.signed_in("security").await.get(&format!("/api/audit?limit=500&{query}")).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.json()["entries"].as_array().unwrap().clone()
     }
@@ -294,7 +334,9 @@ impl Dial for SilentDesktop {
         let (near, far) = tokio::io::duplex(1024);
         async move {
             // Held for as long as the near end lives.
-            tokio::spawn(async move { tokio::io::copy(&mut tokio::io::BufReader::new(far), &mut tokio::io::sink()).await });
+            tokio::spawn(async move {
+                tokio::io::copy(&mut tokio::io::BufReader::new(far), &mut tokio::io::sink()).await
+            });
             Ok(Box::new(near) as Box<dyn Duplex>)
         }
         .boxed()
@@ -337,12 +379,21 @@ fn broker_settings() -> BrokerSettings {
 
 /// A certificate for localhost: the server's side, the client's side, and the root.
 fn certificate() -> (rustls::ServerConfig, rustls::ClientConfig, reqwest::Certificate) {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned(), format!("*.{APPS}")]).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        format!("*.{APPS}"),
+    ])
+    .unwrap();
     let der = made.cert.der().clone();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let server = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![der.clone()], key).unwrap();
+    let server = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![der.clone()], key)
+        .unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(der.clone()).unwrap();
-    let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let client =
+        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     (server, client, reqwest::Certificate::from_der(&der).unwrap())
 }

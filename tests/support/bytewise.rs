@@ -1,4 +1,5 @@
-//! The worst network that is still correct: one byte at a time, with a pause after each. What only works when messages arrive whole fails here.
+//! The worst network that is still correct: one byte at a time, with a pause after each. What only
+//! works when messages arrive whole fails here.
 
 use std::io;
 use std::pin::Pin;
@@ -28,7 +29,11 @@ fn rest(flag: &mut bool, cx: &Context<'_>) -> bool {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bytewise<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if rest(&mut self.read_rests, cx) {
             return Poll::Pending;
         }
@@ -41,7 +46,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bytewise<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Bytewise<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if rest(&mut self.write_rests, cx) {
             return Poll::Pending;
         }

@@ -1,4 +1,5 @@
-//! Somebody who asks the gateway something, and what they hear: nobody, a program with a bearer token, or a browser with cookies.
+//! Somebody who asks the gateway something, and what they hear: nobody, a program with a bearer
+//! token, or a browser with cookies.
 
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -24,7 +25,9 @@ impl Client {
     /// With one more header.
     pub fn header(&self, name: &str, value: &str) -> Self {
         let mut client = self.clone();
-        client.headers.insert(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+        client
+            .headers
+            .insert(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
         client
     }
 
@@ -55,7 +58,8 @@ impl Client {
 
     /// Any request; a body is sent as JSON.
     pub async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Answer {
-        let mut request = self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone());
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone());
         if let Some(body) = body {
             if !self.headers.contains_key("content-type") {
                 request = request.header("content-type", "application/json");
@@ -66,14 +70,25 @@ impl Client {
     }
 
     /// A request that may break off in the middle.
-    pub async fn try_send(&self, method: Method, path: &str, body: Vec<u8>) -> reqwest::Result<Answer> {
-        let request = self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone());
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> reqwest::Result<Answer> {
+        let request =
+            self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone());
         Answer::of(request.header("content-type", "application/json").body(body)).await
     }
 
     /// The raw response, to read as it comes.
     pub async fn open(&self, path: &str) -> reqwest::Response {
-        self.http.get(format!("{}{path}", self.base)).headers(self.headers.clone()).send().await.unwrap()
+        self.http
+            .get(format!("{}{path}", self.base))
+            .headers(self.headers.clone())
+            .send()
+            .await
+            .unwrap()
     }
 }
 
@@ -86,7 +101,8 @@ impl Answer {
 
     /// The body as JSON.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.body))
+        serde_json::from_str(&self.body)
+            .unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.body))
     }
 
     /// The refusal's sentence; its shape is checked.
@@ -106,6 +122,10 @@ impl Answer {
 
     /// The `Cookie` header a browser would send back.
     pub fn cookies_to_send(&self) -> String {
-        self.set_cookies().iter().map(|c| c.split(';').next().unwrap().to_owned()).collect::<Vec<_>>().join("; ")
+        self.set_cookies()
+            .iter()
+            .map(|c| c.split(';').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 }

@@ -1,8 +1,9 @@
 //! Fresh databases for tests, of both kinds.
 //!
-//! SQLite: a file in a directory of its own. PostgreSQL: a database made from a migrated template, in one real server that the first test that
-//! needs it starts, reachable by a socket in its own directory only. A shell watches over the server: when this process ends, however it ends,
-//! the shell's input ends, and it stops the server and removes everything. No server: the test fails.
+//! SQLite: a file in a directory of its own. PostgreSQL: a database made from a migrated template,
+//! in one real server that the first test that needs it starts, reachable by a socket in its own
+//! directory only. A shell watches over the server: when this process ends, however it ends, the
+//! shell's input ends, and it stops the server and removes everything. No server: the test fails.
 
 use diesel::connection::SimpleConnection;
 use portcullis::auth::Vault;
@@ -14,7 +15,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// Writes every test twice: `async fn name(db) { .. }` becomes `name::sqlite` and `name::postgres`, each with a fresh [`Db`].
+/// Writes every test twice: `async fn name(db) { .. }` becomes `name::sqlite` and `name::postgres`,
+/// each with a fresh [`Db`].
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($db:ident) $body:block)*) => {$(
         $(#[$meta])*
@@ -160,7 +162,13 @@ fn server() -> &'static Server {
         let mut conn = Place::parse(&url).unwrap().open(Mode::Write).unwrap();
         conn.batch_execute("CREATE DATABASE portcullis_template TEMPLATE template0").unwrap();
         // Its connections must be gone before others can copy it.
-        drop(Store::open_with(&self::url(&server.dir, "portcullis_template"), Arc::new(VaultSigner(vault()))).unwrap());
+        drop(
+            Store::open_with(
+                &self::url(&server.dir, "portcullis_template"),
+                Arc::new(VaultSigner(vault())),
+            )
+            .unwrap(),
+        );
         server
     })
 }
@@ -177,12 +185,22 @@ fn start() -> Server {
         command
     };
     // A group of its own: what is typed at the terminal is not meant for it.
-    let spawned = command.current_dir("/").process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
+    let spawned = command
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn();
     let mut child = spawned.expect("PostgreSQL 15 is needed for these tests");
     let mut said = String::new();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     while lines.read_line(&mut said).unwrap() > 0 && !said.ends_with('\n') {}
-    let dir = said.trim().strip_prefix("ready ").unwrap_or_else(|| panic!("PostgreSQL does not start: {said}")).to_owned();
+    let dir = said
+        .trim()
+        .strip_prefix("ready ")
+        .unwrap_or_else(|| panic!("PostgreSQL does not start: {said}"))
+        .to_owned();
     Server { dir, _watch: Mutex::new(child) }
 }
 
@@ -191,7 +209,11 @@ fn url(dir: &str, database: &str) -> String {
 }
 
 fn admin(sql: &str) -> diesel::QueryResult<()> {
-    Place::parse(&url(&server().dir, "postgres")).unwrap().open(Mode::Write).unwrap().batch_execute(sql)
+    Place::parse(&url(&server().dir, "postgres"))
+        .unwrap()
+        .open(Mode::Write)
+        .unwrap()
+        .batch_execute(sql)
 }
 
 fn postgres(template: &str) -> (String, Holder) {

@@ -1,12 +1,13 @@
 //! A fleet without hosts or tunnels: it does what it is told, and remembers what it was asked.
 //!
-//! Starts can work, fail, hang or wait at a gate; hosts come, go and lose desktops; nothing takes time unless told to.
+//! Starts can work, fail, hang or wait at a gate; hosts come, go and lose desktops; nothing takes
+//! time unless told to.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use portcullis::broker::fleet::{
-    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, Offers, SessionPeer, TunnelReport, TunnelState, Unanswered,
-    Wanted,
+    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, Offers,
+    SessionPeer, TunnelReport, TunnelState, Unanswered, Wanted,
 };
 use portcullis::domain::secret::{SecretBytes, SecretString};
 use portcullis::domain::server::Fingerprint;
@@ -64,7 +65,12 @@ pub struct FakeFleet {
 
 impl Default for FakeFleet {
     fn default() -> Self {
-        Self { inside: Mutex::default(), changed: watch::channel(0).0, gate: Semaphore::new(0), begun: watch::channel(0).0 }
+        Self {
+            inside: Mutex::default(),
+            changed: watch::channel(0).0,
+            gate: Semaphore::new(0),
+            begun: watch::channel(0).0,
+        }
     }
 }
 
@@ -205,7 +211,11 @@ fn report(state: TunnelState) -> TunnelReport {
 
 impl Fleet for FakeFleet {
     fn identity(&self) -> GatewayIdentity {
-        GatewayIdentity { public_key: "Z2F0ZXdheQ==".into(), endpoint: "127.0.0.1:51820".into(), address: "10.64.0.1".parse().unwrap() }
+        GatewayIdentity {
+            public_key: "Z2F0ZXdheQ==".into(),
+            endpoint: "127.0.0.1:51820".into(),
+            address: "10.64.0.1".parse().unwrap(),
+        }
     }
 
     fn add_host(&self, peer: HostPeer) -> Result<(), FleetError> {
@@ -228,25 +238,40 @@ impl Fleet for FakeFleet {
         self.inside().hosts.iter().filter(|(_, up)| **up).map(|(id, _)| *id).collect()
     }
 
-    fn start(&self, host: HostId, order: DesktopOrder) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
+    fn start(
+        &self,
+        host: HostId,
+        order: DesktopOrder,
+    ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         async move {
             let plan = self.inside().start;
             self.begun.send_modify(|n| *n += 1);
             match plan {
                 Plan::Work => {}
                 Plan::Refuse => return Err(FleetError::Refused("no such launcher".into())),
-                Plan::Fail => return Err(FleetError::Failed("Xtigervnc ended with status 1".into())),
+                Plan::Fail => {
+                    return Err(FleetError::Failed("Xtigervnc ended with status 1".into()));
+                }
                 Plan::Hang => return std::future::pending().await,
                 Plan::Gate => self.gate.acquire().await.unwrap().forget(),
             }
             let mut inside = self.inside();
-            if let Some(how) = inside.unanswered.clone().filter(|_| order.workspace.kind == WorkspaceKind::Html5) {
+            if let Some(how) =
+                inside.unanswered.clone().filter(|_| order.workspace.kind == WorkspaceKind::Html5)
+            {
                 return Err(how.into());
             }
             inside.pins.insert(order.session_id, order.pin);
             let server = |key: &str, port| {
-                let (preshared_key, credential) = (SecretBytes::new(Vec::new()), SecretString::new(String::new()));
-                Ok(DesktopStarted { peer_public_key: key.to_owned(), preshared_key, port, credential, certificate: None })
+                let (preshared_key, credential) =
+                    (SecretBytes::new(Vec::new()), SecretString::new(String::new()));
+                Ok(DesktopStarted {
+                    peer_public_key: key.to_owned(),
+                    preshared_key,
+                    port,
+                    credential,
+                    certificate: None,
+                })
             };
             if let Wanted::Direct { .. } = order.wanted {
                 inside.started.push(order.session_id);

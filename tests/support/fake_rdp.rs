@@ -1,6 +1,9 @@
-//! The pieces of an RDP server that lies: each step of a connection by itself, so that a test decides what is done, left out or bent.
+//! The pieces of an RDP server that lies: each step of a connection by itself, so that a test
+//! decides what is done, left out or bent.
 
-use sspi::credssp::{CredSspServer, CredentialsProxy, NStatusCode, ServerMode, ServerState, TsRequest};
+use sspi::credssp::{
+    CredSspServer, CredentialsProxy, NStatusCode, ServerMode, ServerState, TsRequest,
+};
 use sspi::ntlm::NtlmConfig;
 use sspi::{AuthIdentity, Username};
 use std::io;
@@ -27,7 +30,8 @@ pub struct Identity {
 impl Identity {
     pub fn new(name: &str) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(vec![name.into()]).unwrap().self_signed(&key).unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec![name.into()]).unwrap().self_signed(&key).unwrap();
         Self::with(vec![certificate.der().to_vec()], key.serialize_der())
     }
 
@@ -38,19 +42,30 @@ impl Identity {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(chain.into_iter().map(Into::into).collect(), PrivateKeyDer::Pkcs8(key.into()))
+            .with_single_cert(
+                chain.into_iter().map(Into::into).collect(),
+                PrivateKeyDer::Pkcs8(key.into()),
+            )
             .unwrap();
         Self { certificate, acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
 
-    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> io::Result<TlsStream<S>> {
         self.acceptor.accept(stream).await
     }
 
     /// The key as CredSSP binds it.
     fn public_key(&self) -> Vec<u8> {
         let certificate = x509_cert::Certificate::from_der(&self.certificate).unwrap();
-        certificate.tbs_certificate().subject_public_key_info().subject_public_key.raw_bytes().to_vec()
+        certificate
+            .tbs_certificate()
+            .subject_public_key_info()
+            .subject_public_key
+            .raw_bytes()
+            .to_vec()
     }
 }
 
@@ -84,7 +99,10 @@ fn answer(kind: u8, value: u32) -> Vec<u8> {
 }
 
 /// Reads the gateway's X.224 request and sends `reply`; the protocols it asked for.
-pub async fn negotiate(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), reply: &[u8]) -> io::Result<u32> {
+pub async fn negotiate(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    reply: &[u8],
+) -> io::Result<u32> {
     let request = read_tpkt(stream).await?;
     stream.write_all(reply).await?;
     stream.flush().await?;
@@ -122,7 +140,8 @@ pub enum Login {
     Refused,
 }
 
-/// The server's part of CredSSP. A wrong proof is answered with `status`, or by hanging up when there is none.
+/// The server's part of CredSSP. A wrong proof is answered with `status`, or by hanging up when
+/// there is none.
 pub async fn credssp(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     identity: &Identity,
@@ -131,13 +150,17 @@ pub async fn credssp(
 ) -> io::Result<Login> {
     let account = Account { username: account.0.into(), password: account.1.into() };
     let mode = ServerMode::Ntlm(NtlmConfig::new("fake".into()));
-    let mut server = CredSspServer::new(identity.public_key(), account, mode).map_err(io::Error::other)?;
+    let mut server =
+        CredSspServer::new(identity.public_key(), account, mode).map_err(io::Error::other)?;
     loop {
         let request = read_ts_request(stream).await?;
         match server.process(request).resolve_to_result() {
             Ok(ServerState::ReplyNeeded(reply)) => write_ts_request(stream, &reply).await?,
             Ok(ServerState::Finished(identity)) => {
-                return Ok(Login::In(identity.username.account_name().into(), identity.password.as_ref().clone()));
+                return Ok(Login::In(
+                    identity.username.account_name().into(),
+                    identity.password.as_ref().clone(),
+                ));
             }
             Err(_) => {
                 if let Some(status) = status {
@@ -152,10 +175,17 @@ pub async fn credssp(
 
 /// A TSRequest that says no.
 pub async fn refuse(stream: &mut (impl AsyncWrite + Unpin), status: u32) -> io::Result<()> {
-    write_ts_request(stream, &TsRequest { error_code: Some(NStatusCode(status)), ..TsRequest::default() }).await
+    write_ts_request(
+        stream,
+        &TsRequest { error_code: Some(NStatusCode(status)), ..TsRequest::default() },
+    )
+    .await
 }
 
-async fn write_ts_request(stream: &mut (impl AsyncWrite + Unpin), request: &TsRequest) -> io::Result<()> {
+async fn write_ts_request(
+    stream: &mut (impl AsyncWrite + Unpin),
+    request: &TsRequest,
+) -> io::Result<()> {
     let mut bytes = Vec::new();
     request.encode_ts_request(&mut bytes)?;
     stream.write_all(&bytes).await?;

@@ -24,7 +24,10 @@ pub fn capture() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         use tracing_subscriber::util::SubscriberInitExt as _;
-        subscriber(Format::Json, "trace", || Collect).unwrap().try_init().expect("no other test sets up logs");
+        subscriber(Format::Json, "trace", || Collect)
+            .unwrap()
+            .try_init()
+            .expect("no other test sets up logs");
     });
 }
 

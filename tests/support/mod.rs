@@ -15,10 +15,12 @@ pub mod warden;
 pub mod xfreerdp;
 pub mod xrdp;
 
-/// A port of loopback that nobody has, TCP and UDP: for servers that must come back on the same one.
+/// A port of loopback that nobody has, TCP and UDP: for servers that must come back on the same
+/// one.
 ///
-/// Not one that the kernel would hand out: between two lives of a server it would be anybody's. So it lies below the range of those
-/// (`ip_local_port_range`, from 32768), and for as long as this process lives a socket in the abstract namespace tells other test runs that it is taken.
+/// Not one that the kernel would hand out: between two lives of a server it would be anybody's. So
+/// it lies below the range of those (`ip_local_port_range`, from 32768), and for as long as this
+/// process lives a socket in the abstract namespace tells other test runs that it is taken.
 pub fn free_port() -> u16 {
     use std::net::{TcpListener, UdpSocket};
     use std::os::linux::net::SocketAddrExt as _;
@@ -28,7 +30,9 @@ pub fn free_port() -> u16 {
         let port = 12_000 + rand::random::<u16>() % 18_000;
         let name = SocketAddr::from_abstract_name(format!("portcullis-test-port-{port}")).unwrap();
         let Ok(mark) = UnixListener::bind_addr(&name) else { continue };
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+        if TcpListener::bind(("127.0.0.1", port)).is_ok()
+            && UdpSocket::bind(("127.0.0.1", port)).is_ok()
+        {
             TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(mark);
             return port;
         }

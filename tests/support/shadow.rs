@@ -1,4 +1,5 @@
-//! A real RDP server with Network Level Authentication, for one test: FreeRDP's shadow server over a headless X server. Needs no root.
+//! A real RDP server with Network Level Authentication, for one test: FreeRDP's shadow server over
+//! a headless X server. Needs no root.
 
 use super::free_port;
 use super::tether::{SOON, Tethered, tethered, x_server};
@@ -44,13 +45,31 @@ impl Shadow {
         let directory = tempfile::tempdir().unwrap();
         let mut screen = tethered("Xvfb");
         // The server looks at the display and comes back: in between it must not begin anew.
-        let (screen, display) = x_server(screen.args(["-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset"])).await;
+        let (screen, display) = x_server(screen.args([
+            "-displayfd",
+            "1",
+            "-screen",
+            "0",
+            "800x600x24",
+            "-nolisten",
+            "tcp",
+            "-noreset",
+        ]))
+        .await;
 
-        let behind = tethered("xsetroot").args(["-solid", &format!("#{COLOUR:06x}")]).env("DISPLAY", &display).status().await;
+        let behind = tethered("xsetroot")
+            .args(["-solid", &format!("#{COLOUR:06x}")])
+            .env("DISPLAY", &display)
+            .status()
+            .await;
         assert!(behind.expect("xsetroot is installed (x11-xserver-utils)").success());
 
         let sam = directory.path().join("sam");
-        let hash = Command::new("winpr-hash").args(["-u", USER, "-p", PASSWORD, "-f", "sam"]).output().await.expect("winpr-utils is installed");
+        let hash = Command::new("winpr-hash")
+            .args(["-u", USER, "-p", PASSWORD, "-f", "sam"])
+            .output()
+            .await
+            .expect("winpr-utils is installed");
         assert!(hash.status.success());
         fs::write(&sam, hash.stdout).unwrap();
 
@@ -78,7 +97,11 @@ impl Shadow {
         let patience = Instant::now() + SOON;
         while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             let dead = shadow.server.0.try_wait().unwrap();
-            assert!(dead.is_none() && Instant::now() < patience, "freerdp-shadow does not listen: {dead:?}\n{}", shadow.told());
+            assert!(
+                dead.is_none() && Instant::now() < patience,
+                "freerdp-shadow does not listen: {dead:?}\n{}",
+                shadow.told()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         shadow

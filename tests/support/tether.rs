@@ -1,4 +1,5 @@
-//! Programs that end with the test: with the value that holds them, and with the test's process, however that ends.
+//! Programs that end with the test: with the value that holds them, and with the test's process,
+//! however that ends.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Stdio;
@@ -13,11 +14,17 @@ pub const SOON: Duration = Duration::from_secs(60);
 /// A command whose process is killed when the thread that starts it ends.
 pub fn tethered(program: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", program]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command
+        .args(["--pdeathsig", "KILL", "--", program])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
     command
 }
 
-/// A running program. When dropped, it is asked to end, so that it takes its files along, and killed if it does not listen.
+/// A running program. When dropped, it is asked to end, so that it takes its files along, and
+/// killed if it does not listen.
 pub struct Tethered(pub Child);
 
 impl Tethered {
@@ -42,6 +49,10 @@ impl Drop for Tethered {
 pub async fn x_server(command: &mut Command) -> (Tethered, String) {
     let mut server = Tethered::start(command.stdout(Stdio::piped()));
     let mut lines = BufReader::new(server.0.stdout.take().unwrap()).lines();
-    let number = timeout(SOON, lines.next_line()).await.expect("it starts").unwrap().expect("it says its display");
+    let number = timeout(SOON, lines.next_line())
+        .await
+        .expect("it starts")
+        .unwrap()
+        .expect("it says its display");
     (server, format!(":{}", number.trim()))
 }

@@ -1,4 +1,5 @@
-//! A small RFB client (RFC 6143) for tests: connects as a browser does, keeps the picture, types, clicks, and cuts and pastes text.
+//! A small RFB client (RFC 6143) for tests: connects as a browser does, keeps the picture, types,
+//! clicks, and cuts and pastes text.
 //!
 //! It speaks over any stream; [`over_websocket`] makes one of a WebSocket.
 
@@ -53,13 +54,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> VncClient<S> {
         let mut name = vec![0; stream.read_u32().await?.min(1024) as usize];
         stream.read_exact(&mut name).await?;
 
-        // SetPixelFormat: 32 bits, depth 24, little endian, true colour, 8 bits each at 16, 8 and 0.
-        stream.write_all(&[0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0]).await?;
+        // SetPixelFormat: 32 bits, depth 24, little endian, true colour, 8 bits each at 16, 8 and
+        // 0.
+        stream
+            .write_all(&[0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0])
+            .await?;
         // SetEncodings: raw.
         stream.write_all(&[2, 0, 0, 1, 0, 0, 0, 0]).await?;
         stream.flush().await?;
         let pixels = vec![0; usize::from(width) * usize::from(height)];
-        Ok(Self { stream, width, height, name: String::from_utf8_lossy(&name).into_owned(), pixels })
+        Ok(Self {
+            stream,
+            width,
+            height,
+            name: String::from_utf8_lossy(&name).into_owned(),
+            pixels,
+        })
     }
 
     /// FramebufferUpdateRequest for the whole picture.
@@ -119,7 +129,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> VncClient<S> {
 
     /// ClientCutText (Latin-1).
     pub async fn cut_text(&mut self, text: &str) -> io::Result<()> {
-        let latin: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
+        let latin: Vec<u8> =
+            text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
         let mut message = vec![6, 0, 0, 0];
         message.extend_from_slice(&u32::try_from(latin.len()).expect("short text").to_be_bytes());
         message.extend_from_slice(&latin);
@@ -160,12 +171,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> VncClient<S> {
         }
         let [x, y, width, height] = head.map(usize::from);
         expect(self.stream.read_i32().await? == 0, "the encoding is raw")?;
-        expect(x + width <= usize::from(self.width) && y + height <= usize::from(self.height), "the rectangle is inside the picture")?;
+        expect(
+            x + width <= usize::from(self.width) && y + height <= usize::from(self.height),
+            "the rectangle is inside the picture",
+        )?;
         let mut row = vec![0; width * 4];
         for line in y..y + height {
             self.stream.read_exact(&mut row).await?;
             let start = line * usize::from(self.width) + x;
-            for (pixel, bytes) in self.pixels[start..start + width].iter_mut().zip(row.chunks_exact(4)) {
+            for (pixel, bytes) in
+                self.pixels[start..start + width].iter_mut().zip(row.chunks_exact(4))
+            {
                 *pixel = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
             }
         }
@@ -186,7 +202,8 @@ fn expect(holds: bool, what: &str) -> io::Result<()> {
 /// How a WebSocket was closed: code and reason; `None` when it broke without a close frame.
 pub type Closed = Option<(u16, String)>;
 
-/// The binary messages of a WebSocket as a stream of bytes, and how it ended. Dropping the stream closes the WebSocket.
+/// The binary messages of a WebSocket as a stream of bytes, and how it ended. Dropping the stream
+/// closes the WebSocket.
 pub fn over_websocket<S>(socket: WebSocketStream<S>) -> (DuplexStream, JoinHandle<Closed>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -204,7 +221,11 @@ where
                         break std::future::pending::<()>().await;
                     }
                     Ok(n) => {
-                        if to_server.send(Message::Binary(buffer[..n].to_vec().into())).await.is_err() {
+                        if to_server
+                            .send(Message::Binary(buffer[..n].to_vec().into()))
+                            .await
+                            .is_err()
+                        {
                             break std::future::pending::<()>().await;
                         }
                     }

@@ -1,6 +1,8 @@
-//! Nothing outlives the tests: a shell knows the processes they have started, and ends those when the test run is ended in their middle.
+//! Nothing outlives the tests: a shell knows the processes they have started, and ends those when
+//! the test run is ended in their middle.
 //!
-//! A test ends its processes itself, also when it fails. A run that is killed cannot; then the shell's input ends.
+//! A test ends its processes itself, also when it fails. A run that is killed cannot; then the
+//! shell's input ends.
 
 use std::io::Write as _;
 use std::ops::{Deref, DerefMut};
@@ -34,7 +36,13 @@ fn tell(what: &str, pid: u32) {
     let warden = warden.get_or_insert_with(|| {
         let mut shell = Command::new("sh");
         // A group of its own: what is typed at the terminal is not meant for it.
-        shell.args(["-c", WATCH]).process_group(0).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        shell
+            .args(["-c", WATCH])
+            .process_group(0)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         shell.spawn().unwrap()
     });
     writeln!(warden.stdin.as_mut().unwrap(), "{what} {pid}").unwrap();

@@ -1,5 +1,6 @@
-//! A real RDP client as a browser is one: FreeRDP, whose connection goes through RDCleanPath. What a browser's component does, done for it by a bridge:
-//! its X.224 request is put into an RDCleanPath request, and what follows is taken out of TLS.
+//! A real RDP client as a browser is one: FreeRDP, whose connection goes through RDCleanPath. What
+//! a browser's component does, done for it by a bridge: its X.224 request is put into an
+//! RDCleanPath request, and what follows is taken out of TLS.
 //!
 //! Its window is on an X server that a small RFB client types into and looks at.
 
@@ -31,8 +32,13 @@ pub struct Xfreerdp {
 }
 
 impl Xfreerdp {
-    /// Starts one, whose bytes go over `gateway`, the browser's end of a stream; `arguments` are more for `xfreerdp`.
-    pub async fn start(gateway: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, destination: String, arguments: &[&str]) -> Self {
+    /// Starts one, whose bytes go over `gateway`, the browser's end of a stream; `arguments` are
+    /// more for `xfreerdp`.
+    pub async fn start(
+        gateway: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        destination: String,
+        arguments: &[&str],
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("rfb.sock");
         let mut server = tethered("Xtigervnc");
@@ -51,7 +57,10 @@ impl Xfreerdp {
             "tcp",
         ]);
         let (server, display) = x_server(server.arg("-rfbunixpath").arg(&socket)).await;
-        let screen = timeout(SOON, VncClient::connect(UnixStream::connect(&socket).await.unwrap())).await.expect("it answers").unwrap();
+        let screen = timeout(SOON, VncClient::connect(UnixStream::connect(&socket).await.unwrap()))
+            .await
+            .expect("it answers")
+            .unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -61,7 +70,15 @@ impl Xfreerdp {
         });
         let mut client = tethered("xfreerdp");
         client
-            .args([&format!("/v:127.0.0.1:{port}"), "/u:nobody", "/p:placeholder", "/sec:tls", "/cert:ignore", "/size:800x600", "/bpp:32"])
+            .args([
+                &format!("/v:127.0.0.1:{port}"),
+                "/u:nobody",
+                "/p:placeholder",
+                "/sec:tls",
+                "/cert:ignore",
+                "/size:800x600",
+                "/bpp:32",
+            ])
             .args(["/timeout:60000", "+clipboard", "-wallpaper"])
             .args(arguments)
             .env("DISPLAY", &display)
@@ -74,17 +91,33 @@ impl Xfreerdp {
         Self { screen, display, _client: client, _server: server, _directory: directory }
     }
 
-    /// Waits until the window shows much of a colour (`0x00RRGGBB`), as far as a lossy codec shows it.
+    /// Waits until the window shows much of a colour (`0x00RRGGBB`), as far as a lossy codec shows
+    /// it.
     pub async fn shows(&mut self, colour: u32) {
-        let near = |pixel: u32| (0..3).all(|byte| (pixel >> (8 * byte) & 0xff).abs_diff(colour >> (8 * byte) & 0xff) < 12);
-        let painted = self.screen.until(|screen| screen.pixels.iter().filter(|pixel| near(**pixel)).count() > 20_000);
+        let near = |pixel: u32| {
+            (0..3)
+                .all(|byte| (pixel >> (8 * byte) & 0xff).abs_diff(colour >> (8 * byte) & 0xff) < 12)
+        };
+        let painted = self
+            .screen
+            .until(|screen| screen.pixels.iter().filter(|pixel| near(**pixel)).count() > 20_000);
         timeout(Duration::from_secs(60), painted).await.expect("it is painted").unwrap();
     }
 }
 
-/// Asks the gateway for a connection, as a browser does; the server's X.224 answer, or the whole answer when it is a refusal.
-pub async fn ask(gateway: &mut (impl AsyncRead + AsyncWrite + Unpin), connect: &[u8], destination: &str) -> io::Result<RDCleanPathPdu> {
-    let request = RDCleanPathPdu::new_request(connect.to_vec(), destination.to_owned(), "placeholder".to_owned(), None);
+/// Asks the gateway for a connection, as a browser does; the server's X.224 answer, or the whole
+/// answer when it is a refusal.
+pub async fn ask(
+    gateway: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    connect: &[u8],
+    destination: &str,
+) -> io::Result<RDCleanPathPdu> {
+    let request = RDCleanPathPdu::new_request(
+        connect.to_vec(),
+        destination.to_owned(),
+        "placeholder".to_owned(),
+        None,
+    );
     gateway.write_all(&request.and_then(|pdu| pdu.to_der()).map_err(io::Error::other)?).await?;
     let mut answer = Vec::new();
     loop {
@@ -106,7 +139,9 @@ async fn carry(
 ) -> io::Result<()> {
     let connect = read_tpkt(&mut client).await?;
     let answer = ask(&mut gateway, &connect, &destination).await?;
-    let Some(confirm) = answer.x224_connection_pdu else { return Err(io::Error::other(format!("refused: {:?}", answer.error))) };
+    let Some(confirm) = answer.x224_connection_pdu else {
+        return Err(io::Error::other(format!("refused: {:?}", answer.error)));
+    };
     client.write_all(confirm.as_bytes()).await?;
 
     let mut client = Identity::new("bridge.test").accept(client).await?;

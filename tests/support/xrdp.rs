@@ -1,7 +1,8 @@
 //! A real xrdp with sesman and xorgxrdp, for one test. Needs root, since it logs users in.
 //!
-//! It lives in mount and process namespaces of its own: its user exists in its own `/etc/passwd` only, its sockets and its `/tmp` are its own, and
-//! when the value is dropped, or the test dies, everything in it dies at once, X servers included. Only its ports are everybody's.
+//! It lives in mount and process namespaces of its own: its user exists in its own `/etc/passwd`
+//! only, its sockets and its `/tmp` are its own, and when the value is dropped, or the test dies,
+//! everything in it dies at once, X servers included. Only its ports are everybody's.
 
 use super::free_port;
 use rustix::process::{Pid, Signal, kill_process};
@@ -70,7 +71,18 @@ impl Xrdp {
         let script = directory.path().join("run.sh");
         fs::write(&script, RUN).unwrap();
         let process = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh"])
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "--",
+                "unshare",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "sh",
+            ])
             .arg(&script)
             .env("D", directory.path())
             .env("LC_ALL", "C.UTF-8")
@@ -86,7 +98,11 @@ impl Xrdp {
                 && tokio::net::TcpStream::connect(("::1", port)).await.is_err()
             {
                 let dead = xrdp.process.try_wait().unwrap();
-                assert!(dead.is_none() && Instant::now() < patience, "xrdp does not listen: {dead:?}\n{}", xrdp.told());
+                assert!(
+                    dead.is_none() && Instant::now() < patience,
+                    "xrdp does not listen: {dead:?}\n{}",
+                    xrdp.told()
+                );
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -95,7 +111,8 @@ impl Xrdp {
 
     /// Everything it wrote: for a test that fails.
     pub fn told(&self) -> String {
-        let read = |name: &str| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
+        let read =
+            |name: &str| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
         ["run.err", "sesman.out", "xrdp.out", "sesman.log", "xrdp.log"].map(read).join("\n")
     }
 
@@ -114,7 +131,8 @@ impl Xrdp {
 
 impl Drop for Xrdp {
     fn drop(&mut self) {
-        // With the first process inside dies everything inside; unshare buries it and ends. Without one, unshare is all there is.
+        // With the first process inside dies everything inside; unshare buries it and ends. Without
+        // one, unshare is all there is.
         let outer = self.process.id();
         let pid = child_of(outer).or(i32::try_from(outer).ok());
         if let Some(pid) = pid.and_then(Pid::from_raw) {
@@ -153,7 +171,8 @@ fn prepare(directory: &TempDir, port: u16, sesman: u16) {
     }
 
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["xrdp.test".into()]).unwrap().self_signed(&key).unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["xrdp.test".into()]).unwrap().self_signed(&key).unwrap();
     fs::write(path("cert.pem"), certificate.pem()).unwrap();
     fs::write(path("key.pem"), key.serialize_pem()).unwrap();
 
@@ -191,6 +210,11 @@ fn replaced(ini: &str, changes: &[(&str, String)]) -> String {
     for (start, _) in changes {
         assert!(ini.lines().any(|line| line.starts_with(start)), "{start} is in the file");
     }
-    let line = |line: &str| changes.iter().find(|(start, _)| line.starts_with(start)).map_or(line.to_owned(), |(_, new)| new.clone());
+    let line = |line: &str| {
+        changes
+            .iter()
+            .find(|(start, _)| line.starts_with(start))
+            .map_or(line.to_owned(), |(_, new)| new.clone())
+    };
     ini.lines().map(|l| line(l) + "\n").collect()
 }

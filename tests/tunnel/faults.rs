@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use portcullis::tunnel::peer::Event;
-use portcullis::tunnel::{Hub, HubConfig, MTU, MTU_MAX, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId};
+use portcullis::tunnel::{
+    Hub, HubConfig, MTU, MTU_MAX, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -22,7 +24,8 @@ fn ms(n: u64) -> Duration {
 
 // ---- weather ----
 
-/// One direction, to the end: how many virtual milliseconds it took, and how many datagrams the sender needed.
+/// One direction, to the end: how many virtual milliseconds it took, and how many datagrams the
+/// sender needed.
 fn transfer(weather: Weather, length: usize) -> (u128, usize) {
     let mut world = World::new(5, weather);
     world.shake();
@@ -55,7 +58,9 @@ fn throughput_and_recovery_in_every_weather() {
         ("storm", Weather::STORM),
     ];
     let packets = MIB.div_ceil(1380);
-    let mut table = String::from("1 MiB through 10 ms each way          | virtual ms | KiB/s | datagrams, of the least possible\n");
+    let mut table = String::from(
+        "1 MiB through 10 ms each way          | virtual ms | KiB/s | datagrams, of the least possible\n",
+    );
     for (name, weather) in weathers {
         let (took, datagrams) = transfer(weather, MIB);
         let _ = writeln!(
@@ -81,7 +86,11 @@ fn after_a_cut_of_ten_seconds_a_stream_goes_on() {
     world.pass(10 * S);
     world.weather = Weather::FAIR;
     let mended = world.now;
-    assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "{:?}", world.stream(GATEWAY, near).failed);
+    assert!(
+        world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished),
+        "{:?}",
+        world.stream(GATEWAY, near).failed
+    );
     assert!(world.now - mended < 20 * S, "{:?}", world.now - mended);
     assert!(world.stream(GATEWAY, near).incoming == said);
 }
@@ -90,7 +99,10 @@ fn after_a_cut_of_ten_seconds_a_stream_goes_on() {
 
 #[test]
 fn a_path_that_swallows_large_datagrams_is_found_out_and_remembered() {
-    for keys in [Keys::new(), Keys { inside: ["fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()], ..Keys::new() }] {
+    for keys in [
+        Keys::new(),
+        Keys { inside: ["fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()], ..Keys::new() },
+    ] {
         let mut world = World::with(5, Weather { largest: 1400, ..Weather::FAIR }, keys);
         world.shake();
         let said: Vec<u8> = (0..MIB).map(|n| (n % 251) as u8).collect();
@@ -101,7 +113,10 @@ fn a_path_that_swallows_large_datagrams_is_found_out_and_remembered() {
             let stream = world.stream(AGENT, far);
             stream.outgoing.extend(&said);
             stream.finish = true;
-            assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "it got stuck");
+            assert!(
+                world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished),
+                "it got stuck"
+            );
             assert!(world.stream(GATEWAY, near).incoming == said, "bytes differ");
             assert!(world.now - began < most, "{:?}", world.now - began);
         }
@@ -113,7 +128,9 @@ fn a_path_that_was_only_cut_is_used_in_full_again() {
     let mut world = World::new(5, Weather::FAIR);
     world.shake();
     let (_, far) = world.open(5900);
-    let full = |world: &World, from: usize| world.trace[from..].iter().filter(|(_, side, size)| *side == AGENT && *size > 1400).count();
+    let full = |world: &World, from: usize| {
+        world.trace[from..].iter().filter(|(_, side, size)| *side == AGENT && *size > 1400).count()
+    };
     world.stream(AGENT, far).outgoing.extend(vec![7; MIB]);
     world.pass(ms(50));
     world.weather = Weather::CUT;
@@ -138,11 +155,20 @@ const AROUND: usize = 32;
 
 /// The largest datagram sent from that place of the trace on.
 fn largest(world: &World, side: usize, from: usize) -> usize {
-    world.trace[from..].iter().filter(|(_, of, _)| *of == side).map(|&(_, _, size)| size).max().unwrap_or(0)
+    world.trace[from..]
+        .iter()
+        .filter(|(_, of, _)| *of == side)
+        .map(|&(_, _, size)| size)
+        .max()
+        .unwrap_or(0)
 }
 
 fn wide(inside: [&str; 2]) -> Keys {
-    Keys { mtu_max: [MTU_MAX; 2], inside: inside.map(|address| address.parse().unwrap()), ..Keys::new() }
+    Keys {
+        mtu_max: [MTU_MAX; 2],
+        inside: inside.map(|address| address.parse().unwrap()),
+        ..Keys::new()
+    }
 }
 
 /// Says so much from the agent; answers with the time it took.
@@ -153,7 +179,11 @@ fn download(world: &mut World, length: usize) -> Duration {
     let stream = world.stream(AGENT, far);
     stream.outgoing.extend(&said);
     stream.finish = true;
-    assert!(world.run(120 * S, |world| world.streams[&(GATEWAY, near)].finished), "it got stuck: {:?}", world.stream(GATEWAY, near).failed);
+    assert!(
+        world.run(120 * S, |world| world.streams[&(GATEWAY, near)].finished),
+        "it got stuck: {:?}",
+        world.stream(GATEWAY, near).failed
+    );
     assert!(world.stream(GATEWAY, near).incoming == said, "bytes differ");
     world.now - began
 }
@@ -161,26 +191,42 @@ fn download(world: &mut World, length: usize) -> Duration {
 #[test]
 fn a_path_that_carries_jumbo_frames_is_found_out_by_who_sends_much() {
     for inside in [["10.64.0.1", "10.64.0.2"], ["fd00::1", "fd00::2"]] {
-        let mut world = World::with(5, Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR }, wide(inside));
+        let mut world =
+            World::with(5, Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR }, wide(inside));
         world.shake();
         // Little traffic asks for nothing.
         download(&mut world, 8 << 10);
         assert_eq!(largest(&world, AGENT, 0), MTU + AROUND);
         download(&mut world, 2 * MIB);
-        assert_eq!(world.events[AGENT].iter().filter(|event| **event == Event::Carries(MTU_MAX)).count(), 1);
+        assert_eq!(
+            world.events[AGENT].iter().filter(|event| **event == Event::Carries(MTU_MAX)).count(),
+            1
+        );
         let from = world.trace.len();
         download(&mut world, 2 * MIB);
         assert_eq!(largest(&world, AGENT, from), MTU_MAX + AROUND);
-        let datagrams = world.trace[from..].iter().filter(|(_, of, size)| *of == AGENT && *size > MTU).count();
+        let datagrams =
+            world.trace[from..].iter().filter(|(_, of, size)| *of == AGENT && *size > MTU).count();
         assert!(datagrams < 2 * MIB / 8000, "{datagrams}");
         // The gateway, which only receives, sends nothing large but the answer to the probe.
-        assert_eq!(world.trace.iter().filter(|(_, of, size)| *of == GATEWAY && *size > MTU + AROUND).count(), 1);
+        assert_eq!(
+            world
+                .trace
+                .iter()
+                .filter(|(_, of, size)| *of == GATEWAY && *size > MTU + AROUND)
+                .count(),
+            1
+        );
     }
 }
 
 #[test]
 fn a_path_of_ethernet_loses_three_probes_and_nothing_else() {
-    let mut world = World::with(6, Weather { largest: 1472, ..Weather::FAIR }, wide(["10.64.0.1", "10.64.0.2"]));
+    let mut world = World::with(
+        6,
+        Weather { largest: 1472, ..Weather::FAIR },
+        wide(["10.64.0.1", "10.64.0.2"]),
+    );
     world.shake();
     for _ in 0..6 {
         download(&mut world, 8 * MIB);
@@ -207,7 +253,10 @@ fn a_path_that_carries_large_packets_no_longer_costs_a_timeout() {
     assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "it got stuck");
     assert!(world.stream(GATEWAY, near).incoming == said, "bytes differ");
     assert!(world.now - cut.0 < 4 * S, "{:?}", world.now - cut.0);
-    assert_eq!(world.events[AGENT].iter().filter(|event| matches!(event, Event::Carries(_))).count(), 2);
+    assert_eq!(
+        world.events[AGENT].iter().filter(|event| matches!(event, Event::Carries(_))).count(),
+        2
+    );
     // The way back is tried after a while, and found.
     world.weather = jumbo;
     world.pass(20 * S);
@@ -241,7 +290,8 @@ fn who_moves_begins_with_the_base_again() {
 fn an_end_that_takes_no_large_packets_gets_none() {
     for takes in [[MTU_MAX, MTU], [MTU, MTU_MAX]] {
         let keys = Keys { mtu_max: takes, ..wide(["10.64.0.1", "10.64.0.2"]) };
-        let mut world = World::with(9, Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR }, keys);
+        let mut world =
+            World::with(9, Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR }, keys);
         world.shake();
         download(&mut world, 4 * MIB);
         assert_eq!(largest(&world, AGENT, 0).max(largest(&world, GATEWAY, 0)), MTU + AROUND);
@@ -273,7 +323,10 @@ fn a_clock_that_jumps_ahead_costs_a_handshake_and_no_byte() {
         let said = vec![3; 50_000];
         world.stream(AGENT, far).outgoing.extend(&said);
         world.stream(AGENT, far).finish = true;
-        assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "after a jump of {jump:?}");
+        assert!(
+            world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished),
+            "after a jump of {jump:?}"
+        );
         assert!(world.stream(GATEWAY, near).incoming == said);
     }
 }
@@ -304,16 +357,26 @@ fn handshakes_past_every_slot_leave_one_key_and_old_packets_are_refused() {
     world.eavesdrop = true;
     world.shake();
     let (near, far) = world.open(5900);
-    // boringtun keeps eight sessions, by index modulo eight: thirty handshakes use each slot several times.
+    // boringtun keeps eight sessions, by index modulo eight: thirty handshakes use each slot
+    // several times.
     for n in 0..30u8 {
         let now = world.now;
         world.peers[GATEWAY].initiate(now);
         world.stream(AGENT, far).outgoing.extend([n; 100]);
-        assert!(world.run(10 * S, |world| world.streams[&(GATEWAY, near)].incoming.len() == (usize::from(n) + 1) * 100), "{n}");
+        assert!(
+            world.run(10 * S, |world| world.streams[&(GATEWAY, near)].incoming.len()
+                == (usize::from(n) + 1) * 100),
+            "{n}"
+        );
         world.pass(S);
     }
     let before = world.peers[GATEWAY].counters();
-    let heard: Vec<_> = world.heard.iter().filter(|(side, bytes)| *side == AGENT && bytes[0] == 4).cloned().collect();
+    let heard: Vec<_> = world
+        .heard
+        .iter()
+        .filter(|(side, bytes)| *side == AGENT && bytes[0] == 4)
+        .cloned()
+        .collect();
     let from = world.addresses[AGENT];
     for (_, bytes) in &heard {
         world.inject(GATEWAY, from, bytes);
@@ -335,7 +398,8 @@ async fn a_packet_with_a_neighbours_index_reaches_nobody() {
         timeout(20 * S, near.handshaken()).await.unwrap().unwrap();
         tunnels.push((near, far));
     }
-    // Every index there may be is tried by nobody; a packet for no tunnel is counted, one for a wrong key is dropped by its owner.
+    // Every index there may be is tried by nobody; a packet for no tunnel is counted, one for a
+    // wrong key is dropped by its owner.
     let unknown = gateway.counters().unknown;
     let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     for index in 0..1000u32 {
@@ -351,7 +415,11 @@ async fn a_packet_with_a_neighbours_index_reaches_nobody() {
     let mut back = [0; 10];
     timeout(20 * S, near.read_exact(&mut back)).await.unwrap().unwrap();
     assert_eq!(&back, b"still here");
-    assert!(gateway.counters().unknown + tunnels.iter().map(|(near, _)| near.stats().dropped).sum::<u64>() >= unknown + 1000);
+    assert!(
+        gateway.counters().unknown
+            + tunnels.iter().map(|(near, _)| near.stats().dropped).sum::<u64>()
+            >= unknown + 1000
+    );
 }
 
 // ---- live, through a bad cable ----
@@ -369,14 +437,17 @@ impl Cable {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let task = tokio::spawn(async move {
-            let (mut random, mut gateway, mut held) = (Random::new(seed), None, None::<(Vec<u8>, SocketAddr)>);
+            let (mut random, mut gateway, mut held) =
+                (Random::new(seed), None, None::<(Vec<u8>, SocketAddr)>);
             let mut buffer = vec![0; 65_536];
             loop {
                 let (n, from) = socket.recv_from(&mut buffer).await.unwrap();
                 if from != agent {
                     gateway = Some(from);
                 }
-                let Some(to) = (if from == agent { gateway } else { Some(agent) }) else { continue };
+                let Some(to) = (if from == agent { gateway } else { Some(agent) }) else {
+                    continue;
+                };
                 let mut datagram = buffer[..n].to_vec();
                 let fate = random.below(1000);
                 if fate < bad || n > largest {
@@ -411,7 +482,12 @@ impl Drop for Cable {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_survive_a_bad_cable() {
-    for (bad, length, largest) in [(1, MIB, usize::MAX), (10, MIB / 4, usize::MAX), (50, MIB / 16, usize::MAX), (1, MIB / 4, 1340)] {
+    for (bad, length, largest) in [
+        (1, MIB, usize::MAX),
+        (10, MIB / 4, usize::MAX),
+        (50, MIB / 16, usize::MAX),
+        (1, MIB / 4, 1340),
+    ] {
         let (gateway, agent) = (hub().await, hub().await);
         let ends = Ends::new(1);
         let cable = Cable::to(agent.local_addr(), 17 + bad, bad, largest).await;
@@ -436,7 +512,9 @@ async fn bytes_survive_a_bad_cable() {
             client.shutdown().await.unwrap();
             heard
         };
-        let (there, back) = timeout(120 * S, async { tokio::join!(talk, answer) }).await.unwrap_or_else(|_| panic!("stuck at {bad} per mille"));
+        let (there, back) = timeout(120 * S, async { tokio::join!(talk, answer) })
+            .await
+            .unwrap_or_else(|_| panic!("stuck at {bad} per mille"));
         assert!(there == expected && back == expected, "bytes differ at {bad} per mille");
     }
 }
@@ -457,9 +535,11 @@ fn a_million_sessions_leave_nothing_behind() {
     assert!(end < warm + (16 << 20), "resident before {warm}, after {end}");
 }
 
-/// Opens and closes sessions, sixteen at a time: fresh keys, a handshake, a connection, a byte each way. Answers with the memory resident at the end.
+/// Opens and closes sessions, sixteen at a time: fresh keys, a handshake, a connection, a byte each
+/// way. Answers with the memory resident at the end.
 fn soak(sessions: usize) -> u64 {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let (gateway, agent) = (hub().await, hub().await);
         let key = PrivateKey::generate().unwrap();
@@ -470,7 +550,9 @@ fn soak(sessions: usize) -> u64 {
                 tokio::spawn(async move {
                     for n in (worker..sessions).step_by(16) {
                         let ends = Ends { gateway: key.clone(), ..Ends::new((n % 250) as u8) };
-                        timeout(60 * S, session(&gateway, &agent, &ends)).await.unwrap_or_else(|_| panic!("session {n} is stuck"));
+                        timeout(60 * S, session(&gateway, &agent, &ends))
+                            .await
+                            .unwrap_or_else(|_| panic!("session {n} is stuck"));
                     }
                 })
             })
@@ -522,7 +604,12 @@ struct Ends {
 
 impl Ends {
     fn new(n: u8) -> Self {
-        Self { gateway: PrivateKey::generate().unwrap(), agent: PrivateKey::generate().unwrap(), psk: PresharedKey::generate().unwrap(), n }
+        Self {
+            gateway: PrivateKey::generate().unwrap(),
+            agent: PrivateKey::generate().unwrap(),
+            psk: PresharedKey::generate().unwrap(),
+            n,
+        }
     }
 
     fn near(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
@@ -533,7 +620,12 @@ impl Ends {
         self.end([&self.agent, &self.gateway], endpoint, [2, 1])
     }
 
-    fn end(&self, keys: [&PrivateKey; 2], endpoint: Option<SocketAddr>, hosts: [u8; 2]) -> PeerConfig {
+    fn end(
+        &self,
+        keys: [&PrivateKey; 2],
+        endpoint: Option<SocketAddr>,
+        hosts: [u8; 2],
+    ) -> PeerConfig {
         PeerConfig {
             id: TunnelId(Uuid::new_v4()),
             private_key: keys[0].clone(),

@@ -1,4 +1,5 @@
-//! Handshakes in a flood of handshakes: everybody who knows a gateway's public key can send it initiations that it must look into.
+//! Handshakes in a flood of handshakes: everybody who knows a gateway's public key can send it
+//! initiations that it must look into.
 
 use super::live::{Ends, Inside, Pair, SOON, dial, hub};
 use boringtun::noise::{Tunn, TunnResult};
@@ -51,9 +52,14 @@ impl Drop for Flood {
 /// An initiation that is for this gateway, from nobody it knows.
 fn initiation(ends: &Ends) -> Vec<u8> {
     let theirs = boringtun::x25519::PublicKey::from(*ends.gateway.public_key().as_bytes());
-    let mut stranger = Tunn::new(boringtun::x25519::StaticSecret::from([9; 32]), theirs, None, None, 1, None);
+    let mut stranger =
+        Tunn::new(boringtun::x25519::StaticSecret::from([9; 32]), theirs, None, None, 1, None);
     let mut room = vec![0; 2048];
-    let TunnResult::WriteToNetwork(initiation) = stranger.format_handshake_initiation(&mut room, true) else { panic!() };
+    let TunnResult::WriteToNetwork(initiation) =
+        stranger.format_handshake_initiation(&mut room, true)
+    else {
+        panic!()
+    };
     initiation.to_vec()
 }
 
@@ -69,7 +75,8 @@ async fn until(what: &str, mut so: impl FnMut() -> bool) {
 async fn live_tunnels_go_on_and_renew_their_keys_and_strangers_get_in() {
     let pair = Pair::new(Inside::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
-    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let (mut near, mut far) =
+        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     let target = pair.hubs[0].local_addr();
     let flood = Flood::start("127.0.0.1:0", target, initiation(&pair.ends));
     until("the gateway is flooded", || pair.hubs[0].counters().limited > 1000).await;

@@ -4,14 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use portcullis::tunnel::{
-    Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId, TunnelStatus, TunnelStream,
+    Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, TCP_TIMEOUT, Tunnel,
+    TunnelError, TunnelId, TunnelStatus, TunnelStream,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 pub const SOON: Duration = Duration::from_secs(60);
-/// Less than WireGuard waits before it asks again (REKEY_TIMEOUT), so what took less did not wait for that.
+/// Less than WireGuard waits before it asks again (REKEY_TIMEOUT), so what took less did not wait
+/// for that.
 const UNASKED: Duration = Duration::from_secs(5);
 
 // ---- a handshake, an echo ----
@@ -20,7 +22,8 @@ const UNASKED: Duration = Duration::from_secs(5);
 async fn an_echo_through_a_tunnel() {
     let pair = Pair::new(Inside::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
-    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let (mut near, mut far) =
+        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
 
     near.write_all(b"hello").await.unwrap();
     let mut buffer = [0; 5];
@@ -30,7 +33,13 @@ async fn an_echo_through_a_tunnel() {
 
     let stats = pair.gateway.stats();
     assert_eq!((stats.handshakes, stats.dropped), (1, 0));
-    assert!(stats.last_handshake.is_some() && stats.tx_bytes > 148 && stats.rx_bytes > 92 && stats.rtt.is_some(), "{stats:?}");
+    assert!(
+        stats.last_handshake.is_some()
+            && stats.tx_bytes > 148
+            && stats.rx_bytes > 92
+            && stats.rtt.is_some(),
+        "{stats:?}"
+    );
 }
 
 #[tokio::test]
@@ -48,7 +57,8 @@ async fn a_hub_on_threads_of_its_own_needs_nobody_elses_and_ends_with_its_last_h
         std::thread::yield_now();
     }
     let mut listener = far.listen(5900, 4).unwrap();
-    let (mut stream, _far) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+    let (mut stream, _far) =
+        tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
     let port = gateway.local_addr();
     drop(gateway);
     let ended = timeout(SOON, stream.read_u8()).await.unwrap();
@@ -66,7 +76,8 @@ async fn a_hub_on_threads_of_its_own_needs_nobody_elses_and_ends_with_its_last_h
 async fn ipv6_inside_and_outside() {
     let pair = Pair::on("[::1]:0", Inside::V6).await;
     let mut listener = pair.agent.listen(1, 4).unwrap();
-    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 1), async { listener.accept().await.unwrap() });
+    let (mut near, mut far) =
+        tokio::join!(dial(&pair.gateway, 1), async { listener.accept().await.unwrap() });
     far.write_all(b"six").await.unwrap();
     far.shutdown().await.unwrap();
     let mut text = String::new();
@@ -78,7 +89,8 @@ async fn ipv6_inside_and_outside() {
 async fn each_half_closes_by_itself() {
     let pair = Pair::new(Inside::V4).await;
     let mut listener = pair.agent.listen(7, 4).unwrap();
-    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 7), async { listener.accept().await.unwrap() });
+    let (mut near, mut far) =
+        tokio::join!(dial(&pair.gateway, 7), async { listener.accept().await.unwrap() });
     near.write_all(b"question").await.unwrap();
     near.shutdown().await.unwrap();
     let mut text = String::new();
@@ -106,7 +118,8 @@ async fn a_port_has_one_listener_and_is_free_when_that_is_dropped() {
     assert_eq!(pair.agent.listen(80, 4).unwrap_err(), TunnelError::PortInUse);
     drop(first);
     let mut second = pair.agent.listen(80, 4).unwrap();
-    let (_near, _far) = tokio::join!(dial(&pair.gateway, 80), async { second.accept().await.unwrap() });
+    let (_near, _far) =
+        tokio::join!(dial(&pair.gateway, 80), async { second.accept().await.unwrap() });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,7 +164,8 @@ async fn a_tunnel_kept_alive_needs_no_asking() {
     let ends = Ends::new(Inside::V4, 1);
     let keepalive = Some(Duration::from_secs(25));
     let near = gateway.add_peer(ends.near(None)).unwrap();
-    let far = agent.add_peer(PeerConfig { keepalive, ..ends.far(Some(gateway.local_addr())) }).unwrap();
+    let far =
+        agent.add_peer(PeerConfig { keepalive, ..ends.far(Some(gateway.local_addr())) }).unwrap();
     timeout(SOON, near.handshaken()).await.unwrap().unwrap();
     timeout(SOON, far.handshaken()).await.unwrap().unwrap();
     assert_eq!(near.stats().endpoint, Some(agent.local_addr()));
@@ -186,7 +200,8 @@ async fn a_quarter_gigabyte_arrives_as_it_was_sent() {
     const CHUNKS: u64 = 256;
     let pair = Pair::new(Inside::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
-    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let (mut near, mut far) =
+        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     let began = Instant::now();
     let writer = tokio::spawn(async move {
         let chunk = pattern(1, CHUNK);
@@ -205,9 +220,15 @@ async fn a_quarter_gigabyte_arrives_as_it_was_sent() {
     }
     assert_eq!(near.read(&mut chunk).await.unwrap(), 0);
     let seconds = began.elapsed().as_secs_f64();
-    println!("{:.2} Gbit/s, {:?}, {:?}", (CHUNK as u64 * CHUNKS * 8) as f64 / seconds / 1e9, pair.gateway.stats(), pair.hubs[0].counters());
+    println!(
+        "{:.2} Gbit/s, {:?}, {:?}",
+        (CHUNK as u64 * CHUNKS * 8) as f64 / seconds / 1e9,
+        pair.gateway.stats(),
+        pair.hubs[0].counters()
+    );
     drop(writer.await.unwrap());
-    // Loopback carries large packets, which was found out: with small ones, headers and tags take more than a twentieth.
+    // Loopback carries large packets, which was found out: with small ones, headers and tags take
+    // more than a twentieth.
     let (said, sent) = (CHUNKS * (CHUNK as u64 + 8), pair.gateway.stats().rx_bytes);
     assert!(sent * 100 < said * 105, "{sent} for {said}");
 }
@@ -216,8 +237,10 @@ async fn a_quarter_gigabyte_arrives_as_it_was_sent() {
 async fn a_reader_that_stops_stops_the_writer_and_can_go_on() {
     let pair = Pair::new(Inside::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
-    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
-    // Everything there may be between the two: two pipes of 256 KiB, two TCP windows of 4 MiB. There is less: a window grows only while it is read from.
+    let (mut near, mut far) =
+        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    // Everything there may be between the two: two pipes of 256 KiB, two TCP windows of 4 MiB.
+    // There is less: a window grows only while it is read from.
     const BOUND: usize = (8 << 20) + (512 << 10);
     let block = pattern(3, 64 << 10);
     let mut written = 0;
@@ -247,7 +270,8 @@ async fn a_hundred_tunnels_on_one_hub() {
         let far = agent.add_peer(ends.far(None)).unwrap();
         tasks.push(tokio::spawn(async move {
             let mut listener = far.listen(5900, 2).unwrap();
-            let (mut a, mut b) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+            let (mut a, mut b) =
+                tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
             a.write_all(&[n; 10_000]).await.unwrap();
             a.shutdown().await.unwrap();
             let mut bytes = Vec::new();
@@ -269,9 +293,19 @@ async fn names_and_keys_are_unique_and_free_after_removal() {
     let hub = hub("127.0.0.1:0").await;
     let (one, two) = (Ends::new(Inside::V4, 1), Ends::new(Inside::V4, 2));
     let tunnel = hub.add_peer(one.near(None)).unwrap();
-    assert_eq!(hub.add_peer(PeerConfig { id: tunnel.id(), ..two.near(None) }).unwrap_err(), TunnelError::DuplicateId);
-    assert_eq!(hub.add_peer(PeerConfig { id: TunnelId(Uuid::new_v4()), ..one.near(None) }).unwrap_err(), TunnelError::DuplicateKey);
-    assert_eq!(hub.add_peer(PeerConfig { local_addr: "0.0.0.0".parse().unwrap(), ..two.near(None) }).unwrap_err(), TunnelError::Unaddressable);
+    assert_eq!(
+        hub.add_peer(PeerConfig { id: tunnel.id(), ..two.near(None) }).unwrap_err(),
+        TunnelError::DuplicateId
+    );
+    assert_eq!(
+        hub.add_peer(PeerConfig { id: TunnelId(Uuid::new_v4()), ..one.near(None) }).unwrap_err(),
+        TunnelError::DuplicateKey
+    );
+    assert_eq!(
+        hub.add_peer(PeerConfig { local_addr: "0.0.0.0".parse().unwrap(), ..two.near(None) })
+            .unwrap_err(),
+        TunnelError::Unaddressable
+    );
     hub.remove(tunnel.id());
     assert!(hub.tunnel(tunnel.id()).is_none());
     let again = hub.add_peer(one.near(None)).unwrap();
@@ -287,8 +321,10 @@ async fn names_and_keys_are_unique_and_free_after_removal() {
 async fn close_ends_streams_on_both_sides_at_once() {
     let pair = Pair::new(Inside::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
-    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
-    // What the writer sent before the cut may still arrive: the read that counts is the one that fails.
+    let (mut near, mut far) =
+        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    // What the writer sent before the cut may still arrive: the read that counts is the one that
+    // fails.
     let reading = tokio::spawn(async move {
         loop {
             if let Err(error) = near.read_u8().await {
@@ -308,9 +344,16 @@ async fn close_ends_streams_on_both_sides_at_once() {
     let reading = timeout(SOON, reading).await.unwrap().unwrap();
     assert_eq!(reading.kind(), std::io::ErrorKind::ConnectionAborted);
     timeout(SOON, pair.gateway.closed()).await.unwrap();
-    assert_eq!(timeout(SOON, writing).await.unwrap().unwrap().kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(
+        timeout(SOON, writing).await.unwrap().unwrap().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
     println!("both ends knew after {:?}", began.elapsed());
-    assert!(began.elapsed() < TCP_TIMEOUT / 2, "{:?}: as if nothing had been said", began.elapsed());
+    assert!(
+        began.elapsed() < TCP_TIMEOUT / 2,
+        "{:?}: as if nothing had been said",
+        began.elapsed()
+    );
     assert_eq!(pair.gateway.status(), TunnelStatus::Down);
     assert_eq!(pair.gateway.connect(5900).await.unwrap_err(), TunnelError::Closed);
     assert_eq!(pair.gateway.handshaken().await.unwrap_err(), TunnelError::Closed);
@@ -321,7 +364,8 @@ async fn close_ends_streams_on_both_sides_at_once() {
 async fn a_stream_dropped_with_data_unread_resets_the_writer() {
     let pair = Pair::new(Inside::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
-    let (near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let (near, mut far) =
+        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     let writing = tokio::spawn(async move {
         loop {
             if let Err(error) = far.write_all(&[0; 4096]).await {
@@ -338,13 +382,20 @@ async fn a_stream_dropped_with_data_unread_resets_the_writer() {
 async fn dropping_the_hub_ends_its_tunnels() {
     let pair = Pair::new(Inside::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
-    let (mut near, _far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let (mut near, _far) =
+        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     let [gateway, agent] = pair.hubs;
     drop(gateway);
-    assert_eq!(timeout(SOON, near.read_u8()).await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    assert_eq!(
+        timeout(SOON, near.read_u8()).await.unwrap().unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionAborted
+    );
     timeout(SOON, pair.gateway.closed()).await.unwrap();
     timeout(SOON, agent.shutdown()).await.unwrap();
-    assert_eq!(timeout(SOON, listener.accept()).await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    assert_eq!(
+        timeout(SOON, listener.accept()).await.unwrap().unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionAborted
+    );
     assert_eq!(pair.agent.listen(1, 1).unwrap_err(), TunnelError::Closed);
 }
 
@@ -378,7 +429,8 @@ async fn a_restarted_gateway_is_known_again_at_once() {
         let began = Instant::now();
         near.initiate();
         timeout(SOON, near.handshaken()).await.unwrap().unwrap();
-        let (mut a, mut b) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+        let (mut a, mut b) =
+            tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
         a.write_all(b"again").await.unwrap();
         let mut buffer = [0; 5];
         b.read_exact(&mut buffer).await.unwrap();
@@ -395,7 +447,8 @@ async fn a_restarted_gateway_is_known_again_at_once() {
 async fn junk_is_counted_and_the_stream_goes_on() {
     let pair = Pair::new(Inside::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
-    let (mut near, mut far) = tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+    let (mut near, mut far) =
+        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     let target = pair.hubs[0].local_addr();
     let flood = tokio::spawn(async move {
         let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -423,7 +476,9 @@ async fn junk_is_counted_and_the_stream_goes_on() {
 async fn the_wrong_preshared_key_never_handshakes() {
     let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
     let ends = Ends::new(Inside::V4, 1);
-    let far = agent.add_peer(PeerConfig { preshared_key: PresharedKey::from_bytes([1; 32]), ..ends.far(None) }).unwrap();
+    let far = agent
+        .add_peer(PeerConfig { preshared_key: PresharedKey::from_bytes([1; 32]), ..ends.far(None) })
+        .unwrap();
     let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
     near.initiate();
     assert!(timeout(Duration::from_secs(2), near.handshaken()).await.is_err());
@@ -467,7 +522,13 @@ impl Ends {
         self.end(&self.agent, &self.gateway, endpoint, (self.addresses.1, self.addresses.0))
     }
 
-    fn end(&self, own: &PrivateKey, other: &PrivateKey, endpoint: Option<SocketAddr>, addresses: (IpAddr, IpAddr)) -> PeerConfig {
+    fn end(
+        &self,
+        own: &PrivateKey,
+        other: &PrivateKey,
+        endpoint: Option<SocketAddr>,
+        addresses: (IpAddr, IpAddr),
+    ) -> PeerConfig {
         PeerConfig {
             id: TunnelId(Uuid::new_v4()),
             private_key: own.clone(),
@@ -490,7 +551,11 @@ struct Machine {
 
 impl Machine {
     async fn boot() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let hub = runtime.spawn(hub("127.0.0.1:0")).await.unwrap();
         Self { runtime, hub }
     }

@@ -1,4 +1,5 @@
-//! Two peers on a simulated network, told by life cycle: meeting, talking, ageing, moving, being attacked, being cut.
+//! Two peers on a simulated network, told by life cycle: meeting, talking, ageing, moving, being
+//! attacked, being cut.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -27,7 +28,10 @@ fn a_handshake_takes_one_round_trip() {
     assert_eq!(world.peers[AGENT].status(world.now), TunnelStatus::Encrypted);
     assert_eq!(world.peers[AGENT].endpoint(), Some(world.addresses[GATEWAY]));
     // Initiation, response, confirmation; nothing more.
-    assert_eq!(world.trace.iter().map(|&(_, side, size)| (side, size)).collect::<Vec<_>>(), [(0, 148), (1, 92), (0, 32)]);
+    assert_eq!(
+        world.trace.iter().map(|&(_, side, size)| (side, size)).collect::<Vec<_>>(),
+        [(0, 148), (1, 92), (0, 32)]
+    );
 }
 
 #[test]
@@ -130,7 +134,8 @@ fn a_reader_that_stalls_holds_the_writer_at_the_window() {
     world.stream(AGENT, far).outgoing = bytes(1, 8 << 20).into();
     world.pass(30 * S);
     let left = world.stream(AGENT, far).outgoing.len();
-    // 64 KiB wait at the reader, for a window grows only when it is read from; at the writer, what two rounds of its congestion window need.
+    // 64 KiB wait at the reader, for a window grows only when it is read from; at the writer, what
+    // two rounds of its congestion window need.
     let inside = (8 << 20) - left;
     assert!((128 << 10..=512 << 10).contains(&inside), "{inside}");
     world.stream(GATEWAY, near).stalled = false;
@@ -162,7 +167,11 @@ fn keys_are_renewed_every_two_minutes_under_traffic() {
         for tick in 0..6 {
             world.stream(AGENT, far).outgoing.extend(bytes(minute * 6 + tick, 3000));
             world.pass(10 * S);
-            assert_eq!(world.peers[GATEWAY].status(world.now), TunnelStatus::Encrypted, "minute {minute}");
+            assert_eq!(
+                world.peers[GATEWAY].status(world.now),
+                TunnelStatus::Encrypted,
+                "minute {minute}"
+            );
         }
     }
     let renewals = world.peers[GATEWAY].counters().handshakes;
@@ -181,7 +190,12 @@ fn an_idle_tunnel_kept_alive_stays_encrypted() {
     for _ in 0..60 {
         world.pass(10 * S);
         for side in [GATEWAY, AGENT] {
-            assert_eq!(world.peers[side].status(world.now), TunnelStatus::Encrypted, "after {:?}", world.now - world.epoch);
+            assert_eq!(
+                world.peers[side].status(world.now),
+                TunnelStatus::Encrypted,
+                "after {:?}",
+                world.now - world.epoch
+            );
         }
     }
 }
@@ -233,8 +247,11 @@ fn unanswered_data_makes_it_stale_and_an_answer_makes_it_whole() {
     world.pass(2 * S);
     assert_eq!(world.peers[GATEWAY].status(world.now), TunnelStatus::Stale);
     world.weather = Weather::FAIR;
-    // A handshake is tried every five seconds, so this does not wait for TCP's ever longer patience.
-    assert!(world.run(6 * S, |world| world.peers[GATEWAY].status(world.now) == TunnelStatus::Encrypted));
+    // A handshake is tried every five seconds, so this does not wait for TCP's ever longer
+    // patience.
+    assert!(
+        world.run(6 * S, |world| world.peers[GATEWAY].status(world.now) == TunnelStatus::Encrypted)
+    );
 }
 
 #[test]
@@ -261,7 +278,11 @@ fn a_tunnel_kept_alive_finds_its_peer_after_an_hour_apart() {
     world.pass(3600 * S);
     assert_eq!(world.peers[GATEWAY].status(world.now), TunnelStatus::Down);
     world.weather = Weather::FAIR;
-    assert!(world.run(60 * S, |world| [GATEWAY, AGENT].iter().all(|&side| world.peers[side].status(world.now) == TunnelStatus::Encrypted)));
+    assert!(world.run(60 * S, |world| {
+        [GATEWAY, AGENT]
+            .iter()
+            .all(|&side| world.peers[side].status(world.now) == TunnelStatus::Encrypted)
+    }));
 }
 
 #[test]
@@ -290,7 +311,10 @@ fn a_restarted_gateway_is_taken_at_its_word() {
     world.restart(GATEWAY);
     let now = world.now;
     world.peers[GATEWAY].initiate(now);
-    assert!(world.run(S, |world| world.handshakes(GATEWAY) == 2), "the agent takes the new handshake at once");
+    assert!(
+        world.run(S, |world| world.handshakes(GATEWAY) == 2),
+        "the agent takes the new handshake at once"
+    );
     let (near, far) = world.open(5900);
     exchange(&mut world, near, far, 100_000, 60 * S);
     // The old connection's keepalive meets a stack that does not know it.
@@ -308,7 +332,8 @@ fn everything_said_again_by_somebody_else_changes_nothing() {
     let (near, far) = world.open(5900);
     exchange(&mut world, near, far, 20_000, 60 * S);
     world.pass(S);
-    let before: Vec<_> = world.peers.iter().map(|peer| (peer.endpoint(), peer.counters().rx_bytes)).collect();
+    let before: Vec<_> =
+        world.peers.iter().map(|peer| (peer.endpoint(), peer.counters().rx_bytes)).collect();
     let said = world.heard.clone();
     let sent = world.trace.len();
     let mallory = "203.0.113.66:666".parse().unwrap();
@@ -316,7 +341,8 @@ fn everything_said_again_by_somebody_else_changes_nothing() {
         world.inject(1 - side, mallory, datagram);
     }
     world.pass(Duration::from_millis(100));
-    let after: Vec<_> = world.peers.iter().map(|peer| (peer.endpoint(), peer.counters().rx_bytes)).collect();
+    let after: Vec<_> =
+        world.peers.iter().map(|peer| (peer.endpoint(), peer.counters().rx_bytes)).collect();
     assert_eq!(before, after);
     let rejected: u64 = world.peers.iter().map(|peer| peer.counters().rejected).sum();
     assert_eq!(rejected, said.len() as u64);
@@ -349,9 +375,12 @@ fn packets_between_foreign_addresses_are_counted_and_dropped() {
     let mut world = World::new(7, Weather::FAIR);
     let mut outsider = Standard::meet(&mut world);
     let own = [10, 64, 0, 1];
-    for (source, destination) in
-        [([10, 64, 0, 9], [10, 64, 0, 2]), (own, [10, 64, 0, 3]), ([127, 0, 0, 1], [10, 64, 0, 2]), (own, [255, 255, 255, 255])]
-    {
+    for (source, destination) in [
+        ([10, 64, 0, 9], [10, 64, 0, 2]),
+        (own, [10, 64, 0, 3]),
+        ([127, 0, 0, 1], [10, 64, 0, 2]),
+        (own, [255, 255, 255, 255]),
+    ] {
         outsider.say(&mut world, &packet(source, destination, 40000, 5900, 2));
     }
     assert_eq!(world.peers[AGENT].counters().foreign, 4);
@@ -375,8 +404,17 @@ fn what_a_kernel_would_check_is_right() {
         let heard = outsider.hear(&mut world);
         let ip = Ipv4Packet::new_checked(&heard[..]).unwrap();
         let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
-        assert!(ip.verify_checksum() && tcp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into()));
-        let tcp = TcpRepr::parse(&tcp, &ip.src_addr().into(), &ip.dst_addr().into(), &ChecksumCapabilities::default()).unwrap();
+        assert!(
+            ip.verify_checksum()
+                && tcp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into())
+        );
+        let tcp = TcpRepr::parse(
+            &tcp,
+            &ip.src_addr().into(),
+            &ip.dst_addr().into(),
+            &ChecksumCapabilities::default(),
+        )
+        .unwrap();
         assert_eq!((tcp.control, tcp.src_port, tcp.dst_port), (answer, port, 40000));
         if answer == TcpControl::Syn {
             assert_eq!(tcp.max_seg_size, Some(1420 - 40));
@@ -401,7 +439,9 @@ fn only_those_to_whom_something_happened_are_named() {
     gateway.stirred(&mut named);
     assert_eq!(named, [], "who writes knows it");
     while let Some(train) = gateway.poll_transmit() {
-        train.segments().for_each(|datagram| agent.handle_datagram(datagram, world.addresses[GATEWAY], now));
+        train
+            .segments()
+            .for_each(|datagram| agent.handle_datagram(datagram, world.addresses[GATEWAY], now));
     }
     agent.stirred(&mut named);
     named.sort_unstable();
@@ -466,17 +506,32 @@ proptest! {
 // ---- helpers ----
 
 /// Both ends say `length` bytes, then end; both must hear all of it.
-fn exchange(world: &mut World, near: portcullis::tunnel::peer::ConnId, far: portcullis::tunnel::peer::ConnId, length: usize, limit: Duration) {
+fn exchange(
+    world: &mut World,
+    near: portcullis::tunnel::peer::ConnId,
+    far: portcullis::tunnel::peer::ConnId,
+    length: usize,
+    limit: Duration,
+) {
     let (out, back) = (bytes(1, length), bytes(2, length));
     for (side, conn, said) in [(GATEWAY, near, &out), (AGENT, far, &back)] {
         let stream = world.stream(side, conn);
         stream.outgoing.extend(said);
         stream.finish = true;
     }
-    let done = world.run(limit, |world| world.streams[&(GATEWAY, near)].finished && world.streams[&(AGENT, far)].finished);
+    let done = world.run(limit, |world| {
+        world.streams[&(GATEWAY, near)].finished && world.streams[&(AGENT, far)].finished
+    });
     let failures = [world.stream(GATEWAY, near).failed, world.stream(AGENT, far).failed];
-    assert!(done, "not done after {limit:?}: {failures:?}, {:?}", world.peers.each_ref().map(|peer| peer.counters()));
-    assert!(world.stream(GATEWAY, near).incoming == back && world.stream(AGENT, far).incoming == out, "bytes differ");
+    assert!(
+        done,
+        "not done after {limit:?}: {failures:?}, {:?}",
+        world.peers.each_ref().map(|peer| peer.counters())
+    );
+    assert!(
+        world.stream(GATEWAY, near).incoming == back && world.stream(AGENT, far).incoming == out,
+        "bytes differ"
+    );
 }
 
 fn bytes(seed: u64, length: usize) -> Vec<u8> {
@@ -498,10 +553,18 @@ impl Standard {
         let mut tunn = Tunn::new(secret, agent, Some(*keys.psk[GATEWAY].expose()), None, 9, None);
         let address = world.addresses[GATEWAY];
         let (mut room, mut answer) = (vec![0; 2048], vec![0; 2048]);
-        let TunnResult::WriteToNetwork(initiation) = tunn.format_handshake_initiation(&mut room, false) else { panic!() };
+        let TunnResult::WriteToNetwork(initiation) =
+            tunn.format_handshake_initiation(&mut room, false)
+        else {
+            panic!()
+        };
         world.inject(AGENT, address, initiation);
         let response = world.peers[AGENT].poll_transmit().unwrap();
-        let TunnResult::WriteToNetwork(confirmation) = tunn.decapsulate(None, &response.contents, &mut answer) else { panic!() };
+        let TunnResult::WriteToNetwork(confirmation) =
+            tunn.decapsulate(None, &response.contents, &mut answer)
+        else {
+            panic!()
+        };
         world.inject(AGENT, address, confirmation);
         assert_eq!(world.peers[AGENT].status(world.now), TunnelStatus::Encrypted);
         Self { tunn, address }
@@ -518,7 +581,9 @@ impl Standard {
 
     fn say(&mut self, world: &mut World, packet: &[u8]) {
         let mut room = vec![0; 2048];
-        let TunnResult::WriteToNetwork(datagram) = self.tunn.encapsulate(packet, &mut room) else { panic!() };
+        let TunnResult::WriteToNetwork(datagram) = self.tunn.encapsulate(packet, &mut room) else {
+            panic!()
+        };
         world.inject(AGENT, self.address, datagram);
     }
 }

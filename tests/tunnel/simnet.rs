@@ -1,8 +1,11 @@
-//! A network in memory: two peers, the weather between them, and a clock that jumps from event to event.
+//! A network in memory: two peers, the weather between them, and a clock that jumps from event to
+//! event.
 //!
-//! - **Weather** is loss, delay, jitter (which reorders), duplication and corruption, all drawn from one seed.
+//! - **Weather** is loss, delay, jitter (which reorders), duplication and corruption, all drawn
+//!   from one seed.
 //! - A side behind NAT may **rebind**: it sends from a new address, and the old one leads nowhere.
-//! - The **trace** is every datagram's time, direction and size. Same seed, same trace: contents differ, for ephemeral keys are random.
+//! - The **trace** is every datagram's time, direction and size. Same seed, same trace: contents
+//!   differ, for ephemeral keys are random.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -28,10 +31,22 @@ pub struct Weather {
 }
 
 impl Weather {
-    pub const FAIR: Self =
-        Self { delay: Duration::from_millis(10), jitter: Duration::ZERO, loss: 0, duplicate: 0, corrupt: 0, largest: usize::MAX };
-    pub const STORM: Self =
-        Self { delay: Duration::from_millis(20), jitter: Duration::from_millis(15), loss: 50, duplicate: 30, corrupt: 30, ..Self::FAIR };
+    pub const FAIR: Self = Self {
+        delay: Duration::from_millis(10),
+        jitter: Duration::ZERO,
+        loss: 0,
+        duplicate: 0,
+        corrupt: 0,
+        largest: usize::MAX,
+    };
+    pub const STORM: Self = Self {
+        delay: Duration::from_millis(20),
+        jitter: Duration::from_millis(15),
+        loss: 50,
+        duplicate: 30,
+        corrupt: 30,
+        ..Self::FAIR
+    };
     pub const CUT: Self = Self { loss: 1000, ..Self::FAIR };
 }
 
@@ -101,7 +116,8 @@ pub struct World {
     pub heard: Vec<(usize, Vec<u8>)>,
     pub eavesdrop: bool,
     pub streams: BTreeMap<(usize, ConnId), Stream>,
-    /// Ends that somebody did something with. Others are served only when the peer says that something happened to them, as the product does.
+    /// Ends that somebody did something with. Others are served only when the peer says that
+    /// something happened to them, as the product does.
     called: [Vec<ConnId>; 2],
     flights: BinaryHeap<Reverse<Flight>>,
     keys: Keys,
@@ -131,7 +147,10 @@ impl World {
     pub fn with(seed: u64, weather: Weather, keys: Keys) -> Self {
         let now = Instant::now();
         let addresses = ["192.0.2.1:51820".parse().unwrap(), "198.51.100.7:4444".parse().unwrap()];
-        let peers = [peer(&keys, GATEWAY, Some(addresses[AGENT]), seed, now), peer(&keys, AGENT, None, seed, now)];
+        let peers = [
+            peer(&keys, GATEWAY, Some(addresses[AGENT]), seed, now),
+            peer(&keys, AGENT, None, seed, now),
+        ];
         Self {
             now,
             epoch: now,
@@ -152,7 +171,8 @@ impl World {
         }
     }
 
-    /// A process dies and starts again with the stored endpoint; everything else about the tunnel is lost.
+    /// A process dies and starts again with the stored endpoint; everything else about the tunnel
+    /// is lost.
     pub fn restart(&mut self, side: usize) {
         self.seed += 1;
         let endpoint = self.peers[side].endpoint();
@@ -164,8 +184,12 @@ impl World {
     pub fn shake(&mut self) {
         let now = self.now;
         self.peers[GATEWAY].initiate(now);
-        // The agent knows that it succeeded only when something arrives under the new key; under loss that may take until there is data.
-        assert!(self.run(Duration::from_secs(80), |world| world.handshakes(GATEWAY) > 0), "no handshake");
+        // The agent knows that it succeeded only when something arrives under the new key; under
+        // loss that may take until there is data.
+        assert!(
+            self.run(Duration::from_secs(80), |world| world.handshakes(GATEWAY) > 0),
+            "no handshake"
+        );
         self.run(Duration::from_secs(1), |world| world.handshakes(AGENT) > 0);
     }
 
@@ -181,7 +205,8 @@ impl World {
         let known = self.accepted().len();
         assert!(
             self.run(Duration::from_secs(60), |world| {
-                world.events[GATEWAY].contains(&Event::Connected { conn: near }) && world.accepted().len() > known
+                world.events[GATEWAY].contains(&Event::Connected { conn: near })
+                    && world.accepted().len() > known
             }),
             "not connected: {:?}",
             self.events
@@ -195,7 +220,12 @@ impl World {
     }
 
     fn accepted(&self) -> Vec<ConnId> {
-        self.events[AGENT].iter().filter_map(|event| if let Event::Accepted { conn, .. } = event { Some(*conn) } else { None }).collect()
+        self.events[AGENT]
+            .iter()
+            .filter_map(
+                |event| if let Event::Accepted { conn, .. } = event { Some(*conn) } else { None },
+            )
+            .collect()
     }
 
     /// An end, to do something with.
@@ -224,7 +254,10 @@ impl World {
             let timers = self.peers.iter_mut().filter_map(|peer| peer.poll_timeout(now));
             let arrival = self.flights.peek().map(|Reverse(flight)| flight.at);
             // The clock has a grain, as the shell's has: nothing can spin in one instant.
-            let next = timers.chain(arrival).min().map_or(end, |at| at.max(now + Duration::from_micros(50)));
+            let next = timers
+                .chain(arrival)
+                .min()
+                .map_or(end, |at| at.max(now + Duration::from_micros(50)));
             if next >= end {
                 self.now = end;
                 for side in [GATEWAY, AGENT] {
@@ -294,10 +327,18 @@ impl World {
                 let bit = self.random.below(bytes.len() as u64 * 8) as usize;
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
-            let jitter = Duration::from_micros(self.random.below(self.weather.jitter.as_micros() as u64 + 1));
+            let jitter = Duration::from_micros(
+                self.random.below(self.weather.jitter.as_micros() as u64 + 1),
+            );
             self.number += 1;
             let at = self.now + self.weather.delay + jitter;
-            self.flights.push(Reverse(Flight { at, number: self.number, from: self.addresses[side], to, bytes }));
+            self.flights.push(Reverse(Flight {
+                at,
+                number: self.number,
+                from: self.addresses[side],
+                to,
+                bytes,
+            }));
         }
     }
 }

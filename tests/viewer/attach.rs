@@ -1,4 +1,5 @@
-//! Before the relay: dialling, both handshakes, and every way they fail. The browser hears nothing until the desktop has accepted the gateway.
+//! Before the relay: dialling, both handshakes, and every way they fail. The browser hears nothing
+//! until the desktop has accepted the gateway.
 
 use super::rig::{CHALLENGE, DialWith, INIT, PIPE, Rig, admit, init, is_closed, read};
 use crate::support::bytewise::Bytewise;
@@ -42,7 +43,11 @@ async fn the_browser_is_greeted_after_the_desktop_has_accepted() {
     rig.browser.greet().await;
     rig.browser.send(&[0]).await;
     init(&mut desktop, 1).await;
-    assert_eq!(rig.browser.read(INIT.len()).await, INIT, "whether to share the desktop is not the browser's to say");
+    assert_eq!(
+        rig.browser.read(INIT.len()).await,
+        INIT,
+        "whether to share the desktop is not the browser's to say"
+    );
 }
 
 #[tokio::test]
@@ -83,8 +88,13 @@ async fn bytes_beyond_a_handshake_are_not_lost() {
 
 #[tokio::test]
 async fn a_desktop_that_refuses_the_connection() {
-    let rig = Rig::dialling(DialWith(|| async { Err(io::Error::from(io::ErrorKind::ConnectionRefused)) }.boxed()));
-    assert_eq!(failed(rig).await, told(4002, "desktop_unreachable", "desktop: The desktop does not take connections."));
+    let rig = Rig::dialling(DialWith(|| {
+        async { Err(io::Error::from(io::ErrorKind::ConnectionRefused)) }.boxed()
+    }));
+    assert_eq!(
+        failed(rig).await,
+        told(4002, "desktop_unreachable", "desktop: The desktop does not take connections.")
+    );
 }
 
 #[tokio::test]
@@ -93,7 +103,10 @@ async fn a_desktop_that_is_never_reached() {
     let calls = tokio::sync::mpsc::unbounded_channel().1;
     let start = Instant::now();
     let rig = Rig::with(DialWith(|| std::future::pending().boxed()), calls, limits);
-    assert_eq!(failed(rig).await, told(4002, "desktop_unreachable", "host: The desktop's host cannot be reached."));
+    assert_eq!(
+        failed(rig).await,
+        told(4002, "desktop_unreachable", "host: The desktop's host cannot be reached.")
+    );
     assert!(start.elapsed() >= SHORT);
 }
 
@@ -104,7 +117,11 @@ async fn a_desktop_that_hangs_in_the_handshake() {
         let mut rig = Rig::limited(Limits { handshake: SHORT, ..Limits::default() });
         let mut desktop = rig.desktop().await;
         desktop.write_all(said).await.unwrap();
-        assert_eq!(failed(rig).await, told(4002, "handshake_broken", "desktop: The desktop does not answer."), "{said:?}");
+        assert_eq!(
+            failed(rig).await,
+            told(4002, "handshake_broken", "desktop: The desktop does not answer."),
+            "{said:?}"
+        );
         assert!(start.elapsed() >= SHORT);
         assert!(is_closed(&mut desktop).await);
     }
@@ -118,17 +135,26 @@ async fn a_desktop_that_closes_anywhere_in_the_handshake() {
         let mut desktop = rig.desktop().await;
         desktop.write_all(&said[..n]).await.unwrap();
         drop(desktop);
-        assert_eq!(failed(rig).await, told(4002, "rfb_closed", "desktop: The desktop does not answer as a desktop should."), "after {n} bytes");
+        assert_eq!(
+            failed(rig).await,
+            told(4002, "rfb_closed", "desktop: The desktop does not answer as a desktop should."),
+            "after {n} bytes"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_desktop_that_speaks_nonsense() {
-    for said in [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"SSH-2.0-x\r\n", &[0; 64], &[0xff; 4096], b"RFB 999.x"] {
+    for said in
+        [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"SSH-2.0-x\r\n", &[0; 64], &[0xff; 4096], b"RFB 999.x"]
+    {
         let mut rig = Rig::new();
         let mut desktop = rig.desktop().await;
         desktop.write_all(said).await.unwrap();
-        assert_eq!(failed(rig).await, told(4002, "not_rfb", "desktop: The desktop does not answer as a desktop should."));
+        assert_eq!(
+            failed(rig).await,
+            told(4002, "not_rfb", "desktop: The desktop does not answer as a desktop should.")
+        );
     }
 }
 
@@ -147,7 +173,14 @@ async fn a_desktop_that_asks_for_no_password_is_not_ours() {
     let mut rig = Rig::new();
     let mut desktop = rig.desktop().await;
     desktop.write_all(b"RFB 003.008\n\x01\x01").await.unwrap();
-    assert_eq!(failed(rig).await, told(4002, "rfb_no_security", "desktop: The desktop asks for another proof than this workspace has."));
+    assert_eq!(
+        failed(rig).await,
+        told(
+            4002,
+            "rfb_no_security",
+            "desktop: The desktop asks for another proof than this workspace has."
+        )
+    );
 }
 
 #[tokio::test]
@@ -162,7 +195,10 @@ async fn a_desktop_that_floods_the_handshake() {
         #[allow(unreachable_code)]
         io::Result::Ok(())
     });
-    assert_eq!(failed(rig).await, told(4002, "rfb_refused", "desktop: The desktop refused the connection."));
+    assert_eq!(
+        failed(rig).await,
+        told(4002, "rfb_refused", "desktop: The desktop refused the connection.")
+    );
     assert!(flood.await.unwrap().is_err(), "its connection is closed");
 }
 

@@ -1,11 +1,17 @@
-//! With the real broker and a real store: every stream that ends is closed in the audit log, with its reason and its bytes.
+//! With the real broker and a real store: every stream that ends is closed in the audit log, with
+//! its reason and its bytes.
 
-use super::rig::{Calls, INIT, Switchboard, admit, init, is_closed, lease_to, read, server, switchboard};
+use super::rig::{
+    Calls, INIT, Switchboard, admit, init, is_closed, lease_to, read, server, switchboard,
+};
 use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::future::BoxFuture;
 use portcullis::auth::Vault;
-use portcullis::broker::fleet::{DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer, TunnelReport};
+use portcullis::broker::fleet::{
+    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer,
+    TunnelReport,
+};
 use portcullis::broker::live::{Meters, Right, StreamGrant, ViewerPlace};
 use portcullis::broker::views::AuditQuery;
 use portcullis::broker::{Broker, Settings};
@@ -39,7 +45,11 @@ struct NoFleet;
 
 impl Fleet for NoFleet {
     fn identity(&self) -> GatewayIdentity {
-        GatewayIdentity { public_key: String::new(), endpoint: String::new(), address: "10.64.0.1".parse().unwrap() }
+        GatewayIdentity {
+            public_key: String::new(),
+            endpoint: String::new(),
+            address: "10.64.0.1".parse().unwrap(),
+        }
     }
     fn add_host(&self, _: HostPeer) -> Result<(), FleetError> {
         Err(FleetError::NotConnected)
@@ -51,7 +61,11 @@ impl Fleet for NoFleet {
     fn connected(&self) -> Vec<HostId> {
         vec![]
     }
-    fn start(&self, _: HostId, _: DesktopOrder) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
+    fn start(
+        &self,
+        _: HostId,
+        _: DesktopOrder,
+    ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         Box::pin(async { Err(FleetError::NotConnected) })
     }
     fn cut(&self, _: SessionId) {}
@@ -92,11 +106,19 @@ struct Shared {
     tasks: mpsc::UnboundedSender<AbortHandle>,
 }
 
-async fn open(request: HttpRequest, body: web::Payload, shared: web::Data<Shared>) -> actix_web::Result<HttpResponse> {
+async fn open(
+    request: HttpRequest,
+    body: web::Payload,
+    shared: web::Data<Shared>,
+) -> actix_web::Result<HttpResponse> {
     let (response, browser) = upgrade(&request, body)?;
     let hangup = request.conn_data::<Hangup>().cloned();
     let grant = shared.grant.lock().unwrap().take().expect("one stream");
-    let ctx = Context { broker: shared.broker.clone(), dial: shared.dial.clone(), draining: shared.draining.clone() };
+    let ctx = Context {
+        broker: shared.broker.clone(),
+        dial: shared.dial.clone(),
+        draining: shared.draining.clone(),
+    };
     let task = actix_web::rt::spawn(serve_on(ctx, Origin::local("req-7"), grant, browser, hangup));
     let _ = shared.tasks.send(task.abort_handle());
     Ok(response)
@@ -110,30 +132,49 @@ impl Rig {
     async fn joined_under(policy: StreamPolicy) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let vault = Vault::from_master([7; 32]);
-        let store = Store::open_with(&format!("sqlite:{}", directory.path().join("db").display()), Arc::new(vault.clone())).unwrap();
-        let broker = Broker::new(store, vault, Arc::new(NoFleet), Arc::new(SystemClock), settings());
+        let store = Store::open_with(
+            &format!("sqlite:{}", directory.path().join("db").display()),
+            Arc::new(vault.clone()),
+        )
+        .unwrap();
+        let broker =
+            Broker::new(store, vault, Arc::new(NoFleet), Arc::new(SystemClock), settings());
         let organization = broker.ensure_organization("Example").await.unwrap();
         let lease = lease_to(organization, WorkspaceKind::Linux, Server { policy, ..server() });
         let session_id = lease.session().id;
         let (right, watched) = watch::channel(Right::Held);
         let (going, draining) = watch::channel(false);
-        let grant = StreamGrant { lease, right: watched, meters: Arc::new(Meters::default()), place: ViewerPlace::uncounted(session_id) };
+        let grant = StreamGrant {
+            lease,
+            right: watched,
+            meters: Arc::new(Meters::default()),
+            place: ViewerPlace::uncounted(session_id),
+        };
         let (dial, mut calls) = switchboard();
         let (tasks, mut spawned) = mpsc::unbounded_channel();
-        let shared = Shared { dial: Arc::new(dial), broker: broker.clone(), draining, grant: Mutex::new(Some(grant)), tasks };
+        let shared = Shared {
+            dial: Arc::new(dial),
+            broker: broker.clone(),
+            draining,
+            grant: Mutex::new(Some(grant)),
+            tasks,
+        };
         let data = web::Data::new(shared);
-        let server = HttpServer::new(move || App::new().app_data(data.clone()).route("/", web::get().to(open)))
-            .on_connect(on_connect)
-            .workers(1)
-            .disable_signals()
-            .bind(("127.0.0.1", 0))
-            .unwrap();
+        let server = HttpServer::new(move || {
+            App::new().app_data(data.clone()).route("/", web::get().to(open))
+        })
+        .on_connect(on_connect)
+        .workers(1)
+        .disable_signals()
+        .bind(("127.0.0.1", 0))
+        .unwrap();
         let address: SocketAddr = server.addrs()[0];
         let server = server.run();
         let handle = server.handle();
         tokio::spawn(server);
 
-        let (socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/")).await.unwrap();
+        let (socket, _) =
+            tokio_tungstenite::connect_async(format!("ws://{address}/")).await.unwrap();
         let task = spawned.recv().await.unwrap();
         let mut desktop = calls.recv().await.unwrap();
         admit(&mut desktop).await;
@@ -144,7 +185,16 @@ impl Rig {
         browser.write_all(&[1]).await.unwrap();
         init(&mut desktop, 1).await;
         assert_eq!(read(&mut browser, INIT.len()).await, INIT);
-        Self { broker, session_id, right, browser, desktop, task, server: handle, _rest: (directory, calls, going) }
+        Self {
+            broker,
+            session_id,
+            right,
+            browser,
+            desktop,
+            task,
+            server: handle,
+            _rest: (directory, calls, going),
+        }
     }
 
     /// The entry that closes the stream, once it is written; and that it is the only one.
@@ -153,8 +203,13 @@ impl Rig {
         let caller = self.broker.shell_caller().await.unwrap();
         let found = async {
             loop {
-                let page = self.broker.audit(&Origin::local("test"), &caller, AuditQuery::default()).await.unwrap();
-                let mut entries: Vec<Entry> = page.items.into_iter().filter(|e| e.action == "close_stream").collect();
+                let page = self
+                    .broker
+                    .audit(&Origin::local("test"), &caller, AuditQuery::default())
+                    .await
+                    .unwrap();
+                let mut entries: Vec<Entry> =
+                    page.items.into_iter().filter(|e| e.action == "close_stream").collect();
                 if let Some(entry) = entries.pop() {
                     assert_eq!(entries, [], "it is closed once");
                     return entry;
@@ -162,7 +217,8 @@ impl Rig {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let entry = tokio::time::timeout(Duration::from_secs(60), found).await.expect("it is written");
+        let entry =
+            tokio::time::timeout(Duration::from_secs(60), found).await.expect("it is written");
         assert_eq!(entry.session_id, Some(self.session_id.to_string()));
         assert_eq!(entry.request_id.as_deref(), Some("req-7"));
         self.server.stop(false).await;
@@ -198,7 +254,10 @@ async fn a_browser_that_leaves() {
     rig.browser.shutdown().await.unwrap();
     let entry = rig.closed().await;
     assert_eq!(entry.reason.as_deref(), Some("browser_closed"));
-    assert_eq!((entry.details["bytes_up"].as_i64(), entry.details["bytes_down"].as_i64()), (Some(1), Some(6)));
+    assert_eq!(
+        (entry.details["bytes_up"].as_i64(), entry.details["bytes_down"].as_i64()),
+        (Some(1), Some(6))
+    );
 }
 
 #[actix_web::test]
@@ -219,7 +278,8 @@ async fn a_task_that_is_dropped() {
 
 #[actix_web::test]
 async fn what_policy_holds_back_is_written_before_the_end_is() {
-    let mut rig = Rig::joined_under(StreamPolicy { read_only: true, ..StreamPolicy::default() }).await;
+    let mut rig =
+        Rig::joined_under(StreamPolicy { read_only: true, ..StreamPolicy::default() }).await;
     for _ in 0..3 {
         rig.browser.write_all(&[5, 1, 0, 1, 0, 1]).await.unwrap();
     }
@@ -229,12 +289,22 @@ async fn what_policy_holds_back_is_written_before_the_end_is() {
     let broker = rig.broker.clone();
     let closed = rig.closed().await;
     let caller = broker.shell_caller().await.unwrap();
-    let entries = broker.audit(&Origin::local("test"), &caller, AuditQuery::default()).await.unwrap().items;
-    let refused: Vec<&Entry> = entries.iter().filter(|entry| entry.action == "transfer_refused").collect();
-    let sum = |field: &str| refused.iter().map(|entry| entry.details[field].as_i64().unwrap()).sum::<i64>();
+    let entries =
+        broker.audit(&Origin::local("test"), &caller, AuditQuery::default()).await.unwrap().items;
+    let refused: Vec<&Entry> =
+        entries.iter().filter(|entry| entry.action == "transfer_refused").collect();
+    let sum = |field: &str| {
+        refused.iter().map(|entry| entry.details[field].as_i64().unwrap()).sum::<i64>()
+    };
     assert_eq!((sum("count"), sum("bytes")), (3, 18));
     for entry in refused {
-        assert_eq!((entry.details["channel"].as_str(), entry.details["direction"].as_str()), (Some("input"), Some("in")));
-        assert_eq!((entry.session_id.as_ref(), entry.seq < closed.seq), (closed.session_id.as_ref(), true));
+        assert_eq!(
+            (entry.details["channel"].as_str(), entry.details["direction"].as_str()),
+            (Some("input"), Some("in"))
+        );
+        assert_eq!(
+            (entry.session_id.as_ref(), entry.seq < closed.seq),
+            (closed.session_id.as_ref(), true)
+        );
     }
 }

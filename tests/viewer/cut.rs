@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::time::Instant;
 
-/// It takes microseconds. Whatever else could end such a stream takes longer than this, however busy the machine is: the pings' patience is 20 s.
+/// It takes microseconds. Whatever else could end such a stream takes longer than this, however
+/// busy the machine is: the pings' patience is 20 s.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// What a stream can be doing.
@@ -52,12 +53,18 @@ async fn stream(doing: Doing) -> (Rig, Option<DuplexStream>) {
         }
         Doing::WritingToABrowserThatDoesNotRead => {
             let (rig, mut desktop) = Rig::joined().await;
-            while tokio::time::timeout(Duration::from_millis(100), desktop.write_all(&[7; 4096])).await.is_ok() {}
+            while tokio::time::timeout(Duration::from_millis(100), desktop.write_all(&[7; 4096]))
+                .await
+                .is_ok()
+            {}
             (rig, Some(desktop))
         }
         Doing::WritingToADesktopThatDoesNotRead => {
             let (rig, desktop) = Rig::joined().await;
-            while tokio::time::timeout(Duration::from_millis(100), rig.browser.send(&[7; 4096])).await.is_ok() {}
+            while tokio::time::timeout(Duration::from_millis(100), rig.browser.send(&[7; 4096]))
+                .await
+                .is_ok()
+            {}
             (rig, Some(desktop))
         }
     }
@@ -79,7 +86,9 @@ async fn cut(doing: Doing, how: impl FnOnce(&mut Rig)) -> (u16, String, &'static
 #[tokio::test]
 async fn when_the_session_ends_whatever_it_is_doing() {
     for doing in EVERYTHING {
-        let told = cut(doing, |rig| rig.right.send(Right::SessionEnded(EndReason::AdminStopped)).unwrap()).await;
+        let told =
+            cut(doing, |rig| rig.right.send(Right::SessionEnded(EndReason::AdminStopped)).unwrap())
+                .await;
         assert_eq!(told, (4000, "admin_stopped".into(), "admin_stopped"), "{doing:?}");
     }
 }
@@ -87,7 +96,8 @@ async fn when_the_session_ends_whatever_it_is_doing() {
 #[tokio::test]
 async fn for_every_reason() {
     for reason in EndReason::ALL {
-        let told = cut(Doing::Nothing, |rig| rig.right.send(Right::SessionEnded(reason)).unwrap()).await;
+        let told =
+            cut(Doing::Nothing, |rig| rig.right.send(Right::SessionEnded(reason)).unwrap()).await;
         assert_eq!(told, (4000, reason.as_str().into(), reason.as_str()));
     }
 }
@@ -110,7 +120,8 @@ async fn when_the_gateway_goes_away() {
 
 #[tokio::test]
 async fn when_nobody_watches_over_it() {
-    let told = cut(Doing::Nothing, |rig| rig.right = tokio::sync::watch::channel(Right::Held).0).await;
+    let told =
+        cut(Doing::Nothing, |rig| rig.right = tokio::sync::watch::channel(Right::Held).0).await;
     assert_eq!(told, (1001, "retry".into(), "right_unwatched"));
 }
 

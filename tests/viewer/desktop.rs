@@ -33,7 +33,8 @@ pub struct Desktop {
 }
 
 impl Drop for Desktop {
-    /// Asks it to end and waits, so that it takes its lock files along; `kill_on_drop` is for the case that it does not listen.
+    /// Asks it to end and waits, so that it takes its lock files along; `kill_on_drop` is for the
+    /// case that it does not listen.
     fn drop(&mut self) {
         let pid = self.server.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let Some(pid) = pid else { return };
@@ -51,18 +52,36 @@ impl Desktop {
         Self::with(&["-SecurityTypes", "VncAuth"]).await
     }
 
-    /// With these options beside the usual ones. `{}` stands for its folder, in which `passwd` is the password's file.
+    /// With these options beside the usual ones. `{}` stands for its folder, in which `passwd` is
+    /// the password's file.
     pub async fn with(options: &[&str]) -> Self {
         Self::prepared(tempfile::tempdir().unwrap(), &[], options).await
     }
 
     /// In a folder that holds what the options name, with these variables in its environment.
-    pub async fn prepared(directory: TempDir, variables: &[(&str, &str)], options: &[&str]) -> Self {
+    pub async fn prepared(
+        directory: TempDir,
+        variables: &[(&str, &str)],
+        options: &[&str],
+    ) -> Self {
         let here = directory.path().display().to_string();
         let password = directory.path().join("passwd");
         std::fs::write(&password, PASSWORD_FILE).unwrap();
         let mut server = tethered("Xtigervnc")
-            .args(["-displayfd", "1", "-rfbport", "-1", "-geometry", "640x480", "-depth", "24", "-nolisten", "tcp", "-desktop", "Linux Desktop"])
+            .args([
+                "-displayfd",
+                "1",
+                "-rfbport",
+                "-1",
+                "-geometry",
+                "640x480",
+                "-depth",
+                "24",
+                "-nolisten",
+                "tcp",
+                "-desktop",
+                "Linux Desktop",
+            ])
             .arg("-rfbunixpath")
             .arg(directory.path().join("rfb.sock"))
             .arg("-PasswordFile")
@@ -76,14 +95,23 @@ impl Desktop {
             .spawn()
             .expect("Xtigervnc is installed (tigervnc-standalone-server)");
         let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-        let number = timeout(LONG, lines.next_line()).await.expect("it starts").unwrap().expect("it says its display");
+        let number = timeout(LONG, lines.next_line())
+            .await
+            .expect("it starts")
+            .unwrap()
+            .expect("it says its display");
         Self { directory, display: format!(":{}", number.trim()), server }
     }
 
     /// A program on it.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Child {
         let mut command = tethered(program);
-        command.args(arguments).env("DISPLAY", &self.display).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .env("DISPLAY", &self.display)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         command.spawn().unwrap_or_else(|e| panic!("{program}: {e}"))
     }
 
@@ -101,10 +129,17 @@ impl Desktop {
         let socket = self.path("rfb.sock");
         let dial = DialWith(move || {
             let socket = socket.clone();
-            async move { Ok(Box::new(UnixStream::connect(socket).await?) as Box<dyn Duplex>) }.boxed()
+            async move { Ok(Box::new(UnixStream::connect(socket).await?) as Box<dyn Duplex>) }
+                .boxed()
         });
         let lease = lease_to(OrganizationId::new(), WorkspaceKind::Vnc, server);
-        let limits = Limits { dial: LONG, handshake: LONG, patience: 3 * LONG, stall: 3 * LONG, ..Limits::default() };
+        let limits = Limits {
+            dial: LONG,
+            handshake: LONG,
+            patience: 3 * LONG,
+            stall: 3 * LONG,
+            ..Limits::default()
+        };
         Rig::leased(lease, dial, mpsc::unbounded_channel().1, limits, books)
     }
 

@@ -55,7 +55,10 @@ async fn everything_arrives_in_order_both_ways_at_once() {
     rig.browser.say.send(Err(End::BrowserClosed)).await.unwrap();
     let meters = Arc::clone(&rig.meters);
     assert_eq!(rig.ended().await.0.why(), "browser_closed");
-    assert_eq!((meters.up.load(Ordering::Relaxed), meters.down.load(Ordering::Relaxed)), (1_000_003, 3_000_001));
+    assert_eq!(
+        (meters.up.load(Ordering::Relaxed), meters.down.load(Ordering::Relaxed)),
+        (1_000_003, 3_000_001)
+    );
 }
 
 #[tokio::test]
@@ -84,7 +87,8 @@ async fn a_desktop_that_takes_no_input_does_not_stop_its_output() {
 
 #[tokio::test]
 async fn a_desktop_that_takes_no_input_for_too_long_is_gone() {
-    let (rig, desktop) = Rig::joined_with(Limits { stall: Duration::from_secs(3), ..Limits::default() }).await;
+    let (rig, desktop) =
+        Rig::joined_with(Limits { stall: Duration::from_secs(3), ..Limits::default() }).await;
     while timeout(Duration::from_millis(100), rig.browser.send(&[2; 4096])).await.is_ok() {}
     let (end, _) = rig.ended().await;
     assert_eq!((end.close().0, end.why()), (4002, "desktop_stalled"));
@@ -103,9 +107,13 @@ async fn a_desktop_that_hangs_up_is_heard_out() {
 
 #[tokio::test]
 async fn round_trips_are_measured() {
-    let (mut rig, _desktop) = Rig::joined_with(Limits { ping_every: Duration::from_millis(20), ..Limits::default() }).await;
+    let (mut rig, _desktop) =
+        Rig::joined_with(Limits { ping_every: Duration::from_millis(20), ..Limits::default() })
+            .await;
     for _ in 0..3 {
-        let Some(Told::Ping(payload)) = rig.browser.told.recv().await else { panic!("a ping is due") };
+        let Some(Told::Ping(payload)) = rig.browser.told.recv().await else {
+            panic!("a ping is due")
+        };
         rig.browser.say.send(Ok(Heard::Pong(payload))).await.unwrap();
     }
     let Some(Told::Ping(_)) = rig.browser.told.recv().await else { panic!("another ping is due") };
@@ -115,7 +123,11 @@ async fn round_trips_are_measured() {
 
 #[tokio::test]
 async fn a_browser_that_answers_no_ping_is_gone() {
-    let limits = Limits { ping_every: Duration::from_millis(50), patience: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits {
+        ping_every: Duration::from_millis(50),
+        patience: Duration::from_millis(300),
+        ..Limits::default()
+    };
     let (rig, mut desktop) = Rig::joined_with(limits).await;
     // It still sends: a half-open connection can look like that, too.
     rig.browser.send(b"x").await;
@@ -126,9 +138,16 @@ async fn a_browser_that_answers_no_ping_is_gone() {
 
 #[tokio::test]
 async fn a_browser_that_reads_nothing_is_gone_even_when_the_ping_has_no_way_out() {
-    let limits = Limits { ping_every: Duration::from_millis(500), patience: Duration::from_millis(500), ..Limits::default() };
+    let limits = Limits {
+        ping_every: Duration::from_millis(500),
+        patience: Duration::from_millis(500),
+        ..Limits::default()
+    };
     let (rig, mut desktop) = Rig::joined_with(limits).await;
-    while timeout(Duration::from_secs(1), desktop.write_all(&[1; 4096])).await.is_ok_and(|w| w.is_ok()) {}
+    while timeout(Duration::from_secs(1), desktop.write_all(&[1; 4096]))
+        .await
+        .is_ok_and(|w| w.is_ok())
+    {}
     let (end, _) = rig.ended().await;
     assert_eq!(end.why(), "browser_silent");
 }
@@ -142,7 +161,9 @@ async fn pings_of_the_browser_are_answered() {
 
 #[tokio::test]
 async fn what_the_browser_may_not_send_ends_the_stream() {
-    for (end, code) in [(End::Text, 1003), (End::TooBig, 1009), (End::BadFrame, 1002), (End::BrowserGone, 1000)] {
+    for (end, code) in
+        [(End::Text, 1003), (End::TooBig, 1009), (End::BadFrame, 1002), (End::BrowserGone, 1000)]
+    {
         let (rig, mut desktop) = Rig::joined().await;
         rig.browser.say.send(Err(end)).await.unwrap();
         assert_eq!(rig.ended().await.0.close().0, code);

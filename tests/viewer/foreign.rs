@@ -1,4 +1,5 @@
-//! VNC servers that nobody prepared for us: every security type, with right and wrong proofs, certificates that change, other clients.
+//! VNC servers that nobody prepared for us: every security type, with right and wrong proofs,
+//! certificates that change, other clients.
 
 use super::desktop::{Desktop, LONG};
 use super::ledger::{Ledger, Line};
@@ -7,7 +8,9 @@ use crate::support::{free_port, tether::tethered, vnc::VncClient};
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
 use portcullis::domain::secret::SecretString;
-use portcullis::domain::server::{Credential, CredentialSource, Fingerprint, Server, ServerTrust, TrustRule};
+use portcullis::domain::server::{
+    Credential, CredentialSource, Fingerprint, Server, ServerTrust, TrustRule,
+};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::viewer::books::Met;
 use portcullis::viewer::end::End;
@@ -21,19 +24,23 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 const ACCOUNT: (&str, &str) = ("ada", "Plain-Pass-1");
-/// x11vnc makes a process for each connection before it answers, the one that only looked whether it listens among them: on a busy machine that takes long.
+/// x11vnc makes a process for each connection before it answers, the one that only looked whether
+/// it listens among them: on a busy machine that takes long.
 const SLOW: std::time::Duration = std::time::Duration::from_secs(90);
 
 /// The PAM module that knows accounts from a file, of the package libpam-wrapper.
 fn pam_matrix() -> PathBuf {
-    let places = std::fs::read_dir("/usr/lib").unwrap().map(|place| place.unwrap().path().join("pam_wrapper/pam_matrix.so"));
+    let places = std::fs::read_dir("/usr/lib")
+        .unwrap()
+        .map(|place| place.unwrap().path().join("pam_wrapper/pam_matrix.so"));
     places.into_iter().find(|path| path.exists()).expect("libpam-wrapper is installed")
 }
 
 /// A new certificate in a folder.
 fn certify(folder: &Path) {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["desk.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate =
+        CertificateParams::new(vec!["desk.test".to_owned()]).unwrap().self_signed(&key).unwrap();
     std::fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
     std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
 }
@@ -48,18 +55,40 @@ async fn offering(types: &str) -> Desktop {
 async fn offering_in(folder: TempDir, types: &str) -> Desktop {
     let service = folder.path().join("pam");
     std::fs::create_dir_all(&service).unwrap();
-    std::fs::write(folder.path().join("accounts"), format!("{}:{}:desk\n", ACCOUNT.0, ACCOUNT.1)).unwrap();
-    let module = format!("required {} passdb={}", pam_matrix().display(), folder.path().join("accounts").display());
+    std::fs::write(folder.path().join("accounts"), format!("{}:{}:desk\n", ACCOUNT.0, ACCOUNT.1))
+        .unwrap();
+    let module = format!(
+        "required {} passdb={}",
+        pam_matrix().display(),
+        folder.path().join("accounts").display()
+    );
     std::fs::write(service.join("desk"), format!("auth {module}\naccount {module}\n")).unwrap();
-    let variables = [("LD_PRELOAD", "libpam_wrapper.so"), ("PAM_WRAPPER", "1"), ("PAM_WRAPPER_SERVICE_DIR", "{}/pam")];
-    let files = ["-X509Cert", "{}/cert.pem", "-X509Key", "{}/key.pem", "-PAMService", "desk", "-PlainUsers", ACCOUNT.0];
+    let variables = [
+        ("LD_PRELOAD", "libpam_wrapper.so"),
+        ("PAM_WRAPPER", "1"),
+        ("PAM_WRAPPER_SERVICE_DIR", "{}/pam"),
+    ];
+    let files = [
+        "-X509Cert",
+        "{}/cert.pem",
+        "-X509Key",
+        "{}/key.pem",
+        "-PAMService",
+        "desk",
+        "-PlainUsers",
+        ACCOUNT.0,
+    ];
     let options = [&["-SecurityTypes", types][..], &files].concat();
     Desktop::prepared(folder, &variables, &options).await
 }
 
 /// A server of a workspace whose credential is this.
 fn with(username: &str, password: &str) -> Server {
-    let credential = Credential { username: username.into(), domain: String::new(), password: SecretString::new(password.into()) };
+    let credential = Credential {
+        username: username.into(),
+        domain: String::new(),
+        password: SecretString::new(password.into()),
+    };
     Server { credential: Some(credential), ..server() }
 }
 
@@ -83,16 +112,27 @@ async fn refused(rig: Rig) -> End {
 
 #[tokio::test]
 async fn every_security_type_of_a_real_server() {
-    for kind in ["None", "VncAuth", "TLSNone", "TLSVnc", "TLSPlain", "X509None", "X509Vnc", "X509Plain"] {
+    for kind in
+        ["None", "VncAuth", "TLSNone", "TLSVnc", "TLSPlain", "X509None", "X509Vnc", "X509Plain"]
+    {
         let desktop = offering(kind).await;
         let books = Ledger::default();
         let (_rig, mut client) = desktop.open_as(fitting(kind), books.clone()).await;
         timeout(LONG, client.frame()).await.unwrap_or_else(|_| panic!("{kind}: a frame")).unwrap();
-        assert_eq!((client.width, client.height, client.name.as_str()), (640, 480, "Linux Desktop"), "{kind}");
+        assert_eq!(
+            (client.width, client.height, client.name.as_str()),
+            (640, 480, "Linux Desktop"),
+            "{kind}"
+        );
         if kind.starts_with("X509") {
-            assert!(matches!(&books.lines()[..], [Line::Met(_, Met::Trusted)]), "{kind}: {:?}", books.lines());
+            assert!(
+                matches!(&books.lines()[..], [Line::Met(_, Met::Trusted)]),
+                "{kind}: {:?}",
+                books.lines()
+            );
             // Known now: it takes TLS with this certificate and nothing less.
-            let (_rig, mut client) = desktop.open_as(pinned(fitting(kind), &books), books.clone()).await;
+            let (_rig, mut client) =
+                desktop.open_as(pinned(fitting(kind), &books), books.clone()).await;
             timeout(LONG, client.frame()).await.unwrap().unwrap();
         }
         assert_eq!(books.lines().len(), usize::from(kind.starts_with("X509")), "{kind}");
@@ -105,7 +145,11 @@ async fn the_best_that_both_have_is_taken() {
     let books = Ledger::default();
     let (_rig, mut client) = desktop.open_as(with("", PASSWORD), books.clone()).await;
     timeout(LONG, client.frame()).await.unwrap().unwrap();
-    assert!(matches!(&books.lines()[..], [Line::Met(_, Met::Trusted)]), "the one with a certificate: {:?}", books.lines());
+    assert!(
+        matches!(&books.lines()[..], [Line::Met(_, Met::Trusted)]),
+        "the one with a certificate: {:?}",
+        books.lines()
+    );
 }
 
 #[tokio::test]
@@ -118,7 +162,11 @@ async fn what_a_server_offers_and_cannot_do_is_not_asked_for_twice() {
     assert_eq!(books.lines(), [], "the one without a certificate");
     // Where a certificate is expected nothing less is taken.
     let rule = TrustRule::Pinned(Fingerprint::parse(&"00".repeat(32)).unwrap());
-    let end = refused(desktop.attach_as(Server { trust: ServerTrust { rule, pin: None }, ..with("", PASSWORD) }, books.clone())).await;
+    let end = refused(desktop.attach_as(
+        Server { trust: ServerTrust { rule, pin: None }, ..with("", PASSWORD) },
+        books.clone(),
+    ))
+    .await;
     assert_eq!((end.close().0, end.why()), (4002, "rfb_declined"), "{end:?}");
     // And what it can do alone and does not is told.
     let desktop = offering_in(tempfile::tempdir().unwrap(), "X509Vnc").await;
@@ -140,19 +188,30 @@ async fn wrong_proofs_are_told_and_written_down() {
         let rig = desktop.attach_as(server, Ledger::default());
         let books = rig.books.clone();
         let end = refused(rig).await;
-        assert_eq!((end.close(), end.why()), ((4006, "user rfb_denied".into()), "rfb_denied"), "{kind}: {end:?}");
+        assert_eq!(
+            (end.close(), end.why()),
+            ((4006, "user rfb_denied".into()), "rfb_denied"),
+            "{kind}: {end:?}"
+        );
         assert_eq!(books.lines().last(), Some(&Line::LoginRefused("rfb_denied")), "{kind}");
     }
 }
 
 #[tokio::test]
 async fn a_server_that_asks_for_what_the_workspace_has_not() {
-    for (kind, server) in
-        [("VncAuth", with("", "")), ("None", with("", PASSWORD)), ("X509Plain", with("", PASSWORD)), ("TLSNone", with("ada", "x"))]
-    {
+    for (kind, server) in [
+        ("VncAuth", with("", "")),
+        ("None", with("", PASSWORD)),
+        ("X509Plain", with("", PASSWORD)),
+        ("TLSNone", with("ada", "x")),
+    ] {
         let end = refused(offering(kind).await.attach_as(server, Ledger::default())).await;
         assert_eq!(end.close().0, 4002, "{kind}");
-        assert_eq!(end.close().1, "desktop: The desktop asks for another proof than this workspace has.", "{kind}: {end:?}");
+        assert_eq!(
+            end.close().1,
+            "desktop: The desktop asks for another proof than this workspace has.",
+            "{kind}: {end:?}"
+        );
     }
 }
 
@@ -160,7 +219,11 @@ async fn a_server_that_asks_for_what_the_workspace_has_not() {
 async fn who_must_be_asked_is_asked_before_anything_is_dialled() {
     for source in [CredentialSource::User, CredentialSource::Ask] {
         let rig = Rig::leased(
-            super::rig::lease_to(OrganizationId::new(), WorkspaceKind::Vnc, Server { credential: None, source, ..server() }),
+            super::rig::lease_to(
+                OrganizationId::new(),
+                WorkspaceKind::Vnc,
+                Server { credential: None, source, ..server() },
+            ),
             super::rig::DialWith(|| panic!("nothing is dialled")),
             tokio::sync::mpsc::unbounded_channel().1,
             Limits::default(),
@@ -182,7 +245,10 @@ async fn another_certificate_is_refused_until_it_is_accepted() {
     drop(desktop);
     let other = offering("X509Vnc").await;
     let end = refused(other.attach_as(pinned(with("", PASSWORD), &books), books.clone())).await;
-    assert_eq!((end.close(), end.why()), ((4004, "certificate_changed".into()), "certificate_refused"));
+    assert_eq!(
+        (end.close(), end.why()),
+        ((4004, "certificate_changed".into()), "certificate_refused")
+    );
     let lines = books.lines();
     let Some(Line::Met(offered, Met::Refused)) = lines.last() else { panic!("{lines:?}") };
     assert_ne!(offered.fingerprint, first);
@@ -197,7 +263,10 @@ async fn a_known_certificate_that_is_not_shown_any_more_is_missed() {
     let books = Ledger::default();
     books.accept(portcullis::domain::server::Fingerprint([7; 32]));
     for kind in ["VncAuth", "TLSVnc", "TLSVnc,VncAuth"] {
-        let end = refused(offering(kind).await.attach_as(pinned(with("", PASSWORD), &books), books.clone())).await;
+        let end = refused(
+            offering(kind).await.attach_as(pinned(with("", PASSWORD), &books), books.clone()),
+        )
+        .await;
         assert_eq!((end.close().0, end.why()), (4004, "certificate_missing"), "{kind}: {end:?}");
     }
 }
@@ -205,18 +274,39 @@ async fn a_known_certificate_that_is_not_shown_any_more_is_missed() {
 #[tokio::test]
 async fn a_server_that_locks_us_out_says_so() {
     let port = free_port().to_string();
-    let desktop = Desktop::with(&["-SecurityTypes", "VncAuth", "-rfbport", &port, "-interface", "127.0.0.1", "-BlacklistThreshold", "2"]).await;
+    let desktop = Desktop::with(&[
+        "-SecurityTypes",
+        "VncAuth",
+        "-rfbport",
+        &port,
+        "-interface",
+        "127.0.0.1",
+        "-BlacklistThreshold",
+        "2",
+    ])
+    .await;
     let address = format!("127.0.0.1:{port}");
     let mut ends = Vec::new();
     for _ in 0..6 {
         let address = address.clone();
         let dial = super::rig::DialWith(move || {
             let address = address.clone();
-            async move { Ok(Box::new(TcpStream::connect(address).await?) as Box<dyn Duplex>) }.boxed()
+            async move { Ok(Box::new(TcpStream::connect(address).await?) as Box<dyn Duplex>) }
+                .boxed()
         });
-        let lease = super::rig::lease_to(OrganizationId::new(), WorkspaceKind::Vnc, with("", "wrong"));
+        let lease =
+            super::rig::lease_to(OrganizationId::new(), WorkspaceKind::Vnc, with("", "wrong"));
         let limits = Limits { dial: LONG, handshake: LONG, ..Limits::default() };
-        ends.push(refused(Rig::leased(lease, dial, tokio::sync::mpsc::unbounded_channel().1, limits, Ledger::default())).await);
+        ends.push(
+            refused(Rig::leased(
+                lease,
+                dial,
+                tokio::sync::mpsc::unbounded_channel().1,
+                limits,
+                Ledger::default(),
+            ))
+            .await,
+        );
     }
     let (first, last) = (&ends[0], &ends[5]);
     assert_eq!((first.close().0, first.why()), (4006, "rfb_denied"), "{first:?}");
@@ -253,7 +343,18 @@ async fn x11vnc_shows_a_display_that_is_there() {
         let both = folder.path().join("both.pem");
         // It reads RSA keys only.
         let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x11vnc.test", "-keyout"])
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=x11vnc.test",
+                "-keyout",
+            ])
             .args([&*both, Path::new("-out"), &folder.path().join("certificate.pem")])
             .output();
         assert!(made.await.expect("openssl is installed").status.success());
@@ -261,29 +362,56 @@ async fn x11vnc_shows_a_display_that_is_there() {
         std::fs::write(&both, [std::fs::read(&both).unwrap(), certificate].concat()).unwrap();
         std::fs::write(folder.path().join("word"), "x11vnc-1\n").unwrap();
         let mut command = tethered("x11vnc");
-        command.args(["-display", &display.display, "-localhost", "-rfbport", &port.to_string(), "-forever", "-noipv6", "-noshm", "-norc"]);
+        command.args([
+            "-display",
+            &display.display,
+            "-localhost",
+            "-rfbport",
+            &port.to_string(),
+            "-forever",
+            "-noipv6",
+            "-noshm",
+            "-norc",
+        ]);
         command.arg("-passwdfile").arg(folder.path().join("word"));
         if vencrypt {
             command.args(["-vencrypt", "nodh:only", "-ssl"]).arg(&both);
         }
-        let _server =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().expect("x11vnc is installed");
+        let _server = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("x11vnc is installed");
         let listening = async {
             while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
         };
         timeout(LONG, listening).await.expect("it listens");
-        let dial =
-            super::rig::DialWith(move || async move { Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?) as Box<dyn Duplex>) }.boxed());
-        let lease = super::rig::lease_to(OrganizationId::new(), WorkspaceKind::Vnc, with("", "x11vnc-1"));
+        let dial = super::rig::DialWith(move || {
+            async move {
+                Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?) as Box<dyn Duplex>)
+            }
+            .boxed()
+        });
+        let lease =
+            super::rig::lease_to(OrganizationId::new(), WorkspaceKind::Vnc, with("", "x11vnc-1"));
         let limits = Limits { dial: SLOW, handshake: SLOW, ..Limits::default() };
-        let mut rig = Rig::leased(lease, dial, tokio::sync::mpsc::unbounded_channel().1, limits, Ledger::default());
+        let mut rig = Rig::leased(
+            lease,
+            dial,
+            tokio::sync::mpsc::unbounded_channel().1,
+            limits,
+            Ledger::default(),
+        );
         let stream = super::desktop::browser_stream(&mut rig);
-        let mut client = match timeout(2 * SLOW, VncClient::connect(stream)).await.expect("it answers") {
-            Ok(client) => client,
-            Err(error) => panic!("{error}: {:?}", rig.end.await),
-        };
+        let mut client =
+            match timeout(2 * SLOW, VncClient::connect(stream)).await.expect("it answers") {
+                Ok(client) => client,
+                Err(error) => panic!("{error}: {:?}", rig.end.await),
+            };
         timeout(LONG, client.frame()).await.expect("a frame").unwrap();
         assert_eq!((client.width, client.height), (640, 480), "VeNCrypt: {vencrypt}");
         assert_eq!(rig.books.lines().len(), usize::from(vencrypt), "{:?}", rig.books.lines());

@@ -34,9 +34,12 @@ impl Ledger {
         let mut sums: Vec<(&'static str, &'static str, u64, u64)> = Vec::new();
         for line in self.lines() {
             let Line::TransferRefused(refused) = line else { continue };
-            match sums.iter_mut().find(|sum| (sum.0, sum.1) == (refused.channel, refused.direction)) {
+            match sums.iter_mut().find(|sum| (sum.0, sum.1) == (refused.channel, refused.direction))
+            {
                 Some(sum) => (sum.2, sum.3) = (sum.2 + refused.bytes, sum.3 + refused.count),
-                None => sums.push((refused.channel, refused.direction, refused.bytes, refused.count)),
+                None => {
+                    sums.push((refused.channel, refused.direction, refused.bytes, refused.count))
+                }
             }
         }
         sums.sort_unstable();
@@ -50,7 +53,9 @@ impl Ledger {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("the books say {:?}", self.lines()));
+        tokio::time::timeout(Duration::from_secs(60), wait)
+            .await
+            .unwrap_or_else(|_| panic!("the books say {:?}", self.lines()));
     }
 
     /// The recorded pin.

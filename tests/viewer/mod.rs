@@ -1,4 +1,5 @@
-//! Streams: a browser on one side, a desktop on the other, and everything that can go wrong with either.
+//! Streams: a browser on one side, a desktop on the other, and everything that can go wrong with
+//! either.
 
 mod attach;
 mod books;

@@ -1,4 +1,5 @@
-//! Policy on the wire, with a real desktop: what is forbidden has no effect there, and is counted; what is allowed has.
+//! Policy on the wire, with a real desktop: what is forbidden has no effect there, and is counted;
+//! what is allowed has.
 
 use super::desktop::{Desktop, LONG};
 use super::ledger::Ledger;
@@ -93,18 +94,27 @@ async fn text_goes_the_ways_it_may_and_no_other() {
 async fn read_only_shows_and_takes_nothing() {
     let desktop = Desktop::start().await;
     let books = Ledger::default();
-    let (_rig, mut client) = desktop.open_as(under(StreamPolicy { read_only: true, ..StreamPolicy::default() }), books.clone()).await;
+    let (_rig, mut client) = desktop
+        .open_as(under(StreamPolicy { read_only: true, ..StreamPolicy::default() }), books.clone())
+        .await;
     timeout(LONG, client.frame()).await.unwrap().unwrap();
     let typed = desktop.path("typed");
     let script = format!("read line; echo \"$line\" > {}", typed.display());
     let empty = client.colours();
     let _terminal = desktop.run("xterm", &["-geometry", "80x24+0+0", "-e", "sh", "-c", &script]);
-    timeout(LONG, client.until(|c| c.colours() > empty)).await.expect("the terminal is painted").unwrap();
+    timeout(LONG, client.until(|c| c.colours() > empty))
+        .await
+        .expect("the terminal is painted")
+        .unwrap();
     client.pointer(0, 100, 100).await.unwrap();
     client.type_text("secret\n").await.unwrap();
     client.cut_text("text").await.unwrap();
     timeout(LONG, client.frame()).await.expect("it is shown all the same").unwrap();
-    books.until(|books| books.refused() == [("clipboard", "in", 4, 1), ("input", "in", 6 + 14 * 8, 15)]).await;
+    books
+        .until(|books| {
+            books.refused() == [("clipboard", "in", 4, 1), ("input", "in", 6 + 14 * 8, 15)]
+        })
+        .await;
     // Its copies go out, and somebody who may type does.
     let _copy = copy(&desktop, "copied out").await;
     assert_eq!(told(&mut client).await, "copied out");
@@ -115,24 +125,50 @@ async fn read_only_shows_and_takes_nothing() {
     assert_eq!(content(&typed).await, "allowed\n");
 }
 
-/// Every encoding of a real server, while it paints: if one were measured wrongly, the stream would end, or the text be found in the wrong place.
+/// Every encoding of a real server, while it paints: if one were measured wrongly, the stream would
+/// end, or the text be found in the wrong place.
 #[tokio::test]
 async fn text_is_found_among_rectangles_of_every_encoding() {
     let desktop = Desktop::start().await;
-    let mut scroll =
-        desktop.run("xterm", &["-geometry", "80x24+0+0", "-e", "sh", "-c", "while :; do head -c 1200 /dev/urandom | base64; sleep 0.1; done"]);
+    let mut scroll = desktop.run(
+        "xterm",
+        &[
+            "-geometry",
+            "80x24+0+0",
+            "-e",
+            "sh",
+            "-c",
+            "while :; do head -c 1200 /dev/urandom | base64; sleep 0.1; done",
+        ],
+    );
     for (name, encoding) in [("raw", 0), ("rre", 2), ("hextile", 5), ("tight", 7), ("zrle", 16)] {
         let books = Ledger::default();
         let (rig, mut client) = desktop.open_as(clipboard(Clipboard::None), books.clone()).await;
         // With quality, so that Tight has JPEG, and what noVNC asks for beside.
-        let list = [encoding, 1, -26, -254, -223, -224, -258, -261, -307, -308, -1_063_131_698, -316, 0x574d_5664, -239];
+        let list = [
+            encoding,
+            1,
+            -26,
+            -254,
+            -223,
+            -224,
+            -258,
+            -261,
+            -307,
+            -308,
+            -1_063_131_698,
+            -316,
+            0x574d_5664,
+            -239,
+        ];
         let mut message = vec![2, 0, 0, u8::try_from(list.len()).unwrap()];
         list.iter().for_each(|encoding: &i32| message.extend_from_slice(&encoding.to_be_bytes()));
         client.send(&message).await.unwrap();
         client.request(false).await.unwrap();
         let (width, height) = (client.width, client.height);
         let (mut reader, mut writer) = tokio::io::split(client.into_stream());
-        let request = [&[3, 1, 0, 0, 0, 0][..], &width.to_be_bytes(), &height.to_be_bytes()].concat();
+        let request =
+            [&[3, 1, 0, 0, 0, 0][..], &width.to_be_bytes(), &height.to_be_bytes()].concat();
         let asking = tokio::spawn(async move {
             while writer.write_all(&request).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(30)).await;
@@ -156,11 +192,21 @@ async fn text_is_found_among_rectangles_of_every_encoding() {
         assert!(!rig.end.is_finished(), "{name}");
         let length = u64::try_from(format!("secret {name} 1").len()).unwrap();
         let refused = books.refused();
-        assert!(refused.iter().all(|line| (line.0, line.1) == ("clipboard", "out") && line.2 == length * line.3), "{name}: {refused:?}");
+        assert!(
+            refused
+                .iter()
+                .all(|line| (line.0, line.1) == ("clipboard", "out") && line.2 == length * line.3),
+            "{name}: {refused:?}"
+        );
         asking.abort();
         rig.browser.say.send(Err(portcullis::viewer::end::End::BrowserClosed)).await.unwrap();
         let end = rig.ended().await.0;
-        assert_eq!(end.why(), "browser_closed", "{name}: {:?}", end.cause().map(ToString::to_string));
+        assert_eq!(
+            end.why(),
+            "browser_closed",
+            "{name}: {:?}",
+            end.cause().map(ToString::to_string)
+        );
         drain.abort();
     }
     let _ = scroll.kill().await;
@@ -175,7 +221,10 @@ async fn two_sessions_never_mix() {
         assert!(done.status.success());
     }
     for ((_, client), pixel) in [(&mut ones, 0x0011_2233), (&mut twos, 0x0044_5566)] {
-        timeout(LONG, client.until(|c| c.pixels.iter().all(|p| *p == pixel))).await.expect("its own colour everywhere").unwrap();
+        timeout(LONG, client.until(|c| c.pixels.iter().all(|p| *p == pixel)))
+            .await
+            .expect("its own colour everywhere")
+            .unwrap();
     }
     ones.1.cut_text("of the first").await.unwrap();
     twos.1.cut_text("of the second").await.unwrap();
@@ -186,8 +235,11 @@ async fn two_sessions_never_mix() {
 /// A stream under a policy, past both handshakes, with a desktop in the test's hand.
 async fn scripted(policy: StreamPolicy) -> (Rig, DuplexStream) {
     let (dial, calls) = super::rig::switchboard();
-    let lease =
-        super::rig::lease_to(portcullis::domain::OrganizationId::new(), portcullis::domain::workspace::WorkspaceKind::Vnc, under(policy));
+    let lease = super::rig::lease_to(
+        portcullis::domain::OrganizationId::new(),
+        portcullis::domain::workspace::WorkspaceKind::Vnc,
+        under(policy),
+    );
     let mut rig = Rig::leased(lease, dial, calls, Limits::default(), Ledger::default());
     let mut desktop = rig.desktop().await;
     rig.join(&mut desktop).await;
@@ -200,7 +252,10 @@ async fn what_cannot_be_taken_out_ends_the_stream() {
     // Text is not passed on although the stream breaks behind it.
     for (said, end) in [
         (&[3, 0, 0, 0, 0, 0, 0, 2, b'h', b'i', 77][..], (4007, "policy")),
-        (&[0, 0, 0, 1, 0, 0, 0, 0, 0xea, 0x60, 0xea, 0x60, 0, 0, 0, 0], (4002, "desktop_malformed")),
+        (
+            &[0, 0, 0, 1, 0, 0, 0, 0, 0xea, 0x60, 0xea, 0x60, 0, 0, 0, 0],
+            (4002, "desktop_malformed"),
+        ),
         (&[3, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff], (4002, "desktop_malformed")),
     ] {
         let (rig, mut desktop) = scripted(none).await;
@@ -212,7 +267,10 @@ async fn what_cannot_be_taken_out_ends_the_stream() {
             assert!(!bytes.windows(2).any(|two| two == b"hi"), "{bytes:?}");
         }
     }
-    for (said, end) in [(&[77_u8][..], (4007, "policy")), (&[6, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff], (1002, "browser_malformed"))] {
+    for (said, end) in [
+        (&[77_u8][..], (4007, "policy")),
+        (&[6, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff], (1002, "browser_malformed")),
+    ] {
         let (rig, _desktop) = scripted(none).await;
         rig.browser.send(said).await;
         let (ended, _) = rig.ended().await;
@@ -228,15 +286,22 @@ async fn a_picture_no_browser_can_hold_is_not_told() {
     rig.browser.greet().await;
     rig.browser.send(&[1]).await;
     assert_eq!(read(&mut desktop, 1).await, [1]);
-    desktop.write_all(&[&60_000_u16.to_be_bytes(), &60_000_u16.to_be_bytes(), &INIT[4..]].concat()).await.unwrap();
+    desktop
+        .write_all(&[&60_000_u16.to_be_bytes(), &60_000_u16.to_be_bytes(), &INIT[4..]].concat())
+        .await
+        .unwrap();
     let (end, mut browser) = rig.ended().await;
-    assert_eq!(end.close(), (4002, "desktop: A picture of 60000 x 60000 is too large for a browser.".into()));
+    assert_eq!(
+        end.close(),
+        (4002, "desktop: A picture of 60000 x 60000 is too large for a browser.".into())
+    );
     assert_eq!(browser.hear().await, None);
 }
 
 #[tokio::test]
 async fn refusals_are_put_together_and_none_is_lost() {
-    let (rig, mut desktop) = scripted(StreamPolicy { read_only: true, ..StreamPolicy::default() }).await;
+    let (rig, mut desktop) =
+        scripted(StreamPolicy { read_only: true, ..StreamPolicy::default() }).await;
     let books = rig.books.clone();
     for _ in 0..500 {
         rig.browser.send(&[5, 0, 0, 1, 0, 1]).await;
@@ -246,6 +311,7 @@ async fn refusals_are_put_together_and_none_is_lost() {
     rig.browser.say.send(Err(portcullis::viewer::end::End::BrowserClosed)).await.unwrap();
     rig.ended().await;
     assert_eq!(books.refused(), [("input", "in", 3000, 500)]);
-    // One at once, then one a second at most, and the last at the end; so slow is no machine that it were one each.
+    // One at once, then one a second at most, and the last at the end; so slow is no machine that
+    // it were one each.
     assert!(books.lines().len() < 100, "{} entries", books.lines().len());
 }

@@ -11,7 +11,9 @@ use portcullis::domain::server::{Server, StreamPolicy};
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::user::{Caller, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::domain::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
+use portcullis::domain::{
+    HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
+};
 use portcullis::viewer::attach::{Attachment, attach};
 use portcullis::viewer::books::Tally;
 use portcullis::viewer::browser::{BrowserSink, BrowserSource, Gone, Heard};
@@ -27,10 +29,13 @@ use tokio::task::JoinHandle;
 /// The password of every lease here, a challenge, and its only right answer.
 pub const PASSWORD: &str = "vncpass1";
 pub const CHALLENGE: [u8; 16] = *b"0123456789abcdef";
-pub const ANSWER: [u8; 16] = [0x56, 0x25, 0x32, 0x4f, 0x9f, 0xeb, 0x0e, 0x61, 0xe5, 0x29, 0xa1, 0x7e, 0xdd, 0x40, 0x79, 0x46];
+pub const ANSWER: [u8; 16] = [
+    0x56, 0x25, 0x32, 0x4f, 0x9f, 0xeb, 0x0e, 0x61, 0xe5, 0x29, 0xa1, 0x7e, 0xdd, 0x40, 0x79, 0x46,
+];
 
 /// `ServerInit` of every desktop here: 2 by 1 pixels of 32 bits, its name "desk".
-pub const INIT: [u8; 28] = *b"\0\x02\0\x01\x20\x18\0\x01\0\xff\0\xff\0\xff\x10\x08\0\0\0\0\0\0\0\x04desk";
+pub const INIT: [u8; 28] =
+    *b"\0\x02\0\x01\x20\x18\0\x01\0\xff\0\xff\0\xff\x10\x08\0\0\0\0\0\0\0\x04desk";
 
 /// Most bytes a pipe to a desktop holds.
 pub const PIPE: usize = 64 * 1024;
@@ -49,7 +54,11 @@ pub fn lease_in(organization_id: OrganizationId) -> Lease {
 }
 
 /// A lease of a server of any kind.
-pub fn lease_to(organization_id: OrganizationId, workspace_kind: WorkspaceKind, server: Server) -> Lease {
+pub fn lease_to(
+    organization_id: OrganizationId,
+    workspace_kind: WorkspaceKind,
+    server: Server,
+) -> Lease {
     let user_id = UserId::new();
     let user = User {
         id: user_id,
@@ -102,7 +111,8 @@ pub fn switchboard() -> (Switchboard, Calls) {
 impl Dial for Switchboard {
     fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
         let (near, far) = tokio::io::duplex(PIPE);
-        let taken = self.calls.send(far).map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused));
+        let taken =
+            self.calls.send(far).map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused));
         std::future::ready(taken.map(|()| Box::new(near) as Box<dyn Duplex>)).boxed()
     }
 }
@@ -161,7 +171,10 @@ pub struct Browser {
 
 impl Browser {
     pub async fn send(&self, bytes: &[u8]) {
-        self.say.send(Ok(Heard::Bytes(Bytes::copy_from_slice(bytes)))).await.expect("the viewer listens");
+        self.say
+            .send(Ok(Heard::Bytes(Bytes::copy_from_slice(bytes))))
+            .await
+            .expect("the viewer listens");
     }
 
     /// The next thing told, pings answered at once and not shown.
@@ -235,7 +248,13 @@ impl Rig {
     }
 
     /// Any lease, and books that may outlive the stream.
-    pub fn leased(lease: Lease, dial: impl Dial, calls: Calls, limits: Limits, books: Ledger) -> Self {
+    pub fn leased(
+        lease: Lease,
+        dial: impl Dial,
+        calls: Calls,
+        limits: Limits,
+        books: Ledger,
+    ) -> Self {
         let (tell, told) = mpsc::channel(2);
         let (say, heard) = mpsc::channel(16);
         let (right, watched) = watch::channel(Right::Held);
@@ -258,7 +277,15 @@ impl Rig {
             tally.flush(&ledger).await;
             end
         });
-        Self { browser: Browser { told, say, unread: Vec::new() }, calls, right, draining, meters, books, end }
+        Self {
+            browser: Browser { told, say, unread: Vec::new() },
+            calls,
+            right,
+            draining,
+            meters,
+            books,
+            end,
+        }
     }
 
     /// The desktop's end of the connection the viewer makes.
@@ -278,7 +305,8 @@ impl Rig {
         (rig, desktop)
     }
 
-    /// The browser's end as a stream of bytes, pings answered; dropping it is a browser that is gone.
+    /// The browser's end as a stream of bytes, pings answered; dropping it is a browser that is
+    /// gone.
     pub fn browser_stream(&mut self) -> DuplexStream {
         let (near, far) = tokio::io::duplex(PIPE);
         let (mut reader, mut writer) = tokio::io::split(far);
@@ -313,7 +341,10 @@ impl Rig {
 
     /// How it ended; the browser's ends stay, so that nobody is told by their going.
     pub async fn ended(self) -> (End, Browser) {
-        let end = tokio::time::timeout(Duration::from_secs(30), self.end).await.expect("it ends").expect("it does not panic");
+        let end = tokio::time::timeout(Duration::from_secs(30), self.end)
+            .await
+            .expect("it ends")
+            .expect("it does not panic");
         (end, self.browser)
     }
 }
@@ -323,9 +354,19 @@ pub async fn attach_once(dial: &dyn Dial, right: watch::Receiver<Right>) -> End 
     let (tell, _told) = mpsc::channel(2);
     let (_say, heard) = mpsc::channel(2);
     let (_draining, drained) = watch::channel(false);
-    let (lease, meters, tally, books) = (lease(), Meters::default(), Tally::default(), Ledger::default());
+    let (lease, meters, tally, books) =
+        (lease(), Meters::default(), Tally::default(), Ledger::default());
     let limits = Limits::default();
-    let attachment = Attachment { lease: &lease, dial, right, draining: drained, meters: &meters, tally: &tally, books: &books, limits };
+    let attachment = Attachment {
+        lease: &lease,
+        dial,
+        right,
+        draining: drained,
+        meters: &meters,
+        tally: &tally,
+        books: &books,
+        limits,
+    };
     attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await
 }
 

@@ -1,4 +1,5 @@
-//! Certificates of desktops: taken, pinned, vouched for, refused; and that whoever shows one holds its key.
+//! Certificates of desktops: taken, pinned, vouched for, refused; and that whoever shows one holds
+//! its key.
 
 use super::ledger::{Ledger, Line};
 use portcullis::domain::server::{Fingerprint, ServerTrust, TrustRule};
@@ -36,17 +37,23 @@ impl Identity {
 }
 
 /// What became of meeting a server under a rule.
-async fn meet(server: &Identity, versions: &[&'static SupportedProtocolVersion], trust: ServerTrust, books: &Ledger) -> Result<usize, End> {
+async fn meet(
+    server: &Identity,
+    versions: &[&'static SupportedProtocolVersion],
+    trust: ServerTrust,
+    books: &Ledger,
+) -> Result<usize, End> {
     let (near, far) = tokio::io::duplex(16 * 1024);
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server.key.clone()));
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(versions)
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Fixed(Arc::new(rustls::sign::CertifiedKey::new(
-            vec![server.certificate.clone()],
-            rustls::crypto::ring::sign::any_supported_type(&key).unwrap(),
-        )))));
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Fixed(Arc::new(rustls::sign::CertifiedKey::new(
+                vec![server.certificate.clone()],
+                rustls::crypto::ring::sign::any_supported_type(&key).unwrap(),
+            )))));
     let serving = tokio::spawn(async move {
         let mut stream = TlsAcceptor::from(Arc::new(config)).accept(far).await?;
         stream.write_all(b"inside").await?;
@@ -54,7 +61,12 @@ async fn meet(server: &Identity, versions: &[&'static SupportedProtocolVersion],
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await
     });
-    let expected = Expected { trust: &trust, address: "127.0.0.1".parse().unwrap(), name: "", limit: Duration::from_secs(20) };
+    let expected = Expected {
+        trust: &trust,
+        address: "127.0.0.1".parse().unwrap(),
+        name: "",
+        limit: Duration::from_secs(20),
+    };
     let secured = secure(near, expected, books).await;
     let met = match secured {
         Ok(mut secured) => {
@@ -74,7 +86,10 @@ async fn meet(server: &Identity, versions: &[&'static SupportedProtocolVersion],
 struct Fixed(Arc<rustls::sign::CertifiedKey>);
 
 impl rustls::server::ResolvesServerCert for Fixed {
-    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+    fn resolve(
+        &self,
+        _: rustls::server::ClientHello<'_>,
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
         Some(Arc::clone(&self.0))
     }
 }
@@ -98,17 +113,25 @@ const BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
 #[tokio::test]
 async fn the_first_one_is_pinned_and_another_is_refused_until_accepted() {
-    let (first, second, books) = (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), Ledger::default());
+    let (first, second, books) =
+        (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), Ledger::default());
     for version in BOTH {
         assert_eq!(meet(&first, &[version], first_use(None), &books).await.unwrap(), 1);
     }
     assert_eq!(books.pin(), Some(first.fingerprint()));
-    assert_eq!(meet(&first, &BOTH, first_use(books.pin()), &books).await.unwrap(), 1, "the known one needs no entry");
+    assert_eq!(
+        meet(&first, &BOTH, first_use(books.pin()), &books).await.unwrap(),
+        1,
+        "the known one needs no entry"
+    );
     assert_eq!(books.lines().len(), 2);
     assert_eq!(refused(meet(&second, &BOTH, first_use(books.pin()), &books).await), "changed");
     let lines = books.lines();
     let Some(Line::Met(seen, Met::Refused)) = lines.last() else { panic!("{lines:?}") };
-    assert_eq!((seen.fingerprint, seen.subject.as_str()), (second.fingerprint(), "CN=rcgen self signed cert"));
+    assert_eq!(
+        (seen.fingerprint, seen.subject.as_str()),
+        (second.fingerprint(), "CN=rcgen self signed cert")
+    );
     books.accept(second.fingerprint());
     meet(&second, &BOTH, first_use(books.pin()), &books).await.unwrap();
     assert_eq!(refused(meet(&first, &BOTH, first_use(books.pin()), &books).await), "changed");
@@ -116,11 +139,17 @@ async fn the_first_one_is_pinned_and_another_is_refused_until_accepted() {
 
 #[tokio::test]
 async fn a_configured_pin_is_the_only_one() {
-    let (ours, other, books) = (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), Ledger::default());
+    let (ours, other, books) =
+        (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), Ledger::default());
     meet(&ours, &BOTH, pinned(ours.fingerprint()), &books).await.unwrap();
     assert_eq!(books.lines(), [], "as configured");
-    assert_eq!(refused(meet(&other, &BOTH, pinned(ours.fingerprint()), &books).await), "not_the_pinned");
-    assert!(matches!(&books.lines()[..], [Line::CertificateRefused(seen, "not_the_pinned")] if seen.fingerprint == other.fingerprint()));
+    assert_eq!(
+        refused(meet(&other, &BOTH, pinned(ours.fingerprint()), &books).await),
+        "not_the_pinned"
+    );
+    assert!(
+        matches!(&books.lines()[..], [Line::CertificateRefused(seen, "not_the_pinned")] if seen.fingerprint == other.fingerprint())
+    );
 }
 
 #[tokio::test]
@@ -132,23 +161,38 @@ async fn authorities_vouch_for_a_server_and_its_name() {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         if expired {
-            (params.not_before, params.not_after) = (rcgen::date_time_ymd(2001, 1, 1), rcgen::date_time_ymd(2002, 1, 1));
+            (params.not_before, params.not_after) =
+                (rcgen::date_time_ymd(2001, 1, 1), rcgen::date_time_ymd(2002, 1, 1));
         }
         let certificate = params.signed_by(&key, &authority).unwrap();
         Identity { certificate: certificate.der().clone(), key: key.serialize_der() }
     };
-    let by =
-        |name: Option<&str>| ServerTrust { rule: TrustRule::Authority { roots: authority.pem(), name: name.map(str::to_owned) }, pin: None };
+    let by = |name: Option<&str>| ServerTrust {
+        rule: TrustRule::Authority { roots: authority.pem(), name: name.map(str::to_owned) },
+        pin: None,
+    };
     let books = Ledger::default();
     let desk = issue("desk.test", false);
     meet(&desk, &BOTH, by(Some("desk.test")), &books).await.unwrap();
     meet(&desk, &BOTH, by(None), &books).await.unwrap();
     assert_eq!(books.lines(), []);
     assert_eq!(refused(meet(&desk, &BOTH, by(Some("other.test")), &books).await), "other_name");
-    assert_eq!(refused(meet(&issue("desk.test", true), &BOTH, by(Some("desk.test")), &books).await), "expired");
-    assert_eq!(refused(meet(&Identity::of(&["desk.test"]), &BOTH, by(Some("desk.test")), &books).await), "unknown_authority");
-    let rule = TrustRule::Authority { roots: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into(), name: None };
-    assert_eq!(refused(meet(&desk, &BOTH, ServerTrust { rule, pin: None }, &books).await), "authorities_unreadable");
+    assert_eq!(
+        refused(meet(&issue("desk.test", true), &BOTH, by(Some("desk.test")), &books).await),
+        "expired"
+    );
+    assert_eq!(
+        refused(meet(&Identity::of(&["desk.test"]), &BOTH, by(Some("desk.test")), &books).await),
+        "unknown_authority"
+    );
+    let rule = TrustRule::Authority {
+        roots: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into(),
+        name: None,
+    };
+    assert_eq!(
+        refused(meet(&desk, &BOTH, ServerTrust { rule, pin: None }, &books).await),
+        "authorities_unreadable"
+    );
     assert_eq!(books.lines().len(), 4, "each is written down");
 }
 
@@ -171,18 +215,37 @@ async fn version_1_certificates_with_rsa_keys_are_taken() {
         let done = Command::new("openssl").args(arguments).output().expect("openssl is installed");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     };
-    let (pem, key, request, certificate) = (path("key.pem"), path("key.der"), path("request"), path("certificate.der"));
+    let (pem, key, request, certificate) =
+        (path("key.pem"), path("key.der"), path("request"), path("certificate.der"));
     openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", &pem]);
     openssl(&["pkcs8", "-topk8", "-nocrypt", "-in", &pem, "-outform", "DER", "-out", &key]);
     openssl(&["req", "-new", "-key", &pem, "-subj", "/CN=old.test", "-out", &request]);
     // `x509 -req` without extensions makes version 1.
-    openssl(&["x509", "-req", "-in", &request, "-signkey", &pem, "-days", "2", "-outform", "DER", "-out", &certificate]);
-    let old = Identity { certificate: std::fs::read(&certificate).unwrap().into(), key: std::fs::read(&key).unwrap() };
+    openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        &request,
+        "-signkey",
+        &pem,
+        "-days",
+        "2",
+        "-outform",
+        "DER",
+        "-out",
+        &certificate,
+    ]);
+    let old = Identity {
+        certificate: std::fs::read(&certificate).unwrap().into(),
+        key: std::fs::read(&key).unwrap(),
+    };
     let books = Ledger::default();
     for version in BOTH {
         meet(&old, &[version], first_use(None), &books).await.unwrap();
     }
-    assert!(matches!(&books.lines()[0], Line::Met(seen, Met::Trusted) if seen.subject == "CN=old.test"));
+    assert!(
+        matches!(&books.lines()[0], Line::Met(seen, Met::Trusted) if seen.subject == "CN=old.test")
+    );
 }
 
 #[tokio::test]
@@ -190,7 +253,12 @@ async fn a_server_that_hangs_or_speaks_no_tls() {
     for said in [&b""[..], b"RFB 003.008\n", &[0x16, 3, 3, 0xff, 0xff]] {
         let (near, mut far) = tokio::io::duplex(1024);
         far.write_all(said).await.unwrap();
-        let expected = Expected { trust: &first_use(None), address: "127.0.0.1".parse().unwrap(), name: "", limit: Duration::from_millis(200) };
+        let expected = Expected {
+            trust: &first_use(None),
+            address: "127.0.0.1".parse().unwrap(),
+            name: "",
+            limit: Duration::from_millis(200),
+        };
         let end = secure(near, expected, &Ledger::default()).await.expect_err("no TLS");
         assert!(matches!(end, End::Insecure(_)), "{end:?}");
         drop(far);

@@ -1,7 +1,10 @@
-//! The same over real WebSockets: an actix server, a browser that is tokio-tungstenite, and one that is a bare socket.
+//! The same over real WebSockets: an actix server, a browser that is tokio-tungstenite, and one
+//! that is a bare socket.
 
 use super::ledger::Ledger;
-use super::rig::{Calls, INIT, PIPE, Switchboard, admit, init, is_closed, lease, read, switchboard};
+use super::rig::{
+    Calls, INIT, PIPE, Switchboard, admit, init, is_closed, lease, read, switchboard,
+};
 use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::{SinkExt, StreamExt};
@@ -29,8 +32,8 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Longest wait for what should be quick, on a machine that is busy.
 const SOON: Duration = Duration::from_secs(60);
-/// The farewell's own limits are three quarters of a second together. Longer than this on a busy machine would be the patience with a browser that
-/// answers no ping, 20 s.
+/// The farewell's own limits are three quarters of a second together. Longer than this on a busy
+/// machine would be the patience with a browser that answers no ping, 20 s.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A gateway whose only route is a stream.
@@ -53,14 +56,27 @@ struct Shared {
     ended: mpsc::UnboundedSender<&'static str>,
 }
 
-async fn open(request: HttpRequest, body: web::Payload, shared: web::Data<Shared>) -> actix_web::Result<HttpResponse> {
+async fn open(
+    request: HttpRequest,
+    body: web::Payload,
+    shared: web::Data<Shared>,
+) -> actix_web::Result<HttpResponse> {
     let (response, browser) = upgrade(&request, body)?;
     let hangup = request.conn_data::<Hangup>().cloned();
     let Shared { dial, right, draining, meters, ended } = shared.get_ref().clone();
     actix_web::rt::spawn(async move {
         let lease = lease();
         let (limits, tally, books) = (Limits::default(), Tally::default(), Ledger::default());
-        let attachment = Attachment { lease: &lease, dial: &*dial, right, draining, meters: &meters, tally: &tally, books: &books, limits };
+        let attachment = Attachment {
+            lease: &lease,
+            dial: &*dial,
+            right,
+            draining,
+            meters: &meters,
+            tally: &tally,
+            books: &books,
+            limits,
+        };
         let over = stream(attachment, browser).await;
         let _ = ended.send(over.end.why());
         over.farewell(hangup).await;
@@ -73,27 +89,37 @@ impl Gateway {
         Self::with_room(None).await
     }
 
-    /// `room`: bytes the kernel takes for the browser; little of it, so that what piles up is seen to pile up in the gateway.
+    /// `room`: bytes the kernel takes for the browser; little of it, so that what piles up is seen
+    /// to pile up in the gateway.
     async fn with_room(room: Option<usize>) -> Self {
         let (dial, calls) = switchboard();
         let (right, watched) = watch::channel(Right::Held);
         let (draining, drained) = watch::channel(false);
         let (ended, ends) = mpsc::unbounded_channel();
         let meters = Arc::new(Meters::default());
-        let shared = Shared { dial: Arc::new(dial), right: watched, draining: drained, meters: Arc::clone(&meters), ended };
+        let shared = Shared {
+            dial: Arc::new(dial),
+            right: watched,
+            draining: drained,
+            meters: Arc::clone(&meters),
+            ended,
+        };
         let data = web::Data::new(shared);
-        let server = HttpServer::new(move || App::new().app_data(data.clone()).route("/", web::get().to(open)))
-            .on_connect(move |connection, data| {
-                on_connect(connection, data);
-                let socket = connection.downcast_ref::<actix_web::rt::net::TcpStream>().expect("plain TCP");
-                if let Some(bytes) = room {
-                    rustix::net::sockopt::set_socket_send_buffer_size(socket, bytes).unwrap();
-                }
-            })
-            .workers(1)
-            .disable_signals()
-            .bind(("127.0.0.1", 0))
-            .unwrap();
+        let server = HttpServer::new(move || {
+            App::new().app_data(data.clone()).route("/", web::get().to(open))
+        })
+        .on_connect(move |connection, data| {
+            on_connect(connection, data);
+            let socket =
+                connection.downcast_ref::<actix_web::rt::net::TcpStream>().expect("plain TCP");
+            if let Some(bytes) = room {
+                rustix::net::sockopt::set_socket_send_buffer_size(socket, bytes).unwrap();
+            }
+        })
+        .workers(1)
+        .disable_signals()
+        .bind(("127.0.0.1", 0))
+        .unwrap();
         let address = server.addrs()[0];
         let server = server.run();
         let handle = server.handle();
@@ -103,7 +129,8 @@ impl Gateway {
 
     /// A browser, upgraded; and its desktop.
     async fn browser(&mut self) -> (Socket, DuplexStream) {
-        let (socket, _) = tokio_tungstenite::connect_async(format!("ws://{}/", self.address)).await.unwrap();
+        let (socket, _) =
+            tokio_tungstenite::connect_async(format!("ws://{}/", self.address)).await.unwrap();
         let desktop = self.calls.recv().await.unwrap();
         (socket, desktop)
     }
@@ -178,8 +205,17 @@ async fn a_stream_from_greeting_to_goodbye() {
 async fn a_frame_in_parts_is_a_stream_all_the_same() {
     let mut gateway = Gateway::start().await;
     let (mut socket, mut desktop) = gateway.joined().await;
-    for (opcode, last, text) in [(Data::Binary, false, "one "), (Data::Continue, false, "two "), (Data::Continue, true, "three")] {
-        let header = FrameHeader { is_final: last, opcode: OpCode::Data(opcode), mask: Some([1, 2, 3, 4]), ..FrameHeader::default() };
+    for (opcode, last, text) in [
+        (Data::Binary, false, "one "),
+        (Data::Continue, false, "two "),
+        (Data::Continue, true, "three"),
+    ] {
+        let header = FrameHeader {
+            is_final: last,
+            opcode: OpCode::Data(opcode),
+            mask: Some([1, 2, 3, 4]),
+            ..FrameHeader::default()
+        };
         socket.send(Message::Frame(Frame::from_payload(header, text.into()))).await.unwrap();
     }
     assert_eq!(read(&mut desktop, 13).await, b"one two three");
@@ -263,7 +299,10 @@ async fn a_desktop_that_cannot_be_used_is_told_in_plain_words() {
     let mut gateway = Gateway::start().await;
     let (mut socket, desktop) = gateway.browser().await;
     drop(desktop);
-    assert_eq!(closed(&mut socket).await, (4002, "desktop: The desktop does not answer as a desktop should.".into()));
+    assert_eq!(
+        closed(&mut socket).await,
+        (4002, "desktop: The desktop does not answer as a desktop should.".into())
+    );
     assert_eq!(gateway.why().await, "rfb_closed");
     gateway.stop().await;
 }
@@ -282,7 +321,9 @@ async fn deaf_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream) {
     let mut desktop = gateway.calls.recv().await.unwrap();
     admit(&mut desktop).await;
     // Masked with zeros: the version, the choice, `ClientInit`.
-    tcp.write_all(b"\x82\x8c\0\0\0\0RFB 003.008\n\x82\x81\0\0\0\0\x01\x82\x81\0\0\0\0\x01").await.unwrap();
+    tcp.write_all(b"\x82\x8c\0\0\0\0RFB 003.008\n\x82\x81\0\0\0\0\x01\x82\x81\0\0\0\0\x01")
+        .await
+        .unwrap();
     init(&mut desktop, 1).await;
     let mut head = Vec::new();
     while !head.ends_with(&INIT) {
@@ -291,7 +332,8 @@ async fn deaf_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream) {
     (tcp, desktop)
 }
 
-/// Everything the desktop can get rid of: until nothing has moved for a while, which a pause of a busy machine is not.
+/// Everything the desktop can get rid of: until nothing has moved for a while, which a pause of a
+/// busy machine is not.
 async fn flood(desktop: &mut DuplexStream, meters: &Meters) -> usize {
     let (mut accepted, mut still, mut seen) = (0, 0, 0);
     while still < 5 {
@@ -313,7 +355,9 @@ async fn a_browser_that_stops_reading_fills_no_memory() {
     let (tcp, mut desktop) = deaf_browser(&mut gateway).await;
     let accepted = flood(&mut desktop, &gateway.meters).await;
     let relayed = usize::try_from(gateway.meters.down.load(Ordering::Relaxed)).unwrap();
-    println!("accepted from the desktop: {accepted} bytes, of which handed to the connection: {relayed}");
+    println!(
+        "accepted from the desktop: {accepted} bytes, of which handed to the connection: {relayed}"
+    );
     assert!(accepted < 1024 * 1024, "{accepted} bytes");
 
     // Input still goes through.

@@ -35,7 +35,10 @@ async fn first_frame_and_a_line_typed_into_a_terminal() {
     let _terminal = desktop.run("xterm", &["-geometry", "80x24+0+0", "-e", "sh", "-c", &script]);
     // Without a window manager the keyboard goes where the pointer is.
     client.pointer(0, 100, 100).await.unwrap();
-    timeout(LONG, client.until(|c| c.colours() > empty)).await.expect("the terminal is painted").unwrap();
+    timeout(LONG, client.until(|c| c.colours() > empty))
+        .await
+        .expect("the terminal is painted")
+        .unwrap();
     client.type_text("ls -la /tmp; echo done\n").await.unwrap();
     assert_eq!(content(&typed).await, "ls -la /tmp; echo done\n");
 
@@ -85,6 +88,10 @@ async fn a_wrong_password_is_told_by_the_real_server() {
     let rig = desktop.attach();
     let (end, mut browser) = rig.ended().await;
     assert_eq!(end.why(), "rfb_denied");
-    assert!(end.cause().unwrap().to_string().starts_with("it did not accept the password: "), "{:?}", end.cause());
+    assert!(
+        end.cause().unwrap().to_string().starts_with("it did not accept the password: "),
+        "{:?}",
+        end.cause()
+    );
     assert_eq!(browser.hear().await, None);
 }

@@ -1,4 +1,5 @@
-//! Following a host: a host that falls silent, and a desktop that ends, are noticed without anybody asking.
+//! Following a host: a host that falls silent, and a desktop that ends, are noticed without anybody
+//! asking.
 
 use super::{ASK_TIMEOUT, Inner, told};
 use crate::broker::fleet::{FleetError, Offers};
@@ -12,14 +13,17 @@ use std::time::{Duration, Instant};
 
 /// Waits between two tries to follow a host.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// How often an agent is asked what it offers. It tries its services then, so not oftener than somebody who looks would want to know.
+/// How often an agent is asked what it offers. It tries its services then, so not oftener than
+/// somebody who looks would want to know.
 const OFFERS_EVERY: Duration = Duration::from_secs(30);
-/// Most services that are taken from an agent, and the longest name of one: what an agent of ours can have.
+/// Most services that are taken from an agent, and the longest name of one: what an agent of ours
+/// can have.
 const SERVICES_MAX: usize = crate::host::services::SERVICES_MAX;
 /// Between two knocks at a standard peer.
 const KNOCK_EVERY: Duration = Duration::from_secs(10);
 
-/// Follows a host for as long as there is the fleet and its tunnel: says when its tunnel changes, and asks its agent for changes.
+/// Follows a host for as long as there is the fleet and its tunnel: says when its tunnel changes,
+/// and asks its agent for changes.
 pub(super) async fn follow(fleet: Weak<Inner>, host: HostId, kind: HostKind, tunnel: Tunnel) {
     let mut status = tunnel.watch();
     let (mut wait, longest) = RETRY;
@@ -52,8 +56,9 @@ pub(super) async fn follow(fleet: Weak<Inner>, host: HostId, kind: HostKind, tun
     }
 }
 
-/// Knocks at a standard peer, over and over. It has nobody to ask, and a keepalive asks for no answer; but a packet that carries something must be
-/// answered, if only by an empty one (WireGuard paper, section 6.5), so a peer that fell silent is noticed by its tunnel's own state machine.
+/// Knocks at a standard peer, over and over. It has nobody to ask, and a keepalive asks for no
+/// answer; but a packet that carries something must be answered, if only by an empty one (WireGuard
+/// paper, section 6.5), so a peer that fell silent is noticed by its tunnel's own state machine.
 async fn keep_knocking(tunnel: &Tunnel) {
     loop {
         tokio::time::sleep(KNOCK_EVERY).await;
@@ -64,11 +69,17 @@ async fn keep_knocking(tunnel: &Tunnel) {
 }
 
 impl Inner {
-    /// Keeps what a host's agent says it offers; who asks for hosts' changes is told when it is another.
+    /// Keeps what a host's agent says it offers; who asks for hosts' changes is told when it is
+    /// another.
     fn note_offers(&self, host: HostId, health: Health) {
-        let services = health.services.into_iter().filter(|service| is_direct_name(&service.name)).take(SERVICES_MAX);
+        let services = health
+            .services
+            .into_iter()
+            .filter(|service| is_direct_name(&service.name))
+            .take(SERVICES_MAX);
         let services = services.map(|service| (service.name, service.reachable)).collect();
-        let offers = Arc::new(Offers { kinds: health.kinds, service_kinds: health.service_kinds, services });
+        let offers =
+            Arc::new(Offers { kinds: health.kinds, service_kinds: health.service_kinds, services });
         let mut hosts = self.hosts();
         let Some(entry) = hosts.get_mut(&host) else { return };
         let changed = entry.offers.replace(offers.clone()).is_none_or(|before| before != offers);
@@ -79,21 +90,30 @@ impl Inner {
     }
 }
 
-/// Asks an agent for changes, over and over; each answer also says that the host is alive. Ends with why it could not go on.
+/// Asks an agent for changes, over and over; each answer also says that the host is alive. Ends
+/// with why it could not go on.
 async fn ask_for_changes(fleet: &Weak<Inner>, host: HostId) -> FleetError {
     let asking = async {
         let inner = fleet.upgrade().ok_or(FleetError::NotConnected)?;
-        let mut client = tokio::time::timeout(ASK_TIMEOUT, inner.client(host)).await.map_err(|_| FleetError::Timeout)??;
+        let mut client = tokio::time::timeout(ASK_TIMEOUT, inner.client(host))
+            .await
+            .map_err(|_| FleetError::Timeout)??;
         drop(inner);
         let (mut seen, mut told_at) = (None, None::<Instant>);
         loop {
             if told_at.is_none_or(|at| at.elapsed() >= OFFERS_EVERY) {
-                let health = tokio::time::timeout(ASK_TIMEOUT, client.health()).await.map_err(|_| FleetError::Timeout)?.map_err(told)?;
+                let health = tokio::time::timeout(ASK_TIMEOUT, client.health())
+                    .await
+                    .map_err(|_| FleetError::Timeout)?
+                    .map_err(told)?;
                 fleet.upgrade().ok_or(FleetError::NotConnected)?.note_offers(host, health);
                 told_at = Some(Instant::now());
             }
             let limit = control::WATCH_WAIT + ASK_TIMEOUT;
-            let now = tokio::time::timeout(limit, client.changed(seen)).await.map_err(|_| FleetError::Timeout)?.map_err(told)?;
+            let now = tokio::time::timeout(limit, client.changed(seen))
+                .await
+                .map_err(|_| FleetError::Timeout)?
+                .map_err(told)?;
             if seen.replace(now) != Some(now) {
                 fleet.upgrade().ok_or(FleetError::NotConnected)?.bump();
             }

@@ -1,9 +1,12 @@
-//! A session's line to its desktop: what went over it, what its legs took, and the cut that ends its streams at once.
+//! A session's line to its desktop: what went over it, what its legs took, and the cut that ends
+//! its streams at once.
 //!
-//! What a leg took is measured where it costs nothing: opening a connection to the desktop takes one way there and back, and a server of
-//! desktops speaks first (RFC 6143 section 7.1.1), so what passes from the open connection to its greeting, less another way there and back, is
-//! the desktop's own. Where the client speaks first (RDP), it is what passes from its first words to the answer. Between two openings the way to the host is measured anew by knocking at a port where nobody listens: a refusal takes one
-//! way there and back, too.
+//! What a leg took is measured where it costs nothing: opening a connection to the desktop takes
+//! one way there and back, and a server of desktops speaks first (RFC 6143 section 7.1.1), so what
+//! passes from the open connection to its greeting, less another way there and back, is the
+//! desktop's own. Where the client speaks first (RDP), it is what passes from its first words to
+//! the answer. Between two openings the way to the host is measured anew by knocking at a port
+//! where nobody listens: a refusal takes one way there and back, too.
 
 use crate::tunnel::{Tunnel, TunnelError};
 use crate::viewer::cut::{Cut, Cuts};
@@ -30,7 +33,8 @@ pub(super) struct Line {
     down: AtomicU64,
     host_us: AtomicU64,
     desktop_us: AtomicU64,
-    /// When the way to the host was last measured, or is being; milliseconds since [`Line::born`], plus one.
+    /// When the way to the host was last measured, or is being; milliseconds since [`Line::born`],
+    /// plus one.
     measured: AtomicU64,
     born: Option<Instant>,
 }
@@ -63,7 +67,9 @@ impl Line {
     }
 
     fn clock(&self) -> u64 {
-        self.born.map_or(1, |born| u64::try_from(born.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1))
+        self.born.map_or(1, |born| {
+            u64::try_from(born.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+        })
     }
 
     /// Whether the caller is to measure the way to the host now; says so to one caller only.
@@ -71,7 +77,10 @@ impl Line {
         let (now, last) = (self.clock(), self.measured.load(Ordering::Relaxed));
         let fresh = u64::try_from(FRESH.as_millis()).unwrap_or(u64::MAX);
         (last == 0 || now.saturating_sub(last) >= fresh)
-            && self.measured.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && self
+                .measured
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }
 
@@ -92,7 +101,8 @@ pub(super) async fn knock(tunnel: &Tunnel) -> Option<Duration> {
     }
 }
 
-/// A stream to a desktop, watched over: it counts, measures the greeting, and ends when its line is cut.
+/// A stream to a desktop, watched over: it counts, measures the greeting, and ends when its line is
+/// cut.
 pub(super) struct Watched<S> {
     stream: S,
     line: Arc<Line>,
@@ -110,7 +120,11 @@ impl<S> Watched<S> {
     }
 
     /// What the stream says, unless the line is cut.
-    fn uncut<T>(&mut self, cx: &mut Context<'_>, ask: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>>
+    fn uncut<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        ask: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>>
     where
         S: Unpin,
     {
@@ -126,7 +140,11 @@ impl<S> Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(self.uncut(cx, |stream, cx| stream.poll_read(cx, buf)))?;
         let read = buf.filled().len() - before;
@@ -141,7 +159,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = ready!(self.uncut(cx, |stream, cx| stream.poll_write(cx, bytes)))?;
         if let Some((asked, _)) = &mut self.greeting {
             // A server of RDP waits for its client: its time runs from here.

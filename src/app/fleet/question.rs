@@ -1,4 +1,5 @@
-//! What a session's other end is asked before its launch counts as done: whether it is there, and answers as its kind does.
+//! What a session's other end is asked before its launch counts as done: whether it is there, and
+//! answers as its kind does.
 
 use crate::broker::fleet::{DesktopOrder, FleetError, Unanswered};
 use crate::domain::server::{ServerTrust, TrustRule};
@@ -14,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 /// What a desktop's server greets with (RFC 6143 section 7.1.1), before its version.
 const GREETING: &[u8; 4] = b"RFB ";
-/// How long a web application may take to answer, its TLS handshake included. Below the usual limit of a launch, so that its own error is told.
+/// How long a web application may take to answer, its TLS handshake included. Below the usual limit
+/// of a launch, so that its own error is told.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// See the module.
@@ -49,12 +51,20 @@ impl Question {
     }
 
     /// Asks it on a stream that was just opened.
-    pub(super) async fn ask(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send) -> Result<(), FleetError> {
+    pub(super) async fn ask(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    ) -> Result<(), FleetError> {
         match self {
             Self::Greeting => greeted(stream).await,
             Self::Nothing => Ok(()),
             Self::Web(web) => {
-                let expected = Expected { terms: &web.terms, trust: &web.trust, address: web.address, limit: ANSWER_TIMEOUT };
+                let expected = Expected {
+                    terms: &web.terms,
+                    trust: &web.trust,
+                    address: web.address,
+                    limit: ANSWER_TIMEOUT,
+                };
                 Ok(probe::answers(stream, expected).await?)
             }
         }
@@ -81,8 +91,12 @@ impl Question {
     /// What an agent's refusal says.
     pub(super) fn told(&self, error: ClientError) -> FleetError {
         match (self, &error) {
-            (Self::Web(_), ClientError::Refused { status: control::SERVICE_DOWN, .. }) => Unanswered::Down.into(),
-            (Self::Web(_), ClientError::Refused { status: control::SERVICE_SLOW, .. }) => Unanswered::Slow.into(),
+            (Self::Web(_), ClientError::Refused { status: control::SERVICE_DOWN, .. }) => {
+                Unanswered::Down.into()
+            }
+            (Self::Web(_), ClientError::Refused { status: control::SERVICE_SLOW, .. }) => {
+                Unanswered::Slow.into()
+            }
             _ => super::told(error),
         }
     }
@@ -91,6 +105,13 @@ impl Question {
 /// Reads the greeting of a desktop's server.
 async fn greeted(mut stream: impl AsyncRead + Unpin) -> Result<(), FleetError> {
     let mut greeting = [0; 12];
-    stream.read_exact(&mut greeting).await.map_err(|_| FleetError::Failed("its server said nothing".to_owned()))?;
-    if greeting.starts_with(GREETING) { Ok(()) } else { Err(FleetError::Failed("its server does not speak RFB".to_owned())) }
+    stream
+        .read_exact(&mut greeting)
+        .await
+        .map_err(|_| FleetError::Failed("its server said nothing".to_owned()))?;
+    if greeting.starts_with(GREETING) {
+        Ok(())
+    } else {
+        Err(FleetError::Failed("its server does not speak RFB".to_owned()))
+    }
 }

@@ -1,7 +1,9 @@
-//! Sessions without a tunnel of their own: on a standard peer, through its host tunnel; on a direct target, through none.
+//! Sessions without a tunnel of their own: on a standard peer, through its host tunnel; on a direct
+//! target, through none.
 //!
-//! A standard peer has one key pair, so it has one tunnel with us, and every session on it goes through that. What dropping keys does elsewhere, a
-//! [`Line`]'s cut does here: the session's streams end at once, and no other can be opened.
+//! A standard peer has one key pair, so it has one tunnel with us, and every session on it goes
+//! through that. What dropping keys does elsewhere, a [`Line`]'s cut does here: the session's
+//! streams end at once, and no other can be opened.
 
 use super::line::{self, Line, Watched};
 use super::question::Question;
@@ -79,12 +81,20 @@ impl Inner {
         past.retransmits += stats.retransmits;
     }
 
-    pub(super) fn add_shared(&self, session: SessionId, through: Through) -> Result<Arc<Line>, FleetError> {
+    pub(super) fn add_shared(
+        &self,
+        session: SessionId,
+        through: Through,
+    ) -> Result<Arc<Line>, FleetError> {
         match &through {
-            Through::Host(host) if self.hosts().get(host).is_none_or(|entry| entry.kind != HostKind::Peer) => {
+            Through::Host(host)
+                if self.hosts().get(host).is_none_or(|entry| entry.kind != HostKind::Peer) =>
+            {
                 return Err(FleetError::NotConnected);
             }
-            Through::Direct(name) if !self.config.direct.contains_key(name) => return Err(not_allowed(name)),
+            Through::Direct(name) if !self.config.direct.contains_key(name) => {
+                return Err(not_allowed(name));
+            }
             Through::Host(_) | Through::Direct(_) => {}
         }
         let line = Line::new();
@@ -105,7 +115,8 @@ impl Inner {
 
     /// The host's tunnel, for a session that goes through it.
     pub(super) fn shared_tunnel(&self, session: SessionId, host: HostId) -> Option<Tunnel> {
-        let held = self.shared().get(&session).is_some_and(|entry| entry.through == Through::Host(host));
+        let held =
+            self.shared().get(&session).is_some_and(|entry| entry.through == Through::Host(host));
         if held { self.host_tunnel(host) } else { None }
     }
 
@@ -134,7 +145,13 @@ impl Inner {
                 endpoint: None,
             },
         };
-        Some(TunnelReport { tx_bytes, rx_bytes, rtt: entry.line.host().or(told.rtt), desktop_rtt: entry.line.desktop(), ..told })
+        Some(TunnelReport {
+            tx_bytes,
+            rx_bytes,
+            rtt: entry.line.host().or(told.rtt),
+            desktop_rtt: entry.line.desktop(),
+            ..told
+        })
     }
 
     /// Measures the way to a host anew when that is due, behind whoever asks; a few at once.
@@ -142,7 +159,11 @@ impl Inner {
         if tunnel.status() != TunnelStatus::Encrypted || !line.due() {
             return;
         }
-        let (Ok(permit), Ok(runtime)) = (self.knocking.clone().try_acquire_owned(), tokio::runtime::Handle::try_current()) else { return };
+        let (Ok(permit), Ok(runtime)) =
+            (self.knocking.clone().try_acquire_owned(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
         let (tunnel, line) = (tunnel.clone(), line.clone());
         runtime.spawn(async move {
             let _permit = permit;
@@ -160,20 +181,33 @@ impl Inner {
         port: u16,
         question: &Question,
     ) -> Result<DesktopStarted, FleetError> {
-        let tunnel = self.host_tunnel(host).filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted).ok_or(FleetError::NotConnected)?;
+        let tunnel = self
+            .host_tunnel(host)
+            .filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted)
+            .ok_or(FleetError::NotConnected)?;
         let line = self.add_shared(session, Through::Host(host))?;
         let began = Instant::now();
         let stream = tunnel.connect(port).await.map_err(|error| question.failed(error))?;
         question.ask(Watched::new(stream, line, began.elapsed())).await?;
-        let peer_public_key = self.hosts().get(&host).map(|entry| entry.public_key.clone()).ok_or(FleetError::NotConnected)?;
+        let peer_public_key = self
+            .hosts()
+            .get(&host)
+            .map(|entry| entry.public_key.clone())
+            .ok_or(FleetError::NotConnected)?;
         Ok(found(peer_public_key, port))
     }
 
     /// A direct target: there already, if it answers.
-    pub(super) async fn start_direct(&self, session: SessionId, name: String, question: &Question) -> Result<DesktopStarted, FleetError> {
+    pub(super) async fn start_direct(
+        &self,
+        session: SessionId,
+        name: String,
+        question: &Question,
+    ) -> Result<DesktopStarted, FleetError> {
         let line = self.add_shared(session, Through::Direct(name.clone()))?;
         let began = Instant::now();
-        let stream = self.connect_direct(&name).await.map_err(|error| question.unreached(&error))?;
+        let stream =
+            self.connect_direct(&name).await.map_err(|error| question.unreached(&error))?;
         let port = stream.peer_addr().map_err(|e| FleetError::Failed(e.to_string()))?.port();
         question.ask(Watched::new(stream, line, began.elapsed())).await?;
         Ok(found(String::new(), port))
@@ -189,16 +223,28 @@ impl Inner {
 
     pub(super) async fn locate(&self, name: &str) -> Result<IpAddr, FleetError> {
         let target = self.config.direct.get(name).ok_or_else(|| not_allowed(name))?;
-        let looked = tokio::time::timeout(DIAL_TIMEOUT, tokio::net::lookup_host(target.as_str())).await.map_err(|_| FleetError::Timeout)?;
+        let looked = tokio::time::timeout(DIAL_TIMEOUT, tokio::net::lookup_host(target.as_str()))
+            .await
+            .map_err(|_| FleetError::Timeout)?;
         let mut found = looked.map_err(|e| FleetError::Failed(e.to_string()))?;
-        found.next().map(|address| address.ip()).ok_or_else(|| FleetError::Failed("its name leads nowhere".to_owned()))
+        found
+            .next()
+            .map(|address| address.ip())
+            .ok_or_else(|| FleetError::Failed("its name leads nowhere".to_owned()))
     }
 }
 
-/// A server that runs already: nothing was started, so there is no key, credential or certificate of its own.
+/// A server that runs already: nothing was started, so there is no key, credential or certificate
+/// of its own.
 fn found(peer_public_key: String, port: u16) -> DesktopStarted {
     let nothing = SecretString::new(String::new());
-    DesktopStarted { peer_public_key, preshared_key: SecretBytes::new(Vec::new()), port, credential: nothing, certificate: None }
+    DesktopStarted {
+        peer_public_key,
+        preshared_key: SecretBytes::new(Vec::new()),
+        port,
+        credential: nothing,
+        certificate: None,
+    }
 }
 
 fn not_allowed(name: &str) -> FleetError {
@@ -206,7 +252,8 @@ fn not_allowed(name: &str) -> FleetError {
 }
 
 impl HubFleet {
-    /// A stream to a lease's desktop, whichever way its session goes, that ends when the session is cut.
+    /// A stream to a lease's desktop, whichever way its session goes, that ends when the session is
+    /// cut.
     pub(super) async fn dial_watched(&self, lease: &Lease) -> io::Result<Box<dyn Duplex>> {
         let line = self.inner.line(lease.session().id).ok_or(io::ErrorKind::NotConnected)?;
         let began = Instant::now();
@@ -226,7 +273,9 @@ impl HubFleet {
         let Sums { tx_bytes, rx_bytes, retransmits } = *inner.past();
         let mut paths = Paths { tx_bytes, rx_bytes, retransmits, ..Paths::default() };
         let now = SystemTime::now();
-        let age = |tunnel: &Tunnel| tunnel.stats().last_handshake.and_then(|at| now.duration_since(at).ok());
+        let age = |tunnel: &Tunnel| {
+            tunnel.stats().last_handshake.and_then(|at| now.duration_since(at).ok())
+        };
         for entry in inner.sessions().values() {
             let stats = entry.tunnel.stats();
             paths.tx_bytes += stats.tx_bytes;
@@ -244,7 +293,12 @@ impl HubFleet {
             entry.line.host().into_iter().for_each(|took| paths.host.add(took));
             entry.line.desktop().into_iter().for_each(|took| paths.desktop.add(took));
             match &entry.through {
-                Through::Host(host) => inner.host_tunnel(*host).as_ref().and_then(age).into_iter().for_each(|age| paths.handshake_age.add(age)),
+                Through::Host(host) => inner
+                    .host_tunnel(*host)
+                    .as_ref()
+                    .and_then(age)
+                    .into_iter()
+                    .for_each(|age| paths.handshake_age.add(age)),
                 Through::Direct(_) => paths.direct += 1,
             }
         }

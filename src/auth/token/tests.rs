@@ -8,7 +8,8 @@ use std::time::Duration;
 
 const NOW: Timestamp = Timestamp(1_772_721_000_000);
 
-static KEYS: LazyLock<TokenKeys> = LazyLock::new(|| TokenKeys::new([TokenKeys::generate()]).unwrap());
+static KEYS: LazyLock<TokenKeys> =
+    LazyLock::new(|| TokenKeys::new([TokenKeys::generate()]).unwrap());
 
 fn claims() -> Claims {
     Claims {
@@ -25,10 +26,15 @@ fn claims() -> Claims {
     }
 }
 
-/// A token with this header and these claims, under a signature made by `sign` over its first two parts.
+/// A token with this header and these claims, under a signature made by `sign` over its first two
+/// parts.
 fn forge(header: &Value, claims: &Claims, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let part = |value: &[u8]| URL_SAFE_NO_PAD.encode(value);
-    let text = format!("{}.{}", part(header.to_string().as_bytes()), part(&serde_json::to_vec(claims).unwrap()));
+    let text = format!(
+        "{}.{}",
+        part(header.to_string().as_bytes()),
+        part(&serde_json::to_vec(claims).unwrap())
+    );
     let signature = sign(text.as_bytes());
     format!("{text}.{}", part(&signature))
 }
@@ -123,7 +129,10 @@ fn old_keys_verify_and_the_newest_signs() {
 
 #[test]
 fn rfc_8037_appendix_a_thumbprint() {
-    assert_eq!(thumbprint("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    assert_eq!(
+        thumbprint("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"),
+        "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+    );
 }
 
 proptest! {
@@ -133,7 +142,8 @@ proptest! {
         let at = at.index(token.len());
         let mut changed = token.clone();
         changed.replace_range(at..=at, &other);
-        // The last character of a part may hold bits that decoding drops; the library refuses those, and so every change counts.
+        // The last character of a part may hold bits that decoding drops; the library refuses
+        // those, and so every change counts.
         prop_assume!(changed != token);
         prop_assert!(KEYS.verify(&changed, NOW).is_err());
     }

@@ -1,8 +1,11 @@
 //! What an admin says of a web application, checked.
 //!
-//! - A **start path** becomes the target of a redirect: one that browsers read as another host (`//host`, `/\host`) is refused.
-//! - A **header** that signs in must not be one that frames a message, routes it, or that the gateway itself writes.
-//! - **Paths** are compared decoded, by whole segments; so they are given decoded, without `.` and `..`.
+//! - A **start path** becomes the target of a redirect: one that browsers read as another host
+//!   (`//host`, `/\host`) is refused.
+//! - A **header** that signs in must not be one that frames a message, routes it, or that the
+//!   gateway itself writes.
+//! - **Paths** are compared decoded, by whole segments; so they are given decoded, without `.` and
+//!   `..`.
 
 use super::{line, put};
 use crate::broker::views::WebChange;
@@ -21,12 +24,13 @@ const PATHS_MAX: usize = 64;
 const TOKEN_MAX: usize = 64;
 /// Longest audience, in characters.
 const AUDIENCE_MAX: usize = 255;
-/// Largest limit of a request's body, in bytes: 1 PiB. Beyond it a number is a mistake, and JavaScript reads it exactly.
+/// Largest limit of a request's body, in bytes: 1 PiB. Beyond it a number is a mistake, and
+/// JavaScript reads it exactly.
 const REQUEST_MAX: u64 = 1 << 50;
 /// Paths of an application's origin that are the gateway's own.
 const OWN_PATH: &str = "/.portcullis";
-/// Headers that no sign-in can be: they frame a message or belong to its connection (RFC 9110 section 7.6.1, RFC 9112), or say where it goes and
-/// where it comes from.
+/// Headers that no sign-in can be: they frame a message or belong to its connection (RFC 9110
+/// section 7.6.1, RFC 9112), or say where it goes and where it comes from.
 const NOT_FOR_SIGN_IN: [&str; 22] = [
     "accept",
     "accept-encoding",
@@ -52,7 +56,8 @@ const NOT_FOR_SIGN_IN: [&str; 22] = [
     "warning",
 ];
 /// And whole families of them; those of identity are the gateway's own to write.
-const NOT_FOR_SIGN_IN_FAMILIES: [&str; 7] = ["access-control-", "content-", "if-", "proxy-", "sec-", "x-forwarded-", "x-portcullis-"];
+const NOT_FOR_SIGN_IN_FAMILIES: [&str; 7] =
+    ["access-control-", "content-", "if-", "proxy-", "sec-", "x-forwarded-", "x-portcullis-"];
 
 /// The terms of a new workspace of a kind.
 pub(super) fn new(kind: WorkspaceKind) -> WebTerms {
@@ -63,22 +68,39 @@ pub(super) fn new(kind: WorkspaceKind) -> WebTerms {
 }
 
 /// Applies what is there of a change.
-pub(super) fn change(terms: &mut ServerTerms, change: &WebChange, names: &mut Vec<&'static str>) -> Result<()> {
+pub(super) fn change(
+    terms: &mut ServerTerms,
+    change: &WebChange,
+    names: &mut Vec<&'static str>,
+) -> Result<()> {
     let web = &mut terms.web;
     put(&mut web.scheme, change.scheme, "web.scheme", names);
     put(&mut web.host, change.host.as_deref().map(host).transpose()?, "web.host", names);
     put(&mut web.start, change.start.as_deref().map(start).transpose()?, "web.start", names);
     put(&mut web.identity.headers, change.identity_headers, "web.identity.headers", names);
-    let audience = change.assertion_audience.as_ref().map(|text| audience(text.as_deref())).transpose()?;
+    let audience =
+        change.assertion_audience.as_ref().map(|text| audience(text.as_deref())).transpose()?;
     put(&mut web.identity.assertion_audience, audience, "web.identity.assertion_audience", names);
     put(&mut web.sign_in, change.sign_in.as_ref().map(sign_in).transpose()?, "web.sign_in", names);
     let requests = &mut web.requests;
-    put(&mut requests.methods, change.methods.as_deref().map(methods).transpose()?, "web.requests.methods", names);
-    put(&mut requests.paths, change.paths.as_deref().map(paths).transpose()?, "web.requests.paths", names);
+    put(
+        &mut requests.methods,
+        change.methods.as_deref().map(methods).transpose()?,
+        "web.requests.methods",
+        names,
+    );
+    put(
+        &mut requests.paths,
+        change.paths.as_deref().map(paths).transpose()?,
+        "web.requests.paths",
+        names,
+    );
     put(&mut requests.upload, change.upload, "web.requests.upload", names);
     put(&mut requests.download, change.download, "web.requests.download", names);
     if change.max_request.is_some_and(|bytes| bytes > REQUEST_MAX) {
-        return Err(Error::invalid(format!("web.requests.max_request must be at most {REQUEST_MAX} bytes; 0 allows any size.")));
+        return Err(Error::invalid(format!(
+            "web.requests.max_request must be at most {REQUEST_MAX} bytes; 0 allows any size."
+        )));
     }
     put(&mut requests.max_request, change.max_request, "web.requests.max_request", names);
     // Without a sign-in there is nothing to prove: whose account it was is forgotten.
@@ -93,29 +115,44 @@ pub(super) fn change(terms: &mut ServerTerms, change: &WebChange, names: &mut Ve
 pub(super) fn whole(workspace: &Workspace) -> Result<()> {
     let (terms, web) = (&workspace.server, &workspace.server.web);
     if workspace.is_started() {
-        return Err(Error::invalid("A workspace of type html5 names a web application that runs already: give its target."));
+        return Err(Error::invalid(
+            "A workspace of type html5 names a web application that runs already: give its target.",
+        ));
     }
     if workspace.policy != StreamPolicy::default() {
-        return Err(Error::invalid("policy is for desktops; what may pass to a web application and from it is in web.requests."));
+        return Err(Error::invalid(
+            "policy is for desktops; what may pass to a web application and from it is in web.requests.",
+        ));
     }
-    if !web.requests.paths.is_empty() && !web.requests.paths.iter().any(|prefix| below(path_of(&web.start), prefix)) {
-        return Err(Error::invalid("web.start must be below one of web.requests.paths, or the application could not be opened."));
+    if !web.requests.paths.is_empty()
+        && !web.requests.paths.iter().any(|prefix| below(path_of(&web.start), prefix))
+    {
+        return Err(Error::invalid(
+            "web.start must be below one of web.requests.paths, or the application could not be opened.",
+        ));
     }
-    if !web.requests.methods.is_empty() && !web.requests.methods.iter().any(|method| method == "GET") {
-        return Err(Error::invalid("web.requests.methods must hold GET, or the application could not be opened."));
+    if !web.requests.methods.is_empty()
+        && !web.requests.methods.iter().any(|method| method == "GET")
+    {
+        return Err(Error::invalid(
+            "web.requests.methods must hold GET, or the application could not be opened.",
+        ));
     }
     match (&web.sign_in, terms.source) {
         (SignIn::Basic | SignIn::Header(_), CredentialSource::Ask) => Err(Error::invalid(
             "server.credential must be workspace or user: a browser signs in to a web application with every request, not once.",
         )),
-        (SignIn::None, CredentialSource::User | CredentialSource::Ask) => {
-            Err(Error::invalid("server.credential must be workspace while web.sign_in is none: there is no credential then."))
-        }
-        (SignIn::None | SignIn::Header(_), CredentialSource::Workspace) if !terms.username.is_empty() => {
+        (SignIn::None, CredentialSource::User | CredentialSource::Ask) => Err(Error::invalid(
+            "server.credential must be workspace while web.sign_in is none: there is no credential then.",
+        )),
+        (SignIn::None | SignIn::Header(_), CredentialSource::Workspace)
+            if !terms.username.is_empty() =>
+        {
             Err(Error::invalid("server.username is for web.sign_in basic."))
         }
         (SignIn::Basic, CredentialSource::Workspace) => user_id(&terms.username, "server.username"),
-        (SignIn::None | SignIn::Header(_), CredentialSource::Workspace) | (SignIn::Basic | SignIn::Header(_), CredentialSource::User) => Ok(()),
+        (SignIn::None | SignIn::Header(_), CredentialSource::Workspace)
+        | (SignIn::Basic | SignIn::Header(_), CredentialSource::User) => Ok(()),
     }
 }
 
@@ -125,10 +162,18 @@ pub(super) fn fits(credential: &Credential, web: &WebTerms) -> Result<()> {
         return Err(Error::invalid("A web application knows no domain."));
     }
     match &web.sign_in {
-        SignIn::None => return Err(Error::invalid("This web application takes no credential from the gateway.")),
+        SignIn::None => {
+            return Err(Error::invalid(
+                "This web application takes no credential from the gateway.",
+            ));
+        }
         SignIn::Basic => user_id(&credential.username, "username")?,
         SignIn::Header(_) if credential.username.is_empty() => {}
-        SignIn::Header(_) => return Err(Error::invalid("username must be empty: this web application takes one value, the password.")),
+        SignIn::Header(_) => {
+            return Err(Error::invalid(
+                "username must be empty: this web application takes one value, the password.",
+            ));
+        }
     }
     password(&credential.password, web)
 }
@@ -136,13 +181,22 @@ pub(super) fn fits(credential: &Credential, web: &WebTerms) -> Result<()> {
 /// Whether a password can sign in there.
 pub(super) fn password(password: &SecretString, web: &WebTerms) -> Result<()> {
     match &web.sign_in {
-        SignIn::None => Err(Error::invalid("password is for web.sign_in basic or header: without one nothing is proved to the application.")),
+        SignIn::None => Err(Error::invalid(
+            "password is for web.sign_in basic or header: without one nothing is proved to the application.",
+        )),
         SignIn::Basic => Ok(()),
         // A field value (RFC 9110 section 5.5), without what is trimmed or obsolete.
         SignIn::Header(_) => {
             let text = password.expose();
-            let fits = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) && text.trim() == text;
-            if fits { Ok(()) } else { Err(Error::invalid("password must be a header's value: visible ASCII, no spaces around it.")) }
+            let fits =
+                text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) && text.trim() == text;
+            if fits {
+                Ok(())
+            } else {
+                Err(Error::invalid(
+                    "password must be a header's value: visible ASCII, no spaces around it.",
+                ))
+            }
         }
     }
 }
@@ -150,7 +204,9 @@ pub(super) fn password(password: &SecretString, web: &WebTerms) -> Result<()> {
 /// A user-id of RFC 7617 section 2: without a colon, which ends it.
 fn user_id(name: &str, what: &str) -> Result<()> {
     if name.is_empty() || name.contains(':') {
-        return Err(Error::invalid(format!("{what} must not be empty, nor hold a colon: basic sign-in goes by name.")));
+        return Err(Error::invalid(format!(
+            "{what} must not be empty, nor hold a colon: basic sign-in goes by name."
+        )));
     }
     Ok(())
 }
@@ -161,17 +217,29 @@ fn host(text: &str) -> Result<String> {
     if text.is_empty() {
         return Ok(text);
     }
-    let bad = || Error::invalid("web.host must be a DNS name or an address, perhaps with a port: erp.example.com, [2001:db8::1]:8443.");
+    let bad = || {
+        Error::invalid(
+            "web.host must be a DNS name or an address, perhaps with a port: erp.example.com, [2001:db8::1]:8443.",
+        )
+    };
     let (name, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
         Some(Some((name, rest))) => {
             name.parse::<std::net::Ipv6Addr>().map_err(|_| bad())?;
-            (name, rest.strip_prefix(':').or_else(|| Some("").filter(|_| rest.is_empty()).map(|_| "443")).ok_or_else(bad)?)
+            (
+                name,
+                rest.strip_prefix(':')
+                    .or_else(|| Some("").filter(|_| rest.is_empty()).map(|_| "443"))
+                    .ok_or_else(bad)?,
+            )
         }
         Some(None) => return Err(bad()),
         None => text.split_once(':').unwrap_or((&text, "443")),
     };
     let numeric = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    if !numeric || port.parse::<u16>().map_or(true, |port| port == 0) || rustls_pki_types::ServerName::try_from(name).is_err() {
+    if !numeric
+        || port.parse::<u16>().map_or(true, |port| port == 0)
+        || rustls_pki_types::ServerName::try_from(name).is_err()
+    {
         return Err(bad());
     }
     Ok(text)
@@ -196,25 +264,34 @@ fn path_of(start: &str) -> &str {
 
 /// Whether a path is at or below a prefix, by whole segments.
 fn below(path: &str, prefix: &str) -> bool {
-    prefix == "/" || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    prefix == "/"
+        || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn audience(text: Option<&str>) -> Result<Option<String>> {
-    text.map(str::trim).filter(|text| !text.is_empty()).map(|text| line("web.identity.assertion_audience", text, AUDIENCE_MAX)).transpose()
+    text.map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(|text| line("web.identity.assertion_audience", text, AUDIENCE_MAX))
+        .transpose()
 }
 
 /// A token (RFC 9110 section 5.6.2).
 fn is_token(text: &str) -> bool {
-    (1..=TOKEN_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    (1..=TOKEN_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 fn sign_in(sign_in: &SignIn) -> Result<SignIn> {
     let SignIn::Header(name) = sign_in else { return Ok(sign_in.clone()) };
     let name = name.trim().to_ascii_lowercase();
     if !is_token(&name) {
-        return Err(Error::invalid("web.sign_in.header must be the name of a header, such as x-api-key."));
+        return Err(Error::invalid(
+            "web.sign_in.header must be the name of a header, such as x-api-key.",
+        ));
     }
-    if NOT_FOR_SIGN_IN.contains(&name.as_str()) || NOT_FOR_SIGN_IN_FAMILIES.iter().any(|family| name.starts_with(family)) {
+    if NOT_FOR_SIGN_IN.contains(&name.as_str())
+        || NOT_FOR_SIGN_IN_FAMILIES.iter().any(|family| name.starts_with(family))
+    {
         return Err(Error::invalid(format!(
             "web.sign_in.header must not be {name}: a message's framing, route and identity are not a sign-in."
         )));
@@ -227,14 +304,18 @@ fn methods(list: &[String]) -> Result<Vec<String>> {
     for method in list {
         let method = method.trim().to_ascii_uppercase();
         if !is_token(&method) || method == "CONNECT" || method == "TRACE" {
-            return Err(Error::invalid("web.requests.methods must be names of methods, such as GET and POST; CONNECT and TRACE never pass."));
+            return Err(Error::invalid(
+                "web.requests.methods must be names of methods, such as GET and POST; CONNECT and TRACE never pass.",
+            ));
         }
         if !out.contains(&method) {
             out.push(method);
         }
     }
     if out.len() > METHODS_MAX {
-        return Err(Error::invalid(format!("web.requests.methods must be at most {METHODS_MAX}; none allows every one.")));
+        return Err(Error::invalid(format!(
+            "web.requests.methods must be at most {METHODS_MAX}; none allows every one."
+        )));
     }
     Ok(out)
 }
@@ -245,7 +326,8 @@ fn paths(list: &[String]) -> Result<Vec<String>> {
         let path = path.trim();
         let path = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
         let plain = path.bytes().all(|b| b.is_ascii_graphic() && !b"%?#\\".contains(&b));
-        let whole = path == "/" || path.split('/').skip(1).all(|segment| !matches!(segment, "" | "." | ".."));
+        let whole = path == "/"
+            || path.split('/').skip(1).all(|segment| !matches!(segment, "" | "." | ".."));
         if !path.starts_with('/') || !plain || !whole || path.len() > PATH_MAX {
             return Err(Error::invalid(format!(
                 "web.requests.paths must be paths such as /wiki, of at most {PATH_MAX} bytes, without %XX, a query, or segments . and .."
@@ -256,7 +338,9 @@ fn paths(list: &[String]) -> Result<Vec<String>> {
         }
     }
     if out.len() > PATHS_MAX {
-        return Err(Error::invalid(format!("web.requests.paths must be at most {PATHS_MAX}; none allows every one.")));
+        return Err(Error::invalid(format!(
+            "web.requests.paths must be at most {PATHS_MAX}; none allows every one."
+        )));
     }
     Ok(out)
 }
@@ -355,11 +439,19 @@ mod tests {
             assert!(methods(&list(&[bad])).is_err(), "{bad}");
         }
         assert!(methods(&(0..17).map(|n| format!("M{n}")).collect::<Vec<_>>()).is_err());
-        assert_eq!(paths(&list(&["/", "/wiki/", "/wiki", "/a/b"])).unwrap(), ["/", "/wiki", "/a/b"]);
+        assert_eq!(
+            paths(&list(&["/", "/wiki/", "/wiki", "/a/b"])).unwrap(),
+            ["/", "/wiki", "/a/b"]
+        );
         for bad in ["", "wiki", "/a/../b", "/.", "//a", "/a%2fb", "/a?b", "/a//b", "/a b", "/\\a"] {
             assert!(paths(&list(&[bad])).is_err(), "{bad}");
         }
         assert!(paths(&(0..65).map(|n| format!("/p{n}")).collect::<Vec<_>>()).is_err());
-        assert!(below("/wiki", "/wiki") && below("/wiki/a", "/wiki") && !below("/wikis", "/wiki") && below("/x", "/"));
+        assert!(
+            below("/wiki", "/wiki")
+                && below("/wiki/a", "/wiki")
+                && !below("/wikis", "/wiki")
+                && below("/x", "/")
+        );
     }
 }

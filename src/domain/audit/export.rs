@@ -1,5 +1,6 @@
-//! An exported log: one line of JSON for each entry, oldest first, and a last line, the [`Seal`], with the signed head and the key that
-//! verifies it. It can be checked anywhere, by anybody who was told the key.
+//! An exported log: one line of JSON for each entry, oldest first, and a last line, the [`Seal`],
+//! with the signed head and the key that verifies it. It can be checked anywhere, by anybody who
+//! was told the key.
 
 use super::{ChainFault, Entry, Head, Verifier, canonical_json};
 use serde::{Deserialize, Serialize};
@@ -80,8 +81,10 @@ impl ExportReader {
             self.seal = Some(seal);
             return Ok(());
         }
-        let entry: Entry = serde_json::from_str(text).map_err(|_| ExportFault::Unreadable { line })?;
-        // The hash covers what an entry holds; a line that holds more, or spells it otherwise, says something that nobody vouched for.
+        let entry: Entry =
+            serde_json::from_str(text).map_err(|_| ExportFault::Unreadable { line })?;
+        // The hash covers what an entry holds; a line that holds more, or spells it otherwise, says
+        // something that nobody vouched for.
         let said = serde_json::from_str(text).map(|value| canonical_json(&value));
         let meant = serde_json::to_value(&entry).map(|value| canonical_json(&value));
         if said.ok() != meant.ok() {
@@ -96,20 +99,31 @@ impl ExportReader {
         self.chain.entries()
     }
 
-    /// Compares the end with the seal. `verify` says whether a key (as in [`Seal::public_key`]) signed a text; `expected_key`, when given, is the
-    /// only key that counts: without it the file merely agrees with itself.
+    /// Compares the end with the seal. `verify` says whether a key (as in [`Seal::public_key`])
+    /// signed a text; `expected_key`, when given, is the only key that counts: without it the file
+    /// merely agrees with itself.
     ///
     /// # Errors
     /// [`ExportFault`] saying what does not fit.
-    pub fn finish(self, expected_key: Option<&str>, verify: impl Fn(&str, &str, &str) -> bool) -> Result<Seal, ExportFault> {
+    pub fn finish(
+        self,
+        expected_key: Option<&str>,
+        verify: impl Fn(&str, &str, &str) -> bool,
+    ) -> Result<Seal, ExportFault> {
         let seal = self.seal.ok_or(ExportFault::NoSeal)?;
         if expected_key.is_some_and(|key| key != seal.public_key) {
             return Err(ExportFault::ForeignKey);
         }
-        if !verify(&seal.public_key, &Head::signed_text(seal.head.seq, &seal.head.hash), &seal.head.signature) {
+        if !verify(
+            &seal.public_key,
+            &Head::signed_text(seal.head.seq, &seal.head.hash),
+            &seal.head.signature,
+        ) {
             return Err(ExportFault::BadSignature);
         }
-        self.chain.finish(&seal.head).map_err(|fault| ExportFault::Chain { line: self.line, fault })?;
+        self.chain
+            .finish(&seal.head)
+            .map_err(|fault| ExportFault::Chain { line: self.line, fault })?;
         Ok(seal)
     }
 }

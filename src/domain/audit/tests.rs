@@ -119,8 +119,14 @@ fn damage_is_named() {
 
 #[test]
 fn faults_read_well() {
-    assert_eq!(ChainFault::Unlinked { seq: 4 }.to_string(), "entry 4 does not follow entry 3: the one before it was changed or replaced");
-    assert_eq!(ChainFault::Truncated { last: 5, expected: 6 }.to_string(), "the log was cut off after entry 5: it had 6 entries");
+    assert_eq!(
+        ChainFault::Unlinked { seq: 4 }.to_string(),
+        "entry 4 does not follow entry 3: the one before it was changed or replaced"
+    );
+    assert_eq!(
+        ChainFault::Truncated { last: 5, expected: 6 }.to_string(),
+        "the log was cut off after entry 5: it had 6 entries"
+    );
 }
 
 #[test]
@@ -137,12 +143,22 @@ fn words_read_back() {
 
 #[test]
 fn canonical_json_follows_rfc_8785() {
-    // Section 3.2.3: members are sorted by UTF-16 code units, which puts U+1F600 (a surrogate pair) before U+FB33.
+    // Section 3.2.3: members are sorted by UTF-16 code units, which puts U+1F600 (a surrogate pair)
+    // before U+FB33.
     let value = json!({"\u{20ac}": 1, "\r": 2, "\u{fb33}": 3, "1": 4, "\u{1f600}": 5, "\u{80}": 6, "\u{f6}": 7});
-    assert_eq!(canonical_json(&value), "{\"\\r\":2,\"1\":4,\"\u{80}\":6,\"\u{f6}\":7,\"\u{20ac}\":1,\"\u{1f600}\":5,\"\u{fb33}\":3}");
+    assert_eq!(
+        canonical_json(&value),
+        "{\"\\r\":2,\"1\":4,\"\u{80}\":6,\"\u{f6}\":7,\"\u{20ac}\":1,\"\u{1f600}\":5,\"\u{fb33}\":3}"
+    );
     // Section 3.2.2.2: only quotation mark, reverse solidus and controls are escaped.
-    assert_eq!(canonical_json(&json!("€$\u{f}\nA'B\"\\/\u{7f}")), "\"€$\\u000f\\nA'B\\\"\\\\/\u{7f}\"");
-    assert_eq!(canonical_json(&json!({"b": [1, {"d": null, "c": true}], "a": ""})), r#"{"a":"","b":[1,{"c":true,"d":null}]}"#);
+    assert_eq!(
+        canonical_json(&json!("€$\u{f}\nA'B\"\\/\u{7f}")),
+        "\"€$\\u000f\\nA'B\\\"\\\\/\u{7f}\""
+    );
+    assert_eq!(
+        canonical_json(&json!({"b": [1, {"d": null, "c": true}], "a": ""})),
+        r#"{"a":"","b":[1,{"c":true,"d":null}]}"#
+    );
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -155,7 +171,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 32, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            prop::collection::hash_map(any::<String>(), inner, 0..6).prop_map(|m| Value::Object(m.into_iter().collect())),
+            prop::collection::hash_map(any::<String>(), inner, 0..6)
+                .prop_map(|m| Value::Object(m.into_iter().collect())),
         ]
     })
 }
@@ -164,7 +181,9 @@ fn any_json() -> impl Strategy<Value = Value> {
 fn turned(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(turned).collect(),
-        Value::Object(members) => Value::Object(members.iter().rev().map(|(k, v)| (k.clone(), turned(v))).collect()),
+        Value::Object(members) => {
+            Value::Object(members.iter().rev().map(|(k, v)| (k.clone(), turned(v))).collect())
+        }
         other => other.clone(),
     }
 }
@@ -218,7 +237,8 @@ fn exports_verify() {
     assert!(read_export(&lines, Some("key")).is_ok());
     assert!(read_export(&exported(&[]), None).is_ok());
     // Another tool may sort the members, or end the file with an empty line.
-    let mut sorted: Vec<String> = lines.iter().map(|l| canonical_json(&serde_json::from_str(l).unwrap())).collect();
+    let mut sorted: Vec<String> =
+        lines.iter().map(|l| canonical_json(&serde_json::from_str(l).unwrap())).collect();
     sorted.push(String::new());
     assert!(read_export(&sorted, Some("key")).is_ok());
 }
@@ -232,7 +252,10 @@ fn damaged_exports_are_named() {
         read_export(&lines, Some("key")).unwrap_err()
     };
     let chain_fault = |line, fault| ExportFault::Chain { line, fault };
-    assert_eq!(damaged(&|l| l[1] = l[1].replace("success", "denied")), chain_fault(2, ChainFault::Changed { seq: 2 }));
+    assert_eq!(
+        damaged(&|l| l[1] = l[1].replace("success", "denied")),
+        chain_fault(2, ChainFault::Changed { seq: 2 })
+    );
     assert_eq!(
         damaged(&|l| {
             l.remove(1);
@@ -259,8 +282,14 @@ fn damaged_exports_are_named() {
         }),
         ExportFault::AfterSeal { line: 7 }
     );
-    assert_eq!(damaged(&|l| l[2].insert_str(1, r#""note":"all is well","#)), ExportFault::Unreadable { line: 3 });
-    assert_eq!(damaged(&|l| l[2].insert_str(1, r#""seq":3,"#)), ExportFault::Unreadable { line: 3 });
+    assert_eq!(
+        damaged(&|l| l[2].insert_str(1, r#""note":"all is well","#)),
+        ExportFault::Unreadable { line: 3 }
+    );
+    assert_eq!(
+        damaged(&|l| l[2].insert_str(1, r#""seq":3,"#)),
+        ExportFault::Unreadable { line: 3 }
+    );
     assert_eq!(damaged(&|l| l[0] = "nonsense".into()), ExportFault::Unreadable { line: 1 });
     assert_eq!(damaged(&|l| l[5] = l[5].replace("signed", "signet")), ExportFault::BadSignature);
     assert_eq!(damaged(&|l| l[5] = l[5].replace("\"key\"", "\"other\"")), ExportFault::ForeignKey);

@@ -18,7 +18,11 @@ fn caller(role: Role) -> Caller {
         created_at: Timestamp(0),
         last_login_at: None,
     };
-    Caller { user, login_id: LoginId::new(), mfa: Some(Mfa { method: MfaMethod::Totp, verified_at: Timestamp(1) }) }
+    Caller {
+        user,
+        login_id: LoginId::new(),
+        mfa: Some(Mfa { method: MfaMethod::Totp, verified_at: Timestamp(1) }),
+    }
 }
 
 fn workspace(caller: &Caller) -> Workspace {
@@ -88,7 +92,10 @@ fn roles_and_acts() {
             match decide(&caller, act) {
                 Ok(permit) => {
                     assert!(allowed, "{role} {act:?}");
-                    assert_eq!((permit.act(), permit.organization_id(), permit.user_id()), (act, caller.user.organization_id, caller.user.id));
+                    assert_eq!(
+                        (permit.act(), permit.organization_id(), permit.user_id()),
+                        (act, caller.user.organization_id, caller.user.id)
+                    );
                 }
                 Err(denial) => {
                     assert!(!allowed, "{role} {act:?}");
@@ -107,7 +114,14 @@ fn the_disabled_may_nothing() {
         for act in Act::ALL {
             assert_eq!(decide(&caller, act).unwrap_err(), Denial::Disabled);
         }
-        assert_eq!(may_launch(&caller, &Workspace { allowed_roles: Role::ALL.to_vec(), ..workspace(&caller) }).unwrap_err(), Denial::Disabled);
+        assert_eq!(
+            may_launch(
+                &caller,
+                &Workspace { allowed_roles: Role::ALL.to_vec(), ..workspace(&caller) }
+            )
+            .unwrap_err(),
+            Denial::Disabled
+        );
     }
 }
 
@@ -146,15 +160,27 @@ fn streaming() {
     assert_eq!(may_stream(&ann, &active).unwrap().session(), &active);
     // Nobody else's, whoever they are and whatever its state.
     for state in [State::Active, State::Queued, State::Closed(EndReason::Expired)] {
-        assert_eq!(may_stream(&caller(Role::Admin), &session(&ann, state)).unwrap_err(), Denial::NotTheirs);
+        assert_eq!(
+            may_stream(&caller(Role::Admin), &session(&ann, state)).unwrap_err(),
+            Denial::NotTheirs
+        );
     }
-    for state in [State::Queued, State::Creating, State::Closing(EndReason::Expired), State::Closed(EndReason::Expired)] {
+    for state in [
+        State::Queued,
+        State::Creating,
+        State::Closing(EndReason::Expired),
+        State::Closed(EndReason::Expired),
+    ] {
         assert_eq!(may_stream(&ann, &session(&ann, state)).unwrap_err(), Denial::NotActive);
     }
     // What was launched with a second factor is opened with one; what was not, with or without.
     let without = Caller { mfa: None, ..ann.clone() };
     let guarded = Session { mfa: ann.mfa, ..active.clone() };
-    assert!(guarded.mfa.is_some() && may_stream(&ann, &guarded).is_ok() && may_stream(&without, &active).is_ok());
+    assert!(
+        guarded.mfa.is_some()
+            && may_stream(&ann, &guarded).is_ok()
+            && may_stream(&without, &active).is_ok()
+    );
     assert_eq!(may_stream(&without, &guarded).unwrap_err(), Denial::MfaRequired);
     let disabled = Caller { user: User { disabled: true, ..ann.user.clone() }, ..ann.clone() };
     assert_eq!(may_stream(&disabled, &active).unwrap_err(), Denial::Disabled);

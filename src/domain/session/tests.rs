@@ -61,7 +61,11 @@ fn every_state_with_every_event() {
         }
     }
     let reasons = EndReason::ALL.len();
-    assert_eq!(pairs, (3 + 2 * reasons) * (3 + reasons), "three states and three events carry no reason; two states and one event carry each");
+    assert_eq!(
+        pairs,
+        (3 + 2 * reasons) * (3 + reasons),
+        "three states and three events carry no reason; two states and one event carry each"
+    );
 }
 
 #[test]
@@ -128,7 +132,10 @@ fn times_of_a_life() {
     assert_eq!((closed.ended_at, closed.version), (Some(Timestamp(10_000)), 5));
     assert_eq!(closed.duration(Timestamp(99_000)), Duration::from_secs(7));
     // A clock that went back does not make it end before it began.
-    assert_eq!(closing.apply(Event::Release, Timestamp(1)).unwrap().ended_at, Some(Timestamp(3_000)));
+    assert_eq!(
+        closing.apply(Event::Release, Timestamp(1)).unwrap().ended_at,
+        Some(Timestamp(3_000))
+    );
     assert!(!queued.is_expired(Timestamp(99_999)) && queued.is_expired(Timestamp(100_000)));
     assert_eq!(queued.duration(Timestamp(5_000)), Duration::ZERO);
 }

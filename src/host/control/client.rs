@@ -1,4 +1,5 @@
-//! The gateway's side of the control API, over a connection somebody else opened. One client serves any number of requests, one after another.
+//! The gateway's side of the control API, over a connection somebody else opened. One client serves
+//! any number of requests, one after another.
 
 use super::{BODY_MAX, Changes, DesktopInfo, Detail, Health, Order, Started};
 use crate::domain::SessionId;
@@ -12,7 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 
-/// Why the agent's answer is not there. Waiting too long is the caller's to decide: each method's future may be dropped.
+/// Why the agent's answer is not there. Waiting too long is the caller's to decide: each method's
+/// future may be dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The connection failed.
@@ -49,7 +51,9 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Connection`].
-    pub async fn new(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, ClientError> {
+    pub async fn new(
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Self, ClientError> {
         let (sender, connection) = handshake(TokioIo::new(io)).await?;
         let driver = tokio::spawn(async move {
             // Its failure is the failure of the request that waits on it.
@@ -79,8 +83,11 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn changed(&mut self, since: Option<u64>) -> Result<u64, ClientError> {
-        let path = since.map_or_else(|| "/v1/changes".to_owned(), |since| format!("/v1/changes?since={since}"));
-        self.ask::<Changes>(Method::GET, &path, Bytes::new()).await.map(|changes| changes.generation)
+        let path = since
+            .map_or_else(|| "/v1/changes".to_owned(), |since| format!("/v1/changes?since={since}"));
+        self.ask::<Changes>(Method::GET, &path, Bytes::new())
+            .await
+            .map(|changes| changes.generation)
     }
 
     /// Starts a desktop, or gets the one the session has.
@@ -100,12 +107,22 @@ impl Client {
         self.send(Method::DELETE, &format!("/v1/desktops/{session}"), Bytes::new()).await.map(drop)
     }
 
-    async fn ask<T: DeserializeOwned>(&mut self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+    async fn ask<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
         let bytes = self.send(method, path, body).await?;
         serde_json::from_slice(&bytes).map_err(|_| ClientError::Nonsense)
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, ClientError> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -116,11 +133,16 @@ impl Client {
         self.sender.ready().await?;
         let answer = self.sender.send_request(request).await?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), BODY_MAX).collect().await.map_err(|_| ClientError::Nonsense)?.to_bytes();
+        let body = Limited::new(answer.into_body(), BODY_MAX)
+            .collect()
+            .await
+            .map_err(|_| ClientError::Nonsense)?
+            .to_bytes();
         if matches!(status, StatusCode::OK | StatusCode::NO_CONTENT) {
             return Ok(body);
         }
-        let detail = serde_json::from_slice::<Detail>(&body).map_or_else(|_| "no reason given".to_owned(), |said| said.detail);
+        let detail = serde_json::from_slice::<Detail>(&body)
+            .map_or_else(|_| "no reason given".to_owned(), |said| said.detail);
         // What a host says goes into logs and answers: a sentence of it, on one line.
         let detail = detail.chars().filter(|c| !c.is_control()).take(300).collect();
         Err(ClientError::Refused { status: status.as_u16(), detail })

@@ -8,8 +8,9 @@
 //! | `POST /v1/desktops` [`Order`] | [`Started`]; the same desktop for the same session |
 //! | `DELETE /v1/desktops/{session_id}` | 204; also when there is none |
 //!
-//! Errors are `{"detail":"..."}`. Who calls is proved by the tunnel: only the gateway's key reaches this port, so there is no other
-//! authentication here. Client and server run over any byte stream; bodies, headers and waits have limits.
+//! Errors are `{"detail":"..."}`. Who calls is proved by the tunnel: only the gateway's key reaches
+//! this port, so there is no other authentication here. Client and server run over any byte stream;
+//! bodies, headers and waits have limits.
 
 mod client;
 mod server;
@@ -32,7 +33,8 @@ pub const PROTOCOL: u32 = 1;
 pub const BODY_MAX: usize = 64 * 1024;
 /// Longest wait for a request's head or body.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a question for changes may wait for one. Also what keeps a silent host's absence from going unnoticed.
+/// How long a question for changes may wait for one. Also what keeps a silent host's absence from
+/// going unnoticed.
 pub const WATCH_WAIT: Duration = Duration::from_secs(5);
 /// Longest grace a gateway may ask for.
 pub const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -64,7 +66,8 @@ pub struct Health {
     /// Its services.
     #[serde(default)]
     pub services: Vec<ServiceHealth>,
-    /// Kinds of workspaces that a service of it can be. An agent that does not say is one of before there was `html5`.
+    /// Kinds of workspaces that a service of it can be. An agent that does not say is one of before
+    /// there was `html5`.
     #[serde(default = "desktops_only")]
     pub service_kinds: Vec<WorkspaceKind>,
 }
@@ -107,7 +110,8 @@ pub struct DesktopInfo {
 /// How often the set of desktops has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Changes {
-    /// A count; another one than before means: look again. An agent that was restarted counts from somewhere else.
+    /// A count; another one than before means: look again. An agent that was restarted counts from
+    /// somewhere else.
     pub generation: u64,
 }
 
@@ -137,7 +141,8 @@ pub struct OrderWorkspace {
     pub id: WorkspaceId,
     /// Name people read.
     pub name: String,
-    /// Kind: `linux` and `rdp` desktops are started; `rdp`, `vnc` and `html5` may be a service instead.
+    /// Kind: `linux` and `rdp` desktops are started; `rdp`, `vnc` and `html5` may be a service
+    /// instead.
     pub kind: WorkspaceKind,
     /// Whether it reaches the host's network.
     pub network: bool,
@@ -165,10 +170,12 @@ pub struct Started {
     pub public_key: String,
     /// The desktop's port at its address.
     pub port: u16,
-    /// What its server asks for, for this session; empty for a service, whose credential only the gateway knows.
+    /// What its server asks for, for this session; empty for a service, whose credential only the
+    /// gateway knows.
     #[serde(serialize_with = "expose")]
     pub password: SecretString,
-    /// SHA-256 of its server's certificate, in hexadecimal: fresh for each desktop, and the only one to be taken. `None`: it has none, or is a service.
+    /// SHA-256 of its server's certificate, in hexadecimal: fresh for each desktop, and the only
+    /// one to be taken. `None`: it has none, or is a service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
 }

@@ -1,6 +1,9 @@
 //! The agent's side of the control API: reads a request, checks it, asks the [`Service`], answers.
 
-use super::{BODY_MAX, Changes, DesktopInfo, Detail, GRACE_MAX, Health, NAME_MAX, Order, PROTOCOL, READ_TIMEOUT, Refusal, Started};
+use super::{
+    BODY_MAX, Changes, DesktopInfo, Detail, GRACE_MAX, Health, NAME_MAX, Order, PROTOCOL,
+    READ_TIMEOUT, Refusal, Started,
+};
 use crate::domain::SessionId;
 use crate::domain::workspace::WorkspaceKind;
 use bytes::Bytes;
@@ -34,7 +37,10 @@ pub trait Service: Send + Sync + 'static {
 ///
 /// # Errors
 /// What the connection died of.
-pub async fn serve<S: Service>(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: Arc<S>) -> Result<(), hyper::Error> {
+pub async fn serve<S: Service>(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: Arc<S>,
+) -> Result<(), hyper::Error> {
     serve_within(io, service, READ_TIMEOUT).await
 }
 
@@ -62,7 +68,11 @@ pub async fn serve_within<S: Service>(
 
 type Answer = Response<Full<Bytes>>;
 
-async fn answer<S: Service>(request: Request<Incoming>, service: Arc<S>, limit: Duration) -> Answer {
+async fn answer<S: Service>(
+    request: Request<Incoming>,
+    service: Arc<S>,
+    limit: Duration,
+) -> Answer {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     match path.as_str() {
@@ -70,7 +80,11 @@ async fn answer<S: Service>(request: Request<Incoming>, service: Arc<S>, limit: 
         "/v1/desktops" if method == Method::GET => json(StatusCode::OK, &service.desktops()),
         "/v1/desktops" if method == Method::POST => start(request, service, limit).await,
         "/v1/changes" if method == Method::GET => {
-            let since = request.uri().query().and_then(|query| query.strip_prefix("since=")).and_then(|n| n.parse().ok());
+            let since = request
+                .uri()
+                .query()
+                .and_then(|query| query.strip_prefix("since="))
+                .and_then(|n| n.parse().ok());
             json(StatusCode::OK, &Changes { generation: service.changed(since).await })
         }
         "/v1/health" | "/v1/changes" => not_allowed("GET"),
@@ -87,7 +101,9 @@ async fn start<S: Service>(request: Request<Incoming>, service: Arc<S>, limit: D
     let body = Limited::new(request.into_body(), BODY_MAX).collect();
     let bytes = match tokio::time::timeout(limit, body).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(cause)) if cause.is::<LengthLimitError>() => return error(StatusCode::PAYLOAD_TOO_LARGE, "the order is too large"),
+        Ok(Err(cause)) if cause.is::<LengthLimitError>() => {
+            return error(StatusCode::PAYLOAD_TOO_LARGE, "the order is too large");
+        }
         Ok(Err(_)) => return error(StatusCode::BAD_REQUEST, "the order was cut short"),
         Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the order took too long to arrive"),
     };
@@ -95,7 +111,10 @@ async fn start<S: Service>(request: Request<Incoming>, service: Arc<S>, limit: D
         Ok(order) => order,
         // Only where, never what: the body holds a key.
         Err(cause) if cause.is_data() => {
-            return error(StatusCode::UNPROCESSABLE_ENTITY, &format!("not an order: line {}, column {}", cause.line(), cause.column()));
+            return error(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &format!("not an order: line {}, column {}", cause.line(), cause.column()),
+            );
         }
         Err(_) => return error(StatusCode::BAD_REQUEST, "not JSON"),
     };
@@ -126,21 +145,31 @@ async fn stop<S: Service>(session: SessionId, service: Arc<S>) -> Answer {
 fn check(order: &Order) -> Result<(), Refusal> {
     let invalid = |why: &str| Err(Refusal::Invalid(why.to_owned()));
     if order.protocol != PROTOCOL {
-        return Err(Refusal::Invalid(format!("this agent speaks protocol {PROTOCOL}, not {}", order.protocol)));
+        return Err(Refusal::Invalid(format!(
+            "this agent speaks protocol {PROTOCOL}, not {}",
+            order.protocol
+        )));
     }
     match (order.workspace.kind, &order.workspace.service) {
-        (WorkspaceKind::Linux | WorkspaceKind::Rdp, None) | (WorkspaceKind::Vnc | WorkspaceKind::Rdp | WorkspaceKind::Html5, Some(_)) => {}
-        (WorkspaceKind::Vnc | WorkspaceKind::Html5, None) => return invalid("a host starts linux and rdp desktops only"),
-        (WorkspaceKind::Linux, Some(_)) => return invalid("a service of a host is rdp, vnc or html5"),
+        (WorkspaceKind::Linux | WorkspaceKind::Rdp, None)
+        | (WorkspaceKind::Vnc | WorkspaceKind::Rdp | WorkspaceKind::Html5, Some(_)) => {}
+        (WorkspaceKind::Vnc | WorkspaceKind::Html5, None) => {
+            return invalid("a host starts linux and rdp desktops only");
+        }
+        (WorkspaceKind::Linux, Some(_)) => {
+            return invalid("a service of a host is rdp, vnc or html5");
+        }
     }
-    if order.user_name.chars().count() > NAME_MAX || order.workspace.name.chars().count() > NAME_MAX {
+    if order.user_name.chars().count() > NAME_MAX || order.workspace.name.chars().count() > NAME_MAX
+    {
         return invalid("a name is too long");
     }
     if order.grace_seconds > GRACE_MAX.as_secs() {
         return invalid("grace is too long");
     }
     let (host, gateway) = (order.tunnel.host_address, order.tunnel.gateway_address);
-    let usable = |at: std::net::IpAddr| !at.is_unspecified() && !at.is_multicast() && !at.is_loopback();
+    let usable =
+        |at: std::net::IpAddr| !at.is_unspecified() && !at.is_multicast() && !at.is_loopback();
     if host == gateway || host.is_ipv4() != gateway.is_ipv4() || !usable(host) || !usable(gateway) {
         return invalid("not a pair of tunnel addresses");
     }
@@ -152,8 +181,12 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
         Ok(bytes) => {
             let mut answer = Response::new(Full::new(Bytes::from(bytes)));
             *answer.status_mut() = status;
-            answer.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
-            answer.headers_mut().insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+            answer
+                .headers_mut()
+                .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+            answer
+                .headers_mut()
+                .insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
             answer
         }
         Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
@@ -167,7 +200,10 @@ fn error(status: StatusCode, detail: &str) -> Answer {
 }
 
 fn refused(refusal: &Refusal) -> Answer {
-    error(StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &refusal.to_string())
+    error(
+        StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        &refusal.to_string(),
+    )
 }
 
 fn not_allowed(allowed: &'static str) -> Answer {

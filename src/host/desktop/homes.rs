@@ -1,7 +1,8 @@
 //! Homes: one folder per user, kept between sessions, and the system uid it belongs to.
 //!
-//! A root agent gives each user a uid of their own from a range nobody else uses, and remembers it in `uids.json`; so a user's files and
-//! processes are apart from every other user's even where a sandbox would fail. Another agent can only use its own uid.
+//! A root agent gives each user a uid of their own from a range nobody else uses, and remembers it
+//! in `uids.json`; so a user's files and processes are apart from every other user's even where a
+//! sandbox would fail. Another agent can only use its own uid.
 
 use super::share::{HOME_FILES, HOME_FOLDERS};
 use crate::domain::UserId;
@@ -66,7 +67,11 @@ impl Homes {
             fs::create_dir(&draft)?;
             let mine = |path: &Path, mode: u32| -> io::Result<()> {
                 fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-                if account.switch { chown(path, Some(account.uid), Some(account.uid)) } else { Ok(()) }
+                if account.switch {
+                    chown(path, Some(account.uid), Some(account.uid))
+                } else {
+                    Ok(())
+                }
             };
             for (name, text) in HOME_FILES {
                 fs::write(draft.join(name), text)?;
@@ -92,7 +97,10 @@ impl Homes {
         }
         let next = uids.values().max().map_or(*self.range.start(), |last| last.saturating_add(1));
         if !self.range.contains(&next) {
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "every uid of the range is given away"));
+            return Err(io::Error::new(
+                io::ErrorKind::QuotaExceeded,
+                "every uid of the range is given away",
+            ));
         }
         let mut grown = uids.clone();
         grown.insert(user, next);

@@ -1,7 +1,8 @@
 //! Starts desktops.
 //!
-//! One launch: the user's home and account, the session's folder (`run/<session>`, of the agent alone), a password, the sandbox; then wait
-//! until the server greets: with `RFB`, or by agreeing to TLS (RDP). Whatever fails on the way, what was made is cleared up.
+//! One launch: the user's home and account, the session's folder (`run/<session>`, of the agent
+//! alone), a password, the sandbox; then wait until the server greets: with `RFB`, or by agreeing
+//! to TLS (RDP). Whatever fails on the way, what was made is cleared up.
 
 use super::homes::{Account, Homes};
 use super::limits::{Cgroups, Limits};
@@ -93,11 +94,16 @@ struct Prepared {
 }
 
 impl Launcher {
-    /// Prepares a state folder, and clears away what an agent that was killed left in it. One agent per state folder: the caller holds its lock.
+    /// Prepares a state folder, and clears away what an agent that was killed left in it. One agent
+    /// per state folder: the caller holds its lock.
     ///
     /// # Errors
     /// When the folder cannot be prepared.
-    pub fn new(state_dir: &Path, limits: Limits, uids: RangeInclusive<u32>) -> Result<Self, LaunchError> {
+    pub fn new(
+        state_dir: &Path,
+        limits: Limits,
+        uids: RangeInclusive<u32>,
+    ) -> Result<Self, LaunchError> {
         private_folder(state_dir).map_err(io_error("state folder"))?;
         // The sandbox sees paths from its own root.
         let state_dir = fs::canonicalize(state_dir).map_err(io_error("state folder"))?;
@@ -113,7 +119,17 @@ impl Launcher {
         let name = format!("portcullis-{:08x}", hash(&state_dir));
         let cgroups = Cgroups::find(&name);
         let nursery = Nursery::new().map_err(io_error("launcher thread"))?;
-        Ok(Self { inner: Arc::new(Inner { run, share, homes, limits, cgroups, nursery, no_rdp: rdp::missing() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                run,
+                share,
+                homes,
+                limits,
+                cgroups,
+                nursery,
+                no_rdp: rdp::missing(),
+            }),
+        })
     }
 
     /// The kinds of desktops that can be started: what they need is installed.
@@ -128,8 +144,8 @@ impl Launcher {
     /// # Errors
     /// [`LaunchError`]; nothing is left then.
     pub async fn launch(&self, spec: Spec) -> Result<Desktop, LaunchError> {
-        // In a task of its own, which a caller who gives up does not stop half-way: it ends, nobody takes the desktop, and a desktop nobody
-        // has is ended.
+        // In a task of its own, which a caller who gives up does not stop half-way: it ends, nobody
+        // takes the desktop, and a desktop nobody has is ended.
         tokio::spawn(self.inner.clone().launch(spec)).await.map_err(|_| LaunchError::Ended)?
     }
 }
@@ -138,7 +154,9 @@ impl Inner {
     async fn launch(self: Arc<Self>, spec: Spec) -> Result<Desktop, LaunchError> {
         let inner = self.clone();
         let (session_id, screen) = (spec.session_id, spec.screen);
-        let prepared = tokio::task::spawn_blocking(move || inner.prepare(&spec)).await.map_err(|_| LaunchError::Ended)??;
+        let prepared = tokio::task::spawn_blocking(move || inner.prepare(&spec))
+            .await
+            .map_err(|_| LaunchError::Ended)??;
         let Prepared { folder, command, group, socket, password, certificate } = prepared;
         let mut words = command.into_iter();
         let mut process = Command::new(words.next().unwrap_or_default());
@@ -163,7 +181,12 @@ impl Inner {
                 return Err(io_error("sandbox")(error));
             }
         };
-        let desktop = Desktop::own(Estate { session_id, child, group, folder }, password, certificate, socket);
+        let desktop = Desktop::own(
+            Estate { session_id, child, group, folder },
+            password,
+            certificate,
+            socket,
+        );
         let greeted = tokio::time::timeout(START_TIMEOUT, greeting(&desktop, screen)).await;
         match greeted {
             Ok(Ok(())) => {
@@ -218,7 +241,9 @@ impl Inner {
         let (home, account) = self.homes.of(spec.user_id).map_err(io_error("home"))?;
         let password = password::generate().map_err(|_| LaunchError::NoRandomness)?;
         let folder = self.run.join(spec.session_id.to_string());
-        let made = self.session_folder(spec, &folder, account, &password).map_err(io_error("session folder"));
+        let made = self
+            .session_folder(spec, &folder, account, &password)
+            .map_err(io_error("session folder"));
         let (socket, certificate) = match made {
             Ok(made) => made,
             Err(error) => {
@@ -227,12 +252,23 @@ impl Inner {
             }
         };
         let group = self.cgroups.make(spec.session_id, &self.limits);
-        let folders = Folders { share: &self.share, etc: &folder.join("etc"), socket: &folder.join("ws"), home: &home };
+        let folders = Folders {
+            share: &self.share,
+            etc: &folder.join("etc"),
+            socket: &folder.join("ws"),
+            home: &home,
+        };
         let command = sandbox::command(spec, folders, account, &self.limits, &group);
         Ok(Prepared { folder, command, group, socket, password, certificate })
     }
 
-    fn session_folder(&self, spec: &Spec, folder: &Path, account: Account, password: &SecretString) -> io::Result<(Socket, Option<String>)> {
+    fn session_folder(
+        &self,
+        spec: &Spec,
+        folder: &Path,
+        account: Account,
+        password: &SecretString,
+    ) -> io::Result<(Socket, Option<String>)> {
         fs::create_dir(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
         let (etc, ws) = (folder.join("etc"), folder.join("ws"));
@@ -250,7 +286,8 @@ impl Inner {
             }
         };
         let secret = etc.join(secret);
-        let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&secret)?;
+        let mut file =
+            fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&secret)?;
         file.write_all(&secret_bytes)?;
         fs::create_dir(&ws)?;
         fs::set_permissions(&ws, fs::Permissions::from_mode(0o700))?;
@@ -268,22 +305,30 @@ pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
-/// Ends processes of an earlier agent: a start it was killed in the middle of, before its child could ask to die with it. They are
-/// known by the session folders in their arguments.
+/// Ends processes of an earlier agent: a start it was killed in the middle of, before its child
+/// could ask to die with it. They are known by the session folders in their arguments.
 fn end_strays(run: &Path) {
     let mut mark = run.as_os_str().as_encoded_bytes().to_vec();
     mark.push(b'/');
     let me = std::process::id();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
-        let ours = line.split(|b| *b == 0).next().is_some_and(|program| program == b"bwrap" || program == b"sh");
+        let ours = line
+            .split(|b| *b == 0)
+            .next()
+            .is_some_and(|program| program == b"bwrap" || program == b"sh");
         if ours
             && u32::try_from(pid) != Ok(me)
             && line.windows(mark.len()).any(|part| part == mark)
             && let Some(pid) = rustix::process::Pid::from_raw(pid)
         {
-            tracing::warn!(pid = pid.as_raw_nonzero().get(), "ending a desktop that an earlier agent left");
+            tracing::warn!(
+                pid = pid.as_raw_nonzero().get(),
+                "ending a desktop that an earlier agent left"
+            );
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
@@ -291,7 +336,10 @@ fn end_strays(run: &Path) {
 
 /// FNV-1a: a short name for a path, stable between starts.
 fn hash(path: &Path) -> u32 {
-    path.as_os_str().as_encoded_bytes().iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    path.as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// Names the folder of a session, for those who look at it from outside (tests, people).

@@ -1,7 +1,9 @@
-//! What a desktop may use: rlimits inside its sandbox, and a cgroup around it where the system lets us make one.
+//! What a desktop may use: rlimits inside its sandbox, and a cgroup around it where the system lets
+//! us make one.
 //!
-//! A limit is never raised above the hard limit the agent has: where that is lower, it holds. Cgroups are best effort, since many
-//! places (containers, unprivileged agents) do not hand them out; what could be had is logged once.
+//! A limit is never raised above the hard limit the agent has: where that is lower, it holds.
+//! Cgroups are best effort, since many places (containers, unprivileged agents) do not hand them
+//! out; what could be had is logged once.
 
 use crate::domain::SessionId;
 use rustix::process::{Resource, getrlimit};
@@ -34,7 +36,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { desktops: 64, memory: 4 << 30, processes: 1024, cpu_percent: None, files: 4096, geometry: (1280, 800) }
+        Self {
+            desktops: 64,
+            memory: 4 << 30,
+            processes: 1024,
+            cpu_percent: None,
+            files: 4096,
+            geometry: (1280, 800),
+        }
     }
 }
 
@@ -42,7 +51,9 @@ impl Limits {
     /// Arguments of `prlimit` that set the rlimits.
     #[must_use]
     pub fn prlimit(&self) -> Vec<String> {
-        let capped = |resource, wanted: u64| getrlimit(resource).maximum.map_or(wanted, |hard| hard.min(wanted));
+        let capped = |resource, wanted: u64| {
+            getrlimit(resource).maximum.map_or(wanted, |hard| hard.min(wanted))
+        };
         vec![
             format!("--nproc={}", capped(Resource::Nproc, self.processes)),
             format!("--nofile={}", capped(Resource::Nofile, self.files)),
@@ -84,9 +95,14 @@ impl Cgroups {
         for line in own.lines() {
             // `hierarchy:controllers:path` (cgroups(7)).
             let mut parts = line.splitn(3, ':');
-            let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+            let (Some(_), Some(controllers), Some(path)) =
+                (parts.next(), parts.next(), parts.next())
+            else {
+                continue;
+            };
             let path = path.trim_start_matches('/');
-            let kinds: &[(&str, Kind)] = &[("memory", Kind::Memory), ("pids", Kind::Pids), ("cpu", Kind::Cpu)];
+            let kinds: &[(&str, Kind)] =
+                &[("memory", Kind::Memory), ("pids", Kind::Pids), ("cpu", Kind::Cpu)];
             if controllers.is_empty() {
                 let here = root.join(path);
                 if has_controllers(&here) {
@@ -95,7 +111,9 @@ impl Cgroups {
             }
             for (word, kind) in kinds {
                 if controllers.split(',').any(|c| c == *word) {
-                    let mount = [root.join(controllers), root.join(word)].into_iter().find(|at| at.is_dir());
+                    let mount = [root.join(controllers), root.join(word)]
+                        .into_iter()
+                        .find(|at| at.is_dir());
                     if let Some(mount) = mount {
                         parents.push((mount.join(path).join(name), *kind));
                     }
@@ -146,7 +164,8 @@ impl Group {
         self.folders.iter().map(|folder| folder.join("cgroup.procs"))
     }
 
-    /// Kills whatever is still in it, and removes it, which the system allows once nothing is left in it. Blocks, for [`FAREWELL`] at most.
+    /// Kills whatever is still in it, and removes it, which the system allows once nothing is left
+    /// in it. Blocks, for [`FAREWELL`] at most.
     pub fn end(&self) {
         let deadline = Instant::now() + FAREWELL;
         for folder in &self.folders {
@@ -197,7 +216,8 @@ fn prepare(folder: &Path, kind: Kind) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     if kind == Kind::Unified {
-        // Fails where the agent itself sits in the group above (no inner processes in version 2): then there is none.
+        // Fails where the agent itself sits in the group above (no inner processes in version 2):
+        // then there is none.
         if let Some(above) = folder.parent() {
             fs::write(above.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
         }
@@ -218,7 +238,9 @@ fn limit(folder: &Path, kind: Kind, limits: &Limits) -> io::Result<()> {
         Kind::Unified => {
             write("memory.max", limits.memory.to_string())?;
             write("pids.max", limits.processes.to_string())?;
-            limits.cpu_percent.map_or(Ok(()), |percent| write("cpu.max", format!("{} 100000", u64::from(percent) * 1000)))
+            limits.cpu_percent.map_or(Ok(()), |percent| {
+                write("cpu.max", format!("{} 100000", u64::from(percent) * 1000))
+            })
         }
     }
 }

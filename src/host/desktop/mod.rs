@@ -1,13 +1,19 @@
 //! Desktops: a display server and what one sees in it, each in a sandbox of its own.
 //!
-//! - A [`Spec`] says whose desktop it is; the [`Launcher`] makes a [`Desktop`] of it, ready when its server greets.
+//! - A [`Spec`] says whose desktop it is; the [`Launcher`] makes a [`Desktop`] of it, ready when
+//!   its server greets.
 //! - Its [`Screen`] is what its server speaks: RFB (TigerVNC), or RDP (xrdp on Xorg, see [`rdp`]).
-//! - The **sandbox** ([`sandbox`]) is bubblewrap: own user, process, IPC, host name, mount and cgroup namespaces, no network unless asked for.
-//! - A **home** ([`homes`]) is kept per user; each user has a system uid of their own when the agent is root.
-//! - **Limits** ([`limits`]) are rlimits inside the sandbox and, where the system lets us, a cgroup around it.
-//! - The **nursery** ([`nursery`]) is the one thread that starts processes, so that they die with the agent.
+//! - The **sandbox** ([`sandbox`]) is bubblewrap: own user, process, IPC, host name, mount and
+//!   cgroup namespaces, no network unless asked for.
+//! - A **home** ([`homes`]) is kept per user; each user has a system uid of their own when the
+//!   agent is root.
+//! - **Limits** ([`limits`]) are rlimits inside the sandbox and, where the system lets us, a cgroup
+//!   around it.
+//! - The **nursery** ([`nursery`]) is the one thread that starts processes, so that they die with
+//!   the agent.
 //!
-//! What a desktop can touch of this machine: its home, its socket folder, `/usr` and a few files of `/etc`, read-only.
+//! What a desktop can touch of this machine: its home, its socket folder, `/usr` and a few files of
+//! `/etc`, read-only.
 
 pub mod homes;
 pub mod launcher;

@@ -1,8 +1,9 @@
 //! The one thread that starts processes.
 //!
-//! "Die with your parent" (`PR_SET_PDEATHSIG`, prctl(2)) means the parent *thread*: a process started from a thread pool dies when the
-//! pool retires that thread. So one thread, which lives as long as the [`Nursery`], starts them all. When the agent dies, by whatever
-//! signal, that thread dies with it, and the desktops follow.
+//! "Die with your parent" (`PR_SET_PDEATHSIG`, prctl(2)) means the parent *thread*: a process
+//! started from a thread pool dies when the pool retires that thread. So one thread, which lives as
+//! long as the [`Nursery`], starts them all. When the agent dies, by whatever signal, that thread
+//! dies with it, and the desktops follow.
 
 use std::io;
 use std::sync::mpsc;
@@ -14,7 +15,8 @@ use tokio::sync::oneshot;
 /// Most starts that may wait.
 const QUEUE: usize = 64;
 
-/// Starts processes from its own thread. Dropping it ends that thread, and with it what was started.
+/// Starts processes from its own thread. Dropping it ends that thread, and with it what was
+/// started.
 #[derive(Debug)]
 pub struct Nursery {
     orders: mpsc::SyncSender<(Command, oneshot::Sender<io::Result<Child>>)>,
@@ -27,7 +29,8 @@ impl Nursery {
     /// When there is no thread to be had.
     pub fn new() -> io::Result<Self> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
-        let (orders, queue) = mpsc::sync_channel::<(Command, oneshot::Sender<io::Result<Child>>)>(QUEUE);
+        let (orders, queue) =
+            mpsc::sync_channel::<(Command, oneshot::Sender<io::Result<Child>>)>(QUEUE);
         thread::Builder::new().name("nursery".to_owned()).spawn(move || {
             let _inside = runtime.enter();
             for (mut command, answer) in queue {
@@ -44,9 +47,9 @@ impl Nursery {
     /// What starting it failed of.
     pub async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (answer, answered) = oneshot::channel();
-        self.orders
-            .try_send((command, answer))
-            .map_err(|_| io::Error::new(io::ErrorKind::ResourceBusy, "too many processes are being started"))?;
+        self.orders.try_send((command, answer)).map_err(|_| {
+            io::Error::new(io::ErrorKind::ResourceBusy, "too many processes are being started")
+        })?;
         answered.await.map_err(|_| io::Error::other("the nursery is closed"))?
     }
 }

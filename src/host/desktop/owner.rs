@@ -1,4 +1,5 @@
-//! Who a running desktop belongs to: one task, which waits for its end, brings it about when asked, and clears up.
+//! Who a running desktop belongs to: one task, which waits for its end, brings it about when asked,
+//! and clears up.
 
 use super::limits::Group;
 use super::socket::Socket;
@@ -55,13 +56,26 @@ pub(super) struct Estate {
 
 impl Desktop {
     /// Hands a child to its owner task.
-    pub(super) fn own(estate: Estate, password: SecretString, certificate: Option<String>, socket: Socket) -> Self {
+    pub(super) fn own(
+        estate: Estate,
+        password: SecretString,
+        certificate: Option<String>,
+        socket: Socket,
+    ) -> Self {
         let stop = CancellationToken::new();
         let (phase, seen) = watch::channel(Phase::Running);
         let session_id = estate.session_id;
         let greeted = Arc::<AtomicBool>::default();
         tokio::spawn(live(estate, stop.clone(), phase, Arc::clone(&greeted)));
-        Self { session_id, password, certificate, socket: Arc::new(socket), phase: seen, greeted, stop: stop.drop_guard() }
+        Self {
+            session_id,
+            password,
+            certificate,
+            socket: Arc::new(socket),
+            phase: seen,
+            greeted,
+            stop: stop.drop_guard(),
+        }
     }
 
     /// Its server greeted: what it says from now on is its user's.
@@ -145,7 +159,12 @@ impl Door {
     }
 }
 
-async fn live(mut estate: Estate, stop: CancellationToken, phase: watch::Sender<Phase>, greeted: Arc<AtomicBool>) {
+async fn live(
+    mut estate: Estate,
+    stop: CancellationToken,
+    phase: watch::Sender<Phase>,
+    greeted: Arc<AtomicBool>,
+) {
     let session = estate.session_id;
     // Everything in the sandbox holds this pipe: its end is the end of them all.
     let said = estate.child.stderr.take().map(|pipe| tokio::spawn(tail(pipe)));
@@ -183,9 +202,12 @@ async fn live(mut estate: Estate, stop: CancellationToken, phase: watch::Sender<
     phase.send_replace(Phase::Gone);
 }
 
-/// Asks, waits, then does not ask. The child is not reaped before `wait` returns, so its id is nobody else's meanwhile.
+/// Asks, waits, then does not ask. The child is not reaped before `wait` returns, so its id is
+/// nobody else's meanwhile.
 async fn end(child: &mut Child) {
-    let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else { return };
+    let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else {
+        return;
+    };
     let _ = kill_process(pid, Signal::TERM);
     if tokio::time::timeout(MERCY, child.wait()).await.is_err() {
         let _ = kill_process_group(pid, Signal::KILL);

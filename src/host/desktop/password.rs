@@ -1,8 +1,9 @@
 //! A session's VNC password, and the file the server reads it from.
 //!
-//! VNC authentication looks at eight characters and no more, so all eight are drawn from 64: 48 bits, for one session, behind a tunnel
-//! and a socket only the agent can open. The file holds the password enciphered with a key every VNC server knows, which hides it
-//! from nobody: its mode, 0600, protects it.
+//! VNC authentication looks at eight characters and no more, so all eight are drawn from 64: 48
+//! bits, for one session, behind a tunnel and a socket only the agent can open. The file holds the
+//! password enciphered with a key every VNC server knows, which hides it from nobody: its mode,
+//! 0600, protects it.
 
 use crate::domain::secret::SecretString;
 use des::Des;
@@ -23,7 +24,9 @@ const FILE_KEY: [u8; 8] = [23, 82, 107, 6, 35, 78, 88, 7];
 pub fn generate() -> Result<SecretString, getrandom::Error> {
     let mut random = Zeroizing::new([0_u8; LENGTH]);
     getrandom::fill(random.as_mut())?;
-    Ok(SecretString::new(random.iter().map(|&byte| char::from(ALPHABET[usize::from(byte & 63)])).collect()))
+    Ok(SecretString::new(
+        random.iter().map(|&byte| char::from(ALPHABET[usize::from(byte & 63)])).collect(),
+    ))
 }
 
 /// What the password file holds: the password, padded with zeros, in one DES block.
@@ -43,13 +46,19 @@ mod tests {
 
     #[test]
     fn the_file_is_what_tigervncpasswd_writes() {
-        assert_eq!(file(&SecretString::new("vncpass1".to_owned())), [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37]);
+        assert_eq!(
+            file(&SecretString::new("vncpass1".to_owned())),
+            [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37]
+        );
     }
 
     #[test]
     fn passwords_are_eight_of_the_alphabet_and_never_the_same() {
-        let many: std::collections::HashSet<String> = (0..200).map(|_| generate().unwrap().expose().clone()).collect();
+        let many: std::collections::HashSet<String> =
+            (0..200).map(|_| generate().unwrap().expose().clone()).collect();
         assert_eq!(many.len(), 200);
-        assert!(many.iter().all(|one| one.len() == 8 && one.bytes().all(|b| ALPHABET.contains(&b))));
+        assert!(
+            many.iter().all(|one| one.len() == 8 && one.bytes().all(|b| ALPHABET.contains(&b)))
+        );
     }
 }

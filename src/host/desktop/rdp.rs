@@ -1,9 +1,11 @@
-//! What an RDP desktop has that another has not: a certificate of its own, programs that may not be installed, and another greeting.
+//! What an RDP desktop has that another has not: a certificate of its own, programs that may not be
+//! installed, and another greeting.
 //!
-//! xrdp is joined directly to the Xorg of the same sandbox, without its session manager: nobody logs in to anything, so no root, no PAM and no
-//! system user are needed, and any name and password are taken. What keeps others out is that nobody else can reach the socket: it is in a folder of the
-//! session's user, behind the session's tunnel. What proves the desktop to the gateway is its certificate, made for it and told to the gateway
-//! inside the host tunnel (docs/adr/0007).
+//! xrdp is joined directly to the Xorg of the same sandbox, without its session manager: nobody
+//! logs in to anything, so no root, no PAM and no system user are needed, and any name and password
+//! are taken. What keeps others out is that nobody else can reach the socket: it is in a folder of
+//! the session's user, behind the session's tunnel. What proves the desktop to the gateway is its
+//! certificate, made for it and told to the gateway inside the host tunnel (docs/adr/0007).
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use sha2::{Digest, Sha256};
@@ -32,7 +34,8 @@ const NEEDED: &[(&[&str], &str)] = &[
 
 /// X.224 Connection Request with an RDP Negotiation Request for TLS ([MS-RDPBCGR] 2.2.1.1).
 const ASK: [u8; 19] = [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0];
-/// Where a Connection Confirm says that a negotiation response follows, and which protocol was chosen: TLS ([MS-RDPBCGR] 2.2.1.2).
+/// Where a Connection Confirm says that a negotiation response follows, and which protocol was
+/// chosen: TLS ([MS-RDPBCGR] 2.2.1.2).
 const CONFIRM: u8 = 0xd0;
 const RESPONSE: u8 = 2;
 const TLS: u8 = 1;
@@ -63,15 +66,21 @@ pub fn identity(now: SystemTime) -> Result<Identity, Box<dyn std::error::Error +
     let key = KeyPair::generate()?;
     let mut wanted = CertificateParams::default();
     wanted.distinguished_name.push(DnType::CommonName, "Portcullis desktop");
-    (wanted.not_before, wanted.not_after) = (OffsetDateTime::from(now) - BACKDATE, OffsetDateTime::from(now) + LIFE);
+    (wanted.not_before, wanted.not_after) =
+        (OffsetDateTime::from(now) - BACKDATE, OffsetDateTime::from(now) + LIFE);
     wanted.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let made = wanted.self_signed(&key)?;
     let fingerprint = hex::encode(Sha256::digest(made.der()));
-    Ok(Identity { certificate: made.pem(), key: Zeroizing::new(key.serialize_pem().into_bytes()), fingerprint })
+    Ok(Identity {
+        certificate: made.pem(),
+        key: Zeroizing::new(key.serialize_pem().into_bytes()),
+        fingerprint,
+    })
 }
 
-/// Whether an RDP server is there: it agrees to speak TLS. It listens only once its display and its clipboard do.
+/// Whether an RDP server is there: it agrees to speak TLS. It listens only once its display and its
+/// clipboard do.
 ///
 /// # Errors
 /// When the connection ends before it answered.
@@ -90,7 +99,8 @@ mod tests {
 
     #[test]
     fn every_desktop_has_another_certificate() {
-        let [one, two] = [identity(SystemTime::now()).unwrap(), identity(SystemTime::now()).unwrap()];
+        let [one, two] =
+            [identity(SystemTime::now()).unwrap(), identity(SystemTime::now()).unwrap()];
         assert_ne!(one.fingerprint, two.fingerprint);
         let der = CertificateDer::from_pem_slice(one.certificate.as_bytes()).unwrap();
         assert_eq!(one.fingerprint, hex::encode(Sha256::digest(&der)));
@@ -100,7 +110,9 @@ mod tests {
     #[tokio::test]
     async fn a_greeting_is_an_agreement_to_tls() {
         let mut agreed = [3, 0, 0, 19, 14, 0xd0, 0, 0, 0x12, 0x34, 0, 2, 0, 8, 0, 1, 0, 0, 0];
-        for (at, value, good) in [(0, 3, true), (11, 3, false), (15, 2, false), (5, 0xe0, false), (0, 22, false)] {
+        for (at, value, good) in
+            [(0, 3, true), (11, 3, false), (15, 2, false), (5, 0xe0, false), (0, 22, false)]
+        {
             let before = agreed[at];
             agreed[at] = value;
             let server = tokio_test_stream(&agreed);

@@ -1,9 +1,11 @@
 //! The command that runs a desktop in its sandbox, and why each part of it is there.
 //!
-//! A root agent wraps twice. Outside, as root: a process namespace, and a folder where the session's folders are mounted, because the
-//! session's uid cannot walk through the agent's own. Then `setpriv` becomes that uid and gives up every capability. Inside, as that uid:
-//! the sandbox proper. The outer process namespace also is what makes "dies with the agent" hold: a dying root process without
-//! capabilities may not signal a process of another uid, but the end of a namespace's first process ends them all.
+//! A root agent wraps twice. Outside, as root: a process namespace, and a folder where the
+//! session's folders are mounted, because the session's uid cannot walk through the agent's own.
+//! Then `setpriv` becomes that uid and gives up every capability. Inside, as that uid: the sandbox
+//! proper. The outer process namespace also is what makes "dies with the agent" hold: a dying root
+//! process without capabilities may not signal a process of another uid, but the end of a
+//! namespace's first process ends them all.
 
 use super::homes::Account;
 use super::limits::{Group, Limits};
@@ -42,8 +44,10 @@ const STAGE: &str = "/mnt";
 const TMP_BYTES: &str = "1073741824";
 /// Size of `/run`.
 const RUN_BYTES: &str = "67108864";
-/// Joins cgroups, then becomes the command after them. A shell, because only the process itself can join before it has children.
-const JOIN: &str = r#"n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1"; shift; n=$((n-1)); done; exec "$@""#;
+/// Joins cgroups, then becomes the command after them. A shell, because only the process itself can
+/// join before it has children.
+const JOIN: &str =
+    r#"n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1"; shift; n=$((n-1)); done; exec "$@""#;
 
 /// The folders of one session.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +69,9 @@ pub fn login_name(user_name: &str) -> String {
     for c in user_name.trim().chars().flat_map(char::to_lowercase) {
         match c {
             'a'..='z' | '0'..='9' => name.push(c),
-            ' ' | '.' | '-' | '_' | '@' if !name.is_empty() && !name.ends_with('-') => name.push('-'),
+            ' ' | '.' | '-' | '_' | '@' if !name.is_empty() && !name.ends_with('-') => {
+                name.push('-')
+            }
             _ => {}
         }
         if name.len() == 24 {
@@ -73,12 +79,22 @@ pub fn login_name(user_name: &str) -> String {
         }
     }
     let name = name.trim_end_matches('-');
-    if name.starts_with(|c: char| c.is_ascii_lowercase()) && name != "root" && name != "nobody" { name.to_owned() } else { "user".to_owned() }
+    if name.starts_with(|c: char| c.is_ascii_lowercase()) && name != "root" && name != "nobody" {
+        name.to_owned()
+    } else {
+        "user".to_owned()
+    }
 }
 
 /// The whole command: program and arguments.
 #[must_use]
-pub fn command(spec: &Spec, folders: Folders<'_>, account: Account, limits: &Limits, group: &Group) -> Vec<OsString> {
+pub fn command(
+    spec: &Spec,
+    folders: Folders<'_>,
+    account: Account,
+    limits: &Limits,
+    group: &Group,
+) -> Vec<OsString> {
     let mut words = Words::default();
     let doors: Vec<_> = group.doors().collect();
     if !doors.is_empty() {
@@ -88,8 +104,18 @@ pub fn command(spec: &Spec, folders: Folders<'_>, account: Account, limits: &Lim
     }
     if account.switch {
         let stage = Path::new(STAGE);
-        let [share, etc, socket, home] = ["share", "etc", "socket", "home"].map(|name| stage.join(name));
-        words.push_all(["bwrap", "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--tmpfs", STAGE]);
+        let [share, etc, socket, home] =
+            ["share", "etc", "socket", "home"].map(|name| stage.join(name));
+        words.push_all([
+            "bwrap",
+            "--die-with-parent",
+            "--unshare-pid",
+            "--dev-bind",
+            "/",
+            "/",
+            "--tmpfs",
+            STAGE,
+        ]);
         for (how, from, to) in [
             ("--ro-bind", folders.share, &share),
             ("--ro-bind", folders.etc, &etc),
@@ -101,9 +127,22 @@ pub fn command(spec: &Spec, folders: Folders<'_>, account: Account, limits: &Lim
             words.push(to);
         }
         let uid = account.uid.to_string();
-        words.push_all(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "--no-new-privs"]);
+        words.push_all([
+            "setpriv",
+            "--reuid",
+            &uid,
+            "--regid",
+            &uid,
+            "--clear-groups",
+            "--no-new-privs",
+        ]);
         words.push_all(["--bounding-set=-all", "--inh-caps=-all", "--pdeathsig", "KILL"]);
-        inner(&mut words, spec, Folders { share: &share, etc: &etc, socket: &socket, home: &home }, limits);
+        inner(
+            &mut words,
+            spec,
+            Folders { share: &share, etc: &etc, socket: &socket, home: &home },
+            limits,
+        );
     } else {
         inner(&mut words, spec, folders, limits);
     }
@@ -114,7 +153,13 @@ fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) 
     let login = login_name(&spec.user_name);
     let home = format!("/home/{login}");
     words.push_all(["bwrap", "--die-with-parent", "--new-session", "--clearenv"]);
-    words.push_all(["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"]);
+    words.push_all([
+        "--unshare-user",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup",
+    ]);
     // No user namespaces inside: the kernel's largest surface for getting out.
     words.push_all(["--disable-userns", "--hostname", spec.workspace_id.as_str()]);
     words.push_all(["--ro-bind", "/usr", "/usr"]);
@@ -123,8 +168,20 @@ fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) 
     }
     words.push_all(["--proc", "/proc", "--dev", "/dev", "--dir", "/etc"]);
     // In memory, so of a size: no cgroup may be there to count it.
-    words.push_all(["--perms", "1777", "--size", TMP_BYTES, "--tmpfs", "/tmp", "--size", RUN_BYTES, "--tmpfs", "/run"]);
-    words.push_all(["--perms", "1777", "--dir", "/tmp/.X11-unix", "--perms", "0700", "--dir", "/run/user"]);
+    words.push_all([
+        "--perms", "1777", "--size", TMP_BYTES, "--tmpfs", "/tmp", "--size", RUN_BYTES, "--tmpfs",
+        "/run",
+    ]);
+    words.push_all([
+        "--perms",
+        "1777",
+        "--dir",
+        "/tmp/.X11-unix",
+        "--perms",
+        "0700",
+        "--dir",
+        "/run/user",
+    ]);
     words.push_all(["--perms", "1777", "--dir", "/var/tmp", "--symlink", "/run", "/var/run"]);
     words.push_all(["--ro-bind-try", "/var/cache/fontconfig", "/var/cache/fontconfig"]);
     for name in ETC {
@@ -175,7 +232,8 @@ fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) 
     ] {
         words.push_all(["--setenv", name, value]);
     }
-    // Inside the user namespace, so that what is counted is this desktop's and not all of the uid's.
+    // Inside the user namespace, so that what is counted is this desktop's and not all of the
+    // uid's.
     words.push("prlimit");
     limits.prlimit().iter().for_each(|limit| words.push(limit));
     words.push_all(["sh", spec.screen.start()]);
@@ -185,10 +243,16 @@ fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) 
 #[must_use]
 pub fn etc_files(spec: &Spec, uid: u32) -> [(&'static str, String); 4] {
     let login = login_name(&spec.user_name);
-    let shown: String = plain(&spec.user_name).chars().filter(|c| !matches!(c, ':' | ',')).collect();
+    let shown: String =
+        plain(&spec.user_name).chars().filter(|c| !matches!(c, ':' | ',')).collect();
     let host = &spec.workspace_id;
     [
-        ("passwd", format!("{login}:x:{uid}:{uid}:{shown}:/home/{login}:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n")),
+        (
+            "passwd",
+            format!(
+                "{login}:x:{uid}:{uid}:{shown}:/home/{login}:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
+            ),
+        ),
         ("group", format!("{login}:x:{uid}:\nnogroup:x:65534:\n")),
         ("hosts", format!("127.0.0.1\tlocalhost {host}\n::1\tlocalhost\n")),
         ("machine-id", format!("{}\n", spec.session_id.0.simple())),

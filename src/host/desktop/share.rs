@@ -1,4 +1,5 @@
-//! The look of a desktop: files compiled in, written once per agent start, seen at `/etc/portcullis` in every sandbox, read-only.
+//! The look of a desktop: files compiled in, written once per agent start, seen at
+//! `/etc/portcullis` in every sandbox, read-only.
 
 use std::fs;
 use std::io;
@@ -32,7 +33,8 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// Files of a new home; the user's own from then on.
-pub const HOME_FILES: &[(&str, &str)] = &[(".bashrc", include_str!("session/bashrc")), (".profile", include_str!("session/profile"))];
+pub const HOME_FILES: &[(&str, &str)] =
+    &[(".bashrc", include_str!("session/bashrc")), (".profile", include_str!("session/profile"))];
 /// Folders of a new home.
 pub const HOME_FOLDERS: &[&str] = &["Documents", "Downloads"];
 
@@ -59,11 +61,14 @@ pub fn write(folder: &Path) -> io::Result<()> {
     keyboards(&folder.join("xrdp"))
 }
 
-/// Copies xrdp's keyboard maps, and nothing else of its folder: what an administrator wrote there is not a desktop's to read.
+/// Copies xrdp's keyboard maps, and nothing else of its folder: what an administrator wrote there
+/// is not a desktop's to read.
 fn keyboards(to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(XRDP).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let wanted = name.to_str().is_some_and(|name| name == "xrdp_keyboard.ini" || (name.starts_with("km-") && name.ends_with(".ini")));
+        let wanted = name.to_str().is_some_and(|name| {
+            name == "xrdp_keyboard.ini" || (name.starts_with("km-") && name.ends_with(".ini"))
+        });
         if wanted && entry.metadata()?.len() <= KEYBOARD_MAX {
             readable(&to.join(&name), &String::from_utf8_lossy(&fs::read(entry.path())?))?;
         }

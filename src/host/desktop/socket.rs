@@ -1,8 +1,9 @@
 //! A desktop's socket, opened so that nobody inside can point the agent somewhere else.
 //!
-//! The folder belongs to the session's user, who may put there what they like: a link to another program's socket, say, which a root
-//! agent could open and they could not. So the name is opened first without following links, looked at (a socket, of that user), and what was
-//! looked at is what is connected to.
+//! The folder belongs to the session's user, who may put there what they like: a link to another
+//! program's socket, say, which a root agent could open and they could not. So the name is opened
+//! first without following links, looked at (a socket, of that user), and what was looked at is
+//! what is connected to.
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat};
 use std::io;
@@ -21,16 +22,29 @@ pub(super) struct Socket {
 impl Socket {
     /// Of this name in `folder`, of this user.
     pub(super) fn new(folder: &Path, name: &'static str, uid: u32) -> io::Result<Self> {
-        let folder = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let folder = open(
+            folder,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         Ok(Self { folder, name, uid })
     }
 
-    /// Connects. A descriptor's path is short, so the length of the state folder's does not matter (unix(7): 108 bytes).
+    /// Connects. A descriptor's path is short, so the length of the state folder's does not matter
+    /// (unix(7): 108 bytes).
     pub(super) async fn connect(&self) -> io::Result<UnixStream> {
-        let found = openat(&self.folder, self.name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let found = openat(
+            &self.folder,
+            self.name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let facts = fstat(&found)?;
         if FileType::from_raw_mode(facts.st_mode) != FileType::Socket || facts.st_uid != self.uid {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "what is in the socket's place is not the desktop's"));
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "what is in the socket's place is not the desktop's",
+            ));
         }
         UnixStream::connect(format!("/proc/self/fd/{}", found.as_raw_fd())).await
     }
@@ -61,6 +75,9 @@ mod tests {
         let _own = UnixListener::bind(&name).unwrap();
         std::fs::set_permissions(&name, std::fs::Permissions::from_mode(0o600)).unwrap();
         socket.connect().await.unwrap();
-        assert!(Socket::new(&inside, "a.sock", uid + 1).unwrap().connect().await.is_err(), "another user's");
+        assert!(
+            Socket::new(&inside, "a.sock", uid + 1).unwrap().connect().await.is_err(),
+            "another user's"
+        );
     }
 }

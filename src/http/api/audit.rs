@@ -26,9 +26,11 @@ pub async fn list(
     ok(AuditPage::from(page))
 }
 
-/// The whole log, oldest first, as a download; with filters, what the listing would show, newest first.
+/// The whole log, oldest first, as a download; with filters, what the listing would show, newest
+/// first.
 ///
-/// The whole log as `jsonl` has one entry a line as it was hashed, and ends with `{"head":{"seq","hash","signature"},"public_key"}`: a file without that line is not whole.
+/// The whole log as `jsonl` has one entry a line as it was hashed, and ends with
+/// `{"head":{"seq","hash","signature"},"public_key"}`: a file without that line is not whole.
 #[utoipa::path(get, path = "/api/audit/export", tag = "audit", operation_id = "exportAudit", params(ExportParams),
     responses((status = 200, content((String = "application/x-ndjson"), (String = "text/csv"))), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem)),
@@ -58,7 +60,11 @@ pub async fn export(
 /// Reads the whole log and checks every hash, link and the signed head.
 #[utoipa::path(get, path = "/api/audit/verify", tag = "audit", operation_id = "verifyAudit",
     responses((status = 200, body = AuditVerification), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn verify(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed) -> ApiResult {
+pub async fn verify(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+) -> ApiResult {
     let verdict = state.broker.audit_verify(&origin, &caller).await?;
     ok(AuditVerification::from(verdict))
 }
@@ -70,21 +76,33 @@ enum Step {
     Done,
 }
 
-/// The export page by page: only one is in memory. A failure breaks the transfer off, so that half a log never looks whole.
-fn pages(reader: AuditExport, format: ExportFormat, last_line: Option<String>) -> impl stream::Stream<Item = Result<Bytes, ApiError>> {
+/// The export page by page: only one is in memory. A failure breaks the transfer off, so that half
+/// a log never looks whole.
+fn pages(
+    reader: AuditExport,
+    format: ExportFormat,
+    last_line: Option<String>,
+) -> impl stream::Stream<Item = Result<Bytes, ApiError>> {
     stream::try_unfold(Step::Begin(reader), move |step| {
         let last_line = last_line.clone();
         async move {
             let (mut reader, mut text) = match (step, format) {
-                (Step::Begin(reader), ExportFormat::Csv) => (reader, format!("{}\r\n", COLUMNS.join(","))),
-                (Step::Begin(reader), ExportFormat::Jsonl) | (Step::Entries(reader), _) => (reader, String::new()),
+                (Step::Begin(reader), ExportFormat::Csv) => {
+                    (reader, format!("{}\r\n", COLUMNS.join(",")))
+                }
+                (Step::Begin(reader), ExportFormat::Jsonl) | (Step::Entries(reader), _) => {
+                    (reader, String::new())
+                }
                 (Step::Done, _) => return Ok(None),
             };
             let entries = reader.next().await?;
             for entry in &entries {
                 match format {
                     ExportFormat::Jsonl => {
-                        text.push_str(&serde_json::to_string(entry).map_err(|e| ApiError::from(crate::domain::Error::internal(e)))?);
+                        text.push_str(
+                            &serde_json::to_string(entry)
+                                .map_err(|e| ApiError::from(crate::domain::Error::internal(e)))?,
+                        );
                         text.push('\n');
                     }
                     ExportFormat::Csv => text.push_str(&csv_line(entry)),
@@ -153,7 +171,8 @@ fn csv_line(e: &Entry) -> String {
     line
 }
 
-/// RFC 4180 section 2. A cell that a spreadsheet would take for a formula gets an apostrophe: a user agent is a stranger's text.
+/// RFC 4180 section 2. A cell that a spreadsheet would take for a formula gets an apostrophe: a
+/// user agent is a stranger's text.
 pub(super) fn csv_cell(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
     let guard = if is_formula { "'" } else { "" };

@@ -1,7 +1,8 @@
 //! Signing in, second factors, renewal, signing out.
 
 use super::dto::auth::{
-    ConfirmAnswer, ConfirmTotp, EnrollTotp, Enrolled, Login, LoginAnswer, Logout, MfaDue, MfaVerify, Refresh, SignInRecord, SignedIn, TotpSecret,
+    ConfirmAnswer, ConfirmTotp, EnrollTotp, Enrolled, Login, LoginAnswer, Logout, MfaDue,
+    MfaVerify, Refresh, SignInRecord, SignedIn, TotpSecret,
 };
 use super::dto::user::Me;
 use super::{dto::Message, ok};
@@ -23,9 +24,15 @@ use serde::Serialize;
 #[utoipa::path(post, path = "/api/auth/login", tag = "auth", operation_id = "login", request_body = Login,
     params(("X-Portcullis-Session" = Option<String>, Header, description = "`cookie`: keep the tokens in cookies")),
     responses((status = 200, body = LoginAnswer), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
-pub async fn login(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Input(body): Input<Login>) -> ApiResult {
+pub async fn login(
+    req: HttpRequest,
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Input(body): Input<Login>,
+) -> ApiResult {
     our_page(&req, &state).await?;
-    let outcome = counted(&state.metrics, state.broker.login(&origin, &body.email, &body.password).await)?;
+    let outcome =
+        counted(&state.metrics, state.broker.login(&origin, &body.email, &body.password).await)?;
     match outcome {
         SignIn::Done(tokens) => {
             state.metrics.sign_in(SignInOutcome::Success);
@@ -51,7 +58,8 @@ pub async fn mfa_verify(
     Input(body): Input<MfaVerify>,
 ) -> ApiResult {
     our_page(&req, &state).await?;
-    let verified = state.broker.mfa_verify(&origin, &body.mfa_token, &body.method, body.code.expose()).await;
+    let verified =
+        state.broker.mfa_verify(&origin, &body.mfa_token, &body.method, body.code.expose()).await;
     let tokens = counted(&state.metrics, verified)?;
     state.metrics.sign_in(SignInOutcome::Success);
     Ok(signed_in(&req, &tokens, |answer| answer))
@@ -69,7 +77,9 @@ pub async fn totp_enroll(
 ) -> ApiResult {
     let enrollment = match &body.mfa_token {
         Some(token) => state.broker.totp_enroll(&origin, EnrollAs::MfaToken(token)).await?,
-        None => state.broker.totp_enroll(&origin, EnrollAs::Caller(&caller_of(&req).await?)).await?,
+        None => {
+            state.broker.totp_enroll(&origin, EnrollAs::Caller(&caller_of(&req).await?)).await?
+        }
     };
     ok(TotpSecret::from(enrollment))
 }
@@ -87,15 +97,18 @@ pub async fn totp_confirm(
 ) -> ApiResult {
     if let Some(token) = &body.mfa_token {
         our_page(&req, &state).await?;
-        let confirmed = state.broker.totp_confirm(&origin, EnrollAs::MfaToken(token), body.code.expose()).await;
-        let tokens =
-            counted(&state.metrics, confirmed)?.ok_or_else(|| ApiError::from(Error::internal("no tokens after an enrolment by token")))?;
+        let confirmed =
+            state.broker.totp_confirm(&origin, EnrollAs::MfaToken(token), body.code.expose()).await;
+        let tokens = counted(&state.metrics, confirmed)?.ok_or_else(|| {
+            ApiError::from(Error::internal("no tokens after an enrolment by token"))
+        })?;
         state.metrics.sign_in(SignInOutcome::Success);
         return Ok(signed_in(&req, &tokens, ConfirmAnswer::SignedIn));
     }
     let caller = caller_of(&req).await?;
     state.broker.totp_confirm(&origin, EnrollAs::Caller(&caller), body.code.expose()).await?;
-    let mut user = Enrolled { message: "Second factor enrolled".to_owned(), user: (&caller.user).into() };
+    let mut user =
+        Enrolled { message: "Second factor enrolled".to_owned(), user: (&caller.user).into() };
     user.user.mfa_enrolled = true;
     ok(ConfirmAnswer::Enrolled(user))
 }
@@ -112,7 +125,10 @@ pub async fn refresh(
     RequestOrigin(origin): RequestOrigin,
     MaybeInput(body): MaybeInput<Refresh>,
 ) -> ApiResult {
-    let in_cookie = req.cookie(cookies::REFRESH).filter(|c| !c.value().is_empty()).map(|c| SecretString::new(c.value().to_owned()));
+    let in_cookie = req
+        .cookie(cookies::REFRESH)
+        .filter(|c| !c.value().is_empty())
+        .map(|c| SecretString::new(c.value().to_owned()));
     let (token, from_cookie) = match (body.refresh_token, in_cookie) {
         (Some(token), _) => (token, false),
         (None, Some(token)) => (token, true),
@@ -124,12 +140,15 @@ pub async fn refresh(
     match state.broker.refresh(&origin, &token).await {
         Ok(tokens) if from_cookie => Ok(with_cookies(SignedIn::without_tokens(&tokens), &tokens)),
         Ok(tokens) => Ok(signed_in(&req, &tokens, |answer| answer)),
-        Err(error) if from_cookie && error.kind == ErrorKind::Unauthenticated => Ok(without_cookies(ApiError::from(error).error_response())),
+        Err(error) if from_cookie && error.kind == ErrorKind::Unauthenticated => {
+            Ok(without_cookies(ApiError::from(error).error_response()))
+        }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Ends this login: its streams are cut, its desktops stay. `everywhere` ends every login and every session of the user.
+/// Ends this login: its streams are cut, its desktops stay. `everywhere` ends every login and every
+/// session of the user.
 #[utoipa::path(post, path = "/api/auth/logout", tag = "auth", operation_id = "logout", request_body = Logout,
     responses((status = 200, body = Message), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn logout(
@@ -162,21 +181,32 @@ pub async fn logins(state: web::Data<AppState>, Signed(caller): Signed) -> ApiRe
 /// Ends another sign-in of the caller's: its streams are cut, its desktops stay.
 #[utoipa::path(post, path = "/api/auth/logins/{id}/sign-out", tag = "auth", operation_id = "endLogin", params(("id" = String, Path, description = "Sign-in")),
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 404, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn end_login(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn end_login(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
     state.broker.end_login(&origin, &caller, id.login()?).await?;
     ok(Message { message: "Signed out".to_owned() })
 }
 
 /// Somebody else's page may not sign a browser in.
 async fn our_page(req: &HttpRequest, state: &AppState) -> ApiResult<()> {
-    if cookies::wants_cookies(req) && browser_origin(req, &state.settings.public_origins) == BrowserOrigin::Foreign {
+    if cookies::wants_cookies(req)
+        && browser_origin(req, &state.settings.public_origins) == BrowserOrigin::Foreign
+    {
         return deny(req, None, "foreign_origin").await;
     }
     Ok(())
 }
 
 /// Tokens in the body for a program, in cookies for a browser.
-fn signed_in<T: Serialize>(req: &HttpRequest, tokens: &Tokens, wrap: impl FnOnce(SignedIn) -> T) -> HttpResponse {
+fn signed_in<T: Serialize>(
+    req: &HttpRequest,
+    tokens: &Tokens,
+    wrap: impl FnOnce(SignedIn) -> T,
+) -> HttpResponse {
     if cookies::wants_cookies(req) {
         with_cookies(wrap(SignedIn::without_tokens(tokens)), tokens)
     } else {

@@ -1,4 +1,5 @@
-//! Live updates: server-sent events that say "refetch", and nothing else. What may be seen is decided by the request that fetches.
+//! Live updates: server-sent events that say "refetch", and nothing else. What may be seen is
+//! decided by the request that fetches.
 
 use crate::broker::live::{Change, Topic};
 use crate::domain::{Error, ErrorKind, OrganizationId};
@@ -22,23 +23,33 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 const PING: Duration = Duration::from_secs(15);
 /// When somebody with too many windows may try again.
 const CROWDED: Duration = Duration::from_secs(30);
-/// A stream ends after this and its page comes back with the token of then: a login that ended listens no longer.
+/// A stream ends after this and its page comes back with the token of then: a login that ended
+/// listens no longer.
 const LIFE: Duration = Duration::from_secs(300);
 
-/// Events `workspaces`, `sessions`, `hosts` and, for those who may read it, `audit` (data `{}`) say what to fetch again.
+/// Events `workspaces`, `sessions`, `hosts` and, for those who may read it, `audit` (data `{}`) say
+/// what to fetch again.
 #[utoipa::path(get, path = "/api/events", tag = "events", operation_id = "events",
     responses((status = 200, content((String = "text/event-stream"))), (status = 401, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn events(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
     let (changes, entries) = (state.broker.changes(&caller), state.broker.audit_changes(&caller));
-    let place = Arc::clone(&state.event_streams)
-        .try_acquire_owned()
-        .map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Too many event streams. Try again later."))?;
-    let own = state
-        .listeners
-        .take(caller.user.id)
-        .ok_or_else(|| Error::new(ErrorKind::Throttled(CROWDED), "You have too many windows open. Close some of them."))?;
-    let listener = Listener::new(changes, entries, caller.user.organization_id, state.going_away(), (place, own));
+    let place = Arc::clone(&state.event_streams).try_acquire_owned().map_err(|_| {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Too many event streams. Try again later.")
+    })?;
+    let own = state.listeners.take(caller.user.id).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Throttled(CROWDED),
+            "You have too many windows open. Close some of them.",
+        )
+    })?;
+    let listener = Listener::new(
+        changes,
+        entries,
+        caller.user.organization_id,
+        state.going_away(),
+        (place, own),
+    );
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -69,11 +80,22 @@ impl Listener {
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first bytes open the stream at once and say how soon to come back.
         let pending = VecDeque::from([Bytes::from_static(b"retry: 1000\n\n: open\n\n")]);
-        Self { changes, entries, organization, going_away, ping, until: Instant::now() + LIFE, pending, _place: place }
+        Self {
+            changes,
+            entries,
+            organization,
+            going_away,
+            ping,
+            until: Instant::now() + LIFE,
+            pending,
+            _place: place,
+        }
     }
 
     fn into_stream(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
-        stream::unfold(self, |mut listener| async move { listener.next().await.map(|bytes| (Ok(bytes), listener)) })
+        stream::unfold(self, |mut listener| async move {
+            listener.next().await.map(|bytes| (Ok(bytes), listener))
+        })
     }
 
     /// The next bytes; `None` ends the stream.

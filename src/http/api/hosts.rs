@@ -1,6 +1,8 @@
 //! Workspace hosts: joining, seeing, removing.
 
-use super::dto::host::{AddPeer, CreateJoinToken, EnrollHost, Enrolment, Host, JoinToken, PeerConfiguration};
+use super::dto::host::{
+    AddPeer, CreateJoinToken, EnrollHost, Enrolment, Host, JoinToken, PeerConfiguration,
+};
 use super::{created, dto::Message, ok, said};
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult, Problem};
@@ -15,7 +17,11 @@ const JOIN_TOKEN_LIVES: std::ops::RangeInclusive<u64> = 60..=604_800;
 /// Every host of the organization.
 #[utoipa::path(get, path = "/api/hosts", tag = "hosts", operation_id = "listHosts",
     responses((status = 200, body = Vec<Host>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn list(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed) -> ApiResult {
+pub async fn list(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+) -> ApiResult {
     let views = state.broker.hosts(&origin, &caller).await?;
     ok(views.into_iter().map(Host::from).collect::<Vec<_>>())
 }
@@ -34,7 +40,10 @@ pub async fn create_join_token(
     if !JOIN_TOKEN_LIVES.contains(&life) {
         return Err(ApiError::invalid("expires_in_seconds is 60 to 604800"));
     }
-    let token = state.broker.create_join_token(&origin, &caller, body.name, Duration::from_secs(life)).await?;
+    let token = state
+        .broker
+        .create_join_token(&origin, &caller, body.name, Duration::from_secs(life))
+        .await?;
     let gateway = state.settings.public_origins.first().map_or("https://GATEWAY", String::as_str);
     created(JoinToken::new(&token, gateway, state.settings.certificate_sha256.as_deref()))
 }
@@ -54,11 +63,17 @@ pub async fn add_peer(
     created(Host::from(view))
 }
 
-/// Shows a standard peer's `wg-quick` file. It holds a key, so it is asked for with POST and written down.
+/// Shows a standard peer's `wg-quick` file. It holds a key, so it is asked for with POST and
+/// written down.
 #[utoipa::path(post, path = "/api/hosts/{id}/config", tag = "hosts", operation_id = "showHostConfig", params(("id" = uuid::Uuid, Path, description = "Host")),
     responses((status = 200, body = PeerConfiguration), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "The host has an agent", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn config(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn config(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
     let config = state.broker.host_config(&origin, &caller, id.host()?).await?;
     ok(PeerConfiguration { config: config.expose().clone() })
 }
@@ -66,7 +81,11 @@ pub async fn config(state: web::Data<AppState>, RequestOrigin(origin): RequestOr
 /// Joins a host. The agent calls it; the join token is its only proof.
 #[utoipa::path(post, path = "/api/hosts/enroll", tag = "hosts", operation_id = "enrollHost", request_body = EnrollHost,
     responses((status = 201, body = Enrolment), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
-pub async fn enroll(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Input(body): Input<EnrollHost>) -> ApiResult {
+pub async fn enroll(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Input(body): Input<EnrollHost>,
+) -> ApiResult {
     let enrolled = state.broker.enroll_host(&origin, body.into()).await?;
     created(Enrolment::from(enrolled))
 }
@@ -75,7 +94,12 @@ pub async fn enroll(state: web::Data<AppState>, RequestOrigin(origin): RequestOr
 #[utoipa::path(delete, path = "/api/hosts/{id}", tag = "hosts", operation_id = "removeHost", params(("id" = uuid::Uuid, Path, description = "Host")),
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
-pub async fn remove(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn remove(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
     state.broker.remove_host(&origin, &caller, id.host()?).await?;
     said("Host removed")
 }

@@ -1,4 +1,5 @@
-//! The handlers of the workspaces dialect. Each has four beats: extract, call the broker, map, answer. No query, no role check, no clock here.
+//! The handlers of the workspaces dialect. Each has four beats: extract, call the broker, map,
+//! answer. No query, no role check, no clock here.
 
 pub mod audit;
 pub mod auth;

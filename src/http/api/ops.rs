@@ -13,18 +13,29 @@ use actix_web::{HttpRequest, HttpResponse, web};
 pub async fn health(state: web::Data<AppState>) -> ApiResult {
     let view = state.broker.health().await;
     let health = Health::new(&view, &(state.tunnel)(), state.broker.now());
-    let mut answer = if health.status == HealthStatus::Down { HttpResponse::ServiceUnavailable() } else { HttpResponse::Ok() };
+    let mut answer = if health.status == HealthStatus::Down {
+        HttpResponse::ServiceUnavailable()
+    } else {
+        HttpResponse::Ok()
+    };
     Ok(answer.json(health))
 }
 
 /// Numbers for Prometheus; only for peers the configuration names.
 #[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics",
     responses((status = 200, content((String = "application/openmetrics-text"))), (status = 403, body = Problem)))]
-pub async fn metrics(req: HttpRequest, state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin) -> ApiResult {
-    let allowed = |net: &crate::domain::Network| origin.source_ip.is_some_and(|ip| net.contains(ip));
-    // A proxy that nobody configured as trusted hides who asks: behind it everybody looks like the proxy.
+pub async fn metrics(
+    req: HttpRequest,
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+) -> ApiResult {
+    let allowed =
+        |net: &crate::domain::Network| origin.source_ip.is_some_and(|ip| net.contains(ip));
+    // A proxy that nobody configured as trusted hides who asks: behind it everybody looks like the
+    // proxy.
     let unknown_proxy =
-        ["x-forwarded-for", "forwarded"].iter().any(|h| req.headers().contains_key(*h)) && origin.source_ip == req.peer_addr().map(|p| p.ip());
+        ["x-forwarded-for", "forwarded"].iter().any(|h| req.headers().contains_key(*h))
+            && origin.source_ip == req.peer_addr().map(|p| p.ip());
     if unknown_proxy || !state.settings.metrics_allow.iter().any(allowed) {
         return Err(ApiError::forbidden("Metrics are not for this address"));
     }
@@ -36,11 +47,16 @@ pub async fn metrics(req: HttpRequest, state: web::Data<AppState>, RequestOrigin
 /// This description.
 #[utoipa::path(get, path = "/api/openapi.json", tag = "operations", operation_id = "openapi", responses((status = 200, content((Object = "application/json")))))]
 pub async fn openapi() -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").insert_header((header::CACHE_CONTROL, "no-cache")).body(openapi::json())
+    HttpResponse::Ok()
+        .content_type("application/json")
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .body(openapi::json())
 }
 
 /// The public keys that verify access tokens.
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "operations", operation_id = "jwks", responses((status = 200, body = JwkSet)))]
 pub async fn jwks(state: web::Data<AppState>) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "public, max-age=300")).json(state.broker.jwks())
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "public, max-age=300"))
+        .json(state.broker.jwks())
 }

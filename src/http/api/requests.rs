@@ -1,4 +1,5 @@
-//! What was asked of a web application in a session (admins, security): page by page, or all that a filter shows as a file.
+//! What was asked of a web application in a session (admins, security): page by page, or all that a
+//! filter shows as a file.
 
 use super::audit::csv_cell;
 use super::dto::request::{RequestFormat, RequestPage, RequestParams};
@@ -43,17 +44,28 @@ pub async fn list(
     }
 }
 
-async fn file(state: web::Data<AppState>, origin: Origin, caller: Caller, id: SessionId, params: RequestParams) -> ApiResult {
+async fn file(
+    state: web::Data<AppState>,
+    origin: Origin,
+    caller: Caller,
+    id: SessionId,
+    params: RequestParams,
+) -> ApiResult {
     // Asked once before the answer begins, so that a refusal is one.
     let probe = RequestQuery { cursor: None, limit: Some(1), ..params.query() };
     state.broker.find_requests(&origin, &caller, id, probe).await?;
     let name = format!("attachment; filename=\"portcullis-requests-{id}.csv\"");
     // A failure breaks the transfer off, so that half a file never looks whole.
     let rows = stream::try_unfold(Some(None::<String>), move |at| {
-        let (state, origin, caller, params) = (state.clone(), origin.clone(), caller.clone(), params.clone());
+        let (state, origin, caller, params) =
+            (state.clone(), origin.clone(), caller.clone(), params.clone());
         async move {
             let Some(cursor) = at else { return Ok::<_, ApiError>(None) };
-            let query = RequestQuery { cursor: cursor.as_deref(), limit: Some(FILE_PAGE), ..params.query() };
+            let query = RequestQuery {
+                cursor: cursor.as_deref(),
+                limit: Some(FILE_PAGE),
+                ..params.query()
+            };
             let page = state.broker.find_requests(&origin, &caller, id, query).await?;
             let mut text = if cursor.is_none() { COLUMNS.to_owned() } else { String::new() };
             for (seq, record) in &page.items {
@@ -62,11 +74,21 @@ async fn file(state: web::Data<AppState>, origin: Origin, caller: Caller, id: Se
             Ok(Some((Bytes::from(text), page.next_cursor.map(Some))))
         }
     });
-    Ok(HttpResponse::Ok().content_type("text/csv; charset=utf-8").insert_header((header::CONTENT_DISPOSITION, name)).streaming(rows))
+    Ok(HttpResponse::Ok()
+        .content_type("text/csv; charset=utf-8")
+        .insert_header((header::CONTENT_DISPOSITION, name))
+        .streaming(rows))
 }
 
 fn line(seq: i64, r: &RequestRecord) -> String {
     let (method, path) = (csv_cell(&r.method), csv_cell(&r.path));
     let took = r.duration.as_millis();
-    format!("{seq},{},{method},{path},{},{},{},{took},{}\r\n", r.at, r.status, r.bytes_in, r.bytes_out, r.ended.as_str())
+    format!(
+        "{seq},{},{method},{path},{},{},{},{took},{}\r\n",
+        r.at,
+        r.status,
+        r.bytes_in,
+        r.bytes_out,
+        r.ended.as_str()
+    )
 }

@@ -18,8 +18,16 @@ const ACTIVE_MAX: u32 = 500;
 #[utoipa::path(get, path = "/api/sessions", tag = "sessions", operation_id = "listSessions", params(SessionParams),
     responses((status = 200, body = Vec<Session>, headers(("Link" = String, description = "The next page, `rel=\"next\"`"))), (status = 401, body = Problem),
         (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn list(state: web::Data<AppState>, Signed(caller): Signed, Params(params): Params<SessionParams>) -> ApiResult {
-    let query = SessionQuery { limit: params.limit, cursor: params.cursor.clone(), status: params.status.clone() };
+pub async fn list(
+    state: web::Data<AppState>,
+    Signed(caller): Signed,
+    Params(params): Params<SessionParams>,
+) -> ApiResult {
+    let query = SessionQuery {
+        limit: params.limit,
+        cursor: params.cursor.clone(),
+        status: params.status.clone(),
+    };
     let page = state.broker.sessions(&caller, query).await?;
     let mut answer = HttpResponse::Ok();
     if let Some(cursor) = page.next_cursor {
@@ -32,7 +40,8 @@ pub async fn list(state: web::Data<AppState>, Signed(caller): Signed, Params(par
 #[utoipa::path(get, path = "/api/sessions/active", tag = "sessions", operation_id = "listActiveSessions",
     responses((status = 200, body = Vec<Session>), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn active(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
-    let query = SessionQuery { limit: Some(ACTIVE_MAX), cursor: None, status: Some("active".to_owned()) };
+    let query =
+        SessionQuery { limit: Some(ACTIVE_MAX), cursor: None, status: Some("active".to_owned()) };
     let page = state.broker.sessions(&caller, query).await?;
     ok(sessions(&state, page.items))
 }
@@ -49,7 +58,12 @@ pub async fn get(state: web::Data<AppState>, Signed(caller): Signed, id: PathId)
 #[utoipa::path(post, path = "/api/sessions/{id}/disconnect", tag = "sessions", operation_id = "disconnectSession", params(("id" = uuid::Uuid, Path, description = "Session")),
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "It already ended", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn disconnect(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn disconnect(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
     state.broker.disconnect(&origin, &caller, id.session()?).await?;
     said("Session disconnected")
 }
@@ -58,13 +72,19 @@ pub async fn disconnect(state: web::Data<AppState>, RequestOrigin(origin): Reque
 #[utoipa::path(post, path = "/api/sessions/{id}/ticket", tag = "sessions", operation_id = "issueTicket", params(("id" = uuid::Uuid, Path, description = "Session")),
     responses((status = 200, body = Ticket), (status = 401, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "It already ended", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn ticket(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn ticket(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
     let id = id.session()?;
     let ticket = state.broker.issue_ticket(&origin, &caller, id).await?;
     ok(Ticket::new(&ticket, id))
 }
 
-/// Gives the credential that the session's server asks for: kept in memory for two minutes, used by the next stream of this login, once.
+/// Gives the credential that the session's server asks for: kept in memory for two minutes, used by
+/// the next stream of this login, once.
 #[utoipa::path(post, path = "/api/sessions/{id}/credential", tag = "sessions", operation_id = "enterCredential", params(("id" = uuid::Uuid, Path, description = "Session")),
     request_body = CredentialInput,
     responses((status = 204, description = "It waits for the stream"), (status = 401, body = Problem), (status = 404, body = Problem),
@@ -84,7 +104,11 @@ pub async fn enter_credential(
 /// Every live session of the organization (admins, security).
 #[utoipa::path(get, path = "/api/admin/sessions", tag = "admin", operation_id = "listAllSessions",
     responses((status = 200, body = Vec<Session>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn all_live(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed) -> ApiResult {
+pub async fn all_live(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+) -> ApiResult {
     let views = state.broker.all_live_sessions(&origin, &caller).await?;
     ok(sessions(&state, views))
 }
@@ -93,7 +117,12 @@ pub async fn all_live(state: web::Data<AppState>, RequestOrigin(origin): Request
 #[utoipa::path(post, path = "/api/admin/sessions/{id}/terminate", tag = "admin", operation_id = "terminateSession", params(("id" = uuid::Uuid, Path, description = "Session")),
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn terminate(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn terminate(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
     state.broker.terminate(&origin, &caller, id.session()?).await?;
     said("Session terminated")
 }
@@ -102,9 +131,11 @@ fn sessions(state: &AppState, views: Vec<SessionView>) -> Vec<Session> {
     views.into_iter().map(|view| Session::new(view, state.settings.apps.as_ref())).collect()
 }
 
-/// RFC 8288: the same listing from `cursor` on. Our cursors and statuses need no escaping; what a client invented is left out.
+/// RFC 8288: the same listing from `cursor` on. Our cursors and statuses need no escaping; what a
+/// client invented is left out.
 fn next_page(params: &SessionParams, cursor: &str) -> String {
-    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b));
+    let plain =
+        |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b));
     let mut target = String::from("/api/sessions?");
     if let Some(limit) = params.limit {
         let _ = write!(target, "limit={limit}&");
@@ -114,7 +145,13 @@ fn next_page(params: &SessionParams, cursor: &str) -> String {
     }
     let escaped: String = cursor
         .bytes()
-        .map(|b| if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
         .collect();
     format!("<{target}cursor={escaped}>; rel=\"next\"")
 }

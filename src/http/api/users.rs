@@ -10,7 +10,11 @@ use actix_web::web;
 /// Every user of the organization.
 #[utoipa::path(get, path = "/api/users", tag = "admin", operation_id = "listUsers",
     responses((status = 200, body = Vec<UserDetails>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn list(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed) -> ApiResult {
+pub async fn list(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+) -> ApiResult {
     let users = state.broker.users(&origin, &caller).await?;
     ok(users.into_iter().map(UserDetails::from).collect::<Vec<_>>())
 }
@@ -48,7 +52,12 @@ pub async fn update(
 #[utoipa::path(post, path = "/api/users/{id}/reset-mfa", tag = "admin", operation_id = "resetUserMfa", params(("id" = uuid::Uuid, Path, description = "User")),
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
-pub async fn reset_mfa(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn reset_mfa(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
     state.broker.reset_mfa(&origin, &caller, id.user()?).await?;
     said("Second factor reset")
 }
@@ -57,7 +66,12 @@ pub async fn reset_mfa(state: web::Data<AppState>, RequestOrigin(origin): Reques
 #[utoipa::path(post, path = "/api/users/{id}/sign-out", tag = "admin", operation_id = "signOutUser", params(("id" = uuid::Uuid, Path, description = "User")),
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
-pub async fn sign_out(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn sign_out(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
     state.broker.sign_out_user(&origin, &caller, id.user()?).await?;
     said("User signed out")
 }

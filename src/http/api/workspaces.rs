@@ -32,7 +32,12 @@ pub async fn get(state: web::Data<AppState>, Signed(caller): Signed, id: PathId)
     responses((status = 200, body = Launch), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "In use by someone else, or in maintenance", body = Problem),
         (status = 503, description = "No host is connected, or the desktop did not start", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn launch(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn launch(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
     let launched = state.broker.launch(&origin, &caller, &id.workspace()?).await?;
     ok(Launch::from(launched))
 }
@@ -41,7 +46,12 @@ pub async fn launch(state: web::Data<AppState>, RequestOrigin(origin): RequestOr
 #[utoipa::path(post, path = "/api/workspaces/{id}/stop", tag = "workspaces", operation_id = "stopWorkspace", params(("id" = String, Path, description = "Workspace")),
     responses((status = 200, body = Stopped), (status = 401, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "It has no active session", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn stop(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn stop(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
     let ended = state.broker.stop_workspace(&origin, &caller, &id.workspace()?).await?;
     ok(Stopped::new(&ended).ok_or_else(|| Error::conflict("Workspace has no active session"))?)
 }
@@ -72,7 +82,8 @@ pub async fn update(
     id: PathId,
     Input(body): Input<UpdateWorkspace>,
 ) -> ApiResult {
-    let view = state.broker.update_workspace(&origin, &caller, &id.workspace()?, body.try_into()?).await?;
+    let view =
+        state.broker.update_workspace(&origin, &caller, &id.workspace()?, body.try_into()?).await?;
     ok(Workspace::from(view))
 }
 
@@ -80,12 +91,18 @@ pub async fn update(
 #[utoipa::path(delete, path = "/api/workspaces/{id}", tag = "workspaces", operation_id = "deleteWorkspace", params(("id" = String, Path, description = "Workspace")),
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
-pub async fn delete(state: web::Data<AppState>, RequestOrigin(origin): RequestOrigin, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn delete(
+    state: web::Data<AppState>,
+    RequestOrigin(origin): RequestOrigin,
+    Signed(caller): Signed,
+    id: PathId,
+) -> ApiResult {
     state.broker.delete_workspace(&origin, &caller, &id.workspace()?).await?;
     said("Workspace removed")
 }
 
-/// Keeps the caller's own credential for a workspace whose users have their own, sealed, in place of the one before.
+/// Keeps the caller's own credential for a workspace whose users have their own, sealed, in place
+/// of the one before.
 #[utoipa::path(put, path = "/api/workspaces/{id}/credential", tag = "workspaces", operation_id = "saveCredential", params(("id" = String, Path, description = "Workspace")),
     request_body = CredentialInput,
     responses((status = 204, description = "It is kept"), (status = 401, body = Problem), (status = 404, body = Problem),

@@ -1,5 +1,6 @@
-//! The clock of a connection of HTTP/1.1, by which the server waits for heads. Each request begins such a wait and ends it; the runtime is told of one timer
-//! a connection, which is put forward only when it rings.
+//! The clock of a connection of HTTP/1.1, by which the server waits for heads. Each request begins
+//! such a wait and ends it; the runtime is told of one timer a connection, which is put forward
+//! only when it rings.
 
 use hyper::rt::{Sleep, Timer};
 use std::future::Future;
@@ -44,7 +45,8 @@ impl Future for Wait {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.deadline;
         let Some(timer) = &mut self.timer else { return Poll::Ready(()) };
-        // It was set for another wait: for a later one it would ring too late, for an earlier one it rings too soon and is put forward below.
+        // It was set for another wait: for a later one it would ring too late, for an earlier one
+        // it rings too soon and is put forward below.
         if timer.deadline() > deadline.into() {
             timer.as_mut().reset(deadline.into());
         }

@@ -1,5 +1,5 @@
-//! A connection under the apps domain: HTTP/1.1 or HTTP/2 by ALPN, spoken by hyper, whose parser is strict, whose bodies stream, and which says `100 Continue`
-//! only when the body is asked for.
+//! A connection under the apps domain: HTTP/1.1 or HTTP/2 by ALPN, spoken by hyper, whose parser is
+//! strict, whose bodies stream, and which says `100 Continue` only when the body is asked for.
 
 use super::clock::Clock;
 use super::dispatch::{Apps, Asked, HEADERS_MAX, answer};
@@ -32,12 +32,14 @@ use tokio_util::sync::CancellationToken;
 const HEAD_MAX: u32 = 64 * 1024;
 /// Requests at once on an HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
-/// What a browser may send ahead of the application taking it: on one HTTP/2 stream, and on all of a connection.
+/// What a browser may send ahead of the application taking it: on one HTTP/2 stream, and on all of
+/// a connection.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// An HTTP/2 peer is asked so often whether it is there, and gone when it does not say.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// What is under way when the right to an application is lost may take so long to end, then the connection is cut.
+/// What is under way when the right to an application is lost may take so long to end, then the
+/// connection is cut.
 const CUT_AFTER: Duration = Duration::from_millis(800);
 
 /// What a connection is served with.
@@ -48,7 +50,8 @@ pub(super) struct Connection {
     pub(super) limits: ServerLimits,
 }
 
-/// The applications that a connection's requests went to: nearly always one. HTTP/2 may share a connection among origins.
+/// The applications that a connection's requests went to: nearly always one. HTTP/2 may share a
+/// connection among origins.
 #[derive(Default)]
 struct Served {
     held: Mutex<Vec<Held>>,
@@ -86,8 +89,16 @@ impl Served {
     /// Resolves when the right to one of them is lost.
     async fn lost(&self) {
         loop {
-            let rights: Vec<_> = self.held.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|held| held.right.clone()).collect();
-            let any = rights.into_iter().map(|mut right| Box::pin(async move { drop(right.wait_for(|r| *r != Right::Held).await) }));
+            let rights: Vec<_> = self
+                .held
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .map(|held| held.right.clone())
+                .collect();
+            let any = rights.into_iter().map(|mut right| {
+                Box::pin(async move { drop(right.wait_for(|r| *r != Right::Held).await) })
+            });
             let any: Vec<_> = any.collect();
             let lost = async {
                 if any.is_empty() {
@@ -120,7 +131,12 @@ impl Served {
 }
 
 /// Serves a connection to its end. `stopping` resolves when the gateway stops.
-pub(super) async fn serve(connection: Connection, stream: TlsStream<TcpStream>, is_http2: bool, stopping: impl Future<Output = ()>) {
+pub(super) async fn serve(
+    connection: Connection,
+    stream: TlsStream<TcpStream>,
+    is_http2: bool,
+    stopping: impl Future<Output = ()>,
+) {
     let served = Arc::new(Served::default());
     let connection = Arc::new(connection);
     let limits = connection.limits;
@@ -164,15 +180,21 @@ enum Event {
 }
 
 /// Lets a connection run until it ends, is to end, or must.
-async fn tend<C, E>(running: C, end: impl Fn(Pin<&mut C>), marks: &Marks, served: &Served, stopping: impl Future<Output = ()>)
-where
+async fn tend<C, E>(
+    running: C,
+    end: impl Fn(Pin<&mut C>),
+    marks: &Marks,
+    served: &Served,
+    stopping: impl Future<Output = ()>,
+) where
     C: Future<Output = Result<(), E>>,
     E: std::error::Error,
 {
     let (mut running, mut stopping) = (pin!(running), pin!(stopping));
     let (mut stops, mut cut) = (false, false);
     let ended = loop {
-        // Asked only when they are woken themselves, not each time something moves: what they look at, all connections share.
+        // Asked only when they are woken themselves, not each time something moves: what they look
+        // at, all connections share.
         let mut events = FuturesUnordered::from_iter([async {
             tokio::select! {
                 () = stopping.as_mut(), if !stops => Event::Stops,
@@ -201,7 +223,8 @@ where
             break ended;
         }
         served.cut_lost();
-        // A browser that reads nothing must not hold what it may no longer have. One that shows other applications by this connection goes on with them.
+        // A browser that reads nothing must not hold what it may no longer have. One that shows
+        // other applications by this connection goes on with them.
         if last || marks.is_stuck_since(taken) {
             marks.reset();
             return;
@@ -215,7 +238,11 @@ where
     }
 }
 
-async fn one(connection: Arc<Connection>, served: Arc<Served>, request: Request<Incoming>) -> Result<Response<Taken>, Infallible> {
+async fn one(
+    connection: Arc<Connection>,
+    served: Arc<Served>,
+    request: Request<Incoming>,
+) -> Result<Response<Taken>, Infallible> {
     let began = Instant::now();
     let method = request.method().clone();
     // Those wait, and would hide how long answers take.
@@ -230,6 +257,11 @@ async fn one(connection: Arc<Connection>, served: Arc<Served>, request: Request<
     })
     .await;
     let word = crate::http::observe::method_word(method.as_str());
-    connection.state.metrics.request(word, Some(Cow::Borrowed(route)), answer.status().as_u16(), began.elapsed());
+    connection.state.metrics.request(
+        word,
+        Some(Cow::Borrowed(route)),
+        answer.status().as_u16(),
+        began.elapsed(),
+    );
     Ok(answer.map(|body| Taken::new(body, turn)))
 }

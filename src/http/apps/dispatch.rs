@@ -71,17 +71,29 @@ impl Asked<'_> {
 
     /// The client's address.
     fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        let forwarded = headers.get_all("x-forwarded-for").into_iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
+        let forwarded = headers
+            .get_all("x-forwarded-for")
+            .into_iter()
+            .filter_map(|v| v.to_str().ok())
+            .collect::<Vec<_>>()
+            .join(",");
         self.peer.map(|peer| client_address(peer, &forwarded, &self.state.settings.trusted_proxies))
     }
 }
 
 /// Answers a request. `serving` hears which application it goes to.
-pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, serving: impl FnOnce(&Arc<Opened>)) -> Response<Body> {
+pub(super) async fn answer(
+    asked: &Asked<'_>,
+    request: Request<Incoming>,
+    serving: impl FnOnce(&Arc<Opened>),
+) -> Response<Body> {
     let settings = &asked.apps.settings;
     let headers = request.headers();
     if headers.len() > HEADERS_MAX {
-        return pages::plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Too many header fields\n");
+        return pages::plain(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "Too many header fields\n",
+        );
     }
     if !is_framed_once(headers) {
         return unclear(&request, "The request's framing is not understood\n");
@@ -89,21 +101,27 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
     let session = match name::named(request.uri(), headers, settings) {
         Named::Session(session) => session,
         Named::Nobody => return pages::not_found(settings, None),
-        Named::Elsewhere => return pages::plain(StatusCode::MISDIRECTED_REQUEST, "Not served here\n"),
+        Named::Elsewhere => {
+            return pages::plain(StatusCode::MISDIRECTED_REQUEST, "Not served here\n");
+        }
         Named::Unclear => return unclear(&request, "The request does not name one host\n"),
     };
-    if *request.method() == Method::TRACE || !name::is_origin_form(request.method(), request.uri()) {
+    if *request.method() == Method::TRACE || !name::is_origin_form(request.method(), request.uri())
+    {
         return unclear(&request, "The request does not name a path\n");
     }
     let opened = asked.apps.table.find(session, entry::cookies(headers));
-    // Who has entered is known, and an application is asked as often as its pages like; everybody else is counted by address.
+    // Who has entered is known, and an application is asked as often as its pages like; everybody
+    // else is counted by address.
     if opened.is_none() && asked.state.limits.any.check(asked.client(headers)).is_err() {
         return pages::too_often(settings);
     }
     if let Some(path) = request.uri().path().strip_prefix(OWN_PATHS) {
         return match path {
             "enter" => Box::pin(entry::enter(asked, session, request)).await,
-            "state" => Box::pin(state(asked, opened.as_deref(), request.uri().query(), headers)).await,
+            "state" => {
+                Box::pin(state(asked, opened.as_deref(), request.uri().query(), headers)).await
+            }
             _ => pages::not_found(settings, Some(session)),
         };
     }
@@ -122,7 +140,9 @@ pub(super) async fn answer(asked: &Asked<'_>, request: Request<Incoming>, servin
 /// The leg that failed, and what a person reads of it.
 fn failing(fault: &Fault) -> Response<Body> {
     let leg = if fault.code() == "host_unreachable" { "host" } else { "application" };
-    pages::json(&json!({"state": "failing", "leg": leg, "code": fault.code(), "detail": fault.page().title}))
+    pages::json(
+        &json!({"state": "failing", "leg": leg, "code": fault.code(), "detail": fault.page().title}),
+    )
 }
 
 /// 400; and nothing that follows on the connection is believed.
@@ -134,17 +154,26 @@ fn unclear(request: &Request<Incoming>, line: &'static str) -> Response<Body> {
     answer
 }
 
-/// Chunked, once, is the one transfer coding that passes (RFC 9112 section 6.1: never twice; any other would have to be undone here).
+/// Chunked, once, is the one transfer coding that passes (RFC 9112 section 6.1: never twice; any
+/// other would have to be undone here).
 fn is_framed_once(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).into_iter();
     let (first, second) = (codings.next(), codings.next());
-    second.is_none() && first.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    second.is_none()
+        && first.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// For the viewer, which cannot look into a frame of another origin: whether this browser may use the application, and whether that answers. The same for an
-/// unknown session as for one without a cookie. The application itself is asked only when the viewer wants to know (`?answering`): one that is watched
-/// is not to be knocked at all the time. With `?wait` the answer is there when the state is another, or after a while.
-async fn state(asked: &Asked<'_>, opened: Option<&Opened>, query: Option<&str>, headers: &HeaderMap) -> Response<Body> {
+/// For the viewer, which cannot look into a frame of another origin: whether this browser may use
+/// the application, and whether that answers. The same for an unknown session as for one without a
+/// cookie. The application itself is asked only when the viewer wants to know (`?answering`): one
+/// that is watched is not to be knocked at all the time. With `?wait` the answer is there when the
+/// state is another, or after a while.
+async fn state(
+    asked: &Asked<'_>,
+    opened: Option<&Opened>,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Response<Body> {
     let answering = query == Some("answering");
     if let (Some(opened), Some("wait")) = (opened, query) {
         // Either way there is something to say.

@@ -1,9 +1,11 @@
-//! A ticket becomes a cookie. The viewer posts a form to `/.portcullis/enter` of the session's origin; a ticket in the body is in no history, no `Referer` and
-//! no log. From then on the cookie is what opens the application, in that browser alone.
+//! A ticket becomes a cookie. The viewer posts a form to `/.portcullis/enter` of the session's
+//! origin; a ticket in the body is in no history, no `Referer` and no log. From then on the cookie
+//! is what opens the application, in that browser alone.
 //!
-//! The form is sent by a script (`fetch`) where the cookie it brings back is the one the application is then opened with. A request that a page of the gateway
-//! makes passes no service worker of the application; a navigation would, and the worker could read the ticket. A tab of another site than the
-//! gateway's keeps cookies of its own, so that into it the form is navigated.
+//! The form is sent by a script (`fetch`) where the cookie it brings back is the one the
+//! application is then opened with. A request that a page of the gateway makes passes no service
+//! worker of the application; a navigation would, and the worker could read the ticket. A tab of
+//! another site than the gateway's keeps cookies of its own, so that into it the form is navigated.
 
 use super::dispatch::Asked;
 use super::{App, AppsSettings, Body, Place, pages};
@@ -24,7 +26,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use std::time::Duration;
 
-/// Name of the cookie. `__Host-` (RFC 6265bis section 4.1.3.2): no sibling origin and no application can set it for another host.
+/// Name of the cookie. `__Host-` (RFC 6265bis section 4.1.3.2): no sibling origin and no
+/// application can set it for another host.
 pub(super) const COOKIE: &str = "__Host-portcullis-app";
 /// Longest form.
 const FORM_MAX: usize = 4096;
@@ -33,13 +36,25 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Values of our cookie among a request's.
 pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let all = headers.get_all(header::COOKIE).into_iter().filter_map(|v| v.to_str().ok()).flat_map(|line| line.split(';'));
-    all.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+    let all = headers
+        .get_all(header::COOKIE)
+        .into_iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|line| line.split(';'));
+    all.filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(name, _)| *name == COOKIE)
+        .map(|(_, value)| value)
 }
 
 /// Answers `/.portcullis/enter`; to a page of the gateway so that its script may read it.
-pub(super) async fn enter(asked: &Asked<'_>, session: SessionId, request: Request<Incoming>) -> Response<Body> {
-    let readers = is_from_gateway(asked, request.headers()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
+pub(super) async fn enter(
+    asked: &Asked<'_>,
+    session: SessionId,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let readers = is_from_gateway(asked, request.headers())
+        .then(|| request.headers().get(header::ORIGIN).cloned())
+        .flatten();
     let mut answer = entered(asked, session, request).await;
     if let Some(origin) = readers {
         readable(&mut answer, origin);
@@ -50,11 +65,17 @@ pub(super) async fn enter(asked: &Asked<'_>, session: SessionId, request: Reques
 /// Lets scripts of an origin read an answer that has cookies (Fetch standard, section 3.3.3).
 pub(super) fn readable(answer: &mut Response<Body>, origin: HeaderValue) {
     answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    answer
+        .headers_mut()
+        .insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Origin"));
 }
 
-async fn entered(asked: &Asked<'_>, session: SessionId, request: Request<Incoming>) -> Response<Body> {
+async fn entered(
+    asked: &Asked<'_>,
+    session: SessionId,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let settings = &asked.apps.settings;
     if request.method() != Method::POST {
         let mut answer = pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
@@ -65,16 +86,30 @@ async fn entered(asked: &Asked<'_>, session: SessionId, request: Request<Incomin
     if asked.state.limits.anonymous.check(origin.source_ip).is_err() {
         return pages::too_often(settings);
     }
-    // Only pages of the gateway bring tickets: with one of their own, another page could let its reader work in a session of somebody else's.
+    // Only pages of the gateway bring tickets: with one of their own, another page could let its
+    // reader work in a session of somebody else's.
     if !is_from_gateway(asked, request.headers()) {
-        return match asked.state.broker.audit_denial(&origin, None, "POST /.portcullis/enter", "foreign_origin").await {
+        return match asked
+            .state
+            .broker
+            .audit_denial(&origin, None, "POST /.portcullis/enter", "foreign_origin")
+            .await
+        {
             Ok(()) => pages::foreign(settings),
             Err(_) => pages::unavailable(settings),
         };
     }
-    let by_script = request.headers().get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"application/json");
+    let by_script = request
+        .headers()
+        .get(header::ACCEPT)
+        .is_some_and(|accept| accept.as_bytes() == b"application/json");
     let Some(ticket) = ticket(request).await else { return pages::bad_ticket(settings) };
-    let grant = match asked.state.broker.open_stream(&origin, session, StreamProof::Ticket(&ticket)).await {
+    let grant = match asked
+        .state
+        .broker
+        .open_stream(&origin, session, StreamProof::Ticket(&ticket))
+        .await
+    {
         Ok(grant) => grant,
         Err(error) => return refused(settings, &error),
     };
@@ -88,7 +123,8 @@ async fn entered(asked: &Asked<'_>, session: SessionId, request: Request<Incomin
 pub(super) fn is_from_gateway(asked: &Asked<'_>, headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).into_iter();
     let (Some(origin), None) = (origins.next(), origins.next()) else { return false };
-    let known = std::iter::once(&asked.apps.settings.gateway).chain(&asked.state.settings.public_origins);
+    let known =
+        std::iter::once(&asked.apps.settings.gateway).chain(&asked.state.settings.public_origins);
     known.into_iter().any(|ours| ours.as_bytes() == origin.as_bytes())
 }
 
@@ -103,7 +139,8 @@ async fn ticket(request: Request<Incoming>) -> Option<SecretString> {
     let text = std::str::from_utf8(&bytes).ok()?;
     let value = text.split('&').find_map(|pair| pair.strip_prefix("ticket="))?;
     // Tickets are of letters, digits, hyphen and underscore: nothing in them is ever escaped.
-    let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let plain = !value.is_empty()
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     plain.then(|| SecretString::new(value.to_owned()))
 }
 
@@ -114,12 +151,23 @@ struct Entered {
 }
 
 /// Opens the application, or joins the one that this login has open already.
-async fn admit(asked: &Asked<'_>, origin: Origin, session: SessionId, grant: StreamGrant) -> Result<Entered, Box<Response<Body>>> {
+async fn admit(
+    asked: &Asked<'_>,
+    origin: Origin,
+    session: SessionId,
+    grant: StreamGrant,
+) -> Result<Entered, Box<Response<Body>>> {
     let settings = &asked.apps.settings;
-    let (Some(login), WorkspaceKind::Html5) = (grant.by().map(|caller| caller.login_id), grant.lease.session().workspace_kind) else {
+    let (Some(login), WorkspaceKind::Html5) =
+        (grant.by().map(|caller| caller.login_id), grant.lease.session().workspace_kind)
+    else {
         // A desktop's ticket: there is no application.
         let closed = asked.state.broker.close_stream(&origin, grant, "not_an_application").await;
-        return Err(Box::new(if closed.is_ok() { pages::not_found(settings, Some(session)) } else { pages::unavailable(settings) }));
+        return Err(Box::new(if closed.is_ok() {
+            pages::not_found(settings, Some(session))
+        } else {
+            pages::unavailable(settings)
+        }));
     };
     let start = grant.lease.server().web.as_deref().map_or("/", WebTerms::opens_at).to_owned();
     let Some(cookie) = fresh() else {
@@ -133,7 +181,11 @@ async fn admit(asked: &Asked<'_>, origin: Origin, session: SessionId, grant: Str
         };
     }
     let right = grant.right.clone();
-    let place = Place { origin: settings.origin(session), gateway_origin: settings.gateway.clone(), cross_site: settings.cross_site };
+    let place = Place {
+        origin: settings.origin(session),
+        gateway_origin: settings.gateway.clone(),
+        cross_site: settings.cross_site,
+    };
     let app = {
         // What it keeps running outlives this connection, and the thread that serves it.
         let _runtime = asked.apps.runtime.enter();
@@ -166,13 +218,28 @@ fn refused(settings: &AppsSettings, error: &Error) -> Response<Body> {
     }
 }
 
-/// To where the application opens, by an absolute address: a start such as `//evil.example` names a path and no host.
-fn welcome(settings: &AppsSettings, session: SessionId, entered: &Entered, by_script: bool) -> Response<Body> {
+/// To where the application opens, by an absolute address: a start such as `//evil.example` names a
+/// path and no host.
+fn welcome(
+    settings: &AppsSettings,
+    session: SessionId,
+    entered: &Entered,
+    by_script: bool,
+) -> Response<Body> {
     let start = format!("{}{}", settings.origin(session), entered.start);
-    let mut answer = if by_script { pages::json(&json!({ "start": start })) } else { pages::empty(StatusCode::SEE_OTHER) };
+    let mut answer = if by_script {
+        pages::json(&json!({ "start": start }))
+    } else {
+        pages::empty(StatusCode::SEE_OTHER)
+    };
     let site = if settings.cross_site { "None; Partitioned" } else { "Lax" };
-    let cookie = HeaderValue::from_str(&format!("{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite={site}", entered.cookie.expose()));
-    let (Ok(location), Ok(mut cookie)) = (HeaderValue::from_str(&start), cookie) else { return pages::unavailable(settings) };
+    let cookie = HeaderValue::from_str(&format!(
+        "{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite={site}",
+        entered.cookie.expose()
+    ));
+    let (Ok(location), Ok(mut cookie)) = (HeaderValue::from_str(&start), cookie) else {
+        return pages::unavailable(settings);
+    };
     cookie.set_sensitive(true);
     if !by_script {
         answer.headers_mut().insert(header::LOCATION, location);

@@ -1,5 +1,6 @@
-//! One TCP port, two HTTP servers. The name in a connection's TLS hello says which server gets it: hyper for names under the apps domain, actix for every
-//! other, and for none. Each has a TLS configuration of its own, so that a session resumed with the one is unknown to the other.
+//! One TCP port, two HTTP servers. The name in a connection's TLS hello says which server gets it:
+//! hyper for names under the apps domain, actix for every other, and for none. Each has a TLS
+//! configuration of its own, so that a session resumed with the one is unknown to the other.
 
 use super::connection::{self, Connection};
 use super::dispatch::Apps;
@@ -7,7 +8,10 @@ use crate::http::AppState;
 use crate::http::server::{ServerLimits, application};
 use crate::viewer::hangup;
 use actix_http::{HttpService, Protocol};
-use actix_service::{IntoServiceFactory as _, Service, ServiceFactory, ServiceFactoryExt as _, fn_factory, fn_service, map_config};
+use actix_service::{
+    IntoServiceFactory as _, Service, ServiceFactory, ServiceFactoryExt as _, fn_factory,
+    fn_service, map_config,
+};
 use actix_web::dev::AppConfig;
 use actix_web::rt::net::TcpStream;
 use std::future::{Future, poll_fn};
@@ -39,7 +43,8 @@ pub(in crate::http) fn with_alpn(tls: &rustls::ServerConfig) -> Arc<rustls::Serv
     Arc::new(tls)
 }
 
-/// The service of one thread's connections. `stopping` makes a future that resolves when the server stops in order.
+/// The service of one thread's connections. `stopping` makes a future that resolves when the server
+/// stops in order.
 pub(in crate::http) fn service<S, F>(
     front: Front,
     stopping: S,
@@ -49,7 +54,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let limits = front.limits;
-    let app = application(front.state.clone()).into_factory().map_err(|error| error.error_response());
+    let app =
+        application(front.state.clone()).into_factory().map_err(|error| error.error_response());
     let http = HttpService::build()
         .graceful_shutdown_signal(stopping.clone())
         .keep_alive(limits.keep_alive)
@@ -64,16 +70,25 @@ where
         async move {
             let http = Rc::new(http.await?);
             Ok(fn_service(move |io: TcpStream| {
-                let (front, stopping, http, handshakes) = (front.clone(), stopping.clone(), Rc::clone(&http), Arc::clone(&handshakes));
+                let (front, stopping, http, handshakes) =
+                    (front.clone(), stopping.clone(), Rc::clone(&http), Arc::clone(&handshakes));
                 async move {
                     let peer = io.peer_addr().ok();
-                    // Small frames are sent at once: keys and cursors must not wait for the acknowledgement of what went before.
+                    // Small frames are sent at once: keys and cursors must not wait for the
+                    // acknowledgement of what went before.
                     let _ = io.set_nodelay(true);
-                    let Some((stream, for_apps)) = accept(&front, io, &handshakes).await else { return Ok(()) };
+                    let Some((stream, for_apps)) = accept(&front, io, &handshakes).await else {
+                        return Ok(());
+                    };
                     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     match front.apps {
                         Some(apps) if for_apps => {
-                            let connection = Connection { state: front.state, apps, peer: peer.map(|p| p.ip()), limits };
+                            let connection = Connection {
+                                state: front.state,
+                                apps,
+                                peer: peer.map(|p| p.ip()),
+                                limits,
+                            };
                             connection::serve(connection, stream, is_http2, stopping()).await;
                             Ok(())
                         }
@@ -95,11 +110,17 @@ async fn hand_on<R>(service: &impl Service<R, Response = ()>, what: R) -> Result
 }
 
 /// The TLS handshake, in time; and whether the connection is under the apps domain.
-async fn accept(front: &Front, io: TcpStream, handshakes: &Semaphore) -> Option<(TlsStream<TcpStream>, bool)> {
+async fn accept(
+    front: &Front,
+    io: TcpStream,
+    handshakes: &Semaphore,
+) -> Option<(TlsStream<TcpStream>, bool)> {
     let handshake = async {
         let _turn = handshakes.acquire().await.map_err(io::Error::other)?;
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await?;
-        let apps = front.apps.as_ref().filter(|apps| start.client_hello().server_name().is_some_and(|name| apps.settings.is_below(name)));
+        let apps = front.apps.as_ref().filter(|apps| {
+            start.client_hello().server_name().is_some_and(|name| apps.settings.is_below(name))
+        });
         let for_apps = apps.is_some();
         let tls = apps.map_or(&front.tls, |apps| &apps.settings.tls);
         let stream = start.into_stream(Arc::clone(tls)).await?;

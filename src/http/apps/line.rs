@@ -1,5 +1,6 @@
-//! The bytes of a browser's connection: one that takes nothing for too long is broken, and one that ends while it takes nothing ends for good. Closing alone
-//! would leave what is in the kernel's buffers to a browser that reads on later, minutes after the end of its session.
+//! The bytes of a browser's connection: one that takes nothing for too long is broken, and one that
+//! ends while it takes nothing ends for good. Closing alone would leave what is in the kernel's
+//! buffers to a browser that reads on later, minutes after the end of its session.
 
 use crate::viewer::html5::stall::Stall;
 use actix_web::rt::net::TcpStream;
@@ -67,26 +68,39 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         if self.stream.is_waiting() || self.marks.reset.load(Ordering::Relaxed) {
-            // SO_LINGER of nothing: the kernel forgets what it has, and the browser is told by a reset. It may have gone before; that is as good.
+            // SO_LINGER of nothing: the kernel forgets what it has, and the browser is told by a
+            // reset. It may have gone before; that is as good.
             let _ = self.stream.get_ref().get_ref().0.set_zero_linger();
         }
     }
 }
 
 impl AsyncRead for Line {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Line {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.mark(&outcome);
         outcome
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.mark(&outcome);
         outcome

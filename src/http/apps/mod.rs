@@ -1,5 +1,6 @@
-//! The origins of web applications. Each session of a workspace of type `html5` is shown at an origin of its own,
-//! `https://{session id}.{apps domain}`, so that browsers keep its cookies, storage, service workers and processes apart from every other's.
+//! The origins of web applications. Each session of a workspace of type `html5` is shown at an
+//! origin of its own, `https://{session id}.{apps domain}`, so that browsers keep its cookies,
+//! storage, service workers and processes apart from every other's.
 //!
 //! | file | what it answers |
 //! | --- | --- |
@@ -15,10 +16,12 @@
 //! | [`site`] | what pages of other origins may ask of an application |
 //! | [`pages`] | what a person reads who cannot be let in |
 //!
-//! Requests are judged by the host they name, never by the name in the TLS hello: HTTP/2 connections are shared among hosts of one certificate
-//! (RFC 9113 section 9.1.1), and a client may say in the one what it likes. The wrong one of the two servers answers 421.
+//! Requests are judged by the host they name, never by the name in the TLS hello: HTTP/2
+//! connections are shared among hosts of one certificate (RFC 9113 section 9.1.1), and a client may
+//! say in the one what it likes. The wrong one of the two servers answers 421.
 //!
-//! Paths below `/.portcullis/` of an application's origin are the gateway's and never reach the application.
+//! Paths below `/.portcullis/` of an application's origin are the gateway's and never reach the
+//! application.
 
 pub(super) mod clock;
 pub(super) mod connection;
@@ -46,8 +49,9 @@ pub struct AppsSettings {
     pub port: Option<u16>,
     /// The gateway's own origin: whose pages may frame an application and bring tickets.
     pub gateway: String,
-    /// Whether browsers take the gateway and the applications for different sites (RFC 6265bis section 5.2): then cookies in a frame of the gateway's
-    /// page need `SameSite=None` and are kept by the framing site (`Partitioned`).
+    /// Whether browsers take the gateway and the applications for different sites (RFC 6265bis
+    /// section 5.2): then cookies in a frame of the gateway's page need `SameSite=None` and are
+    /// kept by the framing site (`Partitioned`).
     pub cross_site: bool,
     /// An application without a request or message for this long is closed.
     pub idle: Duration,
@@ -63,7 +67,14 @@ impl AppsSettings {
         let (_, port) = name::split_port(authority);
         let port = port.and_then(|port| port.parse().ok()).filter(|port| *port != 443);
         let cross_site = !is_one_site(domain, gateway);
-        Self { domain: domain.to_ascii_lowercase(), port, gateway: format!("https://{authority}"), cross_site, idle, tls: front::with_alpn(tls) }
+        Self {
+            domain: domain.to_ascii_lowercase(),
+            port,
+            gateway: format!("https://{authority}"),
+            cross_site,
+            idle,
+            tls: front::with_alpn(tls),
+        }
     }
 
     /// The origin of a session's application.
@@ -79,12 +90,16 @@ impl AppsSettings {
     #[must_use]
     pub fn is_below(&self, host: &str) -> bool {
         let Some(at) = host.len().checked_sub(self.domain.len()) else { return false };
-        at > 1 && host.is_char_boundary(at) && host[at..].eq_ignore_ascii_case(&self.domain) && host.as_bytes()[at - 1] == b'.'
+        at > 1
+            && host.is_char_boundary(at)
+            && host[at..].eq_ignore_ascii_case(&self.domain)
+            && host.as_bytes()[at - 1] == b'.'
     }
 }
 
-/// Whether browsers surely take applications below `domain` and the gateway at the origin `gateway` for one site: the domain is below the gateway's own
-/// name. Two names side by side may be one site, too; which, only the public suffix list knows.
+/// Whether browsers surely take applications below `domain` and the gateway at the origin `gateway`
+/// for one site: the domain is below the gateway's own name. Two names side by side may be one
+/// site, too; which, only the public suffix list knows.
 #[must_use]
 pub fn is_one_site(domain: &str, gateway: &str) -> bool {
     let authority = gateway.strip_prefix("https://").unwrap_or(gateway).trim_end_matches('/');
@@ -99,11 +114,13 @@ mod tests {
     use super::*;
 
     fn settings(domain: &str, gateway: &str) -> AppsSettings {
-        let tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
+        let tls = rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::ring::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
         AppsSettings::new(domain, gateway, Duration::from_secs(60), &tls)
     }
 
@@ -124,9 +141,18 @@ mod tests {
     #[test]
     fn an_origin_has_the_port_of_the_public_address() {
         let id = SessionId::new();
-        assert_eq!(settings("apps.localhost", "https://localhost:8443").origin(id), format!("https://{id}.apps.localhost:8443"));
-        assert_eq!(settings("apps.x.example", "https://x.example").origin(id), format!("https://{id}.apps.x.example"));
-        assert_eq!(settings("apps.x.example", "https://x.example:443").origin(id), format!("https://{id}.apps.x.example"));
+        assert_eq!(
+            settings("apps.localhost", "https://localhost:8443").origin(id),
+            format!("https://{id}.apps.localhost:8443")
+        );
+        assert_eq!(
+            settings("apps.x.example", "https://x.example").origin(id),
+            format!("https://{id}.apps.x.example")
+        );
+        assert_eq!(
+            settings("apps.x.example", "https://x.example:443").origin(id),
+            format!("https://{id}.apps.x.example")
+        );
     }
 
     #[test]
@@ -135,7 +161,15 @@ mod tests {
         for name in ["a.apps.localhost", "A.APPS.LOCALHOST", "a.b.apps.localhost"] {
             assert!(settings.is_below(name), "{name}");
         }
-        for name in ["apps.localhost", ".apps.localhost", "localhost", "xapps.localhost", "a.apps.localhost.", "", "é.apps.localhos"] {
+        for name in [
+            "apps.localhost",
+            ".apps.localhost",
+            "localhost",
+            "xapps.localhost",
+            "a.apps.localhost.",
+            "",
+            "é.apps.localhos",
+        ] {
             assert!(!settings.is_below(name), "{name}");
         }
     }

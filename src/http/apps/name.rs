@@ -18,8 +18,8 @@ pub enum Named {
     Unclear,
 }
 
-/// Reads the host of a request: `:authority` in HTTP/2, the target's or `Host` in HTTP/1.1. Where both are there they must agree: of two names, whoever is
-/// behind us might believe the other one.
+/// Reads the host of a request: `:authority` in HTTP/2, the target's or `Host` in HTTP/1.1. Where
+/// both are there they must agree: of two names, whoever is behind us might believe the other one.
 #[must_use]
 pub fn named(uri: &Uri, headers: &HeaderMap, settings: &AppsSettings) -> Named {
     let mut hosts = headers.get_all(header::HOST).into_iter();
@@ -35,7 +35,8 @@ pub fn named(uri: &Uri, headers: &HeaderMap, settings: &AppsSettings) -> Named {
     };
     let (host, port) = split_port(authority);
     // The port itself does not count, since a forwarded port changes it.
-    let is_host = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.[]:".contains(&b));
+    let is_host = !host.is_empty()
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.[]:".contains(&b));
     if !is_host || port.is_some_and(|port| port.parse::<u16>().is_err()) {
         return Named::Unclear;
     }
@@ -44,7 +45,9 @@ pub fn named(uri: &Uri, headers: &HeaderMap, settings: &AppsSettings) -> Named {
     }
     let label = &host[..host.len() - settings.domain.len() - 1];
     // Only as we write it: an id has several spellings, and each would be an origin of its own.
-    let written = |id: SessionId| id.0.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).eq_ignore_ascii_case(label);
+    let written = |id: SessionId| {
+        id.0.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).eq_ignore_ascii_case(label)
+    };
     match label.parse::<SessionId>() {
         Ok(id) if written(id) => Named::Session(id),
         Ok(_) | Err(_) => Named::Nobody,

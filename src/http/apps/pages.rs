@@ -1,4 +1,5 @@
-//! What a person reads at an application's origin who cannot be let in. Complete in themselves: nothing is loaded, nothing is scripted.
+//! What a person reads at an application's origin who cannot be let in. Complete in themselves:
+//! nothing is loaded, nothing is scripted.
 
 use super::table::Ending;
 use super::{AppsSettings, Body};
@@ -21,12 +22,14 @@ struct Words {
 /// Where the gateway's page goes on.
 enum Link {
     Portal,
-    /// The viewer of the session that the address names, whether there is one or not: it opens what is its reader's.
+    /// The viewer of the session that the address names, whether there is one or not: it opens what
+    /// is its reader's.
     Viewer(SessionId),
 }
 
-/// For everybody without a cookie to an open application: no session, somebody else's, one that ended, one of one's own. One page for all, so that nobody
-/// learns which ids exist. `session`: the id in the address, when there is one.
+/// For everybody without a cookie to an open application: no session, somebody else's, one that
+/// ended, one of one's own. One page for all, so that nobody learns which ids exist. `session`: the
+/// id in the address, when there is one.
 pub(super) fn not_found(settings: &AppsSettings, session: Option<SessionId>) -> Response<Body> {
     page(
         settings,
@@ -44,12 +47,16 @@ pub(super) fn not_found(settings: &AppsSettings, session: Option<SessionId>) -> 
 pub(super) fn ended(settings: &AppsSettings, session: SessionId, ending: Ending) -> Response<Body> {
     let (title, text, link) = match ending {
         Ending::Session(reason) => ("This session has ended", why(reason), Link::Portal),
-        Ending::SignedOut => {
-            ("You signed out", "That closed this application in the browser that opened it. Sign in and open it again.", Link::Viewer(session))
-        }
-        Ending::Idle => {
-            ("Closed, since nobody used it", "Your session goes on. Open the application again to be back in it.", Link::Viewer(session))
-        }
+        Ending::SignedOut => (
+            "You signed out",
+            "That closed this application in the browser that opened it. Sign in and open it again.",
+            Link::Viewer(session),
+        ),
+        Ending::Idle => (
+            "Closed, since nobody used it",
+            "Your session goes on. Open the application again to be back in it.",
+            Link::Viewer(session),
+        ),
         Ending::Reopen => (
             "Open it again",
             "Its connection was closed, because its rules were changed or the gateway was restarted. Your session goes on.",
@@ -61,15 +68,21 @@ pub(super) fn ended(settings: &AppsSettings, session: SessionId, ending: Ending)
 
 fn why(reason: EndReason) -> &'static str {
     match reason {
-        EndReason::UserDisconnected => "You disconnected it. You can open the application again from the portal.",
+        EndReason::UserDisconnected => {
+            "You disconnected it. You can open the application again from the portal."
+        }
         EndReason::WorkspaceStopped => "Its workspace was stopped.",
         EndReason::AdminStopped => "An administrator ended it.",
         EndReason::SignedOut => "You signed out. Sign in to open it again.",
         EndReason::SignedOutByAdmin => "An administrator signed you out.",
         EndReason::UserDisabled => "Your account was disabled.",
         EndReason::WorkspaceRemoved => "Its workspace was removed.",
-        EndReason::Expired => "It reached the longest time a session may take. Open the application again from the portal.",
-        EndReason::HostLost => "The host it ran through was lost. Open the application again in a moment.",
+        EndReason::Expired => {
+            "It reached the longest time a session may take. Open the application again from the portal."
+        }
+        EndReason::HostLost => {
+            "The host it ran through was lost. Open the application again in a moment."
+        }
         EndReason::LaunchFailed => "It did not come up.",
     }
 }
@@ -77,31 +90,66 @@ fn why(reason: EndReason) -> &'static str {
 /// A ticket that opens nothing: unknown, used, too old, or for another session.
 pub(super) fn bad_ticket(settings: &AppsSettings) -> Response<Body> {
     let text = "It can be used once, within half a minute. Open the application again from the viewer or the portal.";
-    page(settings, &Words { status: StatusCode::FORBIDDEN, title: "This way in is no longer good", text, link: Link::Portal })
+    page(
+        settings,
+        &Words {
+            status: StatusCode::FORBIDDEN,
+            title: "This way in is no longer good",
+            text,
+            link: Link::Portal,
+        },
+    )
 }
 
 /// A session that is open in as many windows as it may be.
 pub(super) fn too_many(settings: &AppsSettings) -> Response<Body> {
     let text = "This session is open in as many windows as it may be. Close one first.";
-    page(settings, &Words { status: StatusCode::CONFLICT, title: "Open in too many windows", text, link: Link::Portal })
+    page(
+        settings,
+        &Words {
+            status: StatusCode::CONFLICT,
+            title: "Open in too many windows",
+            text,
+            link: Link::Portal,
+        },
+    )
 }
 
 /// What a page of another origin may not ask.
 pub(super) fn foreign(settings: &AppsSettings) -> Response<Body> {
     let text = "A page of another site asked for this. Only the application's own pages may.";
-    page(settings, &Words { status: StatusCode::FORBIDDEN, title: "Not from there", text, link: Link::Portal })
+    page(
+        settings,
+        &Words { status: StatusCode::FORBIDDEN, title: "Not from there", text, link: Link::Portal },
+    )
 }
 
 /// Too many attempts from one address.
 pub(super) fn too_often(settings: &AppsSettings) -> Response<Body> {
     let text = "There were too many attempts from your address. Try again in a minute.";
-    page(settings, &Words { status: StatusCode::TOO_MANY_REQUESTS, title: "Too many attempts", text, link: Link::Portal })
+    page(
+        settings,
+        &Words {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            title: "Too many attempts",
+            text,
+            link: Link::Portal,
+        },
+    )
 }
 
 /// What failed is ours.
 pub(super) fn unavailable(settings: &AppsSettings) -> Response<Body> {
     let text = "The gateway cannot open it just now. Try again in a moment.";
-    page(settings, &Words { status: StatusCode::SERVICE_UNAVAILABLE, title: "Not available just now", text, link: Link::Portal })
+    page(
+        settings,
+        &Words {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "Not available just now",
+            text,
+            link: Link::Portal,
+        },
+    )
 }
 
 /// One line, for what no browser sends.

@@ -1,7 +1,9 @@
-//! What pages of other origins may ask of an application, by what browsers say of them: Fetch Metadata (W3C, `Sec-Fetch-*`) and `Origin` (RFC 6454).
+//! What pages of other origins may ask of an application, by what browsers say of them: Fetch
+//! Metadata (W3C, `Sec-Fetch-*`) and `Origin` (RFC 6454).
 //!
-//! Applications of an intranet often trust whoever reaches them. Other sessions' applications are *same-site* to this one, so that `SameSite` cookies do not
-//! keep them out; this does. A page of another origin may lead its user here by a link, and nothing else.
+//! Applications of an intranet often trust whoever reaches them. Other sessions' applications are
+//! *same-site* to this one, so that `SameSite` cookies do not keep them out; this does. A page of
+//! another origin may lead its user here by a link, and nothing else.
 
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName};
@@ -22,11 +24,16 @@ pub fn may_pass(method: &Method, headers: &HeaderMap, own: impl Fn() -> String) 
         Some(b"same-origin" | b"none") => true,
         Some(_) => {
             let reads = [Method::GET, Method::HEAD].contains(method);
-            let navigates = word(MODE) == Some(b"navigate") && matches!(word(DEST), Some(b"document" | b"iframe"));
+            let navigates = word(MODE) == Some(b"navigate")
+                && matches!(word(DEST), Some(b"document" | b"iframe"));
             reads && navigates
         }
         // A browser from before Fetch Metadata, or none at all.
-        None => [Method::GET, Method::HEAD].contains(method) || !headers.contains_key(header::ORIGIN) || is_own_origin(headers, &own()),
+        None => {
+            [Method::GET, Method::HEAD].contains(method)
+                || !headers.contains_key(header::ORIGIN)
+                || is_own_origin(headers, &own())
+        }
     }
 }
 
@@ -53,19 +60,44 @@ mod tests {
     #[test]
     fn its_own_pages_and_its_user_may() {
         assert!(judged(Method::POST, &[("sec-fetch-site", "same-origin")]));
-        assert!(judged(Method::GET, &[("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]));
-        assert!(judged(Method::GET, &[]) && judged(Method::DELETE, &[]), "a program with the cookie");
+        assert!(judged(
+            Method::GET,
+            &[
+                ("sec-fetch-site", "none"),
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", "document")
+            ]
+        ));
+        assert!(
+            judged(Method::GET, &[]) && judged(Method::DELETE, &[]),
+            "a program with the cookie"
+        );
         assert!(judged(Method::POST, &[("origin", OWN)]));
-        assert!(judged(Method::GET, &[("upgrade", "websocket"), ("origin", OWN), ("sec-fetch-site", "same-origin")]));
+        assert!(judged(
+            Method::GET,
+            &[("upgrade", "websocket"), ("origin", OWN), ("sec-fetch-site", "same-origin")]
+        ));
     }
 
     #[test]
     fn others_may_lead_here_and_no_more() {
         for site in ["same-site", "cross-site", "", "SAME-ORIGIN"] {
-            let with = |mode, dest| [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)];
-            assert!(judged(Method::GET, &with("navigate", "document")) && judged(Method::HEAD, &with("navigate", "iframe")), "{site}");
+            let with = |mode, dest| {
+                [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)]
+            };
+            assert!(
+                judged(Method::GET, &with("navigate", "document"))
+                    && judged(Method::HEAD, &with("navigate", "iframe")),
+                "{site}"
+            );
             assert!(!judged(Method::POST, &with("navigate", "document")), "{site}: a form");
-            for (mode, dest) in [("no-cors", "image"), ("cors", "empty"), ("no-cors", "script"), ("navigate", "object"), ("navigate", "embed")] {
+            for (mode, dest) in [
+                ("no-cors", "image"),
+                ("cors", "empty"),
+                ("no-cors", "script"),
+                ("navigate", "object"),
+                ("navigate", "embed"),
+            ] {
                 assert!(!judged(Method::GET, &with(mode, dest)), "{site} {mode} {dest}");
             }
             assert!(!judged(Method::OPTIONS, &with("cors", "empty")), "{site}: a preflight");

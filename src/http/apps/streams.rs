@@ -1,8 +1,9 @@
-//! Streams of an HTTP/2 connection, which requests, windows and even applications share: one whose browser takes nothing, or whose application it may no
-//! longer have, ends alone.
+//! Streams of an HTTP/2 connection, which requests, windows and even applications share: one whose
+//! browser takes nothing, or whose application it may no longer have, ends alone.
 //!
-//! hyper gives each stream a task ([`Streams`]). The request's service, run in it, finds there whose [`Turn`] it is, and the answer's body ([`Taken`]) says when
-//! it was asked for more: what is given and not asked on is what the browser's window has no room for.
+//! hyper gives each stream a task ([`Streams`]). The request's service, run in it, finds there
+//! whose [`Turn`] it is, and the answer's body ([`Taken`]) says when it was asked for more: what is
+//! given and not asked on is what the browser's window has no room for.
 
 use crate::viewer::html5::{Body, BoxError};
 use bytes::Bytes;
@@ -60,11 +61,20 @@ where
 {
     fn execute(&self, stream: F) {
         let turn = Arc::<Turn>::default();
-        let mut watch = Watch { turn: Arc::clone(&turn), stall: self.stall, timer: None, since: None, cut: None };
+        let mut watch = Watch {
+            turn: Arc::clone(&turn),
+            stall: self.stall,
+            timer: None,
+            since: None,
+            cut: None,
+        };
         let watched = async move {
             let mut stream = pin!(stream);
             // Dropping a stream resets it (RFC 9113 section 6.4).
-            poll_fn(|cx| if stream.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { watch.poll(cx) }).await;
+            poll_fn(|cx| {
+                if stream.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { watch.poll(cx) }
+            })
+            .await;
         };
         tokio::spawn(TURN.scope(turn, watched));
     }
@@ -131,7 +141,10 @@ impl hyper::body::Body for Taken {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(turn) = self.turn.clone() else { return Pin::new(&mut self.body).poll_frame(cx) };
         turn.browsers.store(false, Ordering::Relaxed);
         if !self.rest.is_empty() {

@@ -1,7 +1,8 @@
 //! Which applications are open in this process, and whose cookies open them.
 //!
-//! One [`App`] per session and login: who enters again gets one more cookie to it. In memory alone, like every stream: after a restart the viewer enters anew.
-//! One that ended is remembered for a while, so that whoever held its cookie reads why.
+//! One [`App`] per session and login: who enters again gets one more cookie to it. In memory alone,
+//! like every stream: after a restart the viewer enters anew. One that ended is remembered for a
+//! while, so that whoever held its cookie reads why.
 
 use super::App;
 use crate::broker::live::Right;
@@ -14,7 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Cookies to one application: so many tabs and windows may have entered by themselves. The oldest goes.
+/// Cookies to one application: so many tabs and windows may have entered by themselves. The oldest
+/// goes.
 const COOKIES_MAX: usize = 8;
 /// How long one that ended is remembered.
 const REMEMBERED: Duration = Duration::from_secs(3600);
@@ -68,7 +70,9 @@ impl Opened {
             Right::SignedOut => Some(Ending::SignedOut),
             Right::PolicyChanged => Some(Ending::Reopen),
             Right::Held if self.idle.load(Ordering::Relaxed) => Some(Ending::Idle),
-            Right::Held if self.app.end().is_some() || self.right.has_changed().is_err() => Some(Ending::Reopen),
+            Right::Held if self.app.end().is_some() || self.right.has_changed().is_err() => {
+                Some(Ending::Reopen)
+            }
             Right::Held => None,
         }
     }
@@ -94,24 +98,46 @@ pub(in crate::http) struct Table {
 
 impl Table {
     /// The application of this session that one of these cookie values opens.
-    pub(super) fn find<'a>(&self, session: SessionId, values: impl Iterator<Item = &'a str>) -> Option<Arc<Opened>> {
+    pub(super) fn find<'a>(
+        &self,
+        session: SessionId,
+        values: impl Iterator<Item = &'a str>,
+    ) -> Option<Arc<Opened>> {
         let hashes: Vec<Hash> = values.take(COOKIES_MAX).map(hash).collect();
         let table = locked(&self.by_session);
-        table.get(&session)?.iter().rev().find(|opened| hashes.iter().any(|hash| opened.knows(hash))).cloned()
+        table
+            .get(&session)?
+            .iter()
+            .rev()
+            .find(|opened| hashes.iter().any(|hash| opened.knows(hash)))
+            .cloned()
     }
 
     /// Lets a cookie open the application that this login has open; false when it has none.
     pub(super) fn join(&self, session: SessionId, login: LoginId, value: &str) -> bool {
-        let found = locked(&self.by_session).get(&session).and_then(|all| all.iter().find(|o| is_open_by(o, login)).cloned());
+        let found = locked(&self.by_session)
+            .get(&session)
+            .and_then(|all| all.iter().find(|o| is_open_by(o, login)).cloned());
         let Some(opened) = found else { return false };
         opened.learn(hash(value));
         true
     }
 
     /// Adds one, with its first cookie.
-    pub(super) fn add(&self, session: SessionId, app: Arc<App>, right: watch::Receiver<Right>, value: &str) {
-        let opened =
-            Opened { app, right, idle: AtomicBool::new(false), cookies: Mutex::new(VecDeque::from([hash(value)])), ended: Mutex::new(None) };
+    pub(super) fn add(
+        &self,
+        session: SessionId,
+        app: Arc<App>,
+        right: watch::Receiver<Right>,
+        value: &str,
+    ) {
+        let opened = Opened {
+            app,
+            right,
+            idle: AtomicBool::new(false),
+            cookies: Mutex::new(VecDeque::from([hash(value)])),
+            ended: Mutex::new(None),
+        };
         locked(&self.by_session).entry(session).or_default().push(Arc::new(opened));
     }
 
@@ -121,7 +147,9 @@ impl Table {
         let mut table = locked(&self.by_session);
         let mut ended = 0;
         for opened in table.values().flatten() {
-            if opened.ending().is_none() && now.saturating_duration_since(opened.app.last_used()) >= idle {
+            if opened.ending().is_none()
+                && now.saturating_duration_since(opened.app.last_used()) >= idle
+            {
                 opened.idle.store(true, Ordering::Relaxed);
                 closed.push(Arc::clone(&opened.app));
             }
@@ -132,7 +160,9 @@ impl Table {
         }
         let kept = if ended > REMEMBERED_MAX { Duration::ZERO } else { REMEMBERED };
         table.retain(|_, all| {
-            all.retain(|opened| locked(&opened.ended).is_none_or(|at| now.saturating_duration_since(at) < kept));
+            all.retain(|opened| {
+                locked(&opened.ended).is_none_or(|at| now.saturating_duration_since(at) < kept)
+            });
             !all.is_empty()
         });
         closed

@@ -103,7 +103,9 @@ impl Chunks {
     /// What an octet between the data leads to.
     fn apply(&mut self, state: State, octet: u8) -> Result<State, Malformed> {
         match (state, octet) {
-            (State::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < DIGITS_MAX => {
+            (State::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
+                if digits < DIGITS_MAX =>
+            {
                 let digit = char::from(octet).to_digit(16).unwrap_or_default();
                 self.left = (self.left << 4) | u64::from(digit);
                 Ok(State::Size(digits + 1))
@@ -130,9 +132,16 @@ impl Chunks {
             [b'\r', b'\n', ..] => 2,
             _ => {
                 let from = self.seen.saturating_sub(3);
-                let Some(at) = arrived.get(from..).and_then(|rest| rest.windows(4).position(|w| w == b"\r\n\r\n")) else {
+                let Some(at) = arrived
+                    .get(from..)
+                    .and_then(|rest| rest.windows(4).position(|w| w == b"\r\n\r\n"))
+                else {
                     self.seen = arrived.len();
-                    return if arrived.len() > HEAD_MAX { Err(Malformed::TooLarge) } else { Ok(None) };
+                    return if arrived.len() > HEAD_MAX {
+                        Err(Malformed::TooLarge)
+                    } else {
+                        Ok(None)
+                    };
                 };
                 from + at + 4
             }
@@ -144,7 +153,9 @@ impl Chunks {
         }
         let mut places = [httparse::EMPTY_HEADER; FIELDS_MAX];
         match httparse::parse_headers(&octets, &mut places).map_err(malformed)? {
-            httparse::Status::Complete((length, parsed)) if length == octets.len() => Ok(Some(Chunk::Trailers(fields(&octets, parsed)?))),
+            httparse::Status::Complete((length, parsed)) if length == octets.len() => {
+                Ok(Some(Chunk::Trailers(fields(&octets, parsed)?)))
+            }
             httparse::Status::Complete(_) | httparse::Status::Partial => Err(Malformed::Chunk),
         }
     }

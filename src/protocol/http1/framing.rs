@@ -1,4 +1,5 @@
-//! Where an answer's body ends (RFC 9112 section 6.3), and whether another answer may follow it (section 9.3).
+//! Where an answer's body ends (RFC 9112 section 6.3), and whether another answer may follow it
+//! (section 9.3).
 
 use super::head::Head;
 use super::{Malformed, has_token};
@@ -19,14 +20,17 @@ pub enum Framing {
 /// The framing of an answer. `to_head`: the request was HEAD, whose answers have no body.
 ///
 /// # Errors
-/// [`Malformed::Framing`] when it is told in two ways, twice, or in a way that is not understood: what follows might be taken for another answer.
+/// [`Malformed::Framing`] when it is told in two ways, twice, or in a way that is not understood:
+/// what follows might be taken for another answer.
 pub fn framing(head: &Head, to_head: bool) -> Result<Framing, Malformed> {
     let length = length(&head.fields)?;
     let chunked = is_chunked(head)?;
     if chunked && length.is_some() {
         return Err(Malformed::Framing);
     }
-    let bodiless = to_head || head.status.is_informational() || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let bodiless = to_head
+        || head.status.is_informational()
+        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     Ok(match (bodiless, chunked, length) {
         (true, ..) => Framing::Length(0),
         (false, true, _) => Framing::Chunked,
@@ -40,7 +44,12 @@ fn is_chunked(head: &Head) -> Result<bool, Malformed> {
     let mut codings = head.fields.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(false),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && head.version == Version::HTTP_11 => Ok(true),
+        (Some(coding), None)
+            if coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && head.version == Version::HTTP_11 =>
+        {
+            Ok(true)
+        }
         (Some(_), _) => Err(Malformed::Framing),
     }
 }
@@ -48,10 +57,15 @@ fn is_chunked(head: &Head) -> Result<bool, Malformed> {
 /// `Content-Length`; said several times it must be the same (RFC 9110 section 8.6).
 fn length(fields: &HeaderMap) -> Result<Option<u64>, Malformed> {
     let mut length = None;
-    for word in fields.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|b| *b == b',')) {
+    for word in fields
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+    {
         let word = word.trim_ascii();
         // `parse` would take a plus sign.
-        let digits = std::str::from_utf8(word).ok().filter(|word| word.bytes().all(|b| b.is_ascii_digit()));
+        let digits =
+            std::str::from_utf8(word).ok().filter(|word| word.bytes().all(|b| b.is_ascii_digit()));
         let said: u64 = digits.and_then(|digits| digits.parse().ok()).ok_or(Malformed::Framing)?;
         if length.is_some_and(|known| known != said) {
             return Err(Malformed::Framing);

@@ -46,17 +46,25 @@ impl Reader {
         let octets = arrived.split_to(end).freeze();
         let mut places = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let mut answer = httparse::Response::new(&mut []);
-        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut answer, &octets, &mut places);
+        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut answer,
+            &octets,
+            &mut places,
+        );
         match parsed.map_err(malformed)? {
             httparse::Status::Complete(length) if length == octets.len() => {}
-            httparse::Status::Complete(_) | httparse::Status::Partial => return Err(Malformed::Head),
+            httparse::Status::Complete(_) | httparse::Status::Partial => {
+                return Err(Malformed::Head);
+            }
         }
         let version = if answer.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-        let status = answer.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed::Head)?;
+        let status =
+            answer.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed::Head)?;
         Ok(Some(Head { version, status, fields: fields(&octets, answer.headers)? }))
     }
 
-    /// Where the head ends: behind its empty line. What was looked through is not looked through again.
+    /// Where the head ends: behind its empty line. What was looked through is not looked through
+    /// again.
     fn end(&mut self, arrived: &[u8]) -> Option<usize> {
         // An end may have begun in what was seen.
         let mut from = self.seen.saturating_sub(2);

@@ -1,4 +1,5 @@
-//! Answers of HTTP/1.1 servers (RFC 9112), read strictly: whatever two readers might frame differently is no answer.
+//! Answers of HTTP/1.1 servers (RFC 9112), read strictly: whatever two readers might frame
+//! differently is no answer.
 //!
 //! | file | what it answers |
 //! | --- | --- |
@@ -10,7 +11,8 @@
 //! - *framing*: how a body's end is told (section 6.3).
 //! - *trailers*: fields behind the last chunk (section 7.1.2).
 //!
-//! Lines of a head may end in a bare LF, as section 2.2 allows and old servers do: it frames nothing. In chunks it is refused.
+//! Lines of a head may end in a bare LF, as section 2.2 allows and old servers do: it frames
+//! nothing. In chunks it is refused.
 
 pub mod chunks;
 pub mod framing;
@@ -51,7 +53,8 @@ fn fields(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, Ma
     let mut fields = HeaderMap::with_capacity(parsed.len() + 4);
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Head)?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| Malformed::Head)?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
+            .map_err(|_| Malformed::Head)?;
         fields.append(name, value);
     }
     Ok(fields)
@@ -68,7 +71,9 @@ fn malformed(error: httparse::Error) -> Malformed {
 /// Whether a list of tokens has this one (RFC 9110 section 5.6.1).
 fn has_token(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let values = fields.get_all(name).iter();
-    values.flat_map(|value| value.as_bytes().split(|b| *b == b',')).any(|word| word.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    values
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .any(|word| word.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 #[cfg(test)]

@@ -27,11 +27,13 @@ fn framed(octets: &str, to_head: bool) -> Result<Framing, Malformed> {
     framing(&head?.expect("a whole head"), to_head)
 }
 
-/// Reads a chunked body that arrives in pieces: its data, its trailers, what is behind it; `None`: it is not whole.
+/// Reads a chunked body that arrives in pieces: its data, its trailers, what is behind it; `None`:
+/// it is not whole.
 type Body = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
 
 fn unchunk(octets: &[u8], piece: usize) -> Result<Option<Body>, Malformed> {
-    let (mut chunks, mut arrived, mut data, mut trailers) = (Chunks::default(), BytesMut::new(), Vec::new(), None);
+    let (mut chunks, mut arrived, mut data, mut trailers) =
+        (Chunks::default(), BytesMut::new(), Vec::new(), None);
     let mut pieces = octets.chunks(piece.max(1));
     loop {
         match chunks.read(&mut arrived)? {
@@ -39,7 +41,11 @@ fn unchunk(octets: &[u8], piece: usize) -> Result<Option<Body>, Malformed> {
             Some(Chunk::Trailers(fields)) => trailers = Some(fields),
             Some(Chunk::End) => {
                 assert!(chunks.is_done());
-                return Ok(Some((data, trailers, [&arrived[..], &pieces.collect::<Vec<_>>().concat()].concat())));
+                return Ok(Some((
+                    data,
+                    trailers,
+                    [&arrived[..], &pieces.collect::<Vec<_>>().concat()].concat(),
+                )));
             }
             None => match pieces.next() {
                 Some(some) => arrived.extend_from_slice(some),
@@ -56,18 +62,28 @@ fn a_head_is_read_however_it_comes() {
         let (head, behind) = read(octets, piece);
         let head = head.unwrap().expect("a whole head");
         assert_eq!((head.status, head.version), (StatusCode::OK, Version::HTTP_11));
-        let values: Vec<&[u8]> = head.fields.get_all("a").iter().map(HeaderValue::as_bytes).collect();
+        let values: Vec<&[u8]> =
+            head.fields.get_all("a").iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(values, [&b"1"[..], b"2"]);
-        assert_eq!((head.fields["empty"].as_bytes(), head.fields["b"].as_bytes()), (&b""[..], &b"\xff"[..]));
+        assert_eq!(
+            (head.fields["empty"].as_bytes(), head.fields["b"].as_bytes()),
+            (&b""[..], &b"\xff"[..])
+        );
         assert_eq!(&behind[..], b"body");
     }
     for end in 0..octets.len() - 4 {
         assert!(matches!(read(&octets[..end], 3).0, Ok(None)), "{end}");
     }
     // No reason, and lines of old servers.
-    for octets in ["HTTP/1.0 204\r\n\r\n", "HTTP/1.0 204 \nA: b\n\n", "HTTP/1.0 204 x\r\nA: b\n\r\n"] {
+    for octets in
+        ["HTTP/1.0 204\r\n\r\n", "HTTP/1.0 204 \nA: b\n\n", "HTTP/1.0 204 x\r\nA: b\n\r\n"]
+    {
         let head = read(octets.as_bytes(), 1).0.unwrap().expect("a whole head");
-        assert_eq!((head.status, head.version), (StatusCode::NO_CONTENT, Version::HTTP_10), "{octets:?}");
+        assert_eq!(
+            (head.status, head.version),
+            (StatusCode::NO_CONTENT, Version::HTTP_10),
+            "{octets:?}"
+        );
     }
 }
 
@@ -98,13 +114,19 @@ fn what_is_no_head_is_seen_at_once() {
 #[test]
 fn a_head_has_its_limits() {
     let fields = |many: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(many));
-    assert_eq!(read(fields(FIELDS_MAX).as_bytes(), 4096).0.unwrap().unwrap().fields.len(), FIELDS_MAX);
+    assert_eq!(
+        read(fields(FIELDS_MAX).as_bytes(), 4096).0.unwrap().unwrap().fields.len(),
+        FIELDS_MAX
+    );
     assert!(matches!(read(fields(FIELDS_MAX + 1).as_bytes(), 4096).0, Err(Malformed::TooLarge)));
     let long = |many: usize| format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "x".repeat(many));
     assert!(read(long(HEAD_MAX - 64).as_bytes(), 4096).0.unwrap().is_some());
     assert!(matches!(read(long(HEAD_MAX).as_bytes(), 4096).0, Err(Malformed::TooLarge)));
     // Without an end it is not waited for forever.
-    assert!(matches!(read(format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(HEAD_MAX)).as_bytes(), 4096).0, Err(Malformed::TooLarge)));
+    assert!(matches!(
+        read(format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(HEAD_MAX)).as_bytes(), 4096).0,
+        Err(Malformed::TooLarge)
+    ));
 }
 
 #[test]
@@ -120,8 +142,17 @@ fn a_body_ends_in_one_way() {
     ] {
         assert_eq!(framed(&format!("{ok}{fields}\r\n"), false), Ok(framing), "{fields}");
         assert_eq!(framed(&format!("{ok}{fields}\r\n"), true), Ok(Framing::Length(0)), "{fields}");
-        for status in ["HTTP/1.1 204 No\r\n", "HTTP/1.1 304 No\r\n", "HTTP/1.1 101 No\r\n", "HTTP/1.1 100 No\r\n"] {
-            assert_eq!(framed(&format!("{status}{fields}\r\n"), false), Ok(Framing::Length(0)), "{status}{fields}");
+        for status in [
+            "HTTP/1.1 204 No\r\n",
+            "HTTP/1.1 304 No\r\n",
+            "HTTP/1.1 101 No\r\n",
+            "HTTP/1.1 100 No\r\n",
+        ] {
+            assert_eq!(
+                framed(&format!("{status}{fields}\r\n"), false),
+                Ok(Framing::Length(0)),
+                "{status}{fields}"
+            );
         }
     }
     for fields in [
@@ -143,9 +174,16 @@ fn a_body_ends_in_one_way() {
         "Transfer-Encoding: chunked;a=b\r\n",
         "Transfer-Encoding:\r\n",
     ] {
-        assert_eq!(framed(&format!("{ok}{fields}\r\n"), false), Err(Malformed::Framing), "{fields}");
+        assert_eq!(
+            framed(&format!("{ok}{fields}\r\n"), false),
+            Err(Malformed::Framing),
+            "{fields}"
+        );
     }
-    assert_eq!(framed("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false), Err(Malformed::Framing));
+    assert_eq!(
+        framed("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false),
+        Err(Malformed::Framing)
+    );
 }
 
 #[test]
@@ -169,7 +207,10 @@ fn chunks_are_put_together() {
     let octets = b"5\r\nhello\r\n1 \t; name=\"v\"; b\r\n \r\n00006\r\nworld!\r\n0\r\n\r\nHTTP/1.1";
     for piece in 1..=octets.len() {
         let (data, trailers, behind) = unchunk(octets, piece).unwrap().expect("a whole body");
-        assert_eq!((&data[..], trailers, &behind[..]), (&b"hello world!"[..], None, &b"HTTP/1.1"[..]));
+        assert_eq!(
+            (&data[..], trailers, &behind[..]),
+            (&b"hello world!"[..], None, &b"HTTP/1.1"[..])
+        );
     }
     for end in 0..octets.len() - 8 {
         assert_eq!(unchunk(&octets[..end], 2), Ok(None), "{end}");
@@ -178,7 +219,10 @@ fn chunks_are_put_together() {
     for piece in 1..=octets.len() {
         let (data, trailers, behind) = unchunk(octets, piece).unwrap().expect("a whole body");
         let trailers = trailers.expect("trailers");
-        assert_eq!((data.len(), trailers["a"].as_bytes(), trailers["b"].as_bytes(), &behind[..]), (0, &b"1"[..], &b"2"[..], &b"rest"[..]));
+        assert_eq!(
+            (data.len(), trailers["a"].as_bytes(), trailers["b"].as_bytes(), &behind[..]),
+            (0, &b"1"[..], &b"2"[..], &b"rest"[..])
+        );
     }
 }
 
@@ -207,10 +251,16 @@ fn what_are_no_chunks_is_refused() {
         assert!(unchunk(octets.as_bytes(), 1).is_err(), "{octets:?}");
         assert!(unchunk(octets.as_bytes(), usize::MAX).is_err(), "{octets:?}");
     }
-    assert_eq!(unchunk(format!("1;{}\r\n", "x".repeat(20_000)).as_bytes(), 4096), Err(Malformed::Chunk));
+    assert_eq!(
+        unchunk(format!("1;{}\r\n", "x".repeat(20_000)).as_bytes(), 4096),
+        Err(Malformed::Chunk)
+    );
     // Spread over many chunks, too.
     assert_eq!(unchunk("1;xxxxxxx\r\ny\r\n".repeat(3_000).as_bytes(), 4096), Err(Malformed::Chunk));
-    assert_eq!(unchunk(format!("0\r\na: {}", "x".repeat(HEAD_MAX)).as_bytes(), 4096), Err(Malformed::TooLarge));
+    assert_eq!(
+        unchunk(format!("0\r\na: {}", "x".repeat(HEAD_MAX)).as_bytes(), 4096),
+        Err(Malformed::TooLarge)
+    );
 }
 
 proptest! {

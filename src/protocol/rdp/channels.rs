@@ -1,7 +1,9 @@
 //! Static virtual channels (2.2.6): which a client may have, and which number each got.
 //!
-//! A channel that is not allowed stays in the client's list under a name no server knows (`off00`, `off01`, ...): the client counts the numbers
-//! it is given by position, so the list keeps its length, and the server never hears the real name and never opens the channel. What is sent on such a number is dropped, both ways.
+//! A channel that is not allowed stays in the client's list under a name no server knows (`off00`,
+//! `off01`, ...): the client counts the numbers it is given by position, so the list keeps its
+//! length, and the server never hears the real name and never opens the channel. What is sent on
+//! such a number is dropped, both ways.
 
 use super::{Clipboard, Policy, RdpError};
 
@@ -27,7 +29,9 @@ pub enum Purpose {
 
 impl Purpose {
     fn named(name: &[u8]) -> Option<Self> {
-        [Self::Clipboard, Self::Dynamic, Self::Devices, Self::Sound].into_iter().find(|p| p.name().as_bytes().eq_ignore_ascii_case(name))
+        [Self::Clipboard, Self::Dynamic, Self::Devices, Self::Sound]
+            .into_iter()
+            .find(|p| p.name().as_bytes().eq_ignore_ascii_case(name))
     }
 
     /// The channel's name.
@@ -82,12 +86,19 @@ pub struct Channel {
 
 impl Channel {
     /// Decides on one entry of the client's list, and rewrites its name.
-    pub(super) fn decide(entry: &mut [u8; NAME_LENGTH], options: u32, before: &[Self], policy: Policy) -> Self {
+    pub(super) fn decide(
+        entry: &mut [u8; NAME_LENGTH],
+        options: u32,
+        before: &[Self],
+        policy: Policy,
+    ) -> Self {
         let name = entry.split(|&b| b == 0).next().unwrap_or_default();
-        let purpose = Purpose::named(name).filter(|p| p.allowed(policy) && before.iter().all(|other| other.purpose != Some(*p)));
+        let purpose = Purpose::named(name)
+            .filter(|p| p.allowed(policy) && before.iter().all(|other| other.purpose != Some(*p)));
         let shown = Name::new(name);
         *entry = [0; NAME_LENGTH];
-        let written = purpose.map_or_else(|| format!("off{:02}", before.len()), |p| p.name().to_owned());
+        let written =
+            purpose.map_or_else(|| format!("off{:02}", before.len()), |p| p.name().to_owned());
         for (slot, byte) in entry.iter_mut().zip(written.bytes()) {
             *slot = byte;
         }
@@ -119,8 +130,14 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// Gives each channel the number the server chose for it, by position. A server may leave the last ones out, and 0 is no number.
-    pub(super) fn assign(&mut self, io: u16, message: Option<u16>, ids: &[u16]) -> Result<(), RdpError> {
+    /// Gives each channel the number the server chose for it, by position. A server may leave the
+    /// last ones out, and 0 is no number.
+    pub(super) fn assign(
+        &mut self,
+        io: u16,
+        message: Option<u16>,
+        ids: &[u16],
+    ) -> Result<(), RdpError> {
         let mut taken = vec![io];
         taken.extend(message);
         if ids.len() > self.list.len() || message == Some(io) {
@@ -176,7 +193,8 @@ mod tests {
             let mut entry = [0; NAME_LENGTH];
             entry[..name.len()].copy_from_slice(name.as_bytes());
             list.push(Channel::decide(&mut entry, 0, &list, policy));
-            written.push(String::from_utf8(entry.to_vec()).unwrap().trim_end_matches('\0').to_owned());
+            written
+                .push(String::from_utf8(entry.to_vec()).unwrap().trim_end_matches('\0').to_owned());
         }
         (list, written)
     }
@@ -186,14 +204,21 @@ mod tests {
         let open = Policy { clipboard: Clipboard::Both, files: true, read_only: false };
         let shut = Policy { clipboard: Clipboard::None, files: false, read_only: true };
         let asked = ["rdpdr", "rdpsnd", "CLIPRDR", "drdynvc", "rail", "cliprdr", "x\0rdpdr"];
-        assert_eq!(decide(&asked, open).1, ["rdpdr", "rdpsnd", "cliprdr", "drdynvc", "off04", "off05", "off06"]);
-        assert_eq!(decide(&asked, shut).1, ["off00", "rdpsnd", "off02", "drdynvc", "off04", "off05", "off06"]);
+        assert_eq!(
+            decide(&asked, open).1,
+            ["rdpdr", "rdpsnd", "cliprdr", "drdynvc", "off04", "off05", "off06"]
+        );
+        assert_eq!(
+            decide(&asked, shut).1,
+            ["off00", "rdpsnd", "off02", "drdynvc", "off04", "off05", "off06"]
+        );
     }
 
     #[test]
     fn numbers_go_by_position_and_none_stands_for_two() {
         let open = Policy { clipboard: Clipboard::Both, files: true, read_only: false };
-        let mut channels = Channels { list: decide(&["rdpdr", "rail", "cliprdr"], open).0, ..Channels::default() };
+        let mut channels =
+            Channels { list: decide(&["rdpdr", "rail", "cliprdr"], open).0, ..Channels::default() };
         assert!(channels.clone().assign(1003, None, &[1004, 1004]).is_err());
         assert!(channels.clone().assign(1003, None, &[1003]).is_err());
         assert!(channels.clone().assign(1003, Some(1004), &[1004]).is_err());

@@ -1,10 +1,12 @@
-//! Chunks of static virtual channels (2.2.6.1, 3.1.5.2): a message is cut into chunks; the first and the last say so, and each names the length of all.
+//! Chunks of static virtual channels (2.2.6.1, 3.1.5.2): a message is cut into chunks; the first
+//! and the last say so, and each names the length of all.
 
 use super::mcs::{self, SendData};
 use super::reader::u32_at;
 use super::{Direction, RdpError};
 
-/// Most bytes of a message that is gathered from its chunks: lists of names, requests. Content is never gathered.
+/// Most bytes of a message that is gathered from its chunks: lists of names, requests. Content is
+/// never gathered.
 pub(super) const MAX_GATHERED: usize = 64 * 1024;
 /// Bytes of a chunk's header.
 pub(super) const HEADER: usize = 8;
@@ -71,16 +73,25 @@ impl Messages {
         matches!(self.current, Some((Fate::Pass, _)))
     }
 
-    /// Takes a chunk's header, and tells what becomes of it; `decide` is asked for the first of a message.
+    /// Takes a chunk's header, and tells what becomes of it; `decide` is asked for the first of a
+    /// message.
     ///
     /// Chunks out of order are an error, because peers differ in what they make of them.
-    pub(super) fn next(&mut self, chunk: Chunk, decide: impl FnOnce() -> Result<Fate, RdpError>) -> Result<Fate, RdpError> {
+    pub(super) fn next(
+        &mut self,
+        chunk: Chunk,
+        decide: impl FnOnce() -> Result<Fate, RdpError>,
+    ) -> Result<Fate, RdpError> {
         const ORDER: RdpError = RdpError::Unexpected("channel chunk");
         let (fate, left) = match self.current {
             None if chunk.is_first() => {
                 let fate = decide()?;
                 if fate == Fate::Gather && chunk.total > MAX_GATHERED {
-                    return Err(RdpError::TooLong { what: "channel message", length: chunk.total, limit: MAX_GATHERED });
+                    return Err(RdpError::TooLong {
+                        what: "channel message",
+                        length: chunk.total,
+                        limit: MAX_GATHERED,
+                    });
                 }
                 (fate, chunk.total)
             }
@@ -116,7 +127,13 @@ pub(super) fn write(out: &mut Vec<u8>, to: Address, message: &[u8]) -> Result<()
     let total = u32::try_from(message.len()).map_err(|_| RdpError::Malformed("channel message"))?;
     let parts = message.chunks(CHUNK).len();
     for (i, part) in message.chunks(CHUNK).enumerate() {
-        mcs::write_send_data(out, to.toward == Direction::Up, to.initiator, to.channel, HEADER + part.len())?;
+        mcs::write_send_data(
+            out,
+            to.toward == Direction::Up,
+            to.initiator,
+            to.channel,
+            HEADER + part.len(),
+        )?;
         let mut flags = if to.show_protocol { SHOW_PROTOCOL } else { 0 };
         flags |= if i == 0 { FIRST } else { 0 } | if i + 1 == parts { LAST } else { 0 };
         out.extend_from_slice(&total.to_le_bytes());
@@ -157,19 +174,26 @@ mod tests {
         assert!(begun().next(chunk(10, LAST, 4), || Ok(Fate::Pass)).is_err(), "the end too soon");
         assert!(begun().next(chunk(10, 0, 6), || Ok(Fate::Pass)).is_err(), "no end");
         assert!(begun().next(chunk(10, 0, 7), || Ok(Fate::Pass)).is_err(), "too much");
-        assert!(Messages::default().next(chunk(MAX_GATHERED + 1, FIRST, 4), || Ok(Fate::Gather)).is_err());
+        assert!(
+            Messages::default()
+                .next(chunk(MAX_GATHERED + 1, FIRST, 4), || Ok(Fate::Gather))
+                .is_err()
+        );
     }
 
     #[test]
     fn what_is_written_is_read_again() {
-        let to = Address { toward: Direction::Down, initiator: 1, channel: 1004, show_protocol: true };
+        let to =
+            Address { toward: Direction::Down, initiator: 1, channel: 1004, show_protocol: true };
         let message: Vec<u8> = (0..4000).map(|i| i as u8).collect();
         let mut out = Vec::new();
         write(&mut out, to, &message).unwrap();
         let (mut rest, mut messages, mut read) = (&out[..], Messages::default(), Vec::new());
         while !rest.is_empty() {
             let (pdu, behind) = rest.split_at(usize::from(u16::from_be_bytes([rest[2], rest[3]])));
-            let Ok(mcs::Domain::Indication(data)) = mcs::domain(pdu, pdu.len()) else { panic!("not data") };
+            let Ok(mcs::Domain::Indication(data)) = mcs::domain(pdu, pdu.len()) else {
+                panic!("not data")
+            };
             let chunk = Chunk::read(pdu, data, "x").unwrap();
             assert_eq!(messages.next(chunk, || Ok(Fate::Gather)), Ok(Fate::Gather));
             read.extend(messages.gather(&pdu[chunk.at..]));

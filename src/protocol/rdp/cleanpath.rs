@@ -1,7 +1,8 @@
-//! What a browser, which has no TCP, asks for by RDCleanPath: the first PDU of RDP, and to whom it is to go. Devolutions' protocol, in DER; read here
-//! as far as the gateway heeds it.
+//! What a browser, which has no TCP, asks for by RDCleanPath: the first PDU of RDP, and to whom it
+//! is to go. Devolutions' protocol, in DER; read here as far as the gateway heeds it.
 //!
-//! What a browser may *not* do here: choose a target by text before the X.224 PDU. Its `proxy_auth` proves nothing to us; nothing of it is read.
+//! What a browser may *not* do here: choose a target by text before the X.224 PDU. Its `proxy_auth`
+//! proves nothing to us; nothing of it is read.
 
 use ironrdp_rdcleanpath::{DetectionResult, RDCleanPathPdu};
 use thiserror::Error;
@@ -25,7 +26,8 @@ pub enum CleanPathError {
     /// It does not ask for a connection.
     #[error("the request asks for no connection")]
     NoRequest,
-    /// It asks for what is not done for browsers: text before the X.224 PDU would choose another target.
+    /// It asks for what is not done for browsers: text before the X.224 PDU would choose another
+    /// target.
     #[error("a preconnection blob is not taken")]
     Preconnection,
 }
@@ -55,9 +57,13 @@ pub fn read(pending: &[u8]) -> Result<Option<(Request, usize)>, CleanPathError> 
         return Err(CleanPathError::NotCleanPath);
     }
     let length = match RDCleanPathPdu::detect(pending) {
-        DetectionResult::Detected { total_length, .. } if total_length > MAX_REQUEST => return Err(CleanPathError::TooLong),
+        DetectionResult::Detected { total_length, .. } if total_length > MAX_REQUEST => {
+            return Err(CleanPathError::TooLong);
+        }
         DetectionResult::Detected { total_length, .. } => total_length,
-        DetectionResult::NotEnoughBytes if pending.len() >= MAX_REQUEST => return Err(CleanPathError::TooLong),
+        DetectionResult::NotEnoughBytes if pending.len() >= MAX_REQUEST => {
+            return Err(CleanPathError::TooLong);
+        }
         DetectionResult::NotEnoughBytes => return Ok(None),
         DetectionResult::Failed => return Err(CleanPathError::NotCleanPath),
     };
@@ -67,7 +73,9 @@ pub fn read(pending: &[u8]) -> Result<Option<(Request, usize)>, CleanPathError> 
         return Err(CleanPathError::Preconnection);
     }
     match (pdu.destination, pdu.x224_connection_pdu) {
-        (Some(destination), Some(connect)) => Ok(Some((Request { destination, connect: connect.as_bytes().to_vec() }, length))),
+        (Some(destination), Some(connect)) => {
+            Ok(Some((Request { destination, connect: connect.as_bytes().to_vec() }, length)))
+        }
         (Some(_) | None, Some(_) | None) => Err(CleanPathError::NoRequest),
     }
 }
@@ -77,7 +85,13 @@ mod tests {
     use super::*;
 
     fn pdu(destination: &str, blob: Option<&str>) -> Vec<u8> {
-        let request = RDCleanPathPdu::new_request(vec![3, 0, 0, 11], destination.into(), "x".into(), blob.map(Into::into)).unwrap();
+        let request = RDCleanPathPdu::new_request(
+            vec![3, 0, 0, 11],
+            destination.into(),
+            "x".into(),
+            blob.map(Into::into),
+        )
+        .unwrap();
         request.to_der().unwrap()
     }
 
@@ -98,10 +112,16 @@ mod tests {
         assert_eq!(read(b"RFB 003.008\n"), Err(CleanPathError::NotCleanPath));
         assert_eq!(read(&[0x03, 0, 0, 0x13]), Err(CleanPathError::NotCleanPath));
         assert_eq!(read(&pdu("session:1", Some("vm"))), Err(CleanPathError::Preconnection));
-        assert_eq!(read(&RDCleanPathPdu::new_http_error(500).to_der().unwrap()), Err(CleanPathError::NoRequest));
+        assert_eq!(
+            read(&RDCleanPathPdu::new_http_error(500).to_der().unwrap()),
+            Err(CleanPathError::NoRequest)
+        );
         // A version that is not ours, and garbage inside a frame that is.
         assert_eq!(read(&[0x30, 5, 0xa0, 3, 2, 1, 1]), Err(CleanPathError::NotCleanPath));
-        assert_eq!(read(&[0x30, 8, 0xa0, 4, 2, 2, 0x0d, 0x3e, 0xff, 0]), Err(CleanPathError::NotCleanPath));
+        assert_eq!(
+            read(&[0x30, 8, 0xa0, 4, 2, 2, 0x0d, 0x3e, 0xff, 0]),
+            Err(CleanPathError::NotCleanPath)
+        );
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The clipboard's channel (MS-RDPECLIP).
 //!
-//! Whoever has something to paste announces its formats (Format List); the other side acknowledges, asks for one (Format Data Request) and is
-//! given it (Format Data Response). Files go by File Contents Request and Response, while the clipboard may be locked.
+//! Whoever has something to paste announces its formats (Format List); the other side acknowledges,
+//! asks for one (Format Data Request) and is given it (Format Data Response). Files go by File
+//! Contents Request and Response, while the clipboard may be locked.
 //!
-//! A list that announces what may not travel is answered in the other side's stead and goes no further; so does a request for it. Everyone is
-//! answered, so that nobody waits; and the answers that would carry content do not pass even if they come unasked.
+//! A list that announces what may not travel is answered in the other side's stead and goes no
+//! further; so does a request for it. Everyone is answered, so that nobody waits; and the answers
+//! that would carry content do not pass even if they come unasked.
 
 use super::chunk::Fate;
 use super::formats::{self, HDROP};
@@ -56,7 +58,8 @@ pub(super) struct ClipboardState {
     long: [bool; 2],
     /// The formats of files in the last list of each side.
     files: [Vec<u32>; 2],
-    /// Whether the client's first list has passed, which ends the channel's initialization (1.3.2.1).
+    /// Whether the client's first list has passed, which ends the channel's initialization
+    /// (1.3.2.1).
     greeted: bool,
 }
 
@@ -79,7 +82,14 @@ fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
 
 impl ClipboardState {
     /// Decides by the first bytes of a message of `total` bytes.
-    pub(super) fn decide(&self, head: &[u8], total: usize, way: Direction, policy: Policy, refusals: &mut Refusals) -> Result<Fate, RdpError> {
+    pub(super) fn decide(
+        &self,
+        head: &[u8],
+        total: usize,
+        way: Direction,
+        policy: Policy,
+        refusals: &mut Refusals,
+    ) -> Result<Fate, RdpError> {
         let mut reader = Reader::new(head, "clipboard message");
         let (kind, _flags, length) = (reader.u16()?, reader.u16()?, reader.u32()? as usize);
         // Some servers pad messages to four bytes, or by four bytes.
@@ -95,20 +105,41 @@ impl ClipboardState {
         };
         let clipboard = policy.clipboard;
         Ok(match kind {
-            kind::FORMAT_LIST | kind::FORMAT_DATA_REQUEST | kind::FILE_CONTENTS_REQUEST | kind::CAPABILITIES => Fate::Gather,
-            kind::MONITOR_READY | kind::FORMAT_LIST_RESPONSE => pass_if(total <= SMALL, Refused::Clipboard, refusals),
-            kind::FORMAT_DATA_RESPONSE => pass_if(clipboard.allows(way), Refused::Clipboard, refusals),
-            kind::TEMP_DIRECTORY => pass_if(policy.files && clipboard.allows(way), Refused::ClipboardFiles, refusals),
-            kind::FILE_CONTENTS_RESPONSE => pass_if(policy.files && clipboard.allows(way), Refused::ClipboardFiles, refusals),
+            kind::FORMAT_LIST
+            | kind::FORMAT_DATA_REQUEST
+            | kind::FILE_CONTENTS_REQUEST
+            | kind::CAPABILITIES => Fate::Gather,
+            kind::MONITOR_READY | kind::FORMAT_LIST_RESPONSE => {
+                pass_if(total <= SMALL, Refused::Clipboard, refusals)
+            }
+            kind::FORMAT_DATA_RESPONSE => {
+                pass_if(clipboard.allows(way), Refused::Clipboard, refusals)
+            }
+            kind::TEMP_DIRECTORY => {
+                pass_if(policy.files && clipboard.allows(way), Refused::ClipboardFiles, refusals)
+            }
+            kind::FILE_CONTENTS_RESPONSE => {
+                pass_if(policy.files && clipboard.allows(way), Refused::ClipboardFiles, refusals)
+            }
             // They hold what the other side announced, and carry nothing.
-            kind::LOCK | kind::UNLOCK if policy.files && clipboard.allows(way.back()) && total <= SMALL => Fate::Pass,
+            kind::LOCK | kind::UNLOCK
+                if policy.files && clipboard.allows(way.back()) && total <= SMALL =>
+            {
+                Fate::Pass
+            }
             kind::LOCK | kind::UNLOCK => Fate::Drop,
             _ => pass_if(false, Refused::Clipboard, refusals),
         })
     }
 
     /// Takes a gathered message.
-    pub(super) fn whole(&mut self, all: &[u8], way: Direction, policy: Policy, refusals: &mut Refusals) -> Result<Outcome, RdpError> {
+    pub(super) fn whole(
+        &mut self,
+        all: &[u8],
+        way: Direction,
+        policy: Policy,
+        refusals: &mut Refusals,
+    ) -> Result<Outcome, RdpError> {
         let mut reader = Reader::new(all, "clipboard message");
         let (kind, flags, length) = (reader.u16()?, reader.u16()?, reader.u32()? as usize);
         let body = reader.take(length)?;
@@ -130,7 +161,14 @@ impl ClipboardState {
         }
     }
 
-    fn list(&mut self, body: &[u8], flags: u16, way: Direction, policy: Policy, refusals: &mut Refusals) -> Outcome {
+    fn list(
+        &mut self,
+        body: &[u8],
+        flags: u16,
+        way: Direction,
+        policy: Policy,
+        refusals: &mut Refusals,
+    ) -> Outcome {
         let first = way == Direction::Up && !self.greeted;
         self.greeted |= way == Direction::Up;
         let accepted = || message(kind::FORMAT_LIST_RESPONSE, RESPONSE_OK, &[]);
@@ -138,8 +176,13 @@ impl ClipboardState {
             if !body.is_empty() {
                 refusals.add(Refused::Clipboard, way, 0);
             }
-            // The server waits for the client's first list; one that announces nothing does as well. Later ones would empty the desktop's own clipboard.
-            return if first { Outcome::Replace(message(kind::FORMAT_LIST, 0, &[])) } else { Outcome::Answer(accepted()) };
+            // The server waits for the client's first list; one that announces nothing does as
+            // well. Later ones would empty the desktop's own clipboard.
+            return if first {
+                Outcome::Replace(message(kind::FORMAT_LIST, 0, &[]))
+            } else {
+                Outcome::Answer(accepted())
+            };
         }
         if policy.files {
             return Outcome::Pass;
@@ -163,12 +206,20 @@ impl ClipboardState {
         }
     }
 
-    fn request(&self, body: &[u8], way: Direction, policy: Policy, refusals: &mut Refusals) -> Outcome {
+    fn request(
+        &self,
+        body: &[u8],
+        way: Direction,
+        policy: Policy,
+        refusals: &mut Refusals,
+    ) -> Outcome {
         let wanted = way.back();
         let format = u32_at(body, 0);
         let refused = if !policy.clipboard.allows(wanted) || body.len() != 4 {
             Refused::Clipboard
-        } else if !policy.files && format.is_none_or(|id| id == HDROP || self.files[side(wanted)].contains(&id)) {
+        } else if !policy.files
+            && format.is_none_or(|id| id == HDROP || self.files[side(wanted)].contains(&id))
+        {
             Refused::ClipboardFiles
         } else {
             return Outcome::Pass;
@@ -177,15 +228,22 @@ impl ClipboardState {
         Outcome::Answer(message(kind::FORMAT_DATA_RESPONSE, RESPONSE_FAIL, &[]))
     }
 
-    /// Notes whether a side can do long names, and takes out what it can do with files when it may not.
-    fn capabilities(&mut self, all: &[u8], way: Direction, policy: Policy) -> Result<Outcome, RdpError> {
+    /// Notes whether a side can do long names, and takes out what it can do with files when it may
+    /// not.
+    fn capabilities(
+        &mut self,
+        all: &[u8],
+        way: Direction,
+        policy: Policy,
+    ) -> Result<Outcome, RdpError> {
         const WHAT: &str = "clipboard capabilities";
         let wrong = RdpError::Malformed(WHAT);
         let mut edited = all.to_vec();
         let sets = u16_at(all, HEADER).ok_or(wrong)?;
         let mut at = HEADER + 4;
         for _ in 0..sets {
-            let (set, length) = (u16_at(all, at).ok_or(wrong)?, usize::from(u16_at(all, at + 2).ok_or(wrong)?));
+            let (set, length) =
+                (u16_at(all, at).ok_or(wrong)?, usize::from(u16_at(all, at + 2).ok_or(wrong)?));
             if length < 4 || at + length > all.len() {
                 return Err(wrong);
             }

@@ -30,16 +30,29 @@ impl Judge for Down<'_> {
                 rules.initiator = initiator.unwrap_or(rules.initiator);
                 Ok(Verdict::Pass)
             }
-            (Phase::Live { .. }, Domain::Indication(data)) => match rules.channels.role(data.channel) {
-                Role::Io if share::glance(seen.get(data.at..).unwrap_or_default(), data.length) == Glance::Look => Ok(Verdict::Whole),
-                role @ (Role::Io | Role::Message | Role::Virtual(_) | Role::Forbidden(_) | Role::Unknown) => {
-                    rules.elsewhere(seen, data, role, Direction::Down)
+            (Phase::Live { .. }, Domain::Indication(data)) => {
+                match rules.channels.role(data.channel) {
+                    Role::Io
+                        if share::glance(seen.get(data.at..).unwrap_or_default(), data.length)
+                            == Glance::Look =>
+                    {
+                        Ok(Verdict::Whole)
+                    }
+                    role @ (Role::Io
+                    | Role::Message
+                    | Role::Virtual(_)
+                    | Role::Forbidden(_)
+                    | Role::Unknown) => rules.elsewhere(seen, data, role, Direction::Down),
                 }
-            },
+            }
             (_, Domain::ConnectResponse) => Err(RdpError::Unexpected("MCS Connect-Response")),
-            (_, Domain::Setup | Domain::AttachConfirm(_)) => Err(RdpError::Unexpected("MCS confirmation")),
+            (_, Domain::Setup | Domain::AttachConfirm(_)) => {
+                Err(RdpError::Unexpected("MCS confirmation"))
+            }
             (_, Domain::Indication(_)) => Err(RdpError::Unexpected("data before Client Info")),
-            (_, Domain::ConnectInitial | Domain::Request(_)) => Err(RdpError::Unexpected("client's PDU")),
+            (_, Domain::ConnectInitial | Domain::Request(_)) => {
+                Err(RdpError::Unexpected("client's PDU"))
+            }
         }
     }
 

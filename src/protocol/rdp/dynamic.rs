@@ -1,7 +1,8 @@
-//! Dynamic virtual channels (MS-RDPEDYC) on the static channel `drdynvc`: the server opens them by name, after the connection is up.
+//! Dynamic virtual channels (MS-RDPEDYC) on the static channel `drdynvc`: the server opens them by
+//! name, after the connection is up.
 //!
-//! Only those of a list are let be: pictures, sound, the desktop's size, touch. Of any other the client never hears; the server is told in its stead that
-//! the client has no listener for it.
+//! Only those of a list are let be: pictures, sound, the desktop's size, touch. Of any other the
+//! client never hears; the server is told in its stead that the client has no listener for it.
 
 use super::RdpError;
 use super::channels::Name;
@@ -32,8 +33,10 @@ mod command {
 
 /// Channels without which a desktop is not one, and through which nothing but it travels.
 ///
-/// Not among them is the graphics pipeline (`Microsoft::Windows::RDS::Graphics`, MS-RDPEGFX): it resizes the desktop in messages that are compressed against
-/// all that came before them, so that a size that cannot be could not be seen. The page's client has none; servers are told so ([`super::gcc`]).
+/// Not among them is the graphics pipeline (`Microsoft::Windows::RDS::Graphics`, MS-RDPEGFX): it
+/// resizes the desktop in messages that are compressed against all that came before them, so that a
+/// size that cannot be could not be seen. The page's client has none; servers are told so
+/// ([`super::gcc`]).
 const ALWAYS: &[&[u8]] = &[
     DISPLAY,
     b"Microsoft::Windows::RDS::Geometry::v08.01",
@@ -42,7 +45,8 @@ const ALWAYS: &[&[u8]] = &[
     b"AUDIO_PLAYBACK_DVC",
     b"AUDIO_PLAYBACK_LOSSY_DVC",
 ];
-/// The desktop's size (MS-RDPEDISP), among them. Who may only look may not change it, and a client that does not try needs not be told.
+/// The desktop's size (MS-RDPEDISP), among them. Who may only look may not change it, and a client
+/// that does not try needs not be told.
 const DISPLAY: &[u8] = b"Microsoft::Windows::RDS::DisplayControl";
 /// Touch and pen (MS-RDPEI): input.
 const INPUT: &[u8] = b"Microsoft::Windows::RDS::Input";
@@ -89,7 +93,13 @@ fn head<'a>(bytes: &'a [u8]) -> Result<(u8, u32, u8, Reader<'a>), RdpError> {
 
 impl Dynamic {
     /// Decides by the first bytes of a message of `total` bytes.
-    pub(super) fn decide(&mut self, seen: &[u8], total: usize, way: Direction, refusals: &mut Refusals) -> Result<Fate, RdpError> {
+    pub(super) fn decide(
+        &mut self,
+        seen: &[u8],
+        total: usize,
+        way: Direction,
+        refusals: &mut Refusals,
+    ) -> Result<Fate, RdpError> {
         let (command, id, _, mut reader) = head(seen)?;
         let open = self.open.iter().find(|open| open.id == id).copied();
         let (is_open, is_deaf) = (open.is_some(), open.is_some_and(|open| open.deaf));
@@ -110,11 +120,23 @@ impl Dynamic {
             }
             // A side may close what it never heard was refused.
             (command::CLOSE, _) => Fate::Drop,
-            (command::DATA_FIRST | command::DATA | command::DATA_FIRST_COMPRESSED | command::DATA_COMPRESSED, Direction::Up) if is_deaf => {
+            (
+                command::DATA_FIRST
+                | command::DATA
+                | command::DATA_FIRST_COMPRESSED
+                | command::DATA_COMPRESSED,
+                Direction::Up,
+            ) if is_deaf => {
                 refusals.add(Refused::Input, way, total);
                 Fate::Drop
             }
-            (command::DATA_FIRST | command::DATA | command::DATA_FIRST_COMPRESSED | command::DATA_COMPRESSED, _) if is_open => Fate::Pass,
+            (
+                command::DATA_FIRST
+                | command::DATA
+                | command::DATA_FIRST_COMPRESSED
+                | command::DATA_COMPRESSED,
+                _,
+            ) if is_open => Fate::Pass,
             // Among them what moves channels to transports that do not pass the gateway (2.2.5).
             (_, _) => {
                 refusals.add(Refused::DynamicData, way, total);
@@ -125,7 +147,12 @@ impl Dynamic {
     }
 
     /// Takes a server's request to open a channel.
-    pub(super) fn create(&mut self, message: &[u8], policy: Policy, refusals: &mut Refusals) -> Result<Outcome, RdpError> {
+    pub(super) fn create(
+        &mut self,
+        message: &[u8],
+        policy: Policy,
+        refusals: &mut Refusals,
+    ) -> Result<Outcome, RdpError> {
         let (_, id, width, reader) = head(message)?;
         let name = reader.rest().split(|&b| b == 0).next().unwrap_or_default();
         self.open.retain(|other| other.id != id);

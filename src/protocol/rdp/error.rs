@@ -2,7 +2,8 @@
 
 use super::x224::Failure;
 
-/// Why a connection cannot go on. Texts are for logs and for the audit log; [`RdpError::word`] for what counts them.
+/// Why a connection cannot go on. Texts are for logs and for the audit log; [`RdpError::word`] for
+/// what counts them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RdpError {
     /// The first byte of a PDU is none that a PDU begins with.
@@ -39,7 +40,8 @@ pub enum RdpError {
     /// RDP's own encryption was switched on inside TLS: nothing could be checked.
     #[error("it encrypts inside TLS, so that policy could not be enforced")]
     Encrypted,
-    /// Data of a channel that policy is enforced on is compressed although compression was not agreed on.
+    /// Data of a channel that policy is enforced on is compressed although compression was not
+    /// agreed on.
     #[error("it compresses the channel {0}, so that policy could not be enforced")]
     Compressed(&'static str),
     /// The server wants a desktop of a size no screen has.
@@ -59,7 +61,8 @@ pub enum RdpError {
     /// A part of the workspace's credential does not fit into the protocol.
     #[error("the credential's {0} is too long for RDP")]
     CredentialTooLong(&'static str),
-    /// One side asks for so much that is refused, without reading the refusals, that they cannot be kept.
+    /// One side asks for so much that is refused, without reading the refusals, that they cannot be
+    /// kept.
     #[error("it reads no answers to what it asks for")]
     Flood,
     /// The filter was used after an error.

@@ -1,4 +1,5 @@
-//! Why a server says it ends a connection: the Set Error Info PDU (2.2.5.1), which comes before the end, and says so once more with `NONE` when all is well.
+//! Why a server says it ends a connection: the Set Error Info PDU (2.2.5.1), which comes before the
+//! end, and says so once more with `NONE` when all is well.
 
 /// What the codes come to for whoever sits in front of it (2.2.5.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,16 +1,19 @@
-//! All bytes between the browser and the desktop after TLS, both ways: the gateway's edits first, then what policy allows.
+//! All bytes between the browser and the desktop after TLS, both ways: the gateway's edits first,
+//! then what policy allows.
 //!
 //! ```text
 //! up    Connect-Initial (edited) ── erect, attach, join ── Client Info (rewritten) ── everything else, by the rules
 //! down  Connect-Response (read: which number is which channel) ── everything else, by the rules
 //! ```
 //!
-//! A [`Filter`] is given chunks of any size in either direction and appends what may pass: slices of the same chunks, wherever it need not change
-//! anything. Now and then it has something to say itself (the answer to a request it refused); that goes out between two PDUs of that direction, and
-//! [`Filter::owes`] tells the relay when a direction that rests has something due.
+//! A [`Filter`] is given chunks of any size in either direction and appends what may pass: slices
+//! of the same chunks, wherever it need not change anything. Now and then it has something to say
+//! itself (the answer to a request it refused); that goes out between two PDUs of that direction,
+//! and [`Filter::owes`] tells the relay when a direction that rests has something due.
 //!
-//! After an error nothing that comes passes any more, in either direction: the connection is to be cut. What the filter owes for PDUs before it can still
-//! be said, so that what is put out for the same bytes is the same however they were cut.
+//! After an error nothing that comes passes any more, in either direction: the connection is to be
+//! cut. What the filter owes for PDUs before it can still be said, so that what is put out for the
+//! same bytes is the same however they were cut.
 
 use super::channels::Channels;
 use super::down::Down;
@@ -28,7 +31,8 @@ use bytes::Bytes;
 pub struct Edits {
     /// Into its core settings.
     pub core: CoreEdits,
-    /// Who signs in; `None` when the user is to do it at the desktop's own screen. Wiped once it has been sent.
+    /// Who signs in; `None` when the user is to do it at the desktop's own screen. Wiped once it
+    /// has been sent.
     pub credential: Option<Credential>,
 }
 
@@ -47,12 +51,18 @@ impl Filter {
         Self { up: Lane::new(), down: Lane::new(), rules: Rules::new(policy, edits), failed: None }
     }
 
-    /// Takes the next bytes that travel `way`, and appends to `out` what may pass. Nothing of an incomplete PDU is lost; at most one PDU and one message of a
-    /// channel are kept in each direction, 64 KiB each.
+    /// Takes the next bytes that travel `way`, and appends to `out` what may pass. Nothing of an
+    /// incomplete PDU is lost; at most one PDU and one message of a channel are kept in each
+    /// direction, 64 KiB each.
     ///
     /// # Errors
     /// [`RdpError`]: what is wrong with the bytes. `out` holds what passed before them and may be sent.
-    pub fn feed(&mut self, way: Direction, chunk: &Bytes, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+    pub fn feed(
+        &mut self,
+        way: Direction,
+        chunk: &Bytes,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), RdpError> {
         if self.failed.is_some() {
             return Err(RdpError::Spent);
         }
@@ -72,13 +82,15 @@ impl Filter {
         fed
     }
 
-    /// Whether the filter itself has something to send `way` at this moment: let [`Filter::speak`] say it.
+    /// Whether the filter itself has something to send `way` at this moment: let [`Filter::speak`]
+    /// say it.
     #[must_use]
     pub fn owes(&self, way: Direction) -> bool {
         self.lane(way).is_between() && self.rules.owes(way)
     }
 
-    /// Appends what the filter itself has to send `way`. What [`Filter::feed`] put out for that direction before must be sent before.
+    /// Appends what the filter itself has to send `way`. What [`Filter::feed`] put out for that
+    /// direction before must be sent before.
     ///
     /// # Errors
     /// [`RdpError::Malformed`] when it is too long for a PDU, which no answer is.
@@ -86,8 +98,10 @@ impl Filter {
         if self.owes(way) { self.rules.speak(way, out) } else { Ok(()) }
     }
 
-    /// Whether bytes of this direction are not looked at any more, now and for good. Upward that is so once the connection is set up under a policy
-    /// that forbids nothing, for a client that asked for no forbidden channel. Downward it never is: a server may announce a new desktop's size at any time.
+    /// Whether bytes of this direction are not looked at any more, now and for good. Upward that is
+    /// so once the connection is set up under a policy that forbids nothing, for a client that
+    /// asked for no forbidden channel. Downward it never is: a server may announce a new desktop's
+    /// size at any time.
     #[must_use]
     pub fn is_off(&self, way: Direction) -> bool {
         match way {
@@ -96,7 +110,8 @@ impl Filter {
         }
     }
 
-    /// Whether an answer may be put between what was put out for this direction so far and what comes next.
+    /// Whether an answer may be put between what was put out for this direction so far and what
+    /// comes next.
     #[must_use]
     pub fn is_between(&self, way: Direction) -> bool {
         self.lane(way).is_between() && !self.rules.is_passing(way)

@@ -1,4 +1,5 @@
-//! Lists of clipboard formats (MS-RDPECLIP 2.2.3.1): with files forbidden, the formats that stand for files are taken out of them.
+//! Lists of clipboard formats (MS-RDPECLIP 2.2.3.1): with files forbidden, the formats that stand
+//! for files are taken out of them.
 
 use super::RdpError;
 use super::reader::Reader;
@@ -11,9 +12,17 @@ const SHORT_NAME: usize = 32;
 pub(super) const HDROP: u32 = 15;
 /// Most formats of files that are remembered by number; a list with more of them is refused whole.
 const MAX_FILE_FORMATS: usize = 32;
-/// How the names of formats begin that stand for files: descriptors, contents and names of Windows' shell, and what desktops of Linux use. Short names are cut to
-/// 15 characters, so only beginnings can be compared. Upper and lower case are one (Windows compares names so).
-const FILE_NAMES: &[&str] = &["FileGroupDesc", "FileContents", "FileName", "Shell IDList", "x-special/gnome", "application/x-kde"];
+/// How the names of formats begin that stand for files: descriptors, contents and names of Windows'
+/// shell, and what desktops of Linux use. Short names are cut to 15 characters, so only beginnings
+/// can be compared. Upper and lower case are one (Windows compares names so).
+const FILE_NAMES: &[&str] = &[
+    "FileGroupDesc",
+    "FileContents",
+    "FileName",
+    "Shell IDList",
+    "x-special/gnome",
+    "application/x-kde",
+];
 
 /// A list without the formats of files.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +33,8 @@ pub(super) struct Sifted {
     pub(super) files: Vec<u32>,
 }
 
-/// Takes the formats of files out of a list: the message without its header. `long` tells which of its two forms it has; `flags` are the message's.
+/// Takes the formats of files out of a list: the message without its header. `long` tells which of
+/// its two forms it has; `flags` are the message's.
 ///
 /// # Errors
 /// [`RdpError::Malformed`] when it is not a list of that form.
@@ -34,9 +44,15 @@ pub(super) fn sift(list: &[u8], long: bool, flags: u16) -> Result<Sifted, RdpErr
     while !reader.rest().is_empty() {
         let entry = reader.rest();
         let id = reader.u32()?;
-        let is_file = if long { stands_for_files(wide(long_name(&mut reader)?)) } else { short(reader.take(SHORT_NAME)?, flags) };
+        let is_file = if long {
+            stands_for_files(wide(long_name(&mut reader)?))
+        } else {
+            short(reader.take(SHORT_NAME)?, flags)
+        };
         if !is_file && id != HDROP {
-            kept.extend_from_slice(entry.get(..entry.len() - reader.rest().len()).unwrap_or_default());
+            kept.extend_from_slice(
+                entry.get(..entry.len() - reader.rest().len()).unwrap_or_default(),
+            );
         } else if files.len() < MAX_FILE_FORMATS {
             files.push(id);
         } else {
@@ -48,7 +64,8 @@ pub(super) fn sift(list: &[u8], long: bool, flags: u16) -> Result<Sifted, RdpErr
 
 /// A name in UTF-16, without the zero it ends with.
 fn long_name<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], RdpError> {
-    let units = reader.rest().chunks_exact(2).position(|unit| unit == [0, 0]).ok_or(reader.wrong())?;
+    let units =
+        reader.rest().chunks_exact(2).position(|unit| unit == [0, 0]).ok_or(reader.wrong())?;
     let name = reader.take(units * 2)?;
     reader.take(2)?;
     Ok(name)
@@ -65,7 +82,8 @@ fn wide(name: &[u8]) -> impl Iterator<Item = u16> + Clone {
 }
 
 fn stands_for_files(name: impl Iterator<Item = u16> + Clone) -> bool {
-    let same = |want: u8, got: u16| u8::try_from(got).is_ok_and(|got| got.eq_ignore_ascii_case(&want));
+    let same =
+        |want: u8, got: u16| u8::try_from(got).is_ok_and(|got| got.eq_ignore_ascii_case(&want));
     FILE_NAMES.iter().any(|file| {
         let mut name = name.clone();
         file.bytes().all(|want| name.next().is_some_and(|got| same(want, got)))
@@ -77,7 +95,8 @@ mod tests {
     use super::*;
 
     fn long(entries: &[(u32, &str)]) -> Vec<u8> {
-        let entry = |(id, name): &(u32, &str)| [&id.to_le_bytes()[..], &wide_of(name), &[0, 0]].concat();
+        let entry =
+            |(id, name): &(u32, &str)| [&id.to_le_bytes()[..], &wide_of(name), &[0, 0]].concat();
         entries.iter().flat_map(entry).collect()
     }
 
@@ -94,8 +113,15 @@ mod tests {
 
     #[test]
     fn files_are_taken_out_of_long_names() {
-        let list = long(&[(13, ""), (0xc0de, "filegroupdescriptorw"), (15, ""), (0xc004, "HTML Format"), (7, "FileContents")]);
-        let want = Sifted { kept: long(&[(13, ""), (0xc004, "HTML Format")]), files: vec![0xc0de, 15, 7] };
+        let list = long(&[
+            (13, ""),
+            (0xc0de, "filegroupdescriptorw"),
+            (15, ""),
+            (0xc004, "HTML Format"),
+            (7, "FileContents"),
+        ]);
+        let want =
+            Sifted { kept: long(&[(13, ""), (0xc004, "HTML Format")]), files: vec![0xc0de, 15, 7] };
         assert_eq!(sift(&list, true, 0), Ok(want));
     }
 
@@ -105,8 +131,14 @@ mod tests {
         let cut = short_entry(0xc0de, &wide_of("FileGroupDescri"));
         let ascii = short_entry(0xc0df, b"FileGroupDescriptorW");
         let list = [&text[..], &cut, &ascii].concat();
-        assert_eq!(sift(&list, false, 0), Ok(Sifted { kept: text.clone(), files: vec![0xc0de, 0xc0df] }));
-        assert_eq!(sift(&[&text[..], &ascii].concat(), false, ASCII_NAMES), Ok(Sifted { kept: text, files: vec![0xc0df] }));
+        assert_eq!(
+            sift(&list, false, 0),
+            Ok(Sifted { kept: text.clone(), files: vec![0xc0de, 0xc0df] })
+        );
+        assert_eq!(
+            sift(&[&text[..], &ascii].concat(), false, ASCII_NAMES),
+            Ok(Sifted { kept: text, files: vec![0xc0df] })
+        );
     }
 
     #[test]

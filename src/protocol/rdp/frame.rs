@@ -38,7 +38,8 @@ pub struct Frame {
 /// What the first bytes of a PDU tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Measure {
-    /// As many bytes must be seen, from the PDU's start on; more than there are, and at most [`MAX_HEADER`].
+    /// As many bytes must be seen, from the PDU's start on; more than there are, and at most
+    /// [`MAX_HEADER`].
     Need(usize),
     /// Known.
     Known(Frame),
@@ -63,7 +64,8 @@ impl Framer {
     /// Tells how long the PDU is that begins `bytes`.
     ///
     /// # Errors
-    /// [`RdpError::NotRdp`] when none begins so, [`RdpError::TooLong`] when it is longer than is taken, [`RdpError::Malformed`] when it is shorter than its own header.
+    /// [`RdpError::NotRdp`] when none begins so, [`RdpError::TooLong`] when it is longer than is
+    /// taken, [`RdpError::Malformed`] when it is shorter than its own header.
     pub fn measure(&self, bytes: &[u8]) -> Result<Measure, RdpError> {
         let Some(&first) = bytes.first() else { return Ok(Measure::Need(1)) };
         match first {
@@ -111,7 +113,9 @@ fn credssp(bytes: &[u8]) -> Result<Measure, RdpError> {
         [_, short @ 0..=0x7f, ..] => (2, usize::from(*short)),
         [_, 0x81, n, ..] => (3, usize::from(*n)),
         [_, 0x82, a, b, ..] => (4, usize::from(u16::from_be_bytes([*a, *b]))),
-        [_, 0x83, a, b, c, ..] => (5, usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c)),
+        [_, 0x83, a, b, c, ..] => {
+            (5, usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c))
+        }
         [_] | [] => return Ok(Measure::Need(2)),
         [_, 0x81] => return Ok(Measure::Need(3)),
         [_, 0x82] | [_, 0x82, _] => return Ok(Measure::Need(4)),
@@ -143,26 +147,42 @@ mod tests {
         assert_eq!(framer.measure(&[0x30, 0x81, 0x80]), known(Kind::CredSsp, 0x83));
         assert_eq!(framer.measure(&[0x30, 0x82, 0x01, 0x00]), known(Kind::CredSsp, 0x104));
         assert_eq!(framer.measure(&[0x30, 0x83, 0x00, 0x01, 0x00]), known(Kind::CredSsp, 0x105));
-        assert_eq!(Framer::new().measure(&[0x30, 0x05]), known(Kind::FastPath, 5), "past CredSSP the byte has another meaning");
+        assert_eq!(
+            Framer::new().measure(&[0x30, 0x05]),
+            known(Kind::FastPath, 5),
+            "past CredSSP the byte has another meaning"
+        );
     }
 
     #[test]
     fn what_cannot_be_is_an_error_that_says_which() {
         let framer = Framer { credssp: true, limit: 1000 };
-        assert_eq!(framer.measure(&[3, 0, 4, 0]), Err(RdpError::TooLong { what: "TPKT PDU", length: 1024, limit: 1000 }));
+        assert_eq!(
+            framer.measure(&[3, 0, 4, 0]),
+            Err(RdpError::TooLong { what: "TPKT PDU", length: 1024, limit: 1000 })
+        );
         assert_eq!(framer.measure(&[3, 0, 0, 6]), Err(RdpError::Malformed("TPKT header")));
         assert_eq!(framer.measure(&[0, 1]), Err(RdpError::Malformed("fast-path header")));
         assert_eq!(framer.measure(&[0, 0x80, 2]), Err(RdpError::Malformed("fast-path header")));
         assert_eq!(framer.measure(b"GET /"), Err(RdpError::NotRdp { first: b'G' }));
         assert_eq!(framer.measure(&[0x30, 0x84]), Err(RdpError::Malformed("CredSSP message")));
         let limit = MAX_CREDSSP;
-        assert_eq!(framer.measure(&[0x30, 0x83, 1, 0, 0]), Err(RdpError::TooLong { what: "CredSSP message", length: 65541, limit }));
+        assert_eq!(
+            framer.measure(&[0x30, 0x83, 1, 0, 0]),
+            Err(RdpError::TooLong { what: "CredSSP message", length: 65541, limit })
+        );
     }
 
     #[test]
     fn what_it_needs_is_more_than_there_is_and_suffices() {
         let framer = Framer { credssp: true, limit: usize::MAX };
-        for whole in [&[3, 0, 0, 19, 0][..], &[0, 0x83, 1, 0, 0], &[4, 10, 0, 0, 0], &[0x30, 0x83, 0, 9, 9], &[0x30, 0x82, 9, 9, 9]] {
+        for whole in [
+            &[3, 0, 0, 19, 0][..],
+            &[0, 0x83, 1, 0, 0],
+            &[4, 10, 0, 0, 0],
+            &[0x30, 0x83, 0, 9, 9],
+            &[0x30, 0x82, 9, 9, 9],
+        ] {
             let mut seen = 0;
             while let Measure::Need(n) = framer.measure(&whole[..seen]).unwrap() {
                 assert!(n > seen && n <= MAX_HEADER);

@@ -1,5 +1,5 @@
-//! The settings both sides exchange first (2.2.1.3, 2.2.1.4): MCS Connect-Initial and Connect-Response, BER outside, T.124 in PER inside, and a
-//! row of blocks in it.
+//! The settings both sides exchange first (2.2.1.3, 2.2.1.4): MCS Connect-Initial and
+//! Connect-Response, BER outside, T.124 in PER inside, and a row of blocks in it.
 //!
 //! The client's are edited in place, so that no length changes:
 //!
@@ -37,8 +37,9 @@ mod core {
     pub(super) const LENGTH: usize = 216;
 }
 
-/// The oldest build a client is said to be: Windows XP's. IronRDP says some 70, and xrdp takes what is not above 419 for a client whose desktop cannot
-/// change its size: it then paints in the new one and never says so.
+/// The oldest build a client is said to be: Windows XP's. IronRDP says some 70, and xrdp takes what
+/// is not above 419 for a client whose desktop cannot change its size: it then paints in the new
+/// one and never says so.
 const LEAST_BUILD: u32 = 2600;
 /// `RNS_UD_24BPP_SUPPORT` to `RNS_UD_32BPP_SUPPORT`, in one byte.
 const ALL_DEPTHS: u8 = 0x0f;
@@ -49,10 +50,13 @@ const GRAPHICS_PIPELINE: u8 = 0x01;
 /// `CONNECTION_TYPE_LAN`: the server need not be sparing.
 const LAN: u8 = 6;
 
-/// The key of T.124 (an object identifier), and the head of its ConferenceCreateRequest as every client writes it (2.2.1.3, 4.1.3).
+/// The key of T.124 (an object identifier), and the head of its ConferenceCreateRequest as every
+/// client writes it (2.2.1.3, 4.1.3).
 const T124: &[u8] = &[0x00, 0x05, 0x00, 0x14, 0x7c, 0x00, 0x01];
-const CREATE_REQUEST: &[u8] = &[0x00, 0x08, 0x00, 0x10, 0x00, 0x01, 0xc0, 0x00, b'D', b'u', b'c', b'a'];
-/// The head of the response after the node's number and a tag: one set of user data with the server's key.
+const CREATE_REQUEST: &[u8] =
+    &[0x00, 0x08, 0x00, 0x10, 0x00, 0x01, 0xc0, 0x00, b'D', b'u', b'c', b'a'];
+/// The head of the response after the node's number and a tag: one set of user data with the
+/// server's key.
 const CREATE_RESPONSE: &[u8] = &[0x01, 0xc0, 0x00, b'M', b'c', b'D', b'n'];
 
 const INITIAL: &str = "MCS Connect-Initial";
@@ -63,15 +67,21 @@ const RESPONSE: &str = "MCS Connect-Response";
 pub struct CoreEdits {
     /// The security protocol the server chose ([`super::x224::Confirm::selected`]).
     pub selected: u32,
-    /// The keyboard layout (an input locale identifier, such as 0x407 for German), when it is configured.
+    /// The keyboard layout (an input locale identifier, such as 0x407 for German), when it is
+    /// configured.
     pub keyboard_layout: Option<u32>,
 }
 
 /// Edits a client's Connect-Initial PDU in place, and tells which channels it asks for.
 ///
 /// # Errors
-/// [`RdpError::Malformed`] when it is not as MS-RDPBCGR has it, or names a block twice. The bytes may have been changed then.
-pub fn edit_initial(pdu: &mut [u8], edits: CoreEdits, policy: Policy) -> Result<Channels, RdpError> {
+/// [`RdpError::Malformed`] when it is not as MS-RDPBCGR has it, or names a block twice. The bytes
+/// may have been changed then.
+pub fn edit_initial(
+    pdu: &mut [u8],
+    edits: CoreEdits,
+    policy: Policy,
+) -> Result<Channels, RdpError> {
     let mut at = initial_blocks(pdu)?;
     let (mut has_core, mut channels) = (false, None);
     while at < pdu.len() {
@@ -83,7 +93,9 @@ pub fn edit_initial(pdu: &mut [u8], edits: CoreEdits, policy: Policy) -> Result<
                 edit_core(block, edits)?;
                 has_core = true;
             }
-            CS_NET if channels.is_some() => return Err(RdpError::Malformed("client's channel list")),
+            CS_NET if channels.is_some() => {
+                return Err(RdpError::Malformed("client's channel list"));
+            }
             CS_NET => channels = Some(edit_net(block, policy)?),
             CS_MULTITRANSPORT => put(block, 4, &[0; 4], INITIAL)?,
             _ => {}
@@ -96,7 +108,8 @@ pub fn edit_initial(pdu: &mut [u8], edits: CoreEdits, policy: Policy) -> Result<
     Ok(Channels { list: channels.unwrap_or_default(), ..Channels::default() })
 }
 
-/// Offset of the first block of settings. Every length that servers heed must agree with the PDU's, so that there is one way only to read it.
+/// Offset of the first block of settings. Every length that servers heed must agree with the PDU's,
+/// so that there is one way only to read it.
 fn initial_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     let mut reader = Reader::new(pdu, INITIAL);
     reader.take(mcs::HEADER)?;
@@ -109,7 +122,8 @@ fn initial_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     reader.expect(&[0x04])?;
     whole(reader.ber_length()?, &reader)?;
     reader.expect(T124)?;
-    // IronRDP counts two bytes too few here; servers ignore it. What it holds has a length of its own.
+    // IronRDP counts two bytes too few here; servers ignore it. What it holds has a length of its
+    // own.
     reader.per_length()?;
     reader.expect(CREATE_REQUEST)?;
     whole(reader.per_length()?, &reader)?;
@@ -141,7 +155,10 @@ fn edit_core(block: &mut [u8], edits: CoreEdits) -> Result<(), RdpError> {
         put(block, core::CLIENT_BUILD, &LEAST_BUILD.to_le_bytes(), WHAT)?;
     }
     put(block, core::HIGH_COLOR_DEPTH, &24u16.to_le_bytes(), WHAT)?;
-    for (at, bits) in [(core::SUPPORTED_COLOR_DEPTHS, ALL_DEPTHS), (core::EARLY_CAPABILITY_FLAGS, WANT_32BPP_AND_TYPE)] {
+    for (at, bits) in [
+        (core::SUPPORTED_COLOR_DEPTHS, ALL_DEPTHS),
+        (core::EARLY_CAPABILITY_FLAGS, WANT_32BPP_AND_TYPE),
+    ] {
         if let Some(byte) = block.get_mut(at) {
             *byte |= bits;
         }
@@ -173,7 +190,8 @@ fn edit_net(block: &mut [u8], policy: Policy) -> Result<Vec<Channel>, RdpError> 
 /// Reads a server's Connect-Response PDU: gives the channels their numbers.
 ///
 /// # Errors
-/// [`RdpError::Malformed`]; [`RdpError::Encrypted`] when the server switches RDP's own encryption on, which it must not inside TLS (5.4.1).
+/// [`RdpError::Malformed`]; [`RdpError::Encrypted`] when the server switches RDP's own encryption
+/// on, which it must not inside TLS (5.4.1).
 pub fn read_response(pdu: &[u8], channels: &mut Channels) -> Result<(), RdpError> {
     let (mut network, mut message) = (None, None);
     let mut at = response_blocks(pdu)?;
@@ -186,7 +204,10 @@ pub fn read_response(pdu: &[u8], channels: &mut Channels) -> Result<(), RdpError
             SC_NET if network.is_some() => return Err(RdpError::Malformed(RESPONSE)),
             SC_NET => {
                 let (io, count) = (block.u16()?, usize::from(block.u16()?));
-                let ids = block.take(count * 2)?.chunks_exact(2).map(|id| u16::from_le_bytes([id[0], id[1]]));
+                let ids = block
+                    .take(count * 2)?
+                    .chunks_exact(2)
+                    .map(|id| u16::from_le_bytes([id[0], id[1]]));
                 network = Some((io, ids.collect::<Vec<u16>>()));
             }
             SC_MESSAGE_CHANNEL => message = Some(block.u16()?),
@@ -198,7 +219,8 @@ pub fn read_response(pdu: &[u8], channels: &mut Channels) -> Result<(), RdpError
     channels.assign(io, message, &ids)
 }
 
-/// Offset of the first block. The length before the response is ignored, as clients must (2.2.1.4: servers write a constant there).
+/// Offset of the first block. The length before the response is ignored, as clients must (2.2.1.4:
+/// servers write a constant there).
 fn response_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     let mut reader = Reader::new(pdu, RESPONSE);
     reader.take(mcs::HEADER)?;

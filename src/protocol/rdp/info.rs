@@ -1,5 +1,5 @@
-//! The Client Info PDU (2.2.1.11): who signs in. The gateway writes the workspace's credential into it; what the browser says of user, password,
-//! domain, shell and folder is never sent on.
+//! The Client Info PDU (2.2.1.11): who signs in. The gateway writes the workspace's credential into
+//! it; what the browser says of user, password, domain, shell and folder is never sent on.
 
 use super::RdpError;
 use super::mcs::{self, SendData};
@@ -45,12 +45,18 @@ pub(super) fn is_info(user_data: &[u8]) -> Result<bool, RdpError> {
     Ok(flags & SEC_INFO_PKT != 0)
 }
 
-/// A new Client Info PDU in place of the client's: with the credential, or with none when the user is to sign in at the desktop's own screen.
-/// What describes the client (code page, flags, time zone, performance) is kept; `compression` says whether it may ask for bulk compression.
+/// A new Client Info PDU in place of the client's: with the credential, or with none when the user
+/// is to sign in at the desktop's own screen. What describes the client (code page, flags, time
+/// zone, performance) is kept; `compression` says whether it may ask for bulk compression.
 ///
 /// # Errors
 /// [`RdpError::Malformed`], [`RdpError::CredentialTooLong`], [`RdpError::TooLong`].
-pub(super) fn rewrite(pdu: &[u8], data: SendData, credential: Option<&Credential>, compression: bool) -> Result<Zeroizing<Vec<u8>>, RdpError> {
+pub(super) fn rewrite(
+    pdu: &[u8],
+    data: SendData,
+    credential: Option<&Credential>,
+    compression: bool,
+) -> Result<Zeroizing<Vec<u8>>, RdpError> {
     let mut reader = Reader::new(pdu.get(data.at..).unwrap_or_default(), "Client Info PDU");
     let header = reader.take(4)?;
     let code_page = reader.take(4)?;
@@ -81,7 +87,9 @@ pub(super) fn rewrite(pdu: &[u8], data: SendData, credential: Option<&Credential
         Zeroizing::new(Vec::new()),
         Zeroizing::new(Vec::new()),
     ];
-    let length = 12 + strings.iter().map(|s| s.len() + 4).sum::<usize>() + extra.iter().map(|part| part.len()).sum::<usize>();
+    let length = 12
+        + strings.iter().map(|s| s.len() + 4).sum::<usize>()
+        + extra.iter().map(|part| part.len()).sum::<usize>();
     let mut out = Zeroizing::new(Vec::with_capacity(mcs::HEADER + 8 + length));
     mcs::write_send_data(&mut out, true, data.initiator, data.channel, length)?;
     out.extend_from_slice(header);
@@ -101,8 +109,8 @@ pub(super) fn rewrite(pdu: &[u8], data: SendData, credential: Option<&Credential
     Ok(out)
 }
 
-/// The extra information (2.2.1.11.1.1.1) without the auto-reconnect cookie, which would sign in somebody in the credential's place. What is too short to have
-/// one is kept as it is.
+/// The extra information (2.2.1.11.1.1.1) without the auto-reconnect cookie, which would sign in
+/// somebody in the credential's place. What is too short to have one is kept as it is.
 fn without_cookie(extra: &[u8]) -> [&[u8]; 3] {
     const NONE: &[u8] = &[0, 0];
     let find = || -> Result<(usize, usize), RdpError> {
@@ -120,7 +128,9 @@ fn without_cookie(extra: &[u8]) -> [&[u8]; 3] {
         Ok((at, extra.len() - reader.rest().len()))
     };
     match find() {
-        Ok((at, behind)) => [extra.get(..at).unwrap_or_default(), NONE, extra.get(behind..).unwrap_or_default()],
+        Ok((at, behind)) => {
+            [extra.get(..at).unwrap_or_default(), NONE, extra.get(behind..).unwrap_or_default()]
+        }
         Err(_) => [extra, &[], &[]],
     }
 }
@@ -155,7 +165,11 @@ mod tests {
         pdu
     }
 
-    fn rewritten(pdu: &[u8], credential: Option<&Credential>, compression: bool) -> Result<Vec<u8>, RdpError> {
+    fn rewritten(
+        pdu: &[u8],
+        credential: Option<&Credential>,
+        compression: bool,
+    ) -> Result<Vec<u8>, RdpError> {
         let Ok(Domain::Request(data)) = mcs::domain(pdu, pdu.len()) else { panic!("no data") };
         rewrite(pdu, data, credential, compression).map(|bytes| bytes.to_vec())
     }
@@ -165,21 +179,40 @@ mod tests {
     }
 
     fn ours() -> Credential {
-        Credential { domain: "CORP".into(), user: "jürgen".into(), password: Zeroizing::new("geheim€".into()) }
+        Credential {
+            domain: "CORP".into(),
+            user: "jürgen".into(),
+            password: Zeroizing::new("geheim€".into()),
+        }
     }
 
     #[test]
     fn the_credential_is_ours_and_all_else_of_it_gone() {
-        let theirs = client_says(0x004b_0173 | 0x0204_8000, [b"d\0", b"n\0o\0", b"x\0", b"s\0", b"w\0"], b"extra");
-        let want = client_says(0x004b_017b & !0x0204_8000, [&wide("CORP"), &wide("jürgen"), &wide("geheim€"), b"", b""], b"extra");
+        let theirs = client_says(
+            0x004b_0173 | 0x0204_8000,
+            [b"d\0", b"n\0o\0", b"x\0", b"s\0", b"w\0"],
+            b"extra",
+        );
+        let want = client_says(
+            0x004b_017b & !0x0204_8000,
+            [&wide("CORP"), &wide("jürgen"), &wide("geheim€"), b"", b""],
+            b"extra",
+        );
         assert_eq!(rewritten(&theirs, Some(&ours()), true), Ok(want));
     }
 
     #[test]
     fn without_a_credential_nobody_signs_in() {
-        let theirs = client_says(0x0000_009b, [b"d\0", b"n\0o\0", b"x\0", b"s\0", b"w\0"], b"extra");
-        assert_eq!(rewritten(&theirs, None, false), Ok(client_says(0x0000_0013, [b""; 5], b"extra")));
-        assert_eq!(rewritten(&theirs, None, true), Ok(client_says(0x0000_0093, [b""; 5], b"extra")));
+        let theirs =
+            client_says(0x0000_009b, [b"d\0", b"n\0o\0", b"x\0", b"s\0", b"w\0"], b"extra");
+        assert_eq!(
+            rewritten(&theirs, None, false),
+            Ok(client_says(0x0000_0013, [b""; 5], b"extra"))
+        );
+        assert_eq!(
+            rewritten(&theirs, None, true),
+            Ok(client_says(0x0000_0093, [b""; 5], b"extra"))
+        );
     }
 
     #[test]
@@ -188,9 +221,15 @@ mod tests {
         let with = [&head[..], &[28, 0], &[0xcc; 28], b"tail"].concat();
         let without = [&head[..], &[0, 0], b"tail"].concat();
         for (theirs, want) in [(with, &without), (without.clone(), &without)] {
-            assert_eq!(rewritten(&client_says(0x10, [b""; 5], &theirs), None, true), Ok(client_says(0x10, [b""; 5], want)));
+            assert_eq!(
+                rewritten(&client_says(0x10, [b""; 5], &theirs), None, true),
+                Ok(client_says(0x10, [b""; 5], want))
+            );
         }
-        assert_eq!(rewritten(&client_says(0x10, [b""; 5], &head), None, true), Ok(client_says(0x10, [b""; 5], &head)));
+        assert_eq!(
+            rewritten(&client_says(0x10, [b""; 5], &head), None, true),
+            Ok(client_says(0x10, [b""; 5], &head))
+        );
     }
 
     #[test]
@@ -203,7 +242,10 @@ mod tests {
     fn too_long_is_said() {
         let long = Credential { password: Zeroizing::new("x".repeat(256)), ..ours() };
         let theirs = client_says(0x10, [b""; 5], b"");
-        assert_eq!(rewritten(&theirs, Some(&long), true), Err(RdpError::CredentialTooLong("password")));
+        assert_eq!(
+            rewritten(&theirs, Some(&long), true),
+            Err(RdpError::CredentialTooLong("password"))
+        );
         let theirs = client_says(0x10, [b""; 5], &[0; 16000]);
         assert!(rewritten(&theirs, Some(&ours()), true).is_ok());
         let theirs = client_says(0x10, [b""; 5], &[0; 16340]);

@@ -1,14 +1,16 @@
-//! One direction of the stream: finds the PDUs in what arrives, asks a [`Judge`] about each by its first bytes, and puts out what may pass.
+//! One direction of the stream: finds the PDUs in what arrives, asks a [`Judge`] about each by its
+//! first bytes, and puts out what may pass.
 //!
-//! What passes is put out as slices of the chunk it came in, as few as can be: nothing is copied but the first bytes of a PDU that arrived in pieces,
-//! and PDUs the judge wants to see whole.
+//! What passes is put out as slices of the chunk it came in, as few as can be: nothing is copied
+//! but the first bytes of a PDU that arrived in pieces, and PDUs the judge wants to see whole.
 
 use super::RdpError;
 use super::frame::{Frame, Framer, Measure};
 use bytes::{Bytes, BytesMut};
 
-/// Bytes of a PDU that a judge sees at least, if the PDU has so many: TPKT, X.224 and MCS (15), a virtual channel's chunk header (8), and the header
-/// of the clipboard's or of a dynamic channel's message (8). Share control and share data take 15 and 18.
+/// Bytes of a PDU that a judge sees at least, if the PDU has so many: TPKT, X.224 and MCS (15), a
+/// virtual channel's chunk header (8), and the header of the clipboard's or of a dynamic channel's
+/// message (8). Share control and share data take 15 and 18.
 pub(super) const SEEN: usize = 36;
 
 /// What is to become of a PDU.
@@ -30,7 +32,8 @@ pub(super) trait Judge {
     fn whole(&mut self, pdu: Bytes, out: &mut Vec<Bytes>) -> Result<(), RdpError>;
     /// Whether the filter itself has something to say in this direction.
     fn owes(&self) -> bool;
-    /// Puts out what the filter itself has to say in this direction, if anything. Asked between two PDUs only.
+    /// Puts out what the filter itself has to say in this direction, if anything. Asked between two
+    /// PDUs only.
     fn speak(&mut self, out: &mut Vec<Bytes>) -> Result<(), RdpError>;
 }
 
@@ -95,7 +98,12 @@ impl Lane {
     }
 
     /// Takes the next bytes; appends what may pass to `out`.
-    pub(super) fn feed(&mut self, chunk: &Bytes, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+    pub(super) fn feed(
+        &mut self,
+        chunk: &Bytes,
+        judge: &mut impl Judge,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), RdpError> {
         let mut runs = Runs { chunk, from: 0, pos: 0 };
         let walked = self.walk(&mut runs, judge, out);
         // Also what passed before an error.
@@ -104,7 +112,12 @@ impl Lane {
         if self.is_between() { judge.speak(out) } else { Ok(()) }
     }
 
-    fn walk(&mut self, runs: &mut Runs<'_>, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+    fn walk(
+        &mut self,
+        runs: &mut Runs<'_>,
+        judge: &mut impl Judge,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), RdpError> {
         while runs.pos < runs.chunk.len() {
             match self.at {
                 At::Passing(left) => {
@@ -133,7 +146,12 @@ impl Lane {
     }
 
     /// At the start of a PDU: decides by what the chunk has of it.
-    fn look(&mut self, runs: &mut Runs<'_>, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+    fn look(
+        &mut self,
+        runs: &mut Runs<'_>,
+        judge: &mut impl Judge,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), RdpError> {
         let seen = runs.rest();
         let Measure::Known(frame) = self.framer.measure(seen)? else {
             self.put_by(runs, out);
@@ -166,8 +184,14 @@ impl Lane {
         runs.cut(runs.rest().len(), out);
     }
 
-    /// In the first bytes of a PDU that arrived in pieces: takes no more than is needed to decide, so that the rest need not be copied.
-    fn look_again(&mut self, runs: &mut Runs<'_>, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+    /// In the first bytes of a PDU that arrived in pieces: takes no more than is needed to decide,
+    /// so that the rest need not be copied.
+    fn look_again(
+        &mut self,
+        runs: &mut Runs<'_>,
+        judge: &mut impl Judge,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), RdpError> {
         let frame = loop {
             match self.framer.measure(&self.kept)? {
                 Measure::Known(frame) => break frame,
@@ -176,7 +200,8 @@ impl Lane {
                     if self.kept.len() < n {
                         return Ok(());
                     }
-                    // Measured again at once: what is wrong with it is told with its last byte, not with the next one.
+                    // Measured again at once: what is wrong with it is told with its last byte, not
+                    // with the next one.
                 }
             }
         };
@@ -214,7 +239,13 @@ impl Lane {
     }
 
     /// Keeps bytes until a PDU is whole, and has it judged then.
-    fn keep(&mut self, length: usize, runs: &mut Runs<'_>, judge: &mut impl Judge, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+    fn keep(
+        &mut self,
+        length: usize,
+        runs: &mut Runs<'_>,
+        judge: &mut impl Judge,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), RdpError> {
         self.add(length, runs, out);
         if self.kept.len() == length {
             self.at = At::Start;

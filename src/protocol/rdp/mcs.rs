@@ -1,7 +1,9 @@
-//! MCS (T.125 section 7; 2.2.1.3 to 2.2.1.9): what kind of PDU it is, and for data on which channel.
+//! MCS (T.125 section 7; 2.2.1.3 to 2.2.1.9): what kind of PDU it is, and for data on which
+//! channel.
 //!
-//! Every TPKT PDU after the negotiation is `03 00 LL LL`, X.224 data `02 f0 80` (class 0, end of TSDU), and a domain PDU of MCS. Its first byte is
-//! BER's tag for the two Connect PDUs, and six bits of PER's choice with two bits of something else for all others.
+//! Every TPKT PDU after the negotiation is `03 00 LL LL`, X.224 data `02 f0 80` (class 0, end of
+//! TSDU), and a domain PDU of MCS. Its first byte is BER's tag for the two Connect PDUs, and six
+//! bits of PER's choice with two bits of something else for all others.
 
 use super::RdpError;
 use super::reader::Reader;
@@ -21,7 +23,8 @@ const UNSEGMENTED: u8 = 0x30;
 pub(super) enum Domain {
     ConnectInitial,
     ConnectResponse,
-    /// Requests and confirmations of users and channels that carry no data: erect domain, attach user, channel join.
+    /// Requests and confirmations of users and channels that carry no data: erect domain, attach
+    /// user, channel join.
     Setup,
     /// The server's answer to an attach-user request, with the client's initiator if it succeeded.
     AttachConfirm(Option<u16>),
@@ -48,10 +51,12 @@ pub(super) struct SendData {
     pub(super) length: usize,
 }
 
-/// Reads the kind of a TPKT PDU of `total` bytes, of which `seen` has been seen: all, or enough for every header.
+/// Reads the kind of a TPKT PDU of `total` bytes, of which `seen` has been seen: all, or enough for
+/// every header.
 ///
 /// # Errors
-/// [`RdpError::Malformed`]; also when data is segmented, or its length is not that of the PDU, since a reader that is less strict could find something else there.
+/// [`RdpError::Malformed`]; also when data is segmented, or its length is not that of the PDU,
+/// since a reader that is less strict could find something else there.
 pub(super) fn domain(seen: &[u8], total: usize) -> Result<Domain, RdpError> {
     let mut reader = Reader::new(seen, "MCS PDU");
     reader.take(4)?;
@@ -73,7 +78,11 @@ pub(super) fn domain(seen: &[u8], total: usize) -> Result<Domain, RdpError> {
         (_, 1 | 10 | 14 | 15) => Ok(Domain::Setup),
         (_, 11) => {
             let result = reader.u8()?;
-            Ok(Domain::AttachConfirm(if first & 2 != 0 && result == 0 { Some(reader.u16_be()?) } else { None }))
+            Ok(Domain::AttachConfirm(if first & 2 != 0 && result == 0 {
+                Some(reader.u16_be()?)
+            } else {
+                None
+            }))
         }
         (_, 8) => Ok(Domain::Disconnect),
         (_, SEND_DATA_REQUEST) => send_data(reader, seen.len(), total).map(Domain::Request),
@@ -93,8 +102,15 @@ fn send_data(mut reader: Reader<'_>, seen: usize, total: usize) -> Result<SendDa
     Ok(SendData { initiator, channel, at, length })
 }
 
-/// Appends the header of a Send Data PDU with `length` bytes of user data, of which there are at most [`MAX_USER_DATA`].
-pub(super) fn write_send_data(out: &mut Vec<u8>, up: bool, initiator: u16, channel: u16, length: usize) -> Result<(), RdpError> {
+/// Appends the header of a Send Data PDU with `length` bytes of user data, of which there are at
+/// most [`MAX_USER_DATA`].
+pub(super) fn write_send_data(
+    out: &mut Vec<u8>,
+    up: bool,
+    initiator: u16,
+    channel: u16,
+    length: usize,
+) -> Result<(), RdpError> {
     let too_long = RdpError::TooLong { what: "PDU", length, limit: MAX_USER_DATA };
     if length > MAX_USER_DATA {
         return Err(too_long);
@@ -103,7 +119,12 @@ pub(super) fn write_send_data(out: &mut Vec<u8>, up: bool, initiator: u16, chann
     let total = user_data + 15;
     out.extend_from_slice(&[3, 0]);
     out.extend_from_slice(&total.to_be_bytes());
-    out.extend_from_slice(&[2, 0xf0, 0x80, if up { SEND_DATA_REQUEST } else { SEND_DATA_INDICATION } << 2]);
+    out.extend_from_slice(&[
+        2,
+        0xf0,
+        0x80,
+        if up { SEND_DATA_REQUEST } else { SEND_DATA_INDICATION } << 2,
+    ]);
     out.extend_from_slice(&initiator.to_be_bytes());
     out.extend_from_slice(&channel.to_be_bytes());
     out.push(0x40 | UNSEGMENTED);
@@ -129,7 +150,10 @@ mod tests {
         assert_eq!(kind("0300000902f0802180"), Ok(Domain::Disconnect));
         assert_eq!(kind("0300000b06800000000000"), Ok(Domain::TransportDisconnect));
         let data = SendData { initiator: 7, channel: 0x3ef, at: 15, length: 12 };
-        assert_eq!(kind("0300001b02f08064000703ef70800c040000000300000050000200"), Ok(Domain::Request(data)));
+        assert_eq!(
+            kind("0300001b02f08064000703ef70800c040000000300000050000200"),
+            Ok(Domain::Request(data))
+        );
     }
 
     #[test]
@@ -153,7 +177,10 @@ mod tests {
         write_send_data(&mut out, true, 7, 0x3ef, 500).unwrap();
         let at = out.len();
         out.resize(at + 500, 0);
-        assert_eq!(domain(&out, out.len()), Ok(Domain::Request(SendData { initiator: 7, channel: 0x3ef, at, length: 500 })));
+        assert_eq!(
+            domain(&out, out.len()),
+            Ok(Domain::Request(SendData { initiator: 7, channel: 0x3ef, at, length: 500 }))
+        );
         assert!(write_send_data(&mut out, true, 7, 0x3ef, MAX_USER_DATA + 1).is_err());
     }
 }

@@ -1,17 +1,24 @@
-//! RDP (MS-RDPBCGR), as far as the gateway takes part in it. Section numbers below are those of MS-RDPBCGR unless another document is named.
+//! RDP (MS-RDPBCGR), as far as the gateway takes part in it. Section numbers below are those of
+//! MS-RDPBCGR unless another document is named.
 //!
 //! - [`cleanpath`]: how a browser asks for a connection.
-//! - [`x224`]: the negotiation before TLS: what the gateway asks of the server, and what the server's answer means.
-//! - [`info::Credential`], [`gcc::CoreEdits`]: what the gateway writes into the client's early PDUs.
+//! - [`x224`]: the negotiation before TLS: what the gateway asks of the server, and what the
+//!   server's answer means.
+//! - [`info::Credential`], [`gcc::CoreEdits`]: what the gateway writes into the client's early
+//!   PDUs.
 //! - [`frame`]: where a PDU ends.
-//! - [`filter::Filter`]: everything after TLS, both ways: makes the edits, then enforces a [`Policy`]; [`refusal::Refusal`] is what it tells of it, and
-//!   [`error_info::ErrorInfo`] what the server said of its end.
+//! - [`filter::Filter`]: everything after TLS, both ways: makes the edits, then enforces a
+//!   [`Policy`]; [`refusal::Refusal`] is what it tells of it, and [`error_info::ErrorInfo`] what
+//!   the server said of its end.
 //!
-//! Terms: a *static virtual channel* (2.2.6) is a named side channel the client asks for when it connects, such as `cliprdr` (the clipboard,
-//! MS-RDPECLIP), `rdpdr` (drives and devices, MS-RDPEFS) and `drdynvc`, which carries *dynamic virtual channels* (MS-RDPEDYC). *Up* is from the
-//! browser to the desktop, *down* the other way. *Fast path* (2.2.8.1.2, 2.2.9.1.2) is the short framing of input and pictures, TPKT that of all else.
+//! Terms: a *static virtual channel* (2.2.6) is a named side channel the client asks for when it
+//! connects, such as `cliprdr` (the clipboard, MS-RDPECLIP), `rdpdr` (drives and devices,
+//! MS-RDPEFS) and `drdynvc`, which carries *dynamic virtual channels* (MS-RDPEDYC). *Up* is from
+//! the browser to the desktop, *down* the other way. *Fast path* (2.2.8.1.2, 2.2.9.1.2) is the
+//! short framing of input and pictures, TPKT that of all else.
 //!
-//! Nothing here panics, whatever the bytes are, and no length that the other side names is believed before it is compared with a limit.
+//! Nothing here panics, whatever the bytes are, and no length that the other side names is believed
+//! before it is compared with a limit.
 
 pub mod channels;
 mod chunk;

@@ -1,4 +1,5 @@
-//! Reads fields off the front of a PDU, and writes them into one. Whatever is not there is an error that names the PDU.
+//! Reads fields off the front of a PDU, and writes them into one. Whatever is not there is an error
+//! that names the PDU.
 
 use super::RdpError;
 
@@ -30,7 +31,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], RdpError> {
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(RdpError::Malformed(self.what))?;
+        let (head, rest) =
+            self.rest.split_first_chunk::<N>().ok_or(RdpError::Malformed(self.what))?;
         self.rest = rest;
         Ok(*head)
     }
@@ -57,7 +59,8 @@ impl<'a> Reader<'a> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    /// A length determinant of aligned PER (X.691 section 10.9): one byte, or two with the top bit set. Fragments are never used by RDP.
+    /// A length determinant of aligned PER (X.691 section 10.9): one byte, or two with the top bit
+    /// set. Fragments are never used by RDP.
     pub(super) fn per_length(&mut self) -> Result<usize, RdpError> {
         match self.u8()? {
             short @ 0..=0x7f => Ok(usize::from(short)),
@@ -85,8 +88,16 @@ impl<'a> Reader<'a> {
 }
 
 /// Overwrites bytes in place; fails when they reach beyond the end.
-pub(super) fn put(bytes: &mut [u8], at: usize, value: &[u8], what: &'static str) -> Result<(), RdpError> {
-    let place = bytes.get_mut(at..).and_then(|rest| rest.get_mut(..value.len())).ok_or(RdpError::Malformed(what))?;
+pub(super) fn put(
+    bytes: &mut [u8],
+    at: usize,
+    value: &[u8],
+    what: &'static str,
+) -> Result<(), RdpError> {
+    let place = bytes
+        .get_mut(at..)
+        .and_then(|rest| rest.get_mut(..value.len()))
+        .ok_or(RdpError::Malformed(what))?;
     place.copy_from_slice(value);
     Ok(())
 }

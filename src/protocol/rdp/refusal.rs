@@ -1,6 +1,7 @@
 //! What was refused: for the audit log, without content.
 //!
-//! Refusals are counted per thing and direction until they are taken, so that a flood of them costs one entry, and no memory.
+//! Refusals are counted per thing and direction until they are taken, so that a flood of them costs
+//! one entry, and no memory.
 
 use super::Direction;
 use super::channels::Name;
@@ -52,7 +53,8 @@ pub struct Refusal {
     pub direction: Direction,
     /// How often.
     pub count: u64,
-    /// How many bytes it would have been, as far as that is known: a refused announcement or request has no size.
+    /// How many bytes it would have been, as far as that is known: a refused announcement or
+    /// request has no size.
     pub bytes: u64,
 }
 
@@ -92,13 +94,22 @@ mod tests {
         let mut refusals = Refusals::default();
         for i in 0..1000usize {
             refusals.add(Refused::Input, Direction::Up, 10);
-            refusals.add(Refused::DynamicChannel(Name::new(i.to_string().as_bytes())), Direction::Down, 0);
+            refusals.add(
+                Refused::DynamicChannel(Name::new(i.to_string().as_bytes())),
+                Direction::Down,
+                0,
+            );
             refusals.add(Refused::Other, Direction::Up, 1);
         }
         let taken = refusals.take();
         assert!(taken.len() <= MAX_KINDS);
         assert_eq!(taken.iter().map(|r| r.count).sum::<u64>(), 3000);
-        assert!(taken.contains(&Refusal { what: Refused::Input, direction: Direction::Up, count: 1000, bytes: 10_000 }));
+        assert!(taken.contains(&Refusal {
+            what: Refused::Input,
+            direction: Direction::Up,
+            count: 1000,
+            bytes: 10_000
+        }));
         assert!(refusals.is_empty());
     }
 }

@@ -1,4 +1,5 @@
-//! The rules: what is known of the connection, and what both directions have in common. What becomes of each PDU is in [`super::up`] and [`super::down`].
+//! The rules: what is known of the connection, and what both directions have in common. What
+//! becomes of each PDU is in [`super::up`] and [`super::down`].
 
 use super::channels::{Channels, Purpose, Role};
 use super::chunk::{self, Address, Chunk, Fate, Messages};
@@ -27,7 +28,8 @@ pub(super) enum Phase {
     Connecting,
     /// It joins channels; its Client Info is due.
     Joining,
-    /// Its Client Info has passed. Licences come first, until it confirms the server's capabilities.
+    /// Its Client Info has passed. Licences come first, until it confirms the server's
+    /// capabilities.
     Live { licensing: bool },
 }
 
@@ -45,8 +47,8 @@ pub(super) struct Rules {
     messages: [Streams; 2],
     owed: [VecDeque<(Purpose, Vec<u8>)>; 2],
     pub(super) refusals: Refusals,
-    /// What is owed the other way can be said as soon as what is being fed is through: then as much may be owed as was asked for in one go, and a limit
-    /// would depend on how the bytes were cut.
+    /// What is owed the other way can be said as soon as what is being fed is through: then as much
+    /// may be owed as was asked for in one go, and a limit would depend on how the bytes were cut.
     pub(super) is_heard: bool,
     /// What the server said last of why it ends the connection.
     pub(super) error_info: Option<ErrorInfo>,
@@ -99,11 +101,19 @@ impl Rules {
     }
 
     /// A chunk on a virtual channel that is allowed.
-    fn on_channel(&mut self, seen: &[u8], data: SendData, purpose: Purpose, way: Direction) -> Result<Verdict, RdpError> {
+    fn on_channel(
+        &mut self,
+        seen: &[u8],
+        data: SendData,
+        purpose: Purpose,
+        way: Direction,
+    ) -> Result<Verdict, RdpError> {
         let open = match purpose {
             Purpose::Sound | Purpose::Devices => true,
             // A clipboard that may carry anything, and a connection that may do anything.
-            Purpose::Clipboard => self.policy.clipboard == super::Clipboard::Both && self.policy.files,
+            Purpose::Clipboard => {
+                self.policy.clipboard == super::Clipboard::Both && self.policy.files
+            }
             Purpose::Dynamic => self.policy.is_open(),
         };
         if open {
@@ -116,7 +126,9 @@ impl Rules {
         let fate = match purpose {
             Purpose::Clipboard => {
                 let state = &self.clipboard;
-                streams.clipboard.next(chunk, || state.decide(head, chunk.total, way, policy, refusals))?
+                streams
+                    .clipboard
+                    .next(chunk, || state.decide(head, chunk.total, way, policy, refusals))?
             }
             Purpose::Dynamic | Purpose::Sound | Purpose::Devices => {
                 let state = &mut self.dynamic;
@@ -131,11 +143,22 @@ impl Rules {
     }
 
     /// A chunk of a message that is gathered: once it is whole, puts out what becomes of it.
-    pub(super) fn gather(&mut self, pdu: Bytes, data: SendData, purpose: Purpose, way: Direction, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+    pub(super) fn gather(
+        &mut self,
+        pdu: Bytes,
+        data: SendData,
+        purpose: Purpose,
+        way: Direction,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), RdpError> {
         let chunk = Chunk::read(&pdu, data, purpose.name())?;
         let part = pdu.get(chunk.at..).unwrap_or_default();
         let streams = &mut self.messages[index(way)];
-        let stream = if purpose == Purpose::Clipboard { &mut streams.clipboard } else { &mut streams.dynamic };
+        let stream = if purpose == Purpose::Clipboard {
+            &mut streams.clipboard
+        } else {
+            &mut streams.dynamic
+        };
         let Some(message) = stream.gather(part) else { return Ok(()) };
         let (pass, answer) = if purpose == Purpose::Clipboard {
             match self.clipboard.whole(&message, way, self.policy, &mut self.refusals)? {
@@ -167,9 +190,21 @@ impl Rules {
         Ok(())
     }
 
-    fn put_out(&self, message: &[u8], data: SendData, purpose: Purpose, way: Direction, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+    fn put_out(
+        &self,
+        message: &[u8],
+        data: SendData,
+        purpose: Purpose,
+        way: Direction,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), RdpError> {
         let show_protocol = self.channels.of(purpose).is_some_and(|channel| channel.show_protocol);
-        let to = Address { toward: way, initiator: data.initiator, channel: data.channel, show_protocol };
+        let to = Address {
+            toward: way,
+            initiator: data.initiator,
+            channel: data.channel,
+            show_protocol,
+        };
         let mut bytes = Vec::new();
         chunk::write(&mut bytes, to, message)?;
         out.push(bytes.into());
@@ -208,13 +243,23 @@ impl Rules {
     }
 
     /// What is the same both ways: data on channels other than I/O.
-    pub(super) fn elsewhere(&mut self, seen: &[u8], data: SendData, role: Role, way: Direction) -> Result<Verdict, RdpError> {
+    pub(super) fn elsewhere(
+        &mut self,
+        seen: &[u8],
+        data: SendData,
+        role: Role,
+        way: Direction,
+    ) -> Result<Verdict, RdpError> {
         match role {
             Role::Io | Role::Message => Ok(Verdict::Pass),
             Role::Virtual(purpose) => self.on_channel(seen, data, purpose, way),
             Role::Forbidden(place) => {
                 let name = self.channels.list.get(place).map(|channel| channel.name.clone());
-                Ok(self.refuse(name.map_or(Refused::Other, Refused::StaticChannel), way, data.length))
+                Ok(self.refuse(
+                    name.map_or(Refused::Other, Refused::StaticChannel),
+                    way,
+                    data.length,
+                ))
             }
             Role::Unknown => Ok(self.refuse(Refused::Other, way, data.length)),
         }
@@ -223,5 +268,9 @@ impl Rules {
 
 /// A fast-path PDU; its flags say whether it is encrypted or signed by RDP's own means (2.2.8.1.2).
 pub(super) fn check_fast_path(seen: &[u8]) -> Result<(), RdpError> {
-    if seen.first().is_some_and(|first| first & 0xc0 != 0) { Err(RdpError::Encrypted) } else { Ok(()) }
+    if seen.first().is_some_and(|first| first & 0xc0 != 0) {
+        Err(RdpError::Encrypted)
+    } else {
+        Ok(())
+    }
 }

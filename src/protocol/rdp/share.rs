@@ -1,5 +1,5 @@
-//! Share control on the I/O channel (2.2.8.1.1.1): what a client may send that only looks, desktops of a size that cannot be, redirections, and what a
-//! server says of its end.
+//! Share control on the I/O channel (2.2.8.1.1.1): what a client may send that only looks, desktops
+//! of a size that cannot be, redirections, and what a server says of its end.
 //!
 //! One PDU of MCS may hold several of these, one behind the other; each names its length.
 
@@ -15,7 +15,8 @@ const MAX_MONITORS: u32 = 16;
 const CONTROL: usize = 6;
 const DATA: usize = 18;
 
-/// Share control types (2.2.8.1.1.1.1): the lowest four bits. A version is above them, which servers do not look at.
+/// Share control types (2.2.8.1.1.1.1): the lowest four bits. A version is above them, which
+/// servers do not look at.
 mod kind {
     pub(super) const DEMAND_ACTIVE: u16 = 1;
     pub(super) const CONFIRM_ACTIVE: u16 = 3;
@@ -32,8 +33,8 @@ const ERROR_INFO: u8 = 0x2f;
 const COMPRESSED: u8 = 0x20;
 /// Font Map (2.2.1.22): the last PDU of the connection's setup.
 const FONT_MAP: u8 = 0x28;
-/// What a client that only looks may send (2.2.8.1.1.1.2): synchronize, control, font list, refresh rect, suppress output, shutdown request, the cached
-/// bitmaps' list and errors, frame acknowledge.
+/// What a client that only looks may send (2.2.8.1.1.1.2): synchronize, control, font list, refresh
+/// rect, suppress output, shutdown request, the cached bitmaps' list and errors, frame acknowledge.
 const HARMLESS: &[u8] = &[0x1f, 0x14, 0x27, 0x21, 0x23, 0x24, 0x2b, 0x2c, 0x2e, 0x30, 0x31, 0x38];
 
 /// What the first PDU's header tells.
@@ -45,12 +46,16 @@ pub(super) enum Glance {
     Nothing,
 }
 
-/// Whether a server's PDU of `total` bytes of user data may hold a desktop's size, a redirection or the reason of an end, by its first bytes.
+/// Whether a server's PDU of `total` bytes of user data may hold a desktop's size, a redirection or
+/// the reason of an end, by its first bytes.
 ///
-/// The Font Map is looked for, too, although nothing in it is: what is looked at whole goes on by itself. The browser's client throws away what it
-/// reads together with that PDU: servers say there which dynamic channels they have (xrdp does so at once), and the desktop's size could not be changed.
+/// The Font Map is looked for, too, although nothing in it is: what is looked at whole goes on by
+/// itself. The browser's client throws away what it reads together with that PDU: servers say there
+/// which dynamic channels they have (xrdp does so at once), and the desktop's size could not be
+/// changed.
 pub(super) fn glance(seen: &[u8], total: usize) -> Glance {
-    let (length, kind) = (u16_at(seen, 0).map_or(0, usize::from), u16_at(seen, 2).unwrap_or_default());
+    let (length, kind) =
+        (u16_at(seen, 0).map_or(0, usize::from), u16_at(seen, 2).unwrap_or_default());
     if is_cut_short(seen, total) {
         return Glance::Look;
     }
@@ -60,25 +65,36 @@ pub(super) fn glance(seen: &[u8], total: usize) -> Glance {
     }
     match kind & 0x0f {
         kind::DEMAND_ACTIVE | kind::REDIRECTION => Glance::Look,
-        kind::DATA if matches!(seen.get(14), Some(&(MONITOR_LAYOUT | FONT_MAP | ERROR_INFO))) => Glance::Look,
+        kind::DATA if matches!(seen.get(14), Some(&(MONITOR_LAYOUT | FONT_MAP | ERROR_INFO))) => {
+            Glance::Look
+        }
         _ if length < total => Glance::Look,
         _ => Glance::Nothing,
     }
 }
 
-/// Whether it is a Deactivate All PDU (2.2.3.1) of which there is no more than the header. xrdp and old Windows send it so.
+/// Whether it is a Deactivate All PDU (2.2.3.1) of which there is no more than the header. xrdp and
+/// old Windows send it so.
 fn is_cut_short(user_data: &[u8], total: usize) -> bool {
     total == CONTROL
         && u16_at(user_data, 0) == Some(CONTROL as u16)
         && u16_at(user_data, 2).is_some_and(|kind| kind & 0x0f == kind::DEACTIVATE_ALL)
 }
 
-/// The whole Deactivate All PDU in place of one that is cut short, which the browser's client takes for an error; `None` when it is something else.
+/// The whole Deactivate All PDU in place of one that is cut short, which the browser's client takes
+/// for an error; `None` when it is something else.
 pub(super) fn complete(user_data: &[u8]) -> Option<[u8; 13]> {
     let source = user_data.get(4..CONTROL).filter(|_| is_cut_short(user_data, user_data.len()))?;
     let mut whole = [0; 13];
-    // Length, type and version, source; no client looks at the share's number (0) here; a source descriptor of one byte, zero.
-    for (at, byte) in [(0, 13), (2, (VERSION | kind::DEACTIVATE_ALL) as u8), (4, source[0]), (5, source[1]), (10, 1)] {
+    // Length, type and version, source; no client looks at the share's number (0) here; a source
+    // descriptor of one byte, zero.
+    for (at, byte) in [
+        (0, 13),
+        (2, (VERSION | kind::DEACTIVATE_ALL) as u8),
+        (4, source[0]),
+        (5, source[1]),
+        (10, 1),
+    ] {
         whole[at] = byte;
     }
     Some(whole)
@@ -92,10 +108,12 @@ fn next<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8]), RdpError> {
     Ok((kind, pdu))
 }
 
-/// Checks a server's PDUs: the sizes in them, and that none redirects. Tells what they say of the connection's end, if they do: the last word counts.
+/// Checks a server's PDUs: the sizes in them, and that none redirects. Tells what they say of the
+/// connection's end, if they do: the last word counts.
 ///
 /// # Errors
-/// [`RdpError::Redirected`], [`RdpError::DesktopSize`], [`RdpError::MonitorLayout`], [`RdpError::Malformed`].
+/// [`RdpError::Redirected`], [`RdpError::DesktopSize`], [`RdpError::MonitorLayout`],
+/// [`RdpError::Malformed`].
 pub(super) fn check(user_data: &[u8]) -> Result<Option<Option<ErrorInfo>>, RdpError> {
     let mut told = None;
     let mut reader = Reader::new(user_data, "share control PDU");
@@ -107,7 +125,10 @@ pub(super) fn check(user_data: &[u8]) -> Result<Option<Option<ErrorInfo>>, RdpEr
             kind::DEMAND_ACTIVE => demand_active(pdu)?,
             kind::DATA if pdu.get(14) == Some(&MONITOR_LAYOUT) => monitors(pdu)?,
             // Compressed it cannot be read; servers have no reason to.
-            kind::DATA if pdu.get(14) == Some(&ERROR_INFO) && pdu.get(15).is_some_and(|flags| flags & COMPRESSED == 0) => {
+            kind::DATA
+                if pdu.get(14) == Some(&ERROR_INFO)
+                    && pdu.get(15).is_some_and(|flags| flags & COMPRESSED == 0) =>
+            {
                 told = u32_at(pdu, DATA).map(ErrorInfo::of).or(told);
             }
             _ => {}
@@ -152,7 +173,9 @@ fn monitors(pdu: &[u8]) -> Result<(), RdpError> {
     for _ in 0..count {
         let mut edge = || Ok::<_, RdpError>(i64::from(reader.u32()?.cast_signed()));
         let (left, top, right, bottom) = (edge()?, edge()?, edge()?, edge()?);
-        let fits = |from: i64, to: i64| from.abs() <= 32768 && (0..i64::from(MAX_DESKTOP)).contains(&(to - from));
+        let fits = |from: i64, to: i64| {
+            from.abs() <= 32768 && (0..i64::from(MAX_DESKTOP)).contains(&(to - from))
+        };
         if !fits(left, right) || !fits(top, bottom) {
             return Err(RdpError::MonitorLayout);
         }
@@ -172,11 +195,16 @@ pub(super) enum ClientSays {
     Input,
 }
 
-/// Reads a client's PDUs on the I/O channel; `licensing` while they may be about licences (2.2.1.12), before the client is ready.
+/// Reads a client's PDUs on the I/O channel; `licensing` while they may be about licences
+/// (2.2.1.12), before the client is ready.
 pub(super) fn client_says(user_data: &[u8], licensing: bool) -> ClientSays {
-    // `SEC_LICENSE_PKT`. Input could look like this, but no server takes input before the client is ready.
+    // `SEC_LICENSE_PKT`. Input could look like this, but no server takes input before the client is
+    // ready.
     let ready = |kind: u16| kind & 0x0f == kind::CONFIRM_ACTIVE;
-    if licensing && u16_at(user_data, 0).is_some_and(|flags| flags & 0x80 != 0) && !u16_at(user_data, 2).is_none_or(ready) {
+    if licensing
+        && u16_at(user_data, 0).is_some_and(|flags| flags & 0x80 != 0)
+        && !u16_at(user_data, 2).is_none_or(ready)
+    {
         return ClientSays::Harmless;
     }
     let mut reader = Reader::new(user_data, "share control PDU");
@@ -186,7 +214,9 @@ pub(super) fn client_says(user_data: &[u8], licensing: bool) -> ClientSays {
         match kind & 0x0f {
             kind::CONFIRM_ACTIVE => says = ClientSays::Ready,
             // Type, and no compression, under which anything could be.
-            kind::DATA if pdu.get(14).is_some_and(|t| HARMLESS.contains(t)) && pdu.get(15) == Some(&0) => {}
+            kind::DATA
+                if pdu.get(14).is_some_and(|t| HARMLESS.contains(t)) && pdu.get(15) == Some(&0) => {
+            }
             _ => return ClientSays::Input,
         }
     }
@@ -198,7 +228,10 @@ mod tests {
     use super::*;
 
     fn demand(width: u16, height: u16) -> Vec<u8> {
-        let mut pdu = vec![0, 0, 0x11, 0, 0xea, 3, 1, 0, 1, 0, 4, 0, 0, 0, b'R', b'D', b'P', 0, 1, 0, 0, 0, 2, 0, 0x1c, 0];
+        let mut pdu = vec![
+            0, 0, 0x11, 0, 0xea, 3, 1, 0, 1, 0, 4, 0, 0, 0, b'R', b'D', b'P', 0, 1, 0, 0, 0, 2, 0,
+            0x1c, 0,
+        ];
         pdu.extend([32u16, 1, 1, 1, width, height].iter().flat_map(|n| n.to_le_bytes()));
         pdu.resize(pdu.len() + 12, 0);
         pdu[0] = u8::try_from(pdu.len()).unwrap();
@@ -227,7 +260,11 @@ mod tests {
         for (width, height) in [(60_000, 60_000), (8193, 1), (1, 8193), (0, 768)] {
             let error = RdpError::DesktopSize { width: width.into(), height: height.into() };
             assert_eq!(check(&demand(width, height)), Err(error), "first");
-            assert_eq!(check(&[data(0x1f, b""), demand(width, height)].concat()), Err(error), "behind another");
+            assert_eq!(
+                check(&[data(0x1f, b""), demand(width, height)].concat()),
+                Err(error),
+                "behind another"
+            );
         }
         let hidden = [data(0x1f, b""), demand(1, 1)].concat();
         assert_eq!(glance(&hidden, hidden.len()), Glance::Look);
@@ -262,7 +299,11 @@ mod tests {
         assert_eq!(glance(&said(5), 22), Glance::Look);
         assert_eq!(check(&said(5)), Ok(Some(Some(ErrorInfo::TakenOver))));
         assert_eq!(check(&said(0)), Ok(Some(None)), "nothing is wrong");
-        assert_eq!(check(&[said(5), said(0), data(0x1f, b"")].concat()), Ok(Some(None)), "the last word counts");
+        assert_eq!(
+            check(&[said(5), said(0), data(0x1f, b"")].concat()),
+            Ok(Some(None)),
+            "the last word counts"
+        );
         let mut compressed = said(5);
         compressed[15] = COMPRESSED;
         assert_eq!(check(&compressed), Ok(None));
@@ -272,7 +313,9 @@ mod tests {
     #[test]
     fn monitors_that_cannot_be_are_refused() {
         assert_eq!(check(&layout(&[[0, 0, 1919, 1079], [-1920, 0, -1, 1079]])), Ok(None));
-        for bad in [[0, 0, -1, 10], [0, 0, 8192, 10], [i32::MIN, 0, i32::MAX, 10], [40_000, 0, 40_010, 10]] {
+        for bad in
+            [[0, 0, -1, 10], [0, 0, 8192, 10], [i32::MIN, 0, i32::MAX, 10], [40_000, 0, 40_010, 10]]
+        {
             assert_eq!(check(&layout(&[bad])), Err(RdpError::MonitorLayout), "{bad:?}");
         }
         let mut many = layout(&[]);
@@ -289,7 +332,11 @@ mod tests {
         }
         let input = data(0x1c, b"key");
         assert_eq!(client_says(&input, true), ClientSays::Input);
-        assert_eq!(client_says(&[data(0x1f, b""), input.clone()].concat(), false), ClientSays::Input, "behind another");
+        assert_eq!(
+            client_says(&[data(0x1f, b""), input.clone()].concat(), false),
+            ClientSays::Input,
+            "behind another"
+        );
         let mut compressed = data(0x1f, b"");
         compressed[15] = 0x21;
         assert_eq!(client_says(&compressed, false), ClientSays::Input);

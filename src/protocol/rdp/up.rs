@@ -22,26 +22,42 @@ impl Judge for Up<'_> {
             }
             check_fast_path(seen)?;
             let looks = rules.policy.read_only;
-            return Ok(if looks { rules.refuse(Refused::Input, Direction::Up, frame.length) } else { Verdict::Pass });
+            return Ok(if looks {
+                rules.refuse(Refused::Input, Direction::Up, frame.length)
+            } else {
+                Verdict::Pass
+            });
         }
         match (rules.phase, mcs::domain(seen, frame.length)?) {
             (_, Domain::Disconnect) => Ok(Verdict::Pass),
             (Phase::Start, Domain::ConnectInitial) => Ok(Verdict::Whole),
             // Some clients ask for their user without waiting for the server's response.
-            (Phase::Connecting | Phase::Joining | Phase::Live { .. }, Domain::Setup) => Ok(Verdict::Pass),
-            (Phase::Joining, Domain::Request(data)) if data.channel == rules.channels.io => Ok(Verdict::Whole),
-            (Phase::Live { .. }, Domain::Request(data)) => match rules.channels.role(data.channel) {
-                Role::Io if rules.policy.read_only => Ok(Verdict::Whole),
-                role @ (Role::Io | Role::Message | Role::Virtual(_) | Role::Forbidden(_) | Role::Unknown) => {
-                    rules.elsewhere(seen, data, role, Direction::Up)
+            (Phase::Connecting | Phase::Joining | Phase::Live { .. }, Domain::Setup) => {
+                Ok(Verdict::Pass)
+            }
+            (Phase::Joining, Domain::Request(data)) if data.channel == rules.channels.io => {
+                Ok(Verdict::Whole)
+            }
+            (Phase::Live { .. }, Domain::Request(data)) => {
+                match rules.channels.role(data.channel) {
+                    Role::Io if rules.policy.read_only => Ok(Verdict::Whole),
+                    role @ (Role::Io
+                    | Role::Message
+                    | Role::Virtual(_)
+                    | Role::Forbidden(_)
+                    | Role::Unknown) => rules.elsewhere(seen, data, role, Direction::Up),
                 }
-            },
+            }
             (_, Domain::ConnectInitial) => Err(RdpError::Unexpected("MCS Connect-Initial")),
             (_, Domain::Setup) => Err(RdpError::Unexpected("MCS request")),
             (_, Domain::Request(_)) => Err(RdpError::Unexpected("data before Client Info")),
-            (_, Domain::ConnectResponse | Domain::AttachConfirm(_) | Domain::Indication(_) | Domain::TransportDisconnect) => {
-                Err(RdpError::Unexpected("server's PDU"))
-            }
+            (
+                _,
+                Domain::ConnectResponse
+                | Domain::AttachConfirm(_)
+                | Domain::Indication(_)
+                | Domain::TransportDisconnect,
+            ) => Err(RdpError::Unexpected("server's PDU")),
         }
     }
 
@@ -77,7 +93,9 @@ impl Judge for Up<'_> {
                         rules.phase = Phase::Live { licensing: false };
                         out.push(pdu);
                     }
-                    ClientSays::Input => rules.refusals.add(Refused::Input, Direction::Up, data.length),
+                    ClientSays::Input => {
+                        rules.refusals.add(Refused::Input, Direction::Up, data.length)
+                    }
                 }
                 Ok(())
             }

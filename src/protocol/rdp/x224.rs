@@ -1,7 +1,8 @@
 //! The negotiation before TLS (2.2.1.1, 2.2.1.2): which security protocol is spoken.
 //!
-//! The client's request is read, and never sent on: it may carry a user's name in a cookie (`mstshash`), a routing token, a correlation id. The
-//! gateway sends its own ([`request`]), and tells the client what it asked for itself ([`confirm`]).
+//! The client's request is read, and never sent on: it may carry a user's name in a cookie
+//! (`mstshash`), a routing token, a correlation id. The gateway sends its own ([`request`]), and
+//! tells the client what it asked for itself ([`confirm`]).
 
 use super::RdpError;
 use super::reader::Reader;
@@ -15,15 +16,17 @@ pub const SSL: u32 = 1;
 /// TLS and CredSSP: network level authentication.
 pub const HYBRID: u32 = 2;
 
-/// X.224's connection request, with its class and the size of the negotiation behind it (X.224 section 13.3).
+/// X.224's connection request, with its class and the size of the negotiation behind it (X.224
+/// section 13.3).
 const REQUEST: u8 = 0xe0;
 /// X.224's connection confirm.
 const CONFIRM: u8 = 0xd0;
 const TYPE_REQUEST: u8 = 1;
 const TYPE_RESPONSE: u8 = 2;
 const TYPE_FAILURE: u8 = 3;
-/// Flags of the server's response that the client may see: extended client data. The others speak of the graphics pipeline, whose sizes could not be
-/// checked, and of restricted administration, which needs a credential in the browser.
+/// Flags of the server's response that the client may see: extended client data. The others speak
+/// of the graphics pipeline, whose sizes could not be checked, and of restricted administration,
+/// which needs a credential in the browser.
 const RESPONSE_FLAGS: u8 = 0x01;
 
 /// Why a server refuses (2.2.1.2.2).
@@ -87,15 +90,17 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Reads a client's request, and tells which protocols it asks for (a sum of [`SSL`], [`HYBRID`] and bits that do not concern the gateway).
-/// Cookie, token and correlation id are skipped.
+/// Reads a client's request, and tells which protocols it asks for (a sum of [`SSL`], [`HYBRID`]
+/// and bits that do not concern the gateway). Cookie, token and correlation id are skipped.
 ///
 /// # Errors
-/// [`RdpError::TooLong`], [`RdpError::Malformed`]; [`RdpError::Protocol`] when it does not ask for TLS.
+/// [`RdpError::TooLong`], [`RdpError::Malformed`]; [`RdpError::Protocol`] when it does not ask for
+/// TLS.
 pub fn requested(pdu: &[u8]) -> Result<u32, RdpError> {
     let rest = body(pdu, REQUEST, "connection request")?;
     let mut reader = Reader::new(rest, "connection request");
-    // A cookie or token is a line, ending in CR LF (2.2.1.1); the negotiation's first byte cannot begin one.
+    // A cookie or token is a line, ending in CR LF (2.2.1.1); the negotiation's first byte cannot
+    // begin one.
     if rest.first().is_some_and(|&first| first != TYPE_REQUEST) {
         let end = rest.windows(2).position(|two| two == b"\r\n").ok_or(reader.wrong())?;
         reader.take(end + 2)?;
@@ -128,8 +133,9 @@ pub struct Confirm {
 /// Reads the server's answer to [`request`]`(asked)`.
 ///
 /// # Errors
-/// [`RdpError::Refused`] with the server's reason; [`RdpError::NoTls`] when it does not negotiate; [`RdpError::Protocol`] when it chose what was
-/// not asked for; [`RdpError::TooLong`], [`RdpError::Malformed`].
+/// [`RdpError::Refused`] with the server's reason; [`RdpError::NoTls`] when it does not negotiate;
+/// [`RdpError::Protocol`] when it chose what was not asked for; [`RdpError::TooLong`],
+/// [`RdpError::Malformed`].
 pub fn confirmed(pdu: &[u8], asked: u32) -> Result<Confirm, RdpError> {
     let mut reader = Reader::new(body(pdu, CONFIRM, "connection confirm")?, "connection confirm");
     // A server from before TLS answers without a negotiation (2.2.1.2).
@@ -141,14 +147,17 @@ pub fn confirmed(pdu: &[u8], asked: u32) -> Result<Confirm, RdpError> {
     let value = reader.u32()?;
     match kind {
         TYPE_RESPONSE if value == 0 => Err(RdpError::NoTls),
-        TYPE_RESPONSE if value.is_power_of_two() && value & asked != 0 => Ok(Confirm { selected: value, flags }),
+        TYPE_RESPONSE if value.is_power_of_two() && value & asked != 0 => {
+            Ok(Confirm { selected: value, flags })
+        }
         TYPE_RESPONSE => Err(RdpError::Protocol(value)),
         TYPE_FAILURE => Err(RdpError::Refused(Failure::from_code(value))),
         _ => Err(reader.wrong()),
     }
 }
 
-/// What the client is told: that TLS was chosen, whatever the gateway has agreed on with the server.
+/// What the client is told: that TLS was chosen, whatever the gateway has agreed on with the
+/// server.
 #[must_use]
 pub fn confirm(server: Confirm) -> [u8; 19] {
     negotiation(CONFIRM, [0x12, 0x34], TYPE_RESPONSE, server.flags & RESPONSE_FLAGS, SSL)
@@ -170,7 +179,8 @@ fn body<'a>(pdu: &'a [u8], code: u8, what: &'static str) -> Result<&'a [u8], Rdp
     if usize::from(reader.u16_be()?) != pdu.len() {
         return Err(reader.wrong());
     }
-    // The length indicator does not count itself. Some servers leave it at 6 with a negotiation behind; TPKT's length is what counts then.
+    // The length indicator does not count itself. Some servers leave it at 6 with a negotiation
+    // behind; TPKT's length is what counts then.
     let indicator = usize::from(reader.u8()?);
     if indicator < 6 || indicator > reader.rest().len() {
         return Err(reader.wrong());
@@ -184,7 +194,8 @@ fn body<'a>(pdu: &'a [u8], code: u8, what: &'static str) -> Result<&'a [u8], Rdp
 mod tests {
     use super::*;
 
-    const XFREERDP: &str = "0300002c27e00000000000436f6f6b69653a206d737473686173683d7264706361700d0a0100080001000000";
+    const XFREERDP: &str =
+        "0300002c27e00000000000436f6f6b69653a206d737473686173683d7264706361700d0a0100080001000000";
     const XRDP: &str = "030000130ed000001234000201080001000000";
 
     #[test]
@@ -206,14 +217,23 @@ mod tests {
         assert_eq!(confirmed(&confirm_of(2, 3), 3), Err(RdpError::Protocol(3)));
         assert_eq!(confirmed(&confirm_of(2, 0), SSL), Err(RdpError::NoTls));
         assert_eq!(confirmed(&[3, 0, 0, 11, 6, 0xd0, 0, 0, 0, 0, 0], SSL), Err(RdpError::NoTls));
-        assert_eq!(confirmed(&confirm_of(3, 5), SSL), Err(RdpError::Refused(Failure::HybridRequired)));
-        assert_eq!(confirmed(&confirm_of(3, 99), SSL), Err(RdpError::Refused(Failure::Unknown(99))));
+        assert_eq!(
+            confirmed(&confirm_of(3, 5), SSL),
+            Err(RdpError::Refused(Failure::HybridRequired))
+        );
+        assert_eq!(
+            confirmed(&confirm_of(3, 99), SSL),
+            Err(RdpError::Refused(Failure::Unknown(99)))
+        );
     }
 
     #[test]
     fn the_client_sees_tls_and_harmless_flags_only() {
         let chosen = confirmed(&negotiation(CONFIRM, [0, 0], 2, 0xff, HYBRID), 3).unwrap();
-        assert_eq!(confirmed(&confirm(chosen), SSL), Ok(Confirm { selected: SSL, flags: RESPONSE_FLAGS }));
+        assert_eq!(
+            confirmed(&confirm(chosen), SSL),
+            Ok(Confirm { selected: SSL, flags: RESPONSE_FLAGS })
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! VNC authentication (section 7.2.2): the challenge is encrypted with DES, keyed by the password.
 //!
-//! The cipher is long broken; it is here because every VNC server has it. It protects nothing on the wire: the session's tunnel does.
+//! The cipher is long broken; it is here because every VNC server has it. It protects nothing on
+//! the wire: the session's tunnel does.
 
 use des::Des;
 use des::cipher::{BlockCipherEncrypt, KeyInit};
@@ -11,7 +12,8 @@ pub(super) const CHALLENGE_LEN: usize = 16;
 /// Bytes of a password that count; a longer one is cut, a shorter one padded with zeros.
 const KEY_LEN: usize = 8;
 
-/// A password as a key: each byte with its bits in reverse, as every server has it (the RFC does not say so). Wiped on drop.
+/// A password as a key: each byte with its bits in reverse, as every server has it (the RFC does
+/// not say so). Wiped on drop.
 pub(super) struct Key(Zeroizing<[u8; KEY_LEN]>);
 
 impl Key {
@@ -40,7 +42,8 @@ impl Key {
 mod tests {
     use super::*;
 
-    /// Made by another program: `tigervncpasswd -f` encrypts the password with a fixed key that is written below as the password that gives it.
+    /// Made by another program: `tigervncpasswd -f` encrypts the password with a fixed key that is
+    /// written below as the password that gives it.
     #[test]
     fn agrees_with_tigervncpasswd() {
         let key = Key::new(&[23, 82, 107, 6, 35, 78, 88, 7]);
@@ -54,8 +57,14 @@ mod tests {
     #[test]
     fn eight_bytes_of_the_password_count() {
         let challenge = *b"0123456789abcdef";
-        assert_eq!(Key::new(b"password").answer(challenge), Key::new(b"passwords").answer(challenge));
-        assert_eq!(Key::new(b"pass").answer(challenge), Key::new(b"pass\0\0\0\0").answer(challenge));
+        assert_eq!(
+            Key::new(b"password").answer(challenge),
+            Key::new(b"passwords").answer(challenge)
+        );
+        assert_eq!(
+            Key::new(b"pass").answer(challenge),
+            Key::new(b"pass\0\0\0\0").answer(challenge)
+        );
         assert_ne!(Key::new(b"pass").answer(challenge), Key::new(b"pasS").answer(challenge));
     }
 }

@@ -1,4 +1,5 @@
-//! The gateway as the client of a desktop (section 7.1, appendix A for the older versions; VeNCrypt 0.2 as the community's rfbproto has it).
+//! The gateway as the client of a desktop (section 7.1, appendix A for the older versions; VeNCrypt
+//! 0.2 as the community's rfbproto has it).
 //!
 //! ```text
 //!            3.3:  u32 type ──────────┐
@@ -10,12 +11,17 @@
 //!                                                                              └─ Plain ───┘
 //! ```
 //!
-//! Which security type is acceptable is decided by the lease, not by the desktop: with a password, only those that ask for it, so that a server that is
-//! not ours cannot wave us through; without one, only those that ask for none; and where a certificate is expected, only those that show one. Of the
-//! acceptable ones the best is taken: TLS with a certificate, then TLS without, then none.
+//! Which security type is acceptable is decided by the lease, not by the desktop: with a password,
+//! only those that ask for it, so that a server that is not ours cannot wave us through; without
+//! one, only those that ask for none; and where a certificate is expected, only those that show
+//! one. Of the acceptable ones the best is taken: TLS with a certificate, then TLS without, then
+//! none.
 
 use super::auth::{CHALLENGE_LEN, Key};
-use super::{Input, MAX_REASON, Progress, Reason, RfbError, Step, Tls, VERSION_3_8, drive, security, vencrypt, version};
+use super::{
+    Input, MAX_REASON, Progress, Reason, RfbError, Step, Tls, VERSION_3_8, drive, security,
+    vencrypt, version,
+};
 use zeroize::Zeroizing;
 
 /// Longest user name or password that is told by Plain.
@@ -41,7 +47,8 @@ enum Version {
 }
 
 impl Version {
-    /// What to speak with a server of version `major.minor`. 3.5 was never a version and is spoken as 3.3 (section 7.1.1); so are other odd ones below 3.7.
+    /// What to speak with a server of version `major.minor`. 3.5 was never a version and is spoken
+    /// as 3.3 (section 7.1.1); so are other odd ones below 3.7.
     fn agree(major: u16, minor: u16) -> Result<Self, RfbError> {
         match (major, minor) {
             (3, 3..=6) => Ok(Self::V3_3),
@@ -128,7 +135,10 @@ impl ClientHandshake {
     #[must_use]
     pub fn new(proof: &Proof<'_>) -> Self {
         let Proof { username, password, certified } = *proof;
-        let tells = !username.is_empty() && !password.is_empty() && username.len() <= MAX_PLAIN && password.len() <= MAX_PLAIN;
+        let tells = !username.is_empty()
+            && !password.is_empty()
+            && username.len() <= MAX_PLAIN
+            && password.len() <= MAX_PLAIN;
         Self {
             state: State::Version,
             key: (!password.is_empty()).then(|| Key::new(password)),
@@ -145,7 +155,8 @@ impl ClientHandshake {
         self
     }
 
-    /// The type of VeNCrypt that was chosen and that nothing was proved by yet: if the connection fails now, another may do better.
+    /// The type of VeNCrypt that was chosen and that nothing was proved by yet: if the connection
+    /// fails now, another may do better.
     #[must_use]
     pub fn unproved(&self) -> Option<u32> {
         match self.state {
@@ -180,7 +191,9 @@ impl ClientHandshake {
     /// # Errors
     /// [`RfbError::Spent`] when it was not asked for.
     pub fn secured(&mut self, reply: &mut Vec<u8>) -> Result<(), RfbError> {
-        let State::Secured(version, (_, _, inner)) = self.state else { return Err(RfbError::Spent) };
+        let State::Secured(version, (_, _, inner)) = self.state else {
+            return Err(RfbError::Spent);
+        };
         self.state = match inner {
             Inner::None => State::Result(version),
             Inner::VncAuth => State::Challenge(version),
@@ -203,8 +216,12 @@ impl ClientHandshake {
     pub fn closed(&self) -> RfbError {
         match self.state {
             State::Version => RfbError::Closed("its version"),
-            State::SecurityType | State::SecurityTypes(_) | State::SubTypes(_) => RfbError::Closed("its security types"),
-            State::VeNCrypt(_) | State::VeNCryptTaken(_) => RfbError::Closed("its version of VeNCrypt"),
+            State::SecurityType | State::SecurityTypes(_) | State::SubTypes(_) => {
+                RfbError::Closed("its security types")
+            }
+            State::VeNCrypt(_) | State::VeNCryptTaken(_) => {
+                RfbError::Closed("its version of VeNCrypt")
+            }
             State::Secure(..) | State::Secured(..) => RfbError::Closed("TLS"),
             State::Challenge(_) => RfbError::Closed("its challenge"),
             State::Result(_) => RfbError::Closed("its verdict"),
@@ -232,7 +249,11 @@ impl ClientHandshake {
                     Ok(security::INVALID) => self.refused(Refusal::Connection),
                     Ok(kind) => {
                         // What it chose cannot be chosen again: VeNCrypt came with lists.
-                        let kind = self.choose(if kind == security::VENCRYPT { &[] } else { std::slice::from_ref(&kind) })?;
+                        let kind = self.choose(if kind == security::VENCRYPT {
+                            &[]
+                        } else {
+                            std::slice::from_ref(&kind)
+                        })?;
                         self.enter(kind, Version::V3_3)
                     }
                     Err(_) => Err(RfbError::Nonsense { what: "security type", value: kind }),
@@ -251,8 +272,15 @@ impl ClientHandshake {
                 match input.array() {
                     None => return Ok(Step::Wait),
                     // 0.1 had other types, and nothing speaks it any more.
-                    Some(theirs) if theirs >= vencrypt::VERSION => reply.extend_from_slice(&vencrypt::VERSION),
-                    Some(theirs) => return Err(RfbError::Nonsense { what: "version of VeNCrypt", value: u16::from_be_bytes(theirs).into() }),
+                    Some(theirs) if theirs >= vencrypt::VERSION => {
+                        reply.extend_from_slice(&vencrypt::VERSION)
+                    }
+                    Some(theirs) => {
+                        return Err(RfbError::Nonsense {
+                            what: "version of VeNCrypt",
+                            value: u16::from_be_bytes(theirs).into(),
+                        });
+                    }
                 }
                 self.state = State::VeNCryptTaken(version);
                 Ok(Step::Next)
@@ -263,7 +291,10 @@ impl ClientHandshake {
                     self.state = State::SubTypes(version);
                     Ok(Step::Next)
                 }
-                Some([value]) => Err(RfbError::Nonsense { what: "answer to a version of VeNCrypt", value: value.into() }),
+                Some([value]) => Err(RfbError::Nonsense {
+                    what: "answer to a version of VeNCrypt",
+                    value: value.into(),
+                }),
             },
             State::SubTypes(version) => {
                 let Some(offered) = input.list_u32() else { return Ok(Step::Wait) };
@@ -279,7 +310,10 @@ impl ClientHandshake {
                     self.state = State::Secured(version, chosen);
                     Ok(Step::Secure(chosen.1))
                 }
-                Some([value]) => Err(RfbError::Nonsense { what: "answer to a security type of VeNCrypt", value: value.into() }),
+                Some([value]) => Err(RfbError::Nonsense {
+                    what: "answer to a security type of VeNCrypt",
+                    value: value.into(),
+                }),
             },
             State::Secured(..) => Ok(Step::Wait),
             State::Challenge(version) => {
@@ -304,7 +338,9 @@ impl ClientHandshake {
                 let Some(length) = input.peek_u32() else { return Ok(Step::Wait) };
                 match usize::try_from(length) {
                     Ok(length) if length <= MAX_REASON => match input.take(4 + length) {
-                        Some(bytes) => Err(refusal.because(Reason::from_bytes(bytes.split_at(4).1))),
+                        Some(bytes) => {
+                            Err(refusal.because(Reason::from_bytes(bytes.split_at(4).1)))
+                        }
                         None => Ok(Step::Wait),
                     },
                     // A refusal is a refusal, whatever it claims to have to say.
@@ -315,7 +351,8 @@ impl ClientHandshake {
         }
     }
 
-    /// The acceptable type among those offered; of those that hold others inside, what they hold is not known yet.
+    /// The acceptable type among those offered; of those that hold others inside, what they hold is
+    /// not known yet.
     fn choose(&self, offered: &[u8]) -> Result<u8, RfbError> {
         if offered.contains(&security::VENCRYPT) {
             return Ok(security::VENCRYPT);
@@ -327,7 +364,10 @@ impl ClientHandshake {
         if offered.contains(&wanted) {
             Ok(wanted)
         } else {
-            Err(RfbError::NoSecurity { password: self.key.is_some(), offered: offered.iter().copied().map(u32::from).collect() })
+            Err(RfbError::NoSecurity {
+                password: self.key.is_some(),
+                offered: offered.iter().copied().map(u32::from).collect(),
+            })
         }
     }
 
@@ -342,7 +382,10 @@ impl ClientHandshake {
             (vencrypt::TLS_VNC, anonymous, Inner::VncAuth),
             (vencrypt::TLS_NONE, anonymous, Inner::None),
         ];
-        let offers = |kind: u32| !self.avoided.contains(&kind) && offered.chunks_exact(4).any(|four| four == kind.to_be_bytes());
+        let offers = |kind: u32| {
+            !self.avoided.contains(&kind)
+                && offered.chunks_exact(4).any(|four| four == kind.to_be_bytes())
+        };
         let proves = |inner| match inner {
             Inner::None => self.key.is_none(),
             Inner::VncAuth => self.key.is_some(),
@@ -361,7 +404,8 @@ impl ClientHandshake {
         if self.certified && !offers_certified {
             return Err(RfbError::NotCertified);
         }
-        let offered = offered.chunks_exact(4).map(|four| Input::new(four).u32().unwrap_or(0)).collect();
+        let offered =
+            offered.chunks_exact(4).map(|four| Input::new(four).u32().unwrap_or(0)).collect();
         Err(RfbError::NoSecurity { password: self.key.is_some(), offered })
     }
 

@@ -1,4 +1,5 @@
-//! `ServerInit` (section 7.3.2): the size of a desktop, its pixels, its name. Read by the gateway, so that no browser is told a size it cannot hold.
+//! `ServerInit` (section 7.3.2): the size of a desktop, its pixels, its name. Read by the gateway,
+//! so that no browser is told a size it cannot hold.
 
 use super::{Input, RfbError};
 
@@ -10,7 +11,8 @@ pub(super) const PIXEL_FORMAT: usize = 16;
 pub const MAX_NAME: usize = 2048;
 /// Most pixels of a desktop on one side: X11's own limit.
 pub const MAX_SIDE: u16 = 32_767;
-/// Most pixels of a desktop: a browser keeps four bytes for each, and four screens of 4K have half of it.
+/// Most pixels of a desktop: a browser keeps four bytes for each, and four screens of 4K have half
+/// of it.
 pub const MAX_AREA: u32 = 1 << 26;
 
 /// Whether a browser can hold a picture of this size.
@@ -34,7 +36,8 @@ impl PixelFormat {
         if !matches!(bits, 8 | 16 | 32) {
             return None;
         }
-        let three = *bits == 32 && *depth == 24 && *colour != 0 && *maxima == [0, 255, 0, 255, 0, 255];
+        let three =
+            *bits == 32 && *depth == 24 && *colour != 0 && *maxima == [0, 255, 0, 255, 0, 255];
         Some(Self { bits: *bits, three })
     }
 
@@ -73,11 +76,13 @@ impl ServerInit {
         if !fits(width, height) {
             return Err(RfbError::TooLarge { width, height });
         }
-        let format =
-            PixelFormat::parse(&head[4..4 + PIXEL_FORMAT]).ok_or(RfbError::Nonsense { what: "bits of a pixel", value: head[4].into() })?;
+        let format = PixelFormat::parse(&head[4..4 + PIXEL_FORMAT])
+            .ok_or(RfbError::Nonsense { what: "bits of a pixel", value: head[4].into() })?;
         let name = u32::from_be_bytes([head[20], head[21], head[22], head[23]]);
         match usize::try_from(name) {
-            Ok(name) if name <= MAX_NAME => Ok(input.take(name).map(|_| Self { length: HEAD + name, format })),
+            Ok(name) if name <= MAX_NAME => {
+                Ok(input.take(name).map(|_| Self { length: HEAD + name, format }))
+            }
             Ok(_) | Err(_) => Err(RfbError::Nonsense { what: "length of its name", value: name }),
         }
     }

@@ -1,19 +1,25 @@
-//! RFB (RFC 6143), as far as the gateway takes part in it: the two handshakes, up to the byte where both sides can be joined.
+//! RFB (RFC 6143), as far as the gateway takes part in it: the two handshakes, up to the byte where
+//! both sides can be joined.
 //!
-//! - [`client::ClientHandshake`]: the gateway is the client of a desktop and proves the workspace's password to it.
-//! - [`server::ServerHandshake`]: the gateway is the server of a browser that has proved itself by other means; it is offered security type None.
+//! - [`client::ClientHandshake`]: the gateway is the client of a desktop and proves the workspace's
+//!   password to it.
+//! - [`server::ServerHandshake`]: the gateway is the server of a browser that has proved itself by
+//!   other means; it is offered security type None.
 //!
 //! - [`init`]: what a desktop says of itself when both are over.
 //! - [`filter`]: what may pass from then on.
 //!
-//! The browser's ends behind its `ClientInit` (section 7.3.1), the desktop's before it: whether other clients are put out is the lease's to say, and the
-//! gateway sends a `ClientInit` of its own.
+//! The browser's ends behind its `ClientInit` (section 7.3.1), the desktop's before it: whether
+//! other clients are put out is the lease's to say, and the gateway sends a `ClientInit` of its
+//! own.
 //!
-//! Both are resumable: `advance` is given all bytes that are not yet consumed, says how many it has used up, and appends what must be sent to
-//! `reply`. Too few bytes is not an error: nothing of an incomplete message is consumed, and nothing is lost. After an error, or after `done`, a machine
+//! Both are resumable: `advance` is given all bytes that are not yet consumed, says how many it has
+//! used up, and appends what must be sent to `reply`. Too few bytes is not an error: nothing of an
+//! incomplete message is consumed, and nothing is lost. After an error, or after `done`, a machine
 //! is spent.
 //!
-//! Nothing here panics, whatever the bytes are; and no length that the other side names is believed before it is compared with a limit.
+//! Nothing here panics, whatever the bytes are; and no length that the other side names is believed
+//! before it is compared with a limit.
 
 mod auth;
 pub mod client;
@@ -29,7 +35,8 @@ pub const VERSION_LEN: usize = 12;
 pub const VERSION_3_8: &[u8; VERSION_LEN] = b"RFB 003.008\n";
 /// Longest reason a desktop may give for a refusal. A longer one is not waited for.
 pub const MAX_REASON: usize = 4096;
-/// Most bytes a machine ever needs at once; a driver that holds this many makes progress or gets an error.
+/// Most bytes a machine ever needs at once; a driver that holds this many makes progress or gets an
+/// error.
 pub const MAX_PENDING: usize = 4 + MAX_REASON;
 
 /// Security types (section 7.1.2) the gateway knows.
@@ -60,7 +67,8 @@ mod vencrypt {
 pub enum Tls {
     /// With its certificate.
     Certified,
-    /// With a key that nobody vouches for (anonymous Diffie-Hellman): whoever listens hears nothing, whoever stands between hears everything.
+    /// With a key that nobody vouches for (anonymous Diffie-Hellman): whoever listens hears
+    /// nothing, whoever stands between hears everything.
     Anonymous,
 }
 
@@ -71,11 +79,13 @@ pub struct Progress {
     pub consumed: usize,
     /// The handshake is over; what was not consumed is not ours to read.
     pub done: bool,
-    /// TLS begins here, and the rest of the handshake is inside it. Nothing may be left of the input.
+    /// TLS begins here, and the rest of the handshake is inside it. Nothing may be left of the
+    /// input.
     pub secure: Option<Tls>,
 }
 
-/// Why a handshake failed. Texts are for logs and for the audit log; [`RfbError::word`] for what counts them.
+/// Why a handshake failed. Texts are for logs and for the audit log; [`RfbError::word`] for what
+/// counts them.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RfbError {
     /// The first bytes are not those of RFB.
@@ -92,8 +102,11 @@ pub enum RfbError {
     /// It refuses to talk (too many clients, a blocked address).
     #[error("it refused the connection{0}")]
     Refused(Reason),
-    /// It offers no security type that fits the lease: a password must be proved when there is one, and cannot be when there is none.
-    #[error("it offers no security type that fits (password expected: {password}, offered: {offered:?})")]
+    /// It offers no security type that fits the lease: a password must be proved when there is one,
+    /// and cannot be when there is none.
+    #[error(
+        "it offers no security type that fits (password expected: {password}, offered: {offered:?})"
+    )]
     NoSecurity {
         /// Whether the lease has a password.
         password: bool,
@@ -154,22 +167,31 @@ impl RfbError {
     }
 }
 
-/// What the other side gave as its reason, made safe to print: cut to 200 characters, without control characters; empty when it gave none.
-/// Displays with a leading `": "` when there is one.
+/// What the other side gave as its reason, made safe to print: cut to 200 characters, without
+/// control characters; empty when it gave none. Displays with a leading `": "` when there is one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Reason(String);
 
 impl Reason {
     fn from_bytes(bytes: &[u8]) -> Self {
         let clean = |c: char| if c.is_control() { ' ' } else { c };
-        Self(String::from_utf8_lossy(bytes).chars().take(200).map(clean).collect::<String>().trim().to_owned())
+        Self(
+            String::from_utf8_lossy(bytes)
+                .chars()
+                .take(200)
+                .map(clean)
+                .collect::<String>()
+                .trim()
+                .to_owned(),
+        )
     }
 
     fn too_many() -> Self {
         Self("too many attempts".to_owned())
     }
 
-    /// Whether it says that nobody may try for a while. Servers say so in words only ("Too many security failures" is TigerVNC's).
+    /// Whether it says that nobody may try for a while. Servers say so in words only ("Too many
+    /// security failures" is TigerVNC's).
     #[must_use]
     pub fn is_lockout(&self) -> bool {
         let words = self.0.to_ascii_lowercase();
@@ -189,7 +211,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Reads whole fields off the front of what has arrived. `None` means "not all there yet", and takes nothing.
+/// Reads whole fields off the front of what has arrived. `None` means "not all there yet", and
+/// takes nothing.
 struct Input<'a> {
     rest: &'a [u8],
     taken: usize,
@@ -245,24 +268,32 @@ enum Step {
     Done,
 }
 
-/// Steps through what has arrived until a message is not all there, the last was read, or one is refused.
-fn drive(bytes: &[u8], mut step: impl FnMut(&mut Input<'_>) -> Result<Step, RfbError>) -> Result<Progress, RfbError> {
+/// Steps through what has arrived until a message is not all there, the last was read, or one is
+/// refused.
+fn drive(
+    bytes: &[u8],
+    mut step: impl FnMut(&mut Input<'_>) -> Result<Step, RfbError>,
+) -> Result<Progress, RfbError> {
     let mut input = Input::new(bytes);
     loop {
         match step(&mut input)? {
             Step::Next => {}
             Step::Wait => return Ok(Progress { consumed: input.taken, done: false, secure: None }),
-            Step::Secure(tls) => return Ok(Progress { consumed: input.taken, done: false, secure: Some(tls) }),
+            Step::Secure(tls) => {
+                return Ok(Progress { consumed: input.taken, done: false, secure: Some(tls) });
+            }
             Step::Done => return Ok(Progress { consumed: input.taken, done: true, secure: None }),
         }
     }
 }
 
-/// Reads `"RFB xxx.yyy\n"`. Refuses at the first byte that cannot be part of it, so that nobody waits for the rest of nonsense.
+/// Reads `"RFB xxx.yyy\n"`. Refuses at the first byte that cannot be part of it, so that nobody
+/// waits for the rest of nonsense.
 fn version(input: &mut Input<'_>) -> Result<Option<(u16, u16)>, RfbError> {
     // `0` stands for any digit.
     const SHAPE: &[u8; VERSION_LEN] = b"RFB 000.000\n";
-    let fits = |(&got, &want): (&u8, &u8)| if want == b'0' { got.is_ascii_digit() } else { got == want };
+    let fits =
+        |(&got, &want): (&u8, &u8)| if want == b'0' { got.is_ascii_digit() } else { got == want };
     if !input.rest.iter().zip(SHAPE).all(fits) {
         return Err(RfbError::NotRfb);
     }
@@ -276,10 +307,19 @@ mod tests {
 
     #[test]
     fn reasons_are_safe_to_print() {
-        assert_eq!(Reason::from_bytes(b" Too many\x1b[31m\nfailures \xff\0").as_str(), "Too many [31m failures \u{fffd}");
+        assert_eq!(
+            Reason::from_bytes(b" Too many\x1b[31m\nfailures \xff\0").as_str(),
+            "Too many [31m failures \u{fffd}"
+        );
         assert_eq!(Reason::from_bytes(&[b'x'; 4096]).as_str().len(), 200);
-        assert_eq!(RfbError::Denied(Reason::default()).to_string(), "it did not accept the password");
-        assert_eq!(RfbError::Refused(Reason::from_bytes(b"busy")).to_string(), "it refused the connection: busy");
+        assert_eq!(
+            RfbError::Denied(Reason::default()).to_string(),
+            "it did not accept the password"
+        );
+        assert_eq!(
+            RfbError::Refused(Reason::from_bytes(b"busy")).to_string(),
+            "it refused the connection: busy"
+        );
     }
 
     #[test]

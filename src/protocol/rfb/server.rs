@@ -1,4 +1,5 @@
-//! The gateway as the server of a browser: RFB 3.8, security type None, for whoever holds a stream has proved itself before.
+//! The gateway as the server of a browser: RFB 3.8, security type None, for whoever holds a stream
+//! has proved itself before.
 //!
 //! Only 3.8 is spoken: the page that connects is ours, and its client (noVNC) answers 3.8.
 
@@ -59,7 +60,9 @@ impl ServerHandshake {
                     self.state = State::Init;
                     Ok(Step::Next)
                 }
-                Some([other]) => Err(RfbError::Nonsense { what: "chosen security type", value: other.into() }),
+                Some([other]) => {
+                    Err(RfbError::Nonsense { what: "chosen security type", value: other.into() })
+                }
             },
             // Whether to share the desktop is not the browser's to say.
             State::Init => Ok(input.array::<1>().map_or(Step::Wait, |_| Step::Done)),

@@ -29,7 +29,8 @@ pub struct RequestFilter {
     pub ended: Option<RequestEnd>,
 }
 
-/// Rows of one statement: each is ten of the 32,766 values that SQLite takes in one, and of PostgreSQL's 65,535.
+/// Rows of one statement: each is ten of the 32,766 values that SQLite takes in one, and of
+/// PostgreSQL's 65,535.
 const ROWS: usize = 512;
 
 #[derive(Queryable, Selectable)]
@@ -48,7 +49,8 @@ struct Row {
 
 /// A row to be added: thousands at once, so nothing is copied that need not be.
 #[derive(Insertable)]
-// Without defaults, which SQLite has no word for in a list of rows: diesel would insert them one by one.
+// Without defaults, which SQLite has no word for in a list of rows: diesel would insert them one by
+// one.
 #[diesel(table_name = app_requests, treat_none_as_default_value = false)]
 struct NewRow<'a> {
     session_id: &'a str,
@@ -113,7 +115,11 @@ impl Row {
 
 impl Tx<'_> {
     /// Adds requests to a session's, in their order.
-    pub fn add_app_requests(&mut self, session: SessionId, records: &[RequestRecord]) -> Result<()> {
+    pub fn add_app_requests(
+        &mut self,
+        session: SessionId,
+        records: &[RequestRecord],
+    ) -> Result<()> {
         if records.is_empty() {
             return Ok(());
         }
@@ -122,26 +128,40 @@ impl Tx<'_> {
         let first = last - i64::try_from(records.len()).unwrap_or(i64::MAX) + 1;
         let mut places = first..;
         for part in records.chunks(ROWS) {
-            let rows: Vec<NewRow<'_>> = part.iter().zip(places.by_ref()).map(|(record, seq)| NewRow::of(&key, seq, record)).collect();
+            let rows: Vec<NewRow<'_>> = part
+                .iter()
+                .zip(places.by_ref())
+                .map(|(record, seq)| NewRow::of(&key, seq, record))
+                .collect();
             // A list of rows cannot be inserted over the enum of both backends.
             match self.conn {
-                AnyConnection::Sqlite(conn) => diesel::insert_into(app_requests::table).values(rows).execute(conn)?,
-                AnyConnection::Postgres(conn) => diesel::insert_into(app_requests::table).values(rows).execute(conn)?,
+                AnyConnection::Sqlite(conn) => {
+                    diesel::insert_into(app_requests::table).values(rows).execute(conn)?
+                }
+                AnyConnection::Postgres(conn) => {
+                    diesel::insert_into(app_requests::table).values(rows).execute(conn)?
+                }
             };
         }
         Ok(())
     }
 
-    /// Takes the next places in a session; the last of them. Of two that take at once the second waits.
+    /// Takes the next places in a session; the last of them. Of two that take at once the second
+    /// waits.
     fn take_places(&mut self, session: &str, many: i64) -> Result<i64> {
         use app_request_counts as counts;
         if let Some(last) = self.move_count(session, many)? {
             return Ok(last);
         }
         let fresh = (counts::session_id.eq(session), counts::last_seq.eq(0));
-        match self.savepoint(|conn| diesel::insert_into(counts::table).values(fresh).execute(conn)) {
+        match self.savepoint(|conn| diesel::insert_into(counts::table).values(fresh).execute(conn))
+        {
             // Somebody else made it a moment before.
-            Ok(_) | Err(diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::UniqueViolation, _)) => {}
+            Ok(_)
+            | Err(diesel::result::Error::DatabaseError(
+                diesel::result::DatabaseErrorKind::UniqueViolation,
+                _,
+            )) => {}
             Err(failed) => return Err(failed.into()),
         }
         self.move_count(session, many)?.ok_or_else(|| unreadable("count of requests"))
@@ -149,16 +169,23 @@ impl Tx<'_> {
 
     fn move_count(&mut self, session: &str, by: i64) -> Result<Option<i64>> {
         use app_request_counts as counts;
-        let moved = diesel::update(counts::table.find(session)).set(counts::last_seq.eq(counts::last_seq + by));
+        let moved = diesel::update(counts::table.find(session))
+            .set(counts::last_seq.eq(counts::last_seq + by));
         Ok(moved.returning(counts::last_seq).get_result(self.conn).optional()?)
     }
 
     /// Requests of a session before a place, newest first, each with its place.
-    pub fn app_requests(&mut self, session: SessionId, before: Option<i64>, count: usize) -> Result<Vec<(i64, RequestRecord)>> {
+    pub fn app_requests(
+        &mut self,
+        session: SessionId,
+        before: Option<i64>,
+        count: usize,
+    ) -> Result<Vec<(i64, RequestRecord)>> {
         self.find_app_requests(session, &RequestFilter::default(), before, count)
     }
 
-    /// The same, of those that a filter shows. Reads no more than the session's own rows, which lie together.
+    /// The same, of those that a filter shows. Reads no more than the session's own rows, which lie
+    /// together.
     pub fn find_app_requests(
         &mut self,
         session: SessionId,
@@ -177,7 +204,8 @@ impl Tx<'_> {
             query = query.filter(app_requests::method.eq(method.clone()));
         }
         if let Some(path) = &filter.path {
-            query = query.filter(lower(app_requests::path.nullable()).like(anywhere(path)).escape('!'));
+            query =
+                query.filter(lower(app_requests::path.nullable()).like(anywhere(path)).escape('!'));
         }
         if let Some((least, most)) = filter.status {
             query = query.filter(app_requests::status.between(i32::from(least), i32::from(most)));

@@ -1,7 +1,8 @@
 //! The audit log and its head. Nothing here changes or removes an entry.
 //!
-//! Writing one locks the head row until the transaction is over, so that of two writers the second sees the first's entry: on PostgreSQL by
-//! the row lock of the `UPDATE`, on SQLite by there being one writer.
+//! Writing one locks the head row until the transaction is over, so that of two writers the second
+//! sees the first's entry: on PostgreSQL by the row lock of the `UPDATE`, on SQLite by there being
+//! one writer.
 
 use super::{limit, unreadable};
 use crate::domain::audit::{Actor, Draft, Entry, Head, Outcome, Target};
@@ -96,9 +97,11 @@ impl AuditRow {
         })
     }
 
-    /// The entry, when every stored text is one that we write: another spelling of the same value would pass the hash but not a filter.
+    /// The entry, when every stored text is one that we write: another spelling of the same value
+    /// would pass the hash but not a filter.
     pub(in crate::store) fn into_entry(self) -> Result<Entry> {
-        let organization_id: Option<OrganizationId> = super::read_option(self.organization_id.as_deref(), "organization id")?;
+        let organization_id: Option<OrganizationId> =
+            super::read_option(self.organization_id.as_deref(), "organization id")?;
         if organization_id.map(|id| id.to_string()) != self.organization_id {
             return Err(unreadable("organization id"));
         }
@@ -116,14 +119,16 @@ impl AuditRow {
             session_id: self.session_id,
             workspace_id: self.workspace_id,
             request_id: self.request_id,
-            details: serde_json::from_str(&self.details).map_err(|_| unreadable("list of details"))?,
+            details: serde_json::from_str(&self.details)
+                .map_err(|_| unreadable("list of details"))?,
             prev_hash: self.prev_hash,
             hash: self.hash,
         })
     }
 }
 
-/// NUL cannot be kept by PostgreSQL and shows nothing: it is written as the replacement character, on both databases.
+/// NUL cannot be kept by PostgreSQL and shows nothing: it is written as the replacement character,
+/// on both databases.
 fn without_nul(draft: &mut Draft) {
     let texts = [
         &mut draft.actor.id,
@@ -160,7 +165,8 @@ pub(super) fn anywhere(text: &str) -> String {
 }
 
 impl Tx<'_> {
-    /// Writes an entry at the end of the log and signs the new end. Locks the end until the transaction is over: do it last.
+    /// Writes an entry at the end of the log and signs the new end. Locks the end until the
+    /// transaction is over: do it last.
     pub fn audit(&mut self, mut draft: Draft) -> Result<Entry> {
         self.signer()?;
         without_nul(&mut draft);
@@ -169,7 +175,9 @@ impl Tx<'_> {
             .returning((audit_head::seq, audit_head::hash))
             .get_result(self.conn)?;
         let entry = draft.chain(seq, &prev_hash);
-        diesel::insert_into(audit_entries::table).values(AuditRow::of(&entry)?).execute(self.conn)?;
+        diesel::insert_into(audit_entries::table)
+            .values(AuditRow::of(&entry)?)
+            .execute(self.conn)?;
         let signature = self.signer()?.sign(&Head::signed_text(seq, &entry.hash));
         let head = (audit_head::hash.eq(&entry.hash), audit_head::signature.eq(signature));
         diesel::update(audit_head::table.find(1)).set(head).execute(self.conn)?;
@@ -179,7 +187,8 @@ impl Tx<'_> {
     /// The end of the log, as stored; its signature is not checked here.
     pub fn audit_head(&mut self) -> Result<Head> {
         let columns = (audit_head::seq, audit_head::hash, audit_head::signature);
-        let (seq, hash, signature) = audit_head::table.find(1).select(columns).first::<(i64, String, String)>(self.conn)?;
+        let (seq, hash, signature) =
+            audit_head::table.find(1).select(columns).first::<(i64, String, String)>(self.conn)?;
         Ok(Head { seq, hash, signature })
     }
 
@@ -200,18 +209,26 @@ impl Tx<'_> {
     }
 
     /// Entries of an organization, and those that are of none, newest first.
-    pub fn audit_page(&mut self, organization: OrganizationId, filter: &AuditFilter) -> Result<Vec<Entry>> {
+    pub fn audit_page(
+        &mut self,
+        organization: OrganizationId,
+        filter: &AuditFilter,
+    ) -> Result<Vec<Entry>> {
         use audit_entries as a;
         let mut query = a::table
             .select(AuditRow::as_select())
-            .filter(a::organization_id.eq(organization.to_string()).or(a::organization_id.is_null()))
+            .filter(
+                a::organization_id.eq(organization.to_string()).or(a::organization_id.is_null()),
+            )
             .order(a::seq.desc())
             .limit(limit(filter.limit))
             .into_boxed::<MultiBackend>();
         if let Some(actor) = &filter.actor {
             query = match Uuid::parse_str(actor) {
                 Ok(id) => query.filter(a::actor_id.eq(id.hyphenated().to_string())),
-                Err(_) => query.filter(lower(a::actor_email).eq(actor.to_lowercase().replace('\0', ""))),
+                Err(_) => {
+                    query.filter(lower(a::actor_email).eq(actor.to_lowercase().replace('\0', "")))
+                }
             };
         }
         if let Some(action) = &filter.action {
@@ -257,7 +274,12 @@ impl Tx<'_> {
     }
 
     /// Rows after a place and up to another, oldest first.
-    pub(in crate::store) fn audit_rows(&mut self, after: i64, up_to: i64, count: usize) -> Result<Vec<AuditRow>> {
+    pub(in crate::store) fn audit_rows(
+        &mut self,
+        after: i64,
+        up_to: i64,
+        count: usize,
+    ) -> Result<Vec<AuditRow>> {
         let query = audit_entries::table
             .filter(audit_entries::seq.gt(after))
             .filter(audit_entries::seq.le(up_to))
@@ -268,8 +290,16 @@ impl Tx<'_> {
 
     /// Places of the first and the last entry.
     pub(in crate::store) fn audit_span(&mut self) -> Result<Option<(i64, i64)>> {
-        let first: Option<i64> = audit_entries::table.select(audit_entries::seq).order(audit_entries::seq).first(self.conn).optional()?;
-        let last: Option<i64> = audit_entries::table.select(audit_entries::seq).order(audit_entries::seq.desc()).first(self.conn).optional()?;
+        let first: Option<i64> = audit_entries::table
+            .select(audit_entries::seq)
+            .order(audit_entries::seq)
+            .first(self.conn)
+            .optional()?;
+        let last: Option<i64> = audit_entries::table
+            .select(audit_entries::seq)
+            .order(audit_entries::seq.desc())
+            .first(self.conn)
+            .optional()?;
         Ok(first.zip(last))
     }
 }

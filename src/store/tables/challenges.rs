@@ -1,4 +1,5 @@
-//! Challenges: somebody gave the first factor and owes the second, or must enrol one. Held by a token of which only the hash is kept.
+//! Challenges: somebody gave the first factor and owes the second, or must enrol one. Held by a
+//! token of which only the hash is kept.
 
 use super::{read, unreadable};
 use crate::domain::{Result, Timestamp, UserId};
@@ -82,7 +83,9 @@ impl Tx<'_> {
 
     /// The challenge of a token; the caller looks whether it has expired.
     pub fn challenge(&mut self, token_hash: &str) -> Result<Option<Challenge>> {
-        let query = mfa_challenges::table.filter(mfa_challenges::token_hash.eq(token_hash)).select(ChallengeRow::as_select());
+        let query = mfa_challenges::table
+            .filter(mfa_challenges::token_hash.eq(token_hash))
+            .select(ChallengeRow::as_select());
         let row: Option<ChallengeRow> = query.first(self.conn).optional()?;
         row.map(|row| {
             Ok(Challenge {
@@ -100,12 +103,19 @@ impl Tx<'_> {
 
     /// Counts a try; false when `max` were made already, or there is no such challenge any more.
     pub fn count_try(&mut self, id: Uuid, max: i32) -> Result<bool> {
-        let left = mfa_challenges::table.find(id.hyphenated().to_string()).filter(mfa_challenges::tries.lt(max));
-        Ok(diesel::update(left).set(mfa_challenges::tries.eq(mfa_challenges::tries + 1)).execute(self.conn)? == 1)
+        let left = mfa_challenges::table
+            .find(id.hyphenated().to_string())
+            .filter(mfa_challenges::tries.lt(max));
+        Ok(diesel::update(left)
+            .set(mfa_challenges::tries.eq(mfa_challenges::tries + 1))
+            .execute(self.conn)?
+            == 1)
     }
 
     /// Takes a challenge away: of two that race, one wins.
     pub fn take_challenge(&mut self, id: Uuid) -> Result<bool> {
-        Ok(diesel::delete(mfa_challenges::table.find(id.hyphenated().to_string())).execute(self.conn)? == 1)
+        Ok(diesel::delete(mfa_challenges::table.find(id.hyphenated().to_string()))
+            .execute(self.conn)?
+            == 1)
     }
 }

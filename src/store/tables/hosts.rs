@@ -69,13 +69,18 @@ impl Tx<'_> {
 
     /// A host.
     pub fn host(&mut self, id: HostId) -> Result<Option<Host>> {
-        let row: Option<HostRow> = hosts::table.find(id.to_string()).select(HostRow::as_select()).first(self.conn).optional()?;
+        let row: Option<HostRow> = hosts::table
+            .find(id.to_string())
+            .select(HostRow::as_select())
+            .first(self.conn)
+            .optional()?;
         row.map(|row| Ok(row.into_host()?.0)).transpose()
     }
 
     /// The hosts of one organization or of all, by name, each with its sealed preshared key.
     pub fn hosts(&mut self, organization: Option<OrganizationId>) -> Result<Vec<(Host, String)>> {
-        let mut query = hosts::table.select(HostRow::as_select()).order((hosts::name, hosts::id)).into_boxed();
+        let mut query =
+            hosts::table.select(HostRow::as_select()).order((hosts::name, hosts::id)).into_boxed();
         if let Some(organization) = organization {
             query = query.filter(hosts::organization_id.eq(organization.to_string()));
         }
@@ -84,10 +89,20 @@ impl Tx<'_> {
     }
 
     /// Notes that a host was heard: from where, and as which version if it said so.
-    pub fn update_host_seen(&mut self, id: HostId, endpoint: Option<SocketAddr>, version: Option<&str>, now: Timestamp) -> Result<bool> {
+    pub fn update_host_seen(
+        &mut self,
+        id: HostId,
+        endpoint: Option<SocketAddr>,
+        version: Option<&str>,
+        now: Timestamp,
+    ) -> Result<bool> {
         let endpoint = endpoint.map(|endpoint| endpoint.to_string());
         // What is `None` stays as it was.
-        let change = (endpoint.map(|e| hosts::endpoint.eq(e)), version.map(|v| hosts::version.eq(v)), hosts::last_seen_at.eq(now.0));
+        let change = (
+            endpoint.map(|e| hosts::endpoint.eq(e)),
+            version.map(|v| hosts::version.eq(v)),
+            hosts::last_seen_at.eq(now.0),
+        );
         Ok(diesel::update(hosts::table.find(id.to_string())).set(change).execute(self.conn)? == 1)
     }
 
@@ -96,12 +111,14 @@ impl Tx<'_> {
         Ok(diesel::delete(hosts::table.find(id.to_string())).execute(self.conn)? == 1)
     }
 
-    /// The first address of the host network that no host has. The first address of all is the gateway's.
+    /// The first address of the host network that no host has. The first address of all is the
+    /// gateway's.
     ///
     /// # Errors
     /// `Conflict` when the network is full.
     pub fn next_host_address(&mut self, network: (Ipv4Addr, u8)) -> Result<IpAddr> {
-        let taken: HashSet<String> = hosts::table.select(hosts::address).load::<String>(self.conn)?.into_iter().collect();
+        let taken: HashSet<String> =
+            hosts::table.select(hosts::address).load::<String>(self.conn)?.into_iter().collect();
         usable(network)
             .map(Ipv4Addr::from)
             .find(|address| !taken.contains(&address.to_string()))
@@ -110,7 +127,8 @@ impl Tx<'_> {
     }
 }
 
-/// The addresses of a network that may be given away: all but the network's own, the first (the gateway's) and the broadcast address.
+/// The addresses of a network that may be given away: all but the network's own, the first (the
+/// gateway's) and the broadcast address.
 pub(super) fn usable((address, prefix): (Ipv4Addr, u8)) -> std::ops::Range<u32> {
     let hosts = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
     let first = u32::from(address) & !hosts;
@@ -125,9 +143,16 @@ mod tests {
     fn usable_addresses() {
         let range = |text: &str, prefix| {
             let range = usable((text.parse().unwrap(), prefix));
-            (Ipv4Addr::from(range.start).to_string(), Ipv4Addr::from(range.end).to_string(), range.len())
+            (
+                Ipv4Addr::from(range.start).to_string(),
+                Ipv4Addr::from(range.end).to_string(),
+                range.len(),
+            )
         };
-        assert_eq!(range("10.64.0.0", 10), ("10.64.0.2".into(), "10.127.255.255".into(), (1 << 22) - 3));
+        assert_eq!(
+            range("10.64.0.0", 10),
+            ("10.64.0.2".into(), "10.127.255.255".into(), (1 << 22) - 3)
+        );
         assert_eq!(range("192.0.2.77", 24), ("192.0.2.2".into(), "192.0.2.255".into(), 253));
         assert_eq!(range("192.0.2.0", 30).2, 1);
         assert_eq!(range("192.0.2.0", 31).2, 0);

@@ -27,14 +27,23 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Uses a join token, and says for which organization and name; `None` when it is unknown, used or expired. Of two that race, one wins.
-    pub fn use_join_token(&mut self, hash: &str, now: Timestamp) -> Result<Option<(OrganizationId, Option<String>)>> {
-        let unused = join_tokens::table.find(hash).filter(join_tokens::used_at.is_null()).filter(join_tokens::expires_at.gt(now.0));
+    /// Uses a join token, and says for which organization and name; `None` when it is unknown, used
+    /// or expired. Of two that race, one wins.
+    pub fn use_join_token(
+        &mut self,
+        hash: &str,
+        now: Timestamp,
+    ) -> Result<Option<(OrganizationId, Option<String>)>> {
+        let unused = join_tokens::table
+            .find(hash)
+            .filter(join_tokens::used_at.is_null())
+            .filter(join_tokens::expires_at.gt(now.0));
         let row: Option<(String, Option<String>)> = diesel::update(unused)
             .set(join_tokens::used_at.eq(now.0))
             .returning((join_tokens::organization_id, join_tokens::name))
             .get_result(self.conn)
             .optional()?;
-        row.map(|(organization, name)| Ok((read(&organization, "organization id")?, name))).transpose()
+        row.map(|(organization, name)| Ok((read(&organization, "organization id")?, name)))
+            .transpose()
     }
 }

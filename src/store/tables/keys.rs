@@ -9,14 +9,25 @@ impl Tx<'_> {
     /// The token signing keys, oldest first: name, sealed seed, when made.
     pub fn signing_keys(&mut self) -> Result<Vec<(String, String, Timestamp)>> {
         let columns = (signing_keys::kid, signing_keys::sealed_private, signing_keys::created_at);
-        let rows: Vec<(String, String, i64)> =
-            signing_keys::table.select(columns).order((signing_keys::created_at, signing_keys::kid)).load(self.conn)?;
+        let rows: Vec<(String, String, i64)> = signing_keys::table
+            .select(columns)
+            .order((signing_keys::created_at, signing_keys::kid))
+            .load(self.conn)?;
         Ok(rows.into_iter().map(|(kid, sealed, at)| (kid, sealed, Timestamp(at))).collect())
     }
 
     /// Keeps a token signing key.
-    pub fn insert_signing_key(&mut self, kid: &str, sealed_private: &str, now: Timestamp) -> Result<()> {
-        let row = (signing_keys::kid.eq(kid), signing_keys::sealed_private.eq(sealed_private), signing_keys::created_at.eq(now.0));
+    pub fn insert_signing_key(
+        &mut self,
+        kid: &str,
+        sealed_private: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        let row = (
+            signing_keys::kid.eq(kid),
+            signing_keys::sealed_private.eq(sealed_private),
+            signing_keys::created_at.eq(now.0),
+        );
         diesel::insert_into(signing_keys::table).values(row).execute(self.conn)?;
         Ok(())
     }
@@ -28,7 +39,8 @@ impl Tx<'_> {
 
     /// Writes a setting.
     pub fn put_setting(&mut self, name: &str, value: &str) -> Result<()> {
-        // Diesel's typed ON CONFLICT does not compile for two databases at once; both understand this.
+        // Diesel's typed ON CONFLICT does not compile for two databases at once; both understand
+        // this.
         diesel::sql_query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
             .bind::<diesel::sql_types::Text, _>(name)
             .bind::<diesel::sql_types::Text, _>(value)

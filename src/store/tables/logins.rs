@@ -90,7 +90,11 @@ impl Tx<'_> {
 
     /// A login, alive or not.
     pub fn login(&mut self, id: LoginId) -> Result<Option<Login>> {
-        let row: Option<LoginRow> = logins::table.find(id.to_string()).select(LoginRow::as_select()).first(self.conn).optional()?;
+        let row: Option<LoginRow> = logins::table
+            .find(id.to_string())
+            .select(LoginRow::as_select())
+            .first(self.conn)
+            .optional()?;
         row.map(LoginRow::into_login).transpose()
     }
 
@@ -107,7 +111,10 @@ impl Tx<'_> {
 
     /// Notes the second factor verified in a login.
     pub fn set_login_mfa(&mut self, id: LoginId, mfa: Mfa) -> Result<bool> {
-        let change = (logins::mfa_method.eq(mfa.method.as_str()), logins::mfa_verified_at.eq(mfa.verified_at.0));
+        let change = (
+            logins::mfa_method.eq(mfa.method.as_str()),
+            logins::mfa_verified_at.eq(mfa.verified_at.0),
+        );
         Ok(diesel::update(logins::table.find(id.to_string())).set(change).execute(self.conn)? == 1)
     }
 
@@ -125,9 +132,14 @@ impl Tx<'_> {
 
     /// Ends every login of a user that counts now, and says which.
     pub fn revoke_logins_of(&mut self, user: UserId, now: Timestamp) -> Result<Vec<LoginId>> {
-        let alive =
-            logins::table.filter(logins::user_id.eq(user.to_string())).filter(logins::revoked_at.is_null()).filter(logins::expires_at.gt(now.0));
-        let ids: Vec<String> = diesel::update(alive).set(logins::revoked_at.eq(now.0)).returning(logins::id).get_results(self.conn)?;
+        let alive = logins::table
+            .filter(logins::user_id.eq(user.to_string()))
+            .filter(logins::revoked_at.is_null())
+            .filter(logins::expires_at.gt(now.0));
+        let ids: Vec<String> = diesel::update(alive)
+            .set(logins::revoked_at.eq(now.0))
+            .returning(logins::id)
+            .get_results(self.conn)?;
         ids.iter().map(|id| read(id, "login id")).collect()
     }
 }

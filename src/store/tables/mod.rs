@@ -1,6 +1,8 @@
-//! Each table's rows and queries, as methods of [`super::Tx`], one file a table (or a pair that is always used together).
+//! Each table's rows and queries, as methods of [`super::Tx`], one file a table (or a pair that is
+//! always used together).
 //!
-//! A row becomes a domain value at once; a stored word that nobody wrote (a damaged or doctored database) is `Internal`, never a guess.
+//! A row becomes a domain value at once; a stored word that nobody wrote (a damaged or doctored
+//! database) is `Internal`, never a guess.
 
 pub mod app_requests;
 pub mod audit;

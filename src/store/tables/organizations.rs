@@ -18,8 +18,17 @@ impl Tx<'_> {
     }
 
     /// Creates an organization.
-    pub fn insert_organization(&mut self, id: OrganizationId, name: &str, now: Timestamp) -> Result<()> {
-        let row = (organizations::id.eq(id.to_string()), organizations::name.eq(name), organizations::created_at.eq(now.0));
+    pub fn insert_organization(
+        &mut self,
+        id: OrganizationId,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        let row = (
+            organizations::id.eq(id.to_string()),
+            organizations::name.eq(name),
+            organizations::created_at.eq(now.0),
+        );
         diesel::insert_into(organizations::table).values(row).execute(self.conn)?;
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Takes away what has had its time: tickets, challenges, join tokens, refresh tokens, logins. A bounded batch a call; sessions and the audit log
-//! are kept.
+//! Takes away what has had its time: tickets, challenges, join tokens, refresh tokens, logins. A
+//! bounded batch a call; sessions and the audit log are kept.
 
 use super::limit;
 use crate::domain::{Result, Timestamp};
@@ -10,7 +10,8 @@ use std::time::Duration;
 
 /// Most rows of a table that one call takes away.
 pub const BATCH: usize = 500;
-/// How long an ended login and its used refresh tokens are kept beyond their time: a stolen token that turns up late is still known as one.
+/// How long an ended login and its used refresh tokens are kept beyond their time: a stolen token
+/// that turns up late is still known as one.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 macro_rules! purge_table {

@@ -19,7 +19,13 @@ pub struct RefreshRow {
 
 impl Tx<'_> {
     /// Keeps a refresh token.
-    pub fn insert_refresh(&mut self, hash: &str, login: LoginId, expires_at: Timestamp, now: Timestamp) -> Result<()> {
+    pub fn insert_refresh(
+        &mut self,
+        hash: &str,
+        login: LoginId,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<()> {
         let row = (
             refresh_tokens::hash.eq(hash),
             refresh_tokens::login_id.eq(login.to_string()),
@@ -32,17 +38,27 @@ impl Tx<'_> {
 
     /// The refresh token with this hash, used or not.
     pub fn refresh(&mut self, hash: &str) -> Result<Option<RefreshRow>> {
-        let columns = (refresh_tokens::login_id, refresh_tokens::used_at, refresh_tokens::expires_at);
-        let row: Option<(String, Option<i64>, i64)> = refresh_tokens::table.find(hash).select(columns).first(self.conn).optional()?;
+        let columns =
+            (refresh_tokens::login_id, refresh_tokens::used_at, refresh_tokens::expires_at);
+        let row: Option<(String, Option<i64>, i64)> =
+            refresh_tokens::table.find(hash).select(columns).first(self.conn).optional()?;
         row.map(|(login, used, expires)| {
-            Ok(RefreshRow { login_id: read(&login, "login id")?, used_at: used.map(Timestamp), expires_at: Timestamp(expires) })
+            Ok(RefreshRow {
+                login_id: read(&login, "login id")?,
+                used_at: used.map(Timestamp),
+                expires_at: Timestamp(expires),
+            })
         })
         .transpose()
     }
 
-    /// Uses a refresh token: false when it was used before or has expired. Of two that race, one wins.
+    /// Uses a refresh token: false when it was used before or has expired. Of two that race, one
+    /// wins.
     pub fn use_refresh(&mut self, hash: &str, now: Timestamp) -> Result<bool> {
-        let unused = refresh_tokens::table.find(hash).filter(refresh_tokens::used_at.is_null()).filter(refresh_tokens::expires_at.gt(now.0));
+        let unused = refresh_tokens::table
+            .find(hash)
+            .filter(refresh_tokens::used_at.is_null())
+            .filter(refresh_tokens::expires_at.gt(now.0));
         Ok(diesel::update(unused).set(refresh_tokens::used_at.eq(now.0)).execute(self.conn)? == 1)
     }
 }

@@ -1,5 +1,6 @@
-//! What is kept of workspaces' servers: certificates they showed, and users' own credentials for them. Kept by the workspace's row, so that a
-//! slug that comes back for another workspace brings nothing along; gone when the workspace is.
+//! What is kept of workspaces' servers: certificates they showed, and users' own credentials for
+//! them. Kept by the workspace's row, so that a slug that comes back for another workspace brings
+//! nothing along; gone when the workspace is.
 
 use super::unreadable;
 use super::workspaces::in_use;
@@ -27,8 +28,20 @@ struct NewShown {
 }
 
 impl NewShown {
-    fn of(workspace_row: String, standing: &'static str, fingerprint: Fingerprint, subject: &str, at: Timestamp) -> Self {
-        Self { workspace_row, standing, fingerprint: hex::encode(fingerprint.0), subject: subject.to_owned(), at: at.0 }
+    fn of(
+        workspace_row: String,
+        standing: &'static str,
+        fingerprint: Fingerprint,
+        subject: &str,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            workspace_row,
+            standing,
+            fingerprint: hex::encode(fingerprint.0),
+            subject: subject.to_owned(),
+            at: at.0,
+        }
     }
 }
 
@@ -54,7 +67,10 @@ impl Tx<'_> {
 
     /// What is known of a workspace's server; nothing when there is no such workspace.
     pub fn server_state(&mut self, id: &WorkspaceId) -> Result<ServerState> {
-        let mut state = ServerState { has_password: self.workspace_password(id)?.is_some(), ..ServerState::default() };
+        let mut state = ServerState {
+            has_password: self.workspace_password(id)?.is_some(),
+            ..ServerState::default()
+        };
         let shown: Vec<Shown> = workspace_certificates::table
             .inner_join(workspaces::table)
             .filter(workspaces::id.eq(id.as_str()))
@@ -70,16 +86,22 @@ impl Tx<'_> {
         Ok(state)
     }
 
-    /// What is known of the servers of an organization's workspaces; only of those of which anything is.
-    pub fn server_states(&mut self, organization: OrganizationId) -> Result<HashMap<String, ServerState>> {
+    /// What is known of the servers of an organization's workspaces; only of those of which
+    /// anything is.
+    pub fn server_states(
+        &mut self,
+        organization: OrganizationId,
+    ) -> Result<HashMap<String, ServerState>> {
         let with_password: Vec<String> = workspaces::table
             .filter(workspaces::organization_id.eq(organization.to_string()))
             .filter(workspaces::deleted_at.is_null())
             .filter(workspaces::password_sealed.is_not_null())
             .select(workspaces::id)
             .load(self.conn)?;
-        let mut states: HashMap<String, ServerState> =
-            with_password.into_iter().map(|id| (id, ServerState { has_password: true, ..ServerState::default() })).collect();
+        let mut states: HashMap<String, ServerState> = with_password
+            .into_iter()
+            .map(|id| (id, ServerState { has_password: true, ..ServerState::default() }))
+            .collect();
         let shown: Vec<(String, Shown)> = workspace_certificates::table
             .inner_join(workspaces::table)
             .filter(workspaces::organization_id.eq(organization.to_string()))
@@ -100,22 +122,42 @@ impl Tx<'_> {
         Ok(states)
     }
 
-    /// Pins a server's certificate where none is pinned; false when there is one already, or no such workspace.
-    pub fn pin_first(&mut self, id: &WorkspaceId, fingerprint: Fingerprint, subject: &str, now: Timestamp) -> Result<bool> {
+    /// Pins a server's certificate where none is pinned; false when there is one already, or no
+    /// such workspace.
+    pub fn pin_first(
+        &mut self,
+        id: &WorkspaceId,
+        fingerprint: Fingerprint,
+        subject: &str,
+        now: Timestamp,
+    ) -> Result<bool> {
         let Some(row) = self.row_of(id)? else { return Ok(false) };
         let values = NewShown::of(row, PINNED, fingerprint, subject, now);
-        match self.savepoint(|conn| diesel::insert_into(workspace_certificates::table).values(values).execute(conn)) {
+        match self.savepoint(|conn| {
+            diesel::insert_into(workspace_certificates::table).values(values).execute(conn)
+        }) {
             Ok(_) => Ok(true),
-            Err(diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::UniqueViolation, _)) => Ok(false),
+            Err(diesel::result::Error::DatabaseError(
+                diesel::result::DatabaseErrorKind::UniqueViolation,
+                _,
+            )) => Ok(false),
             Err(failed) => Err(failed.into()),
         }
     }
 
-    /// Pins a certificate in place of whatever was pinned, and forgets what was offered; false when there is no such workspace.
-    pub fn pin_instead(&mut self, id: &WorkspaceId, fingerprint: Fingerprint, subject: &str, now: Timestamp) -> Result<bool> {
+    /// Pins a certificate in place of whatever was pinned, and forgets what was offered; false when
+    /// there is no such workspace.
+    pub fn pin_instead(
+        &mut self,
+        id: &WorkspaceId,
+        fingerprint: Fingerprint,
+        subject: &str,
+        now: Timestamp,
+    ) -> Result<bool> {
         let Some(row) = self.row_of(id)? else { return Ok(false) };
         let values = NewShown::of(row, PINNED, fingerprint, subject, now);
-        let all = workspace_certificates::table.filter(workspace_certificates::workspace_row.eq(&values.workspace_row));
+        let all = workspace_certificates::table
+            .filter(workspace_certificates::workspace_row.eq(&values.workspace_row));
         diesel::delete(all).execute(self.conn)?;
         diesel::insert_into(workspace_certificates::table).values(values).execute(self.conn)?;
         Ok(true)
@@ -125,17 +167,23 @@ impl Tx<'_> {
     pub fn offer(&mut self, id: &WorkspaceId, offered: &Offered) -> Result<()> {
         let Some(row) = self.row_of(id)? else { return Ok(()) };
         let values = NewShown::of(row, OFFERED, offered.fingerprint, &offered.subject, offered.at);
-        diesel::delete(workspace_certificates::table.find((&values.workspace_row, OFFERED))).execute(self.conn)?;
+        diesel::delete(workspace_certificates::table.find((&values.workspace_row, OFFERED)))
+            .execute(self.conn)?;
         // Of two that are refused at once, either may stay.
-        self.savepoint(|conn| diesel::insert_into(workspace_certificates::table).values(values).execute(conn))
-            .map_err(crate::store::error::taken("The server showed two certificates at once."))?;
+        self.savepoint(|conn| {
+            diesel::insert_into(workspace_certificates::table).values(values).execute(conn)
+        })
+        .map_err(crate::store::error::taken("The server showed two certificates at once."))?;
         Ok(())
     }
 
     /// Forgets the certificates of a workspace's server: it is another server now.
     pub fn forget_certificates(&mut self, id: &WorkspaceId) -> Result<()> {
         if let Some(row) = self.row_of(id)? {
-            diesel::delete(workspace_certificates::table.filter(workspace_certificates::workspace_row.eq(row))).execute(self.conn)?;
+            diesel::delete(
+                workspace_certificates::table.filter(workspace_certificates::workspace_row.eq(row)),
+            )
+            .execute(self.conn)?;
         }
         Ok(())
     }
@@ -143,7 +191,8 @@ impl Tx<'_> {
     /// Forgets everybody's credential for a workspace's server; how many there were.
     pub fn forget_user_credentials(&mut self, id: &WorkspaceId) -> Result<usize> {
         let Some(row) = self.row_of(id)? else { return Ok(0) };
-        Ok(diesel::delete(user_credentials::table.filter(user_credentials::workspace_row.eq(row))).execute(self.conn)?)
+        Ok(diesel::delete(user_credentials::table.filter(user_credentials::workspace_row.eq(row)))
+            .execute(self.conn)?)
     }
 
     /// Forgets both.
@@ -155,11 +204,22 @@ impl Tx<'_> {
     /// A user's own credential for a workspace's server, sealed.
     pub fn user_credential(&mut self, id: &WorkspaceId, user: UserId) -> Result<Option<String>> {
         let Some(row) = self.row_of(id)? else { return Ok(None) };
-        Ok(user_credentials::table.find((row, user.to_string())).select(user_credentials::sealed).first(self.conn).optional()?)
+        Ok(user_credentials::table
+            .find((row, user.to_string()))
+            .select(user_credentials::sealed)
+            .first(self.conn)
+            .optional()?)
     }
 
-    /// Keeps a user's own credential in place of the one before; false when there is no such workspace.
-    pub fn put_user_credential(&mut self, id: &WorkspaceId, user: UserId, sealed: &str, now: Timestamp) -> Result<bool> {
+    /// Keeps a user's own credential in place of the one before; false when there is no such
+    /// workspace.
+    pub fn put_user_credential(
+        &mut self,
+        id: &WorkspaceId,
+        user: UserId,
+        sealed: &str,
+        now: Timestamp,
+    ) -> Result<bool> {
         let Some(row) = self.row_of(id)? else { return Ok(false) };
         let values = (
             user_credentials::workspace_row.eq(&row),
@@ -171,14 +231,18 @@ impl Tx<'_> {
             diesel::delete(user_credentials::table.find((&row, user.to_string()))).execute(conn)?;
             diesel::insert_into(user_credentials::table).values(values).execute(conn)
         })
-        .map_err(crate::store::error::taken("The credential was saved from somewhere else at this moment. Try again."))?;
+        .map_err(crate::store::error::taken(
+            "The credential was saved from somewhere else at this moment. Try again.",
+        ))?;
         Ok(true)
     }
 
     /// Forgets a user's own credential; false when there was none.
     pub fn delete_user_credential(&mut self, id: &WorkspaceId, user: UserId) -> Result<bool> {
         let Some(row) = self.row_of(id)? else { return Ok(false) };
-        Ok(diesel::delete(user_credentials::table.find((row, user.to_string()))).execute(self.conn)? == 1)
+        Ok(diesel::delete(user_credentials::table.find((row, user.to_string())))
+            .execute(self.conn)?
+            == 1)
     }
 
     /// The workspaces for whose server a user has a credential of their own.
@@ -193,14 +257,23 @@ impl Tx<'_> {
     }
 
     /// What the streams of an organization's workspaces may carry.
-    pub fn policies(&mut self, organization: OrganizationId) -> Result<HashMap<String, StreamPolicy>> {
+    pub fn policies(
+        &mut self,
+        organization: OrganizationId,
+    ) -> Result<HashMap<String, StreamPolicy>> {
         let rows: Vec<(String, String, bool, bool)> = workspaces::table
             .filter(workspaces::organization_id.eq(organization.to_string()))
             .filter(workspaces::deleted_at.is_null())
-            .select((workspaces::id, workspaces::clipboard, workspaces::files, workspaces::read_only))
+            .select((
+                workspaces::id,
+                workspaces::clipboard,
+                workspaces::files,
+                workspaces::read_only,
+            ))
             .load(self.conn)?;
         let read = |(id, word, files, read_only): (String, String, bool, bool)| {
-            let clipboard = Clipboard::parse(&word).ok_or_else(|| unreadable("clipboard policy"))?;
+            let clipboard =
+                Clipboard::parse(&word).ok_or_else(|| unreadable("clipboard policy"))?;
             Ok((id, StreamPolicy { clipboard, files, read_only }))
         };
         rows.into_iter().map(read).collect()

@@ -110,7 +110,8 @@ impl SessionRow {
             login_id: read(&self.login_id, "login id")?,
             workspace_id: read(&self.workspace_id, "workspace id")?,
             workspace_name: self.workspace_name,
-            workspace_kind: WorkspaceKind::parse(&self.workspace_kind).ok_or_else(|| unreadable("workspace kind"))?,
+            workspace_kind: WorkspaceKind::parse(&self.workspace_kind)
+                .ok_or_else(|| unreadable("workspace kind"))?,
             host_id: read(&self.host_id, "host id")?,
             way: Way::parse(&self.way).ok_or_else(|| unreadable("way"))?,
             state: read_state(&self.state, self.reason.as_deref())?,
@@ -127,7 +128,9 @@ impl SessionRow {
 }
 
 fn read_state(word: &str, reason: Option<&str>) -> Result<State> {
-    let reason = reason.map(|word| EndReason::parse(word).ok_or_else(|| unreadable("end reason"))).transpose()?;
+    let reason = reason
+        .map(|word| EndReason::parse(word).ok_or_else(|| unreadable("end reason")))
+        .transpose()?;
     State::parse(word, reason).ok_or_else(|| unreadable("session state"))
 }
 
@@ -135,8 +138,9 @@ fn all(rows: Vec<SessionRow>) -> Result<Vec<Session>> {
     rows.into_iter().map(SessionRow::into_session).collect()
 }
 
-/// Live sessions whose row in `live_sessions` fulfils the filters. Named by a subquery rather than joined: SQLite then starts from the few
-/// live ones whatever else is asked, where a join made it read a million closed ones (0.3 s).
+/// Live sessions whose row in `live_sessions` fulfils the filters. Named by a subquery rather than
+/// joined: SQLite then starts from the few live ones whatever else is asked, where a join made it
+/// read a million closed ones (0.3 s).
 macro_rules! live {
     ($($filter:expr),*) => {
         sessions::table
@@ -153,7 +157,8 @@ macro_rules! newest_live {
 }
 
 impl Tx<'_> {
-    /// Creates a session. It takes its user's seat in the workspace and its address, and `seat` too when one is given.
+    /// Creates a session. It takes its user's seat in the workspace and its address, and `seat` too
+    /// when one is given.
     ///
     /// # Errors
     /// `Conflict` when a seat or the address is another live session's; nothing is changed then.
@@ -174,13 +179,17 @@ impl Tx<'_> {
         self.savepoint(|conn| {
             diesel::insert_into(sessions::table).values(row).execute(conn)?;
             let take = |conn: &mut _, seat: SeatKey| {
-                diesel::insert_into(seats::table).values((seats::seat.eq(seat.0), seats::session_id.eq(&id))).execute(conn)
+                diesel::insert_into(seats::table)
+                    .values((seats::seat.eq(seat.0), seats::session_id.eq(&id)))
+                    .execute(conn)
             };
             // The shared seat first: whoever is in the way is in everybody's way.
             if let Some(seat) = shared {
-                take(conn, seat).map_err(error::taken("This workspace is in use by somebody else."))?;
+                take(conn, seat)
+                    .map_err(error::taken("This workspace is in use by somebody else."))?;
             }
-            take(conn, own).map_err(error::taken("There is already a session in this workspace."))?;
+            take(conn, own)
+                .map_err(error::taken("There is already a session in this workspace."))?;
             diesel::insert_into(live_sessions::table)
                 .values(live)
                 .execute(conn)
@@ -204,13 +213,23 @@ impl Tx<'_> {
 
     /// A session.
     pub fn session(&mut self, id: SessionId) -> Result<Option<Session>> {
-        let row: Option<SessionRow> = sessions::table.find(id.to_string()).select(SessionRow::as_select()).first(self.conn).optional()?;
+        let row: Option<SessionRow> = sessions::table
+            .find(id.to_string())
+            .select(SessionRow::as_select())
+            .first(self.conn)
+            .optional()?;
         row.map(SessionRow::into_session).transpose()
     }
 
-    /// Writes what a session became at `now`, when it still has `expected_version`, and adds to its history. A closed session gives up its
-    /// seats, its address and its lease. Who, what and where never change; a known `peer_public_key` is never forgotten.
-    pub fn update_session(&mut self, next: &Session, expected_version: i64, now: Timestamp) -> Result<bool> {
+    /// Writes what a session became at `now`, when it still has `expected_version`, and adds to its
+    /// history. A closed session gives up its seats, its address and its lease. Who, what and where
+    /// never change; a known `peer_public_key` is never forgotten.
+    pub fn update_session(
+        &mut self,
+        next: &Session,
+        expected_version: i64,
+        now: Timestamp,
+    ) -> Result<bool> {
         let row = SessionRow::of(next);
         let change = (
             sessions::state.eq(row.state),
@@ -224,7 +243,8 @@ impl Tx<'_> {
             sessions::expires_at.eq(row.expires_at),
             sessions::version.eq(row.version),
         );
-        let as_expected = sessions::table.find(&row.id).filter(sessions::version.eq(expected_version));
+        let as_expected =
+            sessions::table.find(&row.id).filter(sessions::version.eq(expected_version));
         if diesel::update(as_expected).set(change).execute(self.conn)? == 0 {
             return Ok(false);
         }
@@ -239,19 +259,29 @@ impl Tx<'_> {
 
     /// Gives up a session's seats, so that others may have them while it is still being taken down.
     pub fn release_seat(&mut self, id: SessionId) -> Result<()> {
-        diesel::delete(seats::table.filter(seats::session_id.eq(id.to_string()))).execute(self.conn)?;
+        diesel::delete(seats::table.filter(seats::session_id.eq(id.to_string())))
+            .execute(self.conn)?;
         Ok(())
     }
 
     /// Who holds a seat.
     pub fn seat_holder(&mut self, seat: &SeatKey) -> Result<Option<SessionId>> {
-        let id: Option<String> = seats::table.find(&seat.0).select(seats::session_id).first(self.conn).optional()?;
+        let id: Option<String> =
+            seats::table.find(&seat.0).select(seats::session_id).first(self.conn).optional()?;
         read_option(id.as_deref(), "session id")
     }
 
     /// A user's live session in a workspace; the newest, should an older one still be going away.
-    pub fn live_session_of(&mut self, user: UserId, workspace: &WorkspaceId) -> Result<Option<Session>> {
-        let found = newest_live!(self, live_sessions::user_id.eq(user.to_string()), live_sessions::workspace_id.eq(workspace.as_str()));
+    pub fn live_session_of(
+        &mut self,
+        user: UserId,
+        workspace: &WorkspaceId,
+    ) -> Result<Option<Session>> {
+        let found = newest_live!(
+            self,
+            live_sessions::user_id.eq(user.to_string()),
+            live_sessions::workspace_id.eq(workspace.as_str())
+        );
         Ok(found?.into_iter().next())
     }
 
@@ -278,13 +308,16 @@ impl Tx<'_> {
         }
     }
 
-    /// The sessions of a user that the workspaces dialect calls `active`: active ones, and closing ones until they are closed.
+    /// The sessions of a user that the workspaces dialect calls `active`: active ones, and closing
+    /// ones until they are closed.
     pub fn active_of_user(&mut self, user: UserId) -> Result<Vec<Session>> {
-        let of_user = live!(live_sessions::user_id.eq(user.to_string())).filter(sessions::status.eq("active"));
+        let of_user = live!(live_sessions::user_id.eq(user.to_string()))
+            .filter(sessions::status.eq("active"));
         all(of_user.order((sessions::created_at.desc(), sessions::id.desc())).load(self.conn)?)
     }
 
-    /// A user's sessions that are listed, newest first: those with a status, or with this one, before a place.
+    /// A user's sessions that are listed, newest first: those with a status, or with this one,
+    /// before a place.
     pub fn sessions_page(
         &mut self,
         user: UserId,
@@ -303,8 +336,11 @@ impl Tx<'_> {
             None => query.filter(sessions::status.is_not_null()),
         };
         if let Some((at, id)) = before {
-            // The first part bounds the index range, the second finds the place among those of the same moment.
-            query = query.filter(sessions::created_at.le(at.0)).filter(sessions::created_at.lt(at.0).or(sessions::id.lt(id.to_string())));
+            // The first part bounds the index range, the second finds the place among those of the
+            // same moment.
+            query = query
+                .filter(sessions::created_at.le(at.0))
+                .filter(sessions::created_at.lt(at.0).or(sessions::id.lt(id.to_string())));
         }
         all(query.load(self.conn)?)
     }
@@ -323,7 +359,10 @@ impl Tx<'_> {
     /// Live sessions in any of these states (words of the store), oldest first.
     pub fn by_state(&mut self, states: &[&str], count: usize) -> Result<Vec<Session>> {
         let rows: Vec<SessionRow> = live!()
-            .filter(sessions::state.eq_any(states.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()))
+            .filter(
+                sessions::state
+                    .eq_any(states.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()),
+            )
             .order((sessions::created_at, sessions::id))
             .limit(limit(count))
             .load(self.conn)?;
@@ -339,7 +378,11 @@ impl Tx<'_> {
         const PROBES: u64 = 32;
         let usable = super::hosts::usable(network);
         let size = u64::from(usable.end.saturating_sub(usable.start));
-        let full = || crate::domain::Error::unavailable("No address is free for another session. Try again when others have ended.");
+        let full = || {
+            crate::domain::Error::unavailable(
+                "No address is free for another session. Try again when others have ended.",
+            )
+        };
         if size == 0 {
             return Err(full());
         }
@@ -347,14 +390,23 @@ impl Tx<'_> {
         for probe in 0..PROBES {
             // Any odd factor spreads the probes.
             let address = nth(seed.wrapping_add(probe.wrapping_mul(0x9e37_79b9)));
-            let taken = live_sessions::table.filter(live_sessions::address.eq(address.to_string())).select(live_sessions::session_id);
+            let taken = live_sessions::table
+                .filter(live_sessions::address.eq(address.to_string()))
+                .select(live_sessions::session_id);
             if taken.first::<String>(self.conn).optional()?.is_none() {
                 return Ok(IpAddr::V4(address));
             }
         }
-        let taken: std::collections::HashSet<String> =
-            live_sessions::table.select(live_sessions::address).load(self.conn)?.into_iter().collect();
-        (0..size).map(nth).find(|address| !taken.contains(&address.to_string())).map(IpAddr::V4).ok_or_else(full)
+        let taken: std::collections::HashSet<String> = live_sessions::table
+            .select(live_sessions::address)
+            .load(self.conn)?
+            .into_iter()
+            .collect();
+        (0..size)
+            .map(nth)
+            .find(|address| !taken.contains(&address.to_string()))
+            .map(IpAddr::V4)
+            .ok_or_else(full)
     }
 
     /// The states a session was in, in order.
@@ -362,10 +414,21 @@ impl Tx<'_> {
         let rows: Vec<(i64, String, Option<String>, i64)> = session_events::table
             .filter(session_events::session_id.eq(id.to_string()))
             .order(session_events::version)
-            .select((session_events::version, session_events::state, session_events::reason, session_events::at))
+            .select((
+                session_events::version,
+                session_events::state,
+                session_events::reason,
+                session_events::at,
+            ))
             .load(self.conn)?;
         rows.into_iter()
-            .map(|(version, word, reason, at)| Ok(SessionEvent { version, state: read_state(&word, reason.as_deref())?, at: Timestamp(at) }))
+            .map(|(version, word, reason, at)| {
+                Ok(SessionEvent {
+                    version,
+                    state: read_state(&word, reason.as_deref())?,
+                    at: Timestamp(at),
+                })
+            })
             .collect()
     }
 }

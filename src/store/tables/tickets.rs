@@ -23,7 +23,14 @@ pub struct TicketRow {
 
 impl Tx<'_> {
     /// Keeps a ticket.
-    pub fn insert_ticket(&mut self, hash: &str, session: SessionId, user: UserId, login: LoginId, expires_at: Timestamp) -> Result<()> {
+    pub fn insert_ticket(
+        &mut self,
+        hash: &str,
+        session: SessionId,
+        user: UserId,
+        login: LoginId,
+        expires_at: Timestamp,
+    ) -> Result<()> {
         let row = (
             tickets::hash.eq(hash),
             tickets::session_id.eq(session.to_string()),
@@ -37,8 +44,15 @@ impl Tx<'_> {
 
     /// The ticket with this hash, used or not.
     pub fn ticket(&mut self, hash: &str) -> Result<Option<TicketRow>> {
-        let columns = (tickets::session_id, tickets::user_id, tickets::login_id, tickets::used_at, tickets::expires_at);
-        let row: Option<(String, String, String, Option<i64>, i64)> = tickets::table.find(hash).select(columns).first(self.conn).optional()?;
+        let columns = (
+            tickets::session_id,
+            tickets::user_id,
+            tickets::login_id,
+            tickets::used_at,
+            tickets::expires_at,
+        );
+        let row: Option<(String, String, String, Option<i64>, i64)> =
+            tickets::table.find(hash).select(columns).first(self.conn).optional()?;
         row.map(|(session, user, login, used, expires)| {
             Ok(TicketRow {
                 session_id: read(&session, "session id")?,
@@ -53,7 +67,10 @@ impl Tx<'_> {
 
     /// Uses a ticket: false when it was used before or has expired. Of two that race, one wins.
     pub fn use_ticket(&mut self, hash: &str, now: Timestamp) -> Result<bool> {
-        let unused = tickets::table.find(hash).filter(tickets::used_at.is_null()).filter(tickets::expires_at.gt(now.0));
+        let unused = tickets::table
+            .find(hash)
+            .filter(tickets::used_at.is_null())
+            .filter(tickets::expires_at.gt(now.0));
         Ok(diesel::update(unused).set(tickets::used_at.eq(now.0)).execute(self.conn)? == 1)
     }
 }

@@ -24,9 +24,15 @@ impl Tx<'_> {
     /// `Conflict` when the user has a confirmed factor.
     pub fn put_totp(&mut self, user: UserId, sealed: &str, now: Timestamp) -> Result<()> {
         let key = user.to_string();
-        let row = (totp::user_id.eq(&key), totp::sealed.eq(sealed), totp::created_at.eq(now.0), totp::last_step.eq(-1));
+        let row = (
+            totp::user_id.eq(&key),
+            totp::sealed.eq(sealed),
+            totp::created_at.eq(now.0),
+            totp::last_step.eq(-1),
+        );
         self.savepoint(|conn| {
-            diesel::delete(totp::table.find(&key).filter(totp::confirmed_at.is_null())).execute(conn)?;
+            diesel::delete(totp::table.find(&key).filter(totp::confirmed_at.is_null()))
+                .execute(conn)?;
             diesel::insert_into(totp::table).values(row).execute(conn)
         })
         .map_err(crate::store::error::taken("This account already has a second factor."))?;
@@ -35,19 +41,30 @@ impl Tx<'_> {
 
     /// A user's factor.
     pub fn totp(&mut self, user: UserId) -> Result<Option<TotpRow>> {
-        Ok(totp::table.find(user.to_string()).select(TotpRow::as_select()).first(self.conn).optional()?)
+        Ok(totp::table
+            .find(user.to_string())
+            .select(TotpRow::as_select())
+            .first(self.conn)
+            .optional()?)
     }
 
     /// Confirms the factor by a code of `step`, which is thereby used. One of two that race wins.
     pub fn confirm_totp(&mut self, user: UserId, step: i64, now: Timestamp) -> Result<bool> {
-        let unconfirmed = totp::table.find(user.to_string()).filter(totp::confirmed_at.is_null()).filter(totp::last_step.lt(step));
+        let unconfirmed = totp::table
+            .find(user.to_string())
+            .filter(totp::confirmed_at.is_null())
+            .filter(totp::last_step.lt(step));
         let change = (totp::confirmed_at.eq(now.0), totp::last_step.eq(step));
         Ok(diesel::update(unconfirmed).set(change).execute(self.conn)? == 1)
     }
 
-    /// Uses the code of `step` of a confirmed factor: false when this step, or a later one, was used before (RFC 6238 section 5.2).
+    /// Uses the code of `step` of a confirmed factor: false when this step, or a later one, was
+    /// used before (RFC 6238 section 5.2).
     pub fn advance_totp_step(&mut self, user: UserId, step: i64) -> Result<bool> {
-        let unused = totp::table.find(user.to_string()).filter(totp::confirmed_at.is_not_null()).filter(totp::last_step.lt(step));
+        let unused = totp::table
+            .find(user.to_string())
+            .filter(totp::confirmed_at.is_not_null())
+            .filter(totp::last_step.lt(step));
         Ok(diesel::update(unused).set(totp::last_step.eq(step)).execute(self.conn)? == 1)
     }
 
@@ -63,6 +80,8 @@ impl TotpRow {
     /// # Errors
     /// `Conflict` when it is not.
     pub fn confirmed(&self) -> Result<Timestamp> {
-        self.confirmed_at.map(Timestamp).ok_or_else(|| Error::conflict("The second factor was not confirmed yet."))
+        self.confirmed_at
+            .map(Timestamp)
+            .ok_or_else(|| Error::conflict("The second factor was not confirmed yet."))
     }
 }

@@ -1,4 +1,5 @@
-//! Users. Whether a user has a second factor is not stored here: it is whether [`super::totp`] holds a confirmed one.
+//! Users. Whether a user has a second factor is not stored here: it is whether [`super::totp`]
+//! holds a confirmed one.
 
 use super::{read, unreadable};
 use crate::domain::user::{Role, User};
@@ -48,12 +49,15 @@ fn email_key(email: &str) -> String {
 
 macro_rules! select_users {
     () => {
-        users::table.left_join(totp::table).select((UserRow::as_select(), totp::confirmed_at.nullable()))
+        users::table
+            .left_join(totp::table)
+            .select((UserRow::as_select(), totp::confirmed_at.nullable()))
     };
 }
 
 impl Tx<'_> {
-    /// Creates a user. `mfa_enrolled` is not looked at: a factor is enrolled by [`Tx::confirm_totp`].
+    /// Creates a user. `mfa_enrolled` is not looked at: a factor is enrolled by
+    /// [`Tx::confirm_totp`].
     ///
     /// # Errors
     /// `Conflict` when the address, in whatever case, is another user's.
@@ -77,7 +81,8 @@ impl Tx<'_> {
 
     /// A user.
     pub fn user(&mut self, id: UserId) -> Result<Option<User>> {
-        let found: Option<Found> = select_users!().filter(users::id.eq(id.to_string())).first(self.conn).optional()?;
+        let found: Option<Found> =
+            select_users!().filter(users::id.eq(id.to_string())).first(self.conn).optional()?;
         found.map(|(row, confirmed)| Ok(row.into_user(confirmed)?.0)).transpose()
     }
 
@@ -87,21 +92,31 @@ impl Tx<'_> {
         if email.contains('\0') {
             return Ok(None);
         }
-        let found: Option<Found> = select_users!().filter(users::email_key.eq(email_key(email))).first(self.conn).optional()?;
+        let found: Option<Found> = select_users!()
+            .filter(users::email_key.eq(email_key(email)))
+            .first(self.conn)
+            .optional()?;
         found.map(|(row, confirmed)| row.into_user(confirmed)).transpose()
     }
 
     /// The users of an organization, by address.
     pub fn users(&mut self, organization: OrganizationId) -> Result<Vec<User>> {
-        let found: Vec<Found> =
-            select_users!().filter(users::organization_id.eq(organization.to_string())).order(users::email_key).load(self.conn)?;
+        let found: Vec<Found> = select_users!()
+            .filter(users::organization_id.eq(organization.to_string()))
+            .order(users::email_key)
+            .load(self.conn)?;
         found.into_iter().map(|(row, confirmed)| Ok(row.into_user(confirmed)?.0)).collect()
     }
 
     /// Writes a user's name, role and whether they are disabled. False when there is no such user.
     pub fn update_user(&mut self, user: &User) -> Result<bool> {
-        let change = (users::name.eq(&user.name), users::role.eq(user.role.as_str()), users::disabled.eq(user.disabled));
-        Ok(diesel::update(users::table.find(user.id.to_string())).set(change).execute(self.conn)? == 1)
+        let change = (
+            users::name.eq(&user.name),
+            users::role.eq(user.role.as_str()),
+            users::disabled.eq(user.disabled),
+        );
+        Ok(diesel::update(users::table.find(user.id.to_string())).set(change).execute(self.conn)?
+            == 1)
     }
 
     /// Replaces the hash of a user's password.
@@ -112,7 +127,9 @@ impl Tx<'_> {
 
     /// Notes a sign-in.
     pub fn set_last_login(&mut self, id: UserId, now: Timestamp) -> Result<()> {
-        diesel::update(users::table.find(id.to_string())).set(users::last_login_at.eq(now.0)).execute(self.conn)?;
+        diesel::update(users::table.find(id.to_string()))
+            .set(users::last_login_at.eq(now.0))
+            .execute(self.conn)?;
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! How a web application is met, as JSON in its workspace's row. What is not there is as in new terms; what nobody wrote does not read.
+//! How a web application is met, as JSON in its workspace's row. What is not there is as in new
+//! terms; what nobody wrote does not read.
 
 use super::unreadable;
 use crate::domain::Result;
@@ -60,10 +61,14 @@ impl Web {
             _ => return Err(unreadable("sign-in of a web application")),
         };
         Ok(WebTerms {
-            scheme: Scheme::parse(&self.scheme).ok_or_else(|| unreadable("scheme of a web application"))?,
+            scheme: Scheme::parse(&self.scheme)
+                .ok_or_else(|| unreadable("scheme of a web application"))?,
             host: self.host,
             start: self.start,
-            identity: Identity { headers: self.identity_headers, assertion_audience: self.assertion_audience },
+            identity: Identity {
+                headers: self.identity_headers,
+                assertion_audience: self.assertion_audience,
+            },
             sign_in,
             requests: RequestPolicy {
                 methods: self.methods,

@@ -1,4 +1,5 @@
-//! Workspaces. A removed one keeps its row for history, without its secrets; its id may be used again.
+//! Workspaces. A removed one keeps its row for history, without its secrets; its id may be used
+//! again.
 
 use super::web_terms::Web;
 use super::{read, unreadable};
@@ -41,7 +42,8 @@ struct WorkspaceRow {
     web: String,
 }
 
-/// [`ServerTerms`] as JSON, without what is of a web application. What is not there is as in a new workspace.
+/// [`ServerTerms`] as JSON, without what is of a web application. What is not there is as in a new
+/// workspace.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Terms {
@@ -67,7 +69,9 @@ impl Terms {
         let (trust, fingerprint, roots, name) = match &terms.trust {
             TrustRule::FirstUse => ("first_use", None, None, None),
             TrustRule::Pinned(pin) => ("pinned", Some(hex::encode(pin.0)), None, None),
-            TrustRule::Authority { roots, name } => ("authority", None, Some(roots.clone()), name.clone()),
+            TrustRule::Authority { roots, name } => {
+                ("authority", None, Some(roots.clone()), name.clone())
+            }
         };
         Self {
             source: terms.source.as_str().to_owned(),
@@ -85,12 +89,15 @@ impl Terms {
     fn into_terms(self) -> Result<ServerTerms> {
         let trust = match (self.trust.as_str(), self.fingerprint, self.roots, self.name) {
             ("first_use", None, None, None) => TrustRule::FirstUse,
-            ("pinned", Some(pin), None, None) => TrustRule::Pinned(Fingerprint::parse(&pin).ok_or_else(|| unreadable("fingerprint"))?),
+            ("pinned", Some(pin), None, None) => TrustRule::Pinned(
+                Fingerprint::parse(&pin).ok_or_else(|| unreadable("fingerprint"))?,
+            ),
             ("authority", None, Some(roots), name) => TrustRule::Authority { roots, name },
             _ => return Err(unreadable("rule of trust")),
         };
         Ok(ServerTerms {
-            source: CredentialSource::parse(&self.source).ok_or_else(|| unreadable("source of a credential"))?,
+            source: CredentialSource::parse(&self.source)
+                .ok_or_else(|| unreadable("source of a credential"))?,
             username: self.username,
             domain: self.domain,
             trust,
@@ -106,8 +113,12 @@ impl WorkspaceRow {
         let roles: Vec<&str> = workspace.allowed_roles.iter().map(|role| role.as_str()).collect();
         let (target_host, target_port, target_service, target_direct) = match &workspace.target {
             None => (None, None, None, None),
-            Some(Target::Host { host_id, port }) => (Some(host_id.to_string()), Some(i32::from(*port)), None, None),
-            Some(Target::Service { host_id, name }) => (Some(host_id.to_string()), None, Some(name.clone()), None),
+            Some(Target::Host { host_id, port }) => {
+                (Some(host_id.to_string()), Some(i32::from(*port)), None, None)
+            }
+            Some(Target::Service { host_id, name }) => {
+                (Some(host_id.to_string()), None, Some(name.clone()), None)
+            }
             Some(Target::Direct { name }) => (None, None, None, Some(name.clone())),
         };
         Ok(Self {
@@ -132,29 +143,38 @@ impl WorkspaceRow {
             clipboard: workspace.policy.clipboard.as_str().to_owned(),
             files: workspace.policy.files,
             read_only: workspace.policy.read_only,
-            server: serde_json::to_string(&Terms::of(&workspace.server)).map_err(crate::domain::Error::internal)?,
-            web: serde_json::to_string(&Web::of(&workspace.server.web)).map_err(crate::domain::Error::internal)?,
+            server: serde_json::to_string(&Terms::of(&workspace.server))
+                .map_err(crate::domain::Error::internal)?,
+            web: serde_json::to_string(&Web::of(&workspace.server.web))
+                .map_err(crate::domain::Error::internal)?,
         })
     }
 
     fn into_workspace(self) -> Result<Workspace> {
-        let roles: Vec<String> = serde_json::from_str(&self.allowed_roles).map_err(|_| unreadable("list of roles"))?;
-        let target = match (self.target_host, self.target_port, self.target_service, self.target_direct) {
-            (None, None, None, None) => None,
-            (Some(host), Some(port), None, None) => {
-                let port = u16::try_from(port).map_err(|_| unreadable("port"))?;
-                Some(Target::Host { host_id: read(&host, "host id")?, port })
-            }
-            (Some(host), None, Some(name), None) => Some(Target::Service { host_id: read(&host, "host id")?, name }),
-            (None, None, None, Some(name)) => Some(Target::Direct { name }),
-            _ => return Err(unreadable("workspace target")),
-        };
-        let terms: Terms = serde_json::from_str(&self.server).map_err(|_| unreadable("server of a workspace"))?;
-        let web: Web = serde_json::from_str(&self.web).map_err(|_| unreadable("web application of a workspace"))?;
+        let roles: Vec<String> =
+            serde_json::from_str(&self.allowed_roles).map_err(|_| unreadable("list of roles"))?;
+        let target =
+            match (self.target_host, self.target_port, self.target_service, self.target_direct) {
+                (None, None, None, None) => None,
+                (Some(host), Some(port), None, None) => {
+                    let port = u16::try_from(port).map_err(|_| unreadable("port"))?;
+                    Some(Target::Host { host_id: read(&host, "host id")?, port })
+                }
+                (Some(host), None, Some(name), None) => {
+                    Some(Target::Service { host_id: read(&host, "host id")?, name })
+                }
+                (None, None, None, Some(name)) => Some(Target::Direct { name }),
+                _ => return Err(unreadable("workspace target")),
+            };
+        let terms: Terms =
+            serde_json::from_str(&self.server).map_err(|_| unreadable("server of a workspace"))?;
+        let web: Web = serde_json::from_str(&self.web)
+            .map_err(|_| unreadable("web application of a workspace"))?;
         Ok(Workspace {
             target,
             policy: StreamPolicy {
-                clipboard: Clipboard::parse(&self.clipboard).ok_or_else(|| unreadable("clipboard policy"))?,
+                clipboard: Clipboard::parse(&self.clipboard)
+                    .ok_or_else(|| unreadable("clipboard policy"))?,
                 files: self.files,
                 read_only: self.read_only,
             },
@@ -169,7 +189,10 @@ impl WorkspaceRow {
             requires_mfa: self.requires_mfa,
             single_seat: self.single_seat,
             network: self.network,
-            allowed_roles: roles.iter().map(|word| Role::parse(word).ok_or_else(|| unreadable("role"))).collect::<Result<_>>()?,
+            allowed_roles: roles
+                .iter()
+                .map(|word| Role::parse(word).ok_or_else(|| unreadable("role")))
+                .collect::<Result<_>>()?,
             maintenance: self.maintenance,
             created_at: Timestamp(self.created_at),
             updated_at: Timestamp(self.updated_at),
@@ -180,7 +203,9 @@ impl WorkspaceRow {
 /// A workspace that was not removed.
 macro_rules! in_use {
     ($id:expr) => {
-        workspaces::table.filter(workspaces::id.eq($id.as_str())).filter(workspaces::deleted_at.is_null())
+        workspaces::table
+            .filter(workspaces::id.eq($id.as_str()))
+            .filter(workspaces::deleted_at.is_null())
     };
 }
 
@@ -193,14 +218,17 @@ impl Tx<'_> {
         let row = WorkspaceRow::of(workspace)?;
         // Its own name for the row: the slug is free again after removal, the row stays.
         let row_id = workspaces::row_id.eq(uuid::Uuid::new_v4().hyphenated().to_string());
-        self.savepoint(|conn| diesel::insert_into(workspaces::table).values((row_id, row)).execute(conn))
-            .map_err(error::taken("There is already a workspace with this id."))?;
+        self.savepoint(|conn| {
+            diesel::insert_into(workspaces::table).values((row_id, row)).execute(conn)
+        })
+        .map_err(error::taken("There is already a workspace with this id."))?;
         Ok(())
     }
 
     /// A workspace that was not removed.
     pub fn workspace(&mut self, id: &WorkspaceId) -> Result<Option<Workspace>> {
-        let row: Option<WorkspaceRow> = in_use!(id).select(WorkspaceRow::as_select()).first(self.conn).optional()?;
+        let row: Option<WorkspaceRow> =
+            in_use!(id).select(WorkspaceRow::as_select()).first(self.conn).optional()?;
         row.map(WorkspaceRow::into_workspace).transpose()
     }
 
@@ -223,20 +251,25 @@ impl Tx<'_> {
 
     /// What the gateway proves to a workspace's own server, sealed.
     pub fn workspace_password(&mut self, id: &WorkspaceId) -> Result<Option<String>> {
-        let found: Option<Option<String>> = in_use!(id).select(workspaces::password_sealed).first(self.conn).optional()?;
+        let found: Option<Option<String>> =
+            in_use!(id).select(workspaces::password_sealed).first(self.conn).optional()?;
         Ok(found.flatten())
     }
 
     /// Keeps it in place of what was kept before; `None` forgets it.
     pub fn set_workspace_password(&mut self, id: &WorkspaceId, sealed: Option<&str>) -> Result<()> {
-        diesel::update(in_use!(id)).set(workspaces::password_sealed.eq(sealed)).execute(self.conn)?;
+        diesel::update(in_use!(id))
+            .set(workspaces::password_sealed.eq(sealed))
+            .execute(self.conn)?;
         Ok(())
     }
 
-    /// Removes a workspace, and with it every credential and certificate kept for it; false when there is none.
+    /// Removes a workspace, and with it every credential and certificate kept for it; false when
+    /// there is none.
     pub fn delete_workspace(&mut self, id: &WorkspaceId, now: Timestamp) -> Result<bool> {
         self.forget_server(id)?;
-        let change = (workspaces::deleted_at.eq(now.0), workspaces::password_sealed.eq(None::<String>));
+        let change =
+            (workspaces::deleted_at.eq(now.0), workspaces::password_sealed.eq(None::<String>));
         Ok(diesel::update(in_use!(id)).set(change).execute(self.conn)? == 1)
     }
 }

@@ -1,6 +1,8 @@
-//! Whose datagram is it? Decided in the hub's one receiving task, from tables that only this task touches.
+//! Whose datagram is it? Decided in the hub's one receiving task, from tables that only this task
+//! touches.
 //!
-//! - A **route** is the queue to one tunnel's owner, found by the receiver index that every message but the first carries.
+//! - A **route** is the queue to one tunnel's owner, found by the receiver index that every message
+//!   but the first carries.
 //! - The first message, an initiation, carries none: it waits at the `door`.
 //! - Whatever matches nothing is counted and dropped, without an answer.
 
@@ -55,7 +57,12 @@ pub(super) struct Demux {
 
 impl Demux {
     pub(super) fn new(endpoints: Arc<Endpoints>, counters: Arc<Counters>, now: Instant) -> Self {
-        Self { door: Door::new(endpoints, counters.clone(), now), by_peer: HashMap::new(), by_index: HashMap::new(), counters }
+        Self {
+            door: Door::new(endpoints, counters.clone(), now),
+            by_peer: HashMap::new(),
+            by_index: HashMap::new(),
+            counters,
+        }
     }
 
     pub(super) fn change(&mut self, change: Change) {
@@ -64,7 +71,10 @@ impl Demux {
                 let own = route.private_key.public_key();
                 self.door.use_key(&route.private_key);
                 self.by_peer.insert((own, route.peer), route.index);
-                self.by_index.insert(route.index, Entry { own, peer: route.peer, inbox: route.inbox, shared: route.shared });
+                self.by_index.insert(
+                    route.index,
+                    Entry { own, peer: route.peer, inbox: route.inbox, shared: route.shared },
+                );
             }
             Change::Remove { index } => {
                 let Some(entry) = self.by_index.remove(&index) else { return };
@@ -83,7 +93,9 @@ impl Demux {
             let at = n * stride;
             let to = self.whose(from, datagram);
             match (&mut run, to) {
-                (Some((index, _, end)), Some(to)) if *index == to && *end == at => *end = at + datagram.len(),
+                (Some((index, _, end)), Some(to)) if *index == to && *end == at => {
+                    *end = at + datagram.len()
+                }
                 _ => {
                     if let Some((index, start, end)) = run.take() {
                         self.deliver(index, from, stride, message.part(start..end));
@@ -100,7 +112,10 @@ impl Demux {
     fn deliver(&self, index: u32, from: SocketAddr, stride: usize, contents: Bytes) {
         let Some(entry) = self.by_index.get(&index) else { return };
         let length = contents.len();
-        let (lost, waiting) = (length.div_ceil(stride) as u64, entry.shared.queued.fetch_add(length, Ordering::Relaxed));
+        let (lost, waiting) = (
+            length.div_ceil(stride) as u64,
+            entry.shared.queued.fetch_add(length, Ordering::Relaxed),
+        );
         let sent = if waiting > QUEUE_BYTES {
             Err(TrySendError::Full(()))
         } else {
@@ -129,7 +144,9 @@ impl Demux {
         });
         for (own, peer, from, message) in opened {
             match self.by_peer.get(&(own, peer)) {
-                Some(&index) => self.deliver(index, from, INITIATION, Bytes::copy_from_slice(&message)),
+                Some(&index) => {
+                    self.deliver(index, from, INITIATION, Bytes::copy_from_slice(&message))
+                }
                 None => drop(self.unknown()),
             }
         }
@@ -142,13 +159,18 @@ impl Demux {
     }
 
     fn whose(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<u32> {
-        let word = |at: usize| datagram.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        let word = |at: usize| {
+            datagram.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
+        };
         let receiver = match (word(0), datagram.len()) {
             (Some(4), 32..) => word(4),
             (Some(2), 92) => word(8),
             (Some(3), 64) => word(4),
             (Some(1), INITIATION) => {
-                datagram.first_chunk().into_iter().for_each(|message| self.door.knock(from, message));
+                datagram
+                    .first_chunk()
+                    .into_iter()
+                    .for_each(|message| self.door.knock(from, message));
                 return None;
             }
             _ => {
@@ -156,7 +178,10 @@ impl Demux {
                 return None;
             }
         };
-        match receiver.map(|receiver| receiver >> 8).filter(|index| self.by_index.contains_key(index)) {
+        match receiver
+            .map(|receiver| receiver >> 8)
+            .filter(|index| self.by_index.contains_key(index))
+        {
             Some(index) => Some(index),
             None => self.unknown(),
         }

@@ -1,15 +1,20 @@
-//! Who is let in? Initiations wait here until everything else that arrived has been handed on, and are then looked at a few at a time.
+//! Who is let in? Initiations wait here until everything else that arrived has been handed on, and
+//! are then looked at a few at a time.
 //!
-//! An **initiation** names nobody in clear: its mac1 tells which of our keys it is for, and that key opens the sender's public key (WireGuard paper,
-//! section 5.4.2) at the price of a Diffie-Hellman here and, if the key is known, three more at its owner. Anybody who knows our public key can ask for
-//! that, from any address. So:
+//! An **initiation** names nobody in clear: its mac1 tells which of our keys it is for, and that
+//! key opens the sender's public key (WireGuard paper, section 5.4.2) at the price of a
+//! Diffie-Hellman here and, if the key is known, three more at its owner. Anybody who knows our
+//! public key can ask for that, from any address. So:
 //!
-//! - Whoever writes from where a live tunnel's other end **is known** to be keeps its tunnel alive whatever others do.
+//! - Whoever writes from where a live tunnel's other end **is known** to be keeps its tunnel alive
+//!   whatever others do.
 //! - A **stranger** is let in as long as it and all strangers together ask seldom.
-//! - Otherwise it is to **prove** that it is where it says, with a cookie (5.3 and 5.4.7), and is let in at a pace of its own. A cookie costs no
-//!   Diffie-Hellman, but a system call: so there is a limit to cookies, too.
+//! - Otherwise it is to **prove** that it is where it says, with a cookie (5.3 and 5.4.7), and is
+//!   let in at a pace of its own. A cookie costs no Diffie-Hellman, but a system call: so there is
+//!   a limit to cookies, too.
 //!
-//! Addresses can be forged, so no limit here is the only way in: what a forger uses up in somebody's name is asked for again by the next way.
+//! Addresses can be forged, so no limit here is the only way in: what a forger uses up in
+//! somebody's name is asked for again by the next way.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -32,9 +37,11 @@ pub(super) const INITIATION: usize = 148;
 const COOKIE_REPLY: usize = 64;
 /// Where an initiation's mac2 begins: zeros, when its sender has no cookie.
 const MAC2: usize = 132;
-/// Initiations that wait: of known ends, and of strangers. More are dropped; whoever is real asks again.
+/// Initiations that wait: of known ends, and of strangers. More are dropped; whoever is real asks
+/// again.
 const WAITING: (usize, usize) = (512, 1024);
-/// What is done in one go, before what arrived meanwhile is looked at. A Diffie-Hellman takes some 50 us, a cookie 5, a look at mac1 less than one.
+/// What is done in one go, before what arrived meanwhile is looked at. A Diffie-Hellman takes some
+/// 50 us, a cookie 5, a look at mac1 less than one.
 const EFFORT: u32 = OPENED;
 const OPENED: u32 = 48;
 const ANSWERED: u32 = 6;
@@ -51,7 +58,8 @@ struct OwnKey {
 }
 
 struct Limits {
-    /// From known ends, all together. A gateway that starts sessions calls its hosts' agents hundreds of times a second.
+    /// From known ends, all together. A gateway that starts sessions calls its hosts' agents
+    /// hundreds of times a second.
     known: Limit,
     /// From strangers, each (an address, or a /64) and all together.
     stranger: Sieve,
@@ -59,7 +67,8 @@ struct Limits {
     /// From strangers that have a cookie.
     proven: Sieve,
     provens: Limit,
-    /// Cookies, to one address and port, and in all. By port: who shares an address with a flood has a port of its own.
+    /// Cookies, to one address and port, and in all. By port: who shares an address with a flood
+    /// has a port of its own.
     cookie: Sieve,
     cookies: Limit,
 }
@@ -94,7 +103,15 @@ impl Door {
             cookie: Sieve::new(5, 5),
             cookies: Limit::new(10_000, 1000),
         };
-        Self { keys: HashMap::new(), endpoints, friends: VecDeque::new(), strangers: VecDeque::new(), limits, born: now, counters }
+        Self {
+            keys: HashMap::new(),
+            endpoints,
+            friends: VecDeque::new(),
+            strangers: VecDeque::new(),
+            limits,
+            born: now,
+            counters,
+        }
     }
 
     /// A tunnel uses this key.
@@ -127,7 +144,11 @@ impl Door {
 
     /// Lets an initiation wait.
     pub(super) fn knock(&mut self, from: SocketAddr, message: &[u8; INITIATION]) {
-        let (queue, places) = if self.endpoints.holds(from) { (&mut self.friends, WAITING.0) } else { (&mut self.strangers, WAITING.1) };
+        let (queue, places) = if self.endpoints.holds(from) {
+            (&mut self.friends, WAITING.0)
+        } else {
+            (&mut self.strangers, WAITING.1)
+        };
         if queue.len() < places {
             queue.push_back((from, *message));
         } else {
@@ -137,7 +158,8 @@ impl Door {
 
     /// Looks at those who wait, known ends first, until enough was done for now.
     pub(super) fn look(&mut self, now: Instant, mut verdict: impl FnMut(Verdict)) {
-        let now = u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX);
+        let now =
+            u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX);
         let mut effort = 0;
         while effort < EFFORT {
             let (known, next) = match self.friends.pop_front() {
@@ -151,12 +173,20 @@ impl Door {
         }
     }
 
-    fn judge(&mut self, from: SocketAddr, message: &[u8; INITIATION], known: bool, now: u64) -> (u32, Option<Verdict>) {
+    fn judge(
+        &mut self,
+        from: SocketAddr,
+        message: &[u8; INITIATION],
+        known: bool,
+        now: u64,
+    ) -> (u32, Option<Verdict>) {
         let mut reply = [0; COOKIE_REPLY];
         let counters = &*self.counters;
-        let found = self.keys.iter().find_map(|(own, key)| match key.open.verify_packet(None, message, &mut [0; COOKIE_REPLY]) {
-            Ok(Packet::HandshakeInit(initiation)) => Some((own, key, initiation)),
-            _ => None,
+        let found = self.keys.iter().find_map(|(own, key)| {
+            match key.open.verify_packet(None, message, &mut [0; COOKIE_REPLY]) {
+                Ok(Packet::HandshakeInit(initiation)) => Some((own, key, initiation)),
+                _ => None,
+            }
         });
         let Some((own, key, initiation)) = found else {
             counters.unknown.fetch_add(1, Ordering::Relaxed);
@@ -164,7 +194,8 @@ impl Door {
         };
         let limits = &mut self.limits;
         // Each source's own limit first: what it refuses takes nothing from the others.
-        let welcome = (known && limits.known.take(now)) || (limits.stranger.take(network(from.ip()), now) && limits.strangers.take(now));
+        let welcome = (known && limits.known.take(now))
+            || (limits.stranger.take(network(from.ip()), now) && limits.strangers.take(now));
         if !welcome {
             let bare = message.get(MAC2..).is_none_or(|mac2| mac2.iter().all(|byte| *byte == 0));
             if bare && !(limits.cookie.take(from, now) && limits.cookies.take(now)) {
@@ -172,8 +203,11 @@ impl Door {
                 return (LOOKED_AT, None);
             }
             match key.strict.verify_packet(Some(from.ip()), message, &mut reply) {
-                Ok(_) if limits.proven.take(network(from.ip()), now) && limits.provens.take(now) => {}
-                Err(TunnResult::WriteToNetwork(_)) if bare || (limits.cookie.take(from, now) && limits.cookies.take(now)) => {
+                Ok(_)
+                    if limits.proven.take(network(from.ip()), now) && limits.provens.take(now) => {}
+                Err(TunnResult::WriteToNetwork(_))
+                    if bare || (limits.cookie.take(from, now) && limits.cookies.take(now)) =>
+                {
                     counters.cookies.fetch_add(1, Ordering::Relaxed);
                     return (ANSWERED, Some(Verdict::Cookie { to: from, reply }));
                 }
@@ -224,17 +258,27 @@ mod tests {
     impl Caller {
         fn new(ours: &PrivateKey) -> Self {
             let key = PrivateKey::generate().unwrap();
-            Self { tunn: Tunn::new(key.secret(), ours.public_key().x25519(), None, None, 1, None), public: key.public_key() }
+            Self {
+                tunn: Tunn::new(key.secret(), ours.public_key().x25519(), None, None, 1, None),
+                public: key.public_key(),
+            }
         }
 
         fn initiation(&mut self) -> [u8; INITIATION] {
             let mut room = [0; 256];
-            let TunnResult::WriteToNetwork(message) = self.tunn.format_handshake_initiation(&mut room, true) else { panic!("no initiation") };
+            let TunnResult::WriteToNetwork(message) =
+                self.tunn.format_handshake_initiation(&mut room, true)
+            else {
+                panic!("no initiation")
+            };
             <[u8; INITIATION]>::try_from(&*message).unwrap()
         }
 
         fn hear(&mut self, cookie: &[u8]) {
-            assert!(matches!(self.tunn.decapsulate(None, cookie, &mut [0; 256]), TunnResult::Done), "it is a cookie");
+            assert!(
+                matches!(self.tunn.decapsulate(None, cookie, &mut [0; 256]), TunnResult::Done),
+                "it is a cookie"
+            );
         }
     }
 
@@ -279,7 +323,8 @@ mod tests {
         let mut caller = Caller::new(&key);
         let from = at("192.0.2.66:2000");
         door.knock(from, &caller.initiation());
-        let cookie = all(&mut door).cookies.pop().expect("a cookie: this port has asked for none yet");
+        let cookie =
+            all(&mut door).cookies.pop().expect("a cookie: this port has asked for none yet");
         assert_eq!(cookie.0, from);
         caller.hear(&cookie.1);
         (0..100).for_each(|_| door.knock(at(FLOOD), &message));

@@ -1,9 +1,9 @@
 //! How often something may happen, in all and for each source, in memory that does not grow.
 //!
-//! - A **limit** lets a burst through at once and then one event at a time at its pace: a token bucket, kept as the generic cell rate algorithm
-//!   keeps it (ITU-T I.371), which is one number.
-//! - A **sieve** is a fixed table of such numbers. Sources that fall into one cell share its pace; a keyed hash chooses the cell, so that nobody can
-//!   arrange to share somebody else's.
+//! - A **limit** lets a burst through at once and then one event at a time at its pace: a token
+//!   bucket, kept as the generic cell rate algorithm keeps it (ITU-T I.371), which is one number.
+//! - A **sieve** is a fixed table of such numbers. Sources that fall into one cell share its pace;
+//!   a keyed hash chooses the cell, so that nobody can arrange to share somebody else's.
 //!
 //! Time is an argument: nanoseconds since whenever the owner began.
 

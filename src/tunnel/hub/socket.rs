@@ -19,7 +19,8 @@ const BUFFER: usize = 8 << 20;
 const MESSAGE: usize = 64 << 10;
 /// Messages taken in one system call.
 const MESSAGES: usize = 16;
-/// A message shorter than this is copied to its owner, and its buffer used again at once. A longer one travels in its buffer.
+/// A message shorter than this is copied to its owner, and its buffer used again at once. A longer
+/// one travels in its buffer.
 const COPIED: usize = 4 << 10;
 /// Buffers that travel and are waited for; when all are out, messages are copied.
 const TRAVELLING: usize = 64;
@@ -56,7 +57,8 @@ impl HubSocket {
         self.state.max_gso_segments().clamp(1, 64)
     }
 
-    /// Sends a train, waiting for room in the kernel. What cannot be sent is counted and lost, as UDP is.
+    /// Sends a train, waiting for room in the kernel. What cannot be sent is counted and lost, as
+    /// UDP is.
     pub(in crate::tunnel) async fn send(&self, train: &Transmit) {
         let to = self.outward(train.to);
         for part in self.parts(train) {
@@ -88,8 +90,11 @@ impl HubSocket {
 
     fn try_send(&self, destination: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
         let segment_size = (contents.len() > segment).then_some(segment);
-        let transmit = quinn_udp::Transmit { destination, ecn: None, contents, segment_size, src_ip: None };
-        self.socket.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.socket), &transmit))
+        let transmit =
+            quinn_udp::Transmit { destination, ecn: None, contents, segment_size, src_ip: None };
+        self.socket.try_io(Interest::WRITABLE, || {
+            self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
+        })
     }
 
     fn count(&self, result: io::Result<()>) {
@@ -100,7 +105,9 @@ impl HubSocket {
     /// An IPv6 socket reaches IPv4 through mapped addresses (RFC 4291, section 2.5.5.2).
     fn outward(&self, to: SocketAddr) -> SocketAddr {
         match (self.local.ip(), to.ip()) {
-            (IpAddr::V6(_), IpAddr::V4(v4)) => SocketAddr::new(v4.to_ipv6_mapped().into(), to.port()),
+            (IpAddr::V6(_), IpAddr::V4(v4)) => {
+                SocketAddr::new(v4.to_ipv6_mapped().into(), to.port())
+            }
             _ => to,
         }
     }
@@ -110,15 +117,24 @@ impl HubSocket {
         self.socket.readable().await
     }
 
-    /// Takes what has arrived; answers with the number of messages, none if there was nothing after all.
+    /// Takes what has arrived; answers with the number of messages, none if there was nothing after
+    /// all.
     pub(super) fn receive(&self, buffers: &mut Buffers) -> io::Result<usize> {
         let Buffers { memory, metas, .. } = buffers;
         let mut slices = memory.iter_mut().map(|buffer| IoSliceMut::new(buffer));
-        let mut slices: [IoSliceMut<'_>; MESSAGES] = std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-        match self.socket.try_io(Interest::READABLE, || self.state.recv(UdpSockRef::from(&self.socket), &mut slices, metas)) {
+        let mut slices: [IoSliceMut<'_>; MESSAGES] =
+            std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+        match self.socket.try_io(Interest::READABLE, || {
+            self.state.recv(UdpSockRef::from(&self.socket), &mut slices, metas)
+        }) {
             // An ICMP answer to something we sent; says nothing about the socket.
             Err(error)
-                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) =>
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock
+                        | io::ErrorKind::ConnectionRefused
+                        | io::ErrorKind::ConnectionReset
+                ) =>
             {
                 Ok(0)
             }
@@ -129,29 +145,43 @@ impl HubSocket {
 
 fn inward(from: SocketAddr) -> SocketAddr {
     match from.ip() {
-        IpAddr::V6(v6) if v6 != Ipv6Addr::LOCALHOST => SocketAddr::new(v6.to_canonical(), from.port()),
+        IpAddr::V6(v6) if v6 != Ipv6Addr::LOCALHOST => {
+            SocketAddr::new(v6.to_canonical(), from.port())
+        }
         _ => from,
     }
 }
 
-/// Memory to receive into, kept between calls: as many buffers as messages, each full of bytes that mean nothing until something is received.
+/// Memory to receive into, kept between calls: as many buffers as messages, each full of bytes that
+/// mean nothing until something is received.
 pub(super) struct Buffers {
     memory: Vec<BytesMut>,
     metas: [RecvMeta; MESSAGES],
-    /// Buffers under way to owners, oldest first; they come back when the owner has dropped its part.
+    /// Buffers under way to owners, oldest first; they come back when the owner has dropped its
+    /// part.
     travelling: VecDeque<Bytes>,
 }
 
 impl Buffers {
     pub(super) fn new() -> Self {
-        Self { memory: vec![fresh(); MESSAGES], metas: [RecvMeta::default(); MESSAGES], travelling: VecDeque::new() }
+        Self {
+            memory: vec![fresh(); MESSAGES],
+            metas: [RecvMeta::default(); MESSAGES],
+            travelling: VecDeque::new(),
+        }
     }
 
-    /// Hands the first `count` messages to `take`: sender, size of a datagram, datagrams end to end.
-    pub(super) fn messages(&mut self, count: usize, mut take: impl FnMut(SocketAddr, usize, &Message<'_>)) {
+    /// Hands the first `count` messages to `take`: sender, size of a datagram, datagrams end to
+    /// end.
+    pub(super) fn messages(
+        &mut self,
+        count: usize,
+        mut take: impl FnMut(SocketAddr, usize, &Message<'_>),
+    ) {
         for n in 0..count.min(MESSAGES) {
             let meta = &self.metas[n];
-            let (from, stride, length) = (inward(meta.addr), meta.stride.max(1), meta.len.min(MESSAGE));
+            let (from, stride, length) =
+                (inward(meta.addr), meta.stride.max(1), meta.len.min(MESSAGE));
             if length == 0 {
                 continue;
             }

@@ -1,7 +1,8 @@
 //! Threads for tunnels.
 //!
-//! Few: every wake of one of a runtime's threads wakes another that looks for more, and a keystroke in an idle gateway would pay for both. Half of the
-//! processors are enough, because the other half seals TLS for the same streams.
+//! Few: every wake of one of a runtime's threads wakes another that looks for more, and a keystroke
+//! in an idle gateway would pay for both. Half of the processors are enough, because the other half
+//! seals TLS for the same streams.
 
 use std::io;
 use std::thread::available_parallelism;
@@ -19,7 +20,11 @@ pub(super) struct Threads(Option<Runtime>);
 
 impl Threads {
     pub(super) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread().worker_threads(threads()).thread_name("tunnels").enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads())
+            .thread_name("tunnels")
+            .enable_all()
+            .build()?;
         Ok(Self(Some(runtime)))
     }
 

@@ -1,7 +1,9 @@
-//! Which session keys exist, how old they are, and which one is used for sending: a mirror of what boringtun keeps inside.
+//! Which session keys exist, how old they are, and which one is used for sending: a mirror of what
+//! boringtun keeps inside.
 //!
 //! - A **key** here is its receiver index and its age; the bytes stay in boringtun.
-//! - It is **confirmed** when the other end is known to have it: at once for the initiator, with the first packet for the responder.
+//! - It is **confirmed** when the other end is known to have it: at once for the initiator, with
+//!   the first packet for the responder.
 //! - The **current** key is the newest confirmed one.
 
 use std::time::Instant;

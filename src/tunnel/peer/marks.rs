@@ -3,9 +3,11 @@
 //! - **lively**: it may have something to send; in the order of their turns.
 //! - **touched**: something may have become of it.
 //! - **stirred**: its user may find something new.
-//! - **passing**: it is opening or released, where time alone may change something; looked at each time.
+//! - **passing**: it is opening or released, where time alone may change something; looked at each
+//!   time.
 //!
-//! A connection is in a list once; a mark of its own says so. It may be gone by the time it is looked at.
+//! A connection is in a list once; a mark of its own says so. It may be gone by the time it is
+//! looked at.
 
 use std::collections::VecDeque;
 use std::mem::{replace, take};
@@ -59,7 +61,8 @@ impl Lists {
         }
     }
 
-    /// The touched, of which there are none any more, and the passing; some are both, and named twice.
+    /// The touched, of which there are none any more, and the passing; some are both, and named
+    /// twice.
     pub(super) fn take_changed(&mut self) -> Vec<ConnId> {
         let mut all = take(&mut self.touched);
         all.extend(&self.passing);

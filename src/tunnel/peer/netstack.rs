@@ -1,12 +1,16 @@
 //! The TCP connections of one tunnel: between its two addresses, with no operating system.
 //!
 //! - A **connection** ([`ConnId`]) is one that we opened or accepted.
-//! - It is **opening** until its handshake ends, then **open**, and **released** when its user has let go: then it is closed in good order
-//!   and forgotten, or reset when the other end still talks to nobody.
+//! - It is **opening** until its handshake ends, then **open**, and **released** when its user has
+//!   let go: then it is closed in good order and forgotten, or reset when the other end still talks
+//!   to nobody.
 //! - It is **lost** when the tunnel has heard nothing authentic for the configured time.
-//! - A **listener** has no idle connection: one is made when a request for its port arrives, so waiting costs no memory.
-//! - The windows of all connections together have a limit; each starts small, and may grow while something is **spare**.
-//! - Most connections do nothing most of the time, and cost nothing then: who is looked at is in a list (see `marks`).
+//! - A **listener** has no idle connection: one is made when a request for its port arrives, so
+//!   waiting costs no memory.
+//! - The windows of all connections together have a limit; each starts small, and may grow while
+//!   something is **spare**.
+//! - Most connections do nothing most of the time, and cost nothing then: who is looked at is in a
+//!   list (see `marks`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,11 +21,14 @@ use std::time::{Duration, Instant};
 use super::marks::{Lists, Marks};
 use super::timers::SplitMix;
 use super::{Event, MTU, PeerError, Profile};
-use crate::tunnel::tcp::{Chain, Connection, Flow, Header, Limits, Micros, Outlet, Segment, State, Verdict};
+use crate::tunnel::tcp::{
+    Chain, Connection, Flow, Header, Limits, Micros, Outlet, Segment, State, Verdict,
+};
 
 /// Most connections of one tunnel.
 pub const CONNECTIONS_MAX: usize = 256;
-/// Most bytes that the windows of a tunnel's connections may grow to together, beyond the 64 KiB each way that every connection starts with.
+/// Most bytes that the windows of a tunnel's connections may grow to together, beyond the 64 KiB
+/// each way that every connection starts with.
 pub const WINDOWS_MAX: usize = 16 << 20;
 /// A connection request that is not completed in this time is reset.
 const HALF_OPEN: Duration = Duration::from_secs(10);
@@ -93,12 +100,14 @@ pub(super) struct Netstack {
     listeners: BTreeMap<u16, usize>,
     next_conn: u64,
     lists: Lists,
-    /// No connection asks for the clock before this, in the tunnel's time. Set forward when it has come, not when one asks for a later moment.
+    /// No connection asks for the clock before this, in the tunnel's time. Set forward when it has
+    /// come, not when one asks for a later moment.
     soonest: Micros,
     secret: u64,
     ports: SplitMix,
     resets: Vec<Header>,
-    /// Payload of the segments that get through, when large ones do not, and when that was last seen.
+    /// Payload of the segments that get through, when large ones do not, and when that was last
+    /// seen.
     narrow: Option<(usize, Instant)>,
     /// The largest packet that the path is known to carry, and the largest that is welcome.
     mtu: usize,
@@ -111,7 +120,15 @@ pub(super) struct Netstack {
 }
 
 impl Netstack {
-    pub(super) fn new(local: IpAddr, remote: IpAddr, profile: Profile, mtu_max: usize, timeout: Duration, seed: u64, now: Instant) -> Self {
+    pub(super) fn new(
+        local: IpAddr,
+        remote: IpAddr,
+        profile: Profile,
+        mtu_max: usize,
+        timeout: Duration,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         Self {
             flow: Flow { local, remote },
             epoch: now,
@@ -137,7 +154,8 @@ impl Netstack {
         }
     }
 
-    /// The time since the tunnel was made. A clock that jumps back stands still here until it has caught up.
+    /// The time since the tunnel was made. A clock that jumps back stands still here until it has
+    /// caught up.
     fn time(&mut self, now: Instant) -> Micros {
         // Asked for every packet of a batch, which all have one time.
         if now != self.seen {
@@ -150,29 +168,57 @@ impl Netstack {
 
     fn limits(&self, now: Instant) -> Limits {
         let (receive, send) = self.profile.windows();
-        // A new connection begins with what its neighbours found out, and asks the other end for no larger segments: a path is mostly narrow both ways.
+        // A new connection begins with what its neighbours found out, and asks the other end for no
+        // larger segments: a path is mostly narrow both ways.
         let narrow = self.narrow.filter(|&(_, seen)| now.saturating_duration_since(seen) < NARROW);
-        let mtu = narrow.map_or(self.mtu_max, |(payload, _)| (payload + self.flow.headers()).min(MTU));
-        Limits { receive, send, mtu, path: self.mtu, keepalive: Micros::try_from((self.timeout / 4).as_micros()).unwrap_or(Micros::MAX) }
+        let mtu =
+            narrow.map_or(self.mtu_max, |(payload, _)| (payload + self.flow.headers()).min(MTU));
+        Limits {
+            receive,
+            send,
+            mtu,
+            path: self.mtu,
+            keepalive: Micros::try_from((self.timeout / 4).as_micros()).unwrap_or(Micros::MAX),
+        }
     }
 
-    /// Where a connection's sequence numbers begin (RFC 6528): a clock, plus a secret function of its addresses and ports.
+    /// Where a connection's sequence numbers begin (RFC 6528): a clock, plus a secret function of
+    /// its addresses and ports.
     fn first_number(&mut self, ports: (u16, u16), now: Instant) -> u32 {
         let mut hash = DefaultHasher::new();
         (self.secret, self.flow.local, self.flow.remote, ports).hash(&mut hash);
         (hash.finish() as u32).wrapping_add((self.time(now) / 4) as u32)
     }
 
-    fn adopt(&mut self, tcp: Connection, ports: (u16, u16), accepted: bool, now: Instant) -> ConnId {
+    fn adopt(
+        &mut self,
+        tcp: Connection,
+        ports: (u16, u16),
+        accepted: bool,
+        now: Instant,
+    ) -> ConnId {
         let id = ConnId(self.next_conn);
         self.next_conn += 1;
         let allowance = tcp.allowance();
         self.allowances += allowance;
         let phase = Phase::Opening;
-        let (released, closed, lost, mut marks, repeated) = (None, false, false, Marks::default(), 0);
+        let (released, closed, lost, mut marks, repeated) =
+            (None, false, false, Marks::default(), 0);
         self.lists.mark(id, &mut marks, true);
         self.lists.pass(id, &mut marks);
-        let conn = Conn { tcp, ports, accepted, phase, born: now, released, closed, lost, marks, repeated, allowance };
+        let conn = Conn {
+            tcp,
+            ports,
+            accepted,
+            phase,
+            born: now,
+            released,
+            closed,
+            lost,
+            marks,
+            repeated,
+            allowance,
+        };
         self.conns.insert(id, Box::new(conn));
         self.by_ports.insert(ports, id);
         id
@@ -214,7 +260,8 @@ impl Netstack {
             return Err(PeerError::Unaddressable);
         }
         let ports = (self.free_port(), port);
-        let (number, limits, time) = (self.first_number(ports, now), self.limits(now), self.time(now));
+        let (number, limits, time) =
+            (self.first_number(ports, now), self.limits(now), self.time(now));
         let tcp = Connection::connect(ports.0, ports.1, &self.flow, number, limits, time);
         Ok(self.adopt(tcp, ports, false, now))
     }
@@ -222,8 +269,11 @@ impl Netstack {
     fn free_port(&mut self) -> u16 {
         loop {
             // 256 connections at most, 16384 ports: ends at once.
-            let port = DYNAMIC_PORTS + (self.ports.next() % u64::from(u16::MAX - DYNAMIC_PORTS)) as u16;
-            if !self.conns.values().any(|conn| conn.ports.0 == port) && !self.listeners.contains_key(&port) {
+            let port =
+                DYNAMIC_PORTS + (self.ports.next() % u64::from(u16::MAX - DYNAMIC_PORTS)) as u16;
+            if !self.conns.values().any(|conn| conn.ports.0 == port)
+                && !self.listeners.contains_key(&port)
+            {
                 return port;
             }
         }
@@ -240,16 +290,21 @@ impl Netstack {
     /// Stops listening and resets what was not yet accepted.
     pub(super) fn unlisten(&mut self, port: u16) {
         if self.listeners.remove(&port).is_some() {
-            let opening = |conn: &Conn| conn.accepted && conn.ports.0 == port && conn.phase == Phase::Opening;
-            let gone: Vec<_> = self.conns.iter().filter(|(_, conn)| opening(conn)).map(|(&id, _)| id).collect();
+            let opening =
+                |conn: &Conn| conn.accepted && conn.ports.0 == port && conn.phase == Phase::Opening;
+            let gone: Vec<_> =
+                self.conns.iter().filter(|(_, conn)| opening(conn)).map(|(&id, _)| id).collect();
             gone.into_iter().for_each(|id| self.abort(id));
         }
     }
 
-    /// Takes in one decrypted packet from the peer's address to ours. What is no TCP is for nobody here, and gets no answer.
+    /// Takes in one decrypted packet from the peer's address to ours. What is no TCP is for nobody
+    /// here, and gets no answer.
     pub(super) fn ingress(&mut self, packet: &[u8], now: Instant) {
         let vouched = self.profile.ends_here();
-        let Some(segment) = Segment::parse(packet, vouched).filter(|_| self.flow.is_sound()) else { return };
+        let Some(segment) = Segment::parse(packet, vouched).filter(|_| self.flow.is_sound()) else {
+            return;
+        };
         let time = self.time(now);
         let known = self.by_ports.get(&(segment.local, segment.remote)).copied();
         match known.and_then(|id| Some((id, self.conns.get_mut(&id)?))) {
@@ -260,7 +315,9 @@ impl Netstack {
                     Verdict::Reset => self.reset(&segment),
                 }
             }
-            None if segment.opens() && self.listeners.contains_key(&segment.local) => self.admit(&segment, now),
+            None if segment.opens() && self.listeners.contains_key(&segment.local) => {
+                self.admit(&segment, now)
+            }
             None => self.reset(&segment),
         }
     }
@@ -268,10 +325,15 @@ impl Netstack {
     /// A connection request. Without room for it, it is dropped, and will be repeated.
     fn admit(&mut self, syn: &Segment<'_>, now: Instant) {
         let backlog = self.listeners.get(&syn.local).copied().unwrap_or(0);
-        let half_open = self.conns.values().filter(|c| c.accepted && c.ports.0 == syn.local && c.phase == Phase::Opening).count();
+        let half_open = self
+            .conns
+            .values()
+            .filter(|c| c.accepted && c.ports.0 == syn.local && c.phase == Phase::Opening)
+            .count();
         if half_open < backlog && self.conns.len() < CONNECTIONS_MAX {
             let ports = (syn.local, syn.remote);
-            let (number, limits, time) = (self.first_number(ports, now), self.limits(now), self.time(now));
+            let (number, limits, time) =
+                (self.first_number(ports, now), self.limits(now), self.time(now));
             let tcp = Connection::accept(syn, &self.flow, number, limits, time);
             self.adopt(tcp, ports, true, now);
         }
@@ -308,8 +370,11 @@ impl Netstack {
         if time < self.soonest {
             return;
         }
-        let (due, later): (Vec<_>, Vec<_>) =
-            self.conns.iter().filter_map(|(&id, conn)| Some((id, conn.tcp.deadline()?))).partition(|&(_, at)| at <= time);
+        let (due, later): (Vec<_>, Vec<_>) = self
+            .conns
+            .iter()
+            .filter_map(|(&id, conn)| Some((id, conn.tcp.deadline()?)))
+            .partition(|&(_, at)| at <= time);
         self.soonest = later.into_iter().map(|(_, at)| at).min().unwrap_or(Micros::MAX);
         due.into_iter().for_each(|(id, _)| self.mark(id, true));
     }
@@ -319,14 +384,17 @@ impl Netstack {
         !self.lists.lively.is_empty() || !self.resets.is_empty()
     }
 
-    /// Gives up connections whose other end was last heard too long ago. Each sends something every quarter of the timeout, so a living one answers.
+    /// Gives up connections whose other end was last heard too long ago. Each sends something every
+    /// quarter of the timeout, so a living one answers.
     pub(super) fn give_up(&mut self, heard: Option<Instant>, now: Instant) {
         let timeout = self.timeout;
         if heard.is_some_and(|heard| now < heard + timeout) {
             return;
         }
-        let silent = |conn: &Conn| !conn.lost && now >= heard.max(Some(conn.born)).unwrap_or(now) + timeout;
-        let lost: Vec<_> = self.conns.iter().filter(|(_, conn)| silent(conn)).map(|(&id, _)| id).collect();
+        let silent =
+            |conn: &Conn| !conn.lost && now >= heard.max(Some(conn.born)).unwrap_or(now) + timeout;
+        let lost: Vec<_> =
+            self.conns.iter().filter(|(_, conn)| silent(conn)).map(|(&id, _)| id).collect();
         for id in lost {
             self.conns.entry(id).and_modify(|conn| conn.lost = true);
             self.abort(id);
@@ -335,7 +403,9 @@ impl Netstack {
 
     /// When [`Netstack::give_up`] may next have something to do, if nothing is heard until then.
     pub(super) fn patience(&self, heard: Option<Instant>, now: Instant) -> Option<Instant> {
-        if let Some(at) = heard.map(|heard| heard + self.timeout).filter(|&at| now < at && !self.conns.is_empty()) {
+        if let Some(at) =
+            heard.map(|heard| heard + self.timeout).filter(|&at| now < at && !self.conns.is_empty())
+        {
             return Some(at);
         }
         let conns = self.conns.values().filter(|conn| !conn.lost);
@@ -358,7 +428,11 @@ impl Netstack {
                         }
                     }
                     State::Closed => {
-                        let kind = if conn.lost { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionRefused };
+                        let kind = if conn.lost {
+                            io::ErrorKind::TimedOut
+                        } else {
+                            io::ErrorKind::ConnectionRefused
+                        };
                         if !conn.accepted && conn.released.is_none() {
                             events.push_back(Event::ConnectFailed { conn: id, kind });
                         }
@@ -373,13 +447,20 @@ impl Netstack {
                     | State::TimeWait => {
                         conn.phase = Phase::Open;
                         let port = conn.ports.0;
-                        events.push_back(if conn.accepted { Event::Accepted { conn: id, port } } else { Event::Connected { conn: id } });
+                        events.push_back(if conn.accepted {
+                            Event::Accepted { conn: id, port }
+                        } else {
+                            Event::Connected { conn: id }
+                        });
                     }
                 }
             }
             if let Some(since) = conn.released {
-                // Nobody reads any more: data that arrives, or an end that never comes, is answered with a reset (RFC 2525, section 2.17).
-                if conn.tcp.state() != State::Closed && (conn.tcp.has_input() || now >= since + LINGER) {
+                // Nobody reads any more: data that arrives, or an end that never comes, is answered
+                // with a reset (RFC 2525, section 2.17).
+                if conn.tcp.state() != State::Closed
+                    && (conn.tcp.has_input() || now >= since + LINGER)
+                {
                     conn.tcp.abort();
                     aborted.push(id);
                 }
@@ -443,9 +524,17 @@ impl Netstack {
     }
 
     /// Moves up to `limit` received bytes into `into`.
-    pub(super) fn read(&mut self, id: ConnId, into: &mut Chain, limit: usize, now: Instant) -> Progress {
+    pub(super) fn read(
+        &mut self,
+        id: ConnId,
+        into: &mut Chain,
+        limit: usize,
+        now: Instant,
+    ) -> Progress {
         let (spare, time) = (self.spare(), self.time(now));
-        let Some(conn) = self.conns.get_mut(&id) else { return Progress::Failed(io::ErrorKind::NotConnected) };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Progress::Failed(io::ErrorKind::NotConnected);
+        };
         let moved = conn.tcp.read(into, limit, spare, time);
         let progress = match (moved, conn.tcp.state()) {
             (0, _) if conn.tcp.has_input() => Progress::Pending,
@@ -463,7 +552,9 @@ impl Netstack {
     /// Takes bytes to be sent from `from`, as many as there is room for.
     pub(super) fn write(&mut self, id: ConnId, from: &mut Chain) -> Progress {
         let spare = self.spare();
-        let Some(conn) = self.conns.get_mut(&id) else { return Progress::Failed(io::ErrorKind::NotConnected) };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Progress::Failed(io::ErrorKind::NotConnected);
+        };
         // What it was granted before stays granted.
         let spare = spare + conn.allowance;
         let moved = conn.tcp.write(from, spare);
@@ -522,7 +613,8 @@ impl Netstack {
         self.conns.values().any(|conn| conn.released.is_none())
     }
 
-    /// Segments sent again so far, and the longest smoothed round trip of the connections that are open, of late.
+    /// Segments sent again so far, and the longest smoothed round trip of the connections that are
+    /// open, of late.
     pub(super) fn figures(&self) -> (u64, Option<Duration>) {
         (self.repeated, self.slowest.map(|(rtt, _)| Duration::from_micros(rtt)))
     }
@@ -531,13 +623,15 @@ impl Netstack {
     fn figure(&mut self, now: Instant) {
         let fresh = |&(_, seen): &(Micros, Instant)| now.saturating_duration_since(seen) < FIGURED;
         if self.conns.len() <= FEW || !self.slowest.as_ref().is_some_and(fresh) {
-            self.slowest = self.conns.values().filter_map(|conn| conn.tcp.rtt()).max().map(|rtt| (rtt, now));
+            self.slowest =
+                self.conns.values().filter_map(|conn| conn.tcp.rtt()).max().map(|rtt| (rtt, now));
         }
     }
 
     /// When TCP wants to be called again, at the latest.
     pub(super) fn next(&mut self, now: Instant) -> Option<Instant> {
-        let unsettled = self.lists.lively.iter().filter_map(|id| self.conns.get(id)?.tcp.deadline()).min();
+        let unsettled =
+            self.lists.lively.iter().filter_map(|id| self.conns.get(id)?.tcp.deadline()).min();
         let at = self.soonest.min(unsettled.unwrap_or(Micros::MAX));
         let at = (at < Micros::MAX && !self.conns.is_empty()).then_some(at)?;
         Some(self.epoch.checked_add(Duration::from_micros(at))?.max(now))

@@ -1,23 +1,32 @@
-//! How large a packet the path carries: packetization layer path MTU discovery for datagrams (RFC 8899).
+//! How large a packet the path carries: packetization layer path MTU discovery for datagrams (RFC
+//! 8899).
 //!
-//! - Every path is taken to carry the **base**, [`MTU`]: with WireGuard and IPv6 around it, it fits into Ethernet.
-//! - Some carry more: jumbo frames, or a host on the gateway's own machine. Where both ends take more, and something would be gained, a **probe** as large
-//!   as they take is sent: an echo request (RFC 792, RFC 4443), which the other end of a tunnel answers as any host does, at the same size. Its answer
-//!   proves both directions.
-//! - A probe that is lost costs nothing but itself: no data travels in it or with it. After three, it is left alone for a while.
-//! - What was proved is believed until the other end moves or a large segment is not acknowledged (`tcp::narrow`).
+//! - Every path is taken to carry the **base**, [`MTU`]: with WireGuard and IPv6 around it, it fits
+//!   into Ethernet.
+//! - Some carry more: jumbo frames, or a host on the gateway's own machine. Where both ends take
+//!   more, and something would be gained, a **probe** as large as they take is sent: an echo
+//!   request (RFC 792, RFC 4443), which the other end of a tunnel answers as any host does, at the
+//!   same size. Its answer proves both directions.
+//! - A probe that is lost costs nothing but itself: no data travels in it or with it. After three,
+//!   it is left alone for a while.
+//! - What was proved is believed until the other end moves or a large segment is not acknowledged
+//!   (`tcp::narrow`).
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr};
+use smoltcp::wire::{
+    Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv4Repr,
+    Ipv6Packet, Ipv6Repr,
+};
 
 use super::{MTU, MTU_MAX};
 
 /// A probe not answered in this time is lost.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Probes in a row, all lost, that mean that the path does not carry them (RFC 8899, section 5.1.2).
+/// Probes in a row, all lost, that mean that the path does not carry them (RFC 8899, section
+/// 5.1.2).
 const PROBES: u32 = 3;
 /// Until it is tried again, at first and at most (RFC 8899, section 5.1.1: ten minutes).
 const PAUSE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
@@ -50,7 +59,13 @@ pub(super) struct Reach {
 impl Reach {
     /// Packets of up to `most` bytes are welcome at this end, and may be tried.
     pub(super) fn new(most: usize, seed: u64, now: Instant) -> Self {
-        Self { state: State::Base { from: now }, most: most.clamp(MTU, MTU_MAX), pause: PAUSE.0, ident: seed as u16, number: 0 }
+        Self {
+            state: State::Base { from: now },
+            most: most.clamp(MTU, MTU_MAX),
+            pause: PAUSE.0,
+            ident: seed as u16,
+            number: 0,
+        }
     }
 
     /// The largest packet that may be sent.
@@ -76,18 +91,30 @@ impl Reach {
     }
 
     /// Writes the next probe; answers with its length, nothing if there is no room.
-    pub(super) fn probe(&mut self, local: IpAddr, remote: IpAddr, room: &mut [u8], now: Instant) -> usize {
+    pub(super) fn probe(
+        &mut self,
+        local: IpAddr,
+        remote: IpAddr,
+        room: &mut [u8],
+        now: Instant,
+    ) -> usize {
         let probes = if let State::Searching { probes, .. } = self.state { probes } else { 0 };
         self.state = State::Searching { at: now, probes: probes + 1 };
         self.number = self.number.wrapping_add(1);
         let header = if local.is_ipv4() { 28 } else { 48 };
-        let echo = Echo { asks: true, ident: self.ident, number: self.number, data: &NOTHING[..self.most - header] };
+        let echo = Echo {
+            asks: true,
+            ident: self.ident,
+            number: self.number,
+            data: &NOTHING[..self.most - header],
+        };
         echo.write(local, remote, room)
     }
 
     /// An answer came; true if the path is now known to carry more.
     pub(super) fn answered(&mut self, echo: &Echo<'_>) -> bool {
-        let ours = matches!(self.state, State::Searching { .. }) && (echo.ident, echo.number) == (self.ident, self.number);
+        let ours = matches!(self.state, State::Searching { .. })
+            && (echo.ident, echo.number) == (self.ident, self.number);
         if ours {
             (self.state, self.pause) = (State::Larger, PAUSE.0);
         }
@@ -122,22 +149,45 @@ impl<'a> Echo<'a> {
         // Asked of every packet that arrives: what is TCP is seen at once.
         match packet.first()? >> 4 {
             4 if *packet.get(9)? == 1 => {
-                let ip = Ipv4Packet::new_checked(packet)
-                    .ok()
-                    .filter(|ip| ip.next_header() == IpProtocol::Icmp && !ip.more_frags() && ip.frag_offset() == 0)?;
-                let message = packet.get(usize::from(ip.header_len())..usize::from(ip.total_len()))?;
-                match Icmpv4Repr::parse(&Icmpv4Packet::new_checked(message).ok()?, &ChecksumCapabilities::default()).ok()? {
-                    Icmpv4Repr::EchoRequest { ident, seq_no, data } => Some(Self { asks: true, ident, number: seq_no, data }),
-                    Icmpv4Repr::EchoReply { ident, seq_no, data } => Some(Self { asks: false, ident, number: seq_no, data }),
+                let ip = Ipv4Packet::new_checked(packet).ok().filter(|ip| {
+                    ip.next_header() == IpProtocol::Icmp
+                        && !ip.more_frags()
+                        && ip.frag_offset() == 0
+                })?;
+                let message =
+                    packet.get(usize::from(ip.header_len())..usize::from(ip.total_len()))?;
+                match Icmpv4Repr::parse(
+                    &Icmpv4Packet::new_checked(message).ok()?,
+                    &ChecksumCapabilities::default(),
+                )
+                .ok()?
+                {
+                    Icmpv4Repr::EchoRequest { ident, seq_no, data } => {
+                        Some(Self { asks: true, ident, number: seq_no, data })
+                    }
+                    Icmpv4Repr::EchoReply { ident, seq_no, data } => {
+                        Some(Self { asks: false, ident, number: seq_no, data })
+                    }
                     _ => None,
                 }
             }
             6 if *packet.get(6)? == 58 => {
                 let ip = Ipv6Packet::new_checked(packet).ok()?;
                 let message = Icmpv6Packet::new_checked(packet.get(40..ip.total_len())?).ok()?;
-                match Icmpv6Repr::parse(&ip.src_addr(), &ip.dst_addr(), &message, &ChecksumCapabilities::default()).ok()? {
-                    Icmpv6Repr::EchoRequest { ident, seq_no, data } => Some(Self { asks: true, ident, number: seq_no, data }),
-                    Icmpv6Repr::EchoReply { ident, seq_no, data } => Some(Self { asks: false, ident, number: seq_no, data }),
+                match Icmpv6Repr::parse(
+                    &ip.src_addr(),
+                    &ip.dst_addr(),
+                    &message,
+                    &ChecksumCapabilities::default(),
+                )
+                .ok()?
+                {
+                    Icmpv6Repr::EchoRequest { ident, seq_no, data } => {
+                        Some(Self { asks: true, ident, number: seq_no, data })
+                    }
+                    Icmpv6Repr::EchoReply { ident, seq_no, data } => {
+                        Some(Self { asks: false, ident, number: seq_no, data })
+                    }
                     _ => None,
                 }
             }
@@ -151,24 +201,50 @@ impl<'a> Echo<'a> {
     }
 
     fn write(&self, local: IpAddr, remote: IpAddr, room: &mut [u8]) -> usize {
-        let (checksums, Self { asks, ident, number: seq_no, data }) = (ChecksumCapabilities::default(), *self);
+        let (checksums, Self { asks, ident, number: seq_no, data }) =
+            (ChecksumCapabilities::default(), *self);
         match (local, remote) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {
-                let echo = if asks { Icmpv4Repr::EchoRequest { ident, seq_no, data } } else { Icmpv4Repr::EchoReply { ident, seq_no, data } };
+                let echo = if asks {
+                    Icmpv4Repr::EchoRequest { ident, seq_no, data }
+                } else {
+                    Icmpv4Repr::EchoReply { ident, seq_no, data }
+                };
                 let payload_len = echo.buffer_len();
                 let Some(room) = room.get_mut(..20 + payload_len) else { return 0 };
-                let ip = Ipv4Repr { src_addr: local, dst_addr: remote, next_header: IpProtocol::Icmp, payload_len, hop_limit: HOPS };
+                let ip = Ipv4Repr {
+                    src_addr: local,
+                    dst_addr: remote,
+                    next_header: IpProtocol::Icmp,
+                    payload_len,
+                    hop_limit: HOPS,
+                };
                 ip.emit(&mut Ipv4Packet::new_unchecked(&mut *room), &checksums);
                 echo.emit(&mut Icmpv4Packet::new_unchecked(&mut room[20..]), &checksums);
                 room.len()
             }
             (IpAddr::V6(local), IpAddr::V6(remote)) => {
-                let echo = if asks { Icmpv6Repr::EchoRequest { ident, seq_no, data } } else { Icmpv6Repr::EchoReply { ident, seq_no, data } };
+                let echo = if asks {
+                    Icmpv6Repr::EchoRequest { ident, seq_no, data }
+                } else {
+                    Icmpv6Repr::EchoReply { ident, seq_no, data }
+                };
                 let payload_len = echo.buffer_len();
                 let Some(room) = room.get_mut(..40 + payload_len) else { return 0 };
-                let ip = Ipv6Repr { src_addr: local, dst_addr: remote, next_header: IpProtocol::Icmpv6, payload_len, hop_limit: HOPS };
+                let ip = Ipv6Repr {
+                    src_addr: local,
+                    dst_addr: remote,
+                    next_header: IpProtocol::Icmpv6,
+                    payload_len,
+                    hop_limit: HOPS,
+                };
                 ip.emit(&mut Ipv6Packet::new_unchecked(&mut *room));
-                echo.emit(&local, &remote, &mut Icmpv6Packet::new_unchecked(&mut room[40..]), &checksums);
+                echo.emit(
+                    &local,
+                    &remote,
+                    &mut Icmpv6Packet::new_unchecked(&mut room[40..]),
+                    &checksums,
+                );
                 room.len()
             }
             _ => 0,
@@ -182,8 +258,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const V4: [IpAddr; 2] = [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2))];
-    const V6: [IpAddr; 2] = [IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)];
+    const V4: [IpAddr; 2] = [
+        IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)),
+        IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)),
+    ];
+    const V6: [IpAddr; 2] =
+        [IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)];
 
     #[test]
     fn a_probe_is_as_large_as_both_take_and_its_answer_too() {
@@ -218,7 +298,10 @@ mod tests {
         }
         assert_eq!(sent[..9], [0, 1, 2, 18, 19, 20, 51, 52, 53]);
         // Ten minutes apart at last.
-        assert!(sent.windows(4).all(|four| four[3] - four[0] <= 604) && sent.len() < 40, "{sent:?}");
+        assert!(
+            sent.windows(4).all(|four| four[3] - four[0] <= 604) && sent.len() < 40,
+            "{sent:?}"
+        );
     }
 
     #[test]
@@ -228,9 +311,15 @@ mod tests {
         let stranger = Echo { asks: false, ident: 8, number: 1, data: &[] };
         assert!(!reach.answered(&Echo { ident: 7, number: 0, ..stranger }), "nothing was asked");
         reach.probe(V4[0], V4[1], &mut vec![0; MTU_MAX], now);
-        assert!(!reach.answered(&stranger) && !reach.answered(&Echo { ident: 7, number: 2, ..stranger }));
+        assert!(
+            !reach.answered(&stranger)
+                && !reach.answered(&Echo { ident: 7, number: 2, ..stranger })
+        );
         reach.moved(now);
-        assert!(!reach.answered(&Echo { ident: 7, number: 1, ..stranger }), "asked of another path");
+        assert!(
+            !reach.answered(&Echo { ident: 7, number: 1, ..stranger }),
+            "asked of another path"
+        );
     }
 
     #[test]

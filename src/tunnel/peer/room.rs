@@ -1,4 +1,5 @@
-//! Working space of one call: a packet that was opened, a packet to be sealed. It belongs to the thread, so that no tunnel keeps one.
+//! Working space of one call: a packet that was opened, a packet to be sealed. It belongs to the
+//! thread, so that no tunnel keeps one.
 
 use std::cell::Cell;
 
@@ -19,8 +20,13 @@ pub(super) fn scratch<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
     with(&SCRATCH, MTU_MAX, f)
 }
 
-/// Takes the space out of its place while it is used; a call within a call, of which there is none, would make its own.
-fn with<R>(place: &'static std::thread::LocalKey<Cell<Box<[u8]>>>, size: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
+/// Takes the space out of its place while it is used; a call within a call, of which there is none,
+/// would make its own.
+fn with<R>(
+    place: &'static std::thread::LocalKey<Cell<Box<[u8]>>>,
+    size: usize,
+    f: impl FnOnce(&mut [u8]) -> R,
+) -> R {
     let mut space = place.take();
     if space.len() != size {
         space = vec![0; size].into();

@@ -1,4 +1,5 @@
-//! The nouns of a peer: what it is made of, what it says of itself, what happened, what was counted.
+//! The nouns of a peer: what it is made of, what it says of itself, what happened, what was
+//! counted.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,14 +9,17 @@ use super::netstack::ConnId;
 use super::{MTU, MTU_MAX};
 use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
 
-/// What a tunnel is for: how large its TCP windows and its packets may get. Memory is taken only by bytes that are there.
+/// What a tunnel is for: how large its TCP windows and its packets may get. Memory is taken only by
+/// bytes that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// Requests and answers: 64 KiB each way.
     Control,
-    /// A desktop's stream: 64 KiB each way, growing with need up to 4 MiB. Packets of up to [`MTU_MAX`] where the path turns out to carry them.
+    /// A desktop's stream: 64 KiB each way, growing with need up to 4 MiB. Packets of up to
+    /// [`MTU_MAX`] where the path turns out to carry them.
     Stream,
-    /// The same to a peer that is not one of ours: its interface has an MTU, which is [`MTU`] unless somebody chose another.
+    /// The same to a peer that is not one of ours: its interface has an MTU, which is [`MTU`]
+    /// unless somebody chose another.
     Standard,
 }
 
@@ -35,8 +39,8 @@ impl Profile {
         }
     }
 
-    /// The other end's TCP is inside its end of the tunnel, so WireGuard vouches for all of a segment's way. A peer that is not one of ours may forward what
-    /// came to it from elsewhere.
+    /// The other end's TCP is inside its end of the tunnel, so WireGuard vouches for all of a
+    /// segment's way. A peer that is not one of ours may forward what came to it from elsewhere.
     pub(super) fn ends_here(self) -> bool {
         match self {
             Self::Control | Self::Stream => true,

@@ -1,8 +1,11 @@
 //! WireGuard's timers (paper, section 6), told the time instead of asking for it.
 //!
-//! - An **attempt** is a run of handshake initiations, one every [`REKEY_TIMEOUT`] plus jitter, for at most [`REKEY_ATTEMPT_TIME`].
-//! - **Unanswered** is the time since the first data we sent after we last heard anything authentic.
-//! - A **due** action is what [`Timers::due`] says should be done now; the peer does it and notes that it did.
+//! - An **attempt** is a run of handshake initiations, one every [`REKEY_TIMEOUT`] plus jitter, for
+//!   at most [`REKEY_ATTEMPT_TIME`].
+//! - **Unanswered** is the time since the first data we sent after we last heard anything
+//!   authentic.
+//! - A **due** action is what [`Timers::due`] says should be done now; the peer does it and notes
+//!   that it did.
 //!
 //! Only deadlines live here: no keys, no packets.
 
@@ -69,13 +72,15 @@ impl Timers {
         }
     }
 
-    /// What to do at `now`; called until it answers `None`. `keyed`: there is a key fit for sending.
+    /// What to do at `now`; called until it answers `None`. `keyed`: there is a key fit for
+    /// sending.
     pub(super) fn due(&mut self, now: Instant, keyed: bool) -> Option<Due> {
         if let Some(attempt) = self.attempt {
             if now >= attempt.began + REKEY_ATTEMPT_TIME {
                 self.attempt = None;
                 self.gave_up = true;
-                // A tunnel kept alive is wanted for good: try again later. Any other waits for somebody to want it.
+                // A tunnel kept alive is wanted for good: try again later. Any other waits for
+                // somebody to want it.
                 self.again_at = self.keepalive.map(|every| now + every);
             } else if now >= attempt.retry_at {
                 return Some(Due::Initiate);
@@ -91,7 +96,9 @@ impl Timers {
         if self.unanswered(now) {
             return Some(Due::Initiate);
         }
-        if self.reply_due.is_some_and(|at| now >= at) || self.keepalive_at.is_some_and(|at| now >= at) {
+        if self.reply_due.is_some_and(|at| now >= at)
+            || self.keepalive_at.is_some_and(|at| now >= at)
+        {
             return Some(Due::Keepalive);
         }
         None
@@ -171,7 +178,8 @@ impl Timers {
     }
 }
 
-/// A tiny seeded generator (SplitMix64): jitter and port numbers need no secrecy, only repeatability.
+/// A tiny seeded generator (SplitMix64): jitter and port numbers need no secrecy, only
+/// repeatability.
 #[derive(Debug, Clone)]
 pub(super) struct SplitMix(pub(super) u64);
 

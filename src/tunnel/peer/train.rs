@@ -1,10 +1,12 @@
 //! Outgoing datagrams, coupled into trains.
 //!
 //! - A **segment** is one encrypted datagram.
-//! - A **train** is a run of segments to one address, all of the same size but for the last, laid end to end: exactly what the kernel's
-//!   generic segmentation offload takes in a single call. One system call then carries up to 64 packets.
+//! - A **train** is a run of segments to one address, all of the same size but for the last, laid
+//!   end to end: exactly what the kernel's generic segmentation offload takes in a single call. One
+//!   system call then carries up to 64 packets.
 //!
-//! Buffers go round: the driver hands a sent [`Transmit`] back with [`Trains::recycle`], so bulk traffic allocates nothing per packet.
+//! Buffers go round: the driver hands a sent [`Transmit`] back with [`Trains::recycle`], so bulk
+//! traffic allocates nothing per packet.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -48,7 +50,13 @@ pub(super) struct Trains {
 
 impl Trains {
     pub(super) fn new(segments_max: usize) -> Self {
-        Self { queue: VecDeque::new(), spare: Vec::new(), segments_max: segments_max.clamp(1, 64), in_last: 0, sealed: true }
+        Self {
+            queue: VecDeque::new(),
+            spare: Vec::new(),
+            segments_max: segments_max.clamp(1, 64),
+            in_last: 0,
+            sealed: true,
+        }
     }
 
     /// TCP should wait.
@@ -88,9 +96,16 @@ impl Trains {
         self.sealed = true;
     }
 
-    /// Appends a segment of at most `room` bytes that `write` puts into the buffer it is given; `write` answers with the length written.
-    /// `size` is the length expected, which decides the train; a segment that turns out otherwise travels alone.
-    pub(super) fn append(&mut self, to: SocketAddr, size: usize, room: usize, write: impl FnOnce(&mut [u8]) -> usize) {
+    /// Appends a segment of at most `room` bytes that `write` puts into the buffer it is given;
+    /// `write` answers with the length written. `size` is the length expected, which decides the
+    /// train; a segment that turns out otherwise travels alone.
+    pub(super) fn append(
+        &mut self,
+        to: SocketAddr,
+        size: usize,
+        room: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) {
         if !self.joins(to, size) {
             let contents = self.spare.pop().unwrap_or_default();
             self.queue.push_back(Transmit { to, contents, segment: size });
@@ -126,7 +141,9 @@ impl Trains {
     fn joins(&self, to: SocketAddr, size: usize) -> bool {
         !self.sealed
             && self.in_last < self.segments_max
-            && self.queue.back().is_some_and(|last| last.to == to && size <= last.segment && last.contents.len() + size <= TRAIN_BYTES)
+            && self.queue.back().is_some_and(|last| {
+                last.to == to && size <= last.segment && last.contents.len() + size <= TRAIN_BYTES
+            })
     }
 }
 
@@ -137,10 +154,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn push(trains: &mut Trains, port: u16, bytes: &[u8]) {
-        trains.append(SocketAddr::from(([127, 0, 0, 1], port)), bytes.len(), bytes.len().max(148), |room| {
-            room[..bytes.len()].copy_from_slice(bytes);
-            bytes.len()
-        });
+        trains.append(
+            SocketAddr::from(([127, 0, 0, 1], port)),
+            bytes.len(),
+            bytes.len().max(148),
+            |room| {
+                room[..bytes.len()].copy_from_slice(bytes);
+                bytes.len()
+            },
+        );
     }
 
     proptest! {

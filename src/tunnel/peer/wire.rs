@@ -1,4 +1,5 @@
-//! The way out of the inner TCP: its packets are encrypted on the spot, into the tail of a GSO train.
+//! The way out of the inner TCP: its packets are encrypted on the spot, into the tail of a GSO
+//! train.
 //!
 //! - [`Sealer`] turns an IP packet into a segment of a train.
 //! - [`addresses`] is what the outside of an inner packet says.
@@ -12,7 +13,8 @@ use crate::tunnel::tcp::Outlet;
 
 /// Largest IP packet inside a tunnel whose path is not known to carry more.
 pub const MTU: usize = 1420;
-/// Largest IP packet inside any tunnel: with WireGuard and IPv6 around it, it fits into a jumbo frame of 9000 bytes.
+/// Largest IP packet inside any tunnel: with WireGuard and IPv6 around it, it fits into a jumbo
+/// frame of 9000 bytes.
 pub const MTU_MAX: usize = 8920;
 /// WireGuard's header and tag around a packet.
 pub(super) const OVERHEAD: usize = 32;
@@ -24,7 +26,8 @@ pub(super) struct Sealer<'a> {
     pub(super) tunn: &'a mut Tunn,
     pub(super) trains: &'a mut Trains,
     pub(super) scratch: &'a mut [u8],
-    /// Where to; `None` while there is no key or no address: packets are then dropped, or better, not asked for.
+    /// Where to; `None` while there is no key or no address: packets are then dropped, or better,
+    /// not asked for.
     pub(super) to: Option<SocketAddr>,
     /// Data packets sealed, and their encrypted bytes.
     pub(super) sealed: u64,
@@ -40,11 +43,13 @@ impl Sealer<'_> {
         let (tunn, packet) = (&mut *self.tunn, &self.scratch[..len]);
         let mut lost = false;
         let size = len + OVERHEAD;
-        self.trains.append(to, size, size.max(LEAST_ROOM), |room| match tunn.encapsulate(packet, room) {
-            TunnResult::WriteToNetwork(segment) if segment.len() == size => size,
-            _ => {
-                lost = true;
-                0
+        self.trains.append(to, size, size.max(LEAST_ROOM), |room| {
+            match tunn.encapsulate(packet, room) {
+                TunnResult::WriteToNetwork(segment) if segment.len() == size => size,
+                _ => {
+                    lost = true;
+                    0
+                }
             }
         });
         self.lost_key |= lost;
@@ -74,12 +79,19 @@ pub(super) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     match packet.first()? >> 4 {
         4 => {
             let header: &[u8; 20] = packet.first_chunk()?;
-            let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]).into();
+            let address = |at: usize| {
+                Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]).into()
+            };
             Some((address(12), address(16)))
         }
         6 => {
             let header: &[u8; 40] = packet.first_chunk()?;
-            let address = |at: usize| header.get(at..at + 16).and_then(|b| <[u8; 16]>::try_from(b).ok()).map(Ipv6Addr::from);
+            let address = |at: usize| {
+                header
+                    .get(at..at + 16)
+                    .and_then(|b| <[u8; 16]>::try_from(b).ok())
+                    .map(Ipv6Addr::from)
+            };
             Some((address(8)?.into(), address(24)?.into()))
         }
         _ => None,

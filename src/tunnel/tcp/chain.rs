@@ -1,7 +1,9 @@
-//! Bytes in a row of chunks: written at the end, taken from the front, moved from one chain to another without copying.
+//! Bytes in a row of chunks: written at the end, taken from the front, moved from one chain to
+//! another without copying.
 //!
-//! - A **chunk** is one piece of memory. A new one is as large as what the chain holds already, within limits: an idle chain has none, a busy one
-//!   few and large ones, and bytes that come one by one fill a chunk before the next is made.
+//! - A **chunk** is one piece of memory. A new one is as large as what the chain holds already,
+//!   within limits: an idle chain has none, a busy one few and large ones, and bytes that come one
+//!   by one fill a chunk before the next is made.
 
 use std::collections::VecDeque;
 
@@ -146,7 +148,8 @@ impl Chain {
     /// Memory taken, in bytes.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        self.chunks.iter().map(BytesMut::capacity).sum::<usize>() + self.chunks.capacity() * size_of::<BytesMut>()
+        self.chunks.iter().map(BytesMut::capacity).sum::<usize>()
+            + self.chunks.capacity() * size_of::<BytesMut>()
     }
 }
 

@@ -1,8 +1,10 @@
 //! The Internet checksum (RFC 1071), several words at a time.
 
-/// Sum of 16-bit words in the machine's byte order, not yet folded. At most 64 KiB at once, so that nothing overflows.
+/// Sum of 16-bit words in the machine's byte order, not yet folded. At most 64 KiB at once, so that
+/// nothing overflows.
 pub(super) fn sum(bytes: &[u8]) -> u64 {
-    // Eight bytes at a time, each half into a sum of its own: what a compiler makes vectors of, without shuffling.
+    // Eight bytes at a time, each half into a sum of its own: what a compiler makes vectors of,
+    // without shuffling.
     let (mut low, mut high) = ([0u64; 4], [0u64; 4]);
     let mut blocks = bytes.chunks_exact(32);
     for block in &mut blocks {

@@ -1,9 +1,13 @@
-//! One end of one TCP connection: what it is made of, and what its user does with it. Segments arrive in `input` and leave in `output`.
+//! One end of one TCP connection: what it is made of, and what its user does with it. Segments
+//! arrive in `input` and leave in `output`.
 //!
-//! - **una**, **nxt**: the oldest byte not acknowledged, the next to be sent (RFC 9293, section 3.3.1).
-//! - A connection is **recovering** while it repeats what was found lost, and **restarting** after its retransmission timer fired.
-//! - Its one **timer** waits to repeat everything, to probe the tail of what was sent (RFC 8985, section 7), to see whether something is late or lost
-//!   (section 6), or to ask whether a closed window has opened.
+//! - **una**, **nxt**: the oldest byte not acknowledged, the next to be sent (RFC 9293, section
+//!   3.3.1).
+//! - A connection is **recovering** while it repeats what was found lost, and **restarting** after
+//!   its retransmission timer fired.
+//! - Its one **timer** waits to repeat everything, to probe the tail of what was sent (RFC 8985,
+//!   section 7), to see whether something is late or lost (section 6), or to ask whether a closed
+//!   window has opened.
 //!
 //! One that is idle takes less than 2 KiB, whatever went through it before.
 
@@ -20,7 +24,8 @@ use super::state::{Input, State};
 use super::{MS, Micros};
 use crate::tunnel::peer::MTU;
 
-/// Least payload of a full segment, whatever the other end says: a smaller one would be an attack on us.
+/// Least payload of a full segment, whatever the other end says: a smaller one would be an attack
+/// on us.
 const MSS_LEAST: usize = 88;
 /// Largest shift a window of ours needs: 8 MiB fit.
 const SCALE_MAX: u8 = 7;
@@ -67,7 +72,8 @@ pub(in crate::tunnel) struct Connection {
     pub(super) state: State,
     pub(super) limits: Limits,
     // ---- agreed upon
-    /// Payload of a full segment on this path; on any, as agreed; on one that carries packets of [`MTU`].
+    /// Payload of a full segment on this path; on any, as agreed; on one that carries packets of
+    /// [`MTU`].
     pub(super) mss: usize,
     pub(super) agreed: usize,
     pub(super) base: usize,
@@ -115,7 +121,15 @@ pub(in crate::tunnel) struct Connection {
 }
 
 impl Connection {
-    fn new(local: u16, remote: u16, flow: &Flow, iss: u32, state: State, limits: Limits, now: Micros) -> Self {
+    fn new(
+        local: u16,
+        remote: u16,
+        flow: &Flow,
+        iss: u32,
+        state: State,
+        limits: Limits,
+        now: Micros,
+    ) -> Self {
         let mss = limits.mtu.min(limits.path) - flow.ip_header() - 20;
         let iss = Seq(iss);
         Self {
@@ -165,13 +179,27 @@ impl Connection {
     }
 
     /// Asks the other end for a connection. `iss`: where our sequence numbers begin.
-    pub(in crate::tunnel) fn connect(local: u16, remote: u16, flow: &Flow, iss: u32, limits: Limits, now: Micros) -> Self {
+    pub(in crate::tunnel) fn connect(
+        local: u16,
+        remote: u16,
+        flow: &Flow,
+        iss: u32,
+        limits: Limits,
+        now: Micros,
+    ) -> Self {
         Self::new(local, remote, flow, iss, State::SynSent, limits, now)
     }
 
     /// Answers a request for one.
-    pub(in crate::tunnel) fn accept(syn: &Segment<'_>, flow: &Flow, iss: u32, limits: Limits, now: Micros) -> Self {
-        let mut connection = Self::new(syn.local, syn.remote, flow, iss, State::SynReceived, limits, now);
+    pub(in crate::tunnel) fn accept(
+        syn: &Segment<'_>,
+        flow: &Flow,
+        iss: u32,
+        limits: Limits,
+        now: Micros,
+    ) -> Self {
+        let mut connection =
+            Self::new(syn.local, syn.remote, flow, iss, State::SynReceived, limits, now);
         connection.agree(syn, flow);
         connection
     }
@@ -184,9 +212,12 @@ impl Connection {
         self.sack &= syn.sack_permitted;
         self.scales = self.scales.zip(syn.scale).map(|((_, ours), theirs)| (theirs, ours));
         // RFC 9293, section 3.7.1: without a word, what every host can take.
-        let theirs = usize::from(syn.mss.unwrap_or(if flow.ip_header() == 20 { 536 } else { 1220 }));
+        let theirs =
+            usize::from(syn.mss.unwrap_or(if flow.ip_header() == 20 { 536 } else { 1220 }));
         let options = if self.stamps { TIMESTAMPS } else { 0 };
-        let payload = |mtu: usize| theirs.min(mtu - flow.ip_header() - 20).saturating_sub(options).max(MSS_LEAST);
+        let payload = |mtu: usize| {
+            theirs.min(mtu - flow.ip_header() - 20).saturating_sub(options).max(MSS_LEAST)
+        };
         (self.agreed, self.base) = (payload(self.limits.mtu), payload(self.limits.mtu.min(MTU)));
         self.mss = payload(self.limits.mtu.min(self.limits.path));
         self.cubic = Cubic::new(self.mss, self.nxt);
@@ -225,7 +256,8 @@ impl Connection {
     pub(in crate::tunnel) fn is_over(&self) -> bool {
         match self.state {
             State::Closed => !self.reset,
-            // Our last acknowledgement is out; should it be lost, the other end gets a reset after its own last byte, which harms nothing.
+            // Our last acknowledgement is out; should it be lost, the other end gets a reset after
+            // its own last byte, which harms nothing.
             State::TimeWait => !self.owed.is_due(),
             State::SynSent
             | State::SynReceived
@@ -244,7 +276,13 @@ impl Connection {
     }
 
     /// Takes up to `limit` received bytes; the window may grow by `spare` bytes for it.
-    pub(in crate::tunnel) fn read(&mut self, into: &mut Chain, limit: usize, spare: usize, now: Micros) -> usize {
+    pub(in crate::tunnel) fn read(
+        &mut self,
+        into: &mut Chain,
+        limit: usize,
+        spare: usize,
+        now: Micros,
+    ) -> usize {
         let moved = self.received.read(into, limit, now);
         if moved > 0 {
             self.received.tune(now, self.rtt.smoothed().unwrap_or(MS), spare);
@@ -264,9 +302,11 @@ impl Connection {
         self.queue.take(from, room)
     }
 
-    /// What may wait to be sent or acknowledged: enough to fill the congestion window again while what fills it now is under way.
+    /// What may wait to be sent or acknowledged: enough to fill the congestion window again while
+    /// what fills it now is under way.
     fn send_limit(&self, spare: usize) -> usize {
-        let wanted = (2 * self.cubic.window()).clamp(LIMIT_FIRST, self.limits.send.max(LIMIT_FIRST));
+        let wanted =
+            (2 * self.cubic.window()).clamp(LIMIT_FIRST, self.limits.send.max(LIMIT_FIRST));
         wanted.min(LIMIT_FIRST.saturating_add(spare)).max(LIMIT_FIRST.min(self.limits.send))
     }
 
@@ -307,7 +347,8 @@ impl Connection {
         if self.state.is_opening() {
             return 0;
         }
-        let under_way = self.nxt.since(self.una) as usize - usize::from(self.fin_sent && self.nxt != self.una);
+        let under_way =
+            self.nxt.since(self.una) as usize - usize::from(self.fin_sent && self.nxt != self.una);
         self.queue.len().saturating_sub(under_way)
     }
 

@@ -1,22 +1,28 @@
-//! How much may be under way: CUBIC (RFC 9438), with HyStart++ (RFC 9406) to end slow start before it overruns the path.
+//! How much may be under way: CUBIC (RFC 9438), with HyStart++ (RFC 9406) to end slow start before
+//! it overruns the path.
 //!
-//! - The **window** is in bytes. In **slow start** it grows by what is acknowledged, afterwards along a cubic curve of the time since the last
-//!   reduction, or as Reno's would, whichever is more.
-//! - A **round** is the time in which what was under way at its beginning is acknowledged. When round trips get longer from round to round, a queue is
-//!   building: slow start then goes on **conservatively**, at a quarter of its pace, and ends if that lasts.
+//! - The **window** is in bytes. In **slow start** it grows by what is acknowledged, afterwards
+//!   along a cubic curve of the time since the last reduction, or as Reno's would, whichever is
+//!   more.
+//! - A **round** is the time in which what was under way at its beginning is acknowledged. When
+//!   round trips get longer from round to round, a queue is building: slow start then goes on
+//!   **conservatively**, at a quarter of its pace, and ends if that lasts.
 //! - It grows only while it is what limits the sender (RFC 7661 says why).
 
 use super::seq::Seq;
 use super::{MS, Micros};
 
-/// Segments at the start, and bytes that more than two of them may not exceed (RFC 6928, section 2).
+/// Segments at the start, and bytes that more than two of them may not exceed (RFC 6928, section
+/// 2).
 const INITIAL: (usize, usize) = (10, 14_600);
 /// Multiplicative decrease, and the curve's constant (RFC 9438, sections 4.6 and 5.1).
 const BETA: f64 = 0.7;
 const C: f64 = 0.4;
-/// Bounds of the growth in round trip time that means a queue. RFC 9406 has 4 ms for the lower one; inside a site whole paths are shorter than that.
+/// Bounds of the growth in round trip time that means a queue. RFC 9406 has 4 ms for the lower one;
+/// inside a site whole paths are shorter than that.
 const QUEUE: (Micros, Micros) = (MS, 16 * MS);
-/// Measurements in a round before it is judged. RFC 9406 has 8; we share acknowledgements among a batch, so a round has fewer.
+/// Measurements in a round before it is judged. RFC 9406 has 8; we share acknowledgements among a
+/// batch, so a round has fewer.
 const SAMPLES: u32 = 4;
 /// Conservative slow start grows at this fraction, for so many rounds.
 const CONSERVATIVE: (usize, u32) = (4, 5);
@@ -69,8 +75,22 @@ fn initial(mss: usize) -> usize {
 
 impl Cubic {
     pub(super) fn new(mss: usize, nxt: Seq) -> Self {
-        let rounds = Rounds { end: nxt, last: Micros::MAX, current: Micros::MAX, samples: 0, conservative: None };
-        Self { mss, window: initial(mss), threshold: usize::MAX, max: 0.0, epoch: None, rounds, before: None }
+        let rounds = Rounds {
+            end: nxt,
+            last: Micros::MAX,
+            current: Micros::MAX,
+            samples: 0,
+            conservative: None,
+        };
+        Self {
+            mss,
+            window: initial(mss),
+            threshold: usize::MAX,
+            max: 0.0,
+            epoch: None,
+            rounds,
+            before: None,
+        }
     }
 
     pub(super) fn window(&self) -> usize {
@@ -100,14 +120,19 @@ impl Cubic {
             return;
         }
         if self.in_slow_start() {
-            let growth = if self.rounds.conservative.is_some() { sample.bytes / CONSERVATIVE.0 } else { sample.bytes };
+            let growth = if self.rounds.conservative.is_some() {
+                sample.bytes / CONSERVATIVE.0
+            } else {
+                sample.bytes
+            };
             self.window = (self.window + growth).min(self.threshold.max(self.window));
             return;
         }
         let (mss, window) = (self.mss as f64, self.window as f64);
         if self.epoch.is_none() {
             self.max = self.max.max(window);
-            self.epoch = Some(Epoch { since: now, k: ((self.max - window) / mss / C).cbrt(), reno: window });
+            self.epoch =
+                Some(Epoch { since: now, k: ((self.max - window) / mss / C).cbrt(), reno: window });
         }
         let Some(epoch) = &mut self.epoch else { return };
         let alpha = if epoch.reno < self.max { 3.0 * (1.0 - BETA) / (1.0 + BETA) } else { 1.0 };
@@ -126,9 +151,12 @@ impl Cubic {
             rounds.current = rounds.current.min(rtt);
             rounds.samples += 1;
         }
-        if rounds.samples >= SAMPLES && rounds.current != Micros::MAX && rounds.last != Micros::MAX {
+        if rounds.samples >= SAMPLES && rounds.current != Micros::MAX && rounds.last != Micros::MAX
+        {
             match rounds.conservative {
-                None if rounds.current >= rounds.last + (rounds.last / 8).clamp(QUEUE.0, QUEUE.1) => {
+                None if rounds.current
+                    >= rounds.last + (rounds.last / 8).clamp(QUEUE.0, QUEUE.1) =>
+                {
                     rounds.conservative = Some((rounds.current, 0))
                 }
                 Some((base, _)) if rounds.current < base => rounds.conservative = None,
@@ -182,16 +210,24 @@ impl Cubic {
         }
     }
 
-    /// Nothing was sent for longer than the retransmission timeout: what was learnt is old (RFC 5681, section 4.1).
+    /// Nothing was sent for longer than the retransmission timeout: what was learnt is old (RFC
+    /// 5681, section 4.1).
     pub(super) fn rested(&mut self, nxt: Seq) {
         self.threshold = self.threshold.max(self.window / 4 * 3);
         self.window = self.window.min(initial(self.mss));
         self.epoch = None;
-        self.rounds = Rounds { end: nxt, last: Micros::MAX, current: Micros::MAX, samples: 0, conservative: None };
+        self.rounds = Rounds {
+            end: nxt,
+            last: Micros::MAX,
+            current: Micros::MAX,
+            samples: 0,
+            conservative: None,
+        };
     }
 }
 
-/// A recovery's pace: proportional rate reduction (RFC 9937), which sends about as much as was delivered, neither in a burst nor after a pause.
+/// A recovery's pace: proportional rate reduction (RFC 9937), which sends about as much as was
+/// delivered, neither in a burst nor after a pause.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reduction {
     flight: usize,
@@ -208,13 +244,22 @@ impl Reduction {
         self.sent += bytes;
     }
 
-    /// The window, after `delivered` more bytes arrived at the other end. `safe`: and nothing more was found lost.
-    pub(super) fn window(&mut self, delivered: usize, in_flight: usize, threshold: usize, mss: usize, safe: bool) -> usize {
+    /// The window, after `delivered` more bytes arrived at the other end. `safe`: and nothing more
+    /// was found lost.
+    pub(super) fn window(
+        &mut self,
+        delivered: usize,
+        in_flight: usize,
+        threshold: usize,
+        mss: usize,
+        safe: bool,
+    ) -> usize {
         self.delivered += delivered;
         let may = if in_flight > threshold {
             (self.delivered * threshold).div_ceil(self.flight).saturating_sub(self.sent)
         } else {
-            let bound = self.delivered.saturating_sub(self.sent).max(delivered) + if safe { mss } else { 0 };
+            let bound = self.delivered.saturating_sub(self.sent).max(delivered)
+                + if safe { mss } else { 0 };
             (threshold - in_flight).min(bound)
         };
         // The first retransmission always goes out at once.
@@ -230,7 +275,14 @@ mod tests {
     const MSS: usize = 1000;
 
     fn ack(cubic: &mut Cubic, bytes: usize, rtt: Micros, now: Micros, una: u32) {
-        let sample = Sample { bytes, rtt: Some(rtt), smoothed: rtt, una: Seq(una), nxt: Seq(una + 100_000), limited: true };
+        let sample = Sample {
+            bytes,
+            rtt: Some(rtt),
+            smoothed: rtt,
+            una: Seq(una),
+            nxt: Seq(una + 100_000),
+            limited: true,
+        };
         cubic.acknowledged(sample, now);
     }
 
@@ -283,7 +335,14 @@ mod tests {
     #[test]
     fn a_sender_with_little_to_say_earns_no_window() {
         let mut cubic = Cubic::new(MSS, Seq(0));
-        let sample = Sample { bytes: MSS, rtt: Some(MS), smoothed: MS, una: Seq(0), nxt: Seq(0), limited: false };
+        let sample = Sample {
+            bytes: MSS,
+            rtt: Some(MS),
+            smoothed: MS,
+            una: Seq(0),
+            nxt: Seq(0),
+            limited: false,
+        };
         (0..1000).for_each(|_| cubic.acknowledged(sample, 0));
         assert_eq!(cubic.window(), 10 * MSS);
     }

@@ -1,4 +1,5 @@
-//! What a segment that arrives does to its connection (RFC 9293, section 3.10.7; RFC 5961; RFC 7323, section 5).
+//! What a segment that arrives does to its connection (RFC 9293, section 3.10.7; RFC 5961; RFC
+//! 7323, section 5).
 
 use super::connection::{Connection, Phase};
 use super::cubic::{Reduction, Sample};
@@ -23,7 +24,12 @@ pub(in crate::tunnel) enum Verdict {
 
 impl Connection {
     /// Takes in a segment of this connection.
-    pub(in crate::tunnel) fn segment(&mut self, segment: &Segment<'_>, flow: &Flow, now: Micros) -> Verdict {
+    pub(in crate::tunnel) fn segment(
+        &mut self,
+        segment: &Segment<'_>,
+        flow: &Flow,
+        now: Micros,
+    ) -> Verdict {
         match self.state {
             State::Closed => Verdict::Done,
             State::SynSent => self.answer(segment, flow, now),
@@ -101,7 +107,10 @@ impl Connection {
             if segment.has(RST) {
                 return Verdict::Done;
             }
-            if self.state == State::SynReceived && segment.has(SYN) && segment.seq.plus(1) == self.received.next {
+            if self.state == State::SynReceived
+                && segment.has(SYN)
+                && segment.seq.plus(1) == self.received.next
+            {
                 // Our answer was lost.
                 self.board.lose_oldest();
                 return Verdict::Done;
@@ -134,12 +143,16 @@ impl Connection {
             self.open(segment, now);
         }
         // RFC 5961, section 5.2: of what was never sent, or was acknowledged long ago.
-        if segment.ack.after(self.nxt) || self.una.since(segment.ack) as i32 > self.window_most.max(1 << 16) as i32 {
+        if segment.ack.after(self.nxt)
+            || self.una.since(segment.ack) as i32 > self.window_most.max(1 << 16) as i32
+        {
             self.challenge(now);
             return Verdict::Done;
         }
         self.heard = now;
-        if let Some((value, _)) = segment.stamps.filter(|_| self.stamps && !segment.seq.after(self.received.next)) {
+        if let Some((value, _)) =
+            segment.stamps.filter(|_| self.stamps && !segment.seq.after(self.received.next))
+        {
             self.stamp_recent = value;
         }
         self.acknowledged(segment, now);
@@ -149,7 +162,9 @@ impl Connection {
 
     /// Bytes that came twice are told of (RFC 2883); nothing is taken from them.
     fn note_duplicate(&mut self, segment: &Segment<'_>, now: Micros) {
-        if !segment.payload.is_empty() && !segment.seq.plus(segment.payload.len() as u32).after(self.received.next) {
+        if !segment.payload.is_empty()
+            && !segment.seq.plus(segment.payload.len() as u32).after(self.received.next)
+        {
             self.received.data(segment.seq, segment.payload, now);
         }
     }
@@ -172,7 +187,9 @@ impl Connection {
             return;
         }
         if !segment.payload.is_empty() {
-            let calm = self.state == State::Established && segment.seq == self.received.next && !self.received.has_holes();
+            let calm = self.state == State::Established
+                && segment.seq == self.received.next
+                && !self.received.has_holes();
             self.received.data(segment.seq, segment.payload, now);
             self.owed.data(segment.payload.len(), calm, self.mss, now);
         }
@@ -191,7 +208,9 @@ impl Connection {
         let mut delivery = Delivery::default();
         let echo = segment.stamps.filter(|_| self.stamps).map(|(_, echo)| echo);
         let offset = self.stamp_offset;
-        let earlier = move |sent: Micros| echo.map(|echo| Seq(echo).before(Seq(((sent / MS) as u32).wrapping_add(offset))));
+        let earlier = move |sent: Micros| {
+            echo.map(|echo| Seq(echo).before(Seq(((sent / MS) as u32).wrapping_add(offset))))
+        };
         let news = segment.ack.after(self.una);
         let flight = self.board.in_flight();
         if news {
@@ -221,19 +240,26 @@ impl Connection {
             self.rtt.measured(rtt);
         }
         let window = self.window;
-        if self.window_by.0.before(segment.seq) || (self.window_by.0 == segment.seq && !self.window_by.1.after(segment.ack)) {
+        if self.window_by.0.before(segment.seq)
+            || (self.window_by.0 == segment.seq && !self.window_by.1.after(segment.ack))
+        {
             let shift = self.scales.map_or(0, |(theirs, _)| theirs);
             self.window = u32::from(segment.window) << shift;
             self.window_most = self.window_most.max(self.window);
             self.window_by = (segment.seq, segment.ack);
         }
         self.probe_answered(segment, twice);
-        let again = !news && segment.ack == self.una && segment.payload.is_empty() && self.window == window && !self.board.is_empty();
+        let again = !news
+            && segment.ack == self.una
+            && segment.payload.is_empty()
+            && self.window == window
+            && !self.board.is_empty();
         self.recover(news, again, flight, delivery, now);
         self.rearm(now);
     }
 
-    /// RFC 8985, section 7.4: a probe that repeated the tail, and whose answer reports no duplicate, replaced a lost segment.
+    /// RFC 8985, section 7.4: a probe that repeated the tail, and whose answer reports no
+    /// duplicate, replaced a lost segment.
     fn probe_answered(&mut self, segment: &Segment<'_>, twice: bool) {
         let Some((end, repeated)) = self.probed else { return };
         if !segment.ack.before(end) || twice {
@@ -245,18 +271,21 @@ impl Connection {
         }
     }
 
-    /// Looks for losses, and moves the window. `flight`: what was in flight before; `again`: the acknowledgement was a duplicate.
+    /// Looks for losses, and moves the window. `flight`: what was in flight before; `again`: the
+    /// acknowledgement was a duplicate.
     fn recover(&mut self, news: bool, again: bool, flight: usize, delivery: Delivery, now: Micros) {
         let smoothed = self.rtt.smoothed().unwrap_or(MS);
         let mut found = 0;
         if !self.sack {
-            let partial = news && matches!(self.phase, Phase::Recovering { until, .. } if self.una.before(until));
+            let partial = news
+                && matches!(self.phase, Phase::Recovering { until, .. } if self.una.before(until));
             if partial || (again && self.board.duplicate()) {
                 found += self.board.lose_oldest();
             }
         }
         if self.board.news || self.again.is_some() {
-            let (lost, again) = self.board.find_lost(now, !matches!(self.phase, Phase::Open), smoothed);
+            let (lost, again) =
+                self.board.find_lost(now, !matches!(self.phase, Phase::Open), smoothed);
             (found, self.again) = (found + lost, again);
         }
         if delivery.spurious && !matches!(self.phase, Phase::Open) {
@@ -266,7 +295,9 @@ impl Connection {
             (self.phase, found) = (Phase::Open, 0);
         }
         match self.phase {
-            Phase::Recovering { until, .. } | Phase::Restarting { until } if !self.una.before(until) => {
+            Phase::Recovering { until, .. } | Phase::Restarting { until }
+                if !self.una.before(until) =>
+            {
                 if matches!(self.phase, Phase::Recovering { .. }) {
                     self.cubic.set(self.cubic.threshold());
                 }
@@ -279,13 +310,21 @@ impl Connection {
         match &mut self.phase {
             Phase::Recovering { pace, .. } => {
                 let (in_flight, threshold) = (self.board.in_flight(), self.cubic.threshold());
-                let window = pace.window(delivery.bytes, in_flight, threshold, self.mss, found == 0);
+                let window =
+                    pace.window(delivery.bytes, in_flight, threshold, self.mss, found == 0);
                 self.cubic.set(window);
             }
             Phase::Open | Phase::Restarting { .. } => {
                 if delivery.bytes > 0 {
                     let limited = self.limited;
-                    let sample = Sample { bytes: delivery.bytes, rtt: delivery.rtt, smoothed, una: self.una, nxt: self.nxt, limited };
+                    let sample = Sample {
+                        bytes: delivery.bytes,
+                        rtt: delivery.rtt,
+                        smoothed,
+                        una: self.una,
+                        nxt: self.nxt,
+                        limited,
+                    };
                     self.cubic.acknowledged(sample, now);
                 }
             }
@@ -304,7 +343,8 @@ impl Connection {
     }
 }
 
-/// The first block tells of something that had arrived before: it is acknowledged already, or part of the second (RFC 2883, section 4).
+/// The first block tells of something that had arrived before: it is acknowledged already, or part
+/// of the second (RFC 2883, section 4).
 fn duplicate(segment: &Segment<'_>) -> bool {
     let [Some((from, to)), second, _] = segment.blocks else { return false };
     !to.after(segment.ack) || second.is_some_and(|(a, b)| !from.before(a) && !to.after(b))

@@ -1,6 +1,7 @@
 //! What a connection sends, and when it wants to be asked again.
 //!
-//! Order: a reset, what must be told of holes, what was lost, new data, and an acknowledgement if nothing else carried it.
+//! Order: a reset, what must be told of holes, what was lost, new data, and an acknowledgement if
+//! nothing else carried it.
 
 use super::connection::{Connection, Phase, Timer};
 use super::segment::{ACK, FIN, Flow, Header, Outlet, PSH, RST, SYN};
@@ -9,14 +10,22 @@ use super::seq::Seq;
 use super::state::State;
 use super::{MS, Micros};
 
-/// How long the other end may keep an acknowledgement back that we wait for alone (RFC 8985, section 7.2): Linux and Windows take 40 to 50 ms.
+/// How long the other end may keep an acknowledgement back that we wait for alone (RFC 8985,
+/// section 7.2): Linux and Windows take 40 to 50 ms.
 const ACK_DELAY: Micros = 50 * MS;
 /// A probe is never sent sooner than this after what it probes for: the shell's clock is no finer.
 const PROBE_LEAST: Micros = 2 * MS;
 
 impl Connection {
-    /// Does what the clock asks for, and sends at most `turn` segments as far as the outlet takes them. True if anything was sent.
-    pub(in crate::tunnel) fn transmit(&mut self, flow: &Flow, out: &mut impl Outlet, turn: usize, now: Micros) -> bool {
+    /// Does what the clock asks for, and sends at most `turn` segments as far as the outlet takes
+    /// them. True if anything was sent.
+    pub(in crate::tunnel) fn transmit(
+        &mut self,
+        flow: &Flow,
+        out: &mut impl Outlet,
+        turn: usize,
+        now: Micros,
+    ) -> bool {
         if self.reset {
             if !out.ready() {
                 return false;
@@ -87,8 +96,10 @@ impl Connection {
         self.timer = None;
         match timer {
             Timer::Late => {
-                let (flight, smoothed) = (self.board.in_flight(), self.rtt.smoothed().unwrap_or(MS));
-                let (found, again) = self.board.find_lost(now, !matches!(self.phase, Phase::Open), smoothed);
+                let (flight, smoothed) =
+                    (self.board.in_flight(), self.rtt.smoothed().unwrap_or(MS));
+                let (found, again) =
+                    self.board.find_lost(now, !matches!(self.phase, Phase::Open), smoothed);
                 self.again = again;
                 self.lost(found, flight);
                 if found > 0 && matches!(self.phase, Phase::Recovering { .. }) {
@@ -130,7 +141,8 @@ impl Connection {
         } else {
             let since = self.board.oldest().unwrap_or(now).max(self.last_progress);
             let repeat = since + self.rtt.timeout();
-            let probe = self.probe_after().map(|wait| self.last_sent.max(self.last_progress) + wait);
+            let probe =
+                self.probe_after().map(|wait| self.last_sent.max(self.last_progress) + wait);
             match probe.filter(|&at| at < repeat) {
                 Some(at) => Some((Timer::Probe, at)),
                 None => Some((Timer::Repeat, repeat)),
@@ -138,9 +150,15 @@ impl Connection {
         };
     }
 
-    /// How long to wait before probing the tail; none when there is nothing to probe for (RFC 8985, section 7.2).
+    /// How long to wait before probing the tail; none when there is nothing to probe for (RFC 8985,
+    /// section 7.2).
     fn probe_after(&self) -> Option<Micros> {
-        if !self.sack || self.probing || self.probed.is_some() || !self.board.tail_waits() || !matches!(self.phase, Phase::Open) {
+        if !self.sack
+            || self.probing
+            || self.probed.is_some()
+            || !self.board.tail_waits()
+            || !matches!(self.phase, Phase::Open)
+        {
             return None;
         }
         let smoothed = self.rtt.smoothed().filter(|_| !self.state.is_opening())?;
@@ -153,7 +171,8 @@ impl Connection {
     fn header(&mut self, seq: Seq, flags: u8, now: Micros) -> Header {
         let scale = self.scales.map_or(0, |(_, ours)| ours);
         let window = self.received.offer(scale, self.mss);
-        let mut header = Header::new(self.local, self.remote, seq, self.received.next, flags, window);
+        let mut header =
+            Header::new(self.local, self.remote, seq, self.received.next, flags, window);
         if self.stamps {
             header.stamps = Some((self.stamp(now), self.stamp_recent));
         }
@@ -173,7 +192,13 @@ impl Connection {
     }
 
     /// Sends a lost segment again, from place `from` of the scoreboard on; answers with its place.
-    fn repeat(&mut self, from: usize, flow: &Flow, out: &mut impl Outlet, now: Micros) -> Option<usize> {
+    fn repeat(
+        &mut self,
+        from: usize,
+        flow: &Flow,
+        out: &mut impl Outlet,
+        now: Micros,
+    ) -> Option<usize> {
         if !self.board.has_lost() {
             return None;
         }
@@ -213,7 +238,15 @@ impl Connection {
         header.send(flow, out, 0, |_| {});
     }
 
-    fn data(&mut self, seq: Seq, length: usize, flags: u8, flow: &Flow, out: &mut impl Outlet, now: Micros) {
+    fn data(
+        &mut self,
+        seq: Seq,
+        length: usize,
+        flags: u8,
+        flow: &Flow,
+        out: &mut impl Outlet,
+        now: Micros,
+    ) {
         let header = self.header(seq, flags, now);
         let offset = seq.since(self.una) as usize;
         let queue = &mut self.queue;
@@ -253,7 +286,10 @@ impl Connection {
             self.limited = false;
             return self.probe(flow, out, now);
         }
-        if self.board.in_flight() > 0 && self.board.in_flight() + length > self.cubic.window() && !self.probing {
+        if self.board.in_flight() > 0
+            && self.board.in_flight() + length > self.cubic.window()
+            && !self.probing
+        {
             self.limited = true;
             return false;
         }
@@ -288,7 +324,8 @@ impl Connection {
         true
     }
 
-    /// Asks whether the other end is there, or its window open: with a number it has acknowledged, so that it must answer.
+    /// Asks whether the other end is there, or its window open: with a number it has acknowledged,
+    /// so that it must answer.
     fn ask(&mut self, flow: &Flow, out: &mut impl Outlet, now: Micros) -> bool {
         if !std::mem::take(&mut self.asking) {
             return false;

@@ -1,11 +1,15 @@
-//! The acknowledgement that is owed for what arrived (RFC 9293, section 3.8.6.3), and whether it may wait for words of ours to travel with.
+//! The acknowledgement that is owed for what arrived (RFC 9293, section 3.8.6.3), and whether it
+//! may wait for words of ours to travel with.
 //!
-//! It waits in a *conversation* alone: where our words followed theirs within [`PATIENCE`], as answers do. There each round takes two segments instead of
-//! four. Once it waited in vain, the conversation is over, and acknowledgements go at once again, so that a one-sided stream costs no clock.
+//! It waits in a *conversation* alone: where our words followed theirs within [`PATIENCE`], as
+//! answers do. There each round takes two segments instead of four. Once it waited in vain, the
+//! conversation is over, and acknowledgements go at once again, so that a one-sided stream costs no
+//! clock.
 
 use super::{MS, Micros};
 
-/// How long it waits for our words. The other end expects no less of anybody (`ACK_DELAY` in `output`).
+/// How long it waits for our words. The other end expects no less of anybody (`ACK_DELAY` in
+/// `output`).
 const PATIENCE: Micros = 10 * MS;
 
 /// See the module.

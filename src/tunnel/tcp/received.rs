@@ -1,8 +1,11 @@
-//! What was received: bytes in order that wait for their reader, blocks out of order, and the window that is offered.
+//! What was received: bytes in order that wait for their reader, blocks out of order, and the
+//! window that is offered.
 //!
-//! - The **edge** is the sequence number up to which the other end may send. It never goes back (RFC 9293, section 3.8.6.2.1).
-//! - The **limit** is how much may wait for the reader. It starts small and grows while the reader takes, within a round trip, a good part of it; a
-//!   rest makes it small again. Memory is taken only by bytes that are there.
+//! - The **edge** is the sequence number up to which the other end may send. It never goes back
+//!   (RFC 9293, section 3.8.6.2.1).
+//! - The **limit** is how much may wait for the reader. It starts small and grows while the reader
+//!   takes, within a round trip, a good part of it; a rest makes it small again. Memory is taken
+//!   only by bytes that are there.
 //! - A **block** is a run of bytes that came before others that are missing.
 
 use super::chain::Chain;
@@ -18,9 +21,11 @@ const BLOCKS_MAX: usize = 512;
 const EPOCH: Micros = MS / 5;
 /// Rest after which a window is small again.
 const REST: Micros = 5_000 * MS;
-/// A limit is this many times what a reader takes in a round trip, so that a sender that doubles its pace each round is never held back.
+/// A limit is this many times what a reader takes in a round trip, so that a sender that doubles
+/// its pace each round is never held back.
 const AHEAD: usize = 4;
-/// Bytes in a microsecond that a limit reckons with: 4 Gbit/s. What more would wait under way would be a queue, in front of other tunnels' keystrokes.
+/// Bytes in a microsecond that a limit reckons with: 4 Gbit/s. What more would wait under way would
+/// be a queue, in front of other tunnels' keystrokes.
 const PACE: usize = 500;
 /// What a limit may be on the shortest way, whose round trip is more waking up than travelling.
 const LIMIT_NEAR: usize = 512 << 10;
@@ -100,7 +105,8 @@ impl Received {
         !self.pieces.is_empty()
     }
 
-    /// The segment's first byte, or if it has none its place, lies in the window, or its last does (RFC 9293, section 3.10.7.4).
+    /// The segment's first byte, or if it has none its place, lies in the window, or its last does
+    /// (RFC 9293, section 3.10.7.4).
     pub(super) fn acceptable(&self, seq: Seq, len: u32) -> bool {
         let window = self.window();
         let inside = |at: Seq| at.since(self.next) < window;
@@ -109,11 +115,16 @@ impl Received {
             (0, _) => inside(seq),
             // Nothing fits, but what it acknowledges counts (RFC 9293, section 3.10.7.4).
             (_, 0) => seq == self.next,
-            _ => inside(seq) || inside(seq.plus(len - 1)) || (seq.before(self.next) && seq.plus(len).after(self.next)),
+            _ => {
+                inside(seq)
+                    || inside(seq.plus(len - 1))
+                    || (seq.before(self.next) && seq.plus(len).after(self.next))
+            }
         }
     }
 
-    /// Takes in bytes; what is outside the window is cut off. True if they were in order and left no hole behind.
+    /// Takes in bytes; what is outside the window is cut off. True if they were in order and left
+    /// no hole behind.
     pub(super) fn data(&mut self, seq: Seq, payload: &[u8], now: Micros) -> bool {
         if payload.is_empty() {
             return true;
@@ -168,13 +179,18 @@ impl Received {
         let mut news = false;
         while !payload.is_empty() {
             let after = self.pieces.partition_point(|piece| !piece.start.after(seq));
-            let end = after.checked_sub(1).and_then(|n| self.pieces.get(n)).map(Piece::end).filter(|end| !end.before(seq));
+            let end = after
+                .checked_sub(1)
+                .and_then(|n| self.pieces.get(n))
+                .map(Piece::end)
+                .filter(|end| !end.before(seq));
             if let Some(end) = end.filter(|end| end.after(seq)) {
                 let known = (end.since(seq) as usize).min(payload.len());
                 (seq, payload) = (seq.plus(known as u32), &payload[known..]);
                 continue;
             }
-            let gap = self.pieces.get(after).map_or(usize::MAX, |next| next.start.since(seq) as usize);
+            let gap =
+                self.pieces.get(after).map_or(usize::MAX, |next| next.start.since(seq) as usize);
             let (new, rest) = payload.split_at(payload.len().min(gap));
             news = true;
             // The piece these bytes end up in: the one that ends here, or one of their own.
@@ -224,7 +240,11 @@ impl Received {
         }
         for seq in self.recent.iter().flatten() {
             let index = self.pieces.partition_point(|piece| !piece.start.after(*seq));
-            if let Some(piece) = index.checked_sub(1).and_then(|n| self.pieces.get(n)).filter(|piece| piece.end().after(*seq)) {
+            if let Some(piece) = index
+                .checked_sub(1)
+                .and_then(|n| self.pieces.get(n))
+                .filter(|piece| piece.end().after(*seq))
+            {
                 tell((piece.start, piece.end()));
             }
         }
@@ -271,7 +291,8 @@ impl Received {
         }
         // Many round trips may have passed since the last look: what counts is the pace.
         let rounds = (passed / epoch).max(1) as usize;
-        let useful = usize::try_from(rtt).unwrap_or(usize::MAX).saturating_mul(PACE).max(LIMIT_NEAR);
+        let useful =
+            usize::try_from(rtt).unwrap_or(usize::MAX).saturating_mul(PACE).max(LIMIT_NEAR);
         let wanted = (AHEAD * (self.drained / rounds)).min(useful).min(self.most);
         if wanted > self.limit {
             self.limit += (wanted - self.limit).min(spare);
@@ -281,18 +302,24 @@ impl Received {
 
     /// After a rest, the limit is small again; what was promised stays promised.
     pub(super) fn rest(&mut self, now: Micros) {
-        if self.limit > LIMIT_FIRST && self.inbox.is_empty() && self.pieces.is_empty() && now.saturating_sub(self.moved) > REST {
+        if self.limit > LIMIT_FIRST
+            && self.inbox.is_empty()
+            && self.pieces.is_empty()
+            && now.saturating_sub(self.moved) > REST
+        {
             self.limit = LIMIT_FIRST;
         }
     }
 
-    /// The window that could be offered is so much larger than the one that is that the other end should know (RFC 9293, section 3.8.6.2.2).
+    /// The window that could be offered is so much larger than the one that is that the other end
+    /// should know (RFC 9293, section 3.8.6.2.2).
     pub(super) fn worth_telling(&self, mss: usize) -> bool {
         let (told, free) = (self.window() as usize, self.limit.saturating_sub(self.inbox.len()));
         told * 2 < self.limit && free >= told + (self.limit / 2).min(2 * mss)
     }
 
-    /// Moves the edge as far as the limit allows, in steps a scaled window can say, and not in silly ones; answers with the window.
+    /// Moves the edge as far as the limit allows, in steps a scaled window can say, and not in
+    /// silly ones; answers with the window.
     pub(super) fn offer(&mut self, scale: u8, mss: usize) -> u16 {
         let free = self.limit.saturating_sub(self.inbox.len());
         let grain = 1usize << scale;
@@ -398,7 +425,9 @@ mod tests {
             received.offer(7, 1368);
         }
         assert_eq!((received.waiting(), received.window()), (LIMIT_FIRST, 0));
-        assert!(!received.acceptable(received.next.plus(1), 1) && received.acceptable(received.next, 0));
+        assert!(
+            !received.acceptable(received.next.plus(1), 1) && received.acceptable(received.next, 0)
+        );
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use super::{MS, Micros};
 
-/// The least wait. RFC 6298 (2.4) asks for a second, from the days of coarse clocks and 500 ms delayed acknowledgements; Linux has used 200 ms for two
-/// decades, which still covers a peer's delayed acknowledgement, and over a tunnel every second of silence is seen on a screen.
+/// The least wait. RFC 6298 (2.4) asks for a second, from the days of coarse clocks and 500 ms
+/// delayed acknowledgements; Linux has used 200 ms for two decades, which still covers a peer's
+/// delayed acknowledgement, and over a tunnel every second of silence is seen on a screen.
 const RTO_MIN: Micros = 200 * MS;
-/// The most, however often it was doubled. A tunnel silent for 20 s is given up anyway; waiting longer than this would notice late that it is mended.
+/// The most, however often it was doubled. A tunnel silent for 20 s is given up anyway; waiting
+/// longer than this would notice late that it is mended.
 const RTO_MAX: Micros = 5_000 * MS;
 /// Before anything was measured.
 const RTO_FIRST: Micros = 1_000 * MS;
@@ -42,7 +44,10 @@ impl Rtt {
 
     /// The retransmission timeout.
     pub(super) fn timeout(&self) -> Micros {
-        let base = self.smoothed.map_or(RTO_FIRST, |smoothed| smoothed + (4 * self.variation).max(GRAIN)).max(RTO_MIN);
+        let base = self
+            .smoothed
+            .map_or(RTO_FIRST, |smoothed| smoothed + (4 * self.variation).max(GRAIN))
+            .max(RTO_MIN);
         (base << self.backoff.min(8)).min(RTO_MAX)
     }
 

@@ -1,8 +1,10 @@
 //! Segments, read from packets and written into them.
 //!
 //! - A [`Flow`] is the two addresses of a tunnel; all its packets go between them.
-//! - A [`Segment`] is what was received, its options read (RFC 9293, 3.1; RFC 7323; RFC 2018). smoltcp's codec reads it.
-//! - A [`Header`] is what is to be sent; it is written straight in front of its payload, for this is done for every packet.
+//! - A [`Segment`] is what was received, its options read (RFC 9293, 3.1; RFC 7323; RFC 2018).
+//!   smoltcp's codec reads it.
+//! - A [`Header`] is what is to be sent; it is written straight in front of its payload, for this
+//!   is done for every packet.
 //! - An [`Outlet`] takes packets: it lends the room for one, and sends what was put there.
 
 use std::net::IpAddr;
@@ -18,7 +20,8 @@ pub(super) const RST: u8 = 4;
 pub(super) const PSH: u8 = 8;
 pub(super) const ACK: u8 = 16;
 
-/// Blocks of a selective acknowledgement that are sent, so that they fit beside timestamps (RFC 2018, section 3).
+/// Blocks of a selective acknowledgement that are sent, so that they fit beside timestamps (RFC
+/// 2018, section 3).
 pub(super) const BLOCKS: usize = 3;
 /// Bytes that timestamps take in every segment (RFC 7323, appendix A).
 pub(super) const TIMESTAMPS: usize = 12;
@@ -83,14 +86,24 @@ pub(in crate::tunnel) struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// Reads an IP packet; `None` if it is not a whole TCP segment, with a right checksum unless it was `vouched` for on its whole way. Who sent it is not looked at.
+    /// Reads an IP packet; `None` if it is not a whole TCP segment, with a right checksum unless it
+    /// was `vouched` for on its whole way. Who sent it is not looked at.
     pub(in crate::tunnel) fn parse(packet: &'a [u8], vouched: bool) -> Option<Self> {
         let (addresses, tcp) = match packet.first()? >> 4 {
             4 => {
                 let ip = Ipv4Packet::new_checked(packet).ok()?;
-                // Nobody sends fragments through a tunnel whose MTU is known; there is no memory to collect them in.
-                let whole = ip.version() == 4 && ip.next_header() == IpProtocol::Tcp && !ip.more_frags() && ip.frag_offset() == 0;
-                (packet.get(12..20)?, packet.get(usize::from(ip.header_len())..usize::from(ip.total_len())).filter(|_| whole)?)
+                // Nobody sends fragments through a tunnel whose MTU is known; there is no memory to
+                // collect them in.
+                let whole = ip.version() == 4
+                    && ip.next_header() == IpProtocol::Tcp
+                    && !ip.more_frags()
+                    && ip.frag_offset() == 0;
+                (
+                    packet.get(12..20)?,
+                    packet
+                        .get(usize::from(ip.header_len())..usize::from(ip.total_len()))
+                        .filter(|_| whole)?,
+                )
             }
             6 => {
                 let ip = Ipv6Packet::new_checked(packet).ok()?;
@@ -100,7 +113,8 @@ impl<'a> Segment<'a> {
             _ => return None,
         };
         let length = u64::from(u16::to_be(u16::try_from(tcp.len()).ok()?));
-        let right = || fold(sum(addresses) + u64::from(u16::to_be(6)) + length + sum(tcp)) == 0xffff;
+        let right =
+            || fold(sum(addresses) + u64::from(u16::to_be(6)) + length + sum(tcp)) == 0xffff;
         if vouched || right() { Self::read(tcp) } else { None }
     }
 
@@ -131,7 +145,10 @@ impl<'a> Segment<'a> {
                 // RFC 7323, section 2.3: more than 14 means 14.
                 TcpOption::WindowScale(scale) => segment.scale = Some(scale.min(14)),
                 TcpOption::SackPermitted => segment.sack_permitted = true,
-                TcpOption::SackRange(ranges) => segment.blocks = ranges.map(|range| range.map(|(from, to)| (Seq(from), Seq(to)))),
+                TcpOption::SackRange(ranges) => {
+                    segment.blocks =
+                        ranges.map(|range| range.map(|(from, to)| (Seq(from), Seq(to))))
+                }
                 TcpOption::TimeStamp { tsval, tsecr } => segment.stamps = Some((tsval, tsecr)),
                 TcpOption::NoOperation | TcpOption::Unknown { .. } => {}
             }
@@ -176,7 +193,17 @@ pub(in crate::tunnel) struct Header {
 
 impl Header {
     pub(super) fn new(local: u16, remote: u16, seq: Seq, ack: Seq, flags: u8, window: u16) -> Self {
-        Self { local, remote, seq, ack, flags, window, opening: None, stamps: None, blocks: [None; BLOCKS] }
+        Self {
+            local,
+            remote,
+            seq,
+            ack,
+            flags,
+            window,
+            opening: None,
+            stamps: None,
+            blocks: [None; BLOCKS],
+        }
     }
 
     /// The reset that answers a segment for nobody (RFC 9293, section 3.10.7.1).
@@ -184,12 +211,26 @@ impl Header {
         if segment.has(ACK) {
             Self::new(segment.local, segment.remote, segment.ack, Seq(0), RST, 0)
         } else {
-            Self::new(segment.local, segment.remote, Seq(0), segment.seq.plus(segment.len()), RST | ACK, 0)
+            Self::new(
+                segment.local,
+                segment.remote,
+                Seq(0),
+                segment.seq.plus(segment.len()),
+                RST | ACK,
+                0,
+            )
         }
     }
 
-    /// Writes the packet: `payload` puts the given number of bytes into the room it gets. What has no room is not sent.
-    pub(in crate::tunnel) fn send(&self, flow: &Flow, out: &mut impl Outlet, length: usize, payload: impl FnOnce(&mut [u8])) {
+    /// Writes the packet: `payload` puts the given number of bytes into the room it gets. What has
+    /// no room is not sent.
+    pub(in crate::tunnel) fn send(
+        &self,
+        flow: &Flow,
+        out: &mut impl Outlet,
+        length: usize,
+        payload: impl FnOnce(&mut [u8]),
+    ) {
         let ip = flow.ip_header();
         let room = out.room();
         let mut options = [0u8; 40];
@@ -208,7 +249,10 @@ impl Header {
         tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
         tcp[16..20].fill(0);
         let pseudo = write_ip(flow, packet, 20 + used + length);
-        let total = pseudo + u64::from(u16::to_be(6)) + u64::from(u16::to_be((20 + used + length) as u16)) + sum(&packet[ip..]);
+        let total = pseudo
+            + u64::from(u16::to_be(6))
+            + u64::from(u16::to_be((20 + used + length) as u16))
+            + sum(&packet[ip..]);
         packet[ip + 16..ip + 18].copy_from_slice(&(!fold(total)).to_ne_bytes());
         out.send(start + length);
     }

@@ -1,9 +1,12 @@
 //! The scoreboard: every segment under way, when it was last sent, and what is known of it.
 //!
-//! - A segment is **delivered** when it is acknowledged, cumulatively or selectively (RFC 2018). It is **lost** when one that was sent later has been
-//!   delivered and a *reordering window* has passed since (RACK, RFC 8985); so a repeated segment can be found lost again, and reordering is no loss.
+//! - A segment is **delivered** when it is acknowledged, cumulatively or selectively (RFC 2018). It
+//!   is **lost** when one that was sent later has been delivered and a *reordering window* has
+//!   passed since (RACK, RFC 8985); so a repeated segment can be found lost again, and reordering
+//!   is no loss.
 //! - **In flight** are the bytes neither delivered nor lost (RFC 6675's pipe).
-//! - Without selective acknowledgements, duplicate acknowledgements stand in for them (RFC 6582): three mean that the oldest segment is lost.
+//! - Without selective acknowledgements, duplicate acknowledgements stand in for them (RFC 6582):
+//!   three mean that the oldest segment is lost.
 
 use std::collections::VecDeque;
 
@@ -11,9 +14,11 @@ use super::segment::Block;
 use super::seq::Seq;
 use super::{MS, Micros};
 
-/// Segments that may be under way. At full segments the window ends first; a writer of single bytes waits here for acknowledgements.
+/// Segments that may be under way. At full segments the window ends first; a writer of single bytes
+/// waits here for acknowledgements.
 pub(super) const SEGMENTS_MAX: usize = 8192;
-/// Duplicate acknowledgements, or segments delivered above, that mean loss when no reordering was ever seen.
+/// Duplicate acknowledgements, or segments delivered above, that mean loss when no reordering was
+/// ever seen.
 const THRESHOLD: usize = 3;
 /// Recoveries for which a wider reordering window is kept (RFC 8985, section 6.2, step 4).
 const PERSIST: u8 = 16;
@@ -121,7 +126,8 @@ impl Scoreboard {
         self.sent.front().map_or(0, |sent| sent.len as usize)
     }
 
-    /// Cuts what is under way into segments of at most `most` bytes; what is known of a segment is known of its pieces.
+    /// Cuts what is under way into segments of at most `most` bytes; what is known of a segment is
+    /// known of its pieces.
     pub(super) fn cut(&mut self, most: usize) {
         let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
         // A FIN takes a number, and no room.
@@ -145,8 +151,15 @@ impl Scoreboard {
         self.sent.push_back(Sent { seq, len, at: now, flags });
     }
 
-    /// Everything before `ack` has arrived. `echoed`: tells of a time whether it is later than the segment that is being answered was sent.
-    pub(super) fn acknowledged(&mut self, ack: Seq, now: Micros, echoed: impl Fn(Micros) -> Option<bool>, delivery: &mut Delivery) {
+    /// Everything before `ack` has arrived. `echoed`: tells of a time whether it is later than the
+    /// segment that is being answered was sent.
+    pub(super) fn acknowledged(
+        &mut self,
+        ack: Seq,
+        now: Micros,
+        echoed: impl Fn(Micros) -> Option<bool>,
+        delivery: &mut Delivery,
+    ) {
         self.duplicates = 0;
         while let Some(first) = self.sent.front_mut() {
             if !ack.after(first.seq) {
@@ -181,7 +194,13 @@ impl Scoreboard {
     }
 
     /// A segment, or its beginning, was delivered for the first time.
-    fn settle(&mut self, part: &Sent, now: Micros, echoed: &impl Fn(Micros) -> Option<bool>, delivery: &mut Delivery) {
+    fn settle(
+        &mut self,
+        part: &Sent,
+        now: Micros,
+        echoed: &impl Fn(Micros) -> Option<bool>,
+        delivery: &mut Delivery,
+    ) {
         let len = part.len as usize;
         if part.is(LOST) {
             self.lost = self.lost.saturating_sub(len);
@@ -192,7 +211,13 @@ impl Scoreboard {
     }
 
     /// RACK's view of a delivery (RFC 8985, section 6.2, steps 1 to 3).
-    fn delivered(&mut self, part: &Sent, now: Micros, echoed: &impl Fn(Micros) -> Option<bool>, delivery: &mut Delivery) {
+    fn delivered(
+        &mut self,
+        part: &Sent,
+        now: Micros,
+        echoed: &impl Fn(Micros) -> Option<bool>,
+        delivery: &mut Delivery,
+    ) {
         self.news = true;
         delivery.bytes += part.len as usize;
         let rtt = now.saturating_sub(part.at);
@@ -223,7 +248,11 @@ impl Scoreboard {
         echoed: impl Fn(Micros) -> Option<bool>,
         delivery: &mut Delivery,
     ) {
-        let (Some(first), Some(last)) = (self.sent.front().map(|s| s.seq), self.sent.back().map(Sent::end)) else { return };
+        let (Some(first), Some(last)) =
+            (self.sent.front().map(|s| s.seq), self.sent.back().map(Sent::end))
+        else {
+            return;
+        };
         let known = self.known;
         for &(from, to) in blocks.iter().flatten() {
             // What is not of the present flight is a duplicate's report (RFC 2883), or nonsense.
@@ -231,7 +260,11 @@ impl Scoreboard {
                 continue;
             }
             // What the last acknowledgement said already need not be walked through again.
-            let from = known.iter().flatten().find(|(a, b)| !from.before(*a) && from.before(*b)).map_or(from, |&(_, b)| b);
+            let from = known
+                .iter()
+                .flatten()
+                .find(|(a, b)| !from.before(*a) && from.before(*b))
+                .map_or(from, |&(_, b)| b);
             if to.after(from) {
                 self.select(from, to, now, &echoed, delivery);
             }
@@ -239,7 +272,14 @@ impl Scoreboard {
         self.known = *blocks;
     }
 
-    fn select(&mut self, from: Seq, to: Seq, now: Micros, echoed: &impl Fn(Micros) -> Option<bool>, delivery: &mut Delivery) {
+    fn select(
+        &mut self,
+        from: Seq,
+        to: Seq,
+        now: Micros,
+        echoed: &impl Fn(Micros) -> Option<bool>,
+        delivery: &mut Delivery,
+    ) {
         let begin = self.sent.partition_point(|sent| sent.seq.before(from));
         for index in begin..self.sent.len() {
             let Some(sent) = self.sent.get_mut(index) else { break };
@@ -257,7 +297,8 @@ impl Scoreboard {
         self.highest = Some(self.highest.map_or(to, |highest| highest.max(to)));
     }
 
-    /// A segment had arrived already (RFC 2883): reordering was taken for loss, so more of it is allowed for.
+    /// A segment had arrived already (RFC 2883): reordering was taken for loss, so more of it is
+    /// allowed for.
     pub(super) fn duplicate_reported(&mut self) {
         self.reordering = true;
         self.widened = self.widened.saturating_add(1).min(8);
@@ -272,7 +313,8 @@ impl Scoreboard {
         }
     }
 
-    /// Without selective acknowledgements: the same acknowledgement came again. True if that makes three.
+    /// Without selective acknowledgements: the same acknowledgement came again. True if that makes
+    /// three.
     pub(super) fn duplicate(&mut self) -> bool {
         self.duplicates += 1;
         self.duplicates == THRESHOLD
@@ -280,7 +322,10 @@ impl Scoreboard {
 
     /// The oldest segment is lost; answers with how many bytes that is.
     pub(super) fn lose_oldest(&mut self) -> usize {
-        let Some(first) = self.sent.front_mut().filter(|first| first.flags & (SACKED | LOST) == 0) else { return 0 };
+        let Some(first) = self.sent.front_mut().filter(|first| first.flags & (SACKED | LOST) == 0)
+        else {
+            return 0;
+        };
         first.flags |= LOST;
         let len = first.len as usize;
         self.in_flight = self.in_flight.saturating_sub(len);
@@ -288,8 +333,14 @@ impl Scoreboard {
         len
     }
 
-    /// Finds what is lost by now (RFC 8985, section 6.2, steps 4 and 5): bytes newly lost, and when to look again.
-    pub(super) fn find_lost(&mut self, now: Micros, recovering: bool, smoothed: Micros) -> (usize, Option<Micros>) {
+    /// Finds what is lost by now (RFC 8985, section 6.2, steps 4 and 5): bytes newly lost, and when
+    /// to look again.
+    pub(super) fn find_lost(
+        &mut self,
+        now: Micros,
+        recovering: bool,
+        smoothed: Micros,
+    ) -> (usize, Option<Micros>) {
         self.news = false;
         let Some(latest) = self.latest else { return (0, None) };
         let patience = self.latest_rtt + self.reordering_window(recovering, smoothed);
@@ -322,13 +373,17 @@ impl Scoreboard {
         if !self.reordering && (recovering || self.sacked >= THRESHOLD) {
             return 0;
         }
-        (self.least_rtt.unwrap_or(smoothed) / 4 * (1 + Micros::from(self.widened))).min(smoothed).max(MS / 10)
+        (self.least_rtt.unwrap_or(smoothed) / 4 * (1 + Micros::from(self.widened)))
+            .min(smoothed)
+            .max(MS / 10)
     }
 
-    /// The retransmission timer fired: the oldest segment is lost, and all that were sent long enough ago (RFC 8985, section 6.3).
+    /// The retransmission timer fired: the oldest segment is lost, and all that were sent long
+    /// enough ago (RFC 8985, section 6.3).
     pub(super) fn lose_old(&mut self, now: Micros, timeout: Micros) {
         if self.sent.front().is_some_and(|first| first.is(SACKED)) {
-            // The other end threw away what it had selected (RFC 2018, section 8): it is to be sent again.
+            // The other end threw away what it had selected (RFC 2018, section 8): it is to be sent
+            // again.
             self.sent.iter_mut().filter(|sent| sent.is(SACKED)).for_each(|sent| {
                 sent.flags &= !SACKED;
                 self.in_flight += sent.len as usize;
@@ -360,7 +415,8 @@ impl Scoreboard {
         if self.lost == 0 {
             return None;
         }
-        let index = (from..self.sent.len()).find(|&n| self.sent.get(n).is_some_and(|sent| sent.is(LOST)))?;
+        let index = (from..self.sent.len())
+            .find(|&n| self.sent.get(n).is_some_and(|sent| sent.is(LOST)))?;
         let sent = self.sent.get_mut(index)?;
         sent.flags = (sent.flags & !LOST) | AGAIN;
         sent.at = now;
@@ -396,7 +452,9 @@ mod tests {
 
     fn board(count: u32) -> Scoreboard {
         let mut board = Scoreboard::default();
-        (0..count).for_each(|n| board.push(Seq(u32::MAX - 1500).plus(n * 1000), 1000, 0, Micros::from(n)));
+        (0..count).for_each(|n| {
+            board.push(Seq(u32::MAX - 1500).plus(n * 1000), 1000, 0, Micros::from(n))
+        });
         board
     }
 
@@ -458,14 +516,25 @@ mod tests {
         board.lose_oldest();
         board.cut(300);
         let pieces: Vec<_> = board.sent.iter().map(|sent| (sent.seq, sent.len)).collect();
-        assert!(pieces.windows(2).all(|two| two[0].0.plus(two[0].1) == two[1].0 && two[0].1 <= 300));
-        assert_eq!((board.count(), board.in_flight(), board.lost, board.sacked), (17, 2001, 1000, 4));
-        assert!(board.sent.back().is_some_and(Sent::ends) && board.sent.iter().filter(|sent| sent.ends()).count() == 1);
+        assert!(
+            pieces.windows(2).all(|two| two[0].0.plus(two[0].1) == two[1].0 && two[0].1 <= 300)
+        );
+        assert_eq!(
+            (board.count(), board.in_flight(), board.lost, board.sacked),
+            (17, 2001, 1000, 4)
+        );
+        assert!(
+            board.sent.back().is_some_and(Sent::ends)
+                && board.sent.iter().filter(|sent| sent.ends()).count() == 1
+        );
         let (place, sent) = board.repeat_lost(0, RTT).unwrap();
         assert_eq!((place, sent.seq, sent.len), (0, at(0), 300));
         let mut delivery = Delivery::default();
         board.acknowledged(at(4).plus(1), 2 * RTT, |_| None, &mut delivery);
-        assert_eq!((board.in_flight(), board.lost, board.sacked, board.is_empty()), (0, 0, 0, true));
+        assert_eq!(
+            (board.in_flight(), board.lost, board.sacked, board.is_empty()),
+            (0, 0, 0, true)
+        );
     }
 
     #[test]

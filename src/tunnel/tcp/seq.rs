@@ -1,4 +1,5 @@
-//! Sequence numbers, which wrap around (RFC 9293, section 3.4): an order exists only between numbers less than 2^31 apart.
+//! Sequence numbers, which wrap around (RFC 9293, section 3.4): an order exists only between
+//! numbers less than 2^31 apart.
 
 /// A sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -1,5 +1,5 @@
-//! The states of a connection, and what moves it from one to another (RFC 9293, section 3.3.2). LISTEN is no state here: a connection is made
-//! when its SYN has come.
+//! The states of a connection, and what moves it from one to another (RFC 9293, section 3.3.2).
+//! LISTEN is no state here: a connection is made when its SYN has come.
 
 /// A connection's state, by its name in RFC 9293.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,10 @@ impl State {
             (Input::Fin, Self::FinWait1) => Self::Closing,
             (Input::Fin, Self::FinWait2) => Self::TimeWait,
             (Input::Abort, _) => Self::Closed,
-            (Input::Syn | Input::Synchronized | Input::Close | Input::FinAcked | Input::Fin, state) => state,
+            (
+                Input::Syn | Input::Synchronized | Input::Close | Input::FinAcked | Input::Fin,
+                state,
+            ) => state,
         }
     }
 
@@ -75,17 +78,98 @@ mod tests {
     use super::*;
     use State::*;
 
-    const STATES: [State; 10] = [SynSent, SynReceived, Established, FinWait1, FinWait2, CloseWait, Closing, LastAck, TimeWait, Closed];
+    const STATES: [State; 10] = [
+        SynSent,
+        SynReceived,
+        Established,
+        FinWait1,
+        FinWait2,
+        CloseWait,
+        Closing,
+        LastAck,
+        TimeWait,
+        Closed,
+    ];
 
     /// RFC 9293, figure 5, row by row: the states in the order of `STATES`.
     #[test]
     fn the_table() {
         let table = [
-            (Input::Syn, [SynReceived, SynReceived, Established, FinWait1, FinWait2, CloseWait, Closing, LastAck, TimeWait, Closed]),
-            (Input::Synchronized, [Established, Established, Established, FinWait1, FinWait2, CloseWait, Closing, LastAck, TimeWait, Closed]),
-            (Input::Close, [Closed, SynReceived, FinWait1, FinWait1, FinWait2, LastAck, Closing, LastAck, TimeWait, Closed]),
-            (Input::FinAcked, [SynSent, SynReceived, Established, FinWait2, FinWait2, CloseWait, TimeWait, Closed, TimeWait, Closed]),
-            (Input::Fin, [SynSent, SynReceived, CloseWait, Closing, TimeWait, CloseWait, Closing, LastAck, TimeWait, Closed]),
+            (
+                Input::Syn,
+                [
+                    SynReceived,
+                    SynReceived,
+                    Established,
+                    FinWait1,
+                    FinWait2,
+                    CloseWait,
+                    Closing,
+                    LastAck,
+                    TimeWait,
+                    Closed,
+                ],
+            ),
+            (
+                Input::Synchronized,
+                [
+                    Established,
+                    Established,
+                    Established,
+                    FinWait1,
+                    FinWait2,
+                    CloseWait,
+                    Closing,
+                    LastAck,
+                    TimeWait,
+                    Closed,
+                ],
+            ),
+            (
+                Input::Close,
+                [
+                    Closed,
+                    SynReceived,
+                    FinWait1,
+                    FinWait1,
+                    FinWait2,
+                    LastAck,
+                    Closing,
+                    LastAck,
+                    TimeWait,
+                    Closed,
+                ],
+            ),
+            (
+                Input::FinAcked,
+                [
+                    SynSent,
+                    SynReceived,
+                    Established,
+                    FinWait2,
+                    FinWait2,
+                    CloseWait,
+                    TimeWait,
+                    Closed,
+                    TimeWait,
+                    Closed,
+                ],
+            ),
+            (
+                Input::Fin,
+                [
+                    SynSent,
+                    SynReceived,
+                    CloseWait,
+                    Closing,
+                    TimeWait,
+                    CloseWait,
+                    Closing,
+                    LastAck,
+                    TimeWait,
+                    Closed,
+                ],
+            ),
             (Input::Abort, [Closed; 10]),
         ];
         for (input, after) in table {

@@ -1,4 +1,5 @@
-//! Connections on trial: two of them across a network that loses, repeats, delays and damages, and one that is told anything at all.
+//! Connections on trial: two of them across a network that loses, repeats, delays and damages, and
+//! one that is told anything at all.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,8 @@ use super::state::State;
 use super::{Chain, Connection, Limits, MS, Micros};
 use crate::tunnel::peer::MTU;
 
-const LIMITS: Limits = Limits { receive: 4 << 20, send: 4 << 20, mtu: MTU, path: MTU, keepalive: 5_000 * MS };
+const LIMITS: Limits =
+    Limits { receive: 4 << 20, send: 4 << 20, mtu: MTU, path: MTU, keepalive: 5_000 * MS };
 
 /// Takes packets down.
 struct Sheet {
@@ -40,7 +42,8 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound.max(1)
     }
 }
@@ -91,13 +94,29 @@ impl End {
 /// Both say something and end; answers with the time it took.
 fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -> Micros {
     let addresses = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
-    let flows = [Flow { local: addresses[0], remote: addresses[1] }, Flow { local: addresses[1], remote: addresses[0] }];
+    let flows = [
+        Flow { local: addresses[0], remote: addresses[1] },
+        Flow { local: addresses[1], remote: addresses[0] },
+    ];
     let mut dice = Dice(seed);
-    let say = |length: usize, with: u8| (0..length).map(|n| (n as u8).wrapping_mul(with) ^ (n >> 8) as u8).collect::<Vec<u8>>();
+    let say = |length: usize, with: u8| {
+        (0..length).map(|n| (n as u8).wrapping_mul(with) ^ (n >> 8) as u8).collect::<Vec<u8>>()
+    };
     let mut first = Connection::connect(50000, 5900, &flows[0], iss[0], LIMITS, 0);
     first.sack = bad.sack;
-    let mut ends = [Some(End { flow: flows[0], tcp: first, say: say(lengths[0], 7), said: 0, heard: Vec::new(), closed: false }), None];
-    let (mut now, mut number, mut flights) = (0, 0u64, BTreeMap::<(Micros, u64), (usize, Vec<u8>)>::new());
+    let mut ends = [
+        Some(End {
+            flow: flows[0],
+            tcp: first,
+            say: say(lengths[0], 7),
+            said: 0,
+            heard: Vec::new(),
+            closed: false,
+        }),
+        None,
+    ];
+    let (mut now, mut number, mut flights) =
+        (0, 0u64, BTreeMap::<(Micros, u64), (usize, Vec<u8>)>::new());
     loop {
         for (side, end) in ends.iter_mut().enumerate() {
             let Some(end) = end else { continue };
@@ -118,7 +137,10 @@ fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -
                         packet[bit / 8] ^= 1 << (bit % 8);
                     }
                     number += 1;
-                    flights.insert((now + 10 * MS + dice.below(bad.jitter + 1), number), (1 - side, packet));
+                    flights.insert(
+                        (now + 10 * MS + dice.below(bad.jitter + 1), number),
+                        (1 - side, packet),
+                    );
                 }
             }
         }
@@ -126,17 +148,30 @@ fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -
             && one.done()
             && two.done()
         {
-            assert!(one.heard == two.say && two.heard == one.say, "bytes differ: {bad:?} seed {seed}");
-            assert!(one.tcp.memory() < 2048 && two.tcp.memory() < 2048, "{} {}", one.tcp.memory(), two.tcp.memory());
+            assert!(
+                one.heard == two.say && two.heard == one.say,
+                "bytes differ: {bad:?} seed {seed}"
+            );
+            assert!(
+                one.tcp.memory() < 2048 && two.tcp.memory() < 2048,
+                "{} {}",
+                one.tcp.memory(),
+                two.tcp.memory()
+            );
             return now;
         }
-        let deadline = ends.iter().flatten().filter_map(|end| end.tcp.deadline()).min().unwrap_or(Micros::MAX);
+        let deadline =
+            ends.iter().flatten().filter_map(|end| end.tcp.deadline()).min().unwrap_or(Micros::MAX);
         let arrival = flights.first_key_value().map_or(Micros::MAX, |((at, _), _)| *at);
         now = deadline.min(arrival).max(now + 20);
         assert!(
             now < 600_000 * MS,
             "{bad:?} seed {seed} {:?}",
-            ends.each_ref().map(|end| end.as_ref().map(|end| (end.tcp.state(), end.said, end.heard.len())))
+            ends.each_ref().map(|end| end.as_ref().map(|end| (
+                end.tcp.state(),
+                end.said,
+                end.heard.len()
+            )))
         );
         while let Some(entry) = flights.first_entry().filter(|entry| entry.key().0 <= now) {
             let (side, packet) = entry.remove();
@@ -145,7 +180,14 @@ fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -
                 let _ = end.tcp.segment(&segment, &end.flow, now);
             } else if segment.opens() {
                 let tcp = Connection::accept(&segment, &flows[1], iss[1], LIMITS, now);
-                ends[1] = Some(End { flow: flows[1], tcp, say: say(lengths[1], 11), said: 0, heard: Vec::new(), closed: false });
+                ends[1] = Some(End {
+                    flow: flows[1],
+                    tcp,
+                    say: say(lengths[1], 11),
+                    said: 0,
+                    heard: Vec::new(),
+                    closed: false,
+                });
             }
         }
     }
@@ -160,12 +202,18 @@ fn a_fair_network_is_filled_in_few_round_trips() {
     assert!(took < 260 * MS, "{took}");
 }
 
-/// RFC 9438, section 5: at this window and round trip CUBIC does at least what Reno would, 1.22 segments / sqrt(p) each round trip.
+/// RFC 9438, section 5: at this window and round trip CUBIC does at least what Reno would, 1.22
+/// segments / sqrt(p) each round trip.
 #[test]
 fn loss_takes_no_more_than_the_response_function_says() {
     let length = 4 << 20;
     for loss in [1, 5, 10, 20, 50] {
-        let took: Micros = (0..2).map(|seed| talk(seed, Bad { loss, ..FAIR }, [length, 0], 1 << 20, [u32::MAX - 5000, 9])).sum::<Micros>() / 2;
+        let took: Micros = (0..2)
+            .map(|seed| {
+                talk(seed, Bad { loss, ..FAIR }, [length, 0], 1 << 20, [u32::MAX - 5000, 9])
+            })
+            .sum::<Micros>()
+            / 2;
         let (rate, p) = (length as f64 / (took as f64 / 1e6), loss as f64 / 1e3);
         let reno = 1368.0 * 1.22 / p.sqrt() / 0.020;
         println!("{loss} per mille: {:.0} KiB/s, {:.2} of Reno's", rate / 1024.0, rate / reno);
@@ -175,8 +223,9 @@ fn loss_takes_no_more_than_the_response_function_says() {
 
 #[test]
 fn a_path_that_swallows_large_packets_is_found_out() {
-    // Three timeouts for the first step, two for each further one; and the end that waits for the handshake's last acknowledgement, which travelled with
-    // a large segment, has never measured a round trip: its timeouts begin at a second.
+    // Three timeouts for the first step, two for each further one; and the end that waits for the
+    // handshake's last acknowledgement, which travelled with a large segment, has never measured a
+    // round trip: its timeouts begin at a second.
     for (largest, seconds) in [(1419, 10), (1300, 10), (1240, 25), (520, 40)] {
         let took = talk(1, Bad { largest, ..FAIR }, [300_000, 300_000], 1 << 20, [7, 9]);
         assert!(took < seconds * 1000 * MS, "{largest}: {took}");
@@ -256,11 +305,20 @@ struct Pair {
 impl Pair {
     fn open() -> Self {
         let addresses = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
-        let flows = [Flow { local: addresses[0], remote: addresses[1] }, Flow { local: addresses[1], remote: addresses[0] }];
+        let flows = [
+            Flow { local: addresses[0], remote: addresses[1] },
+            Flow { local: addresses[1], remote: addresses[0] },
+        ];
         let mut first = Connection::connect(50000, 5900, &flows[0], 7, LIMITS, 0);
         let mut sheet = Sheet::default();
         first.transmit(&flows[0], &mut sheet, 64, 0);
-        let second = Connection::accept(&Segment::parse(&sheet.packets[0], false).unwrap(), &flows[1], 9, LIMITS, 0);
+        let second = Connection::accept(
+            &Segment::parse(&sheet.packets[0], false).unwrap(),
+            &flows[1],
+            9,
+            LIMITS,
+            0,
+        );
         let mut pair = Self { flows, ends: [first, second], now: MS };
         pair.pass();
         assert!(pair.ends.iter().all(|end| end.state() == State::Established));

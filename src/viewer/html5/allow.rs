@@ -1,8 +1,10 @@
-//! Which requests may pass: pure. Deny by default wherever a rule is set: what cannot be told apart from what is forbidden is forbidden.
+//! Which requests may pass: pure. Deny by default wherever a rule is set: what cannot be told apart
+//! from what is forbidden is forbidden.
 //!
-//! The path is judged as an application may understand it, and goes on as the browser wrote it. A path that two readers understand differently
-//! (dot segments, encoded slashes, twice encoded octets, backslashes, path parameters on dots) is refused where paths are restricted, since one of the
-//! readings might lead elsewhere (RFC 3986 section 7.3).
+//! The path is judged as an application may understand it, and goes on as the browser wrote it. A
+//! path that two readers understand differently (dot segments, encoded slashes, twice encoded
+//! octets, backslashes, path parameters on dots) is refused where paths are restricted, since one
+//! of the readings might lead elsewhere (RFC 3986 section 7.3).
 
 use crate::domain::web::RequestPolicy;
 use hyper::header::{self, HeaderMap, HeaderName};
@@ -49,8 +51,11 @@ impl Refusal {
 }
 
 /// By these some frameworks take another method than the request's.
-const OVERRIDES: [HeaderName; 3] =
-    [HeaderName::from_static("x-http-method-override"), HeaderName::from_static("x-http-method"), HeaderName::from_static("x-method-override")];
+const OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
 
 /// Types of bodies that scripts and forms send and that are no files.
 const NO_FILES: [&str; 13] = [
@@ -103,17 +108,28 @@ fn is_structured(word: &str) -> bool {
     word.ends_with("+json") || word.ends_with("+xml")
 }
 
-/// May a request with this head begin? `length`: its body's, when it is known and there is one (`None`: unknown; `Some(0)`: none).
-pub(super) fn request(policy: &RequestPolicy, method: &Method, path: &str, headers: &HeaderMap, length: Option<u64>) -> Result<(), Refusal> {
+/// May a request with this head begin? `length`: its body's, when it is known and there is one
+/// (`None`: unknown; `Some(0)`: none).
+pub(super) fn request(
+    policy: &RequestPolicy,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    length: Option<u64>,
+) -> Result<(), Refusal> {
     may_ask(policy, method.as_str())?;
     if !policy.methods.is_empty() {
         for value in OVERRIDES.iter().flat_map(|name| headers.get_all(name)) {
-            may_ask(policy, &value.to_str().map_err(|_| Refusal::Method)?.trim().to_ascii_uppercase())?;
+            may_ask(
+                policy,
+                &value.to_str().map_err(|_| Refusal::Method)?.trim().to_ascii_uppercase(),
+            )?;
         }
     }
     may_reach(policy, path)?;
     if length != Some(0) {
-        let is_file = media_type(headers).is_none_or(|word| !(NO_FILES.contains(&word.as_str()) || is_structured(&word)));
+        let is_file = media_type(headers)
+            .is_none_or(|word| !(NO_FILES.contains(&word.as_str()) || is_structured(&word)));
         if !policy.upload && is_file {
             return Err(Refusal::Upload);
         }
@@ -126,8 +142,10 @@ pub(super) fn request(policy: &RequestPolicy, method: &Method, path: &str, heade
 
 fn may_ask(policy: &RequestPolicy, method: &str) -> Result<(), Refusal> {
     let has = |word: &str| policy.methods.iter().any(|m| m == word);
-    // CONNECT and TRACE are for this hop, not for the application (RFC 9110 sections 9.3.6 and 9.3.8). HEAD is GET without its body (9.3.2).
-    let may = !matches!(method, "CONNECT" | "TRACE") && (policy.methods.is_empty() || has(method) || (method == "HEAD" && has("GET")));
+    // CONNECT and TRACE are for this hop, not for the application (RFC 9110 sections 9.3.6 and
+    // 9.3.8). HEAD is GET without its body (9.3.2).
+    let may = !matches!(method, "CONNECT" | "TRACE")
+        && (policy.methods.is_empty() || has(method) || (method == "HEAD" && has("GET")));
     if may { Ok(()) } else { Err(Refusal::Method) }
 }
 
@@ -153,7 +171,8 @@ fn plain(path: &str) -> Option<String> {
                 let digits = [bytes.next()?, bytes.next()?];
                 let mut octet = [0];
                 hex::decode_to_slice(digits, &mut octet).ok()?;
-                // An encoded slash separates for some and not for others; an encoded percent sign may be decoded again.
+                // An encoded slash separates for some and not for others; an encoded percent sign
+                // may be decoded again.
                 if matches!(octet, [b'/' | b'%']) {
                     return None;
                 }
@@ -169,12 +188,18 @@ fn plain(path: &str) -> Option<String> {
     }
     let plain = String::from_utf8(octets).ok()?;
     // `..;x` is `..` for servers that take path parameters off first.
-    let dots = |segment: &str| matches!(segment.split(';').next().unwrap_or_default().trim(), "." | "..");
+    let dots =
+        |segment: &str| matches!(segment.split(';').next().unwrap_or_default().trim(), "." | "..");
     (plain.starts_with('/') && !plain.split('/').any(dots)).then_some(plain)
 }
 
 /// May this answer pass? `empty`: it has no body.
-pub(super) fn answer(policy: &RequestPolicy, status: StatusCode, headers: &HeaderMap, empty: bool) -> Result<(), Refusal> {
+pub(super) fn answer(
+    policy: &RequestPolicy,
+    status: StatusCode,
+    headers: &HeaderMap,
+    empty: bool,
+) -> Result<(), Refusal> {
     if policy.download || empty {
         return Ok(());
     }
@@ -187,11 +212,14 @@ pub(super) fn answer(policy: &RequestPolicy, status: StatusCode, headers: &Heade
         return Err(Refusal::Download);
     }
     let shown = |word: &str| {
-        SHOWN.contains(&word) || is_structured(word) || ["image/", "audio/", "video/", "font/"].iter().any(|prefix| word.starts_with(prefix))
+        SHOWN.contains(&word)
+            || is_structured(word)
+            || ["image/", "audio/", "video/", "font/"].iter().any(|prefix| word.starts_with(prefix))
     };
     match media_type(headers) {
         Some(word) if shown(&word) => Ok(()),
-        // What says no type is looked into by browsers, and saved when it looks like a file; the body of a redirect or an error is neither.
+        // What says no type is looked into by browsers, and saved when it looks like a file; the
+        // body of a redirect or an error is neither.
         None if !headers.contains_key(header::CONTENT_TYPE) && !status.is_success() => Ok(()),
         Some(_) | None => Err(Refusal::Download),
     }
@@ -204,7 +232,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     fn ask(
@@ -214,13 +245,24 @@ mod tests {
         fields: &[(&'static str, &'static str)],
         length: Option<u64>,
     ) -> Option<&'static str> {
-        request(policy, &Method::from_bytes(method.as_bytes()).unwrap(), path, &headers(fields), length).err().map(Refusal::as_str)
+        request(
+            policy,
+            &Method::from_bytes(method.as_bytes()).unwrap(),
+            path,
+            &headers(fields),
+            length,
+        )
+        .err()
+        .map(Refusal::as_str)
     }
 
     #[test]
     fn methods() {
         let all = RequestPolicy::default();
-        let some = RequestPolicy { methods: vec!["GET".into(), "POST".into()], ..RequestPolicy::default() };
+        let some = RequestPolicy {
+            methods: vec!["GET".into(), "POST".into()],
+            ..RequestPolicy::default()
+        };
         for (policy, method, refused) in [
             (&all, "GET", false),
             (&all, "PROPFIND", false),
@@ -232,16 +274,26 @@ mod tests {
             (&some, "DELETE", true),
             (&some, "OPTIONS", true),
         ] {
-            assert_eq!(ask(policy, method, "/", &[], Some(0)), refused.then_some("method"), "{method}");
+            assert_eq!(
+                ask(policy, method, "/", &[], Some(0)),
+                refused.then_some("method"),
+                "{method}"
+            );
         }
-        assert_eq!(ask(&some, "POST", "/", &[("x-http-method-override", "delete")], Some(0)), Some("method"));
+        assert_eq!(
+            ask(&some, "POST", "/", &[("x-http-method-override", "delete")], Some(0)),
+            Some("method")
+        );
         assert_eq!(ask(&some, "POST", "/", &[("x-http-method", "get")], Some(0)), None);
         assert_eq!(ask(&all, "POST", "/", &[("x-http-method-override", "DELETE")], Some(0)), None);
     }
 
     #[test]
     fn paths() {
-        let policy = RequestPolicy { paths: vec!["/wiki".into(), "/static/".into()], ..RequestPolicy::default() };
+        let policy = RequestPolicy {
+            paths: vec!["/wiki".into(), "/static/".into()],
+            ..RequestPolicy::default()
+        };
         for good in [
             "/wiki",
             "/wiki/",
@@ -286,8 +338,21 @@ mod tests {
         ] {
             assert_eq!(ask(&policy, "GET", bad, &[], Some(0)), Some("path"), "{bad}");
         }
-        assert_eq!(ask(&RequestPolicy::default(), "GET", "/a/../b%2f%252e", &[], Some(0)), None, "without a rule nothing is looked at");
-        assert_eq!(ask(&RequestPolicy { paths: vec!["/".into()], ..RequestPolicy::default() }, "GET", "/any", &[], Some(0)), None);
+        assert_eq!(
+            ask(&RequestPolicy::default(), "GET", "/a/../b%2f%252e", &[], Some(0)),
+            None,
+            "without a rule nothing is looked at"
+        );
+        assert_eq!(
+            ask(
+                &RequestPolicy { paths: vec!["/".into()], ..RequestPolicy::default() },
+                "GET",
+                "/any",
+                &[],
+                Some(0)
+            ),
+            None
+        );
     }
 
     #[test]
@@ -309,19 +374,36 @@ mod tests {
             let fields: Vec<_> = kind.map(|kind| ("content-type", kind)).into_iter().collect();
             assert_eq!(ask(&policy, "POST", "/", &fields, length), refused, "{kind:?} {length:?}");
         }
-        assert_eq!(ask(&policy, "POST", "/", &[("content-type", "text/plain"), ("content-type", "image/png")], Some(1)), Some("upload"));
+        assert_eq!(
+            ask(
+                &policy,
+                "POST",
+                "/",
+                &[("content-type", "text/plain"), ("content-type", "image/png")],
+                Some(1)
+            ),
+            Some("upload")
+        );
     }
 
     #[test]
     fn downloads() {
         let policy = RequestPolicy { download: false, ..RequestPolicy::default() };
         let tell = |status: u16, fields: &[(&'static str, &'static str)], empty| {
-            answer(&policy, StatusCode::from_u16(status).unwrap(), &headers(fields), empty).err().map(Refusal::as_str)
+            answer(&policy, StatusCode::from_u16(status).unwrap(), &headers(fields), empty)
+                .err()
+                .map(Refusal::as_str)
         };
         for (fields, refused) in [
             (&[("content-type", "text/html; charset=utf-8")][..], false),
-            (&[("content-type", "image/png"), ("content-disposition", "inline; filename=x")], false),
-            (&[("content-type", "text/html"), ("content-disposition", "ATTACHMENT; filename=x")], true),
+            (
+                &[("content-type", "image/png"), ("content-disposition", "inline; filename=x")],
+                false,
+            ),
+            (
+                &[("content-type", "text/html"), ("content-disposition", "ATTACHMENT; filename=x")],
+                true,
+            ),
             (&[("content-type", "text/html"), ("content-disposition", "odd")], true),
             (&[("content-type", "text/csv")], true),
             (&[("content-type", "application/pdf")], true),
@@ -337,7 +419,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever passes a rule for /wiki stays below it, however often it is decoded and its dots are resolved.
+        /// Whatever passes a rule for /wiki stays below it, however often it is decoded and its
+        /// dots are resolved.
         #[test]
         fn nothing_leaves_its_prefix(path in "/wiki(/|%2f|%2e|%252e|\\.|;|%5c|x|%){0,10}") {
             let policy = RequestPolicy { paths: vec!["/wiki".into()], ..RequestPolicy::default() };

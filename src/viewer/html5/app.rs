@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 /// The word of [`App::close`] for an application that nobody used.
 const IDLE: &str = "idle";
 
-/// One application in one login's hands: opened by one grant, served request by request, until its right is lost or it is closed. Dropping the last
-/// handle closes it.
+/// One application in one login's hands: opened by one grant, served request by request, until its
+/// right is lost or it is closed. Dropping the last handle closes it.
 pub struct App {
     shared: Arc<Shared>,
 }
@@ -81,7 +81,13 @@ impl App {
 
     /// [`App::open`] with other limits.
     #[must_use]
-    pub fn open_within(ctx: &Context, from: Origin, grant: StreamGrant, place: Place, limits: Limits) -> Arc<Self> {
+    pub fn open_within(
+        ctx: &Context,
+        from: Origin,
+        grant: StreamGrant,
+        place: Place,
+        limits: Limits,
+    ) -> Arc<Self> {
         let by = grant.by().cloned();
         let StreamGrant { lease, right, meters, place: seat } = grant;
         let terms = lease.server().web.as_deref().cloned().unwrap_or_default();
@@ -124,12 +130,18 @@ impl App {
         Arc::new(Self { shared })
     }
 
-    /// Serves one request of whoever holds the application's cookie. Never fails: what goes wrong is an answer, too. `from`: where the browser is.
-    pub async fn serve(self: &Arc<Self>, request: Request<Incoming>, from: IpAddr) -> Response<super::Body> {
+    /// Serves one request of whoever holds the application's cookie. Never fails: what goes wrong
+    /// is an answer, too. `from`: where the browser is.
+    pub async fn serve(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        from: IpAddr,
+    ) -> Response<super::Body> {
         serve::serve(&self.shared, request, from).await
     }
 
-    /// Whether the application answers now: any answer of HTTP counts, since what it says is its own matter.
+    /// Whether the application answers now: any answer of HTTP counts, since what it says is its
+    /// own matter.
     ///
     /// # Errors
     /// The [`Fault`] that a request would meet.
@@ -151,7 +163,10 @@ impl App {
     /// The login that opened it.
     #[must_use]
     pub fn login(&self) -> LoginId {
-        self.shared.by.as_ref().map_or(self.shared.lease.session().login_id, |caller| caller.login_id)
+        self.shared
+            .by
+            .as_ref()
+            .map_or(self.shared.lease.session().login_id, |caller| caller.login_id)
     }
 
     /// Its session.
@@ -160,14 +175,15 @@ impl App {
         self.shared.lease.session().id
     }
 
-    /// When it was last used: a request, a body that moves, a message from the browser. An open tab is no use, nor are events that come by themselves.
+    /// When it was last used: a request, a body that moves, a message from the browser. An open tab
+    /// is no use, nor are events that come by themselves.
     #[must_use]
     pub fn last_used(&self) -> Instant {
         self.shared.began + Duration::from_millis(self.shared.used.load(Ordering::Relaxed))
     }
 
-    /// Ends it: whatever is under way is broken off. Resolves when that is written down. `why`: one word for the audit log; `idle` is told to the user
-    /// as such.
+    /// Ends it: whatever is under way is broken off. Resolves when that is written down. `why`: one
+    /// word for the audit log; `idle` is told to the user as such.
     pub async fn close(&self, why: &'static str) {
         let _ = self.shared.closed.set(why);
         self.shared.finish(if why == IDLE { End::Idle } else { End::BrowserClosed });
@@ -243,7 +259,10 @@ impl Shared {
 
     /// It is used.
     pub(super) fn touch(&self) {
-        self.used.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.used.store(
+            u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     /// Asked several times a request: without the token's lock.
@@ -291,7 +310,10 @@ impl Books for AppBooks<'_> {
     }
 
     async fn refuse_certificate(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
-        self.0.broker.refuse_certificate(&self.0.origin, &self.0.lease, self.0.by(), seen, why).await
+        self.0
+            .broker
+            .refuse_certificate(&self.0.origin, &self.0.lease, self.0.by(), seen, why)
+            .await
     }
 
     async fn login_refused(&self, why: &'static str) -> Result<()> {

@@ -1,4 +1,5 @@
-//! Bodies on their way: passed as they are, frame by frame, counted, and broken off when the session ends. Nothing is copied or kept.
+//! Bodies on their way: passed as they are, frame by frame, counted, and broken off when the
+//! session ends. Nothing is copied or kept.
 
 use super::allow::Refusal;
 use super::app::Shared;
@@ -21,7 +22,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// What a body fails with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long a request's body waits for the application's `100 Continue` before it is sent all the same (RFC 9110 section 10.1.1).
+/// How long a request's body waits for the application's `100 Continue` before it is sent all the
+/// same (RFC 9110 section 10.1.1).
 const CONTINUE: Duration = Duration::from_secs(2);
 
 /// The body of an answer: the gateway's own, or the application's as it comes.
@@ -46,7 +48,8 @@ pub(super) struct Passing {
     incoming: Received,
     entry: Entry,
     shared: Arc<Shared>,
-    /// Whether its bytes are use of the application: those of a stream of events that comes by itself are not.
+    /// Whether its bytes are use of the application: those of a stream of events that comes by
+    /// itself are not.
     is_use: bool,
 }
 
@@ -54,7 +57,10 @@ impl hyper::body::Body for Passing {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.poll(cx)
     }
 
@@ -73,8 +79,13 @@ impl Passing {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = if self.shared.is_over() { Poll::Ready(None) } else { Pin::new(&mut self.incoming).poll_frame(cx) };
-        // The connection to the application is dropped at the end of the session: whatever was left of the answer is not its end.
+        let polled = if self.shared.is_over() {
+            Poll::Ready(None)
+        } else {
+            Pin::new(&mut self.incoming).poll_frame(cx)
+        };
+        // The connection to the application is dropped at the end of the session: whatever was left
+        // of the answer is not its end.
         if self.shared.is_over() {
             self.entry.ended(RequestEnd::Cut);
             return Poll::Ready(Some(Err("the session has ended".into())));
@@ -125,8 +136,8 @@ pub(super) struct Streaming {
     waits: Option<Waits>,
 }
 
-/// A body held back until the application asks for it. The browser is not asked for it before either: its server sends `100 Continue` when the body is
-/// first read.
+/// A body held back until the application asks for it. The browser is not asked for it before
+/// either: its server sends `100 Continue` when the body is first read.
 struct Waits {
     asked: Pin<Box<WaitForCancellationFutureOwned>>,
     at_most: Pin<Box<Sleep>>,
@@ -134,7 +145,12 @@ struct Waits {
 
 impl Streaming {
     /// `waits`: until the application asks for it.
-    pub(super) fn new(incoming: Incoming, flow: Arc<Flow>, shared: Arc<Shared>, waits: bool) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        flow: Arc<Flow>,
+        shared: Arc<Shared>,
+        waits: bool,
+    ) -> Self {
         flow.streams(true);
         let waits = waits.then(|| {
             let asked = CancellationToken::new();
@@ -150,7 +166,10 @@ impl Streaming {
     }
 
     /// The next of it.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.shared.is_over() {
             return Poll::Ready(Some(Err("the session has ended".into())));
         }

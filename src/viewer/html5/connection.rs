@@ -1,5 +1,6 @@
-//! A connection to the application: one request at a time, written and answered in the browser's own task, so that nobody is woken in between. Only a
-//! request whose body comes bit by bit has a task for that ([`Sending`]): an application may answer before it has read all.
+//! A connection to the application: one request at a time, written and answered in the browser's
+//! own task, so that nobody is woken in between. Only a request whose body comes bit by bit has a
+//! task for that ([`Sending`]): an application may answer before it has read all.
 //!
 //! ```text
 //! idle ── head, and what body there is ──> awaiting ── interim answers ──> awaiting ── answer ──> Received ── whole ──> idle
@@ -30,7 +31,8 @@ use tokio_util::io::poll_read_buf;
 
 /// Most interim answers before the last one.
 const INTERIM_MAX: usize = 64;
-/// Room for what is read at a time, in bytes: for most answers, and where the last read filled it. It is made anew when a quarter is left.
+/// Room for what is read at a time, in bytes: for most answers, and where the last read filled it.
+/// It is made anew when a quarter is left.
 const READ: usize = 8 * 1024;
 const READ_MORE: usize = 128 * 1024;
 
@@ -44,7 +46,8 @@ pub(super) struct Outgoing {
     to_head: bool,
     /// What comes after the head; taken when it begins to be sent.
     body: Option<Box<Streaming>>,
-    /// It may be sent twice: it has no body, and asking twice does no more than asking once (RFC 9110 section 9.2.2).
+    /// It may be sent twice: it has no body, and asking twice does no more than asking once (RFC
+    /// 9110 section 9.2.2).
     pub(super) is_repeatable: bool,
 }
 
@@ -52,7 +55,12 @@ impl Outgoing {
     /// Of a head without its empty line.
     pub(super) fn new(mut head: Vec<u8>, method: &Method, body: Option<Box<Streaming>>) -> Self {
         head.extend_from_slice(b"\r\n");
-        Self { head, to_head: *method == Method::HEAD, is_repeatable: body.is_none() && method.is_idempotent(), body }
+        Self {
+            head,
+            to_head: *method == Method::HEAD,
+            is_repeatable: body.is_none() && method.is_idempotent(),
+            body,
+        }
     }
 }
 
@@ -86,8 +94,8 @@ pub(super) struct Connection {
     pub(super) arrived: BytesMut,
     /// The last read filled what there was to fill.
     is_bulk: bool,
-    /// Ends the wait for an answer. It is kept from one request to the next, and put forward only when it rings: setting it for each would tell the
-    /// runtime's clock twice a request.
+    /// Ends the wait for an answer. It is kept from one request to the next, and put forward only
+    /// when it rings: setting it for each would tell the runtime's clock twice a request.
     timer: Pin<Box<Sleep>>,
     /// The thread whose clock the timer is of.
     home: ThreadId,
@@ -126,7 +134,8 @@ impl Connection {
         }
     }
 
-    /// Whether it may be asked again: the last request was sent to its end, and the application said nothing that nobody asked for.
+    /// Whether it may be asked again: the last request was sent to its end, and the application
+    /// said nothing that nobody asked for.
     pub(super) fn is_whole(&self) -> bool {
         self.writer.is_some() && self.arrived.is_empty()
     }
@@ -135,7 +144,9 @@ impl Connection {
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut octet = [0];
         let mut octet = ReadBuf::new(&mut octet);
-        Pin::new(&mut self.reader).poll_read(&mut Context::from_waker(Waker::noop()), &mut octet).is_pending()
+        Pin::new(&mut self.reader)
+            .poll_read(&mut Context::from_waker(Waker::noop()), &mut octet)
+            .is_pending()
     }
 
     /// Gives back memory that only a connection in use needs.
@@ -161,7 +172,8 @@ impl Connection {
         self.cut.is_over_or_wakes(cx)
     }
 
-    /// Takes the writer back once the request's body is sent. Ready: why it never will be, where that ends the answer, too.
+    /// Takes the writer back once the request's body is sent. Ready: why it never will be, where
+    /// that ends the answer, too.
     pub(super) fn poll_sending(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
         let Some(sending) = &mut self.sending else { return Poll::Pending };
         let ended = ready!(sending.poll(cx));
@@ -175,14 +187,20 @@ impl Connection {
         Poll::Pending
     }
 
-    /// The stream itself and what has arrived of it, for another protocol; `None` when a body is still being sent.
+    /// The stream itself and what has arrived of it, for another protocol; `None` when a body is
+    /// still being sent.
     pub(super) fn into_stream(self) -> Option<(Stream, Bytes, Arc<OwnedSemaphorePermit>)> {
         let stream = self.reader.unsplit(self.writer?);
         Some((stream, self.arrived.freeze(), self.seat))
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(super) async fn ask(mut self, shared: &Arc<Shared>, request: &mut Outgoing, flow: &Arc<Flow>) -> Result<Response<Received>, Failure> {
+    pub(super) async fn ask(
+        mut self,
+        shared: &Arc<Shared>,
+        request: &mut Outgoing,
+        flow: &Arc<Flow>,
+    ) -> Result<Response<Received>, Failure> {
         self.send(request).await?;
         let head = self.head(shared, flow).await?;
         let framing = framing(&head, request.to_head).map_err(garbled)?;
@@ -203,7 +221,9 @@ impl Connection {
     async fn send(&mut self, request: &mut Outgoing) -> Result<(), Failure> {
         let mut sent = 0;
         let outcome = {
-            let Some(writer) = &mut self.writer else { return Err(Failure::Unsent(ErrorKind::BrokenPipe.into())) };
+            let Some(writer) = &mut self.writer else {
+                return Err(Failure::Unsent(ErrorKind::BrokenPipe.into()));
+            };
             let writes = async {
                 while let Some(rest) = request.head.get(sent..).filter(|rest| !rest.is_empty()) {
                     match writer.write(rest).await? {
@@ -217,7 +237,9 @@ impl Connection {
         };
         match outcome {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::TimedOut => return Err(Failure::Final(Fault::Slow)),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                return Err(Failure::Final(Fault::Slow));
+            }
             Err(error) if sent == 0 => return Err(Failure::Unsent(error)),
             // It may have said why it takes no more.
             Err(_) => {
@@ -240,14 +262,20 @@ impl Connection {
             if !self.arrived.is_empty() {
                 any = true;
                 match reader.read(&mut self.arrived) {
-                    // Interim answers (RFC 9110 section 15.2) are for this hop; a change of protocol is the last of it.
-                    Ok(Some(head)) if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS => {
+                    // Interim answers (RFC 9110 section 15.2) are for this hop; a change of
+                    // protocol is the last of it.
+                    Ok(Some(head))
+                        if head.status.is_informational()
+                            && head.status != StatusCode::SWITCHING_PROTOCOLS =>
+                    {
                         if head.status == StatusCode::CONTINUE {
                             flow.go_on();
                         }
                         interim += 1;
                         if interim > INTERIM_MAX {
-                            return Err(Failure::Final(Fault::Garbled("it answers without an end".into())));
+                            return Err(Failure::Final(Fault::Garbled(
+                                "it answers without an end".into(),
+                            )));
                         }
                         continue;
                     }
@@ -259,30 +287,48 @@ impl Connection {
             let filled = std::future::poll_fn(|cx| self.poll_head(cx, shared, flow, began)).await;
             match filled.map_err(Failure::Final)? {
                 Ok(1..) => {}
-                Ok(0) if any => return Err(Failure::Final(Fault::HungUp(ErrorKind::UnexpectedEof.into()))),
+                Ok(0) if any => {
+                    return Err(Failure::Final(Fault::HungUp(ErrorKind::UnexpectedEof.into())));
+                }
                 Ok(0) => return Err(Failure::Unanswered(ErrorKind::UnexpectedEof.into())),
-                Err(error) if error.kind() == ErrorKind::TimedOut => return Err(Failure::Final(Fault::Slow)),
-                Err(error) if any || !is_hangup(&error) => return Err(Failure::Final(Fault::HungUp(error))),
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    return Err(Failure::Final(Fault::Slow));
+                }
+                Err(error) if any || !is_hangup(&error) => {
+                    return Err(Failure::Final(Fault::HungUp(error)));
+                }
                 Err(error) => return Err(Failure::Unanswered(error)),
             }
         }
     }
 
     /// Some more of the head; a fault where it is not waited for any longer.
-    fn poll_head(&mut self, cx: &mut Context<'_>, shared: &Shared, flow: &Flow, began: Instant) -> Poll<Result<io::Result<usize>, Fault>> {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &Shared,
+        flow: &Flow,
+        began: Instant,
+    ) -> Poll<Result<io::Result<usize>, Fault>> {
         if let Poll::Ready(read) = self.poll_fill(cx) {
             return Poll::Ready(Ok(read));
         }
         match self.poll_sending(cx) {
             Poll::Ready(Broken::Application(_)) => return Poll::Ready(Err(Fault::Slow)),
-            Poll::Ready(Broken::Browser(error)) => return Poll::Ready(Err(Fault::HungUp(io::Error::other(error)))),
+            Poll::Ready(Broken::Browser(error)) => {
+                return Poll::Ready(Err(Fault::HungUp(io::Error::other(error))));
+            }
             Poll::Pending => {}
         }
         let patience = shared.limits().head;
         while self.timer.as_mut().poll(cx).is_ready() {
             let until = flow.moved_at().max(began) + patience;
             if until <= Instant::now() {
-                return Poll::Ready(Err(if flow.is_streaming() { Fault::BrowserSlow } else { Fault::Slow }));
+                return Poll::Ready(Err(if flow.is_streaming() {
+                    Fault::BrowserSlow
+                } else {
+                    Fault::Slow
+                }));
             }
             self.timer.as_mut().reset(until.into());
         }

@@ -1,9 +1,11 @@
 //! Cookies of an application, kept within the session's own origin.
 //!
-//! - What the application sets becomes host-only: `Domain` is taken out, so that no other session's origin gets it.
-//! - What the browser sends may hold a name twice: another session's page can set cookies for the common parent domain (`document.cookie` with
-//!   `domain=`), and those are sent here too. Of two the one whose value this application set itself is kept ([`Jar`]); else the first, which RFC 6265
-//!   section 5.4 makes the one with the longer path, or the older.
+//! - What the application sets becomes host-only: `Domain` is taken out, so that no other session's
+//!   origin gets it.
+//! - What the browser sends may hold a name twice: another session's page can set cookies for the
+//!   common parent domain (`document.cookie` with `domain=`), and those are sent here too. Of two
+//!   the one whose value this application set itself is kept ([`Jar`]); else the first, which RFC
+//!   6265 section 5.4 makes the one with the longer path, or the older.
 //! - The gateway's own cookies go neither way.
 
 use hyper::header::HeaderValue;
@@ -11,14 +13,16 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-/// Names beginning so are the gateway's, in whatever case: browsers compare the prefix `__Host-` without case.
+/// Names beginning so are the gateway's, in whatever case: browsers compare the prefix `__Host-`
+/// without case.
 const OURS: &[u8] = b"__host-portcullis";
 /// Most names a jar remembers.
 const NAMES_MAX: usize = 512;
 /// Most values of a name: several paths, several generations.
 const VALUES_MAX: usize = 8;
 
-/// What the application set lately, as keyed hashes: enough to know a value again, useless to whoever reads the memory.
+/// What the application set lately, as keyed hashes: enough to know a value again, useless to
+/// whoever reads the memory.
 #[derive(Debug, Default)]
 pub(super) struct Jar {
     keys: RandomState,
@@ -45,11 +49,15 @@ impl Jar {
 
     fn knows(&self, name: &[u8], value: &[u8]) -> bool {
         let (name, value) = (self.keys.hash_one(name), self.keys.hash_one(value));
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&name).is_some_and(|values| values.contains(&value))
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&name)
+            .is_some_and(|values| values.contains(&value))
     }
 
-    /// A `Set-Cookie` of the application for the browser; `None`: it does not pass. In a frame of another site only cookies that say
-    /// `SameSite=None; Secure; Partitioned` work.
+    /// A `Set-Cookie` of the application for the browser; `None`: it does not pass. In a frame of
+    /// another site only cookies that say `SameSite=None; Secure; Partitioned` work.
     pub(super) fn set(&self, header: &HeaderValue, cross_site: bool) -> Option<HeaderValue> {
         let mut attributes = header.as_bytes().split(|b| *b == b';');
         let pair = attributes.next()?.trim_ascii();
@@ -78,8 +86,12 @@ impl Jar {
         HeaderValue::from_bytes(&kept).ok()
     }
 
-    /// The browser's cookies for the application, in one field (HTTP/2 may send several, RFC 9113 section 8.2.3); `None`: there are none.
-    pub(super) fn get<'a>(&self, headers: impl IntoIterator<Item = &'a HeaderValue>) -> Option<HeaderValue> {
+    /// The browser's cookies for the application, in one field (HTTP/2 may send several, RFC 9113
+    /// section 8.2.3); `None`: there are none.
+    pub(super) fn get<'a>(
+        &self,
+        headers: impl IntoIterator<Item = &'a HeaderValue>,
+    ) -> Option<HeaderValue> {
         let headers: Vec<&HeaderValue> = headers.into_iter().collect();
         let crumbs = headers.iter().flat_map(|header| header.as_bytes().split(|b| *b == b';'));
         let mut kept: Vec<(&[u8], &[u8], &[u8])> = Vec::new();
@@ -158,7 +170,11 @@ mod tests {
             (false, "a=1; Domain=corp.test; Path=/x;HttpOnly", Some("a=1; Path=/x; HttpOnly")),
             (false, "a=1; domain = .apps.gw.test ; SameSite=Lax", Some("a=1; SameSite=Lax")),
             (true, "a=1; SameSite=Strict; Secure", Some("a=1; SameSite=None; Secure; Partitioned")),
-            (true, "a=1; partitioned; Max-Age=5", Some("a=1; Max-Age=5; SameSite=None; Secure; Partitioned")),
+            (
+                true,
+                "a=1; partitioned; Max-Age=5",
+                Some("a=1; Max-Age=5; SameSite=None; Secure; Partitioned"),
+            ),
             (false, "__Host-portcullis-app=x; Path=/", None),
             (false, "__host-PORTCULLIS=x", None),
             (false, " =__Host-portcullis-app=x", None),
@@ -166,7 +182,11 @@ mod tests {
             (false, "__Host-id=1; Secure; Path=/", Some("__Host-id=1; Secure; Path=/")),
             (false, "a=b=c", Some("a=b=c")),
         ] {
-            assert_eq!(text(Jar::default().set(&value(said), cross_site)).as_deref(), kept, "{said}");
+            assert_eq!(
+                text(Jar::default().set(&value(said), cross_site)).as_deref(),
+                kept,
+                "{said}"
+            );
         }
     }
 
@@ -181,7 +201,11 @@ mod tests {
         ] {
             assert_eq!(text(Jar::default().get([&value(said)])).as_deref(), kept, "{said}");
         }
-        assert_eq!(text(Jar::default().get([&value("a=1"), &value("b=2")])).as_deref(), Some("a=1; b=2"), "crumbs of HTTP/2");
+        assert_eq!(
+            text(Jar::default().get([&value("a=1"), &value("b=2")])).as_deref(),
+            Some("a=1; b=2"),
+            "crumbs of HTTP/2"
+        );
         assert_eq!(text(Jar::default().get([])), None);
     }
 
@@ -189,10 +213,21 @@ mod tests {
     fn of_two_the_applications_own_is_kept() {
         let jar = Jar::default();
         jar.set(&value("sid=mine; HttpOnly"), false).unwrap();
-        assert_eq!(text(jar.get([&value("sid=evil; x=1; sid=mine")])).as_deref(), Some("sid=mine; x=1"));
+        assert_eq!(
+            text(jar.get([&value("sid=evil; x=1; sid=mine")])).as_deref(),
+            Some("sid=mine; x=1")
+        );
         assert_eq!(text(jar.get([&value("sid=mine; sid=evil")])).as_deref(), Some("sid=mine"));
-        assert_eq!(text(jar.get([&value("new=a; new=b")])).as_deref(), Some("new=a"), "nobody knows: the first");
-        assert_eq!(text(jar.get([&value("sid=evil")])).as_deref(), Some("sid=evil"), "one alone may be the application's script's");
+        assert_eq!(
+            text(jar.get([&value("new=a; new=b")])).as_deref(),
+            Some("new=a"),
+            "nobody knows: the first"
+        );
+        assert_eq!(
+            text(jar.get([&value("sid=evil")])).as_deref(),
+            Some("sid=evil"),
+            "one alone may be the application's script's"
+        );
     }
 
     #[test]
@@ -208,7 +243,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is sent, no name goes on twice, none of ours goes on, and every pair that goes on was sent.
+        /// Whatever is sent, no name goes on twice, none of ours goes on, and every pair that goes
+        /// on was sent.
         #[test]
         fn each_name_once(said in "[ab_=; ]{0,24}", with in "(;? ?__Host-portcullis-app=1)?") {
             let said = format!("{said}{with}");

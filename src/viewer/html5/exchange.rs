@@ -1,4 +1,5 @@
-//! One request to the application and its answer's head: sent once, or once again where that is safe.
+//! One request to the application and its answer's head: sent once, or once again where that is
+//! safe.
 
 use super::app::Shared;
 use super::connection::{Failure, Outgoing};
@@ -10,11 +11,16 @@ use hyper::{Response, StatusCode};
 use std::sync::Arc;
 
 /// Asks over a connection of the pool, or a new one.
-pub(super) async fn exchange(shared: &Arc<Shared>, mut request: Outgoing, flow: &Arc<Flow>) -> Result<Response<Received>, Fault> {
+pub(super) async fn exchange(
+    shared: &Arc<Shared>,
+    mut request: Outgoing,
+    flow: &Arc<Flow>,
+) -> Result<Response<Received>, Fault> {
     if let Some(connection) = shared.pool().take(request.is_repeatable) {
         match connection.ask(shared, &mut request, flow).await {
             Ok(response) => return accept(response),
-            // It may have been closed before it was used: it took nothing, or not a byte of an answer came.
+            // It may have been closed before it was used: it took nothing, or not a byte of an
+            // answer came.
             Err(Failure::Unsent(_)) => {}
             Err(Failure::Unanswered(_)) if request.is_repeatable => {}
             Err(failure) => return Err(failure.into()),
@@ -24,7 +30,11 @@ pub(super) async fn exchange(shared: &Arc<Shared>, mut request: Outgoing, flow: 
 }
 
 /// Asks over a connection of its own, which may become another protocol's.
-pub(super) async fn alone(shared: &Arc<Shared>, mut request: Outgoing, flow: &Arc<Flow>) -> Result<Response<Received>, Fault> {
+pub(super) async fn alone(
+    shared: &Arc<Shared>,
+    mut request: Outgoing,
+    flow: &Arc<Flow>,
+) -> Result<Response<Received>, Fault> {
     Ok(Box::pin(connect(shared)).await?.ask(shared, &mut request, flow).await?)
 }
 

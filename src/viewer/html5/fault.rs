@@ -147,7 +147,13 @@ impl Fault {
                 "Close a tab of the application, or try again in a moment.",
                 true,
             ),
-            Self::Over => (StatusCode::GONE, "This session has ended.", "", "Open the workspace again from the portal.", false),
+            Self::Over => (
+                StatusCode::GONE,
+                "This session has ended.",
+                "",
+                "Open the workspace again from the portal.",
+                false,
+            ),
         };
         Page { status, code: self.code(), title, text: text.to_owned(), action, again }
     }
@@ -165,9 +171,13 @@ impl std::error::Error for Fault {
         match self {
             Self::Unreachable(error) | Self::Insecure(error) | Self::HungUp(error) => Some(error),
             Self::Garbled(error) => Some(&**error),
-            Self::Certificate(_) | Self::Slow | Self::BrowserSlow | Self::CredentialRequired(_) | Self::Unrecorded | Self::Busy | Self::Over => {
-                None
-            }
+            Self::Certificate(_)
+            | Self::Slow
+            | Self::BrowserSlow
+            | Self::CredentialRequired(_)
+            | Self::Unrecorded
+            | Self::Busy
+            | Self::Over => None,
         }
     }
 }
@@ -176,20 +186,45 @@ impl Refusal {
     /// What its user reads.
     pub(super) fn page(self) -> Page {
         let (title, text, action) = match self {
-            Self::Method => ("This action is not allowed here.", "The rules of this workspace do not allow this kind of request.", ASK),
-            Self::Path => ("This page is not allowed here.", "The rules of this workspace do not allow this address.", ASK),
-            Self::Upload => ("Uploads are not allowed here.", "The file was not sent. That it was tried is recorded.", ASK),
-            Self::Download => ("Downloads are not allowed here.", "The file was not fetched. That it was tried is recorded.", ASK),
+            Self::Method => (
+                "This action is not allowed here.",
+                "The rules of this workspace do not allow this kind of request.",
+                ASK,
+            ),
+            Self::Path => (
+                "This page is not allowed here.",
+                "The rules of this workspace do not allow this address.",
+                ASK,
+            ),
+            Self::Upload => (
+                "Uploads are not allowed here.",
+                "The file was not sent. That it was tried is recorded.",
+                ASK,
+            ),
+            Self::Download => (
+                "Downloads are not allowed here.",
+                "The file was not fetched. That it was tried is recorded.",
+                ASK,
+            ),
             Self::Size => (
                 "This is too large.",
                 "The rules of this workspace limit how much a request may send.",
                 "Send less at once, or ask your administrator.",
             ),
-            Self::Origin => {
-                ("This connection is not allowed.", "A page of another address asked for it.", "Open the workspace from the portal.")
-            }
+            Self::Origin => (
+                "This connection is not allowed.",
+                "A page of another address asked for it.",
+                "Open the workspace from the portal.",
+            ),
         };
-        Page { status: self.status(), code: self.code(), title, text: text.to_owned(), action, again: false }
+        Page {
+            status: self.status(),
+            code: self.code(),
+            title,
+            text: text.to_owned(),
+            action,
+            again: false,
+        }
     }
 
     fn code(self) -> &'static str {
@@ -212,17 +247,35 @@ pub fn ended(end: &End) -> Page {
     let (title, text, again) = match end {
         End::Session(EndReason::UserDisconnected) => ("You disconnected this session.", "", false),
         End::Session(EndReason::WorkspaceStopped) => ("This workspace was stopped.", "", false),
-        End::Session(EndReason::AdminStopped) => ("An administrator ended this session.", "", false),
-        End::Session(EndReason::SignedOut) => ("You signed out everywhere, which ended this session.", "", false),
-        End::Session(EndReason::SignedOutByAdmin) => ("An administrator signed you out, which ended this session.", "", false),
+        End::Session(EndReason::AdminStopped) => {
+            ("An administrator ended this session.", "", false)
+        }
+        End::Session(EndReason::SignedOut) => {
+            ("You signed out everywhere, which ended this session.", "", false)
+        }
+        End::Session(EndReason::SignedOutByAdmin) => {
+            ("An administrator signed you out, which ended this session.", "", false)
+        }
         End::Session(EndReason::UserDisabled) => ("Your account was disabled.", "", false),
         End::Session(EndReason::WorkspaceRemoved) => ("This workspace was removed.", "", false),
         End::Session(EndReason::Expired) => ("This session's time is over.", "", false),
-        End::Session(EndReason::HostLost) => ("The host of this application was lost.", "It may be restarting.", false),
+        End::Session(EndReason::HostLost) => {
+            ("The host of this application was lost.", "It may be restarting.", false)
+        }
         End::Session(EndReason::LaunchFailed) => ("This session could not be started.", "", false),
-        End::SignedOut => ("You signed out.", "The session goes on; sign in to come back to it.", false),
-        End::PolicyChanged => ("The rules of this workspace were changed.", "The session goes on under the new ones.", false),
-        End::Idle => ("This application was closed because nobody used it for a while.", "The session goes on.", false),
+        End::SignedOut => {
+            ("You signed out.", "The session goes on; sign in to come back to it.", false)
+        }
+        End::PolicyChanged => (
+            "The rules of this workspace were changed.",
+            "The session goes on under the new ones.",
+            false,
+        ),
+        End::Idle => (
+            "This application was closed because nobody used it for a while.",
+            "The session goes on.",
+            false,
+        ),
         End::Draining => ("The gateway is restarting.", "The session goes on.", true),
         End::Unwatched
         | End::Unreachable(_)
@@ -253,6 +306,17 @@ pub fn ended(end: &End) -> Page {
         | End::NoDesktop
         | End::BadFrame => ("The connection to this application has ended.", "", false),
     };
-    let action = if again { "Wait a moment, then open it again from the portal." } else { "Open the workspace again from the portal." };
-    Page { status: StatusCode::GONE, code: end.why(), title, text: text.to_owned(), action, again: false }
+    let action = if again {
+        "Wait a moment, then open it again from the portal."
+    } else {
+        "Open the workspace again from the portal."
+    };
+    Page {
+        status: StatusCode::GONE,
+        code: end.why(),
+        title,
+        text: text.to_owned(),
+        action,
+        again: false,
+    }
 }

@@ -66,11 +66,21 @@ fn is_hop(name: &str) -> bool {
     )
 }
 
-/// Fields by which proxies tell applications who asks, from where, and for what: from a browser they are forgeries. CGI and its heirs take `-` and `_`
-/// for the same.
+/// Fields by which proxies tell applications who asks, from where, and for what: from a browser
+/// they are forgeries. CGI and its heirs take `-` and `_` for the same.
 fn is_claim(name: &str) -> bool {
-    let name: Cow<'_, str> = if name.contains('_') { name.replace('_', "-").into() } else { name.into() };
-    let prefixes = ["x-forwarded", "x-portcullis", "x-remote-", "x-auth-request-", "x-webauth-", "x-original-", "x-rewrite-", "x-envoy-"];
+    let name: Cow<'_, str> =
+        if name.contains('_') { name.replace('_', "-").into() } else { name.into() };
+    let prefixes = [
+        "x-forwarded",
+        "x-portcullis",
+        "x-remote-",
+        "x-auth-request-",
+        "x-webauth-",
+        "x-original-",
+        "x-rewrite-",
+        "x-envoy-",
+    ];
     prefixes.iter().any(|prefix| name.starts_with(prefix))
         || matches!(
             &*name,
@@ -95,7 +105,11 @@ fn same_name(name: &str, other: &str) -> bool {
 
 /// The names that `Connection` declares to be of this hop alone.
 fn nominated(headers: &HeaderMap) -> Vec<String> {
-    let tokens = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let tokens = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
     tokens
         .map(|token| token.trim().to_ascii_lowercase())
         .filter(|t| !matches!(t.as_str(), "" | "close" | "keep-alive" | "upgrade" | "te"))
@@ -104,10 +118,13 @@ fn nominated(headers: &HeaderMap) -> Vec<String> {
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|t| t.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(token))
+    values
+        .flat_map(|value| value.split(','))
+        .any(|t| t.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(token))
 }
 
-/// Begins the head of a request: its first line (RFC 9112 section 3), the target octet by octet as the browser wrote it.
+/// Begins the head of a request: its first line (RFC 9112 section 3), the target octet by octet as
+/// the browser wrote it.
 pub(super) fn begin(method: &Method, target: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(ROOM);
     out.extend_from_slice(method.as_str().as_bytes());
@@ -117,8 +134,16 @@ pub(super) fn begin(method: &Method, target: &str) -> Vec<u8> {
     out
 }
 
-/// Writes the fields of a request for the application. Framing is the caller's: no `Content-Length` is among them.
-pub(super) fn to_application(out: &mut Vec<u8>, browser: &HeaderMap, names: &Names, from: IpAddr, said: &Said, jar: &Jar) {
+/// Writes the fields of a request for the application. Framing is the caller's: no `Content-Length`
+/// is among them.
+pub(super) fn to_application(
+    out: &mut Vec<u8>,
+    browser: &HeaderMap,
+    names: &Names,
+    from: IpAddr,
+    said: &Said,
+    jar: &Jar,
+) {
     field(out, &header::HOST, names.host());
     let hops = nominated(browser);
     for (name, value) in browser {
@@ -155,11 +180,14 @@ pub(super) fn to_application(out: &mut Vec<u8>, browser: &HeaderMap, names: &Nam
     }
 }
 
-/// A field that holds a URL, as the application would have been asked; `None`: it is not told, since it names a page of the gateway.
+/// A field that holds a URL, as the application would have been asked; `None`: it is not told,
+/// since it names a page of the gateway.
 fn addressed(name: &HeaderName, value: &HeaderValue, names: &Names) -> Option<HeaderValue> {
     let Ok(url) = value.to_str() else { return Some(value.clone()) };
     if *name == header::REFERER
-        && url.strip_prefix(names.gateway_origin()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+        && url
+            .strip_prefix(names.gateway_origin())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
     {
         return None;
     }
@@ -172,7 +200,8 @@ fn addressed(name: &HeaderName, value: &HeaderValue, names: &Names) -> Option<He
 /// By which way the request came (RFC 7239, and the names before it).
 fn forwarded(out: &mut Vec<u8>, names: &Names, from: IpAddr) {
     let (own, node) = (names.own().as_bytes(), from.to_string());
-    let (before, after) = if from.is_ipv6() { (&b"\"["[..], &b"]\""[..]) } else { (&b""[..], &b""[..]) };
+    let (before, after) =
+        if from.is_ipv6() { (&b"\"["[..], &b"]\""[..]) } else { (&b""[..], &b""[..]) };
     for piece in [
         &b"x-forwarded-proto: https\r\nx-forwarded-host: "[..],
         own,
@@ -190,13 +219,17 @@ fn forwarded(out: &mut Vec<u8>, names: &Names, from: IpAddr) {
     }
 }
 
-/// The fields of an answer for the browser. Framing is the caller's, except `Content-Length`, which stays as it is.
+/// The fields of an answer for the browser. Framing is the caller's, except `Content-Length`, which
+/// stays as it is.
 pub(super) fn to_browser(headers: &mut HeaderMap, names: &Names, cross_site: bool, jar: &Jar) {
     for hop in nominated(headers) {
         headers.remove(hop);
     }
-    let unwanted: Vec<HeaderName> =
-        headers.keys().filter(|name| is_hop(name.as_str()) || NOT_FOR_BROWSERS.contains(&name.as_str())).cloned().collect();
+    let unwanted: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop(name.as_str()) || NOT_FOR_BROWSERS.contains(&name.as_str()))
+        .cloned()
+        .collect();
     for name in unwanted {
         headers.remove(name);
     }
@@ -212,7 +245,9 @@ pub(super) fn to_browser(headers: &mut HeaderMap, names: &Names, cross_site: boo
             )
         });
     }
-    map_each(headers, &header::REFRESH, |value| Some(refresh(value, names).unwrap_or_else(|| value.clone())));
+    map_each(headers, &header::REFRESH, |value| {
+        Some(refresh(value, names).unwrap_or_else(|| value.clone()))
+    });
     map_each(headers, &header::SET_COOKIE, |value| jar.set(value, cross_site));
     map_each(headers, &CLEAR_SITE_DATA, clear_site_data);
     map_each(headers, &header::CONTENT_SECURITY_POLICY, without_ancestors);
@@ -221,7 +256,11 @@ pub(super) fn to_browser(headers: &mut HeaderMap, names: &Names, cross_site: boo
 }
 
 /// Replaces every value of a field, or takes it out.
-fn map_each(headers: &mut HeaderMap, name: &HeaderName, map: impl Fn(&HeaderValue) -> Option<HeaderValue>) {
+fn map_each(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    map: impl Fn(&HeaderValue) -> Option<HeaderValue>,
+) {
     let header::Entry::Occupied(entry) = headers.entry(name) else { return };
     let (name, values) = entry.remove_entry_mult_owned();
     for value in values.iter().filter_map(map) {
@@ -256,7 +295,8 @@ fn without_ancestors(value: &HeaderValue) -> Option<HeaderValue> {
         word.eq_ignore_ascii_case(FRAME_ANCESTORS)
     };
     let policies = value.as_bytes().split(|b| *b == b',').filter_map(|policy| {
-        let kept: Vec<&[u8]> = policy.split(|b| *b == b';').filter(|directive| !is_ancestors(directive)).collect();
+        let kept: Vec<&[u8]> =
+            policy.split(|b| *b == b';').filter(|directive| !is_ancestors(directive)).collect();
         let kept = kept.join(&b";"[..]);
         (!kept.trim_ascii().is_empty()).then_some(kept)
     });
@@ -278,7 +318,8 @@ fn clear_site_data(value: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_str(&kept.join(", ")).ok().filter(|value| !value.is_empty())
 }
 
-/// Trailers as they may go on: no field that frames, routes, proves or sets anything (RFC 9110 section 6.5.1).
+/// Trailers as they may go on: no field that frames, routes, proves or sets anything (RFC 9110
+/// section 6.5.1).
 pub(super) fn trailers(trailers: &mut HeaderMap) {
     let barred = |name: &str| {
         is_hop(name)
@@ -302,7 +343,8 @@ pub(super) fn trailers(trailers: &mut HeaderMap) {
                     | "origin-agent-cluster"
             )
     };
-    let unwanted: Vec<HeaderName> = trailers.keys().filter(|name| barred(name.as_str())).cloned().collect();
+    let unwanted: Vec<HeaderName> =
+        trailers.keys().filter(|name| barred(name.as_str())).cloned().collect();
     for name in unwanted {
         trailers.remove(name);
     }

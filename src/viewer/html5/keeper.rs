@@ -1,4 +1,5 @@
-//! Watches over an application: its right, the gateway's going away, its requests' way into the store. One task each, from its opening to its end.
+//! Watches over an application: its right, the gateway's going away, its requests' way into the
+//! store. One task each, from its opening to its end.
 
 use super::app::Shared;
 use crate::broker::live::{Right, ViewerPlace};
@@ -11,7 +12,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-/// Requests are written this long after they ended, at the latest, and refusals of one kind no oftener.
+/// Requests are written this long after they ended, at the latest, and refusals of one kind no
+/// oftener.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Most requests written at once.
 const BATCH: usize = 2048;
@@ -40,7 +42,8 @@ pub(super) fn keep(
             };
             shared.finish(end);
         };
-        // The writer is never dropped half-way: it goes on until the end is seen, so that nothing is written twice or not at all.
+        // The writer is never dropped half-way: it goes on until the end is seen, so that nothing
+        // is written twice or not at all.
         let mut batch = Vec::new();
         tokio::join!(watch, write_down(&shared, &mut queue, &mut batch));
         // Those under way were cut, and hand in what became of them.
@@ -53,17 +56,23 @@ pub(super) fn keep(
 }
 
 /// Writes what comes, until the end.
-async fn write_down(shared: &Shared, queue: &mut mpsc::Receiver<RequestRecord>, batch: &mut Vec<RequestRecord>) {
+async fn write_down(
+    shared: &Shared,
+    queue: &mut mpsc::Receiver<RequestRecord>,
+    batch: &mut Vec<RequestRecord>,
+) {
     while !shared.is_over() {
         let idle = shared.pool().sweep();
-        let sweep = async { if idle > 0 { sleep(SWEEP).await } else { std::future::pending().await } };
+        let sweep =
+            async { if idle > 0 { sleep(SWEEP).await } else { std::future::pending().await } };
         tokio::select! {
             () = shared.over_token().cancelled() => {}
             _ = queue.recv_many(batch, BATCH) => {}
             () = shared.refusals.stirred.notified() => {}
             () = sweep => continue,
         }
-        // More of them are written at once. They are not waited for one by one: each would wake this task, which is not on their way.
+        // More of them are written at once. They are not waited for one by one: each would wake
+        // this task, which is not on their way.
         tokio::select! {
             () = shared.over_token().cancelled() => {}
             () = shared.filling.notified() => {}
@@ -88,7 +97,8 @@ async fn pause(shared: &Shared) {
     }
 }
 
-/// Writes requests and refusals; false when the store did not take them. What it did not take is kept.
+/// Writes requests and refusals; false when the store did not take them. What it did not take is
+/// kept.
 async fn write(shared: &Shared, batch: &mut Vec<RequestRecord>) -> bool {
     let session = shared.lease().session().id;
     let mut failed = None;
@@ -100,7 +110,11 @@ async fn write(shared: &Shared, batch: &mut Vec<RequestRecord>) -> bool {
         }
     }
     for refused in shared.refusals.take() {
-        if let Err(error) = shared.broker().note_refused_request(shared.origin(), shared.lease(), shared.by(), &refused).await {
+        if let Err(error) = shared
+            .broker()
+            .note_refused_request(shared.origin(), shared.lease(), shared.by(), &refused)
+            .await
+        {
             shared.refusals.add(refused);
             failed = Some(error);
         }
@@ -114,7 +128,11 @@ async fn write(shared: &Shared, batch: &mut Vec<RequestRecord>) -> bool {
 }
 
 /// Writes everything that is left.
-async fn last(shared: &Shared, queue: &mut mpsc::Receiver<RequestRecord>, batch: &mut Vec<RequestRecord>) {
+async fn last(
+    shared: &Shared,
+    queue: &mut mpsc::Receiver<RequestRecord>,
+    batch: &mut Vec<RequestRecord>,
+) {
     loop {
         let many = queue.recv_many(batch, BATCH).await;
         while !write(shared, batch).await {
@@ -126,7 +144,8 @@ async fn last(shared: &Shared, queue: &mut mpsc::Receiver<RequestRecord>, batch:
     }
 }
 
-/// Sees to it that an application that was opened is closed in the books, also when its keeper is dropped or panics.
+/// Sees to it that an application that was opened is closed in the books, also when its keeper is
+/// dropped or panics.
 struct Guard {
     held: Option<(Arc<Shared>, ViewerPlace)>,
 }
@@ -154,7 +173,11 @@ async fn close(shared: Arc<Shared>, seat: ViewerPlace) {
     let session_id = shared.lease().session().id;
     let why = shared.why();
     tracing::info!(%session_id, why, "viewer.application.closed");
-    if let Err(error) = shared.broker().close_viewer(shared.origin(), shared.lease(), shared.meters(), seat, why).await {
+    if let Err(error) = shared
+        .broker()
+        .close_viewer(shared.origin(), shared.lease(), shared.meters(), seat, why)
+        .await
+    {
         tracing::error!(%session_id, why, %error, cause = error.source.as_deref().map(tracing::field::display), "viewer.application.unrecorded");
     }
     shared.settle();

@@ -1,4 +1,5 @@
-//! The reverse proxy of web applications: from the browser's HTTP/1.1 or HTTP/2 to the application's HTTP/1.1, through the session's tunnel.
+//! The reverse proxy of web applications: from the browser's HTTP/1.1 or HTTP/2 to the
+//! application's HTTP/1.1, through the session's tunnel.
 //!
 //! | file | what it answers |
 //! | --- | --- |
@@ -18,11 +19,13 @@
 //! | [`page`], [`fault`] | what the gateway answers in the application's place |
 //!
 //! - *application*: the HTTP server of the session, reached by [`super::Dial`] alone.
-//! - *place*: under which origin the browser meets it. Each session has an origin of its own, so that browsers keep them apart.
+//! - *place*: under which origin the browser meets it. Each session has an origin of its own, so
+//!   that browsers keep them apart.
 //! - *up*, *down*: browser to application, application to browser.
 //!
-//! Bodies are not looked into, copied, or kept: what one side does not take, the other is not asked for. Messages have one framing, made anew from what
-//! was read, so that nothing can be smuggled within them.
+//! Bodies are not looked into, copied, or kept: what one side does not take, the other is not asked
+//! for. Messages have one framing, made anew from what was read, so that nothing can be smuggled
+//! within them.
 
 mod allow;
 mod app;
@@ -58,7 +61,8 @@ pub struct Place {
     pub origin: String,
     /// The viewer page's origin, which may frame it.
     pub gateway_origin: String,
-    /// Browsers take the two for different sites, so cookies in the frame must say that they are for that.
+    /// Browsers take the two for different sites, so cookies in the frame must say that they are
+    /// for that.
     pub cross_site: bool,
 }
 
@@ -67,8 +71,8 @@ pub struct Place {
 pub struct Limits {
     /// Reaching the application, and its TLS handshake.
     pub dial: Duration,
-    /// From the last byte of the request that moved to the head of the answer. How long its body takes is the application's matter: events and long
-    /// polls live.
+    /// From the last byte of the request that moved to the head of the answer. How long its body
+    /// takes is the application's matter: events and long polls live.
     pub head: Duration,
     /// A side that takes nothing that is written to it for this long is gone.
     pub stall: Duration,

@@ -1,4 +1,5 @@
-//! How the application and the session's own origin are called, and a URL of the one as a URL of the other.
+//! How the application and the session's own origin are called, and a URL of the one as a URL of
+//! the other.
 
 use super::Place;
 use crate::domain::web::{Scheme, WebTerms};
@@ -50,13 +51,17 @@ fn is_default(scheme: &str, port: &str) -> bool {
     port_of(scheme, port) == port_of(scheme, "")
 }
 
-/// Scheme (empty: the one of the page), authority and the rest of a URL of HTTP that names a host (RFC 3986 section 4.2).
+/// Scheme (empty: the one of the page), authority and the rest of a URL of HTTP that names a host
+/// (RFC 3986 section 4.2).
 fn absolute(url: &str) -> Option<(&str, &str, &str)> {
     let (scheme, after) = match url.strip_prefix("//") {
         Some(after) => ("", after),
         None => url.split_once("://")?,
     };
-    if !(scheme.is_empty() || scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")) {
+    if !(scheme.is_empty()
+        || scheme.eq_ignore_ascii_case("http")
+        || scheme.eq_ignore_ascii_case("https"))
+    {
         return None;
     }
     let end = after.find(['/', '?', '#', '\\']).unwrap_or(after.len());
@@ -67,7 +72,12 @@ fn absolute(url: &str) -> Option<(&str, &str, &str)> {
 
 impl Names {
     pub(super) fn new(place: &Place, terms: &WebTerms) -> Self {
-        let own = place.origin.strip_prefix("https://").unwrap_or(&place.origin).trim_end_matches('/').to_owned();
+        let own = place
+            .origin
+            .strip_prefix("https://")
+            .unwrap_or(&place.origin)
+            .trim_end_matches('/')
+            .to_owned();
         let gateway_origin = place.gateway_origin.trim_end_matches('/').to_owned();
         let application = terms.host.clone();
         Self {
@@ -114,16 +124,19 @@ impl Names {
         let scheme = if scheme.is_empty() { its_scheme } else { scheme };
         !self.application.is_empty()
             && host.eq_ignore_ascii_case(application)
-            && (port_of(scheme, port) == port_of(its_scheme, its_port) || (is_default(scheme, port) && is_default(its_scheme, its_port)))
+            && (port_of(scheme, port) == port_of(its_scheme, its_port)
+                || (is_default(scheme, port) && is_default(its_scheme, its_port)))
     }
 
-    /// A URL that the application gave, for the browser: its own host becomes the session's origin. `None`: it stays as it is.
+    /// A URL that the application gave, for the browser: its own host becomes the session's origin.
+    /// `None`: it stays as it is.
     pub(super) fn to_browser(&self, url: &str) -> Option<String> {
         let (scheme, authority, rest) = absolute(url)?;
         self.is_ours(scheme, authority).then(|| format!("{}{rest}", self.own_origin))
     }
 
-    /// A URL that the browser gave, for the application: the session's origin becomes its own host. `None`: it stays as it is.
+    /// A URL that the browser gave, for the application: the session's origin becomes its own host.
+    /// `None`: it stays as it is.
     pub(super) fn to_application(&self, url: &str) -> Option<String> {
         if self.application.is_empty() {
             return None;
@@ -145,7 +158,11 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     pub(in super::super) fn names(scheme: Scheme, host: &str) -> Names {
-        let place = Place { origin: "https://s1.apps.gw.test:8443".into(), gateway_origin: "https://gw.test:8443".into(), cross_site: false };
+        let place = Place {
+            origin: "https://s1.apps.gw.test:8443".into(),
+            gateway_origin: "https://gw.test:8443".into(),
+            cross_site: false,
+        };
         Names::new(&place, &WebTerms { scheme, host: host.into(), ..WebTerms::default() })
     }
 
@@ -171,22 +188,38 @@ pub(super) mod tests {
             (Scheme::Http, "wiki.corp", "x", None),
             (Scheme::Http, "wiki.corp", "", None),
         ] {
-            assert_eq!(names(scheme, host).to_browser(url), mapped.map(|rest| format!("{own}{rest}")), "{host} {url}");
+            assert_eq!(
+                names(scheme, host).to_browser(url),
+                mapped.map(|rest| format!("{own}{rest}")),
+                "{host} {url}"
+            );
         }
     }
 
     #[test]
     fn origins_of_the_browser_become_the_applications() {
         let names = names(Scheme::Http, "wiki.corp");
-        assert_eq!(names.to_application("https://s1.apps.gw.test:8443/x").as_deref(), Some("http://wiki.corp/x"));
-        for other in ["https://s1.apps.gw.test/x", "http://s1.apps.gw.test:8443", "null", "https://s2.apps.gw.test:8443"] {
+        assert_eq!(
+            names.to_application("https://s1.apps.gw.test:8443/x").as_deref(),
+            Some("http://wiki.corp/x")
+        );
+        for other in [
+            "https://s1.apps.gw.test/x",
+            "http://s1.apps.gw.test:8443",
+            "null",
+            "https://s2.apps.gw.test:8443",
+        ] {
             assert_eq!(names.to_application(other), None, "{other}");
         }
-        assert_eq!(tests::names(Scheme::Http, "").to_application("https://s1.apps.gw.test:8443/x"), None);
+        assert_eq!(
+            tests::names(Scheme::Http, "").to_application("https://s1.apps.gw.test:8443/x"),
+            None
+        );
     }
 
     proptest! {
-        /// Wherever a redirect is mapped to, it is the session's own origin, and what follows is as the application wrote it.
+        /// Wherever a redirect is mapped to, it is the session's own origin, and what follows is as
+        /// the application wrote it.
         #[test]
         fn nothing_is_mapped_elsewhere(host in "[a-z.]{1,8}(:[0-9]{1,4})?", rest in "([/?#\\\\].{0,12})?", scheme in "https?|ftp|") {
             let names = names(Scheme::Http, "wiki.corp");

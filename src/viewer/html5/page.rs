@@ -1,4 +1,5 @@
-//! What the gateway answers in the application's place: a small page for people, JSON for programs. No script, nothing from elsewhere.
+//! What the gateway answers in the application's place: a small page for people, JSON for programs.
+//! No script, nothing from elsewhere.
 
 use super::body::{Body, whole};
 use base64::Engine as _;
@@ -21,9 +22,13 @@ font:16px/1.5 system-ui,sans-serif}main{max-width:520px;width:100%;background:va
 h1{font-size:20px;line-height:1.3;margin:0 0 8px}p{margin:0 0 12px}.do{color:var(--soft)}a{color:var(--accent)}\
 small{display:block;margin-top:20px;padding-top:12px;border-top:1px solid var(--line);color:var(--soft);font-size:13px;overflow-wrap:anywhere}";
 
-/// The policy of every such page but who may frame it; the style by its hash (CSP3 section 6.7.3.3).
+/// The policy of every such page but who may frame it; the style by its hash (CSP3 section
+/// 6.7.3.3).
 pub static POLICY: LazyLock<String> = LazyLock::new(|| {
-    format!("default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'", STANDARD.encode(Sha256::digest(STYLE)))
+    format!(
+        "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
+        STANDARD.encode(Sha256::digest(STYLE))
+    )
 });
 
 /// A page in the making.
@@ -46,7 +51,10 @@ pub struct Page {
 /// Whether it is a person who asks.
 #[must_use]
 pub fn is_for_people(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT).iter().any(|value| value.as_bytes().windows(9).any(|w| w.eq_ignore_ascii_case(b"text/html")))
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.as_bytes().windows(9).any(|w| w.eq_ignore_ascii_case(b"text/html")))
 }
 
 fn escaped(text: &str) -> String {
@@ -68,7 +76,11 @@ impl Page {
     #[must_use]
     pub fn response(&self, people: bool, frame: &str) -> Response<Body> {
         let id = Uuid::new_v4();
-        let (kind, text) = if people { ("text/html; charset=utf-8", self.html(id)) } else { ("application/json", self.json()) };
+        let (kind, text) = if people {
+            ("text/html; charset=utf-8", self.html(id))
+        } else {
+            ("application/json", self.json())
+        };
         let mut response = Response::new(whole(Bytes::from(text)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -76,9 +88,14 @@ impl Page {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        headers.insert(HeaderName::from_static("origin-agent-cluster"), HeaderValue::from_static("?1"));
+        headers.insert(
+            HeaderName::from_static("origin-agent-cluster"),
+            HeaderValue::from_static("?1"),
+        );
         let policy = format!("{}; frame-ancestors 'self' {frame}", *POLICY);
-        for (name, value) in [(header::CONTENT_SECURITY_POLICY, policy), (REQUEST_ID, id.to_string())] {
+        for (name, value) in
+            [(header::CONTENT_SECURITY_POLICY, policy), (REQUEST_ID, id.to_string())]
+        {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(name, value);
             }
@@ -103,7 +120,12 @@ impl Page {
         if self.again {
             page.push_str("<p><a href=\"\">Try again</a></p>");
         }
-        let _ = write!(page, "<small>{} · {} · request {id}</small></main></body></html>", self.status.as_u16(), self.code);
+        let _ = write!(
+            page,
+            "<small>{} · {} · request {id}</small></main></body></html>",
+            self.status.as_u16(),
+            self.code
+        );
         page
     }
 
@@ -125,26 +147,56 @@ mod tests {
     use http_body_util::BodyExt;
 
     fn page() -> Page {
-        Page { status: StatusCode::BAD_GATEWAY, code: "x", title: "It <failed>.", text: "Why & how.".into(), action: "Wait.", again: true }
+        Page {
+            status: StatusCode::BAD_GATEWAY,
+            code: "x",
+            title: "It <failed>.",
+            text: "Why & how.".into(),
+            action: "Wait.",
+            again: true,
+        }
     }
 
     #[tokio::test]
     async fn people_get_a_page_and_programs_json() {
         let page = page().response(true, "https://gw.test");
         let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
-        assert!(policy.starts_with("default-src 'none'") && policy.ends_with("frame-ancestors 'self' https://gw.test"), "{policy}");
+        assert!(
+            policy.starts_with("default-src 'none'")
+                && policy.ends_with("frame-ancestors 'self' https://gw.test"),
+            "{policy}"
+        );
         let id = page.headers()[REQUEST_ID].to_str().unwrap().to_owned();
-        let html = String::from_utf8(page.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
-        assert!(html.contains("It &lt;failed&gt;.") && html.contains("Why &amp; how.") && html.contains(&id) && !html.contains("<script"));
+        let html = String::from_utf8(page.into_body().collect().await.unwrap().to_bytes().to_vec())
+            .unwrap();
+        assert!(
+            html.contains("It &lt;failed&gt;.")
+                && html.contains("Why &amp; how.")
+                && html.contains(&id)
+                && !html.contains("<script")
+        );
 
-        let json = self::page().response(false, "https://gw.test").into_body().collect().await.unwrap().to_bytes();
+        let json = self::page()
+            .response(false, "https://gw.test")
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes();
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(json["detail"], "It <failed>. Why & how. Wait.");
     }
 
     #[test]
     fn people_say_so() {
-        let accept = |text: &'static str| is_for_people(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(text))]));
-        assert!(accept("Text/HTML,application/xhtml+xml") && !accept("*/*") && !accept("application/json") && !is_for_people(&HeaderMap::new()));
+        let accept = |text: &'static str| {
+            is_for_people(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(text))]))
+        };
+        assert!(
+            accept("Text/HTML,application/xhtml+xml")
+                && !accept("*/*")
+                && !accept("application/json")
+                && !is_for_people(&HeaderMap::new())
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! Connections to the application: made through the session's tunnel, kept while they are in use again and again, gone with the session.
+//! Connections to the application: made through the session's tunnel, kept while they are in use
+//! again and again, gone with the session.
 //!
-//! They belong to one login's opening of one session. Should an application answer twice and so spoil a connection, it can harm nobody else's requests.
+//! They belong to one login's opening of one session. Should an application answer twice and so
+//! spoil a connection, it can harm nobody else's requests.
 
 use super::app::Shared;
 use super::connection::Connection;
@@ -24,7 +26,8 @@ const CONNECTIONS_MAX: usize = 256;
 const IDLE_MAX: usize = 64;
 /// An idle one is closed after this long; many servers close theirs sooner.
 const IDLE_FOR: Duration = Duration::from_secs(30);
-/// A request that cannot be repeated takes only one used this lately: the application may be closing an older one at this moment.
+/// A request that cannot be repeated takes only one used this lately: the application may be
+/// closing an older one at this moment.
 const FRESH: Duration = Duration::from_secs(2);
 
 struct Idle {
@@ -41,20 +44,29 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new() -> Self {
-        Self { idle: Mutex::default(), seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)), cuts: Cuts::default() }
+        Self {
+            idle: Mutex::default(),
+            seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            cuts: Cuts::default(),
+        }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle connection, one of this thread if there is one, the last used first. `repeatable`: the request may be sent again when it turns out to be closed.
+    /// An idle connection, one of this thread if there is one, the last used first. `repeatable`:
+    /// the request may be sent again when it turns out to be closed.
     pub(super) fn take(&self, repeatable: bool) -> Option<Connection> {
         let (now, here) = (Instant::now(), thread::current().id());
         let most = if repeatable { IDLE_FOR } else { FRESH };
         let fit = |kept: &Idle| now.saturating_duration_since(kept.since) < most;
         let mut idle = self.idle();
-        while let Some(at) = idle.iter().rposition(|kept| kept.connection.home() == here && fit(kept)).or_else(|| idle.iter().rposition(fit)) {
+        while let Some(at) = idle
+            .iter()
+            .rposition(|kept| kept.connection.home() == here && fit(kept))
+            .or_else(|| idle.iter().rposition(fit))
+        {
             let mut connection = idle.remove(at).connection;
             if connection.is_quiet() {
                 drop(idle);
@@ -105,12 +117,19 @@ async fn dialled(shared: &Arc<Shared>) -> Result<Connection, Fault> {
     let seat = seat.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Over)?;
     let lease = shared.lease();
     let stream = timeout(limits.dial, shared.dial().dial(lease)).await;
-    let stream = stream.map_err(|_| Fault::Unreachable(io::ErrorKind::TimedOut.into()))?.map_err(Fault::Unreachable)?;
+    let stream = stream
+        .map_err(|_| Fault::Unreachable(io::ErrorKind::TimedOut.into()))?
+        .map_err(Fault::Unreachable)?;
     let stream: Stall<Box<dyn Duplex>> = Stall::new(stream, limits.stall);
     let stream: Box<dyn Duplex> = match shared.terms().scheme {
         Scheme::Http => Box::new(stream),
         Scheme::Https => {
-            let expected = Expected { trust: &lease.server().trust, address: lease.address(), name: shared.server_name(), limit: limits.dial };
+            let expected = Expected {
+                trust: &lease.server().trust,
+                address: lease.address(),
+                name: shared.server_name(),
+                limit: limits.dial,
+            };
             Box::new(secure(stream, expected, &shared.books()).await.map_err(Fault::of)?.stream)
         }
     };

@@ -1,8 +1,10 @@
-//! Messages of a WebSocket, both ways: one at a time, whole, each written before the next is read, so that whoever is slow holds the other side back.
+//! Messages of a WebSocket, both ways: one at a time, whole, each written before the next is read,
+//! so that whoever is slow holds the other side back.
 //!
-//! Close codes and reasons are carried, pings too, and pongs that nobody asked for (RFC 6455 section 5.5.3). A ping is answered at once by this end of its
-//! connection, and goes on to the far end, whose answer to it ends here: a ping has one pong. A side that breaks off without a close frame is broken off
-//! on the other side, so that the other end sees the same.
+//! Close codes and reasons are carried, pings too, and pongs that nobody asked for (RFC 6455
+//! section 5.5.3). A ping is answered at once by this end of its connection, and goes on to the far
+//! end, whose answer to it ends here: a ping has one pong. A side that breaks off without a close
+//! frame is broken off on the other side, so that the other end sees the same.
 
 use super::app::Shared;
 use super::record::{Entry, Flow};
@@ -39,10 +41,12 @@ type Socket = WebSocketStream<Box<dyn Duplex>>;
 type Sink = SplitSink<Socket, Message>;
 type Source = SplitStream<Socket>;
 
-/// Most pings that were passed on to a side and wait for its pong there. Older ones are forgotten: a pong for them would be passed on, which harms nobody.
+/// Most pings that were passed on to a side and wait for its pong there. Older ones are forgotten:
+/// a pong for them would be passed on, which harms nobody.
 const PINGS: usize = 32;
 
-/// What was passed on to one side as pings and was not answered yet; each was answered already by this end.
+/// What was passed on to one side as pings and was not answered yet; each was answered already by
+/// this end.
 #[derive(Default)]
 struct Pings(Mutex<VecDeque<Bytes>>);
 
@@ -98,18 +102,44 @@ fn frame(code: CloseCode, reason: &str) -> Message {
     Message::Close(Some(CloseFrame { code, reason: reason.into() }))
 }
 
-/// Carries messages until one side ends, or the session does. `arrived`: what the application has sent already.
-pub(super) async fn run(shared: &Shared, browser: Upgraded, (application, arrived): (Box<dyn Duplex>, Bytes), mut entry: Entry) {
+/// Carries messages until one side ends, or the session does. `arrived`: what the application has
+/// sent already.
+pub(super) async fn run(
+    shared: &Shared,
+    browser: Upgraded,
+    (application, arrived): (Box<dyn Duplex>, Bytes),
+    mut entry: Entry,
+) {
     let browser: Box<dyn Duplex> = Box::new(TokioIo::new(browser));
     let browser = WebSocketStream::from_raw_socket(browser, Role::Server, Some(config())).await;
-    let application = WebSocketStream::from_partially_read(application, arrived.into(), Role::Client, Some(config())).await;
+    let application = WebSocketStream::from_partially_read(
+        application,
+        arrived.into(),
+        Role::Client,
+        Some(config()),
+    )
+    .await;
     let (mut to_browser, mut from_browser) = browser.split();
     let (mut to_application, mut from_application) = application.split();
     let flow = std::sync::Arc::clone(entry.flow());
     let (to_far, to_near) = (Pings::default(), Pings::default());
     let stop = {
-        let up = carry(shared, &flow, Way::Up, &mut from_browser, &mut to_application, (&to_far, &to_near));
-        let down = carry(shared, &flow, Way::Down, &mut from_application, &mut to_browser, (&to_near, &to_far));
+        let up = carry(
+            shared,
+            &flow,
+            Way::Up,
+            &mut from_browser,
+            &mut to_application,
+            (&to_far, &to_near),
+        );
+        let down = carry(
+            shared,
+            &flow,
+            Way::Down,
+            &mut from_application,
+            &mut to_browser,
+            (&to_near, &to_far),
+        );
         tokio::select! {
             biased;
             () = shared.over_token().cancelled() => None,
@@ -121,7 +151,10 @@ pub(super) async fn run(shared: &Shared, browser: Upgraded, (application, arrive
         None => {
             let (code, reason) = shared.end().map_or((1001, "retry".into()), End::close);
             let told = async {
-                tokio::join!(tell(&mut to_browser, frame(CloseCode::from(code), &reason)), tell(&mut to_application, frame(CloseCode::Away, "")))
+                tokio::join!(
+                    tell(&mut to_browser, frame(CloseCode::from(code), &reason)),
+                    tell(&mut to_application, frame(CloseCode::Away, ""))
+                )
             };
             let _ = timeout(CUT, told).await;
             RequestEnd::Cut
@@ -142,7 +175,9 @@ pub(super) async fn run(shared: &Shared, browser: Upgraded, (application, arrive
             if way == Way::Down {
                 std::mem::swap(&mut source, &mut other);
             }
-            let told = async { tokio::join!(tell(source, frame(code, "")), tell(other, frame(CloseCode::Away, ""))) };
+            let told = async {
+                tokio::join!(tell(source, frame(code, "")), tell(other, frame(CloseCode::Away, "")))
+            };
             let _ = timeout(GOODBYE, told).await;
             if way == Way::Up { RequestEnd::ClientGone } else { RequestEnd::ApplicationGone }
         }
@@ -156,13 +191,21 @@ async fn tell(sink: &mut Sink, message: Message) {
     drop(sink.send(message).await);
 }
 
-/// What comes after a goodbye is not looked at; reading it answers the close frame (RFC 6455 section 5.5.1).
+/// What comes after a goodbye is not looked at; reading it answers the close frame (RFC 6455
+/// section 5.5.1).
 async fn rest(source: &mut Source) {
     while let Some(Ok(_)) = source.next().await {}
 }
 
 /// One way. `pings`: those passed on this way, and those passed on the other way, to the source.
-async fn carry(shared: &Shared, flow: &Flow, way: Way, source: &mut Source, sink: &mut Sink, pings: (&Pings, &Pings)) -> Stop {
+async fn carry(
+    shared: &Shared,
+    flow: &Flow,
+    way: Way,
+    source: &mut Source,
+    sink: &mut Sink,
+    pings: (&Pings, &Pings),
+) -> Stop {
     let stall = shared.limits().stall;
     loop {
         let mut next = source.next().await;
@@ -182,13 +225,19 @@ async fn carry(shared: &Shared, flow: &Flow, way: Way, source: &mut Source, sink
                     false
                 }
                 Message::Pong(payload) => pings.1.answered(payload),
-                Message::Text(_) | Message::Binary(_) | Message::Close(_) | Message::Frame(_) => false,
+                Message::Text(_) | Message::Binary(_) | Message::Close(_) | Message::Frame(_) => {
+                    false
+                }
             };
             if !ends_here && !matches!(timeout(stall, sink.feed(message)).await, Ok(Ok(()))) {
                 return Stop::Stuck;
             }
             if last {
-                return if matches!(timeout(stall, sink.flush()).await, Ok(Ok(()))) { Stop::Closed } else { Stop::Stuck };
+                return if matches!(timeout(stall, sink.flush()).await, Ok(Ok(()))) {
+                    Stop::Closed
+                } else {
+                    Stop::Stuck
+                };
             }
             together += 1;
             if together >= TOGETHER {
@@ -221,7 +270,9 @@ fn broken(error: &Error) -> Stop {
     match error {
         Error::Capacity(_) => Stop::Wrong(CloseCode::Size),
         Error::Utf8(_) => Stop::Wrong(CloseCode::Invalid),
-        Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => Stop::Gone,
+        Error::Protocol(
+            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+        ) => Stop::Gone,
         Error::Protocol(_) => Stop::Wrong(CloseCode::Protocol),
         _ => Stop::Gone,
     }

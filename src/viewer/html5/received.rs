@@ -1,5 +1,6 @@
-//! The body of an answer as it comes from the application: read when the browser takes it, and no further. Its connection goes back to the pool when it was
-//! read to its end, and is closed when it was not.
+//! The body of an answer as it comes from the application: read when the browser takes it, and no
+//! further. Its connection goes back to the pool when it was read to its end, and is closed when it
+//! was not.
 
 use super::app::Shared;
 use super::body::BoxError;
@@ -32,7 +33,8 @@ pub(super) struct Received {
     keeps: bool,
     /// It broke off, which is not said yet.
     broken: Option<BoxError>,
-    /// The browser's server has something that it had no chance to send yet: the head, or the last piece.
+    /// The browser's server has something that it had no chance to send yet: the head, or the last
+    /// piece.
     unsent: bool,
     shared: Arc<Shared>,
 }
@@ -46,13 +48,19 @@ enum Piece {
 }
 
 impl Received {
-    pub(super) fn new(connection: Connection, framing: Framing, keeps: bool, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        framing: Framing,
+        keeps: bool,
+        shared: Arc<Shared>,
+    ) -> Self {
         let rest = match framing {
             Framing::Length(length) => Rest::Length(length),
             Framing::Chunked => Rest::Chunked(Chunks::default()),
             Framing::UntilClose => Rest::UntilClose,
         };
-        let mut received = Self { connection: Some(connection), rest, keeps, broken: None, unsent: true, shared };
+        let mut received =
+            Self { connection: Some(connection), rest, keeps, broken: None, unsent: true, shared };
         if framing == Framing::Length(0) {
             received.complete();
         }
@@ -61,7 +69,14 @@ impl Received {
 
     /// An answer after which the connection speaks another protocol.
     pub(super) fn switched(connection: Connection, shared: Arc<Shared>) -> Self {
-        Self { connection: Some(connection), rest: Rest::Switched, keeps: false, broken: None, unsent: true, shared }
+        Self {
+            connection: Some(connection),
+            rest: Rest::Switched,
+            keeps: false,
+            broken: None,
+            unsent: true,
+            shared,
+        }
     }
 
     /// The connection of such an answer, and what has arrived on it already.
@@ -69,11 +84,13 @@ impl Received {
         self.connection.filter(|_| matches!(self.rest, Rest::Switched))?.into_stream()
     }
 
-    /// It is whole: the connection is free, if it is kept and the request was sent to its end as well.
+    /// It is whole: the connection is free, if it is kept and the request was sent to its end as
+    /// well.
     fn complete(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         if self.keeps {
-            // A request that was not sent to its end by now leaves the connection in the middle of it.
+            // A request that was not sent to its end by now leaves the connection in the middle of
+            // it.
             let _ = connection.poll_sending(&mut Context::from_waker(Waker::noop()));
             self.shared.pool().put(connection, &self.shared);
         }
@@ -84,7 +101,9 @@ impl Received {
             let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
             match next(&mut self.rest, &mut connection.arrived)? {
                 Piece::Frame(frame) => {
-                    if matches!(&self.rest, Rest::Length(0)) || matches!(&self.rest, Rest::Chunked(chunks) if chunks.is_done()) {
+                    if matches!(&self.rest, Rest::Length(0))
+                        || matches!(&self.rest, Rest::Chunked(chunks) if chunks.is_done())
+                    {
                         self.complete();
                     }
                     return Poll::Ready(Some(Ok(frame)));
@@ -101,10 +120,18 @@ impl Received {
                     self.connection = None;
                     return Poll::Ready(None);
                 }
-                Poll::Ready(Ok(0)) => return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()))),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Some(Err(
+                        io::Error::from(io::ErrorKind::UnexpectedEof).into()
+                    )));
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                Poll::Pending if connection.is_over_or_wakes(cx) => return Poll::Ready(Some(Err("the session has ended".into()))),
-                Poll::Pending => return connection.poll_sending(cx).map(|broken| Some(Err(broken.into()))),
+                Poll::Pending if connection.is_over_or_wakes(cx) => {
+                    return Poll::Ready(Some(Err("the session has ended".into())));
+                }
+                Poll::Pending => {
+                    return connection.poll_sending(cx).map(|broken| Some(Err(broken.into())));
+                }
             }
         }
     }
@@ -134,7 +161,10 @@ impl hyper::body::Body for Received {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.broken.is_none() {
             let polled = self.poll(cx);
             let Poll::Ready(Some(Err(error))) = polled else {
@@ -143,7 +173,8 @@ impl hyper::body::Body for Received {
             };
             self.connection = None;
             self.broken = Some(error);
-            // An error ends the browser's connection, with what was not sent to it: that goes first.
+            // An error ends the browser's connection, with what was not sent to it: that goes
+            // first.
             if std::mem::take(&mut self.unsent) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

@@ -1,4 +1,5 @@
-//! What is kept of requests: each has a place in the queue to the store from its beginning, so that none is answered that cannot be written down.
+//! What is kept of requests: each has a place in the queue to the store from its beginning, so that
+//! none is answered that cannot be written down.
 
 use super::allow::Refusal;
 use super::app::Shared;
@@ -49,7 +50,10 @@ impl Flow {
     /// Counts bytes toward the application; how many there are now.
     pub(super) fn up(&self, bytes: usize, shared: &Shared) -> u64 {
         shared.meters().up.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.moved.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.moved.store(
+            u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
         self.up.fetch_add(bytes as u64, Ordering::Relaxed).saturating_add(bytes as u64)
     }
 
@@ -121,9 +125,23 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(place: OwnedPermit<RequestRecord>, at: Timestamp, method: &str, path: &str, flow: Arc<Flow>) -> Self {
+    pub(super) fn new(
+        place: OwnedPermit<RequestRecord>,
+        at: Timestamp,
+        method: &str,
+        path: &str,
+        flow: Arc<Flow>,
+    ) -> Self {
         let path = crate::viewer::html5::cut(path, PATH_MAX).to_owned();
-        Self { place: Some(place), at, method: method.to_owned(), path, flow, status: 0, ended: RequestEnd::ClientGone }
+        Self {
+            place: Some(place),
+            at,
+            method: method.to_owned(),
+            path,
+            flow,
+            status: 0,
+            ended: RequestEnd::ClientGone,
+        }
     }
 
     pub(super) fn flow(&self) -> &Arc<Flow> {
@@ -147,7 +165,13 @@ impl Entry {
 
     /// The refusal of it, for the audit log.
     pub(super) fn refused(&self, refusal: Refusal, bytes: u64) -> RequestRefused {
-        RequestRefused { kind: refusal.as_str(), method: self.method.clone(), path: self.path.clone(), bytes, count: 1 }
+        RequestRefused {
+            kind: refusal.as_str(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            bytes,
+            count: 1,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The body of a request on its way to the application, in a task of its own: the answer may come, and be large, before the application has read all.
+//! The body of a request on its way to the application, in a task of its own: the answer may come,
+//! and be large, before the application has read all.
 
 use super::body::{BoxError, Streaming};
 use crate::protocol::http1::chunks;
@@ -47,25 +48,34 @@ impl Sending {
 
     /// The writer, once the body is sent.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Writer, Broken>> {
-        self.0.poll_unpin(cx).map(|ended| ended.unwrap_or_else(|error| Err(Broken::Browser(error.into()))))
+        self.0
+            .poll_unpin(cx)
+            .map(|ended| ended.unwrap_or_else(|error| Err(Broken::Browser(error.into()))))
     }
 }
 
 async fn send(mut body: Box<Streaming>, mut writer: Writer) -> Result<Writer, Broken> {
-    // What is written is what the head said, whatever comes: octets beyond it would be another request's.
+    // What is written is what the head said, whatever comes: octets beyond it would be another
+    // request's.
     let mut left = body.length();
     let mut trailers = None;
     while left != Some(0) {
-        let Some(frame) = poll_fn(|cx| body.poll(cx)).await.transpose().map_err(Broken::Browser)? else { break };
+        let Some(frame) = poll_fn(|cx| body.poll(cx)).await.transpose().map_err(Broken::Browser)?
+        else {
+            break;
+        };
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
             Ok(data) => match &mut left {
                 Some(left) => {
-                    *left = left.checked_sub(data.len() as u64).ok_or_else(|| Broken::Browser("more than its length".into()))?;
+                    *left = left
+                        .checked_sub(data.len() as u64)
+                        .ok_or_else(|| Broken::Browser("more than its length".into()))?;
                     write(&mut writer, data).await?;
                 }
                 None => {
-                    let chunk = Bytes::from(chunks::begin(data.len())).chain(data).chain(chunks::END);
+                    let chunk =
+                        Bytes::from(chunks::begin(data.len())).chain(data).chain(chunks::END);
                     write(&mut writer, chunk).await?;
                 }
             },

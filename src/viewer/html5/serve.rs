@@ -1,4 +1,5 @@
-//! One request: judged, mapped, sent, its answer judged, mapped and passed on. Whatever goes wrong is an answer, too.
+//! One request: judged, mapped, sent, its answer judged, mapped and passed on. Whatever goes wrong
+//! is an answer, too.
 
 use super::allow::{self, Refusal};
 use super::app::Shared;
@@ -48,7 +49,11 @@ impl From<Fault> for Failed {
 }
 
 /// See [`super::App::serve`].
-pub(super) async fn serve(shared: &Arc<Shared>, request: Request<Incoming>, from: IpAddr) -> Response<Body> {
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    from: IpAddr,
+) -> Response<Body> {
     let people = is_for_people(request.headers());
     let frame = shared.names.gateway_origin();
     if let Some(end) = shared.end() {
@@ -56,13 +61,23 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: Request<Incoming>, from
     }
     // A request begins only when there is a place for what will be written of it.
     let Some(place) = place(shared).await else {
-        return shared.end().map_or_else(|| Fault::Unrecorded.page(), fault::ended).response(people, frame);
+        return shared
+            .end()
+            .map_or_else(|| Fault::Unrecorded.page(), fault::ended)
+            .response(people, frame);
     };
     shared.touch();
     let flow = Flow::new();
-    let mut entry = Entry::new(place, shared.broker().now(), request.method().as_str(), request.uri().path(), Arc::clone(&flow));
+    let mut entry = Entry::new(
+        place,
+        shared.broker().now(),
+        request.method().as_str(),
+        request.uri().path(),
+        Arc::clone(&flow),
+    );
     let asked = Asked { shared, from, flow: &flow };
-    // At the end of the session nothing waits any longer: whoever waits at a connection is woken, and whatever else is waited for is not.
+    // At the end of the session nothing waits any longer: whoever waits at a connection is woken,
+    // and whatever else is waited for is not.
     let outcome = asked.pass(request).await;
     match outcome {
         Ok(answer) if !shared.is_over() => answer.into_response(shared, entry),
@@ -113,7 +128,14 @@ fn refuse(shared: &Shared, entry: &mut Entry, failed: Failed, people: bool) -> R
         Failed::Handshake(text) => {
             entry.ended(RequestEnd::Failed);
             let (status, title) = (StatusCode::BAD_REQUEST, "This is no WebSocket handshake.");
-            Page { status, code: "bad_handshake", title, text: text.to_owned(), action: "", again: false }
+            Page {
+                status,
+                code: "bad_handshake",
+                title,
+                text: text.to_owned(),
+                action: "",
+                again: false,
+            }
         }
     };
     entry.answered(page.status.as_u16());
@@ -149,7 +171,10 @@ impl Answer {
                 let (parts, body) = response.into_parts();
                 entry.answered(parts.status.as_u16());
                 // Events that come by themselves are no use.
-                let is_use = !parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+                let is_use = !parts
+                    .headers
+                    .get(header::CONTENT_TYPE)
+                    .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
                 if body.is_end_stream() {
                     entry.ended(RequestEnd::Done);
                     return Response::from_parts(parts, super::body::whole(bytes::Bytes::new()));
@@ -174,9 +199,16 @@ impl Asked<'_> {
         let said = said(shared).await?;
         let rules = &shared.terms().requests;
         if ws::is_asked_for(&request) {
-            allow::request(rules, request.method(), request.uri().path(), request.headers(), Some(0))
-                .map_err(|refusal| Failed::Refused(refusal, 0))?;
-            // In a box, as everything is that few requests come to: each request has room for all of it, and is moved with that.
+            allow::request(
+                rules,
+                request.method(),
+                request.uri().path(),
+                request.headers(),
+                Some(0),
+            )
+            .map_err(|refusal| Failed::Refused(refusal, 0))?;
+            // In a box, as everything is that few requests come to: each request has room for all
+            // of it, and is moved with that.
             return Box::pin(ws::open(self, request, &said)).await;
         }
         let (parts, body) = request.into_parts();
@@ -188,14 +220,29 @@ impl Asked<'_> {
         self.answer(response, to_head).await
     }
 
-    async fn ask(&self, parts: Parts, body: Incoming, length: Option<u64>, said: &Said) -> Result<Response<Received>, Failed> {
+    async fn ask(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        length: Option<u64>,
+        said: &Said,
+    ) -> Result<Response<Received>, Failed> {
         let shared = self.shared;
         let mut head = head::begin(&parts.method, target(&parts.uri));
-        head::to_application(&mut head, &parts.headers, &shared.names, self.from, said, &shared.jar);
+        head::to_application(
+            &mut head,
+            &parts.headers,
+            &shared.names,
+            self.from,
+            said,
+            &shared.jar,
+        );
         match length {
             Some(0) if !parts.headers.contains_key(header::CONTENT_LENGTH) => {}
             Some(length) => field(&mut head, &header::CONTENT_LENGTH, &HeaderValue::from(length)),
-            None => field(&mut head, &header::TRANSFER_ENCODING, &HeaderValue::from_static("chunked")),
+            None => {
+                field(&mut head, &header::TRANSFER_ENCODING, &HeaderValue::from_static("chunked"))
+            }
         }
         let body = (length != Some(0)).then(|| {
             let waits = expects(&parts.headers);
@@ -205,7 +252,8 @@ impl Asked<'_> {
             Box::new(Streaming::new(body, Arc::clone(self.flow), Arc::clone(shared), waits))
         });
         match exchange(shared, Outgoing::new(head, &parts.method, body), self.flow).await {
-            // The application may have answered to the half of it, or hung up: what counts is that it was too much.
+            // The application may have answered to the half of it, or hung up: what counts is that
+            // it was too much.
             _ if self.flow.is_refused() => Err(Failed::Refused(Refusal::Size, self.flow.sent())),
             Ok(answered) => Ok(answered),
             Err(fault) => Err(fault.into()),
@@ -213,7 +261,11 @@ impl Asked<'_> {
     }
 
     /// Judges and maps an answer.
-    pub(super) async fn answer(&self, mut response: Response<Received>, to_head: bool) -> Result<Answer, Failed> {
+    pub(super) async fn answer(
+        &self,
+        mut response: Response<Received>,
+        to_head: bool,
+    ) -> Result<Answer, Failed> {
         let shared = self.shared;
         let empty = response.body().is_end_stream();
         let length = response.body().size_hint().exact();
@@ -225,7 +277,12 @@ impl Asked<'_> {
             // A browser that is asked for a password would ask its user for one that is never used.
             response.headers_mut().remove(header::WWW_AUTHENTICATE);
         }
-        head::to_browser(response.headers_mut(), &shared.names, shared.place.cross_site, &shared.jar);
+        head::to_browser(
+            response.headers_mut(),
+            &shared.names,
+            shared.place.cross_site,
+            &shared.jar,
+        );
         frame_anew(&mut response, empty, length, to_head);
         Ok(Answer::Passed(response))
     }
@@ -246,8 +303,8 @@ impl Asked<'_> {
     }
 }
 
-/// Length of an answer: as its body is, not as its head says. In an answer to HEAD the head's is kept: it says how long a body would be (RFC 9110
-/// sections 8.6 and 9.3.2).
+/// Length of an answer: as its body is, not as its head says. In an answer to HEAD the head's is
+/// kept: it says how long a body would be (RFC 9110 sections 8.6 and 9.3.2).
 fn frame_anew(response: &mut Response<Received>, empty: bool, length: Option<u64>, is_head: bool) {
     let no_content = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let headers = response.headers_mut();
@@ -260,7 +317,8 @@ fn frame_anew(response: &mut Response<Received>, empty: bool, length: Option<u64
     }
 }
 
-/// The target of a request in origin form or `*` (RFC 9112 section 3.2), octet by octet as the browser wrote it.
+/// The target of a request in origin form or `*` (RFC 9112 section 3.2), octet by octet as the
+/// browser wrote it.
 pub(super) fn target(uri: &Uri) -> &str {
     uri.path_and_query().map_or("/", PathAndQuery::as_str)
 }
@@ -275,11 +333,16 @@ async fn said(shared: &Shared) -> Result<Arc<Said>, Fault> {
 }
 
 fn expects(headers: &HeaderMap) -> bool {
-    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// What may take its time, unless the session ends meanwhile.
-pub(super) async fn unless_over<T>(shared: &Shared, waits: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+pub(super) async fn unless_over<T>(
+    shared: &Shared,
+    waits: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
     tokio::select! {
         biased;
         () = shared.over_token().cancelled() => Err(Fault::Over),
@@ -295,6 +358,13 @@ pub(super) async fn probe(shared: &Arc<Shared>) -> Result<(), Fault> {
     let said = said(shared).await?;
     let target = shared.terms().opens_at().parse::<Uri>().unwrap_or_else(|_| Uri::from_static("/"));
     let mut head = head::begin(&Method::GET, self::target(&target));
-    head::to_application(&mut head, &HeaderMap::new(), &shared.names, IpAddr::V4(Ipv4Addr::LOCALHOST), &said, &shared.jar);
+    head::to_application(
+        &mut head,
+        &HeaderMap::new(),
+        &shared.names,
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        &said,
+        &shared.jar,
+    );
     alone(shared, Outgoing::new(head, &Method::GET, None), &Flow::new()).await.map(drop)
 }

@@ -1,4 +1,5 @@
-//! What the application is told of the user, and how the gateway signs in to it in the user's place.
+//! What the application is told of the user, and how the gateway signs in to it in the user's
+//! place.
 
 use super::app::Shared;
 use super::fault::Fault;
@@ -19,10 +20,12 @@ const NAME: HeaderName = HeaderName::from_static("x-forwarded-name");
 const GROUPS: HeaderName = HeaderName::from_static("x-forwarded-groups");
 const ASSERTION: HeaderName = HeaderName::from_static("x-portcullis-assertion");
 
-/// An assertion lives a minute; one is sent for half of it, so that it reaches the application with time to spare.
+/// An assertion lives a minute; one is sent for half of it, so that it reaches the application with
+/// time to spare.
 const ASSERTED_FOR: Duration = Duration::from_secs(30);
 
-/// What is said to the application, made once and, where an assertion is in it, anew twice a minute.
+/// What is said to the application, made once and, where an assertion is in it, anew twice a
+/// minute.
 pub(super) struct Told {
     fixed: Arc<Said>,
     asserted: Mutex<Option<(Instant, Arc<Said>)>>,
@@ -40,7 +43,8 @@ fn secret(text: &SecretString) -> Option<HeaderValue> {
 }
 
 fn basic(credential: &Credential) -> SecretString {
-    let pair = SecretString::new(format!("{}:{}", credential.username, credential.password.expose()));
+    let pair =
+        SecretString::new(format!("{}:{}", credential.username, credential.password.expose()));
     SecretString::new(format!("Basic {}", STANDARD.encode(pair.expose())))
 }
 
@@ -51,11 +55,18 @@ impl Told {
         let mut fields = Vec::new();
         if terms.identity.headers {
             let (email, name, role) = match shared.by() {
-                Some(caller) => (caller.user.email.as_str(), caller.user.name.as_str(), caller.user.role.as_str()),
+                Some(caller) => (
+                    caller.user.email.as_str(),
+                    caller.user.name.as_str(),
+                    caller.user.role.as_str(),
+                ),
                 None => (shared.lease().session().user_email.as_str(), "", ""),
             };
             let said = [(USER, email), (NAME, name), (GROUPS, role)];
-            fields.extend(said.into_iter().filter_map(|(field, text)| value(text).map(|value| (field, value))));
+            fields.extend(
+                said.into_iter()
+                    .filter_map(|(field, text)| value(text).map(|value| (field, value))),
+            );
         }
         let server = shared.lease().server();
         let required = || Fault::CredentialRequired(server.source);
@@ -76,7 +87,9 @@ impl Told {
 
     /// What is said now.
     pub(super) async fn now(&self, shared: &Shared) -> Result<Arc<Said>, Fault> {
-        let Some(audience) = &shared.terms().identity.assertion_audience else { return Ok(Arc::clone(&self.fixed)) };
+        let Some(audience) = &shared.terms().identity.assertion_audience else {
+            return Ok(Arc::clone(&self.fixed));
+        };
         Box::pin(unless_over(shared, self.asserted(shared, audience))).await
     }
 

@@ -1,5 +1,6 @@
-//! WebSockets (RFC 6455): a handshake with the browser and one with the application, each with its own key. Sub-protocols are the two ends' own matter;
-//! extensions are not negotiated, since they concern the connection, and there are two.
+//! WebSockets (RFC 6455): a handshake with the browser and one with the application, each with its
+//! own key. Sub-protocols are the two ends' own matter; extensions are not negotiated, since they
+//! concern the connection, and there are two.
 
 use super::allow::Refusal;
 use super::app::Shared;
@@ -33,7 +34,8 @@ fn token(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|t| t.trim().eq_ignore_ascii_case(word))
 }
 
-/// Whether a request asks for a WebSocket. Any other protocol it may ask for is not spoken: the request goes on without it (RFC 9110 section 7.8).
+/// Whether a request asks for a WebSocket. Any other protocol it may ask for is not spoken: the
+/// request goes on without it (RFC 9110 section 7.8).
 pub(super) fn is_asked_for(request: &Request<Incoming>) -> bool {
     request.version() == Version::HTTP_11
         && token(request.headers(), &header::UPGRADE, "websocket")
@@ -50,29 +52,48 @@ fn key_of(request: &Request<Incoming>) -> Result<&HeaderValue, Failed> {
         return Err(Failed::Handshake("Its version must be 13."));
     }
     let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
-    let (Some(key), None) = (keys.next(), keys.next()) else { return Err(Failed::Handshake("It must have one key.")) };
+    let (Some(key), None) = (keys.next(), keys.next()) else {
+        return Err(Failed::Handshake("It must have one key."));
+    };
     match STANDARD.decode(key.as_bytes()) {
         Ok(octets) if octets.len() == 16 => Ok(key),
         _ => Err(Failed::Handshake("Its key must be 16 octets.")),
     }
 }
 
-/// Opens a WebSocket to the application for one that the browser asks for. What the application refuses is answered as it refused it.
-pub(super) async fn open(asked: &Asked<'_>, mut browser: Request<Incoming>, said: &Said) -> Result<Answer, Failed> {
+/// Opens a WebSocket to the application for one that the browser asks for. What the application
+/// refuses is answered as it refused it.
+pub(super) async fn open(
+    asked: &Asked<'_>,
+    mut browser: Request<Incoming>,
+    said: &Said,
+) -> Result<Answer, Failed> {
     let shared = asked.shared;
     // Browsers always say which page asks, and let pages of any origin ask (RFC 6455 section 10.2).
-    if browser.headers().get_all(header::ORIGIN).iter().any(|origin| !shared.names.is_own_origin(origin)) {
+    if browser
+        .headers()
+        .get_all(header::ORIGIN)
+        .iter()
+        .any(|origin| !shared.names.is_own_origin(origin))
+    {
         return Err(Failed::Refused(Refusal::Origin, 0));
     }
     let accept = derive_accept_key(key_of(&browser)?.as_bytes());
     let key = generate_key();
-    let response = alone(shared, Outgoing::new(head(&browser, asked, said, &key), &Method::GET, None), asked.flow).await?;
+    let response = alone(
+        shared,
+        Outgoing::new(head(&browser, asked, said, &key), &Method::GET, None),
+        asked.flow,
+    )
+    .await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return asked.answer(response, false).await;
     }
     check(&browser, &response, &key)?;
     let (parts, application) = response.into_parts();
-    let (application, arrived, seat) = application.into_stream().ok_or_else(|| Fault::Garbled("it changes before it was asked to".into()))?;
+    let (application, arrived, seat) = application
+        .into_stream()
+        .ok_or_else(|| Fault::Garbled("it changes before it was asked to".into()))?;
     let browsers = hyper::upgrade::on(&mut browser);
     let answer = answer(shared, parts.headers, &accept)?;
     let shared = Arc::clone(shared);
@@ -107,13 +128,22 @@ fn head(browser: &Request<Incoming>, asked: &Asked<'_>, said: &Said, key: &str) 
 }
 
 /// What RFC 6455 section 4.1 asks of the application's answer.
-fn check(browser: &Request<Incoming>, response: &Response<Received>, key: &str) -> Result<(), Fault> {
+fn check(
+    browser: &Request<Incoming>,
+    response: &Response<Received>,
+    key: &str,
+) -> Result<(), Fault> {
     let headers = response.headers();
     let garbled = |why: &'static str| Err(Fault::Garbled(why.into()));
-    if !token(headers, &header::UPGRADE, "websocket") || !token(headers, &header::CONNECTION, "upgrade") {
+    if !token(headers, &header::UPGRADE, "websocket")
+        || !token(headers, &header::CONNECTION, "upgrade")
+    {
         return garbled("it changes to another protocol than WebSocket");
     }
-    if headers.get(header::SEC_WEBSOCKET_ACCEPT).is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+    if headers
+        .get(header::SEC_WEBSOCKET_ACCEPT)
+        .is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
+    {
         return garbled("it accepts another WebSocket than was asked for");
     }
     if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
@@ -122,13 +152,21 @@ fn check(browser: &Request<Incoming>, response: &Response<Received>, key: &str) 
     let mut chosen = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     match (chosen.next().map(HeaderValue::to_str), chosen.next()) {
         (None, _) => Ok(()),
-        (Some(Ok(protocol)), None) if token(browser.headers(), &header::SEC_WEBSOCKET_PROTOCOL, protocol.trim()) => Ok(()),
+        (Some(Ok(protocol)), None)
+            if token(browser.headers(), &header::SEC_WEBSOCKET_PROTOCOL, protocol.trim()) =>
+        {
+            Ok(())
+        }
         _ => garbled("it chooses a sub-protocol that nobody asked for"),
     }
 }
 
 /// What the browser is answered.
-fn answer(shared: &Shared, mut headers: HeaderMap, accept: &str) -> Result<Response<super::Body>, Fault> {
+fn answer(
+    shared: &Shared,
+    mut headers: HeaderMap,
+    accept: &str,
+) -> Result<Response<super::Body>, Fault> {
     head::to_browser(&mut headers, &shared.names, shared.place.cross_site, &shared.jar);
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::CONTENT_SECURITY_POLICY);

@@ -1,4 +1,5 @@
-//! The two gates of a stream of RDP: one filter behind both, since what one direction says decides what the other may.
+//! The two gates of a stream of RDP: one filter behind both, since what one direction says decides
+//! what the other may.
 
 use super::nla::{self, Refusal};
 use crate::domain::server::{Clipboard, Credential, Server, StreamPolicy};
@@ -14,7 +15,8 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use zeroize::Zeroizing;
 
-/// A refusal of the login that came where RDP was due: CredSSP's last word, after ours. Written by a gate, read when the stream is over.
+/// A refusal of the login that came where RDP was due: CredSSP's last word, after ours. Written by
+/// a gate, read when the stream is over.
 pub(super) type Late = Arc<OnceLock<Refusal>>;
 
 /// One direction's gate.
@@ -40,17 +42,26 @@ impl Said {
 }
 
 /// The gates of a stream to this server, which chose the protocol `selected`.
-pub(super) fn gates(server: &Server, credential: Option<&Credential>, selected: u32, late: &Late) -> (Gates<RdpGate, RdpGate>, Said) {
+pub(super) fn gates(
+    server: &Server,
+    credential: Option<&Credential>,
+    selected: u32,
+    late: &Late,
+) -> (Gates<RdpGate, RdpGate>, Said) {
     let credential = credential.map(|credential| info::Credential {
         domain: credential.domain.clone(),
         user: credential.username.clone(),
         password: Zeroizing::new(credential.password.expose().clone()),
     });
-    let edits = Edits { core: CoreEdits { selected, keyboard_layout: server.keyboard }, credential };
+    let edits =
+        Edits { core: CoreEdits { selected, keyboard_layout: server.keyboard }, credential };
     let shared = Arc::new(Mutex::new(Filter::new(policy(server.policy), edits)));
     let gate = |way, late| RdpGate { shared: Arc::clone(&shared), way, out: Vec::new(), late };
     let late = (selected == HYBRID).then(|| Arc::clone(late));
-    (Gates { up: gate(rdp::Direction::Up, None), down: gate(rdp::Direction::Down, late) }, Said(Arc::clone(&shared)))
+    (
+        Gates { up: gate(rdp::Direction::Up, None), down: gate(rdp::Direction::Down, late) },
+        Said(Arc::clone(&shared)),
+    )
 }
 
 fn policy(policy: StreamPolicy) -> rdp::Policy {
@@ -102,10 +113,20 @@ fn refused(refusal: &Held) -> Refused {
     let channel = match &refusal.what {
         What::Clipboard => Channel::Clipboard,
         What::ClipboardFiles => Channel::Files,
-        What::StaticChannel(name) if name.as_str().eq_ignore_ascii_case(Purpose::Clipboard.name()) => Channel::Clipboard,
-        What::StaticChannel(name) if name.as_str().eq_ignore_ascii_case(Purpose::Devices.name()) => Channel::Files,
+        What::StaticChannel(name)
+            if name.as_str().eq_ignore_ascii_case(Purpose::Clipboard.name()) =>
+        {
+            Channel::Clipboard
+        }
+        What::StaticChannel(name)
+            if name.as_str().eq_ignore_ascii_case(Purpose::Devices.name()) =>
+        {
+            Channel::Files
+        }
         What::Input => Channel::Input,
-        What::StaticChannel(_) | What::DynamicChannel(_) | What::DynamicData | What::Other => Channel::Other,
+        What::StaticChannel(_) | What::DynamicChannel(_) | What::DynamicData | What::Other => {
+            Channel::Other
+        }
     };
     let direction = match refusal.direction {
         rdp::Direction::Up => Direction::Up,
@@ -114,10 +135,13 @@ fn refused(refusal: &Held) -> Refused {
     Refused { channel, direction, bytes: refusal.bytes, count: refusal.count }
 }
 
-/// What cannot be checked, or leads elsewhere, is forbidden; all else is a side that does not speak as it should.
+/// What cannot be checked, or leads elsewhere, is forbidden; all else is a side that does not speak
+/// as it should.
 fn error(error: RdpError) -> GateError {
     match error {
-        RdpError::Encrypted | RdpError::Compressed(_) | RdpError::Redirected => GateError::Forbidden(error.word()),
+        RdpError::Encrypted | RdpError::Compressed(_) | RdpError::Redirected => {
+            GateError::Forbidden(error.word())
+        }
         RdpError::NotRdp { .. }
         | RdpError::TooLong { .. }
         | RdpError::Malformed(_)

@@ -1,5 +1,5 @@
-//! A stream of RDP: hear what the browser asks for, dial, negotiate, make TLS and check the certificate, prove the credential, only then answer the
-//! browser, then relay through the gates.
+//! A stream of RDP: hear what the browser asks for, dial, negotiate, make TLS and check the
+//! certificate, prove the credential, only then answer the browser, then relay through the gates.
 //!
 //! | file | what it answers |
 //! | --- | --- |
@@ -7,11 +7,15 @@
 //! | [`nla`] | how the credential is proved before RDP begins (CredSSP) |
 //! | `gates` | what of the stream is edited, and what policy lets through |
 //!
-//! - *selected*: the security protocol that the server chose. The browser is told that it is TLS, whatever the gateway did with the server.
-//! - *placeholder*: what the browser says of user and password. The gateway writes the credential over it in the Client Info PDU, which is how a server
-//!   without NLA learns it; so a wrong password there is not an end of the stream, but something that the desktop's own login screen says.
+//! - *selected*: the security protocol that the server chose. The browser is told that it is TLS,
+//!   whatever the gateway did with the server.
+//! - *placeholder*: what the browser says of user and password. The gateway writes the credential
+//!   over it in the Client Info PDU, which is how a server without NLA learns it; so a wrong
+//!   password there is not an end of the stream, but something that the desktop's own login screen
+//!   says.
 //!
-//! A server that ends the connection says why, at most, in a PDU before it (Set Error Info); that is what the stream ends with then, in words.
+//! A server that ends the connection says why, at most, in a PDU before it (Set Error Info); that
+//! is what the stream ends with then, in words.
 
 pub mod cleanpath;
 mod gates;
@@ -39,7 +43,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-/// How long a browser has to take the answer that there will be no connection; the close frame says more.
+/// How long a browser has to take the answer that there will be no connection; the close frame says
+/// more.
 const REFUSAL: Duration = Duration::from_millis(500);
 
 /// A server that took the credential, or needs none before RDP begins.
@@ -52,7 +57,11 @@ struct Opened {
 }
 
 /// Runs the stream; an error is an end before the relay began.
-pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl BrowserSink, source: &mut impl BrowserSource) -> Result<End, End> {
+pub(super) async fn run<B: Books>(
+    stream: &Stream<'_, B>,
+    mut sink: impl BrowserSink,
+    source: &mut impl BrowserSource,
+) -> Result<End, End> {
     let limits = stream.limits;
     let credential = stream.credential()?;
     let mut early = BytesMut::new();
@@ -79,31 +88,47 @@ pub(super) async fn run<B: Books>(stream: &Stream<'_, B>, mut sink: impl Browser
     let (gates, said) = gates::gates(server, credential, selected, &late);
     let end = relay(desktop, sink, source, left, gates, stream.observers, limits).await;
     let (info, error) = said.of_the_end();
-    let (info, error) = (info.filter(|_| is_hanging_up(&end)), error.filter(|_| matches!(end, End::Gate(Direction::Down, _))));
+    let (info, error) = (
+        info.filter(|_| is_hanging_up(&end)),
+        error.filter(|_| matches!(end, End::Gate(Direction::Down, _))),
+    );
     let refusal = late.get().copied().or(match info {
         Some(ErrorInfo::NotGranted) => Some(Refusal::NotGranted),
         Some(ErrorInfo::TypedOnly) => Some(Refusal::TypedOnly),
         Some(_) | None => None,
     });
     Ok(match (refusal, info, error) {
-        (Some(refusal), _, _) => stream.login_refused(refusal.word(), NlaError::Refused(refusal)).await,
+        (Some(refusal), _, _) => {
+            stream.login_refused(refusal.word(), NlaError::Refused(refusal)).await
+        }
         (None, Some(info), _) => End::DesktopLeft(info),
         (None, None, Some(RdpError::Redirected)) => End::Redirected,
-        (None, None, Some(error @ (RdpError::DesktopSize { .. } | RdpError::MonitorLayout))) => End::Rdp(error),
+        (None, None, Some(error @ (RdpError::DesktopSize { .. } | RdpError::MonitorLayout))) => {
+            End::Rdp(error)
+        }
         (None, None, Some(_) | None) => end,
     })
 }
 
-/// Whether one of the sides hung up: what the server said before is why, whichever of them was the first to act on it.
+/// Whether one of the sides hung up: what the server said before is why, whichever of them was the
+/// first to act on it.
 fn is_hanging_up(end: &End) -> bool {
     matches!(end, End::DesktopGone | End::BrowserClosed | End::BrowserGone)
 }
 
 /// Connects to the lease's server, and to no other.
-async fn open<B: Books>(stream: &Stream<'_, B>, credential: Option<&Credential>, request: &Request) -> Result<Opened, End> {
+async fn open<B: Books>(
+    stream: &Stream<'_, B>,
+    credential: Option<&Credential>,
+    request: &Request,
+) -> Result<Opened, End> {
     let session = stream.lease.session().id;
     if request.destination != cleanpath::destination(session) {
-        stream.books.destination_refused(&cleanpath::noted(&request.destination)).await.map_err(End::Unrecorded)?;
+        stream
+            .books
+            .destination_refused(&cleanpath::noted(&request.destination))
+            .await
+            .map_err(End::Unrecorded)?;
         return Err(End::OtherDestination);
     }
     x224::requested(&request.connect).map_err(End::BrowserRdp)?;
@@ -111,32 +136,47 @@ async fn open<B: Books>(stream: &Stream<'_, B>, credential: Option<&Credential>,
     // Without a credential there is nothing to prove before RDP begins.
     let protocols = if credential.is_some() { SSL | HYBRID } else { SSL };
     let negotiated = timeout(stream.limits.handshake, negotiate(&mut desktop, protocols)).await;
-    let confirm = match negotiated.map_err(|_| End::HandshakeBroken(io::ErrorKind::TimedOut.into()))? {
-        Err(End::Rdp(RdpError::Refused(Failure::HybridRequired))) if credential.is_none() => {
-            return Err(End::CredentialRequired(stream.lease.server().source));
-        }
-        other => other?,
+    let confirm =
+        match negotiated.map_err(|_| End::HandshakeBroken(io::ErrorKind::TimedOut.into()))? {
+            Err(End::Rdp(RdpError::Refused(Failure::HybridRequired))) if credential.is_none() => {
+                return Err(End::CredentialRequired(stream.lease.server().source));
+            }
+            other => other?,
+        };
+    let expected = Expected {
+        trust: &stream.lease.server().trust,
+        address: stream.lease.address(),
+        name: "",
+        limit: stream.limits.handshake,
     };
-    let expected = Expected { trust: &stream.lease.server().trust, address: stream.lease.address(), name: "", limit: stream.limits.handshake };
     let Secured { stream: mut desktop, chain } = secure(desktop, expected, stream.books).await?;
-    let own = chain.first().ok_or_else(|| End::Insecure(io::Error::other("the server showed no certificate")))?;
+    let own = chain
+        .first()
+        .ok_or_else(|| End::Insecure(io::Error::other("the server showed no certificate")))?;
     if confirm.selected == HYBRID
         && let Some(credential) = credential
     {
-        let proved = timeout(stream.limits.handshake, nla::prove(&mut desktop, own, credential)).await;
+        let proved =
+            timeout(stream.limits.handshake, nla::prove(&mut desktop, own, credential)).await;
         match proved.map_err(|_| End::HandshakeBroken(io::ErrorKind::TimedOut.into()))? {
             Ok(()) => {}
-            Err(NlaError::Refused(refusal)) => return Err(stream.login_refused(refusal.word(), NlaError::Refused(refusal)).await),
+            Err(NlaError::Refused(refusal)) => {
+                return Err(stream.login_refused(refusal.word(), NlaError::Refused(refusal)).await);
+            }
             Err(error) => return Err(End::Nla(error)),
         }
     }
     let chain = chain.into_iter().map(|certificate| certificate.to_vec()).collect();
-    let answer = cleanpath::response(session, x224::confirm(confirm).to_vec(), chain).ok_or(End::Rdp(RdpError::Malformed("certificate")))?;
+    let answer = cleanpath::response(session, x224::confirm(confirm).to_vec(), chain)
+        .ok_or(End::Rdp(RdpError::Malformed("certificate")))?;
     Ok(Opened { desktop, selected: confirm.selected, answer })
 }
 
 /// X.224, before TLS: nothing of the browser's request goes to the server.
-async fn negotiate(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin), protocols: u32) -> Result<Confirm, End> {
+async fn negotiate(
+    desktop: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    protocols: u32,
+) -> Result<Confirm, End> {
     let said = async {
         desktop.write_all(&x224::request(protocols)).await?;
         desktop.flush().await

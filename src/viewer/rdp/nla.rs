@@ -1,4 +1,5 @@
-//! Network Level Authentication (CredSSP, \[MS-CSSP\]) by the gateway: the credential is proved to the server over its TLS, and the browser holds none.
+//! Network Level Authentication (CredSSP, \[MS-CSSP\]) by the gateway: the credential is proved to
+//! the server over its TLS, and the browser holds none.
 //!
 //! | term | meaning |
 //! | --- | --- |
@@ -17,7 +18,8 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use zeroize::Zeroizing;
 
-/// Longest TSRequest taken. NTLM's are a few hundred bytes; a challenge lists the names of one server.
+/// Longest TSRequest taken. NTLM's are a few hundred bytes; a challenge lists the names of one
+/// server.
 const MAX_REQUEST: usize = 16 * 1024;
 /// Most rounds: NTLM takes three.
 const MAX_ROUNDS: usize = 8;
@@ -51,7 +53,8 @@ pub enum Refusal {
     NtlmBlocked,
     /// The server cannot ask who knows (its domain controller).
     NoAuthority,
-    /// The server takes no stored credential from this account; said inside RDP (\[MS-RDPBCGR\] 2.2.5.1.1).
+    /// The server takes no stored credential from this account; said inside RDP (\[MS-RDPBCGR\]
+    /// 2.2.5.1.1).
     TypedOnly,
     /// Another status.
     Other(u32),
@@ -60,13 +63,17 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// From an NTSTATUS, \[MS-ERREF\] 2.3.1, also wrapped in an HRESULT (2.1, the N bit), or from the like of it that is a Win32 error (2.2) or one of SSPI's.
+    /// From an NTSTATUS, \[MS-ERREF\] 2.3.1, also wrapped in an HRESULT (2.1, the N bit), or from
+    /// the like of it that is a Win32 error (2.2) or one of SSPI's.
     #[must_use]
     pub fn of(status: u32) -> Self {
         let status = if status >> 16 == 0xd000 { status & !0x1000_0000 } else { status };
         match status {
-            // STATUS_NO_SUCH_USER, _WRONG_PASSWORD, _LOGON_FAILURE, ERROR_LOGON_FAILURE, SEC_E_LOGON_DENIED.
-            0xc000_0064 | 0xc000_006a | 0xc000_006d | 0x8007_052e | 0x8009_030c => Self::WrongPassword,
+            // STATUS_NO_SUCH_USER, _WRONG_PASSWORD, _LOGON_FAILURE, ERROR_LOGON_FAILURE,
+            // SEC_E_LOGON_DENIED.
+            0xc000_0064 | 0xc000_006a | 0xc000_006d | 0x8007_052e | 0x8009_030c => {
+                Self::WrongPassword
+            }
             // _ACCOUNT_LOCKED_OUT.
             0xc000_0234 | 0x8007_0775 => Self::Locked,
             // _ACCOUNT_DISABLED.
@@ -85,8 +92,11 @@ impl Refusal {
             0xc000_02fa => Self::SmartCard,
             // STATUS_NTLM_BLOCKED.
             0xc000_0418 => Self::NtlmBlocked,
-            // _NO_LOGON_SERVERS, STATUS_TRUSTED_DOMAIN_FAILURE, _TRUSTED_RELATIONSHIP_FAILURE, _NETLOGON_NOT_STARTED, SEC_E_NO_AUTHENTICATING_AUTHORITY.
-            0xc000_005e | 0xc000_018c | 0xc000_018d | 0xc000_0192 | 0x8007_051f | 0x8009_0311 => Self::NoAuthority,
+            // _NO_LOGON_SERVERS, STATUS_TRUSTED_DOMAIN_FAILURE, _TRUSTED_RELATIONSHIP_FAILURE,
+            // _NETLOGON_NOT_STARTED, SEC_E_NO_AUTHENTICATING_AUTHORITY.
+            0xc000_005e | 0xc000_018c | 0xc000_018d | 0xc000_0192 | 0x8007_051f | 0x8009_0311 => {
+                Self::NoAuthority
+            }
             other => Self::Other(other),
         }
     }
@@ -146,12 +156,15 @@ impl NlaError {
             Self::Refused(refusal) => refusal.word(),
             Self::Username => "nla_username",
             Self::Binding => "nla_binding",
-            Self::Certificate | Self::Nonsense(_) | Self::Failed(_) | Self::Broken(_) => "nla_broken",
+            Self::Certificate | Self::Nonsense(_) | Self::Failed(_) | Self::Broken(_) => {
+                "nla_broken"
+            }
         }
     }
 }
 
-/// Proves `credential` to the server at the other end of `stream`, whose certificate (DER) was seen in the TLS handshake.
+/// Proves `credential` to the server at the other end of `stream`, whose certificate (DER) was seen
+/// in the TLS handshake.
 ///
 /// # Errors
 /// [`NlaError`]; nothing more may be sent on the stream then.
@@ -163,14 +176,17 @@ pub(super) async fn prove(
     let mut client = client(certificate, credential)?;
     let mut said = TsRequest::default();
     for round in 0..MAX_ROUNDS {
-        // The server's proof comes in answer to our login's last message; before it, an error is a token that cannot be read.
+        // The server's proof comes in answer to our login's last message; before it, an error is a
+        // token that cannot be read.
         let proof_due = said.pub_key_auth.is_some();
-        let state = client.process(said).resolve_to_result().map_err(|e| failed(&e, round, proof_due))?;
+        let state =
+            client.process(said).resolve_to_result().map_err(|e| failed(&e, round, proof_due))?;
         let (reply, last) = match state {
             ClientState::ReplyNeeded(reply) => (reply, false),
             ClientState::FinalMessage(reply) => (reply, true),
         };
-        // The last one holds the password, encrypted; what it was encrypted from is the library's to forget.
+        // The last one holds the password, encrypted; what it was encrypted from is the library's
+        // to forget.
         let mut message = Zeroizing::new(Vec::with_capacity(1024));
         reply.encode_ts_request(&mut *message).map_err(|e| NlaError::Failed(e.to_string()))?;
         let written = async {
@@ -192,7 +208,8 @@ pub(super) async fn prove(
     Err(NlaError::Nonsense("it asks for more and more"))
 }
 
-/// The refusal that the first bytes after CredSSP are, when they are one: no PDU of a server begins with this tag before its first answer.
+/// The refusal that the first bytes after CredSSP are, when they are one: no PDU of a server begins
+/// with this tag before its first answer.
 pub(super) fn late_refusal(first: &[u8]) -> Option<Refusal> {
     if first.first() != Some(&TAG) {
         return None;
@@ -204,14 +221,27 @@ pub(super) fn late_refusal(first: &[u8]) -> Option<Refusal> {
 fn client(certificate: &[u8], credential: &Credential) -> Result<CredSspClient, NlaError> {
     let certificate = Certificate::from_der(certificate).map_err(|_| NlaError::Certificate)?;
     // The content of the BIT STRING, not the whole SubjectPublicKeyInfo: [MS-CSSP] 3.1.5.
-    let key = certificate.tbs_certificate().subject_public_key_info().subject_public_key.raw_bytes().to_vec();
+    let key = certificate
+        .tbs_certificate()
+        .subject_public_key_info()
+        .subject_public_key
+        .raw_bytes()
+        .to_vec();
     let domain = Some(credential.domain.as_str()).filter(|domain| !domain.is_empty());
     let username = Username::new(&credential.username, domain).map_err(|_| NlaError::Username)?;
-    let identity = AuthIdentity { username, password: credential.password.expose().to_owned().into() };
+    let identity =
+        AuthIdentity { username, password: credential.password.expose().to_owned().into() };
     let mode = ClientMode::Ntlm(NtlmConfig::new(WORKSTATION.to_owned()));
-    // NTLM does not look at the name of the service; what binds us to this server is its public key.
-    CredSspClient::new(key, identity.into(), CredSspMode::WithCredentials, mode, "TERMSRV/desktop".to_owned())
-        .map_err(|e| NlaError::Failed(e.description))
+    // NTLM does not look at the name of the service; what binds us to this server is its public
+    // key.
+    CredSspClient::new(
+        key,
+        identity.into(),
+        CredSspMode::WithCredentials,
+        mode,
+        "TERMSRV/desktop".to_owned(),
+    )
+    .map_err(|e| NlaError::Failed(e.description))
 }
 
 fn failed(error: &sspi::Error, round: usize, proof_due: bool) -> NlaError {
@@ -222,10 +252,15 @@ fn failed(error: &sspi::Error, round: usize, proof_due: bool) -> NlaError {
     }
 }
 
-/// Who hangs up on the first message does not speak CredSSP; who does so later did not like the proof, and does not say so.
+/// Who hangs up on the first message does not speak CredSSP; who does so later did not like the
+/// proof, and does not say so.
 fn hung_up(error: io::Error, round: usize) -> NlaError {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe if round > 0 => {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+            if round > 0 =>
+        {
             NlaError::Refused(Refusal::Silent)
         }
         _ => NlaError::Broken(error),
@@ -259,7 +294,10 @@ async fn listen(stream: &mut (impl AsyncRead + Unpin)) -> Result<TsRequest, NlaE
     }
     let head = message.len();
     message.resize(head + length, 0);
-    let Some(body) = message.get_mut(head..) else { return Err(NlaError::Nonsense("no TSRequest")) };
+    let Some(body) = message.get_mut(head..) else {
+        return Err(NlaError::Nonsense("no TSRequest"));
+    };
     stream.read_exact(body).await.map_err(NlaError::Broken)?;
-    TsRequest::from_buffer(&message).map_err(|_| NlaError::Nonsense("a TSRequest that cannot be read"))
+    TsRequest::from_buffer(&message)
+        .map_err(|_| NlaError::Nonsense("a TSRequest that cannot be read"))
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
-/// Messages of two bytes. `?x` is answered with `!x` and not passed on, `#` is refused, everything else passes.
+/// Messages of two bytes. `?x` is answered with `!x` and not passed on, `#` is refused, everything
+/// else passes.
 #[derive(Default)]
 struct Answers {
     half: Option<u8>,
@@ -25,7 +26,12 @@ impl Gate for Answers {
                 }
                 (Some(b'?'), what) => {
                     passed.back.push_back(Bytes::copy_from_slice(&[b'!', what]));
-                    passed.refused.push(Refused { channel: Channel::Other, direction: Direction::Up, bytes: 2, count: 1 });
+                    passed.refused.push(Refused {
+                        channel: Channel::Other,
+                        direction: Direction::Up,
+                        bytes: 2,
+                        count: 1,
+                    });
                 }
                 (Some(_), second) => passed.onward.push_back(Bytes::copy_from_slice(&[second])),
             }
@@ -74,9 +80,22 @@ fn bench<U: Gate + 'static, D: Gate + 'static>(gates: Gates<U, D>, room: usize) 
     let (say, heard) = mpsc::channel(64);
     let (tell, told) = mpsc::channel(64);
     let end = tokio::spawn(async move {
-        let (meters, tally, limits) = (Meters::default(), Tally::default(), Limits { patience: Duration::from_secs(600), ..Limits::default() });
+        let (meters, tally, limits) = (
+            Meters::default(),
+            Tally::default(),
+            Limits { patience: Duration::from_secs(600), ..Limits::default() },
+        );
         let observers = Observers { meters: &meters, tally: &tally };
-        let end = relay(near, Sink(tell), &mut Source(heard), Leftovers::default(), gates, observers, &limits).await;
+        let end = relay(
+            near,
+            Sink(tell),
+            &mut Source(heard),
+            Leftovers::default(),
+            gates,
+            observers,
+            &limits,
+        )
+        .await;
         (end, meters.up.load(Ordering::Relaxed))
     });
     Bench { say, told, desktop, end }
@@ -84,7 +103,10 @@ fn bench<U: Gate + 'static, D: Gate + 'static>(gates: Gates<U, D>, room: usize) 
 
 async fn read(desktop: &mut DuplexStream, n: usize) -> Vec<u8> {
     let mut bytes = vec![0; n];
-    timeout(Duration::from_secs(30), desktop.read_exact(&mut bytes)).await.expect("in time").expect("it is there");
+    timeout(Duration::from_secs(30), desktop.read_exact(&mut bytes))
+        .await
+        .expect("in time")
+        .expect("it is there");
     bytes
 }
 
@@ -110,7 +132,10 @@ async fn what_passed_before_an_error_is_sent_and_nothing_after() {
     let mut bench = bench(Gates { up: Answers::default(), down: Open }, 1024);
     bench.say.send(Bytes::from_static(b"ab#cd")).await.expect("open");
     assert_eq!(read(&mut bench.desktop, 2).await, b"ab");
-    assert!(matches!(bench.end.await.expect("no panic").0, End::Gate(Direction::Up, GateError::Forbidden(_))));
+    assert!(matches!(
+        bench.end.await.expect("no panic").0,
+        End::Gate(Direction::Up, GateError::Forbidden(_))
+    ));
     let mut rest = Vec::new();
     bench.desktop.read_to_end(&mut rest).await.expect("closed");
     assert_eq!(rest, b"");

@@ -1,4 +1,5 @@
-//! What a browser asks for by RDCleanPath, and the first PDU of RDP inside it: decided once, the same however little of it has arrived, within limits.
+//! What a browser asks for by RDCleanPath, and the first PDU of RDP inside it: decided once, the
+//! same however little of it has arrived, within limits.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -5,7 +5,8 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use portcullis_fuzz::protocol::http1::{Chunk, Chunks, Framing, Malformed, Reader, framing, is_kept};
 
-/// Everything that is read of octets that come in pieces: the head, how it is framed, the body's data, what is behind it.
+/// Everything that is read of octets that come in pieces: the head, how it is framed, the body's
+/// data, what is behind it.
 fn read(octets: &[u8], piece: usize, to_head: bool) -> Result<Option<(String, Framing, Vec<u8>, Vec<u8>)>, Malformed> {
     let (mut reader, mut arrived) = (Reader::default(), BytesMut::new());
     let mut pieces = octets.chunks(piece);

@@ -1,4 +1,5 @@
-//! A whole RDP conversation through the filter: the same however it is cut, and under the strictest policy no input goes up.
+//! A whole RDP conversation through the filter: the same however it is cut, and under the strictest
+//! policy no input goes up.
 #![no_main]
 
 use bytes::Bytes;

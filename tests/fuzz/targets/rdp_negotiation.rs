@@ -1,4 +1,5 @@
-//! RDP before the stream: negotiation, the settings both sides exchange, one after the other in any order.
+//! RDP before the stream: negotiation, the settings both sides exchange, one after the other in any
+//! order.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

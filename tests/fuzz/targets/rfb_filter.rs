@@ -1,4 +1,5 @@
-//! What policy takes out of RFB: the same whole and byte by byte, nothing but what came, and no text where none may go.
+//! What policy takes out of RFB: the same whole and byte by byte, nothing but what came, and no
+//! text where none may go.
 #![no_main]
 
 use bytes::Bytes;

@@ -1,5 +1,6 @@
-//! Both handshakes of RFB: a desktop's bytes to the gateway as its client, a browser's to the gateway as its server. Whatever comes, nothing panics, no
-//! more is used up than is there, and it goes as it goes byte by byte.
+//! Both handshakes of RFB: a desktop's bytes to the gateway as its client, a browser's to the
+//! gateway as its server. Whatever comes, nothing panics, no more is used up than is there, and it
+//! goes as it goes byte by byte.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +9,8 @@ use portcullis_fuzz::protocol::rfb::client::{ClientHandshake, Proof};
 use portcullis_fuzz::protocol::rfb::init::ServerInit;
 use portcullis_fuzz::protocol::rfb::server::ServerHandshake;
 
-/// Feeds what arrives in pieces, as the gateway does; tells what was said, how much was used, and whether it went well.
+/// Feeds what arrives in pieces, as the gateway does; tells what was said, how much was used, and
+/// whether it went well.
 fn play(bytes: &[u8], piece: usize, mut advance: impl FnMut(&[u8], &mut Vec<u8>) -> Option<Progress>) -> (Vec<u8>, usize, Option<bool>) {
     let (mut said, mut used) = (Vec::new(), 0);
     for end in (piece..bytes.len()).step_by(piece).chain([bytes.len()]) {

@@ -1,4 +1,5 @@
-//! An application that writes down every byte it is sent, and reads requests by a parser of its own: of two framings it would believe either.
+//! An application that writes down every byte it is sent, and reads requests by a parser of its
+//! own: of two framings it would believe either.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -107,7 +108,9 @@ async fn converse(stream: TcpStream, log: Arc<Log>) -> io::Result<()> {
             loop {
                 let mut line = String::new();
                 stream.read_line(&mut line).await?;
-                let size = usize::from_str_radix(line.trim().split(';').next().unwrap_or_default(), 16).unwrap_or(0);
+                let size =
+                    usize::from_str_radix(line.trim().split(';').next().unwrap_or_default(), 16)
+                        .unwrap_or(0);
                 let mut chunk = vec![0; size + 2];
                 stream.read_exact(&mut chunk).await?;
                 if size == 0 {

@@ -38,13 +38,21 @@ impl House {
 
     async fn with(change: impl FnOnce(&mut Settings, &mut ServerLimits)) -> Self {
         let application = Application::start().await;
-        let app = TestApp::dialling(Db::new(Backend::Sqlite), Arc::new(application.dial()), change).await;
+        let app =
+            TestApp::dialling(Db::new(Backend::Sqlite), Arc::new(application.dial()), change).await;
         let system = app.broker.shell_caller().await.unwrap();
         let roles = vec![Role::Member, Role::Admin];
         let target = Some(Target::Service { host_id: app.host, name: "board".to_owned() });
-        let rest = WorkspaceChange { allowed_roles: Some(roles), target, ..WorkspaceChange::default() };
+        let rest =
+            WorkspaceChange { allowed_roles: Some(roles), target, ..WorkspaceChange::default() };
         let id = WorkspaceId::parse(BOARD).unwrap();
-        let new = NewWorkspace { id: Some(id), name: "Board".to_owned(), description: String::new(), kind: WorkspaceKind::Html5, rest };
+        let new = NewWorkspace {
+            id: Some(id),
+            name: "Board".to_owned(),
+            description: String::new(),
+            kind: WorkspaceKind::Html5,
+            rest,
+        };
         app.broker.create_workspace(&Origin::local("test"), &system, new).await.unwrap();
         Self { app, application }
     }
@@ -95,9 +103,22 @@ impl House {
         entered.cookies_to_send()
     }
 
-    async fn post_ticket(&self, session: &str, origin: &str, ticket: &str) -> crate::support::client::Answer {
-        let form = self.at(session).header("origin", origin).header("content-type", "application/x-www-form-urlencoded");
-        form.send(reqwest::Method::POST, "/.portcullis/enter", Some(format!("ticket={ticket}").into_bytes())).await
+    async fn post_ticket(
+        &self,
+        session: &str,
+        origin: &str,
+        ticket: &str,
+    ) -> crate::support::client::Answer {
+        let form = self
+            .at(session)
+            .header("origin", origin)
+            .header("content-type", "application/x-www-form-urlencoded");
+        form.send(
+            reqwest::Method::POST,
+            "/.portcullis/enter",
+            Some(format!("ticket={ticket}").into_bytes()),
+        )
+        .await
     }
 
     /// A TLS connection that says `label` in its hello.

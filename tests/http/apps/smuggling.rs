@@ -1,5 +1,6 @@
-//! Two parsers that read one message differently are how requests are smuggled. Whatever bytes a client sends, the application reads as many requests as the
-//! client is answered for, each with one framing.
+//! Two parsers that read one message differently are how requests are smuggled. Whatever bytes a
+//! client sends, the application reads as many requests as the client is answered for, each with
+//! one framing.
 
 use super::House;
 use super::application::Seen;
@@ -34,7 +35,11 @@ impl Entered {
 
     /// Sends bytes, then one plain request that closes the connection; the statuses of all answers.
     async fn send(&self, attack: &[u8]) -> Vec<u16> {
-        let last = format!("GET /last HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\nConnection: close\r\n\r\n", self.host(), self.cookie);
+        let last = format!(
+            "GET /last HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\nConnection: close\r\n\r\n",
+            self.host(),
+            self.cookie
+        );
         self.send_only(&[attack, last.as_bytes()].concat()).await
     }
 
@@ -55,7 +60,8 @@ impl Entered {
     /// The head of a request, with what makes it odd.
     fn request(&self, method: &str, odd: &str, body: &str) -> Vec<u8> {
         let (host, cookie) = (self.host(), &self.cookie);
-        format!("{method} /attack HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n{odd}\r\n{body}").into_bytes()
+        format!("{method} /attack HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n{odd}\r\n{body}")
+            .into_bytes()
     }
 }
 
@@ -65,7 +71,11 @@ fn is_sound(seen: &Seen) -> bool {
     let framings = lengths.len() + codings.len();
     let lines = seen.head.matches('\n').count() == seen.head.matches("\r\n").count();
     let folded = seen.head.contains("\n ") || seen.head.contains("\n\t");
-    framings <= 1 && lines && !folded && codings.iter().all(|c| *c == "chunked") && seen.all("host").len() == 1
+    framings <= 1
+        && lines
+        && !folded
+        && codings.iter().all(|c| *c == "chunked")
+        && seen.all("host").len() == 1
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,9 +87,24 @@ async fn odd_framings_are_refused_or_read_one_way() {
     // What makes it odd, the body, and whether it must be refused.
     let corpus: Vec<(&str, &str, &str, bool)> = vec![
         ("CL.TE", "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n", false),
-        ("TE.CL", "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", "1\r\nx\r\n0\r\n\r\n", false),
-        ("TE.TE", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n", true),
-        ("TE twice", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n", true),
+        (
+            "TE.CL",
+            "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
+            "1\r\nx\r\n0\r\n\r\n",
+            false,
+        ),
+        (
+            "TE.TE",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+            "0\r\n\r\n",
+            true,
+        ),
+        (
+            "TE twice",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "0\r\n\r\n",
+            true,
+        ),
         ("TE of two", "Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n", true),
         ("TE x", "Transfer-Encoding: xchunked\r\n", "0\r\n\r\n", true),
         ("TE space before colon", "Transfer-Encoding : chunked\r\n", "0\r\n\r\n", true),
@@ -101,13 +126,28 @@ async fn odd_framings_are_refused_or_read_one_way() {
         ("a hexadecimal length", "Content-Length: 0x1\r\n", "x", true),
         ("an empty length", "Content-Length: \r\n", "", true),
         ("a length past 64 bits", "Content-Length: 18446744073709551617\r\n", "x", true),
-        ("a chunk past 64 bits", "Transfer-Encoding: chunked\r\n", "10000000000000001\r\nx\r\n0\r\n\r\n", true),
+        (
+            "a chunk past 64 bits",
+            "Transfer-Encoding: chunked\r\n",
+            "10000000000000001\r\nx\r\n0\r\n\r\n",
+            true,
+        ),
         ("a chunk without size", "Transfer-Encoding: chunked\r\n", "\r\n\r\n", true),
         ("a signed chunk", "Transfer-Encoding: chunked\r\n", "+1\r\nx\r\n0\r\n\r\n", true),
         ("a hexadecimal chunk", "Transfer-Encoding: chunked\r\n", "0x1\r\nx\r\n0\r\n\r\n", true),
         ("a chunk with a bare LF", "Transfer-Encoding: chunked\r\n", "1\nx\r\n0\r\n\r\n", true),
-        ("a chunk longer than said", "Transfer-Encoding: chunked\r\n", "1\r\nxyz\r\n0\r\n\r\n", true),
-        ("a chunk extension with LF", "Transfer-Encoding: chunked\r\n", "1;a\n=b\r\nx\r\n0\r\n\r\n", true),
+        (
+            "a chunk longer than said",
+            "Transfer-Encoding: chunked\r\n",
+            "1\r\nxyz\r\n0\r\n\r\n",
+            true,
+        ),
+        (
+            "a chunk extension with LF",
+            "Transfer-Encoding: chunked\r\n",
+            "1;a\n=b\r\nx\r\n0\r\n\r\n",
+            true,
+        ),
         ("two hosts", "Host: evil.example\r\n", "", true),
         ("10,000 header lines", &many, "", true),
         ("101 header lines", &over_many, "", true),
@@ -122,18 +162,23 @@ async fn odd_framings_are_refused_or_read_one_way() {
         let seen = entered.house.application.take();
         assert!(seen.iter().all(is_sound), "{what}: {seen:?}");
         let passed = statuses.iter().filter(|status| **status == 200).count();
-        // A body that breaks off in the middle may have begun to reach the application, but is answered by nobody.
+        // A body that breaks off in the middle may have begun to reach the application, but is
+        // answered by nobody.
         assert!(seen.len() <= statuses.len().max(1), "{what}: {statuses:?} {seen:?}");
         assert!(seen.len() >= passed, "{what}: {statuses:?} {seen:?}");
         if refused {
             assert_eq!(passed, 0, "{what}: {statuses:?}");
             assert!(statuses.iter().all(|s| [400, 431, 502].contains(s)), "{what}: {statuses:?}");
-            assert!(!seen.iter().any(|s| s.line().contains("/last")), "{what}: what follows nonsense is not believed");
+            assert!(
+                !seen.iter().any(|s| s.line().contains("/last")),
+                "{what}: what follows nonsense is not believed"
+            );
         } else {
             assert!(passed >= 1, "{what}: {statuses:?}");
         }
         if ["CL.TE", "TE.CL"].contains(&what) {
-            // RFC 9112 section 6.1: whatever the one request is taken for, the connection has no other.
+            // RFC 9112 section 6.1: whatever the one request is taken for, the connection has no
+            // other.
             assert_eq!((statuses.as_slice(), seen.len()), (&[200][..], 1), "{what}: {seen:?}");
             assert_eq!(seen[0].all("transfer-encoding"), ["chunked"], "{what}: {seen:?}");
         }
@@ -172,7 +217,10 @@ async fn odd_targets_and_hosts() {
     let seen = entered.house.application.take();
     assert!(seen.iter().all(is_sound), "{seen:?}");
     assert!(seen.iter().all(|s| !s.head.contains("evil.example")));
-    assert!(seen.iter().any(|s| s.line() == "GET /absolute HTTP/1.1"), "a target with a host becomes a path: {seen:?}");
+    assert!(
+        seen.iter().any(|s| s.line() == "GET /absolute HTTP/1.1"),
+        "a target with a host becomes a path: {seen:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,7 +229,10 @@ async fn in_http2_the_authority_counts_and_host_must_agree() {
     let host = entered.host();
     let stream = entered.house.connect(&host, &[b"h2"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
     let connection = tokio::spawn(connection);
     let elsewhere = House::host(&uuid::Uuid::new_v4().to_string());
     for (authority, named, status) in [
@@ -193,14 +244,18 @@ async fn in_http2_the_authority_counts_and_host_must_agree() {
         ("localhost", None, 421),
         ("evil.example", Some(host.as_str()), 400),
     ] {
-        let mut request = hyper::Request::get(format!("https://{authority}/h2")).header("cookie", &entered.cookie);
+        let mut request = hyper::Request::get(format!("https://{authority}/h2"))
+            .header("cookie", &entered.cookie);
         if let Some(named) = named {
             request = request.header("host", named);
         }
-        let answer = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        let answer =
+            sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
         assert_eq!(answer.status(), status, "{authority} {named:?}");
     }
-    let many = (0..101).fold(hyper::Request::get(format!("https://{host}/")), |request, n| request.header(format!("x-{n}"), "1"));
+    let many = (0..101).fold(hyper::Request::get(format!("https://{host}/")), |request, n| {
+        request.header(format!("x-{n}"), "1")
+    });
     let answer = sender.send_request(many.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
     assert_eq!(answer.status(), 431);
     let seen = entered.house.application.take();
@@ -216,11 +271,17 @@ async fn a_slow_head_is_not_waited_for() {
     let mut stream = entered.house.connect(&entered.host(), &[b"http/1.1"]).await;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
     let mut heard = Vec::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("the connection is closed in time").ok();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard))
+        .await
+        .expect("the connection is closed in time")
+        .ok();
     assert!(!heard.starts_with(b"HTTP/1.1 200"));
     // Half a TLS hello is waited for no longer.
     let mut tcp = tokio::net::TcpStream::connect(entered.house.address()).await.unwrap();
     tcp.write_all(&[22, 3, 1, 2]).await.unwrap();
     heard.clear();
-    tokio::time::timeout(PATIENCE, tcp.read_to_end(&mut heard)).await.expect("the connection is closed in time").ok();
+    tokio::time::timeout(PATIENCE, tcp.read_to_end(&mut heard))
+        .await
+        .expect("the connection is closed in time")
+        .ok();
 }

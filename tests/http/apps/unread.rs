@@ -1,4 +1,5 @@
-//! Browsers that read nothing: what they hold is taken from them, after a while or at the end of the session, and from their neighbours nothing.
+//! Browsers that read nothing: what they hold is taken from them, after a while or at the end of
+//! the session, and from their neighbours nothing.
 
 use super::House;
 use bytes::Bytes;
@@ -33,7 +34,8 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 impl House {
-    /// Resolves once nobody takes anything more of endless answers: all buffers on the way are full.
+    /// Resolves once nobody takes anything more of endless answers: all buffers on the way are
+    /// full.
     async fn until_full(&self) {
         let (mut before, mut same) = (0, 0);
         until("the buffers are full", || {
@@ -55,7 +57,11 @@ impl House {
         let wait = async {
             loop {
                 let requests = admin.get(&format!("/api/sessions/{session}/requests")).await.json();
-                let endless = requests["requests"].as_array().unwrap().iter().find(|request| request["path"] == "/endless");
+                let endless = requests["requests"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .find(|request| request["path"] == "/endless");
                 if let Some(endless) = endless {
                     return endless["ended"].as_str().unwrap().to_owned();
                 }
@@ -69,22 +75,38 @@ impl House {
     async fn unread(&self, session: &str, cookie: &str) -> TlsStream<TcpStream> {
         let host = Self::host(session);
         let mut stream = self.connect(&host, &[b"http/1.1"]).await;
-        stream.write_all(format!("GET /endless HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(
+                format!("GET /endless HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n\r\n")
+                    .as_bytes(),
+            )
+            .await
+            .unwrap();
         let mut start = [0; 15];
-        tokio::time::timeout(PATIENCE, stream.read_exact(&mut start)).await.expect("an answer in time").unwrap();
+        tokio::time::timeout(PATIENCE, stream.read_exact(&mut start))
+            .await
+            .expect("an answer in time")
+            .unwrap();
         assert_eq!(&start, b"HTTP/1.1 200 OK");
         stream
     }
 
     async fn http2(&self, session: &str) -> SendRequest<Empty<Bytes>> {
         let stream = self.connect(&Self::host(session), &[b"h2"]).await;
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         sender
     }
 
-    async fn ask(&self, sender: &mut SendRequest<Empty<Bytes>>, (session, cookie): (&str, &str), path: &str) -> Response<Incoming> {
-        let request = Request::get(format!("https://{}{path}", Self::host(session))).header("cookie", cookie);
+    async fn ask(
+        &self,
+        sender: &mut SendRequest<Empty<Bytes>>,
+        (session, cookie): (&str, &str),
+        path: &str,
+    ) -> Response<Incoming> {
+        let request =
+            Request::get(format!("https://{}{path}", Self::host(session))).header("cookie", cookie);
         let asked = sender.send_request(request.body(Empty::new()).unwrap());
         tokio::time::timeout(PATIENCE, asked).await.expect("an answer in time").unwrap()
     }
@@ -145,10 +167,15 @@ async fn who_is_cut_and_reads_nothing_is_reset() {
     house.until_broken(1).await;
     let application = began.elapsed();
     until_reset(&stream).await;
-    println!("cut to the end of the application's connection {application:?}, of the browser's {:?}", began.elapsed());
+    println!(
+        "cut to the end of the application's connection {application:?}, of the browser's {:?}",
+        began.elapsed()
+    );
     // What it has in its own buffers it may read; no end of the answer is among it.
     let mut rest = Vec::new();
-    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("the connection has ended");
+    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest))
+        .await
+        .expect("the connection has ended");
     assert!(ended.is_err() && !rest.ends_with(b"0\r\n\r\n"), "{ended:?}");
     assert_eq!(house.ended(&session).await, "cut");
 }
@@ -158,7 +185,8 @@ async fn a_cut_leaves_the_other_applications_of_a_connection_alone() {
     let house = house(NEVER).await;
     let (member, other) = (house.app.browser("member").await, house.app.browser("other").await);
     let (mine, theirs) = (house.launch(&member).await, house.launch(&other).await);
-    let (my_cookie, their_cookie) = (house.enter(&member, &mine).await, house.enter(&other, &theirs).await);
+    let (my_cookie, their_cookie) =
+        (house.enter(&member, &mine).await, house.enter(&other, &theirs).await);
     // One browser connection to both: their names are of one certificate.
     let mut sender = house.http2(&mine).await;
     let unread = house.ask(&mut sender, (&mine, &my_cookie), "/endless").await;
@@ -172,11 +200,16 @@ async fn a_cut_leaves_the_other_applications_of_a_connection_alone() {
     let mut got = 0;
     let more = async {
         while got < 16 << 20 {
-            got += beside.frame().await.expect("it goes on").unwrap().data_ref().map_or(0, Bytes::len);
+            got +=
+                beside.frame().await.expect("it goes on").unwrap().data_ref().map_or(0, Bytes::len);
         }
     };
     tokio::time::timeout(PATIENCE, more).await.expect("it goes on");
     assert_eq!(house.ask(&mut sender, (&theirs, &their_cookie), "/").await.status(), 200);
-    assert_eq!(house.ask(&mut sender, (&mine, &my_cookie), "/").await.status(), 410, "and says why the one has ended");
+    assert_eq!(
+        house.ask(&mut sender, (&mine, &my_cookie), "/").await.status(),
+        410,
+        "and says why the one has ended"
+    );
     assert_eq!(house.application.broken(), 1);
 }

@@ -11,7 +11,10 @@ fn clipboard(outcome: &Outcome, way: Direction) -> Vec<(u16, u16, Vec<u8>)> {
         Direction::Down => &outcome.down,
     };
     let field = |m: &[u8], at: usize| u16::from_le_bytes([m[at], m[at + 1]]);
-    messages(stream, CLIPRDR).into_iter().map(|m| (field(&m, 0), field(&m, 2), m[8..8 + usize::from(field(&m, 4))].to_vec())).collect()
+    messages(stream, CLIPRDR)
+        .into_iter()
+        .map(|m| (field(&m, 0), field(&m, 2), m[8..8 + usize::from(field(&m, 4))].to_vec()))
+        .collect()
 }
 
 fn kinds(outcome: &Outcome, way: Direction) -> Vec<u16> {
@@ -19,15 +22,20 @@ fn kinds(outcome: &Outcome, way: Direction) -> Vec<u16> {
 }
 
 fn refusals(outcome: &Outcome, word: &str, way: Direction) -> Option<(u64, u64)> {
-    outcome.refusals.iter().find(|r| r.what.word() == word && r.direction == way).map(|r| (r.count, r.bytes))
+    outcome
+        .refusals
+        .iter()
+        .find(|r| r.what.word() == word && r.direction == way)
+        .map(|r| (r.count, r.bytes))
 }
 
 fn with(clipboard: Clipboard, files: bool) -> Policy {
     Policy { clipboard, files, read_only: false }
 }
 
-/// In the capture: the client's capabilities and list (7, 2), the server's acknowledgement (3), its request for the client's file names (4), which the client
-/// fails (5); then the server's list (2), the client's acknowledgement (3) and request (4), and the server's text (5).
+/// In the capture: the client's capabilities and list (7, 2), the server's acknowledgement (3), its
+/// request for the client's file names (4), which the client fails (5); then the server's list (2),
+/// the client's acknowledgement (3) and request (4), and the server's text (5).
 #[test]
 fn both_ways_all_of_it_passes() {
     let outcome = played(with(Clipboard::Both, true), &xrdp());
@@ -40,7 +48,8 @@ fn both_ways_all_of_it_passes() {
 fn inward_only_the_desktops_text_stays_there() {
     let outcome = played(with(Clipboard::In, true), &xrdp());
     assert_eq!(outcome.error, None);
-    // The server's list and its text do not pass; the client's request, which it would not make, is failed by us.
+    // The server's list and its text do not pass; the client's request, which it would not make, is
+    // failed by us.
     assert_eq!(kinds(&outcome, Direction::Down), [7, 1, 3, 4, 5]);
     assert_eq!(clipboard(&outcome, Direction::Down)[4], (5, 2, vec![]));
     // The server's list is acknowledged by us, and by the client, whose capture goes on.
@@ -58,7 +67,11 @@ fn outward_only_the_users_formats_are_not_announced() {
     let up = clipboard(&outcome, Direction::Up);
     assert_eq!(up.iter().map(|m| m.0).collect::<Vec<_>>(), [7, 2, 5, 3, 4]);
     assert_eq!(up[1], (2, 0, vec![]), "the first list ends the initialization, and names nothing");
-    assert_eq!(up[2], (5, 2, vec![]), "the server's request is failed by us; the client's answer does not pass");
+    assert_eq!(
+        up[2],
+        (5, 2, vec![]),
+        "the server's request is failed by us; the client's answer does not pass"
+    );
     // The request for the client's content does not pass.
     assert_eq!(kinds(&outcome, Direction::Down), [7, 1, 3, 2, 5]);
     // The list, the request, and the answer, which failed by itself.
@@ -68,11 +81,16 @@ fn outward_only_the_users_formats_are_not_announced() {
 #[test]
 fn a_second_list_of_a_forbidden_direction_leaves_the_desktops_clipboard_alone() {
     let mut conversation = xrdp();
-    let list = conversation.iter().position(|(w, p)| *w == Direction::Up && p.len() == 0x93).unwrap();
+    let list =
+        conversation.iter().position(|(w, p)| *w == Direction::Up && p.len() == 0x93).unwrap();
     conversation.push(conversation[list].clone());
     let outcome = played(with(Clipboard::Out, true), &conversation);
     assert_eq!(kinds(&outcome, Direction::Up).iter().filter(|kind| **kind == 2).count(), 1);
-    assert_eq!(clipboard(&outcome, Direction::Down).last(), Some(&(3, 1, vec![])), "it is acknowledged all the same");
+    assert_eq!(
+        clipboard(&outcome, Direction::Down).last(),
+        Some(&(3, 1, vec![])),
+        "it is acknowledged all the same"
+    );
 }
 
 #[test]
@@ -84,16 +102,22 @@ fn without_files_their_formats_are_taken_out_and_not_given() {
     let name = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
     let names = |text: &str| list.windows(name(text).len()).any(|w| w == name(text));
     assert!(names("HTML Format") && !names("FileGroupDescriptorW"));
-    // The server asks for it by its number all the same: it is told no by us, and hears of the client's own answer, which carries nothing.
+    // The server asks for it by its number all the same: it is told no by us, and hears of the
+    // client's own answer, which carries nothing.
     assert_eq!(up[2], (5, 2, vec![]));
     assert!(!kinds(&outcome, Direction::Down).contains(&4));
     // Neither side is told that the other can do files; both can do long names.
     for way in [Direction::Up, Direction::Down] {
-        let (_, _, set) = clipboard(&outcome, way).into_iter().find(|(kind, _, _)| *kind == 7).unwrap();
+        let (_, _, set) =
+            clipboard(&outcome, way).into_iter().find(|(kind, _, _)| *kind == 7).unwrap();
         assert_eq!(set[12..16], 2_u32.to_le_bytes());
     }
     assert_eq!(refusals(&outcome, "clipboard_files", Direction::Up), Some((2, 0)));
-    assert_eq!(*kinds(&outcome, Direction::Down).last().unwrap(), 5, "the desktop's text still passes");
+    assert_eq!(
+        *kinds(&outcome, Direction::Down).last().unwrap(),
+        5,
+        "the desktop's text still passes"
+    );
 }
 
 /// A clipboard message in chunks, as the peer of `way` sends it.
@@ -101,17 +125,30 @@ fn chunks(way: Direction, message: &[u8], size: usize) -> Vec<Pdu> {
     let count = message.chunks(size).len();
     let chunk = |(i, part): (usize, &[u8])| {
         let flags = u32::from(i == 0) | if i + 1 == count { 2 } else { 0 };
-        let data = [&u32::try_from(message.len()).unwrap().to_le_bytes()[..], &flags.to_le_bytes(), part].concat();
+        let data =
+            [&u32::try_from(message.len()).unwrap().to_le_bytes()[..], &flags.to_le_bytes(), part]
+                .concat();
         let length = u16::try_from(data.len()).unwrap();
         let kind = if way == Direction::Up { 0x64 } else { 0x68 };
-        let head = [&[3, 0][..], &(length + 15).to_be_bytes(), &[2, 0xf0, 0x80, kind, 0, 7, 3, 0xee, 0x70], &(0x8000 | length).to_be_bytes()];
+        let head = [
+            &[3, 0][..],
+            &(length + 15).to_be_bytes(),
+            &[2, 0xf0, 0x80, kind, 0, 7, 3, 0xee, 0x70],
+            &(0x8000 | length).to_be_bytes(),
+        ];
         (way, [&head.concat(), &data[..]].concat())
     };
     message.chunks(size).enumerate().map(chunk).collect()
 }
 
 fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
-    [&kind.to_le_bytes()[..], &flags.to_le_bytes(), &u32::try_from(body.len()).unwrap().to_le_bytes(), body].concat()
+    [
+        &kind.to_le_bytes()[..],
+        &flags.to_le_bytes(),
+        &u32::try_from(body.len()).unwrap().to_le_bytes(),
+        body,
+    ]
+    .concat()
 }
 
 #[test]
@@ -139,7 +176,8 @@ fn big_content_passes_in_its_chunks_or_not_at_all() {
 
 #[test]
 fn answers_wait_until_they_break_into_nothing() {
-    // The server is in the middle of a message, and of a PDU, when the client asks for what it may not have.
+    // The server is in the middle of a message, and of a PDU, when the client asks for what it may
+    // not have.
     let text = chunks(Direction::Down, &message(3, 1, &[0; 8]), 10);
     let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600);
     let mut filter = Filter::new(with(Clipboard::In, true), edits());
@@ -185,10 +223,16 @@ fn answers_find_their_place_in_a_stream_that_never_rests() {
     filter.feed(Direction::Down, &Bytes::copy_from_slice(first), &mut down).unwrap();
     filter.feed(Direction::Up, &ask.into(), &mut Vec::new()).unwrap();
     assert!(!filter.owes(Direction::Down), "it would break into the picture");
-    filter.feed(Direction::Down, &Bytes::copy_from_slice(&second[..second.len() - 16]), &mut down).unwrap();
+    filter
+        .feed(Direction::Down, &Bytes::copy_from_slice(&second[..second.len() - 16]), &mut down)
+        .unwrap();
     let down = down.concat();
     assert_eq!(down[..128], picture);
-    assert_eq!((down[128], on_channel(&down[128..128 + 31], CLIPRDR).len()), (3, 1), "between the two");
+    assert_eq!(
+        (down[128], on_channel(&down[128..128 + 31], CLIPRDR).len()),
+        (3, 1),
+        "between the two"
+    );
     assert_eq!(down[128 + 31..], picture[..112]);
 }
 
@@ -199,7 +243,8 @@ fn who_floods_with_requests_is_cut_off() {
     for (way, pdu) in xrdp() {
         filter.feed(way, &pdu.into(), &mut Vec::new()).unwrap();
     }
-    let flood = (0..1000).find_map(|_| filter.feed(Direction::Up, &ask.clone().into(), &mut Vec::new()).err());
+    let flood = (0..1000)
+        .find_map(|_| filter.feed(Direction::Up, &ask.clone().into(), &mut Vec::new()).err());
     assert_eq!(flood, Some(RdpError::Flood), "when nobody takes the answers");
 }
 
@@ -225,8 +270,16 @@ fn as_much_is_answered_in_one_go_as_in_many() {
     // In the midst of a picture nothing can be said, and what waits has its limit.
     for pieces in [1, 1000] {
         let mut filter = set_up();
-        filter.feed(Direction::Down, &[&[0, 0x82, 0][..], &[0x5a; 64]].concat().into(), &mut Vec::new()).unwrap();
-        let fed = (0..pieces).find_map(|_| filter.feed(Direction::Up, &ask.repeat(1000 / pieces).into(), &mut Vec::new()).err());
+        filter
+            .feed(
+                Direction::Down,
+                &[&[0, 0x82, 0][..], &[0x5a; 64]].concat().into(),
+                &mut Vec::new(),
+            )
+            .unwrap();
+        let fed = (0..pieces).find_map(|_| {
+            filter.feed(Direction::Up, &ask.repeat(1000 / pieces).into(), &mut Vec::new()).err()
+        });
         assert!(fed.is_some(), "in {pieces}");
     }
 }
@@ -239,17 +292,32 @@ fn files_pass_only_where_they_may() {
     let content = message(9, 1, &[7, 0, 0, 0, 0x5a, 0x5a, 0x5a, 0x5a]);
     let directory = message(6, 0, &[0x5a; 520]);
     let mut conversation = xrdp();
-    for (way, message) in [(Direction::Up, &request), (Direction::Up, &lock), (Direction::Down, &content), (Direction::Up, &directory)] {
+    for (way, message) in [
+        (Direction::Up, &request),
+        (Direction::Up, &lock),
+        (Direction::Down, &content),
+        (Direction::Up, &directory),
+    ] {
         conversation.extend(chunks(way, message, 1600));
     }
     let all = played(with(Clipboard::Both, true), &conversation);
-    assert!(kinds(&all, Direction::Up).ends_with(&[8, 10, 6]) && kinds(&all, Direction::Down).ends_with(&[9]));
+    assert!(
+        kinds(&all, Direction::Up).ends_with(&[8, 10, 6])
+            && kinds(&all, Direction::Down).ends_with(&[9])
+    );
     let out = played(with(Clipboard::Out, true), &conversation);
-    assert!(kinds(&out, Direction::Up).ends_with(&[8, 10]) && kinds(&out, Direction::Down).ends_with(&[9]));
+    assert!(
+        kinds(&out, Direction::Up).ends_with(&[8, 10])
+            && kinds(&out, Direction::Down).ends_with(&[9])
+    );
     for policy in [with(Clipboard::In, true), with(Clipboard::Both, false)] {
         let outcome = played(policy, &conversation);
         assert!(!kinds(&outcome, Direction::Up).iter().any(|k| [8, 10].contains(k)));
-        assert_eq!(clipboard(&outcome, Direction::Down).last(), Some(&(9, 2, vec![7, 0, 0, 0])), "the client is told no");
+        assert_eq!(
+            clipboard(&outcome, Direction::Down).last(),
+            Some(&(9, 2, vec![7, 0, 0, 0])),
+            "the client is told no"
+        );
     }
 }
 
@@ -258,20 +326,35 @@ fn what_is_no_message_is_not_one() {
     let policy = with(Clipboard::In, true);
     let add = |pdus: Vec<Pdu>| played(policy, &[xrdp(), pdus].concat()).error;
     let up = |m: &[u8], size| add(chunks(Direction::Up, m, size));
-    assert_eq!(up(&message(5, 1, &[0; 100]), 4), Some(RdpError::Malformed("clipboard message")), "a header in two chunks");
+    assert_eq!(
+        up(&message(5, 1, &[0; 100]), 4),
+        Some(RdpError::Malformed("clipboard message")),
+        "a header in two chunks"
+    );
     let mut lies = message(5, 1, &[0; 100]);
     lies[4] = 101;
     assert_eq!(up(&lies, 1600), Some(RdpError::Malformed("clipboard message")));
-    assert_eq!(up(&message(2, 0, &vec![0; 70_000]), 1600), Some(RdpError::TooLong { what: "channel message", length: 70_008, limit: 65_536 }));
+    assert_eq!(
+        up(&message(2, 0, &vec![0; 70_000]), 1600),
+        Some(RdpError::TooLong { what: "channel message", length: 70_008, limit: 65_536 })
+    );
     let mut unordered = chunks(Direction::Up, &message(5, 1, &[0; 4000]), 1600);
     unordered.remove(1);
     assert_eq!(add(unordered), Some(RdpError::Malformed("channel header")));
-    assert_eq!(add(chunks(Direction::Up, &message(5, 1, &[0; 4000]), 1600).split_off(1)), Some(RdpError::Unexpected("channel chunk")));
-    // A kind nobody knows does not pass, and a message that should carry nothing does not carry something.
+    assert_eq!(
+        add(chunks(Direction::Up, &message(5, 1, &[0; 4000]), 1600).split_off(1)),
+        Some(RdpError::Unexpected("channel chunk"))
+    );
+    // A kind nobody knows does not pass, and a message that should carry nothing does not carry
+    // something.
     let outcome = played(
         policy,
-        &[xrdp(), chunks(Direction::Down, &message(99, 0, b"secret"), 1600), chunks(Direction::Down, &message(3, 1, &[0x5a; 100]), 1600)]
-            .concat(),
+        &[
+            xrdp(),
+            chunks(Direction::Down, &message(99, 0, b"secret"), 1600),
+            chunks(Direction::Down, &message(3, 1, &[0x5a; 100]), 1600),
+        ]
+        .concat(),
     );
     assert!(!kinds(&outcome, Direction::Down).contains(&99));
     assert!(!outcome.down.windows(8).any(|w| w == [0x5a; 8]));

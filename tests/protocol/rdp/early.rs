@@ -20,7 +20,10 @@ fn the_negotiation_is_understood() {
     }
     // What FreeRDP's server answers a TLS request when it demands NLA.
     let refusal = hex::decode("030000130ed000000000000300080005000000").unwrap();
-    assert_eq!(x224::confirmed(&refusal, x224::SSL), Err(RdpError::Refused(Failure::HybridRequired)));
+    assert_eq!(
+        x224::confirmed(&refusal, x224::SSL),
+        Err(RdpError::Refused(Failure::HybridRequired))
+    );
 }
 
 #[test]
@@ -30,7 +33,8 @@ fn with_nothing_forbidden_all_but_two_pdus_pass_untouched() {
         assert_eq!(outcome.error, None);
         assert_eq!(outcome.refusals, []);
         assert_eq!(outcome.down, joined(&conversation, Direction::Down));
-        let (sent, came) = (pdus(&joined(&conversation, Direction::Up)), outcome.pdus(Direction::Up));
+        let (sent, came) =
+            (pdus(&joined(&conversation, Direction::Up)), outcome.pdus(Direction::Up));
         assert_eq!(sent.len(), came.len());
         let changed: Vec<usize> = (0..sent.len()).filter(|&i| sent[i] != came[i]).collect();
         let info = came.iter().position(|pdu| contains(pdu, &wide("geheim"))).unwrap();
@@ -45,7 +49,8 @@ fn the_core_settings_are_edited_in_place() {
     let sent = &conversation[0].1;
     let came = &played(OPEN, &conversation).pdus(Direction::Up)[0];
     let core = came.windows(4).position(|w| w == [0x01, 0xc0, 0xea, 0x00]).unwrap();
-    let changed: Vec<usize> = (0..sent.len()).filter(|&i| sent[i] != came[i]).map(|i| i - core).collect();
+    let changed: Vec<usize> =
+        (0..sent.len()).filter(|&i| sent[i] != came[i]).map(|i| i - core).collect();
     // Layout 0x409 to 0x407; the selected protocol 1 to 2. Depths and connection were as wanted.
     assert_eq!(changed, [16, 212]);
     assert_eq!(came[core + 16..core + 20], 0x407_u32.to_le_bytes());
@@ -59,7 +64,9 @@ fn the_core_settings_are_edited_in_place() {
 fn a_length_that_ironrdp_gets_wrong_is_not_heeded() {
     let mut conversation = xrdp();
     let initial = &mut conversation[0].1;
-    let at = initial.windows(7).position(|w| w == [0x00, 0x05, 0x00, 0x14, 0x7c, 0x00, 0x01]).unwrap() + 7;
+    let at =
+        initial.windows(7).position(|w| w == [0x00, 0x05, 0x00, 0x14, 0x7c, 0x00, 0x01]).unwrap()
+            + 7;
     assert_eq!(initial[at..at + 2], [0x81, 0x58]);
     initial[at + 1] -= 2;
     assert_eq!(played(OPEN, &conversation).error, None);
@@ -71,23 +78,32 @@ fn sixteen_bits_a_pixel_become_thirty_two() {
     let initial = &mut conversation[0].1;
     let core = initial.windows(4).position(|w| w == [0x01, 0xc0, 0xea, 0x00]).unwrap();
     // What the browser's component asks for, over a connection it says nothing of.
-    for (at, bytes) in [(20, [70, 0]), (140, [16, 0]), (142, [2, 0]), (144, [1, 0]), (210, [0, 0])] {
+    for (at, bytes) in [(20, [70, 0]), (140, [16, 0]), (142, [2, 0]), (144, [1, 0]), (210, [0, 0])]
+    {
         initial[core + at..core + at + 2].copy_from_slice(&bytes);
     }
     let came = &played(OPEN, &conversation).pdus(Direction::Up)[0];
     assert_eq!(came[core + 140..core + 146], [24, 0, 0x0f, 0, 0x23, 0]);
     assert_eq!(came[core + 210], 6);
-    assert_eq!(came[core + 20..core + 24], 2600_u32.to_le_bytes(), "a client whose desktop can change its size");
+    assert_eq!(
+        came[core + 20..core + 24],
+        2600_u32.to_le_bytes(),
+        "a client whose desktop can change its size"
+    );
 }
 
 #[test]
 fn what_the_client_says_of_the_user_never_reaches_the_server() {
-    for (conversation, user, password) in [(xrdp(), "rdpcap", "Cap-Pass-1"), (shadow(), "nlauser", "Nla-Pass-1")] {
+    for (conversation, user, password) in
+        [(xrdp(), "rdpcap", "Cap-Pass-1"), (shadow(), "nlauser", "Nla-Pass-1")]
+    {
         assert!(contains(&joined(&conversation, Direction::Up), &wide(password)));
         for policy in [OPEN, Policy { files: false, ..OPEN }] {
             let up = play(policy, &conversation, usize::MAX).up;
             assert!(!contains(&up, &wide(user)) && !contains(&up, &wide(password)));
-            let both = [wide("CORP"), vec![0, 0], wide("jürgen"), vec![0, 0], wide("geheim"), vec![0; 6]].concat();
+            let both =
+                [wide("CORP"), vec![0, 0], wide("jürgen"), vec![0, 0], wide("geheim"), vec![0; 6]]
+                    .concat();
             assert!(contains(&up, &both), "domain, user, password, no shell, no folder");
         }
     }
@@ -95,7 +111,10 @@ fn what_the_client_says_of_the_user_never_reaches_the_server() {
 
 #[test]
 fn without_a_credential_the_desktop_asks() {
-    let mut filter = Filter::new(OPEN, Edits { core: CoreEdits { selected: 1, keyboard_layout: None }, credential: None });
+    let mut filter = Filter::new(
+        OPEN,
+        Edits { core: CoreEdits { selected: 1, keyboard_layout: None }, credential: None },
+    );
     let mut up = Vec::new();
     for (way, pdu) in xrdp() {
         let mut out = Vec::new();
@@ -147,13 +166,23 @@ fn what_comes_out_of_order_is_refused() {
     assert_eq!(wrong(&[input]), RdpError::Unexpected("input"));
     assert_eq!(wrong(&[picture]), RdpError::Unexpected("picture"));
     assert_eq!(wrong(&conversation[1..]), RdpError::Unexpected("MCS Connect-Response"));
-    assert_eq!(wrong(&[conversation[0].clone(), conversation[0].clone()]), RdpError::Unexpected("MCS Connect-Initial"));
+    assert_eq!(
+        wrong(&[conversation[0].clone(), conversation[0].clone()]),
+        RdpError::Unexpected("MCS Connect-Initial")
+    );
     let after = [&conversation[..2], &conversation[..1]].concat();
     assert_eq!(wrong(&after), RdpError::Unexpected("MCS Connect-Initial"));
     // Data on the clipboard before the user is told to the server.
-    let clipboard = conversation.iter().find(|(w, p)| *w == Direction::Up && p.len() == 0x93).unwrap().clone();
-    assert_eq!(wrong(&[&conversation[..2], &[clipboard]].concat()), RdpError::Unexpected("data before Client Info"));
-    assert_eq!(wrong(&[(Direction::Up, b"GET / HTTP/1.1".to_vec())]), RdpError::NotRdp { first: b'G' });
+    let clipboard =
+        conversation.iter().find(|(w, p)| *w == Direction::Up && p.len() == 0x93).unwrap().clone();
+    assert_eq!(
+        wrong(&[&conversation[..2], &[clipboard]].concat()),
+        RdpError::Unexpected("data before Client Info")
+    );
+    assert_eq!(
+        wrong(&[(Direction::Up, b"GET / HTTP/1.1".to_vec())]),
+        RdpError::NotRdp { first: b'G' }
+    );
 }
 
 #[test]
@@ -161,7 +190,10 @@ fn what_is_wrong_is_told_with_its_last_byte() {
     // A fast-path PDU that is shorter than its own header: its length is its second byte.
     let mut filter = Filter::new(OPEN, edits());
     assert_eq!(filter.feed(Direction::Down, &Bytes::from_static(&[0xac]), &mut Vec::new()), Ok(()));
-    assert_eq!(filter.feed(Direction::Down, &Bytes::from_static(&[0]), &mut Vec::new()), Err(RdpError::Malformed("fast-path header")));
+    assert_eq!(
+        filter.feed(Direction::Down, &Bytes::from_static(&[0]), &mut Vec::new()),
+        Err(RdpError::Malformed("fast-path header"))
+    );
 }
 
 #[test]
@@ -186,5 +218,8 @@ fn encryption_inside_tls_is_refused() {
     let mut conversation = shadow();
     let input = conversation.iter_mut().find(|(w, p)| *w == Direction::Up && p[0] == 4).unwrap();
     input.1[0] |= 0x80;
-    assert_eq!(played(Policy { files: false, ..OPEN }, &conversation).error, Some(RdpError::Encrypted));
+    assert_eq!(
+        played(Policy { files: false, ..OPEN }, &conversation).error,
+        Some(RdpError::Encrypted)
+    );
 }

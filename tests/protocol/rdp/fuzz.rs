@@ -1,4 +1,5 @@
-//! Whatever the bytes are: nothing panics, nothing is kept without limit, the same comes out however they are cut, and what is forbidden does not pass.
+//! Whatever the bytes are: nothing panics, nothing is kept without limit, the same comes out
+//! however they are cut, and what is forbidden does not pass.
 
 use super::*;
 use proptest::prelude::*;
@@ -10,33 +11,44 @@ const CLOSED: Policy = Policy { clipboard: Clipboard::None, files: false, read_o
 const INWARD: Policy = Policy { clipboard: Clipboard::In, files: false, read_only: false };
 
 fn policies() -> impl Strategy<Value = Policy> {
-    let clipboard = proptest::sample::select(vec![Clipboard::None, Clipboard::In, Clipboard::Out, Clipboard::Both]);
-    (clipboard, any::<bool>(), any::<bool>()).prop_map(|(clipboard, files, read_only)| Policy { clipboard, files, read_only })
+    let clipboard = proptest::sample::select(vec![
+        Clipboard::None,
+        Clipboard::In,
+        Clipboard::Out,
+        Clipboard::Both,
+    ]);
+    (clipboard, any::<bool>(), any::<bool>()).prop_map(|(clipboard, files, read_only)| Policy {
+        clipboard,
+        files,
+        read_only,
+    })
 }
 
 /// A conversation with some bytes changed, PDUs left out, doubled, or turned round.
 fn mutated() -> impl Strategy<Value = Vec<Pdu>> {
     let byte = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>());
     let moves = (any::<prop::sample::Index>(), 0..4_u8);
-    (0..2_usize, prop::collection::vec(byte, 0..6), prop::collection::vec(moves, 0..3)).prop_map(|(which, bytes, moves)| {
-        let mut pdus = CAPTURES[which].clone();
-        for (pdu, at, value) in bytes {
-            let pdu = &mut pdus[pdu.index(CAPTURES[which].len())].1;
-            // The headers are where the decisions are.
-            let at = at.index(pdu.len().min(48));
-            pdu[at] = value;
-        }
-        for (pdu, how) in moves {
-            let at = pdu.index(pdus.len());
-            match how {
-                0 => drop(pdus.remove(at)),
-                1 => pdus.insert(at, pdus[at].clone()),
-                2 => pdus[at].0 = pdus[at].0.back(),
-                _ => pdus.swap(at, 0),
+    (0..2_usize, prop::collection::vec(byte, 0..6), prop::collection::vec(moves, 0..3)).prop_map(
+        |(which, bytes, moves)| {
+            let mut pdus = CAPTURES[which].clone();
+            for (pdu, at, value) in bytes {
+                let pdu = &mut pdus[pdu.index(CAPTURES[which].len())].1;
+                // The headers are where the decisions are.
+                let at = at.index(pdu.len().min(48));
+                pdu[at] = value;
             }
-        }
-        pdus
-    })
+            for (pdu, how) in moves {
+                let at = pdu.index(pdus.len());
+                match how {
+                    0 => drop(pdus.remove(at)),
+                    1 => pdus.insert(at, pdus[at].clone()),
+                    2 => pdus[at].0 = pdus[at].0.back(),
+                    _ => pdus.swap(at, 0),
+                }
+            }
+            pdus
+        },
+    )
 }
 
 /// The streams as they are, however they end.
@@ -46,7 +58,10 @@ fn forbidden_bytes(outcome: &Outcome, channels: &[u16]) -> usize {
         let mut found = 0;
         while let Ok(Measure::Known(frame)) = Framer::new().measure(rest) {
             let Some((pdu, behind)) = rest.split_at_checked(frame.length) else { break };
-            if pdu[0] == 3 && matches!(pdu[7] >> 2, 25 | 26) && channels.contains(&u16::from_be_bytes([pdu[10], pdu[11]])) {
+            if pdu[0] == 3
+                && matches!(pdu[7] >> 2, 25 | 26)
+                && channels.contains(&u16::from_be_bytes([pdu[10], pdu[11]]))
+            {
                 found += 1;
             }
             rest = behind;
@@ -63,11 +78,17 @@ fn truncated_anywhere_it_waits() {
             let whole = play(policy, conversation, usize::MAX);
             for last in 0..conversation.len().min(80) {
                 let (way, pdu) = &conversation[last];
-                for length in [0, 1, 2, 3, 7, 14, 15, 23, 31, 35, 36, 37, pdu.len() / 2, pdu.len() - 1] {
+                for length in
+                    [0, 1, 2, 3, 7, 14, 15, 23, 31, 35, 36, 37, pdu.len() / 2, pdu.len() - 1]
+                {
                     let cut = (*way, pdu[..length.min(pdu.len())].to_vec());
-                    let outcome = play(policy, &[&conversation[..last], &[cut]].concat(), usize::MAX);
+                    let outcome =
+                        play(policy, &[&conversation[..last], &[cut]].concat(), usize::MAX);
                     assert_eq!(outcome.error, None, "PDU {last} at {length}");
-                    assert!(whole.up.starts_with(&outcome.up) && whole.down.starts_with(&outcome.down), "PDU {last} at {length}");
+                    assert!(
+                        whole.up.starts_with(&outcome.up) && whole.down.starts_with(&outcome.down),
+                        "PDU {last} at {length}"
+                    );
                 }
             }
         }
@@ -82,7 +103,8 @@ fn the_early_pdus_truncated_at_every_length_and_said_to_be_whole() {
         for length in 7..pdu.len() {
             let mut cut = pdu[..length].to_vec();
             cut[2..4].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
-            let outcome = play(CLOSED, &[&conversation[..last], &[(*way, cut)]].concat(), usize::MAX);
+            let outcome =
+                play(CLOSED, &[&conversation[..last], &[(*way, cut)]].concat(), usize::MAX);
             assert!(outcome.error.is_some(), "PDU {last} at {length}");
         }
     }

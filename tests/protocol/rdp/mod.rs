@@ -1,7 +1,8 @@
-//! RDP between a real client and real servers: conversations captured in the clear (xfreerdp 2.11 with xrdp 0.9.21 and with FreeRDP's shadow server 2.11),
-//! played through the filter.
+//! RDP between a real client and real servers: conversations captured in the clear (xfreerdp 2.11
+//! with xrdp 0.9.21 and with FreeRDP's shadow server 2.11), played through the filter.
 //!
-//! A capture has a line a PDU: `>` for the client's, `<` for the server's. Big pictures after the first two were left out.
+//! A capture has a line a PDU: `>` for the client's, `<` for the server's. Big pictures after the
+//! first two were left out.
 
 mod clipboard;
 mod early;
@@ -30,7 +31,8 @@ fn capture(text: &str) -> Vec<Pdu> {
         .collect()
 }
 
-/// What follows the negotiation: 282 PDUs, of which 92 were kept. In it the desktop asks for the user's files, and the user pastes the desktop's text.
+/// What follows the negotiation: 282 PDUs, of which 92 were kept. In it the desktop asks for the
+/// user's files, and the user pastes the desktop's text.
 fn xrdp() -> Vec<Pdu> {
     capture(include_str!("xrdp.txt")).split_off(2)
 }
@@ -41,8 +43,15 @@ fn shadow() -> Vec<Pdu> {
 }
 
 fn edits() -> Edits {
-    let credential = Credential { domain: "CORP".into(), user: "jürgen".into(), password: "geheim".to_owned().into() };
-    Edits { core: CoreEdits { selected: 2, keyboard_layout: Some(0x407) }, credential: Some(credential) }
+    let credential = Credential {
+        domain: "CORP".into(),
+        user: "jürgen".into(),
+        password: "geheim".to_owned().into(),
+    };
+    Edits {
+        core: CoreEdits { selected: 2, keyboard_layout: Some(0x407) },
+        credential: Some(credential),
+    }
 }
 
 /// What came out of a filter.
@@ -82,7 +91,8 @@ fn pdus(mut stream: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
-/// Plays a conversation through a filter, each PDU in pieces of `piece` bytes, as a relay does: what the filter itself has to say goes out at once.
+/// Plays a conversation through a filter, each PDU in pieces of `piece` bytes, as a relay does:
+/// what the filter itself has to say goes out at once.
 fn play(policy: Policy, conversation: &[Pdu], piece: usize) -> Outcome {
     let mut filter = Filter::new(policy, edits());
     let mut outcome = Outcome::default();
@@ -118,7 +128,8 @@ fn played(policy: Policy, conversation: &[Pdu]) -> Outcome {
     whole
 }
 
-/// What a stream says on a channel: the user data of its Send Data PDUs. By a reader of its own, which knows only what these captures have.
+/// What a stream says on a channel: the user data of its Send Data PDUs. By a reader of its own,
+/// which knows only what these captures have.
 fn on_channel(stream: &[u8], channel: u16) -> Vec<Vec<u8>> {
     let data = |pdu: Vec<u8>| {
         let is_data = pdu[0] == 3 && matches!(pdu[7] >> 2, 25 | 26);
@@ -132,7 +143,10 @@ fn on_channel(stream: &[u8], channel: u16) -> Vec<Vec<u8>> {
 fn messages(stream: &[u8], channel: u16) -> Vec<Vec<u8>> {
     let body = |chunk: Vec<u8>| {
         assert_eq!(chunk[4] & 3, 3, "first and last");
-        assert_eq!(usize::try_from(u32::from_le_bytes(chunk[..4].try_into().unwrap())).unwrap(), chunk.len() - 8);
+        assert_eq!(
+            usize::try_from(u32::from_le_bytes(chunk[..4].try_into().unwrap())).unwrap(),
+            chunk.len() - 8
+        );
         chunk[8..].to_vec()
     };
     on_channel(stream, channel).into_iter().map(body).collect()

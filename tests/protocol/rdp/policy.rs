@@ -19,7 +19,10 @@ fn refused(outcome: &Outcome, word: &str, way: Direction) -> (u64, u64) {
 #[test]
 fn forbidden_static_channels_are_dead_both_ways() {
     for (conversation, talks) in [(xrdp(), true), (shadow(), false)] {
-        let outcome = played(Policy { clipboard: Clipboard::None, files: false, read_only: false }, &conversation);
+        let outcome = played(
+            Policy { clipboard: Clipboard::None, files: false, read_only: false },
+            &conversation,
+        );
         assert_eq!(outcome.error, None);
         for channel in [RDPDR, CLIPRDR] {
             assert!(on_channel(&outcome.up, channel).is_empty());
@@ -27,11 +30,18 @@ fn forbidden_static_channels_are_dead_both_ways() {
         }
         let initial = &outcome.pdus(Direction::Up)[0];
         for name in ["rdpdr", "cliprdr"] {
-            assert!(!initial.windows(name.len()).any(|w| w == name.as_bytes()), "the server never hears of {name}");
+            assert!(
+                !initial.windows(name.len()).any(|w| w == name.as_bytes()),
+                "the server never hears of {name}"
+            );
         }
         assert!(initial.windows(6).any(|w| w == b"rdpsnd"));
         let sound = |stream: &[u8]| on_channel(stream, RDPSND).len();
-        assert_eq!(sound(&outcome.down), sound(&joined(&conversation, Direction::Down)), "sound goes on");
+        assert_eq!(
+            sound(&outcome.down),
+            sound(&joined(&conversation, Direction::Down)),
+            "sound goes on"
+        );
         let (count, bytes) = refused(&outcome, "static_channel", Direction::Up);
         assert_eq!(count > 0 && bytes > 0, talks);
     }
@@ -40,9 +50,13 @@ fn forbidden_static_channels_are_dead_both_ways() {
 #[test]
 fn files_off_leaves_text_on() {
     let outcome = played(Policy { files: false, ..OPEN }, &xrdp());
-    assert!(on_channel(&outcome.up, RDPDR).is_empty() && on_channel(&outcome.down, RDPDR).is_empty());
+    assert!(
+        on_channel(&outcome.up, RDPDR).is_empty() && on_channel(&outcome.down, RDPDR).is_empty()
+    );
     let text: Vec<u8> = "remote text".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    assert!(messages(&outcome.down, CLIPRDR).iter().any(|m| m.windows(text.len()).any(|w| w == text)));
+    assert!(
+        messages(&outcome.down, CLIPRDR).iter().any(|m| m.windows(text.len()).any(|w| w == text))
+    );
 }
 
 #[test]
@@ -51,11 +65,21 @@ fn other_dynamic_channels_are_answered_for_the_client() {
     let outcome = played(Policy { files: false, ..OPEN }, &conversation);
     assert_eq!(outcome.error, None);
     let down = messages(&outcome.down, DRDYNVC);
-    assert!(!down.iter().any(|m| m.windows(11).any(|w| w == b"AUDIO_INPUT")), "the client never hears of the microphone");
-    assert!(!down.iter().any(|m| m.windows(8).any(|w| w == b"Graphics")), "nor of the pipeline whose sizes nobody could check");
+    assert!(
+        !down.iter().any(|m| m.windows(11).any(|w| w == b"AUDIO_INPUT")),
+        "the client never hears of the microphone"
+    );
+    assert!(
+        !down.iter().any(|m| m.windows(8).any(|w| w == b"Graphics")),
+        "nor of the pipeline whose sizes nobody could check"
+    );
     let answer = [&[0x10, 0x01][..], &0xc000_0001_u32.to_le_bytes()].concat();
     let up = messages(&outcome.up, DRDYNVC);
-    assert_eq!(up.iter().filter(|m| **m == answer).count(), 1, "the server is told by us, and not again by the client of the capture");
+    assert_eq!(
+        up.iter().filter(|m| **m == answer).count(),
+        1,
+        "the server is told by us, and not again by the client of the capture"
+    );
     for refused in ["AUDIO_INPUT", "Microsoft::Windows::RDS::Graphics"] {
         let named = |r: &Refusal| matches!(&r.what, Refused::DynamicChannel(name) if refused.starts_with(name.as_str()));
         assert!(outcome.refusals.iter().any(named), "{refused}: {:?}", outcome.refusals);
@@ -76,7 +100,11 @@ fn who_only_looks_sends_no_input_and_still_sees() {
         let bytes = inputs.iter().map(|pdu| pdu.len() as u64).sum::<u64>();
         assert_eq!(refused(&outcome, "input", Direction::Up), (inputs.len() as u64, bytes));
         let io = |stream: &[u8]| on_channel(stream, 1003).len();
-        assert_eq!(io(&outcome.up), io(&joined(&conversation, Direction::Up)), "synchronize, control, frame acknowledge and the rest pass");
+        assert_eq!(
+            io(&outcome.up),
+            io(&joined(&conversation, Direction::Up)),
+            "synchronize, control, frame acknowledge and the rest pass"
+        );
     }
 }
 
@@ -95,19 +123,28 @@ fn who_only_looks_does_not_change_the_desktops_size() {
     // DISPLAYCONTROL_MONITOR_LAYOUT_PDU, as far as its header (MS-RDPEDISP 2.2.2.2).
     let layout = dynamic(Direction::Up, &[0x30, 9, 2, 0, 0, 0, 56, 0, 0, 0]);
     let answer = dynamic(Direction::Up, &[0x10, 9, 0, 0, 0, 0]);
-    let conversation = [xrdp(), vec![dynamic(Direction::Down, &create), answer.clone(), layout.clone()]].concat();
+    let conversation =
+        [xrdp(), vec![dynamic(Direction::Down, &create), answer.clone(), layout.clone()]].concat();
     let free = played(Policy { files: false, ..OPEN }, &conversation);
     assert!(free.up.ends_with(&layout.1));
     let looking = played(Policy { read_only: true, ..OPEN }, &conversation);
     assert!(looking.up.ends_with(&answer.1), "its channel is there, what it asks for is not");
     let before = played(Policy { read_only: true, ..OPEN }, &xrdp());
-    assert_eq!(refused(&looking, "input", Direction::Up).0, refused(&before, "input", Direction::Up).0 + 1);
+    assert_eq!(
+        refused(&looking, "input", Direction::Up).0,
+        refused(&before, "input", Direction::Up).0 + 1
+    );
 }
 
 #[test]
 fn the_end_of_the_setup_goes_on_by_itself() {
     let conversation = xrdp();
-    let is_map = |pdu: &[u8]| pdu[0] == 3 && pdu[7] == 0x68 && pdu.get(10..12) == Some(&[3, 0xeb]) && pdu.get(28) == Some(&0x28);
+    let is_map = |pdu: &[u8]| {
+        pdu[0] == 3
+            && pdu[7] == 0x68
+            && pdu.get(10..12) == Some(&[3, 0xeb])
+            && pdu.get(28) == Some(&0x28)
+    };
     let map = conversation.iter().position(|(w, p)| *w == Direction::Down && is_map(p)).unwrap();
     let mut filter = Filter::new(OPEN, edits());
     for (way, pdu) in &conversation[..map] {
@@ -123,8 +160,13 @@ fn the_end_of_the_setup_goes_on_by_itself() {
 /// A slow-path PDU up on the I/O channel.
 fn share(body: &[u8]) -> Pdu {
     let length = u16::try_from(body.len()).unwrap();
-    let head =
-        [&[3, 0][..], &(length + 15).to_be_bytes(), &[2, 0xf0, 0x80, 0x64, 0, 7, 3, 0xeb, 0x70], &(0x8000 | length).to_be_bytes()].concat();
+    let head = [
+        &[3, 0][..],
+        &(length + 15).to_be_bytes(),
+        &[2, 0xf0, 0x80, 0x64, 0, 7, 3, 0xeb, 0x70],
+        &(0x8000 | length).to_be_bytes(),
+    ]
+    .concat();
     (Direction::Up, [&head, body].concat())
 }
 
@@ -148,15 +190,23 @@ fn slow_path_input_is_input_wherever_it_hides() {
         let read_only = played(Policy { read_only: true, ..OPEN }, &conversation);
         let before = played(Policy { read_only: true, ..OPEN }, &xrdp());
         assert_eq!(read_only.up, before.up, "nothing of it passes");
-        assert_eq!(refused(&read_only, "input", Direction::Up).0, refused(&before, "input", Direction::Up).0 + 1);
-        assert!(play(Policy { files: false, ..OPEN }, &conversation, usize::MAX).up.ends_with(&body));
+        assert_eq!(
+            refused(&read_only, "input", Direction::Up).0,
+            refused(&before, "input", Direction::Up).0 + 1
+        );
+        assert!(
+            play(Policy { files: false, ..OPEN }, &conversation, usize::MAX).up.ends_with(&body)
+        );
     }
 }
 
 #[test]
 fn a_desktop_that_cannot_be_is_refused_at_any_time() {
     let conversation = xrdp();
-    let demand = conversation.iter().position(|(w, p)| *w == Direction::Down && p.get(17..19) == Some(&[0x11, 0])).unwrap();
+    let demand = conversation
+        .iter()
+        .position(|(w, p)| *w == Direction::Down && p.get(17..19) == Some(&[0x11, 0]))
+        .unwrap();
     let pdu = &conversation[demand].1;
     // The bitmap capability set: type 2, 28 bytes; the desktop's size is at 12.
     let at = pdu.windows(4).position(|w| w == [2, 0, 0x1c, 0]).unwrap() + 12;
@@ -191,14 +241,21 @@ fn data_on_channels_nobody_opened_is_dropped() {
 fn compression_is_neither_asked_for_nor_taken() {
     let conversation = xrdp();
     let flags = |outcome: &Outcome| {
-        let info = outcome.pdus(Direction::Up).into_iter().find(|p| p.len() > 23 && p[7] == 0x64 && p[15] == 0x40).unwrap();
+        let info = outcome
+            .pdus(Direction::Up)
+            .into_iter()
+            .find(|p| p.len() > 23 && p[7] == 0x64 && p[15] == 0x40)
+            .unwrap();
         u32::from_le_bytes(info[23..27].try_into().unwrap())
     };
     assert_ne!(flags(&played(OPEN, &conversation)) & 0x80, 0, "the client asks for it");
     let policy = Policy { files: false, ..OPEN };
     assert_eq!(flags(&played(policy, &conversation)) & 0x1e80, 0);
     let mut compressed = conversation.clone();
-    let list = compressed.iter_mut().find(|(w, p)| *w == Direction::Down && p[0] == 3 && p.get(10..12) == Some(&[3, 0xee])).unwrap();
+    let list = compressed
+        .iter_mut()
+        .find(|(w, p)| *w == Direction::Down && p[0] == 3 && p.get(10..12) == Some(&[3, 0xee]))
+        .unwrap();
     list.1[14 + 6] |= 0x20;
     assert_eq!(played(policy, &compressed).error, Some(RdpError::Compressed("cliprdr")));
 }

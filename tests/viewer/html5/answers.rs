@@ -1,4 +1,5 @@
-//! Answers as the application gives them: framing, ranges, trailers, events, and what becomes of heads on the way.
+//! Answers as the application gives them: framing, ranges, trailers, events, and what becomes of
+//! heads on the way.
 
 use super::rig::*;
 use portcullis::domain::web::{Scheme, WebTerms};
@@ -7,20 +8,28 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn heads_without_bodies_keep_their_length() {
-    let (to, mut seen) = canned(b"HTTP/1.1 200 OK\r\nContent-Length: 4321\r\nETag: \"x\"\r\n\r\n").await;
+    let (to, mut seen) =
+        canned(b"HTTP/1.1 200 OK\r\nContent-Length: 4321\r\nETag: \"x\"\r\n\r\n").await;
     let rig = Rig::new(to).await;
     let answer = rig.ask("HEAD /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-    assert_eq!((answer.status(), answer.field("content-length"), answer.raw.len()), (200, Some("4321"), 0));
+    assert_eq!(
+        (answer.status(), answer.field("content-length"), answer.raw.len()),
+        (200, Some("4321"), 0)
+    );
     assert!(seen.recv().await.unwrap().starts_with("HEAD /big HTTP/1.1\r\n"));
 
-    let (to, mut seen) = canned(b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 99\r\n\r\n").await;
+    let (to, mut seen) =
+        canned(b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 99\r\n\r\n").await;
     let rig = Rig::new(to).await;
-    let answer = rig.ask("GET /c HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"x\"\r\nConnection: close\r\n\r\n").await;
+    let answer = rig
+        .ask("GET /c HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"x\"\r\nConnection: close\r\n\r\n")
+        .await;
     assert_eq!((answer.status(), answer.field("etag"), answer.raw.len()), (304, Some("\"x\""), 0));
     assert!(seen.recv().await.unwrap().to_ascii_lowercase().contains("if-none-match: \"x\""));
 
     let (to, _seen) = canned(b"HTTP/1.1 204 No Content\r\n\r\n").await;
-    let answer = Rig::new(to).await.ask("DELETE /c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let answer =
+        Rig::new(to).await.ask("DELETE /c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert_eq!((answer.status(), answer.raw.len(), answer.field("content-length")), (204, 0, None));
 }
 
@@ -31,7 +40,10 @@ async fn ranges_options_and_odd_targets_pass_as_they_are() {
     for target in ["/a%2Fb/../c//d?x=%26&y=[z]", "/%ff%00?q=a+b%20c", "/a;p=1/b?", "*"] {
         let method = if target == "*" { "OPTIONS" } else { "GET" };
         let answer = rig.ask(&format!("{method} {target} HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2\r\nConnection: close\r\n\r\n")).await;
-        assert_eq!((answer.status(), answer.field("content-range"), answer.text().as_str()), (206, Some("bytes 1-2/5"), "bc"));
+        assert_eq!(
+            (answer.status(), answer.field("content-range"), answer.text().as_str()),
+            (206, Some("bytes 1-2/5"), "bc")
+        );
         let head = seen.recv().await.unwrap();
         assert!(head.starts_with(&format!("{method} {target} HTTP/1.1\r\n")), "{head}");
         assert!(head.contains("range: bytes=1-2\r\n"), "{head}");
@@ -42,9 +54,15 @@ async fn ranges_options_and_odd_targets_pass_as_they_are() {
 #[tokio::test]
 async fn compressed_bodies_are_not_opened() {
     // A gzip bomb's head, and octets that are no gzip at all: nobody looks.
-    let (to, _seen) = canned(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\n\x1f\x8b\x08\0bomb").await;
+    let (to, _seen) = canned(
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\n\x1f\x8b\x08\0bomb",
+    )
+    .await;
     let answer = Rig::new(to).await.get("/").await;
-    assert_eq!((answer.field("content-encoding"), &answer.raw[..]), (Some("gzip"), &b"\x1f\x8b\x08\0bomb"[..]));
+    assert_eq!(
+        (answer.field("content-encoding"), &answer.raw[..]),
+        (Some("gzip"), &b"\x1f\x8b\x08\0bomb"[..])
+    );
 }
 
 #[tokio::test]
@@ -55,10 +73,16 @@ async fn bodies_without_a_length_end_where_they_end() {
     let serve = async {
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
-        stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold and whole").await.unwrap();
+        stream
+            .write_all(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold and whole")
+            .await
+            .unwrap();
     };
     let (answer, ()) = tokio::join!(rig.get("/"), serve);
-    assert_eq!((answer.field("transfer-encoding"), answer.text().as_str()), (Some("chunked"), "old and whole"));
+    assert_eq!(
+        (answer.field("transfer-encoding"), answer.text().as_str()),
+        (Some("chunked"), "old and whole")
+    );
     assert!(answer.head.starts_with("HTTP/1.1 200"));
 }
 
@@ -113,7 +137,10 @@ async fn events_come_one_by_one_and_end_with_the_session() {
     let gone = rig.get("/more").await;
     assert_eq!((gone.status(), gone.code().as_str()), (410, "user_disconnected"));
     let record = rig.records(1).await.remove(0);
-    assert_eq!((record.path.as_str(), record.ended), ("/events", portcullis::domain::web::RequestEnd::Cut));
+    assert_eq!(
+        (record.path.as_str(), record.ended),
+        ("/events", portcullis::domain::web::RequestEnd::Cut)
+    );
     assert_eq!(rig.dialled.load(Ordering::SeqCst), 1, "nothing is asked for after the end");
 }
 
@@ -133,7 +160,10 @@ async fn redirects_and_cookies_become_the_origins() {
     let rig = Rig::made(to, Made { terms, cross_site: true, ..Made::default() }).await;
     let answer = rig.get("/").await;
     assert_eq!(answer.field("location"), Some("https://s1.apps.gw.test/in?a=b"));
-    assert_eq!(answer.field("set-cookie"), Some("sid=mine; Path=/; SameSite=None; Secure; Partitioned"));
+    assert_eq!(
+        answer.field("set-cookie"),
+        Some("sid=mine; Path=/; SameSite=None; Secure; Partitioned")
+    );
     assert_eq!(
         (answer.field("x-frame-options"), answer.field("content-security-policy")),
         (None, Some("frame-ancestors 'self' https://gw.test"))
@@ -148,7 +178,12 @@ async fn redirects_and_cookies_become_the_origins() {
     // A sibling's page has tossed a cookie of the same name in front.
     rig.ask("GET / HTTP/1.1\r\nHost: x\r\nCookie: sid=evil; sid=mine; __Host-portcullis-app=s\r\nConnection: close\r\n\r\n").await;
     let head = seen.recv().await.unwrap();
-    assert!(head.contains("cookie: sid=mine\r\n") && !head.contains("evil") && !head.contains("portcullis"), "{head}");
+    assert!(
+        head.contains("cookie: sid=mine\r\n")
+            && !head.contains("evil")
+            && !head.contains("portcullis"),
+        "{head}"
+    );
 }
 
 #[tokio::test]
@@ -157,7 +192,10 @@ async fn a_browser_of_http2_is_served_the_same() {
     let (to, mut seen) = canned(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nTrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n").await;
     let rig = Rig::new(to).await;
     let io = hyper_util::rt::TokioIo::new(rig.connect().await);
-    let (mut asks, connection) = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.unwrap();
+    let (mut asks, connection) =
+        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io)
+            .await
+            .unwrap();
     tokio::spawn(connection);
     for n in 0..3 {
         let request = hyper::Request::post(format!("https://s1.apps.gw.test/h2?{n}"))
@@ -173,10 +211,15 @@ async fn a_browser_of_http2_is_served_the_same() {
         assert_eq!(whole.to_bytes(), "ok");
         let head = seen.recv().await.unwrap();
         assert!(
-            head.starts_with(&format!("POST /h2?{n} HTTP/1.1\r\n")) && head.contains("cookie: a=1; b=2\r\n") && head.ends_with("\r\n\r\nbody"),
+            head.starts_with(&format!("POST /h2?{n} HTTP/1.1\r\n"))
+                && head.contains("cookie: a=1; b=2\r\n")
+                && head.ends_with("\r\n\r\nbody"),
             "{head}"
         );
-        assert!(head.contains("content-length: 4\r\n") && !head.contains("transfer-encoding"), "{head}");
+        assert!(
+            head.contains("content-length: 4\r\n") && !head.contains("transfer-encoding"),
+            "{head}"
+        );
     }
 }
 
@@ -191,7 +234,10 @@ async fn both_bodies_move_at_once() {
         let (mut reader, mut writer) = stream.split();
         // It answers all before it has read all, and reads on meanwhile.
         let answer = async {
-            writer.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes()).await.unwrap();
+            writer
+                .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes())
+                .await
+                .unwrap();
             writer.write_all(&vec![b'd'; SIZE]).await.unwrap();
         };
         let mut body = vec![0; SIZE];
@@ -210,6 +256,12 @@ async fn both_bodies_move_at_once() {
         browser.write_all(&vec![b'u'; SIZE]).await.unwrap();
         read_all(&mut browser).await
     };
-    let (_held, answer) = tokio::time::timeout(PATIENCE, async { tokio::join!(serve, ask) }).await.expect("neither waits for the other");
-    assert!(answer.status() == 200 && answer.raw.len() == SIZE && answer.raw.iter().all(|octet| *octet == b'd'));
+    let (_held, answer) = tokio::time::timeout(PATIENCE, async { tokio::join!(serve, ask) })
+        .await
+        .expect("neither waits for the other");
+    assert!(
+        answer.status() == 200
+            && answer.raw.len() == SIZE
+            && answer.raw.iter().all(|octet| *octet == b'd')
+    );
 }

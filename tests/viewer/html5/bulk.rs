@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 /// What passes in the ordinary run, and in the long one.
 const ORDINARY: u64 = 256 << 20;
 const LONG: u64 = 10 << 30;
-/// How much the whole process may grow meanwhile: other tests run beside this one, and their memory is in the figure.
+/// How much the whole process may grow meanwhile: other tests run beside this one, and their memory
+/// is in the figure.
 const ROOM_KIB: u64 = 160 * 1024;
 
 /// Anonymous memory of this process, KiB.
@@ -32,10 +33,23 @@ async fn server() -> SocketAddr {
                         .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n").as_bytes())
                         .await
                         .unwrap();
-                    let _ = tokio::io::copy(&mut tokio::io::repeat(b'x').take(size), &mut stream).await;
+                    let _ =
+                        tokio::io::copy(&mut tokio::io::repeat(b'x').take(size), &mut stream).await;
                 } else {
-                    let size: u64 = head.split_once("content-length: ").unwrap().1.lines().next().unwrap().parse().unwrap();
-                    let got = tokio::io::copy(&mut (&mut stream).take(size), &mut tokio::io::sink()).await.unwrap().to_string();
+                    let size: u64 = head
+                        .split_once("content-length: ")
+                        .unwrap()
+                        .1
+                        .lines()
+                        .next()
+                        .unwrap()
+                        .parse()
+                        .unwrap();
+                    let got =
+                        tokio::io::copy(&mut (&mut stream).take(size), &mut tokio::io::sink())
+                            .await
+                            .unwrap()
+                            .to_string();
                     stream
                         .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{got}", got.len()).as_bytes())
                         .await
@@ -52,7 +66,12 @@ async fn pass(size: u64) {
     let before = memory();
     let began = std::time::Instant::now();
     let mut browser = rig.connect().await;
-    browser.write_all(format!("GET /{size} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    browser
+        .write_all(
+            format!("GET /{size} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .await
+        .unwrap();
     read_head(&mut browser).await;
     let (got, most) = drain(&mut browser).await;
     let down = began.elapsed();
@@ -60,7 +79,15 @@ async fn pass(size: u64) {
     assert!(most < before + ROOM_KIB, "{before} KiB before, {most} KiB at most");
 
     let mut browser = rig.connect().await;
-    browser.write_all(format!("PUT /up HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    browser
+        .write_all(
+            format!(
+                "PUT /up HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n"
+            )
+            .as_bytes(),
+        )
+        .await
+        .unwrap();
     let mut most = memory();
     let block = vec![b'x'; 256 * 1024];
     let mut left = size;
@@ -75,7 +102,11 @@ async fn pass(size: u64) {
     let answer = read_all(&mut browser).await;
     assert_eq!(answer.text(), size.to_string());
     assert!(most < before + ROOM_KIB, "{before} KiB before, {most} KiB at most");
-    println!("{} MiB down in {down:?}, both in {:?}; {before} KiB before, {most} KiB at most", size >> 20, began.elapsed());
+    println!(
+        "{} MiB down in {down:?}, both in {:?}; {before} KiB before, {most} KiB at most",
+        size >> 20,
+        began.elapsed()
+    );
 }
 
 async fn drain(stream: &mut TcpStream) -> (u64, u64) {

@@ -35,15 +35,23 @@ async fn one_where_nothing_listens_refuses() {
     let answer = rig.get("/").await;
     assert_eq!((answer.status(), answer.code().as_str()), (502, "application_refused"));
     assert_eq!(rig.app.probe().await.unwrap_err().code(), "application_refused");
-    let page = rig.ask("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n").await;
+    let page = rig
+        .ask("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
+        .await;
     assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
     assert!(page.text().contains("nothing listens there"));
-    assert!(page.field("content-security-policy").unwrap().contains("frame-ancestors 'self' https://gw.test"));
+    assert!(
+        page.field("content-security-policy")
+            .unwrap()
+            .contains("frame-ancestors 'self' https://gw.test")
+    );
 }
 
 #[tokio::test]
 async fn a_host_that_cannot_be_reached_is_another_leg() {
-    let dial = crate::viewer::rig::DialWith(|| Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _);
+    let dial = crate::viewer::rig::DialWith(|| {
+        Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _
+    });
     let made = hurried(|limits| limits.dial = Duration::from_millis(200));
     let rig = Rig::dialling(dial, Arc::default(), made).await;
     assert_eq!(rig.get("/").await.code(), "host_unreachable");
@@ -90,7 +98,8 @@ async fn a_second_answer_is_nobodys() {
     assert_eq!(read(&mut browser, 3).await, b"one");
     // The connection that said too much is closed before the next request could hear it.
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, first.read_to_end(&mut rest)).await.expect("it is closed");
+    let _ =
+        tokio::time::timeout(PATIENCE, first.read_to_end(&mut rest)).await.expect("it is closed");
     browser.write_all(b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut second = next(&mut connections).await;
     assert!(read_head(&mut second).await.starts_with("GET /2 "));
@@ -103,7 +112,10 @@ async fn a_second_answer_is_nobodys() {
 async fn an_answer_that_breaks_off_is_no_whole_one() {
     for (said, framing) in [
         (&b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..], "content-length"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "transfer-encoding"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+            "transfer-encoding",
+        ),
     ] {
         let (to, mut connections) = listen().await;
         let rig = Rig::new(to).await;
@@ -157,7 +169,9 @@ async fn interim_answers_without_an_end_are_none() {
         // Until the gateway has had enough.
         while stream.write_all(&b"HTTP/1.1 102 Processing\r\n\r\n".repeat(100)).await.is_ok() {}
     };
-    let (answer, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(rig.get("/"), serve) }).await.expect("it ends");
+    let (answer, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(rig.get("/"), serve) })
+        .await
+        .expect("it ends");
     assert_eq!((answer.status(), answer.code().as_str()), (502, "application_garbled"));
 }
 
@@ -188,7 +202,10 @@ async fn a_kept_connection_that_was_closed_is_replaced_once() {
             assert!(read_head(&mut browser).await.contains("200 OK"));
             assert_eq!(read(&mut browser, 2).await, b"ok");
         }
-        rig.ask("POST /once HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi").await
+        rig.ask(
+            "POST /once HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi",
+        )
+        .await
     };
     let ((again, posted), failed) = tokio::join!(serve, ask);
     assert!(again.starts_with("GET /again ") && posted.starts_with("POST /once "));
@@ -200,7 +217,8 @@ async fn a_kept_connection_that_was_closed_is_replaced_once() {
 async fn a_request_that_the_browser_does_not_finish_ends() {
     let (to, mut connections) = listen().await;
     let rig = Rig::made(to, hurried(|limits| limits.head = Duration::from_millis(300))).await;
-    let ask = rig.ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhalf");
+    let ask = rig
+        .ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhalf");
     let (answer, _held) = tokio::join!(ask, next(&mut connections));
     assert_eq!((answer.status(), answer.code().as_str()), (408, "request_incomplete"));
 }
@@ -235,7 +253,9 @@ async fn too_many_fields_are_no_answer() {
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
         let many: String = (0..10_000).map(|n| format!("x-{n}: y\r\n")).collect();
-        let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 0\r\n\r\n").as_bytes()).await;
+        let _ = stream
+            .write_all(format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 0\r\n\r\n").as_bytes())
+            .await;
         stream
     };
     let (answer, _held) = tokio::join!(rig.get("/"), serve);
@@ -278,7 +298,8 @@ async fn what_an_idle_connection_says_is_nobodys() {
     let rig = Rig::new(to).await;
     let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let mut browser = rig.connect().await;
-    // One is closed while nobody uses it, another speaks up: neither is asked again, though what is asked may not be sent twice.
+    // One is closed while nobody uses it, another speaks up: neither is asked again, though what is
+    // asked may not be sent twice.
     let evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     let mut held = Vec::new();
     for (spoils, swept) in [(&b""[..], true), (evil, true), (b"", false), (evil, false)] {
@@ -302,7 +323,9 @@ async fn what_an_idle_connection_says_is_nobodys() {
         }
         // The gateway's own sweep closes it, within seconds.
         let mut rest = Vec::new();
-        let _ = tokio::time::timeout(PATIENCE, first.read_to_end(&mut rest)).await.expect("it is closed");
+        let _ = tokio::time::timeout(PATIENCE, first.read_to_end(&mut rest))
+            .await
+            .expect("it is closed");
         assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
     }
     browser.write_all(b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -310,11 +333,16 @@ async fn what_an_idle_connection_says_is_nobodys() {
     assert!(read_head(&mut fresh).await.starts_with("GET /2 "));
     fresh.write_all(ok).await.unwrap();
     assert!(read_head(&mut browser).await.contains("200 OK"));
-    assert_eq!((read(&mut browser, 2).await, rig.dialled.load(Ordering::SeqCst)), (b"ok".to_vec(), 5));
+    assert_eq!(
+        (read(&mut browser, 2).await, rig.dialled.load(Ordering::SeqCst)),
+        (b"ok".to_vec(), 5)
+    );
     // Nothing more was said on those.
     for mut first in held {
         let mut rest = Vec::new();
-        let _ = tokio::time::timeout(PATIENCE, first.read_to_end(&mut rest)).await.expect("it is closed");
+        let _ = tokio::time::timeout(PATIENCE, first.read_to_end(&mut rest))
+            .await
+            .expect("it is closed");
         assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
     }
 }
@@ -327,11 +355,15 @@ async fn a_refusal_comes_before_the_request_is_whole() {
     browser.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\nConnection: close\r\n\r\nsome of it").await.unwrap();
     let mut stream = next(&mut connections).await;
     read_head(&mut stream).await;
-    stream.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nless").await.unwrap();
+    stream
+        .write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nless")
+        .await
+        .unwrap();
     let answer = read_all(&mut browser).await;
     assert_eq!((answer.status(), answer.text().as_str()), (413, "less"));
     // What is left of the request has nobody to take it.
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it is closed");
+    let _ =
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it is closed");
     assert_eq!(rest, b"some of it");
 }

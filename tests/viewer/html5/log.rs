@@ -14,10 +14,21 @@ async fn each_request_is_one_line() {
     let (to, _seen) = canned(OK).await;
     let rig = Rig::new(to).await;
     assert_eq!(rig.get("/a?token=secret").await.status(), 200);
-    assert_eq!(rig.ask("POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc").await.status(), 200);
+    assert_eq!(
+        rig.ask("POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")
+            .await
+            .status(),
+        200
+    );
     let records = rig.records(2).await;
-    let brief: Vec<_> = records.iter().map(|r| (r.method.as_str(), r.path.as_str(), r.status, r.bytes_in, r.bytes_out, r.ended)).collect();
-    assert_eq!(brief, [("GET", "/a", 200, 0, 2, RequestEnd::Done), ("POST", "/b", 200, 3, 2, RequestEnd::Done)]);
+    let brief: Vec<_> = records
+        .iter()
+        .map(|r| (r.method.as_str(), r.path.as_str(), r.status, r.bytes_in, r.bytes_out, r.ended))
+        .collect();
+    assert_eq!(
+        brief,
+        [("GET", "/a", 200, 0, 2, RequestEnd::Done), ("POST", "/b", 200, 3, 2, RequestEnd::Done)]
+    );
 }
 
 #[tokio::test]
@@ -25,7 +36,8 @@ async fn what_cannot_be_written_down_does_not_pass() {
     let (to, _seen) = canned(OK).await;
     let rig = Rig::new(to).await;
     rig.db.raw("ALTER TABLE app_requests RENAME TO hidden");
-    // Those that came before the store was found wanting are kept, and written when it is well again.
+    // Those that came before the store was found wanting are kept, and written when it is well
+    // again.
     let mut passed = 0;
     let refused = async {
         loop {
@@ -58,7 +70,12 @@ async fn a_request_waits_for_a_place_among_those_to_be_written_down() {
     let mut browsers = Vec::new();
     for path in ["/1", "/2", "/3"] {
         let mut browser = rig.connect().await;
-        browser.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        browser
+            .write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+            )
+            .await
+            .unwrap();
         browsers.push(browser);
         if path != "/3" {
             let mut stream = next(&mut connections).await;
@@ -70,7 +87,9 @@ async fn a_request_waits_for_a_place_among_those_to_be_written_down() {
     // Two are under way, so the third does not reach the application.
     assert!(timeout(Duration::from_millis(300), connections.recv()).await.is_err());
     // It closes, so that the third needs a connection of its own.
-    one.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+    one.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+        .await
+        .unwrap();
     drop(one);
     assert_eq!(read_all(&mut first).await.status(), 200);
     let mut three = next(&mut connections).await;
@@ -93,9 +112,14 @@ async fn its_end_is_in_the_books_and_its_place_is_free() {
     assert!(matches!(rig.app.end(), Some(End::Idle)));
     assert_eq!(viewers(&rig).await, 0);
     let closed = rig.entries("close_stream", 1).await.remove(0);
-    assert_eq!((closed.reason.as_deref(), &closed.details["bytes_down"]), (Some("idle"), &2.into()));
+    assert_eq!(
+        (closed.reason.as_deref(), &closed.details["bytes_down"]),
+        (Some("idle"), &2.into())
+    );
     assert_eq!(rig.records(1).await.len(), 1, "written at the end, not a while later");
-    let page = rig.ask("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n").await;
+    let page = rig
+        .ask("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
+        .await;
     assert!(page.status() == 410 && page.text().contains("nobody used it"), "{page:?}");
 }
 

@@ -1,4 +1,5 @@
-//! The reverse proxy of web applications: a browser of raw octets or hyper's on one side, real servers on loopback on the other, the real broker between.
+//! The reverse proxy of web applications: a browser of raw octets or hyper's on one side, real
+//! servers on loopback on the other, the real broker between.
 
 mod answers;
 mod bulk;

@@ -28,8 +28,16 @@ async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
         ("TRACE /wiki HTTP/1.1\r\nHost: x\r\n", 405, "method_not_allowed"),
         ("GET /admin HTTP/1.1\r\nHost: x\r\n", 403, "path_not_allowed"),
         ("GET /wiki/%2e%2e/admin HTTP/1.1\r\nHost: x\r\n", 403, "path_not_allowed"),
-        ("POST /wiki HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 3\r\n", 403, "upload_not_allowed"),
-        ("POST /wiki HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n", 413, "request_too_large"),
+        (
+            "POST /wiki HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 3\r\n",
+            403,
+            "upload_not_allowed",
+        ),
+        (
+            "POST /wiki HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n",
+            413,
+            "request_too_large",
+        ),
     ] {
         let answer = rig.ask(&format!("{request}Connection: close\r\n\r\n")).await;
         assert_eq!((answer.status(), answer.code().as_str()), (status, code), "{request}");
@@ -46,19 +54,27 @@ async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
     let mut kinds: Vec<(String, u64)> = Vec::new();
     let mut counted = 0;
     while counted < 6 {
-        kinds =
-            rig.entries("request_refused", 1).await.iter().map(|e| (e.reason.clone().unwrap(), e.details["count"].as_u64().unwrap())).collect();
+        kinds = rig
+            .entries("request_refused", 1)
+            .await
+            .iter()
+            .map(|e| (e.reason.clone().unwrap(), e.details["count"].as_u64().unwrap()))
+            .collect();
         counted = kinds.iter().map(|(_, count)| count).sum();
     }
     kinds.sort();
     kinds.dedup_by_key(|(kind, _)| kind.clone());
-    assert_eq!(kinds.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["method", "path", "size", "upload"]);
+    assert_eq!(
+        kinds.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(),
+        ["method", "path", "size", "upload"]
+    );
 }
 
 #[tokio::test]
 async fn a_stream_that_grows_too_large_is_cut() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::with(to, ruled(RequestPolicy { max_request: 5, ..RequestPolicy::default() })).await;
+    let rig =
+        Rig::with(to, ruled(RequestPolicy { max_request: 5, ..RequestPolicy::default() })).await;
     let ask =
         rig.ask("POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4\r\nfour\r\n4\r\nmore\r\n0\r\n\r\n");
     let (answer, mut stream) = tokio::join!(ask, next(&mut connections));
@@ -66,7 +82,10 @@ async fn a_stream_that_grows_too_large_is_cut() {
     let got = read_all_text(&mut stream).await;
     assert!(!got.contains("more") && !got.ends_with("0\r\n\r\n"), "{got}");
     let entry = rig.entries("request_refused", 1).await.remove(0);
-    assert_eq!((entry.reason.as_deref(), entry.details["path"].as_str()), (Some("size"), Some("/up")));
+    assert_eq!(
+        (entry.reason.as_deref(), entry.details["path"].as_str()),
+        (Some("size"), Some("/up"))
+    );
 }
 
 async fn read_all_text(stream: &mut tokio::net::TcpStream) -> String {
@@ -79,7 +98,8 @@ async fn read_all_text(stream: &mut tokio::net::TcpStream) -> String {
 #[tokio::test]
 async fn downloads_are_held_back() {
     let (to, _seen) = canned(b"HTTP/1.1 200 OK\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename=pay.pdf\r\nContent-Length: 6\r\n\r\nsecret").await;
-    let rig = Rig::with(to, ruled(RequestPolicy { download: false, ..RequestPolicy::default() })).await;
+    let rig =
+        Rig::with(to, ruled(RequestPolicy { download: false, ..RequestPolicy::default() })).await;
     let answer = rig.get("/pay.pdf").await;
     assert_eq!((answer.status(), answer.code().as_str()), (403, "download_not_allowed"));
     assert!(!answer.text().contains("secret"));
@@ -95,7 +115,10 @@ async fn a_body_waits_until_it_is_asked_for() {
     browser.write_all(b"PUT /f HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;
     let head = read_head(&mut stream).await;
-    assert!(head.contains("expect: 100-continue\r\n") && head.contains("content-length: 4\r\n"), "{head}");
+    assert!(
+        head.contains("expect: 100-continue\r\n") && head.contains("content-length: 4\r\n"),
+        "{head}"
+    );
     stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
     assert_eq!(read_head(&mut browser).await, "HTTP/1.1 100 Continue\r\n\r\n");
     browser.write_all(b"body").await.unwrap();
@@ -112,7 +135,10 @@ async fn a_body_that_is_not_wanted_is_not_asked_for() {
     browser.write_all(b"PUT /f HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;
     read_head(&mut stream).await;
-    stream.write_all(b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno").await.unwrap();
+    stream
+        .write_all(b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno")
+        .await
+        .unwrap();
     let answer = read_all(&mut browser).await;
     assert_eq!((answer.status(), answer.text().as_str()), (417, "no"));
 }
@@ -122,34 +148,52 @@ async fn the_application_is_told_who_asks() {
     let (to, mut seen) = canned(OK).await;
     let identity = Identity { headers: true, assertion_audience: Some("wiki".into()) };
     let terms = WebTerms { identity, sign_in: SignIn::Basic, ..WebTerms::default() };
-    let credential = Credential { username: "svc".into(), domain: String::new(), password: SecretString::new("pä:ss".into()) };
+    let credential = Credential {
+        username: "svc".into(),
+        domain: String::new(),
+        password: SecretString::new("pä:ss".into()),
+    };
     let server = Box::new(|server: Server| Server { credential: Some(credential), ..server });
     let rig = Rig::made(to, Made { terms, server, ..Made::default() }).await;
     let forged = "X-Forwarded-User: root\r\nX_Forwarded_User: root\r\nX-Portcullis-Assertion: forged\r\nAuthorization: Basic forged\r\n";
-    let answer = rig.ask(&format!("GET / HTTP/1.1\r\nHost: x\r\n{forged}Connection: close\r\n\r\n")).await;
+    let answer =
+        rig.ask(&format!("GET / HTTP/1.1\r\nHost: x\r\n{forged}Connection: close\r\n\r\n")).await;
     assert_eq!(answer.status(), 200);
     let head = seen.recv().await.unwrap();
     assert!(!head.contains("root") && !head.contains("forged"), "{head}");
     let basic = base64::engine::general_purpose::STANDARD.encode("svc:pä:ss");
-    for line in
-        ["x-forwarded-user: ada@example.com", "x-forwarded-name: ada", "x-forwarded-groups: member", &format!("authorization: Basic {basic}")]
-    {
+    for line in [
+        "x-forwarded-user: ada@example.com",
+        "x-forwarded-name: ada",
+        "x-forwarded-groups: member",
+        &format!("authorization: Basic {basic}"),
+    ] {
         assert!(head.contains(&format!("{line}\r\n")), "{line}: {head}");
     }
-    let token = |head: &str| head.split_once("x-portcullis-assertion: ").unwrap().1.lines().next().unwrap().to_owned();
+    let token = |head: &str| {
+        head.split_once("x-portcullis-assertion: ").unwrap().1.lines().next().unwrap().to_owned()
+    };
     let first = token(&head);
     rig.get("/").await;
     assert_eq!(token(&seen.recv().await.unwrap()), first, "one is used for a while");
-    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(first.split('.').nth(1).unwrap()).unwrap();
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(first.split('.').nth(1).unwrap())
+        .unwrap();
     let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
     assert_eq!((&claims["aud"], &claims["email"]), (&"wiki".into(), &"ada@example.com".into()));
 }
 
 #[tokio::test]
 async fn a_sign_in_that_is_refused_is_in_the_log_and_asks_nobody() {
-    let (to, mut seen) = canned(b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nno").await;
+    let (to, mut seen) = canned(
+        b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nno",
+    )
+    .await;
     let terms = WebTerms { sign_in: SignIn::Header("x-api-key".into()), ..WebTerms::default() };
-    let server = Box::new(|server: Server| Server { credential: Some(Credential::password(SecretString::new("key-1".into()))), ..server });
+    let server = Box::new(|server: Server| Server {
+        credential: Some(Credential::password(SecretString::new("key-1".into()))),
+        ..server
+    });
     let rig = Rig::made(to, Made { terms, server, ..Made::default() }).await;
     for _ in 0..3 {
         let answer = rig.get("/").await;
@@ -163,7 +207,11 @@ async fn a_sign_in_that_is_refused_is_in_the_log_and_asks_nobody() {
 async fn without_a_credential_nothing_is_sent() {
     let (to, _seen) = canned(OK).await;
     let terms = WebTerms { sign_in: SignIn::Basic, ..WebTerms::default() };
-    let server = Box::new(|server: Server| Server { credential: None, source: CredentialSource::User, ..server });
+    let server = Box::new(|server: Server| Server {
+        credential: None,
+        source: CredentialSource::User,
+        ..server
+    });
     let rig = Rig::made(to, Made { terms, server, ..Made::default() }).await;
     let answer = rig.get("/").await;
     assert_eq!((answer.status(), answer.code().as_str()), (403, "credential_required"));

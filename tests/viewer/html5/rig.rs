@@ -1,4 +1,5 @@
-//! An opened application: a browser's side that is plain TCP, hyper's server in front of the proxy, and whatever server a test puts behind it.
+//! An opened application: a browser's side that is plain TCP, hyper's server in front of the proxy,
+//! and whatever server a test puts behind it.
 
 use crate::broker::world::{World, origin};
 use crate::support::db::{Backend, Db};
@@ -65,7 +66,12 @@ impl Default for Made {
     fn default() -> Self {
         // Answers take as long as they take on a busy machine.
         let limits = Limits { dial: PATIENCE, head: PATIENCE, stall: PATIENCE, requests: 4096 };
-        Self { terms: WebTerms::default(), limits, cross_site: false, server: Box::new(|server| server) }
+        Self {
+            terms: WebTerms::default(),
+            limits,
+            cross_site: false,
+            server: Box::new(|server| server),
+        }
     }
 }
 
@@ -91,11 +97,17 @@ impl Rig {
         let session = world.launch(&caller, &workspace).await;
         let mut grant = world.watch(&caller, session.id).await;
         let server = Server::own(80, SecretString::new("pw".into()), StreamPolicy::default());
-        let server = (made.server)(Server { credential: None, web: Some(Box::new(made.terms)), ..server });
+        let server =
+            (made.server)(Server { credential: None, web: Some(Box::new(made.terms)), ..server });
         grant.lease = Lease::grant(may_stream(&caller, &session).unwrap(), server);
         let (draining, drained) = watch::channel(false);
-        let context = Context { broker: world.broker.clone(), dial: Arc::new(dial), draining: drained };
-        let place = Place { origin: OWN.into(), gateway_origin: "https://gw.test".into(), cross_site: made.cross_site };
+        let context =
+            Context { broker: world.broker.clone(), dial: Arc::new(dial), draining: drained };
+        let place = Place {
+            origin: OWN.into(),
+            gateway_origin: "https://gw.test".into(),
+            cross_site: made.cross_site,
+        };
         let app = App::open_within(&context, origin(), grant, place, made.limits);
         let front = front(Arc::clone(&app)).await;
         Self { world, caller, session, app, front, dialled, draining, db }
@@ -110,7 +122,10 @@ impl Rig {
 
     /// A GET of a program.
     pub async fn get(&self, path: &str) -> Answer {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: s1.apps.gw.test\r\nConnection: close\r\n\r\n")).await
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: s1.apps.gw.test\r\nConnection: close\r\n\r\n"
+        ))
+        .await
     }
 
     pub async fn connect(&self) -> TcpStream {
@@ -127,7 +142,8 @@ impl Rig {
         let id = self.session.id;
         let wait = async {
             loop {
-                let rows = self.world.store.read(move |tx| tx.app_requests(id, None, 1000)).await.unwrap();
+                let rows =
+                    self.world.store.read(move |tx| tx.app_requests(id, None, 1000)).await.unwrap();
                 if rows.len() >= many {
                     return rows.into_iter().rev().map(|(_, record)| record).collect();
                 }
@@ -138,10 +154,20 @@ impl Rig {
     }
 
     /// Audit entries of an action, once there are so many.
-    pub async fn entries(&self, action: &str, many: usize) -> Vec<portcullis::domain::audit::Entry> {
+    pub async fn entries(
+        &self,
+        action: &str,
+        many: usize,
+    ) -> Vec<portcullis::domain::audit::Entry> {
         let wait = async {
             loop {
-                let found: Vec<_> = self.world.log().await.into_iter().filter(|entry| entry.action == action).collect();
+                let found: Vec<_> = self
+                    .world
+                    .log()
+                    .await
+                    .into_iter()
+                    .filter(|entry| entry.action == action)
+                    .collect();
                 if found.len() >= many {
                     return found;
                 }
@@ -164,10 +190,18 @@ async fn front(app: Arc<App>) -> SocketAddr {
             tokio::spawn(async move {
                 let service = hyper::service::service_fn(move |request| {
                     let app = app.upgrade();
-                    async move { Ok::<_, io::Error>(app.ok_or(io::ErrorKind::NotConnected)?.serve(request, peer.ip()).await) }
+                    async move {
+                        Ok::<_, io::Error>(
+                            app.ok_or(io::ErrorKind::NotConnected)?.serve(request, peer.ip()).await,
+                        )
+                    }
                 });
-                let builder = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
-                let _ = builder.serve_connection_with_upgrades(hyper_util::rt::TokioIo::new(stream), service).await;
+                let builder = hyper_util::server::conn::auto::Builder::new(
+                    hyper_util::rt::TokioExecutor::new(),
+                );
+                let _ = builder
+                    .serve_connection_with_upgrades(hyper_util::rt::TokioIo::new(stream), service)
+                    .await;
             });
         }
     });
@@ -188,7 +222,12 @@ impl Answer {
     }
 
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).filter_map(|line| line.split_once(": ")).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+        self.head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(": "))
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v)
     }
 
     /// The body, of an answer that is whole.
@@ -199,7 +238,8 @@ impl Answer {
         let (mut rest, mut out) = (&self.raw[..], Vec::new());
         loop {
             let end = rest.windows(2).position(|w| w == b"\r\n").expect("a chunk's head");
-            let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+            let size =
+                usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
             if size == 0 {
                 return out;
             }
@@ -214,7 +254,8 @@ impl Answer {
 
     /// The word of a page of the gateway's.
     pub fn code(&self) -> String {
-        let json: serde_json::Value = serde_json::from_slice(&self.body()).unwrap_or_else(|_| panic!("{self:?}"));
+        let json: serde_json::Value =
+            serde_json::from_slice(&self.body()).unwrap_or_else(|_| panic!("{self:?}"));
         json["code"].as_str().unwrap().to_owned()
     }
 }
@@ -227,7 +268,10 @@ pub async fn read_all(stream: &mut TcpStream) -> Answer {
 }
 
 fn split(all: Vec<u8>) -> Answer {
-    let end = all.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(&all)));
+    let end = all
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(&all)));
     Answer { head: String::from_utf8(all[..end].to_vec()).unwrap(), raw: all[end + 4..].to_vec() }
 }
 
@@ -250,7 +294,10 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
 /// Reads so many octets.
 pub async fn read(stream: &mut TcpStream, many: usize) -> Vec<u8> {
     let mut bytes = vec![0; many];
-    timeout(PATIENCE, stream.read_exact(&mut bytes)).await.expect("octets in time").expect("octets");
+    timeout(PATIENCE, stream.read_exact(&mut bytes))
+        .await
+        .expect("octets in time")
+        .expect("octets");
     bytes
 }
 
@@ -270,10 +317,14 @@ pub async fn listen() -> (SocketAddr, mpsc::UnboundedReceiver<TcpStream>) {
 }
 
 pub async fn next(connections: &mut mpsc::UnboundedReceiver<TcpStream>) -> TcpStream {
-    timeout(PATIENCE, connections.recv()).await.expect("a connection in time").expect("a connection")
+    timeout(PATIENCE, connections.recv())
+        .await
+        .expect("a connection in time")
+        .expect("a connection")
 }
 
-/// A server that reads a head (and a body of known length) and answers the same octets to each; what it read comes back.
+/// A server that reads a head (and a body of known length) and answers the same octets to each;
+/// what it read comes back.
 pub async fn canned(answer: &'static [u8]) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let (address, mut connections) = listen().await;
     let (tell, told) = mpsc::unbounded_channel();
@@ -288,8 +339,10 @@ pub async fn canned(answer: &'static [u8]) -> (SocketAddr, mpsc::UnboundedReceiv
                         head.push(byte);
                     }
                     let mut text = String::from_utf8(head).unwrap();
-                    let length =
-                        text.to_ascii_lowercase().split_once("content-length: ").and_then(|(_, rest)| rest.lines().next()?.parse().ok());
+                    let length = text
+                        .to_ascii_lowercase()
+                        .split_once("content-length: ")
+                        .and_then(|(_, rest)| rest.lines().next()?.parse().ok());
                     let mut body = vec![0; length.unwrap_or(0)];
                     stream.read_exact(&mut body).await.unwrap();
                     text.push_str(&String::from_utf8_lossy(&body));

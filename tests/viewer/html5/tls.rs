@@ -18,14 +18,20 @@ type Names = Arc<Mutex<Vec<Option<String>>>>;
 /// A server of HTTPS that answers `ok`, its certificate, and the names it was asked for.
 async fn server() -> (SocketAddr, CertificateDer<'static>, Names) {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["wiki.corp".to_owned()]).unwrap().self_signed(&key).unwrap().der().clone();
-    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
+    let certificate = CertificateParams::new(vec!["wiki.corp".to_owned()])
         .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], private)
-        .unwrap();
+        .self_signed(&key)
+        .unwrap()
+        .der()
+        .clone();
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], private)
+            .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -64,9 +70,16 @@ async fn the_first_certificate_is_pinned_and_the_name_is_said() {
     let rig = rig(to, "wiki.corp:8443", ServerTrust::default()).await;
     assert_eq!(rig.get("/").await.text(), "ok");
     assert_eq!(rig.get("/").await.text(), "ok");
-    assert_eq!(*names.lock().unwrap(), [Some("wiki.corp".to_owned())], "one connection, by its name");
+    assert_eq!(
+        *names.lock().unwrap(),
+        [Some("wiki.corp".to_owned())],
+        "one connection, by its name"
+    );
     let pinned = rig.entries("pin_certificate", 1).await.remove(0);
-    assert_eq!(pinned.details["fingerprint"], Fingerprint(Sha256::digest(&certificate).into()).to_string());
+    assert_eq!(
+        pinned.details["fingerprint"],
+        Fingerprint(Sha256::digest(&certificate).into()).to_string()
+    );
     rig.app.probe().await.unwrap();
 }
 

@@ -27,7 +27,8 @@ async fn accept(connections: &mut mpsc::UnboundedReceiver<TcpStream>) -> (Socket
     let answer = |request: &Request, mut response: Response| {
         seen = format!("{} {:?}", request.uri(), request.headers());
         if let Some(offered) = request.headers().get("sec-websocket-protocol") {
-            let first = offered.to_str().unwrap().split(',').next().unwrap().trim().parse().unwrap();
+            let first =
+                offered.to_str().unwrap().split(',').next().unwrap().trim().parse().unwrap();
             response.headers_mut().insert("sec-websocket-protocol", first);
         }
         response.headers_mut().insert("set-cookie", "ws=1; Domain=corp".parse().unwrap());
@@ -48,17 +49,24 @@ async fn browse(
     }
     let stream = TcpStream::connect(front).await.unwrap();
     let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-    timeout(PATIENCE, client_async_with_config(request, stream, Some(config))).await.expect("a handshake in time")
+    timeout(PATIENCE, client_async_with_config(request, stream, Some(config)))
+        .await
+        .expect("a handshake in time")
 }
 
 /// Both ends.
 async fn both(rig: &Rig, connections: &mut mpsc::UnboundedReceiver<TcpStream>) -> (Socket, Socket) {
-    let (browser, (application, _)) = tokio::join!(browse(rig.front, &[("origin", OWN)]), accept(connections));
+    let (browser, (application, _)) =
+        tokio::join!(browse(rig.front, &[("origin", OWN)]), accept(connections));
     (browser.unwrap().0, application)
 }
 
 async fn hear(socket: &mut Socket) -> Message {
-    timeout(PATIENCE, socket.next()).await.expect("a message in time").expect("a message").expect("a good one")
+    timeout(PATIENCE, socket.next())
+        .await
+        .expect("a message in time")
+        .expect("a message")
+        .expect("a good one")
 }
 
 /// The next message that is no ping or pong.
@@ -81,13 +89,17 @@ async fn messages_go_both_ways_with_their_protocol() {
         ("sec-websocket-extensions", "permessage-deflate"),
         ("cookie", "a=1; __Host-portcullis-app=s"),
     ];
-    let (browser, (mut application, seen)) = tokio::join!(browse(rig.front, &fields), accept(&mut connections));
+    let (browser, (mut application, seen)) =
+        tokio::join!(browse(rig.front, &fields), accept(&mut connections));
     let (mut browser, response) = browser.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "v1.kernel");
     assert_eq!(response.headers()["set-cookie"], "ws=1");
     assert!(!response.headers().contains_key("sec-websocket-extensions"));
     assert!(
-        seen.starts_with("/kernel?id=secret ") && !seen.contains("portcullis") && !seen.contains("deflate") && seen.contains("a=1"),
+        seen.starts_with("/kernel?id=secret ")
+            && !seen.contains("portcullis")
+            && !seen.contains("deflate")
+            && seen.contains("a=1"),
         "{seen}"
     );
     assert!(seen.contains("x-forwarded-proto") && seen.contains("s1.apps.gw.test"), "{seen}");
@@ -101,7 +113,10 @@ async fn messages_go_both_ways_with_their_protocol() {
     browser.close(None).await.unwrap();
     assert_eq!(hear(&mut application).await, Message::Close(None));
     let record = rig.records(1).await.remove(0);
-    assert_eq!((record.method.as_str(), record.path.as_str(), record.status, record.ended), ("GET", "/kernel", 101, RequestEnd::Done));
+    assert_eq!(
+        (record.method.as_str(), record.path.as_str(), record.status, record.ended),
+        ("GET", "/kernel", 101, RequestEnd::Done)
+    );
     assert_eq!(record.bytes_in, 7);
 }
 
@@ -143,7 +158,8 @@ async fn a_side_that_breaks_off_is_broken_off_on_the_other() {
     drop(browser);
     let end = timeout(PATIENCE, application.next()).await.unwrap();
     assert!(!matches!(end, Some(Ok(_))), "{end:?}");
-    let mut ends: Vec<_> = rig.records(2).await.into_iter().map(|record| record.ended.as_str()).collect();
+    let mut ends: Vec<_> =
+        rig.records(2).await.into_iter().map(|record| record.ended.as_str()).collect();
     ends.sort_unstable();
     assert_eq!(ends, ["application_gone", "client_gone"]);
 }
@@ -156,7 +172,9 @@ async fn the_end_of_the_session_ends_it_with_a_word() {
     rig.disconnect().await;
     let Message::Close(Some(said)) = hear(&mut browser).await else { panic!("no word") };
     assert_eq!((u16::from(said.code), said.reason.as_str()), (4000, "user_disconnected"));
-    assert!(matches!(hear(&mut application).await, Message::Close(Some(said)) if said.code == CloseCode::Away));
+    assert!(
+        matches!(hear(&mut application).await, Message::Close(Some(said)) if said.code == CloseCode::Away)
+    );
     assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
     // Whoever asks now reads why.
     let Err(Error::Http(answer)) = browse(rig.front, &[]).await else { panic!("it was let in") };
@@ -210,7 +228,8 @@ async fn handshakes_that_are_none_are_refused() {
         browser.write_all(format!("{request}\r\n").as_bytes()).await.unwrap();
         let head = read_head(&mut browser).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {head}");
-        let length = head.split_once("content-length: ").unwrap().1.lines().next().unwrap().parse().unwrap();
+        let length =
+            head.split_once("content-length: ").unwrap().1.lines().next().unwrap().parse().unwrap();
         let page = String::from_utf8(read(&mut browser, length).await).unwrap();
         assert!(page.contains(code), "{page}");
     }
@@ -225,7 +244,12 @@ async fn what_the_application_answers_instead_comes_through() {
     for (said, status, body) in [
         ("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nlog in".to_owned(), 403, "log in"),
         (format!("{good}Sec-WebSocket-Accept: wrong\r\n\r\n"), 502, "application_garbled"),
-        ("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".to_owned(), 502, "application_garbled"),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+                .to_owned(),
+            502,
+            "application_garbled",
+        ),
     ] {
         let mut browser = rig.connect().await;
         browser.write_all(format!("{ASK}Origin: {OWN}\r\n\r\n").as_bytes()).await.unwrap();
@@ -234,7 +258,8 @@ async fn what_the_application_answers_instead_comes_through() {
         stream.write_all(said.as_bytes()).await.unwrap();
         let head = read_head(&mut browser).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
-        let length = head.split_once("content-length: ").unwrap().1.lines().next().unwrap().parse().unwrap();
+        let length =
+            head.split_once("content-length: ").unwrap().1.lines().next().unwrap().parse().unwrap();
         assert!(String::from_utf8(read(&mut browser, length).await).unwrap().contains(body));
     }
 }
@@ -248,8 +273,9 @@ async fn an_application_that_speaks_no_websocket_is_cut_off() {
         let head = read_head(&mut stream).await;
         let key = head.split_once("sec-websocket-key: ").unwrap().1.lines().next().unwrap();
         let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
-        let said =
-            format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n");
+        let said = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
         // Garbage right behind the handshake: reserved bits.
         stream.write_all(&[said.as_bytes(), &[0xff; 64]].concat()).await.unwrap();
         stream
@@ -258,7 +284,8 @@ async fn an_application_that_speaks_no_websocket_is_cut_off() {
     let end = timeout(PATIENCE, browser.next()).await.unwrap();
     assert!(!matches!(end, Some(Ok(Message::Text(_) | Message::Binary(_)))), "{end:?}");
     let mut rest = Vec::new();
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("its connection is closed");
+    let _ =
+        timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("its connection is closed");
     assert_eq!(rig.records(1).await[0].ended, RequestEnd::ApplicationGone);
 }
 
@@ -266,20 +293,30 @@ async fn an_application_that_speaks_no_websocket_is_cut_off() {
 async fn a_browser_that_reads_nothing_holds_the_application_back() {
     let (to, mut connections) = listen().await;
     let never = Duration::from_secs(3600);
-    let rig = Rig::made(to, Made { limits: Limits { dial: PATIENCE, head: PATIENCE, stall: never, requests: 4096 }, ..Made::default() }).await;
+    let rig = Rig::made(
+        to,
+        Made {
+            limits: Limits { dial: PATIENCE, head: PATIENCE, stall: never, requests: 4096 },
+            ..Made::default()
+        },
+    )
+    .await;
     let (mut browser, mut application) = both(&rig, &mut connections).await;
     let blob = vec![7_u8; 256 * 1024];
     let mut sent = 0_usize;
-    // The kernel's buffers of two connections take some of it; what lies between takes little more. At some point writing waits.
+    // The kernel's buffers of two connections take some of it; what lies between takes little more.
+    // At some point writing waits.
     loop {
-        match timeout(Duration::from_secs(3), application.send(Message::binary(blob.clone()))).await {
+        match timeout(Duration::from_secs(3), application.send(Message::binary(blob.clone()))).await
+        {
             Ok(outcome) => outcome.unwrap(),
             Err(_) => break,
         }
         sent += blob.len();
         assert!(sent < 256 << 20, "nothing holds it back");
     }
-    // It is not waited for at the end of the session either: the limit of writing that waits is longer than a test.
+    // It is not waited for at the end of the session either: the limit of writing that waits is
+    // longer than a test.
     let began = std::time::Instant::now();
     rig.disconnect().await;
     let ended = async { while let Some(Ok(_)) = application.next().await {} };

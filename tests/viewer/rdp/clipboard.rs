@@ -1,5 +1,5 @@
-//! The clipboard between two real machines' worth of programs: xclip on the client's display, xclip on the desktop's, FreeRDP and xrdp between them,
-//! and the gateway's policy.
+//! The clipboard between two real machines' worth of programs: xclip on the client's display, xclip
+//! on the desktop's, FreeRDP and xrdp between them, and the gateway's policy.
 
 use super::super::ledger::Ledger;
 use super::rig::{LONG, real, server};
@@ -38,9 +38,13 @@ impl Screen {
 
     /// What would be pasted.
     async fn paste(&self) -> String {
-        let pasted = self.xclip(&["-out", "-target", "UTF8_STRING"]).stdout(Stdio::piped()).output();
+        let pasted =
+            self.xclip(&["-out", "-target", "UTF8_STRING"]).stdout(Stdio::piped()).output();
         let output = timeout(Duration::from_secs(10), pasted).await;
-        output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.unwrap().stdout).into_owned())
+        output.map_or_else(
+            |_| String::new(),
+            |output| String::from_utf8_lossy(&output.unwrap().stdout).into_owned(),
+        )
     }
 
     /// Pastes until it is this.
@@ -74,13 +78,21 @@ async fn text_goes_the_ways_that_policy_allows_and_no_other() {
         let display = started.split_whitespace().nth(1).unwrap().to_owned();
         let there = Screen { display, authority: Some(xrdp.home.join(".Xauthority")) };
         let here = Screen { display: client.display.clone(), authority: None };
-        let (ours, theirs) = (format!("hier: ü {}", clipboard.as_str()), format!("dort: € {}", clipboard.as_str()));
+        let (ours, theirs) =
+            (format!("hier: ü {}", clipboard.as_str()), format!("dort: € {}", clipboard.as_str()));
 
         let _ours = here.copy(&ours).await;
         if clipboard.allows_in() {
             there.pastes(&ours).await;
         } else if clipboard == Clipboard::Out {
-            books.until(|books| books.refused().iter().any(|(channel, way, ..)| (*channel, *way) == ("clipboard", "in"))).await;
+            books
+                .until(|books| {
+                    books
+                        .refused()
+                        .iter()
+                        .any(|(channel, way, ..)| (*channel, *way) == ("clipboard", "in"))
+                })
+                .await;
         }
         if !clipboard.allows_in() {
             assert_ne!(there.paste().await, ours);
@@ -89,7 +101,14 @@ async fn text_goes_the_ways_that_policy_allows_and_no_other() {
         if clipboard.allows_out() {
             here.pastes(&theirs).await;
         } else if clipboard == Clipboard::In {
-            books.until(|books| books.refused().iter().any(|(channel, way, ..)| (*channel, *way) == ("clipboard", "out"))).await;
+            books
+                .until(|books| {
+                    books
+                        .refused()
+                        .iter()
+                        .any(|(channel, way, ..)| (*channel, *way) == ("clipboard", "out"))
+                })
+                .await;
         }
         if !clipboard.allows_out() {
             assert_ne!(here.paste().await, theirs);

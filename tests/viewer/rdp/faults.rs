@@ -3,7 +3,9 @@
 use super::super::ledger::{Ledger, Line};
 use super::super::rig::Rig;
 use super::rig::{Opened, scripted, server};
-use crate::support::fake_rdp::{HYBRID, Identity, Login, RDP, TLS, confirm, credssp, failure, negotiate, refuse};
+use crate::support::fake_rdp::{
+    HYBRID, Identity, Login, RDP, TLS, confirm, credssp, failure, negotiate, refuse,
+};
 use crate::support::xfreerdp::{CONNECT, ask};
 use portcullis::domain::server::CredentialSource;
 use portcullis::viewer::Limits;
@@ -20,7 +22,11 @@ fn opened() -> Opened {
 }
 
 fn hurried() -> Opened {
-    scripted(server(Some(ACCOUNT)), Limits { dial: SHORT, handshake: SHORT, ..Limits::default() }, Ledger::default())
+    scripted(
+        server(Some(ACCOUNT)),
+        Limits { dial: SHORT, handshake: SHORT, ..Limits::default() },
+        Ledger::default(),
+    )
 }
 
 /// The browser asks as it should; the HTTP status of the refusal it got, if it got one.
@@ -54,7 +60,12 @@ async fn a_browser_names_another_destination() {
 
 #[tokio::test]
 async fn a_browser_that_speaks_something_else() {
-    for said in [&b"RFB 003.008\n"[..], &CONNECT, &[0x30, 0x83, 0x10, 0, 0, 0xa0, 4, 2, 2, 0x0d, 0x3e], &[0xff; 64]] {
+    for said in [
+        &b"RFB 003.008\n"[..],
+        &CONNECT,
+        &[0x30, 0x83, 0x10, 0, 0, 0xa0, 4, 2, 2, 0x0d, 0x3e],
+        &[0xff; 64],
+    ] {
         let opened = opened();
         opened.rig.browser.send(said).await;
         let (code, _, why) = told(opened.rig).await;
@@ -82,7 +93,10 @@ async fn a_browser_that_wants_to_prove_itself_or_nothing_at_all() {
 
 #[tokio::test]
 async fn a_browser_that_never_asks() {
-    assert_eq!(told(hurried().rig).await, (1002, "The handshake took too long.".into(), "browser_idle"));
+    assert_eq!(
+        told(hurried().rig).await,
+        (1002, "The handshake took too long.".into(), "browser_idle")
+    );
 }
 
 #[tokio::test]
@@ -133,7 +147,11 @@ async fn a_workspace_without_a_credential_and_a_server_that_requires_one() {
     let mut opened = scripted(wanted, Limits::default(), Ledger::default());
     let _asked = asking(&mut opened);
     let mut desktop = opened.rig.desktop().await;
-    assert_eq!(negotiate(&mut desktop, &failure(5)).await.unwrap(), TLS, "nothing is there to prove before RDP begins");
+    assert_eq!(
+        negotiate(&mut desktop, &failure(5)).await.unwrap(),
+        TLS,
+        "nothing is there to prove before RDP begins"
+    );
     assert_eq!(told(opened.rig).await, (4005, "workspace".into(), "credential_required"));
 }
 
@@ -181,7 +199,12 @@ async fn a_server_that_hangs() {
 
 #[tokio::test]
 async fn a_server_that_speaks_no_tls() {
-    for said in [&[0x16, 3, 3, 0xff, 0xff][..], b"\x03\x00\x00\x0b\x06\xd0\0\0\0\0\0", &[0; 4096], &[0x15, 3, 3, 0, 2, 2, 40]] {
+    for said in [
+        &[0x16, 3, 3, 0xff, 0xff][..],
+        b"\x03\x00\x00\x0b\x06\xd0\0\0\0\0\0",
+        &[0; 4096],
+        &[0x15, 3, 3, 0, 2, 2, 40],
+    ] {
         let mut opened = opened();
         let _asked = asking(&mut opened);
         let mut desktop = opened.rig.desktop().await;
@@ -194,38 +217,49 @@ async fn a_server_that_speaks_no_tls() {
     }
 }
 
-/// A stream to a server with this identity, by TLS alone, until the browser has its answer: the certificates it was shown, or the refusal.
+/// A stream to a server with this identity, by TLS alone, until the browser has its answer: the
+/// certificates it was shown, or the refusal.
 async fn by_tls(identity: &Identity, pin: &Ledger) -> (Opened, Result<Vec<Vec<u8>>, u16>) {
     let mut wanted = server(Some(ACCOUNT));
     wanted.trust.pin = pin.pin();
     let mut opened = scripted(wanted, Limits::default(), pin.clone());
     let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
-    let asked = tokio::spawn(async move { ask(&mut browser, &CONNECT, &destination).await.unwrap() });
+    let asked =
+        tokio::spawn(async move { ask(&mut browser, &CONNECT, &destination).await.unwrap() });
     let mut desktop = opened.rig.desktop().await;
     negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
-    // The gateway hangs up on a certificate it does not trust: before the server has written all, perhaps.
+    // The gateway hangs up on a certificate it does not trust: before the server has written all,
+    // perhaps.
     let _inside = identity.accept(desktop).await;
     let answer = asked.await.unwrap();
-    let chain = answer.server_cert_chain.map(|chain| chain.into_iter().map(|c| c.as_bytes().to_vec()).collect());
+    let chain = answer
+        .server_cert_chain
+        .map(|chain| chain.into_iter().map(|c| c.as_bytes().to_vec()).collect());
     let shown = chain.ok_or_else(|| answer.error.unwrap().http_status_code.unwrap());
     (opened, shown)
 }
 
 #[tokio::test]
 async fn another_certificate_is_refused_until_it_is_accepted() {
-    let (first, second, books) = (Identity::new("desk.test"), Identity::new("desk.test"), Ledger::default());
+    let (first, second, books) =
+        (Identity::new("desk.test"), Identity::new("desk.test"), Ledger::default());
     let (_opened, shown) = by_tls(&first, &books).await;
     assert_eq!(shown, Ok(vec![first.certificate.clone()]), "the browser is shown the server's own");
     let (opened, shown) = by_tls(&second, &books).await;
     assert_eq!(shown, Err(403));
     assert_eq!(told(opened.rig).await, (4004, "certificate_changed".into(), "certificate_refused"));
-    let Some(Line::Met(seen, Met::Refused)) = books.lines().pop() else { panic!("{:?}", books.lines()) };
+    let Some(Line::Met(seen, Met::Refused)) = books.lines().pop() else {
+        panic!("{:?}", books.lines())
+    };
     books.accept(seen.fingerprint);
     assert_eq!(by_tls(&second, &books).await.1, Ok(vec![second.certificate.clone()]));
 }
 
 /// A server that wants NLA, past TLS.
-async fn at_nla(opened: &mut Opened, identity: &Identity) -> tokio_rustls::server::TlsStream<DuplexStream> {
+async fn at_nla(
+    opened: &mut Opened,
+    identity: &Identity,
+) -> tokio_rustls::server::TlsStream<DuplexStream> {
     let mut desktop = opened.rig.desktop().await;
     negotiate(&mut desktop, &confirm(HYBRID)).await.unwrap();
     identity.accept(desktop).await.unwrap()
@@ -235,7 +269,8 @@ async fn at_nla(opened: &mut Opened, identity: &Identity) -> tokio_rustls::serve
 async fn the_gateway_proves_the_credential_and_the_browser_hears_of_tls_only() {
     let (mut opened, identity) = (opened(), Identity::new("desk.test"));
     let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
-    let asked = tokio::spawn(async move { ask(&mut browser, &CONNECT, &destination).await.unwrap() });
+    let asked =
+        tokio::spawn(async move { ask(&mut browser, &CONNECT, &destination).await.unwrap() });
     let mut inside = at_nla(&mut opened, &identity).await;
     let login = credssp(&mut inside, &identity, ACCOUNT, None).await.unwrap();
     assert_eq!(login, Login::In("ada".into(), "Secret-1".into()));
@@ -275,7 +310,10 @@ async fn a_login_that_is_refused_says_why_as_far_as_the_server_does() {
         let mut opened = opened();
         let (books, asked) = (opened.rig.books.clone(), asking(&mut opened));
         let mut inside = at_nla(&mut opened, &identity).await;
-        assert_eq!(credssp(&mut inside, &identity, ("ada", "another"), status).await.unwrap(), Login::Refused);
+        assert_eq!(
+            credssp(&mut inside, &identity, ("ada", "another"), status).await.unwrap(),
+            Login::Refused
+        );
         assert_eq!(asked.await.unwrap().unwrap(), Some(401));
         assert_eq!(told(opened.rig).await, (4006, format!("user {word}"), word));
         assert_eq!(books.lines().last(), Some(&Line::LoginRefused(word)), "{status:x?}");
@@ -303,13 +341,17 @@ async fn a_server_that_refuses_after_the_login() {
     credssp(&mut inside, &identity, ACCOUNT, None).await.unwrap();
     let _browser = asked.await.unwrap();
     refuse(&mut inside, 0xc000_015b).await.unwrap();
-    assert_eq!(told(opened.rig).await, (4006, "user logon_not_granted".into(), "logon_not_granted"));
+    assert_eq!(
+        told(opened.rig).await,
+        (4006, "user logon_not_granted".into(), "logon_not_granted")
+    );
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_hold_the_certificates_key_or_the_password() {
     // It has a key of its own, and binds that: as somebody between would have to do.
-    let (mut opened, identity, other) = (opened(), Identity::new("desk.test"), Identity::new("desk.test"));
+    let (mut opened, identity, other) =
+        (opened(), Identity::new("desk.test"), Identity::new("desk.test"));
     let asked = asking(&mut opened);
     let mut inside = at_nla(&mut opened, &identity).await;
     let login = credssp(&mut inside, &other, ACCOUNT, None).await.unwrap();

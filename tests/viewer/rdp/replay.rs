@@ -1,4 +1,5 @@
-//! Past the connection: a captured conversation played by both sides up to the login, and then what a server does that means no good.
+//! Past the connection: a captured conversation played by both sides up to the login, and then what
+//! a server does that means no good.
 
 use super::super::ledger::{Ledger, Line};
 use super::rig::{Opened, scripted, server};
@@ -108,13 +109,33 @@ impl Playing {
     }
 }
 
-/// A Demand Active PDU for a screen of this size, in an MCS indication on the I/O channel of the capture.
+/// A Demand Active PDU for a screen of this size, in an MCS indication on the I/O channel of the
+/// capture.
 fn demand(width: u16, height: u16) -> Vec<u8> {
-    let mut share = vec![0, 0, 0x11, 0, 0xea, 3, 1, 0, 1, 0, 4, 0, 0, 0, b'R', b'D', b'P', 0, 1, 0, 0, 0, 2, 0, 0x1c, 0];
+    let mut share = vec![
+        0, 0, 0x11, 0, 0xea, 3, 1, 0, 1, 0, 4, 0, 0, 0, b'R', b'D', b'P', 0, 1, 0, 0, 0, 2, 0,
+        0x1c, 0,
+    ];
     share.extend([32u16, 1, 1, 1, width, height].iter().flat_map(|n| n.to_le_bytes()));
     share.resize(share.len() + 12, 0);
     share[0] = u8::try_from(share.len()).unwrap();
-    let mut pdu = vec![3, 0, 0, u8::try_from(share.len() + 15).unwrap(), 2, 0xf0, 0x80, 0x68, 0, 1, 3, 0xeb, 0x70, 0x80, share[0]];
+    let mut pdu = vec![
+        3,
+        0,
+        0,
+        u8::try_from(share.len() + 15).unwrap(),
+        2,
+        0xf0,
+        0x80,
+        0x68,
+        0,
+        1,
+        3,
+        0xeb,
+        0x70,
+        0x80,
+        share[0],
+    ];
     pdu.extend(share);
     pdu
 }
@@ -136,7 +157,13 @@ async fn a_screen_that_cannot_be_ends_the_stream_before_the_browser_hears_of_it(
     let mut rest = Vec::new();
     timeout(LONG, async {
         let (end, _) = playing.opened.rig.ended().await;
-        assert_eq!((end.close(), end.why()), ((4002, "desktop: It names a screen of a size that cannot be.".into()), "rdp_desktop_size"));
+        assert_eq!(
+            (end.close(), end.why()),
+            (
+                (4002, "desktop: It names a screen of a size that cannot be.".into()),
+                "rdp_desktop_size"
+            )
+        );
         assert!(end.cause().unwrap().to_string().contains("60000 x 60000"), "{end:?}");
         let _ = playing.browser.read_to_end(&mut rest).await;
     })
@@ -148,7 +175,8 @@ async fn a_screen_that_cannot_be_ends_the_stream_before_the_browser_hears_of_it(
 /// A PDU of share data (2.2.8.1.1.1.2), in an MCS indication on the I/O channel of the capture.
 fn share_data(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u8::try_from(18 + body.len()).unwrap();
-    let mut pdu = vec![3, 0, 0, length + 15, 2, 0xf0, 0x80, 0x68, 0, 1, 3, 0xeb, 0x70, 0x80, length];
+    let mut pdu =
+        vec![3, 0, 0, length + 15, 2, 0xf0, 0x80, 0x68, 0, 1, 3, 0xeb, 0x70, 0x80, length];
     pdu.extend([length, 0, 0x17, 0, 0xea, 3, 1, 0, 1, 0, 0, 1, 4, 0, kind, 0, 0, 0]);
     pdu.extend(body);
     pdu
@@ -157,7 +185,8 @@ fn share_data(kind: u8, body: &[u8]) -> Vec<u8> {
 /// MCS Disconnect Provider Ultimatum: how a server says goodbye.
 const ULTIMATUM: [u8; 9] = [3, 0, 0, 9, 2, 0xf0, 0x80, 0x21, 0x80];
 
-/// What a stream ends with whose server gives this reason; `rude`: and then it waits until its client hangs up.
+/// What a stream ends with whose server gives this reason; `rude`: and then it waits until its
+/// client hangs up.
 async fn left(code: u32, rude: bool) -> (u16, String, &'static str, Vec<Line>) {
     let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
     let books = playing.opened.rig.books.clone();
@@ -196,7 +225,11 @@ async fn a_server_that_says_why_it_hangs_up_is_heard() {
         assert_eq!((close, &*reason, why), (4008, word, word), "{code:#x}");
     }
     let (close, reason, why, _) = left(5, true).await;
-    assert_eq!((close, &*reason, why), (4008, "desktop_taken_over", "desktop_taken_over"), "whoever hangs up first");
+    assert_eq!(
+        (close, &*reason, why),
+        (4008, "desktop_taken_over", "desktop_taken_over"),
+        "whoever hangs up first"
+    );
     assert_eq!(left(0, false).await.2, "desktop_gone", "nothing is wrong, it says");
 }
 
@@ -253,7 +286,8 @@ async fn noise_and_halves_end_the_stream_and_nothing_else() {
         // The gateway hangs up as soon as it has seen enough.
         let _ = playing.desktop.write_all(&noise).await;
         let _ = playing.desktop.shutdown().await;
-        let drained = tokio::spawn(async move { playing.browser.read_to_end(&mut Vec::new()).await });
+        let drained =
+            tokio::spawn(async move { playing.browser.read_to_end(&mut Vec::new()).await });
         let (end, _) = playing.opened.rig.ended().await;
         assert!([4002, 4007].contains(&end.close().0), "{seed}: {end:?}");
         let _ = drained.await;
@@ -274,7 +308,8 @@ async fn pdus_out_of_order_from_the_browser_end_the_stream() {
 async fn a_browser_that_reads_nothing_holds_the_server_back() {
     let mut wanted = server(Some(ACCOUNT));
     wanted.policy = StreamPolicy { files: true, ..StreamPolicy::default() };
-    let mut playing = play(wanted, Limits { patience: Duration::from_secs(120), ..Limits::default() }).await;
+    let mut playing =
+        play(wanted, Limits { patience: Duration::from_secs(120), ..Limits::default() }).await;
     // Pictures by the fast path, without end: nobody reads `playing.browser`.
     let mut update = vec![0; 0x4000];
     update[..3].copy_from_slice(&[0, 0xc0, 0]);

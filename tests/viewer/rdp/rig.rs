@@ -52,7 +52,9 @@ pub fn scripted(server: Server, limits: Limits, books: Ledger) -> Opened {
 pub fn real(server: Server, port: u16, books: Ledger) -> Opened {
     let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
     let destination = destination(lease.session().id);
-    let dial = DialWith(move || async move { Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?) as Box<dyn Duplex>) }.boxed());
+    let dial = DialWith(move || {
+        async move { Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?) as Box<dyn Duplex>) }.boxed()
+    });
     Opened { rig: Rig::leased(lease, dial, switchboard().1, Limits::default(), books), destination }
 }
 

@@ -1,4 +1,5 @@
-//! FreeRDP's server: Network Level Authentication by the gateway, and policy on the clipboard and on input with real programs on both ends.
+//! FreeRDP's server: Network Level Authentication by the gateway, and policy on the clipboard and
+//! on input with real programs on both ends.
 
 use super::super::ledger::{Ledger, Line};
 use super::rig::{real, server};
@@ -9,7 +10,10 @@ use portcullis::domain::server::StreamPolicy;
 async fn the_gateway_logs_in_and_the_desktop_is_painted() {
     for security in [Security::Nla, Security::Tls] {
         let shadow = Shadow::start(security).await;
-        let (rig, mut client) = real(server(Some((USER, PASSWORD))), shadow.port, Ledger::default()).with_client(&[]).await;
+        let (rig, mut client) =
+            real(server(Some((USER, PASSWORD))), shadow.port, Ledger::default())
+                .with_client(&[])
+                .await;
         client.shows(COLOUR).await;
         drop(client);
         assert!(["browser_gone", "desktop_gone"].contains(&rig.ended().await.0.why()));
@@ -20,16 +24,27 @@ async fn the_gateway_logs_in_and_the_desktop_is_painted() {
 async fn a_wrong_password_is_told_by_the_real_server() {
     let shadow = Shadow::start(Security::Nla).await;
     let books = Ledger::default();
-    let (rig, _client) = real(server(Some((USER, "wrong"))), shadow.port, books.clone()).with_client(&[]).await;
+    let (rig, _client) =
+        real(server(Some((USER, "wrong"))), shadow.port, books.clone()).with_client(&[]).await;
     let (end, _) = rig.ended().await;
-    assert_eq!((end.close().0, &*end.close().1), (4006, "user refused"), "{end:?}\n{}", shadow.told());
-    assert!(matches!(books.lines()[..], [Line::Met(..), Line::LoginRefused(_)]), "{:?}", books.lines());
+    assert_eq!(
+        (end.close().0, &*end.close().1),
+        (4006, "user refused"),
+        "{end:?}\n{}",
+        shadow.told()
+    );
+    assert!(
+        matches!(books.lines()[..], [Line::Met(..), Line::LoginRefused(_)]),
+        "{:?}",
+        books.lines()
+    );
 }
 
 #[tokio::test]
 async fn a_server_without_tls_is_refused() {
     let shadow = Shadow::start(Security::Rdp).await;
-    let (rig, _client) = real(server(Some((USER, PASSWORD))), shadow.port, Ledger::default()).with_client(&[]).await;
+    let (rig, _client) =
+        real(server(Some((USER, PASSWORD))), shadow.port, Ledger::default()).with_client(&[]).await;
     let (end, _) = rig.ended().await;
     let (code, reason) = end.close();
     assert_eq!(code, 4002, "{end:?}");
@@ -52,7 +67,11 @@ async fn who_may_only_look_does_not_type() {
     }
     client.screen.type_text("forbidden\n").await.unwrap();
     books
-        .until(|books| books.refused().iter().any(|(channel, direction, _, count)| (*channel, *direction) == ("input", "in") && *count >= 10))
+        .until(|books| {
+            books.refused().iter().any(|(channel, direction, _, count)| {
+                (*channel, *direction) == ("input", "in") && *count >= 10
+            })
+        })
         .await;
     assert!(!typed.exists());
 }

@@ -7,10 +7,13 @@ use crate::support::xrdp::{COLOUR, PASSWORD, USER, Xrdp};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Types a line into the terminal of the session until it arrives: before the window manager is there, keys go nowhere.
+/// Types a line into the terminal of the session until it arrives: before the window manager is
+/// there, keys go nowhere.
 async fn type_line(xrdp: &Xrdp, client: &mut Xfreerdp, line: &str) {
     let typed = async {
-        while !std::fs::read_to_string(xrdp.home.join("typed")).is_ok_and(|text| text.contains(line)) {
+        while !std::fs::read_to_string(xrdp.home.join("typed"))
+            .is_ok_and(|text| text.contains(line))
+        {
             // The terminal's place; the click gives it the keyboard.
             for buttons in [0, 1, 0] {
                 client.screen.pointer(buttons, 200, 150).await.unwrap();
@@ -29,7 +32,10 @@ async fn a_session_is_logged_in_typed_into_and_found_again() {
     let mut wanted = server(Some((USER, PASSWORD)));
     let (rig, mut client) = real(wanted.clone(), xrdp.port, books.clone()).with_client(&[]).await;
     let started = xrdp.home_file("started", |text| text.ends_with('\n')).await;
-    assert!(started.starts_with("rdpuser :"), "{started}: the credential is the gateway's, the client has a placeholder");
+    assert!(
+        started.starts_with("rdpuser :"),
+        "{started}: the credential is the gateway's, the client has a placeholder"
+    );
     client.shows(COLOUR).await;
     type_line(&xrdp, &mut client, "first 42").await;
 

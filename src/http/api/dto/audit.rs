@@ -150,7 +150,10 @@ pub struct AuditPage {
 
 impl From<Page<Entry>> for AuditPage {
     fn from(page: Page<Entry>) -> Self {
-        Self { entries: page.items.into_iter().map(Into::into).collect(), next_cursor: page.next_cursor }
+        Self {
+            entries: page.items.into_iter().map(Into::into).collect(),
+            next_cursor: page.next_cursor,
+        }
     }
 }
 
@@ -239,11 +242,33 @@ pub struct ExportParams {
 impl ExportParams {
     /// The entries asked for; `None`: the whole log.
     pub fn chosen(self) -> Option<AuditQuery> {
-        let Self { format: _, actor, action, workspace_id, session_id, outcome, from, to, q } = self;
-        let query: AuditQuery = AuditParams { actor, action, workspace_id, session_id, outcome, from, to, q, limit: None, cursor: None }.into();
-        let is_whole = [&query.actor, &query.action, &query.workspace_id, &query.session_id, &query.outcome, &query.from, &query.to, &query.q]
-            .iter()
-            .all(|field| field.is_none());
+        let Self { format: _, actor, action, workspace_id, session_id, outcome, from, to, q } =
+            self;
+        let query: AuditQuery = AuditParams {
+            actor,
+            action,
+            workspace_id,
+            session_id,
+            outcome,
+            from,
+            to,
+            q,
+            limit: None,
+            cursor: None,
+        }
+        .into();
+        let is_whole = [
+            &query.actor,
+            &query.action,
+            &query.workspace_id,
+            &query.session_id,
+            &query.outcome,
+            &query.from,
+            &query.to,
+            &query.q,
+        ]
+        .iter()
+        .all(|field| field.is_none());
         (!is_whole).then_some(query)
     }
 }
@@ -281,7 +306,12 @@ pub struct AuditVerification {
 
 impl From<AuditVerdict> for AuditVerification {
     fn from(v: AuditVerdict) -> Self {
-        Self { ok: v.fault.is_none(), entries: v.entries, head: v.head.into(), first_error: v.fault.map(|f| f.to_string()) }
+        Self {
+            ok: v.fault.is_none(),
+            entries: v.entries,
+            head: v.head.into(),
+            first_error: v.fault.map(|f| f.to_string()),
+        }
     }
 }
 
@@ -297,7 +327,11 @@ mod tests {
             organization_id: Some(crate::domain::OrganizationId::new()),
             actor: Actor { id: Some("a".to_owned()), email: None, role: Some("admin".to_owned()) },
             action: Action::LaunchWorkspace,
-            target: Target { kind: Some("workspace".to_owned()), id: Some("ws".to_owned()), name: None },
+            target: Target {
+                kind: Some("workspace".to_owned()),
+                id: Some("ws".to_owned()),
+                name: None,
+            },
             outcome: Outcome::Denied,
             reason: Some("role".to_owned()),
             source_ip: Some("192.0.2.1".to_owned()),
@@ -308,7 +342,9 @@ mod tests {
             details: serde_json::from_str(r#"{"tries":3}"#).unwrap(),
         }
         .chain(1, GENESIS);
-        let listed: Entry = serde_json::from_value(serde_json::to_value(AuditEntry::from(entry.clone())).unwrap()).unwrap();
+        let listed: Entry =
+            serde_json::from_value(serde_json::to_value(AuditEntry::from(entry.clone())).unwrap())
+                .unwrap();
         assert_eq!(listed, entry);
         assert_eq!(listed.computed_hash(), entry.hash);
     }

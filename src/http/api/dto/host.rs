@@ -2,7 +2,9 @@
 
 use super::workspace::WorkspaceType;
 use crate::broker::fleet::{Offers, TunnelState};
-use crate::broker::views::{HostEnrolled, HostEnrollment, HostView, JoinToken as JoinTokenView, NewPeer};
+use crate::broker::views::{
+    HostEnrolled, HostEnrollment, HostView, JoinToken as JoinTokenView, NewPeer,
+};
 use crate::domain::Timestamp;
 use crate::domain::host::HostKind;
 use crate::domain::secret::SecretString;
@@ -57,7 +59,8 @@ pub struct Host {
     pub version: String,
     /// Live sessions on it.
     pub desktops: usize,
-    /// What its agent offers, as it said last; null when it has not said yet, and for a standard peer.
+    /// What its agent offers, as it said last; null when it has not said yet, and for a standard
+    /// peer.
     #[schema(required = true)]
     pub offers: Option<HostOffers>,
     /// Last completed handshake.
@@ -90,9 +93,17 @@ pub struct HostService {
 
 impl From<&Offers> for HostOffers {
     fn from(offers: &Offers) -> Self {
-        let types = |kinds: &[WorkspaceKind]| kinds.iter().map(|kind| WorkspaceType::from(*kind)).collect();
-        let services = offers.services.iter().map(|(name, reachable)| HostService { name: name.clone(), reachable: *reachable });
-        Self { desktops: types(&offers.kinds), service_types: types(&offers.service_kinds), services: services.collect() }
+        let types =
+            |kinds: &[WorkspaceKind]| kinds.iter().map(|kind| WorkspaceType::from(*kind)).collect();
+        let services = offers
+            .services
+            .iter()
+            .map(|(name, reachable)| HostService { name: name.clone(), reachable: *reachable });
+        Self {
+            desktops: types(&offers.kinds),
+            service_types: types(&offers.service_kinds),
+            services: services.collect(),
+        }
     }
 }
 
@@ -102,7 +113,9 @@ impl From<HostView> for Host {
         let status = match view.tunnel.as_ref().map(|t| t.state) {
             Some(TunnelState::Encrypted) => HostStatus::Connected,
             Some(TunnelState::Stale) => HostStatus::Stale,
-            Some(TunnelState::Connecting | TunnelState::Down | TunnelState::None) | None => HostStatus::Offline,
+            Some(TunnelState::Connecting | TunnelState::Down | TunnelState::None) | None => {
+                HostStatus::Offline
+            }
         };
         let heard_from = view.tunnel.as_ref().and_then(|t| t.endpoint).or(host.endpoint);
         Self {
@@ -148,12 +161,17 @@ pub struct JoinToken {
 }
 
 impl JoinToken {
-    /// From the broker's, for a gateway at `gateway` whose certificate has this SHA-256, if it is one of our own.
+    /// From the broker's, for a gateway at `gateway` whose certificate has this SHA-256, if it is
+    /// one of our own.
     #[must_use]
     pub fn new(token: &JoinTokenView, gateway: &str, certificate_sha256: Option<&str>) -> Self {
         let text = token.token.expose().clone();
         let pin = certificate_sha256.map_or_else(String::new, |sha256| format!(" --pin {sha256}"));
-        Self { command: format!("portcullis agent --gateway {gateway} --join {text}{pin}"), token: text, expires_at: token.expires_at }
+        Self {
+            command: format!("portcullis agent --gateway {gateway} --join {text}{pin}"),
+            token: text,
+            expires_at: token.expires_at,
+        }
     }
 }
 
@@ -182,7 +200,8 @@ impl From<AddPeer> for NewPeer {
 /// A standard peer's configuration.
 #[derive(Serialize, ToSchema)]
 pub struct PeerConfiguration {
-    /// A `wg-quick` file, all but the private key. It holds the preshared key; each showing is in the audit log.
+    /// A `wg-quick` file, all but the private key. It holds the preshared key; each showing is in
+    /// the audit log.
     pub config: String,
 }
 

@@ -1,4 +1,5 @@
-//! The bodies of the workspaces dialect, by noun, and how broker views become them. Their names are the names in the OpenAPI file.
+//! The bodies of the workspaces dialect, by noun, and how broker views become them. Their names are
+//! the names in the OpenAPI file.
 
 pub mod audit;
 pub mod auth;

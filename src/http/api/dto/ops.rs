@@ -96,18 +96,39 @@ impl Health {
         let vital = |works: bool| if works { HealthStatus::Ok } else { HealthStatus::Down };
         let all_hosts = view.hosts_total > 0 && view.hosts_connected == view.hosts_total;
         let dependencies = Dependencies {
-            database: DatabaseHealth { status: vital(view.database.is_ok()), latency_ms: super::millis(view.database.as_ref().ok().copied()) },
-            tunnel: TunnelHealth { status: vital(tunnel.running), listen: tunnel.listen.clone(), peers: tunnel.peers() },
+            database: DatabaseHealth {
+                status: vital(view.database.is_ok()),
+                latency_ms: super::millis(view.database.as_ref().ok().copied()),
+            },
+            tunnel: TunnelHealth {
+                status: vital(tunnel.running),
+                listen: tunnel.listen.clone(),
+                peers: tunnel.peers(),
+            },
             hosts: HostsHealth {
                 status: if all_hosts { HealthStatus::Ok } else { HealthStatus::Degraded },
                 connected: view.hosts_connected,
                 total: view.hosts_total,
             },
-            audit: AuditHealth { status: vital(view.audit.is_ok()), entries: view.audit.as_ref().ok().copied() },
+            audit: AuditHealth {
+                status: vital(view.audit.is_ok()),
+                entries: view.audit.as_ref().ok().copied(),
+            },
         };
-        let parts = [dependencies.database.status, dependencies.tunnel.status, dependencies.hosts.status, dependencies.audit.status];
+        let parts = [
+            dependencies.database.status,
+            dependencies.tunnel.status,
+            dependencies.hosts.status,
+            dependencies.audit.status,
+        ];
         let status = parts.into_iter().max().unwrap_or(HealthStatus::Down);
-        Self { status, service: "portcullis", version: env!("CARGO_PKG_VERSION"), timestamp, dependencies }
+        Self {
+            status,
+            service: "portcullis",
+            version: env!("CARGO_PKG_VERSION"),
+            timestamp,
+            dependencies,
+        }
     }
 }
 

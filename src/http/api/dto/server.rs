@@ -1,4 +1,5 @@
-//! The server behind a workspace: what its streams may carry, whose credential the gateway proves, which certificate it must have.
+//! The server behind a workspace: what its streams may carry, whose credential the gateway proves,
+//! which certificate it must have.
 
 use super::web::WebSignInBy;
 use crate::broker::credentials::NewCredential;
@@ -59,11 +60,16 @@ pub struct StreamPolicy {
 
 impl From<server::StreamPolicy> for StreamPolicy {
     fn from(policy: server::StreamPolicy) -> Self {
-        Self { clipboard: policy.clipboard.into(), files: policy.files, read_only: policy.read_only }
+        Self {
+            clipboard: policy.clipboard.into(),
+            files: policy.files,
+            read_only: policy.read_only,
+        }
     }
 }
 
-/// A change of what streams may carry: only what is there changes. Open streams are cut and come back under it.
+/// A change of what streams may carry: only what is there changes. Open streams are cut and come
+/// back under it.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamPolicyInput {
@@ -137,7 +143,8 @@ pub struct Trust {
     /// `authority`: certificates of the authorities, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     roots: Option<String>,
-    /// `authority`: the name the certificate must be for; without one, any name these authorities vouch for.
+    /// `authority`: the name the certificate must be for; without one, any name these authorities
+    /// vouch for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
 }
@@ -147,8 +154,12 @@ impl From<TrustRule> for Trust {
         let plain = |rule| Self { rule, fingerprint: None, roots: None, name: None };
         match rule {
             TrustRule::FirstUse => plain(TrustBy::FirstUse),
-            TrustRule::Pinned(pin) => Self { fingerprint: Some(pin.to_string()), ..plain(TrustBy::Pinned) },
-            TrustRule::Authority { roots, name } => Self { roots: Some(roots), name, ..plain(TrustBy::Authority) },
+            TrustRule::Pinned(pin) => {
+                Self { fingerprint: Some(pin.to_string()), ..plain(TrustBy::Pinned) }
+            }
+            TrustRule::Authority { roots, name } => {
+                Self { roots: Some(roots), name, ..plain(TrustBy::Authority) }
+            }
         }
     }
 }
@@ -158,13 +169,21 @@ impl TryFrom<Trust> for TrustRule {
     fn try_from(t: Trust) -> Result<Self, Error> {
         match (t.rule, t.fingerprint, t.roots, t.name) {
             (TrustBy::FirstUse, None, None, None) => Ok(Self::FirstUse),
-            (TrustBy::Pinned, Some(text), None, None) => Fingerprint::parse(&text)
-                .map(Self::Pinned)
-                .ok_or_else(|| Error::invalid("trust.fingerprint must be a SHA-256: 64 hexadecimal digits.")),
+            (TrustBy::Pinned, Some(text), None, None) => {
+                Fingerprint::parse(&text).map(Self::Pinned).ok_or_else(|| {
+                    Error::invalid("trust.fingerprint must be a SHA-256: 64 hexadecimal digits.")
+                })
+            }
             (TrustBy::Authority, None, Some(roots), name) => Ok(Self::Authority { roots, name }),
-            (TrustBy::FirstUse, ..) => Err(Error::invalid("trust with the rule first_use has nothing beside it.")),
-            (TrustBy::Pinned, ..) => Err(Error::invalid("trust with the rule pinned has a fingerprint and nothing beside it.")),
-            (TrustBy::Authority, ..) => Err(Error::invalid("trust with the rule authority has roots, and perhaps a name.")),
+            (TrustBy::FirstUse, ..) => {
+                Err(Error::invalid("trust with the rule first_use has nothing beside it."))
+            }
+            (TrustBy::Pinned, ..) => Err(Error::invalid(
+                "trust with the rule pinned has a fingerprint and nothing beside it.",
+            )),
+            (TrustBy::Authority, ..) => {
+                Err(Error::invalid("trust with the rule authority has roots, and perhaps a name."))
+            }
         }
     }
 }
@@ -210,12 +229,13 @@ impl ServerCertificate {
 pub struct WorkspaceServer {
     /// Where the credential comes from.
     pub credential: CredentialFrom,
-    /// Whether there is one: the caller's own, where users have their own; else the workspace's, or the one every started desktop has. False where
-    /// it is asked for.
+    /// Whether there is one: the caller's own, where users have their own; else the workspace's, or
+    /// the one every started desktop has. False where it is asked for.
     pub credential_saved: bool,
     /// `vnc`: other clients of the same desktop are put out.
     pub exclusive: bool,
-    /// `rdp`: the keyboard layout told to the server, such as `0x00000407` for German; null: the browser's own word.
+    /// `rdp`: the keyboard layout told to the server, such as `0x00000407` for German; null: the
+    /// browser's own word.
     #[schema(required = true)]
     pub keyboard: Option<String>,
     /// `html5`: how the gateway signs in to the application with the credential.
@@ -249,7 +269,9 @@ impl From<ServerView> for WorkspaceServer {
             trust: None,
             certificate: None,
         };
-        let Some(ManagedServer { username, domain, trust, state, web: _ }) = view.managed else { return plain };
+        let Some(ManagedServer { username, domain, trust, state, web: _ }) = view.managed else {
+            return plain;
+        };
         let (username, domain, trust) = (Some(username), Some(domain), Some(trust.into()));
         Self { username, domain, trust, certificate: Some(ServerCertificate::of(state)), ..plain }
     }
@@ -259,18 +281,20 @@ impl From<ServerView> for WorkspaceServer {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceServerInput {
-    /// Where the credential comes from; `workspace` in a new workspace. With another one, what the workspace had of its own is forgotten. Type `html5`
-    /// has no `ask`.
+    /// Where the credential comes from; `workspace` in a new workspace. With another one, what the
+    /// workspace had of its own is forgotten. Type `html5` has no `ask`.
     credential: Option<CredentialFrom>,
     /// Account name of the workspace's credential.
     username: Option<String>,
     /// Its Windows domain (type `rdp`).
     domain: Option<String>,
-    /// How the server's certificate is checked; `first_use` in a new workspace. Open streams are cut and come back under it.
+    /// How the server's certificate is checked; `first_use` in a new workspace. Open streams are
+    /// cut and come back under it.
     trust: Option<Trust>,
     /// Other clients of the same desktop are put out (type `vnc`).
     exclusive: Option<bool>,
-    /// The keyboard layout told to the server, such as `0x00000407` (type `rdp`); null or empty: the browser's own word.
+    /// The keyboard layout told to the server, such as `0x00000407` (type `rdp`); null or empty:
+    /// the browser's own word.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     keyboard: Option<Option<String>>,
@@ -282,7 +306,11 @@ fn given<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D::E
 }
 
 fn keyboard_of(text: &str) -> Result<Option<u32>, Error> {
-    server::parse_keyboard(text).ok_or_else(|| Error::invalid("server.keyboard must be a Windows input locale identifier, such as 0x00000407."))
+    server::parse_keyboard(text).ok_or_else(|| {
+        Error::invalid(
+            "server.keyboard must be a Windows input locale identifier, such as 0x00000407.",
+        )
+    })
 }
 
 impl TryFrom<WorkspaceServerInput> for ServerChange {
@@ -294,7 +322,10 @@ impl TryFrom<WorkspaceServerInput> for ServerChange {
             domain: s.domain,
             trust: s.trust.map(TrustRule::try_from).transpose()?,
             exclusive: s.exclusive,
-            keyboard: s.keyboard.map(|text| keyboard_of(text.as_deref().unwrap_or_default())).transpose()?,
+            keyboard: s
+                .keyboard
+                .map(|text| keyboard_of(text.as_deref().unwrap_or_default()))
+                .transpose()?,
         })
     }
 }

@@ -130,7 +130,8 @@ pub struct Session {
     /// When it will be ended at the latest.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
-    /// Its address inside its tunnel; its host's there, when it goes through that; its target's, when it goes through none.
+    /// Its address inside its tunnel; its host's there, when it goes through that; its target's,
+    /// when it goes through none.
     pub ip_address: String,
     /// Its tunnel's state.
     pub tunnel_status: TunnelStatus,
@@ -145,7 +146,8 @@ pub struct Session {
     /// What its workspace lets its streams carry now; null when the workspace is gone.
     #[schema(required = true)]
     pub policy: Option<StreamPolicy>,
-    /// Origin at which its web application is shown; null for a desktop, and when the gateway shows none.
+    /// Origin at which its web application is shown; null for a desktop, and when the gateway shows
+    /// none.
     #[schema(required = true)]
     pub app_origin: Option<String>,
 }
@@ -174,7 +176,10 @@ pub struct SessionTunnel {
 /// The protocol of a tunnel in this state.
 pub(super) fn protocol(state: TunnelState) -> &'static str {
     match state {
-        TunnelState::Connecting | TunnelState::Encrypted | TunnelState::Stale | TunnelState::Down => "wireguard",
+        TunnelState::Connecting
+        | TunnelState::Encrypted
+        | TunnelState::Stale
+        | TunnelState::Down => "wireguard",
         TunnelState::None => "none",
     }
 }
@@ -210,7 +215,8 @@ pub struct Latency {
     /// Gateway to host and back: opening a connection there, inside the tunnel where there is one.
     #[schema(required = true)]
     pub host_ms: Option<f64>,
-    /// What the desktop's server took to greet when a stream was last opened, without the way there and back.
+    /// What the desktop's server took to greet when a stream was last opened, without the way there
+    /// and back.
     #[schema(required = true)]
     pub desktop_ms: Option<f64>,
     /// The leg to blame; null when none is slow.
@@ -279,7 +285,11 @@ impl Ticket {
     /// From the broker's.
     #[must_use]
     pub fn new(ticket: &TicketView, session: SessionId) -> Self {
-        Self { ticket: ticket.ticket.expose().clone(), expires_at: ticket.expires_at, url: format!("/api/sessions/{session}/stream") }
+        Self {
+            ticket: ticket.ticket.expose().clone(),
+            expires_at: ticket.expires_at,
+            url: format!("/api/sessions/{session}/stream"),
+        }
     }
 }
 

@@ -124,7 +124,11 @@ pub struct MfaProof {
 
 impl From<Option<Mfa>> for MfaProof {
     fn from(mfa: Option<Mfa>) -> Self {
-        Self { mfa_verified: mfa.is_some(), mfa_method: mfa.map(|m| m.method.into()), mfa_verified_at: mfa.map(|m| m.verified_at) }
+        Self {
+            mfa_verified: mfa.is_some(),
+            mfa_method: mfa.map(|m| m.method.into()),
+            mfa_verified_at: mfa.map(|m| m.verified_at),
+        }
     }
 }
 
@@ -183,6 +187,11 @@ pub struct UpdateUser {
 
 impl From<UpdateUser> for UserChange {
     fn from(b: UpdateUser) -> Self {
-        Self { name: b.name, role: b.role.map(Role::from), disabled: b.disabled, password: b.password }
+        Self {
+            name: b.name,
+            role: b.role.map(Role::from),
+            disabled: b.disabled,
+            password: b.password,
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The web application of a workspace of type `html5`: how it is met, what it is told of the user, which requests may pass.
+//! The web application of a workspace of type `html5`: how it is met, what it is told of the user,
+//! which requests may pass.
 
 use crate::broker::views::WebChange;
 use crate::domain::Error;
@@ -16,7 +17,8 @@ pub enum WebScheme {
     Https,
 }
 
-/// How the gateway signs in to the application in the user's place, with the credential of `server.credential`.
+/// How the gateway signs in to the application in the user's place, with the credential of
+/// `server.credential`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WebSignInBy {
@@ -68,8 +70,12 @@ impl TryFrom<WebSignIn> for web::SignIn {
             (WebSignInBy::None, None) => Ok(Self::None),
             (WebSignInBy::Basic, None) => Ok(Self::Basic),
             (WebSignInBy::Header, Some(name)) => Ok(Self::Header(name)),
-            (WebSignInBy::Header, None) => Err(Error::invalid("web.sign_in by header has the header's name.")),
-            (WebSignInBy::None | WebSignInBy::Basic, Some(_)) => Err(Error::invalid("web.sign_in has a header only with by: header.")),
+            (WebSignInBy::Header, None) => {
+                Err(Error::invalid("web.sign_in by header has the header's name."))
+            }
+            (WebSignInBy::None | WebSignInBy::Basic, Some(_)) => {
+                Err(Error::invalid("web.sign_in has a header only with by: header."))
+            }
         }
     }
 }
@@ -79,7 +85,8 @@ impl TryFrom<WebSignIn> for web::SignIn {
 pub struct WebIdentity {
     /// `X-Forwarded-User`, `X-Forwarded-Name` and `X-Forwarded-Groups`.
     pub headers: bool,
-    /// `X-Portcullis-Assertion`: a short-lived JWT for this audience, signed by a key of `/.well-known/jwks.json`; null: none.
+    /// `X-Portcullis-Assertion`: a short-lived JWT for this audience, signed by a key of
+    /// `/.well-known/jwks.json`; null: none.
     #[schema(required = true)]
     pub assertion_audience: Option<String>,
 }
@@ -126,7 +133,10 @@ impl From<WebTerms> for WebApplication {
             },
             host,
             start,
-            identity: WebIdentity { headers: identity.headers, assertion_audience: identity.assertion_audience },
+            identity: WebIdentity {
+                headers: identity.headers,
+                assertion_audience: identity.assertion_audience,
+            },
             sign_in: sign_in.into(),
             requests: WebRequests {
                 methods: requests.methods,
@@ -155,9 +165,11 @@ pub struct WebIdentityInput {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebRequestsInput {
-    /// Methods; empty, as in a new workspace: every one but `CONNECT` and `TRACE`, which never pass.
+    /// Methods; empty, as in a new workspace: every one but `CONNECT` and `TRACE`, which never
+    /// pass.
     methods: Option<Vec<String>>,
-    /// Paths, decoded, each with what is below it (`/wiki` allows `/wiki/a`, not `/wikis`); empty, as in a new workspace: every one.
+    /// Paths, decoded, each with what is below it (`/wiki` allows `/wiki/a`, not `/wikis`); empty,
+    /// as in a new workspace: every one.
     paths: Option<Vec<String>>,
     /// Files may go to the application; true in a new workspace.
     upload: Option<bool>,
@@ -167,14 +179,15 @@ pub struct WebRequestsInput {
     max_request: Option<u64>,
 }
 
-/// A change of how a web application is met: only what is there changes. Open ones are closed, and come back under it.
+/// A change of how a web application is met: only what is there changes. Open ones are closed, and
+/// come back under it.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebApplicationInput {
     /// How it is spoken to; `http` in a new workspace.
     scheme: Option<WebScheme>,
-    /// The name it knows itself by, perhaps with a port: sent as `Host` and as the TLS server name. Empty, as in a new workspace: the session's own
-    /// origin's.
+    /// The name it knows itself by, perhaps with a port: sent as `Host` and as the TLS server name.
+    /// Empty, as in a new workspace: the session's own origin's.
     host: Option<String>,
     /// Path at which it opens, such as `/lab`; `/` in a new workspace.
     start: Option<String>,

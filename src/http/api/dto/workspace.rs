@@ -1,10 +1,14 @@
 //! Workspaces.
 
-use super::server::{Clipboard, StreamPolicy, StreamPolicyInput, WorkspaceServer, WorkspaceServerInput};
+use super::server::{
+    Clipboard, StreamPolicy, StreamPolicyInput, WorkspaceServer, WorkspaceServerInput,
+};
 use super::session::{TunnelStatus, protocol};
 use super::user::{MfaProof, UserRole};
 use super::web::{WebApplication, WebApplicationInput};
-use crate::broker::views::{Launched, NewWorkspace, PolicyChange, ServerChange, WebChange, WorkspaceChange, WorkspaceView};
+use crate::broker::views::{
+    Launched, NewWorkspace, PolicyChange, ServerChange, WebChange, WorkspaceChange, WorkspaceView,
+};
 use crate::domain::reach::Target;
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::{WorkspaceKind, WorkspaceStatus};
@@ -77,8 +81,9 @@ impl From<WorkspaceStatus> for WorkspaceState {
     }
 }
 
-/// Where the server of a workspace of type `vnc`, `rdp` or `html5` is: `{host_id, port}` on a standard peer, `{host_id, service}` on a host with an agent, or
-/// `{direct}`, a name that the gateway's configuration allows.
+/// Where the server of a workspace of type `vnc`, `rdp` or `html5` is: `{host_id, port}` on a
+/// standard peer, `{host_id, service}` on a host with an agent, or `{direct}`, a name that the
+/// gateway's configuration allows.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum WorkspaceTarget {
@@ -107,8 +112,12 @@ pub enum WorkspaceTarget {
 impl From<WorkspaceTarget> for Target {
     fn from(target: WorkspaceTarget) -> Self {
         match target {
-            WorkspaceTarget::Host { host_id, port } => Self::Host { host_id: HostId(host_id), port },
-            WorkspaceTarget::Service { host_id, service } => Self::Service { host_id: HostId(host_id), name: service },
+            WorkspaceTarget::Host { host_id, port } => {
+                Self::Host { host_id: HostId(host_id), port }
+            }
+            WorkspaceTarget::Service { host_id, service } => {
+                Self::Service { host_id: HostId(host_id), name: service }
+            }
             WorkspaceTarget::Direct { direct } => Self::Direct { name: direct },
         }
     }
@@ -118,7 +127,9 @@ impl From<Target> for WorkspaceTarget {
     fn from(target: Target) -> Self {
         match target {
             Target::Host { host_id, port } => Self::Host { host_id: host_id.0, port },
-            Target::Service { host_id, name } => Self::Service { host_id: host_id.0, service: name },
+            Target::Service { host_id, name } => {
+                Self::Service { host_id: host_id.0, service: name }
+            }
             Target::Direct { name } => Self::Direct { direct: name },
         }
     }
@@ -307,7 +318,11 @@ impl Stopped {
     #[must_use]
     pub fn new(ended: &[SessionId]) -> Option<Self> {
         let session_id = ended.first()?.0;
-        Some(Self { message: "Workspace stopped".to_owned(), session_id, session_ids: ended.iter().map(|id| id.0).collect() })
+        Some(Self {
+            message: "Workspace stopped".to_owned(),
+            session_id,
+            session_ids: ended.iter().map(|id| id.0).collect(),
+        })
     }
 }
 
@@ -340,8 +355,9 @@ pub struct CreateWorkspace {
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
-    /// Where its server is (types `vnc` and `html5`, which need one, and `rdp`, which without one is a desktop that a host's agent starts). Naming another one
-    /// ends the workspace's sessions and forgets every credential and certificate kept for the old one.
+    /// Where its server is (types `vnc` and `html5`, which need one, and `rdp`, which without one
+    /// is a desktop that a host's agent starts). Naming another one ends the workspace's sessions
+    /// and forgets every credential and certificate kept for the old one.
     target: Option<WorkspaceTarget>,
     /// Password of the workspace's own credential; empty forgets it. Never shown again.
     #[schema(value_type = Option<String>)]
@@ -399,8 +415,9 @@ pub struct UpdateWorkspace {
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
-    /// Where its server is (types `vnc` and `html5`, which need one, and `rdp`, which without one is a desktop that a host's agent starts). Naming another one
-    /// ends the workspace's sessions and forgets every credential and certificate kept for the old one.
+    /// Where its server is (types `vnc` and `html5`, which need one, and `rdp`, which without one
+    /// is a desktop that a host's agent starts). Naming another one ends the workspace's sessions
+    /// and forgets every credential and certificate kept for the old one.
     target: Option<WorkspaceTarget>,
     /// Password of the workspace's own credential; empty forgets it. Never shown again.
     #[schema(value_type = Option<String>)]

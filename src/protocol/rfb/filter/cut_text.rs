@@ -1,5 +1,6 @@
-//! Clipboard messages: type, padding (3), length. A length below 0 says that the extended clipboard is spoken (the community's rfbproto, "Extended
-//! Clipboard Pseudo-encoding"): flags follow, of which one bit is the action, or one says that the message tells capabilities.
+//! Clipboard messages: type, padding (3), length. A length below 0 says that the extended clipboard
+//! is spoken (the community's rfbproto, "Extended Clipboard Pseudo-encoding"): flags follow, of
+//! which one bit is the action, or one says that the message tells capabilities.
 //!
 //! | action | sent by a side that | counts as |
 //! | --- | --- | --- |
@@ -49,7 +50,11 @@ pub(super) fn judge(head: &[u8], ways: Ways, out: &mut impl Sieve) -> Result<Ver
         });
     }
     if head.len() < EXTENDED_HEAD {
-        return if size < 4 { Err(FilterError::Malformed("a clipboard message without flags")) } else { Ok(Verdict::More(EXTENDED_HEAD)) };
+        return if size < 4 {
+            Err(FilterError::Malformed("a clipboard message without flags"))
+        } else {
+            Ok(Verdict::More(EXTENDED_HEAD))
+        };
     }
     let (flags, body) = (u32_at(head, PLAIN_HEAD), u64::from(size) - 4);
     let held = if flags & CAPS != 0 {
@@ -60,11 +65,15 @@ pub(super) fn judge(head: &[u8], ways: Ways, out: &mut impl Sieve) -> Result<Ver
         None
     } else {
         match flags & ACTIONS {
-            REQUEST | PEEK if body > 0 => return Err(FilterError::Malformed("a clipboard request with a body")),
+            REQUEST | PEEK if body > 0 => {
+                return Err(FilterError::Malformed("a clipboard request with a body"));
+            }
             REQUEST | PEEK if ways.back => None,
             // What it asks for would be held back; nobody needs to hear that it was asked.
             REQUEST | PEEK => return Ok(Verdict::Drop(body)),
-            NOTIFY if body > 0 => return Err(FilterError::Malformed("a clipboard announcement with a body")),
+            NOTIFY if body > 0 => {
+                return Err(FilterError::Malformed("a clipboard announcement with a body"));
+            }
             NOTIFY => (!ways.away).then_some(0),
             PROVIDE => (!ways.away).then_some(body),
             _ => return Err(FilterError::Malformed("a clipboard message of no known action")),

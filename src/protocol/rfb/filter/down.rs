@@ -51,7 +51,10 @@ impl DownFilter {
     /// Under these rules; `format` is shared with the other direction.
     #[must_use]
     pub fn new(rules: Rules, format: Format) -> Self {
-        Self { framer: Framer::default(), messages: Messages { rules, format, state: State::Message } }
+        Self {
+            framer: Framer::default(),
+            messages: Messages { rules, format, state: State::Message },
+        }
     }
 
     /// Takes what arrived next.
@@ -132,7 +135,9 @@ impl Messages {
                     let Some(head) = rest.get(..length) else { return Ok(None) };
                     match rect.part(head)? {
                         Part::More(more) => length = more.max(length + 1),
-                        part @ (Part::Last(_) | Part::Then(..) | Part::EndOfUpdate) => break (part, length, *left),
+                        part @ (Part::Last(_) | Part::Then(..) | Part::EndOfUpdate) => {
+                            break (part, length, *left);
+                        }
                     }
                 }
             }
@@ -156,7 +161,9 @@ impl Frames for Messages {
 
     fn skip(&mut self, rest: &[u8]) -> u64 {
         let format = self.format.get();
-        let behind = |done: u64| usize::try_from(done).ok().and_then(|at| rest.get(at..)).filter(|rest| !rest.is_empty());
+        let behind = |done: u64| {
+            usize::try_from(done).ok().and_then(|at| rest.get(at..)).filter(|rest| !rest.is_empty())
+        };
         let mut done = 0;
         while let Some(head) = behind(done) {
             if let State::Rects(mut left) = self.state {
@@ -189,7 +196,9 @@ impl Frames for Messages {
         };
         Ok(match part {
             Part::More(length) => Verdict::More(length),
-            Part::Last(_) | Part::Then(..) | Part::EndOfUpdate => Verdict::Keep(self.enter(part, left)),
+            Part::Last(_) | Part::Then(..) | Part::EndOfUpdate => {
+                Verdict::Keep(self.enter(part, left))
+            }
         })
     }
 }

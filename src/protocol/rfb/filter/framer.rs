@@ -1,4 +1,5 @@
-//! Cuts a stream into heads and bodies, wherever its chunks begin and end. Heads are judged when they are all there; what is kept goes on as long slices.
+//! Cuts a stream into heads and bodies, wherever its chunks begin and end. Heads are judged when
+//! they are all there; what is kept goes on as long slices.
 
 use super::{FilterError, Sieve};
 use bytes::Bytes;
@@ -26,8 +27,8 @@ pub(super) trait Frames {
     fn judge(&mut self, head: &[u8], out: &mut impl Sieve) -> Result<Verdict, FilterError>;
     /// Whether the next head begins a message.
     fn between(&self) -> bool;
-    /// Judges as many heads as are here whole and of which all goes on: so many bytes are done with, more perhaps than are here. 0: none; then the
-    /// next is judged by itself.
+    /// Judges as many heads as are here whole and of which all goes on: so many bytes are done
+    /// with, more perhaps than are here. 0: none; then the next is judged by itself.
     fn skip(&mut self, _rest: &[u8]) -> u64 {
         0
     }
@@ -51,7 +52,12 @@ impl Framer {
         self.body == 0 && self.want == 0 && self.head.is_empty()
     }
 
-    pub(super) fn feed(&mut self, frames: &mut impl Frames, chunk: &Bytes, out: &mut impl Sieve) -> Result<(), FilterError> {
+    pub(super) fn feed(
+        &mut self,
+        frames: &mut impl Frames,
+        chunk: &Bytes,
+        out: &mut impl Sieve,
+    ) -> Result<(), FilterError> {
         // `kept..at` is kept and not passed on yet.
         let (mut kept, mut at) = (0, 0);
         let done = loop {

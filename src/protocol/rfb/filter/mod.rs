@@ -1,4 +1,5 @@
-//! What of an RFB stream may pass, by policy: a parser of frames in each direction, from the byte behind `ServerInit` on.
+//! What of an RFB stream may pass, by policy: a parser of frames in each direction, from the byte
+//! behind `ServerInit` on.
 //!
 //! | file | what it knows |
 //! | --- | --- |
@@ -8,9 +9,11 @@
 //! | `rects` | how long a rectangle is, for each encoding whose length can be told without decoding it (section 7.7) |
 //! | `cut_text` | clipboard messages, plain and extended |
 //!
-//! Clipboard text out of the desktop stands between rectangles, so [`down`] must know where each ends; therefore [`up`] takes encodings whose length
-//! cannot be told out of the browser's list (`SetEncodings`), and holds the browser to the pixel format it began with. What policy forbids and cannot be
-//! taken out, and every message that is not known, ends the stream: nothing passes because it was not understood.
+//! Clipboard text out of the desktop stands between rectangles, so [`down`] must know where each
+//! ends; therefore [`up`] takes encodings whose length cannot be told out of the browser's list
+//! (`SetEncodings`), and holds the browser to the pixel format it began with. What policy forbids
+//! and cannot be taken out, and every message that is not known, ends the stream: nothing passes
+//! because it was not understood.
 //!
 //! Pure. Memory: a head of at most 4 KiB for each direction, whatever the lengths say.
 
@@ -86,7 +89,10 @@ impl Format {
     }
 
     fn set(&self, format: PixelFormat) {
-        self.0.store(u32::from(format.bytes()) << 8 | u32::from(format.tight_bytes()), Ordering::Relaxed);
+        self.0.store(
+            u32::from(format.bytes()) << 8 | u32::from(format.tight_bytes()),
+            Ordering::Relaxed,
+        );
     }
 
     /// Bytes of a pixel, and of one of Tight encoding.

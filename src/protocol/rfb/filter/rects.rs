@@ -1,4 +1,5 @@
-//! How long rectangles are. Only lengths are read; whether the pixels inside make sense is the browser's to find.
+//! How long rectangles are. Only lengths are read; whether the pixels inside make sense is the
+//! browser's to find.
 
 use super::{FilterError, u16_at, u32_at};
 use crate::protocol::rfb::init::fits;
@@ -36,14 +37,17 @@ const SLACK: u64 = 64 * 1024;
 
 /// A Tight rectangle that is a JPEG, in the upper bits of its control.
 const JPEG: u8 = 9;
-/// Pixels of a Tight rectangle that are fewer bytes than this are not compressed, and have no length.
+/// Pixels of a Tight rectangle that are fewer bytes than this are not compressed, and have no
+/// length.
 const UNPACKED: u64 = 12;
 
-/// Whether the length of such rectangles can be told, or it is no rectangle but a wish: levels of quality and compression, and the like.
+/// Whether the length of such rectangles can be told, or it is no rectangle but a wish: levels of
+/// quality and compression, and the like.
 pub(super) fn measurable(encoding: i32) -> bool {
     use encoding::{
-        CONTINUOUS_UPDATES, COPY_RECT, CURSOR, DESKTOP_NAME, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, FENCE, H264, HEXTILE, LAST_RECT, QEMU_KEYS,
-        QEMU_LEDS, RAW, RRE, TIGHT, TIGHT_PNG, VMWARE_CURSOR, VMWARE_LEDS, X_CURSOR, XVP, ZLIB, ZRLE,
+        CONTINUOUS_UPDATES, COPY_RECT, CURSOR, DESKTOP_NAME, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE,
+        FENCE, H264, HEXTILE, LAST_RECT, QEMU_KEYS, QEMU_LEDS, RAW, RRE, TIGHT, TIGHT_PNG,
+        VMWARE_CURSOR, VMWARE_LEDS, X_CURSOR, XVP, ZLIB, ZRLE,
     };
     matches!(
         encoding,
@@ -126,7 +130,10 @@ impl Rect {
     pub(super) const HEAD: usize = 12;
 
     /// Reads a rectangle's first head; pixels are of so many bytes, those of Tight of so many.
-    pub(super) fn begin(head: &[u8], (pixel, tight_pixel): (u64, u64)) -> Result<Part, FilterError> {
+    pub(super) fn begin(
+        head: &[u8],
+        (pixel, tight_pixel): (u64, u64),
+    ) -> Result<Part, FilterError> {
         let (width, height) = (u16_at(head, 4), u16_at(head, 6));
         if !fits(width, height) {
             return Err(FilterError::Malformed("a rectangle is too large"));
@@ -157,8 +164,9 @@ impl Rect {
         })
     }
 
-    /// How long a whole rectangle is, told by one look at its beginning; `None` when that takes more than one, or is not for this look to tell. What bulk
-    /// is made of: an update in small rectangles costs a head for each.
+    /// How long a whole rectangle is, told by one look at its beginning; `None` when that takes
+    /// more than one, or is not for this look to tell. What bulk is made of: an update in small
+    /// rectangles costs a head for each.
     #[inline]
     pub(super) fn plain(rest: &[u8], (pixel, tight_pixel): (u64, u64)) -> Option<u64> {
         let head = rest.first_chunk::<12>()?;
@@ -174,12 +182,14 @@ impl Rect {
             encoding::RAW => Some(head + width * height * pixel),
             encoding::COPY_RECT => Some(head + 4),
             encoding::ZLIB | encoding::ZRLE => {
-                let length = rest.get(Self::HEAD..)?.first_chunk().copied().map(u32::from_be_bytes)?;
+                let length =
+                    rest.get(Self::HEAD..)?.first_chunk().copied().map(u32::from_be_bytes)?;
                 Some(head + 4 + this.data(length.into(), 0).ok()?)
             }
             encoding::TIGHT => {
                 let (control, rest) = rest.get(Self::HEAD..)?.split_first()?;
-                // Pixels without a filter, long enough to have a length; or a picture, which always has one.
+                // Pixels without a filter, long enough to have a length; or a picture, which always
+                // has one.
                 let has_length = match control >> 4 {
                     0..=3 => width * height * tight_pixel >= UNPACKED,
                     JPEG => true,
@@ -188,7 +198,9 @@ impl Rect {
                 let (bytes, length) = match *rest {
                     [a @ ..0x80, ..] => (1, u64::from(a)),
                     [a, b @ ..0x80, ..] => (2, u64::from(a & 0x7f) | u64::from(b) << 7),
-                    [a, b, c, ..] => (3, u64::from(a & 0x7f) | u64::from(b & 0x7f) << 7 | u64::from(c) << 14),
+                    [a, b, c, ..] => {
+                        (3, u64::from(a & 0x7f) | u64::from(b & 0x7f) << 7 | u64::from(c) << 14)
+                    }
                     [..] => return None,
                 };
                 has_length.then_some(())?;
@@ -213,9 +225,13 @@ impl Rect {
         }
         let number = u64::from(u32_at(head, 0));
         Ok(match self.due {
-            Due::Rre => Part::Last(self.data(self.pixel + number * (self.pixel + 8), 8 * (self.area() + 1))?),
+            Due::Rre => Part::Last(
+                self.data(self.pixel + number * (self.pixel + 8), 8 * (self.area() + 1))?,
+            ),
             Due::Length | Due::H264 => Part::Last(self.data(number, 0)?),
-            Due::Name if number > MAX_NAME => return Err(FilterError::Malformed("a desktop's name is too long")),
+            Due::Name if number > MAX_NAME => {
+                return Err(FilterError::Malformed("a desktop's name is too long"));
+            }
             Due::Name => Part::Last(number),
             Due::Screens => Part::Last(16 * first),
             Due::VmwareCursor => match first {
@@ -232,7 +248,9 @@ impl Rect {
                     2 if digit(1) & 0x80 != 0 => Part::More(3),
                     1 => Part::Last(digit(0)),
                     2 => Part::Last(digit(0) & 0x7f | digit(1) << 7),
-                    _ => Part::Last(self.data(digit(0) & 0x7f | (digit(1) & 0x7f) << 7 | digit(2) << 14, 0)?),
+                    _ => Part::Last(
+                        self.data(digit(0) & 0x7f | (digit(1) & 0x7f) << 7 | digit(2) << 14, 0)?,
+                    ),
                 }
             }
         })
@@ -245,7 +263,11 @@ impl Rect {
     /// A length that is plausible for these pixels.
     fn data(&self, length: u64, more: u64) -> Result<u64, FilterError> {
         let most = 2 * self.area() * self.pixel.max(4) + more + SLACK;
-        if length > most { Err(FilterError::Malformed("a rectangle claims more bytes than it can need")) } else { Ok(length) }
+        if length > most {
+            Err(FilterError::Malformed("a rectangle claims more bytes than it can need"))
+        } else {
+            Ok(length)
+        }
     }
 
     fn then(&self, body: u64, due: Due) -> Part {
@@ -277,10 +299,15 @@ impl Rect {
         } else {
             colours
         };
-        if tile + 1 == across * self.height.div_ceil(16) { Part::Last(body) } else { self.then(body, Due::Tile(tile + 1)) }
+        if tile + 1 == across * self.height.div_ceil(16) {
+            Part::Last(body)
+        } else {
+            self.then(body, Due::Tile(tile + 1))
+        }
     }
 
-    /// rfbproto, "Tight Encoding": a control byte, perhaps a filter and its palette, and data that have a length from 12 bytes on.
+    /// rfbproto, "Tight Encoding": a control byte, perhaps a filter and its palette, and data that
+    /// have a length from 12 bytes on.
     fn tight(&self, head: &[u8]) -> Result<Part, FilterError> {
         const FILL: u8 = 8;
         const PNG: u8 = 10;
@@ -300,9 +327,15 @@ impl Rect {
                     let row = if colours <= 2 { self.width.div_ceil(8) } else { self.width };
                     (colours * self.tight_pixel, row * self.height)
                 }
-                (Some(_), _) => return Err(FilterError::Malformed("a Tight filter of no known kind")),
+                (Some(_), _) => {
+                    return Err(FilterError::Malformed("a Tight filter of no known kind"));
+                }
             },
         };
-        Ok(if data < UNPACKED { Part::Last(before + data) } else { self.then(before, Due::TightLength) })
+        Ok(if data < UNPACKED {
+            Part::Last(before + data)
+        } else {
+            self.then(before, Due::TightLength)
+        })
     }
 }

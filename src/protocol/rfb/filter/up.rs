@@ -23,7 +23,8 @@ mod kind {
     pub(super) const QEMU: u8 = 255;
 }
 
-/// Pseudo-encodings that allow the browser messages of other lengths. None of them is worth a way around a policy.
+/// Pseudo-encodings that allow the browser messages of other lengths. None of them is worth a way
+/// around a policy.
 mod pseudo {
     /// Pointer messages may be a byte longer.
     pub(super) const EXTENDED_MOUSE_BUTTONS: i32 = -316;
@@ -44,7 +45,8 @@ pub struct UpFilter {
 struct Messages {
     rules: Rules,
     format: Format,
-    /// An update was asked for: from now on the desktop may be sending rectangles of the format in force.
+    /// An update was asked for: from now on the desktop may be sending rectangles of the format in
+    /// force.
     asked: bool,
 }
 
@@ -91,7 +93,11 @@ impl Messages {
 
     /// `SetEncodings` with those that may be.
     fn encodings(&self, head: &[u8]) -> Bytes {
-        let admitted = head.split_at(4).1.chunks_exact(4).filter(|encoding| self.admits(u32_at(encoding, 0).cast_signed()));
+        let admitted = head
+            .split_at(4)
+            .1
+            .chunks_exact(4)
+            .filter(|encoding| self.admits(u32_at(encoding, 0).cast_signed()));
         let mut message = BytesMut::with_capacity(head.len());
         message.put_slice(&[kind::SET_ENCODINGS, 0, 0, 0]);
         let mut count = 0_u16;
@@ -130,19 +136,26 @@ impl Frames for Messages {
             kind::XVP => 4,
             kind::SET_DESKTOP_SIZE => 8,
             // Of QEMU's messages only its keys; sound would be another channel.
-            kind::QEMU if head.get(1).is_some_and(|sub| *sub != 0) => return Err(FilterError::Forbidden("a message of QEMU other than keys")),
+            kind::QEMU if head.get(1).is_some_and(|sub| *sub != 0) => {
+                return Err(FilterError::Forbidden("a message of QEMU other than keys"));
+            }
             kind::QEMU => 12,
             _ => return Err(FilterError::Forbidden("a message that the gateway does not know")),
         };
         if head.len() < length {
-            return Ok(Verdict::More(if kind == kind::QEMU && head.len() < 2 { 2 } else { length }));
+            return Ok(Verdict::More(if kind == kind::QEMU && head.len() < 2 {
+                2
+            } else {
+                length
+            }));
         }
         Ok(match kind {
             kind::SET_PIXEL_FORMAT => {
                 if self.asked && !self.rules.clipboard_out {
                     return Err(FilterError::Forbidden("another pixel format in mid-stream"));
                 }
-                let format = PixelFormat::parse(head.split_at(4).1).ok_or(FilterError::Malformed("pixels of an impossible size"))?;
+                let format = PixelFormat::parse(head.split_at(4).1)
+                    .ok_or(FilterError::Malformed("pixels of an impossible size"))?;
                 self.format.set(format);
                 Verdict::Keep(0)
             }
@@ -152,7 +165,9 @@ impl Frames for Messages {
                 Verdict::Keep(0)
             }
             kind::FENCE => Verdict::Keep(head.last().copied().unwrap_or(0).into()),
-            kind::SET_DESKTOP_SIZE => self.input(length, 16 * u64::from(head.get(6).copied().unwrap_or(0)), out),
+            kind::SET_DESKTOP_SIZE => {
+                self.input(length, 16 * u64::from(head.get(6).copied().unwrap_or(0)), out)
+            }
             _ => self.input(length, 0, out),
         })
     }

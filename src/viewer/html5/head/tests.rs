@@ -6,8 +6,12 @@ use crate::viewer::html5::names::tests::names;
 use proptest::prelude::*;
 
 fn map(pairs: &[(&str, &str)]) -> HeaderMap {
-    let pair =
-        |(name, value): &(&str, &str)| (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    let pair = |(name, value): &(&str, &str)| {
+        (
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+        )
+    };
     let mut out = HeaderMap::new();
     for (name, value) in pairs.iter().map(pair) {
         out.append(name, value);
@@ -68,10 +72,24 @@ fn hop_by_hop_fields_end_here() {
         &[],
     );
     let left: Vec<_> = out.keys().map(HeaderName::as_str).collect();
-    assert_eq!(left, ["host", "accept", "trailer", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-for", "forwarded"]);
+    assert_eq!(
+        left,
+        [
+            "host",
+            "accept",
+            "trailer",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "x-forwarded-for",
+            "forwarded"
+        ]
+    );
     assert_eq!(all(&out, "accept"), ["a", "b"]);
     let with_trailers = up(&[("te", "trailers, deflate;q=0.5")], "", &[]);
-    assert_eq!((all(&with_trailers, "te"), all(&with_trailers, "connection")), (vec!["trailers".into()], vec!["te".into()]));
+    assert_eq!(
+        (all(&with_trailers, "te"), all(&with_trailers, "connection")),
+        (vec!["trailers".into()], vec!["te".into()])
+    );
 }
 
 #[test]
@@ -100,16 +118,32 @@ fn who_asks_is_said_by_the_gateway_alone() {
         "x_api_key",
     ];
     let pairs: Vec<(&str, &str)> = forged.iter().map(|name| (*name, "forged")).collect();
-    let out = up(&pairs, "wiki.corp", &[("x-forwarded-user", "ada@example.com"), ("x-api-key", "secret")]);
+    let out = up(
+        &pairs,
+        "wiki.corp",
+        &[("x-forwarded-user", "ada@example.com"), ("x-api-key", "secret")],
+    );
     assert!(!out.values().any(|value| value == "forged"), "{out:?}");
     assert_eq!(all(&out, "x-forwarded-user"), ["ada@example.com"]);
     assert_eq!(all(&out, "x-api-key"), ["secret"]);
     assert_eq!(all(&out, "forwarded"), ["for=192.0.2.9;host=\"s1.apps.gw.test:8443\";proto=https"]);
-    assert_eq!((all(&out, "x-forwarded-for"), all(&out, "x-forwarded-proto")), (vec!["192.0.2.9".into()], vec!["https".into()]));
+    assert_eq!(
+        (all(&out, "x-forwarded-for"), all(&out, "x-forwarded-proto")),
+        (vec!["192.0.2.9".into()], vec!["https".into()])
+    );
     assert_eq!(all(&out, "x-forwarded-host"), ["s1.apps.gw.test:8443"]);
     // Nor can a browser have them taken out.
-    let out = up(&[("connection", "x-forwarded-for, x-api-key, forwarded, host")], "wiki.corp", &[("x-api-key", "secret")]);
-    assert!(["x-forwarded-for", "x-api-key", "forwarded", "host"].iter().all(|name| out.contains_key(*name)), "{out:?}");
+    let out = up(
+        &[("connection", "x-forwarded-for, x-api-key, forwarded, host")],
+        "wiki.corp",
+        &[("x-api-key", "secret")],
+    );
+    assert!(
+        ["x-forwarded-for", "x-api-key", "forwarded", "host"]
+            .iter()
+            .all(|name| out.contains_key(*name)),
+        "{out:?}"
+    );
     let v6 = written(&HeaderMap::new(), &names(Scheme::Http, ""), "2001:db8::1", &Said::default());
     assert!(all(&v6, "forwarded").concat().starts_with("for=\"[2001:db8::1]\";"));
 }
@@ -133,9 +167,19 @@ fn the_application_is_asked_by_its_own_name() {
         ("wiki.corp", "cookie", "a=1; __Host-portcullis-app=x", Some("a=1")),
         ("wiki.corp", "sec-websocket-extensions", "permessage-deflate", None),
     ] {
-        assert_eq!(all(&up(&[(name, sent)], host, &[]), name).first().map(String::as_str), kept, "{host} {name} {sent}");
+        assert_eq!(
+            all(&up(&[(name, sent)], host, &[]), name).first().map(String::as_str),
+            kept,
+            "{host} {name} {sent}"
+        );
     }
-    assert_eq!(all(&up(&[("authorization", "Basic browser")], "", &[("authorization", "Basic ours")]), "authorization"), ["Basic ours"]);
+    assert_eq!(
+        all(
+            &up(&[("authorization", "Basic browser")], "", &[("authorization", "Basic ours")]),
+            "authorization"
+        ),
+        ["Basic ours"]
+    );
 }
 
 #[test]
@@ -154,7 +198,10 @@ fn answers_become_the_origins() {
             ("public-key-pins", "x"),
             ("alt-svc", "h3=\":443\""),
             ("x-frame-options", "DENY"),
-            ("content-security-policy", "default-src 'self'; Frame-Ancestors 'none', script-src 'self';frame-ancestors x"),
+            (
+                "content-security-policy",
+                "default-src 'self'; Frame-Ancestors 'none', script-src 'self';frame-ancestors x",
+            ),
             ("content-security-policy", "frame-ancestors 'none'"),
             ("content-security-policy-report-only", "frame-ancestors 'none'"),
             ("clear-site-data", "\"cache\", \"cookies\""),
@@ -165,9 +212,16 @@ fn answers_become_the_origins() {
         ],
         false,
     );
-    for gone in
-        ["connection", "x-hop", "keep-alive", "transfer-encoding", "strict-transport-security", "public-key-pins", "alt-svc", "x-frame-options"]
-    {
+    for gone in [
+        "connection",
+        "x-hop",
+        "keep-alive",
+        "transfer-encoding",
+        "strict-transport-security",
+        "public-key-pins",
+        "alt-svc",
+        "x-frame-options",
+    ] {
         assert!(!out.contains_key(gone), "{gone}");
     }
     for (name, values) in [
@@ -175,7 +229,13 @@ fn answers_become_the_origins() {
         ("content-location", vec!["/x"]),
         ("refresh", vec!["3; URL=https://s1.apps.gw.test:8443/r"]),
         ("access-control-allow-origin", vec!["https://s1.apps.gw.test:8443"]),
-        ("content-security-policy", vec!["default-src 'self', script-src 'self'", "frame-ancestors 'self' https://gw.test:8443"]),
+        (
+            "content-security-policy",
+            vec![
+                "default-src 'self', script-src 'self'",
+                "frame-ancestors 'self' https://gw.test:8443",
+            ],
+        ),
         ("content-security-policy-report-only", vec!["frame-ancestors 'none'"]),
         ("clear-site-data", vec!["\"cache\""]),
         ("set-cookie", vec!["a=1", "b=2"]),
@@ -184,9 +244,18 @@ fn answers_become_the_origins() {
     ] {
         assert_eq!(all(&out, name), values, "{name}");
     }
-    assert_eq!(all(&down(&[("location", "https://elsewhere.test/")], false), "location"), ["https://elsewhere.test/"]);
-    assert_eq!(all(&down(&[("set-cookie", "a=1; SameSite=Lax")], true), "set-cookie"), ["a=1; SameSite=None; Secure; Partitioned"]);
-    assert_eq!(all(&down(&[("clear-site-data", "\"*\"")], false), "clear-site-data"), ["\"cache\", \"storage\", \"executionContexts\""]);
+    assert_eq!(
+        all(&down(&[("location", "https://elsewhere.test/")], false), "location"),
+        ["https://elsewhere.test/"]
+    );
+    assert_eq!(
+        all(&down(&[("set-cookie", "a=1; SameSite=Lax")], true), "set-cookie"),
+        ["a=1; SameSite=None; Secure; Partitioned"]
+    );
+    assert_eq!(
+        all(&down(&[("clear-site-data", "\"*\"")], false), "clear-site-data"),
+        ["\"cache\", \"storage\", \"executionContexts\""]
+    );
 }
 
 #[test]
@@ -214,7 +283,8 @@ fn a_name() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever a browser sends: one host, which is not the browser's word; no framing, no hop; no claim but ours.
+    /// Whatever a browser sends: one host, which is not the browser's word; no framing, no hop; no
+    /// claim but ours.
     #[test]
     fn of_any_head(fields in proptest::collection::vec((a_name(), "[ -~]{0,12}"), 0..12)) {
         let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
@@ -236,7 +306,8 @@ proptest! {
         }
     }
 
-    /// Whatever an application answers: the browser hears of no hop, and who may frame it is said once, by us.
+    /// Whatever an application answers: the browser hears of no hop, and who may frame it is said
+    /// once, by us.
     #[test]
     fn of_any_answer(policies in proptest::collection::vec("[a-z';, -]{0,20}(frame-ancestors [a-z'*]{0,5})?[;,]?", 0..4), cookie in "[ -~]{0,30}") {
         let mut fields: Vec<(&str, &str)> = policies.iter().map(|p| ("content-security-policy", p.as_str())).collect();
