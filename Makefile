@@ -12,33 +12,41 @@ BENCH ?=
 # Seconds and targets of fuzzing.
 FUZZ ?=
 
-.PHONY: help run test setup lint bench soak fuzz interop-long apps-long
+.PHONY: help run test test-fast setup lint dist bench soak fuzz interop-long apps-long
 
 help: ## Says what can be made.
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: ## Sets up what is missing, builds, and starts the demo.
 	@.ci/setup run
-	@cargo build --release --quiet
+	@cargo build --release
 	@exec $(TARGET)/release/portcullis demo $(DEMO)
 
 test: ## Sets up what is missing, and runs every check and every test.
 	@.ci/setup test
 	@.ci/test
 
+test-fast: ## Runs the unit tests, and those of codecs, use cases and conventions on SQLite; a few minutes at most. `.ci/rust-tests NAME` runs tests by name.
+	@.ci/setup test
+	@.ci/rust-tests --fast
+
 setup: ## Sets up what is missing for both.
 	@.ci/setup test
 
 interop-long: ## Runs what takes long against wireguard-go: a GiB each way, and the renewal of keys after two minutes.
 	@.ci/setup test
-	@cargo test --test portcullis -- interop::long --ignored --nocapture --test-threads 1
+	@cargo test --features full --test portcullis -- interop::long --ignored --nocapture --test-threads 1
 
 apps-long: ## Passes 10 GiB each way through the reverse proxy of web applications.
 	@.ci/setup test
-	@cargo test --test portcullis -- viewer::html5::bulk --ignored --nocapture --test-threads 1
+	@cargo test --features full --test portcullis -- viewer::html5::bulk --ignored --nocapture --test-threads 1
 
-bench: ## Measures the data path beside its peers, some ten minutes; writes the table of docs/performance.md.
-	@cargo bench --quiet --bench path -- --write docs/performance.md $(BENCH)
+dist: ## Builds what is shipped: optimised across crates, with every feature. Takes long.
+	@.ci/setup run
+	@cargo build --profile dist --features full
+
+bench: ## Measures the data path and other programs beside it, some ten minutes; writes the table of docs/performance.md.
+	@cargo bench --profile dist --features full --bench path -- --write docs/performance.md $(BENCH)
 
 soak: ## Opens and closes a million sessions, about an hour; fails when anything is left behind.
 	@cargo test --release --quiet --test portcullis -- --ignored --exact tunnel::faults::a_million_sessions_leave_nothing_behind
@@ -48,4 +56,4 @@ fuzz: ## Fuzzes the codecs and filters of RFB, RDP and HTTP/1.1 by coverage, a m
 
 lint: ## Checks format and lints.
 	@cargo fmt --check
-	@cargo clippy --all-targets --quiet -- -D warnings
+	@cargo clippy --all-targets --features full --quiet -- -D warnings

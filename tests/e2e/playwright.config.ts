@@ -1,5 +1,13 @@
 // The real binary, the real browser, real desktops: one test at a time, since each has a gateway of its own.
+import { readFileSync } from 'node:fs';
 import { defineConfig } from '@playwright/test';
+
+// Only a test that ../flaky.txt lists, with a reason, is run a second time when it fails.
+const names = readFileSync('../flaky.txt', 'utf8')
+  .split('\n')
+  .filter((line) => line.trim() !== '' && !line.startsWith('#'))
+  .map((line) => line.split('\t')[0]!.trim());
+const flaky = names.length > 0 ? new RegExp(names.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|')) : undefined;
 
 export default defineConfig({
   testDir: '.',
@@ -9,10 +17,10 @@ export default defineConfig({
   timeout: 900_000,
   expect: { timeout: 60_000 },
   workers: 1,
-  // On a CI machine that stands still for seconds a browser may miss its moment: once more then, and the report calls it flaky.
-  retries: process.env.CI ? 1 : 0,
+  projects: flaky ? [{ name: 'browser', grepInvert: flaky }, { name: 'flaky', grep: flaky, retries: 1 }] : [{ name: 'browser' }],
   forbidOnly: true,
-  reporter: [['list']],
+  // `.ci/test` names a file for the times.
+  reporter: process.env.PLAYWRIGHT_JSON_OUTPUT_NAME ? [['list'], ['json']] : [['list']],
   use: {
     ignoreHTTPSErrors: true,
     viewport: { width: 1280, height: 800 },
