@@ -70,7 +70,7 @@ fn main() -> Outcome<()> {
     let mut settings = Settings { quick: false, only: None, write: None, rounds: 3 };
     // As the product has it.
     let threads = if std::env::args().nth(1).is_some_and(|role| role == "agent") {
-        portcullis::tunnel::threads()
+        portcullis::tunnel::worker_threads()
     } else {
         2
     };

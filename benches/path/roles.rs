@@ -198,7 +198,7 @@ impl Service for Launcher {
 
 /// Runs a gateway whose one host is at `agent`, until standard input ends.
 pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
-    let hub = Hub::bind_apart(HubConfig { listen: "127.0.0.1:0".parse()? }).await?;
+    let hub = Hub::bind_on_own_threads(HubConfig { listen: "127.0.0.1:0".parse()? }).await?;
     let config = FleetConfig {
         private_key: gateway_key(),
         endpoint: hub.local_addr().to_string(),

@@ -336,7 +336,7 @@ impl Inner {
         let peer =
             self.session_peer(session, address, key, psk.clone(), host_tunnel.stats().endpoint);
         let tunnel = self.add_session(session, host, peer).map_err(failed)?;
-        tunnel.handshaken().await.map_err(failed)?;
+        tunnel.wait_for_handshake().await.map_err(failed)?;
         let line = self
             .sessions()
             .get(&session)

@@ -65,8 +65,9 @@ impl Gateway {
         let certificate = certificate(config, now)?;
         let (ca, certificate_sha256) = certificate.own.unzip();
 
-        let hub =
-            Hub::bind_apart(HubConfig { listen: config.tunnel.listen }).await.map_err(|e| {
+        let hub = Hub::bind_on_own_threads(HubConfig { listen: config.tunnel.listen })
+            .await
+            .map_err(|e| {
                 Failure::new(format!(
                     "cannot listen for hosts on udp {} (tunnel.listen): {e}",
                     config.tunnel.listen

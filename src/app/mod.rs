@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if matches!(command, Command::Agent(_)) {
         // An agent does little but serve its tunnels.
-        builder.worker_threads(crate::tunnel::threads());
+        builder.worker_threads(crate::tunnel::worker_threads());
     }
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,

@@ -201,7 +201,7 @@ pub enum Unanswered {
     #[error("the application gave no TLS: {0}")]
     NoTls(String),
     /// The rule of trust does not take its certificate. `why` is one short word.
-    #[error("the application's certificate is not to be trusted: {why}")]
+    #[error("the application's certificate is not to be trusted: {reason}")]
     Certificate {
         /// What it showed.
         seen: SeenCertificate,

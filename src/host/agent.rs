@@ -259,7 +259,7 @@ async fn resolve(endpoint: &str) -> Option<SocketAddr> {
 /// Calls home whenever the gateway does not answer, forever. Ends only when its name means another
 /// address than the one called.
 async fn dial(tunnel: &Tunnel, name: &str, called: Option<SocketAddr>) -> SocketAddr {
-    let mut status = tunnel.watch();
+    let mut status = tunnel.watch_status();
     let (mut wait, longest) = REDIAL;
     loop {
         let now = *status.borrow_and_update();

@@ -17,23 +17,23 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::tunnel::bell::Wakes;
+use crate::tunnel::cross_thread_waker::WakeBatcher;
 use crate::tunnel::handle::{Command, Shared, TunnelError};
 use crate::tunnel::hub::Registry;
 use crate::tunnel::hub::socket::HubSocket;
 use crate::tunnel::peer::{ConnId, Event, Peer, Profile, TunnelStatus};
-use crate::tunnel::stream::{Pipe, Served, TunnelStream};
+use crate::tunnel::stream::{Pipe, ServiceResult, TunnelStream};
 
 /// Received batches taken in one round, at most.
-const BATCHES: usize = 64;
+const BATCHES_PER_ROUND: usize = 64;
 /// Received bytes with which a round takes no more batches: opening them takes about a tenth of a
 /// millisecond.
-const ROUND: usize = 128 << 10;
+const ROUND_BYTES_MAX: usize = 128 << 10;
 /// The shortest wait for the clock: tokio's timer is no finer.
-const TICK: Duration = Duration::from_millis(1);
+const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
 /// Datagrams from one address, end to end.
-pub(super) struct Inbound {
+pub(super) struct InboundBatch {
     pub(super) from: SocketAddr,
     pub(super) stride: usize,
     pub(super) contents: Bytes,
@@ -56,24 +56,24 @@ pub(super) struct Driver {
     pub(super) profile: Profile,
     pub(super) shared: Arc<Shared>,
     pub(super) socket: Arc<HubSocket>,
-    pub(super) inbox: mpsc::Receiver<Inbound>,
+    pub(super) inbox: mpsc::Receiver<InboundBatch>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) registry: Arc<Registry>,
     pub(super) index: u32,
-    pub(super) state: Users,
+    pub(super) streams: StreamTable,
 }
 
 /// The users of the tunnel.
 #[derive(Default)]
-pub(super) struct Users {
+pub(super) struct StreamTable {
     conns: BTreeMap<ConnId, Conn>,
     connecting: BTreeMap<ConnId, oneshot::Sender<Result<TunnelStream, TunnelError>>>,
     listeners: Vec<Listener>,
     /// Who is to be served in the next round.
-    wanted: Vec<ConnId>,
+    notified: Vec<ConnId>,
     /// Whose users are gone before all was sent: served in each round, until it is, or takes too
     /// long.
-    leaving: Vec<ConnId>,
+    draining: Vec<ConnId>,
 }
 
 impl Driver {
@@ -87,11 +87,11 @@ impl Driver {
             // Before what arrived: whoever was told that a port is listened on may have called it
             // meanwhile.
             while let Ok(command) = self.commands.try_recv() {
-                self.command(command, now);
+                self.handle_command(command, now);
             }
-            self.take_in(&mut batch, now);
+            self.handle_batch(&mut batch, now);
             self.peer.handle_timeout(now);
-            let more = self.turn(now).await;
+            let more = self.process(now).await;
             self.publish(now);
             if shared.closing.is_cancelled() {
                 break;
@@ -100,13 +100,13 @@ impl Driver {
                 // All tunnels share few threads: nobody's keystroke waits for more than a round of
                 // somebody else's.
                 tokio::task::yield_now().await;
-                self.more(&mut batch);
+                self.fill_batch(&mut batch);
                 continue;
             }
             // Put forward only: what is sent asks for a moment soon, and its acknowledgement for a
             // later one, over and over. Waking once too early costs less than telling the runtime's
             // clock, which wakes the thread that sleeps by it, each time.
-            if let Some(at) = self.peer.poll_timeout(now).map(|at| at.max(now + TICK))
+            if let Some(at) = self.peer.poll_timeout(now).map(|at| at.max(now + TIMER_RESOLUTION))
                 && armed.is_none_or(|armed| at < armed)
             {
                 sleep.as_mut().reset(at.into());
@@ -118,19 +118,19 @@ impl Driver {
                 received = self.inbox.recv() => match received {
                     Some(inbound) => {
                         batch.push(inbound);
-                        self.more(&mut batch);
+                        self.fill_batch(&mut batch);
                     }
                     None => break,
                 },
                 command = self.commands.recv() => match command {
-                    Some(command) => self.command(command, Instant::now()),
+                    Some(command) => self.handle_command(command, Instant::now()),
                     None => break,
                 },
-                () = shared.calls.called() => {
+                () = shared.notifier.notified() => {
                     // Whoever else has something to say now says it first: it travels together.
-                    if self.state.conns.len() > 1 {
+                    if self.streams.conns.len() > 1 {
                         tokio::task::yield_now().await;
-                        self.more(&mut batch);
+                        self.fill_batch(&mut batch);
                     }
                 }
                 () = sleep.as_mut(), if armed.is_some() => armed = None,
@@ -139,15 +139,15 @@ impl Driver {
         // Last words, so that the other end's streams end too; nothing waits for them.
         self.peer.abort_all(Instant::now());
         while let Some(train) = self.peer.poll_transmit() {
-            self.socket.send_now(&train);
+            self.socket.send_nonblocking(&train);
         }
     }
 
     /// Takes more of what arrived, up to a round's measure.
-    fn more(&mut self, batch: &mut Vec<Inbound>) {
+    fn fill_batch(&mut self, batch: &mut Vec<InboundBatch>) {
         let mut bytes: usize = batch.iter().map(|inbound| inbound.contents.len()).sum();
-        while batch.len() < BATCHES
-            && bytes < ROUND
+        while batch.len() < BATCHES_PER_ROUND
+            && bytes < ROUND_BYTES_MAX
             && let Ok(inbound) = self.inbox.try_recv()
         {
             bytes += inbound.contents.len();
@@ -155,39 +155,39 @@ impl Driver {
         }
     }
 
-    fn take_in(&mut self, batch: &mut Vec<Inbound>, now: Instant) {
+    fn handle_batch(&mut self, batch: &mut Vec<InboundBatch>, now: Instant) {
         for inbound in batch.drain(..) {
-            self.shared.queued.fetch_sub(inbound.contents.len(), Ordering::Relaxed);
+            self.shared.queued_bytes.fetch_sub(inbound.contents.len(), Ordering::Relaxed);
             for datagram in inbound.contents.chunks(inbound.stride.max(1)) {
                 self.peer.handle_datagram(datagram, inbound.from, now);
             }
         }
     }
 
-    fn command(&mut self, command: Command, now: Instant) {
+    fn handle_command(&mut self, command: Command, now: Instant) {
         match command {
             Command::Initiate => self.peer.initiate(now),
             Command::Connect { port, answer } => match self.peer.connect(port, now) {
                 Ok(conn) => {
-                    self.state.connecting.insert(conn, answer);
+                    self.streams.connecting.insert(conn, answer);
                 }
                 Err(error) => {
                     let _ = answer.send(Err(error.into()));
                 }
             },
             Command::Listen { port, backlog, incoming } => {
-                self.forget_listeners();
+                self.prune_listeners();
                 if self.peer.listen(port, backlog).is_ok() {
-                    self.state.listeners.push(Listener { port, incoming });
+                    self.streams.listeners.push(Listener { port, incoming });
                 }
             }
         }
     }
 
     /// Listeners whose user is gone stop listening.
-    fn forget_listeners(&mut self) {
+    fn prune_listeners(&mut self) {
         let peer = &mut self.peer;
-        self.state.listeners.retain(|listener| {
+        self.streams.listeners.retain(|listener| {
             let wanted = !listener.incoming.is_closed();
             if !wanted {
                 peer.unlisten(listener.port);
@@ -198,10 +198,10 @@ impl Driver {
 
     /// Serves the users, lets TCP speak, sends. True if there is more to do without waiting for
     /// anything.
-    async fn turn(&mut self, now: Instant) -> bool {
-        self.forget_listeners();
+    async fn process(&mut self, now: Instant) -> bool {
+        self.prune_listeners();
         let peer = &mut self.peer;
-        self.state.connecting.retain(|&conn, answer| {
+        self.streams.connecting.retain(|&conn, answer| {
             let wanted = !answer.is_closed();
             if !wanted {
                 peer.abort(conn);
@@ -209,10 +209,10 @@ impl Driver {
             }
             wanted
         });
-        self.serve(now);
+        self.service_streams(now);
         self.peer.flush(now);
         while let Some(event) = self.peer.poll_event() {
-            self.event(event, now);
+            self.handle_event(event, now);
         }
         let mut sent = false;
         while let Some(train) = self.peer.poll_transmit() {
@@ -225,32 +225,33 @@ impl Driver {
             self.peer.recycle(train);
         }
         // What did not fit into the trains, and whoever came to be only now.
-        (sent && self.peer.has_more()) || !self.state.wanted.is_empty()
+        (sent && self.peer.has_pending_output()) || !self.streams.notified.is_empty()
     }
 
     /// Serves those that something happened to, at either end.
-    fn serve(&mut self, now: Instant) {
-        let (peer, Users { conns, wanted, leaving, .. }) = (&mut self.peer, &mut self.state);
-        let mut wakes = Wakes::default();
-        self.shared.calls.take(wanted);
-        peer.stirred(wanted);
+    fn service_streams(&mut self, now: Instant) {
+        let (peer, StreamTable { conns, notified: wanted, draining: leaving, .. }) =
+            (&mut self.peer, &mut self.streams);
+        let mut wakes = WakeBatcher::default();
+        self.shared.notifier.drain_into(wanted);
+        peer.drain_ready(wanted);
         wanted.append(leaving);
         wanted.sort_unstable();
         wanted.dedup();
         for id in wanted.drain(..) {
             let Some(conn) = conns.get_mut(&id) else { continue };
-            match conn.pipe.serve(peer, &mut conn.ended, &mut wakes, now) {
-                Served::Done => {}
-                Served::Leaving => leaving.push(id),
-                Served::Over => drop(conns.remove(&id)),
+            match conn.pipe.service(peer, &mut conn.ended, &mut wakes, now) {
+                ServiceResult::Serviced => {}
+                ServiceResult::Draining => leaving.push(id),
+                ServiceResult::Closed => drop(conns.remove(&id)),
             }
         }
-        wakes.wake();
+        wakes.flush();
     }
 
-    fn event(&mut self, event: Event, now: Instant) {
+    fn handle_event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Handshaken => {
+            Event::HandshakeCompleted => {
                 let since =
                     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 self.shared
@@ -258,28 +259,30 @@ impl Driver {
                     .store(i64::try_from(since.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
                 tracing::debug!(tunnel = %self.shared.id.0, endpoint = ?self.peer.endpoint(), "tunnel.handshake");
             }
-            Event::Carries(mtu) => tracing::debug!(tunnel = %self.shared.id.0, mtu, "tunnel.path"),
-            Event::Endpoint(endpoint) => {
+            Event::PathMtuChanged(mtu) => {
+                tracing::debug!(tunnel = %self.shared.id.0, mtu, "tunnel.path")
+            }
+            Event::EndpointChanged(endpoint) => {
                 // Who sees where the other end is now sees also what came from there; and who sees
                 // that keys were agreed upon, with whom.
-                self.count();
+                self.publish_counters();
                 let known = self
                     .shared
                     .endpoint
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .replace(endpoint);
-                self.registry.endpoints.moved(known, Some(endpoint));
+                self.registry.endpoints.update(known, Some(endpoint));
             }
             Event::Connected { conn } => {
-                if let Some(answer) = self.state.connecting.remove(&conn) {
-                    let stream = self.stream(conn);
+                if let Some(answer) = self.streams.connecting.remove(&conn) {
+                    let stream = self.create_stream(conn);
                     // A caller that gave up drops the stream, which closes the connection.
                     let _ = answer.send(Ok(stream));
                 }
             }
             Event::ConnectFailed { conn, kind } => {
-                if let Some(answer) = self.state.connecting.remove(&conn) {
+                if let Some(answer) = self.streams.connecting.remove(&conn) {
                     let _ = answer.send(Err(if kind == io::ErrorKind::TimedOut {
                         TunnelError::TimedOut
                     } else {
@@ -289,14 +292,14 @@ impl Driver {
             }
             Event::Accepted { conn, port } => {
                 let queue = self
-                    .state
+                    .streams
                     .listeners
                     .iter()
                     .find(|listener| listener.port == port)
                     .map(|listener| listener.incoming.clone());
                 match queue.as_ref().and_then(|queue| queue.try_reserve().ok()) {
                     Some(place) => {
-                        let stream = self.stream(conn);
+                        let stream = self.create_stream(conn);
                         place.send(stream);
                     }
                     None => {
@@ -308,26 +311,26 @@ impl Driver {
         }
     }
 
-    fn stream(&mut self, conn: ConnId) -> TunnelStream {
-        let pipe = Pipe::new(conn, self.profile, self.shared.calls.clone());
-        self.state.wanted.push(conn);
-        self.state.conns.insert(conn, Conn { pipe: pipe.clone(), ended: false });
+    fn create_stream(&mut self, conn: ConnId) -> TunnelStream {
+        let pipe = Pipe::new(conn, self.profile, self.shared.notifier.clone());
+        self.streams.notified.push(conn);
+        self.streams.conns.insert(conn, Conn { pipe: pipe.clone(), ended: false });
         TunnelStream::new(pipe)
     }
 
     fn publish(&self, now: Instant) {
-        self.count();
-        self.set_status(self.peer.status(now));
+        self.publish_counters();
+        self.publish_status(self.peer.status(now));
     }
 
-    fn count(&self) {
+    fn publish_counters(&self) {
         let counters = self.peer.counters();
         let shared = &*self.shared;
         shared.tx_bytes.store(counters.tx_bytes, Ordering::Relaxed);
         shared.rx_bytes.store(counters.rx_bytes, Ordering::Relaxed);
         shared.retransmits.store(counters.retransmits, Ordering::Relaxed);
         shared.handshakes.store(counters.handshakes, Ordering::Relaxed);
-        shared.refused.store(counters.rejected + counters.foreign, Ordering::Relaxed);
+        shared.rejected.store(counters.rejected + counters.foreign, Ordering::Relaxed);
         let micros = |time: Option<Duration>| {
             time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1))
         };
@@ -335,7 +338,7 @@ impl Driver {
         shared.tcp_rtt_us.store(micros(counters.tcp_rtt), Ordering::Relaxed);
     }
 
-    fn set_status(&self, status: TunnelStatus) {
+    fn publish_status(&self, status: TunnelStatus) {
         self.shared.status.send_if_modified(|known| std::mem::replace(known, status) != status);
     }
 }
@@ -343,13 +346,13 @@ impl Driver {
 impl Drop for Driver {
     /// However the task ended, nobody is left waiting and the hub forgets the tunnel.
     fn drop(&mut self) {
-        for conn in self.state.conns.values() {
+        for conn in self.streams.conns.values() {
             conn.pipe.fail(io::ErrorKind::ConnectionAborted);
         }
-        self.set_status(TunnelStatus::Down);
+        self.publish_status(TunnelStatus::Down);
         let endpoint = *self.shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        self.registry.endpoints.moved(endpoint, None);
-        self.registry.forget(self.shared.id, self.index);
+        self.registry.endpoints.update(endpoint, None);
+        self.registry.remove(self.shared.id, self.index);
         self.shared.closing.cancel();
         self.shared.closed.cancel();
     }

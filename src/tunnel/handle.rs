@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
 use crate::tunnel::peer::{PeerError, Profile, TunnelStatus};
-use crate::tunnel::stream::{Calls, TunnelListener, TunnelStream};
+use crate::tunnel::stream::{StreamNotifier, TunnelListener, TunnelStream};
 
 /// Silence after which a TCP connection in a tunnel is given up, unless configured otherwise.
 pub const TCP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -140,7 +140,7 @@ pub(super) enum Command {
 pub(super) struct Shared {
     pub(super) id: TunnelId,
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) calls: Arc<Calls>,
+    pub(super) notifier: Arc<StreamNotifier>,
     pub(super) closing: CancellationToken,
     pub(super) closed: CancellationToken,
     pub(super) status: watch::Sender<TunnelStatus>,
@@ -153,11 +153,11 @@ pub(super) struct Shared {
     pub(super) tcp_rtt_us: AtomicU64,
     pub(super) handshakes: AtomicU64,
     pub(super) retransmits: AtomicU64,
-    pub(super) refused: AtomicU64,
+    pub(super) rejected: AtomicU64,
     /// Datagrams the hub could not queue.
     pub(super) overflow: AtomicU64,
     /// Bytes waiting in the owner's queue.
-    pub(super) queued: AtomicUsize,
+    pub(super) queued_bytes: AtomicUsize,
 }
 
 /// A handle to one tunnel.
@@ -221,7 +221,7 @@ impl Tunnel {
                 mpsc::error::TrySendError::Closed(_) => TunnelError::Closed,
             },
         )?;
-        Ok(TunnelListener { port, incoming, calls: self.shared.calls.clone() })
+        Ok(TunnelListener { port, incoming, notifier: self.shared.notifier.clone() })
     }
 
     /// What the WireGuard state machine says.
@@ -230,7 +230,7 @@ impl Tunnel {
     }
 
     /// Follows the status.
-    pub fn watch(&self) -> watch::Receiver<TunnelStatus> {
+    pub fn watch_status(&self) -> watch::Receiver<TunnelStatus> {
         self.shared.status.subscribe()
     }
 
@@ -253,15 +253,15 @@ impl Tunnel {
             tcp_rtt: micros(&shared.tcp_rtt_us),
             handshakes: shared.handshakes.load(Ordering::Relaxed),
             retransmits: shared.retransmits.load(Ordering::Relaxed),
-            dropped: shared.refused.load(Ordering::Relaxed)
+            dropped: shared.rejected.load(Ordering::Relaxed)
                 + shared.overflow.load(Ordering::Relaxed),
         }
     }
 
     /// Waits until there are session keys and the other end answers. The caller sets the time
     /// limit.
-    pub async fn handshaken(&self) -> Result<(), TunnelError> {
-        let mut status = self.watch();
+    pub async fn wait_for_handshake(&self) -> Result<(), TunnelError> {
+        let mut status = self.watch_status();
         let seen = tokio::select! {
             () = self.shared.closed.cancelled() => return Err(TunnelError::Closed),
             seen = status.wait_for(|status| *status == TunnelStatus::Encrypted) => seen.is_ok(),

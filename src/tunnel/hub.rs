@@ -9,8 +9,8 @@
 //!   adds them.
 
 mod demux;
-mod door;
-mod limits;
+mod initiation_gate;
+mod rate_limiter;
 pub(in crate::tunnel) mod socket;
 mod threads;
 
@@ -30,20 +30,20 @@ use crate::tunnel::driver::Driver;
 use crate::tunnel::handle::{PeerConfig, Shared, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId};
 use crate::tunnel::keys::PublicKey;
 use crate::tunnel::peer::{MTU, MTU_MAX, Peer, PeerSetup, Transmit, TunnelStatus};
-use crate::tunnel::stream::Calls;
-use demux::{Change, Demux, Route};
-use socket::{Buffers, HubSocket};
-use threads::Threads;
-pub use threads::threads;
+use crate::tunnel::stream::StreamNotifier;
+use demux::{Change, Demux, Registration};
+use socket::{HubSocket, ReceiveBuffers};
+use threads::WorkerThreads;
+pub use threads::worker_threads;
 
 /// Most tunnels of one hub.
 pub const TUNNELS_MAX: usize = 16_384;
 /// Batches that may wait for one owner.
-const INBOX: usize = 1024;
+const INBOX_BATCHES: usize = 1024;
 /// Requests that may wait for one owner.
-const COMMANDS: usize = 256;
+const COMMANDS_MAX: usize = 256;
 /// Messages after which the receiver lets others run.
-const FAIR: usize = 256;
+const YIELD_EVERY: usize = 256;
 
 /// Where a hub listens.
 #[derive(Debug, Clone)]
@@ -90,7 +90,7 @@ pub(super) struct Counters {
 struct Table {
     tunnels: HashMap<TunnelId, (u32, Tunnel)>,
     indices: HashMap<u32, (PublicKey, PublicKey)>,
-    pairs: HashSet<(PublicKey, PublicKey)>,
+    key_pairs: HashSet<(PublicKey, PublicKey)>,
 }
 
 /// Where the other ends of the tunnels are, as far as their owners know: authentically, or from
@@ -100,7 +100,7 @@ pub(super) struct Endpoints(Mutex<HashMap<SocketAddr, usize>>);
 
 impl Endpoints {
     /// A tunnel's other end was there and is here now.
-    pub(super) fn moved(&self, from: Option<SocketAddr>, to: Option<SocketAddr>) {
+    pub(super) fn update(&self, from: Option<SocketAddr>, to: Option<SocketAddr>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(to) = to {
             *known.entry(to).or_default() += 1;
@@ -116,7 +116,7 @@ impl Endpoints {
     }
 
     /// Some tunnel's other end is there.
-    fn holds(&self, address: SocketAddr) -> bool {
+    fn contains(&self, address: SocketAddr) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&address)
     }
 }
@@ -134,10 +134,10 @@ impl Registry {
     }
 
     /// Forgets the tunnel of this index, under whatever name; safe to repeat.
-    pub(super) fn forget(&self, id: TunnelId, index: u32) {
+    pub(super) fn remove(&self, id: TunnelId, index: u32) {
         let mut table = self.lock();
         let Some(pair) = table.indices.remove(&index) else { return };
-        table.pairs.remove(&pair);
+        table.key_pairs.remove(&pair);
         if table.tunnels.get(&id).is_some_and(|(known, _)| *known == index) {
             table.tunnels.remove(&id);
         }
@@ -155,7 +155,7 @@ struct Inner {
     closing: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
-    threads: Option<Threads>,
+    threads: Option<WorkerThreads>,
     tcp_timeout_ms: AtomicU64,
     mtu_max: AtomicUsize,
 }
@@ -189,14 +189,18 @@ impl Hub {
 
     /// The same, on [`threads`] of its own, which do nothing else: for a process whose tunnels'
     /// users run elsewhere.
-    pub async fn bind_apart(config: HubConfig) -> io::Result<Self> {
-        let threads = Threads::start()?;
+    pub async fn bind_on_own_threads(config: HubConfig) -> io::Result<Self> {
+        let threads = WorkerThreads::start()?;
         let runtime = threads.runtime();
         let _entered = runtime.enter();
         Self::open(config, runtime.clone(), Some(threads))
     }
 
-    fn open(config: HubConfig, runtime: Handle, threads: Option<Threads>) -> io::Result<Self> {
+    fn open(
+        config: HubConfig,
+        runtime: Handle,
+        threads: Option<WorkerThreads>,
+    ) -> io::Result<Self> {
         let socket = Arc::new(HubSocket::bind(config.listen)?);
         let (changes, changed) = mpsc::unbounded_channel();
         let counters = Arc::<Counters>::default();
@@ -205,7 +209,7 @@ impl Hub {
         let endpoints = Arc::<Endpoints>::default();
         let demux = Demux::new(endpoints.clone(), counters.clone(), Instant::now());
         tasks.spawn_on(
-            receive(socket.clone(), changed, demux, counters.clone(), closing.clone()),
+            receive_loop(socket.clone(), changed, demux, counters.clone(), closing.clone()),
             &runtime,
         );
         let tcp_timeout_ms =
@@ -249,8 +253,8 @@ impl Hub {
     /// asked to.
     pub fn add_peer(&self, config: PeerConfig) -> Result<Tunnel, TunnelError> {
         let inner = &*self.inner;
-        if !usable(config.local_addr)
-            || !usable(config.peer_addr)
+        if !is_host_address(config.local_addr)
+            || !is_host_address(config.peer_addr)
             || config.local_addr.is_ipv4() != config.peer_addr.is_ipv4()
         {
             return Err(TunnelError::Unaddressable);
@@ -259,12 +263,12 @@ impl Hub {
             return Err(TunnelError::Unaddressable);
         }
         let pair = (config.private_key.public_key(), config.peer_public_key);
-        let (commands, commanded) = mpsc::channel(COMMANDS);
-        let (inbox, received) = mpsc::channel(INBOX);
+        let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
+        let (inbox, received) = mpsc::channel(INBOX_BATCHES);
         let shared = Arc::new(Shared {
             id: config.id,
             commands,
-            calls: Calls::new(inner.threads.is_some()),
+            notifier: StreamNotifier::new(inner.threads.is_some()),
             closing: inner.closing.child_token(),
             closed: CancellationToken::new(),
             status: watch::Sender::new(TunnelStatus::Connecting),
@@ -277,18 +281,18 @@ impl Hub {
             tcp_rtt_us: AtomicU64::new(0),
             handshakes: AtomicU64::new(0),
             retransmits: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
             overflow: AtomicU64::new(0),
-            queued: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
         });
         let tunnel = Tunnel { shared: shared.clone() };
         let index = self.register(config.id, pair, &tunnel)?;
         let mut seed = [0; 8];
         if getrandom::fill(&mut seed).is_err() {
-            inner.registry.forget(config.id, index);
+            inner.registry.remove(config.id, index);
             return Err(TunnelError::Full);
         }
-        let route = Route {
+        let route = Registration {
             index,
             private_key: config.private_key.clone(),
             peer: config.peer_public_key,
@@ -296,10 +300,10 @@ impl Hub {
             shared: shared.clone(),
         };
         if inner.registry.changes.send(Change::Add(Box::new(route))).is_err() {
-            inner.registry.forget(config.id, index);
+            inner.registry.remove(config.id, index);
             return Err(TunnelError::Closed);
         }
-        inner.registry.endpoints.moved(None, config.endpoint);
+        inner.registry.endpoints.update(None, config.endpoint);
         let setup = PeerSetup {
             private_key: config.private_key,
             peer_public_key: config.peer_public_key,
@@ -324,7 +328,7 @@ impl Hub {
             commands: commanded,
             registry: inner.registry.clone(),
             index,
-            state: Default::default(),
+            streams: Default::default(),
         };
         inner.tasks.spawn_on(driver.run(), &inner.runtime);
         Ok(tunnel)
@@ -343,7 +347,7 @@ impl Hub {
         if table.tunnels.contains_key(&id) {
             return Err(TunnelError::DuplicateId);
         }
-        if table.pairs.contains(&pair) {
+        if table.key_pairs.contains(&pair) {
             return Err(TunnelError::DuplicateKey);
         }
         if table.tunnels.len() >= TUNNELS_MAX {
@@ -361,7 +365,7 @@ impl Hub {
         };
         table.tunnels.insert(id, (index, tunnel.clone()));
         table.indices.insert(index, pair);
-        table.pairs.insert(pair);
+        table.key_pairs.insert(pair);
         Ok(index)
     }
 
@@ -375,7 +379,7 @@ impl Hub {
         let known = self.inner.registry.lock().tunnels.get(&id).cloned();
         if let Some((index, tunnel)) = known {
             tunnel.close();
-            self.inner.registry.forget(id, index);
+            self.inner.registry.remove(id, index);
         }
     }
 
@@ -403,7 +407,7 @@ impl Hub {
             received: counters.received.load(Ordering::Relaxed),
             received_bytes: counters.received_bytes.load(Ordering::Relaxed),
             sent: socket.sent.load(Ordering::Relaxed),
-            send_failed: socket.failed.load(Ordering::Relaxed),
+            send_failed: socket.send_failed.load(Ordering::Relaxed),
             unknown: counters.unknown.load(Ordering::Relaxed),
             malformed: counters.malformed.load(Ordering::Relaxed),
             cookies: counters.cookies.load(Ordering::Relaxed),
@@ -413,14 +417,14 @@ impl Hub {
     }
 }
 
-async fn receive(
+async fn receive_loop(
     socket: Arc<HubSocket>,
     mut changes: mpsc::UnboundedReceiver<Change>,
     mut demux: Demux,
     counters: Arc<Counters>,
     closing: CancellationToken,
 ) {
-    let mut buffers = Buffers::new();
+    let mut buffers = ReceiveBuffers::new();
     let mut since_yield = 0;
     let mut applied = Vec::new();
     loop {
@@ -431,31 +435,36 @@ async fn receive(
                 if count == 0 {
                     return;
                 }
-                applied.drain(..).for_each(|change| demux.change(change));
+                applied.drain(..).for_each(|change| demux.apply_change(change));
                 continue;
             }
-            ready = socket.readable(), if !demux.waits() => ready,
+            ready = socket.readable(), if !demux.has_pending_initiations() => ready,
             // Somebody waits to be let in: after whatever has arrived.
-            () = std::future::ready(()), if demux.waits() => Ok(()),
+            () = std::future::ready(()), if demux.has_pending_initiations() => Ok(()),
         };
         let result = ready.and_then(|()| {
             let count = socket.receive(&mut buffers)?;
             // A tunnel is known here before its first answer can arrive: it was announced before it
             // spoke.
             while let Ok(change) = changes.try_recv() {
-                demux.change(change);
+                demux.apply_change(change);
             }
-            buffers.messages(count, |from, stride, message| {
+            buffers.for_each_message(count, |from, stride, message| {
                 counters.received.fetch_add(1, Ordering::Relaxed);
                 counters.received_bytes.fetch_add(message.bytes().len() as u64, Ordering::Relaxed);
-                demux.message(from, stride, message);
+                demux.dispatch(from, stride, message);
             });
             let reply = |to, cookie: &[u8]| {
-                socket.send_now(&Transmit { to, contents: cookie.to_vec(), segment: cookie.len() })
+                socket.send_nonblocking(&Transmit {
+                    to,
+                    contents: cookie.to_vec(),
+                    segment_size: cookie.len(),
+                })
             };
-            let more = demux.waits() && demux.greet(Instant::now(), reply);
+            let more =
+                demux.has_pending_initiations() && demux.process_initiations(Instant::now(), reply);
             // What is opened at the door takes as long as many messages.
-            Ok(count + if more { FAIR / 4 } else { 0 })
+            Ok(count + if more { YIELD_EVERY / 4 } else { 0 })
         });
         match result {
             Ok(count) => since_yield += count,
@@ -464,7 +473,7 @@ async fn receive(
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
-        if since_yield >= FAIR {
+        if since_yield >= YIELD_EVERY {
             since_yield = 0;
             tokio::task::yield_now().await;
         }
@@ -472,7 +481,7 @@ async fn receive(
 }
 
 /// An address one host can have.
-fn usable(address: IpAddr) -> bool {
+fn is_host_address(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()),
         IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast()),

@@ -17,7 +17,7 @@
 //!
 //! Needs no root and no TUN device: packets exist only in memory.
 
-mod bell;
+mod cross_thread_waker;
 mod driver;
 mod handle;
 mod hub;
@@ -27,7 +27,7 @@ mod stream;
 mod tcp;
 
 pub use handle::{PeerConfig, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId, TunnelStats};
-pub use hub::{Hub, HubConfig, HubCounters, TUNNELS_MAX, threads};
+pub use hub::{Hub, HubConfig, HubCounters, TUNNELS_MAX, worker_threads};
 pub use keys::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use peer::{MTU, MTU_MAX, Profile, TunnelStatus};
 pub use stream::{TunnelListener, TunnelStream};

@@ -20,13 +20,13 @@
 //! (ephemeral keys are random); its sizes, times, order and content do not.
 
 mod keyring;
-mod marks;
 mod netstack;
-mod reach;
-mod room;
-mod terms;
+mod path_mtu;
+mod ready_lists;
+mod scratch;
 mod timers;
-mod train;
+mod transmit_queue;
+mod types;
 mod wire;
 
 use std::collections::VecDeque;
@@ -39,21 +39,21 @@ use boringtun::noise::{Tunn, TunnResult};
 
 use keyring::Keyring;
 use netstack::Netstack;
-use reach::{Echo, Reach};
-use timers::{Due, Timers};
-use train::Trains;
+use path_mtu::{Echo, PathMtu};
+use timers::{TimerAction, Timers};
+use transmit_queue::TransmitQueue;
 use wire::Sealer;
 
-use crate::tunnel::tcp::Outlet as _;
+use crate::tunnel::tcp::PacketOutput as _;
 
-pub use crate::tunnel::tcp::Chain;
+pub use crate::tunnel::tcp::ByteQueue;
 pub use netstack::{CONNECTIONS_MAX, ConnId, Progress, WINDOWS_MAX};
-pub use terms::{Event, PeerCounters, PeerError, PeerSetup, Profile, TunnelStatus};
 pub use timers::{
-    HOUSEKEEPING, KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ATTEMPT_TIME,
-    REKEY_TIMEOUT, UNANSWERED,
+    KEEPALIVE_TIMEOUT, MAINTENANCE_INTERVAL, NEW_HANDSHAKE_TIMEOUT, REJECT_AFTER_TIME,
+    REKEY_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT,
 };
-pub use train::Transmit;
+pub use transmit_queue::Transmit;
+pub use types::{Event, PeerCounters, PeerError, PeerSetup, Profile, TunnelStatus};
 pub use wire::{MTU, MTU_MAX};
 
 /// Largest datagram looked at; ours are at most 8952 bytes, a peer's own MTU may be a little
@@ -63,35 +63,35 @@ const DATAGRAM_MAX: usize = 9216;
 /// it allows to be sent, should not wait for the end of a long batch.
 const ACK_EVERY: (u32, usize) = (32, 48 << 10);
 /// Two initiations are at least this far apart, however often they are asked for.
-const INITIATE_PAUSE: Duration = Duration::from_millis(20);
+const INITIATION_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// A quiet tunnel looks for expired keys less often: ten thousand of them would do nothing else. No
 /// key is used a moment longer for it.
-const HOUSEKEEPING_QUIET: Duration = Duration::from_secs(10);
+const MAINTENANCE_INTERVAL_IDLE: Duration = Duration::from_secs(10);
 /// Silence after which a tunnel counts as quiet.
-const QUIET: Duration = Duration::from_secs(1);
+const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Times TCP speaks in one flush: what it says ends some connections, which have a last word to
 /// say.
-const FLUSHES: usize = 3;
+const FLUSH_PASSES_MAX: usize = 3;
 
 /// One end of one tunnel.
 pub struct Peer {
     tunn: Tunn,
     keys: Keyring,
     timers: Timers,
-    net: Netstack,
-    trains: Trains,
+    netstack: Netstack,
+    transmits: TransmitQueue,
     events: VecDeque<Event>,
     endpoint: Option<SocketAddr>,
     local: IpAddr,
     remote: IpAddr,
     counters: PeerCounters,
-    initiated: Option<Instant>,
-    housekeeping: Instant,
-    reach: Reach,
+    initiated_at: Option<Instant>,
+    maintenance_at: Instant,
+    path_mtu: PathMtu,
     /// Packets and bytes taken in since TCP spoke.
-    unacknowledged: (u32, usize),
-    last_data: Instant,
+    unacked: (u32, usize),
+    last_data_rx: Instant,
 }
 
 impl Peer {
@@ -113,7 +113,7 @@ impl Peer {
             tunn,
             keys: Keyring::default(),
             timers: Timers::new(setup.keepalive, setup.seed, now),
-            net: Netstack::new(
+            netstack: Netstack::new(
                 setup.local_addr,
                 setup.peer_addr,
                 setup.profile,
@@ -122,17 +122,17 @@ impl Peer {
                 setup.seed,
                 now,
             ),
-            reach: Reach::new(setup.mtu_max, setup.seed, now),
-            trains: Trains::new(setup.segments_max),
+            path_mtu: PathMtu::new(setup.mtu_max, setup.seed, now),
+            transmits: TransmitQueue::new(setup.segments_max),
             events: VecDeque::new(),
             endpoint: setup.endpoint,
             local: setup.local_addr,
             remote: setup.peer_addr,
             counters: PeerCounters::default(),
-            initiated: None,
-            housekeeping: now,
-            unacknowledged: (0, 0),
-            last_data: now,
+            initiated_at: None,
+            maintenance_at: now,
+            unacked: (0, 0),
+            last_data_rx: now,
         }
     }
 
@@ -144,10 +144,12 @@ impl Peer {
         let kind = datagram.first_chunk().map(|kind| u32::from_le_bytes(*kind));
         let accepted = datagram.len() <= DATAGRAM_MAX
             && match kind {
-                Some(4) => room::plain(|plain| self.handle_packet(datagram, plain, from, now)),
-                Some(1..=3) => {
-                    room::plain(|plain| self.handle_handshake(datagram, plain, from, now))
+                Some(4) => {
+                    scratch::with_plaintext(|plain| self.handle_data(datagram, plain, from, now))
                 }
+                Some(1..=3) => scratch::with_plaintext(|plain| {
+                    self.handle_handshake(datagram, plain, from, now)
+                }),
                 _ => false,
             };
         if !accepted {
@@ -163,7 +165,7 @@ impl Peer {
         now: Instant,
     ) -> bool {
         // Lets boringtun's clock tick, so that it sees this session as newer than the last.
-        self.housekeep(now);
+        self.maintain(now);
         let TunnResult::WriteToNetwork(answer) = ({
             match self.tunn.decapsulate(Some(from.ip()), datagram, plain) {
                 // Only a cookie reply is done with in silence; it says nothing about where the peer
@@ -175,19 +177,19 @@ impl Peer {
             return false;
         };
         let answer = answer.to_vec();
-        match (index_at(datagram, 0), index_at(&answer, 0)) {
+        match (u32_at(datagram, 0), u32_at(&answer, 0)) {
             (Some(1), Some(2)) => {
-                self.keys.add(index_at(&answer, 4).unwrap_or_default(), false, now);
+                self.keys.add(u32_at(&answer, 4).unwrap_or_default(), false, now);
                 // The answer goes to the sender, but the endpoint stays: an initiation from before
                 // our restart could be replayed by anybody. Only who holds the new key moves it,
                 // with the packet that confirms.
             }
             (Some(2), Some(4)) => {
-                self.keys.add(index_at(datagram, 8).unwrap_or_default(), true, now);
-                self.counters.rtt = self.initiated.map(|at| now.saturating_duration_since(at));
-                self.moved_to(from, now);
-                self.established(now);
-                self.timers.sent(now, false);
+                self.keys.add(u32_at(datagram, 8).unwrap_or_default(), true, now);
+                self.counters.rtt = self.initiated_at.map(|at| now.saturating_duration_since(at));
+                self.update_endpoint(from, now);
+                self.session_established(now);
+                self.timers.packet_sent(now, false);
             }
             // A cookie reply: only an address that can read it may go on.
             _ => {}
@@ -202,15 +204,14 @@ impl Peer {
         true
     }
 
-    fn handle_packet(
+    fn handle_data(
         &mut self,
         datagram: &[u8],
         plain: &mut [u8],
         from: SocketAddr,
         now: Instant,
     ) -> bool {
-        let Some(index) = index_at(datagram, 4).filter(|&index| self.keys.admits(index, now))
-        else {
+        let Some(index) = u32_at(datagram, 4).filter(|&index| self.keys.admits(index, now)) else {
             return false;
         };
         let packet: &[u8] = match self.tunn.decapsulate(None, datagram, plain) {
@@ -222,11 +223,11 @@ impl Peer {
         };
         let (length, between) = (packet.len(), wire::addresses(packet));
         self.counters.rx_bytes += datagram.len() as u64;
-        self.moved_to(from, now);
+        self.update_endpoint(from, now);
         if self.keys.confirm(index) {
-            self.established(now);
+            self.session_established(now);
         }
-        self.timers.heard(now, length > 0);
+        self.timers.packet_received(now, length > 0);
         if self.keys.old_for_receiving(now) && !self.timers.attempting() {
             self.send_initiation(now);
         }
@@ -237,50 +238,50 @@ impl Peer {
             self.counters.foreign += 1;
             return true;
         }
-        self.last_data = now;
+        self.last_data_rx = now;
         if let Some(echo) = Echo::parse(packet) {
-            self.echo(&echo, now);
+            self.handle_echo(&echo, now);
             return true;
         }
-        self.unacknowledged = (self.unacknowledged.0 + 1, self.unacknowledged.1 + length);
-        self.net.ingress(packet, now);
-        if self.unacknowledged.0 >= ACK_EVERY.0 || self.unacknowledged.1 >= ACK_EVERY.1 {
+        self.unacked = (self.unacked.0 + 1, self.unacked.1 + length);
+        self.netstack.ingress(packet, now);
+        if self.unacked.0 >= ACK_EVERY.0 || self.unacked.1 >= ACK_EVERY.1 {
             self.egress(now);
         }
         true
     }
 
     /// An echo request is answered; an answer to our probe says what the path carries.
-    fn echo(&mut self, echo: &Echo<'_>, now: Instant) {
-        if echo.asks {
+    fn handle_echo(&mut self, echo: &Echo<'_>, now: Instant) {
+        if echo.is_request {
             let (local, remote) = (self.local, self.remote);
-            self.send_alone(now, |room| echo.answer(local, remote, room));
-        } else if self.reach.answered(echo) {
-            self.carries(self.reach.mtu());
+            self.send_unbatched(now, |room| echo.write_reply(local, remote, room));
+        } else if self.path_mtu.handle_reply(echo) {
+            self.set_path_mtu(self.path_mtu.mtu());
         }
     }
 
-    fn carries(&mut self, mtu: usize) {
-        self.net.carry(mtu);
-        self.events.push_back(Event::Carries(mtu));
+    fn set_path_mtu(&mut self, mtu: usize) {
+        self.netstack.set_path_mtu(mtu);
+        self.events.push_back(Event::PathMtuChanged(mtu));
     }
 
-    fn established(&mut self, now: Instant) {
+    fn session_established(&mut self, now: Instant) {
         self.counters.handshakes += 1;
-        self.timers.established(now);
-        self.events.push_back(Event::Handshaken);
+        self.timers.session_established(now);
+        self.events.push_back(Event::HandshakeCompleted);
     }
 
-    fn moved_to(&mut self, from: SocketAddr, now: Instant) {
+    fn update_endpoint(&mut self, from: SocketAddr, now: Instant) {
         if self.endpoint != Some(from) {
             self.counters.roamed += u64::from(self.endpoint.is_some());
             self.endpoint = Some(from);
-            self.net.moved();
-            if self.reach.mtu() > MTU {
-                self.carries(MTU);
+            self.netstack.endpoint_changed();
+            if self.path_mtu.mtu() > MTU {
+                self.set_path_mtu(MTU);
             }
-            self.reach.moved(now);
-            self.events.push_back(Event::Endpoint(from));
+            self.path_mtu.reset(now);
+            self.events.push_back(Event::EndpointChanged(from));
         }
     }
 
@@ -288,25 +289,25 @@ impl Peer {
 
     /// Does what the clock asks for.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if now >= self.housekeeping {
-            self.housekeep(now);
-            if now.saturating_duration_since(self.last_data) > QUIET {
-                self.trains.shrink();
-                self.net.shrink();
+        if now >= self.maintenance_at {
+            self.maintain(now);
+            if now.saturating_duration_since(self.last_data_rx) > IDLE_AFTER {
+                self.transmits.shrink();
+                self.netstack.shrink();
             }
         }
-        self.net.give_up(self.timers.last_heard, now);
-        while let Some(due) = self.timers.due(now, self.keys.usable(now)) {
+        self.netstack.expire_silent(self.timers.last_rx, now);
+        while let Some(due) = self.timers.poll(now, self.keys.usable(now)) {
             match due {
-                Due::Initiate if self.endpoint.is_none() => break,
-                Due::Initiate => self.send_initiation(now),
-                Due::Keepalive => self.keepalive(now),
+                TimerAction::Initiate if self.endpoint.is_none() => break,
+                TimerAction::Initiate => self.send_initiation(now),
+                TimerAction::Keepalive => self.send_keepalive(now),
             }
         }
         if !self.keys.usable(now)
-            && self.net.wanted()
+            && self.netstack.has_users()
             && !self.timers.attempting()
-            && !self.timers.gave_up()
+            && !self.timers.attempt_expired()
         {
             self.send_initiation(now);
         }
@@ -315,28 +316,33 @@ impl Peer {
     /// When to call [`Peer::handle_timeout`] and [`Peer::flush`] next, if nothing else happens.
     pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         let usable = self.keys.usable(now);
-        let tcp = if usable && !self.trains.full() { self.net.next(now) } else { None };
-        let busy = self.keys.any() || self.timers.attempting() || self.net.connections() > 0;
-        let housekeeping = busy.then_some(self.housekeeping);
+        let tcp = if usable && !self.transmits.is_full() {
+            self.netstack.poll_timeout(now)
+        } else {
+            None
+        };
+        let busy = self.keys.any() || self.timers.attempting() || self.netstack.connections() > 0;
+        let housekeeping = busy.then_some(self.maintenance_at);
         let expiry = self.keys.expires().filter(|&at| at > now);
         let stale = self.timers.unanswered_at().filter(|&at| at > now);
-        let patience = self.net.patience(self.timers.last_heard, now);
+        let patience = self.netstack.next_expiry(self.timers.last_rx, now);
         // Without an endpoint there is nothing the timers could do.
-        let timers = if self.endpoint.is_some() { self.timers.next(usable) } else { None };
+        let timers = if self.endpoint.is_some() { self.timers.next_timeout(usable) } else { None };
         [tcp, housekeeping, expiry, stale, patience, timers].into_iter().flatten().min()
     }
 
-    fn housekeep(&mut self, now: Instant) {
-        let quiet = now.saturating_duration_since(self.last_data) > QUIET;
-        self.housekeeping = now + if quiet { HOUSEKEEPING_QUIET } else { HOUSEKEEPING };
+    fn maintain(&mut self, now: Instant) {
+        let quiet = now.saturating_duration_since(self.last_data_rx) > IDLE_AFTER;
+        self.maintenance_at =
+            now + if quiet { MAINTENANCE_INTERVAL_IDLE } else { MAINTENANCE_INTERVAL };
         self.keys.expire(now);
-        let mut room = [0; wire::LEAST_ROOM];
+        let mut room = [0; wire::ENCAPSULATE_BUFFER_MIN];
         if let TunnResult::WriteToNetwork(message) = self.tunn.update_timers(&mut room) {
             let message = message.to_vec();
             let Some(to) = self.endpoint else { return };
-            match index_at(&message, 0) {
-                Some(1) => self.note_initiation(now),
-                _ => self.timers.sent(now, false),
+            match u32_at(&message, 0) {
+                Some(1) => self.record_initiation(now),
+                _ => self.timers.packet_sent(now, false),
             }
             self.send_to(to, &message);
         }
@@ -348,20 +354,20 @@ impl Peer {
     /// the moment; the peer does by itself what WireGuard's timers ask for.
     pub fn initiate(&mut self, now: Instant) {
         match self
-            .initiated
-            .map(|at| at + INITIATE_PAUSE)
+            .initiated_at
+            .map(|at| at + INITIATION_INTERVAL_MIN)
             .filter(|&earliest| self.timers.attempting() && now < earliest)
         {
-            Some(earliest) => self.timers.hasten(earliest),
+            Some(earliest) => self.timers.retry_by(earliest),
             None => self.send_initiation(now),
         }
     }
 
     fn send_initiation(&mut self, now: Instant) {
         let Some(to) = self.endpoint else { return };
-        let mut room = [0; wire::LEAST_ROOM];
+        let mut room = [0; wire::ENCAPSULATE_BUFFER_MIN];
         // Noted first, so that even a failure waits for its turn to be repeated.
-        self.note_initiation(now);
+        self.record_initiation(now);
         if let TunnResult::WriteToNetwork(message) =
             self.tunn.format_handshake_initiation(&mut room, true)
         {
@@ -370,18 +376,18 @@ impl Peer {
         }
     }
 
-    fn note_initiation(&mut self, now: Instant) {
-        self.timers.initiated(now);
-        self.initiated = Some(now);
+    fn record_initiation(&mut self, now: Instant) {
+        self.timers.initiation_sent(now);
+        self.initiated_at = Some(now);
     }
 
-    fn keepalive(&mut self, now: Instant) {
+    fn send_keepalive(&mut self, now: Instant) {
         self.with_sealer(now, false, |_, sealer| sealer.seal(0));
     }
 
     fn send_to(&mut self, to: SocketAddr, message: &[u8]) {
         self.counters.tx_bytes += message.len() as u64;
-        self.trains.append(to, message.len(), message.len(), |room| {
+        self.transmits.append(to, message.len(), message.len(), |room| {
             room.copy_from_slice(message);
             message.len()
         });
@@ -390,47 +396,50 @@ impl Peer {
     /// Lets TCP send what it has to say, and notices what became of connections. Call after any
     /// operation, then drain the outputs.
     pub fn flush(&mut self, now: Instant) {
-        for _ in 0..FLUSHES {
+        for _ in 0..FLUSH_PASSES_MAX {
             self.egress(now);
-            self.net.harvest(&mut self.events, now);
+            self.netstack.collect_events(&mut self.events, now);
             // Who was given up has a last word.
-            if !self.net.has_more() || self.trains.full() {
+            if !self.netstack.has_pending_output() || self.transmits.is_full() {
                 break;
             }
         }
-        self.look_further(now);
+        self.probe_path_mtu(now);
     }
 
     /// Tries larger packets where that is of use; believes in them no longer when TCP does not.
-    fn look_further(&mut self, now: Instant) {
-        if self.reach.mtu() > self.net.mtu() {
-            self.reach.failed(now);
-            self.carries(MTU);
+    fn probe_path_mtu(&mut self, now: Instant) {
+        if self.path_mtu.mtu() > self.netstack.mtu() {
+            self.path_mtu.fall_back(now);
+            self.set_path_mtu(MTU);
         }
-        if !self.trains.full() && self.reach.due(now) && self.net.wants_larger() {
-            let (mut reach, local, remote) = (self.reach, self.local, self.remote);
-            self.send_alone(now, |room| reach.probe(local, remote, room, now));
-            self.reach = reach;
+        if !self.transmits.is_full()
+            && self.path_mtu.probe_due(now)
+            && self.netstack.wants_path_mtu_probe()
+        {
+            let (mut reach, local, remote) = (self.path_mtu, self.local, self.remote);
+            self.send_unbatched(now, |room| reach.write_probe(local, remote, room, now));
+            self.path_mtu = reach;
         }
     }
 
     /// Sends a packet that `write` puts into the room it is given, in a datagram that no other
     /// shares a system call with: it may be refused as too large.
-    fn send_alone(&mut self, now: Instant, write: impl FnOnce(&mut [u8]) -> usize) {
+    fn send_unbatched(&mut self, now: Instant, write: impl FnOnce(&mut [u8]) -> usize) {
         self.with_sealer(now, true, |_, sealer| {
-            if sealer.ready() {
-                sealer.trains.close();
-                let length = write(sealer.room());
+            if sealer.is_ready() {
+                sealer.transmits.close_last();
+                let length = write(sealer.buffer());
                 if length > 0 {
                     sealer.seal(length);
                 }
-                sealer.trains.close();
+                sealer.transmits.close_last();
             }
         });
     }
 
     fn egress(&mut self, now: Instant) {
-        self.unacknowledged = (0, 0);
+        self.unacked = (0, 0);
         self.with_sealer(now, true, |net, sealer| net.egress(sealer, now));
     }
 
@@ -443,12 +452,19 @@ impl Peer {
         f: impl FnOnce(&mut Netstack, &mut Sealer<'_>) -> R,
     ) -> R {
         let to = if self.keys.usable(now) { self.endpoint } else { None };
-        let (result, sealed, bytes, lost_key) = room::scratch(|scratch| {
-            let (tunn, trains) = (&mut self.tunn, &mut self.trains);
-            let mut sealer =
-                Sealer { tunn, trains, scratch, to, sealed: 0, bytes: 0, lost_key: false };
-            let result = f(&mut self.net, &mut sealer);
-            (result, sealer.sealed, sealer.bytes, sealer.lost_key)
+        let (result, sealed, bytes, lost_key) = scratch::with_packet(|scratch| {
+            let (tunn, trains) = (&mut self.tunn, &mut self.transmits);
+            let mut sealer = Sealer {
+                tunn,
+                transmits: trains,
+                scratch,
+                to,
+                packets: 0,
+                bytes: 0,
+                session_lost: false,
+            };
+            let result = f(&mut self.netstack, &mut sealer);
+            (result, sealer.packets, sealer.bytes, sealer.session_lost)
         });
         self.counters.tx_bytes += bytes;
         if lost_key {
@@ -456,7 +472,7 @@ impl Peer {
             self.keys.clear();
         }
         if sealed > 0 {
-            self.timers.sent(now, data);
+            self.timers.packet_sent(now, data);
             if self.keys.old_for_sending(now) && !self.timers.attempting() {
                 self.send_initiation(now);
             }
@@ -468,12 +484,12 @@ impl Peer {
 
     /// The next train of datagrams to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.trains.pop()
+        self.transmits.pop()
     }
 
     /// Gives a sent train's buffer back.
     pub fn recycle(&mut self, sent: Transmit) {
-        self.trains.recycle(sent);
+        self.transmits.recycle(sent);
     }
 
     /// The next thing that happened.
@@ -483,8 +499,8 @@ impl Peer {
 
     /// What the state machine says at `now`.
     pub fn status(&self, now: Instant) -> TunnelStatus {
-        match (self.keys.usable(now), self.keys.any() || self.timers.gave_up()) {
-            (true, _) if self.timers.unanswered(now) => TunnelStatus::Stale,
+        match (self.keys.usable(now), self.keys.any() || self.timers.attempt_expired()) {
+            (true, _) if self.timers.is_unanswered(now) => TunnelStatus::Stale,
             (true, _) => TunnelStatus::Encrypted,
             (false, true) => TunnelStatus::Down,
             (false, false) => TunnelStatus::Connecting,
@@ -493,7 +509,7 @@ impl Peer {
 
     /// What went through so far.
     pub fn counters(&self) -> PeerCounters {
-        let (retransmits, tcp_rtt) = self.net.figures();
+        let (retransmits, tcp_rtt) = self.netstack.stats();
         PeerCounters { retransmits, tcp_rtt, ..self.counters }
     }
 
@@ -507,7 +523,7 @@ impl Peer {
     /// Opens a connection to a port of the other end; [`Event::Connected`] or
     /// [`Event::ConnectFailed`] follows. Begins a handshake if there is no key.
     pub fn connect(&mut self, port: u16, now: Instant) -> Result<ConnId, PeerError> {
-        let conn = self.net.connect(port, now)?;
+        let conn = self.netstack.connect(port, now)?;
         if !self.keys.usable(now) {
             self.initiate(now);
         }
@@ -516,63 +532,69 @@ impl Peer {
 
     /// Accepts connections on a port; at most `backlog` may be half open.
     pub fn listen(&mut self, port: u16, backlog: usize) -> Result<(), PeerError> {
-        self.net.listen(port, backlog)
+        self.netstack.listen(port, backlog)
     }
 
     /// Accepts no more.
     pub fn unlisten(&mut self, port: u16) {
-        self.net.unlisten(port);
+        self.netstack.unlisten(port);
     }
 
     /// Adds the connections that may have something new for their users since this was asked last:
     /// bytes, room for bytes, an end.
-    pub fn stirred(&mut self, into: &mut Vec<ConnId>) {
-        self.net.stirred(into);
+    pub fn drain_ready(&mut self, into: &mut Vec<ConnId>) {
+        self.netstack.drain_ready(into);
     }
 
     /// There may be more to send than there was room for.
-    pub fn has_more(&self) -> bool {
-        self.net.has_more()
+    pub fn has_pending_output(&self) -> bool {
+        self.netstack.has_pending_output()
     }
 
     /// Moves up to `limit` received bytes to the end of `into`.
-    pub fn read(&mut self, conn: ConnId, into: &mut Chain, limit: usize, now: Instant) -> Progress {
-        self.net.read(conn, into, limit, now)
+    pub fn read(
+        &mut self,
+        conn: ConnId,
+        into: &mut ByteQueue,
+        limit: usize,
+        now: Instant,
+    ) -> Progress {
+        self.netstack.read(conn, into, limit, now)
     }
 
     /// Takes bytes to be sent from the front of `from`, as many as there is room for.
-    pub fn write(&mut self, conn: ConnId, from: &mut Chain) -> Progress {
-        self.net.write(conn, from)
+    pub fn write(&mut self, conn: ConnId, from: &mut ByteQueue) -> Progress {
+        self.netstack.write(conn, from)
     }
 
     /// Ends our half of a connection, after what was written.
     pub fn shutdown(&mut self, conn: ConnId) {
-        self.net.shutdown(conn);
+        self.netstack.shutdown(conn);
     }
 
     /// Resets a connection.
     pub fn abort(&mut self, conn: ConnId) {
-        self.net.abort(conn);
+        self.netstack.abort(conn);
     }
 
     /// Lets go of a connection: it closes in good order and is forgotten.
     pub fn release(&mut self, conn: ConnId, now: Instant) {
-        self.net.release(conn, now);
+        self.netstack.release(conn, now);
     }
 
     /// Resets every connection and stops listening: the last words before the keys go.
     pub fn abort_all(&mut self, now: Instant) {
-        self.trains.clear();
-        self.net.abort_all();
+        self.transmits.clear();
+        self.netstack.abort_all();
         self.egress(now);
     }
 
     /// Connections that exist, open or not.
     pub fn connections(&self) -> usize {
-        self.net.connections()
+        self.netstack.connections()
     }
 }
 
-fn index_at(message: &[u8], at: usize) -> Option<u32> {
+fn u32_at(message: &[u8], at: usize) -> Option<u32> {
     message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes)
 }

@@ -17,63 +17,63 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, mpsc};
 
-use crate::tunnel::bell::{Waiting, Wakes};
-use crate::tunnel::peer::{Chain, ConnId, Peer, Profile, Progress};
+use crate::tunnel::cross_thread_waker::{RegisteredWaker, WakeBatcher};
+use crate::tunnel::peer::{ByteQueue, ConnId, Peer, Profile, Progress};
 
 /// How long what was written before the user left may take to be sent.
 const LINGER: Duration = Duration::from_secs(20);
 
 /// Calls to the owner of a tunnel.
 #[derive(Debug)]
-pub(super) struct Calls {
-    who: Mutex<Vec<ConnId>>,
-    wake: Notify,
+pub(super) struct StreamNotifier {
+    pending: Mutex<Vec<ConnId>>,
+    notify: Notify,
     /// The owner's threads are not its users': it wakes them by their bells.
-    apart: bool,
+    cross_thread: bool,
 }
 
-impl Calls {
+impl StreamNotifier {
     pub(super) fn new(apart: bool) -> Arc<Self> {
-        Arc::new(Self { who: Mutex::default(), wake: Notify::new(), apart })
+        Arc::new(Self { pending: Mutex::default(), notify: Notify::new(), cross_thread: apart })
     }
 
     /// Something is to be done, though for no connection.
-    pub(super) fn wake(&self) {
-        self.wake.notify_one();
+    pub(super) fn notify_owner(&self) {
+        self.notify.notify_one();
     }
 
-    fn call(&self, conn: ConnId) {
-        self.who.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
-        self.wake.notify_one();
+    fn notify_stream(&self, conn: ConnId) {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+        self.notify.notify_one();
     }
 
     /// Waits for a call.
-    pub(super) async fn called(&self) {
-        self.wake.notified().await;
+    pub(super) async fn notified(&self) {
+        self.notify.notified().await;
     }
 
     /// Adds those that called.
-    pub(super) fn take(&self, into: &mut Vec<ConnId>) {
-        into.append(&mut self.who.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(super) fn drain_into(&self, into: &mut Vec<ConnId>) {
+        into.append(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 #[derive(Debug, Default)]
 struct State {
-    received: Chain,
-    to_send: Chain,
-    reader: Option<Waiting>,
-    writer: Option<Waiting>,
+    received: ByteQueue,
+    to_send: ByteQueue,
+    reader: Option<RegisteredWaker>,
+    writer: Option<RegisteredWaker>,
     /// The owner was called and has not come yet.
-    called: bool,
+    notified: bool,
     /// The owner has more than fits: the reader is to call when there is room.
-    owner_waits: bool,
+    read_blocked: bool,
     finished: bool,
     shutdown: bool,
     dropped: bool,
     failed: Option<io::ErrorKind>,
     /// When the owner first saw that the user is gone.
-    abandoned: Option<Instant>,
+    dropped_at: Option<Instant>,
 }
 
 /// What the owner task and a stream share. All times are the owner's.
@@ -82,27 +82,27 @@ pub(super) struct Pipe {
     state: Mutex<State>,
     limit: usize,
     conn: ConnId,
-    calls: Arc<Calls>,
+    notifier: Arc<StreamNotifier>,
 }
 
 /// What became of a connection while its pipe was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Served {
+pub(super) enum ServiceResult {
     /// All that can be done now.
-    Done,
+    Serviced,
     /// Its user is gone, and what that wrote is not sent yet: it is to be served again before long.
-    Leaving,
+    Draining,
     /// The user is gone, or the connection is: forget it.
-    Over,
+    Closed,
 }
 
 impl Pipe {
-    pub(super) fn new(conn: ConnId, profile: Profile, calls: Arc<Calls>) -> Arc<Self> {
+    pub(super) fn new(conn: ConnId, profile: Profile, calls: Arc<StreamNotifier>) -> Arc<Self> {
         let limit = match profile {
             Profile::Control => 64 << 10,
             Profile::Stream | Profile::Standard => 256 << 10,
         };
-        Arc::new(Self { state: Mutex::default(), limit, conn, calls })
+        Arc::new(Self { state: Mutex::default(), limit, conn, notifier: calls })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -110,31 +110,31 @@ impl Pipe {
     }
 
     /// Calls the owner, once until it comes.
-    fn call(&self, mut state: MutexGuard<'_, State>) {
-        let again = std::mem::replace(&mut state.called, true);
+    fn notify(&self, mut state: MutexGuard<'_, State>) {
+        let again = std::mem::replace(&mut state.notified, true);
         drop(state);
         if !again {
-            self.calls.call(self.conn);
+            self.notifier.notify_stream(self.conn);
         }
     }
 
     /// Moves bytes both ways between the pipe and the peer. `ended`: our FIN was asked for already;
     /// kept by the caller. Adds to `wakes` who is to be woken.
-    pub(super) fn serve(
+    pub(super) fn service(
         &self,
         peer: &mut Peer,
         ended: &mut bool,
-        wakes: &mut Wakes,
+        wakes: &mut WakeBatcher,
         now: Instant,
-    ) -> Served {
+    ) -> ServiceResult {
         let conn = self.conn;
         let mut guard = self.lock();
         let state = &mut *guard;
-        state.called = false;
+        state.notified = false;
         let (mut moved_in, mut moved_out) = (false, false);
         while !state.finished && !state.dropped && state.failed.is_none() {
             let room = self.limit.saturating_sub(state.received.len());
-            state.owner_waits = room == 0;
+            state.read_blocked = room == 0;
             if room == 0 {
                 break;
             }
@@ -158,7 +158,7 @@ impl Pipe {
             peer.shutdown(conn);
             moved_out = true;
         }
-        let overdue = state.dropped && now >= *state.abandoned.get_or_insert(now) + LINGER;
+        let overdue = state.dropped && now >= *state.dropped_at.get_or_insert(now) + LINGER;
         let over =
             state.failed.is_some() || (state.dropped && (state.to_send.is_empty() || overdue));
         if state.dropped && (overdue || (over && !state.received.is_empty())) {
@@ -180,9 +180,9 @@ impl Pipe {
         drop(guard);
         reader.into_iter().chain(writer).for_each(|waiting| wakes.add(waiting));
         match (over, leaving) {
-            (true, _) => Served::Over,
-            (false, true) => Served::Leaving,
-            (false, false) => Served::Done,
+            (true, _) => ServiceResult::Closed,
+            (false, true) => ServiceResult::Draining,
+            (false, false) => ServiceResult::Serviced,
         }
     }
 
@@ -193,7 +193,7 @@ impl Pipe {
         state.to_send.clear();
         let wakers = [state.reader.take(), state.writer.take()];
         drop(state);
-        wakers.into_iter().flatten().for_each(Waiting::wake);
+        wakers.into_iter().flatten().for_each(RegisteredWaker::wake);
     }
 }
 
@@ -227,7 +227,11 @@ impl AsyncRead for TunnelStream {
                 (_, true) => Poll::Ready(Ok(())),
                 (Some(kind), false) => Poll::Ready(Err(kind.into())),
                 (None, false) => {
-                    Waiting::note(&mut state.reader, self.pipe.calls.apart, cx);
+                    RegisteredWaker::register(
+                        &mut state.reader,
+                        self.pipe.notifier.cross_thread,
+                        cx,
+                    );
                     Poll::Pending
                 }
             };
@@ -238,9 +242,9 @@ impl AsyncRead for TunnelStream {
             buf.put_slice(&front[..n]);
             state.received.consume(n);
         }
-        if state.owner_waits && state.received.len() <= self.pipe.limit / 2 {
-            state.owner_waits = false;
-            self.pipe.call(state);
+        if state.read_blocked && state.received.len() <= self.pipe.limit / 2 {
+            state.read_blocked = false;
+            self.pipe.notify(state);
         }
         Poll::Ready(Ok(()))
     }
@@ -261,14 +265,14 @@ impl AsyncWrite for TunnelStream {
         }
         let n = buf.len().min(self.pipe.limit.saturating_sub(state.to_send.len()));
         if n == 0 && !buf.is_empty() {
-            Waiting::note(&mut state.writer, self.pipe.calls.apart, cx);
+            RegisteredWaker::register(&mut state.writer, self.pipe.notifier.cross_thread, cx);
             return Poll::Pending;
         }
         // An owner that still has bytes to take was called when they came.
         let call = state.to_send.is_empty();
         state.to_send.extend(&buf[..n]);
         if call {
-            self.pipe.call(state);
+            self.pipe.notify(state);
         }
         Poll::Ready(Ok(n))
     }
@@ -283,7 +287,7 @@ impl AsyncWrite for TunnelStream {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.pipe.lock();
         state.shutdown = true;
-        self.pipe.call(state);
+        self.pipe.notify(state);
         Poll::Ready(Ok(()))
     }
 }
@@ -293,7 +297,7 @@ impl Drop for TunnelStream {
         let mut state = self.pipe.lock();
         state.dropped = true;
         state.shutdown = true;
-        self.pipe.call(state);
+        self.pipe.notify(state);
     }
 }
 
@@ -302,7 +306,7 @@ impl Drop for TunnelStream {
 pub struct TunnelListener {
     pub(super) port: u16,
     pub(super) incoming: mpsc::Receiver<TunnelStream>,
-    pub(super) calls: Arc<Calls>,
+    pub(super) notifier: Arc<StreamNotifier>,
 }
 
 impl TunnelListener {
@@ -320,6 +324,6 @@ impl TunnelListener {
 impl Drop for TunnelListener {
     fn drop(&mut self) {
         self.incoming.close();
-        self.calls.wake();
+        self.notifier.notify_owner();
     }
 }

@@ -503,7 +503,7 @@ async fn reached(
     };
     let tunnel = gateway.hub.add_peer(peer).unwrap();
     tunnel.initiate();
-    tokio::time::timeout(PATIENCE, tunnel.handshaken()).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, tunnel.wait_for_handshake()).await.unwrap().unwrap();
     tunnel
 }
 

@@ -5,10 +5,10 @@
 //! tag; not UDP and IP), of handshakes, keepalives and data alike. wireguard-go does not count what
 //! it sends or receives as a cookie.
 
-mod lab;
+mod netns;
 mod session;
 
-use lab::{Ends, Lab, SOON, run};
+use netns::{Netns, TIMEOUT, WireGuardConfig, run};
 use portcullis::tunnel::{
     Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId, TunnelStatus,
     TunnelStream,
@@ -27,7 +27,7 @@ const SLACK: u64 = 512;
 
 /// Both ends of a tunnel: ours in a hub on the cable, theirs in wireguard-go.
 struct Pair {
-    lab: Lab,
+    lab: Netns,
     hub: Hub,
     tunnel: Tunnel,
 }
@@ -52,8 +52,8 @@ impl Pair {
         other: Option<PresharedKey>,
         inside: (IpAddr, IpAddr),
     ) -> Self {
-        let mut lab = Lab::new();
-        let hub = Hub::bind(HubConfig { listen: SocketAddr::from((lab.ours, 0)) }).await.unwrap();
+        let mut lab = Netns::new();
+        let hub = Hub::bind(HubConfig { listen: SocketAddr::from((lab.local, 0)) }).await.unwrap();
         let (our_key, their_key, psk) = (
             PrivateKey::generate().unwrap(),
             PrivateKey::generate().unwrap(),
@@ -61,12 +61,12 @@ impl Pair {
         );
         let port = 51820;
         let their_public = their_key.public_key();
-        let ends = Ends {
+        let ends = WireGuardConfig {
             key: their_key,
             psk: other.unwrap_or_else(|| psk.clone()),
-            us: our_key.public_key(),
+            peer: our_key.public_key(),
             address: inside.1,
-            our_address: inside.0,
+            peer_address: inside.0,
         };
         let at = |caller: &Caller, us: bool| (*caller == Caller::Us) == us;
         let config = PeerConfig {
@@ -74,7 +74,7 @@ impl Pair {
             private_key: our_key,
             peer_public_key: their_public,
             preshared_key: psk,
-            endpoint: at(&caller, true).then(|| SocketAddr::from((lab.theirs, port))),
+            endpoint: at(&caller, true).then(|| SocketAddr::from((lab.remote, port))),
             local_addr: inside.0,
             peer_addr: inside.1,
             keepalive: at(&caller, true).then_some(Duration::from_secs(25)),
@@ -92,12 +92,12 @@ impl Pair {
     }
 
     async fn up(&self) {
-        timeout(SOON, self.tunnel.handshaken()).await.expect("the handshake").unwrap();
+        timeout(TIMEOUT, self.tunnel.wait_for_handshake()).await.expect("the handshake").unwrap();
     }
 
     /// One request; the answer's head is read, its body is left to the caller.
     async fn ask(&self, head: String, body: u64) -> (BufReader<TunnelStream>, u64) {
-        let mut stream = timeout(SOON, self.tunnel.connect(8000)).await.unwrap().unwrap();
+        let mut stream = timeout(TIMEOUT, self.tunnel.connect(8000)).await.unwrap().unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
         send(&mut stream, body).await;
         let mut answer = BufReader::with_capacity(1 << 18, stream);
@@ -220,8 +220,8 @@ fn pattern_digest(bytes: u64) -> String {
 async fn as_the_workspaces_peer(bytes: u64) {
     let mut pair = Pair::new(Caller::Them, 1).await;
     pair.up().await;
-    assert_eq!(pair.tunnel.stats().endpoint, Some(SocketAddr::from((pair.lab.theirs, 51820))));
-    pair.lab.http(HOST, 8000);
+    assert_eq!(pair.tunnel.stats().endpoint, Some(SocketAddr::from((pair.lab.remote, 51820))));
+    pair.lab.start_http_server(HOST, 8000);
     pair.both_ways(bytes).await;
     pair.counters_agree().await;
     pair.counters_agree_to_the_byte().await;
@@ -241,7 +241,7 @@ async fn wireguard_go_with_ipv6_inside() {
     let inside = ("fd00::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
     let mut pair = Pair::with(Caller::Them, 1, None, inside).await;
     pair.up().await;
-    pair.lab.http(inside.1, 8000);
+    pair.lab.start_http_server(inside.1, 8000);
     pair.both_ways(4 * MIB).await;
     pair.counters_agree().await;
     assert_eq!(
@@ -255,21 +255,21 @@ async fn wireguard_go_with_ipv6_inside() {
 async fn another_preshared_key_is_no_peer() {
     let pair =
         Pair::with(Caller::Them, 1, Some(PresharedKey::generate().unwrap()), (GATEWAY, HOST)).await;
-    lab::wait("their initiations", || pair.hub.counters().received >= 1);
+    netns::wait_until("their initiations", || pair.hub.counters().received >= 1);
     // We answer the initiation, whose sender is known; but the answer is worth nothing to who has
     // another key, and no packet of theirs is ours.
-    let waited = timeout(Duration::from_secs(3), pair.tunnel.handshaken()).await;
+    let waited = timeout(Duration::from_secs(3), pair.tunnel.wait_for_handshake()).await;
     assert!(waited.is_err(), "there is no tunnel");
-    assert_eq!(pair.lab.handshake(), 0, "nor do they think so");
+    assert_eq!(pair.lab.latest_handshake(), 0, "nor do they think so");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_moves_is_followed() {
     let mut pair = Pair::new(Caller::Them, 1).await;
     pair.up().await;
-    pair.lab.http(HOST, 8000);
+    pair.lab.start_http_server(HOST, 8000);
     pair.both_ways(MIB).await;
-    let (theirs, elsewhere) = (pair.lab.theirs, pair.lab.elsewhere);
+    let (theirs, elsewhere) = (pair.lab.remote, pair.lab.alternate);
     pair.lab.ip(&format!("addr add {elsewhere}/29 dev cable"));
     pair.lab.ip(&format!("addr del {theirs}/29 dev cable"));
     // Removing the first address of a net takes the others of that net along, unless the kernel was
@@ -282,12 +282,12 @@ async fn a_peer_that_moves_is_followed() {
     let unanswered = format!(
         "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'?', ('{GATEWAY}', 9))"
     );
-    run(pair.lab.inside("python3").args(["-c", &unanswered]));
+    run(pair.lab.command("python3").args(["-c", &unanswered]));
     let seen = || pair.tunnel.stats().endpoint.is_some_and(|at| at.ip() == IpAddr::V4(elsewhere));
     let began = Instant::now();
     while !seen() {
         assert!(
-            began.elapsed() < SOON,
+            began.elapsed() < TIMEOUT,
             "{:?} {:?}\n{}",
             pair.tunnel.stats(),
             pair.hub.counters(),
@@ -312,7 +312,7 @@ async fn wireguard_go_as_the_hub() {
     let serving = tokio::spawn(async move {
         for _ in 0..2 {
             let mut stream =
-                BufReader::new(timeout(SOON, listener.accept()).await.unwrap().unwrap());
+                BufReader::new(timeout(TIMEOUT, listener.accept()).await.unwrap().unwrap());
             let mut line = String::new();
             while line.trim_end() != "" || line.is_empty() {
                 line.clear();
@@ -335,7 +335,7 @@ async fn wireguard_go_as_the_hub() {
     });
     for _ in 0..2 {
         let file = pair.lab.dir.path().join("fetched");
-        let mut curl = pair.lab.inside("curl");
+        let mut curl = pair.lab.command("curl");
         curl.args([
             "--silent",
             "--show-error",
@@ -371,7 +371,7 @@ async fn long_keys_are_renewed_after_two_minutes() {
     for caller in [Caller::Them, Caller::Us] {
         let mut pair = Pair::new(caller, 1).await;
         pair.up().await;
-        pair.lab.http(HOST, 8000);
+        pair.lab.start_http_server(HOST, 8000);
         let began = Instant::now();
         let first = pair.tunnel.stats().last_handshake.unwrap();
         while pair.tunnel.stats().handshakes < 2 {
@@ -385,7 +385,7 @@ async fn long_keys_are_renewed_after_two_minutes() {
         println!("keys were renewed after {age:?}");
         assert!(age >= Duration::from_secs(110), "not before their time: {age:?}");
         pair.both_ways(MIB).await;
-        let theirs = pair.lab.handshake();
+        let theirs = pair.lab.latest_handshake();
         assert!(
             renewed.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().abs_diff(theirs) <= 1,
             "both ends say when"

@@ -2,7 +2,7 @@
 //! behind it, and a browser's WebSocket. And the same server as a direct target, which says
 //! everywhere that nothing protects it.
 
-use super::lab::{Lab, SOON, run, wait};
+use super::netns::{Netns, TIMEOUT, run, wait_until};
 use crate::product::{Demo, command};
 use crate::support::vnc::{Closed, VncClient, over_websocket};
 use portcullis::tunnel::PrivateKey;
@@ -19,7 +19,7 @@ use tokio_tungstenite::Connector;
 const PASSWORD_FILE: [u8; 8] = [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37];
 const PASSWORD: &str = "vncpass1";
 
-fn vnc(lab: &Lab, mut program: std::process::Command, port: u16) -> std::process::Command {
+fn vnc(lab: &Netns, mut program: std::process::Command, port: u16) -> std::process::Command {
     let password = lab.dir.path().join("passwd");
     std::fs::write(&password, PASSWORD_FILE).unwrap();
     program.args([
@@ -80,18 +80,18 @@ async fn connected(demo: &Demo, host: &Value, token: &str) {
         if found.as_ref().is_some_and(|h| h["status"] == "connected") {
             return;
         }
-        assert!(began.elapsed() < SOON, "{found:?}");
+        assert!(began.elapsed() < TIMEOUT, "{found:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_desktop_behind_a_standard_peer() {
-    let mut lab = Lab::new();
+    let mut lab = Netns::new();
     let free = crate::support::free_port();
     let dir = tempfile::tempdir().unwrap();
     let settings = [
-        ("PORTCULLIS_TUNNEL__LISTEN", format!("{}:0", lab.ours)),
+        ("PORTCULLIS_TUNNEL__LISTEN", format!("{}:0", lab.local)),
         ("PORTCULLIS_DIRECT__ALLOW", format!("old-box=127.0.0.1:{free}")),
     ];
     let demo = Demo::start_with(dir.path(), &settings).await;
@@ -128,10 +128,11 @@ async fn a_desktop_behind_a_standard_peer() {
         "shell and API print the same file"
     );
     let psk = printed.lines().find_map(|l| l.strip_prefix("PresharedKey = ")).unwrap();
-    let file = printed.replace("REPLACE_WITH_THE_PRIVATE_KEY", &super::lab::base64(&*key.expose()));
+    let file =
+        printed.replace("REPLACE_WITH_THE_PRIVATE_KEY", &super::netns::base64(&*key.expose()));
     let file = lab.write(&format!("{}.conf", lab.interface), &file);
     // wg-quick goes by the kernel's WireGuard where there is one.
-    let mut up = lab.inside("wg-quick");
+    let mut up = lab.command("wg-quick");
     up.args(["up"]).arg(file).env("WG_QUICK_USERSPACE_IMPLEMENTATION", "wireguard-go");
     run(&mut up);
     connected(&demo, &host["id"], &admin).await;
@@ -145,12 +146,17 @@ async fn a_desktop_behind_a_standard_peer() {
         "{made}"
     );
     ask(&demo, "/api/workspaces/ws-rack/launch", &member, json!({}), 503).await;
-    let mut server = vnc(&lab, lab.inside("Xtigervnc"), u16::try_from(port).unwrap());
+    let mut server = vnc(&lab, lab.command("Xtigervnc"), u16::try_from(port).unwrap());
     server.args(["-interface", inner]);
-    lab.keep(&mut server);
+    lab.spawn_owned(&mut server);
     let probe = format!("import socket; socket.create_connection(('{inner}', {port}), 1)");
-    wait("Xtigervnc", || {
-        lab.inside("python3").args(["-c", &probe]).stderr(Stdio::null()).status().unwrap().success()
+    wait_until("Xtigervnc", || {
+        lab.command("python3")
+            .args(["-c", &probe])
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
     });
 
     let launched = ask(&demo, "/api/workspaces/ws-rack/launch", &member, json!({}), 200).await;
@@ -161,8 +167,8 @@ async fn a_desktop_behind_a_standard_peer() {
     let session = launched["session_id"].as_str().unwrap().to_owned();
     let began = Instant::now();
     let (stream, closed) = open(&demo, &session, &member).await;
-    let mut client = timeout(SOON, VncClient::connect(stream)).await.unwrap().unwrap();
-    timeout(SOON, client.frame()).await.unwrap().unwrap();
+    let mut client = timeout(TIMEOUT, VncClient::connect(stream)).await.unwrap().unwrap();
+    timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
     println!("ticket to first frame: {:?}", began.elapsed());
     assert_eq!((client.width, client.height, client.name.as_str()), (640, 480, "A standard peer"));
 
@@ -193,17 +199,17 @@ async fn a_desktop_behind_a_standard_peer() {
     // A gateway that starts anew calls the peer where it was, from another port even, and puts the
     // session back.
     demo.stop().await;
-    let _ = timeout(SOON, closed).await.unwrap();
+    let _ = timeout(TIMEOUT, closed).await.unwrap();
     let demo = Demo::start_with(dir.path(), &settings).await;
     connected(&demo, &host["id"], &admin).await;
     let (stream, closed) = open(&demo, &session, &member).await;
-    let mut client = timeout(SOON, VncClient::connect(stream)).await.unwrap().unwrap();
-    timeout(SOON, client.frame()).await.unwrap().unwrap();
+    let mut client = timeout(TIMEOUT, VncClient::connect(stream)).await.unwrap().unwrap();
+    timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
 
     // A cut ends the stream at once; the host's tunnel, which others may use, stays.
     let began = Instant::now();
     ask(&demo, &format!("/api/admin/sessions/{session}/terminate"), &admin, json!({}), 200).await;
-    let closed = timeout(SOON, closed).await.unwrap().unwrap();
+    let closed = timeout(TIMEOUT, closed).await.unwrap().unwrap();
     let took = began.elapsed();
     assert_eq!(closed, Some((4000, "admin_stopped".to_owned())));
     println!("terminate to close frame: {took:?}");
@@ -236,11 +242,11 @@ async fn a_desktop_behind_a_standard_peer() {
 }
 
 /// A server on this machine, which the configuration allows by name.
-async fn direct(demo: &Demo, lab: &mut Lab, port: u16, admin: &str, member: &str) {
+async fn direct(demo: &Demo, lab: &mut Netns, port: u16, admin: &str, member: &str) {
     let mut server = vnc(lab, std::process::Command::new("Xtigervnc"), port);
     server.args(["-interface", "127.0.0.1", "-localhost=1"]);
-    lab.keep(&mut server);
-    wait("Xtigervnc", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    lab.spawn_owned(&mut server);
+    wait_until("Xtigervnc", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let body = json!({"id": "ws-old", "name": "Old box", "type": "vnc", "target": {"direct": "old-box"}, "password": PASSWORD});
     ask(demo, "/api/workspaces", admin, body, 201).await;
     let launched = ask(demo, "/api/workspaces/ws-old/launch", member, json!({}), 200).await;
@@ -252,8 +258,8 @@ async fn direct(demo: &Demo, lab: &mut Lab, port: u16, admin: &str, member: &str
     assert_eq!(launched["security"]["tunnel"]["peer_public_key"], Value::Null);
     let session = launched["session_id"].as_str().unwrap();
     let (stream, closed) = open(demo, session, member).await;
-    let mut client = timeout(SOON, VncClient::connect(stream)).await.unwrap().unwrap();
-    timeout(SOON, client.frame()).await.unwrap().unwrap();
+    let mut client = timeout(TIMEOUT, VncClient::connect(stream)).await.unwrap().unwrap();
+    timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
     let (_, seen) = demo.get(&format!("/api/sessions/{session}"), Some(member)).await;
     assert_eq!(
         (seen["tunnel_status"].as_str(), seen["ip_address"].as_str()),
@@ -268,7 +274,7 @@ async fn direct(demo: &Demo, lab: &mut Lab, port: u16, admin: &str, member: &str
     }
     ask(demo, &format!("/api/sessions/{session}/disconnect"), member, json!({}), 200).await;
     assert_eq!(
-        timeout(SOON, closed).await.unwrap().unwrap(),
+        timeout(TIMEOUT, closed).await.unwrap().unwrap(),
         Some((4000, "user_disconnected".to_owned()))
     );
     let (_, seen) = demo.get(&format!("/api/sessions/{session}"), Some(member)).await;

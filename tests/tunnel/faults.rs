@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::simnet::{AGENT, GATEWAY, Keys, Random, Weather, World};
+use super::simnet::{AGENT, GATEWAY, NetworkConditions, PeerSettings, Rng, SimulatedNetwork};
 
 const S: Duration = Duration::from_secs(1);
 const MIB: usize = 1 << 20;
@@ -26,9 +26,9 @@ fn ms(n: u64) -> Duration {
 
 /// One direction, to the end: how many virtual milliseconds it took, and how many datagrams the
 /// sender needed.
-fn transfer(weather: Weather, length: usize) -> (u128, usize) {
-    let mut world = World::new(5, weather);
-    world.shake();
+fn transfer(weather: NetworkConditions, length: usize) -> (u128, usize) {
+    let mut world = SimulatedNetwork::new(5, weather);
+    world.handshake();
     let (near, far) = world.open(5900);
     let said: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
     let (began, sent) = (world.now, world.trace.len());
@@ -44,18 +44,18 @@ fn transfer(weather: Weather, length: usize) -> (u128, usize) {
 
 #[test]
 fn throughput_and_recovery_in_every_weather() {
-    let fair = Weather::FAIR;
+    let fair = NetworkConditions::CLEAN;
     let weathers = [
         ("fair", fair),
-        ("loss 0.1 %", Weather { loss: 1, ..fair }),
-        ("loss 0.5 %", Weather { loss: 5, ..fair }),
-        ("loss 1 %", Weather { loss: 10, ..fair }),
-        ("loss 2 %", Weather { loss: 20, ..fair }),
-        ("loss 5 %", Weather { loss: 50, ..fair }),
-        ("jitter 3 ms: reordered", Weather { jitter: ms(3), ..fair }),
-        ("duplicate 5 %", Weather { duplicate: 50, ..fair }),
-        ("corrupt 1 %", Weather { corrupt: 10, ..fair }),
-        ("storm", Weather::STORM),
+        ("loss 0.1 %", NetworkConditions { loss: 1, ..fair }),
+        ("loss 0.5 %", NetworkConditions { loss: 5, ..fair }),
+        ("loss 1 %", NetworkConditions { loss: 10, ..fair }),
+        ("loss 2 %", NetworkConditions { loss: 20, ..fair }),
+        ("loss 5 %", NetworkConditions { loss: 50, ..fair }),
+        ("jitter 3 ms: reordered", NetworkConditions { jitter: ms(3), ..fair }),
+        ("duplicate 5 %", NetworkConditions { duplicate: 50, ..fair }),
+        ("corrupt 1 %", NetworkConditions { corrupt: 10, ..fair }),
+        ("storm", NetworkConditions::ADVERSE),
     ];
     let packets = MIB.div_ceil(1380);
     let mut table = String::from(
@@ -75,16 +75,16 @@ fn throughput_and_recovery_in_every_weather() {
 
 #[test]
 fn after_a_cut_of_ten_seconds_a_stream_goes_on() {
-    let mut world = World::new(9, Weather::FAIR);
-    world.shake();
+    let mut world = SimulatedNetwork::new(9, NetworkConditions::CLEAN);
+    world.handshake();
     let (near, far) = world.open(5900);
     let said = vec![7; 4 * MIB];
     world.stream(AGENT, far).outgoing.extend(&said);
     world.stream(AGENT, far).finish = true;
-    world.pass(ms(200));
-    world.weather = Weather::CUT;
-    world.pass(10 * S);
-    world.weather = Weather::FAIR;
+    world.advance(ms(200));
+    world.conditions = NetworkConditions::PARTITIONED;
+    world.advance(10 * S);
+    world.conditions = NetworkConditions::CLEAN;
     let mended = world.now;
     assert!(
         world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished),
@@ -100,11 +100,18 @@ fn after_a_cut_of_ten_seconds_a_stream_goes_on() {
 #[test]
 fn a_path_that_swallows_large_datagrams_is_found_out_and_remembered() {
     for keys in [
-        Keys::new(),
-        Keys { inside: ["fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()], ..Keys::new() },
+        PeerSettings::new(),
+        PeerSettings {
+            tunnel_addresses: ["fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()],
+            ..PeerSettings::new()
+        },
     ] {
-        let mut world = World::with(5, Weather { largest: 1400, ..Weather::FAIR }, keys);
-        world.shake();
+        let mut world = SimulatedNetwork::with_settings(
+            5,
+            NetworkConditions { largest: 1400, ..NetworkConditions::CLEAN },
+            keys,
+        );
+        world.handshake();
         let said: Vec<u8> = (0..MIB).map(|n| (n % 251) as u8).collect();
         // The first stream finds out, by three timeouts; the next knows.
         for most in [4 * S, S] {
@@ -125,26 +132,26 @@ fn a_path_that_swallows_large_datagrams_is_found_out_and_remembered() {
 
 #[test]
 fn a_path_that_was_only_cut_is_used_in_full_again() {
-    let mut world = World::new(5, Weather::FAIR);
-    world.shake();
+    let mut world = SimulatedNetwork::new(5, NetworkConditions::CLEAN);
+    world.handshake();
     let (_, far) = world.open(5900);
-    let full = |world: &World, from: usize| {
+    let full = |world: &SimulatedNetwork, from: usize| {
         world.trace[from..].iter().filter(|(_, side, size)| *side == AGENT && *size > 1400).count()
     };
     world.stream(AGENT, far).outgoing.extend(vec![7; MIB]);
-    world.pass(ms(50));
-    world.weather = Weather::CUT;
-    world.pass(4 * S);
-    world.weather = Weather::FAIR;
-    world.pass(4 * S);
+    world.advance(ms(50));
+    world.conditions = NetworkConditions::PARTITIONED;
+    world.advance(4 * S);
+    world.conditions = NetworkConditions::CLEAN;
+    world.advance(4 * S);
     // The cut looked like a path that swallows large datagrams.
     let from = world.trace.len();
     world.stream(AGENT, far).outgoing.extend(vec![7; MIB / 4]);
-    world.pass(S);
+    world.advance(S);
     assert_eq!(full(&world, from), 0);
-    world.pass(15 * S);
+    world.advance(15 * S);
     world.stream(AGENT, far).outgoing.extend(vec![7; MIB / 4]);
-    world.pass(S);
+    world.advance(S);
     assert!(full(&world, from) > 100, "{}", full(&world, from));
 }
 
@@ -154,7 +161,7 @@ fn a_path_that_was_only_cut_is_used_in_full_again() {
 const AROUND: usize = 32;
 
 /// The largest datagram sent from that place of the trace on.
-fn largest(world: &World, side: usize, from: usize) -> usize {
+fn largest(world: &SimulatedNetwork, side: usize, from: usize) -> usize {
     world.trace[from..]
         .iter()
         .filter(|(_, of, _)| *of == side)
@@ -163,16 +170,16 @@ fn largest(world: &World, side: usize, from: usize) -> usize {
         .unwrap_or(0)
 }
 
-fn wide(inside: [&str; 2]) -> Keys {
-    Keys {
+fn wide(inside: [&str; 2]) -> PeerSettings {
+    PeerSettings {
         mtu_max: [MTU_MAX; 2],
-        inside: inside.map(|address| address.parse().unwrap()),
-        ..Keys::new()
+        tunnel_addresses: inside.map(|address| address.parse().unwrap()),
+        ..PeerSettings::new()
     }
 }
 
 /// Says so much from the agent; answers with the time it took.
-fn download(world: &mut World, length: usize) -> Duration {
+fn download(world: &mut SimulatedNetwork, length: usize) -> Duration {
     let said: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
     let (near, far) = world.open(5900);
     let began = world.now;
@@ -191,15 +198,21 @@ fn download(world: &mut World, length: usize) -> Duration {
 #[test]
 fn a_path_that_carries_jumbo_frames_is_found_out_by_who_sends_much() {
     for inside in [["10.64.0.1", "10.64.0.2"], ["fd00::1", "fd00::2"]] {
-        let mut world =
-            World::with(5, Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR }, wide(inside));
-        world.shake();
+        let mut world = SimulatedNetwork::with_settings(
+            5,
+            NetworkConditions { largest: MTU_MAX + AROUND, ..NetworkConditions::CLEAN },
+            wide(inside),
+        );
+        world.handshake();
         // Little traffic asks for nothing.
         download(&mut world, 8 << 10);
         assert_eq!(largest(&world, AGENT, 0), MTU + AROUND);
         download(&mut world, 2 * MIB);
         assert_eq!(
-            world.events[AGENT].iter().filter(|event| **event == Event::Carries(MTU_MAX)).count(),
+            world.events[AGENT]
+                .iter()
+                .filter(|event| **event == Event::PathMtuChanged(MTU_MAX))
+                .count(),
             1
         );
         let from = world.trace.len();
@@ -222,44 +235,47 @@ fn a_path_that_carries_jumbo_frames_is_found_out_by_who_sends_much() {
 
 #[test]
 fn a_path_of_ethernet_loses_three_probes_and_nothing_else() {
-    let mut world = World::with(
+    let mut world = SimulatedNetwork::with_settings(
         6,
-        Weather { largest: 1472, ..Weather::FAIR },
+        NetworkConditions { largest: 1472, ..NetworkConditions::CLEAN },
         wide(["10.64.0.1", "10.64.0.2"]),
     );
-    world.shake();
+    world.handshake();
     for _ in 0..6 {
         download(&mut world, 8 * MIB);
     }
     let lost = world.trace.iter().filter(|(_, _, size)| *size > 1472).count();
     assert!((1..=3).contains(&lost), "{lost} in {:?}", world.now - world.epoch);
     assert_eq!(world.peers[AGENT].counters().retransmits, 0);
-    assert!(!world.events[AGENT].iter().any(|event| matches!(event, Event::Carries(_))));
+    assert!(!world.events[AGENT].iter().any(|event| matches!(event, Event::PathMtuChanged(_))));
 }
 
 #[test]
 fn a_path_that_carries_large_packets_no_longer_costs_a_timeout() {
-    let jumbo = Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR };
-    let mut world = World::with(7, jumbo, wide(["10.64.0.1", "10.64.0.2"]));
-    world.shake();
+    let jumbo = NetworkConditions { largest: MTU_MAX + AROUND, ..NetworkConditions::CLEAN };
+    let mut world = SimulatedNetwork::with_settings(7, jumbo, wide(["10.64.0.1", "10.64.0.2"]));
+    world.handshake();
     download(&mut world, 2 * MIB);
     let (near, far) = world.open(5900);
     let said: Vec<u8> = (0..8 * MIB).map(|n| (n % 251) as u8).collect();
     world.stream(AGENT, far).outgoing.extend(&said);
-    world.pass(ms(60));
-    world.weather = Weather { largest: 1472, ..jumbo };
+    world.advance(ms(60));
+    world.conditions = NetworkConditions { largest: 1472, ..jumbo };
     let cut = (world.now, world.trace.len());
     world.stream(AGENT, far).finish = true;
     assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "it got stuck");
     assert!(world.stream(GATEWAY, near).incoming == said, "bytes differ");
     assert!(world.now - cut.0 < 4 * S, "{:?}", world.now - cut.0);
     assert_eq!(
-        world.events[AGENT].iter().filter(|event| matches!(event, Event::Carries(_))).count(),
+        world.events[AGENT]
+            .iter()
+            .filter(|event| matches!(event, Event::PathMtuChanged(_)))
+            .count(),
         2
     );
     // The way back is tried after a while, and found.
-    world.weather = jumbo;
-    world.pass(20 * S);
+    world.conditions = jumbo;
+    world.advance(20 * S);
     download(&mut world, 2 * MIB);
     let from = world.trace.len();
     download(&mut world, 2 * MIB);
@@ -268,31 +284,38 @@ fn a_path_that_carries_large_packets_no_longer_costs_a_timeout() {
 
 #[test]
 fn who_moves_begins_with_the_base_again() {
-    let jumbo = Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR };
-    let mut world = World::with(8, jumbo, wide(["10.64.0.1", "10.64.0.2"]));
-    world.shake();
+    let jumbo = NetworkConditions { largest: MTU_MAX + AROUND, ..NetworkConditions::CLEAN };
+    let mut world = SimulatedNetwork::with_settings(8, jumbo, wide(["10.64.0.1", "10.64.0.2"]));
+    world.handshake();
     let (near, far) = world.open(5900);
     let said = vec![7; 4 * MIB];
     // Much both ways, so that both have found out.
     world.stream(GATEWAY, near).outgoing.extend(&said);
     world.stream(AGENT, far).outgoing.extend(&said);
-    world.pass(ms(500));
-    assert!(world.events.iter().all(|events| events.contains(&Event::Carries(MTU_MAX))));
+    world.advance(ms(500));
+    assert!(world.events.iter().all(|events| events.contains(&Event::PathMtuChanged(MTU_MAX))));
     world.addresses[AGENT] = "203.0.113.9:999".parse().unwrap();
-    world.weather = Weather { largest: 1472, ..jumbo };
+    world.conditions = NetworkConditions { largest: 1472, ..jumbo };
     world.stream(AGENT, far).outgoing.extend(&said);
     world.stream(AGENT, far).finish = true;
     assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "it got stuck");
-    assert!(world.events[GATEWAY].contains(&Event::Carries(MTU)), "{:?}", world.events[GATEWAY]);
+    assert!(
+        world.events[GATEWAY].contains(&Event::PathMtuChanged(MTU)),
+        "{:?}",
+        world.events[GATEWAY]
+    );
 }
 
 #[test]
 fn an_end_that_takes_no_large_packets_gets_none() {
     for takes in [[MTU_MAX, MTU], [MTU, MTU_MAX]] {
-        let keys = Keys { mtu_max: takes, ..wide(["10.64.0.1", "10.64.0.2"]) };
-        let mut world =
-            World::with(9, Weather { largest: MTU_MAX + AROUND, ..Weather::FAIR }, keys);
-        world.shake();
+        let keys = PeerSettings { mtu_max: takes, ..wide(["10.64.0.1", "10.64.0.2"]) };
+        let mut world = SimulatedNetwork::with_settings(
+            9,
+            NetworkConditions { largest: MTU_MAX + AROUND, ..NetworkConditions::CLEAN },
+            keys,
+        );
+        world.handshake();
         download(&mut world, 4 * MIB);
         assert_eq!(largest(&world, AGENT, 0).max(largest(&world, GATEWAY, 0)), MTU + AROUND);
     }
@@ -301,9 +324,10 @@ fn an_end_that_takes_no_large_packets_gets_none() {
 #[test]
 fn large_packets_survive_bad_weather() {
     for seed in 0..4 {
-        let storm = Weather { largest: MTU_MAX + AROUND, ..Weather::STORM };
-        let mut world = World::with(20 + seed, storm, wide(["10.64.0.1", "10.64.0.2"]));
-        world.shake();
+        let storm = NetworkConditions { largest: MTU_MAX + AROUND, ..NetworkConditions::ADVERSE };
+        let mut world =
+            SimulatedNetwork::with_settings(20 + seed, storm, wide(["10.64.0.1", "10.64.0.2"]));
+        world.handshake();
         download(&mut world, 2 * MIB);
     }
 }
@@ -312,13 +336,13 @@ fn large_packets_survive_bad_weather() {
 
 #[test]
 fn a_clock_that_jumps_ahead_costs_a_handshake_and_no_byte() {
-    let mut world = World::new(3, Weather::FAIR);
-    world.shake();
+    let mut world = SimulatedNetwork::new(3, NetworkConditions::CLEAN);
+    world.handshake();
     for jump in [S, 100 * S, 200 * S, 3600 * S, 100_000 * S] {
         world.now += jump;
-        world.pass(S);
+        world.advance(S);
         world.peers[GATEWAY].initiate(world.now);
-        world.pass(10 * S);
+        world.advance(10 * S);
         let (near, far) = world.open(5900);
         let said = vec![3; 50_000];
         world.stream(AGENT, far).outgoing.extend(&said);
@@ -333,16 +357,16 @@ fn a_clock_that_jumps_ahead_costs_a_handshake_and_no_byte() {
 
 #[test]
 fn a_clock_that_jumps_back_stops_nothing_for_longer_than_it_jumped() {
-    let mut world = World::new(4, Weather::FAIR);
-    world.shake();
+    let mut world = SimulatedNetwork::new(4, NetworkConditions::CLEAN);
+    world.handshake();
     let (near, far) = world.open(5900);
     let said = vec![4; 2 * MIB];
     world.stream(AGENT, far).outgoing.extend(&said);
     world.stream(AGENT, far).finish = true;
-    world.pass(ms(100));
+    world.advance(ms(100));
     world.now -= ms(90);
     for _ in 0..3 {
-        world.pass(ms(50));
+        world.advance(ms(50));
         world.now -= ms(40);
     }
     assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished));
@@ -353,9 +377,9 @@ fn a_clock_that_jumps_back_stops_nothing_for_longer_than_it_jumped() {
 
 #[test]
 fn handshakes_past_every_slot_leave_one_key_and_old_packets_are_refused() {
-    let mut world = World::new(6, Weather::FAIR);
-    world.eavesdrop = true;
-    world.shake();
+    let mut world = SimulatedNetwork::new(6, NetworkConditions::CLEAN);
+    world.capture = true;
+    world.handshake();
     let (near, far) = world.open(5900);
     // boringtun keeps eight sessions, by index modulo eight: thirty handshakes use each slot
     // several times.
@@ -368,11 +392,11 @@ fn handshakes_past_every_slot_leave_one_key_and_old_packets_are_refused() {
                 == (usize::from(n) + 1) * 100),
             "{n}"
         );
-        world.pass(S);
+        world.advance(S);
     }
     let before = world.peers[GATEWAY].counters();
     let heard: Vec<_> = world
-        .heard
+        .captured
         .iter()
         .filter(|(side, bytes)| *side == AGENT && bytes[0] == 4)
         .cloned()
@@ -395,7 +419,7 @@ async fn a_packet_with_a_neighbours_index_reaches_nobody() {
         let far = agent.add_peer(ends.far(None)).unwrap();
         let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
         near.initiate();
-        timeout(20 * S, near.handshaken()).await.unwrap().unwrap();
+        timeout(20 * S, near.wait_for_handshake()).await.unwrap().unwrap();
         tunnels.push((near, far));
     }
     // Every index there may be is tried by nobody; a packet for no tunnel is counted, one for a
@@ -425,20 +449,20 @@ async fn a_packet_with_a_neighbours_index_reaches_nobody() {
 // ---- live, through a bad cable ----
 
 /// Carries datagrams between two hubs, and loses, doubles, delays and damages some of them.
-struct Cable {
+struct LossyLink {
     task: tokio::task::JoinHandle<()>,
     /// What the gateway takes for the agent.
     address: SocketAddr,
 }
 
-impl Cable {
+impl LossyLink {
     /// `bad`: in a thousand, of each evil. `largest`: longer datagrams vanish.
     async fn to(agent: SocketAddr, seed: u64, bad: u64, largest: usize) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let task = tokio::spawn(async move {
             let (mut random, mut gateway, mut held) =
-                (Random::new(seed), None, None::<(Vec<u8>, SocketAddr)>);
+                (Rng::new(seed), None, None::<(Vec<u8>, SocketAddr)>);
             let mut buffer = vec![0; 65_536];
             loop {
                 let (n, from) = socket.recv_from(&mut buffer).await.unwrap();
@@ -474,7 +498,7 @@ impl Cable {
     }
 }
 
-impl Drop for Cable {
+impl Drop for LossyLink {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -490,7 +514,7 @@ async fn bytes_survive_a_bad_cable() {
     ] {
         let (gateway, agent) = (hub().await, hub().await);
         let ends = Ends::new(1);
-        let cable = Cable::to(agent.local_addr(), 17 + bad, bad, largest).await;
+        let cable = LossyLink::to(agent.local_addr(), 17 + bad, bad, largest).await;
         let far = agent.add_peer(ends.far(None)).unwrap();
         let near = gateway.add_peer(ends.near(Some(cable.address))).unwrap();
         let mut listener = far.listen(5900, 1).unwrap();

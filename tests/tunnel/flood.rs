@@ -1,7 +1,7 @@
 //! Handshakes in a flood of handshakes: everybody who knows a gateway's public key can send it
 //! initiations that it must look into.
 
-use super::live::{Ends, Inside, Pair, SOON, dial, hub};
+use super::live::{InnerFamily, Pair, TIMEOUT, TunnelEnds, connect, hub};
 use boringtun::noise::{Tunn, TunnResult};
 use portcullis::tunnel::TunnelStatus;
 use std::net::{SocketAddr, UdpSocket};
@@ -50,7 +50,7 @@ impl Drop for Flood {
 }
 
 /// An initiation that is for this gateway, from nobody it knows.
-fn initiation(ends: &Ends) -> Vec<u8> {
+fn initiation(ends: &TunnelEnds) -> Vec<u8> {
     let theirs = boringtun::x25519::PublicKey::from(*ends.gateway.public_key().as_bytes());
     let mut stranger =
         Tunn::new(boringtun::x25519::StaticSecret::from([9; 32]), theirs, None, None, 1, None);
@@ -66,17 +66,17 @@ fn initiation(ends: &Ends) -> Vec<u8> {
 async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !so() {
-        assert!(began.elapsed() < SOON, "not in time: {what}");
+        assert!(began.elapsed() < TIMEOUT, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn live_tunnels_go_on_and_renew_their_keys_and_strangers_get_in() {
-    let pair = Pair::new(Inside::V4).await;
+    let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) =
-        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+        tokio::join!(connect(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     let target = pair.hubs[0].local_addr();
     let flood = Flood::start("127.0.0.1:0", target, initiation(&pair.ends));
     until("the gateway is flooded", || pair.hubs[0].counters().limited > 1000).await;
@@ -85,9 +85,9 @@ async fn live_tunnels_go_on_and_renew_their_keys_and_strangers_get_in() {
     for n in 0..300u64 {
         let began = Instant::now();
         far.write_all(&n.to_le_bytes()).await.unwrap();
-        assert_eq!(timeout(SOON, near.read_u64_le()).await.unwrap().unwrap(), n);
+        assert_eq!(timeout(TIMEOUT, near.read_u64_le()).await.unwrap().unwrap(), n);
         near.write_all(&[1]).await.unwrap();
-        assert_eq!(timeout(SOON, far.read_u8()).await.unwrap().unwrap(), 1);
+        assert_eq!(timeout(TIMEOUT, far.read_u8()).await.unwrap().unwrap(), 1);
         slowest = slowest.max(began.elapsed());
     }
     println!("of 300 round trips in a flood, the slowest took {slowest:?}");
@@ -104,14 +104,14 @@ async fn live_tunnels_go_on_and_renew_their_keys_and_strangers_get_in() {
     // Somebody new at the flood's own address: with a cookie. Somebody new elsewhere: as always.
     let gateway = &pair.hubs[0];
     for (n, listen) in [(1, "127.0.0.1:0"), (2, "127.0.0.2:0")] {
-        let (agent, ends) = (hub(listen).await, Ends::new(Inside::V4, n));
-        let near = gateway.add_peer(ends.near(None)).unwrap();
-        let far = agent.add_peer(ends.far(Some(target))).unwrap();
+        let (agent, ends) = (hub(listen).await, TunnelEnds::new(InnerFamily::V4, n));
+        let near = gateway.add_peer(ends.gateway_config(None)).unwrap();
+        let far = agent.add_peer(ends.agent_config(Some(target))).unwrap();
         let began = Instant::now();
         far.initiate();
-        timeout(SOON, far.handshaken()).await.unwrap().unwrap();
+        timeout(TIMEOUT, far.wait_for_handshake()).await.unwrap().unwrap();
         let mut listener = near.listen(80, 1).unwrap();
-        let (_a, _b) = tokio::join!(dial(&far, 80), async { listener.accept().await.unwrap() });
+        let (_a, _b) = tokio::join!(connect(&far, 80), async { listener.accept().await.unwrap() });
         println!("somebody new at {listen} was in after {:?}", began.elapsed());
     }
     let counters = gateway.counters();

@@ -11,19 +11,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-pub const SOON: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// Less than WireGuard waits before it asks again (REKEY_TIMEOUT), so what took less did not wait
 /// for that.
-const UNASKED: Duration = Duration::from_secs(5);
+const HANDSHAKE_RETRY: Duration = Duration::from_secs(5);
 
 // ---- a handshake, an echo ----
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_echo_through_a_tunnel() {
-    let pair = Pair::new(Inside::V4).await;
+    let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) =
-        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+        tokio::join!(connect(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
 
     near.write_all(b"hello").await.unwrap();
     let mut buffer = [0; 5];
@@ -44,26 +44,26 @@ async fn an_echo_through_a_tunnel() {
 
 #[tokio::test]
 async fn a_hub_on_threads_of_its_own_needs_nobody_elses_and_ends_with_its_last_handle() {
-    let apart = || Hub::bind_apart(HubConfig { listen: "127.0.0.1:0".parse().unwrap() });
+    let apart = || Hub::bind_on_own_threads(HubConfig { listen: "127.0.0.1:0".parse().unwrap() });
     let (gateway, agent) = (apart().await.unwrap(), apart().await.unwrap());
-    let ends = Ends::new(Inside::V4, 0);
-    let far = agent.add_peer(ends.far(None)).unwrap();
-    let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+    let ends = TunnelEnds::new(InnerFamily::V4, 0);
+    let far = agent.add_peer(ends.agent_config(None)).unwrap();
+    let near = gateway.add_peer(ends.gateway_config(Some(agent.local_addr()))).unwrap();
     near.initiate();
     // The test's only thread does nothing but look.
     let began = Instant::now();
     while near.status() != TunnelStatus::Encrypted {
-        assert!(began.elapsed() < SOON);
+        assert!(began.elapsed() < TIMEOUT);
         std::thread::yield_now();
     }
     let mut listener = far.listen(5900, 4).unwrap();
     let (mut stream, _far) =
-        tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+        tokio::join!(connect(&near, 5900), async { listener.accept().await.unwrap() });
     let port = gateway.local_addr();
     drop(gateway);
-    let ended = timeout(SOON, stream.read_u8()).await.unwrap();
+    let ended = timeout(TIMEOUT, stream.read_u8()).await.unwrap();
     assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
-    timeout(SOON, async {
+    timeout(TIMEOUT, async {
         while std::net::UdpSocket::bind(port).is_err() {
             tokio::task::yield_now().await;
         }
@@ -74,10 +74,10 @@ async fn a_hub_on_threads_of_its_own_needs_nobody_elses_and_ends_with_its_last_h
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ipv6_inside_and_outside() {
-    let pair = Pair::on("[::1]:0", Inside::V6).await;
+    let pair = Pair::on("[::1]:0", InnerFamily::V6).await;
     let mut listener = pair.agent.listen(1, 4).unwrap();
     let (mut near, mut far) =
-        tokio::join!(dial(&pair.gateway, 1), async { listener.accept().await.unwrap() });
+        tokio::join!(connect(&pair.gateway, 1), async { listener.accept().await.unwrap() });
     far.write_all(b"six").await.unwrap();
     far.shutdown().await.unwrap();
     let mut text = String::new();
@@ -87,10 +87,10 @@ async fn ipv6_inside_and_outside() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_half_closes_by_itself() {
-    let pair = Pair::new(Inside::V4).await;
+    let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(7, 4).unwrap();
     let (mut near, mut far) =
-        tokio::join!(dial(&pair.gateway, 7), async { listener.accept().await.unwrap() });
+        tokio::join!(connect(&pair.gateway, 7), async { listener.accept().await.unwrap() });
     near.write_all(b"question").await.unwrap();
     near.shutdown().await.unwrap();
     let mut text = String::new();
@@ -106,25 +106,25 @@ async fn each_half_closes_by_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_listens_means_refused() {
-    let pair = Pair::new(Inside::V4).await;
-    let refused = timeout(SOON, pair.gateway.connect(9)).await.unwrap();
+    let pair = Pair::new(InnerFamily::V4).await;
+    let refused = timeout(TIMEOUT, pair.gateway.connect(9)).await.unwrap();
     assert_eq!(refused.unwrap_err(), TunnelError::Refused);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_has_one_listener_and_is_free_when_that_is_dropped() {
-    let pair = Pair::new(Inside::V4).await;
+    let pair = Pair::new(InnerFamily::V4).await;
     let first = pair.agent.listen(80, 4).unwrap();
     assert_eq!(pair.agent.listen(80, 4).unwrap_err(), TunnelError::PortInUse);
     drop(first);
     let mut second = pair.agent.listen(80, 4).unwrap();
     let (_near, _far) =
-        tokio::join!(dial(&pair.gateway, 80), async { second.accept().await.unwrap() });
+        tokio::join!(connect(&pair.gateway, 80), async { second.accept().await.unwrap() });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_connections_at_once() {
-    let pair = Pair::new(Inside::V4).await;
+    let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(80, 64).unwrap();
     let echo = tokio::spawn(async move {
         for _ in 0..100 {
@@ -142,7 +142,7 @@ async fn many_connections_at_once() {
         .map(|n| {
             let tunnel = pair.gateway.clone();
             tokio::spawn(async move {
-                let mut stream = dial(&tunnel, 80).await;
+                let mut stream = connect(&tunnel, 80).await;
                 let message = pattern(u64::from(n), 20_000);
                 stream.write_all(&message).await.unwrap();
                 stream.shutdown().await.unwrap();
@@ -153,7 +153,7 @@ async fn many_connections_at_once() {
         })
         .collect();
     for client in clients {
-        timeout(SOON, client).await.unwrap().unwrap();
+        timeout(TIMEOUT, client).await.unwrap().unwrap();
     }
     drop(echo.await.unwrap());
 }
@@ -161,35 +161,36 @@ async fn many_connections_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tunnel_kept_alive_needs_no_asking() {
     let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
-    let ends = Ends::new(Inside::V4, 1);
+    let ends = TunnelEnds::new(InnerFamily::V4, 1);
     let keepalive = Some(Duration::from_secs(25));
-    let near = gateway.add_peer(ends.near(None)).unwrap();
-    let far =
-        agent.add_peer(PeerConfig { keepalive, ..ends.far(Some(gateway.local_addr())) }).unwrap();
-    timeout(SOON, near.handshaken()).await.unwrap().unwrap();
-    timeout(SOON, far.handshaken()).await.unwrap().unwrap();
+    let near = gateway.add_peer(ends.gateway_config(None)).unwrap();
+    let far = agent
+        .add_peer(PeerConfig { keepalive, ..ends.agent_config(Some(gateway.local_addr())) })
+        .unwrap();
+    timeout(TIMEOUT, near.wait_for_handshake()).await.unwrap().unwrap();
+    timeout(TIMEOUT, far.wait_for_handshake()).await.unwrap().unwrap();
     assert_eq!(near.stats().endpoint, Some(agent.local_addr()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asking_again_does_not_wait_for_the_last_attempt() {
     let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
-    let ends = Ends::new(Inside::V4, 1);
+    let ends = TunnelEnds::new(InnerFamily::V4, 1);
     // The gateway speaks before the agent knows of the tunnel.
-    let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+    let near = gateway.add_peer(ends.gateway_config(Some(agent.local_addr()))).unwrap();
     near.initiate();
-    timeout(SOON, async {
+    timeout(TIMEOUT, async {
         while agent.counters().unknown == 0 {
             tokio::task::yield_now().await;
         }
     })
     .await
     .unwrap();
-    let far = agent.add_peer(ends.far(None)).unwrap();
+    let far = agent.add_peer(ends.agent_config(None)).unwrap();
     let mut listener = far.listen(5900, 1).unwrap();
     let began = Instant::now();
-    let (_a, _b) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
-    assert!(began.elapsed() < UNASKED, "{:?}", began.elapsed());
+    let (_a, _b) = tokio::join!(connect(&near, 5900), async { listener.accept().await.unwrap() });
+    assert!(began.elapsed() < HANDSHAKE_RETRY, "{:?}", began.elapsed());
 }
 
 // ---- bulk and back-pressure ----
@@ -198,10 +199,10 @@ async fn asking_again_does_not_wait_for_the_last_attempt() {
 async fn a_quarter_gigabyte_arrives_as_it_was_sent() {
     const CHUNK: usize = 1 << 20;
     const CHUNKS: u64 = 256;
-    let pair = Pair::new(Inside::V4).await;
+    let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) =
-        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+        tokio::join!(connect(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     let began = Instant::now();
     let writer = tokio::spawn(async move {
         let chunk = pattern(1, CHUNK);
@@ -235,10 +236,10 @@ async fn a_quarter_gigabyte_arrives_as_it_was_sent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_stops_stops_the_writer_and_can_go_on() {
-    let pair = Pair::new(Inside::V4).await;
+    let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) =
-        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+        tokio::join!(connect(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     // Everything there may be between the two: two pipes of 256 KiB, two TCP windows of 4 MiB.
     // There is less: a window grows only while it is read from.
     const BOUND: usize = (8 << 20) + (512 << 10);
@@ -264,14 +265,14 @@ async fn a_hundred_tunnels_on_one_hub() {
     let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
     let mut tasks = Vec::new();
     for n in 0..100u8 {
-        let ends = Ends::new(Inside::V4, n);
+        let ends = TunnelEnds::new(InnerFamily::V4, n);
         // Odd ones have their own key on the agent and share the gateway's; all are told apart.
-        let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
-        let far = agent.add_peer(ends.far(None)).unwrap();
+        let near = gateway.add_peer(ends.gateway_config(Some(agent.local_addr()))).unwrap();
+        let far = agent.add_peer(ends.agent_config(None)).unwrap();
         tasks.push(tokio::spawn(async move {
             let mut listener = far.listen(5900, 2).unwrap();
             let (mut a, mut b) =
-                tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+                tokio::join!(connect(&near, 5900), async { listener.accept().await.unwrap() });
             a.write_all(&[n; 10_000]).await.unwrap();
             a.shutdown().await.unwrap();
             let mut bytes = Vec::new();
@@ -280,36 +281,40 @@ async fn a_hundred_tunnels_on_one_hub() {
         }));
     }
     for task in tasks {
-        timeout(SOON, task).await.unwrap().unwrap();
+        timeout(TIMEOUT, task).await.unwrap().unwrap();
     }
     assert_eq!((gateway.peers(), agent.peers()), (100, 100));
     assert_eq!(gateway.counters().unknown, 0);
-    timeout(SOON, gateway.shutdown()).await.unwrap();
+    timeout(TIMEOUT, gateway.shutdown()).await.unwrap();
     assert_eq!(gateway.peers(), 0);
 }
 
 #[tokio::test]
 async fn names_and_keys_are_unique_and_free_after_removal() {
     let hub = hub("127.0.0.1:0").await;
-    let (one, two) = (Ends::new(Inside::V4, 1), Ends::new(Inside::V4, 2));
-    let tunnel = hub.add_peer(one.near(None)).unwrap();
+    let (one, two) = (TunnelEnds::new(InnerFamily::V4, 1), TunnelEnds::new(InnerFamily::V4, 2));
+    let tunnel = hub.add_peer(one.gateway_config(None)).unwrap();
     assert_eq!(
-        hub.add_peer(PeerConfig { id: tunnel.id(), ..two.near(None) }).unwrap_err(),
+        hub.add_peer(PeerConfig { id: tunnel.id(), ..two.gateway_config(None) }).unwrap_err(),
         TunnelError::DuplicateId
     );
     assert_eq!(
-        hub.add_peer(PeerConfig { id: TunnelId(Uuid::new_v4()), ..one.near(None) }).unwrap_err(),
+        hub.add_peer(PeerConfig { id: TunnelId(Uuid::new_v4()), ..one.gateway_config(None) })
+            .unwrap_err(),
         TunnelError::DuplicateKey
     );
     assert_eq!(
-        hub.add_peer(PeerConfig { local_addr: "0.0.0.0".parse().unwrap(), ..two.near(None) })
-            .unwrap_err(),
+        hub.add_peer(PeerConfig {
+            local_addr: "0.0.0.0".parse().unwrap(),
+            ..two.gateway_config(None)
+        })
+        .unwrap_err(),
         TunnelError::Unaddressable
     );
     hub.remove(tunnel.id());
     assert!(hub.tunnel(tunnel.id()).is_none());
-    let again = hub.add_peer(one.near(None)).unwrap();
-    timeout(SOON, tunnel.closed()).await.unwrap();
+    let again = hub.add_peer(one.gateway_config(None)).unwrap();
+    timeout(TIMEOUT, tunnel.closed()).await.unwrap();
     assert_eq!(tunnel.status(), TunnelStatus::Down);
     assert_eq!(hub.tunnel(again.id()).unwrap().status(), TunnelStatus::Connecting);
     assert_eq!(hub.peers(), 1);
@@ -319,10 +324,10 @@ async fn names_and_keys_are_unique_and_free_after_removal() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_ends_streams_on_both_sides_at_once() {
-    let pair = Pair::new(Inside::V4).await;
+    let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) =
-        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+        tokio::join!(connect(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     // What the writer sent before the cut may still arrive: the read that counts is the one that
     // fails.
     let reading = tokio::spawn(async move {
@@ -341,11 +346,11 @@ async fn close_ends_streams_on_both_sides_at_once() {
     });
     let began = Instant::now();
     pair.gateway.close();
-    let reading = timeout(SOON, reading).await.unwrap().unwrap();
+    let reading = timeout(TIMEOUT, reading).await.unwrap().unwrap();
     assert_eq!(reading.kind(), std::io::ErrorKind::ConnectionAborted);
-    timeout(SOON, pair.gateway.closed()).await.unwrap();
+    timeout(TIMEOUT, pair.gateway.closed()).await.unwrap();
     assert_eq!(
-        timeout(SOON, writing).await.unwrap().unwrap().kind(),
+        timeout(TIMEOUT, writing).await.unwrap().unwrap().kind(),
         std::io::ErrorKind::ConnectionReset
     );
     println!("both ends knew after {:?}", began.elapsed());
@@ -356,16 +361,16 @@ async fn close_ends_streams_on_both_sides_at_once() {
     );
     assert_eq!(pair.gateway.status(), TunnelStatus::Down);
     assert_eq!(pair.gateway.connect(5900).await.unwrap_err(), TunnelError::Closed);
-    assert_eq!(pair.gateway.handshaken().await.unwrap_err(), TunnelError::Closed);
+    assert_eq!(pair.gateway.wait_for_handshake().await.unwrap_err(), TunnelError::Closed);
     assert_eq!(pair.hubs[0].peers(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_dropped_with_data_unread_resets_the_writer() {
-    let pair = Pair::new(Inside::V4).await;
+    let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (near, mut far) =
-        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+        tokio::join!(connect(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     let writing = tokio::spawn(async move {
         loop {
             if let Err(error) = far.write_all(&[0; 4096]).await {
@@ -374,26 +379,29 @@ async fn a_stream_dropped_with_data_unread_resets_the_writer() {
         }
     });
     drop(near);
-    assert_eq!(timeout(SOON, writing).await.unwrap().unwrap(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(
+        timeout(TIMEOUT, writing).await.unwrap().unwrap(),
+        std::io::ErrorKind::ConnectionReset
+    );
     assert_eq!(pair.gateway.status(), TunnelStatus::Encrypted);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropping_the_hub_ends_its_tunnels() {
-    let pair = Pair::new(Inside::V4).await;
+    let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, _far) =
-        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+        tokio::join!(connect(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     let [gateway, agent] = pair.hubs;
     drop(gateway);
     assert_eq!(
-        timeout(SOON, near.read_u8()).await.unwrap().unwrap_err().kind(),
+        timeout(TIMEOUT, near.read_u8()).await.unwrap().unwrap_err().kind(),
         std::io::ErrorKind::ConnectionAborted
     );
-    timeout(SOON, pair.gateway.closed()).await.unwrap();
-    timeout(SOON, agent.shutdown()).await.unwrap();
+    timeout(TIMEOUT, pair.gateway.closed()).await.unwrap();
+    timeout(TIMEOUT, agent.shutdown()).await.unwrap();
     assert_eq!(
-        timeout(SOON, listener.accept()).await.unwrap().unwrap_err().kind(),
+        timeout(TIMEOUT, listener.accept()).await.unwrap().unwrap_err().kind(),
         std::io::ErrorKind::ConnectionAborted
     );
     assert_eq!(pair.agent.listen(1, 1).unwrap_err(), TunnelError::Closed);
@@ -404,14 +412,15 @@ async fn a_peer_that_vanishes_is_an_error_in_time() {
     let gateway = hub("127.0.0.1:0").await;
     gateway.set_tcp_timeout(Duration::from_secs(1));
     let machine = Machine::boot().await;
-    let ends = Ends::new(Inside::V4, 1);
-    let far = machine.hub.add_peer(ends.far(None)).unwrap();
-    let near = gateway.add_peer(ends.near(Some(machine.hub.local_addr()))).unwrap();
+    let ends = TunnelEnds::new(InnerFamily::V4, 1);
+    let far = machine.hub.add_peer(ends.agent_config(None)).unwrap();
+    let near = gateway.add_peer(ends.gateway_config(Some(machine.hub.local_addr()))).unwrap();
     let mut listener = far.listen(5900, 2).unwrap();
-    let (mut a, _b) = tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+    let (mut a, _b) =
+        tokio::join!(connect(&near, 5900), async { listener.accept().await.unwrap() });
     let began = Instant::now();
     let _dead = machine.power_off();
-    let error = timeout(SOON, a.read_u8()).await.unwrap().unwrap_err();
+    let error = timeout(TIMEOUT, a.read_u8()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     assert!(began.elapsed() < TCP_TIMEOUT / 2, "{:?}: as if nothing had been set", began.elapsed());
 }
@@ -419,22 +428,22 @@ async fn a_peer_that_vanishes_is_an_error_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_gateway_is_known_again_at_once() {
     let agent = hub("127.0.0.1:0").await;
-    let ends = Ends::new(Inside::V4, 1);
-    let far = agent.add_peer(ends.far(None)).unwrap();
+    let ends = TunnelEnds::new(InnerFamily::V4, 1);
+    let far = agent.add_peer(ends.agent_config(None)).unwrap();
     let mut listener = far.listen(5900, 4).unwrap();
     let mut orphans = Vec::new();
     for round in 1..=3u64 {
         let machine = Machine::boot().await;
-        let near = machine.hub.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+        let near = machine.hub.add_peer(ends.gateway_config(Some(agent.local_addr()))).unwrap();
         let began = Instant::now();
         near.initiate();
-        timeout(SOON, near.handshaken()).await.unwrap().unwrap();
+        timeout(TIMEOUT, near.wait_for_handshake()).await.unwrap().unwrap();
         let (mut a, mut b) =
-            tokio::join!(dial(&near, 5900), async { listener.accept().await.unwrap() });
+            tokio::join!(connect(&near, 5900), async { listener.accept().await.unwrap() });
         a.write_all(b"again").await.unwrap();
         let mut buffer = [0; 5];
         b.read_exact(&mut buffer).await.unwrap();
-        assert!(began.elapsed() < UNASKED, "{:?}", began.elapsed());
+        assert!(began.elapsed() < HANDSHAKE_RETRY, "{:?}", began.elapsed());
         assert_eq!(far.stats().endpoint, Some(machine.hub.local_addr()));
         assert_eq!(far.stats().handshakes, round);
         orphans.push((b, machine.power_off()));
@@ -445,10 +454,10 @@ async fn a_restarted_gateway_is_known_again_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn junk_is_counted_and_the_stream_goes_on() {
-    let pair = Pair::new(Inside::V4).await;
+    let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) =
-        tokio::join!(dial(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
+        tokio::join!(connect(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     let target = pair.hubs[0].local_addr();
     let flood = tokio::spawn(async move {
         let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -475,36 +484,39 @@ async fn junk_is_counted_and_the_stream_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_wrong_preshared_key_never_handshakes() {
     let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
-    let ends = Ends::new(Inside::V4, 1);
+    let ends = TunnelEnds::new(InnerFamily::V4, 1);
     let far = agent
-        .add_peer(PeerConfig { preshared_key: PresharedKey::from_bytes([1; 32]), ..ends.far(None) })
+        .add_peer(PeerConfig {
+            preshared_key: PresharedKey::from_bytes([1; 32]),
+            ..ends.agent_config(None)
+        })
         .unwrap();
-    let near = gateway.add_peer(ends.near(Some(agent.local_addr()))).unwrap();
+    let near = gateway.add_peer(ends.gateway_config(Some(agent.local_addr()))).unwrap();
     near.initiate();
-    assert!(timeout(Duration::from_secs(2), near.handshaken()).await.is_err());
+    assert!(timeout(Duration::from_secs(2), near.wait_for_handshake()).await.is_err());
     assert_eq!((near.status(), far.status()), (TunnelStatus::Connecting, TunnelStatus::Connecting));
 }
 
 // ---- helpers ----
 
 #[derive(Clone, Copy)]
-pub enum Inside {
+pub enum InnerFamily {
     V4,
     V6,
 }
 
-pub struct Ends {
+pub struct TunnelEnds {
     pub gateway: PrivateKey,
     agent: PrivateKey,
     psk: PresharedKey,
     addresses: (IpAddr, IpAddr),
 }
 
-impl Ends {
-    pub fn new(inside: Inside, n: u8) -> Self {
+impl TunnelEnds {
+    pub fn new(inside: InnerFamily, n: u8) -> Self {
         let addresses = match inside {
-            Inside::V4 => (IpAddr::from([10, 0, n, 1]), IpAddr::from([10, 0, n, 2])),
-            Inside::V6 => ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()),
+            InnerFamily::V4 => (IpAddr::from([10, 0, n, 1]), IpAddr::from([10, 0, n, 2])),
+            InnerFamily::V6 => ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()),
         };
         Self {
             gateway: PrivateKey::generate().unwrap(),
@@ -514,11 +526,11 @@ impl Ends {
         }
     }
 
-    pub fn near(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
+    pub fn gateway_config(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
         self.end(&self.gateway, &self.agent, endpoint, self.addresses)
     }
 
-    pub fn far(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
+    pub fn agent_config(&self, endpoint: Option<SocketAddr>) -> PeerConfig {
         self.end(&self.agent, &self.gateway, endpoint, (self.addresses.1, self.addresses.0))
     }
 
@@ -571,19 +583,19 @@ pub struct Pair {
     pub gateway: Tunnel,
     pub agent: Tunnel,
     pub hubs: [Hub; 2],
-    pub ends: Ends,
+    pub ends: TunnelEnds,
 }
 
 impl Pair {
-    pub async fn new(inside: Inside) -> Self {
+    pub async fn new(inside: InnerFamily) -> Self {
         Self::on("127.0.0.1:0", inside).await
     }
 
-    async fn on(listen: &str, inside: Inside) -> Self {
+    async fn on(listen: &str, inside: InnerFamily) -> Self {
         let hubs = [hub(listen).await, hub(listen).await];
-        let ends = Ends::new(inside, 0);
-        let agent = hubs[1].add_peer(ends.far(None)).unwrap();
-        let gateway = hubs[0].add_peer(ends.near(Some(hubs[1].local_addr()))).unwrap();
+        let ends = TunnelEnds::new(inside, 0);
+        let agent = hubs[1].add_peer(ends.agent_config(None)).unwrap();
+        let gateway = hubs[0].add_peer(ends.gateway_config(Some(hubs[1].local_addr()))).unwrap();
         Self { gateway, agent, hubs, ends }
     }
 }
@@ -592,8 +604,8 @@ pub async fn hub(listen: &str) -> Hub {
     Hub::bind(HubConfig { listen: listen.parse().unwrap() }).await.unwrap()
 }
 
-pub async fn dial(tunnel: &Tunnel, port: u16) -> TunnelStream {
-    timeout(SOON, tunnel.connect(port)).await.unwrap().unwrap()
+pub async fn connect(tunnel: &Tunnel, port: u16) -> TunnelStream {
+    timeout(TIMEOUT, tunnel.connect(port)).await.unwrap().unwrap()
 }
 
 fn pattern(seed: u64, length: usize) -> Vec<u8> {

@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use portcullis::tunnel::peer::{Chain, ConnId, Event, Peer, PeerSetup, Progress};
+use portcullis::tunnel::peer::{ByteQueue, ConnId, Event, Peer, PeerSetup, Progress};
 use portcullis::tunnel::{MTU, PresharedKey, PrivateKey, Profile};
 
 pub const GATEWAY: usize = 0;
 pub const AGENT: usize = 1;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Weather {
+pub struct NetworkConditions {
     pub delay: Duration,
     pub jitter: Duration,
     /// In a thousand.
@@ -30,8 +30,8 @@ pub struct Weather {
     pub largest: usize,
 }
 
-impl Weather {
-    pub const FAIR: Self = Self {
+impl NetworkConditions {
+    pub const CLEAN: Self = Self {
         delay: Duration::from_millis(10),
         jitter: Duration::ZERO,
         loss: 0,
@@ -39,21 +39,21 @@ impl Weather {
         corrupt: 0,
         largest: usize::MAX,
     };
-    pub const STORM: Self = Self {
+    pub const ADVERSE: Self = Self {
         delay: Duration::from_millis(20),
         jitter: Duration::from_millis(15),
         loss: 50,
         duplicate: 30,
         corrupt: 30,
-        ..Self::FAIR
+        ..Self::CLEAN
     };
-    pub const CUT: Self = Self { loss: 1000, ..Self::FAIR };
+    pub const PARTITIONED: Self = Self { loss: 1000, ..Self::CLEAN };
 }
 
 /// SplitMix64: small, seeded, and good enough that losses do not come in rows.
-pub struct Random(u64);
+pub struct Rng(u64);
 
-impl Random {
+impl Rng {
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -68,24 +68,24 @@ impl Random {
 }
 
 #[derive(Clone, Debug)]
-pub struct Keys {
-    pub own: [PrivateKey; 2],
-    pub psk: [PresharedKey; 2],
+pub struct PeerSettings {
+    pub private_keys: [PrivateKey; 2],
+    pub preshared_keys: [PresharedKey; 2],
     pub keepalive: [Option<Duration>; 2],
-    pub inside: [IpAddr; 2],
+    pub tunnel_addresses: [IpAddr; 2],
     pub profile: Profile,
     /// The largest packets that are welcome and may be tried.
     pub mtu_max: [usize; 2],
 }
 
-impl Keys {
+impl PeerSettings {
     pub fn new() -> Self {
         let psk = PresharedKey::from_bytes([3; 32]);
         Self {
-            own: [PrivateKey::from_bytes([1; 32]), PrivateKey::from_bytes([2; 32])],
-            psk: [psk.clone(), psk],
+            private_keys: [PrivateKey::from_bytes([1; 32]), PrivateKey::from_bytes([2; 32])],
+            preshared_keys: [psk.clone(), psk],
             keepalive: [None, None],
-            inside: ["10.64.0.1".parse().unwrap(), "10.64.0.2".parse().unwrap()],
+            tunnel_addresses: ["10.64.0.1".parse().unwrap(), "10.64.0.2".parse().unwrap()],
             profile: Profile::Stream,
             mtu_max: [MTU; 2],
         }
@@ -94,7 +94,7 @@ impl Keys {
 
 /// A datagram under way; ordered by arrival, then by departure.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Flight {
+struct InFlight {
     at: Instant,
     number: u64,
     from: SocketAddr,
@@ -102,25 +102,25 @@ struct Flight {
     bytes: Vec<u8>,
 }
 
-pub struct World {
+pub struct SimulatedNetwork {
     pub now: Instant,
     pub epoch: Instant,
     pub peers: [Peer; 2],
     pub addresses: [SocketAddr; 2],
-    pub weather: Weather,
-    pub random: Random,
+    pub conditions: NetworkConditions,
+    pub rng: Rng,
     pub events: [Vec<Event>; 2],
     /// (microseconds since the start, sender, bytes)
     pub trace: Vec<(u128, usize, usize)>,
     /// Every datagram sent, with its sender: what an eavesdropper has.
-    pub heard: Vec<(usize, Vec<u8>)>,
-    pub eavesdrop: bool,
+    pub captured: Vec<(usize, Vec<u8>)>,
+    pub capture: bool,
     pub streams: BTreeMap<(usize, ConnId), Stream>,
     /// Ends that somebody did something with. Others are served only when the peer says that
     /// something happened to them, as the product does.
-    called: [Vec<ConnId>; 2],
-    flights: BinaryHeap<Reverse<Flight>>,
-    keys: Keys,
+    notified: [Vec<ConnId>; 2],
+    in_flight: BinaryHeap<Reverse<InFlight>>,
+    settings: PeerSettings,
     number: u64,
     seed: u64,
 }
@@ -135,37 +135,37 @@ pub struct Stream {
     pub failed: Option<std::io::ErrorKind>,
     /// Bytes written or read in one go; 0 means as many as possible.
     pub chunk: usize,
-    pub stalled: bool,
+    pub paused: bool,
     ended: bool,
 }
 
-impl World {
-    pub fn new(seed: u64, weather: Weather) -> Self {
-        Self::with(seed, weather, Keys::new())
+impl SimulatedNetwork {
+    pub fn new(seed: u64, weather: NetworkConditions) -> Self {
+        Self::with_settings(seed, weather, PeerSettings::new())
     }
 
-    pub fn with(seed: u64, weather: Weather, keys: Keys) -> Self {
+    pub fn with_settings(seed: u64, conditions: NetworkConditions, settings: PeerSettings) -> Self {
         let now = Instant::now();
         let addresses = ["192.0.2.1:51820".parse().unwrap(), "198.51.100.7:4444".parse().unwrap()];
         let peers = [
-            peer(&keys, GATEWAY, Some(addresses[AGENT]), seed, now),
-            peer(&keys, AGENT, None, seed, now),
+            peer(&settings, GATEWAY, Some(addresses[AGENT]), seed, now),
+            peer(&settings, AGENT, None, seed, now),
         ];
         Self {
             now,
             epoch: now,
             peers,
             addresses,
-            weather,
-            random: Random::new(seed),
+            conditions,
+            rng: Rng::new(seed),
             events: [Vec::new(), Vec::new()],
             trace: Vec::new(),
-            heard: Vec::new(),
-            eavesdrop: false,
+            captured: Vec::new(),
+            capture: false,
             streams: BTreeMap::new(),
-            called: [Vec::new(), Vec::new()],
-            flights: BinaryHeap::new(),
-            keys,
+            notified: [Vec::new(), Vec::new()],
+            in_flight: BinaryHeap::new(),
+            settings,
             number: 0,
             seed,
         }
@@ -176,12 +176,12 @@ impl World {
     pub fn restart(&mut self, side: usize) {
         self.seed += 1;
         let endpoint = self.peers[side].endpoint();
-        self.peers[side] = peer(&self.keys, side, endpoint, self.seed, self.now);
+        self.peers[side] = peer(&self.settings, side, endpoint, self.seed, self.now);
         self.streams.retain(|(of, _), _| *of != side);
     }
 
     /// A handshake from the gateway, to the end.
-    pub fn shake(&mut self) {
+    pub fn handshake(&mut self) {
         let now = self.now;
         self.peers[GATEWAY].initiate(now);
         // The agent knows that it succeeded only when something arrives under the new key; under
@@ -194,7 +194,7 @@ impl World {
     }
 
     pub fn handshakes(&self, side: usize) -> usize {
-        self.events[side].iter().filter(|event| **event == Event::Handshaken).count()
+        self.events[side].iter().filter(|event| **event == Event::HandshakeCompleted).count()
     }
 
     /// Opens a connection from the gateway; answers with both ends.
@@ -214,8 +214,8 @@ impl World {
         let far = *self.accepted().last().unwrap();
         self.streams.insert((GATEWAY, near), Stream::default());
         self.streams.insert((AGENT, far), Stream::default());
-        self.called[GATEWAY].push(near);
-        self.called[AGENT].push(far);
+        self.notified[GATEWAY].push(near);
+        self.notified[AGENT].push(far);
         (near, far)
     }
 
@@ -230,7 +230,7 @@ impl World {
 
     /// An end, to do something with.
     pub fn stream(&mut self, side: usize, conn: ConnId) -> &mut Stream {
-        self.called[side].push(conn);
+        self.notified[side].push(conn);
         self.streams.get_mut(&(side, conn)).unwrap()
     }
 
@@ -245,14 +245,14 @@ impl World {
         let end = self.now + limit;
         loop {
             for side in [GATEWAY, AGENT] {
-                self.serve(side);
+                self.service(side);
             }
             if done(self) {
                 return true;
             }
             let now = self.now;
             let timers = self.peers.iter_mut().filter_map(|peer| peer.poll_timeout(now));
-            let arrival = self.flights.peek().map(|Reverse(flight)| flight.at);
+            let arrival = self.in_flight.peek().map(|Reverse(flight)| flight.at);
             // The clock has a grain, as the shell's has: nothing can spin in one instant.
             let next = timers
                 .chain(arrival)
@@ -261,34 +261,34 @@ impl World {
             if next >= end {
                 self.now = end;
                 for side in [GATEWAY, AGENT] {
-                    self.serve(side);
+                    self.service(side);
                 }
                 return done(self);
             }
             self.now = next;
-            self.arrive();
+            self.deliver();
         }
     }
 
-    pub fn pass(&mut self, time: Duration) {
+    pub fn advance(&mut self, time: Duration) {
         self.run(time, |_| false);
     }
 
-    fn arrive(&mut self) {
-        while self.flights.peek().is_some_and(|Reverse(flight)| flight.at <= self.now) {
-            let Some(Reverse(flight)) = self.flights.pop() else { return };
+    fn deliver(&mut self) {
+        while self.in_flight.peek().is_some_and(|Reverse(flight)| flight.at <= self.now) {
+            let Some(Reverse(flight)) = self.in_flight.pop() else { return };
             if let Some(side) = self.addresses.iter().position(|&address| address == flight.to) {
                 self.peers[side].handle_datagram(&flight.bytes, flight.from, self.now);
             }
         }
     }
 
-    fn serve(&mut self, side: usize) {
+    fn service(&mut self, side: usize) {
         let now = self.now;
         self.peers[side].handle_timeout(now);
         loop {
-            let mut wanted = std::mem::take(&mut self.called[side]);
-            self.peers[side].stirred(&mut wanted);
+            let mut wanted = std::mem::take(&mut self.notified[side]);
+            self.peers[side].drain_ready(&mut wanted);
             for conn in wanted {
                 if let Some(stream) = self.streams.get_mut(&(side, conn)) {
                     stream.serve(&mut self.peers[side], conn, now);
@@ -306,7 +306,7 @@ impl World {
                 }
                 self.peers[side].recycle(train);
             }
-            if !sent || !self.peers[side].has_more() {
+            if !sent || !self.peers[side].has_pending_output() {
                 return;
             }
         }
@@ -314,25 +314,25 @@ impl World {
 
     fn send(&mut self, side: usize, to: SocketAddr, bytes: &[u8]) {
         self.trace.push(((self.now - self.epoch).as_micros(), side, bytes.len()));
-        if self.eavesdrop {
-            self.heard.push((side, bytes.to_vec()));
+        if self.capture {
+            self.captured.push((side, bytes.to_vec()));
         }
-        if self.random.below(1000) < self.weather.loss || bytes.len() > self.weather.largest {
+        if self.rng.below(1000) < self.conditions.loss || bytes.len() > self.conditions.largest {
             return;
         }
-        let copies = if self.random.below(1000) < self.weather.duplicate { 2 } else { 1 };
+        let copies = if self.rng.below(1000) < self.conditions.duplicate { 2 } else { 1 };
         for _ in 0..copies {
             let mut bytes = bytes.to_vec();
-            if self.random.below(1000) < self.weather.corrupt {
-                let bit = self.random.below(bytes.len() as u64 * 8) as usize;
+            if self.rng.below(1000) < self.conditions.corrupt {
+                let bit = self.rng.below(bytes.len() as u64 * 8) as usize;
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
             let jitter = Duration::from_micros(
-                self.random.below(self.weather.jitter.as_micros() as u64 + 1),
+                self.rng.below(self.conditions.jitter.as_micros() as u64 + 1),
             );
             self.number += 1;
-            let at = self.now + self.weather.delay + jitter;
-            self.flights.push(Reverse(Flight {
+            let at = self.now + self.conditions.delay + jitter;
+            self.in_flight.push(Reverse(InFlight {
                 at,
                 number: self.number,
                 from: self.addresses[side],
@@ -346,8 +346,8 @@ impl World {
 impl Stream {
     fn serve(&mut self, peer: &mut Peer, conn: ConnId, now: Instant) {
         let chunk = if self.chunk == 0 { usize::MAX } else { self.chunk };
-        while !self.stalled && !self.finished && self.failed.is_none() {
-            let mut chain = Chain::default();
+        while !self.paused && !self.finished && self.failed.is_none() {
+            let mut chain = ByteQueue::default();
             let progress = peer.read(conn, &mut chain, chunk, now);
             let known = self.incoming.len();
             self.incoming.resize(known + chain.len(), 0);
@@ -360,7 +360,7 @@ impl Stream {
             }
         }
         while !self.outgoing.is_empty() {
-            let mut chain = Chain::default();
+            let mut chain = ByteQueue::default();
             let n = self.outgoing.len().min(chunk).min(64 << 10);
             chain.extend(&self.outgoing.make_contiguous()[..n]);
             let progress = peer.write(conn, &mut chain);
@@ -382,15 +382,21 @@ impl Stream {
     }
 }
 
-fn peer(keys: &Keys, side: usize, endpoint: Option<SocketAddr>, seed: u64, now: Instant) -> Peer {
+fn peer(
+    keys: &PeerSettings,
+    side: usize,
+    endpoint: Option<SocketAddr>,
+    seed: u64,
+    now: Instant,
+) -> Peer {
     let other = 1 - side;
     let setup = PeerSetup {
-        private_key: keys.own[side].clone(),
-        peer_public_key: keys.own[other].public_key(),
-        preshared_key: keys.psk[side].clone(),
+        private_key: keys.private_keys[side].clone(),
+        peer_public_key: keys.private_keys[other].public_key(),
+        preshared_key: keys.preshared_keys[side].clone(),
         endpoint,
-        local_addr: keys.inside[side],
-        peer_addr: keys.inside[other],
+        local_addr: keys.tunnel_addresses[side],
+        peer_addr: keys.tunnel_addresses[other],
         keepalive: keys.keepalive[side],
         profile: keys.profile,
         mtu_max: keys.mtu_max[side],

@@ -25,7 +25,7 @@ const KNOCK_EVERY: Duration = Duration::from_secs(10);
 /// Follows a host for as long as there is the fleet and its tunnel: says when its tunnel changes,
 /// and asks its agent for changes.
 pub(super) async fn follow(fleet: Weak<Inner>, host: HostId, kind: HostKind, tunnel: Tunnel) {
-    let mut status = tunnel.watch();
+    let mut status = tunnel.watch_status();
     let (mut wait, longest) = RETRY;
     loop {
         let before = *status.borrow_and_update();

@@ -68,7 +68,7 @@ pub struct Health {
     pub services: Vec<ServiceHealth>,
     /// Kinds of workspaces that a service of it can be. An agent that does not say is one of before
     /// there was `html5`.
-    #[serde(default = "desktops_only")]
+    #[serde(default = "default_service_kinds")]
     pub service_kinds: Vec<WorkspaceKind>,
 }
 

@@ -16,40 +16,40 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::door::{Door, INITIATION, Verdict};
+use super::initiation_gate::{GateOutcome, INITIATION_LEN, InitiationGate};
 use super::socket::Message;
 use super::{Counters, Endpoints};
-use crate::tunnel::driver::Inbound;
+use crate::tunnel::driver::InboundBatch;
 use crate::tunnel::handle::Shared;
 use crate::tunnel::keys::{PrivateKey, PublicKey};
 
 /// Bytes that may wait for one owner.
-const QUEUE_BYTES: usize = 4 << 20;
+const QUEUE_BYTES_MAX: usize = 4 << 20;
 /// A change to the tables.
 pub(in crate::tunnel) enum Change {
-    Add(Box<Route>),
+    Add(Box<Registration>),
     Remove { index: u32 },
 }
 
 /// The way to one tunnel's owner.
-pub(in crate::tunnel) struct Route {
+pub(in crate::tunnel) struct Registration {
     pub(in crate::tunnel) index: u32,
     pub(in crate::tunnel) private_key: PrivateKey,
     pub(in crate::tunnel) peer: PublicKey,
-    pub(in crate::tunnel) inbox: mpsc::Sender<Inbound>,
+    pub(in crate::tunnel) inbox: mpsc::Sender<InboundBatch>,
     pub(in crate::tunnel) shared: Arc<Shared>,
 }
 
 struct Entry {
     own: PublicKey,
     peer: PublicKey,
-    inbox: mpsc::Sender<Inbound>,
+    inbox: mpsc::Sender<InboundBatch>,
     shared: Arc<Shared>,
 }
 
 /// The tables.
 pub(super) struct Demux {
-    door: Door,
+    initiation_gate: InitiationGate,
     by_peer: HashMap<(PublicKey, PublicKey), u32>,
     by_index: HashMap<u32, Entry>,
     counters: Arc<Counters>,
@@ -58,18 +58,18 @@ pub(super) struct Demux {
 impl Demux {
     pub(super) fn new(endpoints: Arc<Endpoints>, counters: Arc<Counters>, now: Instant) -> Self {
         Self {
-            door: Door::new(endpoints, counters.clone(), now),
+            initiation_gate: InitiationGate::new(endpoints, counters.clone(), now),
             by_peer: HashMap::new(),
             by_index: HashMap::new(),
             counters,
         }
     }
 
-    pub(super) fn change(&mut self, change: Change) {
+    pub(super) fn apply_change(&mut self, change: Change) {
         match change {
             Change::Add(route) => {
                 let own = route.private_key.public_key();
-                self.door.use_key(&route.private_key);
+                self.initiation_gate.add_key(&route.private_key);
                 self.by_peer.insert((own, route.peer), route.index);
                 self.by_index.insert(
                     route.index,
@@ -81,31 +81,31 @@ impl Demux {
                 if self.by_peer.get(&(entry.own, entry.peer)) == Some(&index) {
                     self.by_peer.remove(&(entry.own, entry.peer));
                 }
-                self.door.drop_key(&entry.own);
+                self.initiation_gate.remove_key(&entry.own);
             }
         }
     }
 
     /// Hands a message's datagrams to their owners. Neighbours for the same owner travel together.
-    pub(super) fn message(&mut self, from: SocketAddr, stride: usize, message: &Message<'_>) {
+    pub(super) fn dispatch(&mut self, from: SocketAddr, stride: usize, message: &Message<'_>) {
         let mut run: Option<(u32, usize, usize)> = None;
         for (n, datagram) in message.bytes().chunks(stride).enumerate() {
             let at = n * stride;
-            let to = self.whose(from, datagram);
+            let to = self.lookup_owner(from, datagram);
             match (&mut run, to) {
                 (Some((index, _, end)), Some(to)) if *index == to && *end == at => {
                     *end = at + datagram.len()
                 }
                 _ => {
                     if let Some((index, start, end)) = run.take() {
-                        self.deliver(index, from, stride, message.part(start..end));
+                        self.deliver(index, from, stride, message.slice(start..end));
                     }
                     run = to.map(|to| (to, at, at + datagram.len()));
                 }
             }
         }
         if let Some((index, start, end)) = run {
-            self.deliver(index, from, stride, message.part(start..end));
+            self.deliver(index, from, stride, message.slice(start..end));
         }
     }
 
@@ -114,17 +114,17 @@ impl Demux {
         let length = contents.len();
         let (lost, waiting) = (
             length.div_ceil(stride) as u64,
-            entry.shared.queued.fetch_add(length, Ordering::Relaxed),
+            entry.shared.queued_bytes.fetch_add(length, Ordering::Relaxed),
         );
-        let sent = if waiting > QUEUE_BYTES {
+        let sent = if waiting > QUEUE_BYTES_MAX {
             Err(TrySendError::Full(()))
         } else {
-            entry.inbox.try_send(Inbound { from, stride, contents }).map_err(told)
+            entry.inbox.try_send(InboundBatch { from, stride, contents }).map_err(without_payload)
         };
         match sent {
             Ok(()) => {}
             Err(TrySendError::Full(())) => {
-                entry.shared.queued.fetch_sub(length, Ordering::Relaxed);
+                entry.shared.queued_bytes.fetch_sub(length, Ordering::Relaxed);
                 entry.shared.overflow.fetch_add(lost, Ordering::Relaxed);
                 self.counters.overflow.fetch_add(lost, Ordering::Relaxed);
             }
@@ -136,29 +136,35 @@ impl Demux {
     }
 
     /// Looks at initiations that wait, some of them. `reply` sends a cookie. True if more wait.
-    pub(super) fn greet(&mut self, now: Instant, mut reply: impl FnMut(SocketAddr, &[u8])) -> bool {
+    pub(super) fn process_initiations(
+        &mut self,
+        now: Instant,
+        mut reply: impl FnMut(SocketAddr, &[u8]),
+    ) -> bool {
         let mut opened = Vec::new();
-        self.door.look(now, |verdict| match verdict {
-            Verdict::Cookie { to, reply: cookie } => reply(to, &cookie),
-            Verdict::Opened { own, peer, from, message } => opened.push((own, peer, from, message)),
+        self.initiation_gate.process(now, |verdict| match verdict {
+            GateOutcome::CookieReply { to, reply: cookie } => reply(to, &cookie),
+            GateOutcome::Decrypted { own, peer, from, message } => {
+                opened.push((own, peer, from, message))
+            }
         });
         for (own, peer, from, message) in opened {
             match self.by_peer.get(&(own, peer)) {
                 Some(&index) => {
-                    self.deliver(index, from, INITIATION, Bytes::copy_from_slice(&message))
+                    self.deliver(index, from, INITIATION_LEN, Bytes::copy_from_slice(&message))
                 }
-                None => drop(self.unknown()),
+                None => drop(self.count_unknown()),
             }
         }
-        self.waits()
+        self.has_pending_initiations()
     }
 
     /// Initiations wait to be looked at.
-    pub(super) fn waits(&self) -> bool {
-        !self.door.is_empty()
+    pub(super) fn has_pending_initiations(&self) -> bool {
+        !self.initiation_gate.is_empty()
     }
 
-    fn whose(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<u32> {
+    fn lookup_owner(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<u32> {
         let word = |at: usize| {
             datagram.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
         };
@@ -166,11 +172,11 @@ impl Demux {
             (Some(4), 32..) => word(4),
             (Some(2), 92) => word(8),
             (Some(3), 64) => word(4),
-            (Some(1), INITIATION) => {
+            (Some(1), INITIATION_LEN) => {
                 datagram
                     .first_chunk()
                     .into_iter()
-                    .for_each(|message| self.door.knock(from, message));
+                    .for_each(|message| self.initiation_gate.enqueue(from, message));
                 return None;
             }
             _ => {
@@ -183,18 +189,18 @@ impl Demux {
             .filter(|index| self.by_index.contains_key(index))
         {
             Some(index) => Some(index),
-            None => self.unknown(),
+            None => self.count_unknown(),
         }
     }
 
-    fn unknown(&self) -> Option<u32> {
+    fn count_unknown(&self) -> Option<u32> {
         self.counters.unknown.fetch_add(1, Ordering::Relaxed);
         None
     }
 }
 
 /// Why a queue did not take something, without the thing.
-fn told(error: TrySendError<Inbound>) -> TrySendError<()> {
+fn without_payload(error: TrySendError<InboundBatch>) -> TrySendError<()> {
     match error {
         TrySendError::Full(_) => TrySendError::Full(()),
         TrySendError::Closed(_) => TrySendError::Closed(()),

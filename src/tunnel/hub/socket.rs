@@ -14,16 +14,16 @@ use tokio::net::UdpSocket;
 use crate::tunnel::peer::Transmit;
 
 /// What is asked of the kernel for each direction; it may grant less.
-const BUFFER: usize = 8 << 20;
+const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 /// One received message may hold this much: coalesced datagrams of one sender.
-const MESSAGE: usize = 64 << 10;
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Messages taken in one system call.
-const MESSAGES: usize = 16;
+const BATCH_SIZE: usize = 16;
 /// A message shorter than this is copied to its owner, and its buffer used again at once. A longer
 /// one travels in its buffer.
-const COPIED: usize = 4 << 10;
+const COPY_THRESHOLD: usize = 4 << 10;
 /// Buffers that travel and are waited for; when all are out, messages are copied.
-const TRAVELLING: usize = 64;
+const LENT_BUFFERS_MAX: usize = 64;
 
 /// A UDP socket with its offloads.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(in crate::tunnel) struct HubSocket {
     state: UdpSocketState,
     local: SocketAddr,
     pub(super) sent: AtomicU64,
-    pub(super) failed: AtomicU64,
+    pub(super) send_failed: AtomicU64,
 }
 
 impl HubSocket {
@@ -42,10 +42,10 @@ impl HubSocket {
         let socket = UdpSocket::from_std(socket)?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // Best effort: a small buffer costs throughput, not correctness.
-        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), BUFFER);
-        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), BUFFER);
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_BYTES);
+        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_BYTES);
         let local = socket.local_addr()?;
-        Ok(Self { socket, state, local, sent: AtomicU64::new(0), failed: AtomicU64::new(0) })
+        Ok(Self { socket, state, local, sent: AtomicU64::new(0), send_failed: AtomicU64::new(0) })
     }
 
     pub(super) fn local_addr(&self) -> SocketAddr {
@@ -60,32 +60,32 @@ impl HubSocket {
     /// Sends a train, waiting for room in the kernel. What cannot be sent is counted and lost, as
     /// UDP is.
     pub(in crate::tunnel) async fn send(&self, train: &Transmit) {
-        let to = self.outward(train.to);
-        for part in self.parts(train) {
+        let to = self.to_socket_family(train.to);
+        for part in self.gso_chunks(train) {
             loop {
-                match self.try_send(to, part, train.segment) {
+                match self.try_send(to, part, train.segment_size) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if self.socket.writable().await.is_err() {
                             return;
                         }
                     }
-                    result => break self.count(result),
+                    result => break self.count_send(result),
                 }
             }
         }
     }
 
     /// Sends a train if the kernel has room for it.
-    pub(in crate::tunnel) fn send_now(&self, train: &Transmit) {
-        let to = self.outward(train.to);
-        for part in self.parts(train) {
-            self.count(self.try_send(to, part, train.segment));
+    pub(in crate::tunnel) fn send_nonblocking(&self, train: &Transmit) {
+        let to = self.to_socket_family(train.to);
+        for part in self.gso_chunks(train) {
+            self.count_send(self.try_send(to, part, train.segment_size));
         }
     }
 
-    fn parts<'a>(&self, train: &'a Transmit) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    fn gso_chunks<'a>(&self, train: &'a Transmit) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         // The kernel may have refused segmentation since the train was built.
-        train.contents.chunks((train.segment * self.segments_max()).max(1))
+        train.contents.chunks((train.segment_size * self.segments_max()).max(1))
     }
 
     fn try_send(&self, destination: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
@@ -97,13 +97,13 @@ impl HubSocket {
         })
     }
 
-    fn count(&self, result: io::Result<()>) {
-        let counter = if result.is_ok() { &self.sent } else { &self.failed };
+    fn count_send(&self, result: io::Result<()>) {
+        let counter = if result.is_ok() { &self.sent } else { &self.send_failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An IPv6 socket reaches IPv4 through mapped addresses (RFC 4291, section 2.5.5.2).
-    fn outward(&self, to: SocketAddr) -> SocketAddr {
+    fn to_socket_family(&self, to: SocketAddr) -> SocketAddr {
         match (self.local.ip(), to.ip()) {
             (IpAddr::V6(_), IpAddr::V4(v4)) => {
                 SocketAddr::new(v4.to_ipv6_mapped().into(), to.port())
@@ -119,10 +119,10 @@ impl HubSocket {
 
     /// Takes what has arrived; answers with the number of messages, none if there was nothing after
     /// all.
-    pub(super) fn receive(&self, buffers: &mut Buffers) -> io::Result<usize> {
-        let Buffers { memory, metas, .. } = buffers;
+    pub(super) fn receive(&self, buffers: &mut ReceiveBuffers) -> io::Result<usize> {
+        let ReceiveBuffers { buffers: memory, metas, .. } = buffers;
         let mut slices = memory.iter_mut().map(|buffer| IoSliceMut::new(buffer));
-        let mut slices: [IoSliceMut<'_>; MESSAGES] =
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
         match self.socket.try_io(Interest::READABLE, || {
             self.state.recv(UdpSockRef::from(&self.socket), &mut slices, metas)
@@ -143,7 +143,7 @@ impl HubSocket {
     }
 }
 
-fn inward(from: SocketAddr) -> SocketAddr {
+fn canonical_address(from: SocketAddr) -> SocketAddr {
     match from.ip() {
         IpAddr::V6(v6) if v6 != Ipv6Addr::LOCALHOST => {
             SocketAddr::new(v6.to_canonical(), from.port())
@@ -154,86 +154,86 @@ fn inward(from: SocketAddr) -> SocketAddr {
 
 /// Memory to receive into, kept between calls: as many buffers as messages, each full of bytes that
 /// mean nothing until something is received.
-pub(super) struct Buffers {
-    memory: Vec<BytesMut>,
-    metas: [RecvMeta; MESSAGES],
+pub(super) struct ReceiveBuffers {
+    buffers: Vec<BytesMut>,
+    metas: [RecvMeta; BATCH_SIZE],
     /// Buffers under way to owners, oldest first; they come back when the owner has dropped its
     /// part.
-    travelling: VecDeque<Bytes>,
+    lent: VecDeque<Bytes>,
 }
 
-impl Buffers {
+impl ReceiveBuffers {
     pub(super) fn new() -> Self {
         Self {
-            memory: vec![fresh(); MESSAGES],
-            metas: [RecvMeta::default(); MESSAGES],
-            travelling: VecDeque::new(),
+            buffers: vec![new_buffer(); BATCH_SIZE],
+            metas: [RecvMeta::default(); BATCH_SIZE],
+            lent: VecDeque::new(),
         }
     }
 
     /// Hands the first `count` messages to `take`: sender, size of a datagram, datagrams end to
     /// end.
-    pub(super) fn messages(
+    pub(super) fn for_each_message(
         &mut self,
         count: usize,
         mut take: impl FnMut(SocketAddr, usize, &Message<'_>),
     ) {
-        for n in 0..count.min(MESSAGES) {
+        for n in 0..count.min(BATCH_SIZE) {
             let meta = &self.metas[n];
             let (from, stride, length) =
-                (inward(meta.addr), meta.stride.max(1), meta.len.min(MESSAGE));
+                (canonical_address(meta.addr), meta.stride.max(1), meta.len.min(MESSAGE_BYTES_MAX));
             if length == 0 {
                 continue;
             }
-            match if length < COPIED { None } else { self.spare() } {
-                None => take(from, stride, &Message::Copied(&self.memory[n][..length])),
+            match if length < COPY_THRESHOLD { None } else { self.acquire() } {
+                None => take(from, stride, &Message::Borrowed(&self.buffers[n][..length])),
                 Some(spare) => {
-                    let whole = std::mem::replace(&mut self.memory[n], spare).freeze();
-                    take(from, stride, &Message::Travelling(whole.slice(..length)));
-                    self.travelling.push_back(whole);
+                    let whole = std::mem::replace(&mut self.buffers[n], spare).freeze();
+                    take(from, stride, &Message::Shared(whole.slice(..length)));
+                    self.lent.push_back(whole);
                 }
             }
         }
     }
 
     /// A buffer to receive into instead of one that travels; none when too many are out.
-    fn spare(&mut self) -> Option<BytesMut> {
-        match self.travelling.pop_front().map(Bytes::try_into_mut) {
+    fn acquire(&mut self) -> Option<BytesMut> {
+        match self.lent.pop_front().map(Bytes::try_into_mut) {
             Some(Ok(back)) => Some(back),
             Some(Err(out)) => {
-                self.travelling.push_front(out);
-                (self.travelling.len() < TRAVELLING).then(fresh)
+                self.lent.push_front(out);
+                (self.lent.len() < LENT_BUFFERS_MAX).then(new_buffer)
             }
-            None => Some(fresh()),
+            None => Some(new_buffer()),
         }
     }
 }
 
-fn fresh() -> BytesMut {
-    BytesMut::zeroed(MESSAGE)
+fn new_buffer() -> BytesMut {
+    BytesMut::zeroed(MESSAGE_BYTES_MAX)
 }
 
 /// One received message.
 pub(super) enum Message<'a> {
     /// In a buffer that is used again at once.
-    Copied(&'a [u8]),
+    Borrowed(&'a [u8]),
     /// In a buffer that goes with it.
-    Travelling(Bytes),
+    Shared(Bytes),
 }
 
 impl Message<'_> {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Copied(bytes) => bytes,
-            Self::Travelling(bytes) => bytes,
+            Self::Borrowed(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
         }
     }
 
     /// A part of it, to keep.
-    pub(super) fn part(&self, range: Range<usize>) -> Bytes {
+    pub(super) fn slice(&self, range: Range<usize>) -> Bytes {
         match self {
-            Self::Copied(bytes) => Bytes::copy_from_slice(bytes.get(range).unwrap_or_default()),
-            Self::Travelling(bytes) => bytes.slice(range),
+            Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes.get(range).unwrap_or_default()),
+            Self::Shared(bytes) => bytes.slice(range),
         }
     }
 }

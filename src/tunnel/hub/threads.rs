@@ -10,18 +10,18 @@ use std::thread::available_parallelism;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How many threads serve tunnels best: half as many as there are processors, one at least.
-pub fn threads() -> usize {
+pub fn worker_threads() -> usize {
     available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
 }
 
 /// A runtime that ends, without waiting, when this is dropped; even by one of its own tasks.
 #[derive(Debug)]
-pub(super) struct Threads(Option<Runtime>);
+pub(super) struct WorkerThreads(Option<Runtime>);
 
-impl Threads {
+impl WorkerThreads {
     pub(super) fn start() -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
-            .worker_threads(threads())
+            .worker_threads(worker_threads())
             .thread_name("tunnels")
             .enable_all()
             .build()?;
@@ -33,7 +33,7 @@ impl Threads {
     }
 }
 
-impl Drop for Threads {
+impl Drop for WorkerThreads {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();

@@ -22,14 +22,14 @@ pub const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
 /// Data received is acknowledged with an empty packet after this long without sending.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Data sent and nothing heard for this long: the peer may have lost its keys.
-pub const UNANSWERED: Duration = Duration::from_secs(15);
+pub const NEW_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often expired keys are looked for.
-pub const HOUSEKEEPING: Duration = Duration::from_secs(1);
-const JITTER_MS: u64 = 334;
+pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+const REKEY_TIMEOUT_JITTER_MAX_MS: u64 = 334;
 
 /// What the clock asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum TimerAction {
     /// Send a handshake initiation.
     Initiate,
     /// Send an empty packet.
@@ -38,120 +38,124 @@ pub(super) enum Due {
 
 #[derive(Debug, Clone, Copy)]
 struct Attempt {
-    began: Instant,
+    started: Instant,
     retry_at: Instant,
 }
 
 #[derive(Debug)]
 pub(super) struct Timers {
     attempt: Option<Attempt>,
-    again_at: Option<Instant>,
-    gave_up: bool,
+    next_attempt_at: Option<Instant>,
+    attempt_expired: bool,
     unanswered_since: Option<Instant>,
-    reply_due: Option<Instant>,
-    keepalive: Option<Duration>,
-    keepalive_at: Option<Instant>,
-    pub(super) last_heard: Option<Instant>,
-    jitter: SplitMix,
+    passive_keepalive_at: Option<Instant>,
+    persistent_keepalive: Option<Duration>,
+    persistent_keepalive_at: Option<Instant>,
+    pub(super) last_rx: Option<Instant>,
+    jitter: SplitMix64,
 }
 
 impl Timers {
     pub(super) fn new(keepalive: Option<Duration>, seed: u64, now: Instant) -> Self {
-        let keepalive = keepalive.filter(|every| !every.is_zero());
+        let persistent_keepalive = keepalive.filter(|every| !every.is_zero());
         Self {
             attempt: None,
             // A tunnel kept alive is wanted from the beginning.
-            again_at: keepalive.map(|_| now),
-            gave_up: false,
+            next_attempt_at: persistent_keepalive.map(|_| now),
+            attempt_expired: false,
             unanswered_since: None,
-            reply_due: None,
-            keepalive,
-            keepalive_at: None,
-            last_heard: None,
-            jitter: SplitMix(seed),
+            passive_keepalive_at: None,
+            persistent_keepalive,
+            persistent_keepalive_at: None,
+            last_rx: None,
+            jitter: SplitMix64(seed),
         }
     }
 
     /// What to do at `now`; called until it answers `None`. `keyed`: there is a key fit for
     /// sending.
-    pub(super) fn due(&mut self, now: Instant, keyed: bool) -> Option<Due> {
+    pub(super) fn poll(&mut self, now: Instant, keyed: bool) -> Option<TimerAction> {
         if let Some(attempt) = self.attempt {
-            if now >= attempt.began + REKEY_ATTEMPT_TIME {
+            if now >= attempt.started + REKEY_ATTEMPT_TIME {
                 self.attempt = None;
-                self.gave_up = true;
+                self.attempt_expired = true;
                 // A tunnel kept alive is wanted for good: try again later. Any other waits for
                 // somebody to want it.
-                self.again_at = self.keepalive.map(|every| now + every);
+                self.next_attempt_at = self.persistent_keepalive.map(|every| now + every);
             } else if now >= attempt.retry_at {
-                return Some(Due::Initiate);
+                return Some(TimerAction::Initiate);
             }
             return None;
         }
-        if self.again_at.is_some_and(|at| now >= at) {
-            return Some(Due::Initiate);
+        if self.next_attempt_at.is_some_and(|at| now >= at) {
+            return Some(TimerAction::Initiate);
         }
         if !keyed {
             return None;
         }
-        if self.unanswered(now) {
-            return Some(Due::Initiate);
+        if self.is_unanswered(now) {
+            return Some(TimerAction::Initiate);
         }
-        if self.reply_due.is_some_and(|at| now >= at)
-            || self.keepalive_at.is_some_and(|at| now >= at)
+        if self.passive_keepalive_at.is_some_and(|at| now >= at)
+            || self.persistent_keepalive_at.is_some_and(|at| now >= at)
         {
-            return Some(Due::Keepalive);
+            return Some(TimerAction::Keepalive);
         }
         None
     }
 
     /// The next moment at which [`Timers::due`] may have something to say.
-    pub(super) fn next(&self, keyed: bool) -> Option<Instant> {
+    pub(super) fn next_timeout(&self, keyed: bool) -> Option<Instant> {
         if let Some(attempt) = self.attempt {
-            return Some(attempt.retry_at.min(attempt.began + REKEY_ATTEMPT_TIME));
+            return Some(attempt.retry_at.min(attempt.started + REKEY_ATTEMPT_TIME));
         }
-        let quiet = self.unanswered_since.map(|since| since + UNANSWERED);
-        let keyed = if keyed { [quiet, self.reply_due, self.keepalive_at] } else { [None; 3] };
-        keyed.into_iter().chain([self.again_at]).flatten().min()
+        let quiet = self.unanswered_since.map(|since| since + NEW_HANDSHAKE_TIMEOUT);
+        let keyed = if keyed {
+            [quiet, self.passive_keepalive_at, self.persistent_keepalive_at]
+        } else {
+            [None; 3]
+        };
+        keyed.into_iter().chain([self.next_attempt_at]).flatten().min()
     }
 
     /// An initiation was sent.
-    pub(super) fn initiated(&mut self, now: Instant) {
-        let jitter = Duration::from_millis(self.jitter.next() % JITTER_MS);
-        let began = self.attempt.map_or(now, |attempt| attempt.began);
-        self.attempt = Some(Attempt { began, retry_at: now + REKEY_TIMEOUT + jitter });
-        self.again_at = None;
-        self.gave_up = false;
+    pub(super) fn initiation_sent(&mut self, now: Instant) {
+        let jitter = Duration::from_millis(self.jitter.next() % REKEY_TIMEOUT_JITTER_MAX_MS);
+        let began = self.attempt.map_or(now, |attempt| attempt.started);
+        self.attempt = Some(Attempt { started: began, retry_at: now + REKEY_TIMEOUT + jitter });
+        self.next_attempt_at = None;
+        self.attempt_expired = false;
     }
 
     /// The present attempt is to be repeated sooner.
-    pub(super) fn hasten(&mut self, at: Instant) {
+    pub(super) fn retry_by(&mut self, at: Instant) {
         if let Some(attempt) = &mut self.attempt {
             attempt.retry_at = attempt.retry_at.min(at);
         }
     }
 
     /// New keys are in use.
-    pub(super) fn established(&mut self, now: Instant) {
+    pub(super) fn session_established(&mut self, now: Instant) {
         self.attempt = None;
-        self.again_at = None;
-        self.gave_up = false;
-        self.heard(now, false);
-        self.keepalive_at = self.keepalive.map(|every| now + every);
+        self.next_attempt_at = None;
+        self.attempt_expired = false;
+        self.packet_received(now, false);
+        self.persistent_keepalive_at = self.persistent_keepalive.map(|every| now + every);
     }
 
     /// Something authentic arrived; `data`: it was not empty.
-    pub(super) fn heard(&mut self, now: Instant, data: bool) {
-        self.last_heard = Some(now);
+    pub(super) fn packet_received(&mut self, now: Instant, data: bool) {
+        self.last_rx = Some(now);
         self.unanswered_since = None;
-        if data && self.reply_due.is_none() {
-            self.reply_due = Some(now + KEEPALIVE_TIMEOUT);
+        if data && self.passive_keepalive_at.is_none() {
+            self.passive_keepalive_at = Some(now + KEEPALIVE_TIMEOUT);
         }
     }
 
     /// A transport packet was sent; `data`: it was not empty.
-    pub(super) fn sent(&mut self, now: Instant, data: bool) {
-        self.reply_due = None;
-        self.keepalive_at = self.keepalive.map(|every| now + every);
+    pub(super) fn packet_sent(&mut self, now: Instant, data: bool) {
+        self.passive_keepalive_at = None;
+        self.persistent_keepalive_at = self.persistent_keepalive.map(|every| now + every);
         if data && self.unanswered_since.is_none() {
             self.unanswered_since = Some(now);
         }
@@ -163,27 +167,27 @@ impl Timers {
     }
 
     /// The last attempt ended without an answer.
-    pub(super) fn gave_up(&self) -> bool {
-        self.gave_up
+    pub(super) fn attempt_expired(&self) -> bool {
+        self.attempt_expired
     }
 
     /// Data went unanswered for too long.
-    pub(super) fn unanswered(&self, now: Instant) -> bool {
-        self.unanswered_since.is_some_and(|since| now >= since + UNANSWERED)
+    pub(super) fn is_unanswered(&self, now: Instant) -> bool {
+        self.unanswered_since.is_some_and(|since| now >= since + NEW_HANDSHAKE_TIMEOUT)
     }
 
     /// When data will count as unanswered, unless something is heard.
     pub(super) fn unanswered_at(&self) -> Option<Instant> {
-        self.unanswered_since.map(|since| since + UNANSWERED)
+        self.unanswered_since.map(|since| since + NEW_HANDSHAKE_TIMEOUT)
     }
 }
 
 /// A tiny seeded generator (SplitMix64): jitter and port numbers need no secrecy, only
 /// repeatability.
 #[derive(Debug, Clone)]
-pub(super) struct SplitMix(pub(super) u64);
+pub(super) struct SplitMix64(pub(super) u64);
 
-impl SplitMix {
+impl SplitMix64 {
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -203,30 +207,30 @@ mod tests {
     fn an_attempt_repeats_every_five_seconds_and_ends_after_ninety() {
         let t0 = Instant::now();
         let mut timers = Timers::new(None, 1, t0);
-        timers.initiated(t0);
+        timers.initiation_sent(t0);
         let (mut now, mut sent) = (t0, 1);
-        while let Some(at) = timers.next(false) {
+        while let Some(at) = timers.next_timeout(false) {
             now = at;
-            if timers.due(now, false) == Some(Due::Initiate) {
-                timers.initiated(now);
+            if timers.poll(now, false) == Some(TimerAction::Initiate) {
+                timers.initiation_sent(now);
                 sent += 1;
             }
         }
         assert_eq!(now, t0 + REKEY_ATTEMPT_TIME);
         assert!((17..=18).contains(&sent), "{sent}");
-        assert!(timers.gave_up());
+        assert!(timers.attempt_expired());
     }
 
     #[test]
     fn a_tunnel_kept_alive_never_stops_trying() {
         let t0 = Instant::now();
         let mut timers = Timers::new(Some(25 * S), 1, t0);
-        timers.initiated(t0);
+        timers.initiation_sent(t0);
         let mut last = t0;
         while last < t0 + 1000 * S {
-            last = timers.next(false).unwrap_or(t0);
-            if timers.due(last, false).is_some() {
-                timers.initiated(last);
+            last = timers.next_timeout(false).unwrap_or(t0);
+            if timers.poll(last, false).is_some() {
+                timers.initiation_sent(last);
             }
         }
         assert!(last >= t0 + 1000 * S);
@@ -236,23 +240,23 @@ mod tests {
     fn received_data_is_answered_within_ten_seconds() {
         let t0 = Instant::now();
         let mut timers = Timers::new(None, 1, t0);
-        timers.heard(t0, true);
-        timers.heard(t0 + 5 * S, true);
-        assert_eq!(timers.next(true), Some(t0 + KEEPALIVE_TIMEOUT));
-        assert_eq!(timers.due(t0 + KEEPALIVE_TIMEOUT, true), Some(Due::Keepalive));
-        timers.sent(t0 + KEEPALIVE_TIMEOUT, false);
-        assert_eq!(timers.next(true), None);
+        timers.packet_received(t0, true);
+        timers.packet_received(t0 + 5 * S, true);
+        assert_eq!(timers.next_timeout(true), Some(t0 + KEEPALIVE_TIMEOUT));
+        assert_eq!(timers.poll(t0 + KEEPALIVE_TIMEOUT, true), Some(TimerAction::Keepalive));
+        timers.packet_sent(t0 + KEEPALIVE_TIMEOUT, false);
+        assert_eq!(timers.next_timeout(true), None);
     }
 
     #[test]
     fn unanswered_data_asks_for_a_handshake() {
         let t0 = Instant::now();
         let mut timers = Timers::new(None, 1, t0);
-        timers.sent(t0, true);
-        timers.sent(t0 + 10 * S, true);
-        assert_eq!(timers.due(t0 + 14 * S, true), None);
-        assert_eq!(timers.due(t0 + 15 * S, true), Some(Due::Initiate));
-        timers.heard(t0 + 15 * S, false);
-        assert_eq!(timers.due(t0 + 15 * S, true), None);
+        timers.packet_sent(t0, true);
+        timers.packet_sent(t0 + 10 * S, true);
+        assert_eq!(timers.poll(t0 + 14 * S, true), None);
+        assert_eq!(timers.poll(t0 + 15 * S, true), Some(TimerAction::Initiate));
+        timers.packet_received(t0 + 15 * S, false);
+        assert_eq!(timers.poll(t0 + 15 * S, true), None);
     }
 }

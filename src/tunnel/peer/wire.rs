@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use boringtun::noise::{Tunn, TunnResult};
 
-use super::train::Trains;
-use crate::tunnel::tcp::Outlet;
+use super::transmit_queue::TransmitQueue;
+use crate::tunnel::tcp::PacketOutput;
 
 /// Largest IP packet inside a tunnel whose path is not known to carry more.
 pub const MTU: usize = 1420;
@@ -17,23 +17,23 @@ pub const MTU: usize = 1420;
 /// frame of 9000 bytes.
 pub const MTU_MAX: usize = 8920;
 /// WireGuard's header and tag around a packet.
-pub(super) const OVERHEAD: usize = 32;
+pub(super) const DATA_OVERHEAD: usize = 32;
 /// Least room boringtun wants for an answer: a handshake initiation.
-pub(super) const LEAST_ROOM: usize = 148;
+pub(super) const ENCAPSULATE_BUFFER_MIN: usize = 148;
 
 /// Encrypts packets into trains.
 pub(super) struct Sealer<'a> {
     pub(super) tunn: &'a mut Tunn,
-    pub(super) trains: &'a mut Trains,
+    pub(super) transmits: &'a mut TransmitQueue,
     pub(super) scratch: &'a mut [u8],
     /// Where to; `None` while there is no key or no address: packets are then dropped, or better,
     /// not asked for.
     pub(super) to: Option<SocketAddr>,
     /// Data packets sealed, and their encrypted bytes.
-    pub(super) sealed: u64,
+    pub(super) packets: u64,
     pub(super) bytes: u64,
     /// boringtun answered with something other than data: it has lost the key.
-    pub(super) lost_key: bool,
+    pub(super) session_lost: bool,
 }
 
 impl Sealer<'_> {
@@ -42,8 +42,8 @@ impl Sealer<'_> {
         let Some(to) = self.to else { return };
         let (tunn, packet) = (&mut *self.tunn, &self.scratch[..len]);
         let mut lost = false;
-        let size = len + OVERHEAD;
-        self.trains.append(to, size, size.max(LEAST_ROOM), |room| {
+        let size = len + DATA_OVERHEAD;
+        self.transmits.append(to, size, size.max(ENCAPSULATE_BUFFER_MIN), |room| {
             match tunn.encapsulate(packet, room) {
                 TunnResult::WriteToNetwork(segment) if segment.len() == size => size,
                 _ => {
@@ -52,20 +52,20 @@ impl Sealer<'_> {
                 }
             }
         });
-        self.lost_key |= lost;
+        self.session_lost |= lost;
         if !lost {
-            self.sealed += 1;
+            self.packets += 1;
             self.bytes += size as u64;
         }
     }
 }
 
-impl Outlet for Sealer<'_> {
-    fn ready(&self) -> bool {
-        self.to.is_some() && !self.lost_key && !self.trains.full()
+impl PacketOutput for Sealer<'_> {
+    fn is_ready(&self) -> bool {
+        self.to.is_some() && !self.session_lost && !self.transmits.is_full()
     }
 
-    fn room(&mut self) -> &mut [u8] {
+    fn buffer(&mut self) -> &mut [u8] {
         self.scratch
     }
 

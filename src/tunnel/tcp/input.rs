@@ -1,38 +1,38 @@
 //! What a segment that arrives does to its connection (RFC 9293, section 3.10.7; RFC 5961; RFC
 //! 7323, section 5).
 
-use super::connection::{Connection, Phase};
-use super::cubic::{Reduction, Sample};
-use super::segment::{ACK, FIN, Flow, RST, SYN, Segment};
-use super::sent::Delivery;
+use super::connection::{CongestionState, Connection};
+use super::cubic::{AckSample, ProportionalRateReduction};
+use super::scoreboard::Delivery;
+use super::segment::{ACK, AddressPair, FIN, RST, SYN, Segment};
 use super::seq::Seq;
-use super::state::{Input, State};
+use super::state::{State, StateEvent};
 use super::{MS, Micros};
 
 /// Acknowledgements a second that answer what should not have come (RFC 5961, section 7).
-const CHALLENGES: u32 = 100;
+const CHALLENGE_ACK_LIMIT: u32 = 100;
 
 /// What else is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(in crate::tunnel) enum Verdict {
+pub(in crate::tunnel) enum SegmentOutcome {
     /// Nothing.
-    Done,
+    Handled,
     /// Send a reset in answer to the segment.
-    Reset,
+    SendReset,
 }
 
 impl Connection {
     /// Takes in a segment of this connection.
-    pub(in crate::tunnel) fn segment(
+    pub(in crate::tunnel) fn handle_segment(
         &mut self,
         segment: &Segment<'_>,
-        flow: &Flow,
+        flow: &AddressPair,
         now: Micros,
-    ) -> Verdict {
+    ) -> SegmentOutcome {
         match self.state {
-            State::Closed => Verdict::Done,
-            State::SynSent => self.answer(segment, flow, now),
+            State::Closed => SegmentOutcome::Handled,
+            State::SynSent => self.handle_syn_sent(segment, flow, now),
             State::SynReceived
             | State::Established
             | State::FinWait1
@@ -40,312 +40,338 @@ impl Connection {
             | State::CloseWait
             | State::Closing
             | State::LastAck
-            | State::TimeWait => self.arrive(segment, now),
+            | State::TimeWait => self.handle_synchronized(segment, now),
         }
     }
 
     /// The answer to our request (RFC 9293, section 3.10.7.3).
-    fn answer(&mut self, segment: &Segment<'_>, flow: &Flow, now: Micros) -> Verdict {
+    fn handle_syn_sent(
+        &mut self,
+        segment: &Segment<'_>,
+        flow: &AddressPair,
+        now: Micros,
+    ) -> SegmentOutcome {
         let acknowledges = segment.has(ACK);
-        if acknowledges && segment.ack != self.nxt {
-            return if segment.has(RST) { Verdict::Done } else { Verdict::Reset };
+        if acknowledges && segment.ack != self.snd_nxt {
+            return if segment.has(RST) {
+                SegmentOutcome::Handled
+            } else {
+                SegmentOutcome::SendReset
+            };
         }
         if segment.has(RST) {
             if acknowledges {
-                self.drop_all();
+                self.enter_closed();
             }
-            return Verdict::Done;
+            return SegmentOutcome::Handled;
         }
         if !segment.has(SYN) {
-            return Verdict::Done;
+            return SegmentOutcome::Handled;
         }
-        self.heard = now;
-        self.agree(segment, flow);
+        self.last_rx = now;
+        self.negotiate(segment, flow);
         if acknowledges {
-            self.open(segment, now);
+            self.complete_handshake(segment, now);
         } else {
             // Both asked at the same time: ours is sent again, with an acknowledgement.
-            self.turn(Input::Syn);
-            self.board.lose_oldest();
+            self.transition(StateEvent::Syn);
+            self.scoreboard.mark_oldest_lost();
         }
-        self.owed.at_once();
-        Verdict::Done
+        self.delayed_ack.request_immediate();
+        SegmentOutcome::Handled
     }
 
     /// Our SYN was acknowledged.
-    fn open(&mut self, segment: &Segment<'_>, now: Micros) {
+    fn complete_handshake(&mut self, segment: &Segment<'_>, now: Micros) {
         let mut delivery = Delivery::default();
-        self.board.acknowledged(segment.ack, now, |_| None, &mut delivery);
+        self.scoreboard.handle_ack(segment.ack, now, |_| None, &mut delivery);
         if let Some(rtt) = delivery.rtt {
-            self.rtt.measured(rtt);
+            self.rtt.add_sample(rtt);
         }
-        self.una = segment.ack;
-        self.rtt.answered();
-        (self.phase, self.timer, self.last_progress) = (Phase::Open, None, now);
-        self.cubic = super::cubic::Cubic::new(self.mss, self.nxt);
-        if self.repeated > 0 {
+        self.snd_una = segment.ack;
+        self.rtt.reset_backoff();
+        (self.congestion_state, self.timer, self.last_snd_una_advance) =
+            (CongestionState::Open, None, now);
+        self.cubic = super::cubic::Cubic::new(self.mss, self.snd_nxt);
+        if self.retransmits > 0 {
             // RFC 6928, section 2: a path that lost the SYN is not trusted with ten segments.
-            self.cubic.set(self.mss);
+            self.cubic.set_cwnd(self.mss);
         }
-        self.turn(Input::Synchronized);
+        self.transition(StateEvent::Synchronized);
     }
 
     /// A segment of a connection that both ends know (RFC 9293, section 3.10.7.4).
-    fn arrive(&mut self, segment: &Segment<'_>, now: Micros) -> Verdict {
-        let len = segment.len();
+    fn handle_synchronized(&mut self, segment: &Segment<'_>, now: Micros) -> SegmentOutcome {
+        let len = segment.seq_len();
         // PAWS (RFC 7323, section 5.3): from before the numbers wrapped around.
-        if self.stamps
+        if self.timestamps_enabled
             && !segment.has(RST)
-            && let Some((value, _)) = segment.stamps
-            && Seq(value).before(Seq(self.stamp_recent))
+            && let Some((value, _)) = segment.timestamps
+            && Seq(value).before(Seq(self.ts_recent))
         {
-            self.note_duplicate(segment, now);
-            self.challenge(now);
-            return Verdict::Done;
+            self.record_duplicate(segment, now);
+            self.challenge_ack(now);
+            return SegmentOutcome::Handled;
         }
-        if !self.received.acceptable(segment.seq, len) {
+        if !self.receive_buffer.acceptable(segment.seq, len) {
             if segment.has(RST) {
-                return Verdict::Done;
+                return SegmentOutcome::Handled;
             }
             if self.state == State::SynReceived
                 && segment.has(SYN)
-                && segment.seq.plus(1) == self.received.next
+                && segment.seq.plus(1) == self.receive_buffer.rcv_nxt
             {
                 // Our answer was lost.
-                self.board.lose_oldest();
-                return Verdict::Done;
+                self.scoreboard.mark_oldest_lost();
+                return SegmentOutcome::Handled;
             }
-            self.note_duplicate(segment, now);
-            self.heard = now;
-            self.challenge(now);
-            return Verdict::Done;
+            self.record_duplicate(segment, now);
+            self.last_rx = now;
+            self.challenge_ack(now);
+            return SegmentOutcome::Handled;
         }
         if segment.has(RST) {
             // RFC 5961, section 3.2: only the exact number is believed.
-            if segment.seq == self.received.next {
-                self.drop_all();
+            if segment.seq == self.receive_buffer.rcv_nxt {
+                self.enter_closed();
             } else {
-                self.challenge(now);
+                self.challenge_ack(now);
             }
-            return Verdict::Done;
+            return SegmentOutcome::Handled;
         }
         if segment.has(SYN) {
-            self.challenge(now);
-            return Verdict::Done;
+            self.challenge_ack(now);
+            return SegmentOutcome::Handled;
         }
         if !segment.has(ACK) {
-            return Verdict::Done;
+            return SegmentOutcome::Handled;
         }
         if self.state == State::SynReceived {
-            if segment.ack != self.nxt {
-                return Verdict::Reset;
+            if segment.ack != self.snd_nxt {
+                return SegmentOutcome::SendReset;
             }
-            self.open(segment, now);
+            self.complete_handshake(segment, now);
         }
         // RFC 5961, section 5.2: of what was never sent, or was acknowledged long ago.
-        if segment.ack.after(self.nxt)
-            || self.una.since(segment.ack) as i32 > self.window_most.max(1 << 16) as i32
+        if segment.ack.after(self.snd_nxt)
+            || self.snd_una.since(segment.ack) as i32 > self.max_snd_wnd.max(1 << 16) as i32
         {
-            self.challenge(now);
-            return Verdict::Done;
+            self.challenge_ack(now);
+            return SegmentOutcome::Handled;
         }
-        self.heard = now;
-        if let Some((value, _)) =
-            segment.stamps.filter(|_| self.stamps && !segment.seq.after(self.received.next))
+        self.last_rx = now;
+        if let Some((value, _)) = segment
+            .timestamps
+            .filter(|_| self.timestamps_enabled && !segment.seq.after(self.receive_buffer.rcv_nxt))
         {
-            self.stamp_recent = value;
+            self.ts_recent = value;
         }
-        self.acknowledged(segment, now);
-        self.take(segment, now);
-        Verdict::Done
+        self.handle_ack(segment, now);
+        self.handle_data(segment, now);
+        SegmentOutcome::Handled
     }
 
     /// Bytes that came twice are told of (RFC 2883); nothing is taken from them.
-    fn note_duplicate(&mut self, segment: &Segment<'_>, now: Micros) {
+    fn record_duplicate(&mut self, segment: &Segment<'_>, now: Micros) {
         if !segment.payload.is_empty()
-            && !segment.seq.plus(segment.payload.len() as u32).after(self.received.next)
+            && !segment.seq.plus(segment.payload.len() as u32).after(self.receive_buffer.rcv_nxt)
         {
-            self.received.data(segment.seq, segment.payload, now);
+            self.receive_buffer.insert(segment.seq, segment.payload, now);
         }
     }
 
     /// Answers what should not have come, but not too often.
-    fn challenge(&mut self, now: Micros) {
-        let (since, count) = &mut self.challenges;
+    fn challenge_ack(&mut self, now: Micros) {
+        let (since, count) = &mut self.challenge_acks;
         if now.saturating_sub(*since) >= 1000 * MS {
             (*since, *count) = (now, 0);
         }
-        if *count < CHALLENGES {
+        if *count < CHALLENGE_ACK_LIMIT {
             *count += 1;
-            self.owed.at_once();
+            self.delayed_ack.request_immediate();
         }
     }
 
     /// Data and FIN.
-    fn take(&mut self, segment: &Segment<'_>, now: Micros) {
+    fn handle_data(&mut self, segment: &Segment<'_>, now: Micros) {
         if !self.state.may_receive() {
             return;
         }
         if !segment.payload.is_empty() {
             let calm = self.state == State::Established
-                && segment.seq == self.received.next
-                && !self.received.has_holes();
-            self.received.data(segment.seq, segment.payload, now);
-            self.owed.data(segment.payload.len(), calm, self.mss, now);
+                && segment.seq == self.receive_buffer.rcv_nxt
+                && !self.receive_buffer.has_gaps();
+            self.receive_buffer.insert(segment.seq, segment.payload, now);
+            self.delayed_ack.data_received(segment.payload.len(), calm, self.mss, now);
         }
         if segment.has(FIN) {
-            self.received.fin(segment.seq.plus(segment.payload.len() as u32));
-            self.owed.at_once();
+            self.receive_buffer.record_fin(segment.seq.plus(segment.payload.len() as u32));
+            self.delayed_ack.request_immediate();
         }
-        if self.received.ends() {
-            self.ended = true;
-            self.turn(Input::Fin);
+        if self.receive_buffer.consume_fin() {
+            self.fin_received = true;
+            self.transition(StateEvent::Fin);
         }
     }
 
     /// What the acknowledgement says of what we sent.
-    fn acknowledged(&mut self, segment: &Segment<'_>, now: Micros) {
+    fn handle_ack(&mut self, segment: &Segment<'_>, now: Micros) {
         let mut delivery = Delivery::default();
-        let echo = segment.stamps.filter(|_| self.stamps).map(|(_, echo)| echo);
-        let offset = self.stamp_offset;
+        let echo = segment.timestamps.filter(|_| self.timestamps_enabled).map(|(_, echo)| echo);
+        let offset = self.ts_offset;
         let earlier = move |sent: Micros| {
             echo.map(|echo| Seq(echo).before(Seq(((sent / MS) as u32).wrapping_add(offset))))
         };
-        let news = segment.ack.after(self.una);
-        let flight = self.board.in_flight();
+        let news = segment.ack.after(self.snd_una);
+        let flight = self.scoreboard.in_flight();
         if news {
-            self.queue.consume(segment.ack.since(self.una) as usize);
-            self.una = segment.ack;
-            self.board.acknowledged(segment.ack, now, earlier, &mut delivery);
-            self.rtt.answered();
-            self.last_progress = now;
-            self.trial_passed();
-            if self.fin_sent && self.una == self.nxt {
-                self.turn(Input::FinAcked);
+            self.send_queue.consume(segment.ack.since(self.snd_una) as usize);
+            self.snd_una = segment.ack;
+            self.scoreboard.handle_ack(segment.ack, now, earlier, &mut delivery);
+            self.rtt.reset_backoff();
+            self.last_snd_una_advance = now;
+            self.probe_acked();
+            if self.fin_sent && self.snd_una == self.snd_nxt {
+                self.transition(StateEvent::FinAcked);
                 if self.state == State::Closed {
-                    self.drop_all();
+                    self.enter_closed();
                     return;
                 }
             }
         }
         let mut twice = false;
-        if self.sack && segment.blocks[0].is_some() {
-            twice = duplicate(segment);
+        if self.sack_enabled && segment.sack_blocks[0].is_some() {
+            twice = is_dsack(segment);
             if twice {
-                self.board.duplicate_reported();
+                self.scoreboard.handle_dsack();
             }
-            self.board.selected(&segment.blocks, now, earlier, &mut delivery);
+            self.scoreboard.handle_sack(&segment.sack_blocks, now, earlier, &mut delivery);
         }
         if let Some(rtt) = delivery.rtt {
-            self.rtt.measured(rtt);
+            self.rtt.add_sample(rtt);
         }
-        let window = self.window;
-        if self.window_by.0.before(segment.seq)
-            || (self.window_by.0 == segment.seq && !self.window_by.1.after(segment.ack))
+        let window = self.snd_wnd;
+        if self.snd_wl.0.before(segment.seq)
+            || (self.snd_wl.0 == segment.seq && !self.snd_wl.1.after(segment.ack))
         {
-            let shift = self.scales.map_or(0, |(theirs, _)| theirs);
-            self.window = u32::from(segment.window) << shift;
-            self.window_most = self.window_most.max(self.window);
-            self.window_by = (segment.seq, segment.ack);
+            let shift = self.window_scales.map_or(0, |(theirs, _)| theirs);
+            self.snd_wnd = u32::from(segment.window) << shift;
+            self.max_snd_wnd = self.max_snd_wnd.max(self.snd_wnd);
+            self.snd_wl = (segment.seq, segment.ack);
         }
-        self.probe_answered(segment, twice);
+        self.tlp_process_ack(segment, twice);
         let again = !news
-            && segment.ack == self.una
+            && segment.ack == self.snd_una
             && segment.payload.is_empty()
-            && self.window == window
-            && !self.board.is_empty();
-        self.recover(news, again, flight, delivery, now);
-        self.rearm(now);
+            && self.snd_wnd == window
+            && !self.scoreboard.is_empty();
+        self.update_congestion(news, again, flight, delivery, now);
+        self.rearm_timer(now);
     }
 
     /// RFC 8985, section 7.4: a probe that repeated the tail, and whose answer reports no
     /// duplicate, replaced a lost segment.
-    fn probe_answered(&mut self, segment: &Segment<'_>, twice: bool) {
-        let Some((end, repeated)) = self.probed else { return };
+    fn tlp_process_ack(&mut self, segment: &Segment<'_>, twice: bool) {
+        let Some((end, repeated)) = self.tlp_outstanding else { return };
         if !segment.ack.before(end) || twice {
-            self.probed = None;
-            if repeated && !twice && matches!(self.phase, Phase::Open) {
-                self.cubic.congestion();
-                self.cubic.set(self.cubic.threshold());
+            self.tlp_outstanding = None;
+            if repeated && !twice && matches!(self.congestion_state, CongestionState::Open) {
+                self.cubic.on_congestion_event();
+                self.cubic.set_cwnd(self.cubic.ssthresh());
             }
         }
     }
 
     /// Looks for losses, and moves the window. `flight`: what was in flight before; `again`: the
     /// acknowledgement was a duplicate.
-    fn recover(&mut self, news: bool, again: bool, flight: usize, delivery: Delivery, now: Micros) {
-        let smoothed = self.rtt.smoothed().unwrap_or(MS);
+    fn update_congestion(
+        &mut self,
+        news: bool,
+        again: bool,
+        flight: usize,
+        delivery: Delivery,
+        now: Micros,
+    ) {
+        let smoothed = self.rtt.srtt().unwrap_or(MS);
         let mut found = 0;
-        if !self.sack {
+        if !self.sack_enabled {
             let partial = news
-                && matches!(self.phase, Phase::Recovering { until, .. } if self.una.before(until));
-            if partial || (again && self.board.duplicate()) {
-                found += self.board.lose_oldest();
+                && matches!(self.congestion_state, CongestionState::Recovery { recovery_point, .. } if self.snd_una.before(recovery_point));
+            if partial || (again && self.scoreboard.handle_dup_ack()) {
+                found += self.scoreboard.mark_oldest_lost();
             }
         }
-        if self.board.news || self.again.is_some() {
-            let (lost, again) =
-                self.board.find_lost(now, !matches!(self.phase, Phase::Open), smoothed);
-            (found, self.again) = (found + lost, again);
+        if self.scoreboard.delivered_since_check || self.reordering_deadline.is_some() {
+            let (lost, again) = self.scoreboard.rack_detect_loss(
+                now,
+                !matches!(self.congestion_state, CongestionState::Open),
+                smoothed,
+            );
+            (found, self.reordering_deadline) = (found + lost, again);
         }
-        if delivery.spurious && !matches!(self.phase, Phase::Open) {
+        if delivery.spurious_retransmit && !matches!(self.congestion_state, CongestionState::Open) {
             // The Eifel algorithm (RFC 3522): it was only late.
             self.cubic.undo();
-            self.board.unlose();
-            (self.phase, found) = (Phase::Open, 0);
+            self.scoreboard.undo_losses();
+            (self.congestion_state, found) = (CongestionState::Open, 0);
         }
-        match self.phase {
-            Phase::Recovering { until, .. } | Phase::Restarting { until }
-                if !self.una.before(until) =>
+        match self.congestion_state {
+            CongestionState::Recovery { recovery_point: until, .. }
+            | CongestionState::Loss { recovery_point: until }
+                if !self.snd_una.before(until) =>
             {
-                if matches!(self.phase, Phase::Recovering { .. }) {
-                    self.cubic.set(self.cubic.threshold());
+                if matches!(self.congestion_state, CongestionState::Recovery { .. }) {
+                    self.cubic.set_cwnd(self.cubic.ssthresh());
                 }
-                self.board.recovered();
-                self.phase = Phase::Open;
+                self.scoreboard.recovery_completed();
+                self.congestion_state = CongestionState::Open;
             }
-            Phase::Open | Phase::Recovering { .. } | Phase::Restarting { .. } => {}
+            CongestionState::Open
+            | CongestionState::Recovery { .. }
+            | CongestionState::Loss { .. } => {}
         }
-        self.lost(found, flight);
-        match &mut self.phase {
-            Phase::Recovering { pace, .. } => {
-                let (in_flight, threshold) = (self.board.in_flight(), self.cubic.threshold());
-                let window =
-                    pace.window(delivery.bytes, in_flight, threshold, self.mss, found == 0);
-                self.cubic.set(window);
+        self.enter_recovery(found, flight);
+        match &mut self.congestion_state {
+            CongestionState::Recovery { prr: pace, .. } => {
+                let (in_flight, threshold) = (self.scoreboard.in_flight(), self.cubic.ssthresh());
+                let window = pace.cwnd(delivery.bytes, in_flight, threshold, self.mss, found == 0);
+                self.cubic.set_cwnd(window);
             }
-            Phase::Open | Phase::Restarting { .. } => {
+            CongestionState::Open | CongestionState::Loss { .. } => {
                 if delivery.bytes > 0 {
-                    let limited = self.limited;
-                    let sample = Sample {
+                    let limited = self.cwnd_limited;
+                    let sample = AckSample {
                         bytes: delivery.bytes,
                         rtt: delivery.rtt,
-                        smoothed,
-                        una: self.una,
-                        nxt: self.nxt,
-                        limited,
+                        srtt: smoothed,
+                        snd_una: self.snd_una,
+                        snd_nxt: self.snd_nxt,
+                        cwnd_limited: limited,
                     };
-                    self.cubic.acknowledged(sample, now);
+                    self.cubic.on_ack(sample, now);
                 }
             }
         }
     }
 
     /// So much was found lost.
-    pub(super) fn lost(&mut self, found: usize, flight: usize) {
+    pub(super) fn enter_recovery(&mut self, found: usize, flight: usize) {
         if found > 0 {
-            self.trial_failed();
+            self.probe_lost();
         }
-        if found > 0 && matches!(self.phase, Phase::Open) {
-            self.cubic.congestion();
-            self.phase = Phase::Recovering { until: self.nxt, pace: Reduction::new(flight) };
+        if found > 0 && matches!(self.congestion_state, CongestionState::Open) {
+            self.cubic.on_congestion_event();
+            self.congestion_state = CongestionState::Recovery {
+                recovery_point: self.snd_nxt,
+                prr: ProportionalRateReduction::new(flight),
+            };
         }
     }
 }
 
 /// The first block tells of something that had arrived before: it is acknowledged already, or part
 /// of the second (RFC 2883, section 4).
-fn duplicate(segment: &Segment<'_>) -> bool {
-    let [Some((from, to)), second, _] = segment.blocks else { return false };
+fn is_dsack(segment: &Segment<'_>) -> bool {
+    let [Some((from, to)), second, _] = segment.sack_blocks else { return false };
     !to.after(segment.ack) || second.is_some_and(|(a, b)| !from.before(a) && !to.after(b))
 }

@@ -3,9 +3,9 @@
 //!
 //! - A [`Connection`] is one end of one TCP connection (RFC 9293): its *state*, what it sends, what
 //!   it receives. Many are kept by `peer::netstack`.
-//! - A [`Segment`] is one TCP segment, read from a packet; [`Header`] is what is needed to write
-//!   one. An [`Outlet`] takes the packets written.
-//! - A [`Chain`] holds bytes in a row of chunks: what waits to be sent or read costs memory only
+//! - A [`Segment`] is one TCP segment, read from a packet; [`SegmentHeader`] is what is needed to write
+//!   one. An [`PacketOutput`] takes the packets written.
+//! - A [`ByteQueue`] holds bytes in a row of chunks: what waits to be sent or read costs memory only
 //!   while it waits.
 //! - The **scoreboard** (`sent`) knows of every segment under way whether it was acknowledged,
 //!   selectively acknowledged (RFC 2018) or lost, which is decided by time (RACK, RFC 8985).
@@ -15,28 +15,28 @@
 //!
 //! Why not another's: docs/adr/0012.
 
-mod chain;
+mod byte_queue;
 mod checksum;
 mod connection;
 mod cubic;
+mod delayed_ack;
 mod input;
-mod narrow;
 mod output;
-mod owed;
-mod received;
+mod pmtu_blackhole;
+mod receive_buffer;
 mod rtt;
+mod scoreboard;
 mod segment;
-mod sent;
 mod seq;
 mod state;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod trials;
+mod tests;
 
-pub use chain::Chain;
-pub(super) use connection::{Connection, Limits};
-pub(super) use input::Verdict;
-pub(super) use segment::{Flow, Header, Outlet, Segment};
+pub use byte_queue::ByteQueue;
+pub(super) use connection::{Connection, ConnectionConfig};
+pub(super) use input::SegmentOutcome;
+pub(super) use segment::{AddressPair, PacketOutput, Segment, SegmentHeader};
 pub(super) use state::State;
 
 /// Microseconds since the tunnel was made.

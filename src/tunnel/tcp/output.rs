@@ -3,64 +3,64 @@
 //! Order: a reset, what must be told of holes, what was lost, new data, and an acknowledgement if
 //! nothing else carried it.
 
-use super::connection::{Connection, Phase, Timer};
-use super::segment::{ACK, FIN, Flow, Header, Outlet, PSH, RST, SYN};
-use super::sent::{ENDS, OPENS, Sent};
+use super::connection::{CongestionState, Connection, Timer};
+use super::scoreboard::{HAS_FIN, HAS_SYN, SentSegment};
+use super::segment::{ACK, AddressPair, FIN, PSH, PacketOutput, RST, SYN, SegmentHeader};
 use super::seq::Seq;
 use super::state::State;
 use super::{MS, Micros};
 
 /// How long the other end may keep an acknowledgement back that we wait for alone (RFC 8985,
 /// section 7.2): Linux and Windows take 40 to 50 ms.
-const ACK_DELAY: Micros = 50 * MS;
+const MAX_ACK_DELAY: Micros = 50 * MS;
 /// A probe is never sent sooner than this after what it probes for: the shell's clock is no finer.
-const PROBE_LEAST: Micros = 2 * MS;
+const PTO_MIN: Micros = 2 * MS;
 
 impl Connection {
     /// Does what the clock asks for, and sends at most `turn` segments as far as the outlet takes
     /// them. True if anything was sent.
     pub(in crate::tunnel) fn transmit(
         &mut self,
-        flow: &Flow,
-        out: &mut impl Outlet,
+        flow: &AddressPair,
+        out: &mut impl PacketOutput,
         turn: usize,
         now: Micros,
     ) -> bool {
-        if self.reset {
-            if !out.ready() {
+        if self.rst_pending {
+            if !out.is_ready() {
                 return false;
             }
-            self.reset = false;
-            self.header(self.nxt, RST | ACK, now).send(flow, out, 0, |_| {});
+            self.rst_pending = false;
+            self.segment_header(self.snd_nxt, RST | ACK, now).emit(flow, out, 0, |_| {});
             return true;
         }
         if self.state == State::Closed {
             return false;
         }
-        self.due(now);
+        self.handle_timers(now);
         let mut sent = 0;
-        if self.owed.is_due() && self.received.has_holes() && out.ready() {
-            self.acknowledge(self.nxt, flow, out, now);
+        if self.delayed_ack.is_due() && self.receive_buffer.has_gaps() && out.is_ready() {
+            self.send_ack(self.snd_nxt, flow, out, now);
             sent += 1;
         }
         let mut place = 0;
-        while sent < turn && out.ready() {
-            if let Some(next) = self.repeat(place, flow, out, now) {
+        while sent < turn && out.is_ready() {
+            if let Some(next) = self.retransmit_lost(place, flow, out, now) {
                 place = next;
-            } else if !self.fresh(flow, out, now) {
+            } else if !self.send_new_data(flow, out, now) {
                 break;
             }
             sent += 1;
         }
-        if sent < turn && out.ready() {
-            sent += usize::from(self.ask(flow, out, now));
+        if sent < turn && out.is_ready() {
+            sent += usize::from(self.send_probe(flow, out, now));
         }
-        if self.owed.is_due() && out.ready() {
-            self.acknowledge(self.nxt, flow, out, now);
+        if self.delayed_ack.is_due() && out.is_ready() {
+            self.send_ack(self.snd_nxt, flow, out, now);
             sent += 1;
         }
         if sent > 0 || self.timer.is_none() {
-            self.rearm(now);
+            self.rearm_timer(now);
         }
         sent > 0
     }
@@ -71,267 +71,303 @@ impl Connection {
             return None;
         }
         let timer = self.timer.map(|(_, at)| at);
-        [timer, self.owed.deadline()].into_iter().flatten().chain([self.keepalive_at()]).min()
+        [timer, self.delayed_ack.deadline()]
+            .into_iter()
+            .flatten()
+            .chain([self.keepalive_at()])
+            .min()
     }
 
     fn keepalive_at(&self) -> Micros {
-        if self.state.is_opening() || self.state == State::TimeWait {
+        if self.state.is_handshaking() || self.state == State::TimeWait {
             return Micros::MAX;
         }
-        self.heard.max(self.asked).saturating_add(self.limits.keepalive)
+        self.last_rx.max(self.last_keepalive).saturating_add(self.config.keepalive_interval)
     }
 
     // ---- the clock ----
 
-    fn due(&mut self, now: Micros) {
-        self.received.rest(now);
-        self.owed.tick(now);
-        if now >= self.keepalive_at() && self.board.is_empty() {
-            self.asking = true;
+    fn handle_timers(&mut self, now: Micros) {
+        self.receive_buffer.shrink_if_idle(now);
+        self.delayed_ack.handle_timeout(now);
+        if now >= self.keepalive_at() && self.scoreboard.is_empty() {
+            self.zero_window_probe = true;
         }
         if now >= self.keepalive_at() {
-            self.asked = now;
+            self.last_keepalive = now;
         }
         let Some((timer, _)) = self.timer.filter(|&(_, at)| now >= at) else { return };
         self.timer = None;
         match timer {
-            Timer::Late => {
+            Timer::Reordering => {
                 let (flight, smoothed) =
-                    (self.board.in_flight(), self.rtt.smoothed().unwrap_or(MS));
-                let (found, again) =
-                    self.board.find_lost(now, !matches!(self.phase, Phase::Open), smoothed);
-                self.again = again;
-                self.lost(found, flight);
-                if found > 0 && matches!(self.phase, Phase::Recovering { .. }) {
-                    self.cubic.set(self.board.in_flight() + self.mss);
+                    (self.scoreboard.in_flight(), self.rtt.srtt().unwrap_or(MS));
+                let (found, again) = self.scoreboard.rack_detect_loss(
+                    now,
+                    !matches!(self.congestion_state, CongestionState::Open),
+                    smoothed,
+                );
+                self.reordering_deadline = again;
+                self.enter_recovery(found, flight);
+                if found > 0 && matches!(self.congestion_state, CongestionState::Recovery { .. }) {
+                    self.cubic.set_cwnd(self.scoreboard.in_flight() + self.mss);
                 }
             }
-            Timer::Probe => self.probing = true,
-            Timer::Window => {
-                self.asking = true;
+            Timer::TailLossProbe => self.tlp_pending = true,
+            Timer::ZeroWindowProbe => {
+                self.zero_window_probe = true;
                 // And what fits is sent, however small (RFC 9293, section 3.8.6.2.1).
-                self.window_most = self.window;
+                self.max_snd_wnd = self.snd_wnd;
                 self.rtt.back_off();
             }
-            Timer::Repeat => {
-                self.find_black_hole(now);
+            Timer::Retransmission => {
+                self.detect_blackhole(now);
                 // RFC 6298, section 5.
-                self.board.lose_old(now, self.rtt.smoothed().unwrap_or(0));
-                self.cubic.timeout(!matches!(self.phase, Phase::Restarting { .. }));
-                self.cubic.set(self.board.in_flight() + self.mss);
+                self.scoreboard.mark_lost_on_rto(now, self.rtt.srtt().unwrap_or(0));
+                self.cubic.on_rto(!matches!(self.congestion_state, CongestionState::Loss { .. }));
+                self.cubic.set_cwnd(self.scoreboard.in_flight() + self.mss);
                 self.rtt.back_off();
-                self.phase = Phase::Restarting { until: self.nxt };
-                (self.probed, self.probing, self.again, self.limited) = (None, false, None, true);
+                self.congestion_state = CongestionState::Loss { recovery_point: self.snd_nxt };
+                (
+                    self.tlp_outstanding,
+                    self.tlp_pending,
+                    self.reordering_deadline,
+                    self.cwnd_limited,
+                ) = (None, false, None, true);
             }
         }
-        self.rearm(now);
+        self.rearm_timer(now);
     }
 
     /// Sets the one timer anew.
-    pub(super) fn rearm(&mut self, now: Micros) {
+    pub(super) fn rearm_timer(&mut self, now: Micros) {
         self.timer = if self.state == State::Closed {
             None
-        } else if self.board.is_empty() {
-            let blocked = self.unsent() > 0 || (self.closing && !self.fin_sent);
-            let at = self.last_sent.max(self.last_progress) + self.rtt.timeout();
+        } else if self.scoreboard.is_empty() {
+            let blocked = self.unsent() > 0 || (self.fin_queued && !self.fin_sent);
+            let at = self.last_tx.max(self.last_snd_una_advance) + self.rtt.rto();
             // Nothing under way, yet something to say: only a closed window is in the way.
-            (blocked && (self.window as usize) < self.mss).then_some((Timer::Window, at))
-        } else if let Some(at) = self.again {
-            Some((Timer::Late, at.max(now)))
+            (blocked && (self.snd_wnd as usize) < self.mss).then_some((Timer::ZeroWindowProbe, at))
+        } else if let Some(at) = self.reordering_deadline {
+            Some((Timer::Reordering, at.max(now)))
         } else {
-            let since = self.board.oldest().unwrap_or(now).max(self.last_progress);
-            let repeat = since + self.rtt.timeout();
+            let since =
+                self.scoreboard.oldest_sent_at().unwrap_or(now).max(self.last_snd_una_advance);
+            let repeat = since + self.rtt.rto();
             let probe =
-                self.probe_after().map(|wait| self.last_sent.max(self.last_progress) + wait);
+                self.probe_timeout().map(|wait| self.last_tx.max(self.last_snd_una_advance) + wait);
             match probe.filter(|&at| at < repeat) {
-                Some(at) => Some((Timer::Probe, at)),
-                None => Some((Timer::Repeat, repeat)),
+                Some(at) => Some((Timer::TailLossProbe, at)),
+                None => Some((Timer::Retransmission, repeat)),
             }
         };
     }
 
     /// How long to wait before probing the tail; none when there is nothing to probe for (RFC 8985,
     /// section 7.2).
-    fn probe_after(&self) -> Option<Micros> {
-        if !self.sack
-            || self.probing
-            || self.probed.is_some()
-            || !self.board.tail_waits()
-            || !matches!(self.phase, Phase::Open)
+    fn probe_timeout(&self) -> Option<Micros> {
+        if !self.sack_enabled
+            || self.tlp_pending
+            || self.tlp_outstanding.is_some()
+            || !self.scoreboard.is_tail_unacknowledged()
+            || !matches!(self.congestion_state, CongestionState::Open)
         {
             return None;
         }
-        let smoothed = self.rtt.smoothed().filter(|_| !self.state.is_opening())?;
-        let alone = if self.board.count() == 1 { ACK_DELAY } else { 0 };
-        Some((2 * smoothed).max(PROBE_LEAST) + alone)
+        let smoothed = self.rtt.srtt().filter(|_| !self.state.is_handshaking())?;
+        let alone = if self.scoreboard.count() == 1 { MAX_ACK_DELAY } else { 0 };
+        Some((2 * smoothed).max(PTO_MIN) + alone)
     }
 
     // ---- segments ----
 
-    fn header(&mut self, seq: Seq, flags: u8, now: Micros) -> Header {
-        let scale = self.scales.map_or(0, |(_, ours)| ours);
-        let window = self.received.offer(scale, self.mss);
-        let mut header =
-            Header::new(self.local, self.remote, seq, self.received.next, flags, window);
-        if self.stamps {
-            header.stamps = Some((self.stamp(now), self.stamp_recent));
+    fn segment_header(&mut self, seq: Seq, flags: u8, now: Micros) -> SegmentHeader {
+        let scale = self.window_scales.map_or(0, |(_, ours)| ours);
+        let window = self.receive_buffer.advertise_window(scale, self.mss);
+        let mut header = SegmentHeader::new(
+            self.local_port,
+            self.remote_port,
+            seq,
+            self.receive_buffer.rcv_nxt,
+            flags,
+            window,
+        );
+        if self.timestamps_enabled {
+            header.timestamps = Some((self.ts_value(now), self.ts_recent));
         }
         header
     }
 
     /// An acknowledgement and nothing else; at `seq`, which is `nxt` except to provoke an answer.
-    fn acknowledge(&mut self, seq: Seq, flow: &Flow, out: &mut impl Outlet, now: Micros) {
-        let mut header = self.header(seq, ACK, now);
-        if self.sack {
-            header.blocks = self.received.blocks();
+    fn send_ack(&mut self, seq: Seq, flow: &AddressPair, out: &mut impl PacketOutput, now: Micros) {
+        let mut header = self.segment_header(seq, ACK, now);
+        if self.sack_enabled {
+            header.sack_blocks = self.receive_buffer.sack_blocks();
         } else {
-            self.received.forget_duplicate();
+            self.receive_buffer.clear_dsack();
         }
-        self.owed.paid();
-        header.send(flow, out, 0, |_| {});
+        self.delayed_ack.ack_sent();
+        header.emit(flow, out, 0, |_| {});
     }
 
     /// Sends a lost segment again, from place `from` of the scoreboard on; answers with its place.
-    fn repeat(
+    fn retransmit_lost(
         &mut self,
         from: usize,
-        flow: &Flow,
-        out: &mut impl Outlet,
+        flow: &AddressPair,
+        out: &mut impl PacketOutput,
         now: Micros,
     ) -> Option<usize> {
-        if !self.board.has_lost() {
+        if !self.scoreboard.has_lost() {
             return None;
         }
-        if self.board.in_flight() >= self.cubic.window() {
-            self.limited = true;
+        if self.scoreboard.in_flight() >= self.cubic.cwnd() {
+            self.cwnd_limited = true;
             return None;
         }
-        let (place, sent) = self.board.repeat_lost(from, now)?;
-        if let Phase::Recovering { pace, .. } = &mut self.phase {
-            pace.sent(sent.len as usize);
+        let (place, sent) = self.scoreboard.retransmit_next_lost(from, now)?;
+        if let CongestionState::Recovery { prr: pace, .. } = &mut self.congestion_state {
+            pace.on_send(sent.len as usize);
         }
-        self.repeated += 1;
-        self.again(&sent, flow, out, now);
+        self.retransmits += 1;
+        self.resend(&sent, flow, out, now);
         Some(place)
     }
 
-    fn again(&mut self, sent: &Sent, flow: &Flow, out: &mut impl Outlet, now: Micros) {
-        if sent.opens() {
-            return self.opening(sent.seq, flow, out, now);
+    fn resend(
+        &mut self,
+        sent: &SentSegment,
+        flow: &AddressPair,
+        out: &mut impl PacketOutput,
+        now: Micros,
+    ) {
+        if sent.has_syn() {
+            return self.send_syn(sent.seq, flow, out, now);
         }
-        let length = sent.len as usize - usize::from(sent.ends());
-        let flags = ACK | PSH | if sent.ends() { FIN } else { 0 };
-        self.data(sent.seq, length, flags, flow, out, now);
+        let length = sent.len as usize - usize::from(sent.has_fin());
+        let flags = ACK | PSH | if sent.has_fin() { FIN } else { 0 };
+        self.send_data(sent.seq, length, flags, flow, out, now);
     }
 
-    fn opening(&mut self, seq: Seq, flow: &Flow, out: &mut impl Outlet, now: Micros) {
-        let mss = (self.limits.mtu - flow.ip_header() - 20) as u16;
-        let mut header = Header::new(self.local, self.remote, seq, Seq(0), SYN, 0);
-        header.window = u16::try_from(self.received.window()).unwrap_or(u16::MAX);
-        header.opening = Some((mss, self.scales.map(|(_, ours)| ours), self.sack));
-        header.stamps = self.stamps.then(|| (self.stamp(now), self.stamp_recent));
+    fn send_syn(&mut self, seq: Seq, flow: &AddressPair, out: &mut impl PacketOutput, now: Micros) {
+        let mss = (self.config.mtu_max - flow.ip_header_len() - 20) as u16;
+        let mut header = SegmentHeader::new(self.local_port, self.remote_port, seq, Seq(0), SYN, 0);
+        header.window = u16::try_from(self.receive_buffer.window()).unwrap_or(u16::MAX);
+        header.syn_options =
+            Some((mss, self.window_scales.map(|(_, ours)| ours), self.sack_enabled));
+        header.timestamps = self.timestamps_enabled.then(|| (self.ts_value(now), self.ts_recent));
         if self.state != State::SynSent {
             header.flags |= ACK;
-            header.ack = self.received.next;
+            header.ack = self.receive_buffer.rcv_nxt;
         }
-        self.last_sent = now;
-        header.send(flow, out, 0, |_| {});
+        self.last_tx = now;
+        header.emit(flow, out, 0, |_| {});
     }
 
-    fn data(
+    fn send_data(
         &mut self,
         seq: Seq,
         length: usize,
         flags: u8,
-        flow: &Flow,
-        out: &mut impl Outlet,
+        flow: &AddressPair,
+        out: &mut impl PacketOutput,
         now: Micros,
     ) {
-        let header = self.header(seq, flags, now);
-        let offset = seq.since(self.una) as usize;
-        let queue = &mut self.queue;
-        header.send(flow, out, length, |room| {
-            queue.copy(offset, room);
+        let header = self.segment_header(seq, flags, now);
+        let offset = seq.since(self.snd_una) as usize;
+        let queue = &mut self.send_queue;
+        header.emit(flow, out, length, |room| {
+            queue.copy_at(offset, room);
         });
-        self.owed.paid();
-        self.last_sent = now;
+        self.delayed_ack.ack_sent();
+        self.last_tx = now;
     }
 
     /// Sends a new segment, if there is something to say and both windows allow it.
-    fn fresh(&mut self, flow: &Flow, out: &mut impl Outlet, now: Micros) -> bool {
-        if self.state.is_opening() && self.nxt == self.una {
+    fn send_new_data(
+        &mut self,
+        flow: &AddressPair,
+        out: &mut impl PacketOutput,
+        now: Micros,
+    ) -> bool {
+        if self.state.is_handshaking() && self.snd_nxt == self.snd_una {
             // A SYN takes a sequence number, and is repeated like anything else.
-            self.board.push(self.nxt, 1, OPENS, now);
-            self.nxt = self.nxt.plus(1);
-            self.opening(self.una, flow, out, now);
+            self.scoreboard.push(self.snd_nxt, 1, HAS_SYN, now);
+            self.snd_nxt = self.snd_nxt.plus(1);
+            self.send_syn(self.snd_una, flow, out, now);
             return true;
         }
         let unsent = self.unsent();
-        let fin = self.closing && !self.fin_sent;
-        if self.state.is_opening() || (unsent == 0 && !fin) {
-            self.limited = false;
-            return self.probe(flow, out, now);
+        let fin = self.fin_queued && !self.fin_sent;
+        if self.state.is_handshaking() || (unsent == 0 && !fin) {
+            self.cwnd_limited = false;
+            return self.send_tail_loss_probe(flow, out, now);
         }
-        if self.board.is_empty() && now.saturating_sub(self.last_sent) > self.rtt.timeout() {
-            self.cubic.rested(self.nxt);
+        if self.scoreboard.is_empty() && now.saturating_sub(self.last_tx) > self.rtt.rto() {
+            self.cubic.restart_after_idle(self.snd_nxt);
         }
-        let room = self.una.plus(self.window);
-        let room = if room.after(self.nxt) { room.since(self.nxt) as usize } else { 0 };
+        let room = self.snd_una.plus(self.snd_wnd);
+        let room = if room.after(self.snd_nxt) { room.since(self.snd_nxt) as usize } else { 0 };
         let ready = unsent.min(room);
-        let length = ready.min(self.payload_most(ready, now));
+        let length = ready.min(self.next_payload_max(ready, now));
         // Not in small pieces because the window is (RFC 9293, section 3.8.6.2.1).
-        let silly = length < self.mss && length < unsent && length * 2 < self.window_most as usize;
+        let silly = length < self.mss && length < unsent && length * 2 < self.max_snd_wnd as usize;
         let last = length == unsent;
-        if (length == 0 && !(fin && last && room > 0)) || silly || self.board.full() {
-            self.limited = false;
-            return self.probe(flow, out, now);
+        if (length == 0 && !(fin && last && room > 0)) || silly || self.scoreboard.is_full() {
+            self.cwnd_limited = false;
+            return self.send_tail_loss_probe(flow, out, now);
         }
-        if self.board.in_flight() > 0
-            && self.board.in_flight() + length > self.cubic.window()
-            && !self.probing
+        if self.scoreboard.in_flight() > 0
+            && self.scoreboard.in_flight() + length > self.cubic.cwnd()
+            && !self.tlp_pending
         {
-            self.limited = true;
+            self.cwnd_limited = true;
             return false;
         }
         let ends = fin && last && room > length;
         let flags = ACK | if last { PSH } else { 0 } | if ends { FIN } else { 0 };
-        self.owed.said(now);
-        self.data(self.nxt, length, flags, flow, out, now);
+        self.delayed_ack.data_sent(now);
+        self.send_data(self.snd_nxt, length, flags, flow, out, now);
         let len = length as u32 + u32::from(ends);
-        self.board.push(self.nxt, len, if ends { ENDS } else { 0 }, now);
-        self.nxt = self.nxt.plus(len);
+        self.scoreboard.push(self.snd_nxt, len, if ends { HAS_FIN } else { 0 }, now);
+        self.snd_nxt = self.snd_nxt.plus(len);
         self.fin_sent |= ends;
-        self.note_size(length, self.nxt, now);
-        if let Phase::Recovering { pace, .. } = &mut self.phase {
-            pace.sent(length);
+        self.record_payload_size(length, self.snd_nxt, now);
+        if let CongestionState::Recovery { prr: pace, .. } = &mut self.congestion_state {
+            pace.on_send(length);
         }
-        if self.probing {
-            self.probing = false;
-            self.probed = Some((self.nxt, false));
+        if self.tlp_pending {
+            self.tlp_pending = false;
+            self.tlp_outstanding = Some((self.snd_nxt, false));
         }
         true
     }
 
     /// Nothing new to say: the tail is probed with its last segment.
-    fn probe(&mut self, flow: &Flow, out: &mut impl Outlet, now: Micros) -> bool {
-        if !std::mem::take(&mut self.probing) {
+    fn send_tail_loss_probe(
+        &mut self,
+        flow: &AddressPair,
+        out: &mut impl PacketOutput,
+        now: Micros,
+    ) -> bool {
+        if !std::mem::take(&mut self.tlp_pending) {
             return false;
         }
-        let Some(sent) = self.board.repeat_last(now) else { return false };
-        self.repeated += 1;
-        self.probed = Some((self.nxt, true));
-        self.again(&sent, flow, out, now);
+        let Some(sent) = self.scoreboard.retransmit_last(now) else { return false };
+        self.retransmits += 1;
+        self.tlp_outstanding = Some((self.snd_nxt, true));
+        self.resend(&sent, flow, out, now);
         true
     }
 
     /// Asks whether the other end is there, or its window open: with a number it has acknowledged,
     /// so that it must answer.
-    fn ask(&mut self, flow: &Flow, out: &mut impl Outlet, now: Micros) -> bool {
-        if !std::mem::take(&mut self.asking) {
+    fn send_probe(&mut self, flow: &AddressPair, out: &mut impl PacketOutput, now: Micros) -> bool {
+        if !std::mem::take(&mut self.zero_window_probe) {
             return false;
         }
-        self.acknowledge(self.una.plus(u32::MAX), flow, out, now);
-        self.last_sent = now;
+        self.send_ack(self.snd_una.plus(u32::MAX), flow, out, now);
+        self.last_tx = now;
         true
     }
 }

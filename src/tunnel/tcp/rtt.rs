@@ -10,43 +10,43 @@ const RTO_MIN: Micros = 200 * MS;
 /// longer than this would notice late that it is mended.
 const RTO_MAX: Micros = 5_000 * MS;
 /// Before anything was measured.
-const RTO_FIRST: Micros = 1_000 * MS;
+const RTO_INITIAL: Micros = 1_000 * MS;
 /// Our clock's grain, as seen through the timers of the shell.
-const GRAIN: Micros = MS;
+const CLOCK_GRANULARITY: Micros = MS;
 
 /// The estimate.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Rtt {
-    smoothed: Option<Micros>,
-    variation: Micros,
+pub(super) struct RttEstimator {
+    srtt: Option<Micros>,
+    rttvar: Micros,
     backoff: u32,
 }
 
-impl Rtt {
+impl RttEstimator {
     /// Takes in a measurement.
-    pub(super) fn measured(&mut self, rtt: Micros) {
-        match self.smoothed {
+    pub(super) fn add_sample(&mut self, rtt: Micros) {
+        match self.srtt {
             None => {
-                self.smoothed = Some(rtt);
-                self.variation = rtt / 2;
+                self.srtt = Some(rtt);
+                self.rttvar = rtt / 2;
             }
             Some(smoothed) => {
-                self.variation = (3 * self.variation + smoothed.abs_diff(rtt)) / 4;
-                self.smoothed = Some((7 * smoothed + rtt) / 8);
+                self.rttvar = (3 * self.rttvar + smoothed.abs_diff(rtt)) / 4;
+                self.srtt = Some((7 * smoothed + rtt) / 8);
             }
         }
     }
 
     /// The smoothed round trip time, once something was measured.
-    pub(super) fn smoothed(&self) -> Option<Micros> {
-        self.smoothed
+    pub(super) fn srtt(&self) -> Option<Micros> {
+        self.srtt
     }
 
     /// The retransmission timeout.
-    pub(super) fn timeout(&self) -> Micros {
+    pub(super) fn rto(&self) -> Micros {
         let base = self
-            .smoothed
-            .map_or(RTO_FIRST, |smoothed| smoothed + (4 * self.variation).max(GRAIN))
+            .srtt
+            .map_or(RTO_INITIAL, |smoothed| smoothed + (4 * self.rttvar).max(CLOCK_GRANULARITY))
             .max(RTO_MIN);
         (base << self.backoff.min(8)).min(RTO_MAX)
     }
@@ -57,12 +57,12 @@ impl Rtt {
     }
 
     /// Timeouts since something new was acknowledged.
-    pub(super) fn timeouts(&self) -> u32 {
+    pub(super) fn backoff_count(&self) -> u32 {
         self.backoff
     }
 
     /// Something new was acknowledged.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn reset_backoff(&mut self) {
         self.backoff = 0;
     }
 }
@@ -73,24 +73,24 @@ mod tests {
 
     #[test]
     fn it_follows_the_measurements_and_doubles_in_silence() {
-        let mut rtt = Rtt::default();
-        assert_eq!((rtt.smoothed(), rtt.timeout()), (None, RTO_FIRST));
-        rtt.measured(20 * MS);
-        assert_eq!((rtt.smoothed(), rtt.timeout()), (Some(20 * MS), RTO_MIN));
-        rtt.measured(500 * MS);
-        assert_eq!(rtt.smoothed(), Some(80 * MS));
-        assert_eq!(rtt.timeout(), 80 * MS + 4 * (3 * 10 * MS + 480 * MS) / 4);
+        let mut rtt = RttEstimator::default();
+        assert_eq!((rtt.srtt(), rtt.rto()), (None, RTO_INITIAL));
+        rtt.add_sample(20 * MS);
+        assert_eq!((rtt.srtt(), rtt.rto()), (Some(20 * MS), RTO_MIN));
+        rtt.add_sample(500 * MS);
+        assert_eq!(rtt.srtt(), Some(80 * MS));
+        assert_eq!(rtt.rto(), 80 * MS + 4 * (3 * 10 * MS + 480 * MS) / 4);
         for _ in 0..100 {
-            rtt.measured(20 * MS);
+            rtt.add_sample(20 * MS);
         }
         let waits: Vec<_> = (0..7)
             .map(|_| {
                 rtt.back_off();
-                rtt.timeout() / MS
+                rtt.rto() / MS
             })
             .collect();
         assert_eq!(waits, [400, 800, 1600, 3200, 5000, 5000, 5000]);
-        rtt.answered();
-        assert_eq!(rtt.timeout(), RTO_MIN);
+        rtt.reset_backoff();
+        assert_eq!(rtt.rto(), RTO_MIN);
     }
 }

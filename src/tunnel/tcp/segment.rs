@@ -1,11 +1,11 @@
 //! Segments, read from packets and written into them.
 //!
-//! - A [`Flow`] is the two addresses of a tunnel; all its packets go between them.
+//! - A [`AddressPair`] is the two addresses of a tunnel; all its packets go between them.
 //! - A [`Segment`] is what was received, its options read (RFC 9293, 3.1; RFC 7323; RFC 2018).
 //!   smoltcp's codec reads it.
-//! - A [`Header`] is what is to be sent; it is written straight in front of its payload, for this
+//! - A [`SegmentHeader`] is what is to be sent; it is written straight in front of its payload, for this
 //!   is done for every packet.
-//! - An [`Outlet`] takes packets: it lends the room for one, and sends what was put there.
+//! - An [`PacketOutput`] takes packets: it lends the room for one, and sends what was put there.
 
 use std::net::IpAddr;
 
@@ -22,32 +22,32 @@ pub(super) const ACK: u8 = 16;
 
 /// Blocks of a selective acknowledgement that are sent, so that they fit beside timestamps (RFC
 /// 2018, section 3).
-pub(super) const BLOCKS: usize = 3;
+pub(super) const SACK_BLOCKS_MAX: usize = 3;
 /// Bytes that timestamps take in every segment (RFC 7323, appendix A).
-pub(super) const TIMESTAMPS: usize = 12;
+pub(super) const TIMESTAMPS_LEN: usize = 12;
 /// A range of sequence numbers, from the first to the one after the last.
-pub(super) type Block = (Seq, Seq);
+pub(super) type SackBlock = (Seq, Seq);
 
 /// Where packets go.
-pub(in crate::tunnel) trait Outlet {
+pub(in crate::tunnel) trait PacketOutput {
     /// A packet can be taken.
-    fn ready(&self) -> bool;
+    fn is_ready(&self) -> bool;
     /// Room for one packet, of the tunnel's MTU.
-    fn room(&mut self) -> &mut [u8];
+    fn buffer(&mut self) -> &mut [u8];
     /// Sends the first `len` bytes of the room.
     fn send(&mut self, len: usize);
 }
 
 /// The addresses of a tunnel.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::tunnel) struct Flow {
+pub(in crate::tunnel) struct AddressPair {
     pub(in crate::tunnel) local: IpAddr,
     pub(in crate::tunnel) remote: IpAddr,
 }
 
-impl Flow {
+impl AddressPair {
     /// Length of the IP header.
-    pub(super) fn ip_header(&self) -> usize {
+    pub(super) fn ip_header_len(&self) -> usize {
         match (self.local, self.remote) {
             (IpAddr::V4(_), IpAddr::V4(_)) => 20,
             _ => 40,
@@ -55,12 +55,12 @@ impl Flow {
     }
 
     /// Length of the headers of a segment with timestamps.
-    pub(in crate::tunnel) fn headers(&self) -> usize {
-        self.ip_header() + 20 + TIMESTAMPS
+    pub(in crate::tunnel) fn header_len(&self) -> usize {
+        self.ip_header_len() + 20 + TIMESTAMPS_LEN
     }
 
     /// Both addresses are of one family.
-    pub(in crate::tunnel) fn is_sound(&self) -> bool {
+    pub(in crate::tunnel) fn is_same_family(&self) -> bool {
         self.local.is_ipv4() == self.remote.is_ipv4()
     }
 }
@@ -69,19 +69,19 @@ impl Flow {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::tunnel) struct Segment<'a> {
     /// Port of the other end.
-    pub(in crate::tunnel) remote: u16,
+    pub(in crate::tunnel) remote_port: u16,
     /// Our port.
-    pub(in crate::tunnel) local: u16,
+    pub(in crate::tunnel) local_port: u16,
     pub(super) seq: Seq,
     pub(super) ack: Seq,
     pub(super) flags: u8,
     pub(super) window: u16,
     pub(super) mss: Option<u16>,
-    pub(super) scale: Option<u8>,
+    pub(super) window_scale: Option<u8>,
     pub(super) sack_permitted: bool,
     /// Timestamp value and echo.
-    pub(super) stamps: Option<(u32, u32)>,
-    pub(super) blocks: [Option<Block>; BLOCKS],
+    pub(super) timestamps: Option<(u32, u32)>,
+    pub(super) sack_blocks: [Option<SackBlock>; SACK_BLOCKS_MAX],
     pub(super) payload: &'a [u8],
 }
 
@@ -115,23 +115,23 @@ impl<'a> Segment<'a> {
         let length = u64::from(u16::to_be(u16::try_from(tcp.len()).ok()?));
         let right =
             || fold(sum(addresses) + u64::from(u16::to_be(6)) + length + sum(tcp)) == 0xffff;
-        if vouched || right() { Self::read(tcp) } else { None }
+        if vouched || right() { Self::parse_tcp(tcp) } else { None }
     }
 
-    fn read(bytes: &'a [u8]) -> Option<Self> {
+    fn parse_tcp(bytes: &'a [u8]) -> Option<Self> {
         let tcp = TcpPacket::new_checked(bytes).ok()?;
         let mut segment = Self {
-            remote: tcp.src_port(),
-            local: tcp.dst_port(),
+            remote_port: tcp.src_port(),
+            local_port: tcp.dst_port(),
             seq: Seq(tcp.seq_number().0 as u32),
             ack: Seq(tcp.ack_number().0 as u32),
             flags: bytes.get(13)? & 0x3f,
             window: tcp.window_len(),
             mss: None,
-            scale: None,
+            window_scale: None,
             sack_permitted: false,
-            stamps: None,
-            blocks: [None; BLOCKS],
+            timestamps: None,
+            sack_blocks: [None; SACK_BLOCKS_MAX],
             payload: bytes.get(usize::from(tcp.header_len())..)?,
         };
         let mut options = tcp.options();
@@ -143,13 +143,13 @@ impl<'a> Segment<'a> {
                 TcpOption::EndOfList => break,
                 TcpOption::MaxSegmentSize(mss) => segment.mss = Some(mss),
                 // RFC 7323, section 2.3: more than 14 means 14.
-                TcpOption::WindowScale(scale) => segment.scale = Some(scale.min(14)),
+                TcpOption::WindowScale(scale) => segment.window_scale = Some(scale.min(14)),
                 TcpOption::SackPermitted => segment.sack_permitted = true,
                 TcpOption::SackRange(ranges) => {
-                    segment.blocks =
+                    segment.sack_blocks =
                         ranges.map(|range| range.map(|(from, to)| (Seq(from), Seq(to))))
                 }
-                TcpOption::TimeStamp { tsval, tsecr } => segment.stamps = Some((tsval, tsecr)),
+                TcpOption::TimeStamp { tsval, tsecr } => segment.timestamps = Some((tsval, tsecr)),
                 TcpOption::NoOperation | TcpOption::Unknown { .. } => {}
             }
         }
@@ -161,61 +161,68 @@ impl<'a> Segment<'a> {
     }
 
     /// It asks for a new connection: SYN and none of ACK, RST, FIN.
-    pub(in crate::tunnel) fn opens(&self) -> bool {
+    pub(in crate::tunnel) fn is_syn(&self) -> bool {
         self.flags & (SYN | ACK | RST | FIN) == SYN
     }
 
     /// It is a reset, which nothing may be said to.
-    pub(in crate::tunnel) fn resets(&self) -> bool {
+    pub(in crate::tunnel) fn is_rst(&self) -> bool {
         self.has(RST)
     }
 
     /// Sequence numbers it takes up.
-    pub(super) fn len(&self) -> u32 {
+    pub(super) fn seq_len(&self) -> u32 {
         self.payload.len() as u32 + u32::from(self.has(SYN)) + u32::from(self.has(FIN))
     }
 }
 
 /// A segment to be sent, but for its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::tunnel) struct Header {
-    pub(super) local: u16,
-    pub(super) remote: u16,
+pub(in crate::tunnel) struct SegmentHeader {
+    pub(super) local_port: u16,
+    pub(super) remote_port: u16,
     pub(super) seq: Seq,
     pub(super) ack: Seq,
     pub(super) flags: u8,
     pub(super) window: u16,
     /// Of a SYN: our MSS, our window scale if any, whether selective acknowledgements are welcome.
-    pub(super) opening: Option<(u16, Option<u8>, bool)>,
-    pub(super) stamps: Option<(u32, u32)>,
-    pub(super) blocks: [Option<Block>; BLOCKS],
+    pub(super) syn_options: Option<(u16, Option<u8>, bool)>,
+    pub(super) timestamps: Option<(u32, u32)>,
+    pub(super) sack_blocks: [Option<SackBlock>; SACK_BLOCKS_MAX],
 }
 
-impl Header {
-    pub(super) fn new(local: u16, remote: u16, seq: Seq, ack: Seq, flags: u8, window: u16) -> Self {
+impl SegmentHeader {
+    pub(super) fn new(
+        local_port: u16,
+        remote_port: u16,
+        seq: Seq,
+        ack: Seq,
+        flags: u8,
+        window: u16,
+    ) -> Self {
         Self {
-            local,
-            remote,
+            local_port,
+            remote_port,
             seq,
             ack,
             flags,
             window,
-            opening: None,
-            stamps: None,
-            blocks: [None; BLOCKS],
+            syn_options: None,
+            timestamps: None,
+            sack_blocks: [None; SACK_BLOCKS_MAX],
         }
     }
 
     /// The reset that answers a segment for nobody (RFC 9293, section 3.10.7.1).
-    pub(in crate::tunnel) fn reset(segment: &Segment<'_>) -> Self {
+    pub(in crate::tunnel) fn rst_for(segment: &Segment<'_>) -> Self {
         if segment.has(ACK) {
-            Self::new(segment.local, segment.remote, segment.ack, Seq(0), RST, 0)
+            Self::new(segment.local_port, segment.remote_port, segment.ack, Seq(0), RST, 0)
         } else {
             Self::new(
-                segment.local,
-                segment.remote,
+                segment.local_port,
+                segment.remote_port,
                 Seq(0),
-                segment.seq.plus(segment.len()),
+                segment.seq.plus(segment.seq_len()),
                 RST | ACK,
                 0,
             )
@@ -224,31 +231,31 @@ impl Header {
 
     /// Writes the packet: `payload` puts the given number of bytes into the room it gets. What has
     /// no room is not sent.
-    pub(in crate::tunnel) fn send(
+    pub(in crate::tunnel) fn emit(
         &self,
-        flow: &Flow,
-        out: &mut impl Outlet,
+        flow: &AddressPair,
+        out: &mut impl PacketOutput,
         length: usize,
         payload: impl FnOnce(&mut [u8]),
     ) {
-        let ip = flow.ip_header();
-        let room = out.room();
+        let ip = flow.ip_header_len();
+        let room = out.buffer();
         let mut options = [0u8; 40];
-        let used = self.options(&mut options);
+        let used = self.emit_options(&mut options);
         let start = ip + 20 + used;
         let Some(packet) = room.get_mut(..start + length) else { return };
         payload(&mut packet[start..]);
         packet[ip + 20..start].copy_from_slice(&options[..used]);
         let tcp = &mut packet[ip..ip + 20];
-        tcp[0..2].copy_from_slice(&self.local.to_be_bytes());
-        tcp[2..4].copy_from_slice(&self.remote.to_be_bytes());
+        tcp[0..2].copy_from_slice(&self.local_port.to_be_bytes());
+        tcp[2..4].copy_from_slice(&self.remote_port.to_be_bytes());
         tcp[4..8].copy_from_slice(&self.seq.0.to_be_bytes());
         tcp[8..12].copy_from_slice(&self.ack.0.to_be_bytes());
         tcp[12] = ((20 + used) as u8 / 4) << 4;
         tcp[13] = self.flags;
         tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
         tcp[16..20].fill(0);
-        let pseudo = write_ip(flow, packet, 20 + used + length);
+        let pseudo = emit_ip_header(flow, packet, 20 + used + length);
         let total = pseudo
             + u64::from(u16::to_be(6))
             + u64::from(u16::to_be((20 + used + length) as u16))
@@ -258,13 +265,13 @@ impl Header {
     }
 
     /// Writes the options; answers with their length, a multiple of four.
-    fn options(&self, room: &mut [u8; 40]) -> usize {
+    fn emit_options(&self, room: &mut [u8; 40]) -> usize {
         let mut used = 0;
         let mut put = |bytes: &[u8]| {
             room[used..used + bytes.len()].copy_from_slice(bytes);
             used += bytes.len();
         };
-        if let Some((mss, scale, sack)) = self.opening {
+        if let Some((mss, scale, sack)) = self.syn_options {
             let [high, low] = mss.to_be_bytes();
             put(&[2, 4, high, low]);
             if let Some(scale) = scale {
@@ -274,15 +281,15 @@ impl Header {
                 put(&[1, 1, 4, 2]);
             }
         }
-        if let Some((value, echo)) = self.stamps {
+        if let Some((value, echo)) = self.timestamps {
             put(&[1, 1, 8, 10]);
             put(&value.to_be_bytes());
             put(&echo.to_be_bytes());
         }
-        let blocks = self.blocks.iter().flatten().count();
+        let blocks = self.sack_blocks.iter().flatten().count();
         if blocks > 0 {
             put(&[1, 1, 5, 2 + 8 * blocks as u8]);
-            for (from, to) in self.blocks.iter().flatten() {
+            for (from, to) in self.sack_blocks.iter().flatten() {
                 put(&from.0.to_be_bytes());
                 put(&to.0.to_be_bytes());
             }
@@ -292,7 +299,7 @@ impl Header {
 }
 
 /// Writes the IP header; answers with the sum over the addresses, which TCP's checksum includes.
-fn write_ip(flow: &Flow, packet: &mut [u8], payload: usize) -> u64 {
+fn emit_ip_header(flow: &AddressPair, packet: &mut [u8], payload: usize) -> u64 {
     match (flow.local, flow.remote) {
         (IpAddr::V4(local), IpAddr::V4(remote)) => {
             let head = &mut packet[..20];
@@ -330,11 +337,11 @@ mod tests {
 
     struct Sheet(Vec<u8>, usize);
 
-    impl Outlet for Sheet {
-        fn ready(&self) -> bool {
+    impl PacketOutput for Sheet {
+        fn is_ready(&self) -> bool {
             true
         }
-        fn room(&mut self) -> &mut [u8] {
+        fn buffer(&mut self) -> &mut [u8] {
             &mut self.0
         }
         fn send(&mut self, len: usize) {
@@ -342,11 +349,11 @@ mod tests {
         }
     }
 
-    fn flow(v6: bool) -> Flow {
+    fn flow(v6: bool) -> AddressPair {
         if v6 {
-            Flow { local: "fd00::1".parse().unwrap(), remote: "fd00::2".parse().unwrap() }
+            AddressPair { local: "fd00::1".parse().unwrap(), remote: "fd00::2".parse().unwrap() }
         } else {
-            Flow { local: [10, 0, 0, 1].into(), remote: [10, 0, 0, 2].into() }
+            AddressPair { local: [10, 0, 0, 1].into(), remote: [10, 0, 0, 2].into() }
         }
     }
 
@@ -357,21 +364,21 @@ mod tests {
             payload in prop::collection::vec(any::<u8>(), 0..1400),
         ) {
             let flow = flow(v6);
-            let mut header = Header::new(5900, 50000, Seq(seq), Seq(ack), ACK, window);
-            header.stamps = stamps;
+            let mut header = SegmentHeader::new(5900, 50000, Seq(seq), Seq(ack), ACK, window);
+            header.timestamps = stamps;
             if let Some((mss, sack)) = opening {
                 header.flags |= SYN;
-                header.opening = Some((mss, Some(7), sack));
+                header.syn_options = Some((mss, Some(7), sack));
             } else {
-                for (n, block) in header.blocks.iter_mut().take(blocks).enumerate() {
+                for (n, block) in header.sack_blocks.iter_mut().take(blocks).enumerate() {
                     *block = Some((Seq(n as u32 * 10), Seq(n as u32 * 10 + 5)));
                 }
             }
             let mut sheet = Sheet(vec![0xee; 1420], 0);
-            header.send(&flow, &mut sheet, payload.len(), |room| room.copy_from_slice(&payload));
+            header.emit(&flow, &mut sheet, payload.len(), |room| room.copy_from_slice(&payload));
             let packet = &sheet.0[..sheet.1];
-            let ip = flow.ip_header();
-            if ip + 20 + header.options(&mut [0; 40]) + payload.len() > sheet.0.len() {
+            let ip = flow.ip_header_len();
+            if ip + 20 + header.emit_options(&mut [0; 40]) + payload.len() > sheet.0.len() {
                 prop_assert_eq!(packet.len(), 0, "what has no room is not sent cut short");
                 return Ok(());
             }
@@ -391,7 +398,7 @@ mod tests {
 
             let ours = Segment::parse(packet, false).unwrap();
             prop_assert_eq!((ours.seq, ours.ack, ours.window, ours.payload), (Seq(seq), Seq(ack), window, &payload[..]));
-            prop_assert_eq!((ours.stamps, ours.blocks, ours.local, ours.remote), (stamps, header.blocks, 50000, 5900));
+            prop_assert_eq!((ours.timestamps, ours.sack_blocks, ours.local_port, ours.remote_port), (stamps, header.sack_blocks, 50000, 5900));
             prop_assert_eq!((ours.mss, ours.sack_permitted), (opening.map(|(mss, _)| mss), opening.is_some_and(|(_, sack)| sack)));
         }
 
@@ -401,9 +408,9 @@ mod tests {
             for vouched in [false, true] {
                 let _ = Segment::parse(&packet, vouched);
             }
-            let _ = Segment::read(&packet);
+            let _ = Segment::parse_tcp(&packet);
             let mut sheet = Sheet(vec![0; 1420], 0);
-            Header::new(1, 2, Seq(3), Seq(4), ACK, 5).send(&flow(false), &mut sheet, 100, |room| room.fill(7));
+            SegmentHeader::new(1, 2, Seq(3), Seq(4), ACK, 5).emit(&flow(false), &mut sheet, 100, |room| room.fill(7));
             sheet.0.truncate(sheet.1);
             let bit = bit.index((sheet.1 - 20) * 8);
             sheet.0[20 + bit / 8] ^= 1 << (bit % 8);

@@ -18,7 +18,7 @@ pub(in crate::tunnel) enum State {
 
 /// What moves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Input {
+pub(super) enum StateEvent {
     /// The other end's SYN came, without an acknowledgement of ours.
     Syn,
     /// Our SYN is acknowledged, and the other end's has come.
@@ -35,30 +35,34 @@ pub(super) enum Input {
 
 impl State {
     /// The next state. Total: what has no meaning in a state changes nothing.
-    pub(super) fn after(self, input: Input) -> Self {
+    pub(super) fn next(self, input: StateEvent) -> Self {
         match (input, self) {
-            (Input::Syn, Self::SynSent) => Self::SynReceived,
-            (Input::Synchronized, Self::SynSent | Self::SynReceived) => Self::Established,
-            (Input::Close, Self::Established) => Self::FinWait1,
-            (Input::Close, Self::CloseWait) => Self::LastAck,
+            (StateEvent::Syn, Self::SynSent) => Self::SynReceived,
+            (StateEvent::Synchronized, Self::SynSent | Self::SynReceived) => Self::Established,
+            (StateEvent::Close, Self::Established) => Self::FinWait1,
+            (StateEvent::Close, Self::CloseWait) => Self::LastAck,
             // Nothing was sent that would have to be ended in good order.
-            (Input::Close, Self::SynSent) => Self::Closed,
-            (Input::FinAcked, Self::FinWait1) => Self::FinWait2,
-            (Input::FinAcked, Self::Closing) => Self::TimeWait,
-            (Input::FinAcked, Self::LastAck) => Self::Closed,
-            (Input::Fin, Self::Established) => Self::CloseWait,
-            (Input::Fin, Self::FinWait1) => Self::Closing,
-            (Input::Fin, Self::FinWait2) => Self::TimeWait,
-            (Input::Abort, _) => Self::Closed,
+            (StateEvent::Close, Self::SynSent) => Self::Closed,
+            (StateEvent::FinAcked, Self::FinWait1) => Self::FinWait2,
+            (StateEvent::FinAcked, Self::Closing) => Self::TimeWait,
+            (StateEvent::FinAcked, Self::LastAck) => Self::Closed,
+            (StateEvent::Fin, Self::Established) => Self::CloseWait,
+            (StateEvent::Fin, Self::FinWait1) => Self::Closing,
+            (StateEvent::Fin, Self::FinWait2) => Self::TimeWait,
+            (StateEvent::Abort, _) => Self::Closed,
             (
-                Input::Syn | Input::Synchronized | Input::Close | Input::FinAcked | Input::Fin,
+                StateEvent::Syn
+                | StateEvent::Synchronized
+                | StateEvent::Close
+                | StateEvent::FinAcked
+                | StateEvent::Fin,
                 state,
             ) => state,
         }
     }
 
     /// The handshake is not over.
-    pub(in crate::tunnel) fn is_opening(self) -> bool {
+    pub(in crate::tunnel) fn is_handshaking(self) -> bool {
         matches!(self, Self::SynSent | Self::SynReceived)
     }
 
@@ -96,7 +100,7 @@ mod tests {
     fn the_table() {
         let table = [
             (
-                Input::Syn,
+                StateEvent::Syn,
                 [
                     SynReceived,
                     SynReceived,
@@ -111,7 +115,7 @@ mod tests {
                 ],
             ),
             (
-                Input::Synchronized,
+                StateEvent::Synchronized,
                 [
                     Established,
                     Established,
@@ -126,7 +130,7 @@ mod tests {
                 ],
             ),
             (
-                Input::Close,
+                StateEvent::Close,
                 [
                     Closed,
                     SynReceived,
@@ -141,7 +145,7 @@ mod tests {
                 ],
             ),
             (
-                Input::FinAcked,
+                StateEvent::FinAcked,
                 [
                     SynSent,
                     SynReceived,
@@ -156,7 +160,7 @@ mod tests {
                 ],
             ),
             (
-                Input::Fin,
+                StateEvent::Fin,
                 [
                     SynSent,
                     SynReceived,
@@ -170,10 +174,10 @@ mod tests {
                     Closed,
                 ],
             ),
-            (Input::Abort, [Closed; 10]),
+            (StateEvent::Abort, [Closed; 10]),
         ];
         for (input, after) in table {
-            assert_eq!(STATES.map(|state| state.after(input)), after, "{input:?}");
+            assert_eq!(STATES.map(|state| state.next(input)), after, "{input:?}");
         }
     }
 }

@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::received::Received;
 use super::record::Flow;
 use super::sending::{Broken, Sending};
-use crate::protocol::http1::{Head, Malformed, Reader, framing, is_kept};
+use crate::protocol::http1::{Head, Malformed, Reader, is_kept, response_framing};
 use crate::viewer::Duplex;
 use crate::viewer::cut::Cut;
 use bytes::{Bytes, BytesMut};

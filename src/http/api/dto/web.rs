@@ -156,7 +156,7 @@ pub struct WebIdentityInput {
     /// `X-Forwarded-User`, `X-Forwarded-Name` and `X-Forwarded-Groups`; false in a new workspace.
     headers: Option<bool>,
     /// The audience of a signed assertion; null or empty: none is sent.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
     assertion_audience: Option<Option<String>>,
 }

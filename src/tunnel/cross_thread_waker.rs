@@ -15,51 +15,51 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 thread_local! {
-    static HERE: RefCell<Weak<Bell>> = const { RefCell::new(Weak::new()) };
+    static CURRENT: RefCell<Weak<ThreadWaker>> = const { RefCell::new(Weak::new()) };
 }
 
 /// The bell of one thread.
 #[derive(Debug)]
-struct Bell {
+struct ThreadWaker {
     thread: ThreadId,
     /// Who is to be woken; `None` when its runtime has ended, and nobody will hear it.
-    waiting: Mutex<Option<Vec<Waker>>>,
-    rung: Notify,
+    pending: Mutex<Option<Vec<Waker>>>,
+    notify: Notify,
 }
 
-impl Bell {
+impl ThreadWaker {
     /// That of this thread; `None` outside of any runtime.
-    fn here() -> Option<Arc<Self>> {
-        HERE.with_borrow_mut(|here| {
-            if let Some(bell) = here.upgrade().filter(|bell| bell.hears()) {
+    fn current() -> Option<Arc<Self>> {
+        CURRENT.with_borrow_mut(|here| {
+            if let Some(bell) = here.upgrade().filter(|bell| bell.is_running()) {
                 return Some(bell);
             }
             let runtime = Handle::try_current().ok()?;
             let bell = Arc::new(Self {
                 thread: thread::current().id(),
-                waiting: Mutex::new(Some(Vec::new())),
-                rung: Notify::new(),
+                pending: Mutex::new(Some(Vec::new())),
+                notify: Notify::new(),
             });
             *here = Arc::downgrade(&bell);
-            runtime.spawn(Ringer(Arc::clone(&bell)).ring());
+            runtime.spawn(WakeTask(Arc::clone(&bell)).run());
             Some(bell)
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Vec<Waker>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hears(&self) -> bool {
+    fn is_running(&self) -> bool {
         self.lock().is_some()
     }
 
     /// Wakes them, from its own thread if that is still there.
-    fn wake(&self, wakers: Vec<Waker>) {
+    fn wake_all(&self, wakers: Vec<Waker>) {
         let mut waiting = self.lock();
         if let Some(waiting) = &mut *waiting {
             waiting.extend(wakers);
-            self.rung.notify_one();
+            self.notify.notify_one();
             return;
         }
         drop(waiting);
@@ -69,19 +69,19 @@ impl Bell {
 
 /// The bell's task. When its runtime ends, so does this: whoever is still to be woken is woken
 /// then.
-struct Ringer(Arc<Bell>);
+struct WakeTask(Arc<ThreadWaker>);
 
-impl Ringer {
-    async fn ring(self) {
+impl WakeTask {
+    async fn run(self) {
         loop {
-            self.0.rung.notified().await;
+            self.0.notify.notified().await;
             let woken = self.0.lock().as_mut().map(take);
             woken.into_iter().flatten().for_each(Waker::wake);
         }
     }
 }
 
-impl Drop for Ringer {
+impl Drop for WakeTask {
     fn drop(&mut self) {
         let left = self.0.lock().take();
         left.into_iter().flatten().for_each(Waker::wake);
@@ -90,19 +90,21 @@ impl Drop for Ringer {
 
 /// Who waits, and the bell of the thread it waits on.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct RegisteredWaker {
     waker: Waker,
-    bell: Option<Arc<Bell>>,
+    thread_waker: Option<Arc<ThreadWaker>>,
 }
 
-impl Waiting {
+impl RegisteredWaker {
     /// Notes that whoever asks in `cx` waits; to be woken from other threads, if those are `apart`.
-    pub(super) fn note(slot: &mut Option<Self>, apart: bool, cx: &Context<'_>) {
+    pub(super) fn register(slot: &mut Option<Self>, apart: bool, cx: &Context<'_>) {
         match slot {
             Some(known) if known.waker.will_wake(cx.waker()) => {}
             _ => {
-                *slot =
-                    Some(Self { waker: cx.waker().clone(), bell: apart.then(Bell::here).flatten() })
+                *slot = Some(Self {
+                    waker: cx.waker().clone(),
+                    thread_waker: apart.then(ThreadWaker::current).flatten(),
+                })
             }
         }
     }
@@ -115,12 +117,12 @@ impl Waiting {
 
 /// Those that are to be woken together, by their bells.
 #[derive(Debug, Default)]
-pub(super) struct Wakes(Vec<(Option<Arc<Bell>>, Vec<Waker>)>);
+pub(super) struct WakeBatcher(Vec<(Option<Arc<ThreadWaker>>, Vec<Waker>)>);
 
-impl Wakes {
+impl WakeBatcher {
     /// Adds one.
-    pub(super) fn add(&mut self, Waiting { waker, bell }: Waiting) {
-        let same = |known: &Option<Arc<Bell>>| {
+    pub(super) fn add(&mut self, RegisteredWaker { waker, thread_waker: bell }: RegisteredWaker) {
+        let same = |known: &Option<Arc<ThreadWaker>>| {
             known.as_ref().map(Arc::as_ptr) == bell.as_ref().map(Arc::as_ptr)
         };
         match self.0.iter_mut().find(|(known, _)| same(known)) {
@@ -130,11 +132,11 @@ impl Wakes {
     }
 
     /// Wakes them all.
-    pub(super) fn wake(self) {
+    pub(super) fn flush(self) {
         for (bell, wakers) in self.0 {
             match bell {
                 Some(bell) if wakers.len() > 1 && bell.thread != thread::current().id() => {
-                    bell.wake(wakers)
+                    bell.wake_all(wakers)
                 }
                 _ => wakers.into_iter().for_each(Waker::wake),
             }
@@ -153,7 +155,7 @@ mod tests {
     use tokio::runtime::Builder;
     use tokio::task::JoinHandle;
 
-    type Slots = Arc<Vec<Mutex<Option<Waiting>>>>;
+    type Slots = Arc<Vec<Mutex<Option<RegisteredWaker>>>>;
 
     /// Tasks that wait, each in a slot of its own, and how many were woken.
     fn waiters(runtime: &Handle, many: usize) -> (Slots, Arc<AtomicUsize>, Vec<JoinHandle<()>>) {
@@ -167,7 +169,7 @@ mod tests {
                     if std::mem::replace(&mut asked, true) {
                         return Poll::Ready(());
                     }
-                    Waiting::note(&mut slots[n].lock().unwrap(), true, cx);
+                    RegisteredWaker::register(&mut slots[n].lock().unwrap(), true, cx);
                     Poll::Pending
                 })
                 .await;
@@ -178,8 +180,8 @@ mod tests {
         (slots, woken, tasks)
     }
 
-    fn all(slots: &[Mutex<Option<Waiting>>]) -> Wakes {
-        let mut wakes = Wakes::default();
+    fn all(slots: &[Mutex<Option<RegisteredWaker>>]) -> WakeBatcher {
+        let mut wakes = WakeBatcher::default();
         for slot in slots {
             while slot.lock().unwrap().is_none() {
                 thread::yield_now();
@@ -201,7 +203,7 @@ mod tests {
         let (slots, woken, tasks) = waiters(&handle.recv().unwrap(), 20);
         let wakes = all(&slots);
         assert_eq!(wakes.0.len(), 1, "all have the bell of their thread");
-        wakes.wake();
+        wakes.flush();
         let here = Builder::new_current_thread().enable_all().build().unwrap();
         here.block_on(async {
             for task in tasks {
@@ -229,14 +231,14 @@ mod tests {
         let waker = Waker::from(Arc::new(Count(Arc::clone(&count))));
         let note = || {
             let mut slot = None;
-            Waiting::note(&mut slot, true, &Context::from_waker(&waker));
+            RegisteredWaker::register(&mut slot, true, &Context::from_waker(&waker));
             slot.unwrap()
         };
-        let wake = |waiting: Vec<Waiting>| {
+        let wake = |waiting: Vec<RegisteredWaker>| {
             thread::spawn(move || {
-                let mut wakes = Wakes::default();
+                let mut wakes = WakeBatcher::default();
                 waiting.into_iter().for_each(|one| wakes.add(one));
-                wakes.wake();
+                wakes.flush();
             })
             .join()
             .unwrap();
@@ -252,6 +254,6 @@ mod tests {
         assert_eq!(count.load(Ordering::Relaxed), 4);
         // And the thread has a new bell in its next runtime.
         let next = own.block_on(async { note() });
-        assert!(next.bell.is_some_and(|bell| bell.hears()));
+        assert!(next.thread_waker.is_some_and(|bell| bell.is_running()));
     }
 }

@@ -5,18 +5,18 @@
 //!   end to end: exactly what the kernel's generic segmentation offload takes in a single call. One
 //!   system call then carries up to 64 packets.
 //!
-//! Buffers go round: the driver hands a sent [`Transmit`] back with [`Trains::recycle`], so bulk
+//! Buffers go round: the driver hands a sent [`Transmit`] back with [`TransmitQueue::recycle`], so bulk
 //! traffic allocates nothing per packet.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// Most bytes in a train: the kernel's limit is one IP packet (65535) including headers.
-const TRAIN_BYTES: usize = 65_000;
+const TRANSMIT_BYTES_MAX: usize = 65_000;
 /// Trains that may wait to be sent before TCP is told to hold back.
-const TRAINS_MAX: usize = 2;
+const QUEUED_TRANSMITS_MAX: usize = 2;
 /// Sent buffers kept for reuse.
-const SPARE_MAX: usize = 8;
+const FREE_BUFFERS_MAX: usize = 8;
 
 /// One system call's worth of datagrams.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,74 +26,74 @@ pub struct Transmit {
     /// The segments, end to end.
     pub contents: Vec<u8>,
     /// Size of every segment but the last, which may be shorter.
-    pub segment: usize,
+    pub segment_size: usize,
 }
 
 impl Transmit {
     /// The datagrams, one by one.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        self.contents.chunks(self.segment.max(1))
+        self.contents.chunks(self.segment_size.max(1))
     }
 }
 
 /// The queue of trains of one peer.
 #[derive(Debug)]
-pub(super) struct Trains {
+pub(super) struct TransmitQueue {
     queue: VecDeque<Transmit>,
-    spare: Vec<Vec<u8>>,
+    free_buffers: Vec<Vec<u8>>,
     segments_max: usize,
     /// Segments in the last train of the queue.
-    in_last: usize,
+    segments_in_last: usize,
     /// The last train ended with a shorter segment, or goes alone.
-    sealed: bool,
+    last_closed: bool,
 }
 
-impl Trains {
+impl TransmitQueue {
     pub(super) fn new(segments_max: usize) -> Self {
         Self {
             queue: VecDeque::new(),
-            spare: Vec::new(),
+            free_buffers: Vec::new(),
             segments_max: segments_max.clamp(1, 64),
-            in_last: 0,
-            sealed: true,
+            segments_in_last: 0,
+            last_closed: true,
         }
     }
 
     /// TCP should wait.
-    pub(super) fn full(&self) -> bool {
-        self.queue.len() >= TRAINS_MAX
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() >= QUEUED_TRANSMITS_MAX
     }
 
     pub(super) fn pop(&mut self) -> Option<Transmit> {
         let train = self.queue.pop_front();
         if self.queue.is_empty() {
-            self.sealed = true;
+            self.last_closed = true;
         }
         train
     }
 
     pub(super) fn recycle(&mut self, sent: Transmit) {
-        if self.spare.len() < SPARE_MAX {
+        if self.free_buffers.len() < FREE_BUFFERS_MAX {
             let mut contents = sent.contents;
             contents.clear();
-            self.spare.push(contents);
+            self.free_buffers.push(contents);
         }
     }
 
     /// Gives idle buffers back to the allocator.
     pub(super) fn shrink(&mut self) {
-        self.spare = Vec::new();
+        self.free_buffers = Vec::new();
     }
 
     /// Drops everything queued.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
-        self.sealed = true;
+        self.last_closed = true;
     }
 
     /// What comes next goes into another train.
-    pub(super) fn close(&mut self) {
-        self.sealed = true;
+    pub(super) fn close_last(&mut self) {
+        self.last_closed = true;
     }
 
     /// Appends a segment of at most `room` bytes that `write` puts into the buffer it is given;
@@ -106,11 +106,11 @@ impl Trains {
         room: usize,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) {
-        if !self.joins(to, size) {
-            let contents = self.spare.pop().unwrap_or_default();
-            self.queue.push_back(Transmit { to, contents, segment: size });
-            self.in_last = 0;
-            self.sealed = false;
+        if !self.fits_last(to, size) {
+            let contents = self.free_buffers.pop().unwrap_or_default();
+            self.queue.push_back(Transmit { to, contents, segment_size: size });
+            self.segments_in_last = 0;
+            self.last_closed = false;
         }
         let Some(train) = self.queue.back_mut() else { return };
         let start = train.contents.len();
@@ -120,29 +120,31 @@ impl Trains {
         if written == 0 {
             if start == 0 {
                 self.queue.pop_back();
-                self.sealed = true;
+                self.last_closed = true;
             }
             return;
         }
-        self.in_last += 1;
+        self.segments_in_last += 1;
         if written == size {
-            self.sealed = size < train.segment;
+            self.last_closed = size < train.segment_size;
             return;
         }
-        self.sealed = true;
+        self.last_closed = true;
         if start == 0 {
-            train.segment = written;
-        } else if written > train.segment {
+            train.segment_size = written;
+        } else if written > train.segment_size {
             let contents = train.contents.split_off(start);
-            self.queue.push_back(Transmit { to, contents, segment: written });
+            self.queue.push_back(Transmit { to, contents, segment_size: written });
         }
     }
 
-    fn joins(&self, to: SocketAddr, size: usize) -> bool {
-        !self.sealed
-            && self.in_last < self.segments_max
+    fn fits_last(&self, to: SocketAddr, size: usize) -> bool {
+        !self.last_closed
+            && self.segments_in_last < self.segments_max
             && self.queue.back().is_some_and(|last| {
-                last.to == to && size <= last.segment && last.contents.len() + size <= TRAIN_BYTES
+                last.to == to
+                    && size <= last.segment_size
+                    && last.contents.len() + size <= TRANSMIT_BYTES_MAX
             })
     }
 }
@@ -153,7 +155,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn push(trains: &mut Trains, port: u16, bytes: &[u8]) {
+    fn push(trains: &mut TransmitQueue, port: u16, bytes: &[u8]) {
         trains.append(
             SocketAddr::from(([127, 0, 0, 1], port)),
             bytes.len(),
@@ -168,16 +170,16 @@ mod tests {
     proptest! {
         #[test]
         fn every_datagram_leaves_whole_and_in_order(datagrams in prop::collection::vec((1u16..3, prop::collection::vec(any::<u8>(), 1..1500)), 0..200), max in 1usize..80) {
-            let mut trains = Trains::new(max);
+            let mut trains = TransmitQueue::new(max);
             for (port, bytes) in &datagrams {
                 push(&mut trains, *port, bytes);
             }
             let mut out = Vec::new();
             while let Some(train) = trains.pop() {
-                prop_assert!(train.contents.len() <= TRAIN_BYTES);
+                prop_assert!(train.contents.len() <= TRANSMIT_BYTES_MAX);
                 let segments: Vec<_> = train.segments().map(<[u8]>::to_vec).collect();
                 prop_assert!(segments.len() <= max.min(64));
-                prop_assert!(segments.iter().rev().skip(1).all(|s| s.len() == train.segment));
+                prop_assert!(segments.iter().rev().skip(1).all(|s| s.len() == train.segment_size));
                 out.extend(segments.into_iter().map(|s| (train.to.port(), s)));
                 trains.recycle(train);
             }
@@ -187,14 +189,14 @@ mod tests {
 
     #[test]
     fn equal_segments_share_a_train_and_a_short_one_ends_it() {
-        let mut trains = Trains::new(64);
+        let mut trains = TransmitQueue::new(64);
         for _ in 0..3 {
             push(&mut trains, 1, &[1; 100]);
         }
         push(&mut trains, 1, &[2; 40]);
         push(&mut trains, 1, &[3; 40]);
         let first = trains.pop().unwrap();
-        assert_eq!((first.segment, first.contents.len()), (100, 340));
+        assert_eq!((first.segment_size, first.contents.len()), (100, 340));
         assert_eq!(trains.pop().unwrap().contents, vec![3; 40]);
         assert_eq!(trains.pop(), None);
     }

@@ -24,112 +24,113 @@ use smoltcp::wire::{
 use super::{MTU, MTU_MAX};
 
 /// A probe not answered in this time is lost.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Probes in a row, all lost, that mean that the path does not carry them (RFC 8899, section
 /// 5.1.2).
-const PROBES: u32 = 3;
+const MAX_PROBES: u32 = 3;
 /// Until it is tried again, at first and at most (RFC 8899, section 5.1.1: ten minutes).
-const PAUSE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
+const RAISE_INTERVAL: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
 /// Hops of an inner packet: there is none between the two ends.
-const HOPS: u8 = 64;
+const HOP_LIMIT: u8 = 64;
 /// What a probe says.
-static NOTHING: [u8; MTU_MAX] = [0; MTU_MAX];
+static PROBE_PADDING: [u8; MTU_MAX] = [0; MTU_MAX];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SearchState {
     /// The path carries the base; more may be tried from then on.
-    Base { from: Instant },
+    Base { raise_at: Instant },
     /// The last of so many probes was sent then.
-    Searching { at: Instant, probes: u32 },
+    Searching { sent_at: Instant, probes: u32 },
     /// The path carries the most.
-    Larger,
+    SearchComplete,
 }
 
 /// What is known of the path.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reach {
-    state: State,
-    most: usize,
-    pause: Duration,
+pub(super) struct PathMtu {
+    state: SearchState,
+    mtu_max: usize,
+    raise_interval: Duration,
     /// Only the answer to our latest probe counts.
     ident: u16,
-    number: u16,
+    seq_no: u16,
 }
 
-impl Reach {
+impl PathMtu {
     /// Packets of up to `most` bytes are welcome at this end, and may be tried.
     pub(super) fn new(most: usize, seed: u64, now: Instant) -> Self {
         Self {
-            state: State::Base { from: now },
-            most: most.clamp(MTU, MTU_MAX),
-            pause: PAUSE.0,
+            state: SearchState::Base { raise_at: now },
+            mtu_max: most.clamp(MTU, MTU_MAX),
+            raise_interval: RAISE_INTERVAL.0,
             ident: seed as u16,
-            number: 0,
+            seq_no: 0,
         }
     }
 
     /// The largest packet that may be sent.
     pub(super) fn mtu(&self) -> usize {
         match self.state {
-            State::Base { .. } | State::Searching { .. } => MTU,
-            State::Larger => self.most,
+            SearchState::Base { .. } | SearchState::Searching { .. } => MTU,
+            SearchState::SearchComplete => self.mtu_max,
         }
     }
 
     /// It is time for a probe, for somebody to whom the answer is of use.
-    pub(super) fn due(&mut self, now: Instant) -> bool {
+    pub(super) fn probe_due(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Base { from } => self.most > MTU && now >= from,
-            State::Searching { at, .. } if now < at + PATIENCE => false,
-            State::Searching { probes, .. } if probes < PROBES => true,
-            State::Searching { .. } => {
-                self.failed(now);
+            SearchState::Base { raise_at: from } => self.mtu_max > MTU && now >= from,
+            SearchState::Searching { sent_at: at, .. } if now < at + PROBE_TIMEOUT => false,
+            SearchState::Searching { probes, .. } if probes < MAX_PROBES => true,
+            SearchState::Searching { .. } => {
+                self.fall_back(now);
                 false
             }
-            State::Larger => false,
+            SearchState::SearchComplete => false,
         }
     }
 
     /// Writes the next probe; answers with its length, nothing if there is no room.
-    pub(super) fn probe(
+    pub(super) fn write_probe(
         &mut self,
         local: IpAddr,
         remote: IpAddr,
         room: &mut [u8],
         now: Instant,
     ) -> usize {
-        let probes = if let State::Searching { probes, .. } = self.state { probes } else { 0 };
-        self.state = State::Searching { at: now, probes: probes + 1 };
-        self.number = self.number.wrapping_add(1);
+        let probes =
+            if let SearchState::Searching { probes, .. } = self.state { probes } else { 0 };
+        self.state = SearchState::Searching { sent_at: now, probes: probes + 1 };
+        self.seq_no = self.seq_no.wrapping_add(1);
         let header = if local.is_ipv4() { 28 } else { 48 };
         let echo = Echo {
-            asks: true,
+            is_request: true,
             ident: self.ident,
-            number: self.number,
-            data: &NOTHING[..self.most - header],
+            seq_no: self.seq_no,
+            data: &PROBE_PADDING[..self.mtu_max - header],
         };
         echo.write(local, remote, room)
     }
 
     /// An answer came; true if the path is now known to carry more.
-    pub(super) fn answered(&mut self, echo: &Echo<'_>) -> bool {
-        let ours = matches!(self.state, State::Searching { .. })
-            && (echo.ident, echo.number) == (self.ident, self.number);
+    pub(super) fn handle_reply(&mut self, echo: &Echo<'_>) -> bool {
+        let ours = matches!(self.state, SearchState::Searching { .. })
+            && (echo.ident, echo.seq_no) == (self.ident, self.seq_no);
         if ours {
-            (self.state, self.pause) = (State::Larger, PAUSE.0);
+            (self.state, self.raise_interval) = (SearchState::SearchComplete, RAISE_INTERVAL.0);
         }
         ours
     }
 
     /// What large packets carried was not acknowledged, or the probes were not answered.
-    pub(super) fn failed(&mut self, now: Instant) {
-        self.state = State::Base { from: now + self.pause };
-        self.pause = (2 * self.pause).min(PAUSE.1);
+    pub(super) fn fall_back(&mut self, now: Instant) {
+        self.state = SearchState::Base { raise_at: now + self.raise_interval };
+        self.raise_interval = (2 * self.raise_interval).min(RAISE_INTERVAL.1);
     }
 
     /// The other end is elsewhere: nothing is known of the way there.
-    pub(super) fn moved(&mut self, now: Instant) {
-        (self.state, self.pause) = (State::Base { from: now }, PAUSE.0);
+    pub(super) fn reset(&mut self, now: Instant) {
+        (self.state, self.raise_interval) = (SearchState::Base { raise_at: now }, RAISE_INTERVAL.0);
     }
 }
 
@@ -137,9 +138,9 @@ impl Reach {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Echo<'a> {
     /// It is a request.
-    pub(super) asks: bool,
+    pub(super) is_request: bool,
     ident: u16,
-    number: u16,
+    seq_no: u16,
     data: &'a [u8],
 }
 
@@ -163,10 +164,10 @@ impl<'a> Echo<'a> {
                 .ok()?
                 {
                     Icmpv4Repr::EchoRequest { ident, seq_no, data } => {
-                        Some(Self { asks: true, ident, number: seq_no, data })
+                        Some(Self { is_request: true, ident, seq_no, data })
                     }
                     Icmpv4Repr::EchoReply { ident, seq_no, data } => {
-                        Some(Self { asks: false, ident, number: seq_no, data })
+                        Some(Self { is_request: false, ident, seq_no, data })
                     }
                     _ => None,
                 }
@@ -183,10 +184,10 @@ impl<'a> Echo<'a> {
                 .ok()?
                 {
                     Icmpv6Repr::EchoRequest { ident, seq_no, data } => {
-                        Some(Self { asks: true, ident, number: seq_no, data })
+                        Some(Self { is_request: true, ident, seq_no, data })
                     }
                     Icmpv6Repr::EchoReply { ident, seq_no, data } => {
-                        Some(Self { asks: false, ident, number: seq_no, data })
+                        Some(Self { is_request: false, ident, seq_no, data })
                     }
                     _ => None,
                 }
@@ -196,12 +197,12 @@ impl<'a> Echo<'a> {
     }
 
     /// Writes the answer to this request; answers with its length, nothing if there is no room.
-    pub(super) fn answer(&self, local: IpAddr, remote: IpAddr, room: &mut [u8]) -> usize {
-        Self { asks: false, ..*self }.write(local, remote, room)
+    pub(super) fn write_reply(&self, local: IpAddr, remote: IpAddr, room: &mut [u8]) -> usize {
+        Self { is_request: false, ..*self }.write(local, remote, room)
     }
 
     fn write(&self, local: IpAddr, remote: IpAddr, room: &mut [u8]) -> usize {
-        let (checksums, Self { asks, ident, number: seq_no, data }) =
+        let (checksums, Self { is_request: asks, ident, seq_no, data }) =
             (ChecksumCapabilities::default(), *self);
         match (local, remote) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {
@@ -217,7 +218,7 @@ impl<'a> Echo<'a> {
                     dst_addr: remote,
                     next_header: IpProtocol::Icmp,
                     payload_len,
-                    hop_limit: HOPS,
+                    hop_limit: HOP_LIMIT,
                 };
                 ip.emit(&mut Ipv4Packet::new_unchecked(&mut *room), &checksums);
                 echo.emit(&mut Icmpv4Packet::new_unchecked(&mut room[20..]), &checksums);
@@ -236,7 +237,7 @@ impl<'a> Echo<'a> {
                     dst_addr: remote,
                     next_header: IpProtocol::Icmpv6,
                     payload_len,
-                    hop_limit: HOPS,
+                    hop_limit: HOP_LIMIT,
                 };
                 ip.emit(&mut Ipv6Packet::new_unchecked(&mut *room));
                 echo.emit(
@@ -269,17 +270,19 @@ mod tests {
     fn a_probe_is_as_large_as_both_take_and_its_answer_too() {
         let now = Instant::now();
         for [local, remote] in [V4, V6] {
-            let mut reach = Reach::new(MTU_MAX, 7, now);
-            assert_eq!((reach.mtu(), reach.due(now)), (MTU, true));
+            let mut reach = PathMtu::new(MTU_MAX, 7, now);
+            assert_eq!((reach.mtu(), reach.probe_due(now)), (MTU, true));
             let mut room = vec![0; MTU_MAX];
-            assert_eq!(reach.probe(local, remote, &mut room, now), MTU_MAX);
-            assert!(!reach.due(now));
+            assert_eq!(reach.write_probe(local, remote, &mut room, now), MTU_MAX);
+            assert!(!reach.probe_due(now));
             let asked = Echo::parse(&room).unwrap();
-            assert!(asked.asks);
+            assert!(asked.is_request);
             let mut back = vec![0; MTU_MAX];
-            assert_eq!(asked.answer(remote, local, &mut back), MTU_MAX);
+            assert_eq!(asked.write_reply(remote, local, &mut back), MTU_MAX);
             let answer = Echo::parse(&back).unwrap();
-            assert!(!answer.asks && reach.answered(&answer) && !reach.answered(&answer));
+            assert!(
+                !answer.is_request && reach.handle_reply(&answer) && !reach.handle_reply(&answer)
+            );
             assert_eq!(reach.mtu(), MTU_MAX);
         }
     }
@@ -287,11 +290,11 @@ mod tests {
     #[test]
     fn three_lost_probes_are_followed_by_ever_longer_pauses() {
         let begin = Instant::now();
-        let mut reach = Reach::new(MTU_MAX, 7, begin);
+        let mut reach = PathMtu::new(MTU_MAX, 7, begin);
         let (mut now, mut sent) = (begin, Vec::new());
         while now < begin + Duration::from_secs(3600) {
-            if reach.due(now) {
-                reach.probe(V4[0], V4[1], &mut vec![0; MTU_MAX], now);
+            if reach.probe_due(now) {
+                reach.write_probe(V4[0], V4[1], &mut vec![0; MTU_MAX], now);
                 sent.push((now - begin).as_secs());
             }
             now += Duration::from_secs(1);
@@ -307,17 +310,20 @@ mod tests {
     #[test]
     fn only_the_answer_to_the_latest_probe_counts() {
         let now = Instant::now();
-        let mut reach = Reach::new(MTU_MAX, 7, now);
-        let stranger = Echo { asks: false, ident: 8, number: 1, data: &[] };
-        assert!(!reach.answered(&Echo { ident: 7, number: 0, ..stranger }), "nothing was asked");
-        reach.probe(V4[0], V4[1], &mut vec![0; MTU_MAX], now);
+        let mut reach = PathMtu::new(MTU_MAX, 7, now);
+        let stranger = Echo { is_request: false, ident: 8, seq_no: 1, data: &[] };
         assert!(
-            !reach.answered(&stranger)
-                && !reach.answered(&Echo { ident: 7, number: 2, ..stranger })
+            !reach.handle_reply(&Echo { ident: 7, seq_no: 0, ..stranger }),
+            "nothing was asked"
         );
-        reach.moved(now);
+        reach.write_probe(V4[0], V4[1], &mut vec![0; MTU_MAX], now);
         assert!(
-            !reach.answered(&Echo { ident: 7, number: 1, ..stranger }),
+            !reach.handle_reply(&stranger)
+                && !reach.handle_reply(&Echo { ident: 7, seq_no: 2, ..stranger })
+        );
+        reach.reset(now);
+        assert!(
+            !reach.handle_reply(&Echo { ident: 7, seq_no: 1, ..stranger }),
             "asked of another path"
         );
     }
@@ -325,7 +331,7 @@ mod tests {
     #[test]
     fn who_takes_no_more_is_not_asked() {
         let now = Instant::now();
-        assert!(!Reach::new(MTU, 1, now).due(now));
+        assert!(!PathMtu::new(MTU, 1, now).probe_due(now));
     }
 
     proptest! {

@@ -25,7 +25,7 @@ pub enum Profile {
 
 impl Profile {
     /// Most bytes a connection may hold of what it received and of what it sends.
-    pub fn windows(self) -> (usize, usize) {
+    pub fn buffers_max(self) -> (usize, usize) {
         match self {
             Self::Control => (64 << 10, 64 << 10),
             Self::Stream | Self::Standard => (4 << 20, 4 << 20),
@@ -33,7 +33,7 @@ impl Profile {
     }
 
     /// What a new connection may hold of both together.
-    pub(super) fn windows_first(self) -> usize {
+    pub(super) fn initial_buffers(self) -> usize {
         match self {
             Self::Control | Self::Stream | Self::Standard => 2 * (64 << 10),
         }
@@ -41,7 +41,7 @@ impl Profile {
 
     /// The other end's TCP is inside its end of the tunnel, so WireGuard vouches for all of a
     /// segment's way. A peer that is not one of ours may forward what came to it from elsewhere.
-    pub(super) fn ends_here(self) -> bool {
+    pub(super) fn is_own_stack(self) -> bool {
         match self {
             Self::Control | Self::Stream => true,
             Self::Standard => false,
@@ -119,11 +119,11 @@ pub enum PeerError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// New session keys are in use.
-    Handshaken,
+    HandshakeCompleted,
     /// The other end is now heard from here.
-    Endpoint(SocketAddr),
+    EndpointChanged(SocketAddr),
     /// Packets may from now on be so large.
-    Carries(usize),
+    PathMtuChanged(usize),
     /// A connection came in on a port we listen on.
     Accepted {
         /// The connection.

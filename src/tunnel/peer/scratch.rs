@@ -6,23 +6,23 @@ use std::cell::Cell;
 use super::{DATAGRAM_MAX, MTU_MAX};
 
 thread_local! {
-    static PLAIN: Cell<Box<[u8]>> = Cell::default();
-    static SCRATCH: Cell<Box<[u8]>> = Cell::default();
+    static PLAINTEXT: Cell<Box<[u8]>> = Cell::default();
+    static PACKET: Cell<Box<[u8]>> = Cell::default();
 }
 
 /// Runs `f` with room for a decrypted datagram.
-pub(super) fn plain<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
-    with(&PLAIN, DATAGRAM_MAX, f)
+pub(super) fn with_plaintext<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+    with_buffer(&PLAINTEXT, DATAGRAM_MAX, f)
 }
 
 /// Runs `f` with room for a packet.
-pub(super) fn scratch<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
-    with(&SCRATCH, MTU_MAX, f)
+pub(super) fn with_packet<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+    with_buffer(&PACKET, MTU_MAX, f)
 }
 
 /// Takes the space out of its place while it is used; a call within a call, of which there is none,
 /// would make its own.
-fn with<R>(
+fn with_buffer<R>(
     place: &'static std::thread::LocalKey<Cell<Box<[u8]>>>,
     size: usize,
     f: impl FnOnce(&mut [u8]) -> R,

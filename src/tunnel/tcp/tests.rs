@@ -5,32 +5,37 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::segment::{ACK, Flow, Header, Outlet, Segment};
+use super::segment::{ACK, AddressPair, PacketOutput, Segment, SegmentHeader};
 use super::seq::Seq;
 use super::state::State;
-use super::{Chain, Connection, Limits, MS, Micros};
+use super::{ByteQueue, Connection, ConnectionConfig, MS, Micros};
 use crate::tunnel::peer::MTU;
 
-const LIMITS: Limits =
-    Limits { receive: 4 << 20, send: 4 << 20, mtu: MTU, path: MTU, keepalive: 5_000 * MS };
+const CONFIG: ConnectionConfig = ConnectionConfig {
+    receive_buffer_max: 4 << 20,
+    send_buffer_max: 4 << 20,
+    mtu_max: MTU,
+    path_mtu: MTU,
+    keepalive_interval: 5_000 * MS,
+};
 
 /// Takes packets down.
-struct Sheet {
+struct PacketSink {
     room: Vec<u8>,
     packets: Vec<Vec<u8>>,
 }
 
-impl Default for Sheet {
+impl Default for PacketSink {
     fn default() -> Self {
         Self { room: vec![0; MTU], packets: Vec::new() }
     }
 }
 
-impl Outlet for Sheet {
-    fn ready(&self) -> bool {
+impl PacketOutput for PacketSink {
+    fn is_ready(&self) -> bool {
         true
     }
-    fn room(&mut self) -> &mut [u8] {
+    fn buffer(&mut self) -> &mut [u8] {
         &mut self.room
     }
     fn send(&mut self, len: usize) {
@@ -38,9 +43,9 @@ impl Outlet for Sheet {
     }
 }
 
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -49,10 +54,10 @@ impl Dice {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Bad {
+struct NetworkConditions {
     loss: u64,
-    twice: u64,
-    damage: u64,
+    duplicate: u64,
+    corrupt: u64,
     jitter: Micros,
     sack: bool,
     /// Larger packets vanish.
@@ -60,30 +65,33 @@ struct Bad {
 }
 
 struct End {
-    flow: Flow,
+    flow: AddressPair,
     tcp: Connection,
-    say: Vec<u8>,
-    said: usize,
-    heard: Vec<u8>,
+    outgoing: Vec<u8>,
+    written: usize,
+    received: Vec<u8>,
     closed: bool,
 }
 
 impl End {
     fn serve(&mut self, now: Micros, chunk: usize) {
-        if self.said < self.say.len() {
-            let mut chain = Chain::default();
-            chain.extend(&self.say[self.said..(self.said + chunk).min(self.say.len())]);
-            self.said += self.tcp.write(&mut chain, usize::MAX);
+        if self.written < self.outgoing.len() {
+            let mut chain = ByteQueue::default();
+            chain.extend(
+                &self.outgoing[self.written..(self.written + chunk).min(self.outgoing.len())],
+            );
+            self.written += self.tcp.write(&mut chain, usize::MAX);
         }
-        if self.said == self.say.len() && !self.closed && !self.tcp.state().is_opening() {
+        if self.written == self.outgoing.len() && !self.closed && !self.tcp.state().is_handshaking()
+        {
             self.closed = true;
             self.tcp.close();
         }
-        let mut chain = Chain::default();
+        let mut chain = ByteQueue::default();
         self.tcp.read(&mut chain, usize::MAX, usize::MAX, now);
-        let known = self.heard.len();
-        self.heard.resize(known + chain.len(), 0);
-        chain.read(&mut self.heard[known..]);
+        let known = self.received.len();
+        self.received.resize(known + chain.len(), 0);
+        chain.read(&mut self.received[known..]);
     }
 
     fn done(&self) -> bool {
@@ -92,25 +100,31 @@ impl End {
 }
 
 /// Both say something and end; answers with the time it took.
-fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -> Micros {
+fn transfer(
+    seed: u64,
+    bad: NetworkConditions,
+    lengths: [usize; 2],
+    chunk: usize,
+    iss: [u32; 2],
+) -> Micros {
     let addresses = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
     let flows = [
-        Flow { local: addresses[0], remote: addresses[1] },
-        Flow { local: addresses[1], remote: addresses[0] },
+        AddressPair { local: addresses[0], remote: addresses[1] },
+        AddressPair { local: addresses[1], remote: addresses[0] },
     ];
-    let mut dice = Dice(seed);
+    let mut dice = Rng(seed);
     let say = |length: usize, with: u8| {
         (0..length).map(|n| (n as u8).wrapping_mul(with) ^ (n >> 8) as u8).collect::<Vec<u8>>()
     };
-    let mut first = Connection::connect(50000, 5900, &flows[0], iss[0], LIMITS, 0);
-    first.sack = bad.sack;
+    let mut first = Connection::connect(50000, 5900, &flows[0], iss[0], CONFIG, 0);
+    first.sack_enabled = bad.sack;
     let mut ends = [
         Some(End {
             flow: flows[0],
             tcp: first,
-            say: say(lengths[0], 7),
-            said: 0,
-            heard: Vec::new(),
+            outgoing: say(lengths[0], 7),
+            written: 0,
+            received: Vec::new(),
             closed: false,
         }),
         None,
@@ -121,7 +135,7 @@ fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -
         for (side, end) in ends.iter_mut().enumerate() {
             let Some(end) = end else { continue };
             end.serve(now, chunk);
-            let mut sheet = Sheet::default();
+            let mut sheet = PacketSink::default();
             while end.tcp.transmit(&end.flow, &mut sheet, 64, now) {
                 end.serve(now, chunk);
             }
@@ -130,9 +144,9 @@ fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -
                 if dice.below(1000) < bad.loss || packet.len() > bad.largest {
                     continue;
                 }
-                for _ in 0..1 + u64::from(dice.below(1000) < bad.twice) {
+                for _ in 0..1 + u64::from(dice.below(1000) < bad.duplicate) {
                     let mut packet = packet.clone();
-                    if dice.below(1000) < bad.damage {
+                    if dice.below(1000) < bad.corrupt {
                         let bit = dice.below(packet.len() as u64 * 8) as usize;
                         packet[bit / 8] ^= 1 << (bit % 8);
                     }
@@ -149,7 +163,7 @@ fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -
             && two.done()
         {
             assert!(
-                one.heard == two.say && two.heard == one.say,
+                one.received == two.outgoing && two.received == one.outgoing,
                 "bytes differ: {bad:?} seed {seed}"
             );
             assert!(
@@ -169,23 +183,23 @@ fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -
             "{bad:?} seed {seed} {:?}",
             ends.each_ref().map(|end| end.as_ref().map(|end| (
                 end.tcp.state(),
-                end.said,
-                end.heard.len()
+                end.written,
+                end.received.len()
             )))
         );
         while let Some(entry) = flights.first_entry().filter(|entry| entry.key().0 <= now) {
             let (side, packet) = entry.remove();
             let Some(segment) = Segment::parse(&packet, false) else { continue };
             if let Some(end) = &mut ends[side] {
-                let _ = end.tcp.segment(&segment, &end.flow, now);
-            } else if segment.opens() {
-                let tcp = Connection::accept(&segment, &flows[1], iss[1], LIMITS, now);
+                let _ = end.tcp.handle_segment(&segment, &end.flow, now);
+            } else if segment.is_syn() {
+                let tcp = Connection::accept(&segment, &flows[1], iss[1], CONFIG, now);
                 ends[1] = Some(End {
                     flow: flows[1],
                     tcp,
-                    say: say(lengths[1], 11),
-                    said: 0,
-                    heard: Vec::new(),
+                    outgoing: say(lengths[1], 11),
+                    written: 0,
+                    received: Vec::new(),
                     closed: false,
                 });
             }
@@ -193,12 +207,13 @@ fn talk(seed: u64, bad: Bad, lengths: [usize; 2], chunk: usize, iss: [u32; 2]) -
     }
 }
 
-const FAIR: Bad = Bad { loss: 0, twice: 0, damage: 0, jitter: 0, sack: true, largest: MTU };
+const CLEAN: NetworkConditions =
+    NetworkConditions { loss: 0, duplicate: 0, corrupt: 0, jitter: 0, sack: true, largest: MTU };
 
 #[test]
 fn a_fair_network_is_filled_in_few_round_trips() {
     // 4 MiB at 20 ms: handshake, doubling from 10 segments, end.
-    let took = talk(1, FAIR, [4 << 20, 0], 1 << 20, [7, 9]);
+    let took = transfer(1, CLEAN, [4 << 20, 0], 1 << 20, [7, 9]);
     assert!(took < 260 * MS, "{took}");
 }
 
@@ -210,7 +225,13 @@ fn loss_takes_no_more_than_the_response_function_says() {
     for loss in [1, 5, 10, 20, 50] {
         let took: Micros = (0..2)
             .map(|seed| {
-                talk(seed, Bad { loss, ..FAIR }, [length, 0], 1 << 20, [u32::MAX - 5000, 9])
+                transfer(
+                    seed,
+                    NetworkConditions { loss, ..CLEAN },
+                    [length, 0],
+                    1 << 20,
+                    [u32::MAX - 5000, 9],
+                )
             })
             .sum::<Micros>()
             / 2;
@@ -227,7 +248,13 @@ fn a_path_that_swallows_large_packets_is_found_out() {
     // handshake's last acknowledgement, which travelled with a large segment, has never measured a
     // round trip: its timeouts begin at a second.
     for (largest, seconds) in [(1419, 10), (1300, 10), (1240, 25), (520, 40)] {
-        let took = talk(1, Bad { largest, ..FAIR }, [300_000, 300_000], 1 << 20, [7, 9]);
+        let took = transfer(
+            1,
+            NetworkConditions { largest, ..CLEAN },
+            [300_000, 300_000],
+            1 << 20,
+            [7, 9],
+        );
         assert!(took < seconds * 1000 * MS, "{largest}: {took}");
     }
 }
@@ -236,12 +263,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
     fn every_byte_arrives_both_ways_and_both_ends_close(
-        seed: u64, loss in 0u64..150, twice in 0u64..100, damage in 0u64..50, jitter in 0u64..30, sack: bool,
+        seed: u64, loss in 0u64..150, duplicate in 0u64..100, corrupt in 0u64..50, jitter in 0u64..30, sack: bool,
         out in 0usize..150_000, back in 0usize..150_000, chunk in 1usize..20_000, iss: [u32; 2],
         largest in prop_oneof![3 => Just(MTU), 1 => 520usize..MTU],
     ) {
-        let bad = Bad { loss, twice, damage, jitter: jitter * MS, sack, largest };
-        talk(seed, bad, [out, back], chunk.max(out.max(back) / 500), iss);
+        let bad = NetworkConditions { loss, duplicate, corrupt, jitter: jitter * MS, sack, largest };
+        transfer(seed, bad, [out, back], chunk.max(out.max(back) / 500), iss);
     }
 
     #[test]
@@ -249,37 +276,37 @@ proptest! {
         words in prop::collection::vec((any::<u8>(), -70_000i64..70_000, -70_000i64..70_000, any::<u16>(), 0usize..1400, any::<[i32; 6]>(), any::<bool>(), 0u64..3_000), 1..120),
         near: bool,
     ) {
-        let flow = Flow { local: [10, 0, 0, 1].into(), remote: [10, 0, 0, 2].into() };
-        let theirs = Flow { local: flow.remote, remote: flow.local };
-        let mut tcp = Connection::connect(50000, 5900, &flow, u32::MAX - 20_000, LIMITS, 0);
-        let mut sheet = Sheet::default();
+        let flow = AddressPair { local: [10, 0, 0, 1].into(), remote: [10, 0, 0, 2].into() };
+        let theirs = AddressPair { local: flow.remote, remote: flow.local };
+        let mut tcp = Connection::connect(50000, 5900, &flow, u32::MAX - 20_000, CONFIG, 0);
+        let mut sheet = PacketSink::default();
         tcp.transmit(&flow, &mut sheet, 64, 0);
         let mut now = 10 * MS;
         if near {
             // Into the middle of a conversation.
-            let mut header = Header::new(5900, 50000, Seq(u32::MAX - 9), tcp.nxt, ACK | 2, 60_000);
-            header.opening = Some((1380, Some(7), true));
-            let mut word = Sheet::default();
-            header.send(&theirs, &mut word, 0, |_| {});
-            let _ = tcp.segment(&Segment::parse(&word.packets[0], false).unwrap(), &flow, now);
+            let mut header = SegmentHeader::new(5900, 50000, Seq(u32::MAX - 9), tcp.snd_nxt, ACK | 2, 60_000);
+            header.syn_options = Some((1380, Some(7), true));
+            let mut word = PacketSink::default();
+            header.emit(&theirs, &mut word, 0, |_| {});
+            let _ = tcp.handle_segment(&Segment::parse(&word.packets[0], false).unwrap(), &flow, now);
             prop_assert_eq!(tcp.state(), State::Established);
         }
         for (flags, seq, ack, window, length, blocks, stamped, wait) in words {
             now += wait * MS;
-            let mut chain = Chain::default();
+            let mut chain = ByteQueue::default();
             chain.extend(&[1; 5000]);
             tcp.write(&mut chain, usize::MAX);
             let at = |base: Seq, off: i64| Seq(base.0.wrapping_add(off as u32));
-            let mut header = Header::new(5900, 50000, at(tcp.received.next, seq), at(tcp.una, ack), flags & 0x3f, window);
-            for (n, block) in header.blocks.iter_mut().enumerate().take(if stamped { 2 } else { 3 }) {
-                *block = Some((at(tcp.una, i64::from(blocks[2 * n] % 50_000)), at(tcp.una, i64::from(blocks[2 * n + 1] % 50_000))));
+            let mut header = SegmentHeader::new(5900, 50000, at(tcp.receive_buffer.rcv_nxt, seq), at(tcp.snd_una, ack), flags & 0x3f, window);
+            for (n, block) in header.sack_blocks.iter_mut().enumerate().take(if stamped { 2 } else { 3 }) {
+                *block = Some((at(tcp.snd_una, i64::from(blocks[2 * n] % 50_000)), at(tcp.snd_una, i64::from(blocks[2 * n + 1] % 50_000))));
             }
-            header.stamps = stamped.then_some((blocks[0] as u32, blocks[1] as u32));
-            let mut word = Sheet::default();
-            header.send(&theirs, &mut word, length.min(MTU - 100), |room| room.fill(flags));
+            header.timestamps = stamped.then_some((blocks[0] as u32, blocks[1] as u32));
+            let mut word = PacketSink::default();
+            header.emit(&theirs, &mut word, length.min(MTU - 100), |room| room.fill(flags));
             let segment = Segment::parse(&word.packets[0], false).unwrap();
-            let _ = tcp.segment(&segment, &flow, now);
-            let mut sheet = Sheet::default();
+            let _ = tcp.handle_segment(&segment, &flow, now);
+            let mut sheet = PacketSink::default();
             tcp.transmit(&flow, &mut sheet, 64, now);
             prop_assert!(sheet.packets.len() <= 66);
             if window % 3 == 0 {
@@ -297,7 +324,7 @@ fn an_idle_connection_is_small() {
 
 /// Two ends of an open connection, and nothing between them.
 struct Pair {
-    flows: [Flow; 2],
+    flows: [AddressPair; 2],
     ends: [Connection; 2],
     now: Micros,
 }
@@ -306,39 +333,44 @@ impl Pair {
     fn open() -> Self {
         let addresses = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
         let flows = [
-            Flow { local: addresses[0], remote: addresses[1] },
-            Flow { local: addresses[1], remote: addresses[0] },
+            AddressPair { local: addresses[0], remote: addresses[1] },
+            AddressPair { local: addresses[1], remote: addresses[0] },
         ];
-        let mut first = Connection::connect(50000, 5900, &flows[0], 7, LIMITS, 0);
-        let mut sheet = Sheet::default();
+        let mut first = Connection::connect(50000, 5900, &flows[0], 7, CONFIG, 0);
+        let mut sheet = PacketSink::default();
         first.transmit(&flows[0], &mut sheet, 64, 0);
         let second = Connection::accept(
             &Segment::parse(&sheet.packets[0], false).unwrap(),
             &flows[1],
             9,
-            LIMITS,
+            CONFIG,
             0,
         );
         let mut pair = Self { flows, ends: [first, second], now: MS };
-        pair.pass();
+        pair.run();
         assert!(pair.ends.iter().all(|end| end.state() == State::Established));
         pair
     }
 
     /// Lets both speak until neither has anything to say now; how many segments each sent.
-    fn pass(&mut self) -> [usize; 2] {
+    fn run(&mut self) -> [usize; 2] {
         let mut sent = [0, 0];
         loop {
             let before = sent;
             for side in [0, 1] {
-                let mut sheet = Sheet::default();
+                let mut sheet = PacketSink::default();
                 while self.ends[side].transmit(&self.flows[side], &mut sheet, 64, self.now) {}
                 sent[side] += sheet.packets.len();
                 for packet in sheet.packets {
                     let other = 1 - side;
                     let segment = Segment::parse(&packet, false).unwrap();
-                    let _ = self.ends[other].segment(&segment, &self.flows[other], self.now);
-                    self.ends[other].read(&mut Chain::default(), usize::MAX, usize::MAX, self.now);
+                    let _ = self.ends[other].handle_segment(&segment, &self.flows[other], self.now);
+                    self.ends[other].read(
+                        &mut ByteQueue::default(),
+                        usize::MAX,
+                        usize::MAX,
+                        self.now,
+                    );
                 }
             }
             if sent == before {
@@ -348,18 +380,18 @@ impl Pair {
     }
 
     /// One says something; how many segments each sent then.
-    fn say(&mut self, side: usize, bytes: usize) -> [usize; 2] {
-        let mut chain = Chain::default();
+    fn send(&mut self, side: usize, bytes: usize) -> [usize; 2] {
+        let mut chain = ByteQueue::default();
         chain.extend(&vec![1; bytes]);
         assert_eq!(self.ends[side].write(&mut chain, usize::MAX), bytes);
-        self.pass()
+        self.run()
     }
 
     /// A question and, after a while, its answer.
     fn exchange(&mut self) -> [[usize; 2]; 2] {
-        let question = self.say(0, 300);
+        let question = self.send(0, 300);
         self.now += MS;
-        let answer = self.say(1, 200);
+        let answer = self.send(1, 200);
         self.now += MS;
         [question, answer]
     }
@@ -374,7 +406,7 @@ fn in_a_conversation_acknowledgements_travel_with_words() {
         assert_eq!(pair.exchange(), [[1, 0], [0, 1]], "{round}");
     }
     // What fills two segments is acknowledged at once (RFC 9293, section 3.8.6.3).
-    let [sent, acknowledged] = pair.say(0, 2 * MTU);
+    let [sent, acknowledged] = pair.send(0, 2 * MTU);
     assert!(sent > 1 && acknowledged > 0, "{sent} {acknowledged}");
 }
 
@@ -384,20 +416,20 @@ fn whoever_gets_no_answer_is_not_kept_waiting_twice() {
     pair.exchange();
     pair.exchange();
     // Here it ends: the last words are acknowledged after a while, and from then on at once.
-    assert_eq!(pair.say(0, 300), [1, 0]);
+    assert_eq!(pair.send(0, 300), [1, 0]);
     let waits = pair.ends[1].deadline().unwrap() - pair.now;
     assert!((5 * MS..40 * MS).contains(&waits), "{waits}");
     pair.now += waits;
-    assert_eq!(pair.pass(), [0, 1]);
+    assert_eq!(pair.run(), [0, 1]);
     for _ in 0..5 {
         pair.now += 3 * MS;
-        assert_eq!(pair.say(0, 300), [1, 1]);
+        assert_eq!(pair.send(0, 300), [1, 1]);
     }
     // Nor were those who never answered.
     let mut pair = Pair::open();
-    assert_eq!(pair.say(1, 300), [1, 1]);
+    assert_eq!(pair.send(1, 300), [1, 1]);
     // An answer that comes long after is none.
     pair.now += 1000 * MS;
-    assert_eq!(pair.say(0, 300), [1, 1]);
-    assert_eq!(pair.say(1, 300)[1], 1);
+    assert_eq!(pair.send(0, 300), [1, 1]);
+    assert_eq!(pair.send(1, 300)[1], 1);
 }

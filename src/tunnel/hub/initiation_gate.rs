@@ -27,108 +27,108 @@ use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, TunnResult};
 use boringtun::x25519;
 
-use super::limits::{Limit, Sieve};
+use super::rate_limiter::{KeyedRateLimiter, RateLimit};
 use super::{Counters, Endpoints};
 use crate::tunnel::keys::{PrivateKey, PublicKey};
 
 /// An initiation's size.
-pub(super) const INITIATION: usize = 148;
+pub(super) const INITIATION_LEN: usize = 148;
 /// A cookie reply's size.
-const COOKIE_REPLY: usize = 64;
+const COOKIE_REPLY_LEN: usize = 64;
 /// Where an initiation's mac2 begins: zeros, when its sender has no cookie.
-const MAC2: usize = 132;
+const MAC2_OFFSET: usize = 132;
 /// Initiations that wait: of known ends, and of strangers. More are dropped; whoever is real asks
 /// again.
-const WAITING: (usize, usize) = (512, 1024);
+const QUEUE_MAX: (usize, usize) = (512, 1024);
 /// What is done in one go, before what arrived meanwhile is looked at. A Diffie-Hellman takes some
 /// 50 us, a cookie 5, a look at mac1 less than one.
-const EFFORT: u32 = OPENED;
-const OPENED: u32 = 48;
-const ANSWERED: u32 = 6;
-const LOOKED_AT: u32 = 1;
+const WORK_BUDGET: u32 = DECRYPT_COST;
+const DECRYPT_COST: u32 = 48;
+const COOKIE_COST: u32 = 6;
+const MAC1_COST: u32 = 1;
 
 struct OwnKey {
     secret: x25519::StaticSecret,
     public: x25519::PublicKey,
     /// Checks mac1 alone.
-    open: RateLimiter,
+    mac1_limiter: RateLimiter,
     /// Checks mac2, too, and makes cookies.
-    strict: RateLimiter,
+    mac2_limiter: RateLimiter,
     tunnels: usize,
 }
 
-struct Limits {
+struct GateLimits {
     /// From known ends, all together. A gateway that starts sessions calls its hosts' agents
     /// hundreds of times a second.
-    known: Limit,
+    known_total: RateLimit,
     /// From strangers, each (an address, or a /64) and all together.
-    stranger: Sieve,
-    strangers: Limit,
+    unknown_per_source: KeyedRateLimiter,
+    unknown_total: RateLimit,
     /// From strangers that have a cookie.
-    proven: Sieve,
-    provens: Limit,
+    cookie_validated_per_source: KeyedRateLimiter,
+    cookie_validated_total: RateLimit,
     /// Cookies, to one address and port, and in all. By port: who shares an address with a flood
     /// has a port of its own.
-    cookie: Sieve,
-    cookies: Limit,
+    cookie_replies_per_address: KeyedRateLimiter,
+    cookie_replies_total: RateLimit,
 }
 
 /// What waits, and what is known of the own keys.
-pub(super) struct Door {
+pub(super) struct InitiationGate {
     keys: HashMap<PublicKey, OwnKey>,
     endpoints: Arc<Endpoints>,
-    friends: VecDeque<(SocketAddr, [u8; INITIATION])>,
-    strangers: VecDeque<(SocketAddr, [u8; INITIATION])>,
-    limits: Limits,
-    born: Instant,
+    known: VecDeque<(SocketAddr, [u8; INITIATION_LEN])>,
+    unknown: VecDeque<(SocketAddr, [u8; INITIATION_LEN])>,
+    limits: GateLimits,
+    epoch: Instant,
     counters: Arc<Counters>,
 }
 
 /// What became of an initiation.
-pub(super) enum Verdict {
+pub(super) enum GateOutcome {
     /// It is for this key of ours, and from this peer.
-    Opened { own: PublicKey, peer: PublicKey, from: SocketAddr, message: [u8; INITIATION] },
+    Decrypted { own: PublicKey, peer: PublicKey, from: SocketAddr, message: [u8; INITIATION_LEN] },
     /// It is answered with a cookie.
-    Cookie { to: SocketAddr, reply: [u8; COOKIE_REPLY] },
+    CookieReply { to: SocketAddr, reply: [u8; COOKIE_REPLY_LEN] },
 }
 
-impl Door {
+impl InitiationGate {
     pub(super) fn new(endpoints: Arc<Endpoints>, counters: Arc<Counters>, now: Instant) -> Self {
-        let limits = Limits {
-            known: Limit::new(2000, 500),
-            stranger: Sieve::new(250, 250),
-            strangers: Limit::new(500, 500),
-            proven: Sieve::new(50, 50),
-            provens: Limit::new(500, 200),
-            cookie: Sieve::new(5, 5),
-            cookies: Limit::new(10_000, 1000),
+        let limits = GateLimits {
+            known_total: RateLimit::new(2000, 500),
+            unknown_per_source: KeyedRateLimiter::new(250, 250),
+            unknown_total: RateLimit::new(500, 500),
+            cookie_validated_per_source: KeyedRateLimiter::new(50, 50),
+            cookie_validated_total: RateLimit::new(500, 200),
+            cookie_replies_per_address: KeyedRateLimiter::new(5, 5),
+            cookie_replies_total: RateLimit::new(10_000, 1000),
         };
         Self {
             keys: HashMap::new(),
             endpoints,
-            friends: VecDeque::new(),
-            strangers: VecDeque::new(),
+            known: VecDeque::new(),
+            unknown: VecDeque::new(),
             limits,
-            born: now,
+            epoch: now,
             counters,
         }
     }
 
     /// A tunnel uses this key.
-    pub(super) fn use_key(&mut self, key: &PrivateKey) {
+    pub(super) fn add_key(&mut self, key: &PrivateKey) {
         let own = key.public_key();
         let known = self.keys.entry(own).or_insert_with(|| OwnKey {
             secret: key.secret(),
             public: own.x25519(),
-            open: RateLimiter::new(&own.x25519(), u64::MAX),
-            strict: RateLimiter::new(&own.x25519(), 0),
+            mac1_limiter: RateLimiter::new(&own.x25519(), u64::MAX),
+            mac2_limiter: RateLimiter::new(&own.x25519(), 0),
             tunnels: 0,
         });
         known.tunnels += 1;
     }
 
     /// A tunnel uses it no more.
-    pub(super) fn drop_key(&mut self, own: &PublicKey) {
+    pub(super) fn remove_key(&mut self, own: &PublicKey) {
         if let Some(key) = self.keys.get_mut(own) {
             key.tunnels -= 1;
             if key.tunnels == 0 {
@@ -139,15 +139,15 @@ impl Door {
 
     /// Nobody waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.friends.is_empty() && self.strangers.is_empty()
+        self.known.is_empty() && self.unknown.is_empty()
     }
 
     /// Lets an initiation wait.
-    pub(super) fn knock(&mut self, from: SocketAddr, message: &[u8; INITIATION]) {
-        let (queue, places) = if self.endpoints.holds(from) {
-            (&mut self.friends, WAITING.0)
+    pub(super) fn enqueue(&mut self, from: SocketAddr, message: &[u8; INITIATION_LEN]) {
+        let (queue, places) = if self.endpoints.contains(from) {
+            (&mut self.known, QUEUE_MAX.0)
         } else {
-            (&mut self.strangers, WAITING.1)
+            (&mut self.unknown, QUEUE_MAX.1)
         };
         if queue.len() < places {
             queue.push_back((from, *message));
@@ -157,81 +157,94 @@ impl Door {
     }
 
     /// Looks at those who wait, known ends first, until enough was done for now.
-    pub(super) fn look(&mut self, now: Instant, mut verdict: impl FnMut(Verdict)) {
+    pub(super) fn process(&mut self, now: Instant, mut verdict: impl FnMut(GateOutcome)) {
         let now =
-            u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX);
+            u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
         let mut effort = 0;
-        while effort < EFFORT {
-            let (known, next) = match self.friends.pop_front() {
+        while effort < WORK_BUDGET {
+            let (known, next) = match self.known.pop_front() {
                 Some(friend) => (true, Some(friend)),
-                None => (false, self.strangers.pop_front()),
+                None => (false, self.unknown.pop_front()),
             };
             let Some((from, message)) = next else { return };
-            let (cost, found) = self.judge(from, &message, known, now);
+            let (cost, found) = self.evaluate(from, &message, known, now);
             effort += cost;
             found.into_iter().for_each(&mut verdict);
         }
     }
 
-    fn judge(
+    fn evaluate(
         &mut self,
         from: SocketAddr,
-        message: &[u8; INITIATION],
+        message: &[u8; INITIATION_LEN],
         known: bool,
         now: u64,
-    ) -> (u32, Option<Verdict>) {
-        let mut reply = [0; COOKIE_REPLY];
+    ) -> (u32, Option<GateOutcome>) {
+        let mut reply = [0; COOKIE_REPLY_LEN];
         let counters = &*self.counters;
         let found = self.keys.iter().find_map(|(own, key)| {
-            match key.open.verify_packet(None, message, &mut [0; COOKIE_REPLY]) {
+            match key.mac1_limiter.verify_packet(None, message, &mut [0; COOKIE_REPLY_LEN]) {
                 Ok(Packet::HandshakeInit(initiation)) => Some((own, key, initiation)),
                 _ => None,
             }
         });
         let Some((own, key, initiation)) = found else {
             counters.unknown.fetch_add(1, Ordering::Relaxed);
-            return (LOOKED_AT, None);
+            return (MAC1_COST, None);
         };
         let limits = &mut self.limits;
         // Each source's own limit first: what it refuses takes nothing from the others.
-        let welcome = (known && limits.known.take(now))
-            || (limits.stranger.take(network(from.ip()), now) && limits.strangers.take(now));
+        let welcome = (known && limits.known_total.try_acquire(now))
+            || (limits.unknown_per_source.try_acquire(source_prefix(from.ip()), now)
+                && limits.unknown_total.try_acquire(now));
         if !welcome {
-            let bare = message.get(MAC2..).is_none_or(|mac2| mac2.iter().all(|byte| *byte == 0));
-            if bare && !(limits.cookie.take(from, now) && limits.cookies.take(now)) {
+            let bare =
+                message.get(MAC2_OFFSET..).is_none_or(|mac2| mac2.iter().all(|byte| *byte == 0));
+            if bare
+                && !(limits.cookie_replies_per_address.try_acquire(from, now)
+                    && limits.cookie_replies_total.try_acquire(now))
+            {
                 counters.limited.fetch_add(1, Ordering::Relaxed);
-                return (LOOKED_AT, None);
+                return (MAC1_COST, None);
             }
-            match key.strict.verify_packet(Some(from.ip()), message, &mut reply) {
+            match key.mac2_limiter.verify_packet(Some(from.ip()), message, &mut reply) {
                 Ok(_)
-                    if limits.proven.take(network(from.ip()), now) && limits.provens.take(now) => {}
+                    if limits
+                        .cookie_validated_per_source
+                        .try_acquire(source_prefix(from.ip()), now)
+                        && limits.cookie_validated_total.try_acquire(now) => {}
                 Err(TunnResult::WriteToNetwork(_))
-                    if bare || (limits.cookie.take(from, now) && limits.cookies.take(now)) =>
+                    if bare
+                        || (limits.cookie_replies_per_address.try_acquire(from, now)
+                            && limits.cookie_replies_total.try_acquire(now)) =>
                 {
                     counters.cookies.fetch_add(1, Ordering::Relaxed);
-                    return (ANSWERED, Some(Verdict::Cookie { to: from, reply }));
+                    return (COOKIE_COST, Some(GateOutcome::CookieReply { to: from, reply }));
                 }
                 _ => {
                     counters.limited.fetch_add(1, Ordering::Relaxed);
-                    return (ANSWERED, None);
+                    return (COOKIE_COST, None);
                 }
             }
         }
         match parse_handshake_anon(&key.secret, &key.public, &initiation) {
             Ok(half) => {
                 let peer = PublicKey::from_bytes(half.peer_static_public);
-                (OPENED, Some(Verdict::Opened { own: *own, peer, from, message: *message }))
+                (
+                    DECRYPT_COST,
+                    Some(GateOutcome::Decrypted { own: *own, peer, from, message: *message }),
+                )
             }
             Err(_) => {
                 counters.unknown.fetch_add(1, Ordering::Relaxed);
-                (OPENED, None)
+                (DECRYPT_COST, None)
             }
         }
     }
 }
 
 /// What one customer of a network has: an address, or a /64 (RFC 6177).
-fn network(address: IpAddr) -> IpAddr {
+fn source_prefix(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
@@ -264,14 +277,14 @@ mod tests {
             }
         }
 
-        fn initiation(&mut self) -> [u8; INITIATION] {
+        fn initiation(&mut self) -> [u8; INITIATION_LEN] {
             let mut room = [0; 256];
             let TunnResult::WriteToNetwork(message) =
                 self.tunn.format_handshake_initiation(&mut room, true)
             else {
                 panic!("no initiation")
             };
-            <[u8; INITIATION]>::try_from(&*message).unwrap()
+            <[u8; INITIATION_LEN]>::try_from(&*message).unwrap()
         }
 
         fn hear(&mut self, cookie: &[u8]) {
@@ -284,33 +297,33 @@ mod tests {
 
     struct Seen {
         opened: Vec<(PublicKey, SocketAddr)>,
-        cookies: Vec<(SocketAddr, [u8; COOKIE_REPLY])>,
+        cookies: Vec<(SocketAddr, [u8; COOKIE_REPLY_LEN])>,
     }
 
     /// Looks until nobody waits. No time passes in these tests.
-    fn all(door: &mut Door) -> Seen {
+    fn all(door: &mut InitiationGate) -> Seen {
         let mut seen = Seen { opened: Vec::new(), cookies: Vec::new() };
         while !door.is_empty() {
-            door.look(door.born, |verdict| match verdict {
-                Verdict::Opened { peer, from, .. } => seen.opened.push((peer, from)),
-                Verdict::Cookie { to, reply } => seen.cookies.push((to, reply)),
+            door.process(door.epoch, |verdict| match verdict {
+                GateOutcome::Decrypted { peer, from, .. } => seen.opened.push((peer, from)),
+                GateOutcome::CookieReply { to, reply } => seen.cookies.push((to, reply)),
             });
         }
         seen
     }
 
-    fn door() -> (Door, PrivateKey, Arc<Endpoints>) {
+    fn door() -> (InitiationGate, PrivateKey, Arc<Endpoints>) {
         let (endpoints, key) = (Arc::<Endpoints>::default(), PrivateKey::generate().unwrap());
-        let mut door = Door::new(endpoints.clone(), Arc::default(), Instant::now());
-        door.use_key(&key);
+        let mut door = InitiationGate::new(endpoints.clone(), Arc::default(), Instant::now());
+        door.add_key(&key);
         (door, key, endpoints)
     }
 
     /// As much of a flood as uses up what one address may ask for, and its cookies.
-    fn flooded(door: &mut Door, key: &PrivateKey) -> [u8; INITIATION] {
+    fn flooded(door: &mut InitiationGate, key: &PrivateKey) -> [u8; INITIATION_LEN] {
         let message = Caller::new(key).initiation();
         for _ in 0..3 {
-            (0..WAITING.1).for_each(|_| door.knock(at(FLOOD), &message));
+            (0..QUEUE_MAX.1).for_each(|_| door.enqueue(at(FLOOD), &message));
             all(door);
         }
         message
@@ -322,13 +335,13 @@ mod tests {
         let message = flooded(&mut door, &key);
         let mut caller = Caller::new(&key);
         let from = at("192.0.2.66:2000");
-        door.knock(from, &caller.initiation());
+        door.enqueue(from, &caller.initiation());
         let cookie =
             all(&mut door).cookies.pop().expect("a cookie: this port has asked for none yet");
         assert_eq!(cookie.0, from);
         caller.hear(&cookie.1);
-        (0..100).for_each(|_| door.knock(at(FLOOD), &message));
-        door.knock(from, &caller.initiation());
+        (0..100).for_each(|_| door.enqueue(at(FLOOD), &message));
+        door.enqueue(from, &caller.initiation());
         assert!(all(&mut door).opened.contains(&(caller.public, from)));
         assert!(door.counters.limited.load(Ordering::Relaxed) > 2000);
     }
@@ -338,18 +351,18 @@ mod tests {
         let (mut door, key, _) = door();
         flooded(&mut door, &key);
         let mut caller = Caller::new(&key);
-        door.knock(at("192.0.2.66:2000"), &caller.initiation());
+        door.enqueue(at("192.0.2.66:2000"), &caller.initiation());
         caller.hear(&all(&mut door).cookies[0].1);
         let message = caller.initiation();
         // Another address that has asked too often.
         for n in 0..300 {
-            door.knock(at("192.0.2.77:1"), &Caller::new(&key).initiation());
+            door.enqueue(at("192.0.2.77:1"), &Caller::new(&key).initiation());
             if n % 100 == 0 {
                 all(&mut door);
             }
         }
         all(&mut door);
-        door.knock(at("192.0.2.77:1"), &message);
+        door.enqueue(at("192.0.2.77:1"), &message);
         assert!(all(&mut door).opened.is_empty());
     }
 
@@ -358,7 +371,7 @@ mod tests {
         let (mut door, key, _) = door();
         flooded(&mut door, &key);
         let mut caller = Caller::new(&key);
-        door.knock(at("198.51.100.1:1"), &caller.initiation());
+        door.enqueue(at("198.51.100.1:1"), &caller.initiation());
         assert_eq!(all(&mut door).opened, [(caller.public, at("198.51.100.1:1"))]);
     }
 
@@ -366,23 +379,23 @@ mod tests {
     fn a_known_end_goes_first_and_needs_no_cookie() {
         let (mut door, key, endpoints) = door();
         let friend = at("192.0.2.66:3000");
-        endpoints.moved(None, Some(friend));
+        endpoints.update(None, Some(friend));
         let message = flooded(&mut door, &key);
-        (0..WAITING.1).for_each(|_| door.knock(at(FLOOD), &message));
+        (0..QUEUE_MAX.1).for_each(|_| door.enqueue(at(FLOOD), &message));
         let mut caller = Caller::new(&key);
-        door.knock(friend, &caller.initiation());
+        door.enqueue(friend, &caller.initiation());
         let mut first = None;
-        door.look(door.born, |verdict| {
-            if let Verdict::Opened { peer, .. } = verdict {
+        door.process(door.epoch, |verdict| {
+            if let GateOutcome::Decrypted { peer, .. } = verdict {
                 first.get_or_insert(peer);
             }
         });
         assert_eq!(first, Some(caller.public));
         assert!(!door.is_empty(), "the flood still waits");
         // It is one as long as a tunnel's other end is there.
-        endpoints.moved(Some(friend), None);
+        endpoints.update(Some(friend), None);
         all(&mut door);
-        door.knock(friend, &caller.initiation());
+        door.enqueue(friend, &caller.initiation());
         assert!(all(&mut door).opened.is_empty());
     }
 
@@ -390,12 +403,12 @@ mod tests {
     fn junk_uses_up_nobodys_turn() {
         let (mut door, key, _) = door();
         for _ in 0..3 {
-            (0..WAITING.1).for_each(|_| door.knock(at(FLOOD), &[1; INITIATION]));
+            (0..QUEUE_MAX.1).for_each(|_| door.enqueue(at(FLOOD), &[1; INITIATION_LEN]));
             all(&mut door);
         }
         let mut caller = Caller::new(&key);
-        door.knock(at(FLOOD), &caller.initiation());
+        door.enqueue(at(FLOOD), &caller.initiation());
         assert_eq!(all(&mut door).opened, [(caller.public, at(FLOOD))]);
-        assert_eq!(door.counters.unknown.load(Ordering::Relaxed), 3 * WAITING.1 as u64);
+        assert_eq!(door.counters.unknown.load(Ordering::Relaxed), 3 * QUEUE_MAX.1 as u64);
     }
 }

@@ -10,73 +10,74 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 
 /// Cells of a sieve: 32 KiB.
-const CELLS: usize = 4096;
+const BUCKETS: usize = 4096;
 
 /// A pace.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct Rate {
     /// Nanoseconds between two events.
-    every: u64,
+    interval: u64,
     /// How far ahead of that they may run.
-    ahead: u64,
+    burst_tolerance: u64,
 }
 
-impl Pace {
+impl Rate {
     const fn new(per_second: u64, burst: u64) -> Self {
-        let every = 1_000_000_000 / per_second;
-        Self { every, ahead: every * (burst - 1) }
+        let interval = 1_000_000_000 / per_second;
+        Self { interval, burst_tolerance: interval * (burst - 1) }
     }
 
     /// True if one more may happen now. `due`: when the next would be due at an even pace.
-    fn take(self, due: &mut u64, now: u64) -> bool {
+    fn try_acquire(self, due: &mut u64, now: u64) -> bool {
         let at = (*due).max(now);
-        if at - now > self.ahead {
+        if at - now > self.burst_tolerance {
             return false;
         }
-        *due = at + self.every;
+        *due = at + self.interval;
         true
     }
 }
 
 /// One limit for all.
 #[derive(Debug)]
-pub(super) struct Limit {
-    pace: Pace,
-    due: u64,
+pub(super) struct RateLimit {
+    pace: Rate,
+    theoretical_arrival: u64,
 }
 
-impl Limit {
+impl RateLimit {
     /// So many a second, so many of them at once. Neither may be zero.
     pub(super) const fn new(per_second: u64, burst: u64) -> Self {
-        Self { pace: Pace::new(per_second, burst), due: 0 }
+        Self { pace: Rate::new(per_second, burst), theoretical_arrival: 0 }
     }
 
-    pub(super) fn take(&mut self, now: u64) -> bool {
-        self.pace.take(&mut self.due, now)
+    pub(super) fn try_acquire(&mut self, now: u64) -> bool {
+        self.pace.try_acquire(&mut self.theoretical_arrival, now)
     }
 }
 
 /// A limit for each source.
 #[derive(Debug)]
-pub(super) struct Sieve {
-    pace: Pace,
+pub(super) struct KeyedRateLimiter {
+    pace: Rate,
     hasher: RandomState,
     /// None until the first event: most hubs never have one.
-    cells: Vec<u64>,
+    buckets: Vec<u64>,
 }
 
-impl Sieve {
+impl KeyedRateLimiter {
     /// For each source so many a second, so many of them at once. Neither may be zero.
     pub(super) fn new(per_second: u64, burst: u64) -> Self {
-        Self { pace: Pace::new(per_second, burst), hasher: RandomState::new(), cells: Vec::new() }
+        Self { pace: Rate::new(per_second, burst), hasher: RandomState::new(), buckets: Vec::new() }
     }
 
-    pub(super) fn take(&mut self, source: impl Hash, now: u64) -> bool {
-        if self.cells.is_empty() {
-            self.cells = vec![0; CELLS];
+    pub(super) fn try_acquire(&mut self, source: impl Hash, now: u64) -> bool {
+        if self.buckets.is_empty() {
+            self.buckets = vec![0; BUCKETS];
         }
-        let cell = usize::try_from(self.hasher.hash_one(source) % CELLS as u64).unwrap_or_default();
-        self.cells.get_mut(cell).is_some_and(|due| self.pace.take(due, now))
+        let cell =
+            usize::try_from(self.hasher.hash_one(source) % BUCKETS as u64).unwrap_or_default();
+        self.buckets.get_mut(cell).is_some_and(|due| self.pace.try_acquire(due, now))
     }
 }
 
@@ -88,8 +89,9 @@ mod tests {
 
     #[test]
     fn a_burst_and_then_the_pace() {
-        let mut limit = Limit::new(100, 5);
-        let passed = |limit: &mut Limit, now| (0..20).filter(|_| limit.take(now)).count();
+        let mut limit = RateLimit::new(100, 5);
+        let passed =
+            |limit: &mut RateLimit, now| (0..20).filter(|_| limit.try_acquire(now)).count();
         assert_eq!(passed(&mut limit, 1000 * MS), 5);
         assert_eq!(passed(&mut limit, 1009 * MS), 0);
         assert_eq!(passed(&mut limit, 1010 * MS), 1);
@@ -99,10 +101,10 @@ mod tests {
 
     #[test]
     fn one_source_takes_nothing_from_another() {
-        let mut sieve = Sieve::new(10, 2);
-        let passed = (0..1000).filter(|_| sieve.take("greedy", MS)).count();
+        let mut sieve = KeyedRateLimiter::new(10, 2);
+        let passed = (0..1000).filter(|_| sieve.try_acquire("greedy", MS)).count();
         assert_eq!(passed, 2);
         // Of a hundred others hardly one falls into the greedy one's cell or into each other's.
-        assert!((0..100).filter(|n| sieve.take(n, MS)).count() >= 95);
+        assert!((0..100).filter(|n| sieve.try_acquire(n, MS)).count() >= 95);
     }
 }

@@ -13,10 +13,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything that takes no time.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Serves bytes, and says how many it was sent and what their SHA-256 is.
-const HTTP: &str = r#"
+const HTTP_SERVER: &str = r#"
 import hashlib, http.server, socket, sys
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -43,25 +43,25 @@ Server((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
 "#;
 
 /// See the module.
-pub struct Lab {
+pub struct Netns {
     pub name: String,
     /// Our end of the cable.
-    pub ours: Ipv4Addr,
+    pub local: Ipv4Addr,
     /// The namespace's end.
-    pub theirs: Ipv4Addr,
+    pub remote: Ipv4Addr,
     /// Another address of the same net, to move to.
-    pub elsewhere: Ipv4Addr,
+    pub alternate: Ipv4Addr,
     /// The WireGuard interface in the namespace.
     pub interface: String,
     pub dir: tempfile::TempDir,
     started: Vec<Child>,
     /// Takes everything away when its input ends: when the lab is dropped, or this process ends,
     /// however it ends.
-    watch: Child,
+    cleanup: Child,
 }
 
 /// $1: the namespace and our end of its cable, $2: the control socket of its WireGuard.
-const WATCH: &str = r#"
+const CLEANUP_SCRIPT: &str = r#"
 trap '' INT TERM HUP
 cat
 # Everything that runs in the namespace is ours, whoever started it.
@@ -87,14 +87,14 @@ pub fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&stdout).into_owned()
 }
 
-fn words(line: &str) -> Command {
+fn split_command(line: &str) -> Command {
     let mut words = line.split(' ');
     let mut command = Command::new(words.next().unwrap());
     command.args(words);
     command
 }
 
-impl Lab {
+impl Netns {
     /// A namespace with a cable, and nothing in it yet.
     pub fn new() -> Self {
         assert!(rustix::process::geteuid().is_root(), "network namespaces need root");
@@ -104,7 +104,13 @@ impl Lab {
         let (name, interface) = (format!("pt{n:08x}"), format!("pw{n:08x}"));
         // A group of its own: what is typed at the terminal is not meant for it.
         let watch = Command::new("sh")
-            .args(["-c", WATCH, "sh", &name, &format!("/var/run/wireguard/{interface}.sock")])
+            .args([
+                "-c",
+                CLEANUP_SCRIPT,
+                "sh",
+                &name,
+                &format!("/var/run/wireguard/{interface}.sock"),
+            ])
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -113,19 +119,21 @@ impl Lab {
             .unwrap();
         let lab = Self {
             name,
-            ours: at(1),
-            theirs: at(2),
-            elsewhere: at(3),
+            local: at(1),
+            remote: at(2),
+            alternate: at(3),
             interface,
             dir: tempfile::tempdir().unwrap(),
             started: Vec::new(),
-            watch,
+            cleanup: watch,
         };
-        let Lab { name, ours, theirs, .. } = &lab;
-        run(&mut words(&format!("ip netns add {name}")));
-        run(&mut words(&format!("ip link add {name} type veth peer name cable netns {name}")));
-        run(&mut words(&format!("ip addr add {ours}/29 dev {name}")));
-        run(&mut words(&format!("ip link set {name} up")));
+        let Netns { name, local: ours, remote: theirs, .. } = &lab;
+        run(&mut split_command(&format!("ip netns add {name}")));
+        run(&mut split_command(&format!(
+            "ip link add {name} type veth peer name cable netns {name}"
+        )));
+        run(&mut split_command(&format!("ip addr add {ours}/29 dev {name}")));
+        run(&mut split_command(&format!("ip link set {name} up")));
         lab.ip("link set lo up");
         lab.ip(&format!("addr add {theirs}/29 dev cable"));
         lab.ip("link set cable up");
@@ -134,11 +142,11 @@ impl Lab {
 
     /// `ip` in the namespace.
     pub fn ip(&self, line: &str) {
-        run(&mut words(&format!("ip -n {} {line}", self.name)));
+        run(&mut split_command(&format!("ip -n {} {line}", self.name)));
     }
 
     /// A command in the namespace.
-    pub fn inside(&self, program: &str) -> Command {
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
         command
@@ -152,7 +160,7 @@ impl Lab {
     }
 
     /// Keeps a process that ends with the lab.
-    pub fn keep(&mut self, command: &mut Command) {
+    pub fn spawn_owned(&mut self, command: &mut Command) {
         let shown = format!("{command:?}");
         self.started.push(
             command
@@ -165,31 +173,31 @@ impl Lab {
     /// wireguard-go with one peer: us. `endpoint`: where we can be called; it listens on `port`.
     pub fn wireguard(
         &mut self,
-        theirs: &Ends,
+        theirs: &WireGuardConfig,
         port: u16,
         endpoint: Option<std::net::SocketAddr>,
         keepalive: u16,
     ) {
         let interface = self.interface.clone();
-        let mut daemon = self.inside("wireguard-go");
+        let mut daemon = self.command("wireguard-go");
         daemon
             .args(["-f", &interface])
             .env("LOG_LEVEL", "error")
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        self.keep(&mut daemon);
+        self.spawn_owned(&mut daemon);
         let socket = format!("/var/run/wireguard/{interface}.sock");
-        wait("wireguard-go's control socket", || Path::new(&socket).exists());
+        wait_until("wireguard-go's control socket", || Path::new(&socket).exists());
         let key = self.write("key", &base64(&*theirs.key.expose()));
         let psk = self.write("psk", theirs.psk.expose_base64().as_str());
         let only = if theirs.address.is_ipv4() { 32 } else { 128 };
-        let mut set = self.inside("wg");
+        let mut set = self.command("wg");
         set.args(["set", &interface, "listen-port", &port.to_string(), "private-key"]).arg(key);
         set.args([
             "peer",
-            &theirs.us.to_string(),
+            &theirs.peer.to_string(),
             "allowed-ips",
-            &format!("{}/{only}", theirs.our_address),
+            &format!("{}/{only}", theirs.peer_address),
             "preshared-key",
         ])
         .arg(psk);
@@ -200,19 +208,19 @@ impl Lab {
         run(&mut set);
         self.ip(&format!("addr add {}/{only} dev {interface}", theirs.address));
         self.ip(&format!("link set {interface} mtu 1420 up"));
-        self.ip(&format!("route add {}/{only} dev {interface}", theirs.our_address));
+        self.ip(&format!("route add {}/{only} dev {interface}", theirs.peer_address));
     }
 
     /// What `wg show` says went through: received and sent, as wireguard-go counts.
     pub fn transfer(&self) -> (u64, u64) {
-        let told = run(self.inside("wg").args(["show", &self.interface, "transfer"]));
+        let told = run(self.command("wg").args(["show", &self.interface, "transfer"]));
         let mut numbers = told.split_whitespace().skip(1).map(|n| n.parse().unwrap());
         (numbers.next().unwrap(), numbers.next().unwrap())
     }
 
     /// When `wg show` says that the last handshake was, in seconds of Unix time.
-    pub fn handshake(&self) -> u64 {
-        let told = run(self.inside("wg").args(["show", &self.interface, "latest-handshakes"]));
+    pub fn latest_handshake(&self) -> u64 {
+        let told = run(self.command("wg").args(["show", &self.interface, "latest-handshakes"]));
         told.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
@@ -220,7 +228,7 @@ impl Lab {
     /// that fails.
     pub fn state(&self) -> String {
         let ask = |line: &str| {
-            let output = words(&format!("ip netns exec {} {line}", self.name)).output();
+            let output = split_command(&format!("ip netns exec {} {line}", self.name)).output();
             output
                 .map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stdout).into_owned())
         };
@@ -230,28 +238,28 @@ impl Lab {
     }
 
     /// An HTTP server in the namespace, at this address.
-    pub fn http(&mut self, address: IpAddr, port: u16) {
-        let script = self.write("serve.py", HTTP);
-        let mut python = self.inside("python3");
+    pub fn start_http_server(&mut self, address: IpAddr, port: u16) {
+        let script = self.write("serve.py", HTTP_SERVER);
+        let mut python = self.command("python3");
         python.arg(script).args([address.to_string(), port.to_string()]);
-        self.keep(&mut python);
+        self.spawn_owned(&mut python);
         let probe = format!("import socket; socket.create_connection(('{address}', {port}), 1)");
         let mut listening = || {
-            self.inside("python3")
+            self.command("python3")
                 .args(["-c", &probe])
                 .stderr(Stdio::null())
                 .status()
                 .unwrap()
                 .success()
         };
-        wait("the HTTP server", &mut listening);
+        wait_until("the HTTP server", &mut listening);
     }
 }
 
-impl Drop for Lab {
+impl Drop for Netns {
     fn drop(&mut self) {
-        drop(self.watch.stdin.take());
-        let _ = self.watch.wait();
+        drop(self.cleanup.stdin.take());
+        let _ = self.cleanup.wait();
         for child in &mut self.started {
             let _ = child.kill();
             let _ = child.wait();
@@ -260,19 +268,19 @@ impl Drop for Lab {
 }
 
 /// What wireguard-go has to know.
-pub struct Ends {
+pub struct WireGuardConfig {
     pub key: PrivateKey,
     pub psk: PresharedKey,
-    pub us: PublicKey,
+    pub peer: PublicKey,
     pub address: IpAddr,
-    pub our_address: IpAddr,
+    pub peer_address: IpAddr,
 }
 
 /// Waits until something is so.
-pub fn wait(what: &str, mut so: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !so() {
-        assert!(began.elapsed() < SOON, "{what}: not within {SOON:?}");
+        assert!(began.elapsed() < TIMEOUT, "{what}: not within {TIMEOUT:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -10,20 +10,20 @@ use std::collections::VecDeque;
 use bytes::{Buf, BytesMut};
 
 /// Smallest and largest chunk made.
-const CHUNK: (usize, usize) = (512, 64 << 10);
+const CHUNK_BYTES: (usize, usize) = (512, 64 << 10);
 /// Fewer bytes than this are copied rather than moved with the chunk they are in.
-const SMALL: usize = 1024;
+const MOVE_MIN: usize = 1024;
 
 /// A queue of bytes.
 #[derive(Debug, Default)]
-pub struct Chain {
+pub struct ByteQueue {
     chunks: VecDeque<BytesMut>,
     len: usize,
     /// A chunk, and how many bytes are before it: where the last look inside ended.
     cursor: (usize, usize),
 }
 
-impl Chain {
+impl ByteQueue {
     /// Bytes in it.
     pub fn len(&self) -> usize {
         self.len
@@ -48,7 +48,7 @@ impl Chain {
             bytes = &bytes[n..];
         }
         while !bytes.is_empty() {
-            let mut chunk = BytesMut::with_capacity(self.len.clamp(CHUNK.0, CHUNK.1));
+            let mut chunk = BytesMut::with_capacity(self.len.clamp(CHUNK_BYTES.0, CHUNK_BYTES.1));
             let n = bytes.len().min(chunk.capacity());
             chunk.extend_from_slice(&bytes[..n]);
             bytes = &bytes[n..];
@@ -79,14 +79,14 @@ impl Chain {
     }
 
     /// Moves up to `limit` bytes from the front of `other` to the end of this; answers how many.
-    pub fn take(&mut self, other: &mut Self, limit: usize) -> usize {
+    pub fn append_from(&mut self, other: &mut Self, limit: usize) -> usize {
         let mut left = limit.min(other.len);
         let moved = left;
         other.cursor = (0, 0);
         while left > 0 {
             let Some(first) = other.chunks.front_mut() else { break };
             let n = first.len().min(left);
-            if n < SMALL || n < first.len() {
+            if n < MOVE_MIN || n < first.len() {
                 self.extend(&first[..n]);
                 first.advance(n);
             } else {
@@ -106,7 +106,7 @@ impl Chain {
     }
 
     /// Copies the bytes from `offset` on into `room`; answers how many there were.
-    pub fn copy(&mut self, offset: usize, room: &mut [u8]) -> usize {
+    pub fn copy_at(&mut self, offset: usize, room: &mut [u8]) -> usize {
         let (mut index, mut start) = if offset >= self.cursor.1 { self.cursor } else { (0, 0) };
         let mut done = 0;
         while let Some(chunk) = self.chunks.get(index) {
@@ -181,7 +181,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_queue_of_bytes(steps in prop::collection::vec(step(), 1..60)) {
-            let (mut chain, mut other) = (Chain::default(), Chain::default());
+            let (mut chain, mut other) = (ByteQueue::default(), ByteQueue::default());
             let (mut model, mut beyond) = (VecDeque::<u8>::new(), Vec::<u8>::new());
             let mut next = 0u8;
             for step in steps {
@@ -196,13 +196,13 @@ mod tests {
                         model.drain(..n.min(model.len()));
                     }
                     Step::Take(n) => {
-                        let moved = other.take(&mut chain, n);
+                        let moved = other.append_from(&mut chain, n);
                         prop_assert_eq!(moved, n.min(model.len()));
                         beyond.extend(model.drain(..moved));
                     }
                     Step::Copy(at, n) => {
                         let mut room = vec![0; n];
-                        let copied = chain.copy(at, &mut room);
+                        let copied = chain.copy_at(at, &mut room);
                         let expected: Vec<u8> = model.iter().skip(at).take(n).copied().collect();
                         prop_assert_eq!(&room[..copied], &expected[..]);
                     }
@@ -226,14 +226,14 @@ mod tests {
 
     #[test]
     fn single_bytes_share_chunks_and_an_empty_chain_has_none() {
-        let (mut chain, mut beyond) = (Chain::default(), Chain::default());
+        let (mut chain, mut beyond) = (ByteQueue::default(), ByteQueue::default());
         for n in 0..100_000 {
             chain.extend(&[n as u8]);
             if n % 3 == 0 {
-                beyond.take(&mut chain, usize::MAX);
+                beyond.append_from(&mut chain, usize::MAX);
             }
         }
-        beyond.take(&mut chain, usize::MAX);
+        beyond.append_from(&mut chain, usize::MAX);
         assert!(beyond.memory() < 300_000, "{}", beyond.memory());
         beyond.consume(usize::MAX);
         assert!(beyond.memory() < 512 && chain.memory() < 512);
