@@ -1,17 +1,17 @@
 //! Books nobody reads: the house of the benchmark has no store.
 
 use portcullis::domain::Result;
-use portcullis::viewer::books::{Books, Met, SeenCertificate, TransferRefused};
+use portcullis::viewer::stream_audit::{Met, SeenCertificate, StreamAudit, TransferRefused};
 
 /// Writes nothing down.
 pub struct NoBooks;
 
-impl Books for NoBooks {
-    async fn meet_certificate(&self, _: &SeenCertificate) -> Result<Met> {
+impl StreamAudit for NoBooks {
+    async fn check_certificate(&self, _: &SeenCertificate) -> Result<Met> {
         Ok(Met::Trusted)
     }
 
-    async fn refuse_certificate(&self, _: &SeenCertificate, _: &'static str) -> Result<()> {
+    async fn certificate_refused(&self, _: &SeenCertificate, _: &'static str) -> Result<()> {
         Ok(())
     }
 

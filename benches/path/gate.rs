@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use portcullis::protocol::rfb::filter::down::DownFilter;
-use portcullis::protocol::rfb::filter::{Format, Held, Rules, Sieve};
+use portcullis::protocol::rfb::filter::{
+    FilterSink, Permissions, RefusedContent, SharedPixelFormat,
+};
 use portcullis::protocol::rfb::init::ServerInit;
 
 use crate::browser::Browser;
@@ -90,20 +92,21 @@ pub async fn measure(settings: &Settings, house: &mut House, rows: &mut Vec<Row>
 /// Counts what passes.
 struct Count(u64);
 
-impl Sieve for Count {
+impl FilterSink for Count {
     fn pass(&mut self, piece: Bytes) {
         self.0 += std::hint::black_box(&piece).len() as u64;
     }
 
-    fn hold(&mut self, _: Held, _: u64) {}
+    fn refuse(&mut self, _: RefusedContent, _: u64) {}
 }
 
 /// CPU seconds a GiB of the filter alone, in chunks that end somewhere in a rectangle, as the relay
 /// reads them.
 fn filter_alone(bytes: u64) -> Outcome<f64> {
     let init = ServerInit::parse(&INIT)?.ok_or_else(|| fail("no desktop"))?;
-    let rules = Rules { clipboard_in: false, clipboard_out: false, input: true };
-    let (mut filter, mut passed) = (DownFilter::new(rules, Format::new(init.format)), Count(0));
+    let rules = Permissions { clipboard_in: false, clipboard_out: false, input: true };
+    let (mut filter, mut passed) =
+        (DownFilter::new(rules, SharedPixelFormat::new(init.format)), Count(0));
     let stream = Bytes::from(updates().repeat(16));
     let before = thread_cpu();
     while passed.0 < bytes {

@@ -26,11 +26,11 @@ use portcullis::protocol::rdp::frame::{Framer, Measure};
 use portcullis::protocol::rdp::gcc::CoreEdits;
 use portcullis::protocol::rdp::{self, Direction, Policy};
 use portcullis::viewer::attach::{Attachment, attach};
-use portcullis::viewer::books::Tally;
-use portcullis::viewer::browser::{BrowserSink, BrowserSource, Gone, Heard};
-use portcullis::viewer::end::End;
+use portcullis::viewer::browser::{BrowserEvent, BrowserSink, BrowserSource, Disconnected};
 use portcullis::viewer::rdp::cleanpath::destination;
-use portcullis::viewer::{Dial, Duplex, Limits};
+use portcullis::viewer::stream_audit::RefusalCounter;
+use portcullis::viewer::stream_end::StreamEnd;
+use portcullis::viewer::{Dial, Duplex, Timeouts};
 use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -153,15 +153,15 @@ async fn serve(listener: TcpListener, flood: u64) -> Outcome<()> {
 struct Sink(mpsc::Sender<Bytes>);
 
 impl BrowserSink for Sink {
-    async fn send(&mut self, chunk: Bytes) -> Result<(), Gone> {
-        self.0.send(chunk).await.map_err(|_| Gone)
+    async fn send(&mut self, chunk: Bytes) -> Result<(), Disconnected> {
+        self.0.send(chunk).await.map_err(|_| Disconnected)
     }
 
-    async fn ping(&mut self, _: &[u8]) -> Result<(), Gone> {
+    async fn ping(&mut self, _: &[u8]) -> Result<(), Disconnected> {
         Ok(())
     }
 
-    async fn pong(&mut self, _: &[u8]) -> Result<(), Gone> {
+    async fn pong(&mut self, _: &[u8]) -> Result<(), Disconnected> {
         Ok(())
     }
 }
@@ -169,8 +169,8 @@ impl BrowserSink for Sink {
 struct Source(mpsc::Receiver<Bytes>);
 
 impl BrowserSource for Source {
-    async fn next(&mut self) -> Result<Heard, End> {
-        self.0.recv().await.map(Heard::Bytes).ok_or(End::BrowserGone)
+    async fn next(&mut self) -> Result<BrowserEvent, StreamEnd> {
+        self.0.recv().await.map(BrowserEvent::Bytes).ok_or(StreamEnd::BrowserDisconnected)
     }
 }
 
@@ -257,17 +257,17 @@ async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<Ran> {
     let serving = tokio::spawn(serve(listener, flood));
     let gateway = std::thread::spawn(move || -> Outcome<f64> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (meters, tally, dial) = (Meters::default(), Tally::default(), To(to));
-        let limits = Limits { patience: Duration::from_secs(3600), ..Limits::default() };
+        let (meters, tally, dial) = (Meters::default(), RefusalCounter::default(), To(to));
+        let limits = Timeouts { pong: Duration::from_secs(3600), ..Timeouts::default() };
         let attachment = Attachment {
             lease: &lease,
             dial: &dial,
-            right,
+            authorization: right,
             draining,
             meters: &meters,
-            tally: &tally,
-            books: &NoBooks,
-            limits,
+            refusals: &tally,
+            audit: &NoBooks,
+            timeouts: limits,
         };
         let before = thread_cpu();
         runtime.block_on(attach(attachment, Sink(tell), &mut Source(heard)));

@@ -34,10 +34,10 @@ use portcullis::host::control::{self, DesktopInfo, Health, Order, Refusal, Servi
 use portcullis::host::forward;
 use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, TunnelId};
 use portcullis::viewer::attach::Attachment;
-use portcullis::viewer::books::Tally;
-use portcullis::viewer::hangup::{Hangup, on_connect};
-use portcullis::viewer::ws::upgrade;
-use portcullis::viewer::{Dial, Duplex, Limits, stream};
+use portcullis::viewer::socket_shutdown::{SocketShutdown, on_connect};
+use portcullis::viewer::stream_audit::RefusalCounter;
+use portcullis::viewer::websocket::upgrade;
+use portcullis::viewer::{Dial, Duplex, Timeouts, stream};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -450,7 +450,7 @@ async fn open(
     path: web::Path<(String, u64)>,
 ) -> actix_web::Result<HttpResponse> {
     let (response, browser) = upgrade(&request, body)?;
-    let hangup = request.conn_data::<Hangup>().cloned();
+    let hangup = request.conn_data::<SocketShutdown>().cloned();
     let (kind, n) = path.into_inner();
     let direct = Direct(u16::try_from(n).unwrap_or(0));
     let (right, draining) = (house.served.subscribe(), house.draining.subscribe());
@@ -461,19 +461,19 @@ async fn open(
             return;
         };
         let (meters, tally, books, limits) =
-            (Meters::default(), Tally::default(), NoBooks, Limits::default());
+            (Meters::default(), RefusalCounter::default(), NoBooks, Timeouts::default());
         let attachment = Attachment {
             lease: &lease,
             dial,
-            right,
+            authorization: right,
             draining,
             meters: &meters,
-            tally: &tally,
-            books: &books,
-            limits,
+            refusals: &tally,
+            audit: &books,
+            timeouts: limits,
         };
         let over = stream(attachment, browser).await;
-        over.farewell(hangup).await;
+        over.close(hangup).await;
     });
     Ok(response)
 }

@@ -266,7 +266,7 @@ impl Inner {
     fn cut(&self, session: SessionId) {
         if let Some(entry) = self.sessions().remove(&session) {
             self.retire(&entry.tunnel);
-            entry.line.cuts.end();
+            entry.line.cuts.revoke();
         }
         self.hub.remove(TunnelId(session.0));
         self.cut_shared(session);

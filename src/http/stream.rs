@@ -17,8 +17,8 @@ use crate::domain::secret::SecretString;
 use crate::domain::user::Origin;
 use crate::domain::workspace::WorkspaceKind;
 use crate::viewer;
-use crate::viewer::hangup::Hangup;
-use crate::viewer::ws::WebSocket;
+use crate::viewer::socket_shutdown::SocketShutdown;
+use crate::viewer::websocket::WebSocket;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_ws::{CloseCode, CloseReason};
@@ -99,11 +99,11 @@ pub async fn open(
             "This session is a web application: it has an origin of its own, and no stream",
         ));
     }
-    let Ok((answer, browser)) = viewer::ws::upgrade(&req, payload) else {
+    let Ok((answer, browser)) = viewer::websocket::upgrade(&req, payload) else {
         state.broker.close_stream(&origin, grant, "bad_handshake").await?;
         return Err(bad_handshake());
     };
-    let hangup = req.conn_data::<Hangup>().cloned();
+    let hangup = req.conn_data::<SocketShutdown>().cloned();
     actix_web::rt::spawn(attend(state, origin, grant, browser, hangup).in_current_span());
     Ok(answer)
 }
@@ -135,10 +135,10 @@ async fn attend(
     origin: Origin,
     grant: StreamGrant,
     browser: WebSocket,
-    hangup: Option<Hangup>,
+    hangup: Option<SocketShutdown>,
 ) {
     let _count = state.metrics.stream(Arc::clone(&grant.meters));
-    viewer::serve_on(state.viewer.clone(), origin, grant, browser, hangup).await;
+    viewer::serve_with_shutdown(state.viewer.clone(), origin, grant, browser, hangup).await;
 }
 
 fn asks_for_websocket(req: &HttpRequest) -> bool {

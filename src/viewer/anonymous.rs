@@ -4,7 +4,7 @@
 //! default, and it keeps a listener out. It proves nothing about the server, so it never stands
 //! where a certificate is expected (docs/adr/0009).
 
-use super::end::End;
+use super::stream_end::StreamEnd;
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslVersion};
 use std::io;
@@ -22,22 +22,23 @@ const SECURITY_LEVEL: u32 = 0;
 /// Speaks anonymous TLS with a server.
 ///
 /// # Errors
-/// [`End::Insecure`].
-pub(super) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+/// [`StreamEnd::Insecure`].
+pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     limit: Duration,
-) -> Result<SslStream<S>, End> {
-    let session = session().map_err(|error| End::Insecure(io::Error::other(error)))?;
-    let mut stream =
-        SslStream::new(session, stream).map_err(|error| End::Insecure(io::Error::other(error)))?;
+) -> Result<SslStream<S>, StreamEnd> {
+    let session =
+        anonymous_session().map_err(|error| StreamEnd::TlsFailed(io::Error::other(error)))?;
+    let mut stream = SslStream::new(session, stream)
+        .map_err(|error| StreamEnd::TlsFailed(io::Error::other(error)))?;
     let shaken = timeout(limit, Pin::new(&mut stream).connect()).await;
     shaken
-        .map_err(|_| End::Insecure(io::ErrorKind::TimedOut.into()))?
-        .map_err(|error| End::Insecure(io::Error::other(error)))?;
+        .map_err(|_| StreamEnd::TlsFailed(io::ErrorKind::TimedOut.into()))?
+        .map_err(|error| StreamEnd::TlsFailed(io::Error::other(error)))?;
     Ok(stream)
 }
 
-fn session() -> Result<Ssl, ErrorStack> {
+fn anonymous_session() -> Result<Ssl, ErrorStack> {
     let mut context = SslContext::builder(SslMethod::tls_client())?;
     context.set_security_level(SECURITY_LEVEL);
     // TLS 1.3 has no anonymous exchange.

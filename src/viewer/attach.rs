@@ -1,11 +1,11 @@
 //! Attaches a browser to its desktop. Watched over all the way: losing the right, or a gateway that
 //! goes away, drops whatever is going on at once.
 
-use super::books::{Books, Tally};
 use super::browser::{BrowserSink, BrowserSource};
-use super::end::End;
-use super::relay::Observers;
-use super::{Dial, Duplex, Limits, rdp, vnc};
+use super::relay::StreamCounters;
+use super::stream_audit::{RefusalCounter, StreamAudit};
+use super::stream_end::StreamEnd;
+use super::{Dial, Duplex, Timeouts, rdp, vnc};
 use crate::broker::live::{Meters, Right};
 use crate::domain::lease::Lease;
 use crate::domain::server::{Credential, CredentialSource};
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 /// How long an entry under way at the end is waited for. One that takes longer is written again, so
 /// that none is lost.
-const LAST_ENTRY: Duration = Duration::from_millis(500);
+const AUDIT_WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a stream needs, apart from the browser.
 pub struct Attachment<'a, B> {
@@ -28,47 +28,47 @@ pub struct Attachment<'a, B> {
     /// Who dials.
     pub dial: &'a dyn Dial,
     /// The right to it.
-    pub right: watch::Receiver<Right>,
+    pub authorization: watch::Receiver<Right>,
     /// True when the gateway goes away.
     pub draining: watch::Receiver<bool>,
     /// Written by the relay.
     pub meters: &'a Meters,
     /// Counts what policy holds back. What it still holds after the end is the caller's to write
-    /// ([`Tally::flush`]).
-    pub tally: &'a Tally,
+    /// ([`RefusalCounter::flush`]).
+    pub refusals: &'a RefusalCounter,
     /// Writes down what must be.
-    pub books: &'a B,
+    pub audit: &'a B,
     /// How long things may take.
-    pub limits: Limits,
+    pub timeouts: Timeouts,
 }
 
 /// What a protocol's part of a stream is given.
-pub(super) struct Stream<'a, B> {
+pub(super) struct StreamContext<'a, B> {
     pub(super) lease: &'a Lease,
     pub(super) dial: &'a dyn Dial,
-    pub(super) observers: Observers<'a>,
-    pub(super) books: &'a B,
-    pub(super) limits: &'a Limits,
+    pub(super) counters: StreamCounters<'a>,
+    pub(super) audit: &'a B,
+    pub(super) timeouts: &'a Timeouts,
 }
 
-impl<B: Books> Stream<'_, B> {
+impl<B: StreamAudit> StreamContext<'_, B> {
     /// A connection to the desktop, in time.
-    pub(super) async fn dial(&self) -> Result<Box<dyn Duplex>, End> {
-        let dialled = timeout(self.limits.dial, self.dial.dial(self.lease)).await;
+    pub(super) async fn dial(&self) -> Result<Box<dyn Duplex>, StreamEnd> {
+        let dialled = timeout(self.timeouts.dial, self.dial.dial(self.lease)).await;
         dialled
-            .map_err(|_| End::Unreachable(io::ErrorKind::TimedOut.into()))?
-            .map_err(End::Unreachable)
+            .map_err(|_| StreamEnd::Unreachable(io::ErrorKind::TimedOut.into()))?
+            .map_err(StreamEnd::Unreachable)
     }
 
     /// What is proved to the desktop; `None` when the workspace has nothing to prove. Before
     /// dialling: a user who must be asked first is asked first.
-    pub(super) fn credential(&self) -> Result<Option<&Credential>, End> {
+    pub(super) fn credential(&self) -> Result<Option<&Credential>, StreamEnd> {
         let server = self.lease.server();
         match (&server.credential, server.source) {
             (Some(credential), _) => Ok(Some(credential)),
             (None, CredentialSource::Workspace) => Ok(None),
             (None, source @ (CredentialSource::User | CredentialSource::Ask)) => {
-                Err(End::CredentialRequired(source))
+                Err(StreamEnd::CredentialRequired(source))
             }
         }
     }
@@ -78,42 +78,51 @@ impl<B: Books> Stream<'_, B> {
         &self,
         why: &'static str,
         cause: impl Error + Send + Sync + 'static,
-    ) -> End {
-        match self.books.login_refused(why).await {
-            Ok(()) => End::CredentialRefused {
+    ) -> StreamEnd {
+        match self.audit.login_refused(why).await {
+            Ok(()) => StreamEnd::CredentialRefused {
                 source: self.lease.server().source,
                 why,
                 cause: Box::new(cause),
             },
-            Err(error) => End::Unrecorded(error),
+            Err(error) => StreamEnd::AuditFailed(error),
         }
     }
 }
 
 /// Runs a stream to its end. When this returns, or is dropped, the desktop's connection is closed;
 /// telling the browser is the caller's.
-pub async fn attach<B: Books>(
+pub async fn attach<B: StreamAudit>(
     attachment: Attachment<'_, B>,
     sink: impl BrowserSink,
     source: &mut impl BrowserSource,
-) -> End {
-    let Attachment { lease, dial, right, draining, meters, tally, books, limits } = attachment;
-    let keeping = tally.keep(books);
+) -> StreamEnd {
+    let Attachment {
+        lease,
+        dial,
+        authorization: right,
+        draining,
+        meters,
+        refusals: tally,
+        audit: books,
+        timeouts: limits,
+    } = attachment;
+    let keeping = tally.write_periodically(books);
     tokio::pin!(keeping);
     let end = {
         let stream = async {
-            let stream = Stream {
+            let stream = StreamContext {
                 lease,
                 dial,
-                observers: Observers { meters, tally },
-                books,
-                limits: &limits,
+                counters: StreamCounters { meters, refusals: tally },
+                audit: books,
+                timeouts: &limits,
             };
             let run = match lease.session().workspace_kind {
                 WorkspaceKind::Linux | WorkspaceKind::Vnc => vnc::run(&stream, sink, source).await,
                 // Its requests are answered one by one (`html5`); nobody is dialled for a stream of
                 // it.
-                WorkspaceKind::Html5 => Err(End::NoDesktop),
+                WorkspaceKind::Html5 => Err(StreamEnd::NoDesktop),
                 // What the rarer protocol needs, not every stream pays for.
                 WorkspaceKind::Rdp => Box::pin(rdp::run(&stream, sink, source)).await,
             };
@@ -121,7 +130,7 @@ pub async fn attach<B: Books>(
         };
         tokio::select! {
             biased;
-            end = revoked(right) => end,
+            end = authorization_lost(right) => end,
             end = drained(draining) => end,
             end = stream => end,
             never = &mut keeping => match never {},
@@ -132,25 +141,25 @@ pub async fn attach<B: Books>(
         tokio::select! {
             biased;
             never = &mut keeping => match never {},
-            () = tally.rest() => {}
+            () = tally.wait_until_written() => {}
         }
     };
-    let _ = timeout(LAST_ENTRY, last).await;
+    let _ = timeout(AUDIT_WRITE_TIMEOUT, last).await;
     end
 }
 
 /// Resolves when the right is lost; also when nobody could tell us any more.
-pub(super) async fn revoked(mut right: watch::Receiver<Right>) -> End {
+pub(super) async fn authorization_lost(mut right: watch::Receiver<Right>) -> StreamEnd {
     match right.wait_for(|r| *r != Right::Held).await {
-        Ok(lost) => End::revoked(*lost).unwrap_or(End::Unwatched),
-        Err(_) => End::Unwatched,
+        Ok(lost) => StreamEnd::revoked(*lost).unwrap_or(StreamEnd::AuthorizationUnknown),
+        Err(_) => StreamEnd::AuthorizationUnknown,
     }
 }
 
-pub(super) async fn drained(mut draining: watch::Receiver<bool>) -> End {
+pub(super) async fn drained(mut draining: watch::Receiver<bool>) -> StreamEnd {
     if draining.wait_for(|d| *d).await.is_err() {
         // Nobody will drain any more: that alone ends no stream.
         return pending().await;
     }
-    End::Draining
+    StreamEnd::Draining
 }

@@ -1,16 +1,16 @@
 //! The browser as the relay sees it: something to send to, and something to hear from. WebSocket
 //! (`ws.rs`) is one; tests have others.
 
-use super::end::End;
+use super::stream_end::StreamEnd;
 use bytes::{Bytes, BytesMut};
 
 /// Nobody is there to send to any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Gone;
+pub struct Disconnected;
 
 /// Something heard from the browser.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Heard {
+pub enum BrowserEvent {
     /// Bytes of the stream. Where messages begin and end means nothing: RFB is a stream.
     Bytes(Bytes),
     /// A question whether we live; a pong with the same bytes is due.
@@ -26,50 +26,54 @@ pub enum Heard {
 /// stops reading stops the desktop and fills no memory.
 pub trait BrowserSink: Clone {
     /// Sends bytes of the stream.
-    fn send(&mut self, chunk: Bytes) -> impl Future<Output = Result<(), Gone>>;
+    fn send(&mut self, chunk: Bytes) -> impl Future<Output = Result<(), Disconnected>>;
     /// Sends a ping.
-    fn ping(&mut self, payload: &[u8]) -> impl Future<Output = Result<(), Gone>>;
+    fn ping(&mut self, payload: &[u8]) -> impl Future<Output = Result<(), Disconnected>>;
     /// Answers a ping.
-    fn pong(&mut self, payload: &[u8]) -> impl Future<Output = Result<(), Gone>>;
+    fn pong(&mut self, payload: &[u8]) -> impl Future<Output = Result<(), Disconnected>>;
 }
 
 /// From the browser.
 pub trait BrowserSource {
     /// The next thing heard; or how it ended. Cancel safe: a dropped future has taken nothing.
-    fn next(&mut self) -> impl Future<Output = Result<Heard, End>>;
+    fn next(&mut self) -> impl Future<Output = Result<BrowserEvent, StreamEnd>>;
 }
 
 /// Hears one thing of a browser that is not relayed yet. Its bytes are kept in `pending`, of which
 /// there may be `most`.
 ///
 /// # Errors
-/// How it ended; [`End::TooBig`] when it says more.
-pub(super) async fn listen(
+/// How it ended; [`StreamEnd::TooBig`] when it says more.
+pub(super) async fn read_message(
     sink: &mut impl BrowserSink,
     source: &mut impl BrowserSource,
     pending: &mut BytesMut,
     most: usize,
-) -> Result<(), End> {
+) -> Result<(), StreamEnd> {
     match source.next().await? {
-        Heard::Bytes(bytes) if pending.len() + bytes.len() > most => Err(End::TooBig),
-        Heard::Bytes(bytes) => {
+        BrowserEvent::Bytes(bytes) if pending.len() + bytes.len() > most => {
+            Err(StreamEnd::FrameTooBig)
+        }
+        BrowserEvent::Bytes(bytes) => {
             pending.extend_from_slice(&bytes);
             Ok(())
         }
-        Heard::Ping(payload) => sink.pong(&payload).await.map_err(|_| End::BrowserGone),
-        Heard::Pong(_) => Ok(()),
+        BrowserEvent::Ping(payload) => {
+            sink.pong(&payload).await.map_err(|_| StreamEnd::BrowserDisconnected)
+        }
+        BrowserEvent::Pong(_) => Ok(()),
     }
 }
 
 /// Hears a browser out until it ends, as [`listen`] does.
-pub(super) async fn wait_for_end(
+pub(super) async fn read_until_end(
     sink: &mut impl BrowserSink,
     source: &mut impl BrowserSource,
     pending: &mut BytesMut,
     most: usize,
-) -> End {
+) -> StreamEnd {
     loop {
-        if let Err(end) = listen(sink, source, pending, most).await {
+        if let Err(end) = read_message(sink, source, pending, most).await {
             return end;
         }
     }

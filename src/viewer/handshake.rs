@@ -2,15 +2,15 @@
 //! returned, not lost.
 
 use super::anonymous;
-use super::attach::Stream;
-use super::books::Books;
-use super::browser::{BrowserSink, BrowserSource, listen};
-use super::end::End;
-use super::trust::{Expected, secure};
-use super::{Duplex, Limits};
+use super::attach::StreamContext;
+use super::browser::{BrowserSink, BrowserSource, read_message};
+use super::stream_audit::StreamAudit;
+use super::stream_end::StreamEnd;
+use super::trust::{ExpectedServer, connect_tls};
+use super::{Duplex, Timeouts};
 use crate::domain::lease::Lease;
 use crate::domain::server::{Credential, TrustRule};
-use crate::protocol::rfb::client::{ClientHandshake, Proof};
+use crate::protocol::rfb::client::{ClientHandshake, Credentials};
 use crate::protocol::rfb::init::ServerInit;
 use crate::protocol::rfb::server::ServerHandshake;
 use crate::protocol::rfb::{MAX_PENDING, RfbError, Tls};
@@ -20,15 +20,15 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 /// A desktop whose handshake is over, and what it sent beyond.
-pub(super) struct Proved {
+pub(super) struct AuthenticatedDesktop {
     pub(super) desktop: Box<dyn Duplex>,
-    pub(super) left: BytesMut,
+    pub(super) early_data: BytesMut,
 }
 
 /// A desktop to which nothing was proved.
-pub(super) struct Unproved {
+pub(super) struct HandshakeFailure {
     /// The end it means for the stream.
-    pub(super) end: End,
+    pub(super) end: StreamEnd,
     /// The type of VeNCrypt that did not come about, when it was no more than that: another of the
     /// desktop's may.
     pub(super) declined: Option<u32>,
@@ -38,62 +38,62 @@ pub(super) struct Unproved {
 /// types of VeNCrypt that are to be avoided.
 ///
 /// # Errors
-/// [`Unproved`].
-pub(super) async fn with_desktop<B: Books>(
-    stream: &Stream<'_, B>,
+/// [`HandshakeFailure`].
+pub(super) async fn client_handshake<B: StreamAudit>(
+    stream: &StreamContext<'_, B>,
     desktop: Box<dyn Duplex>,
     credential: Option<&Credential>,
     avoided: &[u32],
-) -> Result<Proved, Unproved> {
-    let proof = Proof {
+) -> Result<AuthenticatedDesktop, HandshakeFailure> {
+    let proof = Credentials {
         username: credential.map_or(&[], |c| c.username.as_bytes()),
         password: credential.map_or(&[], |c| c.password.expose().as_bytes()),
-        certified: expects_certificate(stream.lease),
+        require_certificate: expects_certificate(stream.lease),
     };
-    let mut machine = ClientHandshake::new(&proof).avoiding(avoided);
-    prove(stream, desktop, &mut machine).await.map_err(|end| {
-        let declined = if let End::Handshake(RfbError::Declined(subtype)) = &end {
+    let mut machine = ClientHandshake::new(&proof).excluding(avoided);
+    authenticate(stream, desktop, &mut machine).await.map_err(|end| {
+        let declined = if let StreamEnd::Handshake(RfbError::Declined(subtype)) = &end {
             Some(*subtype)
         } else {
             // TLS did not come about. A certificate that is refused is another matter: nothing less
             // is taken then.
-            machine.unproved().filter(|_| matches!(end, End::Insecure(_)))
+            machine.unauthenticated_subtype().filter(|_| matches!(end, StreamEnd::TlsFailed(_)))
         };
-        Unproved { end, declined }
+        HandshakeFailure { end, declined }
     })
 }
 
-async fn prove<B: Books>(
-    stream: &Stream<'_, B>,
+async fn authenticate<B: StreamAudit>(
+    stream: &StreamContext<'_, B>,
     mut desktop: Box<dyn Duplex>,
     machine: &mut ClientHandshake,
-) -> Result<Proved, End> {
+) -> Result<AuthenticatedDesktop, StreamEnd> {
     let mut pending = BytesMut::with_capacity(MAX_PENDING);
     let mut reply = Zeroizing::new(Vec::new());
     loop {
-        let progress = machine.advance(&pending, &mut reply).map_err(End::Handshake)?;
+        let progress = machine.advance(&pending, &mut reply).map_err(StreamEnd::Handshake)?;
         let _ = pending.split_to(progress.consumed);
-        send(&mut desktop, &mut reply).await.map_err(|e| broken(e, machine))?;
+        send(&mut desktop, &mut reply).await.map_err(|e| io_error(e, machine))?;
         if progress.done {
-            return Ok(Proved { desktop, left: pending });
+            return Ok(AuthenticatedDesktop { desktop, early_data: pending });
         }
-        if let Some(tls) = progress.secure {
+        if let Some(tls) = progress.start_tls {
             if !pending.is_empty() {
                 // It cannot know what we shall say: these bytes would be read as if they had come
                 // through TLS.
-                return Err(End::Handshake(RfbError::Nonsense {
+                return Err(StreamEnd::Handshake(RfbError::InvalidValue {
                     what: "first byte before TLS",
                     value: pending[0].into(),
                 }));
             }
-            desktop = inside(stream, desktop, tls).await?;
-            machine.secured(&mut reply).map_err(End::Handshake)?;
-            send(&mut desktop, &mut reply).await.map_err(|e| broken(e, machine))?;
+            desktop = start_tls(stream, desktop, tls).await?;
+            machine.tls_established(&mut reply).map_err(StreamEnd::Handshake)?;
+            send(&mut desktop, &mut reply).await.map_err(|e| io_error(e, machine))?;
         }
-        match fill(&mut desktop, &mut pending).await {
-            Ok(0) => return Err(End::Handshake(machine.closed())),
+        match read_more(&mut desktop, &mut pending).await {
+            Ok(0) => return Err(StreamEnd::Handshake(machine.unexpected_close())),
             Ok(_) => {}
-            Err(error) => return Err(broken(error, machine)),
+            Err(error) => return Err(io_error(error, machine)),
         }
     }
 }
@@ -107,23 +107,23 @@ fn expects_certificate(lease: &Lease) -> bool {
     }
 }
 
-async fn inside<B: Books>(
-    stream: &Stream<'_, B>,
+async fn start_tls<B: StreamAudit>(
+    stream: &StreamContext<'_, B>,
     desktop: Box<dyn Duplex>,
     tls: Tls,
-) -> Result<Box<dyn Duplex>, End> {
-    let Limits { handshake: limit, .. } = *stream.limits;
+) -> Result<Box<dyn Duplex>, StreamEnd> {
+    let Timeouts { handshake: limit, .. } = *stream.timeouts;
     match tls {
-        Tls::Certified => {
-            let expected = Expected {
+        Tls::X509 => {
+            let expected = ExpectedServer {
                 trust: &stream.lease.server().trust,
                 address: stream.lease.address(),
                 name: "",
-                limit,
+                timeout: limit,
             };
-            Ok(Box::new(secure(desktop, expected, stream.books).await?.stream))
+            Ok(Box::new(connect_tls(desktop, expected, stream.audit).await?.stream))
         }
-        Tls::Anonymous => Ok(Box::new(anonymous::secure(desktop, limit).await?)),
+        Tls::Anonymous => Ok(Box::new(anonymous::connect(desktop, limit).await?)),
     }
 }
 
@@ -131,19 +131,19 @@ async fn inside<B: Books>(
 /// came, and what it sent beyond.
 ///
 /// # Errors
-/// The [`End`] it means for the stream.
+/// The [`StreamEnd`] it means for the stream.
 pub(super) async fn open_desktop(
-    proved: &mut Proved,
+    proved: &mut AuthenticatedDesktop,
     exclusive: bool,
-) -> Result<(ServerInit, Bytes), End> {
-    let Proved { desktop, left } = proved;
-    send(desktop, &mut vec![u8::from(!exclusive)]).await.map_err(End::HandshakeBroken)?;
+) -> Result<(ServerInit, Bytes), StreamEnd> {
+    let AuthenticatedDesktop { desktop, early_data: left } = proved;
+    send(desktop, &mut vec![u8::from(!exclusive)]).await.map_err(StreamEnd::HandshakeIo)?;
     loop {
-        if let Some(init) = ServerInit::parse(left).map_err(End::Handshake)? {
+        if let Some(init) = ServerInit::parse(left).map_err(StreamEnd::Handshake)? {
             return Ok((init, left.split_to(init.length).freeze()));
         }
-        if fill(desktop, left).await.map_err(End::HandshakeBroken)? == 0 {
-            return Err(End::Handshake(RfbError::Closed("its size and name")));
+        if read_more(desktop, left).await.map_err(StreamEnd::HandshakeIo)? == 0 {
+            return Err(StreamEnd::Handshake(RfbError::Closed("its size and name")));
         }
     }
 }
@@ -164,44 +164,47 @@ async fn send(
 }
 
 /// Reads more, up to what a machine can need.
-async fn fill(desktop: &mut Box<dyn Duplex>, pending: &mut BytesMut) -> io::Result<usize> {
+async fn read_more(desktop: &mut Box<dyn Duplex>, pending: &mut BytesMut) -> io::Result<usize> {
     let room = MAX_PENDING.saturating_sub(pending.len());
     (&mut *desktop).take(room as u64).read_buf(pending).await
 }
 
 /// A connection that breaks is told as what it is: a server that closes with unread bytes looks
 /// like a reset.
-fn broken(error: io::Error, machine: &ClientHandshake) -> End {
+fn io_error(error: io::Error, machine: &ClientHandshake) -> StreamEnd {
     match error.kind() {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::UnexpectedEof => End::Handshake(machine.closed()),
-        _ => End::HandshakeBroken(error),
+        | io::ErrorKind::UnexpectedEof => StreamEnd::Handshake(machine.unexpected_close()),
+        _ => StreamEnd::HandshakeIo(error),
     }
 }
 
 /// Greets a browser. `pending` is what it sent before it was greeted.
 ///
 /// # Errors
-/// The [`End`] it means for the stream.
-pub(super) async fn with_browser(
+/// The [`StreamEnd`] it means for the stream.
+pub(super) async fn server_handshake(
     sink: &mut impl BrowserSink,
     source: &mut impl BrowserSource,
     mut pending: BytesMut,
-) -> Result<Bytes, End> {
+) -> Result<Bytes, StreamEnd> {
     let mut reply = Vec::new();
     let mut machine = ServerHandshake::start(&mut reply);
     loop {
-        let progress = machine.advance(&pending, &mut reply).map_err(End::BrowserNonsense)?;
+        let progress =
+            machine.advance(&pending, &mut reply).map_err(StreamEnd::BrowserHandshake)?;
         let _ = pending.split_to(progress.consumed);
         if !reply.is_empty() {
-            sink.send(std::mem::take(&mut reply).into()).await.map_err(|_| End::BrowserGone)?;
+            sink.send(std::mem::take(&mut reply).into())
+                .await
+                .map_err(|_| StreamEnd::BrowserDisconnected)?;
         }
         if progress.done {
             // A copy of what is left, mostly nothing: not the memory it was read into, which would
             // stay as long as the stream.
             return Ok(Bytes::copy_from_slice(&pending));
         }
-        listen(sink, source, &mut pending, MAX_PENDING).await?;
+        read_message(sink, source, &mut pending, MAX_PENDING).await?;
     }
 }

@@ -28,39 +28,39 @@
 
 mod anonymous;
 pub mod attach;
-mod backlog;
-pub mod books;
 pub mod browser;
-pub mod cut;
-pub mod end;
-pub mod gate;
 mod handshake;
-pub mod hangup;
 pub mod html5;
-mod lane;
+mod injected_replies;
+mod outbound_frames;
+mod ping;
 pub mod probe;
-mod pulse;
 pub mod rdp;
 mod relay;
+pub mod revocation;
+pub mod socket_shutdown;
+pub mod stream_audit;
+pub mod stream_end;
+pub mod stream_filter;
 pub mod trust;
 mod vnc;
-pub mod ws;
+pub mod websocket;
 
 use crate::broker::Broker;
 use crate::broker::live::StreamGrant;
 use crate::domain::lease::Lease;
 use crate::domain::user::Origin;
 use attach::{Attachment, attach};
-use books::{Books, BrokerBooks, Tally};
-use end::End;
 use futures_util::future::BoxFuture;
-use hangup::Hangup;
+use socket_shutdown::SocketShutdown;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use stream_audit::{BrokerStreamAudit, RefusalCounter, StreamAudit};
+use stream_end::StreamEnd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use ws::WebSocket;
+use websocket::WebSocket;
 
 /// A connection to a desktop.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -86,23 +86,29 @@ pub struct Context {
 
 /// How long things may take.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct Timeouts {
     /// Reaching the desktop.
     pub dial: Duration,
     /// Each of the two handshakes.
     pub handshake: Duration,
     /// Between pings.
-    pub ping_every: Duration,
+    pub ping_interval: Duration,
     /// A browser that answers no ping for this long is gone.
-    pub patience: Duration,
+    pub pong: Duration,
     /// A desktop that takes no input for this long is gone.
-    pub stall: Duration,
+    pub desktop_write: Duration,
 }
 
-impl Default for Limits {
+impl Default for Timeouts {
     fn default() -> Self {
         let s = Duration::from_secs;
-        Self { dial: s(10), handshake: s(10), ping_every: s(5), patience: s(20), stall: s(30) }
+        Self {
+            dial: s(10),
+            handshake: s(10),
+            ping_interval: s(5),
+            pong: s(20),
+            desktop_write: s(30),
+        }
     }
 }
 
@@ -110,94 +116,101 @@ impl Default for Limits {
 /// `actix_web::rt::spawn`. A browser that reads nothing keeps its dead connection after the end;
 /// [`serve_on`] ends that too.
 pub async fn serve(ctx: Context, origin: Origin, grant: StreamGrant, browser: WebSocket) {
-    serve_on(ctx, origin, grant, browser, None).await;
+    serve_with_shutdown(ctx, origin, grant, browser, None).await;
 }
 
 /// [`serve`] on a connection that can be cut ([`hangup::on_connect`]).
-pub async fn serve_on(
+pub async fn serve_with_shutdown(
     ctx: Context,
     origin: Origin,
     grant: StreamGrant,
     browser: WebSocket,
-    hangup: Option<Hangup>,
+    hangup: Option<SocketShutdown>,
 ) {
     let Context { broker, dial, draining } = ctx;
-    let tally = Arc::new(Tally::default());
-    let closing = Closing { held: Some(Held { broker, origin, grant, tally: Arc::clone(&tally) }) };
-    let Some(Held { broker, origin, grant, .. }) = &closing.held else { return };
+    let tally = Arc::new(RefusalCounter::default());
+    let closing = CloseGuard {
+        open: Some(OpenStream { broker, origin, grant, refusals: Arc::clone(&tally) }),
+    };
+    let Some(OpenStream { broker, origin, grant, .. }) = &closing.open else { return };
     let attachment = Attachment {
         lease: &grant.lease,
         dial: &*dial,
-        right: grant.right.clone(),
+        authorization: grant.right.clone(),
         draining,
         meters: &grant.meters,
-        tally: &tally,
-        books: &BrokerBooks { broker, origin, grant },
-        limits: Limits::default(),
+        refusals: &tally,
+        audit: &BrokerStreamAudit { broker, origin, grant },
+        timeouts: Timeouts::default(),
     };
     let ended = stream(attachment, browser).await;
-    let why = ended.end.why();
-    tokio::join!(closing.close(why), ended.farewell(hangup));
+    let why = ended.end.reason_code();
+    tokio::join!(closing.close(why), ended.close(hangup));
 }
 
 /// Runs an attachment over a WebSocket. When this returns, the desktop's connection is closed, and
 /// the browser has not been told yet.
-pub async fn stream<B: Books>(attachment: Attachment<'_, B>, browser: WebSocket) -> Ended {
+pub async fn stream<B: StreamAudit>(
+    attachment: Attachment<'_, B>,
+    browser: WebSocket,
+) -> EndedStream {
     let (sink, mut source) = browser.split();
     let session_id = attachment.lease.session().id;
     let end = attach(attachment, sink.clone(), &mut source).await;
-    note(session_id, &end);
-    Ended { end, sink, source }
+    log_end(session_id, &end);
+    EndedStream { end, sink, source }
 }
 
 /// A stream that has ended, with the browser still there.
-pub struct Ended {
+pub struct EndedStream {
     /// Why.
-    pub end: End,
-    sink: ws::WsSink,
-    source: ws::WsSource,
+    pub end: StreamEnd,
+    sink: websocket::WsSink,
+    source: websocket::WsSource,
 }
 
-impl Ended {
+impl EndedStream {
     /// Tells the browser why, and cuts its connection when it does not go by itself. Takes less
     /// than a second.
-    pub async fn farewell(self, hangup: Option<Hangup>) {
-        ws::farewell(self.sink, self.source, &self.end, hangup).await;
+    pub async fn close(self, hangup: Option<SocketShutdown>) {
+        websocket::close(self.sink, self.source, &self.end, hangup).await;
     }
 }
 
-fn note(session_id: crate::domain::SessionId, end: &End) {
+fn log_end(session_id: crate::domain::SessionId, end: &StreamEnd) {
     match end.cause() {
-        Some(cause) => tracing::warn!(%session_id, why = end.why(), cause, "viewer.stream.failed"),
-        None => tracing::info!(%session_id, why = end.why(), "viewer.stream.closed"),
+        Some(cause) => {
+            tracing::warn!(%session_id, why = end.reason_code(), cause, "viewer.stream.failed")
+        }
+        None => tracing::info!(%session_id, why = end.reason_code(), "viewer.stream.closed"),
     }
 }
 
 /// Sees to it that every stream that was opened is closed in the books, also when its task is
 /// dropped or panics.
-struct Closing {
-    held: Option<Held>,
+struct CloseGuard {
+    open: Option<OpenStream>,
 }
 
-struct Held {
+struct OpenStream {
     broker: Broker,
     origin: Origin,
     grant: StreamGrant,
-    tally: Arc<Tally>,
+    refusals: Arc<RefusalCounter>,
 }
 
-impl Closing {
+impl CloseGuard {
     async fn close(mut self, why: &'static str) {
-        if let Some(held) = self.held.take() {
+        if let Some(held) = self.open.take() {
             // A task of its own: once begun, it is not undone by whoever drops us.
             let _ = tokio::spawn(close(held, why)).await;
         }
     }
 }
 
-impl Drop for Closing {
+impl Drop for CloseGuard {
     fn drop(&mut self) {
-        if let Some(held) = self.held.take()
+        if let Some(held) = self.open.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(close(held, "aborted"));
@@ -205,10 +218,10 @@ impl Drop for Closing {
     }
 }
 
-async fn close(held: Held, why: &str) {
-    let Held { broker, origin, grant, tally } = held;
+async fn close(held: OpenStream, why: &str) {
+    let OpenStream { broker, origin, grant, refusals: tally } = held;
     let session_id = grant.lease.session().id;
-    tally.flush(&BrokerBooks { broker: &broker, origin: &origin, grant: &grant }).await;
+    tally.flush(&BrokerStreamAudit { broker: &broker, origin: &origin, grant: &grant }).await;
     if let Err(error) = broker.close_stream(&origin, grant, why).await {
         tracing::error!(%session_id, why, %error, cause = error.source.as_deref().map(tracing::field::display), "viewer.stream.unrecorded");
     }

@@ -2,7 +2,7 @@
 //! page, and without anything of the user's.
 //!
 //! The question is `GET` of the start path, the very request a browser begins with, without
-//! credentials and identity. `HEAD` is refused by some servers and `OPTIONS *` by many; `GET` by
+//! credentials and identity. `MAX_FRAME_HEADER` is refused by some servers and `OPTIONS *` by many; `GET` by
 //! none, and it is safe (RFC 9110 section 9.2.1). **Any status line answers**, 4xx and 5xx too: an
 //! application that asks for a sign-in, or says in its own words why it is unwell, is there, and
 //! its own page tells its users more than we could.
@@ -10,9 +10,9 @@
 //! By HTTPS the certificate must be one that the workspace's rule takes. Nothing is pinned here:
 //! that happens when a stream is opened.
 
-use super::books::{Books, Met, SeenCertificate, TransferRefused};
-use super::end::End;
-use super::trust::{self, secure};
+use super::stream_audit::{Met, SeenCertificate, StreamAudit, TransferRefused};
+use super::stream_end::StreamEnd;
+use super::trust::{self, connect_tls};
 use crate::broker::fleet::Unanswered;
 use crate::domain::Result as Recorded;
 use crate::domain::server::ServerTrust;
@@ -31,46 +31,46 @@ const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 
 /// What the application is asked, and what it must be.
 #[derive(Clone, Copy)]
-pub struct Expected<'a> {
+pub struct HttpProbe<'a> {
     /// How it is met.
-    pub terms: &'a WebTerms,
+    pub config: &'a WebTerms,
     /// Whom it must prove to be, by HTTPS.
     pub trust: &'a ServerTrust,
     /// Where it was dialled; its name, where it has none.
     pub address: IpAddr,
     /// How long it may take.
-    pub limit: Duration,
+    pub timeout: Duration,
 }
 
 /// Asks an application whether it is there, on a connection to it.
 ///
 /// # Errors
 /// What it did instead of answering.
-pub async fn answers<S>(stream: S, expected: Expected<'_>) -> Result<(), Unanswered>
+pub async fn probe_http<S>(stream: S, expected: HttpProbe<'_>) -> Result<(), Unanswered>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    timeout(expected.limit, asked(stream, expected)).await.unwrap_or(Err(Unanswered::Slow))
+    timeout(expected.timeout, run_probe(stream, expected)).await.unwrap_or(Err(Unanswered::Slow))
 }
 
-async fn asked<S>(stream: S, expected: Expected<'_>) -> Result<(), Unanswered>
+async fn run_probe<S>(stream: S, expected: HttpProbe<'_>) -> Result<(), Unanswered>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let name = host_name(&expected.terms.host);
-    match expected.terms.scheme {
-        Scheme::Http => get(stream, &expected).await,
+    let name = host_name(&expected.config.host);
+    match expected.config.scheme {
+        Scheme::Http => send_get(stream, &expected).await,
         Scheme::Https => {
-            let shown = Shown::of(expected.trust);
-            let server = trust::Expected {
+            let shown = CertificateRecorder::new(expected.trust);
+            let server = trust::ExpectedServer {
                 trust: expected.trust,
                 address: expected.address,
                 name,
-                limit: expected.limit,
+                timeout: expected.timeout,
             };
-            match secure(stream, server, &shown).await {
-                Ok(secured) => get(secured.stream, &expected).await,
-                Err(end) => Err(shown.told(end)),
+            match connect_tls(stream, server, &shown).await {
+                Ok(secured) => send_get(secured.stream, &expected).await,
+                Err(end) => Err(shown.probe_failure(end)),
             }
         }
     }
@@ -85,12 +85,12 @@ pub fn host_name(host: &str) -> &str {
     }
 }
 
-async fn get<S: AsyncRead + AsyncWrite + Unpin>(
+async fn send_get<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    expected: &Expected<'_>,
+    expected: &HttpProbe<'_>,
 ) -> Result<(), Unanswered> {
-    let WebTerms { start, host, .. } = expected.terms;
-    let host = if host.is_empty() { in_url(expected.address) } else { host.clone() };
+    let WebTerms { start, host, .. } = expected.config;
+    let host = if host.is_empty() { url_host(expected.address) } else { host.clone() };
     let request = format!(
         "GET {start} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: portcullis/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         env!("CARGO_PKG_VERSION")
@@ -127,7 +127,7 @@ fn is_status_line(said: &[u8]) -> bool {
     }
 }
 
-fn in_url(address: IpAddr) -> String {
+fn url_host(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
@@ -136,45 +136,47 @@ fn in_url(address: IpAddr) -> String {
 
 /// The certificate that was shown, and whether it is refused: no entry is made of it here, the
 /// launch makes it.
-struct Shown {
-    must: Option<crate::domain::server::Fingerprint>,
+struct CertificateRecorder {
+    pin: Option<crate::domain::server::Fingerprint>,
     seen: Mutex<Option<SeenCertificate>>,
 }
 
-impl Shown {
-    fn of(trust: &ServerTrust) -> Self {
-        Self { must: trust.pin, seen: Mutex::default() }
+impl CertificateRecorder {
+    fn new(trust: &ServerTrust) -> Self {
+        Self { pin: trust.pin, seen: Mutex::default() }
     }
 
-    fn keep(&self, seen: &SeenCertificate) {
+    fn record(&self, seen: &SeenCertificate) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
     }
 
-    fn told(self, end: End) -> Unanswered {
+    fn probe_failure(self, end: StreamEnd) -> Unanswered {
         let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (end, seen) {
-            (End::CertificateRefused(why), Some(seen)) => Unanswered::Certificate { seen, why },
-            (End::Insecure(error), _) if error.kind() == io::ErrorKind::TimedOut => {
+            (StreamEnd::CertificateRefused(why), Some(seen)) => {
+                Unanswered::Certificate { seen, why }
+            }
+            (StreamEnd::TlsFailed(error), _) if error.kind() == io::ErrorKind::TimedOut => {
                 Unanswered::Slow
             }
-            (End::Insecure(error), _) => Unanswered::NoTls(error.to_string()),
-            (other, _) => Unanswered::NoTls(other.why().to_owned()),
+            (StreamEnd::TlsFailed(error), _) => Unanswered::NoTls(error.to_string()),
+            (other, _) => Unanswered::NoTls(other.reason_code().to_owned()),
         }
     }
 }
 
-impl Books for Shown {
-    async fn meet_certificate(&self, seen: &SeenCertificate) -> Recorded<Met> {
-        self.keep(seen);
-        Ok(if self.must.is_none_or(|must| must == seen.fingerprint) {
+impl StreamAudit for CertificateRecorder {
+    async fn check_certificate(&self, seen: &SeenCertificate) -> Recorded<Met> {
+        self.record(seen);
+        Ok(if self.pin.is_none_or(|must| must == seen.fingerprint) {
             Met::Trusted
         } else {
             Met::Refused
         })
     }
 
-    async fn refuse_certificate(&self, seen: &SeenCertificate, _: &'static str) -> Recorded<()> {
-        self.keep(seen);
+    async fn certificate_refused(&self, seen: &SeenCertificate, _: &'static str) -> Recorded<()> {
+        self.record(seen);
         Ok(())
     }
 
@@ -196,7 +198,7 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    async fn asked_of(answer: &[u8]) -> (Result<(), Unanswered>, String) {
+    async fn probe_with_answer(answer: &[u8]) -> (Result<(), Unanswered>, String) {
         let (near, mut far) = tokio::io::duplex(4096);
         let terms = WebTerms {
             start: "/lab?x=1".to_owned(),
@@ -204,11 +206,11 @@ mod tests {
             ..WebTerms::default()
         };
         let trust = ServerTrust::default();
-        let expected = Expected {
-            terms: &terms,
+        let expected = HttpProbe {
+            config: &terms,
             trust: &trust,
             address: Ipv4Addr::LOCALHOST.into(),
-            limit: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
         };
         let app = async {
             let mut request = vec![0; 4096];
@@ -218,7 +220,7 @@ mod tests {
             drop(far);
             String::from_utf8(request).unwrap()
         };
-        tokio::join!(answers(near, expected), app)
+        tokio::join!(probe_http(near, expected), app)
     }
 
     #[tokio::test]
@@ -229,7 +231,7 @@ mod tests {
             "HTTP/1.1 503 \r\n",
             "HTTP/1.1 103 Early Hints\r\n",
         ] {
-            let (told, request) = asked_of(good.as_bytes()).await;
+            let (told, request) = probe_with_answer(good.as_bytes()).await;
             assert_eq!(told, Ok(()), "{good}");
             assert!(
                 request.starts_with("GET /lab?x=1 HTTP/1.1\r\nHost: erp.example\r\n")
@@ -245,7 +247,7 @@ mod tests {
             (b"HTTP/1.1", Unanswered::NotHttp),
             (&[0x15, 3, 1, 0, 2, 2, 70], Unanswered::Tls),
         ] {
-            assert_eq!(asked_of(bad).await.0, Err(how), "{bad:?}");
+            assert_eq!(probe_with_answer(bad).await.0, Err(how), "{bad:?}");
         }
     }
 
@@ -253,13 +255,13 @@ mod tests {
     async fn one_that_says_nothing_is_slow() {
         let (near, _far) = tokio::io::duplex(4096);
         let (terms, trust) = (WebTerms::default(), ServerTrust::default());
-        let expected = Expected {
-            terms: &terms,
+        let expected = HttpProbe {
+            config: &terms,
             trust: &trust,
             address: Ipv4Addr::LOCALHOST.into(),
-            limit: Duration::from_millis(50),
+            timeout: Duration::from_millis(50),
         };
-        assert_eq!(answers(near, expected).await, Err(Unanswered::Slow));
+        assert_eq!(probe_http(near, expected).await, Err(Unanswered::Slow));
     }
 
     #[test]

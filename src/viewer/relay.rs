@@ -12,14 +12,14 @@
 //! The first loop to end ends all. Whoever drops the relay cuts both sides at once, whatever it was
 //! waiting for.
 
-use super::Limits;
-use super::backlog::Backlog;
-use super::books::Tally;
-use super::browser::{BrowserSink, BrowserSource, Heard};
-use super::end::End;
-use super::gate::{Direction, Gate, Gates, Passed};
-use super::lane::FRAME;
-use super::pulse::{Beat, Pulse};
+use super::Timeouts;
+use super::browser::{BrowserEvent, BrowserSink, BrowserSource};
+use super::injected_replies::InjectedReplies;
+use super::outbound_frames::MAX_FRAME_PAYLOAD;
+use super::ping::{PingAction, PingState};
+use super::stream_audit::RefusalCounter;
+use super::stream_end::StreamEnd;
+use super::stream_filter::{Direction, Filtered, StreamFilter, StreamFilters};
 use crate::broker::live::Meters;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::io;
@@ -32,26 +32,26 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// Room for one read from the desktop, at first and while it says little: what a quiet session
 /// costs.
-const CHUNK_LEAST: usize = 4 * 1024;
+const MIN_CHUNK: usize = 4 * 1024;
 /// Most bytes of one read from a desktop that says much: a frame, and no more than what is worth
 /// waiting for at once.
-const CHUNK_MOST: usize = FRAME;
+const MAX_CHUNK: usize = MAX_FRAME_PAYLOAD;
 
 /// What each side has sent beyond its handshake.
 #[derive(Debug, Default)]
-pub(super) struct Leftovers {
+pub(super) struct EarlyData {
     pub(super) from_browser: Bytes,
     pub(super) from_desktop: Bytes,
 }
 
 /// Who notes what passes, and what does not.
 #[derive(Clone, Copy)]
-pub(super) struct Observers<'a> {
+pub(super) struct StreamCounters<'a> {
     pub(super) meters: &'a Meters,
-    pub(super) tally: &'a Tally,
+    pub(super) refusals: &'a RefusalCounter,
 }
 
-impl Observers<'_> {
+impl StreamCounters<'_> {
     fn count(&self, direction: Direction, bytes: usize) {
         let meter: &AtomicU64 = match direction {
             Direction::Up => &self.meters.up,
@@ -63,30 +63,33 @@ impl Observers<'_> {
 
 /// A direction's gate, what it passed, and the ends of the answers: those for the other side to
 /// send, and those that came from there.
-struct Lock<'a, G> {
-    gate: G,
+struct FilteredDirection<'a, G> {
+    filter: G,
     direction: Direction,
-    passed: Passed,
-    answers: &'a Backlog,
-    due: &'a Backlog,
-    observers: Observers<'a>,
+    filtered: Filtered,
+    replies: &'a InjectedReplies,
+    injected: &'a InjectedReplies,
+    counters: StreamCounters<'a>,
 }
 
-impl<G: Gate> Lock<'_, G> {
-    /// Lets a chunk in; [`Lock::next`] gives what of it goes onward, also after an error.
+impl<G: StreamFilter> FilteredDirection<'_, G> {
+    /// Lets a chunk in; [`FilteredDirection::next`] gives what of it goes onward, also after an error.
     #[inline]
-    fn feed(&mut self, chunk: Bytes) -> Result<(), End> {
+    fn feed(&mut self, chunk: Bytes) -> Result<(), StreamEnd> {
         let fed = self
-            .gate
-            .feed(chunk, &mut self.passed)
-            .map_err(|error| End::Gate(self.direction, error));
-        if !G::OPEN {
-            self.passed.refused.drain(..).for_each(|refused| self.observers.tally.note(&refused));
-            for answer in self.passed.back.drain(..) {
-                if !self.answers.push(answer) {
+            .filter
+            .feed(chunk, &mut self.filtered)
+            .map_err(|error| StreamEnd::Filter(self.direction, error));
+        if !G::PASS_THROUGH {
+            self.filtered
+                .refused
+                .drain(..)
+                .for_each(|refused| self.counters.refusals.count(&refused));
+            for answer in self.filtered.replies.drain(..) {
+                if !self.replies.push(answer) {
                     return fed.and(Err(match self.direction {
-                        Direction::Up => End::BrowserSilent,
-                        Direction::Down => End::DesktopStalled,
+                        Direction::Up => StreamEnd::PingTimeout,
+                        Direction::Down => StreamEnd::DesktopStalled,
                     }));
                 }
             }
@@ -96,64 +99,64 @@ impl<G: Gate> Lock<'_, G> {
 
     #[inline]
     fn next(&mut self) -> Option<Bytes> {
-        self.passed.onward.pop_front()
+        self.filtered.forward.pop_front()
     }
 
     /// An answer of the other direction's gate, when this is the place for one. Never resolves
     /// where there can be none.
-    async fn answer(due: &Backlog, between: bool) -> Bytes {
+    async fn next_injected(due: &InjectedReplies, between: bool) -> Bytes {
         if between { due.next().await } else { std::future::pending().await }
     }
 }
 
 /// Relays until one side ends.
-pub(super) async fn relay<U: Gate, D: Gate>(
+pub(super) async fn relay<U: StreamFilter, D: StreamFilter>(
     desktop: impl AsyncRead + AsyncWrite,
     sink: impl BrowserSink,
     source: &mut impl BrowserSource,
-    left: Leftovers,
-    gates: Gates<U, D>,
-    observers: Observers<'_>,
-    limits: &Limits,
-) -> End {
+    left: EarlyData,
+    gates: StreamFilters<U, D>,
+    observers: StreamCounters<'_>,
+    limits: &Timeouts,
+) -> StreamEnd {
     let (reader, writer) = tokio::io::split(desktop);
-    let life = Life::new(limits);
-    let (to_desktop, to_browser) = (Backlog::default(), Backlog::default());
-    let passed = Passed::default;
-    let above = Lock {
-        gate: gates.up,
+    let life = KeepaliveState::new(limits);
+    let (to_desktop, to_browser) = (InjectedReplies::default(), InjectedReplies::default());
+    let passed = Filtered::default;
+    let above = FilteredDirection {
+        filter: gates.up,
         direction: Direction::Up,
-        passed: passed(),
-        answers: &to_browser,
-        due: &to_desktop,
-        observers,
+        filtered: passed(),
+        replies: &to_browser,
+        injected: &to_desktop,
+        counters: observers,
     };
-    let below = Lock {
-        gate: gates.down,
+    let below = FilteredDirection {
+        filter: gates.down,
         direction: Direction::Down,
-        passed: passed(),
-        answers: &to_desktop,
-        due: &to_browser,
-        observers,
+        filtered: passed(),
+        replies: &to_desktop,
+        injected: &to_browser,
+        counters: observers,
     };
     // Where no gate answers, nobody listens for answers.
-    let answers = U::ANSWERS || D::ANSWERS;
+    let answers = U::REPLIES || D::REPLIES;
     tokio::select! {
         end = up(source, writer, left.from_browser, above, answers, &life, limits) => end,
         end = down(reader, sink.clone(), left.from_desktop, below, answers) => end,
-        end = heart(sink, &life, limits) => end,
+        end = keepalive(sink, &life, limits) => end,
     }
 }
 
-async fn up<G: Gate>(
+async fn up<G: StreamFilter>(
     source: &mut impl BrowserSource,
     mut desktop: impl AsyncWrite + Unpin,
     left: Bytes,
-    mut lock: Lock<'_, G>,
+    mut lock: FilteredDirection<'_, G>,
     answers: bool,
-    life: &Life,
-    limits: &Limits,
-) -> End {
+    life: &KeepaliveState,
+    limits: &Timeouts,
+) -> StreamEnd {
     let mut chunk = left;
     loop {
         if !chunk.is_empty() {
@@ -167,11 +170,11 @@ async fn up<G: Gate>(
         }
         consume_budget().await;
         let heard = if answers {
-            let (due, between) = (lock.due, lock.gate.between());
+            let (due, between) = (lock.injected, lock.filter.at_message_boundary());
             tokio::select! {
                 biased;
-                answer = Lock::<G>::answer(due, between) => {
-                    lock.passed.onward.push_back(answer);
+                answer = FilteredDirection::<G>::next_injected(due, between) => {
+                    lock.filtered.forward.push_back(answer);
                     if let Err(end) = write(&mut desktop, &mut lock, life, limits).await {
                         return end;
                     }
@@ -184,14 +187,14 @@ async fn up<G: Gate>(
             source.next().await
         };
         chunk = match heard {
-            Ok(Heard::Bytes(bytes)) => bytes,
-            Ok(Heard::Ping(payload)) => {
-                life.owe(payload);
+            Ok(BrowserEvent::Bytes(bytes)) => bytes,
+            Ok(BrowserEvent::Ping(payload)) => {
+                life.queue_pong(payload);
                 Bytes::new()
             }
-            Ok(Heard::Pong(payload)) => {
+            Ok(BrowserEvent::Pong(payload)) => {
                 if let Some(rtt) = life.pong(&payload) {
-                    lock.observers.meters.note_rtt(rtt);
+                    lock.counters.meters.note_rtt(rtt);
                 }
                 Bytes::new()
             }
@@ -201,54 +204,54 @@ async fn up<G: Gate>(
 }
 
 /// Writes what passed. Meanwhile no pong can be heard.
-async fn write<G: Gate>(
+async fn write<G: StreamFilter>(
     desktop: &mut (impl AsyncWrite + Unpin),
-    lock: &mut Lock<'_, G>,
-    life: &Life,
-    limits: &Limits,
-) -> Result<(), End> {
+    lock: &mut FilteredDirection<'_, G>,
+    life: &KeepaliveState,
+    limits: &Timeouts,
+) -> Result<(), StreamEnd> {
     let Some(first) = lock.next() else { return Ok(()) };
-    life.pulse().pulse.deafen(Instant::now());
-    let written = timeout(limits.stall, write_all(desktop, first, lock)).await;
-    life.pulse().pulse.listen(Instant::now());
+    life.lock().ping.pause_reads(Instant::now());
+    let written = timeout(limits.desktop_write, write_all(desktop, first, lock)).await;
+    life.lock().ping.resume_reads(Instant::now());
     match written {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(End::DesktopGone),
-        Err(_) => Err(End::DesktopStalled),
+        Ok(Err(_)) => Err(StreamEnd::DesktopClosed),
+        Err(_) => Err(StreamEnd::DesktopStalled),
     }
 }
 
-async fn write_all<G: Gate>(
+async fn write_all<G: StreamFilter>(
     desktop: &mut (impl AsyncWrite + Unpin),
     first: Bytes,
-    lock: &mut Lock<'_, G>,
+    lock: &mut FilteredDirection<'_, G>,
 ) -> io::Result<()> {
     let mut next = Some(first);
     while let Some(piece) = next {
         desktop.write_all(&piece).await?;
-        lock.observers.count(Direction::Up, piece.len());
+        lock.counters.count(Direction::Up, piece.len());
         next = lock.next();
     }
     desktop.flush().await
 }
 
-async fn down<G: Gate>(
+async fn down<G: StreamFilter>(
     mut desktop: impl AsyncRead + Unpin,
     mut sink: impl BrowserSink,
     left: Bytes,
-    mut lock: Lock<'_, G>,
+    mut lock: FilteredDirection<'_, G>,
     answers: bool,
-) -> End {
-    let (mut buffer, mut room) = (BytesMut::new(), CHUNK_LEAST);
+) -> StreamEnd {
+    let (mut buffer, mut room) = (BytesMut::new(), MIN_CHUNK);
     let mut chunk = left;
     loop {
         let fed = if chunk.is_empty() { Ok(()) } else { lock.feed(chunk) };
         while let Some(piece) = lock.next() {
             let length = piece.len();
             if sink.send(piece).await.is_err() {
-                return End::BrowserGone;
+                return StreamEnd::BrowserDisconnected;
             }
-            lock.observers.count(Direction::Down, length);
+            lock.counters.count(Direction::Down, length);
         }
         if let Err(end) = fed {
             return end;
@@ -259,14 +262,14 @@ async fn down<G: Gate>(
         if buffer.capacity() < room / 4 {
             buffer.reserve(room);
         }
-        let offered = buffer.capacity().min(CHUNK_MOST);
+        let offered = buffer.capacity().min(MAX_CHUNK);
         let mut place = (&mut buffer).limit(offered);
         let read = if answers {
-            let (due, between) = (lock.due, lock.gate.between());
+            let (due, between) = (lock.injected, lock.filter.at_message_boundary());
             tokio::select! {
                 biased;
-                answer = Lock::<G>::answer(due, between) => {
-                    lock.passed.onward.push_back(answer);
+                answer = FilteredDirection::<G>::next_injected(due, between) => {
+                    lock.filtered.forward.push_back(answer);
                     chunk = Bytes::new();
                     continue;
                 }
@@ -276,11 +279,11 @@ async fn down<G: Gate>(
             desktop.read_buf(&mut place).await
         };
         chunk = match read {
-            Ok(0) | Err(_) => return End::DesktopGone,
+            Ok(0) | Err(_) => return StreamEnd::DesktopClosed,
             Ok(n) => {
                 room = match n {
-                    n if n >= offered => (room * 2).min(CHUNK_MOST),
-                    n if n < room / 16 => (room / 2).max(CHUNK_LEAST),
+                    n if n >= offered => (room * 2).min(MAX_CHUNK),
+                    n if n < room / 16 => (room / 2).max(MIN_CHUNK),
                     _ => room,
                 };
                 buffer.split().freeze()
@@ -289,66 +292,73 @@ async fn down<G: Gate>(
     }
 }
 
-async fn heart(mut sink: impl BrowserSink, life: &Life, limits: &Limits) -> End {
+async fn keepalive(
+    mut sink: impl BrowserSink,
+    life: &KeepaliveState,
+    limits: &Timeouts,
+) -> StreamEnd {
     loop {
         let (beat, owed) = {
-            let mut state = life.pulse();
-            (state.pulse.beat(Instant::now()), state.owed.take())
+            let mut state = life.lock();
+            (state.ping.poll(Instant::now()), state.pending_pong.take())
         };
         // Behind a blocked output a ping or pong waits, too; not longer than a browser may be
         // silent. What it means is seen at the next beat.
         if let Some(payload) = owed
-            && matches!(timeout(limits.patience, sink.pong(&payload)).await, Ok(Err(_)))
+            && matches!(timeout(limits.pong, sink.pong(&payload)).await, Ok(Err(_)))
         {
-            return End::BrowserGone;
+            return StreamEnd::BrowserDisconnected;
         }
         match beat {
-            Beat::Dead => return End::BrowserSilent,
-            Beat::Ping(payload) => {
-                if matches!(timeout(limits.patience, sink.ping(&payload)).await, Ok(Err(_))) {
-                    return End::BrowserGone;
+            PingAction::TimedOut => return StreamEnd::PingTimeout,
+            PingAction::Ping(payload) => {
+                if matches!(timeout(limits.pong, sink.ping(&payload)).await, Ok(Err(_))) {
+                    return StreamEnd::BrowserDisconnected;
                 }
             }
-            Beat::Until(at) => tokio::select! {
+            PingAction::WaitUntil(at) => tokio::select! {
                 () = sleep_until(at) => {}
-                () = life.stirred.notified() => {}
+                () = life.changed.notified() => {}
             },
         }
     }
 }
 
 /// What *up* hears and *heart* acts on.
-struct Life {
-    state: Mutex<LifeState>,
-    stirred: Notify,
+struct KeepaliveState {
+    state: Mutex<KeepaliveInner>,
+    changed: Notify,
 }
 
-struct LifeState {
-    pulse: Pulse,
+struct KeepaliveInner {
+    ping: PingState,
     /// The last ping of the browser that was not answered; older ones need no answer (RFC 6455
     /// section 5.5.3).
-    owed: Option<Bytes>,
+    pending_pong: Option<Bytes>,
 }
 
-impl Life {
-    fn new(limits: &Limits) -> Self {
-        let pulse = Pulse::new(limits.ping_every, limits.patience, Instant::now());
-        Self { state: Mutex::new(LifeState { pulse, owed: None }), stirred: Notify::new() }
+impl KeepaliveState {
+    fn new(limits: &Timeouts) -> Self {
+        let pulse = PingState::new(limits.ping_interval, limits.pong, Instant::now());
+        Self {
+            state: Mutex::new(KeepaliveInner { ping: pulse, pending_pong: None }),
+            changed: Notify::new(),
+        }
     }
 
     /// Held for a few instructions, never over an await.
-    fn pulse(&self) -> MutexGuard<'_, LifeState> {
+    fn lock(&self) -> MutexGuard<'_, KeepaliveInner> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn owe(&self, payload: Bytes) {
-        self.pulse().owed = Some(payload);
-        self.stirred.notify_one();
+    fn queue_pong(&self, payload: Bytes) {
+        self.lock().pending_pong = Some(payload);
+        self.changed.notify_one();
     }
 
     fn pong(&self, payload: &[u8]) -> Option<std::time::Duration> {
-        let rtt = self.pulse().pulse.pong(payload, Instant::now());
-        self.stirred.notify_one();
+        let rtt = self.lock().ping.pong(payload, Instant::now());
+        self.changed.notify_one();
         rtt
     }
 }

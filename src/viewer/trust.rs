@@ -9,8 +9,8 @@
 //! TLS 1.2 and 1.3 only, never resumed: CredSSP forbids resumption ([MS-CSSP] section 3.1.5), and a
 //! pin is checked every time.
 
-use super::books::{Books, Met, SeenCertificate};
-use super::end::End;
+use super::stream_audit::{Met, SeenCertificate, StreamAudit};
+use super::stream_end::StreamEnd;
 use crate::domain::server::{Fingerprint, ServerTrust, TrustRule};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -38,7 +38,7 @@ const MAX_SUBJECT: usize = 200;
 
 /// A trusted server's stream.
 #[derive(Debug)]
-pub struct Secured<S> {
+pub struct TlsUpstream<S> {
     /// Inside TLS.
     pub stream: TlsStream<S>,
     /// The server's certificates as it sent them, its own first; never empty.
@@ -47,7 +47,7 @@ pub struct Secured<S> {
 
 /// Whom a server must prove to be.
 #[derive(Clone, Copy)]
-pub struct Expected<'a> {
+pub struct ExpectedServer<'a> {
     /// The rule and the pin.
     pub trust: &'a ServerTrust,
     /// Where it was dialled; told to nobody.
@@ -56,30 +56,31 @@ pub struct Expected<'a> {
     /// empty: none is said.
     pub name: &'a str,
     /// How long the TLS handshake may take.
-    pub limit: Duration,
+    pub timeout: Duration,
 }
 
 /// Speaks TLS with a server and decides whether to trust it.
 ///
 /// # Errors
-/// The [`End`] it means for the stream. What was met and not trusted is written down before.
-pub async fn secure<S>(
+/// The [`StreamEnd`] it means for the stream. What was met and not trusted is written down before.
+pub async fn connect_tls<S>(
     stream: S,
-    expected: Expected<'_>,
-    books: &impl Books,
-) -> Result<Secured<S>, End>
+    expected: ExpectedServer<'_>,
+    books: &impl StreamAudit,
+) -> Result<TlsUpstream<S>, StreamEnd>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let connector = TlsConnector::from(Arc::new(
-        config(provider).map_err(|e| End::Insecure(io::Error::other(e)))?,
+        config(provider).map_err(|e| StreamEnd::TlsFailed(io::Error::other(e)))?,
     ));
-    let handshake = timeout(expected.limit, connector.connect(name(&expected), stream)).await;
+    let handshake =
+        timeout(expected.timeout, connector.connect(server_name(&expected), stream)).await;
     let stream = handshake
-        .map_err(|_| End::Insecure(io::ErrorKind::TimedOut.into()))?
-        .map_err(End::Insecure)?;
+        .map_err(|_| StreamEnd::TlsFailed(io::ErrorKind::TimedOut.into()))?
+        .map_err(StreamEnd::TlsFailed)?;
     let chain: Vec<_> = stream
         .get_ref()
         .1
@@ -88,13 +89,13 @@ where
         .iter()
         .map(|c| c.clone().into_owned())
         .collect();
-    decide(&chain, expected.trust, algorithms, books).await?;
-    Ok(Secured { stream, chain })
+    check_trust(&chain, expected.trust, algorithms, books).await?;
+    Ok(TlsUpstream { stream, chain })
 }
 
 /// What a server name indication says: the name an admin gave; an address says nothing (RFC 6066
 /// section 3).
-fn name(expected: &Expected<'_>) -> ServerName<'static> {
+fn server_name(expected: &ExpectedServer<'_>) -> ServerName<'static> {
     let named = match &expected.trust.rule {
         TrustRule::Authority { name: Some(name), .. } => ServerName::try_from(name.clone()).ok(),
         TrustRule::Authority { name: None, .. } | TrustRule::FirstUse | TrustRule::Pinned(_) => {
@@ -111,22 +112,22 @@ fn config(provider: Arc<CryptoProvider>) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Possession { algorithms }))
+        .with_custom_certificate_verifier(Arc::new(KeyPossessionVerifier { algorithms }))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
 /// Applies the rule to the certificates a server showed.
-async fn decide(
+async fn check_trust(
     chain: &[CertificateDer<'_>],
     trust: &ServerTrust,
     algorithms: WebPkiSupportedAlgorithms,
-    books: &impl Books,
-) -> Result<(), End> {
-    let (own, rest) = chain
-        .split_first()
-        .ok_or_else(|| End::Insecure(io::Error::other("the server showed no certificate")))?;
+    books: &impl StreamAudit,
+) -> Result<(), StreamEnd> {
+    let (own, rest) = chain.split_first().ok_or_else(|| {
+        StreamEnd::TlsFailed(io::Error::other("the server showed no certificate"))
+    })?;
     let seen = SeenCertificate {
         fingerprint: Fingerprint(Sha256::digest(own).into()),
         subject: subject(own),
@@ -134,26 +135,26 @@ async fn decide(
     let why = match &trust.rule {
         TrustRule::FirstUse if trust.pin == Some(seen.fingerprint) => return Ok(()),
         TrustRule::FirstUse => {
-            return match books.meet_certificate(&seen).await.map_err(End::Unrecorded)? {
+            return match books.check_certificate(&seen).await.map_err(StreamEnd::AuditFailed)? {
                 Met::Trusted => Ok(()),
-                Met::Refused => Err(End::CertificateRefused("changed")),
+                Met::Refused => Err(StreamEnd::CertificateRefused("changed")),
             };
         }
         TrustRule::Pinned(pin) if *pin == seen.fingerprint => return Ok(()),
         TrustRule::Pinned(_) => "not_the_pinned",
         TrustRule::Authority { roots, name } => {
-            match vouched(own, rest, (roots, name.as_deref()), algorithms) {
+            match verify_authority(own, rest, (roots, name.as_deref()), algorithms) {
                 Ok(()) => return Ok(()),
                 Err(why) => why,
             }
         }
     };
-    books.refuse_certificate(&seen, why).await.map_err(End::Unrecorded)?;
-    Err(End::CertificateRefused(why))
+    books.certificate_refused(&seen, why).await.map_err(StreamEnd::AuditFailed)?;
+    Err(StreamEnd::CertificateRefused(why))
 }
 
 /// Whether authorities vouch for a certificate, now, as a server's and for the name.
-fn vouched(
+fn verify_authority(
     own: &CertificateDer<'_>,
     rest: &[CertificateDer<'_>],
     (roots, name): (&str, Option<&str>),
@@ -192,11 +193,11 @@ fn subject(certificate: &CertificateDer<'_>) -> String {
 
 /// Takes any certificate whose private key the server proves to hold.
 #[derive(Debug)]
-struct Possession {
+struct KeyPossessionVerifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl Possession {
+impl KeyPossessionVerifier {
     /// As rustls does it, but not by webpki's reader of certificates, which refuses version 1.
     fn check(
         &self,
@@ -232,7 +233,7 @@ impl Possession {
     }
 }
 
-impl ServerCertVerifier for Possession {
+impl ServerCertVerifier for KeyPossessionVerifier {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -4,7 +4,7 @@
 use crate::support::vnc::VncClient;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
 use portcullis::host::desktop::{Launcher, Screen, Spec};
-use portcullis::protocol::rfb::client::{ClientHandshake, Proof};
+use portcullis::protocol::rfb::client::{ClientHandshake, Credentials};
 use portcullis::protocol::rfb::server::ServerHandshake;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -117,8 +117,10 @@ pub async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     password: &str,
 ) -> Result<(), String> {
-    let mut handshake =
-        ClientHandshake::new(&Proof { password: password.as_bytes(), ..Proof::default() });
+    let mut handshake = ClientHandshake::new(&Credentials {
+        password: password.as_bytes(),
+        ..Credentials::default()
+    });
     let (mut pending, mut reply, mut piece) = (Vec::new(), Vec::new(), [0; 256]);
     loop {
         let progress =
@@ -131,7 +133,7 @@ pub async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
         }
         let n = stream.read(&mut piece).await.map_err(|error| error.to_string())?;
         if n == 0 {
-            return Err(handshake.closed().to_string());
+            return Err(handshake.unexpected_close().to_string());
         }
         pending.extend_from_slice(&piece[..n]);
     }

@@ -14,7 +14,7 @@ type Outcome = (Vec<u8>, Result<Vec<u8>, Option<RfbError>>);
 
 /// Gives a machine its input in the given pieces, as a driver does: what is not consumed comes
 /// again, with more behind it.
-fn converse<'a>(
+fn run_handshake<'a>(
     mut advance: impl FnMut(&[u8], &mut Vec<u8>) -> Result<Progress, RfbError>,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Outcome {
@@ -31,7 +31,7 @@ fn converse<'a>(
                 assert!(progress.consumed <= pending.len(), "it consumed what was not there");
                 pending.drain(..progress.consumed);
                 done = progress.done;
-                if progress.secure.is_some() {
+                if progress.start_tls.is_some() {
                     // What follows is inside TLS, and not this machine's to read before.
                     return (sent, Err(None));
                 }

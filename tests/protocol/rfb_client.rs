@@ -1,7 +1,7 @@
 //! The gateway toward a desktop: golden conversations, whole and in pieces, and desktops that lie.
 
-use super::{Outcome, bytewise, converse};
-use portcullis::protocol::rfb::client::{ClientHandshake, Proof};
+use super::{Outcome, bytewise, run_handshake};
+use portcullis::protocol::rfb::client::{ClientHandshake, Credentials};
 use portcullis::protocol::rfb::{MAX_PENDING, MAX_REASON, Reason, RfbError, Tls};
 use proptest::prelude::*;
 
@@ -14,10 +14,10 @@ const ANSWER: [u8; 16] = [
 ];
 
 fn machine_of(password: &[u8]) -> ClientHandshake {
-    ClientHandshake::new(&Proof { password, ..Proof::default() })
+    ClientHandshake::new(&Credentials { password, ..Credentials::default() })
 }
 
-fn talk(password: &[u8], desktop: &[u8]) -> Outcome {
+fn handshake_with(password: &[u8], desktop: &[u8]) -> Outcome {
     let whole = in_pieces(password, [desktop]);
     let split = in_pieces(password, bytewise(desktop));
     assert_eq!(whole.0, split.0, "the same is sent, however it arrives");
@@ -27,11 +27,11 @@ fn talk(password: &[u8], desktop: &[u8]) -> Outcome {
 
 fn in_pieces<'a>(password: &[u8], pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut machine = machine_of(password);
-    converse(|input, reply| machine.advance(input, reply), pieces)
+    run_handshake(|input, reply| machine.advance(input, reply), pieces)
 }
 
 fn error_of(password: &[u8], desktop: &[u8]) -> RfbError {
-    talk(password, desktop).1.unwrap_err().expect("an error, not a wish for more")
+    handshake_with(password, desktop).1.unwrap_err().expect("an error, not a wish for more")
 }
 
 fn reason(text: &str) -> Vec<u8> {
@@ -41,7 +41,7 @@ fn reason(text: &str) -> Vec<u8> {
 #[test]
 fn vnc_auth_in_3_8() {
     let desktop = [&b"RFB 003.008\n"[..], &[2, 2, 1], &CHALLENGE, &[0, 0, 0, 0]].concat();
-    let (sent, end) = talk(PASSWORD, &desktop);
+    let (sent, end) = handshake_with(PASSWORD, &desktop);
     assert_eq!(sent, [&b"RFB 003.008\n"[..], &[2], &ANSWER].concat());
     assert_eq!(end, Ok(vec![]));
 }
@@ -49,21 +49,21 @@ fn vnc_auth_in_3_8() {
 #[test]
 fn none_in_3_8_waits_for_the_verdict() {
     let desktop = [&b"RFB 003.008\n"[..], &[1, 1], &[0, 0, 0, 0]].concat();
-    assert_eq!(talk(b"", &desktop), ([&b"RFB 003.008\n"[..], &[1]].concat(), Ok(vec![])));
-    assert_eq!(talk(b"", &desktop[..14]).1, Err(None));
+    assert_eq!(handshake_with(b"", &desktop), ([&b"RFB 003.008\n"[..], &[1]].concat(), Ok(vec![])));
+    assert_eq!(handshake_with(b"", &desktop[..14]).1, Err(None));
 }
 
 #[test]
 fn none_in_3_7_has_no_verdict() {
     let desktop = [&b"RFB 003.007\n"[..], &[3, 16, 1, 2]].concat();
-    assert_eq!(talk(b"", &desktop), ([&b"RFB 003.007\n"[..], &[1]].concat(), Ok(vec![])));
+    assert_eq!(handshake_with(b"", &desktop), ([&b"RFB 003.007\n"[..], &[1]].concat(), Ok(vec![])));
 }
 
 #[test]
 fn vnc_auth_in_3_7() {
     let desktop = [&b"RFB 003.007\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, 0]].concat();
     assert_eq!(
-        talk(PASSWORD, &desktop),
+        handshake_with(PASSWORD, &desktop),
         ([&b"RFB 003.007\n"[..], &[2], &ANSWER].concat(), Ok(vec![]))
     );
 }
@@ -71,9 +71,12 @@ fn vnc_auth_in_3_7() {
 #[test]
 fn in_3_3_the_server_chooses() {
     let none = [&b"RFB 003.003\n"[..], &[0, 0, 0, 1]].concat();
-    assert_eq!(talk(b"", &none), (b"RFB 003.003\n".to_vec(), Ok(vec![])));
+    assert_eq!(handshake_with(b"", &none), (b"RFB 003.003\n".to_vec(), Ok(vec![])));
     let auth = [&b"RFB 003.003\n"[..], &[0, 0, 0, 2], &CHALLENGE, &[0, 0, 0, 0]].concat();
-    assert_eq!(talk(PASSWORD, &auth), ([&b"RFB 003.003\n"[..], &ANSWER].concat(), Ok(vec![])));
+    assert_eq!(
+        handshake_with(PASSWORD, &auth),
+        ([&b"RFB 003.003\n"[..], &ANSWER].concat(), Ok(vec![]))
+    );
 }
 
 #[test]
@@ -88,7 +91,7 @@ fn the_lower_version_is_spoken() {
         ("004.001", "003.008"),
         ("005.000", "003.008"),
     ] {
-        let (sent, _) = talk(b"", format!("RFB {theirs}\n").as_bytes());
+        let (sent, _) = handshake_with(b"", format!("RFB {theirs}\n").as_bytes());
         assert_eq!(sent, format!("RFB {ours}\n").as_bytes(), "{theirs}");
     }
     assert_eq!(error_of(b"", b"RFB 002.002\n"), RfbError::Version { major: 2, minor: 2 });
@@ -102,7 +105,7 @@ fn what_follows_is_left_for_the_relay() {
     let progress = machine.advance(&desktop, &mut Vec::new()).unwrap();
     assert!(progress.done);
     assert_eq!(&desktop[progress.consumed..], b"early");
-    assert_eq!(machine.advance(b"more", &mut Vec::new()), Err(RfbError::Spent));
+    assert_eq!(machine.advance(b"more", &mut Vec::new()), Err(RfbError::AlreadyFinished));
 }
 
 #[test]
@@ -117,11 +120,15 @@ fn a_wrong_password_is_told_with_the_desktops_reason() {
     .concat();
     let error = error_of(PASSWORD, &desktop);
     assert_eq!(error.to_string(), "it did not accept the password: Authentication failed");
-    assert_eq!(error.word(), "rfb_denied");
+    assert_eq!(error.reason_code(), "rfb_denied");
     for old in ["RFB 003.007\n", "RFB 003.003\n"] {
         let kind: &[u8] = if old == "RFB 003.007\n" { &[1, 2] } else { &[0, 0, 0, 2] };
         let desktop = [old.as_bytes(), kind, &CHALLENGE, &[0, 0, 0, 1]].concat();
-        assert_eq!(error_of(PASSWORD, &desktop), RfbError::Denied(Reason::default()), "{old}");
+        assert_eq!(
+            error_of(PASSWORD, &desktop),
+            RfbError::AuthenticationFailed(Reason::default()),
+            "{old}"
+        );
     }
 }
 
@@ -142,17 +149,20 @@ fn the_lease_decides_what_is_proved() {
     let none_only = [&b"RFB 003.008\n"[..], &[1, 1]].concat();
     assert_eq!(
         error_of(PASSWORD, &none_only),
-        RfbError::NoSecurity { password: true, offered: vec![1] }
+        RfbError::NoAcceptableSecurityType { password: true, offered: vec![1] }
     );
     let auth_only = [&b"RFB 003.008\n"[..], &[2, 2, 30]].concat();
     assert_eq!(
         error_of(b"", &auth_only),
-        RfbError::NoSecurity { password: false, offered: vec![2, 30] }
+        RfbError::NoAcceptableSecurityType { password: false, offered: vec![2, 30] }
     );
-    let (sent, _) = talk(PASSWORD, &none_only[..12]);
+    let (sent, _) = handshake_with(PASSWORD, &none_only[..12]);
     assert_eq!(sent, b"RFB 003.008\n", "and nothing about the password is sent");
     let old = [&b"RFB 003.003\n"[..], &[0, 0, 0, 1]].concat();
-    assert_eq!(error_of(PASSWORD, &old), RfbError::NoSecurity { password: true, offered: vec![1] });
+    assert_eq!(
+        error_of(PASSWORD, &old),
+        RfbError::NoAcceptableSecurityType { password: true, offered: vec![1] }
+    );
 }
 
 #[test]
@@ -176,9 +186,12 @@ fn lengths_that_lie_are_not_believed() {
 #[test]
 fn impossible_values_are_named() {
     let verdict = [&b"RFB 003.008\n"[..], &[1, 1], &[0, 0, 0, 7]].concat();
-    assert_eq!(error_of(b"", &verdict), RfbError::Nonsense { what: "security result", value: 7 });
+    assert_eq!(
+        error_of(b"", &verdict),
+        RfbError::InvalidValue { what: "security result", value: 7 }
+    );
     let kind = [&b"RFB 003.003\n"[..], &[0, 0, 1, 1]].concat();
-    assert_eq!(error_of(b"", &kind), RfbError::Nonsense { what: "security type", value: 257 });
+    assert_eq!(error_of(b"", &kind), RfbError::InvalidValue { what: "security type", value: 257 });
 }
 
 #[test]
@@ -201,7 +214,7 @@ fn a_desktop_that_closes_is_told_by_where() {
     let closed_after = |n: usize| {
         let mut machine = machine_of(PASSWORD);
         machine.advance(&desktop[..n], &mut Vec::new()).unwrap();
-        machine.closed()
+        machine.unexpected_close()
     };
     for n in 0..12 {
         assert_eq!(closed_after(n), RfbError::Closed("its version"));
@@ -218,7 +231,7 @@ fn a_desktop_that_closes_is_told_by_where() {
     for n in 34..desktop.len() {
         assert_eq!(
             closed_after(n),
-            RfbError::Denied(Reason::default()),
+            RfbError::AuthenticationFailed(Reason::default()),
             "a refusal stays one without its words"
         );
     }
@@ -234,10 +247,16 @@ fn a_lockout_is_told_apart() {
     let verdict = |kind: u8, words: &str| {
         [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, kind], &reason(words)].concat()
     };
-    assert_eq!(error_of(PASSWORD, &verdict(1, "Too many security failures")).word(), "rfb_locked");
-    assert_eq!(error_of(PASSWORD, &verdict(1, "Authentication failed")).word(), "rfb_denied");
+    assert_eq!(
+        error_of(PASSWORD, &verdict(1, "Too many security failures")).reason_code(),
+        "rfb_locked"
+    );
+    assert_eq!(
+        error_of(PASSWORD, &verdict(1, "Authentication failed")).reason_code(),
+        "rfb_denied"
+    );
     let old = [&b"RFB 003.003\n"[..], &[0, 0, 0, 2], &CHALLENGE, &[0, 0, 0, 2]].concat();
-    assert_eq!(error_of(PASSWORD, &old).word(), "rfb_locked");
+    assert_eq!(error_of(PASSWORD, &old).reason_code(), "rfb_locked");
     let full = [&b"RFB 003.008\n"[..], &[0], &reason("Too many connections")].concat();
     let RfbError::Refused(words) = error_of(PASSWORD, &full) else { panic!("a refusal") };
     assert!(!words.is_lockout(), "a full house is no lockout");
@@ -260,7 +279,7 @@ fn vencrypt(kinds: &[u32]) -> Vec<u8> {
 }
 
 /// What is chosen of these types: the type, and which TLS follows.
-fn chosen(proof: &Proof<'_>, kinds: &[u32]) -> Result<(u32, Tls), RfbError> {
+fn chosen(proof: &Credentials<'_>, kinds: &[u32]) -> Result<(u32, Tls), RfbError> {
     let server = vencrypt(kinds);
     let run = |size: usize| {
         let mut machine = ClientHandshake::new(proof);
@@ -269,7 +288,7 @@ fn chosen(proof: &Proof<'_>, kinds: &[u32]) -> Result<(u32, Tls), RfbError> {
             pending.extend_from_slice(piece);
             let progress = machine.advance(&pending, &mut sent)?;
             pending.drain(..progress.consumed);
-            if let Some(tls) = progress.secure {
+            if let Some(tls) = progress.start_tls {
                 assert!(pending.is_empty(), "all of it is needed");
                 return Ok((machine, sent, tls));
             }
@@ -282,7 +301,7 @@ fn chosen(proof: &Proof<'_>, kinds: &[u32]) -> Result<(u32, Tls), RfbError> {
     let kind = u32::from_be_bytes(sent[15..].try_into().unwrap());
     // Inside: what is proved first.
     let mut inside = Vec::new();
-    machine.secured(&mut inside).unwrap();
+    machine.tls_established(&mut inside).unwrap();
     if matches!(kind, 259 | 262) {
         assert_eq!(inside, b"\0\0\0\x03\0\0\0\x08adavncpass1");
     } else {
@@ -298,15 +317,15 @@ fn chosen(proof: &Proof<'_>, kinds: &[u32]) -> Result<(u32, Tls), RfbError> {
 
 #[test]
 fn the_best_type_of_vencrypt_is_taken() {
-    let nobody = Proof::default();
-    let secret = Proof { password: PASSWORD, ..nobody };
-    let ada = Proof { username: b"ada", ..secret };
+    let nobody = Credentials::default();
+    let secret = Credentials { password: PASSWORD, ..nobody };
+    let ada = Credentials { username: b"ada", ..secret };
     let all = [257, 258, 259, 260, 261, 262];
     for (proof, kinds, kind, tls) in [
-        (&nobody, &all[..], 260, Tls::Certified),
-        (&secret, &all[..], 261, Tls::Certified),
-        (&ada, &all[..], 262, Tls::Certified),
-        (&ada, &[258, 261][..], 261, Tls::Certified),
+        (&nobody, &all[..], 260, Tls::X509),
+        (&secret, &all[..], 261, Tls::X509),
+        (&ada, &all[..], 262, Tls::X509),
+        (&ada, &[258, 261][..], 261, Tls::X509),
         (&ada, &[259, 258][..], 259, Tls::Anonymous),
         (&secret, &[257, 258, 260][..], 258, Tls::Anonymous),
         (&nobody, &[257, 258][..], 257, Tls::Anonymous),
@@ -315,25 +334,26 @@ fn the_best_type_of_vencrypt_is_taken() {
     }
     assert_eq!(
         chosen(&secret, &[257, 260]),
-        Err(RfbError::NoSecurity { password: true, offered: vec![257, 260] }),
+        Err(RfbError::NoAcceptableSecurityType { password: true, offered: vec![257, 260] }),
         "it cannot wave us through"
     );
     assert_eq!(
         chosen(&nobody, &[258, 262]),
-        Err(RfbError::NoSecurity { password: false, offered: vec![258, 262] })
+        Err(RfbError::NoAcceptableSecurityType { password: false, offered: vec![258, 262] })
     );
     assert_eq!(
         chosen(&secret, &[256, 7]),
-        Err(RfbError::NoSecurity { password: true, offered: vec![256, 7] }),
+        Err(RfbError::NoAcceptableSecurityType { password: true, offered: vec![256, 7] }),
         "Plain in the clear is not spoken"
     );
 }
 
 #[test]
 fn where_a_certificate_is_expected_nothing_less_is_taken() {
-    let proof = Proof { password: PASSWORD, certified: true, ..Proof::default() };
-    assert_eq!(chosen(&proof, &[257, 258, 261]), Ok((261, Tls::Certified)));
-    assert_eq!(chosen(&proof, &[257, 258]), Err(RfbError::NotCertified));
+    let proof =
+        Credentials { password: PASSWORD, require_certificate: true, ..Credentials::default() };
+    assert_eq!(chosen(&proof, &[257, 258, 261]), Ok((261, Tls::X509)));
+    assert_eq!(chosen(&proof, &[257, 258]), Err(RfbError::NoCertificate));
     for plain in [
         &b"RFB 003.008\n\x01\x02"[..],
         b"RFB 003.008\n\x01\x01",
@@ -341,19 +361,19 @@ fn where_a_certificate_is_expected_nothing_less_is_taken() {
         b"RFB 003.003\n\0\0\0\x13",
     ] {
         let error = ClientHandshake::new(&proof).advance(plain, &mut Vec::new()).unwrap_err();
-        assert_eq!(error, RfbError::NotCertified, "{plain:?}");
+        assert_eq!(error, RfbError::NoCertificate, "{plain:?}");
     }
 }
 
 #[test]
 fn vencrypt_that_lies() {
     let begin = b"RFB 003.008\n\x01\x13";
-    let nonsense = |what, value| RfbError::Nonsense { what, value };
+    let nonsense = |what, value| RfbError::InvalidValue { what, value };
     for (said, error) in [
         (&[0, 1][..], nonsense("version of VeNCrypt", 1)),
         (&[0, 0], nonsense("version of VeNCrypt", 0)),
         (&[0, 2, 1], nonsense("answer to a version of VeNCrypt", 1)),
-        (&[0, 2, 0, 0], RfbError::NoSecurity { password: true, offered: vec![] }),
+        (&[0, 2, 0, 0], RfbError::NoAcceptableSecurityType { password: true, offered: vec![] }),
         (&[0, 2, 0, 1, 0, 0, 1, 2, 2], nonsense("answer to a security type of VeNCrypt", 2)),
         (&[0, 2, 0, 1, 0, 0, 1, 2, 0], RfbError::Declined(258)),
     ] {
@@ -363,14 +383,18 @@ fn vencrypt_that_lies() {
     for (avoided, chosen) in
         [(&[][..], Ok(261)), (&[261], Ok(258)), (&[261, 258], Err("rfb_no_security"))]
     {
-        let (mut machine, mut said) = (machine_of(PASSWORD).avoiding(avoided), Vec::new());
-        let choice = machine.advance(&offers, &mut said).map_err(|error| error.word());
+        let (mut machine, mut said) = (machine_of(PASSWORD).excluding(avoided), Vec::new());
+        let choice = machine.advance(&offers, &mut said).map_err(|error| error.reason_code());
         assert_eq!(choice.map(|_| u32::from_be_bytes(*said.last_chunk().unwrap())), chosen);
-        assert_eq!(machine.unproved(), chosen.ok(), "nothing is proved by it yet");
+        assert_eq!(machine.unauthenticated_subtype(), chosen.ok(), "nothing is proved by it yet");
     }
     let mut machine = machine_of(PASSWORD);
     machine.advance(begin, &mut Vec::new()).unwrap();
-    assert_eq!(machine.secured(&mut Vec::new()), Err(RfbError::Spent), "TLS was not asked for");
+    assert_eq!(
+        machine.tls_established(&mut Vec::new()),
+        Err(RfbError::AlreadyFinished),
+        "TLS was not asked for"
+    );
 }
 
 /// Bytes that begin like a handshake, so that random ones reach every state.

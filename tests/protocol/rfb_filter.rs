@@ -5,61 +5,65 @@ use super::rfb_init::{FORMAT, server_init};
 use bytes::Bytes;
 use portcullis::protocol::rfb::filter::down::DownFilter;
 use portcullis::protocol::rfb::filter::up::UpFilter;
-use portcullis::protocol::rfb::filter::{FilterError, Format, Held, MAX_CUT_TEXT, Rules, Sieve};
+use portcullis::protocol::rfb::filter::{
+    FilterError, FilterSink, MAX_CUT_TEXT, Permissions, RefusedContent, SharedPixelFormat,
+};
 use portcullis::protocol::rfb::init::ServerInit;
 use proptest::prelude::*;
 
-const NO_CLIPBOARD: Rules = Rules { clipboard_in: false, clipboard_out: false, input: true };
-const NO_OUT: Rules = Rules { clipboard_out: false, ..Rules::ALL };
-const NO_IN: Rules = Rules { clipboard_in: false, ..Rules::ALL };
-const READ_ONLY: Rules = Rules { clipboard_in: false, clipboard_out: true, input: false };
+const NO_CLIPBOARD: Permissions =
+    Permissions { clipboard_in: false, clipboard_out: false, input: true };
+const NO_OUT: Permissions = Permissions { clipboard_out: false, ..Permissions::ALL };
+const NO_IN: Permissions = Permissions { clipboard_in: false, ..Permissions::ALL };
+const READ_ONLY: Permissions =
+    Permissions { clipboard_in: false, clipboard_out: true, input: false };
 
 /// What came of a stream.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Sifted {
+struct CollectedOutput {
     passed: Vec<u8>,
-    held: Vec<(Held, u64)>,
+    held: Vec<(RefusedContent, u64)>,
 }
 
-impl Sieve for Sifted {
+impl FilterSink for CollectedOutput {
     fn pass(&mut self, piece: Bytes) {
         assert!(!piece.is_empty());
         self.passed.extend_from_slice(&piece);
     }
-    fn hold(&mut self, held: Held, bytes: u64) {
+    fn refuse(&mut self, held: RefusedContent, bytes: u64) {
         self.held.push((held, bytes));
     }
 }
 
-fn format() -> Format {
-    Format::new(ServerInit::parse(&server_init(64, 64, b"")).unwrap().unwrap().format)
+fn format() -> SharedPixelFormat {
+    SharedPixelFormat::new(ServerInit::parse(&server_init(64, 64, b"")).unwrap().unwrap().format)
 }
 
-type Outcome = (Sifted, Result<bool, FilterError>);
+type Outcome = (CollectedOutput, Result<bool, FilterError>);
 
-fn up_in<'a>(rules: Rules, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let (mut filter, mut out) = (UpFilter::new(rules, format()), Sifted::default());
+fn up_in<'a>(rules: Permissions, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let (mut filter, mut out) = (UpFilter::new(rules, format()), CollectedOutput::default());
     let fed = pieces
         .into_iter()
         .try_for_each(|piece| filter.feed(&Bytes::copy_from_slice(piece), &mut out));
-    (out, fed.map(|()| filter.between()))
+    (out, fed.map(|()| filter.at_message_boundary()))
 }
 
-fn down_in<'a>(rules: Rules, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let (mut filter, mut out) = (DownFilter::new(rules, format()), Sifted::default());
+fn down_in<'a>(rules: Permissions, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let (mut filter, mut out) = (DownFilter::new(rules, format()), CollectedOutput::default());
     let fed = pieces
         .into_iter()
         .try_for_each(|piece| filter.feed(&Bytes::copy_from_slice(piece), &mut out));
-    (out, fed.map(|()| filter.between()))
+    (out, fed.map(|()| filter.at_message_boundary()))
 }
 
-fn up(rules: Rules, bytes: &[u8]) -> Outcome {
+fn up(rules: Permissions, bytes: &[u8]) -> Outcome {
     let whole = up_in(rules, [bytes]);
     assert_eq!(whole, up_in(rules, bytes.chunks(1)), "however it arrives");
     whole
 }
 
-fn down(rules: Rules, bytes: &[u8]) -> Outcome {
+fn down(rules: Permissions, bytes: &[u8]) -> Outcome {
     let whole = down_in(rules, [bytes]);
     assert_eq!(whole, down_in(rules, bytes.chunks(1)), "however it arrives");
     whole
@@ -149,7 +153,7 @@ fn what_is_allowed_passes_unchanged() {
     said.extend(extended(6, CAPS, &[0; 4]));
     let mut expected = said.clone();
     expected.splice(20..20 + 4 + 100, encodings(&kept));
-    assert_eq!(up(NO_IN, &said), (Sifted { passed: expected, held: vec![] }, Ok(true)));
+    assert_eq!(up(NO_IN, &said), (CollectedOutput { passed: expected, held: vec![] }, Ok(true)));
 }
 
 #[test]
@@ -187,13 +191,17 @@ fn text_into_the_desktop_is_held_back() {
     ];
     let said = [&update_request()[..], &texts.concat(), &inputs()[0]].concat();
     let passed = [&update_request()[..], &extended(6, CAPS, &[0; 4]), &inputs()[0]].concat();
-    let held = vec![(Held::Clipboard, 6), (Held::Clipboard, 0), (Held::Clipboard, 10)];
-    assert_eq!(up(NO_IN, &said), (Sifted { passed, held }, Ok(true)));
+    let held = vec![
+        (RefusedContent::Clipboard, 6),
+        (RefusedContent::Clipboard, 0),
+        (RefusedContent::Clipboard, 10),
+    ];
+    assert_eq!(up(NO_IN, &said), (CollectedOutput { passed, held }, Ok(true)));
     // The other way: what asks for the desktop's text goes, what answers it does not come.
     let said =
         [extended(6, REQUEST, b""), cut_text(6, b"mine"), extended(6, PROVIDE, b"mine")].concat();
     let passed = [cut_text(6, b"mine"), extended(6, PROVIDE, b"mine")].concat();
-    assert_eq!(up(NO_OUT, &said), (Sifted { passed, held: vec![] }, Ok(true)));
+    assert_eq!(up(NO_OUT, &said), (CollectedOutput { passed, held: vec![] }, Ok(true)));
 }
 
 #[test]
@@ -206,11 +214,15 @@ fn text_out_of_the_desktop_is_held_back() {
     ];
     let around = [0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4];
     let said = [&around[..], &texts.concat(), &[2], &around].concat();
-    let held = vec![(Held::Clipboard, 6), (Held::Clipboard, 0), (Held::Clipboard, 10)];
+    let held = vec![
+        (RefusedContent::Clipboard, 6),
+        (RefusedContent::Clipboard, 0),
+        (RefusedContent::Clipboard, 10),
+    ];
     let passed = [&around[..], &extended(3, REQUEST, b""), &[2], &around].concat();
-    assert_eq!(down(NO_OUT, &said), (Sifted { passed, held: held.clone() }, Ok(true)));
+    assert_eq!(down(NO_OUT, &said), (CollectedOutput { passed, held: held.clone() }, Ok(true)));
     let passed = [&around[..], &[2], &around].concat();
-    assert_eq!(down(NO_CLIPBOARD, &said), (Sifted { passed, held }, Ok(true)));
+    assert_eq!(down(NO_CLIPBOARD, &said), (CollectedOutput { passed, held }, Ok(true)));
 }
 
 #[test]
@@ -218,9 +230,9 @@ fn read_only_means_that_nothing_acts_on_the_desktop() {
     let said = [novnc_begins(), inputs().concat(), cut_text(6, b"text"), update_request()].concat();
     let (sifted, end) = up(READ_ONLY, &said);
     assert_eq!(end, Ok(true));
-    let held: Vec<(Held, u64)> =
-        inputs().iter().map(|input| (Held::Input, input.len() as u64)).collect();
-    assert_eq!(sifted.held, [held, vec![(Held::Clipboard, 4)]].concat());
+    let held: Vec<(RefusedContent, u64)> =
+        inputs().iter().map(|input| (RefusedContent::Input, input.len() as u64)).collect();
+    assert_eq!(sifted.held, [held, vec![(RefusedContent::Clipboard, 4)]].concat());
     assert!(sifted.passed.ends_with(&update_request()));
     assert_eq!(
         sifted.passed.len(),
@@ -233,7 +245,7 @@ fn read_only_means_that_nothing_acts_on_the_desktop() {
 fn what_is_not_known_ends_the_stream() {
     for kind in [1_u8, 7, 8, 9, 100, 149, 151, 249, 252, 253, 254] {
         assert!(
-            matches!(up(NO_IN, &[kind; 64]), (Sifted { passed, .. }, Err(FilterError::Forbidden(_))) if passed.is_empty()),
+            matches!(up(NO_IN, &[kind; 64]), (CollectedOutput { passed, .. }, Err(FilterError::Forbidden(_))) if passed.is_empty()),
             "{kind}"
         );
     }
@@ -341,7 +353,7 @@ fn lengths_that_lie_are_not_believed() {
 
 /// Noise of a length; never mistaken for something because it looks like text and types of
 /// everything.
-fn noise(length: usize) -> Vec<u8> {
+fn random_bytes(length: usize) -> Vec<u8> {
     (0..length).map(|n| [3, 0, 6, 255, 0, 1][n % 6]).collect()
 }
 
@@ -355,16 +367,16 @@ fn compact(length: usize) -> Vec<u8> {
 }
 
 fn counted(length: usize) -> Vec<u8> {
-    [&u32::try_from(length).unwrap().to_be_bytes()[..], &noise(length)].concat()
+    [&u32::try_from(length).unwrap().to_be_bytes()[..], &random_bytes(length)].concat()
 }
 
 /// Tight: a control byte, what follows it up to the data, and the data of so many bytes before they
 /// are packed into others.
 fn tight(before: Vec<u8>, unpacked: usize, packed: usize) -> Vec<u8> {
     if unpacked < 12 {
-        [before, noise(unpacked)].concat()
+        [before, random_bytes(unpacked)].concat()
     } else {
-        [before, compact(packed), noise(packed)].concat()
+        [before, compact(packed), random_bytes(packed)].concat()
     }
 }
 
@@ -377,13 +389,13 @@ fn hextile(width: usize, height: usize, masks: &[u8]) -> Vec<u8> {
             let mask = masks.next().unwrap() & 31;
             data.push(mask);
             if mask & 1 != 0 {
-                data.extend(noise(size * 4));
+                data.extend(random_bytes(size * 4));
                 continue;
             }
-            data.extend(noise((mask & 2) as usize * 2 + (mask & 4) as usize));
+            data.extend(random_bytes((mask & 2) as usize * 2 + (mask & 4) as usize));
             if mask & 8 != 0 {
                 data.push(mask);
-                data.extend(noise(usize::from(mask) * if mask & 16 != 0 { 6 } else { 2 }));
+                data.extend(random_bytes(usize::from(mask) * if mask & 16 != 0 { 6 } else { 2 }));
             }
         }
     }
@@ -395,36 +407,42 @@ fn rectangle(kind: u8, (width, height): (u16, u16), n: u8, packed: usize) -> Vec
     let (w, h) = (usize::from(width), usize::from(height));
     let (area, rows) = (w * h, w.div_ceil(8) * h);
     let palette =
-        |colours: u8| [vec![0x50, 1, colours - 1], noise(usize::from(colours) * 3)].concat();
+        |colours: u8| [vec![0x50, 1, colours - 1], random_bytes(usize::from(colours) * 3)].concat();
     let (encoding, data): (i32, Vec<u8>) = match kind {
-        0 => (0, noise(area * 4)),
-        1 => (1, noise(4)),
-        2 => (2, [&u32::from(n).to_be_bytes()[..], &noise(4 + usize::from(n) * 12)].concat()),
+        0 => (0, random_bytes(area * 4)),
+        1 => (1, random_bytes(4)),
+        2 => {
+            (2, [&u32::from(n).to_be_bytes()[..], &random_bytes(4 + usize::from(n) * 12)].concat())
+        }
         3 => (5, hextile(w, h, &[n, n / 2, 8, 3, 31, 1, 0])),
         4 => (6, counted(packed)),
         5 => (16, counted(packed)),
         6 => (
             50,
-            [&u32::try_from(packed).unwrap().to_be_bytes()[..], &[0, 0, 0, 1], &noise(packed)]
-                .concat(),
+            [
+                &u32::try_from(packed).unwrap().to_be_bytes()[..],
+                &[0, 0, 0, 1],
+                &random_bytes(packed),
+            ]
+            .concat(),
         ),
-        7 => (7, noise(4)).map_first(0x80),
-        8 => (7, [vec![0x90], compact(packed), noise(packed)].concat()),
-        9 => (-260, [vec![0xa0], compact(packed), noise(packed)].concat()),
+        7 => (7, random_bytes(4)).map_first(0x80),
+        8 => (7, [vec![0x90], compact(packed), random_bytes(packed)].concat()),
+        9 => (-260, [vec![0xa0], compact(packed), random_bytes(packed)].concat()),
         10 => (7, tight(vec![0x0f], area * 3, packed)),
         11 => (7, tight(vec![0x40, 0], area * 3, packed)),
         12 => (7, tight(vec![0x70, 2], area * 3, packed)),
         13 => (7, tight(palette(2), rows, packed)),
         14 => (7, tight(palette(n.max(3)), area, packed)),
-        15 => (-239, noise(area * 4 + rows)),
-        16 => (-240, if area == 0 { vec![] } else { noise(6 + 2 * rows) }),
+        15 => (-239, random_bytes(area * 4 + rows)),
+        16 => (-240, if area == 0 { vec![] } else { random_bytes(6 + 2 * rows) }),
         17 => (-223, vec![]),
-        18 => (-308, [&[n % 4, 0, 0, 0][..], &noise(usize::from(n % 4) * 16)].concat()),
+        18 => (-308, [&[n % 4, 0, 0, 0][..], &random_bytes(usize::from(n % 4) * 16)].concat()),
         19 => (-307, counted(usize::from(n))),
-        20 => (-261, noise(1)),
-        21 => (0x574d_5664, [&[0, 0][..], &noise(area * 8)].concat()),
-        22 => (0x574d_5664, [&[1, 0][..], &noise(area * 4)].concat()),
-        23 => (0x574d_5668, noise(4)),
+        20 => (-261, random_bytes(1)),
+        21 => (0x574d_5664, [&[0, 0][..], &random_bytes(area * 8)].concat()),
+        22 => (0x574d_5664, [&[1, 0][..], &random_bytes(area * 4)].concat()),
+        23 => (0x574d_5668, random_bytes(4)),
         _ => (-258, vec![]),
     };
     [&[0, 1, 0, 2], &width.to_be_bytes()[..], &height.to_be_bytes(), &encoding.to_be_bytes(), &data]
@@ -463,10 +481,10 @@ fn server_message() -> impl Strategy<Value = (Vec<u8>, bool)> {
         vec![150],
         vec![250, 0, 1, 0],
         [&[248, 0, 0, 0, 0x80, 0, 0, 1, 5][..], b"fence"].concat(),
-        [&[1, 0, 0, 0, 0, 2][..], &noise(12)].concat(),
+        [&[1, 0, 0, 0, 0, 2][..], &random_bytes(12)].concat(),
     ]);
     let text = (any::<bool>(), 0_usize..5000).prop_map(|(plain, length)| {
-        let text = noise(length);
+        let text = random_bytes(length);
         (if plain { cut_text(3, &text) } else { extended(3, PROVIDE, &text) }, true)
     });
     prop_oneof![3 => update, 2 => small.prop_map(|bytes| (bytes, false)), 2 => text]
@@ -492,7 +510,7 @@ proptest! {
         prop_assert_eq!(end, Ok(true));
         prop_assert_eq!(sifted.held.len(), messages.iter().filter(|(_, text)| *text).count());
         prop_assert!(sifted.passed == kept);
-        let (sifted, end) = down_in(Rules::ALL, pieces.iter().map(Vec::as_slice));
+        let (sifted, end) = down_in(Permissions::ALL, pieces.iter().map(Vec::as_slice));
         prop_assert_eq!(end, Ok(true));
         prop_assert!(sifted.passed == all && sifted.held.is_empty());
     }
@@ -524,35 +542,39 @@ proptest! {
 // side, keys, clicks, another size and quality ----
 
 /// What noVNC said behind `ClientInit`.
-const NOVNC_SAID: &[u8] = include_bytes!("captured/novnc-1.7.bin");
+const NOVNC_CAPTURE: &[u8] = include_bytes!("captured/novnc-1.7.bin");
 /// What Xtigervnc said from `ServerInit` on.
-const TIGERVNC_SAID: &[u8] = include_bytes!("captured/tigervnc-1.12.bin");
+const TIGERVNC_CAPTURE: &[u8] = include_bytes!("captured/tigervnc-1.12.bin");
 
 #[test]
 fn a_captured_browser_is_understood() {
-    let (sifted, end) = up(NO_CLIPBOARD, NOVNC_SAID);
+    let (sifted, end) = up(NO_CLIPBOARD, NOVNC_CAPTURE);
     // Its copy was announced, asked for, and sent.
-    assert_eq!((sifted.held, end), (vec![(Held::Clipboard, 0), (Held::Clipboard, 43)], Ok(true)));
-    let (sifted, end) = up(READ_ONLY, NOVNC_SAID);
+    assert_eq!(
+        (sifted.held, end),
+        (vec![(RefusedContent::Clipboard, 0), (RefusedContent::Clipboard, 43)], Ok(true))
+    );
+    let (sifted, end) = up(READ_ONLY, NOVNC_CAPTURE);
     assert_eq!(end, Ok(true));
     // Eight keys of QEMU's, five times the pointer, one size, and the copy.
-    let lengths =
-        |length: u64| sifted.held.iter().filter(|held| **held == (Held::Input, length)).count();
+    let lengths = |length: u64| {
+        sifted.held.iter().filter(|held| **held == (RefusedContent::Input, length)).count()
+    };
     assert_eq!((lengths(12), lengths(6), lengths(24), sifted.held.len()), (8, 5, 1, 16));
 }
 
 #[test]
 fn a_captured_desktop_is_understood() {
-    let init = ServerInit::parse(TIGERVNC_SAID).unwrap().unwrap();
-    let said = &TIGERVNC_SAID[init.length..];
-    let (whole, end) = down(Rules::ALL, said);
+    let init = ServerInit::parse(TIGERVNC_CAPTURE).unwrap().unwrap();
+    let said = &TIGERVNC_CAPTURE[init.length..];
+    let (whole, end) = down(Permissions::ALL, said);
     assert!(whole.passed == said && whole.held.is_empty() && end == Ok(true), "{end:?}");
     let (sifted, end) = down(NO_OUT, said);
     assert_eq!(end, Ok(true));
-    let text = (Held::Clipboard, 34);
+    let text = (RefusedContent::Clipboard, 34);
     assert_eq!(
         sifted.held,
-        [(Held::Clipboard, 0), (Held::Clipboard, 0), text],
+        [(RefusedContent::Clipboard, 0), (RefusedContent::Clipboard, 0), text],
         "two announcements and a text"
     );
     assert_eq!(sifted.passed.len() + 2 * 12 + 12 + 34, said.len(), "and nothing else");

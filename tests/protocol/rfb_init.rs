@@ -35,7 +35,10 @@ fn pixels_are_measured() {
     assert_eq!(sized(16, 16, 255), Ok(Some((2, 2))));
     assert_eq!(sized(32, 30, 255), Ok(Some((4, 4))));
     assert_eq!(sized(32, 24, 127), Ok(Some((4, 4))));
-    assert_eq!(sized(24, 24, 255), Err(RfbError::Nonsense { what: "bits of a pixel", value: 24 }));
+    assert_eq!(
+        sized(24, 24, 255),
+        Err(RfbError::InvalidValue { what: "bits of a pixel", value: 24 })
+    );
 }
 
 #[test]
@@ -55,7 +58,7 @@ fn sizes_that_no_browser_holds_are_refused_before_all_is_read() {
         endless[20..].copy_from_slice(&length.to_be_bytes());
         assert_eq!(
             ServerInit::parse(&endless),
-            Err(RfbError::Nonsense { what: "length of its name", value: length })
+            Err(RfbError::InvalidValue { what: "length of its name", value: length })
         );
     }
 }

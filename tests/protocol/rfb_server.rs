@@ -1,6 +1,6 @@
 //! The gateway toward a browser.
 
-use super::{Outcome, bytewise, converse};
+use super::{Outcome, bytewise, run_handshake};
 use portcullis::protocol::rfb::RfbError;
 use portcullis::protocol::rfb::server::ServerHandshake;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 fn in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut greeting = Vec::new();
     let mut machine = ServerHandshake::start(&mut greeting);
-    let (sent, end) = converse(|input, reply| machine.advance(input, reply), pieces);
+    let (sent, end) = run_handshake(|input, reply| machine.advance(input, reply), pieces);
     ([greeting, sent].concat(), end)
 }
 
@@ -42,7 +42,7 @@ fn speaks_nothing_else() {
     );
     assert_eq!(
         in_pieces([&b"RFB 003.008\n\x02"[..]]).1,
-        Err(Some(RfbError::Nonsense { what: "chosen security type", value: 2 }))
+        Err(Some(RfbError::InvalidValue { what: "chosen security type", value: 2 }))
     );
     assert_eq!(in_pieces([&b"GET / HTTP/1.1"[..]]).1, Err(Some(RfbError::NotRfb)));
 }

@@ -1,30 +1,30 @@
 //! Before the relay: dialling, both handshakes, and every way they fail. The browser hears nothing
 //! until the desktop has accepted the gateway.
 
-use super::rig::{CHALLENGE, DialWith, INIT, PIPE, Rig, admit, init, is_closed, read};
+use super::rig::{CHALLENGE, FnDialer, INIT, PIPE, Rig, admit, init, is_closed, read};
 use crate::support::bytewise::Bytewise;
 use futures_util::future::FutureExt;
 use portcullis::protocol::rfb::RfbError;
-use portcullis::viewer::browser::Heard;
-use portcullis::viewer::end::End;
-use portcullis::viewer::{Duplex, Limits};
+use portcullis::viewer::browser::BrowserEvent;
+use portcullis::viewer::stream_end::StreamEnd;
+use portcullis::viewer::{Duplex, Timeouts};
 use std::io;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 /// A limit for tests that wait it out.
-const SHORT: Duration = Duration::from_millis(500);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Ends the stream, and asserts that the browser was told nothing: code, word, and reason.
-async fn failed(rig: Rig) -> (u16, &'static str, String) {
-    let (end, mut browser) = rig.ended().await;
+async fn end_of(rig: Rig) -> (u16, &'static str, String) {
+    let (end, mut browser) = rig.end().await;
     assert_eq!(browser.hear().await, None, "the browser hears nothing");
-    let (code, reason) = end.close();
-    (code, end.why(), reason.into_owned())
+    let (code, reason) = end.close_frame();
+    (code, end.reason_code(), reason.into_owned())
 }
 
-fn told(code: u16, why: &'static str, reason: &str) -> (u16, &'static str, String) {
+fn expected(code: u16, why: &'static str, reason: &str) -> (u16, &'static str, String) {
     (code, why, reason.to_owned())
 }
 
@@ -38,7 +38,7 @@ async fn the_browser_is_greeted_after_the_desktop_has_accepted() {
     read(&mut desktop, 1).await;
     desktop.write_all(&CHALLENGE).await.unwrap();
     read(&mut desktop, 16).await;
-    assert!(rig.browser.told.try_recv().is_err(), "not before the verdict");
+    assert!(rig.browser.sent.try_recv().is_err(), "not before the verdict");
     desktop.write_all(&[0; 4]).await.unwrap();
     rig.browser.greet().await;
     rig.browser.send(&[0]).await;
@@ -54,7 +54,7 @@ async fn the_browser_is_greeted_after_the_desktop_has_accepted() {
 async fn both_handshakes_work_byte_by_byte() {
     let (near, mut far) = tokio::io::duplex(PIPE);
     let near = std::sync::Mutex::new(Some(near));
-    let mut rig = Rig::dialling(DialWith(move || {
+    let mut rig = Rig::dialling(FnDialer(move || {
         let near = near.lock().unwrap().take().expect("one call");
         async { Ok(Box::new(Bytewise::new(near)) as Box<dyn Duplex>) }.boxed()
     }));
@@ -88,41 +88,42 @@ async fn bytes_beyond_a_handshake_are_not_lost() {
 
 #[tokio::test]
 async fn a_desktop_that_refuses_the_connection() {
-    let rig = Rig::dialling(DialWith(|| {
+    let rig = Rig::dialling(FnDialer(|| {
         async { Err(io::Error::from(io::ErrorKind::ConnectionRefused)) }.boxed()
     }));
     assert_eq!(
-        failed(rig).await,
-        told(4002, "desktop_unreachable", "desktop: The desktop does not take connections.")
+        end_of(rig).await,
+        expected(4002, "desktop_unreachable", "desktop: The desktop does not take connections.")
     );
 }
 
 #[tokio::test]
 async fn a_desktop_that_is_never_reached() {
-    let limits = Limits { dial: SHORT, ..Limits::default() };
+    let limits = Timeouts { dial: HANDSHAKE_TIMEOUT, ..Timeouts::default() };
     let calls = tokio::sync::mpsc::unbounded_channel().1;
     let start = Instant::now();
-    let rig = Rig::with(DialWith(|| std::future::pending().boxed()), calls, limits);
+    let rig = Rig::with(FnDialer(|| std::future::pending().boxed()), calls, limits);
     assert_eq!(
-        failed(rig).await,
-        told(4002, "desktop_unreachable", "host: The desktop's host cannot be reached.")
+        end_of(rig).await,
+        expected(4002, "desktop_unreachable", "host: The desktop's host cannot be reached.")
     );
-    assert!(start.elapsed() >= SHORT);
+    assert!(start.elapsed() >= HANDSHAKE_TIMEOUT);
 }
 
 #[tokio::test]
 async fn a_desktop_that_hangs_in_the_handshake() {
     for said in [&b""[..], b"RFB 003", b"RFB 003.008\n", b"RFB 003.008\n\x02\x01"] {
         let start = Instant::now();
-        let mut rig = Rig::limited(Limits { handshake: SHORT, ..Limits::default() });
+        let mut rig =
+            Rig::limited(Timeouts { handshake: HANDSHAKE_TIMEOUT, ..Timeouts::default() });
         let mut desktop = rig.desktop().await;
         desktop.write_all(said).await.unwrap();
         assert_eq!(
-            failed(rig).await,
-            told(4002, "handshake_broken", "desktop: The desktop does not answer."),
+            end_of(rig).await,
+            expected(4002, "handshake_broken", "desktop: The desktop does not answer."),
             "{said:?}"
         );
-        assert!(start.elapsed() >= SHORT);
+        assert!(start.elapsed() >= HANDSHAKE_TIMEOUT);
         assert!(is_closed(&mut desktop).await);
     }
 }
@@ -136,8 +137,12 @@ async fn a_desktop_that_closes_anywhere_in_the_handshake() {
         desktop.write_all(&said[..n]).await.unwrap();
         drop(desktop);
         assert_eq!(
-            failed(rig).await,
-            told(4002, "rfb_closed", "desktop: The desktop does not answer as a desktop should."),
+            end_of(rig).await,
+            expected(
+                4002,
+                "rfb_closed",
+                "desktop: The desktop does not answer as a desktop should."
+            ),
             "after {n} bytes"
         );
     }
@@ -152,8 +157,8 @@ async fn a_desktop_that_speaks_nonsense() {
         let mut desktop = rig.desktop().await;
         desktop.write_all(said).await.unwrap();
         assert_eq!(
-            failed(rig).await,
-            told(4002, "not_rfb", "desktop: The desktop does not answer as a desktop should.")
+            end_of(rig).await,
+            expected(4002, "not_rfb", "desktop: The desktop does not answer as a desktop should.")
         );
     }
 }
@@ -165,7 +170,7 @@ async fn a_desktop_that_does_not_know_the_password() {
     desktop.write_all(b"RFB 003.008\n\x01\x02").await.unwrap();
     desktop.write_all(&CHALLENGE).await.unwrap();
     desktop.write_all(b"\0\0\0\x01\0\0\0\x15Authentication failed").await.unwrap();
-    assert_eq!(failed(rig).await, told(4006, "rfb_denied", "workspace rfb_denied"));
+    assert_eq!(end_of(rig).await, expected(4006, "rfb_denied", "workspace rfb_denied"));
 }
 
 #[tokio::test]
@@ -174,8 +179,8 @@ async fn a_desktop_that_asks_for_no_password_is_not_ours() {
     let mut desktop = rig.desktop().await;
     desktop.write_all(b"RFB 003.008\n\x01\x01").await.unwrap();
     assert_eq!(
-        failed(rig).await,
-        told(
+        end_of(rig).await,
+        expected(
             4002,
             "rfb_no_security",
             "desktop: The desktop asks for another proof than this workspace has."
@@ -196,35 +201,35 @@ async fn a_desktop_that_floods_the_handshake() {
         io::Result::Ok(())
     });
     assert_eq!(
-        failed(rig).await,
-        told(4002, "rfb_refused", "desktop: The desktop refused the connection.")
+        end_of(rig).await,
+        expected(4002, "rfb_refused", "desktop: The desktop refused the connection.")
     );
     assert!(flood.await.unwrap().is_err(), "its connection is closed");
 }
 
 #[tokio::test]
 async fn a_browser_that_leaves_while_the_desktop_is_dialled() {
-    let rig = Rig::dialling(DialWith(|| std::future::pending().boxed()));
-    rig.browser.say.send(Err(End::BrowserClosed)).await.unwrap();
-    assert_eq!(rig.ended().await.0.why(), "browser_closed");
+    let rig = Rig::dialling(FnDialer(|| std::future::pending().boxed()));
+    rig.browser.input.send(Err(StreamEnd::BrowserClosed)).await.unwrap();
+    assert_eq!(rig.end().await.0.reason_code(), "browser_closed");
 }
 
 #[tokio::test]
 async fn a_browser_that_leaves_while_the_desktop_shakes_hands() {
     let mut rig = Rig::new();
     let mut desktop = rig.desktop().await;
-    rig.browser.say.send(Err(End::BrowserGone)).await.unwrap();
-    assert_eq!(rig.ended().await.0.why(), "browser_gone");
+    rig.browser.input.send(Err(StreamEnd::BrowserDisconnected)).await.unwrap();
+    assert_eq!(rig.end().await.0.reason_code(), "browser_gone");
     assert!(is_closed(&mut desktop).await);
 }
 
 #[tokio::test]
 async fn a_browser_that_sends_too_much_too_early() {
-    let rig = Rig::dialling(DialWith(|| std::future::pending().boxed()));
+    let rig = Rig::dialling(FnDialer(|| std::future::pending().boxed()));
     rig.browser.send(&[0; 4000]).await;
     rig.browser.send(&[0; 4000]).await;
-    let (end, _) = rig.ended().await;
-    assert_eq!((end.close().0, end.why()), (1009, "frame_too_big"));
+    let (end, _) = rig.end().await;
+    assert_eq!((end.close_frame().0, end.reason_code()), (1009, "frame_too_big"));
 }
 
 #[tokio::test]
@@ -233,20 +238,21 @@ async fn a_browser_that_answers_nonsense() {
     let mut desktop = rig.desktop().await;
     admit(&mut desktop).await;
     rig.browser.send(b"RFB 003.003\n").await;
-    let (end, _) = rig.ended().await;
-    assert!(matches!(end, End::BrowserNonsense(RfbError::Version { major: 3, minor: 3 })));
-    assert_eq!(end.close().0, 1002);
+    let (end, _) = rig.end().await;
+    assert!(matches!(end, StreamEnd::BrowserHandshake(RfbError::Version { major: 3, minor: 3 })));
+    assert_eq!(end.close_frame().0, 1002);
     assert!(is_closed(&mut desktop).await);
 }
 
 #[tokio::test]
 async fn a_browser_that_never_answers() {
     let start = Instant::now();
-    let mut rig = Rig::limited(Limits { handshake: Duration::from_secs(3), ..Limits::default() });
+    let mut rig =
+        Rig::limited(Timeouts { handshake: Duration::from_secs(3), ..Timeouts::default() });
     let mut desktop = rig.desktop().await;
     admit(&mut desktop).await;
-    rig.browser.say.send(Ok(Heard::Ping("are you there".into()))).await.unwrap();
-    let (end, _) = rig.ended().await;
-    assert_eq!((end.close().0, end.why()), (1002, "browser_idle"));
+    rig.browser.input.send(Ok(BrowserEvent::Ping("are you there".into()))).await.unwrap();
+    let (end, _) = rig.end().await;
+    assert_eq!((end.close_frame().0, end.reason_code()), (1002, "browser_idle"));
     assert!(start.elapsed() >= Duration::from_secs(3));
 }

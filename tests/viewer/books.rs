@@ -22,9 +22,9 @@ use portcullis::domain::user::Origin;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{Clock, HostId, SessionId, Timestamp};
 use portcullis::store::Store;
-use portcullis::viewer::hangup::{Hangup, on_connect};
-use portcullis::viewer::ws::upgrade;
-use portcullis::viewer::{Context, serve_on};
+use portcullis::viewer::socket_shutdown::{SocketShutdown, on_connect};
+use portcullis::viewer::websocket::upgrade;
+use portcullis::viewer::{Context, serve_with_shutdown};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -90,7 +90,7 @@ impl Fleet for NoFleet {
 struct Rig {
     broker: Broker,
     session_id: SessionId,
-    right: watch::Sender<Right>,
+    authorization: watch::Sender<Right>,
     browser: DuplexStream,
     desktop: DuplexStream,
     task: AbortHandle,
@@ -112,14 +112,20 @@ async fn open(
     shared: web::Data<Shared>,
 ) -> actix_web::Result<HttpResponse> {
     let (response, browser) = upgrade(&request, body)?;
-    let hangup = request.conn_data::<Hangup>().cloned();
+    let hangup = request.conn_data::<SocketShutdown>().cloned();
     let grant = shared.grant.lock().unwrap().take().expect("one stream");
     let ctx = Context {
         broker: shared.broker.clone(),
         dial: shared.dial.clone(),
         draining: shared.draining.clone(),
     };
-    let task = actix_web::rt::spawn(serve_on(ctx, Origin::local("req-7"), grant, browser, hangup));
+    let task = actix_web::rt::spawn(serve_with_shutdown(
+        ctx,
+        Origin::local("req-7"),
+        grant,
+        browser,
+        hangup,
+    ));
     let _ = shared.tasks.send(task.abort_handle());
     Ok(response)
 }
@@ -188,7 +194,7 @@ impl Rig {
         Self {
             broker,
             session_id,
-            right,
+            authorization: right,
             browser,
             desktop,
             task,
@@ -263,7 +269,7 @@ async fn a_browser_that_leaves() {
 #[actix_web::test]
 async fn a_right_that_is_lost() {
     let mut rig = Rig::joined().await;
-    rig.right.send(Right::SessionEnded(EndReason::WorkspaceStopped)).unwrap();
+    rig.authorization.send(Right::SessionEnded(EndReason::WorkspaceStopped)).unwrap();
     let mut rest = Vec::new();
     let _ = rig.browser.read_to_end(&mut rest).await;
     assert_eq!(rig.closed().await.reason.as_deref(), Some("workspace_stopped"));

@@ -1,15 +1,15 @@
 //! A real desktop: Xtigervnc, reached over a unix socket, with the viewer in between.
 
 use super::ledger::Ledger;
-use super::rig::{DialWith, Rig, Told, lease_to, server};
+use super::rig::{FnDialer, Rig, Told, lease_to, server};
 use crate::support::tether::tethered;
 use crate::support::vnc::VncClient;
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
 use portcullis::domain::server::Server;
 use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::viewer::browser::Heard;
-use portcullis::viewer::{Duplex, Limits};
+use portcullis::viewer::browser::BrowserEvent;
+use portcullis::viewer::{Duplex, Timeouts};
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Stdio;
 use std::time::Duration;
@@ -55,11 +55,11 @@ impl Desktop {
     /// With these options beside the usual ones. `{}` stands for its folder, in which `passwd` is
     /// the password's file.
     pub async fn with(options: &[&str]) -> Self {
-        Self::prepared(tempfile::tempdir().unwrap(), &[], options).await
+        Self::start_in(tempfile::tempdir().unwrap(), &[], options).await
     }
 
     /// In a folder that holds what the options name, with these variables in its environment.
-    pub async fn prepared(
+    pub async fn start_in(
         directory: TempDir,
         variables: &[(&str, &str)],
         options: &[&str],
@@ -127,18 +127,18 @@ impl Desktop {
     /// The same under a lease of one's own.
     pub fn attach_as(&self, server: Server, books: Ledger) -> Rig {
         let socket = self.path("rfb.sock");
-        let dial = DialWith(move || {
+        let dial = FnDialer(move || {
             let socket = socket.clone();
             async move { Ok(Box::new(UnixStream::connect(socket).await?) as Box<dyn Duplex>) }
                 .boxed()
         });
         let lease = lease_to(OrganizationId::new(), WorkspaceKind::Vnc, server);
-        let limits = Limits {
+        let limits = Timeouts {
             dial: LONG,
             handshake: LONG,
-            patience: 3 * LONG,
-            stall: 3 * LONG,
-            ..Limits::default()
+            pong: 3 * LONG,
+            desktop_write: 3 * LONG,
+            ..Timeouts::default()
         };
         Rig::leased(lease, dial, mpsc::unbounded_channel().1, limits, books)
     }
@@ -163,19 +163,19 @@ impl Desktop {
 pub fn browser_stream(rig: &mut Rig) -> DuplexStream {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let (mut reader, mut writer) = tokio::io::split(far);
-    let mut told = std::mem::replace(&mut rig.browser.told, tokio::sync::mpsc::channel(1).1);
-    let (say, pong) = (rig.browser.say.clone(), rig.browser.say.clone());
+    let mut told = std::mem::replace(&mut rig.browser.sent, tokio::sync::mpsc::channel(1).1);
+    let (say, pong) = (rig.browser.input.clone(), rig.browser.input.clone());
     tokio::spawn(async move {
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(n @ 1..) = reader.read(&mut buffer).await {
-            let _ = say.send(Ok(Heard::Bytes(buffer[..n].to_vec().into()))).await;
+            let _ = say.send(Ok(BrowserEvent::Bytes(buffer[..n].to_vec().into()))).await;
         }
     });
     tokio::spawn(async move {
         while let Some(told) = told.recv().await {
             match told {
                 Told::Bytes(bytes) => drop(writer.write_all(&bytes).await),
-                Told::Ping(payload) => drop(pong.try_send(Ok(Heard::Pong(payload)))),
+                Told::Ping(payload) => drop(pong.try_send(Ok(BrowserEvent::Pong(payload)))),
                 Told::Pong(_) => {}
             }
         }

@@ -2,9 +2,9 @@
 
 use super::rig::{PIPE, Rig, Told, is_closed, read};
 use bytes::Bytes;
-use portcullis::viewer::Limits;
-use portcullis::viewer::browser::Heard;
-use portcullis::viewer::end::End;
+use portcullis::viewer::Timeouts;
+use portcullis::viewer::browser::BrowserEvent;
+use portcullis::viewer::stream_end::StreamEnd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// Bytes that are different everywhere.
-fn noise(length: usize) -> Vec<u8> {
+fn random_bytes(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {
         state ^= state << 13;
@@ -26,7 +26,7 @@ fn noise(length: usize) -> Vec<u8> {
 #[tokio::test]
 async fn everything_arrives_in_order_both_ways_at_once() {
     let (mut rig, desktop) = Rig::joined().await;
-    let (down, up) = (noise(3_000_001), noise(1_000_003));
+    let (down, up) = (random_bytes(3_000_001), random_bytes(1_000_003));
     let (mut desktop_reads, mut desktop_writes) = tokio::io::split(desktop);
 
     let sent = down.clone();
@@ -41,10 +41,10 @@ async fn everything_arrives_in_order_both_ways_at_once() {
         assert!(got == expected, "what the browser sent arrives");
         desktop_reads
     });
-    let say = rig.browser.say.clone();
+    let say = rig.browser.input.clone();
     let browser_writes = tokio::spawn(async move {
         for piece in up.chunks(1234) {
-            say.send(Ok(Heard::Bytes(Bytes::copy_from_slice(piece)))).await.unwrap();
+            say.send(Ok(BrowserEvent::Bytes(Bytes::copy_from_slice(piece)))).await.unwrap();
         }
     });
     let got = rig.browser.read(down.len()).await;
@@ -52,9 +52,9 @@ async fn everything_arrives_in_order_both_ways_at_once() {
     browser_writes.await.unwrap();
     let _ends = (desktop_writes.await.unwrap(), desktop_reads.await.unwrap());
 
-    rig.browser.say.send(Err(End::BrowserClosed)).await.unwrap();
+    rig.browser.input.send(Err(StreamEnd::BrowserClosed)).await.unwrap();
     let meters = Arc::clone(&rig.meters);
-    assert_eq!(rig.ended().await.0.why(), "browser_closed");
+    assert_eq!(rig.end().await.0.reason_code(), "browser_closed");
     assert_eq!(
         (meters.up.load(Ordering::Relaxed), meters.down.load(Ordering::Relaxed)),
         (1_000_003, 3_000_001)
@@ -88,10 +88,11 @@ async fn a_desktop_that_takes_no_input_does_not_stop_its_output() {
 #[tokio::test]
 async fn a_desktop_that_takes_no_input_for_too_long_is_gone() {
     let (rig, desktop) =
-        Rig::joined_with(Limits { stall: Duration::from_secs(3), ..Limits::default() }).await;
+        Rig::joined_with(Timeouts { desktop_write: Duration::from_secs(3), ..Timeouts::default() })
+            .await;
     while timeout(Duration::from_millis(100), rig.browser.send(&[2; 4096])).await.is_ok() {}
-    let (end, _) = rig.ended().await;
-    assert_eq!((end.close().0, end.why()), (4002, "desktop_stalled"));
+    let (end, _) = rig.end().await;
+    assert_eq!((end.close_frame().0, end.reason_code()), (4002, "desktop_stalled"));
     drop(desktop);
 }
 
@@ -101,72 +102,77 @@ async fn a_desktop_that_hangs_up_is_heard_out() {
     desktop.write_all(b"the last words").await.unwrap();
     drop(desktop);
     assert_eq!(rig.browser.read(14).await, b"the last words");
-    let (end, _) = rig.ended().await;
-    assert_eq!((end.close(), end.why()), ((4002, "retry".into()), "desktop_gone"));
+    let (end, _) = rig.end().await;
+    assert_eq!((end.close_frame(), end.reason_code()), ((4002, "retry".into()), "desktop_gone"));
 }
 
 #[tokio::test]
 async fn round_trips_are_measured() {
-    let (mut rig, _desktop) =
-        Rig::joined_with(Limits { ping_every: Duration::from_millis(20), ..Limits::default() })
-            .await;
+    let (mut rig, _desktop) = Rig::joined_with(Timeouts {
+        ping_interval: Duration::from_millis(20),
+        ..Timeouts::default()
+    })
+    .await;
     for _ in 0..3 {
-        let Some(Told::Ping(payload)) = rig.browser.told.recv().await else {
+        let Some(Told::Ping(payload)) = rig.browser.sent.recv().await else {
             panic!("a ping is due")
         };
-        rig.browser.say.send(Ok(Heard::Pong(payload))).await.unwrap();
+        rig.browser.input.send(Ok(BrowserEvent::Pong(payload))).await.unwrap();
     }
-    let Some(Told::Ping(_)) = rig.browser.told.recv().await else { panic!("another ping is due") };
+    let Some(Told::Ping(_)) = rig.browser.sent.recv().await else { panic!("another ping is due") };
     let rtt = rig.meters.rtt().expect("measured");
     assert!(rtt > Duration::ZERO && rtt < Duration::from_secs(60), "{rtt:?}");
 }
 
 #[tokio::test]
 async fn a_browser_that_answers_no_ping_is_gone() {
-    let limits = Limits {
-        ping_every: Duration::from_millis(50),
-        patience: Duration::from_millis(300),
-        ..Limits::default()
+    let limits = Timeouts {
+        ping_interval: Duration::from_millis(50),
+        pong: Duration::from_millis(300),
+        ..Timeouts::default()
     };
     let (rig, mut desktop) = Rig::joined_with(limits).await;
     // It still sends: a half-open connection can look like that, too.
     rig.browser.send(b"x").await;
-    let (end, _) = rig.ended().await;
-    assert_eq!((end.close().0, end.why()), (1001, "browser_silent"));
+    let (end, _) = rig.end().await;
+    assert_eq!((end.close_frame().0, end.reason_code()), (1001, "browser_silent"));
     assert!(is_closed(&mut desktop).await);
 }
 
 #[tokio::test]
 async fn a_browser_that_reads_nothing_is_gone_even_when_the_ping_has_no_way_out() {
-    let limits = Limits {
-        ping_every: Duration::from_millis(500),
-        patience: Duration::from_millis(500),
-        ..Limits::default()
+    let limits = Timeouts {
+        ping_interval: Duration::from_millis(500),
+        pong: Duration::from_millis(500),
+        ..Timeouts::default()
     };
     let (rig, mut desktop) = Rig::joined_with(limits).await;
     while timeout(Duration::from_secs(1), desktop.write_all(&[1; 4096]))
         .await
         .is_ok_and(|w| w.is_ok())
     {}
-    let (end, _) = rig.ended().await;
-    assert_eq!(end.why(), "browser_silent");
+    let (end, _) = rig.end().await;
+    assert_eq!(end.reason_code(), "browser_silent");
 }
 
 #[tokio::test]
 async fn pings_of_the_browser_are_answered() {
     let (mut rig, _desktop) = Rig::joined().await;
-    rig.browser.say.send(Ok(Heard::Ping("are you there".into()))).await.unwrap();
+    rig.browser.input.send(Ok(BrowserEvent::Ping("are you there".into()))).await.unwrap();
     assert_eq!(rig.browser.hear().await, Some(Told::Pong("are you there".into())));
 }
 
 #[tokio::test]
 async fn what_the_browser_may_not_send_ends_the_stream() {
-    for (end, code) in
-        [(End::Text, 1003), (End::TooBig, 1009), (End::BadFrame, 1002), (End::BrowserGone, 1000)]
-    {
+    for (end, code) in [
+        (StreamEnd::TextFrame, 1003),
+        (StreamEnd::FrameTooBig, 1009),
+        (StreamEnd::BadFrame, 1002),
+        (StreamEnd::BrowserDisconnected, 1000),
+    ] {
         let (rig, mut desktop) = Rig::joined().await;
-        rig.browser.say.send(Err(end)).await.unwrap();
-        assert_eq!(rig.ended().await.0.close().0, code);
+        rig.browser.input.send(Err(end)).await.unwrap();
+        assert_eq!(rig.end().await.0.close_frame().0, code);
         assert!(is_closed(&mut desktop).await);
     }
 }

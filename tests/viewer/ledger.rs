@@ -2,14 +2,14 @@
 
 use portcullis::domain::Result;
 use portcullis::domain::server::Fingerprint;
-use portcullis::viewer::books::{Books, Met, SeenCertificate, TransferRefused};
+use portcullis::viewer::stream_audit::{Met, SeenCertificate, StreamAudit, TransferRefused};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// An entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Line {
-    Met(SeenCertificate, Met),
+    CertificateChecked(SeenCertificate, Met),
     CertificateRefused(SeenCertificate, &'static str),
     LoginRefused(&'static str),
     DestinationRefused(String),
@@ -64,7 +64,7 @@ impl Ledger {
     }
 
     /// What an admin does who accepts another one.
-    pub fn accept(&self, pin: Fingerprint) {
+    pub fn accept_pin(&self, pin: Fingerprint) {
         *self.pin.lock().unwrap() = Some(pin);
     }
 
@@ -73,15 +73,15 @@ impl Ledger {
     }
 }
 
-impl Books for Ledger {
-    async fn meet_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
+impl StreamAudit for Ledger {
+    async fn check_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
         let pin = *self.pin.lock().unwrap().get_or_insert(seen.fingerprint);
         let met = if pin == seen.fingerprint { Met::Trusted } else { Met::Refused };
-        self.write(Line::Met(seen.clone(), met));
+        self.write(Line::CertificateChecked(seen.clone(), met));
         Ok(met)
     }
 
-    async fn refuse_certificate(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
+    async fn certificate_refused(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
         self.write(Line::CertificateRefused(seen.clone(), why));
         Ok(())
     }

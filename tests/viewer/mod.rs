@@ -3,15 +3,15 @@
 
 mod attach;
 mod books;
-mod cut;
 mod desktop;
 mod flow;
-mod foreign;
 mod html5;
 pub mod ledger;
 mod policy;
 mod rdp;
+mod revocation;
 pub mod rig;
+mod third_party_servers;
 mod trust;
 mod websocket;
 mod xvnc;

@@ -7,7 +7,7 @@ use super::rig::{INIT, Rig, admit, read, server};
 use super::xvnc::content;
 use crate::support::vnc::{Event, VncClient};
 use portcullis::domain::server::{Clipboard, Server, StreamPolicy};
-use portcullis::viewer::Limits;
+use portcullis::viewer::Timeouts;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -45,7 +45,7 @@ async fn until_pasted(desktop: &Desktop, text: &str) {
 }
 
 /// The next text the browser is told; updates are asked for meanwhile, as a browser does.
-async fn told(client: &mut VncClient<DuplexStream>) -> String {
+async fn received_text(client: &mut VncClient<DuplexStream>) -> String {
     let next = async {
         loop {
             if let Event::CutText(text) = client.next().await.unwrap() {
@@ -67,7 +67,7 @@ async fn text_goes_the_ways_it_may_and_no_other() {
 
         let _first = copy(&desktop, "copied out").await;
         if way.allows_out() {
-            assert_eq!(told(&mut client).await, "copied out", "{way:?}");
+            assert_eq!(received_text(&mut client).await, "copied out", "{way:?}");
         } else {
             until_pasted(&desktop, "copied out").await;
             books.until(|books| !books.refused().is_empty()).await;
@@ -84,8 +84,12 @@ async fn text_goes_the_ways_it_may_and_no_other() {
         // The stream goes on: what was held back left no gap.
         timeout(LONG, client.frame()).await.unwrap().unwrap();
         drop(client);
-        rig.browser.say.send(Err(portcullis::viewer::end::End::BrowserClosed)).await.unwrap();
-        assert_eq!(rig.ended().await.0.why(), "browser_closed");
+        rig.browser
+            .input
+            .send(Err(portcullis::viewer::stream_end::StreamEnd::BrowserClosed))
+            .await
+            .unwrap();
+        assert_eq!(rig.end().await.0.reason_code(), "browser_closed");
         assert_eq!(books.refused(), expected, "{way:?}");
     }
 }
@@ -117,7 +121,7 @@ async fn read_only_shows_and_takes_nothing() {
         .await;
     // Its copies go out, and somebody who may type does.
     let _copy = copy(&desktop, "copied out").await;
-    assert_eq!(told(&mut client).await, "copied out");
+    assert_eq!(received_text(&mut client).await, "copied out");
     let (_other, mut other) = desktop.open().await;
     timeout(LONG, other.frame()).await.unwrap().unwrap();
     other.pointer(0, 100, 100).await.unwrap();
@@ -199,10 +203,14 @@ async fn text_is_found_among_rectangles_of_every_encoding() {
             "{name}: {refused:?}"
         );
         asking.abort();
-        rig.browser.say.send(Err(portcullis::viewer::end::End::BrowserClosed)).await.unwrap();
-        let end = rig.ended().await.0;
+        rig.browser
+            .input
+            .send(Err(portcullis::viewer::stream_end::StreamEnd::BrowserClosed))
+            .await
+            .unwrap();
+        let end = rig.end().await.0;
         assert_eq!(
-            end.why(),
+            end.reason_code(),
             "browser_closed",
             "{name}: {:?}",
             end.cause().map(ToString::to_string)
@@ -240,7 +248,7 @@ async fn scripted(policy: StreamPolicy) -> (Rig, DuplexStream) {
         portcullis::domain::workspace::WorkspaceKind::Vnc,
         under(policy),
     );
-    let mut rig = Rig::leased(lease, dial, calls, Limits::default(), Ledger::default());
+    let mut rig = Rig::leased(lease, dial, calls, Timeouts::default(), Ledger::default());
     let mut desktop = rig.desktop().await;
     rig.join(&mut desktop).await;
     (rig, desktop)
@@ -260,8 +268,8 @@ async fn what_cannot_be_taken_out_ends_the_stream() {
     ] {
         let (rig, mut desktop) = scripted(none).await;
         desktop.write_all(said).await.unwrap();
-        let (ended, mut browser) = rig.ended().await;
-        assert_eq!((ended.close().0, ended.why()), end);
+        let (ended, mut browser) = rig.end().await;
+        assert_eq!((ended.close_frame().0, ended.reason_code()), end);
         while let Some(told) = browser.hear().await {
             let super::rig::Told::Bytes(bytes) = told else { continue };
             assert!(!bytes.windows(2).any(|two| two == b"hi"), "{bytes:?}");
@@ -273,8 +281,8 @@ async fn what_cannot_be_taken_out_ends_the_stream() {
     ] {
         let (rig, _desktop) = scripted(none).await;
         rig.browser.send(said).await;
-        let (ended, _) = rig.ended().await;
-        assert_eq!((ended.close().0, ended.why()), end);
+        let (ended, _) = rig.end().await;
+        assert_eq!((ended.close_frame().0, ended.reason_code()), end);
     }
 }
 
@@ -290,9 +298,9 @@ async fn a_picture_no_browser_can_hold_is_not_told() {
         .write_all(&[&60_000_u16.to_be_bytes(), &60_000_u16.to_be_bytes(), &INIT[4..]].concat())
         .await
         .unwrap();
-    let (end, mut browser) = rig.ended().await;
+    let (end, mut browser) = rig.end().await;
     assert_eq!(
-        end.close(),
+        end.close_frame(),
         (4002, "desktop: A picture of 60000 x 60000 is too large for a browser.".into())
     );
     assert_eq!(browser.hear().await, None);
@@ -302,14 +310,18 @@ async fn a_picture_no_browser_can_hold_is_not_told() {
 async fn refusals_are_put_together_and_none_is_lost() {
     let (rig, mut desktop) =
         scripted(StreamPolicy { read_only: true, ..StreamPolicy::default() }).await;
-    let books = rig.books.clone();
+    let books = rig.audit.clone();
     for _ in 0..500 {
         rig.browser.send(&[5, 0, 0, 1, 0, 1]).await;
     }
     rig.browser.send(&[3, 1, 0, 0, 0, 0, 0, 2, 0, 1]).await;
     assert_eq!(read(&mut desktop, 10).await[0], 3, "all were seen");
-    rig.browser.say.send(Err(portcullis::viewer::end::End::BrowserClosed)).await.unwrap();
-    rig.ended().await;
+    rig.browser
+        .input
+        .send(Err(portcullis::viewer::stream_end::StreamEnd::BrowserClosed))
+        .await
+        .unwrap();
+    rig.end().await;
     assert_eq!(books.refused(), [("input", "in", 3000, 500)]);
     // One at once, then one a second at most, and the last at the end; so slow is no machine that
     // it were one each.

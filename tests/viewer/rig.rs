@@ -15,10 +15,10 @@ use portcullis::domain::{
     HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
 };
 use portcullis::viewer::attach::{Attachment, attach};
-use portcullis::viewer::books::Tally;
-use portcullis::viewer::browser::{BrowserSink, BrowserSource, Gone, Heard};
-use portcullis::viewer::end::End;
-use portcullis::viewer::{Dial, Duplex, Limits};
+use portcullis::viewer::browser::{BrowserEvent, BrowserSink, BrowserSource, Disconnected};
+use portcullis::viewer::stream_audit::RefusalCounter;
+use portcullis::viewer::stream_end::StreamEnd;
+use portcullis::viewer::{Dial, Duplex, Timeouts};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,9 +118,9 @@ impl Dial for Switchboard {
 }
 
 /// Dials as the given function says.
-pub struct DialWith<F>(pub F);
+pub struct FnDialer<F>(pub F);
 
-impl<F> Dial for DialWith<F>
+impl<F> Dial for FnDialer<F>
 where
     F: Fn() -> BoxFuture<'static, io::Result<Box<dyn Duplex>>> + Send + Sync + 'static,
 {
@@ -142,37 +142,37 @@ pub enum Told {
 pub struct PipeSink(mpsc::Sender<Told>);
 
 impl BrowserSink for PipeSink {
-    async fn send(&mut self, chunk: Bytes) -> Result<(), Gone> {
-        self.0.send(Told::Bytes(chunk)).await.map_err(|_| Gone)
+    async fn send(&mut self, chunk: Bytes) -> Result<(), Disconnected> {
+        self.0.send(Told::Bytes(chunk)).await.map_err(|_| Disconnected)
     }
-    async fn ping(&mut self, payload: &[u8]) -> Result<(), Gone> {
-        self.0.send(Told::Ping(Bytes::copy_from_slice(payload))).await.map_err(|_| Gone)
+    async fn ping(&mut self, payload: &[u8]) -> Result<(), Disconnected> {
+        self.0.send(Told::Ping(Bytes::copy_from_slice(payload))).await.map_err(|_| Disconnected)
     }
-    async fn pong(&mut self, payload: &[u8]) -> Result<(), Gone> {
-        self.0.send(Told::Pong(Bytes::copy_from_slice(payload))).await.map_err(|_| Gone)
+    async fn pong(&mut self, payload: &[u8]) -> Result<(), Disconnected> {
+        self.0.send(Told::Pong(Bytes::copy_from_slice(payload))).await.map_err(|_| Disconnected)
     }
 }
 
 /// The viewer's end from the browser.
-pub struct PipeSource(mpsc::Receiver<Result<Heard, End>>);
+pub struct PipeSource(mpsc::Receiver<Result<BrowserEvent, StreamEnd>>);
 
 impl BrowserSource for PipeSource {
-    async fn next(&mut self) -> Result<Heard, End> {
-        self.0.recv().await.unwrap_or(Err(End::BrowserGone))
+    async fn next(&mut self) -> Result<BrowserEvent, StreamEnd> {
+        self.0.recv().await.unwrap_or(Err(StreamEnd::BrowserDisconnected))
     }
 }
 
 /// A browser in the test's hand.
 pub struct Browser {
-    pub told: mpsc::Receiver<Told>,
-    pub say: mpsc::Sender<Result<Heard, End>>,
+    pub sent: mpsc::Receiver<Told>,
+    pub input: mpsc::Sender<Result<BrowserEvent, StreamEnd>>,
     unread: Vec<u8>,
 }
 
 impl Browser {
     pub async fn send(&self, bytes: &[u8]) {
-        self.say
-            .send(Ok(Heard::Bytes(Bytes::copy_from_slice(bytes))))
+        self.input
+            .send(Ok(BrowserEvent::Bytes(Bytes::copy_from_slice(bytes))))
             .await
             .expect("the viewer listens");
     }
@@ -180,10 +180,10 @@ impl Browser {
     /// The next thing told, pings answered at once and not shown.
     pub async fn hear(&mut self) -> Option<Told> {
         loop {
-            match self.told.recv().await? {
+            match self.sent.recv().await? {
                 Told::Ping(payload) => {
                     // A browser does not stop reading because it cannot write.
-                    let _ = self.say.try_send(Ok(Heard::Pong(payload)));
+                    let _ = self.input.try_send(Ok(BrowserEvent::Pong(payload)));
                 }
                 other => return Some(other),
             }
@@ -220,30 +220,30 @@ impl Browser {
 pub struct Rig {
     pub browser: Browser,
     pub calls: Calls,
-    pub right: watch::Sender<Right>,
+    pub authorization: watch::Sender<Right>,
     pub draining: watch::Sender<bool>,
     pub meters: Arc<Meters>,
-    pub books: Ledger,
-    pub end: JoinHandle<End>,
+    pub audit: Ledger,
+    pub end: JoinHandle<StreamEnd>,
 }
 
 impl Rig {
     pub fn new() -> Self {
         let (dial, calls) = switchboard();
-        Self::with(dial, calls, Limits::default())
+        Self::with(dial, calls, Timeouts::default())
     }
 
     /// In a hurry: with other limits than in production.
-    pub fn limited(limits: Limits) -> Self {
+    pub fn limited(limits: Timeouts) -> Self {
         let (dial, calls) = switchboard();
         Self::with(dial, calls, limits)
     }
 
     pub fn dialling(dial: impl Dial) -> Self {
-        Self::with(dial, mpsc::unbounded_channel().1, Limits::default())
+        Self::with(dial, mpsc::unbounded_channel().1, Timeouts::default())
     }
 
-    pub fn with(dial: impl Dial, calls: Calls, limits: Limits) -> Self {
+    pub fn with(dial: impl Dial, calls: Calls, limits: Timeouts) -> Self {
         Self::leased(lease(), dial, calls, limits, Ledger::default())
     }
 
@@ -252,38 +252,38 @@ impl Rig {
         lease: Lease,
         dial: impl Dial,
         calls: Calls,
-        limits: Limits,
-        books: Ledger,
+        limits: Timeouts,
+        audit: Ledger,
     ) -> Self {
         let (tell, told) = mpsc::channel(2);
         let (say, heard) = mpsc::channel(16);
-        let (right, watched) = watch::channel(Right::Held);
+        let (authorization, watched) = watch::channel(Right::Held);
         let (draining, drained) = watch::channel(false);
         let meters = Arc::new(Meters::default());
-        let (written, ledger) = (Arc::clone(&meters), books.clone());
+        let (written, ledger) = (Arc::clone(&meters), audit.clone());
         let end = tokio::spawn(async move {
-            let tally = Tally::default();
+            let tally = RefusalCounter::default();
             let attachment = Attachment {
                 lease: &lease,
                 dial: &dial,
-                right: watched,
+                authorization: watched,
                 draining: drained,
                 meters: &written,
-                tally: &tally,
-                books: &ledger,
-                limits,
+                refusals: &tally,
+                audit: &ledger,
+                timeouts: limits,
             };
             let end = attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await;
             tally.flush(&ledger).await;
             end
         });
         Self {
-            browser: Browser { told, say, unread: Vec::new() },
+            browser: Browser { sent: told, input: say, unread: Vec::new() },
             calls,
-            right,
+            authorization,
             draining,
             meters,
-            books,
+            audit,
             end,
         }
     }
@@ -295,10 +295,10 @@ impl Rig {
 
     /// A stream past both handshakes.
     pub async fn joined() -> (Self, DuplexStream) {
-        Self::joined_with(Limits::default()).await
+        Self::joined_with(Timeouts::default()).await
     }
 
-    pub async fn joined_with(limits: Limits) -> (Self, DuplexStream) {
+    pub async fn joined_with(limits: Timeouts) -> (Self, DuplexStream) {
         let mut rig = Self::limited(limits);
         let mut desktop = rig.desktop().await;
         rig.join(&mut desktop).await;
@@ -310,20 +310,21 @@ impl Rig {
     pub fn browser_stream(&mut self) -> DuplexStream {
         let (near, far) = tokio::io::duplex(PIPE);
         let (mut reader, mut writer) = tokio::io::split(far);
-        let mut told = std::mem::replace(&mut self.browser.told, mpsc::channel(1).1);
-        let (say, pong) = (self.browser.say.clone(), self.browser.say.clone());
+        let mut told = std::mem::replace(&mut self.browser.sent, mpsc::channel(1).1);
+        let (say, pong) = (self.browser.input.clone(), self.browser.input.clone());
         tokio::spawn(async move {
             let mut buffer = vec![0; 16 * 1024];
             while let Ok(n @ 1..) = reader.read(&mut buffer).await {
-                let _ = say.send(Ok(Heard::Bytes(Bytes::copy_from_slice(&buffer[..n])))).await;
+                let _ =
+                    say.send(Ok(BrowserEvent::Bytes(Bytes::copy_from_slice(&buffer[..n])))).await;
             }
-            let _ = say.send(Err(End::BrowserGone)).await;
+            let _ = say.send(Err(StreamEnd::BrowserDisconnected)).await;
         });
         tokio::spawn(async move {
             while let Some(told) = told.recv().await {
                 match told {
                     Told::Bytes(bytes) => drop(writer.write_all(&bytes).await),
-                    Told::Ping(payload) => drop(pong.try_send(Ok(Heard::Pong(payload)))),
+                    Told::Ping(payload) => drop(pong.try_send(Ok(BrowserEvent::Pong(payload)))),
                     Told::Pong(_) => {}
                 }
             }
@@ -340,7 +341,7 @@ impl Rig {
     }
 
     /// How it ended; the browser's ends stay, so that nobody is told by their going.
-    pub async fn ended(self) -> (End, Browser) {
+    pub async fn end(self) -> (StreamEnd, Browser) {
         let end = tokio::time::timeout(Duration::from_secs(30), self.end)
             .await
             .expect("it ends")
@@ -350,22 +351,22 @@ impl Rig {
 }
 
 /// A stream with nothing but its right; nobody draws it out.
-pub async fn attach_once(dial: &dyn Dial, right: watch::Receiver<Right>) -> End {
+pub async fn attach_once(dial: &dyn Dial, right: watch::Receiver<Right>) -> StreamEnd {
     let (tell, _told) = mpsc::channel(2);
     let (_say, heard) = mpsc::channel(2);
     let (_draining, drained) = watch::channel(false);
     let (lease, meters, tally, books) =
-        (lease(), Meters::default(), Tally::default(), Ledger::default());
-    let limits = Limits::default();
+        (lease(), Meters::default(), RefusalCounter::default(), Ledger::default());
+    let limits = Timeouts::default();
     let attachment = Attachment {
         lease: &lease,
         dial,
-        right,
+        authorization: right,
         draining: drained,
         meters: &meters,
-        tally: &tally,
-        books: &books,
-        limits,
+        refusals: &tally,
+        audit: &books,
+        timeouts: limits,
     };
     attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await
 }

@@ -3,9 +3,9 @@
 
 use super::ledger::{Ledger, Line};
 use portcullis::domain::server::{Fingerprint, ServerTrust, TrustRule};
-use portcullis::viewer::books::Met;
-use portcullis::viewer::end::End;
-use portcullis::viewer::trust::{Expected, secure};
+use portcullis::viewer::stream_audit::Met;
+use portcullis::viewer::stream_end::StreamEnd;
+use portcullis::viewer::trust::{ExpectedServer, connect_tls};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
@@ -37,12 +37,12 @@ impl Identity {
 }
 
 /// What became of meeting a server under a rule.
-async fn meet(
+async fn connect(
     server: &Identity,
     versions: &[&'static SupportedProtocolVersion],
     trust: ServerTrust,
     books: &Ledger,
-) -> Result<usize, End> {
+) -> Result<usize, StreamEnd> {
     let (near, far) = tokio::io::duplex(16 * 1024);
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server.key.clone()));
     let config =
@@ -50,10 +50,12 @@ async fn meet(
             .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Fixed(Arc::new(rustls::sign::CertifiedKey::new(
-                vec![server.certificate.clone()],
-                rustls::crypto::ring::sign::any_supported_type(&key).unwrap(),
-            )))));
+            .with_cert_resolver(Arc::new(FixedCertificate(Arc::new(
+                rustls::sign::CertifiedKey::new(
+                    vec![server.certificate.clone()],
+                    rustls::crypto::ring::sign::any_supported_type(&key).unwrap(),
+                ),
+            ))));
     let serving = tokio::spawn(async move {
         let mut stream = TlsAcceptor::from(Arc::new(config)).accept(far).await?;
         stream.write_all(b"inside").await?;
@@ -61,13 +63,13 @@ async fn meet(
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await
     });
-    let expected = Expected {
+    let expected = ExpectedServer {
         trust: &trust,
         address: "127.0.0.1".parse().unwrap(),
         name: "",
-        limit: Duration::from_secs(20),
+        timeout: Duration::from_secs(20),
     };
-    let secured = secure(near, expected, books).await;
+    let secured = connect_tls(near, expected, books).await;
     let met = match secured {
         Ok(mut secured) => {
             let mut inside = [0; 6];
@@ -83,9 +85,9 @@ async fn meet(
 
 /// Shows one certificate, whatever is asked for: also one that rustls would not load.
 #[derive(Debug)]
-struct Fixed(Arc<rustls::sign::CertifiedKey>);
+struct FixedCertificate(Arc<rustls::sign::CertifiedKey>);
 
-impl rustls::server::ResolvesServerCert for Fixed {
+impl rustls::server::ResolvesServerCert for FixedCertificate {
     fn resolve(
         &self,
         _: rustls::server::ClientHello<'_>,
@@ -102,9 +104,9 @@ fn pinned(pin: Fingerprint) -> ServerTrust {
     ServerTrust { rule: TrustRule::Pinned(pin), pin: None }
 }
 
-fn refused(met: Result<usize, End>) -> &'static str {
+fn refused(met: Result<usize, StreamEnd>) -> &'static str {
     match met {
-        Err(End::CertificateRefused(why)) => why,
+        Err(StreamEnd::CertificateRefused(why)) => why,
         other => panic!("expected a refusal: {other:?}"),
     }
 }
@@ -116,35 +118,37 @@ async fn the_first_one_is_pinned_and_another_is_refused_until_accepted() {
     let (first, second, books) =
         (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), Ledger::default());
     for version in BOTH {
-        assert_eq!(meet(&first, &[version], first_use(None), &books).await.unwrap(), 1);
+        assert_eq!(connect(&first, &[version], first_use(None), &books).await.unwrap(), 1);
     }
     assert_eq!(books.pin(), Some(first.fingerprint()));
     assert_eq!(
-        meet(&first, &BOTH, first_use(books.pin()), &books).await.unwrap(),
+        connect(&first, &BOTH, first_use(books.pin()), &books).await.unwrap(),
         1,
         "the known one needs no entry"
     );
     assert_eq!(books.lines().len(), 2);
-    assert_eq!(refused(meet(&second, &BOTH, first_use(books.pin()), &books).await), "changed");
+    assert_eq!(refused(connect(&second, &BOTH, first_use(books.pin()), &books).await), "changed");
     let lines = books.lines();
-    let Some(Line::Met(seen, Met::Refused)) = lines.last() else { panic!("{lines:?}") };
+    let Some(Line::CertificateChecked(seen, Met::Refused)) = lines.last() else {
+        panic!("{lines:?}")
+    };
     assert_eq!(
         (seen.fingerprint, seen.subject.as_str()),
         (second.fingerprint(), "CN=rcgen self signed cert")
     );
-    books.accept(second.fingerprint());
-    meet(&second, &BOTH, first_use(books.pin()), &books).await.unwrap();
-    assert_eq!(refused(meet(&first, &BOTH, first_use(books.pin()), &books).await), "changed");
+    books.accept_pin(second.fingerprint());
+    connect(&second, &BOTH, first_use(books.pin()), &books).await.unwrap();
+    assert_eq!(refused(connect(&first, &BOTH, first_use(books.pin()), &books).await), "changed");
 }
 
 #[tokio::test]
 async fn a_configured_pin_is_the_only_one() {
     let (ours, other, books) =
         (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), Ledger::default());
-    meet(&ours, &BOTH, pinned(ours.fingerprint()), &books).await.unwrap();
+    connect(&ours, &BOTH, pinned(ours.fingerprint()), &books).await.unwrap();
     assert_eq!(books.lines(), [], "as configured");
     assert_eq!(
-        refused(meet(&other, &BOTH, pinned(ours.fingerprint()), &books).await),
+        refused(connect(&other, &BOTH, pinned(ours.fingerprint()), &books).await),
         "not_the_pinned"
     );
     assert!(
@@ -173,16 +177,16 @@ async fn authorities_vouch_for_a_server_and_its_name() {
     };
     let books = Ledger::default();
     let desk = issue("desk.test", false);
-    meet(&desk, &BOTH, by(Some("desk.test")), &books).await.unwrap();
-    meet(&desk, &BOTH, by(None), &books).await.unwrap();
+    connect(&desk, &BOTH, by(Some("desk.test")), &books).await.unwrap();
+    connect(&desk, &BOTH, by(None), &books).await.unwrap();
     assert_eq!(books.lines(), []);
-    assert_eq!(refused(meet(&desk, &BOTH, by(Some("other.test")), &books).await), "other_name");
+    assert_eq!(refused(connect(&desk, &BOTH, by(Some("other.test")), &books).await), "other_name");
     assert_eq!(
-        refused(meet(&issue("desk.test", true), &BOTH, by(Some("desk.test")), &books).await),
+        refused(connect(&issue("desk.test", true), &BOTH, by(Some("desk.test")), &books).await),
         "expired"
     );
     assert_eq!(
-        refused(meet(&Identity::of(&["desk.test"]), &BOTH, by(Some("desk.test")), &books).await),
+        refused(connect(&Identity::of(&["desk.test"]), &BOTH, by(Some("desk.test")), &books).await),
         "unknown_authority"
     );
     let rule = TrustRule::Authority {
@@ -190,7 +194,7 @@ async fn authorities_vouch_for_a_server_and_its_name() {
         name: None,
     };
     assert_eq!(
-        refused(meet(&desk, &BOTH, ServerTrust { rule, pin: None }, &books).await),
+        refused(connect(&desk, &BOTH, ServerTrust { rule, pin: None }, &books).await),
         "authorities_unreadable"
     );
     assert_eq!(books.lines().len(), 4, "each is written down");
@@ -201,8 +205,9 @@ async fn a_certificate_without_its_key_is_nobodys() {
     let (ours, thief) = (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]));
     let stolen = Identity { certificate: ours.certificate.clone(), key: thief.key };
     for version in BOTH {
-        let met = meet(&stolen, &[version], pinned(ours.fingerprint()), &Ledger::default()).await;
-        assert!(matches!(met, Err(End::Insecure(_))), "{met:?}");
+        let met =
+            connect(&stolen, &[version], pinned(ours.fingerprint()), &Ledger::default()).await;
+        assert!(matches!(met, Err(StreamEnd::TlsFailed(_))), "{met:?}");
     }
 }
 
@@ -241,10 +246,10 @@ async fn version_1_certificates_with_rsa_keys_are_taken() {
     };
     let books = Ledger::default();
     for version in BOTH {
-        meet(&old, &[version], first_use(None), &books).await.unwrap();
+        connect(&old, &[version], first_use(None), &books).await.unwrap();
     }
     assert!(
-        matches!(&books.lines()[0], Line::Met(seen, Met::Trusted) if seen.subject == "CN=old.test")
+        matches!(&books.lines()[0], Line::CertificateChecked(seen, Met::Trusted) if seen.subject == "CN=old.test")
     );
 }
 
@@ -253,14 +258,14 @@ async fn a_server_that_hangs_or_speaks_no_tls() {
     for said in [&b""[..], b"RFB 003.008\n", &[0x16, 3, 3, 0xff, 0xff]] {
         let (near, mut far) = tokio::io::duplex(1024);
         far.write_all(said).await.unwrap();
-        let expected = Expected {
+        let expected = ExpectedServer {
             trust: &first_use(None),
             address: "127.0.0.1".parse().unwrap(),
             name: "",
-            limit: Duration::from_millis(200),
+            timeout: Duration::from_millis(200),
         };
-        let end = secure(near, expected, &Ledger::default()).await.expect_err("no TLS");
-        assert!(matches!(end, End::Insecure(_)), "{end:?}");
+        let end = connect_tls(near, expected, &Ledger::default()).await.expect_err("no TLS");
+        assert!(matches!(end, StreamEnd::TlsFailed(_)), "{end:?}");
         drop(far);
     }
 }

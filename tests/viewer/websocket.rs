@@ -11,10 +11,10 @@ use futures_util::{SinkExt, StreamExt};
 use portcullis::broker::live::{Meters, Right};
 use portcullis::domain::session::EndReason;
 use portcullis::viewer::attach::Attachment;
-use portcullis::viewer::books::Tally;
-use portcullis::viewer::hangup::{Hangup, on_connect};
-use portcullis::viewer::ws::upgrade;
-use portcullis::viewer::{Limits, stream};
+use portcullis::viewer::socket_shutdown::{SocketShutdown, on_connect};
+use portcullis::viewer::stream_audit::RefusalCounter;
+use portcullis::viewer::websocket::upgrade;
+use portcullis::viewer::{Timeouts, stream};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,16 +31,16 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Longest wait for what should be quick, on a machine that is busy.
-const SOON: Duration = Duration::from_secs(60);
+const END_TIMEOUT: Duration = Duration::from_secs(60);
 /// The farewell's own limits are three quarters of a second together. Longer than this on a busy
 /// machine would be the patience with a browser that answers no ping, 20 s.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A gateway whose only route is a stream.
 struct Gateway {
     address: SocketAddr,
-    calls: Calls,
-    right: watch::Sender<Right>,
+    dialed: Calls,
+    authorization: watch::Sender<Right>,
     _draining: watch::Sender<bool>,
     meters: Arc<Meters>,
     ends: mpsc::UnboundedReceiver<&'static str>,
@@ -62,24 +62,25 @@ async fn open(
     shared: web::Data<Shared>,
 ) -> actix_web::Result<HttpResponse> {
     let (response, browser) = upgrade(&request, body)?;
-    let hangup = request.conn_data::<Hangup>().cloned();
+    let hangup = request.conn_data::<SocketShutdown>().cloned();
     let Shared { dial, right, draining, meters, ended } = shared.get_ref().clone();
     actix_web::rt::spawn(async move {
         let lease = lease();
-        let (limits, tally, books) = (Limits::default(), Tally::default(), Ledger::default());
+        let (limits, tally, books) =
+            (Timeouts::default(), RefusalCounter::default(), Ledger::default());
         let attachment = Attachment {
             lease: &lease,
             dial: &*dial,
-            right,
+            authorization: right,
             draining,
             meters: &meters,
-            tally: &tally,
-            books: &books,
-            limits,
+            refusals: &tally,
+            audit: &books,
+            timeouts: limits,
         };
         let over = stream(attachment, browser).await;
-        let _ = ended.send(over.end.why());
-        over.farewell(hangup).await;
+        let _ = ended.send(over.end.reason_code());
+        over.close(hangup).await;
     });
     Ok(response)
 }
@@ -124,14 +125,22 @@ impl Gateway {
         let server = server.run();
         let handle = server.handle();
         tokio::spawn(server);
-        Self { address, calls, right, _draining: draining, meters, ends, server: handle }
+        Self {
+            address,
+            dialed: calls,
+            authorization: right,
+            _draining: draining,
+            meters,
+            ends,
+            server: handle,
+        }
     }
 
     /// A browser, upgraded; and its desktop.
     async fn browser(&mut self) -> (Socket, DuplexStream) {
         let (socket, _) =
             tokio_tungstenite::connect_async(format!("ws://{}/", self.address)).await.unwrap();
-        let desktop = self.calls.recv().await.unwrap();
+        let desktop = self.dialed.recv().await.unwrap();
         (socket, desktop)
     }
 
@@ -139,19 +148,19 @@ impl Gateway {
     async fn joined(&mut self) -> (Socket, DuplexStream) {
         let (mut socket, mut desktop) = self.browser().await;
         admit(&mut desktop).await;
-        assert_eq!(heard(&mut socket).await, b"RFB 003.008\n");
+        assert_eq!(receive(&mut socket).await, b"RFB 003.008\n");
         socket.send(Message::binary(&b"RFB 003.008\n"[..])).await.unwrap();
-        assert_eq!(heard(&mut socket).await, [1, 1]);
+        assert_eq!(receive(&mut socket).await, [1, 1]);
         socket.send(Message::binary(&[1][..])).await.unwrap();
-        assert_eq!(heard(&mut socket).await, [0; 4]);
+        assert_eq!(receive(&mut socket).await, [0; 4]);
         socket.send(Message::binary(&[1][..])).await.unwrap();
         init(&mut desktop, 1).await;
-        assert_eq!(heard(&mut socket).await, INIT);
+        assert_eq!(receive(&mut socket).await, INIT);
         (socket, desktop)
     }
 
-    async fn why(&mut self) -> &'static str {
-        timeout(SOON, self.ends.recv()).await.expect("it ends").unwrap()
+    async fn end_reason(&mut self) -> &'static str {
+        timeout(END_TIMEOUT, self.ends.recv()).await.expect("it ends").unwrap()
     }
 
     async fn stop(self) {
@@ -160,7 +169,7 @@ impl Gateway {
 }
 
 /// The next binary message. tungstenite answers pings by itself.
-async fn heard(socket: &mut Socket) -> Vec<u8> {
+async fn receive(socket: &mut Socket) -> Vec<u8> {
     loop {
         match socket.next().await.expect("open").expect("sound") {
             Message::Binary(bytes) => return bytes.to_vec(),
@@ -171,7 +180,7 @@ async fn heard(socket: &mut Socket) -> Vec<u8> {
 }
 
 /// The close frame, and that the connection ends after it.
-async fn closed(socket: &mut Socket) -> (u16, String) {
+async fn receive_close(socket: &mut Socket) -> (u16, String) {
     let mut told = None;
     let all = async {
         while let Some(message) = socket.next().await {
@@ -180,7 +189,7 @@ async fn closed(socket: &mut Socket) -> (u16, String) {
             }
         }
     };
-    timeout(SOON, all).await.expect("the connection ends");
+    timeout(END_TIMEOUT, all).await.expect("the connection ends");
     told.expect("a close frame")
 }
 
@@ -191,10 +200,10 @@ async fn a_stream_from_greeting_to_goodbye() {
     socket.send(Message::binary(&b"\x01"[..])).await.unwrap();
     assert_eq!(read(&mut desktop, 1).await, [1]);
     desktop.write_all(b"pixels").await.unwrap();
-    assert_eq!(heard(&mut socket).await, b"pixels");
+    assert_eq!(receive(&mut socket).await, b"pixels");
     socket.close(None).await.unwrap();
     while socket.next().await.is_some() {}
-    assert_eq!(gateway.why().await, "browser_closed");
+    assert_eq!(gateway.end_reason().await, "browser_closed");
     assert!(is_closed(&mut desktop).await);
     assert_eq!(gateway.meters.down.load(Ordering::Relaxed), 6);
     assert!(gateway.meters.rtt().is_some(), "the first ping goes out at once");
@@ -227,13 +236,16 @@ async fn a_text_frame_ends_it() {
     let mut gateway = Gateway::start().await;
     let (mut socket, mut desktop) = gateway.joined().await;
     socket.send(Message::text("hello")).await.unwrap();
-    assert_eq!(closed(&mut socket).await, (1003, "Only binary frames are spoken here.".into()));
-    assert_eq!(gateway.why().await, "text_frame");
+    assert_eq!(
+        receive_close(&mut socket).await,
+        (1003, "Only binary frames are spoken here.".into())
+    );
+    assert_eq!(gateway.end_reason().await, "text_frame");
     assert!(is_closed(&mut desktop).await);
 
     let (mut socket, _desktop) = gateway.browser().await;
     socket.send(Message::text("hello")).await.unwrap();
-    assert_eq!(closed(&mut socket).await.0, 1003, "before the handshake, too");
+    assert_eq!(receive_close(&mut socket).await.0, 1003, "before the handshake, too");
     gateway.stop().await;
 }
 
@@ -249,8 +261,8 @@ async fn a_giant_frame_ends_it() {
     socket.send(Message::binary(vec![1; 1024 * 1024])).await.unwrap();
     let mut desktop = reader.await.unwrap();
     let _ = socket.send(Message::binary(vec![2; 1024 * 1024 + 1])).await;
-    assert_eq!(closed(&mut socket).await, (1009, "The frame is too big.".into()));
-    assert_eq!(gateway.why().await, "frame_too_big");
+    assert_eq!(receive_close(&mut socket).await, (1009, "The frame is too big.".into()));
+    assert_eq!(gateway.end_reason().await, "frame_too_big");
     assert!(is_closed(&mut desktop).await);
     gateway.stop().await;
 }
@@ -262,7 +274,7 @@ async fn a_frame_that_is_none_ends_it() {
     let MaybeTlsStream::Plain(tcp) = socket.get_mut() else { panic!("plain") };
     // Reserved opcode 3.
     tcp.write_all(&[0x83, 0x80, 0, 0, 0, 0]).await.unwrap();
-    assert_eq!(closed(&mut socket).await.0, 1002);
+    assert_eq!(receive_close(&mut socket).await.0, 1002);
     gateway.stop().await;
 }
 
@@ -271,7 +283,7 @@ async fn a_tab_that_vanishes_ends_it() {
     let mut gateway = Gateway::start().await;
     let (socket, mut desktop) = gateway.joined().await;
     drop(socket);
-    assert_eq!(gateway.why().await, "browser_gone");
+    assert_eq!(gateway.end_reason().await, "browser_gone");
     assert!(is_closed(&mut desktop).await);
     gateway.stop().await;
 }
@@ -286,10 +298,10 @@ async fn the_page_is_told_why() {
         let mut gateway = Gateway::start().await;
         let (mut socket, mut desktop) = gateway.joined().await;
         let start = Instant::now();
-        gateway.right.send(right).unwrap();
-        assert_eq!(closed(&mut socket).await, told);
+        gateway.authorization.send(right).unwrap();
+        assert_eq!(receive_close(&mut socket).await, told);
         assert!(is_closed(&mut desktop).await);
-        assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+        assert!(start.elapsed() < CLOSE_DEADLINE, "{:?}", start.elapsed());
         gateway.stop().await;
     }
 }
@@ -300,15 +312,15 @@ async fn a_desktop_that_cannot_be_used_is_told_in_plain_words() {
     let (mut socket, desktop) = gateway.browser().await;
     drop(desktop);
     assert_eq!(
-        closed(&mut socket).await,
+        receive_close(&mut socket).await,
         (4002, "desktop: The desktop does not answer as a desktop should.".into())
     );
-    assert_eq!(gateway.why().await, "rfb_closed");
+    assert_eq!(gateway.end_reason().await, "rfb_closed");
     gateway.stop().await;
 }
 
 /// Upgrades, shakes hands, and then reads nothing more.
-async fn deaf_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream) {
+async fn non_reading_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream) {
     // A small receive buffer, so that little is in the kernel.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();
@@ -318,7 +330,7 @@ async fn deaf_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream) {
         gateway.address
     );
     tcp.write_all(upgrade.as_bytes()).await.unwrap();
-    let mut desktop = gateway.calls.recv().await.unwrap();
+    let mut desktop = gateway.dialed.recv().await.unwrap();
     admit(&mut desktop).await;
     // Masked with zeros: the version, the choice, `ClientInit`.
     tcp.write_all(b"\x82\x8c\0\0\0\0RFB 003.008\n\x82\x81\0\0\0\0\x01\x82\x81\0\0\0\0\x01")
@@ -352,7 +364,7 @@ async fn flood(desktop: &mut DuplexStream, meters: &Meters) -> usize {
 #[actix_web::test]
 async fn a_browser_that_stops_reading_fills_no_memory() {
     let mut gateway = Gateway::with_room(Some(16 * 1024)).await;
-    let (tcp, mut desktop) = deaf_browser(&mut gateway).await;
+    let (tcp, mut desktop) = non_reading_browser(&mut gateway).await;
     let accepted = flood(&mut desktop, &gateway.meters).await;
     let relayed = usize::try_from(gateway.meters.down.load(Ordering::Relaxed)).unwrap();
     println!(
@@ -371,11 +383,11 @@ async fn a_browser_that_stops_reading_fills_no_memory() {
 #[actix_web::test]
 async fn a_browser_that_stops_reading_is_cut_at_once() {
     let mut gateway = Gateway::with_room(Some(16 * 1024)).await;
-    let (mut tcp, mut desktop) = deaf_browser(&mut gateway).await;
+    let (mut tcp, mut desktop) = non_reading_browser(&mut gateway).await;
     let accepted = flood(&mut desktop, &gateway.meters).await;
     let start = Instant::now();
-    gateway.right.send(Right::SessionEnded(EndReason::AdminStopped)).unwrap();
-    assert_eq!(gateway.why().await, "admin_stopped");
+    gateway.authorization.send(Right::SessionEnded(EndReason::AdminStopped)).unwrap();
+    assert_eq!(gateway.end_reason().await, "admin_stopped");
     assert!(is_closed(&mut desktop).await, "the desktop's side is closed");
     let desktop_cut = start.elapsed();
 
@@ -385,10 +397,10 @@ async fn a_browser_that_stops_reading_is_cut_at_once() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(SOON, until_reset).await.expect("the connection ends");
+    timeout(END_TIMEOUT, until_reset).await.expect("the connection ends");
     let browser_cut = start.elapsed();
     println!("cut: desktop after {desktop_cut:?}, browser after {browser_cut:?}");
-    assert!(browser_cut < AT_ONCE, "{browser_cut:?}");
+    assert!(browser_cut < CLOSE_DEADLINE, "{browser_cut:?}");
     let mut rest = Vec::new();
     let _ = tcp.read_to_end(&mut rest).await;
     assert!(rest.len() < accepted, "what was in the gateway's own buffers never left it");
@@ -423,7 +435,7 @@ async fn throughput() {
 #[actix_web::test]
 async fn a_tls_connection_can_be_cut() {
     async fn cut(request: HttpRequest) -> HttpResponse {
-        HttpResponse::Ok().body(request.conn_data::<Hangup>().is_some().to_string())
+        HttpResponse::Ok().body(request.conn_data::<SocketShutdown>().is_some().to_string())
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

@@ -86,8 +86,8 @@ async fn a_wrong_password_is_told_by_the_real_server() {
     // Another password than the lease's.
     std::fs::write(desktop.path("passwd"), [0; 8]).unwrap();
     let rig = desktop.attach();
-    let (end, mut browser) = rig.ended().await;
-    assert_eq!(end.why(), "rfb_denied");
+    let (end, mut browser) = rig.end().await;
+    assert_eq!(end.reason_code(), "rfb_denied");
     assert!(
         end.cause().unwrap().to_string().starts_with("it did not accept the password: "),
         "{:?}",

@@ -9,7 +9,7 @@
 //! where nobody listens: a refusal takes one way there and back, too.
 
 use crate::tunnel::{Tunnel, TunnelError};
-use crate::viewer::cut::{Cut, Cuts};
+use crate::viewer::revocation::{RevocationSource, RevocationToken};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const FRESH: Duration = Duration::from_secs(5);
 /// See the module. Shared by the fleet and the session's streams.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    pub(super) cuts: Cuts,
+    pub(super) cuts: RevocationSource,
     up: AtomicU64,
     down: AtomicU64,
     host_us: AtomicU64,
@@ -106,7 +106,7 @@ pub(super) async fn knock(tunnel: &Tunnel) -> Option<Duration> {
 pub(super) struct Watched<S> {
     stream: S,
     line: Arc<Line>,
-    cut: Cut,
+    cut: RevocationToken,
     /// Until the greeting: when the connection was open, and what the way there and back took.
     greeting: Option<(Instant, Duration)>,
 }
@@ -115,7 +115,7 @@ impl<S> Watched<S> {
     /// Watches a stream that was just opened, which took `opening`.
     pub(super) fn new(stream: S, line: Arc<Line>, opening: Duration) -> Self {
         line.note_host(opening);
-        let cut = line.cuts.cut();
+        let cut = line.cuts.token();
         Self { stream, line, cut, greeting: Some((Instant::now(), opening)) }
     }
 
@@ -129,11 +129,11 @@ impl<S> Watched<S> {
         S: Unpin,
     {
         let aborted = || Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        if self.cut.is_over() {
+        if self.cut.is_revoked() {
             return aborted();
         }
         match ask(Pin::new(&mut self.stream), cx) {
-            Poll::Pending if self.cut.is_over_or_wakes(cx) => aborted(),
+            Poll::Pending if self.cut.is_revoked_or_register(cx) => aborted(),
             outcome => outcome,
         }
     }
@@ -205,7 +205,7 @@ mod tests {
             (read, near.write(b"x").await.map_err(|e| e.kind()))
         });
         tokio::task::yield_now().await;
-        line.cuts.end();
+        line.cuts.revoke();
         let aborted = Err(io::ErrorKind::ConnectionAborted);
         assert_eq!(reader.await.unwrap(), (aborted, aborted));
     }

@@ -7,7 +7,7 @@ use crate::domain::web::WebTerms;
 use crate::domain::workspace::WorkspaceKind;
 use crate::host::control::{self, ClientError};
 use crate::tunnel::TunnelError;
-use crate::viewer::probe::{self, Expected};
+use crate::viewer::probe::{self, HttpProbe};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -59,13 +59,13 @@ impl Question {
             Self::Greeting => greeted(stream).await,
             Self::Nothing => Ok(()),
             Self::Web(web) => {
-                let expected = Expected {
-                    terms: &web.terms,
+                let expected = HttpProbe {
+                    config: &web.terms,
                     trust: &web.trust,
                     address: web.address,
-                    limit: ANSWER_TIMEOUT,
+                    timeout: ANSWER_TIMEOUT,
                 };
-                Ok(probe::answers(stream, expected).await?)
+                Ok(probe::probe_http(stream, expected).await?)
             }
         }
     }

@@ -109,7 +109,7 @@ impl Inner {
             let mut past = self.past();
             past.tx_bytes += up;
             past.rx_bytes += down;
-            entry.line.cuts.end();
+            entry.line.cuts.revoke();
         }
     }
 

@@ -6,7 +6,7 @@ use super::connection::{self, Connection};
 use super::dispatch::Apps;
 use crate::http::AppState;
 use crate::http::server::{ServerLimits, application};
-use crate::viewer::hangup;
+use crate::viewer::socket_shutdown;
 use actix_http::{HttpService, Protocol};
 use actix_service::{
     IntoServiceFactory as _, Service, ServiceFactory, ServiceFactoryExt as _, fn_factory,
@@ -61,7 +61,7 @@ where
         .keep_alive(limits.keep_alive)
         .client_request_timeout(limits.head_timeout)
         .client_disconnect_timeout(limits.disconnect_timeout)
-        .on_connect_ext(|io: &TlsStream<TcpStream>, data| hangup::on_connect(io, data))
+        .on_connect_ext(|io: &TlsStream<TcpStream>, data| socket_shutdown::on_connect(io, data))
         .finish(map_config(app, |()| AppConfig::default()));
     fn_factory(move || {
         let http = http.new_service(());

@@ -56,9 +56,9 @@ impl Purpose {
 
 /// A name a peer gave, made safe to print: at most 64 graphic ASCII characters.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Name(String);
+pub struct ChannelName(String);
 
-impl Name {
+impl ChannelName {
     pub(super) fn new(bytes: &[u8]) -> Self {
         let safe = |&b: &u8| if b.is_ascii_graphic() { char::from(b) } else { '?' };
         Self(bytes.iter().take(64).map(safe).collect())
@@ -77,7 +77,7 @@ pub struct Channel {
     /// What it is for; `None` when it is forbidden.
     pub purpose: Option<Purpose>,
     /// Its name as the client gave it.
-    pub name: Name,
+    pub name: ChannelName,
     /// Its number, once the server has given it one.
     pub id: Option<u16>,
     /// Whether its chunks carry `CHANNEL_FLAG_SHOW_PROTOCOL`.
@@ -86,7 +86,7 @@ pub struct Channel {
 
 impl Channel {
     /// Decides on one entry of the client's list, and rewrites its name.
-    pub(super) fn decide(
+    pub(super) fn filter_entry(
         entry: &mut [u8; NAME_LENGTH],
         options: u32,
         before: &[Self],
@@ -95,7 +95,7 @@ impl Channel {
         let name = entry.split(|&b| b == 0).next().unwrap_or_default();
         let purpose = Purpose::named(name)
             .filter(|p| p.allowed(policy) && before.iter().all(|other| other.purpose != Some(*p)));
-        let shown = Name::new(name);
+        let shown = ChannelName::new(name);
         *entry = [0; NAME_LENGTH];
         let written =
             purpose.map_or_else(|| format!("off{:02}", before.len()), |p| p.name().to_owned());
@@ -173,7 +173,7 @@ impl Channels {
 
     /// The channel of this purpose, if the client has it.
     #[must_use]
-    pub fn of(&self, purpose: Purpose) -> Option<&Channel> {
+    pub fn with_purpose(&self, purpose: Purpose) -> Option<&Channel> {
         self.list.iter().find(|channel| channel.purpose == Some(purpose))
     }
 
@@ -192,7 +192,7 @@ mod tests {
         for name in names {
             let mut entry = [0; NAME_LENGTH];
             entry[..name.len()].copy_from_slice(name.as_bytes());
-            list.push(Channel::decide(&mut entry, 0, &list, policy));
+            list.push(Channel::filter_entry(&mut entry, 0, &list, policy));
             written
                 .push(String::from_utf8(entry.to_vec()).unwrap().trim_end_matches('\0').to_owned());
         }

@@ -7,11 +7,11 @@ use super::{Direction, RdpError};
 
 /// Most bytes of a message that is gathered from its chunks: lists of names, requests. Content is
 /// never gathered.
-pub(super) const MAX_GATHERED: usize = 64 * 1024;
+pub(super) const MAX_REASSEMBLED: usize = 64 * 1024;
 /// Bytes of a chunk's header.
 pub(super) const HEADER: usize = 8;
 /// `CHANNEL_CHUNK_LENGTH`: longest chunk every peer takes.
-const CHUNK: usize = 1600;
+const MAX_CHUNK: usize = 1600;
 
 const FIRST: u32 = 0x01;
 const LAST: u32 = 0x02;
@@ -26,7 +26,7 @@ pub(super) struct Chunk {
     pub(super) total: usize,
     flags: u32,
     /// Offset of the chunk's part of the message, from the PDU's start.
-    pub(super) at: usize,
+    pub(super) offset: usize,
     /// Its length in bytes.
     pub(super) length: usize,
 }
@@ -34,12 +34,18 @@ pub(super) struct Chunk {
 impl Chunk {
     /// Reads the header; `name` is the channel's.
     pub(super) fn read(seen: &[u8], data: SendData, name: &'static str) -> Result<Self, RdpError> {
-        let field = |at| u32_at(seen, data.at + at).ok_or(RdpError::Malformed("channel header"));
+        let field =
+            |at| u32_at(seen, data.offset + at).ok_or(RdpError::Malformed("channel header"));
         let (total, flags) = (field(0)? as usize, field(4)?);
         if flags & COMPRESSED != 0 {
             return Err(RdpError::Compressed(name));
         }
-        Ok(Self { total, flags, at: data.at + HEADER, length: data.length.saturating_sub(HEADER) })
+        Ok(Self {
+            total,
+            flags,
+            offset: data.offset + HEADER,
+            length: data.length.saturating_sub(HEADER),
+        })
     }
 
     pub(super) fn is_first(self) -> bool {
@@ -53,24 +59,24 @@ impl Chunk {
 
 /// What becomes of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
+pub(super) enum Disposition {
     Pass,
     Drop,
-    Gather,
+    Reassemble,
 }
 
 /// Where a channel is within its messages, in one direction.
 #[derive(Debug, Default)]
-pub(super) struct Messages {
+pub(super) struct ChunkReassembler {
     /// What becomes of the current one, and how many bytes of it are still to come.
-    current: Option<(Fate, usize)>,
-    gathered: Vec<u8>,
+    current: Option<(Disposition, usize)>,
+    buffer: Vec<u8>,
 }
 
-impl Messages {
+impl ChunkReassembler {
     /// Whether a message has passed in part.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self.current, Some((Fate::Pass, _)))
+        matches!(self.current, Some((Disposition::Pass, _)))
     }
 
     /// Takes a chunk's header, and tells what becomes of it; `decide` is asked for the first of a
@@ -80,17 +86,17 @@ impl Messages {
     pub(super) fn next(
         &mut self,
         chunk: Chunk,
-        decide: impl FnOnce() -> Result<Fate, RdpError>,
-    ) -> Result<Fate, RdpError> {
+        decide: impl FnOnce() -> Result<Disposition, RdpError>,
+    ) -> Result<Disposition, RdpError> {
         const ORDER: RdpError = RdpError::Unexpected("channel chunk");
         let (fate, left) = match self.current {
             None if chunk.is_first() => {
                 let fate = decide()?;
-                if fate == Fate::Gather && chunk.total > MAX_GATHERED {
+                if fate == Disposition::Reassemble && chunk.total > MAX_REASSEMBLED {
                     return Err(RdpError::TooLong {
                         what: "channel message",
                         length: chunk.total,
-                        limit: MAX_GATHERED,
+                        limit: MAX_REASSEMBLED,
                     });
                 }
                 (fate, chunk.total)
@@ -107,29 +113,29 @@ impl Messages {
     }
 
     /// Adds a chunk of a message that is gathered; gives the message once it is whole.
-    pub(super) fn gather(&mut self, part: &[u8]) -> Option<Vec<u8>> {
-        self.gathered.extend_from_slice(part);
-        self.current.is_none().then(|| std::mem::take(&mut self.gathered))
+    pub(super) fn append(&mut self, part: &[u8]) -> Option<Vec<u8>> {
+        self.buffer.extend_from_slice(part);
+        self.current.is_none().then(|| std::mem::take(&mut self.buffer))
     }
 }
 
 /// How a message is addressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Address {
-    pub(super) toward: Direction,
+pub(super) struct MessageAddress {
+    pub(super) direction: Direction,
     pub(super) initiator: u16,
     pub(super) channel: u16,
     pub(super) show_protocol: bool,
 }
 
 /// Writes a message as PDUs.
-pub(super) fn write(out: &mut Vec<u8>, to: Address, message: &[u8]) -> Result<(), RdpError> {
+pub(super) fn write(out: &mut Vec<u8>, to: MessageAddress, message: &[u8]) -> Result<(), RdpError> {
     let total = u32::try_from(message.len()).map_err(|_| RdpError::Malformed("channel message"))?;
-    let parts = message.chunks(CHUNK).len();
-    for (i, part) in message.chunks(CHUNK).enumerate() {
+    let parts = message.chunks(MAX_CHUNK).len();
+    for (i, part) in message.chunks(MAX_CHUNK).enumerate() {
         mcs::write_send_data(
             out,
-            to.toward == Direction::Up,
+            to.direction == Direction::Up,
             to.initiator,
             to.channel,
             HEADER + part.len(),
@@ -148,55 +154,78 @@ mod tests {
     use super::*;
 
     fn chunk(total: usize, flags: u32, length: usize) -> Chunk {
-        Chunk { total, flags, at: 0, length }
+        Chunk { total, flags, offset: 0, length }
     }
 
     #[test]
     fn a_message_has_one_fate() {
-        let mut messages = Messages::default();
-        assert_eq!(messages.next(chunk(10, FIRST, 4), || Ok(Fate::Drop)), Ok(Fate::Drop));
-        assert_eq!(messages.next(chunk(10, 0, 4), || panic!("asked once")), Ok(Fate::Drop));
-        assert_eq!(messages.next(chunk(10, LAST, 2), || panic!("asked once")), Ok(Fate::Drop));
-        assert_eq!(messages.next(chunk(3, FIRST | LAST, 3), || Ok(Fate::Gather)), Ok(Fate::Gather));
-        assert_eq!(messages.gather(b"abc"), Some(b"abc".to_vec()));
+        let mut messages = ChunkReassembler::default();
+        assert_eq!(
+            messages.next(chunk(10, FIRST, 4), || Ok(Disposition::Drop)),
+            Ok(Disposition::Drop)
+        );
+        assert_eq!(messages.next(chunk(10, 0, 4), || panic!("asked once")), Ok(Disposition::Drop));
+        assert_eq!(
+            messages.next(chunk(10, LAST, 2), || panic!("asked once")),
+            Ok(Disposition::Drop)
+        );
+        assert_eq!(
+            messages.next(chunk(3, FIRST | LAST, 3), || Ok(Disposition::Reassemble)),
+            Ok(Disposition::Reassemble)
+        );
+        assert_eq!(messages.append(b"abc"), Some(b"abc".to_vec()));
     }
 
     #[test]
     fn chunks_out_of_order_are_refused() {
         let begun = || {
-            let mut messages = Messages::default();
-            messages.next(chunk(10, FIRST, 4), || Ok(Fate::Pass)).unwrap();
+            let mut messages = ChunkReassembler::default();
+            messages.next(chunk(10, FIRST, 4), || Ok(Disposition::Pass)).unwrap();
             assert!(messages.is_passing());
             messages
         };
-        assert!(Messages::default().next(chunk(10, 0, 4), || Ok(Fate::Pass)).is_err(), "no first");
-        assert!(begun().next(chunk(10, FIRST, 4), || Ok(Fate::Pass)).is_err(), "two firsts");
-        assert!(begun().next(chunk(10, LAST, 4), || Ok(Fate::Pass)).is_err(), "the end too soon");
-        assert!(begun().next(chunk(10, 0, 6), || Ok(Fate::Pass)).is_err(), "no end");
-        assert!(begun().next(chunk(10, 0, 7), || Ok(Fate::Pass)).is_err(), "too much");
         assert!(
-            Messages::default()
-                .next(chunk(MAX_GATHERED + 1, FIRST, 4), || Ok(Fate::Gather))
+            ChunkReassembler::default().next(chunk(10, 0, 4), || Ok(Disposition::Pass)).is_err(),
+            "no first"
+        );
+        assert!(begun().next(chunk(10, FIRST, 4), || Ok(Disposition::Pass)).is_err(), "two firsts");
+        assert!(
+            begun().next(chunk(10, LAST, 4), || Ok(Disposition::Pass)).is_err(),
+            "the end too soon"
+        );
+        assert!(begun().next(chunk(10, 0, 6), || Ok(Disposition::Pass)).is_err(), "no end");
+        assert!(begun().next(chunk(10, 0, 7), || Ok(Disposition::Pass)).is_err(), "too much");
+        assert!(
+            ChunkReassembler::default()
+                .next(chunk(MAX_REASSEMBLED + 1, FIRST, 4), || Ok(Disposition::Reassemble))
                 .is_err()
         );
     }
 
     #[test]
     fn what_is_written_is_read_again() {
-        let to =
-            Address { toward: Direction::Down, initiator: 1, channel: 1004, show_protocol: true };
+        let to = MessageAddress {
+            direction: Direction::Down,
+            initiator: 1,
+            channel: 1004,
+            show_protocol: true,
+        };
         let message: Vec<u8> = (0..4000).map(|i| i as u8).collect();
         let mut out = Vec::new();
         write(&mut out, to, &message).unwrap();
-        let (mut rest, mut messages, mut read) = (&out[..], Messages::default(), Vec::new());
+        let (mut rest, mut messages, mut read) =
+            (&out[..], ChunkReassembler::default(), Vec::new());
         while !rest.is_empty() {
             let (pdu, behind) = rest.split_at(usize::from(u16::from_be_bytes([rest[2], rest[3]])));
-            let Ok(mcs::Domain::Indication(data)) = mcs::domain(pdu, pdu.len()) else {
+            let Ok(mcs::McsPdu::SendDataIndication(data)) = mcs::parse(pdu, pdu.len()) else {
                 panic!("not data")
             };
             let chunk = Chunk::read(pdu, data, "x").unwrap();
-            assert_eq!(messages.next(chunk, || Ok(Fate::Gather)), Ok(Fate::Gather));
-            read.extend(messages.gather(&pdu[chunk.at..]));
+            assert_eq!(
+                messages.next(chunk, || Ok(Disposition::Reassemble)),
+                Ok(Disposition::Reassemble)
+            );
+            read.extend(messages.append(&pdu[chunk.offset..]));
             rest = behind;
         }
         assert_eq!(read, [message]);

@@ -12,7 +12,7 @@ pub const MAX_REQUEST: usize = 16 * 1024;
 /// The DER tag that a request begins with.
 const SEQUENCE: u8 = 0x30;
 /// How much of a foreign destination is written down.
-const MAX_NOTED: usize = 200;
+const MAX_PRINTED: usize = 200;
 
 /// Why a request is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -43,8 +43,8 @@ pub struct Request {
 
 /// A foreign destination as it is written down: short, and without control characters.
 #[must_use]
-pub fn noted(destination: &str) -> String {
-    destination.chars().filter(|c| !c.is_control()).take(MAX_NOTED).collect()
+pub fn printable_destination(destination: &str) -> String {
+    destination.chars().filter(|c| !c.is_control()).take(MAX_PRINTED).collect()
 }
 
 /// The request in `pending`, and what it measured; `None` while there is more to come.
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_is_written_down_of_a_destination_is_short_and_plain() {
-        assert_eq!(noted("10.0.0.1:3389\r\n\u{1b}[0m"), "10.0.0.1:3389[0m");
-        assert_eq!(noted(&"ü".repeat(1000)).chars().count(), MAX_NOTED);
+        assert_eq!(printable_destination("10.0.0.1:3389\r\n\u{1b}[0m"), "10.0.0.1:3389[0m");
+        assert_eq!(printable_destination(&"ü".repeat(1000)).chars().count(), MAX_PRINTED);
     }
 }

@@ -8,16 +8,16 @@
 //! further; so does a request for it. Everyone is answered, so that nobody waits; and the answers
 //! that would carry content do not pass even if they come unasked.
 
-use super::chunk::Fate;
+use super::chunk::Disposition;
 use super::formats::{self, HDROP};
-use super::reader::{Reader, put, u16_at, u32_at};
-use super::refusal::{Refusals, Refused};
+use super::reader::{Reader, u16_at, u32_at, write_at};
+use super::refusal::{RefusalCounts, RefusalKind};
 use super::{Direction, Policy, RdpError};
 
 /// Bytes of a message's header: type, flags, length (2.2.1).
 const HEADER: usize = 8;
 /// Longest message without content.
-const SMALL: usize = 32;
+const MAX_CONTROL_MESSAGE: usize = 32;
 const RESPONSE_OK: u16 = 1;
 const RESPONSE_FAIL: u16 = 2;
 
@@ -42,28 +42,28 @@ const FILES: u32 = 0x04 | 0x08 | 0x10 | 0x20;
 
 /// What becomes of a gathered message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum MessageOutcome {
     /// It passes.
     Pass,
     /// Another passes in its place.
     Replace(Vec<u8>),
     /// It does not pass, and its sender is answered.
-    Answer(Vec<u8>),
+    Reply(Vec<u8>),
 }
 
 /// The clipboard of one connection.
 #[derive(Debug, Default)]
 pub(super) struct ClipboardState {
     /// Whether each side can do long names; they are used when both can.
-    long: [bool; 2],
+    long_names: [bool; 2],
     /// The formats of files in the last list of each side.
-    files: [Vec<u32>; 2],
+    file_formats: [Vec<u32>; 2],
     /// Whether the client's first list has passed, which ends the channel's initialization
     /// (1.3.2.1).
-    greeted: bool,
+    initialized: bool,
 }
 
-fn side(from: Direction) -> usize {
+fn side_index(from: Direction) -> usize {
     match from {
         Direction::Up => 0,
         Direction::Down => 1,
@@ -88,144 +88,155 @@ impl ClipboardState {
         total: usize,
         way: Direction,
         policy: Policy,
-        refusals: &mut Refusals,
-    ) -> Result<Fate, RdpError> {
+        refusals: &mut RefusalCounts,
+    ) -> Result<Disposition, RdpError> {
         let mut reader = Reader::new(head, "clipboard message");
         let (kind, _flags, length) = (reader.u16()?, reader.u16()?, reader.u32()? as usize);
         // Some servers pad messages to four bytes, or by four bytes.
         if HEADER.checked_add(length).is_none_or(|whole| whole > total) {
-            return Err(reader.wrong());
+            return Err(reader.malformed());
         }
-        let pass_if = |allowed, what, refusals: &mut Refusals| {
+        let pass_if = |allowed, what, refusals: &mut RefusalCounts| {
             if allowed {
-                return Fate::Pass;
+                return Disposition::Pass;
             }
-            refusals.add(what, way, length);
-            Fate::Drop
+            refusals.count(what, way, length);
+            Disposition::Drop
         };
         let clipboard = policy.clipboard;
         Ok(match kind {
             kind::FORMAT_LIST
             | kind::FORMAT_DATA_REQUEST
             | kind::FILE_CONTENTS_REQUEST
-            | kind::CAPABILITIES => Fate::Gather,
+            | kind::CAPABILITIES => Disposition::Reassemble,
             kind::MONITOR_READY | kind::FORMAT_LIST_RESPONSE => {
-                pass_if(total <= SMALL, Refused::Clipboard, refusals)
+                pass_if(total <= MAX_CONTROL_MESSAGE, RefusalKind::Clipboard, refusals)
             }
             kind::FORMAT_DATA_RESPONSE => {
-                pass_if(clipboard.allows(way), Refused::Clipboard, refusals)
+                pass_if(clipboard.allows(way), RefusalKind::Clipboard, refusals)
             }
-            kind::TEMP_DIRECTORY => {
-                pass_if(policy.files && clipboard.allows(way), Refused::ClipboardFiles, refusals)
-            }
-            kind::FILE_CONTENTS_RESPONSE => {
-                pass_if(policy.files && clipboard.allows(way), Refused::ClipboardFiles, refusals)
-            }
+            kind::TEMP_DIRECTORY => pass_if(
+                policy.files && clipboard.allows(way),
+                RefusalKind::ClipboardFiles,
+                refusals,
+            ),
+            kind::FILE_CONTENTS_RESPONSE => pass_if(
+                policy.files && clipboard.allows(way),
+                RefusalKind::ClipboardFiles,
+                refusals,
+            ),
             // They hold what the other side announced, and carry nothing.
             kind::LOCK | kind::UNLOCK
-                if policy.files && clipboard.allows(way.back()) && total <= SMALL =>
+                if policy.files
+                    && clipboard.allows(way.opposite())
+                    && total <= MAX_CONTROL_MESSAGE =>
             {
-                Fate::Pass
+                Disposition::Pass
             }
-            kind::LOCK | kind::UNLOCK => Fate::Drop,
-            _ => pass_if(false, Refused::Clipboard, refusals),
+            kind::LOCK | kind::UNLOCK => Disposition::Drop,
+            _ => pass_if(false, RefusalKind::Clipboard, refusals),
         })
     }
 
     /// Takes a gathered message.
-    pub(super) fn whole(
+    pub(super) fn handle(
         &mut self,
         all: &[u8],
         way: Direction,
         policy: Policy,
-        refusals: &mut Refusals,
-    ) -> Result<Outcome, RdpError> {
+        refusals: &mut RefusalCounts,
+    ) -> Result<MessageOutcome, RdpError> {
         let mut reader = Reader::new(all, "clipboard message");
         let (kind, flags, length) = (reader.u16()?, reader.u16()?, reader.u32()? as usize);
         let body = reader.take(length)?;
         match kind {
-            kind::FORMAT_LIST => Ok(self.list(body, flags, way, policy, refusals)),
-            kind::FORMAT_DATA_REQUEST => Ok(self.request(body, way, policy, refusals)),
+            kind::FORMAT_LIST => Ok(self.format_list(body, flags, way, policy, refusals)),
+            kind::FORMAT_DATA_REQUEST => Ok(self.data_request(body, way, policy, refusals)),
             kind::FILE_CONTENTS_REQUEST => {
-                let wanted = way.back();
+                let wanted = way.opposite();
                 if policy.files && policy.clipboard.allows(wanted) {
-                    return Ok(Outcome::Pass);
+                    return Ok(MessageOutcome::Pass);
                 }
                 // The size is asked for in the request; its content never came.
-                refusals.add(Refused::ClipboardFiles, wanted, 0);
+                refusals.count(RefusalKind::ClipboardFiles, wanted, 0);
                 let stream = body.first_chunk::<4>().copied().unwrap_or_default();
-                Ok(Outcome::Answer(message(kind::FILE_CONTENTS_RESPONSE, RESPONSE_FAIL, &stream)))
+                Ok(MessageOutcome::Reply(message(
+                    kind::FILE_CONTENTS_RESPONSE,
+                    RESPONSE_FAIL,
+                    &stream,
+                )))
             }
             kind::CAPABILITIES => self.capabilities(all, way, policy),
-            _ => Err(reader.wrong()),
+            _ => Err(reader.malformed()),
         }
     }
 
-    fn list(
+    fn format_list(
         &mut self,
         body: &[u8],
         flags: u16,
         way: Direction,
         policy: Policy,
-        refusals: &mut Refusals,
-    ) -> Outcome {
-        let first = way == Direction::Up && !self.greeted;
-        self.greeted |= way == Direction::Up;
+        refusals: &mut RefusalCounts,
+    ) -> MessageOutcome {
+        let first = way == Direction::Up && !self.initialized;
+        self.initialized |= way == Direction::Up;
         let accepted = || message(kind::FORMAT_LIST_RESPONSE, RESPONSE_OK, &[]);
         if !policy.clipboard.allows(way) {
             if !body.is_empty() {
-                refusals.add(Refused::Clipboard, way, 0);
+                refusals.count(RefusalKind::Clipboard, way, 0);
             }
             // The server waits for the client's first list; one that announces nothing does as
             // well. Later ones would empty the desktop's own clipboard.
             return if first {
-                Outcome::Replace(message(kind::FORMAT_LIST, 0, &[]))
+                MessageOutcome::Replace(message(kind::FORMAT_LIST, 0, &[]))
             } else {
-                Outcome::Answer(accepted())
+                MessageOutcome::Reply(accepted())
             };
         }
         if policy.files {
-            return Outcome::Pass;
+            return MessageOutcome::Pass;
         }
-        let long = self.long == [true; 2];
-        match formats::sift(body, long, flags) {
-            Ok(sifted) if sifted.files.is_empty() => {
-                self.files[side(way)].clear();
-                Outcome::Pass
+        let long = self.long_names == [true; 2];
+        match formats::filter_formats(body, long, flags) {
+            Ok(sifted) if sifted.file_formats.is_empty() => {
+                self.file_formats[side_index(way)].clear();
+                MessageOutcome::Pass
             }
             Ok(sifted) => {
-                refusals.add(Refused::ClipboardFiles, way, 0);
-                self.files[side(way)] = sifted.files;
-                Outcome::Replace(message(kind::FORMAT_LIST, flags, &sifted.kept))
+                refusals.count(RefusalKind::ClipboardFiles, way, 0);
+                self.file_formats[side_index(way)] = sifted.file_formats;
+                MessageOutcome::Replace(message(kind::FORMAT_LIST, flags, &sifted.kept))
             }
             // Nothing of a list that cannot be read is announced; its sender is told.
             Err(_) => {
-                refusals.add(Refused::ClipboardFiles, way, 0);
-                Outcome::Answer(message(kind::FORMAT_LIST_RESPONSE, RESPONSE_FAIL, &[]))
+                refusals.count(RefusalKind::ClipboardFiles, way, 0);
+                MessageOutcome::Reply(message(kind::FORMAT_LIST_RESPONSE, RESPONSE_FAIL, &[]))
             }
         }
     }
 
-    fn request(
+    fn data_request(
         &self,
         body: &[u8],
         way: Direction,
         policy: Policy,
-        refusals: &mut Refusals,
-    ) -> Outcome {
-        let wanted = way.back();
+        refusals: &mut RefusalCounts,
+    ) -> MessageOutcome {
+        let wanted = way.opposite();
         let format = u32_at(body, 0);
         let refused = if !policy.clipboard.allows(wanted) || body.len() != 4 {
-            Refused::Clipboard
+            RefusalKind::Clipboard
         } else if !policy.files
-            && format.is_none_or(|id| id == HDROP || self.files[side(wanted)].contains(&id))
+            && format
+                .is_none_or(|id| id == HDROP || self.file_formats[side_index(wanted)].contains(&id))
         {
-            Refused::ClipboardFiles
+            RefusalKind::ClipboardFiles
         } else {
-            return Outcome::Pass;
+            return MessageOutcome::Pass;
         };
-        refusals.add(refused, wanted, 0);
-        Outcome::Answer(message(kind::FORMAT_DATA_RESPONSE, RESPONSE_FAIL, &[]))
+        refusals.count(refused, wanted, 0);
+        MessageOutcome::Reply(message(kind::FORMAT_DATA_RESPONSE, RESPONSE_FAIL, &[]))
     }
 
     /// Notes whether a side can do long names, and takes out what it can do with files when it may
@@ -235,7 +246,7 @@ impl ClipboardState {
         all: &[u8],
         way: Direction,
         policy: Policy,
-    ) -> Result<Outcome, RdpError> {
+    ) -> Result<MessageOutcome, RdpError> {
         const WHAT: &str = "clipboard capabilities";
         let wrong = RdpError::Malformed(WHAT);
         let mut edited = all.to_vec();
@@ -250,13 +261,13 @@ impl ClipboardState {
             // The general set: version, flags (2.2.2.1.1.1).
             if set == 1 {
                 let flags = u32_at(all, at + 8).filter(|_| length >= 12).ok_or(wrong)?;
-                self.long[side(way)] = flags & LONG_NAMES != 0;
+                self.long_names[side_index(way)] = flags & LONG_NAMES != 0;
                 if !policy.files {
-                    put(&mut edited, at + 8, &(flags & !FILES).to_le_bytes(), WHAT)?;
+                    write_at(&mut edited, at + 8, &(flags & !FILES).to_le_bytes(), WHAT)?;
                 }
             }
             at += length;
         }
-        Ok(if edited == all { Outcome::Pass } else { Outcome::Replace(edited) })
+        Ok(if edited == all { MessageOutcome::Pass } else { MessageOutcome::Replace(edited) })
     }
 }

@@ -5,10 +5,10 @@
 //! client never hears; the server is told in its stead that the client has no listener for it.
 
 use super::RdpError;
-use super::channels::Name;
-use super::chunk::Fate;
+use super::channels::ChannelName;
+use super::chunk::Disposition;
 use super::reader::Reader;
-use super::refusal::{Refusals, Refused};
+use super::refusal::{RefusalCounts, RefusalKind};
 use super::{Direction, Policy};
 
 /// Most channels open at once.
@@ -37,7 +37,7 @@ mod command {
 /// resizes the desktop in messages that are compressed against all that came before them, so that a
 /// size that cannot be could not be seen. The page's client has none; servers are told so
 /// ([`super::gcc`]).
-const ALWAYS: &[&[u8]] = &[
+const ALLOWED_CHANNELS: &[&[u8]] = &[
     DISPLAY,
     b"Microsoft::Windows::RDS::Geometry::v08.01",
     b"Microsoft::Windows::RDS::Video::Control::v08.01",
@@ -52,31 +52,31 @@ const DISPLAY: &[u8] = b"Microsoft::Windows::RDS::DisplayControl";
 const INPUT: &[u8] = b"Microsoft::Windows::RDS::Input";
 
 fn allowed(name: &[u8], policy: Policy) -> bool {
-    ALWAYS.contains(&name) || name == INPUT && !policy.read_only
+    ALLOWED_CHANNELS.contains(&name) || name == INPUT && !policy.read_only
 }
 
 /// The dynamic channels of one connection that are open and allowed, by number.
 #[derive(Debug, Default)]
-pub(super) struct Dynamic {
-    open: Vec<Open>,
+pub(super) struct DynamicChannels {
+    open: Vec<OpenChannel>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct OpenChannel {
     id: u32,
     /// What the client sends on it is input that policy forbids.
-    deaf: bool,
+    drop_input: bool,
 }
 
 /// What becomes of a server's request to open a channel.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum CreateOutcome {
     Pass,
-    Answer(Vec<u8>),
+    Reply(Vec<u8>),
 }
 
 /// A message's command and channel number, and the width of the number's field as it was written.
-fn head<'a>(bytes: &'a [u8]) -> Result<(u8, u32, u8, Reader<'a>), RdpError> {
+fn parse_header<'a>(bytes: &'a [u8]) -> Result<(u8, u32, u8, Reader<'a>), RdpError> {
     let mut reader = Reader::new(bytes, "dynamic channel message");
     let first = reader.u8()?;
     let width = first & 3;
@@ -86,40 +86,40 @@ fn head<'a>(bytes: &'a [u8]) -> Result<(u8, u32, u8, Reader<'a>), RdpError> {
         (_, 0) => u32::from(reader.u8()?),
         (_, 1) => u32::from(reader.u16()?),
         (_, 2) => reader.u32()?,
-        (_, _) => return Err(reader.wrong()),
+        (_, _) => return Err(reader.malformed()),
     };
     Ok((first >> 4, id, width, reader))
 }
 
-impl Dynamic {
+impl DynamicChannels {
     /// Decides by the first bytes of a message of `total` bytes.
     pub(super) fn decide(
         &mut self,
         seen: &[u8],
         total: usize,
         way: Direction,
-        refusals: &mut Refusals,
-    ) -> Result<Fate, RdpError> {
-        let (command, id, _, mut reader) = head(seen)?;
+        refusals: &mut RefusalCounts,
+    ) -> Result<Disposition, RdpError> {
+        let (command, id, _, mut reader) = parse_header(seen)?;
         let open = self.open.iter().find(|open| open.id == id).copied();
-        let (is_open, is_deaf) = (open.is_some(), open.is_some_and(|open| open.deaf));
+        let (is_open, is_deaf) = (open.is_some(), open.is_some_and(|open| open.drop_input));
         let fate = match (command, way) {
-            (command::CAPABILITIES, _) if total <= MAX_CAPABILITIES => Fate::Pass,
-            (command::CREATE, Direction::Down) if total <= MAX_CREATE => Fate::Gather,
-            (command::CREATE, Direction::Down) => return Err(reader.wrong()),
+            (command::CAPABILITIES, _) if total <= MAX_CAPABILITIES => Disposition::Pass,
+            (command::CREATE, Direction::Down) if total <= MAX_CREATE => Disposition::Reassemble,
+            (command::CREATE, Direction::Down) => return Err(reader.malformed()),
             (command::CREATE, Direction::Up) if is_open && total <= MAX_CAPABILITIES => {
                 // A negative status: the client has no listener either.
                 if reader.u32()?.cast_signed() < 0 {
                     self.open.retain(|other| other.id != id);
                 }
-                Fate::Pass
+                Disposition::Pass
             }
             (command::CLOSE, _) if is_open && total <= MAX_CAPABILITIES => {
                 self.open.retain(|other| other.id != id);
-                Fate::Pass
+                Disposition::Pass
             }
             // A side may close what it never heard was refused.
-            (command::CLOSE, _) => Fate::Drop,
+            (command::CLOSE, _) => Disposition::Drop,
             (
                 command::DATA_FIRST
                 | command::DATA
@@ -127,8 +127,8 @@ impl Dynamic {
                 | command::DATA_COMPRESSED,
                 Direction::Up,
             ) if is_deaf => {
-                refusals.add(Refused::Input, way, total);
-                Fate::Drop
+                refusals.count(RefusalKind::Input, way, total);
+                Disposition::Drop
             }
             (
                 command::DATA_FIRST
@@ -136,11 +136,11 @@ impl Dynamic {
                 | command::DATA_FIRST_COMPRESSED
                 | command::DATA_COMPRESSED,
                 _,
-            ) if is_open => Fate::Pass,
+            ) if is_open => Disposition::Pass,
             // Among them what moves channels to transports that do not pass the gateway (2.2.5).
             (_, _) => {
-                refusals.add(Refused::DynamicData, way, total);
-                Fate::Drop
+                refusals.count(RefusalKind::DynamicData, way, total);
+                Disposition::Drop
             }
         };
         Ok(fate)
@@ -151,16 +151,16 @@ impl Dynamic {
         &mut self,
         message: &[u8],
         policy: Policy,
-        refusals: &mut Refusals,
-    ) -> Result<Outcome, RdpError> {
-        let (_, id, width, reader) = head(message)?;
+        refusals: &mut RefusalCounts,
+    ) -> Result<CreateOutcome, RdpError> {
+        let (_, id, width, reader) = parse_header(message)?;
         let name = reader.rest().split(|&b| b == 0).next().unwrap_or_default();
         self.open.retain(|other| other.id != id);
         if allowed(name, policy) && self.open.len() < MAX_OPEN {
-            self.open.push(Open { id, deaf: policy.read_only && name == DISPLAY });
-            return Ok(Outcome::Pass);
+            self.open.push(OpenChannel { id, drop_input: policy.read_only && name == DISPLAY });
+            return Ok(CreateOutcome::Pass);
         }
-        refusals.add(Refused::DynamicChannel(Name::new(name)), Direction::Down, 0);
+        refusals.count(RefusalKind::DynamicChannel(ChannelName::new(name)), Direction::Down, 0);
         let mut answer = vec![command::CREATE << 4 | width];
         match width {
             0 => answer.push(id as u8),
@@ -168,6 +168,6 @@ impl Dynamic {
             _ => answer.extend_from_slice(&id.to_le_bytes()),
         }
         answer.extend_from_slice(&NO_LISTENER.to_le_bytes());
-        Ok(Outcome::Answer(answer))
+        Ok(CreateOutcome::Reply(answer))
     }
 }

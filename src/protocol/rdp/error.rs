@@ -1,6 +1,6 @@
 //! What can be wrong with RDP bytes: one variant per cause.
 
-use super::x224::Failure;
+use super::x224::NegotiationFailure;
 
 /// Why a connection cannot go on. Texts are for logs and for the audit log; [`RdpError::word`] for
 /// what counts them.
@@ -30,7 +30,7 @@ pub enum RdpError {
     Unexpected(&'static str),
     /// The server refused the negotiation, and said why.
     #[error("the server refused: {0}")]
-    Refused(Failure),
+    Refused(NegotiationFailure),
     /// The server knows only RDP's own encryption, which is broken.
     #[error("the server offers no TLS")]
     NoTls,
@@ -64,22 +64,22 @@ pub enum RdpError {
     /// One side asks for so much that is refused, without reading the refusals, that they cannot be
     /// kept.
     #[error("it reads no answers to what it asks for")]
-    Flood,
+    TooManyPendingReplies,
     /// The filter was used after an error.
     #[error("the connection has already failed")]
-    Spent,
+    AlreadyFailed,
 }
 
 impl RdpError {
     /// Its word in the audit log.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn reason_code(&self) -> &'static str {
         match self {
             Self::NotRdp { .. } => "not_rdp",
             Self::TooLong { .. } => "rdp_too_long",
             Self::Malformed(_) => "rdp_malformed",
             Self::Unexpected(_) => "rdp_unexpected",
-            Self::Refused(failure) => failure.word(),
+            Self::Refused(failure) => failure.reason_code(),
             Self::NoTls => "rdp_no_tls",
             Self::Protocol(_) => "rdp_protocol",
             Self::Encrypted => "rdp_encrypted",
@@ -88,8 +88,8 @@ impl RdpError {
             Self::MonitorLayout => "rdp_monitor_layout",
             Self::Redirected => "rdp_redirected",
             Self::CredentialTooLong(_) => "rdp_credential_too_long",
-            Self::Flood => "rdp_flood",
-            Self::Spent => "rdp_spent",
+            Self::TooManyPendingReplies => "rdp_flood",
+            Self::AlreadyFailed => "rdp_spent",
         }
     }
 }

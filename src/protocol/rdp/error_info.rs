@@ -7,7 +7,7 @@ pub enum ErrorInfo {
     /// The user signed out, or disconnected from within.
     SignedOut,
     /// An administrator of the server disconnected the user, or signed them out.
-    ByAdmin,
+    DisconnectedByAdmin,
     /// Nobody did anything for so long as the server allows.
     IdleTimeout,
     /// The time that the server gives a session, or a login, was over.
@@ -21,11 +21,11 @@ pub enum ErrorInfo {
     /// The account may not log in remotely.
     NotGranted,
     /// The server takes no stored credential from this account.
-    TypedOnly,
+    FreshCredentialsRequired,
     /// Something that makes up a desktop there failed.
     Crashed,
     /// The server shuts down or starts again.
-    GoingDown,
+    ShuttingDown,
     /// The server has no licence for one more, or cannot ask for one.
     Licence,
     /// A broker that was to find the desktop did not.
@@ -39,20 +39,20 @@ pub enum ErrorInfo {
 impl ErrorInfo {
     /// From the PDU's code; `None` when it says that nothing is wrong.
     #[must_use]
-    pub fn of(code: u32) -> Option<Self> {
+    pub fn from_code(code: u32) -> Option<Self> {
         Some(match code {
             0 => return None,
-            0x01 | 0x02 => Self::ByAdmin,
+            0x01 | 0x02 => Self::DisconnectedByAdmin,
             0x03 => Self::IdleTimeout,
             0x04 => Self::TimeLimit,
             0x05 => Self::TakenOver,
             0x06 => Self::OutOfMemory,
             0x07 => Self::Denied,
             0x09 => Self::NotGranted,
-            0x0a => Self::TypedOnly,
+            0x0a => Self::FreshCredentialsRequired,
             0x0b | 0x0c => Self::SignedOut,
             0x0f..=0x12 | 0x17 | 0x18 => Self::Crashed,
-            0x19 | 0x1a => Self::GoingDown,
+            0x19 | 0x1a => Self::ShuttingDown,
             0x100..=0x10a => Self::Licence,
             0x400..=0x412 => Self::Broker,
             0x10c9..=0x1195 => Self::Protocol,
@@ -62,19 +62,19 @@ impl ErrorInfo {
 
     /// Its word in the audit log, and for the page.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn reason_code(self) -> &'static str {
         match self {
             Self::SignedOut => "desktop_signed_out",
-            Self::ByAdmin => "desktop_by_admin",
+            Self::DisconnectedByAdmin => "desktop_by_admin",
             Self::IdleTimeout => "desktop_idle_timeout",
             Self::TimeLimit => "desktop_time_limit",
             Self::TakenOver => "desktop_taken_over",
             Self::OutOfMemory => "desktop_out_of_memory",
             Self::Denied => "desktop_denied",
             Self::NotGranted => "logon_not_granted",
-            Self::TypedOnly => "credential_must_be_typed",
+            Self::FreshCredentialsRequired => "credential_must_be_typed",
             Self::Crashed => "desktop_crashed",
-            Self::GoingDown => "desktop_going_down",
+            Self::ShuttingDown => "desktop_going_down",
             Self::Licence => "desktop_licence",
             Self::Broker => "desktop_broker",
             Self::Protocol => "desktop_protocol",
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn every_code_has_a_meaning_and_none_is_no_error() {
-        assert_eq!(ErrorInfo::of(0), None);
+        assert_eq!(ErrorInfo::from_code(0), None);
         for (code, word) in [
             (0x01, "desktop_by_admin"),
             (0x02, "desktop_by_admin"),
@@ -114,7 +114,11 @@ mod tests {
             (0x08, "desktop_ended"),
             (u32::MAX, "desktop_ended"),
         ] {
-            assert_eq!(ErrorInfo::of(code).map(ErrorInfo::word), Some(word), "{code:#x}");
+            assert_eq!(
+                ErrorInfo::from_code(code).map(ErrorInfo::reason_code),
+                Some(word),
+                "{code:#x}"
+            );
         }
     }
 }

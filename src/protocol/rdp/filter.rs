@@ -16,14 +16,14 @@
 //! same bytes is the same however they were cut.
 
 use super::channels::Channels;
-use super::down::Down;
+use super::client_pdus::ClientPolicy;
+use super::connection::ConnectionState;
+use super::direction_filter::DirectionFilter;
 use super::error_info::ErrorInfo;
 use super::gcc::CoreEdits;
 use super::info::Credential;
-use super::lane::Lane;
 use super::refusal::Refusal;
-use super::rules::Rules;
-use super::up::Up;
+use super::server_pdus::ServerPolicy;
 use super::{Direction, Policy, RdpError};
 use bytes::Bytes;
 
@@ -38,9 +38,9 @@ pub struct Edits {
 
 /// One connection.
 pub struct Filter {
-    up: Lane,
-    down: Lane,
-    rules: Rules,
+    up: DirectionFilter,
+    down: DirectionFilter,
+    rules: ConnectionState,
     failed: Option<RdpError>,
 }
 
@@ -48,7 +48,12 @@ impl Filter {
     /// For a connection whose TLS is up, and whose CredSSP, if any, is over.
     #[must_use]
     pub fn new(policy: Policy, edits: Edits) -> Self {
-        Self { up: Lane::new(), down: Lane::new(), rules: Rules::new(policy, edits), failed: None }
+        Self {
+            up: DirectionFilter::new(),
+            down: DirectionFilter::new(),
+            rules: ConnectionState::new(policy, edits),
+            failed: None,
+        }
     }
 
     /// Takes the next bytes that travel `way`, and appends to `out` what may pass. Nothing of an
@@ -64,19 +69,20 @@ impl Filter {
         out: &mut Vec<Bytes>,
     ) -> Result<(), RdpError> {
         if self.failed.is_some() {
-            return Err(RdpError::Spent);
+            return Err(RdpError::AlreadyFailed);
         }
-        if self.is_off(way) {
+        if self.is_pass_through(way) {
             if !chunk.is_empty() {
                 out.push(chunk.clone());
             }
             return Ok(());
         }
-        let back = way.back();
-        self.rules.is_heard = self.lane(back).is_between() && self.rules.is_square(back);
+        let back = way.opposite();
+        self.rules.opposite_can_flush =
+            self.direction(back).is_at_boundary() && self.rules.has_nothing_pending(back);
         let fed = match way {
-            Direction::Up => self.up.feed(chunk, &mut Up(&mut self.rules), out),
-            Direction::Down => self.down.feed(chunk, &mut Down(&mut self.rules), out),
+            Direction::Up => self.up.feed(chunk, &mut ClientPolicy(&mut self.rules), out),
+            Direction::Down => self.down.feed(chunk, &mut ServerPolicy(&mut self.rules), out),
         };
         self.failed = fed.err();
         fed
@@ -85,8 +91,8 @@ impl Filter {
     /// Whether the filter itself has something to send `way` at this moment: let [`Filter::speak`]
     /// say it.
     #[must_use]
-    pub fn owes(&self, way: Direction) -> bool {
-        self.lane(way).is_between() && self.rules.owes(way)
+    pub fn has_pending(&self, way: Direction) -> bool {
+        self.direction(way).is_at_boundary() && self.rules.has_pending(way)
     }
 
     /// Appends what the filter itself has to send `way`. What [`Filter::feed`] put out for that
@@ -94,8 +100,8 @@ impl Filter {
     ///
     /// # Errors
     /// [`RdpError::Malformed`] when it is too long for a PDU, which no answer is.
-    pub fn speak(&mut self, way: Direction, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
-        if self.owes(way) { self.rules.speak(way, out) } else { Ok(()) }
+    pub fn flush_pending(&mut self, way: Direction, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
+        if self.has_pending(way) { self.rules.flush_pending(way, out) } else { Ok(()) }
     }
 
     /// Whether bytes of this direction are not looked at any more, now and for good. Upward that is
@@ -103,7 +109,7 @@ impl Filter {
     /// asked for no forbidden channel. Downward it never is: a server may announce a new desktop's
     /// size at any time.
     #[must_use]
-    pub fn is_off(&self, way: Direction) -> bool {
+    pub fn is_pass_through(&self, way: Direction) -> bool {
         match way {
             Direction::Up => self.rules.is_open() && self.up.is_idle(),
             Direction::Down => false,
@@ -113,8 +119,8 @@ impl Filter {
     /// Whether an answer may be put between what was put out for this direction so far and what
     /// comes next.
     #[must_use]
-    pub fn is_between(&self, way: Direction) -> bool {
-        self.lane(way).is_between() && !self.rules.is_passing(way)
+    pub fn is_at_boundary(&self, way: Direction) -> bool {
+        self.direction(way).is_at_boundary() && !self.rules.is_passing(way)
     }
 
     /// What was refused since this was last asked, counted by kind: for the audit log.
@@ -125,7 +131,7 @@ impl Filter {
 
     /// Whether there are refusals to take.
     #[must_use]
-    pub fn has_refused(&self) -> bool {
+    pub fn has_refusals(&self) -> bool {
         !self.rules.refusals.is_empty()
     }
 
@@ -150,10 +156,10 @@ impl Filter {
     /// Whether the Client Info PDU has passed: the credential is with the server.
     #[must_use]
     pub fn is_set_up(&self) -> bool {
-        self.rules.is_live()
+        self.rules.is_active()
     }
 
-    fn lane(&self, way: Direction) -> &Lane {
+    fn direction(&self, way: Direction) -> &DirectionFilter {
         match way {
             Direction::Up => &self.up,
             Direction::Down => &self.down,

@@ -26,11 +26,11 @@ const FILE_NAMES: &[&str] = &[
 
 /// A list without the formats of files.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Sifted {
+pub(super) struct FilteredFormats {
     /// What is left, as it was on the wire.
     pub(super) kept: Vec<u8>,
     /// The numbers of what was taken out.
-    pub(super) files: Vec<u32>,
+    pub(super) file_formats: Vec<u32>,
 }
 
 /// Takes the formats of files out of a list: the message without its header. `long` tells which of
@@ -38,16 +38,20 @@ pub(super) struct Sifted {
 ///
 /// # Errors
 /// [`RdpError::Malformed`] when it is not a list of that form.
-pub(super) fn sift(list: &[u8], long: bool, flags: u16) -> Result<Sifted, RdpError> {
+pub(super) fn filter_formats(
+    list: &[u8],
+    long: bool,
+    flags: u16,
+) -> Result<FilteredFormats, RdpError> {
     let mut reader = Reader::new(list, "clipboard format list");
     let (mut kept, mut files) = (Vec::with_capacity(list.len()), Vec::new());
     while !reader.rest().is_empty() {
         let entry = reader.rest();
         let id = reader.u32()?;
         let is_file = if long {
-            stands_for_files(wide(long_name(&mut reader)?))
+            is_file_name(utf16_units(long_name(&mut reader)?))
         } else {
-            short(reader.take(SHORT_NAME)?, flags)
+            is_file_short_name(reader.take(SHORT_NAME)?, flags)
         };
         if !is_file && id != HDROP {
             kept.extend_from_slice(
@@ -56,32 +60,32 @@ pub(super) fn sift(list: &[u8], long: bool, flags: u16) -> Result<Sifted, RdpErr
         } else if files.len() < MAX_FILE_FORMATS {
             files.push(id);
         } else {
-            return Err(reader.wrong());
+            return Err(reader.malformed());
         }
     }
-    Ok(Sifted { kept, files })
+    Ok(FilteredFormats { kept, file_formats: files })
 }
 
 /// A name in UTF-16, without the zero it ends with.
 fn long_name<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], RdpError> {
     let units =
-        reader.rest().chunks_exact(2).position(|unit| unit == [0, 0]).ok_or(reader.wrong())?;
+        reader.rest().chunks_exact(2).position(|unit| unit == [0, 0]).ok_or(reader.malformed())?;
     let name = reader.take(units * 2)?;
     reader.take(2)?;
     Ok(name)
 }
 
 /// A short name is read both ways, whatever the flags say: a reader may not heed them.
-fn short(name: &[u8], flags: u16) -> bool {
-    let ascii = stands_for_files(name.iter().map(|&b| u16::from(b)));
-    ascii || flags & ASCII_NAMES == 0 && stands_for_files(wide(name))
+fn is_file_short_name(name: &[u8], flags: u16) -> bool {
+    let ascii = is_file_name(name.iter().map(|&b| u16::from(b)));
+    ascii || flags & ASCII_NAMES == 0 && is_file_name(utf16_units(name))
 }
 
-fn wide(name: &[u8]) -> impl Iterator<Item = u16> + Clone {
+fn utf16_units(name: &[u8]) -> impl Iterator<Item = u16> + Clone {
     name.chunks_exact(2).filter_map(|unit| unit.first_chunk().copied().map(u16::from_le_bytes))
 }
 
-fn stands_for_files(name: impl Iterator<Item = u16> + Clone) -> bool {
+fn is_file_name(name: impl Iterator<Item = u16> + Clone) -> bool {
     let same =
         |want: u8, got: u16| u8::try_from(got).is_ok_and(|got| got.eq_ignore_ascii_case(&want));
     FILE_NAMES.iter().any(|file| {
@@ -120,9 +124,11 @@ mod tests {
             (0xc004, "HTML Format"),
             (7, "FileContents"),
         ]);
-        let want =
-            Sifted { kept: long(&[(13, ""), (0xc004, "HTML Format")]), files: vec![0xc0de, 15, 7] };
-        assert_eq!(sift(&list, true, 0), Ok(want));
+        let want = FilteredFormats {
+            kept: long(&[(13, ""), (0xc004, "HTML Format")]),
+            file_formats: vec![0xc0de, 15, 7],
+        };
+        assert_eq!(filter_formats(&list, true, 0), Ok(want));
     }
 
     #[test]
@@ -132,22 +138,22 @@ mod tests {
         let ascii = short_entry(0xc0df, b"FileGroupDescriptorW");
         let list = [&text[..], &cut, &ascii].concat();
         assert_eq!(
-            sift(&list, false, 0),
-            Ok(Sifted { kept: text.clone(), files: vec![0xc0de, 0xc0df] })
+            filter_formats(&list, false, 0),
+            Ok(FilteredFormats { kept: text.clone(), file_formats: vec![0xc0de, 0xc0df] })
         );
         assert_eq!(
-            sift(&[&text[..], &ascii].concat(), false, ASCII_NAMES),
-            Ok(Sifted { kept: text, files: vec![0xc0df] })
+            filter_formats(&[&text[..], &ascii].concat(), false, ASCII_NAMES),
+            Ok(FilteredFormats { kept: text, file_formats: vec![0xc0df] })
         );
     }
 
     #[test]
     fn what_is_no_list_is_refused() {
         for n in [1, 4, 5, 7] {
-            assert!(sift(&long(&[(13, "a")])[..n], true, 0).is_err(), "{n}");
+            assert!(filter_formats(&long(&[(13, "a")])[..n], true, 0).is_err(), "{n}");
         }
-        assert!(sift(&[0; 35], false, 0).is_err());
-        assert!(sift(&[0; 36 * 3], false, 0).is_ok());
-        assert!(sift(&long(&[(15, ""); MAX_FILE_FORMATS + 1]), true, 0).is_err());
+        assert!(filter_formats(&[0; 35], false, 0).is_err());
+        assert!(filter_formats(&[0; 36 * 3], false, 0).is_ok());
+        assert!(filter_formats(&long(&[(15, ""); MAX_FILE_FORMATS + 1]), true, 0).is_err());
     }
 }

@@ -14,7 +14,7 @@
 //! | `CS_MULTITRANSPORT` | no transports | the gateway carries TCP only |
 
 use super::channels::{Channel, Channels, MAX_CHANNELS, NAME_LENGTH};
-use super::reader::{Reader, put, u32_at};
+use super::reader::{Reader, u32_at, write_at};
 use super::{Policy, RdpError, mcs};
 
 const CS_CORE: u16 = 0xc001;
@@ -40,7 +40,7 @@ mod core {
 /// The oldest build a client is said to be: Windows XP's. IronRDP says some 70, and xrdp takes what
 /// is not above 419 for a client whose desktop cannot change its size: it then paints in the new
 /// one and never says so.
-const LEAST_BUILD: u32 = 2600;
+const MIN_CLIENT_BUILD: u32 = 2600;
 /// `RNS_UD_24BPP_SUPPORT` to `RNS_UD_32BPP_SUPPORT`, in one byte.
 const ALL_DEPTHS: u8 = 0x0f;
 /// `RNS_UD_CS_WANT_32BPP_SESSION` and `RNS_UD_CS_VALID_CONNECTION_TYPE`, in the flags' low byte.
@@ -97,7 +97,7 @@ pub fn edit_initial(
                 return Err(RdpError::Malformed("client's channel list"));
             }
             CS_NET => channels = Some(edit_net(block, policy)?),
-            CS_MULTITRANSPORT => put(block, 4, &[0; 4], INITIAL)?,
+            CS_MULTITRANSPORT => write_at(block, 4, &[0; 4], INITIAL)?,
             _ => {}
         }
         at += length;
@@ -114,24 +114,24 @@ fn initial_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     let mut reader = Reader::new(pdu, INITIAL);
     reader.take(mcs::HEADER)?;
     reader.expect(&[0x7f, 0x65])?;
-    whole(reader.ber_length()?, &reader)?;
+    expect_remaining(reader.ber_length()?, &reader)?;
     // Domain selectors, the upward flag, and three sets of domain parameters (T.125 section 7).
     for tag in [0x04, 0x04, 0x01, 0x30, 0x30, 0x30] {
-        reader.ber(tag)?;
+        reader.ber_element(tag)?;
     }
     reader.expect(&[0x04])?;
-    whole(reader.ber_length()?, &reader)?;
+    expect_remaining(reader.ber_length()?, &reader)?;
     reader.expect(T124)?;
     // IronRDP counts two bytes too few here; servers ignore it. What it holds has a length of its
     // own.
     reader.per_length()?;
     reader.expect(CREATE_REQUEST)?;
-    whole(reader.per_length()?, &reader)?;
+    expect_remaining(reader.per_length()?, &reader)?;
     Ok(pdu.len() - reader.rest().len())
 }
 
-fn whole(length: usize, reader: &Reader<'_>) -> Result<(), RdpError> {
-    if length == reader.rest().len() { Ok(()) } else { Err(reader.wrong()) }
+fn expect_remaining(length: usize, reader: &Reader<'_>) -> Result<(), RdpError> {
+    if length == reader.rest().len() { Ok(()) } else { Err(reader.malformed()) }
 }
 
 /// A block's type and its length, its header of four bytes included.
@@ -139,7 +139,7 @@ fn block_at(bytes: &[u8], at: usize, what: &'static str) -> Result<(u16, usize),
     let rest = bytes.get(at..).unwrap_or_default();
     let mut reader = Reader::new(rest, what);
     let (kind, length) = (reader.u16()?, usize::from(reader.u16()?));
-    if length < 4 || length > rest.len() { Err(reader.wrong()) } else { Ok((kind, length)) }
+    if length < 4 || length > rest.len() { Err(reader.malformed()) } else { Ok((kind, length)) }
 }
 
 fn edit_core(block: &mut [u8], edits: CoreEdits) -> Result<(), RdpError> {
@@ -149,12 +149,12 @@ fn edit_core(block: &mut [u8], edits: CoreEdits) -> Result<(), RdpError> {
         return Err(RdpError::Malformed(WHAT));
     }
     if let Some(layout) = edits.keyboard_layout {
-        put(block, core::KEYBOARD_LAYOUT, &layout.to_le_bytes(), WHAT)?;
+        write_at(block, core::KEYBOARD_LAYOUT, &layout.to_le_bytes(), WHAT)?;
     }
-    if u32_at(block, core::CLIENT_BUILD).is_none_or(|build| build < LEAST_BUILD) {
-        put(block, core::CLIENT_BUILD, &LEAST_BUILD.to_le_bytes(), WHAT)?;
+    if u32_at(block, core::CLIENT_BUILD).is_none_or(|build| build < MIN_CLIENT_BUILD) {
+        write_at(block, core::CLIENT_BUILD, &MIN_CLIENT_BUILD.to_le_bytes(), WHAT)?;
     }
-    put(block, core::HIGH_COLOR_DEPTH, &24u16.to_le_bytes(), WHAT)?;
+    write_at(block, core::HIGH_COLOR_DEPTH, &24u16.to_le_bytes(), WHAT)?;
     for (at, bits) in [
         (core::SUPPORTED_COLOR_DEPTHS, ALL_DEPTHS),
         (core::EARLY_CAPABILITY_FLAGS, WANT_32BPP_AND_TYPE),
@@ -166,8 +166,8 @@ fn edit_core(block: &mut [u8], edits: CoreEdits) -> Result<(), RdpError> {
     if let Some(byte) = block.get_mut(core::EARLY_CAPABILITY_FLAGS + 1) {
         *byte &= !GRAPHICS_PIPELINE;
     }
-    put(block, core::CONNECTION_TYPE, &[LAN], WHAT)?;
-    put(block, core::SERVER_SELECTED_PROTOCOL, &edits.selected.to_le_bytes(), WHAT)
+    write_at(block, core::CONNECTION_TYPE, &[LAN], WHAT)?;
+    write_at(block, core::SERVER_SELECTED_PROTOCOL, &edits.selected.to_le_bytes(), WHAT)
 }
 
 fn edit_net(block: &mut [u8], policy: Policy) -> Result<Vec<Channel>, RdpError> {
@@ -182,7 +182,7 @@ fn edit_net(block: &mut [u8], policy: Policy) -> Result<Vec<Channel>, RdpError> 
     for entry in entries.chunks_exact_mut(NAME_LENGTH + 4) {
         let (name, options) = entry.split_first_chunk_mut::<NAME_LENGTH>().ok_or(wrong)?;
         let options = options.first_chunk().copied().map(u32::from_le_bytes).ok_or(wrong)?;
-        list.push(Channel::decide(name, options, &list, policy));
+        list.push(Channel::filter_entry(name, options, &list, policy));
     }
     Ok(list)
 }
@@ -225,15 +225,15 @@ fn response_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     let mut reader = Reader::new(pdu, RESPONSE);
     reader.take(mcs::HEADER)?;
     reader.expect(&[0x7f, 0x66])?;
-    whole(reader.ber_length()?, &reader)?;
+    expect_remaining(reader.ber_length()?, &reader)?;
     // The result, the connection's number, domain parameters.
-    if reader.ber(0x0a)? != [0] {
+    if reader.ber_element(0x0a)? != [0] {
         return Err(RdpError::Malformed(RESPONSE));
     }
-    reader.ber(0x02)?;
-    reader.ber(0x30)?;
+    reader.ber_element(0x02)?;
+    reader.ber_element(0x30)?;
     reader.expect(&[0x04])?;
-    whole(reader.ber_length()?, &reader)?;
+    expect_remaining(reader.ber_length()?, &reader)?;
     reader.expect(T124)?;
     reader.per_length()?;
     // The choice, the node's number, a tag of as many bytes as it says, the result.
@@ -241,6 +241,6 @@ fn response_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     let tag = reader.u8()?;
     reader.take(usize::from(tag) + 1)?;
     reader.expect(CREATE_RESPONSE)?;
-    whole(reader.per_length()?, &reader)?;
+    expect_remaining(reader.per_length()?, &reader)?;
     Ok(pdu.len() - reader.rest().len())
 }

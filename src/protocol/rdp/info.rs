@@ -57,7 +57,7 @@ pub(super) fn rewrite(
     credential: Option<&Credential>,
     compression: bool,
 ) -> Result<Zeroizing<Vec<u8>>, RdpError> {
-    let mut reader = Reader::new(pdu.get(data.at..).unwrap_or_default(), "Client Info PDU");
+    let mut reader = Reader::new(pdu.get(data.offset..).unwrap_or_default(), "Client Info PDU");
     let header = reader.take(4)?;
     let code_page = reader.take(4)?;
     let asked = reader.u32()?;
@@ -69,7 +69,7 @@ pub(super) fn rewrite(
     for length in lengths {
         reader.take(length + terminator)?;
     }
-    let extra = without_cookie(reader.rest());
+    let extra = without_reconnect_cookie(reader.rest());
 
     let mut flags = asked & !(flag::AUTOLOGON | flag::RAIL | flag::PASSWORD_IS_PIN) | flag::UNICODE;
     if credential.is_some() {
@@ -111,7 +111,7 @@ pub(super) fn rewrite(
 
 /// The extra information (2.2.1.11.1.1.1) without the auto-reconnect cookie, which would sign in
 /// somebody in the credential's place. What is too short to have one is kept as it is.
-fn without_cookie(extra: &[u8]) -> [&[u8]; 3] {
+fn without_reconnect_cookie(extra: &[u8]) -> [&[u8]; 3] {
     const NONE: &[u8] = &[0, 0];
     let find = || -> Result<(usize, usize), RdpError> {
         let mut reader = Reader::new(extra, "Client Info PDU");
@@ -150,7 +150,7 @@ fn utf16(text: &str, what: &'static str) -> Result<Zeroizing<Vec<u8>>, RdpError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::rdp::mcs::Domain;
+    use crate::protocol::rdp::mcs::McsPdu;
 
     fn client_says(flags: u32, strings: [&[u8]; 5], extra: &[u8]) -> Vec<u8> {
         let terminator: &[u8] = if flags & flag::UNICODE != 0 { &[0, 0] } else { &[0] };
@@ -170,7 +170,9 @@ mod tests {
         credential: Option<&Credential>,
         compression: bool,
     ) -> Result<Vec<u8>, RdpError> {
-        let Ok(Domain::Request(data)) = mcs::domain(pdu, pdu.len()) else { panic!("no data") };
+        let Ok(McsPdu::SendDataRequest(data)) = mcs::parse(pdu, pdu.len()) else {
+            panic!("no data")
+        };
         rewrite(pdu, data, credential, compression).map(|bytes| bytes.to_vec())
     }
 

@@ -20,18 +20,18 @@ const UNSEGMENTED: u8 = 0x30;
 
 /// A TPKT PDU's kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Domain {
+pub(super) enum McsPdu {
     ConnectInitial,
     ConnectResponse,
     /// Requests and confirmations of users and channels that carry no data: erect domain, attach
     /// user, channel join.
     Setup,
     /// The server's answer to an attach-user request, with the client's initiator if it succeeded.
-    AttachConfirm(Option<u16>),
+    AttachUserConfirm(Option<u16>),
     /// Data upward.
-    Request(SendData),
+    SendDataRequest(SendData),
     /// Data downward.
-    Indication(SendData),
+    SendDataIndication(SendData),
     /// The end of the connection.
     Disconnect,
     /// The same by X.224 (section 13.5), as some servers say it.
@@ -46,7 +46,7 @@ pub(super) struct SendData {
     /// On which channel.
     pub(super) channel: u16,
     /// Offset of the user data from the PDU's start. It reaches to the PDU's end.
-    pub(super) at: usize,
+    pub(super) offset: usize,
     /// Its length in bytes.
     pub(super) length: usize,
 }
@@ -57,12 +57,12 @@ pub(super) struct SendData {
 /// # Errors
 /// [`RdpError::Malformed`]; also when data is segmented, or its length is not that of the PDU,
 /// since a reader that is less strict could find something else there.
-pub(super) fn domain(seen: &[u8], total: usize) -> Result<Domain, RdpError> {
+pub(super) fn parse(seen: &[u8], total: usize) -> Result<McsPdu, RdpError> {
     let mut reader = Reader::new(seen, "MCS PDU");
     reader.take(4)?;
     let [indicator, code] = reader.array()?;
     if code & 0xf0 == 0x80 && indicator >= 6 {
-        return Ok(Domain::TransportDisconnect);
+        return Ok(McsPdu::TransportDisconnect);
     }
     if indicator != 2 || code != 0xf0 || reader.u8()? != 0x80 {
         return Err(RdpError::Malformed("X.224 header"));
@@ -70,24 +70,26 @@ pub(super) fn domain(seen: &[u8], total: usize) -> Result<Domain, RdpError> {
     let first = reader.u8()?;
     match (first, first >> 2) {
         (0x7f, _) => match reader.u8()? {
-            0x65 => Ok(Domain::ConnectInitial),
-            0x66 => Ok(Domain::ConnectResponse),
-            _ => Err(reader.wrong()),
+            0x65 => Ok(McsPdu::ConnectInitial),
+            0x66 => Ok(McsPdu::ConnectResponse),
+            _ => Err(reader.malformed()),
         },
         // Erect domain, attach user, channel join and its confirmation.
-        (_, 1 | 10 | 14 | 15) => Ok(Domain::Setup),
+        (_, 1 | 10 | 14 | 15) => Ok(McsPdu::Setup),
         (_, 11) => {
             let result = reader.u8()?;
-            Ok(Domain::AttachConfirm(if first & 2 != 0 && result == 0 {
+            Ok(McsPdu::AttachUserConfirm(if first & 2 != 0 && result == 0 {
                 Some(reader.u16_be()?)
             } else {
                 None
             }))
         }
-        (_, 8) => Ok(Domain::Disconnect),
-        (_, SEND_DATA_REQUEST) => send_data(reader, seen.len(), total).map(Domain::Request),
-        (_, SEND_DATA_INDICATION) => send_data(reader, seen.len(), total).map(Domain::Indication),
-        (_, _) => Err(reader.wrong()),
+        (_, 8) => Ok(McsPdu::Disconnect),
+        (_, SEND_DATA_REQUEST) => send_data(reader, seen.len(), total).map(McsPdu::SendDataRequest),
+        (_, SEND_DATA_INDICATION) => {
+            send_data(reader, seen.len(), total).map(McsPdu::SendDataIndication)
+        }
+        (_, _) => Err(reader.malformed()),
     }
 }
 
@@ -97,9 +99,9 @@ fn send_data(mut reader: Reader<'_>, seen: usize, total: usize) -> Result<SendDa
     let length = reader.per_length()?;
     let at = seen - reader.rest().len();
     if flags & UNSEGMENTED != UNSEGMENTED || at + length != total {
-        return Err(reader.wrong());
+        return Err(reader.malformed());
     }
-    Ok(SendData { initiator, channel, at, length })
+    Ok(SendData { initiator, channel, offset: at, length })
 }
 
 /// Appends the header of a Send Data PDU with `length` bytes of user data, of which there are at
@@ -140,19 +142,19 @@ mod tests {
     fn kinds_are_told_apart() {
         let kind = |text: &str| {
             let bytes = hex::decode(text).unwrap();
-            domain(&bytes, bytes.len())
+            parse(&bytes, bytes.len())
         };
-        assert_eq!(kind("0300000c02f0800401000100"), Ok(Domain::Setup));
-        assert_eq!(kind("0300000802f08028"), Ok(Domain::Setup));
-        assert_eq!(kind("0300000b02f0802e000007"), Ok(Domain::AttachConfirm(Some(7))));
-        assert_eq!(kind("0300000b02f0802e010007"), Ok(Domain::AttachConfirm(None)));
-        assert_eq!(kind("0300000c02f08038000703f0"), Ok(Domain::Setup));
-        assert_eq!(kind("0300000902f0802180"), Ok(Domain::Disconnect));
-        assert_eq!(kind("0300000b06800000000000"), Ok(Domain::TransportDisconnect));
-        let data = SendData { initiator: 7, channel: 0x3ef, at: 15, length: 12 };
+        assert_eq!(kind("0300000c02f0800401000100"), Ok(McsPdu::Setup));
+        assert_eq!(kind("0300000802f08028"), Ok(McsPdu::Setup));
+        assert_eq!(kind("0300000b02f0802e000007"), Ok(McsPdu::AttachUserConfirm(Some(7))));
+        assert_eq!(kind("0300000b02f0802e010007"), Ok(McsPdu::AttachUserConfirm(None)));
+        assert_eq!(kind("0300000c02f08038000703f0"), Ok(McsPdu::Setup));
+        assert_eq!(kind("0300000902f0802180"), Ok(McsPdu::Disconnect));
+        assert_eq!(kind("0300000b06800000000000"), Ok(McsPdu::TransportDisconnect));
+        let data = SendData { initiator: 7, channel: 0x3ef, offset: 15, length: 12 };
         assert_eq!(
             kind("0300001b02f08064000703ef70800c040000000300000050000200"),
-            Ok(Domain::Request(data))
+            Ok(McsPdu::SendDataRequest(data))
         );
     }
 
@@ -167,7 +169,7 @@ mod tests {
             "0300001b02f0806c000703ef70800c040000000300000050000200", // Uniform send data.
         ] {
             let bytes = hex::decode(text).unwrap();
-            assert!(matches!(domain(&bytes, bytes.len()), Err(RdpError::Malformed(_))), "{text}");
+            assert!(matches!(parse(&bytes, bytes.len()), Err(RdpError::Malformed(_))), "{text}");
         }
     }
 
@@ -178,8 +180,13 @@ mod tests {
         let at = out.len();
         out.resize(at + 500, 0);
         assert_eq!(
-            domain(&out, out.len()),
-            Ok(Domain::Request(SendData { initiator: 7, channel: 0x3ef, at, length: 500 }))
+            parse(&out, out.len()),
+            Ok(McsPdu::SendDataRequest(SendData {
+                initiator: 7,
+                channel: 0x3ef,
+                offset: at,
+                length: 500
+            }))
         );
         assert!(write_send_data(&mut out, true, 7, 0x3ef, MAX_USER_DATA + 1).is_err());
     }

@@ -23,8 +23,10 @@
 pub mod channels;
 mod chunk;
 pub mod cleanpath;
+mod client_pdus;
 mod clipboard;
-mod down;
+mod connection;
+mod direction_filter;
 mod dynamic;
 mod error;
 pub mod error_info;
@@ -33,13 +35,11 @@ mod formats;
 pub mod frame;
 pub mod gcc;
 pub mod info;
-mod lane;
 mod mcs;
 mod reader;
 pub mod refusal;
-mod rules;
+mod server_pdus;
 mod share;
-mod up;
 pub mod x224;
 
 pub use error::RdpError;
@@ -56,7 +56,7 @@ pub enum Direction {
 impl Direction {
     /// The way back.
     #[must_use]
-    pub fn back(self) -> Self {
+    pub fn opposite(self) -> Self {
         match self {
             Self::Up => Self::Down,
             Self::Down => Self::Up,

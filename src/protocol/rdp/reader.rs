@@ -20,7 +20,7 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
-    pub(super) fn wrong(&self) -> RdpError {
+    pub(super) fn malformed(&self) -> RdpError {
         RdpError::Malformed(self.what)
     }
 
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         match self.u8()? {
             short @ 0..=0x7f => Ok(usize::from(short)),
             long @ 0x80..=0xbf => Ok(usize::from(long & 0x3f) << 8 | usize::from(self.u8()?)),
-            0xc0..=0xff => Err(self.wrong()),
+            0xc0..=0xff => Err(self.malformed()),
         }
     }
 
@@ -75,12 +75,12 @@ impl<'a> Reader<'a> {
             short @ 0..=0x7f => Ok(usize::from(short)),
             0x81 => Ok(usize::from(self.u8()?)),
             0x82 => Ok(usize::from(self.u16_be()?)),
-            0x80 | 0x83..=0xff => Err(self.wrong()),
+            0x80 | 0x83..=0xff => Err(self.malformed()),
         }
     }
 
     /// The content of a BER element with this one-byte tag.
-    pub(super) fn ber(&mut self, tag: u8) -> Result<&'a [u8], RdpError> {
+    pub(super) fn ber_element(&mut self, tag: u8) -> Result<&'a [u8], RdpError> {
         self.expect(&[tag])?;
         let length = self.ber_length()?;
         self.take(length)
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Overwrites bytes in place; fails when they reach beyond the end.
-pub(super) fn put(
+pub(super) fn write_at(
     bytes: &mut [u8],
     at: usize,
     value: &[u8],

@@ -4,22 +4,22 @@
 //! one entry, and no memory.
 
 use super::Direction;
-use super::channels::Name;
+use super::channels::ChannelName;
 
 /// Different things that are kept apart; what comes beyond is counted as [`Refused::Other`].
 const MAX_KINDS: usize = 32;
 
 /// A thing that was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Refused {
+pub enum RefusalKind {
     /// Text, pictures and the like on the clipboard.
     Clipboard,
     /// Files on the clipboard.
     ClipboardFiles,
     /// Data on a static channel the client may not have.
-    StaticChannel(Name),
+    StaticChannel(ChannelName),
     /// A dynamic channel the server wanted to open.
-    DynamicChannel(Name),
+    DynamicChannel(ChannelName),
     /// Data on a dynamic channel that is not open.
     DynamicData,
     /// Input of a user who may only look.
@@ -28,10 +28,10 @@ pub enum Refused {
     Other,
 }
 
-impl Refused {
+impl RefusalKind {
     /// Its word in the audit log.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn reason_code(&self) -> &'static str {
         match self {
             Self::Clipboard => "clipboard",
             Self::ClipboardFiles => "clipboard_files",
@@ -48,7 +48,7 @@ impl Refused {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     /// What was refused.
-    pub what: Refused,
+    pub kind: RefusalKind,
     /// Which way it would have gone.
     pub direction: Direction,
     /// How often.
@@ -60,19 +60,19 @@ pub struct Refusal {
 
 /// Refusals that nobody has taken yet.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Vec<Refusal>);
+pub(super) struct RefusalCounts(Vec<Refusal>);
 
-impl Refusals {
-    pub(super) fn add(&mut self, what: Refused, direction: Direction, bytes: usize) {
+impl RefusalCounts {
+    pub(super) fn count(&mut self, what: RefusalKind, direction: Direction, bytes: usize) {
         let bytes = bytes as u64;
         let full = self.0.len() >= MAX_KINDS - 2;
-        if let Some(same) = self.0.iter_mut().find(|r| r.what == what && r.direction == direction) {
+        if let Some(same) = self.0.iter_mut().find(|r| r.kind == what && r.direction == direction) {
             same.count = same.count.saturating_add(1);
             same.bytes = same.bytes.saturating_add(bytes);
-        } else if full && what != Refused::Other {
-            self.add(Refused::Other, direction, bytes as usize);
+        } else if full && what != RefusalKind::Other {
+            self.count(RefusalKind::Other, direction, bytes as usize);
         } else {
-            self.0.push(Refusal { what, direction, count: 1, bytes });
+            self.0.push(Refusal { kind: what, direction, count: 1, bytes });
         }
     }
 
@@ -91,21 +91,21 @@ mod tests {
 
     #[test]
     fn a_flood_is_counted_and_not_kept() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusalCounts::default();
         for i in 0..1000usize {
-            refusals.add(Refused::Input, Direction::Up, 10);
-            refusals.add(
-                Refused::DynamicChannel(Name::new(i.to_string().as_bytes())),
+            refusals.count(RefusalKind::Input, Direction::Up, 10);
+            refusals.count(
+                RefusalKind::DynamicChannel(ChannelName::new(i.to_string().as_bytes())),
                 Direction::Down,
                 0,
             );
-            refusals.add(Refused::Other, Direction::Up, 1);
+            refusals.count(RefusalKind::Other, Direction::Up, 1);
         }
         let taken = refusals.take();
         assert!(taken.len() <= MAX_KINDS);
         assert_eq!(taken.iter().map(|r| r.count).sum::<u64>(), 3000);
         assert!(taken.contains(&Refusal {
-            what: Refused::Input,
+            kind: RefusalKind::Input,
             direction: Direction::Up,
             count: 1000,
             bytes: 10_000

@@ -35,15 +35,16 @@ const COMPRESSED: u8 = 0x20;
 const FONT_MAP: u8 = 0x28;
 /// What a client that only looks may send (2.2.8.1.1.1.2): synchronize, control, font list, refresh
 /// rect, suppress output, shutdown request, the cached bitmaps' list and errors, frame acknowledge.
-const HARMLESS: &[u8] = &[0x1f, 0x14, 0x27, 0x21, 0x23, 0x24, 0x2b, 0x2c, 0x2e, 0x30, 0x31, 0x38];
+const VIEW_ONLY_TYPES: &[u8] =
+    &[0x1f, 0x14, 0x27, 0x21, 0x23, 0x24, 0x2b, 0x2c, 0x2e, 0x30, 0x31, 0x38];
 
 /// What the first PDU's header tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Glance {
+pub(super) enum Inspect {
     /// It may be what is looked for.
-    Look,
+    Required,
     /// It is not.
-    Nothing,
+    Skip,
 }
 
 /// Whether a server's PDU of `total` bytes of user data may hold a desktop's size, a redirection or
@@ -53,29 +54,29 @@ pub(super) enum Glance {
 /// itself. The browser's client throws away what it reads together with that PDU: servers say there
 /// which dynamic channels they have (xrdp does so at once), and the desktop's size could not be
 /// changed.
-pub(super) fn glance(seen: &[u8], total: usize) -> Glance {
+pub(super) fn inspect(seen: &[u8], total: usize) -> Inspect {
     let (length, kind) =
         (u16_at(seen, 0).map_or(0, usize::from), u16_at(seen, 2).unwrap_or_default());
-    if is_cut_short(seen, total) {
-        return Glance::Look;
+    if is_truncated_deactivate(seen, total) {
+        return Inspect::Required;
     }
     // Licences have another header there (2.2.1.12), without a version.
     if kind & 0xf0 != VERSION {
-        return Glance::Nothing;
+        return Inspect::Skip;
     }
     match kind & 0x0f {
-        kind::DEMAND_ACTIVE | kind::REDIRECTION => Glance::Look,
+        kind::DEMAND_ACTIVE | kind::REDIRECTION => Inspect::Required,
         kind::DATA if matches!(seen.get(14), Some(&(MONITOR_LAYOUT | FONT_MAP | ERROR_INFO))) => {
-            Glance::Look
+            Inspect::Required
         }
-        _ if length < total => Glance::Look,
-        _ => Glance::Nothing,
+        _ if length < total => Inspect::Required,
+        _ => Inspect::Skip,
     }
 }
 
 /// Whether it is a Deactivate All PDU (2.2.3.1) of which there is no more than the header. xrdp and
 /// old Windows send it so.
-fn is_cut_short(user_data: &[u8], total: usize) -> bool {
+fn is_truncated_deactivate(user_data: &[u8], total: usize) -> bool {
     total == CONTROL
         && u16_at(user_data, 0) == Some(CONTROL as u16)
         && u16_at(user_data, 2).is_some_and(|kind| kind & 0x0f == kind::DEACTIVATE_ALL)
@@ -83,8 +84,10 @@ fn is_cut_short(user_data: &[u8], total: usize) -> bool {
 
 /// The whole Deactivate All PDU in place of one that is cut short, which the browser's client takes
 /// for an error; `None` when it is something else.
-pub(super) fn complete(user_data: &[u8]) -> Option<[u8; 13]> {
-    let source = user_data.get(4..CONTROL).filter(|_| is_cut_short(user_data, user_data.len()))?;
+pub(super) fn complete_deactivate(user_data: &[u8]) -> Option<[u8; 13]> {
+    let source = user_data
+        .get(4..CONTROL)
+        .filter(|_| is_truncated_deactivate(user_data, user_data.len()))?;
     let mut whole = [0; 13];
     // Length, type and version, source; no client looks at the share's number (0) here; a source
     // descriptor of one byte, zero.
@@ -101,10 +104,10 @@ pub(super) fn complete(user_data: &[u8]) -> Option<[u8; 13]> {
 }
 
 /// The next PDU of a row: its type and all of it.
-fn next<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8]), RdpError> {
-    let length = u16_at(reader.rest(), 0).ok_or(reader.wrong())?;
+fn next_pdu<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8]), RdpError> {
+    let length = u16_at(reader.rest(), 0).ok_or(reader.malformed())?;
     let pdu = reader.take(usize::from(length))?;
-    let kind = u16_at(pdu, 2).filter(|_| pdu.len() >= CONTROL).ok_or(reader.wrong())?;
+    let kind = u16_at(pdu, 2).filter(|_| pdu.len() >= CONTROL).ok_or(reader.malformed())?;
     Ok((kind, pdu))
 }
 
@@ -118,7 +121,7 @@ pub(super) fn check(user_data: &[u8]) -> Result<Option<Option<ErrorInfo>>, RdpEr
     let mut told = None;
     let mut reader = Reader::new(user_data, "share control PDU");
     while !reader.rest().is_empty() {
-        let (kind, pdu) = next(&mut reader)?;
+        let (kind, pdu) = next_pdu(&mut reader)?;
         match kind & 0x0f {
             // It names another server, and may hold a password for it (2.2.13.1).
             kind::REDIRECTION => return Err(RdpError::Redirected),
@@ -129,7 +132,7 @@ pub(super) fn check(user_data: &[u8]) -> Result<Option<Option<ErrorInfo>>, RdpEr
                 if pdu.get(14) == Some(&ERROR_INFO)
                     && pdu.get(15).is_some_and(|flags| flags & COMPRESSED == 0) =>
             {
-                told = u32_at(pdu, DATA).map(ErrorInfo::of).or(told);
+                told = u32_at(pdu, DATA).map(ErrorInfo::from_code).or(told);
             }
             _ => {}
         }
@@ -147,17 +150,17 @@ fn demand_active(pdu: &[u8]) -> Result<(), RdpError> {
     reader.take(2)?;
     for _ in 0..count {
         let (set, length) = (reader.u16()?, usize::from(reader.u16()?));
-        let body = reader.take(length.checked_sub(4).ok_or(reader.wrong())?)?;
+        let body = reader.take(length.checked_sub(4).ok_or(reader.malformed())?)?;
         if set == 2 {
-            let field = |at| u16_at(body, at).map(u32::from).ok_or(reader.wrong());
+            let field = |at| u16_at(body, at).map(u32::from).ok_or(reader.malformed());
             let (width, height) = (field(8)?, field(10)?);
-            size(width, height)?;
+            check_size(width, height)?;
         }
     }
     Ok(())
 }
 
-fn size(width: u32, height: u32) -> Result<(), RdpError> {
+fn check_size(width: u32, height: u32) -> Result<(), RdpError> {
     let fits = |n| (1..=MAX_DESKTOP).contains(&n);
     if fits(width) && fits(height) { Ok(()) } else { Err(RdpError::DesktopSize { width, height }) }
 }
@@ -186,18 +189,18 @@ fn monitors(pdu: &[u8]) -> Result<(), RdpError> {
 
 /// What a client's PDUs come to, for one that only looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum ClientSays {
+pub(super) enum ClientPduClass {
     /// Nothing that changes the desktop.
-    Harmless,
+    ViewOnly,
     /// The same, and that it is ready: what looks like a licence is none from here on.
-    Ready,
+    ConfirmActive,
     /// Input, or what nobody knows.
     Input,
 }
 
 /// Reads a client's PDUs on the I/O channel; `licensing` while they may be about licences
 /// (2.2.1.12), before the client is ready.
-pub(super) fn client_says(user_data: &[u8], licensing: bool) -> ClientSays {
+pub(super) fn classify_client_pdus(user_data: &[u8], licensing: bool) -> ClientPduClass {
     // `SEC_LICENSE_PKT`. Input could look like this, but no server takes input before the client is
     // ready.
     let ready = |kind: u16| kind & 0x0f == kind::CONFIRM_ACTIVE;
@@ -205,19 +208,19 @@ pub(super) fn client_says(user_data: &[u8], licensing: bool) -> ClientSays {
         && u16_at(user_data, 0).is_some_and(|flags| flags & 0x80 != 0)
         && !u16_at(user_data, 2).is_none_or(ready)
     {
-        return ClientSays::Harmless;
+        return ClientPduClass::ViewOnly;
     }
     let mut reader = Reader::new(user_data, "share control PDU");
-    let mut says = ClientSays::Harmless;
+    let mut says = ClientPduClass::ViewOnly;
     while !reader.rest().is_empty() {
-        let Ok((kind, pdu)) = next(&mut reader) else { return ClientSays::Input };
+        let Ok((kind, pdu)) = next_pdu(&mut reader) else { return ClientPduClass::Input };
         match kind & 0x0f {
-            kind::CONFIRM_ACTIVE => says = ClientSays::Ready,
+            kind::CONFIRM_ACTIVE => says = ClientPduClass::ConfirmActive,
             // Type, and no compression, under which anything could be.
             kind::DATA
-                if pdu.get(14).is_some_and(|t| HARMLESS.contains(t)) && pdu.get(15) == Some(&0) => {
-            }
-            _ => return ClientSays::Input,
+                if pdu.get(14).is_some_and(|t| VIEW_ONLY_TYPES.contains(t))
+                    && pdu.get(15) == Some(&0) => {}
+            _ => return ClientPduClass::Input,
         }
     }
     says
@@ -267,10 +270,10 @@ mod tests {
             );
         }
         let hidden = [data(0x1f, b""), demand(1, 1)].concat();
-        assert_eq!(glance(&hidden, hidden.len()), Glance::Look);
-        assert_eq!(glance(&demand(1, 1), 48), Glance::Look);
-        assert_eq!(glance(&data(0x02, b""), DATA), Glance::Nothing);
-        assert_eq!(glance(&data(FONT_MAP, b""), DATA), Glance::Look, "it goes on by itself");
+        assert_eq!(inspect(&hidden, hidden.len()), Inspect::Required);
+        assert_eq!(inspect(&demand(1, 1), 48), Inspect::Required);
+        assert_eq!(inspect(&data(0x02, b""), DATA), Inspect::Skip);
+        assert_eq!(inspect(&data(FONT_MAP, b""), DATA), Inspect::Required, "it goes on by itself");
         for n in 1..48 {
             assert!(check(&demand(1024, 768)[..n]).is_err());
         }
@@ -279,24 +282,27 @@ mod tests {
     #[test]
     fn a_deactivation_cut_short_is_made_whole() {
         let short = [6, 0, 6, 0, 0xee, 3];
-        assert_eq!(glance(&short, 6), Glance::Look);
-        assert_eq!(complete(&short), Some([13, 0, 0x16, 0, 0xee, 3, 0, 0, 0, 0, 1, 0, 0]));
-        assert_eq!(complete(&complete(&short).unwrap()), None);
-        assert_eq!(complete(&demand(1, 1)), None);
-        assert_eq!(check(&complete(&short).unwrap()), Ok(None));
+        assert_eq!(inspect(&short, 6), Inspect::Required);
+        assert_eq!(
+            complete_deactivate(&short),
+            Some([13, 0, 0x16, 0, 0xee, 3, 0, 0, 0, 0, 1, 0, 0])
+        );
+        assert_eq!(complete_deactivate(&complete_deactivate(&short).unwrap()), None);
+        assert_eq!(complete_deactivate(&demand(1, 1)), None);
+        assert_eq!(check(&complete_deactivate(&short).unwrap()), Ok(None));
     }
 
     #[test]
     fn redirections_are_refused() {
         let redirection = [8, 0, 0x1a, 0, 1, 0, 0, 0];
-        assert_eq!(glance(&redirection, 8), Glance::Look);
+        assert_eq!(inspect(&redirection, 8), Inspect::Required);
         assert_eq!(check(&redirection), Err(RdpError::Redirected));
     }
 
     #[test]
     fn what_a_server_says_of_its_end_is_told() {
         let said = |code: u32| data(ERROR_INFO, &code.to_le_bytes());
-        assert_eq!(glance(&said(5), 22), Glance::Look);
+        assert_eq!(inspect(&said(5), 22), Inspect::Required);
         assert_eq!(check(&said(5)), Ok(Some(Some(ErrorInfo::TakenOver))));
         assert_eq!(check(&said(0)), Ok(Some(None)), "nothing is wrong");
         assert_eq!(
@@ -326,23 +332,23 @@ mod tests {
     #[test]
     fn looking_is_not_touching() {
         let confirm = [8, 0, 0x13, 0, 1, 0, 0, 0];
-        assert_eq!(client_says(&confirm, true), ClientSays::Ready);
-        for kind in HARMLESS {
-            assert_eq!(client_says(&data(*kind, b"x"), false), ClientSays::Harmless);
+        assert_eq!(classify_client_pdus(&confirm, true), ClientPduClass::ConfirmActive);
+        for kind in VIEW_ONLY_TYPES {
+            assert_eq!(classify_client_pdus(&data(*kind, b"x"), false), ClientPduClass::ViewOnly);
         }
         let input = data(0x1c, b"key");
-        assert_eq!(client_says(&input, true), ClientSays::Input);
+        assert_eq!(classify_client_pdus(&input, true), ClientPduClass::Input);
         assert_eq!(
-            client_says(&[data(0x1f, b""), input.clone()].concat(), false),
-            ClientSays::Input,
+            classify_client_pdus(&[data(0x1f, b""), input.clone()].concat(), false),
+            ClientPduClass::Input,
             "behind another"
         );
         let mut compressed = data(0x1f, b"");
         compressed[15] = 0x21;
-        assert_eq!(client_says(&compressed, false), ClientSays::Input);
+        assert_eq!(classify_client_pdus(&compressed, false), ClientPduClass::Input);
         let licence = [0x80, 0, 0, 0, 0x13, 0x83];
-        assert_eq!(client_says(&licence, true), ClientSays::Harmless);
-        assert_eq!(client_says(&licence, false), ClientSays::Input);
-        assert_eq!(client_says(&input[..10], false), ClientSays::Input);
+        assert_eq!(classify_client_pdus(&licence, true), ClientPduClass::ViewOnly);
+        assert_eq!(classify_client_pdus(&licence, false), ClientPduClass::Input);
+        assert_eq!(classify_client_pdus(&input[..10], false), ClientPduClass::Input);
     }
 }

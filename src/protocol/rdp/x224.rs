@@ -31,7 +31,7 @@ const RESPONSE_FLAGS: u8 = 0x01;
 
 /// Why a server refuses (2.2.1.2.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Failure {
+pub enum NegotiationFailure {
     /// `SSL_REQUIRED_BY_SERVER`.
     SslRequired,
     /// `SSL_NOT_ALLOWED_BY_SERVER`.
@@ -48,7 +48,7 @@ pub enum Failure {
     Unknown(u32),
 }
 
-impl Failure {
+impl NegotiationFailure {
     fn from_code(code: u32) -> Self {
         match code {
             1 => Self::SslRequired,
@@ -63,7 +63,7 @@ impl Failure {
 
     /// Its word in the audit log.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn reason_code(self) -> &'static str {
         match self {
             Self::SslRequired => "rdp_ssl_required",
             Self::SslNotAllowed => "rdp_ssl_not_allowed",
@@ -76,7 +76,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for NegotiationFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SslRequired => f.write_str("it requires TLS"),
@@ -96,13 +96,13 @@ impl fmt::Display for Failure {
 /// # Errors
 /// [`RdpError::TooLong`], [`RdpError::Malformed`]; [`RdpError::Protocol`] when it does not ask for
 /// TLS.
-pub fn requested(pdu: &[u8]) -> Result<u32, RdpError> {
-    let rest = body(pdu, REQUEST, "connection request")?;
+pub fn parse_request(pdu: &[u8]) -> Result<u32, RdpError> {
+    let rest = variable_part(pdu, REQUEST, "connection request")?;
     let mut reader = Reader::new(rest, "connection request");
     // A cookie or token is a line, ending in CR LF (2.2.1.1); the negotiation's first byte cannot
     // begin one.
     if rest.first().is_some_and(|&first| first != TYPE_REQUEST) {
-        let end = rest.windows(2).position(|two| two == b"\r\n").ok_or(reader.wrong())?;
+        let end = rest.windows(2).position(|two| two == b"\r\n").ok_or(reader.malformed())?;
         reader.take(end + 2)?;
     }
     // Without a negotiation a client means RDP's own encryption.
@@ -118,13 +118,13 @@ pub fn requested(pdu: &[u8]) -> Result<u32, RdpError> {
 
 /// The gateway's own request for these protocols: no cookie, no flags.
 #[must_use]
-pub fn request(protocols: u32) -> [u8; 19] {
+pub fn encode_request(protocols: u32) -> [u8; 19] {
     negotiation(REQUEST, [0, 0], TYPE_REQUEST, 0, protocols)
 }
 
 /// What the server chose: [`SSL`] or [`HYBRID`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Confirm {
+pub struct ConnectionConfirm {
     /// The security protocol.
     pub selected: u32,
     flags: u8,
@@ -136,8 +136,9 @@ pub struct Confirm {
 /// [`RdpError::Refused`] with the server's reason; [`RdpError::NoTls`] when it does not negotiate;
 /// [`RdpError::Protocol`] when it chose what was not asked for; [`RdpError::TooLong`],
 /// [`RdpError::Malformed`].
-pub fn confirmed(pdu: &[u8], asked: u32) -> Result<Confirm, RdpError> {
-    let mut reader = Reader::new(body(pdu, CONFIRM, "connection confirm")?, "connection confirm");
+pub fn parse_confirm(pdu: &[u8], asked: u32) -> Result<ConnectionConfirm, RdpError> {
+    let mut reader =
+        Reader::new(variable_part(pdu, CONFIRM, "connection confirm")?, "connection confirm");
     // A server from before TLS answers without a negotiation (2.2.1.2).
     if reader.rest().is_empty() {
         return Err(RdpError::NoTls);
@@ -148,18 +149,18 @@ pub fn confirmed(pdu: &[u8], asked: u32) -> Result<Confirm, RdpError> {
     match kind {
         TYPE_RESPONSE if value == 0 => Err(RdpError::NoTls),
         TYPE_RESPONSE if value.is_power_of_two() && value & asked != 0 => {
-            Ok(Confirm { selected: value, flags })
+            Ok(ConnectionConfirm { selected: value, flags })
         }
         TYPE_RESPONSE => Err(RdpError::Protocol(value)),
-        TYPE_FAILURE => Err(RdpError::Refused(Failure::from_code(value))),
-        _ => Err(reader.wrong()),
+        TYPE_FAILURE => Err(RdpError::Refused(NegotiationFailure::from_code(value))),
+        _ => Err(reader.malformed()),
     }
 }
 
 /// What the client is told: that TLS was chosen, whatever the gateway has agreed on with the
 /// server.
 #[must_use]
-pub fn confirm(server: Confirm) -> [u8; 19] {
+pub fn encode_confirm(server: ConnectionConfirm) -> [u8; 19] {
     negotiation(CONFIRM, [0x12, 0x34], TYPE_RESPONSE, server.flags & RESPONSE_FLAGS, SSL)
 }
 
@@ -169,7 +170,7 @@ fn negotiation(code: u8, source: [u8; 2], kind: u8, flags: u8, value: u32) -> [u
 }
 
 /// What follows X.224's own seven bytes.
-fn body<'a>(pdu: &'a [u8], code: u8, what: &'static str) -> Result<&'a [u8], RdpError> {
+fn variable_part<'a>(pdu: &'a [u8], code: u8, what: &'static str) -> Result<&'a [u8], RdpError> {
     if pdu.len() > MAX_LENGTH {
         return Err(RdpError::TooLong { what, length: pdu.len(), limit: MAX_LENGTH });
     }
@@ -177,13 +178,13 @@ fn body<'a>(pdu: &'a [u8], code: u8, what: &'static str) -> Result<&'a [u8], Rdp
     reader.expect(&[3])?;
     let _reserved = reader.u8()?;
     if usize::from(reader.u16_be()?) != pdu.len() {
-        return Err(reader.wrong());
+        return Err(reader.malformed());
     }
     // The length indicator does not count itself. Some servers leave it at 6 with a negotiation
     // behind; TPKT's length is what counts then.
     let indicator = usize::from(reader.u8()?);
     if indicator < 6 || indicator > reader.rest().len() {
-        return Err(reader.wrong());
+        return Err(reader.malformed());
     }
     reader.expect(&[code])?;
     let _addresses_and_class: [u8; 5] = reader.array()?;
@@ -200,39 +201,45 @@ mod tests {
 
     #[test]
     fn a_cookie_is_skipped() {
-        assert_eq!(requested(&hex::decode(XFREERDP).unwrap()), Ok(SSL));
-        assert_eq!(requested(&request(SSL | HYBRID)), Ok(SSL | HYBRID));
-        assert_eq!(requested(&request(HYBRID)), Err(RdpError::Protocol(HYBRID)));
-        assert_eq!(requested(&[3, 0, 0, 11, 6, 0xe0, 0, 0, 0, 0, 0]), Err(RdpError::Protocol(0)));
+        assert_eq!(parse_request(&hex::decode(XFREERDP).unwrap()), Ok(SSL));
+        assert_eq!(parse_request(&encode_request(SSL | HYBRID)), Ok(SSL | HYBRID));
+        assert_eq!(parse_request(&encode_request(HYBRID)), Err(RdpError::Protocol(HYBRID)));
+        assert_eq!(
+            parse_request(&[3, 0, 0, 11, 6, 0xe0, 0, 0, 0, 0, 0]),
+            Err(RdpError::Protocol(0))
+        );
     }
 
     #[test]
     fn the_servers_answer_is_understood() {
         let confirm_of = |kind, value| negotiation(CONFIRM, [0, 0], kind, 0, value);
-        let real = confirmed(&hex::decode(XRDP).unwrap(), SSL).unwrap();
+        let real = parse_confirm(&hex::decode(XRDP).unwrap(), SSL).unwrap();
         assert_eq!(real.selected, SSL);
-        assert_eq!(confirm(real).to_vec(), hex::decode(XRDP).unwrap());
-        assert_eq!(confirmed(&confirm_of(2, HYBRID), SSL | HYBRID).unwrap().selected, HYBRID);
-        assert_eq!(confirmed(&confirm_of(2, HYBRID), SSL), Err(RdpError::Protocol(HYBRID)));
-        assert_eq!(confirmed(&confirm_of(2, 3), 3), Err(RdpError::Protocol(3)));
-        assert_eq!(confirmed(&confirm_of(2, 0), SSL), Err(RdpError::NoTls));
-        assert_eq!(confirmed(&[3, 0, 0, 11, 6, 0xd0, 0, 0, 0, 0, 0], SSL), Err(RdpError::NoTls));
+        assert_eq!(encode_confirm(real).to_vec(), hex::decode(XRDP).unwrap());
+        assert_eq!(parse_confirm(&confirm_of(2, HYBRID), SSL | HYBRID).unwrap().selected, HYBRID);
+        assert_eq!(parse_confirm(&confirm_of(2, HYBRID), SSL), Err(RdpError::Protocol(HYBRID)));
+        assert_eq!(parse_confirm(&confirm_of(2, 3), 3), Err(RdpError::Protocol(3)));
+        assert_eq!(parse_confirm(&confirm_of(2, 0), SSL), Err(RdpError::NoTls));
         assert_eq!(
-            confirmed(&confirm_of(3, 5), SSL),
-            Err(RdpError::Refused(Failure::HybridRequired))
+            parse_confirm(&[3, 0, 0, 11, 6, 0xd0, 0, 0, 0, 0, 0], SSL),
+            Err(RdpError::NoTls)
         );
         assert_eq!(
-            confirmed(&confirm_of(3, 99), SSL),
-            Err(RdpError::Refused(Failure::Unknown(99)))
+            parse_confirm(&confirm_of(3, 5), SSL),
+            Err(RdpError::Refused(NegotiationFailure::HybridRequired))
+        );
+        assert_eq!(
+            parse_confirm(&confirm_of(3, 99), SSL),
+            Err(RdpError::Refused(NegotiationFailure::Unknown(99)))
         );
     }
 
     #[test]
     fn the_client_sees_tls_and_harmless_flags_only() {
-        let chosen = confirmed(&negotiation(CONFIRM, [0, 0], 2, 0xff, HYBRID), 3).unwrap();
+        let chosen = parse_confirm(&negotiation(CONFIRM, [0, 0], 2, 0xff, HYBRID), 3).unwrap();
         assert_eq!(
-            confirmed(&confirm(chosen), SSL),
-            Ok(Confirm { selected: SSL, flags: RESPONSE_FLAGS })
+            parse_confirm(&encode_confirm(chosen), SSL),
+            Ok(ConnectionConfirm { selected: SSL, flags: RESPONSE_FLAGS })
         );
     }
 
@@ -240,11 +247,11 @@ mod tests {
     fn truncated_it_is_malformed() {
         let (request, confirm) = (hex::decode(XFREERDP).unwrap(), hex::decode(XRDP).unwrap());
         for n in 0..request.len() {
-            assert!(requested(&request[..n]).is_err());
+            assert!(parse_request(&request[..n]).is_err());
         }
         for n in 0..confirm.len() {
-            assert!(confirmed(&confirm[..n], SSL).is_err());
+            assert!(parse_confirm(&confirm[..n], SSL).is_err());
         }
-        assert!(matches!(requested(&[3; 2000]), Err(RdpError::TooLong { .. })));
+        assert!(matches!(parse_request(&[3; 2000]), Err(RdpError::TooLong { .. })));
     }
 }

@@ -14,9 +14,9 @@ const KEY_LEN: usize = 8;
 
 /// A password as a key: each byte with its bits in reverse, as every server has it (the RFC does
 /// not say so). Wiped on drop.
-pub(super) struct Key(Zeroizing<[u8; KEY_LEN]>);
+pub(super) struct VncAuthKey(Zeroizing<[u8; KEY_LEN]>);
 
-impl Key {
+impl VncAuthKey {
     pub(super) fn new(password: &[u8]) -> Self {
         let mut key = Zeroizing::new([0; KEY_LEN]);
         for (slot, byte) in key.iter_mut().zip(password) {
@@ -26,7 +26,7 @@ impl Key {
     }
 
     /// The answer to a challenge: its two blocks, each encrypted by itself.
-    pub(super) fn answer(&self, challenge: [u8; CHALLENGE_LEN]) -> [u8; CHALLENGE_LEN] {
+    pub(super) fn response(&self, challenge: [u8; CHALLENGE_LEN]) -> [u8; CHALLENGE_LEN] {
         let cipher = Des::new((&*self.0).into());
         let mut answer = challenge;
         for block in answer.chunks_exact_mut(8) {
@@ -46,25 +46,28 @@ mod tests {
     /// written below as the password that gives it.
     #[test]
     fn agrees_with_tigervncpasswd() {
-        let key = Key::new(&[23, 82, 107, 6, 35, 78, 88, 7]);
+        let key = VncAuthKey::new(&[23, 82, 107, 6, 35, 78, 88, 7]);
         let mut challenge = [0; CHALLENGE_LEN];
         challenge[..8].copy_from_slice(b"vncpass1");
         challenge[8..].copy_from_slice(b"vncpass1");
         let once = [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37];
-        assert_eq!(key.answer(challenge), [once, once].concat()[..]);
+        assert_eq!(key.response(challenge), [once, once].concat()[..]);
     }
 
     #[test]
     fn eight_bytes_of_the_password_count() {
         let challenge = *b"0123456789abcdef";
         assert_eq!(
-            Key::new(b"password").answer(challenge),
-            Key::new(b"passwords").answer(challenge)
+            VncAuthKey::new(b"password").response(challenge),
+            VncAuthKey::new(b"passwords").response(challenge)
         );
         assert_eq!(
-            Key::new(b"pass").answer(challenge),
-            Key::new(b"pass\0\0\0\0").answer(challenge)
+            VncAuthKey::new(b"pass").response(challenge),
+            VncAuthKey::new(b"pass\0\0\0\0").response(challenge)
         );
-        assert_ne!(Key::new(b"pass").answer(challenge), Key::new(b"pasS").answer(challenge));
+        assert_ne!(
+            VncAuthKey::new(b"pass").response(challenge),
+            VncAuthKey::new(b"pasS").response(challenge)
+        );
     }
 }

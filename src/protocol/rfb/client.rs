@@ -17,7 +17,7 @@
 //! one. Of the acceptable ones the best is taken: TLS with a certificate, then TLS without, then
 //! none.
 
-use super::auth::{CHALLENGE_LEN, Key};
+use super::auth::{CHALLENGE_LEN, VncAuthKey};
 use super::{
     Input, MAX_REASON, Progress, Reason, RfbError, Step, Tls, VERSION_3_8, drive, security,
     vencrypt, version,
@@ -25,17 +25,17 @@ use super::{
 use zeroize::Zeroizing;
 
 /// Longest user name or password that is told by Plain.
-const MAX_PLAIN: usize = 1024;
+const MAX_PLAIN_LENGTH: usize = 1024;
 
 /// What the gateway can prove, and what it expects.
 #[derive(Clone, Copy, Default)]
-pub struct Proof<'a> {
+pub struct Credentials<'a> {
     /// Account name; empty: none.
     pub username: &'a [u8],
     /// Password; empty: the desktop asks for none.
     pub password: &'a [u8],
     /// A certificate is expected.
-    pub certified: bool,
+    pub require_certificate: bool,
 }
 
 /// How the desktop talks, after the lower of both versions was agreed on.
@@ -69,30 +69,30 @@ impl Version {
 
 /// What a reason is given for.
 #[derive(Clone, Copy, Debug)]
-enum Refusal {
+enum FailureKind {
     Connection,
     Password,
 }
 
-impl Refusal {
-    fn because(self, reason: Reason) -> RfbError {
+impl FailureKind {
+    fn with_reason(self, reason: Reason) -> RfbError {
         match self {
             Self::Connection => RfbError::Refused(reason),
-            Self::Password => RfbError::Denied(reason),
+            Self::Password => RfbError::AuthenticationFailed(reason),
         }
     }
 }
 
 /// What is proved, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Inner {
+enum InnerAuth {
     None,
     VncAuth,
     Plain,
 }
 
 /// A security type of VeNCrypt: its number, and what it is.
-type SubType = (u32, Tls, Inner);
+type SubType = (u32, Tls, InnerAuth);
 
 /// What is due next from the desktop.
 #[derive(Clone, Copy, Debug)]
@@ -105,72 +105,74 @@ enum State {
     /// VeNCrypt: its version.
     VeNCrypt(Version),
     /// VeNCrypt: whether it takes ours.
-    VeNCryptTaken(Version),
+    VeNCryptAck(Version),
     /// VeNCrypt: its security types.
     SubTypes(Version),
     /// VeNCrypt: whether TLS begins; then it is to be proved so.
-    Secure(Version, SubType),
+    TlsAck(Version, SubType),
     /// TLS stands; nothing is due, something must be said.
-    Secured(Version, SubType),
+    TlsEstablished(Version, SubType),
     Challenge(Version),
     Result(Version),
-    Reason(Refusal),
+    Reason(FailureKind),
     /// Over, well or not.
-    Spent,
+    Finished,
 }
 
 /// Client side of the handshake.
 pub struct ClientHandshake {
     state: State,
-    key: Option<Key>,
+    key: Option<VncAuthKey>,
     /// What Plain tells: name and password.
     plain: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
-    certified: bool,
+    require_certificate: bool,
     /// Types of VeNCrypt that are not to be chosen.
-    avoided: Vec<u32>,
+    excluded: Vec<u32>,
 }
 
 impl ClientHandshake {
     /// Proves `proof`. A name or password that is longer than Plain may tell is not told.
     #[must_use]
-    pub fn new(proof: &Proof<'_>) -> Self {
-        let Proof { username, password, certified } = *proof;
+    pub fn new(proof: &Credentials<'_>) -> Self {
+        let Credentials { username, password, require_certificate } = *proof;
         let tells = !username.is_empty()
             && !password.is_empty()
-            && username.len() <= MAX_PLAIN
-            && password.len() <= MAX_PLAIN;
+            && username.len() <= MAX_PLAIN_LENGTH
+            && password.len() <= MAX_PLAIN_LENGTH;
         Self {
             state: State::Version,
-            key: (!password.is_empty()).then(|| Key::new(password)),
+            key: (!password.is_empty()).then(|| VncAuthKey::new(password)),
             plain: tells.then(|| (username.to_vec(), Zeroizing::new(password.to_vec()))),
-            certified,
-            avoided: Vec::new(),
+            require_certificate,
+            excluded: Vec::new(),
         }
     }
 
     /// Without these types of VeNCrypt, which did not come about before.
     #[must_use]
-    pub fn avoiding(mut self, types: &[u32]) -> Self {
-        self.avoided.extend_from_slice(types);
+    pub fn excluding(mut self, types: &[u32]) -> Self {
+        self.excluded.extend_from_slice(types);
         self
     }
 
     /// The type of VeNCrypt that was chosen and that nothing was proved by yet: if the connection
     /// fails now, another may do better.
     #[must_use]
-    pub fn unproved(&self) -> Option<u32> {
+    pub fn unauthenticated_subtype(&self) -> Option<u32> {
         match self.state {
-            State::Secure(_, (chosen, _, _)) | State::Secured(_, (chosen, _, _)) => Some(chosen),
+            State::TlsAck(_, (chosen, _, _)) | State::TlsEstablished(_, (chosen, _, _)) => {
+                Some(chosen)
+            }
             State::Version
             | State::SecurityType
             | State::SecurityTypes(_)
             | State::VeNCrypt(_)
-            | State::VeNCryptTaken(_)
+            | State::VeNCryptAck(_)
             | State::SubTypes(_)
             | State::Challenge(_)
             | State::Result(_)
             | State::Reason(_)
-            | State::Spent => None,
+            | State::Finished => None,
         }
     }
 
@@ -181,7 +183,7 @@ impl ClientHandshake {
     pub fn advance(&mut self, input: &[u8], reply: &mut Vec<u8>) -> Result<Progress, RfbError> {
         let progress = drive(input, |input| self.step(input, reply));
         if !matches!(progress, Ok(Progress { done: false, .. })) {
-            self.state = State::Spent;
+            self.state = State::Finished;
         }
         progress
     }
@@ -190,15 +192,15 @@ impl ClientHandshake {
     ///
     /// # Errors
     /// [`RfbError::Spent`] when it was not asked for.
-    pub fn secured(&mut self, reply: &mut Vec<u8>) -> Result<(), RfbError> {
-        let State::Secured(version, (_, _, inner)) = self.state else {
-            return Err(RfbError::Spent);
+    pub fn tls_established(&mut self, reply: &mut Vec<u8>) -> Result<(), RfbError> {
+        let State::TlsEstablished(version, (_, _, inner)) = self.state else {
+            return Err(RfbError::AlreadyFinished);
         };
         self.state = match inner {
-            Inner::None => State::Result(version),
-            Inner::VncAuth => State::Challenge(version),
-            Inner::Plain => {
-                let (name, password) = self.plain.as_ref().ok_or(RfbError::Spent)?;
+            InnerAuth::None => State::Result(version),
+            InnerAuth::VncAuth => State::Challenge(version),
+            InnerAuth::Plain => {
+                let (name, password) = self.plain.as_ref().ok_or(RfbError::AlreadyFinished)?;
                 for part in [name, &**password] {
                     let length = u32::try_from(part.len()).unwrap_or(0);
                     reply.extend_from_slice(&length.to_be_bytes());
@@ -213,21 +215,21 @@ impl ClientHandshake {
 
     /// What it means that the desktop closed now.
     #[must_use]
-    pub fn closed(&self) -> RfbError {
+    pub fn unexpected_close(&self) -> RfbError {
         match self.state {
             State::Version => RfbError::Closed("its version"),
             State::SecurityType | State::SecurityTypes(_) | State::SubTypes(_) => {
                 RfbError::Closed("its security types")
             }
-            State::VeNCrypt(_) | State::VeNCryptTaken(_) => {
+            State::VeNCrypt(_) | State::VeNCryptAck(_) => {
                 RfbError::Closed("its version of VeNCrypt")
             }
-            State::Secure(..) | State::Secured(..) => RfbError::Closed("TLS"),
+            State::TlsAck(..) | State::TlsEstablished(..) => RfbError::Closed("TLS"),
             State::Challenge(_) => RfbError::Closed("its challenge"),
             State::Result(_) => RfbError::Closed("its verdict"),
             // It has already said no; only its words are missing.
-            State::Reason(refusal) => refusal.because(Reason::default()),
-            State::Spent => RfbError::Spent,
+            State::Reason(refusal) => refusal.with_reason(Reason::default()),
+            State::Finished => RfbError::AlreadyFinished,
         }
     }
 
@@ -246,7 +248,7 @@ impl ClientHandshake {
             State::SecurityType => {
                 let Some(kind) = input.u32() else { return Ok(Step::Wait) };
                 match u8::try_from(kind) {
-                    Ok(security::INVALID) => self.refused(Refusal::Connection),
+                    Ok(security::INVALID) => self.refused(FailureKind::Connection),
                     Ok(kind) => {
                         // What it chose cannot be chosen again: VeNCrypt came with lists.
                         let kind = self.choose(if kind == security::VENCRYPT {
@@ -254,19 +256,19 @@ impl ClientHandshake {
                         } else {
                             std::slice::from_ref(&kind)
                         })?;
-                        self.enter(kind, Version::V3_3)
+                        self.start_auth(kind, Version::V3_3)
                     }
-                    Err(_) => Err(RfbError::Nonsense { what: "security type", value: kind }),
+                    Err(_) => Err(RfbError::InvalidValue { what: "security type", value: kind }),
                 }
             }
             State::SecurityTypes(version) => {
                 let Some(offered) = input.list_u8() else { return Ok(Step::Wait) };
                 if offered.is_empty() {
-                    return self.refused(Refusal::Connection);
+                    return self.refused(FailureKind::Connection);
                 }
                 let kind = self.choose(offered)?;
                 reply.push(kind);
-                self.enter(kind, version)
+                self.start_auth(kind, version)
             }
             State::VeNCrypt(version) => {
                 match input.array() {
@@ -276,50 +278,50 @@ impl ClientHandshake {
                         reply.extend_from_slice(&vencrypt::VERSION)
                     }
                     Some(theirs) => {
-                        return Err(RfbError::Nonsense {
+                        return Err(RfbError::InvalidValue {
                             what: "version of VeNCrypt",
                             value: u16::from_be_bytes(theirs).into(),
                         });
                     }
                 }
-                self.state = State::VeNCryptTaken(version);
+                self.state = State::VeNCryptAck(version);
                 Ok(Step::Next)
             }
-            State::VeNCryptTaken(version) => match input.array() {
+            State::VeNCryptAck(version) => match input.array() {
                 None => Ok(Step::Wait),
                 Some([0]) => {
                     self.state = State::SubTypes(version);
                     Ok(Step::Next)
                 }
-                Some([value]) => Err(RfbError::Nonsense {
+                Some([value]) => Err(RfbError::InvalidValue {
                     what: "answer to a version of VeNCrypt",
                     value: value.into(),
                 }),
             },
             State::SubTypes(version) => {
                 let Some(offered) = input.list_u32() else { return Ok(Step::Wait) };
-                let chosen = self.choose_inside(offered)?;
+                let chosen = self.choose_vencrypt(offered)?;
                 reply.extend_from_slice(&chosen.0.to_be_bytes());
-                self.state = State::Secure(version, chosen);
+                self.state = State::TlsAck(version, chosen);
                 Ok(Step::Next)
             }
-            State::Secure(version, chosen) => match input.array() {
+            State::TlsAck(version, chosen) => match input.array() {
                 None => Ok(Step::Wait),
                 Some([0]) => Err(RfbError::Declined(chosen.0)),
                 Some([1]) => {
-                    self.state = State::Secured(version, chosen);
-                    Ok(Step::Secure(chosen.1))
+                    self.state = State::TlsEstablished(version, chosen);
+                    Ok(Step::StartTls(chosen.1))
                 }
-                Some([value]) => Err(RfbError::Nonsense {
+                Some([value]) => Err(RfbError::InvalidValue {
                     what: "answer to a security type of VeNCrypt",
                     value: value.into(),
                 }),
             },
-            State::Secured(..) => Ok(Step::Wait),
+            State::TlsEstablished(..) => Ok(Step::Wait),
             State::Challenge(version) => {
                 let Some(challenge) = input.array::<CHALLENGE_LEN>() else { return Ok(Step::Wait) };
-                let Some(key) = &self.key else { return Err(RfbError::Spent) };
-                reply.extend_from_slice(&key.answer(challenge));
+                let Some(key) = &self.key else { return Err(RfbError::AlreadyFinished) };
+                reply.extend_from_slice(&key.response(challenge));
                 self.state = State::Result(version);
                 Ok(Step::Next)
             }
@@ -327,11 +329,11 @@ impl ClientHandshake {
                 let Some(result) = input.u32() else { return Ok(Step::Wait) };
                 match result {
                     0 => Ok(Step::Done),
-                    1 | 2 if version == Version::V3_8 => self.refused(Refusal::Password),
-                    1 => Err(RfbError::Denied(Reason::default())),
+                    1 | 2 if version == Version::V3_8 => self.refused(FailureKind::Password),
+                    1 => Err(RfbError::AuthenticationFailed(Reason::default())),
                     // "Too many attempts", from before the RFC; some servers still send it.
-                    2 => Err(RfbError::Denied(Reason::too_many())),
-                    value => Err(RfbError::Nonsense { what: "security result", value }),
+                    2 => Err(RfbError::AuthenticationFailed(Reason::too_many())),
+                    value => Err(RfbError::InvalidValue { what: "security result", value }),
                 }
             }
             State::Reason(refusal) => {
@@ -339,15 +341,15 @@ impl ClientHandshake {
                 match usize::try_from(length) {
                     Ok(length) if length <= MAX_REASON => match input.take(4 + length) {
                         Some(bytes) => {
-                            Err(refusal.because(Reason::from_bytes(bytes.split_at(4).1)))
+                            Err(refusal.with_reason(Reason::from_bytes(bytes.split_at(4).1)))
                         }
                         None => Ok(Step::Wait),
                     },
                     // A refusal is a refusal, whatever it claims to have to say.
-                    Ok(_) | Err(_) => Err(refusal.because(Reason::default())),
+                    Ok(_) | Err(_) => Err(refusal.with_reason(Reason::default())),
                 }
             }
-            State::Spent => Err(RfbError::Spent),
+            State::Finished => Err(RfbError::AlreadyFinished),
         }
     }
 
@@ -357,14 +359,14 @@ impl ClientHandshake {
         if offered.contains(&security::VENCRYPT) {
             return Ok(security::VENCRYPT);
         }
-        if self.certified {
-            return Err(RfbError::NotCertified);
+        if self.require_certificate {
+            return Err(RfbError::NoCertificate);
         }
         let wanted = if self.key.is_some() { security::VNC_AUTH } else { security::NONE };
         if offered.contains(&wanted) {
             Ok(wanted)
         } else {
-            Err(RfbError::NoSecurity {
+            Err(RfbError::NoAcceptableSecurityType {
                 password: self.key.is_some(),
                 offered: offered.iter().copied().map(u32::from).collect(),
             })
@@ -372,45 +374,45 @@ impl ClientHandshake {
     }
 
     /// The best acceptable type of VeNCrypt.
-    fn choose_inside(&self, offered: &[u8]) -> Result<SubType, RfbError> {
-        let (certified, anonymous) = (Tls::Certified, Tls::Anonymous);
+    fn choose_vencrypt(&self, offered: &[u8]) -> Result<SubType, RfbError> {
+        let (certified, anonymous) = (Tls::X509, Tls::Anonymous);
         let best_first = [
-            (vencrypt::X509_PLAIN, certified, Inner::Plain),
-            (vencrypt::X509_VNC, certified, Inner::VncAuth),
-            (vencrypt::X509_NONE, certified, Inner::None),
-            (vencrypt::TLS_PLAIN, anonymous, Inner::Plain),
-            (vencrypt::TLS_VNC, anonymous, Inner::VncAuth),
-            (vencrypt::TLS_NONE, anonymous, Inner::None),
+            (vencrypt::X509_PLAIN, certified, InnerAuth::Plain),
+            (vencrypt::X509_VNC, certified, InnerAuth::VncAuth),
+            (vencrypt::X509_NONE, certified, InnerAuth::None),
+            (vencrypt::TLS_PLAIN, anonymous, InnerAuth::Plain),
+            (vencrypt::TLS_VNC, anonymous, InnerAuth::VncAuth),
+            (vencrypt::TLS_NONE, anonymous, InnerAuth::None),
         ];
         let offers = |kind: u32| {
-            !self.avoided.contains(&kind)
+            !self.excluded.contains(&kind)
                 && offered.chunks_exact(4).any(|four| four == kind.to_be_bytes())
         };
         let proves = |inner| match inner {
-            Inner::None => self.key.is_none(),
-            Inner::VncAuth => self.key.is_some(),
-            Inner::Plain => self.plain.is_some(),
+            InnerAuth::None => self.key.is_none(),
+            InnerAuth::VncAuth => self.key.is_some(),
+            InnerAuth::Plain => self.plain.is_some(),
         };
         let mut offers_certified = false;
         for (kind, tls, inner) in best_first {
             if !offers(kind) {
                 continue;
             }
-            offers_certified |= tls == Tls::Certified;
-            if proves(inner) && (tls == Tls::Certified || !self.certified) {
+            offers_certified |= tls == Tls::X509;
+            if proves(inner) && (tls == Tls::X509 || !self.require_certificate) {
                 return Ok((kind, tls, inner));
             }
         }
-        if self.certified && !offers_certified {
-            return Err(RfbError::NotCertified);
+        if self.require_certificate && !offers_certified {
+            return Err(RfbError::NoCertificate);
         }
         let offered =
             offered.chunks_exact(4).map(|four| Input::new(four).u32().unwrap_or(0)).collect();
-        Err(RfbError::NoSecurity { password: self.key.is_some(), offered })
+        Err(RfbError::NoAcceptableSecurityType { password: self.key.is_some(), offered })
     }
 
     /// What follows the choice. After None, only 3.8 sends a result (appendix A.2).
-    fn enter(&mut self, kind: u8, version: Version) -> Result<Step, RfbError> {
+    fn start_auth(&mut self, kind: u8, version: Version) -> Result<Step, RfbError> {
         self.state = match (kind, version) {
             (security::VENCRYPT, _) => State::VeNCrypt(version),
             (security::VNC_AUTH, _) => State::Challenge(version),
@@ -420,7 +422,7 @@ impl ClientHandshake {
         Ok(Step::Next)
     }
 
-    fn refused(&mut self, refusal: Refusal) -> Result<Step, RfbError> {
+    fn refused(&mut self, refusal: FailureKind) -> Result<Step, RfbError> {
         self.state = State::Reason(refusal);
         Ok(Step::Next)
     }

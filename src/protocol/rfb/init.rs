@@ -17,7 +17,7 @@ pub const MAX_AREA: u32 = 1 << 26;
 
 /// Whether a browser can hold a picture of this size.
 #[must_use]
-pub(super) fn fits(width: u16, height: u16) -> bool {
+pub(super) fn is_supported_size(width: u16, height: u16) -> bool {
     width <= MAX_SIDE && height <= MAX_SIDE && u32::from(width) * u32::from(height) <= MAX_AREA
 }
 
@@ -26,7 +26,7 @@ pub(super) fn fits(width: u16, height: u16) -> bool {
 pub struct PixelFormat {
     bits: u8,
     /// Three bytes hold all of it: 24 bits deep, true colour, eight bits for each colour.
-    three: bool,
+    packed_24: bool,
 }
 
 impl PixelFormat {
@@ -38,7 +38,7 @@ impl PixelFormat {
         }
         let three =
             *bits == 32 && *depth == 24 && *colour != 0 && *maxima == [0, 255, 0, 255, 0, 255];
-        Some(Self { bits: *bits, three })
+        Some(Self { bits: *bits, packed_24: three })
     }
 
     /// Bytes of a pixel.
@@ -50,7 +50,7 @@ impl PixelFormat {
     /// Bytes of a pixel of Tight encoding.
     #[must_use]
     pub fn tight_bytes(self) -> u8 {
-        if self.three { 3 } else { self.bytes() }
+        if self.packed_24 { 3 } else { self.bytes() }
     }
 }
 
@@ -73,17 +73,19 @@ impl ServerInit {
         let Some(head) = input.array::<HEAD>() else { return Ok(None) };
         let at = |place: usize| u16::from_be_bytes([head[place], head[place + 1]]);
         let (width, height) = (at(0), at(2));
-        if !fits(width, height) {
+        if !is_supported_size(width, height) {
             return Err(RfbError::TooLarge { width, height });
         }
         let format = PixelFormat::parse(&head[4..4 + PIXEL_FORMAT])
-            .ok_or(RfbError::Nonsense { what: "bits of a pixel", value: head[4].into() })?;
+            .ok_or(RfbError::InvalidValue { what: "bits of a pixel", value: head[4].into() })?;
         let name = u32::from_be_bytes([head[20], head[21], head[22], head[23]]);
         match usize::try_from(name) {
             Ok(name) if name <= MAX_NAME => {
                 Ok(input.take(name).map(|_| Self { length: HEAD + name, format }))
             }
-            Ok(_) | Err(_) => Err(RfbError::Nonsense { what: "length of its name", value: name }),
+            Ok(_) | Err(_) => {
+                Err(RfbError::InvalidValue { what: "length of its name", value: name })
+            }
         }
     }
 }

@@ -66,7 +66,7 @@ mod vencrypt {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tls {
     /// With its certificate.
-    Certified,
+    X509,
     /// With a key that nobody vouches for (anonymous Diffie-Hellman): whoever listens hears
     /// nothing, whoever stands between hears everything.
     Anonymous,
@@ -81,7 +81,7 @@ pub struct Progress {
     pub done: bool,
     /// TLS begins here, and the rest of the handshake is inside it. Nothing may be left of the
     /// input.
-    pub secure: Option<Tls>,
+    pub start_tls: Option<Tls>,
 }
 
 /// Why a handshake failed. Texts are for logs and for the audit log; [`RfbError::word`] for what
@@ -107,7 +107,7 @@ pub enum RfbError {
     #[error(
         "it offers no security type that fits (password expected: {password}, offered: {offered:?})"
     )]
-    NoSecurity {
+    NoAcceptableSecurityType {
         /// Whether the lease has a password.
         password: bool,
         /// What it offers.
@@ -115,7 +115,7 @@ pub enum RfbError {
     },
     /// It shows no certificate, but one is expected.
     #[error("it offers no security type with a certificate, but one is expected")]
-    NotCertified,
+    NoCertificate,
     /// No browser can hold its picture.
     #[error("its picture of {width} x {height} is too large")]
     TooLarge {
@@ -126,13 +126,13 @@ pub enum RfbError {
     },
     /// It did not accept the password.
     #[error("it did not accept the password{0}")]
-    Denied(Reason),
+    AuthenticationFailed(Reason),
     /// It does not do the type of VeNCrypt that was chosen of those it offers.
     #[error("it declined the security type {0} of VeNCrypt, which it had offered")]
     Declined(u32),
     /// A field has a value that the protocol does not know.
     #[error("its {what} has the impossible value {value}")]
-    Nonsense {
+    InvalidValue {
         /// Which field.
         what: &'static str,
         /// Its value.
@@ -143,26 +143,26 @@ pub enum RfbError {
     Closed(&'static str),
     /// The machine was used after its end.
     #[error("the handshake is already over")]
-    Spent,
+    AlreadyFinished,
 }
 
 impl RfbError {
     /// Its word in the audit log.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn reason_code(&self) -> &'static str {
         match self {
             Self::NotRfb => "not_rfb",
             Self::Version { .. } => "rfb_version",
             Self::Refused(_) => "rfb_refused",
-            Self::NoSecurity { .. } => "rfb_no_security",
-            Self::NotCertified => "certificate_missing",
+            Self::NoAcceptableSecurityType { .. } => "rfb_no_security",
+            Self::NoCertificate => "certificate_missing",
             Self::TooLarge { .. } => "rfb_too_large",
-            Self::Denied(reason) if reason.is_lockout() => "rfb_locked",
-            Self::Denied(_) => "rfb_denied",
+            Self::AuthenticationFailed(reason) if reason.is_lockout() => "rfb_locked",
+            Self::AuthenticationFailed(_) => "rfb_denied",
             Self::Declined(_) => "rfb_declined",
-            Self::Nonsense { .. } => "rfb_nonsense",
+            Self::InvalidValue { .. } => "rfb_nonsense",
             Self::Closed(_) => "rfb_closed",
-            Self::Spent => "rfb_spent",
+            Self::AlreadyFinished => "rfb_spent",
         }
     }
 }
@@ -215,18 +215,18 @@ impl fmt::Display for Reason {
 /// takes nothing.
 struct Input<'a> {
     rest: &'a [u8],
-    taken: usize,
+    consumed: usize,
 }
 
 impl<'a> Input<'a> {
     fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, taken: 0 }
+        Self { rest: bytes, consumed: 0 }
     }
 
     fn take(&mut self, n: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.rest.split_at_checked(n)?;
         self.rest = rest;
-        self.taken += n;
+        self.consumed += n;
         Some(head)
     }
 
@@ -263,7 +263,7 @@ enum Step {
     /// The next message is not all there.
     Wait,
     /// TLS begins.
-    Secure(Tls),
+    StartTls(Tls),
     /// That was the last.
     Done,
 }
@@ -278,11 +278,19 @@ fn drive(
     loop {
         match step(&mut input)? {
             Step::Next => {}
-            Step::Wait => return Ok(Progress { consumed: input.taken, done: false, secure: None }),
-            Step::Secure(tls) => {
-                return Ok(Progress { consumed: input.taken, done: false, secure: Some(tls) });
+            Step::Wait => {
+                return Ok(Progress { consumed: input.consumed, done: false, start_tls: None });
             }
-            Step::Done => return Ok(Progress { consumed: input.taken, done: true, secure: None }),
+            Step::StartTls(tls) => {
+                return Ok(Progress {
+                    consumed: input.consumed,
+                    done: false,
+                    start_tls: Some(tls),
+                });
+            }
+            Step::Done => {
+                return Ok(Progress { consumed: input.consumed, done: true, start_tls: None });
+            }
         }
     }
 }
@@ -313,7 +321,7 @@ mod tests {
         );
         assert_eq!(Reason::from_bytes(&[b'x'; 4096]).as_str().len(), 200);
         assert_eq!(
-            RfbError::Denied(Reason::default()).to_string(),
+            RfbError::AuthenticationFailed(Reason::default()).to_string(),
             "it did not accept the password"
         );
         assert_eq!(

@@ -12,7 +12,7 @@ enum State {
     Choice,
     Init,
     /// Over, well or not.
-    Spent,
+    Finished,
 }
 
 /// Server side of the handshake.
@@ -36,7 +36,7 @@ impl ServerHandshake {
     pub fn advance(&mut self, input: &[u8], reply: &mut Vec<u8>) -> Result<Progress, RfbError> {
         let progress = drive(input, |input| self.step(input, reply));
         if !matches!(progress, Ok(Progress { done: false, .. })) {
-            self.state = State::Spent;
+            self.state = State::Finished;
         }
         progress
     }
@@ -60,13 +60,14 @@ impl ServerHandshake {
                     self.state = State::Init;
                     Ok(Step::Next)
                 }
-                Some([other]) => {
-                    Err(RfbError::Nonsense { what: "chosen security type", value: other.into() })
-                }
+                Some([other]) => Err(RfbError::InvalidValue {
+                    what: "chosen security type",
+                    value: other.into(),
+                }),
             },
             // Whether to share the desktop is not the browser's to say.
             State::Init => Ok(input.array::<1>().map_or(Step::Wait, |_| Step::Done)),
-            State::Spent => Err(RfbError::Spent),
+            State::Finished => Err(RfbError::AlreadyFinished),
         }
     }
 }

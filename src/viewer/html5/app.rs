@@ -14,8 +14,8 @@ use crate::domain::lease::Lease;
 use crate::domain::user::{Caller, Origin};
 use crate::domain::web::{RequestRecord, WebTerms};
 use crate::domain::{LoginId, Result, SessionId};
-use crate::viewer::books::{Books, Met, SeenCertificate};
-use crate::viewer::end::End;
+use crate::viewer::stream_audit::{Met, SeenCertificate, StreamAudit};
+use crate::viewer::stream_end::StreamEnd;
 use crate::viewer::{Context, Dial};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -61,7 +61,7 @@ pub(super) struct Shared {
     pub(super) unwritten: AtomicBool,
     /// A sign-in was refused, and that is in the log.
     pub(super) sign_in_refused: AtomicBool,
-    end: OnceLock<End>,
+    end: OnceLock<StreamEnd>,
     /// The word of who closed it.
     closed: OnceLock<&'static str>,
     /// Cancelled when it has ended.
@@ -151,7 +151,7 @@ impl App {
 
     /// Why it ended, once it has.
     #[must_use]
-    pub fn end(&self) -> Option<&End> {
+    pub fn end(&self) -> Option<&StreamEnd> {
         self.shared.end.get()
     }
 
@@ -186,14 +186,14 @@ impl App {
     /// word for the audit log; `idle` is told to the user as such.
     pub async fn close(&self, why: &'static str) {
         let _ = self.shared.closed.set(why);
-        self.shared.finish(if why == IDLE { End::Idle } else { End::BrowserClosed });
+        self.shared.finish(if why == IDLE { StreamEnd::Idle } else { StreamEnd::BrowserClosed });
         self.shared.done.cancelled().await;
     }
 }
 
 impl Drop for App {
     fn drop(&mut self) {
-        self.shared.finish(End::BrowserGone);
+        self.shared.finish(StreamEnd::BrowserDisconnected);
     }
 }
 
@@ -274,15 +274,15 @@ impl Shared {
         &self.over
     }
 
-    pub(super) fn end(&self) -> Option<&End> {
+    pub(super) fn end(&self) -> Option<&StreamEnd> {
         self.end.get()
     }
 
     /// Its end, in a word for the audit log.
     pub(super) fn why(&self) -> &'static str {
         match (self.end.get(), self.closed.get()) {
-            (Some(End::BrowserClosed | End::Idle), Some(word)) => word,
-            (Some(end), _) => end.why(),
+            (Some(StreamEnd::BrowserClosed | StreamEnd::Idle), Some(word)) => word,
+            (Some(end), _) => end.reason_code(),
             (None, _) => "aborted",
         }
     }
@@ -293,7 +293,7 @@ impl Shared {
     }
 
     /// Ends everything; the first reason stays.
-    pub(super) fn finish(&self, why: End) {
+    pub(super) fn finish(&self, why: StreamEnd) {
         // First the reason: whoever sees the end asks for it.
         let _ = self.end.set(why);
         self.over.cancel();
@@ -304,12 +304,12 @@ impl Shared {
 /// The broker's audit log, in the name of whoever opened the application.
 pub(super) struct AppBooks<'a>(&'a Shared);
 
-impl Books for AppBooks<'_> {
-    async fn meet_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
+impl StreamAudit for AppBooks<'_> {
+    async fn check_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
         self.0.broker.meet_certificate(&self.0.origin, &self.0.lease, self.0.by(), seen).await
     }
 
-    async fn refuse_certificate(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
+    async fn certificate_refused(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
         self.0
             .broker
             .refuse_certificate(&self.0.origin, &self.0.lease, self.0.by(), seen, why)

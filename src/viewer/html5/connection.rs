@@ -15,7 +15,7 @@ use super::record::Flow;
 use super::sending::{Broken, Sending};
 use crate::protocol::http1::{Head, Malformed, Reader, is_kept, response_framing};
 use crate::viewer::Duplex;
-use crate::viewer::cut::Cut;
+use crate::viewer::revocation::RevocationToken;
 use bytes::{Bytes, BytesMut};
 use hyper::{Method, Response, StatusCode};
 use std::io::{self, ErrorKind};
@@ -99,13 +99,13 @@ pub(super) struct Connection {
     timer: Pin<Box<Sleep>>,
     /// The thread whose clock the timer is of.
     home: ThreadId,
-    cut: Cut,
+    cut: RevocationToken,
     /// Counts the connection, until it is closed.
     seat: Arc<OwnedSemaphorePermit>,
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, seat: OwnedSemaphorePermit, cut: Cut) -> Self {
+    pub(super) fn new(stream: Stream, seat: OwnedSemaphorePermit, cut: RevocationToken) -> Self {
         let (reader, writer) = split(stream);
         Self {
             reader,
@@ -167,9 +167,9 @@ impl Connection {
         Poll::Ready(Ok(read))
     }
 
-    /// See [`Cut::is_over_or_wakes`].
+    /// See [`RevocationToken::is_over_or_wakes`].
     pub(super) fn is_over_or_wakes(&self, cx: &Context<'_>) -> bool {
-        self.cut.is_over_or_wakes(cx)
+        self.cut.is_revoked_or_register(cx)
     }
 
     /// Takes the writer back once the request's body is sent. Ready: why it never will be, where
@@ -233,7 +233,7 @@ impl Connection {
                 }
                 writer.flush().await
             };
-            self.cut.unless(writes).await.ok_or(Failure::Final(Fault::Over))?
+            self.cut.run_until_revoked(writes).await.ok_or(Failure::Final(Fault::Over))?
         };
         match outcome {
             Ok(()) => {}

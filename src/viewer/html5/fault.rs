@@ -4,7 +4,7 @@ use super::allow::Refusal;
 use super::page::Page;
 use crate::domain::server::CredentialSource;
 use crate::domain::session::EndReason;
-use crate::viewer::end::{End, reached_host};
+use crate::viewer::stream_end::{StreamEnd, host_answered};
 use hyper::StatusCode;
 use std::io;
 
@@ -37,12 +37,12 @@ pub enum Fault {
 
 impl Fault {
     /// The fault that an end of TLS is.
-    pub(super) fn of(end: End) -> Self {
+    pub(super) fn of(end: StreamEnd) -> Self {
         match end {
-            End::CertificateRefused(why) => Self::Certificate(why),
-            End::Unrecorded(_) => Self::Unrecorded,
-            End::Insecure(error) => Self::Insecure(error),
-            other => Self::Insecure(io::Error::other(other.why())),
+            StreamEnd::CertificateRefused(why) => Self::Certificate(why),
+            StreamEnd::AuditFailed(_) => Self::Unrecorded,
+            StreamEnd::TlsFailed(error) => Self::Insecure(error),
+            other => Self::Insecure(io::Error::other(other.reason_code())),
         }
     }
 
@@ -50,7 +50,7 @@ impl Fault {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unreachable(error) if reached_host(error) => "application_refused",
+            Self::Unreachable(error) if host_answered(error) => "application_refused",
             Self::Unreachable(_) => "host_unreachable",
             Self::Insecure(_) => "application_insecure",
             Self::Certificate(_) => "certificate_refused",
@@ -70,7 +70,7 @@ impl Fault {
     pub fn page(&self) -> Page {
         let bad = StatusCode::BAD_GATEWAY;
         let (status, title, text, action, again) = match self {
-            Self::Unreachable(error) if reached_host(error) => (
+            Self::Unreachable(error) if host_answered(error) => (
                 bad,
                 "The application does not take connections.",
                 "Its host was reached through the tunnel, but nothing listens there.",
@@ -243,68 +243,78 @@ const ASK: &str = "If you need it for your work, ask your administrator.";
 
 /// What the user of an application reads once it has ended.
 #[must_use]
-pub fn ended(end: &End) -> Page {
+pub fn ended(end: &StreamEnd) -> Page {
     let (title, text, again) = match end {
-        End::Session(EndReason::UserDisconnected) => ("You disconnected this session.", "", false),
-        End::Session(EndReason::WorkspaceStopped) => ("This workspace was stopped.", "", false),
-        End::Session(EndReason::AdminStopped) => {
+        StreamEnd::SessionEnded(EndReason::UserDisconnected) => {
+            ("You disconnected this session.", "", false)
+        }
+        StreamEnd::SessionEnded(EndReason::WorkspaceStopped) => {
+            ("This workspace was stopped.", "", false)
+        }
+        StreamEnd::SessionEnded(EndReason::AdminStopped) => {
             ("An administrator ended this session.", "", false)
         }
-        End::Session(EndReason::SignedOut) => {
+        StreamEnd::SessionEnded(EndReason::SignedOut) => {
             ("You signed out everywhere, which ended this session.", "", false)
         }
-        End::Session(EndReason::SignedOutByAdmin) => {
+        StreamEnd::SessionEnded(EndReason::SignedOutByAdmin) => {
             ("An administrator signed you out, which ended this session.", "", false)
         }
-        End::Session(EndReason::UserDisabled) => ("Your account was disabled.", "", false),
-        End::Session(EndReason::WorkspaceRemoved) => ("This workspace was removed.", "", false),
-        End::Session(EndReason::Expired) => ("This session's time is over.", "", false),
-        End::Session(EndReason::HostLost) => {
+        StreamEnd::SessionEnded(EndReason::UserDisabled) => {
+            ("Your account was disabled.", "", false)
+        }
+        StreamEnd::SessionEnded(EndReason::WorkspaceRemoved) => {
+            ("This workspace was removed.", "", false)
+        }
+        StreamEnd::SessionEnded(EndReason::Expired) => ("This session's time is over.", "", false),
+        StreamEnd::SessionEnded(EndReason::HostLost) => {
             ("The host of this application was lost.", "It may be restarting.", false)
         }
-        End::Session(EndReason::LaunchFailed) => ("This session could not be started.", "", false),
-        End::SignedOut => {
+        StreamEnd::SessionEnded(EndReason::LaunchFailed) => {
+            ("This session could not be started.", "", false)
+        }
+        StreamEnd::SignedOut => {
             ("You signed out.", "The session goes on; sign in to come back to it.", false)
         }
-        End::PolicyChanged => (
+        StreamEnd::PolicyChanged => (
             "The rules of this workspace were changed.",
             "The session goes on under the new ones.",
             false,
         ),
-        End::Idle => (
+        StreamEnd::Idle => (
             "This application was closed because nobody used it for a while.",
             "The session goes on.",
             false,
         ),
-        End::Draining => ("The gateway is restarting.", "The session goes on.", true),
-        End::Unwatched
-        | End::Unreachable(_)
-        | End::Insecure(_)
-        | End::CertificateRefused(_)
-        | End::CredentialRequired(_)
-        | End::CredentialRefused { .. }
-        | End::Unrecorded(_)
-        | End::Gate(..)
-        | End::OtherDestination
-        | End::Handshake(_)
-        | End::HandshakeBroken(_)
-        | End::Rdp(_)
-        | End::Nla(_)
-        | End::DesktopGone
-        | End::DesktopStalled
-        | End::BrowserClosed
-        | End::BrowserGone
-        | End::BrowserSilent
-        | End::BrowserIdle
-        | End::BrowserNonsense(_)
-        | End::BrowserCleanPath(_)
-        | End::BrowserRdp(_)
-        | End::Text
-        | End::TooBig
-        | End::Redirected
-        | End::DesktopLeft(_)
-        | End::NoDesktop
-        | End::BadFrame => ("The connection to this application has ended.", "", false),
+        StreamEnd::Draining => ("The gateway is restarting.", "The session goes on.", true),
+        StreamEnd::AuthorizationUnknown
+        | StreamEnd::Unreachable(_)
+        | StreamEnd::TlsFailed(_)
+        | StreamEnd::CertificateRefused(_)
+        | StreamEnd::CredentialRequired(_)
+        | StreamEnd::CredentialRefused { .. }
+        | StreamEnd::AuditFailed(_)
+        | StreamEnd::Filter(..)
+        | StreamEnd::DestinationMismatch
+        | StreamEnd::Handshake(_)
+        | StreamEnd::HandshakeIo(_)
+        | StreamEnd::Rdp(_)
+        | StreamEnd::Nla(_)
+        | StreamEnd::DesktopClosed
+        | StreamEnd::DesktopStalled
+        | StreamEnd::BrowserClosed
+        | StreamEnd::BrowserDisconnected
+        | StreamEnd::PingTimeout
+        | StreamEnd::BrowserHandshakeTimeout
+        | StreamEnd::BrowserHandshake(_)
+        | StreamEnd::BrowserCleanPath(_)
+        | StreamEnd::BrowserRdp(_)
+        | StreamEnd::TextFrame
+        | StreamEnd::FrameTooBig
+        | StreamEnd::Redirected
+        | StreamEnd::DesktopDisconnected(_)
+        | StreamEnd::NoDesktop
+        | StreamEnd::BadFrame => ("The connection to this application has ended.", "", false),
     };
     let action = if again {
         "Wait a moment, then open it again from the portal."
@@ -313,7 +323,7 @@ pub fn ended(end: &End) -> Page {
     };
     Page {
         status: StatusCode::GONE,
-        code: end.why(),
+        code: end.reason_code(),
         title,
         text: text.to_owned(),
         action,

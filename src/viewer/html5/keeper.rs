@@ -4,8 +4,8 @@
 use super::app::Shared;
 use crate::broker::live::{Right, ViewerPlace};
 use crate::domain::web::RequestRecord;
-use crate::viewer::attach::{drained, revoked};
-use crate::viewer::end::End;
+use crate::viewer::attach::{authorization_lost, drained};
+use crate::viewer::stream_end::StreamEnd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(super) fn keep(
             let end = tokio::select! {
                 biased;
                 () = over.cancelled() => return,
-                end = revoked(right) => end,
+                end = authorization_lost(right) => end,
                 end = drained(draining) => end,
             };
             shared.finish(end);
@@ -161,7 +161,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some((shared, seat)) = self.held.take() {
-            shared.finish(End::Unwatched);
+            shared.finish(StreamEnd::AuthorizationUnknown);
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(close(shared, seat));
             }

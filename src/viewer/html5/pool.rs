@@ -11,8 +11,8 @@ use super::serve::unless_over;
 use super::stall::Stall;
 use crate::domain::web::Scheme;
 use crate::viewer::Duplex;
-use crate::viewer::cut::Cuts;
-use crate::viewer::trust::{Expected, secure};
+use crate::viewer::revocation::RevocationSource;
+use crate::viewer::trust::{ExpectedServer, connect_tls};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -39,7 +39,7 @@ struct Idle {
 pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
     seats: Arc<Semaphore>,
-    cuts: Cuts,
+    cuts: RevocationSource,
 }
 
 impl Pool {
@@ -47,7 +47,7 @@ impl Pool {
         Self {
             idle: Mutex::default(),
             seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            cuts: Cuts::default(),
+            cuts: RevocationSource::default(),
         }
     }
 
@@ -102,7 +102,7 @@ impl Pool {
     /// At the end of the session: none is kept, and whoever waits at one is woken.
     pub(super) fn clear(&self) {
         self.idle().clear();
-        self.cuts.end();
+        self.cuts.revoke();
     }
 }
 
@@ -124,14 +124,16 @@ async fn dialled(shared: &Arc<Shared>) -> Result<Connection, Fault> {
     let stream: Box<dyn Duplex> = match shared.terms().scheme {
         Scheme::Http => Box::new(stream),
         Scheme::Https => {
-            let expected = Expected {
+            let expected = ExpectedServer {
                 trust: &lease.server().trust,
                 address: lease.address(),
                 name: shared.server_name(),
-                limit: limits.dial,
+                timeout: limits.dial,
             };
-            Box::new(secure(stream, expected, &shared.books()).await.map_err(Fault::of)?.stream)
+            Box::new(
+                connect_tls(stream, expected, &shared.books()).await.map_err(Fault::of)?.stream,
+            )
         }
     };
-    Ok(Connection::new(stream, seat, shared.pool().cuts.cut()))
+    Ok(Connection::new(stream, seat, shared.pool().cuts.token()))
 }

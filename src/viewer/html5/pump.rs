@@ -10,7 +10,7 @@ use super::app::Shared;
 use super::record::{Entry, Flow};
 use crate::domain::web::RequestEnd;
 use crate::viewer::Duplex;
-use crate::viewer::end::End;
+use crate::viewer::stream_end::StreamEnd;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
@@ -149,7 +149,8 @@ pub(super) async fn run(
     };
     let ended = match stop {
         None => {
-            let (code, reason) = shared.end().map_or((1001, "retry".into()), End::close);
+            let (code, reason) =
+                shared.end().map_or((1001, "retry".into()), StreamEnd::close_frame);
             let told = async {
                 tokio::join!(
                     tell(&mut to_browser, frame(CloseCode::from(code), &reason)),

@@ -14,7 +14,7 @@ use super::record::{Entry, Flow};
 use super::ws;
 use crate::domain::web::{RequestEnd, RequestRecord};
 use crate::protocol::http1::head::field;
-use crate::viewer::books::Books as _;
+use crate::viewer::stream_audit::StreamAudit as _;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};

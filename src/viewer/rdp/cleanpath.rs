@@ -7,9 +7,11 @@
 
 use crate::domain::SessionId;
 use crate::protocol::rdp::cleanpath::read;
-pub use crate::protocol::rdp::cleanpath::{CleanPathError, MAX_REQUEST, Request, noted};
-use crate::viewer::browser::{BrowserSink, BrowserSource, listen};
-use crate::viewer::end::End;
+pub use crate::protocol::rdp::cleanpath::{
+    CleanPathError, MAX_REQUEST, Request, printable_destination,
+};
+use crate::viewer::browser::{BrowserSink, BrowserSource, read_message};
+use crate::viewer::stream_end::StreamEnd;
 use bytes::{Bytes, BytesMut};
 use ironrdp_rdcleanpath::RDCleanPathPdu;
 
@@ -22,18 +24,18 @@ pub fn destination(session: SessionId) -> String {
 /// Hears the browser's request out. What it sent beyond it stays in `pending`.
 ///
 /// # Errors
-/// The [`End`] it means for the stream.
-pub(super) async fn request(
+/// The [`StreamEnd`] it means for the stream.
+pub(super) async fn read_request(
     sink: &mut impl BrowserSink,
     source: &mut impl BrowserSource,
     pending: &mut BytesMut,
-) -> Result<Request, End> {
+) -> Result<Request, StreamEnd> {
     loop {
-        if let Some((request, length)) = read(pending).map_err(End::BrowserCleanPath)? {
+        if let Some((request, length)) = read(pending).map_err(StreamEnd::BrowserCleanPath)? {
             let _ = pending.split_to(length);
             return Ok(request);
         }
-        listen(sink, source, pending, MAX_REQUEST).await?;
+        read_message(sink, source, pending, MAX_REQUEST).await?;
     }
 }
 

@@ -30,7 +30,7 @@ const WORKSTATION: &str = "portcullis";
 
 /// What the server said of a credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
+pub enum LogonFailure {
     /// Unknown user or wrong password; which of them a server does not say.
     WrongPassword,
     /// Too many wrong passwords.
@@ -52,21 +52,21 @@ pub enum Refusal {
     /// The server takes no NTLM, which is all that is spoken here.
     NtlmBlocked,
     /// The server cannot ask who knows (its domain controller).
-    NoAuthority,
+    NoLogonServers,
     /// The server takes no stored credential from this account; said inside RDP (\[MS-RDPBCGR\]
     /// 2.2.5.1.1).
-    TypedOnly,
+    FreshCredentialsRequired,
     /// Another status.
     Other(u32),
     /// It hung up on the proof, without a word.
-    Silent,
+    ConnectionClosed,
 }
 
-impl Refusal {
+impl LogonFailure {
     /// From an NTSTATUS, \[MS-ERREF\] 2.3.1, also wrapped in an HRESULT (2.1, the N bit), or from
     /// the like of it that is a Win32 error (2.2) or one of SSPI's.
     #[must_use]
-    pub fn of(status: u32) -> Self {
+    pub fn from_status(status: u32) -> Self {
         let status = if status >> 16 == 0xd000 { status & !0x1000_0000 } else { status };
         match status {
             // STATUS_NO_SUCH_USER, _WRONG_PASSWORD, _LOGON_FAILURE, ERROR_LOGON_FAILURE,
@@ -95,7 +95,7 @@ impl Refusal {
             // _NO_LOGON_SERVERS, STATUS_TRUSTED_DOMAIN_FAILURE, _TRUSTED_RELATIONSHIP_FAILURE,
             // _NETLOGON_NOT_STARTED, SEC_E_NO_AUTHENTICATING_AUTHORITY.
             0xc000_005e | 0xc000_018c | 0xc000_018d | 0xc000_0192 | 0x8007_051f | 0x8009_0311 => {
-                Self::NoAuthority
+                Self::NoLogonServers
             }
             other => Self::Other(other),
         }
@@ -115,9 +115,9 @@ impl Refusal {
             Self::NotGranted => "logon_not_granted",
             Self::SmartCard => "smart_card_required",
             Self::NtlmBlocked => "ntlm_blocked",
-            Self::NoAuthority => "no_logon_server",
-            Self::TypedOnly => "credential_must_be_typed",
-            Self::Other(_) | Self::Silent => "refused",
+            Self::NoLogonServers => "no_logon_server",
+            Self::FreshCredentialsRequired => "credential_must_be_typed",
+            Self::Other(_) | Self::ConnectionClosed => "refused",
         }
     }
 }
@@ -127,7 +127,7 @@ impl Refusal {
 pub enum NlaError {
     /// It does not take the credential.
     #[error("the server did not accept the credential: {}", .0.word())]
-    Refused(Refusal),
+    Refused(LogonFailure),
     /// The name of the user is none.
     #[error("the user name and domain cannot be used together")]
     Username,
@@ -136,7 +136,7 @@ pub enum NlaError {
     Certificate,
     /// It does not speak CredSSP.
     #[error("the server does not speak CredSSP: {0}")]
-    Nonsense(&'static str),
+    InvalidMessage(&'static str),
     /// It could not show that it is the one whose certificate we saw: somebody may stand between.
     #[error("the server did not prove that it holds its certificate's key")]
     Binding,
@@ -145,7 +145,7 @@ pub enum NlaError {
     Failed(String),
     /// The connection broke.
     #[error("the connection broke")]
-    Broken(#[source] io::Error),
+    Io(#[source] io::Error),
 }
 
 impl NlaError {
@@ -156,7 +156,7 @@ impl NlaError {
             Self::Refused(refusal) => refusal.word(),
             Self::Username => "nla_username",
             Self::Binding => "nla_binding",
-            Self::Certificate | Self::Nonsense(_) | Self::Failed(_) | Self::Broken(_) => {
+            Self::Certificate | Self::InvalidMessage(_) | Self::Failed(_) | Self::Io(_) => {
                 "nla_broken"
             }
         }
@@ -168,7 +168,7 @@ impl NlaError {
 ///
 /// # Errors
 /// [`NlaError`]; nothing more may be sent on the stream then.
-pub(super) async fn prove(
+pub(super) async fn authenticate(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     certificate: &[u8],
     credential: &Credential,
@@ -179,8 +179,10 @@ pub(super) async fn prove(
         // The server's proof comes in answer to our login's last message; before it, an error is a
         // token that cannot be read.
         let proof_due = said.pub_key_auth.is_some();
-        let state =
-            client.process(said).resolve_to_result().map_err(|e| failed(&e, round, proof_due))?;
+        let state = client
+            .process(said)
+            .resolve_to_result()
+            .map_err(|e| process_error(&e, round, proof_due))?;
         let (reply, last) = match state {
             ClientState::ReplyNeeded(reply) => (reply, false),
             ClientState::FinalMessage(reply) => (reply, true),
@@ -193,29 +195,31 @@ pub(super) async fn prove(
             stream.write_all(&message).await?;
             stream.flush().await
         };
-        written.await.map_err(|e| hung_up(e, round))?;
+        written.await.map_err(|e| io_error(e, round))?;
         if last {
             return Ok(());
         }
-        said = listen(stream).await.map_err(|e| match e {
-            NlaError::Broken(error) => hung_up(error, round),
+        said = read_ts_request(stream).await.map_err(|e| match e {
+            NlaError::Io(error) => io_error(error, round),
             other => other,
         })?;
         if let Some(status) = said.error_code.filter(|status| status.0 != 0) {
-            return Err(NlaError::Refused(Refusal::of(status.0)));
+            return Err(NlaError::Refused(LogonFailure::from_status(status.0)));
         }
     }
-    Err(NlaError::Nonsense("it asks for more and more"))
+    Err(NlaError::InvalidMessage("it asks for more and more"))
 }
 
 /// The refusal that the first bytes after CredSSP are, when they are one: no PDU of a server begins
 /// with this tag before its first answer.
-pub(super) fn late_refusal(first: &[u8]) -> Option<Refusal> {
+pub(super) fn late_failure(first: &[u8]) -> Option<LogonFailure> {
     if first.first() != Some(&TAG) {
         return None;
     }
     let status = TsRequest::from_buffer(first).ok().and_then(|request| request.error_code);
-    Some(status.map_or(Refusal::Silent, |status| Refusal::of(status.0)))
+    Some(
+        status.map_or(LogonFailure::ConnectionClosed, |status| LogonFailure::from_status(status.0)),
+    )
 }
 
 fn client(certificate: &[u8], credential: &Credential) -> Result<CredSspClient, NlaError> {
@@ -244,60 +248,60 @@ fn client(certificate: &[u8], credential: &Credential) -> Result<CredSspClient, 
     .map_err(|e| NlaError::Failed(e.description))
 }
 
-fn failed(error: &sspi::Error, round: usize, proof_due: bool) -> NlaError {
+fn process_error(error: &sspi::Error, round: usize, proof_due: bool) -> NlaError {
     match round {
         0 => NlaError::Failed(format!("{:?}", error.error_type)),
         _ if proof_due => NlaError::Binding,
-        _ => NlaError::Nonsense("its answer cannot be used"),
+        _ => NlaError::InvalidMessage("its answer cannot be used"),
     }
 }
 
 /// Who hangs up on the first message does not speak CredSSP; who does so later did not like the
 /// proof, and does not say so.
-fn hung_up(error: io::Error, round: usize) -> NlaError {
+fn io_error(error: io::Error, round: usize) -> NlaError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe
             if round > 0 =>
         {
-            NlaError::Refused(Refusal::Silent)
+            NlaError::Refused(LogonFailure::ConnectionClosed)
         }
-        _ => NlaError::Broken(error),
+        _ => NlaError::Io(error),
     }
 }
 
 /// One TSRequest: a DER sequence, whose length is known and limited before anything is kept.
-async fn listen(stream: &mut (impl AsyncRead + Unpin)) -> Result<TsRequest, NlaError> {
+async fn read_ts_request(stream: &mut (impl AsyncRead + Unpin)) -> Result<TsRequest, NlaError> {
     let mut message = vec![0; 2];
-    stream.read_exact(&mut message).await.map_err(NlaError::Broken)?;
-    let [tag, first] = message[..] else { return Err(NlaError::Nonsense("no TSRequest")) };
+    stream.read_exact(&mut message).await.map_err(NlaError::Io)?;
+    let [tag, first] = message[..] else { return Err(NlaError::InvalidMessage("no TSRequest")) };
     if tag != TAG {
-        return Err(NlaError::Nonsense("no TSRequest"));
+        return Err(NlaError::InvalidMessage("no TSRequest"));
     }
     let more = match first {
         0x00..=0x7f => 0,
         0x81 | 0x82 => usize::from(first & 0x7f),
-        _ => return Err(NlaError::Nonsense("a TSRequest of an impossible length")),
+        _ => return Err(NlaError::InvalidMessage("a TSRequest of an impossible length")),
     };
     let mut length = usize::from(first);
     if more > 0 {
         length = 0;
         for _ in 0..more {
-            let byte = stream.read_u8().await.map_err(NlaError::Broken)?;
+            let byte = stream.read_u8().await.map_err(NlaError::Io)?;
             message.push(byte);
             length = length << 8 | usize::from(byte);
         }
     }
     if length > MAX_REQUEST {
-        return Err(NlaError::Nonsense("a TSRequest that is too long"));
+        return Err(NlaError::InvalidMessage("a TSRequest that is too long"));
     }
     let head = message.len();
     message.resize(head + length, 0);
     let Some(body) = message.get_mut(head..) else {
-        return Err(NlaError::Nonsense("no TSRequest"));
+        return Err(NlaError::InvalidMessage("no TSRequest"));
     };
-    stream.read_exact(body).await.map_err(NlaError::Broken)?;
+    stream.read_exact(body).await.map_err(NlaError::Io)?;
     TsRequest::from_buffer(&message)
-        .map_err(|_| NlaError::Nonsense("a TSRequest that cannot be read"))
+        .map_err(|_| NlaError::InvalidMessage("a TSRequest that cannot be read"))
 }

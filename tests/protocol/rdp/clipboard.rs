@@ -25,7 +25,7 @@ fn refusals(outcome: &Outcome, word: &str, way: Direction) -> Option<(u64, u64)>
     outcome
         .refusals
         .iter()
-        .find(|r| r.what.word() == word && r.direction == way)
+        .find(|r| r.kind.reason_code() == word && r.direction == way)
         .map(|r| (r.count, r.bytes))
 }
 
@@ -38,7 +38,7 @@ fn with(clipboard: Clipboard, files: bool) -> Policy {
 /// the client's acknowledgement (3) and request (4), and the server's text (5).
 #[test]
 fn both_ways_all_of_it_passes() {
-    let outcome = played(with(Clipboard::Both, true), &xrdp());
+    let outcome = play_in_pieces(with(Clipboard::Both, true), &xrdp());
     assert_eq!(kinds(&outcome, Direction::Up), [7, 2, 5, 3, 4]);
     assert_eq!(kinds(&outcome, Direction::Down), [7, 1, 3, 4, 2, 5]);
     assert_eq!(outcome.refusals, []);
@@ -46,7 +46,7 @@ fn both_ways_all_of_it_passes() {
 
 #[test]
 fn inward_only_the_desktops_text_stays_there() {
-    let outcome = played(with(Clipboard::In, true), &xrdp());
+    let outcome = play_in_pieces(with(Clipboard::In, true), &xrdp());
     assert_eq!(outcome.error, None);
     // The server's list and its text do not pass; the client's request, which it would not make, is
     // failed by us.
@@ -62,7 +62,7 @@ fn inward_only_the_desktops_text_stays_there() {
 
 #[test]
 fn outward_only_the_users_formats_are_not_announced() {
-    let outcome = played(with(Clipboard::Out, true), &xrdp());
+    let outcome = play_in_pieces(with(Clipboard::Out, true), &xrdp());
     assert_eq!(outcome.error, None);
     let up = clipboard(&outcome, Direction::Up);
     assert_eq!(up.iter().map(|m| m.0).collect::<Vec<_>>(), [7, 2, 5, 3, 4]);
@@ -84,7 +84,7 @@ fn a_second_list_of_a_forbidden_direction_leaves_the_desktops_clipboard_alone() 
     let list =
         conversation.iter().position(|(w, p)| *w == Direction::Up && p.len() == 0x93).unwrap();
     conversation.push(conversation[list].clone());
-    let outcome = played(with(Clipboard::Out, true), &conversation);
+    let outcome = play_in_pieces(with(Clipboard::Out, true), &conversation);
     assert_eq!(kinds(&outcome, Direction::Up).iter().filter(|kind| **kind == 2).count(), 1);
     assert_eq!(
         clipboard(&outcome, Direction::Down).last(),
@@ -95,7 +95,7 @@ fn a_second_list_of_a_forbidden_direction_leaves_the_desktops_clipboard_alone() 
 
 #[test]
 fn without_files_their_formats_are_taken_out_and_not_given() {
-    let outcome = played(with(Clipboard::Both, false), &xrdp());
+    let outcome = play_in_pieces(with(Clipboard::Both, false), &xrdp());
     assert_eq!(outcome.error, None);
     let up = clipboard(&outcome, Direction::Up);
     let list = &up[1].2;
@@ -183,7 +183,7 @@ fn answers_wait_until_they_break_into_nothing() {
     let mut filter = Filter::new(with(Clipboard::In, true), edits());
     for (way, pdu) in xrdp() {
         filter.feed(way, &pdu.into(), &mut Vec::new()).unwrap();
-        filter.speak(way.back(), &mut Vec::new()).unwrap();
+        filter.flush_pending(way.opposite(), &mut Vec::new()).unwrap();
     }
     let mut down = Vec::new();
     let (head, tail) = text[1].1.split_at(40.min(text[1].1.len() - 1));
@@ -194,8 +194,8 @@ fn answers_wait_until_they_break_into_nothing() {
         let mut out = Vec::new();
         filter.feed(Direction::Up, &ask[0].1.clone().into(), &mut out).unwrap();
         assert!(out.is_empty());
-        assert!(!filter.owes(Direction::Down), "a message has passed in part");
-        filter.speak(Direction::Down, &mut out).unwrap();
+        assert!(!filter.has_pending(Direction::Down), "a message has passed in part");
+        filter.flush_pending(Direction::Down, &mut out).unwrap();
         assert!(out.is_empty());
     }
     let mut out = Vec::new();
@@ -213,7 +213,7 @@ fn answers_find_their_place_in_a_stream_that_never_rests() {
     let mut filter = Filter::new(with(Clipboard::In, true), edits());
     for (way, pdu) in xrdp() {
         filter.feed(way, &pdu.into(), &mut Vec::new()).unwrap();
-        filter.speak(way.back(), &mut Vec::new()).unwrap();
+        filter.flush_pending(way.opposite(), &mut Vec::new()).unwrap();
     }
     // Two pictures, cut so that each chunk ends within one.
     let picture = [&[0x00, 0x80, 0x80][..], &[0x5a; 125]].concat();
@@ -222,7 +222,7 @@ fn answers_find_their_place_in_a_stream_that_never_rests() {
     let mut down = Vec::new();
     filter.feed(Direction::Down, &Bytes::copy_from_slice(first), &mut down).unwrap();
     filter.feed(Direction::Up, &ask.into(), &mut Vec::new()).unwrap();
-    assert!(!filter.owes(Direction::Down), "it would break into the picture");
+    assert!(!filter.has_pending(Direction::Down), "it would break into the picture");
     filter
         .feed(Direction::Down, &Bytes::copy_from_slice(&second[..second.len() - 16]), &mut down)
         .unwrap();
@@ -245,7 +245,7 @@ fn who_floods_with_requests_is_cut_off() {
     }
     let flood = (0..1000)
         .find_map(|_| filter.feed(Direction::Up, &ask.clone().into(), &mut Vec::new()).err());
-    assert_eq!(flood, Some(RdpError::Flood), "when nobody takes the answers");
+    assert_eq!(flood, Some(RdpError::TooManyPendingReplies), "when nobody takes the answers");
 }
 
 #[test]
@@ -255,9 +255,9 @@ fn as_much_is_answered_in_one_go_as_in_many() {
         let mut filter = Filter::new(with(Clipboard::In, true), edits());
         for (way, pdu) in xrdp() {
             filter.feed(way, &pdu.into(), &mut Vec::new()).unwrap();
-            let back = way.back();
-            if filter.owes(back) {
-                filter.speak(back, &mut Vec::new()).unwrap();
+            let back = way.opposite();
+            if filter.has_pending(back) {
+                filter.flush_pending(back, &mut Vec::new()).unwrap();
             }
         }
         filter
@@ -265,7 +265,7 @@ fn as_much_is_answered_in_one_go_as_in_many() {
     let mut filter = set_up();
     filter.feed(Direction::Up, &ask.repeat(200).into(), &mut Vec::new()).unwrap();
     let mut down = Vec::new();
-    filter.speak(Direction::Down, &mut down).unwrap();
+    filter.flush_pending(Direction::Down, &mut down).unwrap();
     assert_eq!(on_channel(&down.concat(), CLIPRDR).len(), 200);
     // In the midst of a picture nothing can be said, and what waits has its limit.
     for pieces in [1, 1000] {
@@ -300,18 +300,18 @@ fn files_pass_only_where_they_may() {
     ] {
         conversation.extend(chunks(way, message, 1600));
     }
-    let all = played(with(Clipboard::Both, true), &conversation);
+    let all = play_in_pieces(with(Clipboard::Both, true), &conversation);
     assert!(
         kinds(&all, Direction::Up).ends_with(&[8, 10, 6])
             && kinds(&all, Direction::Down).ends_with(&[9])
     );
-    let out = played(with(Clipboard::Out, true), &conversation);
+    let out = play_in_pieces(with(Clipboard::Out, true), &conversation);
     assert!(
         kinds(&out, Direction::Up).ends_with(&[8, 10])
             && kinds(&out, Direction::Down).ends_with(&[9])
     );
     for policy in [with(Clipboard::In, true), with(Clipboard::Both, false)] {
-        let outcome = played(policy, &conversation);
+        let outcome = play_in_pieces(policy, &conversation);
         assert!(!kinds(&outcome, Direction::Up).iter().any(|k| [8, 10].contains(k)));
         assert_eq!(
             clipboard(&outcome, Direction::Down).last(),
@@ -324,7 +324,7 @@ fn files_pass_only_where_they_may() {
 #[test]
 fn what_is_no_message_is_not_one() {
     let policy = with(Clipboard::In, true);
-    let add = |pdus: Vec<Pdu>| played(policy, &[xrdp(), pdus].concat()).error;
+    let add = |pdus: Vec<Pdu>| play_in_pieces(policy, &[xrdp(), pdus].concat()).error;
     let up = |m: &[u8], size| add(chunks(Direction::Up, m, size));
     assert_eq!(
         up(&message(5, 1, &[0; 100]), 4),
@@ -347,7 +347,7 @@ fn what_is_no_message_is_not_one() {
     );
     // A kind nobody knows does not pass, and a message that should carry nothing does not carry
     // something.
-    let outcome = played(
+    let outcome = play_in_pieces(
         policy,
         &[
             xrdp(),

@@ -1,7 +1,7 @@
 //! The early PDUs: what is edited, and that nothing else is.
 
 use super::*;
-use portcullis::protocol::rdp::x224::{self, Failure};
+use portcullis::protocol::rdp::x224::{self, NegotiationFailure};
 
 fn wide(text: &str) -> Vec<u8> {
     text.encode_utf16().flat_map(u16::to_le_bytes).collect()
@@ -15,21 +15,21 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 fn the_negotiation_is_understood() {
     for text in [include_str!("xrdp.txt"), include_str!("shadow.txt")] {
         let all = capture(text);
-        assert_eq!(x224::requested(&all[0].1), Ok(x224::SSL));
-        assert_eq!(x224::confirmed(&all[1].1, x224::SSL).unwrap().selected, x224::SSL);
+        assert_eq!(x224::parse_request(&all[0].1), Ok(x224::SSL));
+        assert_eq!(x224::parse_confirm(&all[1].1, x224::SSL).unwrap().selected, x224::SSL);
     }
     // What FreeRDP's server answers a TLS request when it demands NLA.
     let refusal = hex::decode("030000130ed000000000000300080005000000").unwrap();
     assert_eq!(
-        x224::confirmed(&refusal, x224::SSL),
-        Err(RdpError::Refused(Failure::HybridRequired))
+        x224::parse_confirm(&refusal, x224::SSL),
+        Err(RdpError::Refused(NegotiationFailure::HybridRequired))
     );
 }
 
 #[test]
 fn with_nothing_forbidden_all_but_two_pdus_pass_untouched() {
     for conversation in [xrdp(), shadow()] {
-        let outcome = played(OPEN, &conversation);
+        let outcome = play_in_pieces(OPEN, &conversation);
         assert_eq!(outcome.error, None);
         assert_eq!(outcome.refusals, []);
         assert_eq!(outcome.down, joined(&conversation, Direction::Down));
@@ -47,7 +47,7 @@ fn with_nothing_forbidden_all_but_two_pdus_pass_untouched() {
 fn the_core_settings_are_edited_in_place() {
     let conversation = xrdp();
     let sent = &conversation[0].1;
-    let came = &played(OPEN, &conversation).pdus(Direction::Up)[0];
+    let came = &play_in_pieces(OPEN, &conversation).pdus(Direction::Up)[0];
     let core = came.windows(4).position(|w| w == [0x01, 0xc0, 0xea, 0x00]).unwrap();
     let changed: Vec<usize> =
         (0..sent.len()).filter(|&i| sent[i] != came[i]).map(|i| i - core).collect();
@@ -69,7 +69,7 @@ fn a_length_that_ironrdp_gets_wrong_is_not_heeded() {
             + 7;
     assert_eq!(initial[at..at + 2], [0x81, 0x58]);
     initial[at + 1] -= 2;
-    assert_eq!(played(OPEN, &conversation).error, None);
+    assert_eq!(play_in_pieces(OPEN, &conversation).error, None);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn sixteen_bits_a_pixel_become_thirty_two() {
     {
         initial[core + at..core + at + 2].copy_from_slice(&bytes);
     }
-    let came = &played(OPEN, &conversation).pdus(Direction::Up)[0];
+    let came = &play_in_pieces(OPEN, &conversation).pdus(Direction::Up)[0];
     assert_eq!(came[core + 140..core + 146], [24, 0, 0x0f, 0, 0x23, 0]);
     assert_eq!(came[core + 210], 6);
     assert_eq!(
@@ -130,10 +130,10 @@ fn without_a_credential_the_desktop_asks() {
 fn once_set_up_an_open_filter_is_off_upward() {
     let mut filter = Filter::new(OPEN, edits());
     for (way, pdu) in xrdp() {
-        assert_eq!(filter.is_off(Direction::Up), filter.is_set_up());
+        assert_eq!(filter.is_pass_through(Direction::Up), filter.is_set_up());
         filter.feed(way, &pdu.into(), &mut Vec::new()).unwrap();
     }
-    assert!(filter.is_off(Direction::Up));
+    assert!(filter.is_pass_through(Direction::Up));
     let chunk = Bytes::from_static(b"not looked at");
     let mut out = Vec::new();
     filter.feed(Direction::Up, &chunk, &mut out).unwrap();
@@ -162,7 +162,7 @@ fn what_comes_out_of_order_is_refused() {
     let conversation = xrdp();
     let input: Pdu = (Direction::Up, vec![0x04, 0x05, 0x00, 0x1e, 0x00]);
     let picture: Pdu = (Direction::Down, vec![0x00, 0x05, 0x83, 0x00, 0x00]);
-    let wrong = |pdus: &[Pdu]| played(OPEN, pdus).error.unwrap();
+    let wrong = |pdus: &[Pdu]| play_in_pieces(OPEN, pdus).error.unwrap();
     assert_eq!(wrong(&[input]), RdpError::Unexpected("input"));
     assert_eq!(wrong(&[picture]), RdpError::Unexpected("picture"));
     assert_eq!(wrong(&conversation[1..]), RdpError::Unexpected("MCS Connect-Response"));
@@ -202,9 +202,12 @@ fn after_an_error_nothing_passes() {
     assert!(filter.feed(Direction::Up, &Bytes::from_static(b"GET"), &mut Vec::new()).is_err());
     for way in [Direction::Up, Direction::Down] {
         let mut out = Vec::new();
-        assert_eq!(filter.feed(way, &xrdp()[0].1.clone().into(), &mut out), Err(RdpError::Spent));
-        assert!(out.is_empty() && !filter.owes(way), "nothing is owed either");
-        assert_eq!((filter.speak(way, &mut out), out.len()), (Ok(()), 0));
+        assert_eq!(
+            filter.feed(way, &xrdp()[0].1.clone().into(), &mut out),
+            Err(RdpError::AlreadyFailed)
+        );
+        assert!(out.is_empty() && !filter.has_pending(way), "nothing is owed either");
+        assert_eq!((filter.flush_pending(way, &mut out), out.len()), (Ok(()), 0));
     }
 }
 
@@ -214,12 +217,12 @@ fn encryption_inside_tls_is_refused() {
     let response = &mut conversation[1].1;
     let at = response.windows(4).position(|w| w == [0x02, 0x0c, 0x0c, 0x00]).unwrap();
     response[at + 4] = 2;
-    assert_eq!(played(OPEN, &conversation).error, Some(RdpError::Encrypted));
+    assert_eq!(play_in_pieces(OPEN, &conversation).error, Some(RdpError::Encrypted));
     let mut conversation = shadow();
     let input = conversation.iter_mut().find(|(w, p)| *w == Direction::Up && p[0] == 4).unwrap();
     input.1[0] |= 0x80;
     assert_eq!(
-        played(Policy { files: false, ..OPEN }, &conversation).error,
+        play_in_pieces(Policy { files: false, ..OPEN }, &conversation).error,
         Some(RdpError::Encrypted)
     );
 }

@@ -42,7 +42,7 @@ fn mutated() -> impl Strategy<Value = Vec<Pdu>> {
                 match how {
                     0 => drop(pdus.remove(at)),
                     1 => pdus.insert(at, pdus[at].clone()),
-                    2 => pdus[at].0 = pdus[at].0.back(),
+                    2 => pdus[at].0 = pdus[at].0.opposite(),
                     _ => pdus.swap(at, 0),
                 }
             }

@@ -101,10 +101,10 @@ fn play(policy: Policy, conversation: &[Pdu], piece: usize) -> Outcome {
             let mut out = Vec::new();
             let fed = filter.feed(*way, &Bytes::copy_from_slice(chunk), &mut out);
             outcome.of(*way).extend(out.concat());
-            let back = way.back();
-            if filter.owes(back) {
+            let back = way.opposite();
+            if filter.has_pending(back) {
                 let mut out = Vec::new();
-                filter.speak(back, &mut out).unwrap();
+                filter.flush_pending(back, &mut out).unwrap();
                 outcome.of(back).extend(out.concat());
             }
             if let Err(error) = fed {
@@ -119,7 +119,7 @@ fn play(policy: Policy, conversation: &[Pdu], piece: usize) -> Outcome {
 }
 
 /// Plays it whole and in pieces, and wants the same of all.
-fn played(policy: Policy, conversation: &[Pdu]) -> Outcome {
+fn play_in_pieces(policy: Policy, conversation: &[Pdu]) -> Outcome {
     let whole = play(policy, conversation, usize::MAX);
     for piece in [1, 7, 40] {
         let pieces = play(policy, conversation, piece);

@@ -1,7 +1,7 @@
 //! Files, dynamic channels, input and sizes: what is forbidden does not pass.
 
 use super::*;
-use portcullis::protocol::rdp::refusal::Refused;
+use portcullis::protocol::rdp::refusal::RefusalKind;
 
 /// Numbers the server gave, in both captures.
 const RDPDR: u16 = 1004;
@@ -12,14 +12,14 @@ const DRDYNVC: u16 = 1007;
 const CLOSED: Policy = Policy { clipboard: Clipboard::None, files: false, read_only: true };
 
 fn refused(outcome: &Outcome, word: &str, way: Direction) -> (u64, u64) {
-    let of = |r: &&Refusal| r.what.word() == word && r.direction == way;
+    let of = |r: &&Refusal| r.kind.reason_code() == word && r.direction == way;
     outcome.refusals.iter().filter(of).fold((0, 0), |sum, r| (sum.0 + r.count, sum.1 + r.bytes))
 }
 
 #[test]
 fn forbidden_static_channels_are_dead_both_ways() {
     for (conversation, talks) in [(xrdp(), true), (shadow(), false)] {
-        let outcome = played(
+        let outcome = play_in_pieces(
             Policy { clipboard: Clipboard::None, files: false, read_only: false },
             &conversation,
         );
@@ -49,7 +49,7 @@ fn forbidden_static_channels_are_dead_both_ways() {
 
 #[test]
 fn files_off_leaves_text_on() {
-    let outcome = played(Policy { files: false, ..OPEN }, &xrdp());
+    let outcome = play_in_pieces(Policy { files: false, ..OPEN }, &xrdp());
     assert!(
         on_channel(&outcome.up, RDPDR).is_empty() && on_channel(&outcome.down, RDPDR).is_empty()
     );
@@ -62,7 +62,7 @@ fn files_off_leaves_text_on() {
 #[test]
 fn other_dynamic_channels_are_answered_for_the_client() {
     let conversation = shadow();
-    let outcome = played(Policy { files: false, ..OPEN }, &conversation);
+    let outcome = play_in_pieces(Policy { files: false, ..OPEN }, &conversation);
     assert_eq!(outcome.error, None);
     let down = messages(&outcome.down, DRDYNVC);
     assert!(
@@ -81,7 +81,7 @@ fn other_dynamic_channels_are_answered_for_the_client() {
         "the server is told by us, and not again by the client of the capture"
     );
     for refused in ["AUDIO_INPUT", "Microsoft::Windows::RDS::Graphics"] {
-        let named = |r: &Refusal| matches!(&r.what, Refused::DynamicChannel(name) if refused.starts_with(name.as_str()));
+        let named = |r: &Refusal| matches!(&r.kind, RefusalKind::DynamicChannel(name) if refused.starts_with(name.as_str()));
         assert!(outcome.refusals.iter().any(named), "{refused}: {:?}", outcome.refusals);
     }
 }
@@ -90,7 +90,7 @@ fn other_dynamic_channels_are_answered_for_the_client() {
 fn who_only_looks_sends_no_input_and_still_sees() {
     for conversation in [xrdp(), shadow()] {
         let read_only = Policy { read_only: true, ..OPEN };
-        let outcome = played(read_only, &conversation);
+        let outcome = play_in_pieces(read_only, &conversation);
         assert_eq!(outcome.error, None);
         let sent = pdus(&joined(&conversation, Direction::Up));
         let came = outcome.pdus(Direction::Up);
@@ -125,11 +125,11 @@ fn who_only_looks_does_not_change_the_desktops_size() {
     let answer = dynamic(Direction::Up, &[0x10, 9, 0, 0, 0, 0]);
     let conversation =
         [xrdp(), vec![dynamic(Direction::Down, &create), answer.clone(), layout.clone()]].concat();
-    let free = played(Policy { files: false, ..OPEN }, &conversation);
+    let free = play_in_pieces(Policy { files: false, ..OPEN }, &conversation);
     assert!(free.up.ends_with(&layout.1));
-    let looking = played(Policy { read_only: true, ..OPEN }, &conversation);
+    let looking = play_in_pieces(Policy { read_only: true, ..OPEN }, &conversation);
     assert!(looking.up.ends_with(&answer.1), "its channel is there, what it asks for is not");
-    let before = played(Policy { read_only: true, ..OPEN }, &xrdp());
+    let before = play_in_pieces(Policy { read_only: true, ..OPEN }, &xrdp());
     assert_eq!(
         refused(&looking, "input", Direction::Up).0,
         refused(&before, "input", Direction::Up).0 + 1
@@ -187,8 +187,8 @@ fn slow_path_input_is_input_wherever_it_hides() {
     licence[0] = 0x80;
     for body in [key, hidden, licence] {
         let conversation = [xrdp(), vec![share(&body)]].concat();
-        let read_only = played(Policy { read_only: true, ..OPEN }, &conversation);
-        let before = played(Policy { read_only: true, ..OPEN }, &xrdp());
+        let read_only = play_in_pieces(Policy { read_only: true, ..OPEN }, &conversation);
+        let before = play_in_pieces(Policy { read_only: true, ..OPEN }, &xrdp());
         assert_eq!(read_only.up, before.up, "nothing of it passes");
         assert_eq!(
             refused(&read_only, "input", Direction::Up).0,
@@ -217,9 +217,9 @@ fn a_desktop_that_cannot_be_is_refused_at_any_time() {
     for policy in [OPEN, CLOSED] {
         let mut first = conversation.clone();
         first[demand].1.clone_from(&lie);
-        assert_eq!(played(policy, &first).error, error);
+        assert_eq!(play_in_pieces(policy, &first).error, error);
         let later = [conversation.clone(), vec![(Direction::Down, lie.clone())]].concat();
-        let outcome = played(policy, &later);
+        let outcome = play_in_pieces(policy, &later);
         assert_eq!(outcome.error, error);
         assert!(!outcome.down.windows(lie.len()).any(|w| w == lie));
     }
@@ -231,7 +231,7 @@ fn data_on_channels_nobody_opened_is_dropped() {
     for channel in [1u16, 1002, 1100] {
         stray[10..12].copy_from_slice(&channel.to_be_bytes());
         let conversation = [xrdp(), vec![(Direction::Up, stray.clone())]].concat();
-        let outcome = played(Policy { files: false, ..OPEN }, &conversation);
+        let outcome = play_in_pieces(Policy { files: false, ..OPEN }, &conversation);
         assert!(on_channel(&outcome.up, channel).is_empty());
         assert_eq!(refused(&outcome, "other", Direction::Up), (1, 12));
     }
@@ -248,14 +248,14 @@ fn compression_is_neither_asked_for_nor_taken() {
             .unwrap();
         u32::from_le_bytes(info[23..27].try_into().unwrap())
     };
-    assert_ne!(flags(&played(OPEN, &conversation)) & 0x80, 0, "the client asks for it");
+    assert_ne!(flags(&play_in_pieces(OPEN, &conversation)) & 0x80, 0, "the client asks for it");
     let policy = Policy { files: false, ..OPEN };
-    assert_eq!(flags(&played(policy, &conversation)) & 0x1e80, 0);
+    assert_eq!(flags(&play_in_pieces(policy, &conversation)) & 0x1e80, 0);
     let mut compressed = conversation.clone();
     let list = compressed
         .iter_mut()
         .find(|(w, p)| *w == Direction::Down && p[0] == 3 && p.get(10..12) == Some(&[3, 0xee]))
         .unwrap();
     list.1[14 + 6] |= 0x20;
-    assert_eq!(played(policy, &compressed).error, Some(RdpError::Compressed("cliprdr")));
+    assert_eq!(play_in_pieces(policy, &compressed).error, Some(RdpError::Compressed("cliprdr")));
 }

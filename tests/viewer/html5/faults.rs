@@ -49,7 +49,7 @@ async fn one_where_nothing_listens_refuses() {
 
 #[tokio::test]
 async fn a_host_that_cannot_be_reached_is_another_leg() {
-    let dial = crate::viewer::rig::DialWith(|| {
+    let dial = crate::viewer::rig::FnDialer(|| {
         Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _
     });
     let made = hurried(|limits| limits.dial = Duration::from_millis(200));
@@ -279,7 +279,7 @@ async fn whoever_waits_for_an_application_hears_of_the_end_of_the_session() {
     assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
 
     let (dials, mut dialled) = tokio::sync::mpsc::unbounded_channel();
-    let dial = crate::viewer::rig::DialWith(move || {
+    let dial = crate::viewer::rig::FnDialer(move || {
         dials.send(()).unwrap();
         Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _
     });

@@ -3,8 +3,8 @@
 use super::rig::*;
 use portcullis::broker::live::Right;
 use portcullis::domain::web::RequestEnd;
-use portcullis::viewer::end::End;
 use portcullis::viewer::html5::Limits;
+use portcullis::viewer::stream_end::StreamEnd;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -109,7 +109,7 @@ async fn its_end_is_in_the_books_and_its_place_is_free() {
     };
     assert_eq!(viewers(&rig).await, 1);
     timeout(PATIENCE, rig.app.close("idle")).await.unwrap();
-    assert!(matches!(rig.app.end(), Some(End::Idle)));
+    assert!(matches!(rig.app.end(), Some(StreamEnd::Idle)));
     assert_eq!(viewers(&rig).await, 0);
     let closed = rig.entries("close_stream", 1).await.remove(0);
     assert_eq!(
@@ -129,7 +129,7 @@ async fn it_ends_with_its_login_and_with_its_handle() {
     let rig = Rig::new(to).await;
     rig.world.broker.logout(&crate::broker::world::origin(), &rig.caller, false).await.unwrap();
     timeout(PATIENCE, rig.app.ended()).await.unwrap();
-    assert!(matches!(rig.app.end(), Some(End::SignedOut)), "{:?}", Right::SignedOut);
+    assert!(matches!(rig.app.end(), Some(StreamEnd::SignedOut)), "{:?}", Right::SignedOut);
 
     let rig = Rig::new(to).await;
     let Rig { app, world, .. } = rig;

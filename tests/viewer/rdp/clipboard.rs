@@ -48,7 +48,7 @@ impl Screen {
     }
 
     /// Pastes until it is this.
-    async fn pastes(&self, text: &str) {
+    async fn wait_for_paste(&self, text: &str) {
         let mut last = String::new();
         let pasted = async {
             while last != text {
@@ -70,7 +70,7 @@ async fn text_goes_the_ways_that_policy_allows_and_no_other() {
         wanted.policy = StreamPolicy { clipboard, ..StreamPolicy::default() };
         let books = Ledger::default();
         if let Some(pin) = pin.pin() {
-            books.accept(pin);
+            books.accept_pin(pin);
         }
         let (_rig, mut client) = real(wanted, xrdp.port, books.clone()).with_client(&[]).await;
         client.shows(COLOUR).await;
@@ -83,7 +83,7 @@ async fn text_goes_the_ways_that_policy_allows_and_no_other() {
 
         let _ours = here.copy(&ours).await;
         if clipboard.allows_in() {
-            there.pastes(&ours).await;
+            there.wait_for_paste(&ours).await;
         } else if clipboard == Clipboard::Out {
             books
                 .until(|books| {
@@ -99,7 +99,7 @@ async fn text_goes_the_ways_that_policy_allows_and_no_other() {
         }
         let _theirs = there.copy(&theirs).await;
         if clipboard.allows_out() {
-            here.pastes(&theirs).await;
+            here.wait_for_paste(&theirs).await;
         } else if clipboard == Clipboard::In {
             books
                 .until(|books| {

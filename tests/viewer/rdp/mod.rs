@@ -1,7 +1,7 @@
 //! RDP desktops: real servers with a real client through RDCleanPath, and servers that lie.
 
 mod clipboard;
-mod faults;
+mod failures;
 mod replay;
 mod rig;
 mod shadow;

@@ -7,7 +7,7 @@ use crate::support::fake_rdp::{Identity, TLS, confirm, negotiate};
 use crate::support::xfreerdp::{CONNECT, ask};
 use portcullis::domain::server::{Server, StreamPolicy};
 use portcullis::protocol::rdp::frame::{Framer, Measure};
-use portcullis::viewer::Limits;
+use portcullis::viewer::Timeouts;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::io;
@@ -17,17 +17,17 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 const ACCOUNT: (&str, &str) = ("ada", "Secret-1");
-const LONG: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A stream whose client has just said who signs in.
-struct Playing {
-    opened: Opened,
+struct Replay {
+    harness: Opened,
     browser: DuplexStream,
     desktop: TlsStream<DuplexStream>,
     /// The packet that says who signs in, as the server got it.
     info: Vec<u8>,
     /// Everything the browser was sent.
-    heard: Vec<u8>,
+    received: Vec<u8>,
 }
 
 /// The negotiation left out, `true` is the client's.
@@ -58,14 +58,14 @@ async fn read_pdu(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> 
     }
 }
 
-async fn play(wanted: Server, limits: Limits) -> Playing {
+async fn play(wanted: Server, limits: Timeouts) -> Replay {
     let mut opened = scripted(wanted, limits, Ledger::default());
-    let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
+    let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     let asked = tokio::spawn(async move {
         let answer = ask(&mut browser, &CONNECT, &destination).await.unwrap();
         (browser, answer.to_der().unwrap())
     });
-    let mut desktop = opened.rig.desktop().await;
+    let mut desktop = opened.stream.desktop().await;
     negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
     let mut desktop = Identity::new("desk.test").accept(desktop).await.unwrap();
     let (mut browser, mut heard) = asked.await.unwrap();
@@ -89,8 +89,8 @@ async fn play(wanted: Server, limits: Limits) -> Playing {
         }
         panic!("the capture has no Client Info");
     };
-    timeout(LONG, playing).await.expect("it is played");
-    Playing { opened, browser, desktop, info, heard }
+    timeout(READ_TIMEOUT, playing).await.expect("it is played");
+    Replay { harness: opened, browser, desktop, info, received: heard }
 }
 
 fn wide(text: &str) -> Vec<u8> {
@@ -101,11 +101,11 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-impl Playing {
-    async fn told(self) -> (u16, String, &'static str) {
-        let (end, _) = self.opened.rig.ended().await;
-        let (code, reason) = end.close();
-        (code, reason.into_owned(), end.why())
+impl Replay {
+    async fn end(self) -> (u16, String, &'static str) {
+        let (end, _) = self.harness.stream.end().await;
+        let (code, reason) = end.close_frame();
+        (code, reason.into_owned(), end.reason_code())
     }
 }
 
@@ -142,23 +142,23 @@ fn demand(width: u16, height: u16) -> Vec<u8> {
 
 #[tokio::test]
 async fn the_credential_is_written_for_the_server_and_nobody_else() {
-    let playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+    let playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
     assert!(holds(&playing.info, &wide("ada")) && holds(&playing.info, &wide("Secret-1")));
-    assert!(!holds(&playing.heard, &wide("Secret-1")) && !holds(&playing.heard, b"Secret-1"));
+    assert!(!holds(&playing.received, &wide("Secret-1")) && !holds(&playing.received, b"Secret-1"));
     let sent = capture().into_iter().find(|(up, pdu)| *up && is_info(pdu)).unwrap().1;
     assert!(!holds(&sent, &wide("ada")), "the client knew nothing of it");
 }
 
 #[tokio::test]
 async fn a_screen_that_cannot_be_ends_the_stream_before_the_browser_hears_of_it() {
-    let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+    let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
     playing.desktop.write_all(&demand(60_000, 60_000)).await.unwrap();
     playing.desktop.flush().await.unwrap();
     let mut rest = Vec::new();
-    timeout(LONG, async {
-        let (end, _) = playing.opened.rig.ended().await;
+    timeout(READ_TIMEOUT, async {
+        let (end, _) = playing.harness.stream.end().await;
         assert_eq!(
-            (end.close(), end.why()),
+            (end.close_frame(), end.reason_code()),
             (
                 (4002, "desktop: It names a screen of a size that cannot be.".into()),
                 "rdp_desktop_size"
@@ -183,26 +183,34 @@ fn share_data(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// MCS Disconnect Provider Ultimatum: how a server says goodbye.
-const ULTIMATUM: [u8; 9] = [3, 0, 0, 9, 2, 0xf0, 0x80, 0x21, 0x80];
+const DISCONNECT_ULTIMATUM: [u8; 9] = [3, 0, 0, 9, 2, 0xf0, 0x80, 0x21, 0x80];
 
 /// What a stream ends with whose server gives this reason; `rude`: and then it waits until its
 /// client hangs up.
-async fn left(code: u32, rude: bool) -> (u16, String, &'static str, Vec<Line>) {
-    let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
-    let books = playing.opened.rig.books.clone();
-    let said = [&share_data(0x2f, &code.to_le_bytes())[..], &ULTIMATUM].concat();
+async fn error_info_end(code: u32, rude: bool) -> (u16, String, &'static str, Vec<Line>) {
+    let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
+    let books = playing.harness.stream.audit.clone();
+    let said = [&share_data(0x2f, &code.to_le_bytes())[..], &DISCONNECT_ULTIMATUM].concat();
     playing.desktop.write_all(&said).await.unwrap();
     playing.desktop.flush().await.unwrap();
     let mut passed = vec![0; said.len()];
-    timeout(LONG, playing.browser.read_exact(&mut passed)).await.expect("it passes").unwrap();
+    timeout(READ_TIMEOUT, playing.browser.read_exact(&mut passed))
+        .await
+        .expect("it passes")
+        .unwrap();
     assert_eq!(passed, said, "the browser hears it, too");
     if rude {
         drop(playing.browser);
-        let (end, _) = playing.opened.rig.ended().await;
-        return (end.close().0, end.close().1.into_owned(), end.why(), books.lines());
+        let (end, _) = playing.harness.stream.end().await;
+        return (
+            end.close_frame().0,
+            end.close_frame().1.into_owned(),
+            end.reason_code(),
+            books.lines(),
+        );
     }
     playing.desktop.shutdown().await.unwrap();
-    let (code, reason, why) = playing.told().await;
+    let (code, reason, why) = playing.end().await;
     (code, reason, why, books.lines())
 }
 
@@ -221,22 +229,22 @@ async fn a_server_that_says_why_it_hangs_up_is_heard() {
         (0x400, "desktop_broker"),
         (0x10d4, "desktop_protocol"),
     ] {
-        let (close, reason, why, _) = left(code, false).await;
+        let (close, reason, why, _) = error_info_end(code, false).await;
         assert_eq!((close, &*reason, why), (4008, word, word), "{code:#x}");
     }
-    let (close, reason, why, _) = left(5, true).await;
+    let (close, reason, why, _) = error_info_end(5, true).await;
     assert_eq!(
         (close, &*reason, why),
         (4008, "desktop_taken_over", "desktop_taken_over"),
         "whoever hangs up first"
     );
-    assert_eq!(left(0, false).await.2, "desktop_gone", "nothing is wrong, it says");
+    assert_eq!(error_info_end(0, false).await.2, "desktop_gone", "nothing is wrong, it says");
 }
 
 #[tokio::test]
 async fn a_login_that_is_refused_inside_rdp_is_written_down() {
     for (code, word) in [(0x09, "logon_not_granted"), (0x0a, "credential_must_be_typed")] {
-        let (close, reason, why, lines) = left(code, false).await;
+        let (close, reason, why, lines) = error_info_end(code, false).await;
         assert_eq!((close, reason, why), (4006, format!("user {word}"), word));
         assert_eq!(lines.last(), Some(&Line::LoginRefused(word)));
     }
@@ -244,16 +252,19 @@ async fn a_login_that_is_refused_inside_rdp_is_written_down() {
 
 #[tokio::test]
 async fn a_server_that_leads_elsewhere_is_left_and_the_browser_hears_nothing_of_it() {
-    let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+    let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
     // A Server Redirection PDU (2.2.13.3.1), as far as its header.
     let mut pdu = share_data(0, &[0; 20]);
     pdu[17] = 0x1a;
     playing.desktop.write_all(&pdu).await.unwrap();
     playing.desktop.flush().await.unwrap();
     let mut rest = Vec::new();
-    timeout(LONG, async {
-        let (end, _) = playing.opened.rig.ended().await;
-        assert_eq!((end.close(), end.why()), ((4007, "redirected".into()), "rdp_redirected"));
+    timeout(READ_TIMEOUT, async {
+        let (end, _) = playing.harness.stream.end().await;
+        assert_eq!(
+            (end.close_frame(), end.reason_code()),
+            ((4007, "redirected".into()), "rdp_redirected")
+        );
         let _ = playing.browser.read_to_end(&mut rest).await;
     })
     .await
@@ -263,19 +274,22 @@ async fn a_server_that_leads_elsewhere_is_left_and_the_browser_hears_nothing_of_
 
 #[tokio::test]
 async fn a_real_screen_passes() {
-    let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+    let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
     let pdu = demand(1920, 1080);
     playing.desktop.write_all(&pdu).await.unwrap();
     playing.desktop.flush().await.unwrap();
     let mut passed = vec![0; pdu.len()];
-    timeout(LONG, playing.browser.read_exact(&mut passed)).await.expect("it passes").unwrap();
+    timeout(READ_TIMEOUT, playing.browser.read_exact(&mut passed))
+        .await
+        .expect("it passes")
+        .unwrap();
     assert_eq!(passed, pdu);
 }
 
 #[tokio::test]
 async fn noise_and_halves_end_the_stream_and_nothing_else() {
     for seed in 0..8 {
-        let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+        let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
         let mut random = StdRng::seed_from_u64(seed);
         let mut noise = vec![0; 32 * 1024];
         random.fill_bytes(&mut noise);
@@ -288,19 +302,19 @@ async fn noise_and_halves_end_the_stream_and_nothing_else() {
         let _ = playing.desktop.shutdown().await;
         let drained =
             tokio::spawn(async move { playing.browser.read_to_end(&mut Vec::new()).await });
-        let (end, _) = playing.opened.rig.ended().await;
-        assert!([4002, 4007].contains(&end.close().0), "{seed}: {end:?}");
+        let (end, _) = playing.harness.stream.end().await;
+        assert!([4002, 4007].contains(&end.close_frame().0), "{seed}: {end:?}");
         let _ = drained.await;
     }
 }
 
 #[tokio::test]
 async fn pdus_out_of_order_from_the_browser_end_the_stream() {
-    let mut playing = play(server(Some(ACCOUNT)), Limits::default()).await;
+    let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
     // A second Connect-Initial: it would name channels anew.
     let initial = capture().into_iter().find(|(up, _)| *up).unwrap().1;
     playing.browser.write_all(&initial).await.unwrap();
-    let (code, _, why) = playing.told().await;
+    let (code, _, why) = playing.end().await;
     assert_eq!((code, why), (1002, "browser_malformed"));
 }
 
@@ -309,7 +323,7 @@ async fn a_browser_that_reads_nothing_holds_the_server_back() {
     let mut wanted = server(Some(ACCOUNT));
     wanted.policy = StreamPolicy { files: true, ..StreamPolicy::default() };
     let mut playing =
-        play(wanted, Limits { patience: Duration::from_secs(120), ..Limits::default() }).await;
+        play(wanted, Timeouts { pong: Duration::from_secs(120), ..Timeouts::default() }).await;
     // Pictures by the fast path, without end: nobody reads `playing.browser`.
     let mut update = vec![0; 0x4000];
     update[..3].copy_from_slice(&[0, 0xc0, 0]);
@@ -322,5 +336,5 @@ async fn a_browser_that_reads_nothing_holds_the_server_back() {
         taken += update.len();
     }
     assert!(taken < 2 << 20, "{taken} bytes were taken from the server");
-    assert!(!playing.opened.rig.end.is_finished(), "and it waits");
+    assert!(!playing.harness.stream.end.is_finished(), "and it waits");
 }

@@ -1,7 +1,7 @@
 //! A stream of RDP with a browser in the test's hand.
 
 use super::super::ledger::Ledger;
-use super::super::rig::{DialWith, Rig, lease_to, switchboard};
+use super::super::rig::{FnDialer, Rig, lease_to, switchboard};
 use crate::support::xfreerdp::Xfreerdp;
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
@@ -9,7 +9,7 @@ use portcullis::domain::secret::SecretString;
 use portcullis::domain::server::{Credential, CredentialSource, Server, ServerTrust, StreamPolicy};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::viewer::rdp::cleanpath::destination;
-use portcullis::viewer::{Duplex, Limits};
+use portcullis::viewer::{Duplex, Timeouts};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -36,33 +36,36 @@ pub fn server(credential: Option<(&str, &str)>) -> Server {
 
 /// A stream to a server, and the destination that its page names.
 pub struct Opened {
-    pub rig: Rig,
+    pub stream: Rig,
     pub destination: String,
 }
 
 /// To a server in the test's hand: [`Rig::desktop`] is its end.
-pub fn scripted(server: Server, limits: Limits, books: Ledger) -> Opened {
+pub fn scripted(server: Server, limits: Timeouts, books: Ledger) -> Opened {
     let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
     let destination = destination(lease.session().id);
     let (dial, calls) = switchboard();
-    Opened { rig: Rig::leased(lease, dial, calls, limits, books), destination }
+    Opened { stream: Rig::leased(lease, dial, calls, limits, books), destination }
 }
 
 /// To a real server.
 pub fn real(server: Server, port: u16, books: Ledger) -> Opened {
     let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
     let destination = destination(lease.session().id);
-    let dial = DialWith(move || {
+    let dial = FnDialer(move || {
         async move { Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?) as Box<dyn Duplex>) }.boxed()
     });
-    Opened { rig: Rig::leased(lease, dial, switchboard().1, Limits::default(), books), destination }
+    Opened {
+        stream: Rig::leased(lease, dial, switchboard().1, Timeouts::default(), books),
+        destination,
+    }
 }
 
 impl Opened {
     /// With FreeRDP as the browser.
     pub async fn with_client(mut self, arguments: &[&str]) -> (Rig, Xfreerdp) {
-        let stream = self.rig.browser_stream();
+        let stream = self.stream.browser_stream();
         let client = Xfreerdp::start(stream, self.destination, arguments).await;
-        (self.rig, client)
+        (self.stream, client)
     }
 }

@@ -16,7 +16,7 @@ async fn the_gateway_logs_in_and_the_desktop_is_painted() {
                 .await;
         client.shows(COLOUR).await;
         drop(client);
-        assert!(["browser_gone", "desktop_gone"].contains(&rig.ended().await.0.why()));
+        assert!(["browser_gone", "desktop_gone"].contains(&rig.end().await.0.reason_code()));
     }
 }
 
@@ -26,15 +26,15 @@ async fn a_wrong_password_is_told_by_the_real_server() {
     let books = Ledger::default();
     let (rig, _client) =
         real(server(Some((USER, "wrong"))), shadow.port, books.clone()).with_client(&[]).await;
-    let (end, _) = rig.ended().await;
+    let (end, _) = rig.end().await;
     assert_eq!(
-        (end.close().0, &*end.close().1),
+        (end.close_frame().0, &*end.close_frame().1),
         (4006, "user refused"),
         "{end:?}\n{}",
         shadow.told()
     );
     assert!(
-        matches!(books.lines()[..], [Line::Met(..), Line::LoginRefused(_)]),
+        matches!(books.lines()[..], [Line::CertificateChecked(..), Line::LoginRefused(_)]),
         "{:?}",
         books.lines()
     );
@@ -45,8 +45,8 @@ async fn a_server_without_tls_is_refused() {
     let shadow = Shadow::start(Security::Rdp).await;
     let (rig, _client) =
         real(server(Some((USER, PASSWORD))), shadow.port, Ledger::default()).with_client(&[]).await;
-    let (end, _) = rig.ended().await;
-    let (code, reason) = end.close();
+    let (end, _) = rig.end().await;
+    let (code, reason) = end.close_frame();
     assert_eq!(code, 4002, "{end:?}");
     assert!(reason.starts_with("desktop: "), "{reason}");
 }

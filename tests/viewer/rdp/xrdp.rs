@@ -40,8 +40,8 @@ async fn a_session_is_logged_in_typed_into_and_found_again() {
     type_line(&xrdp, &mut client, "first 42").await;
 
     drop(client);
-    let (end, _) = rig.ended().await;
-    assert!(["browser_gone", "desktop_gone"].contains(&end.why()), "{end:?}");
+    let (end, _) = rig.end().await;
+    assert!(["browser_gone", "desktop_gone"].contains(&end.reason_code()), "{end:?}");
 
     wanted.trust.pin = books.pin();
     let (_rig, mut client) = real(wanted, xrdp.port, books.clone()).with_client(&[]).await;
@@ -49,6 +49,10 @@ async fn a_session_is_logged_in_typed_into_and_found_again() {
     type_line(&xrdp, &mut client, "second").await;
     let again = xrdp.home_file("started", |_| true).await;
     assert_eq!(again, started, "the same X session, with the same terminal");
-    let met = books.lines().into_iter().filter(|line| matches!(line, Line::Met(..))).count();
+    let met = books
+        .lines()
+        .into_iter()
+        .filter(|line| matches!(line, Line::CertificateChecked(..)))
+        .count();
     assert_eq!(met, 1, "the certificate was met once: {:?}", books.lines());
 }

@@ -9,8 +9,8 @@
 //! | notify | has text | an announcement |
 //! | provide | sends text, compressed | a transfer |
 
-use super::framer::Verdict;
-use super::{FilterError, Held, MAX_CUT_TEXT, Sieve, u32_at};
+use super::framer::HeadDecision;
+use super::{FilterError, FilterSink, MAX_CUT_TEXT, RefusedContent, u32_at};
 
 const CAPS: u32 = 1 << 24;
 const REQUEST: u32 = 1 << 25;
@@ -24,17 +24,21 @@ const EXTENDED_HEAD: usize = 12;
 
 /// Which ways text may go, as the sender of a message sees it.
 #[derive(Clone, Copy)]
-pub(super) struct Ways {
+pub(super) struct AllowedDirections {
     /// From the sender.
-    pub(super) away: bool,
+    pub(super) from_sender: bool,
     /// To the sender.
-    pub(super) back: bool,
+    pub(super) to_sender: bool,
 }
 
 /// Judges a clipboard message of either direction.
-pub(super) fn judge(head: &[u8], ways: Ways, out: &mut impl Sieve) -> Result<Verdict, FilterError> {
+pub(super) fn decide(
+    head: &[u8],
+    ways: AllowedDirections,
+    out: &mut impl FilterSink,
+) -> Result<HeadDecision, FilterError> {
     if head.len() < PLAIN_HEAD {
-        return Ok(Verdict::More(PLAIN_HEAD));
+        return Ok(HeadDecision::NeedMore(PLAIN_HEAD));
     }
     let length = u32_at(head, 4).cast_signed();
     let size = length.unsigned_abs();
@@ -42,18 +46,18 @@ pub(super) fn judge(head: &[u8], ways: Ways, out: &mut impl Sieve) -> Result<Ver
         return Err(FilterError::Malformed("clipboard text is too long"));
     }
     if length >= 0 {
-        return Ok(if ways.away {
-            Verdict::Keep(size.into())
+        return Ok(if ways.from_sender {
+            HeadDecision::Pass(size.into())
         } else {
-            out.hold(Held::Clipboard, size.into());
-            Verdict::Drop(size.into())
+            out.refuse(RefusedContent::Clipboard, size.into());
+            HeadDecision::Drop(size.into())
         });
     }
     if head.len() < EXTENDED_HEAD {
         return if size < 4 {
             Err(FilterError::Malformed("a clipboard message without flags"))
         } else {
-            Ok(Verdict::More(EXTENDED_HEAD))
+            Ok(HeadDecision::NeedMore(EXTENDED_HEAD))
         };
     }
     let (flags, body) = (u32_at(head, PLAIN_HEAD), u64::from(size) - 4);
@@ -68,22 +72,22 @@ pub(super) fn judge(head: &[u8], ways: Ways, out: &mut impl Sieve) -> Result<Ver
             REQUEST | PEEK if body > 0 => {
                 return Err(FilterError::Malformed("a clipboard request with a body"));
             }
-            REQUEST | PEEK if ways.back => None,
+            REQUEST | PEEK if ways.to_sender => None,
             // What it asks for would be held back; nobody needs to hear that it was asked.
-            REQUEST | PEEK => return Ok(Verdict::Drop(body)),
+            REQUEST | PEEK => return Ok(HeadDecision::Drop(body)),
             NOTIFY if body > 0 => {
                 return Err(FilterError::Malformed("a clipboard announcement with a body"));
             }
-            NOTIFY => (!ways.away).then_some(0),
-            PROVIDE => (!ways.away).then_some(body),
+            NOTIFY => (!ways.from_sender).then_some(0),
+            PROVIDE => (!ways.from_sender).then_some(body),
             _ => return Err(FilterError::Malformed("a clipboard message of no known action")),
         }
     };
     Ok(match held {
-        None => Verdict::Keep(body),
+        None => HeadDecision::Pass(body),
         Some(bytes) => {
-            out.hold(Held::Clipboard, bytes);
-            Verdict::Drop(body)
+            out.refuse(RefusedContent::Clipboard, bytes);
+            HeadDecision::Drop(body)
         }
     })
 }

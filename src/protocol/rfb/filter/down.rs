@@ -1,9 +1,9 @@
 //! What a desktop sends.
 
-use super::cut_text::{self, Ways};
-use super::framer::{Framer, Frames, Verdict};
-use super::rects::{Part, Rect};
-use super::{FilterError, Format, Rules, Sieve, u16_at};
+use super::cut_text::{self, AllowedDirections};
+use super::framer::{Framer, HeadDecision, HeadParser};
+use super::rects::{RectState, RectStep};
+use super::{FilterError, FilterSink, Permissions, SharedPixelFormat, u16_at};
 use bytes::Bytes;
 
 /// Message types.
@@ -26,8 +26,8 @@ pub struct DownFilter {
 
 #[derive(Debug)]
 struct Messages {
-    rules: Rules,
-    format: Format,
+    rules: Permissions,
+    format: SharedPixelFormat,
     state: State,
 }
 
@@ -38,7 +38,7 @@ enum State {
     /// So many rectangles of an update are left, at least one.
     Rects(u16),
     /// Inside a rectangle; so many are left behind it.
-    Inside(Rect, u16),
+    Inside(RectState, u16),
 }
 
 impl State {
@@ -50,7 +50,7 @@ impl State {
 impl DownFilter {
     /// Under these rules; `format` is shared with the other direction.
     #[must_use]
-    pub fn new(rules: Rules, format: Format) -> Self {
+    pub fn new(rules: Permissions, format: SharedPixelFormat) -> Self {
         Self {
             framer: Framer::default(),
             messages: Messages { rules, format, state: State::Message },
@@ -61,61 +61,68 @@ impl DownFilter {
     ///
     /// # Errors
     /// [`FilterError`] ends the stream.
-    pub fn feed(&mut self, chunk: &Bytes, out: &mut impl Sieve) -> Result<(), FilterError> {
+    pub fn feed(&mut self, chunk: &Bytes, out: &mut impl FilterSink) -> Result<(), FilterError> {
         self.framer.feed(&mut self.messages, chunk, out)
     }
 
     /// Whether what was passed so far ends where a message ends.
     #[must_use]
-    pub fn between(&self) -> bool {
-        self.framer.between() && self.messages.between()
+    pub fn at_message_boundary(&self) -> bool {
+        self.framer.at_message_boundary() && self.messages.at_message_boundary()
     }
 }
 
 impl Messages {
-    fn message(&mut self, head: &[u8], out: &mut impl Sieve) -> Result<Verdict, FilterError> {
+    fn message(
+        &mut self,
+        head: &[u8],
+        out: &mut impl FilterSink,
+    ) -> Result<HeadDecision, FilterError> {
         let kind = head.first().copied().unwrap_or(0);
         let length = match kind {
             kind::UPDATE | kind::XVP => 4,
             kind::COLOUR_MAP => 6,
             kind::BELL | kind::END_OF_CONTINUOUS_UPDATES => 1,
             kind::CUT_TEXT => {
-                let ways = Ways { away: self.rules.clipboard_out, back: self.rules.clipboard_in };
-                return cut_text::judge(head, ways, out);
+                let ways = AllowedDirections {
+                    from_sender: self.rules.clipboard_out,
+                    to_sender: self.rules.clipboard_in,
+                };
+                return cut_text::decide(head, ways, out);
             }
             kind::FENCE => 9,
             _ => return Err(FilterError::Forbidden("a message that the gateway does not know")),
         };
         if head.len() < length {
-            return Ok(Verdict::More(length));
+            return Ok(HeadDecision::NeedMore(length));
         }
         Ok(match kind {
             kind::UPDATE => {
                 self.state = State::rects(u16_at(head, 2));
-                Verdict::Keep(0)
+                HeadDecision::Pass(0)
             }
-            kind::COLOUR_MAP => Verdict::Keep(6 * u64::from(u16_at(head, 4))),
-            kind::FENCE => Verdict::Keep(head.last().copied().unwrap_or(0).into()),
-            _ => Verdict::Keep(0),
+            kind::COLOUR_MAP => HeadDecision::Pass(6 * u64::from(u16_at(head, 4))),
+            kind::FENCE => HeadDecision::Pass(head.last().copied().unwrap_or(0).into()),
+            _ => HeadDecision::Pass(0),
         })
     }
 }
 
 impl Messages {
     /// Goes on behind a head inside an update: how long what follows it is.
-    fn enter(&mut self, part: Part, left: u16) -> u64 {
+    fn finish_head(&mut self, part: RectStep, left: u16) -> u64 {
         let (state, body) = match part {
-            Part::Last(body) => (State::rects(left), body),
-            Part::Then(body, rect) => (State::Inside(rect, left), body),
-            Part::EndOfUpdate => (State::Message, 0),
-            Part::More(_) => return 0,
+            RectStep::Last(body) => (State::rects(left), body),
+            RectStep::Continue(body, rect) => (State::Inside(rect, left), body),
+            RectStep::EndOfUpdate => (State::Message, 0),
+            RectStep::NeedMore(_) => return 0,
         };
         self.state = state;
         body
     }
 
     /// One head inside an update, if it is all there: its length and that of what follows it.
-    fn whole(&mut self, rest: &[u8]) -> Result<Option<u64>, FilterError> {
+    fn whole_head(&mut self, rest: &[u8]) -> Result<Option<u64>, FilterError> {
         let (part, length, left) = match &self.state {
             State::Message => match rest {
                 // Most messages are updates; the others are judged one by one.
@@ -126,40 +133,42 @@ impl Messages {
                 _ => return Ok(None),
             },
             State::Rects(left) => {
-                let Some(head) = rest.get(..Rect::HEAD) else { return Ok(None) };
-                (Rect::begin(head, self.format.get())?, Rect::HEAD, left - 1)
+                let Some(head) = rest.get(..RectState::HEAD) else { return Ok(None) };
+                (RectState::begin(head, self.format.get())?, RectState::HEAD, left - 1)
             }
             State::Inside(rect, left) => {
                 let mut length = 1;
                 loop {
                     let Some(head) = rest.get(..length) else { return Ok(None) };
-                    match rect.part(head)? {
-                        Part::More(more) => length = more.max(length + 1),
-                        part @ (Part::Last(_) | Part::Then(..) | Part::EndOfUpdate) => {
+                    match rect.advance(head)? {
+                        RectStep::NeedMore(more) => length = more.max(length + 1),
+                        part @ (RectStep::Last(_)
+                        | RectStep::Continue(..)
+                        | RectStep::EndOfUpdate) => {
                             break (part, length, *left);
                         }
                     }
                 }
             }
         };
-        Ok(Some(length as u64 + self.enter(part, left)))
+        Ok(Some(length as u64 + self.finish_head(part, left)))
     }
 }
 
-impl Frames for Messages {
-    fn least(&self) -> usize {
+impl HeadParser for Messages {
+    fn min_head(&self) -> usize {
         match &self.state {
             State::Message => 1,
-            State::Rects(_) => Rect::HEAD,
+            State::Rects(_) => RectState::HEAD,
             State::Inside(..) => 1,
         }
     }
 
-    fn between(&self) -> bool {
+    fn at_message_boundary(&self) -> bool {
         matches!(self.state, State::Message)
     }
 
-    fn skip(&mut self, rest: &[u8]) -> u64 {
+    fn skip_passing_heads(&mut self, rest: &[u8]) -> u64 {
         let format = self.format.get();
         let behind = |done: u64| {
             usize::try_from(done).ok().and_then(|at| rest.get(at..)).filter(|rest| !rest.is_empty())
@@ -169,7 +178,8 @@ impl Frames for Messages {
             if let State::Rects(mut left) = self.state {
                 let before = done;
                 while left > 0
-                    && let Some(bytes) = behind(done).and_then(|head| Rect::plain(head, format))
+                    && let Some(bytes) =
+                        behind(done).and_then(|head| RectState::single_head_length(head, format))
                 {
                     done += bytes;
                     left -= 1;
@@ -180,7 +190,7 @@ impl Frames for Messages {
                 }
             }
             // A head that is refused is judged again, by itself, and refused then.
-            match self.whole(head) {
+            match self.whole_head(head) {
                 Ok(Some(bytes)) => done += bytes,
                 Ok(None) | Err(_) => break,
             }
@@ -188,16 +198,20 @@ impl Frames for Messages {
         done
     }
 
-    fn judge(&mut self, head: &[u8], out: &mut impl Sieve) -> Result<Verdict, FilterError> {
+    fn decide(
+        &mut self,
+        head: &[u8],
+        out: &mut impl FilterSink,
+    ) -> Result<HeadDecision, FilterError> {
         let (part, left) = match &self.state {
             State::Message => return self.message(head, out),
-            State::Rects(left) => (Rect::begin(head, self.format.get())?, left - 1),
-            State::Inside(rect, left) => (rect.part(head)?, *left),
+            State::Rects(left) => (RectState::begin(head, self.format.get())?, left - 1),
+            State::Inside(rect, left) => (rect.advance(head)?, *left),
         };
         Ok(match part {
-            Part::More(length) => Verdict::More(length),
-            Part::Last(_) | Part::Then(..) | Part::EndOfUpdate => {
-                Verdict::Keep(self.enter(part, left))
+            RectStep::NeedMore(length) => HeadDecision::NeedMore(length),
+            RectStep::Last(_) | RectStep::Continue(..) | RectStep::EndOfUpdate => {
+                HeadDecision::Pass(self.finish_head(part, left))
             }
         })
     }

@@ -1,18 +1,18 @@
 //! Cuts a stream into heads and bodies, wherever its chunks begin and end. Heads are judged when
 //! they are all there; what is kept goes on as long slices.
 
-use super::{FilterError, Sieve};
+use super::{FilterError, FilterSink};
 use bytes::Bytes;
 
 /// Longest head: a `SetEncodings` of so many encodings as nobody has.
 const MAX_HEAD: usize = 4 * 1024;
 
 /// What becomes of a head.
-pub(super) enum Verdict {
+pub(super) enum HeadDecision {
     /// It is longer: so many bytes in all.
-    More(usize),
+    NeedMore(usize),
     /// It goes on, and so many bytes behind it.
-    Keep(u64),
+    Pass(u64),
     /// It is held back, and so many bytes behind it.
     Drop(u64),
     /// Another goes on in its place.
@@ -20,16 +20,20 @@ pub(super) enum Verdict {
 }
 
 /// Reads heads of one direction.
-pub(super) trait Frames {
+pub(super) trait HeadParser {
     /// Bytes of the next head, at least; never 0.
-    fn least(&self) -> usize;
+    fn min_head(&self) -> usize;
     /// Judges a head. May be asked again with more of the same.
-    fn judge(&mut self, head: &[u8], out: &mut impl Sieve) -> Result<Verdict, FilterError>;
+    fn decide(
+        &mut self,
+        head: &[u8],
+        out: &mut impl FilterSink,
+    ) -> Result<HeadDecision, FilterError>;
     /// Whether the next head begins a message.
-    fn between(&self) -> bool;
+    fn at_message_boundary(&self) -> bool;
     /// Judges as many heads as are here whole and of which all goes on: so many bytes are done
     /// with, more perhaps than are here. 0: none; then the next is judged by itself.
-    fn skip(&mut self, _rest: &[u8]) -> u64 {
+    fn skip_passing_heads(&mut self, _rest: &[u8]) -> u64 {
         0
     }
 }
@@ -40,30 +44,30 @@ pub(super) struct Framer {
     /// The beginning of a head whose rest has not arrived.
     head: Vec<u8>,
     /// Bytes of it that are needed; 0: not judged yet.
-    want: usize,
+    needed: usize,
     /// Bytes left of a body.
     body: u64,
-    keep: bool,
+    pass_body: bool,
 }
 
 impl Framer {
     /// Nothing is under way.
-    pub(super) fn between(&self) -> bool {
-        self.body == 0 && self.want == 0 && self.head.is_empty()
+    pub(super) fn at_message_boundary(&self) -> bool {
+        self.body == 0 && self.needed == 0 && self.head.is_empty()
     }
 
     pub(super) fn feed(
         &mut self,
-        frames: &mut impl Frames,
+        frames: &mut impl HeadParser,
         chunk: &Bytes,
-        out: &mut impl Sieve,
+        out: &mut impl FilterSink,
     ) -> Result<(), FilterError> {
         // `kept..at` is kept and not passed on yet.
         let (mut kept, mut at) = (0, 0);
         let done = loop {
             if self.body > 0 {
                 let part = usize::try_from(self.body).unwrap_or(usize::MAX).min(chunk.len() - at);
-                if !self.keep {
+                if !self.pass_body {
                     pass(chunk, kept, at, out);
                     kept = at + part;
                 }
@@ -73,13 +77,14 @@ impl Framer {
                     break Ok(());
                 }
             }
-            if self.want == 0 && self.head.is_empty() {
-                (self.body, self.keep) = (frames.skip(chunk.get(at..).unwrap_or_default()), true);
+            if self.needed == 0 && self.head.is_empty() {
+                (self.body, self.pass_body) =
+                    (frames.skip_passing_heads(chunk.get(at..).unwrap_or_default()), true);
                 if self.body > 0 {
                     continue;
                 }
             }
-            let want = self.want.max(frames.least());
+            let want = self.needed.max(frames.min_head());
             if want > MAX_HEAD {
                 break Err(FilterError::Malformed("a message is too long"));
             }
@@ -95,18 +100,18 @@ impl Framer {
                 }
             }
             let head = if whole { &chunk[at..at + want] } else { &self.head[..] };
-            let verdict = match frames.judge(head, out) {
+            let verdict = match frames.decide(head, out) {
                 Ok(verdict) => verdict,
                 Err(error) => break Err(error),
             };
             let (keep, body, other) = match verdict {
-                Verdict::More(more) => {
-                    self.want = more.max(want + 1);
+                HeadDecision::NeedMore(more) => {
+                    self.needed = more.max(want + 1);
                     continue;
                 }
-                Verdict::Keep(body) => (true, body, None),
-                Verdict::Drop(body) => (false, body, None),
-                Verdict::Replace(other) => (false, 0, Some(other)),
+                HeadDecision::Pass(body) => (true, body, None),
+                HeadDecision::Drop(body) => (false, body, None),
+                HeadDecision::Replace(other) => (false, 0, Some(other)),
             };
             if whole {
                 if !keep {
@@ -121,14 +126,14 @@ impl Framer {
                 out.pass(other);
             }
             self.head.clear();
-            (self.want, self.body, self.keep) = (0, body, keep);
+            (self.needed, self.body, self.pass_body) = (0, body, keep);
         };
         pass(chunk, kept, at, out);
         done
     }
 }
 
-fn pass(chunk: &Bytes, from: usize, to: usize, out: &mut impl Sieve) {
+fn pass(chunk: &Bytes, from: usize, to: usize, out: &mut impl FilterSink) {
     if from < to {
         out.pass(chunk.slice(from..to));
     }

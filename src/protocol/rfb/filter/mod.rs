@@ -33,7 +33,7 @@ pub const MAX_CUT_TEXT: u32 = 16 * 1024 * 1024;
 
 /// What policy allows. *In* is into the desktop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rules {
+pub struct Permissions {
     /// Clipboard text into the desktop.
     pub clipboard_in: bool,
     /// Clipboard text out of the desktop.
@@ -42,14 +42,14 @@ pub struct Rules {
     pub input: bool,
 }
 
-impl Rules {
+impl Permissions {
     /// Nothing is forbidden.
     pub const ALL: Self = Self { clipboard_in: true, clipboard_out: true, input: true };
 }
 
 /// What was held back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Held {
+pub enum RefusedContent {
     /// Clipboard text, or the announcement of some.
     Clipboard,
     /// A key, the pointer, another size.
@@ -57,11 +57,11 @@ pub enum Held {
 }
 
 /// Takes what a filter makes of a chunk.
-pub trait Sieve {
+pub trait FilterSink {
     /// This goes on.
     fn pass(&mut self, piece: Bytes);
     /// This was held back; so many bytes of content, 0 for an announcement.
-    fn hold(&mut self, held: Held, bytes: u64);
+    fn refuse(&mut self, held: RefusedContent, bytes: u64);
 }
 
 /// Why a filter lets nothing through any more.
@@ -77,9 +77,9 @@ pub enum FilterError {
 
 /// The pixel format in force, known to both directions.
 #[derive(Clone, Debug)]
-pub struct Format(Arc<AtomicU32>);
+pub struct SharedPixelFormat(Arc<AtomicU32>);
 
-impl Format {
+impl SharedPixelFormat {
     /// That of `ServerInit`.
     #[must_use]
     pub fn new(format: PixelFormat) -> Self {

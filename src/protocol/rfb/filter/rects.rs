@@ -2,7 +2,7 @@
 //! browser's to find.
 
 use super::{FilterError, u16_at, u32_at};
-use crate::protocol::rfb::init::fits;
+use crate::protocol::rfb::init::is_supported_size;
 
 /// Encodings (RFC 6143 section 7.7, the community's rfbproto).
 mod encoding {
@@ -33,17 +33,17 @@ mod encoding {
 /// Longest name a desktop may give itself.
 const MAX_NAME: u64 = 64 * 1024;
 /// Beyond what its pixels take, a rectangle's data may have so many bytes of the encoding's own.
-const SLACK: u64 = 64 * 1024;
+const MAX_OVERHEAD: u64 = 64 * 1024;
 
 /// A Tight rectangle that is a JPEG, in the upper bits of its control.
 const JPEG: u8 = 9;
 /// Pixels of a Tight rectangle that are fewer bytes than this are not compressed, and have no
 /// length.
-const UNPACKED: u64 = 12;
+const MIN_COMPRESSED: u64 = 12;
 
 /// Whether the length of such rectangles can be told, or it is no rectangle but a wish: levels of
 /// quality and compression, and the like.
-pub(super) fn measurable(encoding: i32) -> bool {
+pub(super) fn has_known_length(encoding: i32) -> bool {
     use encoding::{
         CONTINUOUS_UPDATES, COPY_RECT, CURSOR, DESKTOP_NAME, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE,
         FENCE, H264, HEXTILE, LAST_RECT, QEMU_KEYS, QEMU_LEDS, RAW, RRE, TIGHT, TIGHT_PNG,
@@ -81,30 +81,30 @@ pub(super) fn measurable(encoding: i32) -> bool {
 }
 
 /// What comes of a head inside an update.
-pub(super) enum Part {
+pub(super) enum RectStep {
     /// The head is longer: so many bytes in all.
-    More(usize),
+    NeedMore(usize),
     /// So many bytes, and the rectangle is over.
     Last(u64),
     /// So many bytes, and another head of this rectangle.
-    Then(u64, Rect),
+    Continue(u64, RectState),
     /// There are no more rectangles, whatever was counted.
     EndOfUpdate,
 }
 
 /// A rectangle of which more heads are due.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rect {
+pub(super) struct RectState {
     width: u64,
     height: u64,
     pixel: u64,
     tight_pixel: u64,
-    due: Due,
+    next: NextHead,
 }
 
 /// Which head is due.
 #[derive(Clone, Copy, Debug)]
-enum Due {
+enum NextHead {
     /// A count of subrectangles.
     Rre,
     /// The next tile, counted by row.
@@ -125,7 +125,7 @@ enum Due {
     VmwareCursor,
 }
 
-impl Rect {
+impl RectState {
     /// Bytes of a rectangle's first head.
     pub(super) const HEAD: usize = 12;
 
@@ -133,33 +133,34 @@ impl Rect {
     pub(super) fn begin(
         head: &[u8],
         (pixel, tight_pixel): (u64, u64),
-    ) -> Result<Part, FilterError> {
+    ) -> Result<RectStep, FilterError> {
         let (width, height) = (u16_at(head, 4), u16_at(head, 6));
-        if !fits(width, height) {
+        if !is_supported_size(width, height) {
             return Err(FilterError::Malformed("a rectangle is too large"));
         }
         let (width, height) = (u64::from(width), u64::from(height));
         let area = width * height;
-        let then = |due| Part::Then(0, Self { width, height, pixel, tight_pixel, due });
+        let then =
+            |due| RectStep::Continue(0, Self { width, height, pixel, tight_pixel, next: due });
         Ok(match u32_at(head, 8).cast_signed() {
-            encoding::RAW => Part::Last(area * pixel),
-            encoding::COPY_RECT => Part::Last(4),
-            encoding::RRE => then(Due::Rre),
-            encoding::HEXTILE if area == 0 => Part::Last(0),
-            encoding::HEXTILE => then(Due::Tile(0)),
-            encoding::ZLIB | encoding::ZRLE => then(Due::Length),
-            encoding::H264 => then(Due::H264),
-            encoding::TIGHT | encoding::TIGHT_PNG => then(Due::Tight),
-            encoding::DESKTOP_SIZE | encoding::QEMU_KEYS => Part::Last(0),
-            encoding::LAST_RECT => Part::EndOfUpdate,
-            encoding::CURSOR => Part::Last(area * pixel + width.div_ceil(8) * height),
-            encoding::X_CURSOR if area == 0 => Part::Last(0),
-            encoding::X_CURSOR => Part::Last(6 + 2 * width.div_ceil(8) * height),
-            encoding::QEMU_LEDS => Part::Last(1),
-            encoding::VMWARE_LEDS => Part::Last(4),
-            encoding::DESKTOP_NAME => then(Due::Name),
-            encoding::EXTENDED_DESKTOP_SIZE => then(Due::Screens),
-            encoding::VMWARE_CURSOR => then(Due::VmwareCursor),
+            encoding::RAW => RectStep::Last(area * pixel),
+            encoding::COPY_RECT => RectStep::Last(4),
+            encoding::RRE => then(NextHead::Rre),
+            encoding::HEXTILE if area == 0 => RectStep::Last(0),
+            encoding::HEXTILE => then(NextHead::Tile(0)),
+            encoding::ZLIB | encoding::ZRLE => then(NextHead::Length),
+            encoding::H264 => then(NextHead::H264),
+            encoding::TIGHT | encoding::TIGHT_PNG => then(NextHead::Tight),
+            encoding::DESKTOP_SIZE | encoding::QEMU_KEYS => RectStep::Last(0),
+            encoding::LAST_RECT => RectStep::EndOfUpdate,
+            encoding::CURSOR => RectStep::Last(area * pixel + width.div_ceil(8) * height),
+            encoding::X_CURSOR if area == 0 => RectStep::Last(0),
+            encoding::X_CURSOR => RectStep::Last(6 + 2 * width.div_ceil(8) * height),
+            encoding::QEMU_LEDS => RectStep::Last(1),
+            encoding::VMWARE_LEDS => RectStep::Last(4),
+            encoding::DESKTOP_NAME => then(NextHead::Name),
+            encoding::EXTENDED_DESKTOP_SIZE => then(NextHead::Screens),
+            encoding::VMWARE_CURSOR => then(NextHead::VmwareCursor),
             _ => return Err(FilterError::Forbidden("a rectangle whose length cannot be told")),
         })
     }
@@ -168,15 +169,15 @@ impl Rect {
     /// more than one, or is not for this look to tell. What bulk is made of: an update in small
     /// rectangles costs a head for each.
     #[inline]
-    pub(super) fn plain(rest: &[u8], (pixel, tight_pixel): (u64, u64)) -> Option<u64> {
+    pub(super) fn single_head_length(rest: &[u8], (pixel, tight_pixel): (u64, u64)) -> Option<u64> {
         let head = rest.first_chunk::<12>()?;
         let [_, _, _, _, w1, w0, h1, h0, e3, e2, e1, e0] = *head;
         let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
-        if !fits(width, height) {
+        if !is_supported_size(width, height) {
             return None;
         }
         let (width, height) = (u64::from(width), u64::from(height));
-        let this = Self { width, height, pixel, tight_pixel, due: Due::Length };
+        let this = Self { width, height, pixel, tight_pixel, next: NextHead::Length };
         let head = Self::HEAD as u64;
         match i32::from_be_bytes([e3, e2, e1, e0]) {
             encoding::RAW => Some(head + width * height * pixel),
@@ -184,14 +185,14 @@ impl Rect {
             encoding::ZLIB | encoding::ZRLE => {
                 let length =
                     rest.get(Self::HEAD..)?.first_chunk().copied().map(u32::from_be_bytes)?;
-                Some(head + 4 + this.data(length.into(), 0).ok()?)
+                Some(head + 4 + this.checked_length(length.into(), 0).ok()?)
             }
             encoding::TIGHT => {
                 let (control, rest) = rest.get(Self::HEAD..)?.split_first()?;
                 // Pixels without a filter, long enough to have a length; or a picture, which always
                 // has one.
                 let has_length = match control >> 4 {
-                    0..=3 => width * height * tight_pixel >= UNPACKED,
+                    0..=3 => width * height * tight_pixel >= MIN_COMPRESSED,
                     JPEG => true,
                     _ => false,
                 };
@@ -204,53 +205,54 @@ impl Rect {
                     [..] => return None,
                 };
                 has_length.then_some(())?;
-                Some(head + 1 + bytes + this.data(length, 0).ok()?)
+                Some(head + 1 + bytes + this.checked_length(length, 0).ok()?)
             }
             _ => None,
         }
     }
 
     /// Reads a further head.
-    pub(super) fn part(&self, head: &[u8]) -> Result<Part, FilterError> {
+    pub(super) fn advance(&self, head: &[u8]) -> Result<RectStep, FilterError> {
         let first = u64::from(head.first().copied().unwrap_or(0));
-        let least = match self.due {
-            Due::Rre | Due::Length | Due::Name => 4,
-            Due::H264 => 8,
-            Due::VmwareCursor => 2,
-            Due::Screens => 4,
-            Due::Tile(_) | Due::Tight | Due::TightLength => 1,
+        let least = match self.next {
+            NextHead::Rre | NextHead::Length | NextHead::Name => 4,
+            NextHead::H264 => 8,
+            NextHead::VmwareCursor => 2,
+            NextHead::Screens => 4,
+            NextHead::Tile(_) | NextHead::Tight | NextHead::TightLength => 1,
         };
         if head.len() < least {
-            return Ok(Part::More(least));
+            return Ok(RectStep::NeedMore(least));
         }
         let number = u64::from(u32_at(head, 0));
-        Ok(match self.due {
-            Due::Rre => Part::Last(
-                self.data(self.pixel + number * (self.pixel + 8), 8 * (self.area() + 1))?,
+        Ok(match self.next {
+            NextHead::Rre => RectStep::Last(
+                self.checked_length(self.pixel + number * (self.pixel + 8), 8 * (self.area() + 1))?,
             ),
-            Due::Length | Due::H264 => Part::Last(self.data(number, 0)?),
-            Due::Name if number > MAX_NAME => {
+            NextHead::Length | NextHead::H264 => RectStep::Last(self.checked_length(number, 0)?),
+            NextHead::Name if number > MAX_NAME => {
                 return Err(FilterError::Malformed("a desktop's name is too long"));
             }
-            Due::Name => Part::Last(number),
-            Due::Screens => Part::Last(16 * first),
-            Due::VmwareCursor => match first {
-                0 => Part::Last(2 * self.area() * self.pixel),
-                1 => Part::Last(4 * self.area()),
+            NextHead::Name => RectStep::Last(number),
+            NextHead::Screens => RectStep::Last(16 * first),
+            NextHead::VmwareCursor => match first {
+                0 => RectStep::Last(2 * self.area() * self.pixel),
+                1 => RectStep::Last(4 * self.area()),
                 _ => return Err(FilterError::Malformed("a cursor of no known kind")),
             },
-            Due::Tile(tile) => self.tile(tile, head),
-            Due::Tight => self.tight(head)?,
-            Due::TightLength => {
+            NextHead::Tile(tile) => self.tile(tile, head),
+            NextHead::Tight => self.tight(head)?,
+            NextHead::TightLength => {
                 let digit = |at: usize| u64::from(head.get(at).copied().unwrap_or(0));
                 match head.len() {
-                    1 if digit(0) & 0x80 != 0 => Part::More(2),
-                    2 if digit(1) & 0x80 != 0 => Part::More(3),
-                    1 => Part::Last(digit(0)),
-                    2 => Part::Last(digit(0) & 0x7f | digit(1) << 7),
-                    _ => Part::Last(
-                        self.data(digit(0) & 0x7f | (digit(1) & 0x7f) << 7 | digit(2) << 14, 0)?,
-                    ),
+                    1 if digit(0) & 0x80 != 0 => RectStep::NeedMore(2),
+                    2 if digit(1) & 0x80 != 0 => RectStep::NeedMore(3),
+                    1 => RectStep::Last(digit(0)),
+                    2 => RectStep::Last(digit(0) & 0x7f | digit(1) << 7),
+                    _ => RectStep::Last(self.checked_length(
+                        digit(0) & 0x7f | (digit(1) & 0x7f) << 7 | digit(2) << 14,
+                        0,
+                    )?),
                 }
             }
         })
@@ -261,8 +263,8 @@ impl Rect {
     }
 
     /// A length that is plausible for these pixels.
-    fn data(&self, length: u64, more: u64) -> Result<u64, FilterError> {
-        let most = 2 * self.area() * self.pixel.max(4) + more + SLACK;
+    fn checked_length(&self, length: u64, more: u64) -> Result<u64, FilterError> {
+        let most = 2 * self.area() * self.pixel.max(4) + more + MAX_OVERHEAD;
         if length > most {
             Err(FilterError::Malformed("a rectangle claims more bytes than it can need"))
         } else {
@@ -270,12 +272,12 @@ impl Rect {
         }
     }
 
-    fn then(&self, body: u64, due: Due) -> Part {
-        Part::Then(body, Self { due, ..*self })
+    fn continue_with(&self, body: u64, due: NextHead) -> RectStep {
+        RectStep::Continue(body, Self { next: due, ..*self })
     }
 
     /// Section 7.7.4: tiles of 16 by 16, each with a mask of what follows.
-    fn tile(&self, tile: u64, head: &[u8]) -> Part {
+    fn tile(&self, tile: u64, head: &[u8]) -> RectStep {
         const RAW: u8 = 1;
         const BACKGROUND: u8 = 2;
         const FOREGROUND: u8 = 4;
@@ -292,7 +294,7 @@ impl Rect {
         } else if has(SUBRECTS) {
             let length = usize::try_from(2 + colours).unwrap_or(usize::MAX);
             if head.len() < length {
-                return Part::More(length);
+                return RectStep::NeedMore(length);
             }
             let each = 2 + if has(COLOURED) { self.pixel } else { 0 };
             each * u64::from(head.last().copied().unwrap_or(0))
@@ -300,28 +302,28 @@ impl Rect {
             colours
         };
         if tile + 1 == across * self.height.div_ceil(16) {
-            Part::Last(body)
+            RectStep::Last(body)
         } else {
-            self.then(body, Due::Tile(tile + 1))
+            self.continue_with(body, NextHead::Tile(tile + 1))
         }
     }
 
     /// rfbproto, "Tight Encoding": a control byte, perhaps a filter and its palette, and data that
     /// have a length from 12 bytes on.
-    fn tight(&self, head: &[u8]) -> Result<Part, FilterError> {
+    fn tight(&self, head: &[u8]) -> Result<RectStep, FilterError> {
         const FILL: u8 = 8;
         const PNG: u8 = 10;
         const WITH_FILTER: u8 = 4;
         let control = head.first().copied().unwrap_or(0) >> 4;
         let (before, data) = match control {
-            FILL => return Ok(Part::Last(self.tight_pixel)),
-            JPEG | PNG => return Ok(self.then(0, Due::TightLength)),
+            FILL => return Ok(RectStep::Last(self.tight_pixel)),
+            JPEG | PNG => return Ok(self.continue_with(0, NextHead::TightLength)),
             11.. => return Err(FilterError::Malformed("a Tight rectangle of no known kind")),
             _ if control & WITH_FILTER == 0 => (0, self.area() * self.tight_pixel),
             _ => match (head.get(1), head.get(2)) {
-                (None, _) => return Ok(Part::More(2)),
+                (None, _) => return Ok(RectStep::NeedMore(2)),
                 (Some(0 | 2), _) => (0, self.area() * self.tight_pixel),
-                (Some(1), None) => return Ok(Part::More(3)),
+                (Some(1), None) => return Ok(RectStep::NeedMore(3)),
                 (Some(1), Some(last)) => {
                     let colours = u64::from(*last) + 1;
                     let row = if colours <= 2 { self.width.div_ceil(8) } else { self.width };
@@ -332,10 +334,10 @@ impl Rect {
                 }
             },
         };
-        Ok(if data < UNPACKED {
-            Part::Last(before + data)
+        Ok(if data < MIN_COMPRESSED {
+            RectStep::Last(before + data)
         } else {
-            self.then(before, Due::TightLength)
+            self.continue_with(before, NextHead::TightLength)
         })
     }
 }

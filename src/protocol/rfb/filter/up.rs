@@ -1,9 +1,11 @@
 //! What a browser sends.
 
-use super::cut_text::{self, Ways};
-use super::framer::{Framer, Frames, Verdict};
-use super::rects::measurable;
-use super::{FilterError, Format, Held, Rules, Sieve, u16_at, u32_at};
+use super::cut_text::{self, AllowedDirections};
+use super::framer::{Framer, HeadDecision, HeadParser};
+use super::rects::has_known_length;
+use super::{
+    FilterError, FilterSink, Permissions, RefusedContent, SharedPixelFormat, u16_at, u32_at,
+};
 use crate::protocol::rfb::init::PixelFormat;
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -43,51 +45,54 @@ pub struct UpFilter {
 
 #[derive(Debug)]
 struct Messages {
-    rules: Rules,
-    format: Format,
+    rules: Permissions,
+    format: SharedPixelFormat,
     /// An update was asked for: from now on the desktop may be sending rectangles of the format in
     /// force.
-    asked: bool,
+    update_requested: bool,
 }
 
 impl UpFilter {
     /// Under these rules; `format` is shared with the other direction.
     #[must_use]
-    pub fn new(rules: Rules, format: Format) -> Self {
-        Self { framer: Framer::default(), messages: Messages { rules, format, asked: false } }
+    pub fn new(rules: Permissions, format: SharedPixelFormat) -> Self {
+        Self {
+            framer: Framer::default(),
+            messages: Messages { rules, format, update_requested: false },
+        }
     }
 
     /// Takes what arrived next.
     ///
     /// # Errors
     /// [`FilterError`] ends the stream.
-    pub fn feed(&mut self, chunk: &Bytes, out: &mut impl Sieve) -> Result<(), FilterError> {
+    pub fn feed(&mut self, chunk: &Bytes, out: &mut impl FilterSink) -> Result<(), FilterError> {
         self.framer.feed(&mut self.messages, chunk, out)
     }
 
     /// Whether what was passed so far ends where a message ends.
     #[must_use]
-    pub fn between(&self) -> bool {
-        self.framer.between()
+    pub fn at_message_boundary(&self) -> bool {
+        self.framer.at_message_boundary()
     }
 }
 
 impl Messages {
     /// A message that acts on the desktop.
-    fn input(&self, length: usize, body: u64, out: &mut impl Sieve) -> Verdict {
+    fn input(&self, length: usize, body: u64, out: &mut impl FilterSink) -> HeadDecision {
         if self.rules.input {
-            return Verdict::Keep(body);
+            return HeadDecision::Pass(body);
         }
-        out.hold(Held::Input, length as u64 + body);
-        Verdict::Drop(body)
+        out.refuse(RefusedContent::Input, length as u64 + body);
+        HeadDecision::Drop(body)
     }
 
-    fn admits(&self, encoding: i32) -> bool {
+    fn allows_encoding(&self, encoding: i32) -> bool {
         match encoding {
             pseudo::EXTENDED_MOUSE_BUTTONS | pseudo::QEMU_AUDIO | pseudo::GII => false,
             // Where text goes neither way its plain messages tell how much was held back.
             pseudo::EXTENDED_CLIPBOARD => self.rules.clipboard_in || self.rules.clipboard_out,
-            encoding => self.rules.clipboard_out || measurable(encoding),
+            encoding => self.rules.clipboard_out || has_known_length(encoding),
         }
     }
 
@@ -97,7 +102,7 @@ impl Messages {
             .split_at(4)
             .1
             .chunks_exact(4)
-            .filter(|encoding| self.admits(u32_at(encoding, 0).cast_signed()));
+            .filter(|encoding| self.allows_encoding(u32_at(encoding, 0).cast_signed()));
         let mut message = BytesMut::with_capacity(head.len());
         message.put_slice(&[kind::SET_ENCODINGS, 0, 0, 0]);
         let mut count = 0_u16;
@@ -110,16 +115,20 @@ impl Messages {
     }
 }
 
-impl Frames for Messages {
-    fn least(&self) -> usize {
+impl HeadParser for Messages {
+    fn min_head(&self) -> usize {
         1
     }
 
-    fn between(&self) -> bool {
+    fn at_message_boundary(&self) -> bool {
         true
     }
 
-    fn judge(&mut self, head: &[u8], out: &mut impl Sieve) -> Result<Verdict, FilterError> {
+    fn decide(
+        &mut self,
+        head: &[u8],
+        out: &mut impl FilterSink,
+    ) -> Result<HeadDecision, FilterError> {
         let kind = head.first().copied().unwrap_or(0);
         let length = match kind {
             kind::SET_PIXEL_FORMAT => 20,
@@ -129,8 +138,11 @@ impl Frames for Messages {
             kind::KEY => 8,
             kind::POINTER => 6,
             kind::CUT_TEXT => {
-                let ways = Ways { away: self.rules.clipboard_in, back: self.rules.clipboard_out };
-                return cut_text::judge(head, ways, out);
+                let ways = AllowedDirections {
+                    from_sender: self.rules.clipboard_in,
+                    to_sender: self.rules.clipboard_out,
+                };
+                return cut_text::decide(head, ways, out);
             }
             kind::FENCE => 9,
             kind::XVP => 4,
@@ -143,7 +155,7 @@ impl Frames for Messages {
             _ => return Err(FilterError::Forbidden("a message that the gateway does not know")),
         };
         if head.len() < length {
-            return Ok(Verdict::More(if kind == kind::QEMU && head.len() < 2 {
+            return Ok(HeadDecision::NeedMore(if kind == kind::QEMU && head.len() < 2 {
                 2
             } else {
                 length
@@ -151,20 +163,20 @@ impl Frames for Messages {
         }
         Ok(match kind {
             kind::SET_PIXEL_FORMAT => {
-                if self.asked && !self.rules.clipboard_out {
+                if self.update_requested && !self.rules.clipboard_out {
                     return Err(FilterError::Forbidden("another pixel format in mid-stream"));
                 }
                 let format = PixelFormat::parse(head.split_at(4).1)
                     .ok_or(FilterError::Malformed("pixels of an impossible size"))?;
                 self.format.set(format);
-                Verdict::Keep(0)
+                HeadDecision::Pass(0)
             }
-            kind::SET_ENCODINGS => Verdict::Replace(self.encodings(head)),
+            kind::SET_ENCODINGS => HeadDecision::Replace(self.encodings(head)),
             kind::UPDATE_REQUEST | kind::CONTINUOUS_UPDATES => {
-                self.asked = true;
-                Verdict::Keep(0)
+                self.update_requested = true;
+                HeadDecision::Pass(0)
             }
-            kind::FENCE => Verdict::Keep(head.last().copied().unwrap_or(0).into()),
+            kind::FENCE => HeadDecision::Pass(head.last().copied().unwrap_or(0).into()),
             kind::SET_DESKTOP_SIZE => {
                 self.input(length, 16 * u64::from(head.get(6).copied().unwrap_or(0)), out)
             }

@@ -12,9 +12,9 @@ use portcullis::domain::server::{
     Credential, CredentialSource, Fingerprint, Server, ServerTrust, TrustRule,
 };
 use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::viewer::books::Met;
-use portcullis::viewer::end::End;
-use portcullis::viewer::{Duplex, Limits};
+use portcullis::viewer::stream_audit::Met;
+use portcullis::viewer::stream_end::StreamEnd;
+use portcullis::viewer::{Duplex, Timeouts};
 use rcgen::{CertificateParams, KeyPair};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -26,7 +26,7 @@ use tokio::time::timeout;
 const ACCOUNT: (&str, &str) = ("ada", "Plain-Pass-1");
 /// x11vnc makes a process for each connection before it answers, the one that only looked whether
 /// it listens among them: on a busy machine that takes long.
-const SLOW: std::time::Duration = std::time::Duration::from_secs(90);
+const SERVER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(90);
 
 /// The PAM module that knows accounts from a file, of the package libpam-wrapper.
 fn pam_matrix() -> PathBuf {
@@ -37,7 +37,7 @@ fn pam_matrix() -> PathBuf {
 }
 
 /// A new certificate in a folder.
-fn certify(folder: &Path) {
+fn write_certificate(folder: &Path) {
     let key = KeyPair::generate().unwrap();
     let certificate =
         CertificateParams::new(vec!["desk.test".to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -48,7 +48,7 @@ fn certify(folder: &Path) {
 /// A desktop that offers these types: with a certificate, and one account.
 async fn offering(types: &str) -> Desktop {
     let folder = tempfile::tempdir().unwrap();
-    certify(folder.path());
+    write_certificate(folder.path());
     offering_in(folder, types).await
 }
 
@@ -79,7 +79,7 @@ async fn offering_in(folder: TempDir, types: &str) -> Desktop {
         ACCOUNT.0,
     ];
     let options = [&["-SecurityTypes", types][..], &files].concat();
-    Desktop::prepared(folder, &variables, &options).await
+    Desktop::start_in(folder, &variables, &options).await
 }
 
 /// A server of a workspace whose credential is this.
@@ -97,7 +97,7 @@ fn pinned(server: Server, books: &Ledger) -> Server {
 }
 
 /// What the type proves.
-fn fitting(kind: &str) -> Server {
+fn server_for(kind: &str) -> Server {
     match kind {
         kind if kind.ends_with("Plain") => with(ACCOUNT.0, ACCOUNT.1),
         "VncAuth" | "TLSVnc" | "X509Vnc" => with("", PASSWORD),
@@ -106,8 +106,8 @@ fn fitting(kind: &str) -> Server {
 }
 
 /// The end of a stream that does not come about.
-async fn refused(rig: Rig) -> End {
-    timeout(LONG, rig.ended()).await.expect("it ends").0
+async fn refused(rig: Rig) -> StreamEnd {
+    timeout(LONG, rig.end()).await.expect("it ends").0
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn every_security_type_of_a_real_server() {
     {
         let desktop = offering(kind).await;
         let books = Ledger::default();
-        let (_rig, mut client) = desktop.open_as(fitting(kind), books.clone()).await;
+        let (_rig, mut client) = desktop.open_as(server_for(kind), books.clone()).await;
         timeout(LONG, client.frame()).await.unwrap_or_else(|_| panic!("{kind}: a frame")).unwrap();
         assert_eq!(
             (client.width, client.height, client.name.as_str()),
@@ -126,13 +126,13 @@ async fn every_security_type_of_a_real_server() {
         );
         if kind.starts_with("X509") {
             assert!(
-                matches!(&books.lines()[..], [Line::Met(_, Met::Trusted)]),
+                matches!(&books.lines()[..], [Line::CertificateChecked(_, Met::Trusted)]),
                 "{kind}: {:?}",
                 books.lines()
             );
             // Known now: it takes TLS with this certificate and nothing less.
             let (_rig, mut client) =
-                desktop.open_as(pinned(fitting(kind), &books), books.clone()).await;
+                desktop.open_as(pinned(server_for(kind), &books), books.clone()).await;
             timeout(LONG, client.frame()).await.unwrap().unwrap();
         }
         assert_eq!(books.lines().len(), usize::from(kind.starts_with("X509")), "{kind}");
@@ -146,7 +146,7 @@ async fn the_best_that_both_have_is_taken() {
     let (_rig, mut client) = desktop.open_as(with("", PASSWORD), books.clone()).await;
     timeout(LONG, client.frame()).await.unwrap().unwrap();
     assert!(
-        matches!(&books.lines()[..], [Line::Met(_, Met::Trusted)]),
+        matches!(&books.lines()[..], [Line::CertificateChecked(_, Met::Trusted)]),
         "the one with a certificate: {:?}",
         books.lines()
     );
@@ -167,11 +167,11 @@ async fn what_a_server_offers_and_cannot_do_is_not_asked_for_twice() {
         books.clone(),
     ))
     .await;
-    assert_eq!((end.close().0, end.why()), (4002, "rfb_declined"), "{end:?}");
+    assert_eq!((end.close_frame().0, end.reason_code()), (4002, "rfb_declined"), "{end:?}");
     // And what it can do alone and does not is told.
     let desktop = offering_in(tempfile::tempdir().unwrap(), "X509Vnc").await;
     let end = refused(desktop.attach_as(with("", PASSWORD), books)).await;
-    assert_eq!((end.close().0, end.why()), (4002, "rfb_declined"), "{end:?}");
+    assert_eq!((end.close_frame().0, end.reason_code()), (4002, "rfb_declined"), "{end:?}");
 }
 
 #[tokio::test]
@@ -186,10 +186,10 @@ async fn wrong_proofs_are_told_and_written_down() {
         let desktop = offering(kind).await;
         let server = Server { source: CredentialSource::User, ..server };
         let rig = desktop.attach_as(server, Ledger::default());
-        let books = rig.books.clone();
+        let books = rig.audit.clone();
         let end = refused(rig).await;
         assert_eq!(
-            (end.close(), end.why()),
+            (end.close_frame(), end.reason_code()),
             ((4006, "user rfb_denied".into()), "rfb_denied"),
             "{kind}: {end:?}"
         );
@@ -206,9 +206,9 @@ async fn a_server_that_asks_for_what_the_workspace_has_not() {
         ("TLSNone", with("ada", "x")),
     ] {
         let end = refused(offering(kind).await.attach_as(server, Ledger::default())).await;
-        assert_eq!(end.close().0, 4002, "{kind}");
+        assert_eq!(end.close_frame().0, 4002, "{kind}");
         assert_eq!(
-            end.close().1,
+            end.close_frame().1,
             "desktop: The desktop asks for another proof than this workspace has.",
             "{kind}: {end:?}"
         );
@@ -224,12 +224,12 @@ async fn who_must_be_asked_is_asked_before_anything_is_dialled() {
                 WorkspaceKind::Vnc,
                 Server { credential: None, source, ..server() },
             ),
-            super::rig::DialWith(|| panic!("nothing is dialled")),
+            super::rig::FnDialer(|| panic!("nothing is dialled")),
             tokio::sync::mpsc::unbounded_channel().1,
-            Limits::default(),
+            Timeouts::default(),
             Ledger::default(),
         );
-        assert_eq!(refused(rig).await.close(), (4005, source.as_str().into()));
+        assert_eq!(refused(rig).await.close_frame(), (4005, source.as_str().into()));
     }
 }
 
@@ -246,14 +246,16 @@ async fn another_certificate_is_refused_until_it_is_accepted() {
     let other = offering("X509Vnc").await;
     let end = refused(other.attach_as(pinned(with("", PASSWORD), &books), books.clone())).await;
     assert_eq!(
-        (end.close(), end.why()),
+        (end.close_frame(), end.reason_code()),
         ((4004, "certificate_changed".into()), "certificate_refused")
     );
     let lines = books.lines();
-    let Some(Line::Met(offered, Met::Refused)) = lines.last() else { panic!("{lines:?}") };
+    let Some(Line::CertificateChecked(offered, Met::Refused)) = lines.last() else {
+        panic!("{lines:?}")
+    };
     assert_ne!(offered.fingerprint, first);
 
-    books.accept(offered.fingerprint);
+    books.accept_pin(offered.fingerprint);
     let (_rig, mut client) = other.open_as(pinned(with("", PASSWORD), &books), books.clone()).await;
     timeout(LONG, client.frame()).await.unwrap().unwrap();
 }
@@ -261,13 +263,17 @@ async fn another_certificate_is_refused_until_it_is_accepted() {
 #[tokio::test]
 async fn a_known_certificate_that_is_not_shown_any_more_is_missed() {
     let books = Ledger::default();
-    books.accept(portcullis::domain::server::Fingerprint([7; 32]));
+    books.accept_pin(portcullis::domain::server::Fingerprint([7; 32]));
     for kind in ["VncAuth", "TLSVnc", "TLSVnc,VncAuth"] {
         let end = refused(
             offering(kind).await.attach_as(pinned(with("", PASSWORD), &books), books.clone()),
         )
         .await;
-        assert_eq!((end.close().0, end.why()), (4004, "certificate_missing"), "{kind}: {end:?}");
+        assert_eq!(
+            (end.close_frame().0, end.reason_code()),
+            (4004, "certificate_missing"),
+            "{kind}: {end:?}"
+        );
     }
 }
 
@@ -289,14 +295,14 @@ async fn a_server_that_locks_us_out_says_so() {
     let mut ends = Vec::new();
     for _ in 0..6 {
         let address = address.clone();
-        let dial = super::rig::DialWith(move || {
+        let dial = super::rig::FnDialer(move || {
             let address = address.clone();
             async move { Ok(Box::new(TcpStream::connect(address).await?) as Box<dyn Duplex>) }
                 .boxed()
         });
         let lease =
             super::rig::lease_to(OrganizationId::new(), WorkspaceKind::Vnc, with("", "wrong"));
-        let limits = Limits { dial: LONG, handshake: LONG, ..Limits::default() };
+        let limits = Timeouts { dial: LONG, handshake: LONG, ..Timeouts::default() };
         ends.push(
             refused(Rig::leased(
                 lease,
@@ -309,9 +315,9 @@ async fn a_server_that_locks_us_out_says_so() {
         );
     }
     let (first, last) = (&ends[0], &ends[5]);
-    assert_eq!((first.close().0, first.why()), (4006, "rfb_denied"), "{first:?}");
-    assert_eq!(last.close().0, 4002, "{last:?}");
-    assert!(last.close().1.starts_with("desktop: After too many failed logins"), "{last:?}");
+    assert_eq!((first.close_frame().0, first.reason_code()), (4006, "rfb_denied"), "{first:?}");
+    assert_eq!(last.close_frame().0, 4002, "{last:?}");
+    assert!(last.close_frame().1.starts_with("desktop: After too many failed logins"), "{last:?}");
     drop(desktop);
 }
 
@@ -328,8 +334,11 @@ async fn others_stay_or_go_as_the_workspace_says() {
     let (_third, mut only) = desktop.open_as(alone, Ledger::default()).await;
     timeout(LONG, only.frame()).await.unwrap().unwrap();
     for rig in [first, second] {
-        let (end, _) = timeout(LONG, rig.ended()).await.expect("the others are put out");
-        assert_eq!((end.close(), end.why()), ((4002, "retry".into()), "desktop_gone"));
+        let (end, _) = timeout(LONG, rig.end()).await.expect("the others are put out");
+        assert_eq!(
+            (end.close_frame(), end.reason_code()),
+            ((4002, "retry".into()), "desktop_gone")
+        );
     }
     timeout(LONG, only.frame()).await.unwrap().unwrap();
 }
@@ -390,7 +399,7 @@ async fn x11vnc_shows_a_display_that_is_there() {
             }
         };
         timeout(LONG, listening).await.expect("it listens");
-        let dial = super::rig::DialWith(move || {
+        let dial = super::rig::FnDialer(move || {
             async move {
                 Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?) as Box<dyn Duplex>)
             }
@@ -398,7 +407,8 @@ async fn x11vnc_shows_a_display_that_is_there() {
         });
         let lease =
             super::rig::lease_to(OrganizationId::new(), WorkspaceKind::Vnc, with("", "x11vnc-1"));
-        let limits = Limits { dial: SLOW, handshake: SLOW, ..Limits::default() };
+        let limits =
+            Timeouts { dial: SERVER_TIMEOUT, handshake: SERVER_TIMEOUT, ..Timeouts::default() };
         let mut rig = Rig::leased(
             lease,
             dial,
@@ -407,13 +417,15 @@ async fn x11vnc_shows_a_display_that_is_there() {
             Ledger::default(),
         );
         let stream = super::desktop::browser_stream(&mut rig);
-        let mut client =
-            match timeout(2 * SLOW, VncClient::connect(stream)).await.expect("it answers") {
-                Ok(client) => client,
-                Err(error) => panic!("{error}: {:?}", rig.end.await),
-            };
+        let mut client = match timeout(2 * SERVER_TIMEOUT, VncClient::connect(stream))
+            .await
+            .expect("it answers")
+        {
+            Ok(client) => client,
+            Err(error) => panic!("{error}: {:?}", rig.end.await),
+        };
         timeout(LONG, client.frame()).await.expect("a frame").unwrap();
         assert_eq!((client.width, client.height), (640, 480), "VeNCrypt: {vencrypt}");
-        assert_eq!(rig.books.lines().len(), usize::from(vencrypt), "{:?}", rig.books.lines());
+        assert_eq!(rig.audit.lines().len(), usize::from(vencrypt), "{:?}", rig.audit.lines());
     }
 }

@@ -10,28 +10,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 #[derive(Debug, Default)]
-struct All {
-    over: AtomicBool,
-    bells: Mutex<Vec<Arc<AtomicWaker>>>,
+struct Shared {
+    revoked: AtomicBool,
+    wakers: Mutex<Vec<Arc<AtomicWaker>>>,
 }
 
 /// The end itself.
 #[derive(Clone, Debug, Default)]
-pub struct Cuts(Arc<All>);
+pub struct RevocationSource(Arc<Shared>);
 
-impl Cuts {
+impl RevocationSource {
     /// For one more connection, which may come after the end.
     #[must_use]
-    pub fn cut(&self) -> Cut {
+    pub fn token(&self) -> RevocationToken {
         let bell = Arc::default();
-        self.0.bells.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&bell));
-        Cut { bell, all: Arc::clone(&self.0) }
+        self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&bell));
+        RevocationToken { waker: bell, shared: Arc::clone(&self.0) }
     }
 
     /// It is here: whoever waits at a connection is woken.
-    pub fn end(&self) {
-        self.0.over.store(true, Ordering::Release);
-        for bell in &*self.0.bells.lock().unwrap_or_else(PoisonError::into_inner) {
+    pub fn revoke(&self) {
+        self.0.revoked.store(true, Ordering::Release);
+        for bell in &*self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner) {
             bell.wake();
         }
     }
@@ -39,46 +39,46 @@ impl Cuts {
 
 /// Of one connection.
 #[derive(Debug)]
-pub struct Cut {
-    bell: Arc<AtomicWaker>,
-    all: Arc<All>,
+pub struct RevocationToken {
+    waker: Arc<AtomicWaker>,
+    shared: Arc<Shared>,
 }
 
-impl Cut {
+impl RevocationToken {
     /// Whether the end is here.
     #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.all.over.load(Ordering::Acquire)
+    pub fn is_revoked(&self) -> bool {
+        self.shared.revoked.load(Ordering::Acquire)
     }
 
     /// The same, for whoever is about to wait: they are woken by the end. Whoever asked this last,
     /// if several do.
     #[must_use]
-    pub fn is_over_or_wakes(&self, cx: &Context<'_>) -> bool {
+    pub fn is_revoked_or_register(&self, cx: &Context<'_>) -> bool {
         // In this order: of a bell that rang before anybody listened, the end is seen.
-        self.bell.register(cx.waker());
-        self.is_over()
+        self.waker.register(cx.waker());
+        self.is_revoked()
     }
 
     /// What may take its time, unless the end comes first: then `None`.
-    pub async fn unless<T>(&self, waits: impl Future<Output = T>) -> Option<T> {
+    pub async fn run_until_revoked<T>(&self, waits: impl Future<Output = T>) -> Option<T> {
         let mut waits = pin!(waits);
         poll_fn(|cx| match waits.as_mut().poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending if self.is_over_or_wakes(cx) => Poll::Ready(None),
+            Poll::Pending if self.is_revoked_or_register(cx) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await
     }
 }
 
-impl Drop for Cut {
+impl Drop for RevocationToken {
     fn drop(&mut self) {
-        self.all
-            .bells
+        self.shared
+            .wakers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|bell| !Arc::ptr_eq(bell, &self.bell));
+            .retain(|bell| !Arc::ptr_eq(bell, &self.waker));
     }
 }
 
@@ -89,29 +89,37 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_wakes_everybody_and_comes_once() {
-        let cuts = Cuts::default();
+        let cuts = RevocationSource::default();
         let waiting: Vec<_> = (0..3)
             .map(|_| {
-                let cut = cuts.cut();
-                tokio::spawn(async move { (cut.unless(pending::<()>()).await, cut.is_over()) })
+                let cut = cuts.token();
+                tokio::spawn(async move {
+                    (cut.run_until_revoked(pending::<()>()).await, cut.is_revoked())
+                })
             })
             .collect();
         tokio::task::yield_now().await;
-        let gone = cuts.cut();
-        assert_eq!((gone.is_over(), gone.unless(async { 7 }).await), (false, Some(7)));
+        let gone = cuts.token();
+        assert_eq!(
+            (gone.is_revoked(), gone.run_until_revoked(async { 7 }).await),
+            (false, Some(7))
+        );
         drop(gone);
-        assert_eq!(cuts.0.bells.lock().unwrap().len(), 3);
-        cuts.end();
+        assert_eq!(cuts.0.wakers.lock().unwrap().len(), 3);
+        cuts.revoke();
         for ended in waiting {
             assert_eq!(ended.await.unwrap(), (None, true));
         }
         // Whoever comes later sees it at once; what is ready all the same is not lost.
-        let late = cuts.cut();
+        let late = cuts.token();
         assert_eq!(
-            (late.unless(pending::<()>()).await, late.unless(async { 7 }).await),
+            (
+                late.run_until_revoked(pending::<()>()).await,
+                late.run_until_revoked(async { 7 }).await
+            ),
             (None, Some(7))
         );
         drop(late);
-        assert!(cuts.0.bells.lock().unwrap().is_empty());
+        assert!(cuts.0.wakers.lock().unwrap().is_empty());
     }
 }

@@ -8,32 +8,32 @@ use tokio::sync::Notify;
 
 /// Bytes of answers that may wait. Answers are small and rare; so many are only asked for by
 /// someone who does not read.
-const MOST: usize = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
 /// A queue of answers.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub(super) struct InjectedReplies {
     queue: Mutex<Queue>,
-    stirred: Notify,
+    pushed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    answers: VecDeque<Bytes>,
+    replies: VecDeque<Bytes>,
     bytes: usize,
 }
 
-impl Backlog {
+impl InjectedReplies {
     /// Puts an answer behind the others; false when too many wait.
     pub(super) fn push(&self, answer: Bytes) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.bytes + answer.len() > MOST {
+        if queue.bytes + answer.len() > MAX_BYTES {
             return false;
         }
         queue.bytes += answer.len();
-        queue.answers.push_back(answer);
+        queue.replies.push_back(answer);
         drop(queue);
-        self.stirred.notify_one();
+        self.pushed.notify_one();
         true
     }
 
@@ -43,13 +43,13 @@ impl Backlog {
             if let Some(answer) = self.pop() {
                 return answer;
             }
-            self.stirred.notified().await;
+            self.pushed.notified().await;
         }
     }
 
     fn pop(&self) -> Option<Bytes> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = queue.answers.pop_front()?;
+        let answer = queue.replies.pop_front()?;
         queue.bytes -= answer.len();
         Some(answer)
     }
@@ -61,13 +61,13 @@ mod tests {
 
     #[tokio::test]
     async fn answers_come_in_order_and_are_bounded() {
-        let backlog = Backlog::default();
+        let backlog = InjectedReplies::default();
         assert!(backlog.push(Bytes::from_static(b"one")));
-        assert!(backlog.push(Bytes::from(vec![0; MOST - 3])));
+        assert!(backlog.push(Bytes::from(vec![0; MAX_BYTES - 3])));
         assert!(!backlog.push(Bytes::from_static(b"x")), "the queue is full");
         assert_eq!(backlog.next().await, "one");
         assert!(backlog.push(Bytes::from_static(b"two")), "and has room again");
-        assert_eq!(backlog.next().await.len(), MOST - 3);
+        assert_eq!(backlog.next().await.len(), MAX_BYTES - 3);
         assert_eq!(backlog.next().await, "two");
     }
 }

@@ -1,13 +1,13 @@
 //! What a stream writes down: certificates met, logins and transfers refused. The stream path never
 //! waits for it.
 //!
-//! - [`Books`]: the entries a stream can make. The broker's are real ([`BrokerBooks`]); tests have
+//! - [`StreamAudit`]: the entries a stream can make. The broker's are real ([`BrokerStreamAudit`]); tests have
 //!   others.
-//! - [`Tally`]: refused transfers, counted at once and written at most once a second for each
+//! - [`RefusalCounter`]: refused transfers, counted at once and written at most once a second for each
 //!   channel and direction, the last ones at the end. Counting takes a mutex for a few instructions
 //!   and never fails; however slow the store is, nothing queues up.
 
-use super::gate::Refused;
+use super::stream_filter::RefusedTransfer;
 use crate::broker::Broker;
 use crate::broker::live::StreamGrant;
 pub use crate::broker::servers::{Met, SeenCertificate, TransferRefused};
@@ -21,15 +21,16 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 /// Refusals of one channel and direction are written no oftener.
-const PAUSE: Duration = Duration::from_secs(1);
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The entries a stream can make. Each is written, or an error: nothing is assumed.
-pub trait Books: Sync {
+pub trait StreamAudit: Sync {
     /// A certificate was met and its rule is first use: records it, or compares it with the one
     /// recorded.
-    fn meet_certificate(&self, seen: &SeenCertificate) -> impl Future<Output = Result<Met>> + Send;
+    fn check_certificate(&self, seen: &SeenCertificate)
+    -> impl Future<Output = Result<Met>> + Send;
     /// A certificate was met that a configured rule does not allow.
-    fn refuse_certificate(
+    fn certificate_refused(
         &self,
         seen: &SeenCertificate,
         why: &'static str,
@@ -48,7 +49,7 @@ pub trait Books: Sync {
 
 /// The broker's audit log, in the name of whoever opened the stream.
 #[derive(Clone, Copy)]
-pub struct BrokerBooks<'a> {
+pub struct BrokerStreamAudit<'a> {
     /// Writes.
     pub broker: &'a Broker,
     /// Where the browser is.
@@ -57,12 +58,12 @@ pub struct BrokerBooks<'a> {
     pub grant: &'a StreamGrant,
 }
 
-impl Books for BrokerBooks<'_> {
-    async fn meet_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
+impl StreamAudit for BrokerStreamAudit<'_> {
+    async fn check_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
         self.broker.meet_certificate(self.origin, &self.grant.lease, self.grant.by(), seen).await
     }
 
-    async fn refuse_certificate(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
+    async fn certificate_refused(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
         self.broker
             .refuse_certificate(self.origin, &self.grant.lease, self.grant.by(), seen, why)
             .await
@@ -86,28 +87,28 @@ impl Books for BrokerBooks<'_> {
 /// Refused transfers that are not written yet: one line for each channel and direction, so never
 /// more than a few.
 #[derive(Debug, Default)]
-pub struct Tally {
-    lines: Mutex<Vec<TransferRefused>>,
-    stirred: Notify,
+pub struct RefusalCounter {
+    entries: Mutex<Vec<TransferRefused>>,
+    counted: Notify,
     /// A line is on its way to the books.
     writing: AtomicBool,
     written: Notify,
 }
 
-impl Tally {
+impl RefusalCounter {
     /// Counts a refusal.
-    pub fn note(&self, refused: &Refused) {
-        self.add(TransferRefused {
+    pub fn count(&self, refused: &RefusedTransfer) {
+        self.merge(TransferRefused {
             channel: refused.channel.as_str(),
             direction: refused.direction.as_str(),
             bytes: refused.bytes,
             count: refused.count,
         });
-        self.stirred.notify_one();
+        self.counted.notify_one();
     }
 
-    fn add(&self, more: TransferRefused) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+    fn merge(&self, more: TransferRefused) {
+        let mut lines = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         match lines
             .iter_mut()
             .find(|line| (line.channel, line.direction) == (more.channel, more.direction))
@@ -121,39 +122,39 @@ impl Tally {
     }
 
     fn take(&self) -> Option<TransferRefused> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    /// Writes what is counted as it comes; at the end of the stream wait for [`Tally::rest`] beside
-    /// it, drop it, then [`Tally::flush`].
-    pub async fn keep(&self, books: &impl Books) -> Infallible {
+    /// Writes what is counted as it comes; at the end of the stream wait for [`RefusalCounter::rest`] beside
+    /// it, drop it, then [`RefusalCounter::flush`].
+    pub async fn write_periodically(&self, books: &impl StreamAudit) -> Infallible {
         loop {
-            self.stirred.notified().await;
+            self.counted.notified().await;
             self.flush(books).await;
-            sleep(PAUSE).await;
+            sleep(WRITE_INTERVAL).await;
         }
     }
 
     /// Resolves when nothing is on its way to the books. A line whose writing is dropped may be
     /// written all the same, and would be written again.
-    pub async fn rest(&self) {
+    pub async fn wait_until_written(&self) {
         while self.writing.load(Ordering::Acquire) {
             self.written.notified().await;
         }
     }
 
     /// Writes what is counted and not written. What cannot be written stays counted.
-    pub async fn flush(&self, books: &impl Books) {
+    pub async fn flush(&self, books: &impl StreamAudit) {
         while let Some(line) = self.take() {
             self.writing.store(true, Ordering::Release);
-            let mut held = Held { tally: self, line: Some(line) };
-            let Some(line) = &held.line else { return };
+            let mut held = InFlightEntry { counter: self, entry: Some(line) };
+            let Some(line) = &held.entry else { return };
             match books.transfer_refused(line).await {
-                Ok(()) => held.line = None,
+                Ok(()) => held.entry = None,
                 Err(error) => {
                     tracing::error!(%error, cause = error.source.as_deref().map(tracing::field::display), "viewer.refusal.unrecorded");
                     drop(held);
-                    return self.stirred.notify_one();
+                    return self.counted.notify_one();
                 }
             }
         }
@@ -161,17 +162,17 @@ impl Tally {
 }
 
 /// A line under way to the books: counted again when it does not arrive.
-struct Held<'a> {
-    tally: &'a Tally,
-    line: Option<TransferRefused>,
+struct InFlightEntry<'a> {
+    counter: &'a RefusalCounter,
+    entry: Option<TransferRefused>,
 }
 
-impl Drop for Held<'_> {
+impl Drop for InFlightEntry<'_> {
     fn drop(&mut self) {
-        if let Some(line) = self.line.take() {
-            self.tally.add(line);
+        if let Some(line) = self.entry.take() {
+            self.counter.merge(line);
         }
-        self.tally.writing.store(false, Ordering::Release);
-        self.tally.written.notify_one();
+        self.counter.writing.store(false, Ordering::Release);
+        self.counter.written.notify_one();
     }
 }

@@ -8,30 +8,30 @@ use crate::support::fake_rdp::{
 };
 use crate::support::xfreerdp::{CONNECT, ask};
 use portcullis::domain::server::CredentialSource;
-use portcullis::viewer::Limits;
-use portcullis::viewer::books::Met;
+use portcullis::viewer::Timeouts;
+use portcullis::viewer::stream_audit::Met;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 const ACCOUNT: (&str, &str) = ("ada", "Secret-1");
-const SHORT: Duration = Duration::from_secs(1);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn opened() -> Opened {
-    scripted(server(Some(ACCOUNT)), Limits::default(), Ledger::default())
+    scripted(server(Some(ACCOUNT)), Timeouts::default(), Ledger::default())
 }
 
-fn hurried() -> Opened {
+fn opened_with_short_timeouts() -> Opened {
     scripted(
         server(Some(ACCOUNT)),
-        Limits { dial: SHORT, handshake: SHORT, ..Limits::default() },
+        Timeouts { dial: HANDSHAKE_TIMEOUT, handshake: HANDSHAKE_TIMEOUT, ..Timeouts::default() },
         Ledger::default(),
     )
 }
 
 /// The browser asks as it should; the HTTP status of the refusal it got, if it got one.
-fn asking(opened: &mut Opened) -> tokio::task::JoinHandle<io::Result<Option<u16>>> {
-    let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
+fn request_connection(opened: &mut Opened) -> tokio::task::JoinHandle<io::Result<Option<u16>>> {
+    let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     tokio::spawn(async move {
         let answer = ask(&mut browser, &CONNECT, &destination).await?;
         Ok(answer.error.and_then(|error| error.http_status_code))
@@ -39,22 +39,22 @@ fn asking(opened: &mut Opened) -> tokio::task::JoinHandle<io::Result<Option<u16>
 }
 
 /// Close code, reason and word.
-async fn told(rig: Rig) -> (u16, String, &'static str) {
-    let (end, _) = rig.ended().await;
-    let (code, reason) = end.close();
+async fn end_of(rig: Rig) -> (u16, String, &'static str) {
+    let (end, _) = rig.end().await;
+    let (code, reason) = end.close_frame();
     assert!(reason.len() <= 123, "{reason}");
-    (code, reason.into_owned(), end.why())
+    (code, reason.into_owned(), end.reason_code())
 }
 
 #[tokio::test]
 async fn a_browser_names_another_destination() {
     let mut opened = opened();
-    let books = opened.rig.books.clone();
-    let mut browser = opened.rig.browser_stream();
+    let books = opened.stream.audit.clone();
+    let mut browser = opened.stream.browser_stream();
     let answer = ask(&mut browser, &CONNECT, "10.0.0.1:3389\n").await.unwrap();
     assert_eq!(answer.error.unwrap().http_status_code, Some(403));
-    assert!(opened.rig.calls.try_recv().is_err(), "nothing is dialled");
-    assert_eq!(told(opened.rig).await, (4007, "policy".into(), "other_destination"));
+    assert!(opened.stream.calls.try_recv().is_err(), "nothing is dialled");
+    assert_eq!(end_of(opened.stream).await, (4007, "policy".into(), "other_destination"));
     assert_eq!(books.lines(), [Line::DestinationRefused("10.0.0.1:3389".into())]);
 }
 
@@ -67,14 +67,14 @@ async fn a_browser_that_speaks_something_else() {
         &[0xff; 64],
     ] {
         let opened = opened();
-        opened.rig.browser.send(said).await;
-        let (code, _, why) = told(opened.rig).await;
+        opened.stream.browser.send(said).await;
+        let (code, _, why) = end_of(opened.stream).await;
         assert_eq!((code, why), (1002, "browser_nonsense"), "{said:x?}");
     }
     let opened = opened();
-    opened.rig.browser.send(&[0x30, 0x82, 0x40, 0]).await;
-    opened.rig.browser.send(&[0; 16 * 1024]).await;
-    assert_eq!(told(opened.rig).await.0, 1009);
+    opened.stream.browser.send(&[0x30, 0x82, 0x40, 0]).await;
+    opened.stream.browser.send(&[0; 16 * 1024]).await;
+    assert_eq!(end_of(opened.stream).await.0, 1009);
 }
 
 #[tokio::test]
@@ -83,10 +83,10 @@ async fn a_browser_that_wants_to_prove_itself_or_nothing_at_all() {
         let mut opened = opened();
         let mut connect = CONNECT;
         connect[15] = protocols;
-        let mut browser = opened.rig.browser_stream();
+        let mut browser = opened.stream.browser_stream();
         let answer = ask(&mut browser, &connect, &opened.destination).await.unwrap();
         assert_eq!(answer.error.unwrap().http_status_code, Some(400));
-        let (code, _, why) = told(opened.rig).await;
+        let (code, _, why) = end_of(opened.stream).await;
         assert_eq!((code, why), (1002, "rdp_protocol"), "{protocols}");
     }
 }
@@ -94,7 +94,7 @@ async fn a_browser_that_wants_to_prove_itself_or_nothing_at_all() {
 #[tokio::test]
 async fn a_browser_that_never_asks() {
     assert_eq!(
-        told(hurried().rig).await,
+        end_of(opened_with_short_timeouts().stream).await,
         (1002, "The handshake took too long.".into(), "browser_idle")
     );
 }
@@ -104,9 +104,12 @@ async fn a_user_who_must_be_asked_first() {
     for source in [CredentialSource::User, CredentialSource::Ask] {
         let mut wanted = server(None);
         wanted.source = source;
-        let mut opened = scripted(wanted, Limits::default(), Ledger::default());
-        assert!(opened.rig.calls.try_recv().is_err(), "nothing is dialled");
-        assert_eq!(told(opened.rig).await, (4005, source.as_str().into(), "credential_required"));
+        let mut opened = scripted(wanted, Timeouts::default(), Ledger::default());
+        assert!(opened.stream.calls.try_recv().is_err(), "nothing is dialled");
+        assert_eq!(
+            end_of(opened.stream).await,
+            (4005, source.as_str().into(), "credential_required")
+        );
     }
 }
 
@@ -129,12 +132,12 @@ async fn a_server_that_refuses_says_why() {
         (vec![3, 0, 0, 1], "rdp_malformed"),
     ] {
         let mut opened = opened();
-        let asked = asking(&mut opened);
-        let mut desktop = opened.rig.desktop().await;
+        let asked = request_connection(&mut opened);
+        let mut desktop = opened.stream.desktop().await;
         // It may hang up on what it does not want to read to its end.
         assert_eq!(negotiate(&mut desktop, &reply).await.unwrap(), TLS | HYBRID);
         assert_eq!(asked.await.unwrap().unwrap(), Some(502), "{why}");
-        let (code, reason, word) = told(opened.rig).await;
+        let (code, reason, word) = end_of(opened.stream).await;
         assert_eq!((code, word), (4002, why));
         assert!(reason.starts_with("desktop: "), "{reason}");
     }
@@ -144,15 +147,15 @@ async fn a_server_that_refuses_says_why() {
 async fn a_workspace_without_a_credential_and_a_server_that_requires_one() {
     let mut wanted = server(None);
     wanted.source = CredentialSource::Workspace;
-    let mut opened = scripted(wanted, Limits::default(), Ledger::default());
-    let _asked = asking(&mut opened);
-    let mut desktop = opened.rig.desktop().await;
+    let mut opened = scripted(wanted, Timeouts::default(), Ledger::default());
+    let _asked = request_connection(&mut opened);
+    let mut desktop = opened.stream.desktop().await;
     assert_eq!(
         negotiate(&mut desktop, &failure(5)).await.unwrap(),
         TLS,
         "nothing is there to prove before RDP begins"
     );
-    assert_eq!(told(opened.rig).await, (4005, "workspace".into(), "credential_required"));
+    assert_eq!(end_of(opened.stream).await, (4005, "workspace".into(), "credential_required"));
 }
 
 #[tokio::test]
@@ -160,11 +163,11 @@ async fn a_server_that_hangs_up_anywhere_before_tls() {
     let reply = confirm(TLS);
     for n in 0..=reply.len() {
         let mut opened = opened();
-        let _asked = asking(&mut opened);
-        let mut desktop = opened.rig.desktop().await;
+        let _asked = request_connection(&mut opened);
+        let mut desktop = opened.stream.desktop().await;
         negotiate(&mut desktop, &reply[..n]).await.unwrap();
         drop(desktop);
-        let (code, _, why) = told(opened.rig).await;
+        let (code, _, why) = end_of(opened.stream).await;
         let expected = if n == reply.len() { "desktop_insecure" } else { "handshake_broken" };
         assert_eq!((code, why), (4002, expected), "after {n} bytes");
     }
@@ -174,10 +177,10 @@ async fn a_server_that_hangs_up_anywhere_before_tls() {
 async fn a_server_that_hangs() {
     for step in 0..3 {
         // Long enough for everybody else's part of the handshake on a busy machine.
-        let limits = Limits { handshake: Duration::from_secs(3), ..Limits::default() };
+        let limits = Timeouts { handshake: Duration::from_secs(3), ..Timeouts::default() };
         let mut opened = scripted(server(Some(ACCOUNT)), limits, Ledger::default());
-        let _asked = asking(&mut opened);
-        let mut desktop = opened.rig.desktop().await;
+        let _asked = request_connection(&mut opened);
+        let mut desktop = opened.stream.desktop().await;
         let serving = tokio::spawn({
             let acceptor = if step == 2 { Some(Identity::new("desk.test")) } else { None };
             async move {
@@ -189,7 +192,7 @@ async fn a_server_that_hangs() {
                 let _ = inside.read_to_end(&mut Vec::new()).await;
             }
         });
-        let (code, _, why) = told(opened.rig).await;
+        let (code, _, why) = end_of(opened.stream).await;
         // A busy machine may take all of the short time for TLS itself.
         assert!(["handshake_broken", "desktop_insecure"].contains(&why), "{step}: {why}");
         assert_eq!(code, 4002);
@@ -206,12 +209,12 @@ async fn a_server_that_speaks_no_tls() {
         &[0x15, 3, 3, 0, 2, 2, 40],
     ] {
         let mut opened = opened();
-        let _asked = asking(&mut opened);
-        let mut desktop = opened.rig.desktop().await;
+        let _asked = request_connection(&mut opened);
+        let mut desktop = opened.stream.desktop().await;
         negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
         desktop.write_all(said).await.unwrap();
         desktop.shutdown().await.unwrap();
-        let (code, reason, why) = told(opened.rig).await;
+        let (code, reason, why) = end_of(opened.stream).await;
         assert_eq!((code, why), (4002, "desktop_insecure"), "{said:x?}");
         assert!(reason.starts_with("desktop: "), "{reason}");
     }
@@ -222,11 +225,11 @@ async fn a_server_that_speaks_no_tls() {
 async fn by_tls(identity: &Identity, pin: &Ledger) -> (Opened, Result<Vec<Vec<u8>>, u16>) {
     let mut wanted = server(Some(ACCOUNT));
     wanted.trust.pin = pin.pin();
-    let mut opened = scripted(wanted, Limits::default(), pin.clone());
-    let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
+    let mut opened = scripted(wanted, Timeouts::default(), pin.clone());
+    let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     let asked =
         tokio::spawn(async move { ask(&mut browser, &CONNECT, &destination).await.unwrap() });
-    let mut desktop = opened.rig.desktop().await;
+    let mut desktop = opened.stream.desktop().await;
     negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
     // The gateway hangs up on a certificate it does not trust: before the server has written all,
     // perhaps.
@@ -247,11 +250,14 @@ async fn another_certificate_is_refused_until_it_is_accepted() {
     assert_eq!(shown, Ok(vec![first.certificate.clone()]), "the browser is shown the server's own");
     let (opened, shown) = by_tls(&second, &books).await;
     assert_eq!(shown, Err(403));
-    assert_eq!(told(opened.rig).await, (4004, "certificate_changed".into(), "certificate_refused"));
-    let Some(Line::Met(seen, Met::Refused)) = books.lines().pop() else {
+    assert_eq!(
+        end_of(opened.stream).await,
+        (4004, "certificate_changed".into(), "certificate_refused")
+    );
+    let Some(Line::CertificateChecked(seen, Met::Refused)) = books.lines().pop() else {
         panic!("{:?}", books.lines())
     };
-    books.accept(seen.fingerprint);
+    books.accept_pin(seen.fingerprint);
     assert_eq!(by_tls(&second, &books).await.1, Ok(vec![second.certificate.clone()]));
 }
 
@@ -260,7 +266,7 @@ async fn at_nla(
     opened: &mut Opened,
     identity: &Identity,
 ) -> tokio_rustls::server::TlsStream<DuplexStream> {
-    let mut desktop = opened.rig.desktop().await;
+    let mut desktop = opened.stream.desktop().await;
     negotiate(&mut desktop, &confirm(HYBRID)).await.unwrap();
     identity.accept(desktop).await.unwrap()
 }
@@ -268,7 +274,7 @@ async fn at_nla(
 #[tokio::test]
 async fn the_gateway_proves_the_credential_and_the_browser_hears_of_tls_only() {
     let (mut opened, identity) = (opened(), Identity::new("desk.test"));
-    let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
+    let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     let asked =
         tokio::spawn(async move { ask(&mut browser, &CONNECT, &destination).await.unwrap() });
     let mut inside = at_nla(&mut opened, &identity).await;
@@ -308,14 +314,14 @@ async fn a_login_that_is_refused_says_why_as_far_as_the_server_does() {
         (None, "refused"),
     ] {
         let mut opened = opened();
-        let (books, asked) = (opened.rig.books.clone(), asking(&mut opened));
+        let (books, asked) = (opened.stream.audit.clone(), request_connection(&mut opened));
         let mut inside = at_nla(&mut opened, &identity).await;
         assert_eq!(
             credssp(&mut inside, &identity, ("ada", "another"), status).await.unwrap(),
             Login::Refused
         );
         assert_eq!(asked.await.unwrap().unwrap(), Some(401));
-        assert_eq!(told(opened.rig).await, (4006, format!("user {word}"), word));
+        assert_eq!(end_of(opened.stream).await, (4006, format!("user {word}"), word));
         assert_eq!(books.lines().last(), Some(&Line::LoginRefused(word)), "{status:x?}");
     }
 }
@@ -323,16 +329,16 @@ async fn a_login_that_is_refused_says_why_as_far_as_the_server_does() {
 #[tokio::test]
 async fn a_server_that_refuses_before_it_has_seen_any_proof() {
     let (mut opened, identity) = (opened(), Identity::new("desk.test"));
-    let _asked = asking(&mut opened);
+    let _asked = request_connection(&mut opened);
     let mut inside = at_nla(&mut opened, &identity).await;
     refuse(&mut inside, 0xc000_0234).await.unwrap();
-    assert_eq!(told(opened.rig).await, (4006, "user account_locked".into(), "account_locked"));
+    assert_eq!(end_of(opened.stream).await, (4006, "user account_locked".into(), "account_locked"));
 }
 
 #[tokio::test]
 async fn a_server_that_refuses_after_the_login() {
     let (mut opened, identity) = (opened(), Identity::new("desk.test"));
-    let (mut browser, destination) = (opened.rig.browser_stream(), opened.destination.clone());
+    let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     let asked = tokio::spawn(async move {
         ask(&mut browser, &CONNECT, &destination).await.unwrap();
         browser
@@ -342,7 +348,7 @@ async fn a_server_that_refuses_after_the_login() {
     let _browser = asked.await.unwrap();
     refuse(&mut inside, 0xc000_015b).await.unwrap();
     assert_eq!(
-        told(opened.rig).await,
+        end_of(opened.stream).await,
         (4006, "user logon_not_granted".into(), "logon_not_granted")
     );
 }
@@ -352,12 +358,12 @@ async fn a_server_that_does_not_hold_the_certificates_key_or_the_password() {
     // It has a key of its own, and binds that: as somebody between would have to do.
     let (mut opened, identity, other) =
         (opened(), Identity::new("desk.test"), Identity::new("desk.test"));
-    let asked = asking(&mut opened);
+    let asked = request_connection(&mut opened);
     let mut inside = at_nla(&mut opened, &identity).await;
     let login = credssp(&mut inside, &other, ACCOUNT, None).await.unwrap();
     assert_eq!(login, Login::Refused, "the credential is not delegated");
     assert!(asked.await.unwrap().unwrap().is_some());
-    let (code, _, why) = told(opened.rig).await;
+    let (code, _, why) = end_of(opened.stream).await;
     assert!([4002, 4006].contains(&code), "{code} {why}");
 }
 
@@ -376,12 +382,12 @@ async fn a_server_that_speaks_nonsense_in_place_of_credssp() {
         &[0x30, 16, 0xa0, 3, 2, 1, 6, 0xa1, 9, 0x30, 7, 0x30, 5, 0xa0, 3, 4, 1, 0],
     ] {
         let mut opened = opened();
-        let asked = asking(&mut opened);
+        let asked = request_connection(&mut opened);
         let mut inside = at_nla(&mut opened, &identity).await;
         inside.write_all(said).await.unwrap();
         inside.flush().await.unwrap();
         assert_eq!(asked.await.unwrap().unwrap(), Some(502), "{said:x?}");
-        let (code, reason, why) = told(opened.rig).await;
+        let (code, reason, why) = end_of(opened.stream).await;
         assert_eq!((code, why), (4002, "nla_broken"), "{said:x?}");
         assert!(reason.starts_with("desktop: "), "{reason}");
     }

@@ -62,7 +62,7 @@ impl Channel {
 
 /// Something that policy held back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Refused {
+pub struct RefusedTransfer {
     /// Over what.
     pub channel: Channel,
     /// Which way.
@@ -75,7 +75,7 @@ pub struct Refused {
 
 /// Why a gate lets nothing through any more: the stream ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum GateError {
+pub enum StreamFilterError {
     /// Something that policy forbids and that cannot be taken out without breaking the stream.
     #[error("policy forbids {0}")]
     Forbidden(&'static str),
@@ -86,59 +86,59 @@ pub enum GateError {
 
 /// What a gate made of a chunk. Used again for the next one, so that nothing is allocated for each.
 #[derive(Debug, Default)]
-pub struct Passed {
+pub struct Filtered {
     /// To the other side, in order.
-    pub onward: VecDeque<Bytes>,
+    pub forward: VecDeque<Bytes>,
     /// To the side that sent the chunk, in order. Whole messages.
-    pub back: VecDeque<Bytes>,
+    pub replies: VecDeque<Bytes>,
     /// What was held back.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedTransfer>,
 }
 
 /// Decides what of one direction passes.
-pub trait Gate: Send {
+pub trait StreamFilter: Send {
     /// True when everything passes; then it is not asked.
-    const OPEN: bool = false;
+    const PASS_THROUGH: bool = false;
     /// False when it never answers the side it hears.
-    const ANSWERS: bool = true;
+    const REPLIES: bool = true;
 
     /// Takes what arrived next.
     ///
     /// # Errors
-    /// [`GateError`] ends the stream. What was passed until then may be sent.
-    fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError>;
+    /// [`StreamFilterError`] ends the stream. What was passed until then may be sent.
+    fn feed(&mut self, chunk: Bytes, passed: &mut Filtered) -> Result<(), StreamFilterError>;
 
     /// Whether what went onward so far ends where a message ends. Only there the other gate's
     /// answers are put between.
-    fn between(&self) -> bool {
+    fn at_message_boundary(&self) -> bool {
         true
     }
 }
 
 /// Lets everything through, and costs nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Open;
+pub struct PassThrough;
 
-impl Gate for Open {
-    const OPEN: bool = true;
-    const ANSWERS: bool = false;
+impl StreamFilter for PassThrough {
+    const PASS_THROUGH: bool = true;
+    const REPLIES: bool = false;
 
-    fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError> {
-        passed.onward.push_back(chunk);
+    fn feed(&mut self, chunk: Bytes, passed: &mut Filtered) -> Result<(), StreamFilterError> {
+        passed.forward.push_back(chunk);
         Ok(())
     }
 }
 
 /// A gate for each direction.
 #[derive(Debug, Default)]
-pub struct Gates<U, D> {
+pub struct StreamFilters<U, D> {
     /// Browser to desktop.
     pub up: U,
     /// Desktop to browser.
     pub down: D,
 }
 
-impl Gates<Open, Open> {
+impl StreamFilters<PassThrough, PassThrough> {
     /// Nothing is held back.
-    pub const OPEN: Self = Self { up: Open, down: Open };
+    pub const PASS_THROUGH: Self = Self { up: PassThrough, down: PassThrough };
 }

@@ -1,6 +1,6 @@
 //! Losing the right to a stream ends it at once, whatever it was doing.
 
-use super::rig::{DialWith, Rig, admit, is_closed};
+use super::rig::{FnDialer, Rig, admit, is_closed};
 use futures_util::future::FutureExt;
 use portcullis::broker::live::Right;
 use portcullis::domain::session::EndReason;
@@ -14,7 +14,7 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// What a stream can be doing.
 #[derive(Clone, Copy, Debug)]
-enum Doing {
+enum StreamPhase {
     Dialling,
     ProvingThePassword,
     GreetingTheBrowser,
@@ -23,35 +23,35 @@ enum Doing {
     WritingToADesktopThatDoesNotRead,
 }
 
-const EVERYTHING: [Doing; 6] = [
-    Doing::Dialling,
-    Doing::ProvingThePassword,
-    Doing::GreetingTheBrowser,
-    Doing::Nothing,
-    Doing::WritingToABrowserThatDoesNotRead,
-    Doing::WritingToADesktopThatDoesNotRead,
+const ALL_PHASES: [StreamPhase; 6] = [
+    StreamPhase::Dialling,
+    StreamPhase::ProvingThePassword,
+    StreamPhase::GreetingTheBrowser,
+    StreamPhase::Nothing,
+    StreamPhase::WritingToABrowserThatDoesNotRead,
+    StreamPhase::WritingToADesktopThatDoesNotRead,
 ];
 
 /// A stream that is doing that; the desktop's end, if there is one.
-async fn stream(doing: Doing) -> (Rig, Option<DuplexStream>) {
+async fn stream(doing: StreamPhase) -> (Rig, Option<DuplexStream>) {
     match doing {
-        Doing::Dialling => (Rig::dialling(DialWith(|| std::future::pending().boxed())), None),
-        Doing::ProvingThePassword => {
+        StreamPhase::Dialling => (Rig::dialling(FnDialer(|| std::future::pending().boxed())), None),
+        StreamPhase::ProvingThePassword => {
             let mut rig = Rig::new();
             let desktop = rig.desktop().await;
             (rig, Some(desktop))
         }
-        Doing::GreetingTheBrowser => {
+        StreamPhase::GreetingTheBrowser => {
             let mut rig = Rig::new();
             let mut desktop = rig.desktop().await;
             admit(&mut desktop).await;
             (rig, Some(desktop))
         }
-        Doing::Nothing => {
+        StreamPhase::Nothing => {
             let (rig, desktop) = Rig::joined().await;
             (rig, Some(desktop))
         }
-        Doing::WritingToABrowserThatDoesNotRead => {
+        StreamPhase::WritingToABrowserThatDoesNotRead => {
             let (rig, mut desktop) = Rig::joined().await;
             while tokio::time::timeout(Duration::from_millis(100), desktop.write_all(&[7; 4096]))
                 .await
@@ -59,7 +59,7 @@ async fn stream(doing: Doing) -> (Rig, Option<DuplexStream>) {
             {}
             (rig, Some(desktop))
         }
-        Doing::WritingToADesktopThatDoesNotRead => {
+        StreamPhase::WritingToADesktopThatDoesNotRead => {
             let (rig, desktop) = Rig::joined().await;
             while tokio::time::timeout(Duration::from_millis(100), rig.browser.send(&[7; 4096]))
                 .await
@@ -70,25 +70,29 @@ async fn stream(doing: Doing) -> (Rig, Option<DuplexStream>) {
     }
 }
 
-async fn cut(doing: Doing, how: impl FnOnce(&mut Rig)) -> (u16, String, &'static str) {
+async fn end_in_phase(
+    doing: StreamPhase,
+    how: impl FnOnce(&mut Rig),
+) -> (u16, String, &'static str) {
     let (mut rig, desktop) = stream(doing).await;
     let start = Instant::now();
     how(&mut rig);
-    let (end, _browser) = rig.ended().await;
+    let (end, _browser) = rig.end().await;
     if let Some(mut desktop) = desktop {
         assert!(is_closed(&mut desktop).await, "{doing:?}");
     }
     assert!(start.elapsed() < AT_ONCE, "{doing:?} took {:?}", start.elapsed());
-    let (code, reason) = end.close();
-    (code, reason.into_owned(), end.why())
+    let (code, reason) = end.close_frame();
+    (code, reason.into_owned(), end.reason_code())
 }
 
 #[tokio::test]
 async fn when_the_session_ends_whatever_it_is_doing() {
-    for doing in EVERYTHING {
-        let told =
-            cut(doing, |rig| rig.right.send(Right::SessionEnded(EndReason::AdminStopped)).unwrap())
-                .await;
+    for doing in ALL_PHASES {
+        let told = end_in_phase(doing, |rig| {
+            rig.authorization.send(Right::SessionEnded(EndReason::AdminStopped)).unwrap()
+        })
+        .await;
         assert_eq!(told, (4000, "admin_stopped".into(), "admin_stopped"), "{doing:?}");
     }
 }
@@ -96,38 +100,43 @@ async fn when_the_session_ends_whatever_it_is_doing() {
 #[tokio::test]
 async fn for_every_reason() {
     for reason in EndReason::ALL {
-        let told =
-            cut(Doing::Nothing, |rig| rig.right.send(Right::SessionEnded(reason)).unwrap()).await;
+        let told = end_in_phase(StreamPhase::Nothing, |rig| {
+            rig.authorization.send(Right::SessionEnded(reason)).unwrap()
+        })
+        .await;
         assert_eq!(told, (4000, reason.as_str().into(), reason.as_str()));
     }
 }
 
 #[tokio::test]
 async fn when_the_login_ends() {
-    for doing in EVERYTHING {
-        let told = cut(doing, |rig| rig.right.send(Right::SignedOut).unwrap()).await;
+    for doing in ALL_PHASES {
+        let told =
+            end_in_phase(doing, |rig| rig.authorization.send(Right::SignedOut).unwrap()).await;
         assert_eq!(told, (4001, "signed_out".into(), "signed_out"), "{doing:?}");
     }
 }
 
 #[tokio::test]
 async fn when_the_gateway_goes_away() {
-    for doing in EVERYTHING {
-        let told = cut(doing, |rig| rig.draining.send(true).unwrap()).await;
+    for doing in ALL_PHASES {
+        let told = end_in_phase(doing, |rig| rig.draining.send(true).unwrap()).await;
         assert_eq!(told, (1001, "retry".into(), "gateway_draining"), "{doing:?}");
     }
 }
 
 #[tokio::test]
 async fn when_nobody_watches_over_it() {
-    let told =
-        cut(Doing::Nothing, |rig| rig.right = tokio::sync::watch::channel(Right::Held).0).await;
+    let told = end_in_phase(StreamPhase::Nothing, |rig| {
+        rig.authorization = tokio::sync::watch::channel(Right::Held).0
+    })
+    .await;
     assert_eq!(told, (1001, "retry".into(), "right_unwatched"));
 }
 
 #[tokio::test]
 async fn when_its_task_is_dropped() {
-    let (rig, desktop) = stream(Doing::WritingToABrowserThatDoesNotRead).await;
+    let (rig, desktop) = stream(StreamPhase::WritingToABrowserThatDoesNotRead).await;
     rig.end.abort();
     assert!(is_closed(&mut desktop.unwrap()).await);
 }
@@ -138,6 +147,6 @@ async fn a_right_that_was_lost_before_is_not_used() {
     let (right, watched) = tokio::sync::watch::channel(Right::Held);
     right.send(Right::SignedOut).unwrap();
     let end = super::rig::attach_once(&dial, watched).await;
-    assert_eq!(end.why(), "signed_out");
+    assert_eq!(end.reason_code(), "signed_out");
     assert!(calls.try_recv().is_err(), "nothing is dialled");
 }

@@ -1,53 +1,55 @@
 //! The two gates of a stream of RDP: one filter behind both, since what one direction says decides
 //! what the other may.
 
-use super::nla::{self, Refusal};
+use super::nla::{self, LogonFailure};
 use crate::domain::server::{Clipboard, Credential, Server, StreamPolicy};
 use crate::protocol::rdp::channels::Purpose;
 use crate::protocol::rdp::error_info::ErrorInfo;
 use crate::protocol::rdp::filter::{Edits, Filter};
 use crate::protocol::rdp::gcc::CoreEdits;
-use crate::protocol::rdp::refusal::{Refusal as Held, Refused as What};
+use crate::protocol::rdp::refusal::{Refusal as Held, RefusalKind as What};
 use crate::protocol::rdp::x224::HYBRID;
 use crate::protocol::rdp::{self, RdpError, info};
-use crate::viewer::gate::{Channel, Direction, Gate, GateError, Gates, Passed, Refused};
+use crate::viewer::stream_filter::{
+    Channel, Direction, Filtered, RefusedTransfer, StreamFilter, StreamFilterError, StreamFilters,
+};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use zeroize::Zeroizing;
 
 /// A refusal of the login that came where RDP was due: CredSSP's last word, after ours. Written by
 /// a gate, read when the stream is over.
-pub(super) type Late = Arc<OnceLock<Refusal>>;
+pub(super) type LateLogonFailure = Arc<OnceLock<LogonFailure>>;
 
 /// One direction's gate.
-pub(super) struct RdpGate {
+pub(super) struct RdpStreamFilter {
     /// Both gates are fed by one task; the lock is never waited for.
     shared: Arc<Mutex<Filter>>,
-    way: rdp::Direction,
+    direction: rdp::Direction,
     /// Used again for each chunk.
     out: Vec<Bytes>,
     /// Until the first chunk, where CredSSP came before.
-    late: Option<Late>,
+    late_failure: Option<LateLogonFailure>,
 }
 
 /// What was said in the stream that tells why it ended.
-pub(super) struct Said(Arc<Mutex<Filter>>);
+pub(super) struct EndInfo(Arc<Mutex<Filter>>);
 
-impl Said {
+impl EndInfo {
     /// Why the server said that it ends it, and what was wrong with the bytes.
-    pub(super) fn of_the_end(&self) -> (Option<ErrorInfo>, Option<RdpError>) {
+    pub(super) fn end_info(&self) -> (Option<ErrorInfo>, Option<RdpError>) {
         let filter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (filter.error_info(), filter.error())
     }
 }
 
 /// The gates of a stream to this server, which chose the protocol `selected`.
-pub(super) fn gates(
+pub(super) fn stream_filters(
     server: &Server,
     credential: Option<&Credential>,
     selected: u32,
-    late: &Late,
-) -> (Gates<RdpGate, RdpGate>, Said) {
+    late: &LateLogonFailure,
+) -> (StreamFilters<RdpStreamFilter, RdpStreamFilter>, EndInfo) {
     let credential = credential.map(|credential| info::Credential {
         domain: credential.domain.clone(),
         user: credential.username.clone(),
@@ -56,11 +58,19 @@ pub(super) fn gates(
     let edits =
         Edits { core: CoreEdits { selected, keyboard_layout: server.keyboard }, credential };
     let shared = Arc::new(Mutex::new(Filter::new(policy(server.policy), edits)));
-    let gate = |way, late| RdpGate { shared: Arc::clone(&shared), way, out: Vec::new(), late };
+    let gate = |way, late| RdpStreamFilter {
+        shared: Arc::clone(&shared),
+        direction: way,
+        out: Vec::new(),
+        late_failure: late,
+    };
     let late = (selected == HYBRID).then(|| Arc::clone(late));
     (
-        Gates { up: gate(rdp::Direction::Up, None), down: gate(rdp::Direction::Down, late) },
-        Said(Arc::clone(&shared)),
+        StreamFilters {
+            up: gate(rdp::Direction::Up, None),
+            down: gate(rdp::Direction::Down, late),
+        },
+        EndInfo(Arc::clone(&shared)),
     )
 }
 
@@ -77,40 +87,44 @@ fn policy(policy: StreamPolicy) -> rdp::Policy {
     rdp::Policy { clipboard, files: policy.files && !policy.read_only, read_only: policy.read_only }
 }
 
-impl RdpGate {
+impl RdpStreamFilter {
     fn filter(&self) -> MutexGuard<'_, Filter> {
         // A filter that panicked has not; and if it had, its lanes still hold what they held.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Gate for RdpGate {
-    fn feed(&mut self, chunk: Bytes, passed: &mut Passed) -> Result<(), GateError> {
-        if let Some(late) = self.late.take()
-            && let Some(refusal) = nla::late_refusal(&chunk)
+impl StreamFilter for RdpStreamFilter {
+    fn feed(&mut self, chunk: Bytes, passed: &mut Filtered) -> Result<(), StreamFilterError> {
+        if let Some(late) = self.late_failure.take()
+            && let Some(refusal) = nla::late_failure(&chunk)
         {
             let _ = late.set(refusal);
-            return Err(GateError::Malformed(refusal.word()));
+            return Err(StreamFilterError::Malformed(refusal.word()));
         }
         let mut filter = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let fed = filter.feed(self.way, &chunk, &mut self.out);
-        passed.onward.extend(self.out.drain(..));
-        let back = self.way.back();
-        let spoken = if filter.owes(back) { filter.speak(back, &mut self.out) } else { Ok(()) };
-        passed.back.extend(self.out.drain(..));
-        if filter.has_refused() {
-            passed.refused.extend(filter.refusals().iter().map(refused));
+        let fed = filter.feed(self.direction, &chunk, &mut self.out);
+        passed.forward.extend(self.out.drain(..));
+        let back = self.direction.opposite();
+        let spoken = if filter.has_pending(back) {
+            filter.flush_pending(back, &mut self.out)
+        } else {
+            Ok(())
+        };
+        passed.replies.extend(self.out.drain(..));
+        if filter.has_refusals() {
+            passed.refused.extend(filter.refusals().iter().map(refused_transfer));
         }
-        fed.and(spoken).map_err(error)
+        fed.and(spoken).map_err(filter_error)
     }
 
-    fn between(&self) -> bool {
-        self.filter().is_between(self.way)
+    fn at_message_boundary(&self) -> bool {
+        self.filter().is_at_boundary(self.direction)
     }
 }
 
-fn refused(refusal: &Held) -> Refused {
-    let channel = match &refusal.what {
+fn refused_transfer(refusal: &Held) -> RefusedTransfer {
+    let channel = match &refusal.kind {
         What::Clipboard => Channel::Clipboard,
         What::ClipboardFiles => Channel::Files,
         What::StaticChannel(name)
@@ -132,15 +146,15 @@ fn refused(refusal: &Held) -> Refused {
         rdp::Direction::Up => Direction::Up,
         rdp::Direction::Down => Direction::Down,
     };
-    Refused { channel, direction, bytes: refusal.bytes, count: refusal.count }
+    RefusedTransfer { channel, direction, bytes: refusal.bytes, count: refusal.count }
 }
 
 /// What cannot be checked, or leads elsewhere, is forbidden; all else is a side that does not speak
 /// as it should.
-fn error(error: RdpError) -> GateError {
+fn filter_error(error: RdpError) -> StreamFilterError {
     match error {
         RdpError::Encrypted | RdpError::Compressed(_) | RdpError::Redirected => {
-            GateError::Forbidden(error.word())
+            StreamFilterError::Forbidden(error.reason_code())
         }
         RdpError::NotRdp { .. }
         | RdpError::TooLong { .. }
@@ -152,7 +166,7 @@ fn error(error: RdpError) -> GateError {
         | RdpError::DesktopSize { .. }
         | RdpError::MonitorLayout
         | RdpError::CredentialTooLong(_)
-        | RdpError::Flood
-        | RdpError::Spent => GateError::Malformed(error.word()),
+        | RdpError::TooManyPendingReplies
+        | RdpError::AlreadyFailed => StreamFilterError::Malformed(error.reason_code()),
     }
 }
