@@ -9,7 +9,7 @@ use crate::broker::fleet::TunnelState;
 use crate::config::Config;
 use crate::domain::user::Origin;
 use crate::domain::{Clock as _, Timestamp};
-use crate::http::apps::{AppsSettings, is_one_site};
+use crate::http::apps::{AppsSettings, is_same_site};
 use crate::http::{self, AppState, PathNumbers, TunnelStatus};
 use crate::tunnel::{Hub, HubConfig, PrivateKey};
 use crate::viewer;
@@ -201,7 +201,7 @@ pub fn advice(config: &Config) -> Option<String> {
     // A name without a dot is this machine's own: nobody else's browser is asked.
     let foreign = !domain.is_empty()
         && public_host(config).is_some_and(|host| host.contains('.'))
-        && !is_one_site(domain, gateway);
+        && !is_same_site(domain, gateway);
     foreign.then(|| {
         format!(
             "apps.domain {domain} is not below the name of server.public_url: a browser that blocks third parties may not let an application store \

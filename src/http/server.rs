@@ -1,7 +1,7 @@
 //! Sockets, TLS, limits of time and number, and stopping in order.
 
+use super::apps::acceptor::{self, Acceptor};
 use super::apps::dispatch::Apps;
-use super::apps::front::{self, Front};
 use super::extract::BODY_MAX;
 use super::{AppState, observe, pages, routes};
 use actix_web::body::BoxBody;
@@ -103,9 +103,9 @@ pub fn start(
         .clone()
         .map(|settings| Arc::new(Apps::new(settings, Handle::current())));
     if let Some(apps) = &apps {
-        tokio::spawn(Arc::clone(apps).tend(state.clone()));
+        tokio::spawn(Arc::clone(apps).close_idle(state.clone()));
     }
-    let front = Front { state: state.clone(), tls: front::with_alpn(tls), apps, limits };
+    let front = Acceptor { state: state.clone(), tls: acceptor::with_alpn(tls), apps, limits };
     let signal = server.graceful_shutdown_signal();
     let stopping = move || {
         let signal = signal.clone();
@@ -115,8 +115,9 @@ pub fn start(
     for listener in listeners {
         addresses.push(listener.local_addr()?);
         let (front, stopping) = (front.clone(), stopping.clone());
-        server = server
-            .listen("https", listener, move || front::service(front.clone(), stopping.clone()))?;
+        server = server.listen("https", listener, move || {
+            acceptor::service(front.clone(), stopping.clone())
+        })?;
     }
     let server = server.run();
     let handle = server.handle();

@@ -33,7 +33,7 @@ pub(super) struct Line {
     down: AtomicU64,
     host_us: AtomicU64,
     desktop_us: AtomicU64,
-    /// When the way to the host was last measured, or is being; milliseconds since [`Line::born`],
+    /// When the way to the host was last measured, or is being; milliseconds since [`BrowserIo::born`],
     /// plus one.
     measured: AtomicU64,
     born: Option<Instant>,
@@ -92,7 +92,7 @@ fn known(cell: &AtomicU64) -> Option<Duration> {
     Some(cell.load(Ordering::Relaxed)).filter(|us| *us > 0).map(Duration::from_micros)
 }
 
-/// One way to the other end of a tunnel and back; `None` when it gives no answer.
+/// One way to the other end of a tunnel and back; `Incomplete` when it gives no answer.
 pub(super) async fn knock(tunnel: &Tunnel) -> Option<Duration> {
     let began = Instant::now();
     match tokio::time::timeout(KNOCK_TIMEOUT, tunnel.connect(KNOCK_PORT)).await {

@@ -2,7 +2,7 @@
 //! target, through none.
 //!
 //! A standard peer has one key pair, so it has one tunnel with us, and every session on it goes
-//! through that. What dropping keys does elsewhere, a [`Line`]'s cut does here: the session's
+//! through that. What dropping keys does elsewhere, a [`BrowserIo`]'s cut does here: the session's
 //! streams end at once, and no other can be opened.
 
 use super::line::{self, Line, Watched};

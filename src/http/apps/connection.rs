@@ -1,11 +1,11 @@
 //! A connection under the apps domain: HTTP/1.1 or HTTP/2 by ALPN, spoken by hyper, whose parser is
 //! strict, whose bodies stream, and which says `100 Continue` only when the body is asked for.
 
-use super::clock::Clock;
-use super::dispatch::{Apps, Asked, HEADERS_MAX, answer};
-use super::line::{Line, Marks};
-use super::streams::{Streams, Taken, Turn};
-use super::table::Opened;
+use super::browser_io::{BrowserIo, WriteProgress};
+use super::dispatch::{Apps, HEADERS_MAX, RequestContext, respond};
+use super::h2_streams::{H2Executor, StreamProgress, TrackedBody};
+use super::header_timer::HeaderReadTimer;
+use super::table::OpenApp;
 use crate::broker::live::Right;
 use crate::http::AppState;
 use crate::http::server::ServerLimits;
@@ -37,13 +37,13 @@ const STREAMS_MAX: u32 = 128;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// An HTTP/2 peer is asked so often whether it is there, and gone when it does not say.
-const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// What is under way when the right to an application is lost may take so long to end, then the
 /// connection is cut.
-const CUT_AFTER: Duration = Duration::from_millis(800);
+const REVOKE_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// What a connection is served with.
-pub(super) struct Connection {
+pub(super) struct ConnectionContext {
     pub(super) state: AppState,
     pub(super) apps: Arc<Apps>,
     pub(super) peer: Option<IpAddr>,
@@ -53,44 +53,48 @@ pub(super) struct Connection {
 /// The applications that a connection's requests went to: nearly always one. HTTP/2 may share a
 /// connection among origins.
 #[derive(Default)]
-struct Served {
-    held: Mutex<Vec<Held>>,
-    more: Notify,
+struct ConnectionApps {
+    holds: Mutex<Vec<AppHold>>,
+    changed: Notify,
 }
 
-struct Held {
+struct AppHold {
     /// Which application.
-    which: usize,
+    app_address: usize,
     right: watch::Receiver<Right>,
     /// Ends its streams.
-    cut: CancellationToken,
+    reset_token: CancellationToken,
 }
 
-impl Held {
-    fn is_lost(&self) -> bool {
+impl AppHold {
+    fn is_revoked(&self) -> bool {
         *self.right.borrow() != Right::Held || self.right.has_changed().is_err()
     }
 }
 
-impl Served {
+impl ConnectionApps {
     /// A request goes to this one; what ends its stream.
-    fn note(&self, opened: &Arc<Opened>) -> CancellationToken {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+    fn hold(&self, opened: &Arc<OpenApp>) -> CancellationToken {
+        let mut held = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         let which = Arc::as_ptr(opened) as usize;
-        if let Some(known) = held.iter().find(|known| known.which == which) {
-            return known.cut.clone();
+        if let Some(known) = held.iter().find(|known| known.app_address == which) {
+            return known.reset_token.clone();
         }
         let cut = CancellationToken::new();
-        held.push(Held { which, right: opened.right.clone(), cut: cut.clone() });
-        self.more.notify_one();
+        held.push(AppHold {
+            app_address: which,
+            right: opened.right.clone(),
+            reset_token: cut.clone(),
+        });
+        self.changed.notify_one();
         cut
     }
 
     /// Resolves when the right to one of them is lost.
-    async fn lost(&self) {
+    async fn any_revoked(&self) {
         loop {
             let rights: Vec<_> = self
-                .held
+                .holds
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .iter()
@@ -108,22 +112,22 @@ impl Served {
             };
             tokio::select! {
                 () = lost => return,
-                () = self.more.notified() => {}
+                () = self.changed.notified() => {}
             }
         }
     }
 
     /// Whether none is left.
-    fn all_lost(&self) -> bool {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).iter().all(Held::is_lost)
+    fn all_revoked(&self) -> bool {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).iter().all(AppHold::is_revoked)
     }
 
     /// Ends the streams of those that are lost, and forgets them.
-    fn cut_lost(&self) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| {
-            let lost = held.is_lost();
+    fn reset_revoked(&self) {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| {
+            let lost = held.is_revoked();
             if lost {
-                held.cut.cancel();
+                held.reset_token.cancel();
             }
             !lost
         });
@@ -132,59 +136,61 @@ impl Served {
 
 /// Serves a connection to its end. `stopping` resolves when the gateway stops.
 pub(super) async fn serve(
-    connection: Connection,
+    connection: ConnectionContext,
     stream: TlsStream<TcpStream>,
     is_http2: bool,
     stopping: impl Future<Output = ()>,
 ) {
-    let served = Arc::new(Served::default());
+    let served = Arc::new(ConnectionApps::default());
     let connection = Arc::new(connection);
     let limits = connection.limits;
     let service = service_fn({
         let served = Arc::clone(&served);
-        move |request: Request<Incoming>| one(Arc::clone(&connection), Arc::clone(&served), request)
+        move |request: Request<Incoming>| {
+            handle(Arc::clone(&connection), Arc::clone(&served), request)
+        }
     });
-    let line = Line::new(stream, limits.stall);
-    let marks = line.marks();
+    let line = BrowserIo::new(stream, limits.stall);
+    let marks = line.progress();
     let io = TokioIo::new(line);
     if is_http2 {
-        let mut builder = http2::Builder::new(Streams { stall: limits.stall });
+        let mut builder = http2::Builder::new(H2Executor { stall: limits.stall });
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(HEAD_MAX)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_EVERY);
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_INTERVAL);
         let running = builder.serve_connection(io, service);
-        tend(running, |running| running.graceful_shutdown(), &marks, &served, stopping).await;
+        drive(running, |running| running.graceful_shutdown(), &marks, &served, stopping).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
-            .timer(Clock::default())
+            .timer(HeaderReadTimer::default())
             .header_read_timeout(limits.head_timeout)
             .max_headers(HEADERS_MAX)
             .max_header_size(usize::try_from(HEAD_MAX).unwrap_or(usize::MAX));
         let running = builder.serve_connection(io, service).with_upgrades();
-        tend(running, |running| running.graceful_shutdown(), &marks, &served, stopping).await;
+        drive(running, |running| running.graceful_shutdown(), &marks, &served, stopping).await;
     }
 }
 
 /// What a connection has to hear of.
 enum Event {
     /// The gateway stops.
-    Stops,
+    Shutdown,
     /// The right to one of its applications is lost.
-    Lost,
+    Revoked,
 }
 
 /// Lets a connection run until it ends, is to end, or must.
-async fn tend<C, E>(
+async fn drive<C, E>(
     running: C,
     end: impl Fn(Pin<&mut C>),
-    marks: &Marks,
-    served: &Served,
+    marks: &WriteProgress,
+    served: &ConnectionApps,
     stopping: impl Future<Output = ()>,
 ) where
     C: Future<Output = Result<(), E>>,
@@ -197,8 +203,8 @@ async fn tend<C, E>(
         // at, all connections share.
         let mut events = FuturesUnordered::from_iter([async {
             tokio::select! {
-                () = stopping.as_mut(), if !stops => Event::Stops,
-                () = served.lost() => Event::Lost,
+                () = stopping.as_mut(), if !stops => Event::Shutdown,
+                () = served.any_revoked() => Event::Revoked,
             }
         }]);
         let event = tokio::select! {
@@ -206,53 +212,54 @@ async fn tend<C, E>(
             event = events.next() => event,
         };
         drop(events);
-        if let Some(Event::Stops) = event {
+        if let Some(Event::Shutdown) = event {
             // The server waits as long as it may, then the thread ends.
             stops = true;
             end(running.as_mut());
             continue;
         }
         // What is under way ends by itself, with a page that says why where there is no answer yet.
-        let last = served.all_lost();
+        let last = served.all_revoked();
         if last {
             cut = true;
             end(running.as_mut());
         }
-        let taken = marks.taken();
-        if let Ok(ended) = tokio::time::timeout(CUT_AFTER, running.as_mut()).await {
+        let taken = marks.completed();
+        if let Ok(ended) = tokio::time::timeout(REVOKE_TIMEOUT, running.as_mut()).await {
             break ended;
         }
-        served.cut_lost();
+        served.reset_revoked();
         // A browser that reads nothing must not hold what it may no longer have. One that shows
         // other applications by this connection goes on with them.
-        if last || marks.is_stuck_since(taken) {
-            marks.reset();
+        if last || marks.is_stalled_since(taken) {
+            marks.reset_on_close();
             return;
         }
     };
     if let Err(error) = ended {
         if cut {
-            marks.reset();
+            marks.reset_on_close();
         }
         tracing::debug!(%error, "apps.connection.failed");
     }
 }
 
-async fn one(
-    connection: Arc<Connection>,
-    served: Arc<Served>,
+async fn handle(
+    connection: Arc<ConnectionContext>,
+    served: Arc<ConnectionApps>,
     request: Request<Incoming>,
-) -> Result<Response<Taken>, Infallible> {
+) -> Result<Response<TrackedBody>, Infallible> {
     let began = Instant::now();
     let method = request.method().clone();
     // Those wait, and would hide how long answers take.
     let route = if request.uri().path() == "/.portcullis/state" { "apps state" } else { "apps" };
-    let turn = Turn::here();
-    let asked = Asked { state: &connection.state, apps: &connection.apps, peer: connection.peer };
-    let answer = answer(&asked, request, |opened| {
-        let cut = served.note(opened);
+    let turn = StreamProgress::current();
+    let asked =
+        RequestContext { state: &connection.state, apps: &connection.apps, peer: connection.peer };
+    let answer = respond(&asked, request, |opened| {
+        let cut = served.hold(opened);
         if let Some(turn) = &turn {
-            turn.ends_with(cut);
+            turn.reset_on(cut);
         }
     })
     .await;
@@ -263,5 +270,5 @@ async fn one(
         answer.status().as_u16(),
         began.elapsed(),
     );
-    Ok(answer.map(|body| Taken::new(body, turn)))
+    Ok(answer.map(|body| TrackedBody::new(body, turn)))
 }

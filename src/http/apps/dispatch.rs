@@ -1,12 +1,12 @@
 //! What becomes of a request under the apps domain.
 
-use super::name::{self, Named};
-use super::table::{Opened, Table};
-use super::{AppsSettings, Body, entry, pages, site};
+use super::host_header::{self, HostTarget};
+use super::table::{AppTable, OpenApp};
+use super::{AppsSettings, Body, entry, fetch_metadata, pages};
 use crate::domain::user::Origin;
 use crate::http::AppState;
 use crate::http::origin::client_address;
-use crate::viewer::html5::Fault;
+use crate::viewer::html5::ProxyError;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -23,12 +23,12 @@ const OWN_PATHS: &str = "/.portcullis/";
 /// The viewer is told of an application's end at once, by a request that waits for it this long.
 const STATE_WAIT: Duration = Duration::from_secs(25);
 /// How often idle applications are looked for, at most.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
+const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// What all connections share.
 pub(in crate::http) struct Apps {
     pub(super) settings: AppsSettings,
-    pub(super) table: Table,
+    pub(super) table: AppTable,
     /// Where what outlives a connection runs.
     pub(super) runtime: Handle,
 }
@@ -36,12 +36,12 @@ pub(in crate::http) struct Apps {
 impl Apps {
     /// None open.
     pub(in crate::http) fn new(settings: AppsSettings, runtime: Handle) -> Self {
-        Self { settings, table: Table::default(), runtime }
+        Self { settings, table: AppTable::default(), runtime }
     }
 
     /// Closes applications that nobody uses, until the gateway goes away.
-    pub(in crate::http) async fn tend(self: Arc<Self>, state: AppState) {
-        let every = (self.settings.idle / 4).clamp(Duration::from_millis(50), SWEEP_EVERY);
+    pub(in crate::http) async fn close_idle(self: Arc<Self>, state: AppState) {
+        let every = (self.settings.idle / 4).clamp(Duration::from_millis(50), SWEEP_INTERVAL_MAX);
         let mut going = state.going_away();
         while tokio::time::timeout(every, going.wait_for(|going| *going)).await.is_err() {
             for app in self.table.sweep(self.settings.idle, Instant::now()) {
@@ -52,25 +52,25 @@ impl Apps {
 }
 
 /// A request's circumstances.
-pub(super) struct Asked<'a> {
+pub(super) struct RequestContext<'a> {
     pub(super) state: &'a AppState,
     pub(super) apps: &'a Arc<Apps>,
     pub(super) peer: Option<IpAddr>,
 }
 
-impl Asked<'_> {
+impl RequestContext<'_> {
     /// Where it came from, for the audit log.
     pub(super) fn origin(&self, headers: &HeaderMap) -> Origin {
         let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
         Origin {
             request_id: uuid::Uuid::now_v7().to_string(),
-            source_ip: self.client(headers),
+            source_ip: self.client_address(headers),
             user_agent: agent.map(|agent| agent.chars().take(256).collect()),
         }
     }
 
     /// The client's address.
-    fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
+    fn client_address(&self, headers: &HeaderMap) -> Option<IpAddr> {
         let forwarded = headers
             .get_all("x-forwarded-for")
             .into_iter()
@@ -82,10 +82,10 @@ impl Asked<'_> {
 }
 
 /// Answers a request. `serving` hears which application it goes to.
-pub(super) async fn answer(
-    asked: &Asked<'_>,
+pub(super) async fn respond(
+    asked: &RequestContext<'_>,
     request: Request<Incoming>,
-    serving: impl FnOnce(&Arc<Opened>),
+    serving: impl FnOnce(&Arc<OpenApp>),
 ) -> Response<Body> {
     let settings = &asked.apps.settings;
     let headers = request.headers();
@@ -95,50 +95,53 @@ pub(super) async fn answer(
             "Too many header fields\n",
         );
     }
-    if !is_framed_once(headers) {
-        return unclear(&request, "The request's framing is not understood\n");
+    if !has_single_framing(headers) {
+        return bad_request(&request, "The request's framing is not understood\n");
     }
-    let session = match name::named(request.uri(), headers, settings) {
-        Named::Session(session) => session,
-        Named::Nobody => return pages::not_found(settings, None),
-        Named::Elsewhere => {
+    let session = match host_header::host_target(request.uri(), headers, settings) {
+        HostTarget::Session(session) => session,
+        HostTarget::UnknownSubdomain => return pages::not_found(settings, None),
+        HostTarget::Misdirected => {
             return pages::plain(StatusCode::MISDIRECTED_REQUEST, "Not served here\n");
         }
-        Named::Unclear => return unclear(&request, "The request does not name one host\n"),
+        HostTarget::Invalid => {
+            return bad_request(&request, "The request does not name one host\n");
+        }
     };
-    if *request.method() == Method::TRACE || !name::is_origin_form(request.method(), request.uri())
+    if *request.method() == Method::TRACE
+        || !host_header::is_origin_form(request.method(), request.uri())
     {
-        return unclear(&request, "The request does not name a path\n");
+        return bad_request(&request, "The request does not name a path\n");
     }
-    let opened = asked.apps.table.find(session, entry::cookies(headers));
+    let opened = asked.apps.table.find(session, entry::cookie_values(headers));
     // Who has entered is known, and an application is asked as often as its pages like; everybody
     // else is counted by address.
-    if opened.is_none() && asked.state.limits.any.check(asked.client(headers)).is_err() {
-        return pages::too_often(settings);
+    if opened.is_none() && asked.state.limits.any.check(asked.client_address(headers)).is_err() {
+        return pages::rate_limited(settings);
     }
     if let Some(path) = request.uri().path().strip_prefix(OWN_PATHS) {
         return match path {
             "enter" => Box::pin(entry::enter(asked, session, request)).await,
             "state" => {
-                Box::pin(state(asked, opened.as_deref(), request.uri().query(), headers)).await
+                Box::pin(app_state(asked, opened.as_deref(), request.uri().query(), headers)).await
             }
             _ => pages::not_found(settings, Some(session)),
         };
     }
     let Some(opened) = opened else { return pages::not_found(settings, Some(session)) };
-    if let Some(ending) = opened.ending() {
+    if let Some(ending) = opened.end() {
         return pages::ended(settings, session, ending);
     }
-    if !site::may_pass(request.method(), headers, || settings.origin(session)) {
-        return pages::foreign(settings);
+    if !fetch_metadata::is_allowed(request.method(), headers, || settings.origin(session)) {
+        return pages::foreign_origin(settings);
     }
-    let from = asked.client(headers).unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let from = asked.client_address(headers).unwrap_or(IpAddr::from([0, 0, 0, 0]));
     serving(&opened);
     opened.app.serve(request, from).await
 }
 
 /// The leg that failed, and what a person reads of it.
-fn failing(fault: &Fault) -> Response<Body> {
+fn probe_failure(fault: &ProxyError) -> Response<Body> {
     let leg = if fault.code() == "host_unreachable" { "host" } else { "application" };
     pages::json(
         &json!({"state": "failing", "leg": leg, "code": fault.code(), "detail": fault.page().title}),
@@ -146,7 +149,7 @@ fn failing(fault: &Fault) -> Response<Body> {
 }
 
 /// 400; and nothing that follows on the connection is believed.
-fn unclear(request: &Request<Incoming>, line: &'static str) -> Response<Body> {
+fn bad_request(request: &Request<Incoming>, line: &'static str) -> Response<Body> {
     let mut answer = pages::plain(StatusCode::BAD_REQUEST, line);
     if request.version() < Version::HTTP_2 {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -156,7 +159,7 @@ fn unclear(request: &Request<Incoming>, line: &'static str) -> Response<Body> {
 
 /// Chunked, once, is the one transfer coding that passes (RFC 9112 section 6.1: never twice; any
 /// other would have to be undone here).
-fn is_framed_once(headers: &HeaderMap) -> bool {
+fn has_single_framing(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).into_iter();
     let (first, second) = (codings.next(), codings.next());
     second.is_none()
@@ -168,9 +171,9 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
 /// cookie. The application itself is asked only when the viewer wants to know (`?answering`): one
 /// that is watched is not to be knocked at all the time. With `?wait` the answer is there when the
 /// state is another, or after a while.
-async fn state(
-    asked: &Asked<'_>,
-    opened: Option<&Opened>,
+async fn app_state(
+    asked: &RequestContext<'_>,
+    opened: Option<&OpenApp>,
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Response<Body> {
@@ -181,18 +184,18 @@ async fn state(
     }
     let mut answer = match opened {
         None => pages::json(&json!({"state": "none"})),
-        Some(opened) => match opened.ending() {
+        Some(opened) => match opened.end() {
             Some(ending) => pages::json(&json!({"state": "ended", "reason": ending.as_str()})),
             None if !answering => pages::json(&json!({"state": "open"})),
             None => match opened.app.probe().await {
                 Ok(()) => pages::json(&json!({"state": "open"})),
-                Err(fault) => failing(&fault),
+                Err(fault) => probe_failure(&fault),
             },
         },
     };
     let by_gateway = entry::is_from_gateway(asked, headers);
     if let (true, Some(origin)) = (by_gateway, headers.get(header::ORIGIN)) {
-        entry::readable(&mut answer, origin.clone());
+        entry::allow_cors(&mut answer, origin.clone());
     }
     answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Origin"));
     answer

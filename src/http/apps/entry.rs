@@ -7,8 +7,8 @@
 //! worker of the application; a navigation would, and the worker could read the ticket. A tab of
 //! another site than the gateway's keeps cookies of its own, so that into it the form is navigated.
 
-use super::dispatch::Asked;
-use super::{App, AppsSettings, Body, Place, pages};
+use super::dispatch::RequestContext;
+use super::{App, AppOrigin, AppsSettings, Body, pages};
 use crate::broker::live::StreamGrant;
 use crate::broker::views::{StreamProof, TooManyViewers};
 use crate::domain::secret::SecretString;
@@ -35,7 +35,7 @@ const FORM_MAX: usize = 4096;
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Values of our cookie among a request's.
-pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+pub(super) fn cookie_values(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let all = headers
         .get_all(header::COOKIE)
         .into_iter()
@@ -48,22 +48,22 @@ pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// Answers `/.portcullis/enter`; to a page of the gateway so that its script may read it.
 pub(super) async fn enter(
-    asked: &Asked<'_>,
+    asked: &RequestContext<'_>,
     session: SessionId,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let readers = is_from_gateway(asked, request.headers())
         .then(|| request.headers().get(header::ORIGIN).cloned())
         .flatten();
-    let mut answer = entered(asked, session, request).await;
+    let mut answer = exchange_ticket(asked, session, request).await;
     if let Some(origin) = readers {
-        readable(&mut answer, origin);
+        allow_cors(&mut answer, origin);
     }
     answer
 }
 
 /// Lets scripts of an origin read an answer that has cookies (Fetch standard, section 3.3.3).
-pub(super) fn readable(answer: &mut Response<Body>, origin: HeaderValue) {
+pub(super) fn allow_cors(answer: &mut Response<Body>, origin: HeaderValue) {
     answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     answer
         .headers_mut()
@@ -71,8 +71,8 @@ pub(super) fn readable(answer: &mut Response<Body>, origin: HeaderValue) {
     answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Origin"));
 }
 
-async fn entered(
-    asked: &Asked<'_>,
+async fn exchange_ticket(
+    asked: &RequestContext<'_>,
     session: SessionId,
     request: Request<Incoming>,
 ) -> Response<Body> {
@@ -84,7 +84,7 @@ async fn entered(
     }
     let origin = asked.origin(request.headers());
     if asked.state.limits.anonymous.check(origin.source_ip).is_err() {
-        return pages::too_often(settings);
+        return pages::rate_limited(settings);
     }
     // Only pages of the gateway bring tickets: with one of their own, another page could let its
     // reader work in a session of somebody else's.
@@ -95,7 +95,7 @@ async fn entered(
             .audit_denial(&origin, None, "POST /.portcullis/enter", "foreign_origin")
             .await
         {
-            Ok(()) => pages::foreign(settings),
+            Ok(()) => pages::foreign_origin(settings),
             Err(_) => pages::unavailable(settings),
         };
     }
@@ -103,7 +103,7 @@ async fn entered(
         .headers()
         .get(header::ACCEPT)
         .is_some_and(|accept| accept.as_bytes() == b"application/json");
-    let Some(ticket) = ticket(request).await else { return pages::bad_ticket(settings) };
+    let Some(ticket) = read_ticket(request).await else { return pages::bad_ticket(settings) };
     let grant = match asked
         .state
         .broker
@@ -111,16 +111,16 @@ async fn entered(
         .await
     {
         Ok(grant) => grant,
-        Err(error) => return refused(settings, &error),
+        Err(error) => return open_error(settings, &error),
     };
-    match admit(asked, origin, session, grant).await {
-        Ok(entered) => welcome(settings, session, &entered, by_script),
+    match open_or_join(asked, origin, session, grant).await {
+        Ok(entered) => entry_response(settings, session, &entered, by_script),
         Err(answer) => *answer,
     }
 }
 
 /// Whether one of the gateway's own pages made the request.
-pub(super) fn is_from_gateway(asked: &Asked<'_>, headers: &HeaderMap) -> bool {
+pub(super) fn is_from_gateway(asked: &RequestContext<'_>, headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).into_iter();
     let (Some(origin), None) = (origins.next(), origins.next()) else { return false };
     let known =
@@ -128,8 +128,8 @@ pub(super) fn is_from_gateway(asked: &Asked<'_>, headers: &HeaderMap) -> bool {
     known.into_iter().any(|ours| ours.as_bytes() == origin.as_bytes())
 }
 
-/// The form's ticket; `None` for what is no such form.
-async fn ticket(request: Request<Incoming>) -> Option<SecretString> {
+/// The form's ticket; `Incomplete` for what is no such form.
+async fn read_ticket(request: Request<Incoming>) -> Option<SecretString> {
     let kind = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
     if !kind.split(';').next()?.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return None;
@@ -145,18 +145,18 @@ async fn ticket(request: Request<Incoming>) -> Option<SecretString> {
 }
 
 /// Who entered: the cookie's value, and where the application opens.
-struct Entered {
+struct EntryGrant {
     cookie: SecretString,
     start: String,
 }
 
 /// Opens the application, or joins the one that this login has open already.
-async fn admit(
-    asked: &Asked<'_>,
+async fn open_or_join(
+    asked: &RequestContext<'_>,
     origin: Origin,
     session: SessionId,
     grant: StreamGrant,
-) -> Result<Entered, Box<Response<Body>>> {
+) -> Result<EntryGrant, Box<Response<Body>>> {
     let settings = &asked.apps.settings;
     let (Some(login), WorkspaceKind::Html5) =
         (grant.by().map(|caller| caller.login_id), grant.lease.session().workspace_kind)
@@ -170,18 +170,18 @@ async fn admit(
         }));
     };
     let start = grant.lease.server().web.as_deref().map_or("/", WebTerms::opens_at).to_owned();
-    let Some(cookie) = fresh() else {
+    let Some(cookie) = random_cookie() else {
         drop(asked.state.broker.close_stream(&origin, grant, "aborted").await);
         return Err(Box::new(pages::unavailable(settings)));
     };
     if asked.apps.table.join(session, login, cookie.expose()) {
         return match asked.state.broker.close_stream(&origin, grant, "joined").await {
-            Ok(()) => Ok(Entered { cookie, start }),
+            Ok(()) => Ok(EntryGrant { cookie, start }),
             Err(_) => Err(Box::new(pages::unavailable(settings))),
         };
     }
     let right = grant.right.clone();
-    let place = Place {
+    let place = AppOrigin {
         origin: settings.origin(session),
         gateway_origin: settings.gateway.clone(),
         cross_site: settings.cross_site,
@@ -192,22 +192,22 @@ async fn admit(
         App::open(&asked.state.viewer, origin, grant, place)
     };
     asked.apps.table.add(session, app, right, cookie.expose());
-    Ok(Entered { cookie, start })
+    Ok(EntryGrant { cookie, start })
 }
 
-/// 256 random bits; `None` when the system has none to give.
-fn fresh() -> Option<SecretString> {
+/// 256 random bits; `Incomplete` when the system has none to give.
+fn random_cookie() -> Option<SecretString> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).ok()?;
     Some(SecretString::new(URL_SAFE_NO_PAD.encode(bytes)))
 }
 
-fn refused(settings: &AppsSettings, error: &Error) -> Response<Body> {
+fn open_error(settings: &AppsSettings, error: &Error) -> Response<Body> {
     if error.source.as_deref().is_some_and(|cause| cause.is::<TooManyViewers>()) {
-        return pages::too_many(settings);
+        return pages::too_many_viewers(settings);
     }
     match error.kind {
-        ErrorKind::Throttled(_) => pages::too_often(settings),
+        ErrorKind::Throttled(_) => pages::rate_limited(settings),
         ErrorKind::Unavailable | ErrorKind::Internal => pages::unavailable(settings),
         ErrorKind::Malformed
         | ErrorKind::Invalid
@@ -220,10 +220,10 @@ fn refused(settings: &AppsSettings, error: &Error) -> Response<Body> {
 
 /// To where the application opens, by an absolute address: a start such as `//evil.example` names a
 /// path and no host.
-fn welcome(
+fn entry_response(
     settings: &AppsSettings,
     session: SessionId,
-    entered: &Entered,
+    entered: &EntryGrant,
     by_script: bool,
 ) -> Response<Body> {
     let start = format!("{}{}", settings.origin(session), entered.start);

@@ -23,20 +23,20 @@
 //! Paths below `/.portcullis/` of an application's origin are the gateway's and never reach the
 //! application.
 
-pub(super) mod clock;
+pub(super) mod acceptor;
+pub(super) mod browser_io;
 pub(super) mod connection;
 pub(super) mod dispatch;
 pub(super) mod entry;
-pub(super) mod front;
-pub(super) mod line;
-pub mod name;
+pub mod fetch_metadata;
+pub(super) mod h2_streams;
+pub(super) mod header_timer;
+pub mod host_header;
 pub(super) mod pages;
-pub mod site;
-pub(super) mod streams;
 pub(super) mod table;
 
 use crate::domain::SessionId;
-use crate::viewer::html5::{App, Body, Place};
+use crate::viewer::html5::{App, AppOrigin, Body};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,16 +64,16 @@ impl AppsSettings {
     #[must_use]
     pub fn new(domain: &str, gateway: &str, idle: Duration, tls: &rustls::ServerConfig) -> Self {
         let authority = gateway.strip_prefix("https://").unwrap_or(gateway).trim_end_matches('/');
-        let (_, port) = name::split_port(authority);
+        let (_, port) = host_header::split_port(authority);
         let port = port.and_then(|port| port.parse().ok()).filter(|port| *port != 443);
-        let cross_site = !is_one_site(domain, gateway);
+        let cross_site = !is_same_site(domain, gateway);
         Self {
             domain: domain.to_ascii_lowercase(),
             port,
             gateway: format!("https://{authority}"),
             cross_site,
             idle,
-            tls: front::with_alpn(tls),
+            tls: acceptor::with_alpn(tls),
         }
     }
 
@@ -88,7 +88,7 @@ impl AppsSettings {
 
     /// Whether a host name, without port, is one below the domain.
     #[must_use]
-    pub fn is_below(&self, host: &str) -> bool {
+    pub fn is_subdomain(&self, host: &str) -> bool {
         let Some(at) = host.len().checked_sub(self.domain.len()) else { return false };
         at > 1
             && host.is_char_boundary(at)
@@ -101,9 +101,9 @@ impl AppsSettings {
 /// for one site: the domain is below the gateway's own name. Two names side by side may be one
 /// site, too; which, only the public suffix list knows.
 #[must_use]
-pub fn is_one_site(domain: &str, gateway: &str) -> bool {
+pub fn is_same_site(domain: &str, gateway: &str) -> bool {
     let authority = gateway.strip_prefix("https://").unwrap_or(gateway).trim_end_matches('/');
-    let (host, _) = name::split_port(authority);
+    let (host, _) = host_header::split_port(authority);
     let (domain, host) = (domain.to_ascii_lowercase(), host.to_ascii_lowercase());
     // A host of one label is a site of its own, and so is an address: nothing is below it.
     host.contains('.') && domain.strip_suffix(&host).is_some_and(|rest| rest.ends_with('.'))
@@ -159,7 +159,7 @@ mod tests {
     fn below_is_below() {
         let settings = settings("apps.localhost", "https://localhost");
         for name in ["a.apps.localhost", "A.APPS.LOCALHOST", "a.b.apps.localhost"] {
-            assert!(settings.is_below(name), "{name}");
+            assert!(settings.is_subdomain(name), "{name}");
         }
         for name in [
             "apps.localhost",
@@ -170,7 +170,7 @@ mod tests {
             "",
             "é.apps.localhos",
         ] {
-            assert!(!settings.is_below(name), "{name}");
+            assert!(!settings.is_subdomain(name), "{name}");
         }
     }
 }

@@ -1,18 +1,18 @@
 //! What a person reads at an application's origin who cannot be let in. Complete in themselves:
 //! nothing is loaded, nothing is scripted.
 
-use super::table::Ending;
+use super::table::AppEnd;
 use super::{AppsSettings, Body};
 use crate::domain::SessionId;
 use crate::domain::session::EndReason;
-use crate::viewer::html5::page::{POLICY, STYLE};
+use crate::viewer::html5::page::{PAGE_POLICY, STYLE};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
 /// A page's words.
-struct Words {
+struct PageText {
     status: StatusCode,
     title: &'static str,
     text: &'static str,
@@ -33,7 +33,7 @@ enum Link {
 pub(super) fn not_found(settings: &AppsSettings, session: Option<SessionId>) -> Response<Body> {
     page(
         settings,
-        &Words {
+        &PageText {
             status: StatusCode::NOT_FOUND,
             title: "Nothing is open here",
             text: "An application is shown here only to the browser that opened it from the portal, and until the gateway is restarted. If it was \
@@ -44,29 +44,31 @@ pub(super) fn not_found(settings: &AppsSettings, session: Option<SessionId>) -> 
 }
 
 /// For who held a cookie to an application that ended.
-pub(super) fn ended(settings: &AppsSettings, session: SessionId, ending: Ending) -> Response<Body> {
+pub(super) fn ended(settings: &AppsSettings, session: SessionId, ending: AppEnd) -> Response<Body> {
     let (title, text, link) = match ending {
-        Ending::Session(reason) => ("This session has ended", why(reason), Link::Portal),
-        Ending::SignedOut => (
+        AppEnd::Session(reason) => {
+            ("This session has ended", end_reason_text(reason), Link::Portal)
+        }
+        AppEnd::SignedOut => (
             "You signed out",
             "That closed this application in the browser that opened it. Sign in and open it again.",
             Link::Viewer(session),
         ),
-        Ending::Idle => (
+        AppEnd::Idle => (
             "Closed, since nobody used it",
             "Your session goes on. Open the application again to be back in it.",
             Link::Viewer(session),
         ),
-        Ending::Reopen => (
+        AppEnd::Reopen => (
             "Open it again",
             "Its connection was closed, because its rules were changed or the gateway was restarted. Your session goes on.",
             Link::Viewer(session),
         ),
     };
-    page(settings, &Words { status: StatusCode::GONE, title, text, link })
+    page(settings, &PageText { status: StatusCode::GONE, title, text, link })
 }
 
-fn why(reason: EndReason) -> &'static str {
+fn end_reason_text(reason: EndReason) -> &'static str {
     match reason {
         EndReason::UserDisconnected => {
             "You disconnected it. You can open the application again from the portal."
@@ -92,7 +94,7 @@ pub(super) fn bad_ticket(settings: &AppsSettings) -> Response<Body> {
     let text = "It can be used once, within half a minute. Open the application again from the viewer or the portal.";
     page(
         settings,
-        &Words {
+        &PageText {
             status: StatusCode::FORBIDDEN,
             title: "This way in is no longer good",
             text,
@@ -102,11 +104,11 @@ pub(super) fn bad_ticket(settings: &AppsSettings) -> Response<Body> {
 }
 
 /// A session that is open in as many windows as it may be.
-pub(super) fn too_many(settings: &AppsSettings) -> Response<Body> {
+pub(super) fn too_many_viewers(settings: &AppsSettings) -> Response<Body> {
     let text = "This session is open in as many windows as it may be. Close one first.";
     page(
         settings,
-        &Words {
+        &PageText {
             status: StatusCode::CONFLICT,
             title: "Open in too many windows",
             text,
@@ -116,20 +118,25 @@ pub(super) fn too_many(settings: &AppsSettings) -> Response<Body> {
 }
 
 /// What a page of another origin may not ask.
-pub(super) fn foreign(settings: &AppsSettings) -> Response<Body> {
+pub(super) fn foreign_origin(settings: &AppsSettings) -> Response<Body> {
     let text = "A page of another site asked for this. Only the application's own pages may.";
     page(
         settings,
-        &Words { status: StatusCode::FORBIDDEN, title: "Not from there", text, link: Link::Portal },
+        &PageText {
+            status: StatusCode::FORBIDDEN,
+            title: "Not from there",
+            text,
+            link: Link::Portal,
+        },
     )
 }
 
 /// Too many attempts from one address.
-pub(super) fn too_often(settings: &AppsSettings) -> Response<Body> {
+pub(super) fn rate_limited(settings: &AppsSettings) -> Response<Body> {
     let text = "There were too many attempts from your address. Try again in a minute.";
     page(
         settings,
-        &Words {
+        &PageText {
             status: StatusCode::TOO_MANY_REQUESTS,
             title: "Too many attempts",
             text,
@@ -143,7 +150,7 @@ pub(super) fn unavailable(settings: &AppsSettings) -> Response<Body> {
     let text = "The gateway cannot open it just now. Try again in a moment.";
     page(
         settings,
-        &Words {
+        &PageText {
             status: StatusCode::SERVICE_UNAVAILABLE,
             title: "Not available just now",
             text,
@@ -154,29 +161,29 @@ pub(super) fn unavailable(settings: &AppsSettings) -> Response<Body> {
 
 /// One line, for what no browser sends.
 pub(super) fn plain(status: StatusCode, line: &'static str) -> Response<Body> {
-    let mut answer = Response::new(body(Bytes::from_static(line.as_bytes())));
+    let mut answer = Response::new(full_body(Bytes::from_static(line.as_bytes())));
     *answer.status_mut() = status;
-    dress(&mut answer, "text/plain; charset=utf-8", "default-src 'none'");
+    add_headers(&mut answer, "text/plain; charset=utf-8", "default-src 'none'");
     answer
 }
 
 /// JSON for the viewer.
 pub(super) fn json(value: &serde_json::Value) -> Response<Body> {
-    let mut answer = Response::new(body(value.to_string().into()));
-    dress(&mut answer, "application/json", "default-src 'none'");
+    let mut answer = Response::new(full_body(value.to_string().into()));
+    add_headers(&mut answer, "application/json", "default-src 'none'");
     answer
 }
 
 /// Nothing in it, but a status.
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
-    let mut answer = Response::new(body(Bytes::new()));
+    let mut answer = Response::new(full_body(Bytes::new()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 
-fn page(settings: &AppsSettings, words: &Words) -> Response<Body> {
-    let Words { status, title, text, link } = words;
+fn page(settings: &AppsSettings, words: &PageText) -> Response<Body> {
+    let PageText { status, title, text, link } = words;
     let (to, link) = match link {
         Link::Portal => ("/".to_owned(), "Go to the portal"),
         Link::Viewer(session) => (format!("/viewer/{session}"), "Open it again"),
@@ -188,14 +195,14 @@ fn page(settings: &AppsSettings, words: &Words) -> Response<Body> {
         <main><h1>{title}</h1><p>{text}</p><p><a href=\"{}{to}\" target=\"_blank\" rel=\"noopener\">{link}</a></p></main></html>\n",
         settings.gateway
     );
-    let mut answer = Response::new(body(html.into()));
+    let mut answer = Response::new(full_body(html.into()));
     *answer.status_mut() = *status;
-    let policy = format!("{}; frame-ancestors 'self' {}", *POLICY, settings.gateway);
-    dress(&mut answer, "text/html; charset=utf-8", &policy);
+    let policy = format!("{}; frame-ancestors 'self' {}", *PAGE_POLICY, settings.gateway);
+    add_headers(&mut answer, "text/html; charset=utf-8", &policy);
     answer
 }
 
-fn dress(answer: &mut Response<Body>, kind: &'static str, policy: &str) {
+fn add_headers(answer: &mut Response<Body>, kind: &'static str, policy: &str) {
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -207,6 +214,6 @@ fn dress(answer: &mut Response<Body>, kind: &'static str, policy: &str) {
     }
 }
 
-fn body(bytes: Bytes) -> Body {
+fn full_body(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }

@@ -19,16 +19,16 @@ use tokio::sync::watch;
 /// goes.
 const COOKIES_MAX: usize = 8;
 /// How long one that ended is remembered.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+const ENDED_RETENTION: Duration = Duration::from_secs(3600);
 /// How many that ended are remembered.
-const REMEMBERED_MAX: usize = 4096;
+const ENDED_MAX: usize = 4096;
 
 /// What is kept of a cookie's value.
 type Hash = [u8; 32];
 
 /// Why an application can no longer be used by who holds a cookie to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::http) enum Ending {
+pub(in crate::http) enum AppEnd {
     /// The session ended.
     Session(EndReason),
     /// The login that opened it ended.
@@ -39,7 +39,7 @@ pub(in crate::http) enum Ending {
     Reopen,
 }
 
-impl Ending {
+impl AppEnd {
     /// Its word for the viewer.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl Ending {
 }
 
 /// An application somebody opened.
-pub(in crate::http) struct Opened {
+pub(in crate::http) struct OpenApp {
     pub(in crate::http) app: Arc<App>,
     /// The right it was opened under.
     pub(in crate::http) right: watch::Receiver<Right>,
@@ -61,28 +61,28 @@ pub(in crate::http) struct Opened {
     ended: Mutex<Option<Instant>>,
 }
 
-impl Opened {
-    /// Why it ended; `None` while it can be used.
-    pub(super) fn ending(&self) -> Option<Ending> {
+impl OpenApp {
+    /// Why it ended; `Incomplete` while it can be used.
+    pub(super) fn end(&self) -> Option<AppEnd> {
         let right = *self.right.borrow();
         match right {
-            Right::SessionEnded(reason) => Some(Ending::Session(reason)),
-            Right::SignedOut => Some(Ending::SignedOut),
-            Right::PolicyChanged => Some(Ending::Reopen),
-            Right::Held if self.idle.load(Ordering::Relaxed) => Some(Ending::Idle),
+            Right::SessionEnded(reason) => Some(AppEnd::Session(reason)),
+            Right::SignedOut => Some(AppEnd::SignedOut),
+            Right::PolicyChanged => Some(AppEnd::Reopen),
+            Right::Held if self.idle.load(Ordering::Relaxed) => Some(AppEnd::Idle),
             Right::Held if self.app.end().is_some() || self.right.has_changed().is_err() => {
-                Some(Ending::Reopen)
+                Some(AppEnd::Reopen)
             }
             Right::Held => None,
         }
     }
 
-    fn knows(&self, hash: &Hash) -> bool {
-        locked(&self.cookies).contains(hash)
+    fn accepts_cookie(&self, hash: &Hash) -> bool {
+        lock(&self.cookies).contains(hash)
     }
 
-    fn learn(&self, hash: Hash) {
-        let mut cookies = locked(&self.cookies);
+    fn add_cookie(&self, hash: Hash) {
+        let mut cookies = lock(&self.cookies);
         if cookies.len() >= COOKIES_MAX {
             cookies.pop_front();
         }
@@ -92,34 +92,34 @@ impl Opened {
 
 /// All of them.
 #[derive(Default)]
-pub(in crate::http) struct Table {
-    by_session: Mutex<HashMap<SessionId, Vec<Arc<Opened>>>>,
+pub(in crate::http) struct AppTable {
+    by_session: Mutex<HashMap<SessionId, Vec<Arc<OpenApp>>>>,
 }
 
-impl Table {
+impl AppTable {
     /// The application of this session that one of these cookie values opens.
     pub(super) fn find<'a>(
         &self,
         session: SessionId,
         values: impl Iterator<Item = &'a str>,
-    ) -> Option<Arc<Opened>> {
+    ) -> Option<Arc<OpenApp>> {
         let hashes: Vec<Hash> = values.take(COOKIES_MAX).map(hash).collect();
-        let table = locked(&self.by_session);
+        let table = lock(&self.by_session);
         table
             .get(&session)?
             .iter()
             .rev()
-            .find(|opened| hashes.iter().any(|hash| opened.knows(hash)))
+            .find(|opened| hashes.iter().any(|hash| opened.accepts_cookie(hash)))
             .cloned()
     }
 
     /// Lets a cookie open the application that this login has open; false when it has none.
     pub(super) fn join(&self, session: SessionId, login: LoginId, value: &str) -> bool {
-        let found = locked(&self.by_session)
+        let found = lock(&self.by_session)
             .get(&session)
             .and_then(|all| all.iter().find(|o| is_open_by(o, login)).cloned());
         let Some(opened) = found else { return false };
-        opened.learn(hash(value));
+        opened.add_cookie(hash(value));
         true
     }
 
@@ -131,37 +131,37 @@ impl Table {
         right: watch::Receiver<Right>,
         value: &str,
     ) {
-        let opened = Opened {
+        let opened = OpenApp {
             app,
             right,
             idle: AtomicBool::new(false),
             cookies: Mutex::new(VecDeque::from([hash(value)])),
             ended: Mutex::new(None),
         };
-        locked(&self.by_session).entry(session).or_default().push(Arc::new(opened));
+        lock(&self.by_session).entry(session).or_default().push(Arc::new(opened));
     }
 
     /// Closes what was not used for `idle`, and forgets what ended long ago. Asked now and then.
     pub(super) fn sweep(&self, idle: Duration, now: Instant) -> Vec<Arc<App>> {
         let mut closed = Vec::new();
-        let mut table = locked(&self.by_session);
+        let mut table = lock(&self.by_session);
         let mut ended = 0;
         for opened in table.values().flatten() {
-            if opened.ending().is_none()
+            if opened.end().is_none()
                 && now.saturating_duration_since(opened.app.last_used()) >= idle
             {
                 opened.idle.store(true, Ordering::Relaxed);
                 closed.push(Arc::clone(&opened.app));
             }
-            if opened.ending().is_some() {
-                locked(&opened.ended).get_or_insert(now);
+            if opened.end().is_some() {
+                lock(&opened.ended).get_or_insert(now);
                 ended += 1;
             }
         }
-        let kept = if ended > REMEMBERED_MAX { Duration::ZERO } else { REMEMBERED };
+        let kept = if ended > ENDED_MAX { Duration::ZERO } else { ENDED_RETENTION };
         table.retain(|_, all| {
             all.retain(|opened| {
-                locked(&opened.ended).is_none_or(|at| now.saturating_duration_since(at) < kept)
+                lock(&opened.ended).is_none_or(|at| now.saturating_duration_since(at) < kept)
             });
             !all.is_empty()
         });
@@ -169,14 +169,14 @@ impl Table {
     }
 }
 
-fn is_open_by(opened: &Opened, login: LoginId) -> bool {
-    opened.app.login() == login && opened.ending().is_none()
+fn is_open_by(opened: &OpenApp, login: LoginId) -> bool {
+    opened.app.login() == login && opened.end().is_none()
 }
 
 fn hash(value: &str) -> Hash {
     Sha256::digest(value.as_bytes()).into()
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

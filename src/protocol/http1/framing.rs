@@ -22,8 +22,8 @@ pub enum Framing {
 /// # Errors
 /// [`Malformed::Framing`] when it is told in two ways, twice, or in a way that is not understood:
 /// what follows might be taken for another answer.
-pub fn framing(head: &Head, to_head: bool) -> Result<Framing, Malformed> {
-    let length = length(&head.fields)?;
+pub fn response_framing(head: &Head, to_head: bool) -> Result<Framing, Malformed> {
+    let length = content_length(&head.fields)?;
     let chunked = is_chunked(head)?;
     if chunked && length.is_some() {
         return Err(Malformed::Framing);
@@ -55,7 +55,7 @@ fn is_chunked(head: &Head) -> Result<bool, Malformed> {
 }
 
 /// `Content-Length`; said several times it must be the same (RFC 9110 section 8.6).
-fn length(fields: &HeaderMap) -> Result<Option<u64>, Malformed> {
+fn content_length(fields: &HeaderMap) -> Result<Option<u64>, Malformed> {
     let mut length = None;
     for word in fields
         .get_all(CONTENT_LENGTH)
@@ -77,7 +77,7 @@ fn length(fields: &HeaderMap) -> Result<Option<u64>, Malformed> {
 
 /// Whether the connection may carry another answer behind this one.
 #[must_use]
-pub fn is_kept(head: &Head, framing: Framing) -> bool {
+pub fn is_persistent(head: &Head, framing: Framing) -> bool {
     let persists = match head.version {
         Version::HTTP_10 => has_token(&head.fields, &CONNECTION, "keep-alive"),
         _ => true,

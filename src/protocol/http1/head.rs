@@ -1,12 +1,12 @@
 //! The status line and the fields of an answer.
 
-use super::{FIELDS_MAX, HEAD_MAX, Malformed, fields, malformed};
+use super::{FIELDS_MAX, HEAD_MAX, Malformed, from_httparse, header_map};
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use std::mem::MaybeUninit;
 
 /// How every answer begins.
-const BEGINS: &[u8] = b"HTTP/1.";
+const VERSION_PREFIX: &[u8] = b"HTTP/1.";
 
 /// The head of an answer.
 #[derive(Clone, Debug)]
@@ -21,28 +21,28 @@ pub struct Head {
 
 /// Reads heads from octets as they come.
 #[derive(Clone, Default, Debug)]
-pub struct Reader {
+pub struct HeadDecoder {
     /// So many octets were looked through for the end of the head, which is not among them.
-    seen: usize,
+    scanned: usize,
 }
 
-impl Reader {
-    /// Takes a head from the front of what has arrived; `None`: it is not whole.
+impl HeadDecoder {
+    /// Takes a head from the front of what has arrived; `Incomplete`: it is not whole.
     ///
     /// # Errors
     /// [`Malformed`] as soon as it is seen to be no head, or too large a one.
-    pub fn read(&mut self, arrived: &mut BytesMut) -> Result<Option<Head>, Malformed> {
-        let begins = arrived.len().min(BEGINS.len());
-        if arrived.get(..begins) != BEGINS.get(..begins) {
+    pub fn decode(&mut self, arrived: &mut BytesMut) -> Result<Option<Head>, Malformed> {
+        let begins = arrived.len().min(VERSION_PREFIX.len());
+        if arrived.get(..begins) != VERSION_PREFIX.get(..begins) {
             return Err(Malformed::Head);
         }
-        let Some(end) = self.end(arrived) else {
+        let Some(end) = self.find_end(arrived) else {
             return if arrived.len() > HEAD_MAX { Err(Malformed::TooLarge) } else { Ok(None) };
         };
         if end > HEAD_MAX {
             return Err(Malformed::TooLarge);
         }
-        self.seen = 0;
+        self.scanned = 0;
         let octets = arrived.split_to(end).freeze();
         let mut places = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let mut answer = httparse::Response::new(&mut []);
@@ -51,7 +51,7 @@ impl Reader {
             &octets,
             &mut places,
         );
-        match parsed.map_err(malformed)? {
+        match parsed.map_err(from_httparse)? {
             httparse::Status::Complete(length) if length == octets.len() => {}
             httparse::Status::Complete(_) | httparse::Status::Partial => {
                 return Err(Malformed::Head);
@@ -60,14 +60,14 @@ impl Reader {
         let version = if answer.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
         let status =
             answer.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed::Head)?;
-        Ok(Some(Head { version, status, fields: fields(&octets, answer.headers)? }))
+        Ok(Some(Head { version, status, fields: header_map(&octets, answer.headers)? }))
     }
 
     /// Where the head ends: behind its empty line. What was looked through is not looked through
     /// again.
-    fn end(&mut self, arrived: &[u8]) -> Option<usize> {
+    fn find_end(&mut self, arrived: &[u8]) -> Option<usize> {
         // An end may have begun in what was seen.
-        let mut from = self.seen.saturating_sub(2);
+        let mut from = self.scanned.saturating_sub(2);
         while let Some(at) = arrived.get(from..)?.iter().position(|b| *b == b'\n') {
             let behind = from + at + 1;
             match arrived.get(behind..)? {
@@ -76,13 +76,13 @@ impl Reader {
                 _ => from = behind,
             }
         }
-        self.seen = arrived.len();
+        self.scanned = arrived.len();
         None
     }
 }
 
 /// Writes a field line (RFC 9112 section 5). Its types have no line breaks in them.
-pub fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+pub fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
         out.extend_from_slice(piece);
     }

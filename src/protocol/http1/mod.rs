@@ -14,13 +14,13 @@
 //! Lines of a head may end in a bare LF, as section 2.2 allows and old servers do: it frames
 //! nothing. In chunks it is refused.
 
-pub mod chunks;
+pub mod chunked;
 pub mod framing;
 pub mod head;
 
-pub use chunks::{Chunk, Chunks};
-pub use framing::{Framing, framing, is_kept};
-pub use head::{Head, Reader};
+pub use chunked::{Chunk, ChunkedDecoder};
+pub use framing::{Framing, is_persistent, response_framing};
+pub use head::{Head, HeadDecoder};
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -48,7 +48,7 @@ pub enum Malformed {
 }
 
 /// The fields of `head`, whose values share its memory.
-fn fields(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, Malformed> {
+fn header_map(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, Malformed> {
     // Room for what a proxy adds.
     let mut fields = HeaderMap::with_capacity(parsed.len() + 4);
     for field in parsed {
@@ -61,7 +61,7 @@ fn fields(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, Ma
 }
 
 /// What the parser of heads says, as we do.
-fn malformed(error: httparse::Error) -> Malformed {
+fn from_httparse(error: httparse::Error) -> Malformed {
     match error {
         httparse::Error::TooManyHeaders => Malformed::TooLarge,
         _ => Malformed::Head,

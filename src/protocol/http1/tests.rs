@@ -7,11 +7,11 @@ use proptest::prelude::*;
 
 /// Reads a head that arrives in pieces of so many octets; what is behind it.
 fn read(octets: &[u8], piece: usize) -> (Result<Option<Head>, Malformed>, BytesMut) {
-    let (mut reader, mut arrived) = (Reader::default(), BytesMut::new());
+    let (mut reader, mut arrived) = (HeadDecoder::default(), BytesMut::new());
     let mut pieces = octets.chunks(piece.max(1));
     for some in pieces.by_ref() {
         arrived.extend_from_slice(some);
-        match reader.read(&mut arrived) {
+        match reader.decode(&mut arrived) {
             Ok(None) => {}
             read => {
                 arrived.extend_from_slice(&pieces.collect::<Vec<_>>().concat());
@@ -24,19 +24,19 @@ fn read(octets: &[u8], piece: usize) -> (Result<Option<Head>, Malformed>, BytesM
 
 fn framed(octets: &str, to_head: bool) -> Result<Framing, Malformed> {
     let (head, _) = read(octets.as_bytes(), usize::MAX);
-    framing(&head?.expect("a whole head"), to_head)
+    response_framing(&head?.expect("a whole head"), to_head)
 }
 
-/// Reads a chunked body that arrives in pieces: its data, its trailers, what is behind it; `None`:
+/// Reads a chunked body that arrives in pieces: its data, its trailers, what is behind it; `Incomplete`:
 /// it is not whole.
 type Body = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
 
 fn unchunk(octets: &[u8], piece: usize) -> Result<Option<Body>, Malformed> {
     let (mut chunks, mut arrived, mut data, mut trailers) =
-        (Chunks::default(), BytesMut::new(), Vec::new(), None);
+        (ChunkedDecoder::default(), BytesMut::new(), Vec::new(), None);
     let mut pieces = octets.chunks(piece.max(1));
     loop {
-        match chunks.read(&mut arrived)? {
+        match chunks.decode(&mut arrived)? {
             Some(Chunk::Data(some)) => data.extend_from_slice(&some),
             Some(Chunk::Trailers(fields)) => trailers = Some(fields),
             Some(Chunk::End) => {
@@ -198,7 +198,11 @@ fn a_connection_is_kept_where_both_say_so() {
         ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive, close\r\n", false),
     ] {
         let head_read = read(format!("{head}\r\n").as_bytes(), usize::MAX).0.unwrap().unwrap();
-        assert_eq!(is_kept(&head_read, framing(&head_read, false).unwrap()), kept, "{head}");
+        assert_eq!(
+            is_persistent(&head_read, response_framing(&head_read, false).unwrap()),
+            kept,
+            "{head}"
+        );
     }
 }
 
@@ -269,16 +273,16 @@ proptest! {
     fn chunks_come_back(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..50), 0..8), piece in 1usize..40, fields in any::<bool>()) {
         let mut octets = Vec::new();
         for data in &pieces {
-            octets.extend_from_slice(chunks::begin(data.len()).as_bytes());
+            octets.extend_from_slice(chunked::size_line(data.len()).as_bytes());
             octets.extend_from_slice(data);
-            octets.extend_from_slice(chunks::END);
+            octets.extend_from_slice(chunked::CRLF);
         }
         let mut trailers = HeaderMap::new();
         if fields {
             trailers.insert("x-sum", HeaderValue::from_static("1"));
-            octets.extend_from_slice(&chunks::last(&trailers));
+            octets.extend_from_slice(&chunked::last_chunk(&trailers));
         } else {
-            octets.extend_from_slice(chunks::LAST);
+            octets.extend_from_slice(chunked::LAST_CHUNK);
         }
         octets.extend_from_slice(b"behind");
         prop_assert_eq!(unchunk(&octets, piece), Ok(Some((pieces.concat(), fields.then_some(trailers), b"behind".to_vec()))));

@@ -1,7 +1,7 @@
 //! TCP for the inside of a tunnel, without I/O: segments, the time and a seed go in; segments and
 //! deadlines come out.
 //!
-//! - A [`Connection`] is one end of one TCP connection (RFC 9293): its *state*, what it sends, what
+//! - A [`ConnectionContext`] is one end of one TCP connection (RFC 9293): its *state*, what it sends, what
 //!   it receives. Many are kept by `peer::netstack`.
 //! - A [`Segment`] is one TCP segment, read from a packet; [`SegmentHeader`] is what is needed to write
 //!   one. An [`PacketOutput`] takes the packets written.

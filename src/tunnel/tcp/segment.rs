@@ -1,6 +1,6 @@
 //! Segments, read from packets and written into them.
 //!
-//! - A [`AddressPair`] is the two addresses of a tunnel; all its packets go between them.
+//! - A [`Flow`] is the two addresses of a tunnel; all its packets go between them.
 //! - A [`Segment`] is what was received, its options read (RFC 9293, 3.1; RFC 7323; RFC 2018).
 //!   smoltcp's codec reads it.
 //! - A [`SegmentHeader`] is what is to be sent; it is written straight in front of its payload, for this
@@ -86,7 +86,7 @@ pub(in crate::tunnel) struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// Reads an IP packet; `None` if it is not a whole TCP segment, with a right checksum unless it
+    /// Reads an IP packet; `Incomplete` if it is not a whole TCP segment, with a right checksum unless it
     /// was `vouched` for on its whole way. Who sent it is not looked at.
     pub(in crate::tunnel) fn parse(packet: &'a [u8], vouched: bool) -> Option<Self> {
         let (addresses, tcp) = match packet.first()? >> 4 {

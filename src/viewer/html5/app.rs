@@ -1,12 +1,12 @@
 //! An application, opened by one grant: what all its requests share, and its end.
 
-use super::cookies::Jar;
-use super::fault::Fault;
-use super::names::Names;
+use super::cookies::CookieJar;
+use super::error::ProxyError;
+use super::identity::UpstreamIdentity;
+use super::origin_map::OriginMap;
 use super::pool::Pool;
-use super::record::Refusals;
-use super::told::Told;
-use super::{Limits, Place, keeper, serve};
+use super::request_log::PendingRefusals;
+use super::{AppOrigin, Limits, serve, supervisor};
 use crate::broker::Broker;
 use crate::broker::live::{Meters, StreamGrant};
 use crate::broker::servers::TransferRefused;
@@ -27,7 +27,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// The word of [`App::close`] for an application that nobody used.
-const IDLE: &str = "idle";
+const IDLE_REASON: &str = "idle";
 
 /// One application in one login's hands: opened by one grant, served request by request, until its
 /// right is lost or it is closed. Dropping the last handle closes it.
@@ -43,55 +43,55 @@ pub(super) struct Shared {
     origin: Origin,
     lease: Lease,
     meters: Arc<Meters>,
-    by: Option<Caller>,
-    terms: WebTerms,
-    pub(super) place: Place,
-    pub(super) names: Names,
+    caller: Option<Caller>,
+    config: WebTerms,
+    pub(super) app_origin: AppOrigin,
+    pub(super) origin_map: OriginMap,
     server_name: String,
     limits: Limits,
     pool: Pool,
-    pub(super) jar: Jar,
-    pub(super) refusals: Refusals,
-    told: OnceLock<Result<Told, Fault>>,
+    pub(super) cookie_jar: CookieJar,
+    pub(super) refusals: PendingRefusals,
+    identity: OnceLock<Result<UpstreamIdentity, ProxyError>>,
     /// Places in the queue of requests that are to be written down.
-    pub(super) records: mpsc::Sender<RequestRecord>,
+    pub(super) log_queue: mpsc::Sender<RequestRecord>,
     /// Half of the places are taken: those that ended are to be written down without delay.
-    pub(super) filling: Notify,
+    pub(super) log_half_full: Notify,
     /// The store did not take the last ones.
-    pub(super) unwritten: AtomicBool,
+    pub(super) log_failing: AtomicBool,
     /// A sign-in was refused, and that is in the log.
     pub(super) sign_in_refused: AtomicBool,
     end: OnceLock<StreamEnd>,
     /// The word of who closed it.
-    closed: OnceLock<&'static str>,
+    close_reason: OnceLock<&'static str>,
     /// Cancelled when it has ended.
-    over: CancellationToken,
+    end_token: CancellationToken,
     /// Cancelled when its end is written down.
-    done: CancellationToken,
-    began: Instant,
-    used: AtomicU64,
+    closed_token: CancellationToken,
+    opened_at: Instant,
+    last_used_ms: AtomicU64,
 }
 
 impl App {
     /// Opens the application of a grant.
     #[must_use]
-    pub fn open(ctx: &Context, from: Origin, grant: StreamGrant, place: Place) -> Arc<Self> {
-        Self::open_within(ctx, from, grant, place, Limits::default())
+    pub fn open(ctx: &Context, from: Origin, grant: StreamGrant, place: AppOrigin) -> Arc<Self> {
+        Self::open_with_limits(ctx, from, grant, place, Limits::default())
     }
 
     /// [`App::open`] with other limits.
     #[must_use]
-    pub fn open_within(
+    pub fn open_with_limits(
         ctx: &Context,
         from: Origin,
         grant: StreamGrant,
-        place: Place,
+        place: AppOrigin,
         limits: Limits,
     ) -> Arc<Self> {
         let by = grant.by().cloned();
         let StreamGrant { lease, right, meters, place: seat } = grant;
         let terms = lease.server().web.as_deref().cloned().unwrap_or_default();
-        let names = Names::new(&place, &terms);
+        let names = OriginMap::new(&place, &terms);
         let (records, queue) = mpsc::channel(limits.requests.max(1));
         let server_name = match terms.host.rsplit_once(':') {
             Some((name, port)) if !port.contains(']') => name.to_owned(),
@@ -103,30 +103,30 @@ impl App {
             origin: from,
             lease,
             meters,
-            by,
-            terms,
-            place,
-            names,
+            caller: by,
+            config: terms,
+            app_origin: place,
+            origin_map: names,
             server_name,
             limits,
             pool: Pool::new(),
-            jar: Jar::default(),
-            refusals: Refusals::default(),
-            told: OnceLock::new(),
-            records,
-            filling: Notify::new(),
-            unwritten: AtomicBool::new(false),
+            cookie_jar: CookieJar::default(),
+            refusals: PendingRefusals::default(),
+            identity: OnceLock::new(),
+            log_queue: records,
+            log_half_full: Notify::new(),
+            log_failing: AtomicBool::new(false),
             sign_in_refused: AtomicBool::new(false),
             end: OnceLock::new(),
-            closed: OnceLock::new(),
-            done: CancellationToken::new(),
-            over: CancellationToken::new(),
-            began: Instant::now(),
-            used: AtomicU64::new(0),
+            close_reason: OnceLock::new(),
+            closed_token: CancellationToken::new(),
+            end_token: CancellationToken::new(),
+            opened_at: Instant::now(),
+            last_used_ms: AtomicU64::new(0),
         });
-        let told = Told::new(&shared);
-        let _ = shared.told.set(told);
-        keeper::keep(Arc::clone(&shared), right, ctx.draining.clone(), seat, queue);
+        let told = UpstreamIdentity::new(&shared);
+        let _ = shared.identity.set(told);
+        supervisor::supervise(Arc::clone(&shared), right, ctx.draining.clone(), seat, queue);
         Arc::new(Self { shared })
     }
 
@@ -145,7 +145,7 @@ impl App {
     ///
     /// # Errors
     /// The [`Fault`] that a request would meet.
-    pub async fn probe(&self) -> std::result::Result<(), Fault> {
+    pub async fn probe(&self) -> std::result::Result<(), ProxyError> {
         serve::probe(&self.shared).await
     }
 
@@ -157,14 +157,14 @@ impl App {
 
     /// Resolves when it has ended.
     pub async fn ended(&self) {
-        self.shared.over.cancelled().await;
+        self.shared.end_token.cancelled().await;
     }
 
     /// The login that opened it.
     #[must_use]
     pub fn login(&self) -> LoginId {
         self.shared
-            .by
+            .caller
             .as_ref()
             .map_or(self.shared.lease.session().login_id, |caller| caller.login_id)
     }
@@ -179,21 +179,26 @@ impl App {
     /// is no use, nor are events that come by themselves.
     #[must_use]
     pub fn last_used(&self) -> Instant {
-        self.shared.began + Duration::from_millis(self.shared.used.load(Ordering::Relaxed))
+        self.shared.opened_at
+            + Duration::from_millis(self.shared.last_used_ms.load(Ordering::Relaxed))
     }
 
     /// Ends it: whatever is under way is broken off. Resolves when that is written down. `why`: one
     /// word for the audit log; `idle` is told to the user as such.
     pub async fn close(&self, why: &'static str) {
-        let _ = self.shared.closed.set(why);
-        self.shared.finish(if why == IDLE { StreamEnd::Idle } else { StreamEnd::BrowserClosed });
-        self.shared.done.cancelled().await;
+        let _ = self.shared.close_reason.set(why);
+        self.shared.terminate(if why == IDLE_REASON {
+            StreamEnd::Idle
+        } else {
+            StreamEnd::BrowserClosed
+        });
+        self.shared.closed_token.cancelled().await;
     }
 }
 
 impl Drop for App {
     fn drop(&mut self) {
-        self.shared.finish(StreamEnd::BrowserDisconnected);
+        self.shared.terminate(StreamEnd::BrowserDisconnected);
     }
 }
 
@@ -224,12 +229,12 @@ impl Shared {
         &self.meters
     }
 
-    pub(super) fn by(&self) -> Option<&Caller> {
-        self.by.as_ref()
+    pub(super) fn caller(&self) -> Option<&Caller> {
+        self.caller.as_ref()
     }
 
-    pub(super) fn terms(&self) -> &WebTerms {
-        &self.terms
+    pub(super) fn config(&self) -> &WebTerms {
+        &self.config
     }
 
     /// The name said in TLS; empty where an admin gave none.
@@ -245,33 +250,33 @@ impl Shared {
         &self.pool
     }
 
-    pub(super) fn told(&self) -> std::result::Result<&Told, &Fault> {
-        match self.told.get() {
+    pub(super) fn identity(&self) -> std::result::Result<&UpstreamIdentity, &ProxyError> {
+        match self.identity.get() {
             Some(Ok(told)) => Ok(told),
             Some(Err(fault)) => Err(fault),
-            None => Err(&Fault::Over),
+            None => Err(&ProxyError::SessionEnded),
         }
     }
 
-    pub(super) fn books(&self) -> AppBooks<'_> {
-        AppBooks(self)
+    pub(super) fn audit(&self) -> AppAudit<'_> {
+        AppAudit(self)
     }
 
     /// It is used.
     pub(super) fn touch(&self) {
-        self.used.store(
-            u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        self.last_used_ms.store(
+            u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(u64::MAX),
             Ordering::Relaxed,
         );
     }
 
     /// Asked several times a request: without the token's lock.
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.end.get().is_some()
     }
 
-    pub(super) fn over_token(&self) -> &CancellationToken {
-        &self.over
+    pub(super) fn end_token(&self) -> &CancellationToken {
+        &self.end_token
     }
 
     pub(super) fn end(&self) -> Option<&StreamEnd> {
@@ -279,8 +284,8 @@ impl Shared {
     }
 
     /// Its end, in a word for the audit log.
-    pub(super) fn why(&self) -> &'static str {
-        match (self.end.get(), self.closed.get()) {
+    pub(super) fn reason(&self) -> &'static str {
+        match (self.end.get(), self.close_reason.get()) {
             (Some(StreamEnd::BrowserClosed | StreamEnd::Idle), Some(word)) => word,
             (Some(end), _) => end.reason_code(),
             (None, _) => "aborted",
@@ -288,43 +293,49 @@ impl Shared {
     }
 
     /// Its end is written down, as far as it could be.
-    pub(super) fn settle(&self) {
-        self.done.cancel();
+    pub(super) fn mark_closed(&self) {
+        self.closed_token.cancel();
     }
 
     /// Ends everything; the first reason stays.
-    pub(super) fn finish(&self, why: StreamEnd) {
+    pub(super) fn terminate(&self, why: StreamEnd) {
         // First the reason: whoever sees the end asks for it.
         let _ = self.end.set(why);
-        self.over.cancel();
+        self.end_token.cancel();
         self.pool.clear();
     }
 }
 
 /// The broker's audit log, in the name of whoever opened the application.
-pub(super) struct AppBooks<'a>(&'a Shared);
+pub(super) struct AppAudit<'a>(&'a Shared);
 
-impl StreamAudit for AppBooks<'_> {
+impl StreamAudit for AppAudit<'_> {
     async fn check_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
-        self.0.broker.meet_certificate(&self.0.origin, &self.0.lease, self.0.by(), seen).await
+        self.0.broker.meet_certificate(&self.0.origin, &self.0.lease, self.0.caller(), seen).await
     }
 
     async fn certificate_refused(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
         self.0
             .broker
-            .refuse_certificate(&self.0.origin, &self.0.lease, self.0.by(), seen, why)
+            .refuse_certificate(&self.0.origin, &self.0.lease, self.0.caller(), seen, why)
             .await
     }
 
     async fn login_refused(&self, why: &'static str) -> Result<()> {
-        self.0.broker.login_refused(&self.0.origin, &self.0.lease, self.0.by(), why).await
+        self.0.broker.login_refused(&self.0.origin, &self.0.lease, self.0.caller(), why).await
     }
 
     async fn destination_refused(&self, asked: &str) -> Result<()> {
-        self.0.broker.destination_refused(&self.0.origin, &self.0.lease, self.0.by(), asked).await
+        self.0
+            .broker
+            .destination_refused(&self.0.origin, &self.0.lease, self.0.caller(), asked)
+            .await
     }
 
     async fn transfer_refused(&self, refused: &TransferRefused) -> Result<()> {
-        self.0.broker.transfer_refused(&self.0.origin, &self.0.lease, self.0.by(), refused).await
+        self.0
+            .broker
+            .transfer_refused(&self.0.origin, &self.0.lease, self.0.caller(), refused)
+            .await
     }
 }

@@ -1,11 +1,11 @@
 //! Bodies on their way: passed as they are, frame by frame, counted, and broken off when the
 //! session ends. Nothing is copied or kept.
 
-use super::allow::Refusal;
 use super::app::Shared;
 use super::head;
-use super::received::Received;
-use super::record::{Entry, Flow};
+use super::policy::Refusal;
+use super::request_log::{RequestLogEntry, RequestProgress};
+use super::response_body::ResponseBody;
 use crate::domain::web::RequestEnd;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -24,36 +24,36 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long a request's body waits for the application's `100 Continue` before it is sent all the
 /// same (RFC 9110 section 10.1.1).
-const CONTINUE: Duration = Duration::from_secs(2);
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The body of an answer: the gateway's own, or the application's as it comes.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// A body of the gateway's own.
 #[must_use]
-pub fn whole(bytes: Bytes) -> Body {
+pub fn full_body(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A frame as it goes on: data as it is, trailers without what is only for one hop.
-fn mapped(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+fn filter_frame(mut frame: Frame<Bytes>) -> Frame<Bytes> {
     if let Some(trailers) = frame.trailers_mut() {
-        head::trailers(trailers);
+        head::filter_trailers(trailers);
     }
     frame
 }
 
 /// An answer on its way to the browser.
-pub(super) struct Passing {
-    incoming: Received,
-    entry: Entry,
+pub(super) struct ForwardedBody {
+    upstream: ResponseBody,
+    entry: RequestLogEntry,
     shared: Arc<Shared>,
     /// Whether its bytes are use of the application: those of a stream of events that comes by
     /// itself are not.
     is_use: bool,
 }
 
-impl hyper::body::Body for Passing {
+impl hyper::body::Body for ForwardedBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -65,99 +65,107 @@ impl hyper::body::Body for Passing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.upstream.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.upstream.size_hint()
     }
 }
 
-impl Passing {
-    pub(super) fn new(incoming: Received, entry: Entry, shared: Arc<Shared>, is_use: bool) -> Self {
-        Self { incoming, entry, shared, is_use }
+impl ForwardedBody {
+    pub(super) fn new(
+        upstream: ResponseBody,
+        entry: RequestLogEntry,
+        shared: Arc<Shared>,
+        is_use: bool,
+    ) -> Self {
+        Self { upstream, entry, shared, is_use }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = if self.shared.is_over() {
+        let polled = if self.shared.has_ended() {
             Poll::Ready(None)
         } else {
-            Pin::new(&mut self.incoming).poll_frame(cx)
+            Pin::new(&mut self.upstream).poll_frame(cx)
         };
         // The connection to the application is dropped at the end of the session: whatever was left
         // of the answer is not its end.
-        if self.shared.is_over() {
-            self.entry.ended(RequestEnd::Cut);
+        if self.shared.has_ended() {
+            self.entry.set_outcome(RequestEnd::Cut);
             return Poll::Ready(Some(Err("the session has ended".into())));
         }
         match ready!(polled) {
             Some(Ok(frame)) => {
-                let frame = mapped(frame);
+                let frame = filter_frame(frame);
                 if let Some(data) = frame.data_ref() {
-                    self.entry.flow().down(data.len(), &self.shared);
+                    self.entry.progress().count_down(data.len(), &self.shared);
                     if self.is_use {
                         self.shared.touch();
                     }
                 }
                 // The server may ask no further once a body of known length is whole.
-                if self.incoming.is_end_stream() {
-                    self.entry.ended(RequestEnd::Done);
+                if self.upstream.is_end_stream() {
+                    self.entry.set_outcome(RequestEnd::Done);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.entry.ended(RequestEnd::ApplicationGone);
+                self.entry.set_outcome(RequestEnd::ApplicationGone);
                 Poll::Ready(Some(Err(error)))
             }
             None => {
-                self.entry.ended(RequestEnd::Done);
+                self.entry.set_outcome(RequestEnd::Done);
                 Poll::Ready(None)
             }
         }
     }
 }
 
-impl Drop for Passing {
+impl Drop for ForwardedBody {
     fn drop(&mut self) {
         // A browser that reads nothing lets nobody ask how it goes on.
-        if self.shared.is_over() {
-            self.entry.cut();
+        if self.shared.has_ended() {
+            self.entry.set_revoked();
         }
     }
 }
 
 /// The body of a request on its way to the application, as it comes from the browser.
-pub(super) struct Streaming {
+pub(super) struct RequestBody {
     incoming: Incoming,
     /// Its length, where the browser said it.
     length: Option<u64>,
-    flow: Arc<Flow>,
+    progress: Arc<RequestProgress>,
     shared: Arc<Shared>,
-    waits: Option<Waits>,
+    expect_continue: Option<ExpectContinue>,
 }
 
 /// A body held back until the application asks for it. The browser is not asked for it before
 /// either: its server sends `100 Continue` when the body is first read.
-struct Waits {
-    asked: Pin<Box<WaitForCancellationFutureOwned>>,
-    at_most: Pin<Box<Sleep>>,
+struct ExpectContinue {
+    requested: Pin<Box<WaitForCancellationFutureOwned>>,
+    timeout: Pin<Box<Sleep>>,
 }
 
-impl Streaming {
+impl RequestBody {
     /// `waits`: until the application asks for it.
     pub(super) fn new(
         incoming: Incoming,
-        flow: Arc<Flow>,
+        progress: Arc<RequestProgress>,
         shared: Arc<Shared>,
         waits: bool,
     ) -> Self {
-        flow.streams(true);
-        let waits = waits.then(|| {
+        progress.set_body_incomplete(true);
+        let expect_continue = waits.then(|| {
             let asked = CancellationToken::new();
-            flow.wait_for(asked.clone());
-            Waits { asked: Box::pin(asked.cancelled_owned()), at_most: Box::pin(sleep(CONTINUE)) }
+            progress.set_continue_token(asked.clone());
+            ExpectContinue {
+                requested: Box::pin(asked.cancelled_owned()),
+                timeout: Box::pin(sleep(CONTINUE_TIMEOUT)),
+            }
         });
-        Self { length: incoming.size_hint().exact(), incoming, flow, shared, waits }
+        Self { length: incoming.size_hint().exact(), incoming, progress, shared, expect_continue }
     }
 
     /// Its length, where it is known.
@@ -170,39 +178,39 @@ impl Streaming {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.shared.is_over() {
+        if self.shared.has_ended() {
             return Poll::Ready(Some(Err("the session has ended".into())));
         }
-        if let Some(waits) = &mut self.waits {
-            if waits.asked.as_mut().poll(cx).is_pending() {
+        if let Some(waits) = &mut self.expect_continue {
+            if waits.requested.as_mut().poll(cx).is_pending() {
                 // Once there is an answer, silence is no longer consent.
-                ready!(waits.at_most.as_mut().poll(cx));
-                if self.flow.is_answered() {
+                ready!(waits.timeout.as_mut().poll(cx));
+                if self.progress.has_response_started() {
                     return Poll::Pending;
                 }
             }
-            self.waits = None;
+            self.expect_continue = None;
         }
         match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                let frame = mapped(frame);
+                let frame = filter_frame(frame);
                 if let Some(data) = frame.data_ref() {
-                    let sent = self.flow.up(data.len(), &self.shared);
+                    let sent = self.progress.count_up(data.len(), &self.shared);
                     self.shared.touch();
-                    let most = self.shared.terms().requests.max_request;
+                    let most = self.shared.config().requests.max_request;
                     if most > 0 && sent > most {
-                        self.flow.refuse();
+                        self.progress.mark_too_large();
                         return Poll::Ready(Some(Err(Refusal::Size.as_str().into())));
                     }
                 }
                 if self.incoming.is_end_stream() {
-                    self.flow.streams(false);
+                    self.progress.set_body_incomplete(false);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
             None => {
-                self.flow.streams(false);
+                self.progress.set_body_incomplete(false);
                 Poll::Ready(None)
             }
         }

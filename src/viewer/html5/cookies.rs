@@ -1,10 +1,10 @@
 //! Cookies of an application, kept within the session's own origin.
 //!
-//! - What the application sets becomes host-only: `Domain` is taken out, so that no other session's
+//! - What the application sets becomes host-only: `McsPdu` is taken out, so that no other session's
 //!   origin gets it.
 //! - What the browser sends may hold a name twice: another session's page can set cookies for the
 //!   common parent domain (`document.cookie` with `domain=`), and those are sent here too. Of two
-//!   the one whose value this application set itself is kept ([`Jar`]); else the first, which RFC
+//!   the one whose value this application set itself is kept ([`CookieJar`]); else the first, which RFC
 //!   6265 section 5.4 makes the one with the longer path, or the older.
 //! - The gateway's own cookies go neither way.
 
@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Names beginning so are the gateway's, in whatever case: browsers compare the prefix `__Host-`
 /// without case.
-const OURS: &[u8] = b"__host-portcullis";
+const GATEWAY_PREFIX: &[u8] = b"__host-portcullis";
 /// Most names a jar remembers.
 const NAMES_MAX: usize = 512;
 /// Most values of a name: several paths, several generations.
@@ -24,15 +24,15 @@ const VALUES_MAX: usize = 8;
 /// What the application set lately, as keyed hashes: enough to know a value again, useless to
 /// whoever reads the memory.
 #[derive(Debug, Default)]
-pub(super) struct Jar {
-    keys: RandomState,
-    seen: Mutex<HashMap<u64, Vec<u64>>>,
+pub(super) struct CookieJar {
+    hasher: RandomState,
+    known: Mutex<HashMap<u64, Vec<u64>>>,
 }
 
-impl Jar {
+impl CookieJar {
     fn remember(&self, name: &[u8], value: &[u8]) {
-        let (name, value) = (self.keys.hash_one(name), self.keys.hash_one(value));
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (name, value) = (self.hasher.hash_one(name), self.hasher.hash_one(value));
+        let mut seen = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= NAMES_MAX && !seen.contains_key(&name) {
             // Some other name is forgotten: then its first value counts, as for a name never set.
             if let Some(&other) = seen.keys().next() {
@@ -47,28 +47,32 @@ impl Jar {
         values.push(value);
     }
 
-    fn knows(&self, name: &[u8], value: &[u8]) -> bool {
-        let (name, value) = (self.keys.hash_one(name), self.keys.hash_one(value));
-        self.seen
+    fn contains(&self, name: &[u8], value: &[u8]) -> bool {
+        let (name, value) = (self.hasher.hash_one(name), self.hasher.hash_one(value));
+        self.known
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&name)
             .is_some_and(|values| values.contains(&value))
     }
 
-    /// A `Set-Cookie` of the application for the browser; `None`: it does not pass. In a frame of
+    /// A `Set-Cookie` of the application for the browser; `Incomplete`: it does not pass. In a frame of
     /// another site only cookies that say `SameSite=None; Secure; Partitioned` work.
-    pub(super) fn set(&self, header: &HeaderValue, cross_site: bool) -> Option<HeaderValue> {
+    pub(super) fn rewrite_set_cookie(
+        &self,
+        header: &HeaderValue,
+        cross_site: bool,
+    ) -> Option<HeaderValue> {
         let mut attributes = header.as_bytes().split(|b| *b == b';');
         let pair = attributes.next()?.trim_ascii();
-        let (name, value) = split(pair);
-        if is_ours(name) || (name.is_empty() && is_ours(value)) {
+        let (name, value) = split_pair(pair);
+        if is_gateway_cookie(name) || (name.is_empty() && is_gateway_cookie(value)) {
             return None;
         }
         let mut kept = pair.to_vec();
         for attribute in attributes {
             let attribute = attribute.trim_ascii();
-            let key = split_attribute(attribute).to_ascii_lowercase();
+            let key = attribute_name(attribute).to_ascii_lowercase();
             let dropped = match &*key {
                 b"domain" => true,
                 b"samesite" | b"secure" | b"partitioned" => cross_site,
@@ -87,8 +91,8 @@ impl Jar {
     }
 
     /// The browser's cookies for the application, in one field (HTTP/2 may send several, RFC 9113
-    /// section 8.2.3); `None`: there are none.
-    pub(super) fn get<'a>(
+    /// section 8.2.3); `Incomplete`: there are none.
+    pub(super) fn rewrite_cookies<'a>(
         &self,
         headers: impl IntoIterator<Item = &'a HeaderValue>,
     ) -> Option<HeaderValue> {
@@ -99,8 +103,11 @@ impl Jar {
         let mut changed = headers.len() != 1;
         for crumb in crumbs {
             let crumb = crumb.trim_ascii();
-            let (name, value) = split(crumb);
-            if crumb.is_empty() || is_ours(name) || (name.is_empty() && is_ours(value)) {
+            let (name, value) = split_pair(crumb);
+            if crumb.is_empty()
+                || is_gateway_cookie(name)
+                || (name.is_empty() && is_gateway_cookie(value))
+            {
                 changed = true;
                 continue;
             }
@@ -112,8 +119,8 @@ impl Jar {
                 Some(place) => {
                     changed = true;
                     if let Some(first) = kept.get_mut(place)
-                        && !self.knows(name, first.1)
-                        && self.knows(name, value)
+                        && !self.contains(name, first.1)
+                        && self.contains(name, value)
                     {
                         *first = (name, value, crumb);
                     }
@@ -132,7 +139,7 @@ impl Jar {
 }
 
 /// Name and value of a cookie (RFC 6265 section 5.2); without `=` it is a value that has no name.
-fn split(pair: &[u8]) -> (&[u8], &[u8]) {
+fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
     match pair.iter().position(|b| *b == b'=') {
         Some(at) => {
             let (name, value) = pair.split_at(at);
@@ -142,12 +149,12 @@ fn split(pair: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-fn split_attribute(attribute: &[u8]) -> &[u8] {
+fn attribute_name(attribute: &[u8]) -> &[u8] {
     attribute.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
 }
 
-fn is_ours(name: &[u8]) -> bool {
-    name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
+fn is_gateway_cookie(name: &[u8]) -> bool {
+    name.get(..GATEWAY_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(GATEWAY_PREFIX))
 }
 
 #[cfg(test)]
@@ -183,7 +190,7 @@ mod tests {
             (false, "a=b=c", Some("a=b=c")),
         ] {
             assert_eq!(
-                text(Jar::default().set(&value(said), cross_site)).as_deref(),
+                text(CookieJar::default().rewrite_set_cookie(&value(said), cross_site)).as_deref(),
                 kept,
                 "{said}"
             );
@@ -199,32 +206,39 @@ mod tests {
             ("=__Host-portcullis-app=s", None),
             ("", None),
         ] {
-            assert_eq!(text(Jar::default().get([&value(said)])).as_deref(), kept, "{said}");
+            assert_eq!(
+                text(CookieJar::default().rewrite_cookies([&value(said)])).as_deref(),
+                kept,
+                "{said}"
+            );
         }
         assert_eq!(
-            text(Jar::default().get([&value("a=1"), &value("b=2")])).as_deref(),
+            text(CookieJar::default().rewrite_cookies([&value("a=1"), &value("b=2")])).as_deref(),
             Some("a=1; b=2"),
             "crumbs of HTTP/2"
         );
-        assert_eq!(text(Jar::default().get([])), None);
+        assert_eq!(text(CookieJar::default().rewrite_cookies([])), None);
     }
 
     #[test]
     fn of_two_the_applications_own_is_kept() {
-        let jar = Jar::default();
-        jar.set(&value("sid=mine; HttpOnly"), false).unwrap();
+        let jar = CookieJar::default();
+        jar.rewrite_set_cookie(&value("sid=mine; HttpOnly"), false).unwrap();
         assert_eq!(
-            text(jar.get([&value("sid=evil; x=1; sid=mine")])).as_deref(),
+            text(jar.rewrite_cookies([&value("sid=evil; x=1; sid=mine")])).as_deref(),
             Some("sid=mine; x=1")
         );
-        assert_eq!(text(jar.get([&value("sid=mine; sid=evil")])).as_deref(), Some("sid=mine"));
         assert_eq!(
-            text(jar.get([&value("new=a; new=b")])).as_deref(),
+            text(jar.rewrite_cookies([&value("sid=mine; sid=evil")])).as_deref(),
+            Some("sid=mine")
+        );
+        assert_eq!(
+            text(jar.rewrite_cookies([&value("new=a; new=b")])).as_deref(),
             Some("new=a"),
             "nobody knows: the first"
         );
         assert_eq!(
-            text(jar.get([&value("sid=evil")])).as_deref(),
+            text(jar.rewrite_cookies([&value("sid=evil")])).as_deref(),
             Some("sid=evil"),
             "one alone may be the application's script's"
         );
@@ -232,12 +246,12 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let jar = Jar::default();
+        let jar = CookieJar::default();
         for n in 0..2000 {
-            jar.set(&value(&format!("n{n}=v")), false);
-            jar.set(&value(&format!("same={n}")), false);
+            jar.rewrite_set_cookie(&value(&format!("n{n}=v")), false);
+            jar.rewrite_set_cookie(&value(&format!("same={n}")), false);
         }
-        let seen = jar.seen.lock().unwrap();
+        let seen = jar.known.lock().unwrap();
         assert!(seen.len() <= NAMES_MAX && seen.values().all(|values| values.len() <= VALUES_MAX));
         drop(seen);
     }
@@ -248,7 +262,7 @@ mod tests {
         #[test]
         fn each_name_once(said in "[ab_=; ]{0,24}", with in "(;? ?__Host-portcullis-app=1)?") {
             let said = format!("{said}{with}");
-            let Some(out) = text(Jar::default().get([&value(&said)])) else { return Ok(()) };
+            let Some(out) = text(CookieJar::default().rewrite_cookies([&value(&said)])) else { return Ok(()) };
             let crumbs = |text: &str| text.split(';').map(|c| c.trim().to_owned()).collect::<Vec<_>>();
             let mut names: Vec<String> = crumbs(&out).iter().map(|c| c.split_once('=').map_or("", |p| p.0).trim().to_owned()).collect();
             let all = names.len();
@@ -258,7 +272,7 @@ mod tests {
             for crumb in crumbs(&out) {
                 let (name, value) = crumb.split_once('=').unwrap_or(("", &crumb));
                 let named = if name.trim().is_empty() { value } else { name };
-                prop_assert!(!is_ours(named.trim().as_bytes()), "{}", out);
+                prop_assert!(!is_gateway_cookie(named.trim().as_bytes()), "{}", out);
             }
             let sent = crumbs(&said);
             prop_assert!(crumbs(&out).iter().all(|crumb| sent.contains(crumb)));

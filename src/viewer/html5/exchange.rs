@@ -2,46 +2,50 @@
 //! safe.
 
 use super::app::Shared;
-use super::connection::{Failure, Outgoing};
-use super::fault::Fault;
+use super::connection::{ExchangeError, OutboundRequest};
+use super::error::ProxyError;
 use super::pool::connect;
-use super::received::Received;
-use super::record::Flow;
+use super::request_log::RequestProgress;
+use super::response_body::ResponseBody;
 use hyper::{Response, StatusCode};
 use std::sync::Arc;
 
 /// Asks over a connection of the pool, or a new one.
 pub(super) async fn exchange(
     shared: &Arc<Shared>,
-    mut request: Outgoing,
-    flow: &Arc<Flow>,
-) -> Result<Response<Received>, Fault> {
-    if let Some(connection) = shared.pool().take(request.is_repeatable) {
-        match connection.ask(shared, &mut request, flow).await {
-            Ok(response) => return accept(response),
+    mut request: OutboundRequest,
+    flow: &Arc<RequestProgress>,
+) -> Result<Response<ResponseBody>, ProxyError> {
+    if let Some(connection) = shared.pool().checkout(request.is_retryable) {
+        match connection.exchange(shared, &mut request, flow).await {
+            Ok(response) => return reject_unrequested_upgrade(response),
             // It may have been closed before it was used: it took nothing, or not a byte of an
             // answer came.
-            Err(Failure::Unsent(_)) => {}
-            Err(Failure::Unanswered(_)) if request.is_repeatable => {}
+            Err(ExchangeError::Unsent(_)) => {}
+            Err(ExchangeError::NoResponse(_)) if request.is_retryable => {}
             Err(failure) => return Err(failure.into()),
         }
     }
-    accept(Box::pin(alone(shared, request, flow)).await?)
+    reject_unrequested_upgrade(Box::pin(exchange_on_new_connection(shared, request, flow)).await?)
 }
 
 /// Asks over a connection of its own, which may become another protocol's.
-pub(super) async fn alone(
+pub(super) async fn exchange_on_new_connection(
     shared: &Arc<Shared>,
-    mut request: Outgoing,
-    flow: &Arc<Flow>,
-) -> Result<Response<Received>, Fault> {
-    Ok(Box::pin(connect(shared)).await?.ask(shared, &mut request, flow).await?)
+    mut request: OutboundRequest,
+    flow: &Arc<RequestProgress>,
+) -> Result<Response<ResponseBody>, ProxyError> {
+    Ok(Box::pin(connect(shared)).await?.exchange(shared, &mut request, flow).await?)
 }
 
 /// A protocol that nobody asked to change to (RFC 9110 section 15.2.2) is not spoken.
-fn accept(response: Response<Received>) -> Result<Response<Received>, Fault> {
+fn reject_unrequested_upgrade(
+    response: Response<ResponseBody>,
+) -> Result<Response<ResponseBody>, ProxyError> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Fault::Garbled("it changes to a protocol that nobody asked for".into()));
+        return Err(ProxyError::InvalidResponse(
+            "it changes to a protocol that nobody asked for".into(),
+        ));
     }
     Ok(response)
 }

@@ -2,7 +2,7 @@
 //!
 //! | what | toward the application | toward the browser |
 //! | --- | --- | --- |
-//! | hop-by-hop fields, and those `Connection` names (RFC 9110 section 7.6.1) | out | out |
+//! | hop-by-hop fields, and those `ConnectionContext` names (RFC 9110 section 7.6.1) | out | out |
 //! | framing (`Content-Length`, `Transfer-Encoding`) | made anew from the body, one way | the same |
 //! | who the user is, and by which way they came (`Forwarded`, `X-Forwarded-*`, ...) | the browser's out, also when spelled with `_`; ours in | - |
 //! | `Host`, `Origin`, `Referer`, `Destination` | of the application, as it knows itself | - |
@@ -14,9 +14,9 @@
 //!
 //! Everything else, and every body, passes as it is.
 
-use super::cookies::Jar;
-use super::names::Names;
-use crate::protocol::http1::head::field;
+use super::cookies::CookieJar;
+use super::origin_map::OriginMap;
+use crate::protocol::http1::head::write_field;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method};
 use std::borrow::Cow;
@@ -26,11 +26,11 @@ const DESTINATION: HeaderName = HeaderName::from_static("destination");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const ORIGIN_AGENT_CLUSTER: HeaderName = HeaderName::from_static("origin-agent-cluster");
 /// Room for most heads, in bytes.
-const ROOM: usize = 2048;
+const HEAD_CAPACITY: usize = 2048;
 const FRAME_ANCESTORS: &[u8] = b"frame-ancestors";
 
 /// Out of every answer, beside the hop-by-hop fields.
-const NOT_FOR_BROWSERS: [&str; 9] = [
+const REMOVED_FROM_RESPONSES: [&str; 9] = [
     "strict-transport-security",
     "public-key-pins",
     "public-key-pins-report-only",
@@ -44,13 +44,13 @@ const NOT_FOR_BROWSERS: [&str; 9] = [
 
 /// What the gateway says to the application beside the request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Said {
+pub(super) struct IdentityHeaders {
     /// Identity and sign-in: in place of whatever the browser sent by these names.
     pub(super) fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// RFC 9110 section 7.6.1, and its predecessors' names.
-fn is_hop(name: &str) -> bool {
+fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -68,7 +68,7 @@ fn is_hop(name: &str) -> bool {
 
 /// Fields by which proxies tell applications who asks, from where, and for what: from a browser
 /// they are forgeries. CGI and its heirs take `-` and `_` for the same.
-fn is_claim(name: &str) -> bool {
+fn is_forwarding_field(name: &str) -> bool {
     let name: Cow<'_, str> =
         if name.contains('_') { name.replace('_', "-").into() } else { name.into() };
     let prefixes = [
@@ -103,8 +103,8 @@ fn same_name(name: &str, other: &str) -> bool {
     name == other || (name.contains('_') && name.replace('_', "-") == other)
 }
 
-/// The names that `Connection` declares to be of this hop alone.
-fn nominated(headers: &HeaderMap) -> Vec<String> {
+/// The names that `ConnectionContext` declares to be of this hop alone.
+fn connection_options(headers: &HeaderMap) -> Vec<String> {
     let tokens = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -125,8 +125,8 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 
 /// Begins the head of a request: its first line (RFC 9112 section 3), the target octet by octet as
 /// the browser wrote it.
-pub(super) fn begin(method: &Method, target: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(ROOM);
+pub(super) fn request_line(method: &Method, target: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD_CAPACITY);
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
@@ -136,22 +136,22 @@ pub(super) fn begin(method: &Method, target: &str) -> Vec<u8> {
 
 /// Writes the fields of a request for the application. Framing is the caller's: no `Content-Length`
 /// is among them.
-pub(super) fn to_application(
+pub(super) fn write_request_fields(
     out: &mut Vec<u8>,
     browser: &HeaderMap,
-    names: &Names,
+    names: &OriginMap,
     from: IpAddr,
-    said: &Said,
-    jar: &Jar,
+    said: &IdentityHeaders,
+    jar: &CookieJar,
 ) {
-    field(out, &header::HOST, names.host());
-    let hops = nominated(browser);
+    write_field(out, &header::HOST, names.host());
+    let hops = connection_options(browser);
     for (name, value) in browser {
         let word = name.as_str();
         let ours = said.fields.iter().any(|(said, _)| same_name(word, said.as_str()));
         let out_of_it = ours
-            || is_hop(word)
-            || is_claim(word)
+            || is_hop_by_hop(word)
+            || is_forwarding_field(word)
             || matches!(word, "host" | "cookie" | "content-length" | "expect")
             || word.starts_with("sec-websocket-")
             || hops.iter().any(|hop| hop == word);
@@ -159,30 +159,34 @@ pub(super) fn to_application(
             continue;
         }
         if *name == header::ORIGIN || *name == header::REFERER || *name == DESTINATION {
-            if let Some(value) = addressed(name, value, names) {
-                field(out, name, &value);
+            if let Some(value) = rewrite_url_field(name, value, names) {
+                write_field(out, name, &value);
             }
             continue;
         }
-        field(out, name, value);
+        write_field(out, name, value);
     }
-    if let Some(cookies) = jar.get(browser.get_all(header::COOKIE)) {
-        field(out, &header::COOKIE, &cookies);
+    if let Some(cookies) = jar.rewrite_cookies(browser.get_all(header::COOKIE)) {
+        write_field(out, &header::COOKIE, &cookies);
     }
     if has_token(browser, &header::TE, "trailers") {
         // RFC 9110 section 10.1.4: a sender of TE names it in Connection.
-        field(out, &header::TE, &HeaderValue::from_static("trailers"));
-        field(out, &header::CONNECTION, &HeaderValue::from_static("te"));
+        write_field(out, &header::TE, &HeaderValue::from_static("trailers"));
+        write_field(out, &header::CONNECTION, &HeaderValue::from_static("te"));
     }
-    forwarded(out, names, from);
+    write_forwarded(out, names, from);
     for (name, value) in &said.fields {
-        field(out, name, value);
+        write_field(out, name, value);
     }
 }
 
-/// A field that holds a URL, as the application would have been asked; `None`: it is not told,
+/// A field that holds a URL, as the application would have been asked; `Incomplete`: it is not told,
 /// since it names a page of the gateway.
-fn addressed(name: &HeaderName, value: &HeaderValue, names: &Names) -> Option<HeaderValue> {
+fn rewrite_url_field(
+    name: &HeaderName,
+    value: &HeaderValue,
+    names: &OriginMap,
+) -> Option<HeaderValue> {
     let Ok(url) = value.to_str() else { return Some(value.clone()) };
     if *name == header::REFERER
         && url
@@ -191,15 +195,15 @@ fn addressed(name: &HeaderName, value: &HeaderValue, names: &Names) -> Option<He
     {
         return None;
     }
-    match names.to_application(url) {
+    match names.to_upstream(url) {
         Some(mapped) => HeaderValue::from_str(&mapped).ok(),
         None => Some(value.clone()),
     }
 }
 
 /// By which way the request came (RFC 7239, and the names before it).
-fn forwarded(out: &mut Vec<u8>, names: &Names, from: IpAddr) {
-    let (own, node) = (names.own().as_bytes(), from.to_string());
+fn write_forwarded(out: &mut Vec<u8>, names: &OriginMap, from: IpAddr) {
+    let (own, node) = (names.public_authority().as_bytes(), from.to_string());
     let (before, after) =
         if from.is_ipv6() { (&b"\"["[..], &b"]\""[..]) } else { (&b""[..], &b""[..]) };
     for piece in [
@@ -221,13 +225,20 @@ fn forwarded(out: &mut Vec<u8>, names: &Names, from: IpAddr) {
 
 /// The fields of an answer for the browser. Framing is the caller's, except `Content-Length`, which
 /// stays as it is.
-pub(super) fn to_browser(headers: &mut HeaderMap, names: &Names, cross_site: bool, jar: &Jar) {
-    for hop in nominated(headers) {
+pub(super) fn rewrite_response_fields(
+    headers: &mut HeaderMap,
+    names: &OriginMap,
+    cross_site: bool,
+    jar: &CookieJar,
+) {
+    for hop in connection_options(headers) {
         headers.remove(hop);
     }
     let unwanted: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_hop(name.as_str()) || NOT_FOR_BROWSERS.contains(&name.as_str()))
+        .filter(|name| {
+            is_hop_by_hop(name.as_str()) || REMOVED_FROM_RESPONSES.contains(&name.as_str())
+        })
         .cloned()
         .collect();
     for name in unwanted {
@@ -239,19 +250,19 @@ pub(super) fn to_browser(headers: &mut HeaderMap, names: &Names, cross_site: boo
                 value
                     .to_str()
                     .ok()
-                    .and_then(|url| names.to_browser(url))
+                    .and_then(|url| names.to_public(url))
                     .and_then(|url| HeaderValue::from_str(&url).ok())
                     .unwrap_or_else(|| value.clone()),
             )
         });
     }
     map_each(headers, &header::REFRESH, |value| {
-        Some(refresh(value, names).unwrap_or_else(|| value.clone()))
+        Some(rewrite_refresh(value, names).unwrap_or_else(|| value.clone()))
     });
-    map_each(headers, &header::SET_COOKIE, |value| jar.set(value, cross_site));
-    map_each(headers, &CLEAR_SITE_DATA, clear_site_data);
-    map_each(headers, &header::CONTENT_SECURITY_POLICY, without_ancestors);
-    headers.append(header::CONTENT_SECURITY_POLICY, names.ancestors().clone());
+    map_each(headers, &header::SET_COOKIE, |value| jar.rewrite_set_cookie(value, cross_site));
+    map_each(headers, &CLEAR_SITE_DATA, rewrite_clear_site_data);
+    map_each(headers, &header::CONTENT_SECURITY_POLICY, remove_frame_ancestors);
+    headers.append(header::CONTENT_SECURITY_POLICY, names.frame_ancestors().clone());
     headers.insert(ORIGIN_AGENT_CLUSTER, HeaderValue::from_static("?1"));
 }
 
@@ -280,16 +291,16 @@ impl RemoveMult for header::OccupiedEntry<'_, HeaderValue> {
 }
 
 /// `Refresh: 5; url=...`, which browsers know though no RFC does.
-fn refresh(value: &HeaderValue, names: &Names) -> Option<HeaderValue> {
+fn rewrite_refresh(value: &HeaderValue, names: &OriginMap) -> Option<HeaderValue> {
     let text = value.to_str().ok()?;
     let at = text.to_ascii_lowercase().find("url=")? + 4;
     let (before, url) = text.split_at_checked(at)?;
     let url = url.trim().trim_matches(['"', '\'']);
-    HeaderValue::from_str(&format!("{before}{}", names.to_browser(url)?)).ok()
+    HeaderValue::from_str(&format!("{before}{}", names.to_public(url)?)).ok()
 }
 
 /// A policy without its `frame-ancestors` (CSP3 section 6.4.2); of a list of policies, each.
-fn without_ancestors(value: &HeaderValue) -> Option<HeaderValue> {
+fn remove_frame_ancestors(value: &HeaderValue) -> Option<HeaderValue> {
     let is_ancestors = |directive: &&[u8]| {
         let word = directive.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
         word.eq_ignore_ascii_case(FRAME_ANCESTORS)
@@ -305,7 +316,7 @@ fn without_ancestors(value: &HeaderValue) -> Option<HeaderValue> {
 }
 
 /// Everything but cookies, which browsers clear for the registrable domain, not for the origin.
-fn clear_site_data(value: &HeaderValue) -> Option<HeaderValue> {
+fn rewrite_clear_site_data(value: &HeaderValue) -> Option<HeaderValue> {
     let text = value.to_str().ok()?;
     let mut kept: Vec<&str> = Vec::new();
     for item in text.split(',').map(str::trim) {
@@ -320,11 +331,11 @@ fn clear_site_data(value: &HeaderValue) -> Option<HeaderValue> {
 
 /// Trailers as they may go on: no field that frames, routes, proves or sets anything (RFC 9110
 /// section 6.5.1).
-pub(super) fn trailers(trailers: &mut HeaderMap) {
+pub(super) fn filter_trailers(trailers: &mut HeaderMap) {
     let barred = |name: &str| {
-        is_hop(name)
-            || is_claim(name)
-            || NOT_FOR_BROWSERS.contains(&name)
+        is_hop_by_hop(name)
+            || is_forwarding_field(name)
+            || REMOVED_FROM_RESPONSES.contains(&name)
             || name.starts_with("content-")
             || name.starts_with("access-control-")
             || name.starts_with("sec-")

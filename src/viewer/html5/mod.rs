@@ -27,36 +27,36 @@
 //! for. Messages have one framing, made anew from what was read, so that nothing can be smuggled
 //! within them.
 
-mod allow;
 mod app;
 pub mod body;
 mod connection;
 mod cookies;
+pub mod error;
 mod exchange;
-pub mod fault;
 mod head;
-mod keeper;
-mod names;
+mod identity;
+mod origin_map;
 pub mod page;
+mod policy;
 mod pool;
-mod pump;
-mod received;
-mod record;
-mod sending;
+mod request_log;
+mod response_body;
 mod serve;
-pub mod stall;
-mod told;
+mod supervisor;
+mod upload;
+pub mod write_timeout;
 mod ws;
+mod ws_relay;
 
 pub use app::App;
 pub use body::{Body, BoxError};
-pub use fault::Fault;
+pub use error::ProxyError;
 
 use std::time::Duration;
 
 /// Under which origin the browser meets the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct AppOrigin {
     /// The session's own origin, such as `https://2f1c….apps.example.com:8443`.
     pub origin: String,
     /// The viewer page's origin, which may frame it.
@@ -88,7 +88,7 @@ impl Default for Limits {
 }
 
 /// The longest start of `text` of at most `max` bytes that ends between characters.
-fn cut(text: &str, max: usize) -> &str {
+fn truncate_utf8(text: &str, max: usize) -> &str {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -1,7 +1,7 @@
 //! What the gateway answers in the application's place: a small page for people, JSON for programs.
 //! No script, nothing from elsewhere.
 
-use super::body::{Body, whole};
+use super::body::{Body, full_body};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -24,7 +24,7 @@ small{display:block;margin-top:20px;padding-top:12px;border-top:1px solid var(--
 
 /// The policy of every such page but who may frame it; the style by its hash (CSP3 section
 /// 6.7.3.3).
-pub static POLICY: LazyLock<String> = LazyLock::new(|| {
+pub static PAGE_POLICY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
         STANDARD.encode(Sha256::digest(STYLE))
@@ -45,19 +45,19 @@ pub struct Page {
     /// What to do.
     pub action: &'static str,
     /// Whether the same request may go better a moment later: the page has a link for it.
-    pub again: bool,
+    pub retryable: bool,
 }
 
 /// Whether it is a person who asks.
 #[must_use]
-pub fn is_for_people(headers: &HeaderMap) -> bool {
+pub fn accepts_html(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()
         .any(|value| value.as_bytes().windows(9).any(|w| w.eq_ignore_ascii_case(b"text/html")))
 }
 
-fn escaped(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -81,7 +81,7 @@ impl Page {
         } else {
             ("application/json", self.json())
         };
-        let mut response = Response::new(whole(Bytes::from(text)));
+        let mut response = Response::new(full_body(Bytes::from(text)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -92,7 +92,7 @@ impl Page {
             HeaderName::from_static("origin-agent-cluster"),
             HeaderValue::from_static("?1"),
         );
-        let policy = format!("{}; frame-ancestors 'self' {frame}", *POLICY);
+        let policy = format!("{}; frame-ancestors 'self' {frame}", *PAGE_POLICY);
         for (name, value) in
             [(header::CONTENT_SECURITY_POLICY, policy), (REQUEST_ID, id.to_string())]
         {
@@ -100,7 +100,7 @@ impl Page {
                 headers.insert(name, value);
             }
         }
-        if self.again && self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.retryable && self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         }
         tracing::info!(request_id = %id, status = self.status.as_u16(), code = self.code, "application.page");
@@ -113,11 +113,11 @@ impl Page {
             page,
             "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
              <title>{title}</title><style>{STYLE}</style></head><body><main><h1>{title}</h1><p>{text}</p><p class=\"do\">{action}</p>",
-            title = escaped(self.title),
-            text = escaped(&self.text),
-            action = escaped(self.action),
+            title = escape_html(self.title),
+            text = escape_html(&self.text),
+            action = escape_html(self.action),
         );
-        if self.again {
+        if self.retryable {
             page.push_str("<p><a href=\"\">Try again</a></p>");
         }
         let _ = write!(
@@ -153,7 +153,7 @@ mod tests {
             title: "It <failed>.",
             text: "Why & how.".into(),
             action: "Wait.",
-            again: true,
+            retryable: true,
         }
     }
 
@@ -190,13 +190,13 @@ mod tests {
     #[test]
     fn people_say_so() {
         let accept = |text: &'static str| {
-            is_for_people(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(text))]))
+            accepts_html(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(text))]))
         };
         assert!(
             accept("Text/HTML,application/xhtml+xml")
                 && !accept("*/*")
                 && !accept("application/json")
-                && !is_for_people(&HeaderMap::new())
+                && !accepts_html(&HeaderMap::new())
         );
     }
 }

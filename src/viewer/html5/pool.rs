@@ -6,9 +6,9 @@
 
 use super::app::Shared;
 use super::connection::Connection;
-use super::fault::Fault;
-use super::serve::unless_over;
-use super::stall::Stall;
+use super::error::ProxyError;
+use super::serve::unless_ended;
+use super::write_timeout::WriteTimeout;
 use crate::domain::web::Scheme;
 use crate::viewer::Duplex;
 use crate::viewer::revocation::RevocationSource;
@@ -25,10 +25,10 @@ const CONNECTIONS_MAX: usize = 256;
 /// Most idle ones.
 const IDLE_MAX: usize = 64;
 /// An idle one is closed after this long; many servers close theirs sooner.
-const IDLE_FOR: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request that cannot be repeated takes only one used this lately: the application may be
 /// closing an older one at this moment.
-const FRESH: Duration = Duration::from_secs(2);
+const NON_RETRYABLE_IDLE_MAX: Duration = Duration::from_secs(2);
 
 struct Idle {
     connection: Connection,
@@ -38,16 +38,16 @@ struct Idle {
 /// The connections of one application.
 pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
-    seats: Arc<Semaphore>,
-    cuts: RevocationSource,
+    permits: Arc<Semaphore>,
+    revocation: RevocationSource,
 }
 
 impl Pool {
     pub(super) fn new() -> Self {
         Self {
             idle: Mutex::default(),
-            seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            cuts: RevocationSource::default(),
+            permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            revocation: RevocationSource::default(),
         }
     }
 
@@ -57,20 +57,20 @@ impl Pool {
 
     /// An idle connection, one of this thread if there is one, the last used first. `repeatable`:
     /// the request may be sent again when it turns out to be closed.
-    pub(super) fn take(&self, repeatable: bool) -> Option<Connection> {
+    pub(super) fn checkout(&self, repeatable: bool) -> Option<Connection> {
         let (now, here) = (Instant::now(), thread::current().id());
-        let most = if repeatable { IDLE_FOR } else { FRESH };
+        let most = if repeatable { IDLE_TIMEOUT } else { NON_RETRYABLE_IDLE_MAX };
         let fit = |kept: &Idle| now.saturating_duration_since(kept.since) < most;
         let mut idle = self.idle();
         while let Some(at) = idle
             .iter()
-            .rposition(|kept| kept.connection.home() == here && fit(kept))
+            .rposition(|kept| kept.connection.last_thread() == here && fit(kept))
             .or_else(|| idle.iter().rposition(fit))
         {
             let mut connection = idle.remove(at).connection;
-            if connection.is_quiet() {
+            if connection.is_open_and_silent() {
                 drop(idle);
-                connection.come_home();
+                connection.move_to_current_thread();
                 return Some(connection);
             }
         }
@@ -78,13 +78,13 @@ impl Pool {
     }
 
     /// Keeps one for the next request, unless the session has ended.
-    pub(super) fn put(&self, connection: Connection, shared: &Shared) {
+    pub(super) fn checkin(&self, connection: Connection, shared: &Shared) {
         let mut idle = self.idle();
         if idle.len() >= IDLE_MAX {
             idle.remove(0);
         }
         // The end is said before they are cleared.
-        if connection.is_whole() && !shared.is_over() {
+        if connection.is_reusable() && !shared.has_ended() {
             idle.push(Idle { connection, since: Instant::now() });
         }
     }
@@ -92,9 +92,11 @@ impl Pool {
     /// Closes those that idle too long or that the application closed; how many are left.
     pub(super) fn sweep(&self) -> usize {
         let mut idle = self.idle();
-        idle.retain_mut(|kept| kept.since.elapsed() < IDLE_FOR && kept.connection.is_quiet());
-        for kept in idle.iter_mut().filter(|kept| kept.since.elapsed() >= FRESH) {
-            kept.connection.shrink();
+        idle.retain_mut(|kept| {
+            kept.since.elapsed() < IDLE_TIMEOUT && kept.connection.is_open_and_silent()
+        });
+        for kept in idle.iter_mut().filter(|kept| kept.since.elapsed() >= NON_RETRYABLE_IDLE_MAX) {
+            kept.connection.release_buffer();
         }
         idle.len()
     }
@@ -102,26 +104,27 @@ impl Pool {
     /// At the end of the session: none is kept, and whoever waits at one is woken.
     pub(super) fn clear(&self) {
         self.idle().clear();
-        self.cuts.revoke();
+        self.revocation.revoke();
     }
 }
 
 /// A new connection to the application of the lease, and to no other.
-pub(super) async fn connect(shared: &Arc<Shared>) -> Result<Connection, Fault> {
-    unless_over(shared, dialled(shared)).await
+pub(super) async fn connect(shared: &Arc<Shared>) -> Result<Connection, ProxyError> {
+    unless_ended(shared, dial_and_secure(shared)).await
 }
 
-async fn dialled(shared: &Arc<Shared>) -> Result<Connection, Fault> {
+async fn dial_and_secure(shared: &Arc<Shared>) -> Result<Connection, ProxyError> {
     let limits = shared.limits();
-    let seat = timeout(limits.dial, Arc::clone(&shared.pool().seats).acquire_owned()).await;
-    let seat = seat.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Over)?;
+    let seat = timeout(limits.dial, Arc::clone(&shared.pool().permits).acquire_owned()).await;
+    let seat =
+        seat.map_err(|_| ProxyError::ConnectionLimit)?.map_err(|_| ProxyError::SessionEnded)?;
     let lease = shared.lease();
     let stream = timeout(limits.dial, shared.dial().dial(lease)).await;
     let stream = stream
-        .map_err(|_| Fault::Unreachable(io::ErrorKind::TimedOut.into()))?
-        .map_err(Fault::Unreachable)?;
-    let stream: Stall<Box<dyn Duplex>> = Stall::new(stream, limits.stall);
-    let stream: Box<dyn Duplex> = match shared.terms().scheme {
+        .map_err(|_| ProxyError::Unreachable(io::ErrorKind::TimedOut.into()))?
+        .map_err(ProxyError::Unreachable)?;
+    let stream: WriteTimeout<Box<dyn Duplex>> = WriteTimeout::new(stream, limits.stall);
+    let stream: Box<dyn Duplex> = match shared.config().scheme {
         Scheme::Http => Box::new(stream),
         Scheme::Https => {
             let expected = ExpectedServer {
@@ -131,9 +134,12 @@ async fn dialled(shared: &Arc<Shared>) -> Result<Connection, Fault> {
                 timeout: limits.dial,
             };
             Box::new(
-                connect_tls(stream, expected, &shared.books()).await.map_err(Fault::of)?.stream,
+                connect_tls(stream, expected, &shared.audit())
+                    .await
+                    .map_err(ProxyError::from_tls_end)?
+                    .stream,
             )
         }
     };
-    Ok(Connection::new(stream, seat, shared.pool().cuts.token()))
+    Ok(Connection::new(stream, seat, shared.pool().revocation.token()))
 }

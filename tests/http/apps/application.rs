@@ -15,14 +15,14 @@ use tokio::task::JoinHandle;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ReceivedRequest {
     /// Request line and header lines, with their line ends.
     pub head: String,
     /// The body, without its framing.
     pub body: Vec<u8>,
 }
 
-impl Seen {
+impl ReceivedRequest {
     /// Values of a header.
     pub fn all(&self, name: &str) -> Vec<&str> {
         let lines = self.head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
@@ -36,22 +36,22 @@ impl Seen {
 
 /// What it was asked, and how far its endless answers got.
 #[derive(Default)]
-struct Log {
-    seen: Mutex<Vec<Seen>>,
+struct RequestRecorder {
+    seen: Mutex<Vec<ReceivedRequest>>,
     written: AtomicU64,
     broken: AtomicU64,
 }
 
 pub struct Application {
     address: SocketAddr,
-    log: Arc<Log>,
+    log: Arc<RequestRecorder>,
     task: JoinHandle<()>,
 }
 
 impl Application {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, log) = (listener.local_addr().unwrap(), Arc::<Log>::default());
+        let (address, log) = (listener.local_addr().unwrap(), Arc::<RequestRecorder>::default());
         let kept = Arc::clone(&log);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -62,17 +62,17 @@ impl Application {
         Self { address, log, task }
     }
 
-    pub fn dial(&self) -> ToApplication {
-        ToApplication(self.address)
+    pub fn dial(&self) -> ApplicationDial {
+        ApplicationDial(self.address)
     }
 
     /// Everything it was asked.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.log.seen.lock().unwrap().clone()
     }
 
     /// What it was asked since the last time.
-    pub fn take(&self) -> Vec<Seen> {
+    pub fn take_requests(&self) -> Vec<ReceivedRequest> {
         std::mem::take(&mut self.log.seen.lock().unwrap())
     }
 
@@ -93,7 +93,7 @@ impl Drop for Application {
     }
 }
 
-async fn converse(stream: TcpStream, log: Arc<Log>) -> io::Result<()> {
+async fn converse(stream: TcpStream, log: Arc<RequestRecorder>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut head = Vec::new();
@@ -102,7 +102,8 @@ async fn converse(stream: TcpStream, log: Arc<Log>) -> io::Result<()> {
                 return Ok(());
             }
         }
-        let mut seen = Seen { head: String::from_utf8_lossy(&head).into_owned(), body: Vec::new() };
+        let mut seen =
+            ReceivedRequest { head: String::from_utf8_lossy(&head).into_owned(), body: Vec::new() };
         let length = seen.all("content-length").first().and_then(|v| v.parse::<usize>().ok());
         if !seen.all("transfer-encoding").is_empty() {
             loop {
@@ -138,7 +139,7 @@ async fn converse(stream: TcpStream, log: Arc<Log>) -> io::Result<()> {
 }
 
 /// Says something for ever.
-async fn endless(stream: &mut BufReader<TcpStream>, log: &Log) -> io::Result<()> {
+async fn endless(stream: &mut BufReader<TcpStream>, log: &RequestRecorder) -> io::Result<()> {
     let chunk = [&b"8000\r\n"[..], &[b'x'; 0x8000], b"\r\n"].concat();
     let told = async {
         stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
@@ -153,9 +154,9 @@ async fn endless(stream: &mut BufReader<TcpStream>, log: &Log) -> io::Result<()>
 }
 
 /// Every lease leads to it.
-pub struct ToApplication(SocketAddr);
+pub struct ApplicationDial(SocketAddr);
 
-impl Dial for ToApplication {
+impl Dial for ApplicationDial {
     fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
         async move { Ok(Box::new(TcpStream::connect(self.0).await?) as Box<dyn Duplex>) }.boxed()
     }

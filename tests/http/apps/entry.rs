@@ -1,14 +1,14 @@
 //! Who gets in: by a ticket, once, from the gateway's pages; then by the cookie. Everybody else
 //! sees one page.
 
-use super::House;
+use super::AppsGateway;
 use reqwest::Method;
 use serde_json::json;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_becomes_a_cookie_of_that_origin() {
-    let house = House::new().await;
+    let house = AppsGateway::new().await;
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let ticket = house.ticket(&member, &session).await;
@@ -34,7 +34,10 @@ async fn a_ticket_becomes_a_cookie_of_that_origin() {
     let inside = house.at(&session).header("cookie", &entered.cookies_to_send());
     let answer = inside.get("/a/path?with=query").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "application"));
-    assert_eq!(house.application.seen().last().unwrap().line(), "GET /a/path?with=query HTTP/1.1");
+    assert_eq!(
+        house.application.requests().last().unwrap().line(),
+        "GET /a/path?with=query HTTP/1.1"
+    );
 
     let again = house.post_ticket(&session, &house.app.base, &ticket).await;
     assert_eq!(again.status, 403, "a ticket is good once");
@@ -43,7 +46,7 @@ async fn a_ticket_becomes_a_cookie_of_that_origin() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_of_the_gateway_reads_where_it_opens() {
-    let house = House::new().await;
+    let house = AppsGateway::new().await;
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let form = |origin: &str| {
@@ -88,7 +91,7 @@ async fn a_script_of_the_gateway_reads_where_it_opens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_pages_of_the_gateway_bring_tickets() {
-    let house = House::new().await;
+    let house = AppsGateway::new().await;
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let ticket = house.ticket(&member, &session).await;
@@ -123,7 +126,7 @@ async fn only_pages_of_the_gateway_bring_tickets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_sees_one_page_whatever_there_is() {
-    let house = House::new().await;
+    let house = AppsGateway::new().await;
     let (member, other) = (house.app.browser("member").await, house.app.browser("other").await);
     let theirs = house.launch(&member).await;
     let cookie = house.enter(&member, &theirs).await;
@@ -168,7 +171,7 @@ async fn a_stranger_sees_one_page_whatever_there_is() {
             .replace("Open it again</a>", "Go to the portal</a>");
         assert_eq!((answer.status, answer.body), (404, portal), "{label}");
     }
-    assert!(house.application.seen().is_empty());
+    assert!(house.application.requests().is_empty());
     // A good ticket of one's own session, brought to somebody else's and to nobody's: the same
     // answer.
     let ticket = house.ticket(&other, &mine).await;
@@ -188,7 +191,7 @@ async fn a_stranger_sees_one_page_whatever_there_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_are_served_where_they_belong() {
-    let house = House::new().await;
+    let house = AppsGateway::new().await;
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let cookie = house.enter(&member, &session).await;
@@ -203,23 +206,27 @@ async fn hosts_are_served_where_they_belong() {
     ] {
         assert_eq!(inside.header("host", host).get("/api/health").await.status, 421, "{host}");
     }
-    let gateway =
-        house.app.anonymous().header("cookie", &cookie).header("host", &House::host(&session));
+    let gateway = house
+        .app
+        .anonymous()
+        .header("cookie", &cookie)
+        .header("host", &AppsGateway::host(&session));
     assert_eq!(gateway.get("/").await.status, 421);
-    for unclear in ["a b", "user@x.apps.localhost", "", &format!("{}:port", House::host(&session))]
+    for unclear in
+        ["a b", "user@x.apps.localhost", "", &format!("{}:port", AppsGateway::host(&session))]
     {
         let status = inside.header("host", unclear).get("/").await.status;
         assert!(status == 400, "{unclear:?}: {status}");
     }
     assert_eq!(
-        inside.header("host", &House::host(&session).to_uppercase()).get("/").await.status,
+        inside.header("host", &AppsGateway::host(&session).to_uppercase()).get("/").await.status,
         200,
         "names know no case"
     );
     // Another application's host is another application.
     assert_eq!(
         inside
-            .header("host", &House::host(&uuid::Uuid::new_v4().to_string()))
+            .header("host", &AppsGateway::host(&uuid::Uuid::new_v4().to_string()))
             .get("/")
             .await
             .status,
@@ -229,15 +236,15 @@ async fn hosts_are_served_where_they_belong() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_held_the_cookie_reads_why_it_ended() {
-    let house = House::new().await;
+    let house = AppsGateway::new().await;
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let cookie = house.enter(&member, &session).await;
     let inside = house.at(&session).header("cookie", &cookie).header("origin", &house.app.base);
     assert_eq!(inside.get("/.portcullis/state").await.body, r#"{"state":"open"}"#);
-    assert!(house.application.seen().is_empty(), "it is not knocked at");
+    assert!(house.application.requests().is_empty(), "it is not knocked at");
     assert_eq!(inside.get("/.portcullis/state?answering").await.body, r#"{"state":"open"}"#);
-    assert_eq!(house.application.seen().len(), 1);
+    assert_eq!(house.application.requests().len(), 1);
     let stream =
         format!("/api/sessions/{session}/stream?ticket={}", house.ticket(&member, &session).await);
     let upgrade =
@@ -271,7 +278,7 @@ async fn who_held_the_cookie_reads_why_it_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_application_for_all_windows_of_a_login() {
-    let house = House::new().await;
+    let house = AppsGateway::new().await;
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let mut cookies = Vec::new();
@@ -292,7 +299,7 @@ async fn one_application_for_all_windows_of_a_login() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_uses_is_closed() {
-    let house = House::with(|settings, _| {
+    let house = AppsGateway::with(|settings, _| {
         settings.apps.as_mut().unwrap().idle = Duration::from_millis(200)
     })
     .await;
@@ -322,7 +329,7 @@ async fn what_nobody_uses_is_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_origins_may_lead_here_and_no_more() {
-    let house = House::new().await;
+    let house = AppsGateway::new().await;
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let inside = house.at(&session).header("cookie", &house.enter(&member, &session).await);
@@ -342,5 +349,5 @@ async fn other_origins_may_lead_here_and_no_more() {
         );
     }
     assert_eq!(from("same-origin", "cors", "empty").post("/", json!({})).await.status, 200);
-    assert_eq!(house.application.seen().len(), 3);
+    assert_eq!(house.application.requests().len(), 3);
 }

@@ -23,15 +23,15 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 /// A gateway with an application behind it.
-struct House {
+struct AppsGateway {
     app: TestApp,
     application: Application,
 }
 
 /// The workspace that leads to it.
-const BOARD: &str = "ws-board";
+const WORKSPACE: &str = "ws-board";
 
-impl House {
+impl AppsGateway {
     async fn new() -> Self {
         Self::with(|_, _| ()).await
     }
@@ -45,7 +45,7 @@ impl House {
         let target = Some(Target::Service { host_id: app.host, name: "board".to_owned() });
         let rest =
             WorkspaceChange { allowed_roles: Some(roles), target, ..WorkspaceChange::default() };
-        let id = WorkspaceId::parse(BOARD).unwrap();
+        let id = WorkspaceId::parse(WORKSPACE).unwrap();
         let new = NewWorkspace {
             id: Some(id),
             name: "Board".to_owned(),
@@ -59,7 +59,7 @@ impl House {
 
     /// A session of the application, launched by whoever the client is.
     async fn launch(&self, client: &Client) -> String {
-        let launched = client.post(&format!("/api/workspaces/{BOARD}/launch"), json!({})).await;
+        let launched = client.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;
         assert_eq!(launched.status, 200, "{}", launched.body);
         launched.json()["session_id"].as_str().unwrap().to_owned()
     }

@@ -2,27 +2,28 @@
 //! client sends, the application reads as many requests as the client is answered for, each with
 //! one framing.
 
-use super::House;
-use super::application::Seen;
+use super::AppsGateway;
+use super::application::ReceivedRequest;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A house somebody has entered.
-struct Entered {
-    house: House,
+struct EnteredApp {
+    house: AppsGateway,
     session: String,
     cookie: String,
 }
 
-impl Entered {
+impl EnteredApp {
     async fn new() -> Self {
         // Whoever sends half a message is sent away soon.
-        let house = House::with(|_, limits| limits.head_timeout = Duration::from_secs(2)).await;
+        let house =
+            AppsGateway::with(|_, limits| limits.head_timeout = Duration::from_secs(2)).await;
         let member = house.app.browser("member").await;
         let session = house.launch(&member).await;
         let cookie = house.enter(&member, &session).await;
@@ -30,7 +31,7 @@ impl Entered {
     }
 
     fn host(&self) -> String {
-        House::host(&self.session)
+        AppsGateway::host(&self.session)
     }
 
     /// Sends bytes, then one plain request that closes the connection; the statuses of all answers.
@@ -45,7 +46,7 @@ impl Entered {
 
     async fn send_only(&self, bytes: &[u8]) -> Vec<u16> {
         let mut stream = self.house.connect(&self.host(), &[b"http/1.1"]).await;
-        let heard = tokio::time::timeout(PATIENCE, async {
+        let heard = tokio::time::timeout(TIMEOUT, async {
             // It may be refused, and the connection closed, before all is sent.
             let _ = stream.write_all(bytes).await;
             let mut heard = Vec::new();
@@ -66,7 +67,7 @@ impl Entered {
 }
 
 /// One framing, and no line a second parser could read otherwise.
-fn is_sound(seen: &Seen) -> bool {
+fn is_sound(seen: &ReceivedRequest) -> bool {
     let (lengths, codings) = (seen.all("content-length"), seen.all("transfer-encoding"));
     let framings = lengths.len() + codings.len();
     let lines = seen.head.matches('\n').count() == seen.head.matches("\r\n").count();
@@ -80,7 +81,7 @@ fn is_sound(seen: &Seen) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_framings_are_refused_or_read_one_way() {
-    let entered = Entered::new().await;
+    let entered = EnteredApp::new().await;
     let long = format!("X-Long: {}\r\n", "a".repeat(70_000));
     let many = (0..10_000).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
     let over_many = (0..101).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
@@ -157,9 +158,9 @@ async fn odd_framings_are_refused_or_read_one_way() {
         ("no colon", "Transfer-Encoding\r\n", "", true),
     ];
     for (what, odd, body, refused) in corpus {
-        entered.house.application.take();
+        entered.house.application.take_requests();
         let statuses = entered.send(&entered.request("POST", odd, body)).await;
-        let seen = entered.house.application.take();
+        let seen = entered.house.application.take_requests();
         assert!(seen.iter().all(is_sound), "{what}: {seen:?}");
         let passed = statuses.iter().filter(|status| **status == 200).count();
         // A body that breaks off in the middle may have begun to reach the application, but is
@@ -187,9 +188,9 @@ async fn odd_framings_are_refused_or_read_one_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_targets_and_hosts() {
-    let entered = Entered::new().await;
+    let entered = EnteredApp::new().await;
     let (host, cookie) = (entered.host(), entered.cookie.clone());
-    let other = House::host(&uuid::Uuid::new_v4().to_string());
+    let other = AppsGateway::host(&uuid::Uuid::new_v4().to_string());
     let corpus = [
         (format!("GET https://{host}/absolute HTTP/1.1\r\nHost: {host}\r\n"), 200),
         (format!("GET https://{host}/absolute HTTP/1.1\r\nHost: evil.example\r\n"), 400),
@@ -214,7 +215,7 @@ async fn odd_targets_and_hosts() {
         let request = format!("{head}Cookie: {cookie}\r\nConnection: close\r\n\r\n");
         assert_eq!(entered.send_only(request.as_bytes()).await, [status], "{head}");
     }
-    let seen = entered.house.application.take();
+    let seen = entered.house.application.take_requests();
     assert!(seen.iter().all(is_sound), "{seen:?}");
     assert!(seen.iter().all(|s| !s.head.contains("evil.example")));
     assert!(
@@ -225,7 +226,7 @@ async fn odd_targets_and_hosts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_http2_the_authority_counts_and_host_must_agree() {
-    let entered = Entered::new().await;
+    let entered = EnteredApp::new().await;
     let host = entered.host();
     let stream = entered.house.connect(&host, &[b"h2"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
@@ -234,7 +235,7 @@ async fn in_http2_the_authority_counts_and_host_must_agree() {
             .await
             .unwrap();
     let connection = tokio::spawn(connection);
-    let elsewhere = House::host(&uuid::Uuid::new_v4().to_string());
+    let elsewhere = AppsGateway::host(&uuid::Uuid::new_v4().to_string());
     for (authority, named, status) in [
         (host.as_str(), None, 200),
         (&host, Some(host.as_str()), 200),
@@ -258,7 +259,7 @@ async fn in_http2_the_authority_counts_and_host_must_agree() {
     });
     let answer = sender.send_request(many.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
     assert_eq!(answer.status(), 431);
-    let seen = entered.house.application.take();
+    let seen = entered.house.application.take_requests();
     assert_eq!(seen.len(), 2);
     assert!(seen.iter().all(is_sound), "{seen:?}");
     drop(sender);
@@ -267,11 +268,11 @@ async fn in_http2_the_authority_counts_and_host_must_agree() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_head_is_not_waited_for() {
-    let entered = Entered::new().await;
+    let entered = EnteredApp::new().await;
     let mut stream = entered.house.connect(&entered.host(), &[b"http/1.1"]).await;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
     let mut heard = Vec::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard))
+    tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut heard))
         .await
         .expect("the connection is closed in time")
         .ok();
@@ -280,7 +281,7 @@ async fn a_slow_head_is_not_waited_for() {
     let mut tcp = tokio::net::TcpStream::connect(entered.house.address()).await.unwrap();
     tcp.write_all(&[22, 3, 1, 2]).await.unwrap();
     heard.clear();
-    tokio::time::timeout(PATIENCE, tcp.read_to_end(&mut heard))
+    tokio::time::timeout(TIMEOUT, tcp.read_to_end(&mut heard))
         .await
         .expect("the connection is closed in time")
         .ok();

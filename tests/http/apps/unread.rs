@@ -1,7 +1,7 @@
 //! Browsers that read nothing: what they hold is taken from them, after a while or at the end of
 //! the session, and from their neighbours nothing.
 
-use super::House;
+use super::AppsGateway;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 /// Nothing here takes this long, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Longer than any test: what ends in one that waits so long was ended otherwise.
 const NEVER: Duration = Duration::from_secs(3600);
 
-async fn house(stall: Duration) -> House {
-    House::with(|_, limits| limits.stall = stall).await
+async fn gateway_with_stall(stall: Duration) -> AppsGateway {
+    AppsGateway::with(|_, limits| limits.stall = stall).await
 }
 
 /// Resolves once it is so.
@@ -30,10 +30,10 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
+    tokio::time::timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
 }
 
-impl House {
+impl AppsGateway {
     /// Resolves once nobody takes anything more of endless answers: all buffers on the way are
     /// full.
     async fn until_full(&self) {
@@ -52,7 +52,7 @@ impl House {
     }
 
     /// How a session's endless answer ended, once that is written down.
-    async fn ended(&self, session: &str) -> String {
+    async fn recorded_end(&self, session: &str) -> String {
         let admin = self.app.browser("admin").await;
         let wait = async {
             loop {
@@ -68,11 +68,11 @@ impl House {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.expect("the request is written down")
+        tokio::time::timeout(TIMEOUT, wait).await.expect("the request is written down")
     }
 
     /// An HTTP/1.1 connection on which an endless answer has begun.
-    async fn unread(&self, session: &str, cookie: &str) -> TlsStream<TcpStream> {
+    async fn start_endless(&self, session: &str, cookie: &str) -> TlsStream<TcpStream> {
         let host = Self::host(session);
         let mut stream = self.connect(&host, &[b"http/1.1"]).await;
         stream
@@ -83,7 +83,7 @@ impl House {
             .await
             .unwrap();
         let mut start = [0; 15];
-        tokio::time::timeout(PATIENCE, stream.read_exact(&mut start))
+        tokio::time::timeout(TIMEOUT, stream.read_exact(&mut start))
             .await
             .expect("an answer in time")
             .unwrap();
@@ -108,7 +108,7 @@ impl House {
         let request =
             Request::get(format!("https://{}{path}", Self::host(session))).header("cookie", cookie);
         let asked = sender.send_request(request.body(Empty::new()).unwrap());
-        tokio::time::timeout(PATIENCE, asked).await.expect("an answer in time").unwrap()
+        tokio::time::timeout(TIMEOUT, asked).await.expect("an answer in time").unwrap()
     }
 }
 
@@ -118,29 +118,29 @@ async fn until_reset(stream: &TlsStream<TcpStream>) {
 }
 
 /// Reads an answer to its end, which is none.
-async fn breaks_off(answer: Response<Incoming>) {
+async fn expect_broken_off(answer: Response<Incoming>) {
     let mut body = answer.into_body();
     let rest = async { while body.frame().await.expect("an endless answer has no end").is_ok() {} };
-    tokio::time::timeout(PATIENCE, rest).await.expect("it breaks off");
+    tokio::time::timeout(TIMEOUT, rest).await.expect("it breaks off");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_that_takes_nothing_loses_its_answer() {
-    let house = house(Duration::from_secs(1)).await;
+    let house = gateway_with_stall(Duration::from_secs(1)).await;
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let cookie = house.enter(&member, &session).await;
-    let stream = house.unread(&session, &cookie).await;
+    let stream = house.start_endless(&session, &cookie).await;
     house.until_broken(1).await;
     until_reset(&stream).await;
-    assert_eq!(house.ended(&session).await, "client_gone");
+    assert_eq!(house.recorded_end(&session).await, "client_gone");
     let next = house.at(&session).header("cookie", &cookie).get("/").await;
     assert_eq!((next.status, next.body.as_str()), (200, "application"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_not_taken_ends_alone() {
-    let house = house(Duration::from_secs(1)).await;
+    let house = gateway_with_stall(Duration::from_secs(1)).await;
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let cookie = house.enter(&member, &session).await;
@@ -150,17 +150,17 @@ async fn a_stream_that_is_not_taken_ends_alone() {
     let beside = house.ask(&mut sender, (&session, &cookie), "/beside").await;
     assert_eq!(beside.status(), 200);
     assert_eq!(beside.into_body().collect().await.unwrap().to_bytes(), "application");
-    breaks_off(unread).await;
-    assert_eq!(house.ended(&session).await, "client_gone");
+    expect_broken_off(unread).await;
+    assert_eq!(house.recorded_end(&session).await, "client_gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_cut_and_reads_nothing_is_reset() {
-    let house = house(NEVER).await;
+    let house = gateway_with_stall(NEVER).await;
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let cookie = house.enter(&member, &session).await;
-    let mut stream = house.unread(&session, &cookie).await;
+    let mut stream = house.start_endless(&session, &cookie).await;
     house.until_full().await;
     let began = Instant::now();
     member.post(&format!("/api/sessions/{session}/disconnect"), json!({})).await;
@@ -173,16 +173,16 @@ async fn who_is_cut_and_reads_nothing_is_reset() {
     );
     // What it has in its own buffers it may read; no end of the answer is among it.
     let mut rest = Vec::new();
-    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest))
+    let ended = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut rest))
         .await
         .expect("the connection has ended");
     assert!(ended.is_err() && !rest.ends_with(b"0\r\n\r\n"), "{ended:?}");
-    assert_eq!(house.ended(&session).await, "cut");
+    assert_eq!(house.recorded_end(&session).await, "cut");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_leaves_the_other_applications_of_a_connection_alone() {
-    let house = house(NEVER).await;
+    let house = gateway_with_stall(NEVER).await;
     let (member, other) = (house.app.browser("member").await, house.app.browser("other").await);
     let (mine, theirs) = (house.launch(&member).await, house.launch(&other).await);
     let (my_cookie, their_cookie) =
@@ -195,7 +195,7 @@ async fn a_cut_leaves_the_other_applications_of_a_connection_alone() {
     assert!(beside.frame().await.unwrap().is_ok());
     member.post(&format!("/api/sessions/{mine}/disconnect"), json!({})).await;
     house.until_broken(1).await;
-    breaks_off(unread).await;
+    expect_broken_off(unread).await;
     // The other answer goes on, beyond what was on its way by then.
     let mut got = 0;
     let more = async {
@@ -204,7 +204,7 @@ async fn a_cut_leaves_the_other_applications_of_a_connection_alone() {
                 beside.frame().await.expect("it goes on").unwrap().data_ref().map_or(0, Bytes::len);
         }
     };
-    tokio::time::timeout(PATIENCE, more).await.expect("it goes on");
+    tokio::time::timeout(TIMEOUT, more).await.expect("it goes on");
     assert_eq!(house.ask(&mut sender, (&theirs, &their_cookie), "/").await.status(), 200);
     assert_eq!(
         house.ask(&mut sender, (&mine, &my_cookie), "/").await.status(),

@@ -1,7 +1,7 @@
 //! Answers as the application gives them: framing, ranges, trailers, events, and what becomes of
 //! heads on the way.
 
-use super::rig::*;
+use super::harness::*;
 use portcullis::domain::web::{Scheme, WebTerms};
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[tokio::test]
 async fn heads_without_bodies_keep_their_length() {
     let (to, mut seen) =
-        canned(b"HTTP/1.1 200 OK\r\nContent-Length: 4321\r\nETag: \"x\"\r\n\r\n").await;
-    let rig = Rig::new(to).await;
+        serve_canned(b"HTTP/1.1 200 OK\r\nContent-Length: 4321\r\nETag: \"x\"\r\n\r\n").await;
+    let rig = Harness::new(to).await;
     let answer = rig.ask("HEAD /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert_eq!(
         (answer.status(), answer.field("content-length"), answer.raw.len()),
@@ -19,24 +19,27 @@ async fn heads_without_bodies_keep_their_length() {
     assert!(seen.recv().await.unwrap().starts_with("HEAD /big HTTP/1.1\r\n"));
 
     let (to, mut seen) =
-        canned(b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 99\r\n\r\n").await;
-    let rig = Rig::new(to).await;
+        serve_canned(b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 99\r\n\r\n")
+            .await;
+    let rig = Harness::new(to).await;
     let answer = rig
         .ask("GET /c HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"x\"\r\nConnection: close\r\n\r\n")
         .await;
     assert_eq!((answer.status(), answer.field("etag"), answer.raw.len()), (304, Some("\"x\""), 0));
     assert!(seen.recv().await.unwrap().to_ascii_lowercase().contains("if-none-match: \"x\""));
 
-    let (to, _seen) = canned(b"HTTP/1.1 204 No Content\r\n\r\n").await;
-    let answer =
-        Rig::new(to).await.ask("DELETE /c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let (to, _seen) = serve_canned(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+    let answer = Harness::new(to)
+        .await
+        .ask("DELETE /c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await;
     assert_eq!((answer.status(), answer.raw.len(), answer.field("content-length")), (204, 0, None));
 }
 
 #[tokio::test]
 async fn ranges_options_and_odd_targets_pass_as_they_are() {
-    let (to, mut seen) = canned(b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1-2/5\r\nContent-Length: 2\r\n\r\nbc").await;
-    let rig = Rig::new(to).await;
+    let (to, mut seen) = serve_canned(b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1-2/5\r\nContent-Length: 2\r\n\r\nbc").await;
+    let rig = Harness::new(to).await;
     for target in ["/a%2Fb/../c//d?x=%26&y=[z]", "/%ff%00?q=a+b%20c", "/a;p=1/b?", "*"] {
         let method = if target == "*" { "OPTIONS" } else { "GET" };
         let answer = rig.ask(&format!("{method} {target} HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2\r\nConnection: close\r\n\r\n")).await;
@@ -54,11 +57,11 @@ async fn ranges_options_and_odd_targets_pass_as_they_are() {
 #[tokio::test]
 async fn compressed_bodies_are_not_opened() {
     // A gzip bomb's head, and octets that are no gzip at all: nobody looks.
-    let (to, _seen) = canned(
+    let (to, _seen) = serve_canned(
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\n\x1f\x8b\x08\0bomb",
     )
     .await;
-    let answer = Rig::new(to).await.get("/").await;
+    let answer = Harness::new(to).await.get("/").await;
     assert_eq!(
         (answer.field("content-encoding"), &answer.raw[..]),
         (Some("gzip"), &b"\x1f\x8b\x08\0bomb"[..])
@@ -69,7 +72,7 @@ async fn compressed_bodies_are_not_opened() {
 async fn bodies_without_a_length_end_where_they_end() {
     // HTTP/1.0 says so by hanging up.
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
@@ -89,7 +92,7 @@ async fn bodies_without_a_length_end_where_they_end() {
 #[tokio::test]
 async fn trailers_go_both_ways() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         let head = read_head(&mut stream).await;
@@ -116,7 +119,7 @@ async fn trailers_go_both_ways() {
 #[tokio::test]
 async fn events_come_one_by_one_and_end_with_the_session() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let mut browser = rig.connect().await;
     browser.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;
@@ -147,17 +150,17 @@ async fn events_come_one_by_one_and_end_with_the_session() {
 async fn read_rest(stream: &mut tokio::net::TcpStream) -> Vec<u8> {
     use tokio::io::AsyncReadExt;
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it ends");
+    let _ = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut rest)).await.expect("it ends");
     rest
 }
 
 #[tokio::test]
 async fn redirects_and_cookies_become_the_origins() {
     let (to, mut seen) =
-        canned(b"HTTP/1.1 302 Found\r\nLocation: http://wiki.corp/in?a=b\r\nSet-Cookie: sid=mine; Domain=wiki.corp; Path=/\r\nX-Frame-Options: DENY\r\nContent-Length: 0\r\n\r\n")
+        serve_canned(b"HTTP/1.1 302 Found\r\nLocation: http://wiki.corp/in?a=b\r\nSet-Cookie: sid=mine; Domain=wiki.corp; Path=/\r\nX-Frame-Options: DENY\r\nContent-Length: 0\r\n\r\n")
             .await;
     let terms = WebTerms { scheme: Scheme::Http, host: "wiki.corp".into(), ..WebTerms::default() };
-    let rig = Rig::made(to, Made { terms, cross_site: true, ..Made::default() }).await;
+    let rig = Harness::with_setup(to, Setup { config, cross_site: true, ..Setup::default() }).await;
     let answer = rig.get("/").await;
     assert_eq!(answer.field("location"), Some("https://s1.apps.gw.test/in?a=b"));
     assert_eq!(
@@ -189,8 +192,8 @@ async fn redirects_and_cookies_become_the_origins() {
 #[tokio::test]
 async fn a_browser_of_http2_is_served_the_same() {
     use http_body_util::{BodyExt, Full};
-    let (to, mut seen) = canned(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nTrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n").await;
-    let rig = Rig::new(to).await;
+    let (to, mut seen) = serve_canned(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nTrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n").await;
+    let rig = Harness::new(to).await;
     let io = hyper_util::rt::TokioIo::new(rig.connect().await);
     let (mut asks, connection) =
         hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io)
@@ -227,7 +230,7 @@ async fn a_browser_of_http2_is_served_the_same() {
 async fn both_bodies_move_at_once() {
     const SIZE: usize = 8 * 1024 * 1024;
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
@@ -256,7 +259,7 @@ async fn both_bodies_move_at_once() {
         browser.write_all(&vec![b'u'; SIZE]).await.unwrap();
         read_all(&mut browser).await
     };
-    let (_held, answer) = tokio::time::timeout(PATIENCE, async { tokio::join!(serve, ask) })
+    let (_held, answer) = tokio::time::timeout(TIMEOUT, async { tokio::join!(serve, ask) })
         .await
         .expect("neither waits for the other");
     assert!(

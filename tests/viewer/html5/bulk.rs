@@ -1,6 +1,6 @@
 //! Large bodies in little memory, both ways, and many requests at once.
 
-use super::rig::*;
+use super::harness::*;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,7 +62,7 @@ async fn server() -> SocketAddr {
 }
 
 async fn pass(size: u64) {
-    let rig = Rig::new(server().await).await;
+    let rig = Harness::new(server().await).await;
     let before = memory();
     let began = std::time::Instant::now();
     let mut browser = rig.connect().await;
@@ -138,8 +138,8 @@ async fn very_large_bodies_pass_in_little_memory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_requests_share_few_connections() {
-    let (to, _seen) = canned(OK).await;
-    let rig = std::sync::Arc::new(Rig::new(to).await);
+    let (to, _seen) = serve_canned(OK).await;
+    let rig = std::sync::Arc::new(Harness::new(to).await);
     let browsers: Vec<_> = (0..16)
         .map(|_| {
             let rig = rig.clone();

@@ -1,6 +1,6 @@
 //! Applications that do wrong: each fault is told apart, harms no other request, and is an answer.
 
-use super::rig::*;
+use super::harness::*;
 use portcullis::domain::web::RequestEnd;
 use portcullis::viewer::html5::Limits;
 use std::io;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-fn hurried(limits: impl FnOnce(&mut Limits)) -> Made {
-    let mut made = Made::default();
+fn hurried(limits: impl FnOnce(&mut Limits)) -> Setup {
+    let mut made = Setup::default();
     limits(&mut made.limits);
     made
 }
@@ -19,7 +19,8 @@ fn hurried(limits: impl FnOnce(&mut Limits)) -> Made {
 #[tokio::test]
 async fn one_that_never_answers_is_slow() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::made(to, hurried(|limits| limits.head = Duration::from_millis(300))).await;
+    let rig =
+        Harness::with_setup(to, hurried(|limits| limits.head = Duration::from_millis(300))).await;
     let (answer, mut held) = tokio::join!(rig.get("/"), next(&mut connections));
     assert_eq!((answer.status(), answer.code().as_str()), (504, "application_slow"));
     assert!(answer.text().contains("does not answer"), "{}", answer.text());
@@ -31,7 +32,7 @@ async fn one_that_never_answers_is_slow() {
 #[tokio::test]
 async fn one_where_nothing_listens_refuses() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let rig = Rig::new(gone).await;
+    let rig = Harness::new(gone).await;
     let answer = rig.get("/").await;
     assert_eq!((answer.status(), answer.code().as_str()), (502, "application_refused"));
     assert_eq!(rig.app.probe().await.unwrap_err().code(), "application_refused");
@@ -53,7 +54,7 @@ async fn a_host_that_cannot_be_reached_is_another_leg() {
         Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _
     });
     let made = hurried(|limits| limits.dial = Duration::from_millis(200));
-    let rig = Rig::dialling(dial, Arc::default(), made).await;
+    let rig = Harness::with_dial(dial, Arc::default(), made).await;
     assert_eq!(rig.get("/").await.code(), "host_unreachable");
 }
 
@@ -72,7 +73,7 @@ async fn what_is_no_answer_is_told_so() {
         (b"HTTP/1.1 200 O", "application_hung_up"),
     ] {
         let (to, mut connections) = listen().await;
-        let rig = Rig::new(to).await;
+        let rig = Harness::new(to).await;
         let serve = async {
             let mut stream = next(&mut connections).await;
             read_head(&mut stream).await;
@@ -88,7 +89,7 @@ async fn what_is_no_answer_is_told_so() {
 #[tokio::test]
 async fn a_second_answer_is_nobodys() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let mut browser = rig.connect().await;
     browser.write_all(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut first = next(&mut connections).await;
@@ -99,7 +100,7 @@ async fn a_second_answer_is_nobodys() {
     // The connection that said too much is closed before the next request could hear it.
     let mut rest = Vec::new();
     let _ =
-        tokio::time::timeout(PATIENCE, first.read_to_end(&mut rest)).await.expect("it is closed");
+        tokio::time::timeout(TIMEOUT, first.read_to_end(&mut rest)).await.expect("it is closed");
     browser.write_all(b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut second = next(&mut connections).await;
     assert!(read_head(&mut second).await.starts_with("GET /2 "));
@@ -118,7 +119,7 @@ async fn an_answer_that_breaks_off_is_no_whole_one() {
         ),
     ] {
         let (to, mut connections) = listen().await;
-        let rig = Rig::new(to).await;
+        let rig = Harness::new(to).await;
         let mut browser = rig.connect().await;
         browser.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut stream = next(&mut connections).await;
@@ -136,7 +137,7 @@ async fn an_answer_that_breaks_off_is_no_whole_one() {
 #[tokio::test]
 async fn an_octet_at_a_time_comes_at_once() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let mut browser = rig.connect().await;
     browser.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;
@@ -152,9 +153,9 @@ async fn an_octet_at_a_time_comes_at_once() {
 #[tokio::test]
 async fn interim_answers_do_not_hide_the_last() {
     let (to, _seen) =
-        canned(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        serve_canned(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             .await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let answer = rig.get("/").await;
     assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
 }
@@ -162,14 +163,14 @@ async fn interim_answers_do_not_hide_the_last() {
 #[tokio::test]
 async fn interim_answers_without_an_end_are_none() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
         // Until the gateway has had enough.
         while stream.write_all(&b"HTTP/1.1 102 Processing\r\n\r\n".repeat(100)).await.is_ok() {}
     };
-    let (answer, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(rig.get("/"), serve) })
+    let (answer, ()) = tokio::time::timeout(TIMEOUT, async { tokio::join!(rig.get("/"), serve) })
         .await
         .expect("it ends");
     assert_eq!((answer.status(), answer.code().as_str()), (502, "application_garbled"));
@@ -178,7 +179,7 @@ async fn interim_answers_without_an_end_are_none() {
 #[tokio::test]
 async fn a_kept_connection_that_was_closed_is_replaced_once() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     // The first connection serves one request, reads another, and hangs up.
     let serve = async {
@@ -216,7 +217,8 @@ async fn a_kept_connection_that_was_closed_is_replaced_once() {
 #[tokio::test]
 async fn a_request_that_the_browser_does_not_finish_ends() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::made(to, hurried(|limits| limits.head = Duration::from_millis(300))).await;
+    let rig =
+        Harness::with_setup(to, hurried(|limits| limits.head = Duration::from_millis(300))).await;
     let ask = rig
         .ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhalf");
     let (answer, _held) = tokio::join!(ask, next(&mut connections));
@@ -226,7 +228,8 @@ async fn a_request_that_the_browser_does_not_finish_ends() {
 #[tokio::test]
 async fn an_application_that_takes_nothing_is_given_up() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::made(to, hurried(|limits| limits.stall = Duration::from_millis(300))).await;
+    let rig =
+        Harness::with_setup(to, hurried(|limits| limits.stall = Duration::from_millis(300))).await;
     let mut browser = rig.connect().await;
     let feed = tokio::spawn(async move {
         browser.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n").await.unwrap();
@@ -240,7 +243,7 @@ async fn an_application_that_takes_nothing_is_given_up() {
         answer
     });
     let _held = next(&mut connections).await;
-    let answer = tokio::time::timeout(PATIENCE, feed).await.unwrap().unwrap();
+    let answer = tokio::time::timeout(TIMEOUT, feed).await.unwrap().unwrap();
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.starts_with("HTTP/1.1 504") && answer.contains("application_slow"), "{answer}");
 }
@@ -248,7 +251,7 @@ async fn an_application_that_takes_nothing_is_given_up() {
 #[tokio::test]
 async fn too_many_fields_are_no_answer() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
@@ -265,7 +268,7 @@ async fn too_many_fields_are_no_answer() {
 #[tokio::test]
 async fn whoever_waits_for_an_application_hears_of_the_end_of_the_session() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let asked = async {
         let mut held = next(&mut connections).await;
         read_head(&mut held).await;
@@ -283,7 +286,7 @@ async fn whoever_waits_for_an_application_hears_of_the_end_of_the_session() {
         dials.send(()).unwrap();
         Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _
     });
-    let rig = Rig::dialling(dial, Arc::default(), Made::default()).await;
+    let rig = Harness::with_dial(dial, Arc::default(), Setup::default()).await;
     let (answer, ()) = tokio::join!(rig.get("/"), async {
         dialled.recv().await.unwrap();
         rig.disconnect().await;
@@ -295,7 +298,7 @@ async fn whoever_waits_for_an_application_hears_of_the_end_of_the_session() {
 #[tokio::test]
 async fn what_an_idle_connection_says_is_nobodys() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let mut browser = rig.connect().await;
     // One is closed while nobody uses it, another speaks up: neither is asked again, though what is
@@ -323,7 +326,7 @@ async fn what_an_idle_connection_says_is_nobodys() {
         }
         // The gateway's own sweep closes it, within seconds.
         let mut rest = Vec::new();
-        let _ = tokio::time::timeout(PATIENCE, first.read_to_end(&mut rest))
+        let _ = tokio::time::timeout(TIMEOUT, first.read_to_end(&mut rest))
             .await
             .expect("it is closed");
         assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
@@ -340,7 +343,7 @@ async fn what_an_idle_connection_says_is_nobodys() {
     // Nothing more was said on those.
     for mut first in held {
         let mut rest = Vec::new();
-        let _ = tokio::time::timeout(PATIENCE, first.read_to_end(&mut rest))
+        let _ = tokio::time::timeout(TIMEOUT, first.read_to_end(&mut rest))
             .await
             .expect("it is closed");
         assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
@@ -350,7 +353,7 @@ async fn what_an_idle_connection_says_is_nobodys() {
 #[tokio::test]
 async fn a_refusal_comes_before_the_request_is_whole() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let mut browser = rig.connect().await;
     browser.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\nConnection: close\r\n\r\nsome of it").await.unwrap();
     let mut stream = next(&mut connections).await;
@@ -364,6 +367,6 @@ async fn a_refusal_comes_before_the_request_is_whole() {
     // What is left of the request has nobody to take it.
     let mut rest = Vec::new();
     let _ =
-        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it is closed");
+        tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut rest)).await.expect("it is closed");
     assert_eq!(rest, b"some of it");
 }

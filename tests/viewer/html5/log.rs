@@ -1,6 +1,6 @@
 //! What is written down: every request, and nothing passes that cannot be.
 
-use super::rig::*;
+use super::harness::*;
 use portcullis::broker::live::Right;
 use portcullis::domain::web::RequestEnd;
 use portcullis::viewer::html5::Limits;
@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 #[tokio::test]
 async fn each_request_is_one_line() {
-    let (to, _seen) = canned(OK).await;
-    let rig = Rig::new(to).await;
+    let (to, _seen) = serve_canned(OK).await;
+    let rig = Harness::new(to).await;
     assert_eq!(rig.get("/a?token=secret").await.status(), 200);
     assert_eq!(
         rig.ask("POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")
@@ -33,8 +33,8 @@ async fn each_request_is_one_line() {
 
 #[tokio::test]
 async fn what_cannot_be_written_down_does_not_pass() {
-    let (to, _seen) = canned(OK).await;
-    let rig = Rig::new(to).await;
+    let (to, _seen) = serve_canned(OK).await;
+    let rig = Harness::new(to).await;
     rig.db.raw("ALTER TABLE app_requests RENAME TO hidden");
     // Those that came before the store was found wanting are kept, and written when it is well
     // again.
@@ -50,7 +50,7 @@ async fn what_cannot_be_written_down_does_not_pass() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let answer = timeout(PATIENCE, refused).await.expect("it is noticed");
+    let answer = timeout(TIMEOUT, refused).await.expect("it is noticed");
     assert_eq!((answer.code().as_str(), answer.field("retry-after")), ("not_recorded", Some("2")));
     rig.db.raw("ALTER TABLE hidden RENAME TO app_requests");
     assert_eq!(rig.records(passed).await.len(), passed);
@@ -59,14 +59,16 @@ async fn what_cannot_be_written_down_does_not_pass() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, again).await.expect("it passes again");
+    timeout(TIMEOUT, again).await.expect("it passes again");
 }
 
 #[tokio::test]
 async fn a_request_waits_for_a_place_among_those_to_be_written_down() {
     let (to, mut connections) = listen().await;
-    let made = Made::default();
-    let rig = Rig::made(to, Made { limits: Limits { requests: 2, ..made.limits }, ..made }).await;
+    let made = Setup::default();
+    let rig =
+        Harness::with_setup(to, Setup { limits: Limits { requests: 2, ..made.limits }, ..made })
+            .await;
     let mut browsers = Vec::new();
     for path in ["/1", "/2", "/3"] {
         let mut browser = rig.connect().await;
@@ -100,15 +102,15 @@ async fn a_request_waits_for_a_place_among_those_to_be_written_down() {
 
 #[tokio::test]
 async fn its_end_is_in_the_books_and_its_place_is_free() {
-    let (to, _seen) = canned(OK).await;
-    let rig = Rig::new(to).await;
+    let (to, _seen) = serve_canned(OK).await;
+    let rig = Harness::new(to).await;
     assert_eq!(rig.get("/").await.status(), 200);
-    let viewers = |rig: &Rig| {
+    let viewers = |rig: &Harness| {
         let (broker, caller, id) = (rig.world.broker.clone(), rig.caller.clone(), rig.session.id);
         async move { broker.session(&caller, id).await.unwrap().viewers }
     };
     assert_eq!(viewers(&rig).await, 1);
-    timeout(PATIENCE, rig.app.close("idle")).await.unwrap();
+    timeout(TIMEOUT, rig.app.close("idle")).await.unwrap();
     assert!(matches!(rig.app.end(), Some(StreamEnd::Idle)));
     assert_eq!(viewers(&rig).await, 0);
     let closed = rig.entries("close_stream", 1).await.remove(0);
@@ -125,27 +127,27 @@ async fn its_end_is_in_the_books_and_its_place_is_free() {
 
 #[tokio::test]
 async fn it_ends_with_its_login_and_with_its_handle() {
-    let (to, _seen) = canned(OK).await;
-    let rig = Rig::new(to).await;
+    let (to, _seen) = serve_canned(OK).await;
+    let rig = Harness::new(to).await;
     rig.world.broker.logout(&crate::broker::world::origin(), &rig.caller, false).await.unwrap();
-    timeout(PATIENCE, rig.app.ended()).await.unwrap();
+    timeout(TIMEOUT, rig.app.ended()).await.unwrap();
     assert!(matches!(rig.app.end(), Some(StreamEnd::SignedOut)), "{:?}", Right::SignedOut);
 
-    let rig = Rig::new(to).await;
-    let Rig { app, world, .. } = rig;
+    let rig = Harness::new(to).await;
+    let Harness { app, world, .. } = rig;
     drop(app);
     let wait = async {
         while !world.log().await.iter().any(|entry| entry.action == "close_stream") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, wait).await.expect("it is closed in the books");
+    timeout(TIMEOUT, wait).await.expect("it is closed in the books");
 }
 
 #[tokio::test]
 async fn a_gateway_that_goes_away_ends_it() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let mut browser = rig.connect().await;
     browser.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;

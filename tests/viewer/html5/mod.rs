@@ -4,8 +4,8 @@
 mod answers;
 mod bulk;
 mod faults;
+pub mod harness;
 mod log;
 mod requests;
-pub mod rig;
 mod tls;
 mod websocket;

@@ -1,6 +1,6 @@
 //! Requests on their way: what policy holds back, what waits for `100 Continue`, who the user is.
 
-use super::rig::*;
+use super::harness::*;
 use base64::Engine as _;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::server::{Credential, CredentialSource, Server};
@@ -14,7 +14,7 @@ fn ruled(requests: RequestPolicy) -> WebTerms {
 
 #[tokio::test]
 async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
-    let (to, mut seen) = canned(OK).await;
+    let (to, mut seen) = serve_canned(OK).await;
     let rules = RequestPolicy {
         methods: vec!["GET".into(), "POST".into()],
         paths: vec!["/wiki".into()],
@@ -22,7 +22,7 @@ async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
         download: true,
         max_request: 10,
     };
-    let rig = Rig::with(to, ruled(rules)).await;
+    let rig = Harness::with_config(to, ruled(rules)).await;
     for (request, status, code) in [
         ("DELETE /wiki/a?secret=1 HTTP/1.1\r\nHost: x\r\n", 405, "method_not_allowed"),
         ("TRACE /wiki HTTP/1.1\r\nHost: x\r\n", 405, "method_not_allowed"),
@@ -73,8 +73,11 @@ async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
 #[tokio::test]
 async fn a_stream_that_grows_too_large_is_cut() {
     let (to, mut connections) = listen().await;
-    let rig =
-        Rig::with(to, ruled(RequestPolicy { max_request: 5, ..RequestPolicy::default() })).await;
+    let rig = Harness::with_config(
+        to,
+        ruled(RequestPolicy { max_request: 5, ..RequestPolicy::default() }),
+    )
+    .await;
     let ask =
         rig.ask("POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4\r\nfour\r\n4\r\nmore\r\n0\r\n\r\n");
     let (answer, mut stream) = tokio::join!(ask, next(&mut connections));
@@ -91,15 +94,18 @@ async fn a_stream_that_grows_too_large_is_cut() {
 async fn read_all_text(stream: &mut tokio::net::TcpStream) -> String {
     use tokio::io::AsyncReadExt;
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it ends");
+    let _ = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut rest)).await.expect("it ends");
     String::from_utf8(rest).unwrap()
 }
 
 #[tokio::test]
 async fn downloads_are_held_back() {
-    let (to, _seen) = canned(b"HTTP/1.1 200 OK\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename=pay.pdf\r\nContent-Length: 6\r\n\r\nsecret").await;
-    let rig =
-        Rig::with(to, ruled(RequestPolicy { download: false, ..RequestPolicy::default() })).await;
+    let (to, _seen) = serve_canned(b"HTTP/1.1 200 OK\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename=pay.pdf\r\nContent-Length: 6\r\n\r\nsecret").await;
+    let rig = Harness::with_config(
+        to,
+        ruled(RequestPolicy { download: false, ..RequestPolicy::default() }),
+    )
+    .await;
     let answer = rig.get("/pay.pdf").await;
     assert_eq!((answer.status(), answer.code().as_str()), (403, "download_not_allowed"));
     assert!(!answer.text().contains("secret"));
@@ -110,7 +116,7 @@ async fn downloads_are_held_back() {
 #[tokio::test]
 async fn a_body_waits_until_it_is_asked_for() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let mut browser = rig.connect().await;
     browser.write_all(b"PUT /f HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;
@@ -130,7 +136,7 @@ async fn a_body_waits_until_it_is_asked_for() {
 #[tokio::test]
 async fn a_body_that_is_not_wanted_is_not_asked_for() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let mut browser = rig.connect().await;
     browser.write_all(b"PUT /f HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;
@@ -145,7 +151,7 @@ async fn a_body_that_is_not_wanted_is_not_asked_for() {
 
 #[tokio::test]
 async fn the_application_is_told_who_asks() {
-    let (to, mut seen) = canned(OK).await;
+    let (to, mut seen) = serve_canned(OK).await;
     let identity = Identity { headers: true, assertion_audience: Some("wiki".into()) };
     let terms = WebTerms { identity, sign_in: SignIn::Basic, ..WebTerms::default() };
     let credential = Credential {
@@ -154,7 +160,7 @@ async fn the_application_is_told_who_asks() {
         password: SecretString::new("pä:ss".into()),
     };
     let server = Box::new(|server: Server| Server { credential: Some(credential), ..server });
-    let rig = Rig::made(to, Made { terms, server, ..Made::default() }).await;
+    let rig = Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await;
     let forged = "X-Forwarded-User: root\r\nX_Forwarded_User: root\r\nX-Portcullis-Assertion: forged\r\nAuthorization: Basic forged\r\n";
     let answer =
         rig.ask(&format!("GET / HTTP/1.1\r\nHost: x\r\n{forged}Connection: close\r\n\r\n")).await;
@@ -185,7 +191,7 @@ async fn the_application_is_told_who_asks() {
 
 #[tokio::test]
 async fn a_sign_in_that_is_refused_is_in_the_log_and_asks_nobody() {
-    let (to, mut seen) = canned(
+    let (to, mut seen) = serve_canned(
         b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nno",
     )
     .await;
@@ -194,7 +200,7 @@ async fn a_sign_in_that_is_refused_is_in_the_log_and_asks_nobody() {
         credential: Some(Credential::password(SecretString::new("key-1".into()))),
         ..server
     });
-    let rig = Rig::made(to, Made { terms, server, ..Made::default() }).await;
+    let rig = Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await;
     for _ in 0..3 {
         let answer = rig.get("/").await;
         assert_eq!((answer.status(), answer.field("www-authenticate")), (401, None));
@@ -205,14 +211,14 @@ async fn a_sign_in_that_is_refused_is_in_the_log_and_asks_nobody() {
 
 #[tokio::test]
 async fn without_a_credential_nothing_is_sent() {
-    let (to, _seen) = canned(OK).await;
+    let (to, _seen) = serve_canned(OK).await;
     let terms = WebTerms { sign_in: SignIn::Basic, ..WebTerms::default() };
     let server = Box::new(|server: Server| Server {
         credential: None,
         source: CredentialSource::User,
         ..server
     });
-    let rig = Rig::made(to, Made { terms, server, ..Made::default() }).await;
+    let rig = Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await;
     let answer = rig.get("/").await;
     assert_eq!((answer.status(), answer.code().as_str()), (403, "credential_required"));
     assert_eq!(rig.dialled.load(Ordering::SeqCst), 0);

@@ -1,6 +1,6 @@
 //! Applications of HTTPS: the certificate decides, and one that is refused is in the log.
 
-use super::rig::*;
+use super::harness::*;
 use portcullis::domain::server::{Fingerprint, Server, ServerTrust, TrustRule};
 use portcullis::domain::web::{Scheme, WebTerms};
 use rcgen::{CertificateParams, KeyPair};
@@ -58,10 +58,10 @@ async fn server() -> (SocketAddr, CertificateDer<'static>, Names) {
     (address, certificate, names)
 }
 
-async fn rig(to: SocketAddr, host: &str, trust: ServerTrust) -> Rig {
+async fn rig(to: SocketAddr, host: &str, trust: ServerTrust) -> Harness {
     let terms = WebTerms { scheme: Scheme::Https, host: host.into(), ..WebTerms::default() };
     let server = Box::new(|server: Server| Server { trust, ..server });
-    Rig::made(to, Made { terms, server, ..Made::default() }).await
+    Harness::with_setup(to, Setup { config: terms, server, ..Setup::default() }).await
 }
 
 #[tokio::test]

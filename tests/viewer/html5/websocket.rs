@@ -1,6 +1,6 @@
 //! WebSockets: both ends of tungstenite's or of raw octets, with the proxy between.
 
-use super::rig::*;
+use super::harness::*;
 use futures_util::{SinkExt, StreamExt};
 use portcullis::domain::web::RequestEnd;
 use portcullis::viewer::html5::Limits;
@@ -34,7 +34,7 @@ async fn accept(connections: &mut mpsc::UnboundedReceiver<TcpStream>) -> (Socket
         response.headers_mut().insert("set-cookie", "ws=1; Domain=corp".parse().unwrap());
         Ok(response)
     };
-    let socket = timeout(PATIENCE, accept_hdr_async(stream, answer)).await.unwrap().unwrap();
+    let socket = timeout(TIMEOUT, accept_hdr_async(stream, answer)).await.unwrap().unwrap();
     (socket, seen)
 }
 
@@ -49,20 +49,23 @@ async fn browse(
     }
     let stream = TcpStream::connect(front).await.unwrap();
     let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-    timeout(PATIENCE, client_async_with_config(request, stream, Some(config)))
+    timeout(TIMEOUT, client_async_with_config(request, stream, Some(config)))
         .await
         .expect("a handshake in time")
 }
 
 /// Both ends.
-async fn both(rig: &Rig, connections: &mut mpsc::UnboundedReceiver<TcpStream>) -> (Socket, Socket) {
+async fn both(
+    rig: &Harness,
+    connections: &mut mpsc::UnboundedReceiver<TcpStream>,
+) -> (Socket, Socket) {
     let (browser, (application, _)) =
-        tokio::join!(browse(rig.front, &[("origin", OWN)]), accept(connections));
+        tokio::join!(browse(rig.proxy, &[("origin", APP_ORIGIN)]), accept(connections));
     (browser.unwrap().0, application)
 }
 
 async fn hear(socket: &mut Socket) -> Message {
-    timeout(PATIENCE, socket.next())
+    timeout(TIMEOUT, socket.next())
         .await
         .expect("a message in time")
         .expect("a message")
@@ -82,15 +85,15 @@ async fn hear_data(socket: &mut Socket) -> Message {
 #[tokio::test]
 async fn messages_go_both_ways_with_their_protocol() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let fields = [
-        ("origin", OWN),
+        ("origin", APP_ORIGIN),
         ("sec-websocket-protocol", "v1.kernel, other"),
         ("sec-websocket-extensions", "permessage-deflate"),
         ("cookie", "a=1; __Host-portcullis-app=s"),
     ];
     let (browser, (mut application, seen)) =
-        tokio::join!(browse(rig.front, &fields), accept(&mut connections));
+        tokio::join!(browse(rig.proxy, &fields), accept(&mut connections));
     let (mut browser, response) = browser.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "v1.kernel");
     assert_eq!(response.headers()["set-cookie"], "ws=1");
@@ -123,7 +126,7 @@ async fn messages_go_both_ways_with_their_protocol() {
 #[tokio::test]
 async fn pings_and_close_codes_are_carried() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let (mut browser, mut application) = both(&rig, &mut connections).await;
     application.send(Message::Ping("beat".into())).await.unwrap();
     assert_eq!(hear(&mut browser).await, Message::Ping("beat".into()));
@@ -149,14 +152,14 @@ async fn pings_and_close_codes_are_carried() {
 #[tokio::test]
 async fn a_side_that_breaks_off_is_broken_off_on_the_other() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let (mut browser, application) = both(&rig, &mut connections).await;
     drop(application);
-    let end = timeout(PATIENCE, browser.next()).await.unwrap();
+    let end = timeout(TIMEOUT, browser.next()).await.unwrap();
     assert!(!matches!(end, Some(Ok(_))), "no close frame was made up: {end:?}");
     let (browser, mut application) = both(&rig, &mut connections).await;
     drop(browser);
-    let end = timeout(PATIENCE, application.next()).await.unwrap();
+    let end = timeout(TIMEOUT, application.next()).await.unwrap();
     assert!(!matches!(end, Some(Ok(_))), "{end:?}");
     let mut ends: Vec<_> =
         rig.records(2).await.into_iter().map(|record| record.ended.as_str()).collect();
@@ -167,7 +170,7 @@ async fn a_side_that_breaks_off_is_broken_off_on_the_other() {
 #[tokio::test]
 async fn the_end_of_the_session_ends_it_with_a_word() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let (mut browser, mut application) = both(&rig, &mut connections).await;
     rig.disconnect().await;
     let Message::Close(Some(said)) = hear(&mut browser).await else { panic!("no word") };
@@ -177,16 +180,16 @@ async fn the_end_of_the_session_ends_it_with_a_word() {
     );
     assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
     // Whoever asks now reads why.
-    let Err(Error::Http(answer)) = browse(rig.front, &[]).await else { panic!("it was let in") };
+    let Err(Error::Http(answer)) = browse(rig.proxy, &[]).await else { panic!("it was let in") };
     assert_eq!(answer.status().as_u16(), 410);
 }
 
 #[tokio::test]
 async fn a_message_too_long_ends_it() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let (mut browser, mut application) = both(&rig, &mut connections).await;
-    let _ = timeout(PATIENCE, browser.send(Message::binary(vec![0; (16 << 20) + 1]))).await;
+    let _ = timeout(TIMEOUT, browser.send(Message::binary(vec![0; (16 << 20) + 1]))).await;
     let told = async {
         match application.next().await {
             Some(Ok(Message::Close(frame))) => frame.map(|f| f.code),
@@ -194,7 +197,7 @@ async fn a_message_too_long_ends_it() {
             Some(Err(_)) | None => None,
         }
     };
-    assert!(matches!(timeout(PATIENCE, told).await.unwrap(), Some(CloseCode::Away) | None));
+    assert!(matches!(timeout(TIMEOUT, told).await.unwrap(), Some(CloseCode::Away) | None));
     let ended = async {
         loop {
             match browser.next().await {
@@ -205,7 +208,7 @@ async fn a_message_too_long_ends_it() {
         }
     };
     // The close frame may be lost behind what was still being sent.
-    assert!(matches!(timeout(PATIENCE, ended).await.unwrap(), Some(CloseCode::Size) | None));
+    assert!(matches!(timeout(TIMEOUT, ended).await.unwrap(), Some(CloseCode::Size) | None));
     assert_eq!(rig.records(1).await[0].ended, RequestEnd::ClientGone);
 }
 
@@ -215,7 +218,7 @@ const ASK: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade
 #[tokio::test]
 async fn handshakes_that_are_none_are_refused() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     for (request, status, code) in [
         (ASK.replace("13", "8"), 400, "bad_handshake"),
         (ASK.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), 400, "bad_handshake"),
@@ -239,7 +242,7 @@ async fn handshakes_that_are_none_are_refused() {
 #[tokio::test]
 async fn what_the_application_answers_instead_comes_through() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let good = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
     for (said, status, body) in [
         ("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nlog in".to_owned(), 403, "log in"),
@@ -252,7 +255,7 @@ async fn what_the_application_answers_instead_comes_through() {
         ),
     ] {
         let mut browser = rig.connect().await;
-        browser.write_all(format!("{ASK}Origin: {OWN}\r\n\r\n").as_bytes()).await.unwrap();
+        browser.write_all(format!("{ASK}Origin: {APP_ORIGIN}\r\n\r\n").as_bytes()).await.unwrap();
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
         stream.write_all(said.as_bytes()).await.unwrap();
@@ -267,8 +270,8 @@ async fn what_the_application_answers_instead_comes_through() {
 #[tokio::test]
 async fn an_application_that_speaks_no_websocket_is_cut_off() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
-    let (browser, mut stream) = tokio::join!(browse(rig.front, &[]), async {
+    let rig = Harness::new(to).await;
+    let (browser, mut stream) = tokio::join!(browse(rig.proxy, &[]), async {
         let mut stream = next(&mut connections).await;
         let head = read_head(&mut stream).await;
         let key = head.split_once("sec-websocket-key: ").unwrap().1.lines().next().unwrap();
@@ -281,11 +284,11 @@ async fn an_application_that_speaks_no_websocket_is_cut_off() {
         stream
     });
     let (mut browser, _) = browser.unwrap();
-    let end = timeout(PATIENCE, browser.next()).await.unwrap();
+    let end = timeout(TIMEOUT, browser.next()).await.unwrap();
     assert!(!matches!(end, Some(Ok(Message::Text(_) | Message::Binary(_)))), "{end:?}");
     let mut rest = Vec::new();
     let _ =
-        timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("its connection is closed");
+        timeout(TIMEOUT, stream.read_to_end(&mut rest)).await.expect("its connection is closed");
     assert_eq!(rig.records(1).await[0].ended, RequestEnd::ApplicationGone);
 }
 
@@ -293,11 +296,11 @@ async fn an_application_that_speaks_no_websocket_is_cut_off() {
 async fn a_browser_that_reads_nothing_holds_the_application_back() {
     let (to, mut connections) = listen().await;
     let never = Duration::from_secs(3600);
-    let rig = Rig::made(
+    let rig = Harness::with_setup(
         to,
-        Made {
-            limits: Limits { dial: PATIENCE, head: PATIENCE, stall: never, requests: 4096 },
-            ..Made::default()
+        Setup {
+            limits: Limits { dial: TIMEOUT, head: TIMEOUT, stall: never, requests: 4096 },
+            ..Setup::default()
         },
     )
     .await;
@@ -320,17 +323,17 @@ async fn a_browser_that_reads_nothing_holds_the_application_back() {
     let began = std::time::Instant::now();
     rig.disconnect().await;
     let ended = async { while let Some(Ok(_)) = application.next().await {} };
-    timeout(PATIENCE, ended).await.expect("the application's side has ended");
+    timeout(TIMEOUT, ended).await.expect("the application's side has ended");
     println!("cut to the end of the application's WebSocket: {:?}", began.elapsed());
     let ended = async { while let Some(Ok(_)) = browser.next().await {} };
-    timeout(PATIENCE, ended).await.expect("the browser's side has ended");
+    timeout(TIMEOUT, ended).await.expect("the browser's side has ended");
     assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
 }
 
 #[tokio::test]
 async fn messages_are_use() {
     let (to, mut connections) = listen().await;
-    let rig = Rig::new(to).await;
+    let rig = Harness::new(to).await;
     let (mut browser, mut application) = both(&rig, &mut connections).await;
     let before = rig.app.last_used();
     application.send(Message::text("tick")).await.unwrap();

@@ -40,7 +40,7 @@ pub struct Opened {
     pub destination: String,
 }
 
-/// To a server in the test's hand: [`Rig::desktop`] is its end.
+/// To a server in the test's hand: [`Harness::desktop`] is its end.
 pub fn scripted(server: Server, limits: Timeouts, books: Ledger) -> Opened {
     let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
     let destination = destination(lease.session().id);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::web::Scheme;
-use crate::viewer::html5::names::tests::names;
+use crate::viewer::html5::origin_map::tests::origin_map;
 use proptest::prelude::*;
 
 fn map(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -20,14 +20,27 @@ fn map(pairs: &[(&str, &str)]) -> HeaderMap {
 }
 
 fn up(pairs: &[(&str, &str)], host: &str, said: &[(&str, &str)]) -> HeaderMap {
-    let said = Said { fields: map(said).iter().map(|(n, v)| (n.clone(), v.clone())).collect() };
-    written(&map(pairs), &names(Scheme::Http, host), "192.0.2.9", &said)
+    let said =
+        IdentityHeaders { fields: map(said).iter().map(|(n, v)| (n.clone(), v.clone())).collect() };
+    written(&map(pairs), &origin_map(Scheme::Http, host), "192.0.2.9", &said)
 }
 
 /// The fields that are written, as their reader has them.
-fn written(browser: &HeaderMap, names: &Names, from: &str, said: &Said) -> HeaderMap {
+fn written(
+    browser: &HeaderMap,
+    names: &OriginMap,
+    from: &str,
+    said: &IdentityHeaders,
+) -> HeaderMap {
     let mut out = Vec::new();
-    to_application(&mut out, browser, names, from.parse().unwrap(), said, &Jar::default());
+    write_request_fields(
+        &mut out,
+        browser,
+        names,
+        from.parse().unwrap(),
+        said,
+        &CookieJar::default(),
+    );
     let text = String::from_utf8(out).unwrap();
     let lines = text.strip_suffix("\r\n").unwrap().split("\r\n");
     map(&lines.map(|line| line.split_once(": ").unwrap()).collect::<Vec<_>>())
@@ -35,7 +48,12 @@ fn written(browser: &HeaderMap, names: &Names, from: &str, said: &Said) -> Heade
 
 fn down(pairs: &[(&str, &str)], cross_site: bool) -> HeaderMap {
     let mut out = map(pairs);
-    to_browser(&mut out, &names(Scheme::Http, "wiki.corp"), cross_site, &Jar::default());
+    rewrite_response_fields(
+        &mut out,
+        &origin_map(Scheme::Http, "wiki.corp"),
+        cross_site,
+        &CookieJar::default(),
+    );
     out
 }
 
@@ -45,8 +63,11 @@ fn all(map: &HeaderMap, name: &str) -> Vec<String> {
 
 #[test]
 fn a_head_begins_as_the_browser_wrote_it() {
-    assert_eq!(begin(&Method::GET, "/a%2Fb/../c?d={}&e"), b"GET /a%2Fb/../c?d={}&e HTTP/1.1\r\n");
-    assert_eq!(begin(&Method::OPTIONS, "*"), b"OPTIONS * HTTP/1.1\r\n");
+    assert_eq!(
+        request_line(&Method::GET, "/a%2Fb/../c?d={}&e"),
+        b"GET /a%2Fb/../c?d={}&e HTTP/1.1\r\n"
+    );
+    assert_eq!(request_line(&Method::OPTIONS, "*"), b"OPTIONS * HTTP/1.1\r\n");
 }
 
 #[test]
@@ -144,7 +165,12 @@ fn who_asks_is_said_by_the_gateway_alone() {
             .all(|name| out.contains_key(*name)),
         "{out:?}"
     );
-    let v6 = written(&HeaderMap::new(), &names(Scheme::Http, ""), "2001:db8::1", &Said::default());
+    let v6 = written(
+        &HeaderMap::new(),
+        &origin_map(Scheme::Http, ""),
+        "2001:db8::1",
+        &IdentityHeaders::default(),
+    );
     assert!(all(&v6, "forwarded").concat().starts_with("for=\"[2001:db8::1]\";"));
 }
 
@@ -269,7 +295,7 @@ fn trailers_set_nothing() {
         ("host", "x"),
         ("x_forwarded_for", "x"),
     ]);
-    trailers(&mut out);
+    filter_trailers(&mut out);
     assert_eq!(out.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum", "grpc-status"]);
 }
 

@@ -1,37 +1,37 @@
 //! How the application and the session's own origin are called, and a URL of the one as a URL of
 //! the other.
 
-use super::Place;
+use super::AppOrigin;
 use crate::domain::web::{Scheme, WebTerms};
 use hyper::header::HeaderValue;
 
 /// The names of both sides.
 #[derive(Clone, Debug)]
-pub(super) struct Names {
+pub(super) struct OriginMap {
     /// `id.apps.example.com:8443`, without the port where it is HTTPS's own.
-    own: String,
+    public_authority: String,
     /// `https://` and that.
-    own_origin: String,
+    public_origin: String,
     /// The gateway's own origin: the viewer page's.
     gateway_origin: String,
     /// How the application is spoken to.
     scheme: Scheme,
     /// The name it knows itself by; empty: the session's own origin's.
-    application: String,
+    upstream_host: String,
     /// [`Self::host`] and [`Self::own`], as fields may hold them.
-    host_value: HeaderValue,
-    own_value: HeaderValue,
+    host_field: HeaderValue,
+    public_authority_field: HeaderValue,
     /// Who may frame the application.
-    ancestors: HeaderValue,
+    frame_ancestors: HeaderValue,
 }
 
 /// As a field may hold it: what cannot be said, for a line break is in it, is said as nothing.
-fn value(text: &str) -> HeaderValue {
+fn field_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Host and port of an authority; the port is empty where it says none.
-fn parts(authority: &str) -> (&str, &str) {
+fn split_port(authority: &str) -> (&str, &str) {
     match authority.rsplit_once(':') {
         // The colons of an IPv6 address are within its brackets (RFC 3986 section 3.2.2).
         Some((host, port)) if !port.contains(']') => (host, port),
@@ -39,7 +39,7 @@ fn parts(authority: &str) -> (&str, &str) {
     }
 }
 
-fn port_of<'a>(scheme: &str, port: &'a str) -> &'a str {
+fn effective_port<'a>(scheme: &str, port: &'a str) -> &'a str {
     match (port, scheme.eq_ignore_ascii_case("http")) {
         ("", true) => "80",
         ("", false) => "443",
@@ -47,13 +47,13 @@ fn port_of<'a>(scheme: &str, port: &'a str) -> &'a str {
     }
 }
 
-fn is_default(scheme: &str, port: &str) -> bool {
-    port_of(scheme, port) == port_of(scheme, "")
+fn is_default_port(scheme: &str, port: &str) -> bool {
+    effective_port(scheme, port) == effective_port(scheme, "")
 }
 
 /// Scheme (empty: the one of the page), authority and the rest of a URL of HTTP that names a host
 /// (RFC 3986 section 4.2).
-fn absolute(url: &str) -> Option<(&str, &str, &str)> {
+fn split_absolute(url: &str) -> Option<(&str, &str, &str)> {
     let (scheme, after) = match url.strip_prefix("//") {
         Some(after) => ("", after),
         None => url.split_once("://")?,
@@ -70,31 +70,35 @@ fn absolute(url: &str) -> Option<(&str, &str, &str)> {
     (!authority.is_empty() && !authority.contains('@')).then_some((scheme, authority, rest))
 }
 
-impl Names {
-    pub(super) fn new(place: &Place, terms: &WebTerms) -> Self {
-        let own = place
+impl OriginMap {
+    pub(super) fn new(place: &AppOrigin, terms: &WebTerms) -> Self {
+        let public_authority = place
             .origin
             .strip_prefix("https://")
             .unwrap_or(&place.origin)
             .trim_end_matches('/')
             .to_owned();
         let gateway_origin = place.gateway_origin.trim_end_matches('/').to_owned();
-        let application = terms.host.clone();
+        let upstream_host = terms.host.clone();
         Self {
-            host_value: value(if application.is_empty() { &own } else { &application }),
-            own_value: value(&own),
-            ancestors: value(&format!("frame-ancestors 'self' {gateway_origin}")),
-            own_origin: format!("https://{own}"),
-            own,
+            host_field: field_value(if upstream_host.is_empty() {
+                &public_authority
+            } else {
+                &upstream_host
+            }),
+            public_authority_field: field_value(&public_authority),
+            frame_ancestors: field_value(&format!("frame-ancestors 'self' {gateway_origin}")),
+            public_origin: format!("https://{public_authority}"),
+            public_authority,
             gateway_origin,
             scheme: terms.scheme,
-            application,
+            upstream_host,
         }
     }
 
     /// Its authority, as a field's value.
-    pub(super) fn own(&self) -> &HeaderValue {
-        &self.own_value
+    pub(super) fn public_authority(&self) -> &HeaderValue {
+        &self.public_authority_field
     }
 
     /// The viewer page's origin.
@@ -104,51 +108,52 @@ impl Names {
 
     /// What the application is called in `Host`.
     pub(super) fn host(&self) -> &HeaderValue {
-        &self.host_value
+        &self.host_field
     }
 
     /// The directive of a policy that says who may frame the application (CSP3 section 6.4.2).
-    pub(super) fn ancestors(&self) -> &HeaderValue {
-        &self.ancestors
+    pub(super) fn frame_ancestors(&self) -> &HeaderValue {
+        &self.frame_ancestors
     }
 
     /// Whether a URL's host is the application, or the session's own origin, by whichever scheme.
-    fn is_ours(&self, scheme: &str, authority: &str) -> bool {
-        let (host, port) = parts(authority);
+    fn is_application(&self, scheme: &str, authority: &str) -> bool {
+        let (host, port) = split_port(authority);
         // The name of a session's origin is nobody else's, so its port does not matter.
-        if host.eq_ignore_ascii_case(parts(&self.own).0) {
+        if host.eq_ignore_ascii_case(split_port(&self.public_authority).0) {
             return true;
         }
-        let (application, its_port) = parts(&self.application);
+        let (application, its_port) = split_port(&self.upstream_host);
         let its_scheme = self.scheme.as_str();
         let scheme = if scheme.is_empty() { its_scheme } else { scheme };
-        !self.application.is_empty()
+        !self.upstream_host.is_empty()
             && host.eq_ignore_ascii_case(application)
-            && (port_of(scheme, port) == port_of(its_scheme, its_port)
-                || (is_default(scheme, port) && is_default(its_scheme, its_port)))
+            && (effective_port(scheme, port) == effective_port(its_scheme, its_port)
+                || (is_default_port(scheme, port) && is_default_port(its_scheme, its_port)))
     }
 
     /// A URL that the application gave, for the browser: its own host becomes the session's origin.
-    /// `None`: it stays as it is.
-    pub(super) fn to_browser(&self, url: &str) -> Option<String> {
-        let (scheme, authority, rest) = absolute(url)?;
-        self.is_ours(scheme, authority).then(|| format!("{}{rest}", self.own_origin))
+    /// `Incomplete`: it stays as it is.
+    pub(super) fn to_public(&self, url: &str) -> Option<String> {
+        let (scheme, authority, rest) = split_absolute(url)?;
+        self.is_application(scheme, authority).then(|| format!("{}{rest}", self.public_origin))
     }
 
     /// A URL that the browser gave, for the application: the session's origin becomes its own host.
-    /// `None`: it stays as it is.
-    pub(super) fn to_application(&self, url: &str) -> Option<String> {
-        if self.application.is_empty() {
+    /// `Incomplete`: it stays as it is.
+    pub(super) fn to_upstream(&self, url: &str) -> Option<String> {
+        if self.upstream_host.is_empty() {
             return None;
         }
-        let (scheme, authority, rest) = absolute(url)?;
-        let own = scheme.eq_ignore_ascii_case("https") && authority.eq_ignore_ascii_case(&self.own);
-        own.then(|| format!("{}://{}{rest}", self.scheme, self.application))
+        let (scheme, authority, rest) = split_absolute(url)?;
+        let own = scheme.eq_ignore_ascii_case("https")
+            && authority.eq_ignore_ascii_case(&self.public_authority);
+        own.then(|| format!("{}://{}{rest}", self.scheme, self.upstream_host))
     }
 
     /// Whether a browser's `Origin` is the session's own.
-    pub(super) fn is_own_origin(&self, origin: &HeaderValue) -> bool {
-        origin.as_bytes().eq_ignore_ascii_case(self.own_origin.as_bytes())
+    pub(super) fn is_public_origin(&self, origin: &HeaderValue) -> bool {
+        origin.as_bytes().eq_ignore_ascii_case(self.public_origin.as_bytes())
     }
 }
 
@@ -157,13 +162,13 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    pub(in super::super) fn names(scheme: Scheme, host: &str) -> Names {
-        let place = Place {
+    pub(in super::super) fn origin_map(scheme: Scheme, host: &str) -> OriginMap {
+        let place = AppOrigin {
             origin: "https://s1.apps.gw.test:8443".into(),
             gateway_origin: "https://gw.test:8443".into(),
             cross_site: false,
         };
-        Names::new(&place, &WebTerms { scheme, host: host.into(), ..WebTerms::default() })
+        OriginMap::new(&place, &WebTerms { scheme, host: host.into(), ..WebTerms::default() })
     }
 
     #[test]
@@ -189,7 +194,7 @@ pub(super) mod tests {
             (Scheme::Http, "wiki.corp", "", None),
         ] {
             assert_eq!(
-                names(scheme, host).to_browser(url),
+                origin_map(scheme, host).to_public(url),
                 mapped.map(|rest| format!("{own}{rest}")),
                 "{host} {url}"
             );
@@ -198,9 +203,9 @@ pub(super) mod tests {
 
     #[test]
     fn origins_of_the_browser_become_the_applications() {
-        let names = names(Scheme::Http, "wiki.corp");
+        let names = origin_map(Scheme::Http, "wiki.corp");
         assert_eq!(
-            names.to_application("https://s1.apps.gw.test:8443/x").as_deref(),
+            names.to_upstream("https://s1.apps.gw.test:8443/x").as_deref(),
             Some("http://wiki.corp/x")
         );
         for other in [
@@ -209,10 +214,10 @@ pub(super) mod tests {
             "null",
             "https://s2.apps.gw.test:8443",
         ] {
-            assert_eq!(names.to_application(other), None, "{other}");
+            assert_eq!(names.to_upstream(other), None, "{other}");
         }
         assert_eq!(
-            tests::names(Scheme::Http, "").to_application("https://s1.apps.gw.test:8443/x"),
+            tests::origin_map(Scheme::Http, "").to_upstream("https://s1.apps.gw.test:8443/x"),
             None
         );
     }
@@ -222,10 +227,10 @@ pub(super) mod tests {
         /// the application wrote it.
         #[test]
         fn nothing_is_mapped_elsewhere(host in "[a-z.]{1,8}(:[0-9]{1,4})?", rest in "([/?#\\\\].{0,12})?", scheme in "https?|ftp|") {
-            let names = names(Scheme::Http, "wiki.corp");
+            let names = origin_map(Scheme::Http, "wiki.corp");
             let url = if scheme.is_empty() { format!("//{host}{rest}") } else { format!("{scheme}://{host}{rest}") };
-            if let Some(mapped) = names.to_browser(&url) {
-                prop_assert_eq!(mapped, format!("{}{}", names.own_origin, rest));
+            if let Some(mapped) = names.to_public(&url) {
+                prop_assert_eq!(mapped, format!("{}{}", names.public_origin, rest));
             }
         }
     }

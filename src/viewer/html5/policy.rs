@@ -51,14 +51,14 @@ impl Refusal {
 }
 
 /// By these some frameworks take another method than the request's.
-const OVERRIDES: [HeaderName; 3] = [
+const METHOD_OVERRIDE_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
 ];
 
 /// Types of bodies that scripts and forms send and that are no files.
-const NO_FILES: [&str; 13] = [
+const NON_FILE_MEDIA_TYPES: [&str; 13] = [
     "application/x-www-form-urlencoded",
     "application/json",
     "application/xml",
@@ -75,7 +75,7 @@ const NO_FILES: [&str; 13] = [
 ];
 
 /// Types of answers that browsers show or run; every other they save.
-const SHOWN: [&str; 18] = [
+const DISPLAYED_MEDIA_TYPES: [&str; 18] = [
     "text/html",
     "text/css",
     "text/plain",
@@ -96,7 +96,7 @@ const SHOWN: [&str; 18] = [
     "application/vnd.ms-fontobject",
 ];
 
-/// The one type a head says, in lower case and without parameters; `None`: none, or several.
+/// The one type a head says, in lower case and without parameters; `Incomplete`: none, or several.
 fn media_type(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let (first, None) = (values.next()?, values.next()) else { return None };
@@ -109,27 +109,28 @@ fn is_structured(word: &str) -> bool {
 }
 
 /// May a request with this head begin? `length`: its body's, when it is known and there is one
-/// (`None`: unknown; `Some(0)`: none).
-pub(super) fn request(
+/// (`Incomplete`: unknown; `Some(0)`: none).
+pub(super) fn check_request(
     policy: &RequestPolicy,
     method: &Method,
     path: &str,
     headers: &HeaderMap,
     length: Option<u64>,
 ) -> Result<(), Refusal> {
-    may_ask(policy, method.as_str())?;
+    check_method(policy, method.as_str())?;
     if !policy.methods.is_empty() {
-        for value in OVERRIDES.iter().flat_map(|name| headers.get_all(name)) {
-            may_ask(
+        for value in METHOD_OVERRIDE_FIELDS.iter().flat_map(|name| headers.get_all(name)) {
+            check_method(
                 policy,
                 &value.to_str().map_err(|_| Refusal::Method)?.trim().to_ascii_uppercase(),
             )?;
         }
     }
-    may_reach(policy, path)?;
+    check_path(policy, path)?;
     if length != Some(0) {
-        let is_file = media_type(headers)
-            .is_none_or(|word| !(NO_FILES.contains(&word.as_str()) || is_structured(&word)));
+        let is_file = media_type(headers).is_none_or(|word| {
+            !(NON_FILE_MEDIA_TYPES.contains(&word.as_str()) || is_structured(&word))
+        });
         if !policy.upload && is_file {
             return Err(Refusal::Upload);
         }
@@ -140,7 +141,7 @@ pub(super) fn request(
     Ok(())
 }
 
-fn may_ask(policy: &RequestPolicy, method: &str) -> Result<(), Refusal> {
+fn check_method(policy: &RequestPolicy, method: &str) -> Result<(), Refusal> {
     let has = |word: &str| policy.methods.iter().any(|m| m == word);
     // CONNECT and TRACE are for this hop, not for the application (RFC 9110 sections 9.3.6 and
     // 9.3.8). HEAD is GET without its body (9.3.2).
@@ -149,11 +150,11 @@ fn may_ask(policy: &RequestPolicy, method: &str) -> Result<(), Refusal> {
     if may { Ok(()) } else { Err(Refusal::Method) }
 }
 
-fn may_reach(policy: &RequestPolicy, path: &str) -> Result<(), Refusal> {
+fn check_path(policy: &RequestPolicy, path: &str) -> Result<(), Refusal> {
     if policy.paths.is_empty() {
         return Ok(());
     }
-    let plain = plain(path).ok_or(Refusal::Path)?;
+    let plain = decode_path(path).ok_or(Refusal::Path)?;
     let within = |prefix: &String| {
         let prefix = prefix.trim_end_matches('/');
         plain.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -161,8 +162,8 @@ fn may_reach(policy: &RequestPolicy, path: &str) -> Result<(), Refusal> {
     if policy.paths.iter().any(within) { Ok(()) } else { Err(Refusal::Path) }
 }
 
-/// A path with its octets decoded; `None` when two readers might understand it differently.
-fn plain(path: &str) -> Option<String> {
+/// A path with its octets decoded; `Incomplete` when two readers might understand it differently.
+fn decode_path(path: &str) -> Option<String> {
     let mut octets = Vec::with_capacity(path.len());
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
@@ -194,7 +195,7 @@ fn plain(path: &str) -> Option<String> {
 }
 
 /// May this answer pass? `empty`: it has no body.
-pub(super) fn answer(
+pub(super) fn check_response(
     policy: &RequestPolicy,
     status: StatusCode,
     headers: &HeaderMap,
@@ -212,7 +213,7 @@ pub(super) fn answer(
         return Err(Refusal::Download);
     }
     let shown = |word: &str| {
-        SHOWN.contains(&word)
+        DISPLAYED_MEDIA_TYPES.contains(&word)
             || is_structured(word)
             || ["image/", "audio/", "video/", "font/"].iter().any(|prefix| word.starts_with(prefix))
     };
@@ -245,7 +246,7 @@ mod tests {
         fields: &[(&'static str, &'static str)],
         length: Option<u64>,
     ) -> Option<&'static str> {
-        request(
+        check_request(
             policy,
             &Method::from_bytes(method.as_bytes()).unwrap(),
             path,
@@ -390,7 +391,7 @@ mod tests {
     fn downloads() {
         let policy = RequestPolicy { download: false, ..RequestPolicy::default() };
         let tell = |status: u16, fields: &[(&'static str, &'static str)], empty| {
-            answer(&policy, StatusCode::from_u16(status).unwrap(), &headers(fields), empty)
+            check_response(&policy, StatusCode::from_u16(status).unwrap(), &headers(fields), empty)
                 .err()
                 .map(Refusal::as_str)
         };
@@ -424,7 +425,7 @@ mod tests {
         #[test]
         fn nothing_leaves_its_prefix(path in "/wiki(/|%2f|%2e|%252e|\\.|;|%5c|x|%){0,10}") {
             let policy = RequestPolicy { paths: vec!["/wiki".into()], ..RequestPolicy::default() };
-            if may_reach(&policy, &path).is_ok() {
+            if check_path(&policy, &path).is_ok() {
                 let mut seen = path.clone();
                 for _ in 0..3 {
                     seen = seen.replace("%252e", "%2e").replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");

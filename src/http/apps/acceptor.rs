@@ -2,7 +2,7 @@
 //! hyper for names under the apps domain, actix for every other, and for none. Each has a TLS
 //! configuration of its own, so that a session resumed with the one is unknown to the other.
 
-use super::connection::{self, Connection};
+use super::connection::{self, ConnectionContext};
 use super::dispatch::Apps;
 use crate::http::AppState;
 use crate::http::server::{ServerLimits, application};
@@ -27,7 +27,7 @@ const HANDSHAKES_MAX: usize = 256;
 
 /// What a thread's front is made of.
 #[derive(Clone)]
-pub(in crate::http) struct Front {
+pub(in crate::http) struct Acceptor {
     pub(in crate::http) state: AppState,
     /// TLS of the gateway's own names.
     pub(in crate::http) tls: Arc<rustls::ServerConfig>,
@@ -46,7 +46,7 @@ pub(in crate::http) fn with_alpn(tls: &rustls::ServerConfig) -> Arc<rustls::Serv
 /// The service of one thread's connections. `stopping` makes a future that resolves when the server
 /// stops in order.
 pub(in crate::http) fn service<S, F>(
-    front: Front,
+    front: Acceptor,
     stopping: S,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()>
 where
@@ -77,13 +77,13 @@ where
                     // Small frames are sent at once: keys and cursors must not wait for the
                     // acknowledgement of what went before.
                     let _ = io.set_nodelay(true);
-                    let Some((stream, for_apps)) = accept(&front, io, &handshakes).await else {
+                    let Some((stream, for_apps)) = handshake(&front, io, &handshakes).await else {
                         return Ok(());
                     };
                     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     match front.apps {
                         Some(apps) if for_apps => {
-                            let connection = Connection {
+                            let connection = ConnectionContext {
                                 state: front.state,
                                 apps,
                                 peer: peer.map(|p| p.ip()),
@@ -94,7 +94,7 @@ where
                         }
                         Some(_) | None => {
                             let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-                            hand_on(&*http, (stream, protocol, peer)).await
+                            forward(&*http, (stream, protocol, peer)).await
                         }
                     }
                 }
@@ -104,14 +104,14 @@ where
 }
 
 /// Gives a service what it is for, when it is ready.
-async fn hand_on<R>(service: &impl Service<R, Response = ()>, what: R) -> Result<(), ()> {
+async fn forward<R>(service: &impl Service<R, Response = ()>, what: R) -> Result<(), ()> {
     poll_fn(|cx| service.poll_ready(cx)).await.map_err(drop)?;
     service.call(what).await.map_err(drop)
 }
 
 /// The TLS handshake, in time; and whether the connection is under the apps domain.
-async fn accept(
-    front: &Front,
+async fn handshake(
+    front: &Acceptor,
     io: TcpStream,
     handshakes: &Semaphore,
 ) -> Option<(TlsStream<TcpStream>, bool)> {
@@ -119,7 +119,7 @@ async fn accept(
         let _turn = handshakes.acquire().await.map_err(io::Error::other)?;
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await?;
         let apps = front.apps.as_ref().filter(|apps| {
-            start.client_hello().server_name().is_some_and(|name| apps.settings.is_below(name))
+            start.client_hello().server_name().is_some_and(|name| apps.settings.is_subdomain(name))
         });
         let for_apps = apps.is_some();
         let tls = apps.map_or(&front.tls, |apps| &apps.settings.tls);

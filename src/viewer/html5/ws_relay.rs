@@ -7,7 +7,7 @@
 //! frame is broken off on the other side, so that the other end sees the same.
 
 use super::app::Shared;
-use super::record::{Entry, Flow};
+use super::request_log::{RequestLogEntry, RequestProgress};
 use crate::domain::web::RequestEnd;
 use crate::viewer::Duplex;
 use crate::viewer::stream_end::StreamEnd;
@@ -31,11 +31,11 @@ pub(super) const MESSAGE_MAX: usize = 16 * 1024 * 1024;
 /// What is read and written at a time, in bytes.
 const BUFFER: usize = 16 * 1024;
 /// Most messages put together into one write.
-const TOGETHER: usize = 64;
+const BATCH_MAX: usize = 64;
 /// How long each side has to answer a close frame.
-const GOODBYE: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a close frame may take at the end of the session. A cut holds within a second.
-const CUT: Duration = Duration::from_millis(400);
+const REVOKED_CLOSE_TIMEOUT: Duration = Duration::from_millis(400);
 
 type Socket = WebSocketStream<Box<dyn Duplex>>;
 type Sink = SplitSink<Socket, Message>;
@@ -43,24 +43,24 @@ type Source = SplitStream<Socket>;
 
 /// Most pings that were passed on to a side and wait for its pong there. Older ones are forgotten:
 /// a pong for them would be passed on, which harms nobody.
-const PINGS: usize = 32;
+const PENDING_PINGS_MAX: usize = 32;
 
 /// What was passed on to one side as pings and was not answered yet; each was answered already by
 /// this end.
 #[derive(Default)]
-struct Pings(Mutex<VecDeque<Bytes>>);
+struct PendingPings(Mutex<VecDeque<Bytes>>);
 
-impl Pings {
-    fn passed(&self, payload: &Bytes) {
+impl PendingPings {
+    fn record(&self, payload: &Bytes) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= PINGS {
+        if waiting.len() >= PENDING_PINGS_MAX {
             waiting.pop_front();
         }
         waiting.push_back(payload.clone());
     }
 
     /// Whether this pong answers one of them. It answers those before it, too.
-    fn answered(&self, payload: &Bytes) -> bool {
+    fn acknowledge(&self, payload: &Bytes) -> bool {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = waiting.iter().position(|ping| ping == payload);
         if let Some(at) = found {
@@ -71,21 +71,21 @@ impl Pings {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Up,
     Down,
 }
 
 /// Why one way came to its end.
-enum Stop {
+enum DirectionEnd {
     /// Its source said goodbye, and that was passed on.
     Closed,
     /// Its source broke off.
-    Gone,
+    Disconnected,
     /// What its source says is no WebSocket, or too long.
-    Wrong(CloseCode),
+    ProtocolError(CloseCode),
     /// Its sink broke off, or takes nothing.
-    Stuck,
+    Stalled,
 }
 
 fn config() -> WebSocketConfig {
@@ -98,7 +98,7 @@ fn config() -> WebSocketConfig {
         .max_frame_size(Some(MESSAGE_MAX))
 }
 
-fn frame(code: CloseCode, reason: &str) -> Message {
+fn close_frame(code: CloseCode, reason: &str) -> Message {
     Message::Close(Some(CloseFrame { code, reason: reason.into() }))
 }
 
@@ -108,7 +108,7 @@ pub(super) async fn run(
     shared: &Shared,
     browser: Upgraded,
     (application, arrived): (Box<dyn Duplex>, Bytes),
-    mut entry: Entry,
+    mut entry: RequestLogEntry,
 ) {
     let browser: Box<dyn Duplex> = Box::new(TokioIo::new(browser));
     let browser = WebSocketStream::from_raw_socket(browser, Role::Server, Some(config())).await;
@@ -121,30 +121,30 @@ pub(super) async fn run(
     .await;
     let (mut to_browser, mut from_browser) = browser.split();
     let (mut to_application, mut from_application) = application.split();
-    let flow = std::sync::Arc::clone(entry.flow());
-    let (to_far, to_near) = (Pings::default(), Pings::default());
+    let flow = std::sync::Arc::clone(entry.progress());
+    let (to_far, to_near) = (PendingPings::default(), PendingPings::default());
     let stop = {
-        let up = carry(
+        let up = relay_direction(
             shared,
             &flow,
-            Way::Up,
+            Direction::Up,
             &mut from_browser,
             &mut to_application,
             (&to_far, &to_near),
         );
-        let down = carry(
+        let down = relay_direction(
             shared,
             &flow,
-            Way::Down,
+            Direction::Down,
             &mut from_application,
             &mut to_browser,
             (&to_near, &to_far),
         );
         tokio::select! {
             biased;
-            () = shared.over_token().cancelled() => None,
-            stop = up => Some((Way::Up, stop)),
-            stop = down => Some((Way::Down, stop)),
+            () = shared.end_token().cancelled() => None,
+            stop = up => Some((Direction::Up, stop)),
+            stop = down => Some((Direction::Down, stop)),
         }
     };
     let ended = match stop {
@@ -153,60 +153,68 @@ pub(super) async fn run(
                 shared.end().map_or((1001, "retry".into()), StreamEnd::close_frame);
             let told = async {
                 tokio::join!(
-                    tell(&mut to_browser, frame(CloseCode::from(code), &reason)),
-                    tell(&mut to_application, frame(CloseCode::Away, ""))
+                    send_close(&mut to_browser, close_frame(CloseCode::from(code), &reason)),
+                    send_close(&mut to_application, close_frame(CloseCode::Away, ""))
                 )
             };
-            let _ = timeout(CUT, told).await;
+            let _ = timeout(REVOKED_CLOSE_TIMEOUT, told).await;
             RequestEnd::Cut
         }
-        Some((_, Stop::Closed)) => {
-            let rest = async { tokio::join!(rest(&mut from_browser), rest(&mut from_application)) };
+        Some((_, DirectionEnd::Closed)) => {
+            let rest =
+                async { tokio::join!(drain(&mut from_browser), drain(&mut from_application)) };
             let over = async {
                 tokio::select! {
-                    _ = timeout(GOODBYE, rest) => {}
-                    () = shared.over_token().cancelled() => {}
+                    _ = timeout(CLOSE_TIMEOUT, rest) => {}
+                    () = shared.end_token().cancelled() => {}
                 }
             };
             over.await;
             RequestEnd::Done
         }
-        Some((way, Stop::Wrong(code))) => {
+        Some((way, DirectionEnd::ProtocolError(code))) => {
             let (mut source, mut other) = (&mut to_browser, &mut to_application);
-            if way == Way::Down {
+            if way == Direction::Down {
                 std::mem::swap(&mut source, &mut other);
             }
             let told = async {
-                tokio::join!(tell(source, frame(code, "")), tell(other, frame(CloseCode::Away, "")))
+                tokio::join!(
+                    send_close(source, close_frame(code, "")),
+                    send_close(other, close_frame(CloseCode::Away, ""))
+                )
             };
-            let _ = timeout(GOODBYE, told).await;
-            if way == Way::Up { RequestEnd::ClientGone } else { RequestEnd::ApplicationGone }
+            let _ = timeout(CLOSE_TIMEOUT, told).await;
+            if way == Direction::Up { RequestEnd::ClientGone } else { RequestEnd::ApplicationGone }
         }
-        Some((Way::Up, Stop::Gone) | (Way::Down, Stop::Stuck)) => RequestEnd::ClientGone,
-        Some((Way::Down, Stop::Gone) | (Way::Up, Stop::Stuck)) => RequestEnd::ApplicationGone,
+        Some(
+            (Direction::Up, DirectionEnd::Disconnected) | (Direction::Down, DirectionEnd::Stalled),
+        ) => RequestEnd::ClientGone,
+        Some(
+            (Direction::Down, DirectionEnd::Disconnected) | (Direction::Up, DirectionEnd::Stalled),
+        ) => RequestEnd::ApplicationGone,
     };
-    entry.ended(ended);
+    entry.set_outcome(ended);
 }
 
-async fn tell(sink: &mut Sink, message: Message) {
+async fn send_close(sink: &mut Sink, message: Message) {
     drop(sink.send(message).await);
 }
 
 /// What comes after a goodbye is not looked at; reading it answers the close frame (RFC 6455
 /// section 5.5.1).
-async fn rest(source: &mut Source) {
+async fn drain(source: &mut Source) {
     while let Some(Ok(_)) = source.next().await {}
 }
 
 /// One way. `pings`: those passed on this way, and those passed on the other way, to the source.
-async fn carry(
+async fn relay_direction(
     shared: &Shared,
-    flow: &Flow,
-    way: Way,
+    flow: &RequestProgress,
+    way: Direction,
     source: &mut Source,
     sink: &mut Sink,
-    pings: (&Pings, &Pings),
-) -> Stop {
+    pings: (&PendingPings, &PendingPings),
+) -> DirectionEnd {
     let stall = shared.limits().stall;
     loop {
         let mut next = source.next().await;
@@ -215,33 +223,33 @@ async fn carry(
         loop {
             let message = match next {
                 Some(Ok(message)) => message,
-                Some(Err(error)) => return broken(&error),
-                None => return Stop::Gone,
+                Some(Err(error)) => return classify_error(&error),
+                None => return DirectionEnd::Disconnected,
             };
             let last = message.is_close();
             count(shared, flow, way, &message);
             let ends_here = match &message {
                 Message::Ping(payload) => {
-                    pings.0.passed(payload);
+                    pings.0.record(payload);
                     false
                 }
-                Message::Pong(payload) => pings.1.answered(payload),
+                Message::Pong(payload) => pings.1.acknowledge(payload),
                 Message::Text(_) | Message::Binary(_) | Message::Close(_) | Message::Frame(_) => {
                     false
                 }
             };
             if !ends_here && !matches!(timeout(stall, sink.feed(message)).await, Ok(Ok(()))) {
-                return Stop::Stuck;
+                return DirectionEnd::Stalled;
             }
             if last {
                 return if matches!(timeout(stall, sink.flush()).await, Ok(Ok(()))) {
-                    Stop::Closed
+                    DirectionEnd::Closed
                 } else {
-                    Stop::Stuck
+                    DirectionEnd::Stalled
                 };
             }
             together += 1;
-            if together >= TOGETHER {
+            if together >= BATCH_MAX {
                 break;
             }
             match source.next().now_or_never() {
@@ -250,31 +258,33 @@ async fn carry(
             }
         }
         if !matches!(timeout(stall, sink.flush()).await, Ok(Ok(()))) {
-            return Stop::Stuck;
+            return DirectionEnd::Stalled;
         }
     }
 }
 
-fn count(shared: &Shared, flow: &Flow, way: Way, message: &Message) {
+fn count(shared: &Shared, flow: &RequestProgress, way: Direction, message: &Message) {
     match (way, message) {
-        (Way::Up, Message::Text(_) | Message::Binary(_)) => {
-            flow.up(message.len(), shared);
+        (Direction::Up, Message::Text(_) | Message::Binary(_)) => {
+            flow.count_up(message.len(), shared);
             shared.touch();
         }
-        (Way::Down, Message::Text(_) | Message::Binary(_)) => flow.down(message.len(), shared),
+        (Direction::Down, Message::Text(_) | Message::Binary(_)) => {
+            flow.count_down(message.len(), shared)
+        }
         (_, Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {}
     }
 }
 
 /// RFC 6455 section 7.4.1.
-fn broken(error: &Error) -> Stop {
+fn classify_error(error: &Error) -> DirectionEnd {
     match error {
-        Error::Capacity(_) => Stop::Wrong(CloseCode::Size),
-        Error::Utf8(_) => Stop::Wrong(CloseCode::Invalid),
+        Error::Capacity(_) => DirectionEnd::ProtocolError(CloseCode::Size),
+        Error::Utf8(_) => DirectionEnd::ProtocolError(CloseCode::Invalid),
         Error::Protocol(
             tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-        ) => Stop::Gone,
-        Error::Protocol(_) => Stop::Wrong(CloseCode::Protocol),
-        _ => Stop::Gone,
+        ) => DirectionEnd::Disconnected,
+        Error::Protocol(_) => DirectionEnd::ProtocolError(CloseCode::Protocol),
+        _ => DirectionEnd::Disconnected,
     }
 }

@@ -12,7 +12,7 @@ use portcullis::domain::server::{Server, StreamPolicy};
 use portcullis::domain::session::Session;
 use portcullis::domain::user::{Caller, Role};
 use portcullis::domain::web::{RequestRecord, WebTerms};
-use portcullis::viewer::html5::{App, Limits, Place};
+use portcullis::viewer::html5::{App, AppOrigin, Limits};
 use portcullis::viewer::{Context, Dial, Duplex};
 use std::io;
 use std::net::SocketAddr;
@@ -25,17 +25,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 /// Nothing here takes this long, however busy the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// The session's own origin in every test.
-pub const OWN: &str = "https://s1.apps.gw.test";
+pub const APP_ORIGIN: &str = "https://s1.apps.gw.test";
 
 /// Dials loopback, and counts.
-pub struct Loopback {
+pub struct LoopbackDial {
     pub to: SocketAddr,
     pub dialled: Arc<AtomicUsize>,
 }
 
-impl Dial for Loopback {
+impl Dial for LoopbackDial {
     fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
         self.dialled.fetch_add(1, Ordering::SeqCst);
         async move { Ok(Box::new(TcpStream::connect(self.to).await?) as Box<dyn Duplex>) }.boxed()
@@ -43,31 +43,31 @@ impl Dial for Loopback {
 }
 
 /// Everything around one application.
-pub struct Rig {
+pub struct Harness {
     pub world: World,
     pub caller: Caller,
     pub session: Session,
     pub app: Arc<App>,
-    pub front: SocketAddr,
+    pub proxy: SocketAddr,
     pub dialled: Arc<AtomicUsize>,
     pub draining: watch::Sender<bool>,
     pub db: Db,
 }
 
 /// What a rig is made of.
-pub struct Made {
-    pub terms: WebTerms,
+pub struct Setup {
+    pub config: WebTerms,
     pub limits: Limits,
     pub cross_site: bool,
     pub server: Box<dyn FnOnce(Server) -> Server + Send>,
 }
 
-impl Default for Made {
+impl Default for Setup {
     fn default() -> Self {
         // Answers take as long as they take on a busy machine.
-        let limits = Limits { dial: PATIENCE, head: PATIENCE, stall: PATIENCE, requests: 4096 };
+        let limits = Limits { dial: TIMEOUT, head: TIMEOUT, stall: TIMEOUT, requests: 4096 };
         Self {
-            terms: WebTerms::default(),
+            config: WebTerms::default(),
             limits,
             cross_site: false,
             server: Box::new(|server| server),
@@ -75,21 +75,21 @@ impl Default for Made {
     }
 }
 
-impl Rig {
+impl Harness {
     pub async fn new(to: SocketAddr) -> Self {
-        Self::made(to, Made::default()).await
+        Self::with_setup(to, Setup::default()).await
     }
 
-    pub async fn with(to: SocketAddr, terms: WebTerms) -> Self {
-        Self::made(to, Made { terms, ..Made::default() }).await
+    pub async fn with_config(to: SocketAddr, terms: WebTerms) -> Self {
+        Self::with_setup(to, Setup { config: terms, ..Setup::default() }).await
     }
 
-    pub async fn made(to: SocketAddr, made: Made) -> Self {
+    pub async fn with_setup(to: SocketAddr, made: Setup) -> Self {
         let dialled = Arc::<AtomicUsize>::default();
-        Self::dialling(Loopback { to, dialled: dialled.clone() }, dialled, made).await
+        Self::with_dial(LoopbackDial { to, dialled: dialled.clone() }, dialled, made).await
     }
 
-    pub async fn dialling(dial: impl Dial, dialled: Arc<AtomicUsize>, made: Made) -> Self {
+    pub async fn with_dial(dial: impl Dial, dialled: Arc<AtomicUsize>, made: Setup) -> Self {
         let db = Db::new(Backend::Sqlite);
         let world = World::new(&db).await;
         let caller = world.caller("ada", Role::Member).await;
@@ -98,19 +98,19 @@ impl Rig {
         let mut grant = world.watch(&caller, session.id).await;
         let server = Server::own(80, SecretString::new("pw".into()), StreamPolicy::default());
         let server =
-            (made.server)(Server { credential: None, web: Some(Box::new(made.terms)), ..server });
+            (made.server)(Server { credential: None, web: Some(Box::new(made.config)), ..server });
         grant.lease = Lease::grant(may_stream(&caller, &session).unwrap(), server);
         let (draining, drained) = watch::channel(false);
         let context =
             Context { broker: world.broker.clone(), dial: Arc::new(dial), draining: drained };
-        let place = Place {
-            origin: OWN.into(),
+        let place = AppOrigin {
+            origin: APP_ORIGIN.into(),
             gateway_origin: "https://gw.test".into(),
             cross_site: made.cross_site,
         };
-        let app = App::open_within(&context, origin(), grant, place, made.limits);
-        let front = front(Arc::clone(&app)).await;
-        Self { world, caller, session, app, front, dialled, draining, db }
+        let app = App::open_with_limits(&context, origin(), grant, place, made.limits);
+        let front = serve_proxy(Arc::clone(&app)).await;
+        Self { world, caller, session, app, proxy: front, dialled, draining, db }
     }
 
     /// Sends octets and reads to the end of the connection.
@@ -129,7 +129,7 @@ impl Rig {
     }
 
     pub async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.front).await.unwrap()
+        TcpStream::connect(self.proxy).await.unwrap()
     }
 
     /// Ends the session, as its user does.
@@ -150,7 +150,7 @@ impl Rig {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, wait).await.expect("the requests are written down")
+        timeout(TIMEOUT, wait).await.expect("the requests are written down")
     }
 
     /// Audit entries of an action, once there are so many.
@@ -174,12 +174,12 @@ impl Rig {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, wait).await.expect("it is in the log")
+        timeout(TIMEOUT, wait).await.expect("it is in the log")
     }
 }
 
 /// Hyper's server as the rim has it, without TLS.
-async fn front(app: Arc<App>) -> SocketAddr {
+async fn serve_proxy(app: Arc<App>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     // The test's own handle is the last one.
@@ -263,7 +263,7 @@ impl Answer {
 pub async fn read_all(stream: &mut TcpStream) -> Answer {
     let mut all = Vec::new();
     // A reset after the answer is how some ends look.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut all)).await.expect("the answer ends");
+    let _ = timeout(TIMEOUT, stream.read_to_end(&mut all)).await.expect("the answer ends");
     split(all)
 }
 
@@ -287,17 +287,14 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
             head.push(byte[0]);
         }
     };
-    timeout(PATIENCE, read).await.expect("a head");
+    timeout(TIMEOUT, read).await.expect("a head");
     String::from_utf8(head).unwrap()
 }
 
 /// Reads so many octets.
 pub async fn read(stream: &mut TcpStream, many: usize) -> Vec<u8> {
     let mut bytes = vec![0; many];
-    timeout(PATIENCE, stream.read_exact(&mut bytes))
-        .await
-        .expect("octets in time")
-        .expect("octets");
+    timeout(TIMEOUT, stream.read_exact(&mut bytes)).await.expect("octets in time").expect("octets");
     bytes
 }
 
@@ -317,15 +314,12 @@ pub async fn listen() -> (SocketAddr, mpsc::UnboundedReceiver<TcpStream>) {
 }
 
 pub async fn next(connections: &mut mpsc::UnboundedReceiver<TcpStream>) -> TcpStream {
-    timeout(PATIENCE, connections.recv())
-        .await
-        .expect("a connection in time")
-        .expect("a connection")
+    timeout(TIMEOUT, connections.recv()).await.expect("a connection in time").expect("a connection")
 }
 
 /// A server that reads a head (and a body of known length) and answers the same octets to each;
 /// what it read comes back.
-pub async fn canned(answer: &'static [u8]) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+pub async fn serve_canned(answer: &'static [u8]) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let (address, mut connections) = listen().await;
     let (tell, told) = mpsc::unbounded_channel();
     tokio::spawn(async move {

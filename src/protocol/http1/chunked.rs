@@ -6,7 +6,7 @@
 //!       └─ Extension ──┘
 //! ```
 
-use super::{FIELDS_MAX, HEAD_MAX, Malformed, fields, malformed};
+use super::{FIELDS_MAX, HEAD_MAX, Malformed, from_httparse, header_map};
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::HeaderMap;
 
@@ -15,7 +15,7 @@ const DIGITS_MAX: u8 = 16;
 /// Most octets of chunk extensions in a body. They say nothing to us (section 7.1.1).
 const EXTENSIONS_MAX: usize = 16 * 1024;
 /// What ends a body without trailers.
-pub const LAST: &[u8] = b"0\r\n\r\n";
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// A piece of a body.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,28 +48,28 @@ enum State {
 
 /// Reads a chunked body.
 #[derive(Clone, Debug)]
-pub struct Chunks {
+pub struct ChunkedDecoder {
     state: State,
     /// Of the chunk at hand: its size, then what is left of it.
-    left: u64,
+    remaining: u64,
     /// Octets of extensions so far.
-    extensions: usize,
+    extension_octets: usize,
     /// Octets of trailers that were looked through.
-    seen: usize,
+    scanned: usize,
 }
 
-impl Default for Chunks {
+impl Default for ChunkedDecoder {
     fn default() -> Self {
-        Self { state: State::Size(0), left: 0, extensions: 0, seen: 0 }
+        Self { state: State::Size(0), remaining: 0, extension_octets: 0, scanned: 0 }
     }
 }
 
-impl Chunks {
-    /// Takes the next piece from the front of what has arrived; `None`: more has to arrive first.
+impl ChunkedDecoder {
+    /// Takes the next piece from the front of what has arrived; `Incomplete`: more has to arrive first.
     ///
     /// # Errors
     /// [`Malformed::Chunk`]; the body can be read no further.
-    pub fn read(&mut self, arrived: &mut BytesMut) -> Result<Option<Chunk>, Malformed> {
+    pub fn decode(&mut self, arrived: &mut BytesMut) -> Result<Option<Chunk>, Malformed> {
         loop {
             match self.state {
                 State::Done => return Ok(Some(Chunk::End)),
@@ -78,9 +78,10 @@ impl Chunks {
                     if arrived.is_empty() {
                         return Ok(None);
                     }
-                    let many = usize::try_from(self.left).unwrap_or(usize::MAX).min(arrived.len());
-                    self.left -= many as u64;
-                    if self.left == 0 {
+                    let many =
+                        usize::try_from(self.remaining).unwrap_or(usize::MAX).min(arrived.len());
+                    self.remaining -= many as u64;
+                    if self.remaining == 0 {
                         self.state = State::DataCr;
                     }
                     return Ok(Some(Chunk::Data(arrived.split_to(many).freeze())));
@@ -88,7 +89,7 @@ impl Chunks {
                 state => {
                     let Some(octet) = arrived.first().copied() else { return Ok(None) };
                     arrived.advance(1);
-                    self.state = self.apply(state, octet)?;
+                    self.state = self.next_state(state, octet)?;
                 }
             }
         }
@@ -101,23 +102,25 @@ impl Chunks {
     }
 
     /// What an octet between the data leads to.
-    fn apply(&mut self, state: State, octet: u8) -> Result<State, Malformed> {
+    fn next_state(&mut self, state: State, octet: u8) -> Result<State, Malformed> {
         match (state, octet) {
             (State::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
                 if digits < DIGITS_MAX =>
             {
                 let digit = char::from(octet).to_digit(16).unwrap_or_default();
-                self.left = (self.left << 4) | u64::from(digit);
+                self.remaining = (self.remaining << 4) | u64::from(digit);
                 Ok(State::Size(digits + 1))
             }
             (State::Size(1..) | State::Padding, b' ' | b'\t') => Ok(State::Padding),
             (State::Size(1..) | State::Padding, b';') => Ok(State::Extension),
             (State::Size(1..) | State::Padding | State::Extension, b'\r') => Ok(State::SizeEnd),
-            (State::Extension, octet) if octet != b'\n' && self.extensions < EXTENSIONS_MAX => {
-                self.extensions += 1;
+            (State::Extension, octet)
+                if octet != b'\n' && self.extension_octets < EXTENSIONS_MAX =>
+            {
+                self.extension_octets += 1;
                 Ok(State::Extension)
             }
-            (State::SizeEnd, b'\n') if self.left == 0 => Ok(State::Trailers),
+            (State::SizeEnd, b'\n') if self.remaining == 0 => Ok(State::Trailers),
             (State::SizeEnd, b'\n') => Ok(State::Data),
             (State::DataCr, b'\r') => Ok(State::DataLf),
             (State::DataLf, b'\n') => Ok(State::Size(0)),
@@ -131,12 +134,12 @@ impl Chunks {
             [] | [b'\r'] => return Ok(None),
             [b'\r', b'\n', ..] => 2,
             _ => {
-                let from = self.seen.saturating_sub(3);
+                let from = self.scanned.saturating_sub(3);
                 let Some(at) = arrived
                     .get(from..)
                     .and_then(|rest| rest.windows(4).position(|w| w == b"\r\n\r\n"))
                 else {
-                    self.seen = arrived.len();
+                    self.scanned = arrived.len();
                     return if arrived.len() > HEAD_MAX {
                         Err(Malformed::TooLarge)
                     } else {
@@ -152,9 +155,9 @@ impl Chunks {
             return Ok(Some(Chunk::End));
         }
         let mut places = [httparse::EMPTY_HEADER; FIELDS_MAX];
-        match httparse::parse_headers(&octets, &mut places).map_err(malformed)? {
+        match httparse::parse_headers(&octets, &mut places).map_err(from_httparse)? {
             httparse::Status::Complete((length, parsed)) if length == octets.len() => {
-                Ok(Some(Chunk::Trailers(fields(&octets, parsed)?)))
+                Ok(Some(Chunk::Trailers(header_map(&octets, parsed)?)))
             }
             httparse::Status::Complete(_) | httparse::Status::Partial => Err(Malformed::Chunk),
         }
@@ -163,20 +166,20 @@ impl Chunks {
 
 /// The line before a chunk of so many bytes, more than none: none would end the body.
 #[must_use]
-pub fn begin(bytes: usize) -> String {
+pub fn size_line(bytes: usize) -> String {
     format!("{bytes:x}\r\n")
 }
 
 /// What is behind a chunk.
-pub const END: &[u8] = b"\r\n";
+pub const CRLF: &[u8] = b"\r\n";
 
 /// The last chunk with trailers.
 #[must_use]
-pub fn last(trailers: &HeaderMap) -> Vec<u8> {
+pub fn last_chunk(trailers: &HeaderMap) -> Vec<u8> {
     let mut out = b"0\r\n".to_vec();
     for (name, value) in trailers {
-        super::head::field(&mut out, name, value);
+        super::head::write_field(&mut out, name, value);
     }
-    out.extend_from_slice(END);
+    out.extend_from_slice(CRLF);
     out
 }

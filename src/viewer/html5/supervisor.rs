@@ -14,25 +14,25 @@ use tokio::time::{sleep, timeout};
 
 /// Requests are written this long after they ended, at the latest, and refusals of one kind no
 /// oftener.
-const PAUSE: Duration = Duration::from_secs(1);
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most requests written at once.
-const BATCH: usize = 2048;
+const BATCH_MAX: usize = 2048;
 /// Idle connections are looked at this often, while there are any.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How long requests that were cut have to come to their end, and the store to take them.
-const LAST: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Starts the keeper of an application.
-pub(super) fn keep(
+pub(super) fn supervise(
     shared: Arc<Shared>,
     right: watch::Receiver<Right>,
     draining: watch::Receiver<bool>,
     seat: ViewerPlace,
     mut queue: mpsc::Receiver<RequestRecord>,
 ) {
-    let guard = Guard { held: Some((Arc::clone(&shared), seat)) };
+    let guard = CloseGuard { held: Some((Arc::clone(&shared), seat)) };
     tokio::spawn(async move {
-        let over = shared.over_token();
+        let over = shared.end_token();
         let watch = async {
             let end = tokio::select! {
                 biased;
@@ -40,15 +40,15 @@ pub(super) fn keep(
                 end = authorization_lost(right) => end,
                 end = drained(draining) => end,
             };
-            shared.finish(end);
+            shared.terminate(end);
         };
         // The writer is never dropped half-way: it goes on until the end is seen, so that nothing
         // is written twice or not at all.
         let mut batch = Vec::new();
-        tokio::join!(watch, write_down(&shared, &mut queue, &mut batch));
+        tokio::join!(watch, write_log(&shared, &mut queue, &mut batch));
         // Those under way were cut, and hand in what became of them.
         queue.close();
-        if timeout(LAST, last(&shared, &mut queue, &mut batch)).await.is_err() {
+        if timeout(DRAIN_TIMEOUT, drain_queue(&shared, &mut queue, &mut batch)).await.is_err() {
             tracing::error!(session_id = %shared.lease().session().id, "application.requests.unrecorded");
         }
         guard.close().await;
@@ -56,50 +56,51 @@ pub(super) fn keep(
 }
 
 /// Writes what comes, until the end.
-async fn write_down(
+async fn write_log(
     shared: &Shared,
     queue: &mut mpsc::Receiver<RequestRecord>,
     batch: &mut Vec<RequestRecord>,
 ) {
-    while !shared.is_over() {
+    while !shared.has_ended() {
         let idle = shared.pool().sweep();
-        let sweep =
-            async { if idle > 0 { sleep(SWEEP).await } else { std::future::pending().await } };
+        let sweep = async {
+            if idle > 0 { sleep(SWEEP_INTERVAL).await } else { std::future::pending().await }
+        };
         tokio::select! {
-            () = shared.over_token().cancelled() => {}
-            _ = queue.recv_many(batch, BATCH) => {}
-            () = shared.refusals.stirred.notified() => {}
+            () = shared.end_token().cancelled() => {}
+            _ = queue.recv_many(batch, BATCH_MAX) => {}
+            () = shared.refusals.changed.notified() => {}
             () = sweep => continue,
         }
         // More of them are written at once. They are not waited for one by one: each would wake
         // this task, which is not on their way.
         tokio::select! {
-            () = shared.over_token().cancelled() => {}
-            () = shared.filling.notified() => {}
-            () = sleep(PAUSE) => {}
+            () = shared.end_token().cancelled() => {}
+            () = shared.log_half_full.notified() => {}
+            () = sleep(WRITE_INTERVAL) => {}
         }
-        while batch.len() < BATCH
+        while batch.len() < BATCH_MAX
             && let Ok(record) = queue.try_recv()
         {
             batch.push(record);
         }
         // What the store does not take now is kept: no request begins until it does.
-        while !write(shared, batch).await && !shared.is_over() {
-            pause(shared).await;
+        while !write_batch(shared, batch).await && !shared.has_ended() {
+            wait_before_retry(shared).await;
         }
     }
 }
 
-async fn pause(shared: &Shared) {
+async fn wait_before_retry(shared: &Shared) {
     tokio::select! {
-        () = shared.over_token().cancelled() => {}
-        () = sleep(PAUSE) => {}
+        () = shared.end_token().cancelled() => {}
+        () = sleep(WRITE_INTERVAL) => {}
     }
 }
 
 /// Writes requests and refusals; false when the store did not take them. What it did not take is
 /// kept.
-async fn write(shared: &Shared, batch: &mut Vec<RequestRecord>) -> bool {
+async fn write_batch(shared: &Shared, batch: &mut Vec<RequestRecord>) -> bool {
     let session = shared.lease().session().id;
     let mut failed = None;
     if !batch.is_empty() {
@@ -112,14 +113,14 @@ async fn write(shared: &Shared, batch: &mut Vec<RequestRecord>) -> bool {
     for refused in shared.refusals.take() {
         if let Err(error) = shared
             .broker()
-            .note_refused_request(shared.origin(), shared.lease(), shared.by(), &refused)
+            .note_refused_request(shared.origin(), shared.lease(), shared.caller(), &refused)
             .await
         {
             shared.refusals.add(refused);
             failed = Some(error);
         }
     }
-    shared.unwritten.store(failed.is_some(), Ordering::Relaxed);
+    shared.log_failing.store(failed.is_some(), Ordering::Relaxed);
     if let Some(error) = &failed {
         let cause = error.source.as_deref().map(tracing::field::display);
         tracing::error!(session_id = %session, %error, cause, requests = batch.len(), "application.requests.unwritten");
@@ -128,14 +129,14 @@ async fn write(shared: &Shared, batch: &mut Vec<RequestRecord>) -> bool {
 }
 
 /// Writes everything that is left.
-async fn last(
+async fn drain_queue(
     shared: &Shared,
     queue: &mut mpsc::Receiver<RequestRecord>,
     batch: &mut Vec<RequestRecord>,
 ) {
     loop {
-        let many = queue.recv_many(batch, BATCH).await;
-        while !write(shared, batch).await {
+        let many = queue.recv_many(batch, BATCH_MAX).await;
+        while !write_batch(shared, batch).await {
             sleep(Duration::from_millis(200)).await;
         }
         if many == 0 {
@@ -146,11 +147,11 @@ async fn last(
 
 /// Sees to it that an application that was opened is closed in the books, also when its keeper is
 /// dropped or panics.
-struct Guard {
+struct CloseGuard {
     held: Option<(Arc<Shared>, ViewerPlace)>,
 }
 
-impl Guard {
+impl CloseGuard {
     async fn close(mut self) {
         if let Some((shared, seat)) = self.held.take() {
             close(shared, seat).await;
@@ -158,10 +159,10 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for CloseGuard {
     fn drop(&mut self) {
         if let Some((shared, seat)) = self.held.take() {
-            shared.finish(StreamEnd::AuthorizationUnknown);
+            shared.terminate(StreamEnd::AuthorizationUnknown);
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(close(shared, seat));
             }
@@ -171,7 +172,7 @@ impl Drop for Guard {
 
 async fn close(shared: Arc<Shared>, seat: ViewerPlace) {
     let session_id = shared.lease().session().id;
-    let why = shared.why();
+    let why = shared.reason();
     tracing::info!(%session_id, why, "viewer.application.closed");
     if let Err(error) = shared
         .broker()
@@ -180,5 +181,5 @@ async fn close(shared: Arc<Shared>, seat: ViewerPlace) {
     {
         tracing::error!(%session_id, why, %error, cause = error.source.as_deref().map(tracing::field::display), "viewer.application.unrecorded");
     }
-    shared.settle();
+    shared.mark_closed();
 }

@@ -8,24 +8,24 @@
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName};
 
-const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-const DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Whether a request may pass to the application whose origin is `own`, which few requests need.
 #[must_use]
-pub fn may_pass(method: &Method, headers: &HeaderMap, own: impl Fn() -> String) -> bool {
+pub fn is_allowed(method: &Method, headers: &HeaderMap, own: impl Fn() -> String) -> bool {
     let word = |name: HeaderName| headers.get(name).map(|v| v.as_bytes());
     // A WebSocket is open to every page but for this check (RFC 6455 section 10.2).
     if headers.contains_key(header::UPGRADE) && !is_own_origin(headers, &own()) {
         return false;
     }
-    match word(SITE) {
+    match word(SEC_FETCH_SITE) {
         Some(b"same-origin" | b"none") => true,
         Some(_) => {
             let reads = [Method::GET, Method::HEAD].contains(method);
-            let navigates = word(MODE) == Some(b"navigate")
-                && matches!(word(DEST), Some(b"document" | b"iframe"));
+            let navigates = word(SEC_FETCH_MODE) == Some(b"navigate")
+                && matches!(word(SEC_FETCH_DEST), Some(b"document" | b"iframe"));
             reads && navigates
         }
         // A browser from before Fetch Metadata, or none at all.
@@ -54,7 +54,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        may_pass(&method, &headers, || OWN.to_owned())
+        is_allowed(&method, &headers, || OWN.to_owned())
     }
 
     #[test]

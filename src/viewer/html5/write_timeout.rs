@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// A stream whose writes fail with `TimedOut` when the peer takes nothing for `limit`.
 #[derive(Debug)]
-pub struct Stall<S> {
+pub struct WriteTimeout<S> {
     stream: S,
     limit: Duration,
     /// Made at the first write that has to wait, and kept for the next.
@@ -19,7 +19,7 @@ pub struct Stall<S> {
     waiting: bool,
 }
 
-impl<S> Stall<S> {
+impl<S> WriteTimeout<S> {
     /// Guards a stream.
     pub fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, timer: None, waiting: false }
@@ -36,7 +36,7 @@ impl<S> Stall<S> {
     }
 
     /// What a write came to; the clock runs while it waits.
-    fn watch<T>(
+    fn apply_timeout<T>(
         &mut self,
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
@@ -56,7 +56,7 @@ impl<S> Stall<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stall<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -66,14 +66,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stall<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch(cx, outcome)
+        self.apply_timeout(cx, outcome)
     }
 
     fn poll_write_vectored(
@@ -82,7 +82,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch(cx, outcome)
+        self.apply_timeout(cx, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -91,12 +91,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, outcome)
+        self.apply_timeout(cx, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watch(cx, outcome)
+        self.apply_timeout(cx, outcome)
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn only_a_peer_that_takes_nothing_is_broken() {
         let (near, mut far) = tokio::io::duplex(4);
-        let mut near = Stall::new(near, Duration::from_millis(200));
+        let mut near = WriteTimeout::new(near, Duration::from_millis(200));
         let mut four = [0; 4];
         near.write_all(b"abcd").await.unwrap();
         far.read_exact(&mut four).await.unwrap();

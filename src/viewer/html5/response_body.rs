@@ -5,7 +5,7 @@
 use super::app::Shared;
 use super::body::BoxError;
 use super::connection::Connection;
-use crate::protocol::http1::{Chunk, Chunks, Framing};
+use crate::protocol::http1::{Chunk, ChunkedDecoder, Framing};
 use crate::viewer::Duplex;
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
@@ -16,38 +16,38 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// What is to come.
-enum Rest {
+enum Remaining {
     Length(u64),
-    Chunked(Chunks),
+    Chunked(ChunkedDecoder),
     UntilClose,
     /// Another protocol, for which this is no body.
-    Switched,
+    Upgraded,
 }
 
 /// See the module.
-pub(super) struct Received {
+pub(super) struct ResponseBody {
     /// Until the body is whole, or broken.
     connection: Option<Connection>,
-    rest: Rest,
+    remaining: Remaining,
     /// The connection may carry another answer.
-    keeps: bool,
+    is_persistent: bool,
     /// It broke off, which is not said yet.
-    broken: Option<BoxError>,
+    pending_error: Option<BoxError>,
     /// The browser's server has something that it had no chance to send yet: the head, or the last
     /// piece.
-    unsent: bool,
+    has_unflushed_output: bool,
     shared: Arc<Shared>,
 }
 
 /// The next piece of a body.
-enum Piece {
+enum BodyPart {
     Frame(Frame<Bytes>),
     End,
     /// Nothing of it has arrived.
-    None,
+    Incomplete,
 }
 
-impl Received {
+impl ResponseBody {
     pub(super) fn new(
         connection: Connection,
         framing: Framing,
@@ -55,68 +55,74 @@ impl Received {
         shared: Arc<Shared>,
     ) -> Self {
         let rest = match framing {
-            Framing::Length(length) => Rest::Length(length),
-            Framing::Chunked => Rest::Chunked(Chunks::default()),
-            Framing::UntilClose => Rest::UntilClose,
+            Framing::Length(length) => Remaining::Length(length),
+            Framing::Chunked => Remaining::Chunked(ChunkedDecoder::default()),
+            Framing::UntilClose => Remaining::UntilClose,
         };
-        let mut received =
-            Self { connection: Some(connection), rest, keeps, broken: None, unsent: true, shared };
+        let mut received = Self {
+            connection: Some(connection),
+            remaining: rest,
+            is_persistent: keeps,
+            pending_error: None,
+            has_unflushed_output: true,
+            shared,
+        };
         if framing == Framing::Length(0) {
-            received.complete();
+            received.release_connection();
         }
         received
     }
 
     /// An answer after which the connection speaks another protocol.
-    pub(super) fn switched(connection: Connection, shared: Arc<Shared>) -> Self {
+    pub(super) fn upgraded(connection: Connection, shared: Arc<Shared>) -> Self {
         Self {
             connection: Some(connection),
-            rest: Rest::Switched,
-            keeps: false,
-            broken: None,
-            unsent: true,
+            remaining: Remaining::Upgraded,
+            is_persistent: false,
+            pending_error: None,
+            has_unflushed_output: true,
             shared,
         }
     }
 
     /// The connection of such an answer, and what has arrived on it already.
     pub(super) fn into_stream(self) -> Option<(Box<dyn Duplex>, Bytes, Arc<OwnedSemaphorePermit>)> {
-        self.connection.filter(|_| matches!(self.rest, Rest::Switched))?.into_stream()
+        self.connection.filter(|_| matches!(self.remaining, Remaining::Upgraded))?.into_stream()
     }
 
     /// It is whole: the connection is free, if it is kept and the request was sent to its end as
     /// well.
-    fn complete(&mut self) {
+    fn release_connection(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        if self.keeps {
+        if self.is_persistent {
             // A request that was not sent to its end by now leaves the connection in the middle of
             // it.
-            let _ = connection.poll_sending(&mut Context::from_waker(Waker::noop()));
-            self.shared.pool().put(connection, &self.shared);
+            let _ = connection.poll_upload(&mut Context::from_waker(Waker::noop()));
+            self.shared.pool().checkin(connection, &self.shared);
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         loop {
             let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
-            match next(&mut self.rest, &mut connection.arrived)? {
-                Piece::Frame(frame) => {
-                    if matches!(&self.rest, Rest::Length(0))
-                        || matches!(&self.rest, Rest::Chunked(chunks) if chunks.is_done())
+            match next_part(&mut self.remaining, &mut connection.read_buf)? {
+                BodyPart::Frame(frame) => {
+                    if matches!(&self.remaining, Remaining::Length(0))
+                        || matches!(&self.remaining, Remaining::Chunked(chunks) if chunks.is_done())
                     {
-                        self.complete();
+                        self.release_connection();
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                Piece::End => {
-                    self.complete();
+                BodyPart::End => {
+                    self.release_connection();
                     return Poll::Ready(None);
                 }
-                Piece::None => {}
+                BodyPart::Incomplete => {}
             }
             match connection.poll_fill(cx) {
                 Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0)) if matches!(self.rest, Rest::UntilClose) => {
+                Poll::Ready(Ok(0)) if matches!(self.remaining, Remaining::UntilClose) => {
                     self.connection = None;
                     return Poll::Ready(None);
                 }
@@ -126,11 +132,11 @@ impl Received {
                     )));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                Poll::Pending if connection.is_over_or_wakes(cx) => {
+                Poll::Pending if connection.is_revoked_or_register(cx) => {
                     return Poll::Ready(Some(Err("the session has ended".into())));
                 }
                 Poll::Pending => {
-                    return connection.poll_sending(cx).map(|broken| Some(Err(broken.into())));
+                    return connection.poll_upload(cx).map(|broken| Some(Err(broken.into())));
                 }
             }
         }
@@ -138,26 +144,26 @@ impl Received {
 }
 
 /// What there is of a body in what has arrived.
-fn next(rest: &mut Rest, arrived: &mut BytesMut) -> Result<Piece, BoxError> {
+fn next_part(rest: &mut Remaining, arrived: &mut BytesMut) -> Result<BodyPart, BoxError> {
     Ok(match rest {
-        Rest::Length(0) | Rest::Switched => Piece::End,
-        Rest::Length(_) | Rest::UntilClose if arrived.is_empty() => Piece::None,
-        Rest::Length(left) => {
+        Remaining::Length(0) | Remaining::Upgraded => BodyPart::End,
+        Remaining::Length(_) | Remaining::UntilClose if arrived.is_empty() => BodyPart::Incomplete,
+        Remaining::Length(left) => {
             let many = usize::try_from(*left).unwrap_or(usize::MAX).min(arrived.len());
             *left -= many as u64;
-            Piece::Frame(Frame::data(arrived.split_to(many).freeze()))
+            BodyPart::Frame(Frame::data(arrived.split_to(many).freeze()))
         }
-        Rest::UntilClose => Piece::Frame(Frame::data(arrived.split().freeze())),
-        Rest::Chunked(chunks) => match chunks.read(arrived)? {
-            Some(Chunk::Data(data)) => Piece::Frame(Frame::data(data)),
-            Some(Chunk::Trailers(trailers)) => Piece::Frame(Frame::trailers(trailers)),
-            Some(Chunk::End) => Piece::End,
-            None => Piece::None,
+        Remaining::UntilClose => BodyPart::Frame(Frame::data(arrived.split().freeze())),
+        Remaining::Chunked(chunks) => match chunks.decode(arrived)? {
+            Some(Chunk::Data(data)) => BodyPart::Frame(Frame::data(data)),
+            Some(Chunk::Trailers(trailers)) => BodyPart::Frame(Frame::trailers(trailers)),
+            Some(Chunk::End) => BodyPart::End,
+            None => BodyPart::Incomplete,
         },
     })
 }
 
-impl hyper::body::Body for Received {
+impl hyper::body::Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -165,32 +171,34 @@ impl hyper::body::Body for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.broken.is_none() {
+        if self.pending_error.is_none() {
             let polled = self.poll(cx);
             let Poll::Ready(Some(Err(error))) = polled else {
-                self.unsent = polled.is_ready();
+                self.has_unflushed_output = polled.is_ready();
                 return polled;
             };
             self.connection = None;
-            self.broken = Some(error);
+            self.pending_error = Some(error);
             // An error ends the browser's connection, with what was not sent to it: that goes
             // first.
-            if std::mem::take(&mut self.unsent) {
+            if std::mem::take(&mut self.has_unflushed_output) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
         }
-        Poll::Ready(self.broken.take().map(Err))
+        Poll::Ready(self.pending_error.take().map(Err))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.connection.is_none() && self.broken.is_none()
+        self.connection.is_none() && self.pending_error.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.rest {
-            Rest::Length(left) => SizeHint::with_exact(left),
-            Rest::Chunked(_) | Rest::UntilClose | Rest::Switched => SizeHint::default(),
+        match self.remaining {
+            Remaining::Length(left) => SizeHint::with_exact(left),
+            Remaining::Chunked(_) | Remaining::UntilClose | Remaining::Upgraded => {
+                SizeHint::default()
+            }
         }
     }
 }

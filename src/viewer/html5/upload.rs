@@ -1,8 +1,8 @@
 //! The body of a request on its way to the application, in a task of its own: the answer may come,
 //! and be large, before the application has read all.
 
-use super::body::{BoxError, Streaming};
-use crate::protocol::http1::chunks;
+use super::body::{BoxError, RequestBody};
+use crate::protocol::http1::chunked;
 use crate::viewer::Duplex;
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt as _;
@@ -15,52 +15,53 @@ use tokio_util::task::AbortOnDropHandle;
 type Writer = WriteHalf<Box<dyn Duplex>>;
 
 /// Why a body did not come to its end.
-pub(super) enum Broken {
+pub(super) enum UploadError {
     /// The application takes no more of it.
-    Application(io::Error),
+    Upstream(io::Error),
     /// The browser, or the rules, let no more of it come.
     Browser(BoxError),
 }
 
-impl From<io::Error> for Broken {
+impl From<io::Error> for UploadError {
     fn from(error: io::Error) -> Self {
-        Self::Application(error)
+        Self::Upstream(error)
     }
 }
 
-impl From<Broken> for BoxError {
-    fn from(broken: Broken) -> Self {
+impl From<UploadError> for BoxError {
+    fn from(broken: UploadError) -> Self {
         match broken {
-            Broken::Application(error) => error.into(),
-            Broken::Browser(error) => error,
+            UploadError::Upstream(error) => error.into(),
+            UploadError::Browser(error) => error,
         }
     }
 }
 
 /// A body that is being sent. Dropped, it is not sent any further.
-pub(super) struct Sending(AbortOnDropHandle<Result<Writer, Broken>>);
+pub(super) struct Upload(AbortOnDropHandle<Result<Writer, UploadError>>);
 
-impl Sending {
+impl Upload {
     /// Begins to send a body.
-    pub(super) fn begin(body: Box<Streaming>, writer: Writer) -> Self {
+    pub(super) fn spawn(body: Box<RequestBody>, writer: Writer) -> Self {
         Self(AbortOnDropHandle::new(tokio::spawn(send(body, writer))))
     }
 
     /// The writer, once the body is sent.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Writer, Broken>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Writer, UploadError>> {
         self.0
             .poll_unpin(cx)
-            .map(|ended| ended.unwrap_or_else(|error| Err(Broken::Browser(error.into()))))
+            .map(|ended| ended.unwrap_or_else(|error| Err(UploadError::Browser(error.into()))))
     }
 }
 
-async fn send(mut body: Box<Streaming>, mut writer: Writer) -> Result<Writer, Broken> {
+async fn send(mut body: Box<RequestBody>, mut writer: Writer) -> Result<Writer, UploadError> {
     // What is written is what the head said, whatever comes: octets beyond it would be another
     // request's.
     let mut left = body.length();
     let mut trailers = None;
     while left != Some(0) {
-        let Some(frame) = poll_fn(|cx| body.poll(cx)).await.transpose().map_err(Broken::Browser)?
+        let Some(frame) =
+            poll_fn(|cx| body.poll(cx)).await.transpose().map_err(UploadError::Browser)?
         else {
             break;
         };
@@ -70,12 +71,13 @@ async fn send(mut body: Box<Streaming>, mut writer: Writer) -> Result<Writer, Br
                 Some(left) => {
                     *left = left
                         .checked_sub(data.len() as u64)
-                        .ok_or_else(|| Broken::Browser("more than its length".into()))?;
+                        .ok_or_else(|| UploadError::Browser("more than its length".into()))?;
                     write(&mut writer, data).await?;
                 }
                 None => {
-                    let chunk =
-                        Bytes::from(chunks::begin(data.len())).chain(data).chain(chunks::END);
+                    let chunk = Bytes::from(chunked::size_line(data.len()))
+                        .chain(data)
+                        .chain(chunked::CRLF);
                     write(&mut writer, chunk).await?;
                 }
             },
@@ -84,10 +86,10 @@ async fn send(mut body: Box<Streaming>, mut writer: Writer) -> Result<Writer, Br
     }
     match left {
         Some(0) => {}
-        Some(_) => return Err(Broken::Browser("less than its length".into())),
+        Some(_) => return Err(UploadError::Browser("less than its length".into())),
         None => match trailers {
-            Some(trailers) => write(&mut writer, &chunks::last(&trailers)[..]).await?,
-            None => write(&mut writer, chunks::LAST).await?,
+            Some(trailers) => write(&mut writer, &chunked::last_chunk(&trailers)[..]).await?,
+            None => write(&mut writer, chunked::LAST_CHUNK).await?,
         },
     }
     Ok(writer)

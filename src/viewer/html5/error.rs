@@ -1,7 +1,7 @@
 //! Why the application gave no answer, with the leg that failed, and what its user reads of it.
 
-use super::allow::Refusal;
 use super::page::Page;
+use super::policy::Refusal;
 use crate::domain::server::CredentialSource;
 use crate::domain::session::EndReason;
 use crate::viewer::stream_end::{StreamEnd, host_answered};
@@ -10,39 +10,39 @@ use std::io;
 
 /// What went wrong with the application, or on the way to it.
 #[derive(Debug)]
-pub enum Fault {
+pub enum ProxyError {
     /// It could not be dialled, or not in time: the host's leg, or its own.
     Unreachable(io::Error),
     /// It was reached, but TLS with it did not come about.
-    Insecure(io::Error),
+    Tls(io::Error),
     /// Its certificate is not the one it must have.
     Certificate(&'static str),
     /// It took the request and did not answer in time, or does not take the request.
-    Slow,
+    ResponseTimeout,
     /// It hung up without an answer.
-    HungUp(io::Error),
+    ConnectionClosed(io::Error),
     /// What it answers is no HTTP, or not what was asked for.
-    Garbled(Box<dyn std::error::Error + Send + Sync>),
+    InvalidResponse(Box<dyn std::error::Error + Send + Sync>),
     /// The browser did not send the rest of its request in time.
-    BrowserSlow,
+    RequestTimeout,
     /// The gateway is to sign in to it, and has nothing to sign in with.
     CredentialRequired(CredentialSource),
     /// What must be written down could not be. Fails closed.
-    Unrecorded,
+    AuditUnavailable,
     /// As many requests as may be are under way already.
-    Busy,
+    ConnectionLimit,
     /// The session, or the right to it, ended meanwhile.
-    Over,
+    SessionEnded,
 }
 
-impl Fault {
+impl ProxyError {
     /// The fault that an end of TLS is.
-    pub(super) fn of(end: StreamEnd) -> Self {
+    pub(super) fn from_tls_end(end: StreamEnd) -> Self {
         match end {
             StreamEnd::CertificateRefused(why) => Self::Certificate(why),
-            StreamEnd::AuditFailed(_) => Self::Unrecorded,
-            StreamEnd::TlsFailed(error) => Self::Insecure(error),
-            other => Self::Insecure(io::Error::other(other.reason_code())),
+            StreamEnd::AuditFailed(_) => Self::AuditUnavailable,
+            StreamEnd::TlsFailed(error) => Self::Tls(error),
+            other => Self::Tls(io::Error::other(other.reason_code())),
         }
     }
 
@@ -52,16 +52,16 @@ impl Fault {
         match self {
             Self::Unreachable(error) if host_answered(error) => "application_refused",
             Self::Unreachable(_) => "host_unreachable",
-            Self::Insecure(_) => "application_insecure",
+            Self::Tls(_) => "application_insecure",
             Self::Certificate(_) => "certificate_refused",
-            Self::Slow => "application_slow",
-            Self::HungUp(_) => "application_hung_up",
-            Self::Garbled(_) => "application_garbled",
-            Self::BrowserSlow => "request_incomplete",
+            Self::ResponseTimeout => "application_slow",
+            Self::ConnectionClosed(_) => "application_hung_up",
+            Self::InvalidResponse(_) => "application_garbled",
+            Self::RequestTimeout => "request_incomplete",
             Self::CredentialRequired(_) => "credential_required",
-            Self::Unrecorded => "not_recorded",
-            Self::Busy => "busy",
-            Self::Over => "over",
+            Self::AuditUnavailable => "not_recorded",
+            Self::ConnectionLimit => "busy",
+            Self::SessionEnded => "over",
         }
     }
 
@@ -84,7 +84,7 @@ impl Fault {
                 "Try again in a moment; if it stays, tell your administrator.",
                 true,
             ),
-            Self::Insecure(_) => (
+            Self::Tls(_) => (
                 bad,
                 "No secure connection to the application comes about.",
                 "It was reached, but it does not speak TLS as it should.",
@@ -98,28 +98,28 @@ impl Fault {
                 "Tell your administrator, who sees both certificates and can accept the new one.",
                 false,
             ),
-            Self::Slow => (
+            Self::ResponseTimeout => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "The application does not answer.",
                 "It took the request and gave no answer in time.",
                 "It may be busy. Try again in a moment.",
                 true,
             ),
-            Self::HungUp(_) => (
+            Self::ConnectionClosed(_) => (
                 bad,
                 "The application hung up.",
                 "Its host was reached through the tunnel, but the connection was closed without an answer.",
                 "It may be stopped or restarting. Try again in a moment; if it stays, tell your administrator.",
                 true,
             ),
-            Self::Garbled(_) => (
+            Self::InvalidResponse(_) => (
                 bad,
                 "The application does not answer as a web application should.",
                 "What came back is not valid HTTP.",
                 "Tell your administrator: another service may be behind this workspace's port.",
                 true,
             ),
-            Self::BrowserSlow => (
+            Self::RequestTimeout => (
                 StatusCode::REQUEST_TIMEOUT,
                 "The request did not arrive.",
                 "The rest of it did not come from your browser in time.",
@@ -133,21 +133,21 @@ impl Fault {
                 "Save your user name and password for this workspace in the portal, then open it again.",
                 false,
             ),
-            Self::Unrecorded => (
+            Self::AuditUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The gateway cannot write its log now.",
                 "Nothing passes that cannot be recorded.",
                 "Try again in a moment; if it stays, tell your administrator.",
                 true,
             ),
-            Self::Busy => (
+            Self::ConnectionLimit => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Too many requests are under way.",
                 "This session has as many open as it may have.",
                 "Close a tab of the application, or try again in a moment.",
                 true,
             ),
-            Self::Over => (
+            Self::SessionEnded => (
                 StatusCode::GONE,
                 "This session has ended.",
                 "",
@@ -155,29 +155,31 @@ impl Fault {
                 false,
             ),
         };
-        Page { status, code: self.code(), title, text: text.to_owned(), action, again }
+        Page { status, code: self.code(), title, text: text.to_owned(), action, retryable: again }
     }
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for ProxyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Page { title, text, .. } = self.page();
         write!(f, "{title} {text}")
     }
 }
 
-impl std::error::Error for Fault {
+impl std::error::Error for ProxyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Unreachable(error) | Self::Insecure(error) | Self::HungUp(error) => Some(error),
-            Self::Garbled(error) => Some(&**error),
+            Self::Unreachable(error) | Self::Tls(error) | Self::ConnectionClosed(error) => {
+                Some(error)
+            }
+            Self::InvalidResponse(error) => Some(&**error),
             Self::Certificate(_)
-            | Self::Slow
-            | Self::BrowserSlow
+            | Self::ResponseTimeout
+            | Self::RequestTimeout
             | Self::CredentialRequired(_)
-            | Self::Unrecorded
-            | Self::Busy
-            | Self::Over => None,
+            | Self::AuditUnavailable
+            | Self::ConnectionLimit
+            | Self::SessionEnded => None,
         }
     }
 }
@@ -189,22 +191,22 @@ impl Refusal {
             Self::Method => (
                 "This action is not allowed here.",
                 "The rules of this workspace do not allow this kind of request.",
-                ASK,
+                ASK_ADMINISTRATOR,
             ),
             Self::Path => (
                 "This page is not allowed here.",
                 "The rules of this workspace do not allow this address.",
-                ASK,
+                ASK_ADMINISTRATOR,
             ),
             Self::Upload => (
                 "Uploads are not allowed here.",
                 "The file was not sent. That it was tried is recorded.",
-                ASK,
+                ASK_ADMINISTRATOR,
             ),
             Self::Download => (
                 "Downloads are not allowed here.",
                 "The file was not fetched. That it was tried is recorded.",
-                ASK,
+                ASK_ADMINISTRATOR,
             ),
             Self::Size => (
                 "This is too large.",
@@ -223,7 +225,7 @@ impl Refusal {
             title,
             text: text.to_owned(),
             action,
-            again: false,
+            retryable: false,
         }
     }
 
@@ -239,11 +241,11 @@ impl Refusal {
     }
 }
 
-const ASK: &str = "If you need it for your work, ask your administrator.";
+const ASK_ADMINISTRATOR: &str = "If you need it for your work, ask your administrator.";
 
 /// What the user of an application reads once it has ended.
 #[must_use]
-pub fn ended(end: &StreamEnd) -> Page {
+pub fn ended_page(end: &StreamEnd) -> Page {
     let (title, text, again) = match end {
         StreamEnd::SessionEnded(EndReason::UserDisconnected) => {
             ("You disconnected this session.", "", false)
@@ -327,6 +329,6 @@ pub fn ended(end: &StreamEnd) -> Page {
         title,
         text: text.to_owned(),
         action,
-        again: false,
+        retryable: false,
     }
 }

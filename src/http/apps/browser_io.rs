@@ -2,7 +2,7 @@
 //! ends while it takes nothing ends for good. Closing alone would leave what is in the kernel's
 //! buffers to a browser that reads on later, minutes after the end of its session.
 
-use crate::viewer::html5::stall::Stall;
+use crate::viewer::html5::write_timeout::WriteTimeout;
 use actix_web::rt::net::TcpStream;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,59 +15,59 @@ use tokio_rustls::server::TlsStream;
 
 /// What those see and say who do not hold the connection itself.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+pub(super) struct WriteProgress {
     /// A write waits for the browser.
-    waits: AtomicBool,
+    blocked: AtomicBool,
     /// Writes that the browser's side took.
-    taken: AtomicU64,
+    completed: AtomicU64,
     /// It is to be reset, not closed.
-    reset: AtomicBool,
+    reset_on_close: AtomicBool,
 }
 
-impl Marks {
+impl WriteProgress {
     /// How far its writes got.
-    pub(super) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+    pub(super) fn completed(&self) -> u64 {
+        self.completed.load(Ordering::Relaxed)
     }
 
     /// Whether a write waits, and none was taken since `taken`.
-    pub(super) fn is_stuck_since(&self, taken: u64) -> bool {
-        self.waits.load(Ordering::Relaxed) && self.taken() == taken
+    pub(super) fn is_stalled_since(&self, taken: u64) -> bool {
+        self.blocked.load(Ordering::Relaxed) && self.completed() == taken
     }
 
     /// When the connection is dropped, nothing more of it is sent.
-    pub(super) fn reset(&self) {
-        self.reset.store(true, Ordering::Relaxed);
+    pub(super) fn reset_on_close(&self) {
+        self.reset_on_close.store(true, Ordering::Relaxed);
     }
 }
 
 /// A browser's connection.
-pub(super) struct Line {
-    stream: Stall<TlsStream<TcpStream>>,
-    marks: Arc<Marks>,
+pub(super) struct BrowserIo {
+    stream: WriteTimeout<TlsStream<TcpStream>>,
+    progress: Arc<WriteProgress>,
 }
 
-impl Line {
+impl BrowserIo {
     /// One that must take something every `stall` when there is something to take.
     pub(super) fn new(stream: TlsStream<TcpStream>, stall: Duration) -> Self {
-        Self { stream: Stall::new(stream, stall), marks: Arc::default() }
+        Self { stream: WriteTimeout::new(stream, stall), progress: Arc::default() }
     }
 
-    pub(super) fn marks(&self) -> Arc<Marks> {
-        Arc::clone(&self.marks)
+    pub(super) fn progress(&self) -> Arc<WriteProgress> {
+        Arc::clone(&self.progress)
     }
 
-    fn mark<T>(&self, outcome: &Poll<io::Result<T>>) {
-        self.marks.waits.store(outcome.is_pending(), Ordering::Relaxed);
+    fn record<T>(&self, outcome: &Poll<io::Result<T>>) {
+        self.progress.blocked.store(outcome.is_pending(), Ordering::Relaxed);
         if let Poll::Ready(Ok(_)) = outcome {
-            self.marks.taken.fetch_add(1, Ordering::Relaxed);
+            self.progress.completed.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-impl Drop for Line {
+impl Drop for BrowserIo {
     fn drop(&mut self) {
-        if self.stream.is_waiting() || self.marks.reset.load(Ordering::Relaxed) {
+        if self.stream.is_waiting() || self.progress.reset_on_close.load(Ordering::Relaxed) {
             // SO_LINGER of nothing: the kernel forgets what it has, and the browser is told by a
             // reset. It may have gone before; that is as good.
             let _ = self.stream.get_ref().get_ref().0.set_zero_linger();
@@ -75,7 +75,7 @@ impl Drop for Line {
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for BrowserIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -85,14 +85,14 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for BrowserIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.mark(&outcome);
+        self.record(&outcome);
         outcome
     }
 
@@ -102,7 +102,7 @@ impl AsyncWrite for Line {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.mark(&outcome);
+        self.record(&outcome);
         outcome
     }
 
@@ -112,7 +112,7 @@ impl AsyncWrite for Line {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
-        self.mark(&outcome);
+        self.record(&outcome);
         outcome
     }
 

@@ -9,37 +9,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-type Kept = Arc<Mutex<Option<Pin<Box<tokio::time::Sleep>>>>>;
+type SharedTimer = Arc<Mutex<Option<Pin<Box<tokio::time::Sleep>>>>>;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Clock {
+pub(super) struct HeaderReadTimer {
     /// The timer, while nobody waits by it.
-    kept: Kept,
+    timer: SharedTimer,
 }
 
-impl Timer for Clock {
+impl Timer for HeaderReadTimer {
     fn sleep(&self, duration: std::time::Duration) -> Pin<Box<dyn Sleep>> {
         self.sleep_until(Instant::now() + duration)
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = self.timer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let timer = kept.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        Box::pin(Wait { deadline, timer: Some(timer), kept: Arc::clone(&self.kept) })
+        Box::pin(HeaderReadSleep { deadline, timer: Some(timer), shared: Arc::clone(&self.timer) })
     }
 }
 
 /// A wait, which gives its timer back.
-struct Wait {
+struct HeaderReadSleep {
     deadline: Instant,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
-    kept: Kept,
+    shared: SharedTimer,
 }
 
-impl Sleep for Wait {}
+impl Sleep for HeaderReadSleep {}
 
-impl Future for Wait {
+impl Future for HeaderReadSleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -60,9 +60,9 @@ impl Future for Wait {
     }
 }
 
-impl Drop for Wait {
+impl Drop for HeaderReadSleep {
     fn drop(&mut self) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = self.timer.take();
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = self.timer.take();
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_is_as_long_as_it_says() {
-        let clock = Clock::default();
+        let clock = HeaderReadTimer::default();
         let mut hour = clock.sleep(Duration::from_secs(3600));
         assert!(timeout(Duration::from_millis(1), &mut hour).await.is_err());
         drop(hour);
@@ -82,11 +82,11 @@ mod tests {
         for wanted in [40, 90].map(Duration::from_millis) {
             let since = Instant::now();
             let mut wait = clock.sleep(wanted);
-            assert!(clock.kept.lock().unwrap().is_none());
+            assert!(clock.timer.lock().unwrap().is_none());
             wait.as_mut().await;
             assert!(since.elapsed() >= wanted, "{:?}", since.elapsed());
             drop(wait);
-            assert!(clock.kept.lock().unwrap().is_some());
+            assert!(clock.timer.lock().unwrap().is_some());
         }
     }
 }

@@ -2,7 +2,7 @@
 //! browser takes nothing, or whose application it may no longer have, ends alone.
 //!
 //! hyper gives each stream a task ([`Streams`]). The request's service, run in it, finds there
-//! whose [`Turn`] it is, and the answer's body ([`Taken`]) says when it was asked for more: what is
+//! whose [`StreamProgress`] it is, and the answer's body ([`TrackedBody`]) says when it was asked for more: what is
 //! given and not asked on is what the browser's window has no room for.
 
 use crate::viewer::html5::{Body, BoxError};
@@ -19,54 +19,54 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Most bytes of an answer given at a time, so that a slow browser is seen to take something.
-const PIECE: usize = 16 * 1024;
+const FRAME_MAX: usize = 16 * 1024;
 
 tokio::task_local! {
-    static TURN: Arc<Turn>;
+    static CURRENT_STREAM: Arc<StreamProgress>;
 }
 
 /// Whose turn it is on a stream. Read and written in the stream's task alone.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct StreamProgress {
     /// Pieces given so far.
-    given: AtomicU64,
+    frames_given: AtomicU64,
     /// The last one was not asked on yet.
-    browsers: AtomicBool,
+    waits_for_browser: AtomicBool,
     /// Ends the stream.
-    cut: OnceLock<CancellationToken>,
+    reset_token: OnceLock<CancellationToken>,
 }
 
-impl Turn {
-    /// That of the stream in whose task this is asked; `None` on HTTP/1.1.
-    pub(super) fn here() -> Option<Arc<Self>> {
-        TURN.try_with(Arc::clone).ok()
+impl StreamProgress {
+    /// That of the stream in whose task this is asked; `Incomplete` on HTTP/1.1.
+    pub(super) fn current() -> Option<Arc<Self>> {
+        CURRENT_STREAM.try_with(Arc::clone).ok()
     }
 
     /// The stream ends, whatever it is at, when the token is cancelled.
-    pub(super) fn ends_with(&self, token: CancellationToken) {
-        let _ = self.cut.set(token);
+    pub(super) fn reset_on(&self, token: CancellationToken) {
+        let _ = self.reset_token.set(token);
     }
 }
 
 /// Runs a connection's streams.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Streams {
+pub(super) struct H2Executor {
     /// A browser that asks for nothing more of an answer for this long loses it.
     pub(super) stall: Duration,
 }
 
-impl<F> Executor<F> for Streams
+impl<F> Executor<F> for H2Executor
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let turn = Arc::<Turn>::default();
-        let mut watch = Watch {
-            turn: Arc::clone(&turn),
+        let turn = Arc::<StreamProgress>::default();
+        let mut watch = StreamWatchdog {
+            progress: Arc::clone(&turn),
             stall: self.stall,
             timer: None,
-            since: None,
-            cut: None,
+            timed_frame: None,
+            reset: None,
         };
         let watched = async move {
             let mut stream = pin!(stream);
@@ -76,37 +76,38 @@ where
             })
             .await;
         };
-        tokio::spawn(TURN.scope(turn, watched));
+        tokio::spawn(CURRENT_STREAM.scope(turn, watched));
     }
 }
 
 /// Resolves when a stream must end.
-struct Watch {
-    turn: Arc<Turn>,
+struct StreamWatchdog {
+    progress: Arc<StreamProgress>,
     stall: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     /// The piece for which the timer runs.
-    since: Option<u64>,
-    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    timed_frame: Option<u64>,
+    reset: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
-impl Watch {
+impl StreamWatchdog {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.cut.is_none() {
-            self.cut = self.turn.cut.get().map(|cut| Box::pin(cut.clone().cancelled_owned()));
+        if self.reset.is_none() {
+            self.reset =
+                self.progress.reset_token.get().map(|cut| Box::pin(cut.clone().cancelled_owned()));
         }
-        if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+        if self.reset.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(());
         }
-        if !self.turn.browsers.load(Ordering::Relaxed) {
-            self.since = None;
+        if !self.progress.waits_for_browser.load(Ordering::Relaxed) {
+            self.timed_frame = None;
             return Poll::Pending;
         }
         let stall = self.stall;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(stall)));
-        let given = self.turn.given.load(Ordering::Relaxed);
-        if self.since != Some(given) {
-            self.since = Some(given);
+        let given = self.progress.frames_given.load(Ordering::Relaxed);
+        if self.timed_frame != Some(given) {
+            self.timed_frame = Some(given);
             timer.as_mut().reset(Instant::now() + stall);
         }
         timer.as_mut().poll(cx)
@@ -114,30 +115,30 @@ impl Watch {
 }
 
 /// An answer's body that says how it is taken.
-pub(super) struct Taken {
+pub(super) struct TrackedBody {
     body: Body,
     /// Of the last frame, what was too much for one piece.
     rest: Bytes,
-    turn: Option<Arc<Turn>>,
+    progress: Option<Arc<StreamProgress>>,
 }
 
-impl Taken {
+impl TrackedBody {
     /// On the stream of this turn; without one as it is.
-    pub(super) fn new(body: Body, turn: Option<Arc<Turn>>) -> Self {
-        Self { body, rest: Bytes::new(), turn }
+    pub(super) fn new(body: Body, progress: Option<Arc<StreamProgress>>) -> Self {
+        Self { body, rest: Bytes::new(), progress }
     }
 
-    fn give(&mut self, mut piece: Bytes, turn: &Turn) -> Frame<Bytes> {
-        if piece.len() > PIECE {
-            self.rest = piece.split_off(PIECE);
+    fn next_frame(&mut self, mut piece: Bytes, turn: &StreamProgress) -> Frame<Bytes> {
+        if piece.len() > FRAME_MAX {
+            self.rest = piece.split_off(FRAME_MAX);
         }
-        turn.given.fetch_add(1, Ordering::Relaxed);
-        turn.browsers.store(true, Ordering::Relaxed);
+        turn.frames_given.fetch_add(1, Ordering::Relaxed);
+        turn.waits_for_browser.store(true, Ordering::Relaxed);
         Frame::data(piece)
     }
 }
 
-impl hyper::body::Body for Taken {
+impl hyper::body::Body for TrackedBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -145,15 +146,17 @@ impl hyper::body::Body for Taken {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(turn) = self.turn.clone() else { return Pin::new(&mut self.body).poll_frame(cx) };
-        turn.browsers.store(false, Ordering::Relaxed);
+        let Some(turn) = self.progress.clone() else {
+            return Pin::new(&mut self.body).poll_frame(cx);
+        };
+        turn.waits_for_browser.store(false, Ordering::Relaxed);
         if !self.rest.is_empty() {
             let rest = std::mem::take(&mut self.rest);
-            return Poll::Ready(Some(Ok(self.give(rest, &turn))));
+            return Poll::Ready(Some(Ok(self.next_frame(rest, &turn))));
         }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(match frame.into_data() {
-                Ok(data) => self.give(data, &turn),
+                Ok(data) => self.next_frame(data, &turn),
                 Err(other) => other,
             }))),
             end => Poll::Ready(end),
