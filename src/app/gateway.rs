@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::domain::user::Origin;
 use crate::domain::{Clock as _, Timestamp};
 use crate::http::apps::{AppsSettings, is_same_site};
-use crate::http::{self, AppState, PathNumbers, TunnelStatus};
+use crate::http::{self, AppState, HubStatus, PathMetrics};
 use crate::tunnel::{Hub, HubConfig, PrivateKey};
 use crate::viewer;
 use std::fs::File;
@@ -34,7 +34,7 @@ pub struct Gateway {
     pub hub_address: SocketAddr,
     /// What clients trust, when the certificate is our own.
     pub ca: Option<PathBuf>,
-    server: http::server::Running,
+    server: http::server::RunningServer,
     hub: Hub,
     going: watch::Sender<bool>,
     upkeep: JoinHandle<()>,
@@ -109,7 +109,7 @@ impl Gateway {
         };
         let state = AppState::new(broker.clone(), streams, settings, probe);
         let limits = http::server::ServerLimits {
-            drain: config.server.drain_timeout.0,
+            drain_timeout: config.server.drain_timeout.0,
             ..http::server::ServerLimits::default()
         };
         let server = http::server::start(state, vec![listener], &certificate.tls, limits)
@@ -120,7 +120,7 @@ impl Gateway {
 
     /// Resolves when the server ended by itself, which is a failure.
     pub async fn failed(&mut self) -> Failure {
-        match self.server.ended().await {
+        match self.server.wait().await {
             Ok(()) => Failure::new("the HTTPS server ended"),
             Err(e) => Failure::new(format!("the HTTPS server failed: {e}")),
         }
@@ -268,11 +268,11 @@ fn own_address(config: &Config) -> IpAddr {
 }
 
 /// What the hub says of itself, now.
-fn status(hub: &Hub, fleet: &HubFleet) -> TunnelStatus {
-    let mut status = TunnelStatus {
+fn status(hub: &Hub, fleet: &HubFleet) -> HubStatus {
+    let mut status = HubStatus {
         running: hub.is_running(),
         listen: hub.local_addr().to_string(),
-        ..TunnelStatus::default()
+        ..HubStatus::default()
     };
     for state in fleet.states() {
         match state {
@@ -285,7 +285,7 @@ fn status(hub: &Hub, fleet: &HubFleet) -> TunnelStatus {
     let Paths { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct } =
         fleet.paths();
     status.paths =
-        PathNumbers { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct };
+        PathMetrics { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct };
     status
 }
 

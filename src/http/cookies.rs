@@ -15,7 +15,7 @@ pub const ACCESS: &str = "__Host-portcullis";
 pub const REFRESH: &str = "__Secure-portcullis-refresh";
 /// Says to the pages' scripts that somebody is signed in, and nothing else: so a stranger's page
 /// need not ask and be refused.
-pub const MARK: &str = "__Host-portcullis-here";
+pub const SIGNED_IN: &str = "__Host-portcullis-here";
 const REFRESH_PATH: &str = "/api/auth";
 
 /// A client that wants cookies says so in this header, with the value `cookie`.
@@ -29,7 +29,7 @@ pub fn wants_cookies(req: &HttpRequest) -> bool {
 
 /// The cookies for these tokens.
 #[must_use]
-pub fn of(tokens: &Tokens) -> [Cookie<'static>; 3] {
+pub fn token_cookies(tokens: &Tokens) -> [Cookie<'static>; 3] {
     [
         cookie(ACCESS, tokens.access_token.expose().clone(), "/", tokens.expires_in),
         cookie(
@@ -38,23 +38,23 @@ pub fn of(tokens: &Tokens) -> [Cookie<'static>; 3] {
             REFRESH_PATH,
             tokens.refresh_expires_in,
         ),
-        mark("1", tokens.refresh_expires_in),
+        signed_in_cookie("1", tokens.refresh_expires_in),
     ]
 }
 
 /// The cookies, empty and over.
 #[must_use]
-pub fn cleared() -> [Cookie<'static>; 3] {
+pub fn removal_cookies() -> [Cookie<'static>; 3] {
     let over = std::time::Duration::ZERO;
     [
         cookie(ACCESS, String::new(), "/", over),
         cookie(REFRESH, String::new(), REFRESH_PATH, over),
-        mark("", over),
+        signed_in_cookie("", over),
     ]
 }
 
-fn mark(value: &'static str, life: std::time::Duration) -> Cookie<'static> {
-    let mut mark = cookie(MARK, value.to_owned(), "/", life);
+fn signed_in_cookie(value: &'static str, life: std::time::Duration) -> Cookie<'static> {
+    let mut mark = cookie(SIGNED_IN, value.to_owned(), "/", life);
     mark.set_http_only(false);
     mark
 }

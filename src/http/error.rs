@@ -39,7 +39,7 @@ impl ApiError {
 
     /// 401: nobody proved who they are.
     #[must_use]
-    pub fn not_signed_in() -> Self {
+    pub fn unauthenticated() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Not signed in")
     }
 
@@ -61,7 +61,7 @@ impl ApiError {
 
     /// 429.
     #[must_use]
-    pub fn too_often(retry_after: Duration) -> Self {
+    pub fn rate_limited(retry_after: Duration) -> Self {
         Error::new(ErrorKind::Throttled(retry_after), "Too many requests. Try again shortly.")
             .into()
     }
@@ -147,10 +147,10 @@ pub async fn method_not_allowed(methods: &'static [&'static str]) -> ApiResult {
 }
 
 /// What serde says is wrong, without the value it found: that may be a password.
-pub fn why_refused(error: &serde_json::Error) -> ApiError {
+pub fn json_error(error: &serde_json::Error) -> ApiError {
     use serde_json::error::Category;
     match error.classify() {
-        Category::Data => ApiError::invalid(without_values(&error.to_string())),
+        Category::Data => ApiError::invalid(redact_values(&error.to_string())),
         Category::Syntax | Category::Eof | Category::Io => ApiError::new(
             StatusCode::BAD_REQUEST,
             format!("Malformed JSON at line {} column {}", error.line(), error.column()),
@@ -160,7 +160,7 @@ pub fn why_refused(error: &serde_json::Error) -> ApiError {
 
 /// `invalid type: string "abc", expected a boolean at ...` becomes `Wrong type: expected a boolean
 /// at ...`.
-fn without_values(text: &str) -> String {
+fn redact_values(text: &str) -> String {
     for (prefix, instead) in [
         ("invalid type: ", "Wrong type"),
         ("invalid value: ", "Wrong value"),
@@ -193,12 +193,12 @@ mod tests {
         }
         let error =
             serde_json::from_str::<Input>(r#"{"code":"hunter2, expected \"x"}"#).unwrap_err();
-        let refusal = why_refused(&error);
+        let refusal = json_error(&error);
         assert_eq!(refusal.status, StatusCode::UNPROCESSABLE_ENTITY);
         assert!(!refusal.detail.contains("hunter2"), "{}", refusal.detail);
         assert!(refusal.detail.contains("expected a boolean"), "{}", refusal.detail);
         let error = serde_json::from_str::<Input>(r#"{"code": tru"#).unwrap_err();
-        assert_eq!(why_refused(&error).status, StatusCode::BAD_REQUEST);
+        assert_eq!(json_error(&error).status, StatusCode::BAD_REQUEST);
     }
 
     #[test]

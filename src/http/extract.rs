@@ -2,15 +2,15 @@
 //!
 //! | extractor | gives | refuses with |
 //! | --- | --- | --- |
-//! | [`RequestOrigin`] | request id, address, user agent | nothing |
-//! | [`Signed`] | the caller the guard let in | 401 |
+//! | [`RequestMeta`] | request id, address, user agent | nothing |
+//! | [`Authenticated`] | the caller the guard let in | 401 |
 //! | [`Input`] | a JSON body | 400 malformed, 408 too slow, 413 too big, 415 not JSON, 422 wrong values |
-//! | [`MaybeInput`] | the same, or the default when there is no body | the same |
-//! | [`Params`] | query parameters | 422 |
+//! | [`OptionalJsonBody`] | the same, or the default when there is no body | the same |
+//! | [`QueryParams`] | query parameters | 422 |
 //! | [`PathId`] | the id in the path | 404, as an unknown id does |
 
-use super::error::{ApiError, ApiResult, why_refused};
-use super::guard::state_of;
+use super::error::{ApiError, ApiResult, json_error};
+use super::guard::app_state;
 use crate::domain::user::{Caller, Origin};
 use crate::domain::{HostId, LoginId, SessionId, UserId, WorkspaceId};
 use actix_web::dev::Payload;
@@ -29,9 +29,9 @@ pub const BODY_MAX: usize = 64 * 1024;
 
 /// Where the request came from.
 #[derive(Clone, Debug)]
-pub struct RequestOrigin(pub Origin);
+pub struct RequestMeta(pub Origin);
 
-impl RequestOrigin {
+impl RequestMeta {
     /// As [`super::observe`] noted it.
     #[must_use]
     pub fn of(req: &HttpRequest) -> Self {
@@ -44,7 +44,7 @@ impl RequestOrigin {
     }
 }
 
-impl FromRequest for RequestOrigin {
+impl FromRequest for RequestMeta {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
@@ -54,53 +54,57 @@ impl FromRequest for RequestOrigin {
 
 /// The caller. Only the guard puts one there, so a route the guard does not keep finds none.
 #[derive(Clone, Debug)]
-pub struct Signed(pub Caller);
+pub struct Authenticated(pub Caller);
 
-impl FromRequest for Signed {
+impl FromRequest for Authenticated {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(
-            req.extensions().get::<Caller>().cloned().map(Self).ok_or_else(ApiError::not_signed_in),
+            req.extensions()
+                .get::<Caller>()
+                .cloned()
+                .map(Self)
+                .ok_or_else(ApiError::unauthenticated),
         )
     }
 }
 
 /// A JSON body.
 #[derive(Debug)]
-pub struct Input<T>(pub T);
+pub struct JsonBody<T>(pub T);
 
-impl<T: DeserializeOwned + 'static> FromRequest for Input<T> {
+impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     type Error = ApiError;
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let is_json = is_json(req);
-        let body = body(req, payload);
+        let body = read_body(req, payload);
         Box::pin(async move {
             let body = body.await?;
             if !is_json {
-                return Err(not_json());
+                return Err(unsupported_media_type());
             }
-            object(&body).map(Self)
+            parse_object(&body).map(Self)
         })
     }
 }
 
 /// A JSON body, or the default when there is none.
 #[derive(Debug)]
-pub struct MaybeInput<T>(pub T);
+pub struct OptionalJsonBody<T>(pub T);
 
-impl<T: DeserializeOwned + Default + 'static> FromRequest for MaybeInput<T> {
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJsonBody<T> {
     type Error = ApiError;
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let is_json = is_json(req);
-        let body = body(req, payload);
+        let body = read_body(req, payload);
         Box::pin(async move {
             match body.await? {
                 nothing if nothing.is_empty() => Ok(Self(T::default())),
-                _ if !is_json => Err(not_json()),
-                body => object(&body).map(Self),
+                _ if !is_json => Err(unsupported_media_type()),
+                body => parse_object(&body).map(Self),
             }
         })
     }
@@ -108,9 +112,9 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for MaybeInput<T> {
 
 /// Query parameters.
 #[derive(Debug)]
-pub struct Params<T>(pub T);
+pub struct QueryParams<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest for Params<T> {
+impl<T: DeserializeOwned> FromRequest for QueryParams<T> {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
@@ -186,22 +190,25 @@ fn is_json(req: &HttpRequest) -> bool {
 
 /// Reads a JSON object. An array is refused, though serde would take one for the fields in their
 /// order.
-fn object<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
+fn parse_object<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
     if body.trim_ascii_start().first() != Some(&b'{') {
-        serde_json::from_slice::<IgnoredAny>(body).map_err(|e| why_refused(&e))?;
+        serde_json::from_slice::<IgnoredAny>(body).map_err(|e| json_error(&e))?;
         return Err(ApiError::invalid("The body is a JSON object"));
     }
-    serde_json::from_slice(body).map_err(|e| why_refused(&e))
+    serde_json::from_slice(body).map_err(|e| json_error(&e))
 }
 
-fn not_json() -> ApiError {
+fn unsupported_media_type() -> ApiError {
     ApiError::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "Send JSON, with Content-Type: application/json",
     )
 }
 
-fn body(req: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, ApiResult<Bytes>> {
+fn read_body(
+    req: &HttpRequest,
+    payload: &mut Payload,
+) -> LocalBoxFuture<'static, ApiResult<Bytes>> {
     let too_big = || {
         ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -209,7 +216,7 @@ fn body(req: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, Api
         )
     };
     let bytes = web::Bytes::from_request(req, payload);
-    let state = state_of(req);
+    let state = app_state(req);
     Box::pin(async move {
         match tokio::time::timeout(state?.settings.body_timeout, bytes).await {
             Ok(Ok(bytes)) => Ok(bytes),

@@ -1,4 +1,4 @@
-//! Who may pass to a handler. A route of the table is `Signed` (a caller is known, or 401) or
+//! Who may pass to a handler. A route of the table is `Authenticated` (a caller is known, or 401) or
 //! `Open` (the handler looks at what is asked).
 //!
 //! A token comes in `Authorization: Bearer`, or in the cookie. A browser sends its cookies by
@@ -7,8 +7,8 @@
 //! first and refused) and an `Origin` of ours.
 
 use super::error::{ApiError, ApiResult};
-use super::extract::RequestOrigin;
-use super::origin::{BrowserOrigin, browser_origin};
+use super::extract::RequestMeta;
+use super::origin::{BrowserOrigin, classify_origin};
 use super::{AppState, cookies};
 use crate::domain::user::Caller;
 use actix_web::body::BoxBody;
@@ -31,14 +31,14 @@ pub enum Access {
 }
 
 /// The proof a request carries.
-enum Proof {
+enum Credentials {
     /// From `Authorization`.
     Bearer(String),
     /// From the cookie.
     Cookie(String),
     /// None, or an `Authorization` that is no bearer token. A cookie beside it does not count: the
     /// client said what it wants to be.
-    Nothing,
+    Missing,
 }
 
 /// The middleware of every route of the table.
@@ -50,7 +50,7 @@ pub async fn guard(
     req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, actix_web::Error> {
-    if let Err(refusal) = admit(access, req.request()).await {
+    if let Err(refusal) = authorize(access, req.request()).await {
         return Ok(req.error_response(refusal));
     }
     if req.method().is_safe() {
@@ -64,15 +64,15 @@ pub async fn guard(
     }
 }
 
-async fn admit(access: Access, req: &HttpRequest) -> ApiResult<()> {
-    let state = state_of(req)?;
+async fn authorize(access: Access, req: &HttpRequest) -> ApiResult<()> {
+    let state = app_state(req)?;
     match access {
         Access::Open => {
-            let RequestOrigin(origin) = RequestOrigin::of(req);
-            state.limits.anonymous.check(origin.source_ip).map_err(ApiError::too_often)
+            let RequestMeta(origin) = RequestMeta::of(req);
+            state.limits.anonymous.check(origin.source_ip).map_err(ApiError::rate_limited)
         }
         Access::Signed => {
-            let caller = caller_of(req).await?;
+            let caller = authenticate(req).await?;
             req.extensions_mut().insert(caller);
             Ok(())
         }
@@ -83,7 +83,7 @@ async fn admit(access: Access, req: &HttpRequest) -> ApiResult<()> {
 ///
 /// # Errors
 /// 500 when the application was put together without.
-pub fn state_of(req: &HttpRequest) -> ApiResult<web::Data<AppState>> {
+pub fn app_state(req: &HttpRequest) -> ApiResult<web::Data<AppState>> {
     req.app_data::<web::Data<AppState>>().cloned().ok_or_else(ApiError::internal)
 }
 
@@ -91,15 +91,15 @@ pub fn state_of(req: &HttpRequest) -> ApiResult<web::Data<AppState>> {
 ///
 /// # Errors
 /// 401 without a valid token (a refused one is audited); 403 when a cookie is used across sites.
-pub async fn caller_of(req: &HttpRequest) -> ApiResult<Caller> {
-    let state = state_of(req)?;
-    let RequestOrigin(origin) = RequestOrigin::of(req);
-    match proof_of(req) {
-        Proof::Nothing => Err(ApiError::not_signed_in()),
-        Proof::Bearer(token) => Ok(state.broker.authenticate(&origin, &token).await?),
-        Proof::Cookie(token) => {
+pub async fn authenticate(req: &HttpRequest) -> ApiResult<Caller> {
+    let state = app_state(req)?;
+    let RequestMeta(origin) = RequestMeta::of(req);
+    match credentials_of(req) {
+        Credentials::Missing => Err(ApiError::unauthenticated()),
+        Credentials::Bearer(token) => Ok(state.broker.authenticate(&origin, &token).await?),
+        Credentials::Cookie(token) => {
             let caller = state.broker.authenticate(&origin, &token).await?;
-            same_site(req, Some(&caller)).await?;
+            check_csrf(req, Some(&caller)).await?;
             Ok(caller)
         }
     }
@@ -107,46 +107,50 @@ pub async fn caller_of(req: &HttpRequest) -> ApiResult<Caller> {
 
 /// Whether the request says who it is at all.
 #[must_use]
-pub fn has_proof(req: &HttpRequest) -> bool {
-    !matches!(proof_of(req), Proof::Nothing)
+pub fn has_credentials(req: &HttpRequest) -> bool {
+    !matches!(credentials_of(req), Credentials::Missing)
 }
 
 /// Whether the request rests on the cookie.
 #[must_use]
-pub fn by_cookie(req: &HttpRequest) -> bool {
-    matches!(proof_of(req), Proof::Cookie(_))
+pub fn uses_cookie(req: &HttpRequest) -> bool {
+    matches!(credentials_of(req), Credentials::Cookie(_))
 }
 
 /// Refuses, and audits, an unsafe request with a cookie that no page of ours made.
 ///
 /// # Errors
 /// 403.
-pub async fn same_site(req: &HttpRequest, caller: Option<&Caller>) -> ApiResult<()> {
+pub async fn check_csrf(req: &HttpRequest, caller: Option<&Caller>) -> ApiResult<()> {
     if req.method().is_safe() {
         return Ok(());
     }
-    let state = state_of(req)?;
+    let state = app_state(req)?;
     let has_header = req.headers().get(CSRF_HEADER).is_some_and(|v| v.as_bytes() == b"1");
-    let reason = match (has_header, browser_origin(req, &state.settings.public_origins)) {
+    let reason = match (has_header, classify_origin(req, &state.settings.public_origins)) {
         (true, BrowserOrigin::Ours) => return Ok(()),
         (false, _) => "csrf_header_missing",
         (true, BrowserOrigin::Absent | BrowserOrigin::Foreign) => "foreign_origin",
     };
-    deny(req, caller, reason).await
+    deny_and_audit(req, caller, reason).await
 }
 
 /// Writes a denial this edge found, and refuses.
 ///
 /// # Errors
 /// 403; or the failure of the audit log.
-pub async fn deny<T>(req: &HttpRequest, caller: Option<&Caller>, reason: &str) -> ApiResult<T> {
-    let RequestOrigin(origin) = RequestOrigin::of(req);
+pub async fn deny_and_audit<T>(
+    req: &HttpRequest,
+    caller: Option<&Caller>,
+    reason: &str,
+) -> ApiResult<T> {
+    let RequestMeta(origin) = RequestMeta::of(req);
     let route = format!("{} {}", req.method(), req.match_pattern().unwrap_or_default());
-    state_of(req)?.broker.audit_denial(&origin, caller, &route, reason).await?;
+    app_state(req)?.broker.audit_denial(&origin, caller, &route, reason).await?;
     Err(ApiError::forbidden("This request did not come from a page of this gateway"))
 }
 
-fn proof_of(req: &HttpRequest) -> Proof {
+fn credentials_of(req: &HttpRequest) -> Credentials {
     if let Some(value) = req.headers().get(header::AUTHORIZATION) {
         let bearer = value
             .to_str()
@@ -154,12 +158,16 @@ fn proof_of(req: &HttpRequest) -> Proof {
             .and_then(|v| v.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         return match bearer {
-            Some((_, token)) if !token.trim().is_empty() => Proof::Bearer(token.trim().to_owned()),
-            Some(_) | None => Proof::Nothing,
+            Some((_, token)) if !token.trim().is_empty() => {
+                Credentials::Bearer(token.trim().to_owned())
+            }
+            Some(_) | None => Credentials::Missing,
         };
     }
     match req.cookie(cookies::ACCESS) {
-        Some(cookie) if !cookie.value().is_empty() => Proof::Cookie(cookie.value().to_owned()),
-        Some(_) | None => Proof::Nothing,
+        Some(cookie) if !cookie.value().is_empty() => {
+            Credentials::Cookie(cookie.value().to_owned())
+        }
+        Some(_) | None => Credentials::Missing,
     }
 }

@@ -4,7 +4,7 @@
 use crate::broker::live::Meters;
 use crate::broker::views::Gauges;
 use crate::domain::reach::{BUCKETS_MS, Leg, Spread};
-use crate::http::{PathNumbers, TunnelStatus};
+use crate::http::{HubStatus, PathMetrics};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -51,14 +51,14 @@ struct BoundLabels {
 }
 
 /// [`BUCKETS_MS`] in seconds, and what is beyond.
-const BOUNDS: [&str; BUCKETS_MS.len() + 1] =
+const BUCKET_BOUNDS: [&str; BUCKETS_MS.len() + 1] =
     ["0.001", "0.005", "0.02", "0.06", "0.12", "0.3", "1", "60", "180", "+Inf"];
 
 /// Each bound with how many are within it.
 fn buckets(spread: &Spread) -> impl Iterator<Item = (&'static str, i64)> {
     let counts =
         spread.within.into_iter().chain([spread.all]).map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-    BOUNDS.into_iter().zip(counts)
+    BUCKET_BOUNDS.into_iter().zip(counts)
 }
 
 /// How a step of signing in went.
@@ -113,22 +113,22 @@ pub struct Metrics {
 #[derive(Default)]
 struct OpenStreams {
     next: u64,
-    by_number: HashMap<u64, Counted>,
+    by_number: HashMap<u64, StreamCounters>,
 }
 
-struct Counted {
+struct StreamCounters {
     meters: Arc<Meters>,
     up: u64,
     down: u64,
 }
 
 /// Counts a stream's bytes while it lives.
-pub struct StreamCount {
+pub struct StreamMeterGuard {
     metrics: Arc<Metrics>,
     number: u64,
 }
 
-impl Drop for StreamCount {
+impl Drop for StreamMeterGuard {
     fn drop(&mut self) {
         let mut open = self.metrics.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mut last) = open.by_number.remove(&self.number) {
@@ -241,7 +241,7 @@ impl Metrics {
     }
 
     /// Counts a request. A path that matched nothing is one label, whatever it was.
-    pub fn request(
+    pub fn record_request(
         &self,
         method: &'static str,
         route: Option<Cow<'static, str>>,
@@ -266,28 +266,23 @@ impl Metrics {
     }
 
     /// Counts a step of signing in.
-    pub fn sign_in(&self, outcome: SignInOutcome) {
+    pub fn count_sign_in(&self, outcome: SignInOutcome) {
         self.sign_ins.get_or_create(&WordLabels { word: outcome.as_str() }).inc();
     }
 
     /// Counts the bytes of a stream from now until the answer is dropped.
     #[must_use]
-    pub fn stream(self: &Arc<Self>, meters: Arc<Meters>) -> StreamCount {
+    pub fn track_stream(self: &Arc<Self>, meters: Arc<Meters>) -> StreamMeterGuard {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.next += 1;
         let number = open.next;
-        open.by_number.insert(number, Counted { meters, up: 0, down: 0 });
-        StreamCount { metrics: Arc::clone(self), number }
+        open.by_number.insert(number, StreamCounters { meters, up: 0, down: 0 });
+        StreamMeterGuard { metrics: Arc::clone(self), number }
     }
 
     /// The page, with these numbers of the moment.
     #[must_use]
-    pub fn page(
-        &self,
-        gauges: Gauges,
-        tunnel: &TunnelStatus,
-        audit_entries: Option<i64>,
-    ) -> String {
+    pub fn render(&self, gauges: Gauges, tunnel: &HubStatus, audit_entries: Option<i64>) -> String {
         let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.sessions.set(whole(gauges.sessions));
         self.streams.set(whole(gauges.streams));
@@ -304,7 +299,7 @@ impl Metrics {
         for (word, peers) in states {
             self.tunnels.get_or_create(&WordLabels { word }).set(whole(peers));
         }
-        self.set_paths(&gauges, &tunnel.paths);
+        self.set_path_metrics(&gauges, &tunnel.paths);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.by_number.values_mut() {
             self.count_bytes(stream);
@@ -316,7 +311,7 @@ impl Metrics {
         text
     }
 
-    fn set_paths(&self, gauges: &Gauges, paths: &PathNumbers) {
+    fn set_path_metrics(&self, gauges: &Gauges, paths: &PathMetrics) {
         // Sums of what is counted elsewhere; should two pages be made at once, the later sum wins.
         let raise = |counter: &Counter, sum: u64| {
             counter.inner().fetch_max(sum, Ordering::Relaxed);
@@ -340,7 +335,7 @@ impl Metrics {
         }
     }
 
-    fn count_bytes(&self, stream: &mut Counted) {
+    fn count_bytes(&self, stream: &mut StreamCounters) {
         let (up, down) =
             (stream.meters.up.load(Ordering::Relaxed), stream.meters.down.load(Ordering::Relaxed));
         self.stream_bytes
@@ -367,9 +362,9 @@ mod tests {
     fn a_streams_bytes_are_counted_once() {
         let metrics = Arc::new(Metrics::new());
         let meters = Arc::new(Meters::default());
-        let count = metrics.stream(Arc::clone(&meters));
+        let count = metrics.track_stream(Arc::clone(&meters));
         meters.down.store(1000, Ordering::Relaxed);
-        let page = || metrics.page(Gauges::default(), &TunnelStatus::default(), Some(7));
+        let page = || metrics.render(Gauges::default(), &HubStatus::default(), Some(7));
         assert!(page().contains("portcullis_stream_bytes_total{word=\"down\"} 1000"), "{}", page());
         meters.down.store(1500, Ordering::Relaxed);
         drop(count);
@@ -381,9 +376,9 @@ mod tests {
     fn invented_paths_make_no_labels() {
         let metrics = Metrics::new();
         for _ in 0..3 {
-            metrics.request("GET", None, 404, Duration::from_millis(1));
+            metrics.record_request("GET", None, 404, Duration::from_millis(1));
         }
-        let page = metrics.page(Gauges::default(), &TunnelStatus::default(), None);
+        let page = metrics.render(Gauges::default(), &HubStatus::default(), None);
         assert!(page.contains("portcullis_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"4xx\"} 3"), "{page}");
     }
 }

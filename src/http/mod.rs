@@ -29,12 +29,12 @@ pub mod cookies;
 pub mod error;
 pub mod extract;
 pub mod guard;
-pub mod limit;
 pub mod metrics;
 pub mod observe;
 pub mod openapi;
 pub mod origin;
 pub mod pages;
+pub mod rate_limit;
 pub mod routes;
 pub mod security_headers;
 pub mod server;
@@ -44,8 +44,8 @@ use crate::broker::Broker;
 use crate::domain::Network;
 use crate::domain::reach::Spread;
 use crate::viewer;
-use limit::{Limiter, Listeners, Rate};
 use metrics::Metrics;
+use rate_limit::{AddressLimiter, Rate, UserEventStreams};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -75,7 +75,7 @@ pub struct Settings {
     /// SHA-256 of our certificate, hex, when it is of our own making: told to hosts that join, so
     /// that they know whom to believe.
     pub certificate_sha256: Option<String>,
-    /// Where web applications are shown; `None`: nowhere.
+    /// Where web applications are shown; `Incomplete`: nowhere.
     pub apps: Option<apps::AppsSettings>,
     /// Public key of the audit log's head, as `portcullis audit verify` wants it; the last line of
     /// an export carries it.
@@ -101,7 +101,7 @@ impl Default for Settings {
 
 /// What the tunnel hub says of itself, for health and metrics.
 #[derive(Clone, Debug, Default)]
-pub struct TunnelStatus {
+pub struct HubStatus {
     /// Its socket is bound and its task runs.
     pub running: bool,
     /// UDP address it listens on.
@@ -115,13 +115,13 @@ pub struct TunnelStatus {
     /// No keys.
     pub down: usize,
     /// All sessions together.
-    pub paths: PathNumbers,
+    pub paths: PathMetrics,
 }
 
 /// What the sessions' ways to their desktops say, all together: of bounded size however many there
 /// are.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PathNumbers {
+pub struct PathMetrics {
     /// Bytes to hosts, ever.
     pub tx_bytes: u64,
     /// Bytes from hosts, ever.
@@ -138,16 +138,16 @@ pub struct PathNumbers {
     pub direct: usize,
 }
 
-impl TunnelStatus {
+impl HubStatus {
     /// Peers it knows.
     #[must_use]
-    pub fn peers(&self) -> usize {
+    pub fn peer_count(&self) -> usize {
         self.connecting + self.encrypted + self.stale + self.down
     }
 }
 
 /// Asks the tunnel hub how it is, at that moment; must not wait.
-pub type TunnelProbe = Arc<dyn Fn() -> TunnelStatus + Send + Sync>;
+pub type HubProbe = Arc<dyn Fn() -> HubStatus + Send + Sync>;
 
 /// What every handler can reach. Cheap to clone.
 #[derive(Clone)]
@@ -161,18 +161,18 @@ pub struct AppState {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The tunnel hub's word.
-    pub tunnel: TunnelProbe,
+    pub tunnel: HubProbe,
     pub(crate) limits: Arc<Limits>,
     pub(crate) event_streams: Arc<Semaphore>,
-    pub(crate) listeners: Listeners,
-    going_away: Arc<watch::Sender<bool>>,
+    pub(crate) user_event_streams: UserEventStreams,
+    draining: Arc<watch::Sender<bool>>,
 }
 
 /// The limiters, by who is counted.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    pub(crate) anonymous: Limiter,
-    pub(crate) any: Limiter,
+    pub(crate) anonymous: AddressLimiter,
+    pub(crate) any: AddressLimiter,
 }
 
 impl AppState {
@@ -182,13 +182,13 @@ impl AppState {
         broker: Broker,
         viewer: viewer::Context,
         settings: Settings,
-        tunnel: TunnelProbe,
+        tunnel: HubProbe,
     ) -> Self {
         let going_away = watch::Sender::new(false);
         let viewer = viewer::Context { draining: going_away.subscribe(), ..viewer };
         let limits = Limits {
-            anonymous: Limiter::new(settings.anonymous_rate),
-            any: Limiter::new(settings.any_rate),
+            anonymous: AddressLimiter::new(settings.anonymous_rate),
+            any: AddressLimiter::new(settings.any_rate),
         };
         Self {
             broker,
@@ -198,19 +198,19 @@ impl AppState {
             tunnel,
             limits: Arc::new(limits),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
-            listeners: Listeners::default(),
-            going_away: Arc::new(going_away),
+            user_event_streams: UserEventStreams::default(),
+            draining: Arc::new(going_away),
         }
     }
 
     /// Tells every open stream that the gateway goes away: browsers are closed with 1001 and come
     /// back to the next one.
-    pub fn go_away(&self) {
-        self.going_away.send_replace(true);
+    pub fn start_draining(&self) {
+        self.draining.send_replace(true);
     }
 
     /// Resolves once the gateway goes away.
-    pub(crate) fn going_away(&self) -> watch::Receiver<bool> {
-        self.going_away.subscribe()
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
     }
 }

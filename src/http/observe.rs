@@ -5,9 +5,9 @@
 //! query a ticket.
 
 use super::error::ApiError;
-use super::guard::state_of;
+use super::guard::app_state;
 use super::metrics::Metrics;
-use super::origin::{HostName, client_address, host_name};
+use super::origin::{HostHeader, classify_host_header, client_address};
 use super::{AppState, Settings, security_headers};
 use crate::domain::user::{Caller, Origin};
 use actix_web::body::BoxBody;
@@ -28,7 +28,7 @@ use tracing::Instrument as _;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// What monitoring asks.
-const PROBES: [&str; 2] = ["/api/health", "/metrics"];
+const MONITORING_PATHS: [&str; 2] = ["/api/health", "/metrics"];
 /// Longest user agent kept.
 const USER_AGENT_MAX: usize = 256;
 
@@ -41,13 +41,13 @@ pub async fn observe(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, actix_web::Error> {
     let began = Instant::now();
-    let state = state_of(req.request())?;
-    let origin = origin_of(req.request(), &state.settings.trusted_proxies);
+    let state = app_state(req.request())?;
+    let origin = request_origin(req.request(), &state.settings.trusted_proxies);
     let span = tracing::info_span!("request", request_id = %origin.request_id);
     let path = req.path().to_owned();
-    let seen = Seen {
-        began,
-        method: method_word(req.method().as_str()),
+    let seen = RequestContext {
+        started_at: began,
+        method: method_label(req.method().as_str()),
         origin: origin.clone(),
         span: span.clone(),
         settings: Arc::clone(&state.settings),
@@ -57,8 +57,8 @@ pub async fn observe(
         .limits
         .any
         .check(origin.source_ip)
-        .map_err(ApiError::too_often)
-        .and_then(|()| named_right(&req, &state));
+        .map_err(ApiError::rate_limited)
+        .and_then(|()| check_host_header(&req, &state));
     req.extensions_mut().insert(origin);
     let outcome = match admitted {
         Ok(()) => AssertUnwindSafe(next.call(req)).catch_unwind().instrument(span.clone()).await,
@@ -69,16 +69,18 @@ pub async fn observe(
         Ok(Ok(mut answer)) => {
             let route = answer.request().match_pattern();
             let user = answer.request().extensions().get::<Caller>().map(|c| c.user.id.to_string());
-            seen.finish(&state.metrics, route.as_deref(), answer.status(), user.as_deref());
-            seen.dress(&path, answer.headers_mut());
+            seen.record(&state.metrics, route.as_deref(), answer.status(), user.as_deref());
+            seen.add_headers(&path, answer.headers_mut());
             Ok(answer)
         }
-        Ok(Err(error)) => {
-            Err(seen.lost(&state.metrics, &path, error.as_response_error().error_response()))
-        }
+        Ok(Err(error)) => Err(seen.panic_response(
+            &state.metrics,
+            &path,
+            error.as_response_error().error_response(),
+        )),
         Err(_panic) => {
             let _in = span.enter();
-            Err(seen.lost(
+            Err(seen.panic_response(
                 &state.metrics,
                 &path,
                 actix_web::ResponseError::error_response(&ApiError::internal()),
@@ -90,41 +92,41 @@ pub async fn observe(
 /// Refuses a request that came by a name that is not ours (RFC 9110 section 15.5.20): a page of
 /// that name would be taken for one of ours. Probes come by whatever name their tools know, and say
 /// nothing of anybody.
-fn named_right(req: &ServiceRequest, state: &AppState) -> Result<(), ApiError> {
-    if PROBES.contains(&req.path()) {
+fn check_host_header(req: &ServiceRequest, state: &AppState) -> Result<(), ApiError> {
+    if MONITORING_PATHS.contains(&req.path()) {
         return Ok(());
     }
-    match host_name(req.request(), &state.settings) {
-        HostName::Ours => Ok(()),
-        HostName::Foreign => Err(ApiError::new(
+    match classify_host_header(req.request(), &state.settings) {
+        HostHeader::Ours => Ok(()),
+        HostHeader::Foreign => Err(ApiError::new(
             StatusCode::MISDIRECTED_REQUEST,
             "This gateway does not go by that name. Open it by its own address.",
         )),
-        HostName::Unclear => {
+        HostHeader::Unclear => {
             Err(ApiError::new(StatusCode::BAD_REQUEST, "The request does not name one host"))
         }
     }
 }
 
 /// What is known when a request begins.
-struct Seen {
-    began: Instant,
+struct RequestContext {
+    started_at: Instant,
     method: &'static str,
     origin: Origin,
     span: tracing::Span,
     settings: Arc<Settings>,
 }
 
-impl Seen {
-    fn finish(
+impl RequestContext {
+    fn record(
         &self,
         metrics: &Metrics,
         route: Option<&str>,
         status: StatusCode,
         user: Option<&str>,
     ) {
-        let took = self.began.elapsed();
-        metrics.request(
+        let took = self.started_at.elapsed();
+        metrics.record_request(
             self.method,
             route.map(|route| Cow::Owned(route.to_owned())),
             status.as_u16(),
@@ -143,7 +145,7 @@ impl Seen {
         );
     }
 
-    fn dress(&self, path: &str, headers: &mut HeaderMap) {
+    fn add_headers(&self, path: &str, headers: &mut HeaderMap) {
         security_headers::add(path, headers, self.settings.apps.as_ref());
         if let Ok(id) = HeaderValue::from_str(&self.origin.request_id) {
             headers.insert(REQUEST_ID, id);
@@ -151,20 +153,20 @@ impl Seen {
     }
 
     /// An answer whose request is gone (its handler panicked): dressed all the same.
-    fn lost(
+    fn panic_response(
         &self,
         metrics: &Metrics,
         path: &str,
         mut answer: actix_web::HttpResponse,
     ) -> actix_web::Error {
-        self.finish(metrics, None, answer.status(), None);
-        self.dress(path, answer.headers_mut());
+        self.record(metrics, None, answer.status(), None);
+        self.add_headers(path, answer.headers_mut());
         InternalError::from_response("the handler did not finish", answer).into()
     }
 }
 
 /// Always a fresh id (UUIDv7, so that logs sort): a client's own would let it write into our logs.
-fn origin_of(req: &HttpRequest, trusted: &[crate::domain::Network]) -> Origin {
+fn request_origin(req: &HttpRequest, trusted: &[crate::domain::Network]) -> Origin {
     let forwarded = req
         .headers()
         .get_all(FORWARDED_FOR)
@@ -180,7 +182,7 @@ fn origin_of(req: &HttpRequest, trusted: &[crate::domain::Network]) -> Origin {
 }
 
 /// Methods as labels: a known few, whatever a client invents.
-pub(super) fn method_word(method: &str) -> &'static str {
+pub(super) fn method_label(method: &str) -> &'static str {
     ["GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"]
         .into_iter()
         .find(|m| *m == method)

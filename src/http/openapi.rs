@@ -33,13 +33,13 @@ use utoipa::{Modify, OpenApi as _};
         (name = "events", description = "Live updates"),
         (name = "operations", description = "Health, numbers, keys"),
     ),
-    modifiers(&Schemes, &Answers, &Discriminants)
+    modifiers(&SecuritySchemes, &ResponseDescriptions, &LoginDiscriminants)
 )]
-struct Description;
+struct ApiDoc;
 
-struct Schemes;
+struct SecuritySchemes;
 
-impl Modify for Schemes {
+impl Modify for SecuritySchemes {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let bearer = SecurityScheme::Http(
             HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build(),
@@ -55,9 +55,9 @@ impl Modify for Schemes {
 }
 
 /// OpenAPI 3.1 wants a sentence for every answer; where a handler says none, the status says it.
-struct Answers;
+struct ResponseDescriptions;
 
-impl Modify for Answers {
+impl Modify for ResponseDescriptions {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         for item in openapi.paths.paths.values_mut() {
             let operations =
@@ -81,9 +81,9 @@ impl Modify for Answers {
 }
 
 /// `mfa_required` tells the two answers to a login apart, so each says its one value.
-struct Discriminants;
+struct LoginDiscriminants;
 
-impl Modify for Discriminants {
+impl Modify for LoginDiscriminants {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let components = openapi.components.get_or_insert_default();
         for (name, value) in [("SignedIn", false), ("MfaDue", true)] {
@@ -100,7 +100,7 @@ impl Modify for Discriminants {
 /// The description.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    Description::openapi()
+    ApiDoc::openapi()
 }
 
 /// The description as text, as committed and as served.

@@ -38,14 +38,14 @@ pub enum BrowserOrigin {
 /// Judges a request's `Origin` header. Ours are the configured ones, and `https://` + the host the
 /// request names: a page of that origin was served by us, as its certificate shows.
 #[must_use]
-pub fn browser_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
+pub fn classify_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
     let mut all = req.headers().get_all(header::ORIGIN);
     match (all.next(), all.next()) {
         (None, _) => BrowserOrigin::Absent,
         (Some(one), None) => match one.to_str() {
             Ok(origin) if public.iter().any(|p| same_origin(p, origin)) => BrowserOrigin::Ours,
             Ok(origin)
-                if host_of(req)
+                if host_header(req)
                     .is_some_and(|host| same_origin(&format!("https://{host}"), origin)) =>
             {
                 BrowserOrigin::Ours
@@ -58,7 +58,7 @@ pub fn browser_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
 
 /// What a request's `Host` says about the name it came by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HostName {
+pub enum HostHeader {
     /// One of ours.
     Ours,
     /// Somebody else's: a name that leads here without our knowing it (DNS rebinding, a stray
@@ -72,34 +72,35 @@ pub enum HostName {
 /// `localhost`, and every bare address: what a browser was told to open by its number cannot have
 /// been rebound. The port does not count, since a forwarded port changes it.
 #[must_use]
-pub fn host_name(req: &HttpRequest, settings: &super::Settings) -> HostName {
+pub fn classify_host_header(req: &HttpRequest, settings: &super::Settings) -> HostHeader {
     if req.headers().get_all(header::HOST).count() > 1 {
-        return HostName::Unclear;
+        return HostHeader::Unclear;
     }
-    let Some(host) = host_of(req).map(bare).filter(|host| !host.is_empty()) else {
-        return HostName::Unclear;
+    let Some(host) = host_header(req).map(strip_port).filter(|host| !host.is_empty()) else {
+        return HostHeader::Unclear;
     };
     let by_origin = settings
         .public_origins
         .iter()
         .filter_map(|o| o.split_once("://"))
-        .map(|(_, authority)| bare(authority));
-    let mut ours =
-        by_origin.chain(settings.host_names.iter().map(|name| bare(name))).chain(["localhost"]);
+        .map(|(_, authority)| strip_port(authority));
+    let mut ours = by_origin
+        .chain(settings.host_names.iter().map(|name| strip_port(name)))
+        .chain(["localhost"]);
     let is_address = host.parse::<Ipv4Addr>().is_ok()
         || host
             .strip_prefix('[')
             .and_then(|h| h.strip_suffix(']'))
             .is_some_and(|h| h.parse::<Ipv6Addr>().is_ok());
     if is_address || ours.any(|name| name.eq_ignore_ascii_case(host)) {
-        HostName::Ours
+        HostHeader::Ours
     } else {
-        HostName::Foreign
+        HostHeader::Foreign
     }
 }
 
 /// An authority without its port, and a name without the dot that ends it.
-fn bare(authority: &str) -> &str {
+fn strip_port(authority: &str) -> &str {
     let authority = authority.trim_end_matches('/');
     let host = match authority.rsplit_once(':') {
         Some((host, port))
@@ -115,7 +116,7 @@ fn bare(authority: &str) -> &str {
 
 /// The host the request names: `:authority` in HTTP/2, `Host` in HTTP/1.1. Never a forwarded
 /// header.
-fn host_of(req: &HttpRequest) -> Option<&str> {
+fn host_header(req: &HttpRequest) -> Option<&str> {
     req.uri()
         .authority()
         .map(|a| a.as_str())
@@ -168,7 +169,7 @@ mod tests {
             ..Default::default()
         };
         let judge = |host: &str| {
-            host_name(
+            classify_host_header(
                 &TestRequest::default().insert_header(("host", host)).to_http_request(),
                 &settings,
             )
@@ -183,7 +184,7 @@ mod tests {
             "[::1]:8443",
             "[2001:db8::2]",
         ] {
-            assert_eq!(judge(ours), HostName::Ours, "{ours}");
+            assert_eq!(judge(ours), HostHeader::Ours, "{ours}");
         }
         for foreign in [
             "evil.example",
@@ -195,14 +196,14 @@ mod tests {
             "gate.example:x",
             "2130706433",
         ] {
-            assert_eq!(judge(foreign), HostName::Foreign, "{foreign}");
+            assert_eq!(judge(foreign), HostHeader::Foreign, "{foreign}");
         }
-        assert_eq!(judge(""), HostName::Unclear);
+        assert_eq!(judge(""), HostHeader::Unclear);
         let twice = TestRequest::default()
             .append_header(("host", "gate.example"))
             .append_header(("host", "evil.example"))
             .to_http_request();
-        assert_eq!(host_name(&twice, &settings), HostName::Unclear);
+        assert_eq!(classify_host_header(&twice, &settings), HostHeader::Unclear);
     }
 
     #[test]
@@ -213,7 +214,7 @@ mod tests {
                 .insert_header(("host", host))
                 .insert_header(("origin", origin))
                 .to_http_request();
-            browser_origin(&req, &public)
+            classify_origin(&req, &public)
         };
         assert_eq!(judge("x", "https://gate.example"), BrowserOrigin::Ours);
         assert_eq!(judge("x", "https://gate.example:443"), BrowserOrigin::Ours);
@@ -228,7 +229,7 @@ mod tests {
             assert_eq!(judge(host, origin), BrowserOrigin::Foreign, "{host} {origin}");
         }
         assert_eq!(
-            browser_origin(&TestRequest::default().to_http_request(), &public),
+            classify_origin(&TestRequest::default().to_http_request(), &public),
             BrowserOrigin::Absent
         );
     }

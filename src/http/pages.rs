@@ -14,7 +14,7 @@ use rust_embed::RustEmbed;
 #[derive(RustEmbed)]
 #[folder = "static/dist"]
 #[allow_missing = true]
-struct Dist;
+struct StaticFiles;
 
 /// Names of hashed files change with their content.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -38,7 +38,7 @@ pub async fn viewer(req: HttpRequest) -> HttpResponse {
 /// A hashed file.
 pub async fn asset(req: HttpRequest) -> HttpResponse {
     let name = format!("assets/{}", req.match_info().get("file").unwrap_or_default());
-    compressed(&req, &name)
+    serve_gzip(&req, &name)
         .or_else(|| serve(&req, &name, IMMUTABLE))
         .unwrap_or_else(|| ApiError::not_found("File").error_response())
 }
@@ -55,7 +55,7 @@ pub async fn not_found(req: HttpRequest) -> HttpResponse {
         req.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let is_person =
         req.method().is_safe() && accepts.contains("text/html") && !req.path().starts_with("/api/");
-    match Dist::get("index.html") {
+    match StaticFiles::get("index.html") {
         Some(file) if is_person => HttpResponse::NotFound()
             .insert_header((header::CACHE_CONTROL, REVALIDATE))
             .content_type(ContentType::html())
@@ -73,7 +73,7 @@ fn page(req: &HttpRequest, name: &str) -> HttpResponse {
 }
 
 fn serve(req: &HttpRequest, name: &str, caching: &str) -> Option<HttpResponse> {
-    let file = Dist::get(name)?;
+    let file = StaticFiles::get(name)?;
     let tag = EntityTag::new_weak(hex::encode(&file.metadata.sha256_hash()[..16]));
     let known = match IfNoneMatch::parse(req) {
         Ok(IfNoneMatch::Any) => true,
@@ -82,12 +82,16 @@ fn serve(req: &HttpRequest, name: &str, caching: &str) -> Option<HttpResponse> {
     };
     let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer.insert_header((header::CACHE_CONTROL, caching)).insert_header(ETag(tag));
-    Some(if known { answer.finish() } else { answer.content_type(kind_of(name)).body(file.data) })
+    Some(if known {
+        answer.finish()
+    } else {
+        answer.content_type(content_type(name)).body(file.data)
+    })
 }
 
 /// A file that the build compressed, for a browser that takes it so: megabytes are not compressed
 /// anew for each.
-fn compressed(req: &HttpRequest, name: &str) -> Option<HttpResponse> {
+fn serve_gzip(req: &HttpRequest, name: &str) -> Option<HttpResponse> {
     let gzip = Encoding::gzip();
     let accepted = AcceptEncoding::parse(req).ok()?;
     if accepted.negotiate([&gzip].into_iter()).is_none_or(|chosen| chosen != gzip) {
@@ -95,14 +99,14 @@ fn compressed(req: &HttpRequest, name: &str) -> Option<HttpResponse> {
     }
     let mut answer = serve(req, &format!("{name}.gz"), IMMUTABLE)?;
     let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind_of(name)));
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type(name)));
     headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
     headers.insert(header::VARY, header::HeaderValue::from_static("accept-encoding"));
     Some(answer)
 }
 
 /// Content types of what the UI build makes; `nosniff` holds browsers to them.
-fn kind_of(name: &str) -> &'static str {
+fn content_type(name: &str) -> &'static str {
     match name.rsplit('.').next() {
         Some("html") => "text/html; charset=utf-8",
         Some("js" | "mjs") => "text/javascript; charset=utf-8",

@@ -12,12 +12,12 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 const VIEWER_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
     font-src 'self'; connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 /// Data: a browser that shows it as a page may load nothing from it.
-const DATA_POLICY: &str =
+const API_POLICY: &str =
     "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 const PERMISSIONS: &str = "accelerometer=(), camera=(), clipboard-read=(self), clipboard-write=(self), display-capture=(), fullscreen=(self), \
     geolocation=(), gyroscope=(), keyboard-map=(self), magnetometer=(), microphone=(), midi=(), payment=(), usb=()";
 
-const ALWAYS: &[(&str, &str)] = &[
+const COMMON_HEADERS: &[(&str, &str)] = &[
     ("strict-transport-security", "max-age=31536000"),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
@@ -30,19 +30,19 @@ const ALWAYS: &[(&str, &str)] = &[
 /// Adds what the answer to a request of this path must carry. What a handler said about caching
 /// stays. `apps` says where web applications are shown.
 pub fn add(path: &str, headers: &mut HeaderMap, apps: Option<&AppsSettings>) {
-    for &(name, value) in ALWAYS {
+    for &(name, value) in COMMON_HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    let policy = if is_data(path) {
-        DATA_POLICY
+    let policy = if is_api_path(path) {
+        API_POLICY
     } else if path.starts_with("/viewer/") {
         VIEWER_POLICY
     } else {
         PAGE_POLICY
     };
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    if let Some((session, apps)) = viewed(path).zip(apps) {
-        with_application(headers, &apps.origin(session));
+    if let Some((session, apps)) = viewer_session(path).zip(apps) {
+        allow_app_frame(headers, &apps.origin(session));
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -50,13 +50,13 @@ pub fn add(path: &str, headers: &mut HeaderMap, apps: Option<&AppsSettings>) {
 }
 
 /// The session that a viewer's page is of.
-fn viewed(path: &str) -> Option<SessionId> {
+fn viewer_session(path: &str) -> Option<SessionId> {
     path.strip_prefix("/viewer/")?.parse().ok()
 }
 
 /// The viewer may frame the application of its own session, post its ticket there, and ask there
 /// how it is; nothing else, and no other session's.
-fn with_application(headers: &mut HeaderMap, origin: &str) {
+fn allow_app_frame(headers: &mut HeaderMap, origin: &str) {
     let policy = VIEWER_POLICY
         .replace("connect-src 'self'", &format!("connect-src 'self' {origin}"))
         .replace("form-action 'self'", &format!("form-action 'self' {origin}; frame-src {origin}"));
@@ -68,6 +68,6 @@ fn with_application(headers: &mut HeaderMap, origin: &str) {
     }
 }
 
-fn is_data(path: &str) -> bool {
+fn is_api_path(path: &str) -> bool {
     path.starts_with("/api/") || path.starts_with("/.well-known/") || path == "/metrics"
 }

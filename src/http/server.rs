@@ -31,9 +31,9 @@ pub struct ServerLimits {
     /// A client that is told goodbye must go after this.
     pub disconnect_timeout: Duration,
     /// A browser that takes nothing of a web application's answer for this long loses it.
-    pub stall: Duration,
+    pub write_stall_timeout: Duration,
     /// Stopping waits this long for what is under way.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
 }
 
 impl Default for ServerLimits {
@@ -46,8 +46,8 @@ impl Default for ServerLimits {
             handshake_timeout: Duration::from_secs(5),
             disconnect_timeout: Duration::from_secs(2),
             // As other proxies have it: a video that is paused asks for the rest again.
-            stall: Duration::from_secs(60),
-            drain: Duration::from_secs(3),
+            write_stall_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(3),
         }
     }
 }
@@ -73,12 +73,12 @@ pub fn application(
 }
 
 /// A server that runs.
-pub struct Running {
+pub struct RunningServer {
     state: AppState,
     addresses: Vec<SocketAddr>,
     handle: ServerHandle,
     task: JoinHandle<io::Result<()>>,
-    drain: Duration,
+    drain_timeout: Duration,
 }
 
 /// Starts serving on bound listeners; HTTP/2 and HTTP/1.1 over TLS. Must be called inside a tokio
@@ -91,11 +91,11 @@ pub fn start(
     listeners: Vec<TcpListener>,
     tls: &rustls::ServerConfig,
     limits: ServerLimits,
-) -> io::Result<Running> {
+) -> io::Result<RunningServer> {
     let mut server = Server::build()
         .workers(limits.workers)
         .max_concurrent_connections(limits.connections_per_worker)
-        .shutdown_timeout(limits.drain.as_secs().max(1))
+        .shutdown_timeout(limits.drain_timeout.as_secs().max(1))
         .disable_signals();
     let apps = state
         .settings
@@ -121,10 +121,16 @@ pub fn start(
     }
     let server = server.run();
     let handle = server.handle();
-    Ok(Running { state, addresses, handle, task: tokio::spawn(server), drain: limits.drain })
+    Ok(RunningServer {
+        state,
+        addresses,
+        handle,
+        task: tokio::spawn(server),
+        drain_timeout: limits.drain_timeout,
+    })
 }
 
-impl Running {
+impl RunningServer {
     /// Where it listens.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -132,7 +138,7 @@ impl Running {
     }
 
     /// Resolves when it ended by itself, which is a failure.
-    pub async fn ended(&mut self) -> io::Result<()> {
+    pub async fn wait(&mut self) -> io::Result<()> {
         match (&mut self.task).await {
             Ok(ended) => ended,
             Err(lost) => Err(io::Error::other(lost)),
@@ -141,7 +147,7 @@ impl Running {
 
     /// Cuts everything, without waiting.
     pub fn abort(self) {
-        self.state.go_away();
+        self.state.start_draining();
         // The order to stop is sent when the future is made; nobody waits for it.
         drop(self.handle.stop(false));
     }
@@ -149,8 +155,8 @@ impl Running {
     /// Stops accepting, tells open streams that we go away, and waits for what is under way. True
     /// when everything ended in time.
     pub async fn stop(self) -> bool {
-        self.state.go_away();
-        let grace = self.drain + Duration::from_secs(1);
+        self.state.start_draining();
+        let grace = self.drain_timeout + Duration::from_secs(1);
         let in_time = tokio::time::timeout(grace, self.handle.stop(true)).await.is_ok();
         if !in_time {
             tracing::warn!(

@@ -7,9 +7,9 @@
 
 use super::AppState;
 use super::error::{ApiError, ApiResult, Problem};
-use super::extract::{Params, PathId, RequestOrigin};
-use super::guard::{by_cookie, caller_of, deny, has_proof};
-use super::origin::{BrowserOrigin, browser_origin};
+use super::extract::{PathId, QueryParams, RequestMeta};
+use super::guard::{authenticate, deny_and_audit, has_credentials, uses_cookie};
+use super::origin::{BrowserOrigin, classify_origin};
 use crate::broker::live::StreamGrant;
 use crate::broker::views::{StreamProof, TooManyViewers};
 use crate::domain::Error;
@@ -28,7 +28,7 @@ use tracing::Instrument as _;
 use utoipa::IntoParams;
 
 /// Close code: the session has all the viewers it may have.
-const TOO_MANY_VIEWERS: u16 = 4003;
+const CLOSE_TOO_MANY_VIEWERS: u16 = 4003;
 
 /// Query of the stream.
 #[derive(Deserialize, IntoParams)]
@@ -64,32 +64,32 @@ pub async fn open(
     req: HttpRequest,
     payload: web::Payload,
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Params(query): Params<StreamQuery>,
+    RequestMeta(origin): RequestMeta,
+    QueryParams(query): QueryParams<StreamQuery>,
     id: PathId,
 ) -> ApiResult {
-    if !asks_for_websocket(&req) {
+    if !is_websocket_upgrade(&req) {
         return Ok(upgrade_required());
     }
-    let page = browser_origin(&req, &state.settings.public_origins);
+    let page = classify_origin(&req, &state.settings.public_origins);
     // A cookie proves a browser, and browsers always say which page asks.
-    let needs_origin = query.ticket.is_none() && by_cookie(&req);
+    let needs_origin = query.ticket.is_none() && uses_cookie(&req);
     if page == BrowserOrigin::Foreign || (needs_origin && page == BrowserOrigin::Absent) {
-        return deny(&req, None, "foreign_origin").await;
+        return deny_and_audit(&req, None, "foreign_origin").await;
     }
     let granted = match query.ticket {
         Some(ticket) => {
             state.broker.open_stream(&origin, id.session()?, StreamProof::Ticket(&ticket)).await
         }
-        None if has_proof(&req) => {
-            let caller = caller_of(&req).await?;
+        None if has_credentials(&req) => {
+            let caller = authenticate(&req).await?;
             state.broker.open_stream(&origin, id.session()?, StreamProof::Caller(&caller)).await
         }
-        None => return Err(ApiError::not_signed_in()),
+        None => return Err(ApiError::unauthenticated()),
     };
     let grant = match granted {
         Ok(grant) => grant,
-        Err(error) if is_full(&error) => return no_place(&req, payload),
+        Err(error) if is_viewer_limit(&error) => return refuse_viewer(&req, payload),
         Err(error) => return Err(error.into()),
     };
     if grant.lease.session().workspace_kind == WorkspaceKind::Html5 {
@@ -104,7 +104,7 @@ pub async fn open(
         return Err(bad_handshake());
     };
     let hangup = req.conn_data::<SocketShutdown>().cloned();
-    actix_web::rt::spawn(attend(state, origin, grant, browser, hangup).in_current_span());
+    actix_web::rt::spawn(serve_stream(state, origin, grant, browser, hangup).in_current_span());
     Ok(answer)
 }
 
@@ -112,16 +112,16 @@ fn bad_handshake() -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "The WebSocket handshake is not valid")
 }
 
-fn is_full(error: &Error) -> bool {
+fn is_viewer_limit(error: &Error) -> bool {
     error.source.as_deref().is_some_and(|cause| cause.is::<TooManyViewers>())
 }
 
 /// A browser hears nothing of a refused upgrade but that it failed, and would come back for ever.
 /// So this refusal is a stream that says why it ends.
-fn no_place(req: &HttpRequest, payload: web::Payload) -> ApiResult {
+fn refuse_viewer(req: &HttpRequest, payload: web::Payload) -> ApiResult {
     let (answer, session, _) = actix_ws::handle(req, payload).map_err(|_| bad_handshake())?;
     let why = CloseReason {
-        code: CloseCode::Other(TOO_MANY_VIEWERS),
+        code: CloseCode::Other(CLOSE_TOO_MANY_VIEWERS),
         description: Some("too_many_viewers".to_owned()),
     };
     // A fresh stream has room for one message; if its browser is gone already, so much the better.
@@ -130,18 +130,18 @@ fn no_place(req: &HttpRequest, payload: web::Payload) -> ApiResult {
 }
 
 /// Lets the viewer serve the stream, and counts its bytes meanwhile.
-async fn attend(
+async fn serve_stream(
     state: web::Data<AppState>,
     origin: Origin,
     grant: StreamGrant,
     browser: WebSocket,
     hangup: Option<SocketShutdown>,
 ) {
-    let _count = state.metrics.stream(Arc::clone(&grant.meters));
+    let _count = state.metrics.track_stream(Arc::clone(&grant.meters));
     viewer::serve_with_shutdown(state.viewer.clone(), origin, grant, browser, hangup).await;
 }
 
-fn asks_for_websocket(req: &HttpRequest) -> bool {
+fn is_websocket_upgrade(req: &HttpRequest) -> bool {
     let words = |name| {
         req.headers()
             .get(name)

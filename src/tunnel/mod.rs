@@ -7,7 +7,7 @@
 //!   these two and nobody else.
 //! - A [`TunnelStream`] is a TCP connection inside a tunnel; [`Tunnel::connect`] opens one, a
 //!   [`TunnelListener`] accepts them.
-//! - [`TunnelStatus`] is what the WireGuard state machine says, never a default.
+//! - [`HubStatus`] is what the WireGuard state machine says, never a default.
 //!
 //! ```text
 //! peer (pure: Tunn + tcp)      <- driver (its owner task) <- hub (one socket, sorts what arrives)

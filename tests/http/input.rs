@@ -2,7 +2,7 @@
 
 use crate::support::app::{TestApp, WORKSPACE};
 use crate::support::db::{Backend, Db};
-use portcullis::http::limit::Rate;
+use portcullis::http::rate_limit::Rate;
 use reqwest::Method;
 use serde_json::json;
 use std::time::Duration;

@@ -19,9 +19,9 @@ use portcullis::domain::user::{Origin, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{Clock, HostId, Timestamp, UserId, WorkspaceId};
 use portcullis::http::apps::AppsSettings;
-use portcullis::http::limit::Rate;
-use portcullis::http::server::{self, Running, ServerLimits};
-use portcullis::http::{AppState, Settings, TunnelStatus};
+use portcullis::http::rate_limit::Rate;
+use portcullis::http::server::{self, RunningServer, ServerLimits};
+use portcullis::http::{AppState, HubStatus, Settings};
 use portcullis::viewer::{self, Dial, Duplex};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ pub struct TestApp {
     pub password: String,
     http: reqwest::Client,
     people: HashMap<&'static str, Person>,
-    running: Option<Running>,
+    running: Option<RunningServer>,
     _db: Db,
 }
 
@@ -122,19 +122,22 @@ impl TestApp {
         };
         // Long enough for a busy machine, shorter than what would end an open stream by itself (its
         // ping, after 15 s).
-        let mut limits =
-            ServerLimits { workers: 1, drain: Duration::from_secs(10), ..ServerLimits::default() };
+        let mut limits = ServerLimits {
+            workers: 1,
+            drain_timeout: Duration::from_secs(10),
+            ..ServerLimits::default()
+        };
         change(&mut settings, &mut limits);
         let streams =
             viewer::Context { broker: broker.clone(), dial, draining: watch::channel(false).1 };
         let panics = Arc::clone(&probe_panics);
         let probe = Arc::new(move || {
             assert!(!panics.load(Ordering::SeqCst), "the probe was told to panic");
-            TunnelStatus {
+            HubStatus {
                 running: true,
                 listen: "127.0.0.1:1".to_owned(),
                 encrypted: 1,
-                ..TunnelStatus::default()
+                ..HubStatus::default()
             }
         });
         let state = AppState::new(broker.clone(), streams, settings, probe);
@@ -309,7 +312,7 @@ impl TestApp {
 
 impl Drop for TestApp {
     fn drop(&mut self) {
-        self.state.go_away();
+        self.state.start_draining();
         if let Some(running) = self.running.take() {
             running.abort();
         }

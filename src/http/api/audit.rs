@@ -6,7 +6,7 @@ use crate::broker::views::AuditExport;
 use crate::domain::audit::Entry;
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult, Problem};
-use crate::http::extract::{Params, RequestOrigin, Signed};
+use crate::http::extract::{Authenticated, QueryParams, RequestMeta};
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
@@ -18,9 +18,9 @@ use futures_util::stream;
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn list(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
-    Params(params): Params<AuditParams>,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
+    QueryParams(params): QueryParams<AuditParams>,
 ) -> ApiResult {
     let page = state.broker.audit(&origin, &caller, params.into()).await?;
     ok(AuditPage::from(page))
@@ -37,12 +37,12 @@ pub async fn list(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn export(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
-    Params(params): Params<ExportParams>,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
+    QueryParams(params): QueryParams<ExportParams>,
 ) -> ApiResult {
     let format = params.format;
-    let (reader, is_whole) = match params.chosen() {
+    let (reader, is_whole) = match params.into_filter() {
         None => (state.broker.audit_export(&origin, &caller).await?, true),
         Some(query) => (state.broker.audit_export_of(&origin, &caller, query).await?, false),
     };
@@ -54,7 +54,7 @@ pub async fn export(
     Ok(HttpResponse::Ok()
         .content_type(kind)
         .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")))
-        .streaming(pages(reader, format, last_line)))
+        .streaming(export_body(reader, format, last_line)))
 }
 
 /// Reads the whole log and checks every hash, link and the signed head.
@@ -62,38 +62,37 @@ pub async fn export(
     responses((status = 200, body = AuditVerification), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn verify(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
 ) -> ApiResult {
     let verdict = state.broker.audit_verify(&origin, &caller).await?;
     ok(AuditVerification::from(verdict))
 }
 
 /// Where an export is.
-enum Step {
-    Begin(AuditExport),
+enum ExportState {
+    Start(AuditExport),
     Entries(AuditExport),
     Done,
 }
 
 /// The export page by page: only one is in memory. A failure breaks the transfer off, so that half
 /// a log never looks whole.
-fn pages(
+fn export_body(
     reader: AuditExport,
     format: ExportFormat,
     last_line: Option<String>,
 ) -> impl stream::Stream<Item = Result<Bytes, ApiError>> {
-    stream::try_unfold(Step::Begin(reader), move |step| {
+    stream::try_unfold(ExportState::Start(reader), move |step| {
         let last_line = last_line.clone();
         async move {
             let (mut reader, mut text) = match (step, format) {
-                (Step::Begin(reader), ExportFormat::Csv) => {
+                (ExportState::Start(reader), ExportFormat::Csv) => {
                     (reader, format!("{}\r\n", COLUMNS.join(",")))
                 }
-                (Step::Begin(reader), ExportFormat::Jsonl) | (Step::Entries(reader), _) => {
-                    (reader, String::new())
-                }
-                (Step::Done, _) => return Ok(None),
+                (ExportState::Start(reader), ExportFormat::Jsonl)
+                | (ExportState::Entries(reader), _) => (reader, String::new()),
+                (ExportState::Done, _) => return Ok(None),
             };
             let entries = reader.next().await?;
             for entry in &entries {
@@ -105,17 +104,17 @@ fn pages(
                         );
                         text.push('\n');
                     }
-                    ExportFormat::Csv => text.push_str(&csv_line(entry)),
+                    ExportFormat::Csv => text.push_str(&csv_row(entry)),
                 }
             }
             if !entries.is_empty() {
-                return Ok(Some((Bytes::from(text), Step::Entries(reader))));
+                return Ok(Some((Bytes::from(text), ExportState::Entries(reader))));
             }
             if let (ExportFormat::Jsonl, Some(last_line)) = (format, &last_line) {
                 text.push_str(last_line);
                 text.push('\n');
             }
-            Ok(Some((Bytes::from(text), Step::Done)))
+            Ok(Some((Bytes::from(text), ExportState::Done)))
         }
     })
 }
@@ -142,7 +141,7 @@ const COLUMNS: [&str; 19] = [
     "hash",
 ];
 
-fn csv_line(e: &Entry) -> String {
+fn csv_row(e: &Entry) -> String {
     let text = |t: &Option<String>| t.clone().unwrap_or_default();
     let details = serde_json::Value::Object(e.details.clone()).to_string();
     let cells: [String; 19] = [

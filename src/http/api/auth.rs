@@ -10,10 +10,10 @@ use crate::broker::views::{EnrollAs, SignIn, Tokens};
 use crate::domain::secret::SecretString;
 use crate::domain::{Error, ErrorKind};
 use crate::http::error::{ApiError, ApiResult, Problem};
-use crate::http::extract::{Input, MaybeInput, PathId, RequestOrigin, Signed};
-use crate::http::guard::{by_cookie, caller_of, deny, same_site};
+use crate::http::extract::{Authenticated, JsonBody, OptionalJsonBody, PathId, RequestMeta};
+use crate::http::guard::{authenticate, check_csrf, deny_and_audit, uses_cookie};
 use crate::http::metrics::{Metrics, SignInOutcome};
-use crate::http::origin::{BrowserOrigin, browser_origin};
+use crate::http::origin::{BrowserOrigin, classify_origin};
 use crate::http::{AppState, cookies};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
 use serde::Serialize;
@@ -27,19 +27,21 @@ use serde::Serialize;
 pub async fn login(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Input(body): Input<Login>,
+    RequestMeta(origin): RequestMeta,
+    JsonBody(body): JsonBody<Login>,
 ) -> ApiResult {
-    our_page(&req, &state).await?;
-    let outcome =
-        counted(&state.metrics, state.broker.login(&origin, &body.email, &body.password).await)?;
+    refuse_foreign_origin(&req, &state).await?;
+    let outcome = count_failure(
+        &state.metrics,
+        state.broker.login(&origin, &body.email, &body.password).await,
+    )?;
     match outcome {
         SignIn::Done(tokens) => {
-            state.metrics.sign_in(SignInOutcome::Success);
-            Ok(signed_in(&req, &tokens, LoginAnswer::SignedIn))
+            state.metrics.count_sign_in(SignInOutcome::Success);
+            Ok(token_response(&req, &tokens, LoginAnswer::SignedIn))
         }
         SignIn::MfaRequired { token, enrollment_required, expires_in } => {
-            state.metrics.sign_in(SignInOutcome::MfaDue);
+            state.metrics.count_sign_in(SignInOutcome::MfaDue);
             ok(LoginAnswer::MfaDue(MfaDue::new(&token, enrollment_required, expires_in)))
         }
     }
@@ -54,15 +56,15 @@ pub async fn login(
 pub async fn mfa_verify(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Input(body): Input<MfaVerify>,
+    RequestMeta(origin): RequestMeta,
+    JsonBody(body): JsonBody<MfaVerify>,
 ) -> ApiResult {
-    our_page(&req, &state).await?;
+    refuse_foreign_origin(&req, &state).await?;
     let verified =
         state.broker.mfa_verify(&origin, &body.mfa_token, &body.method, body.code.expose()).await;
-    let tokens = counted(&state.metrics, verified)?;
-    state.metrics.sign_in(SignInOutcome::Success);
-    Ok(signed_in(&req, &tokens, |answer| answer))
+    let tokens = count_failure(&state.metrics, verified)?;
+    state.metrics.count_sign_in(SignInOutcome::Success);
+    Ok(token_response(&req, &tokens, |answer| answer))
 }
 
 /// Makes a TOTP secret to enrol; it counts once a code confirms it.
@@ -72,13 +74,13 @@ pub async fn mfa_verify(
 pub async fn totp_enroll(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    MaybeInput(body): MaybeInput<EnrollTotp>,
+    RequestMeta(origin): RequestMeta,
+    OptionalJsonBody(body): OptionalJsonBody<EnrollTotp>,
 ) -> ApiResult {
     let enrollment = match &body.mfa_token {
         Some(token) => state.broker.totp_enroll(&origin, EnrollAs::MfaToken(token)).await?,
         None => {
-            state.broker.totp_enroll(&origin, EnrollAs::Caller(&caller_of(&req).await?)).await?
+            state.broker.totp_enroll(&origin, EnrollAs::Caller(&authenticate(&req).await?)).await?
         }
     };
     ok(TotpSecret::from(enrollment))
@@ -92,20 +94,20 @@ pub async fn totp_enroll(
 pub async fn totp_confirm(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Input(body): Input<ConfirmTotp>,
+    RequestMeta(origin): RequestMeta,
+    JsonBody(body): JsonBody<ConfirmTotp>,
 ) -> ApiResult {
     if let Some(token) = &body.mfa_token {
-        our_page(&req, &state).await?;
+        refuse_foreign_origin(&req, &state).await?;
         let confirmed =
             state.broker.totp_confirm(&origin, EnrollAs::MfaToken(token), body.code.expose()).await;
-        let tokens = counted(&state.metrics, confirmed)?.ok_or_else(|| {
+        let tokens = count_failure(&state.metrics, confirmed)?.ok_or_else(|| {
             ApiError::from(Error::internal("no tokens after an enrolment by token"))
         })?;
-        state.metrics.sign_in(SignInOutcome::Success);
-        return Ok(signed_in(&req, &tokens, ConfirmAnswer::SignedIn));
+        state.metrics.count_sign_in(SignInOutcome::Success);
+        return Ok(token_response(&req, &tokens, ConfirmAnswer::SignedIn));
     }
-    let caller = caller_of(&req).await?;
+    let caller = authenticate(&req).await?;
     state.broker.totp_confirm(&origin, EnrollAs::Caller(&caller), body.code.expose()).await?;
     let mut user =
         Enrolled { message: "Second factor enrolled".to_owned(), user: (&caller.user).into() };
@@ -122,8 +124,8 @@ pub async fn totp_confirm(
 pub async fn refresh(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    MaybeInput(body): MaybeInput<Refresh>,
+    RequestMeta(origin): RequestMeta,
+    OptionalJsonBody(body): OptionalJsonBody<Refresh>,
 ) -> ApiResult {
     let in_cookie = req
         .cookie(cookies::REFRESH)
@@ -132,16 +134,18 @@ pub async fn refresh(
     let (token, from_cookie) = match (body.refresh_token, in_cookie) {
         (Some(token), _) => (token, false),
         (None, Some(token)) => (token, true),
-        (None, None) => return Err(ApiError::not_signed_in()),
+        (None, None) => return Err(ApiError::unauthenticated()),
     };
     if from_cookie {
-        same_site(&req, None).await?;
+        check_csrf(&req, None).await?;
     }
     match state.broker.refresh(&origin, &token).await {
-        Ok(tokens) if from_cookie => Ok(with_cookies(SignedIn::without_tokens(&tokens), &tokens)),
-        Ok(tokens) => Ok(signed_in(&req, &tokens, |answer| answer)),
+        Ok(tokens) if from_cookie => {
+            Ok(response_with_cookies(SignedIn::without_tokens(&tokens), &tokens))
+        }
+        Ok(tokens) => Ok(token_response(&req, &tokens, |answer| answer)),
         Err(error) if from_cookie && error.kind == ErrorKind::Unauthenticated => {
-            Ok(without_cookies(ApiError::from(error).error_response()))
+            Ok(remove_cookies(ApiError::from(error).error_response()))
         }
         Err(error) => Err(error.into()),
     }
@@ -154,26 +158,26 @@ pub async fn refresh(
 pub async fn logout(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
-    MaybeInput(body): MaybeInput<Logout>,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
+    OptionalJsonBody(body): OptionalJsonBody<Logout>,
 ) -> ApiResult {
     state.broker.logout(&origin, &caller, body.everywhere).await?;
     let answer = HttpResponse::Ok().json(Message { message: "Signed out".to_owned() });
-    Ok(if by_cookie(&req) { without_cookies(answer) } else { answer })
+    Ok(if uses_cookie(&req) { remove_cookies(answer) } else { answer })
 }
 
 /// The signed-in user, and the second factor verified in this login.
 #[utoipa::path(get, path = "/api/auth/me", tag = "auth", operation_id = "me",
     responses((status = 200, body = Me), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn me(Signed(caller): Signed) -> ApiResult {
+pub async fn me(Authenticated(caller): Authenticated) -> ApiResult {
     ok(Me::from(&caller))
 }
 
 /// The caller's newest sign-ins, those that ended too.
 #[utoipa::path(get, path = "/api/auth/logins", tag = "auth", operation_id = "listLogins",
     responses((status = 200, body = [SignInRecord]), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn logins(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
+pub async fn logins(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
     let logins = state.broker.logins(&caller).await?;
     ok(logins.into_iter().map(SignInRecord::from).collect::<Vec<_>>())
 }
@@ -183,8 +187,8 @@ pub async fn logins(state: web::Data<AppState>, Signed(caller): Signed) -> ApiRe
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 404, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn end_login(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     state.broker.end_login(&origin, &caller, id.login()?).await?;
@@ -192,44 +196,47 @@ pub async fn end_login(
 }
 
 /// Somebody else's page may not sign a browser in.
-async fn our_page(req: &HttpRequest, state: &AppState) -> ApiResult<()> {
+async fn refuse_foreign_origin(req: &HttpRequest, state: &AppState) -> ApiResult<()> {
     if cookies::wants_cookies(req)
-        && browser_origin(req, &state.settings.public_origins) == BrowserOrigin::Foreign
+        && classify_origin(req, &state.settings.public_origins) == BrowserOrigin::Foreign
     {
-        return deny(req, None, "foreign_origin").await;
+        return deny_and_audit(req, None, "foreign_origin").await;
     }
     Ok(())
 }
 
 /// Tokens in the body for a program, in cookies for a browser.
-fn signed_in<T: Serialize>(
+fn token_response<T: Serialize>(
     req: &HttpRequest,
     tokens: &Tokens,
     wrap: impl FnOnce(SignedIn) -> T,
 ) -> HttpResponse {
     if cookies::wants_cookies(req) {
-        with_cookies(wrap(SignedIn::without_tokens(tokens)), tokens)
+        response_with_cookies(wrap(SignedIn::without_tokens(tokens)), tokens)
     } else {
         HttpResponse::Ok().json(wrap(SignedIn::with_tokens(tokens)))
     }
 }
 
-fn with_cookies(body: impl Serialize, tokens: &Tokens) -> HttpResponse {
-    let [access, refresh, mark] = cookies::of(tokens);
+fn response_with_cookies(body: impl Serialize, tokens: &Tokens) -> HttpResponse {
+    let [access, refresh, mark] = cookies::token_cookies(tokens);
     HttpResponse::Ok().cookie(access).cookie(refresh).cookie(mark).json(body)
 }
 
-fn without_cookies(mut answer: HttpResponse) -> HttpResponse {
-    for cookie in cookies::cleared() {
+fn remove_cookies(mut answer: HttpResponse) -> HttpResponse {
+    for cookie in cookies::removal_cookies() {
         // INVARIANT: our own constant cookies always encode.
         let _ = answer.add_cookie(&cookie);
     }
     answer
 }
 
-fn counted<T>(metrics: &Metrics, outcome: crate::domain::Result<T>) -> crate::domain::Result<T> {
+fn count_failure<T>(
+    metrics: &Metrics,
+    outcome: crate::domain::Result<T>,
+) -> crate::domain::Result<T> {
     if let Err(error) = &outcome {
-        metrics.sign_in(match error.kind {
+        metrics.count_sign_in(match error.kind {
             ErrorKind::Throttled(_) => SignInOutcome::Throttled,
             ErrorKind::Unavailable | ErrorKind::Internal => SignInOutcome::Error,
             ErrorKind::Malformed

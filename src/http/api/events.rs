@@ -5,8 +5,8 @@ use crate::broker::live::{Change, Topic};
 use crate::domain::{Error, ErrorKind, OrganizationId};
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult, Problem};
-use crate::http::extract::Signed;
-use crate::http::limit::ListenersPlace;
+use crate::http::extract::Authenticated;
+use crate::http::rate_limit::EventStreamSlot;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
@@ -20,34 +20,34 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// A comment this often keeps proxies from thinking the stream dead.
-const PING: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// When somebody with too many windows may try again.
-const CROWDED: Duration = Duration::from_secs(30);
+const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// A stream ends after this and its page comes back with the token of then: a login that ended
 /// listens no longer.
-const LIFE: Duration = Duration::from_secs(300);
+const MAX_DURATION: Duration = Duration::from_secs(300);
 
 /// Events `workspaces`, `sessions`, `hosts` and, for those who may read it, `audit` (data `{}`) say
 /// what to fetch again.
 #[utoipa::path(get, path = "/api/events", tag = "events", operation_id = "events",
     responses((status = 200, content((String = "text/event-stream"))), (status = 401, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
-pub async fn events(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
+pub async fn events(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
     let (changes, entries) = (state.broker.changes(&caller), state.broker.audit_changes(&caller));
     let place = Arc::clone(&state.event_streams).try_acquire_owned().map_err(|_| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Too many event streams. Try again later.")
     })?;
-    let own = state.listeners.take(caller.user.id).ok_or_else(|| {
+    let own = state.user_event_streams.acquire(caller.user.id).ok_or_else(|| {
         Error::new(
-            ErrorKind::Throttled(CROWDED),
+            ErrorKind::Throttled(RETRY_AFTER),
             "You have too many windows open. Close some of them.",
         )
     })?;
-    let listener = Listener::new(
+    let listener = EventStream::new(
         changes,
         entries,
         caller.user.organization_id,
-        state.going_away(),
+        state.draining(),
         (place, own),
     );
     Ok(HttpResponse::Ok()
@@ -57,26 +57,27 @@ pub async fn events(state: web::Data<AppState>, Signed(caller): Signed) -> ApiRe
         .streaming(listener.into_stream()))
 }
 
-struct Listener {
+struct EventStream {
     changes: broadcast::Receiver<Change>,
     entries: Option<watch::Receiver<u64>>,
     organization: OrganizationId,
-    going_away: watch::Receiver<bool>,
+    draining: watch::Receiver<bool>,
     ping: Interval,
-    until: Instant,
+    deadline: Instant,
     pending: VecDeque<Bytes>,
-    _place: (OwnedSemaphorePermit, ListenersPlace),
+    _slots: (OwnedSemaphorePermit, EventStreamSlot),
 }
 
-impl Listener {
+impl EventStream {
     fn new(
         changes: broadcast::Receiver<Change>,
         entries: Option<watch::Receiver<u64>>,
         organization: OrganizationId,
-        going_away: watch::Receiver<bool>,
-        place: (OwnedSemaphorePermit, ListenersPlace),
+        draining: watch::Receiver<bool>,
+        place: (OwnedSemaphorePermit, EventStreamSlot),
     ) -> Self {
-        let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
+        let mut ping =
+            tokio::time::interval_at(Instant::now() + KEEPALIVE_INTERVAL, KEEPALIVE_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first bytes open the stream at once and say how soon to come back.
         let pending = VecDeque::from([Bytes::from_static(b"retry: 1000\n\n: open\n\n")]);
@@ -84,11 +85,11 @@ impl Listener {
             changes,
             entries,
             organization,
-            going_away,
+            draining,
             ping,
-            until: Instant::now() + LIFE,
+            deadline: Instant::now() + MAX_DURATION,
             pending,
-            _place: place,
+            _slots: place,
         }
     }
 
@@ -98,7 +99,7 @@ impl Listener {
         })
     }
 
-    /// The next bytes; `None` ends the stream.
+    /// The next bytes; `Incomplete` ends the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(bytes) = self.pending.pop_front() {
@@ -112,17 +113,17 @@ impl Listener {
                     Err(RecvError::Lagged(_)) => self.pending.extend([Topic::Workspaces, Topic::Sessions, Topic::Hosts].map(event)),
                     Err(RecvError::Closed) => return None,
                 },
-                () = moved(self.entries.as_mut()) => self.pending.push_back(Bytes::from_static(b"event: audit\ndata: {}\n\n")),
+                () = audit_log_grew(self.entries.as_mut()) => self.pending.push_back(Bytes::from_static(b"event: audit\ndata: {}\n\n")),
                 _ = self.ping.tick() => return Some(Bytes::from_static(b": ping\n\n")),
-                _ = self.going_away.wait_for(|gone| *gone) => return None,
-                () = tokio::time::sleep_until(self.until) => return None,
+                _ = self.draining.wait_for(|gone| *gone) => return None,
+                () = tokio::time::sleep_until(self.deadline) => return None,
             }
         }
     }
 }
 
 /// Waits until the log grows; for ever when there is nothing to wait for.
-async fn moved(entries: Option<&mut watch::Receiver<u64>>) {
+async fn audit_log_grew(entries: Option<&mut watch::Receiver<u64>>) {
     if let Some(entries) = entries
         && entries.changed().await.is_ok()
     {

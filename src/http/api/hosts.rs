@@ -3,24 +3,24 @@
 use super::dto::host::{
     AddPeer, CreateJoinToken, EnrollHost, Enrolment, Host, JoinToken, PeerConfiguration,
 };
-use super::{created, dto::Message, ok, said};
+use super::{created, dto::Message, message, ok};
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult, Problem};
-use crate::http::extract::{Input, MaybeInput, PathId, RequestOrigin, Signed};
+use crate::http::extract::{Authenticated, JsonBody, OptionalJsonBody, PathId, RequestMeta};
 use actix_web::web;
 use std::time::Duration;
 
 /// Life of a join token when none is asked for, and the least and most that can be, in seconds.
-const JOIN_TOKEN_LIFE: u64 = 3600;
-const JOIN_TOKEN_LIVES: std::ops::RangeInclusive<u64> = 60..=604_800;
+const JOIN_TOKEN_TTL_DEFAULT: u64 = 3600;
+const JOIN_TOKEN_TTL_RANGE: std::ops::RangeInclusive<u64> = 60..=604_800;
 
 /// Every host of the organization.
 #[utoipa::path(get, path = "/api/hosts", tag = "hosts", operation_id = "listHosts",
     responses((status = 200, body = Vec<Host>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn list(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
 ) -> ApiResult {
     let views = state.broker.hosts(&origin, &caller).await?;
     ok(views.into_iter().map(Host::from).collect::<Vec<_>>())
@@ -32,12 +32,12 @@ pub async fn list(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn create_join_token(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
-    MaybeInput(body): MaybeInput<CreateJoinToken>,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
+    OptionalJsonBody(body): OptionalJsonBody<CreateJoinToken>,
 ) -> ApiResult {
-    let life = body.expires_in_seconds.unwrap_or(JOIN_TOKEN_LIFE);
-    if !JOIN_TOKEN_LIVES.contains(&life) {
+    let life = body.expires_in_seconds.unwrap_or(JOIN_TOKEN_TTL_DEFAULT);
+    if !JOIN_TOKEN_TTL_RANGE.contains(&life) {
         return Err(ApiError::invalid("expires_in_seconds is 60 to 604800"));
     }
     let token = state
@@ -55,9 +55,9 @@ pub async fn create_join_token(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn add_peer(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
-    Input(body): Input<AddPeer>,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
+    JsonBody(body): JsonBody<AddPeer>,
 ) -> ApiResult {
     let view = state.broker.add_peer(&origin, &caller, body.into()).await?;
     created(Host::from(view))
@@ -70,8 +70,8 @@ pub async fn add_peer(
         (status = 409, description = "The host has an agent", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn config(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     let config = state.broker.host_config(&origin, &caller, id.host()?).await?;
@@ -83,8 +83,8 @@ pub async fn config(
     responses((status = 201, body = Enrolment), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 pub async fn enroll(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Input(body): Input<EnrollHost>,
+    RequestMeta(origin): RequestMeta,
+    JsonBody(body): JsonBody<EnrollHost>,
 ) -> ApiResult {
     let enrolled = state.broker.enroll_host(&origin, body.into()).await?;
     created(Enrolment::from(enrolled))
@@ -96,10 +96,10 @@ pub async fn enroll(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn remove(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     state.broker.remove_host(&origin, &caller, id.host()?).await?;
-    said("Host removed")
+    message("Host removed")
 }

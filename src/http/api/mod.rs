@@ -28,11 +28,11 @@ fn created(body: impl Serialize) -> ApiResult {
 }
 
 /// 204.
-fn done() -> ApiResult {
+fn no_content() -> ApiResult {
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// 200 with a sentence.
-fn said(message: &str) -> ApiResult {
+fn message(message: &str) -> ApiResult {
     ok(Message { message: message.to_owned() })
 }

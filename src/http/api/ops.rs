@@ -2,7 +2,7 @@
 
 use super::dto::ops::{Health, HealthStatus, JwkSet};
 use crate::http::error::{ApiError, ApiResult, Problem};
-use crate::http::extract::RequestOrigin;
+use crate::http::extract::RequestMeta;
 use crate::http::{AppState, metrics, openapi};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -27,7 +27,7 @@ pub async fn health(state: web::Data<AppState>) -> ApiResult {
 pub async fn metrics(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
+    RequestMeta(origin): RequestMeta,
 ) -> ApiResult {
     let allowed =
         |net: &crate::domain::Network| origin.source_ip.is_some_and(|ip| net.contains(ip));
@@ -40,7 +40,7 @@ pub async fn metrics(
         return Err(ApiError::forbidden("Metrics are not for this address"));
     }
     let entries = state.broker.health().await.audit.ok();
-    let page = state.metrics.page(state.broker.gauges(), &(state.tunnel)(), entries);
+    let page = state.metrics.render(state.broker.gauges(), &(state.tunnel)(), entries);
     Ok(HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(page))
 }
 

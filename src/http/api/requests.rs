@@ -10,14 +10,14 @@ use crate::domain::user::{Caller, Origin};
 use crate::domain::web::RequestRecord;
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult, Problem};
-use crate::http::extract::{Params, PathId, RequestOrigin, Signed};
+use crate::http::extract::{Authenticated, PathId, QueryParams, RequestMeta};
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use futures_util::stream;
 
 /// Rows of a file that are in memory at once.
-const FILE_PAGE: u32 = 500;
+const CSV_PAGE_SIZE: u32 = 500;
 const COLUMNS: &str = "seq,time,method,path,status,bytes_in,bytes_out,duration_ms,ended\r\n";
 
 /// The requests of a session in a web application, newest first (admins, security).
@@ -29,10 +29,10 @@ const COLUMNS: &str = "seq,time,method,path,status,bytes_in,bytes_out,duration_m
         (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn list(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
-    Params(params): Params<RequestParams>,
+    QueryParams(params): QueryParams<RequestParams>,
 ) -> ApiResult {
     let id = id.session()?;
     match params.format {
@@ -40,11 +40,11 @@ pub async fn list(
             let page = state.broker.find_requests(&origin, &caller, id, params.query()).await?;
             ok(RequestPage::from(page))
         }
-        RequestFormat::Csv => file(state, origin, caller, id, params).await,
+        RequestFormat::Csv => csv_response(state, origin, caller, id, params).await,
     }
 }
 
-async fn file(
+async fn csv_response(
     state: web::Data<AppState>,
     origin: Origin,
     caller: Caller,
@@ -63,13 +63,13 @@ async fn file(
             let Some(cursor) = at else { return Ok::<_, ApiError>(None) };
             let query = RequestQuery {
                 cursor: cursor.as_deref(),
-                limit: Some(FILE_PAGE),
+                limit: Some(CSV_PAGE_SIZE),
                 ..params.query()
             };
             let page = state.broker.find_requests(&origin, &caller, id, query).await?;
             let mut text = if cursor.is_none() { COLUMNS.to_owned() } else { String::new() };
             for (seq, record) in &page.items {
-                text.push_str(&line(*seq, record));
+                text.push_str(&csv_row(*seq, record));
             }
             Ok(Some((Bytes::from(text), page.next_cursor.map(Some))))
         }
@@ -80,7 +80,7 @@ async fn file(
         .streaming(rows))
 }
 
-fn line(seq: i64, r: &RequestRecord) -> String {
+fn csv_row(seq: i64, r: &RequestRecord) -> String {
     let (method, path) = (csv_cell(&r.method), csv_cell(&r.path));
     let took = r.duration.as_millis();
     format!(

@@ -1,12 +1,12 @@
 //! Sessions: the caller's own, and for admins everybody's.
 
-use super::dto::server::CredentialInput;
 use super::dto::session::{Session, SessionParams, Ticket};
-use super::{done, dto::Message, ok, said};
+use super::dto::upstream::CredentialInput;
+use super::{dto::Message, message, no_content, ok};
 use crate::broker::views::{SessionQuery, SessionView};
 use crate::http::AppState;
 use crate::http::error::{ApiResult, Problem};
-use crate::http::extract::{Input, Params, PathId, RequestOrigin, Signed};
+use crate::http::extract::{Authenticated, JsonBody, PathId, QueryParams, RequestMeta};
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use std::fmt::Write as _;
@@ -20,8 +20,8 @@ const ACTIVE_MAX: u32 = 500;
         (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn list(
     state: web::Data<AppState>,
-    Signed(caller): Signed,
-    Params(params): Params<SessionParams>,
+    Authenticated(caller): Authenticated,
+    QueryParams(params): QueryParams<SessionParams>,
 ) -> ApiResult {
     let query = SessionQuery {
         limit: params.limit,
@@ -39,7 +39,7 @@ pub async fn list(
 /// The caller's active sessions.
 #[utoipa::path(get, path = "/api/sessions/active", tag = "sessions", operation_id = "listActiveSessions",
     responses((status = 200, body = Vec<Session>), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn active(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
+pub async fn active(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
     let query =
         SessionQuery { limit: Some(ACTIVE_MAX), cursor: None, status: Some("active".to_owned()) };
     let page = state.broker.sessions(&caller, query).await?;
@@ -49,7 +49,11 @@ pub async fn active(state: web::Data<AppState>, Signed(caller): Signed) -> ApiRe
 /// One of the caller's sessions.
 #[utoipa::path(get, path = "/api/sessions/{id}", tag = "sessions", operation_id = "getSession", params(("id" = uuid::Uuid, Path, description = "Session")),
     responses((status = 200, body = Session), (status = 401, body = Problem), (status = 404, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn get(state: web::Data<AppState>, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn get(
+    state: web::Data<AppState>,
+    Authenticated(caller): Authenticated,
+    id: PathId,
+) -> ApiResult {
     let view = state.broker.session(&caller, id.session()?).await?;
     ok(Session::new(view, state.settings.apps.as_ref()))
 }
@@ -60,12 +64,12 @@ pub async fn get(state: web::Data<AppState>, Signed(caller): Signed, id: PathId)
         (status = 409, description = "It already ended", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn disconnect(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     state.broker.disconnect(&origin, &caller, id.session()?).await?;
-    said("Session disconnected")
+    message("Session disconnected")
 }
 
 /// A ticket to open the session's stream: one use, 30 s.
@@ -74,8 +78,8 @@ pub async fn disconnect(
         (status = 409, description = "It already ended", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn ticket(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     let id = id.session()?;
@@ -92,13 +96,13 @@ pub async fn ticket(
         (status = 503, description = "Too many wait", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn enter_credential(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
-    Input(body): Input<CredentialInput>,
+    JsonBody(body): JsonBody<CredentialInput>,
 ) -> ApiResult {
     state.broker.enter_credential(&origin, &caller, id.session()?, body.into()).await?;
-    done()
+    no_content()
 }
 
 /// Every live session of the organization (admins, security).
@@ -106,8 +110,8 @@ pub async fn enter_credential(
     responses((status = 200, body = Vec<Session>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn all_live(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
 ) -> ApiResult {
     let views = state.broker.all_live_sessions(&origin, &caller).await?;
     ok(sessions(&state, views))
@@ -119,12 +123,12 @@ pub async fn all_live(
         (status = 409, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn terminate(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     state.broker.terminate(&origin, &caller, id.session()?).await?;
-    said("Session terminated")
+    message("Session terminated")
 }
 
 fn sessions(state: &AppState, views: Vec<SessionView>) -> Vec<Session> {

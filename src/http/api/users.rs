@@ -1,10 +1,10 @@
 //! Users, for admins; security may read.
 
 use super::dto::user::{CreateUser, UpdateUser, UserDetails};
-use super::{created, dto::Message, ok, said};
+use super::{created, dto::Message, message, ok};
 use crate::http::AppState;
 use crate::http::error::{ApiResult, Problem};
-use crate::http::extract::{Input, PathId, RequestOrigin, Signed};
+use crate::http::extract::{Authenticated, JsonBody, PathId, RequestMeta};
 use actix_web::web;
 
 /// Every user of the organization.
@@ -12,8 +12,8 @@ use actix_web::web;
     responses((status = 200, body = Vec<UserDetails>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn list(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
 ) -> ApiResult {
     let users = state.broker.users(&origin, &caller).await?;
     ok(users.into_iter().map(UserDetails::from).collect::<Vec<_>>())
@@ -25,9 +25,9 @@ pub async fn list(
         (status = 409, description = "The address is taken", body = Problem), (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn create(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
-    Input(body): Input<CreateUser>,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
+    JsonBody(body): JsonBody<CreateUser>,
 ) -> ApiResult {
     let user = state.broker.create_user(&origin, &caller, body.into()).await?;
     created(UserDetails::from(user))
@@ -39,10 +39,10 @@ pub async fn create(
         (status = 409, body = Problem), (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn update(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
-    Input(body): Input<UpdateUser>,
+    JsonBody(body): JsonBody<UpdateUser>,
 ) -> ApiResult {
     let user = state.broker.update_user(&origin, &caller, id.user()?, body.into()).await?;
     ok(UserDetails::from(user))
@@ -54,12 +54,12 @@ pub async fn update(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn reset_mfa(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     state.broker.reset_mfa(&origin, &caller, id.user()?).await?;
-    said("Second factor reset")
+    message("Second factor reset")
 }
 
 /// Ends every login and every session of a user.
@@ -68,10 +68,10 @@ pub async fn reset_mfa(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn sign_out(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     state.broker.sign_out_user(&origin, &caller, id.user()?).await?;
-    said("User signed out")
+    message("User signed out")
 }

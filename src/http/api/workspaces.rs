@@ -1,18 +1,18 @@
 //! Workspaces: seeing, launching, stopping, and managing them.
 
-use super::dto::server::{AcceptCertificate, CredentialInput};
+use super::dto::upstream::{AcceptCertificate, CredentialInput};
 use super::dto::workspace::{CreateWorkspace, Launch, Stopped, UpdateWorkspace, Workspace};
-use super::{created, done, dto::Message, ok, said};
+use super::{created, dto::Message, message, no_content, ok};
 use crate::domain::Error;
 use crate::http::AppState;
 use crate::http::error::{ApiResult, Problem};
-use crate::http::extract::{Input, PathId, RequestOrigin, Signed};
+use crate::http::extract::{Authenticated, JsonBody, PathId, RequestMeta};
 use actix_web::web;
 
 /// The workspaces the caller may launch.
 #[utoipa::path(get, path = "/api/workspaces", tag = "workspaces", operation_id = "listWorkspaces",
     responses((status = 200, body = Vec<Workspace>), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn list(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResult {
+pub async fn list(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
     let views = state.broker.workspaces(&caller).await?;
     ok(views.into_iter().map(Workspace::from).collect::<Vec<_>>())
 }
@@ -20,7 +20,11 @@ pub async fn list(state: web::Data<AppState>, Signed(caller): Signed) -> ApiResu
 /// One workspace.
 #[utoipa::path(get, path = "/api/workspaces/{id}", tag = "workspaces", operation_id = "getWorkspace", params(("id" = String, Path, description = "Workspace")),
     responses((status = 200, body = Workspace), (status = 401, body = Problem), (status = 404, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
-pub async fn get(state: web::Data<AppState>, Signed(caller): Signed, id: PathId) -> ApiResult {
+pub async fn get(
+    state: web::Data<AppState>,
+    Authenticated(caller): Authenticated,
+    id: PathId,
+) -> ApiResult {
     let view = state.broker.workspace(&caller, &id.workspace()?).await?;
     ok(Workspace::from(view))
 }
@@ -34,8 +38,8 @@ pub async fn get(state: web::Data<AppState>, Signed(caller): Signed, id: PathId)
         (status = 503, description = "No host is connected, or the desktop did not start", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn launch(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     let launched = state.broker.launch(&origin, &caller, &id.workspace()?).await?;
@@ -48,8 +52,8 @@ pub async fn launch(
         (status = 409, description = "It has no active session", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn stop(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     let ended = state.broker.stop_workspace(&origin, &caller, &id.workspace()?).await?;
@@ -62,9 +66,9 @@ pub async fn stop(
         (status = 409, description = "The id is taken", body = Problem), (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn create(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
-    Input(body): Input<CreateWorkspace>,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
+    JsonBody(body): JsonBody<CreateWorkspace>,
 ) -> ApiResult {
     let view = state.broker.create_workspace(&origin, &caller, body.try_into()?).await?;
     created(Workspace::from(view))
@@ -77,10 +81,10 @@ pub async fn create(
         (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn update(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
-    Input(body): Input<UpdateWorkspace>,
+    JsonBody(body): JsonBody<UpdateWorkspace>,
 ) -> ApiResult {
     let view =
         state.broker.update_workspace(&origin, &caller, &id.workspace()?, body.try_into()?).await?;
@@ -93,12 +97,12 @@ pub async fn update(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn delete(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     state.broker.delete_workspace(&origin, &caller, &id.workspace()?).await?;
-    said("Workspace removed")
+    message("Workspace removed")
 }
 
 /// Keeps the caller's own credential for a workspace whose users have their own, sealed, in place
@@ -110,13 +114,13 @@ pub async fn delete(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn save_credential(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
-    Input(body): Input<CredentialInput>,
+    JsonBody(body): JsonBody<CredentialInput>,
 ) -> ApiResult {
     state.broker.save_credential(&origin, &caller, &id.workspace()?, body.into()).await?;
-    done()
+    no_content()
 }
 
 /// Forgets the caller's own credential for a workspace.
@@ -125,12 +129,12 @@ pub async fn save_credential(
         (status = 409, description = "The workspace has no server", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn forget_credential(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     state.broker.forget_credential(&origin, &caller, &id.workspace()?).await?;
-    done()
+    no_content()
 }
 
 /// Accepts the certificate that was refused last: from now on the server must have it (admins).
@@ -141,11 +145,11 @@ pub async fn forget_credential(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn accept_certificate(
     state: web::Data<AppState>,
-    RequestOrigin(origin): RequestOrigin,
-    Signed(caller): Signed,
+    RequestMeta(origin): RequestMeta,
+    Authenticated(caller): Authenticated,
     id: PathId,
-    Input(body): Input<AcceptCertificate>,
+    JsonBody(body): JsonBody<AcceptCertificate>,
 ) -> ApiResult {
     state.broker.accept_certificate(&origin, &caller, &id.workspace()?, &body.fingerprint).await?;
-    done()
+    no_content()
 }

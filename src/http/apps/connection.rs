@@ -150,11 +150,11 @@ pub(super) async fn serve(
             handle(Arc::clone(&connection), Arc::clone(&served), request)
         }
     });
-    let line = BrowserIo::new(stream, limits.stall);
+    let line = BrowserIo::new(stream, limits.write_stall_timeout);
     let marks = line.progress();
     let io = TokioIo::new(line);
     if is_http2 {
-        let mut builder = http2::Builder::new(H2Executor { stall: limits.stall });
+        let mut builder = http2::Builder::new(H2Executor { stall: limits.write_stall_timeout });
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
@@ -263,8 +263,8 @@ async fn handle(
         }
     })
     .await;
-    let word = crate::http::observe::method_word(method.as_str());
-    connection.state.metrics.request(
+    let word = crate::http::observe::method_label(method.as_str());
+    connection.state.metrics.record_request(
         word,
         Some(Cow::Borrowed(route)),
         answer.status().as_u16(),

@@ -42,7 +42,7 @@ impl Apps {
     /// Closes applications that nobody uses, until the gateway goes away.
     pub(in crate::http) async fn close_idle(self: Arc<Self>, state: AppState) {
         let every = (self.settings.idle / 4).clamp(Duration::from_millis(50), SWEEP_INTERVAL_MAX);
-        let mut going = state.going_away();
+        let mut going = state.draining();
         while tokio::time::timeout(every, going.wait_for(|going| *going)).await.is_err() {
             for app in self.table.sweep(self.settings.idle, Instant::now()) {
                 app.close("idle").await;

@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(3600);
 
 async fn gateway_with_stall(stall: Duration) -> AppsGateway {
-    AppsGateway::with(|_, limits| limits.stall = stall).await
+    AppsGateway::with(|_, limits| limits.write_stall_timeout = stall).await
 }
 
 /// Resolves once it is so.

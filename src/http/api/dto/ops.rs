@@ -2,7 +2,7 @@
 
 use crate::broker::views::HealthView;
 use crate::domain::Timestamp;
-use crate::http::TunnelStatus;
+use crate::http::HubStatus;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -92,7 +92,7 @@ pub struct AuditHealth {
 impl Health {
     /// From what was probed.
     #[must_use]
-    pub fn new(view: &HealthView, tunnel: &TunnelStatus, timestamp: Timestamp) -> Self {
+    pub fn new(view: &HealthView, tunnel: &HubStatus, timestamp: Timestamp) -> Self {
         let vital = |works: bool| if works { HealthStatus::Ok } else { HealthStatus::Down };
         let all_hosts = view.hosts_total > 0 && view.hosts_connected == view.hosts_total;
         let dependencies = Dependencies {
@@ -103,7 +103,7 @@ impl Health {
             tunnel: TunnelHealth {
                 status: vital(tunnel.running),
                 listen: tunnel.listen.clone(),
-                peers: tunnel.peers(),
+                peers: tunnel.peer_count(),
             },
             hosts: HostsHealth {
                 status: if all_hosts { HealthStatus::Ok } else { HealthStatus::Degraded },

@@ -1,7 +1,7 @@
 //! Sessions.
 
 use super::millis;
-use super::server::StreamPolicy;
+use super::upstream::StreamPolicy;
 use super::workspace::WorkspaceType;
 use crate::broker::fleet::TunnelState;
 use crate::broker::views::{SessionView, Ticket as TicketView};

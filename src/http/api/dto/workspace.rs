@@ -1,9 +1,9 @@
 //! Workspaces.
 
-use super::server::{
+use super::session::{TunnelStatus, protocol};
+use super::upstream::{
     Clipboard, StreamPolicy, StreamPolicyInput, WorkspaceServer, WorkspaceServerInput,
 };
-use super::session::{TunnelStatus, protocol};
 use super::user::{MfaProof, UserRole};
 use super::web::{WebApplication, WebApplicationInput};
 use crate::broker::views::{
@@ -314,7 +314,7 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// From the sessions that ended; `None` when there was none.
+    /// From the sessions that ended; `Incomplete` when there was none.
     #[must_use]
     pub fn new(ended: &[SessionId]) -> Option<Self> {
         let session_id = ended.first()?.0;

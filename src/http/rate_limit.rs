@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// After how many questions the addresses that have recovered are forgotten.
-const FORGET_EVERY: u64 = 4096;
+const PRUNE_EVERY: u64 = 4096;
 
 /// So many a second, and so many at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,13 +23,13 @@ pub struct Rate {
 }
 
 /// Counts by address.
-pub(crate) struct Limiter {
+pub(crate) struct AddressLimiter {
     by_address: DefaultKeyedRateLimiter<IpAddr>,
     clock: DefaultClock,
-    asked: AtomicU64,
+    checks: AtomicU64,
 }
 
-impl Limiter {
+impl AddressLimiter {
     pub(crate) fn new(rate: Rate) -> Self {
         let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let quota =
@@ -37,7 +37,7 @@ impl Limiter {
         Self {
             by_address: RateLimiter::keyed(quota),
             clock: DefaultClock::default(),
-            asked: AtomicU64::new(0),
+            checks: AtomicU64::new(0),
         }
     }
 
@@ -47,23 +47,23 @@ impl Limiter {
     /// How long to wait.
     pub(crate) fn check(&self, address: Option<IpAddr>) -> Result<(), Duration> {
         let Some(address) = address else { return Ok(()) };
-        if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
+        if self.checks.fetch_add(1, Ordering::Relaxed) % PRUNE_EVERY == PRUNE_EVERY - 1 {
             self.by_address.retain_recent();
         }
         self.by_address
-            .check_key(&group(address))
+            .check_key(&rate_key(address))
             .map_err(|not_until| not_until.wait_time_from(self.clock.now()))
     }
 }
 
-impl std::fmt::Debug for Limiter {
+impl std::fmt::Debug for AddressLimiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Limiter").field("addresses", &self.by_address.len()).finish_non_exhaustive()
     }
 }
 
 /// One IPv6 subscriber has a /64 to choose from; they count as one.
-fn group(address: IpAddr) -> IpAddr {
+fn rate_key(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & (u128::MAX << 64))),
@@ -72,29 +72,29 @@ fn group(address: IpAddr) -> IpAddr {
 
 /// Event streams one user may have open: windows in several browsers, and those just closed that no
 /// write has missed yet; not a thousand.
-pub(crate) const LISTENERS_MAX: usize = 64;
+pub(crate) const EVENT_STREAMS_PER_USER_MAX: usize = 64;
 
 /// Counts event streams by user, so that nobody takes everybody's places.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Listeners(Arc<Mutex<HashMap<UserId, usize>>>);
+pub(crate) struct UserEventStreams(Arc<Mutex<HashMap<UserId, usize>>>);
 
 /// A user's place among the listeners; free again when dropped.
 #[derive(Debug)]
-pub(crate) struct ListenersPlace {
-    of: Listeners,
+pub(crate) struct EventStreamSlot {
+    counter: UserEventStreams,
     user: UserId,
 }
 
-impl Listeners {
-    /// A place; `None` when the user has as many as one may.
-    pub(crate) fn take(&self, user: UserId) -> Option<ListenersPlace> {
+impl UserEventStreams {
+    /// A place; `Incomplete` when the user has as many as one may.
+    pub(crate) fn acquire(&self, user: UserId) -> Option<EventStreamSlot> {
         let mut counts = self.counts();
         let count = counts.entry(user).or_default();
-        if *count >= LISTENERS_MAX {
+        if *count >= EVENT_STREAMS_PER_USER_MAX {
             return None;
         }
         *count += 1;
-        Some(ListenersPlace { of: self.clone(), user })
+        Some(EventStreamSlot { counter: self.clone(), user })
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<UserId, usize>> {
@@ -102,9 +102,9 @@ impl Listeners {
     }
 }
 
-impl Drop for ListenersPlace {
+impl Drop for EventStreamSlot {
     fn drop(&mut self) {
-        let mut counts = self.of.counts();
+        let mut counts = self.counter.counts();
         if let Some(count) = counts.get_mut(&self.user) {
             *count -= 1;
             if *count == 0 {
@@ -120,21 +120,21 @@ mod tests {
 
     #[test]
     fn nobody_takes_everybodys_places() {
-        let listeners = Listeners::default();
+        let listeners = UserEventStreams::default();
         let (greedy, modest) = (UserId::new(), UserId::new());
-        let mut places: Vec<_> = std::iter::from_fn(|| listeners.take(greedy)).collect();
-        assert_eq!(places.len(), LISTENERS_MAX);
-        let other = listeners.take(modest);
+        let mut places: Vec<_> = std::iter::from_fn(|| listeners.acquire(greedy)).collect();
+        assert_eq!(places.len(), EVENT_STREAMS_PER_USER_MAX);
+        let other = listeners.acquire(modest);
         assert!(other.is_some());
         places.pop();
-        assert!(listeners.take(greedy).is_some(), "a place is free again");
+        assert!(listeners.acquire(greedy).is_some(), "a place is free again");
         drop((places, other));
         assert!(listeners.counts().is_empty());
     }
 
     #[test]
     fn each_address_has_its_own_count() {
-        let limiter = Limiter::new(Rate { per_second: 1, burst: 2 });
+        let limiter = AddressLimiter::new(Rate { per_second: 1, burst: 2 });
         let [a, b] = ["192.0.2.1", "192.0.2.2"].map(|ip| Some(ip.parse().unwrap()));
         assert!(limiter.check(a).is_ok() && limiter.check(a).is_ok());
         assert!(limiter.check(a).unwrap_err() > Duration::ZERO);

@@ -295,13 +295,13 @@ pub struct WorkspaceServerInput {
     exclusive: Option<bool>,
     /// The keyboard layout told to the server, such as `0x00000407` (type `rdp`); null or empty:
     /// the browser's own word.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
     keyboard: Option<Option<String>>,
 }
 
 /// Tells null from nothing.
-fn given<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D::Error> {
+fn nullable<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(d).map(Some)
 }
 
