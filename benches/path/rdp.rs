@@ -17,8 +17,8 @@ use ironrdp_rdcleanpath::RDCleanPathPdu;
 use portcullis::broker::live::{Meters, Right};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::secret::SecretString;
-use portcullis::domain::server::{
-    Clipboard, Credential, CredentialSource, Server, ServerTrust, StreamPolicy,
+use portcullis::domain::upstream::{
+    Clipboard, Credential, CredentialSource, StreamPolicy, Upstream, UpstreamTrust,
 };
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::protocol::rdp::filter::{Edits, Filter};
@@ -235,19 +235,19 @@ struct Ran {
 async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<Ran> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let to = listener.local_addr()?;
-    let server = Server {
+    let server = Upstream {
         port: to.port(),
         credential: Some(Credential {
             username: "ada".into(),
             domain: String::new(),
             password: SecretString::new("secret".into()),
         }),
-        source: CredentialSource::Workspace,
-        trust: ServerTrust::default(),
+        credential_source: CredentialSource::Workspace,
+        trust: UpstreamTrust::default(),
         policy,
         exclusive: false,
-        keyboard: None,
-        web: None,
+        keyboard_layout: None,
+        web_app: None,
     };
     let lease = lease_to(1, WorkspaceKind::Rdp, server).ok_or_else(|| fail("no lease"))?;
     let destination = destination(lease.session().id);

@@ -20,11 +20,11 @@ use portcullis::broker::fleet::{DesktopOrder, Fleet, HostPeer, Wanted};
 use portcullis::broker::live::{Meters, Right};
 use portcullis::domain::host::{Host, HostKind};
 use portcullis::domain::lease::Lease;
-use portcullis::domain::policy::may_stream;
-use portcullis::domain::reach::Way;
+use portcullis::domain::policy::authorize_stream;
+use portcullis::domain::route::SessionRoute;
 use portcullis::domain::secret::{SecretBytes, SecretString};
-use portcullis::domain::server::{Clipboard, Server, StreamPolicy};
 use portcullis::domain::session::{Session, State};
+use portcullis::domain::upstream::{Clipboard, StreamPolicy, Upstream};
 use portcullis::domain::user::{Caller, Role, User};
 use portcullis::domain::workspace::{Workspace, WorkspaceKind};
 use portcullis::domain::{
@@ -304,7 +304,7 @@ impl House {
             allowed_roles: Vec::new(),
             maintenance: false,
             policy: Default::default(),
-            server: Default::default(),
+            upstream: Default::default(),
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
         };
@@ -385,12 +385,12 @@ fn lease(n: u64, policy: StreamPolicy) -> Option<Lease> {
     lease_to(
         n,
         WorkspaceKind::Linux,
-        Server::own(forward::PORT, SecretString::new(PASSWORD.into()), policy),
+        Upstream::agent_started(forward::PORT, SecretString::new(PASSWORD.into()), policy),
     )
 }
 
 /// A lease of any server.
-pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Server) -> Option<Lease> {
+pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Upstream) -> Option<Lease> {
     let user_id = UserId(Uuid::from_u128(1));
     let session = Session {
         id: session_id(n),
@@ -402,7 +402,7 @@ pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Server) -> Option
         workspace_name: "Linux".into(),
         workspace_kind,
         host_id: HostId(Uuid::from_u128(7)),
-        way: Way::Own,
+        route: SessionRoute::OwnTunnel,
         state: State::Active,
         address: address(n),
         mfa: None,
@@ -425,7 +425,7 @@ pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Server) -> Option
         last_login_at: None,
     };
     let caller = Caller { user, login_id: session.login_id, mfa: None };
-    Some(Lease::grant(may_stream(&caller, &session).ok()?, server))
+    Some(Lease::grant(authorize_stream(&caller, &session).ok()?, server))
 }
 
 /// Dials a port of this machine.

@@ -8,11 +8,11 @@ use crate::broker::views::{
     HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, ServerChange, UserChange, WebChange,
     WorkspaceChange, WorkspaceView,
 };
-use crate::domain::reach::Target;
+use crate::domain::route::TargetSpec;
 use crate::domain::secret::SecretString;
-use crate::domain::server::TrustRule;
+use crate::domain::upstream::TrustRule;
 use crate::domain::user::User;
-use crate::domain::web::{SignIn, WebTerms};
+use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
 use crate::domain::{HostId, Timestamp};
 use serde_json::json;
 
@@ -262,9 +262,9 @@ async fn changes(
 fn web(args: WebArgs) -> Result<WebChange, Failure> {
     let sign_in = match (args.sign_in.as_deref(), args.sign_in_header) {
         (None, None) => None,
-        (Some("none"), None) => Some(SignIn::None),
-        (Some("basic"), None) => Some(SignIn::Basic),
-        (Some("header"), Some(name)) => Some(SignIn::Header(name)),
+        (Some("none"), None) => Some(UpstreamSignIn::None),
+        (Some("basic"), None) => Some(UpstreamSignIn::Basic),
+        (Some("header"), Some(name)) => Some(UpstreamSignIn::Header(name)),
         _ => {
             return Err(Failure::new(
                 "--sign-in header needs --sign-in-header, and the others have none",
@@ -290,14 +290,14 @@ fn web(args: WebArgs) -> Result<WebChange, Failure> {
     })
 }
 
-async fn target(shell: &Shell, args: &ServerArgs) -> Result<Option<Target>, Failure> {
+async fn target(shell: &Shell, args: &ServerArgs) -> Result<Option<TargetSpec>, Failure> {
     let Some(host) = &args.host else {
-        return Ok(args.direct.clone().map(|name| Target::Direct { name }));
+        return Ok(args.direct.clone().map(|name| TargetSpec::Direct { name }));
     };
     let host_id = one_host(&shell.broker.hosts(&shell.origin, &shell.caller).await?, host)?;
     match (args.port, args.service.clone()) {
-        (Some(port), _) => Ok(Some(Target::Host { host_id, port })),
-        (None, Some(name)) => Ok(Some(Target::Service { host_id, name })),
+        (Some(port), _) => Ok(Some(TargetSpec::Host { host_id, port })),
+        (None, Some(name)) => Ok(Some(TargetSpec::Service { host_id, name })),
         (None, None) => Err(Failure::new(
             "--host needs --port (a standard peer) or --service (a host with an agent)",
         )),
@@ -342,12 +342,12 @@ fn server_json(view: &WorkspaceView) -> Option<serde_json::Value> {
 }
 
 /// A web application, as `--json` shows it.
-fn web_json(web: &WebTerms) -> serde_json::Value {
+fn web_json(web: &WebAppConfig) -> serde_json::Value {
     let (identity, requests) = (&web.identity, &web.requests);
     let sign_in = match &web.sign_in {
-        SignIn::None => json!({"by": "none"}),
-        SignIn::Basic => json!({"by": "basic"}),
-        SignIn::Header(name) => json!({"by": "header", "header": name}),
+        UpstreamSignIn::None => json!({"by": "none"}),
+        UpstreamSignIn::Basic => json!({"by": "basic"}),
+        UpstreamSignIn::Header(name) => json!({"by": "header", "header": name}),
     };
     json!({"scheme": web.scheme.as_str(), "host": web.host, "start": web.start, "sign_in": sign_in,
         "identity": {"headers": identity.headers, "assertion_audience": identity.assertion_audience},
@@ -355,11 +355,11 @@ fn web_json(web: &WebTerms) -> serde_json::Value {
             "max_request": requests.max_request}})
 }
 
-fn target_json(target: &Target) -> serde_json::Value {
+fn target_json(target: &TargetSpec) -> serde_json::Value {
     match target {
-        Target::Host { host_id, port } => json!({"host_id": host_id, "port": port}),
-        Target::Service { host_id, name } => json!({"host_id": host_id, "service": name}),
-        Target::Direct { name } => json!({"direct": name}),
+        TargetSpec::Host { host_id, port } => json!({"host_id": host_id, "port": port}),
+        TargetSpec::Service { host_id, name } => json!({"host_id": host_id, "service": name}),
+        TargetSpec::Direct { name } => json!({"direct": name}),
     }
 }
 

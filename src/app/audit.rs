@@ -40,7 +40,7 @@ pub async fn run(command: AuditCommand) -> Result<(), Failure> {
 }
 
 fn vault(at: &Where) -> Result<Vault, Failure> {
-    Ok(Vault::from_master(*keys::load(&configured(at)?.server.data_dir)?.master))
+    Ok(Vault::from_master_key(*keys::load(&configured(at)?.server.data_dir)?.master))
 }
 
 /// Checks heads by a public key, and signs none.

@@ -6,7 +6,7 @@ mod web;
 use crate::config::value::DirectTarget;
 use crate::domain::WorkspaceId;
 use crate::domain::secret::SecretString;
-use crate::domain::server::{Clipboard, CredentialSource, Fingerprint};
+use crate::domain::upstream::{Clipboard, CredentialSource, Fingerprint};
 use crate::domain::user::Role;
 use crate::domain::workspace::WorkspaceKind;
 use clap::{Args, Parser, Subcommand};
@@ -524,7 +524,7 @@ fn fingerprint(text: &str) -> Result<Fingerprint, String> {
 pub struct Keyboard(pub Option<u32>);
 
 fn keyboard(text: &str) -> Result<Keyboard, String> {
-    crate::domain::server::parse_keyboard(text)
+    crate::domain::upstream::parse_keyboard_layout(text)
         .map(Keyboard)
         .ok_or_else(|| "a keyboard layout looks like 0x00000407".to_owned())
 }

@@ -15,7 +15,7 @@ use crate::config::value::DirectTarget;
 use crate::domain::HostId;
 use crate::domain::host::HostKind;
 use crate::domain::secret::SecretString;
-use crate::domain::user::Origin;
+use crate::domain::user::RequestSource;
 use crate::host::enroll::{Enrollment, Trust};
 use crate::telemetry;
 use serde_json::json;
@@ -213,7 +213,7 @@ async fn start_agent(
     let state = dir.join(AGENT);
     let mut enrollment = None;
     if !agent::is_enrolled(&state, gateway.hub_address)? {
-        let (broker, origin) = (&gateway.broker, Origin::local("demo"));
+        let (broker, origin) = (&gateway.broker, RequestSource::local("demo"));
         let caller = broker.shell_caller().await?;
         // Another port means another start from the beginning: what an agent knows of its gateway,
         // it learns by enrolling. A standard peer knows the gateway by its key alone, and is
@@ -253,7 +253,7 @@ async fn connected(broker: &Broker) -> Result<HostId, Failure> {
             // Any other host that is connected starts no desktops.
             let hosts = match broker.shell_caller().await {
                 Ok(caller) => {
-                    broker.hosts(&Origin::local("demo"), &caller).await.unwrap_or_default()
+                    broker.hosts(&RequestSource::local("demo"), &caller).await.unwrap_or_default()
                 }
                 Err(_) => Vec::new(),
             };

@@ -6,9 +6,9 @@ use super::{Failure, private};
 use crate::auth::totp;
 use crate::broker::Broker;
 use crate::broker::views::{NewUser, NewWorkspace, UserChange, WebChange, WorkspaceChange};
-use crate::domain::reach::Target;
+use crate::domain::route::TargetSpec;
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Caller, Origin, Role};
+use crate::domain::user::{Caller, RequestSource, Role};
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{ErrorKind, HostId, WorkspaceId};
 use crate::host::desktop::rdp;
@@ -136,9 +136,9 @@ const BOARD_ID: &str = "ws-team-board";
 /// # Errors
 /// A sentence for standard error.
 pub async fn board(broker: &Broker, host_id: HostId) -> Result<(), Failure> {
-    let (caller, origin) = (broker.shell_caller().await?, Origin::local("demo"));
+    let (caller, origin) = (broker.shell_caller().await?, RequestSource::local("demo"));
     let id = WorkspaceId::parse(BOARD_ID).map_err(|e| Failure::new(e.to_string()))?;
-    let target = Target::Service { host_id, name: BOARD.to_owned() };
+    let target = TargetSpec::Service { host_id, name: BOARD.to_owned() };
     let change = WorkspaceChange { target: Some(target.clone()), ..WorkspaceChange::default() };
     match broker.workspace(&caller, &id).await {
         // The agent was enrolled anew since the last start.
@@ -183,7 +183,7 @@ pub async fn board(broker: &Broker, host_id: HostId) -> Result<(), Failure> {
 /// # Errors
 /// A sentence for standard error.
 pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
-    let (caller, origin) = (broker.shell_caller().await?, Origin::local("demo"));
+    let (caller, origin) = (broker.shell_caller().await?, RequestSource::local("demo"));
     let known = kept(secrets)?;
     let users: Vec<DemoUser> = USERS
         .iter()
@@ -229,7 +229,7 @@ fn kept(secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
 async fn put(
     broker: &Broker,
     caller: &Caller,
-    origin: &Origin,
+    origin: &RequestSource,
     name: &str,
     user: &DemoUser,
 ) -> Result<(), Failure> {
@@ -270,7 +270,7 @@ fn described(d: &Definition, missing: &[&str]) -> String {
 async fn define(
     broker: &Broker,
     caller: &Caller,
-    origin: &Origin,
+    origin: &RequestSource,
     d: &Definition,
 ) -> Result<(), Failure> {
     let id = WorkspaceId::parse(d.id).map_err(|e| Failure::new(e.to_string()))?;

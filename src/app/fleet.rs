@@ -21,9 +21,9 @@ use crate::broker::fleet::{
 };
 use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
-use crate::domain::reach::{Way, gateway_v6};
+use crate::domain::route::{SessionRoute, gateway_v6};
 use crate::domain::secret::{SecretBytes, SecretString};
-use crate::domain::server::Fingerprint;
+use crate::domain::upstream::Fingerprint;
 use crate::domain::{HostId, SessionId, Timestamp};
 use crate::host::control::{self, Client, ClientError, Order, OrderTunnel, OrderWorkspace};
 use crate::tunnel::{
@@ -147,10 +147,10 @@ impl HubFleet {
     /// When there is no such tunnel, or nobody answers in it in time.
     pub async fn open(&self, lease: &Lease) -> io::Result<TunnelStream> {
         let session = lease.session().id;
-        let tunnel = match lease.way() {
-            Way::Own => self.inner.session_tunnel(session),
-            Way::Host => self.inner.shared_tunnel(session, lease.session().host_id),
-            Way::Direct(_) => None,
+        let tunnel = match lease.route() {
+            SessionRoute::OwnTunnel => self.inner.session_tunnel(session),
+            SessionRoute::HostTunnel => self.inner.shared_tunnel(session, lease.session().host_id),
+            SessionRoute::Direct(_) => None,
         };
         let tunnel = tunnel.ok_or(io::ErrorKind::NotConnected)?;
         let stream = tokio::time::timeout(DIAL_TIMEOUT, tunnel.connect(lease.port())).await;
@@ -545,11 +545,11 @@ impl Fleet for HubFleet {
     fn restore(&self, peer: SessionPeer) -> Result<(), FleetError> {
         let inner = &self.inner;
         match peer.way {
-            Way::Own => {}
-            Way::Host => {
+            SessionRoute::OwnTunnel => {}
+            SessionRoute::HostTunnel => {
                 return inner.add_shared(peer.session_id, Through::Host(peer.host_id)).map(drop);
             }
-            Way::Direct(name) => {
+            SessionRoute::Direct(name) => {
                 return inner.add_shared(peer.session_id, Through::Direct(name)).map(drop);
             }
         }

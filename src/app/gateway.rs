@@ -7,7 +7,7 @@ use crate::auth::Vault;
 use crate::broker::Broker;
 use crate::broker::fleet::TunnelState;
 use crate::config::Config;
-use crate::domain::user::Origin;
+use crate::domain::user::RequestSource;
 use crate::domain::{Clock as _, Timestamp};
 use crate::http::apps::{AppsSettings, is_same_site};
 use crate::http::{self, AppState, HubStatus, PathMetrics};
@@ -59,7 +59,7 @@ impl Gateway {
         let now = SystemClock.now();
 
         let keys = keys::load_or_create(&config.server.data_dir)?;
-        let vault = Vault::from_master(*keys.master);
+        let vault = Vault::from_master_key(*keys.master);
         let store = open::store(&config.database_url(), &vault).await?;
         open::check_master_key(&store, &vault, config).await?;
         let certificate = certificate(config, now)?;
@@ -87,7 +87,7 @@ impl Gateway {
         let audit_public_key = vault.audit_public_key();
         let broker =
             Broker::new(store, vault, fleet.clone(), Arc::new(SystemClock), open::settings(config));
-        let origin = Origin::local("gateway");
+        let origin = RequestSource::local("gateway");
         broker.ensure_organization(&config.server.organization).await?;
         broker.start(&origin).await?;
         let (going, gone) = watch::channel(false);
@@ -137,7 +137,9 @@ impl Gateway {
         if tokio::time::timeout(FAREWELL, self.upkeep).await.is_err() {
             upkeep.abort();
         }
-        match tokio::time::timeout(FAREWELL, self.broker.stop(&Origin::local("gateway"))).await {
+        match tokio::time::timeout(FAREWELL, self.broker.stop(&RequestSource::local("gateway")))
+            .await
+        {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "gateway.stop.unrecorded"),
             Err(_) => tracing::error!("gateway.stop.unrecorded: the database did not answer"),

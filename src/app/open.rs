@@ -72,14 +72,14 @@ pub async fn check_master_key(
     vault: &Vault,
     config: &Config,
 ) -> Result<(), Failure> {
-    let ours = vault.check_value().to_owned();
+    let ours = vault.key_check_value().to_owned();
     let known = store
         .write(move |tx| match tx.setting(KEY_CHECK)? {
             Some(known) => Ok(known),
             None => tx.put_setting(KEY_CHECK, &ours).map(|()| ours.clone()),
         })
         .await?;
-    if known == vault.check_value() {
+    if known == vault.key_check_value() {
         return Ok(());
     }
     let key = config.server.data_dir.join("keys/master.key");
@@ -116,7 +116,7 @@ pub fn settings(config: &Config) -> Settings {
 /// A sentence saying what is missing.
 pub async fn for_the_shell(config: &Config) -> Result<Broker, Failure> {
     let keys = keys::load_or_create(&config.server.data_dir)?;
-    let vault = Vault::from_master(*keys.master);
+    let vault = Vault::from_master_key(*keys.master);
     let store = store(&config.database_url(), &vault).await?;
     check_master_key(&store, &vault, config).await?;
     Ok(Broker::new(

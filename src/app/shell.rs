@@ -9,7 +9,7 @@ use super::{Failure, open};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Caller, Origin, User};
+use crate::domain::user::{Caller, RequestSource, User};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::{Command, Stdio};
 
@@ -27,7 +27,7 @@ pub struct Shell {
     /// As whom: an admin, audited as `system`.
     pub caller: Caller,
     /// From where.
-    pub origin: Origin,
+    pub origin: RequestSource,
     /// By which settings.
     pub config: Config,
 }
@@ -45,7 +45,7 @@ impl Shell {
         Ok(Self {
             broker,
             caller,
-            origin: Origin::local(format!("shell-{}", uuid::Uuid::new_v4())),
+            origin: RequestSource::local(format!("shell-{}", uuid::Uuid::new_v4())),
             config,
         })
     }

@@ -14,12 +14,12 @@
 pub mod kdf;
 pub mod opaque;
 pub mod password;
-pub mod throttle;
+pub mod rate_limit;
 pub mod token;
 pub mod totp;
 pub mod vault;
 
-pub use throttle::{Quota, Throttle};
+pub use rate_limit::{AttemptLimiter, Quota};
 pub use token::{Claims, TokenKeys};
 pub use vault::Vault;
 

@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 4 * MAX_CHARS;
 
 /// A hash that no password is known for: verified against when there is no user, so that both
 /// refusals take the same time.
-const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1kZWNveQ$QXJnb24yaWQgZGVjb3k6IG5vIHBhc3N3b3JkIGZpdHM";
+const DUMMY_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1kZWNveQ$QXJnb24yaWQgZGVjb3k6IG5vIHBhc3N3b3JkIGZpdHM";
 
 thread_local! {
     static RUNS: Cell<u64> = const { Cell::new(0) };
@@ -28,7 +28,7 @@ thread_local! {
 /// Argon2id computations of this thread so far. What two sign-ins cost can be compared by it, where
 /// their time is other people's noise.
 #[must_use]
-pub fn runs() -> u64 {
+pub fn computations() -> u64 {
     RUNS.get()
 }
 
@@ -57,19 +57,19 @@ pub fn hash(password: &SecretString) -> Result<String> {
 pub fn verify(password: &SecretString, hash: &str) -> bool {
     let tried = password.expose().as_bytes();
     let (Ok(hash), true) = (PasswordHash::new(hash), tried.len() <= MAX_BYTES) else {
-        decoy_verify(password);
+        verify_dummy(password);
         return false;
     };
     argon2().verify_password(tried, &hash).is_ok()
 }
 
 /// Does the work of [`verify`] when there is nothing to verify against. Always false.
-pub fn decoy_verify(password: &SecretString) -> bool {
+pub fn verify_dummy(password: &SecretString) -> bool {
     let tried = password.expose().as_bytes();
     // A password too long to be tried costs no less.
     let tried = tried.get(..tried.len().min(MAX_BYTES)).unwrap_or_default();
-    let fits =
-        PasswordHash::new(DECOY).is_ok_and(|hash| argon2().verify_password(tried, &hash).is_ok());
+    let fits = PasswordHash::new(DUMMY_HASH)
+        .is_ok_and(|hash| argon2().verify_password(tried, &hash).is_ok());
     std::hint::black_box(fits);
     false
 }
@@ -135,21 +135,21 @@ mod tests {
             ("x", "not a hash"),
             (&long, ""),
         ] {
-            let before = runs();
+            let before = computations();
             let _ = verify(&secret(password), hash);
-            assert_eq!(runs() - before, 1, "{} bytes against {hash}", password.len());
+            assert_eq!(computations() - before, 1, "{} bytes against {hash}", password.len());
         }
-        let before = runs();
-        decoy_verify(&secret("x"));
-        assert_eq!(runs() - before, 1);
+        let before = computations();
+        verify_dummy(&secret("x"));
+        assert_eq!(computations() - before, 1);
     }
 
     #[test]
     fn the_decoy_is_a_real_hash() {
-        let hash = PasswordHash::new(DECOY).unwrap();
+        let hash = PasswordHash::new(DUMMY_HASH).unwrap();
         assert!(hash.salt.is_some());
         assert_eq!(hash.hash.unwrap().as_bytes().len(), 32);
-        assert!(!decoy_verify(&secret("anything")));
+        assert!(!verify_dummy(&secret("anything")));
     }
 
     #[test]

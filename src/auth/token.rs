@@ -29,9 +29,9 @@ pub const ISSUER: &str = "portcullis";
 /// For whom.
 pub const AUDIENCE: &str = "portcullis-api";
 /// Longest token that is looked at, in bytes.
-pub const TOKEN_MAX: usize = 4096;
+pub const MAX_TOKEN_BYTES: usize = 4096;
 /// How far another gateway's clock may be ahead, in seconds.
-const FUTURE_LEEWAY: i64 = 5;
+const CLOCK_SKEW_SECONDS: i64 = 5;
 /// What precedes an Ed25519 seed in PKCS #8 (RFC 8410 section 7): version 0, algorithm 1.3.101.112,
 /// an octet string within one.
 const PKCS8_PREFIX: [u8; 16] = [
@@ -100,8 +100,8 @@ pub struct TokenKeys {
 struct Key {
     kid: String,
     x: String,
-    signs: EncodingKey,
-    verifies: DecodingKey,
+    encoding_key: EncodingKey,
+    decoding_key: DecodingKey,
 }
 
 impl fmt::Debug for TokenKeys {
@@ -152,7 +152,7 @@ impl TokenKeys {
         let key = self.newest();
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(key.kid.clone());
-        jsonwebtoken::encode(&header, claims, &key.signs).map_err(Error::internal)
+        jsonwebtoken::encode(&header, claims, &key.encoding_key).map_err(Error::internal)
     }
 
     /// Signs what an application is told about a user.
@@ -169,7 +169,7 @@ impl TokenKeys {
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(ASSERTION_TYPE.to_owned());
         header.kid = Some(key.kid.clone());
-        jsonwebtoken::encode(&header, assertion, &key.signs).map_err(Error::internal)
+        jsonwebtoken::encode(&header, assertion, &key.encoding_key).map_err(Error::internal)
     }
 
     /// What a token says, when it is ours and not expired.
@@ -179,7 +179,7 @@ impl TokenKeys {
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims> {
         let refused =
             |cause: &str| Error::unauthenticated("Invalid or expired token").caused_by(cause);
-        if token.len() > TOKEN_MAX {
+        if token.len() > MAX_TOKEN_BYTES {
             return Err(refused("longer than any token"));
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| refused("not a JWT"))?;
@@ -198,13 +198,13 @@ impl TokenKeys {
         // The library asks the machine for the time; here time is an argument, and is compared
         // below.
         rules.validate_exp = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, &key.verifies, &rules)
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding_key, &rules)
             .map_err(|_| refused("signature or claims"))?
             .claims;
         if now.unix_seconds() >= claims.exp {
             return Err(refused("expired"));
         }
-        if claims.iat > now.unix_seconds() + FUTURE_LEEWAY {
+        if claims.iat > now.unix_seconds() + CLOCK_SKEW_SECONDS {
             return Err(refused("issued in the future"));
         }
         Ok(claims)
@@ -233,7 +233,7 @@ impl Key {
         // The library's "ed_der": PKCS #8 for the private half, the bare 32 bytes for the public
         // one.
         let verifies = DecodingKey::from_ed_components(&x).map_err(Error::internal)?;
-        Ok(Self { kid, x, signs: EncodingKey::from_ed_der(&der), verifies })
+        Ok(Self { kid, x, encoding_key: EncodingKey::from_ed_der(&der), decoding_key: verifies })
     }
 }
 

@@ -19,7 +19,7 @@ pub const DIGITS: u8 = 6;
 /// Seconds of a step.
 pub const PERIOD: u64 = 30;
 /// Steps of drift that are accepted either way.
-const SKEW: i64 = 1;
+const SKEW_STEPS: i64 = 1;
 
 /// A fresh secret, base32.
 #[must_use]
@@ -58,23 +58,23 @@ fn build(secret: &SecretString, labels: Option<(&str, &str)>) -> Result<Totp> {
 ///
 /// # Errors
 /// `Invalid`, saying what is wrong.
-pub fn check_secret(secret: &SecretString) -> Result<()> {
+pub fn validate_secret(secret: &SecretString) -> Result<()> {
     build(secret, None).map(|_| ())
 }
 
-/// The step around `now` whose code this is; `None` when there is none. Spaces in the code do not
+/// The step around `now` whose code this is; `Incomplete` when there is none. Spaces in the code do not
 /// count.
 ///
 /// Every step of the window is compared, each in constant time, so that the time taken does not
 /// tell which fits.
 #[must_use]
-pub fn check(secret: &SecretString, code: &str, now: Timestamp) -> Option<i64> {
+pub fn matching_step(secret: &SecretString, code: &str, now: Timestamp) -> Option<i64> {
     let totp = build(secret, None).ok()?;
     let code: String =
         code.chars().filter(|c| !c.is_whitespace()).take(DIGITS as usize + 1).collect();
     let present = step_of(now);
     let mut fit = None;
-    for step in present - SKEW..=present + SKEW {
+    for step in present - SKEW_STEPS..=present + SKEW_STEPS {
         let seconds = u64::try_from(step).ok()?.checked_mul(PERIOD)?;
         if totp.check(&code, seconds).is_some() {
             fit = Some(step);
@@ -145,24 +145,24 @@ mod tests {
         ] {
             let now = Timestamp(seconds * 1000);
             assert_eq!(code_at(&rfc_secret(), step_of(now)).unwrap(), code[2..]);
-            assert_eq!(check(&rfc_secret(), &code[2..], now), Some(step_of(now)));
+            assert_eq!(matching_step(&rfc_secret(), &code[2..], now), Some(step_of(now)));
         }
     }
 
     #[test]
     fn codes_are_six_digits() {
         let now = Timestamp(59_000);
-        assert_eq!(check(&rfc_secret(), "287 082", now), Some(1));
+        assert_eq!(matching_step(&rfc_secret(), "287 082", now), Some(1));
         for bad in ["", "28708", "2870822", "94287082", "+87082", "28708x", "٢٨٧٠٨٢"] {
-            assert_eq!(check(&rfc_secret(), bad, now), None, "{bad}");
+            assert_eq!(matching_step(&rfc_secret(), bad, now), None, "{bad}");
         }
     }
 
     #[test]
     fn secrets_are_checked() {
-        assert!(check_secret(&new_secret()).is_ok());
+        assert!(validate_secret(&new_secret()).is_ok());
         for bad in ["", "GEZDGNBV", "not base32!"] {
-            assert!(check_secret(&SecretString::new(bad.to_owned())).is_err(), "{bad}");
+            assert!(validate_secret(&SecretString::new(bad.to_owned())).is_err(), "{bad}");
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
             let now = Timestamp(seconds * 1000);
             let step = step_of(now) + drift;
             let code = code_at(&secret, step).unwrap();
-            let found = check(&secret, &code, now);
+            let found = matching_step(&secret, &code, now);
             if drift.abs() <= 1 {
                 prop_assert!(found.is_some());
             } else if let Some(other) = found {

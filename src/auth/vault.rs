@@ -19,8 +19,8 @@ use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-const NONCE: usize = 24;
-const VERSION: &str = "v1.";
+const NONCE_BYTES: usize = 24;
+const SEALED_PREFIX: &str = "v1.";
 
 /// Seals secrets at rest and signs the audit head. Cheap to clone.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub struct Vault {
 struct Keys {
     seal: XChaCha20Poly1305,
     head: SigningKey,
-    check: String,
+    key_check_value: String,
 }
 
 impl fmt::Debug for Vault {
@@ -43,7 +43,7 @@ impl fmt::Debug for Vault {
 impl Vault {
     /// The vault of a master key. The caller wipes its own copy.
     #[must_use]
-    pub fn from_master(master: [u8; 32]) -> Self {
+    pub fn from_master_key(master: [u8; 32]) -> Self {
         let master = Zeroizing::new(master);
         let seal = kdf::derive(&master, "portcullis seal v1");
         let head = kdf::derive(&master, "portcullis audit head v1");
@@ -52,7 +52,7 @@ impl Vault {
             keys: Arc::new(Keys {
                 seal: XChaCha20Poly1305::new((&*seal).into()),
                 head: SigningKey::from_bytes(&head),
-                check: hex::encode(&check[..16]),
+                key_check_value: hex::encode(&check[..16]),
             }),
         }
     }
@@ -60,14 +60,14 @@ impl Vault {
     /// A value that tells two master keys apart and says nothing about either: kept in the database
     /// to notice a wrong key file at start.
     #[must_use]
-    pub fn check_value(&self) -> &str {
-        &self.keys.check
+    pub fn key_check_value(&self) -> &str {
+        &self.keys.key_check_value
     }
 
     /// Seals `plain` for `purpose` under a fresh nonce.
     #[must_use]
     pub fn seal(&self, purpose: &str, plain: &[u8]) -> String {
-        let nonce: [u8; NONCE] = random_bytes();
+        let nonce: [u8; NONCE_BYTES] = random_bytes();
         let payload = Payload { msg: plain, aad: purpose.as_bytes() };
         let sealed = self
             .keys
@@ -76,7 +76,7 @@ impl Vault {
             .expect("INVARIANT: XChaCha20-Poly1305 refuses only messages beyond 256 GiB");
         let mut bytes = nonce.to_vec();
         bytes.extend_from_slice(&sealed);
-        format!("{VERSION}{}", URL_SAFE_NO_PAD.encode(bytes))
+        format!("{SEALED_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// Opens what [`Vault::seal`] sealed for the same purpose under the same master key.
@@ -84,17 +84,17 @@ impl Vault {
     /// # Errors
     /// `Internal` when the text was altered, or sealed for another purpose or under another key:
     /// which of them is not told.
-    pub fn open(&self, purpose: &str, sealed: &str) -> Result<SecretBytes> {
+    pub fn unseal(&self, purpose: &str, sealed: &str) -> Result<SecretBytes> {
         let closed = || {
             Error::internal(
                 "a sealed value does not open: altered, for another purpose, or under another master key",
             )
         };
         let bytes = sealed
-            .strip_prefix(VERSION)
+            .strip_prefix(SEALED_PREFIX)
             .and_then(|text| URL_SAFE_NO_PAD.decode(text).ok())
             .ok_or_else(closed)?;
-        let (nonce, message) = bytes.split_at_checked(NONCE).ok_or_else(closed)?;
+        let (nonce, message) = bytes.split_at_checked(NONCE_BYTES).ok_or_else(closed)?;
         let payload = Payload { msg: message, aad: purpose.as_bytes() };
         self.keys
             .seal
@@ -145,44 +145,44 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_sealed_opens(plain: Vec<u8>, purpose: String) {
-            let vault = Vault::from_master([7; 32]);
+            let vault = Vault::from_master_key([7; 32]);
             let sealed = vault.seal(&purpose, &plain);
-            let opened = vault.open(&purpose, &sealed).unwrap();
+            let opened = vault.unseal(&purpose, &sealed).unwrap();
             prop_assert_eq!(opened.expose(), &plain);
             prop_assert_ne!(&sealed, &vault.seal(&purpose, &plain));
         }
 
         #[test]
         fn any_flipped_bit_is_refused(plain: Vec<u8>, at: prop::sample::Index, bit in 0..8u8) {
-            let vault = Vault::from_master([7; 32]);
+            let vault = Vault::from_master_key([7; 32]);
             let sealed = vault.seal("totp:a", &plain);
-            let mut bytes = URL_SAFE_NO_PAD.decode(&sealed[VERSION.len()..]).unwrap();
+            let mut bytes = URL_SAFE_NO_PAD.decode(&sealed[SEALED_PREFIX.len()..]).unwrap();
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
-            let altered = format!("{VERSION}{}", URL_SAFE_NO_PAD.encode(bytes));
-            prop_assert!(vault.open("totp:a", &altered).is_err());
+            let altered = format!("{SEALED_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+            prop_assert!(vault.unseal("totp:a", &altered).is_err());
         }
 
         #[test]
         fn nonsense_is_refused(text: String) {
-            prop_assert!(Vault::from_master([7; 32]).open("totp:a", &text).is_err());
+            prop_assert!(Vault::from_master_key([7; 32]).unseal("totp:a", &text).is_err());
         }
     }
 
     #[test]
     fn purpose_and_key_bind() {
-        let vault = Vault::from_master([7; 32]);
+        let vault = Vault::from_master_key([7; 32]);
         let sealed = vault.seal("totp:a", b"secret");
-        assert!(vault.open("totp:b", &sealed).is_err());
-        let other = Vault::from_master([8; 32]);
-        assert!(other.open("totp:a", &sealed).is_err());
-        assert_ne!(vault.check_value(), other.check_value());
-        assert!(!format!("{:?} {:?}", vault, vault.open("totp:a", &sealed)).contains("secret"));
+        assert!(vault.unseal("totp:b", &sealed).is_err());
+        let other = Vault::from_master_key([8; 32]);
+        assert!(other.unseal("totp:a", &sealed).is_err());
+        assert_ne!(vault.key_check_value(), other.key_check_value());
+        assert!(!format!("{:?} {:?}", vault, vault.unseal("totp:a", &sealed)).contains("secret"));
     }
 
     #[test]
     fn heads_are_signed() {
-        let vault = Vault::from_master([7; 32]);
+        let vault = Vault::from_master_key([7; 32]);
         let signature = vault.sign_head("portcullis-audit-head:1:ab");
         assert!(vault.verify_head("portcullis-audit-head:1:ab", &signature));
         assert!(verify_head_with(
@@ -191,7 +191,9 @@ mod tests {
             &signature
         ));
         assert!(!vault.verify_head("portcullis-audit-head:2:ab", &signature));
-        assert!(!Vault::from_master([8; 32]).verify_head("portcullis-audit-head:1:ab", &signature));
+        assert!(
+            !Vault::from_master_key([8; 32]).verify_head("portcullis-audit-head:1:ab", &signature)
+        );
         for bad in ["", "AAAA", "not base64!", &"A".repeat(88)] {
             assert!(!vault.verify_head("portcullis-audit-head:1:ab", bad), "{bad}");
         }

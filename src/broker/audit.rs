@@ -5,8 +5,8 @@ use super::views::{AuditExport, AuditQuery, AuditVerdict, Page};
 use super::{Broker, input};
 use crate::auth::Vault;
 use crate::domain::audit::{Action, ChainFault, Entry, Head, Outcome};
-use crate::domain::policy::Act;
-use crate::domain::user::{Caller, Origin};
+use crate::domain::policy::PolicyAction;
+use crate::domain::user::{Caller, RequestSource};
 use crate::domain::{Error, Result, Timestamp};
 use crate::store::{AuditFilter, HeadSigner};
 
@@ -72,11 +72,12 @@ impl Broker {
     /// `Forbidden`; `Invalid` when the query is not acceptable.
     pub async fn audit(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         query: AuditQuery,
     ) -> Result<Page<Entry>> {
-        let organization = self.permit(origin, caller, Act::ReadAudit).await?.organization_id();
+        let organization =
+            self.permit(origin, caller, PolicyAction::ReadAudit).await?.organization_id();
         let (filter, limit) = filter(query)?;
         let entries = self.inner.store.read(move |tx| tx.audit_page(organization, &filter)).await?;
         Ok(input::page(entries, limit, |entry| entry.seq.to_string()))
@@ -87,8 +88,12 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn audit_export(&self, origin: &Origin, caller: &Caller) -> Result<AuditExport> {
-        self.permit(origin, caller, Act::ReadAudit).await?;
+    pub async fn audit_export(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+    ) -> Result<AuditExport> {
+        self.permit(origin, caller, PolicyAction::ReadAudit).await?;
         let note = self.note(origin, Action::ExportAudit).by(caller).on_thing("audit", None);
         self.write_note(note).await?;
         let head = self.inner.store.read(|tx| tx.audit_head()).await?;
@@ -102,11 +107,12 @@ impl Broker {
     /// `Forbidden`; `Invalid` when the query is not acceptable.
     pub async fn audit_export_of(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         query: AuditQuery,
     ) -> Result<AuditExport> {
-        let organization = self.permit(origin, caller, Act::ReadAudit).await?.organization_id();
+        let organization =
+            self.permit(origin, caller, PolicyAction::ReadAudit).await?.organization_id();
         let mut note = self.note(origin, Action::ExportAudit).by(caller).on_thing("audit", None);
         for (name, value) in [
             ("actor", &query.actor),
@@ -138,9 +144,13 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`. A broken chain is an answer, not an error.
-    pub async fn audit_verify(&self, origin: &Origin, caller: &Caller) -> Result<AuditVerdict> {
-        self.permit(origin, caller, Act::ReadAudit).await?;
-        let crate::store::Verdict { entries, head, fault } =
+    pub async fn audit_verify(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+    ) -> Result<AuditVerdict> {
+        self.permit(origin, caller, PolicyAction::ReadAudit).await?;
+        let crate::store::ChainReport { entries, head, fault } =
             self.inner.store.verify_chain().await?;
         let verdict = AuditVerdict { entries, head, fault };
         let note = self
@@ -188,7 +198,8 @@ impl AuditExport {
         if after >= end {
             return Ok(Vec::new());
         }
-        let mut page = self.broker.inner.store.read(move |tx| tx.audit_after(after, CHUNK)).await?;
+        let mut page =
+            self.broker.inner.store.read(move |tx| tx.audit_entries_after(after, CHUNK)).await?;
         page.retain(|entry| entry.seq <= end);
         self.after = page.last().map_or(end, |entry| entry.seq);
         Ok(page)

@@ -14,14 +14,14 @@ use super::workspaces::WORKSPACE;
 use super::{Broker, input, launch};
 use crate::domain::audit::Action;
 use crate::domain::policy::{self, Denial};
-use crate::domain::reach::{Target, Way};
+use crate::domain::route::{SessionRoute, TargetSpec};
 use crate::domain::secret::{SecretBytes, SecretString};
-use crate::domain::server::{
-    Credential, CredentialSource, Fingerprint, Server, ServerTrust, TrustRule,
-};
 use crate::domain::session::{Session, State};
-use crate::domain::user::{Caller, Origin};
-use crate::domain::workspace::{ServerState, Workspace, WorkspaceKind};
+use crate::domain::upstream::{
+    Credential, CredentialSource, Fingerprint, TrustRule, Upstream, UpstreamTrust,
+};
+use crate::domain::user::{Caller, RequestSource};
+use crate::domain::workspace::{UpstreamState, Workspace, WorkspaceKind};
 use crate::domain::{Error, LoginId, Result, SessionId, Timestamp, UserId, WorkspaceId};
 use crate::store::LeaseRow;
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,7 @@ impl Entered {
 pub(super) struct Behind {
     pub(super) workspace: Workspace,
     lease: LeaseRow,
-    state: ServerState,
+    state: UpstreamState,
     /// By the source: the workspace's password, or the user's credential.
     sealed: Option<String>,
 }
@@ -114,8 +114,8 @@ impl Behind {
 fn terms(workspace: &Workspace) -> Terms {
     Terms {
         policy: workspace.policy,
-        trust: workspace.server.trust.clone(),
-        web: workspace.server.web.clone(),
+        trust: workspace.upstream.trust.clone(),
+        web: workspace.upstream.web_app.clone(),
     }
 }
 
@@ -135,14 +135,16 @@ fn text(plain: &SecretBytes) -> Result<SecretString> {
 
 /// Whether a session still leads where its workspace says.
 fn leads_there(session: &Session, workspace: &Workspace, lease: &LeaseRow) -> bool {
-    match (&session.way, &workspace.target) {
-        (Way::Own, None) => true,
-        (Way::Own, Some(Target::Service { host_id, .. })) => *host_id == session.host_id,
-        (Way::Host, Some(Target::Host { host_id, port })) => {
+    match (&session.route, &workspace.target) {
+        (SessionRoute::OwnTunnel, None) => true,
+        (SessionRoute::OwnTunnel, Some(TargetSpec::Service { host_id, .. })) => {
+            *host_id == session.host_id
+        }
+        (SessionRoute::HostTunnel, Some(TargetSpec::Host { host_id, port })) => {
             *host_id == session.host_id && i32::from(*port) == lease.port
         }
-        (Way::Direct(name), Some(Target::Direct { name: named })) => name == named,
-        (Way::Own | Way::Host | Way::Direct(_), _) => false,
+        (SessionRoute::Direct(name), Some(TargetSpec::Direct { name: named })) => name == named,
+        (SessionRoute::OwnTunnel | SessionRoute::HostTunnel | SessionRoute::Direct(_), _) => false,
     }
 }
 
@@ -163,8 +165,8 @@ impl Book<'_, '_> {
             );
             return self.refuse(&note.clone().denied("target_changed"), error);
         }
-        let state = self.server_state(&workspace.id)?;
-        let sealed = match workspace.server.source {
+        let state = self.upstream_state(&workspace.id)?;
+        let sealed = match workspace.upstream.credential_source {
             CredentialSource::Workspace => self.workspace_password(&workspace.id)?,
             CredentialSource::User => self.user_credential(&workspace.id, session.user_id)?,
             CredentialSource::Ask => None,
@@ -181,17 +183,17 @@ impl Broker {
         session: &Session,
         behind: Behind,
         caller: &Caller,
-    ) -> Result<Server> {
+    ) -> Result<Upstream> {
         let Behind { workspace, lease, state, sealed } = behind;
         let port = u16::try_from(lease.port).map_err(Error::internal)?;
-        if workspace.is_started() || !workspace.has_server() {
+        if workspace.is_agent_started() || !workspace.has_upstream() {
             let password = text(
                 &self
                     .inner
                     .vault
-                    .open(&launch::credential_purpose(session.id), &lease.credential_sealed)?,
+                    .unseal(&launch::credential_purpose(session.id), &lease.credential_sealed)?,
             )?;
-            let own = Server::own(port, password.clone(), workspace.policy);
+            let own = Upstream::agent_started(port, password.clone(), workspace.policy);
             if workspace.kind != WorkspaceKind::Rdp {
                 return Ok(own);
             }
@@ -200,19 +202,21 @@ impl Broker {
                 .ok_or_else(|| Error::internal("a started RDP desktop without a certificate"))?;
             let credential =
                 Credential { username: STARTED_USER.to_owned(), domain: String::new(), password };
-            let trust = ServerTrust { rule: TrustRule::Pinned(pin), pin: None };
-            return Ok(Server {
+            let trust = UpstreamTrust { rule: TrustRule::Pinned(pin), pin: None };
+            return Ok(Upstream {
                 credential: Some(credential),
                 trust,
-                keyboard: workspace.server.keyboard,
+                keyboard_layout: workspace.upstream.keyboard_layout,
                 ..own
             });
         }
-        let terms = workspace.server;
-        let credential = match terms.source {
+        let terms = workspace.upstream;
+        let credential = match terms.credential_source {
             CredentialSource::Workspace => {
                 let password = sealed
-                    .map(|sealed| self.inner.vault.open(&workspace_purpose(&workspace.id), &sealed))
+                    .map(|sealed| {
+                        self.inner.vault.unseal(&workspace_purpose(&workspace.id), &sealed)
+                    })
                     .transpose()?;
                 let password = password
                     .as_ref()
@@ -228,18 +232,19 @@ impl Broker {
                 self.inner.entered.take((session.id, caller.user.id, caller.login_id), self.now())
             }
         };
-        let trust = ServerTrust { rule: terms.trust, pin: state.pinned.map(|(pin, _)| pin) };
-        let (policy, exclusive, keyboard) = (workspace.policy, terms.exclusive, terms.keyboard);
-        let web = (workspace.kind == WorkspaceKind::Html5).then(|| Box::new(terms.web));
-        Ok(Server {
+        let trust = UpstreamTrust { rule: terms.trust, pin: state.pinned.map(|(pin, _)| pin) };
+        let (policy, exclusive, keyboard) =
+            (workspace.policy, terms.exclusive, terms.keyboard_layout);
+        let web = (workspace.kind == WorkspaceKind::Html5).then(|| Box::new(terms.web_app));
+        Ok(Upstream {
             port,
             credential,
-            source: terms.source,
+            credential_source: terms.credential_source,
             trust,
             policy,
             exclusive,
-            keyboard,
-            web,
+            keyboard_layout: keyboard,
+            web_app: web,
         })
     }
 
@@ -249,7 +254,7 @@ impl Broker {
         user: UserId,
         sealed: &str,
     ) -> Result<Credential> {
-        let plain = self.inner.vault.open(&user_purpose(workspace, user), sealed)?;
+        let plain = self.inner.vault.unseal(&user_purpose(workspace, user), sealed)?;
         let mut read: Sealed = serde_json::from_slice(plain.expose())
             .map_err(|_| Error::internal("a sealed credential does not read"))?;
         let (username, domain) =
@@ -276,7 +281,7 @@ impl Broker {
         Ok(self.inner.vault.seal(&user_purpose(workspace, user), &plain))
     }
 
-    /// Seals the password of a workspace's server; `None` for an empty one, which is none.
+    /// Seals the password of a workspace's server; `Incomplete` for an empty one, which is none.
     pub(super) fn seal_password(
         &self,
         workspace: &WorkspaceId,
@@ -301,7 +306,7 @@ impl Broker {
     /// credential is another's; `Invalid`.
     pub async fn save_credential(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: &WorkspaceId,
         new: NewCredential,
@@ -322,11 +327,11 @@ impl Broker {
                 return Ok(Err(error));
             }
             let note = note.clone().on_workspace(&workspace);
-            if workspace.server.source != CredentialSource::User {
+            if workspace.upstream.credential_source != CredentialSource::User {
                 let error = Error::conflict("This workspace does not use a credential of yours. Its administrator decides that.");
                 return book.refuse(&note.denied("not_the_users"), error);
             }
-            book.put_user_credential(&id, who.user.id, &sealed, note.now())?;
+            book.upsert_user_credential(&id, who.user.id, &sealed, note.now())?;
             book.note(&note);
             Ok(Ok(()))
         })
@@ -339,7 +344,7 @@ impl Broker {
     /// `NotFound` when there is no such workspace, or they do not see it.
     pub async fn forget_credential(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: &WorkspaceId,
     ) -> Result<()> {
@@ -366,7 +371,7 @@ impl Broker {
     /// asks for none; `Invalid`; `Unavailable` when too many wait.
     pub async fn enter_credential(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: SessionId,
         new: NewCredential,
@@ -380,7 +385,7 @@ impl Broker {
         let typed = credential.clone();
         self.decide(move |book| {
             let session = book.session(id)?;
-            let why = if session.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
+            let why = if session.is_some() { Denial::NotOwner.as_str() } else { "unknown" };
             let Some(session) = session.filter(|s| s.user_id == who.user.id) else {
                 let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
                 return book.refuse(&note.denied(why), Error::not_found(SESSION));
@@ -390,9 +395,9 @@ impl Broker {
                 return book.refuse(&note.denied(Denial::NotActive.as_str()), not_active());
             }
             let workspace = book.workspace(&session.workspace_id)?;
-            let Some(workspace) =
-                workspace.filter(|w| w.has_server() && w.server.source == CredentialSource::Ask)
-            else {
+            let Some(workspace) = workspace.filter(|w| {
+                w.has_upstream() && w.upstream.credential_source == CredentialSource::Ask
+            }) else {
                 let error = Error::conflict("This workspace does not ask for a credential.");
                 return book.refuse(&note.denied("not_asked"), error);
             };
@@ -418,12 +423,12 @@ fn seen_server(
     note: &Note,
 ) -> Verdict<Workspace> {
     let found = book.workspace(id)?;
-    let why = if found.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
-    let Some(workspace) = found.filter(|w| policy::sees(who, w)) else {
+    let why = if found.is_some() { Denial::NotOwner.as_str() } else { "unknown" };
+    let Some(workspace) = found.filter(|w| policy::can_view(who, w)) else {
         let note = note.clone().acting(Action::AccessDenied).on_workspace_id(id);
         return book.refuse(&note.denied(why), Error::not_found(WORKSPACE));
     };
-    if !workspace.has_server() {
+    if !workspace.has_upstream() {
         let error = Error::conflict("This workspace has no server that asks for a credential.");
         return book.refuse(&note.clone().on_workspace(&workspace).denied("no_server"), error);
     }

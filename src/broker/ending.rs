@@ -16,9 +16,9 @@ use super::fleet::TunnelReport;
 use super::live::Topic;
 use super::record::{Book, Note, whole};
 use crate::domain::audit::Action;
-use crate::domain::reach::Way;
+use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Event, Session};
-use crate::domain::user::Origin;
+use crate::domain::user::RequestSource;
 use crate::domain::{Error, LoginId, Result, SessionId, UserId};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -48,7 +48,7 @@ impl Ended {
 }
 
 impl Book<'_, '_> {
-    /// Takes one event into a session by compare-and-set, on its newest version. `None`: the event
+    /// Takes one event into a session by compare-and-set, on its newest version. `Incomplete`: the event
     /// no longer fits.
     pub(super) fn advance(
         &mut self,
@@ -70,7 +70,7 @@ impl Book<'_, '_> {
         Err(Error::unavailable("Too much happened to this session at once. Try again."))
     }
 
-    /// Closes a session and writes `note` with the reason. `None`: somebody closed it before.
+    /// Closes a session and writes `note` with the reason. `Incomplete`: somebody closed it before.
     pub(super) fn close(
         &mut self,
         session: &Session,
@@ -111,11 +111,11 @@ impl Book<'_, '_> {
         Ok(Ended { sessions: self.close_all(sessions, reason, note)?, logins })
     }
 
-    /// Releases a closing session: its seat is free. `None`: somebody did before.
+    /// Releases a closing session: its seat is free. `Incomplete`: somebody did before.
     pub(super) fn release(&mut self, session: &Session, note: &Note) -> Result<Option<Session>> {
         let next = self.advance(session, Event::Release, note)?;
         if let Some(next) = &next {
-            self.release_seat(next.id)?;
+            self.release_seats(next.id)?;
             let lasted = whole(millis(next.duration(note.now())));
             let reason = next.state.end_reason().map_or("", EndReason::as_str);
             let note = note.clone().acting(Action::CloseSession).on_session(next).because(reason);
@@ -174,9 +174,11 @@ impl Broker {
         report: Option<TunnelReport>,
         anyway: bool,
     ) -> Result<()> {
-        let here = match &session.way {
-            Way::Own | Way::Host => self.inner.fleet.host(session.host_id).is_some(),
-            Way::Direct(name) => self.inner.fleet.direct_targets().contains(name),
+        let here = match &session.route {
+            SessionRoute::OwnTunnel | SessionRoute::HostTunnel => {
+                self.inner.fleet.host(session.host_id).is_some()
+            }
+            SessionRoute::Direct(name) => self.inner.fleet.direct_targets().contains(name),
         };
         if !anyway && !here {
             return Ok(());
@@ -186,7 +188,7 @@ impl Broker {
         };
         let stopped = self.stop_desktop(&session).await;
         let note = self
-            .note(&Origin::local(""), Action::CloseSession)
+            .note(&RequestSource::local(""), Action::CloseSession)
             .by_system()
             .with("desktop_stopped", stopped);
         let note = match &report {
@@ -242,7 +244,7 @@ impl Broker {
         reason: EndReason,
         action: Action,
     ) -> Result<()> {
-        let note = self.note(&Origin::local(""), action).by_system().on_session(&session);
+        let note = self.note(&RequestSource::local(""), action).by_system().on_session(&session);
         let note =
             if reason == EndReason::LaunchFailed { note.failed("interrupted") } else { note };
         let closed = self.write(move |book| book.close(&session, reason, &note)).await?;

@@ -4,7 +4,7 @@ use super::Broker;
 use super::live::Change;
 use super::views::{Gauges, HealthView};
 use crate::domain::ErrorKind;
-use crate::domain::policy::{self, Act};
+use crate::domain::policy::{self, PolicyAction};
 use crate::domain::user::Caller;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
@@ -21,10 +21,10 @@ impl Broker {
         self.live().changes()
     }
 
-    /// Moves when the audit log grows; `None` for whoever may not read it.
+    /// Moves when the audit log grows; `Incomplete` for whoever may not read it.
     #[must_use]
     pub fn audit_changes(&self, caller: &Caller) -> Option<watch::Receiver<u64>> {
-        policy::decide(caller, Act::ReadAudit).ok().map(|_| self.live().entries())
+        policy::authorize(caller, PolicyAction::ReadAudit).ok().map(|_| self.live().entries())
     }
 
     /// Probes store, audit head and hosts at this moment.

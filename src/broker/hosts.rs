@@ -12,11 +12,11 @@ use super::{Broker, input};
 use crate::auth::{opaque, random_bytes};
 use crate::domain::audit::Action;
 use crate::domain::host::{Host, HostKind};
-use crate::domain::policy::Act;
-use crate::domain::reach::HOST_NETWORK;
+use crate::domain::policy::PolicyAction;
+use crate::domain::route::HOST_NETWORK;
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::session::EndReason;
-use crate::domain::user::{Caller, Origin};
+use crate::domain::user::{Caller, RequestSource};
 use crate::domain::{Error, HostId, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -36,8 +36,9 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn hosts(&self, origin: &Origin, caller: &Caller) -> Result<Vec<HostView>> {
-        let organization = self.permit(origin, caller, Act::ReadHosts).await?.organization_id();
+    pub async fn hosts(&self, origin: &RequestSource, caller: &Caller) -> Result<Vec<HostView>> {
+        let organization =
+            self.permit(origin, caller, PolicyAction::ReadHosts).await?.organization_id();
         let found = self
             .inner
             .store
@@ -61,12 +62,13 @@ impl Broker {
     /// `Forbidden` or `Invalid`.
     pub async fn create_join_token(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         name: Option<String>,
         ttl: Duration,
     ) -> Result<JoinToken> {
-        let organization = self.permit(origin, caller, Act::ManageHosts).await?.organization_id();
+        let organization =
+            self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
         let name = name.as_deref().map(input::name).transpose()?;
         if ttl < Duration::from_secs(1) || ttl > JOIN_TTL_MAX {
             return Err(Error::invalid("A join token may live from one second to seven days."));
@@ -94,7 +96,7 @@ impl Broker {
     /// key is enrolled already.
     pub async fn enroll_host(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         request: HostEnrollment,
     ) -> Result<HostEnrolled> {
         let HostEnrollment { token, name, public_key, version } = request;
@@ -109,7 +111,7 @@ impl Broker {
         let note = self.note(origin, Action::EnrollHost);
         let enrolled = self
             .write(move |book| {
-                let Some((organization_id, named)) = book.use_join_token(&hash, now)? else {
+                let Some((organization_id, named)) = book.consume_join_token(&hash, now)? else {
                     return Ok(None);
                 };
                 let name = named.unwrap_or_else(|| name.clone());
@@ -160,8 +162,14 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden` or `NotFound`.
-    pub async fn remove_host(&self, origin: &Origin, caller: &Caller, id: HostId) -> Result<()> {
-        let organization = self.permit(origin, caller, Act::ManageHosts).await?.organization_id();
+    pub async fn remove_host(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+        id: HostId,
+    ) -> Result<()> {
+        let organization =
+            self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
         let note = self.note(origin, Action::RemoveHost).by(caller);
         let broker = self.clone();
         self.apart(async move {

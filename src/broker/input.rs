@@ -4,12 +4,12 @@ mod web;
 
 use super::credentials::NewCredential;
 use super::views::{NewWorkspace, Page, WorkspaceChange};
-use crate::domain::reach::{Target, is_direct_name};
+use crate::domain::route::{TargetSpec, is_target_name};
 use crate::domain::secret::SecretString;
-use crate::domain::server::{Credential, CredentialSource, StreamPolicy, TrustRule};
+use crate::domain::upstream::{Credential, CredentialSource, StreamPolicy, TrustRule};
 use crate::domain::user::Role;
-use crate::domain::web::WebTerms;
-use crate::domain::workspace::{ServerTerms, Workspace, WorkspaceKind};
+use crate::domain::web_app::WebAppConfig;
+use crate::domain::workspace::{UpstreamConfig, Workspace, WorkspaceKind};
 use crate::domain::{Error, OrganizationId, Result, Timestamp, WorkspaceId};
 use std::str::FromStr;
 
@@ -163,20 +163,20 @@ pub(super) fn workspace(
         allowed_roles: Role::ALL.to_vec(),
         maintenance: false,
         policy: StreamPolicy::default(),
-        server: ServerTerms { web: web::new(new.kind), ..ServerTerms::default() },
+        upstream: UpstreamConfig { web_app: web::new(new.kind), ..UpstreamConfig::default() },
         created_at: now,
         updated_at: now,
     };
     let rest = WorkspaceChange { name: None, description: None, ..new.rest.clone() };
     let (workspace, _) = changed(&plain, &rest, now)?;
-    if workspace.kind == WorkspaceKind::Vnc && workspace.is_started() {
+    if workspace.kind == WorkspaceKind::Vnc && workspace.is_agent_started() {
         return Err(Error::invalid("A workspace of type vnc names a server: give its target."));
     }
     Ok(workspace)
 }
 
 /// A server an admin named, as far as it can be checked without asking anybody.
-fn checked(target: &Target, kind: WorkspaceKind) -> Result<Target> {
+fn checked(target: &TargetSpec, kind: WorkspaceKind) -> Result<TargetSpec> {
     match kind {
         WorkspaceKind::Vnc | WorkspaceKind::Rdp | WorkspaceKind::Html5 => {}
         WorkspaceKind::Linux => {
@@ -186,35 +186,39 @@ fn checked(target: &Target, kind: WorkspaceKind) -> Result<Target> {
         }
     }
     match target {
-        Target::Host { port: 0, .. } => Err(Error::invalid("target.port must be 1 to 65535.")),
-        Target::Direct { name } if !is_direct_name(name) => Err(Error::invalid(
+        TargetSpec::Host { port: 0, .. } => Err(Error::invalid("target.port must be 1 to 65535.")),
+        TargetSpec::Direct { name } if !is_target_name(name) => Err(Error::invalid(
             "target.direct must be a name from the gateway's configuration: lower-case letters, digits and hyphens.",
         )),
-        Target::Service { name, .. } if !is_direct_name(name) => Err(Error::invalid(
+        TargetSpec::Service { name, .. } if !is_target_name(name) => Err(Error::invalid(
             "target.service must be a name that the host's agent was given: lower-case letters, digits and hyphens.",
         )),
-        Target::Host { .. } | Target::Service { .. } | Target::Direct { .. } => Ok(target.clone()),
+        TargetSpec::Host { .. } | TargetSpec::Service { .. } | TargetSpec::Direct { .. } => {
+            Ok(target.clone())
+        }
     }
 }
 
 /// The password of a workspace's server.
 pub(super) fn server_password(password: &SecretString, workspace: &Workspace) -> Result<()> {
-    if !workspace.has_server() {
+    if !workspace.has_upstream() {
         return Err(Error::invalid(
             "Only a workspace of type vnc, rdp or html5 has a password: its server's.",
         ));
     }
-    if workspace.is_started() && !password.expose().is_empty() {
+    if workspace.is_agent_started() && !password.expose().is_empty() {
         return Err(Error::invalid(STARTED));
     }
-    if workspace.server.source != CredentialSource::Workspace && !password.expose().is_empty() {
+    if workspace.upstream.credential_source != CredentialSource::Workspace
+        && !password.expose().is_empty()
+    {
         return Err(Error::invalid(
             "password is the workspace's own; this one uses its users'. Set server.credential to workspace first.",
         ));
     }
     a_password(password)?;
     if workspace.kind == WorkspaceKind::Html5 && !password.expose().is_empty() {
-        web::password(password, &workspace.server.web)?;
+        web::password(password, &workspace.upstream.web_app)?;
     }
     Ok(())
 }
@@ -260,7 +264,7 @@ pub(super) fn fits(credential: &Credential, workspace: &Workspace) -> Result<()>
         WorkspaceKind::Vnc if !credential.domain.is_empty() => {
             Err(Error::invalid("VNC knows no domain."))
         }
-        WorkspaceKind::Html5 => web::fits(credential, &workspace.server.web),
+        WorkspaceKind::Html5 => web::fits(credential, &workspace.upstream.web_app),
         WorkspaceKind::Rdp | WorkspaceKind::Vnc | WorkspaceKind::Linux => Ok(()),
     }
 }
@@ -295,9 +299,9 @@ fn trust(rule: &TrustRule) -> Result<TrustRule> {
 
 /// What makes no sense in a workspace as a whole.
 fn whole(workspace: &Workspace) -> Result<()> {
-    let terms = &workspace.server;
-    if !workspace.has_server() {
-        let plain = *terms == ServerTerms::default();
+    let terms = &workspace.upstream;
+    if !workspace.has_upstream() {
+        let plain = *terms == UpstreamConfig::default();
         return if plain {
             Ok(())
         } else {
@@ -306,15 +310,16 @@ fn whole(workspace: &Workspace) -> Result<()> {
     }
     if workspace.kind == WorkspaceKind::Html5 {
         web::whole(workspace)?;
-    } else if terms.web != WebTerms::default() {
+    } else if terms.web_app != WebAppConfig::default() {
         return Err(Error::invalid("web is for workspaces of type html5."));
     }
-    if workspace.is_started() {
-        let own = ServerTerms { keyboard: terms.keyboard, ..ServerTerms::default() };
+    if workspace.is_agent_started() {
+        let own =
+            UpstreamConfig { keyboard_layout: terms.keyboard_layout, ..UpstreamConfig::default() };
         return if *terms == own { Ok(()) } else { Err(Error::invalid(STARTED)) };
     }
     if workspace.kind != WorkspaceKind::Rdp
-        && (!terms.domain.is_empty() || terms.keyboard.is_some())
+        && (!terms.domain.is_empty() || terms.keyboard_layout.is_some())
     {
         return Err(Error::invalid(
             "server.domain and server.keyboard are for workspaces of type rdp.",
@@ -323,7 +328,7 @@ fn whole(workspace: &Workspace) -> Result<()> {
     if workspace.kind != WorkspaceKind::Vnc && terms.exclusive {
         return Err(Error::invalid("server.exclusive is for workspaces of type vnc."));
     }
-    if terms.source != CredentialSource::Workspace
+    if terms.credential_source != CredentialSource::Workspace
         && (!terms.username.is_empty() || !terms.domain.is_empty())
     {
         return Err(Error::invalid(
@@ -380,33 +385,33 @@ pub(super) fn changed(
     put(&mut next.policy.files, change.policy.files, "policy.files", &mut names);
     put(&mut next.policy.read_only, change.policy.read_only, "policy.read_only", &mut names);
     let server = &change.server;
-    put(&mut next.server.source, server.source, "server.credential", &mut names);
+    put(&mut next.upstream.credential_source, server.source, "server.credential", &mut names);
     // With another source, what names the workspace's own account goes.
     if server.source.is_some_and(|source| source != CredentialSource::Workspace) {
-        next.server.username.clear();
-        next.server.domain.clear();
+        next.upstream.username.clear();
+        next.upstream.domain.clear();
     }
     put(
-        &mut next.server.username,
+        &mut next.upstream.username,
         server.username.as_deref().map(|t| account("server.username", t)).transpose()?,
         "server.username",
         &mut names,
     );
     put(
-        &mut next.server.domain,
+        &mut next.upstream.domain,
         server.domain.as_deref().map(|t| account("server.domain", t)).transpose()?,
         "server.domain",
         &mut names,
     );
     put(
-        &mut next.server.trust,
+        &mut next.upstream.trust,
         server.trust.as_ref().map(trust).transpose()?,
         "server.trust",
         &mut names,
     );
-    put(&mut next.server.exclusive, server.exclusive, "server.exclusive", &mut names);
-    put(&mut next.server.keyboard, server.keyboard, "server.keyboard", &mut names);
-    web::change(&mut next.server, &change.web, &mut names)?;
+    put(&mut next.upstream.exclusive, server.exclusive, "server.exclusive", &mut names);
+    put(&mut next.upstream.keyboard_layout, server.keyboard, "server.keyboard", &mut names);
+    web::change(&mut next.upstream, &change.web, &mut names)?;
     whole(&next)?;
     if !names.is_empty() {
         next.updated_at = now;

@@ -22,10 +22,10 @@ use super::views::Launched;
 use super::workspaces::{Known, WORKSPACE, seen};
 use crate::domain::audit::Action;
 use crate::domain::policy;
-use crate::domain::reach::{Target, Way};
-use crate::domain::server::Fingerprint;
+use crate::domain::route::{SessionRoute, TargetSpec};
 use crate::domain::session::{EndReason, Event, Session, State};
-use crate::domain::user::{Caller, Origin};
+use crate::domain::upstream::Fingerprint;
+use crate::domain::user::{Caller, RequestSource};
 use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::{Error, ErrorKind, Result, SessionId, Timestamp, WorkspaceId};
 use crate::store::{LeaseRow, SeatKey};
@@ -63,7 +63,7 @@ impl Broker {
     /// start.
     pub async fn launch(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: &WorkspaceId,
     ) -> Result<Launched> {
@@ -74,7 +74,7 @@ impl Broker {
 
     async fn launch_apart(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: &WorkspaceId,
     ) -> Result<Launched> {
@@ -128,7 +128,7 @@ impl Broker {
     /// The session row is there: starts its desktop, and makes it active or takes everything back.
     async fn start_desktop(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         session: Session,
         workspace: Workspace,
@@ -164,7 +164,7 @@ impl Broker {
         let took = whole(super::ending::millis(began.elapsed()));
         let note = note
             .with("host_id", named(&session))
-            .with("way", session.way.to_string())
+            .with("way", session.route.to_string())
             .with("launch_ms", took);
         let started = started
             .unwrap_or(Err(FleetError::Timeout))
@@ -281,7 +281,7 @@ impl Broker {
         let (id, organization) = (session.id, session.organization_id);
         self.write(move |book| {
             if let Some((refused, offered)) = &shown {
-                book.offer(&session.workspace_id, offered)?;
+                book.set_offered_certificate(&session.workspace_id, offered)?;
                 book.note(refused);
             }
             book.note(&note);
@@ -321,9 +321,9 @@ impl Wish {
             let note = self.note.clone().acting(Action::AccessDenied).on_workspace_id(&self.id);
             return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
         };
-        let permit = match policy::may_launch(&self.caller, &workspace) {
+        let permit = match policy::authorize_launch(&self.caller, &workspace) {
             Ok(permit) => permit,
-            Err(denial @ policy::Denial::NotTheirs) => {
+            Err(denial @ policy::Denial::NotOwner) => {
                 let note = self.note.clone().acting(Action::AccessDenied).on_workspace_id(&self.id);
                 return book.refuse(&note.denied(denial.as_str()), refusal(denial, WORKSPACE));
             }
@@ -378,7 +378,7 @@ impl Wish {
             workspace_name: workspace.name.clone(),
             workspace_kind: workspace.kind,
             host_id: place.host_id,
-            way: place.way,
+            route: place.way,
             state: State::Creating,
             address: place.address,
             mfa: permit.mfa(),
@@ -395,10 +395,10 @@ impl Wish {
                 .acting(Action::CreateSession)
                 .on_session(&session)
                 .with("host_id", named(&session))
-                .with("way", session.way.to_string()),
+                .with("way", session.route.to_string()),
         );
         let pin = if workspace.kind == WorkspaceKind::Html5 {
-            book.server_state(&workspace.id)?.pinned.map(|(pin, _)| pin)
+            book.upstream_state(&workspace.id)?.pinned.map(|(pin, _)| pin)
         } else {
             None
         };
@@ -406,19 +406,21 @@ impl Wish {
     }
 }
 
-/// What the session is to have at its other end: its workspace alone says. `None`: the session was
+/// What the session is to have at its other end: its workspace alone says. `Incomplete`: the session was
 /// made to go another way.
 fn wanted(session: &Session, workspace: &Workspace) -> Option<Wanted> {
-    match (&session.way, &workspace.target) {
-        (Way::Own, None) => Some(Wanted::Desktop),
-        (Way::Own, Some(Target::Service { name, .. })) => {
+    match (&session.route, &workspace.target) {
+        (SessionRoute::OwnTunnel, None) => Some(Wanted::Desktop),
+        (SessionRoute::OwnTunnel, Some(TargetSpec::Service { name, .. })) => {
             Some(Wanted::Service { name: name.clone() })
         }
-        (Way::Host, Some(Target::Host { port, .. })) => Some(Wanted::Server { port: *port }),
-        (Way::Direct(name), Some(Target::Direct { .. })) => {
+        (SessionRoute::HostTunnel, Some(TargetSpec::Host { port, .. })) => {
+            Some(Wanted::Server { port: *port })
+        }
+        (SessionRoute::Direct(name), Some(TargetSpec::Direct { .. })) => {
             Some(Wanted::Direct { name: name.clone() })
         }
-        (Way::Own | Way::Host | Way::Direct(_), _) => None,
+        (SessionRoute::OwnTunnel | SessionRoute::HostTunnel | SessionRoute::Direct(_), _) => None,
     }
 }
 
@@ -426,7 +428,7 @@ fn wanted(session: &Session, workspace: &Workspace) -> Option<Wanted> {
 /// it from another.
 fn proven(desktop: DesktopStarted, workspace: &Workspace) -> Result<DesktopStarted, FleetError> {
     if workspace.kind == WorkspaceKind::Rdp
-        && workspace.is_started()
+        && workspace.is_agent_started()
         && desktop.certificate.is_none()
     {
         return Err(FleetError::Failed("its host named no certificate for it".to_owned()));
@@ -436,7 +438,7 @@ fn proven(desktop: DesktopStarted, workspace: &Workspace) -> Result<DesktopStart
 
 /// The host as the log names it; null for a direct target, which is on none.
 fn named(session: &Session) -> Option<String> {
-    (!matches!(session.way, Way::Direct(_))).then(|| session.host_id.to_string())
+    (!matches!(session.route, SessionRoute::Direct(_))).then(|| session.host_id.to_string())
 }
 
 /// Who may be in it at once: one user of a single-seat workspace, else one session of each user.

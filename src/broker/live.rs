@@ -2,15 +2,15 @@
 //!
 //! Everything here is in memory and about this process only; the store is the truth. A relay holds
 //! a [`StreamGrant`]: it reads its [`Right`] from a watch channel and counts into [`Meters`]
-//! without a lock. The registry behind [`Live`] is one mutex, taken when a stream opens or closes
+//! without a lock. The registry behind [`Active`] is one mutex, taken when a stream opens or closes
 //! and when something ends, never while bytes pass.
 
 use crate::domain::lease::Lease;
-use crate::domain::reach::Spread;
-use crate::domain::server::{StreamPolicy, TrustRule};
+use crate::domain::route::LatencyHistogram;
 use crate::domain::session::EndReason;
+use crate::domain::upstream::{StreamPolicy, TrustRule};
 use crate::domain::user::Caller;
-use crate::domain::web::WebTerms;
+use crate::domain::web_app::WebAppConfig;
 use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -134,7 +134,7 @@ impl Drop for ViewerPlace {
 pub(super) struct Terms {
     pub(super) policy: StreamPolicy,
     pub(super) trust: TrustRule,
-    pub(super) web: WebTerms,
+    pub(super) web: WebAppConfig,
 }
 
 /// A place that was just taken, with the ends of the channel its holder needs.
@@ -149,7 +149,7 @@ struct Seat {
     login: LoginId,
     right: watch::Sender<Right>,
     meters: Arc<Meters>,
-    /// What it was granted under; `None` while that is being decided.
+    /// What it was granted under; `Incomplete` while that is being decided.
     terms: Option<Terms>,
 }
 
@@ -222,7 +222,7 @@ impl Default for Live {
 impl Live {
     // --- viewers ---
 
-    /// Takes a viewer's place; `None` when the session has `max` already.
+    /// Takes a viewer's place; `Incomplete` when the session has `max` already.
     pub(super) fn take_place(
         &self,
         session: SessionId,
@@ -311,13 +311,13 @@ impl Live {
     }
 
     /// The last round trips of all open streams.
-    pub(super) fn round_trips(&self) -> Spread {
-        let mut spread = Spread::default();
+    pub(super) fn round_trips(&self) -> LatencyHistogram {
+        let mut spread = LatencyHistogram::default();
         locked(&self.registry)
             .seats
             .values()
             .filter_map(|seat| seat.meters.rtt())
-            .for_each(|took| spread.add(took));
+            .for_each(|took| spread.observe(took));
         spread
     }
 
@@ -348,7 +348,7 @@ impl Live {
         locked(&self.registry).sessions.len()
     }
 
-    /// Claims the finishing of a session, so that reaper, sentinel and request do it once; `None`:
+    /// Claims the finishing of a session, so that reaper, sentinel and request do it once; `Incomplete`:
     /// somebody has it.
     pub(super) fn claim(&self, session: SessionId) -> Option<Claim> {
         locked(&self.registry)
@@ -393,7 +393,7 @@ impl Live {
         self.pulse.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    /// What [`Live::publish`] says.
+    /// What [`Active::publish`] says.
     pub(super) fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
@@ -404,12 +404,12 @@ impl Live {
         self.entries.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    /// Moves at every [`Live::log_grew`].
+    /// Moves at every [`Active::log_grew`].
     pub(super) fn entries(&self) -> watch::Receiver<u64> {
         self.entries.subscribe()
     }
 
-    /// Moves at every [`Live::publish`]: for those who wait for a session to come or go.
+    /// Moves at every [`Active::publish`]: for those who wait for a session to come or go.
     pub(super) fn pulse(&self) -> watch::Receiver<u64> {
         self.pulse.subscribe()
     }

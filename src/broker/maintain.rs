@@ -7,7 +7,7 @@ use super::{Broker, hosts, launch};
 use crate::domain::audit::Action;
 use crate::domain::host::Host;
 use crate::domain::session::{Session, State};
-use crate::domain::user::Origin;
+use crate::domain::user::RequestSource;
 use crate::domain::{Error, HostId, Result, Timestamp};
 use crate::store::LeaseRow;
 use std::collections::HashMap;
@@ -45,7 +45,7 @@ impl Broker {
     /// # Errors
     /// When the store cannot be read or written, or its keys do not open under this master key. One
     /// host or session that cannot be restored is logged and left to the reaper.
-    pub async fn start(&self, origin: &Origin) -> Result<()> {
+    pub async fn start(&self, origin: &RequestSource) -> Result<()> {
         self.keys().await?;
         self.keep_identity().await?;
         let (hosts, sessions) = self
@@ -90,7 +90,7 @@ impl Broker {
     /// Opens a stored host's tunnel; one that cannot be opened is logged and tried again by the
     /// reaper.
     pub(super) fn add_host(&self, host: &Host, sealed: &str) {
-        let opened = self.inner.vault.open(&hosts::psk_purpose(host.id), sealed);
+        let opened = self.inner.vault.unseal(&hosts::psk_purpose(host.id), sealed);
         let peer = opened.map(|preshared_key| HostPeer { host: host.clone(), preshared_key });
         if let Err(error) =
             peer.and_then(|peer| self.inner.fleet.add_host(peer).map_err(Error::internal))
@@ -102,11 +102,11 @@ impl Broker {
     fn restore(&self, session: &Session, lease: Option<LeaseRow>) -> Result<()> {
         let lease = lease.ok_or_else(|| Error::internal("an active session without a lease"))?;
         let preshared_key =
-            self.inner.vault.open(&launch::psk_purpose(session.id), &lease.psk_sealed)?;
+            self.inner.vault.unseal(&launch::psk_purpose(session.id), &lease.psk_sealed)?;
         let peer = SessionPeer {
             session_id: session.id,
             host_id: session.host_id,
-            way: session.way.clone(),
+            way: session.route.clone(),
             address: session.address,
             peer_public_key: lease.peer_public_key,
             preshared_key,
@@ -130,7 +130,7 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot write it down.
-    pub async fn stop(&self, origin: &Origin) -> Result<()> {
+    pub async fn stop(&self, origin: &RequestSource) -> Result<()> {
         let note = self.note(origin, Action::GatewayStop).by_system().on_thing("gateway", None);
         let note =
             note.with("sessions", self.live().known_count()).with("streams", self.live().streams());

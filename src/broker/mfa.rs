@@ -13,9 +13,9 @@ use super::{Broker, signin};
 use crate::auth::{Vault, totp};
 use crate::domain::audit::Action;
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Caller, Mfa, MfaMethod, Origin, User};
+use crate::domain::user::{Caller, Mfa, MfaMethod, RequestSource, User};
 use crate::domain::{Error, Result, Timestamp, UserId};
-use crate::store::{Challenge, Purpose, Tx};
+use crate::store::{Challenge, ChallengePurpose, Tx};
 
 /// Wrong codes a challenge survives.
 const TRIES: i32 = 5;
@@ -31,14 +31,14 @@ pub(super) fn purpose(user: UserId) -> String {
 
 /// Opens a user's sealed TOTP secret.
 fn open(vault: &Vault, user: UserId, sealed: &str) -> Result<SecretString> {
-    let bytes = vault.open(&purpose(user), sealed)?;
+    let bytes = vault.unseal(&purpose(user), sealed)?;
     String::from_utf8(bytes.expose().clone()).map(SecretString::new).map_err(Error::internal)
 }
 
 /// The challenge of a token, alive and for this purpose, with its user; else the reason why not.
 type Found = std::result::Result<(Challenge, User), (&'static str, Option<Box<User>>)>;
 
-fn find(book: &mut Tx<'_>, hash: &str, purpose: Purpose, now: Timestamp) -> Result<Found> {
+fn find(book: &mut Tx<'_>, hash: &str, purpose: ChallengePurpose, now: Timestamp) -> Result<Found> {
     let Some(challenge) = book.challenge(hash)? else { return Ok(Err(("unknown_token", None))) };
     let Some(user) = book.user(challenge.user_id)? else { return Ok(Err(("unknown_token", None))) };
     let reason = if now >= challenge.expires_at {
@@ -60,7 +60,7 @@ impl Broker {
     /// `Unauthenticated` "Invalid code" or "Invalid or expired token"; `Throttled`.
     pub async fn mfa_verify(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         mfa_token: &SecretString,
         method: &str,
         code: &str,
@@ -69,7 +69,7 @@ impl Broker {
             return Err(Error::invalid("method must be \"totp\"."));
         }
         let hash = hash_of(mfa_token);
-        let user = self.challenged(origin, &hash, Purpose::Verify).await?;
+        let user = self.challenged(origin, &hash, ChallengePurpose::Verify).await?;
         self.count_code(origin, &user).await?;
         let keys = self.keys().await?;
         let now = self.now();
@@ -81,22 +81,23 @@ impl Broker {
         let code = SecretString::new(code.to_owned());
         let caller = self
             .decide(move |book| {
-                let (challenge, user) = match tried(book, &hash, Purpose::Verify, now, &failed)? {
-                    Ok(found) => found,
-                    Err(error) => return Ok(Err(error)),
-                };
+                let (challenge, user) =
+                    match tried(book, &hash, ChallengePurpose::Verify, now, &failed)? {
+                        Ok(found) => found,
+                        Err(error) => return Ok(Err(error)),
+                    };
                 let failed = failed.clone().by_user(&user).on_user(&user);
                 let Some(row) = book.totp(user.id)?.filter(|row| row.confirmed_at.is_some()) else {
                     return book.refuse(&failed.denied("no_factor"), invalid_token());
                 };
                 let secret = open(&vault, user.id, &row.sealed)?;
-                let Some(step) = totp::check(&secret, code.expose(), now) else {
+                let Some(step) = totp::matching_step(&secret, code.expose(), now) else {
                     return book.refuse(&failed.denied("wrong_code"), invalid_code());
                 };
                 if !book.advance_totp_step(user.id, step)? {
                     return book.refuse(&failed.denied("reused_code"), invalid_code());
                 }
-                if !book.take_challenge(challenge.id)? {
+                if !book.delete_challenge(challenge.id)? {
                     return book.refuse(&failed.denied("used_token"), invalid_token());
                 }
                 let mfa = Mfa { method: MfaMethod::Totp, verified_at: now };
@@ -105,8 +106,8 @@ impl Broker {
                 Ok(Ok(caller))
             })
             .await?;
-        self.inner.guesses.succeed(&caller.user.email);
-        self.inner.codes.succeed(&caller.user.id.to_string());
+        self.inner.guesses.reset_account(&caller.user.email);
+        self.inner.codes.reset_account(&caller.user.id.to_string());
         login.tokens(&keys, &self.inner.settings, caller)
     }
 
@@ -114,7 +115,11 @@ impl Broker {
     ///
     /// # Errors
     /// `Conflict` when a factor is enrolled; `Unauthenticated` when the token is not good.
-    pub async fn totp_enroll(&self, origin: &Origin, who: EnrollAs<'_>) -> Result<TotpEnrollment> {
+    pub async fn totp_enroll(
+        &self,
+        origin: &RequestSource,
+        who: EnrollAs<'_>,
+    ) -> Result<TotpEnrollment> {
         let (hash, user) = self.enrolling(origin, &who).await?;
         self.count_code(origin, &user).await?;
         let secret = totp::new_secret();
@@ -130,7 +135,7 @@ impl Broker {
             .with("stage", "started");
         self.decide(move |book| {
             if let Some(hash) = &hash
-                && find(book, hash, Purpose::Enroll, now)?.is_err()
+                && find(book, hash, ChallengePurpose::Enroll, now)?.is_err()
             {
                 return book.refuse(&note.clone().denied("used_token"), invalid_token());
             }
@@ -153,7 +158,7 @@ impl Broker {
     /// confirm.
     pub async fn totp_confirm(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         who: EnrollAs<'_>,
         code: &str,
     ) -> Result<Option<Tokens>> {
@@ -176,10 +181,12 @@ impl Broker {
             .decide(move |book| {
                 let (challenge, user) = match &hash {
                     None => (None, user.clone()),
-                    Some(hash) => match tried(book, hash, Purpose::Enroll, now, &failed)? {
-                        Ok((challenge, user)) => (Some(challenge), user),
-                        Err(error) => return Ok(Err(error)),
-                    },
+                    Some(hash) => {
+                        match tried(book, hash, ChallengePurpose::Enroll, now, &failed)? {
+                            Ok((challenge, user)) => (Some(challenge), user),
+                            Err(error) => return Ok(Err(error)),
+                        }
+                    }
                 };
                 let failed = failed.clone().by_user(&user).on_user(&user);
                 let Some(row) = book.totp(user.id)? else {
@@ -192,7 +199,7 @@ impl Broker {
                     return book.refuse(&failed.denied("already_enrolled"), already_enrolled());
                 }
                 let secret = open(&vault, user.id, &row.sealed)?;
-                let Some(step) = totp::check(&secret, code.expose(), now) else {
+                let Some(step) = totp::matching_step(&secret, code.expose(), now) else {
                     return book.refuse(&failed.denied("wrong_code"), invalid_code());
                 };
                 if !book.confirm_totp(user.id, step, now)? {
@@ -207,7 +214,7 @@ impl Broker {
                     return Ok(Ok(Caller { user, login_id: login, mfa: Some(mfa) }));
                 }
                 if let Some(challenge) = challenge
-                    && !book.take_challenge(challenge.id)?
+                    && !book.delete_challenge(challenge.id)?
                 {
                     return Err(Error::conflict(
                         "Somebody else used this sign-in just now. Sign in again.",
@@ -218,8 +225,8 @@ impl Broker {
                 Ok(Ok(caller))
             })
             .await?;
-        self.inner.guesses.succeed(&caller.user.email);
-        self.inner.codes.succeed(&caller.user.id.to_string());
+        self.inner.guesses.reset_account(&caller.user.email);
+        self.inner.codes.reset_account(&caller.user.id.to_string());
         match signed_in {
             Some(_) => Ok(None),
             None => login.tokens(&keys, &self.inner.settings, caller).map(Some),
@@ -229,14 +236,14 @@ impl Broker {
     /// Who enrols, and the hash of their challenge if that is what they hold.
     async fn enrolling(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         who: &EnrollAs<'_>,
     ) -> Result<(Option<String>, User)> {
         match who {
             EnrollAs::Caller(caller) => Ok((None, caller.user.clone())),
             EnrollAs::MfaToken(token) => {
                 let hash = hash_of(token);
-                let user = self.challenged(origin, &hash, Purpose::Enroll).await?;
+                let user = self.challenged(origin, &hash, ChallengePurpose::Enroll).await?;
                 Ok((Some(hash), user))
             }
         }
@@ -244,7 +251,12 @@ impl Broker {
 
     /// Whose challenge it is. A refusal is written down: within its address's share when nobody is
     /// known.
-    async fn challenged(&self, origin: &Origin, hash: &str, purpose: Purpose) -> Result<User> {
+    async fn challenged(
+        &self,
+        origin: &RequestSource,
+        hash: &str,
+        purpose: ChallengePurpose,
+    ) -> Result<User> {
         let (hash, now) = (hash.to_owned(), self.now());
         let found = self.inner.store.read(move |tx| find(tx, &hash, purpose, now)).await?;
         match found {
@@ -261,7 +273,7 @@ impl Broker {
 
     /// Counts a guess of a code against the account: challenges are cheap to whoever knows the
     /// password.
-    async fn count_code(&self, origin: &Origin, user: &User) -> Result<()> {
+    async fn count_code(&self, origin: &RequestSource, user: &User) -> Result<()> {
         match self.inner.codes.check(&user.id.to_string(), origin.source_ip, self.now()) {
             Ok(()) => Ok(()),
             Err(wait) => {
@@ -278,7 +290,7 @@ impl Broker {
 fn tried(
     book: &mut Book<'_, '_>,
     hash: &str,
-    purpose: Purpose,
+    purpose: ChallengePurpose,
     now: Timestamp,
     failed: &Note,
 ) -> Verdict<(Challenge, User)> {
@@ -290,7 +302,7 @@ fn tried(
                 invalid_token(),
             )
         }
-        Ok((challenge, user)) if !book.count_try(challenge.id, TRIES)? => book.refuse(
+        Ok((challenge, user)) if !book.consume_attempt(challenge.id, TRIES)? => book.refuse(
             &failed.clone().by_user(&user).on_user(&user).denied("too_many_tries"),
             invalid_token(),
         ),

@@ -59,7 +59,7 @@ pub mod views;
 pub mod web;
 mod workspaces;
 
-use crate::auth::{TokenKeys, Vault, throttle::Throttle};
+use crate::auth::{TokenKeys, Vault, rate_limit::AttemptLimiter};
 use crate::domain::{Clock, Error, Result, Timestamp};
 use crate::store::Store;
 use std::future::Future;
@@ -113,11 +113,11 @@ struct Inner {
     /// The keys that sign access tokens; read, or made, at first need.
     keys: OnceCell<TokenKeys>,
     /// Guesses of passwords.
-    guesses: Throttle,
+    guesses: AttemptLimiter,
     /// Guesses of codes.
-    codes: Throttle,
+    codes: AttemptLimiter,
     /// What strangers may write into the log.
-    noise: Throttle,
+    noise: AttemptLimiter,
     /// Entries about strangers left out since the last one written.
     unwritten: AtomicU64,
     /// Password hashes worked on at once, and those that may wait for it.

@@ -12,10 +12,10 @@ use super::{Broker, input};
 use crate::auth::random_bytes;
 use crate::domain::audit::Action;
 use crate::domain::host::{Host, HostKind};
-use crate::domain::policy::Act;
-use crate::domain::reach::{HOST_NETWORK, gateway_v6};
+use crate::domain::policy::PolicyAction;
+use crate::domain::route::{HOST_NETWORK, gateway_v6};
 use crate::domain::secret::{SecretBytes, SecretString};
-use crate::domain::user::{Caller, Origin};
+use crate::domain::user::{Caller, RequestSource};
 use crate::domain::{Error, HostId, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -34,12 +34,12 @@ impl Broker {
     /// `Forbidden`; `Invalid`; `Conflict` when the key or the address is another host's.
     pub async fn add_peer(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         new: NewPeer,
     ) -> Result<HostView> {
         let organization_id =
-            self.permit(origin, caller, Act::ManageHosts).await?.organization_id();
+            self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
         let name = input::name(&new.name)?;
         let public_key = self.foreign_key(&new.public_key).await?;
         let endpoint = new.endpoint.map(usable_endpoint).transpose()?;
@@ -98,11 +98,12 @@ impl Broker {
     /// on this data yet.
     pub async fn host_config(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: HostId,
     ) -> Result<SecretString> {
-        let organization = self.permit(origin, caller, Act::ManageHosts).await?.organization_id();
+        let organization =
+            self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
         let gateway = self.identity().await?;
         let note = self.note(origin, Action::ShowHostConfig).by(caller);
         let (host, sealed) = self
@@ -121,7 +122,7 @@ impl Broker {
                 Ok(Ok((host, sealed)))
             })
             .await?;
-        let psk = self.inner.vault.open(&psk_purpose(host.id), &sealed)?;
+        let psk = self.inner.vault.unseal(&psk_purpose(host.id), &sealed)?;
         Ok(SecretString::new(wg_quick(&host, &gateway, &STANDARD.encode(psk.expose()))))
     }
 

@@ -12,7 +12,7 @@ use super::Broker;
 use super::fleet::Offers;
 use super::record::Book;
 use crate::domain::host::{Host, HostKind};
-use crate::domain::reach::{Target, Way};
+use crate::domain::route::{SessionRoute, TargetSpec};
 use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::{Error, HostId, OrganizationId, Result, UserId, WorkspaceId};
 use crate::store::Tx;
@@ -94,12 +94,12 @@ impl Places {
         }
         match &workspace.target {
             None => self.agents.iter().any(|host| self.reachable.starts(*host, workspace.kind)),
-            Some(Target::Service { host_id, name }) => {
+            Some(TargetSpec::Service { host_id, name }) => {
                 self.agents.contains(host_id)
                     && self.reachable.serves(*host_id, name, workspace.kind)
             }
-            Some(Target::Host { host_id, .. }) => self.peers.contains(host_id),
-            Some(Target::Direct { name }) => self.reachable.direct.contains(name),
+            Some(TargetSpec::Host { host_id, .. }) => self.peers.contains(host_id),
+            Some(TargetSpec::Direct { name }) => self.reachable.direct.contains(name),
         }
     }
 }
@@ -108,7 +108,7 @@ impl Places {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Place {
     pub(super) host_id: HostId,
-    pub(super) way: Way,
+    pub(super) way: SessionRoute,
     pub(super) address: IpAddr,
 }
 
@@ -139,7 +139,7 @@ impl Book<'_, '_> {
             None => match self.choose_agent(seeker, workspace.kind, reachable)? {
                 Some(host_id) if reachable.starts(host_id, workspace.kind) => {
                     let address = self.free_session_address(seeker.network, seeker.seed)?;
-                    Ok(Ok(Place { host_id, way: Way::Own, address }))
+                    Ok(Ok(Place { host_id, way: SessionRoute::OwnTunnel, address }))
                 }
                 Some(_) => none(
                     "kind_not_offered",
@@ -150,7 +150,7 @@ impl Book<'_, '_> {
                     "No workspace host is connected right now. Try again in a moment, or tell your administrator.",
                 ),
             },
-            Some(Target::Service { host_id, name }) => {
+            Some(TargetSpec::Service { host_id, name }) => {
                 match self.host_of(*host_id, HostKind::Agent, seeker.organization)? {
                     Some(host)
                         if reachable.connected.contains(&host.id)
@@ -160,26 +160,28 @@ impl Book<'_, '_> {
                     }
                     Some(host) if reachable.connected.contains(&host.id) => {
                         let address = self.free_session_address(seeker.network, seeker.seed)?;
-                        Ok(Ok(Place { host_id: host.id, way: Way::Own, address }))
+                        Ok(Ok(Place { host_id: host.id, way: SessionRoute::OwnTunnel, address }))
                     }
                     Some(_) => none("host_not_connected", AWAY),
                     None => none("no_host", GONE),
                 }
             }
-            Some(Target::Host { host_id, .. }) => {
+            Some(TargetSpec::Host { host_id, .. }) => {
                 match self.host_of(*host_id, HostKind::Peer, seeker.organization)? {
-                    Some(host) if reachable.connected.contains(&host.id) => {
-                        Ok(Ok(Place { host_id: host.id, way: Way::Host, address: host.address }))
-                    }
+                    Some(host) if reachable.connected.contains(&host.id) => Ok(Ok(Place {
+                        host_id: host.id,
+                        way: SessionRoute::HostTunnel,
+                        address: host.address,
+                    })),
                     Some(_) => none("host_not_connected", AWAY),
                     None => none("no_host", GONE),
                 }
             }
-            Some(Target::Direct { name }) => match &reachable.located {
+            Some(TargetSpec::Direct { name }) => match &reachable.located {
                 Some((located, address)) if located == name && reachable.direct.contains(name) => {
                     Ok(Ok(Place {
                         host_id: NOWHERE,
-                        way: Way::Direct(name.clone()),
+                        way: SessionRoute::Direct(name.clone()),
                         address: *address,
                     }))
                 }
@@ -225,13 +227,13 @@ impl Book<'_, '_> {
     /// Refuses a target that is not there, or not the organization's.
     pub(super) fn check_target(
         &mut self,
-        target: Option<&Target>,
+        target: Option<&TargetSpec>,
         organization: OrganizationId,
     ) -> Result<std::result::Result<(), Error>> {
         let (host_id, wanted) = match target {
-            None | Some(Target::Direct { .. }) => return Ok(Ok(())),
-            Some(Target::Host { host_id, .. }) => (*host_id, HostKind::Peer),
-            Some(Target::Service { host_id, .. }) => (*host_id, HostKind::Agent),
+            None | Some(TargetSpec::Direct { .. }) => return Ok(Ok(())),
+            Some(TargetSpec::Host { host_id, .. }) => (*host_id, HostKind::Peer),
+            Some(TargetSpec::Service { host_id, .. }) => (*host_id, HostKind::Agent),
         };
         let host = self.host(host_id)?.filter(|host| host.organization_id == organization);
         Ok(match (host.map(|host| host.kind), wanted) {
@@ -273,7 +275,7 @@ impl Broker {
         }
         let wanted = id.clone();
         let found = self.inner.store.read(move |tx| tx.workspace(&wanted)).await?;
-        if let Some(Target::Direct { name }) = found.and_then(|workspace| workspace.target) {
+        if let Some(TargetSpec::Direct { name }) = found.and_then(|workspace| workspace.target) {
             match self.inner.fleet.locate(&name).await {
                 Ok(address) => reachable.located = Some((name, address)),
                 Err(error) => {

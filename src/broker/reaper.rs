@@ -21,9 +21,9 @@ use super::live::Topic;
 use super::maintain::HostWatch;
 use crate::domain::audit::Action;
 use crate::domain::host::{Host, HostKind};
-use crate::domain::reach::Way;
+use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Session, State};
-use crate::domain::user::Origin;
+use crate::domain::user::RequestSource;
 use crate::domain::{HostId, Result, SessionId, Timestamp};
 use futures_util::FutureExt;
 use std::collections::HashSet;
@@ -78,9 +78,11 @@ impl Broker {
             .inner
             .store
             .read(move |tx| {
-                let (expired, starting) =
-                    (tx.expired(now, BATCH)?, tx.by_state(&["queued", "creating"], BATCH)?);
-                let closing = tx.by_state(&["closing"], BATCH)?;
+                let (expired, starting) = (
+                    tx.expired_sessions(now, BATCH)?,
+                    tx.live_sessions_in_states(&["queued", "creating"], BATCH)?,
+                );
+                let closing = tx.live_sessions_in_states(&["closing"], BATCH)?;
                 Ok((expired, starting, closing, tx.live_sessions(None)?, tx.hosts(None)?))
             })
             .await?;
@@ -106,7 +108,7 @@ impl Broker {
         let gone = |s: &&Session| {
             s.state == State::Active
                 && !known.contains(&s.host_id)
-                && !matches!(s.way, Way::Direct(_))
+                && !matches!(s.route, SessionRoute::Direct(_))
         };
         ending.extend(live.iter().filter(gone).map(|s| (s.clone(), EndReason::HostLost)));
         ending.extend(
@@ -175,7 +177,7 @@ impl Broker {
         now: Timestamp,
     ) -> Result<()> {
         let endpoint = report.and_then(|r| r.endpoint);
-        let note = self.note(&Origin::local(""), action).by_system().on_host(host);
+        let note = self.note(&RequestSource::local(""), action).by_system().on_host(host);
         let note = note.with("endpoint", endpoint.map(|e| e.to_string()));
         tracing::info!(host = %host.id, name = %host.name, event = action.as_str(), "host");
         let id = host.id;

@@ -10,11 +10,11 @@
 //!   the next one written says how many were not.
 
 use super::{Broker, live::Live};
-use crate::domain::audit::{Action, Actor, Draft, Outcome, Target};
+use crate::domain::audit::{Action, Actor, Draft, EntryTarget, Outcome};
 use crate::domain::host::Host;
-use crate::domain::policy::{self, Act, Denial, Permit};
+use crate::domain::policy::{self, Denial, Permit, PolicyAction};
 use crate::domain::session::Session;
-use crate::domain::user::{Caller, Origin, User};
+use crate::domain::user::{Caller, RequestSource, User};
 use crate::domain::workspace::Workspace;
 use crate::domain::{Error, LoginId, OrganizationId, Result, SessionId, Timestamp};
 use crate::store::Tx;
@@ -67,14 +67,14 @@ pub(super) struct Note {
 
 impl Note {
     /// `action` at `now`, asked for from `origin`, by nobody known, a success so far.
-    pub(super) fn new(now: Timestamp, origin: &Origin, action: Action) -> Self {
+    pub(super) fn new(now: Timestamp, origin: &RequestSource, action: Action) -> Self {
         Self {
             draft: Draft {
                 time: now,
                 organization_id: None,
                 actor: Actor::default(),
                 action,
-                target: Target::default(),
+                target: EntryTarget::default(),
                 outcome: Outcome::Success,
                 reason: None,
                 source_ip: origin.source_ip.map(|ip| ip.to_string()),
@@ -124,7 +124,7 @@ impl Note {
     }
 
     fn on(mut self, kind: &str, id: Option<String>, name: Option<String>) -> Self {
-        self.draft.target = Target { kind: Some(kind.to_owned()), id, name };
+        self.draft.target = EntryTarget { kind: Some(kind.to_owned()), id, name };
         self
     }
 
@@ -230,7 +230,7 @@ pub(super) fn whole(n: u64) -> Value {
 
 impl Broker {
     /// An entry in the making, now.
-    pub(super) fn note(&self, origin: &Origin, action: Action) -> Note {
+    pub(super) fn note(&self, origin: &RequestSource, action: Action) -> Note {
         Note::new(self.now(), origin, action)
     }
 
@@ -248,7 +248,9 @@ impl Broker {
                 let mut book = Book { tx, notes: Vec::new() };
                 let value = f(&mut book)?;
                 let Book { tx, notes } = book;
-                let written = notes.into_iter().map(|draft| tx.audit(draft).map(|entry| entry.seq));
+                let written = notes
+                    .into_iter()
+                    .map(|draft| tx.append_audit_entry(draft).map(|entry| entry.seq));
                 let written = written.collect::<Result<Vec<_>>>()?;
                 Ok((value, written))
             })
@@ -280,7 +282,7 @@ impl Broker {
 
     /// Writes an entry about somebody nobody knows, unless their address has used up its share of
     /// the log.
-    pub(super) async fn strangers_note(&self, origin: &Origin, note: Note) -> Result<()> {
+    pub(super) async fn strangers_note(&self, origin: &RequestSource, note: Note) -> Result<()> {
         match self.within_share(origin, note) {
             Some(note) => self.write_note(note).await,
             None => Ok(()),
@@ -288,7 +290,7 @@ impl Broker {
     }
 
     /// The note if its source's share allows it, with the number of those left out before it.
-    pub(super) fn within_share(&self, origin: &Origin, note: Note) -> Option<Note> {
+    pub(super) fn within_share(&self, origin: &RequestSource, note: Note) -> Option<Note> {
         let account = note.draft.action.as_str();
         let account =
             origin.source_ip.map_or_else(|| account.to_owned(), |ip| format!("{account} {ip}"));
@@ -303,11 +305,11 @@ impl Broker {
     /// Policy's permit for an act, or a refusal that is written down.
     pub(super) async fn permit(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
-        act: Act,
+        act: PolicyAction,
     ) -> Result<Permit> {
-        match policy::decide(caller, act) {
+        match policy::authorize(caller, act) {
             Ok(permit) => Ok(permit),
             Err(denial) => {
                 let note = self
@@ -332,7 +334,7 @@ pub(super) fn refusal(denial: Denial, what: &str) -> Error {
         Denial::MfaRequired => {
             Error::forbidden("This workspace needs a second factor. Sign in again with your code.")
         }
-        Denial::NotTheirs => Error::not_found(what),
+        Denial::NotOwner => Error::not_found(what),
         Denial::NotActive => Error::conflict("Session is not active"),
         Denial::Disabled => Error::unauthenticated("Invalid or expired token"),
     }

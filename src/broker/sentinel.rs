@@ -87,7 +87,8 @@ impl Broker {
         for login in dead {
             self.live().end_login(login);
         }
-        let closing = self.inner.store.read(|tx| tx.by_state(&["closing"], CLOSING)).await?;
+        let closing =
+            self.inner.store.read(|tx| tx.live_sessions_in_states(&["closing"], CLOSING)).await?;
         self.finish_apart(closing);
         Ok(())
     }
@@ -117,7 +118,7 @@ impl Broker {
             .read(move |tx| {
                 let mut dead = Vec::new();
                 for &id in &ids {
-                    let login = tx.login(id)?.filter(|l| l.is_alive(now));
+                    let login = tx.login(id)?.filter(|l| l.is_active(now));
                     let user = login.map(|l| tx.user(l.user_id)).transpose()?.flatten();
                     if user.is_none_or(|u| u.disabled) {
                         dead.push(id);

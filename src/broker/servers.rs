@@ -4,7 +4,7 @@
 //! | term | meaning |
 //! | --- | --- |
 //! | [`SeenCertificate`] | what a server showed in its TLS handshake |
-//! | [`Met`] | whether that is the one it must have |
+//! | [`CertificateChecked`] | whether that is the one it must have |
 //! | pinned | recorded at first use, or accepted by an admin; another is refused and kept as *offered* |
 //! | [`TransferRefused`] | what policy held back in a stream: how much of it, never what |
 
@@ -14,11 +14,11 @@ use super::record::{Note, cut, whole};
 use super::workspaces::WORKSPACE;
 use crate::domain::audit::Action;
 use crate::domain::lease::Lease;
-use crate::domain::policy::Act;
-use crate::domain::server::{Fingerprint, TrustRule};
+use crate::domain::policy::PolicyAction;
 use crate::domain::session::State;
-use crate::domain::user::{Caller, Origin};
-use crate::domain::workspace::Offered;
+use crate::domain::upstream::{Fingerprint, TrustRule};
+use crate::domain::user::{Caller, RequestSource};
+use crate::domain::workspace::OfferedCertificate;
 use crate::domain::{Error, Result, WorkspaceId};
 
 /// Longest subject of a certificate that is kept, and longest foreign text that is written down, in
@@ -64,8 +64,12 @@ fn cleaned(text: &str) -> String {
 }
 
 impl SeenCertificate {
-    pub(super) fn offered(&self, note: &Note) -> Offered {
-        Offered { fingerprint: self.fingerprint, at: note.now(), subject: cleaned(&self.subject) }
+    pub(super) fn offered(&self, note: &Note) -> OfferedCertificate {
+        OfferedCertificate {
+            fingerprint: self.fingerprint,
+            at: note.now(),
+            subject: cleaned(&self.subject),
+        }
     }
 }
 
@@ -73,7 +77,7 @@ impl Broker {
     /// An entry about a stream, by whoever has it.
     fn stream_note(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         action: Action,
         lease: &Lease,
         by: Option<&Caller>,
@@ -93,14 +97,15 @@ impl Broker {
     /// When the store cannot be read or written; then the certificate is not trusted.
     pub async fn meet_certificate(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         lease: &Lease,
         by: Option<&Caller>,
         seen: &SeenCertificate,
     ) -> Result<Met> {
         let id = lease.session().workspace_id.clone();
         let looked = id.clone();
-        let pinned = self.inner.store.read(move |tx| Ok(tx.server_state(&looked)?.pinned)).await?;
+        let pinned =
+            self.inner.store.read(move |tx| Ok(tx.upstream_state(&looked)?.pinned)).await?;
         if pinned.is_some_and(|(pin, _)| pin == seen.fingerprint) {
             return Ok(Met::Trusted);
         }
@@ -116,16 +121,21 @@ impl Broker {
                 // server now.
                 let holds = book.session(session)?.is_some_and(|s| s.state == State::Active);
                 if holds
-                    && book.pin_first(&id, offered.fingerprint, &offered.subject, note.now())?
+                    && book.pin_certificate_if_none(
+                        &id,
+                        offered.fingerprint,
+                        &offered.subject,
+                        note.now(),
+                    )?
                 {
                     book.note(&note.clone().because("recorded"));
                     return Ok(Met::Trusted);
                 }
-                let expected = book.server_state(&id)?.pinned.map(|(pin, _)| pin);
+                let expected = book.upstream_state(&id)?.pinned.map(|(pin, _)| pin);
                 if holds && expected == Some(offered.fingerprint) {
                     return Ok(Met::Trusted);
                 }
-                book.offer(&id, &offered)?;
+                book.set_offered_certificate(&id, &offered)?;
                 let note = note
                     .clone()
                     .acting(Action::CertificateRefused)
@@ -145,7 +155,7 @@ impl Broker {
     /// When the store cannot write it down.
     pub async fn refuse_certificate(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         lease: &Lease,
         by: Option<&Caller>,
         seen: &SeenCertificate,
@@ -160,7 +170,7 @@ impl Broker {
         let note = note.with("subject", offered.subject.clone());
         let organization = lease.session().organization_id;
         self.write(move |book| {
-            book.offer(&id, &offered)?;
+            book.set_offered_certificate(&id, &offered)?;
             book.note(&note);
             Ok(())
         })
@@ -176,16 +186,16 @@ impl Broker {
     /// When the store cannot write it down.
     pub async fn login_refused(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         lease: &Lease,
         by: Option<&Caller>,
         why: &'static str,
     ) -> Result<()> {
-        let server = lease.server();
+        let server = lease.upstream();
         let note = self
             .stream_note(origin, Action::LoginRefused, lease, by)
             .denied(why)
-            .with("source", server.source.as_str());
+            .with("source", server.credential_source.as_str());
         let told = |text: &str| Some(cleaned(text)).filter(|text| !text.is_empty());
         let credential = server.credential.as_ref();
         let note = note
@@ -200,7 +210,7 @@ impl Broker {
     /// When the store cannot write it down.
     pub async fn transfer_refused(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         lease: &Lease,
         by: Option<&Caller>,
         refused: &TransferRefused,
@@ -219,7 +229,7 @@ impl Broker {
     /// When the store cannot write it down.
     pub async fn destination_refused(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         lease: &Lease,
         by: Option<&Caller>,
         asked: &str,
@@ -237,13 +247,13 @@ impl Broker {
     /// one offered, or the workspace's rule is a certificate authority.
     pub async fn accept_certificate(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: &WorkspaceId,
         fingerprint: &str,
     ) -> Result<()> {
         let organization =
-            self.permit(origin, caller, Act::ManageWorkspaces).await?.organization_id();
+            self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?.organization_id();
         let fingerprint = Fingerprint::parse(fingerprint).ok_or_else(|| {
             Error::invalid("fingerprint must be a SHA-256: 64 hexadecimal digits.")
         })?;
@@ -256,12 +266,12 @@ impl Broker {
                     return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
                 };
                 let note = note.clone().on_workspace(&workspace).with("fingerprint", fingerprint.to_string());
-                let state = book.server_state(&id)?;
+                let state = book.upstream_state(&id)?;
                 let Some(offered) = state.offered.filter(|offered| offered.fingerprint == fingerprint) else {
                     let error = Error::conflict("This is not the certificate that the server showed last. Look at it again.");
                     return book.refuse(&note.denied("not_offered"), error);
                 };
-                let before = match &workspace.server.trust {
+                let before = match &workspace.upstream.trust {
                     TrustRule::FirstUse => state.pinned.map(|(pin, _)| pin),
                     TrustRule::Pinned(pin) => Some(*pin),
                     TrustRule::Authority { .. } => {
@@ -270,12 +280,12 @@ impl Broker {
                         return book.refuse(&note.denied("authority"), error);
                     }
                 };
-                if let TrustRule::Pinned(pin) = &mut workspace.server.trust {
+                if let TrustRule::Pinned(pin) = &mut workspace.upstream.trust {
                     *pin = fingerprint;
                     workspace.updated_at = note.now();
                     book.update_workspace(&workspace)?;
                 }
-                book.pin_instead(&id, fingerprint, &offered.subject, note.now())?;
+                book.replace_pinned_certificate(&id, fingerprint, &offered.subject, note.now())?;
                 let note = note.because("accepted").with("subject", offered.subject).with("before", before.map(|pin| pin.to_string()));
                 book.note(&note);
                 let sessions = book.live_sessions_of_workspace(&id)?;

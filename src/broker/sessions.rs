@@ -6,11 +6,11 @@ use super::record::refusal;
 use super::views::{Page, SessionQuery, SessionView};
 use super::{Broker, input};
 use crate::domain::audit::Action;
-use crate::domain::policy::{Act, Denial};
-use crate::domain::reach::Way;
-use crate::domain::server::StreamPolicy;
+use crate::domain::policy::{Denial, PolicyAction};
+use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Session};
-use crate::domain::user::{Caller, Origin};
+use crate::domain::upstream::StreamPolicy;
+use crate::domain::user::{Caller, RequestSource};
 use crate::domain::{Error, Result, SessionId, Timestamp};
 use std::collections::HashMap;
 
@@ -20,8 +20,11 @@ pub(super) const SESSION: &str = "Session";
 /// The report of a session that has no tunnel, no longer or not here: down, or none where it never
 /// had one.
 fn absent(session: &Session) -> TunnelReport {
-    let state =
-        if matches!(session.way, Way::Direct(_)) { TunnelState::None } else { TunnelState::Down };
+    let state = if matches!(session.route, SessionRoute::Direct(_)) {
+        TunnelState::None
+    } else {
+        TunnelState::Down
+    };
     TunnelReport {
         state,
         last_handshake_at: None,
@@ -96,7 +99,7 @@ impl Broker {
             .read(move |tx| {
                 Ok((
                     tx.sessions_page(user, status.as_deref(), before, limit + 1)?,
-                    tx.policies(organization)?,
+                    tx.stream_policies(organization)?,
                 ))
             })
             .await?;
@@ -129,7 +132,7 @@ impl Broker {
                 Ok(self.session_view(session, policy))
             }
             other => {
-                let reason = if other.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
+                let reason = if other.is_some() { Denial::NotOwner.as_str() } else { "unknown" };
                 let note = self.callers_note(caller, Action::AccessDenied).await?;
                 self.write_note(note.on_session_id(id).denied(reason)).await?;
                 Err(Error::not_found(SESSION))
@@ -141,7 +144,12 @@ impl Broker {
     ///
     /// # Errors
     /// `NotFound` when it is not theirs; `Conflict` "Session is not active" when it ended before.
-    pub async fn disconnect(&self, origin: &Origin, caller: &Caller, id: SessionId) -> Result<()> {
+    pub async fn disconnect(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+        id: SessionId,
+    ) -> Result<()> {
         let user = caller.user.id;
         self.end_one(
             origin,
@@ -158,9 +166,14 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`; `NotFound`; `Conflict` when it ended before.
-    pub async fn terminate(&self, origin: &Origin, caller: &Caller, id: SessionId) -> Result<()> {
+    pub async fn terminate(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+        id: SessionId,
+    ) -> Result<()> {
         let organization =
-            self.permit(origin, caller, Act::TerminateSessions).await?.organization_id();
+            self.permit(origin, caller, PolicyAction::TerminateSessions).await?.organization_id();
         let inside = move |s: &Session| s.organization_id == organization;
         self.end_one(origin, caller, id, Action::TerminateSession, EndReason::AdminStopped, inside)
             .await
@@ -168,7 +181,7 @@ impl Broker {
 
     async fn end_one(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: SessionId,
         action: Action,
@@ -181,11 +194,10 @@ impl Broker {
             let closed = broker
                 .decide(move |book| {
                     let session = book.session(id)?;
-                    let why =
-                        if session.is_some() { Denial::NotTheirs.as_str() } else { "unknown" };
+                    let why = if session.is_some() { Denial::NotOwner.as_str() } else { "unknown" };
                     let Some(session) = session.filter(&theirs) else {
                         let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
-                        return book.refuse(&note.denied(why), refusal(Denial::NotTheirs, SESSION));
+                        return book.refuse(&note.denied(why), refusal(Denial::NotOwner, SESSION));
                     };
                     let note = note
                         .clone()
@@ -208,15 +220,17 @@ impl Broker {
     /// `Forbidden`.
     pub async fn all_live_sessions(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
     ) -> Result<Vec<SessionView>> {
         let organization =
-            self.permit(origin, caller, Act::ReadLiveSessions).await?.organization_id();
+            self.permit(origin, caller, PolicyAction::ReadLiveSessions).await?.organization_id();
         let (mut rows, policies) = self
             .inner
             .store
-            .read(move |tx| Ok((tx.live_sessions(Some(organization))?, tx.policies(organization)?)))
+            .read(move |tx| {
+                Ok((tx.live_sessions(Some(organization))?, tx.stream_policies(organization)?))
+            })
             .await?;
         rows.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.id)));
         Ok(self.session_views(rows, &policies))

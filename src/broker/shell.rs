@@ -7,9 +7,9 @@
 use super::{Broker, mfa};
 use crate::auth::totp;
 use crate::domain::audit::Action;
-use crate::domain::policy::Act;
+use crate::domain::policy::PolicyAction;
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Caller, Origin, Role, User};
+use crate::domain::user::{Caller, RequestSource, Role, User};
 use crate::domain::{Error, LoginId, OrganizationId, Result, UserId};
 use uuid::Uuid;
 
@@ -64,13 +64,14 @@ impl Broker {
     /// `Forbidden`; `NotFound`; `Invalid` when the secret is none.
     pub async fn set_totp(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         user: UserId,
         secret: &SecretString,
     ) -> Result<()> {
-        let organization = self.permit(origin, caller, Act::ManageUsers).await?.organization_id();
-        totp::check_secret(secret)?;
+        let organization =
+            self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
+        totp::validate_secret(secret)?;
         let sealed = self.inner.vault.seal(&mfa::purpose(user), secret.expose().as_bytes());
         let now = self.now();
         let note = self
@@ -98,8 +99,10 @@ impl Broker {
     /// # Errors
     /// `Forbidden`.
     pub async fn find_user(&self, caller: &Caller, email: &str) -> Result<Option<User>> {
-        let organization =
-            self.permit(&Origin::local(""), caller, Act::ReadUsers).await?.organization_id();
+        let organization = self
+            .permit(&RequestSource::local(""), caller, PolicyAction::ReadUsers)
+            .await?
+            .organization_id();
         let email = email.trim().to_owned();
         let found = self.inner.store.read(move |tx| tx.user_by_email(&email)).await?;
         Ok(found.map(|(user, _)| user).filter(|u| u.organization_id == organization))

@@ -8,13 +8,13 @@
 use super::record::Note;
 use super::views::SignIn;
 use super::{Broker, tokens};
-use crate::auth::throttle::{Quota, Throttle};
+use crate::auth::rate_limit::{AttemptLimiter, Quota};
 use crate::auth::{opaque, password};
 use crate::domain::audit::Action;
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Origin, User};
+use crate::domain::user::{RequestSource, User};
 use crate::domain::{Error, ErrorKind, Result, Timestamp};
-use crate::store::{Challenge, Purpose};
+use crate::store::{Challenge, ChallengePurpose};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use uuid::Uuid;
@@ -28,28 +28,28 @@ const PASSWORD_MAX: usize = 1024;
 
 /// Passwords: ten guesses for an account, then two a minute; a hundred for an address, then one a
 /// second.
-pub(super) fn guesses() -> Throttle {
-    Throttle::new(
-        Quota { burst: 10, every: Duration::from_secs(30) },
-        Quota { burst: 100, every: Duration::from_secs(1) },
+pub(super) fn guesses() -> AttemptLimiter {
+    AttemptLimiter::new(
+        Quota { burst: 10, interval: Duration::from_secs(30) },
+        Quota { burst: 100, interval: Duration::from_secs(1) },
     )
 }
 
 /// Codes: ten guesses for an account, then two a minute. With three of a million codes valid, a
 /// guesser needs months.
-pub(super) fn codes() -> Throttle {
-    Throttle::new(
-        Quota { burst: 10, every: Duration::from_secs(30) },
-        Quota { burst: 100, every: Duration::from_secs(1) },
+pub(super) fn codes() -> AttemptLimiter {
+    AttemptLimiter::new(
+        Quota { burst: 10, interval: Duration::from_secs(30) },
+        Quota { burst: 100, interval: Duration::from_secs(1) },
     )
 }
 
 /// Entries about strangers: per action and address thirty, then one in ten seconds; per address
 /// over all actions twice that.
-pub(super) fn noise() -> Throttle {
-    Throttle::new(
-        Quota { burst: 30, every: Duration::from_secs(10) },
-        Quota { burst: 60, every: Duration::from_secs(5) },
+pub(super) fn noise() -> AttemptLimiter {
+    AttemptLimiter::new(
+        Quota { burst: 30, interval: Duration::from_secs(10) },
+        Quota { burst: 60, interval: Duration::from_secs(5) },
     )
 }
 
@@ -76,7 +76,7 @@ impl Broker {
     /// the store is.
     pub async fn login(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         email: &str,
         password: &SecretString,
     ) -> Result<SignIn> {
@@ -117,7 +117,7 @@ impl Broker {
     /// The password was right: a login when that is enough, else a challenge for what is missing.
     async fn first_factor(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         user: User,
         hash: String,
         now: Timestamp,
@@ -153,7 +153,11 @@ impl Broker {
                     id: challenge_id,
                     token_hash: challenge_hash.clone(),
                     user_id: user.id,
-                    purpose: if enrolled { Purpose::Verify } else { Purpose::Enroll },
+                    purpose: if enrolled {
+                        ChallengePurpose::Verify
+                    } else {
+                        ChallengePurpose::Enroll
+                    },
                     tries: 0,
                     expires_at: now.after(settings.mfa_ttl),
                     created_at: now,
@@ -168,7 +172,7 @@ impl Broker {
             .await?;
         match outcome {
             (Some(caller), _) => {
-                self.inner.guesses.succeed(&caller.user.email);
+                self.inner.guesses.reset_account(&caller.user.email);
                 Ok(SignIn::Done(login.tokens(&keys, &self.inner.settings, caller)?))
             }
             (None, enrolled) => Ok(SignIn::MfaRequired {
@@ -185,7 +189,7 @@ impl Broker {
         let password = if too_long { SecretString::new(String::new()) } else { password.clone() };
         let work = move || match hash {
             Some(hash) => password::verify(&password, &hash) && !too_long,
-            None => password::decoy_verify(&password),
+            None => password::verify_dummy(&password),
         };
         self.hashing(work).await
     }
@@ -209,9 +213,9 @@ impl Broker {
         // room for another.
         let broker = self.clone();
         let work = move || {
-            let before = password::runs();
+            let before = password::computations();
             let done = work();
-            broker.inner.hashed.fetch_add(password::runs() - before, Ordering::Relaxed);
+            broker.inner.hashed.fetch_add(password::computations() - before, Ordering::Relaxed);
             drop((turn, waiting));
             done
         };
@@ -226,7 +230,7 @@ impl Broker {
     }
 
     /// A sign-in that failed at its second factor, by somebody whose account is known.
-    pub(super) fn mfa_failed(&self, origin: &Origin) -> Note {
+    pub(super) fn mfa_failed(&self, origin: &RequestSource) -> Note {
         self.note(origin, Action::MfaFailed)
     }
 }

@@ -18,9 +18,9 @@ use crate::auth::opaque;
 use crate::domain::audit::Action;
 use crate::domain::lease::Lease;
 use crate::domain::policy::{self, Denial, StreamPermit};
-use crate::domain::reach::Way;
+use crate::domain::route::SessionRoute;
 use crate::domain::session::State;
-use crate::domain::user::{Caller, Origin};
+use crate::domain::user::{Caller, RequestSource};
 use crate::domain::{Error, Result, SessionId, Timestamp};
 use crate::store::Tx;
 use std::sync::atomic::Ordering;
@@ -82,7 +82,7 @@ impl Broker {
     /// `NotFound` when it is not theirs; `Conflict` when it is not active.
     pub async fn issue_ticket(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: SessionId,
     ) -> Result<Ticket> {
@@ -114,7 +114,7 @@ impl Broker {
     /// when it is not active or has all the viewers it may have.
     pub async fn open_stream(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         id: SessionId,
         proof: StreamProof<'_>,
     ) -> Result<StreamGrant> {
@@ -158,7 +158,7 @@ impl Broker {
         let found = self
             .decide(move |book| {
                 if let Some(hash) = &ticket
-                    && !book.use_ticket(hash, now)?
+                    && !book.consume_ticket(hash, now)?
                 {
                     return book.refuse(
                         &note
@@ -178,7 +178,7 @@ impl Broker {
                     Ok(behind) => behind,
                     Err(error) => return Ok(Err(error)),
                 };
-                let tunnel = if matches!(permit.session().way, Way::Direct(_)) {
+                let tunnel = if matches!(permit.session().route, SessionRoute::Direct(_)) {
                     Some(TunnelState::None)
                 } else {
                     tunnel
@@ -208,7 +208,7 @@ impl Broker {
 
     async fn refuse_ticket<T>(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         id: SessionId,
         reason: &str,
         of: Option<Box<Caller>>,
@@ -226,7 +226,12 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot write it down; the place is free all the same.
-    pub async fn close_stream(&self, origin: &Origin, grant: StreamGrant, why: &str) -> Result<()> {
+    pub async fn close_stream(
+        &self,
+        origin: &RequestSource,
+        grant: StreamGrant,
+        why: &str,
+    ) -> Result<()> {
         let StreamGrant { lease, meters, place, .. } = grant;
         self.close_viewer(origin, &lease, &meters, place, why).await
     }
@@ -237,7 +242,7 @@ impl Broker {
     /// As there.
     pub async fn close_viewer(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         lease: &Lease,
         meters: &Meters,
         place: ViewerPlace,
@@ -272,14 +277,11 @@ fn permitted(
         return book
             .refuse(&note.clone().on_session(&session).denied("signed_out"), invalid_token());
     }
-    match policy::may_stream(who, &session) {
+    match policy::authorize_stream(who, &session) {
         Ok(permit) => Ok(Ok(permit)),
-        Err(Denial::NotTheirs) => {
+        Err(Denial::NotOwner) => {
             let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
-            book.refuse(
-                &note.denied(Denial::NotTheirs.as_str()),
-                refusal(Denial::NotTheirs, SESSION),
-            )
+            book.refuse(&note.denied(Denial::NotOwner.as_str()), refusal(Denial::NotOwner, SESSION))
         }
         Err(denial) => {
             let reason = match session.state {

@@ -12,7 +12,7 @@ use crate::auth::{Claims, TokenKeys, opaque, token};
 use crate::domain::audit::Action;
 use crate::domain::secret::SecretString;
 use crate::domain::session::EndReason;
-use crate::domain::user::{Caller, Mfa, Origin, User};
+use crate::domain::user::{Caller, Mfa, RequestSource, User};
 use crate::domain::{Error, LoginId, Result, Timestamp};
 use crate::store::Login;
 use uuid::Uuid;
@@ -45,7 +45,7 @@ pub(super) struct NewLogin {
 }
 
 impl NewLogin {
-    pub(super) fn new(origin: &Origin, settings: &Settings, now: Timestamp) -> Self {
+    pub(super) fn new(origin: &RequestSource, settings: &Settings, now: Timestamp) -> Self {
         Self {
             id: LoginId::new(),
             refresh: opaque::new_token("prt_"),
@@ -79,7 +79,7 @@ impl NewLogin {
             source_ip: self.source_ip.clone(),
             user_agent: self.user_agent.clone(),
         })?;
-        book.insert_refresh(refresh_hash, self.id, self.expires_at, self.now)?;
+        book.insert_refresh_token(refresh_hash, self.id, self.expires_at, self.now)?;
         book.set_last_login(user.id, self.now)?;
         let user = User { last_login_at: Some(self.now), ..user.clone() };
         Ok(Caller { user, login_id: self.id, mfa })
@@ -160,7 +160,7 @@ impl Broker {
     ///
     /// # Errors
     /// `Unauthenticated` whatever is wrong with it; `Unavailable` when the store is.
-    pub async fn authenticate(&self, origin: &Origin, access_token: &str) -> Result<Caller> {
+    pub async fn authenticate(&self, origin: &RequestSource, access_token: &str) -> Result<Caller> {
         let now = self.now();
         let claims = match self.keys().await?.verify(access_token, now) {
             Ok(claims) => claims,
@@ -198,13 +198,17 @@ impl Broker {
     /// # Errors
     /// `Unauthenticated`; when the token was used before, its login is revoked and its streams are
     /// cut.
-    pub async fn refresh(&self, origin: &Origin, refresh_token: &SecretString) -> Result<Tokens> {
+    pub async fn refresh(
+        &self,
+        origin: &RequestSource,
+        refresh_token: &SecretString,
+    ) -> Result<Tokens> {
         let broker = self.clone();
         let (origin, hash) = (origin.clone(), hash_of(refresh_token));
         self.apart(async move { broker.refresh_apart(&origin, hash).await }).await
     }
 
-    async fn refresh_apart(&self, origin: &Origin, hash: String) -> Result<Tokens> {
+    async fn refresh_apart(&self, origin: &RequestSource, hash: String) -> Result<Tokens> {
         enum Outcome {
             Renewed(Box<Caller>),
             Unknown,
@@ -218,14 +222,14 @@ impl Broker {
         let note = self.note(origin, Action::Refresh);
         let outcome = self
             .write(move |book| {
-                let Some(row) = book.refresh(&hash)? else { return Ok(Outcome::Unknown) };
+                let Some(row) = book.refresh_token(&hash)? else { return Ok(Outcome::Unknown) };
                 let login = book.login(row.login_id)?;
                 let user = login.as_ref().map(|l| book.user(l.user_id)).transpose()?.flatten();
                 let note = user
                     .as_ref()
                     .map_or(note.clone(), |user| note.clone().by_user(user))
                     .on_login(row.login_id);
-                if row.used_at.is_some() || !book.use_refresh(&hash, now)? {
+                if row.used_at.is_some() || !book.consume_refresh_token(&hash, now)? {
                     book.revoke_login(row.login_id, now)?;
                     book.note(&note.acting(Action::RefreshReuse).denied("reused"));
                     return Ok(Outcome::Refused(row.login_id, invalid_token()));
@@ -237,8 +241,8 @@ impl Broker {
                 };
                 match standing {
                     Standing::Good(caller) => {
-                        book.insert_refresh(&fresh_hash, caller.login_id, expires_at, now)?;
-                        book.touch_login(caller.login_id, expires_at)?;
+                        book.insert_refresh_token(&fresh_hash, caller.login_id, expires_at, now)?;
+                        book.extend_login(caller.login_id, expires_at)?;
                         book.note(&note);
                         Ok(Outcome::Renewed(caller))
                     }
@@ -268,7 +272,12 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot write it down.
-    pub async fn logout(&self, origin: &Origin, caller: &Caller, everywhere: bool) -> Result<()> {
+    pub async fn logout(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+        everywhere: bool,
+    ) -> Result<()> {
         let (broker, origin, caller) = (self.clone(), origin.clone(), caller.clone());
         self.apart(async move {
             let now = broker.now();
@@ -314,7 +323,7 @@ impl Broker {
             mfa: login.mfa,
             created_at: login.created_at,
             ends_at: login.revoked_at.unwrap_or(login.expires_at),
-            is_active: login.is_alive(now),
+            is_active: login.is_active(now),
             source_ip: login.source_ip,
             user_agent: login.user_agent,
         };
@@ -325,11 +334,16 @@ impl Broker {
     ///
     /// # Errors
     /// `NotFound` when it is not one of the caller's, or has ended.
-    pub async fn end_login(&self, origin: &Origin, caller: &Caller, id: LoginId) -> Result<()> {
+    pub async fn end_login(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+        id: LoginId,
+    ) -> Result<()> {
         let (user, now) = (caller.user.id, self.now());
         let note = self.note(origin, Action::Logout).by(caller).on_login(id);
         self.decide(move |book| {
-            if !book.login(id)?.is_some_and(|login| login.user_id == user && login.is_alive(now)) {
+            if !book.login(id)?.is_some_and(|login| login.user_id == user && login.is_active(now)) {
                 let denied = note.clone().acting(Action::AccessDenied).denied("unknown");
                 return book.refuse(&denied, Error::not_found("Sign-in"));
             }
@@ -356,7 +370,7 @@ impl Broker {
     /// When the store cannot write it down.
     pub async fn audit_denial(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: Option<&Caller>,
         route: &str,
         reason: &str,
@@ -388,7 +402,7 @@ impl Broker {
                 .await?;
             let opened = stored
                 .into_iter()
-                .map(|(kid, sealed, _)| Ok((kid.clone(), vault.open(&purpose(&kid), &sealed)?)));
+                .map(|(kid, sealed, _)| Ok((kid.clone(), vault.unseal(&purpose(&kid), &sealed)?)));
             TokenKeys::new(opened.collect::<Result<Vec<_>>>()?)
         });
         keys.await.cloned()

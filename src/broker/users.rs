@@ -6,9 +6,9 @@ use super::views::{NewUser, UserChange};
 use super::{Broker, input};
 use crate::auth::password;
 use crate::domain::audit::Action;
-use crate::domain::policy::Act;
+use crate::domain::policy::PolicyAction;
 use crate::domain::session::EndReason;
-use crate::domain::user::{Caller, Origin, User};
+use crate::domain::user::{Caller, RequestSource, User};
 use crate::domain::{Error, OrganizationId, Result, UserId};
 
 const USER: &str = "User";
@@ -34,8 +34,9 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn users(&self, origin: &Origin, caller: &Caller) -> Result<Vec<User>> {
-        let organization = self.permit(origin, caller, Act::ReadUsers).await?.organization_id();
+    pub async fn users(&self, origin: &RequestSource, caller: &Caller) -> Result<Vec<User>> {
+        let organization =
+            self.permit(origin, caller, PolicyAction::ReadUsers).await?.organization_id();
         self.inner.store.read(move |tx| tx.users(organization)).await
     }
 
@@ -45,12 +46,12 @@ impl Broker {
     /// `Forbidden`; `Invalid`; `Conflict` when the address is taken.
     pub async fn create_user(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         new: NewUser,
     ) -> Result<User> {
         let organization_id =
-            self.permit(origin, caller, Act::ManageUsers).await?.organization_id();
+            self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
         let (email, name) = (input::email(&new.email)?, input::name(&new.name)?);
         password::check_strength(new.password.expose(), &email)?;
         let hash = self.hashing(move || password::hash(&new.password)).await??;
@@ -89,12 +90,13 @@ impl Broker {
     /// themselves.
     pub async fn update_user(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: UserId,
         change: UserChange,
     ) -> Result<User> {
-        let organization = self.permit(origin, caller, Act::ManageUsers).await?.organization_id();
+        let organization =
+            self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
         let name = change.name.as_deref().map(input::name).transpose()?;
         let note = self.note(origin, Action::UpdateUser).by(caller);
         let hash = match change.password {
@@ -173,8 +175,14 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden` or `NotFound`.
-    pub async fn reset_mfa(&self, origin: &Origin, caller: &Caller, id: UserId) -> Result<()> {
-        let organization = self.permit(origin, caller, Act::ManageUsers).await?.organization_id();
+    pub async fn reset_mfa(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+        id: UserId,
+    ) -> Result<()> {
+        let organization =
+            self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
         let note = self.note(origin, Action::MfaReset).by(caller);
         let broker = self.clone();
         self.apart(async move {
@@ -200,8 +208,14 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden` or `NotFound`.
-    pub async fn sign_out_user(&self, origin: &Origin, caller: &Caller, id: UserId) -> Result<()> {
-        let organization = self.permit(origin, caller, Act::ManageUsers).await?.organization_id();
+    pub async fn sign_out_user(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+        id: UserId,
+    ) -> Result<()> {
+        let organization =
+            self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
         let note = self.note(origin, Action::SignOutUser).by(caller);
         // An admin may do it to themself, too: then the page need not blame anybody.
         let reason =

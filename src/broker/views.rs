@@ -4,13 +4,13 @@
 use super::fleet::{Offers, TunnelReport, TunnelState};
 use crate::domain::audit::{ChainFault, Head};
 use crate::domain::host::Host;
-use crate::domain::reach::{Legs, Spread, Target};
+use crate::domain::route::{HopLatencies, LatencyHistogram, TargetSpec};
 use crate::domain::secret::SecretString;
-use crate::domain::server::{Clipboard, CredentialSource, StreamPolicy, TrustRule};
 use crate::domain::session::Session;
+use crate::domain::upstream::{Clipboard, CredentialSource, StreamPolicy, TrustRule};
 use crate::domain::user::{Caller, Mfa, Role};
-use crate::domain::web::{self, Scheme, WebTerms};
-use crate::domain::workspace::{ServerState, Workspace, WorkspaceKind, WorkspaceStatus};
+use crate::domain::web_app::{self, Scheme, WebAppConfig};
+use crate::domain::workspace::{UpstreamState, Workspace, WorkspaceKind, WorkspaceStatus};
 use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp, WorkspaceId};
 use crate::store::AuditFilter;
 use serde::Deserialize;
@@ -82,7 +82,7 @@ pub struct WorkspaceView {
     pub status: WorkspaceStatus,
     /// The caller's live session in it.
     pub active_session_id: Option<SessionId>,
-    /// Its server; `None` where the gateway proves itself to none.
+    /// Its server; `Incomplete` where the gateway proves itself to none.
     pub server: Option<ServerView>,
 }
 
@@ -100,7 +100,7 @@ pub struct ServerView {
     pub keyboard: Option<u32>,
     /// HTML5: how the gateway signs in to the application, which says what a credential for it is
     /// made of.
-    pub sign_in: Option<web::SignIn>,
+    pub sign_in: Option<web_app::UpstreamSignIn>,
     /// The rest, for those who manage it.
     pub managed: Option<ManagedServer>,
 }
@@ -115,9 +115,9 @@ pub struct ManagedServer {
     /// How the server's certificate is checked.
     pub trust: TrustRule,
     /// HTML5: how the application is met.
-    pub web: Option<WebTerms>,
+    pub web: Option<WebAppConfig>,
     /// The certificates it showed.
-    pub state: ServerState,
+    pub state: UpstreamState,
 }
 
 /// A session as its owner or an admin sees it.
@@ -131,7 +131,7 @@ pub struct SessionView {
     pub browser_rtt: Option<Duration>,
     /// Open streams.
     pub viewers: usize,
-    /// What its workspace lets its streams carry now; `None` when the workspace is gone.
+    /// What its workspace lets its streams carry now; `Incomplete` when the workspace is gone.
     pub policy: Option<StreamPolicy>,
 }
 
@@ -144,8 +144,12 @@ impl SessionView {
 
     /// What each leg of the way took.
     #[must_use]
-    pub fn legs(&self) -> Legs {
-        Legs { browser: self.browser_rtt, host: self.tunnel.rtt, desktop: self.tunnel.desktop_rtt }
+    pub fn legs(&self) -> HopLatencies {
+        HopLatencies {
+            browser: self.browser_rtt,
+            host: self.tunnel.rtt,
+            desktop: self.tunnel.desktop_rtt,
+        }
     }
 }
 
@@ -259,7 +263,7 @@ pub struct WorkspaceChange {
     pub allowed_roles: Option<Vec<Role>>,
     pub maintenance: Option<bool>,
     /// Where its own server is (all but `linux`).
-    pub target: Option<Target>,
+    pub target: Option<TargetSpec>,
     /// What the gateway proves to that server; an empty one forgets it. Kept sealed, never shown
     /// again.
     pub password: Option<SecretString>,
@@ -304,7 +308,7 @@ pub struct WebChange {
     pub identity_headers: Option<bool>,
     /// `Some(None)`: no assertion is sent any more.
     pub assertion_audience: Option<Option<String>>,
-    pub sign_in: Option<web::SignIn>,
+    pub sign_in: Option<web_app::UpstreamSignIn>,
     pub methods: Option<Vec<String>>,
     pub paths: Option<Vec<String>>,
     pub upload: Option<bool>,
@@ -340,7 +344,7 @@ pub struct HostView {
     pub host: Host,
     /// Its tunnel now.
     pub tunnel: Option<TunnelReport>,
-    /// What its agent offers, as it said last; `None`: it has not said yet, or there is none.
+    /// What its agent offers, as it said last; `Incomplete`: it has not said yet, or there is none.
     pub offers: Option<Arc<Offers>>,
     /// Live sessions on it.
     pub sessions: usize,
@@ -373,7 +377,7 @@ pub struct NewPeer {
     pub name: String,
     /// WireGuard public key, standard base64.
     pub public_key: String,
-    /// Where it can be called; `None`: it calls the gateway.
+    /// Where it can be called; `Incomplete`: it calls the gateway.
     pub endpoint: Option<SocketAddr>,
     /// Its address inside the tunnel; the next free one when missing.
     pub address: Option<IpAddr>,
@@ -418,7 +422,7 @@ pub struct AuditVerdict {
     pub entries: i64,
     /// The head it was compared with.
     pub head: Head,
-    /// The first fault; `None`: whole and unaltered.
+    /// The first fault; `Incomplete`: whole and unaltered.
     pub fault: Option<ChainFault>,
 }
 
@@ -455,5 +459,5 @@ pub struct Gauges {
     /// Hosts with an encrypted tunnel.
     pub hosts_connected: usize,
     /// Round trips browser to gateway, of open streams.
-    pub browser: Spread,
+    pub browser: LatencyHistogram,
 }

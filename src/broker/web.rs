@@ -13,10 +13,10 @@ use super::{Broker, input};
 use crate::auth::token::{Assertion, ISSUER};
 use crate::domain::audit::Action;
 use crate::domain::lease::Lease;
-use crate::domain::policy::Act;
+use crate::domain::policy::PolicyAction;
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Caller, Origin};
-use crate::domain::web::{RequestEnd, RequestRecord};
+use crate::domain::user::{Caller, RequestSource};
+use crate::domain::web_app::{RequestOutcome, RequestRecord};
 use crate::domain::{Error, Result, SessionId};
 use crate::store::RequestFilter;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub struct RequestQuery<'a> {
     pub path: Option<&'a str>,
     /// A status (`404`), a class of them (`4xx`), or `none`.
     pub status: Option<&'a str>,
-    /// How it ended, in a word of [`RequestEnd`].
+    /// How it ended, in a word of [`RequestOutcome`].
     pub ended: Option<&'a str>,
     /// From a former page.
     pub cursor: Option<&'a str>,
@@ -79,8 +79,8 @@ impl RequestQuery<'_> {
             })
         });
         let ended = self.ended.filter(|text| !text.is_empty()).map(|word| {
-            let words = RequestEnd::ALL.map(RequestEnd::as_str).join(", ");
-            RequestEnd::parse(word)
+            let words = RequestOutcome::ALL.map(RequestOutcome::as_str).join(", ");
+            RequestOutcome::parse(word)
                 .ok_or_else(|| Error::invalid(format!("ended must be one of: {words}.")))
         });
         Ok(RequestFilter {
@@ -88,7 +88,7 @@ impl RequestQuery<'_> {
                 .map(|method| method.to_ascii_uppercase()),
             path: given(self.path, PATH_MAX, "path")?,
             status: status.transpose()?,
-            ended: ended.transpose()?,
+            outcome: ended.transpose()?,
         })
     }
 }
@@ -126,7 +126,7 @@ impl Broker {
     /// `Forbidden`; `NotFound`; `Invalid` when limit or cursor are not acceptable.
     pub async fn requests(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: SessionId,
         cursor: Option<&str>,
@@ -147,12 +147,13 @@ impl Broker {
     /// As there; `Invalid` when the query does not read.
     pub async fn find_requests(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: SessionId,
         query: RequestQuery<'_>,
     ) -> Result<Page<(i64, RequestRecord)>> {
-        let organization = self.permit(origin, caller, Act::ReadAudit).await?.organization_id();
+        let organization =
+            self.permit(origin, caller, PolicyAction::ReadAudit).await?.organization_id();
         let limit = input::limit(query.limit, 100)?;
         let filter = query.filter()?;
         let before = query
@@ -190,7 +191,7 @@ impl Broker {
     /// When the store cannot write it down.
     pub async fn note_refused_request(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         lease: &Lease,
         by: Option<&Caller>,
         refused: &RequestRefused,
@@ -264,7 +265,7 @@ mod tests {
             some.filter().unwrap(),
             RequestFilter {
                 method: Some("GET".into()),
-                ended: Some(RequestEnd::Cut),
+                outcome: Some(RequestOutcome::Revoked),
                 ..RequestFilter::default()
             }
         );

@@ -7,14 +7,14 @@ use super::record::{self, Note, refusal};
 use super::views::{ManagedServer, NewWorkspace, ServerView, WorkspaceChange, WorkspaceView};
 use super::{Broker, input};
 use crate::domain::audit::Action;
-use crate::domain::policy::{self, Act, Denial};
-use crate::domain::reach::Target;
-use crate::domain::server::{CredentialSource, TrustRule};
+use crate::domain::policy::{self, Denial, PolicyAction};
+use crate::domain::route::TargetSpec;
 use crate::domain::session::{EndReason, Session, State};
-use crate::domain::user::{Caller, Origin, Role};
-use crate::domain::web::{SignIn, WebTerms};
+use crate::domain::upstream::{CredentialSource, TrustRule};
+use crate::domain::user::{Caller, RequestSource, Role};
+use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
 use crate::domain::workspace::{
-    ServerState, ServerTerms, Workspace, WorkspaceKind, WorkspaceStatus,
+    UpstreamConfig, UpstreamState, Workspace, WorkspaceKind, WorkspaceStatus,
 };
 use crate::domain::{Error, Result, UserId, WorkspaceId};
 use crate::store::Tx;
@@ -27,7 +27,7 @@ pub(super) const WORKSPACE: &str = "Workspace";
 /// What is kept of a workspace's server, for its caller.
 #[derive(Clone, Default)]
 pub(super) struct Known {
-    state: ServerState,
+    state: UpstreamState,
     /// The caller has a credential of their own for it.
     own_credential: bool,
 }
@@ -36,7 +36,7 @@ impl Known {
     /// Of one workspace and one user.
     pub(super) fn of(tx: &mut Tx<'_>, id: &WorkspaceId, user: UserId) -> Result<Self> {
         Ok(Self {
-            state: tx.server_state(id)?,
+            state: tx.upstream_state(id)?,
             own_credential: tx.user_credential(id, user)?.is_some(),
         })
     }
@@ -58,26 +58,26 @@ pub(super) fn seen(
     let in_use =
         inside().filter(counts).any(|s| matches!(s.state, State::Active | State::Closing(_)));
     let active_session_id = inside().filter(own).find(|s| s.state == State::Active).map(|s| s.id);
-    let status = WorkspaceStatus::of(workspace.maintenance, can_run, starting, in_use);
+    let status = WorkspaceStatus::from_facts(workspace.maintenance, can_run, starting, in_use);
     let manages = caller.user.role == Role::Admin;
     let server = seen_server(&workspace, manages, known);
     // Where a server is, and who the gateway is to it, is for those who manage it.
     if !manages {
         workspace.target = None;
-        workspace.server = ServerTerms::default();
+        workspace.upstream = UpstreamConfig::default();
     }
     WorkspaceView { workspace, status, active_session_id, server }
 }
 
 fn seen_server(workspace: &Workspace, manages: bool, known: Known) -> Option<ServerView> {
-    let terms = Some(&workspace.server).filter(|_| workspace.has_server())?;
+    let terms = Some(&workspace.upstream).filter(|_| workspace.has_upstream())?;
     let Known { state, own_credential } = known;
-    let credential_saved = match terms.source {
-        CredentialSource::Workspace => state.has_password || workspace.is_started(),
+    let credential_saved = match terms.credential_source {
+        CredentialSource::Workspace => state.has_password || workspace.is_agent_started(),
         CredentialSource::User => own_credential,
         CredentialSource::Ask => false,
     };
-    let web = (workspace.kind == WorkspaceKind::Html5).then_some(&terms.web);
+    let web = (workspace.kind == WorkspaceKind::Html5).then_some(&terms.web_app);
     let managed = manages.then(|| ManagedServer {
         username: terms.username.clone(),
         domain: terms.domain.clone(),
@@ -85,17 +85,21 @@ fn seen_server(workspace: &Workspace, manages: bool, known: Known) -> Option<Ser
         web: web.cloned(),
         state,
     });
-    let (source, exclusive, keyboard, sign_in) =
-        (terms.source, terms.exclusive, terms.keyboard, web.map(|web| web.sign_in.clone()));
+    let (source, exclusive, keyboard, sign_in) = (
+        terms.credential_source,
+        terms.exclusive,
+        terms.keyboard_layout,
+        web.map(|web| web.sign_in.clone()),
+    );
     Some(ServerView { source, credential_saved, exclusive, keyboard, sign_in, managed })
 }
 
 /// A workspace's target as the log names it.
 fn told(workspace: &Workspace) -> Option<String> {
     workspace.target.as_ref().map(|target| match target {
-        Target::Host { host_id, port } => format!("host {host_id} port {port}"),
-        Target::Service { host_id, name } => format!("host {host_id} service {name}"),
-        Target::Direct { name } => format!("direct {name}"),
+        TargetSpec::Host { host_id, port } => format!("host {host_id} port {port}"),
+        TargetSpec::Service { host_id, name } => format!("host {host_id} service {name}"),
+        TargetSpec::Direct { name } => format!("direct {name}"),
     })
 }
 
@@ -106,30 +110,30 @@ fn with_terms(note: Note, workspace: &Workspace) -> Note {
         .with("clipboard", policy.clipboard.as_str())
         .with("files", policy.files)
         .with("read_only", policy.read_only);
-    if !workspace.has_server() {
+    if !workspace.has_upstream() {
         return note;
     }
     let (terms, trust) = (
-        &workspace.server,
-        match &workspace.server.trust {
+        &workspace.upstream,
+        match &workspace.upstream.trust {
             TrustRule::FirstUse => "first_use",
             TrustRule::Pinned(_) => "pinned",
             TrustRule::Authority { .. } => "authority",
         },
     );
     let note = note
-        .with("credential", terms.source.as_str())
+        .with("credential", terms.credential_source.as_str())
         .with("username", terms.username.clone())
         .with("trust", trust);
-    if workspace.kind == WorkspaceKind::Html5 { with_web(note, &terms.web) } else { note }
+    if workspace.kind == WorkspaceKind::Html5 { with_web(note, &terms.web_app) } else { note }
 }
 
 /// How its application is met, as the log tells it.
-fn with_web(note: Note, web: &WebTerms) -> Note {
+fn with_web(note: Note, web: &WebAppConfig) -> Note {
     let sign_in = match &web.sign_in {
-        SignIn::None => "none".to_owned(),
-        SignIn::Basic => "basic".to_owned(),
-        SignIn::Header(name) => format!("header {name}"),
+        UpstreamSignIn::None => "none".to_owned(),
+        UpstreamSignIn::Basic => "basic".to_owned(),
+        UpstreamSignIn::Header(name) => format!("header {name}"),
     };
     let (identity, requests) = (&web.identity, &web.requests);
     let note = note
@@ -163,9 +167,11 @@ impl Broker {
                 let places = Places::of(tx, organization, &reachable)?;
                 let sessions = tx.live_sessions(Some(organization))?;
                 let (mut states, own) =
-                    (tx.server_states(organization)?, tx.user_credentials_of(caller.user.id)?);
-                let workspaces =
-                    tx.workspaces(organization)?.into_iter().filter(|w| policy::sees(&caller, w));
+                    (tx.upstream_states(organization)?, tx.user_credentials_of(caller.user.id)?);
+                let workspaces = tx
+                    .workspaces(organization)?
+                    .into_iter()
+                    .filter(|w| policy::can_view(&caller, w));
                 Ok(workspaces
                     .map(|w| {
                         let can_run = places.can_run(&w);
@@ -191,8 +197,8 @@ impl Broker {
             .store
             .read(move |tx| {
                 let Some(workspace) = tx.workspace(&wanted)? else { return Ok(Err("unknown")) };
-                if !policy::sees(&who, &workspace) {
-                    return Ok(Err(Denial::NotTheirs.as_str()));
+                if !policy::can_view(&who, &workspace) {
+                    return Ok(Err(Denial::NotOwner.as_str()));
                 }
                 let can_run =
                     Places::of(tx, who.user.organization_id, &reachable)?.can_run(&workspace);
@@ -218,7 +224,7 @@ impl Broker {
         let (source_ip, user_agent) = login.map_or((None, None), |l| (l.source_ip, l.user_agent));
         let source_ip = source_ip.and_then(|ip| ip.parse().ok());
         Ok(self
-            .note(&Origin { request_id: String::new(), source_ip, user_agent }, action)
+            .note(&RequestSource { request_id: String::new(), source_ip, user_agent }, action)
             .by(caller))
     }
 
@@ -228,11 +234,11 @@ impl Broker {
     /// `Forbidden`, `Invalid`, or `Conflict` when the id is taken.
     pub async fn create_workspace(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         new: NewWorkspace,
     ) -> Result<WorkspaceView> {
-        let permit = self.permit(origin, caller, Act::ManageWorkspaces).await?;
+        let permit = self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
         let organization = permit.organization_id();
         let ids = input::workspace_ids(&new)?;
         let now = self.now();
@@ -290,12 +296,12 @@ impl Broker {
     /// `Forbidden`, `NotFound` or `Invalid`.
     pub async fn update_workspace(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: &WorkspaceId,
         change: WorkspaceChange,
     ) -> Result<WorkspaceView> {
-        let permit = self.permit(origin, caller, Act::ManageWorkspaces).await?;
+        let permit = self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
         let organization = permit.organization_id();
         let now = self.now();
         let note = self.note(origin, Action::UpdateWorkspace).by(caller);
@@ -329,9 +335,10 @@ impl Broker {
                     // A password that would not be used any more, or would be shown to another
                     // server, is not kept.
                     let unused = next.kind == WorkspaceKind::Html5
-                        && next.server.web.sign_in == SignIn::None;
-                    let dropped =
-                        next.server.source != CredentialSource::Workspace || elsewhere || unused;
+                        && next.upstream.web_app.sign_in == UpstreamSignIn::None;
+                    let dropped = next.upstream.credential_source != CredentialSource::Workspace
+                        || elsewhere
+                        || unused;
                     if let Some(sealed) = &sealed {
                         book.set_workspace_password(&id, sealed.as_deref())?;
                         changed.push("password");
@@ -341,14 +348,14 @@ impl Broker {
                     }
                     let mut ended = Vec::new();
                     if elsewhere {
-                        book.forget_certificates(&id)?;
+                        book.delete_certificates(&id)?;
                         let sessions = book.live_sessions_of_workspace(&id)?;
                         ended = book.close_all(sessions, EndReason::AdminStopped, &note)?;
                     }
-                    let left_users = old.server.source == CredentialSource::User
-                        && next.server.source != CredentialSource::User;
+                    let left_users = old.upstream.credential_source == CredentialSource::User
+                        && next.upstream.credential_source != CredentialSource::User;
                     let forgotten = if elsewhere || left_users {
-                        book.forget_user_credentials(&id)?
+                        book.delete_user_credentials(&id)?
                     } else {
                         0
                     };
@@ -388,11 +395,11 @@ impl Broker {
     /// `Forbidden` or `NotFound`.
     pub async fn delete_workspace(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: &WorkspaceId,
     ) -> Result<()> {
-        let permit = self.permit(origin, caller, Act::ManageWorkspaces).await?;
+        let permit = self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
         let organization = permit.organization_id();
         let note = self.note(origin, Action::DeleteWorkspace).by(caller);
         let (broker, id) = (self.clone(), id.clone());
@@ -425,12 +432,12 @@ impl Broker {
     /// `NotFound`, or `Conflict` when there is no active session.
     pub async fn stop_workspace(
         &self,
-        origin: &Origin,
+        origin: &RequestSource,
         caller: &Caller,
         id: &WorkspaceId,
     ) -> Result<Vec<crate::domain::SessionId>> {
         let note = self.note(origin, Action::StopWorkspace).by(caller);
-        let everybody = policy::decide(caller, Act::ManageWorkspaces).is_ok();
+        let everybody = policy::authorize(caller, PolicyAction::ManageWorkspaces).is_ok();
         let (broker, who, id) = (self.clone(), caller.clone(), id.clone());
         self.apart(async move {
             let ended = broker
@@ -447,12 +454,12 @@ impl Broker {
                         .filter(|s| everybody || s.user_id == who.user.id)
                         .collect();
                     let Some(workspace) =
-                        workspace.filter(|w| policy::sees(&who, w) || !theirs.is_empty())
+                        workspace.filter(|w| policy::can_view(&who, w) || !theirs.is_empty())
                     else {
                         let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
                         return book.refuse(
-                            &note.denied(Denial::NotTheirs.as_str()),
-                            refusal(Denial::NotTheirs, WORKSPACE),
+                            &note.denied(Denial::NotOwner.as_str()),
+                            refusal(Denial::NotOwner, WORKSPACE),
                         );
                     };
                     let mut sessions = Vec::new();

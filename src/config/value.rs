@@ -1,6 +1,6 @@
 //! Kinds of values in the settings.
 
-use crate::domain::reach::is_direct_name;
+use crate::domain::route::is_target_name;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -173,7 +173,7 @@ impl FromStr for DirectTarget {
         let plain = !host.is_empty()
             && host.len() <= 253
             && !host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/' || c == '@');
-        if !is_direct_name(name) || !plain || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        if !is_target_name(name) || !plain || !port.parse::<u16>().is_ok_and(|port| port > 0) {
             return Err(bad());
         }
         Ok(Self { name: name.to_owned(), target: target.to_owned() })

@@ -1,6 +1,6 @@
 //! What happened, chained so that it can be proved.
 //!
-//! An [`Entry`] holds the hash of the entry before it; its own hash is SHA-256 over its canonical
+//! An [`RequestLogEntry`] holds the hash of the entry before it; its own hash is SHA-256 over its canonical
 //! JSON without `hash` (RFC 8785: members sorted, no white space; values here are only objects,
 //! arrays, strings, integers, booleans and null). Changing, removing or reordering entries breaks
 //! the chain at a place [`Verifier`] names; cutting off the end is found by comparing with the
@@ -196,7 +196,7 @@ pub struct Actor {
 
 /// To what.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Target {
+pub struct EntryTarget {
     /// `session`, `workspace`, `user`, `host`, `login`, `audit`, `gateway`, `route`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
@@ -211,14 +211,14 @@ pub struct Target {
 pub struct Draft {
     /// When.
     pub time: Timestamp,
-    /// Organization; `None` for what concerns the gateway as a whole or nobody known.
+    /// Organization; `Incomplete` for what concerns the gateway as a whole or nobody known.
     pub organization_id: Option<OrganizationId>,
     /// Who.
     pub actor: Actor,
     /// What.
     pub action: Action,
     /// To what.
-    pub target: Target,
+    pub target: EntryTarget,
     /// How it went.
     pub outcome: Outcome,
     /// Why (a short word), for denials, errors and endings.
@@ -251,7 +251,7 @@ pub struct Entry {
     /// What (a word of [`Action`]).
     pub action: String,
     /// To what.
-    pub target: Target,
+    pub target: EntryTarget,
     /// How it went.
     pub outcome: Outcome,
     /// Why.
@@ -400,7 +400,7 @@ pub enum ChainFault {
     },
     /// The entry does not follow the one before it.
     #[error("entry {seq} does not follow entry {}: the one before it was changed or replaced", seq - 1)]
-    Unlinked {
+    BrokenLink {
         /// Its place.
         seq: i64,
     },
@@ -456,7 +456,7 @@ impl Verifier {
             return Err(ChainFault::Changed { seq: entry.seq });
         }
         if entry.prev_hash != self.hash {
-            return Err(ChainFault::Unlinked { seq: entry.seq });
+            return Err(ChainFault::BrokenLink { seq: entry.seq });
         }
         self.seq = entry.seq;
         self.hash.clone_from(&entry.hash);

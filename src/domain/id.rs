@@ -65,7 +65,7 @@ uuid_id!(
 );
 
 /// Longest workspace id, in bytes.
-pub const WORKSPACE_ID_MAX: usize = 63;
+pub const MAX_WORKSPACE_ID_BYTES: usize = 63;
 
 /// A workspace's id: a slug such as `ws-linux-desktop`: lower-case letters, digits and single inner
 /// hyphens, 1 to 63 bytes.
@@ -78,25 +78,25 @@ pub struct WorkspaceId(String);
 #[error(
     "a workspace id is 1 to 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit"
 )]
-pub struct BadWorkspaceId;
+pub struct InvalidWorkspaceId;
 
 impl WorkspaceId {
     /// Checks and takes a slug.
     ///
     /// # Errors
-    /// [`BadWorkspaceId`] when it is not one.
-    pub fn parse(text: &str) -> Result<Self, BadWorkspaceId> {
+    /// [`InvalidWorkspaceId`] when it is not one.
+    pub fn parse(text: &str) -> Result<Self, InvalidWorkspaceId> {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let bytes = text.as_bytes();
         let ends_ok =
             matches!((bytes.first(), bytes.last()), (Some(&a), Some(&b)) if inner(a) && inner(b));
         if ends_ok
-            && bytes.len() <= WORKSPACE_ID_MAX
+            && bytes.len() <= MAX_WORKSPACE_ID_BYTES
             && bytes.iter().all(|&b| inner(b) || b == b'-')
         {
             Ok(Self(text.to_owned()))
         } else {
-            Err(BadWorkspaceId)
+            Err(InvalidWorkspaceId)
         }
     }
 
@@ -114,7 +114,7 @@ impl fmt::Display for WorkspaceId {
 }
 
 impl FromStr for WorkspaceId {
-    type Err = BadWorkspaceId;
+    type Err = InvalidWorkspaceId;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::parse(text)
     }
@@ -149,7 +149,7 @@ mod tests {
         fn what_is_taken_is_harmless(text in "[a-zA-Z0-9-]{0,70}|.{0,8}") {
             if let Ok(id) = WorkspaceId::parse(&text) {
                 prop_assert_eq!(id.as_str(), &text);
-                prop_assert!(!text.is_empty() && text.len() <= WORKSPACE_ID_MAX);
+                prop_assert!(!text.is_empty() && text.len() <= MAX_WORKSPACE_ID_BYTES);
                 prop_assert!(!text.starts_with('-') && !text.ends_with('-'));
                 prop_assert!(text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')));
                 prop_assert_eq!(text.parse::<WorkspaceId>().unwrap(), id);

@@ -2,9 +2,9 @@
 //! resolve another.
 
 use super::policy::StreamPermit;
-use super::reach::Way;
-use super::server::Server;
+use super::route::SessionRoute;
 use super::session::Session;
+use super::upstream::Upstream;
 use std::net::IpAddr;
 
 /// A lease: made from a [`StreamPermit`], which only policy makes. `dial` takes it and nothing
@@ -12,14 +12,14 @@ use std::net::IpAddr;
 #[derive(Debug)]
 pub struct Lease {
     session: Session,
-    server: Server,
+    upstream: Upstream,
 }
 
 impl Lease {
     /// Grants the lease of a permitted stream to a server as it is known at this moment.
     #[must_use]
-    pub fn grant(permit: StreamPermit, server: Server) -> Self {
-        Self { session: permit.session().clone(), server }
+    pub fn grant(permit: StreamPermit, upstream: Upstream) -> Self {
+        Self { session: permit.session().clone(), upstream }
     }
 
     /// The session; its id is also its tunnel's.
@@ -30,8 +30,8 @@ impl Lease {
 
     /// Which way the stream goes.
     #[must_use]
-    pub fn way(&self) -> &Way {
-        &self.session.way
+    pub fn route(&self) -> &SessionRoute {
+        &self.session.route
     }
 
     /// The desktop's address inside the session's tunnel.
@@ -43,12 +43,12 @@ impl Lease {
     /// The desktop's port.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.server.port
+        self.upstream.port
     }
 
     /// The server at that port: what is proved to it, how it proves itself, what may pass.
     #[must_use]
-    pub fn server(&self) -> &Server {
-        &self.server
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 }

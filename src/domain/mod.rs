@@ -25,13 +25,13 @@ pub mod id;
 pub mod lease;
 pub mod network;
 pub mod policy;
-pub mod reach;
+pub mod route;
 pub mod secret;
-pub mod server;
 pub mod session;
 pub mod time;
+pub mod upstream;
 pub mod user;
-pub mod web;
+pub mod web_app;
 pub mod workspace;
 
 pub use error::{Error, ErrorKind, Result};

@@ -9,7 +9,7 @@ use super::{OrganizationId, UserId};
 
 /// An act that needs a permit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Act {
+pub enum PolicyAction {
     /// Create, change and remove workspaces; stop anybody's.
     ManageWorkspaces,
     /// Create, change, disable and sign out users.
@@ -28,7 +28,7 @@ pub enum Act {
     ReadAudit,
 }
 
-impl Act {
+impl PolicyAction {
     /// Every act, for the tables of tests.
     pub const ALL: [Self; 8] = [
         Self::ManageWorkspaces,
@@ -60,7 +60,7 @@ impl Act {
 /// A decision that allows one act in one organization.
 #[derive(Debug)]
 pub struct Permit {
-    act: Act,
+    action: PolicyAction,
     organization_id: OrganizationId,
     user_id: UserId,
 }
@@ -68,8 +68,8 @@ pub struct Permit {
 impl Permit {
     /// What it allows.
     #[must_use]
-    pub fn act(&self) -> Act {
-        self.act
+    pub fn action(&self) -> PolicyAction {
+        self.action
     }
     /// Where.
     #[must_use]
@@ -131,7 +131,7 @@ pub enum Denial {
     /// A second factor must be verified first.
     MfaRequired,
     /// It is not theirs, or not in their organization. Told as "not found".
-    NotTheirs,
+    NotOwner,
     /// The session is not active.
     NotActive,
     /// The account is disabled.
@@ -145,7 +145,7 @@ impl Denial {
         match self {
             Self::Role => "role",
             Self::MfaRequired => "mfa_required",
-            Self::NotTheirs => "not_theirs",
+            Self::NotOwner => "not_theirs",
             Self::NotActive => "not_active",
             Self::Disabled => "disabled",
         }
@@ -156,7 +156,7 @@ impl Denial {
 ///
 /// # Errors
 /// [`Denial`] with the reason.
-pub fn decide(caller: &Caller, act: Act) -> Result<Permit, Denial> {
+pub fn authorize(caller: &Caller, act: PolicyAction) -> Result<Permit, Denial> {
     if caller.user.disabled {
         return Err(Denial::Disabled);
     }
@@ -164,16 +164,26 @@ pub fn decide(caller: &Caller, act: Act) -> Result<Permit, Denial> {
         (Role::Admin, _) => true,
         (
             Role::Security,
-            Act::ReadUsers | Act::ReadHosts | Act::ReadLiveSessions | Act::ReadAudit,
+            PolicyAction::ReadUsers
+            | PolicyAction::ReadHosts
+            | PolicyAction::ReadLiveSessions
+            | PolicyAction::ReadAudit,
         ) => true,
         (
             Role::Security,
-            Act::ManageWorkspaces | Act::ManageUsers | Act::ManageHosts | Act::TerminateSessions,
+            PolicyAction::ManageWorkspaces
+            | PolicyAction::ManageUsers
+            | PolicyAction::ManageHosts
+            | PolicyAction::TerminateSessions,
         ) => false,
         (Role::Member, _) => false,
     };
     if allowed {
-        Ok(Permit { act, organization_id: caller.user.organization_id, user_id: caller.user.id })
+        Ok(Permit {
+            action: act,
+            organization_id: caller.user.organization_id,
+            user_id: caller.user.id,
+        })
     } else {
         Err(Denial::Role)
     }
@@ -181,7 +191,7 @@ pub fn decide(caller: &Caller, act: Act) -> Result<Permit, Denial> {
 
 /// May this caller see this workspace in their list, and ask to launch it?
 #[must_use]
-pub fn sees(caller: &Caller, workspace: &Workspace) -> bool {
+pub fn can_view(caller: &Caller, workspace: &Workspace) -> bool {
     workspace.organization_id == caller.user.organization_id
         && (workspace.allowed_roles.contains(&caller.user.role) || caller.user.role == Role::Admin)
 }
@@ -190,12 +200,12 @@ pub fn sees(caller: &Caller, workspace: &Workspace) -> bool {
 ///
 /// # Errors
 /// [`Denial`] with the reason.
-pub fn may_launch(caller: &Caller, workspace: &Workspace) -> Result<LaunchPermit, Denial> {
+pub fn authorize_launch(caller: &Caller, workspace: &Workspace) -> Result<LaunchPermit, Denial> {
     if caller.user.disabled {
         return Err(Denial::Disabled);
     }
     if workspace.organization_id != caller.user.organization_id {
-        return Err(Denial::NotTheirs);
+        return Err(Denial::NotOwner);
     }
     if !workspace.allowed_roles.contains(&caller.user.role) {
         return Err(Denial::Role);
@@ -212,9 +222,9 @@ pub fn may_launch(caller: &Caller, workspace: &Workspace) -> Result<LaunchPermit
 ///
 /// # Errors
 /// [`Denial`] with the reason.
-pub fn may_stream(caller: &Caller, session: &Session) -> Result<StreamPermit, Denial> {
+pub fn authorize_stream(caller: &Caller, session: &Session) -> Result<StreamPermit, Denial> {
     if session.user_id != caller.user.id {
-        return Err(Denial::NotTheirs);
+        return Err(Denial::NotOwner);
     }
     if caller.user.disabled {
         return Err(Denial::Disabled);

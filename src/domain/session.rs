@@ -9,10 +9,10 @@
 //!               Closing(reason) --Release--> Closed(reason)
 //! ```
 //!
-//! `Closing` means: nobody may use it any more; its desktop and its tunnel's keys are being taken
+//! `CloseGuard` means: nobody may use it any more; its desktop and its tunnel's keys are being taken
 //! away. `Closed`: they are gone.
 
-use super::reach::Way;
+use super::route::SessionRoute;
 use super::user::Mfa;
 use super::workspace::WorkspaceKind;
 use super::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
@@ -120,7 +120,7 @@ impl State {
         }
     }
 
-    /// The state of a stored word and reason; `None` when they do not fit.
+    /// The state of a stored word and reason; `Incomplete` when they do not fit.
     #[must_use]
     pub fn parse(word: &str, reason: Option<EndReason>) -> Option<Self> {
         match (word, reason) {
@@ -151,7 +151,7 @@ impl State {
         }
     }
 
-    /// Its word in the workspaces dialect; `None` while it is not listed yet.
+    /// Its word in the workspaces dialect; `Incomplete` while it is not listed yet.
     #[must_use]
     pub fn workspaces_status(self) -> Option<&'static str> {
         match self {
@@ -189,7 +189,7 @@ pub enum Event {
 /// The event does not fit the state; nothing changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a session that is {state:?} cannot take {event:?}")]
-pub struct Illegal {
+pub struct IllegalTransition {
     /// Where it is.
     pub state: State,
     /// What was tried.
@@ -199,9 +199,9 @@ pub struct Illegal {
 /// The one transition function: total, and the only way from one state to another.
 ///
 /// # Errors
-/// [`Illegal`] when the event does not fit the state.
-pub fn apply(state: State, event: Event) -> Result<State, Illegal> {
-    let illegal = Err(Illegal { state, event });
+/// [`IllegalTransition`] when the event does not fit the state.
+pub fn apply(state: State, event: Event) -> Result<State, IllegalTransition> {
+    let illegal = Err(IllegalTransition { state, event });
     match (state, event) {
         (State::Queued, Event::Admit) => Ok(State::Creating),
         (State::Creating, Event::Ready) => Ok(State::Active),
@@ -242,7 +242,7 @@ pub struct Session {
     /// The host it runs on; nil for a direct target, which is on none of ours.
     pub host_id: HostId,
     /// Which way its stream goes.
-    pub way: Way,
+    pub route: SessionRoute,
     /// State.
     pub state: State,
     /// Its address inside its tunnel, unique among the live sessions that have one of their own;
@@ -269,8 +269,8 @@ impl Session {
     /// The session after `event` at `now`: state, its times and its version.
     ///
     /// # Errors
-    /// [`Illegal`] when the event does not fit.
-    pub fn apply(&self, event: Event, now: Timestamp) -> Result<Self, Illegal> {
+    /// [`IllegalTransition`] when the event does not fit.
+    pub fn apply(&self, event: Event, now: Timestamp) -> Result<Self, IllegalTransition> {
         let state = apply(self.state, event)?;
         let mut next = Self { state, version: self.version + 1, ..self.clone() };
         match state {

@@ -114,16 +114,16 @@ pub struct Caller {
 
 /// Where a request came from: what the audit log says beside who.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Origin {
+pub struct RequestSource {
     /// Id of the request, in logs and in the `X-Request-Id` header.
     pub request_id: String,
-    /// Peer address; `None` for the command line and for the gateway itself.
+    /// Peer address; `Incomplete` for the command line and for the gateway itself.
     pub source_ip: Option<IpAddr>,
     /// User agent, cut to 256 bytes.
     pub user_agent: Option<String>,
 }
 
-impl Origin {
+impl RequestSource {
     /// The gateway itself, or its command line.
     #[must_use]
     pub fn local(request_id: impl Into<String>) -> Self {

@@ -1,9 +1,9 @@
 //! What can be launched.
 
-use super::reach::Target;
-use super::server::{CredentialSource, Fingerprint, StreamPolicy, TrustRule};
+use super::route::TargetSpec;
+use super::upstream::{CredentialSource, Fingerprint, StreamPolicy, TrustRule};
 use super::user::Role;
-use super::web::WebTerms;
+use super::web_app::WebAppConfig;
 use super::{OrganizationId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
@@ -56,8 +56,8 @@ pub struct Workspace {
     pub description: String,
     /// Kind.
     pub kind: WorkspaceKind,
-    /// Where its server is; `None`: a host's agent starts a desktop.
-    pub target: Option<Target>,
+    /// Where its server is; `Incomplete`: a host's agent starts a desktop.
+    pub target: Option<TargetSpec>,
     /// Name of a picture: `desktop`, `terminal`, `browser`, `windows`, `code`.
     pub icon: String,
     /// Words to find it by.
@@ -75,7 +75,7 @@ pub struct Workspace {
     /// What its streams may carry.
     pub policy: StreamPolicy,
     /// How the gateway meets its server; as new where there is none to meet.
-    pub server: ServerTerms,
+    pub upstream: UpstreamConfig,
     /// When created.
     pub created_at: Timestamp,
     /// When last changed.
@@ -86,7 +86,7 @@ impl Workspace {
     /// Whether a server is behind it that the gateway meets with a credential and a rule of trust:
     /// every RDP and VNC desktop, every web application.
     #[must_use]
-    pub fn has_server(&self) -> bool {
+    pub fn has_upstream(&self) -> bool {
         match self.kind {
             WorkspaceKind::Rdp | WorkspaceKind::Vnc | WorkspaceKind::Html5 => true,
             WorkspaceKind::Linux => false,
@@ -96,16 +96,16 @@ impl Workspace {
     /// Whether a host's agent starts a desktop for each session, with a credential and a
     /// certificate of its own.
     #[must_use]
-    pub fn is_started(&self) -> bool {
+    pub fn is_agent_started(&self) -> bool {
         self.target.is_none()
     }
 }
 
 /// How the gateway meets a workspace's server, as an admin said. No secret is in it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct ServerTerms {
+pub struct UpstreamConfig {
     /// Where the credential comes from.
-    pub source: CredentialSource,
+    pub credential_source: CredentialSource,
     /// Account name of the workspace's own credential; empty: none.
     pub username: String,
     /// Its Windows domain; empty: the server's own accounts.
@@ -114,27 +114,27 @@ pub struct ServerTerms {
     pub trust: TrustRule,
     /// RFB: other clients of the same desktop are put out.
     pub exclusive: bool,
-    /// RDP: the keyboard layout told to the server (a Windows input locale identifier); `None`: the
+    /// RDP: the keyboard layout told to the server (a Windows input locale identifier); `Incomplete`: the
     /// browser's own word.
-    pub keyboard: Option<u32>,
+    pub keyboard_layout: Option<u32>,
     /// HTML5: how the application is met; as new for every other kind.
-    pub web: WebTerms,
+    pub web_app: WebAppConfig,
 }
 
 /// What the gateway has come to know of a workspace's server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct ServerState {
+pub struct UpstreamState {
     /// Whether a password of the workspace is kept.
     pub has_password: bool,
     /// The certificate recorded at first use or accepted, and when.
     pub pinned: Option<(Fingerprint, Timestamp)>,
     /// Another one that was refused since.
-    pub offered: Option<Offered>,
+    pub offered: Option<OfferedCertificate>,
 }
 
 /// A certificate that a server showed and that was refused: an admin may accept it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Offered {
+pub struct OfferedCertificate {
     /// Of the certificate.
     pub fingerprint: Fingerprint,
     /// When it was last shown.
@@ -162,7 +162,12 @@ pub enum WorkspaceStatus {
 impl WorkspaceStatus {
     /// The status from its facts; the first that holds wins, in the order of the arguments.
     #[must_use]
-    pub fn of(maintenance: bool, host_connected: bool, starting: bool, in_use: bool) -> Self {
+    pub fn from_facts(
+        maintenance: bool,
+        host_connected: bool,
+        starting: bool,
+        in_use: bool,
+    ) -> Self {
         match (maintenance, host_connected, starting, in_use) {
             (true, ..) => Self::Maintenance,
             (false, false, ..) => Self::Offline,
@@ -182,14 +187,14 @@ mod tests {
         let facts = [false, true];
         for starting in facts {
             for in_use in facts {
-                assert_eq!(WorkspaceStatus::of(true, true, starting, in_use), Maintenance);
-                assert_eq!(WorkspaceStatus::of(false, false, starting, in_use), Offline);
+                assert_eq!(WorkspaceStatus::from_facts(true, true, starting, in_use), Maintenance);
+                assert_eq!(WorkspaceStatus::from_facts(false, false, starting, in_use), Offline);
             }
             assert_eq!(
-                WorkspaceStatus::of(false, true, starting, true),
+                WorkspaceStatus::from_facts(false, true, starting, true),
                 if starting { Starting } else { InUse }
             );
         }
-        assert_eq!(WorkspaceStatus::of(false, true, false, false), Available);
+        assert_eq!(WorkspaceStatus::from_facts(false, true, false, false), Available);
     }
 }

@@ -11,7 +11,7 @@
 
 use super::error::{ApiError, ApiResult, json_error};
 use super::guard::app_state;
-use crate::domain::user::{Caller, Origin};
+use crate::domain::user::{Caller, RequestSource};
 use crate::domain::{HostId, LoginId, SessionId, UserId, WorkspaceId};
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -29,7 +29,7 @@ pub const BODY_MAX: usize = 64 * 1024;
 
 /// Where the request came from.
 #[derive(Clone, Debug)]
-pub struct RequestMeta(pub Origin);
+pub struct RequestMeta(pub RequestSource);
 
 impl RequestMeta {
     /// As [`super::observe`] noted it.
@@ -37,9 +37,9 @@ impl RequestMeta {
     pub fn of(req: &HttpRequest) -> Self {
         Self(
             req.extensions()
-                .get::<Origin>()
+                .get::<RequestSource>()
                 .cloned()
-                .unwrap_or_else(|| Origin::local("unobserved")),
+                .unwrap_or_else(|| RequestSource::local("unobserved")),
         )
     }
 }

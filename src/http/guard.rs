@@ -4,7 +4,7 @@
 //! A token comes in `Authorization: Bearer`, or in the cookie. A browser sends its cookies by
 //! itself, whoever wrote the page; so an unsafe request that rests on a cookie must also carry
 //! `X-Portcullis-Csrf: 1` (a header only our own pages can add, since cross-origin ones are asked
-//! first and refused) and an `Origin` of ours.
+//! first and refused) and an `RequestSource` of ours.
 
 use super::error::{ApiError, ApiResult};
 use super::extract::RequestMeta;

@@ -3,7 +3,7 @@
 
 use crate::broker::live::Meters;
 use crate::broker::views::Gauges;
-use crate::domain::reach::{BUCKETS_MS, Leg, Spread};
+use crate::domain::route::{BUCKETS_MS, Hop, LatencyHistogram};
 use crate::http::{HubStatus, PathMetrics};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -55,9 +55,12 @@ const BUCKET_BOUNDS: [&str; BUCKETS_MS.len() + 1] =
     ["0.001", "0.005", "0.02", "0.06", "0.12", "0.3", "1", "60", "180", "+Inf"];
 
 /// Each bound with how many are within it.
-fn buckets(spread: &Spread) -> impl Iterator<Item = (&'static str, i64)> {
-    let counts =
-        spread.within.into_iter().chain([spread.all]).map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+fn buckets(spread: &LatencyHistogram) -> impl Iterator<Item = (&'static str, i64)> {
+    let counts = spread
+        .cumulative
+        .into_iter()
+        .chain([spread.count])
+        .map(|n| i64::try_from(n).unwrap_or(i64::MAX));
     BUCKET_BOUNDS.into_iter().zip(counts)
 }
 
@@ -321,9 +324,9 @@ impl Metrics {
         raise(&self.retransmits, paths.retransmits);
         self.direct.set(i64::try_from(paths.direct).unwrap_or(i64::MAX));
         let legs = [
-            (Leg::BrowserGateway, &gauges.browser),
-            (Leg::GatewayHost, &paths.host),
-            (Leg::HostDesktop, &paths.desktop),
+            (Hop::BrowserGateway, &gauges.browser),
+            (Hop::GatewayHost, &paths.host),
+            (Hop::HostDesktop, &paths.desktop),
         ];
         for (leg, spread) in legs {
             for (le, count) in buckets(spread) {

@@ -42,7 +42,7 @@ pub mod stream;
 
 use crate::broker::Broker;
 use crate::domain::Network;
-use crate::domain::reach::Spread;
+use crate::domain::route::LatencyHistogram;
 use crate::viewer;
 use metrics::Metrics;
 use rate_limit::{AddressLimiter, Rate, UserEventStreams};
@@ -129,11 +129,11 @@ pub struct PathMetrics {
     /// TCP segments sent again in tunnels, ever.
     pub retransmits: u64,
     /// Round trips gateway to host.
-    pub host: Spread,
+    pub host: LatencyHistogram,
     /// Answers host to desktop.
-    pub desktop: Spread,
+    pub desktop: LatencyHistogram,
     /// Ages of the present keys.
-    pub handshake_age: Spread,
+    pub handshake_age: LatencyHistogram,
     /// Sessions on direct targets: through no tunnel.
     pub direct: usize,
 }

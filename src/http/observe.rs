@@ -9,7 +9,7 @@ use super::guard::app_state;
 use super::metrics::Metrics;
 use super::origin::{HostHeader, classify_host_header, client_address};
 use super::{AppState, Settings, security_headers};
-use crate::domain::user::{Caller, Origin};
+use crate::domain::user::{Caller, RequestSource};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
@@ -112,7 +112,7 @@ fn check_host_header(req: &ServiceRequest, state: &AppState) -> Result<(), ApiEr
 struct RequestContext {
     started_at: Instant,
     method: &'static str,
-    origin: Origin,
+    origin: RequestSource,
     span: tracing::Span,
     settings: Arc<Settings>,
 }
@@ -166,7 +166,7 @@ impl RequestContext {
 }
 
 /// Always a fresh id (UUIDv7, so that logs sort): a client's own would let it write into our logs.
-fn request_origin(req: &HttpRequest, trusted: &[crate::domain::Network]) -> Origin {
+fn request_origin(req: &HttpRequest, trusted: &[crate::domain::Network]) -> RequestSource {
     let forwarded = req
         .headers()
         .get_all(FORWARDED_FOR)
@@ -174,7 +174,7 @@ fn request_origin(req: &HttpRequest, trusted: &[crate::domain::Network]) -> Orig
         .collect::<Vec<_>>()
         .join(",");
     let agent = req.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok());
-    Origin {
+    RequestSource {
         request_id: uuid::Uuid::now_v7().to_string(),
         source_ip: req.peer_addr().map(|peer| client_address(peer.ip(), &forwarded, trusted)),
         user_agent: agent.map(|a| a.chars().take(USER_AGENT_MAX).collect()),

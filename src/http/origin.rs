@@ -24,7 +24,7 @@ pub fn client_address(peer: IpAddr, forwarded_for: &str, trusted: &[Network]) ->
     client
 }
 
-/// What a request's `Origin` header says about the page it came from.
+/// What a request's `RequestSource` header says about the page it came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BrowserOrigin {
     /// There is none: not a browser, or a request browsers do not mark.
@@ -35,7 +35,7 @@ pub enum BrowserOrigin {
     Foreign,
 }
 
-/// Judges a request's `Origin` header. Ours are the configured ones, and `https://` + the host the
+/// Judges a request's `RequestSource` header. Ours are the configured ones, and `https://` + the host the
 /// request names: a page of that origin was served by us, as its certificate shows.
 #[must_use]
 pub fn classify_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
@@ -56,7 +56,7 @@ pub fn classify_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
     }
 }
 
-/// What a request's `Host` says about the name it came by.
+/// What a request's `HostTunnel` says about the name it came by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HostHeader {
     /// One of ours.
@@ -114,7 +114,7 @@ fn strip_port(authority: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// The host the request names: `:authority` in HTTP/2, `Host` in HTTP/1.1. Never a forwarded
+/// The host the request names: `:authority` in HTTP/2, `HostTunnel` in HTTP/1.1. Never a forwarded
 /// header.
 fn host_header(req: &HttpRequest) -> Option<&str> {
     req.uri()

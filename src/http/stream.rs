@@ -14,7 +14,7 @@ use crate::broker::live::StreamGrant;
 use crate::broker::views::{StreamProof, TooManyViewers};
 use crate::domain::Error;
 use crate::domain::secret::SecretString;
-use crate::domain::user::Origin;
+use crate::domain::user::RequestSource;
 use crate::domain::workspace::WorkspaceKind;
 use crate::viewer;
 use crate::viewer::socket_shutdown::SocketShutdown;
@@ -132,7 +132,7 @@ fn refuse_viewer(req: &HttpRequest, payload: web::Payload) -> ApiResult {
 /// Lets the viewer serve the stream, and counts its bytes meanwhile.
 async fn serve_stream(
     state: web::Data<AppState>,
-    origin: Origin,
+    origin: RequestSource,
     grant: StreamGrant,
     browser: WebSocket,
     hangup: Option<SocketShutdown>,

@@ -26,7 +26,7 @@ pub enum AnyConnection {
 
 /// What a connection or a transaction is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
+pub enum AccessMode {
     /// Reads only; the database refuses anything else.
     Read,
     /// Reads and writes.
@@ -35,7 +35,7 @@ pub enum Mode {
 
 /// Where the database is.
 #[derive(Clone)]
-pub enum Place {
+pub enum DatabaseLocation {
     /// A file.
     Sqlite(PathBuf),
     /// A server. The URL may hold a password: it is never printed.
@@ -43,18 +43,18 @@ pub enum Place {
 }
 
 /// How long SQLite waits for another process's write, in milliseconds.
-const BUSY: u32 = 5_000;
+const BUSY_TIMEOUT_MS: u32 = 5_000;
 
 const POSTGRES_SETUP: &str = "SET statement_timeout = '20s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '60s';";
 
-impl Place {
+impl DatabaseLocation {
     /// Reads a database URL.
     ///
     /// # Errors
     /// [`StoreError::Url`] when it is neither kind.
     pub fn parse(url: &str) -> Result<Self, StoreError> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Self::Postgres(with_limits(url)));
+            return Ok(Self::Postgres(with_default_params(url)));
         }
         let path = url.strip_prefix("sqlite:").ok_or(StoreError::Url)?;
         let path = path.strip_prefix("//").unwrap_or(path);
@@ -68,7 +68,7 @@ impl Place {
     ///
     /// # Errors
     /// [`StoreError::Open`] with the database's own words.
-    pub fn open(&self, mode: Mode) -> Result<AnyConnection, StoreError> {
+    pub fn open(&self, mode: AccessMode) -> Result<AnyConnection, StoreError> {
         match self {
             Self::Sqlite(path) => open_sqlite(path, mode).map(AnyConnection::Sqlite),
             Self::Postgres(url) => open_postgres(url).map(AnyConnection::Postgres),
@@ -77,7 +77,7 @@ impl Place {
 }
 
 /// Adds the limits that the URL does not set itself (libpq connection parameters).
-fn with_limits(url: &str) -> String {
+fn with_default_params(url: &str) -> String {
     let mut url = url.to_owned();
     for (name, value) in [
         ("connect_timeout", "5"),
@@ -101,17 +101,17 @@ fn open_postgres(url: &str) -> Result<PgConnection, StoreError> {
     Ok(conn)
 }
 
-fn open_sqlite(path: &Path, mode: Mode) -> Result<SqliteConnection, StoreError> {
+fn open_sqlite(path: &Path, mode: AccessMode) -> Result<SqliteConnection, StoreError> {
     let failed = |e: &dyn std::fmt::Display| StoreError::Open(format!("{}: {e}", path.display()));
-    if mode == Mode::Write {
+    if mode == AccessMode::Write {
         create_private(path).map_err(|e| failed(&e))?;
     }
     let text = path.to_str().ok_or_else(|| failed(&"the path is not UTF-8"))?;
     let mut conn = SqliteConnection::establish(text).map_err(|e| failed(&e))?;
     let setup = format!(
-        "PRAGMA busy_timeout = {BUSY}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; \
+        "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; \
          PRAGMA cache_size = -16384; PRAGMA query_only = {};",
-        if mode == Mode::Read { "ON" } else { "OFF" }
+        if mode == AccessMode::Read { "ON" } else { "OFF" }
     );
     conn.batch_execute(&setup).map_err(|e| failed(&e))?;
     Ok(conn)
@@ -134,22 +134,26 @@ impl AnyConnection {
     ///
     /// # Errors
     /// The database's.
-    pub fn begin(&mut self, mode: Mode) -> QueryResult<()> {
+    pub fn begin(&mut self, mode: AccessMode) -> QueryResult<()> {
         match (self, mode) {
-            (Self::Sqlite(conn), Mode::Read) => {
+            (Self::Sqlite(conn), AccessMode::Read) => {
                 AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN")
             }
-            (Self::Sqlite(conn), Mode::Write) => {
+            (Self::Sqlite(conn), AccessMode::Write) => {
                 AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE")
             }
-            (Self::Postgres(conn), Mode::Read) => AnsiTransactionManager::begin_transaction_sql(
-                conn,
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            ),
-            (Self::Postgres(conn), Mode::Write) => AnsiTransactionManager::begin_transaction_sql(
-                conn,
-                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-            ),
+            (Self::Postgres(conn), AccessMode::Read) => {
+                AnsiTransactionManager::begin_transaction_sql(
+                    conn,
+                    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                )
+            }
+            (Self::Postgres(conn), AccessMode::Write) => {
+                AnsiTransactionManager::begin_transaction_sql(
+                    conn,
+                    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+                )
+            }
         }
     }
 }
@@ -167,31 +171,31 @@ mod tests {
             ("sqlite://a.db", "a.db"),
         ] {
             assert!(
-                matches!(Place::parse(url), Ok(Place::Sqlite(p)) if p == Path::new(path)),
+                matches!(DatabaseLocation::parse(url), Ok(DatabaseLocation::Sqlite(p)) if p == Path::new(path)),
                 "{url}"
             );
         }
         for bad in ["", "sqlite:", "sqlite::memory:", "mysql://x", "a.db"] {
-            assert!(Place::parse(bad).is_err(), "{bad}");
+            assert!(DatabaseLocation::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(
-            with_limits("postgres://u@h/d?connect_timeout=1"),
+            with_default_params("postgres://u@h/d?connect_timeout=1"),
             "postgres://u@h/d?connect_timeout=1&tcp_user_timeout=20000&keepalives_idle=30&application_name=portcullis"
         );
     }
 
     #[test]
     fn a_place_that_is_not_there_is_told_in_its_own_words() {
-        let error = Place::parse("sqlite:/nonexistent/dir/a.db")
+        let error = DatabaseLocation::parse("sqlite:/nonexistent/dir/a.db")
             .unwrap()
-            .open(Mode::Write)
+            .open(AccessMode::Write)
             .err()
             .unwrap()
             .to_string();
         assert!(error.contains("No such file"), "{error}");
-        let error = Place::parse("postgres://u:secret@127.0.0.1:1/d")
+        let error = DatabaseLocation::parse("postgres://u:secret@127.0.0.1:1/d")
             .unwrap()
-            .open(Mode::Write)
+            .open(AccessMode::Write)
             .err()
             .unwrap()
             .to_string();

@@ -20,22 +20,22 @@ pub enum StoreError {
     #[error(
         "the database was written by a newer Portcullis (it has schema {0}); run that version, or restore a backup"
     )]
-    Newer(String),
+    SchemaTooNew(String),
     /// A first transaction failed.
     #[error("the database does not work: {0}")]
-    First(String),
+    Transaction(String),
 }
 
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
-        Self::First(error.source.map_or(error.message, |source| source.to_string()))
+        Self::Transaction(error.source.map_or(error.message, |source| source.to_string()))
     }
 }
 
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         let said = match &error {
-            DbError::DatabaseError(kind, info) => sentence(kind, info.message()),
+            DbError::DatabaseError(kind, info) => classify(kind, info.message()),
             DbError::BrokenTransactionManager | DbError::RollbackErrorOnCommit { .. } => {
                 Some((ErrorKind::Unavailable, LOST))
             }
@@ -91,7 +91,7 @@ const MESSAGES: &[(&str, ErrorKind, &str)] = &[
     ("invalid byte sequence for encoding", ErrorKind::Invalid, TEXT),
 ];
 
-fn sentence(kind: &DatabaseErrorKind, message: &str) -> Option<(ErrorKind, &'static str)> {
+fn classify(kind: &DatabaseErrorKind, message: &str) -> Option<(ErrorKind, &'static str)> {
     match kind {
         DatabaseErrorKind::UniqueViolation => Some((ErrorKind::Conflict, "It exists already.")),
         DatabaseErrorKind::ForeignKeyViolation | DatabaseErrorKind::RestrictViolation => Some((
@@ -110,7 +110,7 @@ fn sentence(kind: &DatabaseErrorKind, message: &str) -> Option<(ErrorKind, &'sta
 
 /// A unique violation told in the words of the one whose place was taken; any other failure as it
 /// is.
-pub(super) fn taken(message: &'static str) -> impl Fn(DbError) -> Error {
+pub(super) fn on_unique_violation(message: &'static str) -> impl Fn(DbError) -> Error {
     move |error| match &error {
         DbError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
             Error::conflict(message).caused_by(error)
@@ -120,7 +120,7 @@ pub(super) fn taken(message: &'static str) -> impl Fn(DbError) -> Error {
 }
 
 /// Whether the same transaction may well succeed when it is run again: it met another one.
-pub(super) fn wants_retry(error: &Error) -> bool {
+pub(super) fn is_retryable(error: &Error) -> bool {
     let Some(DbError::DatabaseError(kind, info)) =
         error.source.as_ref().and_then(|source| source.downcast_ref())
     else {

@@ -5,7 +5,7 @@
 //! and of several gateways that start at once one does the work while the others wait.
 
 use super::StoreError;
-use super::connection::{AnyConnection, Mode};
+use super::connection::{AccessMode, AnyConnection};
 use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::migration::MigrationSource;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -14,9 +14,9 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// Any number that no other user of the same PostgreSQL database takes: "portcull" as bytes.
-const LOCK: i64 = 0x706f_7274_6375_6c6c;
+const ADVISORY_LOCK_KEY: i64 = 0x706f_7274_6375_6c6c;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Brings the schema up to date.
 ///
@@ -24,9 +24,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// [`StoreError::Newer`] when the database knows steps that we do not; [`StoreError::Migrate`] when
 /// a step fails.
 pub fn run(conn: &mut AnyConnection) -> Result<(), StoreError> {
-    let failed = |e: Failure| StoreError::Migrate(e.to_string());
-    conn.begin(Mode::Write).map_err(|e| failed(e.into()))?;
-    let outcome = within(conn);
+    let failed = |e: BoxError| StoreError::Migrate(e.to_string());
+    conn.begin(AccessMode::Write).map_err(|e| failed(e.into()))?;
+    let outcome = apply_pending(conn);
     let end = if outcome.is_ok() {
         AnyConnection::commit_transaction(conn)
     } else {
@@ -35,11 +35,11 @@ pub fn run(conn: &mut AnyConnection) -> Result<(), StoreError> {
     outcome.and(end.map_err(|e| failed(e.into())))
 }
 
-fn within(conn: &mut AnyConnection) -> Result<(), StoreError> {
-    let failed = |e: Failure| StoreError::Migrate(e.to_string());
+fn apply_pending(conn: &mut AnyConnection) -> Result<(), StoreError> {
+    let failed = |e: BoxError| StoreError::Migrate(e.to_string());
     if let AnyConnection::Postgres(server) = conn {
         let wait = format!(
-            "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '10min'; SELECT pg_advisory_xact_lock({LOCK});"
+            "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '10min'; SELECT pg_advisory_xact_lock({ADVISORY_LOCK_KEY});"
         );
         server.batch_execute(&wait).map_err(|e| failed(e.into()))?;
     }
@@ -50,7 +50,7 @@ fn within(conn: &mut AnyConnection) -> Result<(), StoreError> {
     if let Some(unknown) =
         applied.iter().find(|version| !known.iter().any(|m| m.name().version() == **version))
     {
-        return Err(StoreError::Newer(unknown.to_string()));
+        return Err(StoreError::SchemaTooNew(unknown.to_string()));
     }
     conn.run_pending_migrations(MIGRATIONS).map_err(failed)?;
     Ok(())

@@ -28,17 +28,17 @@ pub mod verify;
 pub use error::StoreError;
 pub use tables::app_requests::RequestFilter;
 pub use tables::audit::AuditFilter;
-pub use tables::challenges::{Challenge, Purpose};
+pub use tables::challenges::{Challenge, ChallengePurpose};
 pub use tables::logins::Login;
-pub use tables::refresh::RefreshRow;
+pub use tables::refresh::RefreshTokenRow;
 pub use tables::session_leases::LeaseRow;
-pub use tables::sessions::{SeatKey, SessionEvent};
+pub use tables::sessions::{SeatKey, StateChange};
 pub use tables::tickets::TicketRow;
 pub use tables::totp::TotpRow;
-pub use verify::Verdict;
+pub use verify::ChainReport;
 
 use crate::domain::{Error, ErrorKind, Result};
-use connection::{AnyConnection, Mode};
+use connection::{AccessMode, AnyConnection};
 use diesel::connection::TransactionManager;
 use pool::Pool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,14 +53,14 @@ pub trait HeadSigner: Send + Sync + 'static {
 }
 
 /// How often a write is tried when the database asks for another try.
-const TRIES: u32 = 6;
+const MAX_ATTEMPTS: u32 = 6;
 /// The setting that health writes.
-const PROBE: &str = "health_probe";
+const PROBE_SETTING: &str = "health_probe";
 /// More than any use case writes at once: on a disk with room for this, no use case fails for want
 /// of room.
 const PROBE_BYTES: usize = 128 * 1024;
 /// How often health writes while writing works.
-const PROBE_EVERY: Duration = Duration::from_secs(10);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -69,7 +69,7 @@ pub struct Store {
     writes: Pool,
     signer: Option<Arc<dyn HeadSigner>>,
     /// When health last saw a write succeed, unless one has failed since.
-    wrote: Arc<Mutex<Option<Instant>>>,
+    last_write_at: Arc<Mutex<Option<Instant>>>,
 }
 
 /// One transaction. Its methods are in [`tables`], one file a table.
@@ -101,7 +101,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] with the database's own words.
     pub fn open(url: &str) -> Result<Self, StoreError> {
-        Self::assemble(url, None)
+        Self::connect(url, None)
     }
 
     /// The same, with the signer of the audit head; signs the head of a new log.
@@ -109,21 +109,24 @@ impl Store {
     /// # Errors
     /// [`StoreError`] with the database's own words.
     pub fn open_with(url: &str, signer: Arc<dyn HeadSigner>) -> Result<Self, StoreError> {
-        Self::assemble(url, Some(signer))
+        Self::connect(url, Some(signer))
     }
 
-    fn assemble(url: &str, signer: Option<Arc<dyn HeadSigner>>) -> Result<Self, StoreError> {
-        let place = connection::Place::parse(url)?;
-        let mut first = place.open(Mode::Write)?;
+    fn connect(url: &str, signer: Option<Arc<dyn HeadSigner>>) -> Result<Self, StoreError> {
+        let place = connection::DatabaseLocation::parse(url)?;
+        let mut first = place.open(AccessMode::Write)?;
         migrate::run(&mut first)?;
         if let Some(signer) = &signer {
-            transact(&mut first, Mode::Write, Some(signer.as_ref()), &|tx: &mut Tx<'_>| {
-                tx.sign_new_head()
-            })?;
+            run_transaction(
+                &mut first,
+                AccessMode::Write,
+                Some(signer.as_ref()),
+                &|tx: &mut Tx<'_>| tx.sign_genesis_head(),
+            )?;
         }
         drop(first);
         let (reads, writes) = Pool::pair(place)?;
-        Ok(Self { reads, writes, signer, wrote: Arc::default() })
+        Ok(Self { reads, writes, signer, last_write_at: Arc::default() })
     }
 
     /// Runs `f` in a read transaction: all it reads is of one moment.
@@ -135,7 +138,7 @@ impl Store {
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.reads.run(move |conn| transact(conn, Mode::Read, None, &f)).await
+        self.reads.run(move |conn| run_transaction(conn, AccessMode::Read, None, &f)).await
     }
 
     /// Runs `f` in a write transaction, which is kept when `f` answers `Ok` and rolled back when it
@@ -154,10 +157,12 @@ impl Store {
         T: Send + 'static,
     {
         let signer = self.signer.clone();
-        let outcome =
-            self.writes.run(move |conn| transact(conn, Mode::Write, signer.as_deref(), &f)).await;
+        let outcome = self
+            .writes
+            .run(move |conn| run_transaction(conn, AccessMode::Write, signer.as_deref(), &f))
+            .await;
         if outcome.as_ref().is_err_and(|failed| failed.kind == ErrorKind::Unavailable) {
-            *self.wrote() = None;
+            *self.last_write_at() = None;
         }
         outcome
     }
@@ -172,19 +177,21 @@ impl Store {
         let asked = Instant::now();
         self.read(|tx| tx.change_counter()).await?;
         let took = asked.elapsed();
-        let known = self.wrote().is_some_and(|at| at.elapsed() < PROBE_EVERY);
+        let known = self.last_write_at().is_some_and(|at| at.elapsed() < PROBE_INTERVAL);
         if !known {
             // Never twice the same: SQLite does not write what is there already.
             let news = format!("{:032x}", rand::random::<u128>());
-            self.write(move |tx| tx.put_setting(PROBE, &news.repeat(PROBE_BYTES / news.len())))
-                .await?;
-            *self.wrote() = Some(Instant::now());
+            self.write(move |tx| {
+                tx.put_setting(PROBE_SETTING, &news.repeat(PROBE_BYTES / news.len()))
+            })
+            .await?;
+            *self.last_write_at() = Some(Instant::now());
         }
         Ok(took)
     }
 
-    fn wrote(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.wrote.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_write_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.last_write_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The signer it was opened with.
@@ -194,17 +201,17 @@ impl Store {
 }
 
 /// Runs `f` in one transaction, and again when the database asks for it.
-fn transact<T>(
+fn run_transaction<T>(
     conn: &mut AnyConnection,
-    mode: Mode,
+    mode: AccessMode,
     signer: Option<&dyn HeadSigner>,
     f: &dyn Fn(&mut Tx<'_>) -> Result<T>,
 ) -> Result<T> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match attempt(conn, mode, signer, f) {
-            Err(failed) if tries < TRIES && error::wants_retry(&failed) => {
+        match run_once(conn, mode, signer, f) {
+            Err(failed) if tries < MAX_ATTEMPTS && error::is_retryable(&failed) => {
                 // Two that just met would meet again: wait a little, each try longer. This is a
                 // thread of the blocking pool.
                 std::thread::sleep(
@@ -217,9 +224,9 @@ fn transact<T>(
     }
 }
 
-fn attempt<T>(
+fn run_once<T>(
     conn: &mut AnyConnection,
-    mode: Mode,
+    mode: AccessMode,
     signer: Option<&dyn HeadSigner>,
     f: &dyn Fn(&mut Tx<'_>) -> Result<T>,
 ) -> Result<T> {

@@ -1,8 +1,8 @@
 //! Few connections for many tasks. A task waits for a connection without holding a thread, and not
-//! for long: after [`WAIT`] it is told that the database is busy.
+//! for long: after [`ACQUIRE_TIMEOUT`] it is told that the database is busy.
 
 use super::StoreError;
-use super::connection::{AnyConnection, Mode, Place};
+use super::connection::{AccessMode, AnyConnection, DatabaseLocation};
 use crate::domain::{Error, Result};
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::{self, ManageConnection};
@@ -11,26 +11,26 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// Longest wait for a connection.
-pub const WAIT: Duration = Duration::from_secs(5);
+pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most tasks that wait at once for one pool; more are turned away at once.
-pub const QUEUE: usize = 2048;
+pub const MAX_WAITERS: usize = 2048;
 /// Connections that read, on SQLite.
 const SQLITE_READERS: u32 = 6;
 /// Connections in all, on PostgreSQL.
 const POSTGRES_CONNECTIONS: u32 = 16;
 
 /// Opens connections for `r2d2`.
-struct Opener {
-    place: Place,
-    mode: Mode,
+struct ConnectionManager {
+    location: DatabaseLocation,
+    mode: AccessMode,
 }
 
-impl ManageConnection for Opener {
+impl ManageConnection for ConnectionManager {
     type Connection = AnyConnection;
     type Error = StoreError;
 
     fn connect(&self) -> Result<AnyConnection, StoreError> {
-        self.place.open(self.mode)
+        self.location.open(self.mode)
     }
 
     fn is_valid(&self, conn: &mut AnyConnection) -> Result<(), StoreError> {
@@ -45,9 +45,9 @@ impl ManageConnection for Opener {
 /// A pool of connections.
 #[derive(Clone)]
 pub struct Pool {
-    connections: r2d2::Pool<Opener>,
-    places: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
+    connections: r2d2::Pool<ConnectionManager>,
+    permits: Arc<Semaphore>,
+    waiters: Arc<Semaphore>,
 }
 
 impl Pool {
@@ -56,34 +56,34 @@ impl Pool {
     ///
     /// # Errors
     /// None today; opening happens on first use.
-    pub fn pair(place: Place) -> Result<(Self, Self), StoreError> {
+    pub fn pair(place: DatabaseLocation) -> Result<(Self, Self), StoreError> {
         match place {
-            Place::Sqlite(_) => Ok((
-                Self::new(place.clone(), Mode::Read, SQLITE_READERS),
-                Self::new(place, Mode::Write, 1),
+            DatabaseLocation::Sqlite(_) => Ok((
+                Self::new(place.clone(), AccessMode::Read, SQLITE_READERS),
+                Self::new(place, AccessMode::Write, 1),
             )),
-            Place::Postgres(_) => {
-                let pool = Self::new(place, Mode::Write, POSTGRES_CONNECTIONS);
+            DatabaseLocation::Postgres(_) => {
+                let pool = Self::new(place, AccessMode::Write, POSTGRES_CONNECTIONS);
                 Ok((pool.clone(), pool))
             }
         }
     }
 
-    fn new(place: Place, mode: Mode, size: u32) -> Self {
+    fn new(place: DatabaseLocation, mode: AccessMode, size: u32) -> Self {
         // A server's connection may have died since it was last used; a file's cannot.
-        let test = matches!(place, Place::Postgres(_));
+        let test = matches!(place, DatabaseLocation::Postgres(_));
         let connections = r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(0))
-            .connection_timeout(WAIT)
+            .connection_timeout(ACQUIRE_TIMEOUT)
             .test_on_check_out(test)
             .idle_timeout(if test { Some(Duration::from_secs(300)) } else { None })
             .max_lifetime(if test { Some(Duration::from_secs(1800)) } else { None })
-            .build_unchecked(Opener { place, mode });
+            .build_unchecked(ConnectionManager { location: place, mode });
         Self {
             connections,
-            places: Arc::new(Semaphore::new(size as usize)),
-            queue: Arc::new(Semaphore::new(QUEUE)),
+            permits: Arc::new(Semaphore::new(size as usize)),
+            waiters: Arc::new(Semaphore::new(MAX_WAITERS)),
         }
     }
 
@@ -94,10 +94,11 @@ impl Pool {
         T: Send + 'static,
     {
         let busy = || Error::unavailable("The database is too busy. Try again in a moment.");
-        let until = Instant::now() + WAIT;
+        let until = Instant::now() + ACQUIRE_TIMEOUT;
         let place = {
-            let _queued = self.queue.try_acquire().map_err(|_| busy())?;
-            let place = tokio::time::timeout(WAIT, self.places.clone().acquire_owned()).await;
+            let _queued = self.waiters.try_acquire().map_err(|_| busy())?;
+            let place =
+                tokio::time::timeout(ACQUIRE_TIMEOUT, self.permits.clone().acquire_owned()).await;
             place.map_err(|_| busy())?.map_err(Error::internal)?
         };
         let connections = self.connections.clone();

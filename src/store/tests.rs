@@ -2,7 +2,7 @@
 //! hand.
 
 use super::*;
-use crate::domain::audit::{Action, Actor, Draft, Outcome, Target};
+use crate::domain::audit::{Action, Actor, Draft, EntryTarget, Outcome};
 use crate::domain::{ErrorKind, Timestamp};
 use diesel::connection::SimpleConnection;
 
@@ -23,7 +23,7 @@ fn draft() -> Draft {
         organization_id: None,
         actor: Actor::default(),
         action: Action::Login,
-        target: Target::default(),
+        target: EntryTarget::default(),
         outcome: Outcome::Success,
         reason: None,
         source_ip: None,
@@ -47,13 +47,13 @@ async fn a_full_disk_is_unavailable_and_nothing_is_half_done() {
             .await
             .unwrap();
     };
-    store.write(|tx| tx.audit(draft())).await.unwrap();
+    store.write(|tx| tx.append_audit_entry(draft())).await.unwrap();
     limit("1").await; // SQLite takes the present size for what is smaller: the file cannot grow.
     // One transaction that writes a little, then much, then an audit entry.
     let fill = |tx: &mut Tx<'_>| {
         tx.put_setting("small", "1")?;
         tx.put_setting("large", &"x".repeat(1 << 20))?;
-        tx.audit(draft())
+        tx.append_audit_entry(draft())
     };
     let full = store.write(fill).await.unwrap_err();
     assert_eq!(full.kind, ErrorKind::Unavailable, "{full:?}");
@@ -68,7 +68,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_half_done() {
     limit("1").await;
     let mut written = 1;
     let failed = loop {
-        match store.write(|tx| tx.audit(draft())).await {
+        match store.write(|tx| tx.append_audit_entry(draft())).await {
             Ok(_) => written += 1,
             Err(failed) => break failed,
         }
@@ -105,7 +105,7 @@ async fn a_conflict_within_a_full_disk_is_still_told_as_full() {
         .await;
     assert_eq!(failed.unwrap_err().kind, ErrorKind::Unavailable);
     store
-        .write(|tx| tx.audit(draft()))
+        .write(|tx| tx.append_audit_entry(draft()))
         .await
         .map(drop)
         .or_else(|e| if e.kind == ErrorKind::Unavailable { Ok(()) } else { Err(e) })
@@ -119,7 +119,7 @@ async fn the_file_is_its_owners_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");
     let store = Store::open_with(&format!("sqlite:{}", path.display()), Arc::new(Plain)).unwrap();
-    store.write(|tx| tx.audit(draft())).await.unwrap();
+    store.write(|tx| tx.append_audit_entry(draft())).await.unwrap();
     for name in ["a.db", "a.db-wal", "a.db-shm"] {
         let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{name}: {mode:o}");

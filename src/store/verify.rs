@@ -5,16 +5,16 @@ use crate::domain::audit::{ChainFault, Head, Verifier};
 use crate::domain::{Error, Result};
 
 /// Entries read at a time.
-const PAGE: usize = 1000;
+const PAGE_SIZE: usize = 1000;
 
 /// What verifying found.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Verdict {
+pub struct ChainReport {
     /// Entries that are whole, from the first on.
     pub entries: i64,
     /// The head they were compared with.
     pub head: Head,
-    /// The first fault; `None`: whole and unaltered.
+    /// The first fault; `Incomplete`: whole and unaltered.
     pub fault: Option<ChainFault>,
 }
 
@@ -24,13 +24,13 @@ impl Store {
     ///
     /// # Errors
     /// When the log cannot be read; what is wrong within it is no error but a [`ChainFault`].
-    pub async fn verify_chain(&self) -> Result<Verdict> {
+    pub async fn verify_chain(&self) -> Result<ChainReport> {
         let (head, last) = self
-            .read(|tx| Ok((tx.audit_head()?, tx.audit_span()?.map_or(0, |(_, last)| last))))
+            .read(|tx| Ok((tx.audit_head()?, tx.audit_seq_range()?.map_or(0, |(_, last)| last))))
             .await?;
         let mut chain = Verifier::default();
         let fault = self.first_fault(&mut chain, &head, last).await?;
-        Ok(Verdict { entries: chain.entries(), head, fault })
+        Ok(ChainReport { entries: chain.entries(), head, fault })
     }
 
     async fn first_fault(
@@ -51,7 +51,8 @@ impl Store {
         // From below the first place there is, so that an entry put before it is seen too.
         let mut after = i64::MIN;
         loop {
-            let rows = self.read(move |tx: &mut Tx<'_>| tx.audit_rows(after, up_to, PAGE)).await?;
+            let rows =
+                self.read(move |tx: &mut Tx<'_>| tx.audit_rows(after, up_to, PAGE_SIZE)).await?;
             let Some(newest) = rows.last().map(|row| row.seq) else { break };
             after = newest;
             for row in rows {

@@ -8,7 +8,7 @@ use super::stream_end::StreamEnd;
 use super::{Dial, Duplex, Timeouts, rdp, vnc};
 use crate::broker::live::{Meters, Right};
 use crate::domain::lease::Lease;
-use crate::domain::server::{Credential, CredentialSource};
+use crate::domain::upstream::{Credential, CredentialSource};
 use crate::domain::workspace::WorkspaceKind;
 use std::error::Error;
 use std::future::pending;
@@ -63,8 +63,8 @@ impl<B: StreamAudit> StreamContext<'_, B> {
     /// What is proved to the desktop; `Incomplete` when the workspace has nothing to prove. Before
     /// dialling: a user who must be asked first is asked first.
     pub(super) fn credential(&self) -> Result<Option<&Credential>, StreamEnd> {
-        let server = self.lease.server();
-        match (&server.credential, server.source) {
+        let server = self.lease.upstream();
+        match (&server.credential, server.credential_source) {
             (Some(credential), _) => Ok(Some(credential)),
             (None, CredentialSource::Workspace) => Ok(None),
             (None, source @ (CredentialSource::User | CredentialSource::Ask)) => {
@@ -81,7 +81,7 @@ impl<B: StreamAudit> StreamContext<'_, B> {
     ) -> StreamEnd {
         match self.audit.login_refused(why).await {
             Ok(()) => StreamEnd::CredentialRefused {
-                source: self.lease.server().source,
+                source: self.lease.upstream().credential_source,
                 why,
                 cause: Box::new(cause),
             },

@@ -9,7 +9,7 @@ use super::stream_end::StreamEnd;
 use super::trust::{ExpectedServer, connect_tls};
 use super::{Duplex, Timeouts};
 use crate::domain::lease::Lease;
-use crate::domain::server::{Credential, TrustRule};
+use crate::domain::upstream::{Credential, TrustRule};
 use crate::protocol::rfb::client::{ClientHandshake, Credentials};
 use crate::protocol::rfb::init::ServerInit;
 use crate::protocol::rfb::server::ServerHandshake;
@@ -100,7 +100,7 @@ async fn authenticate<B: StreamAudit>(
 
 /// An admin named a certificate, or one was met before: a desktop that shows none is another one.
 fn expects_certificate(lease: &Lease) -> bool {
-    let trust = &lease.server().trust;
+    let trust = &lease.upstream().trust;
     match &trust.rule {
         TrustRule::FirstUse => trust.pin.is_some(),
         TrustRule::Pinned(_) | TrustRule::Authority { .. } => true,
@@ -116,7 +116,7 @@ async fn start_tls<B: StreamAudit>(
     match tls {
         Tls::X509 => {
             let expected = ExpectedServer {
-                trust: &stream.lease.server().trust,
+                trust: &stream.lease.upstream().trust,
                 address: stream.lease.address(),
                 name: "",
                 timeout: limit,

@@ -49,7 +49,7 @@ pub mod websocket;
 use crate::broker::Broker;
 use crate::broker::live::StreamGrant;
 use crate::domain::lease::Lease;
-use crate::domain::user::Origin;
+use crate::domain::user::RequestSource;
 use attach::{Attachment, attach};
 use futures_util::future::BoxFuture;
 use socket_shutdown::SocketShutdown;
@@ -115,14 +115,14 @@ impl Default for Timeouts {
 /// Serves one stream to its end. The browser's WebSocket is open already; spawn this with
 /// `actix_web::rt::spawn`. A browser that reads nothing keeps its dead connection after the end;
 /// [`serve_on`] ends that too.
-pub async fn serve(ctx: Context, origin: Origin, grant: StreamGrant, browser: WebSocket) {
+pub async fn serve(ctx: Context, origin: RequestSource, grant: StreamGrant, browser: WebSocket) {
     serve_with_shutdown(ctx, origin, grant, browser, None).await;
 }
 
 /// [`serve`] on a connection that can be cut ([`hangup::on_connect`]).
 pub async fn serve_with_shutdown(
     ctx: Context,
-    origin: Origin,
+    origin: RequestSource,
     grant: StreamGrant,
     browser: WebSocket,
     hangup: Option<SocketShutdown>,
@@ -194,7 +194,7 @@ struct CloseGuard {
 
 struct OpenStream {
     broker: Broker,
-    origin: Origin,
+    origin: RequestSource,
     grant: StreamGrant,
     refusals: Arc<RefusalCounter>,
 }

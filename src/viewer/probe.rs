@@ -15,8 +15,8 @@ use super::stream_end::StreamEnd;
 use super::trust::{self, connect_tls};
 use crate::broker::fleet::Unanswered;
 use crate::domain::Result as Recorded;
-use crate::domain::server::ServerTrust;
-use crate::domain::web::{Scheme, WebTerms};
+use crate::domain::upstream::UpstreamTrust;
+use crate::domain::web_app::{Scheme, WebAppConfig};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -33,9 +33,9 @@ const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 #[derive(Clone, Copy)]
 pub struct HttpProbe<'a> {
     /// How it is met.
-    pub config: &'a WebTerms,
+    pub config: &'a WebAppConfig,
     /// Whom it must prove to be, by HTTPS.
-    pub trust: &'a ServerTrust,
+    pub trust: &'a UpstreamTrust,
     /// Where it was dialled; its name, where it has none.
     pub address: IpAddr,
     /// How long it may take.
@@ -89,7 +89,7 @@ async fn send_get<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     expected: &HttpProbe<'_>,
 ) -> Result<(), Unanswered> {
-    let WebTerms { start, host, .. } = expected.config;
+    let WebAppConfig { start, host, .. } = expected.config;
     let host = if host.is_empty() { url_host(expected.address) } else { host.clone() };
     let request = format!(
         "GET {start} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: portcullis/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
@@ -137,12 +137,12 @@ fn url_host(address: IpAddr) -> String {
 /// The certificate that was shown, and whether it is refused: no entry is made of it here, the
 /// launch makes it.
 struct CertificateRecorder {
-    pin: Option<crate::domain::server::Fingerprint>,
+    pin: Option<crate::domain::upstream::Fingerprint>,
     seen: Mutex<Option<SeenCertificate>>,
 }
 
 impl CertificateRecorder {
-    fn new(trust: &ServerTrust) -> Self {
+    fn new(trust: &UpstreamTrust) -> Self {
         Self { pin: trust.pin, seen: Mutex::default() }
     }
 
@@ -200,12 +200,12 @@ mod tests {
 
     async fn probe_with_answer(answer: &[u8]) -> (Result<(), Unanswered>, String) {
         let (near, mut far) = tokio::io::duplex(4096);
-        let terms = WebTerms {
+        let terms = WebAppConfig {
             start: "/lab?x=1".to_owned(),
             host: "erp.example".to_owned(),
-            ..WebTerms::default()
+            ..WebAppConfig::default()
         };
-        let trust = ServerTrust::default();
+        let trust = UpstreamTrust::default();
         let expected = HttpProbe {
             config: &terms,
             trust: &trust,
@@ -254,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_says_nothing_is_slow() {
         let (near, _far) = tokio::io::duplex(4096);
-        let (terms, trust) = (WebTerms::default(), ServerTrust::default());
+        let (terms, trust) = (WebAppConfig::default(), UpstreamTrust::default());
         let expected = HttpProbe {
             config: &terms,
             trust: &trust,

@@ -12,7 +12,7 @@ use crate::broker::Broker;
 use crate::broker::live::StreamGrant;
 pub use crate::broker::servers::{Met, SeenCertificate, TransferRefused};
 use crate::domain::Result;
-use crate::domain::user::Origin;
+use crate::domain::user::RequestSource;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -53,7 +53,7 @@ pub struct BrokerStreamAudit<'a> {
     /// Writes.
     pub broker: &'a Broker,
     /// Where the browser is.
-    pub origin: &'a Origin,
+    pub origin: &'a RequestSource,
     /// The stream.
     pub grant: &'a StreamGrant,
 }

@@ -4,14 +4,14 @@
 //!   expired, X.509 version 1): such are the certificates of desktops. That the server holds its
 //!   private key is proved all the same, by its signature.
 //! - After the handshake, and before a byte of the protocol inside, the *rule* of the workspace
-//!   decides ([`ServerTrust`]): the pin, the first certificate met, or authorities.
+//!   decides ([`UpstreamTrust`]): the pin, the first certificate met, or authorities.
 //!
 //! TLS 1.2 and 1.3 only, never resumed: CredSSP forbids resumption ([MS-CSSP] section 3.1.5), and a
 //! pin is checked every time.
 
 use super::stream_audit::{Met, SeenCertificate, StreamAudit};
 use super::stream_end::StreamEnd;
-use crate::domain::server::{Fingerprint, ServerTrust, TrustRule};
+use crate::domain::upstream::{Fingerprint, TrustRule, UpstreamTrust};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
@@ -49,7 +49,7 @@ pub struct TlsUpstream<S> {
 #[derive(Clone, Copy)]
 pub struct ExpectedServer<'a> {
     /// The rule and the pin.
-    pub trust: &'a ServerTrust,
+    pub trust: &'a UpstreamTrust,
     /// Where it was dialled; told to nobody.
     pub address: IpAddr,
     /// The name it knows itself by, said in the handshake (SNI) unless the rule names another;
@@ -121,7 +121,7 @@ fn config(provider: Arc<CryptoProvider>) -> Result<ClientConfig, Error> {
 /// Applies the rule to the certificates a server showed.
 async fn check_trust(
     chain: &[CertificateDer<'_>],
-    trust: &ServerTrust,
+    trust: &UpstreamTrust,
     algorithms: WebPkiSupportedAlgorithms,
     books: &impl StreamAudit,
 ) -> Result<(), StreamEnd> {

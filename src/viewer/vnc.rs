@@ -11,7 +11,7 @@ use super::stream_filter::{
     Channel, Direction, Filtered, PassThrough, RefusedTransfer, StreamFilter, StreamFilterError,
     StreamFilters,
 };
-use crate::domain::server::StreamPolicy;
+use crate::domain::upstream::StreamPolicy;
 use crate::protocol::rfb::filter::down::DownFilter;
 use crate::protocol::rfb::filter::up::UpFilter;
 use crate::protocol::rfb::filter::{
@@ -32,7 +32,7 @@ pub(super) async fn run<B: StreamAudit>(
     mut sink: impl BrowserSink,
     source: &mut impl BrowserSource,
 ) -> Result<StreamEnd, StreamEnd> {
-    let (limits, server) = (stream.timeouts, stream.lease.server());
+    let (limits, server) = (stream.timeouts, stream.lease.upstream());
     let mut early = BytesMut::new();
     let mut proved = tokio::select! {
         biased;

@@ -4,7 +4,7 @@
 use super::world::{World, kind, origin};
 use portcullis::broker::views::{NewPeer, NewWorkspace, WorkspaceChange};
 use portcullis::domain::host::HostKind;
-use portcullis::domain::reach::{Target, Way};
+use portcullis::domain::route::{SessionRoute, TargetSpec};
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::session::{EndReason, State};
 use portcullis::domain::user::Role;
@@ -19,7 +19,7 @@ fn a_peer(name: &str) -> NewPeer {
     NewPeer { name: name.into(), public_key: a_key(), endpoint: None, address: None }
 }
 
-fn a_server(id: &str, target: Option<Target>, password: Option<&str>) -> NewWorkspace {
+fn a_server(id: &str, target: Option<TargetSpec>, password: Option<&str>) -> NewWorkspace {
     let rest = WorkspaceChange {
         target,
         password: password.map(|p| SecretString::new(p.into())),
@@ -78,7 +78,7 @@ on_both! {
         let world = World::new(&db).await;
         let (root, ann, bob) = (world.caller("root", Role::Admin).await, world.caller("ann", Role::Member).await, world.caller("bob", Role::Member).await);
         let peer = world.broker.add_peer(&origin(), &root, a_peer("rack")).await.unwrap().host;
-        let on = |port| Some(Target::Host { host_id: peer.id, port });
+        let on = |port| Some(TargetSpec::Host { host_id: peer.id, port });
         let create = |new| async { world.broker.create_workspace(&origin(), &root, new).await };
         let made = create(a_server("ws-a", on(5901), Some("pass-a"))).await.unwrap();
         assert_eq!((made.status, made.workspace.single_seat), (WorkspaceStatus::Offline, true));
@@ -88,7 +88,7 @@ on_both! {
         assert_eq!(kind(create(a_server("ws-x", on(0), None)).await), ErrorKind::Invalid);
         let with_password = NewWorkspace { kind: WorkspaceKind::Linux, ..a_server("ws-x", None, Some("p")) };
         assert_eq!(kind(create(with_password).await), ErrorKind::Invalid);
-        let nobody = Some(Target::Host { host_id: HostId::new(), port: 1 });
+        let nobody = Some(TargetSpec::Host { host_id: HostId::new(), port: 1 });
         assert_eq!(kind(create(a_server("ws-x", nobody, None)).await), ErrorKind::Invalid);
 
         let (a, b) = (WorkspaceId::parse("ws-a").unwrap(), WorkspaceId::parse("ws-b").unwrap());
@@ -97,12 +97,12 @@ on_both! {
         world.fleet.connect(peer.id);
         let (one, two) = (world.launch(&ann, &a).await, world.launch(&bob, &b).await);
         for session in [&one, &two] {
-            assert_eq!((&session.way, session.host_id, session.address), (&Way::Host, peer.id, peer.address));
+            assert_eq!((&session.route, session.host_id, session.address), (&SessionRoute::HostTunnel, peer.id, peer.address));
         }
         assert_eq!((world.fleet.wanted(one.id), world.fleet.wanted(two.id)), (Some("5901".to_owned()), Some("5902".to_owned())));
         for (who, session, password) in [(&ann, &one, "pass-a"), (&bob, &two, "")] {
             let grant = world.watch(who, session.id).await;
-            assert_eq!(grant.lease.server().credential.as_ref().unwrap().password.expose(), password, "the workspace's");
+            assert_eq!(grant.lease.upstream().credential.as_ref().unwrap().password.expose(), password, "the workspace's");
         }
         assert_eq!(world.broker.workspace(&ann, &a).await.unwrap().workspace.target, None, "where it is, is not for members");
         assert_eq!(world.broker.workspace(&root, &a).await.unwrap().workspace.target, on(5901));
@@ -132,7 +132,7 @@ on_both! {
     async fn a_direct_target_is_what_the_configuration_allows(db) {
         let world = World::new(&db).await;
         let (root, ann) = (world.caller("root", Role::Admin).await, world.caller("ann", Role::Member).await);
-        let direct = |name: &str| Some(Target::Direct { name: name.into() });
+        let direct = |name: &str| Some(TargetSpec::Direct { name: name.into() });
         let create = |new| async { world.broker.create_workspace(&origin(), &root, new).await };
         for bad in ["", "Old Box", "192.0.2.1:5900", "a/b"] {
             assert_eq!(kind(create(a_server("ws-x", direct(bad), None)).await), ErrorKind::Invalid, "{bad}");
@@ -144,10 +144,10 @@ on_both! {
         world.fleet.allow_direct("old-box", "192.0.2.77");
         assert_eq!(world.broker.workspace(&ann, &id).await.unwrap().status, WorkspaceStatus::Available);
         let session = world.launch(&ann, &id).await;
-        assert_eq!((&session.way, session.address.to_string()), (&Way::Direct("old-box".into()), "192.0.2.77".to_owned()));
+        assert_eq!((&session.route, session.address.to_string()), (&SessionRoute::Direct("old-box".into()), "192.0.2.77".to_owned()));
         assert_eq!((session.host_id.0.is_nil(), session.peer_public_key), (true, None));
         let stored = world.stored(session.id).await;
-        assert_eq!((stored.way, stored.peer_public_key), (session.way, None));
+        assert_eq!((stored.route, stored.peer_public_key), (session.route, None));
         // No host of it can be lost, and it ends like any other.
         world.broker.reap_once().await.unwrap();
         assert_eq!(world.stored(session.id).await.state, State::Active);

@@ -151,7 +151,7 @@ on_both! {
         let world = World::new(&db).await;
         let (ann, ws, session) = running(&world).await;
         let (key, host_key) = (world.fleet.tunnel_key(session.id).unwrap(), world.fleet.host_key(world.host).unwrap());
-        let credential = world.watch(&ann, session.id).await.lease.server().credential.clone().unwrap().password;
+        let credential = world.watch(&ann, session.id).await.lease.upstream().credential.clone().unwrap().password;
         let fleet = FakeFleet::new();
         fleet.inherit(&world.fleet);
         let store = db.reopen();
@@ -162,7 +162,7 @@ on_both! {
         fleet.connect(world.host);
         broker.reap_once().await.unwrap();
         let grant = broker.open_stream(&origin(), session.id, StreamProof::Caller(&ann)).await.unwrap();
-        assert_eq!((&grant.lease.server().credential.as_ref().unwrap().password, grant.lease.port()), (&credential, 5900));
+        assert_eq!((&grant.lease.upstream().credential.as_ref().unwrap().password, grant.lease.port()), (&credential, 5900));
         let resumed = broker.launch(&origin(), &ann, &ws).await.unwrap();
         assert_eq!(resumed.session.session.id, session.id);
         assert_eq!(broker.gauges().sessions, 1);

@@ -8,21 +8,21 @@ use portcullis::broker::servers::{Met, SeenCertificate, TransferRefused};
 use portcullis::broker::views::{
     NewWorkspace, PolicyChange, ServerChange, StreamProof, WorkspaceChange,
 };
-use portcullis::domain::reach::{Target, Way};
-use portcullis::domain::server::{
+use portcullis::domain::route::{SessionRoute, TargetSpec};
+use portcullis::domain::session::{EndReason, State};
+use portcullis::domain::upstream::{
     Clipboard, Credential, CredentialSource, Fingerprint, StreamPolicy, TrustRule,
 };
-use portcullis::domain::session::{EndReason, State};
 use portcullis::domain::user::{Caller, Role};
 use portcullis::domain::workspace::{WorkspaceKind, WorkspaceStatus};
 use portcullis::domain::{ErrorKind, HostId, WorkspaceId};
 use std::time::Duration;
 
-fn service(host_id: HostId, name: &str) -> Option<Target> {
-    Some(Target::Service { host_id, name: name.into() })
+fn service(host_id: HostId, name: &str) -> Option<TargetSpec> {
+    Some(TargetSpec::Service { host_id, name: name.into() })
 }
 
-fn a_server(kind: WorkspaceKind, target: Option<Target>) -> NewWorkspace {
+fn a_server(kind: WorkspaceKind, target: Option<TargetSpec>) -> NewWorkspace {
     let rest = WorkspaceChange {
         target,
         requires_mfa: Some(false),
@@ -86,14 +86,14 @@ on_both! {
         }
         assert_eq!(kind(create(WorkspaceKind::Linux, service(world.host, "xrdp")).await), ErrorKind::Invalid);
         assert_eq!(kind(create(WorkspaceKind::Rdp, service(HostId::new(), "xrdp")).await), ErrorKind::Invalid, "no such host");
-        assert_eq!(kind(create(WorkspaceKind::Rdp, Some(Target::Host { host_id: world.host, port: 3389 })).await), ErrorKind::Invalid, "an agent gives no ports");
+        assert_eq!(kind(create(WorkspaceKind::Rdp, Some(TargetSpec::Host { host_id: world.host, port: 3389 })).await), ErrorKind::Invalid, "an agent gives no ports");
         assert_eq!(kind(create(WorkspaceKind::Vnc, None).await), ErrorKind::Invalid, "a vnc workspace names a server");
         let made = create(WorkspaceKind::Vnc, service(world.host, "old-vnc")).await.unwrap();
         assert_eq!(made.status, WorkspaceStatus::Available);
         let id = made.workspace.id;
         let elsewhere = world.add_host("host-2", 2).await;
         let session = world.launch(&ann, &id).await;
-        assert_eq!((&session.way, session.host_id), (&Way::Own, world.host));
+        assert_eq!((&session.route, session.host_id), (&SessionRoute::OwnTunnel, world.host));
         assert_eq!(world.fleet.wanted(session.id).as_deref(), Some("old-vnc"));
         world.fleet.disconnect(world.host);
         assert!(elsewhere != world.host);
@@ -111,21 +111,21 @@ on_both! {
         let ann = world.caller("ann", Role::Member).await;
         let session = world.launch(&ann, &id).await;
         let grant = world.watch(&ann, session.id).await;
-        let server = grant.lease.server();
+        let server = grant.lease.upstream();
         assert_eq!(told(server.credential.as_ref()), Some(("svc".into(), "CORP".into(), "first-password".into())));
-        assert_eq!((server.source, server.keyboard, server.policy), (CredentialSource::Workspace, Some(0x407), StreamPolicy::default()));
+        assert_eq!((server.credential_source, server.keyboard_layout, server.policy), (CredentialSource::Workspace, Some(0x407), StreamPolicy::default()));
         assert_eq!((&server.trust.rule, server.trust.pin), (&TrustRule::FirstUse, None));
         // A new one counts from the next opening on.
         let new = WorkspaceChange { password: Some(secret("second-password")), ..WorkspaceChange::default() };
         world.broker.update_workspace(&origin(), &root, &id, new).await.unwrap();
         let again = world.watch(&ann, session.id).await;
-        assert_eq!(again.lease.server().credential.as_ref().unwrap().password.expose(), "second-password");
+        assert_eq!(again.lease.upstream().credential.as_ref().unwrap().password.expose(), "second-password");
         assert_eq!(*again.right.borrow(), Right::Held);
         // Members learn that there is one, and nothing of it.
         let view = world.broker.workspace(&ann, &id).await.unwrap();
         let server = view.server.unwrap();
         assert!(server.credential_saved && server.managed.is_none());
-        assert_eq!((view.workspace.target, view.workspace.server), (None, Default::default()));
+        assert_eq!((view.workspace.target, view.workspace.upstream), (None, Default::default()));
         let managed = world.broker.workspace(&root, &id).await.unwrap().server.unwrap().managed.unwrap();
         assert_eq!((managed.username.as_str(), managed.domain.as_str()), ("svc", "CORP"));
         // With another source, nothing of it is kept.
@@ -142,13 +142,13 @@ on_both! {
         let (root, id) = rdp(&world, from(CredentialSource::User), None).await;
         let (ann, bob) = (world.caller("ann", Role::Member).await, world.caller("bob", Role::Member).await);
         let (a, b) = (world.launch(&ann, &id).await, world.launch(&bob, &id).await);
-        assert_eq!(told(world.watch(&ann, a.id).await.lease.server().credential.as_ref()), None, "the user must be asked");
+        assert_eq!(told(world.watch(&ann, a.id).await.lease.upstream().credential.as_ref()), None, "the user must be asked");
         let save = |who: Caller, new| { let (world, id) = (&world, &id); async move { world.broker.save_credential(&origin(), &who, id, new).await } };
         let (saved, log) = world.logged(save(ann.clone(), typed("ann.win", "anns-password"))).await;
         saved.unwrap();
         assert_eq!(log, ["save_credential success -"]);
-        assert_eq!(told(world.watch(&ann, a.id).await.lease.server().credential.as_ref()), Some(("ann.win".into(), String::new(), "anns-password".into())));
-        assert_eq!(told(world.watch(&bob, b.id).await.lease.server().credential.as_ref()), None, "another's is not his");
+        assert_eq!(told(world.watch(&ann, a.id).await.lease.upstream().credential.as_ref()), Some(("ann.win".into(), String::new(), "anns-password".into())));
+        assert_eq!(told(world.watch(&bob, b.id).await.lease.upstream().credential.as_ref()), None, "another's is not his");
         let saved_by = |who: Caller| { let (world, id) = (&world, &id); async move { world.broker.workspace(&who, id).await.unwrap().server.unwrap().credential_saved } };
         assert!(saved_by(ann.clone()).await && !saved_by(bob.clone()).await && !saved_by(root.clone()).await);
         assert_eq!(kind(save(ann.clone(), typed("", "p")).await), ErrorKind::Invalid, "RDP signs in by name");
@@ -183,7 +183,7 @@ on_both! {
         let (ann, bob) = (world.caller("ann", Role::Member).await, world.caller("bob", Role::Member).await);
         let session = world.launch(&ann, &id).await;
         let enter = |who: Caller, sid| { let world = &world; async move { world.broker.enter_credential(&origin(), &who, sid, typed("ann", "typed-password")).await } };
-        let has = |who: Caller| { let world = &world; async move { world.watch(&who, session.id).await.lease.server().credential.is_some() } };
+        let has = |who: Caller| { let world = &world; async move { world.watch(&who, session.id).await.lease.upstream().credential.is_some() } };
         assert!(!has(ann.clone()).await);
         enter(ann.clone(), session.id).await.unwrap();
         let elsewhere = world.sign_in("ann").await.caller;
@@ -214,7 +214,7 @@ on_both! {
         assert_eq!(world.logged(meet(1)).await, (Met::Trusted, vec!["pin_certificate success recorded".to_owned()]));
         assert_eq!(world.logged(meet(1)).await, (Met::Trusted, vec![]));
         assert_eq!(world.logged(meet(2)).await, (Met::Refused, vec!["certificate_refused denied changed".to_owned()]));
-        assert_eq!(world.watch(&ann, session.id).await.lease.server().trust.pin, Some(Fingerprint([1; 32])));
+        assert_eq!(world.watch(&ann, session.id).await.lease.upstream().trust.pin, Some(Fingerprint([1; 32])));
         let managed = world.broker.workspace(&root, &id).await.unwrap().server.unwrap().managed.unwrap();
         assert_eq!(managed.state.pinned.map(|(pin, _)| pin), Some(Fingerprint([1; 32])));
         let offered = managed.state.offered.unwrap();
@@ -234,7 +234,7 @@ on_both! {
         let (_, log) = world.logged(world.broker.refuse_certificate(&origin(), &grant.lease, Some(&ann), &seen(6), "not_pinned")).await;
         assert_eq!(log, ["certificate_refused denied not_pinned"]);
         accept(root.clone(), 6).await.unwrap();
-        assert_eq!(world.watch(&ann, session.id).await.lease.server().trust.rule, TrustRule::Pinned(Fingerprint([6; 32])));
+        assert_eq!(world.watch(&ann, session.id).await.lease.upstream().trust.rule, TrustRule::Pinned(Fingerprint([6; 32])));
         let roots = rcgen::generate_simple_self_signed(vec!["ca".into()]).unwrap().cert.pem();
         let authority = TrustRule::Authority { roots, name: Some("desk.example".into()) };
         world.broker.update_workspace(&origin(), &root, &id, rule(authority)).await.unwrap();
@@ -261,7 +261,7 @@ on_both! {
         assert_eq!((server.credential_saved, server.managed.unwrap().state.pinned), (false, None));
         let next = world.launch(&ann, &id).await;
         let grant = world.watch(&ann, next.id).await;
-        assert_eq!((told(grant.lease.server().credential.as_ref()), grant.lease.server().trust.pin), (None, None));
+        assert_eq!((told(grant.lease.upstream().credential.as_ref()), grant.lease.upstream().trust.pin), (None, None));
         // The workspace's own password does not follow either.
         world.broker.update_workspace(&origin(), &root, &id, change(from(CredentialSource::Workspace))).await.unwrap();
         let own = WorkspaceChange { password: Some(secret("own")), ..WorkspaceChange::default() };
@@ -287,7 +287,7 @@ on_both! {
         assert_eq!(world.stored(session.id).await.state, State::Active);
         let expected = StreamPolicy { clipboard: Clipboard::Out, files: false, read_only: true };
         let mut again = world.watch(&ann, session.id).await;
-        assert_eq!(again.lease.server().policy, expected);
+        assert_eq!(again.lease.upstream().policy, expected);
         assert_eq!(world.broker.session(&ann, session.id).await.unwrap().policy, Some(expected));
         // By another process, the command line, too.
         let (neighbour, _) = world.neighbour(settings());
@@ -300,7 +300,7 @@ on_both! {
         assert_eq!(*unaffected.right.borrow(), Right::Held, "another workspace's goes on");
         stop.send(true).unwrap();
         maintained.await.unwrap();
-        assert!(world.watch(&ann, session.id).await.lease.server().policy.files);
+        assert!(world.watch(&ann, session.id).await.lease.upstream().policy.files);
     }
 
     async fn a_started_desktop_has_a_credential_and_a_certificate_of_its_own(db) {
@@ -326,16 +326,16 @@ on_both! {
         world.fleet.certify(Some(Fingerprint([9; 32])));
         let session = world.launch(&ann, &id).await;
         let grant = world.watch(&ann, session.id).await;
-        let server = grant.lease.server();
+        let server = grant.lease.upstream();
         assert_eq!(told(server.credential.as_ref()), Some(("user".into(), String::new(), format!("vnc-{}", session.id))));
-        assert_eq!((&server.trust.rule, server.keyboard), (&TrustRule::Pinned(Fingerprint([9; 32])), Some(0x40c)));
+        assert_eq!((&server.trust.rule, server.keyboard_layout), (&TrustRule::Pinned(Fingerprint([9; 32])), Some(0x40c)));
         assert!(world.broker.workspace(&ann, &id).await.unwrap().server.unwrap().credential_saved);
         // A linux desktop has none to check.
         let linux = world.workspace("ws-linux", WorkspaceChange::default()).await;
         assert!(world.broker.workspace(&root, &linux).await.unwrap().server.is_none());
         let desk = world.launch(&ann, &linux).await;
         let grant = world.watch(&ann, desk.id).await;
-        assert_eq!((told(grant.lease.server().credential.as_ref()).unwrap().0, &grant.lease.server().trust.rule), (String::new(), &TrustRule::FirstUse));
+        assert_eq!((told(grant.lease.upstream().credential.as_ref()).unwrap().0, &grant.lease.upstream().trust.rule), (String::new(), &TrustRule::FirstUse));
     }
 
     async fn what_is_held_back_is_written_down(db) {

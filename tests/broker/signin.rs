@@ -125,7 +125,7 @@ on_both! {
 
     async fn a_storm_of_sign_ins_is_turned_away(db) {
         let world = World::new(&db).await;
-        let from = portcullis::domain::user::Origin { source_ip: None, ..origin() };
+        let from = portcullis::domain::user::RequestSource { source_ip: None, ..origin() };
         let tries = (0..120).map(|i| {
             let (broker, from) = (world.broker.clone(), from.clone());
             tokio::spawn(async move { broker.login(&from, &format!("u{i}@example.com"), &secret("wrong")).await })

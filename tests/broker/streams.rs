@@ -26,7 +26,7 @@ on_both! {
         let grant = grant.unwrap();
         assert_eq!(log, ["open_stream success -"]);
         assert_eq!((grant.lease.session().id, grant.lease.address(), grant.lease.port()), (one.id, one.address, 5900));
-        assert_eq!(grant.lease.server().credential.as_ref().unwrap().password.expose(), &format!("vnc-{}", one.id));
+        assert_eq!(grant.lease.upstream().credential.as_ref().unwrap().password.expose(), &format!("vnc-{}", one.id));
         let foreign = issue().await;
         let late = issue().await;
         for (id, ticket, reason) in [

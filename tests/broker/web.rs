@@ -5,7 +5,7 @@ use base64::Engine as _;
 use portcullis::broker::views::WorkspaceChange;
 use portcullis::broker::web::RequestRefused;
 use portcullis::domain::user::Role;
-use portcullis::domain::web::{RequestEnd, RequestRecord};
+use portcullis::domain::web_app::{RequestOutcome, RequestRecord};
 use portcullis::domain::{ErrorKind, SessionId, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn record(path: &str) -> RequestRecord {
         bytes_in: 0,
         bytes_out: 5,
         duration: Duration::from_millis(3),
-        ended: RequestEnd::Done,
+        outcome: RequestOutcome::Completed,
     }
 }
 

@@ -10,10 +10,10 @@ use portcullis::broker::servers::SeenCertificate;
 use portcullis::broker::views::{
     NewWorkspace, PolicyChange, ServerChange, WebChange, WorkspaceChange, WorkspaceView,
 };
-use portcullis::domain::reach::Target;
-use portcullis::domain::server::{Clipboard, CredentialSource, Fingerprint};
+use portcullis::domain::route::TargetSpec;
+use portcullis::domain::upstream::{Clipboard, CredentialSource, Fingerprint};
 use portcullis::domain::user::{Caller, Role};
-use portcullis::domain::web::{Scheme, SignIn};
+use portcullis::domain::web_app::{Scheme, UpstreamSignIn};
 use portcullis::domain::workspace::{WorkspaceKind, WorkspaceStatus};
 use portcullis::domain::{Error, ErrorKind, WorkspaceId};
 
@@ -27,7 +27,7 @@ fn new(
     server: ServerChange,
     password: Option<&str>,
 ) -> NewWorkspace {
-    let target = Some(Target::Service { host_id: world.host, name: "wiki".into() });
+    let target = Some(TargetSpec::Service { host_id: world.host, name: "wiki".into() });
     let rest = WorkspaceChange {
         target,
         requires_mfa: Some(false),
@@ -58,11 +58,11 @@ async fn update(
 }
 
 fn basic() -> WebChange {
-    WebChange { sign_in: Some(SignIn::Basic), ..WebChange::default() }
+    WebChange { sign_in: Some(UpstreamSignIn::Basic), ..WebChange::default() }
 }
 
 fn by(header: &str) -> WebChange {
-    WebChange { sign_in: Some(SignIn::Header(header.into())), ..WebChange::default() }
+    WebChange { sign_in: Some(UpstreamSignIn::Header(header.into())), ..WebChange::default() }
 }
 
 fn from(source: CredentialSource) -> ServerChange {
@@ -108,7 +108,7 @@ on_both! {
             assert_eq!(kind(create(&world, &root, bad).await), ErrorKind::Invalid, "{what}");
         }
         let made = create(&world, &root, plain()).await.unwrap();
-        assert_eq!((made.workspace.server.web.start.as_str(), made.workspace.single_seat, made.workspace.icon.as_str()), ("/", false, "browser"));
+        assert_eq!((made.workspace.upstream.web_app.start.as_str(), made.workspace.single_seat, made.workspace.icon.as_str()), ("/", false, "browser"));
         assert_eq!(kind(update(&world, &root, of_web(WebChange { start: Some("/\\evil".into()), ..WebChange::default() })).await), ErrorKind::Invalid);
     }
 
@@ -118,22 +118,22 @@ on_both! {
         create(&world, &root, new(&world, basic(), named("svc"), Some("a-web-password"))).await.unwrap();
         let session = world.launch(&ann, &wiki()).await;
         let mut grant = world.watch(&ann, session.id).await;
-        let server = grant.lease.server();
+        let server = grant.lease.upstream();
         let credential = server.credential.as_ref().unwrap();
         assert_eq!((credential.username.as_str(), credential.password.expose().as_str()), ("svc", "a-web-password"));
-        let web = server.web.as_ref().unwrap();
-        assert_eq!((web.scheme, web.start.as_str(), &web.sign_in), (Scheme::Http, "/", &SignIn::Basic));
+        let web = server.web_app.as_ref().unwrap();
+        assert_eq!((web.scheme, web.start.as_str(), &web.sign_in), (Scheme::Http, "/", &UpstreamSignIn::Basic));
         // A member learns how it signs in, and nothing more.
         let view = world.broker.workspace(&ann, &wiki()).await.unwrap().server.unwrap();
-        assert!(view.credential_saved && view.managed.is_none() && view.sign_in == Some(SignIn::Basic));
+        assert!(view.credential_saved && view.managed.is_none() && view.sign_in == Some(UpstreamSignIn::Basic));
         // Other terms: the open ones are cut.
         update(&world, &root, of_web(WebChange { upload: Some(false), ..WebChange::default() })).await.unwrap();
         assert_eq!(ended(&mut grant).await, Right::PolicyChanged);
-        assert!(!world.watch(&ann, session.id).await.lease.server().web.as_ref().unwrap().requests.upload);
+        assert!(!world.watch(&ann, session.id).await.lease.upstream().web_app.as_ref().unwrap().requests.upload);
         // Each user's own.
         let own = WorkspaceChange { server: from(CredentialSource::User), ..of_web(by("X-Api-Key")) };
         update(&world, &root, own).await.unwrap();
-        assert!(world.watch(&ann, session.id).await.lease.server().credential.is_none());
+        assert!(world.watch(&ann, session.id).await.lease.upstream().credential.is_none());
         let save = |username: &str, password: &str| {
             let new = NewCredential { username: Some(username.into()), domain: None, password: secret(password) };
             let (world, ann) = (&world, &ann);
@@ -143,13 +143,13 @@ on_both! {
         assert_eq!(kind(save("", "a\u{e4}").await), ErrorKind::Invalid, "nor what is no field value");
         save("", "anns-key").await.unwrap();
         let grant = world.watch(&ann, session.id).await;
-        assert_eq!(grant.lease.server().credential.as_ref().unwrap().password.expose(), "anns-key");
-        assert_eq!(grant.lease.server().web.as_ref().unwrap().sign_in, SignIn::Header("x-api-key".into()));
+        assert_eq!(grant.lease.upstream().credential.as_ref().unwrap().password.expose(), "anns-key");
+        assert_eq!(grant.lease.upstream().web_app.as_ref().unwrap().sign_in, UpstreamSignIn::Header("x-api-key".into()));
         // Without a sign-in nothing is kept, the users' neither.
-        update(&world, &root, of_web(WebChange { sign_in: Some(SignIn::None), ..WebChange::default() })).await.unwrap();
+        update(&world, &root, of_web(WebChange { sign_in: Some(UpstreamSignIn::None), ..WebChange::default() })).await.unwrap();
         assert!(world.store.read(move |tx| tx.user_credential(&wiki(), ann.user.id)).await.unwrap().is_none());
         update(&world, &root, WorkspaceChange { password: Some(secret("again")), server: named("svc"), ..of_web(basic()) }).await.unwrap();
-        update(&world, &root, of_web(WebChange { sign_in: Some(SignIn::None), ..WebChange::default() })).await.unwrap();
+        update(&world, &root, of_web(WebChange { sign_in: Some(UpstreamSignIn::None), ..WebChange::default() })).await.unwrap();
         let view = world.broker.workspace(&root, &wiki()).await.unwrap().server.unwrap();
         assert!(!view.credential_saved && view.managed.unwrap().username.is_empty());
         let log = serde_json::to_string(&world.log().await).unwrap();
@@ -188,7 +188,7 @@ on_both! {
         world.fleet.plan_answers(None);
         let session = world.launch(&ann, &wiki()).await;
         assert_eq!(world.fleet.pin_of(session.id), Some(seen.fingerprint));
-        assert_eq!(world.watch(&ann, session.id).await.lease.server().trust.pin, Some(seen.fingerprint));
+        assert_eq!(world.watch(&ann, session.id).await.lease.upstream().trust.pin, Some(seen.fingerprint));
     }
 
     async fn what_a_host_does_not_offer_cannot_be_launched(db) {

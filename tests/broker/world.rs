@@ -10,7 +10,7 @@ use portcullis::broker::{Broker, Settings};
 use portcullis::domain::audit::Entry;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::session::{EndReason, Session};
-use portcullis::domain::user::{Caller, Origin, Role, User};
+use portcullis::domain::user::{Caller, RequestSource, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{
     Clock, Error, ErrorKind, HostId, LoginId, SessionId, Timestamp, WorkspaceId,
@@ -62,8 +62,8 @@ pub fn settings() -> Settings {
     }
 }
 
-pub fn origin() -> Origin {
-    Origin {
+pub fn origin() -> RequestSource {
+    RequestSource {
         request_id: "req-1".into(),
         source_ip: Some("192.0.2.7".parse().unwrap()),
         user_agent: Some("test".into()),
@@ -220,7 +220,7 @@ impl World {
 
     pub async fn login_alive(&self, id: LoginId) -> bool {
         let now = self.clock.now();
-        self.store.read(move |tx| tx.login(id)).await.unwrap().unwrap().is_alive(now)
+        self.store.read(move |tx| tx.login(id)).await.unwrap().unwrap().is_active(now)
     }
 
     /// The whole log.
@@ -228,7 +228,7 @@ impl World {
         let mut all = Vec::new();
         loop {
             let after = all.last().map_or(0, |e: &Entry| e.seq);
-            let page = self.store.read(move |tx| tx.audit_after(after, 500)).await.unwrap();
+            let page = self.store.read(move |tx| tx.audit_entries_after(after, 500)).await.unwrap();
             if page.is_empty() {
                 return all;
             }

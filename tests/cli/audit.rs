@@ -4,7 +4,7 @@
 use super::{failure, run, success};
 use crate::support::db::{Backend, Db, vault};
 use portcullis::domain::Timestamp;
-use portcullis::domain::audit::{Action, Actor, Draft, Outcome, Target};
+use portcullis::domain::audit::{Action, Actor, Draft, EntryTarget, Outcome};
 
 const COLUMNS: &str = "time, organization_id, actor_id, actor_email, actor_role, action, target_type, target_id, target_name, outcome, reason, source_ip, user_agent, session_id, workspace_id, request_id, details, prev_hash, hash";
 
@@ -14,7 +14,7 @@ fn draft(n: i64) -> Draft {
         organization_id: None,
         actor: Actor::default(),
         action: Action::Login,
-        target: Target::default(),
+        target: EntryTarget::default(),
         outcome: Outcome::Success,
         reason: Some(format!("number {n}")),
         source_ip: None,
@@ -39,17 +39,20 @@ const DAMAGES: [(&str, &str); 6] = [
 fn check(backend: Backend) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let key = vault().audit_public_key();
-    let written = || {
-        let db = Db::new(backend);
-        runtime
-            .block_on(db.store.write(|tx| (1..=6).try_for_each(|n| tx.audit(draft(n)).map(drop))))
-            .unwrap();
-        db
-    };
+    let written =
+        || {
+            let db = Db::new(backend);
+            runtime
+                .block_on(db.store.write(|tx| {
+                    (1..=6).try_for_each(|n| tx.append_audit_entry(draft(n)).map(drop))
+                }))
+                .unwrap();
+            db
+        };
     let verify = |db: &Db| run(&["audit", "verify", "--database", &db.url, "--public-key", &key]);
     let whole = written();
     assert!(success(&verify(&whole)).starts_with("6 entries, whole and unaltered"));
-    let other_key = portcullis::auth::Vault::from_master([8; 32]).audit_public_key();
+    let other_key = portcullis::auth::Vault::from_master_key([8; 32]).audit_public_key();
     assert!(
         failure(&run(&["audit", "verify", "--database", &whole.url, "--public-key", &other_key]))
             .contains("signature")

@@ -5,8 +5,8 @@ use super::rig::PATIENCE;
 use super::whole::{connected, enrolled_with, gateway, kept, order};
 use portcullis::broker::fleet::{DesktopOrder, Fleet, FleetError, Unanswered, Wanted};
 use portcullis::domain::SessionId;
-use portcullis::domain::server::{Fingerprint, TrustRule};
-use portcullis::domain::web::Scheme;
+use portcullis::domain::upstream::{Fingerprint, TrustRule};
+use portcullis::domain::web_app::Scheme;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::host::agent::AgentConfig;
 use rcgen::{CertificateParams, KeyPair};
@@ -68,9 +68,9 @@ fn tls() -> (TlsAcceptor, Fingerprint) {
 fn web(name: &str, n: u8, scheme: Scheme) -> DesktopOrder {
     let (mut order, _) = order(Duration::from_secs(600));
     order.workspace.kind = WorkspaceKind::Html5;
-    order.workspace.server.web.scheme = scheme;
-    order.workspace.server.web.host = "wiki.example".to_owned();
-    order.workspace.server.web.start = "/".to_owned();
+    order.workspace.upstream.web_app.scheme = scheme;
+    order.workspace.upstream.web_app.host = "wiki.example".to_owned();
+    order.workspace.upstream.web_app.start = "/".to_owned();
     order.wanted = Wanted::Service { name: name.to_owned() };
     order.address = format!("10.64.0.{n}").parse().unwrap();
     order.session_id = SessionId::new();
@@ -160,7 +160,7 @@ async fn a_web_application_answers_or_the_launch_says_why() {
     let other =
         DesktopOrder { pin: Some(Fingerprint([1; 32])), ..web("secure", 20, Scheme::Https) };
     let mut pinned = web("secure", 21, Scheme::Https);
-    pinned.workspace.server.trust = TrustRule::Pinned(Fingerprint([2; 32]));
+    pinned.workspace.upstream.trust = TrustRule::Pinned(Fingerprint([2; 32]));
     for order in [other, pinned] {
         match how(fleet.start(host, order).await) {
             Unanswered::Certificate { seen, .. } => {

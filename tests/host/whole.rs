@@ -154,7 +154,7 @@ pub(super) fn order(grace: Duration) -> (DesktopOrder, String) {
         allowed_roles: Vec::new(),
         maintenance: false,
         policy: Default::default(),
-        server: Default::default(),
+        upstream: Default::default(),
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     };

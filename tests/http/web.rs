@@ -2,7 +2,7 @@
 
 use crate::support::app::{TestApp, WORKSPACE};
 use portcullis::broker::fleet::Offers;
-use portcullis::domain::web::{RequestEnd, RequestRecord};
+use portcullis::domain::web_app::{RequestOutcome, RequestRecord};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{SessionId, Timestamp};
 use reqwest::Method;
@@ -102,7 +102,7 @@ on_both! {
             bytes_in: n,
             bytes_out: 5,
             duration: Duration::from_millis(7),
-            ended: if n == 3 { RequestEnd::Failed } else { RequestEnd::Done },
+            outcome: if n == 3 { RequestOutcome::Failed } else { RequestOutcome::Completed },
         };
         let session: SessionId = id.parse().unwrap();
         app.broker.log_requests(session, Arc::new((1..=601).map(record).collect())).await.unwrap();

@@ -2,7 +2,7 @@
 //! writes.
 
 use super::*;
-use portcullis::domain::web::{RequestEnd, RequestRecord};
+use portcullis::domain::web_app::{RequestOutcome, RequestRecord};
 
 fn record(n: u64) -> RequestRecord {
     RequestRecord {
@@ -13,14 +13,14 @@ fn record(n: u64) -> RequestRecord {
         bytes_in: n,
         bytes_out: u64::MAX,
         duration: Duration::from_millis(n),
-        ended: RequestEnd::Done,
+        outcome: RequestOutcome::Completed,
     }
 }
 
 async fn session(db: &Db) -> SessionId {
     let org = organization(db).await;
     let ann = user(db, org, "ann@example.com").await;
-    let session = a_session(&ann, "ws-one", 2);
+    let session = make_session(&ann, "ws-one", 2);
     let id = session.id;
     db.store.write(move |tx| tx.insert_session(&session, None)).await.unwrap();
     id

@@ -8,9 +8,9 @@ async fn write(db: &Db, count: usize) {
     for n in 0..count {
         let draft = Draft {
             details: serde_json::json!({"n": n}).as_object().unwrap().clone(),
-            ..a_draft(Action::Login)
+            ..make_draft(Action::Login)
         };
-        db.store.write(move |tx| tx.audit(draft.clone())).await.unwrap();
+        db.store.write(move |tx| tx.append_audit_entry(draft.clone())).await.unwrap();
     }
 }
 
@@ -20,10 +20,10 @@ async fn fault(db: &Db) -> Option<ChainFault> {
 
 on_both! {
     async fn what_is_written_is_read(db) {
-        let entry = db.store.write(|tx| tx.audit(a_draft(Action::LaunchWorkspace))).await.unwrap();
+        let entry = db.store.write(|tx| tx.append_audit_entry(make_draft(Action::LaunchWorkspace))).await.unwrap();
         assert_eq!(entry.seq, 1);
         assert_eq!(entry.hash, entry.computed_hash());
-        let read = db.store.read(|tx| tx.audit_after(0, 10)).await.unwrap();
+        let read = db.store.read(|tx| tx.audit_entries_after(0, 10)).await.unwrap();
         assert_eq!(read, [entry]);
         assert_eq!(db.store.read(|tx| tx.change_counter()).await.unwrap(), 1);
         let verdict = db.store.verify_chain().await.unwrap();
@@ -37,9 +37,9 @@ on_both! {
 
     /// NUL cannot be kept by PostgreSQL: it must not make an audit fail, nor break the chain.
     async fn nul_does_no_harm(db) {
-        let mut draft = a_draft(Action::LoginFailed);
+        let mut draft = make_draft(Action::LoginFailed);
         draft.actor.email = Some("a\0b@example.com".to_owned());
-        let entry = db.store.write(move |tx| tx.audit(draft.clone())).await.unwrap();
+        let entry = db.store.write(move |tx| tx.append_audit_entry(draft.clone())).await.unwrap();
         assert_eq!(entry.actor.email.as_deref(), Some("a\u{fffd}b@example.com"));
         assert_eq!(fault(&db).await, None);
     }
@@ -51,7 +51,7 @@ on_both! {
             let store = if n % 2 == 0 { db.store.clone() } else { other.clone() };
             tokio::spawn(async move {
                 for _ in 0..15 {
-                    store.write(|tx| { tx.audit(a_draft(Action::Login))?; tx.audit(a_draft(Action::Logout)) }).await.unwrap();
+                    store.write(|tx| { tx.append_audit_entry(make_draft(Action::Login))?; tx.append_audit_entry(make_draft(Action::Logout)) }).await.unwrap();
                 }
             })
         }).collect();
@@ -65,9 +65,9 @@ on_both! {
     /// More than one page of the verifier, and a log that grows while it is read.
     async fn a_long_log_is_read_in_pages(db) {
         for _ in 0..5 {
-            db.store.write(|tx| (0..500).try_for_each(|_| tx.audit(a_draft(Action::Login)).map(drop))).await.unwrap();
+            db.store.write(|tx| (0..500).try_for_each(|_| tx.append_audit_entry(make_draft(Action::Login)).map(drop))).await.unwrap();
         }
-        let writing = tokio::spawn({ let store = db.store.clone(); async move { for _ in 0..20 { store.write(|tx| tx.audit(a_draft(Action::Login))).await.unwrap(); } } });
+        let writing = tokio::spawn({ let store = db.store.clone(); async move { for _ in 0..20 { store.write(|tx| tx.append_audit_entry(make_draft(Action::Login))).await.unwrap(); } } });
         let verdict = db.store.verify_chain().await.unwrap();
         assert!(verdict.entries >= 2500);
         assert_eq!((verdict.entries, verdict.fault), (verdict.head.seq, None));
@@ -78,7 +78,7 @@ on_both! {
     async fn a_failed_transaction_leaves_no_entry(db) {
         write(&db, 1).await;
         let failed = db.store.write(|tx| {
-            tx.audit(a_draft(Action::Login))?;
+            tx.append_audit_entry(make_draft(Action::Login))?;
             Err::<(), _>(portcullis::domain::Error::conflict("no"))
         }).await;
         assert_eq!(failed.unwrap_err().message, "no");
@@ -132,13 +132,13 @@ on_both! {
     async fn entries_from_outside_are_named(db) {
         write(&db, 2).await;
         // A well-chained entry after the end, as somebody without the key can make it.
-        let last: Entry = db.store.read(|tx| tx.audit_after(1, 1)).await.unwrap().remove(0);
-        let forged = a_draft(Action::Logout).chain(3, &last.hash);
+        let last: Entry = db.store.read(|tx| tx.audit_entries_after(1, 1)).await.unwrap().remove(0);
+        let forged = make_draft(Action::Logout).chain(3, &last.hash);
         let columns = "time, organization_id, actor_id, actor_email, actor_role, action, target_type, target_id, target_name, outcome, reason, source_ip, user_agent, session_id, workspace_id, request_id, details";
         db.raw(&format!("INSERT INTO audit_entries (seq, {columns}, prev_hash, hash) SELECT 3, {columns}, '{}', '{}' FROM audit_entries WHERE seq = 2", last.hash, forged.hash));
         assert_eq!(fault(&db).await, Some(ChainFault::BeyondHead { seq: 3 }));
         // The gateway does not write over it either: it fails, and nothing is half-done.
-        assert!(db.store.write(|tx| tx.audit(a_draft(Action::Login))).await.is_err());
+        assert!(db.store.write(|tx| tx.append_audit_entry(make_draft(Action::Login))).await.is_err());
         db.raw("DELETE FROM audit_entries WHERE seq = 3");
         db.raw(&format!("INSERT INTO audit_entries (seq, {columns}, prev_hash, hash) SELECT 0, {columns}, prev_hash, hash FROM audit_entries WHERE seq = 1"));
         assert_eq!(fault(&db).await, Some(ChainFault::Reordered { seq: 0, expected: 1 }));
@@ -147,12 +147,12 @@ on_both! {
     /// A rewritten entry whose hash was computed anew no longer fits the one after it.
     async fn rewriting_an_entry_breaks_the_next_link(db) {
         write(&db, 3).await;
-        let second = db.store.read(|tx| tx.audit_after(1, 1)).await.unwrap().remove(0);
+        let second = db.store.read(|tx| tx.audit_entries_after(1, 1)).await.unwrap().remove(0);
         let mut rewritten = second.clone();
         rewritten.reason = Some("x".to_owned());
         rewritten.hash = rewritten.computed_hash();
         db.raw(&format!("UPDATE audit_entries SET reason = 'x', hash = '{}' WHERE seq = 2", rewritten.hash));
-        assert_eq!(fault(&db).await, Some(ChainFault::Unlinked { seq: 3 }));
+        assert_eq!(fault(&db).await, Some(ChainFault::BrokenLink { seq: 3 }));
     }
 
     async fn pages_and_filters(db) {
@@ -160,7 +160,7 @@ on_both! {
         let other = organization(&db).await;
         let ann = UserId::new();
         let drafts = (0..40i64).map(|n| {
-            let mut draft = a_draft(if n % 2 == 0 { Action::Login } else { Action::LaunchWorkspace });
+            let mut draft = make_draft(if n % 2 == 0 { Action::Login } else { Action::LaunchWorkspace });
             draft.time = Timestamp(NOW.0 + n * 1000);
             draft.organization_id = match n % 4 { 0 => None, 3 => Some(other), _ => Some(org) };
             draft.actor.id = (n % 5 == 0).then(|| ann.to_string());
@@ -171,7 +171,7 @@ on_both! {
             draft
         }).collect::<Vec<_>>();
         let all = drafts.clone();
-        db.store.write(move |tx| drafts.clone().into_iter().try_for_each(|d| tx.audit(d).map(drop))).await.unwrap();
+        db.store.write(move |tx| drafts.clone().into_iter().try_for_each(|d| tx.append_audit_entry(d).map(drop))).await.unwrap();
         let page = async |filter: AuditFilter| -> Vec<i64> {
             let entries = db.store.read(move |tx| tx.audit_page(org, &filter)).await.unwrap();
             entries.into_iter().map(|e| e.seq).collect()

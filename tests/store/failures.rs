@@ -11,12 +11,12 @@ on_both! {
     /// A transaction that fails half-way leaves nothing.
     async fn all_or_nothing(db) {
         let org = organization(&db).await;
-        let ann = a_user(org, "ann@example.com");
+        let ann = make_user(org, "ann@example.com");
         let id = ann.id;
         let failed = db.store.write(move |tx| {
             tx.insert_user(&ann, "hash")?;
             tx.put_setting("x", "1")?;
-            tx.audit(a_draft(Action::CreateUser))?;
+            tx.append_audit_entry(make_draft(Action::CreateUser))?;
             Err::<(), _>(Error::invalid("no"))
         }).await;
         assert_eq!(failed.unwrap_err().kind, ErrorKind::Invalid);
@@ -29,14 +29,14 @@ on_both! {
     async fn readers_read(db) {
         let error = db.store.read(|tx| tx.put_setting("x", "1")).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
-        assert!(db.store.read(|tx| tx.audit(a_draft(Action::Login))).await.is_err());
+        assert!(db.store.read(|tx| tx.append_audit_entry(make_draft(Action::Login))).await.is_err());
         assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap(), None);
     }
 
     /// Without a signer nothing can be audited, and so nothing that must be audited can be done.
     async fn no_signer_no_entry(db) {
         let store = Store::open(&db.url).unwrap();
-        let failed = store.write(|tx| { tx.put_setting("x", "1")?; tx.audit(a_draft(Action::Login)) }).await;
+        let failed = store.write(|tx| { tx.put_setting("x", "1")?; tx.append_audit_entry(make_draft(Action::Login)) }).await;
         assert_eq!(failed.unwrap_err().kind, ErrorKind::Internal);
         assert_eq!(store.read(|tx| tx.setting("x")).await.unwrap(), None);
         assert!(store.verify_chain().await.is_err());
@@ -141,7 +141,7 @@ async fn victim() {
     for n in 1..100_000 {
         let write = move |tx: &mut portcullis::store::Tx<'_>| {
             tx.put_setting("n", &n.to_string())?;
-            tx.audit(a_draft(Action::Login))
+            tx.append_audit_entry(make_draft(Action::Login))
         };
         let entry = store.write(write).await.unwrap();
         println!("committed {}", entry.seq);

@@ -3,7 +3,7 @@
 use super::*;
 use portcullis::domain::ErrorKind;
 use portcullis::domain::user::{Mfa, MfaMethod};
-use portcullis::store::{Challenge, Purpose};
+use portcullis::store::{Challenge, ChallengePurpose};
 
 on_both! {
     async fn users(db) {
@@ -38,13 +38,13 @@ on_both! {
     async fn an_address_is_one_users_in_whatever_case(db) {
         let org = organization(&db).await;
         user(&db, org, "Ünal@example.com").await;
-        let again = a_user(org, "üNAL@EXAMPLE.com");
+        let again = make_user(org, "üNAL@EXAMPLE.com");
         let id = again.id;
         // The conflict leaves the transaction usable, on both databases: what is written after it
         // is kept.
         let outcome = db.store.write(move |tx| {
             let conflict = tx.insert_user(&again, "hash").unwrap_err();
-            tx.audit(a_draft(Action::CreateUser))?;
+            tx.append_audit_entry(make_draft(Action::CreateUser))?;
             Ok(conflict)
         }).await.unwrap();
         assert_eq!(outcome.kind, ErrorKind::Conflict);
@@ -82,16 +82,16 @@ on_both! {
         let org = organization(&db).await;
         let ann = user(&db, org, "ann@example.com").await.id;
         let challenge = Challenge {
-            id: uuid::Uuid::new_v4(), token_hash: "hash".into(), user_id: ann, purpose: Purpose::Enroll, tries: 0, expires_at: later(60), created_at: NOW,
+            id: uuid::Uuid::new_v4(), token_hash: "hash".into(), user_id: ann, purpose: ChallengePurpose::Enroll, tries: 0, expires_at: later(60), created_at: NOW,
         };
         db.store.write(move |tx| {
             tx.insert_challenge(&challenge)?;
             assert_eq!(tx.challenge("hash")?, Some(challenge.clone()));
             assert_eq!(tx.challenge("other")?, None);
-            assert!(tx.count_try(challenge.id, 2)? && tx.count_try(challenge.id, 2)? && !tx.count_try(challenge.id, 2)?);
+            assert!(tx.consume_attempt(challenge.id, 2)? && tx.consume_attempt(challenge.id, 2)? && !tx.consume_attempt(challenge.id, 2)?);
             assert_eq!(tx.challenge("hash")?.unwrap().tries, 2);
-            assert!(tx.take_challenge(challenge.id)? && !tx.take_challenge(challenge.id)?);
-            assert!(!tx.count_try(challenge.id, 9)?);
+            assert!(tx.delete_challenge(challenge.id)? && !tx.delete_challenge(challenge.id)?);
+            assert!(!tx.consume_attempt(challenge.id, 9)?);
             Ok(())
         }).await.unwrap();
     }
@@ -105,14 +105,14 @@ on_both! {
             assert_eq!(tx.login(one.id)?, Some(one.clone()));
             assert_eq!(tx.login(LoginId::new())?, None);
             assert!(tx.set_login_mfa(one.id, mfa)?);
-            assert!(tx.touch_login(one.id, later(7200))?);
+            assert!(tx.extend_login(one.id, later(7200))?);
             let read = tx.login(one.id)?.unwrap();
             assert_eq!((read.mfa, read.expires_at), (Some(mfa), later(7200)));
-            assert!(read.is_alive(later(7199)) && !read.is_alive(later(7200)));
+            assert!(read.is_active(later(7199)) && !read.is_active(later(7200)));
             assert!(tx.revoke_login(two.id, NOW)? && !tx.revoke_login(two.id, NOW)?);
-            assert!(!tx.touch_login(two.id, later(7200))?, "what is revoked stays so");
-            assert!(!tx.login(two.id)?.unwrap().is_alive(NOW));
-            tx.touch_login(old.id, NOW)?;
+            assert!(!tx.extend_login(two.id, later(7200))?, "what is revoked stays so");
+            assert!(!tx.login(two.id)?.unwrap().is_active(NOW));
+            tx.extend_login(old.id, NOW)?;
             assert_eq!(tx.revoke_logins_of(one.user_id, later(1))?, [one.id]);
             assert!(tx.revoke_logins_of(one.user_id, later(1))?.is_empty());
             Ok(())
@@ -124,19 +124,19 @@ on_both! {
         let ann = user(&db, org, "ann@example.com").await;
         let login = login(&db, &ann).await.id;
         db.store.write(move |tx| {
-            for hash in ["a", "b"] { tx.insert_refresh(hash, login, later(60), NOW)?; }
-            assert!(tx.use_refresh("a", NOW)? && !tx.use_refresh("a", NOW)?);
-            assert!(!tx.use_refresh("b", later(60))?, "expired");
-            assert!(!tx.use_refresh("c", NOW)?);
-            let row = tx.refresh("a")?.unwrap();
+            for hash in ["a", "b"] { tx.insert_refresh_token(hash, login, later(60), NOW)?; }
+            assert!(tx.consume_refresh_token("a", NOW)? && !tx.consume_refresh_token("a", NOW)?);
+            assert!(!tx.consume_refresh_token("b", later(60))?, "expired");
+            assert!(!tx.consume_refresh_token("c", NOW)?);
+            let row = tx.refresh_token("a")?.unwrap();
             assert_eq!((row.login_id, row.used_at, row.expires_at), (login, Some(NOW), later(60)));
-            assert_eq!(tx.refresh("b")?.unwrap().used_at, None);
-            assert_eq!(tx.refresh("c")?, None);
+            assert_eq!(tx.refresh_token("b")?.unwrap().used_at, None);
+            assert_eq!(tx.refresh_token("c")?, None);
 
             tx.insert_join_token("j", org, None, later(60), NOW)?;
-            assert_eq!(tx.use_join_token("j", later(60))?, None, "expired");
-            assert_eq!(tx.use_join_token("j", NOW)?, Some((org, None)));
-            assert_eq!(tx.use_join_token("j", NOW)?, None);
+            assert_eq!(tx.consume_join_token("j", later(60))?, None, "expired");
+            assert_eq!(tx.consume_join_token("j", NOW)?, Some((org, None)));
+            assert_eq!(tx.consume_join_token("j", NOW)?, None);
             Ok(())
         }).await.unwrap();
     }
@@ -147,17 +147,17 @@ on_both! {
         let (old, new) = (login(&db, &ann).await.id, login(&db, &ann).await.id);
         let id = ann.id;
         db.store.write(move |tx| {
-            tx.touch_login(new, later(1_000_000))?;
-            tx.insert_refresh("old", old, later(60), NOW)?;
-            tx.insert_refresh("new", new, later(1_000_000), NOW)?;
+            tx.extend_login(new, later(1_000_000))?;
+            tx.insert_refresh_token("old", old, later(60), NOW)?;
+            tx.insert_refresh_token("new", new, later(1_000_000), NOW)?;
             tx.insert_join_token("old", org, None, later(60), NOW)?;
             tx.insert_challenge(&Challenge {
-                id: uuid::Uuid::new_v4(), token_hash: "h".into(), user_id: id, purpose: Purpose::Verify, tries: 0, expires_at: later(60), created_at: NOW,
+                id: uuid::Uuid::new_v4(), token_hash: "h".into(), user_id: id, purpose: ChallengePurpose::Verify, tries: 0, expires_at: later(60), created_at: NOW,
             })?;
             assert_eq!(tx.purge(later(60))?, 0);
             assert_eq!(tx.purge(later(61))?, 1, "the challenge");
             assert_eq!(tx.purge(later(90_100))?, 3, "an ended login, its refresh token and the join token are kept for a day");
-            assert!(tx.refresh("old")?.is_none() && tx.refresh("new")?.is_some());
+            assert!(tx.refresh_token("old")?.is_none() && tx.refresh_token("new")?.is_some());
             assert!(tx.login(old)?.is_none() && tx.login(new)?.is_some());
             Ok(())
         }).await.unwrap();

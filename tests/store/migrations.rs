@@ -38,7 +38,7 @@ fn newer_is_refused(backend: Backend) {
         .batch_execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')")
         .unwrap();
     let error = Store::open(&db.url).unwrap_err();
-    assert!(matches!(error, StoreError::Newer(_)), "{error}");
+    assert!(matches!(error, StoreError::SchemaTooNew(_)), "{error}");
 }
 
 #[test]

@@ -2,16 +2,16 @@
 
 mod app_requests;
 mod audit;
+mod entities;
 mod failures;
 mod identity;
 mod migrations;
 mod races;
-mod servers;
 mod sessions;
-mod things;
+mod upstreams;
 
 use crate::support::db::Db;
-use portcullis::domain::audit::{Action, Actor, Draft, Outcome, Target};
+use portcullis::domain::audit::{Action, Actor, Draft, EntryTarget, Outcome};
 use portcullis::domain::host::Host;
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::user::{Role, User};
@@ -34,7 +34,7 @@ pub async fn organization(db: &Db) -> OrganizationId {
     id
 }
 
-pub fn a_user(organization_id: OrganizationId, email: &str) -> User {
+pub fn make_user(organization_id: OrganizationId, email: &str) -> User {
     User {
         id: UserId::new(),
         organization_id,
@@ -49,7 +49,7 @@ pub fn a_user(organization_id: OrganizationId, email: &str) -> User {
 }
 
 pub async fn user(db: &Db, organization_id: OrganizationId, email: &str) -> User {
-    let user = a_user(organization_id, email);
+    let user = make_user(organization_id, email);
     let kept = user.clone();
     db.store.write(move |tx| tx.insert_user(&kept, "hash")).await.unwrap();
     user
@@ -72,7 +72,7 @@ pub async fn login(db: &Db, user: &User) -> Login {
     login
 }
 
-pub fn a_workspace(organization_id: OrganizationId, id: &str) -> Workspace {
+pub fn make_workspace(organization_id: OrganizationId, id: &str) -> Workspace {
     Workspace {
         id: WorkspaceId::parse(id).unwrap(),
         organization_id,
@@ -88,13 +88,13 @@ pub fn a_workspace(organization_id: OrganizationId, id: &str) -> Workspace {
         allowed_roles: vec![Role::Member, Role::Admin],
         maintenance: false,
         policy: Default::default(),
-        server: Default::default(),
+        upstream: Default::default(),
         created_at: NOW,
         updated_at: NOW,
     }
 }
 
-pub fn a_host(organization_id: OrganizationId, address: &str) -> Host {
+pub fn make_host(organization_id: OrganizationId, address: &str) -> Host {
     Host {
         id: HostId::new(),
         organization_id,
@@ -110,7 +110,7 @@ pub fn a_host(organization_id: OrganizationId, address: &str) -> Host {
 }
 
 /// A session in state `Creating`, at the n-th address.
-pub fn a_session(user: &User, workspace: &str, n: u8) -> Session {
+pub fn make_session(user: &User, workspace: &str, n: u8) -> Session {
     Session {
         id: SessionId::new(),
         organization_id: user.organization_id,
@@ -121,7 +121,7 @@ pub fn a_session(user: &User, workspace: &str, n: u8) -> Session {
         workspace_name: "Linux desktop".to_owned(),
         workspace_kind: WorkspaceKind::Linux,
         host_id: HostId::new(),
-        way: Default::default(),
+        route: Default::default(),
         state: State::Creating,
         address: [10, 64, 0, n].into(),
         mfa: None,
@@ -134,7 +134,7 @@ pub fn a_session(user: &User, workspace: &str, n: u8) -> Session {
     }
 }
 
-pub fn a_draft(action: Action) -> Draft {
+pub fn make_draft(action: Action) -> Draft {
     Draft {
         time: NOW,
         organization_id: None,
@@ -144,7 +144,7 @@ pub fn a_draft(action: Action) -> Draft {
             role: Some("member".to_owned()),
         },
         action,
-        target: Target {
+        target: EntryTarget {
             kind: Some("session".to_owned()),
             id: Some("s-1".to_owned()),
             name: Some("Desk".to_owned()),

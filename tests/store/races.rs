@@ -2,7 +2,7 @@
 
 use super::*;
 use portcullis::domain::ErrorKind;
-use portcullis::store::{Challenge, Purpose, SeatKey};
+use portcullis::store::{Challenge, ChallengePurpose, SeatKey};
 
 const ROUNDS: u8 = 25;
 
@@ -19,13 +19,13 @@ on_both! {
         for round in 0..ROUNDS {
             let workspace = format!("ws-{round}");
             let outcome = race(|n| {
-                let (store, session) = (db.store.clone(), a_session(&users[usize::from(n)], &workspace, 2 * round + n + 2));
+                let (store, session) = (db.store.clone(), make_session(&users[usize::from(n)], &workspace, 2 * round + n + 2));
                 async move {
                     let id = session.id;
                     let seat = SeatKey::workspace(&session.workspace_id);
                     let outcome = store.write(move |tx| {
                         tx.insert_session(&session, Some(seat.clone()))?;
-                        tx.audit(a_draft(Action::CreateSession))
+                        tx.append_audit_entry(make_draft(Action::CreateSession))
                     }).await;
                     match outcome {
                         Ok(_) => Some(id),
@@ -52,7 +52,7 @@ on_both! {
         for round in 0..ROUNDS {
             let workspace = format!("ws-{round}");
             one(race(|n| {
-                let (store, session) = (db.store.clone(), a_session(&ann, &workspace, 2 * round + n + 2));
+                let (store, session) = (db.store.clone(), make_session(&ann, &workspace, 2 * round + n + 2));
                 async move { store.write(move |tx| tx.insert_session(&session, None)).await.is_ok() }
             }).await);
         }
@@ -64,7 +64,7 @@ on_both! {
         let ann = user(&db, org, "a@example.com").await;
         for round in 0..ROUNDS {
             one(race(|n| {
-                let (store, session) = (db.store.clone(), a_session(&ann, &format!("ws-{round}-{n}"), round + 2));
+                let (store, session) = (db.store.clone(), make_session(&ann, &format!("ws-{round}-{n}"), round + 2));
                 async move { store.write(move |tx| tx.insert_session(&session, None)).await.is_ok() }
             }).await);
         }
@@ -76,7 +76,7 @@ on_both! {
         let org = organization(&db).await;
         let ann = user(&db, org, "a@example.com").await;
         for round in 0..ROUNDS {
-            let session = a_session(&ann, &format!("ws-{round}"), round + 2);
+            let session = make_session(&ann, &format!("ws-{round}"), round + 2);
             let kept = session.clone();
             db.store.write(move |tx| tx.insert_session(&kept, None)).await.unwrap();
             one(race(|n| {
@@ -84,7 +84,7 @@ on_both! {
                 let (store, next) = (db.store.clone(), session.apply(Event::Close(reason), NOW).unwrap());
                 async move { store.write(move |tx| tx.update_session(&next, 1, NOW)).await.unwrap() }
             }).await);
-            let events = db.store.read(move |tx| tx.session_events(session.id)).await.unwrap();
+            let events = db.store.read(move |tx| tx.state_changes(session.id)).await.unwrap();
             assert_eq!(events.len(), 2);
         }
     }
@@ -114,10 +114,10 @@ on_both! {
         for round in 0..ROUNDS {
             let hash = format!("hash {round}");
             let kept = hash.clone();
-            db.store.write(move |tx| tx.insert_refresh(&kept, login, later(60), NOW)).await.unwrap();
+            db.store.write(move |tx| tx.insert_refresh_token(&kept, login, later(60), NOW)).await.unwrap();
             one(race(|_| {
                 let (store, hash) = (db.store.clone(), hash.clone());
-                async move { store.write(move |tx| tx.use_refresh(&hash, NOW)).await.unwrap() }
+                async move { store.write(move |tx| tx.consume_refresh_token(&hash, NOW)).await.unwrap() }
             }).await);
         }
     }
@@ -125,7 +125,7 @@ on_both! {
     async fn ticket(db) {
         let org = organization(&db).await;
         let ann = user(&db, org, "a@example.com").await;
-        let session = a_session(&ann, "ws", 2);
+        let session = make_session(&ann, "ws", 2);
         let (id, kept) = (session.id, session.clone());
         db.store.write(move |tx| tx.insert_session(&kept, None)).await.unwrap();
         for round in 0..ROUNDS {
@@ -134,7 +134,7 @@ on_both! {
             db.store.write(move |tx| tx.insert_ticket(&kept, id, user, LoginId::new(), later(60))).await.unwrap();
             one(race(|_| {
                 let (store, hash) = (db.store.clone(), hash.clone());
-                async move { store.write(move |tx| tx.use_ticket(&hash, NOW)).await.unwrap() }
+                async move { store.write(move |tx| tx.consume_ticket(&hash, NOW)).await.unwrap() }
             }).await);
         }
     }
@@ -145,12 +145,12 @@ on_both! {
         for round in 0..ROUNDS {
             let id = uuid::Uuid::new_v4();
             let challenge = Challenge {
-                id, token_hash: format!("hash {round}"), user_id: ann, purpose: Purpose::Verify, tries: 0, expires_at: later(60), created_at: NOW,
+                id, token_hash: format!("hash {round}"), user_id: ann, purpose: ChallengePurpose::Verify, tries: 0, expires_at: later(60), created_at: NOW,
             };
             db.store.write(move |tx| tx.insert_challenge(&challenge)).await.unwrap();
             one(race(|_| {
                 let store = db.store.clone();
-                async move { store.write(move |tx| tx.take_challenge(id)).await.unwrap() }
+                async move { store.write(move |tx| tx.delete_challenge(id)).await.unwrap() }
             }).await);
         }
     }
@@ -163,7 +163,7 @@ on_both! {
             db.store.write(move |tx| tx.insert_join_token(&kept, org, Some("host"), later(60), NOW)).await.unwrap();
             let (a, b) = race(|_| {
                 let (store, hash) = (db.store.clone(), hash.clone());
-                async move { store.write(move |tx| tx.use_join_token(&hash, NOW)).await.unwrap() }
+                async move { store.write(move |tx| tx.consume_join_token(&hash, NOW)).await.unwrap() }
             }).await;
             assert_eq!(a.clone().xor(b), Some((org, Some("host".to_owned()))), "{a:?}");
         }
@@ -175,7 +175,7 @@ on_both! {
         for round in 0..ROUNDS {
             one(race(|n| {
                 let email = if n == 0 { format!("Ann{round}@Example.com") } else { format!("ann{round}@example.COM") };
-                let (store, user) = (db.store.clone(), a_user(org, &email));
+                let (store, user) = (db.store.clone(), make_user(org, &email));
                 async move {
                     match store.write(move |tx| tx.insert_user(&user, "hash")).await {
                         Ok(()) => true,

@@ -21,7 +21,7 @@ on_both! {
         let org = organization(&db).await;
         let ann = user(&db, org, "ann@example.com").await;
         db.store.write(move |tx| {
-            let session = Session { mfa: Some(Mfa { method: MfaMethod::Totp, verified_at: NOW }), ..a_session(&ann, "ws-one", 2) };
+            let session = Session { mfa: Some(Mfa { method: MfaMethod::Totp, verified_at: NOW }), ..make_session(&ann, "ws-one", 2) };
             tx.insert_session(&session, None)?;
             assert_eq!(tx.session(session.id)?, Some(session.clone()));
             assert_eq!(tx.session(SessionId::new())?, None);
@@ -61,7 +61,7 @@ on_both! {
             assert_eq!(tx.sessions_page(ann.id, Some("terminated"), None, 10)?, []);
             assert_eq!(tx.sessions_page(ann.id, Some("nonsense\0"), None, 10)?, []);
 
-            let history: Vec<_> = tx.session_events(session.id)?.into_iter().map(|e| (e.version, e.state, e.at)).collect();
+            let history: Vec<_> = tx.state_changes(session.id)?.into_iter().map(|e| (e.version, e.state, e.at)).collect();
             assert_eq!(history, [
                 (1, State::Creating, NOW),
                 (2, State::Active, later(1)),
@@ -76,21 +76,21 @@ on_both! {
         let org = organization(&db).await;
         let (ann, bob) = (user(&db, org, "ann@example.com").await, user(&db, org, "bob@example.com").await);
         db.store.write(move |tx| {
-            let first = a_session(&ann, "ws", 2);
+            let first = make_session(&ann, "ws", 2);
             let seat = SeatKey::workspace(&first.workspace_id);
             tx.insert_session(&first, Some(seat.clone()))?;
-            let taken = tx.insert_session(&a_session(&bob, "ws", 3), Some(seat.clone())).unwrap_err();
+            let taken = tx.insert_session(&make_session(&bob, "ws", 3), Some(seat.clone())).unwrap_err();
             assert_eq!((taken.kind, &*taken.message), (ErrorKind::Conflict, "This workspace is in use by somebody else."));
-            let twice = tx.insert_session(&a_session(&ann, "ws", 3), None).unwrap_err();
+            let twice = tx.insert_session(&make_session(&ann, "ws", 3), None).unwrap_err();
             assert_eq!((twice.kind, &*twice.message), (ErrorKind::Conflict, "There is already a session in this workspace."));
-            let address = tx.insert_session(&a_session(&bob, "other", 2), None).unwrap_err();
+            let address = tx.insert_session(&make_session(&bob, "other", 2), None).unwrap_err();
             assert_eq!(address.kind, ErrorKind::Conflict);
             assert_eq!(tx.live_sessions(None)?.len(), 1, "a refused session leaves nothing");
             // Given up before it is closed: the seat is free, the address is not.
-            tx.release_seat(first.id)?;
+            tx.release_seats(first.id)?;
             assert_eq!(tx.seat_holder(&seat)?, None);
-            assert!(tx.insert_session(&a_session(&bob, "ws", 2), Some(seat.clone())).is_err());
-            let second = a_session(&bob, "ws", 3);
+            assert!(tx.insert_session(&make_session(&bob, "ws", 2), Some(seat.clone())).is_err());
+            let second = make_session(&bob, "ws", 3);
             tx.insert_session(&second, Some(seat.clone()))?;
             assert_eq!(tx.seat_holder(&seat)?, Some(second.id));
             // Closing the first does not touch the second's seat.
@@ -98,7 +98,7 @@ on_both! {
             assert!(tx.update_session(&closing, first.version, NOW)?);
             assert!(tx.update_session(&closing.apply(Event::Release, NOW).unwrap(), closing.version, NOW)?);
             assert_eq!(tx.seat_holder(&seat)?, Some(second.id));
-            tx.insert_session(&a_session(&ann, "ws-2", 2), None)?;
+            tx.insert_session(&make_session(&ann, "ws-2", 2), None)?;
             Ok(())
         }).await.unwrap();
     }
@@ -112,7 +112,7 @@ on_both! {
             for n in 0..13u8 {
                 let address = tx.free_session_address(network, u64::from(n) * 7919)?;
                 assert!(given.insert(address), "{address} twice");
-                tx.insert_session(&Session { address, ..a_session(&ann, &format!("ws-{n}"), 0) }, None)?;
+                tx.insert_session(&Session { address, ..make_session(&ann, &format!("ws-{n}"), 0) }, None)?;
             }
             assert_eq!(given.first().unwrap().to_string(), "10.64.0.2");
             assert_eq!(given.last().unwrap().to_string(), "10.64.0.14");
@@ -131,19 +131,19 @@ on_both! {
                 state: if n == 3 { State::Queued } else { State::Creating },
                 expires_at: later(100 - u64::from(n)),
                 created_at: later(u64::from(n)),
-                ..a_session(&ann, &format!("ws-{n}"), n + 2)
+                ..make_session(&ann, &format!("ws-{n}"), n + 2)
             }).collect();
             for session in &sessions { tx.insert_session(session, None)?; }
             let ids = |found: Vec<Session>| found.into_iter().map(|s| s.id).collect::<Vec<_>>();
-            assert!(tx.expired(later(96), 10)?.is_empty());
-            assert_eq!(ids(tx.expired(later(98), 10)?), [sessions[3].id, sessions[2].id]);
-            assert_eq!(ids(tx.expired(later(100), 1)?), [sessions[3].id]);
+            assert!(tx.expired_sessions(later(96), 10)?.is_empty());
+            assert_eq!(ids(tx.expired_sessions(later(98), 10)?), [sessions[3].id, sessions[2].id]);
+            assert_eq!(ids(tx.expired_sessions(later(100), 1)?), [sessions[3].id]);
             let closing = sessions[3].apply(Event::Close(EndReason::Expired), NOW).unwrap();
             assert!(tx.update_session(&closing, 1, NOW)?);
-            assert_eq!(ids(tx.expired(later(98), 10)?), [sessions[2].id], "not what is closing already");
-            assert_eq!(ids(tx.by_state(&["queued", "closing"], 10)?), [sessions[3].id]);
-            assert_eq!(ids(tx.by_state(&["creating", "closing"], 3)?), [sessions[0].id, sessions[1].id, sessions[2].id]);
-            assert!(tx.by_state(&[], 3)?.is_empty());
+            assert_eq!(ids(tx.expired_sessions(later(98), 10)?), [sessions[2].id], "not what is closing already");
+            assert_eq!(ids(tx.live_sessions_in_states(&["queued", "closing"], 10)?), [sessions[3].id]);
+            assert_eq!(ids(tx.live_sessions_in_states(&["creating", "closing"], 3)?), [sessions[0].id, sessions[1].id, sessions[2].id]);
+            assert!(tx.live_sessions_in_states(&[], 3)?.is_empty());
             Ok(())
         }).await.unwrap();
     }
@@ -155,13 +155,13 @@ on_both! {
             // Five moments, five sessions each: the order within a moment is the id's.
             let mut all = Vec::new();
             for n in 0..25u8 {
-                let session = Session { created_at: later(u64::from(n / 5)), ..a_session(&ann, &format!("ws-{n}"), n + 2) };
+                let session = Session { created_at: later(u64::from(n / 5)), ..make_session(&ann, &format!("ws-{n}"), n + 2) };
                 tx.insert_session(&session, None)?;
                 let active = session.apply(Event::Ready, later(50)).unwrap();
                 assert!(tx.update_session(&active, 1, later(50))?);
                 all.push(active);
             }
-            let foreign = a_session(&bob, "ws-0", 200);
+            let foreign = make_session(&bob, "ws-0", 200);
             tx.insert_session(&foreign, None)?;
             all.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.id.to_string())));
             for status in [None, Some("active")] {

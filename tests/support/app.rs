@@ -15,7 +15,7 @@ use portcullis::broker::views::{HostEnrollment, NewWorkspace, WorkspaceChange};
 use portcullis::broker::{Broker, Settings as BrokerSettings};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::secret::SecretString;
-use portcullis::domain::user::{Origin, Role, User};
+use portcullis::domain::user::{RequestSource, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{Clock, HostId, Timestamp, UserId, WorkspaceId};
 use portcullis::http::apps::AppsSettings;
@@ -173,7 +173,7 @@ impl TestApp {
 
     /// The organization, its users, a host and workspaces.
     async fn furnish(&mut self) {
-        let shell = Origin::local("test");
+        let shell = RequestSource::local("test");
         self.broker.ensure_organization("Test").await.unwrap();
         self.broker.start(&shell).await.unwrap();
         let system = self.broker.shell_caller().await.unwrap();

@@ -7,7 +7,7 @@
 
 use diesel::connection::SimpleConnection;
 use portcullis::auth::Vault;
-use portcullis::store::connection::{AnyConnection, Mode, Place};
+use portcullis::store::connection::{AccessMode, AnyConnection, DatabaseLocation};
 use portcullis::store::{HeadSigner, Store};
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -59,7 +59,7 @@ impl HeadSigner for VaultSigner {
 }
 
 pub fn vault() -> Vault {
-    Vault::from_master([7; 32])
+    Vault::from_master_key([7; 32])
 }
 
 /// A fresh database and a store on it; gone when dropped.
@@ -92,7 +92,7 @@ impl Db {
 
     /// A connection of one's own, for doing what the store would not.
     pub fn connection(&self) -> AnyConnection {
-        Place::parse(&self.url).unwrap().open(Mode::Write).unwrap()
+        DatabaseLocation::parse(&self.url).unwrap().open(AccessMode::Write).unwrap()
     }
 
     /// Runs SQL as somebody with the database's password would.
@@ -121,7 +121,11 @@ pub fn empty(backend: Backend) -> Empty {
         Backend::Sqlite => sqlite(),
         Backend::Postgres => postgres("template1"),
     };
-    Empty { connection: Place::parse(&url).unwrap().open(Mode::Write).unwrap(), url, _place: place }
+    Empty {
+        connection: DatabaseLocation::parse(&url).unwrap().open(AccessMode::Write).unwrap(),
+        url,
+        _place: place,
+    }
 }
 
 fn sqlite() -> (String, Holder) {
@@ -159,7 +163,7 @@ fn server() -> &'static Server {
     SERVER.get_or_init(|| {
         let server = start();
         let url = url(&server.dir, "postgres");
-        let mut conn = Place::parse(&url).unwrap().open(Mode::Write).unwrap();
+        let mut conn = DatabaseLocation::parse(&url).unwrap().open(AccessMode::Write).unwrap();
         conn.batch_execute("CREATE DATABASE portcullis_template TEMPLATE template0").unwrap();
         // Its connections must be gone before others can copy it.
         drop(
@@ -209,9 +213,9 @@ fn url(dir: &str, database: &str) -> String {
 }
 
 fn admin(sql: &str) -> diesel::QueryResult<()> {
-    Place::parse(&url(&server().dir, "postgres"))
+    DatabaseLocation::parse(&url(&server().dir, "postgres"))
         .unwrap()
-        .open(Mode::Write)
+        .open(AccessMode::Write)
         .unwrap()
         .batch_execute(sql)
 }

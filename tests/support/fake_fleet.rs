@@ -10,7 +10,7 @@ use portcullis::broker::fleet::{
     SessionPeer, TunnelReport, TunnelState, Unanswered, Wanted,
 };
 use portcullis::domain::secret::{SecretBytes, SecretString};
-use portcullis::domain::server::Fingerprint;
+use portcullis::domain::upstream::Fingerprint;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{HostId, SessionId, Timestamp};
 use std::collections::{HashMap, HashSet};
@@ -181,7 +181,7 @@ impl FakeFleet {
         self.changed.send_modify(|n| *n += 1);
     }
 
-    /// What web applications do from now on; `None`: they answer.
+    /// What web applications do from now on; `Incomplete`: they answer.
     pub fn plan_answers(&self, how: Option<Unanswered>) {
         self.inside().unanswered = how;
     }

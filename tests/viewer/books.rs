@@ -16,9 +16,9 @@ use portcullis::broker::live::{Meters, Right, StreamGrant, ViewerPlace};
 use portcullis::broker::views::AuditQuery;
 use portcullis::broker::{Broker, Settings};
 use portcullis::domain::audit::Entry;
-use portcullis::domain::server::{Server, StreamPolicy};
 use portcullis::domain::session::EndReason;
-use portcullis::domain::user::Origin;
+use portcullis::domain::upstream::{StreamPolicy, Upstream};
+use portcullis::domain::user::RequestSource;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{Clock, HostId, SessionId, Timestamp};
 use portcullis::store::Store;
@@ -121,7 +121,7 @@ async fn open(
     };
     let task = actix_web::rt::spawn(serve_with_shutdown(
         ctx,
-        Origin::local("req-7"),
+        RequestSource::local("req-7"),
         grant,
         browser,
         hangup,
@@ -137,7 +137,7 @@ impl Rig {
 
     async fn joined_under(policy: StreamPolicy) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let vault = Vault::from_master([7; 32]);
+        let vault = Vault::from_master_key([7; 32]);
         let store = Store::open_with(
             &format!("sqlite:{}", directory.path().join("db").display()),
             Arc::new(vault.clone()),
@@ -146,7 +146,7 @@ impl Rig {
         let broker =
             Broker::new(store, vault, Arc::new(NoFleet), Arc::new(SystemClock), settings());
         let organization = broker.ensure_organization("Example").await.unwrap();
-        let lease = lease_to(organization, WorkspaceKind::Linux, Server { policy, ..server() });
+        let lease = lease_to(organization, WorkspaceKind::Linux, Upstream { policy, ..server() });
         let session_id = lease.session().id;
         let (right, watched) = watch::channel(Right::Held);
         let (going, draining) = watch::channel(false);
@@ -211,7 +211,7 @@ impl Rig {
             loop {
                 let page = self
                     .broker
-                    .audit(&Origin::local("test"), &caller, AuditQuery::default())
+                    .audit(&RequestSource::local("test"), &caller, AuditQuery::default())
                     .await
                     .unwrap();
                 let mut entries: Vec<Entry> =
@@ -295,8 +295,11 @@ async fn what_policy_holds_back_is_written_before_the_end_is() {
     let broker = rig.broker.clone();
     let closed = rig.closed().await;
     let caller = broker.shell_caller().await.unwrap();
-    let entries =
-        broker.audit(&Origin::local("test"), &caller, AuditQuery::default()).await.unwrap().items;
+    let entries = broker
+        .audit(&RequestSource::local("test"), &caller, AuditQuery::default())
+        .await
+        .unwrap()
+        .items;
     let refused: Vec<&Entry> =
         entries.iter().filter(|entry| entry.action == "transfer_refused").collect();
     let sum = |field: &str| {

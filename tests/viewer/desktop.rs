@@ -6,7 +6,7 @@ use crate::support::tether::tethered;
 use crate::support::vnc::VncClient;
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
-use portcullis::domain::server::Server;
+use portcullis::domain::upstream::Upstream;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::viewer::browser::BrowserEvent;
 use portcullis::viewer::{Duplex, Timeouts};
@@ -125,7 +125,7 @@ impl Desktop {
     }
 
     /// The same under a lease of one's own.
-    pub fn attach_as(&self, server: Server, books: Ledger) -> Rig {
+    pub fn attach_as(&self, server: Upstream, books: Ledger) -> Rig {
         let socket = self.path("rfb.sock");
         let dial = FnDialer(move || {
             let socket = socket.clone();
@@ -149,7 +149,7 @@ impl Desktop {
     }
 
     /// The same under a lease of one's own.
-    pub async fn open_as(&self, server: Server, books: Ledger) -> (Rig, VncClient<DuplexStream>) {
+    pub async fn open_as(&self, server: Upstream, books: Ledger) -> (Rig, VncClient<DuplexStream>) {
         let mut rig = self.attach_as(server, books);
         let stream = browser_stream(&mut rig);
         match timeout(LONG, VncClient::connect(stream)).await.expect("it answers") {

@@ -1,7 +1,7 @@
 //! Books in memory: what a stream wrote down, and certificates as the store would keep them.
 
 use portcullis::domain::Result;
-use portcullis::domain::server::Fingerprint;
+use portcullis::domain::upstream::Fingerprint;
 use portcullis::viewer::stream_audit::{Met, SeenCertificate, StreamAudit, TransferRefused};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

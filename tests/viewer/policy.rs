@@ -6,7 +6,7 @@ use super::ledger::Ledger;
 use super::rig::{INIT, Rig, admit, read, server};
 use super::xvnc::content;
 use crate::support::vnc::{Event, VncClient};
-use portcullis::domain::server::{Clipboard, Server, StreamPolicy};
+use portcullis::domain::upstream::{Clipboard, StreamPolicy, Upstream};
 use portcullis::viewer::Timeouts;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::process::Child;
 use tokio::time::timeout;
 
-fn under(policy: StreamPolicy) -> Server {
-    Server { policy, ..server() }
+fn under(policy: StreamPolicy) -> Upstream {
+    Upstream { policy, ..server() }
 }
 
-fn clipboard(clipboard: Clipboard) -> Server {
+fn clipboard(clipboard: Clipboard) -> Upstream {
     under(StreamPolicy { clipboard, ..StreamPolicy::default() })
 }
 

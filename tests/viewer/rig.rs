@@ -5,10 +5,10 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use portcullis::broker::live::{Meters, Right};
 use portcullis::domain::lease::Lease;
-use portcullis::domain::policy::may_stream;
+use portcullis::domain::policy::authorize_stream;
 use portcullis::domain::secret::SecretString;
-use portcullis::domain::server::{Server, StreamPolicy};
 use portcullis::domain::session::{Session, State};
+use portcullis::domain::upstream::{StreamPolicy, Upstream};
 use portcullis::domain::user::{Caller, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{
@@ -45,8 +45,8 @@ pub fn lease() -> Lease {
 }
 
 /// The server of every lease that says nothing else.
-pub fn server() -> Server {
-    Server::own(5900, SecretString::new(PASSWORD.into()), StreamPolicy::default())
+pub fn server() -> Upstream {
+    Upstream::agent_started(5900, SecretString::new(PASSWORD.into()), StreamPolicy::default())
 }
 
 pub fn lease_in(organization_id: OrganizationId) -> Lease {
@@ -57,7 +57,7 @@ pub fn lease_in(organization_id: OrganizationId) -> Lease {
 pub fn lease_to(
     organization_id: OrganizationId,
     workspace_kind: WorkspaceKind,
-    server: Server,
+    server: Upstream,
 ) -> Lease {
     let user_id = UserId::new();
     let user = User {
@@ -82,7 +82,7 @@ pub fn lease_to(
         workspace_name: "Linux Desktop".into(),
         workspace_kind,
         host_id: HostId::new(),
-        way: Default::default(),
+        route: Default::default(),
         state: State::Active,
         address: "10.64.0.7".parse().unwrap(),
         mfa: None,
@@ -93,7 +93,7 @@ pub fn lease_to(
         expires_at: Timestamp(1),
         version: 1,
     };
-    Lease::grant(may_stream(&caller, &session).unwrap(), server)
+    Lease::grant(authorize_stream(&caller, &session).unwrap(), server)
 }
 
 /// Dials into the test: each call hands the far end of a pipe to it.

@@ -8,8 +8,8 @@ use crate::support::{free_port, tether::tethered, vnc::VncClient};
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
 use portcullis::domain::secret::SecretString;
-use portcullis::domain::server::{
-    Credential, CredentialSource, Fingerprint, Server, ServerTrust, TrustRule,
+use portcullis::domain::upstream::{
+    Credential, CredentialSource, Fingerprint, TrustRule, Upstream, UpstreamTrust,
 };
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::viewer::stream_audit::Met;
@@ -83,21 +83,21 @@ async fn offering_in(folder: TempDir, types: &str) -> Desktop {
 }
 
 /// A server of a workspace whose credential is this.
-fn with(username: &str, password: &str) -> Server {
+fn with(username: &str, password: &str) -> Upstream {
     let credential = Credential {
         username: username.into(),
         domain: String::new(),
         password: SecretString::new(password.into()),
     };
-    Server { credential: Some(credential), ..server() }
+    Upstream { credential: Some(credential), ..server() }
 }
 
-fn pinned(server: Server, books: &Ledger) -> Server {
-    Server { trust: ServerTrust { rule: TrustRule::FirstUse, pin: books.pin() }, ..server }
+fn pinned(server: Upstream, books: &Ledger) -> Upstream {
+    Upstream { trust: UpstreamTrust { rule: TrustRule::FirstUse, pin: books.pin() }, ..server }
 }
 
 /// What the type proves.
-fn server_for(kind: &str) -> Server {
+fn server_for(kind: &str) -> Upstream {
     match kind {
         kind if kind.ends_with("Plain") => with(ACCOUNT.0, ACCOUNT.1),
         "VncAuth" | "TLSVnc" | "X509Vnc" => with("", PASSWORD),
@@ -163,7 +163,7 @@ async fn what_a_server_offers_and_cannot_do_is_not_asked_for_twice() {
     // Where a certificate is expected nothing less is taken.
     let rule = TrustRule::Pinned(Fingerprint::parse(&"00".repeat(32)).unwrap());
     let end = refused(desktop.attach_as(
-        Server { trust: ServerTrust { rule, pin: None }, ..with("", PASSWORD) },
+        Upstream { trust: UpstreamTrust { rule, pin: None }, ..with("", PASSWORD) },
         books.clone(),
     ))
     .await;
@@ -184,7 +184,7 @@ async fn wrong_proofs_are_told_and_written_down() {
         ("X509Vnc", with("", "wrong")),
     ] {
         let desktop = offering(kind).await;
-        let server = Server { source: CredentialSource::User, ..server };
+        let server = Upstream { credential_source: CredentialSource::User, ..server };
         let rig = desktop.attach_as(server, Ledger::default());
         let books = rig.audit.clone();
         let end = refused(rig).await;
@@ -222,7 +222,7 @@ async fn who_must_be_asked_is_asked_before_anything_is_dialled() {
             super::rig::lease_to(
                 OrganizationId::new(),
                 WorkspaceKind::Vnc,
-                Server { credential: None, source, ..server() },
+                Upstream { credential: None, credential_source, ..server() },
             ),
             super::rig::FnDialer(|| panic!("nothing is dialled")),
             tokio::sync::mpsc::unbounded_channel().1,
@@ -263,7 +263,7 @@ async fn another_certificate_is_refused_until_it_is_accepted() {
 #[tokio::test]
 async fn a_known_certificate_that_is_not_shown_any_more_is_missed() {
     let books = Ledger::default();
-    books.accept_pin(portcullis::domain::server::Fingerprint([7; 32]));
+    books.accept_pin(portcullis::domain::upstream::Fingerprint([7; 32]));
     for kind in ["VncAuth", "TLSVnc", "TLSVnc,VncAuth"] {
         let end = refused(
             offering(kind).await.attach_as(pinned(with("", PASSWORD), &books), books.clone()),
@@ -330,7 +330,7 @@ async fn others_stay_or_go_as_the_workspace_says() {
     timeout(LONG, beside.frame()).await.unwrap().unwrap();
     timeout(LONG, client.frame()).await.expect("both see it").unwrap();
 
-    let alone = Server { exclusive: true, ..server() };
+    let alone = Upstream { exclusive: true, ..server() };
     let (_third, mut only) = desktop.open_as(alone, Ledger::default()).await;
     timeout(LONG, only.frame()).await.unwrap().unwrap();
     for rig in [first, second] {

@@ -2,7 +2,7 @@
 //! its key.
 
 use super::ledger::{Ledger, Line};
-use portcullis::domain::server::{Fingerprint, ServerTrust, TrustRule};
+use portcullis::domain::upstream::{Fingerprint, TrustRule, UpstreamTrust};
 use portcullis::viewer::stream_audit::Met;
 use portcullis::viewer::stream_end::StreamEnd;
 use portcullis::viewer::trust::{ExpectedServer, connect_tls};
@@ -40,7 +40,7 @@ impl Identity {
 async fn connect(
     server: &Identity,
     versions: &[&'static SupportedProtocolVersion],
-    trust: ServerTrust,
+    trust: UpstreamTrust,
     books: &Ledger,
 ) -> Result<usize, StreamEnd> {
     let (near, far) = tokio::io::duplex(16 * 1024);
@@ -96,12 +96,12 @@ impl rustls::server::ResolvesServerCert for FixedCertificate {
     }
 }
 
-fn first_use(pin: Option<Fingerprint>) -> ServerTrust {
-    ServerTrust { rule: TrustRule::FirstUse, pin }
+fn first_use(pin: Option<Fingerprint>) -> UpstreamTrust {
+    UpstreamTrust { rule: TrustRule::FirstUse, pin }
 }
 
-fn pinned(pin: Fingerprint) -> ServerTrust {
-    ServerTrust { rule: TrustRule::Pinned(pin), pin: None }
+fn pinned(pin: Fingerprint) -> UpstreamTrust {
+    UpstreamTrust { rule: TrustRule::Pinned(pin), pin: None }
 }
 
 fn refused(met: Result<usize, StreamEnd>) -> &'static str {
@@ -171,7 +171,7 @@ async fn authorities_vouch_for_a_server_and_its_name() {
         let certificate = params.signed_by(&key, &authority).unwrap();
         Identity { certificate: certificate.der().clone(), key: key.serialize_der() }
     };
-    let by = |name: Option<&str>| ServerTrust {
+    let by = |name: Option<&str>| UpstreamTrust {
         rule: TrustRule::Authority { roots: authority.pem(), name: name.map(str::to_owned) },
         pin: None,
     };
@@ -194,7 +194,7 @@ async fn authorities_vouch_for_a_server_and_its_name() {
         name: None,
     };
     assert_eq!(
-        refused(connect(&desk, &BOTH, ServerTrust { rule, pin: None }, &books).await),
+        refused(connect(&desk, &BOTH, UpstreamTrust { rule, pin: None }, &books).await),
         "authorities_unreadable"
     );
     assert_eq!(books.lines().len(), 4, "each is written down");

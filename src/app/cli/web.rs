@@ -1,6 +1,6 @@
 //! The options of `portcullis workspace` that say how a web application is met.
 
-use crate::domain::web::Scheme;
+use crate::domain::web_app::Scheme;
 use clap::Args;
 
 /// What can be said about the web application of a workspace of type html5.

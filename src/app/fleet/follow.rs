@@ -5,7 +5,7 @@ use super::{ASK_TIMEOUT, Inner, told};
 use crate::broker::fleet::{FleetError, Offers};
 use crate::domain::HostId;
 use crate::domain::host::HostKind;
-use crate::domain::reach::is_direct_name;
+use crate::domain::route::is_target_name;
 use crate::host::control::{self, Health};
 use crate::tunnel::{Tunnel, TunnelStatus};
 use std::sync::{Arc, Weak};
@@ -75,7 +75,7 @@ impl Inner {
         let services = health
             .services
             .into_iter()
-            .filter(|service| is_direct_name(&service.name))
+            .filter(|service| is_target_name(&service.name))
             .take(SERVICES_MAX);
         let services = services.map(|service| (service.name, service.reachable)).collect();
         let offers =

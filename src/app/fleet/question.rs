@@ -2,8 +2,8 @@
 //! answers as its kind does.
 
 use crate::broker::fleet::{DesktopOrder, FleetError, Unanswered};
-use crate::domain::server::{ServerTrust, TrustRule};
-use crate::domain::web::WebTerms;
+use crate::domain::upstream::{TrustRule, UpstreamTrust};
+use crate::domain::web_app::WebAppConfig;
 use crate::domain::workspace::WorkspaceKind;
 use crate::host::control::{self, ClientError};
 use crate::tunnel::TunnelError;
@@ -31,8 +31,8 @@ pub(super) enum Question {
 
 /// What a web application is asked.
 pub(super) struct Web {
-    terms: WebTerms,
-    trust: ServerTrust,
+    terms: WebAppConfig,
+    trust: UpstreamTrust,
     address: IpAddr,
 }
 
@@ -42,10 +42,14 @@ impl Question {
             WorkspaceKind::Linux | WorkspaceKind::Vnc => Self::Greeting,
             WorkspaceKind::Rdp => Self::Nothing,
             WorkspaceKind::Html5 => {
-                let terms = &order.workspace.server;
+                let terms = &order.workspace.upstream;
                 let pin = if terms.trust == TrustRule::FirstUse { order.pin } else { None };
-                let trust = ServerTrust { rule: terms.trust.clone(), pin };
-                Self::Web(Box::new(Web { terms: terms.web.clone(), trust, address: order.address }))
+                let trust = UpstreamTrust { rule: terms.trust.clone(), pin };
+                Self::Web(Box::new(Web {
+                    terms: terms.web_app.clone(),
+                    trust,
+                    address: order.address,
+                }))
             }
         }
     }

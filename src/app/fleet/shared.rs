@@ -11,7 +11,7 @@ use super::{DIAL_TIMEOUT, HubFleet, Inner, report};
 use crate::broker::fleet::{DesktopStarted, FleetError, TunnelReport, TunnelState};
 use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
-use crate::domain::reach::{Spread, Way};
+use crate::domain::route::{LatencyHistogram, SessionRoute};
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::{HostId, SessionId};
 use crate::tunnel::{Tunnel, TunnelStatus};
@@ -54,11 +54,11 @@ pub struct Paths {
     /// TCP segments sent again inside the sessions' own tunnels, ever.
     pub retransmits: u64,
     /// Round trips gateway to host.
-    pub host: Spread,
+    pub host: LatencyHistogram,
     /// Answers host to desktop.
-    pub desktop: Spread,
+    pub desktop: LatencyHistogram,
     /// Ages of the present keys.
-    pub handshake_age: Spread,
+    pub handshake_age: LatencyHistogram,
     /// Sessions on direct targets.
     pub direct: usize,
 }
@@ -257,7 +257,7 @@ impl HubFleet {
     pub(super) async fn dial_watched(&self, lease: &Lease) -> io::Result<Box<dyn Duplex>> {
         let line = self.inner.line(lease.session().id).ok_or(io::ErrorKind::NotConnected)?;
         let began = Instant::now();
-        if let Way::Direct(name) = lease.way() {
+        if let SessionRoute::Direct(name) = lease.route() {
             let stream = tokio::time::timeout(DIAL_TIMEOUT, self.inner.connect_direct(name)).await;
             let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
             return Ok(Box::new(Watched::new(stream, line, began.elapsed())));
@@ -281,24 +281,24 @@ impl HubFleet {
             paths.tx_bytes += stats.tx_bytes;
             paths.rx_bytes += stats.rx_bytes;
             paths.retransmits += stats.retransmits;
-            entry.line.host().or(stats.rtt).into_iter().for_each(|took| paths.host.add(took));
-            entry.line.desktop().into_iter().for_each(|took| paths.desktop.add(took));
-            age(&entry.tunnel).into_iter().for_each(|age| paths.handshake_age.add(age));
+            entry.line.host().or(stats.rtt).into_iter().for_each(|took| paths.host.observe(took));
+            entry.line.desktop().into_iter().for_each(|took| paths.desktop.observe(took));
+            age(&entry.tunnel).into_iter().for_each(|age| paths.handshake_age.observe(age));
         }
         let shared: Vec<SharedEntry> = inner.shared().values().cloned().collect();
         for entry in shared {
             let (up, down) = entry.line.bytes();
             paths.tx_bytes += up;
             paths.rx_bytes += down;
-            entry.line.host().into_iter().for_each(|took| paths.host.add(took));
-            entry.line.desktop().into_iter().for_each(|took| paths.desktop.add(took));
+            entry.line.host().into_iter().for_each(|took| paths.host.observe(took));
+            entry.line.desktop().into_iter().for_each(|took| paths.desktop.observe(took));
             match &entry.through {
                 Through::Host(host) => inner
                     .host_tunnel(*host)
                     .as_ref()
                     .and_then(age)
                     .into_iter()
-                    .for_each(|age| paths.handshake_age.add(age)),
+                    .for_each(|age| paths.handshake_age.observe(age)),
                 Through::Direct(_) => paths.direct += 1,
             }
         }

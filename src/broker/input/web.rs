@@ -10,9 +10,9 @@
 use super::{line, put};
 use crate::broker::views::WebChange;
 use crate::domain::secret::SecretString;
-use crate::domain::server::{Credential, CredentialSource, StreamPolicy};
-use crate::domain::web::{SignIn, WebTerms};
-use crate::domain::workspace::{ServerTerms, Workspace, WorkspaceKind};
+use crate::domain::upstream::{Credential, CredentialSource, StreamPolicy};
+use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
+use crate::domain::workspace::{UpstreamConfig, Workspace, WorkspaceKind};
 use crate::domain::{Error, Result};
 
 /// Longest path, in bytes: the request log keeps as much of one.
@@ -60,20 +60,20 @@ const NOT_FOR_SIGN_IN_FAMILIES: [&str; 7] =
     ["access-control-", "content-", "if-", "proxy-", "sec-", "x-forwarded-", "x-portcullis-"];
 
 /// The terms of a new workspace of a kind.
-pub(super) fn new(kind: WorkspaceKind) -> WebTerms {
+pub(super) fn new(kind: WorkspaceKind) -> WebAppConfig {
     match kind {
-        WorkspaceKind::Html5 => WebTerms { start: "/".to_owned(), ..WebTerms::default() },
-        WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Rdp => WebTerms::default(),
+        WorkspaceKind::Html5 => WebAppConfig { start: "/".to_owned(), ..WebAppConfig::default() },
+        WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Rdp => WebAppConfig::default(),
     }
 }
 
 /// Applies what is there of a change.
 pub(super) fn change(
-    terms: &mut ServerTerms,
+    terms: &mut UpstreamConfig,
     change: &WebChange,
     names: &mut Vec<&'static str>,
 ) -> Result<()> {
-    let web = &mut terms.web;
+    let web = &mut terms.web_app;
     put(&mut web.scheme, change.scheme, "web.scheme", names);
     put(&mut web.host, change.host.as_deref().map(host).transpose()?, "web.host", names);
     put(&mut web.start, change.start.as_deref().map(start).transpose()?, "web.start", names);
@@ -104,8 +104,8 @@ pub(super) fn change(
     }
     put(&mut requests.max_request, change.max_request, "web.requests.max_request", names);
     // Without a sign-in there is nothing to prove: whose account it was is forgotten.
-    if change.sign_in == Some(SignIn::None) {
-        terms.source = CredentialSource::Workspace;
+    if change.sign_in == Some(UpstreamSignIn::None) {
+        terms.credential_source = CredentialSource::Workspace;
         terms.username.clear();
     }
     Ok(())
@@ -113,8 +113,8 @@ pub(super) fn change(
 
 /// What makes no sense in a web application as a whole.
 pub(super) fn whole(workspace: &Workspace) -> Result<()> {
-    let (terms, web) = (&workspace.server, &workspace.server.web);
-    if workspace.is_started() {
+    let (terms, web) = (&workspace.upstream, &workspace.upstream.web_app);
+    if workspace.is_agent_started() {
         return Err(Error::invalid(
             "A workspace of type html5 names a web application that runs already: give its target.",
         ));
@@ -138,38 +138,44 @@ pub(super) fn whole(workspace: &Workspace) -> Result<()> {
             "web.requests.methods must hold GET, or the application could not be opened.",
         ));
     }
-    match (&web.sign_in, terms.source) {
-        (SignIn::Basic | SignIn::Header(_), CredentialSource::Ask) => Err(Error::invalid(
-            "server.credential must be workspace or user: a browser signs in to a web application with every request, not once.",
-        )),
-        (SignIn::None, CredentialSource::User | CredentialSource::Ask) => Err(Error::invalid(
-            "server.credential must be workspace while web.sign_in is none: there is no credential then.",
-        )),
-        (SignIn::None | SignIn::Header(_), CredentialSource::Workspace)
+    match (&web.sign_in, terms.credential_source) {
+        (UpstreamSignIn::Basic | UpstreamSignIn::Header(_), CredentialSource::Ask) => {
+            Err(Error::invalid(
+                "server.credential must be workspace or user: a browser signs in to a web application with every request, not once.",
+            ))
+        }
+        (UpstreamSignIn::None, CredentialSource::User | CredentialSource::Ask) => {
+            Err(Error::invalid(
+                "server.credential must be workspace while web.sign_in is none: there is no credential then.",
+            ))
+        }
+        (UpstreamSignIn::None | UpstreamSignIn::Header(_), CredentialSource::Workspace)
             if !terms.username.is_empty() =>
         {
             Err(Error::invalid("server.username is for web.sign_in basic."))
         }
-        (SignIn::Basic, CredentialSource::Workspace) => user_id(&terms.username, "server.username"),
-        (SignIn::None | SignIn::Header(_), CredentialSource::Workspace)
-        | (SignIn::Basic | SignIn::Header(_), CredentialSource::User) => Ok(()),
+        (UpstreamSignIn::Basic, CredentialSource::Workspace) => {
+            user_id(&terms.username, "server.username")
+        }
+        (UpstreamSignIn::None | UpstreamSignIn::Header(_), CredentialSource::Workspace)
+        | (UpstreamSignIn::Basic | UpstreamSignIn::Header(_), CredentialSource::User) => Ok(()),
     }
 }
 
 /// Whether a credential can sign in there.
-pub(super) fn fits(credential: &Credential, web: &WebTerms) -> Result<()> {
+pub(super) fn fits(credential: &Credential, web: &WebAppConfig) -> Result<()> {
     if !credential.domain.is_empty() {
         return Err(Error::invalid("A web application knows no domain."));
     }
     match &web.sign_in {
-        SignIn::None => {
+        UpstreamSignIn::None => {
             return Err(Error::invalid(
                 "This web application takes no credential from the gateway.",
             ));
         }
-        SignIn::Basic => user_id(&credential.username, "username")?,
-        SignIn::Header(_) if credential.username.is_empty() => {}
-        SignIn::Header(_) => {
+        UpstreamSignIn::Basic => user_id(&credential.username, "username")?,
+        UpstreamSignIn::Header(_) if credential.username.is_empty() => {}
+        UpstreamSignIn::Header(_) => {
             return Err(Error::invalid(
                 "username must be empty: this web application takes one value, the password.",
             ));
@@ -179,14 +185,14 @@ pub(super) fn fits(credential: &Credential, web: &WebTerms) -> Result<()> {
 }
 
 /// Whether a password can sign in there.
-pub(super) fn password(password: &SecretString, web: &WebTerms) -> Result<()> {
+pub(super) fn password(password: &SecretString, web: &WebAppConfig) -> Result<()> {
     match &web.sign_in {
-        SignIn::None => Err(Error::invalid(
+        UpstreamSignIn::None => Err(Error::invalid(
             "password is for web.sign_in basic or header: without one nothing is proved to the application.",
         )),
-        SignIn::Basic => Ok(()),
+        UpstreamSignIn::Basic => Ok(()),
         // A field value (RFC 9110 section 5.5), without what is trimmed or obsolete.
-        SignIn::Header(_) => {
+        UpstreamSignIn::Header(_) => {
             let text = password.expose();
             let fits =
                 text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) && text.trim() == text;
@@ -211,7 +217,7 @@ fn user_id(name: &str, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// A name as `Host` and TLS take it, perhaps with a port; lower case.
+/// A name as `HostTunnel` and TLS take it, perhaps with a port; lower case.
 fn host(text: &str) -> Result<String> {
     let text = text.trim().to_ascii_lowercase();
     if text.is_empty() {
@@ -281,8 +287,8 @@ fn is_token(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-fn sign_in(sign_in: &SignIn) -> Result<SignIn> {
-    let SignIn::Header(name) = sign_in else { return Ok(sign_in.clone()) };
+fn sign_in(sign_in: &UpstreamSignIn) -> Result<UpstreamSignIn> {
+    let UpstreamSignIn::Header(name) = sign_in else { return Ok(sign_in.clone()) };
     let name = name.trim().to_ascii_lowercase();
     if !is_token(&name) {
         return Err(Error::invalid(
@@ -296,7 +302,7 @@ fn sign_in(sign_in: &SignIn) -> Result<SignIn> {
             "web.sign_in.header must not be {name}: a message's framing, route and identity are not a sign-in."
         )));
     }
-    Ok(SignIn::Header(name))
+    Ok(UpstreamSignIn::Header(name))
 }
 
 fn methods(list: &[String]) -> Result<Vec<String>> {
@@ -409,9 +415,9 @@ mod tests {
 
     #[test]
     fn a_sign_in_header_frames_nothing() {
-        let by = |name: &str| sign_in(&SignIn::Header(name.to_owned()));
+        let by = |name: &str| sign_in(&UpstreamSignIn::Header(name.to_owned()));
         for good in ["x-api-key", "Authorization", "X-Auth_Token"] {
-            assert_eq!(by(good).unwrap(), SignIn::Header(good.to_ascii_lowercase()));
+            assert_eq!(by(good).unwrap(), UpstreamSignIn::Header(good.to_ascii_lowercase()));
         }
         for bad in [
             "",

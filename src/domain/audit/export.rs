@@ -1,4 +1,4 @@
-//! An exported log: one line of JSON for each entry, oldest first, and a last line, the [`Seal`],
+//! An exported log: one line of JSON for each entry, oldest first, and a last line, the [`ExportTrailer`],
 //! with the signed head and the key that verifies it. It can be checked anywhere, by anybody who
 //! was told the key.
 
@@ -6,12 +6,12 @@ use super::{ChainFault, Entry, Head, Verifier, canonical_json};
 use serde::{Deserialize, Serialize};
 
 /// Longest line that is read, in bytes.
-pub const LINE_MAX: usize = 1 << 20;
+pub const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// The last line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Seal {
+pub struct ExportTrailer {
     /// The end of the chain.
     pub head: Head,
     /// The gateway's audit key: 32 bytes, standard base64.
@@ -37,16 +37,16 @@ pub enum ExportFault {
     },
     /// There is something after the seal.
     #[error("line {line} follows the end of the log")]
-    AfterSeal {
+    AfterTrailer {
         /// The line, from 1.
         line: u64,
     },
     /// The last line is missing.
     #[error("the export was cut off: its last line, with the signed head, is missing")]
-    NoSeal,
+    MissingTrailer,
     /// It was signed by another key than the one expected.
     #[error("the export is signed by another key than the one given")]
-    ForeignKey,
+    KeyMismatch,
     /// The signature is wrong.
     #[error("the signature of the head does not verify")]
     BadSignature,
@@ -57,7 +57,7 @@ pub enum ExportFault {
 pub struct ExportReader {
     chain: Verifier,
     line: u64,
-    seal: Option<Seal>,
+    trailer: Option<ExportTrailer>,
 }
 
 impl ExportReader {
@@ -71,14 +71,14 @@ impl ExportReader {
         if text.trim().is_empty() {
             return Ok(());
         }
-        if self.seal.is_some() {
-            return Err(ExportFault::AfterSeal { line });
+        if self.trailer.is_some() {
+            return Err(ExportFault::AfterTrailer { line });
         }
-        if text.len() > LINE_MAX {
+        if text.len() > MAX_LINE_BYTES {
             return Err(ExportFault::Unreadable { line });
         }
-        if let Ok(seal) = serde_json::from_str::<Seal>(text) {
-            self.seal = Some(seal);
+        if let Ok(seal) = serde_json::from_str::<ExportTrailer>(text) {
+            self.trailer = Some(seal);
             return Ok(());
         }
         let entry: Entry =
@@ -99,7 +99,7 @@ impl ExportReader {
         self.chain.entries()
     }
 
-    /// Compares the end with the seal. `verify` says whether a key (as in [`Seal::public_key`])
+    /// Compares the end with the seal. `verify` says whether a key (as in [`ExportTrailer::public_key`])
     /// signed a text; `expected_key`, when given, is the only key that counts: without it the file
     /// merely agrees with itself.
     ///
@@ -109,10 +109,10 @@ impl ExportReader {
         self,
         expected_key: Option<&str>,
         verify: impl Fn(&str, &str, &str) -> bool,
-    ) -> Result<Seal, ExportFault> {
-        let seal = self.seal.ok_or(ExportFault::NoSeal)?;
+    ) -> Result<ExportTrailer, ExportFault> {
+        let seal = self.trailer.ok_or(ExportFault::MissingTrailer)?;
         if expected_key.is_some_and(|key| key != seal.public_key) {
-            return Err(ExportFault::ForeignKey);
+            return Err(ExportFault::KeyMismatch);
         }
         if !verify(
             &seal.public_key,

@@ -1,6 +1,6 @@
 //! The chain as its reader sees it, whole and damaged; canonical JSON; exports.
 
-use super::export::{ExportFault, ExportReader, Seal};
+use super::export::{ExportFault, ExportReader, ExportTrailer};
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
@@ -11,7 +11,7 @@ fn draft(n: i64) -> Draft {
         organization_id: None,
         actor: Actor::default(),
         action: Action::Login,
-        target: Target::default(),
+        target: EntryTarget::default(),
         outcome: Outcome::Success,
         reason: (n % 2 == 0).then(|| format!("reason {n}")),
         source_ip: None,
@@ -105,7 +105,7 @@ fn damage_is_named() {
             e[2].action = "x".into();
             e[2].hash = e[2].computed_hash();
         }),
-        ChainFault::Unlinked { seq: 4 }
+        ChainFault::BrokenLink { seq: 4 }
     );
     // The last one rewritten: the head tells.
     assert!(matches!(
@@ -120,7 +120,7 @@ fn damage_is_named() {
 #[test]
 fn faults_read_well() {
     assert_eq!(
-        ChainFault::Unlinked { seq: 4 }.to_string(),
+        ChainFault::BrokenLink { seq: 4 }.to_string(),
         "entry 4 does not follow entry 3: the one before it was changed or replaced"
     );
     assert_eq!(
@@ -217,12 +217,12 @@ proptest! {
 }
 
 fn exported(entries: &[Entry]) -> Vec<String> {
-    let seal = Seal { head: head_of(entries), public_key: "key".to_owned() };
+    let seal = ExportTrailer { head: head_of(entries), public_key: "key".to_owned() };
     let lines = entries.iter().map(|e| serde_json::to_string(e).unwrap());
     lines.chain([serde_json::to_string(&seal).unwrap()]).collect()
 }
 
-fn read_export(lines: &[String], key: Option<&str>) -> Result<Seal, ExportFault> {
+fn read_export(lines: &[String], key: Option<&str>) -> Result<ExportTrailer, ExportFault> {
     let mut reader = ExportReader::default();
     for line in lines {
         reader.push(line)?;
@@ -273,14 +273,14 @@ fn damaged_exports_are_named() {
         damaged(&|l| {
             l.pop();
         }),
-        ExportFault::NoSeal
+        ExportFault::MissingTrailer
     );
     assert_eq!(
         damaged(&|l| {
             let again = l[0].clone();
             l.push(again);
         }),
-        ExportFault::AfterSeal { line: 7 }
+        ExportFault::AfterTrailer { line: 7 }
     );
     assert_eq!(
         damaged(&|l| l[2].insert_str(1, r#""note":"all is well","#)),
@@ -292,5 +292,5 @@ fn damaged_exports_are_named() {
     );
     assert_eq!(damaged(&|l| l[0] = "nonsense".into()), ExportFault::Unreadable { line: 1 });
     assert_eq!(damaged(&|l| l[5] = l[5].replace("signed", "signet")), ExportFault::BadSignature);
-    assert_eq!(damaged(&|l| l[5] = l[5].replace("\"key\"", "\"other\"")), ExportFault::ForeignKey);
+    assert_eq!(damaged(&|l| l[5] = l[5].replace("\"key\"", "\"other\"")), ExportFault::KeyMismatch);
 }

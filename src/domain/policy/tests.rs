@@ -41,7 +41,7 @@ fn workspace(caller: &Caller) -> Workspace {
         allowed_roles: vec![Role::Member],
         maintenance: false,
         policy: Default::default(),
-        server: Default::default(),
+        upstream: Default::default(),
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     }
@@ -59,7 +59,7 @@ fn session(caller: &Caller, state: State) -> Session {
         workspace_name: workspace.name,
         workspace_kind: workspace.kind,
         host_id: HostId::new(),
-        way: Default::default(),
+        route: Default::default(),
         state,
         address: [10, 64, 0, 2].into(),
         mfa: None,
@@ -75,25 +75,25 @@ fn session(caller: &Caller, state: State) -> Session {
 #[test]
 fn roles_and_acts() {
     //                            member admin  security
-    let table: [(Act, [bool; 3]); 8] = [
-        (Act::ManageWorkspaces, [false, true, false]),
-        (Act::ManageUsers, [false, true, false]),
-        (Act::ReadUsers, [false, true, true]),
-        (Act::ManageHosts, [false, true, false]),
-        (Act::ReadHosts, [false, true, true]),
-        (Act::ReadLiveSessions, [false, true, true]),
-        (Act::TerminateSessions, [false, true, false]),
-        (Act::ReadAudit, [false, true, true]),
+    let table: [(PolicyAction, [bool; 3]); 8] = [
+        (PolicyAction::ManageWorkspaces, [false, true, false]),
+        (PolicyAction::ManageUsers, [false, true, false]),
+        (PolicyAction::ReadUsers, [false, true, true]),
+        (PolicyAction::ManageHosts, [false, true, false]),
+        (PolicyAction::ReadHosts, [false, true, true]),
+        (PolicyAction::ReadLiveSessions, [false, true, true]),
+        (PolicyAction::TerminateSessions, [false, true, false]),
+        (PolicyAction::ReadAudit, [false, true, true]),
     ];
-    assert_eq!(table.map(|(act, _)| act), Act::ALL);
+    assert_eq!(table.map(|(act, _)| act), PolicyAction::ALL);
     for (act, allowed) in table {
         for (role, allowed) in Role::ALL.into_iter().zip(allowed) {
             let caller = caller(role);
-            match decide(&caller, act) {
+            match authorize(&caller, act) {
                 Ok(permit) => {
                     assert!(allowed, "{role} {act:?}");
                     assert_eq!(
-                        (permit.act(), permit.organization_id(), permit.user_id()),
+                        (permit.action(), permit.organization_id(), permit.user_id()),
                         (act, caller.user.organization_id, caller.user.id)
                     );
                 }
@@ -111,11 +111,11 @@ fn the_disabled_may_nothing() {
     for role in Role::ALL {
         let mut caller = caller(role);
         caller.user.disabled = true;
-        for act in Act::ALL {
-            assert_eq!(decide(&caller, act).unwrap_err(), Denial::Disabled);
+        for act in PolicyAction::ALL {
+            assert_eq!(authorize(&caller, act).unwrap_err(), Denial::Disabled);
         }
         assert_eq!(
-            may_launch(
+            authorize_launch(
                 &caller,
                 &Workspace { allowed_roles: Role::ALL.to_vec(), ..workspace(&caller) }
             )
@@ -129,40 +129,40 @@ fn the_disabled_may_nothing() {
 fn launching() {
     let ann = caller(Role::Member);
     let desk = workspace(&ann);
-    let permit = may_launch(&ann, &desk).unwrap();
+    let permit = authorize_launch(&ann, &desk).unwrap();
     assert_eq!((permit.user_id(), permit.workspace(), permit.mfa()), (ann.user.id, &desk, ann.mfa));
 
     let foreign = Workspace { organization_id: OrganizationId::new(), ..desk.clone() };
-    assert_eq!(may_launch(&ann, &foreign).unwrap_err(), Denial::NotTheirs);
-    assert!(!sees(&ann, &foreign));
+    assert_eq!(authorize_launch(&ann, &foreign).unwrap_err(), Denial::NotOwner);
+    assert!(!can_view(&ann, &foreign));
     let others = Workspace { allowed_roles: vec![Role::Security], ..desk.clone() };
-    assert_eq!(may_launch(&ann, &others).unwrap_err(), Denial::Role);
-    assert!(!sees(&ann, &others) && sees(&ann, &desk));
+    assert_eq!(authorize_launch(&ann, &others).unwrap_err(), Denial::Role);
+    assert!(!can_view(&ann, &others) && can_view(&ann, &desk));
     let nobodys = Workspace { allowed_roles: vec![], ..desk.clone() };
-    assert_eq!(may_launch(&ann, &nobodys).unwrap_err(), Denial::Role);
+    assert_eq!(authorize_launch(&ann, &nobodys).unwrap_err(), Denial::Role);
 
     let without = Caller { mfa: None, ..ann.clone() };
-    assert_eq!(may_launch(&without, &desk).unwrap_err(), Denial::MfaRequired);
-    assert!(may_launch(&without, &Workspace { requires_mfa: false, ..desk.clone() }).is_ok());
+    assert_eq!(authorize_launch(&without, &desk).unwrap_err(), Denial::MfaRequired);
+    assert!(authorize_launch(&without, &Workspace { requires_mfa: false, ..desk.clone() }).is_ok());
     // What is not theirs is told before what they lack.
-    assert_eq!(may_launch(&without, &foreign).unwrap_err(), Denial::NotTheirs);
+    assert_eq!(authorize_launch(&without, &foreign).unwrap_err(), Denial::NotOwner);
 
     // An admin sees every workspace of the organization, and launches those that are for admins.
     let admin = Caller { user: User { role: Role::Admin, ..ann.user.clone() }, ..ann };
-    assert!(sees(&admin, &desk) && !sees(&admin, &foreign));
-    assert_eq!(may_launch(&admin, &desk).unwrap_err(), Denial::Role);
+    assert!(can_view(&admin, &desk) && !can_view(&admin, &foreign));
+    assert_eq!(authorize_launch(&admin, &desk).unwrap_err(), Denial::Role);
 }
 
 #[test]
 fn streaming() {
     let ann = caller(Role::Member);
     let active = session(&ann, State::Active);
-    assert_eq!(may_stream(&ann, &active).unwrap().session(), &active);
+    assert_eq!(authorize_stream(&ann, &active).unwrap().session(), &active);
     // Nobody else's, whoever they are and whatever its state.
     for state in [State::Active, State::Queued, State::Closed(EndReason::Expired)] {
         assert_eq!(
-            may_stream(&caller(Role::Admin), &session(&ann, state)).unwrap_err(),
-            Denial::NotTheirs
+            authorize_stream(&caller(Role::Admin), &session(&ann, state)).unwrap_err(),
+            Denial::NotOwner
         );
     }
     for state in [
@@ -171,17 +171,17 @@ fn streaming() {
         State::Closing(EndReason::Expired),
         State::Closed(EndReason::Expired),
     ] {
-        assert_eq!(may_stream(&ann, &session(&ann, state)).unwrap_err(), Denial::NotActive);
+        assert_eq!(authorize_stream(&ann, &session(&ann, state)).unwrap_err(), Denial::NotActive);
     }
     // What was launched with a second factor is opened with one; what was not, with or without.
     let without = Caller { mfa: None, ..ann.clone() };
     let guarded = Session { mfa: ann.mfa, ..active.clone() };
     assert!(
         guarded.mfa.is_some()
-            && may_stream(&ann, &guarded).is_ok()
-            && may_stream(&without, &active).is_ok()
+            && authorize_stream(&ann, &guarded).is_ok()
+            && authorize_stream(&without, &active).is_ok()
     );
-    assert_eq!(may_stream(&without, &guarded).unwrap_err(), Denial::MfaRequired);
+    assert_eq!(authorize_stream(&without, &guarded).unwrap_err(), Denial::MfaRequired);
     let disabled = Caller { user: User { disabled: true, ..ann.user.clone() }, ..ann.clone() };
-    assert_eq!(may_stream(&disabled, &active).unwrap_err(), Denial::Disabled);
+    assert_eq!(authorize_stream(&disabled, &active).unwrap_err(), Denial::Disabled);
 }

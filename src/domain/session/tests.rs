@@ -55,7 +55,7 @@ fn every_state_with_every_event() {
                     };
                     assert_eq!(next.end_reason(), reason, "{state:?} {event:?}");
                 }
-                (Err(illegal), None) => assert_eq!(illegal, Illegal { state, event }),
+                (Err(illegal), None) => assert_eq!(illegal, IllegalTransition { state, event }),
                 (got, want) => panic!("{state:?} {event:?}: {got:?}, not {want:?}"),
             }
         }
@@ -107,7 +107,7 @@ fn session() -> Session {
         workspace_name: "Desk".to_owned(),
         workspace_kind: WorkspaceKind::Linux,
         host_id: HostId::new(),
-        way: Default::default(),
+        route: Default::default(),
         state: State::Queued,
         address: [10, 64, 0, 2].into(),
         mfa: None,

@@ -6,8 +6,8 @@ use super::dto::request::{RequestFormat, RequestPage, RequestParams};
 use super::ok;
 use crate::broker::web::RequestQuery;
 use crate::domain::SessionId;
-use crate::domain::user::{Caller, Origin};
-use crate::domain::web::RequestRecord;
+use crate::domain::user::{Caller, RequestSource};
+use crate::domain::web_app::RequestRecord;
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult, Problem};
 use crate::http::extract::{Authenticated, PathId, QueryParams, RequestMeta};
@@ -46,7 +46,7 @@ pub async fn list(
 
 async fn csv_response(
     state: web::Data<AppState>,
-    origin: Origin,
+    origin: RequestSource,
     caller: Caller,
     id: SessionId,
     params: RequestParams,
@@ -89,6 +89,6 @@ fn csv_row(seq: i64, r: &RequestRecord) -> String {
         r.status,
         r.bytes_in,
         r.bytes_out,
-        r.ended.as_str()
+        r.outcome.as_str()
     )
 }

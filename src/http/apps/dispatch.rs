@@ -3,7 +3,7 @@
 use super::host_header::{self, HostTarget};
 use super::table::{AppTable, OpenApp};
 use super::{AppsSettings, Body, entry, fetch_metadata, pages};
-use crate::domain::user::Origin;
+use crate::domain::user::RequestSource;
 use crate::http::AppState;
 use crate::http::origin::client_address;
 use crate::viewer::html5::ProxyError;
@@ -60,9 +60,9 @@ pub(super) struct RequestContext<'a> {
 
 impl RequestContext<'_> {
     /// Where it came from, for the audit log.
-    pub(super) fn origin(&self, headers: &HeaderMap) -> Origin {
+    pub(super) fn origin(&self, headers: &HeaderMap) -> RequestSource {
         let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
-        Origin {
+        RequestSource {
             request_id: uuid::Uuid::now_v7().to_string(),
             source_ip: self.client_address(headers),
             user_agent: agent.map(|agent| agent.chars().take(256).collect()),

@@ -12,8 +12,8 @@ use super::{App, AppOrigin, AppsSettings, Body, pages};
 use crate::broker::live::StreamGrant;
 use crate::broker::views::{StreamProof, TooManyViewers};
 use crate::domain::secret::SecretString;
-use crate::domain::user::Origin;
-use crate::domain::web::WebTerms;
+use crate::domain::user::RequestSource;
+use crate::domain::web_app::WebAppConfig;
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{Error, ErrorKind, SessionId};
 use base64::Engine as _;
@@ -153,7 +153,7 @@ struct EntryGrant {
 /// Opens the application, or joins the one that this login has open already.
 async fn open_or_join(
     asked: &RequestContext<'_>,
-    origin: Origin,
+    origin: RequestSource,
     session: SessionId,
     grant: StreamGrant,
 ) -> Result<EntryGrant, Box<Response<Body>>> {
@@ -169,7 +169,8 @@ async fn open_or_join(
             pages::unavailable(settings)
         }));
     };
-    let start = grant.lease.server().web.as_deref().map_or("/", WebTerms::opens_at).to_owned();
+    let start =
+        grant.lease.upstream().web_app.as_deref().map_or("/", WebAppConfig::start_path).to_owned();
     let Some(cookie) = random_cookie() else {
         drop(asked.state.broker.close_stream(&origin, grant, "aborted").await);
         return Err(Box::new(pages::unavailable(settings)));

@@ -1,5 +1,5 @@
 //! What pages of other origins may ask of an application, by what browsers say of them: Fetch
-//! Metadata (W3C, `Sec-Fetch-*`) and `Origin` (RFC 6454).
+//! Metadata (W3C, `Sec-Fetch-*`) and `RequestSource` (RFC 6454).
 //!
 //! Applications of an intranet often trust whoever reaches them. Other sessions' applications are
 //! *same-site* to this one, so that `SameSite` cookies do not keep them out; this does. A page of

@@ -18,7 +18,7 @@ pub enum HostTarget {
     Invalid,
 }
 
-/// Reads the host of a request: `:authority` in HTTP/2, the target's or `Host` in HTTP/1.1. Where
+/// Reads the host of a request: `:authority` in HTTP/2, the target's or `HostTunnel` in HTTP/1.1. Where
 /// both are there they must agree: of two names, whoever is behind us might believe the other one.
 #[must_use]
 pub fn host_target(uri: &Uri, headers: &HeaderMap, settings: &AppsSettings) -> HostTarget {

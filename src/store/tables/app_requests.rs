@@ -1,8 +1,8 @@
 //! What was asked of web applications. Rows are only added; a session's history keeps them.
 
-use super::audit::{anywhere, lower};
-use super::{limit, unreadable};
-use crate::domain::web::{RequestEnd, RequestRecord};
+use super::audit::{contains_pattern, lower};
+use super::{corrupt_value, limit};
+use crate::domain::web_app::{RequestOutcome, RequestRecord};
 use crate::domain::{Result, SessionId, Timestamp};
 use crate::store::Tx;
 use crate::store::connection::AnyConnection;
@@ -12,9 +12,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 /// Longest path kept, in bytes.
-pub const PATH_MAX: usize = 512;
+pub const MAX_PATH_BYTES: usize = 512;
 /// Longest method kept, in bytes.
-pub const METHOD_MAX: usize = 32;
+pub const MAX_METHOD_BYTES: usize = 32;
 
 /// Which of a session's requests; nothing: all.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -26,12 +26,12 @@ pub struct RequestFilter {
     /// A status from the first to the second.
     pub status: Option<(u16, u16)>,
     /// How it ended.
-    pub ended: Option<RequestEnd>,
+    pub outcome: Option<RequestOutcome>,
 }
 
 /// Rows of one statement: each is ten of the 32,766 values that SQLite takes in one, and of
 /// PostgreSQL's 65,535.
-const ROWS: usize = 512;
+const ROWS_PER_INSERT: usize = 512;
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = app_requests)]
@@ -66,7 +66,7 @@ struct NewRow<'a> {
 }
 
 /// The longest start of `text` of at most `max` bytes, without NUL, which PostgreSQL does not keep.
-fn kept(text: &str, max: usize) -> Cow<'_, str> {
+fn truncated(text: &str, max: usize) -> Cow<'_, str> {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -75,7 +75,7 @@ fn kept(text: &str, max: usize) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
-fn count(n: u64) -> i64 {
+fn to_bigint(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
@@ -85,29 +85,30 @@ impl<'a> NewRow<'a> {
             session_id: session,
             seq,
             at: record.at.0,
-            method: kept(&record.method, METHOD_MAX),
-            path: kept(&record.path, PATH_MAX),
+            method: truncated(&record.method, MAX_METHOD_BYTES),
+            path: truncated(&record.path, MAX_PATH_BYTES),
             status: i32::from(record.status),
-            bytes_in: count(record.bytes_in),
-            bytes_out: count(record.bytes_out),
+            bytes_in: to_bigint(record.bytes_in),
+            bytes_out: to_bigint(record.bytes_out),
             duration_ms: i64::try_from(record.duration.as_millis()).unwrap_or(i64::MAX),
-            ended: record.ended.as_str(),
+            ended: record.outcome.as_str(),
         }
     }
 }
 
 impl Row {
     fn into_record(self) -> Result<(i64, RequestRecord)> {
-        let whole = |n: i64| u64::try_from(n).map_err(|_| unreadable("number of bytes"));
+        let whole = |n: i64| u64::try_from(n).map_err(|_| corrupt_value("number of bytes"));
         let record = RequestRecord {
             at: Timestamp(self.at),
             method: self.method,
             path: self.path,
-            status: u16::try_from(self.status).map_err(|_| unreadable("status of a request"))?,
+            status: u16::try_from(self.status).map_err(|_| corrupt_value("status of a request"))?,
             bytes_in: whole(self.bytes_in)?,
             bytes_out: whole(self.bytes_out)?,
             duration: Duration::from_millis(whole(self.duration_ms)?),
-            ended: RequestEnd::parse(&self.ended).ok_or_else(|| unreadable("end of a request"))?,
+            outcome: RequestOutcome::parse(&self.ended)
+                .ok_or_else(|| corrupt_value("end of a request"))?,
         };
         Ok((self.seq, record))
     }
@@ -124,10 +125,10 @@ impl Tx<'_> {
             return Ok(());
         }
         let key = session.to_string();
-        let last = self.take_places(&key, i64::try_from(records.len()).unwrap_or(i64::MAX))?;
+        let last = self.reserve_seqs(&key, i64::try_from(records.len()).unwrap_or(i64::MAX))?;
         let first = last - i64::try_from(records.len()).unwrap_or(i64::MAX) + 1;
         let mut places = first..;
-        for part in records.chunks(ROWS) {
+        for part in records.chunks(ROWS_PER_INSERT) {
             let rows: Vec<NewRow<'_>> = part
                 .iter()
                 .zip(places.by_ref())
@@ -148,9 +149,9 @@ impl Tx<'_> {
 
     /// Takes the next places in a session; the last of them. Of two that take at once the second
     /// waits.
-    fn take_places(&mut self, session: &str, many: i64) -> Result<i64> {
+    fn reserve_seqs(&mut self, session: &str, many: i64) -> Result<i64> {
         use app_request_counts as counts;
-        if let Some(last) = self.move_count(session, many)? {
+        if let Some(last) = self.advance_count(session, many)? {
             return Ok(last);
         }
         let fresh = (counts::session_id.eq(session), counts::last_seq.eq(0));
@@ -164,10 +165,10 @@ impl Tx<'_> {
             )) => {}
             Err(failed) => return Err(failed.into()),
         }
-        self.move_count(session, many)?.ok_or_else(|| unreadable("count of requests"))
+        self.advance_count(session, many)?.ok_or_else(|| corrupt_value("count of requests"))
     }
 
-    fn move_count(&mut self, session: &str, by: i64) -> Result<Option<i64>> {
+    fn advance_count(&mut self, session: &str, by: i64) -> Result<Option<i64>> {
         use app_request_counts as counts;
         let moved = diesel::update(counts::table.find(session))
             .set(counts::last_seq.eq(counts::last_seq + by));
@@ -204,13 +205,14 @@ impl Tx<'_> {
             query = query.filter(app_requests::method.eq(method.clone()));
         }
         if let Some(path) = &filter.path {
-            query =
-                query.filter(lower(app_requests::path.nullable()).like(anywhere(path)).escape('!'));
+            query = query.filter(
+                lower(app_requests::path.nullable()).like(contains_pattern(path)).escape('!'),
+            );
         }
         if let Some((least, most)) = filter.status {
             query = query.filter(app_requests::status.between(i32::from(least), i32::from(most)));
         }
-        if let Some(ended) = filter.ended {
+        if let Some(ended) = filter.outcome {
             query = query.filter(app_requests::ended.eq(ended.as_str()));
         }
         let rows: Vec<Row> = query.load(self.conn)?;

@@ -4,8 +4,8 @@
 //! sees the first's entry: on PostgreSQL by the row lock of the `UPDATE`, on SQLite by there being
 //! one writer.
 
-use super::{limit, unreadable};
-use crate::domain::audit::{Actor, Draft, Entry, Head, Outcome, Target};
+use super::{corrupt_value, limit};
+use crate::domain::audit::{Actor, Draft, Entry, EntryTarget, Head, Outcome};
 use crate::domain::{Error, OrganizationId, Result, Timestamp};
 use crate::store::Tx;
 use crate::store::connection::MultiBackend;
@@ -19,7 +19,7 @@ diesel::define_sql_function! {
     fn lower(text: Nullable<Text>) -> Nullable<Text>;
 }
 
-/// Which entries. What is `None` does not matter.
+/// Which entries. What is `Incomplete` does not matter.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AuditFilter {
     /// User id, or e-mail address in whatever case.
@@ -101,9 +101,9 @@ impl AuditRow {
     /// would pass the hash but not a filter.
     pub(in crate::store) fn into_entry(self) -> Result<Entry> {
         let organization_id: Option<OrganizationId> =
-            super::read_option(self.organization_id.as_deref(), "organization id")?;
+            super::parse_optional(self.organization_id.as_deref(), "organization id")?;
         if organization_id.map(|id| id.to_string()) != self.organization_id {
-            return Err(unreadable("organization id"));
+            return Err(corrupt_value("organization id"));
         }
         Ok(Entry {
             seq: self.seq,
@@ -111,8 +111,12 @@ impl AuditRow {
             organization_id,
             actor: Actor { id: self.actor_id, email: self.actor_email, role: self.actor_role },
             action: self.action,
-            target: Target { kind: self.target_type, id: self.target_id, name: self.target_name },
-            outcome: Outcome::parse(&self.outcome).ok_or_else(|| unreadable("outcome"))?,
+            target: EntryTarget {
+                kind: self.target_type,
+                id: self.target_id,
+                name: self.target_name,
+            },
+            outcome: Outcome::parse(&self.outcome).ok_or_else(|| corrupt_value("outcome"))?,
             reason: self.reason,
             source_ip: self.source_ip,
             user_agent: self.user_agent,
@@ -120,7 +124,7 @@ impl AuditRow {
             workspace_id: self.workspace_id,
             request_id: self.request_id,
             details: serde_json::from_str(&self.details)
-                .map_err(|_| unreadable("list of details"))?,
+                .map_err(|_| corrupt_value("list of details"))?,
             prev_hash: self.prev_hash,
             hash: self.hash,
         })
@@ -129,7 +133,7 @@ impl AuditRow {
 
 /// NUL cannot be kept by PostgreSQL and shows nothing: it is written as the replacement character,
 /// on both databases.
-fn without_nul(draft: &mut Draft) {
+fn replace_nul(draft: &mut Draft) {
     let texts = [
         &mut draft.actor.id,
         &mut draft.actor.email,
@@ -152,7 +156,7 @@ fn without_nul(draft: &mut Draft) {
 }
 
 /// A text as a pattern that finds it anywhere, with its own wildcards made harmless.
-pub(super) fn anywhere(text: &str) -> String {
+pub(super) fn contains_pattern(text: &str) -> String {
     let mut pattern = String::from("%");
     for c in text.to_lowercase().chars().filter(|c| *c != '\0') {
         if matches!(c, '%' | '_' | '!') {
@@ -167,9 +171,9 @@ pub(super) fn anywhere(text: &str) -> String {
 impl Tx<'_> {
     /// Writes an entry at the end of the log and signs the new end. Locks the end until the
     /// transaction is over: do it last.
-    pub fn audit(&mut self, mut draft: Draft) -> Result<Entry> {
+    pub fn append_audit_entry(&mut self, mut draft: Draft) -> Result<Entry> {
         self.signer()?;
-        without_nul(&mut draft);
+        replace_nul(&mut draft);
         let (seq, prev_hash): (i64, String) = diesel::update(audit_head::table.find(1))
             .set(audit_head::seq.eq(audit_head::seq + 1))
             .returning((audit_head::seq, audit_head::hash))
@@ -193,7 +197,7 @@ impl Tx<'_> {
     }
 
     /// Signs the head of a log that has no entry yet.
-    pub(in crate::store) fn sign_new_head(&mut self) -> Result<()> {
+    pub(in crate::store) fn sign_genesis_head(&mut self) -> Result<()> {
         let head = self.audit_head()?;
         if head.seq == 0 && head.signature.is_empty() {
             let signature = self.signer()?.sign(&Head::signed_text(0, &head.hash));
@@ -253,7 +257,7 @@ impl Tx<'_> {
             query = query.filter(a::seq.lt(before));
         }
         if let Some(q) = filter.q.as_deref().map(str::trim).filter(|q| !q.is_empty()) {
-            let pattern = anywhere(q);
+            let pattern = contains_pattern(q);
             query = query.filter(
                 lower(a::actor_email)
                     .like(pattern.clone())
@@ -269,7 +273,7 @@ impl Tx<'_> {
     }
 
     /// Entries of the whole log after a place, oldest first.
-    pub fn audit_after(&mut self, seq: i64, count: usize) -> Result<Vec<Entry>> {
+    pub fn audit_entries_after(&mut self, seq: i64, count: usize) -> Result<Vec<Entry>> {
         self.audit_rows(seq, i64::MAX, count)?.into_iter().map(AuditRow::into_entry).collect()
     }
 
@@ -289,7 +293,7 @@ impl Tx<'_> {
     }
 
     /// Places of the first and the last entry.
-    pub(in crate::store) fn audit_span(&mut self) -> Result<Option<(i64, i64)>> {
+    pub(in crate::store) fn audit_seq_range(&mut self) -> Result<Option<(i64, i64)>> {
         let first: Option<i64> = audit_entries::table
             .select(audit_entries::seq)
             .order(audit_entries::seq)
@@ -308,6 +312,6 @@ impl Tx<'_> {
 mod tests {
     #[test]
     fn patterns_hold_no_wildcards_of_the_user() {
-        assert_eq!(super::anywhere("50%_A!"), "%50!%!_a!!%");
+        assert_eq!(super::contains_pattern("50%_A!"), "%50!%!_a!!%");
     }
 }

@@ -1,7 +1,7 @@
 //! Challenges: somebody gave the first factor and owes the second, or must enrol one. Held by a
 //! token of which only the hash is kept.
 
-use super::{read, unreadable};
+use super::{corrupt_value, parse_text};
 use crate::domain::{Result, Timestamp, UserId};
 use crate::store::Tx;
 use crate::store::schema::mfa_challenges;
@@ -10,14 +10,14 @@ use uuid::Uuid;
 
 /// What a challenge is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Purpose {
+pub enum ChallengePurpose {
     /// To verify the factor.
     Verify,
     /// To enrol one.
     Enroll,
 }
 
-impl Purpose {
+impl ChallengePurpose {
     /// Its word in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -44,7 +44,7 @@ pub struct Challenge {
     /// Who gave the first factor.
     pub user_id: UserId,
     /// What it is for.
-    pub purpose: Purpose,
+    pub purpose: ChallengePurpose,
     /// Codes tried.
     pub tries: i32,
     /// Until when.
@@ -89,10 +89,11 @@ impl Tx<'_> {
         let row: Option<ChallengeRow> = query.first(self.conn).optional()?;
         row.map(|row| {
             Ok(Challenge {
-                id: read(&row.id, "challenge id")?,
+                id: parse_text(&row.id, "challenge id")?,
                 token_hash: row.token_hash,
-                user_id: read(&row.user_id, "user id")?,
-                purpose: Purpose::parse(&row.purpose).ok_or_else(|| unreadable("purpose"))?,
+                user_id: parse_text(&row.user_id, "user id")?,
+                purpose: ChallengePurpose::parse(&row.purpose)
+                    .ok_or_else(|| corrupt_value("purpose"))?,
                 tries: row.tries,
                 expires_at: Timestamp(row.expires_at),
                 created_at: Timestamp(row.created_at),
@@ -102,7 +103,7 @@ impl Tx<'_> {
     }
 
     /// Counts a try; false when `max` were made already, or there is no such challenge any more.
-    pub fn count_try(&mut self, id: Uuid, max: i32) -> Result<bool> {
+    pub fn consume_attempt(&mut self, id: Uuid, max: i32) -> Result<bool> {
         let left = mfa_challenges::table
             .find(id.hyphenated().to_string())
             .filter(mfa_challenges::tries.lt(max));
@@ -113,7 +114,7 @@ impl Tx<'_> {
     }
 
     /// Takes a challenge away: of two that race, one wins.
-    pub fn take_challenge(&mut self, id: Uuid) -> Result<bool> {
+    pub fn delete_challenge(&mut self, id: Uuid) -> Result<bool> {
         Ok(diesel::delete(mfa_challenges::table.find(id.hyphenated().to_string()))
             .execute(self.conn)?
             == 1)

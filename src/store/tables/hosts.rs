@@ -1,6 +1,6 @@
 //! Workspace hosts, and their addresses in the host tunnel.
 
-use super::{read, read_option, unreadable};
+use super::{corrupt_value, parse_optional, parse_text};
 use crate::domain::host::{Host, HostKind};
 use crate::domain::{Error, HostId, OrganizationId, Result, Timestamp};
 use crate::store::schema::hosts;
@@ -28,13 +28,13 @@ struct HostRow {
 impl HostRow {
     fn into_host(self) -> Result<(Host, String)> {
         let host = Host {
-            id: read(&self.id, "host id")?,
-            organization_id: read(&self.organization_id, "organization id")?,
-            kind: HostKind::parse(&self.kind).ok_or_else(|| unreadable("host kind"))?,
+            id: parse_text(&self.id, "host id")?,
+            organization_id: parse_text(&self.organization_id, "organization id")?,
+            kind: HostKind::parse(&self.kind).ok_or_else(|| corrupt_value("host kind"))?,
             name: self.name,
             public_key: self.public_key,
-            address: read(&self.address, "host address")?,
-            endpoint: read_option(self.endpoint.as_deref(), "host endpoint")?,
+            address: parse_text(&self.address, "host address")?,
+            endpoint: parse_optional(self.endpoint.as_deref(), "host endpoint")?,
             version: self.version,
             enrolled_at: Timestamp(self.enrolled_at),
             last_seen_at: self.last_seen_at.map(Timestamp),
@@ -63,7 +63,7 @@ impl Tx<'_> {
             kind: host.kind.as_str().to_owned(),
         };
         self.savepoint(|conn| diesel::insert_into(hosts::table).values(row).execute(conn))
-            .map_err(error::taken("A host with this key or address is enrolled already, or another enrolled at the same moment."))?;
+            .map_err(error::on_unique_violation("A host with this key or address is enrolled already, or another enrolled at the same moment."))?;
         Ok(())
     }
 
@@ -97,7 +97,7 @@ impl Tx<'_> {
         now: Timestamp,
     ) -> Result<bool> {
         let endpoint = endpoint.map(|endpoint| endpoint.to_string());
-        // What is `None` stays as it was.
+        // What is `Incomplete` stays as it was.
         let change = (
             endpoint.map(|e| hosts::endpoint.eq(e)),
             version.map(|v| hosts::version.eq(v)),
@@ -119,7 +119,7 @@ impl Tx<'_> {
     pub fn next_host_address(&mut self, network: (Ipv4Addr, u8)) -> Result<IpAddr> {
         let taken: HashSet<String> =
             hosts::table.select(hosts::address).load::<String>(self.conn)?.into_iter().collect();
-        usable(network)
+        assignable_addresses(network)
             .map(Ipv4Addr::from)
             .find(|address| !taken.contains(&address.to_string()))
             .map(IpAddr::V4)
@@ -129,7 +129,7 @@ impl Tx<'_> {
 
 /// The addresses of a network that may be given away: all but the network's own, the first (the
 /// gateway's) and the broadcast address.
-pub(super) fn usable((address, prefix): (Ipv4Addr, u8)) -> std::ops::Range<u32> {
+pub(super) fn assignable_addresses((address, prefix): (Ipv4Addr, u8)) -> std::ops::Range<u32> {
     let hosts = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
     let first = u32::from(address) & !hosts;
     first.saturating_add(2)..first.saturating_add(hosts)
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn usable_addresses() {
         let range = |text: &str, prefix| {
-            let range = usable((text.parse().unwrap(), prefix));
+            let range = assignable_addresses((text.parse().unwrap(), prefix));
             (
                 Ipv4Addr::from(range.start).to_string(),
                 Ipv4Addr::from(range.end).to_string(),

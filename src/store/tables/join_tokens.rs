@@ -1,6 +1,6 @@
 //! Join tokens: each enrols one host.
 
-use super::read;
+use super::parse_text;
 use crate::domain::{OrganizationId, Result, Timestamp};
 use crate::store::Tx;
 use crate::store::schema::join_tokens;
@@ -27,9 +27,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Uses a join token, and says for which organization and name; `None` when it is unknown, used
+    /// Uses a join token, and says for which organization and name; `Incomplete` when it is unknown, used
     /// or expired. Of two that race, one wins.
-    pub fn use_join_token(
+    pub fn consume_join_token(
         &mut self,
         hash: &str,
         now: Timestamp,
@@ -43,7 +43,7 @@ impl Tx<'_> {
             .returning((join_tokens::organization_id, join_tokens::name))
             .get_result(self.conn)
             .optional()?;
-        row.map(|(organization, name)| Ok((read(&organization, "organization id")?, name)))
+        row.map(|(organization, name)| Ok((parse_text(&organization, "organization id")?, name)))
             .transpose()
     }
 }

@@ -1,6 +1,6 @@
 //! Logins: signed-in browsers and programs.
 
-use super::{read, read_mfa};
+use super::{parse_mfa, parse_text};
 use crate::domain::user::Mfa;
 use crate::domain::{LoginId, OrganizationId, Result, Timestamp, UserId};
 use crate::store::Tx;
@@ -33,7 +33,7 @@ pub struct Login {
 impl Login {
     /// Whether it counts now.
     #[must_use]
-    pub fn is_alive(&self, now: Timestamp) -> bool {
+    pub fn is_active(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && now < self.expires_at
     }
 }
@@ -56,10 +56,10 @@ struct LoginRow {
 impl LoginRow {
     fn into_login(self) -> Result<Login> {
         Ok(Login {
-            id: read(&self.id, "login id")?,
-            user_id: read(&self.user_id, "user id")?,
-            organization_id: read(&self.organization_id, "organization id")?,
-            mfa: read_mfa(self.mfa_method.as_deref(), self.mfa_verified_at)?,
+            id: parse_text(&self.id, "login id")?,
+            user_id: parse_text(&self.user_id, "user id")?,
+            organization_id: parse_text(&self.organization_id, "organization id")?,
+            mfa: parse_mfa(self.mfa_method.as_deref(), self.mfa_verified_at)?,
             created_at: Timestamp(self.created_at),
             expires_at: Timestamp(self.expires_at),
             revoked_at: self.revoked_at.map(Timestamp),
@@ -119,7 +119,7 @@ impl Tx<'_> {
     }
 
     /// Moves the end of a login that is not revoked.
-    pub fn touch_login(&mut self, id: LoginId, expires_at: Timestamp) -> Result<bool> {
+    pub fn extend_login(&mut self, id: LoginId, expires_at: Timestamp) -> Result<bool> {
         let alive = logins::table.find(id.to_string()).filter(logins::revoked_at.is_null());
         Ok(diesel::update(alive).set(logins::expires_at.eq(expires_at.0)).execute(self.conn)? == 1)
     }
@@ -140,6 +140,6 @@ impl Tx<'_> {
             .set(logins::revoked_at.eq(now.0))
             .returning(logins::id)
             .get_results(self.conn)?;
-        ids.iter().map(|id| read(id, "login id")).collect()
+        ids.iter().map(|id| parse_text(id, "login id")).collect()
     }
 }

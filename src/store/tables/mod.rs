@@ -14,13 +14,13 @@ pub mod logins;
 pub mod organizations;
 pub mod purge;
 pub mod refresh;
-pub mod servers;
 pub mod session_leases;
 pub mod sessions;
 pub mod tickets;
 pub mod totp;
+pub mod upstreams;
 pub mod users;
-mod web_terms;
+mod web_apps;
 pub mod workspaces;
 
 use crate::domain::user::{Mfa, MfaMethod};
@@ -28,29 +28,29 @@ use crate::domain::{Error, Result, Timestamp};
 use std::str::FromStr;
 
 /// A stored text that does not read.
-fn unreadable(what: &str) -> Error {
+fn corrupt_value(what: &str) -> Error {
     Error::internal(format!("the database holds a {what} that does not read"))
 }
 
 /// A stored text as a value.
-fn read<T: FromStr>(text: &str, what: &str) -> Result<T> {
-    text.parse().map_err(|_| unreadable(what))
+fn parse_text<T: FromStr>(text: &str, what: &str) -> Result<T> {
+    text.parse().map_err(|_| corrupt_value(what))
 }
 
 /// A stored text, where there is one, as a value.
-fn read_option<T: FromStr>(text: Option<&str>, what: &str) -> Result<Option<T>> {
-    text.map(|text| read(text, what)).transpose()
+fn parse_optional<T: FromStr>(text: Option<&str>, what: &str) -> Result<Option<T>> {
+    text.map(|text| parse_text(text, what)).transpose()
 }
 
 /// A verified factor from its two columns.
-fn read_mfa(method: Option<&str>, verified_at: Option<i64>) -> Result<Option<Mfa>> {
+fn parse_mfa(method: Option<&str>, verified_at: Option<i64>) -> Result<Option<Mfa>> {
     match (method, verified_at) {
         (None, None) => Ok(None),
         (Some(word), Some(at)) => {
-            let method = MfaMethod::parse(word).ok_or_else(|| unreadable("factor"))?;
+            let method = MfaMethod::parse(word).ok_or_else(|| corrupt_value("factor"))?;
             Ok(Some(Mfa { method, verified_at: Timestamp(at) }))
         }
-        _ => Err(unreadable("factor")),
+        _ => Err(corrupt_value("factor")),
     }
 }
 

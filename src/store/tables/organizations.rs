@@ -1,6 +1,6 @@
 //! Organizations.
 
-use super::read;
+use super::parse_text;
 use crate::domain::{OrganizationId, Result, Timestamp};
 use crate::store::Tx;
 use crate::store::schema::organizations;
@@ -14,7 +14,7 @@ impl Tx<'_> {
             .order((organizations::created_at, organizations::id))
             .first(self.conn)
             .optional()?;
-        row.map(|(id, name)| Ok((read(&id, "organization id")?, name))).transpose()
+        row.map(|(id, name)| Ok((parse_text(&id, "organization id")?, name))).transpose()
     }
 
     /// Creates an organization.

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub const BATCH: usize = 500;
 /// How long an ended login and its used refresh tokens are kept beyond their time: a stolen token
 /// that turns up late is still known as one.
-const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+const EXPIRED_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 macro_rules! purge_table {
     ($conn:expr, $table:ident, $key:ident, $before:expr) => {{
@@ -30,9 +30,9 @@ macro_rules! purge_table {
 }
 
 impl Tx<'_> {
-    /// Takes away at most [`BATCH`] rows of each table, and says how many in all.
+    /// Takes away at most [`BATCH_MAX`] rows of each table, and says how many in all.
     pub fn purge(&mut self, now: Timestamp) -> Result<usize> {
-        let kept = now.before(KEPT);
+        let kept = now.before(EXPIRED_RETENTION);
         let mut gone = purge_table!(self.conn, tickets, hash, now.before(Duration::from_secs(600)));
         gone += purge_table!(self.conn, mfa_challenges, id, now);
         gone += purge_table!(self.conn, join_tokens, hash, kept);

@@ -1,6 +1,6 @@
 //! Refresh tokens: each works once; a second use is a theft, and the broker revokes the login.
 
-use super::read;
+use super::parse_text;
 use crate::domain::{LoginId, Result, Timestamp};
 use crate::store::Tx;
 use crate::store::schema::refresh_tokens;
@@ -8,7 +8,7 @@ use diesel::prelude::*;
 
 /// A refresh token.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RefreshRow {
+pub struct RefreshTokenRow {
     /// The login it renews.
     pub login_id: LoginId,
     /// When it was used.
@@ -19,7 +19,7 @@ pub struct RefreshRow {
 
 impl Tx<'_> {
     /// Keeps a refresh token.
-    pub fn insert_refresh(
+    pub fn insert_refresh_token(
         &mut self,
         hash: &str,
         login: LoginId,
@@ -37,14 +37,14 @@ impl Tx<'_> {
     }
 
     /// The refresh token with this hash, used or not.
-    pub fn refresh(&mut self, hash: &str) -> Result<Option<RefreshRow>> {
+    pub fn refresh_token(&mut self, hash: &str) -> Result<Option<RefreshTokenRow>> {
         let columns =
             (refresh_tokens::login_id, refresh_tokens::used_at, refresh_tokens::expires_at);
         let row: Option<(String, Option<i64>, i64)> =
             refresh_tokens::table.find(hash).select(columns).first(self.conn).optional()?;
         row.map(|(login, used, expires)| {
-            Ok(RefreshRow {
-                login_id: read(&login, "login id")?,
+            Ok(RefreshTokenRow {
+                login_id: parse_text(&login, "login id")?,
                 used_at: used.map(Timestamp),
                 expires_at: Timestamp(expires),
             })
@@ -54,7 +54,7 @@ impl Tx<'_> {
 
     /// Uses a refresh token: false when it was used before or has expired. Of two that race, one
     /// wins.
-    pub fn use_refresh(&mut self, hash: &str, now: Timestamp) -> Result<bool> {
+    pub fn consume_refresh_token(&mut self, hash: &str, now: Timestamp) -> Result<bool> {
         let unused = refresh_tokens::table
             .find(hash)
             .filter(refresh_tokens::used_at.is_null())

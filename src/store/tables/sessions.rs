@@ -6,8 +6,8 @@
 //! | seat | a name that one live session may hold: `workspace/user` for each, and `workspace` for a single-seat workspace |
 //! | status | the state's word in the workspaces dialect, kept beside it for listing |
 
-use super::{limit, read, read_mfa, read_option, unreadable};
-use crate::domain::reach::Way;
+use super::{corrupt_value, limit, parse_mfa, parse_optional, parse_text};
+use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{OrganizationId, Result, SessionId, Timestamp, UserId, WorkspaceId};
@@ -37,7 +37,7 @@ impl SeatKey {
 
 /// A state a session was in.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SessionEvent {
+pub struct StateChange {
     /// The session's version then.
     pub version: i64,
     /// The state.
@@ -97,26 +97,26 @@ impl SessionRow {
             ended_at: session.ended_at.map(|at| at.0),
             expires_at: session.expires_at.0,
             version: session.version,
-            way: session.way.to_string(),
+            way: session.route.to_string(),
         }
     }
 
     fn into_session(self) -> Result<Session> {
         Ok(Session {
-            id: read(&self.id, "session id")?,
-            organization_id: read(&self.organization_id, "organization id")?,
-            user_id: read(&self.user_id, "user id")?,
+            id: parse_text(&self.id, "session id")?,
+            organization_id: parse_text(&self.organization_id, "organization id")?,
+            user_id: parse_text(&self.user_id, "user id")?,
             user_email: self.user_email,
-            login_id: read(&self.login_id, "login id")?,
-            workspace_id: read(&self.workspace_id, "workspace id")?,
+            login_id: parse_text(&self.login_id, "login id")?,
+            workspace_id: parse_text(&self.workspace_id, "workspace id")?,
             workspace_name: self.workspace_name,
             workspace_kind: WorkspaceKind::parse(&self.workspace_kind)
-                .ok_or_else(|| unreadable("workspace kind"))?,
-            host_id: read(&self.host_id, "host id")?,
-            way: Way::parse(&self.way).ok_or_else(|| unreadable("way"))?,
-            state: read_state(&self.state, self.reason.as_deref())?,
-            address: read(&self.address, "session address")?,
-            mfa: read_mfa(self.mfa_method.as_deref(), self.mfa_verified_at)?,
+                .ok_or_else(|| corrupt_value("workspace kind"))?,
+            host_id: parse_text(&self.host_id, "host id")?,
+            route: SessionRoute::parse(&self.way).ok_or_else(|| corrupt_value("way"))?,
+            state: parse_state(&self.state, self.reason.as_deref())?,
+            address: parse_text(&self.address, "session address")?,
+            mfa: parse_mfa(self.mfa_method.as_deref(), self.mfa_verified_at)?,
             peer_public_key: self.peer_public_key,
             created_at: Timestamp(self.created_at),
             started_at: self.started_at.map(Timestamp),
@@ -127,11 +127,11 @@ impl SessionRow {
     }
 }
 
-fn read_state(word: &str, reason: Option<&str>) -> Result<State> {
+fn parse_state(word: &str, reason: Option<&str>) -> Result<State> {
     let reason = reason
-        .map(|word| EndReason::parse(word).ok_or_else(|| unreadable("end reason")))
+        .map(|word| EndReason::parse(word).ok_or_else(|| corrupt_value("end reason")))
         .transpose()?;
-    State::parse(word, reason).ok_or_else(|| unreadable("session state"))
+    State::parse(word, reason).ok_or_else(|| corrupt_value("session state"))
 }
 
 fn all(rows: Vec<SessionRow>) -> Result<Vec<Session>> {
@@ -185,21 +185,24 @@ impl Tx<'_> {
             };
             // The shared seat first: whoever is in the way is in everybody's way.
             if let Some(seat) = shared {
-                take(conn, seat)
-                    .map_err(error::taken("This workspace is in use by somebody else."))?;
+                take(conn, seat).map_err(error::on_unique_violation(
+                    "This workspace is in use by somebody else.",
+                ))?;
             }
-            take(conn, own)
-                .map_err(error::taken("There is already a session in this workspace."))?;
-            diesel::insert_into(live_sessions::table)
-                .values(live)
-                .execute(conn)
-                .map_err(error::taken("Another session started at the same moment. Try again."))?;
+            take(conn, own).map_err(error::on_unique_violation(
+                "There is already a session in this workspace.",
+            ))?;
+            diesel::insert_into(live_sessions::table).values(live).execute(conn).map_err(
+                error::on_unique_violation(
+                    "Another session started at the same moment. Try again.",
+                ),
+            )?;
             Ok::<_, crate::domain::Error>(())
         })?;
-        self.insert_session_event(session, session.created_at)
+        self.insert_state_change(session, session.created_at)
     }
 
-    fn insert_session_event(&mut self, session: &Session, at: Timestamp) -> Result<()> {
+    fn insert_state_change(&mut self, session: &Session, at: Timestamp) -> Result<()> {
         let row = (
             session_events::session_id.eq(session.id.to_string()),
             session_events::version.eq(session.version),
@@ -251,14 +254,14 @@ impl Tx<'_> {
         if !next.state.is_live() {
             diesel::delete(live_sessions::table.find(&row.id)).execute(self.conn)?;
             diesel::delete(session_leases::table.find(&row.id)).execute(self.conn)?;
-            self.release_seat(next.id)?;
+            self.release_seats(next.id)?;
         }
-        self.insert_session_event(next, now)?;
+        self.insert_state_change(next, now)?;
         Ok(true)
     }
 
     /// Gives up a session's seats, so that others may have them while it is still being taken down.
-    pub fn release_seat(&mut self, id: SessionId) -> Result<()> {
+    pub fn release_seats(&mut self, id: SessionId) -> Result<()> {
         diesel::delete(seats::table.filter(seats::session_id.eq(id.to_string())))
             .execute(self.conn)?;
         Ok(())
@@ -268,7 +271,7 @@ impl Tx<'_> {
     pub fn seat_holder(&mut self, seat: &SeatKey) -> Result<Option<SessionId>> {
         let id: Option<String> =
             seats::table.find(&seat.0).select(seats::session_id).first(self.conn).optional()?;
-        read_option(id.as_deref(), "session id")
+        parse_optional(id.as_deref(), "session id")
     }
 
     /// A user's live session in a workspace; the newest, should an older one still be going away.
@@ -346,7 +349,7 @@ impl Tx<'_> {
     }
 
     /// Live sessions whose time is over and that are not closing yet, the longest overdue first.
-    pub fn expired(&mut self, now: Timestamp, count: usize) -> Result<Vec<Session>> {
+    pub fn expired_sessions(&mut self, now: Timestamp, count: usize) -> Result<Vec<Session>> {
         let rows: Vec<SessionRow> = live!()
             .filter(sessions::expires_at.le(now.0))
             .filter(sessions::state.ne("closing"))
@@ -357,7 +360,11 @@ impl Tx<'_> {
     }
 
     /// Live sessions in any of these states (words of the store), oldest first.
-    pub fn by_state(&mut self, states: &[&str], count: usize) -> Result<Vec<Session>> {
+    pub fn live_sessions_in_states(
+        &mut self,
+        states: &[&str],
+        count: usize,
+    ) -> Result<Vec<Session>> {
         let rows: Vec<SessionRow> = live!()
             .filter(
                 sessions::state
@@ -376,7 +383,7 @@ impl Tx<'_> {
     pub fn free_session_address(&mut self, network: (Ipv4Addr, u8), seed: u64) -> Result<IpAddr> {
         /// Tries at random places before all addresses are looked at.
         const PROBES: u64 = 32;
-        let usable = super::hosts::usable(network);
+        let usable = super::hosts::assignable_addresses(network);
         let size = u64::from(usable.end.saturating_sub(usable.start));
         let full = || {
             crate::domain::Error::unavailable(
@@ -410,7 +417,7 @@ impl Tx<'_> {
     }
 
     /// The states a session was in, in order.
-    pub fn session_events(&mut self, id: SessionId) -> Result<Vec<SessionEvent>> {
+    pub fn state_changes(&mut self, id: SessionId) -> Result<Vec<StateChange>> {
         let rows: Vec<(i64, String, Option<String>, i64)> = session_events::table
             .filter(session_events::session_id.eq(id.to_string()))
             .order(session_events::version)
@@ -423,9 +430,9 @@ impl Tx<'_> {
             .load(self.conn)?;
         rows.into_iter()
             .map(|(version, word, reason, at)| {
-                Ok(SessionEvent {
+                Ok(StateChange {
                     version,
-                    state: read_state(&word, reason.as_deref())?,
+                    state: parse_state(&word, reason.as_deref())?,
                     at: Timestamp(at),
                 })
             })

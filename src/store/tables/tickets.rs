@@ -1,6 +1,6 @@
 //! Stream tickets: each opens one stream of one session, once, soon.
 
-use super::read;
+use super::parse_text;
 use crate::domain::{LoginId, Result, SessionId, Timestamp, UserId};
 use crate::store::Tx;
 use crate::store::schema::tickets;
@@ -55,9 +55,9 @@ impl Tx<'_> {
             tickets::table.find(hash).select(columns).first(self.conn).optional()?;
         row.map(|(session, user, login, used, expires)| {
             Ok(TicketRow {
-                session_id: read(&session, "session id")?,
-                user_id: read(&user, "user id")?,
-                login_id: read(&login, "login id")?,
+                session_id: parse_text(&session, "session id")?,
+                user_id: parse_text(&user, "user id")?,
+                login_id: parse_text(&login, "login id")?,
                 used_at: used.map(Timestamp),
                 expires_at: Timestamp(expires),
             })
@@ -66,7 +66,7 @@ impl Tx<'_> {
     }
 
     /// Uses a ticket: false when it was used before or has expired. Of two that race, one wins.
-    pub fn use_ticket(&mut self, hash: &str, now: Timestamp) -> Result<bool> {
+    pub fn consume_ticket(&mut self, hash: &str, now: Timestamp) -> Result<bool> {
         let unused = tickets::table
             .find(hash)
             .filter(tickets::used_at.is_null())

@@ -11,7 +11,7 @@ use diesel::prelude::*;
 pub struct TotpRow {
     /// The secret, sealed.
     pub sealed: String,
-    /// When it was confirmed, in unix milliseconds; `None`: it proves nothing yet.
+    /// When it was confirmed, in unix milliseconds; `Incomplete`: it proves nothing yet.
     pub confirmed_at: Option<i64>,
     /// The last step whose code was used; -1 before the first.
     pub last_step: i64,
@@ -35,7 +35,9 @@ impl Tx<'_> {
                 .execute(conn)?;
             diesel::insert_into(totp::table).values(row).execute(conn)
         })
-        .map_err(crate::store::error::taken("This account already has a second factor."))?;
+        .map_err(crate::store::error::on_unique_violation(
+            "This account already has a second factor.",
+        ))?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Users. Whether a user has a second factor is not stored here: it is whether [`super::totp`]
 //! holds a confirmed one.
 
-use super::{read, unreadable};
+use super::{corrupt_value, parse_text};
 use crate::domain::user::{Role, User};
 use crate::domain::{OrganizationId, Result, Timestamp, UserId};
 use crate::store::schema::{totp, users};
@@ -9,7 +9,7 @@ use crate::store::{Tx, error};
 use diesel::prelude::*;
 
 /// A user as selected: the row, and when its factor was confirmed.
-type Found = (UserRow, Option<i64>);
+type UserColumns = (UserRow, Option<i64>);
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users)]
@@ -28,11 +28,11 @@ struct UserRow {
 impl UserRow {
     fn into_user(self, confirmed_at: Option<i64>) -> Result<(User, String)> {
         let user = User {
-            id: read(&self.id, "user id")?,
-            organization_id: read(&self.organization_id, "organization id")?,
+            id: parse_text(&self.id, "user id")?,
+            organization_id: parse_text(&self.organization_id, "organization id")?,
             email: self.email,
             name: self.name,
-            role: Role::parse(&self.role).ok_or_else(|| unreadable("role"))?,
+            role: Role::parse(&self.role).ok_or_else(|| corrupt_value("role"))?,
             mfa_enrolled: confirmed_at.is_some(),
             disabled: self.disabled,
             created_at: Timestamp(self.created_at),
@@ -75,13 +75,15 @@ impl Tx<'_> {
             users::last_login_at.eq(user.last_login_at.map(|at| at.0)),
         );
         self.savepoint(|conn| diesel::insert_into(users::table).values(row).execute(conn))
-            .map_err(error::taken("There is already a user with this e-mail address."))?;
+            .map_err(error::on_unique_violation(
+                "There is already a user with this e-mail address.",
+            ))?;
         Ok(())
     }
 
     /// A user.
     pub fn user(&mut self, id: UserId) -> Result<Option<User>> {
-        let found: Option<Found> =
+        let found: Option<UserColumns> =
             select_users!().filter(users::id.eq(id.to_string())).first(self.conn).optional()?;
         found.map(|(row, confirmed)| Ok(row.into_user(confirmed)?.0)).transpose()
     }
@@ -92,7 +94,7 @@ impl Tx<'_> {
         if email.contains('\0') {
             return Ok(None);
         }
-        let found: Option<Found> = select_users!()
+        let found: Option<UserColumns> = select_users!()
             .filter(users::email_key.eq(email_key(email)))
             .first(self.conn)
             .optional()?;
@@ -101,7 +103,7 @@ impl Tx<'_> {
 
     /// The users of an organization, by address.
     pub fn users(&mut self, organization: OrganizationId) -> Result<Vec<User>> {
-        let found: Vec<Found> = select_users!()
+        let found: Vec<UserColumns> = select_users!()
             .filter(users::organization_id.eq(organization.to_string()))
             .order(users::email_key)
             .load(self.conn)?;

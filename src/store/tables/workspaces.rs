@@ -1,13 +1,13 @@
 //! Workspaces. A removed one keeps its row for history, without its secrets; its id may be used
 //! again.
 
-use super::web_terms::Web;
-use super::{read, unreadable};
-use crate::domain::reach::Target;
-use crate::domain::server::{Clipboard, CredentialSource, Fingerprint, StreamPolicy, TrustRule};
+use super::web_apps::WebAppJson;
+use super::{corrupt_value, parse_text};
+use crate::domain::route::TargetSpec;
+use crate::domain::upstream::{Clipboard, CredentialSource, Fingerprint, StreamPolicy, TrustRule};
 use crate::domain::user::Role;
-use crate::domain::web::WebTerms;
-use crate::domain::workspace::{ServerTerms, Workspace, WorkspaceKind};
+use crate::domain::web_app::WebAppConfig;
+use crate::domain::workspace::{UpstreamConfig, Workspace, WorkspaceKind};
 use crate::domain::{OrganizationId, Result, Timestamp, WorkspaceId};
 use crate::store::schema::workspaces;
 use crate::store::{Tx, error};
@@ -42,11 +42,11 @@ struct WorkspaceRow {
     web: String,
 }
 
-/// [`ServerTerms`] as JSON, without what is of a web application. What is not there is as in a new
+/// [`UpstreamConfig`] as JSON, without what is of a web application. What is not there is as in a new
 /// workspace.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Terms {
+struct UpstreamJson {
     source: String,
     username: String,
     domain: String,
@@ -58,14 +58,14 @@ struct Terms {
     keyboard: Option<u32>,
 }
 
-impl Default for Terms {
+impl Default for UpstreamJson {
     fn default() -> Self {
-        Self::of(&ServerTerms::default())
+        Self::from_config(&UpstreamConfig::default())
     }
 }
 
-impl Terms {
-    fn of(terms: &ServerTerms) -> Self {
+impl UpstreamJson {
+    fn from_config(terms: &UpstreamConfig) -> Self {
         let (trust, fingerprint, roots, name) = match &terms.trust {
             TrustRule::FirstUse => ("first_use", None, None, None),
             TrustRule::Pinned(pin) => ("pinned", Some(hex::encode(pin.0)), None, None),
@@ -74,7 +74,7 @@ impl Terms {
             }
         };
         Self {
-            source: terms.source.as_str().to_owned(),
+            source: terms.credential_source.as_str().to_owned(),
             username: terms.username.clone(),
             domain: terms.domain.clone(),
             trust: trust.to_owned(),
@@ -82,28 +82,28 @@ impl Terms {
             roots,
             name,
             exclusive: terms.exclusive,
-            keyboard: terms.keyboard,
+            keyboard: terms.keyboard_layout,
         }
     }
 
-    fn into_terms(self) -> Result<ServerTerms> {
+    fn into_config(self) -> Result<UpstreamConfig> {
         let trust = match (self.trust.as_str(), self.fingerprint, self.roots, self.name) {
             ("first_use", None, None, None) => TrustRule::FirstUse,
             ("pinned", Some(pin), None, None) => TrustRule::Pinned(
-                Fingerprint::parse(&pin).ok_or_else(|| unreadable("fingerprint"))?,
+                Fingerprint::parse(&pin).ok_or_else(|| corrupt_value("fingerprint"))?,
             ),
             ("authority", None, Some(roots), name) => TrustRule::Authority { roots, name },
-            _ => return Err(unreadable("rule of trust")),
+            _ => return Err(corrupt_value("rule of trust")),
         };
-        Ok(ServerTerms {
-            source: CredentialSource::parse(&self.source)
-                .ok_or_else(|| unreadable("source of a credential"))?,
+        Ok(UpstreamConfig {
+            credential_source: CredentialSource::parse(&self.source)
+                .ok_or_else(|| corrupt_value("source of a credential"))?,
             username: self.username,
             domain: self.domain,
             trust,
             exclusive: self.exclusive,
-            keyboard: self.keyboard,
-            web: WebTerms::default(),
+            keyboard_layout: self.keyboard,
+            web_app: WebAppConfig::default(),
         })
     }
 }
@@ -113,13 +113,13 @@ impl WorkspaceRow {
         let roles: Vec<&str> = workspace.allowed_roles.iter().map(|role| role.as_str()).collect();
         let (target_host, target_port, target_service, target_direct) = match &workspace.target {
             None => (None, None, None, None),
-            Some(Target::Host { host_id, port }) => {
+            Some(TargetSpec::Host { host_id, port }) => {
                 (Some(host_id.to_string()), Some(i32::from(*port)), None, None)
             }
-            Some(Target::Service { host_id, name }) => {
+            Some(TargetSpec::Service { host_id, name }) => {
                 (Some(host_id.to_string()), None, Some(name.clone()), None)
             }
-            Some(Target::Direct { name }) => (None, None, None, Some(name.clone())),
+            Some(TargetSpec::Direct { name }) => (None, None, None, Some(name.clone())),
         };
         Ok(Self {
             id: workspace.id.to_string(),
@@ -143,55 +143,56 @@ impl WorkspaceRow {
             clipboard: workspace.policy.clipboard.as_str().to_owned(),
             files: workspace.policy.files,
             read_only: workspace.policy.read_only,
-            server: serde_json::to_string(&Terms::of(&workspace.server))
+            server: serde_json::to_string(&UpstreamJson::from_config(&workspace.upstream))
                 .map_err(crate::domain::Error::internal)?,
-            web: serde_json::to_string(&Web::of(&workspace.server.web))
+            web: serde_json::to_string(&WebAppJson::from_config(&workspace.upstream.web_app))
                 .map_err(crate::domain::Error::internal)?,
         })
     }
 
     fn into_workspace(self) -> Result<Workspace> {
-        let roles: Vec<String> =
-            serde_json::from_str(&self.allowed_roles).map_err(|_| unreadable("list of roles"))?;
+        let roles: Vec<String> = serde_json::from_str(&self.allowed_roles)
+            .map_err(|_| corrupt_value("list of roles"))?;
         let target =
             match (self.target_host, self.target_port, self.target_service, self.target_direct) {
                 (None, None, None, None) => None,
                 (Some(host), Some(port), None, None) => {
-                    let port = u16::try_from(port).map_err(|_| unreadable("port"))?;
-                    Some(Target::Host { host_id: read(&host, "host id")?, port })
+                    let port = u16::try_from(port).map_err(|_| corrupt_value("port"))?;
+                    Some(TargetSpec::Host { host_id: parse_text(&host, "host id")?, port })
                 }
                 (Some(host), None, Some(name), None) => {
-                    Some(Target::Service { host_id: read(&host, "host id")?, name })
+                    Some(TargetSpec::Service { host_id: parse_text(&host, "host id")?, name })
                 }
-                (None, None, None, Some(name)) => Some(Target::Direct { name }),
-                _ => return Err(unreadable("workspace target")),
+                (None, None, None, Some(name)) => Some(TargetSpec::Direct { name }),
+                _ => return Err(corrupt_value("workspace target")),
             };
-        let terms: Terms =
-            serde_json::from_str(&self.server).map_err(|_| unreadable("server of a workspace"))?;
-        let web: Web = serde_json::from_str(&self.web)
-            .map_err(|_| unreadable("web application of a workspace"))?;
+        let terms: UpstreamJson = serde_json::from_str(&self.server)
+            .map_err(|_| corrupt_value("server of a workspace"))?;
+        let web: WebAppJson = serde_json::from_str(&self.web)
+            .map_err(|_| corrupt_value("web application of a workspace"))?;
         Ok(Workspace {
             target,
             policy: StreamPolicy {
                 clipboard: Clipboard::parse(&self.clipboard)
-                    .ok_or_else(|| unreadable("clipboard policy"))?,
+                    .ok_or_else(|| corrupt_value("clipboard policy"))?,
                 files: self.files,
                 read_only: self.read_only,
             },
-            server: ServerTerms { web: web.into_terms()?, ..terms.into_terms()? },
-            id: read(&self.id, "workspace id")?,
-            organization_id: read(&self.organization_id, "organization id")?,
+            upstream: UpstreamConfig { web_app: web.into_config()?, ..terms.into_config()? },
+            id: parse_text(&self.id, "workspace id")?,
+            organization_id: parse_text(&self.organization_id, "organization id")?,
             name: self.name,
             description: self.description,
-            kind: WorkspaceKind::parse(&self.kind).ok_or_else(|| unreadable("workspace kind"))?,
+            kind: WorkspaceKind::parse(&self.kind)
+                .ok_or_else(|| corrupt_value("workspace kind"))?,
             icon: self.icon,
-            tags: serde_json::from_str(&self.tags).map_err(|_| unreadable("list of tags"))?,
+            tags: serde_json::from_str(&self.tags).map_err(|_| corrupt_value("list of tags"))?,
             requires_mfa: self.requires_mfa,
             single_seat: self.single_seat,
             network: self.network,
             allowed_roles: roles
                 .iter()
-                .map(|word| Role::parse(word).ok_or_else(|| unreadable("role")))
+                .map(|word| Role::parse(word).ok_or_else(|| corrupt_value("role")))
                 .collect::<Result<_>>()?,
             maintenance: self.maintenance,
             created_at: Timestamp(self.created_at),
@@ -221,7 +222,7 @@ impl Tx<'_> {
         self.savepoint(|conn| {
             diesel::insert_into(workspaces::table).values((row_id, row)).execute(conn)
         })
-        .map_err(error::taken("There is already a workspace with this id."))?;
+        .map_err(error::on_unique_violation("There is already a workspace with this id."))?;
         Ok(())
     }
 
@@ -256,7 +257,7 @@ impl Tx<'_> {
         Ok(found.flatten())
     }
 
-    /// Keeps it in place of what was kept before; `None` forgets it.
+    /// Keeps it in place of what was kept before; `Incomplete` forgets it.
     pub fn set_workspace_password(&mut self, id: &WorkspaceId, sealed: Option<&str>) -> Result<()> {
         diesel::update(in_use!(id))
             .set(workspaces::password_sealed.eq(sealed))
@@ -267,7 +268,7 @@ impl Tx<'_> {
     /// Removes a workspace, and with it every credential and certificate kept for it; false when
     /// there is none.
     pub fn delete_workspace(&mut self, id: &WorkspaceId, now: Timestamp) -> Result<bool> {
-        self.forget_server(id)?;
+        self.delete_upstream_data(id)?;
         let change =
             (workspaces::deleted_at.eq(now.0), workspaces::password_sealed.eq(None::<String>));
         Ok(diesel::update(in_use!(id)).set(change).execute(self.conn)? == 1)

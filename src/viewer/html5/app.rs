@@ -11,8 +11,8 @@ use crate::broker::Broker;
 use crate::broker::live::{Meters, StreamGrant};
 use crate::broker::servers::TransferRefused;
 use crate::domain::lease::Lease;
-use crate::domain::user::{Caller, Origin};
-use crate::domain::web::{RequestRecord, WebTerms};
+use crate::domain::user::{Caller, RequestSource};
+use crate::domain::web_app::{RequestRecord, WebAppConfig};
 use crate::domain::{LoginId, Result, SessionId};
 use crate::viewer::stream_audit::{Met, SeenCertificate, StreamAudit};
 use crate::viewer::stream_end::StreamEnd;
@@ -40,11 +40,11 @@ pub(super) struct Shared {
     broker: Broker,
     dial: Arc<dyn Dial>,
     /// From where it was opened, for the books.
-    origin: Origin,
+    origin: RequestSource,
     lease: Lease,
     meters: Arc<Meters>,
     caller: Option<Caller>,
-    config: WebTerms,
+    config: WebAppConfig,
     pub(super) app_origin: AppOrigin,
     pub(super) origin_map: OriginMap,
     server_name: String,
@@ -75,7 +75,12 @@ pub(super) struct Shared {
 impl App {
     /// Opens the application of a grant.
     #[must_use]
-    pub fn open(ctx: &Context, from: Origin, grant: StreamGrant, place: AppOrigin) -> Arc<Self> {
+    pub fn open(
+        ctx: &Context,
+        from: RequestSource,
+        grant: StreamGrant,
+        place: AppOrigin,
+    ) -> Arc<Self> {
         Self::open_with_limits(ctx, from, grant, place, Limits::default())
     }
 
@@ -83,14 +88,14 @@ impl App {
     #[must_use]
     pub fn open_with_limits(
         ctx: &Context,
-        from: Origin,
+        from: RequestSource,
         grant: StreamGrant,
         place: AppOrigin,
         limits: Limits,
     ) -> Arc<Self> {
         let by = grant.by().cloned();
         let StreamGrant { lease, right, meters, place: seat } = grant;
-        let terms = lease.server().web.as_deref().cloned().unwrap_or_default();
+        let terms = lease.upstream().web_app.as_deref().cloned().unwrap_or_default();
         let names = OriginMap::new(&place, &terms);
         let (records, queue) = mpsc::channel(limits.requests.max(1));
         let server_name = match terms.host.rsplit_once(':') {
@@ -217,7 +222,7 @@ impl Shared {
         &*self.dial
     }
 
-    pub(super) fn origin(&self) -> &Origin {
+    pub(super) fn origin(&self) -> &RequestSource {
         &self.origin
     }
 
@@ -233,7 +238,7 @@ impl Shared {
         self.caller.as_ref()
     }
 
-    pub(super) fn config(&self) -> &WebTerms {
+    pub(super) fn config(&self) -> &WebAppConfig {
         &self.config
     }
 

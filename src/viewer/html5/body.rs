@@ -6,7 +6,7 @@ use super::head;
 use super::policy::Refusal;
 use super::request_log::{RequestLogEntry, RequestProgress};
 use super::response_body::ResponseBody;
-use crate::domain::web::RequestEnd;
+use crate::domain::web_app::RequestOutcome;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -92,7 +92,7 @@ impl ForwardedBody {
         // The connection to the application is dropped at the end of the session: whatever was left
         // of the answer is not its end.
         if self.shared.has_ended() {
-            self.entry.set_outcome(RequestEnd::Cut);
+            self.entry.set_outcome(RequestOutcome::Revoked);
             return Poll::Ready(Some(Err("the session has ended".into())));
         }
         match ready!(polled) {
@@ -106,16 +106,16 @@ impl ForwardedBody {
                 }
                 // The server may ask no further once a body of known length is whole.
                 if self.upstream.is_end_stream() {
-                    self.entry.set_outcome(RequestEnd::Done);
+                    self.entry.set_outcome(RequestOutcome::Completed);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.entry.set_outcome(RequestEnd::ApplicationGone);
+                self.entry.set_outcome(RequestOutcome::UpstreamAborted);
                 Poll::Ready(Some(Err(error)))
             }
             None => {
-                self.entry.set_outcome(RequestEnd::Done);
+                self.entry.set_outcome(RequestOutcome::Completed);
                 Poll::Ready(None)
             }
         }

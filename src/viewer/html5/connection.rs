@@ -173,7 +173,7 @@ impl Connection {
         Poll::Ready(Ok(read))
     }
 
-    /// See [`RevocationToken::is_over_or_wakes`].
+    /// See [`Cut::is_over_or_wakes`].
     pub(super) fn is_revoked_or_register(&self, cx: &Context<'_>) -> bool {
         self.revocation.is_revoked_or_register(cx)
     }

@@ -2,8 +2,8 @@
 
 use super::page::Page;
 use super::policy::Refusal;
-use crate::domain::server::CredentialSource;
 use crate::domain::session::EndReason;
+use crate::domain::upstream::CredentialSource;
 use crate::viewer::stream_end::{StreamEnd, host_answered};
 use hyper::StatusCode;
 use std::io;

@@ -5,7 +5,7 @@
 //! | hop-by-hop fields, and those `ConnectionContext` names (RFC 9110 section 7.6.1) | out | out |
 //! | framing (`Content-Length`, `Transfer-Encoding`) | made anew from the body, one way | the same |
 //! | who the user is, and by which way they came (`Forwarded`, `X-Forwarded-*`, ...) | the browser's out, also when spelled with `_`; ours in | - |
-//! | `Host`, `Origin`, `Referer`, `Destination` | of the application, as it knows itself | - |
+//! | `HostTunnel`, `RequestSource`, `Referer`, `Destination` | of the application, as it knows itself | - |
 //! | `Location`, `Content-Location`, `Refresh`, `Access-Control-Allow-Origin` | - | of the session's origin |
 //! | cookies | those of the application ([`super::cookies`]) | host-only |
 //! | who may frame it (`X-Frame-Options`, `frame-ancestors`) | - | the viewer page and itself |

@@ -6,8 +6,8 @@ use super::error::ProxyError;
 use super::head::IdentityHeaders;
 use super::serve::unless_ended;
 use crate::domain::secret::SecretString;
-use crate::domain::server::Credential;
-use crate::domain::web::SignIn;
+use crate::domain::upstream::Credential;
+use crate::domain::web_app::UpstreamSignIn;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -69,18 +69,18 @@ impl UpstreamIdentity {
                     .filter_map(|(field, text)| header_value(text).map(|value| (field, value))),
             );
         }
-        let server = shared.lease().server();
-        let required = || ProxyError::CredentialRequired(server.source);
+        let server = shared.lease().upstream();
+        let required = || ProxyError::CredentialRequired(server.credential_source);
         match &terms.sign_in {
-            SignIn::None => {}
-            SignIn::Basic => {
+            UpstreamSignIn::None => {}
+            UpstreamSignIn::Basic => {
                 let credential = server.credential.as_ref().ok_or_else(required)?;
                 fields.push((
                     AUTHORIZATION,
                     sensitive_value(&basic_credentials(credential)).ok_or_else(required)?,
                 ));
             }
-            SignIn::Header(name) => {
+            UpstreamSignIn::Header(name) => {
                 let credential = server.credential.as_ref().ok_or_else(required)?;
                 let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| required())?;
                 fields.push((name, sensitive_value(&credential.password).ok_or_else(required)?));

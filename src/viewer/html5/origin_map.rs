@@ -2,7 +2,7 @@
 //! the other.
 
 use super::AppOrigin;
-use crate::domain::web::{Scheme, WebTerms};
+use crate::domain::web_app::{Scheme, WebAppConfig};
 use hyper::header::HeaderValue;
 
 /// The names of both sides.
@@ -71,7 +71,7 @@ fn split_absolute(url: &str) -> Option<(&str, &str, &str)> {
 }
 
 impl OriginMap {
-    pub(super) fn new(place: &AppOrigin, terms: &WebTerms) -> Self {
+    pub(super) fn new(place: &AppOrigin, terms: &WebAppConfig) -> Self {
         let public_authority = place
             .origin
             .strip_prefix("https://")
@@ -106,7 +106,7 @@ impl OriginMap {
         &self.gateway_origin
     }
 
-    /// What the application is called in `Host`.
+    /// What the application is called in `HostTunnel`.
     pub(super) fn host(&self) -> &HeaderValue {
         &self.host_field
     }
@@ -151,7 +151,7 @@ impl OriginMap {
         own.then(|| format!("{}://{}{rest}", self.scheme, self.upstream_host))
     }
 
-    /// Whether a browser's `Origin` is the session's own.
+    /// Whether a browser's `RequestSource` is the session's own.
     pub(super) fn is_public_origin(&self, origin: &HeaderValue) -> bool {
         origin.as_bytes().eq_ignore_ascii_case(self.public_origin.as_bytes())
     }
@@ -168,7 +168,10 @@ pub(super) mod tests {
             gateway_origin: "https://gw.test:8443".into(),
             cross_site: false,
         };
-        OriginMap::new(&place, &WebTerms { scheme, host: host.into(), ..WebTerms::default() })
+        OriginMap::new(
+            &place,
+            &WebAppConfig { scheme, host: host.into(), ..WebAppConfig::default() },
+        )
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! octets, backslashes, path parameters on dots) is refused where paths are restricted, since one
 //! of the readings might lead elsewhere (RFC 3986 section 7.3).
 
-use crate::domain::web::RequestPolicy;
+use crate::domain::web_app::RequestPolicy;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, StatusCode};
 

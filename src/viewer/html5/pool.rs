@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::error::ProxyError;
 use super::serve::unless_ended;
 use super::write_timeout::WriteTimeout;
-use crate::domain::web::Scheme;
+use crate::domain::web_app::Scheme;
 use crate::viewer::Duplex;
 use crate::viewer::revocation::RevocationSource;
 use crate::viewer::trust::{ExpectedServer, connect_tls};
@@ -128,7 +128,7 @@ async fn dial_and_secure(shared: &Arc<Shared>) -> Result<Connection, ProxyError>
         Scheme::Http => Box::new(stream),
         Scheme::Https => {
             let expected = ExpectedServer {
-                trust: &lease.server().trust,
+                trust: &lease.upstream().trust,
                 address: lease.address(),
                 name: shared.server_name(),
                 timeout: limits.dial,

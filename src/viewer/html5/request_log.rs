@@ -5,7 +5,7 @@ use super::app::Shared;
 use super::policy::Refusal;
 use crate::broker::web::RequestRefused;
 use crate::domain::Timestamp;
-use crate::domain::web::{RequestEnd, RequestRecord};
+use crate::domain::web_app::{RequestOutcome, RequestRecord};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ pub(super) struct RequestLogEntry {
     path: String,
     progress: Arc<RequestProgress>,
     status: u16,
-    outcome: RequestEnd,
+    outcome: RequestOutcome,
 }
 
 impl RequestLogEntry {
@@ -140,7 +140,7 @@ impl RequestLogEntry {
             path,
             progress,
             status: 0,
-            outcome: RequestEnd::ClientGone,
+            outcome: RequestOutcome::ClientAborted,
         }
     }
 
@@ -152,14 +152,14 @@ impl RequestLogEntry {
         self.status = status;
     }
 
-    pub(super) fn set_outcome(&mut self, ended: RequestEnd) {
+    pub(super) fn set_outcome(&mut self, ended: RequestOutcome) {
         self.outcome = ended;
     }
 
     /// The session ended under it. What is known already of its end stays.
     pub(super) fn set_revoked(&mut self) {
-        if self.outcome == RequestEnd::ClientGone {
-            self.outcome = RequestEnd::Cut;
+        if self.outcome == RequestOutcome::ClientAborted {
+            self.outcome = RequestOutcome::Revoked;
         }
     }
 
@@ -186,7 +186,7 @@ impl Drop for RequestLogEntry {
             bytes_in: self.progress.bytes_up.load(Ordering::Relaxed),
             bytes_out: self.progress.bytes_down.load(Ordering::Relaxed),
             duration: self.progress.started_at.elapsed(),
-            ended: self.outcome,
+            outcome: self.outcome,
         });
     }
 }

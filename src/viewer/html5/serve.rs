@@ -12,7 +12,7 @@ use super::policy::{self, Refusal};
 use super::request_log::{RequestLogEntry, RequestProgress};
 use super::response_body::ResponseBody;
 use super::ws;
-use crate::domain::web::{RequestEnd, RequestRecord};
+use crate::domain::web_app::{RequestOutcome, RequestRecord};
 use crate::protocol::http1::head::write_field;
 use crate::viewer::stream_audit::StreamAudit as _;
 use http_body_util::BodyExt as _;
@@ -83,7 +83,7 @@ pub(super) async fn serve(
         Ok(answer) if !shared.has_ended() => answer.into_response(shared, entry),
         Err(failed) if !shared.has_ended() => error_response(shared, &mut entry, failed, people),
         Ok(_) | Err(_) => {
-            entry.set_outcome(RequestEnd::Cut);
+            entry.set_outcome(RequestOutcome::Revoked);
             let page =
                 shared.end().map_or_else(|| ProxyError::SessionEnded.page(), error::ended_page);
             entry.set_status(page.status.as_u16());
@@ -123,16 +123,16 @@ fn error_response(
             let session_id = shared.lease().session().id;
             let cause = std::error::Error::source(&fault).map(tracing::field::display);
             tracing::warn!(%session_id, code = fault.code(), cause, "application.failed");
-            entry.set_outcome(RequestEnd::Failed);
+            entry.set_outcome(RequestOutcome::Failed);
             fault.page()
         }
         RequestError::Refused(refusal, bytes) => {
             shared.refusals.add(entry.refusal(refusal, bytes));
-            entry.set_outcome(RequestEnd::Refused);
+            entry.set_outcome(RequestOutcome::Refused);
             refusal.page()
         }
         RequestError::Handshake(text) => {
-            entry.set_outcome(RequestEnd::Failed);
+            entry.set_outcome(RequestOutcome::Failed);
             let (status, title) = (StatusCode::BAD_REQUEST, "This is no WebSocket handshake.");
             Page {
                 status,
@@ -182,7 +182,7 @@ impl ProxyResponse {
                     .get(header::CONTENT_TYPE)
                     .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
                 if body.is_end_stream() {
-                    entry.set_outcome(RequestEnd::Done);
+                    entry.set_outcome(RequestOutcome::Completed);
                     return Response::from_parts(
                         parts,
                         super::body::full_body(bytes::Bytes::new()),
@@ -292,7 +292,7 @@ impl ProxyRequest<'_> {
             empty,
         )
         .map_err(|refusal| RequestError::Refused(refusal, length.unwrap_or(0)))?;
-        let signs_in = shared.config().sign_in != crate::domain::web::SignIn::None;
+        let signs_in = shared.config().sign_in != crate::domain::web_app::UpstreamSignIn::None;
         if signs_in && response.status() == StatusCode::UNAUTHORIZED {
             Box::pin(self.audit_sign_in_refused()).await?;
             // A browser that is asked for a password would ask its user for one that is never used.
@@ -383,7 +383,7 @@ pub(super) async fn probe(shared: &Arc<Shared>) -> Result<(), ProxyError> {
     }
     let said = identity_headers(shared).await?;
     let target =
-        shared.config().opens_at().parse::<Uri>().unwrap_or_else(|_| Uri::from_static("/"));
+        shared.config().start_path().parse::<Uri>().unwrap_or_else(|_| Uri::from_static("/"));
     let mut head = head::request_line(&Method::GET, self::request_target(&target));
     head::write_request_fields(
         &mut head,

@@ -3,7 +3,7 @@
 
 use super::app::Shared;
 use crate::broker::live::{Right, ViewerPlace};
-use crate::domain::web::RequestRecord;
+use crate::domain::web_app::RequestRecord;
 use crate::viewer::attach::{authorization_lost, drained};
 use crate::viewer::stream_end::StreamEnd;
 use std::sync::Arc;

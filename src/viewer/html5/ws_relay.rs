@@ -8,7 +8,7 @@
 
 use super::app::Shared;
 use super::request_log::{RequestLogEntry, RequestProgress};
-use crate::domain::web::RequestEnd;
+use crate::domain::web_app::RequestOutcome;
 use crate::viewer::Duplex;
 use crate::viewer::stream_end::StreamEnd;
 use bytes::Bytes;
@@ -158,7 +158,7 @@ pub(super) async fn run(
                 )
             };
             let _ = timeout(REVOKED_CLOSE_TIMEOUT, told).await;
-            RequestEnd::Cut
+            RequestOutcome::Revoked
         }
         Some((_, DirectionEnd::Closed)) => {
             let rest =
@@ -170,7 +170,7 @@ pub(super) async fn run(
                 }
             };
             over.await;
-            RequestEnd::Done
+            RequestOutcome::Completed
         }
         Some((way, DirectionEnd::ProtocolError(code))) => {
             let (mut source, mut other) = (&mut to_browser, &mut to_application);
@@ -184,14 +184,18 @@ pub(super) async fn run(
                 )
             };
             let _ = timeout(CLOSE_TIMEOUT, told).await;
-            if way == Direction::Up { RequestEnd::ClientGone } else { RequestEnd::ApplicationGone }
+            if way == Direction::Up {
+                RequestOutcome::ClientAborted
+            } else {
+                RequestOutcome::UpstreamAborted
+            }
         }
         Some(
             (Direction::Up, DirectionEnd::Disconnected) | (Direction::Down, DirectionEnd::Stalled),
-        ) => RequestEnd::ClientGone,
+        ) => RequestOutcome::ClientAborted,
         Some(
             (Direction::Down, DirectionEnd::Disconnected) | (Direction::Up, DirectionEnd::Stalled),
-        ) => RequestEnd::ApplicationGone,
+        ) => RequestOutcome::UpstreamAborted,
     };
     entry.set_outcome(ended);
 }

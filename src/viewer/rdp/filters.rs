@@ -2,7 +2,7 @@
 //! what the other may.
 
 use super::nla::{self, LogonFailure};
-use crate::domain::server::{Clipboard, Credential, Server, StreamPolicy};
+use crate::domain::upstream::{Clipboard, Credential, StreamPolicy, Upstream};
 use crate::protocol::rdp::channels::Purpose;
 use crate::protocol::rdp::error_info::ErrorInfo;
 use crate::protocol::rdp::filter::{Edits, Filter};
@@ -45,7 +45,7 @@ impl EndInfo {
 
 /// The gates of a stream to this server, which chose the protocol `selected`.
 pub(super) fn stream_filters(
-    server: &Server,
+    server: &Upstream,
     credential: Option<&Credential>,
     selected: u32,
     late: &LateLogonFailure,
@@ -56,7 +56,7 @@ pub(super) fn stream_filters(
         password: Zeroizing::new(credential.password.expose().clone()),
     });
     let edits =
-        Edits { core: CoreEdits { selected, keyboard_layout: server.keyboard }, credential };
+        Edits { core: CoreEdits { selected, keyboard_layout: server.keyboard_layout }, credential };
     let shared = Arc::new(Mutex::new(Filter::new(policy(server.policy), edits)));
     let gate = |way, late| RdpStreamFilter {
         shared: Arc::clone(&shared),

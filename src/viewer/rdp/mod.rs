@@ -29,7 +29,7 @@ use super::stream_audit::StreamAudit;
 use super::stream_end::StreamEnd;
 use super::stream_filter::Direction;
 use super::trust::{ExpectedServer, TlsUpstream, connect_tls};
-use crate::domain::server::Credential;
+use crate::domain::upstream::Credential;
 use crate::protocol::rdp::RdpError;
 use crate::protocol::rdp::error_info::ErrorInfo;
 use crate::protocol::rdp::frame::{Framer, Measure};
@@ -85,7 +85,7 @@ pub(super) async fn run<B: StreamAudit>(
     };
     sink.send(answer).await.map_err(|_| StreamEnd::BrowserDisconnected)?;
     let left = EarlyData { from_browser: early.freeze(), from_desktop: Bytes::new() };
-    let server = stream.lease.server();
+    let server = stream.lease.upstream();
     let late = filters::LateLogonFailure::default();
     let (gates, said) = filters::stream_filters(server, credential, selected, &late);
     let end = relay(desktop, sink, source, left, gates, stream.counters, limits).await;
@@ -141,17 +141,18 @@ async fn connect<B: StreamAudit>(
     // Without a credential there is nothing to prove before RDP begins.
     let protocols = if credential.is_some() { SSL | HYBRID } else { SSL };
     let negotiated = timeout(stream.timeouts.handshake, negotiate(&mut desktop, protocols)).await;
-    let confirm =
-        match negotiated.map_err(|_| StreamEnd::HandshakeIo(io::ErrorKind::TimedOut.into()))? {
-            Err(StreamEnd::Rdp(RdpError::Refused(NegotiationFailure::HybridRequired)))
-                if credential.is_none() =>
-            {
-                return Err(StreamEnd::CredentialRequired(stream.lease.server().source));
-            }
-            other => other?,
-        };
+    let confirm = match negotiated
+        .map_err(|_| StreamEnd::HandshakeIo(io::ErrorKind::TimedOut.into()))?
+    {
+        Err(StreamEnd::Rdp(RdpError::Refused(NegotiationFailure::HybridRequired)))
+            if credential.is_none() =>
+        {
+            return Err(StreamEnd::CredentialRequired(stream.lease.upstream().credential_source));
+        }
+        other => other?,
+    };
     let expected = ExpectedServer {
-        trust: &stream.lease.server().trust,
+        trust: &stream.lease.upstream().trust,
         address: stream.lease.address(),
         name: "",
         timeout: stream.timeouts.handshake,

@@ -7,7 +7,7 @@
 //! | *binding* | both sides hash the server's public key under the secret of the login: who stands between them is found out |
 //! | [`Refusal`] | what the server said of the credential, as far as it tells |
 
-use crate::domain::server::Credential;
+use crate::domain::upstream::Credential;
 use sspi::credssp::{ClientMode, ClientState, CredSspClient, CredSspMode, TsRequest};
 use sspi::ntlm::NtlmConfig;
 use sspi::{AuthIdentity, Username};

@@ -11,8 +11,8 @@ use crate::support::db::{Backend, Db};
 use application::Application;
 use portcullis::broker::views::{NewWorkspace, WorkspaceChange};
 use portcullis::domain::WorkspaceId;
-use portcullis::domain::reach::Target;
-use portcullis::domain::user::{Origin, Role};
+use portcullis::domain::route::TargetSpec;
+use portcullis::domain::user::{RequestSource, Role};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::http::Settings;
 use portcullis::http::server::ServerLimits;
@@ -42,7 +42,7 @@ impl AppsGateway {
             TestApp::dialling(Db::new(Backend::Sqlite), Arc::new(application.dial()), change).await;
         let system = app.broker.shell_caller().await.unwrap();
         let roles = vec![Role::Member, Role::Admin];
-        let target = Some(Target::Service { host_id: app.host, name: "board".to_owned() });
+        let target = Some(TargetSpec::Service { host_id: app.host, name: "board".to_owned() });
         let rest =
             WorkspaceChange { allowed_roles: Some(roles), target, ..WorkspaceChange::default() };
         let id = WorkspaceId::parse(WORKSPACE).unwrap();
@@ -53,7 +53,7 @@ impl AppsGateway {
             kind: WorkspaceKind::Html5,
             rest,
         };
-        app.broker.create_workspace(&Origin::local("test"), &system, new).await.unwrap();
+        app.broker.create_workspace(&RequestSource::local("test"), &system, new).await.unwrap();
         Self { app, application }
     }
 

@@ -2,7 +2,7 @@
 //! heads on the way.
 
 use super::harness::*;
-use portcullis::domain::web::{Scheme, WebTerms};
+use portcullis::domain::web_app::{Scheme, WebAppConfig};
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -141,8 +141,8 @@ async fn events_come_one_by_one_and_end_with_the_session() {
     assert_eq!((gone.status(), gone.code().as_str()), (410, "user_disconnected"));
     let record = rig.records(1).await.remove(0);
     assert_eq!(
-        (record.path.as_str(), record.ended),
-        ("/events", portcullis::domain::web::RequestEnd::Cut)
+        (record.path.as_str(), record.outcome),
+        ("/events", portcullis::domain::web_app::RequestOutcome::Revoked)
     );
     assert_eq!(rig.dialled.load(Ordering::SeqCst), 1, "nothing is asked for after the end");
 }
@@ -159,7 +159,8 @@ async fn redirects_and_cookies_become_the_origins() {
     let (to, mut seen) =
         serve_canned(b"HTTP/1.1 302 Found\r\nLocation: http://wiki.corp/in?a=b\r\nSet-Cookie: sid=mine; Domain=wiki.corp; Path=/\r\nX-Frame-Options: DENY\r\nContent-Length: 0\r\n\r\n")
             .await;
-    let terms = WebTerms { scheme: Scheme::Http, host: "wiki.corp".into(), ..WebTerms::default() };
+    let terms =
+        WebAppConfig { scheme: Scheme::Http, host: "wiki.corp".into(), ..WebAppConfig::default() };
     let rig = Harness::with_setup(to, Setup { config, cross_site: true, ..Setup::default() }).await;
     let answer = rig.get("/").await;
     assert_eq!(answer.field("location"), Some("https://s1.apps.gw.test/in?a=b"));

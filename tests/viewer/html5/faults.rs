@@ -1,7 +1,7 @@
 //! Applications that do wrong: each fault is told apart, harms no other request, and is an answer.
 
 use super::harness::*;
-use portcullis::domain::web::RequestEnd;
+use portcullis::domain::web_app::RequestOutcome;
 use portcullis::viewer::html5::Limits;
 use std::io;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ async fn one_that_never_answers_is_slow() {
     assert!(answer.text().contains("does not answer"), "{}", answer.text());
     let mut rest = Vec::new();
     held.read_to_end(&mut rest).await.unwrap();
-    assert_eq!(rig.records(1).await[0].ended, RequestEnd::Failed);
+    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Failed);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn an_answer_that_breaks_off_is_no_whole_one() {
         assert!(answer.field(framing).is_some());
         assert!(!answer.raw.ends_with(b"0\r\n\r\n") && answer.raw.len() < 10, "{answer:?}");
         let record = rig.records(1).await.remove(0);
-        assert_eq!((record.ended, record.status), (RequestEnd::ApplicationGone, 200));
+        assert_eq!((record.outcome, record.status), (RequestOutcome::UpstreamAborted, 200));
     }
 }
 
@@ -279,7 +279,7 @@ async fn whoever_waits_for_an_application_hears_of_the_end_of_the_session() {
     };
     let (answer, ()) = tokio::join!(rig.get("/"), asked);
     assert_eq!((answer.status(), answer.code().as_str()), (410, "user_disconnected"));
-    assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
+    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Revoked);
 
     let (dials, mut dialled) = tokio::sync::mpsc::unbounded_channel();
     let dial = crate::viewer::rig::FnDialer(move || {
@@ -292,7 +292,7 @@ async fn whoever_waits_for_an_application_hears_of_the_end_of_the_session() {
         rig.disconnect().await;
     });
     assert_eq!((answer.status(), answer.code().as_str()), (410, "user_disconnected"));
-    assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
+    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Revoked);
 }
 
 #[tokio::test]

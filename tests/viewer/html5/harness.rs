@@ -6,12 +6,12 @@ use crate::support::db::{Backend, Db};
 use futures_util::future::{BoxFuture, FutureExt};
 use portcullis::broker::views::WorkspaceChange;
 use portcullis::domain::lease::Lease;
-use portcullis::domain::policy::may_stream;
+use portcullis::domain::policy::authorize_stream;
 use portcullis::domain::secret::SecretString;
-use portcullis::domain::server::{Server, StreamPolicy};
 use portcullis::domain::session::Session;
+use portcullis::domain::upstream::{StreamPolicy, Upstream};
 use portcullis::domain::user::{Caller, Role};
-use portcullis::domain::web::{RequestRecord, WebTerms};
+use portcullis::domain::web_app::{RequestRecord, WebAppConfig};
 use portcullis::viewer::html5::{App, AppOrigin, Limits};
 use portcullis::viewer::{Context, Dial, Duplex};
 use std::io;
@@ -56,10 +56,10 @@ pub struct Harness {
 
 /// What a rig is made of.
 pub struct Setup {
-    pub config: WebTerms,
+    pub config: WebAppConfig,
     pub limits: Limits,
     pub cross_site: bool,
-    pub server: Box<dyn FnOnce(Server) -> Server + Send>,
+    pub server: Box<dyn FnOnce(Upstream) -> Upstream + Send>,
 }
 
 impl Default for Setup {
@@ -67,7 +67,7 @@ impl Default for Setup {
         // Answers take as long as they take on a busy machine.
         let limits = Limits { dial: TIMEOUT, head: TIMEOUT, stall: TIMEOUT, requests: 4096 };
         Self {
-            config: WebTerms::default(),
+            config: WebAppConfig::default(),
             limits,
             cross_site: false,
             server: Box::new(|server| server),
@@ -80,7 +80,7 @@ impl Harness {
         Self::with_setup(to, Setup::default()).await
     }
 
-    pub async fn with_config(to: SocketAddr, terms: WebTerms) -> Self {
+    pub async fn with_config(to: SocketAddr, terms: WebAppConfig) -> Self {
         Self::with_setup(to, Setup { config: terms, ..Setup::default() }).await
     }
 
@@ -96,10 +96,14 @@ impl Harness {
         let workspace = world.workspace("ws-app", WorkspaceChange::default()).await;
         let session = world.launch(&caller, &workspace).await;
         let mut grant = world.watch(&caller, session.id).await;
-        let server = Server::own(80, SecretString::new("pw".into()), StreamPolicy::default());
         let server =
-            (made.server)(Server { credential: None, web: Some(Box::new(made.config)), ..server });
-        grant.lease = Lease::grant(may_stream(&caller, &session).unwrap(), server);
+            Upstream::agent_started(80, SecretString::new("pw".into()), StreamPolicy::default());
+        let server = (made.server)(Upstream {
+            credential: None,
+            web_app: Some(Box::new(made.config)),
+            ..server
+        });
+        grant.lease = Lease::grant(authorize_stream(&caller, &session).unwrap(), server);
         let (draining, drained) = watch::channel(false);
         let context =
             Context { broker: world.broker.clone(), dial: Arc::new(dial), draining: drained };

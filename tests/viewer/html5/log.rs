@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use portcullis::broker::live::Right;
-use portcullis::domain::web::RequestEnd;
+use portcullis::domain::web_app::RequestOutcome;
 use portcullis::viewer::html5::Limits;
 use portcullis::viewer::stream_end::StreamEnd;
 use std::time::Duration;
@@ -23,11 +23,14 @@ async fn each_request_is_one_line() {
     let records = rig.records(2).await;
     let brief: Vec<_> = records
         .iter()
-        .map(|r| (r.method.as_str(), r.path.as_str(), r.status, r.bytes_in, r.bytes_out, r.ended))
+        .map(|r| (r.method.as_str(), r.path.as_str(), r.status, r.bytes_in, r.bytes_out, r.outcome))
         .collect();
     assert_eq!(
         brief,
-        [("GET", "/a", 200, 0, 2, RequestEnd::Done), ("POST", "/b", 200, 3, 2, RequestEnd::Done)]
+        [
+            ("GET", "/a", 200, 0, 2, RequestOutcome::Completed),
+            ("POST", "/b", 200, 3, 2, RequestOutcome::Completed)
+        ]
     );
 }
 
@@ -155,5 +158,5 @@ async fn a_gateway_that_goes_away_ends_it() {
     rig.draining.send(true).unwrap();
     let answer = read_all(&mut browser).await;
     assert_eq!((answer.status(), answer.code().as_str()), (410, "gateway_draining"));
-    assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
+    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Revoked);
 }

@@ -3,13 +3,15 @@
 use super::harness::*;
 use base64::Engine as _;
 use portcullis::domain::secret::SecretString;
-use portcullis::domain::server::{Credential, CredentialSource, Server};
-use portcullis::domain::web::{Identity, RequestEnd, RequestPolicy, SignIn, WebTerms};
+use portcullis::domain::upstream::{Credential, CredentialSource, Upstream};
+use portcullis::domain::web_app::{
+    IdentityForwarding, RequestOutcome, RequestPolicy, UpstreamSignIn, WebAppConfig,
+};
 use std::sync::atomic::Ordering;
 use tokio::io::AsyncWriteExt;
 
-fn ruled(requests: RequestPolicy) -> WebTerms {
-    WebTerms { requests, ..WebTerms::default() }
+fn ruled(requests: RequestPolicy) -> WebAppConfig {
+    WebAppConfig { requests, ..WebAppConfig::default() }
 }
 
 #[tokio::test]
@@ -49,7 +51,10 @@ async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
     assert_eq!(rig.get("/wiki").await.status(), 200);
     assert!(seen.recv().await.unwrap().starts_with("GET /wiki "));
     let records = rig.records(7).await;
-    assert_eq!(records.iter().filter(|record| record.ended == RequestEnd::Refused).count(), 6);
+    assert_eq!(
+        records.iter().filter(|record| record.outcome == RequestOutcome::Refused).count(),
+        6
+    );
     assert!(records.iter().all(|record| !record.path.contains("secret")));
     let mut kinds: Vec<(String, u64)> = Vec::new();
     let mut counted = 0;
@@ -152,14 +157,15 @@ async fn a_body_that_is_not_wanted_is_not_asked_for() {
 #[tokio::test]
 async fn the_application_is_told_who_asks() {
     let (to, mut seen) = serve_canned(OK).await;
-    let identity = Identity { headers: true, assertion_audience: Some("wiki".into()) };
-    let terms = WebTerms { identity, sign_in: SignIn::Basic, ..WebTerms::default() };
+    let identity = IdentityForwarding { headers: true, assertion_audience: Some("wiki".into()) };
+    let terms =
+        WebAppConfig { identity, sign_in: UpstreamSignIn::Basic, ..WebAppConfig::default() };
     let credential = Credential {
         username: "svc".into(),
         domain: String::new(),
         password: SecretString::new("pä:ss".into()),
     };
-    let server = Box::new(|server: Server| Server { credential: Some(credential), ..server });
+    let server = Box::new(|server: Upstream| Upstream { credential: Some(credential), ..server });
     let rig = Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await;
     let forged = "X-Forwarded-User: root\r\nX_Forwarded_User: root\r\nX-Portcullis-Assertion: forged\r\nAuthorization: Basic forged\r\n";
     let answer =
@@ -195,8 +201,11 @@ async fn a_sign_in_that_is_refused_is_in_the_log_and_asks_nobody() {
         b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nno",
     )
     .await;
-    let terms = WebTerms { sign_in: SignIn::Header("x-api-key".into()), ..WebTerms::default() };
-    let server = Box::new(|server: Server| Server {
+    let terms = WebAppConfig {
+        sign_in: UpstreamSignIn::Header("x-api-key".into()),
+        ..WebAppConfig::default()
+    };
+    let server = Box::new(|server: Upstream| Upstream {
         credential: Some(Credential::password(SecretString::new("key-1".into()))),
         ..server
     });
@@ -212,10 +221,10 @@ async fn a_sign_in_that_is_refused_is_in_the_log_and_asks_nobody() {
 #[tokio::test]
 async fn without_a_credential_nothing_is_sent() {
     let (to, _seen) = serve_canned(OK).await;
-    let terms = WebTerms { sign_in: SignIn::Basic, ..WebTerms::default() };
-    let server = Box::new(|server: Server| Server {
+    let terms = WebAppConfig { sign_in: UpstreamSignIn::Basic, ..WebAppConfig::default() };
+    let server = Box::new(|server: Upstream| Upstream {
         credential: None,
-        source: CredentialSource::User,
+        credential_source: CredentialSource::User,
         ..server
     });
     let rig = Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await;

@@ -1,8 +1,8 @@
 //! Applications of HTTPS: the certificate decides, and one that is refused is in the log.
 
 use super::harness::*;
-use portcullis::domain::server::{Fingerprint, Server, ServerTrust, TrustRule};
-use portcullis::domain::web::{Scheme, WebTerms};
+use portcullis::domain::upstream::{Fingerprint, TrustRule, Upstream, UpstreamTrust};
+use portcullis::domain::web_app::{Scheme, WebAppConfig};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -58,16 +58,17 @@ async fn server() -> (SocketAddr, CertificateDer<'static>, Names) {
     (address, certificate, names)
 }
 
-async fn rig(to: SocketAddr, host: &str, trust: ServerTrust) -> Harness {
-    let terms = WebTerms { scheme: Scheme::Https, host: host.into(), ..WebTerms::default() };
-    let server = Box::new(|server: Server| Server { trust, ..server });
+async fn rig(to: SocketAddr, host: &str, trust: UpstreamTrust) -> Harness {
+    let terms =
+        WebAppConfig { scheme: Scheme::Https, host: host.into(), ..WebAppConfig::default() };
+    let server = Box::new(|server: Upstream| Upstream { trust, ..server });
     Harness::with_setup(to, Setup { config: terms, server, ..Setup::default() }).await
 }
 
 #[tokio::test]
 async fn the_first_certificate_is_pinned_and_the_name_is_said() {
     let (to, certificate, names) = server().await;
-    let rig = rig(to, "wiki.corp:8443", ServerTrust::default()).await;
+    let rig = rig(to, "wiki.corp:8443", UpstreamTrust::default()).await;
     assert_eq!(rig.get("/").await.text(), "ok");
     assert_eq!(rig.get("/").await.text(), "ok");
     assert_eq!(
@@ -87,8 +88,11 @@ async fn the_first_certificate_is_pinned_and_the_name_is_said() {
 async fn another_certificate_is_refused_before_anything_is_sent() {
     let (to, _, _) = server().await;
     for trust in [
-        ServerTrust { rule: TrustRule::Pinned(Fingerprint([7; 32])), pin: None },
-        ServerTrust { rule: TrustRule::Authority { roots: String::new(), name: None }, pin: None },
+        UpstreamTrust { rule: TrustRule::Pinned(Fingerprint([7; 32])), pin: None },
+        UpstreamTrust {
+            rule: TrustRule::Authority { roots: String::new(), name: None },
+            pin: None,
+        },
     ] {
         let rig = rig(to, "", trust).await;
         let answer = rig.get("/").await;
@@ -101,7 +105,7 @@ async fn another_certificate_is_refused_before_anything_is_sent() {
 #[tokio::test]
 async fn one_that_speaks_no_tls_is_told_so() {
     let (to, mut connections) = listen().await;
-    let rig = rig(to, "", ServerTrust::default()).await;
+    let rig = rig(to, "", UpstreamTrust::default()).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         let _ = read(&mut stream, 5).await;

@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use futures_util::{SinkExt, StreamExt};
-use portcullis::domain::web::RequestEnd;
+use portcullis::domain::web_app::RequestOutcome;
 use portcullis::viewer::html5::Limits;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -117,8 +117,8 @@ async fn messages_go_both_ways_with_their_protocol() {
     assert_eq!(hear(&mut application).await, Message::Close(None));
     let record = rig.records(1).await.remove(0);
     assert_eq!(
-        (record.method.as_str(), record.path.as_str(), record.status, record.ended),
-        ("GET", "/kernel", 101, RequestEnd::Done)
+        (record.method.as_str(), record.path.as_str(), record.status, record.outcome),
+        ("GET", "/kernel", 101, RequestOutcome::Completed)
     );
     assert_eq!(record.bytes_in, 7);
 }
@@ -162,7 +162,7 @@ async fn a_side_that_breaks_off_is_broken_off_on_the_other() {
     let end = timeout(TIMEOUT, application.next()).await.unwrap();
     assert!(!matches!(end, Some(Ok(_))), "{end:?}");
     let mut ends: Vec<_> =
-        rig.records(2).await.into_iter().map(|record| record.ended.as_str()).collect();
+        rig.records(2).await.into_iter().map(|record| record.outcome.as_str()).collect();
     ends.sort_unstable();
     assert_eq!(ends, ["application_gone", "client_gone"]);
 }
@@ -178,7 +178,7 @@ async fn the_end_of_the_session_ends_it_with_a_word() {
     assert!(
         matches!(hear(&mut application).await, Message::Close(Some(said)) if said.code == CloseCode::Away)
     );
-    assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
+    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Revoked);
     // Whoever asks now reads why.
     let Err(Error::Http(answer)) = browse(rig.proxy, &[]).await else { panic!("it was let in") };
     assert_eq!(answer.status().as_u16(), 410);
@@ -209,7 +209,7 @@ async fn a_message_too_long_ends_it() {
     };
     // The close frame may be lost behind what was still being sent.
     assert!(matches!(timeout(TIMEOUT, ended).await.unwrap(), Some(CloseCode::Size) | None));
-    assert_eq!(rig.records(1).await[0].ended, RequestEnd::ClientGone);
+    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::ClientAborted);
 }
 
 /// A WebSocket handshake in raw octets.
@@ -289,7 +289,7 @@ async fn an_application_that_speaks_no_websocket_is_cut_off() {
     let mut rest = Vec::new();
     let _ =
         timeout(TIMEOUT, stream.read_to_end(&mut rest)).await.expect("its connection is closed");
-    assert_eq!(rig.records(1).await[0].ended, RequestEnd::ApplicationGone);
+    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::UpstreamAborted);
 }
 
 #[tokio::test]
@@ -327,7 +327,7 @@ async fn a_browser_that_reads_nothing_holds_the_application_back() {
     println!("cut to the end of the application's WebSocket: {:?}", began.elapsed());
     let ended = async { while let Some(Ok(_)) = browser.next().await {} };
     timeout(TIMEOUT, ended).await.expect("the browser's side has ended");
-    assert_eq!(rig.records(1).await[0].ended, RequestEnd::Cut);
+    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Revoked);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use super::super::ledger::Ledger;
 use super::rig::{LONG, real, server};
 use crate::support::tether::{Tethered, tethered};
 use crate::support::xrdp::{COLOUR, PASSWORD, USER, Xrdp};
-use portcullis::domain::server::{Clipboard, StreamPolicy};
+use portcullis::domain::upstream::{Clipboard, StreamPolicy};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use crate::support::fake_rdp::{
     HYBRID, Identity, Login, RDP, TLS, confirm, credssp, failure, negotiate, refuse,
 };
 use crate::support::xfreerdp::{CONNECT, ask};
-use portcullis::domain::server::CredentialSource;
+use portcullis::domain::upstream::CredentialSource;
 use portcullis::viewer::Timeouts;
 use portcullis::viewer::stream_audit::Met;
 use std::io;
@@ -103,7 +103,7 @@ async fn a_browser_that_never_asks() {
 async fn a_user_who_must_be_asked_first() {
     for source in [CredentialSource::User, CredentialSource::Ask] {
         let mut wanted = server(None);
-        wanted.source = source;
+        wanted.credential_source = source;
         let mut opened = scripted(wanted, Timeouts::default(), Ledger::default());
         assert!(opened.stream.calls.try_recv().is_err(), "nothing is dialled");
         assert_eq!(
@@ -146,7 +146,7 @@ async fn a_server_that_refuses_says_why() {
 #[tokio::test]
 async fn a_workspace_without_a_credential_and_a_server_that_requires_one() {
     let mut wanted = server(None);
-    wanted.source = CredentialSource::Workspace;
+    wanted.credential_source = CredentialSource::Workspace;
     let mut opened = scripted(wanted, Timeouts::default(), Ledger::default());
     let _asked = request_connection(&mut opened);
     let mut desktop = opened.stream.desktop().await;

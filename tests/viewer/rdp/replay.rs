@@ -5,7 +5,7 @@ use super::super::ledger::{Ledger, Line};
 use super::rig::{Opened, scripted, server};
 use crate::support::fake_rdp::{Identity, TLS, confirm, negotiate};
 use crate::support::xfreerdp::{CONNECT, ask};
-use portcullis::domain::server::{Server, StreamPolicy};
+use portcullis::domain::upstream::{StreamPolicy, Upstream};
 use portcullis::protocol::rdp::frame::{Framer, Measure};
 use portcullis::viewer::Timeouts;
 use rand::rngs::StdRng;
@@ -58,7 +58,7 @@ async fn read_pdu(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> 
     }
 }
 
-async fn play(wanted: Server, limits: Timeouts) -> Replay {
+async fn play(wanted: Upstream, limits: Timeouts) -> Replay {
     let mut opened = scripted(wanted, limits, Ledger::default());
     let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     let asked = tokio::spawn(async move {

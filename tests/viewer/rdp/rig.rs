@@ -6,7 +6,9 @@ use crate::support::xfreerdp::Xfreerdp;
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
 use portcullis::domain::secret::SecretString;
-use portcullis::domain::server::{Credential, CredentialSource, Server, ServerTrust, StreamPolicy};
+use portcullis::domain::upstream::{
+    Credential, CredentialSource, StreamPolicy, Upstream, UpstreamTrust,
+};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::viewer::rdp::cleanpath::destination;
 use portcullis::viewer::{Duplex, Timeouts};
@@ -17,20 +19,20 @@ use tokio::net::TcpStream;
 pub const LONG: Duration = Duration::from_secs(60);
 
 /// A server whose first certificate is pinned.
-pub fn server(credential: Option<(&str, &str)>) -> Server {
-    Server {
+pub fn server(credential: Option<(&str, &str)>) -> Upstream {
+    Upstream {
         port: 3389,
         credential: credential.map(|(username, password)| Credential {
             username: username.into(),
             domain: String::new(),
             password: SecretString::new(password.into()),
         }),
-        source: CredentialSource::User,
-        trust: ServerTrust::default(),
+        credential_source: CredentialSource::User,
+        trust: UpstreamTrust::default(),
         policy: StreamPolicy::default(),
         exclusive: false,
-        keyboard: None,
-        web: None,
+        keyboard_layout: None,
+        web_app: None,
     }
 }
 
@@ -41,7 +43,7 @@ pub struct Opened {
 }
 
 /// To a server in the test's hand: [`Harness::desktop`] is its end.
-pub fn scripted(server: Server, limits: Timeouts, books: Ledger) -> Opened {
+pub fn scripted(server: Upstream, limits: Timeouts, books: Ledger) -> Opened {
     let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
     let destination = destination(lease.session().id);
     let (dial, calls) = switchboard();
@@ -49,7 +51,7 @@ pub fn scripted(server: Server, limits: Timeouts, books: Ledger) -> Opened {
 }
 
 /// To a real server.
-pub fn real(server: Server, port: u16, books: Ledger) -> Opened {
+pub fn real(server: Upstream, port: u16, books: Ledger) -> Opened {
     let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
     let destination = destination(lease.session().id);
     let dial = FnDialer(move || {

@@ -4,7 +4,7 @@
 use super::super::ledger::{Ledger, Line};
 use super::rig::{real, server};
 use crate::support::shadow::{COLOUR, PASSWORD, Security, Shadow, USER};
-use portcullis::domain::server::StreamPolicy;
+use portcullis::domain::upstream::StreamPolicy;
 
 #[tokio::test]
 async fn the_gateway_logs_in_and_the_desktop_is_painted() {

@@ -2,7 +2,7 @@
 
 use crate::broker::views::{AuditQuery, AuditVerdict, Page};
 use crate::domain::Timestamp;
-use crate::domain::audit::{Actor, Entry, Head, Outcome, Target};
+use crate::domain::audit::{Actor, Entry, EntryTarget, Head, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -63,8 +63,8 @@ pub struct AuditTarget {
     pub name: Option<String>,
 }
 
-impl From<Target> for AuditTarget {
-    fn from(t: Target) -> Self {
+impl From<EntryTarget> for AuditTarget {
+    fn from(t: EntryTarget) -> Self {
         Self { r#type: t.kind, id: t.id, name: t.name }
     }
 }
@@ -327,7 +327,7 @@ mod tests {
             organization_id: Some(crate::domain::OrganizationId::new()),
             actor: Actor { id: Some("a".to_owned()), email: None, role: Some("admin".to_owned()) },
             action: Action::LaunchWorkspace,
-            target: Target {
+            target: EntryTarget {
                 kind: Some("workspace".to_owned()),
                 id: Some("ws".to_owned()),
                 name: None,

@@ -3,7 +3,7 @@
 use crate::broker::views::Page;
 use crate::broker::web::RequestQuery;
 use crate::domain::Timestamp;
-use crate::domain::web::{RequestEnd, RequestRecord};
+use crate::domain::web_app::{RequestOutcome, RequestRecord};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -26,15 +26,15 @@ pub enum AppRequestEnd {
     Failed,
 }
 
-impl From<RequestEnd> for AppRequestEnd {
-    fn from(end: RequestEnd) -> Self {
+impl From<RequestOutcome> for AppRequestEnd {
+    fn from(end: RequestOutcome) -> Self {
         match end {
-            RequestEnd::Done => Self::Done,
-            RequestEnd::ClientGone => Self::ClientGone,
-            RequestEnd::ApplicationGone => Self::ApplicationGone,
-            RequestEnd::Cut => Self::Cut,
-            RequestEnd::Refused => Self::Refused,
-            RequestEnd::Failed => Self::Failed,
+            RequestOutcome::Completed => Self::Done,
+            RequestOutcome::ClientAborted => Self::ClientGone,
+            RequestOutcome::UpstreamAborted => Self::ApplicationGone,
+            RequestOutcome::Revoked => Self::Cut,
+            RequestOutcome::Refused => Self::Refused,
+            RequestOutcome::Failed => Self::Failed,
         }
     }
 }
@@ -84,7 +84,7 @@ impl From<Page<(i64, RequestRecord)>> for RequestPage {
             bytes_in: r.bytes_in,
             bytes_out: r.bytes_out,
             duration_ms: u64::try_from(r.duration.as_millis()).unwrap_or(u64::MAX),
-            ended: r.ended.into(),
+            ended: r.outcome.into(),
         };
         Self { requests: page.items.into_iter().map(one).collect(), next_cursor: page.next_cursor }
     }

@@ -5,7 +5,7 @@ use super::upstream::StreamPolicy;
 use super::workspace::WorkspaceType;
 use crate::broker::fleet::TunnelState;
 use crate::broker::views::{SessionView, Ticket as TicketView};
-use crate::domain::reach::Leg;
+use crate::domain::route::Hop;
 use crate::domain::session::EndReason;
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{SessionId, Timestamp};
@@ -196,12 +196,12 @@ pub enum SlowLeg {
     HostDesktop,
 }
 
-impl From<Leg> for SlowLeg {
-    fn from(leg: Leg) -> Self {
+impl From<Hop> for SlowLeg {
+    fn from(leg: Hop) -> Self {
         match leg {
-            Leg::BrowserGateway => Self::BrowserGateway,
-            Leg::GatewayHost => Self::GatewayHost,
-            Leg::HostDesktop => Self::HostDesktop,
+            Hop::BrowserGateway => Self::BrowserGateway,
+            Hop::GatewayHost => Self::GatewayHost,
+            Hop::HostDesktop => Self::HostDesktop,
         }
     }
 }
@@ -260,7 +260,7 @@ impl Session {
                 browser_ms: millis(legs.browser),
                 host_ms: millis(legs.host),
                 desktop_ms: millis(legs.desktop),
-                slow_leg: legs.slow().map(SlowLeg::from),
+                slow_leg: legs.bottleneck().map(SlowLeg::from),
             },
             viewers: view.viewers,
             policy: view.policy.map(Into::into),

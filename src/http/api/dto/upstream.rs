@@ -5,8 +5,8 @@ use super::web::WebSignInBy;
 use crate::broker::credentials::NewCredential;
 use crate::broker::views::{ManagedServer, PolicyChange, ServerChange, ServerView};
 use crate::domain::secret::SecretString;
-use crate::domain::server::{self, CredentialSource, Fingerprint, TrustRule};
-use crate::domain::workspace::ServerState;
+use crate::domain::upstream::{self, CredentialSource, Fingerprint, TrustRule};
+use crate::domain::workspace::UpstreamState;
 use crate::domain::{Error, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -25,18 +25,18 @@ pub enum Clipboard {
     Both,
 }
 
-impl From<server::Clipboard> for Clipboard {
-    fn from(clipboard: server::Clipboard) -> Self {
+impl From<upstream::Clipboard> for Clipboard {
+    fn from(clipboard: upstream::Clipboard) -> Self {
         match clipboard {
-            server::Clipboard::None => Self::None,
-            server::Clipboard::In => Self::In,
-            server::Clipboard::Out => Self::Out,
-            server::Clipboard::Both => Self::Both,
+            upstream::Clipboard::None => Self::None,
+            upstream::Clipboard::In => Self::In,
+            upstream::Clipboard::Out => Self::Out,
+            upstream::Clipboard::Both => Self::Both,
         }
     }
 }
 
-impl From<Clipboard> for server::Clipboard {
+impl From<Clipboard> for upstream::Clipboard {
     fn from(clipboard: Clipboard) -> Self {
         match clipboard {
             Clipboard::None => Self::None,
@@ -58,8 +58,8 @@ pub struct StreamPolicy {
     pub read_only: bool,
 }
 
-impl From<server::StreamPolicy> for StreamPolicy {
-    fn from(policy: server::StreamPolicy) -> Self {
+impl From<upstream::StreamPolicy> for StreamPolicy {
+    fn from(policy: upstream::StreamPolicy) -> Self {
         Self {
             clipboard: policy.clipboard.into(),
             files: policy.files,
@@ -209,8 +209,8 @@ pub struct ServerCertificate {
 }
 
 impl ServerCertificate {
-    fn of(state: ServerState) -> Option<Self> {
-        let ServerState { has_password: _, pinned, offered } = state;
+    fn of(state: UpstreamState) -> Option<Self> {
+        let UpstreamState { has_password: _, pinned, offered } = state;
         if pinned.is_none() && offered.is_none() {
             return None;
         }
@@ -306,7 +306,7 @@ fn nullable<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D
 }
 
 fn keyboard_of(text: &str) -> Result<Option<u32>, Error> {
-    server::parse_keyboard(text).ok_or_else(|| {
+    upstream::parse_keyboard_layout(text).ok_or_else(|| {
         Error::invalid(
             "server.keyboard must be a Windows input locale identifier, such as 0x00000407.",
         )

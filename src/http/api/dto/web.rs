@@ -3,7 +3,7 @@
 
 use crate::broker::views::WebChange;
 use crate::domain::Error;
-use crate::domain::web::{self, WebTerms};
+use crate::domain::web_app::{self, WebAppConfig};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -33,11 +33,11 @@ pub enum WebSignInBy {
 impl WebSignInBy {
     /// The word of a way to sign in.
     #[must_use]
-    pub fn of(sign_in: &web::SignIn) -> Self {
+    pub fn of(sign_in: &web_app::UpstreamSignIn) -> Self {
         match sign_in {
-            web::SignIn::None => Self::None,
-            web::SignIn::Basic => Self::Basic,
-            web::SignIn::Header(_) => Self::Header,
+            web_app::UpstreamSignIn::None => Self::None,
+            web_app::UpstreamSignIn::Basic => Self::Basic,
+            web_app::UpstreamSignIn::Header(_) => Self::Header,
         }
     }
 }
@@ -53,17 +53,19 @@ pub struct WebSignIn {
     header: Option<String>,
 }
 
-impl From<web::SignIn> for WebSignIn {
-    fn from(sign_in: web::SignIn) -> Self {
+impl From<web_app::UpstreamSignIn> for WebSignIn {
+    fn from(sign_in: web_app::UpstreamSignIn) -> Self {
         let by = WebSignInBy::of(&sign_in);
         match sign_in {
-            web::SignIn::None | web::SignIn::Basic => Self { by, header: None },
-            web::SignIn::Header(name) => Self { by, header: Some(name) },
+            web_app::UpstreamSignIn::None | web_app::UpstreamSignIn::Basic => {
+                Self { by, header: None }
+            }
+            web_app::UpstreamSignIn::Header(name) => Self { by, header: Some(name) },
         }
     }
 }
 
-impl TryFrom<WebSignIn> for web::SignIn {
+impl TryFrom<WebSignIn> for web_app::UpstreamSignIn {
     type Error = Error;
     fn try_from(s: WebSignIn) -> Result<Self, Error> {
         match (s.by, s.header) {
@@ -123,13 +125,13 @@ pub struct WebApplication {
     pub requests: WebRequests,
 }
 
-impl From<WebTerms> for WebApplication {
-    fn from(terms: WebTerms) -> Self {
-        let WebTerms { scheme, host, start, identity, sign_in, requests } = terms;
+impl From<WebAppConfig> for WebApplication {
+    fn from(terms: WebAppConfig) -> Self {
+        let WebAppConfig { scheme, host, start, identity, sign_in, requests } = terms;
         Self {
             scheme: match scheme {
-                web::Scheme::Http => WebScheme::Http,
-                web::Scheme::Https => WebScheme::Https,
+                web_app::Scheme::Http => WebScheme::Http,
+                web_app::Scheme::Https => WebScheme::Https,
             },
             host,
             start,
@@ -186,7 +188,7 @@ pub struct WebRequestsInput {
 pub struct WebApplicationInput {
     /// How it is spoken to; `http` in a new workspace.
     scheme: Option<WebScheme>,
-    /// The name it knows itself by, perhaps with a port: sent as `Host` and as the TLS server name.
+    /// The name it knows itself by, perhaps with a port: sent as `HostTunnel` and as the TLS server name.
     /// Empty, as in a new workspace: the session's own origin's.
     host: Option<String>,
     /// Path at which it opens, such as `/lab`; `/` in a new workspace.
@@ -211,14 +213,14 @@ impl TryFrom<WebApplicationInput> for WebChange {
     fn try_from(w: WebApplicationInput) -> Result<Self, Error> {
         Ok(Self {
             scheme: w.scheme.map(|scheme| match scheme {
-                WebScheme::Http => web::Scheme::Http,
-                WebScheme::Https => web::Scheme::Https,
+                WebScheme::Http => web_app::Scheme::Http,
+                WebScheme::Https => web_app::Scheme::Https,
             }),
             host: w.host,
             start: w.start,
             identity_headers: w.identity.headers,
             assertion_audience: w.identity.assertion_audience,
-            sign_in: w.sign_in.map(web::SignIn::try_from).transpose()?,
+            sign_in: w.sign_in.map(web_app::UpstreamSignIn::try_from).transpose()?,
             methods: w.requests.methods,
             paths: w.requests.paths,
             upload: w.requests.upload,

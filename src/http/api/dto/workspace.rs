@@ -9,7 +9,7 @@ use super::web::{WebApplication, WebApplicationInput};
 use crate::broker::views::{
     Launched, NewWorkspace, PolicyChange, ServerChange, WebChange, WorkspaceChange, WorkspaceView,
 };
-use crate::domain::reach::Target;
+use crate::domain::route::TargetSpec;
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::{WorkspaceKind, WorkspaceStatus};
 use crate::domain::{Error, HostId, SessionId, Timestamp, WorkspaceId};
@@ -109,7 +109,7 @@ pub enum WorkspaceTarget {
     },
 }
 
-impl From<WorkspaceTarget> for Target {
+impl From<WorkspaceTarget> for TargetSpec {
     fn from(target: WorkspaceTarget) -> Self {
         match target {
             WorkspaceTarget::Host { host_id, port } => {
@@ -123,14 +123,14 @@ impl From<WorkspaceTarget> for Target {
     }
 }
 
-impl From<Target> for WorkspaceTarget {
-    fn from(target: Target) -> Self {
+impl From<TargetSpec> for WorkspaceTarget {
+    fn from(target: TargetSpec) -> Self {
         match target {
-            Target::Host { host_id, port } => Self::Host { host_id: host_id.0, port },
-            Target::Service { host_id, name } => {
+            TargetSpec::Host { host_id, port } => Self::Host { host_id: host_id.0, port },
+            TargetSpec::Service { host_id, name } => {
                 Self::Service { host_id: host_id.0, service: name }
             }
-            Target::Direct { name } => Self::Direct { direct: name },
+            TargetSpec::Direct { name } => Self::Direct { direct: name },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Tables of heads, both ways, and what holds of every one.
 
 use super::*;
-use crate::domain::web::Scheme;
+use crate::domain::web_app::Scheme;
 use crate::viewer::html5::origin_map::tests::origin_map;
 use proptest::prelude::*;
 

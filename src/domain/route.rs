@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`Way`] | own tunnel, the host's tunnel, or none at all: fixed when the session is made |
 //! | [`Target`] | the server an admin named in a workspace; without one, a host's agent starts a desktop |
-//! | [`Legs`] | the round trips of a stream's three legs, as far as they are known; [`Legs::slow`] names the one to blame |
+//! | [`HopLatencies`] | the round trips of a stream's three legs, as far as they are known; [`HopLatencies::slow`] names the one to blame |
 
 use super::HostId;
 use sha2::{Digest as _, Sha256};
@@ -15,37 +15,37 @@ use std::time::Duration;
 
 /// Which way a session's stream goes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Way {
+pub enum SessionRoute {
     /// Through a tunnel of the session's own, with its own keys: dropping them cuts it.
     #[default]
-    Own,
+    OwnTunnel,
     /// Through the tunnel of its host, a standard WireGuard peer, which has one key pair for
     /// everything. The gateway cuts its streams one by one.
-    Host,
+    HostTunnel,
     /// Through no tunnel, to a target that the configuration allows by this name.
     Direct(String),
 }
 
-impl Way {
+impl SessionRoute {
     /// The way of a stored text; [`fmt::Display`] writes it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
-            "own" => Some(Self::Own),
-            "host" => Some(Self::Host),
+            "own" => Some(Self::OwnTunnel),
+            "host" => Some(Self::HostTunnel),
             _ => text
                 .strip_prefix("direct ")
-                .filter(|name| is_direct_name(name))
+                .filter(|name| is_target_name(name))
                 .map(|name| Self::Direct(name.to_owned())),
         }
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for SessionRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Own => f.write_str("own"),
-            Self::Host => f.write_str("host"),
+            Self::OwnTunnel => f.write_str("own"),
+            Self::HostTunnel => f.write_str("host"),
             Self::Direct(name) => write!(f, "direct {name}"),
         }
     }
@@ -53,7 +53,7 @@ impl fmt::Display for Way {
 
 /// The server of a workspace, as an admin named it. No client ever names one.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Target {
+pub enum TargetSpec {
     /// A port of a standard WireGuard peer, reached through its tunnel.
     Host {
         /// The peer.
@@ -79,7 +79,7 @@ pub enum Target {
 /// Whether a text can name a direct target or a service: lower-case letters, digits and hyphens, 1
 /// to 63.
 #[must_use]
-pub fn is_direct_name(text: &str) -> bool {
+pub fn is_target_name(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
@@ -101,7 +101,7 @@ pub fn gateway_v6(public_key: &str) -> Ipv6Addr {
 
 /// A leg of the way from browser to desktop.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Leg {
+pub enum Hop {
     /// Browser to gateway.
     BrowserGateway,
     /// Gateway to host.
@@ -110,7 +110,7 @@ pub enum Leg {
     HostDesktop,
 }
 
-impl Leg {
+impl Hop {
     /// Every leg, in the order of the way.
     pub const ALL: [Self; 3] = [Self::BrowserGateway, Self::GatewayHost, Self::HostDesktop];
 
@@ -135,9 +135,9 @@ impl Leg {
     }
 }
 
-/// What each leg took when it was last measured; `None`: not known.
+/// What each leg took when it was last measured; `Incomplete`: not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Legs {
+pub struct HopLatencies {
     /// WebSocket ping to pong.
     pub browser: Option<Duration>,
     /// Opening a TCP connection to the host, inside the tunnel where there is one.
@@ -147,24 +147,24 @@ pub struct Legs {
     pub desktop: Option<Duration>,
 }
 
-impl Legs {
+impl HopLatencies {
     /// A leg.
     #[must_use]
-    pub fn get(&self, leg: Leg) -> Option<Duration> {
+    pub fn get(&self, leg: Hop) -> Option<Duration> {
         match leg {
-            Leg::BrowserGateway => self.browser,
-            Leg::GatewayHost => self.host,
-            Leg::HostDesktop => self.desktop,
+            Hop::BrowserGateway => self.browser,
+            Hop::GatewayHost => self.host,
+            Hop::HostDesktop => self.desktop,
         }
     }
 
     /// The leg to blame: of those beyond their limits, the one that is so by the largest factor.
-    /// `None`: nothing is slow.
+    /// `Incomplete`: nothing is slow.
     #[must_use]
-    pub fn slow(&self) -> Option<Leg> {
+    pub fn bottleneck(&self) -> Option<Hop> {
         let factor =
-            |leg: Leg| self.get(leg).map(|took| took.as_secs_f64() / leg.limit().as_secs_f64());
-        let slow = Leg::ALL
+            |leg: Hop| self.get(leg).map(|took| took.as_secs_f64() / leg.limit().as_secs_f64());
+        let slow = Hop::ALL
             .into_iter()
             .filter_map(|leg| Some((leg, factor(leg)?)))
             .filter(|(_, factor)| *factor > 1.0);
@@ -179,18 +179,18 @@ pub const BUCKETS_MS: [u64; 9] = [1, 5, 20, 60, 120, 300, 1000, 60_000, 180_000]
 /// How many values lie at or below each bound of [`BUCKETS_MS`], and how many there are in all: a
 /// picture of the moment, of bounded size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Spread {
+pub struct LatencyHistogram {
     /// Counted per bound, each with those below it.
-    pub within: [usize; BUCKETS_MS.len()],
+    pub cumulative: [usize; BUCKETS_MS.len()],
     /// All.
-    pub all: usize,
+    pub count: usize,
 }
 
-impl Spread {
+impl LatencyHistogram {
     /// Counts a value.
-    pub fn add(&mut self, value: Duration) {
-        self.all += 1;
-        for (count, bound) in self.within.iter_mut().zip(BUCKETS_MS) {
+    pub fn observe(&mut self, value: Duration) {
+        self.count += 1;
+        for (count, bound) in self.cumulative.iter_mut().zip(BUCKETS_MS) {
             *count += usize::from(value <= Duration::from_millis(bound));
         }
     }
@@ -202,36 +202,40 @@ mod tests {
 
     #[test]
     fn ways_are_written_and_read() {
-        for way in [Way::Own, Way::Host, Way::Direct("old-box".into())] {
-            assert_eq!(Way::parse(&way.to_string()), Some(way));
+        for way in [
+            SessionRoute::OwnTunnel,
+            SessionRoute::HostTunnel,
+            SessionRoute::Direct("old-box".into()),
+        ] {
+            assert_eq!(SessionRoute::parse(&way.to_string()), Some(way));
         }
         for bad in ["", "direct", "direct ", "direct A", "direct a b", "tunnel"] {
-            assert_eq!(Way::parse(bad), None, "{bad}");
+            assert_eq!(SessionRoute::parse(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn the_slow_leg_is_named() {
         let ms = |n| Some(Duration::from_millis(n));
-        let legs = |browser, host, desktop| Legs { browser, host, desktop };
-        assert_eq!(Legs::default().slow(), None);
-        assert_eq!(legs(ms(120), ms(60), ms(100)).slow(), None, "at the limit is within it");
-        assert_eq!(legs(ms(150), None, None).slow(), Some(Leg::BrowserGateway));
+        let legs = |browser, host, desktop| HopLatencies { browser, host, desktop };
+        assert_eq!(HopLatencies::default().bottleneck(), None);
+        assert_eq!(legs(ms(120), ms(60), ms(100)).bottleneck(), None, "at the limit is within it");
+        assert_eq!(legs(ms(150), None, None).bottleneck(), Some(Hop::BrowserGateway));
         assert_eq!(
-            legs(ms(150), ms(100), ms(5)).slow(),
-            Some(Leg::GatewayHost),
+            legs(ms(150), ms(100), ms(5)).bottleneck(),
+            Some(Hop::GatewayHost),
             "by the larger factor"
         );
-        assert_eq!(legs(ms(150), ms(70), ms(900)).slow(), Some(Leg::HostDesktop));
+        assert_eq!(legs(ms(150), ms(70), ms(900)).bottleneck(), Some(Hop::HostDesktop));
     }
 
     #[test]
     fn a_spread_counts_each_value_with_those_below() {
-        let mut spread = Spread::default();
+        let mut spread = LatencyHistogram::default();
         for ms in [0, 1, 50, 1_000_000] {
-            spread.add(Duration::from_millis(ms));
+            spread.observe(Duration::from_millis(ms));
         }
-        assert_eq!(spread.all, 4);
-        assert_eq!(spread.within, [2, 2, 2, 3, 3, 3, 3, 3, 3]);
+        assert_eq!(spread.count, 4);
+        assert_eq!(spread.cumulative, [2, 2, 2, 3, 3, 3, 3, 3, 3]);
     }
 }

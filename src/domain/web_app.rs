@@ -3,9 +3,9 @@
 //!
 //! | term | meaning |
 //! | --- | --- |
-//! | [`WebTerms`] | all of it, as an admin said; no secret is in it |
-//! | [`Identity`] | what the application is told about the user |
-//! | [`SignIn`] | how the gateway signs in to the application in the user's place; its secret is the workspace's or the user's [`super::server::Credential`] |
+//! | [`WebAppConfig`] | all of it, as an admin said; no secret is in it |
+//! | [`IdentityForwarding`] | what the application is told about the user |
+//! | [`UpstreamSignIn`] | how the gateway signs in to the application in the user's place; its secret is the workspace's or the user's [`super::server::Credential`] |
 //! | [`RequestPolicy`] | methods, paths, directions and sizes, enforced on every request |
 //! | [`RequestRecord`] | a request that was, as it is kept for admins |
 
@@ -53,18 +53,18 @@ impl fmt::Display for Scheme {
 /// What the application is told about the user. Copies of these headers that a browser sends are
 /// always taken out.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Identity {
+pub struct IdentityForwarding {
     /// `X-Forwarded-User` (the e-mail address), `X-Forwarded-Name`, `X-Forwarded-Groups` (the
     /// role).
     pub headers: bool,
     /// `X-Portcullis-Assertion`: a JWT of a minute's life, signed by a key of the gateway's JWKS
-    /// endpoint, for this audience. `None`: none is sent.
+    /// endpoint, for this audience. `Incomplete`: none is sent.
     pub assertion_audience: Option<String>,
 }
 
 /// How the gateway signs in to the application in the user's place.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum SignIn {
+pub enum UpstreamSignIn {
     /// It does not.
     #[default]
     None,
@@ -107,54 +107,54 @@ impl Default for RequestPolicy {
 /// How a web application is met. Its server's trust and credential are those of every workspace
 /// ([`super::server::Server`]).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct WebTerms {
+pub struct WebAppConfig {
     /// How it is spoken to.
     pub scheme: Scheme,
-    /// The name it knows itself by, `name` or `name:port`: sent as `Host` and as the TLS server
+    /// The name it knows itself by, `name` or `name:port`: sent as `HostTunnel` and as the TLS server
     /// name. Empty: the session's own origin's.
     pub host: String,
     /// Path at which it opens, such as `/lab`; begins with a slash.
     pub start: String,
     /// What it is told about the user.
-    pub identity: Identity,
+    pub identity: IdentityForwarding,
     /// How the gateway signs in to it.
-    pub sign_in: SignIn,
+    pub sign_in: UpstreamSignIn,
     /// Which requests may pass.
     pub requests: RequestPolicy,
 }
 
-impl WebTerms {
+impl WebAppConfig {
     /// The path at which it opens: as an admin said, or its root.
     #[must_use]
-    pub fn opens_at(&self) -> &str {
+    pub fn start_path(&self) -> &str {
         if self.start.starts_with('/') { &self.start } else { "/" }
     }
 }
 
 /// How a request to an application ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum RequestEnd {
+pub enum RequestOutcome {
     /// Answered to the end.
-    Done,
+    Completed,
     /// The browser went before the end.
-    ClientGone,
+    ClientAborted,
     /// The application broke off its answer.
-    ApplicationGone,
+    UpstreamAborted,
     /// The session, or the right to it, ended.
-    Cut,
+    Revoked,
     /// Policy does not allow it.
     Refused,
     /// The application gave no answer that could be passed on.
     Failed,
 }
 
-impl RequestEnd {
+impl RequestOutcome {
     /// Every end.
     pub const ALL: [Self; 6] = [
-        Self::Done,
-        Self::ClientGone,
-        Self::ApplicationGone,
-        Self::Cut,
+        Self::Completed,
+        Self::ClientAborted,
+        Self::UpstreamAborted,
+        Self::Revoked,
         Self::Refused,
         Self::Failed,
     ];
@@ -163,10 +163,10 @@ impl RequestEnd {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Done => "done",
-            Self::ClientGone => "client_gone",
-            Self::ApplicationGone => "application_gone",
-            Self::Cut => "cut",
+            Self::Completed => "done",
+            Self::ClientAborted => "client_gone",
+            Self::UpstreamAborted => "application_gone",
+            Self::Revoked => "cut",
             Self::Refused => "refused",
             Self::Failed => "failed",
         }
@@ -197,7 +197,7 @@ pub struct RequestRecord {
     /// From its head to its end.
     pub duration: Duration,
     /// How it ended.
-    pub ended: RequestEnd,
+    pub outcome: RequestOutcome,
 }
 
 #[cfg(test)]
@@ -208,9 +208,9 @@ mod tests {
     fn words_are_read_back() {
         assert!(Scheme::ALL.into_iter().all(|value| Scheme::parse(value.as_str()) == Some(value)));
         assert!(
-            RequestEnd::ALL
+            RequestOutcome::ALL
                 .into_iter()
-                .all(|value| RequestEnd::parse(value.as_str()) == Some(value))
+                .all(|value| RequestOutcome::parse(value.as_str()) == Some(value))
         );
     }
 }

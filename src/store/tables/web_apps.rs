@@ -1,14 +1,16 @@
 //! How a web application is met, as JSON in its workspace's row. What is not there is as in new
 //! terms; what nobody wrote does not read.
 
-use super::unreadable;
+use super::corrupt_value;
 use crate::domain::Result;
-use crate::domain::web::{Identity, RequestPolicy, Scheme, SignIn, WebTerms};
+use crate::domain::web_app::{
+    IdentityForwarding, RequestPolicy, Scheme, UpstreamSignIn, WebAppConfig,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Web {
+pub(super) struct WebAppJson {
     scheme: String,
     host: String,
     start: String,
@@ -23,19 +25,19 @@ pub(super) struct Web {
     max_request: u64,
 }
 
-impl Default for Web {
+impl Default for WebAppJson {
     fn default() -> Self {
-        Self::of(&WebTerms::default())
+        Self::from_config(&WebAppConfig::default())
     }
 }
 
-impl Web {
-    pub(super) fn of(terms: &WebTerms) -> Self {
-        let WebTerms { scheme, host, start, identity, sign_in, requests } = terms.clone();
+impl WebAppJson {
+    pub(super) fn from_config(terms: &WebAppConfig) -> Self {
+        let WebAppConfig { scheme, host, start, identity, sign_in, requests } = terms.clone();
         let (sign_in, sign_in_header) = match sign_in {
-            SignIn::None => ("none", None),
-            SignIn::Basic => ("basic", None),
-            SignIn::Header(name) => ("header", Some(name)),
+            UpstreamSignIn::None => ("none", None),
+            UpstreamSignIn::Basic => ("basic", None),
+            UpstreamSignIn::Header(name) => ("header", Some(name)),
         };
         Self {
             scheme: scheme.as_str().to_owned(),
@@ -53,19 +55,19 @@ impl Web {
         }
     }
 
-    pub(super) fn into_terms(self) -> Result<WebTerms> {
+    pub(super) fn into_config(self) -> Result<WebAppConfig> {
         let sign_in = match (self.sign_in.as_str(), self.sign_in_header) {
-            ("none", None) => SignIn::None,
-            ("basic", None) => SignIn::Basic,
-            ("header", Some(name)) => SignIn::Header(name),
-            _ => return Err(unreadable("sign-in of a web application")),
+            ("none", None) => UpstreamSignIn::None,
+            ("basic", None) => UpstreamSignIn::Basic,
+            ("header", Some(name)) => UpstreamSignIn::Header(name),
+            _ => return Err(corrupt_value("sign-in of a web application")),
         };
-        Ok(WebTerms {
+        Ok(WebAppConfig {
             scheme: Scheme::parse(&self.scheme)
-                .ok_or_else(|| unreadable("scheme of a web application"))?,
+                .ok_or_else(|| corrupt_value("scheme of a web application"))?,
             host: self.host,
             start: self.start,
-            identity: Identity {
+            identity: IdentityForwarding {
                 headers: self.identity_headers,
                 assertion_audience: self.assertion_audience,
             },

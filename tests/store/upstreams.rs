@@ -1,28 +1,35 @@
 //! What is kept of workspaces' servers: terms, certificates, users' credentials. Gone with the
 //! workspace, whoever gets its id next.
 
-use super::{NOW, a_workspace, later, organization, user};
-use portcullis::domain::reach::Target;
-use portcullis::domain::server::{
+use super::{NOW, later, make_workspace, organization, user};
+use portcullis::domain::route::TargetSpec;
+use portcullis::domain::upstream::{
     Clipboard, CredentialSource, Fingerprint, StreamPolicy, TrustRule,
 };
-use portcullis::domain::web::{Identity, RequestPolicy, Scheme, SignIn, WebTerms};
-use portcullis::domain::workspace::{Offered, ServerState, ServerTerms};
+use portcullis::domain::web_app::{
+    IdentityForwarding, RequestPolicy, Scheme, UpstreamSignIn, WebAppConfig,
+};
+use portcullis::domain::workspace::{OfferedCertificate, UpstreamConfig, UpstreamState};
 use portcullis::domain::{ErrorKind, HostId};
 
 /// Every part of a web application's terms, differently.
-fn web(n: usize) -> WebTerms {
+fn web(n: usize) -> WebAppConfig {
     let words =
         |of: &[&str]| -> Vec<String> { of.iter().take(n).map(|word| (*word).to_owned()).collect() };
-    WebTerms {
+    WebAppConfig {
         scheme: Scheme::ALL[n % 2],
         host: words(&["erp.example:8443"]).join(""),
         start: "/lab?a=\"b".into(),
-        identity: Identity {
+        identity: IdentityForwarding {
             headers: n % 2 == 1,
             assertion_audience: (n > 1).then(|| "erp".into()),
         },
-        sign_in: [SignIn::None, SignIn::Basic, SignIn::Header("x-key".into())][n % 3].clone(),
+        sign_in: [
+            UpstreamSignIn::None,
+            UpstreamSignIn::Basic,
+            UpstreamSignIn::Header("x-key".into()),
+        ][n % 3]
+            .clone(),
         requests: RequestPolicy {
             methods: words(&["GET", "POST"]),
             paths: words(&["/wiki", "/api", "/x"]),
@@ -37,7 +44,7 @@ on_both! {
     async fn terms_and_policy_are_read_back(db) {
         let org = organization(&db).await;
         db.store.write(move |tx| {
-            let mut one = a_workspace(org, "ws-a");
+            let mut one = make_workspace(org, "ws-a");
             tx.insert_workspace(&one)?;
             let rules = [
                 TrustRule::FirstUse,
@@ -47,19 +54,19 @@ on_both! {
             ];
             for (n, trust) in rules.into_iter().enumerate() {
                 one.policy = StreamPolicy { clipboard: Clipboard::ALL[n], files: n % 2 == 0, read_only: n % 2 == 1 };
-                one.server = ServerTerms {
-                    source: CredentialSource::ALL[n % 3],
+                one.upstream = UpstreamConfig {
+                    credential_source: CredentialSource::ALL[n % 3],
                     username: format!("us\"er{n}"),
                     domain: "D".into(),
                     trust,
                     exclusive: n % 2 == 0,
-                    keyboard: (n > 1).then_some(u32::MAX),
-                    web: web(n),
+                    keyboard_layout: (n > 1).then_some(u32::MAX),
+                    web_app: web(n),
                 };
-                one.target = Some(Target::Service { host_id: HostId::new(), name: format!("xrdp-{n}") });
+                one.target = Some(TargetSpec::Service { host_id: HostId::new(), name: format!("xrdp-{n}") });
                 assert!(tx.update_workspace(&one)?);
                 assert_eq!(tx.workspace(&one.id)?, Some(one.clone()));
-                assert_eq!(tx.policies(org)?.get("ws-a"), Some(&one.policy));
+                assert_eq!(tx.stream_policies(org)?.get("ws-a"), Some(&one.policy));
             }
             Ok(())
         }).await.unwrap();
@@ -67,7 +74,7 @@ on_both! {
 
     async fn what_nobody_wrote_does_not_read(db) {
         let org = organization(&db).await;
-        db.store.write(move |tx| tx.insert_workspace(&a_workspace(org, "ws-a"))).await.unwrap();
+        db.store.write(move |tx| tx.insert_workspace(&make_workspace(org, "ws-a"))).await.unwrap();
         for (damaged, good) in [
             ("server = '{\"trust\":\"anything\"}'", "server = '{}'"),
             ("server = '{\"trust\":\"pinned\"}'", "server = '{}'"),
@@ -84,33 +91,33 @@ on_both! {
             assert_eq!(db.store.read(move |tx| tx.workspaces(org)).await.unwrap_err().kind, ErrorKind::Internal, "{damaged}");
             db.raw(&format!("UPDATE workspaces SET {good}"));
         }
-        assert_eq!(db.store.read(move |tx| tx.workspaces(org)).await.unwrap(), [a_workspace(org, "ws-a")]);
+        assert_eq!(db.store.read(move |tx| tx.workspaces(org)).await.unwrap(), [make_workspace(org, "ws-a")]);
     }
 
     async fn certificates_are_pinned_once(db) {
         let org = organization(&db).await;
         db.store.write(move |tx| {
-            let id = a_workspace(org, "ws-a").id;
+            let id = make_workspace(org, "ws-a").id;
             let (a, b) = (Fingerprint([1; 32]), Fingerprint([2; 32]));
-            assert!(!tx.pin_first(&id, a, "CN=a", NOW)?, "no such workspace");
-            tx.insert_workspace(&a_workspace(org, "ws-a"))?;
-            tx.insert_workspace(&a_workspace(org, "ws-b"))?;
-            assert_eq!(tx.server_state(&id)?, ServerState::default());
-            assert!(tx.pin_first(&id, a, "CN=a", NOW)?);
-            assert!(!tx.pin_first(&id, b, "CN=b", NOW)?, "the first one stays");
+            assert!(!tx.pin_certificate_if_none(&id, a, "CN=a", NOW)?, "no such workspace");
+            tx.insert_workspace(&make_workspace(org, "ws-a"))?;
+            tx.insert_workspace(&make_workspace(org, "ws-b"))?;
+            assert_eq!(tx.upstream_state(&id)?, UpstreamState::default());
+            assert!(tx.pin_certificate_if_none(&id, a, "CN=a", NOW)?);
+            assert!(!tx.pin_certificate_if_none(&id, b, "CN=b", NOW)?, "the first one stays");
             for n in 1..=2 {
-                tx.offer(&id, &Offered { fingerprint: b, at: later(n), subject: format!("CN=b{n}") })?;
+                tx.set_offered_certificate(&id, &OfferedCertificate { fingerprint: b, at: later(n), subject: format!("CN=b{n}") })?;
             }
             tx.set_workspace_password(&id, Some("sealed"))?;
-            let offered = Some(Offered { fingerprint: b, at: later(2), subject: "CN=b2".into() });
-            let state = ServerState { has_password: true, pinned: Some((a, NOW)), offered };
-            assert_eq!(tx.server_state(&id)?, state);
-            let all = tx.server_states(org)?;
+            let offered = Some(OfferedCertificate { fingerprint: b, at: later(2), subject: "CN=b2".into() });
+            let state = UpstreamState { has_password: true, pinned: Some((a, NOW)), offered };
+            assert_eq!(tx.upstream_state(&id)?, state);
+            let all = tx.upstream_states(org)?;
             assert_eq!((all.len(), all.get("ws-a")), (1, Some(&state)));
-            assert!(tx.pin_instead(&id, b, "CN=b", later(3))?);
-            assert_eq!(tx.server_state(&id)?, ServerState { has_password: true, pinned: Some((b, later(3))), offered: None });
-            tx.forget_certificates(&id)?;
-            assert_eq!(tx.server_state(&id)?, ServerState { has_password: true, ..ServerState::default() });
+            assert!(tx.replace_pinned_certificate(&id, b, "CN=b", later(3))?);
+            assert_eq!(tx.upstream_state(&id)?, UpstreamState { has_password: true, pinned: Some((b, later(3))), offered: None });
+            tx.delete_certificates(&id)?;
+            assert_eq!(tx.upstream_state(&id)?, UpstreamState { has_password: true, ..UpstreamState::default() });
             Ok(())
         }).await.unwrap();
     }
@@ -119,26 +126,26 @@ on_both! {
         let org = organization(&db).await;
         let (ann, bob) = (user(&db, org, "ann@example.com").await, user(&db, org, "bob@example.com").await);
         db.store.write(move |tx| {
-            let (one, other) = (a_workspace(org, "ws-a"), a_workspace(org, "ws-b"));
-            assert!(!tx.put_user_credential(&one.id, ann.id, "s", NOW)?, "no such workspace");
+            let (one, other) = (make_workspace(org, "ws-a"), make_workspace(org, "ws-b"));
+            assert!(!tx.upsert_user_credential(&one.id, ann.id, "s", NOW)?, "no such workspace");
             tx.insert_workspace(&one)?;
             tx.insert_workspace(&other)?;
-            assert!(tx.put_user_credential(&one.id, ann.id, "first", NOW)? && tx.put_user_credential(&one.id, ann.id, "second", later(1))?);
-            assert!(tx.put_user_credential(&one.id, bob.id, "his", NOW)? && tx.put_user_credential(&other.id, ann.id, "there", NOW)?);
+            assert!(tx.upsert_user_credential(&one.id, ann.id, "first", NOW)? && tx.upsert_user_credential(&one.id, ann.id, "second", later(1))?);
+            assert!(tx.upsert_user_credential(&one.id, bob.id, "his", NOW)? && tx.upsert_user_credential(&other.id, ann.id, "there", NOW)?);
             assert_eq!(tx.user_credential(&one.id, ann.id)?.as_deref(), Some("second"));
             assert_eq!(tx.user_credential(&one.id, bob.id)?.as_deref(), Some("his"));
             assert_eq!(tx.user_credential(&other.id, bob.id)?, None);
             assert_eq!(tx.user_credentials_of(ann.id)?.len(), 2);
             assert!(tx.delete_user_credential(&one.id, bob.id)? && !tx.delete_user_credential(&one.id, bob.id)?);
             tx.set_workspace_password(&one.id, Some("sealed"))?;
-            tx.pin_first(&one.id, Fingerprint([1; 32]), "CN=a", NOW)?;
+            tx.pin_certificate_if_none(&one.id, Fingerprint([1; 32]), "CN=a", NOW)?;
             // Whoever gets the id next finds nothing of the one before.
             assert!(tx.delete_workspace(&one.id, later(2))?);
             tx.insert_workspace(&one)?;
             assert_eq!((tx.user_credential(&one.id, ann.id)?, tx.workspace_password(&one.id)?), (None, None));
-            assert_eq!(tx.server_state(&one.id)?, ServerState::default());
+            assert_eq!(tx.upstream_state(&one.id)?, UpstreamState::default());
             assert_eq!(tx.user_credentials_of(ann.id)?.into_iter().collect::<Vec<_>>(), ["ws-b"]);
-            assert_eq!(tx.forget_user_credentials(&other.id)?, 1);
+            assert_eq!(tx.delete_user_credentials(&other.id)?, 1);
             Ok(())
         }).await.unwrap();
     }

@@ -7,12 +7,12 @@ on_both! {
     async fn workspaces(db) {
         let org = organization(&db).await;
         db.store.write(move |tx| {
-            let one = a_workspace(org, "ws-one");
+            let one = make_workspace(org, "ws-one");
             tx.insert_workspace(&one)?;
             let conflict = tx.insert_workspace(&one).unwrap_err();
             assert_eq!(conflict.kind, ErrorKind::Conflict);
             assert_eq!(tx.workspace(&one.id)?, Some(one.clone()));
-            let other = Workspace { name: "A".into(), ..a_workspace(org, "ws-two") };
+            let other = Workspace { name: "A".into(), ..make_workspace(org, "ws-two") };
             tx.insert_workspace(&other)?;
             assert_eq!(tx.workspaces(org)?, [other.clone(), one.clone()]);
             assert!(tx.workspaces(OrganizationId::new())?.is_empty());
@@ -42,13 +42,13 @@ on_both! {
         db.store.write(move |tx| {
             let network = ("10.63.0.0".parse().unwrap(), 29);
             assert_eq!(tx.next_host_address(network)?.to_string(), "10.63.0.2");
-            let one = a_host(org, "10.63.0.2");
+            let one = make_host(org, "10.63.0.2");
             tx.insert_host(&one, "sealed")?;
             assert_eq!(tx.next_host_address(network)?.to_string(), "10.63.0.3");
             let same_key = portcullis::domain::host::Host { id: HostId::new(), address: "10.63.0.3".parse().unwrap(), ..one.clone() };
             assert_eq!(tx.insert_host(&same_key, "sealed").unwrap_err().kind, ErrorKind::Conflict);
-            assert_eq!(tx.insert_host(&a_host(org, "10.63.0.2"), "sealed").unwrap_err().kind, ErrorKind::Conflict);
-            for n in 3..7 { tx.insert_host(&a_host(org, &format!("10.63.0.{n}")), "sealed")?; }
+            assert_eq!(tx.insert_host(&make_host(org, "10.63.0.2"), "sealed").unwrap_err().kind, ErrorKind::Conflict);
+            for n in 3..7 { tx.insert_host(&make_host(org, &format!("10.63.0.{n}")), "sealed")?; }
             assert_eq!(tx.next_host_address(network).unwrap_err().kind, ErrorKind::Conflict);
 
             assert_eq!(tx.host(one.id)?, Some(one.clone()));
@@ -86,7 +86,7 @@ on_both! {
     async fn another_process_sees_it(db) {
         let other = db.reopen();
         for n in 1..=3 {
-            db.store.write(|tx| tx.audit(a_draft(Action::Login))).await.unwrap();
+            db.store.write(|tx| tx.append_audit_entry(make_draft(Action::Login))).await.unwrap();
             assert_eq!(other.read(|tx| tx.change_counter()).await.unwrap(), n);
         }
     }

@@ -24,33 +24,33 @@ pub struct Quota {
     /// Tries at once.
     pub burst: u32,
     /// Time until one more.
-    pub every: Duration,
+    pub interval: Duration,
 }
 
 impl Quota {
     /// Default for an account: 10, then one per 30 s.
-    pub const ACCOUNT: Self = Self { burst: 10, every: Duration::from_secs(30) };
+    pub const ACCOUNT: Self = Self { burst: 10, interval: Duration::from_secs(30) };
     /// Default for an address: 30, then one per 5 s.
-    pub const ADDRESS: Self = Self { burst: 30, every: Duration::from_secs(5) };
+    pub const ADDRESS: Self = Self { burst: 30, interval: Duration::from_secs(5) };
 }
 
 /// Most keys a map remembers. Beyond it, those nearest to being full again are forgotten first.
-const KEYS_MAX: usize = 65_536;
+const MAX_KEYS: usize = 65_536;
 
 /// Remembers tries per account and per address, in bounded memory.
 #[derive(Debug)]
-pub struct Throttle {
-    accounts: Mutex<Buckets<[u8; 16]>>,
-    addresses: Mutex<Buckets<IpAddr>>,
+pub struct AttemptLimiter {
+    accounts: Mutex<GcraLimiter<[u8; 16]>>,
+    addresses: Mutex<GcraLimiter<IpAddr>>,
 }
 
-impl Throttle {
+impl AttemptLimiter {
     /// A throttle with these quotas.
     #[must_use]
     pub fn new(per_account: Quota, per_address: Quota) -> Self {
         Self {
-            accounts: Mutex::new(Buckets::new(per_account)),
-            addresses: Mutex::new(Buckets::new(per_address)),
+            accounts: Mutex::new(GcraLimiter::new(per_account)),
+            addresses: Mutex::new(GcraLimiter::new(per_address)),
         }
     }
 
@@ -69,25 +69,25 @@ impl Throttle {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let (account, address) = (account_key(account), address.map(address_key));
         let wait = accounts
-            .wait(&account, now)
-            .max(address.map_or(Duration::ZERO, |a| addresses.wait(&a, now)));
+            .retry_after(&account, now)
+            .max(address.map_or(Duration::ZERO, |a| addresses.retry_after(&a, now)));
         if !wait.is_zero() {
             return Err(wait);
         }
-        accounts.count(account, now);
+        accounts.record(account, now);
         if let Some(address) = address {
-            addresses.count(address, now);
+            addresses.record(address, now);
         }
         Ok(())
     }
 
     /// The owner of the account proved who they are: its tries are forgotten. Its address's are
     /// not.
-    pub fn succeed(&self, account: &str) {
+    pub fn reset_account(&self, account: &str) {
         self.accounts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .full_at
+            .tat
             .remove(&account_key(account));
     }
 }
@@ -107,50 +107,52 @@ fn address_key(address: IpAddr) -> IpAddr {
 }
 
 #[derive(Debug)]
-struct Buckets<K> {
-    every: i64,
-    ahead: i64,
-    full_at: HashMap<K, i64>,
+struct GcraLimiter<K> {
+    emission_interval: i64,
+    burst_tolerance: i64,
+    tat: HashMap<K, i64>,
 }
 
-impl<K: Eq + Hash> Buckets<K> {
+impl<K: Eq + Hash> GcraLimiter<K> {
     fn new(quota: Quota) -> Self {
-        let every = i64::try_from(quota.every.as_millis()).unwrap_or(i64::MAX).max(1);
+        let emission_interval =
+            i64::try_from(quota.interval.as_millis()).unwrap_or(i64::MAX).max(1);
         Self {
-            every,
-            ahead: every.saturating_mul(i64::from(quota.burst.max(1))),
-            full_at: HashMap::new(),
+            emission_interval,
+            burst_tolerance: emission_interval.saturating_mul(i64::from(quota.burst.max(1))),
+            tat: HashMap::new(),
         }
     }
 
-    fn wait(&self, key: &K, now: Timestamp) -> Duration {
-        let full_at = self.full_at.get(key).copied().unwrap_or(now.0).max(now.0);
-        let over =
-            full_at.saturating_add(self.every).saturating_sub(now.0.saturating_add(self.ahead));
+    fn retry_after(&self, key: &K, now: Timestamp) -> Duration {
+        let full_at = self.tat.get(key).copied().unwrap_or(now.0).max(now.0);
+        let over = full_at
+            .saturating_add(self.emission_interval)
+            .saturating_sub(now.0.saturating_add(self.burst_tolerance));
         Duration::from_millis(u64::try_from(over).unwrap_or(0))
     }
 
-    fn count(&mut self, key: K, now: Timestamp) {
-        if self.full_at.len() >= KEYS_MAX && !self.full_at.contains_key(&key) {
-            self.shrink(now);
+    fn record(&mut self, key: K, now: Timestamp) {
+        if self.tat.len() >= MAX_KEYS && !self.tat.contains_key(&key) {
+            self.evict(now);
         }
-        let full_at = self.full_at.entry(key).or_insert(now.0);
-        *full_at = (*full_at).max(now.0).saturating_add(self.every);
+        let full_at = self.tat.entry(key).or_insert(now.0);
+        *full_at = (*full_at).max(now.0).saturating_add(self.emission_interval);
     }
 
     /// Forgets full buckets; when that is not enough, the half that is nearest to full.
-    fn shrink(&mut self, now: Timestamp) {
-        self.full_at.retain(|_, full_at| *full_at > now.0);
-        if self.full_at.len() >= KEYS_MAX {
-            let mut times: Vec<i64> = self.full_at.values().copied().collect();
+    fn evict(&mut self, now: Timestamp) {
+        self.tat.retain(|_, full_at| *full_at > now.0);
+        if self.tat.len() >= MAX_KEYS {
+            let mut times: Vec<i64> = self.tat.values().copied().collect();
             let middle = times.len() / 2;
             let (_, median, _) = times.select_nth_unstable(middle);
             let median = *median;
             // Many may share the median: of them only as many are kept as there is room beside the
             // worse ones.
-            let mut room = (KEYS_MAX / 2)
-                .saturating_sub(self.full_at.values().filter(|full_at| **full_at > median).count());
-            self.full_at.retain(|_, full_at| {
+            let mut room = (MAX_KEYS / 2)
+                .saturating_sub(self.tat.values().filter(|full_at| **full_at > median).count());
+            self.tat.retain(|_, full_at| {
                 let fits = *full_at == median && room > 0;
                 room -= usize::from(fits);
                 fits || *full_at > median
@@ -165,8 +167,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_772_721_000_000);
 
-    fn throttle() -> Throttle {
-        Throttle::new(Quota::ACCOUNT, Quota::ADDRESS)
+    fn throttle() -> AttemptLimiter {
+        AttemptLimiter::new(Quota::ACCOUNT, Quota::ADDRESS)
     }
 
     fn ip(text: &str) -> Option<IpAddr> {
@@ -184,7 +186,7 @@ mod tests {
         let later = NOW.after(Duration::from_secs(30));
         throttle.check("ann@example.com", None, later).unwrap();
         assert!(throttle.check("ann@example.com", None, later).is_err());
-        throttle.succeed("Ann@example.com");
+        throttle.reset_account("Ann@example.com");
         throttle.check("ann@example.com", None, later).unwrap();
     }
 
@@ -199,7 +201,7 @@ mod tests {
             Err(Duration::from_secs(5))
         );
         throttle.check("x", ip("2001:db8:1:3::1"), NOW).unwrap();
-        throttle.succeed("x");
+        throttle.reset_account("x");
         assert!(throttle.check("x", ip("2001:db8:1:2::1"), NOW).is_err());
         assert_eq!(
             address_key("::ffff:192.0.2.1".parse().unwrap()),
@@ -226,10 +228,10 @@ mod tests {
         for _ in 0..10 {
             throttle.check("worst", None, NOW).unwrap();
         }
-        for i in 0..KEYS_MAX * 3 {
+        for i in 0..MAX_KEYS * 3 {
             throttle.check(&format!("account {i}"), None, NOW).unwrap();
         }
-        assert!(throttle.accounts.lock().unwrap().full_at.len() <= KEYS_MAX);
+        assert!(throttle.accounts.lock().unwrap().tat.len() <= MAX_KEYS);
         assert!(throttle.check("worst", None, NOW).is_err());
     }
 

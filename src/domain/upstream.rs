@@ -9,7 +9,7 @@
 //! | [`Fingerprint`] | SHA-256 of a certificate in DER; a *pin* is the one expected |
 
 use super::secret::SecretString;
-use super::web::WebTerms;
+use super::web_app::WebAppConfig;
 use std::fmt;
 
 /// Which way clipboard text may go. *In* is from the user's machine into the desktop.
@@ -175,14 +175,14 @@ pub enum TrustRule {
     Authority {
         /// Certificates of authorities, PEM.
         roots: String,
-        /// The name the certificate must be for; `None`: any name these authorities vouch for.
+        /// The name the certificate must be for; `Incomplete`: any name these authorities vouch for.
         name: Option<String>,
     },
 }
 
 /// What is known of a server's certificate before it is met.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct ServerTrust {
+pub struct UpstreamTrust {
     /// The rule.
     pub rule: TrustRule,
     /// The pin that was recorded or accepted, for [`TrustRule::FirstUse`].
@@ -191,49 +191,49 @@ pub struct ServerTrust {
 
 /// Everything a stream needs to know of its server, as it was when the stream was granted.
 #[derive(Debug, Clone)]
-pub struct Server {
+pub struct Upstream {
     /// TCP port.
     pub port: u16,
-    /// What is proved to it; `None`: the user must be asked.
+    /// What is proved to it; `Incomplete`: the user must be asked.
     pub credential: Option<Credential>,
     /// Where that came from.
-    pub source: CredentialSource,
+    pub credential_source: CredentialSource,
     /// How it proves itself.
-    pub trust: ServerTrust,
+    pub trust: UpstreamTrust,
     /// What may pass.
     pub policy: StreamPolicy,
     /// RFB: other clients of the same desktop are put out (ClientInit's shared flag is 0). RFC 6143
     /// section 7.3.1.
     pub exclusive: bool,
     /// RDP: the keyboard layout told to the server (a Windows input locale identifier, `0x00000407`
-    /// is German); `None`: the browser's own word.
-    pub keyboard: Option<u32>,
-    /// A web application's own terms; `None` for every other kind.
-    pub web: Option<Box<WebTerms>>,
+    /// is German); `Incomplete`: the browser's own word.
+    pub keyboard_layout: Option<u32>,
+    /// A web application's own terms; `Incomplete` for every other kind.
+    pub web_app: Option<Box<WebAppConfig>>,
 }
 
-impl Server {
+impl Upstream {
     /// A desktop that an agent started: no certificate to check, a password of its own, nothing
     /// held back.
     #[must_use]
-    pub fn own(port: u16, password: SecretString, policy: StreamPolicy) -> Self {
+    pub fn agent_started(port: u16, password: SecretString, policy: StreamPolicy) -> Self {
         Self {
             port,
             credential: Some(Credential::password(password)),
-            source: CredentialSource::Workspace,
-            trust: ServerTrust::default(),
+            credential_source: CredentialSource::Workspace,
+            trust: UpstreamTrust::default(),
             policy,
             exclusive: false,
-            keyboard: None,
-            web: None,
+            keyboard_layout: None,
+            web_app: None,
         }
     }
 }
 
 /// The keyboard layout of a text such as `0x00000407`, a Windows input locale identifier of 1 to 8
-/// hexadecimal digits. An empty text is no layout (`Some(None)`); `None`: it is not one.
+/// hexadecimal digits. An empty text is no layout (`Some(None)`); `Incomplete`: it is not one.
 #[must_use]
-pub fn parse_keyboard(text: &str) -> Option<Option<u32>> {
+pub fn parse_keyboard_layout(text: &str) -> Option<Option<u32>> {
     let text = text.trim().to_ascii_lowercase();
     if text.is_empty() {
         return Some(None);
@@ -269,10 +269,10 @@ mod tests {
             ("", None),
             (" ", None),
         ] {
-            assert_eq!(parse_keyboard(text), Some(id), "{text}");
+            assert_eq!(parse_keyboard_layout(text), Some(id), "{text}");
         }
         for bad in ["407", "0x", "0x0", "0x123456789", "0x+407", "german"] {
-            assert_eq!(parse_keyboard(bad), None, "{bad}");
+            assert_eq!(parse_keyboard_layout(bad), None, "{bad}");
         }
     }
 
