@@ -28,7 +28,7 @@ pub enum Format {
 pub const DEFAULT_FILTER: &str = "info";
 
 /// Libraries whose debug lines hold headers, frames, queries or credentials of our users.
-const QUIET: [&str; 10] = [
+const SENSITIVE_LIBRARIES: [&str; 10] = [
     "actix_http",
     "actix_web",
     "actix_server",
@@ -54,7 +54,7 @@ pub enum TelemetryError {
     },
     /// Logs were set up before.
     #[error("logs were set up twice")]
-    Twice,
+    AlreadyInitialized,
 }
 
 /// Sets up logs for the process, on standard error. `filter` is a list such as
@@ -64,7 +64,9 @@ pub enum TelemetryError {
 /// [`TelemetryError`] when the filter cannot be read, or when logs were set up before.
 pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
     // Also bridges the libraries that speak `log`.
-    subscriber(format, filter, io::stderr)?.try_init().map_err(|_| TelemetryError::Twice)
+    subscriber(format, filter, io::stderr)?
+        .try_init()
+        .map_err(|_| TelemetryError::AlreadyInitialized)
 }
 
 /// The same, to any writer: for tests.
@@ -79,7 +81,7 @@ pub fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = filter_of(filter)?;
+    let filter = parse_filter(filter)?;
     let lines = match format {
         Format::Json => tracing_subscriber::fmt::layer()
             .json()
@@ -91,20 +93,20 @@ where
         Format::Pretty => tracing_subscriber::fmt::layer().compact().with_writer(writer).boxed(),
     };
     Ok(Registry::default().with(lines.with_filter(
-        filter.and(filter_fn(|metadata| !is_indiscreet(metadata.target(), *metadata.level()))),
+        filter.and(filter_fn(|metadata| !may_leak_secrets(metadata.target(), *metadata.level()))),
     )))
 }
 
 /// Whether a line could hold what no line may hold. The filter alone could be talked into it, by a
 /// part of a library's name or the name of a span.
-fn is_indiscreet(target: &str, level: Level) -> bool {
+fn may_leak_secrets(target: &str, level: Level) -> bool {
     level > Level::INFO
-        && QUIET.iter().any(|name| {
+        && SENSITIVE_LIBRARIES.iter().any(|name| {
             target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         })
 }
 
-fn filter_of(text: &str) -> Result<EnvFilter, TelemetryError> {
+fn parse_filter(text: &str) -> Result<EnvFilter, TelemetryError> {
     let text = if text.trim().is_empty() { DEFAULT_FILTER } else { text };
     let bad = |why: String| TelemetryError::Filter { filter: text.to_owned(), why };
     let mut filter = EnvFilter::try_new(text).map_err(|e| bad(e.to_string()))?;
@@ -115,7 +117,7 @@ fn filter_of(text: &str) -> Result<EnvFilter, TelemetryError> {
         .and_then(|part| part.trim().parse().ok())
         .unwrap_or(LevelFilter::INFO);
     let cap = whole.min(LevelFilter::INFO);
-    for name in QUIET {
+    for name in SENSITIVE_LIBRARIES {
         // A directive for the same target replaces the one asked for.
         let quiet: Directive = format!("{name}={cap}")
             .parse()
@@ -181,6 +183,6 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_named() {
-        assert!(filter_of("info,==").unwrap_err().to_string().contains("info,=="));
+        assert!(parse_filter("info,==").unwrap_err().to_string().contains("info,=="));
     }
 }

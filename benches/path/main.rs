@@ -62,7 +62,7 @@ impl Settings {
 
 fn main() -> Outcome<()> {
     // As `portcullis` does for itself.
-    memory::settle();
+    memory::reexec_with_malloc_settings();
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Asked of every process of the house: the children inherit it.
     let files = machine::raise_files(65_536);

@@ -30,7 +30,9 @@ use portcullis::domain::workspace::{Workspace, WorkspaceKind};
 use portcullis::domain::{
     HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
 };
-use portcullis::host::control::{self, DesktopInfo, Health, Order, Refusal, Service, Started};
+use portcullis::host::control::{
+    self, ControlHandler, DesktopInfo, Health, Order, Refusal, Started,
+};
 use portcullis::host::forward;
 use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, TunnelId};
 use portcullis::viewer::attach::Attachment;
@@ -137,7 +139,7 @@ impl Launcher {
             keepalive: Some(forward::KEEPALIVE),
             profile: Profile::Stream,
         })?;
-        let mut listener = tunnel.listen(forward::PORT, 8)?;
+        let mut listener = tunnel.listen(forward::RFB_PORT, 8)?;
         let desktop = self.desktop;
         tokio::spawn(async move {
             while let Ok(stream) = listener.accept().await {
@@ -150,14 +152,14 @@ impl Launcher {
         });
         Ok(Started {
             public_key,
-            port: forward::PORT,
+            port: forward::RFB_PORT,
             password: SecretString::new(PASSWORD.into()),
             certificate: None,
         })
     }
 }
 
-impl Service for Launcher {
+impl ControlHandler for Launcher {
     fn health(self: Arc<Self>) -> BoxFuture<'static, Health> {
         let memory = control::Memory::default();
         let (kinds, services, service_kinds) = (Vec::new(), Vec::new(), Vec::new());
@@ -218,7 +220,8 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
         preshared_key: SecretBytes::new(key("preshared").to_vec()),
     })?;
     let folder = tempfile::tempdir()?;
-    let certificate = portcullis::app::tls::own(folder.path(), &[], Timestamp(1_790_000_000_000))?;
+    let certificate =
+        portcullis::app::tls::own_certificate(folder.path(), &[], Timestamp(1_790_000_000_000))?;
     let tls = portcullis::app::tls::server_config(&certificate.certificate, &certificate.key)?;
     let data = web::Data::from(house.clone());
     let server = HttpServer::new(move || {
@@ -385,7 +388,7 @@ fn lease(n: u64, policy: StreamPolicy) -> Option<Lease> {
     lease_to(
         n,
         WorkspaceKind::Linux,
-        Upstream::agent_started(forward::PORT, SecretString::new(PASSWORD.into()), policy),
+        Upstream::agent_started(forward::RFB_PORT, SecretString::new(PASSWORD.into()), policy),
     )
 }
 

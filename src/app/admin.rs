@@ -2,7 +2,7 @@
 //! as the API.
 
 use super::cli::{HostCommand, ServerArgs, UserCommand, WebArgs, WorkspaceArgs, WorkspaceCommand};
-use super::shell::{Shell, password, table};
+use super::shell::{Shell, print_table, read_or_generate_password};
 use super::{Failure, gateway, tls};
 use crate::broker::views::{
     HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, ServerChange, UserChange, WebChange,
@@ -24,13 +24,13 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
     match command {
         UserCommand::Create { email, name, role, password: from, at } => {
             let shell = Shell::open(&at).await?;
-            let secret = password(from.generate)?;
+            let secret = read_or_generate_password(from.generate)?;
             let name =
                 name.unwrap_or_else(|| email.split('@').next().unwrap_or_default().to_owned());
             let new = NewUser { email, name, password: secret.clone(), role };
             let made = shell.broker.create_user(&shell.origin, &shell.caller, new).await?;
             println!("Created {} ({}).", made.email, made.role);
-            show_once(from.generate, &secret);
+            print_generated_password(from.generate, &secret);
         }
         UserCommand::List { format, at } => {
             let shell = Shell::open(&at).await?;
@@ -38,7 +38,7 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
         }
         UserCommand::Disable { user } => {
             let shell = Shell::open(&user.at).await?;
-            change(
+            update_user(
                 &shell,
                 &user.email,
                 UserChange { disabled: Some(true), ..UserChange::default() },
@@ -48,7 +48,7 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
         }
         UserCommand::Enable { user } => {
             let shell = Shell::open(&user.at).await?;
-            change(
+            update_user(
                 &shell,
                 &user.email,
                 UserChange { disabled: Some(false), ..UserChange::default() },
@@ -59,15 +59,15 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
         UserCommand::SetPassword { user, password: from } => {
             let shell = Shell::open(&user.at).await?;
             shell.user(&user.email).await?;
-            let secret = password(from.generate)?;
-            change(
+            let secret = read_or_generate_password(from.generate)?;
+            update_user(
                 &shell,
                 &user.email,
                 UserChange { password: Some(secret.clone()), ..UserChange::default() },
             )
             .await?;
             println!("Set a new password for {}.", user.email);
-            show_once(from.generate, &secret);
+            print_generated_password(from.generate, &secret);
         }
         UserCommand::ResetMfa { user } => {
             let shell = Shell::open(&user.at).await?;
@@ -88,13 +88,13 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show_once(generated: bool, secret: &SecretString) {
+fn print_generated_password(generated: bool, secret: &SecretString) {
     if generated {
         println!("Password (shown only now): {}", secret.expose());
     }
 }
 
-async fn change(shell: &Shell, email: &str, change: UserChange) -> Result<(), Failure> {
+async fn update_user(shell: &Shell, email: &str, change: UserChange) -> Result<(), Failure> {
     let id = shell.user(email).await?.id;
     shell.broker.update_user(&shell.origin, &shell.caller, id, change).await?;
     Ok(())
@@ -120,13 +120,13 @@ fn list_users(users: &[User], as_json: bool) {
                 u.email.clone(),
                 u.name.clone(),
                 u.role.to_string(),
-                yes(u.mfa_enrolled),
+                yes_or_no(u.mfa_enrolled),
                 state.into(),
-                moment(u.last_login_at),
+                time_or_never(u.last_login_at),
             ]
         })
         .collect();
-    table(&["EMAIL", "NAME", "ROLE", "2ND FACTOR", "STATE", "LAST SIGN-IN"], &rows);
+    print_table(&["EMAIL", "NAME", "ROLE", "2ND FACTOR", "STATE", "LAST SIGN-IN"], &rows);
 }
 
 /// Does a `portcullis workspace` command.
@@ -143,7 +143,7 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
                 name,
                 description,
                 kind: r#type,
-                rest: changes(&shell, rest, None).await?,
+                rest: workspace_change(&shell, rest, None).await?,
             };
             let made = shell.broker.create_workspace(&shell.origin, &shell.caller, new).await?;
             println!("Created {} ({}).", made.workspace.id, made.workspace.name);
@@ -178,17 +178,20 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
                         w.name.clone(),
                         w.kind.as_str().into(),
                         seats.into(),
-                        yes(w.requires_mfa),
+                        yes_or_no(w.requires_mfa),
                         roles.join(","),
                         state.into(),
                     ]
                 })
                 .collect();
-            table(&["ID", "NAME", "TYPE", "SEATS", "NEEDS 2ND FACTOR", "ROLES", "STATE"], &rows);
+            print_table(
+                &["ID", "NAME", "TYPE", "SEATS", "NEEDS 2ND FACTOR", "ROLES", "STATE"],
+                &rows,
+            );
         }
         WorkspaceCommand::Update { id, name, rest, at } => {
             let shell = Shell::open(&at).await?;
-            let change = changes(&shell, rest, name).await?;
+            let change = workspace_change(&shell, rest, name).await?;
             shell.broker.update_workspace(&shell.origin, &shell.caller, &id, change).await?;
             println!("Changed {id}.");
         }
@@ -214,22 +217,22 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
             let shell = Shell::open(&workspace.at).await?;
             let ended =
                 shell.broker.stop_workspace(&shell.origin, &shell.caller, &workspace.id).await?;
-            println!("Stopped {}: {} ended.", workspace.id, counted(ended.len(), "session"));
+            println!("Stopped {}: {} ended.", workspace.id, with_count(ended.len(), "session"));
         }
     }
     Ok(())
 }
 
-async fn changes(
+async fn workspace_change(
     shell: &Shell,
     args: WorkspaceArgs,
     name: Option<String>,
 ) -> Result<WorkspaceChange, Failure> {
     let server = *args.server;
-    let target = target(shell, &server).await?;
-    let trust = trust(&server)?;
-    let web = web(*args.web)?;
-    let password = if server.password { Some(password(false)?) } else { None };
+    let target = resolve_target(shell, &server).await?;
+    let trust = trust_rule(&server)?;
+    let web = web_change(*args.web)?;
+    let password = if server.password { Some(read_or_generate_password(false)?) } else { None };
     Ok(WorkspaceChange {
         target,
         password,
@@ -259,7 +262,7 @@ async fn changes(
     })
 }
 
-fn web(args: WebArgs) -> Result<WebChange, Failure> {
+fn web_change(args: WebArgs) -> Result<WebChange, Failure> {
     let sign_in = match (args.sign_in.as_deref(), args.sign_in_header) {
         (None, None) => None,
         (Some("none"), None) => Some(UpstreamSignIn::None),
@@ -290,11 +293,11 @@ fn web(args: WebArgs) -> Result<WebChange, Failure> {
     })
 }
 
-async fn target(shell: &Shell, args: &ServerArgs) -> Result<Option<TargetSpec>, Failure> {
+async fn resolve_target(shell: &Shell, args: &ServerArgs) -> Result<Option<TargetSpec>, Failure> {
     let Some(host) = &args.host else {
         return Ok(args.direct.clone().map(|name| TargetSpec::Direct { name }));
     };
-    let host_id = one_host(&shell.broker.hosts(&shell.origin, &shell.caller).await?, host)?;
+    let host_id = find_host(&shell.broker.hosts(&shell.origin, &shell.caller).await?, host)?;
     match (args.port, args.service.clone()) {
         (Some(port), _) => Ok(Some(TargetSpec::Host { host_id, port })),
         (None, Some(name)) => Ok(Some(TargetSpec::Service { host_id, name })),
@@ -304,7 +307,7 @@ async fn target(shell: &Shell, args: &ServerArgs) -> Result<Option<TargetSpec>, 
     }
 }
 
-fn trust(args: &ServerArgs) -> Result<Option<TrustRule>, Failure> {
+fn trust_rule(args: &ServerArgs) -> Result<Option<TrustRule>, Failure> {
     let Some(rule) = &args.trust else { return Ok(None) };
     match (rule.as_str(), args.fingerprint, &args.roots) {
         ("first_use", None, None) => Ok(Some(TrustRule::FirstUse)),
@@ -413,7 +416,7 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
             let hosts = shell.broker.hosts(&shell.origin, &shell.caller).await?;
             let config = shell
                 .broker
-                .host_config(&shell.origin, &shell.caller, one_host(&hosts, &host)?)
+                .host_config(&shell.origin, &shell.caller, find_host(&hosts, &host)?)
                 .await?;
             print!("{}", config.expose());
         }
@@ -424,7 +427,7 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
         HostCommand::Remove { host, at } => {
             let shell = Shell::open(&at).await?;
             let hosts = shell.broker.hosts(&shell.origin, &shell.caller).await?;
-            let id = one_host(&hosts, &host)?;
+            let id = find_host(&hosts, &host)?;
             shell.broker.remove_host(&shell.origin, &shell.caller, id).await?;
             println!("Removed {host}: its tunnel and the sessions on it have ended.");
         }
@@ -432,7 +435,7 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-fn one_host(hosts: &[HostView], named: &str) -> Result<HostId, Failure> {
+fn find_host(hosts: &[HostView], named: &str) -> Result<HostId, Failure> {
     let mut found =
         hosts.iter().map(|v| &v.host).filter(|h| h.name == named || h.id.to_string() == named);
     match (found.next(), found.next()) {
@@ -471,22 +474,22 @@ fn list_hosts(hosts: &[HostView], as_json: bool) {
                 h.address.to_string(),
                 h.version.clone(),
                 v.sessions.to_string(),
-                moment(h.last_seen_at),
+                time_or_never(h.last_seen_at),
             ]
         })
         .collect();
-    table(&["ID", "NAME", "KIND", "ADDRESS", "VERSION", "SESSIONS", "LAST SEEN"], &rows);
+    print_table(&["ID", "NAME", "KIND", "ADDRESS", "VERSION", "SESSIONS", "LAST SEEN"], &rows);
 }
 
-fn yes(is: bool) -> String {
+fn yes_or_no(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
 }
 
-fn moment(at: Option<Timestamp>) -> String {
+fn time_or_never(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "never".to_owned(), |t| t.to_string())
 }
 
 /// `1 session`, `2 sessions`.
-pub fn counted(n: usize, noun: &str) -> String {
+pub fn with_count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }

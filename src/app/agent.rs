@@ -1,7 +1,7 @@
 //! How an agent is run: by `portcullis agent`, and inside a demo.
 
 use super::cli::AgentArgs;
-use super::{Failure, Stop};
+use super::{Failure, StopSignals};
 use crate::config::{Agent, Config};
 use crate::host::agent::{self, AgentConfig, AgentError};
 use crate::host::desktop::Limits;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// How long a stopping agent may take to end its desktops: they are gone, or killed with it.
-const FAREWELL: Duration = Duration::from_millis(4500);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(4500);
 /// Longest join token read from standard input.
 const TOKEN_LIMIT: u64 = 1024;
 
@@ -48,7 +48,7 @@ impl Running {
         if self.task.is_finished() {
             return;
         }
-        if tokio::time::timeout(FAREWELL, self.task).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.task).await.is_err() {
             tracing::warn!("agent.stop.late: its desktops are killed with it");
         }
     }
@@ -63,7 +63,12 @@ pub fn config(settings: &Agent, state_dir: PathBuf, enrollment: Option<Enrollmen
         processes: settings.desktop_processes,
         ..Limits::default()
     };
-    AgentConfig { enrollment, limits, services: settings.by_name(), ..AgentConfig::new(state_dir) }
+    AgentConfig {
+        enrollment,
+        limits,
+        services: settings.service_addresses(),
+        ..AgentConfig::new(state_dir)
+    }
 }
 
 /// Whether the agent of this state folder is enrolled at a gateway with this UDP address. When it
@@ -75,7 +80,7 @@ pub fn is_enrolled(state_dir: &Path, at: SocketAddr) -> Result<bool, Failure> {
     let state = StateDir::open(state_dir).map_err(|e| Failure::new(e.to_string()))?;
     let known = state.identity().map_err(|e| Failure::new(e.to_string()))?;
     if known.as_ref().is_some_and(|identity| identity.gateway_endpoint != at.to_string()) {
-        state.forget().map_err(|e| Failure::new(e.to_string()))?;
+        state.delete_identity().map_err(|e| Failure::new(e.to_string()))?;
         return Ok(false);
     }
     Ok(known.is_some())
@@ -90,12 +95,12 @@ pub async fn run(args: AgentArgs) -> Result<(), Failure> {
         .with_services(&args.service)?;
     telemetry::init(settings.log.format, &settings.log.level)
         .map_err(|e| Failure::new(e.to_string()))?;
-    let mut stop = Stop::new()?;
+    let mut stop = StopSignals::new()?;
     let state_dir = args.state_dir.clone().unwrap_or_else(|| settings.agent.state_dir.clone());
     let enrollment = enrollment(&args, &settings.agent)?;
     let mut running = start(config(&settings.agent, state_dir, enrollment));
     tokio::select! {
-        () = stop.asked() => {}
+        () = stop.recv() => {}
         failure = running.failed() => return Err(failure),
     }
     running.stop().await;
@@ -119,7 +124,7 @@ fn enrollment(args: &AgentArgs, settings: &Agent) -> Result<Option<Enrollment>, 
         )));
     }
     let token = if token.expose() == "-" {
-        super::shell::line("the join token", TOKEN_LIMIT)?
+        super::shell::read_secret_line("the join token", TOKEN_LIMIT)?
     } else {
         token.clone()
     };

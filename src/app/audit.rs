@@ -1,8 +1,8 @@
 //! `portcullis audit`: proves the log in a database or in an export, writes an export, and prints
 //! the key that proves the log's end.
 
-use super::cli::{AuditCommand, Where};
-use super::shell::{Shell, configured};
+use super::cli::{AuditCommand, GatewayDataArgs};
+use super::shell::{Shell, load_config};
 use super::{Failure, keys, open};
 use crate::auth::Vault;
 use crate::auth::vault::verify_head_with;
@@ -39,14 +39,14 @@ pub async fn run(command: AuditCommand) -> Result<(), Failure> {
     }
 }
 
-fn vault(at: &Where) -> Result<Vault, Failure> {
-    Ok(Vault::from_master_key(*keys::load(&configured(at)?.server.data_dir)?.master))
+fn vault(at: &GatewayDataArgs) -> Result<Vault, Failure> {
+    Ok(Vault::from_master_key(*keys::load(&load_config(at)?.server.data_dir)?.master))
 }
 
 /// Checks heads by a public key, and signs none.
-struct ByPublicKey(String);
+struct PublicKeyVerifier(String);
 
-impl HeadSigner for ByPublicKey {
+impl HeadSigner for PublicKeyVerifier {
     fn sign(&self, _: &str) -> String {
         String::new()
     }
@@ -58,18 +58,18 @@ impl HeadSigner for ByPublicKey {
 async fn verify_database(
     database: Option<DatabaseUrl>,
     public_key: Option<String>,
-    at: &Where,
+    at: &GatewayDataArgs,
 ) -> Result<(), Failure> {
     let url = match database {
         Some(url) => url,
-        None => configured(at)?.database_url(),
+        None => load_config(at)?.database_url(),
     };
     // Opening would make an empty database, whose log is whole.
     if let Some(path) = url.sqlite_path().filter(|path| !path.exists()) {
         return Err(Failure::new(format!("there is no database at {}", path.display())));
     }
     let store: Store = match public_key {
-        Some(key) => open::store_with(&url, Arc::new(ByPublicKey(key))).await?,
+        Some(key) => open::store_with(&url, Arc::new(PublicKeyVerifier(key))).await?,
         None => open::store(&url, &vault(at)?).await?,
     };
     let verdict = store.verify_chain().await?;
@@ -81,11 +81,11 @@ async fn verify_database(
             );
             Ok(())
         }
-        Some(fault) => Err(broken(&fault, verdict.entries)),
+        Some(fault) => Err(chain_failure(&fault, verdict.entries)),
     }
 }
 
-fn broken(fault: &ChainFault, good: i64) -> Failure {
+fn chain_failure(fault: &ChainFault, good: i64) -> Failure {
     Failure::new(format!(
         "the audit log is NOT whole: {fault} ({good} entries before that are good)"
     ))
@@ -94,7 +94,7 @@ fn broken(fault: &ChainFault, good: i64) -> Failure {
 /// The last line of an export.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LastLine {
+struct ExportTrailer {
     head: Head,
     public_key: String,
 }
@@ -118,11 +118,11 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
             return Err(Failure::new(told));
         }
         let text = line.trim_ascii_end();
-        if let Ok(last) = serde_json::from_slice::<LastLine>(text) {
+        if let Ok(last) = serde_json::from_slice::<ExportTrailer>(text) {
             break last;
         }
         let good = chain.entries();
-        push(&mut chain, text).map_err(|fault| broken(&fault, good))?;
+        verify_line(&mut chain, text).map_err(|fault| chain_failure(&fault, good))?;
     };
     let more = lines.read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
     if more > 0 {
@@ -138,9 +138,9 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
         &last.head.signature,
     ) {
         let fault = ChainFault::BadHead { detail: "its signature is not by the key".to_owned() };
-        return Err(broken(&fault, chain.entries()));
+        return Err(chain_failure(&fault, chain.entries()));
     }
-    chain.finish(&last.head).map_err(|fault| broken(&fault, chain.entries()))?;
+    chain.finish(&last.head).map_err(|fault| chain_failure(&fault, chain.entries()))?;
     println!("{} entries, whole and unaltered; head {}", chain.entries(), last.head.hash);
     if public_key.is_none() {
         println!(
@@ -151,7 +151,7 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
 }
 
 /// Takes a line. One that does not read, or reads as an entry but holds anything more, was changed.
-fn push(chain: &mut Verifier, text: &[u8]) -> Result<(), ChainFault> {
+fn verify_line(chain: &mut Verifier, text: &[u8]) -> Result<(), ChainFault> {
     let changed = ChainFault::Changed { seq: chain.entries() + 1 };
     let Ok(entry) = serde_json::from_slice::<Entry>(text) else { return Err(changed) };
     if serde_json::to_vec(&entry).is_ok_and(|bytes| bytes == text) {
@@ -161,7 +161,7 @@ fn push(chain: &mut Verifier, text: &[u8]) -> Result<(), ChainFault> {
     }
 }
 
-async fn export(output: Option<&Path>, at: &Where) -> Result<(), Failure> {
+async fn export(output: Option<&Path>, at: &GatewayDataArgs) -> Result<(), Failure> {
     let shell = Shell::open(at).await?;
     let public_key = vault(at)?.audit_public_key();
     let mut reader = shell.broker.audit_export(&shell.origin, &shell.caller).await?;

@@ -88,7 +88,7 @@ pub struct ConfigArgs {
 
 /// Which gateway's data an administrative command works on.
 #[derive(Args, Debug, Default)]
-pub struct Where {
+pub struct GatewayDataArgs {
     /// Configuration file of the gateway (TOML).
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG", global = true)]
     pub config: Option<PathBuf>,
@@ -155,57 +155,57 @@ pub enum UserCommand {
         #[command(flatten)]
         password: PasswordArgs,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
     /// Lists the users.
     List {
         #[command(flatten)]
-        format: Format,
+        format: ListFormatArgs,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
     /// Disables a user: their sessions and logins end at once.
     Disable {
         #[command(flatten)]
-        user: OneUser,
+        user: UserArg,
     },
     /// Enables a user again.
     Enable {
         #[command(flatten)]
-        user: OneUser,
+        user: UserArg,
     },
     /// Sets a user's password.
     SetPassword {
         #[command(flatten)]
-        user: OneUser,
+        user: UserArg,
         #[command(flatten)]
         password: PasswordArgs,
     },
     /// Removes a user's second factor; they enrol a new one at their next sign-in.
     ResetMfa {
         #[command(flatten)]
-        user: OneUser,
+        user: UserArg,
     },
     /// Ends all logins and sessions of a user.
     SignOut {
         #[command(flatten)]
-        user: OneUser,
+        user: UserArg,
     },
 }
 
 /// A user, by address.
 #[derive(Args, Debug)]
-pub struct OneUser {
+pub struct UserArg {
     /// The user's e-mail address.
     pub email: String,
     /// Where.
     #[command(flatten)]
-    pub at: Where,
+    pub at: GatewayDataArgs,
 }
 
 /// How a list is printed.
 #[derive(Args, Debug)]
-pub struct Format {
+pub struct ListFormatArgs {
     /// Prints JSON instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -274,7 +274,7 @@ pub struct ServerArgs {
     pub direct: Option<String>,
     /// Types vnc, rdp and html5: whose credential the gateway proves to the server: workspace, user
     /// (each their own) or ask (typed, used once).
-    #[arg(long, value_name = "SOURCE", value_parser = source)]
+    #[arg(long, value_name = "SOURCE", value_parser = credential_source)]
     pub credential: Option<CredentialSource>,
     /// Types vnc, rdp and html5: account name of the workspace's credential.
     #[arg(long, value_name = "NAME")]
@@ -327,14 +327,14 @@ pub enum WorkspaceCommand {
         #[command(flatten)]
         rest: WorkspaceArgs,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
     /// Lists the workspaces.
     List {
         #[command(flatten)]
-        format: Format,
+        format: ListFormatArgs,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
     /// Changes a workspace: only what is given changes.
     Update {
@@ -347,7 +347,7 @@ pub enum WorkspaceCommand {
         #[command(flatten)]
         rest: WorkspaceArgs,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
     /// Accepts the certificate that a workspace's server showed last and that was refused;
     /// `workspace list --json` shows it.
@@ -356,29 +356,29 @@ pub enum WorkspaceCommand {
         #[arg(long, value_name = "SHA256", value_parser = fingerprint)]
         fingerprint: Fingerprint,
         #[command(flatten)]
-        workspace: OneWorkspace,
+        workspace: WorkspaceArg,
     },
     /// Removes a workspace; its sessions end at once.
     Delete {
         #[command(flatten)]
-        workspace: OneWorkspace,
+        workspace: WorkspaceArg,
     },
     /// Ends every session of a workspace at once.
     Stop {
         #[command(flatten)]
-        workspace: OneWorkspace,
+        workspace: WorkspaceArg,
     },
 }
 
 /// A workspace, by id.
 #[derive(Args, Debug)]
-pub struct OneWorkspace {
+pub struct WorkspaceArg {
     /// The workspace's id.
     #[arg(value_parser = WorkspaceId::parse)]
     pub id: WorkspaceId,
     /// Where.
     #[command(flatten)]
-    pub at: Where,
+    pub at: GatewayDataArgs,
 }
 
 /// `portcullis host`
@@ -392,9 +392,9 @@ pub enum HostCommand {
         name: Option<String>,
         /// How long the token can be used, such as 15m or 24h.
         #[arg(long, default_value = "1h")]
-        valid_for: crate::config::value::Span,
+        valid_for: crate::config::value::DurationSetting,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
     /// Adds a standard WireGuard peer (a kernel, wireguard-go, Windows) as a host, without our
     /// agent.
@@ -411,7 +411,7 @@ pub enum HostCommand {
         #[arg(long)]
         address: Option<IpAddr>,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
     /// Prints the wg-quick file of a standard peer, all but its private key. It holds the preshared
     /// key, so the audit log says who saw it.
@@ -419,21 +419,21 @@ pub enum HostCommand {
         /// Its id or its name.
         host: String,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
     /// Lists the hosts.
     List {
         #[command(flatten)]
-        format: Format,
+        format: ListFormatArgs,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
     /// Removes a host: its tunnel and the sessions on it end at once.
     Remove {
         /// Its id or its name.
         host: String,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
 }
 
@@ -458,7 +458,7 @@ pub enum AuditCommand {
         #[arg(long, value_name = "KEY")]
         public_key: Option<String>,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
     /// Writes the whole log as JSON lines, oldest first, its signed head last.
     Export {
@@ -466,12 +466,12 @@ pub enum AuditCommand {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
     /// Prints the public key that proves the end of the log. Keep it apart from the gateway.
     PublicKey {
         #[command(flatten)]
-        at: Where,
+        at: GatewayDataArgs,
     },
 }
 
@@ -511,7 +511,7 @@ fn clipboard(text: &str) -> Result<Clipboard, String> {
     Clipboard::parse(text).ok_or_else(|| "a way is none, in, out or both".to_owned())
 }
 
-fn source(text: &str) -> Result<CredentialSource, String> {
+fn credential_source(text: &str) -> Result<CredentialSource, String> {
     CredentialSource::parse(text).ok_or_else(|| "a source is workspace, user or ask".to_owned())
 }
 

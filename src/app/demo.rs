@@ -5,7 +5,7 @@
 use super::cli::{DemoArgs, TotpCodeArgs};
 use super::demo_seed::{self, DemoUser};
 use super::gateway::{self, Gateway};
-use super::{Failure, Stop, agent, demo_board, private};
+use super::{Failure, StopSignals, agent, demo_board, private};
 use crate::auth::totp;
 use crate::broker::Broker;
 use crate::broker::fleet::TunnelState;
@@ -25,41 +25,42 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What scripts read; there only while the demo is ready.
-const SHOWN: &str = "demo.json";
+const READY_FILE: &str = "demo.json";
 /// What was made at the first start.
-const SECRETS: &str = "demo-users.json";
+const USERS_FILE: &str = "demo-users.json";
 /// The UDP port of the hub, so that the agent finds it again.
-const PORT: &str = "demo-port.json";
+const PORT_FILE: &str = "demo-port.json";
 /// Held while it runs.
-const LOCK: &str = "demo.lock";
+const LOCK_FILE: &str = "demo.lock";
 /// The agent's state.
-const AGENT: &str = "agent";
+const AGENT_DIR: &str = "agent";
 /// How long the agent may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the agent's join token is good.
-const TOKEN_LIFE: Duration = Duration::from_secs(60);
+const JOIN_TOKEN_TTL: Duration = Duration::from_secs(60);
 
 /// Runs a demo until it is asked to stop.
 ///
 /// # Errors
 /// A sentence for standard error.
 pub async fn run(args: DemoArgs) -> Result<(), Failure> {
-    let dir = folder(args.data_dir)?;
-    let _lock = locked(&dir)?;
-    let mut stop = Stop::new()?;
+    let dir = create_data_dir(args.data_dir)?;
+    let _lock = lock_data_dir(&dir)?;
+    let mut stop = StopSignals::new()?;
     // Ready means written, so what a former run wrote is not there while this one gets ready.
-    remove(&dir.join(SHOWN))?;
+    remove_if_exists(&dir.join(READY_FILE))?;
     let listener = gateway::listen(args.listen)?;
     let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
     let board = demo_board::start().await?;
-    let service = DirectTarget { name: demo_seed::BOARD.into(), target: board.address.to_string() };
-    let config =
-        Config::load(base(&dir, address)?, None, std::env::vars())?.with_services(&[service])?;
+    let service =
+        DirectTarget { name: demo_seed::BOARD_SERVICE.into(), address: board.address.to_string() };
+    let config = Config::load(default_config(&dir, address)?, None, std::env::vars())?
+        .with_services(&[service])?;
     telemetry::init(config.log.format, &config.log.level)
         .map_err(|e| Failure::new(e.to_string()))?;
     let gateway = Gateway::start(&config, listener).await?;
-    note_port(&dir, gateway.hub_address)?;
-    let users = demo_seed::seed(&gateway.broker, &dir.join(SECRETS)).await?;
+    save_port(&dir, gateway.hub_address)?;
+    let users = demo_seed::seed(&gateway.broker, &dir.join(USERS_FILE)).await?;
     let ca = gateway
         .ca
         .clone()
@@ -68,9 +69,9 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let ready = async {
         let broker = gateway.broker.clone();
         let shown = async {
-            let host = connected(&broker).await?;
-            demo_seed::board(&broker, host).await?;
-            show(&dir, &config, &ca, &users)
+            let host = wait_for_agent(&broker).await?;
+            demo_seed::ensure_board_workspace(&broker, host).await?;
+            write_ready_file(&dir, &config, &ca, &users)
         };
         let shown = shown.await;
         match shown {
@@ -79,11 +80,11 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
         }
     };
     let outcome = tokio::select! {
-        () = stop.asked() => Ok(()),
+        () = stop.recv() => Ok(()),
         failure = ready => Err(failure),
         failure = agent.failed() => Err(failure),
     };
-    remove(&dir.join(SHOWN))?;
+    remove_if_exists(&dir.join(READY_FILE))?;
     // Both at once: each has its own limit of time, and together they must end within five seconds.
     tokio::join!(gateway.stop(), agent.stop());
     outcome
@@ -94,7 +95,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 /// # Errors
 /// When there is no such user, or it has no second factor.
 pub fn totp_code(args: &TotpCodeArgs) -> Result<(), Failure> {
-    let path = place(args.data_dir.clone())?.join(SECRETS);
+    let path = data_dir_path(args.data_dir.clone())?.join(USERS_FILE);
     let bytes = private::read(&path)
         .map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
     let users: Vec<DemoUser> = serde_json::from_slice(&bytes)
@@ -104,7 +105,7 @@ pub fn totp_code(args: &TotpCodeArgs) -> Result<(), Failure> {
             Failure::new(format!(
                 "there is no demo user {}; there are {}",
                 args.user,
-                addresses(&users)
+                user_list(&users)
             ))
         })?;
     let secret = user.totp_secret.clone().ok_or_else(|| {
@@ -120,12 +121,12 @@ pub fn totp_code(args: &TotpCodeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn addresses(users: &[DemoUser]) -> String {
+fn user_list(users: &[DemoUser]) -> String {
     users.iter().map(|u| u.email.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// The demo's folder: as asked, else one of the user's.
-fn place(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
+fn data_dir_path(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let own = || {
         let data = std::env::var_os("XDG_DATA_HOME").filter(|d| !d.is_empty()).map(PathBuf::from);
         let data = data.or_else(|| {
@@ -138,17 +139,17 @@ fn place(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     std::path::absolute(asked.unwrap_or_else(own)).map_err(|e| Failure::new(e.to_string()))
 }
 
-fn folder(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    let dir = place(asked)?;
-    private::folder(&dir)
+fn create_data_dir(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let dir = data_dir_path(asked)?;
+    private::create_dir(&dir)
         .map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
     Ok(dir)
 }
 
 /// Keeps a second demo out of a folder, before it removes what the first one shows.
-fn locked(dir: &Path) -> Result<File, Failure> {
-    let path = dir.join(LOCK);
-    let lock = private::lock(&path)
+fn lock_data_dir(dir: &Path) -> Result<File, Failure> {
+    let path = dir.join(LOCK_FILE);
+    let lock = private::try_lock(&path)
         .map_err(|e| Failure::new(format!("cannot lock {}: {e}", path.display())))?;
     lock.ok_or_else(|| {
         Failure::new(format!(
@@ -158,7 +159,7 @@ fn locked(dir: &Path) -> Result<File, Failure> {
     })
 }
 
-fn remove(path: &Path) -> Result<(), Failure> {
+fn remove_if_exists(path: &Path) -> Result<(), Failure> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Failure::new(format!("cannot remove {}: {e}", path.display())))
@@ -169,20 +170,20 @@ fn remove(path: &Path) -> Result<(), Failure> {
 
 /// Where the demo's web applications are shown: browsers resolve every name below `localhost` to
 /// this machine (RFC 6761 section 6.3).
-const APPS: &str = "apps.localhost";
+const APPS_DOMAIN: &str = "apps.localhost";
 
 /// A demo's defaults; the environment may still change them.
-fn base(dir: &Path, address: SocketAddr) -> Result<Config, Failure> {
+fn default_config(dir: &Path, address: SocketAddr) -> Result<Config, Failure> {
     let mut config = Config::default();
     config.server.listen = address;
     config.server.public_url = format!("https://localhost:{}", address.port());
     config.server.allowed_origins = vec![format!("https://127.0.0.1:{}", address.port())];
     config.server.data_dir = dir.to_path_buf();
     config.server.organization = "Demo".into();
-    config.apps.domain = APPS.into();
-    config.server.drain_timeout = crate::config::value::Span::secs(2);
-    config.tunnel.listen = SocketAddr::from(([127, 0, 0, 1], kept_port(dir)));
-    config.agent.state_dir = dir.join(AGENT);
+    config.apps.domain = APPS_DOMAIN.into();
+    config.server.drain_timeout = crate::config::value::DurationSetting::secs(2);
+    config.tunnel.listen = SocketAddr::from(([127, 0, 0, 1], saved_port(dir)));
+    config.agent.state_dir = dir.join(AGENT_DIR);
     config.agent.name = "this-machine".into();
     config.log.level = "warn".into();
     config.log.format = telemetry::Format::Pretty;
@@ -190,16 +191,16 @@ fn base(dir: &Path, address: SocketAddr) -> Result<Config, Failure> {
 }
 
 /// The port of the last start, when it is still free; else any.
-fn kept_port(dir: &Path) -> u16 {
-    let kept = private::read(&dir.join(PORT))
+fn saved_port(dir: &Path) -> u16 {
+    let kept = private::read(&dir.join(PORT_FILE))
         .ok()
         .and_then(|bytes| serde_json::from_slice::<u16>(&bytes).ok())
         .unwrap_or(0);
     if UdpSocket::bind(("127.0.0.1", kept)).is_ok() { kept } else { 0 }
 }
 
-fn note_port(dir: &Path, hub: SocketAddr) -> Result<(), Failure> {
-    let path = dir.join(PORT);
+fn save_port(dir: &Path, hub: SocketAddr) -> Result<(), Failure> {
+    let path = dir.join(PORT_FILE);
     private::replace(&path, hub.port().to_string().as_bytes())
         .map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))
 }
@@ -210,7 +211,7 @@ async fn start_agent(
     config: &Config,
     ca: &Path,
 ) -> Result<agent::Running, Failure> {
-    let state = dir.join(AGENT);
+    let state = dir.join(AGENT_DIR);
     let mut enrollment = None;
     if !agent::is_enrolled(&state, gateway.hub_address)? {
         let (broker, origin) = (&gateway.broker, RequestSource::local("demo"));
@@ -227,7 +228,7 @@ async fn start_agent(
             broker.remove_host(&origin, &caller, old.host.id).await?;
         }
         let token = broker
-            .create_join_token(&origin, &caller, Some(config.agent.name.clone()), TOKEN_LIFE)
+            .create_join_token(&origin, &caller, Some(config.agent.name.clone()), JOIN_TOKEN_TTL)
             .await?
             .token;
         let address = format!("https://localhost:{}", gateway.address.port());
@@ -244,7 +245,7 @@ async fn start_agent(
 }
 
 /// Resolves when the agent's tunnel is up; its host.
-async fn connected(broker: &Broker) -> Result<HostId, Failure> {
+async fn wait_for_agent(broker: &Broker) -> Result<HostId, Failure> {
     let up = async {
         let mut every = tokio::time::interval(Duration::from_millis(20));
         loop {
@@ -274,18 +275,23 @@ async fn connected(broker: &Broker) -> Result<HostId, Failure> {
         .map_err(|_| Failure::new("the workspace host on this machine did not connect within 20 s"))
 }
 
-fn show(dir: &Path, config: &Config, ca: &Path, users: &[DemoUser]) -> Result<(), Failure> {
+fn write_ready_file(
+    dir: &Path,
+    config: &Config,
+    ca: &Path,
+    users: &[DemoUser],
+) -> Result<(), Failure> {
     let url = &config.server.public_url;
     let shown = json!({"base_url": url, "ca_cert": ca, "users": users, "api_keys": {}, "workspaces": demo_seed::workspace_ids()});
-    let path = dir.join(SHOWN);
+    let path = dir.join(READY_FILE);
     let bytes = serde_json::to_vec_pretty(&shown).map_err(|e| Failure::new(e.to_string()))?;
     private::replace(&path, &bytes)
         .map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))?;
-    println!("{}", welcome(url, &path, ca, users));
+    println!("{}", ready_message(url, &path, ca, users));
     Ok(())
 }
 
-fn welcome(url: &str, path: &Path, ca: &Path, users: &[DemoUser]) -> String {
+fn ready_message(url: &str, path: &Path, ca: &Path, users: &[DemoUser]) -> String {
     let mut text = format!("Portcullis is ready: {url}\n\nSign in as:\n");
     for user in users {
         let second = user.totp_secret.as_deref().map_or_else(
@@ -323,7 +329,7 @@ mod tests {
             role: crate::domain::user::Role::Member,
             totp_secret: Some("ABC".into()),
         }];
-        let text = welcome(
+        let text = ready_message(
             "https://localhost:1",
             Path::new("/d/demo.json"),
             Path::new("/d/tls/ca.pem"),

@@ -45,7 +45,7 @@ const STYLE: &str = include_str!("../../static/demo/board.css");
 
 /// A sticky note.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Note {
+struct StickyNote {
     #[serde(default)]
     id: u64,
     text: String,
@@ -57,8 +57,8 @@ struct Note {
     by: String,
 }
 
-impl Note {
-    fn tidied(mut self) -> Self {
+impl StickyNote {
+    fn sanitized(mut self) -> Self {
         self.text =
             self.text.chars().filter(|c| !c.is_control() || *c == '\n').take(TEXT_MAX).collect();
         self.by = self.by.chars().filter(|c| !c.is_control()).take(80).collect();
@@ -73,7 +73,7 @@ impl Note {
 /// What a browser says.
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase")]
-enum Wish {
+enum ClientCommand {
     Add { text: String, colour: String, x: u16, y: u16 },
     Move { id: u64, x: u16, y: u16 },
     Write { id: u64, text: String },
@@ -81,54 +81,54 @@ enum Wish {
 }
 
 #[derive(Default)]
-struct Inside {
-    notes: Vec<Note>,
+struct BoardState {
+    notes: Vec<StickyNote>,
     last: u64,
     /// Who is here: one entry per open page.
-    here: Vec<(u64, String)>,
+    present: Vec<(u64, String)>,
 }
 
-impl Inside {
-    fn number(&mut self) -> u64 {
+impl BoardState {
+    fn next_id(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    fn add(&mut self, note: Note) {
+    fn add(&mut self, note: StickyNote) {
         if self.notes.len() < NOTES_MAX {
-            let id = self.number();
-            self.notes.push(Note { id, ..note.tidied() });
+            let id = self.next_id();
+            self.notes.push(StickyNote { id, ..note.sanitized() });
         }
     }
 
-    fn heed(&mut self, wish: Wish, by: &str) {
+    fn apply(&mut self, wish: ClientCommand, by: &str) {
         match wish {
-            Wish::Add { text, colour, x, y } => {
-                self.add(Note { id: 0, text, colour, x, y, by: by.to_owned() })
+            ClientCommand::Add { text, colour, x, y } => {
+                self.add(StickyNote { id: 0, text, colour, x, y, by: by.to_owned() })
             }
-            Wish::Move { id, x, y } => self.change(id, |note| (note.x, note.y) = (x, y)),
-            Wish::Write { id, text } => self.change(id, |note| note.text = text),
-            Wish::Remove { id } => self.notes.retain(|note| note.id != id),
+            ClientCommand::Move { id, x, y } => self.change(id, |note| (note.x, note.y) = (x, y)),
+            ClientCommand::Write { id, text } => self.change(id, |note| note.text = text),
+            ClientCommand::Remove { id } => self.notes.retain(|note| note.id != id),
         }
     }
 
-    fn change(&mut self, id: u64, how: impl FnOnce(&mut Note)) {
+    fn change(&mut self, id: u64, how: impl FnOnce(&mut StickyNote)) {
         if let Some(note) = self.notes.iter_mut().find(|note| note.id == id) {
             how(note);
-            *note = note.clone().tidied();
+            *note = note.clone().sanitized();
         }
     }
 }
 
 /// The board, and who is told that it changed.
 struct Board {
-    inside: Mutex<Inside>,
+    state: Mutex<BoardState>,
     changed: watch::Sender<u64>,
 }
 
 impl Board {
     fn new() -> Self {
-        let board = Self { inside: Mutex::default(), changed: watch::Sender::new(0) };
+        let board = Self { state: Mutex::default(), changed: watch::Sender::new(0) };
         let first = [
             (
                 "This board is a web application.\nIt runs behind the gateway, and only your session leads to it.",
@@ -146,7 +146,7 @@ impl Board {
             ("Save the board as a file, and load it again.", "pink", 560, 480),
         ];
         for (text, colour, x, y) in first {
-            board.locked().add(Note {
+            board.state().add(StickyNote {
                 id: 0,
                 text: text.to_owned(),
                 colour: colour.to_owned(),
@@ -158,44 +158,44 @@ impl Board {
         board
     }
 
-    fn locked(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, BoardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn touch(&self) {
+    fn notify_changed(&self) {
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    fn shown(&self) -> String {
-        let inside = self.locked();
-        let here: Vec<&String> = inside.here.iter().map(|(_, who)| who).collect();
+    fn to_json(&self) -> String {
+        let inside = self.state();
+        let here: Vec<&String> = inside.present.iter().map(|(_, who)| who).collect();
         json!({"notes": inside.notes, "here": here}).to_string()
     }
 }
 
 /// A page that is open; gone from the board when dropped.
-struct Visit<'a> {
+struct Presence<'a> {
     board: &'a Board,
-    number: u64,
+    id: u64,
 }
 
-impl<'a> Visit<'a> {
-    fn of(board: &'a Board, who: &str) -> Self {
-        let number = {
-            let mut inside = board.locked();
-            let number = inside.number();
-            inside.here.push((number, who.to_owned()));
+impl<'a> Presence<'a> {
+    fn enter(board: &'a Board, who: &str) -> Self {
+        let id = {
+            let mut inside = board.state();
+            let number = inside.next_id();
+            inside.present.push((number, who.to_owned()));
             number
         };
-        board.touch();
-        Self { board, number }
+        board.notify_changed();
+        Self { board, id }
     }
 }
 
-impl Drop for Visit<'_> {
+impl Drop for Presence<'_> {
     fn drop(&mut self) {
-        self.board.locked().here.retain(|(number, _)| *number != self.number);
-        self.board.touch();
+        self.board.state().present.retain(|(number, _)| *number != self.id);
+        self.board.notify_changed();
     }
 }
 
@@ -238,7 +238,7 @@ async fn serve(listener: TcpListener, board: Arc<Board>) {
             let _place = place;
             let service = service_fn(move |request| {
                 let board = Arc::clone(&board);
-                async move { Ok::<_, Infallible>(answer(board, request).await) }
+                async move { Ok::<_, Infallible>(route(board, request).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             let http = http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
@@ -248,85 +248,85 @@ async fn serve(listener: TcpListener, board: Arc<Board>) {
     }
 }
 
-async fn answer(board: Arc<Board>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn route(board: Arc<Board>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let is_read = [Method::GET, Method::HEAD].contains(request.method());
     match (request.uri().path(), is_read) {
-        ("/", true) => with(PAGE, "text/html; charset=utf-8"),
-        ("/board.js", true) => with(SCRIPT, "text/javascript; charset=utf-8"),
-        ("/board.css", true) => with(STYLE, "text/css; charset=utf-8"),
-        ("/me", true) => with(identity(request.headers()).to_string(), "application/json"),
+        ("/", true) => response(PAGE, "text/html; charset=utf-8"),
+        ("/board.js", true) => response(SCRIPT, "text/javascript; charset=utf-8"),
+        ("/board.css", true) => response(STYLE, "text/css; charset=utf-8"),
+        ("/me", true) => response(identity_json(request.headers()).to_string(), "application/json"),
         ("/board.json", true) => {
             let mut file =
-                with(json!({"notes": board.locked().notes}).to_string(), "application/json");
+                response(json!({"notes": board.state().notes}).to_string(), "application/json");
             file.headers_mut().insert(
                 header::CONTENT_DISPOSITION,
                 HeaderValue::from_static("attachment; filename=\"board.json\""),
             );
             file
         }
-        ("/board.json", false) if request.method() == Method::POST => load(&board, request).await,
-        ("/live", true) => live(board, request),
+        ("/board.json", false) if request.method() == Method::POST => import(&board, request).await,
+        ("/live", true) => upgrade(board, request),
         ("/" | "/board.js" | "/board.css" | "/me" | "/board.json" | "/live", _) => {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
+            text_response(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
         }
-        (_, _) => plain(StatusCode::NOT_FOUND, "There is no such page"),
+        (_, _) => text_response(StatusCode::NOT_FOUND, "There is no such page"),
     }
 }
 
 /// What the gateway says of the user.
-fn identity(headers: &HeaderMap) -> serde_json::Value {
+fn identity_json(headers: &HeaderMap) -> serde_json::Value {
     let said = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
     let signed = headers.contains_key("x-portcullis-assertion");
     json!({"user": said("x-forwarded-user"), "name": said("x-forwarded-name"), "groups": said("x-forwarded-groups"), "signed": signed})
 }
 
-fn who(headers: &HeaderMap) -> String {
+fn display_name(headers: &HeaderMap) -> String {
     let named = ["x-forwarded-name", "x-forwarded-user"]
         .into_iter()
         .find_map(|name| headers.get(name)?.to_str().ok());
     named.filter(|name| !name.is_empty()).unwrap_or("Somebody").chars().take(80).collect()
 }
 
-async fn load(board: &Board, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn import(board: &Board, request: Request<Incoming>) -> Response<Full<Bytes>> {
     #[derive(Deserialize)]
     struct File {
-        notes: Vec<Note>,
+        notes: Vec<StickyNote>,
     }
     let Ok(body) = Limited::new(request.into_body(), FILE_MAX).collect().await else {
-        return plain(StatusCode::PAYLOAD_TOO_LARGE, "The file is too big");
+        return text_response(StatusCode::PAYLOAD_TOO_LARGE, "The file is too big");
     };
     let Ok(file) = serde_json::from_slice::<File>(&body.to_bytes()) else {
-        return plain(
+        return text_response(
             StatusCode::UNPROCESSABLE_ENTITY,
             "This is no board: choose a file that was saved here",
         );
     };
     {
-        let mut inside = board.locked();
+        let mut inside = board.state();
         inside.notes.clear();
         file.notes.into_iter().for_each(|note| inside.add(note));
     }
-    board.touch();
-    plain(StatusCode::OK, "Loaded")
+    board.notify_changed();
+    text_response(StatusCode::OK, "Loaded")
 }
 
 /// RFC 6455 section 4.2.2.
-fn live(board: Arc<Board>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn upgrade(board: Arc<Board>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let Some(accept) = request
         .headers()
         .get(header::SEC_WEBSOCKET_KEY)
         .map(|key| derive_accept_key(key.as_bytes()))
     else {
-        return plain(StatusCode::UPGRADE_REQUIRED, "This address is a WebSocket");
+        return text_response(StatusCode::UPGRADE_REQUIRED, "This address is a WebSocket");
     };
-    let who = who(request.headers());
+    let who = display_name(request.headers());
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrade.await {
-            attend(&board, upgraded, &who).await;
+            serve_page(&board, upgraded, &who).await;
         }
     });
-    let mut answer = plain(StatusCode::SWITCHING_PROTOCOLS, "");
+    let mut answer = text_response(StatusCode::SWITCHING_PROTOCOLS, "");
     let headers = answer.headers_mut();
     headers.remove(header::CONTENT_TYPE);
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -338,7 +338,7 @@ fn live(board: Arc<Board>, mut request: Request<Incoming>) -> Response<Full<Byte
 }
 
 /// Tells a page what the board is like, whenever it changed, and does what it wishes.
-async fn attend(board: &Board, upgraded: Upgraded, who: &str) {
+async fn serve_page(board: &Board, upgraded: Upgraded, who: &str) {
     let limits = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_MAX))
         .max_frame_size(Some(MESSAGE_MAX));
@@ -346,35 +346,35 @@ async fn attend(board: &Board, upgraded: Upgraded, who: &str) {
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
     let (mut sink, mut stream) = socket.split();
     let mut changed = board.changed.subscribe();
-    let _visit = Visit::of(board, who);
+    let _visit = Presence::enter(board, who);
     changed.mark_changed();
     loop {
         tokio::select! {
             told = changed.changed() => {
-                if told.is_err() || sink.send(Message::text(board.shown())).await.is_err() {
+                if told.is_err() || sink.send(Message::text(board.to_json())).await.is_err() {
                     return;
                 }
             }
             said = stream.next() => {
                 let Some(Ok(message)) = said else { return };
-                if let Ok(wish) = message.to_text().map_or(Err(()), |text| serde_json::from_str::<Wish>(text).map_err(drop)) {
-                    board.locked().heed(wish, who);
-                    board.touch();
+                if let Ok(wish) = message.to_text().map_or(Err(()), |text| serde_json::from_str::<ClientCommand>(text).map_err(drop)) {
+                    board.state().apply(wish, who);
+                    board.notify_changed();
                 }
             }
         }
     }
 }
 
-fn with(body: impl Into<Bytes>, kind: &'static str) -> Response<Full<Bytes>> {
+fn response(body: impl Into<Bytes>, kind: &'static str) -> Response<Full<Bytes>> {
     let mut answer = Response::new(Full::new(body.into()));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     answer
 }
 
-fn plain(status: StatusCode, line: &'static str) -> Response<Full<Bytes>> {
-    let mut answer = with(line, "text/plain; charset=utf-8");
+fn text_response(status: StatusCode, line: &'static str) -> Response<Full<Bytes>> {
+    let mut answer = response(line, "text/plain; charset=utf-8");
     *answer.status_mut() = status;
     answer
 }
@@ -386,32 +386,36 @@ mod tests {
     #[test]
     fn notes_are_kept_within_bounds() {
         let board = Board::new();
-        let mut inside = board.locked();
-        let wish =
-            |text: &str| Wish::Add { text: text.to_owned(), colour: "<b>".into(), x: 9000, y: 1 };
-        inside.heed(wish(&format!("a\u{7}b\n{}", "x".repeat(1000))), "Ada");
+        let mut inside = board.state();
+        let wish = |text: &str| ClientCommand::Add {
+            text: text.to_owned(),
+            colour: "<b>".into(),
+            x: 9000,
+            y: 1,
+        };
+        inside.apply(wish(&format!("a\u{7}b\n{}", "x".repeat(1000))), "Ada");
         let note = inside.notes.last().unwrap().clone();
         assert_eq!(
             (note.text.chars().count(), note.colour.as_str(), note.x, note.by.as_str()),
             (TEXT_MAX, "yellow", 1000, "Ada")
         );
         assert!(note.text.starts_with("ab\nx"));
-        inside.heed(Wish::Move { id: note.id, x: 5, y: 6 }, "Sam");
-        inside.heed(Wish::Write { id: note.id, text: "new".into() }, "Sam");
+        inside.apply(ClientCommand::Move { id: note.id, x: 5, y: 6 }, "Sam");
+        inside.apply(ClientCommand::Write { id: note.id, text: "new".into() }, "Sam");
         let note = inside.notes.last().unwrap().clone();
         assert_eq!((note.text.as_str(), note.x, note.y, note.by.as_str()), ("new", 5, 6, "Ada"));
-        inside.heed(Wish::Remove { id: note.id }, "Sam");
+        inside.apply(ClientCommand::Remove { id: note.id }, "Sam");
         assert!(!inside.notes.iter().any(|n| n.id == note.id));
-        (0..500).for_each(|_| inside.heed(wish("x"), "Ada"));
+        (0..500).for_each(|_| inside.apply(wish("x"), "Ada"));
         assert_eq!(inside.notes.len(), NOTES_MAX);
     }
 
     #[test]
     fn who_is_here_goes_when_the_page_does() {
         let board = Board::new();
-        let visit = Visit::of(&board, "Ada");
-        assert!(board.shown().contains("\"here\":[\"Ada\"]"));
+        let visit = Presence::enter(&board, "Ada");
+        assert!(board.to_json().contains("\"here\":[\"Ada\"]"));
         drop(visit);
-        assert!(board.shown().contains("\"here\":[]"));
+        assert!(board.to_json().contains("\"here\":[]"));
     }
 }

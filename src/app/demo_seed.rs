@@ -115,7 +115,7 @@ const WORKSPACES: [Definition; 5] = [
 /// How a tile's text begins when this machine lacks what its workspace needs.
 const UNAVAILABLE: &str = "Not available on this machine:";
 
-fn is_ours(description: &str, d: &Definition) -> bool {
+fn is_seeded_description(description: &str, d: &Definition) -> bool {
     description == d.description || description.starts_with(UNAVAILABLE)
 }
 
@@ -126,7 +126,7 @@ pub fn workspace_ids() -> Vec<&'static str> {
 }
 
 /// The agent's name for the web application.
-pub const BOARD: &str = "board";
+pub const BOARD_SERVICE: &str = "board";
 /// Its workspace.
 const BOARD_ID: &str = "ws-team-board";
 
@@ -135,10 +135,10 @@ const BOARD_ID: &str = "ws-team-board";
 ///
 /// # Errors
 /// A sentence for standard error.
-pub async fn board(broker: &Broker, host_id: HostId) -> Result<(), Failure> {
+pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<(), Failure> {
     let (caller, origin) = (broker.shell_caller().await?, RequestSource::local("demo"));
     let id = WorkspaceId::parse(BOARD_ID).map_err(|e| Failure::new(e.to_string()))?;
-    let target = TargetSpec::Service { host_id, name: BOARD.to_owned() };
+    let target = TargetSpec::Service { host_id, name: BOARD_SERVICE.to_owned() };
     let change = WorkspaceChange { target: Some(target.clone()), ..WorkspaceChange::default() };
     match broker.workspace(&caller, &id).await {
         // The agent was enrolled anew since the last start.
@@ -184,10 +184,12 @@ pub async fn board(broker: &Broker, host_id: HostId) -> Result<(), Failure> {
 /// A sentence for standard error.
 pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
     let (caller, origin) = (broker.shell_caller().await?, RequestSource::local("demo"));
-    let known = kept(secrets)?;
+    let known = saved_users(secrets)?;
     let users: Vec<DemoUser> = USERS
         .iter()
-        .map(|row| known.iter().find(|u| u.email == row.0).cloned().unwrap_or_else(|| fresh(row)))
+        .map(|row| {
+            known.iter().find(|u| u.email == row.0).cloned().unwrap_or_else(|| new_user(row))
+        })
         .collect();
     // Kept before they are set: a start that is cut off here leaves no password that nobody knows.
     private::replace(
@@ -198,16 +200,16 @@ pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Fail
     for (user, (email, name, ..)) in users.iter().zip(USERS) {
         let is_known = known.iter().any(|u| u.email == email);
         if !is_known || broker.find_user(&caller, email).await?.is_none() {
-            put(broker, &caller, &origin, name, user).await?;
+            ensure_user(broker, &caller, &origin, name, user).await?;
         }
     }
     for definition in &WORKSPACES {
-        define(broker, &caller, &origin, definition).await?;
+        ensure_workspace(broker, &caller, &origin, definition).await?;
     }
     Ok(users)
 }
 
-fn fresh(&(email, _, role, enrolled): &(&str, &str, Role, bool)) -> DemoUser {
+fn new_user(&(email, _, role, enrolled): &(&str, &str, Role, bool)) -> DemoUser {
     DemoUser {
         email: email.to_owned(),
         password: generated_password().expose().clone(),
@@ -216,7 +218,7 @@ fn fresh(&(email, _, role, enrolled): &(&str, &str, Role, bool)) -> DemoUser {
     }
 }
 
-fn kept(secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
+fn saved_users(secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
     match private::read(secrets) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map_err(|e| Failure::new(format!("{} does not read: {e}", secrets.display()))),
@@ -226,7 +228,7 @@ fn kept(secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
 }
 
 /// Makes a user, or gives one whose password nobody knows any more a new one.
-async fn put(
+async fn ensure_user(
     broker: &Broker,
     caller: &Caller,
     origin: &RequestSource,
@@ -260,22 +262,22 @@ async fn put(
 }
 
 /// What a workspace's tile says: what it is, or why it cannot be had on this machine.
-fn described(d: &Definition, missing: &[&str]) -> String {
+fn description_for(d: &Definition, missing: &[&str]) -> String {
     if missing.is_empty() {
         return d.description.to_owned();
     }
     format!("{UNAVAILABLE} install {} and start the demo again.", missing.join(", "))
 }
 
-async fn define(
+async fn ensure_workspace(
     broker: &Broker,
     caller: &Caller,
     origin: &RequestSource,
     d: &Definition,
 ) -> Result<(), Failure> {
     let id = WorkspaceId::parse(d.id).map_err(|e| Failure::new(e.to_string()))?;
-    let missing = if d.kind == WorkspaceKind::Rdp { rdp::missing() } else { Vec::new() };
-    let description = described(d, &missing);
+    let missing = if d.kind == WorkspaceKind::Rdp { rdp::missing_packages() } else { Vec::new() };
+    let description = description_for(d, &missing);
     let rest = WorkspaceChange {
         icon: Some(d.icon.to_owned()),
         tags: Some(d.tags.iter().map(|t| (*t).to_owned()).collect()),
@@ -297,7 +299,7 @@ async fn define(
         // Packages came or went since the last start. What an admin wrote instead stays.
         Ok(found)
             if found.workspace.description != description
-                && is_ours(&found.workspace.description, d) =>
+                && is_seeded_description(&found.workspace.description, d) =>
         {
             let maintenance = Some(!missing.is_empty());
             let change = WorkspaceChange {
@@ -326,16 +328,16 @@ mod tests {
     #[test]
     fn a_tile_says_what_is_missing_and_only_our_own_words_are_replaced() {
         let rdp = WORKSPACES.iter().find(|d| d.kind == WorkspaceKind::Rdp).unwrap();
-        let without = described(rdp, &["xrdp", "xorgxrdp"]);
+        let without = description_for(rdp, &["xrdp", "xorgxrdp"]);
         assert_eq!(
             without,
             "Not available on this machine: install xrdp, xorgxrdp and start the demo again."
         );
-        assert_eq!(described(rdp, &[]), rdp.description);
+        assert_eq!(description_for(rdp, &[]), rdp.description);
         assert!(
-            is_ours(&without, rdp)
-                && is_ours(rdp.description, rdp)
-                && !is_ours("For the front desk.", rdp)
+            is_seeded_description(&without, rdp)
+                && is_seeded_description(rdp.description, rdp)
+                && !is_seeded_description("For the front desk.", rdp)
         );
     }
 }

@@ -10,9 +10,9 @@
 //! - Everything here is in memory; the broker stores what a restart needs and puts it back with
 //!   [`Fleet::restore`].
 
-mod follow;
-mod line;
-mod question;
+mod host_monitor;
+mod metered_stream;
+mod readiness_probe;
 mod shared;
 
 use crate::broker::fleet::{
@@ -32,10 +32,10 @@ use crate::tunnel::{
 };
 use crate::viewer::{Dial, Duplex};
 use futures_util::future::BoxFuture;
-use line::{Line, Watched};
-use question::Question;
-pub use shared::Paths;
-use shared::{SharedEntry, Sums, Through};
+use metered_stream::{MeteredStream, SessionPath};
+use readiness_probe::ReadinessProbe;
+pub use shared::FleetMetrics;
+use shared::{SharedEntry, SharedRoute, Totals};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -47,13 +47,13 @@ use tokio::task::AbortHandle;
 /// Longest wait for an agent to end a desktop: it grants two seconds itself.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest wait for an agent's list.
-const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a stream to a desktop.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a standard peer hears from us, whatever else is said.
 const PEER_KEEPALIVE: Duration = Duration::from_secs(25);
 /// Ways to hosts measured at once.
-const KNOCKING: usize = 64;
+const MAX_CONCURRENT_PROBES: usize = 64;
 
 /// What a fleet is made of.
 #[derive(Debug)]
@@ -85,8 +85,8 @@ struct Inner {
     shared: Mutex<HashMap<SessionId, SharedEntry>>,
     changed: watch::Sender<u64>,
     /// What sessions that are over had sent again and moved; so that sums never fall.
-    past: Mutex<Sums>,
-    knocking: Arc<Semaphore>,
+    closed_totals: Mutex<Totals>,
+    probe_permits: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -95,12 +95,12 @@ struct HostEntry {
     public_key: String,
     tunnel: Tunnel,
     offers: Option<Arc<Offers>>,
-    follower: AbortHandle,
+    monitor: AbortHandle,
 }
 
 impl Drop for HostEntry {
     fn drop(&mut self) {
-        self.follower.abort();
+        self.monitor.abort();
     }
 }
 
@@ -108,8 +108,8 @@ impl Drop for HostEntry {
 struct SessionEntry {
     host: HostId,
     tunnel: Tunnel,
-    made_of: PeerConfig,
-    line: Arc<Line>,
+    config: PeerConfig,
+    path: Arc<SessionPath>,
 }
 
 impl HubFleet {
@@ -123,17 +123,17 @@ impl HubFleet {
             sessions: Mutex::default(),
             shared: Mutex::default(),
             changed: watch::Sender::new(0),
-            past: Mutex::default(),
-            knocking: Arc::new(Semaphore::new(KNOCKING)),
+            closed_totals: Mutex::default(),
+            probe_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_PROBES)),
         };
         Self { inner: Arc::new(inner) }
     }
 
     /// The state of every tunnel, of hosts and of sessions.
     #[must_use]
-    pub fn states(&self) -> Vec<TunnelState> {
+    pub fn tunnel_states(&self) -> Vec<TunnelState> {
         let hosts: Vec<TunnelState> =
-            self.inner.hosts().values().map(|entry| report(&entry.tunnel).state).collect();
+            self.inner.hosts().values().map(|entry| tunnel_report(&entry.tunnel).state).collect();
         let sessions: Vec<SessionEntry> = self.inner.sessions().values().cloned().collect();
         hosts
             .into_iter()
@@ -145,7 +145,7 @@ impl HubFleet {
     ///
     /// # Errors
     /// When there is no such tunnel, or nobody answers in it in time.
-    pub async fn open(&self, lease: &Lease) -> io::Result<TunnelStream> {
+    pub async fn connect(&self, lease: &Lease) -> io::Result<TunnelStream> {
         let session = lease.session().id;
         let tunnel = match lease.route() {
             SessionRoute::OwnTunnel => self.inner.session_tunnel(session),
@@ -167,7 +167,7 @@ impl Inner {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bump(&self) {
+    fn notify_hosts_changed(&self) {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
@@ -179,7 +179,7 @@ impl Inner {
     /// nothing that could go unanswered, so by itself its tunnel would count as encrypted until its
     /// keys are too old; its host is asked something every few seconds, over the same way.
     fn session_report(&self, entry: &SessionEntry) -> TunnelReport {
-        let report = report(&entry.tunnel);
+        let report = tunnel_report(&entry.tunnel);
         let host_answers = self
             .host_tunnel(entry.host)
             .is_some_and(|host| host.status() == TunnelStatus::Encrypted);
@@ -201,7 +201,7 @@ impl Inner {
             let again = self.add_session(
                 session,
                 entry.host,
-                PeerConfig { endpoint: host_at, ..entry.made_of },
+                PeerConfig { endpoint: host_at, ..entry.config },
             );
             return again.ok();
         }
@@ -210,7 +210,7 @@ impl Inner {
 
     /// Calls a host in the sessions whose tunnels do not answer: after a restart they were put back
     /// before the host was heard.
-    fn revive(&self, host: HostId) {
+    fn reconnect_sessions(&self, host: HostId) {
         let of_host = |entry: &SessionEntry| {
             entry.host == host && entry.tunnel.status() != TunnelStatus::Encrypted
         };
@@ -230,13 +230,16 @@ impl Inner {
         made_of: PeerConfig,
     ) -> Result<Tunnel, TunnelError> {
         let mut sessions = self.sessions();
-        let line = sessions.get(&session).map_or_else(Line::new, |entry| {
-            self.retire(&entry.tunnel);
-            entry.line.clone()
+        let line = sessions.get(&session).map_or_else(SessionPath::new, |entry| {
+            self.add_closed(&entry.tunnel);
+            entry.path.clone()
         });
         self.hub.remove(TunnelId(session.0));
         let tunnel = self.hub.add_peer(made_of.clone())?;
-        sessions.insert(session, SessionEntry { host, tunnel: tunnel.clone(), made_of, line });
+        sessions.insert(
+            session,
+            SessionEntry { host, tunnel: tunnel.clone(), config: made_of, path: line },
+        );
         drop(sessions);
         tunnel.initiate();
         Ok(tunnel)
@@ -263,20 +266,20 @@ impl Inner {
         }
     }
 
-    fn cut(&self, session: SessionId) {
+    fn close_session(&self, session: SessionId) {
         if let Some(entry) = self.sessions().remove(&session) {
-            self.retire(&entry.tunnel);
-            entry.line.cuts.revoke();
+            self.add_closed(&entry.tunnel);
+            entry.path.cuts.revoke();
         }
         self.hub.remove(TunnelId(session.0));
-        self.cut_shared(session);
+        self.close_shared(session);
     }
 
     /// A control connection to a connected host.
     async fn client(&self, host: HostId) -> Result<Client, FleetError> {
         let tunnel = self.host_tunnel(host).ok_or(FleetError::NotConnected)?;
         let stream = tunnel.connect(control::PORT).await.map_err(|_| FleetError::NotConnected)?;
-        Client::new(stream).await.map_err(told)
+        Client::new(stream).await.map_err(control_error)
     }
 
     async fn stop(&self, host: HostId, session: SessionId) -> Result<(), FleetError> {
@@ -286,13 +289,13 @@ impl Inner {
         {
             return Ok(());
         }
-        let asked = async { self.client(host).await?.stop(session).await.map_err(told) };
+        let asked = async { self.client(host).await?.stop(session).await.map_err(control_error) };
         tokio::time::timeout(STOP_TIMEOUT, asked).await.map_err(|_| FleetError::Timeout)?
     }
 
     async fn start(&self, host: HostId, order: DesktopOrder) -> Result<DesktopStarted, FleetError> {
         let session = order.session_id;
-        let question = Question::of(&order);
+        let question = ReadinessProbe::for_order(&order);
         let service = match order.wanted {
             Wanted::Desktop => None,
             Wanted::Service { name } => Some(name),
@@ -327,24 +330,29 @@ impl Inner {
             },
             grace_seconds: order.grace.min(control::GRACE_MAX).as_secs(),
         };
-        let started =
-            self.client(host).await?.start(&order).await.map_err(|error| question.told(error))?;
+        let started = self
+            .client(host)
+            .await?
+            .start(&order)
+            .await
+            .map_err(|error| question.agent_error(error))?;
         let key: PublicKey = started
             .public_key
             .parse()
             .map_err(|_| FleetError::Failed("the host gave no key".to_owned()))?;
         let peer =
             self.session_peer(session, address, key, psk.clone(), host_tunnel.stats().endpoint);
-        let tunnel = self.add_session(session, host, peer).map_err(failed)?;
-        tunnel.wait_for_handshake().await.map_err(failed)?;
+        let tunnel = self.add_session(session, host, peer).map_err(tunnel_error)?;
+        tunnel.wait_for_handshake().await.map_err(tunnel_error)?;
         let line = self
             .sessions()
             .get(&session)
-            .map(|entry| entry.line.clone())
+            .map(|entry| entry.path.clone())
             .ok_or(FleetError::NotConnected)?;
         let began = Instant::now();
-        let stream = tunnel.connect(started.port).await.map_err(|error| question.failed(error))?;
-        question.ask(Watched::new(stream, line, began.elapsed())).await?;
+        let stream =
+            tunnel.connect(started.port).await.map_err(|error| question.tunnel_error(error))?;
+        question.run(MeteredStream::new(stream, line, began.elapsed())).await?;
         Ok(DesktopStarted {
             peer_public_key: started.public_key,
             preshared_key: SecretBytes::new(psk.expose().to_vec()),
@@ -356,27 +364,27 @@ impl Inner {
 }
 
 /// A launch that has not succeeded yet. Dropped, for whatever reason, it takes back what was made.
-struct Attempt {
+struct LaunchGuard {
     inner: Arc<Inner>,
     host: HostId,
     session: SessionId,
-    over: bool,
+    finished: bool,
 }
 
-impl Attempt {
-    async fn fail(mut self) {
-        self.over = true;
-        self.inner.cut(self.session);
+impl LaunchGuard {
+    async fn abort(mut self) {
+        self.finished = true;
+        self.inner.close_session(self.session);
         if let Err(error) = self.inner.stop(self.host, self.session).await {
             tracing::warn!(session = %self.session, %error, "a failed launch may have left its desktop; the reaper asks again");
         }
     }
 }
 
-impl Drop for Attempt {
+impl Drop for LaunchGuard {
     fn drop(&mut self) {
-        if !self.over {
-            self.inner.cut(self.session);
+        if !self.finished {
+            self.inner.close_session(self.session);
             let (inner, host, session) = (self.inner.clone(), self.host, self.session);
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(async move { inner.stop(host, session).await });
@@ -385,19 +393,19 @@ impl Drop for Attempt {
     }
 }
 
-fn failed(error: TunnelError) -> FleetError {
+fn tunnel_error(error: TunnelError) -> FleetError {
     FleetError::Failed(error.to_string())
 }
 
-fn told(error: ClientError) -> FleetError {
+fn control_error(error: ClientError) -> FleetError {
     match error {
         ClientError::Refused { detail, .. } => FleetError::Refused(detail),
         ClientError::Connection(_) => FleetError::NotConnected,
-        ClientError::Nonsense => FleetError::Failed(error.to_string()),
+        ClientError::InvalidResponse => FleetError::Failed(error.to_string()),
     }
 }
 
-fn report(tunnel: &Tunnel) -> TunnelReport {
+fn tunnel_report(tunnel: &Tunnel) -> TunnelReport {
     let stats = tunnel.stats();
     TunnelReport {
         state: match tunnel.status() {
@@ -416,13 +424,13 @@ fn report(tunnel: &Tunnel) -> TunnelReport {
     }
 }
 
-fn preshared(bytes: &SecretBytes) -> Result<PresharedKey, FleetError> {
+fn parse_preshared_key(bytes: &SecretBytes) -> Result<PresharedKey, FleetError> {
     let key: Result<[u8; 32], _> = bytes.expose().as_slice().try_into();
     key.map(PresharedKey::from_bytes)
         .map_err(|_| FleetError::Failed("a stored key is not a key".to_owned()))
 }
 
-fn public(text: &str) -> Result<PublicKey, FleetError> {
+fn parse_public_key(text: &str) -> Result<PublicKey, FleetError> {
     text.parse().map_err(|_| FleetError::Failed("a stored key is not a key".to_owned()))
 }
 
@@ -443,8 +451,8 @@ impl Fleet for HubFleet {
         let config = PeerConfig {
             id,
             private_key: inner.config.private_key.clone(),
-            peer_public_key: public(&host.public_key)?,
-            preshared_key: preshared(&preshared_key)?,
+            peer_public_key: parse_public_key(&host.public_key)?,
+            preshared_key: parse_preshared_key(&preshared_key)?,
             endpoint: host.endpoint,
             local_addr: match host.address {
                 IpAddr::V4(_) => inner.config.address,
@@ -461,10 +469,14 @@ impl Fleet for HubFleet {
         let mut hosts = inner.hosts();
         hosts.remove(&host.id);
         inner.hub.remove(id);
-        let tunnel = inner.hub.add_peer(config).map_err(failed)?;
-        let follower =
-            tokio::spawn(follow::follow(Arc::downgrade(inner), host.id, host.kind, tunnel.clone()))
-                .abort_handle();
+        let tunnel = inner.hub.add_peer(config).map_err(tunnel_error)?;
+        let follower = tokio::spawn(host_monitor::monitor_host(
+            Arc::downgrade(inner),
+            host.id,
+            host.kind,
+            tunnel.clone(),
+        ))
+        .abort_handle();
         if host.endpoint.is_some() {
             tunnel.initiate();
         }
@@ -475,22 +487,22 @@ impl Fleet for HubFleet {
                 public_key: host.public_key,
                 tunnel,
                 offers: None,
-                follower,
+                monitor: follower,
             },
         );
         drop(hosts);
-        inner.bump();
+        inner.notify_hosts_changed();
         Ok(())
     }
 
     fn remove_host(&self, id: HostId) {
         self.inner.hosts().remove(&id);
         self.inner.hub.remove(TunnelId(id.0));
-        self.inner.bump();
+        self.inner.notify_hosts_changed();
     }
 
     fn host(&self, id: HostId) -> Option<TunnelReport> {
-        self.inner.host_tunnel(id).as_ref().map(report)
+        self.inner.host_tunnel(id).as_ref().map(tunnel_report)
     }
 
     fn connected(&self) -> Vec<HostId> {
@@ -509,24 +521,28 @@ impl Fleet for HubFleet {
     ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         Box::pin(async move {
             let inner = &self.inner;
-            let mut attempt =
-                Attempt { inner: inner.clone(), host, session: order.session_id, over: false };
+            let mut attempt = LaunchGuard {
+                inner: inner.clone(),
+                host,
+                session: order.session_id,
+                finished: false,
+            };
             match tokio::time::timeout(inner.config.start_timeout, inner.start(host, order))
                 .await
                 .unwrap_or(Err(FleetError::Timeout))
             {
                 Ok(started) => {
-                    attempt.over = true;
+                    attempt.finished = true;
                     Ok(started)
                 }
                 Err(FleetError::NotConnected)
                     if inner.host_tunnel(host).is_none() && !host.0.is_nil() =>
                 {
-                    attempt.over = true;
+                    attempt.finished = true;
                     Err(FleetError::NotConnected)
                 }
                 Err(error) => {
-                    attempt.fail().await;
+                    attempt.abort().await;
                     Err(error)
                 }
             }
@@ -534,11 +550,11 @@ impl Fleet for HubFleet {
     }
 
     fn cut(&self, session: SessionId) {
-        self.inner.cut(session);
+        self.inner.close_session(session);
     }
 
     fn stop(&self, host: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
-        self.inner.cut(session);
+        self.inner.close_session(session);
         Box::pin(self.inner.stop(host, session))
     }
 
@@ -547,27 +563,30 @@ impl Fleet for HubFleet {
         match peer.way {
             SessionRoute::OwnTunnel => {}
             SessionRoute::HostTunnel => {
-                return inner.add_shared(peer.session_id, Through::Host(peer.host_id)).map(drop);
+                return inner
+                    .add_shared(peer.session_id, SharedRoute::Host(peer.host_id))
+                    .map(drop);
             }
             SessionRoute::Direct(name) => {
-                return inner.add_shared(peer.session_id, Through::Direct(name)).map(drop);
+                return inner.add_shared(peer.session_id, SharedRoute::Direct(name)).map(drop);
             }
         }
-        let (key, psk) = (public(&peer.peer_public_key)?, preshared(&peer.preshared_key)?);
+        let (key, psk) =
+            (parse_public_key(&peer.peer_public_key)?, parse_preshared_key(&peer.preshared_key)?);
         let endpoint = inner.host_tunnel(peer.host_id).and_then(|tunnel| tunnel.stats().endpoint);
         let made_of = inner.session_peer(peer.session_id, peer.address, key, psk, endpoint);
-        inner.add_session(peer.session_id, peer.host_id, made_of).map(drop).map_err(failed)
+        inner.add_session(peer.session_id, peer.host_id, made_of).map(drop).map_err(tunnel_error)
     }
 
     fn tunnel(&self, session: SessionId) -> Option<TunnelReport> {
         let own = self.inner.sessions().get(&session).cloned();
         match own {
             Some(entry) => {
-                self.inner.measure(&entry.tunnel, &entry.line);
+                self.inner.refresh_rtt(&entry.tunnel, &entry.path);
                 let told = self.inner.session_report(&entry);
                 Some(TunnelReport {
-                    rtt: entry.line.host().or(told.rtt),
-                    desktop_rtt: entry.line.desktop(),
+                    rtt: entry.path.host_rtt().or(told.rtt),
+                    desktop_rtt: entry.path.desktop_rtt(),
                     ..told
                 })
             }
@@ -589,8 +608,9 @@ impl Fleet for HubFleet {
 
     fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>> {
         Box::pin(async move {
-            let asked = async { self.inner.client(host).await?.desktops().await.map_err(told) };
-            let desktops = tokio::time::timeout(ASK_TIMEOUT, asked)
+            let asked =
+                async { self.inner.client(host).await?.desktops().await.map_err(control_error) };
+            let desktops = tokio::time::timeout(CONTROL_TIMEOUT, asked)
                 .await
                 .map_err(|_| FleetError::Timeout)??;
             Ok(desktops.into_iter().map(|desktop| desktop.session_id).collect())
@@ -604,6 +624,6 @@ impl Fleet for HubFleet {
 
 impl Dial for HubFleet {
     fn dial<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
-        Box::pin(self.dial_watched(lease))
+        Box::pin(self.dial_metered(lease))
     }
 }

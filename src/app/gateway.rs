@@ -1,6 +1,6 @@
 //! A gateway, started and stopped in the order one would tell it.
 
-use super::fleet::{FleetConfig, HubFleet, Paths};
+use super::fleet::{FleetConfig, FleetMetrics, HubFleet};
 use super::open::{self, SystemClock};
 use super::{Failure, keys, tls};
 use crate::auth::Vault;
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// How long the last entries and the tunnels may take at the end.
-const FAREWELL: Duration = Duration::from_secs(1);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A gateway that serves.
 pub struct Gateway {
@@ -36,8 +36,8 @@ pub struct Gateway {
     pub ca: Option<PathBuf>,
     server: http::server::RunningServer,
     hub: Hub,
-    going: watch::Sender<bool>,
-    upkeep: JoinHandle<()>,
+    draining: watch::Sender<bool>,
+    maintenance: JoinHandle<()>,
     _lock: File,
 }
 
@@ -48,13 +48,13 @@ impl Gateway {
     /// # Errors
     /// A sentence naming what does not work.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Failure> {
-        super::private::folder(&config.server.data_dir).map_err(|e| {
+        super::private::create_dir(&config.server.data_dir).map_err(|e| {
             Failure::new(format!(
                 "cannot make the data folder {}: {e}",
                 config.server.data_dir.display()
             ))
         })?;
-        let lock = locked(&config.server.data_dir)?;
+        let lock = lock_data_dir(&config.server.data_dir)?;
         let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
         let now = SystemClock.now();
 
@@ -78,9 +78,9 @@ impl Gateway {
         let fleet = FleetConfig {
             private_key: PrivateKey::from_bytes(*keys.hub),
             endpoint: endpoint(config, hub_address),
-            address: own_address(config),
+            address: tunnel_address(config),
             start_timeout: config.sessions.launch_timeout.0,
-            direct: config.direct.targets(),
+            direct: config.direct.addresses(),
         };
         let fleet = Arc::new(HubFleet::new(hub.clone(), fleet));
 
@@ -100,12 +100,12 @@ impl Gateway {
             viewer::Context { broker: broker.clone(), dial: fleet.clone(), draining: gone };
         let probe = Arc::new({
             let hub = hub.clone();
-            move || status(&hub, &fleet)
+            move || tunnel_status(&hub, &fleet)
         });
         let settings = http::Settings {
             certificate_sha256,
-            apps: apps(config, now)?,
-            ..rim(config, audit_public_key)
+            apps: apps_settings(config, now)?,
+            ..http_settings(config, audit_public_key)
         };
         let state = AppState::new(broker.clone(), streams, settings, probe);
         let limits = http::server::ServerLimits {
@@ -115,7 +115,17 @@ impl Gateway {
         let server = http::server::start(state, vec![listener], &certificate.tls, limits)
             .map_err(|e| Failure::new(format!("cannot serve HTTPS on {address}: {e}")))?;
         tracing::info!(%address, udp = %hub_address, database = %config.database_url(), version = env!("CARGO_PKG_VERSION"), "gateway.ready");
-        Ok(Self { broker, address, hub_address, ca, server, hub, going, upkeep, _lock: lock })
+        Ok(Self {
+            broker,
+            address,
+            hub_address,
+            ca,
+            server,
+            hub,
+            draining: going,
+            maintenance: upkeep,
+            _lock: lock,
+        })
     }
 
     /// Resolves when the server ended by itself, which is a failure.
@@ -129,31 +139,34 @@ impl Gateway {
     /// Stops in order: streams are told to come back, requests under way end, the last entry is
     /// written, the tunnels go. Desktops stay.
     pub async fn stop(self) {
-        self.going.send_replace(true);
+        self.draining.send_replace(true);
         if !self.server.stop().await {
             tracing::warn!("some requests did not end in time");
         }
-        let upkeep = self.upkeep.abort_handle();
-        if tokio::time::timeout(FAREWELL, self.upkeep).await.is_err() {
+        let upkeep = self.maintenance.abort_handle();
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.maintenance).await.is_err() {
             upkeep.abort();
         }
-        match tokio::time::timeout(FAREWELL, self.broker.stop(&RequestSource::local("gateway")))
-            .await
+        match tokio::time::timeout(
+            SHUTDOWN_TIMEOUT,
+            self.broker.stop(&RequestSource::local("gateway")),
+        )
+        .await
         {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "gateway.stop.unrecorded"),
             Err(_) => tracing::error!("gateway.stop.unrecorded: the database did not answer"),
         }
-        drop(tokio::time::timeout(FAREWELL, self.hub.shutdown()).await);
+        drop(tokio::time::timeout(SHUTDOWN_TIMEOUT, self.hub.shutdown()).await);
         tracing::info!("gateway.stopped");
     }
 }
 
 /// Keeps a second gateway out of a data folder: the two would undo each other's tunnels and
 /// desktops.
-fn locked(data_dir: &Path) -> Result<File, Failure> {
+fn lock_data_dir(data_dir: &Path) -> Result<File, Failure> {
     let path = data_dir.join("gateway.lock");
-    let lock = super::private::lock(&path)
+    let lock = super::private::try_lock(&path)
         .map_err(|e| Failure::new(format!("cannot lock {}: {e}", path.display())))?;
     lock.ok_or_else(|| {
         Failure::new(format!("another gateway runs on the data folder {}", data_dir.display()))
@@ -194,11 +207,11 @@ fn certificate(config: &Config, now: Timestamp) -> Result<Certificate, Failure> 
 pub fn own_certificate(config: &Config, now: Timestamp) -> Result<tls::OwnCertificate, Failure> {
     let mut names = config.tls.names.clone();
     names.extend(public_host(config).map(str::to_owned));
-    tls::own(&config.server.data_dir, &names, now)
+    tls::own_certificate(&config.server.data_dir, &names, now)
 }
 
 /// What an administrator should know of a configuration that works, but not with every browser.
-pub fn advice(config: &Config) -> Option<String> {
+pub fn apps_domain_warning(config: &Config) -> Option<String> {
     let (domain, gateway) = (&config.apps.domain, &config.server.public_url);
     // A name without a dot is this machine's own: nobody else's browser is asked.
     let foreign = !domain.is_empty()
@@ -214,18 +227,18 @@ pub fn advice(config: &Config) -> Option<String> {
 }
 
 /// Where web applications are shown, when the configuration says so.
-fn apps(config: &Config, now: Timestamp) -> Result<Option<AppsSettings>, Failure> {
+fn apps_settings(config: &Config, now: Timestamp) -> Result<Option<AppsSettings>, Failure> {
     let domain = &config.apps.domain;
     if domain.is_empty() {
         return Ok(None);
     }
-    if let Some(advice) = advice(config) {
+    if let Some(advice) = apps_domain_warning(config) {
         tracing::warn!("{advice}");
     }
     let tls = match config.apps_pem_files() {
         Some((certificate, key)) => tls::server_config(certificate, key)?,
         None => {
-            let own = tls::own_below(&config.server.data_dir, domain, now)?;
+            let own = tls::own_wildcard_certificate(&config.server.data_dir, domain, now)?;
             tls::server_config(&own.certificate, &own.key)?
         }
     };
@@ -264,19 +277,19 @@ fn endpoint(config: &Config, hub: SocketAddr) -> String {
 
 /// The gateway's address inside every tunnel: the first of the sessions' network, which the store
 /// gives to nobody.
-fn own_address(config: &Config) -> IpAddr {
+fn tunnel_address(config: &Config) -> IpAddr {
     let (network, _) = open::settings(config).session_network;
     IpAddr::V4(Ipv4Addr::from(u32::from(network) + 1))
 }
 
 /// What the hub says of itself, now.
-fn status(hub: &Hub, fleet: &HubFleet) -> HubStatus {
+fn tunnel_status(hub: &Hub, fleet: &HubFleet) -> HubStatus {
     let mut status = HubStatus {
         running: hub.is_running(),
         listen: hub.local_addr().to_string(),
         ..HubStatus::default()
     };
-    for state in fleet.states() {
+    for state in fleet.tunnel_states() {
         match state {
             TunnelState::Connecting => status.connecting += 1,
             TunnelState::Encrypted => status.encrypted += 1,
@@ -284,14 +297,14 @@ fn status(hub: &Hub, fleet: &HubFleet) -> HubStatus {
             TunnelState::Down | TunnelState::None => status.down += 1,
         }
     }
-    let Paths { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct } =
-        fleet.paths();
+    let FleetMetrics { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct } =
+        fleet.metrics();
     status.paths =
         PathMetrics { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct };
     status
 }
 
-fn rim(config: &Config, audit_public_key: String) -> http::Settings {
+fn http_settings(config: &Config, audit_public_key: String) -> http::Settings {
     let origins = std::iter::once(&config.server.public_url)
         .chain(&config.server.allowed_origins)
         .cloned()

@@ -24,9 +24,12 @@ pub struct Keys {
 /// A sentence naming the file.
 pub fn load_or_create(data_dir: &Path) -> Result<Keys, Failure> {
     let dir = data_dir.join("keys");
-    private::folder(&dir)
+    private::create_dir(&dir)
         .map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
-    Ok(Keys { master: key(&dir.join("master.key"))?, hub: key(&dir.join("hub.key"))? })
+    Ok(Keys {
+        master: read_or_create_key(&dir.join("master.key"))?,
+        hub: read_or_create_key(&dir.join("hub.key"))?,
+    })
 }
 
 /// Reads the master key only: for commands that must not make one.
@@ -45,7 +48,7 @@ pub fn load(data_dir: &Path) -> Result<Keys, Failure> {
     load_or_create(data_dir)
 }
 
-fn key(path: &Path) -> Result<Key, Failure> {
+fn read_or_create_key(path: &Path) -> Result<Key, Failure> {
     let text = private::read_or_create(path, || {
         let fresh: Key = Zeroizing::new(rand::random());
         format!("{}\n", BASE64.encode(fresh.as_slice())).into_bytes()

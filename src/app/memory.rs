@@ -28,7 +28,7 @@ pub const SETTINGS: [(&str, &str); 3] = [
 
 /// Goes on in this process only if a setting is made, is not ours to make, or cannot be made: then
 /// more memory is used, and nothing else is wrong.
-pub fn settle() {
+pub fn reexec_with_malloc_settings() {
     if !cfg!(target_env = "gnu")
         || SETTINGS.iter().any(|(name, _)| std::env::var_os(name).is_some())
     {

@@ -38,7 +38,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What is still running when a command has ended gets this long.
-const LAST_CALL: Duration = Duration::from_millis(500);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why a command failed: one clear line for standard error.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,7 @@ impl From<Error> for Failure {
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
     if matches!(command, Command::Demo(_) | Command::Serve(_) | Command::Agent(_)) {
-        memory::settle();
+        memory::reexec_with_malloc_settings();
     }
     // Fails only when it was installed before, and then it is there.
     drop(rustls::crypto::ring::default_provider().install_default());
@@ -86,14 +86,14 @@ pub fn main() -> ExitCode {
     }
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
-        Err(e) => return told(&Failure::new(format!("cannot start: {e}"))),
+        Err(e) => return print_failure(&Failure::new(format!("cannot start: {e}"))),
     };
     let outcome = runtime.block_on(run(command));
-    runtime.shutdown_timeout(LAST_CALL);
-    outcome.map_or_else(|failure| told(&failure), |()| ExitCode::SUCCESS)
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    outcome.map_or_else(|failure| print_failure(&failure), |()| ExitCode::SUCCESS)
 }
 
-fn told(failure: &Failure) -> ExitCode {
+fn print_failure(failure: &Failure) -> ExitCode {
     eprintln!("portcullis: {}", failure.0.replace('\n', " "));
     ExitCode::FAILURE
 }
@@ -120,14 +120,14 @@ async fn serve(args: ConfigArgs) -> Result<(), Failure> {
     let config = Config::load(Config::default(), args.config.as_deref(), std::env::vars())?;
     telemetry::init(config.log.format, &config.log.level)
         .map_err(|e| Failure::new(e.to_string()))?;
-    let mut stop = Stop::new()?;
+    let mut stop = StopSignals::new()?;
     let mut gateway = Gateway::start(&config, gateway::listen(config.server.listen)?).await?;
     println!(
         "Portcullis serves {} on {} (tunnels: udp {}).",
         config.server.public_url, gateway.address, gateway.hub_address
     );
     tokio::select! {
-        () = stop.asked() => {}
+        () = stop.recv() => {}
         failure = gateway.failed() => return Err(failure),
     }
     gateway.stop().await;
@@ -142,7 +142,7 @@ fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
     if let Some((certificate, key)) = config.apps_pem_files() {
         tls::server_config(certificate, key)?;
     }
-    if let Some(advice) = gateway::advice(&config) {
+    if let Some(advice) = gateway::apps_domain_warning(&config) {
         eprintln!("note: {advice}");
     }
     print!("{config}");
@@ -150,12 +150,12 @@ fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
 }
 
 /// The signals that ask a process to stop.
-struct Stop {
+struct StopSignals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
-impl Stop {
+impl StopSignals {
     fn new() -> Result<Self, Failure> {
         let on = |kind| {
             signal(kind).map_err(|e| Failure::new(format!("cannot listen for signals: {e}")))
@@ -166,7 +166,7 @@ impl Stop {
         })
     }
 
-    async fn asked(&mut self) {
+    async fn recv(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

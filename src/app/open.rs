@@ -114,7 +114,7 @@ pub fn settings(config: &Config) -> Settings {
 ///
 /// # Errors
 /// A sentence saying what is missing.
-pub async fn for_the_shell(config: &Config) -> Result<Broker, Failure> {
+pub async fn open_for_cli(config: &Config) -> Result<Broker, Failure> {
     let keys = keys::load_or_create(&config.server.data_dir)?;
     let vault = Vault::from_master_key(*keys.master);
     let store = store(&config.database_url(), &vault).await?;

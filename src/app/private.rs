@@ -6,22 +6,22 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 /// Longest private file read: keys and small JSON.
-const LIMIT: u64 = 1024 * 1024;
+const READ_MAX: u64 = 1024 * 1024;
 
 /// Makes a folder (and its parents) that only we may enter; one that exists is left as it is.
 ///
 /// # Errors
 /// The system's.
-pub fn folder(path: &Path) -> io::Result<()> {
+pub fn create_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Takes a lock that lasts until the file is dropped, or this process ends however it ends. `None`:
+/// Takes a lock that lasts until the file is dropped, or this process ends however it ends. `Incomplete`:
 /// another process has it.
 ///
 /// # Errors
 /// The system's.
-pub fn lock(path: &Path) -> io::Result<Option<File>> {
+pub fn try_lock(path: &Path) -> io::Result<Option<File>> {
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     match file.try_lock() {
@@ -47,7 +47,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, told));
     }
     let mut bytes = Vec::new();
-    file.take(LIMIT).read_to_end(&mut bytes)?;
+    file.take(READ_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -57,8 +57,8 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// The system's.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = staged(path, bytes, 0o600)?;
-    fs::rename(&temporary, path).inspect_err(|_| discard(&temporary))?;
+    let temporary = write_temporary(path, bytes, 0o600)?;
+    fs::rename(&temporary, path).inspect_err(|_| remove_temporary(&temporary))?;
     sync_parent(path)
 }
 
@@ -67,8 +67,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The system's.
 pub fn replace_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = staged(path, bytes, 0o644)?;
-    fs::rename(&temporary, path).inspect_err(|_| discard(&temporary))?;
+    let temporary = write_temporary(path, bytes, 0o644)?;
+    fs::rename(&temporary, path).inspect_err(|_| remove_temporary(&temporary))?;
     sync_parent(path)
 }
 
@@ -82,10 +82,10 @@ pub fn read_or_create(path: &Path, make: impl FnOnce() -> Vec<u8>) -> io::Result
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         found => return found,
     }
-    let temporary = staged(path, &make(), 0o600)?;
+    let temporary = write_temporary(path, &make(), 0o600)?;
     // A link, unlike a rename, never replaces what somebody else made meanwhile.
     let linked = fs::hard_link(&temporary, path);
-    discard(&temporary);
+    remove_temporary(&temporary);
     match linked {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => sync_parent(path)?,
@@ -93,7 +93,7 @@ pub fn read_or_create(path: &Path, make: impl FnOnce() -> Vec<u8>) -> io::Result
     read(path)
 }
 
-fn staged(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
+fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", uuid::Uuid::new_v4().simple()));
     let temporary = path.with_file_name(name);
@@ -103,7 +103,7 @@ fn staged(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
         file.write_all(bytes)?;
         file.sync_all()
     };
-    write().inspect_err(|_| discard(&temporary))?;
+    write().inspect_err(|_| remove_temporary(&temporary))?;
     Ok(temporary)
 }
 
@@ -112,7 +112,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// Best effort: a left-over temporary file is private, and its name is never read.
-fn discard(temporary: &Path) {
+fn remove_temporary(temporary: &Path) {
     drop(fs::remove_file(temporary));
 }
 
@@ -124,7 +124,7 @@ mod tests {
     fn a_file_is_made_once_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let keys = dir.path().join("a/keys");
-        folder(&keys).unwrap();
+        create_dir(&keys).unwrap();
         assert_eq!(fs::metadata(&keys).unwrap().permissions().mode() & 0o777, 0o700);
         let path = keys.join("k");
         let made: Vec<Vec<u8>> = std::thread::scope(|s| {

@@ -4,7 +4,7 @@
 //! A command works beside a running gateway, on the same database: what it ends there, the
 //! gateway's sentinel notices and cuts.
 
-use super::cli::Where;
+use super::cli::GatewayDataArgs;
 use super::{Failure, open};
 use crate::broker::Broker;
 use crate::config::Config;
@@ -16,9 +16,9 @@ use std::process::{Command, Stdio};
 /// Longest password line read from standard input.
 const LINE_LIMIT: u64 = 1024;
 /// What it holds.
-const PASSWORD: &str = "the password";
+const PASSWORD_PROMPT_NAME: &str = "the password";
 /// Letters of generated passwords: none that look like another.
-const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+const PASSWORD_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
 /// An administrator at the shell.
 pub struct Shell {
@@ -37,9 +37,9 @@ impl Shell {
     ///
     /// # Errors
     /// A sentence saying what is missing.
-    pub async fn open(at: &Where) -> Result<Self, Failure> {
-        let config = configured(at)?;
-        let broker = open::for_the_shell(&config).await?;
+    pub async fn open(at: &GatewayDataArgs) -> Result<Self, Failure> {
+        let config = load_config(at)?;
+        let broker = open::open_for_cli(&config).await?;
         broker.ensure_organization(&config.server.organization).await?;
         let caller = broker.shell_caller().await?;
         Ok(Self {
@@ -66,7 +66,7 @@ impl Shell {
 ///
 /// # Errors
 /// As [`Config::load`].
-pub fn configured(at: &Where) -> Result<Config, Failure> {
+pub fn load_config(at: &GatewayDataArgs) -> Result<Config, Failure> {
     let mut config = Config::load(Config::default(), at.config.as_deref(), std::env::vars())?;
     if let Some(dir) = &at.data_dir {
         config.server.data_dir.clone_from(dir);
@@ -78,15 +78,15 @@ pub fn configured(at: &Where) -> Result<Config, Failure> {
 ///
 /// # Errors
 /// When nothing usable comes.
-pub fn password(generate: bool) -> Result<SecretString, Failure> {
+pub fn read_or_generate_password(generate: bool) -> Result<SecretString, Failure> {
     if generate {
         return Ok(generated_password());
     }
     if !std::io::stdin().is_terminal() {
-        return line(PASSWORD, LINE_LIMIT);
+        return read_secret_line(PASSWORD_PROMPT_NAME, LINE_LIMIT);
     }
-    let first = asked("Password: ")?;
-    let second = asked("The same again: ")?;
+    let first = prompt("Password: ")?;
+    let second = prompt("The same again: ")?;
     if first == second {
         Ok(first)
     } else {
@@ -97,7 +97,7 @@ pub fn password(generate: bool) -> Result<SecretString, Failure> {
 /// A strong password people can type: four groups of five, 100 bits.
 #[must_use]
 pub fn generated_password() -> SecretString {
-    let letter = || char::from(LETTERS[usize::from(rand::random::<u8>() & 31)]);
+    let letter = || char::from(PASSWORD_ALPHABET[usize::from(rand::random::<u8>() & 31)]);
     let group = || (0..5).map(|_| letter()).collect::<String>();
     SecretString::new([group(), group(), group(), group()].join("-"))
 }
@@ -106,7 +106,7 @@ pub fn generated_password() -> SecretString {
 ///
 /// # Errors
 /// When none comes.
-pub fn line(what: &str, limit: u64) -> Result<SecretString, Failure> {
+pub fn read_secret_line(what: &str, limit: u64) -> Result<SecretString, Failure> {
     let mut line = zeroize::Zeroizing::new(String::new());
     let mut limited = std::io::Read::take(std::io::stdin().lock(), limit);
     limited
@@ -120,23 +120,23 @@ pub fn line(what: &str, limit: u64) -> Result<SecretString, Failure> {
     }
 }
 
-fn asked(prompt: &str) -> Result<SecretString, Failure> {
+fn prompt(prompt: &str) -> Result<SecretString, Failure> {
     let echo = |mode: &str| drop(Command::new("stty").arg(mode).stdin(Stdio::inherit()).status());
     eprint!("{prompt}");
     drop(std::io::stderr().flush());
     echo("-echo");
-    let typed = line(PASSWORD, LINE_LIMIT);
+    let typed = read_secret_line(PASSWORD_PROMPT_NAME, LINE_LIMIT);
     echo("echo");
     eprintln!();
     typed
 }
 
 /// Prints rows under headings, each column as wide as it needs.
-pub fn table(headings: &[&str], rows: &[Vec<String>]) {
-    print!("{}", table_text(headings, rows));
+pub fn print_table(headings: &[&str], rows: &[Vec<String>]) {
+    print!("{}", format_table(headings, rows));
 }
 
-fn table_text(headings: &[&str], rows: &[Vec<String>]) -> String {
+fn format_table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |i: usize| {
         rows.iter()
             .filter_map(|r| r.get(i))
@@ -172,12 +172,12 @@ mod tests {
         let (a, b) = (generated_password(), generated_password());
         assert_ne!(a, b);
         assert_eq!(a.expose().len(), 23);
-        assert!(a.expose().bytes().all(|c| c == b'-' || LETTERS.contains(&c)));
+        assert!(a.expose().bytes().all(|c| c == b'-' || PASSWORD_ALPHABET.contains(&c)));
     }
 
     #[test]
     fn tables_line_up_and_carry_no_controls() {
-        let text = table_text(
+        let text = format_table(
             &["EMAIL", "ROLE"],
             &[vec!["a@b.c".into(), "admin".into()], vec!["longer@b.c".into(), "x\u{1b}[2J".into()]],
         );

@@ -24,11 +24,11 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Life of a leaf: browsers refuse those of more than 398 days.
-const LEAF_LIFE: Duration = Duration::from_secs(397 * 86_400);
+const LEAF_VALIDITY: Duration = Duration::from_secs(397 * 86_400);
 /// A leaf is renewed when less than this is left.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 /// Life of the authority.
-const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 86_400);
+const CA_VALIDITY: Duration = Duration::from_secs(20 * 365 * 86_400);
 /// Certificates are valid a little before they are made: clocks differ.
 const BACKDATE: Duration = Duration::from_secs(3600);
 
@@ -44,7 +44,7 @@ pub struct OwnCertificate {
 
 /// What is remembered about a leaf, so that it need not be parsed.
 #[derive(Serialize, Deserialize, PartialEq, Eq)]
-struct LeafNote {
+struct LeafRecord {
     names: Vec<String>,
     ends: Timestamp,
 }
@@ -53,38 +53,46 @@ struct LeafNote {
 ///
 /// # Errors
 /// A sentence naming the file.
-pub fn own(data_dir: &Path, names: &[String], now: Timestamp) -> Result<OwnCertificate, Failure> {
-    kept_or_made(data_dir, "server", all_names(names), now)
+pub fn own_certificate(
+    data_dir: &Path,
+    names: &[String],
+    now: Timestamp,
+) -> Result<OwnCertificate, Failure> {
+    load_or_issue(data_dir, "server", all_names(names), now)
 }
 
 /// The certificate of every name right below `domain`, signed by the same authority.
 ///
 /// # Errors
 /// A sentence naming the file.
-pub fn own_below(data_dir: &Path, domain: &str, now: Timestamp) -> Result<OwnCertificate, Failure> {
-    kept_or_made(data_dir, "apps", vec![format!("*.{domain}")], now)
+pub fn own_wildcard_certificate(
+    data_dir: &Path,
+    domain: &str,
+    now: Timestamp,
+) -> Result<OwnCertificate, Failure> {
+    load_or_issue(data_dir, "apps", vec![format!("*.{domain}")], now)
 }
 
-fn kept_or_made(
+fn load_or_issue(
     data_dir: &Path,
     stem: &str,
     names: Vec<String>,
     now: Timestamp,
 ) -> Result<OwnCertificate, Failure> {
     let dir = data_dir.join("tls");
-    private::folder(&dir)
+    private::create_dir(&dir)
         .map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
     let file = |end: &str| dir.join(format!("{stem}.{end}"));
     let own = OwnCertificate { ca: dir.join("ca.pem"), certificate: file("pem"), key: file("key") };
     let note_path = file("json");
     let kept = private::read(&note_path)
         .ok()
-        .and_then(|bytes| serde_json::from_slice::<LeafNote>(&bytes).ok());
+        .and_then(|bytes| serde_json::from_slice::<LeafRecord>(&bytes).ok());
     let good = kept.is_some_and(|note| note.names == names && note.ends > now.after(RENEW_BEFORE));
     if good && own.ca.exists() && own.certificate.exists() && own.key.exists() {
         return Ok(own);
     }
-    let made = make(&dir, &own, &names, now);
+    let made = issue(&dir, &own, &names, now);
     let note = made.map_err(|e| {
         Failure::new(format!("cannot make a certificate in {}: {e}", dir.display()))
     })?;
@@ -105,17 +113,17 @@ fn all_names(given: &[String]) -> Vec<String> {
     names
 }
 
-fn make(
+fn issue(
     dir: &Path,
     own: &OwnCertificate,
     names: &[String],
     now: Timestamp,
-) -> Result<LeafNote, Box<dyn std::error::Error>> {
+) -> Result<LeafRecord, Box<dyn std::error::Error>> {
     let ca_key_path = dir.join("ca.key");
     let fresh = KeyPair::generate()?;
     let ca_key = private::read_or_create(&ca_key_path, || fresh.serialize_pem().into_bytes())?;
     let ca_key = KeyPair::from_pem(std::str::from_utf8(&ca_key)?)?;
-    let ca = authority(now)?;
+    let ca = ca_params(now)?;
     if !own.ca.exists() {
         private::replace_public(&own.ca, ca.self_signed(&ca_key)?.pem().as_bytes())?;
     }
@@ -124,29 +132,31 @@ fn make(
     let mut leaf = CertificateParams::new(names.to_vec())?;
     leaf.distinguished_name
         .push(DnType::CommonName, names.first().map_or("localhost", String::as_str));
-    (leaf.not_before, leaf.not_after) = (at(now.before(BACKDATE))?, at(now.after(LEAF_LIFE))?);
+    (leaf.not_before, leaf.not_after) =
+        (offset_date_time(now.before(BACKDATE))?, offset_date_time(now.after(LEAF_VALIDITY))?);
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;
     let signed = leaf.signed_by(&leaf_key, &issuer)?;
     private::replace(&own.key, leaf_key.serialize_pem().as_bytes())?;
     private::replace_public(&own.certificate, signed.pem().as_bytes())?;
-    Ok(LeafNote { names: names.to_vec(), ends: now.after(LEAF_LIFE) })
+    Ok(LeafRecord { names: names.to_vec(), ends: now.after(LEAF_VALIDITY) })
 }
 
 /// The authority's certificate but for its key. Its name is constant: with the same key, a leaf
 /// made years later still chains to it.
-fn authority(now: Timestamp) -> Result<CertificateParams, Box<dyn std::error::Error>> {
+fn ca_params(now: Timestamp) -> Result<CertificateParams, Box<dyn std::error::Error>> {
     let mut ca = CertificateParams::new(Vec::<String>::new())?;
     ca.distinguished_name.push(DnType::CommonName, "Portcullis private authority");
     ca.distinguished_name.push(DnType::OrganizationName, "Portcullis");
-    (ca.not_before, ca.not_after) = (at(now.before(BACKDATE))?, at(now.after(AUTHORITY_LIFE))?);
+    (ca.not_before, ca.not_after) =
+        (offset_date_time(now.before(BACKDATE))?, offset_date_time(now.after(CA_VALIDITY))?);
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(ca)
 }
 
-fn at(moment: Timestamp) -> Result<OffsetDateTime, time::error::ComponentRange> {
+fn offset_date_time(moment: Timestamp) -> Result<OffsetDateTime, time::error::ComponentRange> {
     OffsetDateTime::from_unix_timestamp(moment.unix_seconds())
 }
 
@@ -232,7 +242,7 @@ mod tests {
     #[test]
     fn our_certificate_is_trusted_by_its_names_and_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let own_one = own(dir.path(), &["desk.example".into()], NOW).unwrap();
+        let own_one = own_certificate(dir.path(), &["desk.example".into()], NOW).unwrap();
         for name in ["localhost", "127.0.0.1", "::1", "desk.example"] {
             trusted(&own_one, name).unwrap_or_else(|e| panic!("{name}: {e}"));
         }
@@ -249,17 +259,20 @@ mod tests {
             );
         }
         let before = std::fs::read(&own_one.certificate).unwrap();
-        let again =
-            own(dir.path(), &["desk.example".into()], NOW.after(Duration::from_secs(300 * 86_400)))
-                .unwrap();
+        let again = own_certificate(
+            dir.path(),
+            &["desk.example".into()],
+            NOW.after(Duration::from_secs(300 * 86_400)),
+        )
+        .unwrap();
         assert_eq!(std::fs::read(&again.certificate).unwrap(), before, "kept while it is good");
     }
 
     #[test]
     fn the_applications_names_have_a_certificate_of_the_same_authority() {
         let dir = tempfile::tempdir().unwrap();
-        let gateway = own(dir.path(), &[], NOW).unwrap();
-        let apps = own_below(dir.path(), "apps.localhost", NOW).unwrap();
+        let gateway = own_certificate(dir.path(), &[], NOW).unwrap();
+        let apps = own_wildcard_certificate(dir.path(), "apps.localhost", NOW).unwrap();
         assert_eq!(gateway.ca, apps.ca);
         trusted(&apps, "3f0c6a1e-0000-4000-8000-000000000000.apps.localhost").unwrap();
         for other in ["apps.localhost", "localhost", "a.b.apps.localhost"] {
@@ -268,8 +281,10 @@ mod tests {
         assert!(trusted(&gateway, "a.apps.localhost").is_err());
         let before = std::fs::read(&apps.certificate).unwrap();
         assert_eq!(
-            std::fs::read(own_below(dir.path(), "apps.localhost", NOW).unwrap().certificate)
-                .unwrap(),
+            std::fs::read(
+                own_wildcard_certificate(dir.path(), "apps.localhost", NOW).unwrap().certificate
+            )
+            .unwrap(),
             before,
             "kept while it is good"
         );
@@ -279,14 +294,14 @@ mod tests {
     fn a_leaf_is_renewed_under_the_same_authority() {
         let dir = tempfile::tempdir().unwrap();
         let long_ago = Timestamp(NOW.0 - 380 * 86_400_000);
-        let old = own(dir.path(), &[], long_ago).unwrap();
+        let old = own_certificate(dir.path(), &[], long_ago).unwrap();
         let (ca, leaf) =
             (std::fs::read(&old.ca).unwrap(), std::fs::read(&old.certificate).unwrap());
-        let new = own(dir.path(), &[], NOW).unwrap();
+        let new = own_certificate(dir.path(), &[], NOW).unwrap();
         assert_eq!(std::fs::read(&new.ca).unwrap(), ca);
         assert_ne!(std::fs::read(&new.certificate).unwrap(), leaf);
         trusted(&new, "localhost").unwrap();
-        own(dir.path(), &["added.example".into()], NOW).unwrap();
+        own_certificate(dir.path(), &["added.example".into()], NOW).unwrap();
         trusted(&new, "added.example").unwrap();
     }
 

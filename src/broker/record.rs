@@ -1,6 +1,6 @@
 //! What is written down, and how a change and its entry become one.
 //!
-//! - A [`Note`] is an audit entry in the making: who, what, to what, how it went.
+//! - A [`StickyNote`] is an audit entry in the making: who, what, to what, how it went.
 //! - A [`Book`] is a write transaction that also keeps the log. Whatever a use case changes, it
 //!   changes through a book and notes it there; both are committed or neither. A use case that
 //!   refuses returns `Ok(Err(..))` from its transaction, so that the denial is committed while

@@ -1,14 +1,14 @@
 //! Which values make no sense, alone or together. Each refusal is a sentence that names the key and
 //! says what to write instead.
 
-use super::value::{Span, Spare};
+use super::value::{DurationSetting, IsBlank};
 use super::{Config, ConfigError};
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     rules(config)
         .into_iter()
         .find(|(holds, _)| !holds)
-        .map_or(Ok(()), |(_, sentence)| Err(ConfigError::Senseless(sentence.to_owned())))
+        .map_or(Ok(()), |(_, sentence)| Err(ConfigError::Invalid(sentence.to_owned())))
 }
 
 fn is_level(word: &str) -> bool {
@@ -38,7 +38,9 @@ fn is_apps_domain(domain: &str, public_url: &str) -> bool {
 
 /// Every rule, with what is said when it does not hold.
 fn rules(c: &Config) -> Vec<(bool, &'static str)> {
-    let within = |span: Span, least: Span, most: Span| (least..=most).contains(&span);
+    let within = |span: DurationSetting, least: DurationSetting, most: DurationSetting| {
+        (least..=most).contains(&span)
+    };
     vec![
         (
             c.server.public_url.starts_with("https://") && !c.server.public_url.ends_with('/'),
@@ -54,7 +56,7 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "server.organization must be 1 to 80 characters",
         ),
         (
-            within(c.server.drain_timeout, Span::secs(0), Span::minutes(1)),
+            within(c.server.drain_timeout, DurationSetting::secs(0), DurationSetting::minutes(1)),
             "server.drain_timeout must be at most 1m",
         ),
         (
@@ -72,11 +74,11 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "auth.issuer must be 1 to 80 characters without a colon",
         ),
         (
-            within(c.auth.access_token_life, Span::secs(30), Span::hours(1)),
+            within(c.auth.access_token_life, DurationSetting::secs(30), DurationSetting::hours(1)),
             "auth.access_token_life must be 30s to 1h: it cannot be taken back before it ends",
         ),
         (
-            within(c.auth.login_life, Span::minutes(5), Span::days(90)),
+            within(c.auth.login_life, DurationSetting::minutes(5), DurationSetting::days(90)),
             "auth.login_life must be 5m to 90d",
         ),
         (
@@ -84,28 +86,32 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "auth.login_life must be longer than auth.access_token_life",
         ),
         (
-            within(c.auth.mfa_token_life, Span::secs(30), Span::minutes(30)),
+            within(c.auth.mfa_token_life, DurationSetting::secs(30), DurationSetting::minutes(30)),
             "auth.mfa_token_life must be 30s to 30m",
         ),
         (
-            within(c.sessions.max_duration, Span::minutes(1), Span::days(30)),
+            within(c.sessions.max_duration, DurationSetting::minutes(1), DurationSetting::days(30)),
             "sessions.max_duration must be 1m to 30d",
         ),
         (
-            within(c.sessions.launch_timeout, Span::secs(1), Span::minutes(2)),
+            within(
+                c.sessions.launch_timeout,
+                DurationSetting::secs(1),
+                DurationSetting::minutes(2),
+            ),
             "sessions.launch_timeout must be 1s to 2m",
         ),
         (
-            within(c.sessions.grace, Span::secs(10), Span::days(1)),
+            within(c.sessions.grace, DurationSetting::secs(10), DurationSetting::days(1)),
             "sessions.grace must be 10s to 1d",
         ),
         (
-            within(c.sessions.ticket_life, Span::secs(1), Span::minutes(2)),
+            within(c.sessions.ticket_life, DurationSetting::secs(1), DurationSetting::minutes(2)),
             "sessions.ticket_life must be 1s to 2m",
         ),
         ((1..=64).contains(&c.sessions.max_viewers), "sessions.max_viewers must be 1 to 64"),
         (
-            within(c.sessions.app_idle_timeout, Span::secs(1), Span::days(1)),
+            within(c.sessions.app_idle_timeout, DurationSetting::secs(1), DurationSetting::days(1)),
             "sessions.app_idle_timeout must be 1s to 1d",
         ),
         (
@@ -135,7 +141,7 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
         ),
         ((1420..=8920).contains(&c.tunnel.mtu_max), "tunnel.mtu_max must be 1420 to 8920"),
         (
-            c.direct.allow.len() <= 100 && c.direct.targets().len() == c.direct.allow.len(),
+            c.direct.allow.len() <= 100 && c.direct.addresses().len() == c.direct.allow.len(),
             "direct.allow must be at most 100 targets, each under a name of its own",
         ),
         (!c.agent.state_dir.is_blank(), "agent.state_dir must name a folder"),
@@ -150,7 +156,8 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "agent.desktop_processes must be 64 to 65536",
         ),
         (
-            c.agent.services.len() <= 32 && c.agent.by_name().len() == c.agent.services.len(),
+            c.agent.services.len() <= 32
+                && c.agent.service_addresses().len() == c.agent.services.len(),
             "agent.services must be at most 32 services, each under a name of its own",
         ),
         (
@@ -181,12 +188,14 @@ mod tests {
             ("apps.domain", |c| c.apps.domain = "localhost".into()),
             ("apps.domain", |c| c.apps.domain = "10.0.0.1".into()),
             ("apps.private_key", |c| c.apps.certificate = "/a.pem".into()),
-            ("sessions.app_idle_timeout", |c| c.sessions.app_idle_timeout = Span::secs(0)),
+            ("sessions.app_idle_timeout", |c| {
+                c.sessions.app_idle_timeout = DurationSetting::secs(0)
+            }),
             ("server.public_url", |c| c.server.public_url = "http://x".into()),
             ("tls.private_key", |c| c.tls.certificate = "/a.pem".into()),
             ("auth.issuer", |c| c.auth.issuer = "a:b".into()),
-            ("auth.access_token_life", |c| c.auth.access_token_life = Span::days(1)),
-            ("sessions.grace", |c| c.sessions.grace = Span::secs(1)),
+            ("auth.access_token_life", |c| c.auth.access_token_life = DurationSetting::days(1)),
+            ("sessions.grace", |c| c.sessions.grace = DurationSetting::secs(1)),
             ("sessions.max_viewers", |c| c.sessions.max_viewers = 0),
             ("tunnel.endpoint", |c| c.tunnel.endpoint = "example.org".into()),
             ("tunnel.network", |c| c.tunnel.network = crate::domain::Network::V6_LOOPBACK),

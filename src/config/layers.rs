@@ -16,18 +16,18 @@ const NOT_SETTINGS: [&str; 3] = ["PORTCULLIS_CONFIG", "PORTCULLIS_JOIN", "PORTCU
 struct Setting {
     section: String,
     key: String,
-    value: Raw,
+    value: RawValue,
     source_name: String,
 }
 
 /// As it was written.
-enum Raw {
+enum RawValue {
     Typed(Value),
     /// From the environment: everything is text there, and the default says of what kind it is.
     Text(String),
 }
 
-pub(super) fn lay(
+pub(super) fn merge(
     base: &Config,
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -41,14 +41,14 @@ pub(super) fn lay(
     for setting in settings {
         set(&mut tree, setting)?;
     }
-    read(&tree).map_err(ConfigError::Senseless)
+    read(&tree).map_err(ConfigError::Invalid)
 }
 
 /// Every `section.key` with its value.
 pub(super) fn tree(config: &Config) -> Result<Map<String, Value>, ConfigError> {
     match serde_json::to_value(config) {
         Ok(Value::Object(tree)) => Ok(tree),
-        _ => Err(ConfigError::Senseless("the settings cannot be written".into())),
+        _ => Err(ConfigError::Invalid("the settings cannot be written".into())),
     }
 }
 
@@ -70,15 +70,15 @@ fn set(tree: &mut Map<String, Value>, setting: Setting) -> Result<(), ConfigErro
         why,
     };
     *slot = match value {
-        Raw::Typed(value) => value,
-        Raw::Text(text) => like(slot, &text).map_err(bad)?,
+        RawValue::Typed(value) => value,
+        RawValue::Text(text) => parse_like(slot, &text).map_err(bad)?,
     };
     // Everything set before was good, so a failure now is this value's.
     read(tree).map(|_| ()).map_err(bad)
 }
 
 /// The text as a value of the same kind as `model`.
-fn like(model: &Value, text: &str) -> Result<Value, String> {
+fn parse_like(model: &Value, text: &str) -> Result<Value, String> {
     match model {
         Value::Bool(_) => text
             .parse()
@@ -113,7 +113,7 @@ fn from_environment(
                 return Err(ConfigError::Unknown { key: name.clone(), source_name: "the environment".into(), hint });
             };
             let source_name = format!("the environment variable {name}");
-            Ok(Setting { section: section.to_lowercase(), key: key.to_lowercase(), value: Raw::Text(value), source_name })
+            Ok(Setting { section: section.to_lowercase(), key: key.to_lowercase(), value: RawValue::Text(value), source_name })
         })
         .collect()
 }
@@ -133,7 +133,7 @@ fn from_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
             settings.push(Setting {
                 section,
                 key: String::new(),
-                value: Raw::Typed(keys),
+                value: RawValue::Typed(keys),
                 source_name: shown.clone(),
             });
             continue;
@@ -141,7 +141,7 @@ fn from_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
         settings.extend(keys.into_iter().map(|(key, value)| Setting {
             section: section.clone(),
             key,
-            value: Raw::Typed(value),
+            value: RawValue::Typed(value),
             source_name: shown.clone(),
         }));
     }

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use value::{DatabaseUrl, DirectTarget, Span, Spare};
+use value::{DatabaseUrl, DirectTarget, DurationSetting, IsBlank};
 
 /// Everything that can be set.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ pub struct Server {
     pub data_dir: PathBuf,
     pub organization: String,
     pub trusted_proxies: Vec<Network>,
-    pub drain_timeout: Span,
+    pub drain_timeout: DurationSetting,
 }
 
 /// `[tls]`
@@ -94,9 +94,9 @@ pub struct Database {
 pub struct Auth {
     pub mfa_required: bool,
     pub issuer: String,
-    pub access_token_life: Span,
-    pub login_life: Span,
-    pub mfa_token_life: Span,
+    pub access_token_life: DurationSetting,
+    pub login_life: DurationSetting,
+    pub mfa_token_life: DurationSetting,
 }
 
 /// `[sessions]`
@@ -104,12 +104,12 @@ pub struct Auth {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "see config/portcullis.toml")]
 pub struct Sessions {
-    pub max_duration: Span,
-    pub launch_timeout: Span,
-    pub grace: Span,
-    pub ticket_life: Span,
+    pub max_duration: DurationSetting,
+    pub launch_timeout: DurationSetting,
+    pub grace: DurationSetting,
+    pub ticket_life: DurationSetting,
     pub max_viewers: usize,
-    pub app_idle_timeout: Span,
+    pub app_idle_timeout: DurationSetting,
 }
 
 /// `[apps]`
@@ -144,8 +144,8 @@ pub struct Direct {
 impl Direct {
     /// `host:port` by name.
     #[must_use]
-    pub fn targets(&self) -> HashMap<String, String> {
-        self.allow.iter().map(|target| (target.name.clone(), target.target.clone())).collect()
+    pub fn addresses(&self) -> HashMap<String, String> {
+        self.allow.iter().map(|target| (target.name.clone(), target.address.clone())).collect()
     }
 }
 
@@ -165,8 +165,11 @@ pub struct Agent {
 impl Agent {
     /// `host:port` by name.
     #[must_use]
-    pub fn by_name(&self) -> BTreeMap<String, String> {
-        self.services.iter().map(|service| (service.name.clone(), service.target.clone())).collect()
+    pub fn service_addresses(&self) -> BTreeMap<String, String> {
+        self.services
+            .iter()
+            .map(|service| (service.name.clone(), service.address.clone()))
+            .collect()
     }
 }
 
@@ -196,7 +199,7 @@ impl Default for Server {
             data_dir: "/var/lib/portcullis".into(),
             organization: "Portcullis".into(),
             trusted_proxies: Vec::new(),
-            drain_timeout: Span::secs(4),
+            drain_timeout: DurationSetting::secs(4),
         }
     }
 }
@@ -212,9 +215,9 @@ impl Default for Auth {
         Self {
             mfa_required: true,
             issuer: "Portcullis".into(),
-            access_token_life: Span::minutes(10),
-            login_life: Span::days(7),
-            mfa_token_life: Span::minutes(5),
+            access_token_life: DurationSetting::minutes(10),
+            login_life: DurationSetting::days(7),
+            mfa_token_life: DurationSetting::minutes(5),
         }
     }
 }
@@ -222,12 +225,12 @@ impl Default for Auth {
 impl Default for Sessions {
     fn default() -> Self {
         Self {
-            max_duration: Span::hours(12),
-            launch_timeout: Span::secs(15),
-            grace: Span::minutes(10),
-            ticket_life: Span::secs(30),
+            max_duration: DurationSetting::hours(12),
+            launch_timeout: DurationSetting::secs(15),
+            grace: DurationSetting::minutes(10),
+            ticket_life: DurationSetting::secs(30),
             max_viewers: 4,
-            app_idle_timeout: Span::minutes(30),
+            app_idle_timeout: DurationSetting::minutes(30),
         }
     }
 }
@@ -309,7 +312,7 @@ pub enum ConfigError {
     },
     /// The values read, but cannot work.
     #[error("{0}")]
-    Senseless(String),
+    Invalid(String),
 }
 
 impl Config {
@@ -322,7 +325,7 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let config = layers::lay(&base, file, environment)?;
+        let config = layers::merge(&base, file, environment)?;
         check::check(&config)?;
         Ok(config)
     }
@@ -340,7 +343,7 @@ impl Config {
     /// The database with a relative SQLite path resolved against `server.data_dir`.
     #[must_use]
     pub fn database_url(&self) -> DatabaseUrl {
-        self.database.url.inside(&self.server.data_dir)
+        self.database.url.resolve_in(&self.server.data_dir)
     }
 
     /// The two PEM files of the web applications' certificate, when it is not our own.

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 /// A span of time, written as a whole number and a unit: `500ms`, `30s`, `10m`, `12h`, `7d`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Span(pub Duration);
+pub struct DurationSetting(pub Duration);
 
-impl Span {
+impl DurationSetting {
     /// Seconds.
     #[must_use]
     pub const fn secs(n: u64) -> Self {
@@ -38,7 +38,7 @@ impl Span {
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-impl fmt::Display for Span {
+impl fmt::Display for DurationSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         let (unit, size) = UNITS
@@ -49,7 +49,7 @@ impl fmt::Display for Span {
     }
 }
 
-impl FromStr for Span {
+impl FromStr for DurationSetting {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || {
@@ -95,7 +95,7 @@ impl DatabaseUrl {
 
     /// The same, a relative SQLite path being inside `dir`.
     #[must_use]
-    pub fn inside(&self, dir: &Path) -> Self {
+    pub fn resolve_in(&self, dir: &Path) -> Self {
         match self.sqlite_path() {
             Some(path) if path.is_relative() => {
                 Self(format!("sqlite:{}", dir.join(path).display()))
@@ -151,12 +151,12 @@ pub struct DirectTarget {
     /// What workspaces call it.
     pub name: String,
     /// Where it is.
-    pub target: String,
+    pub address: String,
 }
 
 impl fmt::Display for DirectTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.name, self.target)
+        write!(f, "{}={}", self.name, self.address)
     }
 }
 
@@ -176,7 +176,7 @@ impl FromStr for DirectTarget {
         if !is_target_name(name) || !plain || !port.parse::<u16>().is_ok_and(|port| port > 0) {
             return Err(bad());
         }
-        Ok(Self { name: name.to_owned(), target: target.to_owned() })
+        Ok(Self { name: name.to_owned(), address: target.to_owned() })
     }
 }
 
@@ -194,21 +194,21 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(Span, DatabaseUrl, DirectTarget);
+as_text!(DurationSetting, DatabaseUrl, DirectTarget);
 
 /// An empty text or path means "none".
-pub trait Spare {
+pub trait IsBlank {
     /// Whether it is empty.
     fn is_blank(&self) -> bool;
 }
 
-impl Spare for Path {
+impl IsBlank for Path {
     fn is_blank(&self) -> bool {
         self.as_os_str().is_empty()
     }
 }
 
-impl Spare for PathBuf {
+impl IsBlank for PathBuf {
     fn is_blank(&self) -> bool {
         self.as_path().is_blank()
     }
@@ -228,15 +228,15 @@ mod tests {
             ("7d", 604_800_000),
             ("0s", 0),
         ] {
-            let span: Span = text.parse().unwrap();
+            let span: DurationSetting = text.parse().unwrap();
             assert_eq!(span.0, Duration::from_millis(ms), "{text}");
             assert_eq!(span.to_string(), text);
         }
-        assert_eq!("90s".parse::<Span>().unwrap().to_string(), "90s");
+        assert_eq!("90s".parse::<DurationSetting>().unwrap().to_string(), "90s");
         for bad in
             ["", "10", "s", "-1s", "1.5h", "10 s", "99999999999999999999d", "9999999999999999d"]
         {
-            assert!(bad.parse::<Span>().is_err(), "{bad}");
+            assert!(bad.parse::<DurationSetting>().is_err(), "{bad}");
         }
     }
 
@@ -269,9 +269,9 @@ mod tests {
             "postgres://***@db.internal/portcullis postgres://***@db.internal/portcullis"
         );
         let file: DatabaseUrl = "sqlite:data.db".parse().unwrap();
-        assert_eq!(file.inside(Path::new("/srv/p")).expose(), "sqlite:/srv/p/data.db");
+        assert_eq!(file.resolve_in(Path::new("/srv/p")).expose(), "sqlite:/srv/p/data.db");
         let absolute: DatabaseUrl = "sqlite:/a/b.db".parse().unwrap();
-        assert_eq!(absolute.inside(Path::new("/srv/p")).expose(), "sqlite:/a/b.db");
+        assert_eq!(absolute.resolve_in(Path::new("/srv/p")).expose(), "sqlite:/a/b.db");
         for bad in ["", "sqlite:", "sqlite:///x", "mysql://x", "data.db", "postgres://"] {
             assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad}");
         }

@@ -6,9 +6,9 @@ use super::desktop::launcher::UIDS;
 use super::desktop::{LaunchError, Launcher, Limits};
 use super::enroll::{EnrollError, Enrollment, enroll};
 use super::forward::KEEPALIVE;
-use super::grace::Absence;
-use super::roster::{Home, Roster};
+use super::grace::GatewayAbsence;
 use super::services::Services;
+use super::session_manager::{GatewayLink, SessionManager};
 use super::state::{Identity, StateDir, StateError};
 use crate::tunnel::{
     Hub, HubConfig, PeerConfig, Profile, Tunnel, TunnelError, TunnelId, TunnelListener,
@@ -25,18 +25,18 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// First and longest wait between two calls home.
-const REDIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+const DIAL_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// Most control connections at once.
 const CONTROL_MAX: usize = 48;
 /// A gateway that asks nothing for this long is away: it asks at least every
 /// [`control::WATCH_WAIT`].
-pub const SILENCE: Duration = Duration::from_secs(20);
+pub const GATEWAY_SILENCE: Duration = Duration::from_secs(20);
 /// How often grace is looked at.
-const WATCH: Duration = Duration::from_secs(1);
+const GRACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest look-up of the gateway's name.
-const LOOKUP: Duration = Duration::from_secs(5);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for desktops to end at shutdown.
-const FAREWELL: Duration = Duration::from_secs(4);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How an agent runs.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub struct AgentConfig {
     /// Uids a root agent gives to users.
     pub uids: RangeInclusive<u32>,
     /// How long a gateway may be silent before its desktops' grace begins.
-    pub silence: Duration,
+    pub gateway_silence: Duration,
 }
 
 impl AgentConfig {
@@ -68,7 +68,7 @@ impl AgentConfig {
             limits: Limits::default(),
             services: BTreeMap::new(),
             uids: UIDS,
-            silence: SILENCE,
+            gateway_silence: GATEWAY_SILENCE,
         }
     }
 }
@@ -100,7 +100,7 @@ pub enum AgentError {
 }
 
 /// Programs without which there is no desktop, and the packages they are in.
-const NEEDED: &[(&str, &str)] = &[
+const REQUIRED_PROGRAMS: &[(&str, &str)] = &[
     ("bwrap", "bubblewrap"),
     ("Xtigervnc", "tigervnc-standalone-server"),
     ("prlimit", "util-linux"),
@@ -116,9 +116,9 @@ pub async fn run(
     config: AgentConfig,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), AgentError> {
-    let missing: Vec<_> = NEEDED
+    let missing: Vec<_> = REQUIRED_PROGRAMS
         .iter()
-        .filter(|(program, _)| !installed(program))
+        .filter(|(program, _)| !is_installed(program))
         .map(|(program, package)| format!("{program} (package {package})"))
         .collect();
     if !missing.is_empty() {
@@ -129,7 +129,7 @@ pub async fn run(
         (Some(identity), _) => identity,
         (None, Some(enrollment)) => {
             let identity = enroll(enrollment).await?;
-            state.keep(&identity)?;
+            state.save_identity(&identity)?;
             tracing::info!(host = %identity.host_id, name = identity.name, "enrolled");
             identity
         }
@@ -145,16 +145,16 @@ pub async fn run(
         identity,
         launcher,
         services,
-        places: config.limits.desktops,
-        silence: config.silence,
+        capacity: config.limits.desktops,
+        gateway_silence: config.gateway_silence,
     };
     let hub = agent.hub.clone();
-    let ended = agent.live(&mut shutdown).await;
+    let ended = agent.run(&mut shutdown).await;
     hub.shutdown().await;
     ended
 }
 
-fn installed(program: &str) -> bool {
+fn is_installed(program: &str) -> bool {
     ["/usr/bin", "/bin", "/usr/sbin", "/sbin"]
         .iter()
         .any(|folder| std::path::Path::new(folder).join(program).exists())
@@ -165,12 +165,12 @@ struct Agent {
     identity: Identity,
     launcher: Launcher,
     services: Services,
-    places: usize,
-    silence: Duration,
+    capacity: usize,
+    gateway_silence: Duration,
 }
 
 /// Why a host tunnel was given up.
-enum Over {
+enum TunnelEnd {
     /// The agent is to end.
     Shutdown,
     /// The gateway's name means another address now.
@@ -178,16 +178,17 @@ enum Over {
 }
 
 impl Agent {
-    async fn live(self, shutdown: &mut watch::Receiver<bool>) -> Result<(), AgentError> {
-        let Self { hub, identity, launcher, services, places, silence } = self;
-        let roster = Roster::new(
+    async fn run(self, shutdown: &mut watch::Receiver<bool>) -> Result<(), AgentError> {
+        let Self { hub, identity, launcher, services, capacity: places, gateway_silence: silence } =
+            self;
+        let roster = SessionManager::new(
             launcher,
             services,
-            Home { hub: hub.clone(), gateway: identity.gateway_public_key },
+            GatewayLink { hub: hub.clone(), gateway: identity.gateway_public_key },
             places,
         );
         tracing::info!(listen = %hub.local_addr(), gateway = identity.gateway_endpoint, "agent runs");
-        let mut absence = Absence::default();
+        let mut absence = GatewayAbsence::default();
         let mut endpoint = resolve(&identity.gateway_endpoint).await;
         let ended = loop {
             let tunnel = match host_tunnel(&hub, &identity, endpoint) {
@@ -202,16 +203,16 @@ impl Agent {
                 // All in this one future: when one of them ends, the others and their connections
                 // end.
                 tokio::select! {
-                    _ = shutdown.wait_for(|stop| *stop) => Ok(Over::Shutdown),
-                    moved = dial(&tunnel, &identity.gateway_endpoint, endpoint) => Ok(Over::Moved(moved)),
+                    _ = shutdown.wait_for(|stop| *stop) => Ok(TunnelEnd::Shutdown),
+                    moved = keep_connected(&tunnel, &identity.gateway_endpoint, endpoint) => Ok(TunnelEnd::Moved(moved)),
                     () = watch_grace(&tunnel, &roster, silence, &mut absence) => Err(TunnelError::Closed),
                     () = serve(listener, roster.clone()) => Err(TunnelError::Closed),
                     () = tunnel.closed() => Err(TunnelError::Closed),
                 }
             };
             match over {
-                Ok(Over::Shutdown) => break Ok(()),
-                Ok(Over::Moved(to)) => {
+                Ok(TunnelEnd::Shutdown) => break Ok(()),
+                Ok(TunnelEnd::Moved(to)) => {
                     tracing::info!(%to, "the gateway moved");
                     endpoint = Some(to);
                     tunnel.close();
@@ -220,7 +221,7 @@ impl Agent {
                 Err(error) => break Err(error.into()),
             }
         };
-        if tokio::time::timeout(FAREWELL, roster.clear()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, roster.end_all()).await.is_err() {
             tracing::warn!("desktops did not end in time; they are killed with the agent");
         }
         ended
@@ -246,7 +247,7 @@ fn host_tunnel(
 }
 
 async fn resolve(endpoint: &str) -> Option<SocketAddr> {
-    match tokio::time::timeout(LOOKUP, tokio::net::lookup_host(endpoint)).await {
+    match tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host(endpoint)).await {
         Ok(Ok(mut found)) => found.next(),
         Ok(Err(error)) => {
             tracing::warn!(endpoint, %error, "the gateway's address is not known");
@@ -258,14 +259,14 @@ async fn resolve(endpoint: &str) -> Option<SocketAddr> {
 
 /// Calls home whenever the gateway does not answer, forever. Ends only when its name means another
 /// address than the one called.
-async fn dial(tunnel: &Tunnel, name: &str, called: Option<SocketAddr>) -> SocketAddr {
+async fn keep_connected(tunnel: &Tunnel, name: &str, called: Option<SocketAddr>) -> SocketAddr {
     let mut status = tunnel.watch_status();
-    let (mut wait, longest) = REDIAL;
+    let (mut wait, longest) = DIAL_BACKOFF;
     loop {
         let now = *status.borrow_and_update();
         if now == TunnelStatus::Encrypted {
             tracing::info!("connected to the gateway");
-            wait = REDIAL.0;
+            wait = DIAL_BACKOFF.0;
             let _ = status.wait_for(|status| *status != TunnelStatus::Encrypted).await;
             tracing::warn!("the gateway does not answer");
             continue;
@@ -291,25 +292,30 @@ async fn dial(tunnel: &Tunnel, name: &str, called: Option<SocketAddr>) -> Socket
 /// Notices a gateway that is silent: calls it anew, since keys alone do not say that it still knows
 /// them (it may have been restarted, and not know where we are), and ends desktops when it stays
 /// away for too long.
-async fn watch_grace(tunnel: &Tunnel, roster: &Roster, silence: Duration, absence: &mut Absence) {
-    let mut tick = tokio::time::interval(WATCH);
+async fn watch_grace(
+    tunnel: &Tunnel,
+    roster: &SessionManager,
+    silence: Duration,
+    absence: &mut GatewayAbsence,
+) {
+    let mut tick = tokio::time::interval(GRACE_CHECK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut called = None;
     loop {
         let now = tick.tick().await.into_std();
         let keyed = tunnel.status() == TunnelStatus::Encrypted;
-        let silent = roster.silence() >= silence;
+        let silent = roster.gateway_silence() >= silence;
         if keyed && silent && called.is_none_or(|at| now.saturating_duration_since(at) >= silence) {
             called = Some(now);
             tunnel.initiate();
         }
-        absence.note(keyed && !silent, now);
-        roster.expire(*absence, now).await;
+        absence.update(keyed && !silent, now);
+        roster.end_expired(*absence, now).await;
     }
 }
 
 /// Serves control connections.
-async fn serve(mut listener: TunnelListener, roster: Arc<Roster>) {
+async fn serve(mut listener: TunnelListener, roster: Arc<SessionManager>) {
     let places = Arc::new(Semaphore::new(CONTROL_MAX));
     let mut connections = JoinSet::new();
     loop {

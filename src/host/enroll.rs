@@ -25,7 +25,7 @@ use std::time::Duration;
 /// Longest enrolment.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest answer.
-const ANSWER_MAX: usize = 64 * 1024;
+const RESPONSE_MAX: usize = 64 * 1024;
 
 /// Whom to believe.
 #[derive(Clone, Debug)]
@@ -76,14 +76,14 @@ pub enum EnrollError {
     },
     /// Its answer makes no sense.
     #[error("the gateway's answer makes no sense")]
-    Nonsense,
+    InvalidResponse,
     /// No randomness for a key.
     #[error("no randomness to make a key from")]
     NoRandomness,
 }
 
 #[derive(Serialize)]
-struct Ask<'a> {
+struct EnrollRequest<'a> {
     token: &'a str,
     name: &'a str,
     public_key: String,
@@ -91,7 +91,7 @@ struct Ask<'a> {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct EnrollResponse {
     host_id: HostId,
     name: String,
     host_address: IpAddr,
@@ -111,33 +111,38 @@ pub async fn enroll(with: &Enrollment) -> Result<Identity, EnrollError> {
         return Err(EnrollError::NotHttps);
     }
     let private_key = PrivateKey::generate().map_err(|_| EnrollError::NoRandomness)?;
-    let ask = Ask {
+    let ask = EnrollRequest {
         token: with.token.expose(),
         name: &with.name,
         public_key: private_key.public_key().to_string(),
         version: env!("CARGO_PKG_VERSION"),
     };
     let client = client(&with.trust)?;
-    let mut answer =
-        client.post(format!("{base}/api/hosts/enroll")).json(&ask).send().await.map_err(http)?;
+    let mut answer = client
+        .post(format!("{base}/api/hosts/enroll"))
+        .json(&ask)
+        .send()
+        .await
+        .map_err(http_error)?;
     let status = answer.status();
     let mut body = zeroize::Zeroizing::new(Vec::new());
-    while let Some(piece) = answer.chunk().await.map_err(http)? {
-        if body.len() + piece.len() > ANSWER_MAX {
-            return Err(EnrollError::Nonsense);
+    while let Some(piece) = answer.chunk().await.map_err(http_error)? {
+        if body.len() + piece.len() > RESPONSE_MAX {
+            return Err(EnrollError::InvalidResponse);
         }
         body.extend_from_slice(&piece);
     }
     if !status.is_success() {
-        let said: Option<super::control::Detail> = serde_json::from_slice(&body).ok();
+        let said: Option<super::control::ErrorBody> = serde_json::from_slice(&body).ok();
         let detail = said.map_or_else(
             || "no reason given".to_owned(),
             |said| said.detail.chars().filter(|c| !c.is_control()).take(300).collect(),
         );
         return Err(EnrollError::Refused { status: status.as_u16(), detail });
     }
-    let answer: Answer = serde_json::from_slice(&body).map_err(|_| EnrollError::Nonsense)?;
-    let nonsense = |_| EnrollError::Nonsense;
+    let answer: EnrollResponse =
+        serde_json::from_slice(&body).map_err(|_| EnrollError::InvalidResponse)?;
+    let nonsense = |_| EnrollError::InvalidResponse;
     Ok(Identity {
         host_id: answer.host_id,
         name: answer.name,
@@ -151,7 +156,7 @@ pub async fn enroll(with: &Enrollment) -> Result<Identity, EnrollError> {
 }
 
 /// The whole chain of causes: the outermost alone says nothing of certificates.
-fn http(error: reqwest::Error) -> EnrollError {
+fn http_error(error: reqwest::Error) -> EnrollError {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
@@ -169,14 +174,14 @@ fn client(trust: &Trust) -> Result<reqwest::Client, EnrollError> {
         .with_safe_default_protocol_versions()?;
     let config = match trust {
         Trust::Certificate(sha256) => {
-            let pin = Pinned { sha256: *sha256, provider };
+            let pin = PinnedCertificateVerifier { sha256: *sha256, provider };
             config.dangerous().with_custom_certificate_verifier(Arc::new(pin)).with_no_client_auth()
         }
         Trust::Authorities(path) => {
-            config.with_root_certificates(authorities(path)?).with_no_client_auth()
+            config.with_root_certificates(load_root_store(path)?).with_no_client_auth()
         }
         Trust::System => config
-            .with_root_certificates(authorities(std::path::Path::new(SYSTEM_AUTHORITIES))?)
+            .with_root_certificates(load_root_store(std::path::Path::new(SYSTEM_CA_BUNDLE))?)
             .with_no_client_auth(),
     };
     reqwest::Client::builder()
@@ -186,13 +191,13 @@ fn client(trust: &Trust) -> Result<reqwest::Client, EnrollError> {
         .no_proxy()
         .timeout(TIMEOUT)
         .build()
-        .map_err(http)
+        .map_err(http_error)
 }
 
 /// Where Debian keeps the authorities it believes.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+const SYSTEM_CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-fn authorities(path: &std::path::Path) -> Result<RootCertStore, EnrollError> {
+fn load_root_store(path: &std::path::Path) -> Result<RootCertStore, EnrollError> {
     let unusable = || EnrollError::NoAuthorities(path.to_path_buf());
     let mut store = RootCertStore::empty();
     // One that is odd does not spoil the others.
@@ -204,12 +209,12 @@ fn authorities(path: &std::path::Path) -> Result<RootCertStore, EnrollError> {
 
 /// Takes one certificate. That its holder has the key is still proved by the handshake's signature.
 #[derive(Debug)]
-struct Pinned {
+struct PinnedCertificateVerifier {
     sha256: [u8; 32],
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for PinnedCertificateVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -5,8 +5,8 @@
 //! joined to the server there, byte for byte. It ends when it is dropped, when the desktop ends, or
 //! when the tunnel does (the gateway dropped its keys and the agent was told).
 
-use super::desktop::Door;
-use super::services::Address;
+use super::desktop::DesktopConnector;
+use super::services::ServiceAddress;
 use crate::domain::workspace::WorkspaceKind;
 use crate::tunnel::{
     Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId,
@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 /// A desktop's port in its tunnel: RFB's.
-pub const PORT: u16 = 5900;
+pub const RFB_PORT: u16 = 5900;
 /// The port of an RDP desktop in its tunnel.
 pub const RDP_PORT: u16 = 3389;
 /// The port of a web application in its tunnel.
@@ -38,12 +38,12 @@ const WEB_BACKLOG: usize = 64;
 /// Keeps the way through NATs open.
 pub const KEEPALIVE: Duration = Duration::from_secs(25);
 /// Bytes of each direction's buffer in a forward: at first, and for much at once.
-const BUFFER_LEAST: usize = 4 * 1024;
-const BUFFER_MOST: usize = 64 * 1024;
+const BUFFER_MIN: usize = 4 * 1024;
+const BUFFER_MAX: usize = 64 * 1024;
 
 /// What the gateway decides about a session's tunnel.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct TunnelParams {
     /// Secret of both ends.
     pub preshared_key: PresharedKey,
     /// The desktop's address.
@@ -52,7 +52,7 @@ pub struct Terms {
     pub gateway_address: IpAddr,
 }
 
-impl PartialEq for Terms {
+impl PartialEq for TunnelParams {
     // Both are the gateway's own words; nobody guesses here, so the time this takes tells nothing.
     fn eq(&self, other: &Self) -> bool {
         (self.host_address, self.gateway_address) == (other.host_address, other.gateway_address)
@@ -62,14 +62,14 @@ impl PartialEq for Terms {
 
 /// The one server behind a session's port.
 #[derive(Clone, Debug)]
-pub enum Inside {
+pub enum ForwardTarget {
     /// A desktop of ours.
-    Desktop(Door),
+    Desktop(DesktopConnector),
     /// A service of this host.
-    Service(Address),
+    Service(ServiceAddress),
 }
 
-impl Inside {
+impl ForwardTarget {
     /// Waits until it is over. A service is nobody's to end: such a session lives until it is told
     /// to end, or its grace is over.
     async fn ended(&self) {
@@ -82,30 +82,30 @@ impl Inside {
 
 /// The port in the tunnel: the usual one of what is spoken there.
 #[must_use]
-pub fn port(kind: WorkspaceKind) -> u16 {
+pub fn tunnel_port(kind: WorkspaceKind) -> u16 {
     match kind {
         WorkspaceKind::Rdp => RDP_PORT,
         WorkspaceKind::Html5 => WEB_PORT,
-        WorkspaceKind::Linux | WorkspaceKind::Vnc => PORT,
+        WorkspaceKind::Linux | WorkspaceKind::Vnc => RFB_PORT,
     }
 }
 
 /// How many streams may be open, and how many wait to be accepted.
 #[derive(Clone, Copy, Debug)]
-pub struct Streams {
+pub struct StreamLimits {
     /// Open.
-    pub most: usize,
+    pub max_open: usize,
     /// Waiting.
     pub backlog: usize,
 }
 
 /// How many streams a session of a kind has.
 #[must_use]
-pub fn streams(kind: WorkspaceKind) -> Streams {
+pub fn stream_limits(kind: WorkspaceKind) -> StreamLimits {
     match kind {
-        WorkspaceKind::Html5 => Streams { most: WEB_STREAMS_MAX, backlog: WEB_BACKLOG },
+        WorkspaceKind::Html5 => StreamLimits { max_open: WEB_STREAMS_MAX, backlog: WEB_BACKLOG },
         WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Rdp => {
-            Streams { most: STREAMS_MAX, backlog: BACKLOG }
+            StreamLimits { max_open: STREAMS_MAX, backlog: BACKLOG }
         }
     }
 }
@@ -116,14 +116,14 @@ pub struct Forward {
     hub: Hub,
     id: TunnelId,
     public_key: PublicKey,
-    terms: Terms,
-    serving: AbortHandle,
+    params: TunnelParams,
+    accept_task: AbortHandle,
 }
 
 impl Drop for Forward {
     fn drop(&mut self) {
         self.hub.remove(self.id);
-        self.serving.abort();
+        self.accept_task.abort();
     }
 }
 
@@ -137,9 +137,9 @@ impl Forward {
         hub: &Hub,
         id: TunnelId,
         gateway: PublicKey,
-        terms: Terms,
-        (port, streams): (u16, Streams),
-        inside: Inside,
+        terms: TunnelParams,
+        (port, streams): (u16, StreamLimits),
+        inside: ForwardTarget,
     ) -> Result<Self, TunnelError> {
         let private_key = PrivateKey::generate().map_err(|_| TunnelError::Closed)?;
         let public_key = private_key.public_key();
@@ -163,8 +163,9 @@ impl Forward {
                 return Err(error);
             }
         };
-        let serving = tokio::spawn(serve(listener, inside, tunnel, streams.most)).abort_handle();
-        Ok(Self { hub: hub.clone(), id, public_key, terms, serving })
+        let serving =
+            tokio::spawn(serve(listener, inside, tunnel, streams.max_open)).abort_handle();
+        Ok(Self { hub: hub.clone(), id, public_key, params: terms, accept_task: serving })
     }
 
     /// Our public key in it.
@@ -175,14 +176,14 @@ impl Forward {
 
     /// Whether it is what the gateway asks for, and open.
     #[must_use]
-    pub fn fits(&self, terms: &Terms) -> bool {
-        self.terms == *terms && !self.serving.is_finished()
+    pub fn matches(&self, terms: &TunnelParams) -> bool {
+        self.params == *terms && !self.accept_task.is_finished()
     }
 }
 
 /// Accepts streams until what is inside or the tunnel ends. Streams end with this task: they are in
 /// its set.
-async fn serve(mut listener: TunnelListener, inside: Inside, tunnel: Tunnel, most: usize) {
+async fn serve(mut listener: TunnelListener, inside: ForwardTarget, tunnel: Tunnel, most: usize) {
     let places = Arc::new(Semaphore::new(most));
     let mut streams = JoinSet::new();
     loop {
@@ -200,7 +201,7 @@ async fn serve(mut listener: TunnelListener, inside: Inside, tunnel: Tunnel, mos
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let inside = inside.clone();
         streams.spawn(async move {
-            if let Err(error) = join(stream, &inside).await {
+            if let Err(error) = forward_stream(stream, &inside).await {
                 tracing::debug!(%error, "a forwarded stream ended");
             }
             drop(place);
@@ -209,10 +210,10 @@ async fn serve(mut listener: TunnelListener, inside: Inside, tunnel: Tunnel, mos
     tunnel.close();
 }
 
-async fn join(stream: TunnelStream, inside: &Inside) -> std::io::Result<()> {
+async fn forward_stream(stream: TunnelStream, inside: &ForwardTarget) -> std::io::Result<()> {
     match inside {
-        Inside::Desktop(door) => splice(stream, door.connect().await?).await,
-        Inside::Service(address) => splice(stream, address.connect().await?).await,
+        ForwardTarget::Desktop(door) => splice(stream, door.connect().await?).await,
+        ForwardTarget::Service(address) => splice(stream, address.connect().await?).await,
     }
 }
 
@@ -226,16 +227,20 @@ pub async fn splice(
 ) -> std::io::Result<()> {
     let (from_gateway, to_gateway) = tokio::io::split(stream);
     let (from_desktop, to_desktop) = tokio::io::split(desktop);
-    tokio::try_join!(pump(from_gateway, to_desktop), pump(from_desktop, to_gateway)).map(drop)
+    tokio::try_join!(
+        copy_direction(from_gateway, to_desktop),
+        copy_direction(from_desktop, to_gateway)
+    )
+    .map(drop)
 }
 
 /// Carries one direction to its end, in a buffer that grows with what comes at once: a quiet stream
 /// costs little.
-async fn pump(
+async fn copy_direction(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
 ) -> std::io::Result<()> {
-    let mut buffer = BytesMut::with_capacity(BUFFER_LEAST);
+    let mut buffer = BytesMut::with_capacity(BUFFER_MIN);
     loop {
         if from.read_buf(&mut buffer).await? == 0 {
             return to.shutdown().await;
@@ -244,7 +249,7 @@ async fn pump(
         to.write_all_buf(&mut buffer).await?;
         to.flush().await?;
         buffer.clear();
-        if full && length < BUFFER_MOST {
+        if full && length < BUFFER_MAX {
             buffer = BytesMut::with_capacity(length * 2);
         } else {
             // What was written is room again: nobody else holds a part of it.

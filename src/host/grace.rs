@@ -4,19 +4,19 @@ use std::time::{Duration, Instant};
 
 /// Knows since when the gateway is away.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Absence {
+pub struct GatewayAbsence {
     since: Option<Instant>,
 }
 
-impl Absence {
+impl GatewayAbsence {
     /// Takes in whether the gateway is there now.
-    pub fn note(&mut self, present: bool, now: Instant) {
+    pub fn update(&mut self, present: bool, now: Instant) {
         self.since = if present { None } else { Some(self.since.unwrap_or(now)) };
     }
 
     /// Whether a desktop's grace is over.
     #[must_use]
-    pub fn outlasts(&self, grace: Duration, now: Instant) -> bool {
+    pub fn exceeds(&self, grace: Duration, now: Instant) -> bool {
         self.since.is_some_and(|since| now.saturating_duration_since(since) >= grace)
     }
 }
@@ -30,15 +30,15 @@ mod tests {
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         let grace = Duration::from_secs(600);
-        let mut absence = Absence::default();
-        assert!(!absence.outlasts(grace, at(10_000)), "never away");
-        absence.note(false, at(0));
-        absence.note(false, at(500));
-        assert!(!absence.outlasts(grace, at(599)));
-        assert!(absence.outlasts(grace, at(600)));
-        absence.note(true, at(600));
-        absence.note(false, at(700));
-        assert!(!absence.outlasts(grace, at(1299)));
-        assert!(absence.outlasts(Duration::ZERO, at(700)));
+        let mut absence = GatewayAbsence::default();
+        assert!(!absence.exceeds(grace, at(10_000)), "never away");
+        absence.update(false, at(0));
+        absence.update(false, at(500));
+        assert!(!absence.exceeds(grace, at(599)));
+        assert!(absence.exceeds(grace, at(600)));
+        absence.update(true, at(600));
+        absence.update(false, at(700));
+        assert!(!absence.exceeds(grace, at(1299)));
+        assert!(absence.exceeds(Duration::ZERO, at(700)));
     }
 }

@@ -21,6 +21,6 @@ pub mod desktop;
 pub mod enroll;
 pub mod forward;
 pub mod grace;
-pub mod roster;
 pub mod services;
+pub mod session_manager;
 pub mod state;

@@ -6,7 +6,7 @@
 //! - The gateway asks by name and never learns the address; what is not among the names is refused,
 //!   in the same words whatever it was.
 //! - **Reachable** is whether the address took a TCP connection just now: tried when somebody asks,
-//!   all within [`PROBE_TIMEOUT`], and not more often than [`PROBE_REST`] allows.
+//!   all within [`PROBE_TIMEOUT`], and not more often than [`PROBE_CACHE_TTL`] allows.
 
 use super::control::ServiceHealth;
 use futures_util::future::join_all;
@@ -23,13 +23,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a connection that is only tried.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long what was found out is good.
-pub const PROBE_REST: Duration = Duration::from_secs(10);
+pub const PROBE_CACHE_TTL: Duration = Duration::from_secs(10);
 
 /// A server that sessions may reach.
 #[derive(Debug, Clone)]
-pub struct Address(Arc<str>);
+pub struct ServiceAddress(Arc<str>);
 
-impl Address {
+impl ServiceAddress {
     /// A new connection.
     ///
     /// # Errors
@@ -51,8 +51,8 @@ impl Address {
 /// The services of this host.
 #[derive(Debug, Default)]
 pub struct Services {
-    by_name: BTreeMap<String, Address>,
-    seen: Mutex<Option<(Instant, Vec<ServiceHealth>)>>,
+    by_name: BTreeMap<String, ServiceAddress>,
+    cached: Mutex<Option<(Instant, Vec<ServiceHealth>)>>,
 }
 
 impl Services {
@@ -62,23 +62,23 @@ impl Services {
         let by_name = allowed
             .into_iter()
             .take(SERVICES_MAX)
-            .map(|(name, address)| (name, Address(address.into())))
+            .map(|(name, address)| (name, ServiceAddress(address.into())))
             .collect();
-        Self { by_name, seen: Mutex::default() }
+        Self { by_name, cached: Mutex::default() }
     }
 
     /// The service of a name, when it is one of this host's.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<Address> {
+    pub fn find(&self, name: &str) -> Option<ServiceAddress> {
         self.by_name.get(name).cloned()
     }
 
     /// Every service, and whether it answers.
     pub async fn health(&self) -> Vec<ServiceHealth> {
         let now = Instant::now();
-        let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((at, known)) = known
-            && now.saturating_duration_since(at) < PROBE_REST
+            && now.saturating_duration_since(at) < PROBE_CACHE_TTL
         {
             return known;
         }
@@ -87,7 +87,7 @@ impl Services {
             ServiceHealth { name: name.clone(), reachable }
         });
         let found = join_all(probes).await;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
+        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((Instant::now(), found.clone()));
         found
     }

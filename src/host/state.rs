@@ -58,7 +58,7 @@ pub struct Identity {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredIdentity {
     format: u32,
     host_id: HostId,
     name: String,
@@ -93,7 +93,7 @@ impl StateDir {
             let path = path.to_path_buf();
             move |source| StateError::Io { path, source }
         };
-        super::desktop::launcher::private_folder(path).map_err(at(path))?;
+        super::desktop::launcher::create_private_dir(path).map_err(at(path))?;
         let file = path.join("lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -115,7 +115,7 @@ impl StateDir {
         &self.path
     }
 
-    /// Who the agent is; `None` before enrolment.
+    /// Who the agent is; `Incomplete` before enrolment.
     ///
     /// # Errors
     /// When the file is there and is not readable or not ours.
@@ -127,7 +127,7 @@ impl StateDir {
             Err(source) => return Err(StateError::Io { path, source }),
         };
         let malformed = || StateError::Malformed(path.clone());
-        let stored: Stored = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
+        let stored: StoredIdentity = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
         if stored.format != FORMAT {
             return Err(malformed());
         }
@@ -151,7 +151,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Io`].
-    pub fn forget(&self) -> Result<(), StateError> {
+    pub fn delete_identity(&self) -> Result<(), StateError> {
         let path = self.path.join("agent.json");
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -165,9 +165,9 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Io`].
-    pub fn keep(&self, identity: &Identity) -> Result<(), StateError> {
+    pub fn save_identity(&self, identity: &Identity) -> Result<(), StateError> {
         let path = self.path.join("agent.json");
-        let stored = Stored {
+        let stored = StoredIdentity {
             format: FORMAT,
             host_id: identity.host_id,
             name: identity.name.clone(),
@@ -224,7 +224,7 @@ mod tests {
             host_address: "10.127.0.2".parse().unwrap(),
             gateway_address: "10.127.0.1".parse().unwrap(),
         };
-        state.keep(&identity).unwrap();
+        state.save_identity(&identity).unwrap();
         let mode = fs::metadata(state.path().join("agent.json")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::metadata(state.path()).unwrap().permissions().mode() & 0o777, 0o700);

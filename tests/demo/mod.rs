@@ -42,7 +42,7 @@ async fn a_second_start_keeps_everything_and_the_end_leaves_nothing() {
         demo.post("/api/workspaces/ws-secure-desktop/launch", Some(&token), json!({})).await;
     assert_eq!(status, 200, "{launched}");
     assert!(
-        !Demo::left_behind(dir.path()).is_empty(),
+        !Demo::leftover_processes(dir.path()).is_empty(),
         "the desktop runs as a process that names the folder"
     );
     let (status, rdp) = demo.get("/api/workspaces/ws-rdp-desktop", Some(&token)).await;
@@ -64,7 +64,7 @@ async fn a_second_start_keeps_everything_and_the_end_leaves_nothing() {
     let (ended, took) = demo.stop().await;
     assert!(ended.success(), "{ended}");
     println!("stopping took {took:?}");
-    assert_eq!(Demo::left_behind(dir.path()), Vec::<String>::new());
+    assert_eq!(Demo::leftover_processes(dir.path()), Vec::<String>::new());
     assert!(!shown.exists(), "demo.json means ready");
 
     let again = Demo::start(dir.path()).await;

@@ -88,7 +88,7 @@ async fn ends_in_time_with_everything_open_and_begins_where_it_ended() {
         "the page was told to come back"
     );
     drop(events);
-    assert_eq!(Demo::left_behind(dir.path()), Vec::<String>::new());
+    assert_eq!(Demo::leftover_processes(dir.path()), Vec::<String>::new());
     assert!(!dir.path().join("demo.json").exists());
 
     // The same people, the same log, the same host.
@@ -107,5 +107,5 @@ async fn ends_in_time_with_everything_open_and_begins_where_it_ended() {
     assert_eq!(proof["ok"], true, "{proof}");
     let (status, took) = demo.stop().await;
     assert!(status.success(), "{status} after {took:?}");
-    assert_eq!(Demo::left_behind(dir.path()), Vec::<String>::new());
+    assert_eq!(Demo::leftover_processes(dir.path()), Vec::<String>::new());
 }

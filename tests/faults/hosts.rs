@@ -72,7 +72,7 @@ async fn an_agent_that_stays_away_costs_its_sessions_after_the_grace() {
         .await;
     assert_eq!(status, 503, "{refused}");
     let admin = stack.sign_in("admin").await;
-    let log = stack.audited(&admin, &session).await;
+    let log = stack.audit_entries(&admin, &session).await;
     assert!(
         log.contains(&("terminate_session".into(), "success".into(), "host_lost".into())),
         "{log:?}"

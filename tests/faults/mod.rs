@@ -3,10 +3,10 @@
 
 mod stack;
 
-mod cuts;
 mod demo;
 mod disk;
 mod flood;
 mod hosts;
 mod restart;
+mod revocation;
 mod secrets;

@@ -3,7 +3,7 @@
 //! owner's alone.
 
 use super::stack::{PASSWORD, PATIENCE, Stack, WORKSPACE, display_servers};
-use crate::product::code;
+use crate::product::totp_code;
 use base64::Engine as _;
 use data_encoding::BASE32_NOPAD;
 use des::Des;
@@ -106,7 +106,7 @@ async fn secrets_stay_where_they_belong() {
         .post(
             "/api/auth/mfa/totp/confirm",
             None,
-            json!({"mfa_token": due["mfa_token"], "code": code(&totp)}),
+            json!({"mfa_token": due["mfa_token"], "code": totp_code(&totp)}),
         )
         .await;
     assert_eq!(status, 200, "{tokens}");

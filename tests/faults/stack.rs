@@ -414,7 +414,11 @@ impl Stack {
     }
 
     /// The audit entries of a session, oldest first: action, outcome, reason.
-    pub async fn audited(&self, admin: &Person, session: &str) -> Vec<(String, String, String)> {
+    pub async fn audit_entries(
+        &self,
+        admin: &Person,
+        session: &str,
+    ) -> Vec<(String, String, String)> {
         let (status, page) = self
             .get(&format!("/api/audit?limit=500&session_id={session}"), Some(&admin.token))
             .await;

@@ -5,20 +5,20 @@ use portcullis::domain::secret::SecretString;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
 use portcullis::host::control::{
-    BODY_MAX, Client, ClientError, DesktopInfo, Health, Memory, Order, OrderTunnel, OrderWorkspace,
-    PROTOCOL, Refusal, Service, ServiceHealth, Started, serve, serve_within,
+    BODY_MAX, Client, ClientError, ControlHandler, DesktopInfo, Health, Memory, Order, OrderTunnel,
+    OrderWorkspace, PROTOCOL, Refusal, ServiceHealth, Started, serve, serve_within,
 };
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// Keeps what it was asked.
 #[derive(Default)]
-struct Fake {
+struct FakeHandler {
     running: Mutex<Vec<(SessionId, UserId)>>,
     full: bool,
 }
 
-impl Service for Fake {
+impl ControlHandler for FakeHandler {
     fn health(self: Arc<Self>) -> BoxFuture<'static, Health> {
         let desktops = self.running.lock().unwrap().len();
         let health = Health {
@@ -98,7 +98,7 @@ fn order() -> Order {
     }
 }
 
-fn connection(service: Fake) -> (DuplexStream, Arc<Fake>) {
+fn connection(service: FakeHandler) -> (DuplexStream, Arc<FakeHandler>) {
     let (near, far) = tokio::io::duplex(256 * 1024);
     let service = Arc::new(service);
     tokio::spawn(serve(far, service.clone()));
@@ -107,7 +107,7 @@ fn connection(service: Fake) -> (DuplexStream, Arc<Fake>) {
 
 #[tokio::test]
 async fn asks_and_answers_on_one_connection() {
-    let (stream, service) = connection(Fake::default());
+    let (stream, service) = connection(FakeHandler::default());
     let mut client = Client::new(stream).await.unwrap();
     assert_eq!(client.health().await.unwrap().memory.total, 2);
     assert_eq!(client.changed(None).await.unwrap(), 7);
@@ -125,7 +125,7 @@ async fn asks_and_answers_on_one_connection() {
 
 #[tokio::test]
 async fn a_refusal_says_why() {
-    let (stream, _) = connection(Fake { full: true, ..Fake::default() });
+    let (stream, _) = connection(FakeHandler { full: true, ..FakeHandler::default() });
     let mut client = Client::new(stream).await.unwrap();
     let refused = client.start(&order()).await.unwrap_err();
     assert!(
@@ -136,7 +136,7 @@ async fn a_refusal_says_why() {
 
 #[tokio::test]
 async fn orders_that_make_no_sense_are_refused() {
-    let (stream, service) = connection(Fake::default());
+    let (stream, service) = connection(FakeHandler::default());
     let mut client = Client::new(stream).await.unwrap();
     let bad: [fn(&mut Order); 10] = [
         |o| o.protocol = PROTOCOL + 1,
@@ -162,11 +162,11 @@ async fn orders_that_make_no_sense_are_refused() {
     assert!(service.running.lock().unwrap().is_empty());
 }
 
-fn impatient() -> DuplexStream {
+fn short_timeout_connection() -> DuplexStream {
     let (near, far) = tokio::io::duplex(4096);
     tokio::spawn(serve_within(
         far,
-        Arc::new(Fake::default()),
+        Arc::new(FakeHandler::default()),
         std::time::Duration::from_millis(50),
     ));
     near
@@ -174,7 +174,7 @@ fn impatient() -> DuplexStream {
 
 /// Sends raw bytes, closes that direction, and gives the status line of each answer.
 async fn raw(request: &[u8]) -> (u16, String) {
-    let (mut stream, _) = connection(Fake::default());
+    let (mut stream, _) = connection(FakeHandler::default());
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
@@ -240,7 +240,7 @@ async fn an_error_never_repeats_the_key_it_was_sent() {
 #[tokio::test]
 async fn a_caller_that_says_nothing_is_left() {
     for begun in [&b""[..], b"GET /v1/health HTTP/1.1\r\n"] {
-        let mut stream = impatient();
+        let mut stream = short_timeout_connection();
         stream.write_all(begun).await.unwrap();
         let mut rest = Vec::new();
         let ended =
@@ -248,7 +248,7 @@ async fn a_caller_that_says_nothing_is_left() {
                 .await;
         assert!(ended.is_ok(), "the connection is still open after {begun:?}");
     }
-    let mut stream = impatient();
+    let mut stream = short_timeout_connection();
     stream
         .write_all(b"POST /v1/desktops HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n{")
         .await

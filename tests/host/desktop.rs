@@ -1,11 +1,12 @@
 //! Real desktops: Xtigervnc in bubblewrap. These need the packages; without them they fail.
 
 use super::rig::{
-    client, display_server, home, inside, marked, prove, reachable_sockets, spec, until,
+    authenticate, connect_client, display_server, home, processes_with_mark, reachable_sockets,
+    run_in_desktop, spec, until,
 };
 use portcullis::domain::UserId;
 use portcullis::host::desktop::launcher::UIDS;
-use portcullis::host::desktop::{Launcher, Limits, Phase, Spec};
+use portcullis::host::desktop::{DesktopSpec, Launcher, Limits, Phase};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Instant;
@@ -24,7 +25,8 @@ async fn greets_takes_its_password_and_shows_a_picture() {
     let begun = Instant::now();
     let desktop = launcher.launch(spec.clone()).await.unwrap();
     let greeted = begun.elapsed();
-    let mut screen = client(desktop.connect().await.unwrap(), desktop.password().expose()).await;
+    let mut screen =
+        connect_client(desktop.connect().await.unwrap(), desktop.password().expose()).await;
     screen.frame().await.unwrap();
     println!("launch to greeting {greeted:?}, to first frame {:?}", begun.elapsed());
     assert_eq!((screen.width, screen.height, screen.name.as_str()), (1280, 800, mark.as_str()));
@@ -36,9 +38,9 @@ async fn greets_takes_its_password_and_shows_a_picture() {
     println!("launch to painted desktop {:?}", begun.elapsed());
 
     let mut wrong = desktop.connect().await.unwrap();
-    assert!(prove(&mut wrong, "wrong-pw").await.is_err());
+    assert!(authenticate(&mut wrong, "wrong-pw").await.is_err());
     // Wrong passwords do not lock the right one out.
-    prove(&mut desktop.connect().await.unwrap(), desktop.password().expose()).await.unwrap();
+    authenticate(&mut desktop.connect().await.unwrap(), desktop.password().expose()).await.unwrap();
 
     // Its folder is the agent's alone, its socket the user's alone.
     let folder = portcullis::host::desktop::launcher::session_folder(dir.path(), spec.session_id);
@@ -50,13 +52,13 @@ async fn greets_takes_its_password_and_shows_a_picture() {
             "{name}"
         );
     }
-    assert!(!marked(&mark).is_empty());
+    assert!(!processes_with_mark(&mark).is_empty());
     // The password is in no argument and no environment.
-    let said: Vec<u32> = marked(desktop.password().expose());
+    let said: Vec<u32> = processes_with_mark(desktop.password().expose());
     assert!(said.is_empty(), "{said:?}");
 
     desktop.stop().await;
-    assert_eq!(marked(&mark), Vec::<u32>::new(), "processes after stop");
+    assert_eq!(processes_with_mark(&mark), Vec::<u32>::new(), "processes after stop");
     assert!(!folder.exists());
 }
 
@@ -89,7 +91,7 @@ echo tmp=$(df -k --output=size /tmp | tail -1 | tr -d ' ')
 env | grep -i -c -E 'cargo|portcullis_(db|key|token)'
 "#
     );
-    let text = inside(&launcher, dir.path(), spec, &script).await;
+    let text = run_in_desktop(&launcher, dir.path(), spec, &script).await;
     println!("{text}");
     assert!(text.contains("links=lo,\n"), "only its own loopback");
     assert!(text.contains("name=mona-member host=ws-linux-desktop"));
@@ -118,7 +120,8 @@ async fn reaches_the_network_only_where_the_workspace_says_so() {
     );
     for network in [true, false] {
         let (spec, _) = spec(UserId::new());
-        let text = inside(&launcher, dir.path(), Spec { network, ..spec }, &script).await;
+        let text =
+            run_in_desktop(&launcher, dir.path(), DesktopSpec { network, ..spec }, &script).await;
         assert_eq!(text.contains("REACHED"), network, "{text}");
         assert_eq!(
             text.contains("NAMES"),
@@ -128,7 +131,7 @@ async fn reaches_the_network_only_where_the_workspace_says_so() {
     }
     // Its display server has no socket that the whole host could see.
     let (spec, mark) = spec(UserId::new());
-    let desktop = launcher.launch(Spec { network: true, ..spec }).await.unwrap();
+    let desktop = launcher.launch(DesktopSpec { network: true, ..spec }).await.unwrap();
     let server = display_server(&mark).as_raw_nonzero().get().cast_unsigned();
     assert_eq!(reachable_sockets([server]), Vec::<String>::new());
     desktop.stop().await;
@@ -140,11 +143,14 @@ async fn homes_are_kept_and_are_their_users_alone() {
     let launcher = launcher(dir.path());
     let (mona, max) = (UserId::new(), UserId::new());
     let text =
-        inside(&launcher, dir.path(), spec(mona).0, "echo hello >~/Documents/letter.txt").await;
+        run_in_desktop(&launcher, dir.path(), spec(mona).0, "echo hello >~/Documents/letter.txt")
+            .await;
     assert!(text.contains("END"));
-    let text = inside(&launcher, dir.path(), spec(mona).0, "cat ~/Documents/letter.txt").await;
+    let text =
+        run_in_desktop(&launcher, dir.path(), spec(mona).0, "cat ~/Documents/letter.txt").await;
     assert!(text.contains("hello"), "{text}");
-    let text = inside(&launcher, dir.path(), spec(max).0, "cat ~/Documents/letter.txt").await;
+    let text =
+        run_in_desktop(&launcher, dir.path(), spec(max).0, "cat ~/Documents/letter.txt").await;
     assert!(!text.contains("hello"), "{text}");
     let facts = |user| std::fs::metadata(home(dir.path(), user)).unwrap();
     for user in [mona, max] {
@@ -155,7 +161,7 @@ async fn homes_are_kept_and_are_their_users_alone() {
         assert!(UIDS.contains(&facts(mona).uid()));
         drop(launcher);
         let again = Launcher::new(dir.path(), Limits::default(), UIDS).unwrap();
-        inside(&again, dir.path(), spec(mona).0, "touch ~/mine").await;
+        run_in_desktop(&again, dir.path(), spec(mona).0, "touch ~/mine").await;
         assert_eq!(
             std::fs::metadata(home(dir.path(), mona).join("mine")).unwrap().uid(),
             facts(mona).uid(),
@@ -182,7 +188,7 @@ async fn a_crash_is_noticed_at_once_and_leaves_nothing() {
     assert!(!desktop.is_running());
     assert!(desktop.connect().await.is_err());
     desktop.stop().await;
-    assert_eq!(marked(&mark), Vec::<u32>::new());
+    assert_eq!(processes_with_mark(&mark), Vec::<u32>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +197,7 @@ async fn dropping_the_handle_ends_the_desktop() {
     let launcher = launcher(dir.path());
     let (spec, mark) = spec(UserId::new());
     drop(launcher.launch(spec).await.unwrap());
-    until("the desktop is gone", || marked(&mark).is_empty()).await;
+    until("the desktop is gone", || processes_with_mark(&mark).is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +209,7 @@ async fn an_abandoned_launch_leaves_nothing() {
     // Given up while the server starts.
     tokio::select! {
         _ = launcher.launch(spec) => panic!("too quick to give up"),
-        () = until("something starts", || !marked(&mark).is_empty()) => {}
+        () = until("something starts", || !processes_with_mark(&mark).is_empty()) => {}
     }
-    until("nothing is left", || marked(&mark).is_empty() && !folder.exists()).await;
+    until("nothing is left", || processes_with_mark(&mark).is_empty() && !folder.exists()).await;
 }

@@ -10,14 +10,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A gateway that can do nothing but enrol: answers every request with `status` and `body`, and
 /// hands over what it got.
-pub struct Gateway {
+pub struct FakeGateway {
     pub url: String,
     pub sha256: [u8; 32],
     pub pem: String,
     pub asked: tokio::sync::mpsc::Receiver<serde_json::Value>,
 }
 
-pub async fn gateway(status: u16, body: String) -> Gateway {
+pub async fn fake_gateway(status: u16, body: String) -> FakeGateway {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let der = made.cert.der().clone();
     let key = rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -59,10 +59,10 @@ pub async fn gateway(status: u16, body: String) -> Gateway {
             let _ = stream.shutdown().await;
         }
     });
-    Gateway { url, sha256: Sha256::digest(&der).into(), pem: made.cert.pem(), asked }
+    FakeGateway { url, sha256: Sha256::digest(&der).into(), pem: made.cert.pem(), asked }
 }
 
-pub fn with(gateway: &Gateway, trust: Trust) -> Enrollment {
+pub fn enrollment(gateway: &FakeGateway, trust: Trust) -> Enrollment {
     Enrollment {
         gateway: gateway.url.clone(),
         token: SecretString::new("join-me".to_owned()),
@@ -79,12 +79,12 @@ async fn the_key_stays_here_and_the_answer_is_kept() {
         "host_id": host_id, "name": "host-1", "host_address": "10.127.0.2", "gateway_address": "10.127.0.1",
         "gateway_public_key": theirs.public_key().to_string(), "gateway_endpoint": "localhost:51820", "preshared_key": psk.expose_base64().as_str(),
     });
-    let mut gateway = gateway(201, body.to_string()).await;
+    let mut gateway = fake_gateway(201, body.to_string()).await;
     let dir = tempfile::tempdir().unwrap();
     let ca = dir.path().join("ca.pem");
     std::fs::write(&ca, &gateway.pem).unwrap();
     for trust in [Trust::Certificate(gateway.sha256), Trust::Authorities(ca)] {
-        let identity = enroll(&with(&gateway, trust)).await.unwrap();
+        let identity = enroll(&enrollment(&gateway, trust)).await.unwrap();
         let said = gateway.asked.recv().await.unwrap();
         assert_eq!(said["token"], "join-me");
         assert_eq!(said["public_key"], identity.private_key.public_key().to_string());
@@ -100,9 +100,9 @@ async fn the_key_stays_here_and_the_answer_is_kept() {
 
 #[tokio::test]
 async fn a_foreign_certificate_gets_no_token() {
-    let mut gateway = gateway(201, "{}".to_owned()).await;
+    let mut gateway = fake_gateway(201, "{}".to_owned()).await;
     for trust in [Trust::Certificate([7; 32]), Trust::System] {
-        let refused = enroll(&with(&gateway, trust)).await.unwrap_err();
+        let refused = enroll(&enrollment(&gateway, trust)).await.unwrap_err();
         assert!(
             matches!(&refused, EnrollError::Http(why) if !why.contains("join-me")),
             "{refused}"
@@ -111,22 +111,23 @@ async fn a_foreign_certificate_gets_no_token() {
     assert!(gateway.asked.try_recv().is_err(), "it was told something");
     let plain = Enrollment {
         gateway: gateway.url.replace("https", "http"),
-        ..with(&gateway, Trust::System)
+        ..enrollment(&gateway, Trust::System)
     };
     assert!(matches!(enroll(&plain).await, Err(EnrollError::NotHttps)));
 }
 
 #[tokio::test]
 async fn refusals_and_nonsense_are_told_apart() {
-    let gateway_no = gateway(401, r#"{"detail":"Invalid or expired join token"}"#.to_owned()).await;
+    let gateway_no =
+        fake_gateway(401, r#"{"detail":"Invalid or expired join token"}"#.to_owned()).await;
     let refused =
-        enroll(&with(&gateway_no, Trust::Certificate(gateway_no.sha256))).await.unwrap_err();
+        enroll(&enrollment(&gateway_no, Trust::Certificate(gateway_no.sha256))).await.unwrap_err();
     assert_eq!(refused.to_string(), "the gateway refused (401): Invalid or expired join token");
     for body in ["{}".to_owned(), "nonsense".to_owned(), "x".repeat(100_000)] {
-        let odd = gateway(201, body).await;
+        let odd = fake_gateway(201, body).await;
         assert!(matches!(
-            enroll(&with(&odd, Trust::Certificate(odd.sha256))).await,
-            Err(EnrollError::Nonsense)
+            enroll(&enrollment(&odd, Trust::Certificate(odd.sha256))).await,
+            Err(EnrollError::InvalidResponse)
         ));
     }
 }

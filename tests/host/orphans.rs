@@ -1,10 +1,10 @@
 //! `kill -9` of an agent: its desktops end with it, and the next agent starts clean.
 
-use super::rig::{file, marked, spec, until};
+use super::rig::{processes_with_mark, read_complete_file, spec, until};
 use crate::support::warden::keep;
 use portcullis::domain::UserId;
 use portcullis::host::desktop::launcher::UIDS;
-use portcullis::host::desktop::{Launcher, Limits, Screen, Spec};
+use portcullis::host::desktop::{DesktopSpec, DisplayProtocol, Launcher, Limits};
 use std::process::{Command, Stdio};
 
 const FOLDER: &str = "PORTCULLIS_TEST_AGENT_FOLDER";
@@ -18,9 +18,9 @@ async fn a_process_with_a_desktop() {
     let launcher = Launcher::new(&folder, Limits::default(), UIDS).unwrap();
     let mut desktops = Vec::new();
     let mut marks = String::new();
-    for screen in [Screen::Rfb, Screen::Rdp] {
+    for screen in [DisplayProtocol::Rfb, DisplayProtocol::Rdp] {
         let (spec, mark) = spec(UserId::new());
-        desktops.push(launcher.launch(Spec { screen, ..spec }).await.unwrap());
+        desktops.push(launcher.launch(DesktopSpec { protocol, ..spec }).await.unwrap());
         marks += &format!("{mark}\n");
     }
     std::fs::write(folder.join("marks"), marks + "END").unwrap();
@@ -35,14 +35,17 @@ async fn kill_9_of_an_agent_leaves_no_desktop() {
         .args(["--exact", "host::orphans::a_process_with_a_desktop", "--ignored", "--nocapture"])
         .env(FOLDER, dir.path());
     let mut agent = keep(command.stdout(Stdio::null())).unwrap();
-    let text = file(&dir.path().join("marks"), "END").await;
+    let text = read_complete_file(&dir.path().join("marks"), "END").await;
     let marks: Vec<&str> = text.lines().filter(|line| line.starts_with("mark-")).collect();
     assert_eq!(marks.len(), 2);
-    assert!(marks.iter().all(|mark| !marked(mark).is_empty()));
+    assert!(marks.iter().all(|mark| !processes_with_mark(mark).is_empty()));
     let begun = std::time::Instant::now();
     agent.kill().unwrap();
     agent.wait().unwrap();
-    until("every process is gone", || marks.iter().all(|mark| marked(mark).is_empty())).await;
+    until("every process is gone", || {
+        marks.iter().all(|mark| processes_with_mark(mark).is_empty())
+    })
+    .await;
     println!("after kill -9 of the agent its desktops were gone in {:?}", begun.elapsed());
 
     // What the dead one left on disk is cleared away, and homes are kept.

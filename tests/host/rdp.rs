@@ -1,12 +1,16 @@
 //! RDP desktops: xrdp joined to an Xorg of the session's own, in bubblewrap. These need the
 //! packages; without them they fail.
 
-use super::rig::{PATIENCE, display_server, inside, marked, reachable_sockets, spec, until};
+use super::rig::{
+    PATIENCE, display_server, processes_with_mark, reachable_sockets, run_in_desktop, spec, until,
+};
 use crate::support::warden::{Kept, keep};
 use portcullis::domain::UserId;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::host::desktop::launcher::{UIDS, session_folder};
-use portcullis::host::desktop::{Door, Launcher, Limits, Phase, Screen, Spec};
+use portcullis::host::desktop::{
+    DesktopConnector, DesktopSpec, DisplayProtocol, Launcher, Limits, Phase,
+};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
@@ -22,16 +26,16 @@ fn launcher(dir: &Path) -> Launcher {
     Launcher::new(dir, Limits::default(), UIDS).unwrap()
 }
 
-pub fn rdp_spec(user: UserId) -> (Spec, String) {
+pub fn rdp_spec(user: UserId) -> (DesktopSpec, String) {
     let (spec, mark) = spec(user);
-    (Spec { screen: Screen::Rdp, ..spec }, mark)
+    (DesktopSpec { protocol: DisplayProtocol::Rdp, ..spec }, mark)
 }
 
 /// Takes any certificate, but has the server prove that it has the key.
 #[derive(Debug)]
-struct Any(rustls::crypto::WebPkiSupportedAlgorithms);
+struct AnyCertificate(rustls::crypto::WebPkiSupportedAlgorithms);
 
-impl ServerCertVerifier for Any {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -77,7 +81,7 @@ pub async fn certificate<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> St
     stream.read_exact(&mut confirm).await.unwrap();
     assert_eq!((confirm[5], confirm[11], confirm[15]), (0xd0, 2, 1), "{confirm:?}");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let any = Arc::new(Any(provider.signature_verification_algorithms));
+    let any = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap();
@@ -119,10 +123,10 @@ async fn proves_itself_by_a_certificate_of_its_own_and_leaves_nothing() {
             "{name}"
         );
     }
-    assert!(marked(desktop.password().expose()).is_empty());
-    assert!(!marked(&mark).is_empty());
+    assert!(processes_with_mark(desktop.password().expose()).is_empty());
+    assert!(!processes_with_mark(&mark).is_empty());
     desktop.stop().await;
-    assert_eq!(marked(&mark), Vec::<u32>::new(), "processes after stop");
+    assert_eq!(processes_with_mark(&mark), Vec::<u32>::new(), "processes after stop");
     assert!(!folder.exists());
     // Nothing was left in the home but what a home begins with.
     let home = dir.path().join("homes").join(spec.user_id.to_string());
@@ -163,7 +167,7 @@ grep -c @ /proc/net/unix
 ls /etc/xrdp | grep -c '^km-'
 "#
     );
-    let text = inside(&launcher, dir.path(), spec, &script).await;
+    let text = run_in_desktop(&launcher, dir.path(), spec, &script).await;
     println!("{text}");
     assert!(text.contains("links=lo,\n"), "only its own loopback");
     assert!(text.contains("name=mona-member host=ws-linux-desktop"));
@@ -180,8 +184,8 @@ async fn with_the_hosts_network_it_still_listens_nowhere() {
     let dir = tempfile::tempdir().unwrap();
     let launcher = launcher(dir.path());
     let (spec, mark) = rdp_spec(UserId::new());
-    let desktop = launcher.launch(Spec { network: true, ..spec }).await.unwrap();
-    assert_eq!(reachable_sockets(marked(&mark)), Vec::<String>::new());
+    let desktop = launcher.launch(DesktopSpec { network: true, ..spec }).await.unwrap();
+    assert_eq!(reachable_sockets(processes_with_mark(&mark)), Vec::<String>::new());
     desktop.stop().await;
 }
 
@@ -199,13 +203,13 @@ async fn a_dead_display_server_is_noticed_at_once() {
         .unwrap();
     assert!(!desktop.is_running());
     desktop.stop().await;
-    assert_eq!(marked(&mark), Vec::<u32>::new());
+    assert_eq!(processes_with_mark(&mark), Vec::<u32>::new());
 }
 
 /// A child that does not outlive its test.
-struct Held(Kept);
+struct RunningClient(Kept);
 
-impl Drop for Held {
+impl Drop for RunningClient {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -213,13 +217,13 @@ impl Drop for Held {
 }
 
 /// A screen on which a client shows what it sees; its picture is a file (XWD).
-struct Viewer {
+struct RdpViewer {
     display: String,
     picture: std::path::PathBuf,
-    _screen: Held,
+    _screen: RunningClient,
 }
 
-impl Viewer {
+impl RdpViewer {
     async fn start(dir: &Path) -> Self {
         let (number, mut display) = (dir.join("display"), String::new());
         let out = std::fs::File::create(&number).unwrap();
@@ -227,7 +231,7 @@ impl Viewer {
         command
             .args(["-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-fbdir"])
             .arg(dir);
-        let screen = Held(keep(command.stdout(out).stderr(Stdio::null())).unwrap());
+        let screen = RunningClient(keep(command.stdout(out).stderr(Stdio::null())).unwrap());
         until("a display", || {
             display = std::fs::read_to_string(&number).unwrap_or_default();
             display.ends_with('\n')
@@ -241,7 +245,7 @@ impl Viewer {
     }
 
     /// Looks at a desktop as a stock client does, through a port of this machine's.
-    async fn look(&self, dir: &Path, door: Door) -> Held {
+    async fn look(&self, dir: &Path, door: DesktopConnector) -> RunningClient {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
@@ -263,7 +267,7 @@ impl Viewer {
         command.args(["/size:1024x768", "/bpp:32", "/network:lan", "+clipboard", "-decorations"]);
         command.env("DISPLAY", &self.display).env("HOME", dir).stdin(Stdio::null());
         let log = std::fs::File::create(dir.join("client.log")).unwrap();
-        Held(keep(command.stdout(log.try_clone().unwrap()).stderr(log)).unwrap())
+        RunningClient(keep(command.stdout(log.try_clone().unwrap()).stderr(log)).unwrap())
     }
 
     /// How many colours it shows. Behind a header whose first word is its length there are 256
@@ -285,7 +289,7 @@ impl Viewer {
 async fn shows_a_picture_to_a_stock_client_and_again_after_it_left() {
     let dir = tempfile::tempdir().unwrap();
     let launcher = launcher(dir.path());
-    let viewer = Viewer::start(dir.path()).await;
+    let viewer = RdpViewer::start(dir.path()).await;
     let (warm_up, _) = rdp_spec(UserId::new());
     launcher.launch(warm_up.clone()).await.unwrap().stop().await;
     let (spec, mark) = rdp_spec(warm_up.user_id);
@@ -295,11 +299,13 @@ async fn shows_a_picture_to_a_stock_client_and_again_after_it_left() {
     let server = display_server(&mark);
     for turn in ["first", "second"] {
         let begun = Instant::now();
-        let client = viewer.look(dir.path(), desktop.door()).await;
+        let client = viewer.look(dir.path(), desktop.connector()).await;
         // Panel, wallpaper and terminal are many colours.
-        let seen =
-            tokio::time::timeout(Duration::from_secs(60), until_long(|| viewer.colours() > 100))
-                .await;
+        let seen = tokio::time::timeout(
+            Duration::from_secs(60),
+            wait_until_long(|| viewer.colours() > 100),
+        )
+        .await;
         let log = std::fs::read_to_string(dir.path().join("client.log")).unwrap_or_default();
         assert!(seen.is_ok(), "{turn}: {} colours\n{log}", viewer.colours());
         println!("launch to greeting {greeted:?}, {turn} client to picture {:?}", begun.elapsed());
@@ -308,10 +314,10 @@ async fn shows_a_picture_to_a_stock_client_and_again_after_it_left() {
     }
     assert_eq!(display_server(&mark), server, "the same desktop");
     desktop.stop().await;
-    assert_eq!(marked(&mark), Vec::<u32>::new());
+    assert_eq!(processes_with_mark(&mark), Vec::<u32>::new());
 }
 
-async fn until_long(mut done: impl FnMut() -> bool) {
+async fn wait_until_long(mut done: impl FnMut() -> bool) {
     while !done() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -3,7 +3,7 @@
 
 use crate::support::vnc::VncClient;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
-use portcullis::host::desktop::{Launcher, Screen, Spec};
+use portcullis::host::desktop::{DesktopSpec, DisplayProtocol, Launcher};
 use portcullis::protocol::rfb::client::{ClientHandshake, Credentials};
 use portcullis::protocol::rfb::server::ServerHandshake;
 use std::collections::HashSet;
@@ -16,23 +16,23 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A spec whose title marks its processes: every one of them has it in its arguments or its
 /// environment.
-pub fn spec(user: UserId) -> (Spec, String) {
+pub fn spec(user: UserId) -> (DesktopSpec, String) {
     let session_id = SessionId::new();
     let mark = format!("mark-{session_id}");
-    let spec = Spec {
+    let spec = DesktopSpec {
         session_id,
         user_id: user,
         user_name: "Mona Member".to_owned(),
         workspace_id: WorkspaceId::parse("ws-linux-desktop").unwrap(),
         workspace_name: mark.clone(),
         network: false,
-        screen: Screen::Rfb,
+        protocol: DisplayProtocol::Rfb,
     };
     (spec, mark)
 }
 
 /// Ids of the processes that carry a mark. Zombies carry nothing.
-pub fn marked(mark: &str) -> Vec<u32> {
+pub fn processes_with_mark(mark: &str) -> Vec<u32> {
     let holds = |path: std::path::PathBuf| {
         std::fs::read(path)
             .is_ok_and(|bytes| bytes.windows(mark.len()).any(|part| part == mark.as_bytes()))
@@ -88,7 +88,7 @@ pub fn display_server(mark: &str) -> rustix::process::Pid {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.starts_with(b"Xtigervnc") || line.starts_with(b"/usr/lib/xorg/Xorg")
     };
-    let pid = marked(mark).into_iter().find(is_server).unwrap();
+    let pid = processes_with_mark(mark).into_iter().find(is_server).unwrap();
     rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
 }
 
@@ -102,7 +102,7 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Waits for a file to be there and whole (it ends in `end`), and reads it.
-pub async fn file(path: &Path, end: &str) -> String {
+pub async fn read_complete_file(path: &Path, end: &str) -> String {
     let mut text = String::new();
     until(&format!("{}", path.display()), || {
         text = std::fs::read_to_string(path).unwrap_or_default();
@@ -113,7 +113,7 @@ pub async fn file(path: &Path, end: &str) -> String {
 }
 
 /// Authenticates to a desktop; the stream is before ClientInit then.
-pub async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     password: &str,
 ) -> Result<(), String> {
@@ -140,11 +140,11 @@ pub async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// A client of a desktop: proves the password, then looks at it the way a browser does.
-pub async fn client<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+pub async fn connect_client<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut stream: S,
     password: &str,
 ) -> VncClient<DuplexStream> {
-    prove(&mut stream, password).await.unwrap();
+    authenticate(&mut stream, password).await.unwrap();
     let (near, mut far) = tokio::io::duplex(1 << 20);
     tokio::spawn(async move {
         let mut reply = Vec::new();
@@ -177,9 +177,14 @@ pub fn home(dir: &Path, user: UserId) -> PathBuf {
 }
 
 /// Has the next desktop's terminal run a script, and gives what it printed.
-pub async fn inside(launcher: &Launcher, dir: &Path, spec: Spec, script: &str) -> String {
+pub async fn run_in_desktop(
+    launcher: &Launcher,
+    dir: &Path,
+    spec: DesktopSpec,
+    script: &str,
+) -> String {
     // The first desktop makes the home.
-    let first = Spec { session_id: portcullis::domain::SessionId::new(), ..spec.clone() };
+    let first = DesktopSpec { session_id: portcullis::domain::SessionId::new(), ..spec.clone() };
     launcher.launch(first).await.unwrap().stop().await;
     let home = home(dir, spec.user_id);
     let out = home.join("out.txt");
@@ -187,7 +192,7 @@ pub async fn inside(launcher: &Launcher, dir: &Path, spec: Spec, script: &str) -
     std::fs::write(home.join(".bashrc"), format!("(exec >~/out.txt 2>&1\n{script}\necho END)\n"))
         .unwrap();
     let desktop = launcher.launch(spec).await.unwrap();
-    let text = file(&out, "END").await;
+    let text = read_complete_file(&out, "END").await;
     desktop.stop().await;
     text
 }

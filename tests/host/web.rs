@@ -2,7 +2,7 @@
 //! says why not.
 
 use super::rig::PATIENCE;
-use super::whole::{connected, enrolled_with, gateway, kept, order};
+use super::whole::{kept, order, start_enrolled_agent_with, start_gateway, wait_until_connected};
 use portcullis::broker::fleet::{DesktopOrder, Fleet, FleetError, Unanswered, Wanted};
 use portcullis::domain::SessionId;
 use portcullis::domain::upstream::{Fingerprint, TrustRule};
@@ -77,7 +77,9 @@ fn web(name: &str, n: u8, scheme: Scheme) -> DesktopOrder {
     order
 }
 
-fn how(result: Result<portcullis::broker::fleet::DesktopStarted, FleetError>) -> Unanswered {
+fn probe_failure(
+    result: Result<portcullis::broker::fleet::DesktopStarted, FleetError>,
+) -> Unanswered {
     match result {
         Err(FleetError::Unanswered(how)) => how,
         other => panic!("{other:?}"),
@@ -100,16 +102,16 @@ async fn a_web_application_answers_or_the_launch_says_why() {
     ];
     drop(closed);
     let mut kept = kept();
-    let gateway = gateway(&mut kept).await;
+    let gateway = start_gateway(&mut kept).await;
     let services = services.map(|(name, at)| (name.to_owned(), at)).into_iter().collect();
-    let agent = enrolled_with(
+    let agent = start_enrolled_agent_with(
         &mut kept,
         &gateway,
         AgentConfig { services, ..AgentConfig::new(dir.path().join("s")) },
     )
     .await;
     let host = kept.host.id;
-    connected(&gateway, host).await;
+    wait_until_connected(&gateway, host).await;
 
     // What it offers is known soon after it connected.
     let mut changed = gateway.fleet.hosts_changed();
@@ -136,15 +138,30 @@ async fn a_web_application_answers_or_the_launch_says_why() {
         (started.port, started.credential.expose().as_str(), started.certificate),
         (80, "", None)
     );
-    assert_eq!(how(fleet.start(host, web("down", 11, Scheme::Http)).await), Unanswered::Down);
-    assert_eq!(how(fleet.start(host, web("desktop", 12, Scheme::Http)).await), Unanswered::NotHttp);
-    assert_eq!(how(fleet.start(host, web("rude", 13, Scheme::Http)).await), Unanswered::Closed);
-    assert_eq!(how(fleet.start(host, web("secure", 14, Scheme::Http)).await), Unanswered::Tls);
+    assert_eq!(
+        probe_failure(fleet.start(host, web("down", 11, Scheme::Http)).await),
+        Unanswered::Down
+    );
+    assert_eq!(
+        probe_failure(fleet.start(host, web("desktop", 12, Scheme::Http)).await),
+        Unanswered::NotHttp
+    );
+    assert_eq!(
+        probe_failure(fleet.start(host, web("rude", 13, Scheme::Http)).await),
+        Unanswered::Closed
+    );
+    assert_eq!(
+        probe_failure(fleet.start(host, web("secure", 14, Scheme::Http)).await),
+        Unanswered::Tls
+    );
     assert!(matches!(
-        how(fleet.start(host, web("desktop", 15, Scheme::Https)).await),
+        probe_failure(fleet.start(host, web("desktop", 15, Scheme::Https)).await),
         Unanswered::NoTls(_)
     ));
-    assert_eq!(how(fleet.start(host, web("mute", 16, Scheme::Http)).await), Unanswered::Slow);
+    assert_eq!(
+        probe_failure(fleet.start(host, web("mute", 16, Scheme::Http)).await),
+        Unanswered::Slow
+    );
     assert!(matches!(
         fleet.start(host, web("other", 17, Scheme::Http)).await,
         Err(FleetError::Refused(_))
@@ -162,7 +179,7 @@ async fn a_web_application_answers_or_the_launch_says_why() {
     let mut pinned = web("secure", 21, Scheme::Https);
     pinned.workspace.upstream.trust = TrustRule::Pinned(Fingerprint([2; 32]));
     for order in [other, pinned] {
-        match how(fleet.start(host, order).await) {
+        match probe_failure(fleet.start(host, order).await) {
             Unanswered::Certificate { seen, .. } => {
                 assert_eq!((seen.fingerprint, seen.subject.is_empty()), (print, false))
             }

@@ -1,7 +1,7 @@
 //! The whole loop: a gateway's hub and fleet, an agent that dials home over loopback UDP, real
 //! desktops.
 
-use super::rig::{PATIENCE, client, display_server, marked, until};
+use super::rig::{PATIENCE, connect_client, display_server, processes_with_mark, until};
 use portcullis::app::fleet::{FleetConfig, HubFleet};
 use portcullis::broker::fleet::{
     DesktopOrder, DesktopStarted, Fleet, FleetError, HostPeer, SessionPeer, TunnelState, Wanted,
@@ -39,7 +39,7 @@ pub(super) struct Gateway {
     pub(super) fleet: HubFleet,
 }
 
-pub(super) async fn gateway(kept: &mut Kept) -> Gateway {
+pub(super) async fn start_gateway(kept: &mut Kept) -> Gateway {
     let hub = Hub::bind(HubConfig { listen: SocketAddr::from(([127, 0, 0, 1], kept.port)) })
         .await
         .unwrap();
@@ -94,17 +94,17 @@ impl Agent {
     }
 }
 
-fn agent(config: AgentConfig) -> Agent {
+fn start_agent(config: AgentConfig) -> Agent {
     let (stop, stopped) = watch::channel(false);
     Agent { stop, running: tokio::spawn(run(config, stopped)) }
 }
 
 /// Enrols over HTTPS with a state folder, then runs; the gateway learns the key from the enrolment.
-async fn enrolled(kept: &mut Kept, gateway: &Gateway, dir: &Path) -> Agent {
-    enrolled_with(kept, gateway, AgentConfig::new(dir.to_path_buf())).await
+async fn start_enrolled_agent(kept: &mut Kept, gateway: &Gateway, dir: &Path) -> Agent {
+    start_enrolled_agent_with(kept, gateway, AgentConfig::new(dir.to_path_buf())).await
 }
 
-pub(super) async fn enrolled_with(
+pub(super) async fn start_enrolled_agent_with(
     kept: &mut Kept,
     gateway: &Gateway,
     config: AgentConfig,
@@ -114,21 +114,21 @@ pub(super) async fn enrolled_with(
         "host_id": kept.host.id, "name": "h", "host_address": HOST, "gateway_address": identity.address,
         "gateway_public_key": identity.public_key, "gateway_endpoint": identity.endpoint, "preshared_key": kept.psk.expose_base64().as_str(),
     });
-    let mut https = super::enroll::gateway(201, body.to_string()).await;
+    let mut https = super::enroll::fake_gateway(201, body.to_string()).await;
     let trust = Trust::Certificate(https.sha256);
     let config = AgentConfig {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        enrollment: Some(super::enroll::with(&https, trust)),
+        enrollment: Some(super::enroll::enrollment(&https, trust)),
         ..config
     };
-    let agent = agent(config);
+    let agent = start_agent(config);
     let asked = https.asked.recv().await.unwrap();
     kept.host.public_key = asked["public_key"].as_str().unwrap().to_owned();
     gateway.fleet.add_host(peer(kept)).unwrap();
     agent
 }
 
-pub(super) async fn connected(gateway: &Gateway, host: HostId) {
+pub(super) async fn wait_until_connected(gateway: &Gateway, host: HostId) {
     let mut changed = gateway.fleet.hosts_changed();
     tokio::time::timeout(PATIENCE, changed.wait_for(|_| gateway.fleet.connected().contains(&host)))
         .await
@@ -194,7 +194,7 @@ fn tunnel(gateway: &Gateway, session: SessionId) -> Tunnel {
 /// Colours on the screen, through the session's tunnel.
 async fn look(gateway: &Gateway, session: SessionId, started: &DesktopStarted) -> (u16, u16) {
     let stream = tunnel(gateway, session).connect(started.port).await.unwrap();
-    let mut screen = client(stream, started.credential.expose()).await;
+    let mut screen = connect_client(stream, started.credential.expose()).await;
     screen.frame().await.unwrap();
     (screen.width, screen.height)
 }
@@ -205,10 +205,10 @@ const GRACE: Duration = Duration::from_secs(600);
 async fn enrol_start_look_restart_look_stop() {
     let dir = tempfile::tempdir().unwrap();
     let mut kept = kept();
-    let first = gateway(&mut kept).await;
-    let agent = enrolled(&mut kept, &first, &dir.path().join("s")).await;
+    let first = start_gateway(&mut kept).await;
+    let agent = start_enrolled_agent(&mut kept, &first, &dir.path().join("s")).await;
     let host = kept.host.id;
-    connected(&first, host).await;
+    wait_until_connected(&first, host).await;
     assert_eq!(first.fleet.host(host).unwrap().state, TunnelState::Encrypted);
     assert_eq!(first.fleet.inventory(host).await.unwrap(), vec![]);
 
@@ -254,7 +254,7 @@ async fn enrol_start_look_restart_look_stop() {
     kept.host.endpoint = first.fleet.host(host).unwrap().endpoint;
     first.hub.shutdown().await;
     drop(first);
-    let second = gateway(&mut kept).await;
+    let second = start_gateway(&mut kept).await;
     second.fleet.add_host(peer(&kept)).unwrap();
     let stored = SessionPeer {
         session_id: session,
@@ -266,7 +266,7 @@ async fn enrol_start_look_restart_look_stop() {
     };
     let begun = Instant::now();
     second.fleet.restore(stored).unwrap();
-    connected(&second, host).await;
+    wait_until_connected(&second, host).await;
     assert_eq!(look(&second, session, &same).await, (1280, 800));
     println!("after a gateway restart: first frame after {:?}", begun.elapsed());
     assert_eq!(display_server(&mark), server);
@@ -284,9 +284,9 @@ async fn enrol_start_look_restart_look_stop() {
     .unwrap();
     println!("a cut stream ended after {:?}", begun.elapsed());
     assert!(second.fleet.tunnel(session).is_none());
-    assert!(!marked(&mark).is_empty());
+    assert!(!processes_with_mark(&mark).is_empty());
     second.fleet.stop(host, session).await.unwrap();
-    assert_eq!(marked(&mark), Vec::<u32>::new());
+    assert_eq!(processes_with_mark(&mark), Vec::<u32>::new());
     second.fleet.stop(host, session).await.unwrap();
     assert_eq!(second.fleet.inventory(host).await.unwrap(), vec![]);
     agent.stop().await;
@@ -297,10 +297,10 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("s");
     let mut kept = kept();
-    let gateway = gateway(&mut kept).await;
-    let agent = enrolled(&mut kept, &gateway, &state).await;
+    let gateway = start_gateway(&mut kept).await;
+    let agent = start_enrolled_agent(&mut kept, &gateway, &state).await;
     let host = kept.host.id;
-    connected(&gateway, host).await;
+    wait_until_connected(&gateway, host).await;
     let (one, one_mark) = order(GRACE);
     let (two, two_mark) = order(GRACE);
     let two = DesktopOrder { address: "10.64.0.10".parse().unwrap(), ..two };
@@ -328,7 +328,7 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
         "a dead desktop: its stream ended after {stream_ended:?}, the gateway was told after {:?}",
         begun.elapsed()
     );
-    until("the dead one is gone", || marked(&one_mark).is_empty()).await;
+    until("the dead one is gone", || processes_with_mark(&one_mark).is_empty()).await;
     assert_eq!(gateway.fleet.inventory(host).await.unwrap(), vec![two_id]);
 
     // An order that cannot be carried out leaves nothing, and says why.
@@ -356,11 +356,11 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
     let begun = Instant::now();
     agent.stop().await;
     println!("an agent with a desktop ended in {:?}", begun.elapsed());
-    assert_eq!(marked(&two_mark), Vec::<u32>::new());
+    assert_eq!(processes_with_mark(&two_mark), Vec::<u32>::new());
 
     // Later starts need only the state folder; the gateway hears of it by itself, and the inventory
     // is honest: empty.
-    let again = self::agent(AgentConfig {
+    let again = self::start_agent(AgentConfig {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         ..AgentConfig::new(state)
     });
@@ -378,12 +378,14 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
 async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut kept = kept();
-    let first = gateway(&mut kept).await;
-    let config =
-        AgentConfig { silence: Duration::from_secs(6), ..AgentConfig::new(dir.path().join("s")) };
-    let agent = enrolled_with(&mut kept, &first, config).await;
+    let first = start_gateway(&mut kept).await;
+    let config = AgentConfig {
+        gateway_silence: Duration::from_secs(6),
+        ..AgentConfig::new(dir.path().join("s"))
+    };
+    let agent = start_enrolled_agent_with(&mut kept, &first, config).await;
     let host = kept.host.id;
-    connected(&first, host).await;
+    wait_until_connected(&first, host).await;
     let (wanted, _) = order(GRACE);
     let (session, address) = (wanted.session_id, wanted.address);
     let started = first.fleet.start(host, wanted).await.unwrap();
@@ -391,7 +393,7 @@ async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
     drop(first);
 
     kept.host.endpoint = None;
-    let second = gateway(&mut kept).await;
+    let second = start_gateway(&mut kept).await;
     second.fleet.add_host(peer(&kept)).unwrap();
     let preshared_key = SecretBytes::new(started.preshared_key.expose().clone());
     let stored = SessionPeer {
@@ -405,7 +407,7 @@ async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
     let begun = Instant::now();
     second.fleet.restore(stored).unwrap();
     assert!(second.fleet.connected().is_empty());
-    connected(&second, host).await;
+    wait_until_connected(&second, host).await;
     let found = begun.elapsed();
     // The session's tunnel is put up without anybody asking for it.
     until("the session's tunnel", || {
@@ -424,18 +426,20 @@ async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
 async fn grace_ends_desktops_whose_gateway_stays_away() {
     let dir = tempfile::tempdir().unwrap();
     let mut kept = kept();
-    let gateway = gateway(&mut kept).await;
-    let config =
-        AgentConfig { silence: Duration::from_secs(6), ..AgentConfig::new(dir.path().join("s")) };
-    let agent = enrolled_with(&mut kept, &gateway, config).await;
+    let gateway = start_gateway(&mut kept).await;
+    let config = AgentConfig {
+        gateway_silence: Duration::from_secs(6),
+        ..AgentConfig::new(dir.path().join("s"))
+    };
+    let agent = start_enrolled_agent_with(&mut kept, &gateway, config).await;
     let host = kept.host.id;
-    connected(&gateway, host).await;
+    wait_until_connected(&gateway, host).await;
     let (wanted, mark) = order(Duration::from_secs(1));
     gateway.fleet.start(host, wanted).await.unwrap();
     let begun = Instant::now();
     gateway.hub.shutdown().await;
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !marked(&mark).is_empty() {
+    while !processes_with_mark(&mark).is_empty() {
         assert!(Instant::now() < deadline, "the desktop is still there");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -476,14 +480,14 @@ fn service_order(name: &str, kind: WorkspaceKind, psk: &PresharedKey) -> Order {
     }
 }
 
-async fn ask(gateway: &Gateway, host: HostId) -> Client {
+async fn control_client(gateway: &Gateway, host: HostId) -> Client {
     let stream =
         gateway.hub.tunnel(TunnelId(host.0)).unwrap().connect(control::PORT).await.unwrap();
     Client::new(stream).await.unwrap()
 }
 
 /// The gateway's end of a session's tunnel.
-async fn reached(
+async fn stream_reply(
     gateway: &Gateway,
     kept: &Kept,
     order: &Order,
@@ -528,17 +532,17 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
         }
     });
     let mut kept = kept();
-    let gateway = gateway(&mut kept).await;
+    let gateway = start_gateway(&mut kept).await;
     let config = AgentConfig {
-        silence: Duration::from_secs(6),
+        gateway_silence: Duration::from_secs(6),
         services: [("pc".to_owned(), at.to_string()), ("gone".to_owned(), gone_at.to_string())]
             .into(),
         ..AgentConfig::new(dir.path().join("s"))
     };
-    let agent = enrolled_with(&mut kept, &gateway, config).await;
+    let agent = start_enrolled_agent_with(&mut kept, &gateway, config).await;
     let host = kept.host.id;
-    connected(&gateway, host).await;
-    let mut client = ask(&gateway, host).await;
+    wait_until_connected(&gateway, host).await;
+    let mut client = control_client(&gateway, host).await;
 
     let health = client.health().await.unwrap();
     let seen: Vec<_> = health.services.iter().map(|s| (s.name.as_str(), s.reachable)).collect();
@@ -579,7 +583,7 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
     let listed = client.desktops().await.unwrap();
     assert_eq!((listed.len(), listed[0].session_id, listed[0].ready), (1, session, true));
 
-    let tunnel = reached(&gateway, &kept, &order, &started, psk.clone()).await;
+    let tunnel = stream_reply(&gateway, &kept, &order, &started, psk.clone()).await;
     let mut stream = tunnel.connect(started.port).await.unwrap();
     stream.write_all(b"hello").await.unwrap();
     let mut heard = [0; 5];
@@ -596,7 +600,7 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
     };
     let silent = client.start(&elsewhere).await.unwrap();
     assert_eq!(silent.port, 5900);
-    let silent_tunnel = reached(&gateway, &kept, &elsewhere, &silent, psk.clone()).await;
+    let silent_tunnel = stream_reply(&gateway, &kept, &elsewhere, &silent, psk.clone()).await;
     if let Ok(mut stream) = silent_tunnel.connect(silent.port).await {
         let ended = tokio::time::timeout(PATIENCE, stream.read(&mut heard)).await.unwrap();
         assert!(!matches!(ended, Ok(1..)), "{ended:?}");
@@ -611,13 +615,13 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
     // The fleet asks for changes all the time; without it, the gateway is silent.
     gateway.fleet.remove_host(host);
     let watched = Instant::now();
-    until_gone(&silent_tunnel).await;
+    wait_until_closed(&silent_tunnel).await;
     println!("a session on a service with 1 s of grace ended after {:?}", watched.elapsed());
     agent.stop().await;
 }
 
 /// Waits until a session's tunnel does not take a connection any more.
-async fn until_gone(tunnel: &Tunnel) {
+async fn wait_until_closed(tunnel: &Tunnel) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while tokio::time::timeout(Duration::from_secs(5), tunnel.connect(5900))
         .await
@@ -636,11 +640,11 @@ fn order_tunnel(psk: &PresharedKey) -> OrderTunnel {
 async fn an_rdp_desktop_proves_itself_through_its_own_tunnel() {
     let dir = tempfile::tempdir().unwrap();
     let mut kept = kept();
-    let gateway = gateway(&mut kept).await;
-    let agent = enrolled(&mut kept, &gateway, &dir.path().join("s")).await;
+    let gateway = start_gateway(&mut kept).await;
+    let agent = start_enrolled_agent(&mut kept, &gateway, &dir.path().join("s")).await;
     let host = kept.host.id;
-    connected(&gateway, host).await;
-    let mut client = ask(&gateway, host).await;
+    wait_until_connected(&gateway, host).await;
+    let mut client = control_client(&gateway, host).await;
     let psk = PresharedKey::generate().unwrap();
     let mut order = service_order("", WorkspaceKind::Rdp, &psk);
     let mark = format!("mark-{}", order.session_id);
@@ -649,13 +653,13 @@ async fn an_rdp_desktop_proves_itself_through_its_own_tunnel() {
     let begun = Instant::now();
     let started = client.start(&order).await.unwrap();
     assert_eq!(started.port, 3389);
-    let tunnel = reached(&gateway, &kept, &order, &started, psk).await;
+    let tunnel = stream_reply(&gateway, &kept, &order, &started, psk).await;
     let shown = super::rdp::certificate(tunnel.connect(started.port).await.unwrap()).await;
     println!("an RDP desktop through tunnels: its certificate after {:?}", begun.elapsed());
     assert_eq!(Some(shown), started.certificate);
     assert!(tunnel.connect(5900).await.is_err());
-    assert!(!marked(&mark).is_empty());
+    assert!(!processes_with_mark(&mark).is_empty());
     client.stop(order.session_id).await.unwrap();
-    assert_eq!(marked(&mark), Vec::<u32>::new());
+    assert_eq!(processes_with_mark(&mark), Vec::<u32>::new());
     agent.stop().await;
 }

@@ -103,7 +103,7 @@ impl Demo {
             )
             .await;
         assert_eq!(first.0, 200, "{}", first.1);
-        let code = code(user["totp_secret"].as_str().unwrap());
+        let code = totp_code(user["totp_secret"].as_str().unwrap());
         let second = self
             .post(
                 "/api/auth/mfa/verify",
@@ -117,12 +117,12 @@ impl Demo {
 
     /// `GET` as JSON.
     pub async fn get(&self, path: &str, token: Option<&str>) -> (u16, Value) {
-        answer(self.with(self.http.get(self.url(path)), token)).await
+        send(self.with(self.http.get(self.url(path)), token)).await
     }
 
     /// `POST` as JSON.
     pub async fn post(&self, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
-        answer(self.with(self.http.post(self.url(path)), token).json(&body)).await
+        send(self.with(self.http.post(self.url(path)), token).json(&body)).await
     }
 
     fn with(
@@ -156,7 +156,7 @@ impl Demo {
     }
 
     /// Processes of this demo that are still there: those that name its folder.
-    pub fn left_behind(dir: &Path) -> Vec<String> {
+    pub fn leftover_processes(dir: &Path) -> Vec<String> {
         let mark = dir.display().to_string();
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -187,7 +187,7 @@ impl Drop for Demo {
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+async fn send(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = request.timeout(Duration::from_secs(60)).send().await.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
@@ -195,7 +195,7 @@ async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
 }
 
 /// The present code of a secret.
-pub fn code(secret: &str) -> String {
+pub fn totp_code(secret: &str) -> String {
     assert!(BASE32_NOPAD.decode(secret.as_bytes()).is_ok(), "the secret is base32");
     totp::code_at(
         &SecretString::new(secret.to_owned()),

@@ -2,12 +2,12 @@
 //! target, through none.
 //!
 //! A standard peer has one key pair, so it has one tunnel with us, and every session on it goes
-//! through that. What dropping keys does elsewhere, a [`BrowserIo`]'s cut does here: the session's
+//! through that. What dropping keys does elsewhere, a [`Line`]'s cut does here: the session's
 //! streams end at once, and no other can be opened.
 
-use super::line::{self, Line, Watched};
-use super::question::Question;
-use super::{DIAL_TIMEOUT, HubFleet, Inner, report};
+use super::metered_stream::{self, MeteredStream, SessionPath};
+use super::readiness_probe::ReadinessProbe;
+use super::{DIAL_TIMEOUT, HubFleet, Inner, tunnel_report};
 use crate::broker::fleet::{DesktopStarted, FleetError, TunnelReport, TunnelState};
 use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
@@ -25,20 +25,20 @@ use tokio::net::TcpStream;
 
 /// What a session goes through instead of a tunnel of its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Through {
+pub(super) enum SharedRoute {
     Host(HostId),
     Direct(String),
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct SharedEntry {
-    through: Through,
-    line: Arc<Line>,
+    route: SharedRoute,
+    path: Arc<SessionPath>,
 }
 
 /// What went through the sessions' own tunnels and lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Sums {
+pub(super) struct Totals {
     pub(super) tx_bytes: u64,
     pub(super) rx_bytes: u64,
     pub(super) retransmits: u64,
@@ -46,7 +46,7 @@ pub(super) struct Sums {
 
 /// All sessions together, at this moment: of bounded size however many there are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Paths {
+pub struct FleetMetrics {
     /// Bytes sent to hosts, ever.
     pub tx_bytes: u64,
     /// Bytes received from hosts, ever.
@@ -68,14 +68,14 @@ impl Inner {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn past(&self) -> MutexGuard<'_, Sums> {
-        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    fn closed_totals(&self) -> MutexGuard<'_, Totals> {
+        self.closed_totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers what went through a session's tunnel that goes.
-    pub(super) fn retire(&self, tunnel: &Tunnel) {
+    pub(super) fn add_closed(&self, tunnel: &Tunnel) {
         let stats = tunnel.stats();
-        let mut past = self.past();
+        let mut past = self.closed_totals();
         past.tx_bytes += stats.tx_bytes;
         past.rx_bytes += stats.rx_bytes;
         past.retransmits += stats.retransmits;
@@ -84,57 +84,57 @@ impl Inner {
     pub(super) fn add_shared(
         &self,
         session: SessionId,
-        through: Through,
-    ) -> Result<Arc<Line>, FleetError> {
+        through: SharedRoute,
+    ) -> Result<Arc<SessionPath>, FleetError> {
         match &through {
-            Through::Host(host)
+            SharedRoute::Host(host)
                 if self.hosts().get(host).is_none_or(|entry| entry.kind != HostKind::Peer) =>
             {
                 return Err(FleetError::NotConnected);
             }
-            Through::Direct(name) if !self.config.direct.contains_key(name) => {
+            SharedRoute::Direct(name) if !self.config.direct.contains_key(name) => {
                 return Err(not_allowed(name));
             }
-            Through::Host(_) | Through::Direct(_) => {}
+            SharedRoute::Host(_) | SharedRoute::Direct(_) => {}
         }
-        let line = Line::new();
-        self.cut_shared(session);
-        self.shared().insert(session, SharedEntry { through, line: line.clone() });
+        let line = SessionPath::new();
+        self.close_shared(session);
+        self.shared().insert(session, SharedEntry { route: through, path: line.clone() });
         Ok(line)
     }
 
-    pub(super) fn cut_shared(&self, session: SessionId) {
+    pub(super) fn close_shared(&self, session: SessionId) {
         if let Some(entry) = self.shared().remove(&session) {
-            let (up, down) = entry.line.bytes();
-            let mut past = self.past();
+            let (up, down) = entry.path.bytes();
+            let mut past = self.closed_totals();
             past.tx_bytes += up;
             past.rx_bytes += down;
-            entry.line.cuts.revoke();
+            entry.path.cuts.revoke();
         }
     }
 
     /// The host's tunnel, for a session that goes through it.
     pub(super) fn shared_tunnel(&self, session: SessionId, host: HostId) -> Option<Tunnel> {
         let held =
-            self.shared().get(&session).is_some_and(|entry| entry.through == Through::Host(host));
+            self.shared().get(&session).is_some_and(|entry| entry.route == SharedRoute::Host(host));
         if held { self.host_tunnel(host) } else { None }
     }
 
-    fn line(&self, session: SessionId) -> Option<Arc<Line>> {
-        let own = self.sessions().get(&session).map(|entry| entry.line.clone());
-        own.or_else(|| self.shared().get(&session).map(|entry| entry.line.clone()))
+    fn session_path(&self, session: SessionId) -> Option<Arc<SessionPath>> {
+        let own = self.sessions().get(&session).map(|entry| entry.path.clone());
+        own.or_else(|| self.shared().get(&session).map(|entry| entry.path.clone()))
     }
 
     pub(super) fn shared_report(&self, session: SessionId) -> Option<TunnelReport> {
         let entry = self.shared().get(&session).cloned()?;
-        let (tx_bytes, rx_bytes) = entry.line.bytes();
-        let told = match &entry.through {
-            Through::Host(host) => {
+        let (tx_bytes, rx_bytes) = entry.path.bytes();
+        let told = match &entry.route {
+            SharedRoute::Host(host) => {
                 let tunnel = self.host_tunnel(*host)?;
-                self.measure(&tunnel, &entry.line);
-                report(&tunnel)
+                self.refresh_rtt(&tunnel, &entry.path);
+                tunnel_report(&tunnel)
             }
-            Through::Direct(_) => TunnelReport {
+            SharedRoute::Direct(_) => TunnelReport {
                 state: TunnelState::None,
                 last_handshake_at: None,
                 tx_bytes,
@@ -148,27 +148,27 @@ impl Inner {
         Some(TunnelReport {
             tx_bytes,
             rx_bytes,
-            rtt: entry.line.host().or(told.rtt),
-            desktop_rtt: entry.line.desktop(),
+            rtt: entry.path.host_rtt().or(told.rtt),
+            desktop_rtt: entry.path.desktop_rtt(),
             ..told
         })
     }
 
     /// Measures the way to a host anew when that is due, behind whoever asks; a few at once.
-    pub(super) fn measure(&self, tunnel: &Tunnel, line: &Arc<Line>) {
-        if tunnel.status() != TunnelStatus::Encrypted || !line.due() {
+    pub(super) fn refresh_rtt(&self, tunnel: &Tunnel, line: &Arc<SessionPath>) {
+        if tunnel.status() != TunnelStatus::Encrypted || !line.claim_measurement() {
             return;
         }
         let (Ok(permit), Ok(runtime)) =
-            (self.knocking.clone().try_acquire_owned(), tokio::runtime::Handle::try_current())
+            (self.probe_permits.clone().try_acquire_owned(), tokio::runtime::Handle::try_current())
         else {
             return;
         };
         let (tunnel, line) = (tunnel.clone(), line.clone());
         runtime.spawn(async move {
             let _permit = permit;
-            if let Some(took) = line::knock(&tunnel).await {
-                line.note_host(took);
+            if let Some(took) = metered_stream::probe_rtt(&tunnel).await {
+                line.set_host_rtt(took);
             }
         });
     }
@@ -179,22 +179,22 @@ impl Inner {
         session: SessionId,
         host: HostId,
         port: u16,
-        question: &Question,
+        question: &ReadinessProbe,
     ) -> Result<DesktopStarted, FleetError> {
         let tunnel = self
             .host_tunnel(host)
             .filter(|tunnel| tunnel.status() == TunnelStatus::Encrypted)
             .ok_or(FleetError::NotConnected)?;
-        let line = self.add_shared(session, Through::Host(host))?;
+        let line = self.add_shared(session, SharedRoute::Host(host))?;
         let began = Instant::now();
-        let stream = tunnel.connect(port).await.map_err(|error| question.failed(error))?;
-        question.ask(Watched::new(stream, line, began.elapsed())).await?;
+        let stream = tunnel.connect(port).await.map_err(|error| question.tunnel_error(error))?;
+        question.run(MeteredStream::new(stream, line, began.elapsed())).await?;
         let peer_public_key = self
             .hosts()
             .get(&host)
             .map(|entry| entry.public_key.clone())
             .ok_or(FleetError::NotConnected)?;
-        Ok(found(peer_public_key, port))
+        Ok(existing_server(peer_public_key, port))
     }
 
     /// A direct target: there already, if it answers.
@@ -202,15 +202,15 @@ impl Inner {
         &self,
         session: SessionId,
         name: String,
-        question: &Question,
+        question: &ReadinessProbe,
     ) -> Result<DesktopStarted, FleetError> {
-        let line = self.add_shared(session, Through::Direct(name.clone()))?;
+        let line = self.add_shared(session, SharedRoute::Direct(name.clone()))?;
         let began = Instant::now();
         let stream =
-            self.connect_direct(&name).await.map_err(|error| question.unreached(&error))?;
+            self.connect_direct(&name).await.map_err(|error| question.connect_error(&error))?;
         let port = stream.peer_addr().map_err(|e| FleetError::Failed(e.to_string()))?.port();
-        question.ask(Watched::new(stream, line, began.elapsed())).await?;
-        Ok(found(String::new(), port))
+        question.run(MeteredStream::new(stream, line, began.elapsed())).await?;
+        Ok(existing_server(String::new(), port))
     }
 
     /// A connection to where the configuration says that the name leads.
@@ -236,7 +236,7 @@ impl Inner {
 
 /// A server that runs already: nothing was started, so there is no key, credential or certificate
 /// of its own.
-fn found(peer_public_key: String, port: u16) -> DesktopStarted {
+fn existing_server(peer_public_key: String, port: u16) -> DesktopStarted {
     let nothing = SecretString::new(String::new());
     DesktopStarted {
         peer_public_key,
@@ -254,24 +254,25 @@ fn not_allowed(name: &str) -> FleetError {
 impl HubFleet {
     /// A stream to a lease's desktop, whichever way its session goes, that ends when the session is
     /// cut.
-    pub(super) async fn dial_watched(&self, lease: &Lease) -> io::Result<Box<dyn Duplex>> {
-        let line = self.inner.line(lease.session().id).ok_or(io::ErrorKind::NotConnected)?;
+    pub(super) async fn dial_metered(&self, lease: &Lease) -> io::Result<Box<dyn Duplex>> {
+        let line =
+            self.inner.session_path(lease.session().id).ok_or(io::ErrorKind::NotConnected)?;
         let began = Instant::now();
         if let SessionRoute::Direct(name) = lease.route() {
             let stream = tokio::time::timeout(DIAL_TIMEOUT, self.inner.connect_direct(name)).await;
             let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            return Ok(Box::new(Watched::new(stream, line, began.elapsed())));
+            return Ok(Box::new(MeteredStream::new(stream, line, began.elapsed())));
         }
-        let stream = self.open(lease).await?;
-        Ok(Box::new(Watched::new(stream, line, began.elapsed())))
+        let stream = self.connect(lease).await?;
+        Ok(Box::new(MeteredStream::new(stream, line, began.elapsed())))
     }
 
     /// All sessions together, now.
     #[must_use]
-    pub fn paths(&self) -> Paths {
+    pub fn metrics(&self) -> FleetMetrics {
         let inner = &self.inner;
-        let Sums { tx_bytes, rx_bytes, retransmits } = *inner.past();
-        let mut paths = Paths { tx_bytes, rx_bytes, retransmits, ..Paths::default() };
+        let Totals { tx_bytes, rx_bytes, retransmits } = *inner.closed_totals();
+        let mut paths = FleetMetrics { tx_bytes, rx_bytes, retransmits, ..FleetMetrics::default() };
         let now = SystemTime::now();
         let age = |tunnel: &Tunnel| {
             tunnel.stats().last_handshake.and_then(|at| now.duration_since(at).ok())
@@ -281,25 +282,30 @@ impl HubFleet {
             paths.tx_bytes += stats.tx_bytes;
             paths.rx_bytes += stats.rx_bytes;
             paths.retransmits += stats.retransmits;
-            entry.line.host().or(stats.rtt).into_iter().for_each(|took| paths.host.observe(took));
-            entry.line.desktop().into_iter().for_each(|took| paths.desktop.observe(took));
+            entry
+                .path
+                .host_rtt()
+                .or(stats.rtt)
+                .into_iter()
+                .for_each(|took| paths.host.observe(took));
+            entry.path.desktop_rtt().into_iter().for_each(|took| paths.desktop.observe(took));
             age(&entry.tunnel).into_iter().for_each(|age| paths.handshake_age.observe(age));
         }
         let shared: Vec<SharedEntry> = inner.shared().values().cloned().collect();
         for entry in shared {
-            let (up, down) = entry.line.bytes();
+            let (up, down) = entry.path.bytes();
             paths.tx_bytes += up;
             paths.rx_bytes += down;
-            entry.line.host().into_iter().for_each(|took| paths.host.observe(took));
-            entry.line.desktop().into_iter().for_each(|took| paths.desktop.observe(took));
-            match &entry.through {
-                Through::Host(host) => inner
+            entry.path.host_rtt().into_iter().for_each(|took| paths.host.observe(took));
+            entry.path.desktop_rtt().into_iter().for_each(|took| paths.desktop.observe(took));
+            match &entry.route {
+                SharedRoute::Host(host) => inner
                     .host_tunnel(*host)
                     .as_ref()
                     .and_then(age)
                     .into_iter()
                     .for_each(|age| paths.handshake_age.observe(age)),
-                Through::Direct(_) => paths.direct += 1,
+                SharedRoute::Direct(_) => paths.direct += 1,
             }
         }
         paths

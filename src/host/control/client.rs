@@ -1,7 +1,7 @@
 //! The gateway's side of the control API, over a connection somebody else opened. One client serves
 //! any number of requests, one after another.
 
-use super::{BODY_MAX, Changes, DesktopInfo, Detail, Health, Order, Started};
+use super::{BODY_MAX, Changes, DesktopInfo, ErrorBody, Health, Order, Started};
 use crate::domain::SessionId;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -30,7 +30,7 @@ pub enum ClientError {
     },
     /// Its answer is not one of this API.
     #[error("the agent's answer makes no sense")]
-    Nonsense,
+    InvalidResponse,
 }
 
 /// A connection to an agent.
@@ -67,7 +67,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn health(&mut self) -> Result<Health, ClientError> {
-        self.ask(Method::GET, "/v1/health", Bytes::new()).await
+        self.request(Method::GET, "/v1/health", Bytes::new()).await
     }
 
     /// The desktops it runs.
@@ -75,7 +75,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn desktops(&mut self) -> Result<Vec<DesktopInfo>, ClientError> {
-        self.ask(Method::GET, "/v1/desktops", Bytes::new()).await
+        self.request(Method::GET, "/v1/desktops", Bytes::new()).await
     }
 
     /// The count of changes, once it is another than `since`, or after [`super::WATCH_WAIT`].
@@ -85,7 +85,7 @@ impl Client {
     pub async fn changed(&mut self, since: Option<u64>) -> Result<u64, ClientError> {
         let path = since
             .map_or_else(|| "/v1/changes".to_owned(), |since| format!("/v1/changes?since={since}"));
-        self.ask::<Changes>(Method::GET, &path, Bytes::new())
+        self.request::<Changes>(Method::GET, &path, Bytes::new())
             .await
             .map(|changes| changes.generation)
     }
@@ -95,8 +95,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn start(&mut self, order: &Order) -> Result<Started, ClientError> {
-        let body = serde_json::to_vec(order).map_err(|_| ClientError::Nonsense)?;
-        self.ask(Method::POST, "/v1/desktops", body.into()).await
+        let body = serde_json::to_vec(order).map_err(|_| ClientError::InvalidResponse)?;
+        self.request(Method::POST, "/v1/desktops", body.into()).await
     }
 
     /// Ends a desktop; it is gone when this returns.
@@ -107,14 +107,14 @@ impl Client {
         self.send(Method::DELETE, &format!("/v1/desktops/{session}"), Bytes::new()).await.map(drop)
     }
 
-    async fn ask<T: DeserializeOwned>(
+    async fn request<T: DeserializeOwned>(
         &mut self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
         let bytes = self.send(method, path, body).await?;
-        serde_json::from_slice(&bytes).map_err(|_| ClientError::Nonsense)
+        serde_json::from_slice(&bytes).map_err(|_| ClientError::InvalidResponse)
     }
 
     async fn send(
@@ -129,19 +129,19 @@ impl Client {
             .header(HOST, "agent")
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
-            .map_err(|_| ClientError::Nonsense)?;
+            .map_err(|_| ClientError::InvalidResponse)?;
         self.sender.ready().await?;
         let answer = self.sender.send_request(request).await?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), BODY_MAX)
             .collect()
             .await
-            .map_err(|_| ClientError::Nonsense)?
+            .map_err(|_| ClientError::InvalidResponse)?
             .to_bytes();
         if matches!(status, StatusCode::OK | StatusCode::NO_CONTENT) {
             return Ok(body);
         }
-        let detail = serde_json::from_slice::<Detail>(&body)
+        let detail = serde_json::from_slice::<ErrorBody>(&body)
             .map_or_else(|_| "no reason given".to_owned(), |said| said.detail);
         // What a host says goes into logs and answers: a sentence of it, on one line.
         let detail = detail.chars().filter(|c| !c.is_control()).take(300).collect();

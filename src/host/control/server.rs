@@ -1,7 +1,7 @@
-//! The agent's side of the control API: reads a request, checks it, asks the [`Service`], answers.
+//! The agent's side of the control API: reads a request, checks it, asks the [`ControlHandler`], answers.
 
 use super::{
-    BODY_MAX, Changes, DesktopInfo, Detail, GRACE_MAX, Health, NAME_MAX, Order, PROTOCOL,
+    BODY_MAX, Changes, DesktopInfo, ErrorBody, GRACE_MAX, Health, NAME_MAX, Order, PROTOCOL,
     READ_TIMEOUT, Refusal, Started,
 };
 use crate::domain::SessionId;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Who carries out what the API asks.
-pub trait Service: Send + Sync + 'static {
+pub trait ControlHandler: Send + Sync + 'static {
     /// How the agent is.
     fn health(self: Arc<Self>) -> BoxFuture<'static, Health>;
     /// The desktops there are.
@@ -37,7 +37,7 @@ pub trait Service: Send + Sync + 'static {
 ///
 /// # Errors
 /// What the connection died of.
-pub async fn serve<S: Service>(
+pub async fn serve<S: ControlHandler>(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: Arc<S>,
 ) -> Result<(), hyper::Error> {
@@ -48,14 +48,14 @@ pub async fn serve<S: Service>(
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn serve_within<S: Service>(
+pub async fn serve_within<S: ControlHandler>(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: Arc<S>,
     limit: Duration,
 ) -> Result<(), hyper::Error> {
     let handler = hyper::service::service_fn(move |request| {
         let service = service.clone();
-        async move { Ok::<_, Infallible>(answer(request, service, limit).await) }
+        async move { Ok::<_, Infallible>(handle(request, service, limit).await) }
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -66,18 +66,22 @@ pub async fn serve_within<S: Service>(
         .await
 }
 
-type Answer = Response<Full<Bytes>>;
+type ControlResponse = Response<Full<Bytes>>;
 
-async fn answer<S: Service>(
+async fn handle<S: ControlHandler>(
     request: Request<Incoming>,
     service: Arc<S>,
     limit: Duration,
-) -> Answer {
+) -> ControlResponse {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     match path.as_str() {
-        "/v1/health" if method == Method::GET => json(StatusCode::OK, &service.health().await),
-        "/v1/desktops" if method == Method::GET => json(StatusCode::OK, &service.desktops()),
+        "/v1/health" if method == Method::GET => {
+            json_response(StatusCode::OK, &service.health().await)
+        }
+        "/v1/desktops" if method == Method::GET => {
+            json_response(StatusCode::OK, &service.desktops())
+        }
         "/v1/desktops" if method == Method::POST => start(request, service, limit).await,
         "/v1/changes" if method == Method::GET => {
             let since = request
@@ -85,64 +89,70 @@ async fn answer<S: Service>(
                 .query()
                 .and_then(|query| query.strip_prefix("since="))
                 .and_then(|n| n.parse().ok());
-            json(StatusCode::OK, &Changes { generation: service.changed(since).await })
+            json_response(StatusCode::OK, &Changes { generation: service.changed(since).await })
         }
         "/v1/health" | "/v1/changes" => not_allowed("GET"),
         "/v1/desktops" => not_allowed("GET, POST"),
         other => match other.strip_prefix("/v1/desktops/").map(str::parse::<SessionId>) {
             Some(Ok(session)) if method == Method::DELETE => stop(session, service).await,
             Some(Ok(_)) => not_allowed("DELETE"),
-            Some(Err(_)) | None => error(StatusCode::NOT_FOUND, "no such path"),
+            Some(Err(_)) | None => error_response(StatusCode::NOT_FOUND, "no such path"),
         },
     }
 }
 
-async fn start<S: Service>(request: Request<Incoming>, service: Arc<S>, limit: Duration) -> Answer {
+async fn start<S: ControlHandler>(
+    request: Request<Incoming>,
+    service: Arc<S>,
+    limit: Duration,
+) -> ControlResponse {
     let body = Limited::new(request.into_body(), BODY_MAX).collect();
     let bytes = match tokio::time::timeout(limit, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(cause)) if cause.is::<LengthLimitError>() => {
-            return error(StatusCode::PAYLOAD_TOO_LARGE, "the order is too large");
+            return error_response(StatusCode::PAYLOAD_TOO_LARGE, "the order is too large");
         }
-        Ok(Err(_)) => return error(StatusCode::BAD_REQUEST, "the order was cut short"),
-        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the order took too long to arrive"),
+        Ok(Err(_)) => return error_response(StatusCode::BAD_REQUEST, "the order was cut short"),
+        Err(_) => {
+            return error_response(StatusCode::REQUEST_TIMEOUT, "the order took too long to arrive");
+        }
     };
     let order: Order = match serde_json::from_slice(&bytes) {
         Ok(order) => order,
         // Only where, never what: the body holds a key.
         Err(cause) if cause.is_data() => {
-            return error(
+            return error_response(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 &format!("not an order: line {}, column {}", cause.line(), cause.column()),
             );
         }
-        Err(_) => return error(StatusCode::BAD_REQUEST, "not JSON"),
+        Err(_) => return error_response(StatusCode::BAD_REQUEST, "not JSON"),
     };
-    if let Err(refusal) = check(&order) {
-        return refused(&refusal);
+    if let Err(refusal) = validate_order(&order) {
+        return refusal_response(&refusal);
     }
     // In a task of its own: a caller that goes away does not leave a desktop half started.
     match tokio::spawn(service.start(order)).await {
-        Ok(Ok(started)) => json(StatusCode::OK, &started),
-        Ok(Err(refusal)) => refused(&refusal),
-        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
+        Ok(Ok(started)) => json_response(StatusCode::OK, &started),
+        Ok(Err(refusal)) => refusal_response(&refusal),
+        Err(_) => error_response(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
     }
 }
 
-async fn stop<S: Service>(session: SessionId, service: Arc<S>) -> Answer {
+async fn stop<S: ControlHandler>(session: SessionId, service: Arc<S>) -> ControlResponse {
     match tokio::spawn(service.stop(session)).await {
         Ok(Ok(())) => {
             let mut gone = Response::new(Full::default());
             *gone.status_mut() = StatusCode::NO_CONTENT;
             gone
         }
-        Ok(Err(refusal)) => refused(&refusal),
-        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
+        Ok(Err(refusal)) => refusal_response(&refusal),
+        Err(_) => error_response(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
     }
 }
 
 /// What can be seen to be wrong in an order without trying it.
-fn check(order: &Order) -> Result<(), Refusal> {
+fn validate_order(order: &Order) -> Result<(), Refusal> {
     let invalid = |why: &str| Err(Refusal::Invalid(why.to_owned()));
     if order.protocol != PROTOCOL {
         return Err(Refusal::Invalid(format!(
@@ -176,7 +186,7 @@ fn check(order: &Order) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+fn json_response(status: StatusCode, body: &impl Serialize) -> ControlResponse {
     match serde_json::to_vec(body) {
         Ok(bytes) => {
             let mut answer = Response::new(Full::new(Bytes::from(bytes)));
@@ -189,25 +199,25 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
                 .insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
             answer
         }
-        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
+        Err(_) => error_response(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
     }
 }
 
-fn error(status: StatusCode, detail: &str) -> Answer {
-    let mut answer = json(StatusCode::OK, &Detail { detail: detail.to_owned() });
+fn error_response(status: StatusCode, detail: &str) -> ControlResponse {
+    let mut answer = json_response(StatusCode::OK, &ErrorBody { detail: detail.to_owned() });
     *answer.status_mut() = status;
     answer
 }
 
-fn refused(refusal: &Refusal) -> Answer {
-    error(
+fn refusal_response(refusal: &Refusal) -> ControlResponse {
+    error_response(
         StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         &refusal.to_string(),
     )
 }
 
-fn not_allowed(allowed: &'static str) -> Answer {
-    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "not that method");
+fn not_allowed(allowed: &'static str) -> ControlResponse {
+    let mut answer = error_response(StatusCode::METHOD_NOT_ALLOWED, "not that method");
     answer.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static(allowed));
     answer
 }

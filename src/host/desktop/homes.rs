@@ -4,7 +4,7 @@
 //! in `uids.json`; so a user's files and processes are apart from every other user's even where a
 //! sandbox would fail. Another agent can only use its own uid.
 
-use super::share::{HOME_FILES, HOME_FOLDERS};
+use super::desktop_files::{HOME_FILES, HOME_FOLDERS};
 use crate::domain::UserId;
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,14 +20,14 @@ pub struct Account {
     /// User id, and group id.
     pub uid: u32,
     /// Whether the agent has to become it (a root agent) or is it already.
-    pub switch: bool,
+    pub switch_user: bool,
 }
 
 /// The homes under a state folder.
 #[derive(Debug)]
 pub struct Homes {
     folder: PathBuf,
-    book: PathBuf,
+    uids_path: PathBuf,
     range: RangeInclusive<u32>,
     own_uid: u32,
     uids: Mutex<BTreeMap<UserId, u32>>,
@@ -40,7 +40,7 @@ impl Homes {
     /// When the folder or the book of uids cannot be read.
     pub fn open(state_dir: &Path, range: RangeInclusive<u32>) -> io::Result<Self> {
         let folder = state_dir.join("homes");
-        super::launcher::private_folder(&folder)?;
+        super::launcher::create_private_dir(&folder)?;
         let book = state_dir.join("uids.json");
         let uids = match fs::read(&book) {
             Ok(bytes) => serde_json::from_slice(&bytes)?,
@@ -48,14 +48,14 @@ impl Homes {
             Err(other) => return Err(other),
         };
         let own_uid = rustix::process::geteuid().as_raw();
-        Ok(Self { folder, book, range, own_uid, uids: Mutex::new(uids) })
+        Ok(Self { folder, uids_path: book, range, own_uid, uids: Mutex::new(uids) })
     }
 
     /// A user's home and account, made when new. Blocks on the file system.
     ///
     /// # Errors
     /// When it cannot be made, or the range is used up.
-    pub fn of(&self, user: UserId) -> io::Result<(PathBuf, Account)> {
+    pub fn get_or_create(&self, user: UserId) -> io::Result<(PathBuf, Account)> {
         let account = self.account(user)?;
         let home = self.folder.join(user.to_string());
         if !home.try_exists()? {
@@ -67,7 +67,7 @@ impl Homes {
             fs::create_dir(&draft)?;
             let mine = |path: &Path, mode: u32| -> io::Result<()> {
                 fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-                if account.switch {
+                if account.switch_user {
                     chown(path, Some(account.uid), Some(account.uid))
                 } else {
                     Ok(())
@@ -89,11 +89,11 @@ impl Homes {
 
     fn account(&self, user: UserId) -> io::Result<Account> {
         if self.own_uid != 0 {
-            return Ok(Account { uid: self.own_uid, switch: false });
+            return Ok(Account { uid: self.own_uid, switch_user: false });
         }
         let mut uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&uid) = uids.get(&user) {
-            return Ok(Account { uid, switch: true });
+            return Ok(Account { uid, switch_user: true });
         }
         let next = uids.values().max().map_or(*self.range.start(), |last| last.saturating_add(1));
         if !self.range.contains(&next) {
@@ -104,8 +104,8 @@ impl Homes {
         }
         let mut grown = uids.clone();
         grown.insert(user, next);
-        crate::host::state::write_private(&self.book, &serde_json::to_vec_pretty(&grown)?)?;
+        crate::host::state::write_private(&self.uids_path, &serde_json::to_vec_pretty(&grown)?)?;
         *uids = grown;
-        Ok(Account { uid: next, switch: true })
+        Ok(Account { uid: next, switch_user: true })
     }
 }

@@ -6,11 +6,11 @@
 
 use super::homes::{Account, Homes};
 use super::limits::{Cgroups, Limits};
-use super::nursery::Nursery;
-use super::owner::{Desktop, Estate, Phase};
+use super::process_spawner::ProcessSpawner;
 use super::sandbox::{self, Folders};
 use super::socket::Socket;
-use super::{Screen, Spec, password, rdp, share};
+use super::supervisor::{Desktop, OwnedResources, Phase};
+use super::{DesktopSpec, DisplayProtocol, desktop_files, password, rdp};
 use crate::domain::SessionId;
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::WorkspaceKind;
@@ -32,7 +32,7 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a server greets with, before its version (RFC 6143 section 7.1.1).
 const GREETING: &[u8; 4] = b"RFB ";
 /// First and longest wait between two looks for the socket.
-const LOOK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
+const POLL_BACKOFF: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
 /// Uids a root agent gives to users.
 pub const UIDS: RangeInclusive<u32> = 200_000..=265_535;
 
@@ -52,7 +52,7 @@ pub enum LaunchError {
     Ended,
     /// Its server did not greet in time.
     #[error("the desktop did not answer in time")]
-    Silent,
+    TimedOut,
     /// No randomness for a password or a key.
     #[error("no randomness for a password")]
     NoRandomness,
@@ -78,9 +78,9 @@ struct Inner {
     homes: Homes,
     limits: Limits,
     cgroups: Cgroups,
-    nursery: Nursery,
+    spawner: ProcessSpawner,
     /// Packages that RDP desktops would need, as it was when the agent started.
-    no_rdp: Vec<&'static str>,
+    missing_rdp_packages: Vec<&'static str>,
 }
 
 /// What a launch prepared on disk.
@@ -104,21 +104,21 @@ impl Launcher {
         limits: Limits,
         uids: RangeInclusive<u32>,
     ) -> Result<Self, LaunchError> {
-        private_folder(state_dir).map_err(io_error("state folder"))?;
+        create_private_dir(state_dir).map_err(io_error("state folder"))?;
         // The sandbox sees paths from its own root.
         let state_dir = fs::canonicalize(state_dir).map_err(io_error("state folder"))?;
         let run = state_dir.join("run");
-        end_strays(&run);
+        kill_orphans(&run);
         if run.exists() {
             fs::remove_dir_all(&run).map_err(io_error("old session folders"))?;
         }
-        private_folder(&run).map_err(io_error("session folders"))?;
+        create_private_dir(&run).map_err(io_error("session folders"))?;
         let share = state_dir.join("share");
-        share::write(&share).map_err(io_error("desktop files"))?;
+        desktop_files::install(&share).map_err(io_error("desktop files"))?;
         let homes = Homes::open(&state_dir, uids).map_err(io_error("homes"))?;
-        let name = format!("portcullis-{:08x}", hash(&state_dir));
-        let cgroups = Cgroups::find(&name);
-        let nursery = Nursery::new().map_err(io_error("launcher thread"))?;
+        let name = format!("portcullis-{:08x}", fnv1a(&state_dir));
+        let cgroups = Cgroups::detect(&name);
+        let nursery = ProcessSpawner::new().map_err(io_error("launcher thread"))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 run,
@@ -126,8 +126,8 @@ impl Launcher {
                 homes,
                 limits,
                 cgroups,
-                nursery,
-                no_rdp: rdp::missing(),
+                spawner: nursery,
+                missing_rdp_packages: rdp::missing_packages(),
             }),
         })
     }
@@ -135,7 +135,7 @@ impl Launcher {
     /// The kinds of desktops that can be started: what they need is installed.
     #[must_use]
     pub fn kinds(&self) -> Vec<WorkspaceKind> {
-        let rdp = self.inner.no_rdp.is_empty().then_some(WorkspaceKind::Rdp);
+        let rdp = self.inner.missing_rdp_packages.is_empty().then_some(WorkspaceKind::Rdp);
         std::iter::once(WorkspaceKind::Linux).chain(rdp).collect()
     }
 
@@ -143,7 +143,7 @@ impl Launcher {
     ///
     /// # Errors
     /// [`LaunchError`]; nothing is left then.
-    pub async fn launch(&self, spec: Spec) -> Result<Desktop, LaunchError> {
+    pub async fn launch(&self, spec: DesktopSpec) -> Result<Desktop, LaunchError> {
         // In a task of its own, which a caller who gives up does not stop half-way: it ends, nobody
         // takes the desktop, and a desktop nobody has is ended.
         tokio::spawn(self.inner.clone().launch(spec)).await.map_err(|_| LaunchError::Ended)?
@@ -151,9 +151,9 @@ impl Launcher {
 }
 
 impl Inner {
-    async fn launch(self: Arc<Self>, spec: Spec) -> Result<Desktop, LaunchError> {
+    async fn launch(self: Arc<Self>, spec: DesktopSpec) -> Result<Desktop, LaunchError> {
         let inner = self.clone();
-        let (session_id, screen) = (spec.session_id, spec.screen);
+        let (session_id, screen) = (spec.session_id, spec.protocol);
         let prepared = tokio::task::spawn_blocking(move || inner.prepare(&spec))
             .await
             .map_err(|_| LaunchError::Ended)??;
@@ -170,27 +170,28 @@ impl Inner {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        let child = match self.nursery.spawn(process).await {
+        let child = match self.spawner.spawn(process).await {
             Ok(child) => child,
             Err(error) => {
                 let _ = tokio::task::spawn_blocking(move || {
-                    group.end();
+                    group.kill_and_remove();
                     fs::remove_dir_all(&folder)
                 })
                 .await;
                 return Err(io_error("sandbox")(error));
             }
         };
-        let desktop = Desktop::own(
-            Estate { session_id, child, group, folder },
+        let desktop = Desktop::supervised(
+            OwnedResources { session_id, child, group, folder },
             password,
             certificate,
             socket,
         );
-        let greeted = tokio::time::timeout(START_TIMEOUT, greeting(&desktop, screen)).await;
+        let greeted =
+            tokio::time::timeout(START_TIMEOUT, wait_for_greeting(&desktop, screen)).await;
         match greeted {
             Ok(Ok(())) => {
-                desktop.greeted();
+                desktop.mark_ready();
                 Ok(desktop)
             }
             Ok(Err(error)) => {
@@ -199,26 +200,26 @@ impl Inner {
             }
             Err(_) => {
                 desktop.stop().await;
-                Err(LaunchError::Silent)
+                Err(LaunchError::TimedOut)
             }
         }
     }
 }
 
 /// Waits until the server greets, or ends.
-async fn greeting(desktop: &Desktop, screen: Screen) -> Result<(), LaunchError> {
+async fn wait_for_greeting(desktop: &Desktop, screen: DisplayProtocol) -> Result<(), LaunchError> {
     let mut phase = desktop.phase();
-    let (mut wait, longest) = LOOK;
+    let (mut wait, longest) = POLL_BACKOFF;
     loop {
         let look = async {
             let mut stream = desktop.connect().await?;
             match screen {
-                Screen::Rfb => {
+                DisplayProtocol::Rfb => {
                     let mut banner = [0; 12];
                     stream.read_exact(&mut banner).await?;
                     io::Result::Ok(banner.starts_with(GREETING))
                 }
-                Screen::Rdp => rdp::agrees(stream).await,
+                DisplayProtocol::Rdp => rdp::negotiates_tls(stream).await,
             }
         };
         let seen = tokio::select! {
@@ -234,11 +235,11 @@ async fn greeting(desktop: &Desktop, screen: Screen) -> Result<(), LaunchError> 
 }
 
 impl Inner {
-    fn prepare(&self, spec: &Spec) -> Result<Prepared, LaunchError> {
-        if spec.screen == Screen::Rdp && !self.no_rdp.is_empty() {
-            return Err(LaunchError::Missing(self.no_rdp.join(", ")));
+    fn prepare(&self, spec: &DesktopSpec) -> Result<Prepared, LaunchError> {
+        if spec.protocol == DisplayProtocol::Rdp && !self.missing_rdp_packages.is_empty() {
+            return Err(LaunchError::Missing(self.missing_rdp_packages.join(", ")));
         }
-        let (home, account) = self.homes.of(spec.user_id).map_err(io_error("home"))?;
+        let (home, account) = self.homes.get_or_create(spec.user_id).map_err(io_error("home"))?;
         let password = password::generate().map_err(|_| LaunchError::NoRandomness)?;
         let folder = self.run.join(spec.session_id.to_string());
         let made = self
@@ -251,9 +252,9 @@ impl Inner {
                 return Err(error);
             }
         };
-        let group = self.cgroups.make(spec.session_id, &self.limits);
+        let group = self.cgroups.create_group(spec.session_id, &self.limits);
         let folders = Folders {
-            share: &self.share,
+            desktop_files: &self.share,
             etc: &folder.join("etc"),
             socket: &folder.join("ws"),
             home: &home,
@@ -264,7 +265,7 @@ impl Inner {
 
     fn session_folder(
         &self,
-        spec: &Spec,
+        spec: &DesktopSpec,
         folder: &Path,
         account: Account,
         password: &SecretString,
@@ -275,13 +276,19 @@ impl Inner {
         fs::create_dir(&etc)?;
         fs::set_permissions(&etc, fs::Permissions::from_mode(0o755))?;
         for (name, text) in sandbox::etc_files(spec, account.uid) {
-            share::readable(&etc.join(name), &text)?;
+            desktop_files::write_world_readable(&etc.join(name), &text)?;
         }
-        let (secret, secret_bytes, certificate) = match spec.screen {
-            Screen::Rfb => ("vncpasswd", Zeroizing::new(password::file(password).to_vec()), None),
-            Screen::Rdp => {
-                let identity = rdp::identity(SystemTime::now()).map_err(io::Error::other)?;
-                share::readable(&etc.join(rdp::CERTIFICATE), &identity.certificate)?;
+        let (secret, secret_bytes, certificate) = match spec.protocol {
+            DisplayProtocol::Rfb => {
+                ("vncpasswd", Zeroizing::new(password::password_file(password).to_vec()), None)
+            }
+            DisplayProtocol::Rdp => {
+                let identity =
+                    rdp::generate_identity(SystemTime::now()).map_err(io::Error::other)?;
+                desktop_files::write_world_readable(
+                    &etc.join(rdp::CERTIFICATE),
+                    &identity.certificate,
+                )?;
                 (rdp::KEY, identity.key, Some(identity.fingerprint))
             }
         };
@@ -291,23 +298,23 @@ impl Inner {
         file.write_all(&secret_bytes)?;
         fs::create_dir(&ws)?;
         fs::set_permissions(&ws, fs::Permissions::from_mode(0o700))?;
-        if account.switch {
+        if account.switch_user {
             chown(&secret, Some(account.uid), Some(account.uid))?;
             chown(&ws, Some(account.uid), Some(account.uid))?;
         }
-        Ok((Socket::new(&ws, spec.screen.socket(), account.uid)?, certificate))
+        Ok((Socket::new(&ws, spec.protocol.socket_name(), account.uid)?, certificate))
     }
 }
 
 /// Makes a folder only its owner may enter, or makes it so.
-pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
 /// Ends processes of an earlier agent: a start it was killed in the middle of, before its child
 /// could ask to die with it. They are known by the session folders in their arguments.
-fn end_strays(run: &Path) {
+fn kill_orphans(run: &Path) {
     let mut mark = run.as_os_str().as_encoded_bytes().to_vec();
     mark.push(b'/');
     let me = std::process::id();
@@ -335,7 +342,7 @@ fn end_strays(run: &Path) {
 }
 
 /// FNV-1a: a short name for a path, stable between starts.
-fn hash(path: &Path) -> u32 {
+fn fnv1a(path: &Path) -> u32 {
     path.as_os_str()
         .as_encoded_bytes()
         .iter()

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Longest wait for killed processes to leave a group.
-const FAREWELL: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Wait between two looks.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Limits of the agent and of each desktop.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub struct Limits {
     pub memory: u64,
     /// Processes and threads of a desktop (cgroup and rlimit).
     pub processes: u64,
-    /// Processors a desktop may use, in hundredths (cgroup); `None` for no limit.
+    /// Processors a desktop may use, in hundredths (cgroup); `Incomplete` for no limit.
     pub cpu_percent: Option<u32>,
     /// Open files of one process.
     pub files: u64,
@@ -66,11 +66,11 @@ impl Limits {
 #[derive(Debug)]
 pub struct Cgroups {
     /// One folder per hierarchy, with what it limits.
-    parents: Vec<(PathBuf, Kind)>,
+    parents: Vec<(PathBuf, Hierarchy)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum Hierarchy {
     /// Version 1, one controller.
     Memory,
     Pids,
@@ -88,7 +88,7 @@ pub struct Group {
 impl Cgroups {
     /// Finds out what can be had. `name` tells this agent's groups from others'.
     #[must_use]
-    pub fn find(name: &str) -> Self {
+    pub fn detect(name: &str) -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let root = Path::new("/sys/fs/cgroup");
         let mut parents = Vec::new();
@@ -101,12 +101,15 @@ impl Cgroups {
                 continue;
             };
             let path = path.trim_start_matches('/');
-            let kinds: &[(&str, Kind)] =
-                &[("memory", Kind::Memory), ("pids", Kind::Pids), ("cpu", Kind::Cpu)];
+            let kinds: &[(&str, Hierarchy)] = &[
+                ("memory", Hierarchy::Memory),
+                ("pids", Hierarchy::Pids),
+                ("cpu", Hierarchy::Cpu),
+            ];
             if controllers.is_empty() {
                 let here = root.join(path);
                 if has_controllers(&here) {
-                    parents.push((here.join(name), Kind::Unified));
+                    parents.push((here.join(name), Hierarchy::Unified));
                 }
             }
             for (word, kind) in kinds {
@@ -120,21 +123,21 @@ impl Cgroups {
                 }
             }
         }
-        parents.retain(|(folder, kind)| prepare(folder, *kind).is_ok());
+        parents.retain(|(folder, kind)| create_parent_group(folder, *kind).is_ok());
         if parents.is_empty() {
             tracing::info!("no cgroup can be made here: desktops have rlimits only");
         }
         let found = Self { parents };
-        found.sweep();
+        found.kill_leftovers();
         found
     }
 
     /// Ends what a dead agent of this name left in its groups, and removes them.
-    fn sweep(&self) {
+    fn kill_leftovers(&self) {
         for (folder, _) in &self.parents {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    Group { folders: vec![entry.path()] }.end();
+                    Group { folders: vec![entry.path()] }.kill_and_remove();
                 }
             }
         }
@@ -142,11 +145,11 @@ impl Cgroups {
 
     /// Makes a desktop's groups; those that cannot be made are left out.
     #[must_use]
-    pub fn make(&self, session: SessionId, limits: &Limits) -> Group {
+    pub fn create_group(&self, session: SessionId, limits: &Limits) -> Group {
         let mut folders = Vec::new();
         for (parent, kind) in &self.parents {
             let folder = parent.join(session.to_string());
-            match fs::create_dir(&folder).and_then(|()| limit(&folder, *kind, limits)) {
+            match fs::create_dir(&folder).and_then(|()| apply_limits(&folder, *kind, limits)) {
                 Ok(()) => folders.push(folder),
                 Err(error) => {
                     tracing::warn!(%error, ?kind, "a desktop goes without this cgroup");
@@ -160,14 +163,14 @@ impl Cgroups {
 
 impl Group {
     /// The files a process writes its id into to join.
-    pub fn doors(&self) -> impl Iterator<Item = PathBuf> + '_ {
+    pub fn procs_files(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.folders.iter().map(|folder| folder.join("cgroup.procs"))
     }
 
     /// Kills whatever is still in it, and removes it, which the system allows once nothing is left
     /// in it. Blocks, for [`FAREWELL`] at most.
-    pub fn end(&self) {
-        let deadline = Instant::now() + FAREWELL;
+    pub fn kill_and_remove(&self) {
+        let deadline = Instant::now() + KILL_TIMEOUT;
         for folder in &self.folders {
             loop {
                 kill_all(folder);
@@ -178,7 +181,7 @@ impl Group {
                         tracing::warn!(%error, "a cgroup stays until the next start");
                         break;
                     }
-                    Err(_) => std::thread::sleep(LOOK),
+                    Err(_) => std::thread::sleep(POLL_INTERVAL),
                 }
             }
         }
@@ -210,12 +213,12 @@ fn has_controllers(folder: &Path) -> bool {
     ["memory", "pids"].iter().all(|wanted| text.split_whitespace().any(|c| c == *wanted))
 }
 
-fn prepare(folder: &Path, kind: Kind) -> io::Result<()> {
+fn create_parent_group(folder: &Path, kind: Hierarchy) -> io::Result<()> {
     match fs::create_dir(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    if kind == Kind::Unified {
+    if kind == Hierarchy::Unified {
         // Fails where the agent itself sits in the group above (no inner processes in version 2):
         // then there is none.
         if let Some(above) = folder.parent() {
@@ -226,16 +229,16 @@ fn prepare(folder: &Path, kind: Kind) -> io::Result<()> {
     Ok(())
 }
 
-fn limit(folder: &Path, kind: Kind, limits: &Limits) -> io::Result<()> {
+fn apply_limits(folder: &Path, kind: Hierarchy, limits: &Limits) -> io::Result<()> {
     let write = |name: &str, value: String| fs::write(folder.join(name), value);
     match kind {
-        Kind::Memory => write("memory.limit_in_bytes", limits.memory.to_string()),
-        Kind::Pids => write("pids.max", limits.processes.to_string()),
-        Kind::Cpu => limits.cpu_percent.map_or(Ok(()), |percent| {
+        Hierarchy::Memory => write("memory.limit_in_bytes", limits.memory.to_string()),
+        Hierarchy::Pids => write("pids.max", limits.processes.to_string()),
+        Hierarchy::Cpu => limits.cpu_percent.map_or(Ok(()), |percent| {
             write("cpu.cfs_period_us", "100000".to_owned())?;
             write("cpu.cfs_quota_us", (u64::from(percent) * 1000).to_string())
         }),
-        Kind::Unified => {
+        Hierarchy::Unified => {
             write("memory.max", limits.memory.to_string())?;
             write("pids.max", limits.processes.to_string())?;
             limits.cpu_percent.map_or(Ok(()), |percent| {

@@ -1,8 +1,8 @@
 //! Desktops: a display server and what one sees in it, each in a sandbox of its own.
 //!
-//! - A [`Spec`] says whose desktop it is; the [`Launcher`] makes a [`Desktop`] of it, ready when
+//! - A [`DesktopSpec`] says whose desktop it is; the [`Launcher`] makes a [`Desktop`] of it, ready when
 //!   its server greets.
-//! - Its [`Screen`] is what its server speaks: RFB (TigerVNC), or RDP (xrdp on Xorg, see [`rdp`]).
+//! - Its [`DisplayProtocol`] is what its server speaks: RFB (TigerVNC), or RDP (xrdp on Xorg, see [`rdp`]).
 //! - The **sandbox** ([`sandbox`]) is bubblewrap: own user, process, IPC, host name, mount and
 //!   cgroup namespaces, no network unless asked for.
 //! - A **home** ([`homes`]) is kept per user; each user has a system uid of their own when the
@@ -15,36 +15,36 @@
 //! What a desktop can touch of this machine: its home, its socket folder, `/usr` and a few files of
 //! `/etc`, read-only.
 
+pub mod desktop_files;
 pub mod homes;
 pub mod launcher;
 pub mod limits;
-pub mod nursery;
-mod owner;
 pub mod password;
+pub mod process_spawner;
 pub mod rdp;
 pub mod sandbox;
-pub mod share;
 mod socket;
+mod supervisor;
 
 pub use launcher::{LaunchError, Launcher};
 pub use limits::Limits;
-pub use owner::{Desktop, Door, Phase};
+pub use supervisor::{Desktop, DesktopConnector, Phase};
 
 use crate::domain::{SessionId, UserId, WorkspaceId};
 
 /// What a desktop's server speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Screen {
+pub enum DisplayProtocol {
     /// RFB: TigerVNC.
     Rfb,
     /// RDP: xrdp, joined to an Xorg of the desktop's own.
     Rdp,
 }
 
-impl Screen {
+impl DisplayProtocol {
     /// Name of the server's socket in the session's folder.
     #[must_use]
-    pub fn socket(self) -> &'static str {
+    pub fn socket_name(self) -> &'static str {
         match self {
             Self::Rfb => "rfb.sock",
             Self::Rdp => "rdp.sock",
@@ -52,7 +52,7 @@ impl Screen {
     }
 
     /// Its first program inside the sandbox.
-    fn start(self) -> &'static str {
+    fn start_script(self) -> &'static str {
         match self {
             Self::Rfb => "/etc/portcullis/start.sh",
             Self::Rdp => "/etc/portcullis/start-rdp.sh",
@@ -62,7 +62,7 @@ impl Screen {
 
 /// Whose desktop, and of what.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct DesktopSpec {
     /// Session.
     pub session_id: SessionId,
     /// Names the home.
@@ -76,5 +76,5 @@ pub struct Spec {
     /// Whether it reaches the host's network.
     pub network: bool,
     /// What its server speaks.
-    pub screen: Screen,
+    pub protocol: DisplayProtocol,
 }

@@ -31,7 +31,7 @@ pub fn generate() -> Result<SecretString, getrandom::Error> {
 
 /// What the password file holds: the password, padded with zeros, in one DES block.
 #[must_use]
-pub fn file(password: &SecretString) -> [u8; 8] {
+pub fn password_file(password: &SecretString) -> [u8; 8] {
     let mut block = Array::from([0_u8; 8]);
     for (to, from) in block.iter_mut().zip(password.expose().bytes()) {
         *to = from;
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn the_file_is_what_tigervncpasswd_writes() {
         assert_eq!(
-            file(&SecretString::new("vncpass1".to_owned())),
+            password_file(&SecretString::new("vncpass1".to_owned())),
             [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37]
         );
     }

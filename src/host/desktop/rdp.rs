@@ -21,30 +21,30 @@ pub const CERTIFICATE: &str = "rdp.crt";
 /// Name of its key's file there.
 pub const KEY: &str = "rdp.key";
 /// How long a certificate is good: longer than the longest session.
-const LIFE: Duration = Duration::from_secs(400 * 86_400);
+const VALIDITY: Duration = Duration::from_secs(400 * 86_400);
 /// Certificates are valid a little before they are made: clocks differ.
 const BACKDATE: Duration = Duration::from_secs(3600);
 
 /// Files without which there is no RDP desktop, and the packages they are in.
-const NEEDED: &[(&[&str], &str)] = &[
+const REQUIRED_FILES: &[(&[&str], &str)] = &[
     (&["/usr/sbin/xrdp", "/usr/sbin/xrdp-chansrv"], "xrdp"),
     (&["/usr/lib/xorg/modules/libxorgxrdp.so"], "xorgxrdp"),
     (&["/usr/lib/xorg/Xorg"], "xserver-xorg-core"),
 ];
 
 /// X.224 Connection Request with an RDP Negotiation Request for TLS ([MS-RDPBCGR] 2.2.1.1).
-const ASK: [u8; 19] = [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0];
+const CONNECTION_REQUEST: [u8; 19] = [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0];
 /// Where a Connection Confirm says that a negotiation response follows, and which protocol was
 /// chosen: TLS ([MS-RDPBCGR] 2.2.1.2).
-const CONFIRM: u8 = 0xd0;
-const RESPONSE: u8 = 2;
-const TLS: u8 = 1;
+const CONNECTION_CONFIRM: u8 = 0xd0;
+const NEGOTIATION_RESPONSE: u8 = 2;
+const PROTOCOL_TLS: u8 = 1;
 
 /// The packages that would have to be installed; none: RDP desktops can be started.
 #[must_use]
-pub fn missing() -> Vec<&'static str> {
+pub fn missing_packages() -> Vec<&'static str> {
     let there = |files: &[&str]| files.iter().all(|file| Path::new(file).exists());
-    NEEDED.iter().filter(|(files, _)| !there(files)).map(|(_, package)| *package).collect()
+    REQUIRED_FILES.iter().filter(|(files, _)| !there(files)).map(|(_, package)| *package).collect()
 }
 
 /// A desktop's certificate.
@@ -62,12 +62,14 @@ pub struct Identity {
 ///
 /// # Errors
 /// When there is no randomness, or `now` is beyond what certificates can say.
-pub fn identity(now: SystemTime) -> Result<Identity, Box<dyn std::error::Error + Send + Sync>> {
+pub fn generate_identity(
+    now: SystemTime,
+) -> Result<Identity, Box<dyn std::error::Error + Send + Sync>> {
     let key = KeyPair::generate()?;
     let mut wanted = CertificateParams::default();
     wanted.distinguished_name.push(DnType::CommonName, "Portcullis desktop");
     (wanted.not_before, wanted.not_after) =
-        (OffsetDateTime::from(now) - BACKDATE, OffsetDateTime::from(now) + LIFE);
+        (OffsetDateTime::from(now) - BACKDATE, OffsetDateTime::from(now) + VALIDITY);
     wanted.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let made = wanted.self_signed(&key)?;
@@ -84,11 +86,12 @@ pub fn identity(now: SystemTime) -> Result<Identity, Box<dyn std::error::Error +
 ///
 /// # Errors
 /// When the connection ends before it answered.
-pub async fn agrees(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<bool> {
-    stream.write_all(&ASK).await?;
-    let mut answer = [0; ASK.len()];
+pub async fn negotiates_tls(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<bool> {
+    stream.write_all(&CONNECTION_REQUEST).await?;
+    let mut answer = [0; CONNECTION_REQUEST.len()];
     stream.read_exact(&mut answer).await?;
-    Ok((answer[0], answer[5], answer[11], answer[15]) == (3, CONFIRM, RESPONSE, TLS))
+    Ok((answer[0], answer[5], answer[11], answer[15])
+        == (3, CONNECTION_CONFIRM, NEGOTIATION_RESPONSE, PROTOCOL_TLS))
 }
 
 #[cfg(test)]
@@ -99,8 +102,10 @@ mod tests {
 
     #[test]
     fn every_desktop_has_another_certificate() {
-        let [one, two] =
-            [identity(SystemTime::now()).unwrap(), identity(SystemTime::now()).unwrap()];
+        let [one, two] = [
+            generate_identity(SystemTime::now()).unwrap(),
+            generate_identity(SystemTime::now()).unwrap(),
+        ];
         assert_ne!(one.fingerprint, two.fingerprint);
         let der = CertificateDer::from_pem_slice(one.certificate.as_bytes()).unwrap();
         assert_eq!(one.fingerprint, hex::encode(Sha256::digest(&der)));
@@ -116,10 +121,10 @@ mod tests {
             let before = agreed[at];
             agreed[at] = value;
             let server = tokio_test_stream(&agreed);
-            assert_eq!(agrees(server).await.unwrap(), good, "{at}: {value}");
+            assert_eq!(negotiates_tls(server).await.unwrap(), good, "{at}: {value}");
             agreed[at] = before;
         }
-        assert!(agrees(tokio_test_stream(&agreed[..10])).await.is_err());
+        assert!(negotiates_tls(tokio_test_stream(&agreed[..10])).await.is_err());
     }
 
     /// A stream that has said `said` and then ends.
@@ -127,7 +132,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(256);
         let said = said.to_vec();
         tokio::spawn(async move {
-            let mut asked = [0; ASK.len()];
+            let mut asked = [0; CONNECTION_REQUEST.len()];
             let _ = far.read_exact(&mut asked).await;
             let _ = far.write_all(&said).await;
         });

@@ -9,12 +9,12 @@
 
 use super::homes::Account;
 use super::limits::{Group, Limits};
-use super::{Screen, Spec, rdp, share};
+use super::{DesktopSpec, DisplayProtocol, desktop_files, rdp};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 /// Files of `/etc` a desktop needs; what is not there is left out. Nothing of them is secret.
-const ETC: &[&str] = &[
+const ETC_FILES: &[&str] = &[
     "fonts",
     "alternatives",
     "X11",
@@ -39,21 +39,21 @@ const ETC: &[&str] = &[
     "protocols",
 ];
 /// Where a root agent's outer sandbox mounts the session's folders.
-const STAGE: &str = "/mnt";
+const STAGING_DIR: &str = "/mnt";
 /// Size of `/tmp`.
 const TMP_BYTES: &str = "1073741824";
 /// Size of `/run`.
 const RUN_BYTES: &str = "67108864";
 /// Joins cgroups, then becomes the command after them. A shell, because only the process itself can
 /// join before it has children.
-const JOIN: &str =
+const JOIN_CGROUPS_SCRIPT: &str =
     r#"n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1"; shift; n=$((n-1)); done; exec "$@""#;
 
 /// The folders of one session.
 #[derive(Clone, Copy, Debug)]
 pub struct Folders<'a> {
     /// The look, shared by all.
-    pub share: &'a Path,
+    pub desktop_files: &'a Path,
     /// `passwd`, `group`, `hosts` of this session, and its `vncpasswd`, or certificate and key.
     pub etc: &'a Path,
     /// Where its socket will be.
@@ -89,21 +89,21 @@ pub fn login_name(user_name: &str) -> String {
 /// The whole command: program and arguments.
 #[must_use]
 pub fn command(
-    spec: &Spec,
+    spec: &DesktopSpec,
     folders: Folders<'_>,
     account: Account,
     limits: &Limits,
     group: &Group,
 ) -> Vec<OsString> {
-    let mut words = Words::default();
-    let doors: Vec<_> = group.doors().collect();
+    let mut words = Arguments::default();
+    let doors: Vec<_> = group.procs_files().collect();
     if !doors.is_empty() {
-        words.push_all(["sh", "-c", JOIN, "join"]);
+        words.push_all(["sh", "-c", JOIN_CGROUPS_SCRIPT, "join"]);
         words.push(doors.len().to_string());
         doors.iter().for_each(|door| words.push(door));
     }
-    if account.switch {
-        let stage = Path::new(STAGE);
+    if account.switch_user {
+        let stage = Path::new(STAGING_DIR);
         let [share, etc, socket, home] =
             ["share", "etc", "socket", "home"].map(|name| stage.join(name));
         words.push_all([
@@ -114,10 +114,10 @@ pub fn command(
             "/",
             "/",
             "--tmpfs",
-            STAGE,
+            STAGING_DIR,
         ]);
         for (how, from, to) in [
-            ("--ro-bind", folders.share, &share),
+            ("--ro-bind", folders.desktop_files, &share),
             ("--ro-bind", folders.etc, &etc),
             ("--bind", folders.socket, &socket),
             ("--bind", folders.home, &home),
@@ -137,19 +137,24 @@ pub fn command(
             "--no-new-privs",
         ]);
         words.push_all(["--bounding-set=-all", "--inh-caps=-all", "--pdeathsig", "KILL"]);
-        inner(
+        push_inner_sandbox(
             &mut words,
             spec,
-            Folders { share: &share, etc: &etc, socket: &socket, home: &home },
+            Folders { desktop_files: &share, etc: &etc, socket: &socket, home: &home },
             limits,
         );
     } else {
-        inner(&mut words, spec, folders, limits);
+        push_inner_sandbox(&mut words, spec, folders, limits);
     }
     words.0
 }
 
-fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) {
+fn push_inner_sandbox(
+    words: &mut Arguments,
+    spec: &DesktopSpec,
+    folders: Folders<'_>,
+    limits: &Limits,
+) {
     let login = login_name(&spec.user_name);
     let home = format!("/home/{login}");
     words.push_all(["bwrap", "--die-with-parent", "--new-session", "--clearenv"]);
@@ -184,7 +189,7 @@ fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) 
     ]);
     words.push_all(["--perms", "1777", "--dir", "/var/tmp", "--symlink", "/run", "/var/run"]);
     words.push_all(["--ro-bind-try", "/var/cache/fontconfig", "/var/cache/fontconfig"]);
-    for name in ETC {
+    for name in ETC_FILES {
         let path = format!("/etc/{name}");
         words.push_all(["--ro-bind-try", &path, &path]);
     }
@@ -193,18 +198,24 @@ fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) 
     } else {
         words.push("--unshare-net");
     }
-    words.bind("--ro-bind", folders.share, share::AT);
+    words.bind("--ro-bind", folders.desktop_files, desktop_files::SANDBOX_DIR);
     for name in ["passwd", "group", "hosts", "machine-id"] {
         words.bind("--ro-bind", &folders.etc.join(name), format!("/etc/{name}"));
     }
-    match spec.screen {
-        Screen::Rfb => words.bind("--ro-bind", &folders.etc.join("vncpasswd"), "/run/vncpasswd"),
-        Screen::Rdp => {
+    match spec.protocol {
+        DisplayProtocol::Rfb => {
+            words.bind("--ro-bind", &folders.etc.join("vncpasswd"), "/run/vncpasswd")
+        }
+        DisplayProtocol::Rdp => {
             for name in [rdp::CERTIFICATE, rdp::KEY] {
                 words.bind("--ro-bind", &folders.etc.join(name), format!("/run/{name}"));
             }
             // Where xrdp looks for its keyboard maps and settings: ours, not the machine's.
-            words.push_all(["--symlink", &format!("{}/xrdp", share::AT), "/etc/xrdp"]);
+            words.push_all([
+                "--symlink",
+                &format!("{}/xrdp", desktop_files::SANDBOX_DIR),
+                "/etc/xrdp",
+            ]);
         }
     }
     words.bind("--bind", folders.socket, "/run/ws");
@@ -227,7 +238,7 @@ fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) 
         ("XENVIRONMENT", "/etc/portcullis/Xresources"),
         ("XCURSOR_THEME", "Adwaita"),
         ("GTK2_RC_FILES", "/etc/portcullis/gtkrc-2.0"),
-        ("PORTCULLIS_TITLE", &plain(&spec.workspace_name)),
+        ("PORTCULLIS_TITLE", &without_controls(&spec.workspace_name)),
         ("PORTCULLIS_GEOMETRY", &format!("{width}x{height}")),
     ] {
         words.push_all(["--setenv", name, value]);
@@ -236,15 +247,15 @@ fn inner(words: &mut Words, spec: &Spec, folders: Folders<'_>, limits: &Limits) 
     // uid's.
     words.push("prlimit");
     limits.prlimit().iter().for_each(|limit| words.push(limit));
-    words.push_all(["sh", spec.screen.start()]);
+    words.push_all(["sh", spec.protocol.start_script()]);
 }
 
 /// The lines of `passwd` and `group`, `hosts`, and a machine id of its own.
 #[must_use]
-pub fn etc_files(spec: &Spec, uid: u32) -> [(&'static str, String); 4] {
+pub fn etc_files(spec: &DesktopSpec, uid: u32) -> [(&'static str, String); 4] {
     let login = login_name(&spec.user_name);
     let shown: String =
-        plain(&spec.user_name).chars().filter(|c| !matches!(c, ':' | ',')).collect();
+        without_controls(&spec.user_name).chars().filter(|c| !matches!(c, ':' | ',')).collect();
     let host = &spec.workspace_id;
     [
         (
@@ -260,14 +271,14 @@ pub fn etc_files(spec: &Spec, uid: u32) -> [(&'static str, String); 4] {
 }
 
 /// Text for people, without anything that is more than text.
-fn plain(text: &str) -> String {
+fn without_controls(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(crate::host::control::NAME_MAX).collect()
 }
 
 #[derive(Default)]
-struct Words(Vec<OsString>);
+struct Arguments(Vec<OsString>);
 
-impl Words {
+impl Arguments {
     fn push(&mut self, word: impl AsRef<OsStr>) {
         self.0.push(word.as_ref().to_owned());
     }
@@ -305,20 +316,20 @@ mod tests {
 
     #[test]
     fn no_name_adds_a_line_or_a_field() {
-        let spec = Spec {
+        let spec = DesktopSpec {
             session_id: crate::domain::SessionId::new(),
             user_id: crate::domain::UserId::new(),
             user_name: "eve:x:0:0\nroot::0:0:,:".to_owned(),
             workspace_id: crate::domain::WorkspaceId::parse("ws-1").unwrap(),
             workspace_name: "W\u{1b}]0;x\u{7}".to_owned(),
             network: false,
-            screen: Screen::Rfb,
+            protocol: DisplayProtocol::Rfb,
         };
         let [(_, passwd), (_, group), ..] = etc_files(&spec, 200_001);
         assert_eq!(passwd.lines().count(), 2);
         assert_eq!(passwd.lines().next().unwrap().split(':').count(), 7);
         assert_eq!(passwd.lines().next().unwrap().split(':').nth(2), Some("200001"));
         assert_eq!(group.lines().count(), 2);
-        assert_eq!(plain(&spec.workspace_name), "W]0;x");
+        assert_eq!(without_controls(&spec.workspace_name), "W]0;x");
     }
 }

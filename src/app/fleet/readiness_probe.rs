@@ -20,32 +20,32 @@ const GREETING: &[u8; 4] = b"RFB ";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// See the module.
-pub(super) enum Question {
+pub(super) enum ReadinessProbe {
     /// RFB's server greets.
-    Greeting,
+    RfbGreeting,
     /// A server of RDP, having taken the connection, waits for its client.
-    Nothing,
+    Connection,
     /// A web application answers a request.
-    Web(Box<Web>),
+    Web(Box<WebProbe>),
 }
 
 /// What a web application is asked.
-pub(super) struct Web {
+pub(super) struct WebProbe {
     terms: WebAppConfig,
     trust: UpstreamTrust,
     address: IpAddr,
 }
 
-impl Question {
-    pub(super) fn of(order: &DesktopOrder) -> Self {
+impl ReadinessProbe {
+    pub(super) fn for_order(order: &DesktopOrder) -> Self {
         match order.workspace.kind {
-            WorkspaceKind::Linux | WorkspaceKind::Vnc => Self::Greeting,
-            WorkspaceKind::Rdp => Self::Nothing,
+            WorkspaceKind::Linux | WorkspaceKind::Vnc => Self::RfbGreeting,
+            WorkspaceKind::Rdp => Self::Connection,
             WorkspaceKind::Html5 => {
                 let terms = &order.workspace.upstream;
                 let pin = if terms.trust == TrustRule::FirstUse { order.pin } else { None };
                 let trust = UpstreamTrust { rule: terms.trust.clone(), pin };
-                Self::Web(Box::new(Web {
+                Self::Web(Box::new(WebProbe {
                     terms: terms.web_app.clone(),
                     trust,
                     address: order.address,
@@ -55,13 +55,13 @@ impl Question {
     }
 
     /// Asks it on a stream that was just opened.
-    pub(super) async fn ask(
+    pub(super) async fn run(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     ) -> Result<(), FleetError> {
         match self {
-            Self::Greeting => greeted(stream).await,
-            Self::Nothing => Ok(()),
+            Self::RfbGreeting => read_greeting(stream).await,
+            Self::Connection => Ok(()),
             Self::Web(web) => {
                 let expected = HttpProbe {
                     config: &web.terms,
@@ -75,16 +75,16 @@ impl Question {
     }
 
     /// Why no connection came about inside a tunnel.
-    pub(super) fn failed(&self, error: TunnelError) -> FleetError {
+    pub(super) fn tunnel_error(&self, error: TunnelError) -> FleetError {
         match (self, &error) {
             (Self::Web(_), TunnelError::Refused) => Unanswered::Down.into(),
             (Self::Web(_), TunnelError::TimedOut) => Unanswered::Slow.into(),
-            _ => super::failed(error),
+            _ => super::tunnel_error(error),
         }
     }
 
     /// Why none came about to a direct target.
-    pub(super) fn unreached(&self, error: &io::Error) -> FleetError {
+    pub(super) fn connect_error(&self, error: &io::Error) -> FleetError {
         match (self, error.kind()) {
             (Self::Web(_), io::ErrorKind::ConnectionRefused) => Unanswered::Down.into(),
             (Self::Web(_), io::ErrorKind::TimedOut) => Unanswered::Slow.into(),
@@ -93,7 +93,7 @@ impl Question {
     }
 
     /// What an agent's refusal says.
-    pub(super) fn told(&self, error: ClientError) -> FleetError {
+    pub(super) fn agent_error(&self, error: ClientError) -> FleetError {
         match (self, &error) {
             (Self::Web(_), ClientError::Refused { status: control::SERVICE_DOWN, .. }) => {
                 Unanswered::Down.into()
@@ -101,13 +101,13 @@ impl Question {
             (Self::Web(_), ClientError::Refused { status: control::SERVICE_SLOW, .. }) => {
                 Unanswered::Slow.into()
             }
-            _ => super::told(error),
+            _ => super::control_error(error),
         }
     }
 }
 
 /// Reads the greeting of a desktop's server.
-async fn greeted(mut stream: impl AsyncRead + Unpin) -> Result<(), FleetError> {
+async fn read_greeting(mut stream: impl AsyncRead + Unpin) -> Result<(), FleetError> {
     let mut greeting = [0; 12];
     stream
         .read_exact(&mut greeting)

@@ -11,19 +11,19 @@ use tokio::time::timeout;
 /// The promise is a second, kept on a machine that is free to keep it. A busy one may take longer,
 /// but not as long as an end that nobody was told of: a tunnel takes 15 s to notice that nobody
 /// answers, TCP in it 20 s.
-const AT_ONCE: Duration = Duration::from_secs(12);
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Who ends what.
-struct Scene<'a> {
+struct RevocationFixture<'a> {
     stack: &'a Stack,
     member: Person,
     admin: Person,
     session: String,
 }
 
-type Way = (&'static str, fn(&Scene<'_>) -> BoxFuture<'static, (u16, Value)>);
+type EndCase = (&'static str, fn(&RevocationFixture<'_>) -> BoxFuture<'static, (u16, Value)>);
 
-impl Scene<'_> {
+impl RevocationFixture<'_> {
     /// A request, made but not sent.
     fn ask(
         &self,
@@ -76,18 +76,18 @@ impl Scene<'_> {
     }
 }
 
-async fn set_up(stack: &Stack) -> Scene<'_> {
+async fn set_up(stack: &Stack) -> RevocationFixture<'_> {
     let (member, admin) = (stack.sign_in("member").await, stack.sign_in("admin").await);
     let session = stack.launch(&member).await;
-    Scene { stack, member, admin, session }
+    RevocationFixture { stack, member, admin, session }
 }
 
 /// Ends it this way, and measures: the close frame, and the tunnel. Gives the frame.
-async fn cut(
-    scene: &Scene<'_>,
+async fn end_and_measure(
+    scene: &RevocationFixture<'_>,
     what: &str,
     within: Duration,
-    end: impl FnOnce(&Scene<'_>) -> BoxFuture<'static, (u16, Value)>,
+    end: impl FnOnce(&RevocationFixture<'_>) -> BoxFuture<'static, (u16, Value)>,
 ) -> (u16, String) {
     let (mut desktop, ended) = scene.stack.open(&scene.member, &scene.session).await;
     timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
@@ -110,7 +110,7 @@ async fn tunnels(stack: &Stack) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_the_api() {
-    let ways: [Way; 6] = [
+    let ways: [EndCase; 6] = [
         ("user_disconnected", |s| {
             s.post(&s.member, &format!("/api/sessions/{}/disconnect", s.session), json!({}))
         }),
@@ -137,7 +137,10 @@ async fn by_the_api() {
     for (reason, end) in ways {
         let scene = set_up(&stack).await;
         let began = Instant::now();
-        assert_eq!(cut(&scene, reason, AT_ONCE, end).await, (4000, reason.to_owned()));
+        assert_eq!(
+            end_and_measure(&scene, reason, REVOKE_TIMEOUT, end).await,
+            (4000, reason.to_owned())
+        );
         stack
             .until("only the host's tunnel is left", async |stack| tunnels(stack).await == 1)
             .await;
@@ -146,18 +149,18 @@ async fn by_the_api() {
     }
     // The disabled user's tokens are worth nothing, and a removed workspace takes its sessions
     // along.
-    let scene = Scene {
+    let scene = RevocationFixture {
         member: stack.sign_in("other").await,
         admin: stack.sign_in("admin").await,
         session: String::new(),
         stack: &stack,
     };
-    let scene = Scene { session: stack.launch(&scene.member).await, ..scene };
-    let end = |s: &Scene<'_>| {
+    let scene = RevocationFixture { session: stack.launch(&scene.member).await, ..scene };
+    let end = |s: &RevocationFixture<'_>| {
         s.ask(&s.admin, reqwest::Method::DELETE, &format!("/api/workspaces/{WORKSPACE}"), json!({}))
     };
     assert_eq!(
-        cut(&scene, "workspace_removed", AT_ONCE, end).await,
+        end_and_measure(&scene, "workspace_removed", REVOKE_TIMEOUT, end).await,
         (4000, "workspace_removed".to_owned())
     );
     stack.audit_is_whole();
@@ -178,7 +181,7 @@ async fn the_tunnel_goes_with_the_stream() {
     ));
     while tunnels(&stack).await != 1 {
         assert!(
-            began.elapsed() < AT_ONCE,
+            began.elapsed() < REVOKE_TIMEOUT,
             "the tunnel outlived the session by {:?}",
             began.elapsed()
         );
@@ -197,21 +200,22 @@ async fn by_another_process_and_by_the_clock() {
     // The gateway learns it from the log within a quarter of a second, and that a time is over from
     // its clock; the rest is the command's own start.
     let scene = set_up(&stack).await;
-    let frame = cut(&scene, "expired", AT_ONCE, |s| s.expire()).await;
+    let frame = end_and_measure(&scene, "expired", REVOKE_TIMEOUT, |s| s.expire()).await;
     assert_eq!(frame, (4000, "expired".to_owned()));
     let scene = set_up(&stack).await;
-    let frame = cut(&scene, "sign-out from the shell", AT_ONCE, |s| {
+    let frame = end_and_measure(&scene, "sign-out from the shell", REVOKE_TIMEOUT, |s| {
         s.cli(&["user", "sign-out", "member@example.test"])
     })
     .await;
     assert_eq!(frame, (4000, "signed_out_by_admin".to_owned()));
     let scene = set_up(&stack).await;
-    let frame =
-        cut(&scene, "stop from the shell", AT_ONCE, |s| s.cli(&["workspace", "stop", WORKSPACE]))
-            .await;
+    let frame = end_and_measure(&scene, "stop from the shell", REVOKE_TIMEOUT, |s| {
+        s.cli(&["workspace", "stop", WORKSPACE])
+    })
+    .await;
     assert_eq!(frame, (4000, "admin_stopped".to_owned()));
     let scene = set_up(&stack).await;
-    let frame = cut(&scene, "disable from the shell", AT_ONCE, |s| {
+    let frame = end_and_measure(&scene, "disable from the shell", REVOKE_TIMEOUT, |s| {
         s.cli(&["user", "disable", "member@example.test"])
     })
     .await;
@@ -226,8 +230,10 @@ async fn signing_out_here_cuts_the_stream_and_keeps_the_desktop() {
     let stack = Stack::start().await;
     let scene = set_up(&stack).await;
     let servers = stack.display_servers();
-    let frame =
-        cut(&scene, "logout", AT_ONCE, |s| s.post(&s.member, "/api/auth/logout", json!({}))).await;
+    let frame = end_and_measure(&scene, "logout", REVOKE_TIMEOUT, |s| {
+        s.post(&s.member, "/api/auth/logout", json!({}))
+    })
+    .await;
     assert_eq!(frame, (4001, "signed_out".to_owned()));
     let again = stack.sign_in("member").await;
     assert_eq!(stack.launch(&again).await, scene.session);

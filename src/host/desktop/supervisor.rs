@@ -19,9 +19,9 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a desktop has to end by itself.
-const MERCY: Duration = Duration::from_secs(2);
+const TERM_GRACE: Duration = Duration::from_secs(2);
 /// How much of what it said last is kept, to say why it failed.
-const TAIL: usize = 4096;
+const STDERR_TAIL_MAX: usize = 4096;
 
 /// Where a desktop is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -42,12 +42,12 @@ pub struct Desktop {
     certificate: Option<String>,
     socket: Arc<Socket>,
     phase: watch::Receiver<Phase>,
-    greeted: Arc<AtomicBool>,
+    ready: Arc<AtomicBool>,
     stop: DropGuard,
 }
 
 /// What the owner has to clear up.
-pub(super) struct Estate {
+pub(super) struct OwnedResources {
     pub(super) session_id: SessionId,
     pub(super) child: Child,
     pub(super) group: Group,
@@ -56,8 +56,8 @@ pub(super) struct Estate {
 
 impl Desktop {
     /// Hands a child to its owner task.
-    pub(super) fn own(
-        estate: Estate,
+    pub(super) fn supervised(
+        estate: OwnedResources,
         password: SecretString,
         certificate: Option<String>,
         socket: Socket,
@@ -65,22 +65,22 @@ impl Desktop {
         let stop = CancellationToken::new();
         let (phase, seen) = watch::channel(Phase::Running);
         let session_id = estate.session_id;
-        let greeted = Arc::<AtomicBool>::default();
-        tokio::spawn(live(estate, stop.clone(), phase, Arc::clone(&greeted)));
+        let ready = Arc::<AtomicBool>::default();
+        tokio::spawn(supervise(estate, stop.clone(), phase, Arc::clone(&ready)));
         Self {
             session_id,
             password,
             certificate,
             socket: Arc::new(socket),
             phase: seen,
-            greeted,
+            ready,
             stop: stop.drop_guard(),
         }
     }
 
     /// Its server greeted: what it says from now on is its user's.
-    pub(super) fn greeted(&self) {
-        self.greeted.store(true, Ordering::Relaxed);
+    pub(super) fn mark_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
     }
 
     /// Its session.
@@ -111,8 +111,8 @@ impl Desktop {
 
     /// What connects to it without keeping it alive.
     #[must_use]
-    pub fn door(&self) -> Door {
-        Door { socket: self.socket.clone(), phase: self.phase.clone() }
+    pub fn connector(&self) -> DesktopConnector {
+        DesktopConnector { socket: self.socket.clone(), phase: self.phase.clone() }
     }
 
     /// Follows its life.
@@ -138,12 +138,12 @@ impl Desktop {
 
 /// A way to a desktop's server.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct DesktopConnector {
     socket: Arc<Socket>,
     phase: watch::Receiver<Phase>,
 }
 
-impl Door {
+impl DesktopConnector {
     /// A new connection.
     ///
     /// # Errors
@@ -159,26 +159,26 @@ impl Door {
     }
 }
 
-async fn live(
-    mut estate: Estate,
+async fn supervise(
+    mut estate: OwnedResources,
     stop: CancellationToken,
     phase: watch::Sender<Phase>,
     greeted: Arc<AtomicBool>,
 ) {
     let session = estate.session_id;
     // Everything in the sandbox holds this pipe: its end is the end of them all.
-    let said = estate.child.stderr.take().map(|pipe| tokio::spawn(tail(pipe)));
+    let said = estate.child.stderr.take().map(|pipe| tokio::spawn(read_tail(pipe)));
     let asked = tokio::select! {
         _ = estate.child.wait() => false,
         () = stop.cancelled() => true,
     };
     if asked {
-        end(&mut estate.child).await;
+        terminate(&mut estate.child).await;
     }
     phase.send_replace(Phase::Ended);
     let mut last_words = String::new();
     if let Some(said) = said
-        && let Ok(Ok(words)) = tokio::time::timeout(MERCY, said).await
+        && let Ok(Ok(words)) = tokio::time::timeout(TERM_GRACE, said).await
     {
         last_words = words;
     }
@@ -191,9 +191,9 @@ async fn live(
         tracing::warn!(%session, "desktop ended by itself");
         tracing::debug!(%session, last_words, "what it said last");
     }
-    let Estate { group, folder, .. } = estate;
+    let OwnedResources { group, folder, .. } = estate;
     let cleared = tokio::task::spawn_blocking(move || {
-        group.end();
+        group.kill_and_remove();
         std::fs::remove_dir_all(&folder)
     });
     if let Ok(Err(error)) = cleared.await {
@@ -204,23 +204,23 @@ async fn live(
 
 /// Asks, waits, then does not ask. The child is not reaped before `wait` returns, so its id is
 /// nobody else's meanwhile.
-async fn end(child: &mut Child) {
+async fn terminate(child: &mut Child) {
     let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else {
         return;
     };
     let _ = kill_process(pid, Signal::TERM);
-    if tokio::time::timeout(MERCY, child.wait()).await.is_err() {
+    if tokio::time::timeout(TERM_GRACE, child.wait()).await.is_err() {
         let _ = kill_process_group(pid, Signal::KILL);
         let _ = child.wait().await;
     }
 }
 
 /// Reads to the end, keeping the last of it.
-async fn tail(mut pipe: impl AsyncRead + Unpin) -> String {
-    let mut kept = VecDeque::with_capacity(TAIL);
+async fn read_tail(mut pipe: impl AsyncRead + Unpin) -> String {
+    let mut kept = VecDeque::with_capacity(STDERR_TAIL_MAX);
     let mut piece = [0; 1024];
     while let Ok(n @ 1..) = pipe.read(&mut piece).await {
-        kept.drain(..(kept.len() + n).saturating_sub(TAIL).min(kept.len()));
+        kept.drain(..(kept.len() + n).saturating_sub(STDERR_TAIL_MAX).min(kept.len()));
         kept.extend(&piece[..n]);
     }
     String::from_utf8_lossy(kept.make_contiguous()).into_owned()

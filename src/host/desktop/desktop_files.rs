@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Where they are in a sandbox.
-pub const AT: &str = "/etc/portcullis";
+pub const SANDBOX_DIR: &str = "/etc/portcullis";
 /// Where xrdp keeps its keyboard maps.
-const XRDP: &str = "/etc/xrdp";
+const XRDP_DIR: &str = "/etc/xrdp";
 /// Largest keyboard map: xrdp's are of some 10 KiB.
 const KEYBOARD_MAX: u64 = 256 * 1024;
 
@@ -42,47 +42,50 @@ pub const HOME_FOLDERS: &[&str] = &["Documents", "Downloads"];
 ///
 /// # Errors
 /// The first file that could not be written.
-pub fn write(folder: &Path) -> io::Result<()> {
+pub fn install(folder: &Path) -> io::Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
-    open_folder(folder)?;
+    create_world_readable_dir(folder)?;
     for (name, text) in FILES {
         let path = folder.join(name);
         let mut parent = folder.to_path_buf();
         for part in Path::new(name).parent().into_iter().flat_map(Path::components) {
             parent.push(part);
             if !parent.exists() {
-                open_folder(&parent)?;
+                create_world_readable_dir(&parent)?;
             }
         }
-        readable(&path, text)?;
+        write_world_readable(&path, text)?;
     }
-    keyboards(&folder.join("xrdp"))
+    copy_keyboard_maps(&folder.join("xrdp"))
 }
 
 /// Copies xrdp's keyboard maps, and nothing else of its folder: what an administrator wrote there
 /// is not a desktop's to read.
-fn keyboards(to: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(XRDP).into_iter().flatten().flatten() {
+fn copy_keyboard_maps(to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(XRDP_DIR).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let wanted = name.to_str().is_some_and(|name| {
             name == "xrdp_keyboard.ini" || (name.starts_with("km-") && name.ends_with(".ini"))
         });
         if wanted && entry.metadata()?.len() <= KEYBOARD_MAX {
-            readable(&to.join(&name), &String::from_utf8_lossy(&fs::read(entry.path())?))?;
+            write_world_readable(
+                &to.join(&name),
+                &String::from_utf8_lossy(&fs::read(entry.path())?),
+            )?;
         }
     }
     Ok(())
 }
 
 /// Writes a file that all may read.
-pub(super) fn readable(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write_world_readable(path: &Path, text: &str) -> io::Result<()> {
     fs::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
 }
 
-fn open_folder(path: &Path) -> io::Result<()> {
+fn create_world_readable_dir(path: &Path) -> io::Result<()> {
     fs::create_dir(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }

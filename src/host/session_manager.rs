@@ -7,12 +7,12 @@
 //!   that lost the first answer), the same desktop gets a new tunnel.
 
 use super::control::{
-    DesktopInfo, Health, Memory, Order, PROTOCOL, Refusal, Service, Started, WATCH_WAIT,
+    ControlHandler, DesktopInfo, Health, Memory, Order, PROTOCOL, Refusal, Started, WATCH_WAIT,
 };
-use super::desktop::{Desktop, LaunchError, Launcher, Phase, Screen, Spec};
-use super::forward::{self, Forward, Inside, Terms};
-use super::grace::Absence;
-use super::services::{Address, Services};
+use super::desktop::{Desktop, DesktopSpec, DisplayProtocol, LaunchError, Launcher, Phase};
+use super::forward::{self, Forward, ForwardTarget, TunnelParams};
+use super::grace::GatewayAbsence;
+use super::services::{ServiceAddress, Services};
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{SessionId, UserId, WorkspaceId};
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 /// How the agent reaches its gateway; what forwards need.
 #[derive(Debug, Clone)]
-pub struct Home {
+pub struct GatewayLink {
     /// The UDP port all tunnels share.
     pub hub: Hub,
     /// The gateway's key.
@@ -36,104 +36,109 @@ pub struct Home {
 
 /// The desktops of this host.
 #[derive(Debug)]
-pub struct Roster {
+pub struct SessionManager {
     launcher: Launcher,
     services: Services,
-    home: Home,
-    places: usize,
-    since: Instant,
-    slots: Mutex<HashMap<SessionId, Arc<Slot>>>,
+    gateway_link: GatewayLink,
+    capacity: usize,
+    started_at: Instant,
+    slots: Mutex<HashMap<SessionId, Arc<SessionSlot>>>,
     /// Counts changes of the slots; starts at random, so that another agent's count is another.
     generation: watch::Sender<u64>,
     /// When the gateway last asked something, in milliseconds since `since`.
-    heard: AtomicU64,
+    last_request_ms: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct SessionSlot {
     user_id: UserId,
     workspace_id: WorkspaceId,
     /// The service the session is on, by name; without one it has a desktop.
-    service: Option<(String, Address)>,
+    service: Option<(String, ServiceAddress)>,
     grace: Duration,
     ready: AtomicBool,
-    content: tokio::sync::Mutex<Content>,
+    contents: tokio::sync::Mutex<SlotContents>,
 }
 
 #[derive(Debug, Default)]
-struct Content {
+struct SlotContents {
     desktop: Option<Desktop>,
     forward: Option<Forward>,
 }
 
-impl Roster {
+impl SessionManager {
     /// An empty one.
     #[must_use]
-    pub fn new(launcher: Launcher, services: Services, home: Home, places: usize) -> Arc<Self> {
+    pub fn new(
+        launcher: Launcher,
+        services: Services,
+        home: GatewayLink,
+        places: usize,
+    ) -> Arc<Self> {
         // 48 bits, exact in every JSON reader.
         let generation = watch::Sender::new(rand::random::<u64>() >> 16);
         let since = Instant::now();
         Arc::new(Self {
             launcher,
             services,
-            home,
-            places,
-            since,
+            gateway_link: home,
+            capacity: places,
+            started_at: since,
             slots: Mutex::default(),
             generation,
-            heard: AtomicU64::new(0),
+            last_request_ms: AtomicU64::new(0),
         })
     }
 
     /// Ends every desktop whose grace is over.
-    pub async fn expire(&self, absence: Absence, now: Instant) {
+    pub async fn end_expired(&self, absence: GatewayAbsence, now: Instant) {
         let over: Vec<_> = self
             .slots()
             .iter()
-            .filter(|(_, slot)| absence.outlasts(slot.grace, now))
+            .filter(|(_, slot)| absence.exceeds(slot.grace, now))
             .map(|(id, _)| *id)
             .collect();
         for session in &over {
             tracing::warn!(%session, "the gateway was away for too long: ending its desktop");
         }
-        join_all(over.into_iter().map(|session| self.end(session))).await;
+        join_all(over.into_iter().map(|session| self.end_session(session))).await;
     }
 
     /// Ends every desktop.
-    pub async fn clear(&self) {
+    pub async fn end_all(&self) {
         let all: Vec<_> = self.slots().keys().copied().collect();
-        join_all(all.into_iter().map(|session| self.end(session))).await;
+        join_all(all.into_iter().map(|session| self.end_session(session))).await;
     }
 
     /// How long the gateway has asked nothing. One that is there asks for changes all the time.
     #[must_use]
-    pub fn silence(&self) -> Duration {
-        self.since
+    pub fn gateway_silence(&self) -> Duration {
+        self.started_at
             .elapsed()
-            .saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+            .saturating_sub(Duration::from_millis(self.last_request_ms.load(Ordering::Relaxed)))
     }
 
-    fn hear(&self) {
-        self.heard.store(
-            u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+    fn record_request(&self) {
+        self.last_request_ms.store(
+            u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX),
             Ordering::Relaxed,
         );
     }
 
-    async fn end(&self, session: SessionId) {
+    async fn end_session(&self, session: SessionId) {
         let Some(slot) = self.slots().get(&session).cloned() else { return };
         // A start that is under way ends first; it has its own time limit.
-        let mut content = slot.content.lock().await;
-        let Content { desktop, forward } = std::mem::take(&mut *content);
+        let mut content = slot.contents.lock().await;
+        let SlotContents { desktop, forward } = std::mem::take(&mut *content);
         drop(forward);
         if let Some(desktop) = desktop {
             desktop.stop().await;
         }
-        self.forget(session, &slot);
+        self.remove_slot(session, &slot);
     }
 
     /// Frees a slot, unless the session has another by now.
-    fn forget(&self, session: SessionId, slot: &Arc<Slot>) {
+    fn remove_slot(&self, session: SessionId, slot: &Arc<SessionSlot>) {
         let mut slots = self.slots();
         if slots.get(&session).is_some_and(|now| Arc::ptr_eq(now, slot)) {
             slots.remove(&session);
@@ -141,11 +146,11 @@ impl Roster {
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Slot>>> {
+    fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<SessionSlot>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slot(&self, order: &Order) -> Result<Arc<Slot>, Refusal> {
+    fn get_or_create_slot(&self, order: &Order) -> Result<Arc<SessionSlot>, Refusal> {
         let mut slots = self.slots();
         if let Some(slot) = slots.get(&order.session_id) {
             if slot.user_id != order.user_id || slot.workspace_id != order.workspace.id {
@@ -172,28 +177,28 @@ impl Roster {
             },
             None => None,
         };
-        if slots.len() >= self.places {
+        if slots.len() >= self.capacity {
             return Err(Refusal::Full(format!(
                 "this host runs {} desktops and no more",
-                self.places
+                self.capacity
             )));
         }
-        let slot = Arc::new(Slot {
+        let slot = Arc::new(SessionSlot {
             user_id: order.user_id,
             workspace_id: order.workspace.id.clone(),
             service,
             grace: Duration::from_secs(order.grace_seconds),
             ready: AtomicBool::new(false),
-            content: tokio::sync::Mutex::default(),
+            contents: tokio::sync::Mutex::default(),
         });
         slots.insert(order.session_id, slot.clone());
         Ok(slot)
     }
 
-    async fn begin(self: Arc<Self>, order: Order) -> Result<Started, Refusal> {
-        self.hear();
+    async fn start_session(self: Arc<Self>, order: Order) -> Result<Started, Refusal> {
+        self.record_request();
         let session = order.session_id;
-        let terms = Terms {
+        let terms = TunnelParams {
             preshared_key: order
                 .tunnel
                 .preshared_key
@@ -203,57 +208,57 @@ impl Roster {
             host_address: order.tunnel.host_address,
             gateway_address: order.tunnel.gateway_address,
         };
-        let slot = self.slot(&order)?;
-        let result = self.fill(&slot, order, terms).await;
+        let slot = self.get_or_create_slot(&order)?;
+        let result = self.start_or_update(&slot, order, terms).await;
         if let Err(refusal) = &result {
             tracing::warn!(%session, %refusal, "desktop not started");
             if !slot.ready.load(Ordering::Acquire) {
-                self.forget(session, &slot);
+                self.remove_slot(session, &slot);
             }
         }
         result
     }
 
-    async fn fill(
+    async fn start_or_update(
         self: &Arc<Self>,
-        slot: &Arc<Slot>,
+        slot: &Arc<SessionSlot>,
         order: Order,
-        terms: Terms,
+        terms: TunnelParams,
     ) -> Result<Started, Refusal> {
         let (session, kind) = (order.session_id, order.workspace.kind);
-        let mut content = slot.content.lock().await;
+        let mut content = slot.contents.lock().await;
         // It may have been ended while this waited.
         if !self.slots().get(&session).is_some_and(|now| Arc::ptr_eq(now, slot)) {
             return Err(Refusal::Failed("the session was ended while it started".to_owned()));
         }
         if slot.service.is_none() && !content.desktop.as_ref().is_some_and(Desktop::is_running) {
-            *content = Content::default();
+            *content = SlotContents::default();
             let screen = match kind {
-                WorkspaceKind::Linux => Screen::Rfb,
-                WorkspaceKind::Rdp => Screen::Rdp,
+                WorkspaceKind::Linux => DisplayProtocol::Rfb,
+                WorkspaceKind::Rdp => DisplayProtocol::Rdp,
                 WorkspaceKind::Vnc | WorkspaceKind::Html5 => {
                     return Err(Refusal::Invalid(
                         "a host starts linux and rdp desktops only".to_owned(),
                     ));
                 }
             };
-            let spec = Spec {
+            let spec = DesktopSpec {
                 session_id: session,
                 user_id: order.user_id,
                 user_name: order.user_name,
                 workspace_id: order.workspace.id,
                 workspace_name: order.workspace.name,
                 network: order.workspace.network,
-                screen,
+                protocol: screen,
             };
             let begun = Instant::now();
             let desktop = self
                 .launcher
                 .launch(spec)
                 .await
-                .map_err(|error| Refusal::Failed(told(session, &error)))?;
+                .map_err(|error| Refusal::Failed(launch_failure_message(session, &error)))?;
             tracing::info!(%session, took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "desktop started");
-            self.follow(session, slot, &desktop);
+            self.remove_when_ended(session, slot, &desktop);
             content.desktop = Some(desktop);
         }
         if let (WorkspaceKind::Html5, Some((_, address))) = (kind, &slot.service) {
@@ -266,27 +271,29 @@ impl Roster {
         }
         let (inside, password, certificate) = match (&slot.service, &content.desktop) {
             (Some((_, address)), _) => {
-                (Inside::Service(address.clone()), SecretString::new(String::new()), None)
+                (ForwardTarget::Service(address.clone()), SecretString::new(String::new()), None)
             }
             (None, Some(desktop)) => {
                 let password = SecretString::new(desktop.password().expose().clone());
                 (
-                    Inside::Desktop(desktop.door()),
+                    ForwardTarget::Desktop(desktop.connector()),
                     password,
                     desktop.certificate().map(str::to_owned),
                 )
             }
             (None, None) => return Err(Refusal::Failed("the desktop ended".to_owned())),
         };
-        let (port, streams) = (forward::port(kind), forward::streams(kind));
+        let (port, streams) = (forward::tunnel_port(kind), forward::stream_limits(kind));
         let public_key = match content.forward.take() {
-            Some(forward) if forward.fits(&terms) => content.forward.insert(forward).public_key(),
+            Some(forward) if forward.matches(&terms) => {
+                content.forward.insert(forward).public_key()
+            }
             outdated => {
                 drop(outdated);
                 let forward = Forward::open(
-                    &self.home.hub,
+                    &self.gateway_link.hub,
                     TunnelId(session.0),
-                    self.home.gateway,
+                    self.gateway_link.gateway,
                     terms,
                     (port, streams),
                     inside,
@@ -304,21 +311,26 @@ impl Roster {
     }
 
     /// Notices the end of a desktop at once, and frees its slot.
-    fn follow(self: &Arc<Self>, session: SessionId, slot: &Arc<Slot>, desktop: &Desktop) {
+    fn remove_when_ended(
+        self: &Arc<Self>,
+        session: SessionId,
+        slot: &Arc<SessionSlot>,
+        desktop: &Desktop,
+    ) {
         let mut phase = desktop.phase();
         let (roster, slot) = (Arc::downgrade(self), Arc::downgrade(slot));
         tokio::spawn(async move {
             let _ = phase.wait_for(|phase| *phase >= Phase::Ended).await;
             let (Some(roster), Some(slot)) = (roster.upgrade(), slot.upgrade()) else { return };
-            roster.forget(session, &slot);
-            let mut content = slot.content.lock().await;
-            *content = Content::default();
+            roster.remove_slot(session, &slot);
+            let mut content = slot.contents.lock().await;
+            *content = SlotContents::default();
         });
     }
 }
 
 /// Why a launch failed, for the gateway. The host's own paths and errors stay in the host's log.
-fn told(session: SessionId, error: &LaunchError) -> String {
+fn launch_failure_message(session: SessionId, error: &LaunchError) -> String {
     tracing::warn!(%session, %error, "launch failed");
     match error {
         LaunchError::Io { what, .. } => format!("the host could not make its {what}"),
@@ -326,18 +338,18 @@ fn told(session: SessionId, error: &LaunchError) -> String {
     }
 }
 
-impl Service for Roster {
+impl ControlHandler for SessionManager {
     fn health(self: Arc<Self>) -> BoxFuture<'static, Health> {
-        self.hear();
+        self.record_request();
         Box::pin(async move {
             let services = self.services.health().await;
             Health {
                 protocol: PROTOCOL,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                uptime_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+                uptime_ms: u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX),
                 desktops: self.slots().len(),
-                load: load().unwrap_or_default(),
-                memory: memory().unwrap_or_default(),
+                load: load_averages().unwrap_or_default(),
+                memory: memory_info().unwrap_or_default(),
                 kinds: self.launcher.kinds(),
                 services,
                 service_kinds: vec![WorkspaceKind::Vnc, WorkspaceKind::Rdp, WorkspaceKind::Html5],
@@ -346,7 +358,7 @@ impl Service for Roster {
     }
 
     fn changed(self: Arc<Self>, since: Option<u64>) -> BoxFuture<'static, u64> {
-        self.hear();
+        self.record_request();
         let mut generation = self.generation.subscribe();
         Box::pin(async move {
             let news = generation.wait_for(|now| Some(*now) != since);
@@ -373,26 +385,26 @@ impl Service for Roster {
     }
 
     fn start(self: Arc<Self>, order: Order) -> BoxFuture<'static, Result<Started, Refusal>> {
-        Box::pin(self.begin(order))
+        Box::pin(self.start_session(order))
     }
 
     fn stop(self: Arc<Self>, session: SessionId) -> BoxFuture<'static, Result<(), Refusal>> {
         Box::pin(async move {
-            self.end(session).await;
+            self.end_session(session).await;
             Ok(())
         })
     }
 }
 
 /// Load averages (proc(5), `/proc/loadavg`).
-fn load() -> Option<[f64; 3]> {
+fn load_averages() -> Option<[f64; 3]> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
     let mut numbers = text.split_whitespace().map(str::parse);
     Some([numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?])
 }
 
 /// Memory (proc(5), `/proc/meminfo`, in KiB).
-fn memory() -> Option<Memory> {
+fn memory_info() -> Option<Memory> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let of = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;

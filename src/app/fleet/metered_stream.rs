@@ -19,83 +19,83 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Where nobody listens: the discard port (RFC 863).
-const KNOCK_PORT: u16 = 9;
+const PROBE_PORT: u16 = 9;
 /// Longest wait for an answer to a knock. Whoever drops instead of refusing gives none.
-const KNOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A measure older than this is taken again when somebody looks.
-const FRESH: Duration = Duration::from_secs(5);
+const RTT_MAX_AGE: Duration = Duration::from_secs(5);
 
 /// See the module. Shared by the fleet and the session's streams.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct SessionPath {
     pub(super) cuts: RevocationSource,
-    up: AtomicU64,
-    down: AtomicU64,
-    host_us: AtomicU64,
-    desktop_us: AtomicU64,
-    /// When the way to the host was last measured, or is being; milliseconds since [`BrowserIo::born`],
+    tx_bytes: AtomicU64,
+    rx_bytes: AtomicU64,
+    host_rtt_us: AtomicU64,
+    desktop_rtt_us: AtomicU64,
+    /// When the way to the host was last measured, or is being; milliseconds since [`Line::born`],
     /// plus one.
-    measured: AtomicU64,
-    born: Option<Instant>,
+    measured_at_ms: AtomicU64,
+    created: Option<Instant>,
 }
 
-impl Line {
+impl SessionPath {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { born: Some(Instant::now()), ..Self::default() })
+        Arc::new(Self { created: Some(Instant::now()), ..Self::default() })
     }
 
     /// Payload bytes to the desktop and from it.
     pub(super) fn bytes(&self) -> (u64, u64) {
-        (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
+        (self.tx_bytes.load(Ordering::Relaxed), self.rx_bytes.load(Ordering::Relaxed))
     }
 
-    pub(super) fn host(&self) -> Option<Duration> {
-        known(&self.host_us)
+    pub(super) fn host_rtt(&self) -> Option<Duration> {
+        load_rtt(&self.host_rtt_us)
     }
 
-    pub(super) fn desktop(&self) -> Option<Duration> {
-        known(&self.desktop_us)
+    pub(super) fn desktop_rtt(&self) -> Option<Duration> {
+        load_rtt(&self.desktop_rtt_us)
     }
 
-    pub(super) fn note_host(&self, took: Duration) {
-        self.host_us.store(micros(took), Ordering::Relaxed);
-        self.measured.store(self.clock(), Ordering::Relaxed);
+    pub(super) fn set_host_rtt(&self, took: Duration) {
+        self.host_rtt_us.store(to_micros(took), Ordering::Relaxed);
+        self.measured_at_ms.store(self.elapsed_ms(), Ordering::Relaxed);
     }
 
-    pub(super) fn note_desktop(&self, took: Duration) {
-        self.desktop_us.store(micros(took), Ordering::Relaxed);
+    pub(super) fn set_desktop_rtt(&self, took: Duration) {
+        self.desktop_rtt_us.store(to_micros(took), Ordering::Relaxed);
     }
 
-    fn clock(&self) -> u64 {
-        self.born.map_or(1, |born| {
+    fn elapsed_ms(&self) -> u64 {
+        self.created.map_or(1, |born| {
             u64::try_from(born.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
         })
     }
 
     /// Whether the caller is to measure the way to the host now; says so to one caller only.
-    pub(super) fn due(&self) -> bool {
-        let (now, last) = (self.clock(), self.measured.load(Ordering::Relaxed));
-        let fresh = u64::try_from(FRESH.as_millis()).unwrap_or(u64::MAX);
+    pub(super) fn claim_measurement(&self) -> bool {
+        let (now, last) = (self.elapsed_ms(), self.measured_at_ms.load(Ordering::Relaxed));
+        let fresh = u64::try_from(RTT_MAX_AGE.as_millis()).unwrap_or(u64::MAX);
         (last == 0 || now.saturating_sub(last) >= fresh)
             && self
-                .measured
+                .measured_at_ms
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
 }
 
-fn micros(took: Duration) -> u64 {
+fn to_micros(took: Duration) -> u64 {
     u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
-fn known(cell: &AtomicU64) -> Option<Duration> {
+fn load_rtt(cell: &AtomicU64) -> Option<Duration> {
     Some(cell.load(Ordering::Relaxed)).filter(|us| *us > 0).map(Duration::from_micros)
 }
 
 /// One way to the other end of a tunnel and back; `Incomplete` when it gives no answer.
-pub(super) async fn knock(tunnel: &Tunnel) -> Option<Duration> {
+pub(super) async fn probe_rtt(tunnel: &Tunnel) -> Option<Duration> {
     let began = Instant::now();
-    match tokio::time::timeout(KNOCK_TIMEOUT, tunnel.connect(KNOCK_PORT)).await {
+    match tokio::time::timeout(PROBE_TIMEOUT, tunnel.connect(PROBE_PORT)).await {
         Ok(Ok(_) | Err(TunnelError::Refused)) => Some(began.elapsed()),
         Ok(Err(_)) | Err(_) => None,
     }
@@ -103,24 +103,24 @@ pub(super) async fn knock(tunnel: &Tunnel) -> Option<Duration> {
 
 /// A stream to a desktop, watched over: it counts, measures the greeting, and ends when its line is
 /// cut.
-pub(super) struct Watched<S> {
+pub(super) struct MeteredStream<S> {
     stream: S,
-    line: Arc<Line>,
+    path: Arc<SessionPath>,
     cut: RevocationToken,
     /// Until the greeting: when the connection was open, and what the way there and back took.
     greeting: Option<(Instant, Duration)>,
 }
 
-impl<S> Watched<S> {
+impl<S> MeteredStream<S> {
     /// Watches a stream that was just opened, which took `opening`.
-    pub(super) fn new(stream: S, line: Arc<Line>, opening: Duration) -> Self {
-        line.note_host(opening);
-        let cut = line.cuts.token();
-        Self { stream, line, cut, greeting: Some((Instant::now(), opening)) }
+    pub(super) fn new(stream: S, path: Arc<SessionPath>, opening: Duration) -> Self {
+        path.set_host_rtt(opening);
+        let cut = path.cuts.token();
+        Self { stream, path, cut, greeting: Some((Instant::now(), opening)) }
     }
 
     /// What the stream says, unless the line is cut.
-    fn uncut<T>(
+    fn poll_unless_closed<T>(
         &mut self,
         cx: &mut Context<'_>,
         ask: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
@@ -139,42 +139,43 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(self.uncut(cx, |stream, cx| stream.poll_read(cx, buf)))?;
+        ready!(self.poll_unless_closed(cx, |stream, cx| stream.poll_read(cx, buf)))?;
         let read = buf.filled().len() - before;
-        self.line.down.fetch_add(read as u64, Ordering::Relaxed);
+        self.path.rx_bytes.fetch_add(read as u64, Ordering::Relaxed);
         if read > 0
             && let Some((open, opening)) = self.greeting.take()
         {
-            self.line.note_desktop(open.elapsed().saturating_sub(opening));
+            self.path.set_desktop_rtt(open.elapsed().saturating_sub(opening));
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(self.uncut(cx, |stream, cx| stream.poll_write(cx, bytes)))?;
+        let written =
+            ready!(self.poll_unless_closed(cx, |stream, cx| stream.poll_write(cx, bytes)))?;
         if let Some((asked, _)) = &mut self.greeting {
             // A server of RDP waits for its client: its time runs from here.
             *asked = Instant::now();
         }
-        self.line.up.fetch_add(written as u64, Ordering::Relaxed);
+        self.path.tx_bytes.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.uncut(cx, |stream, cx| stream.poll_flush(cx))
+        self.poll_unless_closed(cx, |stream, cx| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -189,15 +190,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_counts_and_is_cut_at_once() {
-        let line = Line::new();
+        let line = SessionPath::new();
         let (near, mut far) = tokio::io::duplex(64);
-        let mut near = Watched::new(near, line.clone(), Duration::from_micros(7));
-        assert_eq!((line.host(), line.desktop()), (Some(Duration::from_micros(7)), None));
+        let mut near = MeteredStream::new(near, line.clone(), Duration::from_micros(7));
+        assert_eq!((line.host_rtt(), line.desktop_rtt()), (Some(Duration::from_micros(7)), None));
         far.write_all(b"RFB 003.008\n").await.unwrap();
         let mut greeting = [0; 12];
         near.read_exact(&mut greeting).await.unwrap();
         near.write_all(b"abc").await.unwrap();
-        assert!(line.desktop().is_some());
+        assert!(line.desktop_rtt().is_some());
         assert_eq!(line.bytes(), (3, 12));
         // A reader that waits is woken by the cut, and nothing passes any more.
         let reader = tokio::spawn(async move {
@@ -212,10 +213,10 @@ mod tests {
 
     #[test]
     fn one_caller_measures() {
-        let line = Line::new();
-        assert!(line.due());
-        assert!(!line.due());
-        line.note_host(Duration::from_millis(1));
-        assert!(!line.due());
+        let line = SessionPath::new();
+        assert!(line.claim_measurement());
+        assert!(!line.claim_measurement());
+        line.set_host_rtt(Duration::from_millis(1));
+        assert!(!line.claim_measurement());
     }
 }
