@@ -1,17 +1,19 @@
 //! Books nobody reads: the house of the benchmark has no store.
 
 use portcullis::domain::Result;
-use portcullis::viewer::stream_audit::{Met, SeenCertificate, StreamAudit, TransferRefused};
+use portcullis::viewer::stream_audit::{
+    CertificateCheck, PresentedCertificate, StreamAudit, TransferRefusal,
+};
 
 /// Writes nothing down.
 pub struct NoBooks;
 
 impl StreamAudit for NoBooks {
-    async fn check_certificate(&self, _: &SeenCertificate) -> Result<Met> {
-        Ok(Met::Trusted)
+    async fn check_certificate(&self, _: &PresentedCertificate) -> Result<CertificateCheck> {
+        Ok(CertificateCheck::Trusted)
     }
 
-    async fn certificate_refused(&self, _: &SeenCertificate, _: &'static str) -> Result<()> {
+    async fn certificate_refused(&self, _: &PresentedCertificate, _: &'static str) -> Result<()> {
         Ok(())
     }
 
@@ -23,7 +25,7 @@ impl StreamAudit for NoBooks {
         Ok(())
     }
 
-    async fn transfer_refused(&self, _: &TransferRefused) -> Result<()> {
+    async fn transfer_refused(&self, _: &TransferRefusal) -> Result<()> {
         Ok(())
     }
 }

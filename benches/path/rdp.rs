@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ironrdp_rdcleanpath::RDCleanPathPdu;
-use portcullis::broker::live::{Meters, Right};
+use portcullis::broker::live::{StreamAuthorization, StreamMeters};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::upstream::{
@@ -252,12 +252,12 @@ async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<Ran> {
     let lease = lease_to(1, WorkspaceKind::Rdp, server).ok_or_else(|| fail("no lease"))?;
     let destination = destination(lease.session().id);
     let ((tell, told), (say, heard)) = (mpsc::channel(2), mpsc::channel(16));
-    let (_right, right) = watch::channel(Right::Held);
+    let (_right, right) = watch::channel(StreamAuthorization::Valid);
     let (_draining, draining) = watch::channel(false);
     let serving = tokio::spawn(serve(listener, flood));
     let gateway = std::thread::spawn(move || -> Outcome<f64> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (meters, tally, dial) = (Meters::default(), RefusalCounter::default(), To(to));
+        let (meters, tally, dial) = (StreamMeters::default(), RefusalCounter::default(), To(to));
         let limits = Timeouts { pong: Duration::from_secs(3600), ..Timeouts::default() };
         let attachment = Attachment {
             lease: &lease,

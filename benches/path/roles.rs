@@ -16,8 +16,8 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use portcullis::app::fleet::{FleetConfig, HubFleet};
-use portcullis::broker::fleet::{DesktopOrder, Fleet, HostPeer, Wanted};
-use portcullis::broker::live::{Meters, Right};
+use portcullis::broker::fleet::{DesktopOrder, Endpoint, HostFleet, HostPeer};
+use portcullis::broker::live::{StreamAuthorization, StreamMeters};
 use portcullis::domain::host::{Host, HostKind};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::policy::authorize_stream;
@@ -212,7 +212,7 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
     let house = Arc::new(House {
         fleet: fleet.clone(),
         host: HostId(Uuid::from_u128(7)),
-        served: watch::channel(Right::Held).0,
+        served: watch::channel(StreamAuthorization::Valid).0,
         draining: watch::channel(false).0,
     });
     fleet.add_host(HostPeer {
@@ -268,7 +268,7 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
 struct House {
     fleet: Arc<HubFleet>,
     host: HostId,
-    served: watch::Sender<Right>,
+    served: watch::Sender<StreamAuthorization>,
     draining: watch::Sender<bool>,
 }
 
@@ -316,7 +316,7 @@ impl House {
             user_id: UserId(Uuid::from_u128(1)),
             user_name: "Ada".into(),
             workspace,
-            wanted: Wanted::Desktop,
+            endpoint: Endpoint::Desktop,
             pin: None,
             address: address(n),
             grace: Duration::from_secs(60),
@@ -464,7 +464,7 @@ async fn open(
             return;
         };
         let (meters, tally, books, limits) =
-            (Meters::default(), RefusalCounter::default(), NoBooks, Timeouts::default());
+            (StreamMeters::default(), RefusalCounter::default(), NoBooks, Timeouts::default());
         let attachment = Attachment {
             lease: &lease,
             dial,

@@ -5,7 +5,7 @@ use super::cli::{HostCommand, ServerArgs, UserCommand, WebArgs, WorkspaceArgs, W
 use super::shell::{Shell, print_table, read_or_generate_password};
 use super::{Failure, gateway, tls};
 use crate::broker::views::{
-    HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, ServerChange, UserChange, WebChange,
+    HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, UpstreamChange, UserChange, WebChange,
     WorkspaceChange, WorkspaceView,
 };
 use crate::domain::route::TargetSpec;
@@ -143,7 +143,7 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
                 name,
                 description,
                 kind: r#type,
-                rest: workspace_change(&shell, rest, None).await?,
+                properties: workspace_change(&shell, rest, None).await?,
             };
             let made = shell.broker.create_workspace(&shell.origin, &shell.caller, new).await?;
             println!("Created {} ({}).", made.workspace.id, made.workspace.name);
@@ -250,7 +250,7 @@ async fn workspace_change(
             files: args.files,
             read_only: args.read_only,
         },
-        server: ServerChange {
+        upstream: UpstreamChange {
             source: server.credential,
             username: server.username,
             domain: server.domain,
@@ -325,7 +325,7 @@ fn trust_rule(args: &ServerArgs) -> Result<Option<TrustRule>, Failure> {
 
 /// A workspace's server, as `--json` shows it.
 fn server_json(view: &WorkspaceView) -> Option<serde_json::Value> {
-    let server = view.server.as_ref()?;
+    let server = view.upstream.as_ref()?;
     let managed = server.managed.as_ref()?;
     let trust = match &managed.trust {
         TrustRule::FirstUse => json!({"rule": "first_use"}),

@@ -136,7 +136,7 @@ const BOARD_ID: &str = "ws-team-board";
 /// # Errors
 /// A sentence for standard error.
 pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<(), Failure> {
-    let (caller, origin) = (broker.shell_caller().await?, RequestSource::local("demo"));
+    let (caller, origin) = (broker.system_caller().await?, RequestSource::local("demo"));
     let id = WorkspaceId::parse(BOARD_ID).map_err(|e| Failure::new(e.to_string()))?;
     let target = TargetSpec::Service { host_id, name: BOARD_SERVICE.to_owned() };
     let change = WorkspaceChange { target: Some(target.clone()), ..WorkspaceChange::default() };
@@ -168,7 +168,7 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
                 name: "Team Board".to_owned(),
                 description,
                 kind: WorkspaceKind::Html5,
-                rest,
+                properties: rest,
             };
             broker.create_workspace(&origin, &caller, new).await.map(drop).map_err(Failure::from)
         }
@@ -183,7 +183,7 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
 /// # Errors
 /// A sentence for standard error.
 pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
-    let (caller, origin) = (broker.shell_caller().await?, RequestSource::local("demo"));
+    let (caller, origin) = (broker.system_caller().await?, RequestSource::local("demo"));
     let known = saved_users(secrets)?;
     let users: Vec<DemoUser> = USERS
         .iter()
@@ -293,7 +293,7 @@ async fn ensure_workspace(
         name: d.name.to_owned(),
         description: description.clone(),
         kind: d.kind,
-        rest,
+        properties: rest,
     };
     match broker.workspace(caller, &id).await {
         // Packages came or went since the last start. What an admin wrote instead stays.

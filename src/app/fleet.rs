@@ -1,4 +1,4 @@
-//! The gateway's side of hosts and their tunnels: the broker's [`Fleet`] and the viewer's [`Dial`],
+//! The gateway's side of hosts and their tunnels: the broker's [`HostFleet`] and the viewer's [`Dial`],
 //! on a [`Hub`] and the agents' control API.
 //!
 //! - A **host** has its tunnel, and a task that follows it: it asks the agent for changes, over and
@@ -8,7 +8,7 @@
 //! - A **standard peer** has its tunnel, too; sessions on it share that (see `shared`), and its
 //!   follower knocks instead of asking.
 //! - Everything here is in memory; the broker stores what a restart needs and puts it back with
-//!   [`Fleet::restore`].
+//!   [`HostFleet::restore`].
 
 mod host_monitor;
 mod metered_stream;
@@ -16,8 +16,8 @@ mod readiness_probe;
 mod shared;
 
 use crate::broker::fleet::{
-    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, Offers,
-    SessionPeer, TunnelReport, TunnelState, Wanted,
+    DesktopOrder, DesktopStarted, Endpoint, FleetError, GatewayIdentity, HostCapabilities,
+    HostFleet, HostPeer, SessionPeer, TunnelReport, TunnelState,
 };
 use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
@@ -94,7 +94,7 @@ struct HostEntry {
     kind: HostKind,
     public_key: String,
     tunnel: Tunnel,
-    offers: Option<Arc<Offers>>,
+    offers: Option<Arc<HostCapabilities>>,
     monitor: AbortHandle,
 }
 
@@ -296,13 +296,13 @@ impl Inner {
     async fn start(&self, host: HostId, order: DesktopOrder) -> Result<DesktopStarted, FleetError> {
         let session = order.session_id;
         let question = ReadinessProbe::for_order(&order);
-        let service = match order.wanted {
-            Wanted::Desktop => None,
-            Wanted::Service { name } => Some(name),
-            Wanted::Server { port } => {
+        let service = match order.endpoint {
+            Endpoint::Desktop => None,
+            Endpoint::Service { name } => Some(name),
+            Endpoint::HostPort { port } => {
                 return self.start_server(session, host, port, &question).await;
             }
-            Wanted::Direct { name } => return self.start_direct(session, name, &question).await,
+            Endpoint::Direct { name } => return self.start_direct(session, name, &question).await,
         };
         let host_tunnel = self
             .host_tunnel(host)
@@ -434,7 +434,7 @@ fn parse_public_key(text: &str) -> Result<PublicKey, FleetError> {
     text.parse().map_err(|_| FleetError::Failed("a stored key is not a key".to_owned()))
 }
 
-impl Fleet for HubFleet {
+impl HostFleet for HubFleet {
     fn identity(&self) -> GatewayIdentity {
         let config = &self.inner.config;
         GatewayIdentity {
@@ -549,7 +549,7 @@ impl Fleet for HubFleet {
         })
     }
 
-    fn cut(&self, session: SessionId) {
+    fn drop_keys(&self, session: SessionId) {
         self.inner.close_session(session);
     }
 
@@ -594,7 +594,7 @@ impl Fleet for HubFleet {
         }
     }
 
-    fn offers(&self, host: HostId) -> Option<Arc<Offers>> {
+    fn capabilities(&self, host: HostId) -> Option<Arc<HostCapabilities>> {
         self.inner.hosts().get(&host).and_then(|entry| entry.offers.clone())
     }
 
@@ -602,7 +602,7 @@ impl Fleet for HubFleet {
         self.inner.config.direct.keys().cloned().collect()
     }
 
-    fn locate<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
+    fn resolve_target<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
         Box::pin(self.inner.locate(name))
     }
 

@@ -4,7 +4,7 @@
 use super::{Failure, keys};
 use crate::auth::Vault;
 use crate::broker::fleet::{
-    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer,
+    DesktopOrder, DesktopStarted, FleetError, GatewayIdentity, HostFleet, HostPeer, SessionPeer,
     TunnelReport,
 };
 use crate::broker::{Broker, Settings};
@@ -135,7 +135,7 @@ struct NoFleet {
     changed: watch::Sender<u64>,
 }
 
-impl Fleet for NoFleet {
+impl HostFleet for NoFleet {
     fn identity(&self) -> GatewayIdentity {
         GatewayIdentity {
             public_key: String::new(),
@@ -160,7 +160,7 @@ impl Fleet for NoFleet {
     ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         Box::pin(async { Err(FleetError::NotConnected) })
     }
-    fn cut(&self, _: SessionId) {}
+    fn drop_keys(&self, _: SessionId) {}
     fn stop(&self, _: HostId, _: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
         Box::pin(async { Err(FleetError::NotConnected) })
     }

@@ -41,7 +41,7 @@ impl Shell {
         let config = load_config(at)?;
         let broker = open::open_for_cli(&config).await?;
         broker.ensure_organization(&config.server.organization).await?;
-        let caller = broker.shell_caller().await?;
+        let caller = broker.system_caller().await?;
         Ok(Self {
             broker,
             caller,

@@ -1,7 +1,7 @@
 //! The log, read, exported and verified. Who reads the whole of it is written in it.
 
-use super::record::cut;
-use super::views::{AuditExport, AuditQuery, AuditVerdict, Page};
+use super::record::truncate_utf8;
+use super::views::{AuditExport, AuditQuery, Page, VerificationReport};
 use super::{Broker, input};
 use crate::auth::Vault;
 use crate::domain::audit::{Action, ChainFault, Entry, Head, Outcome};
@@ -21,10 +21,10 @@ impl HeadSigner for Vault {
 }
 
 /// Entries read at a time.
-const CHUNK: usize = 500;
+const PAGE_SIZE: usize = 500;
 
-fn filter(query: AuditQuery) -> Result<(AuditFilter, usize)> {
-    let limit = input::limit(query.limit, 50)?;
+fn parse_query(query: AuditQuery) -> Result<(AuditFilter, usize)> {
+    let limit = input::page_limit(query.limit, 50)?;
     let time = |what: &str, text: Option<String>| {
         let parsed = text.filter(|t| !t.is_empty()).map(|t| Timestamp::parse(&t)).transpose();
         parsed.map_err(|_| {
@@ -78,7 +78,7 @@ impl Broker {
     ) -> Result<Page<Entry>> {
         let organization =
             self.permit(origin, caller, PolicyAction::ReadAudit).await?.organization_id();
-        let (filter, limit) = filter(query)?;
+        let (filter, limit) = parse_query(query)?;
         let entries = self.inner.store.read(move |tx| tx.audit_page(organization, &filter)).await?;
         Ok(input::page(entries, limit, |entry| entry.seq.to_string()))
     }
@@ -94,8 +94,9 @@ impl Broker {
         caller: &Caller,
     ) -> Result<AuditExport> {
         self.permit(origin, caller, PolicyAction::ReadAudit).await?;
-        let note = self.note(origin, Action::ExportAudit).by(caller).on_thing("audit", None);
-        self.write_note(note).await?;
+        let note =
+            self.audit_entry(origin, Action::ExportAudit).by_caller(caller).on_named("audit", None);
+        self.write_entry(note).await?;
         let head = self.inner.store.read(|tx| tx.audit_head()).await?;
         Ok(AuditExport { broker: self.clone(), after: 0, chosen: None, head })
     }
@@ -113,7 +114,8 @@ impl Broker {
     ) -> Result<AuditExport> {
         let organization =
             self.permit(origin, caller, PolicyAction::ReadAudit).await?.organization_id();
-        let mut note = self.note(origin, Action::ExportAudit).by(caller).on_thing("audit", None);
+        let mut note =
+            self.audit_entry(origin, Action::ExportAudit).by_caller(caller).on_named("audit", None);
         for (name, value) in [
             ("actor", &query.actor),
             ("action", &query.action),
@@ -125,13 +127,14 @@ impl Broker {
             ("q", &query.q),
         ] {
             if let Some(value) = value {
-                note = note.with(name, cut(value, 200));
+                note = note.with(name, truncate_utf8(value, 200));
             }
         }
-        let (filter, _) = filter(AuditQuery { limit: None, cursor: None, ..query })?;
-        self.write_note(note).await?;
+        let (filter, _) = parse_query(AuditQuery { limit: None, cursor: None, ..query })?;
+        self.write_entry(note).await?;
         let head = self.inner.store.read(|tx| tx.audit_head()).await?;
-        let filter = AuditFilter { before_seq: head.seq.checked_add(1), limit: CHUNK, ..filter };
+        let filter =
+            AuditFilter { before_seq: head.seq.checked_add(1), limit: PAGE_SIZE, ..filter };
         Ok(AuditExport {
             broker: self.clone(),
             after: 0,
@@ -148,21 +151,21 @@ impl Broker {
         &self,
         origin: &RequestSource,
         caller: &Caller,
-    ) -> Result<AuditVerdict> {
+    ) -> Result<VerificationReport> {
         self.permit(origin, caller, PolicyAction::ReadAudit).await?;
         let crate::store::ChainReport { entries, head, fault } =
             self.inner.store.verify_chain().await?;
-        let verdict = AuditVerdict { entries, head, fault };
+        let verdict = VerificationReport { entries, head, fault };
         let note = self
-            .note(origin, Action::VerifyAudit)
-            .by(caller)
-            .on_thing("audit", None)
+            .audit_entry(origin, Action::VerifyAudit)
+            .by_caller(caller)
+            .on_named("audit", None)
             .with("entries", verdict.entries);
         let note = match &verdict.fault {
             Some(fault) => note.failed(&fault.to_string()),
             None => note,
         };
-        self.write_note(note).await?;
+        self.write_entry(note).await?;
         Ok(verdict)
     }
 
@@ -198,8 +201,12 @@ impl AuditExport {
         if after >= end {
             return Ok(Vec::new());
         }
-        let mut page =
-            self.broker.inner.store.read(move |tx| tx.audit_entries_after(after, CHUNK)).await?;
+        let mut page = self
+            .broker
+            .inner
+            .store
+            .read(move |tx| tx.audit_entries_after(after, PAGE_SIZE))
+            .await?;
         page.retain(|entry| entry.seq <= end);
         self.after = page.last().map_or(end, |entry| entry.seq);
         Ok(page)

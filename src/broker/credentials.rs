@@ -7,8 +7,8 @@
 //! | user | sealed for this workspace and this user | at every opening of theirs |
 //! | ask | in memory, two minutes, for one session, user and login | at the next opening, once |
 
-use super::live::Terms;
-use super::record::{Book, Note, Verdict};
+use super::live::GrantConditions;
+use super::record::{AuditEntryBuilder, AuditedTx, Decision};
 use super::sessions::{SESSION, not_active};
 use super::workspaces::WORKSPACE;
 use super::{Broker, input, launch};
@@ -31,11 +31,11 @@ use std::time::Duration;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// How long a typed credential waits for its stream.
-const ENTERED_FOR: Duration = Duration::from_secs(120);
+const EPHEMERAL_TTL: Duration = Duration::from_secs(120);
 /// Most typed credentials that wait at once, of everybody.
-const ENTERED_MAX: usize = 1024;
+const EPHEMERAL_MAX: usize = 1024;
 /// The account a desktop that was started for a session is logged in to.
-const STARTED_USER: &str = "user";
+const DESKTOP_USER: &str = "user";
 
 /// A credential as somebody gives it.
 #[derive(Debug)]
@@ -50,53 +50,53 @@ pub struct NewCredential {
 
 /// A user's credential as it is sealed.
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
-struct Sealed {
+struct SealedCredential {
     username: String,
     domain: String,
     password: String,
 }
 
 /// Whose a typed credential is.
-type Whose = (SessionId, UserId, LoginId);
+type CredentialKey = (SessionId, UserId, LoginId);
 
 /// Typed credentials that wait for their streams.
 #[derive(Default)]
-pub(super) struct Entered {
-    waiting: Mutex<HashMap<Whose, (Credential, Timestamp)>>,
+pub(super) struct EphemeralCredentials {
+    entries: Mutex<HashMap<CredentialKey, (Credential, Timestamp)>>,
 }
 
-impl Entered {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Whose, (Credential, Timestamp)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+impl EphemeralCredentials {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CredentialKey, (Credential, Timestamp)>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps it until then; false when too many wait.
-    fn put(&self, whose: Whose, credential: Credential, now: Timestamp) -> bool {
-        self.sweep(now);
-        let mut waiting = self.waiting();
-        if waiting.len() >= ENTERED_MAX && !waiting.contains_key(&whose) {
+    fn insert(&self, whose: CredentialKey, credential: Credential, now: Timestamp) -> bool {
+        self.remove_expired(now);
+        let mut waiting = self.lock();
+        if waiting.len() >= EPHEMERAL_MAX && !waiting.contains_key(&whose) {
             return false;
         }
-        waiting.insert(whose, (credential, now.after(ENTERED_FOR)));
+        waiting.insert(whose, (credential, now.after(EPHEMERAL_TTL)));
         true
     }
 
     /// Hands it out, once.
-    fn take(&self, whose: Whose, now: Timestamp) -> Option<Credential> {
-        self.waiting()
+    fn take(&self, whose: CredentialKey, now: Timestamp) -> Option<Credential> {
+        self.lock()
             .remove(&whose)
             .filter(|(_, until)| now < *until)
             .map(|(credential, _)| credential)
     }
 
     /// Forgets those whose time is over.
-    pub(super) fn sweep(&self, now: Timestamp) {
-        self.waiting().retain(|_, (_, until)| now < *until);
+    pub(super) fn remove_expired(&self, now: Timestamp) {
+        self.lock().retain(|_, (_, until)| now < *until);
     }
 }
 
 /// What a stream's opening reads of its server, in the transaction that decides.
-pub(super) struct Behind {
+pub(super) struct UpstreamContext {
     pub(super) workspace: Workspace,
     lease: LeaseRow,
     state: UpstreamState,
@@ -104,15 +104,15 @@ pub(super) struct Behind {
     sealed: Option<String>,
 }
 
-impl Behind {
+impl UpstreamContext {
     /// What the stream is granted under.
-    pub(super) fn terms(&self) -> Terms {
-        terms(&self.workspace)
+    pub(super) fn conditions(&self) -> GrantConditions {
+        grant_conditions(&self.workspace)
     }
 }
 
-fn terms(workspace: &Workspace) -> Terms {
-    Terms {
+fn grant_conditions(workspace: &Workspace) -> GrantConditions {
+    GrantConditions {
         policy: workspace.policy,
         trust: workspace.upstream.trust.clone(),
         web: workspace.upstream.web_app.clone(),
@@ -129,12 +129,12 @@ fn user_purpose(workspace: &WorkspaceId, user: UserId) -> String {
     format!("user credential:{workspace}:{user}")
 }
 
-fn text(plain: &SecretBytes) -> Result<SecretString> {
+fn secret_text(plain: &SecretBytes) -> Result<SecretString> {
     String::from_utf8(plain.expose().clone()).map(SecretString::new).map_err(Error::internal)
 }
 
 /// Whether a session still leads where its workspace says.
-fn leads_there(session: &Session, workspace: &Workspace, lease: &LeaseRow) -> bool {
+fn target_unchanged(session: &Session, workspace: &Workspace, lease: &LeaseRow) -> bool {
     match (&session.route, &workspace.target) {
         (SessionRoute::OwnTunnel, None) => true,
         (SessionRoute::OwnTunnel, Some(TargetSpec::Service { host_id, .. })) => {
@@ -148,22 +148,26 @@ fn leads_there(session: &Session, workspace: &Workspace, lease: &LeaseRow) -> bo
     }
 }
 
-impl Book<'_, '_> {
+impl AuditedTx<'_, '_> {
     /// What is behind a session that may be streamed, or the written refusal.
-    pub(super) fn behind(&mut self, session: &Session, note: &Note) -> Verdict<Behind> {
+    pub(super) fn upstream_context(
+        &mut self,
+        session: &Session,
+        note: &AuditEntryBuilder,
+    ) -> Decision<UpstreamContext> {
         let lease = self.session_lease(session.id)?;
         let workspace = self
             .workspace(&session.workspace_id)?
             .filter(|w| w.organization_id == session.organization_id);
         let (Some(lease), Some(workspace)) = (lease, workspace) else {
-            return self.refuse(&note.clone().failed("no_lease"), not_active());
+            return self.deny(&note.clone().failed("no_lease"), not_active());
         };
-        if !leads_there(session, &workspace, &lease) {
+        if !target_unchanged(session, &workspace, &lease) {
             // Credentials of the new server are not for the old one.
             let error = Error::conflict(
                 "The server of this workspace was changed. Disconnect the session and launch it again.",
             );
-            return self.refuse(&note.clone().denied("target_changed"), error);
+            return self.deny(&note.clone().denied("target_changed"), error);
         }
         let state = self.upstream_state(&workspace.id)?;
         let sealed = match workspace.upstream.credential_source {
@@ -171,23 +175,23 @@ impl Book<'_, '_> {
             CredentialSource::User => self.user_credential(&workspace.id, session.user_id)?,
             CredentialSource::Ask => None,
         };
-        Ok(Ok(Behind { workspace, lease, state, sealed }))
+        Ok(Ok(UpstreamContext { workspace, lease, state, sealed }))
     }
 }
 
 impl Broker {
     /// The server of a stream that was permitted to this caller. A typed credential is used up by
     /// this.
-    pub(super) fn server_of(
+    pub(super) fn upstream_of(
         &self,
         session: &Session,
-        behind: Behind,
+        behind: UpstreamContext,
         caller: &Caller,
     ) -> Result<Upstream> {
-        let Behind { workspace, lease, state, sealed } = behind;
+        let UpstreamContext { workspace, lease, state, sealed } = behind;
         let port = u16::try_from(lease.port).map_err(Error::internal)?;
         if workspace.is_agent_started() || !workspace.has_upstream() {
-            let password = text(
+            let password = secret_text(
                 &self
                     .inner
                     .vault
@@ -201,7 +205,7 @@ impl Broker {
             let pin = certificate
                 .ok_or_else(|| Error::internal("a started RDP desktop without a certificate"))?;
             let credential =
-                Credential { username: STARTED_USER.to_owned(), domain: String::new(), password };
+                Credential { username: DESKTOP_USER.to_owned(), domain: String::new(), password };
             let trust = UpstreamTrust { rule: TrustRule::Pinned(pin), pin: None };
             return Ok(Upstream {
                 credential: Some(credential),
@@ -220,7 +224,7 @@ impl Broker {
                     .transpose()?;
                 let password = password
                     .as_ref()
-                    .map(text)
+                    .map(secret_text)
                     .transpose()?
                     .unwrap_or_else(|| SecretString::new(String::new()));
                 Some(Credential { username: terms.username, domain: terms.domain, password })
@@ -228,9 +232,10 @@ impl Broker {
             CredentialSource::User => sealed
                 .map(|sealed| self.open_user_credential(&workspace.id, session.user_id, &sealed))
                 .transpose()?,
-            CredentialSource::Ask => {
-                self.inner.entered.take((session.id, caller.user.id, caller.login_id), self.now())
-            }
+            CredentialSource::Ask => self
+                .inner
+                .ephemeral_credentials
+                .take((session.id, caller.user.id, caller.login_id), self.now()),
         };
         let trust = UpstreamTrust { rule: terms.trust, pin: state.pinned.map(|(pin, _)| pin) };
         let (policy, exclusive, keyboard) =
@@ -255,7 +260,7 @@ impl Broker {
         sealed: &str,
     ) -> Result<Credential> {
         let plain = self.inner.vault.unseal(&user_purpose(workspace, user), sealed)?;
-        let mut read: Sealed = serde_json::from_slice(plain.expose())
+        let mut read: SealedCredential = serde_json::from_slice(plain.expose())
             .map_err(|_| Error::internal("a sealed credential does not read"))?;
         let (username, domain) =
             (std::mem::take(&mut read.username), std::mem::take(&mut read.domain));
@@ -272,7 +277,7 @@ impl Broker {
         user: UserId,
         credential: &Credential,
     ) -> Result<String> {
-        let sealed = Sealed {
+        let sealed = SealedCredential {
             username: credential.username.clone(),
             domain: credential.domain.clone(),
             password: credential.password.expose().clone(),
@@ -293,9 +298,9 @@ impl Broker {
 
     /// Cuts the streams of these sessions that were not granted under what their workspace says
     /// now.
-    pub(super) fn terms_changed(&self, workspace: &Workspace, sessions: &[Session]) {
-        let terms = terms(workspace);
-        sessions.iter().for_each(|session| self.live().change_terms(session.id, &terms));
+    pub(super) fn revoke_outdated_streams(&self, workspace: &Workspace, sessions: &[Session]) {
+        let terms = grant_conditions(workspace);
+        sessions.iter().for_each(|session| self.streams().revoke_outdated(session.id, &terms));
     }
 
     /// Keeps the caller's own credential for a workspace whose users have their own, sealed, in
@@ -311,28 +316,28 @@ impl Broker {
         id: &WorkspaceId,
         new: NewCredential,
     ) -> Result<()> {
-        let credential = input::credential(new)?;
+        let credential = input::validate_credential(new)?;
         let sealed = self.seal_user_credential(id, caller.user.id, &credential)?;
         let note = self
-            .note(origin, Action::SaveCredential)
-            .by(caller)
+            .audit_entry(origin, Action::SaveCredential)
+            .by_caller(caller)
             .with("username", credential.username.clone());
         let (who, id) = (caller.clone(), id.clone());
-        self.decide(move |book| {
-            let workspace = match seen_server(book, &who, &id, &note)? {
+        self.transact(move |book| {
+            let workspace = match visible_workspace(book, &who, &id, &note)? {
                 Ok(workspace) => workspace,
                 Err(error) => return Ok(Err(error)),
             };
-            if let Err(error) = input::fits(&credential, &workspace) {
+            if let Err(error) = input::validate_for(&credential, &workspace) {
                 return Ok(Err(error));
             }
             let note = note.clone().on_workspace(&workspace);
             if workspace.upstream.credential_source != CredentialSource::User {
                 let error = Error::conflict("This workspace does not use a credential of yours. Its administrator decides that.");
-                return book.refuse(&note.denied("not_the_users"), error);
+                return book.deny(&note.denied("not_the_users"), error);
             }
             book.upsert_user_credential(&id, who.user.id, &sealed, note.now())?;
-            book.note(&note);
+            book.add_entry(&note);
             Ok(Ok(()))
         })
         .await
@@ -348,15 +353,15 @@ impl Broker {
         caller: &Caller,
         id: &WorkspaceId,
     ) -> Result<()> {
-        let note = self.note(origin, Action::ForgetCredential).by(caller);
+        let note = self.audit_entry(origin, Action::ForgetCredential).by_caller(caller);
         let (who, id) = (caller.clone(), id.clone());
-        self.decide(move |book| {
-            let workspace = match seen_server(book, &who, &id, &note)? {
+        self.transact(move |book| {
+            let workspace = match visible_workspace(book, &who, &id, &note)? {
                 Ok(workspace) => workspace,
                 Err(error) => return Ok(Err(error)),
             };
             if book.delete_user_credential(&id, who.user.id)? {
-                book.note(&note.clone().on_workspace(&workspace));
+                book.add_entry(&note.clone().on_workspace(&workspace));
             }
             Ok(Ok(()))
         })
@@ -376,39 +381,43 @@ impl Broker {
         id: SessionId,
         new: NewCredential,
     ) -> Result<()> {
-        let credential = input::credential(new)?;
+        let credential = input::validate_credential(new)?;
         let note = self
-            .note(origin, Action::EnterCredential)
-            .by(caller)
+            .audit_entry(origin, Action::EnterCredential)
+            .by_caller(caller)
             .with("username", credential.username.clone());
         let who = caller.clone();
         let typed = credential.clone();
-        self.decide(move |book| {
+        self.transact(move |book| {
             let session = book.session(id)?;
             let why = if session.is_some() { Denial::NotOwner.as_str() } else { "unknown" };
             let Some(session) = session.filter(|s| s.user_id == who.user.id) else {
-                let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
-                return book.refuse(&note.denied(why), Error::not_found(SESSION));
+                let note = note.clone().action(Action::AccessDenied).on_session_id(id);
+                return book.deny(&note.denied(why), Error::not_found(SESSION));
             };
             let note = note.clone().on_session(&session);
             if session.state != State::Active {
-                return book.refuse(&note.denied(Denial::NotActive.as_str()), not_active());
+                return book.deny(&note.denied(Denial::NotActive.as_str()), not_active());
             }
             let workspace = book.workspace(&session.workspace_id)?;
             let Some(workspace) = workspace.filter(|w| {
                 w.has_upstream() && w.upstream.credential_source == CredentialSource::Ask
             }) else {
                 let error = Error::conflict("This workspace does not ask for a credential.");
-                return book.refuse(&note.denied("not_asked"), error);
+                return book.deny(&note.denied("not_asked"), error);
             };
-            if let Err(error) = input::fits(&typed, &workspace) {
+            if let Err(error) = input::validate_for(&typed, &workspace) {
                 return Ok(Err(error));
             }
-            book.note(&note);
+            book.add_entry(&note);
             Ok(Ok(()))
         })
         .await?;
-        if self.inner.entered.put((id, caller.user.id, caller.login_id), credential, self.now()) {
+        if self.inner.ephemeral_credentials.insert(
+            (id, caller.user.id, caller.login_id),
+            credential,
+            self.now(),
+        ) {
             return Ok(());
         }
         Err(Error::unavailable("Too many sign-ins wait at this moment. Try again shortly."))
@@ -416,21 +425,21 @@ impl Broker {
 }
 
 /// The workspace, when the caller sees it and it has a server; else the written refusal.
-fn seen_server(
-    book: &mut Book<'_, '_>,
+fn visible_workspace(
+    book: &mut AuditedTx<'_, '_>,
     who: &Caller,
     id: &WorkspaceId,
-    note: &Note,
-) -> Verdict<Workspace> {
+    note: &AuditEntryBuilder,
+) -> Decision<Workspace> {
     let found = book.workspace(id)?;
     let why = if found.is_some() { Denial::NotOwner.as_str() } else { "unknown" };
     let Some(workspace) = found.filter(|w| policy::can_view(who, w)) else {
-        let note = note.clone().acting(Action::AccessDenied).on_workspace_id(id);
-        return book.refuse(&note.denied(why), Error::not_found(WORKSPACE));
+        let note = note.clone().action(Action::AccessDenied).on_workspace_id(id);
+        return book.deny(&note.denied(why), Error::not_found(WORKSPACE));
     };
     if !workspace.has_upstream() {
         let error = Error::conflict("This workspace has no server that asks for a credential.");
-        return book.refuse(&note.clone().on_workspace(&workspace).denied("no_server"), error);
+        return book.deny(&note.clone().on_workspace(&workspace).denied("no_server"), error);
     }
     Ok(Ok(workspace))
 }
@@ -439,26 +448,26 @@ fn seen_server(
 mod tests {
     use super::*;
 
-    fn whose() -> Whose {
+    fn whose() -> CredentialKey {
         (SessionId::new(), UserId::new(), LoginId::new())
     }
 
     #[test]
     fn a_typed_credential_is_handed_out_once_to_its_own_and_in_time() {
-        let entered = Entered::default();
+        let entered = EphemeralCredentials::default();
         let (now, me) = (Timestamp(1000), whose());
         let typed = || Credential::password(SecretString::new("p".to_owned()));
-        assert!(entered.put(me, typed(), now));
+        assert!(entered.insert(me, typed(), now));
         assert!(entered.take((me.0, me.1, LoginId::new()), now).is_none(), "another login");
         assert!(entered.take(me, now).is_some());
         assert!(entered.take(me, now).is_none(), "used");
-        assert!(entered.put(me, typed(), now));
-        assert!(entered.take(me, now.after(ENTERED_FOR)).is_none(), "late");
-        for _ in 0..ENTERED_MAX {
-            assert!(entered.put(whose(), typed(), now));
+        assert!(entered.insert(me, typed(), now));
+        assert!(entered.take(me, now.after(EPHEMERAL_TTL)).is_none(), "late");
+        for _ in 0..EPHEMERAL_MAX {
+            assert!(entered.insert(whose(), typed(), now));
         }
-        assert!(!entered.put(whose(), typed(), now), "full");
-        assert!(entered.put(whose(), typed(), now.after(ENTERED_FOR)), "the old ones go");
-        assert_eq!(entered.waiting().len(), 1);
+        assert!(!entered.insert(whose(), typed(), now), "full");
+        assert!(entered.insert(whose(), typed(), now.after(EPHEMERAL_TTL)), "the old ones go");
+        assert_eq!(entered.lock().len(), 1);
     }
 }

@@ -14,7 +14,7 @@
 use super::Broker;
 use super::fleet::TunnelReport;
 use super::live::Topic;
-use super::record::{Book, Note, whole};
+use super::record::{AuditEntryBuilder, AuditedTx, json_int};
 use crate::domain::audit::Action;
 use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Event, Session};
@@ -26,38 +26,38 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// Longest wait for a host to end a desktop.
-pub(super) const STOP_WAIT: Duration = Duration::from_secs(3);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// Sessions finished, or hosts asked, at once.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENCY: usize = 16;
 /// Compare-and-set tries before giving up.
-const CAS_TRIES: usize = 8;
+const CAS_ATTEMPTS: usize = 8;
 /// How often those who wait for a session look, in case another process changes it.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a transaction ended, still to be carried out on the world.
 #[derive(Default)]
-pub(super) struct Ended {
+pub(super) struct TeardownEffects {
     pub(super) sessions: Vec<Session>,
     pub(super) logins: Vec<LoginId>,
 }
 
-impl Ended {
+impl TeardownEffects {
     pub(super) fn session(session: Session) -> Self {
         Self { sessions: vec![session], logins: Vec::new() }
     }
 }
 
-impl Book<'_, '_> {
+impl AuditedTx<'_, '_> {
     /// Takes one event into a session by compare-and-set, on its newest version. `Incomplete`: the event
     /// no longer fits.
-    pub(super) fn advance(
+    pub(super) fn transition(
         &mut self,
         session: &Session,
         event: Event,
-        note: &Note,
+        note: &AuditEntryBuilder,
     ) -> Result<Option<Session>> {
         let mut current = session.clone();
-        for _ in 0..CAS_TRIES {
+        for _ in 0..CAS_ATTEMPTS {
             let Ok(next) = current.apply(event, note.now()) else { return Ok(None) };
             if self.update_session(&next, current.version, note.now())? {
                 return Ok(Some(next));
@@ -75,11 +75,11 @@ impl Book<'_, '_> {
         &mut self,
         session: &Session,
         reason: EndReason,
-        note: &Note,
+        note: &AuditEntryBuilder,
     ) -> Result<Option<Session>> {
-        let next = self.advance(session, Event::Close(reason), note)?;
+        let next = self.transition(session, Event::Close(reason), note)?;
         if next.is_some() {
-            self.note(&note.clone().because(reason.as_str()));
+            self.add_entry(&note.clone().reason(reason.as_str()));
         }
         Ok(next)
     }
@@ -89,86 +89,90 @@ impl Book<'_, '_> {
         &mut self,
         sessions: Vec<Session>,
         reason: EndReason,
-        note: &Note,
+        note: &AuditEntryBuilder,
     ) -> Result<Vec<Session>> {
         let mut closed = Vec::new();
         for session in sessions {
-            let note = note.clone().acting(Action::TerminateSession).on_session(&session);
+            let note = note.clone().action(Action::TerminateSession).on_session(&session);
             closed.extend(self.close(&session, reason, &note)?);
         }
         Ok(closed)
     }
 
     /// Ends every login and every session of a user.
-    pub(super) fn end_everything_of(
+    pub(super) fn end_all_of_user(
         &mut self,
         user: UserId,
         reason: EndReason,
-        note: &Note,
-    ) -> Result<Ended> {
+        note: &AuditEntryBuilder,
+    ) -> Result<TeardownEffects> {
         let logins = self.revoke_logins_of(user, note.now())?;
         let sessions = self.live_sessions_of_user(user)?;
-        Ok(Ended { sessions: self.close_all(sessions, reason, note)?, logins })
+        Ok(TeardownEffects { sessions: self.close_all(sessions, reason, note)?, logins })
     }
 
     /// Releases a closing session: its seat is free. `Incomplete`: somebody did before.
-    pub(super) fn release(&mut self, session: &Session, note: &Note) -> Result<Option<Session>> {
-        let next = self.advance(session, Event::Release, note)?;
+    pub(super) fn release(
+        &mut self,
+        session: &Session,
+        note: &AuditEntryBuilder,
+    ) -> Result<Option<Session>> {
+        let next = self.transition(session, Event::Release, note)?;
         if let Some(next) = &next {
             self.release_seats(next.id)?;
-            let lasted = whole(millis(next.duration(note.now())));
+            let lasted = json_int(millis_u64(next.duration(note.now())));
             let reason = next.state.end_reason().map_or("", EndReason::as_str);
-            let note = note.clone().acting(Action::CloseSession).on_session(next).because(reason);
-            self.note(&note.with("duration_ms", lasted));
+            let note = note.clone().action(Action::CloseSession).on_session(next).reason(reason);
+            self.add_entry(&note.with("duration_ms", lasted));
         }
         Ok(next)
     }
 }
 
 /// Does many things, a few at once.
-pub(super) async fn few_at_once<T>(work: Vec<BoxFuture<'static, T>>) -> Vec<T> {
-    stream::iter(work).buffer_unordered(AT_ONCE).collect().await
+pub(super) async fn run_bounded<T>(work: Vec<BoxFuture<'static, T>>) -> Vec<T> {
+    stream::iter(work).buffer_unordered(MAX_CONCURRENCY).collect().await
 }
 
-pub(super) fn millis(d: Duration) -> u64 {
+pub(super) fn millis_u64(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Broker {
     /// Carries out what a transaction ended: cuts everything at once, then finishes each.
-    pub(super) async fn carry_out(&self, ended: Ended) -> Result<()> {
-        let Ended { sessions, logins } = ended;
+    pub(super) async fn apply_effects(&self, ended: TeardownEffects) -> Result<()> {
+        let TeardownEffects { sessions, logins } = ended;
         // Sessions first: a watcher keeps the first word, and "your account was disabled" says more
         // than "signed out".
         let severed: Vec<_> =
-            sessions.into_iter().map(|session| (self.sever(&session), session)).collect();
+            sessions.into_iter().map(|session| (self.revoke(&session), session)).collect();
         for login in logins {
-            self.live().end_login(login);
+            self.streams().revoke_login(login);
         }
         for (_, session) in &severed {
-            self.live()
+            self.streams()
                 .publish(Some(session.organization_id), &[Topic::Sessions, Topic::Workspaces]);
         }
         let finishing = severed.into_iter().map(|(report, session)| {
             let broker = self.clone();
-            async move { broker.finish(session, report, false).await }.boxed()
+            async move { broker.complete(session, report, false).await }.boxed()
         });
-        few_at_once(finishing.collect()).await.into_iter().collect()
+        run_bounded(finishing.collect()).await.into_iter().collect()
     }
 
     /// Tells every watcher why, and drops the tunnel's keys; never waits. The tunnel's last report,
     /// if it was here.
-    pub(super) fn sever(&self, session: &Session) -> Option<TunnelReport> {
+    pub(super) fn revoke(&self, session: &Session) -> Option<TunnelReport> {
         let report = self.inner.fleet.tunnel(session.id);
-        self.live()
-            .end_session(session.id, session.state.end_reason().unwrap_or(EndReason::HostLost));
-        self.inner.fleet.cut(session.id);
+        self.streams()
+            .revoke_session(session.id, session.state.end_reason().unwrap_or(EndReason::HostLost));
+        self.inner.fleet.drop_keys(session.id);
         report
     }
 
     /// Ends the desktop of a closing session and releases it. `anyway`: also when its host is not
     /// known here.
-    pub(super) async fn finish(
+    pub(super) async fn complete(
         &self,
         session: Session,
         report: Option<TunnelReport>,
@@ -183,31 +187,34 @@ impl Broker {
         if !anyway && !here {
             return Ok(());
         }
-        let Some(claim) = self.live().claim(session.id) else {
-            return self.until(session.id, STOP_WAIT, |s| !s.state.is_live()).await.map(drop);
+        let Some(claim) = self.streams().claim(session.id) else {
+            return self
+                .wait_for_session(session.id, STOP_TIMEOUT, |s| !s.state.is_live())
+                .await
+                .map(drop);
         };
         let stopped = self.stop_desktop(&session).await;
         let note = self
-            .note(&RequestSource::local(""), Action::CloseSession)
+            .audit_entry(&RequestSource::local(""), Action::CloseSession)
             .by_system()
             .with("desktop_stopped", stopped);
         let note = match &report {
             Some(report) => note
-                .with("tunnel_rx_bytes", whole(report.rx_bytes))
-                .with("tunnel_tx_bytes", whole(report.tx_bytes)),
+                .with("tunnel_rx_bytes", json_int(report.rx_bytes))
+                .with("tunnel_tx_bytes", json_int(report.tx_bytes)),
             None => note,
         };
         let (id, organization) = (session.id, session.organization_id);
         self.write(move |book| book.release(&session, &note)).await?;
         drop(claim);
-        self.live().unknow(id);
-        self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
+        self.streams().untrack(id);
+        self.streams().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
         Ok(())
     }
 
     /// Asks the host to end the desktop, for a few seconds; whether it said yes.
     pub(super) async fn stop_desktop(&self, session: &Session) -> bool {
-        let stop = timeout(STOP_WAIT, self.inner.fleet.stop(session.host_id, session.id)).await;
+        let stop = timeout(STOP_TIMEOUT, self.inner.fleet.stop(session.host_id, session.id)).await;
         let failure = match stop {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => error.to_string(),
@@ -218,14 +225,14 @@ impl Broker {
     }
 
     /// Waits until a session fits, or `longest` has passed; gives it as it is then.
-    pub(super) async fn until(
+    pub(super) async fn wait_for_session(
         &self,
         id: SessionId,
         longest: Duration,
         fits: impl Fn(&Session) -> bool,
     ) -> Result<Option<Session>> {
         let deadline = Instant::now() + longest;
-        let mut pulse = self.live().pulse();
+        let mut pulse = self.streams().subscribe_revision();
         loop {
             pulse.borrow_and_update();
             let session = self.inner.store.read(move |tx| tx.session(id)).await?;
@@ -233,23 +240,24 @@ impl Broker {
                 return Ok(session);
             }
             // Either it moved here, or it is time to look whether another process moved it.
-            let _ = timeout(LOOK.min(deadline - Instant::now()), pulse.changed()).await;
+            let _ = timeout(POLL_INTERVAL.min(deadline - Instant::now()), pulse.changed()).await;
         }
     }
 
     /// Ends one live session by the gateway's own rule (expiry, lost host, interrupted launch).
-    pub(super) async fn end_by_rule(
+    pub(super) async fn end_by_system(
         &self,
         session: Session,
         reason: EndReason,
         action: Action,
     ) -> Result<()> {
-        let note = self.note(&RequestSource::local(""), action).by_system().on_session(&session);
+        let note =
+            self.audit_entry(&RequestSource::local(""), action).by_system().on_session(&session);
         let note =
             if reason == EndReason::LaunchFailed { note.failed("interrupted") } else { note };
         let closed = self.write(move |book| book.close(&session, reason, &note)).await?;
         match closed {
-            Some(closed) => self.carry_out(Ended::session(closed)).await,
+            Some(closed) => self.apply_effects(TeardownEffects::session(closed)).await,
             None => Ok(()),
         }
     }

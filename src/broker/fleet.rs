@@ -1,7 +1,7 @@
 //! The port to the hosts: what the broker asks of tunnels and agents, without knowing either. `app`
 //! implements it.
 
-use super::servers::SeenCertificate;
+use super::servers::PresentedCertificate;
 use crate::domain::host::Host;
 use crate::domain::route::SessionRoute;
 use crate::domain::secret::{SecretBytes, SecretString};
@@ -81,7 +81,7 @@ pub struct DesktopOrder {
     /// Workspace.
     pub workspace: crate::domain::workspace::Workspace,
     /// What is to be started, or only to be reached.
-    pub wanted: Wanted,
+    pub endpoint: Endpoint,
     /// The certificate its server must have when the workspace's rule is the first one seen, once
     /// there is one.
     pub pin: Option<Fingerprint>,
@@ -93,7 +93,7 @@ pub struct DesktopOrder {
 
 /// What a session is to have at its other end.
 #[derive(Debug)]
-pub enum Wanted {
+pub enum Endpoint {
     /// A desktop that the host's agent starts, in a tunnel of its own.
     Desktop,
     /// A service of a host with an agent, which forwards to where its own options say, in a tunnel
@@ -103,7 +103,7 @@ pub enum Wanted {
         name: String,
     },
     /// A server that runs on the host, a standard peer: reached through the host's tunnel.
-    Server {
+    HostPort {
         /// Its port at the host's address.
         port: u16,
     },
@@ -176,12 +176,12 @@ pub enum FleetError {
     Failed(String),
     /// The way to a web application stands, and the application does not answer as one.
     #[error(transparent)]
-    Unanswered(#[from] Unanswered),
+    Probe(#[from] ProbeFailure),
 }
 
 /// What a web application did instead of answering.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Unanswered {
+pub enum ProbeFailure {
     /// Its machine refused the connection.
     #[error("nothing takes a connection where the application should be")]
     Down,
@@ -204,16 +204,16 @@ pub enum Unanswered {
     #[error("the application's certificate is not to be trusted: {reason}")]
     Certificate {
         /// What it showed.
-        seen: SeenCertificate,
+        certificate: PresentedCertificate,
         /// The word.
-        why: &'static str,
+        reason: &'static str,
     },
 }
 
-impl Unanswered {
+impl ProbeFailure {
     /// One word for the log.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
             Self::Down => "application_down",
             Self::Slow => "application_slow",
@@ -227,7 +227,7 @@ impl Unanswered {
 
     /// What its user reads: how far the way stands, what was seen, what to do.
     #[must_use]
-    pub fn told(&self) -> &'static str {
+    pub fn user_message(&self) -> &'static str {
         match self {
             Self::Down => {
                 "The host answers, but nothing takes a connection where the application should be: it is not running, or runs elsewhere. Try again in \
@@ -260,7 +260,7 @@ impl Unanswered {
 
 /// What a host's agent offers, as it said last.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Offers {
+pub struct HostCapabilities {
     /// Kinds of desktops it can start.
     pub kinds: Vec<WorkspaceKind>,
     /// Kinds of workspaces that a service of it can be.
@@ -281,7 +281,7 @@ pub struct GatewayIdentity {
 }
 
 /// Hosts and their tunnels.
-pub trait Fleet: Send + Sync + 'static {
+pub trait HostFleet: Send + Sync + 'static {
     /// Who we are to hosts.
     fn identity(&self) -> GatewayIdentity;
     /// Adds, or replaces, a host's tunnel and calls it when its endpoint is known.
@@ -300,7 +300,7 @@ pub trait Fleet: Send + Sync + 'static {
         order: DesktopOrder,
     ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>>;
     /// Drops a session's keys now; its streams end. Never waits.
-    fn cut(&self, session: SessionId);
+    fn drop_keys(&self, session: SessionId);
     /// Ends a desktop on its host (and cuts it first). Ending one that is gone is a success.
     fn stop(&self, host: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>>;
     /// Puts back a session's tunnel after a restart, and calls its host.
@@ -310,7 +310,7 @@ pub trait Fleet: Send + Sync + 'static {
     /// The sessions whose desktops run on a host, as it says now.
     fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>>;
     /// What a host's agent offers; `Incomplete`: it has not said yet, or is none.
-    fn offers(&self, _host: HostId) -> Option<Arc<Offers>> {
+    fn capabilities(&self, _host: HostId) -> Option<Arc<HostCapabilities>> {
         None
     }
     /// The names of the direct targets that the configuration allows; usually none.
@@ -318,7 +318,7 @@ pub trait Fleet: Send + Sync + 'static {
         Vec::new()
     }
     /// Where the target of this name is now.
-    fn locate<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
+    fn resolve_target<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
         Box::pin(async move {
             Err(FleetError::Refused(format!("no direct target is allowed as {name}")))
         })

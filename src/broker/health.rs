@@ -11,38 +11,41 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
 /// Longest a probe may take.
-const PROBE: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Broker {
     /// "Something of this kind changed in this organization": what the event stream tells. Changes
     /// of every organization come by; the receiver takes its caller's, and those that name none.
     #[must_use]
     pub fn changes(&self, _caller: &Caller) -> broadcast::Receiver<Change> {
-        self.live().changes()
+        self.streams().subscribe_changes()
     }
 
     /// Moves when the audit log grows; `Incomplete` for whoever may not read it.
     #[must_use]
     pub fn audit_changes(&self, caller: &Caller) -> Option<watch::Receiver<u64>> {
-        policy::authorize(caller, PolicyAction::ReadAudit).ok().map(|_| self.live().entries())
+        policy::authorize(caller, PolicyAction::ReadAudit)
+            .ok()
+            .map(|_| self.streams().subscribe_audit())
     }
 
     /// Probes store, audit head and hosts at this moment.
     pub async fn health(&self) -> HealthView {
         let store = &self.inner.store;
-        let database = match timeout(PROBE, store.ping()).await {
+        let database = match timeout(PROBE_TIMEOUT, store.ping()).await {
             Ok(Ok(took)) => Ok(took),
-            Ok(Err(error)) => Err(word(error.kind).to_owned()),
+            Ok(Err(error)) => Err(error_label(error.kind).to_owned()),
             Err(_) => Err("timeout".to_owned()),
         };
         let head =
-            timeout(PROBE, store.read(|tx| Ok((tx.audit_head()?, tx.hosts(None)?.len())))).await;
+            timeout(PROBE_TIMEOUT, store.read(|tx| Ok((tx.audit_head()?, tx.hosts(None)?.len()))))
+                .await;
         let (audit, hosts_total) = match head {
             Ok(Ok((head, hosts))) if head.seq == 0 || self.head_fault(&head).is_none() => {
                 (Ok(head.seq), hosts)
             }
             Ok(Ok((_, hosts))) => (Err("head_signature".to_owned()), hosts),
-            Ok(Err(error)) => (Err(word(error.kind).to_owned()), 0),
+            Ok(Err(error)) => (Err(error_label(error.kind).to_owned()), 0),
             Err(_) => (Err("timeout".to_owned()), 0),
         };
         HealthView {
@@ -57,15 +60,15 @@ impl Broker {
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         Gauges {
-            sessions: self.live().known_count(),
-            streams: self.live().streams(),
+            sessions: self.streams().tracked_count(),
+            streams: self.streams().stream_count(),
             hosts_connected: self.inner.fleet.connected().len(),
-            browser: self.live().round_trips(),
+            browser_rtt: self.streams().rtt_histogram(),
         }
     }
 }
 
-fn word(kind: ErrorKind) -> &'static str {
+fn error_label(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Unavailable => "unavailable",
         ErrorKind::Internal => "error",

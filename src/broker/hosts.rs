@@ -4,7 +4,7 @@
 //! key and gets what it needs to dial home: an address, the gateway's key, and a preshared key that
 //! is shown this once and kept sealed.
 
-use super::ending::Ended;
+use super::ending::TeardownEffects;
 use super::fleet::HostPeer;
 use super::live::Topic;
 use super::views::{HostEnrolled, HostEnrollment, HostView, JoinToken};
@@ -49,7 +49,7 @@ impl Broker {
         let (hosts, live) = found;
         let view = |host: Host| HostView {
             tunnel: self.inner.fleet.host(host.id),
-            offers: self.inner.fleet.offers(host.id),
+            capabilities: self.inner.fleet.capabilities(host.id),
             sessions: live.iter().filter(|s| s.host_id == host.id).count(),
             host,
         };
@@ -77,12 +77,14 @@ impl Broker {
         let hash = opaque::hash(token.expose());
         let now = self.now();
         let expires_at = now.after(ttl);
-        let note =
-            self.note(origin, Action::CreateJoinToken).by(caller).on_thing("host", name.as_deref());
+        let note = self
+            .audit_entry(origin, Action::CreateJoinToken)
+            .by_caller(caller)
+            .on_named("host", name.as_deref());
         let note = note.with("expires_at", expires_at.to_string());
         self.write(move |book| {
             book.insert_join_token(&hash, organization, name.as_deref(), expires_at, now)?;
-            book.note(&note);
+            book.add_entry(&note);
             Ok(())
         })
         .await?;
@@ -102,13 +104,13 @@ impl Broker {
         let HostEnrollment { token, name, public_key, version } = request;
         let name = input::name(&name)?;
         let version = input::version(&version)?;
-        let public_key = self.foreign_key(&public_key).await?;
-        let hash = super::tokens::hash_of(&token);
+        let public_key = self.validate_peer_key(&public_key).await?;
+        let hash = super::tokens::token_hash(&token);
         let id = HostId::new();
         let psk = SecretBytes::new(random_bytes::<32>().to_vec());
         let sealed = self.inner.vault.seal(&psk_purpose(id), psk.expose());
         let now = self.now();
-        let note = self.note(origin, Action::EnrollHost);
+        let note = self.audit_entry(origin, Action::EnrollHost);
         let enrolled = self
             .write(move |book| {
                 let Some((organization_id, named)) = book.consume_join_token(&hash, now)? else {
@@ -132,8 +134,8 @@ impl Broker {
                     last_seen_at,
                 };
                 book.insert_host(&host, &sealed)?;
-                let note = note.clone().by_system().within(organization_id).on_host(&host);
-                book.note(
+                let note = note.clone().by_system().in_organization(organization_id).on_host(&host);
+                book.add_entry(
                     &note
                         .with("public_key", host.public_key.clone())
                         .with("version", host.version.clone()),
@@ -142,9 +144,11 @@ impl Broker {
             })
             .await?;
         let Some(host) = enrolled else {
-            let note =
-                self.note(origin, Action::EnrollHost).on_thing("host", None).denied("join_token");
-            self.strangers_note(origin, note).await?;
+            let note = self
+                .audit_entry(origin, Action::EnrollHost)
+                .on_named("host", None)
+                .denied("join_token");
+            self.audit_unauthenticated(origin, note).await?;
             return Err(Error::unauthenticated(
                 "The join token is unknown, used or expired. Make a new one.",
             ));
@@ -154,7 +158,7 @@ impl Broker {
         self.inner.fleet.add_host(peer).map_err(|e| {
             Error::unavailable("The host's tunnel could not be opened. Try again.").caused_by(e)
         })?;
-        self.live().publish(Some(host.organization_id), &[Topic::Hosts]);
+        self.streams().publish(Some(host.organization_id), &[Topic::Hosts]);
         Ok(HostEnrolled { host, gateway: self.inner.fleet.identity(), preshared_key })
     }
 
@@ -170,15 +174,15 @@ impl Broker {
     ) -> Result<()> {
         let organization =
             self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
-        let note = self.note(origin, Action::RemoveHost).by(caller);
+        let note = self.audit_entry(origin, Action::RemoveHost).by_caller(caller);
         let broker = self.clone();
-        self.apart(async move {
+        self.spawn_to_completion(async move {
             let sessions = broker
-                .decide(move |book| {
+                .transact(move |book| {
                     let Some(host) = book.host(id)?.filter(|h| h.organization_id == organization)
                     else {
-                        let note = note.clone().acting(Action::AccessDenied).on_host_id(id);
-                        return book.refuse(&note.denied("unknown"), Error::not_found(HOST));
+                        let note = note.clone().action(Action::AccessDenied).on_host_id(id);
+                        return book.deny(&note.denied("unknown"), Error::not_found(HOST));
                     };
                     let there = book
                         .live_sessions(Some(organization))?
@@ -186,14 +190,15 @@ impl Broker {
                         .filter(|s| s.host_id == id)
                         .collect();
                     book.delete_host(id)?;
-                    book.note(&note.clone().on_host(&host));
+                    book.add_entry(&note.clone().on_host(&host));
                     Ok(Ok(book.close_all(there, EndReason::HostLost, &note)?))
                 })
                 .await?;
             // Its desktops are ended through its tunnel, which goes last.
-            let carried = broker.carry_out(Ended { sessions, logins: Vec::new() }).await;
+            let carried =
+                broker.apply_effects(TeardownEffects { sessions, logins: Vec::new() }).await;
             broker.inner.fleet.remove_host(id);
-            broker.live().publish(Some(organization), &[Topic::Hosts, Topic::Workspaces]);
+            broker.streams().publish(Some(organization), &[Topic::Hosts, Topic::Workspaces]);
             carried
         })
         .await

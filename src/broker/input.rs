@@ -24,12 +24,12 @@ const ACCOUNT_MAX: usize = 256;
 /// Most authorities a workspace trusts, and the bytes they take.
 const ROOTS_MAX: usize = 16;
 const ROOTS_BYTES: usize = 32 * 1024;
-const STARTED: &str = "A workspace without a target is a desktop that a host starts: its credential and its certificate are its own.";
+const DESKTOP_HAS_OWN_CREDENTIAL: &str = "A workspace without a target is a desktop that a host starts: its credential and its certificate are its own.";
 /// Longest page of any listing.
 const PAGE_MAX: u32 = 500;
 
 /// A trimmed line of `1..=max` characters without controls.
-fn line(what: &str, text: &str, max: usize) -> Result<String> {
+fn single_line(what: &str, text: &str, max: usize) -> Result<String> {
     let text = text.trim();
     let length = text.chars().count();
     if length == 0 || length > max || text.chars().any(char::is_control) {
@@ -40,12 +40,12 @@ fn line(what: &str, text: &str, max: usize) -> Result<String> {
 
 /// A name of a user, workspace or host.
 pub(super) fn name(text: &str) -> Result<String> {
-    line("A name", text, 80)
+    single_line("A name", text, 80)
 }
 
 /// The version of an agent.
 pub(super) fn version(text: &str) -> Result<String> {
-    line("A version", text, 64)
+    single_line("A version", text, 64)
 }
 
 /// The shape of an e-mail address: enough to find typing mistakes (RFC 5321 section 4.5.3.1.3
@@ -84,7 +84,7 @@ fn tags(list: &[String]) -> Result<Vec<String>> {
     }
     let mut out: Vec<String> = Vec::with_capacity(list.len());
     for tag in list {
-        let tag = line("A tag", tag, 32)?;
+        let tag = single_line("A tag", tag, 32)?;
         if !out.contains(&tag) {
             out.push(tag);
         }
@@ -158,17 +158,20 @@ pub(super) fn workspace(
         requires_mfa: true,
         // An existing server has one screen: whoever comes second would see the first one's. A web
         // application has none: each browser has its own.
-        single_seat: new.rest.target.is_some() && new.kind != WorkspaceKind::Html5,
+        single_seat: new.properties.target.is_some() && new.kind != WorkspaceKind::Html5,
         network: false,
         allowed_roles: Role::ALL.to_vec(),
         maintenance: false,
         policy: StreamPolicy::default(),
-        upstream: UpstreamConfig { web_app: web::new(new.kind), ..UpstreamConfig::default() },
+        upstream: UpstreamConfig {
+            web_app: web::default_config(new.kind),
+            ..UpstreamConfig::default()
+        },
         created_at: now,
         updated_at: now,
     };
-    let rest = WorkspaceChange { name: None, description: None, ..new.rest.clone() };
-    let (workspace, _) = changed(&plain, &rest, now)?;
+    let rest = WorkspaceChange { name: None, description: None, ..new.properties.clone() };
+    let (workspace, _) = apply_change(&plain, &rest, now)?;
     if workspace.kind == WorkspaceKind::Vnc && workspace.is_agent_started() {
         return Err(Error::invalid("A workspace of type vnc names a server: give its target."));
     }
@@ -176,7 +179,7 @@ pub(super) fn workspace(
 }
 
 /// A server an admin named, as far as it can be checked without asking anybody.
-fn checked(target: &TargetSpec, kind: WorkspaceKind) -> Result<TargetSpec> {
+fn validate_target(target: &TargetSpec, kind: WorkspaceKind) -> Result<TargetSpec> {
     match kind {
         WorkspaceKind::Vnc | WorkspaceKind::Rdp | WorkspaceKind::Html5 => {}
         WorkspaceKind::Linux => {
@@ -200,14 +203,17 @@ fn checked(target: &TargetSpec, kind: WorkspaceKind) -> Result<TargetSpec> {
 }
 
 /// The password of a workspace's server.
-pub(super) fn server_password(password: &SecretString, workspace: &Workspace) -> Result<()> {
+pub(super) fn validate_upstream_password(
+    password: &SecretString,
+    workspace: &Workspace,
+) -> Result<()> {
     if !workspace.has_upstream() {
         return Err(Error::invalid(
             "Only a workspace of type vnc, rdp or html5 has a password: its server's.",
         ));
     }
     if workspace.is_agent_started() && !password.expose().is_empty() {
-        return Err(Error::invalid(STARTED));
+        return Err(Error::invalid(DESKTOP_HAS_OWN_CREDENTIAL));
     }
     if workspace.upstream.credential_source != CredentialSource::Workspace
         && !password.expose().is_empty()
@@ -216,14 +222,14 @@ pub(super) fn server_password(password: &SecretString, workspace: &Workspace) ->
             "password is the workspace's own; this one uses its users'. Set server.credential to workspace first.",
         ));
     }
-    a_password(password)?;
+    validate_password(password)?;
     if workspace.kind == WorkspaceKind::Html5 && !password.expose().is_empty() {
-        web::password(password, &workspace.upstream.web_app)?;
+        web::validate_password(password, &workspace.upstream.web_app)?;
     }
     Ok(())
 }
 
-fn a_password(password: &SecretString) -> Result<()> {
+fn validate_password(password: &SecretString) -> Result<()> {
     let text = password.expose();
     if text.len() > PASSWORD_MAX || text.chars().any(char::is_control) {
         return Err(Error::invalid(format!(
@@ -245,8 +251,8 @@ fn account(what: &str, text: &str) -> Result<String> {
 }
 
 /// A credential somebody gives for themselves.
-pub(super) fn credential(new: NewCredential) -> Result<Credential> {
-    a_password(&new.password)?;
+pub(super) fn validate_credential(new: NewCredential) -> Result<Credential> {
+    validate_password(&new.password)?;
     if new.password.expose().is_empty() {
         return Err(Error::invalid("password must not be empty."));
     }
@@ -256,7 +262,7 @@ pub(super) fn credential(new: NewCredential) -> Result<Credential> {
 }
 
 /// Whether a credential is of a kind its workspace's server can take.
-pub(super) fn fits(credential: &Credential, workspace: &Workspace) -> Result<()> {
+pub(super) fn validate_for(credential: &Credential, workspace: &Workspace) -> Result<()> {
     match workspace.kind {
         WorkspaceKind::Rdp if credential.username.is_empty() => {
             Err(Error::invalid("username must not be empty: RDP signs in by name."))
@@ -264,14 +270,14 @@ pub(super) fn fits(credential: &Credential, workspace: &Workspace) -> Result<()>
         WorkspaceKind::Vnc if !credential.domain.is_empty() => {
             Err(Error::invalid("VNC knows no domain."))
         }
-        WorkspaceKind::Html5 => web::fits(credential, &workspace.upstream.web_app),
+        WorkspaceKind::Html5 => web::validate_credential(credential, &workspace.upstream.web_app),
         WorkspaceKind::Rdp | WorkspaceKind::Vnc | WorkspaceKind::Linux => Ok(()),
     }
 }
 
 /// A rule of trust an admin gave: its authorities must read, and its name must be one a certificate
 /// can be for.
-fn trust(rule: &TrustRule) -> Result<TrustRule> {
+fn validate_trust(rule: &TrustRule) -> Result<TrustRule> {
     let TrustRule::Authority { roots, name } = rule else { return Ok(rule.clone()) };
     let bad = || {
         Error::invalid(format!(
@@ -298,7 +304,7 @@ fn trust(rule: &TrustRule) -> Result<TrustRule> {
 }
 
 /// What makes no sense in a workspace as a whole.
-fn whole(workspace: &Workspace) -> Result<()> {
+fn validate_workspace(workspace: &Workspace) -> Result<()> {
     let terms = &workspace.upstream;
     if !workspace.has_upstream() {
         let plain = *terms == UpstreamConfig::default();
@@ -309,14 +315,18 @@ fn whole(workspace: &Workspace) -> Result<()> {
         };
     }
     if workspace.kind == WorkspaceKind::Html5 {
-        web::whole(workspace)?;
+        web::validate_workspace(workspace)?;
     } else if terms.web_app != WebAppConfig::default() {
         return Err(Error::invalid("web is for workspaces of type html5."));
     }
     if workspace.is_agent_started() {
         let own =
             UpstreamConfig { keyboard_layout: terms.keyboard_layout, ..UpstreamConfig::default() };
-        return if *terms == own { Ok(()) } else { Err(Error::invalid(STARTED)) };
+        return if *terms == own {
+            Ok(())
+        } else {
+            Err(Error::invalid(DESKTOP_HAS_OWN_CREDENTIAL))
+        };
     }
     if workspace.kind != WorkspaceKind::Rdp
         && (!terms.domain.is_empty() || terms.keyboard_layout.is_some())
@@ -339,7 +349,7 @@ fn whole(workspace: &Workspace) -> Result<()> {
 }
 
 /// Puts a value in its place, and its name among those of what changed.
-fn put<T: PartialEq>(
+fn set_if_changed<T: PartialEq>(
     slot: &mut T,
     value: Option<T>,
     what: &'static str,
@@ -352,67 +362,107 @@ fn put<T: PartialEq>(
 }
 
 /// A workspace after a change, and the names of what changed.
-pub(super) fn changed(
+pub(super) fn apply_change(
     old: &Workspace,
     change: &WorkspaceChange,
     now: Timestamp,
 ) -> Result<(Workspace, Vec<&'static str>)> {
     let mut next = old.clone();
     let mut names = Vec::new();
-    put(&mut next.name, change.name.as_deref().map(name).transpose()?, "name", &mut names);
-    put(
+    set_if_changed(
+        &mut next.name,
+        change.name.as_deref().map(name).transpose()?,
+        "name",
+        &mut names,
+    );
+    set_if_changed(
         &mut next.description,
         change.description.as_deref().map(description).transpose()?,
         "description",
         &mut names,
     );
-    put(&mut next.icon, change.icon.as_deref().map(icon).transpose()?, "icon", &mut names);
-    put(&mut next.tags, change.tags.as_deref().map(tags).transpose()?, "tags", &mut names);
-    put(&mut next.requires_mfa, change.requires_mfa, "requires_mfa", &mut names);
-    put(&mut next.single_seat, change.single_seat, "single_seat", &mut names);
-    put(&mut next.network, change.network, "network", &mut names);
-    put(
+    set_if_changed(
+        &mut next.icon,
+        change.icon.as_deref().map(icon).transpose()?,
+        "icon",
+        &mut names,
+    );
+    set_if_changed(
+        &mut next.tags,
+        change.tags.as_deref().map(tags).transpose()?,
+        "tags",
+        &mut names,
+    );
+    set_if_changed(&mut next.requires_mfa, change.requires_mfa, "requires_mfa", &mut names);
+    set_if_changed(&mut next.single_seat, change.single_seat, "single_seat", &mut names);
+    set_if_changed(&mut next.network, change.network, "network", &mut names);
+    set_if_changed(
         &mut next.allowed_roles,
         change.allowed_roles.as_deref().map(roles).transpose()?,
         "allowed_roles",
         &mut names,
     );
     if let Some(target) = &change.target {
-        put(&mut next.target, Some(Some(checked(target, old.kind)?)), "target", &mut names);
+        set_if_changed(
+            &mut next.target,
+            Some(Some(validate_target(target, old.kind)?)),
+            "target",
+            &mut names,
+        );
     }
-    put(&mut next.maintenance, change.maintenance, "maintenance", &mut names);
-    put(&mut next.policy.clipboard, change.policy.clipboard, "policy.clipboard", &mut names);
-    put(&mut next.policy.files, change.policy.files, "policy.files", &mut names);
-    put(&mut next.policy.read_only, change.policy.read_only, "policy.read_only", &mut names);
-    let server = &change.server;
-    put(&mut next.upstream.credential_source, server.source, "server.credential", &mut names);
+    set_if_changed(&mut next.maintenance, change.maintenance, "maintenance", &mut names);
+    set_if_changed(
+        &mut next.policy.clipboard,
+        change.policy.clipboard,
+        "policy.clipboard",
+        &mut names,
+    );
+    set_if_changed(&mut next.policy.files, change.policy.files, "policy.files", &mut names);
+    set_if_changed(
+        &mut next.policy.read_only,
+        change.policy.read_only,
+        "policy.read_only",
+        &mut names,
+    );
+    let server = &change.upstream;
+    set_if_changed(
+        &mut next.upstream.credential_source,
+        server.source,
+        "server.credential",
+        &mut names,
+    );
     // With another source, what names the workspace's own account goes.
     if server.source.is_some_and(|source| source != CredentialSource::Workspace) {
         next.upstream.username.clear();
         next.upstream.domain.clear();
     }
-    put(
+    set_if_changed(
         &mut next.upstream.username,
         server.username.as_deref().map(|t| account("server.username", t)).transpose()?,
         "server.username",
         &mut names,
     );
-    put(
+    set_if_changed(
         &mut next.upstream.domain,
         server.domain.as_deref().map(|t| account("server.domain", t)).transpose()?,
         "server.domain",
         &mut names,
     );
-    put(
+    set_if_changed(
         &mut next.upstream.trust,
-        server.trust.as_ref().map(trust).transpose()?,
+        server.trust.as_ref().map(validate_trust).transpose()?,
         "server.trust",
         &mut names,
     );
-    put(&mut next.upstream.exclusive, server.exclusive, "server.exclusive", &mut names);
-    put(&mut next.upstream.keyboard_layout, server.keyboard, "server.keyboard", &mut names);
-    web::change(&mut next.upstream, &change.web, &mut names)?;
-    whole(&next)?;
+    set_if_changed(&mut next.upstream.exclusive, server.exclusive, "server.exclusive", &mut names);
+    set_if_changed(
+        &mut next.upstream.keyboard_layout,
+        server.keyboard,
+        "server.keyboard",
+        &mut names,
+    );
+    web::apply_change(&mut next.upstream, &change.web, &mut names)?;
+    validate_workspace(&next)?;
     if !names.is_empty() {
         next.updated_at = now;
     }
@@ -420,7 +470,7 @@ pub(super) fn changed(
 }
 
 /// A page's size.
-pub(super) fn limit(asked: Option<u32>, default: u32) -> Result<usize> {
+pub(super) fn page_limit(asked: Option<u32>, default: u32) -> Result<usize> {
     match asked.unwrap_or(default) {
         n @ 1..=PAGE_MAX => Ok(n as usize),
         _ => Err(Error::invalid(format!("limit must be 1 to {PAGE_MAX}."))),
@@ -437,7 +487,7 @@ pub(super) fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> St
 }
 
 /// Reads a cursor of two parts.
-pub(super) fn cursor<A: FromStr, B: FromStr>(text: &str) -> Result<(A, B)> {
+pub(super) fn parse_cursor<A: FromStr, B: FromStr>(text: &str) -> Result<(A, B)> {
     let parts = text.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     parts.ok_or_else(|| Error::invalid("cursor must be one that a former page gave."))
 }
@@ -452,7 +502,7 @@ mod tests {
             name: name.into(),
             description: String::new(),
             kind: WorkspaceKind::Linux,
-            rest: WorkspaceChange::default(),
+            properties: WorkspaceChange::default(),
         }
     }
 
@@ -507,7 +557,7 @@ mod tests {
             maintenance: Some(true),
             ..WorkspaceChange::default()
         };
-        let (next, names) = changed(&old, &change, Timestamp(2)).unwrap();
+        let (next, names) = apply_change(&old, &change, Timestamp(2)).unwrap();
         assert_eq!(names, ["maintenance"]);
         assert_eq!(next.updated_at, Timestamp(2));
         for bad in [
@@ -519,7 +569,7 @@ mod tests {
             WorkspaceChange { allowed_roles: Some(vec![]), ..WorkspaceChange::default() },
             WorkspaceChange { description: Some("d".repeat(501)), ..WorkspaceChange::default() },
         ] {
-            assert!(changed(&old, &bad, Timestamp(2)).is_err(), "{bad:?}");
+            assert!(apply_change(&old, &bad, Timestamp(2)).is_err(), "{bad:?}");
         }
     }
 }

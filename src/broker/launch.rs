@@ -13,13 +13,13 @@
 //! one.
 
 use super::Broker;
-use super::fleet::{DesktopOrder, DesktopStarted, FleetError, Unanswered, Wanted};
+use super::fleet::{DesktopOrder, DesktopStarted, Endpoint, FleetError, ProbeFailure};
 use super::live::Topic;
-use super::placing::{Reachable, Seeker};
-use super::record::{Book, Note, Verdict, refusal, whole};
+use super::placing::{FleetSnapshot, PlacementRequest};
+use super::record::{AuditEntryBuilder, AuditedTx, Decision, denial_error, json_int};
 use super::tokens::invalid_token;
 use super::views::Launched;
-use super::workspaces::{Known, WORKSPACE, seen};
+use super::workspaces::{UpstreamSummary, WORKSPACE, workspace_view};
 use crate::domain::audit::Action;
 use crate::domain::policy;
 use crate::domain::route::{SessionRoute, TargetSpec};
@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// What the deciding transaction found.
-enum Step {
+enum LaunchDecision {
     /// It runs already.
     Resume(Box<Session>, Box<Workspace>),
     /// This session of theirs must become something else first.
@@ -43,13 +43,13 @@ enum Step {
 }
 
 /// What a launch decides by.
-struct Wish {
+struct LaunchRequest {
     caller: Caller,
-    id: WorkspaceId,
-    session: SessionId,
-    reachable: Reachable,
+    workspace_id: WorkspaceId,
+    session_id: SessionId,
+    fleet: FleetSnapshot,
     now: Timestamp,
-    note: Note,
+    entry: AuditEntryBuilder,
     ttl: Duration,
     network: (std::net::Ipv4Addr, u8),
 }
@@ -69,50 +69,54 @@ impl Broker {
     ) -> Result<Launched> {
         let (broker, origin, caller, id) =
             (self.clone(), origin.clone(), caller.clone(), id.clone());
-        self.apart(async move { broker.launch_apart(&origin, &caller, &id).await }).await
+        self.spawn_to_completion(async move { broker.run_launch(&origin, &caller, &id).await })
+            .await
     }
 
-    async fn launch_apart(
+    async fn run_launch(
         &self,
         origin: &RequestSource,
         caller: &Caller,
         id: &WorkspaceId,
     ) -> Result<Launched> {
-        let patience =
-            self.inner.settings.launch_timeout + super::ending::STOP_WAIT + Duration::from_secs(2);
+        let patience = self.inner.settings.launch_timeout
+            + super::ending::STOP_TIMEOUT
+            + Duration::from_secs(2);
         let deadline = Instant::now() + patience;
         loop {
-            let wish = Wish {
+            let wish = LaunchRequest {
                 caller: caller.clone(),
-                id: id.clone(),
-                session: SessionId::new(),
-                reachable: self.reachable_for(id).await?,
+                workspace_id: id.clone(),
+                session_id: SessionId::new(),
+                fleet: self.fleet_snapshot_for(id).await?,
                 now: self.now(),
-                note: self.note(origin, Action::LaunchWorkspace).by(caller),
+                entry: self.audit_entry(origin, Action::LaunchWorkspace).by_caller(caller),
                 ttl: self.inner.settings.session_ttl,
                 network: self.inner.settings.session_network,
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.decide(move |book| wish.decide(book)).await {
-                Ok(Step::Resume(session, workspace)) => {
-                    return self.launched(caller, *session, *workspace).await;
+            match self.transact(move |book| wish.evaluate(book)).await {
+                Ok(LaunchDecision::Resume(session, workspace)) => {
+                    return self.launch_view(caller, *session, *workspace).await;
                 }
-                Ok(Step::Start(session, workspace, pin)) => {
+                Ok(LaunchDecision::Start(session, workspace, pin)) => {
                     return self.start_desktop(origin, caller, *session, *workspace, pin).await;
                 }
-                Ok(Step::Wait(_))
+                Ok(LaunchDecision::Wait(_))
                 | Err(Error { kind: ErrorKind::Conflict, source: Some(_), .. })
                     if left.is_zero() =>
                 {
-                    let note =
-                        self.note(origin, Action::LaunchWorkspace).by(caller).on_workspace_id(id);
-                    self.write_note(note.failed("busy")).await?;
+                    let note = self
+                        .audit_entry(origin, Action::LaunchWorkspace)
+                        .by_caller(caller)
+                        .on_workspace_id(id);
+                    self.write_entry(note.failed("busy")).await?;
                     return Err(Error::unavailable(
                         "Your session in this workspace is still starting or closing. Try again in a moment.",
                     ));
                 }
-                Ok(Step::Wait(session)) => {
-                    self.until(session, left, |s| {
+                Ok(LaunchDecision::Wait(session)) => {
+                    self.wait_for_session(session, left, |s| {
                         matches!(s.state, State::Active | State::Closed(_))
                     })
                     .await?;
@@ -134,23 +138,23 @@ impl Broker {
         workspace: Workspace,
         pin: Option<Fingerprint>,
     ) -> Result<Launched> {
-        self.live().know(session.id);
+        self.streams().track(session.id);
         let organization = session.organization_id;
-        self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
+        self.streams().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
         let settings = &self.inner.settings;
         let note = self
-            .note(origin, Action::LaunchWorkspace)
-            .by(caller)
+            .audit_entry(origin, Action::LaunchWorkspace)
+            .by_caller(caller)
             .on_workspace(&workspace)
             .in_session(&session);
-        let Some(wanted) = wanted(&session, &workspace) else {
+        let Some(wanted) = endpoint_of(&session, &workspace) else {
             let error =
                 FleetError::Failed("a session goes another way than its workspace".to_owned());
-            return self.take_back(session, note, &error).await;
+            return self.roll_back(session, note, &error).await;
         };
         let order = DesktopOrder {
             session_id: session.id,
-            wanted,
+            endpoint: wanted,
             user_id: session.user_id,
             user_name: caller.user.name.clone(),
             workspace: workspace.clone(),
@@ -161,47 +165,47 @@ impl Broker {
         let began = Instant::now();
         let started =
             timeout(settings.launch_timeout, self.inner.fleet.start(session.host_id, order)).await;
-        let took = whole(super::ending::millis(began.elapsed()));
+        let took = json_int(super::ending::millis_u64(began.elapsed()));
         let note = note
-            .with("host_id", named(&session))
+            .with("host_id", host_detail(&session))
             .with("way", session.route.to_string())
             .with("launch_ms", took);
         let started = started
             .unwrap_or(Err(FleetError::Timeout))
-            .and_then(|desktop| proven(desktop, &workspace));
+            .and_then(|desktop| require_certificate(desktop, &workspace));
         let desktop = match started {
             Ok(desktop) => desktop,
-            Err(error) => return self.take_back(session, note, &error).await,
+            Err(error) => return self.roll_back(session, note, &error).await,
         };
-        match self.make_active(&session, desktop, note).await {
+        match self.activate(&session, desktop, note).await {
             Ok(Some(active)) => {
-                self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
-                self.launched(caller, active, workspace).await
+                self.streams().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
+                self.launch_view(caller, active, workspace).await
             }
             // Somebody ended it while it started; whoever did may have asked the host before there
             // was a desktop.
             Ok(None) => {
-                self.inner.fleet.cut(session.id);
+                self.inner.fleet.drop_keys(session.id);
                 self.stop_desktop(&session).await;
-                self.live().unknow(session.id);
+                self.streams().untrack(session.id);
                 Err(Error::conflict("The session was ended while it was starting."))
             }
             Err(error) => {
                 // Not written down, so it did not happen: the row stays Creating for the reaper if
                 // the store is gone.
                 tracing::error!(session = %session.id, error = %error, "a started desktop could not be recorded; it is taken back");
-                self.inner.fleet.cut(session.id);
+                self.inner.fleet.drop_keys(session.id);
                 self.stop_desktop(&session).await;
                 Err(error)
             }
         }
     }
 
-    async fn make_active(
+    async fn activate(
         &self,
         session: &Session,
         desktop: DesktopStarted,
-        note: Note,
+        note: AuditEntryBuilder,
     ) -> Result<Option<Session>> {
         let lease = LeaseRow {
             peer_public_key: desktop.peer_public_key.clone(),
@@ -217,12 +221,14 @@ impl Broker {
             certificate: desktop.certificate.map(|certificate| hex::encode(certificate.0)),
         };
         let session = session.clone();
-        let tunnel = self.tunnel_of(&session).state;
+        let tunnel = self.tunnel_report(&session).state;
         let note = note.with("tunnel_status", tunnel.as_str());
         self.write(move |book| {
-            let Some(next) = book.advance(&session, Event::Ready, &note)? else { return Ok(None) };
+            let Some(next) = book.transition(&session, Event::Ready, &note)? else {
+                return Ok(None);
+            };
             book.set_session_lease(next.id, &lease)?;
-            book.note(&note);
+            book.add_entry(&note);
             let peer_public_key = Some(lease.peer_public_key.clone()).filter(|key| !key.is_empty());
             Ok(Some(Session { peer_public_key, ..next }))
         })
@@ -230,14 +236,14 @@ impl Broker {
     }
 
     /// The host could not: nothing stays.
-    async fn take_back(
+    async fn roll_back(
         &self,
         session: Session,
-        note: Note,
+        note: AuditEntryBuilder,
         error: &FleetError,
     ) -> Result<Launched> {
         tracing::warn!(session = %session.id, host = %session.host_id, %error, "a desktop did not start");
-        self.inner.fleet.cut(session.id);
+        self.inner.fleet.drop_keys(session.id);
         self.stop_desktop(&session).await;
         let (reason, message) = match error {
             FleetError::NotConnected => (
@@ -256,20 +262,20 @@ impl Broker {
                 "failed",
                 "The desktop did not start. Try again; if it stays, tell your administrator.",
             ),
-            FleetError::Unanswered(how) => (how.word(), how.told()),
+            FleetError::Probe(how) => (how.reason(), how.user_message()),
         };
         // What it showed is kept, so that an admin sees it and may accept it; no stream will be
         // opened that could.
         let shown = match error {
-            FleetError::Unanswered(Unanswered::Certificate { seen, why }) => {
+            FleetError::Probe(ProbeFailure::Certificate { certificate: seen, reason: why }) => {
                 let refused = note
                     .clone()
-                    .acting(Action::CertificateRefused)
+                    .action(Action::CertificateRefused)
                     .with("fingerprint", seen.fingerprint.to_string());
                 let offered = seen.offered(&refused);
                 Some((refused.with("subject", offered.subject.clone()).denied(why), offered))
             }
-            FleetError::Unanswered(_)
+            FleetError::Probe(_)
             | FleetError::NotConnected
             | FleetError::Timeout
             | FleetError::Refused(_)
@@ -277,99 +283,105 @@ impl Broker {
         };
         let note = note
             .failed(reason)
-            .with("error", super::record::cut(&error.to_string(), 300).to_owned());
+            .with("error", super::record::truncate_utf8(&error.to_string(), 300).to_owned());
         let (id, organization) = (session.id, session.organization_id);
         self.write(move |book| {
             if let Some((refused, offered)) = &shown {
                 book.set_offered_certificate(&session.workspace_id, offered)?;
-                book.note(refused);
+                book.add_entry(refused);
             }
-            book.note(&note);
+            book.add_entry(&note);
             // Not closed here: somebody else ended it meanwhile and finishes it.
             let system = note.clone().by_system();
             if let Some(closing) =
-                book.advance(&session, Event::Close(EndReason::LaunchFailed), &note)?
+                book.transition(&session, Event::Close(EndReason::LaunchFailed), &note)?
             {
                 book.release(&closing, &system)?;
             }
             Ok(())
         })
         .await?;
-        self.live().unknow(id);
-        self.live().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
+        self.streams().untrack(id);
+        self.streams().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
         Err(Error::unavailable(message))
     }
 
-    async fn launched(
+    async fn launch_view(
         &self,
         caller: &Caller,
         session: Session,
         workspace: Workspace,
     ) -> Result<Launched> {
         let (id, user) = (workspace.id.clone(), caller.user.id);
-        let known = self.inner.store.read(move |tx| Known::of(tx, &id, user)).await?;
+        let known = self.inner.store.read(move |tx| UpstreamSummary::load(tx, &id, user)).await?;
         let policy = workspace.policy;
-        let workspace = seen(workspace, std::slice::from_ref(&session), caller, true, known);
+        let workspace =
+            workspace_view(workspace, std::slice::from_ref(&session), caller, true, known);
         let max_duration = session.expires_at.since(session.created_at);
         Ok(Launched { session: self.session_view(session, Some(policy)), workspace, max_duration })
     }
 }
 
-impl Wish {
-    fn decide(&self, book: &mut Book<'_, '_>) -> Verdict<Step> {
-        let Some(workspace) = book.workspace(&self.id)? else {
-            let note = self.note.clone().acting(Action::AccessDenied).on_workspace_id(&self.id);
-            return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
+impl LaunchRequest {
+    fn evaluate(&self, book: &mut AuditedTx<'_, '_>) -> Decision<LaunchDecision> {
+        let Some(workspace) = book.workspace(&self.workspace_id)? else {
+            let note =
+                self.entry.clone().action(Action::AccessDenied).on_workspace_id(&self.workspace_id);
+            return book.deny(&note.denied("unknown"), Error::not_found(WORKSPACE));
         };
         let permit = match policy::authorize_launch(&self.caller, &workspace) {
             Ok(permit) => permit,
             Err(denial @ policy::Denial::NotOwner) => {
-                let note = self.note.clone().acting(Action::AccessDenied).on_workspace_id(&self.id);
-                return book.refuse(&note.denied(denial.as_str()), refusal(denial, WORKSPACE));
+                let note = self
+                    .entry
+                    .clone()
+                    .action(Action::AccessDenied)
+                    .on_workspace_id(&self.workspace_id);
+                return book.deny(&note.denied(denial.as_str()), denial_error(denial, WORKSPACE));
             }
             Err(denial) => {
-                let note = self.note.clone().on_workspace(&workspace);
-                return book.refuse(&note.denied(denial.as_str()), refusal(denial, WORKSPACE));
+                let note = self.entry.clone().on_workspace(&workspace);
+                return book.deny(&note.denied(denial.as_str()), denial_error(denial, WORKSPACE));
             }
         };
-        let note = self.note.clone().on_workspace(&workspace);
-        if !book.still_signed_in(&self.caller, self.now)? {
-            return book.refuse(&note.denied("signed_out"), invalid_token());
+        let note = self.entry.clone().on_workspace(&workspace);
+        if !book.login_is_valid(&self.caller, self.now)? {
+            return book.deny(&note.denied("signed_out"), invalid_token());
         }
         let user = permit.user_id();
         if let Some(session) = book.live_session_of(user, &workspace.id)? {
             return match session.state {
                 State::Active => {
-                    book.note(&note.in_session(&session).because("resumed"));
-                    Ok(Ok(Step::Resume(Box::new(session), Box::new(workspace))))
+                    book.add_entry(&note.in_session(&session).reason("resumed"));
+                    Ok(Ok(LaunchDecision::Resume(Box::new(session), Box::new(workspace))))
                 }
                 State::Queued | State::Creating | State::Closing(_) | State::Closed(_) => {
-                    Ok(Ok(Step::Wait(session.id)))
+                    Ok(Ok(LaunchDecision::Wait(session.id)))
                 }
             };
         }
         if workspace.maintenance {
             let error = Error::conflict("This workspace is under maintenance. Try again later.");
-            return book.refuse(&note.denied("maintenance"), error);
+            return book.deny(&note.denied("maintenance"), error);
         }
         // The seat itself decides between two who race; this also finds those who came before it
         // was made single-seat.
         if workspace.single_seat && !book.live_sessions_of_workspace(&workspace.id)?.is_empty() {
             let error = Error::conflict("Somebody else uses this workspace right now.");
-            return book.refuse(&note.denied("in_use"), error);
+            return book.deny(&note.denied("in_use"), error);
         }
-        let seeker = Seeker {
+        let seeker = PlacementRequest {
             user,
             organization: workspace.organization_id,
             network: self.network,
-            seed: self.session.0.as_u64_pair().0,
+            seed: self.session_id.0.as_u64_pair().0,
         };
-        let place = match book.place(&workspace, &seeker, &self.reachable)? {
+        let place = match book.choose_placement(&workspace, &seeker, &self.fleet)? {
             Ok(place) => place,
-            Err((word, error)) => return book.refuse(&note.failed(word), error),
+            Err((word, error)) => return book.deny(&note.failed(word), error),
         };
         let session = Session {
-            id: self.session,
+            id: self.session_id,
             organization_id: workspace.organization_id,
             user_id: user,
             user_email: self.caller.user.email.clone(),
@@ -389,12 +401,12 @@ impl Wish {
             expires_at: self.now.after(self.ttl),
             version: 1,
         };
-        book.insert_session(&session, Some(seat(&workspace, &self.caller)))?;
-        book.note(
+        book.insert_session(&session, Some(seat_key(&workspace, &self.caller)))?;
+        book.add_entry(
             &note
-                .acting(Action::CreateSession)
+                .action(Action::CreateSession)
                 .on_session(&session)
-                .with("host_id", named(&session))
+                .with("host_id", host_detail(&session))
                 .with("way", session.route.to_string()),
         );
         let pin = if workspace.kind == WorkspaceKind::Html5 {
@@ -402,23 +414,23 @@ impl Wish {
         } else {
             None
         };
-        Ok(Ok(Step::Start(Box::new(session), Box::new(workspace), pin)))
+        Ok(Ok(LaunchDecision::Start(Box::new(session), Box::new(workspace), pin)))
     }
 }
 
 /// What the session is to have at its other end: its workspace alone says. `Incomplete`: the session was
 /// made to go another way.
-fn wanted(session: &Session, workspace: &Workspace) -> Option<Wanted> {
+fn endpoint_of(session: &Session, workspace: &Workspace) -> Option<Endpoint> {
     match (&session.route, &workspace.target) {
-        (SessionRoute::OwnTunnel, None) => Some(Wanted::Desktop),
+        (SessionRoute::OwnTunnel, None) => Some(Endpoint::Desktop),
         (SessionRoute::OwnTunnel, Some(TargetSpec::Service { name, .. })) => {
-            Some(Wanted::Service { name: name.clone() })
+            Some(Endpoint::Service { name: name.clone() })
         }
         (SessionRoute::HostTunnel, Some(TargetSpec::Host { port, .. })) => {
-            Some(Wanted::Server { port: *port })
+            Some(Endpoint::HostPort { port: *port })
         }
         (SessionRoute::Direct(name), Some(TargetSpec::Direct { .. })) => {
-            Some(Wanted::Direct { name: name.clone() })
+            Some(Endpoint::Direct { name: name.clone() })
         }
         (SessionRoute::OwnTunnel | SessionRoute::HostTunnel | SessionRoute::Direct(_), _) => None,
     }
@@ -426,7 +438,10 @@ fn wanted(session: &Session, workspace: &Workspace) -> Option<Wanted> {
 
 /// A started RDP desktop must say which certificate it has: without it, the gateway could not tell
 /// it from another.
-fn proven(desktop: DesktopStarted, workspace: &Workspace) -> Result<DesktopStarted, FleetError> {
+fn require_certificate(
+    desktop: DesktopStarted,
+    workspace: &Workspace,
+) -> Result<DesktopStarted, FleetError> {
     if workspace.kind == WorkspaceKind::Rdp
         && workspace.is_agent_started()
         && desktop.certificate.is_none()
@@ -437,12 +452,12 @@ fn proven(desktop: DesktopStarted, workspace: &Workspace) -> Result<DesktopStart
 }
 
 /// The host as the log names it; null for a direct target, which is on none.
-fn named(session: &Session) -> Option<String> {
+fn host_detail(session: &Session) -> Option<String> {
     (!matches!(session.route, SessionRoute::Direct(_))).then(|| session.host_id.to_string())
 }
 
 /// Who may be in it at once: one user of a single-seat workspace, else one session of each user.
-fn seat(workspace: &Workspace, caller: &Caller) -> SeatKey {
+fn seat_key(workspace: &Workspace, caller: &Caller) -> SeatKey {
     if workspace.single_seat {
         SeatKey::workspace(&workspace.id)
     } else {

@@ -1,8 +1,8 @@
 //! Who watches a session, and how its streams are cut: authorisation lasts as long as the stream.
 //!
 //! Everything here is in memory and about this process only; the store is the truth. A relay holds
-//! a [`StreamGrant`]: it reads its [`Right`] from a watch channel and counts into [`Meters`]
-//! without a lock. The registry behind [`Active`] is one mutex, taken when a stream opens or closes
+//! a [`StreamGrant`]: it reads its [`StreamAuthorization`] from a watch channel and counts into [`StreamMeters`]
+//! without a lock. The registry behind [`Live`] is one mutex, taken when a stream opens or closes
 //! and when something ends, never while bytes pass.
 
 use crate::domain::lease::Lease;
@@ -20,9 +20,9 @@ use tokio::sync::{broadcast, watch};
 
 /// What became of the right to a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Right {
+pub enum StreamAuthorization {
     /// It holds.
-    Held,
+    Valid,
     /// The session ended.
     SessionEnded(EndReason),
     /// The login it was opened from ended; the session goes on.
@@ -54,7 +54,7 @@ pub enum Topic {
 
 /// Bytes and round trips of one stream; the relay writes, the API reads. No lock, no store.
 #[derive(Debug, Default)]
-pub struct Meters {
+pub struct StreamMeters {
     /// Bytes browser to desktop.
     pub up: AtomicU64,
     /// Bytes desktop to browser.
@@ -62,9 +62,9 @@ pub struct Meters {
     rtt_micros: AtomicU64,
 }
 
-impl Meters {
+impl StreamMeters {
     /// Notes a round trip browser to gateway.
-    pub fn note_rtt(&self, rtt: Duration) {
+    pub fn record_rtt(&self, rtt: Duration) {
         self.rtt_micros
             .store(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
     }
@@ -85,45 +85,45 @@ impl Meters {
 pub struct StreamGrant {
     /// What may be dialled.
     pub lease: Lease,
-    /// Ends with anything but [`Right::Held`]; the relay must stop then at once.
-    pub right: watch::Receiver<Right>,
+    /// Ends with anything but [`StreamAuthorization::Held`]; the relay must stop then at once.
+    pub authorization: watch::Receiver<StreamAuthorization>,
     /// For the relay to write.
-    pub meters: Arc<Meters>,
+    pub meters: Arc<StreamMeters>,
     /// Frees the place when dropped.
-    pub place: ViewerPlace,
+    pub slot: StreamSlotGuard,
 }
 
 impl StreamGrant {
     /// Who opened it.
     #[must_use]
-    pub fn by(&self) -> Option<&Caller> {
-        self.place.by.as_deref()
+    pub fn caller(&self) -> Option<&Caller> {
+        self.slot.caller.as_deref()
     }
 }
 
 /// A viewer's place in a session.
 #[derive(Debug)]
-pub struct ViewerPlace {
+pub struct StreamSlotGuard {
     /// Session.
     pub session_id: SessionId,
     pub(super) opened_at: Timestamp,
-    pub(super) by: Option<Box<Caller>>,
-    number: u64,
-    registry: Option<Arc<Mutex<Registry>>>,
+    pub(super) caller: Option<Box<Caller>>,
+    slot_id: u64,
+    registry: Option<Arc<Mutex<RegistryState>>>,
 }
 
-impl ViewerPlace {
+impl StreamSlotGuard {
     /// A place in no session's count, for tests of the relay.
     #[must_use]
-    pub fn uncounted(session_id: SessionId) -> Self {
-        Self { session_id, opened_at: Timestamp(0), by: None, number: 0, registry: None }
+    pub fn unregistered(session_id: SessionId) -> Self {
+        Self { session_id, opened_at: Timestamp(0), caller: None, slot_id: 0, registry: None }
     }
 }
 
-impl Drop for ViewerPlace {
+impl Drop for StreamSlotGuard {
     fn drop(&mut self) {
         if let Some(registry) = &self.registry {
-            locked(registry).forget(self.number, self.session_id);
+            lock(registry).remove(self.slot_id, self.session_id);
         }
     }
 }
@@ -131,32 +131,32 @@ impl Drop for ViewerPlace {
 /// What a stream is granted under. When it is changed, the stream is cut and comes back under the
 /// new.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Terms {
+pub(super) struct GrantConditions {
     pub(super) policy: StreamPolicy,
     pub(super) trust: TrustRule,
     pub(super) web: WebAppConfig,
 }
 
 /// A place that was just taken, with the ends of the channel its holder needs.
-pub(super) struct Taken {
-    pub(super) place: ViewerPlace,
-    pub(super) right: watch::Receiver<Right>,
-    pub(super) meters: Arc<Meters>,
+pub(super) struct AcquiredSlot {
+    pub(super) slot: StreamSlotGuard,
+    pub(super) authorization: watch::Receiver<StreamAuthorization>,
+    pub(super) meters: Arc<StreamMeters>,
 }
 
 #[derive(Debug)]
-struct Seat {
+struct StreamSlot {
     login: LoginId,
-    right: watch::Sender<Right>,
-    meters: Arc<Meters>,
+    authorization: watch::Sender<StreamAuthorization>,
+    meters: Arc<StreamMeters>,
     /// What it was granted under; `Incomplete` while that is being decided.
-    terms: Option<Terms>,
+    conditions: Option<GrantConditions>,
 }
 
-impl Seat {
-    fn tell(&self, right: Right) {
-        self.right.send_if_modified(|now| {
-            let first = *now == Right::Held;
+impl StreamSlot {
+    fn revoke(&self, right: StreamAuthorization) {
+        self.authorization.send_if_modified(|now| {
+            let first = *now == StreamAuthorization::Valid;
             if first {
                 *now = right;
             }
@@ -167,18 +167,18 @@ impl Seat {
 
 /// What the mutex guards.
 #[derive(Debug, Default)]
-struct Registry {
-    next: u64,
-    seats: HashMap<u64, Seat>,
+struct RegistryState {
+    next_id: u64,
+    slots: HashMap<u64, StreamSlot>,
     by_session: HashMap<SessionId, Vec<u64>>,
-    sessions: HashSet<SessionId>,
-    finishing: HashSet<SessionId>,
-    own: BTreeSet<i64>,
+    tracked: HashSet<SessionId>,
+    completing: HashSet<SessionId>,
+    own_sequence_numbers: BTreeSet<i64>,
 }
 
-impl Registry {
-    fn forget(&mut self, number: u64, session: SessionId) {
-        self.seats.remove(&number);
+impl RegistryState {
+    fn remove(&mut self, number: u64, session: SessionId) {
+        self.slots.remove(&number);
         if let Some(numbers) = self.by_session.get_mut(&session) {
             numbers.retain(|n| *n != number);
             if numbers.is_empty() {
@@ -188,133 +188,138 @@ impl Registry {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic while holding it leaves maps that are still maps; refusing every stream for ever
     // would be worse.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Most own entries remembered for the sentinel; beyond it, it looks once too often.
-const OWN_MAX: usize = 4096;
+const OWN_SEQUENCE_NUMBERS_MAX: usize = 4096;
 /// Changes a slow event stream may lag behind before it is told to refetch everything.
-const CHANGES_MAX: usize = 256;
+const CHANGE_BUFFER: usize = 256;
 
 /// Registry of live sessions and their watchers.
 #[derive(Debug)]
-pub struct Live {
-    registry: Arc<Mutex<Registry>>,
+pub struct StreamRegistry {
+    registry: Arc<Mutex<RegistryState>>,
     changes: broadcast::Sender<Change>,
-    pulse: watch::Sender<u64>,
-    entries: watch::Sender<u64>,
+    revision: watch::Sender<u64>,
+    audit_revision: watch::Sender<u64>,
 }
 
-impl Default for Live {
+impl Default for StreamRegistry {
     fn default() -> Self {
         Self {
             registry: Arc::default(),
-            changes: broadcast::channel(CHANGES_MAX).0,
-            pulse: watch::channel(0).0,
-            entries: watch::channel(0).0,
+            changes: broadcast::channel(CHANGE_BUFFER).0,
+            revision: watch::channel(0).0,
+            audit_revision: watch::channel(0).0,
         }
     }
 }
 
-impl Live {
+impl StreamRegistry {
     // --- viewers ---
 
     /// Takes a viewer's place; `Incomplete` when the session has `max` already.
-    pub(super) fn take_place(
+    pub(super) fn acquire_slot(
         &self,
         session: SessionId,
         by: &Caller,
         now: Timestamp,
         max: usize,
-    ) -> Option<Taken> {
-        let mut registry = locked(&self.registry);
+    ) -> Option<AcquiredSlot> {
+        let mut registry = lock(&self.registry);
         if registry.by_session.get(&session).map_or(0, Vec::len) >= max {
             return None;
         }
-        registry.next += 1;
-        let number = registry.next;
-        let (right, watching) = watch::channel(Right::Held);
-        let meters = Arc::<Meters>::default();
-        registry.seats.insert(
+        registry.next_id += 1;
+        let number = registry.next_id;
+        let (right, watching) = watch::channel(StreamAuthorization::Valid);
+        let meters = Arc::<StreamMeters>::default();
+        registry.slots.insert(
             number,
-            Seat { login: by.login_id, right, meters: meters.clone(), terms: None },
+            StreamSlot {
+                login: by.login_id,
+                authorization: right,
+                meters: meters.clone(),
+                conditions: None,
+            },
         );
         registry.by_session.entry(session).or_default().push(number);
-        let place = ViewerPlace {
+        let place = StreamSlotGuard {
             session_id: session,
             opened_at: now,
-            by: Some(Box::new(by.clone())),
-            number,
+            caller: Some(Box::new(by.clone())),
+            slot_id: number,
             registry: Some(self.registry.clone()),
         };
-        Some(Taken { place, right: watching, meters })
+        Some(AcquiredSlot { slot: place, authorization: watching, meters })
     }
 
     /// Tells every watcher of a session why it ended. The first word said to a watcher stays.
-    pub(super) fn end_session(&self, session: SessionId, reason: EndReason) {
-        let registry = locked(&self.registry);
+    pub(super) fn revoke_session(&self, session: SessionId, reason: EndReason) {
+        let registry = lock(&self.registry);
         let numbers = registry.by_session.get(&session).into_iter().flatten();
         numbers
-            .filter_map(|n| registry.seats.get(n))
-            .for_each(|seat| seat.tell(Right::SessionEnded(reason)));
+            .filter_map(|n| registry.slots.get(n))
+            .for_each(|seat| seat.revoke(StreamAuthorization::SessionEnded(reason)));
     }
 
     /// Tells every watcher opened from a login that it ended.
-    pub(super) fn end_login(&self, login: LoginId) {
-        locked(&self.registry)
-            .seats
+    pub(super) fn revoke_login(&self, login: LoginId) {
+        lock(&self.registry)
+            .slots
             .values()
             .filter(|seat| seat.login == login)
-            .for_each(|seat| seat.tell(Right::SignedOut));
+            .for_each(|seat| seat.revoke(StreamAuthorization::SignedOut));
     }
 
     /// Says under what the holder of a place was granted its stream.
-    pub(super) fn granted(&self, place: &ViewerPlace, terms: Terms) {
-        if let Some(seat) = locked(&self.registry).seats.get_mut(&place.number) {
-            seat.terms = Some(terms);
+    pub(super) fn set_conditions(&self, place: &StreamSlotGuard, terms: GrantConditions) {
+        if let Some(seat) = lock(&self.registry).slots.get_mut(&place.slot_id) {
+            seat.conditions = Some(terms);
         }
     }
 
     /// Tells every watcher of a session that was not granted its stream under these terms that they
     /// were changed.
-    pub(super) fn change_terms(&self, session: SessionId, terms: &Terms) {
-        let registry = locked(&self.registry);
+    pub(super) fn revoke_outdated(&self, session: SessionId, terms: &GrantConditions) {
+        let registry = lock(&self.registry);
         let numbers = registry.by_session.get(&session).into_iter().flatten();
         let seats = numbers
-            .filter_map(|n| registry.seats.get(n))
-            .filter(|seat| seat.terms.as_ref() != Some(terms));
-        seats.for_each(|seat| seat.tell(Right::PolicyChanged));
+            .filter_map(|n| registry.slots.get(n))
+            .filter(|seat| seat.conditions.as_ref() != Some(terms));
+        seats.for_each(|seat| seat.revoke(StreamAuthorization::PolicyChanged));
     }
 
     /// Open streams of a session, and the last round trip noted in any of them.
-    pub(super) fn viewers(&self, session: SessionId) -> (usize, Option<Duration>) {
-        let registry = locked(&self.registry);
+    pub(super) fn stream_stats(&self, session: SessionId) -> (usize, Option<Duration>) {
+        let registry = lock(&self.registry);
         let numbers = registry.by_session.get(&session).map_or(&[][..], Vec::as_slice);
         let rtt =
-            numbers.iter().rev().filter_map(|n| registry.seats.get(n)).find_map(|s| s.meters.rtt());
+            numbers.iter().rev().filter_map(|n| registry.slots.get(n)).find_map(|s| s.meters.rtt());
         (numbers.len(), rtt)
     }
 
     /// Sessions and logins that hold a stream here.
-    pub(super) fn watched(&self) -> (Vec<SessionId>, Vec<LoginId>) {
-        let registry = locked(&self.registry);
-        let logins: HashSet<_> = registry.seats.values().map(|s| s.login).collect();
+    pub(super) fn with_streams(&self) -> (Vec<SessionId>, Vec<LoginId>) {
+        let registry = lock(&self.registry);
+        let logins: HashSet<_> = registry.slots.values().map(|s| s.login).collect();
         (registry.by_session.keys().copied().collect(), logins.into_iter().collect())
     }
 
     /// Open streams.
-    pub(super) fn streams(&self) -> usize {
-        locked(&self.registry).seats.len()
+    pub(super) fn stream_count(&self) -> usize {
+        lock(&self.registry).slots.len()
     }
 
     /// The last round trips of all open streams.
-    pub(super) fn round_trips(&self) -> LatencyHistogram {
+    pub(super) fn rtt_histogram(&self) -> LatencyHistogram {
         let mut spread = LatencyHistogram::default();
-        locked(&self.registry)
-            .seats
+        lock(&self.registry)
+            .slots
             .values()
             .filter_map(|seat| seat.meters.rtt())
             .for_each(|took| spread.observe(took));
@@ -324,60 +329,60 @@ impl Live {
     // --- sessions whose keys or desktop this process may hold ---
 
     /// This process holds this session's tunnel, or is about to.
-    pub(super) fn know(&self, session: SessionId) {
-        locked(&self.registry).sessions.insert(session);
+    pub(super) fn track(&self, session: SessionId) {
+        lock(&self.registry).tracked.insert(session);
     }
 
     /// It holds it no longer.
-    pub(super) fn unknow(&self, session: SessionId) {
-        locked(&self.registry).sessions.remove(&session);
+    pub(super) fn untrack(&self, session: SessionId) {
+        lock(&self.registry).tracked.remove(&session);
     }
 
     /// Whether it does.
-    pub(super) fn is_known(&self, session: SessionId) -> bool {
-        locked(&self.registry).sessions.contains(&session)
+    pub(super) fn is_tracked(&self, session: SessionId) -> bool {
+        lock(&self.registry).tracked.contains(&session)
     }
 
     /// The sessions known here.
-    pub(super) fn known(&self) -> Vec<SessionId> {
-        locked(&self.registry).sessions.iter().copied().collect()
+    pub(super) fn tracked(&self) -> Vec<SessionId> {
+        lock(&self.registry).tracked.iter().copied().collect()
     }
 
     /// How many.
-    pub(super) fn known_count(&self) -> usize {
-        locked(&self.registry).sessions.len()
+    pub(super) fn tracked_count(&self) -> usize {
+        lock(&self.registry).tracked.len()
     }
 
     /// Claims the finishing of a session, so that reaper, sentinel and request do it once; `Incomplete`:
     /// somebody has it.
-    pub(super) fn claim(&self, session: SessionId) -> Option<Claim> {
-        locked(&self.registry)
-            .finishing
+    pub(super) fn claim(&self, session: SessionId) -> Option<CompletionClaim> {
+        lock(&self.registry)
+            .completing
             .insert(session)
-            .then(|| Claim { session, registry: self.registry.clone() })
+            .then(|| CompletionClaim { session, registry: self.registry.clone() })
     }
 
     /// Whether somebody is finishing it.
     pub(super) fn is_claimed(&self, session: SessionId) -> bool {
-        locked(&self.registry).finishing.contains(&session)
+        lock(&self.registry).completing.contains(&session)
     }
 
     // --- the sentinel's memory ---
 
     /// These audit entries are our own.
-    pub(super) fn own(&self, entries: &[i64]) {
-        let mut registry = locked(&self.registry);
-        registry.own.extend(entries);
-        while registry.own.len() > OWN_MAX {
-            registry.own.pop_first();
+    pub(super) fn record_own(&self, entries: &[i64]) {
+        let mut registry = lock(&self.registry);
+        registry.own_sequence_numbers.extend(entries);
+        while registry.own_sequence_numbers.len() > OWN_SEQUENCE_NUMBERS_MAX {
+            registry.own_sequence_numbers.pop_first();
         }
     }
 
     /// Whether every entry after `last` up to `now` is our own; forgets them.
     pub(super) fn all_own(&self, last: i64, now: i64) -> bool {
-        let mut registry = locked(&self.registry);
-        let keep = registry.own.split_off(&now.saturating_add(1));
-        let seen = std::mem::replace(&mut registry.own, keep);
+        let mut registry = lock(&self.registry);
+        let keep = registry.own_sequence_numbers.split_off(&now.saturating_add(1));
+        let seen = std::mem::replace(&mut registry.own_sequence_numbers, keep);
         let own = seen.range(last.saturating_add(1)..).count();
         usize::try_from(now.saturating_sub(last)).is_ok_and(|n| n == own)
     }
@@ -390,40 +395,40 @@ impl Live {
             // Nobody listening is fine.
             let _ = self.changes.send(Change { organization_id, topic });
         }
-        self.pulse.send_modify(|n| *n = n.wrapping_add(1));
+        self.revision.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    /// What [`Active::publish`] says.
-    pub(super) fn changes(&self) -> broadcast::Receiver<Change> {
+    /// What [`Live::publish`] says.
+    pub(super) fn subscribe_changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
 
     /// Says that the audit log grew. Apart from the changes, since it grows with each of them: a
     /// burst is one word to a slow listener.
-    pub(super) fn log_grew(&self) {
-        self.entries.send_modify(|n| *n = n.wrapping_add(1));
+    pub(super) fn notify_audit(&self) {
+        self.audit_revision.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    /// Moves at every [`Active::log_grew`].
-    pub(super) fn entries(&self) -> watch::Receiver<u64> {
-        self.entries.subscribe()
+    /// Moves at every [`Live::log_grew`].
+    pub(super) fn subscribe_audit(&self) -> watch::Receiver<u64> {
+        self.audit_revision.subscribe()
     }
 
-    /// Moves at every [`Active::publish`]: for those who wait for a session to come or go.
-    pub(super) fn pulse(&self) -> watch::Receiver<u64> {
-        self.pulse.subscribe()
+    /// Moves at every [`Live::publish`]: for those who wait for a session to come or go.
+    pub(super) fn subscribe_revision(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
     }
 }
 
 /// The right to finish a session.
-pub(super) struct Claim {
+pub(super) struct CompletionClaim {
     session: SessionId,
-    registry: Arc<Mutex<Registry>>,
+    registry: Arc<Mutex<RegistryState>>,
 }
 
-impl Drop for Claim {
+impl Drop for CompletionClaim {
     fn drop(&mut self) {
-        locked(&self.registry).finishing.remove(&self.session);
+        lock(&self.registry).completing.remove(&self.session);
     }
 }
 
@@ -433,13 +438,13 @@ mod tests {
 
     #[test]
     fn own_entries_are_told_from_others() {
-        let live = Live::default();
-        live.own(&[1, 2, 3]);
+        let live = StreamRegistry::default();
+        live.record_own(&[1, 2, 3]);
         assert!(live.all_own(0, 3));
         assert!(!live.all_own(3, 4), "nobody here wrote 4");
-        live.own(&[5, 7]);
+        live.record_own(&[5, 7]);
         assert!(!live.all_own(4, 7), "6 is somebody else's");
-        live.own(&[8, 9]);
+        live.record_own(&[8, 9]);
         assert!(live.all_own(7, 8));
         assert!(live.all_own(8, 9), "later ones are kept");
     }

@@ -2,7 +2,7 @@
 //! changed) and the `reaper` (what nobody looked after).
 
 use super::fleet::{HostPeer, SessionPeer, TunnelReport};
-use super::record::whole;
+use super::record::json_int;
 use super::{Broker, hosts, launch};
 use crate::domain::audit::Action;
 use crate::domain::host::Host;
@@ -15,14 +15,14 @@ use std::sync::Mutex;
 use tokio::sync::watch;
 
 /// What the reaper remembers from pass to pass.
-pub(super) struct Memory {
-    pub(super) hosts: Mutex<HashMap<HostId, HostWatch>>,
+pub(super) struct ReconcilerState {
+    pub(super) hosts: Mutex<HashMap<HostId, HostObservation>>,
     /// When this process began to look: nothing counts as lost for longer.
     pub(super) started: Timestamp,
     pub(super) purged: Mutex<Timestamp>,
 }
 
-impl Memory {
+impl ReconcilerState {
     pub(super) fn new(started: Timestamp) -> Self {
         Self { hosts: Mutex::default(), started, purged: Mutex::new(started) }
     }
@@ -30,7 +30,7 @@ impl Memory {
 
 /// What was last seen of a host.
 #[derive(Clone, Debug)]
-pub(super) struct HostWatch {
+pub(super) struct HostObservation {
     pub(super) connected: bool,
     /// Since when it is so.
     pub(super) since: Timestamp,
@@ -47,7 +47,7 @@ impl Broker {
     /// host or session that cannot be restored is logged and left to the reaper.
     pub async fn start(&self, origin: &RequestSource) -> Result<()> {
         self.keys().await?;
-        self.keep_identity().await?;
+        self.store_identity().await?;
         let (hosts, sessions) = self
             .inner
             .store
@@ -62,16 +62,16 @@ impl Broker {
             .await?;
         let (host_count, mut restored) = (hosts.len(), 0_u64);
         for (host, sealed) in &hosts {
-            self.add_host(host, sealed);
+            self.open_host_tunnel(host, sealed);
         }
         for (session, lease) in sessions {
             // A launch that was under way died with the process that had begun it: not known here,
             // so that the reaper ends it at once.
             if !matches!(session.state, State::Queued | State::Creating) {
-                self.live().know(session.id);
+                self.streams().track(session.id);
             }
             if session.state == State::Active {
-                match self.restore(&session, lease) {
+                match self.restore_tunnel(&session, lease) {
                     Ok(()) => restored += 1,
                     Err(error) => {
                         tracing::error!(session = %session.id, cause = ?error.source, "a session's tunnel could not be restored")
@@ -79,17 +79,18 @@ impl Broker {
                 }
             }
         }
-        let note = self.note(origin, Action::GatewayStart).by_system().on_thing("gateway", None);
+        let note =
+            self.audit_entry(origin, Action::GatewayStart).by_system().on_named("gateway", None);
         let note = note
             .with("version", env!("CARGO_PKG_VERSION"))
             .with("hosts", host_count)
-            .with("sessions", whole(restored));
-        self.write_note(note).await
+            .with("sessions", json_int(restored));
+        self.write_entry(note).await
     }
 
     /// Opens a stored host's tunnel; one that cannot be opened is logged and tried again by the
     /// reaper.
-    pub(super) fn add_host(&self, host: &Host, sealed: &str) {
+    pub(super) fn open_host_tunnel(&self, host: &Host, sealed: &str) {
         let opened = self.inner.vault.unseal(&hosts::psk_purpose(host.id), sealed);
         let peer = opened.map(|preshared_key| HostPeer { host: host.clone(), preshared_key });
         if let Err(error) =
@@ -99,7 +100,7 @@ impl Broker {
         }
     }
 
-    fn restore(&self, session: &Session, lease: Option<LeaseRow>) -> Result<()> {
+    fn restore_tunnel(&self, session: &Session, lease: Option<LeaseRow>) -> Result<()> {
         let lease = lease.ok_or_else(|| Error::internal("an active session without a lease"))?;
         let preshared_key =
             self.inner.vault.unseal(&launch::psk_purpose(session.id), &lease.psk_sealed)?;
@@ -119,7 +120,7 @@ impl Broker {
     /// the command line, changed) until `stop` resolves.
     pub async fn maintain(&self, stop: watch::Receiver<bool>) {
         let mut ended = stop.clone();
-        let work = async { tokio::join!(self.watch_others(), self.reap()) };
+        let work = async { tokio::join!(self.run_change_watcher(), self.run_reconciler()) };
         tokio::select! {
             _ = ended.wait_for(|stop| *stop) => {}
             _ = work => {}
@@ -131,9 +132,11 @@ impl Broker {
     /// # Errors
     /// When the store cannot write it down.
     pub async fn stop(&self, origin: &RequestSource) -> Result<()> {
-        let note = self.note(origin, Action::GatewayStop).by_system().on_thing("gateway", None);
         let note =
-            note.with("sessions", self.live().known_count()).with("streams", self.live().streams());
-        self.write_note(note).await
+            self.audit_entry(origin, Action::GatewayStop).by_system().on_named("gateway", None);
+        let note = note
+            .with("sessions", self.streams().tracked_count())
+            .with("streams", self.streams().stream_count());
+        self.write_entry(note).await
     }
 }

@@ -6,8 +6,8 @@
 //! verifications with one code exactly one succeeds. The secret is sealed at rest under its user's
 //! id, and counts for nothing until a code confirmed it.
 
-use super::record::{Book, Note, Verdict};
-use super::tokens::{NewLogin, hash_of, invalid_token};
+use super::record::{AuditEntryBuilder, AuditedTx, Decision};
+use super::tokens::{NewLogin, invalid_token, token_hash};
 use super::views::{EnrollAs, Tokens, TotpEnrollment};
 use super::{Broker, signin};
 use crate::auth::{Vault, totp};
@@ -18,27 +18,32 @@ use crate::domain::{Error, Result, Timestamp, UserId};
 use crate::store::{Challenge, ChallengePurpose, Tx};
 
 /// Wrong codes a challenge survives.
-const TRIES: i32 = 5;
+const MAX_ATTEMPTS: i32 = 5;
 
 fn invalid_code() -> Error {
     Error::unauthenticated("Invalid code")
 }
 
 /// What a user's TOTP secret is sealed for.
-pub(super) fn purpose(user: UserId) -> String {
+pub(super) fn totp_purpose(user: UserId) -> String {
     format!("totp:{user}")
 }
 
 /// Opens a user's sealed TOTP secret.
-fn open(vault: &Vault, user: UserId, sealed: &str) -> Result<SecretString> {
-    let bytes = vault.unseal(&purpose(user), sealed)?;
+fn open_secret(vault: &Vault, user: UserId, sealed: &str) -> Result<SecretString> {
+    let bytes = vault.unseal(&totp_purpose(user), sealed)?;
     String::from_utf8(bytes.expose().clone()).map(SecretString::new).map_err(Error::internal)
 }
 
 /// The challenge of a token, alive and for this purpose, with its user; else the reason why not.
-type Found = std::result::Result<(Challenge, User), (&'static str, Option<Box<User>>)>;
+type ChallengeLookup = std::result::Result<(Challenge, User), (&'static str, Option<Box<User>>)>;
 
-fn find(book: &mut Tx<'_>, hash: &str, purpose: ChallengePurpose, now: Timestamp) -> Result<Found> {
+fn find_challenge(
+    book: &mut Tx<'_>,
+    hash: &str,
+    purpose: ChallengePurpose,
+    now: Timestamp,
+) -> Result<ChallengeLookup> {
     let Some(challenge) = book.challenge(hash)? else { return Ok(Err(("unknown_token", None))) };
     let Some(user) = book.user(challenge.user_id)? else { return Ok(Err(("unknown_token", None))) };
     let reason = if now >= challenge.expires_at {
@@ -68,46 +73,47 @@ impl Broker {
         if MfaMethod::parse(method).is_none() {
             return Err(Error::invalid("method must be \"totp\"."));
         }
-        let hash = hash_of(mfa_token);
-        let user = self.challenged(origin, &hash, ChallengePurpose::Verify).await?;
-        self.count_code(origin, &user).await?;
+        let hash = token_hash(mfa_token);
+        let user = self.challenged_user(origin, &hash, ChallengePurpose::Verify).await?;
+        self.limit_code_attempts(origin, &user).await?;
         let keys = self.keys().await?;
         let now = self.now();
         let login = NewLogin::new(origin, &self.inner.settings, now);
         let (made, refresh_hash) = (login.clone(), login.refresh_hash());
         let vault = self.inner.vault.clone();
-        let failed = self.mfa_failed(origin);
-        let done = self.note(origin, Action::MfaVerify).with("method", "totp").on_login(login.id);
+        let failed = self.mfa_failed_entry(origin);
+        let done =
+            self.audit_entry(origin, Action::MfaVerify).with("method", "totp").on_login(login.id);
         let code = SecretString::new(code.to_owned());
         let caller = self
-            .decide(move |book| {
+            .transact(move |book| {
                 let (challenge, user) =
-                    match tried(book, &hash, ChallengePurpose::Verify, now, &failed)? {
+                    match consume_attempt(book, &hash, ChallengePurpose::Verify, now, &failed)? {
                         Ok(found) => found,
                         Err(error) => return Ok(Err(error)),
                     };
                 let failed = failed.clone().by_user(&user).on_user(&user);
                 let Some(row) = book.totp(user.id)?.filter(|row| row.confirmed_at.is_some()) else {
-                    return book.refuse(&failed.denied("no_factor"), invalid_token());
+                    return book.deny(&failed.denied("no_factor"), invalid_token());
                 };
-                let secret = open(&vault, user.id, &row.sealed)?;
+                let secret = open_secret(&vault, user.id, &row.sealed)?;
                 let Some(step) = totp::matching_step(&secret, code.expose(), now) else {
-                    return book.refuse(&failed.denied("wrong_code"), invalid_code());
+                    return book.deny(&failed.denied("wrong_code"), invalid_code());
                 };
                 if !book.advance_totp_step(user.id, step)? {
-                    return book.refuse(&failed.denied("reused_code"), invalid_code());
+                    return book.deny(&failed.denied("reused_code"), invalid_code());
                 }
                 if !book.delete_challenge(challenge.id)? {
-                    return book.refuse(&failed.denied("used_token"), invalid_token());
+                    return book.deny(&failed.denied("used_token"), invalid_token());
                 }
                 let mfa = Mfa { method: MfaMethod::Totp, verified_at: now };
                 let caller = made.insert(book, &user, Some(mfa), &refresh_hash)?;
-                book.note(&done.clone().by_user(&user));
+                book.add_entry(&done.clone().by_user(&user));
                 Ok(Ok(caller))
             })
             .await?;
-        self.inner.guesses.reset_account(&caller.user.email);
-        self.inner.codes.reset_account(&caller.user.id.to_string());
+        self.inner.password_limiter.reset_account(&caller.user.email);
+        self.inner.otp_limiter.reset_account(&caller.user.id.to_string());
         login.tokens(&keys, &self.inner.settings, caller)
     }
 
@@ -120,30 +126,30 @@ impl Broker {
         origin: &RequestSource,
         who: EnrollAs<'_>,
     ) -> Result<TotpEnrollment> {
-        let (hash, user) = self.enrolling(origin, &who).await?;
-        self.count_code(origin, &user).await?;
+        let (hash, user) = self.enrolling_user(origin, &who).await?;
+        self.limit_code_attempts(origin, &user).await?;
         let secret = totp::new_secret();
         let issuer = self.inner.settings.issuer.clone();
         let otpauth_url = totp::otpauth_url(&secret, &issuer, &user.email)?;
         let qr_svg = totp::qr_svg(&otpauth_url)?;
-        let sealed = self.inner.vault.seal(&purpose(user.id), secret.expose().as_bytes());
+        let sealed = self.inner.vault.seal(&totp_purpose(user.id), secret.expose().as_bytes());
         let (now, account) = (self.now(), user.email.clone());
         let note = self
-            .note(origin, Action::MfaEnroll)
+            .audit_entry(origin, Action::MfaEnroll)
             .by_user(&user)
             .on_user(&user)
             .with("stage", "started");
-        self.decide(move |book| {
+        self.transact(move |book| {
             if let Some(hash) = &hash
-                && find(book, hash, ChallengePurpose::Enroll, now)?.is_err()
+                && find_challenge(book, hash, ChallengePurpose::Enroll, now)?.is_err()
             {
-                return book.refuse(&note.clone().denied("used_token"), invalid_token());
+                return book.deny(&note.clone().denied("used_token"), invalid_token());
             }
             if book.totp(user.id)?.is_some_and(|row| row.confirmed_at.is_some()) {
-                return book.refuse(&note.clone().denied("already_enrolled"), already_enrolled());
+                return book.deny(&note.clone().denied("already_enrolled"), already_enrolled());
             }
             book.put_totp(user.id, &sealed, now)?;
-            book.note(&note);
+            book.add_entry(&note);
             Ok(Ok(()))
         })
         .await?;
@@ -162,27 +168,29 @@ impl Broker {
         who: EnrollAs<'_>,
         code: &str,
     ) -> Result<Option<Tokens>> {
-        let (hash, user) = self.enrolling(origin, &who).await?;
+        let (hash, user) = self.enrolling_user(origin, &who).await?;
         let signed_in = match who {
             EnrollAs::Caller(caller) => Some(caller.login_id),
             EnrollAs::MfaToken(_) => None,
         };
-        self.count_code(origin, &user).await?;
+        self.limit_code_attempts(origin, &user).await?;
         let keys = self.keys().await?;
         let now = self.now();
         let login = NewLogin::new(origin, &self.inner.settings, now);
         let (made, refresh_hash) = (login.clone(), login.refresh_hash());
         let vault = self.inner.vault.clone();
-        let failed = self.mfa_failed(origin);
-        let done =
-            self.note(origin, Action::MfaEnroll).with("method", "totp").with("stage", "confirmed");
+        let failed = self.mfa_failed_entry(origin);
+        let done = self
+            .audit_entry(origin, Action::MfaEnroll)
+            .with("method", "totp")
+            .with("stage", "confirmed");
         let code = SecretString::new(code.to_owned());
         let caller = self
-            .decide(move |book| {
+            .transact(move |book| {
                 let (challenge, user) = match &hash {
                     None => (None, user.clone()),
                     Some(hash) => {
-                        match tried(book, hash, ChallengePurpose::Enroll, now, &failed)? {
+                        match consume_attempt(book, hash, ChallengePurpose::Enroll, now, &failed)? {
                             Ok((challenge, user)) => (Some(challenge), user),
                             Err(error) => return Ok(Err(error)),
                         }
@@ -190,27 +198,27 @@ impl Broker {
                 };
                 let failed = failed.clone().by_user(&user).on_user(&user);
                 let Some(row) = book.totp(user.id)? else {
-                    return book.refuse(
+                    return book.deny(
                         &failed.denied("not_started"),
                         Error::conflict("Start the enrolment first."),
                     );
                 };
                 if row.confirmed_at.is_some() {
-                    return book.refuse(&failed.denied("already_enrolled"), already_enrolled());
+                    return book.deny(&failed.denied("already_enrolled"), already_enrolled());
                 }
-                let secret = open(&vault, user.id, &row.sealed)?;
+                let secret = open_secret(&vault, user.id, &row.sealed)?;
                 let Some(step) = totp::matching_step(&secret, code.expose(), now) else {
-                    return book.refuse(&failed.denied("wrong_code"), invalid_code());
+                    return book.deny(&failed.denied("wrong_code"), invalid_code());
                 };
                 if !book.confirm_totp(user.id, step, now)? {
-                    return book.refuse(&failed.denied("already_enrolled"), already_enrolled());
+                    return book.deny(&failed.denied("already_enrolled"), already_enrolled());
                 }
                 let done = done.clone().by_user(&user).on_user(&user);
                 let mfa = Mfa { method: MfaMethod::Totp, verified_at: now };
                 let user = User { mfa_enrolled: true, ..user };
                 if let Some(login) = signed_in {
                     book.set_login_mfa(login, mfa)?;
-                    book.note(&done);
+                    book.add_entry(&done);
                     return Ok(Ok(Caller { user, login_id: login, mfa: Some(mfa) }));
                 }
                 if let Some(challenge) = challenge
@@ -221,12 +229,12 @@ impl Broker {
                     ));
                 }
                 let caller = made.insert(book, &user, Some(mfa), &refresh_hash)?;
-                book.note(&done.with("login_id", made.id.to_string()));
+                book.add_entry(&done.with("login_id", made.id.to_string()));
                 Ok(Ok(caller))
             })
             .await?;
-        self.inner.guesses.reset_account(&caller.user.email);
-        self.inner.codes.reset_account(&caller.user.id.to_string());
+        self.inner.password_limiter.reset_account(&caller.user.email);
+        self.inner.otp_limiter.reset_account(&caller.user.id.to_string());
         match signed_in {
             Some(_) => Ok(None),
             None => login.tokens(&keys, &self.inner.settings, caller).map(Some),
@@ -234,7 +242,7 @@ impl Broker {
     }
 
     /// Who enrols, and the hash of their challenge if that is what they hold.
-    async fn enrolling(
+    async fn enrolling_user(
         &self,
         origin: &RequestSource,
         who: &EnrollAs<'_>,
@@ -242,8 +250,8 @@ impl Broker {
         match who {
             EnrollAs::Caller(caller) => Ok((None, caller.user.clone())),
             EnrollAs::MfaToken(token) => {
-                let hash = hash_of(token);
-                let user = self.challenged(origin, &hash, ChallengePurpose::Enroll).await?;
+                let hash = token_hash(token);
+                let user = self.challenged_user(origin, &hash, ChallengePurpose::Enroll).await?;
                 Ok((Some(hash), user))
             }
         }
@@ -251,21 +259,22 @@ impl Broker {
 
     /// Whose challenge it is. A refusal is written down: within its address's share when nobody is
     /// known.
-    async fn challenged(
+    async fn challenged_user(
         &self,
         origin: &RequestSource,
         hash: &str,
         purpose: ChallengePurpose,
     ) -> Result<User> {
         let (hash, now) = (hash.to_owned(), self.now());
-        let found = self.inner.store.read(move |tx| find(tx, &hash, purpose, now)).await?;
+        let found =
+            self.inner.store.read(move |tx| find_challenge(tx, &hash, purpose, now)).await?;
         match found {
             Ok((_, user)) => Ok(user),
             Err((reason, user)) => {
-                let note = self.mfa_failed(origin).denied(reason);
+                let note = self.mfa_failed_entry(origin).denied(reason);
                 let note =
                     user.as_deref().map_or(note.clone(), |user| note.by_user(user).on_user(user));
-                self.strangers_note(origin, note).await?;
+                self.audit_unauthenticated(origin, note).await?;
                 Err(invalid_token())
             }
         }
@@ -273,36 +282,39 @@ impl Broker {
 
     /// Counts a guess of a code against the account: challenges are cheap to whoever knows the
     /// password.
-    async fn count_code(&self, origin: &RequestSource, user: &User) -> Result<()> {
-        match self.inner.codes.check(&user.id.to_string(), origin.source_ip, self.now()) {
+    async fn limit_code_attempts(&self, origin: &RequestSource, user: &User) -> Result<()> {
+        match self.inner.otp_limiter.check(&user.id.to_string(), origin.source_ip, self.now()) {
             Ok(()) => Ok(()),
             Err(wait) => {
-                let note =
-                    self.mfa_failed(origin).by_user(user).on_user(user).denied("too_many_tries");
-                self.strangers_note(origin, note).await?;
-                Err(signin::throttled(wait))
+                let note = self
+                    .mfa_failed_entry(origin)
+                    .by_user(user)
+                    .on_user(user)
+                    .denied("too_many_tries");
+                self.audit_unauthenticated(origin, note).await?;
+                Err(signin::throttled_error(wait))
             }
         }
     }
 }
 
 /// The challenge with one try counted, or the refusal.
-fn tried(
-    book: &mut Book<'_, '_>,
+fn consume_attempt(
+    book: &mut AuditedTx<'_, '_>,
     hash: &str,
     purpose: ChallengePurpose,
     now: Timestamp,
-    failed: &Note,
-) -> Verdict<(Challenge, User)> {
-    match find(book, hash, purpose, now)? {
+    failed: &AuditEntryBuilder,
+) -> Decision<(Challenge, User)> {
+    match find_challenge(book, hash, purpose, now)? {
         Err((reason, user)) => {
             let note = failed.clone().denied(reason);
-            book.refuse(
+            book.deny(
                 &user.as_deref().map_or(note.clone(), |user| note.by_user(user).on_user(user)),
                 invalid_token(),
             )
         }
-        Ok((challenge, user)) if !book.consume_attempt(challenge.id, TRIES)? => book.refuse(
+        Ok((challenge, user)) if !book.consume_attempt(challenge.id, MAX_ATTEMPTS)? => book.deny(
             &failed.clone().by_user(&user).on_user(&user).denied("too_many_tries"),
             invalid_token(),
         ),

@@ -106,28 +106,28 @@ pub struct Broker {
 struct Inner {
     store: Store,
     vault: Vault,
-    fleet: Arc<dyn fleet::Fleet>,
+    fleet: Arc<dyn fleet::HostFleet>,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    live: live::Live,
+    streams: live::StreamRegistry,
     /// The keys that sign access tokens; read, or made, at first need.
     keys: OnceCell<TokenKeys>,
     /// Guesses of passwords.
-    guesses: AttemptLimiter,
+    password_limiter: AttemptLimiter,
     /// Guesses of codes.
-    codes: AttemptLimiter,
+    otp_limiter: AttemptLimiter,
     /// What strangers may write into the log.
-    noise: AttemptLimiter,
+    audit_limiter: AttemptLimiter,
     /// Entries about strangers left out since the last one written.
-    unwritten: AtomicU64,
+    suppressed_entries: AtomicU64,
     /// Password hashes worked on at once, and those that may wait for it.
-    hashing: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    hash_permits: Arc<Semaphore>,
+    hash_queue: Arc<Semaphore>,
     /// Argon2id computations so far.
-    hashed: AtomicU64,
-    reaper: maintain::Memory,
+    hash_count: AtomicU64,
+    reconciler: maintain::ReconcilerState,
     /// Typed credentials that wait for their streams.
-    entered: credentials::Entered,
+    ephemeral_credentials: credentials::EphemeralCredentials,
 }
 
 impl Broker {
@@ -136,7 +136,7 @@ impl Broker {
     pub fn new(
         store: Store,
         vault: Vault,
-        fleet: Arc<dyn fleet::Fleet>,
+        fleet: Arc<dyn fleet::HostFleet>,
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Self {
@@ -148,17 +148,17 @@ impl Broker {
                 fleet,
                 clock,
                 settings,
-                live: live::Live::default(),
+                streams: live::StreamRegistry::default(),
                 keys: OnceCell::new(),
-                guesses: signin::guesses(),
-                codes: signin::codes(),
-                noise: signin::noise(),
-                unwritten: AtomicU64::new(0),
-                hashing: Arc::new(Semaphore::new(signin::hashing_at_once())),
-                waiting: Arc::new(Semaphore::new(signin::HASHING_WAITERS)),
-                hashed: AtomicU64::new(0),
-                reaper: maintain::Memory::new(started),
-                entered: credentials::Entered::default(),
+                password_limiter: signin::password_limiter(),
+                otp_limiter: signin::otp_limiter(),
+                audit_limiter: signin::audit_limiter(),
+                suppressed_entries: AtomicU64::new(0),
+                hash_permits: Arc::new(Semaphore::new(signin::hash_concurrency())),
+                hash_queue: Arc::new(Semaphore::new(signin::HASH_QUEUE_LEN)),
+                hash_count: AtomicU64::new(0),
+                reconciler: maintain::ReconcilerState::new(started),
+                ephemeral_credentials: credentials::EphemeralCredentials::default(),
             }),
         }
     }
@@ -170,7 +170,7 @@ impl Broker {
     }
 
     /// Runs something to its end even when whoever asked for it goes away.
-    async fn apart<T: Send + 'static>(
+    async fn spawn_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {

@@ -23,7 +23,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Where the store keeps what a gateway is to its hosts, for the command line, which has no tunnels
 /// to ask.
-const IDENTITY: &str = "gateway_identity";
+const IDENTITY_SETTING: &str = "gateway_identity";
 /// How often a peer behind NAT must say something, in seconds.
 const KEEPALIVE: u16 = 25;
 
@@ -41,13 +41,13 @@ impl Broker {
         let organization_id =
             self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
         let name = input::name(&new.name)?;
-        let public_key = self.foreign_key(&new.public_key).await?;
-        let endpoint = new.endpoint.map(usable_endpoint).transpose()?;
-        let asked = new.address.map(|address| self.usable_address(address)).transpose()?;
+        let public_key = self.validate_peer_key(&new.public_key).await?;
+        let endpoint = new.endpoint.map(validate_endpoint).transpose()?;
+        let asked = new.address.map(|address| self.validate_address(address)).transpose()?;
         let (id, now) = (HostId::new(), self.now());
         let psk = SecretBytes::new(random_bytes::<32>().to_vec());
         let sealed = self.inner.vault.seal(&psk_purpose(id), psk.expose());
-        let note = self.note(origin, Action::AddPeer).by(caller);
+        let note = self.audit_entry(origin, Action::AddPeer).by_caller(caller);
         let host = self
             .write(move |book| {
                 let address = match asked {
@@ -74,7 +74,7 @@ impl Broker {
                     .on_host(&host)
                     .with("public_key", host.public_key.clone())
                     .with("address", host.address.to_string());
-                book.note(&note.with("endpoint", host.endpoint.map(|e| e.to_string())));
+                book.add_entry(&note.with("endpoint", host.endpoint.map(|e| e.to_string())));
                 Ok(host)
             })
             .await?;
@@ -86,8 +86,8 @@ impl Broker {
                     .caused_by(e)
             })?;
         }
-        self.live().publish(Some(organization_id), &[Topic::Hosts]);
-        Ok(HostView { tunnel: self.inner.fleet.host(id), offers: None, sessions: 0, host })
+        self.streams().publish(Some(organization_id), &[Topic::Hosts]);
+        Ok(HostView { tunnel: self.inner.fleet.host(id), capabilities: None, sessions: 0, host })
     }
 
     /// A standard peer's `wg-quick` file, all but its private key. Holds the preshared key, so each
@@ -104,21 +104,21 @@ impl Broker {
     ) -> Result<SecretString> {
         let organization =
             self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
-        let gateway = self.identity().await?;
-        let note = self.note(origin, Action::ShowHostConfig).by(caller);
+        let gateway = self.gateway_identity().await?;
+        let note = self.audit_entry(origin, Action::ShowHostConfig).by_caller(caller);
         let (host, sealed) = self
-            .decide(move |book| {
+            .transact(move |book| {
                 let found = book.hosts(Some(organization))?.into_iter().find(|(host, _)| host.id == id);
                 let Some((host, sealed)) = found else {
-                    let note = note.clone().acting(Action::AccessDenied).on_host_id(id);
-                    return book.refuse(&note.denied("unknown"), Error::not_found(HOST));
+                    let note = note.clone().action(Action::AccessDenied).on_host_id(id);
+                    return book.deny(&note.denied("unknown"), Error::not_found(HOST));
                 };
                 if host.kind != HostKind::Peer {
                     let error =
                         Error::conflict("This host runs our agent, which got its keys when it enrolled; only standard peers have a file.");
-                    return book.refuse(&note.clone().on_host(&host).denied("agent"), error);
+                    return book.deny(&note.clone().on_host(&host).denied("agent"), error);
                 }
-                book.note(&note.clone().on_host(&host));
+                book.add_entry(&note.clone().on_host(&host));
                 Ok(Ok((host, sealed)))
             })
             .await?;
@@ -127,19 +127,19 @@ impl Broker {
     }
 
     /// Keeps what this gateway is to its hosts where the command line finds it.
-    pub(super) async fn keep_identity(&self) -> Result<()> {
+    pub(super) async fn store_identity(&self) -> Result<()> {
         let GatewayIdentity { public_key, endpoint, address } = self.inner.fleet.identity();
         let text = format!("{public_key} {endpoint} {address}");
-        self.inner.store.write(move |tx| tx.put_setting(IDENTITY, &text)).await
+        self.inner.store.write(move |tx| tx.put_setting(IDENTITY_SETTING, &text)).await
     }
 
     /// What the gateway is to its hosts: asked of its tunnels, or read as it was kept.
-    async fn identity(&self) -> Result<GatewayIdentity> {
+    async fn gateway_identity(&self) -> Result<GatewayIdentity> {
         let now = self.inner.fleet.identity();
         if !now.public_key.is_empty() {
             return Ok(now);
         }
-        let kept = self.inner.store.read(|tx| tx.setting(IDENTITY)).await?;
+        let kept = self.inner.store.read(|tx| tx.setting(IDENTITY_SETTING)).await?;
         let Some(kept) = kept else {
             return Err(Error::conflict("No gateway has started on this data yet. Start it once."));
         };
@@ -152,7 +152,7 @@ impl Broker {
     }
 
     /// A public key that somebody else can have, in its one standard spelling.
-    pub(super) async fn foreign_key(&self, text: &str) -> Result<String> {
+    pub(super) async fn validate_peer_key(&self, text: &str) -> Result<String> {
         let key = STANDARD
             .decode(text.trim())
             .ok()
@@ -163,19 +163,19 @@ impl Broker {
             ));
         };
         let public_key = STANDARD.encode(key);
-        if self.identity().await.is_ok_and(|gateway| gateway.public_key == public_key) {
+        if self.gateway_identity().await.is_ok_and(|gateway| gateway.public_key == public_key) {
             return Err(Error::invalid("public_key is the gateway's own."));
         }
         Ok(public_key)
     }
 
     /// An inner address an admin chose: one that the gateway gives to nobody else.
-    fn usable_address(&self, address: IpAddr) -> Result<IpAddr> {
+    fn validate_address(&self, address: IpAddr) -> Result<IpAddr> {
         let usable = match address {
-            IpAddr::V4(v4) => self.usable_v4(v4)?,
+            IpAddr::V4(v4) => self.is_usable_v4(v4)?,
             // The gateway's own is not taken by anybody who does not know its key, and is refused
             // by its tunnel.
-            IpAddr::V6(v6) => usable_v6(v6),
+            IpAddr::V6(v6) => is_usable_v6(v6),
         };
         if usable {
             Ok(address)
@@ -184,7 +184,7 @@ impl Broker {
         }
     }
 
-    fn usable_v4(&self, v4: Ipv4Addr) -> Result<bool> {
+    fn is_usable_v4(&self, v4: Ipv4Addr) -> Result<bool> {
         let (network, prefix) = self.inner.settings.session_network;
         let inside = |(network, prefix): (Ipv4Addr, u8)| {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
@@ -207,13 +207,13 @@ impl Broker {
 
 /// A unicast address of more than one link, and none that stands for an IPv4 address (RFC 4291,
 /// section 2.5).
-fn usable_v6(v6: Ipv6Addr) -> bool {
+fn is_usable_v6(v6: Ipv6Addr) -> bool {
     let outside =
         v6.is_unspecified() || v6.is_multicast() || v6.is_loopback() || v6.is_unicast_link_local();
     !outside && v6.to_ipv4().is_none()
 }
 
-fn usable_endpoint(endpoint: SocketAddr) -> Result<SocketAddr> {
+fn validate_endpoint(endpoint: SocketAddr) -> Result<SocketAddr> {
     if endpoint.port() == 0 || endpoint.ip().is_unspecified() || endpoint.ip().is_multicast() {
         return Err(Error::invalid(
             "endpoint must be ADDRESS:PORT, the UDP address at which the peer can be called.",

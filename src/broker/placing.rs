@@ -9,8 +9,8 @@
 //!   name.
 
 use super::Broker;
-use super::fleet::Offers;
-use super::record::Book;
+use super::fleet::HostCapabilities;
+use super::record::AuditedTx;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::route::{SessionRoute, TargetSpec};
 use crate::domain::workspace::{Workspace, WorkspaceKind};
@@ -22,58 +22,59 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// The host of a session that is on none: a direct target.
-pub(super) const NOWHERE: HostId = HostId(Uuid::nil());
+pub(super) const NO_HOST: HostId = HostId(Uuid::nil());
 
 /// What its user reads when the one host a workspace can be on is away, or removed.
-const AWAY: &str = "The host of this workspace is not connected right now. Try again in a moment.";
-const NOT_OFFERED: &str = "The host of this workspace does not offer its service: its agent was not given one of this name, or is too old for this \
+const HOST_NOT_CONNECTED: &str =
+    "The host of this workspace is not connected right now. Try again in a moment.";
+const SERVICE_NOT_OFFERED: &str = "The host of this workspace does not offer its service: its agent was not given one of this name, or is too old for this \
     type of workspace. Tell your administrator.";
-const NO_DOMAIN: &str = "This gateway has no domain for web applications, so none can be opened. Tell your administrator: apps.domain must be set.";
-const GONE: &str = "The host of this workspace is gone. Tell your administrator.";
+const NO_APPS_DOMAIN: &str = "This gateway has no domain for web applications, so none can be opened. Tell your administrator: apps.domain must be set.";
+const HOST_REMOVED: &str = "The host of this workspace is gone. Tell your administrator.";
 
 /// What could be reached when somebody asked: taken before a transaction, used in it.
 #[derive(Clone, Debug)]
-pub(super) struct Reachable {
+pub(super) struct FleetSnapshot {
     pub(super) connected: Vec<HostId>,
     pub(super) direct: Vec<String>,
     /// The gateway has a domain for web applications.
     pub(super) web_applications: bool,
     /// What the connected agents offer, as far as they have said.
-    pub(super) offers: HashMap<HostId, Arc<Offers>>,
+    pub(super) capabilities: HashMap<HostId, Arc<HostCapabilities>>,
     /// A direct target that was looked up: its name and where it is.
-    pub(super) located: Option<(String, IpAddr)>,
+    pub(super) resolved: Option<(String, IpAddr)>,
 }
 
 /// What can run workspaces of one organization now.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct AvailableHosts {
     agents: HashSet<HostId>,
     peers: HashSet<HostId>,
-    reachable: Reachable,
+    fleet: FleetSnapshot,
 }
 
-impl Reachable {
+impl FleetSnapshot {
     /// Whether a host's agent starts desktops of this kind; one that has not said yet is believed
     /// to, and says so itself when asked.
-    fn starts(&self, host: HostId, kind: WorkspaceKind) -> bool {
-        self.offers.get(&host).is_none_or(|offers| offers.kinds.contains(&kind))
+    fn can_start(&self, host: HostId, kind: WorkspaceKind) -> bool {
+        self.capabilities.get(&host).is_none_or(|offers| offers.kinds.contains(&kind))
     }
 
     /// Whether a host's agent has this service, for this kind.
-    fn serves(&self, host: HostId, service: &str, kind: WorkspaceKind) -> bool {
-        let has = |offers: &Arc<Offers>| {
+    fn has_service(&self, host: HostId, service: &str, kind: WorkspaceKind) -> bool {
+        let has = |offers: &Arc<HostCapabilities>| {
             offers.service_kinds.contains(&kind)
                 && offers.services.iter().any(|(name, _)| name == service)
         };
-        self.offers.get(&host).is_none_or(has)
+        self.capabilities.get(&host).is_none_or(has)
     }
 }
 
-impl Places {
-    pub(super) fn of(
+impl AvailableHosts {
+    pub(super) fn load(
         tx: &mut Tx<'_>,
         organization: OrganizationId,
-        reachable: &Reachable,
+        reachable: &FleetSnapshot,
     ) -> Result<Self> {
         let hosts =
             if reachable.connected.is_empty() { Vec::new() } else { tx.hosts(Some(organization))? };
@@ -83,63 +84,63 @@ impl Places {
         Ok(Self {
             agents: up().filter(|host| host.kind == HostKind::Agent).map(|host| host.id).collect(),
             peers: up().filter(|host| host.kind == HostKind::Peer).map(|host| host.id).collect(),
-            reachable: reachable.clone(),
+            fleet: reachable.clone(),
         })
     }
 
     /// Whether the workspace could be launched now, as far as hosts go.
     pub(super) fn can_run(&self, workspace: &Workspace) -> bool {
-        if workspace.kind == WorkspaceKind::Html5 && !self.reachable.web_applications {
+        if workspace.kind == WorkspaceKind::Html5 && !self.fleet.web_applications {
             return false;
         }
         match &workspace.target {
-            None => self.agents.iter().any(|host| self.reachable.starts(*host, workspace.kind)),
+            None => self.agents.iter().any(|host| self.fleet.can_start(*host, workspace.kind)),
             Some(TargetSpec::Service { host_id, name }) => {
                 self.agents.contains(host_id)
-                    && self.reachable.serves(*host_id, name, workspace.kind)
+                    && self.fleet.has_service(*host_id, name, workspace.kind)
             }
             Some(TargetSpec::Host { host_id, .. }) => self.peers.contains(host_id),
-            Some(TargetSpec::Direct { name }) => self.reachable.direct.contains(name),
+            Some(TargetSpec::Direct { name }) => self.fleet.direct.contains(name),
         }
     }
 }
 
 /// Where a session will be.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Place {
+pub(super) struct Placement {
     pub(super) host_id: HostId,
     pub(super) way: SessionRoute,
     pub(super) address: IpAddr,
 }
 
 /// Why there is no place: the word for the log, and what its user reads.
-pub(super) type NoPlace = (&'static str, Error);
+pub(super) type PlacementFailure = (&'static str, Error);
 
 /// Who wants a place, and from where addresses are given.
-pub(super) struct Seeker {
+pub(super) struct PlacementRequest {
     pub(super) user: UserId,
     pub(super) organization: OrganizationId,
     pub(super) network: (Ipv4Addr, u8),
     pub(super) seed: u64,
 }
 
-impl Book<'_, '_> {
+impl AuditedTx<'_, '_> {
     /// A place for a session of this workspace.
-    pub(super) fn place(
+    pub(super) fn choose_placement(
         &mut self,
         workspace: &Workspace,
-        seeker: &Seeker,
-        reachable: &Reachable,
-    ) -> Result<std::result::Result<Place, NoPlace>> {
+        seeker: &PlacementRequest,
+        reachable: &FleetSnapshot,
+    ) -> Result<std::result::Result<Placement, PlacementFailure>> {
         let none = |word, sentence: &str| Ok(Err((word, Error::unavailable(sentence))));
         if workspace.kind == WorkspaceKind::Html5 && !reachable.web_applications {
-            return none("no_apps_domain", NO_DOMAIN);
+            return none("no_apps_domain", NO_APPS_DOMAIN);
         }
         match &workspace.target {
             None => match self.choose_agent(seeker, workspace.kind, reachable)? {
-                Some(host_id) if reachable.starts(host_id, workspace.kind) => {
+                Some(host_id) if reachable.can_start(host_id, workspace.kind) => {
                     let address = self.free_session_address(seeker.network, seeker.seed)?;
-                    Ok(Ok(Place { host_id, way: SessionRoute::OwnTunnel, address }))
+                    Ok(Ok(Placement { host_id, way: SessionRoute::OwnTunnel, address }))
                 }
                 Some(_) => none(
                     "kind_not_offered",
@@ -151,36 +152,40 @@ impl Book<'_, '_> {
                 ),
             },
             Some(TargetSpec::Service { host_id, name }) => {
-                match self.host_of(*host_id, HostKind::Agent, seeker.organization)? {
+                match self.host_of_kind(*host_id, HostKind::Agent, seeker.organization)? {
                     Some(host)
                         if reachable.connected.contains(&host.id)
-                            && !reachable.serves(host.id, name, workspace.kind) =>
+                            && !reachable.has_service(host.id, name, workspace.kind) =>
                     {
-                        none("service_not_offered", NOT_OFFERED)
+                        none("service_not_offered", SERVICE_NOT_OFFERED)
                     }
                     Some(host) if reachable.connected.contains(&host.id) => {
                         let address = self.free_session_address(seeker.network, seeker.seed)?;
-                        Ok(Ok(Place { host_id: host.id, way: SessionRoute::OwnTunnel, address }))
+                        Ok(Ok(Placement {
+                            host_id: host.id,
+                            way: SessionRoute::OwnTunnel,
+                            address,
+                        }))
                     }
-                    Some(_) => none("host_not_connected", AWAY),
-                    None => none("no_host", GONE),
+                    Some(_) => none("host_not_connected", HOST_NOT_CONNECTED),
+                    None => none("no_host", HOST_REMOVED),
                 }
             }
             Some(TargetSpec::Host { host_id, .. }) => {
-                match self.host_of(*host_id, HostKind::Peer, seeker.organization)? {
-                    Some(host) if reachable.connected.contains(&host.id) => Ok(Ok(Place {
+                match self.host_of_kind(*host_id, HostKind::Peer, seeker.organization)? {
+                    Some(host) if reachable.connected.contains(&host.id) => Ok(Ok(Placement {
                         host_id: host.id,
                         way: SessionRoute::HostTunnel,
                         address: host.address,
                     })),
-                    Some(_) => none("host_not_connected", AWAY),
-                    None => none("no_host", GONE),
+                    Some(_) => none("host_not_connected", HOST_NOT_CONNECTED),
+                    None => none("no_host", HOST_REMOVED),
                 }
             }
-            Some(TargetSpec::Direct { name }) => match &reachable.located {
+            Some(TargetSpec::Direct { name }) => match &reachable.resolved {
                 Some((located, address)) if located == name && reachable.direct.contains(name) => {
-                    Ok(Ok(Place {
-                        host_id: NOWHERE,
+                    Ok(Ok(Placement {
+                        host_id: NO_HOST,
                         way: SessionRoute::Direct(name.clone()),
                         address: *address,
                     }))
@@ -193,7 +198,7 @@ impl Book<'_, '_> {
         }
     }
 
-    fn host_of(
+    fn host_of_kind(
         &mut self,
         id: HostId,
         kind: HostKind,
@@ -206,9 +211,9 @@ impl Book<'_, '_> {
     /// live sessions; among equals the one this user was on last.
     fn choose_agent(
         &mut self,
-        seeker: &Seeker,
+        seeker: &PlacementRequest,
         kind: WorkspaceKind,
-        reachable: &Reachable,
+        reachable: &FleetSnapshot,
     ) -> Result<Option<HostId>> {
         let hosts = self.hosts(Some(seeker.organization))?;
         let live = self.live_sessions(Some(seeker.organization))?;
@@ -221,7 +226,7 @@ impl Book<'_, '_> {
             .map(|host| host.id);
         let connected = agents.filter(|id| reachable.connected.contains(id));
         Ok(connected
-            .min_by_key(|id| (!reachable.starts(*id, kind), load(*id), Some(*id) != last, *id)))
+            .min_by_key(|id| (!reachable.can_start(*id, kind), load(*id), Some(*id) != last, *id)))
     }
 
     /// Refuses a target that is not there, or not the organization's.
@@ -253,31 +258,31 @@ impl Book<'_, '_> {
 
 impl Broker {
     /// What can be reached at this moment.
-    pub(super) fn reachable(&self) -> Reachable {
+    pub(super) fn fleet_snapshot(&self) -> FleetSnapshot {
         let fleet = &self.inner.fleet;
         let connected = fleet.connected();
         let offers =
-            connected.iter().filter_map(|host| Some((*host, fleet.offers(*host)?))).collect();
-        Reachable {
+            connected.iter().filter_map(|host| Some((*host, fleet.capabilities(*host)?))).collect();
+        FleetSnapshot {
             connected,
             direct: fleet.direct_targets(),
             web_applications: self.inner.settings.web_applications,
-            offers,
-            located: None,
+            capabilities: offers,
+            resolved: None,
         }
     }
 
     /// The same, with the direct target of this workspace looked up when it has one.
-    pub(super) async fn reachable_for(&self, id: &WorkspaceId) -> Result<Reachable> {
-        let mut reachable = self.reachable();
+    pub(super) async fn fleet_snapshot_for(&self, id: &WorkspaceId) -> Result<FleetSnapshot> {
+        let mut reachable = self.fleet_snapshot();
         if reachable.direct.is_empty() {
             return Ok(reachable);
         }
         let wanted = id.clone();
         let found = self.inner.store.read(move |tx| tx.workspace(&wanted)).await?;
         if let Some(TargetSpec::Direct { name }) = found.and_then(|workspace| workspace.target) {
-            match self.inner.fleet.locate(&name).await {
-                Ok(address) => reachable.located = Some((name, address)),
+            match self.inner.fleet.resolve_target(&name).await {
+                Ok(address) => reachable.resolved = Some((name, address)),
                 Err(error) => {
                     tracing::warn!(target_name = name, %error, "a direct target was not found")
                 }

@@ -15,10 +15,10 @@
 //! in between is never taken for a loss.
 
 use super::Broker;
-use super::ending::{STOP_WAIT, few_at_once};
+use super::ending::{STOP_TIMEOUT, run_bounded};
 use super::fleet::{TunnelReport, TunnelState};
 use super::live::Topic;
-use super::maintain::HostWatch;
+use super::maintain::HostObservation;
 use crate::domain::audit::Action;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::route::SessionRoute;
@@ -32,29 +32,29 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How often it looks when nothing happens.
-const EVERY: Duration = Duration::from_secs(3);
+const INTERVAL: Duration = Duration::from_secs(3);
 /// Least time between two looks, however often hosts come and go.
-const REST: Duration = Duration::from_millis(250);
+const MIN_INTERVAL: Duration = Duration::from_millis(250);
 /// Sessions taken up in one look, of each kind.
 const BATCH: usize = 200;
 /// How long a launch may take beyond its timeout before it counts as interrupted.
 const LAUNCH_SLACK: Duration = Duration::from_secs(10);
 /// How often the store hears that a connected host is still there.
-const SEEN_EVERY: Duration = Duration::from_secs(60);
+const SEEN_INTERVAL: Duration = Duration::from_secs(60);
 /// How often old tickets go.
-const PURGE_EVERY: Duration = Duration::from_secs(60);
+const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Broker {
-    pub(super) async fn reap(&self) {
+    pub(super) async fn run_reconciler(&self) {
         let mut hosts = self.inner.fleet.hosts_changed();
         let mut open = true;
         loop {
             hosts.mark_unchanged();
-            if let Err(error) = self.reap_once().await {
+            if let Err(error) = self.reconcile_once().await {
                 tracing::warn!(%error, "the reaper could not look at everything; it goes on trying");
             }
-            sleep(REST).await;
-            let until = Instant::now() + (EVERY - REST);
+            sleep(MIN_INTERVAL).await;
+            let until = Instant::now() + (INTERVAL - MIN_INTERVAL);
             if open {
                 if let Ok(changed) = timeout_at(until, hosts.changed()).await {
                     open = changed.is_ok();
@@ -70,9 +70,9 @@ impl Broker {
     /// # Errors
     /// The first failure of the store; what came before it is done.
     #[doc(hidden)]
-    pub async fn reap_once(&self) -> Result<()> {
+    pub async fn reconcile_once(&self) -> Result<()> {
         let now = self.now();
-        self.inner.entered.sweep(now);
+        self.inner.ephemeral_credentials.remove_expired(now);
         let launch_by = now.before(self.inner.settings.launch_timeout + LAUNCH_SLACK);
         let (expired, starting, closing, live, hosts) = self
             .inner
@@ -86,20 +86,21 @@ impl Broker {
                 Ok((expired, starting, closing, tx.live_sessions(None)?, tx.hosts(None)?))
             })
             .await?;
-        let hosts = self.agree_on_hosts(hosts);
+        let hosts = self.sync_host_tunnels(hosts);
         // Whoever began it before this process did is dead (a data folder has one gateway): nobody
         // will finish it, and its user waits.
-        let orphaned =
-            |s: &Session| s.created_at < self.inner.reaper.started && !self.live().is_known(s.id);
+        let orphaned = |s: &Session| {
+            s.created_at < self.inner.reconciler.started && !self.streams().is_tracked(s.id)
+        };
         let interrupted = starting
             .into_iter()
             .filter(|s| s.created_at < launch_by || orphaned(s))
             .map(|s| (s, EndReason::LaunchFailed));
         let mut ending: Vec<_> =
             interrupted.chain(expired.into_iter().map(|s| (s, EndReason::Expired))).collect();
-        self.finish_apart(closing);
+        self.spawn_completions(closing);
         for host in &hosts {
-            let away = self.note_host(host, now).await?;
+            let away = self.observe_host(host, now).await?;
             if away.is_some_and(|since| now.since(since) > self.inner.settings.grace) {
                 ending.extend(active_on(&live, host.id).map(|s| (s.clone(), EndReason::HostLost)));
             }
@@ -112,7 +113,10 @@ impl Broker {
         };
         ending.extend(live.iter().filter(gone).map(|s| (s.clone(), EndReason::HostLost)));
         ending.extend(
-            self.inventories(&hosts, &live).await?.into_iter().map(|s| (s, EndReason::HostLost)),
+            self.check_inventories(&hosts, &live)
+                .await?
+                .into_iter()
+                .map(|s| (s, EndReason::HostLost)),
         );
         self.end_all(ending).await?;
         self.purge(now).await
@@ -123,38 +127,39 @@ impl Broker {
         let ending = ending.into_iter().filter(|(session, _)| once.insert(session.id));
         let work = ending.map(|(session, reason)| {
             let broker = self.clone();
-            async move { broker.end_by_rule(session, reason, action_of(reason)).await }.boxed()
+            async move { broker.end_by_system(session, reason, ending_action(reason)).await }
+                .boxed()
         });
         let work = work.collect();
-        few_at_once(work).await.into_iter().collect()
+        run_bounded(work).await.into_iter().collect()
     }
 
     // --- hosts coming and going ---
 
-    fn watches(&self) -> MutexGuard<'_, std::collections::HashMap<HostId, HostWatch>> {
-        self.inner.reaper.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn observations(&self) -> MutexGuard<'_, std::collections::HashMap<HostId, HostObservation>> {
+        self.inner.reconciler.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Compares a host with what was last seen of it and writes down what changed. Since when it is
     /// away, if it is.
-    async fn note_host(&self, host: &Host, now: Timestamp) -> Result<Option<Timestamp>> {
+    async fn observe_host(&self, host: &Host, now: Timestamp) -> Result<Option<Timestamp>> {
         let report = self.inner.fleet.host(host.id);
         let connected = report.as_ref().is_some_and(|r| r.state == TunnelState::Encrypted);
-        let last = self.watches().get(&host.id).cloned();
+        let last = self.observations().get(&host.id).cloned();
         let was = last.as_ref().is_some_and(|w| w.connected);
         let since = match &last {
             Some(watch) if watch.connected == connected => watch.since,
             Some(_) => now,
-            None => self.inner.reaper.started.max(host.enrolled_at),
+            None => self.inner.reconciler.started.max(host.enrolled_at),
         };
         if connected != was {
             let action = if connected { Action::HostConnected } else { Action::HostLost };
-            self.write_host(host, action, report.as_ref(), now).await?;
+            self.record_host_change(host, action, report.as_ref(), now).await?;
         }
         let mut stored = last.and_then(|w| w.stored);
         if let Some(report) = report.filter(|_| connected) {
             let fresh = stored.as_ref().is_some_and(|(at, r)| {
-                r.endpoint == report.endpoint && now.since(*at) < SEEN_EVERY
+                r.endpoint == report.endpoint && now.since(*at) < SEEN_INTERVAL
             });
             if !fresh {
                 let (id, endpoint) = (host.id, report.endpoint);
@@ -165,11 +170,11 @@ impl Broker {
                 stored = Some((now, report));
             }
         }
-        self.watches().insert(host.id, HostWatch { connected, since, stored });
+        self.observations().insert(host.id, HostObservation { connected, since, stored });
         Ok((!connected).then_some(since))
     }
 
-    async fn write_host(
+    async fn record_host_change(
         &self,
         host: &Host,
         action: Action,
@@ -177,7 +182,7 @@ impl Broker {
         now: Timestamp,
     ) -> Result<()> {
         let endpoint = report.and_then(|r| r.endpoint);
-        let note = self.note(&RequestSource::local(""), action).by_system().on_host(host);
+        let note = self.audit_entry(&RequestSource::local(""), action).by_system().on_host(host);
         let note = note.with("endpoint", endpoint.map(|e| e.to_string()));
         tracing::info!(host = %host.id, name = %host.name, event = action.as_str(), "host");
         let id = host.id;
@@ -185,19 +190,19 @@ impl Broker {
             if action == Action::HostConnected {
                 book.update_host_seen(id, endpoint, None, now)?;
             }
-            book.note(&note);
+            book.add_entry(&note);
             Ok(())
         })
         .await?;
-        self.live().publish(Some(host.organization_id), &[Topic::Hosts, Topic::Workspaces]);
+        self.streams().publish(Some(host.organization_id), &[Topic::Hosts, Topic::Workspaces]);
         Ok(())
     }
 
     /// Opens the tunnels of stored hosts that have none here, and drops those of hosts another
     /// process removed.
-    fn agree_on_hosts(&self, stored: Vec<(Host, String)>) -> Vec<Host> {
+    fn sync_host_tunnels(&self, stored: Vec<(Host, String)>) -> Vec<Host> {
         let known: HashSet<_> = stored.iter().map(|(host, _)| host.id).collect();
-        self.watches().retain(|id, _| {
+        self.observations().retain(|id, _| {
             let stays = known.contains(id);
             if !stays {
                 self.inner.fleet.remove_host(*id);
@@ -206,7 +211,7 @@ impl Broker {
         });
         for (host, sealed) in &stored {
             if self.inner.fleet.host(host.id).is_none() {
-                self.add_host(host, sealed);
+                self.open_host_tunnel(host, sealed);
             }
         }
         stored.into_iter().map(|(host, _)| host).collect()
@@ -216,7 +221,7 @@ impl Broker {
 
     /// Asks every connected host for its desktops: ends those that no live session leases, and
     /// returns the sessions, of those that were live before, whose desktop is gone.
-    async fn inventories(&self, hosts: &[Host], live: &[Session]) -> Result<Vec<Session>> {
+    async fn check_inventories(&self, hosts: &[Host], live: &[Session]) -> Result<Vec<Session>> {
         let connected: HashSet<HostId> = self.inner.fleet.connected().into_iter().collect();
         // Only an agent starts desktops, and can be asked for them.
         let asking = hosts
@@ -226,9 +231,9 @@ impl Broker {
             .filter(|id| connected.contains(id))
             .map(|id| {
                 let fleet = self.inner.fleet.clone();
-                async move { (id, timeout(STOP_WAIT, fleet.inventory(id)).await) }.boxed()
+                async move { (id, timeout(STOP_TIMEOUT, fleet.inventory(id)).await) }.boxed()
             });
-        let asked = few_at_once(asking.collect()).await;
+        let asked = run_bounded(asking.collect()).await;
         let mut lost = Vec::new();
         for (host, answer) in asked {
             let desktops: HashSet<SessionId> = match answer {
@@ -273,23 +278,24 @@ impl Broker {
             .await?;
         let ending = orphans.into_iter().map(|id| {
             tracing::warn!(%host, session = %id, "a desktop that no live session leases is ended");
-            self.inner.fleet.cut(id);
+            self.inner.fleet.drop_keys(id);
             let fleet = self.inner.fleet.clone();
             async move {
-                if !matches!(timeout(STOP_WAIT, fleet.stop(host, id)).await, Ok(Ok(()))) {
+                if !matches!(timeout(STOP_TIMEOUT, fleet.stop(host, id)).await, Ok(Ok(()))) {
                     tracing::warn!(%host, session = %id, "the host did not end it; it is tried again");
                 }
             }
             .boxed()
         });
-        few_at_once(ending.collect()).await;
+        run_bounded(ending.collect()).await;
         Ok(())
     }
 
     async fn purge(&self, now: Timestamp) -> Result<()> {
         {
-            let mut last = self.inner.reaper.purged.lock().unwrap_or_else(PoisonError::into_inner);
-            if now.since(*last) < PURGE_EVERY {
+            let mut last =
+                self.inner.reconciler.purged.lock().unwrap_or_else(PoisonError::into_inner);
+            if now.since(*last) < PURGE_INTERVAL {
                 return Ok(());
             }
             *last = now;
@@ -299,7 +305,7 @@ impl Broker {
 }
 
 /// What the log calls an ending by rule.
-fn action_of(reason: EndReason) -> Action {
+fn ending_action(reason: EndReason) -> Action {
     match reason {
         EndReason::Expired => Action::ExpireSession,
         EndReason::LaunchFailed => Action::LaunchWorkspace,

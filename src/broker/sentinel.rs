@@ -20,15 +20,15 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often it looks.
-const EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Sessions and logins looked at in one transaction.
 const BATCH: usize = 200;
 /// Closing sessions taken up in one look.
-const CLOSING: usize = 200;
+const CLOSING_BATCH: usize = 200;
 
 impl Broker {
-    pub(super) async fn watch_others(&self) {
-        let mut every = interval(EVERY);
+    pub(super) async fn run_change_watcher(&self) {
+        let mut every = interval(POLL_INTERVAL);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // From before whatever happened while the gateway was down: the first look takes everything
         // in.
@@ -36,7 +36,7 @@ impl Broker {
         let mut failing = false;
         loop {
             every.tick().await;
-            match self.look(&mut seen).await {
+            match self.poll_changes(&mut seen).await {
                 Ok(_) => failing = false,
                 Err(error) => {
                     if !failing {
@@ -49,52 +49,55 @@ impl Broker {
     }
 
     /// One look; whether there was anything of others.
-    async fn look(&self, seen: &mut i64) -> Result<bool> {
+    async fn poll_changes(&self, seen: &mut i64) -> Result<bool> {
         let counter = self.inner.store.read(|tx| tx.change_counter()).await?;
         if counter == *seen {
             return Ok(false);
         }
-        let ours = *seen >= 0 && counter > *seen && self.live().all_own(*seen, counter);
+        let ours = *seen >= 0 && counter > *seen && self.streams().all_own(*seen, counter);
         if !ours {
-            self.look_again().await?;
-            self.live().publish(None, &[Topic::Workspaces, Topic::Sessions, Topic::Hosts]);
-            self.live().log_grew();
+            self.reconcile().await?;
+            self.streams().publish(None, &[Topic::Workspaces, Topic::Sessions, Topic::Hosts]);
+            self.streams().notify_audit();
         }
         *seen = counter;
         Ok(!ours)
     }
 
     /// Compares everything that holds a stream or a tunnel here with the store.
-    pub(super) async fn look_again(&self) -> Result<()> {
-        let (mut sessions, logins) = self.live().watched();
-        sessions.extend(self.live().known());
+    pub(super) async fn reconcile(&self) -> Result<()> {
+        let (mut sessions, logins) = self.streams().with_streams();
+        sessions.extend(self.streams().tracked());
         sessions.sort_unstable();
         sessions.dedup();
         // Logins are read first and told last: when both ended together, the session is then seen
         // to have ended too, and its watchers learn that reason, which says more than "signed out".
         let mut dead = Vec::new();
         for batch in logins.chunks(BATCH) {
-            dead.extend(self.dead_logins(batch.to_vec()).await?);
+            dead.extend(self.invalid_logins(batch.to_vec()).await?);
         }
         for batch in sessions.chunks(BATCH) {
-            for (id, session, workspace) in self.sessions_of(batch.to_vec()).await? {
+            for (id, session, workspace) in self.sessions_with_workspaces(batch.to_vec()).await? {
                 if let (Some(session), Some(workspace)) = (&session, &workspace) {
-                    self.terms_changed(workspace, std::slice::from_ref(session));
+                    self.revoke_outdated_streams(workspace, std::slice::from_ref(session));
                 }
-                self.compare(id, session);
+                self.apply_stored_state(id, session);
             }
         }
         for login in dead {
-            self.live().end_login(login);
+            self.streams().revoke_login(login);
         }
-        let closing =
-            self.inner.store.read(|tx| tx.live_sessions_in_states(&["closing"], CLOSING)).await?;
-        self.finish_apart(closing);
+        let closing = self
+            .inner
+            .store
+            .read(|tx| tx.live_sessions_in_states(&["closing"], CLOSING_BATCH))
+            .await?;
+        self.spawn_completions(closing);
         Ok(())
     }
 
     /// Sessions, each with its workspace while it can be used.
-    async fn sessions_of(
+    async fn sessions_with_workspaces(
         &self,
         ids: Vec<SessionId>,
     ) -> Result<Vec<(SessionId, Option<Session>, Option<Workspace>)>> {
@@ -111,7 +114,7 @@ impl Broker {
         self.inner.store.read(read).await
     }
 
-    async fn dead_logins(&self, ids: Vec<LoginId>) -> Result<Vec<LoginId>> {
+    async fn invalid_logins(&self, ids: Vec<LoginId>) -> Result<Vec<LoginId>> {
         let now = self.now();
         self.inner
             .store
@@ -129,40 +132,40 @@ impl Broker {
             .await
     }
 
-    fn compare(&self, id: SessionId, session: Option<Session>) {
+    fn apply_stored_state(&self, id: SessionId, session: Option<Session>) {
         match session {
             Some(session) => match session.state {
                 State::Queued | State::Creating | State::Active => {}
                 State::Closing(_) => {
-                    self.sever(&session);
+                    self.revoke(&session);
                 }
                 // Released by somebody who could not reach its host: its desktop may still be
                 // there.
                 State::Closed(_) => {
-                    self.sever(&session);
-                    self.live().unknow(id);
+                    self.revoke(&session);
+                    self.streams().untrack(id);
                     let broker = self.clone();
                     tokio::spawn(async move { broker.stop_desktop(&session).await });
                 }
             },
             None => {
-                self.inner.fleet.cut(id);
-                self.live().unknow(id);
+                self.inner.fleet.drop_keys(id);
+                self.streams().untrack(id);
             }
         }
     }
 
     /// Finishes closing sessions without holding up the look; each is claimed, so it happens once.
-    pub(super) fn finish_apart(&self, closing: Vec<Session>) {
+    pub(super) fn spawn_completions(&self, closing: Vec<Session>) {
         for session in closing {
-            if self.live().is_claimed(session.id) {
+            if self.streams().is_claimed(session.id) {
                 continue;
             }
-            let report = self.sever(&session);
+            let report = self.revoke(&session);
             let broker = self.clone();
             tokio::spawn(async move {
                 let id = session.id;
-                if let Err(error) = broker.finish(session, report, true).await {
+                if let Err(error) = broker.complete(session, report, true).await {
                     tracing::warn!(session = %id, %error, "a closing session could not be finished; it is tried again");
                 }
             });

@@ -3,14 +3,14 @@
 //!
 //! | term | meaning |
 //! | --- | --- |
-//! | [`SeenCertificate`] | what a server showed in its TLS handshake |
-//! | [`CertificateChecked`] | whether that is the one it must have |
+//! | [`PresentedCertificate`] | what a server showed in its TLS handshake |
+//! | [`Met`] | whether that is the one it must have |
 //! | pinned | recorded at first use, or accepted by an admin; another is refused and kept as *offered* |
-//! | [`TransferRefused`] | what policy held back in a stream: how much of it, never what |
+//! | [`TransferRefusal`] | what policy held back in a stream: how much of it, never what |
 
 use super::Broker;
 use super::live::Topic;
-use super::record::{Note, cut, whole};
+use super::record::{AuditEntryBuilder, json_int, truncate_utf8};
 use super::workspaces::WORKSPACE;
 use crate::domain::audit::Action;
 use crate::domain::lease::Lease;
@@ -27,7 +27,7 @@ const TEXT_MAX: usize = 200;
 
 /// A certificate that a server showed. That the server has its key is proved before.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SeenCertificate {
+pub struct PresentedCertificate {
     /// SHA-256 of its DER.
     pub fingerprint: Fingerprint,
     /// Whose it says it is. Cleaned and cut before it is kept.
@@ -36,7 +36,7 @@ pub struct SeenCertificate {
 
 /// What became of a certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Met {
+pub enum CertificateCheck {
     /// It is the pinned one, or was pinned just now, the first.
     Trusted,
     /// Another is pinned. An admin sees both, and may accept it.
@@ -45,7 +45,7 @@ pub enum Met {
 
 /// What policy held back, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TransferRefused {
+pub struct TransferRefusal {
     /// `clipboard`, `files`, `input` or `channel`.
     pub channel: &'static str,
     /// `in` (to the desktop) or `out`.
@@ -57,34 +57,34 @@ pub struct TransferRefused {
 }
 
 /// A foreign text as it may be kept: on one line, of bounded length.
-fn cleaned(text: &str) -> String {
+fn sanitize_line(text: &str) -> String {
     let line: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_MAX).collect();
-    cut(line.trim(), TEXT_MAX).to_owned()
+    truncate_utf8(line.trim(), TEXT_MAX).to_owned()
 }
 
-impl SeenCertificate {
-    pub(super) fn offered(&self, note: &Note) -> OfferedCertificate {
+impl PresentedCertificate {
+    pub(super) fn offered(&self, note: &AuditEntryBuilder) -> OfferedCertificate {
         OfferedCertificate {
             fingerprint: self.fingerprint,
             at: note.now(),
-            subject: cleaned(&self.subject),
+            subject: sanitize_line(&self.subject),
         }
     }
 }
 
 impl Broker {
     /// An entry about a stream, by whoever has it.
-    fn stream_note(
+    fn stream_entry(
         &self,
         origin: &RequestSource,
         action: Action,
         lease: &Lease,
         by: Option<&Caller>,
-    ) -> Note {
-        let note = self.note(origin, action).on_session(lease.session());
+    ) -> AuditEntryBuilder {
+        let note = self.audit_entry(origin, action).on_session(lease.session());
         match by {
-            Some(caller) => note.by(caller),
+            Some(caller) => note.by_caller(caller),
             None => note.by_system(),
         }
     }
@@ -95,22 +95,22 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot be read or written; then the certificate is not trusted.
-    pub async fn meet_certificate(
+    pub async fn check_certificate(
         &self,
         origin: &RequestSource,
         lease: &Lease,
         by: Option<&Caller>,
-        seen: &SeenCertificate,
-    ) -> Result<Met> {
+        seen: &PresentedCertificate,
+    ) -> Result<CertificateCheck> {
         let id = lease.session().workspace_id.clone();
         let looked = id.clone();
         let pinned =
             self.inner.store.read(move |tx| Ok(tx.upstream_state(&looked)?.pinned)).await?;
         if pinned.is_some_and(|(pin, _)| pin == seen.fingerprint) {
-            return Ok(Met::Trusted);
+            return Ok(CertificateCheck::Trusted);
         }
         let note = self
-            .stream_note(origin, Action::PinCertificate, lease, by)
+            .stream_entry(origin, Action::PinCertificate, lease, by)
             .with("fingerprint", seen.fingerprint.to_string());
         let offered = seen.offered(&note);
         let note = note.with("subject", offered.subject.clone());
@@ -128,23 +128,23 @@ impl Broker {
                         note.now(),
                     )?
                 {
-                    book.note(&note.clone().because("recorded"));
-                    return Ok(Met::Trusted);
+                    book.add_entry(&note.clone().reason("recorded"));
+                    return Ok(CertificateCheck::Trusted);
                 }
                 let expected = book.upstream_state(&id)?.pinned.map(|(pin, _)| pin);
                 if holds && expected == Some(offered.fingerprint) {
-                    return Ok(Met::Trusted);
+                    return Ok(CertificateCheck::Trusted);
                 }
                 book.set_offered_certificate(&id, &offered)?;
                 let note = note
                     .clone()
-                    .acting(Action::CertificateRefused)
+                    .action(Action::CertificateRefused)
                     .with("expected", expected.map(|pin| pin.to_string()));
-                book.note(&note.denied("changed"));
-                Ok(Met::Refused)
+                book.add_entry(&note.denied("changed"));
+                Ok(CertificateCheck::Refused)
             })
             .await?;
-        self.live().publish(Some(organization), &[Topic::Workspaces]);
+        self.streams().publish(Some(organization), &[Topic::Workspaces]);
         Ok(met)
     }
 
@@ -158,12 +158,12 @@ impl Broker {
         origin: &RequestSource,
         lease: &Lease,
         by: Option<&Caller>,
-        seen: &SeenCertificate,
+        seen: &PresentedCertificate,
         why: &'static str,
     ) -> Result<()> {
         let id = lease.session().workspace_id.clone();
         let note = self
-            .stream_note(origin, Action::CertificateRefused, lease, by)
+            .stream_entry(origin, Action::CertificateRefused, lease, by)
             .with("fingerprint", seen.fingerprint.to_string())
             .denied(why);
         let offered = seen.offered(&note);
@@ -171,11 +171,11 @@ impl Broker {
         let organization = lease.session().organization_id;
         self.write(move |book| {
             book.set_offered_certificate(&id, &offered)?;
-            book.note(&note);
+            book.add_entry(&note);
             Ok(())
         })
         .await?;
-        self.live().publish(Some(organization), &[Topic::Workspaces]);
+        self.streams().publish(Some(organization), &[Topic::Workspaces]);
         Ok(())
     }
 
@@ -193,15 +193,15 @@ impl Broker {
     ) -> Result<()> {
         let server = lease.upstream();
         let note = self
-            .stream_note(origin, Action::LoginRefused, lease, by)
+            .stream_entry(origin, Action::LoginRefused, lease, by)
             .denied(why)
             .with("source", server.credential_source.as_str());
-        let told = |text: &str| Some(cleaned(text)).filter(|text| !text.is_empty());
+        let told = |text: &str| Some(sanitize_line(text)).filter(|text| !text.is_empty());
         let credential = server.credential.as_ref();
         let note = note
             .with("username", credential.and_then(|c| told(&c.username)))
             .with("domain", credential.and_then(|c| told(&c.domain)));
-        self.write_note(note).await
+        self.write_entry(note).await
     }
 
     /// Writes down what policy held back in a stream.
@@ -213,12 +213,12 @@ impl Broker {
         origin: &RequestSource,
         lease: &Lease,
         by: Option<&Caller>,
-        refused: &TransferRefused,
+        refused: &TransferRefusal,
     ) -> Result<()> {
-        let note = self.stream_note(origin, Action::TransferRefused, lease, by).denied("policy");
+        let note = self.stream_entry(origin, Action::TransferRefused, lease, by).denied("policy");
         let note = note.with("channel", refused.channel).with("direction", refused.direction);
-        self.write_note(
-            note.with("bytes", whole(refused.bytes)).with("count", whole(refused.count)),
+        self.write_entry(
+            note.with("bytes", json_int(refused.bytes)).with("count", json_int(refused.count)),
         )
         .await
     }
@@ -235,9 +235,9 @@ impl Broker {
         asked: &str,
     ) -> Result<()> {
         let note = self
-            .stream_note(origin, Action::DestinationRefused, lease, by)
+            .stream_entry(origin, Action::DestinationRefused, lease, by)
             .denied("not_the_sessions");
-        self.write_note(note.with("asked", cleaned(asked))).await
+        self.write_entry(note.with("asked", sanitize_line(asked))).await
     }
 
     /// An admin accepts the certificate that was refused last: from now on the server must have it.
@@ -257,19 +257,19 @@ impl Broker {
         let fingerprint = Fingerprint::parse(fingerprint).ok_or_else(|| {
             Error::invalid("fingerprint must be a SHA-256: 64 hexadecimal digits.")
         })?;
-        let note = self.note(origin, Action::PinCertificate).by(caller);
+        let note = self.audit_entry(origin, Action::PinCertificate).by_caller(caller);
         let id = id.clone();
         let (workspace, sessions) = self
-            .decide(move |book| {
+            .transact(move |book| {
                 let Some(mut workspace) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
-                    let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
-                    return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
+                    let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
+                    return book.deny(&note.denied("unknown"), Error::not_found(WORKSPACE));
                 };
                 let note = note.clone().on_workspace(&workspace).with("fingerprint", fingerprint.to_string());
                 let state = book.upstream_state(&id)?;
                 let Some(offered) = state.offered.filter(|offered| offered.fingerprint == fingerprint) else {
                     let error = Error::conflict("This is not the certificate that the server showed last. Look at it again.");
-                    return book.refuse(&note.denied("not_offered"), error);
+                    return book.deny(&note.denied("not_offered"), error);
                 };
                 let before = match &workspace.upstream.trust {
                     TrustRule::FirstUse => state.pinned.map(|(pin, _)| pin),
@@ -277,7 +277,7 @@ impl Broker {
                     TrustRule::Authority { .. } => {
                         let error =
                             Error::conflict("This workspace trusts certificate authorities. Change its rule to trust a single certificate.");
-                        return book.refuse(&note.denied("authority"), error);
+                        return book.deny(&note.denied("authority"), error);
                     }
                 };
                 if let TrustRule::Pinned(pin) = &mut workspace.upstream.trust {
@@ -286,26 +286,26 @@ impl Broker {
                     book.update_workspace(&workspace)?;
                 }
                 book.replace_pinned_certificate(&id, fingerprint, &offered.subject, note.now())?;
-                let note = note.because("accepted").with("subject", offered.subject).with("before", before.map(|pin| pin.to_string()));
-                book.note(&note);
+                let note = note.reason("accepted").with("subject", offered.subject).with("before", before.map(|pin| pin.to_string()));
+                book.add_entry(&note);
                 let sessions = book.live_sessions_of_workspace(&id)?;
                 Ok(Ok((workspace, sessions)))
             })
             .await?;
-        self.terms_changed(&workspace, &sessions);
-        self.live().publish(Some(organization), &[Topic::Workspaces]);
+        self.revoke_outdated_streams(&workspace, &sessions);
+        self.streams().publish(Some(organization), &[Topic::Workspaces]);
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::cleaned;
+    use super::sanitize_line;
 
     #[test]
     fn foreign_text_is_one_bounded_line() {
-        assert_eq!(cleaned(" CN=host\r\nx\u{0}"), "CN=host  x");
-        let long = cleaned(&"ü".repeat(500));
+        assert_eq!(sanitize_line(" CN=host\r\nx\u{0}"), "CN=host  x");
+        let long = sanitize_line(&"ü".repeat(500));
         assert!(long.len() <= 200 && long.chars().all(|c| c == 'ü'));
     }
 }

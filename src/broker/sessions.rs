@@ -1,8 +1,8 @@
 //! A user's sessions: listed, looked at, disconnected; everybody's, for those who may.
 
-use super::ending::Ended;
+use super::ending::TeardownEffects;
 use super::fleet::{TunnelReport, TunnelState};
-use super::record::refusal;
+use super::record::denial_error;
 use super::views::{Page, SessionQuery, SessionView};
 use super::{Broker, input};
 use crate::domain::audit::Action;
@@ -19,7 +19,7 @@ pub(super) const SESSION: &str = "Session";
 
 /// The report of a session that has no tunnel, no longer or not here: down, or none where it never
 /// had one.
-fn absent(session: &Session) -> TunnelReport {
+fn absent_tunnel(session: &Session) -> TunnelReport {
     let state = if matches!(session.route, SessionRoute::Direct(_)) {
         TunnelState::None
     } else {
@@ -44,10 +44,10 @@ pub(super) fn not_active() -> Error {
 
 impl Broker {
     /// What a session's tunnel says now.
-    pub(super) fn tunnel_of(&self, session: &Session) -> TunnelReport {
+    pub(super) fn tunnel_report(&self, session: &Session) -> TunnelReport {
         let tunnel =
             if session.state.is_live() { self.inner.fleet.tunnel(session.id) } else { None };
-        tunnel.unwrap_or_else(|| absent(session))
+        tunnel.unwrap_or_else(|| absent_tunnel(session))
     }
 
     /// A session with what its tunnel and its streams say now, and what its workspace lets its
@@ -57,8 +57,8 @@ impl Broker {
         session: Session,
         policy: Option<StreamPolicy>,
     ) -> SessionView {
-        let (viewers, browser_rtt) = self.live().viewers(session.id);
-        let tunnel = self.tunnel_of(&session);
+        let (viewers, browser_rtt) = self.streams().stream_stats(session.id);
+        let tunnel = self.tunnel_report(&session);
         SessionView { session, tunnel, browser_rtt, viewers, policy }
     }
 
@@ -83,8 +83,9 @@ impl Broker {
         caller: &Caller,
         query: SessionQuery,
     ) -> Result<Page<SessionView>> {
-        let limit = input::limit(query.limit, 100)?;
-        let before = query.cursor.as_deref().map(input::cursor::<i64, SessionId>).transpose()?;
+        let limit = input::page_limit(query.limit, 100)?;
+        let before =
+            query.cursor.as_deref().map(input::parse_cursor::<i64, SessionId>).transpose()?;
         let before = before.map(|(at, id)| (Timestamp(at), id));
         let status = query.status;
         if status.as_deref().is_some_and(|s| !["active", "disconnected", "terminated"].contains(&s))
@@ -133,8 +134,8 @@ impl Broker {
             }
             other => {
                 let reason = if other.is_some() { Denial::NotOwner.as_str() } else { "unknown" };
-                let note = self.callers_note(caller, Action::AccessDenied).await?;
-                self.write_note(note.on_session_id(id).denied(reason)).await?;
+                let note = self.entry_from_login(caller, Action::AccessDenied).await?;
+                self.write_entry(note.on_session_id(id).denied(reason)).await?;
                 Err(Error::not_found(SESSION))
             }
         }
@@ -151,7 +152,7 @@ impl Broker {
         id: SessionId,
     ) -> Result<()> {
         let user = caller.user.id;
-        self.end_one(
+        self.end_session(
             origin,
             caller,
             id,
@@ -175,11 +176,18 @@ impl Broker {
         let organization =
             self.permit(origin, caller, PolicyAction::TerminateSessions).await?.organization_id();
         let inside = move |s: &Session| s.organization_id == organization;
-        self.end_one(origin, caller, id, Action::TerminateSession, EndReason::AdminStopped, inside)
-            .await
+        self.end_session(
+            origin,
+            caller,
+            id,
+            Action::TerminateSession,
+            EndReason::AdminStopped,
+            inside,
+        )
+        .await
     }
 
-    async fn end_one(
+    async fn end_session(
         &self,
         origin: &RequestSource,
         caller: &Caller,
@@ -188,16 +196,17 @@ impl Broker {
         reason: EndReason,
         theirs: impl Fn(&Session) -> bool + Send + Sync + 'static,
     ) -> Result<()> {
-        let note = self.note(origin, action).by(caller);
+        let note = self.audit_entry(origin, action).by_caller(caller);
         let broker = self.clone();
-        self.apart(async move {
+        self.spawn_to_completion(async move {
             let closed = broker
-                .decide(move |book| {
+                .transact(move |book| {
                     let session = book.session(id)?;
                     let why = if session.is_some() { Denial::NotOwner.as_str() } else { "unknown" };
                     let Some(session) = session.filter(&theirs) else {
-                        let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
-                        return book.refuse(&note.denied(why), refusal(Denial::NotOwner, SESSION));
+                        let note = note.clone().action(Action::AccessDenied).on_session_id(id);
+                        return book
+                            .deny(&note.denied(why), denial_error(Denial::NotOwner, SESSION));
                     };
                     let note = note
                         .clone()
@@ -205,11 +214,11 @@ impl Broker {
                         .with("user_email", session.user_email.clone());
                     match book.close(&session, reason, &note)? {
                         Some(closed) => Ok(Ok(closed)),
-                        None => book.refuse(&note.denied(Denial::NotActive.as_str()), not_active()),
+                        None => book.deny(&note.denied(Denial::NotActive.as_str()), not_active()),
                     }
                 })
                 .await?;
-            broker.carry_out(Ended::session(closed)).await
+            broker.apply_effects(TeardownEffects::session(closed)).await
         })
         .await
     }

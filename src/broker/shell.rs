@@ -14,7 +14,7 @@ use crate::domain::{Error, LoginId, OrganizationId, Result, UserId};
 use uuid::Uuid;
 
 /// Whether this caller is the command line.
-pub(super) fn is_shell(caller: &Caller) -> bool {
+pub(super) fn is_system(caller: &Caller) -> bool {
     caller.user.id.0.is_nil()
 }
 
@@ -39,7 +39,7 @@ impl Broker {
     ///
     /// # Errors
     /// `NotFound` when there is no organization yet.
-    pub async fn shell_caller(&self) -> Result<Caller> {
+    pub async fn system_caller(&self) -> Result<Caller> {
         let found = self.inner.store.read(|tx| tx.first_organization()).await?;
         let Some((organization_id, _)) = found else {
             return Err(Error::not_found("Organization"));
@@ -72,23 +72,23 @@ impl Broker {
         let organization =
             self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
         totp::validate_secret(secret)?;
-        let sealed = self.inner.vault.seal(&mfa::purpose(user), secret.expose().as_bytes());
+        let sealed = self.inner.vault.seal(&mfa::totp_purpose(user), secret.expose().as_bytes());
         let now = self.now();
         let note = self
-            .note(origin, Action::MfaEnroll)
-            .by(caller)
+            .audit_entry(origin, Action::MfaEnroll)
+            .by_caller(caller)
             .with("method", "totp")
             .with("stage", "set");
-        self.decide(move |book| {
+        self.transact(move |book| {
             let Some(user) = book.user(user)?.filter(|u| u.organization_id == organization) else {
-                let note = note.clone().acting(Action::AccessDenied).on_user_id(user);
-                return book.refuse(&note.denied("unknown"), Error::not_found("User"));
+                let note = note.clone().action(Action::AccessDenied).on_user_id(user);
+                return book.deny(&note.denied("unknown"), Error::not_found("User"));
             };
             book.delete_totp(user.id)?;
             book.put_totp(user.id, &sealed, now)?;
             // No code was used yet: step 0 is in 1970.
             book.confirm_totp(user.id, 0, now)?;
-            book.note(&note.clone().on_user(&user));
+            book.add_entry(&note.clone().on_user(&user));
             Ok(Ok(()))
         })
         .await

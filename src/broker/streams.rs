@@ -7,12 +7,12 @@
 //! refused nor cut.
 
 use super::Broker;
-use super::credentials::Behind;
+use super::credentials::UpstreamContext;
 use super::fleet::TunnelState;
-use super::live::{Meters, StreamGrant, Taken, ViewerPlace};
-use super::record::{Book, Note, Verdict, refusal, whole};
+use super::live::{AcquiredSlot, StreamGrant, StreamMeters, StreamSlotGuard};
+use super::record::{AuditEntryBuilder, AuditedTx, Decision, denial_error, json_int};
 use super::sessions::SESSION;
-use super::tokens::{hash_of, invalid_token};
+use super::tokens::{invalid_token, token_hash};
 use super::views::{StreamProof, Ticket, TooManyViewers};
 use crate::auth::opaque;
 use crate::domain::audit::Action;
@@ -25,16 +25,16 @@ use crate::domain::{Error, Result, SessionId, Timestamp};
 use crate::store::Tx;
 use std::sync::atomic::Ordering;
 
-fn bad_ticket() -> Error {
+fn invalid_ticket() -> Error {
     Error::unauthenticated("Invalid or expired ticket")
 }
 
 /// Whom a proof belongs to, before anything is decided; else the word why it is refused, and whose
 /// it was.
-type Whose = std::result::Result<Caller, (&'static str, Option<Box<Caller>>)>;
+type TicketOwner = std::result::Result<Caller, (&'static str, Option<Box<Caller>>)>;
 
 /// Looks a ticket up, without using it.
-fn whose(tx: &mut Tx<'_>, hash: &str, id: SessionId, now: Timestamp) -> Result<Whose> {
+fn ticket_owner(tx: &mut Tx<'_>, hash: &str, id: SessionId, now: Timestamp) -> Result<TicketOwner> {
     let Some(row) = tx.ticket(hash)? else { return Ok(Err(("unknown", None))) };
     let login = tx.login(row.login_id)?;
     let caller = match (login, tx.user(row.user_id)?) {
@@ -62,10 +62,10 @@ fn whose(tx: &mut Tx<'_>, hash: &str, id: SessionId, now: Timestamp) -> Result<W
     Ok(Err((reason, Some(Box::new(caller)))))
 }
 
-impl Book<'_, '_> {
+impl AuditedTx<'_, '_> {
     /// Whether the caller's login is alive and their account enabled, as the store says in this
     /// transaction.
-    pub(super) fn still_signed_in(&mut self, caller: &Caller, now: Timestamp) -> Result<bool> {
+    pub(super) fn login_is_valid(&mut self, caller: &Caller, now: Timestamp) -> Result<bool> {
         let login = self.login(caller.login_id)?;
         let user = self.user(caller.user.id)?;
         let alive = login.is_some_and(|l| {
@@ -90,14 +90,14 @@ impl Broker {
         let hash = opaque::hash(ticket.expose());
         let now = self.now();
         let expires_at = now.after(self.inner.settings.ticket_ttl);
-        let note = self.note(origin, Action::IssueTicket).by(caller);
+        let note = self.audit_entry(origin, Action::IssueTicket).by_caller(caller);
         let who = caller.clone();
-        self.decide(move |book| {
-            permitted(book, &who, id, now, &note)?.map_or_else(
+        self.transact(move |book| {
+            permit_stream(book, &who, id, now, &note)?.map_or_else(
                 |error| Ok(Err(error)),
                 |permit| {
                     book.insert_ticket(&hash, id, who.user.id, who.login_id, expires_at)?;
-                    book.note(&note.clone().on_session(permit.session()));
+                    book.add_entry(&note.clone().on_session(permit.session()));
                     Ok(Ok(()))
                 },
             )
@@ -122,27 +122,31 @@ impl Broker {
         let (caller, ticket) = match proof {
             StreamProof::Caller(caller) => (caller.clone(), None),
             StreamProof::Ticket(ticket) => {
-                let hash = hash_of(ticket);
+                let hash = token_hash(ticket);
                 let looked = hash.clone();
-                let caller =
-                    match self.inner.store.read(move |tx| whose(tx, &looked, id, now)).await? {
-                        Ok(caller) => caller,
-                        Err((reason, of)) => {
-                            return self.refuse_ticket(origin, id, reason, of).await;
-                        }
-                    };
+                let caller = match self
+                    .inner
+                    .store
+                    .read(move |tx| ticket_owner(tx, &looked, id, now))
+                    .await?
+                {
+                    Ok(caller) => caller,
+                    Err((reason, of)) => {
+                        return self.refuse_ticket(origin, id, reason, of).await;
+                    }
+                };
                 (caller, Some(hash))
             }
         };
         let owner = self.inner.store.read(move |tx| Ok(tx.session(id)?.map(|s| s.user_id))).await?;
-        let note = self.note(origin, Action::OpenStream).by(&caller);
+        let note = self.audit_entry(origin, Action::OpenStream).by_caller(&caller);
         // A stranger to the session gets no place, so the owner's places cannot be used up by
         // others.
         let taken = if owner == Some(caller.user.id) {
             let Some(taken) =
-                self.live().take_place(id, &caller, now, self.inner.settings.max_viewers)
+                self.streams().acquire_slot(id, &caller, now, self.inner.settings.max_viewers)
             else {
-                self.write_note(note.on_session_id(id).denied("too_many_viewers")).await?;
+                self.write_entry(note.on_session_id(id).denied("too_many_viewers")).await?;
                 let full = Error::conflict(
                     "This session is open in as many windows as it may be. Close one first.",
                 );
@@ -156,25 +160,25 @@ impl Broker {
         let by_ticket = ticket.is_some();
         let tunnel = self.inner.fleet.tunnel(id).map(|report| report.state);
         let found = self
-            .decide(move |book| {
+            .transact(move |book| {
                 if let Some(hash) = &ticket
                     && !book.consume_ticket(hash, now)?
                 {
-                    return book.refuse(
+                    return book.deny(
                         &note
                             .clone()
-                            .acting(Action::TicketRefused)
+                            .action(Action::TicketRefused)
                             .on_session_id(id)
                             .denied("used"),
-                        bad_ticket(),
+                        invalid_ticket(),
                     );
                 }
-                let permit = match permitted(book, &who, id, now, &note)? {
+                let permit = match permit_stream(book, &who, id, now, &note)? {
                     Ok(permit) => permit,
                     Err(error) => return Ok(Err(error)),
                 };
                 let note = note.clone().on_session(permit.session());
-                let behind = match book.behind(permit.session(), &note)? {
+                let behind = match book.upstream_context(permit.session(), &note)? {
                     Ok(behind) => behind,
                     Err(error) => return Ok(Err(error)),
                 };
@@ -184,7 +188,7 @@ impl Broker {
                     tunnel
                 };
                 let note = note.with("proof", if by_ticket { "ticket" } else { "login" });
-                book.note(&note.with("tunnel_status", tunnel.map(TunnelState::as_str)));
+                book.add_entry(&note.with("tunnel_status", tunnel.map(TunnelState::as_str)));
                 Ok(Ok((permit, behind)))
             })
             .await;
@@ -196,14 +200,19 @@ impl Broker {
     fn grant(
         &self,
         permit: StreamPermit,
-        behind: Behind,
-        taken: Taken,
+        behind: UpstreamContext,
+        taken: AcquiredSlot,
         caller: &Caller,
     ) -> Result<StreamGrant> {
-        self.live().granted(&taken.place, behind.terms());
-        let server = self.server_of(permit.session(), behind, caller)?;
+        self.streams().set_conditions(&taken.slot, behind.conditions());
+        let server = self.upstream_of(permit.session(), behind, caller)?;
         let lease = Lease::grant(permit, server);
-        Ok(StreamGrant { lease, right: taken.right, meters: taken.meters, place: taken.place })
+        Ok(StreamGrant {
+            lease,
+            authorization: taken.authorization,
+            meters: taken.meters,
+            slot: taken.slot,
+        })
     }
 
     async fn refuse_ticket<T>(
@@ -213,12 +222,12 @@ impl Broker {
         reason: &str,
         of: Option<Box<Caller>>,
     ) -> Result<T> {
-        let note = self.note(origin, Action::TicketRefused).on_session_id(id).denied(reason);
+        let note = self.audit_entry(origin, Action::TicketRefused).on_session_id(id).denied(reason);
         match of {
-            Some(caller) => self.write_note(note.by(&caller)).await?,
-            None => self.strangers_note(origin, note).await?,
+            Some(caller) => self.write_entry(note.by_caller(&caller)).await?,
+            None => self.audit_unauthenticated(origin, note).await?,
         }
-        Err(bad_ticket())
+        Err(invalid_ticket())
     }
 
     /// Audits `close_stream` with byte counts and duration; the grant's place among the viewers is
@@ -232,56 +241,58 @@ impl Broker {
         grant: StreamGrant,
         why: &str,
     ) -> Result<()> {
-        let StreamGrant { lease, meters, place, .. } = grant;
-        self.close_viewer(origin, &lease, &meters, place, why).await
+        let StreamGrant { lease, meters, slot: place, .. } = grant;
+        self.close_shared_stream(origin, &lease, &meters, place, why).await
     }
 
     /// [`Broker::close_stream`] where the lease is shared, and may outlive the stream.
     ///
     /// # Errors
     /// As there.
-    pub async fn close_viewer(
+    pub async fn close_shared_stream(
         &self,
         origin: &RequestSource,
         lease: &Lease,
-        meters: &Meters,
-        place: ViewerPlace,
+        meters: &StreamMeters,
+        place: StreamSlotGuard,
         why: &str,
     ) -> Result<()> {
-        let note = self.note(origin, Action::CloseStream).on_session(lease.session());
-        let note = place.by.as_deref().map_or(note.clone(), |caller| note.by(caller));
+        let note = self.audit_entry(origin, Action::CloseStream).on_session(lease.session());
+        let note = place.caller.as_deref().map_or(note.clone(), |caller| note.by_caller(caller));
         let lasted = self.now().since(place.opened_at);
         let note = note
-            .because(why)
-            .with("bytes_up", whole(meters.up.load(Ordering::Relaxed)))
-            .with("bytes_down", whole(meters.down.load(Ordering::Relaxed)))
-            .with("duration_ms", whole(super::ending::millis(lasted)));
+            .reason(why)
+            .with("bytes_up", json_int(meters.up.load(Ordering::Relaxed)))
+            .with("bytes_down", json_int(meters.down.load(Ordering::Relaxed)))
+            .with("duration_ms", json_int(super::ending::millis_u64(lasted)));
         drop(place);
-        self.write_note(note).await
+        self.write_entry(note).await
     }
 }
 
 /// Policy's permit to stream, or the written refusal.
-fn permitted(
-    book: &mut Book<'_, '_>,
+fn permit_stream(
+    book: &mut AuditedTx<'_, '_>,
     who: &Caller,
     id: SessionId,
     now: Timestamp,
-    note: &Note,
-) -> Verdict<StreamPermit> {
+    note: &AuditEntryBuilder,
+) -> Decision<StreamPermit> {
     let Some(session) = book.session(id)? else {
-        let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
-        return book.refuse(&note.denied("unknown"), Error::not_found(SESSION));
+        let note = note.clone().action(Action::AccessDenied).on_session_id(id);
+        return book.deny(&note.denied("unknown"), Error::not_found(SESSION));
     };
-    if !book.still_signed_in(who, now)? {
-        return book
-            .refuse(&note.clone().on_session(&session).denied("signed_out"), invalid_token());
+    if !book.login_is_valid(who, now)? {
+        return book.deny(&note.clone().on_session(&session).denied("signed_out"), invalid_token());
     }
     match policy::authorize_stream(who, &session) {
         Ok(permit) => Ok(Ok(permit)),
         Err(Denial::NotOwner) => {
-            let note = note.clone().acting(Action::AccessDenied).on_session_id(id);
-            book.refuse(&note.denied(Denial::NotOwner.as_str()), refusal(Denial::NotOwner, SESSION))
+            let note = note.clone().action(Action::AccessDenied).on_session_id(id);
+            book.deny(
+                &note.denied(Denial::NotOwner.as_str()),
+                denial_error(Denial::NotOwner, SESSION),
+            )
         }
         Err(denial) => {
             let reason = match session.state {
@@ -289,7 +300,7 @@ fn permitted(
                 State::Queued | State::Creating | State::Active => denial.as_str(),
             };
             let note = note.clone().on_session(&session).with("state", reason);
-            book.refuse(&note.denied(denial.as_str()), refusal(denial, SESSION))
+            book.deny(&note.denied(denial.as_str()), denial_error(denial, SESSION))
         }
     }
 }

@@ -5,7 +5,7 @@
 //! parties hold it, so the login is revoked and its streams are cut. Whether a login is alive is
 //! always the store's word, never the token's.
 
-use super::record::Book;
+use super::record::AuditedTx;
 use super::views::{LoginView, Tokens};
 use super::{Broker, Settings};
 use crate::auth::{Claims, TokenKeys, opaque, token};
@@ -28,7 +28,7 @@ pub(super) fn invalid_token() -> Error {
 }
 
 /// What is kept of an opaque token somebody sent; an oversized one matches nothing.
-pub(super) fn hash_of(token: &SecretString) -> String {
+pub(super) fn token_hash(token: &SecretString) -> String {
     if token.expose().len() > TOKEN_MAX { String::new() } else { opaque::hash(token.expose()) }
 }
 
@@ -63,7 +63,7 @@ impl NewLogin {
     /// Writes the login of a user and the hash of its refresh token.
     pub(super) fn insert(
         &self,
-        book: &mut Book<'_, '_>,
+        book: &mut AuditedTx<'_, '_>,
         user: &User,
         mfa: Option<Mfa>,
         refresh_hash: &str,
@@ -92,11 +92,11 @@ impl NewLogin {
         settings: &Settings,
         caller: Caller,
     ) -> Result<Tokens> {
-        tokens(keys, settings, caller, self.refresh.clone(), self.now)
+        issue_tokens(keys, settings, caller, self.refresh.clone(), self.now)
     }
 }
 
-fn tokens(
+fn issue_tokens(
     keys: &TokenKeys,
     settings: &Settings,
     caller: Caller,
@@ -125,12 +125,12 @@ fn tokens(
 }
 
 /// What the store says of a login and its user.
-enum Standing {
-    Good(Box<Caller>),
-    Bad(&'static str, Option<Box<User>>),
+enum LoginState {
+    Valid(Box<Caller>),
+    Invalid(&'static str, Option<Box<User>>),
 }
 
-fn standing(login: Option<Login>, user: Option<User>, now: Timestamp) -> Standing {
+fn login_state(login: Option<Login>, user: Option<User>, now: Timestamp) -> LoginState {
     match (login, user) {
         (Some(login), Some(user)) => {
             let reason = if login.revoked_at.is_some() {
@@ -142,15 +142,15 @@ fn standing(login: Option<Login>, user: Option<User>, now: Timestamp) -> Standin
             } else if login.user_id != user.id {
                 "forged"
             } else {
-                return Standing::Good(Box::new(Caller {
+                return LoginState::Valid(Box::new(Caller {
                     user,
                     login_id: login.id,
                     mfa: login.mfa,
                 }));
             };
-            Standing::Bad(reason, Some(Box::new(user)))
+            LoginState::Invalid(reason, Some(Box::new(user)))
         }
-        (_, user) => Standing::Bad("unknown_login", user.map(Box::new)),
+        (_, user) => LoginState::Invalid("unknown_login", user.map(Box::new)),
     }
 }
 
@@ -167,12 +167,12 @@ impl Broker {
             Err(refused) => {
                 let expired =
                     refused.source.as_ref().is_some_and(|cause| cause.to_string() == "expired");
-                let note = self.note(origin, Action::TokenRefused).denied(if expired {
+                let note = self.audit_entry(origin, Action::TokenRefused).denied(if expired {
                     "expired"
                 } else {
                     "forged"
                 });
-                self.strangers_note(origin, note).await?;
+                self.audit_unauthenticated(origin, note).await?;
                 return Err(refused);
             }
         };
@@ -181,13 +181,15 @@ impl Broker {
             .store
             .read(move |tx| Ok((tx.login(claims.sid)?, tx.user(claims.sub)?)))
             .await?;
-        match standing(found.0, found.1, now) {
-            Standing::Good(caller) => Ok(*caller),
-            Standing::Bad(reason, user) => {
-                let note =
-                    self.note(origin, Action::TokenRefused).on_login(claims.sid).denied(reason);
+        match login_state(found.0, found.1, now) {
+            LoginState::Valid(caller) => Ok(*caller),
+            LoginState::Invalid(reason, user) => {
+                let note = self
+                    .audit_entry(origin, Action::TokenRefused)
+                    .on_login(claims.sid)
+                    .denied(reason);
                 let note = user.as_deref().map_or(note.clone(), |user| note.by_user(user));
-                self.strangers_note(origin, note).await?;
+                self.audit_unauthenticated(origin, note).await?;
                 Err(invalid_token())
             }
         }
@@ -204,11 +206,11 @@ impl Broker {
         refresh_token: &SecretString,
     ) -> Result<Tokens> {
         let broker = self.clone();
-        let (origin, hash) = (origin.clone(), hash_of(refresh_token));
-        self.apart(async move { broker.refresh_apart(&origin, hash).await }).await
+        let (origin, hash) = (origin.clone(), token_hash(refresh_token));
+        self.spawn_to_completion(async move { broker.run_refresh(&origin, hash).await }).await
     }
 
-    async fn refresh_apart(&self, origin: &RequestSource, hash: String) -> Result<Tokens> {
+    async fn run_refresh(&self, origin: &RequestSource, hash: String) -> Result<Tokens> {
         enum Outcome {
             Renewed(Box<Caller>),
             Unknown,
@@ -219,7 +221,7 @@ impl Broker {
         let fresh = opaque::new_token("prt_");
         let fresh_hash = opaque::hash(fresh.expose());
         let expires_at = now.after(self.inner.settings.refresh_ttl);
-        let note = self.note(origin, Action::Refresh);
+        let note = self.audit_entry(origin, Action::Refresh);
         let outcome = self
             .write(move |book| {
                 let Some(row) = book.refresh_token(&hash)? else { return Ok(Outcome::Unknown) };
@@ -231,37 +233,40 @@ impl Broker {
                     .on_login(row.login_id);
                 if row.used_at.is_some() || !book.consume_refresh_token(&hash, now)? {
                     book.revoke_login(row.login_id, now)?;
-                    book.note(&note.acting(Action::RefreshReuse).denied("reused"));
+                    book.add_entry(&note.action(Action::RefreshReuse).denied("reused"));
                     return Ok(Outcome::Refused(row.login_id, invalid_token()));
                 }
                 let standing = if now >= row.expires_at {
-                    Standing::Bad("expired", None)
+                    LoginState::Invalid("expired", None)
                 } else {
-                    standing(login, user, now)
+                    login_state(login, user, now)
                 };
                 match standing {
-                    Standing::Good(caller) => {
+                    LoginState::Valid(caller) => {
                         book.insert_refresh_token(&fresh_hash, caller.login_id, expires_at, now)?;
                         book.extend_login(caller.login_id, expires_at)?;
-                        book.note(&note);
+                        book.add_entry(&note);
                         Ok(Outcome::Renewed(caller))
                     }
-                    Standing::Bad(reason, _) => {
-                        book.note(&note.acting(Action::TokenRefused).denied(reason));
+                    LoginState::Invalid(reason, _) => {
+                        book.add_entry(&note.action(Action::TokenRefused).denied(reason));
                         Ok(Outcome::Refused(row.login_id, invalid_token()))
                     }
                 }
             })
             .await?;
         match outcome {
-            Outcome::Renewed(caller) => tokens(&keys, &self.inner.settings, *caller, fresh, now),
+            Outcome::Renewed(caller) => {
+                issue_tokens(&keys, &self.inner.settings, *caller, fresh, now)
+            }
             Outcome::Refused(login, error) => {
-                self.live().end_login(login);
+                self.streams().revoke_login(login);
                 Err(error)
             }
             Outcome::Unknown => {
-                let note = self.note(origin, Action::TokenRefused).denied("unknown_refresh_token");
-                self.strangers_note(origin, note).await?;
+                let note =
+                    self.audit_entry(origin, Action::TokenRefused).denied("unknown_refresh_token");
+                self.audit_unauthenticated(origin, note).await?;
                 Err(invalid_token())
             }
         }
@@ -279,32 +284,33 @@ impl Broker {
         everywhere: bool,
     ) -> Result<()> {
         let (broker, origin, caller) = (self.clone(), origin.clone(), caller.clone());
-        self.apart(async move {
+        self.spawn_to_completion(async move {
             let now = broker.now();
             let login = caller.login_id;
             if everywhere {
                 let note = broker
-                    .note(&origin, Action::LogoutEverywhere)
-                    .by(&caller)
+                    .audit_entry(&origin, Action::LogoutEverywhere)
+                    .by_caller(&caller)
                     .on_user(&caller.user);
                 let user = caller.user.id;
                 let ended = broker
                     .write(move |book| {
-                        book.note(&note);
-                        book.end_everything_of(user, EndReason::SignedOut, &note)
+                        book.add_entry(&note);
+                        book.end_all_of_user(user, EndReason::SignedOut, &note)
                     })
                     .await?;
-                return broker.carry_out(ended).await;
+                return broker.apply_effects(ended).await;
             }
-            let note = broker.note(&origin, Action::Logout).by(&caller).on_login(login);
+            let note =
+                broker.audit_entry(&origin, Action::Logout).by_caller(&caller).on_login(login);
             broker
                 .write(move |book| {
                     book.revoke_login(login, now)?;
-                    book.note(&note);
+                    book.add_entry(&note);
                     Ok(())
                 })
                 .await?;
-            broker.live().end_login(login);
+            broker.streams().revoke_login(login);
             Ok(())
         })
         .await
@@ -341,18 +347,18 @@ impl Broker {
         id: LoginId,
     ) -> Result<()> {
         let (user, now) = (caller.user.id, self.now());
-        let note = self.note(origin, Action::Logout).by(caller).on_login(id);
-        self.decide(move |book| {
+        let note = self.audit_entry(origin, Action::Logout).by_caller(caller).on_login(id);
+        self.transact(move |book| {
             if !book.login(id)?.is_some_and(|login| login.user_id == user && login.is_active(now)) {
-                let denied = note.clone().acting(Action::AccessDenied).denied("unknown");
-                return book.refuse(&denied, Error::not_found("Sign-in"));
+                let denied = note.clone().action(Action::AccessDenied).denied("unknown");
+                return book.deny(&denied, Error::not_found("Sign-in"));
             }
             book.revoke_login(id, now)?;
-            book.note(&note);
+            book.add_entry(&note);
             Ok(Ok(()))
         })
         .await?;
-        self.live().end_login(id);
+        self.streams().revoke_login(id);
         Ok(())
     }
 
@@ -375,11 +381,13 @@ impl Broker {
         route: &str,
         reason: &str,
     ) -> Result<()> {
-        let note =
-            self.note(origin, Action::AccessDenied).on_thing("route", Some(route)).denied(reason);
+        let note = self
+            .audit_entry(origin, Action::AccessDenied)
+            .on_named("route", Some(route))
+            .denied(reason);
         match caller {
-            Some(caller) => self.write_note(note.by(caller)).await,
-            None => self.strangers_note(origin, note).await,
+            Some(caller) => self.write_entry(note.by_caller(caller)).await,
+            None => self.audit_unauthenticated(origin, note).await,
         }
     }
 
@@ -388,7 +396,7 @@ impl Broker {
         let keys = self.inner.keys.get_or_try_init(|| async {
             let (kid, seed) = TokenKeys::generate();
             let vault = self.inner.vault.clone();
-            let sealed = vault.seal(&purpose(&kid), seed.expose());
+            let sealed = vault.seal(&token_key_purpose(&kid), seed.expose());
             let now = self.now();
             let stored = self
                 .inner
@@ -400,15 +408,15 @@ impl Broker {
                     tx.signing_keys()
                 })
                 .await?;
-            let opened = stored
-                .into_iter()
-                .map(|(kid, sealed, _)| Ok((kid.clone(), vault.unseal(&purpose(&kid), &sealed)?)));
+            let opened = stored.into_iter().map(|(kid, sealed, _)| {
+                Ok((kid.clone(), vault.unseal(&token_key_purpose(&kid), &sealed)?))
+            });
             TokenKeys::new(opened.collect::<Result<Vec<_>>>()?)
         });
         keys.await.cloned()
     }
 }
 
-fn purpose(kid: &str) -> String {
+fn token_key_purpose(kid: &str) -> String {
     format!("token key:{kid}")
 }

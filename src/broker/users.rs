@@ -1,7 +1,7 @@
 //! Accounts, and what ends with them.
 
-use super::ending::Ended;
-use super::record::{Book, Note};
+use super::ending::TeardownEffects;
+use super::record::{AuditEntryBuilder, AuditedTx};
 use super::views::{NewUser, UserChange};
 use super::{Broker, input};
 use crate::auth::password;
@@ -14,17 +14,17 @@ use crate::domain::{Error, OrganizationId, Result, UserId};
 const USER: &str = "User";
 
 /// The user, when they are of this organization; else the written refusal.
-fn within(
-    book: &mut Book<'_, '_>,
+fn user_in_organization(
+    book: &mut AuditedTx<'_, '_>,
     id: UserId,
     organization: OrganizationId,
-    note: &Note,
+    note: &AuditEntryBuilder,
 ) -> Result<Result<User>> {
     match book.user(id)?.filter(|u| u.organization_id == organization) {
         Some(user) => Ok(Ok(user)),
         None => {
-            let note = note.clone().acting(Action::AccessDenied).on_user_id(id);
-            book.refuse(&note.denied("unknown"), Error::not_found(USER))
+            let note = note.clone().action(Action::AccessDenied).on_user_id(id);
+            book.deny(&note.denied("unknown"), Error::not_found(USER))
         }
     }
 }
@@ -54,7 +54,7 @@ impl Broker {
             self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
         let (email, name) = (input::email(&new.email)?, input::name(&new.name)?);
         password::check_strength(new.password.expose(), &email)?;
-        let hash = self.hashing(move || password::hash(&new.password)).await??;
+        let hash = self.run_hash(move || password::hash(&new.password)).await??;
         let user = User {
             id: UserId::new(),
             organization_id,
@@ -67,17 +67,17 @@ impl Broker {
             last_login_at: None,
         };
         let note = self
-            .note(origin, Action::CreateUser)
-            .by(caller)
+            .audit_entry(origin, Action::CreateUser)
+            .by_caller(caller)
             .on_user(&user)
             .with("role", user.role.as_str());
-        self.decide(move |book| {
+        self.transact(move |book| {
             if book.user_by_email(&user.email)?.is_some() {
                 let error = Error::conflict("A user with this e-mail address exists already.");
-                return book.refuse(&note.clone().denied("email_taken"), error);
+                return book.deny(&note.clone().denied("email_taken"), error);
             }
             book.insert_user(&user, &hash)?;
-            book.note(&note);
+            book.add_entry(&note);
             Ok(Ok(user.clone()))
         })
         .await
@@ -98,7 +98,7 @@ impl Broker {
         let organization =
             self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
         let name = change.name.as_deref().map(input::name).transpose()?;
-        let note = self.note(origin, Action::UpdateUser).by(caller);
+        let note = self.audit_entry(origin, Action::UpdateUser).by_caller(caller);
         let hash = match change.password {
             None => None,
             Some(password) => {
@@ -108,16 +108,16 @@ impl Broker {
                     .map(|u| u.email)
                     .unwrap_or_default();
                 password::check_strength(password.expose(), &email)?;
-                Some(self.hashing(move || password::hash(&password)).await??)
+                Some(self.run_hash(move || password::hash(&password)).await??)
             }
         };
         let own = caller.user.id == id;
         let (role, disabled) = (change.role, change.disabled);
         let broker = self.clone();
-        self.apart(async move {
+        self.spawn_to_completion(async move {
             let (user, ended) = broker
-                .decide(move |book| {
-                    let old = match within(book, id, organization, &note)? {
+                .transact(move |book| {
+                    let old = match user_in_organization(book, id, organization, &note)? {
                         Ok(user) => user,
                         Err(error) => return Ok(Err(error)),
                     };
@@ -130,7 +130,7 @@ impl Broker {
                     };
                     if own && (next.disabled || next.role != old.role) {
                         let error = Error::conflict("You cannot disable yourself or change your own role. Ask another administrator.");
-                        return book.refuse(&note.denied("own_account"), error);
+                        return book.deny(&note.denied("own_account"), error);
                     }
                     let mut changed = Vec::new();
                     if next.name != old.name {
@@ -145,27 +145,27 @@ impl Broker {
                     if next != old {
                         book.update_user(&next)?;
                     }
-                    let mut ended = Ended::default();
+                    let mut ended = TeardownEffects::default();
                     if let Some(hash) = &hash {
                         book.set_password(id, hash)?;
                         // Whoever signed in with the old one is out; desktops stay.
                         ended.logins = book.revoke_logins_of(id, note.now())?;
                     }
                     if !changed.is_empty() {
-                        book.note(&note.clone().with("changed", changed.join(",")).with("role", next.role.as_str()));
+                        book.add_entry(&note.clone().with("changed", changed.join(",")).with("role", next.role.as_str()));
                     }
                     if next.disabled && !old.disabled {
-                        book.note(&note.clone().acting(Action::DisableUser));
-                        let more = book.end_everything_of(id, EndReason::UserDisabled, &note)?;
+                        book.add_entry(&note.clone().action(Action::DisableUser));
+                        let more = book.end_all_of_user(id, EndReason::UserDisabled, &note)?;
                         ended.sessions.extend(more.sessions);
                         ended.logins.extend(more.logins);
                     } else if old.disabled && !next.disabled {
-                        book.note(&note.clone().acting(Action::EnableUser));
+                        book.add_entry(&note.clone().action(Action::EnableUser));
                     }
                     Ok(Ok((next, ended)))
                 })
                 .await?;
-            broker.carry_out(ended).await?;
+            broker.apply_effects(ended).await?;
             Ok(user)
         })
         .await
@@ -183,23 +183,23 @@ impl Broker {
     ) -> Result<()> {
         let organization =
             self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
-        let note = self.note(origin, Action::MfaReset).by(caller);
+        let note = self.audit_entry(origin, Action::MfaReset).by_caller(caller);
         let broker = self.clone();
-        self.apart(async move {
+        self.spawn_to_completion(async move {
             let ended = broker
-                .decide(move |book| {
-                    let user = match within(book, id, organization, &note)? {
+                .transact(move |book| {
+                    let user = match user_in_organization(book, id, organization, &note)? {
                         Ok(user) => user,
                         Err(error) => return Ok(Err(error)),
                     };
                     let had = book.delete_totp(id)?;
                     // A login that rests on the lost factor must not outlive it.
                     let logins = book.revoke_logins_of(id, note.now())?;
-                    book.note(&note.clone().on_user(&user).with("had_factor", had));
-                    Ok(Ok(Ended { sessions: Vec::new(), logins }))
+                    book.add_entry(&note.clone().on_user(&user).with("had_factor", had));
+                    Ok(Ok(TeardownEffects { sessions: Vec::new(), logins }))
                 })
                 .await?;
-            broker.carry_out(ended).await
+            broker.apply_effects(ended).await
         })
         .await
     }
@@ -216,23 +216,23 @@ impl Broker {
     ) -> Result<()> {
         let organization =
             self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
-        let note = self.note(origin, Action::SignOutUser).by(caller);
+        let note = self.audit_entry(origin, Action::SignOutUser).by_caller(caller);
         // An admin may do it to themself, too: then the page need not blame anybody.
         let reason =
             if caller.user.id == id { EndReason::SignedOut } else { EndReason::SignedOutByAdmin };
         let broker = self.clone();
-        self.apart(async move {
+        self.spawn_to_completion(async move {
             let ended = broker
-                .decide(move |book| {
-                    let user = match within(book, id, organization, &note)? {
+                .transact(move |book| {
+                    let user = match user_in_organization(book, id, organization, &note)? {
                         Ok(user) => user,
                         Err(error) => return Ok(Err(error)),
                     };
-                    book.note(&note.clone().on_user(&user));
-                    Ok(Ok(book.end_everything_of(id, reason, &note)?))
+                    book.add_entry(&note.clone().on_user(&user));
+                    Ok(Ok(book.end_all_of_user(id, reason, &note)?))
                 })
                 .await?;
-            broker.carry_out(ended).await
+            broker.apply_effects(ended).await
         })
         .await
     }

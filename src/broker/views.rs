@@ -1,7 +1,7 @@
 //! What use cases take and return: domain values, joined and ready for a dialect to map. No secret
 //! but those given once.
 
-use super::fleet::{Offers, TunnelReport, TunnelState};
+use super::fleet::{HostCapabilities, TunnelReport, TunnelState};
 use crate::domain::audit::{ChainFault, Head};
 use crate::domain::host::Host;
 use crate::domain::route::{HopLatencies, LatencyHistogram, TargetSpec};
@@ -83,12 +83,12 @@ pub struct WorkspaceView {
     /// The caller's live session in it.
     pub active_session_id: Option<SessionId>,
     /// Its server; `Incomplete` where the gateway proves itself to none.
-    pub server: Option<ServerView>,
+    pub upstream: Option<UpstreamView>,
 }
 
 /// A workspace's server as its caller sees it.
 #[derive(Clone, Debug)]
-pub struct ServerView {
+pub struct UpstreamView {
     /// Where the credential comes from.
     pub source: CredentialSource,
     /// Whether there is one: the caller's own, where users have their own; the workspace's, or the
@@ -102,12 +102,12 @@ pub struct ServerView {
     /// made of.
     pub sign_in: Option<web_app::UpstreamSignIn>,
     /// The rest, for those who manage it.
-    pub managed: Option<ManagedServer>,
+    pub managed: Option<ManagedUpstream>,
 }
 
 /// What only those who manage a workspace see of its server.
 #[derive(Clone, Debug)]
-pub struct ManagedServer {
+pub struct ManagedUpstream {
     /// Account name of the workspace's credential; empty: none.
     pub username: String,
     /// Its Windows domain; empty: none.
@@ -144,7 +144,7 @@ impl SessionView {
 
     /// What each leg of the way took.
     #[must_use]
-    pub fn legs(&self) -> HopLatencies {
+    pub fn segments(&self) -> HopLatencies {
         HopLatencies {
             browser: self.browser_rtt,
             host: self.tunnel.rtt,
@@ -246,7 +246,7 @@ pub struct NewWorkspace {
     /// Kind.
     pub kind: WorkspaceKind,
     /// Everything that can be changed later.
-    pub rest: WorkspaceChange,
+    pub properties: WorkspaceChange,
 }
 
 /// A change of a workspace: only what is there changes.
@@ -270,7 +270,7 @@ pub struct WorkspaceChange {
     /// What its streams may carry.
     pub policy: PolicyChange,
     /// How the gateway meets its server (all but `linux`).
-    pub server: ServerChange,
+    pub upstream: UpstreamChange,
     /// How its web application is met (`html5`).
     pub web: WebChange,
 }
@@ -287,7 +287,7 @@ pub struct PolicyChange {
 /// A change of how the gateway meets a server: only what is there changes.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
-pub struct ServerChange {
+pub struct UpstreamChange {
     pub source: Option<CredentialSource>,
     pub username: Option<String>,
     pub domain: Option<String>,
@@ -345,7 +345,7 @@ pub struct HostView {
     /// Its tunnel now.
     pub tunnel: Option<TunnelReport>,
     /// What its agent offers, as it said last; `Incomplete`: it has not said yet, or there is none.
-    pub offers: Option<Arc<Offers>>,
+    pub capabilities: Option<Arc<HostCapabilities>>,
     /// Live sessions on it.
     pub sessions: usize,
 }
@@ -417,7 +417,7 @@ pub struct LoginView {
 
 /// Verdict over the chain.
 #[derive(Clone, Debug)]
-pub struct AuditVerdict {
+pub struct VerificationReport {
     /// Entries read.
     pub entries: i64,
     /// The head it was compared with.
@@ -459,5 +459,5 @@ pub struct Gauges {
     /// Hosts with an encrypted tunnel.
     pub hosts_connected: usize,
     /// Round trips browser to gateway, of open streams.
-    pub browser: LatencyHistogram,
+    pub browser_rtt: LatencyHistogram,
 }

@@ -3,10 +3,10 @@
 //! | term | meaning |
 //! | --- | --- |
 //! | [`RequestRecord`] | a request that was; written in batches, beside the audit log, since there are many and each says little |
-//! | [`RequestRefused`] | a request that policy forbids: an audit entry, bounded by whoever counts them |
+//! | [`RefusedRequest`] | a request that policy forbids: an audit entry, bounded by whoever counts them |
 //! | assertion | a JWT of a minute's life that tells one application who its user is |
 
-use super::record::{cut, whole};
+use super::record::{json_int, truncate_utf8};
 use super::sessions::SESSION;
 use super::views::Page;
 use super::{Broker, input};
@@ -32,7 +32,7 @@ const METHOD_MAX: usize = 32;
 
 /// Requests that policy forbids, of one kind: the last one of them, and how many there were.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RequestRefused {
+pub struct RefusedRequest {
     /// `method`, `path`, `upload`, `download`, `size` or `origin`.
     pub kind: &'static str,
     /// Method of the last one.
@@ -74,7 +74,7 @@ impl RequestQuery<'_> {
             text => Ok(text.map(str::to_owned)),
         };
         let status = self.status.filter(|text| !text.is_empty()).map(|text| {
-            statuses(text).ok_or_else(|| {
+            status_range(text).ok_or_else(|| {
                 Error::invalid("status must be a number such as 404, a class such as 4xx, or none.")
             })
         });
@@ -94,7 +94,7 @@ impl RequestQuery<'_> {
 }
 
 /// The first and the last status of a word.
-fn statuses(word: &str) -> Option<(u16, u16)> {
+fn status_range(word: &str) -> Option<(u16, u16)> {
     match word.as_bytes() {
         b"none" => Some((0, 0)),
         [class @ b'1'..=b'5', b'x', b'x'] => {
@@ -154,7 +154,7 @@ impl Broker {
     ) -> Result<Page<(i64, RequestRecord)>> {
         let organization =
             self.permit(origin, caller, PolicyAction::ReadAudit).await?.organization_id();
-        let limit = input::limit(query.limit, 100)?;
+        let limit = input::page_limit(query.limit, 100)?;
         let filter = query.filter()?;
         let before = query
             .cursor
@@ -178,8 +178,11 @@ impl Broker {
         match found {
             Some(rows) => Ok(input::page(rows, limit, |(seq, _)| seq.to_string())),
             None => {
-                let note = self.note(origin, Action::AccessDenied).by(caller).on_session_id(id);
-                self.write_note(note.denied("unknown")).await?;
+                let note = self
+                    .audit_entry(origin, Action::AccessDenied)
+                    .by_caller(caller)
+                    .on_session_id(id);
+                self.write_entry(note.denied("unknown")).await?;
                 Err(Error::not_found(SESSION))
             }
         }
@@ -189,26 +192,26 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot write it down.
-    pub async fn note_refused_request(
+    pub async fn request_refused(
         &self,
         origin: &RequestSource,
         lease: &Lease,
         by: Option<&Caller>,
-        refused: &RequestRefused,
+        refused: &RefusedRequest,
     ) -> Result<()> {
         let note = self
-            .note(origin, Action::RequestRefused)
+            .audit_entry(origin, Action::RequestRefused)
             .on_session(lease.session())
             .denied(refused.kind);
         let note = match by {
-            Some(caller) => note.by(caller),
+            Some(caller) => note.by_caller(caller),
             None => note.by_system(),
         };
         let note = note
-            .with("method", cut(&refused.method, METHOD_MAX))
-            .with("path", cut(&refused.path, PATH_MAX));
-        self.write_note(
-            note.with("bytes", whole(refused.bytes)).with("count", whole(refused.count)),
+            .with("method", truncate_utf8(&refused.method, METHOD_MAX))
+            .with("path", truncate_utf8(&refused.path, PATH_MAX));
+        self.write_entry(
+            note.with("bytes", json_int(refused.bytes)).with("count", json_int(refused.count)),
         )
         .await
     }
@@ -249,7 +252,7 @@ mod tests {
             ("+40", None),
             ("4xy", None),
         ] {
-            assert_eq!(statuses(word), range, "{word}");
+            assert_eq!(status_range(word), range, "{word}");
         }
         let all = RequestQuery {
             method: Some(" "),

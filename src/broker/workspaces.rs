@@ -1,10 +1,10 @@
 //! The catalogue: what there is to launch, what a caller sees of it, and how admins change it.
 
-use super::ending::Ended;
+use super::ending::TeardownEffects;
 use super::live::Topic;
-use super::placing::Places;
-use super::record::{self, Note, refusal};
-use super::views::{ManagedServer, NewWorkspace, ServerView, WorkspaceChange, WorkspaceView};
+use super::placing::AvailableHosts;
+use super::record::{self, AuditEntryBuilder, denial_error};
+use super::views::{ManagedUpstream, NewWorkspace, UpstreamView, WorkspaceChange, WorkspaceView};
 use super::{Broker, input};
 use crate::domain::audit::Action;
 use crate::domain::policy::{self, Denial, PolicyAction};
@@ -26,15 +26,15 @@ pub(super) const WORKSPACE: &str = "Workspace";
 
 /// What is kept of a workspace's server, for its caller.
 #[derive(Clone, Default)]
-pub(super) struct Known {
+pub(super) struct UpstreamSummary {
     state: UpstreamState,
     /// The caller has a credential of their own for it.
     own_credential: bool,
 }
 
-impl Known {
+impl UpstreamSummary {
     /// Of one workspace and one user.
-    pub(super) fn of(tx: &mut Tx<'_>, id: &WorkspaceId, user: UserId) -> Result<Self> {
+    pub(super) fn load(tx: &mut Tx<'_>, id: &WorkspaceId, user: UserId) -> Result<Self> {
         Ok(Self {
             state: tx.upstream_state(id)?,
             own_credential: tx.user_credential(id, user)?.is_some(),
@@ -43,12 +43,12 @@ impl Known {
 }
 
 /// A workspace as a caller sees it, given the live sessions in it.
-pub(super) fn seen(
+pub(super) fn workspace_view(
     mut workspace: Workspace,
     sessions: &[Session],
     caller: &Caller,
     can_run: bool,
-    known: Known,
+    known: UpstreamSummary,
 ) -> WorkspaceView {
     let inside = || sessions.iter().filter(|s| s.workspace_id == workspace.id);
     let own = |s: &&Session| s.user_id == caller.user.id;
@@ -60,25 +60,29 @@ pub(super) fn seen(
     let active_session_id = inside().filter(own).find(|s| s.state == State::Active).map(|s| s.id);
     let status = WorkspaceStatus::from_facts(workspace.maintenance, can_run, starting, in_use);
     let manages = caller.user.role == Role::Admin;
-    let server = seen_server(&workspace, manages, known);
+    let server = upstream_view(&workspace, manages, known);
     // Where a server is, and who the gateway is to it, is for those who manage it.
     if !manages {
         workspace.target = None;
         workspace.upstream = UpstreamConfig::default();
     }
-    WorkspaceView { workspace, status, active_session_id, server }
+    WorkspaceView { workspace, status, active_session_id, upstream: server }
 }
 
-fn seen_server(workspace: &Workspace, manages: bool, known: Known) -> Option<ServerView> {
+fn upstream_view(
+    workspace: &Workspace,
+    manages: bool,
+    known: UpstreamSummary,
+) -> Option<UpstreamView> {
     let terms = Some(&workspace.upstream).filter(|_| workspace.has_upstream())?;
-    let Known { state, own_credential } = known;
+    let UpstreamSummary { state, own_credential } = known;
     let credential_saved = match terms.credential_source {
         CredentialSource::Workspace => state.has_password || workspace.is_agent_started(),
         CredentialSource::User => own_credential,
         CredentialSource::Ask => false,
     };
     let web = (workspace.kind == WorkspaceKind::Html5).then_some(&terms.web_app);
-    let managed = manages.then(|| ManagedServer {
+    let managed = manages.then(|| ManagedUpstream {
         username: terms.username.clone(),
         domain: terms.domain.clone(),
         trust: terms.trust.clone(),
@@ -91,11 +95,11 @@ fn seen_server(workspace: &Workspace, manages: bool, known: Known) -> Option<Ser
         terms.keyboard_layout,
         web.map(|web| web.sign_in.clone()),
     );
-    Some(ServerView { source, credential_saved, exclusive, keyboard, sign_in, managed })
+    Some(UpstreamView { source, credential_saved, exclusive, keyboard, sign_in, managed })
 }
 
 /// A workspace's target as the log names it.
-fn told(workspace: &Workspace) -> Option<String> {
+fn target_detail(workspace: &Workspace) -> Option<String> {
     workspace.target.as_ref().map(|target| match target {
         TargetSpec::Host { host_id, port } => format!("host {host_id} port {port}"),
         TargetSpec::Service { host_id, name } => format!("host {host_id} service {name}"),
@@ -104,7 +108,7 @@ fn told(workspace: &Workspace) -> Option<String> {
 }
 
 /// What its streams may carry and who the gateway is to its server, as the log tells it.
-fn with_terms(note: Note, workspace: &Workspace) -> Note {
+fn with_config_details(note: AuditEntryBuilder, workspace: &Workspace) -> AuditEntryBuilder {
     let policy = workspace.policy;
     let note = note
         .with("clipboard", policy.clipboard.as_str())
@@ -125,11 +129,15 @@ fn with_terms(note: Note, workspace: &Workspace) -> Note {
         .with("credential", terms.credential_source.as_str())
         .with("username", terms.username.clone())
         .with("trust", trust);
-    if workspace.kind == WorkspaceKind::Html5 { with_web(note, &terms.web_app) } else { note }
+    if workspace.kind == WorkspaceKind::Html5 {
+        with_web_details(note, &terms.web_app)
+    } else {
+        note
+    }
 }
 
 /// How its application is met, as the log tells it.
-fn with_web(note: Note, web: &WebAppConfig) -> Note {
+fn with_web_details(note: AuditEntryBuilder, web: &WebAppConfig) -> AuditEntryBuilder {
     let sign_in = match &web.sign_in {
         UpstreamSignIn::None => "none".to_owned(),
         UpstreamSignIn::Basic => "basic".to_owned(),
@@ -146,10 +154,10 @@ fn with_web(note: Note, web: &WebAppConfig) -> Note {
         .with("assertion_audience", identity.assertion_audience.clone());
     let note = note
         .with("methods", requests.methods.join(","))
-        .with("paths", record::cut(&requests.paths.join(" "), PATHS_MAX).to_owned());
+        .with("paths", record::truncate_utf8(&requests.paths.join(" "), PATHS_MAX).to_owned());
     note.with("upload", requests.upload)
         .with("download", requests.download)
-        .with("max_request", record::whole(requests.max_request))
+        .with("max_request", record::json_int(requests.max_request))
 }
 
 impl Broker {
@@ -159,12 +167,12 @@ impl Broker {
     /// When the store fails.
     pub async fn workspaces(&self, caller: &Caller) -> Result<Vec<WorkspaceView>> {
         let caller = caller.clone();
-        let reachable = self.reachable();
+        let reachable = self.fleet_snapshot();
         self.inner
             .store
             .read(move |tx| {
                 let organization = caller.user.organization_id;
-                let places = Places::of(tx, organization, &reachable)?;
+                let places = AvailableHosts::load(tx, organization, &reachable)?;
                 let sessions = tx.live_sessions(Some(organization))?;
                 let (mut states, own) =
                     (tx.upstream_states(organization)?, tx.user_credentials_of(caller.user.id)?);
@@ -176,8 +184,9 @@ impl Broker {
                     .map(|w| {
                         let can_run = places.can_run(&w);
                         let state = states.remove(w.id.as_str()).unwrap_or_default();
-                        let known = Known { state, own_credential: own.contains(w.id.as_str()) };
-                        seen(w, &sessions, &caller, can_run, known)
+                        let known =
+                            UpstreamSummary { state, own_credential: own.contains(w.id.as_str()) };
+                        workspace_view(w, &sessions, &caller, can_run, known)
                     })
                     .collect())
             })
@@ -189,7 +198,7 @@ impl Broker {
     /// # Errors
     /// `NotFound` when there is none, or they do not see it.
     pub async fn workspace(&self, caller: &Caller, id: &WorkspaceId) -> Result<WorkspaceView> {
-        let reachable = self.reachable();
+        let reachable = self.fleet_snapshot();
         let (who, id) = (caller.clone(), id.clone());
         let wanted = id.clone();
         let found = self
@@ -200,32 +209,39 @@ impl Broker {
                 if !policy::can_view(&who, &workspace) {
                     return Ok(Err(Denial::NotOwner.as_str()));
                 }
-                let can_run =
-                    Places::of(tx, who.user.organization_id, &reachable)?.can_run(&workspace);
+                let can_run = AvailableHosts::load(tx, who.user.organization_id, &reachable)?
+                    .can_run(&workspace);
                 let sessions = tx.live_sessions_of_workspace(&workspace.id)?;
-                let known = Known::of(tx, &workspace.id, who.user.id)?;
-                Ok(Ok(seen(workspace, &sessions, &who, can_run, known)))
+                let known = UpstreamSummary::load(tx, &workspace.id, who.user.id)?;
+                Ok(Ok(workspace_view(workspace, &sessions, &who, can_run, known)))
             })
             .await?;
         match found {
             Ok(view) => Ok(view),
             Err(reason) => {
-                let note = self.callers_note(caller, Action::AccessDenied).await?;
-                self.write_note(note.on_workspace_id(&id).denied(reason)).await?;
+                let note = self.entry_from_login(caller, Action::AccessDenied).await?;
+                self.write_entry(note.on_workspace_id(&id).denied(reason)).await?;
                 Err(Error::not_found(WORKSPACE))
             }
         }
     }
 
     /// A note by a caller whose request's origin is not at hand: told from where their login came.
-    pub(super) async fn callers_note(&self, caller: &Caller, action: Action) -> Result<Note> {
+    pub(super) async fn entry_from_login(
+        &self,
+        caller: &Caller,
+        action: Action,
+    ) -> Result<AuditEntryBuilder> {
         let id = caller.login_id;
         let login = self.inner.store.read(move |tx| tx.login(id)).await?;
         let (source_ip, user_agent) = login.map_or((None, None), |l| (l.source_ip, l.user_agent));
         let source_ip = source_ip.and_then(|ip| ip.parse().ok());
         Ok(self
-            .note(&RequestSource { request_id: String::new(), source_ip, user_agent }, action)
-            .by(caller))
+            .audit_entry(
+                &RequestSource { request_id: String::new(), source_ip, user_agent },
+                action,
+            )
+            .by_caller(caller))
     }
 
     /// Creates a workspace.
@@ -243,13 +259,16 @@ impl Broker {
         let ids = input::workspace_ids(&new)?;
         let now = self.now();
         let plain = input::workspace(&new, ids[0].clone(), organization, now)?;
-        let note = self.note(origin, Action::CreateWorkspace).by(caller);
-        let (who, reachable) = (caller.clone(), self.reachable());
-        let password = new.rest.password.clone();
-        password.as_ref().map(|password| input::server_password(password, &plain)).transpose()?;
+        let note = self.audit_entry(origin, Action::CreateWorkspace).by_caller(caller);
+        let (who, reachable) = (caller.clone(), self.fleet_snapshot());
+        let password = new.properties.password.clone();
+        password
+            .as_ref()
+            .map(|password| input::validate_upstream_password(password, &plain))
+            .transpose()?;
         let broker = self.clone();
         let view = self
-            .decide(move |book| {
+            .transact(move |book| {
                 if let Err(error) = book.check_target(plain.target.as_ref(), organization)? {
                     return Ok(Err(error));
                 }
@@ -269,21 +288,22 @@ impl Broker {
                         .clone()
                         .on_workspace(&workspace)
                         .with("type", workspace.kind.as_str())
-                        .with("target", told(&workspace));
+                        .with("target", target_detail(&workspace));
                     let note = note
                         .with("single_seat", workspace.single_seat)
                         .with("requires_mfa", workspace.requires_mfa);
-                    book.note(&with_terms(note, &workspace));
-                    let can_run = Places::of(book, organization, &reachable)?.can_run(&workspace);
-                    let known = Known::of(book, id, who.user.id)?;
-                    return Ok(Ok(seen(workspace, &[], &who, can_run, known)));
+                    book.add_entry(&with_config_details(note, &workspace));
+                    let can_run =
+                        AvailableHosts::load(book, organization, &reachable)?.can_run(&workspace);
+                    let known = UpstreamSummary::load(book, id, who.user.id)?;
+                    return Ok(Ok(workspace_view(workspace, &[], &who, can_run, known)));
                 }
                 let taken =
                     Error::conflict("A workspace with this id exists already. Choose another.");
-                book.refuse(&note.clone().on_workspace_id(&ids[0]).denied("id_taken"), taken)
+                book.deny(&note.clone().on_workspace_id(&ids[0]).denied("id_taken"), taken)
             })
             .await?;
-        self.live().publish(Some(organization), &[Topic::Workspaces]);
+        self.streams().publish(Some(organization), &[Topic::Workspaces]);
         Ok(view)
     }
 
@@ -304,20 +324,20 @@ impl Broker {
         let permit = self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
         let organization = permit.organization_id();
         let now = self.now();
-        let note = self.note(origin, Action::UpdateWorkspace).by(caller);
-        let (who, id, reachable) = (caller.clone(), id.clone(), self.reachable());
+        let note = self.audit_entry(origin, Action::UpdateWorkspace).by_caller(caller);
+        let (who, id, reachable) = (caller.clone(), id.clone(), self.fleet_snapshot());
         let sealed = change.password.as_ref().map(|password| self.seal_password(&id, password));
         let broker = self.clone();
-        self.apart(async move {
+        self.spawn_to_completion(async move {
             let (view, next, sessions, ended) = broker
-                .decide(move |book| {
+                .transact(move |book| {
                     let Some(old) =
                         book.workspace(&id)?.filter(|w| w.organization_id == organization)
                     else {
-                        let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
-                        return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
+                        let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
+                        return book.deny(&note.denied("unknown"), Error::not_found(WORKSPACE));
                     };
-                    let (next, mut changed) = match input::changed(&old, &change, now) {
+                    let (next, mut changed) = match input::apply_change(&old, &change, now) {
                         Ok(next) => next,
                         Err(error) => return Ok(Err(error)),
                     };
@@ -328,7 +348,7 @@ impl Broker {
                         return Ok(Err(error));
                     }
                     if let Some(password) = &change.password
-                        && let Err(error) = input::server_password(password, &next)
+                        && let Err(error) = input::validate_upstream_password(password, &next)
                     {
                         return Ok(Err(error));
                     }
@@ -365,25 +385,27 @@ impl Broker {
                             .clone()
                             .on_workspace(&next)
                             .with("changed", changed.join(","))
-                            .with("target", told(&next));
-                        book.note(
-                            &with_terms(note, &next).with("credentials_forgotten", forgotten),
+                            .with("target", target_detail(&next));
+                        book.add_entry(
+                            &with_config_details(note, &next)
+                                .with("credentials_forgotten", forgotten),
                         );
                     }
-                    let can_run = Places::of(book, organization, &reachable)?.can_run(&next);
+                    let can_run =
+                        AvailableHosts::load(book, organization, &reachable)?.can_run(&next);
                     let sessions = book.live_sessions_of_workspace(&id)?;
-                    let known = Known::of(book, &id, who.user.id)?;
+                    let known = UpstreamSummary::load(book, &id, who.user.id)?;
                     Ok(Ok((
-                        seen(next.clone(), &sessions, &who, can_run, known),
+                        workspace_view(next.clone(), &sessions, &who, can_run, known),
                         next,
                         sessions,
                         ended,
                     )))
                 })
                 .await?;
-            broker.terms_changed(&next, &sessions);
-            broker.live().publish(Some(organization), &[Topic::Workspaces]);
-            broker.carry_out(Ended { sessions: ended, logins: Vec::new() }).await?;
+            broker.revoke_outdated_streams(&next, &sessions);
+            broker.streams().publish(Some(organization), &[Topic::Workspaces]);
+            broker.apply_effects(TeardownEffects { sessions: ended, logins: Vec::new() }).await?;
             Ok(view)
         })
         .await
@@ -401,26 +423,26 @@ impl Broker {
     ) -> Result<()> {
         let permit = self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
         let organization = permit.organization_id();
-        let note = self.note(origin, Action::DeleteWorkspace).by(caller);
+        let note = self.audit_entry(origin, Action::DeleteWorkspace).by_caller(caller);
         let (broker, id) = (self.clone(), id.clone());
-        self.apart(async move {
+        self.spawn_to_completion(async move {
             let ended = broker
-                .decide(move |book| {
+                .transact(move |book| {
                     let Some(workspace) =
                         book.workspace(&id)?.filter(|w| w.organization_id == organization)
                     else {
-                        let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
-                        return book.refuse(&note.denied("unknown"), Error::not_found(WORKSPACE));
+                        let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
+                        return book.deny(&note.denied("unknown"), Error::not_found(WORKSPACE));
                     };
                     book.delete_workspace(&id, note.now())?;
-                    book.note(&note.clone().on_workspace(&workspace));
+                    book.add_entry(&note.clone().on_workspace(&workspace));
                     let sessions = book.live_sessions_of_workspace(&id)?;
                     let sessions = book.close_all(sessions, EndReason::WorkspaceRemoved, &note)?;
-                    Ok(Ok(Ended { sessions, logins: Vec::new() }))
+                    Ok(Ok(TeardownEffects { sessions, logins: Vec::new() }))
                 })
                 .await?;
-            broker.live().publish(Some(organization), &[Topic::Workspaces]);
-            broker.carry_out(ended).await
+            broker.streams().publish(Some(organization), &[Topic::Workspaces]);
+            broker.apply_effects(ended).await
         })
         .await
     }
@@ -436,12 +458,12 @@ impl Broker {
         caller: &Caller,
         id: &WorkspaceId,
     ) -> Result<Vec<crate::domain::SessionId>> {
-        let note = self.note(origin, Action::StopWorkspace).by(caller);
+        let note = self.audit_entry(origin, Action::StopWorkspace).by_caller(caller);
         let everybody = policy::authorize(caller, PolicyAction::ManageWorkspaces).is_ok();
         let (broker, who, id) = (self.clone(), caller.clone(), id.clone());
-        self.apart(async move {
+        self.spawn_to_completion(async move {
             let ended = broker
-                .decide(move |book| {
+                .transact(move |book| {
                     let workspace = book.workspace(&id)?;
                     let theirs = match &workspace {
                         Some(w) if w.organization_id == who.user.organization_id => {
@@ -456,10 +478,10 @@ impl Broker {
                     let Some(workspace) =
                         workspace.filter(|w| policy::can_view(&who, w) || !theirs.is_empty())
                     else {
-                        let note = note.clone().acting(Action::AccessDenied).on_workspace_id(&id);
-                        return book.refuse(
+                        let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
+                        return book.deny(
                             &note.denied(Denial::NotOwner.as_str()),
-                            refusal(Denial::NotOwner, WORKSPACE),
+                            denial_error(Denial::NotOwner, WORKSPACE),
                         );
                     };
                     let mut sessions = Vec::new();
@@ -476,16 +498,16 @@ impl Broker {
                     }
                     if sessions.is_empty() {
                         let error = Error::conflict("Workspace has no active session");
-                        return book.refuse(
+                        return book.deny(
                             &note.clone().on_workspace(&workspace).denied("not_active"),
                             error,
                         );
                     }
-                    Ok(Ok(Ended { sessions, logins: Vec::new() }))
+                    Ok(Ok(TeardownEffects { sessions, logins: Vec::new() }))
                 })
                 .await?;
             let ids = ended.sessions.iter().map(|s| s.id).collect();
-            broker.carry_out(ended).await?;
+            broker.apply_effects(ended).await?;
             Ok(ids)
         })
         .await

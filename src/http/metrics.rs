@@ -1,7 +1,7 @@
 //! What `/metrics` counts (Prometheus, OpenMetrics text). Labels are bounded: route patterns, known
 //! methods, status classes, enum words.
 
-use crate::broker::live::Meters;
+use crate::broker::live::StreamMeters;
 use crate::broker::views::Gauges;
 use crate::domain::route::{BUCKETS_MS, Hop, LatencyHistogram};
 use crate::http::{HubStatus, PathMetrics};
@@ -120,7 +120,7 @@ struct OpenStreams {
 }
 
 struct StreamCounters {
-    meters: Arc<Meters>,
+    meters: Arc<StreamMeters>,
     up: u64,
     down: u64,
 }
@@ -275,7 +275,7 @@ impl Metrics {
 
     /// Counts the bytes of a stream from now until the answer is dropped.
     #[must_use]
-    pub fn track_stream(self: &Arc<Self>, meters: Arc<Meters>) -> StreamMeterGuard {
+    pub fn track_stream(self: &Arc<Self>, meters: Arc<StreamMeters>) -> StreamMeterGuard {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.next += 1;
         let number = open.next;
@@ -324,7 +324,7 @@ impl Metrics {
         raise(&self.retransmits, paths.retransmits);
         self.direct.set(i64::try_from(paths.direct).unwrap_or(i64::MAX));
         let legs = [
-            (Hop::BrowserGateway, &gauges.browser),
+            (Hop::BrowserGateway, &gauges.browser_rtt),
             (Hop::GatewayHost, &paths.host),
             (Hop::HostDesktop, &paths.desktop),
         ];
@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn a_streams_bytes_are_counted_once() {
         let metrics = Arc::new(Metrics::new());
-        let meters = Arc::new(Meters::default());
+        let meters = Arc::new(StreamMeters::default());
         let count = metrics.track_stream(Arc::clone(&meters));
         meters.down.store(1000, Ordering::Relaxed);
         let page = || metrics.render(Gauges::default(), &HubStatus::default(), Some(7));

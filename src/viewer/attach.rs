@@ -6,7 +6,7 @@ use super::relay::StreamCounters;
 use super::stream_audit::{RefusalCounter, StreamAudit};
 use super::stream_end::StreamEnd;
 use super::{Dial, Duplex, Timeouts, rdp, vnc};
-use crate::broker::live::{Meters, Right};
+use crate::broker::live::{StreamAuthorization, StreamMeters};
 use crate::domain::lease::Lease;
 use crate::domain::upstream::{Credential, CredentialSource};
 use crate::domain::workspace::WorkspaceKind;
@@ -28,11 +28,11 @@ pub struct Attachment<'a, B> {
     /// Who dials.
     pub dial: &'a dyn Dial,
     /// The right to it.
-    pub authorization: watch::Receiver<Right>,
+    pub authorization: watch::Receiver<StreamAuthorization>,
     /// True when the gateway goes away.
     pub draining: watch::Receiver<bool>,
     /// Written by the relay.
-    pub meters: &'a Meters,
+    pub meters: &'a StreamMeters,
     /// Counts what policy holds back. What it still holds after the end is the caller's to write
     /// ([`RefusalCounter::flush`]).
     pub refusals: &'a RefusalCounter,
@@ -149,8 +149,10 @@ pub async fn attach<B: StreamAudit>(
 }
 
 /// Resolves when the right is lost; also when nobody could tell us any more.
-pub(super) async fn authorization_lost(mut right: watch::Receiver<Right>) -> StreamEnd {
-    match right.wait_for(|r| *r != Right::Held).await {
+pub(super) async fn authorization_lost(
+    mut right: watch::Receiver<StreamAuthorization>,
+) -> StreamEnd {
+    match right.wait_for(|r| *r != StreamAuthorization::Valid).await {
         Ok(lost) => StreamEnd::revoked(*lost).unwrap_or(StreamEnd::AuthorizationUnknown),
         Err(_) => StreamEnd::AuthorizationUnknown,
     }

@@ -136,7 +136,7 @@ pub async fn serve_with_shutdown(
     let attachment = Attachment {
         lease: &grant.lease,
         dial: &*dial,
-        authorization: grant.right.clone(),
+        authorization: grant.authorization.clone(),
         draining,
         meters: &grant.meters,
         refusals: &tally,

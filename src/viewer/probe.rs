@@ -10,10 +10,10 @@
 //! By HTTPS the certificate must be one that the workspace's rule takes. Nothing is pinned here:
 //! that happens when a stream is opened.
 
-use super::stream_audit::{Met, SeenCertificate, StreamAudit, TransferRefused};
+use super::stream_audit::{CertificateCheck, PresentedCertificate, StreamAudit, TransferRefusal};
 use super::stream_end::StreamEnd;
 use super::trust::{self, connect_tls};
-use crate::broker::fleet::Unanswered;
+use crate::broker::fleet::ProbeFailure;
 use crate::domain::Result as Recorded;
 use crate::domain::upstream::UpstreamTrust;
 use crate::domain::web_app::{Scheme, WebAppConfig};
@@ -46,14 +46,14 @@ pub struct HttpProbe<'a> {
 ///
 /// # Errors
 /// What it did instead of answering.
-pub async fn probe_http<S>(stream: S, expected: HttpProbe<'_>) -> Result<(), Unanswered>
+pub async fn probe_http<S>(stream: S, expected: HttpProbe<'_>) -> Result<(), ProbeFailure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    timeout(expected.timeout, run_probe(stream, expected)).await.unwrap_or(Err(Unanswered::Slow))
+    timeout(expected.timeout, run_probe(stream, expected)).await.unwrap_or(Err(ProbeFailure::Slow))
 }
 
-async fn run_probe<S>(stream: S, expected: HttpProbe<'_>) -> Result<(), Unanswered>
+async fn run_probe<S>(stream: S, expected: HttpProbe<'_>) -> Result<(), ProbeFailure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -88,7 +88,7 @@ pub fn host_name(host: &str) -> &str {
 async fn send_get<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     expected: &HttpProbe<'_>,
-) -> Result<(), Unanswered> {
+) -> Result<(), ProbeFailure> {
     let WebAppConfig { start, host, .. } = expected.config;
     let host = if host.is_empty() { url_host(expected.address) } else { host.clone() };
     let request = format!(
@@ -108,10 +108,10 @@ async fn send_get<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let said = line.get(..read).unwrap_or_default();
     match said {
-        [] => Err(Unanswered::Closed),
+        [] => Err(ProbeFailure::Closed),
         said if is_status_line(said) => Ok(()),
-        said if said.starts_with(&TLS_ALERT) => Err(Unanswered::Tls),
-        _ => Err(Unanswered::NotHttp),
+        said if said.starts_with(&TLS_ALERT) => Err(ProbeFailure::Tls),
+        _ => Err(ProbeFailure::NotHttp),
     }
 }
 
@@ -138,7 +138,7 @@ fn url_host(address: IpAddr) -> String {
 /// launch makes it.
 struct CertificateRecorder {
     pin: Option<crate::domain::upstream::Fingerprint>,
-    seen: Mutex<Option<SeenCertificate>>,
+    seen: Mutex<Option<PresentedCertificate>>,
 }
 
 impl CertificateRecorder {
@@ -146,36 +146,40 @@ impl CertificateRecorder {
         Self { pin: trust.pin, seen: Mutex::default() }
     }
 
-    fn record(&self, seen: &SeenCertificate) {
+    fn record(&self, seen: &PresentedCertificate) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
     }
 
-    fn probe_failure(self, end: StreamEnd) -> Unanswered {
+    fn probe_failure(self, end: StreamEnd) -> ProbeFailure {
         let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (end, seen) {
             (StreamEnd::CertificateRefused(why), Some(seen)) => {
-                Unanswered::Certificate { seen, why }
+                ProbeFailure::Certificate { certificate: seen, reason: why }
             }
             (StreamEnd::TlsFailed(error), _) if error.kind() == io::ErrorKind::TimedOut => {
-                Unanswered::Slow
+                ProbeFailure::Slow
             }
-            (StreamEnd::TlsFailed(error), _) => Unanswered::NoTls(error.to_string()),
-            (other, _) => Unanswered::NoTls(other.reason_code().to_owned()),
+            (StreamEnd::TlsFailed(error), _) => ProbeFailure::NoTls(error.to_string()),
+            (other, _) => ProbeFailure::NoTls(other.reason_code().to_owned()),
         }
     }
 }
 
 impl StreamAudit for CertificateRecorder {
-    async fn check_certificate(&self, seen: &SeenCertificate) -> Recorded<Met> {
+    async fn check_certificate(&self, seen: &PresentedCertificate) -> Recorded<CertificateCheck> {
         self.record(seen);
         Ok(if self.pin.is_none_or(|must| must == seen.fingerprint) {
-            Met::Trusted
+            CertificateCheck::Trusted
         } else {
-            Met::Refused
+            CertificateCheck::Refused
         })
     }
 
-    async fn certificate_refused(&self, seen: &SeenCertificate, _: &'static str) -> Recorded<()> {
+    async fn certificate_refused(
+        &self,
+        seen: &PresentedCertificate,
+        _: &'static str,
+    ) -> Recorded<()> {
         self.record(seen);
         Ok(())
     }
@@ -188,7 +192,7 @@ impl StreamAudit for CertificateRecorder {
         Ok(())
     }
 
-    async fn transfer_refused(&self, _: &TransferRefused) -> Recorded<()> {
+    async fn transfer_refused(&self, _: &TransferRefusal) -> Recorded<()> {
         Ok(())
     }
 }
@@ -198,7 +202,7 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    async fn probe_with_answer(answer: &[u8]) -> (Result<(), Unanswered>, String) {
+    async fn probe_with_answer(answer: &[u8]) -> (Result<(), ProbeFailure>, String) {
         let (near, mut far) = tokio::io::duplex(4096);
         let terms = WebAppConfig {
             start: "/lab?x=1".to_owned(),
@@ -240,12 +244,12 @@ mod tests {
             );
         }
         for (bad, how) in [
-            (&b""[..], Unanswered::Closed),
-            (b"RFB 003.008\n", Unanswered::NotHttp),
-            (b"HTTP/2 200\r\n", Unanswered::NotHttp),
-            (b"HTTP/1.1 999 x\r\n", Unanswered::NotHttp),
-            (b"HTTP/1.1", Unanswered::NotHttp),
-            (&[0x15, 3, 1, 0, 2, 2, 70], Unanswered::Tls),
+            (&b""[..], ProbeFailure::Closed),
+            (b"RFB 003.008\n", ProbeFailure::NotHttp),
+            (b"HTTP/2 200\r\n", ProbeFailure::NotHttp),
+            (b"HTTP/1.1 999 x\r\n", ProbeFailure::NotHttp),
+            (b"HTTP/1.1", ProbeFailure::NotHttp),
+            (&[0x15, 3, 1, 0, 2, 2, 70], ProbeFailure::Tls),
         ] {
             assert_eq!(probe_with_answer(bad).await.0, Err(how), "{bad:?}");
         }
@@ -261,7 +265,7 @@ mod tests {
             address: Ipv4Addr::LOCALHOST.into(),
             timeout: Duration::from_millis(50),
         };
-        assert_eq!(probe_http(near, expected).await, Err(Unanswered::Slow));
+        assert_eq!(probe_http(near, expected).await, Err(ProbeFailure::Slow));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::ping::{PingAction, PingState};
 use super::stream_audit::RefusalCounter;
 use super::stream_end::StreamEnd;
 use super::stream_filter::{Direction, Filtered, StreamFilter, StreamFilters};
-use crate::broker::live::Meters;
+use crate::broker::live::StreamMeters;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +47,7 @@ pub(super) struct EarlyData {
 /// Who notes what passes, and what does not.
 #[derive(Clone, Copy)]
 pub(super) struct StreamCounters<'a> {
-    pub(super) meters: &'a Meters,
+    pub(super) meters: &'a StreamMeters,
     pub(super) refusals: &'a RefusalCounter,
 }
 
@@ -194,7 +194,7 @@ async fn up<G: StreamFilter>(
             }
             Ok(BrowserEvent::Pong(payload)) => {
                 if let Some(rtt) = life.pong(&payload) {
-                    lock.counters.meters.note_rtt(rtt);
+                    lock.counters.meters.record_rtt(rtt);
                 }
                 Bytes::new()
             }

@@ -10,7 +10,7 @@
 use super::stream_filter::RefusedTransfer;
 use crate::broker::Broker;
 use crate::broker::live::StreamGrant;
-pub use crate::broker::servers::{Met, SeenCertificate, TransferRefused};
+pub use crate::broker::servers::{CertificateCheck, PresentedCertificate, TransferRefusal};
 use crate::domain::Result;
 use crate::domain::user::RequestSource;
 use std::convert::Infallible;
@@ -27,12 +27,14 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 pub trait StreamAudit: Sync {
     /// A certificate was met and its rule is first use: records it, or compares it with the one
     /// recorded.
-    fn check_certificate(&self, seen: &SeenCertificate)
-    -> impl Future<Output = Result<Met>> + Send;
+    fn check_certificate(
+        &self,
+        seen: &PresentedCertificate,
+    ) -> impl Future<Output = Result<CertificateCheck>> + Send;
     /// A certificate was met that a configured rule does not allow.
     fn certificate_refused(
         &self,
-        seen: &SeenCertificate,
+        seen: &PresentedCertificate,
         why: &'static str,
     ) -> impl Future<Output = Result<()>> + Send;
     /// The server did not take the credential.
@@ -43,7 +45,7 @@ pub trait StreamAudit: Sync {
     /// Policy held something back.
     fn transfer_refused(
         &self,
-        refused: &TransferRefused,
+        refused: &TransferRefusal,
     ) -> impl Future<Output = Result<()>> + Send;
 }
 
@@ -59,28 +61,36 @@ pub struct BrokerStreamAudit<'a> {
 }
 
 impl StreamAudit for BrokerStreamAudit<'_> {
-    async fn check_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
-        self.broker.meet_certificate(self.origin, &self.grant.lease, self.grant.by(), seen).await
+    async fn check_certificate(&self, seen: &PresentedCertificate) -> Result<CertificateCheck> {
+        self.broker
+            .check_certificate(self.origin, &self.grant.lease, self.grant.caller(), seen)
+            .await
     }
 
-    async fn certificate_refused(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
+    async fn certificate_refused(
+        &self,
+        seen: &PresentedCertificate,
+        why: &'static str,
+    ) -> Result<()> {
         self.broker
-            .refuse_certificate(self.origin, &self.grant.lease, self.grant.by(), seen, why)
+            .refuse_certificate(self.origin, &self.grant.lease, self.grant.caller(), seen, why)
             .await
     }
 
     async fn login_refused(&self, why: &'static str) -> Result<()> {
-        self.broker.login_refused(self.origin, &self.grant.lease, self.grant.by(), why).await
+        self.broker.login_refused(self.origin, &self.grant.lease, self.grant.caller(), why).await
     }
 
     async fn destination_refused(&self, asked: &str) -> Result<()> {
         self.broker
-            .destination_refused(self.origin, &self.grant.lease, self.grant.by(), asked)
+            .destination_refused(self.origin, &self.grant.lease, self.grant.caller(), asked)
             .await
     }
 
-    async fn transfer_refused(&self, refused: &TransferRefused) -> Result<()> {
-        self.broker.transfer_refused(self.origin, &self.grant.lease, self.grant.by(), refused).await
+    async fn transfer_refused(&self, refused: &TransferRefusal) -> Result<()> {
+        self.broker
+            .transfer_refused(self.origin, &self.grant.lease, self.grant.caller(), refused)
+            .await
     }
 }
 
@@ -88,7 +98,7 @@ impl StreamAudit for BrokerStreamAudit<'_> {
 /// more than a few.
 #[derive(Debug, Default)]
 pub struct RefusalCounter {
-    entries: Mutex<Vec<TransferRefused>>,
+    entries: Mutex<Vec<TransferRefusal>>,
     counted: Notify,
     /// A line is on its way to the books.
     writing: AtomicBool,
@@ -98,7 +108,7 @@ pub struct RefusalCounter {
 impl RefusalCounter {
     /// Counts a refusal.
     pub fn count(&self, refused: &RefusedTransfer) {
-        self.merge(TransferRefused {
+        self.merge(TransferRefusal {
             channel: refused.channel.as_str(),
             direction: refused.direction.as_str(),
             bytes: refused.bytes,
@@ -107,7 +117,7 @@ impl RefusalCounter {
         self.counted.notify_one();
     }
 
-    fn merge(&self, more: TransferRefused) {
+    fn merge(&self, more: TransferRefusal) {
         let mut lines = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         match lines
             .iter_mut()
@@ -121,7 +131,7 @@ impl RefusalCounter {
         }
     }
 
-    fn take(&self) -> Option<TransferRefused> {
+    fn take(&self) -> Option<TransferRefusal> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
@@ -164,7 +174,7 @@ impl RefusalCounter {
 /// A line under way to the books: counted again when it does not arrive.
 struct InFlightEntry<'a> {
     counter: &'a RefusalCounter,
-    entry: Option<TransferRefused>,
+    entry: Option<TransferRefusal>,
 }
 
 impl Drop for InFlightEntry<'_> {

@@ -7,7 +7,7 @@
 use super::rdp::cleanpath::CleanPathError;
 use super::rdp::nla::NlaError;
 use super::stream_filter::{Direction, StreamFilterError};
-use crate::broker::live::Right;
+use crate::broker::live::StreamAuthorization;
 use crate::domain::session::EndReason;
 use crate::domain::upstream::CredentialSource;
 use crate::protocol::rdp::RdpError;
@@ -99,12 +99,12 @@ pub enum StreamEnd {
 impl StreamEnd {
     /// The end that losing the right is.
     #[must_use]
-    pub(super) fn revoked(right: Right) -> Option<Self> {
+    pub(super) fn revoked(right: StreamAuthorization) -> Option<Self> {
         match right {
-            Right::Held => None,
-            Right::SessionEnded(reason) => Some(Self::SessionEnded(reason)),
-            Right::SignedOut => Some(Self::SignedOut),
-            Right::PolicyChanged => Some(Self::PolicyChanged),
+            StreamAuthorization::Valid => None,
+            StreamAuthorization::SessionEnded(reason) => Some(Self::SessionEnded(reason)),
+            StreamAuthorization::SignedOut => Some(Self::SignedOut),
+            StreamAuthorization::PolicyChanged => Some(Self::PolicyChanged),
         }
     }
 

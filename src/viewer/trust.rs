@@ -9,7 +9,7 @@
 //! TLS 1.2 and 1.3 only, never resumed: CredSSP forbids resumption ([MS-CSSP] section 3.1.5), and a
 //! pin is checked every time.
 
-use super::stream_audit::{Met, SeenCertificate, StreamAudit};
+use super::stream_audit::{CertificateCheck, PresentedCertificate, StreamAudit};
 use super::stream_end::StreamEnd;
 use crate::domain::upstream::{Fingerprint, TrustRule, UpstreamTrust};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -128,7 +128,7 @@ async fn check_trust(
     let (own, rest) = chain.split_first().ok_or_else(|| {
         StreamEnd::TlsFailed(io::Error::other("the server showed no certificate"))
     })?;
-    let seen = SeenCertificate {
+    let seen = PresentedCertificate {
         fingerprint: Fingerprint(Sha256::digest(own).into()),
         subject: subject(own),
     };
@@ -136,8 +136,8 @@ async fn check_trust(
         TrustRule::FirstUse if trust.pin == Some(seen.fingerprint) => return Ok(()),
         TrustRule::FirstUse => {
             return match books.check_certificate(&seen).await.map_err(StreamEnd::AuditFailed)? {
-                Met::Trusted => Ok(()),
-                Met::Refused => Err(StreamEnd::CertificateRefused("changed")),
+                CertificateCheck::Trusted => Ok(()),
+                CertificateCheck::Refused => Err(StreamEnd::CertificateRefused("changed")),
             };
         }
         TrustRule::Pinned(pin) if *pin == seen.fingerprint => return Ok(()),

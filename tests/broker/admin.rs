@@ -1,6 +1,6 @@
 //! Administration: accounts, workspaces, hosts, the log, health.
 
-use super::world::*;
+use super::fixture::*;
 use base64::Engine as _;
 use portcullis::broker::live::Topic;
 use portcullis::broker::views::*;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 on_both! {
     async fn accounts_are_checked(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let root = world.caller("root", Role::Admin).await;
         let new = |email: &str, name: &str, password: &str| NewUser { email: email.into(), name: name.into(), password: secret(password), role: Role::Member };
         for (email, name, password) in [
@@ -23,58 +23,58 @@ on_both! {
             ("a@example.com", "A", "short"),
         ] {
             let answer = world.broker.create_user(&origin(), &root, new(email, name, password)).await;
-            assert_eq!(kind(answer), ErrorKind::Invalid, "{email} {name} {password}");
+            assert_eq!(error_kind(answer), ErrorKind::Invalid, "{email} {name} {password}");
         }
         let ann = world.broker.create_user(&origin(), &root, new("Ann@Example.com", " Ann ", PASSWORD)).await.unwrap();
         assert_eq!((ann.email.as_str(), ann.name.as_str()), ("Ann@Example.com", "Ann"));
-        let (answer, log) = world.logged(world.broker.create_user(&origin(), &root, new("ANN@example.COM", "B", PASSWORD))).await;
-        assert_eq!((kind(answer), log), (ErrorKind::Conflict, vec!["create_user denied email_taken".to_owned()]));
+        let (answer, log) = world.audited_during(world.broker.create_user(&origin(), &root, new("ANN@example.COM", "B", PASSWORD))).await;
+        assert_eq!((error_kind(answer), log), (ErrorKind::Conflict, vec!["create_user denied email_taken".to_owned()]));
         let change = |role, disabled| UserChange { role, disabled, ..UserChange::default() };
         for own in [change(Some(Role::Member), None), change(None, Some(true))] {
-            let (answer, log) = world.logged(world.broker.update_user(&origin(), &root, root.user.id, own)).await;
-            assert_eq!((kind(answer), log), (ErrorKind::Conflict, vec!["update_user denied own_account".to_owned()]));
+            let (answer, log) = world.audited_during(world.broker.update_user(&origin(), &root, root.user.id, own)).await;
+            assert_eq!((error_kind(answer), log), (ErrorKind::Conflict, vec!["update_user denied own_account".to_owned()]));
         }
         let renamed = UserChange { name: Some("Root".into()), ..UserChange::default() };
         assert_eq!(world.broker.update_user(&origin(), &root, root.user.id, renamed).await.unwrap().name, "Root");
-        let (answer, log) = world.logged(world.broker.update_user(&origin(), &root, ann.id, change(Some(Role::Security), Some(true)))).await;
+        let (answer, log) = world.audited_during(world.broker.update_user(&origin(), &root, ann.id, change(Some(Role::Security), Some(true)))).await;
         assert_eq!(answer.unwrap().role, Role::Security);
         assert_eq!(log, ["update_user success -", "disable_user success -"]);
-        let (_, log) = world.logged(world.broker.update_user(&origin(), &root, ann.id, change(None, Some(false)))).await;
+        let (_, log) = world.audited_during(world.broker.update_user(&origin(), &root, ann.id, change(None, Some(false)))).await;
         assert_eq!(log, ["enable_user success -"]);
-        let (answer, log) = world.logged(world.broker.update_user(&origin(), &root, UserId::new(), change(None, None))).await;
-        assert_eq!((kind(answer), log), (ErrorKind::NotFound, vec!["access_denied denied unknown".to_owned()]));
+        let (answer, log) = world.audited_during(world.broker.update_user(&origin(), &root, UserId::new(), change(None, None))).await;
+        assert_eq!((error_kind(answer), log), (ErrorKind::NotFound, vec!["access_denied denied unknown".to_owned()]));
         assert_eq!(world.broker.users(&origin(), &root).await.unwrap().len(), 2);
         assert_eq!(world.broker.find_user(&root, " ann@EXAMPLE.com").await.unwrap().unwrap().id, ann.id);
     }
 
     async fn workspaces_are_checked(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let new = |id: Option<&str>, name: &str| NewWorkspace {
             id: id.map(|i| WorkspaceId::parse(i).unwrap()),
             name: name.into(),
             description: "d".into(),
             kind: WorkspaceKind::Linux,
-            rest: WorkspaceChange::default(),
+            properties: WorkspaceChange::default(),
         };
-        let create = |new| async { world.broker.create_workspace(&origin(), &world.shell, new).await };
+        let create = |new| async { world.broker.create_workspace(&origin(), &world.system, new).await };
         let first = create(new(None, "Linux Desktop")).await.unwrap().workspace;
         assert_eq!((first.id.as_str(), first.requires_mfa, first.single_seat, first.network), ("ws-linux-desktop", true, false, false));
         assert_eq!(create(new(None, "Linux Desktop")).await.unwrap().workspace.id.as_str(), "ws-linux-desktop-2");
-        let (answer, log) = world.logged(create(new(Some("ws-linux-desktop"), "Other"))).await;
-        assert_eq!((kind(answer), log), (ErrorKind::Conflict, vec!["create_workspace denied id_taken".to_owned()]));
-        assert_eq!(kind(create(new(None, "  ")).await), ErrorKind::Invalid);
-        let mut events = world.broker.changes(&world.shell);
+        let (answer, log) = world.audited_during(create(new(Some("ws-linux-desktop"), "Other"))).await;
+        assert_eq!((error_kind(answer), log), (ErrorKind::Conflict, vec!["create_workspace denied id_taken".to_owned()]));
+        assert_eq!(error_kind(create(new(None, "  ")).await), ErrorKind::Invalid);
+        let mut events = world.broker.changes(&world.system);
         let change = WorkspaceChange { maintenance: Some(true), tags: Some(vec!["a".into(), "a".into()]), ..WorkspaceChange::default() };
-        let changed = world.broker.update_workspace(&origin(), &world.shell, &first.id, change).await.unwrap();
+        let changed = world.broker.update_workspace(&origin(), &world.system, &first.id, change).await.unwrap();
         assert_eq!((changed.workspace.tags, changed.workspace.maintenance), (vec!["a".to_owned()], true));
         assert_eq!(events.recv().await.unwrap().topic, Topic::Workspaces);
-        world.broker.delete_workspace(&origin(), &world.shell, &first.id).await.unwrap();
-        assert_eq!(kind(world.broker.delete_workspace(&origin(), &world.shell, &first.id).await), ErrorKind::NotFound);
+        world.broker.delete_workspace(&origin(), &world.system, &first.id).await.unwrap();
+        assert_eq!(error_kind(world.broker.delete_workspace(&origin(), &world.system, &first.id).await), ErrorKind::NotFound);
         create(new(Some("ws-linux-desktop"), "Again")).await.unwrap();
     }
 
     async fn a_join_token_enrols_one_host(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let root = world.caller("root", Role::Admin).await;
         let b64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
         let join = || async { world.broker.create_join_token(&origin(), &root, None, Duration::from_secs(60)).await.unwrap().token };
@@ -83,30 +83,30 @@ on_both! {
         };
         let token = join().await;
         for bad in ["", "AAAA", "not base64", &b64(&[0; 32]), &b64(&[1; 33])] {
-            assert_eq!(kind(world.broker.enroll_host(&origin(), request(&token, bad)).await), ErrorKind::Invalid, "{bad}");
+            assert_eq!(error_kind(world.broker.enroll_host(&origin(), request(&token, bad)).await), ErrorKind::Invalid, "{bad}");
         }
         let enrolled = world.broker.enroll_host(&origin(), request(&token, &b64(&[9; 32]))).await.unwrap();
         assert_eq!(enrolled.host.name, "rack 7");
         assert_eq!(world.fleet.host_key(enrolled.host.id).map(|k| b64(&k)).as_ref(), Some(enrolled.preshared_key.expose()));
-        let (answer, log) = world.logged(world.broker.enroll_host(&origin(), request(&token, &b64(&[8; 32])))).await;
-        assert_eq!((kind(answer), log), (ErrorKind::Unauthenticated, vec!["enroll_host denied join_token".to_owned()]));
-        assert_eq!(kind(world.broker.enroll_host(&origin(), request(&join().await, &b64(&[9; 32]))).await), ErrorKind::Conflict, "the key is taken");
+        let (answer, log) = world.audited_during(world.broker.enroll_host(&origin(), request(&token, &b64(&[8; 32])))).await;
+        assert_eq!((error_kind(answer), log), (ErrorKind::Unauthenticated, vec!["enroll_host denied join_token".to_owned()]));
+        assert_eq!(error_kind(world.broker.enroll_host(&origin(), request(&join().await, &b64(&[9; 32]))).await), ErrorKind::Conflict, "the key is taken");
         let late = join().await;
-        world.clock.pass(Duration::from_secs(60));
-        assert_eq!(kind(world.broker.enroll_host(&origin(), request(&late, &b64(&[7; 32]))).await), ErrorKind::Unauthenticated);
+        world.clock.advance(Duration::from_secs(60));
+        assert_eq!(error_kind(world.broker.enroll_host(&origin(), request(&late, &b64(&[7; 32]))).await), ErrorKind::Unauthenticated);
         let hosts = world.broker.hosts(&origin(), &root).await.unwrap();
         assert_eq!(hosts.len(), 2);
         let addresses: std::collections::HashSet<_> = hosts.iter().map(|h| h.host.address).collect();
         assert_eq!(addresses.len(), 2);
         world.broker.remove_host(&origin(), &root, enrolled.host.id).await.unwrap();
-        assert_eq!(kind(world.broker.remove_host(&origin(), &root, enrolled.host.id).await), ErrorKind::NotFound);
-        assert_eq!(kind(world.broker.remove_host(&origin(), &root, HostId::new()).await), ErrorKind::NotFound);
-        let text = serde_json::to_string(&world.log().await).unwrap();
+        assert_eq!(error_kind(world.broker.remove_host(&origin(), &root, enrolled.host.id).await), ErrorKind::NotFound);
+        assert_eq!(error_kind(world.broker.remove_host(&origin(), &root, HostId::new()).await), ErrorKind::NotFound);
+        let text = serde_json::to_string(&world.audit_log().await).unwrap();
         assert!(!text.contains(enrolled.preshared_key.expose()) && !text.contains("join_A"));
     }
 
     async fn the_log_is_read_exported_and_verified(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let (root, ann) = (world.caller("root", Role::Admin).await, world.caller("ann", Role::Member).await);
         for _ in 0..7 {
             let _ = world.broker.users(&origin(), &ann).await;
@@ -131,7 +131,7 @@ on_both! {
             AuditQuery { from: Some("yesterday".into()), ..AuditQuery::default() },
             AuditQuery { q: Some("q".repeat(201)), ..AuditQuery::default() },
         ] {
-            assert_eq!(kind(page(bad).await), ErrorKind::Invalid);
+            assert_eq!(error_kind(page(bad).await), ErrorKind::Invalid);
         }
         let mut export = world.broker.audit_export(&origin(), &root).await.unwrap();
         let _ = world.broker.users(&origin(), &ann).await;
@@ -146,15 +146,15 @@ on_both! {
         let verdict = world.broker.audit_verify(&origin(), &root).await.unwrap();
         assert_eq!(verdict.fault, None);
         assert!(verdict.entries > 7);
-        assert_eq!(brief(&world.log().await.pop().unwrap()), "verify_audit success -");
+        assert_eq!(entry_summary(&world.audit_log().await.pop().unwrap()), "verify_audit success -");
         db.raw("UPDATE audit_entries SET reason = 'nothing' WHERE seq = 5");
         let verdict = world.broker.audit_verify(&origin(), &root).await.unwrap();
         assert_eq!(verdict.fault, Some(ChainFault::Changed { seq: 5 }));
-        assert!(brief(&world.log().await.pop().unwrap()).starts_with("verify_audit error entry 5"));
+        assert!(entry_summary(&world.audit_log().await.pop().unwrap()).starts_with("verify_audit error entry 5"));
     }
 
     async fn health_probes_and_believes_no_forged_head(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let health = world.broker.health().await;
         assert!(health.database.is_ok() && health.audit.unwrap() > 0);
         assert_eq!((health.hosts_connected, health.hosts_total), (1, 1));
@@ -163,11 +163,11 @@ on_both! {
     }
 
     async fn without_the_log_nothing_happens(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let ann = world.caller("ann", Role::Member).await;
         let session = world.launch(&ann, &ws).await;
-        let grant = world.watch(&ann, session.id).await;
+        let grant = world.open_stream(&ann, session.id).await;
         db.raw("ALTER TABLE audit_entries RENAME TO gone");
         assert!(world.broker.disconnect(&origin(), &ann, session.id).await.is_err());
         assert!(world.broker.issue_ticket(&origin(), &ann, session.id).await.is_err());
@@ -175,10 +175,10 @@ on_both! {
         assert!(world.broker.login(&origin(), "ann@example.com", &secret(PASSWORD)).await.is_err());
         assert!(world.broker.users(&origin(), &ann).await.is_err());
         db.raw("ALTER TABLE gone RENAME TO audit_entries");
-        assert_eq!(world.stored(session.id).await, session);
+        assert_eq!(world.stored_session(session.id).await, session);
         assert!(world.fleet.has_tunnel(session.id) && !world.fleet.was_cut(session.id));
         assert_eq!(world.broker.session(&ann, session.id).await.unwrap().viewers, 1);
         drop(grant);
-        world.assert_log_whole().await;
+        world.assert_chain_valid().await;
     }
 }

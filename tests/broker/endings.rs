@@ -1,10 +1,10 @@
 //! Every way a session ends: its streams learn why at once, its keys and desktop go, its seat is
 //! free, and it is written down.
 
-use super::world::*;
+use super::fixture::*;
 use crate::support::fake_fleet::Plan;
 use futures_util::future::BoxFuture;
-use portcullis::broker::live::Right;
+use portcullis::broker::live::StreamAuthorization;
 use portcullis::broker::views::*;
 use portcullis::domain::session::{EndReason, State};
 use portcullis::domain::user::{Caller, Role};
@@ -12,7 +12,7 @@ use portcullis::domain::{ErrorKind, SessionId, WorkspaceId};
 use std::time::Instant;
 
 struct Scene<'a> {
-    world: &'a World,
+    world: &'a BrokerFixture,
     ann: Caller,
     admin: Caller,
     ws: WorkspaceId,
@@ -77,20 +77,20 @@ const WAYS: [(EndReason, &str, End); 8] = [
 
 on_both! {
     async fn every_way_cuts_at_once_and_says_why(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let admin = world.caller("root", Role::Admin).await;
         for (round, (reason, action, end)) in WAYS.into_iter().enumerate() {
             let ws = world.workspace(&format!("ws-{round}"), WorkspaceChange { single_seat: Some(true), ..WorkspaceChange::default() }).await;
             let ann = world.caller(&format!("ann{round}"), Role::Member).await;
             let session = world.launch(&ann, &ws).await;
-            let (mut one, mut two) = (world.watch(&ann, session.id).await, world.watch(&ann, session.id).await);
+            let (mut one, mut two) = (world.open_stream(&ann, session.id).await, world.open_stream(&ann, session.id).await);
             let scene = Scene { world: &world, ann, admin: admin.clone(), ws, session: session.id };
             let began = Instant::now();
-            let (((), first, second), log) = world.logged(async { tokio::join!(end(&scene), ended(&mut one), ended(&mut two)) }).await;
-            assert!(began.elapsed() < AT_ONCE, "{reason}: {:?}", began.elapsed());
-            assert_eq!((first, second), (by(reason), by(reason)));
+            let (((), first, second), log) = world.audited_during(async { tokio::join!(end(&scene), wait_revoked(&mut one), wait_revoked(&mut two)) }).await;
+            assert!(began.elapsed() < REVOKE_TIMEOUT, "{reason}: {:?}", began.elapsed());
+            assert_eq!((first, second), (session_ended(reason), session_ended(reason)));
             assert!(world.fleet.was_cut(session.id) && !world.fleet.has_tunnel(session.id), "{reason}");
-            let stored = world.stored(session.id).await;
+            let stored = world.stored_session(session.id).await;
             assert_eq!(stored.state, State::Closed(reason));
             assert!(stored.ended_at.is_some());
             assert!(log.contains(&format!("{action} success {reason}")), "{reason}: {log:?}");
@@ -102,7 +102,7 @@ on_both! {
     }
 
     async fn of_two_disconnects_one_succeeds(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let ann = world.caller("ann", Role::Member).await;
         for _ in 0..10 {
@@ -114,54 +114,54 @@ on_both! {
                 other => panic!("{other:?}"),
             };
             assert_eq!(lost.kind, ErrorKind::Conflict);
-            assert_eq!(world.stored(session.id).await.state, State::Closed(EndReason::UserDisconnected));
+            assert_eq!(world.stored_session(session.id).await.state, State::Closed(EndReason::UserDisconnected));
         }
         world.assert_empty().await;
     }
 
     async fn a_host_that_does_not_answer_holds_nobody_up(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let ann = world.caller("ann", Role::Member).await;
         let session = world.launch(&ann, &ws).await;
-        let mut stream = world.watch(&ann, session.id).await;
+        let mut stream = world.open_stream(&ann, session.id).await;
         world.fleet.plan_stop(Plan::Hang);
         let from = origin();
         let ending = async { world.broker.disconnect(&from, &ann, session.id).await.unwrap() };
         let began = Instant::now();
-        let ((), right) = tokio::join!(ending, ended(&mut stream));
-        assert_eq!(right, by(EndReason::UserDisconnected));
-        assert!(began.elapsed() < AT_ONCE, "the host never answers: {:?}", began.elapsed());
-        assert_eq!(world.stored(session.id).await.state, State::Closed(EndReason::UserDisconnected));
-        let last = world.log().await.pop().unwrap();
+        let ((), right) = tokio::join!(ending, wait_revoked(&mut stream));
+        assert_eq!(right, session_ended(EndReason::UserDisconnected));
+        assert!(began.elapsed() < REVOKE_TIMEOUT, "the host never answers: {:?}", began.elapsed());
+        assert_eq!(world.stored_session(session.id).await.state, State::Closed(EndReason::UserDisconnected));
+        let last = world.audit_log().await.pop().unwrap();
         assert_eq!((last.action.as_str(), &last.details["desktop_stopped"]), ("close_session", &false.into()));
         assert!(world.fleet.desktops(world.host).contains(&session.id));
         // The reaper ends the desktop when the host answers again.
         world.fleet.plan_stop(Plan::Work);
-        world.broker.reap_once().await.unwrap();
+        world.broker.reconcile_once().await.unwrap();
         world.assert_empty().await;
     }
 
     async fn a_launch_waits_for_the_session_that_is_closing(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let ann = world.caller("ann", Role::Member).await;
         let session = world.launch(&ann, &ws).await;
         world.fleet.plan_stop(Plan::Gate);
         let (broker, caller) = (world.broker.clone(), ann.clone());
         let ending = tokio::spawn(async move { broker.disconnect(&origin(), &caller, session.id).await });
-        world.until(session.id, |s| matches!(s.state, State::Closing(_))).await;
+        world.wait_for_session(session.id, |s| matches!(s.state, State::Closing(_))).await;
         let (broker, caller, id) = (world.broker.clone(), ann.clone(), ws.clone());
         let launching = tokio::spawn(async move { broker.launch(&origin(), &caller, &id).await });
         world.fleet.open_gate(1);
         ending.await.unwrap().unwrap();
         let next = launching.await.unwrap().unwrap().session.session;
         assert_ne!(next.id, session.id);
-        assert_eq!(world.live().await.len(), 1);
+        assert_eq!(world.live_sessions().await.len(), 1);
     }
 
     async fn a_new_password_and_a_reset_factor_end_logins_but_no_desktop(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let ann = world.caller("ann", Role::Member).await;
         let session = world.launch(&ann, &ws).await;
@@ -172,17 +172,17 @@ on_both! {
                     SignIn::MfaRequired { .. } => panic!(),
                 }
             };
-            let mut stream = world.watch(&caller, session.id).await;
+            let mut stream = world.open_stream(&caller, session.id).await;
             if change {
                 let change = UserChange { password: Some(secret("another long password")), ..UserChange::default() };
-                world.broker.update_user(&origin(), &world.shell, ann.user.id, change).await.unwrap();
+                world.broker.update_user(&origin(), &world.system, ann.user.id, change).await.unwrap();
             } else {
-                world.broker.reset_mfa(&origin(), &world.shell, ann.user.id).await.unwrap();
+                world.broker.reset_mfa(&origin(), &world.system, ann.user.id).await.unwrap();
             }
-            assert_eq!(ended(&mut stream).await, Right::SignedOut);
+            assert_eq!(wait_revoked(&mut stream).await, StreamAuthorization::SignedOut);
             assert!(!world.login_alive(caller.login_id).await);
         }
-        assert_eq!(world.stored(session.id).await.state, State::Active);
+        assert_eq!(world.stored_session(session.id).await.state, State::Active);
         assert!(world.fleet.has_tunnel(session.id));
     }
 }

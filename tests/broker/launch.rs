@@ -1,7 +1,7 @@
 //! Launch: one desktop per user and workspace, one seat where there is one, and nothing left when
 //! it fails.
 
-use super::world::*;
+use super::fixture::*;
 use crate::support::fake_fleet::Plan;
 use futures_util::future::join_all;
 use portcullis::broker::Settings;
@@ -19,11 +19,11 @@ fn single() -> WorkspaceChange {
 
 on_both! {
     async fn a_launch_is_recorded_and_the_second_resumes(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let ann = world.caller("ann", Role::Member).await;
         assert_eq!(world.broker.workspace(&ann, &ws).await.unwrap().status, WorkspaceStatus::Available);
-        let (launched, log) = world.logged(world.broker.launch(&origin(), &ann, &ws)).await;
+        let (launched, log) = world.audited_during(world.broker.launch(&origin(), &ann, &ws)).await;
         let launched = launched.unwrap();
         let session = launched.session.session.clone();
         assert_eq!(log, ["create_session success -", "launch_workspace success -"]);
@@ -32,9 +32,9 @@ on_both! {
         assert_eq!(session.peer_public_key.as_deref(), Some("aG9zdA=="));
         assert_eq!(launched.max_duration, Duration::from_secs(12 * 3600));
         assert_eq!(launched.workspace.active_session_id, Some(session.id));
-        let stored = world.stored(session.id).await;
+        let stored = world.stored_session(session.id).await;
         assert_eq!((stored.state, stored.peer_public_key.clone()), (State::Active, session.peer_public_key.clone()));
-        let (again, log) = world.logged(world.broker.launch(&origin(), &ann, &ws)).await;
+        let (again, log) = world.audited_during(world.broker.launch(&origin(), &ann, &ws)).await;
         assert_eq!(again.unwrap().session.session.id, session.id);
         assert_eq!(log, ["launch_workspace success resumed"]);
         assert_eq!(world.broker.workspaces(&ann).await.unwrap()[0].status, WorkspaceStatus::InUse);
@@ -45,17 +45,17 @@ on_both! {
         // No secret is in the log, nor open in the store.
         let lease = world.store.read(move |tx| tx.session_lease(session.id)).await.unwrap().unwrap();
         assert!(!format!("{lease:?}").contains("vnc-"));
-        assert!(!serde_json::to_string(&world.log().await).unwrap().contains("vnc-"));
+        assert!(!serde_json::to_string(&world.audit_log().await).unwrap().contains("vnc-"));
     }
 
     async fn launches_at_once_give_one_session(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let ann = world.caller("ann", Role::Member).await;
         for _ in 0..5 {
             let all = join_all((0..6).map(|_| world.launch(&ann, &ws))).await;
             assert!(all.iter().all(|s| s.id == all[0].id && s.state == State::Active), "{all:?}");
-            assert_eq!(world.live().await.len(), 1);
+            assert_eq!(world.live_sessions().await.len(), 1);
             world.broker.disconnect(&origin(), &ann, all[0].id).await.unwrap();
         }
         assert_eq!(world.fleet.started().len(), 5);
@@ -63,7 +63,7 @@ on_both! {
     }
 
     async fn of_two_users_racing_for_one_seat_one_wins(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-one", single()).await;
         let (ann, bob) = (world.caller("ann", Role::Member).await, world.caller("bob", Role::Member).await);
         let mut wins = [0, 0];
@@ -81,21 +81,21 @@ on_both! {
                 other => panic!("round {round}: {other:?}"),
             };
             assert_eq!(lost.kind, ErrorKind::Conflict, "{lost:?}");
-            assert_eq!(world.live().await.len(), 1);
+            assert_eq!(world.live_sessions().await.len(), 1);
             world.broker.stop_workspace(&origin(), winner, &ws).await.unwrap();
             assert_eq!(won.session.session.state, State::Active);
         }
         assert_eq!(wins[0] + wins[1], 50);
-        let denied = world.log().await.iter().filter(|e| brief(e) == "launch_workspace denied in_use").count();
+        let denied = world.audit_log().await.iter().filter(|e| entry_summary(e) == "launch_workspace denied in_use").count();
         assert_eq!(denied, 50, "every refusal is written down");
         world.assert_empty().await;
     }
 
     async fn one_seat_between_two_gateways(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-one", single()).await;
         let (ann, bob) = (world.caller("ann", Role::Member).await, world.caller("bob", Role::Member).await);
-        let (other, fleet) = world.neighbour(settings());
+        let (other, fleet) = world.second_process(settings());
         fleet.connect(world.host);
         for round in 0..20 {
             let from = origin();
@@ -105,13 +105,13 @@ on_both! {
                 Ok(_) => world.broker.stop_workspace(&from, &ann, &ws).await.unwrap(),
                 Err(_) => other.stop_workspace(&from, &bob, &ws).await.unwrap(),
             };
-            assert!(world.live().await.is_empty());
+            assert!(world.live_sessions().await.is_empty());
         }
-        world.assert_log_whole().await;
+        world.assert_chain_valid().await;
     }
 
     async fn refusals_say_why_and_are_written_down(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let admins = WorkspaceChange { allowed_roles: Some(vec![Role::Admin]), ..WorkspaceChange::default() };
         let factor = WorkspaceChange { requires_mfa: Some(true), ..WorkspaceChange::default() };
         let broken = WorkspaceChange { maintenance: Some(true), ..WorkspaceChange::default() };
@@ -126,33 +126,33 @@ on_both! {
             (&broken, ErrorKind::Conflict, "launch_workspace denied maintenance"),
             (&unknown, ErrorKind::NotFound, "access_denied denied unknown"),
         ] {
-            let (answer, log) = world.logged(world.broker.launch(&origin(), &ann, ws)).await;
-            assert_eq!((kind(answer), log), (expected, vec![entry.to_owned()]), "{ws}");
+            let (answer, log) = world.audited_during(world.broker.launch(&origin(), &ann, ws)).await;
+            assert_eq!((error_kind(answer), log), (expected, vec![entry.to_owned()]), "{ws}");
         }
         world.fleet.disconnect(world.host);
-        let (answer, log) = world.logged(world.broker.launch(&origin(), &ann, &plain)).await;
-        assert_eq!((kind(answer), log), (ErrorKind::Unavailable, vec!["launch_workspace error no_host".to_owned()]));
+        let (answer, log) = world.audited_during(world.broker.launch(&origin(), &ann, &plain)).await;
+        assert_eq!((error_kind(answer), log), (ErrorKind::Unavailable, vec!["launch_workspace error no_host".to_owned()]));
         assert_eq!(world.broker.workspace(&ann, &plain).await.unwrap().status, WorkspaceStatus::Offline);
         world.fleet.connect(world.host);
         // A login that ended between the token's check and the launch.
         world.broker.logout(&origin(), &ann, false).await.unwrap();
-        let (answer, log) = world.logged(world.broker.launch(&origin(), &ann, &plain)).await;
-        assert_eq!((kind(answer), log), (ErrorKind::Unauthenticated, vec!["launch_workspace denied signed_out".to_owned()]));
+        let (answer, log) = world.audited_during(world.broker.launch(&origin(), &ann, &plain)).await;
+        assert_eq!((error_kind(answer), log), (ErrorKind::Unauthenticated, vec!["launch_workspace denied signed_out".to_owned()]));
         assert!(world.fleet.started().is_empty());
         world.assert_empty().await;
     }
 
     async fn a_failed_launch_leaves_nothing(db) {
-        let world = World::with(&db, Settings { launch_timeout: Duration::from_millis(300), ..settings() }).await;
+        let world = BrokerFixture::with(&db, Settings { launch_timeout: Duration::from_millis(300), ..settings() }).await;
         let ws = world.workspace("ws-one", single()).await;
         let ann = world.caller("ann", Role::Member).await;
         for (plan, reason) in [(Plan::Refuse, "refused"), (Plan::Fail, "failed"), (Plan::Hang, "timeout")] {
             world.fleet.plan_start(plan);
             let began = Instant::now();
-            let (answer, log) = world.logged(world.broker.launch(&origin(), &ann, &ws)).await;
+            let (answer, log) = world.audited_during(world.broker.launch(&origin(), &ann, &ws)).await;
             let error = answer.unwrap_err();
             assert_eq!(error.kind, ErrorKind::Unavailable);
-            assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+            assert!(began.elapsed() < REVOKE_TIMEOUT, "{:?}", began.elapsed());
             let expected = ["create_session success -".to_owned(), format!("launch_workspace error {reason}"), "close_session error launch_failed".to_owned()];
             assert_eq!(log.len(), 3, "{log:?}");
             assert_eq!(log[..2], expected[..2]);
@@ -168,7 +168,7 @@ on_both! {
     }
 
     async fn a_browser_that_goes_away_aborts_nothing(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let ann = world.caller("ann", Role::Member).await;
         world.fleet.plan_start(Plan::Gate);
@@ -177,7 +177,7 @@ on_both! {
         world.fleet.until_begun(1).await;
         request.abort();
         assert!(request.await.is_err());
-        let session = world.live().await.remove(0);
+        let session = world.live_sessions().await.remove(0);
         assert_eq!(session.state, State::Creating);
         assert_eq!(world.broker.workspace(&ann, &ws).await.unwrap().status, WorkspaceStatus::Starting);
         assert!(world.broker.sessions(&ann, SessionQuery::default()).await.unwrap().items.is_empty(), "not listed yet");
@@ -190,7 +190,7 @@ on_both! {
     }
 
     async fn ended_while_it_starts(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let ann = world.caller("ann", Role::Member).await;
         world.fleet.plan_start(Plan::Gate);
@@ -198,16 +198,16 @@ on_both! {
         let request = tokio::spawn(async move { broker.launch(&origin(), &caller, &id).await });
         world.fleet.until_begun(1).await;
         let off = UserChange { disabled: Some(true), ..UserChange::default() };
-        world.broker.update_user(&origin(), &world.shell, ann.user.id, off).await.unwrap();
+        world.broker.update_user(&origin(), &world.system, ann.user.id, off).await.unwrap();
         world.fleet.open_gate(1);
-        assert_eq!(kind(request.await.unwrap()), ErrorKind::Conflict);
+        assert_eq!(error_kind(request.await.unwrap()), ErrorKind::Conflict);
         assert_eq!(world.fleet.started().len(), 1);
         world.assert_empty().await;
         assert!(!world.fleet.has_tunnel(world.fleet.started()[0]));
     }
 
     async fn the_least_loaded_host_is_chosen(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let second = world.add_host("host-2", 2).await;
         let third = world.add_host("host-3", 3).await;
@@ -220,7 +220,7 @@ on_both! {
         for host in [world.host, second] {
             assert_eq!(on.iter().filter(|h| **h == host).count(), 2, "{on:?}");
         }
-        let addresses: std::collections::HashSet<_> = world.live().await.iter().map(|s| s.address).collect();
+        let addresses: std::collections::HashSet<_> = world.live_sessions().await.iter().map(|s| s.address).collect();
         assert_eq!(addresses.len(), 4);
     }
 }

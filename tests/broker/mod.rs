@@ -1,15 +1,15 @@
 //! The use cases, over both databases and a fake fleet.
 
 mod admin;
+mod change_watcher;
 mod endings;
+pub mod fixture;
 mod launch;
 mod peers;
-mod reaper;
+mod reconciler;
 mod roles;
-mod sentinel;
 mod servers;
 mod signin;
 mod streams;
 mod web;
-mod web_terms;
-pub mod world;
+mod web_config;

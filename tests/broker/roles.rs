@@ -1,7 +1,7 @@
 //! Who may do what: every use case that needs a permit, by every role; what is refused is written
 //! down and changes nothing.
 
-use super::world::*;
+use super::fixture::*;
 use futures_util::future::BoxFuture;
 use portcullis::broker::views::*;
 use portcullis::domain::user::{Caller, Role};
@@ -10,7 +10,7 @@ use portcullis::domain::{ErrorKind, HostId, Result, SessionId, UserId, Workspace
 use std::time::Duration;
 
 struct Scene {
-    world: World,
+    world: BrokerFixture,
     ws: WorkspaceId,
     victim: UserId,
     session: SessionId,
@@ -99,7 +99,7 @@ const CASES: &[(&str, &[Role], Try)] = &[
                 name: "New".into(),
                 description: String::new(),
                 kind: WorkspaceKind::Linux,
-                rest: WorkspaceChange::default(),
+                properties: WorkspaceChange::default(),
             };
             s.world.broker.create_workspace(&origin(), c, new).await
         }),
@@ -129,7 +129,7 @@ const CASES: &[(&str, &[Role], Try)] = &[
 
 on_both! {
     async fn every_use_case_by_every_role(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let victim = world.caller("victim", Role::Member).await;
         let session = world.launch(&victim, &ws).await.id;
@@ -144,30 +144,30 @@ on_both! {
             for (name, may, attempt) in CASES {
                 if role == Role::Admin && *name == "terminate" {
                     // Signed out by the earlier case: launch again.
-                    assert!(scene.world.live().await.is_empty());
+                    assert!(scene.world.live_sessions().await.is_empty());
                     continue;
                 }
-                let (answer, log) = scene.world.logged(attempt(&scene, caller)).await;
+                let (answer, log) = scene.world.audited_during(attempt(&scene, caller)).await;
                 if may.contains(&role) {
                     assert!(answer.is_ok(), "{name} by {role}: {answer:?}");
                 } else {
-                    assert_eq!(kind(answer), ErrorKind::Forbidden, "{name} by {role}");
+                    assert_eq!(error_kind(answer), ErrorKind::Forbidden, "{name} by {role}");
                     assert_eq!(log, ["access_denied denied role"], "{name} by {role}");
                 }
             }
         }
-        scene.world.assert_log_whole().await;
+        scene.world.assert_chain_valid().await;
     }
 
     async fn a_disabled_caller_may_nothing(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let mut root = world.caller("root", Role::Admin).await;
         root.user.disabled = true;
-        assert_eq!(kind(world.broker.users(&origin(), &root).await), ErrorKind::Unauthenticated);
+        assert_eq!(error_kind(world.broker.users(&origin(), &root).await), ErrorKind::Unauthenticated);
     }
 
     async fn a_member_stops_only_their_own(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
         let hidden = world.workspace("ws-hidden", WorkspaceChange { allowed_roles: Some(vec![Role::Admin]), ..WorkspaceChange::default() }).await;
         let (ann, bob, root) = (
@@ -180,8 +180,8 @@ on_both! {
         let nothing = world.broker.stop_workspace(&origin(), &ann, &ws).await.unwrap_err();
         assert_eq!((nothing.kind, nothing.message.as_str()), (ErrorKind::Conflict, "Workspace has no active session"));
         assert!(world.fleet.has_tunnel(b.id));
-        assert_eq!(kind(world.broker.stop_workspace(&origin(), &ann, &hidden).await), ErrorKind::NotFound);
-        assert_eq!(kind(world.broker.workspace(&ann, &hidden).await), ErrorKind::NotFound);
+        assert_eq!(error_kind(world.broker.stop_workspace(&origin(), &ann, &hidden).await), ErrorKind::NotFound);
+        assert_eq!(error_kind(world.broker.workspace(&ann, &hidden).await), ErrorKind::NotFound);
         assert_eq!(world.broker.workspaces(&ann).await.unwrap().len(), 1);
         assert_eq!(world.broker.workspaces(&root).await.unwrap().len(), 2);
         let again = world.launch(&ann, &ws).await;

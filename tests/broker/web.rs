@@ -1,9 +1,9 @@
 //! Web applications: who reads the requests, what a refusal writes, and what an assertion says.
 
-use super::world::*;
+use super::fixture::*;
 use base64::Engine as _;
 use portcullis::broker::views::WorkspaceChange;
-use portcullis::broker::web::RequestRefused;
+use portcullis::broker::web::RefusedRequest;
 use portcullis::domain::user::Role;
 use portcullis::domain::web_app::{RequestOutcome, RequestRecord};
 use portcullis::domain::{ErrorKind, SessionId, Timestamp};
@@ -25,48 +25,48 @@ fn record(path: &str) -> RequestRecord {
 
 on_both! {
     async fn requests_are_for_those_who_read_the_log(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ada = world.caller("ada", Role::Member).await;
         let eve = world.caller("eve", Role::Security).await;
         let workspace = world.workspace("ws-app", WorkspaceChange::default()).await;
         let session = world.launch(&ada, &workspace).await.id;
         world.broker.log_requests(session, Arc::new(vec![record("/a"), record("/b")])).await.unwrap();
         world.broker.log_requests(session, Arc::new(vec![record("/c")])).await.unwrap();
-        for reader in [&eve, &world.shell] {
+        for reader in [&eve, &world.system] {
             let page = world.broker.requests(&origin(), reader, session, None, Some(2)).await.unwrap();
             let paths: Vec<_> = page.items.iter().map(|(seq, r)| (*seq, r.path.as_str())).collect();
             assert_eq!(paths, [(3, "/c"), (2, "/b")]);
             let rest = world.broker.requests(&origin(), reader, session, page.next_cursor.as_deref(), Some(2)).await.unwrap();
             assert_eq!((rest.items.len(), rest.next_cursor), (1, None));
         }
-        let ((), log) = world.logged(async {
-            assert_eq!(kind(world.broker.requests(&origin(), &ada, session, None, None).await), ErrorKind::Forbidden);
-            assert_eq!(kind(world.broker.requests(&origin(), &eve, SessionId::new(), None, None).await), ErrorKind::NotFound);
-            assert_eq!(kind(world.broker.requests(&origin(), &eve, session, Some("x"), None).await), ErrorKind::Invalid);
-            assert_eq!(kind(world.broker.requests(&origin(), &eve, session, None, Some(0)).await), ErrorKind::Invalid);
+        let ((), log) = world.audited_during(async {
+            assert_eq!(error_kind(world.broker.requests(&origin(), &ada, session, None, None).await), ErrorKind::Forbidden);
+            assert_eq!(error_kind(world.broker.requests(&origin(), &eve, SessionId::new(), None, None).await), ErrorKind::NotFound);
+            assert_eq!(error_kind(world.broker.requests(&origin(), &eve, session, Some("x"), None).await), ErrorKind::Invalid);
+            assert_eq!(error_kind(world.broker.requests(&origin(), &eve, session, None, Some(0)).await), ErrorKind::Invalid);
         }).await;
         assert_eq!(log, ["access_denied denied role", "access_denied denied unknown"]);
     }
 
     async fn refused_requests_are_in_the_log(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ada = world.caller("ada", Role::Member).await;
         let workspace = world.workspace("ws-app", WorkspaceChange::default()).await;
         let session = world.launch(&ada, &workspace).await.id;
-        let grant = world.watch(&ada, session).await;
-        let refused = RequestRefused { kind: "upload", method: "PUT".into(), path: "/x".repeat(600), bytes: 7, count: 2 };
-        world.broker.note_refused_request(&origin(), &grant.lease, grant.by(), &refused).await.unwrap();
-        let entry = world.log().await.pop().unwrap();
-        assert_eq!(brief(&entry), "request_refused denied upload");
+        let grant = world.open_stream(&ada, session).await;
+        let refused = RefusedRequest { kind: "upload", method: "PUT".into(), path: "/x".repeat(600), bytes: 7, count: 2 };
+        world.broker.request_refused(&origin(), &grant.lease, grant.caller(), &refused).await.unwrap();
+        let entry = world.audit_log().await.pop().unwrap();
+        assert_eq!(entry_summary(&entry), "request_refused denied upload");
         assert_eq!(entry.session_id, Some(session.to_string()));
         assert_eq!(entry.actor.email.as_deref(), Some("ada@example.com"));
         assert_eq!(entry.details["path"].as_str().unwrap().len(), 512);
         assert_eq!((&entry.details["bytes"], &entry.details["count"]), (&7.into(), &2.into()));
-        world.assert_log_whole().await;
+        world.assert_chain_valid().await;
     }
 
     async fn an_assertion_is_for_one_application_alone(db) {
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let ada = world.caller("ada", Role::Member).await;
         let token = world.broker.assert_identity(&ada, "wiki").await.unwrap();
         let part = |n: usize| {
@@ -82,7 +82,7 @@ on_both! {
         assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 60);
         assert_eq!(claims["sub"], ada.user.id.to_string());
         // It opens nothing here, and none can be made that would.
-        assert_eq!(kind(world.broker.authenticate(&origin(), token.expose()).await), ErrorKind::Unauthenticated);
-        assert_eq!(kind(world.broker.assert_identity(&ada, "portcullis-api").await), ErrorKind::Invalid);
+        assert_eq!(error_kind(world.broker.authenticate(&origin(), token.expose()).await), ErrorKind::Unauthenticated);
+        assert_eq!(error_kind(world.broker.assert_identity(&ada, "portcullis-api").await), ErrorKind::Invalid);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::rig::PATIENCE;
 use super::whole::{kept, order, start_enrolled_agent_with, start_gateway, wait_until_connected};
-use portcullis::broker::fleet::{DesktopOrder, Fleet, FleetError, Unanswered, Wanted};
+use portcullis::broker::fleet::{DesktopOrder, Endpoint, FleetError, HostFleet, ProbeFailure};
 use portcullis::domain::SessionId;
 use portcullis::domain::upstream::{Fingerprint, TrustRule};
 use portcullis::domain::web_app::Scheme;
@@ -71,7 +71,7 @@ fn web(name: &str, n: u8, scheme: Scheme) -> DesktopOrder {
     order.workspace.upstream.web_app.scheme = scheme;
     order.workspace.upstream.web_app.host = "wiki.example".to_owned();
     order.workspace.upstream.web_app.start = "/".to_owned();
-    order.wanted = Wanted::Service { name: name.to_owned() };
+    order.endpoint = Endpoint::Service { name: name.to_owned() };
     order.address = format!("10.64.0.{n}").parse().unwrap();
     order.session_id = SessionId::new();
     order
@@ -79,9 +79,9 @@ fn web(name: &str, n: u8, scheme: Scheme) -> DesktopOrder {
 
 fn probe_failure(
     result: Result<portcullis::broker::fleet::DesktopStarted, FleetError>,
-) -> Unanswered {
+) -> ProbeFailure {
     match result {
-        Err(FleetError::Unanswered(how)) => how,
+        Err(FleetError::Probe(how)) => how,
         other => panic!("{other:?}"),
     }
 }
@@ -115,11 +115,14 @@ async fn a_web_application_answers_or_the_launch_says_why() {
 
     // What it offers is known soon after it connected.
     let mut changed = gateway.fleet.hosts_changed();
-    tokio::time::timeout(PATIENCE, changed.wait_for(|_| gateway.fleet.offers(host).is_some()))
-        .await
-        .unwrap()
-        .unwrap();
-    let offers = gateway.fleet.offers(host).unwrap();
+    tokio::time::timeout(
+        PATIENCE,
+        changed.wait_for(|_| gateway.fleet.capabilities(host).is_some()),
+    )
+    .await
+    .unwrap()
+    .unwrap();
+    let offers = gateway.fleet.capabilities(host).unwrap();
     assert!(
         offers.service_kinds.contains(&WorkspaceKind::Html5)
             && offers.kinds.contains(&WorkspaceKind::Linux)
@@ -140,27 +143,27 @@ async fn a_web_application_answers_or_the_launch_says_why() {
     );
     assert_eq!(
         probe_failure(fleet.start(host, web("down", 11, Scheme::Http)).await),
-        Unanswered::Down
+        ProbeFailure::Down
     );
     assert_eq!(
         probe_failure(fleet.start(host, web("desktop", 12, Scheme::Http)).await),
-        Unanswered::NotHttp
+        ProbeFailure::NotHttp
     );
     assert_eq!(
         probe_failure(fleet.start(host, web("rude", 13, Scheme::Http)).await),
-        Unanswered::Closed
+        ProbeFailure::Closed
     );
     assert_eq!(
         probe_failure(fleet.start(host, web("secure", 14, Scheme::Http)).await),
-        Unanswered::Tls
+        ProbeFailure::Tls
     );
     assert!(matches!(
         probe_failure(fleet.start(host, web("desktop", 15, Scheme::Https)).await),
-        Unanswered::NoTls(_)
+        ProbeFailure::NoTls(_)
     ));
     assert_eq!(
         probe_failure(fleet.start(host, web("mute", 16, Scheme::Http)).await),
-        Unanswered::Slow
+        ProbeFailure::Slow
     );
     assert!(matches!(
         fleet.start(host, web("other", 17, Scheme::Http)).await,
@@ -180,7 +183,7 @@ async fn a_web_application_answers_or_the_launch_says_why() {
     pinned.workspace.upstream.trust = TrustRule::Pinned(Fingerprint([2; 32]));
     for order in [other, pinned] {
         match probe_failure(fleet.start(host, order).await) {
-            Unanswered::Certificate { seen, .. } => {
+            ProbeFailure::Certificate { certificate, .. } => {
                 assert_eq!((seen.fingerprint, seen.subject.is_empty()), (print, false))
             }
             other => panic!("{other:?}"),

@@ -4,7 +4,8 @@
 use super::rig::{PATIENCE, connect_client, display_server, processes_with_mark, until};
 use portcullis::app::fleet::{FleetConfig, HubFleet};
 use portcullis::broker::fleet::{
-    DesktopOrder, DesktopStarted, Fleet, FleetError, HostPeer, SessionPeer, TunnelState, Wanted,
+    DesktopOrder, DesktopStarted, Endpoint, FleetError, HostFleet, HostPeer, SessionPeer,
+    TunnelState,
 };
 use portcullis::domain::host::Host;
 use portcullis::domain::secret::SecretBytes;
@@ -165,7 +166,7 @@ pub(super) fn order(grace: Duration) -> (DesktopOrder, String) {
             user_id: UserId::new(),
             user_name: "Mona".to_owned(),
             workspace,
-            wanted: Wanted::Desktop,
+            endpoint: Endpoint::Desktop,
             pin: None,
             address,
             grace,
@@ -180,7 +181,7 @@ fn again(order: &DesktopOrder) -> DesktopOrder {
         user_id: order.user_id,
         user_name: order.user_name.clone(),
         workspace: order.workspace.clone(),
-        wanted: Wanted::Desktop,
+        endpoint: Endpoint::Desktop,
         pin: order.pin,
         address: order.address,
         grace: order.grace,
@@ -274,7 +275,7 @@ async fn enrol_start_look_restart_look_stop() {
     // Cut: the stream ends now, the desktop stays. Stop: it is gone when that returns.
     let mut stream = tunnel(&second, session).connect(same.port).await.unwrap();
     let begun = Instant::now();
-    second.fleet.cut(session);
+    second.fleet.drop_keys(session);
     let mut rest = Vec::new();
     let _ = tokio::time::timeout(
         PATIENCE,

@@ -1,7 +1,7 @@
 //! Web applications over HTTP: shapes, who sees what, bad input field by field, what hosts offer.
 
 use crate::support::app::{TestApp, WORKSPACE};
-use portcullis::broker::fleet::Offers;
+use portcullis::broker::fleet::HostCapabilities;
 use portcullis::domain::web_app::{RequestOutcome, RequestRecord};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{SessionId, Timestamp};
@@ -83,7 +83,7 @@ on_both! {
         let security = app.signed_in("security").await;
         let of_host = |list: Value| list.as_array().unwrap().iter().find(|h| h["id"] == app.host.to_string()).unwrap()["offers"].clone();
         assert_eq!(of_host(security.get("/api/hosts").await.json()), Value::Null);
-        let offers = Offers { kinds: vec![WorkspaceKind::Linux], service_kinds: vec![WorkspaceKind::Html5], services: vec![("wiki".into(), true)] };
+        let offers = HostCapabilities { kinds: vec![WorkspaceKind::Linux], service_kinds: vec![WorkspaceKind::Html5], services: vec![("wiki".into(), true)] };
         app.fleet.offer(app.host, offers);
         let told = json!({"desktops": ["linux"], "service_types": ["html5"], "services": [{"name": "wiki", "reachable": true}]});
         assert_eq!(of_host(security.get("/api/hosts").await.json()), told);

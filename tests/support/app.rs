@@ -176,7 +176,7 @@ impl TestApp {
         let shell = RequestSource::local("test");
         self.broker.ensure_organization("Test").await.unwrap();
         self.broker.start(&shell).await.unwrap();
-        let system = self.broker.shell_caller().await.unwrap();
+        let system = self.broker.system_caller().await.unwrap();
         let people = [
             ("member", Role::Member, true),
             ("other", Role::Member, true),
@@ -235,7 +235,7 @@ impl TestApp {
                 name: "Desk".to_owned(),
                 description: String::new(),
                 kind: WorkspaceKind::Linux,
-                rest,
+                properties: rest,
             };
             self.broker.create_workspace(&shell, &system, new).await.unwrap();
         }

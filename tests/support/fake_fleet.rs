@@ -6,8 +6,8 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use portcullis::broker::fleet::{
-    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, Offers,
-    SessionPeer, TunnelReport, TunnelState, Unanswered, Wanted,
+    DesktopOrder, DesktopStarted, Endpoint, FleetError, GatewayIdentity, HostCapabilities,
+    HostFleet, HostPeer, ProbeFailure, SessionPeer, TunnelReport, TunnelState,
 };
 use portcullis::domain::secret::{SecretBytes, SecretString};
 use portcullis::domain::upstream::Fingerprint;
@@ -50,8 +50,8 @@ struct Inside {
     wanted: HashMap<SessionId, String>,
     certificate: Option<Fingerprint>,
     direct: HashMap<String, IpAddr>,
-    offers: HashMap<HostId, Arc<Offers>>,
-    unanswered: Option<Unanswered>,
+    offers: HashMap<HostId, Arc<HostCapabilities>>,
+    unanswered: Option<ProbeFailure>,
     pins: HashMap<SessionId, Option<Fingerprint>>,
 }
 
@@ -176,13 +176,13 @@ impl FakeFleet {
     }
 
     /// What a host's agent says it offers.
-    pub fn offer(&self, host: HostId, offers: Offers) {
+    pub fn offer(&self, host: HostId, offers: HostCapabilities) {
         self.inside().offers.insert(host, Arc::new(offers));
         self.changed.send_modify(|n| *n += 1);
     }
 
     /// What web applications do from now on; `Incomplete`: they answer.
-    pub fn plan_answers(&self, how: Option<Unanswered>) {
+    pub fn plan_answers(&self, how: Option<ProbeFailure>) {
         self.inside().unanswered = how;
     }
 
@@ -209,7 +209,7 @@ fn report(state: TunnelState) -> TunnelReport {
     }
 }
 
-impl Fleet for FakeFleet {
+impl HostFleet for FakeFleet {
     fn identity(&self) -> GatewayIdentity {
         GatewayIdentity {
             public_key: "Z2F0ZXdheQ==".into(),
@@ -273,20 +273,20 @@ impl Fleet for FakeFleet {
                     certificate: None,
                 })
             };
-            if let Wanted::Direct { .. } = order.wanted {
+            if let Endpoint::Direct { .. } = order.endpoint {
                 inside.started.push(order.session_id);
                 return server("", 5900);
             }
             if !inside.hosts.get(&host).is_some_and(|up| *up) {
                 return Err(FleetError::NotConnected);
             }
-            if let Wanted::Server { port } = order.wanted {
+            if let Endpoint::HostPort { port } = order.endpoint {
                 inside.desktops.entry(host).or_default().insert(order.session_id);
                 inside.wanted.insert(order.session_id, port.to_string());
                 return server("cGVlcg==", port);
             }
             let mut certificate = None;
-            if let Wanted::Service { name } = order.wanted {
+            if let Endpoint::Service { name } = order.endpoint {
                 inside.wanted.insert(order.session_id, name);
             } else if order.workspace.kind == WorkspaceKind::Rdp {
                 certificate = inside.certificate;
@@ -306,7 +306,7 @@ impl Fleet for FakeFleet {
         .boxed()
     }
 
-    fn cut(&self, session: SessionId) {
+    fn drop_keys(&self, session: SessionId) {
         let mut inside = self.inside();
         inside.tunnels.remove(&session);
         inside.cut.push(session);
@@ -357,7 +357,7 @@ impl Fleet for FakeFleet {
         .boxed()
     }
 
-    fn offers(&self, host: HostId) -> Option<Arc<Offers>> {
+    fn capabilities(&self, host: HostId) -> Option<Arc<HostCapabilities>> {
         self.inside().offers.get(&host).cloned()
     }
 
@@ -365,7 +365,7 @@ impl Fleet for FakeFleet {
         self.inside().direct.keys().cloned().collect()
     }
 
-    fn locate<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
+    fn resolve_target<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
         let found = self.inside().direct.get(name).copied();
         async move { found.ok_or(FleetError::NotConnected) }.boxed()
     }

@@ -9,10 +9,10 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::future::BoxFuture;
 use portcullis::auth::Vault;
 use portcullis::broker::fleet::{
-    DesktopOrder, DesktopStarted, Fleet, FleetError, GatewayIdentity, HostPeer, SessionPeer,
+    DesktopOrder, DesktopStarted, FleetError, GatewayIdentity, HostFleet, HostPeer, SessionPeer,
     TunnelReport,
 };
-use portcullis::broker::live::{Meters, Right, StreamGrant, ViewerPlace};
+use portcullis::broker::live::{StreamAuthorization, StreamGrant, StreamMeters, StreamSlotGuard};
 use portcullis::broker::views::AuditQuery;
 use portcullis::broker::{Broker, Settings};
 use portcullis::domain::audit::Entry;
@@ -43,7 +43,7 @@ impl Clock for SystemClock {
 /// No hosts: closing a stream asks nothing of them.
 struct NoFleet;
 
-impl Fleet for NoFleet {
+impl HostFleet for NoFleet {
     fn identity(&self) -> GatewayIdentity {
         GatewayIdentity {
             public_key: String::new(),
@@ -68,7 +68,7 @@ impl Fleet for NoFleet {
     ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         Box::pin(async { Err(FleetError::NotConnected) })
     }
-    fn cut(&self, _: SessionId) {}
+    fn drop_keys(&self, _: SessionId) {}
     fn stop(&self, _: HostId, _: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
         Box::pin(async { Ok(()) })
     }
@@ -90,7 +90,7 @@ impl Fleet for NoFleet {
 struct Rig {
     broker: Broker,
     session_id: SessionId,
-    authorization: watch::Sender<Right>,
+    authorization: watch::Sender<StreamAuthorization>,
     browser: DuplexStream,
     desktop: DuplexStream,
     task: AbortHandle,
@@ -148,13 +148,13 @@ impl Rig {
         let organization = broker.ensure_organization("Example").await.unwrap();
         let lease = lease_to(organization, WorkspaceKind::Linux, Upstream { policy, ..server() });
         let session_id = lease.session().id;
-        let (right, watched) = watch::channel(Right::Held);
+        let (right, watched) = watch::channel(StreamAuthorization::Valid);
         let (going, draining) = watch::channel(false);
         let grant = StreamGrant {
             lease,
-            right: watched,
-            meters: Arc::new(Meters::default()),
-            place: ViewerPlace::uncounted(session_id),
+            authorization: watched,
+            meters: Arc::new(StreamMeters::default()),
+            slot: StreamSlotGuard::unregistered(session_id),
         };
         let (dial, mut calls) = switchboard();
         let (tasks, mut spawned) = mpsc::unbounded_channel();
@@ -206,7 +206,7 @@ impl Rig {
     /// The entry that closes the stream, once it is written; and that it is the only one.
     async fn closed(mut self) -> Entry {
         assert!(is_closed(&mut self.desktop).await);
-        let caller = self.broker.shell_caller().await.unwrap();
+        let caller = self.broker.system_caller().await.unwrap();
         let found = async {
             loop {
                 let page = self
@@ -269,7 +269,7 @@ async fn a_browser_that_leaves() {
 #[actix_web::test]
 async fn a_right_that_is_lost() {
     let mut rig = Rig::joined().await;
-    rig.authorization.send(Right::SessionEnded(EndReason::WorkspaceStopped)).unwrap();
+    rig.authorization.send(StreamAuthorization::SessionEnded(EndReason::WorkspaceStopped)).unwrap();
     let mut rest = Vec::new();
     let _ = rig.browser.read_to_end(&mut rest).await;
     assert_eq!(rig.closed().await.reason.as_deref(), Some("workspace_stopped"));
@@ -294,7 +294,7 @@ async fn what_policy_holds_back_is_written_before_the_end_is() {
     rig.browser.shutdown().await.unwrap();
     let broker = rig.broker.clone();
     let closed = rig.closed().await;
-    let caller = broker.shell_caller().await.unwrap();
+    let caller = broker.system_caller().await.unwrap();
     let entries = broker
         .audit(&RequestSource::local("test"), &caller, AuditQuery::default())
         .await

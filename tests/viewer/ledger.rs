@@ -2,18 +2,20 @@
 
 use portcullis::domain::Result;
 use portcullis::domain::upstream::Fingerprint;
-use portcullis::viewer::stream_audit::{Met, SeenCertificate, StreamAudit, TransferRefused};
+use portcullis::viewer::stream_audit::{
+    CertificateCheck, PresentedCertificate, StreamAudit, TransferRefusal,
+};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// An entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Line {
-    CertificateChecked(SeenCertificate, Met),
-    CertificateRefused(SeenCertificate, &'static str),
+    CertificateChecked(PresentedCertificate, CertificateCheck),
+    CertificateRefused(PresentedCertificate, &'static str),
     LoginRefused(&'static str),
     DestinationRefused(String),
-    TransferRefused(TransferRefused),
+    TransferRefused(TransferRefusal),
 }
 
 /// The books. Clones are the same books.
@@ -74,14 +76,22 @@ impl Ledger {
 }
 
 impl StreamAudit for Ledger {
-    async fn check_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
+    async fn check_certificate(&self, seen: &PresentedCertificate) -> Result<CertificateCheck> {
         let pin = *self.pin.lock().unwrap().get_or_insert(seen.fingerprint);
-        let met = if pin == seen.fingerprint { Met::Trusted } else { Met::Refused };
+        let met = if pin == seen.fingerprint {
+            CertificateCheck::Trusted
+        } else {
+            CertificateCheck::Refused
+        };
         self.write(Line::CertificateChecked(seen.clone(), met));
         Ok(met)
     }
 
-    async fn certificate_refused(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
+    async fn certificate_refused(
+        &self,
+        seen: &PresentedCertificate,
+        why: &'static str,
+    ) -> Result<()> {
         self.write(Line::CertificateRefused(seen.clone(), why));
         Ok(())
     }
@@ -96,7 +106,7 @@ impl StreamAudit for Ledger {
         Ok(())
     }
 
-    async fn transfer_refused(&self, refused: &TransferRefused) -> Result<()> {
+    async fn transfer_refused(&self, refused: &TransferRefusal) -> Result<()> {
         self.write(Line::TransferRefused(*refused));
         Ok(())
     }

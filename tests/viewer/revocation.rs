@@ -2,7 +2,7 @@
 
 use super::rig::{FnDialer, Rig, admit, is_closed};
 use futures_util::future::FutureExt;
-use portcullis::broker::live::Right;
+use portcullis::broker::live::StreamAuthorization;
 use portcullis::domain::session::EndReason;
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, DuplexStream};
@@ -90,7 +90,9 @@ async fn end_in_phase(
 async fn when_the_session_ends_whatever_it_is_doing() {
     for doing in ALL_PHASES {
         let told = end_in_phase(doing, |rig| {
-            rig.authorization.send(Right::SessionEnded(EndReason::AdminStopped)).unwrap()
+            rig.authorization
+                .send(StreamAuthorization::SessionEnded(EndReason::AdminStopped))
+                .unwrap()
         })
         .await;
         assert_eq!(told, (4000, "admin_stopped".into(), "admin_stopped"), "{doing:?}");
@@ -101,7 +103,7 @@ async fn when_the_session_ends_whatever_it_is_doing() {
 async fn for_every_reason() {
     for reason in EndReason::ALL {
         let told = end_in_phase(StreamPhase::Nothing, |rig| {
-            rig.authorization.send(Right::SessionEnded(reason)).unwrap()
+            rig.authorization.send(StreamAuthorization::SessionEnded(reason)).unwrap()
         })
         .await;
         assert_eq!(told, (4000, reason.as_str().into(), reason.as_str()));
@@ -111,8 +113,10 @@ async fn for_every_reason() {
 #[tokio::test]
 async fn when_the_login_ends() {
     for doing in ALL_PHASES {
-        let told =
-            end_in_phase(doing, |rig| rig.authorization.send(Right::SignedOut).unwrap()).await;
+        let told = end_in_phase(doing, |rig| {
+            rig.authorization.send(StreamAuthorization::SignedOut).unwrap()
+        })
+        .await;
         assert_eq!(told, (4001, "signed_out".into(), "signed_out"), "{doing:?}");
     }
 }
@@ -128,7 +132,7 @@ async fn when_the_gateway_goes_away() {
 #[tokio::test]
 async fn when_nobody_watches_over_it() {
     let told = end_in_phase(StreamPhase::Nothing, |rig| {
-        rig.authorization = tokio::sync::watch::channel(Right::Held).0
+        rig.authorization = tokio::sync::watch::channel(StreamAuthorization::Valid).0
     })
     .await;
     assert_eq!(told, (1001, "retry".into(), "right_unwatched"));
@@ -144,8 +148,8 @@ async fn when_its_task_is_dropped() {
 #[tokio::test]
 async fn a_right_that_was_lost_before_is_not_used() {
     let (dial, mut calls) = super::rig::switchboard();
-    let (right, watched) = tokio::sync::watch::channel(Right::Held);
-    right.send(Right::SignedOut).unwrap();
+    let (right, watched) = tokio::sync::watch::channel(StreamAuthorization::Valid);
+    right.send(StreamAuthorization::SignedOut).unwrap();
     let end = super::rig::attach_once(&dial, watched).await;
     assert_eq!(end.reason_code(), "signed_out");
     assert!(calls.try_recv().is_err(), "nothing is dialled");

@@ -3,7 +3,7 @@
 use super::ledger::Ledger;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
-use portcullis::broker::live::{Meters, Right};
+use portcullis::broker::live::{StreamAuthorization, StreamMeters};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::policy::authorize_stream;
 use portcullis::domain::secret::SecretString;
@@ -220,9 +220,9 @@ impl Browser {
 pub struct Rig {
     pub browser: Browser,
     pub calls: Calls,
-    pub authorization: watch::Sender<Right>,
+    pub authorization: watch::Sender<StreamAuthorization>,
     pub draining: watch::Sender<bool>,
-    pub meters: Arc<Meters>,
+    pub meters: Arc<StreamMeters>,
     pub audit: Ledger,
     pub end: JoinHandle<StreamEnd>,
 }
@@ -257,9 +257,9 @@ impl Rig {
     ) -> Self {
         let (tell, told) = mpsc::channel(2);
         let (say, heard) = mpsc::channel(16);
-        let (authorization, watched) = watch::channel(Right::Held);
+        let (authorization, watched) = watch::channel(StreamAuthorization::Valid);
         let (draining, drained) = watch::channel(false);
-        let meters = Arc::new(Meters::default());
+        let meters = Arc::new(StreamMeters::default());
         let (written, ledger) = (Arc::clone(&meters), audit.clone());
         let end = tokio::spawn(async move {
             let tally = RefusalCounter::default();
@@ -351,12 +351,15 @@ impl Rig {
 }
 
 /// A stream with nothing but its right; nobody draws it out.
-pub async fn attach_once(dial: &dyn Dial, right: watch::Receiver<Right>) -> StreamEnd {
+pub async fn attach_once(
+    dial: &dyn Dial,
+    right: watch::Receiver<StreamAuthorization>,
+) -> StreamEnd {
     let (tell, _told) = mpsc::channel(2);
     let (_say, heard) = mpsc::channel(2);
     let (_draining, drained) = watch::channel(false);
     let (lease, meters, tally, books) =
-        (lease(), Meters::default(), RefusalCounter::default(), Ledger::default());
+        (lease(), StreamMeters::default(), RefusalCounter::default(), Ledger::default());
     let limits = Timeouts::default();
     let attachment = Attachment {
         lease: &lease,

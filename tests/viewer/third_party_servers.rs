@@ -12,7 +12,7 @@ use portcullis::domain::upstream::{
     Credential, CredentialSource, Fingerprint, TrustRule, Upstream, UpstreamTrust,
 };
 use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::viewer::stream_audit::Met;
+use portcullis::viewer::stream_audit::CertificateCheck;
 use portcullis::viewer::stream_end::StreamEnd;
 use portcullis::viewer::{Duplex, Timeouts};
 use rcgen::{CertificateParams, KeyPair};
@@ -126,7 +126,10 @@ async fn every_security_type_of_a_real_server() {
         );
         if kind.starts_with("X509") {
             assert!(
-                matches!(&books.lines()[..], [Line::CertificateChecked(_, Met::Trusted)]),
+                matches!(
+                    &books.lines()[..],
+                    [Line::CertificateChecked(_, CertificateCheck::Trusted)]
+                ),
                 "{kind}: {:?}",
                 books.lines()
             );
@@ -146,7 +149,7 @@ async fn the_best_that_both_have_is_taken() {
     let (_rig, mut client) = desktop.open_as(with("", PASSWORD), books.clone()).await;
     timeout(LONG, client.frame()).await.unwrap().unwrap();
     assert!(
-        matches!(&books.lines()[..], [Line::CertificateChecked(_, Met::Trusted)]),
+        matches!(&books.lines()[..], [Line::CertificateChecked(_, CertificateCheck::Trusted)]),
         "the one with a certificate: {:?}",
         books.lines()
     );
@@ -250,7 +253,7 @@ async fn another_certificate_is_refused_until_it_is_accepted() {
         ((4004, "certificate_changed".into()), "certificate_refused")
     );
     let lines = books.lines();
-    let Some(Line::CertificateChecked(offered, Met::Refused)) = lines.last() else {
+    let Some(Line::CertificateChecked(offered, CertificateCheck::Refused)) = lines.last() else {
         panic!("{lines:?}")
     };
     assert_ne!(offered.fingerprint, first);

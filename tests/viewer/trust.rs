@@ -3,7 +3,7 @@
 
 use super::ledger::{Ledger, Line};
 use portcullis::domain::upstream::{Fingerprint, TrustRule, UpstreamTrust};
-use portcullis::viewer::stream_audit::Met;
+use portcullis::viewer::stream_audit::CertificateCheck;
 use portcullis::viewer::stream_end::StreamEnd;
 use portcullis::viewer::trust::{ExpectedServer, connect_tls};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -129,7 +129,7 @@ async fn the_first_one_is_pinned_and_another_is_refused_until_accepted() {
     assert_eq!(books.lines().len(), 2);
     assert_eq!(refused(connect(&second, &BOTH, first_use(books.pin()), &books).await), "changed");
     let lines = books.lines();
-    let Some(Line::CertificateChecked(seen, Met::Refused)) = lines.last() else {
+    let Some(Line::CertificateChecked(seen, CertificateCheck::Refused)) = lines.last() else {
         panic!("{lines:?}")
     };
     assert_eq!(
@@ -249,7 +249,7 @@ async fn version_1_certificates_with_rsa_keys_are_taken() {
         connect(&old, &[version], first_use(None), &books).await.unwrap();
     }
     assert!(
-        matches!(&books.lines()[0], Line::CertificateChecked(seen, Met::Trusted) if seen.subject == "CN=old.test")
+        matches!(&books.lines()[0], Line::CertificateChecked(seen, CertificateCheck::Trusted) if seen.subject == "CN=old.test")
     );
 }
 

@@ -8,7 +8,7 @@ use super::rig::{
 use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::{SinkExt, StreamExt};
-use portcullis::broker::live::{Meters, Right};
+use portcullis::broker::live::{StreamAuthorization, StreamMeters};
 use portcullis::domain::session::EndReason;
 use portcullis::viewer::attach::Attachment;
 use portcullis::viewer::socket_shutdown::{SocketShutdown, on_connect};
@@ -40,9 +40,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 struct Gateway {
     address: SocketAddr,
     dialed: Calls,
-    authorization: watch::Sender<Right>,
+    authorization: watch::Sender<StreamAuthorization>,
     _draining: watch::Sender<bool>,
-    meters: Arc<Meters>,
+    meters: Arc<StreamMeters>,
     ends: mpsc::UnboundedReceiver<&'static str>,
     server: actix_web::dev::ServerHandle,
 }
@@ -50,9 +50,9 @@ struct Gateway {
 #[derive(Clone)]
 struct Shared {
     dial: Arc<Switchboard>,
-    right: watch::Receiver<Right>,
+    right: watch::Receiver<StreamAuthorization>,
     draining: watch::Receiver<bool>,
-    meters: Arc<Meters>,
+    meters: Arc<StreamMeters>,
     ended: mpsc::UnboundedSender<&'static str>,
 }
 
@@ -94,10 +94,10 @@ impl Gateway {
     /// to pile up in the gateway.
     async fn with_room(room: Option<usize>) -> Self {
         let (dial, calls) = switchboard();
-        let (right, watched) = watch::channel(Right::Held);
+        let (right, watched) = watch::channel(StreamAuthorization::Valid);
         let (draining, drained) = watch::channel(false);
         let (ended, ends) = mpsc::unbounded_channel();
-        let meters = Arc::new(Meters::default());
+        let meters = Arc::new(StreamMeters::default());
         let shared = Shared {
             dial: Arc::new(dial),
             right: watched,
@@ -291,9 +291,12 @@ async fn a_tab_that_vanishes_ends_it() {
 #[actix_web::test]
 async fn the_page_is_told_why() {
     for (right, told) in [
-        (Right::SessionEnded(EndReason::UserDisconnected), (4000, "user_disconnected".to_owned())),
-        (Right::SessionEnded(EndReason::Expired), (4000, "expired".to_owned())),
-        (Right::SignedOut, (4001, "signed_out".to_owned())),
+        (
+            StreamAuthorization::SessionEnded(EndReason::UserDisconnected),
+            (4000, "user_disconnected".to_owned()),
+        ),
+        (StreamAuthorization::SessionEnded(EndReason::Expired), (4000, "expired".to_owned())),
+        (StreamAuthorization::SignedOut, (4001, "signed_out".to_owned())),
     ] {
         let mut gateway = Gateway::start().await;
         let (mut socket, mut desktop) = gateway.joined().await;
@@ -346,7 +349,7 @@ async fn non_reading_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream)
 
 /// Everything the desktop can get rid of: until nothing has moved for a while, which a pause of a
 /// busy machine is not.
-async fn flood(desktop: &mut DuplexStream, meters: &Meters) -> usize {
+async fn flood(desktop: &mut DuplexStream, meters: &StreamMeters) -> usize {
     let (mut accepted, mut still, mut seen) = (0, 0, 0);
     while still < 5 {
         match timeout(Duration::from_millis(200), desktop.write(&[9; 4096])).await {
@@ -386,7 +389,7 @@ async fn a_browser_that_stops_reading_is_cut_at_once() {
     let (mut tcp, mut desktop) = non_reading_browser(&mut gateway).await;
     let accepted = flood(&mut desktop, &gateway.meters).await;
     let start = Instant::now();
-    gateway.authorization.send(Right::SessionEnded(EndReason::AdminStopped)).unwrap();
+    gateway.authorization.send(StreamAuthorization::SessionEnded(EndReason::AdminStopped)).unwrap();
     assert_eq!(gateway.end_reason().await, "admin_stopped");
     assert!(is_closed(&mut desktop).await, "the desktop's side is closed");
     let desktop_cut = start.elapsed();

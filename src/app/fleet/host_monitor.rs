@@ -2,7 +2,7 @@
 //! asking.
 
 use super::{CONTROL_TIMEOUT, Inner, control_error};
-use crate::broker::fleet::{FleetError, Offers};
+use crate::broker::fleet::{FleetError, HostCapabilities};
 use crate::domain::HostId;
 use crate::domain::host::HostKind;
 use crate::domain::route::is_target_name;
@@ -78,8 +78,11 @@ impl Inner {
             .filter(|service| is_target_name(&service.name))
             .take(SERVICES_MAX);
         let services = services.map(|service| (service.name, service.reachable)).collect();
-        let offers =
-            Arc::new(Offers { kinds: health.kinds, service_kinds: health.service_kinds, services });
+        let offers = Arc::new(HostCapabilities {
+            kinds: health.kinds,
+            service_kinds: health.service_kinds,
+            services,
+        });
         let mut hosts = self.hosts();
         let Some(entry) = hosts.get_mut(&host) else { return };
         let changed = entry.offers.replace(offers.clone()).is_none_or(|before| before != offers);

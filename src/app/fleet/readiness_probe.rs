@@ -1,7 +1,7 @@
 //! What a session's other end is asked before its launch counts as done: whether it is there, and
 //! answers as its kind does.
 
-use crate::broker::fleet::{DesktopOrder, FleetError, Unanswered};
+use crate::broker::fleet::{DesktopOrder, FleetError, ProbeFailure};
 use crate::domain::upstream::{TrustRule, UpstreamTrust};
 use crate::domain::web_app::WebAppConfig;
 use crate::domain::workspace::WorkspaceKind;
@@ -77,8 +77,8 @@ impl ReadinessProbe {
     /// Why no connection came about inside a tunnel.
     pub(super) fn tunnel_error(&self, error: TunnelError) -> FleetError {
         match (self, &error) {
-            (Self::Web(_), TunnelError::Refused) => Unanswered::Down.into(),
-            (Self::Web(_), TunnelError::TimedOut) => Unanswered::Slow.into(),
+            (Self::Web(_), TunnelError::Refused) => ProbeFailure::Down.into(),
+            (Self::Web(_), TunnelError::TimedOut) => ProbeFailure::Slow.into(),
             _ => super::tunnel_error(error),
         }
     }
@@ -86,8 +86,8 @@ impl ReadinessProbe {
     /// Why none came about to a direct target.
     pub(super) fn connect_error(&self, error: &io::Error) -> FleetError {
         match (self, error.kind()) {
-            (Self::Web(_), io::ErrorKind::ConnectionRefused) => Unanswered::Down.into(),
-            (Self::Web(_), io::ErrorKind::TimedOut) => Unanswered::Slow.into(),
+            (Self::Web(_), io::ErrorKind::ConnectionRefused) => ProbeFailure::Down.into(),
+            (Self::Web(_), io::ErrorKind::TimedOut) => ProbeFailure::Slow.into(),
             _ => FleetError::Failed(error.to_string()),
         }
     }
@@ -96,10 +96,10 @@ impl ReadinessProbe {
     pub(super) fn agent_error(&self, error: ClientError) -> FleetError {
         match (self, &error) {
             (Self::Web(_), ClientError::Refused { status: control::SERVICE_DOWN, .. }) => {
-                Unanswered::Down.into()
+                ProbeFailure::Down.into()
             }
             (Self::Web(_), ClientError::Refused { status: control::SERVICE_SLOW, .. }) => {
-                Unanswered::Slow.into()
+                ProbeFailure::Slow.into()
             }
             _ => super::control_error(error),
         }

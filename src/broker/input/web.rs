@@ -7,7 +7,7 @@
 //! - **Paths** are compared decoded, by whole segments; so they are given decoded, without `.` and
 //!   `..`.
 
-use super::{line, put};
+use super::{set_if_changed, single_line};
 use crate::broker::views::WebChange;
 use crate::domain::secret::SecretString;
 use crate::domain::upstream::{Credential, CredentialSource, StreamPolicy};
@@ -60,7 +60,7 @@ const NOT_FOR_SIGN_IN_FAMILIES: [&str; 7] =
     ["access-control-", "content-", "if-", "proxy-", "sec-", "x-forwarded-", "x-portcullis-"];
 
 /// The terms of a new workspace of a kind.
-pub(super) fn new(kind: WorkspaceKind) -> WebAppConfig {
+pub(super) fn default_config(kind: WorkspaceKind) -> WebAppConfig {
     match kind {
         WorkspaceKind::Html5 => WebAppConfig { start: "/".to_owned(), ..WebAppConfig::default() },
         WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Rdp => WebAppConfig::default(),
@@ -68,41 +68,66 @@ pub(super) fn new(kind: WorkspaceKind) -> WebAppConfig {
 }
 
 /// Applies what is there of a change.
-pub(super) fn change(
+pub(super) fn apply_change(
     terms: &mut UpstreamConfig,
     change: &WebChange,
     names: &mut Vec<&'static str>,
 ) -> Result<()> {
     let web = &mut terms.web_app;
-    put(&mut web.scheme, change.scheme, "web.scheme", names);
-    put(&mut web.host, change.host.as_deref().map(host).transpose()?, "web.host", names);
-    put(&mut web.start, change.start.as_deref().map(start).transpose()?, "web.start", names);
-    put(&mut web.identity.headers, change.identity_headers, "web.identity.headers", names);
+    set_if_changed(&mut web.scheme, change.scheme, "web.scheme", names);
+    set_if_changed(&mut web.host, change.host.as_deref().map(host).transpose()?, "web.host", names);
+    set_if_changed(
+        &mut web.start,
+        change.start.as_deref().map(start).transpose()?,
+        "web.start",
+        names,
+    );
+    set_if_changed(
+        &mut web.identity.headers,
+        change.identity_headers,
+        "web.identity.headers",
+        names,
+    );
     let audience =
         change.assertion_audience.as_ref().map(|text| audience(text.as_deref())).transpose()?;
-    put(&mut web.identity.assertion_audience, audience, "web.identity.assertion_audience", names);
-    put(&mut web.sign_in, change.sign_in.as_ref().map(sign_in).transpose()?, "web.sign_in", names);
+    set_if_changed(
+        &mut web.identity.assertion_audience,
+        audience,
+        "web.identity.assertion_audience",
+        names,
+    );
+    set_if_changed(
+        &mut web.sign_in,
+        change.sign_in.as_ref().map(sign_in).transpose()?,
+        "web.sign_in",
+        names,
+    );
     let requests = &mut web.requests;
-    put(
+    set_if_changed(
         &mut requests.methods,
         change.methods.as_deref().map(methods).transpose()?,
         "web.requests.methods",
         names,
     );
-    put(
+    set_if_changed(
         &mut requests.paths,
         change.paths.as_deref().map(paths).transpose()?,
         "web.requests.paths",
         names,
     );
-    put(&mut requests.upload, change.upload, "web.requests.upload", names);
-    put(&mut requests.download, change.download, "web.requests.download", names);
+    set_if_changed(&mut requests.upload, change.upload, "web.requests.upload", names);
+    set_if_changed(&mut requests.download, change.download, "web.requests.download", names);
     if change.max_request.is_some_and(|bytes| bytes > REQUEST_MAX) {
         return Err(Error::invalid(format!(
             "web.requests.max_request must be at most {REQUEST_MAX} bytes; 0 allows any size."
         )));
     }
-    put(&mut requests.max_request, change.max_request, "web.requests.max_request", names);
+    set_if_changed(
+        &mut requests.max_request,
+        change.max_request,
+        "web.requests.max_request",
+        names,
+    );
     // Without a sign-in there is nothing to prove: whose account it was is forgotten.
     if change.sign_in == Some(UpstreamSignIn::None) {
         terms.credential_source = CredentialSource::Workspace;
@@ -112,7 +137,7 @@ pub(super) fn change(
 }
 
 /// What makes no sense in a web application as a whole.
-pub(super) fn whole(workspace: &Workspace) -> Result<()> {
+pub(super) fn validate_workspace(workspace: &Workspace) -> Result<()> {
     let (terms, web) = (&workspace.upstream, &workspace.upstream.web_app);
     if workspace.is_agent_started() {
         return Err(Error::invalid(
@@ -125,7 +150,7 @@ pub(super) fn whole(workspace: &Workspace) -> Result<()> {
         ));
     }
     if !web.requests.paths.is_empty()
-        && !web.requests.paths.iter().any(|prefix| below(path_of(&web.start), prefix))
+        && !web.requests.paths.iter().any(|prefix| is_under(path_of(&web.start), prefix))
     {
         return Err(Error::invalid(
             "web.start must be below one of web.requests.paths, or the application could not be opened.",
@@ -163,7 +188,7 @@ pub(super) fn whole(workspace: &Workspace) -> Result<()> {
 }
 
 /// Whether a credential can sign in there.
-pub(super) fn fits(credential: &Credential, web: &WebAppConfig) -> Result<()> {
+pub(super) fn validate_credential(credential: &Credential, web: &WebAppConfig) -> Result<()> {
     if !credential.domain.is_empty() {
         return Err(Error::invalid("A web application knows no domain."));
     }
@@ -181,11 +206,11 @@ pub(super) fn fits(credential: &Credential, web: &WebAppConfig) -> Result<()> {
             ));
         }
     }
-    password(&credential.password, web)
+    validate_password(&credential.password, web)
 }
 
 /// Whether a password can sign in there.
-pub(super) fn password(password: &SecretString, web: &WebAppConfig) -> Result<()> {
+pub(super) fn validate_password(password: &SecretString, web: &WebAppConfig) -> Result<()> {
     match &web.sign_in {
         UpstreamSignIn::None => Err(Error::invalid(
             "password is for web.sign_in basic or header: without one nothing is proved to the application.",
@@ -269,7 +294,7 @@ fn path_of(start: &str) -> &str {
 }
 
 /// Whether a path is at or below a prefix, by whole segments.
-fn below(path: &str, prefix: &str) -> bool {
+fn is_under(path: &str, prefix: &str) -> bool {
     prefix == "/"
         || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -277,7 +302,7 @@ fn below(path: &str, prefix: &str) -> bool {
 fn audience(text: Option<&str>) -> Result<Option<String>> {
     text.map(str::trim)
         .filter(|text| !text.is_empty())
-        .map(|text| line("web.identity.assertion_audience", text, AUDIENCE_MAX))
+        .map(|text| single_line("web.identity.assertion_audience", text, AUDIENCE_MAX))
         .transpose()
 }
 
@@ -454,10 +479,10 @@ mod tests {
         }
         assert!(paths(&(0..65).map(|n| format!("/p{n}")).collect::<Vec<_>>()).is_err());
         assert!(
-            below("/wiki", "/wiki")
-                && below("/wiki/a", "/wiki")
-                && !below("/wikis", "/wiki")
-                && below("/x", "/")
+            is_under("/wiki", "/wiki")
+                && is_under("/wiki/a", "/wiki")
+                && !is_under("/wikis", "/wiki")
+                && is_under("/x", "/")
         );
     }
 }

@@ -6,7 +6,7 @@ use super::dispatch::{Apps, HEADERS_MAX, RequestContext, respond};
 use super::h2_streams::{H2Executor, StreamProgress, TrackedBody};
 use super::header_timer::HeaderReadTimer;
 use super::table::OpenApp;
-use crate::broker::live::Right;
+use crate::broker::live::StreamAuthorization;
 use crate::http::AppState;
 use crate::http::server::ServerLimits;
 use actix_web::rt::net::TcpStream;
@@ -61,14 +61,14 @@ struct ConnectionApps {
 struct AppHold {
     /// Which application.
     app_address: usize,
-    right: watch::Receiver<Right>,
+    right: watch::Receiver<StreamAuthorization>,
     /// Ends its streams.
     reset_token: CancellationToken,
 }
 
 impl AppHold {
     fn is_revoked(&self) -> bool {
-        *self.right.borrow() != Right::Held || self.right.has_changed().is_err()
+        *self.right.borrow() != StreamAuthorization::Valid || self.right.has_changed().is_err()
     }
 }
 
@@ -101,7 +101,9 @@ impl ConnectionApps {
                 .map(|held| held.right.clone())
                 .collect();
             let any = rights.into_iter().map(|mut right| {
-                Box::pin(async move { drop(right.wait_for(|r| *r != Right::Held).await) })
+                Box::pin(
+                    async move { drop(right.wait_for(|r| *r != StreamAuthorization::Valid).await) },
+                )
             });
             let any: Vec<_> = any.collect();
             let lost = async {

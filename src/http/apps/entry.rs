@@ -159,7 +159,7 @@ async fn open_or_join(
 ) -> Result<EntryGrant, Box<Response<Body>>> {
     let settings = &asked.apps.settings;
     let (Some(login), WorkspaceKind::Html5) =
-        (grant.by().map(|caller| caller.login_id), grant.lease.session().workspace_kind)
+        (grant.caller().map(|caller| caller.login_id), grant.lease.session().workspace_kind)
     else {
         // A desktop's ticket: there is no application.
         let closed = asked.state.broker.close_stream(&origin, grant, "not_an_application").await;
@@ -181,7 +181,7 @@ async fn open_or_join(
             Err(_) => Err(Box::new(pages::unavailable(settings))),
         };
     }
-    let right = grant.right.clone();
+    let right = grant.authorization.clone();
     let place = AppOrigin {
         origin: settings.origin(session),
         gateway_origin: settings.gateway.clone(),

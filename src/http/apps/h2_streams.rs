@@ -2,7 +2,7 @@
 //! browser takes nothing, or whose application it may no longer have, ends alone.
 //!
 //! hyper gives each stream a task ([`Streams`]). The request's service, run in it, finds there
-//! whose [`StreamProgress`] it is, and the answer's body ([`TrackedBody`]) says when it was asked for more: what is
+//! whose [`StreamProgress`] it is, and the answer's body ([`Taken`]) says when it was asked for more: what is
 //! given and not asked on is what the browser's window has no room for.
 
 use crate::viewer::html5::{Body, BoxError};

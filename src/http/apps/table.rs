@@ -5,7 +5,7 @@
 //! while, so that whoever held its cookie reads why.
 
 use super::App;
-use crate::broker::live::Right;
+use crate::broker::live::StreamAuthorization;
 use crate::domain::session::EndReason;
 use crate::domain::{LoginId, SessionId};
 use sha2::{Digest as _, Sha256};
@@ -55,7 +55,7 @@ impl AppEnd {
 pub(in crate::http) struct OpenApp {
     pub(in crate::http) app: Arc<App>,
     /// The right it was opened under.
-    pub(in crate::http) right: watch::Receiver<Right>,
+    pub(in crate::http) right: watch::Receiver<StreamAuthorization>,
     idle: AtomicBool,
     cookies: Mutex<VecDeque<Hash>>,
     ended: Mutex<Option<Instant>>,
@@ -66,14 +66,16 @@ impl OpenApp {
     pub(super) fn end(&self) -> Option<AppEnd> {
         let right = *self.right.borrow();
         match right {
-            Right::SessionEnded(reason) => Some(AppEnd::Session(reason)),
-            Right::SignedOut => Some(AppEnd::SignedOut),
-            Right::PolicyChanged => Some(AppEnd::Reopen),
-            Right::Held if self.idle.load(Ordering::Relaxed) => Some(AppEnd::Idle),
-            Right::Held if self.app.end().is_some() || self.right.has_changed().is_err() => {
+            StreamAuthorization::SessionEnded(reason) => Some(AppEnd::Session(reason)),
+            StreamAuthorization::SignedOut => Some(AppEnd::SignedOut),
+            StreamAuthorization::PolicyChanged => Some(AppEnd::Reopen),
+            StreamAuthorization::Valid if self.idle.load(Ordering::Relaxed) => Some(AppEnd::Idle),
+            StreamAuthorization::Valid
+                if self.app.end().is_some() || self.right.has_changed().is_err() =>
+            {
                 Some(AppEnd::Reopen)
             }
-            Right::Held => None,
+            StreamAuthorization::Valid => None,
         }
     }
 
@@ -128,7 +130,7 @@ impl AppTable {
         &self,
         session: SessionId,
         app: Arc<App>,
-        right: watch::Receiver<Right>,
+        right: watch::Receiver<StreamAuthorization>,
         value: &str,
     ) {
         let opened = OpenApp {

@@ -8,13 +8,13 @@ use super::pool::Pool;
 use super::request_log::PendingRefusals;
 use super::{AppOrigin, Limits, serve, supervisor};
 use crate::broker::Broker;
-use crate::broker::live::{Meters, StreamGrant};
-use crate::broker::servers::TransferRefused;
+use crate::broker::live::{StreamGrant, StreamMeters};
+use crate::broker::servers::TransferRefusal;
 use crate::domain::lease::Lease;
 use crate::domain::user::{Caller, RequestSource};
 use crate::domain::web_app::{RequestRecord, WebAppConfig};
 use crate::domain::{LoginId, Result, SessionId};
-use crate::viewer::stream_audit::{Met, SeenCertificate, StreamAudit};
+use crate::viewer::stream_audit::{CertificateCheck, PresentedCertificate, StreamAudit};
 use crate::viewer::stream_end::StreamEnd;
 use crate::viewer::{Context, Dial};
 use hyper::body::Incoming;
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     /// From where it was opened, for the books.
     origin: RequestSource,
     lease: Lease,
-    meters: Arc<Meters>,
+    meters: Arc<StreamMeters>,
     caller: Option<Caller>,
     config: WebAppConfig,
     pub(super) app_origin: AppOrigin,
@@ -93,8 +93,8 @@ impl App {
         place: AppOrigin,
         limits: Limits,
     ) -> Arc<Self> {
-        let by = grant.by().cloned();
-        let StreamGrant { lease, right, meters, place: seat } = grant;
+        let by = grant.caller().cloned();
+        let StreamGrant { lease, authorization: right, meters, slot: seat } = grant;
         let terms = lease.upstream().web_app.as_deref().cloned().unwrap_or_default();
         let names = OriginMap::new(&place, &terms);
         let (records, queue) = mpsc::channel(limits.requests.max(1));
@@ -230,7 +230,7 @@ impl Shared {
         &self.lease
     }
 
-    pub(super) fn meters(&self) -> &Arc<Meters> {
+    pub(super) fn meters(&self) -> &Arc<StreamMeters> {
         &self.meters
     }
 
@@ -315,11 +315,15 @@ impl Shared {
 pub(super) struct AppAudit<'a>(&'a Shared);
 
 impl StreamAudit for AppAudit<'_> {
-    async fn check_certificate(&self, seen: &SeenCertificate) -> Result<Met> {
-        self.0.broker.meet_certificate(&self.0.origin, &self.0.lease, self.0.caller(), seen).await
+    async fn check_certificate(&self, seen: &PresentedCertificate) -> Result<CertificateCheck> {
+        self.0.broker.check_certificate(&self.0.origin, &self.0.lease, self.0.caller(), seen).await
     }
 
-    async fn certificate_refused(&self, seen: &SeenCertificate, why: &'static str) -> Result<()> {
+    async fn certificate_refused(
+        &self,
+        seen: &PresentedCertificate,
+        why: &'static str,
+    ) -> Result<()> {
         self.0
             .broker
             .refuse_certificate(&self.0.origin, &self.0.lease, self.0.caller(), seen, why)
@@ -337,7 +341,7 @@ impl StreamAudit for AppAudit<'_> {
             .await
     }
 
-    async fn transfer_refused(&self, refused: &TransferRefused) -> Result<()> {
+    async fn transfer_refused(&self, refused: &TransferRefusal) -> Result<()> {
         self.0
             .broker
             .transfer_refused(&self.0.origin, &self.0.lease, self.0.caller(), refused)

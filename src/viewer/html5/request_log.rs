@@ -3,7 +3,7 @@
 
 use super::app::Shared;
 use super::policy::Refusal;
-use crate::broker::web::RequestRefused;
+use crate::broker::web::RefusedRequest;
 use crate::domain::Timestamp;
 use crate::domain::web_app::{RequestOutcome, RequestRecord};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -164,8 +164,8 @@ impl RequestLogEntry {
     }
 
     /// The refusal of it, for the audit log.
-    pub(super) fn refusal(&self, refusal: Refusal, bytes: u64) -> RequestRefused {
-        RequestRefused {
+    pub(super) fn refusal(&self, refusal: Refusal, bytes: u64) -> RefusedRequest {
+        RefusedRequest {
             kind: refusal.as_str(),
             method: self.method.clone(),
             path: self.path.clone(),
@@ -194,13 +194,13 @@ impl Drop for RequestLogEntry {
 /// Refused requests that are not in the audit log yet: one line a kind, so never more than a few.
 #[derive(Debug, Default)]
 pub(super) struct PendingRefusals {
-    entries: Mutex<Vec<RequestRefused>>,
+    entries: Mutex<Vec<RefusedRequest>>,
     pub(super) changed: Notify,
 }
 
 impl PendingRefusals {
     /// Counts one, or puts back what could not be written.
-    pub(super) fn add(&self, more: RequestRefused) {
+    pub(super) fn add(&self, more: RefusedRequest) {
         let mut lines = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         match lines.iter_mut().find(|line| line.kind == more.kind) {
             Some(line) => {
@@ -214,7 +214,7 @@ impl PendingRefusals {
         self.changed.notify_one();
     }
 
-    pub(super) fn take(&self) -> Vec<RequestRefused> {
+    pub(super) fn take(&self) -> Vec<RefusedRequest> {
         std::mem::take(&mut *self.entries.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -2,7 +2,7 @@
 //! store. One task each, from its opening to its end.
 
 use super::app::Shared;
-use crate::broker::live::{Right, ViewerPlace};
+use crate::broker::live::{StreamAuthorization, StreamSlotGuard};
 use crate::domain::web_app::RequestRecord;
 use crate::viewer::attach::{authorization_lost, drained};
 use crate::viewer::stream_end::StreamEnd;
@@ -25,9 +25,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Starts the keeper of an application.
 pub(super) fn supervise(
     shared: Arc<Shared>,
-    right: watch::Receiver<Right>,
+    right: watch::Receiver<StreamAuthorization>,
     draining: watch::Receiver<bool>,
-    seat: ViewerPlace,
+    seat: StreamSlotGuard,
     mut queue: mpsc::Receiver<RequestRecord>,
 ) {
     let guard = CloseGuard { held: Some((Arc::clone(&shared), seat)) };
@@ -113,7 +113,7 @@ async fn write_batch(shared: &Shared, batch: &mut Vec<RequestRecord>) -> bool {
     for refused in shared.refusals.take() {
         if let Err(error) = shared
             .broker()
-            .note_refused_request(shared.origin(), shared.lease(), shared.caller(), &refused)
+            .request_refused(shared.origin(), shared.lease(), shared.caller(), &refused)
             .await
         {
             shared.refusals.add(refused);
@@ -148,7 +148,7 @@ async fn drain_queue(
 /// Sees to it that an application that was opened is closed in the books, also when its keeper is
 /// dropped or panics.
 struct CloseGuard {
-    held: Option<(Arc<Shared>, ViewerPlace)>,
+    held: Option<(Arc<Shared>, StreamSlotGuard)>,
 }
 
 impl CloseGuard {
@@ -170,13 +170,13 @@ impl Drop for CloseGuard {
     }
 }
 
-async fn close(shared: Arc<Shared>, seat: ViewerPlace) {
+async fn close(shared: Arc<Shared>, seat: StreamSlotGuard) {
     let session_id = shared.lease().session().id;
     let why = shared.reason();
     tracing::info!(%session_id, why, "viewer.application.closed");
     if let Err(error) = shared
         .broker()
-        .close_viewer(shared.origin(), shared.lease(), shared.meters(), seat, why)
+        .close_shared_stream(shared.origin(), shared.lease(), shared.meters(), seat, why)
         .await
     {
         tracing::error!(%session_id, why, %error, cause = error.source.as_deref().map(tracing::field::display), "viewer.application.unrecorded");

@@ -84,7 +84,7 @@ fn start_relay<U: StreamFilter + 'static, D: StreamFilter + 'static>(
     let (tell, told) = mpsc::channel(64);
     let end = tokio::spawn(async move {
         let (meters, tally, limits) = (
-            Meters::default(),
+            StreamMeters::default(),
             RefusalCounter::default(),
             Timeouts { pong: Duration::from_secs(600), ..Timeouts::default() },
         );

@@ -40,7 +40,7 @@ impl AppsGateway {
         let application = Application::start().await;
         let app =
             TestApp::dialling(Db::new(Backend::Sqlite), Arc::new(application.dial()), change).await;
-        let system = app.broker.shell_caller().await.unwrap();
+        let system = app.broker.system_caller().await.unwrap();
         let roles = vec![Role::Member, Role::Admin];
         let target = Some(TargetSpec::Service { host_id: app.host, name: "board".to_owned() });
         let rest =
@@ -51,7 +51,7 @@ impl AppsGateway {
             name: "Board".to_owned(),
             description: String::new(),
             kind: WorkspaceKind::Html5,
-            rest,
+            properties: rest,
         };
         app.broker.create_workspace(&RequestSource::local("test"), &system, new).await.unwrap();
         Self { app, application }

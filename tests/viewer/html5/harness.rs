@@ -1,7 +1,7 @@
 //! An opened application: a browser's side that is plain TCP, hyper's server in front of the proxy,
 //! and whatever server a test puts behind it.
 
-use crate::broker::world::{World, origin};
+use crate::broker::fixture::{BrokerFixture, origin};
 use crate::support::db::{Backend, Db};
 use futures_util::future::{BoxFuture, FutureExt};
 use portcullis::broker::views::WorkspaceChange;
@@ -44,7 +44,7 @@ impl Dial for LoopbackDial {
 
 /// Everything around one application.
 pub struct Harness {
-    pub world: World,
+    pub world: BrokerFixture,
     pub caller: Caller,
     pub session: Session,
     pub app: Arc<App>,
@@ -91,11 +91,11 @@ impl Harness {
 
     pub async fn with_dial(dial: impl Dial, dialled: Arc<AtomicUsize>, made: Setup) -> Self {
         let db = Db::new(Backend::Sqlite);
-        let world = World::new(&db).await;
+        let world = BrokerFixture::new(&db).await;
         let caller = world.caller("ada", Role::Member).await;
         let workspace = world.workspace("ws-app", WorkspaceChange::default()).await;
         let session = world.launch(&caller, &workspace).await;
-        let mut grant = world.watch(&caller, session.id).await;
+        let mut grant = world.open_stream(&caller, session.id).await;
         let server =
             Upstream::agent_started(80, SecretString::new("pw".into()), StreamPolicy::default());
         let server = (made.server)(Upstream {
@@ -167,7 +167,7 @@ impl Harness {
             loop {
                 let found: Vec<_> = self
                     .world
-                    .log()
+                    .audit_log()
                     .await
                     .into_iter()
                     .filter(|entry| entry.action == action)

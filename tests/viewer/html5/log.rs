@@ -1,7 +1,7 @@
 //! What is written down: every request, and nothing passes that cannot be.
 
 use super::harness::*;
-use portcullis::broker::live::Right;
+use portcullis::broker::live::StreamAuthorization;
 use portcullis::domain::web_app::RequestOutcome;
 use portcullis::viewer::html5::Limits;
 use portcullis::viewer::stream_end::StreamEnd;
@@ -132,15 +132,19 @@ async fn its_end_is_in_the_books_and_its_place_is_free() {
 async fn it_ends_with_its_login_and_with_its_handle() {
     let (to, _seen) = serve_canned(OK).await;
     let rig = Harness::new(to).await;
-    rig.world.broker.logout(&crate::broker::world::origin(), &rig.caller, false).await.unwrap();
+    rig.world.broker.logout(&crate::broker::fixture::origin(), &rig.caller, false).await.unwrap();
     timeout(TIMEOUT, rig.app.ended()).await.unwrap();
-    assert!(matches!(rig.app.end(), Some(StreamEnd::SignedOut)), "{:?}", Right::SignedOut);
+    assert!(
+        matches!(rig.app.end(), Some(StreamEnd::SignedOut)),
+        "{:?}",
+        StreamAuthorization::SignedOut
+    );
 
     let rig = Harness::new(to).await;
     let Harness { app, world, .. } = rig;
     drop(app);
     let wait = async {
-        while !world.log().await.iter().any(|entry| entry.action == "close_stream") {
+        while !world.audit_log().await.iter().any(|entry| entry.action == "close_stream") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

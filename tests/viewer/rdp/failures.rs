@@ -9,7 +9,7 @@ use crate::support::fake_rdp::{
 use crate::support::xfreerdp::{CONNECT, ask};
 use portcullis::domain::upstream::CredentialSource;
 use portcullis::viewer::Timeouts;
-use portcullis::viewer::stream_audit::Met;
+use portcullis::viewer::stream_audit::CertificateCheck;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -254,7 +254,8 @@ async fn another_certificate_is_refused_until_it_is_accepted() {
         end_of(opened.stream).await,
         (4004, "certificate_changed".into(), "certificate_refused")
     );
-    let Some(Line::CertificateChecked(seen, Met::Refused)) = books.lines().pop() else {
+    let Some(Line::CertificateChecked(seen, CertificateCheck::Refused)) = books.lines().pop()
+    else {
         panic!("{:?}", books.lines())
     };
     books.accept_pin(seen.fingerprint);

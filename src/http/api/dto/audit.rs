@@ -1,6 +1,6 @@
 //! The audit log.
 
-use crate::broker::views::{AuditQuery, AuditVerdict, Page};
+use crate::broker::views::{AuditQuery, Page, VerificationReport};
 use crate::domain::Timestamp;
 use crate::domain::audit::{Actor, Entry, EntryTarget, Head, Outcome};
 use serde::{Deserialize, Serialize};
@@ -304,8 +304,8 @@ pub struct AuditVerification {
     pub first_error: Option<String>,
 }
 
-impl From<AuditVerdict> for AuditVerification {
-    fn from(v: AuditVerdict) -> Self {
+impl From<VerificationReport> for AuditVerification {
+    fn from(v: VerificationReport) -> Self {
         Self {
             ok: v.fault.is_none(),
             entries: v.entries,

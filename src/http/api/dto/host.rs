@@ -1,7 +1,7 @@
 //! Workspace hosts.
 
 use super::workspace::WorkspaceType;
-use crate::broker::fleet::{Offers, TunnelState};
+use crate::broker::fleet::{HostCapabilities, TunnelState};
 use crate::broker::views::{
     HostEnrolled, HostEnrollment, HostView, JoinToken as JoinTokenView, NewPeer,
 };
@@ -91,8 +91,8 @@ pub struct HostService {
     pub reachable: bool,
 }
 
-impl From<&Offers> for HostOffers {
-    fn from(offers: &Offers) -> Self {
+impl From<&HostCapabilities> for HostOffers {
+    fn from(offers: &HostCapabilities) -> Self {
         let types =
             |kinds: &[WorkspaceKind]| kinds.iter().map(|kind| WorkspaceType::from(*kind)).collect();
         let services = offers
@@ -131,7 +131,7 @@ impl From<HostView> for Host {
             endpoint: heard_from.map(|e| e.to_string()),
             version: host.version,
             desktops: view.sessions,
-            offers: view.offers.as_deref().map(HostOffers::from),
+            offers: view.capabilities.as_deref().map(HostOffers::from),
             last_handshake_at: view.tunnel.and_then(|t| t.last_handshake_at),
             enrolled_at: host.enrolled_at,
         }

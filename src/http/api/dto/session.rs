@@ -228,7 +228,7 @@ impl Session {
     /// From the broker's; `apps` says where web applications are shown.
     #[must_use]
     pub fn new(view: SessionView, apps: Option<&AppsSettings>) -> Self {
-        let legs = view.legs();
+        let legs = view.segments();
         let s = view.session;
         let apps = apps.filter(|_| s.workspace_kind == WorkspaceKind::Html5);
         let address = s.address.to_string();

@@ -3,7 +3,7 @@
 
 use super::web::WebSignInBy;
 use crate::broker::credentials::NewCredential;
-use crate::broker::views::{ManagedServer, PolicyChange, ServerChange, ServerView};
+use crate::broker::views::{ManagedUpstream, PolicyChange, UpstreamChange, UpstreamView};
 use crate::domain::secret::SecretString;
 use crate::domain::upstream::{self, CredentialSource, Fingerprint, TrustRule};
 use crate::domain::workspace::UpstreamState;
@@ -256,8 +256,8 @@ pub struct WorkspaceServer {
     pub certificate: Option<Option<ServerCertificate>>,
 }
 
-impl From<ServerView> for WorkspaceServer {
-    fn from(view: ServerView) -> Self {
+impl From<UpstreamView> for WorkspaceServer {
+    fn from(view: UpstreamView) -> Self {
         let plain = Self {
             credential: view.source.into(),
             credential_saved: view.credential_saved,
@@ -269,7 +269,7 @@ impl From<ServerView> for WorkspaceServer {
             trust: None,
             certificate: None,
         };
-        let Some(ManagedServer { username, domain, trust, state, web: _ }) = view.managed else {
+        let Some(ManagedUpstream { username, domain, trust, state, web: _ }) = view.managed else {
             return plain;
         };
         let (username, domain, trust) = (Some(username), Some(domain), Some(trust.into()));
@@ -313,7 +313,7 @@ fn keyboard_of(text: &str) -> Result<Option<u32>, Error> {
     })
 }
 
-impl TryFrom<WorkspaceServerInput> for ServerChange {
+impl TryFrom<WorkspaceServerInput> for UpstreamChange {
     type Error = Error;
     fn try_from(s: WorkspaceServerInput) -> Result<Self, Error> {
         Ok(Self {

@@ -7,7 +7,7 @@ use super::upstream::{
 use super::user::{MfaProof, UserRole};
 use super::web::{WebApplication, WebApplicationInput};
 use crate::broker::views::{
-    Launched, NewWorkspace, PolicyChange, ServerChange, WebChange, WorkspaceChange, WorkspaceView,
+    Launched, NewWorkspace, PolicyChange, UpstreamChange, WebChange, WorkspaceChange, WorkspaceView,
 };
 use crate::domain::route::TargetSpec;
 use crate::domain::secret::SecretString;
@@ -187,7 +187,7 @@ pub struct Workspace {
 impl From<WorkspaceView> for Workspace {
     fn from(view: WorkspaceView) -> Self {
         let w = view.workspace;
-        let web = view.server.as_ref().and_then(|server| server.managed.as_ref()?.web.clone());
+        let web = view.upstream.as_ref().and_then(|server| server.managed.as_ref()?.web.clone());
         Self {
             id: w.id.to_string(),
             name: w.name,
@@ -203,7 +203,7 @@ impl From<WorkspaceView> for Workspace {
             allowed_roles: w.allowed_roles.into_iter().map(UserRole::from).collect(),
             maintenance: w.maintenance,
             policy: w.policy.into(),
-            server: view.server.map(Into::into),
+            server: view.upstream.map(Into::into),
             web: web.map(Into::into),
             active_session_id: view.active_session_id.map(|id| id.0),
             created_at: w.created_at,
@@ -386,10 +386,16 @@ impl TryFrom<CreateWorkspace> for NewWorkspace {
             target: b.target.map(Into::into),
             password: b.password,
             policy: b.policy.map(PolicyChange::from).unwrap_or_default(),
-            server: b.server.map(ServerChange::try_from).transpose()?.unwrap_or_default(),
+            upstream: b.server.map(UpstreamChange::try_from).transpose()?.unwrap_or_default(),
             web: b.web.map(WebChange::try_from).transpose()?.unwrap_or_default(),
         };
-        Ok(Self { id: b.id, name: b.name, description: b.description, kind: b.r#type.into(), rest })
+        Ok(Self {
+            id: b.id,
+            name: b.name,
+            description: b.description,
+            kind: b.r#type.into(),
+            properties: rest,
+        })
     }
 }
 
@@ -446,7 +452,7 @@ impl TryFrom<UpdateWorkspace> for WorkspaceChange {
             target: b.target.map(Into::into),
             password: b.password,
             policy: b.policy.map(PolicyChange::from).unwrap_or_default(),
-            server: b.server.map(ServerChange::try_from).transpose()?.unwrap_or_default(),
+            upstream: b.server.map(UpstreamChange::try_from).transpose()?.unwrap_or_default(),
             web: b.web.map(WebChange::try_from).transpose()?.unwrap_or_default(),
         })
     }

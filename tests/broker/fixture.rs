@@ -4,7 +4,7 @@
 use crate::support::db::{self, Db};
 use crate::support::fake_fleet::FakeFleet;
 use portcullis::auth::{Vault, totp};
-use portcullis::broker::live::{Right, StreamGrant};
+use portcullis::broker::live::{StreamAuthorization, StreamGrant};
 use portcullis::broker::views::*;
 use portcullis::broker::{Broker, Settings};
 use portcullis::domain::audit::Entry;
@@ -25,7 +25,7 @@ pub const PASSWORD: &str = "correct horse battery";
 pub const SECRET: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
 /// "At once" on a machine that may be busy: nothing here waits for a host, and nothing but what a
 /// test does itself would cut later.
-pub const AT_ONCE: Duration = Duration::from_secs(30);
+pub const REVOKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct ManualClock(AtomicI64);
 
@@ -34,7 +34,7 @@ impl ManualClock {
         Arc::new(Self(AtomicI64::new(1_772_721_000_000)))
     }
 
-    pub fn pass(&self, d: Duration) {
+    pub fn advance(&self, d: Duration) {
         self.0.fetch_add(i64::try_from(d.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
@@ -74,18 +74,18 @@ pub fn secret(text: &str) -> SecretString {
     SecretString::new(text.to_owned())
 }
 
-pub struct World {
+pub struct BrokerFixture {
     pub broker: Broker,
     pub fleet: Arc<FakeFleet>,
     pub clock: Arc<ManualClock>,
     pub store: Store,
     pub vault: Vault,
-    pub shell: Caller,
+    pub system: Caller,
     pub host: HostId,
     pub url: String,
 }
 
-impl World {
+impl BrokerFixture {
     /// One organization, one connected host, no second factor asked for.
     pub async fn new(db: &Db) -> Self {
         Self::with(db, settings()).await
@@ -97,14 +97,14 @@ impl World {
         let broker =
             Broker::new(store.clone(), vault.clone(), fleet.clone(), clock.clone(), settings);
         broker.ensure_organization("Acme").await.unwrap();
-        let shell = broker.shell_caller().await.unwrap();
+        let shell = broker.system_caller().await.unwrap();
         let mut world = Self {
             broker,
             fleet,
             clock,
             store,
             vault,
-            shell,
+            system: shell,
             host: HostId::new(),
             url: db.url.clone(),
         };
@@ -113,7 +113,7 @@ impl World {
     }
 
     /// Another process on the same database: its fleet knows no host.
-    pub fn neighbour(&self, settings: Settings) -> (Broker, Arc<FakeFleet>) {
+    pub fn second_process(&self, settings: Settings) -> (Broker, Arc<FakeFleet>) {
         let store = Store::open_with(&self.url, Arc::new(self.vault.clone())).unwrap();
         let fleet = FakeFleet::new();
         (Broker::new(store, self.vault.clone(), fleet.clone(), self.clock.clone(), settings), fleet)
@@ -123,7 +123,7 @@ impl World {
         use base64::Engine as _;
         let join = self
             .broker
-            .create_join_token(&origin(), &self.shell, Some(name.into()), Duration::from_secs(60))
+            .create_join_token(&origin(), &self.system, Some(name.into()), Duration::from_secs(60))
             .await
             .unwrap();
         let public_key = base64::engine::general_purpose::STANDARD.encode([key; 32]);
@@ -145,7 +145,7 @@ impl World {
             password: secret(PASSWORD),
             role,
         };
-        self.broker.create_user(&origin(), &self.shell, new).await.unwrap()
+        self.broker.create_user(&origin(), &self.system, new).await.unwrap()
     }
 
     /// A user who is signed in.
@@ -181,9 +181,9 @@ impl World {
             name: id.to_string(),
             description: String::new(),
             kind: WorkspaceKind::Linux,
-            rest,
+            properties: rest,
         };
-        self.broker.create_workspace(&origin(), &self.shell, new).await.unwrap();
+        self.broker.create_workspace(&origin(), &self.system, new).await.unwrap();
         id
     }
 
@@ -191,20 +191,24 @@ impl World {
         self.broker.launch(&origin(), caller, id).await.unwrap().session.session
     }
 
-    pub async fn watch(&self, caller: &Caller, session: SessionId) -> StreamGrant {
+    pub async fn open_stream(&self, caller: &Caller, session: SessionId) -> StreamGrant {
         self.broker.open_stream(&origin(), session, StreamProof::Caller(caller)).await.unwrap()
     }
 
-    pub async fn stored(&self, id: SessionId) -> Session {
+    pub async fn stored_session(&self, id: SessionId) -> Session {
         self.store.read(move |tx| tx.session(id)).await.unwrap().unwrap()
     }
 
     /// Waits until the stored session fits.
-    pub async fn until(&self, id: SessionId, fits: impl Fn(&Session) -> bool) -> Session {
-        let mut changes = self.broker.changes(&self.shell);
+    pub async fn wait_for_session(
+        &self,
+        id: SessionId,
+        fits: impl Fn(&Session) -> bool,
+    ) -> Session {
+        let mut changes = self.broker.changes(&self.system);
         let waited = timeout(Duration::from_secs(60), async {
             loop {
-                let session = self.stored(id).await;
+                let session = self.stored_session(id).await;
                 if fits(&session) {
                     return session;
                 }
@@ -214,7 +218,7 @@ impl World {
         waited.await.expect("the session never became what it should")
     }
 
-    pub async fn live(&self) -> Vec<Session> {
+    pub async fn live_sessions(&self) -> Vec<Session> {
         self.store.read(|tx| tx.live_sessions(None)).await.unwrap()
     }
 
@@ -224,7 +228,7 @@ impl World {
     }
 
     /// The whole log.
-    pub async fn log(&self) -> Vec<Entry> {
+    pub async fn audit_log(&self) -> Vec<Entry> {
         let mut all = Vec::new();
         loop {
             let after = all.last().map_or(0, |e: &Entry| e.seq);
@@ -237,10 +241,10 @@ impl World {
     }
 
     /// `action outcome reason` of what was logged while `work` ran.
-    pub async fn logged<T>(&self, work: impl Future<Output = T>) -> (T, Vec<String>) {
-        let before = self.log().await.len();
+    pub async fn audited_during<T>(&self, work: impl Future<Output = T>) -> (T, Vec<String>) {
+        let before = self.audit_log().await.len();
         let out = work.await;
-        (out, self.log().await.iter().skip(before).map(brief).collect())
+        (out, self.audit_log().await.iter().skip(before).map(entry_summary).collect())
     }
 
     /// Nothing is left: no live session, no desktop, no tunnel; and the log is whole.
@@ -248,29 +252,33 @@ impl World {
         let live = self.store.read(|tx| tx.live_sessions(None)).await.unwrap();
         assert!(live.is_empty(), "{live:?}");
         assert!(self.fleet.desktops(self.host).is_empty());
-        self.assert_log_whole().await;
+        self.assert_chain_valid().await;
     }
 
-    pub async fn assert_log_whole(&self) {
+    pub async fn assert_chain_valid(&self) {
         assert_eq!(self.store.verify_chain().await.unwrap().fault, None);
     }
 }
 
-pub fn brief(entry: &Entry) -> String {
+pub fn entry_summary(entry: &Entry) -> String {
     let reason = entry.reason.as_deref().unwrap_or("-");
     format!("{} {} {reason}", entry.action, entry.outcome.as_str())
 }
 
 /// Waits, as a relay does, until the right ends.
-pub async fn ended(grant: &mut StreamGrant) -> Right {
-    let right = timeout(AT_ONCE, grant.right.wait_for(|right| *right != Right::Held)).await;
+pub async fn wait_revoked(grant: &mut StreamGrant) -> StreamAuthorization {
+    let right = timeout(
+        REVOKE_TIMEOUT,
+        grant.authorization.wait_for(|right| *right != StreamAuthorization::Valid),
+    )
+    .await;
     *right.expect("the stream was not cut at once").unwrap()
 }
 
-pub fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
+pub fn error_kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
     result.expect_err("it was accepted").kind
 }
 
-pub const fn by(reason: EndReason) -> Right {
-    Right::SessionEnded(reason)
+pub const fn session_ended(reason: EndReason) -> StreamAuthorization {
+    StreamAuthorization::SessionEnded(reason)
 }
