@@ -7,10 +7,10 @@ mod support;
 
 mod broker;
 mod cli;
+mod conventions;
 mod demo;
 mod faults;
 mod host;
-mod house;
 mod http;
 mod interop;
 mod product;

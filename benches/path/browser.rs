@@ -10,17 +10,17 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::desktop::INIT;
+use crate::desktop::SERVER_INIT;
 use crate::{Outcome, fail};
 
 /// Most bytes of a head or of a small message.
-const SMALL: usize = 16 << 10;
+const MAX_HEAD: usize = 16 << 10;
 
 /// Trusts everybody: only loopback is measured here.
 #[derive(Debug)]
-struct Trusting(Arc<rustls::crypto::CryptoProvider>);
+struct AcceptAnyCertificate(Arc<rustls::crypto::CryptoProvider>);
 
-impl rustls::client::danger::ServerCertVerifier for Trusting {
+impl rustls::client::danger::ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -67,17 +67,17 @@ impl rustls::client::danger::ServerCertVerifier for Trusting {
 
 /// Makes connections.
 #[derive(Clone)]
-pub struct Browsers {
+pub struct BrowserConnector {
     tls: TlsConnector,
 }
 
-impl Browsers {
+impl BrowserConnector {
     pub fn new() -> Outcome<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Trusting(provider)))
+            .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider)))
             .with_no_client_auth();
         Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
     }
@@ -100,7 +100,7 @@ impl Browsers {
         tls.flush().await?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            if head.len() > SMALL {
+            if head.len() > MAX_HEAD {
                 return Err(fail("an endless head"));
             }
             head.push(tls.read_u8().await?);
@@ -116,15 +116,15 @@ impl Browsers {
 
     /// Opens a session's stream and says the browser's part of RFB; then the desktop hears
     /// `letter`.
-    pub async fn join(&self, to: SocketAddr, path: &str, letter: u8) -> Outcome<Browser> {
+    pub async fn open_rfb(&self, to: SocketAddr, path: &str, letter: u8) -> Outcome<Browser> {
         let mut browser = self.open(to, path).await?;
-        browser.expect(12).await?;
+        browser.read_exact(12).await?;
         browser.send(b"RFB 003.008\n").await?;
-        browser.expect(2).await?;
+        browser.read_exact(2).await?;
         browser.send(&[1]).await?;
-        browser.expect(4).await?;
+        browser.read_exact(4).await?;
         browser.send(&[1]).await?;
-        browser.expect(INIT.len()).await?;
+        browser.read_exact(SERVER_INIT.len()).await?;
         browser.send(&[letter]).await?;
         Ok(browser)
     }
@@ -139,10 +139,10 @@ impl Browser {
     /// Sends one small binary frame. Masked with zeros, which RFC 6455 (section 5.3) allows nobody
     /// to notice.
     pub async fn send(&mut self, bytes: &[u8]) -> Outcome<()> {
-        self.frame(2, bytes).await
+        self.write_frame(2, bytes).await
     }
 
-    async fn frame(&mut self, opcode: u8, bytes: &[u8]) -> Outcome<()> {
+    async fn write_frame(&mut self, opcode: u8, bytes: &[u8]) -> Outcome<()> {
         let length =
             u8::try_from(bytes.len()).ok().filter(|n| *n < 126).ok_or_else(|| fail("not small"))?;
         let mut frame = vec![0x80 | opcode, 0x80 | length, 0, 0, 0, 0];
@@ -153,7 +153,7 @@ impl Browser {
     }
 
     /// The head of the next frame: opcode and length.
-    async fn head(&mut self) -> Outcome<(u8, usize)> {
+    async fn read_header(&mut self) -> Outcome<(u8, usize)> {
         let mut head = [0; 2];
         self.tls.read_exact(&mut head).await?;
         let length = match head[1] & 0x7f {
@@ -165,18 +165,18 @@ impl Browser {
     }
 
     /// Reads `n` bytes of the stream; answers pings on the way.
-    pub async fn expect(&mut self, n: usize) -> Outcome<()> {
+    pub async fn read_exact(&mut self, n: usize) -> Outcome<()> {
         let mut got = 0;
         let mut small = [0; 512];
         while got < n {
-            let (opcode, length) = self.head().await?;
+            let (opcode, length) = self.read_header().await?;
             let body = small.get_mut(..length).ok_or_else(|| fail("a large frame"))?;
             self.tls.read_exact(body).await?;
             match opcode {
                 0..=2 => got += length,
                 9 => {
                     let body = body.to_vec();
-                    self.frame(10, &body).await?;
+                    self.write_frame(10, &body).await?;
                 }
                 8 => return Err(fail("closed by the gateway")),
                 _ => {}
@@ -188,14 +188,14 @@ impl Browser {
     /// Sends `n` bytes and waits until they are back.
     pub async fn round_trip(&mut self, bytes: &[u8]) -> Outcome<()> {
         self.send(bytes).await?;
-        self.expect(bytes.len()).await
+        self.read_exact(bytes.len()).await
     }
 
     /// Takes everything that comes, frame by frame, and tells `count` how much that was.
-    pub async fn swallow(mut self, count: Arc<std::sync::atomic::AtomicU64>) -> Outcome<()> {
+    pub async fn discard_all(mut self, count: Arc<std::sync::atomic::AtomicU64>) -> Outcome<()> {
         let mut buffer = vec![0; 256 << 10];
         loop {
-            let (opcode, mut length) = self.head().await?;
+            let (opcode, mut length) = self.read_header().await?;
             match opcode {
                 0..=2 => {
                     while length > 0 {
@@ -212,7 +212,7 @@ impl Browser {
                     let body = buffer.get_mut(..length).ok_or_else(|| fail("a large ping"))?;
                     self.tls.read_exact(body).await?;
                     let body = body.to_vec();
-                    self.frame(10, &body).await?;
+                    self.write_frame(10, &body).await?;
                 }
                 8 => return Err(fail("closed by the gateway")),
                 _ => return Err(fail("an odd frame")),

@@ -21,12 +21,12 @@ const UPDATE: (Duration, usize) = (Duration::from_millis(40), 5000);
 
 /// Where a desktop is reached: with the greeting, and without.
 #[derive(Clone, Copy)]
-pub struct Desktop {
+pub struct FakeDesktop {
     pub rfb: SocketAddr,
     pub raw: SocketAddr,
 }
 
-impl Desktop {
+impl FakeDesktop {
     /// Starts it.
     pub async fn start() -> Outcome<Self> {
         let (rfb, raw) =
@@ -46,7 +46,7 @@ impl Desktop {
 }
 
 /// `ServerInit` (section 7.3.2): one pixel of 32 bits, no name.
-pub const INIT: [u8; 24] =
+pub const SERVER_INIT: [u8; 24] =
     [0, 1, 0, 1, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Updates of 64 rectangles each, as a desktop that scrolls sends them: Tight of about 2 KiB, now
@@ -81,7 +81,7 @@ async fn serve(mut stream: TcpStream, greets: bool) -> Outcome<()> {
         stream.read_exact(&mut [0; 16]).await?;
         stream.write_all(&[0; 4]).await?;
         stream.read_exact(&mut [0; 1]).await?;
-        stream.write_all(&INIT).await?;
+        stream.write_all(&SERVER_INIT).await?;
     }
     let mut buffer = vec![0; 64];
     match stream.read_u8().await? {

@@ -11,10 +11,10 @@ use tokio::process::Command;
 use crate::{Outcome, fail};
 
 /// `/proc` counts CPU time in hundredths of a second on every Linux there is.
-const TICK: f64 = 0.01;
+const CLOCK_TICK_SECONDS: f64 = 0.01;
 
 /// One line that names the machine.
-pub fn name() -> String {
+pub fn description() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
         .lines()
@@ -24,7 +24,7 @@ pub fn name() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = fs::read_to_string("/proc/meminfo")
         .ok()
-        .and_then(|text| field(&text, "MemTotal:"))
+        .and_then(|text| proc_field(&text, "MemTotal:"))
         .unwrap_or(0)
         >> 20;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -37,7 +37,7 @@ pub fn name() -> String {
 
 /// Somebody else's program, or ours as it is shipped: without the settings of memory this one gave
 /// itself.
-pub fn program(path: impl AsRef<OsStr>) -> Command {
+pub fn external_command(path: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(path);
     SETTINGS.iter().for_each(|(name, _)| {
         command.env_remove(name);
@@ -46,14 +46,14 @@ pub fn program(path: impl AsRef<OsStr>) -> Command {
 }
 
 /// Load averages now.
-pub fn load() -> String {
+pub fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
 /// Raises the number of open files to `wanted`, or as near to it as the machine allows; answers
 /// with what it is then.
-pub fn raise_files(wanted: u64) -> u64 {
+pub fn raise_open_file_limit(wanted: u64) -> u64 {
     let now = getrlimit(Resource::Nofile);
     let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= wanted);
     if enough(now.current) {
@@ -68,7 +68,7 @@ pub fn raise_files(wanted: u64) -> u64 {
 }
 
 /// CPU seconds, user and system, of a process and all its children, living or not.
-pub fn cpu(pid: u32) -> f64 {
+pub fn cpu_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in parentheses may hold anything; fields 14 to 17 follow it (proc(5)).
     let own: f64 = stat.rsplit_once(')').map_or(0.0, |(_, rest)| {
@@ -80,29 +80,29 @@ pub fn cpu(pid: u32) -> f64 {
         .flat_map(|text| {
             text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
         })
-        .map(cpu)
+        .map(cpu_seconds)
         .sum();
-    own * TICK + living
+    own * CLOCK_TICK_SECONDS + living
 }
 
 /// CPU seconds of this process.
-pub fn own_cpu() -> f64 {
-    cpu(std::process::id())
+pub fn own_cpu_seconds() -> f64 {
+    cpu_seconds(std::process::id())
 }
 
 /// Resident memory that a process does not share with files, in bytes.
-pub fn resident(pid: u32) -> Outcome<u64> {
+pub fn resident_bytes(pid: u32) -> Outcome<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    field(&status, "RssAnon:").map(|kib| kib << 10).ok_or_else(|| fail("no RssAnon"))
+    proc_field(&status, "RssAnon:").map(|kib| kib << 10).ok_or_else(|| fail("no RssAnon"))
 }
 
 /// Whether a program can be started by this name.
-pub fn installed(program: &str) -> bool {
+pub fn is_installed(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':').any(|dir| std::path::Path::new(dir).join(program).is_file())
 }
 
-fn field(text: &str, name: &str) -> Option<u64> {
+fn proc_field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 

@@ -7,31 +7,31 @@
 //! between its marks. A peer that is not installed is named as such. Everything runs on loopback;
 //! processes and network namespaces made here are ended here.
 
-mod books;
+mod baselines;
 mod browser;
 mod desktop;
-mod frames;
-mod gate;
-mod house;
-mod lines;
+mod first_frame;
 mod machine;
-mod office;
-mod peers;
+mod null_audit_sink;
+mod processes;
+mod product_testbed;
 mod rdp;
-mod roles;
+mod rfb_filter;
+mod scenarios;
 mod table;
+mod testbed;
 mod tunnel;
-mod wakes;
+mod wakeups;
 mod web;
 mod webload;
 
 use std::error::Error;
 use std::path::PathBuf;
 
-use house::House;
 use portcullis::app::memory;
 use portcullis::tunnel::MTU_MAX;
 use table::Row;
+use testbed::Testbed;
 
 /// What went wrong, in words.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -50,7 +50,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn wants(&self, line: char) -> bool {
+    fn includes(&self, line: char) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(line))
     }
 
@@ -65,7 +65,7 @@ fn main() -> Outcome<()> {
     memory::reexec_with_malloc_settings();
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Asked of every process of the house: the children inherit it.
-    let files = machine::raise_files(65_536);
+    let files = machine::raise_open_file_limit(65_536);
     let mut arguments = std::env::args().skip(1);
     let mut settings = Settings { quick: false, only: None, write: None, rounds: 3 };
     // As the product has it.
@@ -79,11 +79,11 @@ fn main() -> Outcome<()> {
     while let Some(argument) = arguments.next() {
         let mut next = || arguments.next().ok_or_else(|| fail("an argument is missing"));
         match argument.as_str() {
-            "agent" => return runtime.block_on(roles::agent(next()?.parse()?)),
+            "agent" => return runtime.block_on(processes::agent(next()?.parse()?)),
             "gateway" => {
                 let (agent, workers) = (next()?.parse()?, next()?.parse()?);
                 return actix_web::rt::System::with_tokio_rt(move || runtime)
-                    .block_on(roles::gateway(agent, workers));
+                    .block_on(processes::gateway(agent, workers));
             }
             "application" => return runtime.block_on(webload::application()),
             "load" => {
@@ -93,7 +93,7 @@ fn main() -> Outcome<()> {
             "stream" => {
                 let gib: u64 = next()?.parse()?;
                 let mtu_max = arguments.next().map_or(Ok(MTU_MAX), |mtu| mtu.parse())?;
-                let speed = tunnel::stream(gib << 30, mtu_max)?;
+                let speed = tunnel::stream_speed(gib << 30, mtu_max)?;
                 println!("{speed:?}");
                 return Ok(());
             }
@@ -109,73 +109,76 @@ fn main() -> Outcome<()> {
 }
 
 /// A line that could not be measured says so in the table, and the others are measured.
-fn told(rows: &mut Vec<Row>, line: &'static str, outcome: Outcome<()>) {
+fn push_or_report(rows: &mut Vec<Row>, line: &'static str, outcome: Outcome<()>) {
     if let Err(error) = outcome {
         eprintln!("  {line}: {error}");
-        rows.push(Row::absent(line, "could not be measured", error.to_string()));
+        rows.push(Row::unmeasured(line, "could not be measured", error.to_string()));
     }
 }
 
 async fn measure(settings: Settings, files: u64) -> Outcome<()> {
-    let before = machine::load();
+    let before = machine::load_average();
     let mut rows = Vec::new();
-    let speed = if settings.wants('a') || settings.wants('b') {
+    let speed = if settings.includes('a') || settings.includes('b') {
         Some(tunnel::measure(&settings, &mut rows).await?)
     } else {
         None
     };
-    if let Some(speed) = speed.filter(|_| settings.wants('b')) {
-        let outcome = peers::throughput(&settings, speed, &mut rows).await;
-        told(&mut rows, "b", outcome);
+    if let Some(speed) = speed.filter(|_| settings.includes('b')) {
+        let outcome = baselines::throughput(&settings, speed, &mut rows).await;
+        push_or_report(&mut rows, "b", outcome);
     }
-    if "cdeghv".chars().any(|line| settings.wants(line)) {
-        let mut house = House::start().await?;
-        if settings.wants('c') || settings.wants('d') {
-            let outcome = lines::round_trips(&settings, &mut house, &mut rows).await;
-            told(&mut rows, "c", outcome);
+    if "cdeghv".chars().any(|line| settings.includes(line)) {
+        let mut house = Testbed::start().await?;
+        if settings.includes('c') || settings.includes('d') {
+            let outcome = scenarios::round_trips(&settings, &mut house, &mut rows).await;
+            push_or_report(&mut rows, "c", outcome);
         }
-        if settings.wants('e') {
-            let outcome = peers::bulk(&settings, &mut house, &mut rows).await;
-            told(&mut rows, "e", outcome);
+        if settings.includes('e') {
+            let outcome = baselines::bulk(&settings, &mut house, &mut rows).await;
+            push_or_report(&mut rows, "e", outcome);
         }
-        if settings.wants('g') {
-            let outcome = lines::set_up(&settings, &mut house, &mut rows).await;
-            told(&mut rows, "g", outcome);
+        if settings.includes('g') {
+            let outcome = scenarios::session_setup(&settings, &mut house, &mut rows).await;
+            push_or_report(&mut rows, "g", outcome);
         }
-        if settings.wants('h') {
-            let outcome = lines::flood(&settings, &mut house, &mut rows).await;
-            told(&mut rows, "h", outcome);
+        if settings.includes('h') {
+            let outcome = scenarios::flood(&settings, &mut house, &mut rows).await;
+            push_or_report(&mut rows, "h", outcome);
         }
-        if settings.wants('v') {
-            let outcome = gate::measure(&settings, &mut house, &mut rows).await;
-            told(&mut rows, "v", outcome);
+        if settings.includes('v') {
+            let outcome = rfb_filter::measure(&settings, &mut house, &mut rows).await;
+            push_or_report(&mut rows, "v", outcome);
         }
-        house.end().await;
+        house.shutdown().await;
     }
-    if settings.wants('f') {
-        let outcome = lines::memory(&settings, &mut rows).await;
-        told(&mut rows, "f", outcome);
+    if settings.includes('f') {
+        let outcome = scenarios::memory(&settings, &mut rows).await;
+        push_or_report(&mut rows, "f", outcome);
     }
-    if settings.wants('r') {
+    if settings.includes('r') {
         let outcome = rdp::measure(&settings, &mut rows).await;
-        told(&mut rows, "r", outcome);
+        push_or_report(&mut rows, "r", outcome);
     }
-    if settings.wants('p') {
-        let outcome = frames::measure(&settings, &mut rows).await;
-        told(&mut rows, "p", outcome);
+    if settings.includes('p') {
+        let outcome = first_frame::measure(&settings, &mut rows).await;
+        push_or_report(&mut rows, "p", outcome);
     }
-    if settings.wants('w') {
+    if settings.includes('w') {
         let outcome = web::measure(&settings, &mut rows).await;
-        told(&mut rows, "w", outcome);
+        push_or_report(&mut rows, "w", outcome);
     }
     rows.sort_by_key(|row: &Row| row.line);
     let about = [
         format!(
             "Machine: {}; open files: {files}; {} build.",
-            machine::name(),
+            machine::description(),
             if cfg!(debug_assertions) { "debug" } else { "release" }
         ),
-        format!("Load average before and after (1, 5, 15 minutes): {before}; {}.", machine::load()),
+        format!(
+            "Load average before and after (1, 5, 15 minutes): {before}; {}.",
+            machine::load_average()
+        ),
     ];
     let table = table::markdown(&rows, &about);
     println!("{table}");

@@ -37,27 +37,28 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
-use crate::books::NoBooks;
 use crate::machine::quantile;
-use crate::roles::lease_to;
-use crate::table::{Row, Target};
+use crate::null_audit_sink::NullAuditSink;
+use crate::processes::lease_to;
+use crate::table::{Row, Threshold};
 use crate::{Outcome, Settings, fail};
 
 /// An X.224 Connection Request for TLS, and the confirm.
-const CONNECT: [u8; 19] = [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0];
-const CONFIRM: [u8; 19] = [3, 0, 0, 19, 14, 0xd0, 0, 0, 0x12, 0x34, 0, 2, 1, 8, 0, 1, 0, 0, 0];
+const CONNECTION_REQUEST: [u8; 19] = [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0];
+const CONNECTION_CONFIRM: [u8; 19] =
+    [3, 0, 0, 19, 14, 0xd0, 0, 0, 0x12, 0x34, 0, 2, 1, 8, 0, 1, 0, 0, 0];
 /// A key press by the fast path.
-const KEY: [u8; 4] = [0x04, 4, 0, 0x1e];
+const KEY_EVENT: [u8; 4] = [0x04, 4, 0, 0x1e];
 /// Bytes of one fast-path update of a flood; servers send up to 16 KiB.
-const UPDATE: usize = 0x3000;
+const UPDATE_SIZE: usize = 0x3000;
 /// Of the answer to a key.
-const ECHO: usize = 200;
+const ECHO_SIZE: usize = 200;
 const GIB: f64 = (1_u64 << 30) as f64;
 
 /// The strictest policy that still shows a desktop, and one under which nothing is held back.
-const STRICT: StreamPolicy =
+const STRICT_POLICY: StreamPolicy =
     StreamPolicy { clipboard: Clipboard::None, files: false, read_only: false };
-const OPEN: StreamPolicy =
+const OPEN_POLICY: StreamPolicy =
     StreamPolicy { clipboard: Clipboard::Both, files: true, read_only: false };
 
 /// The captured connection up to the packet that says who signs in; `true` is the client's.
@@ -78,7 +79,7 @@ fn capture() -> Outcome<Vec<(bool, Vec<u8>)>> {
     Err(fail("the capture has no login"))
 }
 
-fn update(length: usize) -> Vec<u8> {
+fn fast_path_update(length: usize) -> Vec<u8> {
     let mut pdu = vec![0x5a; length];
     let [high, low] = u16::try_from(length).unwrap_or(0x7fff).to_be_bytes();
     pdu[..3].copy_from_slice(&[0, high | 0x80, low]);
@@ -124,7 +125,7 @@ async fn serve(listener: TcpListener, flood: u64) -> Outcome<()> {
     let (mut tcp, _) = listener.accept().await?;
     tcp.set_nodelay(true)?;
     read_pdu(&mut tcp).await?;
-    tcp.write_all(&CONFIRM).await?;
+    tcp.write_all(&CONNECTION_CONFIRM).await?;
     let mut tls = TlsAcceptor::from(Arc::new(config)).accept(tcp).await?;
     for (up, pdu) in capture()? {
         if up {
@@ -134,12 +135,12 @@ async fn serve(listener: TcpListener, flood: u64) -> Outcome<()> {
             tls.flush().await?;
         }
     }
-    let picture = update(UPDATE);
-    for _ in 0..flood / UPDATE as u64 {
+    let picture = fast_path_update(UPDATE_SIZE);
+    for _ in 0..flood / UPDATE_SIZE as u64 {
         tls.write_all(&picture).await?;
     }
     tls.flush().await?;
-    let echo = update(ECHO);
+    let echo = fast_path_update(ECHO_SIZE);
     loop {
         read_pdu(&mut tls).await?;
         tls.write_all(&echo).await?;
@@ -150,9 +151,9 @@ async fn serve(listener: TcpListener, flood: u64) -> Outcome<()> {
 // ---- the browser ----
 
 #[derive(Clone)]
-struct Sink(mpsc::Sender<Bytes>);
+struct ChannelSink(mpsc::Sender<Bytes>);
 
-impl BrowserSink for Sink {
+impl BrowserSink for ChannelSink {
     async fn send(&mut self, chunk: Bytes) -> Result<(), Disconnected> {
         self.0.send(chunk).await.map_err(|_| Disconnected)
     }
@@ -166,55 +167,60 @@ impl BrowserSink for Sink {
     }
 }
 
-struct Source(mpsc::Receiver<Bytes>);
+struct ChannelSource(mpsc::Receiver<Bytes>);
 
-impl BrowserSource for Source {
+impl BrowserSource for ChannelSource {
     async fn next(&mut self) -> Result<BrowserEvent, StreamEnd> {
         self.0.recv().await.map(BrowserEvent::Bytes).ok_or(StreamEnd::BrowserDisconnected)
     }
 }
 
 /// The browser's ends.
-struct Browser {
-    say: mpsc::Sender<Bytes>,
-    told: mpsc::Receiver<Bytes>,
+struct RdpBrowser {
+    sender: mpsc::Sender<Bytes>,
+    receiver: mpsc::Receiver<Bytes>,
     unread: usize,
 }
 
-impl Browser {
-    async fn say(&self, bytes: &[u8]) -> Outcome<()> {
-        Ok(self.say.send(Bytes::copy_from_slice(bytes)).await?)
+impl RdpBrowser {
+    async fn send(&self, bytes: &[u8]) -> Outcome<()> {
+        Ok(self.sender.send(Bytes::copy_from_slice(bytes)).await?)
     }
 
     /// Takes `n` bytes.
-    async fn take(&mut self, n: usize) -> Outcome<()> {
+    async fn receive_exact(&mut self, n: usize) -> Outcome<()> {
         while self.unread < n {
-            self.unread += self.told.recv().await.ok_or_else(|| fail("the stream ended"))?.len();
+            self.unread +=
+                self.receiver.recv().await.ok_or_else(|| fail("the stream ended"))?.len();
         }
         self.unread -= n;
         Ok(())
     }
 
-    async fn join(&mut self, destination: String) -> Outcome<()> {
-        let request =
-            RDCleanPathPdu::new_request(CONNECT.to_vec(), destination, "x".to_owned(), None)?;
-        self.say(&request.to_der()?).await?;
+    async fn connect(&mut self, destination: String) -> Outcome<()> {
+        let request = RDCleanPathPdu::new_request(
+            CONNECTION_REQUEST.to_vec(),
+            destination,
+            "x".to_owned(),
+            None,
+        )?;
+        self.send(&request.to_der()?).await?;
         // The answer is one message.
-        self.told.recv().await.ok_or_else(|| fail("no answer"))?;
+        self.receiver.recv().await.ok_or_else(|| fail("no answer"))?;
         for (up, pdu) in capture()? {
             if up {
-                self.say(&pdu).await?;
+                self.send(&pdu).await?;
             } else {
-                self.take(pdu.len()).await?;
+                self.receive_exact(pdu.len()).await?;
             }
         }
         Ok(())
     }
 }
 
-struct To(SocketAddr);
+struct LoopbackDial(SocketAddr);
 
-impl Dial for To {
+impl Dial for LoopbackDial {
     fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, std::io::Result<Box<dyn Duplex>>> {
         async move {
             let stream = TcpStream::connect(self.0).await?;
@@ -226,13 +232,13 @@ impl Dial for To {
 }
 
 /// What one stream came to: CPU seconds a GiB of the gateway's thread, seconds a GiB, round trips.
-struct Ran {
+struct RunResult {
     cpu: f64,
     wall: f64,
     trips: Vec<Duration>,
 }
 
-async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<Ran> {
+async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<RunResult> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let to = listener.local_addr()?;
     let server = Upstream {
@@ -257,7 +263,8 @@ async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<Ran> {
     let serving = tokio::spawn(serve(listener, flood));
     let gateway = std::thread::spawn(move || -> Outcome<f64> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (meters, tally, dial) = (StreamMeters::default(), RefusalCounter::default(), To(to));
+        let (meters, tally, dial) =
+            (StreamMeters::default(), RefusalCounter::default(), LoopbackDial(to));
         let limits = Timeouts { pong: Duration::from_secs(3600), ..Timeouts::default() };
         let attachment = Attachment {
             lease: &lease,
@@ -266,31 +273,31 @@ async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<Ran> {
             draining,
             meters: &meters,
             refusals: &tally,
-            audit: &NoBooks,
+            audit: &NullAuditSink,
             timeouts: limits,
         };
         let before = thread_cpu();
-        runtime.block_on(attach(attachment, Sink(tell), &mut Source(heard)));
+        runtime.block_on(attach(attachment, ChannelSink(tell), &mut ChannelSource(heard)));
         Ok(thread_cpu() - before)
     });
-    let mut browser = Browser { say, told, unread: 0 };
-    browser.join(destination).await?;
+    let mut browser = RdpBrowser { sender: say, receiver: told, unread: 0 };
+    browser.connect(destination).await?;
     let began = Instant::now();
-    for _ in 0..flood / UPDATE as u64 {
-        browser.take(UPDATE).await?;
+    for _ in 0..flood / UPDATE_SIZE as u64 {
+        browser.receive_exact(UPDATE_SIZE).await?;
     }
     let wall = began.elapsed().as_secs_f64() * GIB / flood.max(1) as f64;
     let mut times = Vec::new();
     for _ in 0..trips {
         let began = Instant::now();
-        browser.say(&KEY).await?;
-        browser.take(ECHO).await?;
+        browser.send(&KEY_EVENT).await?;
+        browser.receive_exact(ECHO_SIZE).await?;
         times.push(began.elapsed());
     }
     drop(browser);
     let cpu = gateway.join().map_err(|_| fail("the gateway panicked"))??;
     serving.abort();
-    Ok(Ran { cpu: cpu * GIB / flood.max(1) as f64, wall, trips: times })
+    Ok(RunResult { cpu: cpu * GIB / flood.max(1) as f64, wall, trips: times })
 }
 
 /// CPU seconds a GiB of the filter alone, of pictures on their way down, in chunks as the relay
@@ -302,7 +309,7 @@ fn filter_alone(policy: Policy, bytes: u64) -> Outcome<f64> {
         filter.feed(if up { Direction::Up } else { Direction::Down }, &pdu.into(), &mut out)?;
         out.clear();
     }
-    let stream = Bytes::from(update(UPDATE).repeat(256));
+    let stream = Bytes::from(fast_path_update(UPDATE_SIZE).repeat(256));
     let before = thread_cpu();
     let mut fed = 0;
     while fed < bytes {
@@ -324,9 +331,9 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
         (settings.scaled(2 << 30, 256 << 20), usize::try_from(settings.scaled(5_000, 500))?);
     let strict = Policy { clipboard: rdp::Clipboard::None, files: false, read_only: false };
     let alone = tokio::task::spawn_blocking(move || filter_alone(strict, flood)).await??;
-    let ran = run(STRICT, flood, 0).await?;
+    let ran = run(STRICT_POLICY, flood, 0).await?;
     let share = alone / (ran.cpu - alone);
-    rows.push(Row::told(
+    rows.push(Row::informational(
         "r",
         "RDP relay: CPU of the gateway's thread",
         format!("{:.3} CPU-s/GiB", ran.cpu),
@@ -335,18 +342,18 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
             8.0 * GIB / 1e9 / ran.wall
         ),
     ));
-    rows.push(Row::alone(
+    rows.push(Row::absolute(
         "r",
         "RDP filter under the strictest policy: more CPU than the relay without it",
         share * 100.0,
         "%",
         format!("{alone:.4} CPU-s/GiB alone"),
-        Target::AtMost(5.0),
+        Threshold::AtMost(5.0),
     ));
-    let mut held = run(STRICT, 0, trips).await?.trips;
-    let mut free = run(OPEN, 0, trips).await?.trips;
+    let mut held = run(STRICT_POLICY, 0, trips).await?.trips;
+    let mut free = run(OPEN_POLICY, 0, trips).await?.trips;
     let ms = |times: &mut [Duration], q| quantile(times, q).as_secs_f64() * 1e3;
-    rows.push(Row::told(
+    rows.push(Row::informational(
         "r",
         "RDP: from a key to the picture it changes, p50 / p99",
         format!("{:.3} / {:.3} ms", ms(&mut held, 0.5), ms(&mut held, 0.99)),

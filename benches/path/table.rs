@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Marks in the document between which the table is put.
-const MARKS: (&str, &str) = ("<!-- bench:begin -->\n", "<!-- bench:end -->\n");
+const MARKERS: (&str, &str) = ("<!-- bench:begin -->\n", "<!-- bench:end -->\n");
 
 /// One line.
 pub struct Row {
@@ -12,43 +12,43 @@ pub struct Row {
     pub ours: String,
     pub peer: String,
     pub ratio: String,
-    pub target: String,
-    /// `None`: nothing to compare with, or not measured; the reason is in `peer`.
+    pub threshold: String,
+    /// `Incomplete`: nothing to compare with, or not measured; the reason is in `peer`.
     pub pass: Option<bool>,
 }
 
 impl Row {
     /// A line whose figure is compared with a peer's: `ratio` is ours over theirs.
-    pub fn against(
+    pub fn relative(
         line: &'static str,
         figure: impl Into<String>,
         ours: String,
         peer: String,
         ratio: f64,
-        target: Target,
+        target: Threshold,
     ) -> Self {
-        let pass = target.reached(ratio);
+        let pass = target.is_met(ratio);
         Self {
             line,
             figure: figure.into(),
             ours,
             peer,
             ratio: format!("{ratio:.2}x"),
-            target: target.text("x"),
+            threshold: target.describe("x"),
             pass: Some(pass),
         }
     }
 
     /// A line whose figure stands alone.
-    pub fn alone(
+    pub fn absolute(
         line: &'static str,
         figure: impl Into<String>,
         value: f64,
         unit: &str,
         peer: impl Into<String>,
-        target: Target,
+        target: Threshold,
     ) -> Self {
-        let pass = target.reached(value);
+        let pass = target.is_met(value);
         let ours = format!("{value:.3} {unit}");
         Self {
             line,
@@ -56,33 +56,42 @@ impl Row {
             ours,
             peer: peer.into(),
             ratio: "-".into(),
-            target: target.text(&format!(" {unit}")),
+            threshold: target.describe(&format!(" {unit}")),
             pass: Some(pass),
         }
     }
 
     /// A line for information.
-    pub fn told(line: &'static str, figure: impl Into<String>, ours: String, peer: String) -> Self {
+    pub fn informational(
+        line: &'static str,
+        figure: impl Into<String>,
+        ours: String,
+        peer: String,
+    ) -> Self {
         Self {
             line,
             figure: figure.into(),
             ours,
             peer,
             ratio: "-".into(),
-            target: "-".into(),
+            threshold: "-".into(),
             pass: None,
         }
     }
 
     /// A line that could not be measured.
-    pub fn absent(line: &'static str, figure: impl Into<String>, why: impl Into<String>) -> Self {
+    pub fn unmeasured(
+        line: &'static str,
+        figure: impl Into<String>,
+        why: impl Into<String>,
+    ) -> Self {
         Self {
             line,
             figure: figure.into(),
             ours: "-".into(),
             peer: why.into(),
             ratio: "-".into(),
-            target: "-".into(),
+            threshold: "-".into(),
             pass: None,
         }
     }
@@ -90,20 +99,20 @@ impl Row {
 
 /// What is to be reached.
 #[derive(Clone, Copy)]
-pub enum Target {
+pub enum Threshold {
     AtMost(f64),
     AtLeast(f64),
 }
 
-impl Target {
-    fn reached(self, value: f64) -> bool {
+impl Threshold {
+    fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtMost(limit) => value <= limit,
             Self::AtLeast(limit) => value >= limit,
         }
     }
 
-    fn text(self, unit: &str) -> String {
+    fn describe(self, unit: &str) -> String {
         match self {
             Self::AtMost(limit) => format!("at most {limit}{unit}"),
             Self::AtLeast(limit) => format!("at least {limit}{unit}"),
@@ -127,7 +136,7 @@ pub fn markdown(rows: &[Row], machine: &[String]) -> String {
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {verdict} |",
-            row.line, row.figure, row.ours, row.peer, row.ratio, row.target
+            row.line, row.figure, row.ours, row.peer, row.ratio, row.threshold
         );
     }
     text
@@ -137,13 +146,13 @@ pub fn markdown(rows: &[Row], machine: &[String]) -> String {
 pub fn write(path: &std::path::Path, table: &str) -> std::io::Result<()> {
     let text = std::fs::read_to_string(path)?;
     let marked = text
-        .split_once(MARKS.0)
-        .and_then(|(before, rest)| rest.split_once(MARKS.1).map(|(_, after)| (before, after)));
+        .split_once(MARKERS.0)
+        .and_then(|(before, rest)| rest.split_once(MARKERS.1).map(|(_, after)| (before, after)));
     let Some((before, after)) = marked else {
         return Err(std::io::Error::other(format!(
             "{} has no place for the table",
             path.display()
         )));
     };
-    std::fs::write(path, format!("{before}{}{table}{}{after}", MARKS.0, MARKS.1))
+    std::fs::write(path, format!("{before}{}{table}{}{after}", MARKERS.0, MARKERS.1))
 }

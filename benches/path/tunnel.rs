@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use crate::machine::{median, own_cpu};
-use crate::table::{Row, Target};
+use crate::machine::{median, own_cpu_seconds};
+use crate::table::{Row, Threshold};
 use crate::{Outcome, Settings, fail};
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -53,12 +53,12 @@ impl Speed {
 }
 
 /// One end of the tunnel under measurement.
-struct End {
+struct TunnelEnd {
     config: PeerConfig,
     mtu_max: usize,
 }
 
-impl End {
+impl TunnelEnd {
     /// Both: the near one, which dials, and the far one.
     fn pair(mtu_max: usize) -> Outcome<(Self, Self)> {
         let (a, b) = (PrivateKey::generate()?, PrivateKey::generate()?);
@@ -126,11 +126,11 @@ impl End {
             }
             got += n;
             if since.is_none() && got >= warm {
-                since = Some((got, own_cpu(), Instant::now()));
+                since = Some((got, own_cpu_seconds(), Instant::now()));
             }
         }
         let (before, cpu, began) = since.ok_or_else(|| fail("too little arrived"))?;
-        let speed = Speed::of(got - before, own_cpu() - cpu, began.elapsed());
+        let speed = Speed::of(got - before, own_cpu_seconds() - cpu, began.elapsed());
         hub.shutdown().await;
         Ok((got, speed))
     }
@@ -138,9 +138,9 @@ impl End {
 
 /// Sends bytes from the far end to the near one. Each end has one thread, for its tunnel and the
 /// tunnel's user, as an agent on this machine has.
-pub fn stream(bytes: u64, mtu_max: usize) -> Outcome<Speed> {
+pub fn stream_speed(bytes: u64, mtu_max: usize) -> Outcome<Speed> {
     let warm = 64u64 << 20;
-    let (near, far) = End::pair(mtu_max)?;
+    let (near, far) = TunnelEnd::pair(mtu_max)?;
     let runtime = || Builder::new_current_thread().enable_all().build();
     let (listening, address) = mpsc::channel();
     let (over, ended) = oneshot::channel();
@@ -157,7 +157,7 @@ pub fn stream(bytes: u64, mtu_max: usize) -> Outcome<Speed> {
 }
 
 /// boringtun alone: every packet sealed, then opened, on one thread.
-pub fn cipher(bytes: u64) -> Outcome<Speed> {
+pub fn cipher_speed(bytes: u64) -> Outcome<Speed> {
     let secret = |seed: u8| x25519::StaticSecret::from([seed; 32]);
     let (a, b) = (secret(3), secret(5));
     let (a_public, b_public) = (x25519::PublicKey::from(&a), x25519::PublicKey::from(&b));
@@ -199,7 +199,7 @@ pub fn cipher(bytes: u64) -> Outcome<Speed> {
         0,
         2,
     ]);
-    let (cpu, began) = (own_cpu(), Instant::now());
+    let (cpu, began) = (own_cpu_seconds(), Instant::now());
     let packets = bytes / PAYLOAD as u64;
     for _ in 0..packets {
         let TunnResult::WriteToNetwork(sealed) = near.encapsulate(&packet, &mut one) else {
@@ -212,19 +212,19 @@ pub fn cipher(bytes: u64) -> Outcome<Speed> {
             return Err(fail("not the same"));
         }
     }
-    Ok(Speed::of(packets * PAYLOAD as u64, own_cpu() - cpu, began.elapsed()))
+    Ok(Speed::of(packets * PAYLOAD as u64, own_cpu_seconds() - cpu, began.elapsed()))
 }
 
 /// boringtun alone while both processors are busy: one pair of ends on each of two threads. What a
 /// core does in a second is less then, where two share what is behind them; a stream between two
 /// ends keeps two busy.
-fn ciphers(bytes: u64) -> Outcome<Speed> {
-    let (cpu, began) = (own_cpu(), Instant::now());
-    let threads = [(); 2].map(|()| thread::spawn(move || cipher(bytes / 2)));
+fn concurrent_cipher_speed(bytes: u64) -> Outcome<Speed> {
+    let (cpu, began) = (own_cpu_seconds(), Instant::now());
+    let threads = [(); 2].map(|()| thread::spawn(move || cipher_speed(bytes / 2)));
     for thread in threads {
         thread.join().map_err(|_| fail("a thread ended"))??;
     }
-    Ok(Speed::of(bytes, own_cpu() - cpu, began.elapsed()))
+    Ok(Speed::of(bytes, own_cpu_seconds() - cpu, began.elapsed()))
 }
 
 /// The line, and the speed for others to be compared with: that of a path like Ethernet's.
@@ -233,10 +233,10 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<Speed>
     let (mut narrow, mut wide, mut alone, mut both) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
-        alone.push(spawn_blocking(move || cipher(bytes)).await??);
-        both.push(spawn_blocking(move || ciphers(bytes)).await??);
-        narrow.push(spawn_blocking(move || stream(bytes, MTU)).await??);
-        wide.push(spawn_blocking(move || stream(bytes, MTU_MAX)).await??);
+        alone.push(spawn_blocking(move || cipher_speed(bytes)).await??);
+        both.push(spawn_blocking(move || concurrent_cipher_speed(bytes)).await??);
+        narrow.push(spawn_blocking(move || stream_speed(bytes, MTU)).await??);
+        wide.push(spawn_blocking(move || stream_speed(bytes, MTU_MAX)).await??);
         eprintln!(
             "  boringtun {:?}, on two threads {:?}, tunnel {:?}, with large packets {:?}",
             alone.last(),
@@ -255,13 +255,13 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<Speed>
     );
     for (words, ours) in [("", &narrow), (", on a path that carries jumbo frames", &wide)] {
         let whole = Speed::median(ours);
-        rows.push(Row::against(
+        rows.push(Row::relative(
             "a",
             format!("one TCP stream gateway to agent{words}, CPU of both ends"),
             format!("{:.2} CPU-s/GiB at {:.1} Gbit/s", whole.cpu, whole.gbits),
             peer.clone(),
             ratio(ours),
-            Target::AtMost(1.0),
+            Threshold::AtMost(1.0),
         ));
     }
     Ok(Speed::median(&narrow))

@@ -11,23 +11,23 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
-use crate::house::Process;
-use crate::machine::{cpu, installed, median, program, resident};
-use crate::office::Office;
-use crate::table::{Row, Target};
+use crate::machine::{cpu_seconds, external_command, is_installed, median, resident_bytes};
+use crate::product_testbed::ProductTestbed;
+use crate::table::{Row, Threshold};
+use crate::testbed::Process;
 use crate::{Outcome, Settings, fail};
 
 /// Connections of the browsers.
 const CONNECTIONS: u32 = 64;
 /// Connections of a bulk transfer, and what one request moves.
-const STREAMS: u32 = 4;
-const BULK: u64 = 64 << 20;
+const BULK_CONNECTIONS: u32 = 4;
+const BULK_BYTES: u64 = 64 << 20;
 /// Sessions open and idle at once.
-const IDLE: usize = 990;
+const IDLE_SESSIONS: usize = 990;
 
 /// What one run came to.
 #[derive(Clone, Serialize, Deserialize, Debug)]
-pub struct Load {
+pub struct LoadResult {
     pub requests: u64,
     pub bytes: u64,
     pub seconds: f64,
@@ -37,36 +37,41 @@ pub struct Load {
 
 /// Where browsers go: an address, the name they call it, the cookie they bring.
 #[derive(Clone, Debug)]
-pub struct Door {
-    pub at: SocketAddr,
+pub struct AppEndpoint {
+    pub address: SocketAddr,
     pub name: String,
     pub cookie: String,
 }
 
 /// One of those measured: its door, and the processes whose CPU is its own.
-struct Way {
-    words: &'static str,
-    door: Door,
+struct Proxy {
+    label: &'static str,
+    endpoint: AppEndpoint,
     pids: Vec<u32>,
-    calls: Vec<(Load, f64)>,
-    bulk: Vec<(Load, f64)>,
+    request_runs: Vec<(LoadResult, f64)>,
+    bulk_runs: Vec<(LoadResult, f64)>,
 }
 
-impl Way {
-    fn new(words: &'static str, door: Door, pids: Vec<u32>) -> Self {
-        Self { words, door, pids, calls: Vec::new(), bulk: Vec::new() }
+impl Proxy {
+    fn new(label: &'static str, endpoint: AppEndpoint, pids: Vec<u32>) -> Self {
+        Self { label, endpoint, pids, request_runs: Vec::new(), bulk_runs: Vec::new() }
     }
 
     /// Runs the browsers; answers with what came, and the CPU seconds that the proxy used.
-    async fn run(&self, path: &str, connections: u32, time: Duration) -> Outcome<(Load, f64)> {
-        let used = || self.pids.iter().map(|pid| cpu(*pid)).sum::<f64>();
+    async fn run(
+        &self,
+        path: &str,
+        connections: u32,
+        time: Duration,
+    ) -> Outcome<(LoadResult, f64)> {
+        let used = || self.pids.iter().map(|pid| cpu_seconds(*pid)).sum::<f64>();
         let before = used();
         let output = Command::new(std::env::current_exe()?)
             .args([
                 "load",
-                &self.door.at.to_string(),
-                &self.door.name,
-                &self.door.cookie,
+                &self.endpoint.address.to_string(),
+                &self.endpoint.name,
+                &self.endpoint.cookie,
                 path,
                 &connections.to_string(),
                 &time.as_millis().to_string(),
@@ -77,10 +82,10 @@ impl Way {
             .output()
             .await?;
         let after = used();
-        let load: Load = serde_json::from_slice(&output.stdout).map_err(|_| {
+        let load: LoadResult = serde_json::from_slice(&output.stdout).map_err(|_| {
             fail(format!(
                 "{}: the browsers failed: {}, {:?}",
-                self.words,
+                self.label,
                 output.status,
                 String::from_utf8_lossy(&output.stdout)
             ))
@@ -89,12 +94,14 @@ impl Way {
     }
 
     fn rate(&self) -> f64 {
-        median(self.calls.iter().map(|(load, _)| load.requests as f64 / load.seconds).collect())
+        median(
+            self.request_runs.iter().map(|(load, _)| load.requests as f64 / load.seconds).collect(),
+        )
     }
 
     fn speed(&self) -> f64 {
         median(
-            self.bulk
+            self.bulk_runs
                 .iter()
                 .map(|(load, _)| load.bytes as f64 * 8.0 / load.seconds / 1e9)
                 .collect(),
@@ -102,11 +109,12 @@ impl Way {
     }
 
     /// CPU microseconds of a request, and CPU seconds of a GiB.
-    fn cost(&self) -> (f64, f64) {
-        let each =
-            median(self.calls.iter().map(|(load, cpu)| cpu * 1e6 / load.requests as f64).collect());
+    fn cpu_cost(&self) -> (f64, f64) {
+        let each = median(
+            self.request_runs.iter().map(|(load, cpu)| cpu * 1e6 / load.requests as f64).collect(),
+        );
         let gib = median(
-            self.bulk
+            self.bulk_runs
                 .iter()
                 .map(|(load, cpu)| cpu * f64::from(1 << 30) / load.bytes as f64)
                 .collect(),
@@ -114,9 +122,9 @@ impl Way {
         (each, gib)
     }
 
-    fn p99(&self) -> (f64, f64) {
-        let of = |pick: fn(&Load) -> f64| {
-            median(self.calls.iter().map(|(load, _)| pick(load)).collect())
+    fn latency_percentiles(&self) -> (f64, f64) {
+        let of = |pick: fn(&LoadResult) -> f64| {
+            median(self.request_runs.iter().map(|(load, _)| pick(load)).collect())
         };
         (of(|load| load.p50_ms), of(|load| load.p99_ms))
     }
@@ -124,8 +132,8 @@ impl Way {
 
 /// Measures all ways, in turns.
 pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
-    if !installed("nginx") {
-        rows.push(Row::absent(
+    if !is_installed("nginx") {
+        rows.push(Row::unmeasured(
             "w",
             "web application: requests, bulk, CPU",
             "nginx is not installed (package nginx-light)",
@@ -135,81 +143,84 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
     let (application, at) = Process::start(&["application".into()]).await?;
     let at: SocketAddr = at.parse()?;
     let folder = tempfile::tempdir()?;
-    let mut office = Office::open(folder.path(), at).await?;
-    let tunnel = office.launch("ws-bench-tunnel", &office.through_agent()).await?;
+    let mut office = ProductTestbed::start(folder.path(), at).await?;
+    let tunnel = office.launch("ws-bench-tunnel", &office.agent_target()).await?;
     let direct = office.launch("ws-bench-direct", &serde_json::json!({ "direct": "app" })).await?;
     let nginx = Nginx::start(folder.path(), at).await?;
     let mut ways = [
-        Way::new("through the tunnel", tunnel, vec![office.gateway(), office.agent()]),
-        Way::new("to a direct target", direct, vec![office.gateway()]),
-        Way::new("nginx", nginx.door.clone(), nginx.pids()),
+        Proxy::new("through the tunnel", tunnel, vec![office.gateway(), office.agent()]),
+        Proxy::new("to a direct target", direct, vec![office.gateway()]),
+        Proxy::new("nginx", nginx.endpoint.clone(), nginx.pids()),
     ];
     let time = Duration::from_secs(settings.scaled(5, 2));
     for round in 0..settings.rounds {
         for way in &mut ways {
             // The first moments warm pools and caches.
             way.run("/", CONNECTIONS, Duration::from_millis(500)).await?;
-            way.calls.push(way.run("/", CONNECTIONS, time).await?);
-            way.bulk.push(way.run(&format!("/bulk/{BULK}"), STREAMS, time).await?);
-            eprintln!("  {round} {}: {:.0}/s, {:.2} Gbit/s", way.words, way.rate(), way.speed());
+            way.request_runs.push(way.run("/", CONNECTIONS, time).await?);
+            way.bulk_runs
+                .push(way.run(&format!("/bulk/{BULK_BYTES}"), BULK_CONNECTIONS, time).await?);
+            eprintln!("  {round} {}: {:.0}/s, {:.2} Gbit/s", way.label, way.rate(), way.speed());
         }
     }
     drop(nginx);
-    tell(&ways, rows);
-    let idle = usize::try_from(settings.scaled(IDLE as u64, 100))?;
+    push_rows(&ways, rows);
+    let idle = usize::try_from(settings.scaled(IDLE_SESSIONS as u64, 100))?;
     memory(&mut office, idle, rows).await?;
-    office.close().await;
-    application.end().await;
+    office.shutdown().await;
+    application.shutdown().await;
     Ok(())
 }
 
-fn tell([tunnel, direct, nginx]: &[Way; 3], rows: &mut Vec<Row>) {
+fn push_rows([tunnel, direct, nginx]: &[Proxy; 3], rows: &mut Vec<Row>) {
     let peer = format!(
         "nginx: {:.0}/s, {:.2} / {:.2} ms, {:.0} us CPU each",
         nginx.rate(),
-        nginx.p99().0,
-        nginx.p99().1,
-        nginx.cost().0
+        nginx.latency_percentiles().0,
+        nginx.latency_percentiles().1,
+        nginx.cpu_cost().0
     );
     for (way, least) in [(tunnel, 0.5), (direct, 0.75)] {
-        let (p50, p99) = way.p99();
-        rows.push(Row::against(
+        let (p50, p99) = way.latency_percentiles();
+        rows.push(Row::relative(
             "w",
-            format!("web application {}: requests, {CONNECTIONS} connections, p50 / p99, CPU of gateway and agent", way.words),
-            format!("{:.0}/s, {p50:.2} / {p99:.2} ms, {:.0} us CPU each", way.rate(), way.cost().0),
+            format!("web application {}: requests, {CONNECTIONS} connections, p50 / p99, CPU of gateway and agent", way.label),
+            format!("{:.0}/s, {p50:.2} / {p99:.2} ms, {:.0} us CPU each", way.rate(), way.cpu_cost().0),
             peer.clone(),
             way.rate() / nginx.rate(),
-            Target::AtLeast(least),
+            Threshold::AtLeast(least),
         ));
     }
-    let peer = format!("nginx: {:.2} Gbit/s, {:.2} CPU-s/GiB", nginx.speed(), nginx.cost().1);
+    let peer = format!("nginx: {:.2} Gbit/s, {:.2} CPU-s/GiB", nginx.speed(), nginx.cpu_cost().1);
     for way in [tunnel, direct] {
-        let ours = format!("{:.2} Gbit/s, {:.2} CPU-s/GiB", way.speed(), way.cost().1);
-        let figure =
-            format!("web application {}: download in bulk, {STREAMS} connections", way.words);
+        let ours = format!("{:.2} Gbit/s, {:.2} CPU-s/GiB", way.speed(), way.cpu_cost().1);
+        let figure = format!(
+            "web application {}: download in bulk, {BULK_CONNECTIONS} connections",
+            way.label
+        );
         rows.push(Row {
             ratio: format!("{:.2}x", way.speed() / nginx.speed()),
-            ..Row::told("w", figure, ours, peer.clone())
+            ..Row::informational("w", figure, ours, peer.clone())
         });
     }
 }
 
 /// Memory of sessions whose application is open in a browser that does nothing.
-async fn memory(office: &mut Office, count: usize, rows: &mut Vec<Row>) -> Outcome<()> {
+async fn memory(office: &mut ProductTestbed, count: usize, rows: &mut Vec<Row>) -> Outcome<()> {
     let doors = office.launch_many(count).await?;
     // The first of all pays for what is made once.
-    let mut kept = vec![crate::webload::idle(&doors[0]).await?];
+    let mut kept = vec![crate::webload::open_idle(&doors[0]).await?];
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let before = (resident(office.gateway())?, resident(office.agent())?);
+    let before = (resident_bytes(office.gateway())?, resident_bytes(office.agent())?);
     for door in &doors[1..] {
-        kept.push(crate::webload::idle(door).await?);
+        kept.push(crate::webload::open_idle(door).await?);
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     let per =
         |now: u64, before: u64| now.saturating_sub(before) as f64 / 1024.0 / (count - 1) as f64;
-    let ours = per(resident(office.gateway())?, before.0);
-    let agent = per(resident(office.agent())?, before.1);
-    rows.push(Row::told(
+    let ours = per(resident_bytes(office.gateway())?, before.0);
+    let agent = per(resident_bytes(office.agent())?, before.1);
+    rows.push(Row::informational(
         "w",
         format!("web application through the tunnel: gateway memory of one that was opened and idles, at {count}"),
         format!("{ours:.1} KiB"),
@@ -222,7 +233,7 @@ async fn memory(office: &mut Office, count: usize, rows: &mut Vec<Row>) -> Outco
 /// nginx, as its manual says one proxies: HTTP/1.1 and kept connections toward the application.
 struct Nginx {
     master: Child,
-    door: Door,
+    endpoint: AppEndpoint,
 }
 
 impl Nginx {
@@ -249,7 +260,7 @@ impl Nginx {
         );
         let path = folder.join("nginx.conf");
         std::fs::write(&path, text)?;
-        let master = program("nginx")
+        let master = external_command("nginx")
             .arg("-c")
             .arg(&path)
             .arg("-e")
@@ -260,7 +271,11 @@ impl Nginx {
             if tokio::net::TcpStream::connect(at).await.is_ok() {
                 return Ok(Self {
                     master,
-                    door: Door { at, name: "localhost".into(), cookie: String::new() },
+                    endpoint: AppEndpoint {
+                        address: at,
+                        name: "localhost".into(),
+                        cookie: String::new(),
+                    },
                 });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -9,13 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 
-use crate::browser::Browsers;
+use crate::browser::BrowserConnector;
 use crate::machine::quantile;
-use crate::web::{Door, Load};
+use crate::web::{AppEndpoint, LoadResult};
 use crate::{Outcome, fail};
 
 /// Largest head.
-const HEAD: usize = 16 << 10;
+const MAX_HEAD: usize = 16 << 10;
 
 /// The application: `/` is 128 bytes, `/bulk/N` is N. Runs until standard input ends.
 pub async fn application() -> Outcome<()> {
@@ -23,20 +23,20 @@ pub async fn application() -> Outcome<()> {
     println!("{}", listener.local_addr()?);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(async move { drop(answer(stream).await) });
+            tokio::spawn(async move { drop(serve_connection(stream).await) });
         }
     });
     tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop)).await?;
     Ok(())
 }
 
-async fn answer(mut stream: TcpStream) -> Outcome<()> {
+async fn serve_connection(mut stream: TcpStream) -> Outcome<()> {
     stream.set_nodelay(true)?;
     let (reader, mut writer) = stream.split();
-    let mut reader = BufReader::with_capacity(HEAD, reader);
+    let mut reader = BufReader::with_capacity(MAX_HEAD, reader);
     let block: Arc<[u8]> = vec![0x2a; 256 << 10].into();
     loop {
-        let head = head(&mut reader).await?;
+        let head = read_head(&mut reader).await?;
         let path = head.split(|b| *b == b' ').nth(1).unwrap_or_default();
         let length = path
             .strip_prefix(b"/bulk/")
@@ -62,10 +62,10 @@ async fn answer(mut stream: TcpStream) -> Outcome<()> {
 }
 
 /// One head, with its empty line.
-async fn head<R: AsyncReadExt + Unpin>(reader: &mut R) -> Outcome<Vec<u8>> {
+async fn read_head<R: AsyncReadExt + Unpin>(reader: &mut R) -> Outcome<Vec<u8>> {
     let mut head = Vec::with_capacity(512);
     while !head.ends_with(b"\r\n\r\n") {
-        if head.len() > HEAD {
+        if head.len() > MAX_HEAD {
             return Err(fail("an endless head"));
         }
         head.push(reader.read_u8().await?);
@@ -74,21 +74,26 @@ async fn head<R: AsyncReadExt + Unpin>(reader: &mut R) -> Outcome<Vec<u8>> {
 }
 
 /// Browsers: `connections` of them, each asking again as soon as it was answered, for so long.
-pub async fn load(door: Door, path: &str, connections: u32, time: Duration) -> Outcome<Load> {
+pub async fn run_load(
+    door: AppEndpoint,
+    path: &str,
+    connections: u32,
+    time: Duration,
+) -> Outcome<LoadResult> {
     let request: Arc<[u8]> = request(&door, path).into();
     let mut visits = tokio::task::JoinSet::new();
-    let browsers = Browsers::new()?;
+    let browsers = BrowserConnector::new()?;
     // Everybody is connected before anybody asks.
     let ready = Arc::new(tokio::sync::Barrier::new(usize::try_from(connections)?));
     for _ in 0..connections {
         let (ready, request, mut visitor) =
-            (ready.clone(), request.clone(), visit(&browsers, &door).await?);
+            (ready.clone(), request.clone(), connect(&browsers, &door).await?);
         visits.spawn(async move {
             ready.wait().await;
             let (began, mut times, mut bytes) = (Instant::now(), Vec::new(), 0);
             while began.elapsed() < time {
                 let asked = Instant::now();
-                bytes += ask(&mut visitor, &request).await?;
+                bytes += fetch(&mut visitor, &request).await?;
                 times.push(asked.elapsed());
             }
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>((times, bytes, began.elapsed()))
@@ -103,24 +108,33 @@ pub async fn load(door: Door, path: &str, connections: u32, time: Duration) -> O
     }
     let requests = all.len() as u64;
     let mut ms = |q| quantile(&mut all, q).as_secs_f64() * 1e3;
-    Ok(Load { requests, bytes, seconds: longest.as_secs_f64(), p50_ms: ms(0.5), p99_ms: ms(0.99) })
-}
-
-/// A browser's connection, and room for what it reads of a body at once: as much as TLS has.
-struct Visitor {
-    stream: BufReader<TlsStream<TcpStream>>,
-    room: Vec<u8>,
-}
-
-async fn visit(browsers: &Browsers, door: &Door) -> Outcome<Visitor> {
-    Ok(Visitor {
-        stream: BufReader::with_capacity(HEAD, browsers.connect(door.at, &door.name).await?),
-        room: vec![0; 64 << 10],
+    Ok(LoadResult {
+        requests,
+        bytes,
+        seconds: longest.as_secs_f64(),
+        p50_ms: ms(0.5),
+        p99_ms: ms(0.99),
     })
 }
 
-fn request(door: &Door, path: &str) -> Vec<u8> {
-    let Door { at, name, cookie } = door;
+/// A browser's connection, and room for what it reads of a body at once: as much as TLS has.
+struct HttpClient {
+    stream: BufReader<TlsStream<TcpStream>>,
+    buffer: Vec<u8>,
+}
+
+async fn connect(browsers: &BrowserConnector, door: &AppEndpoint) -> Outcome<HttpClient> {
+    Ok(HttpClient {
+        stream: BufReader::with_capacity(
+            MAX_HEAD,
+            browsers.connect(door.address, &door.name).await?,
+        ),
+        buffer: vec![0; 64 << 10],
+    })
+}
+
+fn request(door: &AppEndpoint, path: &str) -> Vec<u8> {
+    let AppEndpoint { address: at, name, cookie } = door;
     let cookie = if cookie.is_empty() { String::new() } else { format!("Cookie: {cookie}\r\n") };
     format!(
         "GET {path} HTTP/1.1\r\nHost: {name}:{}\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: */*\r\nAccept-Encoding: gzip, br\r\n\
@@ -131,11 +145,11 @@ fn request(door: &Door, path: &str) -> Vec<u8> {
 }
 
 /// Asks once; the number of bytes of the answer's body.
-async fn ask(visitor: &mut Visitor, request: &[u8]) -> Outcome<u64> {
-    let Visitor { stream, room } = visitor;
+async fn fetch(visitor: &mut HttpClient, request: &[u8]) -> Outcome<u64> {
+    let HttpClient { stream, buffer: room } = visitor;
     stream.get_mut().write_all(request).await?;
     stream.get_mut().flush().await?;
-    let head = head(stream).await?;
+    let head = read_head(stream).await?;
     let text = String::from_utf8_lossy(&head);
     if !text.starts_with("HTTP/1.1 200") {
         return Err(fail(format!("not answered: {}", text.lines().next().unwrap_or_default())));
@@ -162,9 +176,9 @@ async fn ask(visitor: &mut Visitor, request: &[u8]) -> Outcome<u64> {
 }
 
 /// A browser that has opened the application once, and keeps its connection.
-pub async fn idle(door: &Door) -> Outcome<impl Sized + use<>> {
-    let mut visitor = visit(&Browsers::new()?, door).await?;
-    ask(&mut visitor, &request(door, "/")).await?;
+pub async fn open_idle(door: &AppEndpoint) -> Outcome<impl Sized + use<>> {
+    let mut visitor = connect(&BrowserConnector::new()?, door).await?;
+    fetch(&mut visitor, &request(door, "/")).await?;
     Ok(visitor)
 }
 
@@ -173,8 +187,13 @@ pub async fn from_arguments(arguments: &[String]) -> Outcome<()> {
     let [at, name, cookie, path, connections, time] = arguments else {
         return Err(fail("load AT NAME COOKIE PATH CONNECTIONS MS"));
     };
-    let door = Door { at: at.parse::<SocketAddr>()?, name: name.clone(), cookie: cookie.clone() };
-    let told = load(door, path, connections.parse()?, Duration::from_millis(time.parse()?)).await?;
+    let door = AppEndpoint {
+        address: at.parse::<SocketAddr>()?,
+        name: name.clone(),
+        cookie: cookie.clone(),
+    };
+    let told =
+        run_load(door, path, connections.parse()?, Duration::from_millis(time.parse()?)).await?;
     println!("{}", serde_json::to_string(&told)?);
     Ok(())
 }

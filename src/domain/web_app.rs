@@ -77,7 +77,7 @@ pub enum UpstreamSignIn {
 /// Which requests may pass. As new: everything, with bodies of any size.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestPolicy {
-    /// Methods, upper case; empty: every one but `CONNECT` and `TRACE`, which never pass.
+    /// Methods, upper case; empty: every one but `CONNECTION_REQUEST` and `TRACE`, which never pass.
     pub methods: Vec<String>,
     /// Paths that may be asked for, by prefix of whole segments (`/wiki` allows `/wiki` and
     /// `/wiki/a`, not `/wikis`); empty: every one.

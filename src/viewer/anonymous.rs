@@ -22,7 +22,7 @@ const SECURITY_LEVEL: u32 = 0;
 /// Speaks anonymous TLS with a server.
 ///
 /// # Errors
-/// [`StreamEnd::Insecure`].
+/// [`End::Insecure`].
 pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     limit: Duration,

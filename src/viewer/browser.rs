@@ -43,7 +43,7 @@ pub trait BrowserSource {
 /// there may be `most`.
 ///
 /// # Errors
-/// How it ended; [`StreamEnd::TooBig`] when it says more.
+/// How it ended; [`End::TooBig`] when it says more.
 pub(super) async fn read_message(
     sink: &mut impl BrowserSink,
     source: &mut impl BrowserSource,

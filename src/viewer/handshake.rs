@@ -131,7 +131,7 @@ async fn start_tls<B: StreamAudit>(
 /// came, and what it sent beyond.
 ///
 /// # Errors
-/// The [`StreamEnd`] it means for the stream.
+/// The [`End`] it means for the stream.
 pub(super) async fn open_desktop(
     proved: &mut AuthenticatedDesktop,
     exclusive: bool,
@@ -183,7 +183,7 @@ fn io_error(error: io::Error, machine: &ClientHandshake) -> StreamEnd {
 /// Greets a browser. `pending` is what it sent before it was greeted.
 ///
 /// # Errors
-/// The [`StreamEnd`] it means for the stream.
+/// The [`End`] it means for the stream.
 pub(super) async fn server_handshake(
     sink: &mut impl BrowserSink,
     source: &mut impl BrowserSource,

@@ -2,7 +2,7 @@
 //! page, and without anything of the user's.
 //!
 //! The question is `GET` of the start path, the very request a browser begins with, without
-//! credentials and identity. `MAX_FRAME_HEADER` is refused by some servers and `OPTIONS *` by many; `GET` by
+//! credentials and identity. `HEAD` is refused by some servers and `OPTIONS *` by many; `GET` by
 //! none, and it is safe (RFC 9110 section 9.2.1). **Any status line answers**, 4xx and 5xx too: an
 //! application that asks for a sign-in, or says in its own words why it is unwell, is there, and
 //! its own page tells its users more than we could.

@@ -62,7 +62,7 @@ pub struct ExpectedServer<'a> {
 /// Speaks TLS with a server and decides whether to trust it.
 ///
 /// # Errors
-/// The [`StreamEnd`] it means for the stream. What was met and not trusted is written down before.
+/// The [`End`] it means for the stream. What was met and not trusted is written down before.
 pub async fn connect_tls<S>(
     stream: S,
     expected: ExpectedServer<'_>,

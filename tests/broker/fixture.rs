@@ -163,13 +163,13 @@ impl BrokerFixture {
         {
             SignIn::Done(tokens) => tokens,
             SignIn::MfaRequired { token, .. } => {
-                self.broker.mfa_verify(&origin(), &token, "totp", &self.code(0)).await.unwrap()
+                self.broker.mfa_verify(&origin(), &token, "totp", &self.totp_code(0)).await.unwrap()
             }
         }
     }
 
     /// The present code of [`SECRET`], or that of `step` steps later.
-    pub fn code(&self, steps: i64) -> String {
+    pub fn totp_code(&self, steps: i64) -> String {
         totp::code_at(&secret(SECRET), totp::step_of(self.clock.now()) + steps).unwrap()
     }
 

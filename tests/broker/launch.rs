@@ -174,7 +174,7 @@ on_both! {
         world.fleet.plan_start(Plan::Gate);
         let (broker, caller, id) = (world.broker.clone(), ann.clone(), ws.clone());
         let request = tokio::spawn(async move { broker.launch(&origin(), &caller, &id).await });
-        world.fleet.until_begun(1).await;
+        world.fleet.wait_for_starts(1).await;
         request.abort();
         assert!(request.await.is_err());
         let session = world.live_sessions().await.remove(0);
@@ -196,7 +196,7 @@ on_both! {
         world.fleet.plan_start(Plan::Gate);
         let (broker, caller, id) = (world.broker.clone(), ann.clone(), ws.clone());
         let request = tokio::spawn(async move { broker.launch(&origin(), &caller, &id).await });
-        world.fleet.until_begun(1).await;
+        world.fleet.wait_for_starts(1).await;
         let off = UserChange { disabled: Some(true), ..UserChange::default() };
         world.broker.update_user(&origin(), &world.system, ann.user.id, off).await.unwrap();
         world.fleet.open_gate(1);

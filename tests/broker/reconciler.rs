@@ -46,7 +46,7 @@ on_both! {
         fleet.plan_start(Plan::Hang);
         let caller = ann.clone();
         let task = tokio::spawn(async move { killed.launch(&origin(), &caller, &ws).await });
-        fleet.until_begun(1).await;
+        fleet.wait_for_starts(1).await;
         let session = world.live_sessions().await.remove(0);
         world.fleet.add_desktop(world.host, session.id);
         world.clock.advance(Duration::from_secs(25));
@@ -70,7 +70,7 @@ on_both! {
         fleet.plan_start(Plan::Hang);
         let caller = ann.clone();
         let task = tokio::spawn(async move { killed.launch(&origin(), &caller, &ws).await });
-        fleet.until_begun(1).await;
+        fleet.wait_for_starts(1).await;
         task.abort();
         let session = world.live_sessions().await.remove(0);
         world.clock.advance(Duration::from_secs(1));
@@ -153,7 +153,7 @@ on_both! {
         let (key, host_key) = (world.fleet.tunnel_key(session.id).unwrap(), world.fleet.host_key(world.host).unwrap());
         let credential = world.open_stream(&ann, session.id).await.lease.upstream().credential.clone().unwrap().password;
         let fleet = FakeFleet::new();
-        fleet.inherit(&world.fleet);
+        fleet.copy_desktops_from(&world.fleet);
         let store = db.reopen();
         let broker = Broker::new(store, world.vault.clone(), fleet.clone(), world.clock.clone(), settings());
         broker.start(&origin()).await.unwrap();

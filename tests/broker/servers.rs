@@ -333,7 +333,7 @@ on_both! {
         assert_eq!(error_kind(answer), ErrorKind::Unavailable);
         assert!(log.contains(&"launch_workspace error failed".to_owned()), "{log:?}");
         world.assert_empty().await;
-        world.fleet.certify(Some(Fingerprint([9; 32])));
+        world.fleet.set_certificate(Some(Fingerprint([9; 32])));
         let session = world.launch(&ann, &id).await;
         let grant = world.open_stream(&ann, session.id).await;
         let server = grant.lease.upstream();

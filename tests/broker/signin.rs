@@ -148,18 +148,18 @@ on_both! {
         let (token, enrol) = challenge(&world, "ann").await;
         assert!(!enrol);
         assert_eq!(said(verify(&world, &token, "000000").await), "Invalid code");
-        let (tokens, log) = world.audited_during(verify(&world, &token, &world.code(0))).await;
+        let (tokens, log) = world.audited_during(verify(&world, &token, &world.totp_code(0))).await;
         let tokens = tokens.unwrap();
         assert_eq!(log, ["mfa_verify success -"]);
         assert_eq!(tokens.caller.user.id, ann.id);
         assert_eq!(tokens.caller.mfa.unwrap().verified_at, world.broker.now());
-        assert_eq!(said(verify(&world, &token, &world.code(1)).await), "Invalid or expired token", "the challenge is used up");
+        assert_eq!(said(verify(&world, &token, &world.totp_code(1)).await), "Invalid or expired token", "the challenge is used up");
         let (token, _) = challenge(&world, "ann").await;
-        let (answer, log) = world.audited_during(verify(&world, &token, &world.code(0))).await;
+        let (answer, log) = world.audited_during(verify(&world, &token, &world.totp_code(0))).await;
         assert_eq!(said(answer), "Invalid code");
         assert_eq!(log, ["mfa_failed denied reused_code"]);
         world.clock.advance(Duration::from_secs(30));
-        let caller = verify(&world, &token, &world.code(0)).await.unwrap();
+        let caller = verify(&world, &token, &world.totp_code(0)).await.unwrap();
         let seen = world.broker.authenticate(&origin(), caller.access_token.expose()).await.unwrap();
         assert!(seen.mfa.is_some());
     }
@@ -171,7 +171,7 @@ on_both! {
             let ((one, _), (two, _)) = (challenge(&world, "ann").await, challenge(&world, "ann").await);
             // Even rounds race one challenge against itself, odd ones two challenges.
             let second = if round % 2 == 0 { one.clone() } else { two };
-            let code = world.code(0);
+            let code = world.totp_code(0);
             let (a, b) = tokio::join!(verify(&world, &one, &code), verify(&world, &second, &code));
             assert_eq!([a.is_ok(), b.is_ok()].iter().filter(|ok| **ok).count(), 1, "round {round}: {a:?} {b:?}");
             world.clock.advance(Duration::from_secs(60));
@@ -186,12 +186,12 @@ on_both! {
         for _ in 0..5 {
             assert_eq!(said(verify(&world, &token, "000000").await), "Invalid code");
         }
-        let (answer, log) = world.audited_during(verify(&world, &token, &world.code(0))).await;
+        let (answer, log) = world.audited_during(verify(&world, &token, &world.totp_code(0))).await;
         assert_eq!(said(answer), "Invalid or expired token");
         assert_eq!(log, ["mfa_failed denied too_many_tries"]);
         let (token, _) = challenge(&world, "ann").await;
         world.clock.advance(Duration::from_secs(301));
-        assert_eq!(said(verify(&world, &token, &world.code(0)).await), "Invalid or expired token");
+        assert_eq!(said(verify(&world, &token, &world.totp_code(0)).await), "Invalid or expired token");
         // New challenges do not buy new guesses for ever.
         let mut throttled = false;
         for _ in 0..4 {
@@ -213,10 +213,10 @@ on_both! {
         let (answer, log) = world.audited_during(world.broker.totp_enroll(&origin(), EnrollAs::MfaToken(&to_verify))).await;
         assert_eq!(said(answer), "Invalid or expired token");
         assert_eq!(log, ["mfa_failed denied wrong_purpose"]);
-        said(world.broker.totp_confirm(&origin(), EnrollAs::MfaToken(&to_verify), &world.code(0)).await);
-        said(verify(&world, &to_enrol, &world.code(0)).await);
-        said(verify(&world, &secret("mfa_made-up"), &world.code(0)).await);
-        said(verify(&world, &secret(&"x".repeat(100_000)), &world.code(0)).await);
+        said(world.broker.totp_confirm(&origin(), EnrollAs::MfaToken(&to_verify), &world.totp_code(0)).await);
+        said(verify(&world, &to_enrol, &world.totp_code(0)).await);
+        said(verify(&world, &secret("mfa_made-up"), &world.totp_code(0)).await);
+        said(verify(&world, &secret(&"x".repeat(100_000)), &world.totp_code(0)).await);
         assert_eq!(error_kind(world.broker.mfa_verify(&origin(), &to_verify, "sms", "1").await), ErrorKind::Invalid);
         // Neither is an access token.
         said(world.broker.authenticate(&origin(), to_verify.expose()).await);
@@ -269,7 +269,7 @@ on_both! {
         let (token, _) = challenge(&world, "ann").await;
         let off = UserChange { disabled: Some(true), ..UserChange::default() };
         world.broker.update_user(&origin(), &world.system, ann.id, off).await.unwrap();
-        assert_eq!(said(verify(&world, &token, &world.code(0)).await), "Invalid or expired token");
+        assert_eq!(said(verify(&world, &token, &world.totp_code(0)).await), "Invalid or expired token");
         let (answer, log) = world.audited_during(world.broker.authenticate(&origin(), tokens.access_token.expose())).await;
         said(answer);
         assert_eq!(log, ["token_refused denied revoked"]);

@@ -86,7 +86,7 @@ on_both! {
         let world = BrokerFixture::new(&db).await;
         let root = world.caller("root", Role::Admin).await;
         let plain = || new(&world, WebChange::default(), UpstreamChange::default(), None);
-        let rest = |rest: WorkspaceChange| NewWorkspace { properties, ..plain() };
+        let rest = |rest: WorkspaceChange| NewWorkspace { properties: rest, ..plain() };
         let words = |list: &[&str]| Some(list.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
         let bad = [
             ("no target", rest(WorkspaceChange { target: None, ..plain().properties })),
@@ -174,7 +174,7 @@ on_both! {
             (ProbeFailure::NoTls("x".into()), "application_without_tls"),
             (ProbeFailure::Certificate { certificate: seen.clone(), reason: "changed" }, "application_certificate"),
         ] {
-            world.fleet.plan_answers(Some(how.clone()));
+            world.fleet.plan_probe(Some(how.clone()));
             let (refused, log) = world.audited_during(world.broker.launch(&origin(), &ann, &wiki())).await;
             let error = refused.unwrap_err();
             assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Unavailable, how.user_message()), "{how:?}");
@@ -189,7 +189,7 @@ on_both! {
         let offered = state.offered.unwrap();
         assert_eq!((offered.fingerprint, offered.subject.as_str(), state.pinned), (seen.fingerprint, "CN=wiki", None));
         world.broker.accept_certificate(&origin(), &root, &wiki(), &seen.fingerprint.to_string()).await.unwrap();
-        world.fleet.plan_answers(None);
+        world.fleet.plan_probe(None);
         let session = world.launch(&ann, &wiki()).await;
         assert_eq!(world.fleet.pin_of(session.id), Some(seen.fingerprint));
         assert_eq!(world.open_stream(&ann, session.id).await.lease.upstream().trust.pin, Some(seen.fingerprint));
@@ -211,20 +211,20 @@ on_both! {
             ("the name", HostCapabilities { services: vec![("other".into(), true)], ..full.clone() }),
             ("the kind", HostCapabilities { service_kinds: vec![WorkspaceKind::Rdp], ..full.clone() }),
         ] {
-            world.fleet.offer(world.host, offers);
+            world.fleet.set_offers(world.host, offers);
             assert_eq!((status(wiki()).await, status(desktop.clone()).await), (WorkspaceStatus::Offline, WorkspaceStatus::Available), "{lacks}");
             let (refused, log) = world.audited_during(world.broker.launch(&origin(), &ann, &wiki())).await;
             assert_eq!((refused.unwrap_err().kind, log), (ErrorKind::Unavailable, vec!["launch_workspace error service_not_offered".to_owned()]), "{lacks}");
         }
-        world.fleet.offer(world.host, HostCapabilities { kinds: vec![WorkspaceKind::Rdp], ..full.clone() });
+        world.fleet.set_offers(world.host, HostCapabilities { kinds: vec![WorkspaceKind::Rdp], ..full.clone() });
         assert_eq!((status(wiki()).await, status(desktop.clone()).await), (WorkspaceStatus::Available, WorkspaceStatus::Offline));
         let (refused, log) = world.audited_during(world.broker.launch(&origin(), &ann, &desktop)).await;
         assert_eq!((refused.unwrap_err().kind, log), (ErrorKind::Unavailable, vec!["launch_workspace error kind_not_offered".to_owned()]));
         // One that does not is passed over, however idle.
         let able = world.add_host("host-2", 2).await;
-        world.fleet.offer(able, full.clone());
+        world.fleet.set_offers(able, full.clone());
         assert_eq!(world.launch(&ann, &desktop).await.host_id, able);
-        world.fleet.offer(world.host, full);
+        world.fleet.set_offers(world.host, full);
         assert_eq!(world.launch(&ann, &wiki()).await.host_id, world.host, "down or not is for the launch to see");
         let hosts = world.broker.hosts(&origin(), &root).await.unwrap();
         let told = hosts.iter().find(|view| view.host.id == able).unwrap().capabilities.clone().unwrap();

@@ -4,7 +4,7 @@
 //! The disk is a small tmpfs that only the gateway's mount namespace has; from outside it is
 //! reached through `/proc/PID/root`.
 
-use super::stack::{PATIENCE, Stack};
+use super::stack::{Stack, TIMEOUT};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write as _;
@@ -27,7 +27,7 @@ async fn a_full_disk_under_the_database_is_told_and_harms_nothing() {
     std::fs::create_dir(&disk).unwrap();
     let url = format!("sqlite:{}", disk.join("p.db").display());
     let mut stack = Stack::gateway_only(&[("DATABASE__URL", &url)]).await;
-    stack.furnish();
+    stack.seed();
     stack.gateway_kill();
     stack.mount = Some((disk.clone(), "6m"));
     stack.gateway_up().await;
@@ -39,8 +39,8 @@ async fn a_full_disk_under_the_database_is_told_and_harms_nothing() {
         (stack.sign_in("member").await, stack.sign_in("other").await, stack.sign_in("admin").await);
     let session = stack.launch(&member).await;
     let (mut desktop, ended) = stack.open(&member, &session).await;
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
-    stack.until("all is well", async |stack| stack.health().await.0 == 200).await;
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
+    stack.wait_until("all is well", async |stack| stack.health().await.0 == 200).await;
 
     fill(&filler);
     // SQLite may still have some room inside its own files: acts are let through until it has none.
@@ -96,21 +96,21 @@ async fn a_full_disk_under_the_database_is_told_and_harms_nothing() {
         "{health}"
     );
     // Whoever works goes on working, and may look at things.
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
     assert_eq!(stack.session(&member, &session).await["status"], "active");
 
     std::fs::remove_file(&filler).unwrap();
-    stack.until("all is well again", async |stack| stack.health().await.0 == 200).await;
+    stack.wait_until("all is well again", async |stack| stack.health().await.0 == 200).await;
     let second = stack.launch(&other).await;
     let (status, answer) = stack
         .post(&format!("/api/sessions/{session}/disconnect"), Some(&member.token), json!({}))
         .await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(
-        timeout(PATIENCE, ended).await.unwrap().unwrap(),
+        timeout(TIMEOUT, ended).await.unwrap().unwrap(),
         Some((4000, "user_disconnected".to_owned()))
     );
-    stack.until("one desktop is left", async |stack| stack.display_servers().len() == 1).await;
+    stack.wait_until("one desktop is left", async |stack| stack.display_servers().len() == 1).await;
     assert_eq!(stack.session(&other, &second).await["status"], "active");
     let (_, proof): (u16, Value) = stack.get("/api/audit/verify", Some(&admin.token)).await;
     assert_eq!(proof["ok"], true, "{proof}");

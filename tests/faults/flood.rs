@@ -1,7 +1,7 @@
 //! A browser that stops reading while the desktop draws without end: what the gateway and the agent
 //! hold for it is bounded.
 
-use super::stack::{PATIENCE, Stack};
+use super::stack::{Stack, TIMEOUT};
 use crate::support::vnc::RETURN;
 use futures_util::{SinkExt as _, StreamExt as _};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ async fn a_browser_that_stops_reading_costs_little() {
     // Something that draws for ever: the terminal that is open at the start has the focus once it
     // is there.
     let (mut desktop, ended) = stack.open(&member, &session).await;
-    timeout(PATIENCE, desktop.until(|d| d.colours() > 20)).await.unwrap().unwrap();
+    timeout(TIMEOUT, desktop.read_until(|d| d.colours() > 20)).await.unwrap().unwrap();
     let (x, y) = (desktop.width / 3, desktop.height / 3);
     desktop.pointer(1, x, y).await.unwrap();
     desktop.pointer(0, x, y).await.unwrap();
@@ -43,14 +43,14 @@ async fn a_browser_that_stops_reading_costs_little() {
     let mut changing = 0;
     let began = Instant::now();
     while changing < 30 {
-        assert!(began.elapsed() < PATIENCE, "nothing is drawn");
+        assert!(began.elapsed() < TIMEOUT, "nothing is drawn");
         let before = desktop.pixels.clone();
         desktop.request(true).await.unwrap();
-        timeout(PATIENCE, desktop.next()).await.unwrap().unwrap();
+        timeout(TIMEOUT, desktop.next()).await.unwrap().unwrap();
         changing += u32::from(before != desktop.pixels);
     }
     drop(desktop);
-    let _ = timeout(PATIENCE, ended).await.unwrap();
+    let _ = timeout(TIMEOUT, ended).await.unwrap();
 
     // A browser by hand: through the handshake, raw pixels, and then it asks for picture after
     // picture and reads none of them.
@@ -70,7 +70,7 @@ async fn a_browser_that_stops_reading_costs_little() {
     let mut asked = 0_u64;
     let mut grown = [0; 2];
     while asked <= 500 || began.elapsed() < Duration::from_secs(8) {
-        assert!(began.elapsed() < PATIENCE, "asked for {asked} pictures only");
+        assert!(began.elapsed() < TIMEOUT, "asked for {asked} pictures only");
         // When not even this goes through any more, nothing else is taken in either.
         if timeout(Duration::from_millis(20), socket.send(request(asked.is_multiple_of(2))))
             .await
@@ -93,13 +93,13 @@ async fn a_browser_that_stops_reading_costs_little() {
     let mut read = 0;
     let began = Instant::now();
     while read < 4 << 20 {
-        assert!(began.elapsed() < PATIENCE, "{read} bytes");
-        match timeout(PATIENCE, socket.next()).await.unwrap().expect("still open").unwrap() {
+        assert!(began.elapsed() < TIMEOUT, "{read} bytes");
+        match timeout(TIMEOUT, socket.next()).await.unwrap().expect("still open").unwrap() {
             Message::Binary(bytes) => read += bytes.len(),
             Message::Close(frame) => panic!("closed: {frame:?}"),
             _ => {}
         }
     }
     let (mut desktop, _ended) = stack.open(&member, &session).await;
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
 }

@@ -1,6 +1,6 @@
 //! A host that vanishes, and one that freezes.
 
-use super::stack::{PATIENCE, Stack};
+use super::stack::{Stack, TIMEOUT};
 use rustix::process::Signal;
 use tokio::time::timeout;
 
@@ -10,13 +10,13 @@ async fn an_agent_that_vanishes_and_comes_back_has_lost_its_desktops() {
     let member = stack.sign_in("member").await;
     let session = stack.launch(&member).await;
     let (mut desktop, ended) = stack.open(&member, &session).await;
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
     let servers = stack.display_servers();
 
     stack.agent_kill();
     stack.agent_up().await;
     assert_eq!(
-        timeout(PATIENCE, ended).await.unwrap().unwrap(),
+        timeout(TIMEOUT, ended).await.unwrap().unwrap(),
         Some((4000, "host_lost".to_owned()))
     );
     assert!(
@@ -24,7 +24,7 @@ async fn an_agent_that_vanishes_and_comes_back_has_lost_its_desktops() {
         "no desktop outlives its agent"
     );
     stack
-        .until("the session ended", async |stack| {
+        .wait_until("the session ended", async |stack| {
             stack.session(&member, &session).await["status"] == "terminated"
         })
         .await;
@@ -34,8 +34,8 @@ async fn an_agent_that_vanishes_and_comes_back_has_lost_its_desktops() {
     let again = stack.launch(&member).await;
     assert_ne!(again, session);
     let (mut desktop, _) = stack.open(&member, &again).await;
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
-    stack.audit_is_whole();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
+    stack.assert_audit_chain_valid();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,10 +44,10 @@ async fn an_agent_that_stays_away_costs_its_sessions_after_the_grace() {
     let member = stack.sign_in("member").await;
     let session = stack.launch(&member).await;
     let (mut desktop, ended) = stack.open(&member, &session).await;
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
 
     stack.agent_kill();
-    let closed = timeout(PATIENCE, ended).await.unwrap().unwrap();
+    let closed = timeout(TIMEOUT, ended).await.unwrap().unwrap();
     // The tunnel's own patience and the grace end at about the same time here; either is told
     // clearly.
     assert!(
@@ -56,7 +56,7 @@ async fn an_agent_that_stays_away_costs_its_sessions_after_the_grace() {
         "{closed:?}"
     );
     stack
-        .until("the session ended", async |stack| {
+        .wait_until("the session ended", async |stack| {
             stack.session(&member, &session).await["status"] == "terminated"
         })
         .await;
@@ -77,7 +77,7 @@ async fn an_agent_that_stays_away_costs_its_sessions_after_the_grace() {
         log.contains(&("terminate_session".into(), "success".into(), "host_lost".into())),
         "{log:?}"
     );
-    stack.audit_is_whole();
+    stack.assert_audit_chain_valid();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +93,7 @@ async fn a_frozen_agent_is_stale_and_recovers() {
     stack.agent_signal(Signal::STOP);
     let frozen = std::time::Instant::now();
     stack
-        .until("the tunnel is stale", async |stack| {
+        .wait_until("the tunnel is stale", async |stack| {
             stack.session(&member, &session).await["tunnel_status"] == "stale"
         })
         .await;
@@ -103,25 +103,25 @@ async fn a_frozen_agent_is_stale_and_recovers() {
     // The host has a tunnel of its own with timers of its own: it falls silent at about the same
     // time, not at the same instant.
     stack
-        .until("the host is missed", async |stack| {
+        .wait_until("the host is missed", async |stack| {
             stack.health().await.1["dependencies"]["hosts"]["connected"] == 0
         })
         .await;
     let (status, health) = stack.health().await;
     assert_eq!((status, &health["status"]), (200, &"degraded".into()), "{health}");
     stack
-        .until("the tile says so", async |stack| {
+        .wait_until("the tile says so", async |stack| {
             stack.get("/api/workspaces/ws-desk", Some(&member.token)).await.1["status"] == "offline"
         })
         .await;
 
     stack.agent_signal(Signal::CONT);
     stack
-        .until("the tunnel is encrypted", async |stack| {
+        .wait_until("the tunnel is encrypted", async |stack| {
             stack.session(&member, &session).await["tunnel_status"] == "encrypted"
         })
         .await;
     assert_eq!(stack.display_servers(), servers);
-    let (mut desktop, _ended) = timeout(PATIENCE, stack.open(&member, &session)).await.unwrap();
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
+    let (mut desktop, _ended) = timeout(TIMEOUT, stack.open(&member, &session)).await.unwrap();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
 }

@@ -1,8 +1,8 @@
 //! `kill -9` of the gateway while somebody works: afterwards it is the same session, the same
 //! desktop, and a whole log.
 
-use super::stack::{PATIENCE, Stack};
-use crate::support::db::{Backend, empty};
+use super::stack::{Stack, TIMEOUT};
+use crate::support::db::{Backend, empty_database};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -13,7 +13,7 @@ async fn kill_9_of_the_gateway_loses_nothing_on_sqlite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_of_the_gateway_loses_nothing_on_postgres() {
-    let database = empty(Backend::Postgres);
+    let database = empty_database(Backend::Postgres);
     kill_9_of_the_gateway_loses_nothing(Stack::with(&[("DATABASE__URL", &database.url)]).await)
         .await;
 }
@@ -26,14 +26,14 @@ async fn kill_9_of_the_gateway_loses_nothing(mut stack: Stack) {
     let member = stack.sign_in("member").await;
     let session = stack.launch(&member).await;
     let (mut desktop, ended) = stack.open(&member, &session).await;
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
     let before = stack.session(&member, &session).await;
     let servers = stack.display_servers();
     assert_eq!(servers.len(), 1);
 
     stack.gateway_kill();
     assert_eq!(
-        timeout(PATIENCE, ended).await.unwrap().unwrap(),
+        timeout(TIMEOUT, ended).await.unwrap().unwrap(),
         None,
         "the stream broke without a word"
     );
@@ -51,8 +51,8 @@ async fn kill_9_of_the_gateway_loses_nothing(mut stack: Stack) {
         "the same tunnel"
     );
     // A browser tries again at once and gets the same desktop.
-    let (mut desktop, ended) = timeout(PATIENCE, stack.open(&member, &session)).await.unwrap();
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
+    let (mut desktop, ended) = timeout(TIMEOUT, stack.open(&member, &session)).await.unwrap();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
     let took = up.elapsed();
     println!("a picture {took:?} after the gateway was up");
     assert!(
@@ -73,10 +73,10 @@ async fn kill_9_of_the_gateway_loses_nothing(mut stack: Stack) {
         .await;
     assert_eq!(status, 200);
     assert_eq!(
-        timeout(PATIENCE, ended).await.unwrap().unwrap(),
+        timeout(TIMEOUT, ended).await.unwrap().unwrap(),
         Some((4000, "user_disconnected".to_owned()))
     );
-    stack.until("the desktop is gone", async |stack| stack.display_servers().is_empty()).await;
+    stack.wait_until("the desktop is gone", async |stack| stack.display_servers().is_empty()).await;
 
     let admin = stack.sign_in("admin").await;
     let actions: Vec<String> = stack
@@ -88,7 +88,7 @@ async fn kill_9_of_the_gateway_loses_nothing(mut stack: Stack) {
     for action in ["launch_workspace", "open_stream", "disconnect_session", "close_session"] {
         assert!(actions.iter().any(|a| a == action), "{action} in {actions:?}");
     }
-    stack.audit_is_whole();
+    stack.assert_audit_chain_valid();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +102,7 @@ async fn kill_9_in_the_middle_of_everything_leaves_a_whole_log_and_no_orphan() {
         stack.get("/api/audit?action=host_connected", Some(&admin.token)).await.1["entries"][0]
             .is_object()
     };
-    stack.until("the host's place is kept", connected).await;
+    stack.wait_until("the host's place is kept", connected).await;
     for round in 0..3_u64 {
         // Two launches under way, and one session that is being ended.
         let url = stack.url("/api/workspaces/ws-desk/launch");
@@ -118,11 +118,11 @@ async fn kill_9_in_the_middle_of_everything_leaves_a_whole_log_and_no_orphan() {
             let _ = launch.await.unwrap();
         }
         stack.gateway_up().await;
-        stack.audit_is_whole();
+        stack.assert_audit_chain_valid();
     }
     let killed = Instant::now();
     stack
-        .until("the host is back", async |stack| {
+        .wait_until("the host is back", async |stack| {
             stack.health().await.1["dependencies"]["hosts"]["connected"] == 1
         })
         .await;
@@ -131,7 +131,7 @@ async fn kill_9_in_the_middle_of_everything_leaves_a_whole_log_and_no_orphan() {
     // ended.
     let (a, b) = (stack.launch(&member).await, stack.launch(&other).await);
     stack
-        .until("two sessions, two desktops", async |stack| stack.display_servers().len() == 2)
+        .wait_until("two sessions, two desktops", async |stack| stack.display_servers().len() == 2)
         .await;
     for (person, id) in [(&member, a), (&other, b)] {
         let (status, _) = stack
@@ -143,6 +143,6 @@ async fn kill_9_in_the_middle_of_everything_leaves_a_whole_log_and_no_orphan() {
             .await;
         assert_eq!(status, 200);
     }
-    stack.until("no desktop is left", async |stack| stack.display_servers().is_empty()).await;
-    stack.audit_is_whole();
+    stack.wait_until("no desktop is left", async |stack| stack.display_servers().is_empty()).await;
+    stack.assert_audit_chain_valid();
 }

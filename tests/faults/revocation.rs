@@ -2,7 +2,7 @@
 //! and the tunnel is gone. How long that took is printed; what is asserted is that nothing on the
 //! way waits for silence to be noticed.
 
-use super::stack::{PATIENCE, Person, Stack, WORKSPACE};
+use super::stack::{SignedInUser, Stack, TIMEOUT, WORKSPACE};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ const REVOKE_TIMEOUT: Duration = Duration::from_secs(12);
 /// Who ends what.
 struct RevocationFixture<'a> {
     stack: &'a Stack,
-    member: Person,
-    admin: Person,
+    member: SignedInUser,
+    admin: SignedInUser,
     session: String,
 }
 
@@ -27,7 +27,7 @@ impl RevocationFixture<'_> {
     /// A request, made but not sent.
     fn ask(
         &self,
-        who: &Person,
+        who: &SignedInUser,
         method: reqwest::Method,
         path: &str,
         body: Value,
@@ -45,7 +45,12 @@ impl RevocationFixture<'_> {
         .boxed()
     }
 
-    fn post(&self, who: &Person, path: &str, body: Value) -> BoxFuture<'static, (u16, Value)> {
+    fn post(
+        &self,
+        who: &SignedInUser,
+        path: &str,
+        body: Value,
+    ) -> BoxFuture<'static, (u16, Value)> {
         self.ask(who, reqwest::Method::POST, path, body)
     }
 
@@ -90,11 +95,11 @@ async fn end_and_measure(
     end: impl FnOnce(&RevocationFixture<'_>) -> BoxFuture<'static, (u16, Value)>,
 ) -> (u16, String) {
     let (mut desktop, ended) = scene.stack.open(&scene.member, &scene.session).await;
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
     let ending = end(scene);
     let began = Instant::now();
     let asked = tokio::spawn(ending);
-    let closed = timeout(PATIENCE, ended).await.unwrap().unwrap();
+    let closed = timeout(TIMEOUT, ended).await.unwrap().unwrap();
     let took = began.elapsed();
     let (status, answer) = asked.await.unwrap();
     assert_eq!(status, 200, "{what}: {answer}");
@@ -142,10 +147,12 @@ async fn by_the_api() {
             (4000, reason.to_owned())
         );
         stack
-            .until("only the host's tunnel is left", async |stack| tunnels(stack).await == 1)
+            .wait_until("only the host's tunnel is left", async |stack| tunnels(stack).await == 1)
             .await;
         println!("{reason}: the tunnel was gone {:?} after everything began", began.elapsed());
-        stack.until("the desktop is gone", async |stack| stack.display_servers().is_empty()).await;
+        stack
+            .wait_until("the desktop is gone", async |stack| stack.display_servers().is_empty())
+            .await;
     }
     // The disabled user's tokens are worth nothing, and a removed workspace takes its sessions
     // along.
@@ -163,7 +170,7 @@ async fn by_the_api() {
         end_and_measure(&scene, "workspace_removed", REVOKE_TIMEOUT, end).await,
         (4000, "workspace_removed".to_owned())
     );
-    stack.audit_is_whole();
+    stack.assert_audit_chain_valid();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +179,7 @@ async fn the_tunnel_goes_with_the_stream() {
     let scene = set_up(&stack).await;
     assert_eq!(tunnels(&stack).await, 2);
     let (mut desktop, ended) = stack.open(&scene.member, &scene.session).await;
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
     let began = Instant::now();
     let answer = tokio::spawn(scene.post(
         &scene.admin,
@@ -188,7 +195,7 @@ async fn the_tunnel_goes_with_the_stream() {
     }
     println!("the tunnel was gone after {:?}", began.elapsed());
     assert_eq!(
-        timeout(PATIENCE, ended).await.unwrap().unwrap(),
+        timeout(TIMEOUT, ended).await.unwrap().unwrap(),
         Some((4000, "admin_stopped".to_owned()))
     );
     assert_eq!(answer.await.unwrap().0, 200);
@@ -220,9 +227,11 @@ async fn by_another_process_and_by_the_clock() {
     })
     .await;
     assert_eq!(frame, (4000, "user_disabled".to_owned()));
-    stack.until("only the host's tunnel is left", async |stack| tunnels(stack).await == 1).await;
-    stack.until("the desktop is gone", async |stack| stack.display_servers().is_empty()).await;
-    stack.audit_is_whole();
+    stack
+        .wait_until("only the host's tunnel is left", async |stack| tunnels(stack).await == 1)
+        .await;
+    stack.wait_until("the desktop is gone", async |stack| stack.display_servers().is_empty()).await;
+    stack.assert_audit_chain_valid();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,5 +248,5 @@ async fn signing_out_here_cuts_the_stream_and_keeps_the_desktop() {
     assert_eq!(stack.launch(&again).await, scene.session);
     assert_eq!(stack.display_servers(), servers);
     let (mut desktop, _ended) = stack.open(&again, &scene.session).await;
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
 }

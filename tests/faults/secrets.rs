@@ -2,7 +2,7 @@
 //! log, not in the database, not in any process's arguments or environment, and every file is its
 //! owner's alone.
 
-use super::stack::{PASSWORD, PATIENCE, Stack, WORKSPACE, display_servers};
+use super::stack::{PASSWORD, Stack, TIMEOUT, WORKSPACE, display_servers};
 use crate::product::totp_code;
 use base64::Engine as _;
 use data_encoding::BASE32_NOPAD;
@@ -62,7 +62,7 @@ fn vnc_password(server: u32) -> String {
 /// Arguments and environment of every process below one, and its own.
 fn seen_from_outside(root: u32) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
-    for pid in super::stack::family(root) {
+    for pid in super::stack::descendants(root) {
         for part in ["cmdline", "environ"] {
             let path = format!("/proc/{pid}/{part}");
             found.push((path.clone(), std::fs::read(&path).unwrap_or_default()));
@@ -127,7 +127,7 @@ async fn secrets_stay_where_they_belong() {
     secrets.push(Secret::text("wrong password", "Wrong-guess-5512"));
 
     // A session with its desktop and its stream.
-    let person = super::stack::Person {
+    let person = super::stack::SignedInUser {
         id: text(&renewed["user"]["id"]),
         token: text(&renewed["access_token"]),
     };
@@ -141,8 +141,8 @@ async fn secrets_stay_where_they_belong() {
     let (stream, _ended) =
         crate::support::vnc::over_websocket(stack.socket(&ticket).await.unwrap());
     let mut desktop =
-        timeout(PATIENCE, crate::support::vnc::VncClient::connect(stream)).await.unwrap().unwrap();
-    timeout(PATIENCE, desktop.frame()).await.unwrap().unwrap();
+        timeout(TIMEOUT, crate::support::vnc::VncClient::connect(stream)).await.unwrap().unwrap();
+    timeout(TIMEOUT, desktop.frame()).await.unwrap().unwrap();
     let server = display_servers(stack.agent_pid())[0];
     secrets.push(Secret::text("VNC password", &vnc_password(server)));
     let spare = stack.cli(&["host", "join-token"], "");

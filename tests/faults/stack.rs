@@ -4,8 +4,8 @@
 
 use crate::product::{BINARY, command};
 use crate::support::free_port;
+use crate::support::process_guard::{GuardedChild, spawn_guarded};
 use crate::support::vnc::{Closed, VncClient, over_websocket};
-use crate::support::warden::{Kept, keep};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 /// Longest wait for what should be quick, on a machine that is busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// The password of every user here.
 pub const PASSWORD: &str = "Sesame-open-8731";
 /// The workspace everybody may launch.
@@ -39,14 +39,14 @@ pub struct Stack {
     /// A folder that the gateway shall have on a file system of its own, of this size.
     pub mount: Option<(PathBuf, &'static str)>,
     settings: Vec<(String, String)>,
-    gateway: Option<Kept>,
-    agent: Option<Kept>,
+    gateway: Option<GuardedChild>,
+    agent: Option<GuardedChild>,
     _folder: tempfile::TempDir,
 }
 
 /// A signed-in user.
 #[derive(Clone)]
-pub struct Person {
+pub struct SignedInUser {
     pub id: String,
     pub token: String,
 }
@@ -61,7 +61,7 @@ impl Stack {
     /// With settings of its own (`SECTION__KEY`, value).
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let mut stack = Self::gateway_only(settings).await;
-        stack.furnish();
+        stack.seed();
         stack.agent_up().await;
         stack
     }
@@ -103,7 +103,7 @@ impl Stack {
     }
 
     /// Users, and a workspace.
-    pub fn furnish(&self) {
+    pub fn seed(&self) {
         for (name, role) in [("member", "member"), ("other", "member"), ("admin", "admin")] {
             let made = self.cli(
                 &["user", "create", &format!("{name}@example.test"), "--role", role],
@@ -146,12 +146,13 @@ impl Stack {
         let log =
             File::options().create(true).append(true).open(self.dir.join("gateway.log")).unwrap();
         let mut command = self.serve();
-        self.gateway =
-            Some(keep(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap());
+        self.gateway = Some(
+            spawn_guarded(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap(),
+        );
         let ca = self.data().join("tls/ca.pem");
         let began = Instant::now();
         loop {
-            assert!(began.elapsed() < PATIENCE, "the gateway is not up: {}", self.log());
+            assert!(began.elapsed() < TIMEOUT, "the gateway is not up: {}", self.log());
             if let Some(status) = self.gateway.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the gateway ended, {status}: {}", self.log());
             }
@@ -192,7 +193,7 @@ impl Stack {
         self.http = reqwest::Client::builder()
             .tls_certs_only([root])
             .no_proxy()
-            .timeout(PATIENCE)
+            .timeout(TIMEOUT)
             .build()
             .unwrap();
     }
@@ -211,9 +212,9 @@ impl Stack {
 
     /// Ends both in order.
     pub async fn stop(&mut self) {
-        let both: Vec<Kept> =
+        let both: Vec<GuardedChild> =
             [self.gateway.take(), self.agent.take()].into_iter().flatten().collect();
-        tokio::task::spawn_blocking(move || both.into_iter().for_each(end)).await.unwrap();
+        tokio::task::spawn_blocking(move || both.into_iter().for_each(terminate)).await.unwrap();
     }
 
     // --- the host ---
@@ -259,9 +260,10 @@ impl Stack {
         }
         let log =
             File::options().create(true).append(true).open(self.dir.join("agent.log")).unwrap();
-        self.agent =
-            Some(keep(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap());
-        self.until("a host is connected", async |stack| {
+        self.agent = Some(
+            spawn_guarded(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap(),
+        );
+        self.wait_until("a host is connected", async |stack| {
             stack.health().await.1["dependencies"]["hosts"]["connected"] == 1
         })
         .await;
@@ -336,7 +338,7 @@ impl Stack {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    pub async fn sign_in(&self, name: &str) -> Person {
+    pub async fn sign_in(&self, name: &str) -> SignedInUser {
         let (status, tokens) = self
             .post(
                 "/api/auth/login",
@@ -346,11 +348,11 @@ impl Stack {
             .await;
         assert_eq!(status, 200, "{tokens}");
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        Person { id: text(&tokens["user"]["id"]), token: text(&tokens["access_token"]) }
+        SignedInUser { id: text(&tokens["user"]["id"]), token: text(&tokens["access_token"]) }
     }
 
     /// Launches the workspace; the session's id.
-    pub async fn launch(&self, person: &Person) -> String {
+    pub async fn launch(&self, person: &SignedInUser) -> String {
         let (status, launched) = self
             .post(&format!("/api/workspaces/{WORKSPACE}/launch"), Some(&person.token), json!({}))
             .await;
@@ -358,14 +360,14 @@ impl Stack {
         launched["session_id"].as_str().unwrap().to_owned()
     }
 
-    pub async fn session(&self, person: &Person, id: &str) -> Value {
+    pub async fn session(&self, person: &SignedInUser, id: &str) -> Value {
         let (status, session) = self.get(&format!("/api/sessions/{id}"), Some(&person.token)).await;
         assert_eq!(status, 200, "{session}");
         session
     }
 
     /// A one-use address of the stream.
-    pub async fn ticket(&self, person: &Person, id: &str) -> Result<String, (u16, Value)> {
+    pub async fn ticket(&self, person: &SignedInUser, id: &str) -> Result<String, (u16, Value)> {
         let (status, ticket) =
             self.post(&format!("/api/sessions/{id}/ticket"), Some(&person.token), json!({})).await;
         if status != 200 {
@@ -393,7 +395,7 @@ impl Stack {
     /// The stream as a browser has it: an RFB client that has seen the desktop, and how it ends.
     pub async fn open(
         &self,
-        person: &Person,
+        person: &SignedInUser,
         id: &str,
     ) -> (VncClient<DuplexStream>, JoinHandle<Closed>) {
         let path = self.ticket(person, id).await.unwrap();
@@ -405,10 +407,10 @@ impl Stack {
     }
 
     /// Waits until something holds, asking often; fails when it takes too long.
-    pub async fn until(&self, what: &str, holds: impl AsyncFn(&Self) -> bool) {
+    pub async fn wait_until(&self, what: &str, holds: impl AsyncFn(&Self) -> bool) {
         let began = Instant::now();
         while !holds(self).await {
-            assert!(began.elapsed() < PATIENCE, "not in time: {what}\n{}", self.log());
+            assert!(began.elapsed() < TIMEOUT, "not in time: {what}\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -416,7 +418,7 @@ impl Stack {
     /// The audit entries of a session, oldest first: action, outcome, reason.
     pub async fn audit_entries(
         &self,
-        admin: &Person,
+        admin: &SignedInUser,
         session: &str,
     ) -> Vec<(String, String, String)> {
         let (status, page) = self
@@ -429,7 +431,7 @@ impl Stack {
     }
 
     /// The whole log is proved by the command line.
-    pub fn audit_is_whole(&self) {
+    pub fn assert_audit_chain_valid(&self) {
         let proved = self.cli(&["audit", "verify"], "");
         assert!(proved.status.success(), "{proved:?}");
     }
@@ -438,13 +440,13 @@ impl Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         for child in [self.gateway.take(), self.agent.take()].into_iter().flatten() {
-            end(child);
+            terminate(child);
         }
     }
 }
 
 /// Asks a process to end, and ends it.
-pub fn end(mut child: Kept) {
+pub fn terminate(mut child: GuardedChild) {
     signal(child.id(), Signal::CONT);
     signal(child.id(), Signal::TERM);
     let began = Instant::now();
@@ -465,7 +467,7 @@ pub fn signal(pid: u32, what: Signal) {
 
 /// The display servers below a process.
 pub fn display_servers(ancestor: u32) -> Vec<u32> {
-    descent(ancestor)
+    descendants_with_names(ancestor)
         .into_iter()
         .filter(|(_, name)| name == "Xtigervnc")
         .map(|(pid, _)| pid)
@@ -473,13 +475,16 @@ pub fn display_servers(ancestor: u32) -> Vec<u32> {
 }
 
 /// A process and all below it, itself first.
-pub fn family(ancestor: u32) -> Vec<u32> {
-    let below = descent(ancestor).into_iter().map(|(pid, _)| pid).filter(|&pid| pid != ancestor);
+pub fn descendants(ancestor: u32) -> Vec<u32> {
+    let below = descendants_with_names(ancestor)
+        .into_iter()
+        .map(|(pid, _)| pid)
+        .filter(|&pid| pid != ancestor);
     std::iter::once(ancestor).chain(below).collect()
 }
 
 /// Ids and names of a process and all below it.
-fn descent(ancestor: u32) -> Vec<(u32, String)> {
+fn descendants_with_names(ancestor: u32) -> Vec<(u32, String)> {
     let all: Vec<(u32, u32, String)> = std::fs::read_dir("/proc")
         .unwrap()
         .flatten()

@@ -1,8 +1,8 @@
 //! Real desktops: Xtigervnc in bubblewrap. These need the packages; without them they fail.
 
-use super::rig::{
+use super::harness::{
     authenticate, connect_client, display_server, home, processes_with_mark, reachable_sockets,
-    run_in_desktop, spec, until,
+    run_in_desktop, spec, wait_until,
 };
 use portcullis::domain::UserId;
 use portcullis::host::desktop::launcher::UIDS;
@@ -32,7 +32,9 @@ async fn greets_takes_its_password_and_shows_a_picture() {
     assert_eq!((screen.width, screen.height, screen.name.as_str()), (1280, 800, mark.as_str()));
     // The desktop appears: panel, wallpaper and terminal are many colours.
     screen
-        .until(|screen| screen.pixels.iter().collect::<std::collections::HashSet<_>>().len() > 200)
+        .read_until(|screen| {
+            screen.pixels.iter().collect::<std::collections::HashSet<_>>().len() > 200
+        })
         .await
         .unwrap();
     println!("launch to painted desktop {:?}", begun.elapsed());
@@ -180,7 +182,7 @@ async fn a_crash_is_noticed_at_once_and_leaves_nothing() {
     let begun = Instant::now();
     rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
     let mut phase = desktop.phase();
-    tokio::time::timeout(super::rig::PATIENCE, phase.wait_for(|phase| *phase >= Phase::Ended))
+    tokio::time::timeout(super::harness::TIMEOUT, phase.wait_for(|phase| *phase >= Phase::Ended))
         .await
         .unwrap()
         .unwrap();
@@ -197,7 +199,7 @@ async fn dropping_the_handle_ends_the_desktop() {
     let launcher = launcher(dir.path());
     let (spec, mark) = spec(UserId::new());
     drop(launcher.launch(spec).await.unwrap());
-    until("the desktop is gone", || processes_with_mark(&mark).is_empty()).await;
+    wait_until("the desktop is gone", || processes_with_mark(&mark).is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,7 +211,8 @@ async fn an_abandoned_launch_leaves_nothing() {
     // Given up while the server starts.
     tokio::select! {
         _ = launcher.launch(spec) => panic!("too quick to give up"),
-        () = until("something starts", || !processes_with_mark(&mark).is_empty()) => {}
+        () = wait_until("something starts", || !processes_with_mark(&mark).is_empty()) => {}
     }
-    until("nothing is left", || processes_with_mark(&mark).is_empty() && !folder.exists()).await;
+    wait_until("nothing is left", || processes_with_mark(&mark).is_empty() && !folder.exists())
+        .await;
 }

@@ -1,7 +1,7 @@
 //! `kill -9` of an agent: its desktops end with it, and the next agent starts clean.
 
-use super::rig::{processes_with_mark, read_complete_file, spec, until};
-use crate::support::warden::keep;
+use super::harness::{processes_with_mark, read_complete_file, spec, wait_until};
+use crate::support::process_guard::spawn_guarded;
 use portcullis::domain::UserId;
 use portcullis::host::desktop::launcher::UIDS;
 use portcullis::host::desktop::{DesktopSpec, DisplayProtocol, Launcher, Limits};
@@ -20,7 +20,7 @@ async fn a_process_with_a_desktop() {
     let mut marks = String::new();
     for screen in [DisplayProtocol::Rfb, DisplayProtocol::Rdp] {
         let (spec, mark) = spec(UserId::new());
-        desktops.push(launcher.launch(DesktopSpec { protocol, ..spec }).await.unwrap());
+        desktops.push(launcher.launch(DesktopSpec { protocol: screen, ..spec }).await.unwrap());
         marks += &format!("{mark}\n");
     }
     std::fs::write(folder.join("marks"), marks + "END").unwrap();
@@ -34,7 +34,7 @@ async fn kill_9_of_an_agent_leaves_no_desktop() {
     command
         .args(["--exact", "host::orphans::a_process_with_a_desktop", "--ignored", "--nocapture"])
         .env(FOLDER, dir.path());
-    let mut agent = keep(command.stdout(Stdio::null())).unwrap();
+    let mut agent = spawn_guarded(command.stdout(Stdio::null())).unwrap();
     let text = read_complete_file(&dir.path().join("marks"), "END").await;
     let marks: Vec<&str> = text.lines().filter(|line| line.starts_with("mark-")).collect();
     assert_eq!(marks.len(), 2);
@@ -42,7 +42,7 @@ async fn kill_9_of_an_agent_leaves_no_desktop() {
     let begun = std::time::Instant::now();
     agent.kill().unwrap();
     agent.wait().unwrap();
-    until("every process is gone", || {
+    wait_until("every process is gone", || {
         marks.iter().all(|mark| processes_with_mark(mark).is_empty())
     })
     .await;

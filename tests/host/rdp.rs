@@ -1,10 +1,11 @@
 //! RDP desktops: xrdp joined to an Xorg of the session's own, in bubblewrap. These need the
 //! packages; without them they fail.
 
-use super::rig::{
-    PATIENCE, display_server, processes_with_mark, reachable_sockets, run_in_desktop, spec, until,
+use super::harness::{
+    TIMEOUT, display_server, processes_with_mark, reachable_sockets, run_in_desktop, spec,
+    wait_until,
 };
-use crate::support::warden::{Kept, keep};
+use crate::support::process_guard::{GuardedChild, spawn_guarded};
 use portcullis::domain::UserId;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::host::desktop::launcher::{UIDS, session_folder};
@@ -197,7 +198,7 @@ async fn a_dead_display_server_is_noticed_at_once() {
     let desktop = launcher.launch(spec).await.unwrap();
     rustix::process::kill_process(display_server(&mark), rustix::process::Signal::KILL).unwrap();
     let mut phase = desktop.phase();
-    tokio::time::timeout(PATIENCE, phase.wait_for(|phase| *phase >= Phase::Ended))
+    tokio::time::timeout(TIMEOUT, phase.wait_for(|phase| *phase >= Phase::Ended))
         .await
         .unwrap()
         .unwrap();
@@ -207,7 +208,7 @@ async fn a_dead_display_server_is_noticed_at_once() {
 }
 
 /// A child that does not outlive its test.
-struct RunningClient(Kept);
+struct RunningClient(GuardedChild);
 
 impl Drop for RunningClient {
     fn drop(&mut self) {
@@ -231,8 +232,9 @@ impl RdpViewer {
         command
             .args(["-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-fbdir"])
             .arg(dir);
-        let screen = RunningClient(keep(command.stdout(out).stderr(Stdio::null())).unwrap());
-        until("a display", || {
+        let screen =
+            RunningClient(spawn_guarded(command.stdout(out).stderr(Stdio::null())).unwrap());
+        wait_until("a display", || {
             display = std::fs::read_to_string(&number).unwrap_or_default();
             display.ends_with('\n')
         })
@@ -267,7 +269,7 @@ impl RdpViewer {
         command.args(["/size:1024x768", "/bpp:32", "/network:lan", "+clipboard", "-decorations"]);
         command.env("DISPLAY", &self.display).env("HOME", dir).stdin(Stdio::null());
         let log = std::fs::File::create(dir.join("client.log")).unwrap();
-        RunningClient(keep(command.stdout(log.try_clone().unwrap()).stderr(log)).unwrap())
+        RunningClient(spawn_guarded(command.stdout(log.try_clone().unwrap()).stderr(log)).unwrap())
     }
 
     /// How many colours it shows. Behind a header whose first word is its length there are 256
@@ -310,7 +312,7 @@ async fn shows_a_picture_to_a_stock_client_and_again_after_it_left() {
         assert!(seen.is_ok(), "{turn}: {} colours\n{log}", viewer.colours());
         println!("launch to greeting {greeted:?}, {turn} client to picture {:?}", begun.elapsed());
         drop(client);
-        until("the client's picture is gone", || viewer.colours() < 20).await;
+        wait_until("the client's picture is gone", || viewer.colours() < 20).await;
     }
     assert_eq!(display_server(&mark), server, "the same desktop");
     desktop.stop().await;

@@ -1,8 +1,10 @@
 //! Launching web applications through a real agent and real tunnels: they answer, or the launch
 //! says why not.
 
-use super::rig::PATIENCE;
-use super::whole::{kept, order, start_enrolled_agent_with, start_gateway, wait_until_connected};
+use super::agent_end_to_end::{
+    gateway_state, order, start_enrolled_agent_with, start_gateway, wait_until_connected,
+};
+use super::harness::TIMEOUT;
 use portcullis::broker::fleet::{DesktopOrder, Endpoint, FleetError, HostFleet, ProbeFailure};
 use portcullis::domain::SessionId;
 use portcullis::domain::upstream::{Fingerprint, TrustRule};
@@ -101,7 +103,7 @@ async fn a_web_application_answers_or_the_launch_says_why() {
         ("down", closed.local_addr().unwrap().to_string()),
     ];
     drop(closed);
-    let mut kept = kept();
+    let mut kept = gateway_state();
     let gateway = start_gateway(&mut kept).await;
     let services = services.map(|(name, at)| (name.to_owned(), at)).into_iter().collect();
     let agent = start_enrolled_agent_with(
@@ -115,13 +117,10 @@ async fn a_web_application_answers_or_the_launch_says_why() {
 
     // What it offers is known soon after it connected.
     let mut changed = gateway.fleet.hosts_changed();
-    tokio::time::timeout(
-        PATIENCE,
-        changed.wait_for(|_| gateway.fleet.capabilities(host).is_some()),
-    )
-    .await
-    .unwrap()
-    .unwrap();
+    tokio::time::timeout(TIMEOUT, changed.wait_for(|_| gateway.fleet.capabilities(host).is_some()))
+        .await
+        .unwrap()
+        .unwrap();
     let offers = gateway.fleet.capabilities(host).unwrap();
     assert!(
         offers.service_kinds.contains(&WorkspaceKind::Html5)
@@ -183,7 +182,7 @@ async fn a_web_application_answers_or_the_launch_says_why() {
     pinned.workspace.upstream.trust = TrustRule::Pinned(Fingerprint([2; 32]));
     for order in [other, pinned] {
         match probe_failure(fleet.start(host, order).await) {
-            ProbeFailure::Certificate { certificate, .. } => {
+            ProbeFailure::Certificate { certificate: seen, .. } => {
                 assert_eq!((seen.fingerprint, seen.subject.is_empty()), (print, false))
             }
             other => panic!("{other:?}"),

@@ -62,7 +62,7 @@ on_both! {
         // good.
         assert_eq!(member.post("/api/auth/logout", json!({})).await.status, 200);
         assert_eq!(member.get("/api/auth/me").await.status, 401);
-        let refused = app.audited("action=token_refused").await;
+        let refused = app.audit_entries("action=token_refused").await;
         let count = |reason: &str| refused.iter().filter(|e| e["reason"] == reason).count();
         assert!(count("forged") >= forged.len() && count("revoked") == 1, "{refused:?}");
     }

@@ -26,15 +26,15 @@ on_both! {
         }
         assert!(seen.len() > 10 && seen.windows(2).all(|w| w[0] > w[1]), "newest first, nothing twice: {seen:?}");
 
-        let launches = app.audited(&format!("action=launch_workspace&workspace_id={WORKSPACE}&outcome=success")).await;
+        let launches = app.audit_entries(&format!("action=launch_workspace&workspace_id={WORKSPACE}&outcome=success")).await;
         assert_eq!(launches.len(), 1);
         let entry = &launches[0];
         assert_eq!((&entry["actor"]["email"], &entry["actor"]["role"]), (&json!("member@example.test"), &json!("member")));
         assert_eq!(entry["source_ip"], "127.0.0.1");
         assert!(entry["session_id"].is_string() && entry["request_id"].is_string());
-        assert_eq!(app.audited("actor=member@example.test&action=launch_workspace").await.len(), 1);
-        assert!(app.audited("from=2999-01-01T00:00:00Z").await.is_empty());
-        assert!(!app.audited("q=member@example").await.is_empty());
+        assert_eq!(app.audit_entries("actor=member@example.test&action=launch_workspace").await.len(), 1);
+        assert!(app.audit_entries("from=2999-01-01T00:00:00Z").await.is_empty());
+        assert!(!app.audit_entries("q=member@example").await.is_empty());
         for bad in ["limit=0", "limit=501", "from=yesterday", "outcome=maybe", "cursor=x"] {
             let answer = security.get(&format!("/api/audit?{bad}")).await;
             assert_eq!(answer.status, 422, "{bad}: {}", answer.body);
@@ -76,7 +76,7 @@ on_both! {
         member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;
         let security = app.signed_in("security").await;
         let filter = "actor=member@example.test&outcome=success";
-        let shown = app.audited(filter).await;
+        let shown = app.audit_entries(filter).await;
         let export = security.get(&format!("/api/audit/export?format=jsonl&{filter}&q=")).await;
         assert_eq!(export.status, 200, "{}", export.body);
         let lines: Vec<Value> = export.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -86,7 +86,7 @@ on_both! {
         let table = security.get("/api/audit/export?format=csv&action=launch_workspace").await;
         assert_eq!(table.body.lines().count(), 2, "{}", table.body);
         assert_eq!(security.get("/api/audit/export?format=csv&from=2999-01-01T00:00:00Z").await.body.lines().count(), 1);
-        let noted = app.audited("action=export_audit").await;
+        let noted = app.audit_entries("action=export_audit").await;
         assert!(noted.iter().any(|e| e["details"] == json!({"actor": "member@example.test", "outcome": "success"})), "{noted:?}");
         assert_eq!(security.get("/api/audit/export?action=nonsense").await.status, 422);
         assert_eq!(member.get(&format!("/api/audit/export?{filter}")).await.status, 403);

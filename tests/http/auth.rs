@@ -11,7 +11,7 @@ on_both! {
     async fn two_factors_give_tokens_and_tokens_say_who(db) {
         let app = TestApp::start(db).await;
         let client = app.anonymous();
-        let person = app.person("member").clone();
+        let person = app.user("member").clone();
         let first = client.post("/api/auth/login", json!({"email": person.email, "password": app.password})).await.json();
         assert_eq!(first["mfa_required"], true);
         assert_eq!(first["methods"], json!(["totp"]));
@@ -59,7 +59,7 @@ on_both! {
         let refused = last.expect("somebody who guesses is told to wait");
         assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
         refused.detail();
-        assert!(!app.audited("action=login_throttled").await.is_empty());
+        assert!(!app.audit_entries("action=login_throttled").await.is_empty());
     }
 }
 
@@ -67,7 +67,7 @@ on_both! {
     async fn a_code_works_once_and_of_two_at_once_one_wins(db) {
         let app = TestApp::start(db).await;
         let client = app.anonymous();
-        let person = app.person("member").clone();
+        let person = app.user("member").clone();
         let secret = person.totp.unwrap();
         let mut challenges = Vec::new();
         for _ in 0..2 {
@@ -85,7 +85,7 @@ on_both! {
         assert_eq!(statuses, [200, 401], "{} {}", a.body, b.body);
         let loser = if a.status == 401 { a } else { b };
         assert_eq!(loser.detail(), "Invalid code");
-        assert_eq!(app.audited("action=mfa_verify&outcome=success&actor=member@example.test").await.len(), 1);
+        assert_eq!(app.audit_entries("action=mfa_verify&outcome=success&actor=member@example.test").await.len(), 1);
     }
 }
 
@@ -133,7 +133,7 @@ on_both! {
         assert_eq!(reused.status, 401);
         assert_eq!(me(&renewed["access_token"]).await, 401, "the login is over");
         assert_eq!(client.post("/api/auth/refresh", json!({"refresh_token": renewed["refresh_token"]})).await.status, 401);
-        assert!(!app.audited("action=refresh_reuse").await.is_empty());
+        assert!(!app.audit_entries("action=refresh_reuse").await.is_empty());
     }
 }
 
@@ -156,9 +156,9 @@ on_both! {
         }
         assert_eq!(app.anonymous().header("authorization", "Basic YTpi").get("/api/auth/me").await.status, 401);
 
-        app.pass(Duration::from_secs(601));
+        app.advance(Duration::from_secs(601));
         assert_eq!(member.get("/api/auth/me").await.status, 401, "expired");
-        let refused = app.audited("action=token_refused").await;
+        let refused = app.audit_entries("action=token_refused").await;
         let reasons: Vec<_> = refused.iter().map(|e| e["reason"].as_str().unwrap().to_owned()).collect();
         assert!(reasons.iter().any(|r| r == "expired"), "{reasons:?}");
         assert!(reasons.iter().filter(|r| *r == "forged").count() >= 6, "{reasons:?}");
@@ -183,14 +183,14 @@ on_both! {
     async fn a_disabled_user_is_out(db) {
         let app = TestApp::start(db).await;
         let (admin, other) = (app.signed_in("admin").await, app.signed_in("other").await);
-        let id = app.person("other").id;
+        let id = app.user("other").id;
         let disabled = admin.send(reqwest::Method::PATCH, &format!("/api/users/{id}"), Some(b"{\"disabled\":true}".to_vec())).await;
         assert_eq!(disabled.status, 200, "{}", disabled.body);
         assert_eq!(disabled.json()["disabled"], true);
         assert_eq!(other.get("/api/auth/me").await.status, 401);
         let again = app.anonymous().post("/api/auth/login", json!({"email": "other@example.test", "password": app.password})).await;
         assert_eq!(again.status, 401);
-        let own = format!("/api/users/{}", app.person("admin").id);
+        let own = format!("/api/users/{}", app.user("admin").id);
         assert_eq!(admin.send(reqwest::Method::PATCH, &own, Some(b"{\"disabled\":true}".to_vec())).await.status, 409);
         assert_eq!(admin.send(reqwest::Method::PATCH, &own, Some(b"{\"role\":\"member\"}".to_vec())).await.status, 409);
     }
@@ -241,6 +241,6 @@ on_both! {
         assert_eq!(here.post(&end, json!({})).await.status, 404, "it has ended already");
         let logins = here.get("/api/auth/logins").await.json();
         assert_eq!(logins.as_array().unwrap().iter().filter(|l| l["active"] == true).count(), 1);
-        assert_eq!(app.audited("action=logout&actor=member@example.test").await.len(), 1);
+        assert_eq!(app.audit_entries("action=logout&actor=member@example.test").await.len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! What a browser is given and what it is held to: cookies, CSRF, origins, headers, pages.
 
-use crate::support::app::{GUARDED, TestApp, WORKSPACE};
+use crate::support::app::{MFA_WORKSPACE, TestApp, WORKSPACE};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +57,7 @@ async fn a_cookie_alone_changes_nothing() {
         assert_eq!(foreign.get("/api/workspaces").await.status, 200, "reading is safe: {what}");
     }
     assert_eq!(browser.post(&launch, json!({})).await.status, 200);
-    let denied = app.audited("action=access_denied").await;
+    let denied = app.audit_entries("action=access_denied").await;
     let reasons: Vec<_> = denied.iter().map(|e| e["reason"].as_str().unwrap()).collect();
     assert!(
         reasons.contains(&"csrf_header_missing") && reasons.contains(&"foreign_origin"),
@@ -161,7 +161,7 @@ async fn a_second_factor_is_what_guards_a_guarded_workspace() {
     let launched = app
         .browser("member")
         .await
-        .post(&format!("/api/workspaces/{GUARDED}/launch"), json!({}))
+        .post(&format!("/api/workspaces/{MFA_WORKSPACE}/launch"), json!({}))
         .await;
     assert_eq!(launched.status, 200, "{}", launched.body);
     assert_eq!(launched.json()["security"]["mfa_verified"], true);

@@ -117,7 +117,9 @@ async fn what_does_not_exist_and_what_is_not_yours_are_the_same() {
         "nothing changed"
     );
     assert!(
-        !app.audited(&format!("actor=other@example.test&session_id={session}")).await.is_empty(),
+        !app.audit_entries(&format!("actor=other@example.test&session_id={session}"))
+            .await
+            .is_empty(),
         "a foreign id is written down"
     );
 }

@@ -159,7 +159,7 @@ on_both! {
         let member = app.signed_in("member").await;
         assert_eq!(member.get("/api/audit").await.status, 403);
         assert_eq!(member.get("/api/users").await.status, 403);
-        let denied = app.audited("action=access_denied&outcome=denied").await;
+        let denied = app.audit_entries("action=access_denied&outcome=denied").await;
         assert!(denied.len() >= 2, "{denied:?}");
         for entry in denied {
             assert_eq!(entry["actor"]["email"], "member@example.test");

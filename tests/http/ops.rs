@@ -74,7 +74,7 @@ async fn numbers_are_for_the_peers_that_are_named() {
         .header("x-forwarded-for", "203.0.113.9")
         .post("/api/auth/login", json!({"email": "a@b.test", "password": "x"}))
         .await;
-    assert_eq!(proxied.audited("action=login_failed").await[0]["source_ip"], "203.0.113.9");
+    assert_eq!(proxied.audit_entries("action=login_failed").await[0]["source_ip"], "203.0.113.9");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use tokio_tungstenite::Connector;
 async fn logs_hold_no_secret() {
     let app = TestApp::sqlite().await;
     let mut secrets = vec![("password", app.password.clone())];
-    secrets.push(("totp secret", app.person("member").totp.clone().unwrap().expose().clone()));
+    secrets.push(("totp secret", app.user("member").totp.clone().unwrap().expose().clone()));
 
     let tokens = app.sign_in(&app.anonymous(), "member").await.json();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
@@ -114,6 +114,6 @@ async fn a_line_names_its_request_and_its_pattern() {
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!(line["route"], "/api/sessions/{id}");
     assert_eq!(line["status"], 404);
-    assert_eq!(line["user"], app.person("member").id.to_string());
+    assert_eq!(line["user"], app.user("member").id.to_string());
     assert_eq!(line["span"]["request_id"], id);
 }

@@ -66,7 +66,7 @@ on_both! {
         assert_eq!((status, &changed["server"]["keyboard"], &changed["server"]["username"]), (200, &Value::Null, &json!("svc")));
         admin.send(Method::DELETE, "/api/workspaces/ws-win", None).await;
         assert_eq!(member.get(&format!("/api/sessions/{id}")).await.json()["policy"], Value::Null);
-        for entry in app.audited("").await {
+        for entry in app.audit_entries("").await {
             assert!(!entry.to_string().contains(PASSWORD), "{entry}");
         }
     }
@@ -108,7 +108,7 @@ on_both! {
             assert!(!answer.detail().contains(PASSWORD));
         }
         assert_eq!(saved(member).await, json!(false));
-        for entry in app.audited("").await {
+        for entry in app.audit_entries("").await {
             assert!(!entry.to_string().contains(PASSWORD), "{entry}");
         }
     }

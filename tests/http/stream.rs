@@ -50,10 +50,10 @@ on_both! {
         drop(open);
 
         let late = ticket(&member, &session).await;
-        app.pass(Duration::from_secs(31));
+        app.advance(Duration::from_secs(31));
         assert_eq!(connect(&app, &late, &[]).await.unwrap_err(), 401, "expired");
         assert_eq!(connect(&app, &format!("/api/sessions/{session}/stream?ticket=x"), &[]).await.unwrap_err(), 401, "unknown");
-        let reasons: Vec<_> = app.audited("action=ticket_refused").await.iter().map(|e| e["reason"].as_str().unwrap().to_owned()).collect();
+        let reasons: Vec<_> = app.audit_entries("action=ticket_refused").await.iter().map(|e| e["reason"].as_str().unwrap().to_owned()).collect();
         for reason in ["used", "expired", "unknown"] {
             assert!(reasons.iter().any(|r| r == reason), "{reason} in {reasons:?}");
         }
@@ -92,7 +92,7 @@ on_both! {
         }
         assert_eq!(connect(&app, &path, &[("cookie", &cookie)]).await.unwrap_err(), 403, "a cookie without an origin");
         connect(&app, &path, &[("cookie", &cookie), ("origin", &app.base)]).await.unwrap();
-        assert!(app.audited("action=access_denied&q=foreign_origin").await.len() >= 6);
+        assert!(app.audit_entries("action=access_denied&q=foreign_origin").await.len() >= 6);
     }
 }
 
@@ -150,7 +150,7 @@ on_both! {
         let mut fifth = connect(&app, &ticket(&member, &session).await, &[]).await.unwrap();
         assert_eq!(close_of(&mut fifth).await, (4003, "too_many_viewers".to_owned()));
         assert_eq!(member.get(&format!("/api/sessions/{session}")).await.json()["viewers"], 4);
-        let denied = app.audited("action=open_stream&outcome=denied").await;
+        let denied = app.audit_entries("action=open_stream&outcome=denied").await;
         assert_eq!(denied[0]["reason"], "too_many_viewers");
     }
 }

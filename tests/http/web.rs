@@ -84,7 +84,7 @@ on_both! {
         let of_host = |list: Value| list.as_array().unwrap().iter().find(|h| h["id"] == app.host.to_string()).unwrap()["offers"].clone();
         assert_eq!(of_host(security.get("/api/hosts").await.json()), Value::Null);
         let offers = HostCapabilities { kinds: vec![WorkspaceKind::Linux], service_kinds: vec![WorkspaceKind::Html5], services: vec![("wiki".into(), true)] };
-        app.fleet.offer(app.host, offers);
+        app.fleet.set_offers(app.host, offers);
         let told = json!({"desktops": ["linux"], "service_types": ["html5"], "services": [{"name": "wiki", "reachable": true}]});
         assert_eq!(of_host(security.get("/api/hosts").await.json()), told);
     }

@@ -1,6 +1,6 @@
 //! Workspaces and sessions over HTTP: the shapes of the contract.
 
-use crate::support::app::{SINGLE, TestApp, WORKSPACE};
+use crate::support::app::{SINGLE_SEAT_WORKSPACE, TestApp, WORKSPACE};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -71,7 +71,7 @@ on_both! {
     async fn one_seat_is_for_one(db) {
         let app = TestApp::start(db).await;
         let (member, other) = (app.signed_in("member").await, app.signed_in("other").await);
-        let launch = format!("/api/workspaces/{SINGLE}/launch");
+        let launch = format!("/api/workspaces/{SINGLE_SEAT_WORKSPACE}/launch");
         let (a, b) = tokio::join!(member.post(&launch, json!({})), other.post(&launch, json!({})));
         let mut statuses = [a.status, b.status];
         statuses.sort_unstable();
@@ -109,7 +109,7 @@ on_both! {
             let launched = member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await.json();
             ids.insert(0, launched["session_id"].clone());
             member.post(&format!("/api/sessions/{}/disconnect", launched["session_id"].as_str().unwrap()), json!({})).await;
-            app.pass(std::time::Duration::from_millis(5));
+            app.advance(std::time::Duration::from_millis(5));
         }
         let mut seen = Vec::new();
         let mut next = Some("/api/sessions?limit=2&status=disconnected".to_owned());

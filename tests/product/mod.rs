@@ -1,7 +1,7 @@
 //! The product as a process of its own: `portcullis demo` in a fresh folder, asked over HTTPS like
 //! anybody would, and ended with everything it started when the test ends.
 
-use crate::support::warden::{Kept, keep};
+use crate::support::process_guard::{GuardedChild, spawn_guarded};
 use data_encoding::BASE32_NOPAD;
 use portcullis::auth::totp;
 use portcullis::domain::secret::SecretString;
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 /// A first start: keys, migrations, four Argon2id hashes, an agent.
-const READY: Duration = Duration::from_secs(120);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// An end in order. Every part of it has a limit of its own, together about 5 s; the rest is for a
 /// machine that is busy.
-const STOPPED: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running demo.
 pub struct Demo {
@@ -27,7 +27,7 @@ pub struct Demo {
     pub json: Value,
     /// Speaks HTTPS, trusting only the demo's authority.
     pub http: reqwest::Client,
-    child: Kept,
+    child: GuardedChild,
 }
 
 /// A process with no environment of ours.
@@ -52,7 +52,8 @@ impl Demo {
         let path = dir.join("demo.json");
         let mut demo = command(&["demo", "--listen", "127.0.0.1:0", "--data-dir"]);
         let mut child =
-            keep(demo.arg(&dir).envs(settings.iter().cloned()).stdout(Stdio::null())).unwrap();
+            spawn_guarded(demo.arg(&dir).envs(settings.iter().cloned()).stdout(Stdio::null()))
+                .unwrap();
         let began = Instant::now();
         let json: Value = loop {
             // Written in one step, so what is there is whole.
@@ -62,9 +63,9 @@ impl Demo {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the demo ended: {status}");
             }
-            if began.elapsed() > READY {
+            if began.elapsed() > READY_TIMEOUT {
                 drop(child.kill());
-                panic!("the demo was not ready in {READY:?}");
+                panic!("the demo was not ready in {READY_TIMEOUT:?}");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
@@ -144,7 +145,7 @@ impl Demo {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return (status, began.elapsed());
             }
-            assert!(began.elapsed() < STOPPED, "the demo did not stop");
+            assert!(began.elapsed() < STOP_TIMEOUT, "the demo did not stop");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -107,7 +107,8 @@ async fn the_monitor_sees_a_session_and_the_clean_up_ends_an_old_one() {
 fn monitored(demo: &Demo, token: &str) -> String {
     let monitor = addressed(demo, "monitor.py", token);
     let mut child =
-        crate::support::warden::keep(python(demo, &monitor).stdout(Stdio::piped())).unwrap();
+        crate::support::process_guard::spawn_guarded(python(demo, &monitor).stdout(Stdio::piped()))
+            .unwrap();
     let mut seen = String::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();

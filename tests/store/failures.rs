@@ -159,7 +159,8 @@ async fn what_was_said_survives_kill_9() {
     command
         .args(["--exact", "store::failures::victim", "--ignored", "--nocapture"])
         .env("PORTCULLIS_TEST_VICTIM", &db.url);
-    let mut child = crate::support::warden::keep(command.stdout(Stdio::piped())).unwrap();
+    let mut child =
+        crate::support::process_guard::spawn_guarded(command.stdout(Stdio::piped())).unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut last = 0i64;
     while last < 40 {

@@ -1,6 +1,6 @@
 //! The schema's history: forth, back, and forth again; and the tables as diesel sees them.
 
-use crate::support::db::{Backend, empty};
+use crate::support::db::{Backend, empty_database};
 use diesel::RunQueryDsl;
 use diesel::connection::{Connection, SimpleConnection};
 use diesel_migrations::MigrationHarness;
@@ -8,7 +8,7 @@ use portcullis::store::migrate::{self, MIGRATIONS};
 use portcullis::store::{Store, StoreError};
 
 fn forth_and_back(backend: Backend) {
-    let mut db = empty(backend);
+    let mut db = empty_database(backend);
     let conn = &mut db.connection;
     let forth = conn.run_pending_migrations(MIGRATIONS).unwrap().len();
     assert!(forth > 0);
@@ -32,7 +32,7 @@ fn forth_and_back_postgres() {
 }
 
 fn newer_is_refused(backend: Backend) {
-    let mut db = empty(backend);
+    let mut db = empty_database(backend);
     migrate::run(&mut db.connection).unwrap();
     db.connection
         .batch_execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')")
@@ -53,7 +53,7 @@ fn newer_is_refused_postgres() {
 
 /// Several gateways that start at once on an empty database: one migrates, all run.
 fn many_start_at_once(backend: Backend) {
-    let db = empty(backend);
+    let db = empty_database(backend);
     std::thread::scope(|scope| {
         let starts: Vec<_> =
             (0..4).map(|_| scope.spawn(|| Store::open(&db.url).map(drop))).collect();
@@ -83,7 +83,7 @@ macro_rules! each_table {
 }
 
 fn tables_are_as_diesel_sees_them(backend: Backend) {
-    let mut db = empty(backend);
+    let mut db = empty_database(backend);
     let conn = &mut db.connection;
     migrate::run(conn).unwrap();
     conn.begin_test_transaction().unwrap();

@@ -36,11 +36,11 @@ use tokio::sync::watch;
 /// A workspace anybody may launch.
 pub const WORKSPACE: &str = "ws-desk";
 /// A second workspace, which asks for a second factor.
-pub const GUARDED: &str = "ws-guarded";
+pub const MFA_WORKSPACE: &str = "ws-guarded";
 /// The domain below which web applications are shown.
-pub const APPS: &str = "apps.localhost";
+pub const APPS_DOMAIN: &str = "apps.localhost";
 /// A workspace for one at a time.
-pub const SINGLE: &str = "ws-single";
+pub const SINGLE_SEAT_WORKSPACE: &str = "ws-single";
 
 /// A gateway under test.
 pub struct TestApp {
@@ -59,14 +59,14 @@ pub struct TestApp {
     /// Every user's password; random, so that logs can be searched for it.
     pub password: String,
     http: reqwest::Client,
-    people: HashMap<&'static str, Person>,
+    users: HashMap<&'static str, TestUser>,
     running: Option<RunningServer>,
     _db: Db,
 }
 
 /// A user of the test.
 #[derive(Clone)]
-pub struct Person {
+pub struct TestUser {
     pub id: UserId,
     pub email: String,
     pub totp: Option<SecretString>,
@@ -85,11 +85,11 @@ impl TestApp {
 
     /// With settings of its own.
     pub async fn with(db: Db, change: impl FnOnce(&mut Settings, &mut ServerLimits)) -> Self {
-        Self::dialling(db, Arc::new(SilentDesktop), change).await
+        Self::with_dial(db, Arc::new(SilentDesktop), change).await
     }
 
     /// With settings and desktops of its own.
-    pub async fn dialling(
+    pub async fn with_dial(
         db: Db,
         dial: Arc<dyn Dial>,
         change: impl FnOnce(&mut Settings, &mut ServerLimits),
@@ -111,7 +111,7 @@ impl TestApp {
         let base = format!("https://localhost:{port}");
         let rate = Rate { per_second: 10_000, burst: 10_000 };
         let (server_tls, client_tls, root) = certificate();
-        let apps = AppsSettings::new(APPS, &base, Duration::from_secs(1800), &server_tls);
+        let apps = AppsSettings::new(APPS_DOMAIN, &base, Duration::from_secs(1800), &server_tls);
         let mut settings = Settings {
             public_origins: vec![base.clone()],
             anonymous_rate: rate,
@@ -163,16 +163,16 @@ impl TestApp {
             root,
             password: password().0.clone(),
             http,
-            people: HashMap::new(),
+            users: HashMap::new(),
             running: Some(running),
             _db: db,
         };
-        app.furnish().await;
+        app.seed().await;
         app
     }
 
     /// The organization, its users, a host and workspaces.
-    async fn furnish(&mut self) {
+    async fn seed(&mut self) {
         let shell = RequestSource::local("test");
         self.broker.ensure_organization("Test").await.unwrap();
         self.broker.start(&shell).await.unwrap();
@@ -203,7 +203,7 @@ impl TestApp {
             if let Some(secret) = &totp {
                 self.broker.set_totp(&shell, &system, user.id, secret).await.unwrap();
             }
-            self.people.insert(word, Person { id: user.id, email: user.email, totp });
+            self.users.insert(word, TestUser { id: user.id, email: user.email, totp });
         }
         let token = self
             .broker
@@ -219,9 +219,11 @@ impl TestApp {
         let enrolled = self.broker.enroll_host(&shell, enrollment).await.unwrap();
         self.host = enrolled.host.id;
         self.fleet.connect(self.host);
-        for (id, requires_mfa, single_seat) in
-            [(WORKSPACE, false, false), (GUARDED, true, false), (SINGLE, false, true)]
-        {
+        for (id, requires_mfa, single_seat) in [
+            (WORKSPACE, false, false),
+            (MFA_WORKSPACE, true, false),
+            (SINGLE_SEAT_WORKSPACE, false, true),
+        ] {
             let roles = vec![Role::Member, Role::Admin];
             let rest = WorkspaceChange {
                 requires_mfa: Some(requires_mfa),
@@ -242,18 +244,18 @@ impl TestApp {
     }
 
     /// A user.
-    pub fn person(&self, word: &str) -> &Person {
-        &self.people[word]
+    pub fn user(&self, word: &str) -> &TestUser {
+        &self.users[word]
     }
 
     /// Lets time pass.
-    pub fn pass(&self, time: Duration) {
+    pub fn advance(&self, time: Duration) {
         self.clock.0.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
     /// A code that was not used yet: time moves on by one period first.
     pub fn fresh_code(&self, secret: &SecretString) -> String {
-        self.pass(Duration::from_secs(30));
+        self.advance(Duration::from_secs(30));
         totp::code_at(secret, totp::step_of(self.clock.now())).unwrap()
     }
 
@@ -278,7 +280,7 @@ impl TestApp {
 
     /// Both factors; the answer with the tokens.
     pub async fn sign_in(&self, client: &Client, word: &str) -> Answer {
-        let person = self.person(word);
+        let person = self.user(word);
         let first = client
             .post("/api/auth/login", json!({"email": person.email, "password": self.password}))
             .await;
@@ -297,7 +299,7 @@ impl TestApp {
     }
 
     /// Every audit entry that fits a filter, newest first.
-    pub async fn audited(&self, query: &str) -> Vec<Value> {
+    pub async fn audit_entries(&self, query: &str) -> Vec<Value> {
         let answer =
             self.signed_in("security").await.get(&format!("/api/audit?limit=500&{query}")).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -385,7 +387,7 @@ fn certificate() -> (rustls::ServerConfig, rustls::ClientConfig, reqwest::Certif
     let made = rcgen::generate_simple_self_signed(vec![
         "localhost".to_owned(),
         "127.0.0.1".to_owned(),
-        format!("*.{APPS}"),
+        format!("*.{APPS_DOMAIN}"),
     ])
     .unwrap();
     let der = made.cert.der().clone();

@@ -66,10 +66,10 @@ pub fn vault() -> Vault {
 pub struct Db {
     pub store: Store,
     pub url: String,
-    _place: Holder,
+    _place: DatabaseGuard,
 }
 
-enum Holder {
+enum DatabaseGuard {
     Sqlite(#[expect(dead_code, reason = "removes the folder when dropped")] tempfile::TempDir),
     Postgres(String),
 }
@@ -101,42 +101,42 @@ impl Db {
     }
 }
 
-impl Drop for Holder {
+impl Drop for DatabaseGuard {
     fn drop(&mut self) {
         if let Self::Postgres(name) = self {
-            let _ = admin(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+            let _ = execute_as_admin(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
         }
     }
 }
 
 /// A connection to a database without any schema.
-pub struct Empty {
+pub struct EmptyDatabase {
     pub connection: AnyConnection,
     pub url: String,
-    _place: Holder,
+    _place: DatabaseGuard,
 }
 
-pub fn empty(backend: Backend) -> Empty {
+pub fn empty_database(backend: Backend) -> EmptyDatabase {
     let (url, place) = match backend {
         Backend::Sqlite => sqlite(),
         Backend::Postgres => postgres("template1"),
     };
-    Empty {
+    EmptyDatabase {
         connection: DatabaseLocation::parse(&url).unwrap().open(AccessMode::Write).unwrap(),
         url,
         _place: place,
     }
 }
 
-fn sqlite() -> (String, Holder) {
+fn sqlite() -> (String, DatabaseGuard) {
     let dir = tempfile::tempdir().unwrap();
-    (format!("sqlite:{}", dir.path().join("test.db").display()), Holder::Sqlite(dir))
+    (format!("sqlite:{}", dir.path().join("test.db").display()), DatabaseGuard::Sqlite(dir))
 }
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// $1: where the programs are. Says "ready DIRECTORY"; ends when its input does.
-const WATCH: &str = r#"
+const SUPERVISOR_SCRIPT: &str = r#"
 set -eu
 trap '' INT TERM HUP
 dir=$(mktemp -d /tmp/portcullis-pg-XXXXXX)
@@ -150,18 +150,18 @@ cat >/dev/null
 "$1/pg_ctl" -D "$dir/data" -m immediate -s stop
 "#;
 
-struct Server {
+struct PostgresServer {
     dir: String,
     /// Its input is this process's life: nobody else holds the other end.
     _watch: Mutex<Child>,
 }
 
-fn server() -> &'static Server {
-    static SERVER: OnceLock<Server> = OnceLock::new();
+fn postgres_server() -> &'static PostgresServer {
+    static SERVER: OnceLock<PostgresServer> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = STARTING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     SERVER.get_or_init(|| {
-        let server = start();
+        let server = start_postgres();
         let url = url(&server.dir, "postgres");
         let mut conn = DatabaseLocation::parse(&url).unwrap().open(AccessMode::Write).unwrap();
         conn.batch_execute("CREATE DATABASE portcullis_template TEMPLATE template0").unwrap();
@@ -177,15 +177,15 @@ fn server() -> &'static Server {
     })
 }
 
-fn start() -> Server {
+fn start_postgres() -> PostgresServer {
     // PostgreSQL refuses to run as root.
     let mut command = if rustix::process::geteuid().is_root() {
         let mut command = Command::new("runuser");
-        command.args(["-u", "postgres", "--", "sh", "-c", WATCH, "sh", BIN]);
+        command.args(["-u", "postgres", "--", "sh", "-c", SUPERVISOR_SCRIPT, "sh", BIN]);
         command
     } else {
         let mut command = Command::new("sh");
-        command.args(["-c", WATCH, "sh", BIN]);
+        command.args(["-c", SUPERVISOR_SCRIPT, "sh", BIN]);
         command
     };
     // A group of its own: what is typed at the terminal is not meant for it.
@@ -205,25 +205,25 @@ fn start() -> Server {
         .strip_prefix("ready ")
         .unwrap_or_else(|| panic!("PostgreSQL does not start: {said}"))
         .to_owned();
-    Server { dir, _watch: Mutex::new(child) }
+    PostgresServer { dir, _watch: Mutex::new(child) }
 }
 
 fn url(dir: &str, database: &str) -> String {
     format!("postgres:///{database}?host={dir}&user=portcullis")
 }
 
-fn admin(sql: &str) -> diesel::QueryResult<()> {
-    DatabaseLocation::parse(&url(&server().dir, "postgres"))
+fn execute_as_admin(sql: &str) -> diesel::QueryResult<()> {
+    DatabaseLocation::parse(&url(&postgres_server().dir, "postgres"))
         .unwrap()
         .open(AccessMode::Write)
         .unwrap()
         .batch_execute(sql)
 }
 
-fn postgres(template: &str) -> (String, Holder) {
+fn postgres(template: &str) -> (String, DatabaseGuard) {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let dir = &server().dir;
+    let dir = &postgres_server().dir;
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    admin(&format!("CREATE DATABASE {name} TEMPLATE {template}")).unwrap();
-    (url(dir, &name), Holder::Postgres(name))
+    execute_as_admin(&format!("CREATE DATABASE {name} TEMPLATE {template}")).unwrap();
+    (url(dir, &name), DatabaseGuard::Postgres(name))
 }

@@ -36,7 +36,7 @@ pub enum Plan {
 }
 
 #[derive(Default)]
-struct Inside {
+struct FleetState {
     hosts: HashMap<HostId, bool>,
     host_keys: HashMap<HostId, Vec<u8>>,
     desktops: HashMap<HostId, HashSet<SessionId>>,
@@ -57,7 +57,7 @@ struct Inside {
 
 /// See the module.
 pub struct FakeFleet {
-    inside: Mutex<Inside>,
+    inside: Mutex<FleetState>,
     changed: watch::Sender<u64>,
     gate: Semaphore,
     begun: watch::Sender<u64>,
@@ -79,30 +79,30 @@ impl FakeFleet {
         Arc::default()
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
+    fn state(&self) -> MutexGuard<'_, FleetState> {
         self.inside.lock().unwrap()
     }
 
     /// A host's tunnel comes up.
     pub fn connect(&self, host: HostId) {
-        self.inside().hosts.insert(host, true);
+        self.state().hosts.insert(host, true);
         self.changed.send_modify(|n| *n += 1);
     }
 
     /// A host's tunnel goes down.
     pub fn disconnect(&self, host: HostId) {
-        self.inside().hosts.insert(host, false);
+        self.state().hosts.insert(host, false);
         self.changed.send_modify(|n| *n += 1);
     }
 
     /// What starts do from now on.
     pub fn plan_start(&self, plan: Plan) {
-        self.inside().start = plan;
+        self.state().start = plan;
     }
 
     /// What stops do from now on.
     pub fn plan_stop(&self, plan: Plan) {
-        self.inside().stop = plan;
+        self.state().stop = plan;
     }
 
     /// Lets `n` starts that wait at the gate go on.
@@ -111,88 +111,88 @@ impl FakeFleet {
     }
 
     /// Resolves once `n` starts were begun in all.
-    pub async fn until_begun(&self, n: u64) {
+    pub async fn wait_for_starts(&self, n: u64) {
         self.begun.subscribe().wait_for(|begun| *begun >= n).await.unwrap();
     }
 
     /// A desktop dies on its host.
     pub fn lose_desktop(&self, session: SessionId) {
-        for desktops in self.inside().desktops.values_mut() {
+        for desktops in self.state().desktops.values_mut() {
             desktops.remove(&session);
         }
     }
 
     /// A desktop that nobody leases.
     pub fn add_desktop(&self, host: HostId, session: SessionId) {
-        self.inside().desktops.entry(host).or_default().insert(session);
+        self.state().desktops.entry(host).or_default().insert(session);
     }
 
     /// Takes over another fleet's desktops: the hosts outlive a gateway.
-    pub fn inherit(&self, other: &Self) {
-        self.inside().desktops = other.inside().desktops.clone();
+    pub fn copy_desktops_from(&self, other: &Self) {
+        self.state().desktops = other.state().desktops.clone();
     }
 
     pub fn desktops(&self, host: HostId) -> HashSet<SessionId> {
-        self.inside().desktops.get(&host).cloned().unwrap_or_default()
+        self.state().desktops.get(&host).cloned().unwrap_or_default()
     }
 
     pub fn has_tunnel(&self, session: SessionId) -> bool {
-        self.inside().tunnels.contains_key(&session)
+        self.state().tunnels.contains_key(&session)
     }
 
     pub fn tunnel_key(&self, session: SessionId) -> Option<Vec<u8>> {
-        self.inside().tunnels.get(&session).cloned()
+        self.state().tunnels.get(&session).cloned()
     }
 
     pub fn host_key(&self, host: HostId) -> Option<Vec<u8>> {
-        self.inside().host_keys.get(&host).cloned()
+        self.state().host_keys.get(&host).cloned()
     }
 
     pub fn started(&self) -> Vec<SessionId> {
-        self.inside().started.clone()
+        self.state().started.clone()
     }
 
     pub fn stopped(&self) -> Vec<SessionId> {
-        self.inside().stopped.clone()
+        self.state().stopped.clone()
     }
 
     pub fn was_cut(&self, session: SessionId) -> bool {
-        self.inside().cut.contains(&session)
+        self.state().cut.contains(&session)
     }
 
     /// The certificate that started RDP desktops have from now on.
-    pub fn certify(&self, certificate: Option<Fingerprint>) {
-        self.inside().certificate = certificate;
+    pub fn set_certificate(&self, certificate: Option<Fingerprint>) {
+        self.state().certificate = certificate;
     }
 
     /// The server a session was to have: its port, or the name of a service.
     pub fn wanted(&self, session: SessionId) -> Option<String> {
-        self.inside().wanted.get(&session).cloned()
+        self.state().wanted.get(&session).cloned()
     }
 
     /// The configuration allows this name, which is there.
     pub fn allow_direct(&self, name: &str, address: &str) {
-        self.inside().direct.insert(name.to_owned(), address.parse().unwrap());
+        self.state().direct.insert(name.to_owned(), address.parse().unwrap());
     }
 
     /// What a host's agent says it offers.
-    pub fn offer(&self, host: HostId, offers: HostCapabilities) {
-        self.inside().offers.insert(host, Arc::new(offers));
+    pub fn set_offers(&self, host: HostId, offers: HostCapabilities) {
+        self.state().offers.insert(host, Arc::new(offers));
         self.changed.send_modify(|n| *n += 1);
     }
 
     /// What web applications do from now on; `Incomplete`: they answer.
-    pub fn plan_answers(&self, how: Option<ProbeFailure>) {
-        self.inside().unanswered = how;
+    pub fn plan_probe(&self, how: Option<ProbeFailure>) {
+        self.state().unanswered = how;
     }
 
     /// The certificate that a session's application had to have.
     pub fn pin_of(&self, session: SessionId) -> Option<Fingerprint> {
-        self.inside().pins.get(&session).copied().flatten()
+        self.state().pins.get(&session).copied().flatten()
     }
 
     pub fn restored(&self) -> Vec<SessionId> {
-        self.inside().restored.clone()
+        self.state().restored.clone()
     }
 }
 
@@ -219,23 +219,23 @@ impl HostFleet for FakeFleet {
     }
 
     fn add_host(&self, peer: HostPeer) -> Result<(), FleetError> {
-        let mut inside = self.inside();
+        let mut inside = self.state();
         inside.host_keys.insert(peer.host.id, peer.preshared_key.expose().clone());
         inside.hosts.entry(peer.host.id).or_insert(false);
         Ok(())
     }
 
     fn remove_host(&self, id: HostId) {
-        self.inside().hosts.remove(&id);
+        self.state().hosts.remove(&id);
     }
 
     fn host(&self, id: HostId) -> Option<TunnelReport> {
-        let connected = *self.inside().hosts.get(&id)?;
+        let connected = *self.state().hosts.get(&id)?;
         Some(report(if connected { TunnelState::Encrypted } else { TunnelState::Stale }))
     }
 
     fn connected(&self) -> Vec<HostId> {
-        self.inside().hosts.iter().filter(|(_, up)| **up).map(|(id, _)| *id).collect()
+        self.state().hosts.iter().filter(|(_, up)| **up).map(|(id, _)| *id).collect()
     }
 
     fn start(
@@ -244,7 +244,7 @@ impl HostFleet for FakeFleet {
         order: DesktopOrder,
     ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         async move {
-            let plan = self.inside().start;
+            let plan = self.state().start;
             self.begun.send_modify(|n| *n += 1);
             match plan {
                 Plan::Work => {}
@@ -255,7 +255,7 @@ impl HostFleet for FakeFleet {
                 Plan::Hang => return std::future::pending().await,
                 Plan::Gate => self.gate.acquire().await.unwrap().forget(),
             }
-            let mut inside = self.inside();
+            let mut inside = self.state();
             if let Some(how) =
                 inside.unanswered.clone().filter(|_| order.workspace.kind == WorkspaceKind::Html5)
             {
@@ -307,21 +307,21 @@ impl HostFleet for FakeFleet {
     }
 
     fn drop_keys(&self, session: SessionId) {
-        let mut inside = self.inside();
+        let mut inside = self.state();
         inside.tunnels.remove(&session);
         inside.cut.push(session);
     }
 
     fn stop(&self, host: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
         async move {
-            let plan = self.inside().stop;
+            let plan = self.state().stop;
             match plan {
                 Plan::Work => {}
                 Plan::Refuse | Plan::Fail => return Err(FleetError::Failed("cannot".into())),
                 Plan::Hang => return std::future::pending().await,
                 Plan::Gate => self.gate.acquire().await.unwrap().forget(),
             }
-            let mut inside = self.inside();
+            let mut inside = self.state();
             if !host.0.is_nil() && !inside.hosts.get(&host).is_some_and(|up| *up) {
                 return Err(FleetError::NotConnected);
             }
@@ -336,19 +336,19 @@ impl HostFleet for FakeFleet {
     }
 
     fn restore(&self, peer: SessionPeer) -> Result<(), FleetError> {
-        let mut inside = self.inside();
+        let mut inside = self.state();
         inside.tunnels.insert(peer.session_id, peer.preshared_key.expose().clone());
         inside.restored.push(peer.session_id);
         Ok(())
     }
 
     fn tunnel(&self, session: SessionId) -> Option<TunnelReport> {
-        self.inside().tunnels.contains_key(&session).then(|| report(TunnelState::Encrypted))
+        self.state().tunnels.contains_key(&session).then(|| report(TunnelState::Encrypted))
     }
 
     fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>> {
         async move {
-            let inside = self.inside();
+            let inside = self.state();
             if !inside.hosts.get(&host).is_some_and(|up| *up) {
                 return Err(FleetError::NotConnected);
             }
@@ -358,15 +358,15 @@ impl HostFleet for FakeFleet {
     }
 
     fn capabilities(&self, host: HostId) -> Option<Arc<HostCapabilities>> {
-        self.inside().offers.get(&host).cloned()
+        self.state().offers.get(&host).cloned()
     }
 
     fn direct_targets(&self) -> Vec<String> {
-        self.inside().direct.keys().cloned().collect()
+        self.state().direct.keys().cloned().collect()
     }
 
     fn resolve_target<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
-        let found = self.inside().direct.get(name).copied();
+        let found = self.state().direct.get(name).copied();
         async move { found.ok_or(FleetError::NotConnected) }.boxed()
     }
 

@@ -8,10 +8,10 @@ pub mod client;
 pub mod fake_fleet;
 pub mod fake_rdp;
 pub mod logs;
+pub mod pdeathsig;
+pub mod process_guard;
 pub mod shadow;
-pub mod tether;
 pub mod vnc;
-pub mod warden;
 pub mod xfreerdp;
 pub mod xrdp;
 
@@ -25,7 +25,7 @@ pub fn free_port() -> u16 {
     use std::net::{TcpListener, UdpSocket};
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::{SocketAddr, UnixListener};
-    static TAKEN: std::sync::Mutex<Vec<UnixListener>> = std::sync::Mutex::new(Vec::new());
+    static RESERVED: std::sync::Mutex<Vec<UnixListener>> = std::sync::Mutex::new(Vec::new());
     for _ in 0..10_000 {
         let port = 12_000 + rand::random::<u16>() % 18_000;
         let name = SocketAddr::from_abstract_name(format!("portcullis-test-port-{port}")).unwrap();
@@ -33,7 +33,7 @@ pub fn free_port() -> u16 {
         if TcpListener::bind(("127.0.0.1", port)).is_ok()
             && UdpSocket::bind(("127.0.0.1", port)).is_ok()
         {
-            TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(mark);
+            RESERVED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(mark);
             return port;
         }
     }

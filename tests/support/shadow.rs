@@ -2,7 +2,7 @@
 //! a headless X server. Needs no root.
 
 use super::free_port;
-use super::tether::{SOON, Tethered, tethered, x_server};
+use super::pdeathsig::{PdeathsigChild, READY_TIMEOUT, pdeathsig_command, x_server};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -35,15 +35,15 @@ pub struct Shadow {
     pub display: String,
     directory: TempDir,
     // Ended in this order.
-    server: Tethered,
-    _screen: Tethered,
+    server: PdeathsigChild,
+    _screen: PdeathsigChild,
 }
 
 impl Shadow {
     /// Starts one; it listens when this returns.
     pub async fn start(security: Security) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut screen = tethered("Xvfb");
+        let mut screen = pdeathsig_command("Xvfb");
         // The server looks at the display and comes back: in between it must not begin anew.
         let (screen, display) = x_server(screen.args([
             "-displayfd",
@@ -57,7 +57,7 @@ impl Shadow {
         ]))
         .await;
 
-        let behind = tethered("xsetroot")
+        let behind = pdeathsig_command("xsetroot")
             .args(["-solid", &format!("#{COLOUR:06x}")])
             .env("DISPLAY", &display)
             .status()
@@ -75,7 +75,7 @@ impl Shadow {
 
         let port = free_port();
         let said = fs::File::create(directory.path().join("said")).unwrap();
-        let mut command = tethered("freerdp-shadow-cli");
+        let mut command = pdeathsig_command("freerdp-shadow-cli");
         command
             .args([&format!("/port:{port}"), "/bind-address:127.0.0.1"])
             // Without NLA it would ask the machine's own accounts.
@@ -92,15 +92,15 @@ impl Shadow {
             .env("DISPLAY", &display)
             .stderr(said.try_clone().unwrap())
             .stdout(said);
-        let server = Tethered::start(&mut command);
+        let server = PdeathsigChild::start(&mut command);
         let mut shadow = Self { port, display, directory, server, _screen: screen };
-        let patience = Instant::now() + SOON;
+        let patience = Instant::now() + READY_TIMEOUT;
         while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             let dead = shadow.server.0.try_wait().unwrap();
             assert!(
                 dead.is_none() && Instant::now() < patience,
                 "freerdp-shadow does not listen: {dead:?}\n{}",
-                shadow.told()
+                shadow.output()
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -108,13 +108,15 @@ impl Shadow {
     }
 
     /// Everything it wrote: for a test that fails.
-    pub fn told(&self) -> String {
+    pub fn output(&self) -> String {
         fs::read_to_string(self.directory.path().join("said")).unwrap_or_default()
     }
 
     /// A program on the server's display.
-    pub fn run(&self, program: &str, arguments: &[&str]) -> Tethered {
-        Tethered::start(tethered(program).args(arguments).env("DISPLAY", &self.display))
+    pub fn run(&self, program: &str, arguments: &[&str]) -> PdeathsigChild {
+        PdeathsigChild::start(
+            pdeathsig_command(program).args(arguments).env("DISPLAY", &self.display),
+        )
     }
 
     /// A directory of the test's.

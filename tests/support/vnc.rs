@@ -39,13 +39,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> VncClient<S> {
     pub async fn connect(mut stream: S) -> io::Result<Self> {
         let mut version = [0; 12];
         stream.read_exact(&mut version).await?;
-        expect(&version == b"RFB 003.008\n", "the version is 3.8")?;
+        ensure(&version == b"RFB 003.008\n", "the version is 3.8")?;
         stream.write_all(&version).await?;
         let mut types = [0; 2];
         stream.read_exact(&mut types).await?;
-        expect(types == [1, 1], "exactly security type None is offered")?;
+        ensure(types == [1, 1], "exactly security type None is offered")?;
         stream.write_all(&[1]).await?;
-        expect(stream.read_u32().await? == 0, "the security result is OK")?;
+        ensure(stream.read_u32().await? == 0, "the security result is OK")?;
 
         stream.write_all(&[1]).await?;
         let (width, height) = (stream.read_u16().await?, stream.read_u16().await?);
@@ -88,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> VncClient<S> {
     }
 
     /// Asks for changes until the picture satisfies `done`.
-    pub async fn until(&mut self, done: impl Fn(&Self) -> bool) -> io::Result<()> {
+    pub async fn read_until(&mut self, done: impl Fn(&Self) -> bool) -> io::Result<()> {
         self.frame().await?;
         while !done(self) {
             self.request(true).await?;
@@ -170,8 +170,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> VncClient<S> {
             *field = self.stream.read_u16().await?;
         }
         let [x, y, width, height] = head.map(usize::from);
-        expect(self.stream.read_i32().await? == 0, "the encoding is raw")?;
-        expect(
+        ensure(self.stream.read_i32().await? == 0, "the encoding is raw")?;
+        ensure(
             x + width <= usize::from(self.width) && y + height <= usize::from(self.height),
             "the rectangle is inside the picture",
         )?;
@@ -195,11 +195,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> VncClient<S> {
     }
 }
 
-fn expect(holds: bool, what: &str) -> io::Result<()> {
+fn ensure(holds: bool, what: &str) -> io::Result<()> {
     if holds { Ok(()) } else { Err(io::Error::other(format!("expected that {what}"))) }
 }
 
-/// How a WebSocket was closed: code and reason; `None` when it broke without a close frame.
+/// How a WebSocket was closed: code and reason; `Incomplete` when it broke without a close frame.
 pub type Closed = Option<(u16, String)>;
 
 /// The binary messages of a WebSocket as a stream of bytes, and how it ended. Dropping the stream

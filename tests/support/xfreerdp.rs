@@ -5,7 +5,7 @@
 //! Its window is on an X server that a small RFB client types into and looks at.
 
 use super::fake_rdp::{Identity, read_tpkt};
-use super::tether::{SOON, Tethered, tethered, x_server};
+use super::pdeathsig::{PdeathsigChild, READY_TIMEOUT, pdeathsig_command, x_server};
 use super::vnc::VncClient;
 use ironrdp_rdcleanpath::{DetectionResult, RDCleanPathPdu};
 use std::io;
@@ -17,7 +17,8 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::time::timeout;
 
 /// An X.224 Connection Request that asks for TLS, \[MS-RDPBCGR\] 2.2.1.1.
-pub const CONNECT: [u8; 19] = [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0];
+pub const CONNECTION_REQUEST: [u8; 19] =
+    [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0];
 
 /// See the module.
 pub struct Xfreerdp {
@@ -26,8 +27,8 @@ pub struct Xfreerdp {
     /// The display it is on.
     pub display: String,
     // Ended in this order.
-    _client: Tethered,
-    _server: Tethered,
+    _client: PdeathsigChild,
+    _server: PdeathsigChild,
     _directory: TempDir,
 }
 
@@ -41,7 +42,7 @@ impl Xfreerdp {
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("rfb.sock");
-        let mut server = tethered("Xtigervnc");
+        let mut server = pdeathsig_command("Xtigervnc");
         server.args([
             "-displayfd",
             "1",
@@ -57,18 +58,19 @@ impl Xfreerdp {
             "tcp",
         ]);
         let (server, display) = x_server(server.arg("-rfbunixpath").arg(&socket)).await;
-        let screen = timeout(SOON, VncClient::connect(UnixStream::connect(&socket).await.unwrap()))
-            .await
-            .expect("it answers")
-            .unwrap();
+        let screen =
+            timeout(READY_TIMEOUT, VncClient::connect(UnixStream::connect(&socket).await.unwrap()))
+                .await
+                .expect("it answers")
+                .unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             let (client, _) = listener.accept().await?;
-            carry(client, gateway, destination).await
+            bridge(client, gateway, destination).await
         });
-        let mut client = tethered("xfreerdp");
+        let mut client = pdeathsig_command("xfreerdp");
         client
             .args([
                 &format!("/v:127.0.0.1:{port}"),
@@ -87,27 +89,27 @@ impl Xfreerdp {
         if std::env::var_os("SHOW").is_some() {
             client.stdout(Stdio::inherit()).stderr(Stdio::inherit());
         }
-        let client = Tethered::start(&mut client);
+        let client = PdeathsigChild::start(&mut client);
         Self { screen, display, _client: client, _server: server, _directory: directory }
     }
 
     /// Waits until the window shows much of a colour (`0x00RRGGBB`), as far as a lossy codec shows
     /// it.
-    pub async fn shows(&mut self, colour: u32) {
+    pub async fn wait_for_colour(&mut self, colour: u32) {
         let near = |pixel: u32| {
             (0..3)
                 .all(|byte| (pixel >> (8 * byte) & 0xff).abs_diff(colour >> (8 * byte) & 0xff) < 12)
         };
-        let painted = self
-            .screen
-            .until(|screen| screen.pixels.iter().filter(|pixel| near(**pixel)).count() > 20_000);
+        let painted = self.screen.read_until(|screen| {
+            screen.pixels.iter().filter(|pixel| near(**pixel)).count() > 20_000
+        });
         timeout(Duration::from_secs(60), painted).await.expect("it is painted").unwrap();
     }
 }
 
 /// Asks the gateway for a connection, as a browser does; the server's X.224 answer, or the whole
 /// answer when it is a refusal.
-pub async fn ask(
+pub async fn request_connection(
     gateway: &mut (impl AsyncRead + AsyncWrite + Unpin),
     connect: &[u8],
     destination: &str,
@@ -132,13 +134,13 @@ pub async fn ask(
     }
 }
 
-async fn carry(
+async fn bridge(
     mut client: impl AsyncRead + AsyncWrite + Unpin,
     mut gateway: impl AsyncRead + AsyncWrite + Unpin,
     destination: String,
 ) -> io::Result<()> {
     let connect = read_tpkt(&mut client).await?;
-    let answer = ask(&mut gateway, &connect, &destination).await?;
+    let answer = request_connection(&mut gateway, &connect, &destination).await?;
     let Some(confirm) = answer.x224_connection_pdu else {
         return Err(io::Error::other(format!("refused: {:?}", answer.error)));
     };

@@ -21,13 +21,13 @@ const HASH: &str = "$6$portcullis$/EIPMfSkOyb7XEuhlLsfD7.yulT9W4W.es9evMyq.VxuOh
 /// The colour behind its windows.
 pub const COLOUR: u32 = 0x0020_4060;
 /// Longest wait for it to listen.
-const SOON: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The user's number; the group's, too. In no other passwd file.
 const UID: u32 = 61_234;
 
 /// `$D` is the directory; it is at `/mnt` inside.
-const RUN: &str = r#"
+const NAMESPACE_SCRIPT: &str = r#"
 set -e
 mount --bind "$D" /mnt
 mount -t tmpfs none /tmp
@@ -45,7 +45,7 @@ exec xrdp -n -c /mnt/xrdp.ini >/mnt/xrdp.out 2>&1
 "#;
 
 /// Says who logged in to which display, each time a session starts, and reads lines into a file.
-const SESSION: &str = r#"#!/bin/sh
+const SESSION_SCRIPT: &str = r#"#!/bin/sh
 echo "$(id -un) $DISPLAY" >> "$HOME/started"
 xsetroot -solid '#204060'
 xterm -geometry 80x24+40+40 -e sh -c 'while read -r line; do echo "$line" >> "$HOME/typed"; done' &
@@ -69,7 +69,7 @@ impl Xrdp {
         let (port, sesman) = (free_port(), free_port());
         prepare(&directory, port, sesman);
         let script = directory.path().join("run.sh");
-        fs::write(&script, RUN).unwrap();
+        fs::write(&script, NAMESPACE_SCRIPT).unwrap();
         let process = Command::new("setpriv")
             .args([
                 "--pdeathsig",
@@ -92,7 +92,7 @@ impl Xrdp {
             .spawn()
             .expect("setpriv and unshare are installed (util-linux)");
         let mut xrdp = Self { port, home: directory.path().join("home"), directory, process };
-        let patience = Instant::now() + SOON;
+        let patience = Instant::now() + READY_TIMEOUT;
         for port in [port, sesman] {
             while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err()
                 && tokio::net::TcpStream::connect(("::1", port)).await.is_err()
@@ -101,7 +101,7 @@ impl Xrdp {
                 assert!(
                     dead.is_none() && Instant::now() < patience,
                     "xrdp does not listen: {dead:?}\n{}",
-                    xrdp.told()
+                    xrdp.output()
                 );
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -110,7 +110,7 @@ impl Xrdp {
     }
 
     /// Everything it wrote: for a test that fails.
-    pub fn told(&self) -> String {
+    pub fn output(&self) -> String {
         let read =
             |name: &str| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
         ["run.err", "sesman.out", "xrdp.out", "sesman.log", "xrdp.log"].map(read).join("\n")
@@ -122,7 +122,7 @@ impl Xrdp {
         loop {
             match fs::read_to_string(self.home.join(name)) {
                 Ok(text) if done(&text) => return text,
-                other => assert!(Instant::now() < patience, "{name}: {other:?}\n{}", self.told()),
+                other => assert!(Instant::now() < patience, "{name}: {other:?}\n{}", self.output()),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -164,7 +164,7 @@ fn prepare(directory: &TempDir, port: u16, sesman: u16) {
     }
     fs::set_permissions(path("etc/shadow"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(path("home/startwm.sh"), SESSION).unwrap();
+    fs::write(path("home/startwm.sh"), SESSION_SCRIPT).unwrap();
     fs::set_permissions(path("home/startwm.sh"), fs::Permissions::from_mode(0o755)).unwrap();
     for name in ["home", "home/startwm.sh"] {
         std::os::unix::fs::chown(path(name), Some(UID), Some(UID)).unwrap();

@@ -1,7 +1,10 @@
 //! Before the relay: dialling, both handshakes, and every way they fail. The browser hears nothing
 //! until the desktop has accepted the gateway.
 
-use super::rig::{CHALLENGE, FnDialer, INIT, PIPE, Rig, admit, init, is_closed, read};
+use super::harness::{
+    CHALLENGE, FnDialer, Harness, INIT, PIPE_CAPACITY, authenticate_desktop, is_closed, read,
+    server_init,
+};
 use crate::support::bytewise::Bytewise;
 use futures_util::future::FutureExt;
 use portcullis::protocol::rfb::RfbError;
@@ -17,9 +20,9 @@ use tokio::time::Instant;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Ends the stream, and asserts that the browser was told nothing: code, word, and reason.
-async fn end_of(rig: Rig) -> (u16, &'static str, String) {
+async fn end_of(rig: Harness) -> (u16, &'static str, String) {
     let (end, mut browser) = rig.end().await;
-    assert_eq!(browser.hear().await, None, "the browser hears nothing");
+    assert_eq!(browser.receive().await, None, "the browser hears nothing");
     let (code, reason) = end.close_frame();
     (code, end.reason_code(), reason.into_owned())
 }
@@ -30,7 +33,7 @@ fn expected(code: u16, why: &'static str, reason: &str) -> (u16, &'static str, S
 
 #[tokio::test]
 async fn the_browser_is_greeted_after_the_desktop_has_accepted() {
-    let mut rig = Rig::new();
+    let mut rig = Harness::new();
     let mut desktop = rig.desktop().await;
     desktop.write_all(b"RFB 003.008\n").await.unwrap();
     read(&mut desktop, 12).await;
@@ -40,9 +43,9 @@ async fn the_browser_is_greeted_after_the_desktop_has_accepted() {
     read(&mut desktop, 16).await;
     assert!(rig.browser.sent.try_recv().is_err(), "not before the verdict");
     desktop.write_all(&[0; 4]).await.unwrap();
-    rig.browser.greet().await;
+    rig.browser.negotiate().await;
     rig.browser.send(&[0]).await;
-    init(&mut desktop, 1).await;
+    server_init(&mut desktop, 1).await;
     assert_eq!(
         rig.browser.read(INIT.len()).await,
         INIT,
@@ -52,25 +55,25 @@ async fn the_browser_is_greeted_after_the_desktop_has_accepted() {
 
 #[tokio::test]
 async fn both_handshakes_work_byte_by_byte() {
-    let (near, mut far) = tokio::io::duplex(PIPE);
+    let (near, mut far) = tokio::io::duplex(PIPE_CAPACITY);
     let near = std::sync::Mutex::new(Some(near));
-    let mut rig = Rig::dialling(FnDialer(move || {
+    let mut rig = Harness::with_dial(FnDialer(move || {
         let near = near.lock().unwrap().take().expect("one call");
         async { Ok(Box::new(Bytewise::new(near)) as Box<dyn Duplex>) }.boxed()
     }));
-    admit(&mut far).await;
+    authenticate_desktop(&mut far).await;
     assert_eq!(rig.browser.read(12).await, b"RFB 003.008\n");
     for byte in b"RFB 003.008\n\x01\x01" {
         rig.browser.send(&[*byte]).await;
     }
     assert_eq!(rig.browser.read(6).await, [1, 1, 0, 0, 0, 0]);
-    init(&mut far, 1).await;
+    server_init(&mut far, 1).await;
     assert_eq!(rig.browser.read(INIT.len()).await, INIT);
 }
 
 #[tokio::test]
 async fn bytes_beyond_a_handshake_are_not_lost() {
-    let mut rig = Rig::new();
+    let mut rig = Harness::new();
     let mut desktop = rig.desktop().await;
     desktop.write_all(b"RFB 003.008\n").await.unwrap();
     read(&mut desktop, 12).await;
@@ -88,7 +91,7 @@ async fn bytes_beyond_a_handshake_are_not_lost() {
 
 #[tokio::test]
 async fn a_desktop_that_refuses_the_connection() {
-    let rig = Rig::dialling(FnDialer(|| {
+    let rig = Harness::with_dial(FnDialer(|| {
         async { Err(io::Error::from(io::ErrorKind::ConnectionRefused)) }.boxed()
     }));
     assert_eq!(
@@ -102,7 +105,7 @@ async fn a_desktop_that_is_never_reached() {
     let limits = Timeouts { dial: HANDSHAKE_TIMEOUT, ..Timeouts::default() };
     let calls = tokio::sync::mpsc::unbounded_channel().1;
     let start = Instant::now();
-    let rig = Rig::with(FnDialer(|| std::future::pending().boxed()), calls, limits);
+    let rig = Harness::with(FnDialer(|| std::future::pending().boxed()), calls, limits);
     assert_eq!(
         end_of(rig).await,
         expected(4002, "desktop_unreachable", "host: The desktop's host cannot be reached.")
@@ -115,7 +118,7 @@ async fn a_desktop_that_hangs_in_the_handshake() {
     for said in [&b""[..], b"RFB 003", b"RFB 003.008\n", b"RFB 003.008\n\x02\x01"] {
         let start = Instant::now();
         let mut rig =
-            Rig::limited(Timeouts { handshake: HANDSHAKE_TIMEOUT, ..Timeouts::default() });
+            Harness::with_limits(Timeouts { handshake: HANDSHAKE_TIMEOUT, ..Timeouts::default() });
         let mut desktop = rig.desktop().await;
         desktop.write_all(said).await.unwrap();
         assert_eq!(
@@ -132,7 +135,7 @@ async fn a_desktop_that_hangs_in_the_handshake() {
 async fn a_desktop_that_closes_anywhere_in_the_handshake() {
     let said = [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0]].concat();
     for n in 0..=said.len() {
-        let mut rig = Rig::new();
+        let mut rig = Harness::new();
         let mut desktop = rig.desktop().await;
         desktop.write_all(&said[..n]).await.unwrap();
         drop(desktop);
@@ -153,7 +156,7 @@ async fn a_desktop_that_speaks_nonsense() {
     for said in
         [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"SSH-2.0-x\r\n", &[0; 64], &[0xff; 4096], b"RFB 999.x"]
     {
-        let mut rig = Rig::new();
+        let mut rig = Harness::new();
         let mut desktop = rig.desktop().await;
         desktop.write_all(said).await.unwrap();
         assert_eq!(
@@ -165,7 +168,7 @@ async fn a_desktop_that_speaks_nonsense() {
 
 #[tokio::test]
 async fn a_desktop_that_does_not_know_the_password() {
-    let mut rig = Rig::new();
+    let mut rig = Harness::new();
     let mut desktop = rig.desktop().await;
     desktop.write_all(b"RFB 003.008\n\x01\x02").await.unwrap();
     desktop.write_all(&CHALLENGE).await.unwrap();
@@ -175,7 +178,7 @@ async fn a_desktop_that_does_not_know_the_password() {
 
 #[tokio::test]
 async fn a_desktop_that_asks_for_no_password_is_not_ours() {
-    let mut rig = Rig::new();
+    let mut rig = Harness::new();
     let mut desktop = rig.desktop().await;
     desktop.write_all(b"RFB 003.008\n\x01\x01").await.unwrap();
     assert_eq!(
@@ -190,7 +193,7 @@ async fn a_desktop_that_asks_for_no_password_is_not_ours() {
 
 #[tokio::test]
 async fn a_desktop_that_floods_the_handshake() {
-    let mut rig = Rig::new();
+    let mut rig = Harness::new();
     let mut desktop = rig.desktop().await;
     let flood = tokio::spawn(async move {
         desktop.write_all(b"RFB 003.008\n\0\xff\xff\xff\xff").await?;
@@ -209,14 +212,14 @@ async fn a_desktop_that_floods_the_handshake() {
 
 #[tokio::test]
 async fn a_browser_that_leaves_while_the_desktop_is_dialled() {
-    let rig = Rig::dialling(FnDialer(|| std::future::pending().boxed()));
+    let rig = Harness::with_dial(FnDialer(|| std::future::pending().boxed()));
     rig.browser.input.send(Err(StreamEnd::BrowserClosed)).await.unwrap();
     assert_eq!(rig.end().await.0.reason_code(), "browser_closed");
 }
 
 #[tokio::test]
 async fn a_browser_that_leaves_while_the_desktop_shakes_hands() {
-    let mut rig = Rig::new();
+    let mut rig = Harness::new();
     let mut desktop = rig.desktop().await;
     rig.browser.input.send(Err(StreamEnd::BrowserDisconnected)).await.unwrap();
     assert_eq!(rig.end().await.0.reason_code(), "browser_gone");
@@ -225,7 +228,7 @@ async fn a_browser_that_leaves_while_the_desktop_shakes_hands() {
 
 #[tokio::test]
 async fn a_browser_that_sends_too_much_too_early() {
-    let rig = Rig::dialling(FnDialer(|| std::future::pending().boxed()));
+    let rig = Harness::with_dial(FnDialer(|| std::future::pending().boxed()));
     rig.browser.send(&[0; 4000]).await;
     rig.browser.send(&[0; 4000]).await;
     let (end, _) = rig.end().await;
@@ -234,9 +237,9 @@ async fn a_browser_that_sends_too_much_too_early() {
 
 #[tokio::test]
 async fn a_browser_that_answers_nonsense() {
-    let mut rig = Rig::new();
+    let mut rig = Harness::new();
     let mut desktop = rig.desktop().await;
-    admit(&mut desktop).await;
+    authenticate_desktop(&mut desktop).await;
     rig.browser.send(b"RFB 003.003\n").await;
     let (end, _) = rig.end().await;
     assert!(matches!(end, StreamEnd::BrowserHandshake(RfbError::Version { major: 3, minor: 3 })));
@@ -248,9 +251,9 @@ async fn a_browser_that_answers_nonsense() {
 async fn a_browser_that_never_answers() {
     let start = Instant::now();
     let mut rig =
-        Rig::limited(Timeouts { handshake: Duration::from_secs(3), ..Timeouts::default() });
+        Harness::with_limits(Timeouts { handshake: Duration::from_secs(3), ..Timeouts::default() });
     let mut desktop = rig.desktop().await;
-    admit(&mut desktop).await;
+    authenticate_desktop(&mut desktop).await;
     rig.browser.input.send(Ok(BrowserEvent::Ping("are you there".into()))).await.unwrap();
     let (end, _) = rig.end().await;
     assert_eq!((end.close_frame().0, end.reason_code()), (1002, "browser_idle"));

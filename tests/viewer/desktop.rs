@@ -1,8 +1,8 @@
 //! A real desktop: Xtigervnc, reached over a unix socket, with the viewer in between.
 
-use super::ledger::Ledger;
-use super::rig::{FnDialer, Rig, Told, lease_to, server};
-use crate::support::tether::tethered;
+use super::harness::{BrowserMessage, FnDialer, Harness, lease_to, server};
+use super::recording_audit::RecordingAudit;
+use crate::support::pdeathsig::pdeathsig_command;
 use crate::support::vnc::VncClient;
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 /// "vncpass1" as `tigervncpasswd -f` writes it.
 const PASSWORD_FILE: [u8; 8] = [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37];
 /// How long anything may take on a busy machine.
-pub const LONG: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running X server; ends with the value.
 pub struct Desktop {
@@ -67,7 +67,7 @@ impl Desktop {
         let here = directory.path().display().to_string();
         let password = directory.path().join("passwd");
         std::fs::write(&password, PASSWORD_FILE).unwrap();
-        let mut server = tethered("Xtigervnc")
+        let mut server = pdeathsig_command("Xtigervnc")
             .args([
                 "-displayfd",
                 "1",
@@ -95,7 +95,7 @@ impl Desktop {
             .spawn()
             .expect("Xtigervnc is installed (tigervnc-standalone-server)");
         let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-        let number = timeout(LONG, lines.next_line())
+        let number = timeout(TIMEOUT, lines.next_line())
             .await
             .expect("it starts")
             .unwrap()
@@ -105,7 +105,7 @@ impl Desktop {
 
     /// A program on it.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Child {
-        let mut command = tethered(program);
+        let mut command = pdeathsig_command(program);
         command
             .args(arguments)
             .env("DISPLAY", &self.display)
@@ -120,12 +120,12 @@ impl Desktop {
     }
 
     /// A stream to it through the viewer, with the lease of all.
-    pub fn attach(&self) -> Rig {
-        self.attach_as(server(), Ledger::default())
+    pub fn attach(&self) -> Harness {
+        self.attach_as(server(), RecordingAudit::default())
     }
 
     /// The same under a lease of one's own.
-    pub fn attach_as(&self, server: Upstream, books: Ledger) -> Rig {
+    pub fn attach_as(&self, server: Upstream, books: RecordingAudit) -> Harness {
         let socket = self.path("rfb.sock");
         let dial = FnDialer(move || {
             let socket = socket.clone();
@@ -134,25 +134,29 @@ impl Desktop {
         });
         let lease = lease_to(OrganizationId::new(), WorkspaceKind::Vnc, server);
         let limits = Timeouts {
-            dial: LONG,
-            handshake: LONG,
-            pong: 3 * LONG,
-            desktop_write: 3 * LONG,
+            dial: TIMEOUT,
+            handshake: TIMEOUT,
+            pong: 3 * TIMEOUT,
+            desktop_write: 3 * TIMEOUT,
             ..Timeouts::default()
         };
-        Rig::leased(lease, dial, mpsc::unbounded_channel().1, limits, books)
+        Harness::with_lease(lease, dial, mpsc::unbounded_channel().1, limits, books)
     }
 
     /// A stream to it through the viewer, and its client.
-    pub async fn open(&self) -> (Rig, VncClient<DuplexStream>) {
-        self.open_as(server(), Ledger::default()).await
+    pub async fn open(&self) -> (Harness, VncClient<DuplexStream>) {
+        self.open_as(server(), RecordingAudit::default()).await
     }
 
     /// The same under a lease of one's own.
-    pub async fn open_as(&self, server: Upstream, books: Ledger) -> (Rig, VncClient<DuplexStream>) {
+    pub async fn open_as(
+        &self,
+        server: Upstream,
+        books: RecordingAudit,
+    ) -> (Harness, VncClient<DuplexStream>) {
         let mut rig = self.attach_as(server, books);
         let stream = browser_stream(&mut rig);
-        match timeout(LONG, VncClient::connect(stream)).await.expect("it answers") {
+        match timeout(TIMEOUT, VncClient::connect(stream)).await.expect("it answers") {
             Ok(client) => (rig, client),
             Err(error) => panic!("{error}: {:?}", rig.end.await),
         }
@@ -160,7 +164,7 @@ impl Desktop {
 }
 
 /// The browser's end of a rig as a stream of bytes.
-pub fn browser_stream(rig: &mut Rig) -> DuplexStream {
+pub fn browser_stream(rig: &mut Harness) -> DuplexStream {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let (mut reader, mut writer) = tokio::io::split(far);
     let mut told = std::mem::replace(&mut rig.browser.sent, tokio::sync::mpsc::channel(1).1);
@@ -174,9 +178,11 @@ pub fn browser_stream(rig: &mut Rig) -> DuplexStream {
     tokio::spawn(async move {
         while let Some(told) = told.recv().await {
             match told {
-                Told::Bytes(bytes) => drop(writer.write_all(&bytes).await),
-                Told::Ping(payload) => drop(pong.try_send(Ok(BrowserEvent::Pong(payload)))),
-                Told::Pong(_) => {}
+                BrowserMessage::Bytes(bytes) => drop(writer.write_all(&bytes).await),
+                BrowserMessage::Ping(payload) => {
+                    drop(pong.try_send(Ok(BrowserEvent::Pong(payload))))
+                }
+                BrowserMessage::Pong(_) => {}
             }
         }
     });

@@ -1,6 +1,6 @@
 //! Bytes both ways: all of them, in order, held back by whoever is slow, and counted.
 
-use super::rig::{PIPE, Rig, Told, is_closed, read};
+use super::harness::{BrowserMessage, Harness, PIPE_CAPACITY, is_closed, read};
 use bytes::Bytes;
 use portcullis::viewer::Timeouts;
 use portcullis::viewer::browser::BrowserEvent;
@@ -25,7 +25,7 @@ fn random_bytes(length: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn everything_arrives_in_order_both_ways_at_once() {
-    let (mut rig, desktop) = Rig::joined().await;
+    let (mut rig, desktop) = Harness::established().await;
     let (down, up) = (random_bytes(3_000_001), random_bytes(1_000_003));
     let (mut desktop_reads, mut desktop_writes) = tokio::io::split(desktop);
 
@@ -63,13 +63,16 @@ async fn everything_arrives_in_order_both_ways_at_once() {
 
 #[tokio::test]
 async fn a_browser_that_stops_reading_stops_the_desktop() {
-    let (mut rig, mut desktop) = Rig::joined().await;
+    let (mut rig, mut desktop) = Harness::established().await;
     let mut accepted = 0;
     while timeout(Duration::from_millis(300), desktop.write_all(&[1; 1024])).await.is_ok() {
         accepted += 1024;
     }
     // The pipe, two chunks in the sink, one on its way.
-    assert!(accepted <= PIPE + 4 * 32 * 1024, "{accepted} bytes were taken from the desktop");
+    assert!(
+        accepted <= PIPE_CAPACITY + 4 * 32 * 1024,
+        "{accepted} bytes were taken from the desktop"
+    );
 
     rig.browser.send(b"input").await;
     assert_eq!(read(&mut desktop, 5).await, b"input", "input is not queued behind output");
@@ -79,7 +82,7 @@ async fn a_browser_that_stops_reading_stops_the_desktop() {
 
 #[tokio::test]
 async fn a_desktop_that_takes_no_input_does_not_stop_its_output() {
-    let (mut rig, mut desktop) = Rig::joined().await;
+    let (mut rig, mut desktop) = Harness::established().await;
     while timeout(Duration::from_millis(300), rig.browser.send(&[2; 4096])).await.is_ok() {}
     desktop.write_all(b"output").await.unwrap();
     assert_eq!(rig.browser.read(6).await, b"output");
@@ -87,9 +90,11 @@ async fn a_desktop_that_takes_no_input_does_not_stop_its_output() {
 
 #[tokio::test]
 async fn a_desktop_that_takes_no_input_for_too_long_is_gone() {
-    let (rig, desktop) =
-        Rig::joined_with(Timeouts { desktop_write: Duration::from_secs(3), ..Timeouts::default() })
-            .await;
+    let (rig, desktop) = Harness::established_with(Timeouts {
+        desktop_write: Duration::from_secs(3),
+        ..Timeouts::default()
+    })
+    .await;
     while timeout(Duration::from_millis(100), rig.browser.send(&[2; 4096])).await.is_ok() {}
     let (end, _) = rig.end().await;
     assert_eq!((end.close_frame().0, end.reason_code()), (4002, "desktop_stalled"));
@@ -98,7 +103,7 @@ async fn a_desktop_that_takes_no_input_for_too_long_is_gone() {
 
 #[tokio::test]
 async fn a_desktop_that_hangs_up_is_heard_out() {
-    let (mut rig, mut desktop) = Rig::joined().await;
+    let (mut rig, mut desktop) = Harness::established().await;
     desktop.write_all(b"the last words").await.unwrap();
     drop(desktop);
     assert_eq!(rig.browser.read(14).await, b"the last words");
@@ -108,18 +113,20 @@ async fn a_desktop_that_hangs_up_is_heard_out() {
 
 #[tokio::test]
 async fn round_trips_are_measured() {
-    let (mut rig, _desktop) = Rig::joined_with(Timeouts {
+    let (mut rig, _desktop) = Harness::established_with(Timeouts {
         ping_interval: Duration::from_millis(20),
         ..Timeouts::default()
     })
     .await;
     for _ in 0..3 {
-        let Some(Told::Ping(payload)) = rig.browser.sent.recv().await else {
+        let Some(BrowserMessage::Ping(payload)) = rig.browser.sent.recv().await else {
             panic!("a ping is due")
         };
         rig.browser.input.send(Ok(BrowserEvent::Pong(payload))).await.unwrap();
     }
-    let Some(Told::Ping(_)) = rig.browser.sent.recv().await else { panic!("another ping is due") };
+    let Some(BrowserMessage::Ping(_)) = rig.browser.sent.recv().await else {
+        panic!("another ping is due")
+    };
     let rtt = rig.meters.rtt().expect("measured");
     assert!(rtt > Duration::ZERO && rtt < Duration::from_secs(60), "{rtt:?}");
 }
@@ -131,7 +138,7 @@ async fn a_browser_that_answers_no_ping_is_gone() {
         pong: Duration::from_millis(300),
         ..Timeouts::default()
     };
-    let (rig, mut desktop) = Rig::joined_with(limits).await;
+    let (rig, mut desktop) = Harness::established_with(limits).await;
     // It still sends: a half-open connection can look like that, too.
     rig.browser.send(b"x").await;
     let (end, _) = rig.end().await;
@@ -146,7 +153,7 @@ async fn a_browser_that_reads_nothing_is_gone_even_when_the_ping_has_no_way_out(
         pong: Duration::from_millis(500),
         ..Timeouts::default()
     };
-    let (rig, mut desktop) = Rig::joined_with(limits).await;
+    let (rig, mut desktop) = Harness::established_with(limits).await;
     while timeout(Duration::from_secs(1), desktop.write_all(&[1; 4096]))
         .await
         .is_ok_and(|w| w.is_ok())
@@ -157,9 +164,9 @@ async fn a_browser_that_reads_nothing_is_gone_even_when_the_ping_has_no_way_out(
 
 #[tokio::test]
 async fn pings_of_the_browser_are_answered() {
-    let (mut rig, _desktop) = Rig::joined().await;
+    let (mut rig, _desktop) = Harness::established().await;
     rig.browser.input.send(Ok(BrowserEvent::Ping("are you there".into()))).await.unwrap();
-    assert_eq!(rig.browser.hear().await, Some(Told::Pong("are you there".into())));
+    assert_eq!(rig.browser.receive().await, Some(BrowserMessage::Pong("are you there".into())));
 }
 
 #[tokio::test]
@@ -170,7 +177,7 @@ async fn what_the_browser_may_not_send_ends_the_stream() {
         (StreamEnd::BadFrame, 1002),
         (StreamEnd::BrowserDisconnected, 1000),
     ] {
-        let (rig, mut desktop) = Rig::joined().await;
+        let (rig, mut desktop) = Harness::established().await;
         rig.browser.input.send(Err(end)).await.unwrap();
         assert_eq!(rig.end().await.0.close_frame().0, code);
         assert!(is_closed(&mut desktop).await);

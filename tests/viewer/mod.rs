@@ -2,15 +2,15 @@
 //! either.
 
 mod attach;
-mod books;
 mod desktop;
 mod flow;
+pub mod harness;
 mod html5;
-pub mod ledger;
 mod policy;
 mod rdp;
+pub mod recording_audit;
 mod revocation;
-pub mod rig;
+mod stream_audit;
 mod third_party_servers;
 mod trust;
 mod websocket;

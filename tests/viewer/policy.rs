@@ -1,9 +1,9 @@
 //! Policy on the wire, with a real desktop: what is forbidden has no effect there, and is counted;
 //! what is allowed has.
 
-use super::desktop::{Desktop, LONG};
-use super::ledger::Ledger;
-use super::rig::{INIT, Rig, admit, read, server};
+use super::desktop::{Desktop, TIMEOUT};
+use super::harness::{Harness, INIT, authenticate_desktop, read, server};
+use super::recording_audit::RecordingAudit;
 use super::xvnc::content;
 use crate::support::vnc::{Event, VncClient};
 use portcullis::domain::upstream::{Clipboard, StreamPolicy, Upstream};
@@ -41,7 +41,7 @@ async fn until_pasted(desktop: &Desktop, text: &str) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(LONG, wait).await.unwrap_or_else(|_| panic!("{text:?} arrives"));
+    timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{text:?} arrives"));
 }
 
 /// The next text the browser is told; updates are asked for meanwhile, as a browser does.
@@ -53,16 +53,16 @@ async fn received_text(client: &mut VncClient<DuplexStream>) -> String {
             }
         }
     };
-    timeout(LONG, next).await.expect("it is told")
+    timeout(TIMEOUT, next).await.expect("it is told")
 }
 
 #[tokio::test]
 async fn text_goes_the_ways_it_may_and_no_other() {
     for way in Clipboard::ALL {
         let desktop = Desktop::start().await;
-        let books = Ledger::default();
+        let books = RecordingAudit::default();
         let (rig, mut client) = desktop.open_as(clipboard(way), books.clone()).await;
-        timeout(LONG, client.frame()).await.unwrap().unwrap();
+        timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
         let mut expected = Vec::new();
 
         let _first = copy(&desktop, "copied out").await;
@@ -70,19 +70,21 @@ async fn text_goes_the_ways_it_may_and_no_other() {
             assert_eq!(received_text(&mut client).await, "copied out", "{way:?}");
         } else {
             until_pasted(&desktop, "copied out").await;
-            books.until(|books| !books.refused().is_empty()).await;
+            books.wait_until(|books| !books.refused_totals().is_empty()).await;
             expected.push(("clipboard", "out", 10, 1));
         }
         client.cut_text("pasted in!").await.unwrap();
         if way.allows_in() {
             until_pasted(&desktop, "pasted in!").await;
         } else {
-            books.until(|books| books.refused().iter().any(|line| line.1 == "in")).await;
+            books
+                .wait_until(|books| books.refused_totals().iter().any(|line| line.1 == "in"))
+                .await;
             assert_eq!(pasted(&desktop).await, "copied out", "{way:?}");
             expected.insert(0, ("clipboard", "in", 10, 1));
         }
         // The stream goes on: what was held back left no gap.
-        timeout(LONG, client.frame()).await.unwrap().unwrap();
+        timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
         drop(client);
         rig.browser
             .input
@@ -90,40 +92,40 @@ async fn text_goes_the_ways_it_may_and_no_other() {
             .await
             .unwrap();
         assert_eq!(rig.end().await.0.reason_code(), "browser_closed");
-        assert_eq!(books.refused(), expected, "{way:?}");
+        assert_eq!(books.refused_totals(), expected, "{way:?}");
     }
 }
 
 #[tokio::test]
 async fn read_only_shows_and_takes_nothing() {
     let desktop = Desktop::start().await;
-    let books = Ledger::default();
+    let books = RecordingAudit::default();
     let (_rig, mut client) = desktop
         .open_as(under(StreamPolicy { read_only: true, ..StreamPolicy::default() }), books.clone())
         .await;
-    timeout(LONG, client.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
     let typed = desktop.path("typed");
     let script = format!("read line; echo \"$line\" > {}", typed.display());
     let empty = client.colours();
     let _terminal = desktop.run("xterm", &["-geometry", "80x24+0+0", "-e", "sh", "-c", &script]);
-    timeout(LONG, client.until(|c| c.colours() > empty))
+    timeout(TIMEOUT, client.read_until(|c| c.colours() > empty))
         .await
         .expect("the terminal is painted")
         .unwrap();
     client.pointer(0, 100, 100).await.unwrap();
     client.type_text("secret\n").await.unwrap();
     client.cut_text("text").await.unwrap();
-    timeout(LONG, client.frame()).await.expect("it is shown all the same").unwrap();
+    timeout(TIMEOUT, client.frame()).await.expect("it is shown all the same").unwrap();
     books
-        .until(|books| {
-            books.refused() == [("clipboard", "in", 4, 1), ("input", "in", 6 + 14 * 8, 15)]
+        .wait_until(|books| {
+            books.refused_totals() == [("clipboard", "in", 4, 1), ("input", "in", 6 + 14 * 8, 15)]
         })
         .await;
     // Its copies go out, and somebody who may type does.
     let _copy = copy(&desktop, "copied out").await;
     assert_eq!(received_text(&mut client).await, "copied out");
     let (_other, mut other) = desktop.open().await;
-    timeout(LONG, other.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, other.frame()).await.unwrap().unwrap();
     other.pointer(0, 100, 100).await.unwrap();
     other.type_text("allowed\n").await.unwrap();
     assert_eq!(content(&typed).await, "allowed\n");
@@ -146,7 +148,7 @@ async fn text_is_found_among_rectangles_of_every_encoding() {
         ],
     );
     for (name, encoding) in [("raw", 0), ("rre", 2), ("hextile", 5), ("tight", 7), ("zrle", 16)] {
-        let books = Ledger::default();
+        let books = RecordingAudit::default();
         let (rig, mut client) = desktop.open_as(clipboard(Clipboard::None), books.clone()).await;
         // With quality, so that Tight has JPEG, and what noVNC asks for beside.
         let list = [
@@ -184,7 +186,9 @@ async fn text_is_found_among_rectangles_of_every_encoding() {
         });
         for round in 1..=3 {
             let mut copied = copy(&desktop, &format!("secret {name} {round}")).await;
-            books.until(|books| books.refused().iter().any(|line| line.3 >= round)).await;
+            books
+                .wait_until(|books| books.refused_totals().iter().any(|line| line.3 >= round))
+                .await;
             let _ = copied.kill().await;
         }
         let painted = async {
@@ -192,10 +196,10 @@ async fn text_is_found_among_rectangles_of_every_encoding() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(LONG, painted).await.unwrap_or_else(|_| panic!("{name}: it paints"));
+        timeout(TIMEOUT, painted).await.unwrap_or_else(|_| panic!("{name}: it paints"));
         assert!(!rig.end.is_finished(), "{name}");
         let length = u64::try_from(format!("secret {name} 1").len()).unwrap();
-        let refused = books.refused();
+        let refused = books.refused_totals();
         assert!(
             refused
                 .iter()
@@ -229,7 +233,7 @@ async fn two_sessions_never_mix() {
         assert!(done.status.success());
     }
     for ((_, client), pixel) in [(&mut ones, 0x0011_2233), (&mut twos, 0x0044_5566)] {
-        timeout(LONG, client.until(|c| c.pixels.iter().all(|p| *p == pixel)))
+        timeout(TIMEOUT, client.read_until(|c| c.pixels.iter().all(|p| *p == pixel)))
             .await
             .expect("its own colour everywhere")
             .unwrap();
@@ -241,16 +245,17 @@ async fn two_sessions_never_mix() {
 }
 
 /// A stream under a policy, past both handshakes, with a desktop in the test's hand.
-async fn scripted(policy: StreamPolicy) -> (Rig, DuplexStream) {
-    let (dial, calls) = super::rig::switchboard();
-    let lease = super::rig::lease_to(
+async fn scripted(policy: StreamPolicy) -> (Harness, DuplexStream) {
+    let (dial, calls) = super::harness::pipe_dial();
+    let lease = super::harness::lease_to(
         portcullis::domain::OrganizationId::new(),
         portcullis::domain::workspace::WorkspaceKind::Vnc,
         under(policy),
     );
-    let mut rig = Rig::leased(lease, dial, calls, Timeouts::default(), Ledger::default());
+    let mut rig =
+        Harness::with_lease(lease, dial, calls, Timeouts::default(), RecordingAudit::default());
     let mut desktop = rig.desktop().await;
-    rig.join(&mut desktop).await;
+    rig.handshake(&mut desktop).await;
     (rig, desktop)
 }
 
@@ -270,8 +275,8 @@ async fn what_cannot_be_taken_out_ends_the_stream() {
         desktop.write_all(said).await.unwrap();
         let (ended, mut browser) = rig.end().await;
         assert_eq!((ended.close_frame().0, ended.reason_code()), end);
-        while let Some(told) = browser.hear().await {
-            let super::rig::Told::Bytes(bytes) = told else { continue };
+        while let Some(told) = browser.receive().await {
+            let super::harness::BrowserMessage::Bytes(bytes) = told else { continue };
             assert!(!bytes.windows(2).any(|two| two == b"hi"), "{bytes:?}");
         }
     }
@@ -288,10 +293,10 @@ async fn what_cannot_be_taken_out_ends_the_stream() {
 
 #[tokio::test]
 async fn a_picture_no_browser_can_hold_is_not_told() {
-    let mut rig = Rig::new();
+    let mut rig = Harness::new();
     let mut desktop = rig.desktop().await;
-    admit(&mut desktop).await;
-    rig.browser.greet().await;
+    authenticate_desktop(&mut desktop).await;
+    rig.browser.negotiate().await;
     rig.browser.send(&[1]).await;
     assert_eq!(read(&mut desktop, 1).await, [1]);
     desktop
@@ -303,7 +308,7 @@ async fn a_picture_no_browser_can_hold_is_not_told() {
         end.close_frame(),
         (4002, "desktop: A picture of 60000 x 60000 is too large for a browser.".into())
     );
-    assert_eq!(browser.hear().await, None);
+    assert_eq!(browser.receive().await, None);
 }
 
 #[tokio::test]
@@ -322,8 +327,8 @@ async fn refusals_are_put_together_and_none_is_lost() {
         .await
         .unwrap();
     rig.end().await;
-    assert_eq!(books.refused(), [("input", "in", 3000, 500)]);
+    assert_eq!(books.refused_totals(), [("input", "in", 3000, 500)]);
     // One at once, then one a second at most, and the last at the end; so slow is no machine that
     // it were one each.
-    assert!(books.lines().len() < 100, "{} entries", books.lines().len());
+    assert!(books.events().len() < 100, "{} entries", books.events().len());
 }

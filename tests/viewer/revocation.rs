@@ -1,6 +1,6 @@
 //! Losing the right to a stream ends it at once, whatever it was doing.
 
-use super::rig::{FnDialer, Rig, admit, is_closed};
+use super::harness::{FnDialer, Harness, authenticate_desktop, is_closed};
 use futures_util::future::FutureExt;
 use portcullis::broker::live::StreamAuthorization;
 use portcullis::domain::session::EndReason;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// It takes microseconds. Whatever else could end such a stream takes longer than this, however
 /// busy the machine is: the pings' patience is 20 s.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const CUT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a stream can be doing.
 #[derive(Clone, Copy, Debug)]
@@ -33,26 +33,28 @@ const ALL_PHASES: [StreamPhase; 6] = [
 ];
 
 /// A stream that is doing that; the desktop's end, if there is one.
-async fn stream(doing: StreamPhase) -> (Rig, Option<DuplexStream>) {
+async fn stream(doing: StreamPhase) -> (Harness, Option<DuplexStream>) {
     match doing {
-        StreamPhase::Dialling => (Rig::dialling(FnDialer(|| std::future::pending().boxed())), None),
+        StreamPhase::Dialling => {
+            (Harness::with_dial(FnDialer(|| std::future::pending().boxed())), None)
+        }
         StreamPhase::ProvingThePassword => {
-            let mut rig = Rig::new();
+            let mut rig = Harness::new();
             let desktop = rig.desktop().await;
             (rig, Some(desktop))
         }
         StreamPhase::GreetingTheBrowser => {
-            let mut rig = Rig::new();
+            let mut rig = Harness::new();
             let mut desktop = rig.desktop().await;
-            admit(&mut desktop).await;
+            authenticate_desktop(&mut desktop).await;
             (rig, Some(desktop))
         }
         StreamPhase::Nothing => {
-            let (rig, desktop) = Rig::joined().await;
+            let (rig, desktop) = Harness::established().await;
             (rig, Some(desktop))
         }
         StreamPhase::WritingToABrowserThatDoesNotRead => {
-            let (rig, mut desktop) = Rig::joined().await;
+            let (rig, mut desktop) = Harness::established().await;
             while tokio::time::timeout(Duration::from_millis(100), desktop.write_all(&[7; 4096]))
                 .await
                 .is_ok()
@@ -60,7 +62,7 @@ async fn stream(doing: StreamPhase) -> (Rig, Option<DuplexStream>) {
             (rig, Some(desktop))
         }
         StreamPhase::WritingToADesktopThatDoesNotRead => {
-            let (rig, desktop) = Rig::joined().await;
+            let (rig, desktop) = Harness::established().await;
             while tokio::time::timeout(Duration::from_millis(100), rig.browser.send(&[7; 4096]))
                 .await
                 .is_ok()
@@ -72,7 +74,7 @@ async fn stream(doing: StreamPhase) -> (Rig, Option<DuplexStream>) {
 
 async fn end_in_phase(
     doing: StreamPhase,
-    how: impl FnOnce(&mut Rig),
+    how: impl FnOnce(&mut Harness),
 ) -> (u16, String, &'static str) {
     let (mut rig, desktop) = stream(doing).await;
     let start = Instant::now();
@@ -81,7 +83,7 @@ async fn end_in_phase(
     if let Some(mut desktop) = desktop {
         assert!(is_closed(&mut desktop).await, "{doing:?}");
     }
-    assert!(start.elapsed() < AT_ONCE, "{doing:?} took {:?}", start.elapsed());
+    assert!(start.elapsed() < CUT_TIMEOUT, "{doing:?} took {:?}", start.elapsed());
     let (code, reason) = end.close_frame();
     (code, reason.into_owned(), end.reason_code())
 }
@@ -147,10 +149,10 @@ async fn when_its_task_is_dropped() {
 
 #[tokio::test]
 async fn a_right_that_was_lost_before_is_not_used() {
-    let (dial, mut calls) = super::rig::switchboard();
+    let (dial, mut calls) = super::harness::pipe_dial();
     let (right, watched) = tokio::sync::watch::channel(StreamAuthorization::Valid);
     right.send(StreamAuthorization::SignedOut).unwrap();
-    let end = super::rig::attach_once(&dial, watched).await;
+    let end = super::harness::attach_once(&dial, watched).await;
     assert_eq!(end.reason_code(), "signed_out");
     assert!(calls.try_recv().is_err(), "nothing is dialled");
 }

@@ -1,10 +1,10 @@
 //! VNC servers that nobody prepared for us: every security type, with right and wrong proofs,
 //! certificates that change, other clients.
 
-use super::desktop::{Desktop, LONG};
-use super::ledger::{Ledger, Line};
-use super::rig::{PASSWORD, Rig, server};
-use crate::support::{free_port, tether::tethered, vnc::VncClient};
+use super::desktop::{Desktop, TIMEOUT};
+use super::harness::{Harness, PASSWORD, server};
+use super::recording_audit::{RecordedEvent, RecordingAudit};
+use crate::support::{free_port, pdeathsig::pdeathsig_command, vnc::VncClient};
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
 use portcullis::domain::secret::SecretString;
@@ -92,7 +92,7 @@ fn with(username: &str, password: &str) -> Upstream {
     Upstream { credential: Some(credential), ..server() }
 }
 
-fn pinned(server: Upstream, books: &Ledger) -> Upstream {
+fn pinned(server: Upstream, books: &RecordingAudit) -> Upstream {
     Upstream { trust: UpstreamTrust { rule: TrustRule::FirstUse, pin: books.pin() }, ..server }
 }
 
@@ -106,8 +106,8 @@ fn server_for(kind: &str) -> Upstream {
 }
 
 /// The end of a stream that does not come about.
-async fn refused(rig: Rig) -> StreamEnd {
-    timeout(LONG, rig.end()).await.expect("it ends").0
+async fn refused(rig: Harness) -> StreamEnd {
+    timeout(TIMEOUT, rig.end()).await.expect("it ends").0
 }
 
 #[tokio::test]
@@ -116,9 +116,12 @@ async fn every_security_type_of_a_real_server() {
         ["None", "VncAuth", "TLSNone", "TLSVnc", "TLSPlain", "X509None", "X509Vnc", "X509Plain"]
     {
         let desktop = offering(kind).await;
-        let books = Ledger::default();
+        let books = RecordingAudit::default();
         let (_rig, mut client) = desktop.open_as(server_for(kind), books.clone()).await;
-        timeout(LONG, client.frame()).await.unwrap_or_else(|_| panic!("{kind}: a frame")).unwrap();
+        timeout(TIMEOUT, client.frame())
+            .await
+            .unwrap_or_else(|_| panic!("{kind}: a frame"))
+            .unwrap();
         assert_eq!(
             (client.width, client.height, client.name.as_str()),
             (640, 480, "Linux Desktop"),
@@ -127,31 +130,34 @@ async fn every_security_type_of_a_real_server() {
         if kind.starts_with("X509") {
             assert!(
                 matches!(
-                    &books.lines()[..],
-                    [Line::CertificateChecked(_, CertificateCheck::Trusted)]
+                    &books.events()[..],
+                    [RecordedEvent::CertificateChecked(_, CertificateCheck::Trusted)]
                 ),
                 "{kind}: {:?}",
-                books.lines()
+                books.events()
             );
             // Known now: it takes TLS with this certificate and nothing less.
             let (_rig, mut client) =
                 desktop.open_as(pinned(server_for(kind), &books), books.clone()).await;
-            timeout(LONG, client.frame()).await.unwrap().unwrap();
+            timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
         }
-        assert_eq!(books.lines().len(), usize::from(kind.starts_with("X509")), "{kind}");
+        assert_eq!(books.events().len(), usize::from(kind.starts_with("X509")), "{kind}");
     }
 }
 
 #[tokio::test]
 async fn the_best_that_both_have_is_taken() {
     let desktop = offering("VncAuth,None,TLSVnc,X509Vnc").await;
-    let books = Ledger::default();
+    let books = RecordingAudit::default();
     let (_rig, mut client) = desktop.open_as(with("", PASSWORD), books.clone()).await;
-    timeout(LONG, client.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
     assert!(
-        matches!(&books.lines()[..], [Line::CertificateChecked(_, CertificateCheck::Trusted)]),
+        matches!(
+            &books.events()[..],
+            [RecordedEvent::CertificateChecked(_, CertificateCheck::Trusted)]
+        ),
         "the one with a certificate: {:?}",
-        books.lines()
+        books.events()
     );
 }
 
@@ -159,10 +165,10 @@ async fn the_best_that_both_have_is_taken() {
 async fn what_a_server_offers_and_cannot_do_is_not_asked_for_twice() {
     // It offers types with a certificate, and has none.
     let desktop = offering_in(tempfile::tempdir().unwrap(), "X509Vnc,TLSVnc").await;
-    let books = Ledger::default();
+    let books = RecordingAudit::default();
     let (_rig, mut client) = desktop.open_as(with("", PASSWORD), books.clone()).await;
-    timeout(LONG, client.frame()).await.unwrap().unwrap();
-    assert_eq!(books.lines(), [], "the one without a certificate");
+    timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
+    assert_eq!(books.events(), [], "the one without a certificate");
     // Where a certificate is expected nothing less is taken.
     let rule = TrustRule::Pinned(Fingerprint::parse(&"00".repeat(32)).unwrap());
     let end = refused(desktop.attach_as(
@@ -188,7 +194,7 @@ async fn wrong_proofs_are_told_and_written_down() {
     ] {
         let desktop = offering(kind).await;
         let server = Upstream { credential_source: CredentialSource::User, ..server };
-        let rig = desktop.attach_as(server, Ledger::default());
+        let rig = desktop.attach_as(server, RecordingAudit::default());
         let books = rig.audit.clone();
         let end = refused(rig).await;
         assert_eq!(
@@ -196,7 +202,11 @@ async fn wrong_proofs_are_told_and_written_down() {
             ((4006, "user rfb_denied".into()), "rfb_denied"),
             "{kind}: {end:?}"
         );
-        assert_eq!(books.lines().last(), Some(&Line::LoginRefused("rfb_denied")), "{kind}");
+        assert_eq!(
+            books.events().last(),
+            Some(&RecordedEvent::LoginRefused("rfb_denied")),
+            "{kind}"
+        );
     }
 }
 
@@ -208,7 +218,7 @@ async fn a_server_that_asks_for_what_the_workspace_has_not() {
         ("X509Plain", with("", PASSWORD)),
         ("TLSNone", with("ada", "x")),
     ] {
-        let end = refused(offering(kind).await.attach_as(server, Ledger::default())).await;
+        let end = refused(offering(kind).await.attach_as(server, RecordingAudit::default())).await;
         assert_eq!(end.close_frame().0, 4002, "{kind}");
         assert_eq!(
             end.close_frame().1,
@@ -221,16 +231,16 @@ async fn a_server_that_asks_for_what_the_workspace_has_not() {
 #[tokio::test]
 async fn who_must_be_asked_is_asked_before_anything_is_dialled() {
     for source in [CredentialSource::User, CredentialSource::Ask] {
-        let rig = Rig::leased(
-            super::rig::lease_to(
+        let rig = Harness::with_lease(
+            super::harness::lease_to(
                 OrganizationId::new(),
                 WorkspaceKind::Vnc,
-                Upstream { credential: None, credential_source, ..server() },
+                Upstream { credential: None, credential_source: source, ..server() },
             ),
-            super::rig::FnDialer(|| panic!("nothing is dialled")),
+            super::harness::FnDialer(|| panic!("nothing is dialled")),
             tokio::sync::mpsc::unbounded_channel().1,
             Timeouts::default(),
-            Ledger::default(),
+            RecordingAudit::default(),
         );
         assert_eq!(refused(rig).await.close_frame(), (4005, source.as_str().into()));
     }
@@ -238,10 +248,10 @@ async fn who_must_be_asked_is_asked_before_anything_is_dialled() {
 
 #[tokio::test]
 async fn another_certificate_is_refused_until_it_is_accepted() {
-    let books = Ledger::default();
+    let books = RecordingAudit::default();
     let desktop = offering("X509Vnc").await;
     let (rig, mut client) = desktop.open_as(with("", PASSWORD), books.clone()).await;
-    timeout(LONG, client.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
     drop((rig, client));
     let first = books.pin().unwrap();
 
@@ -252,20 +262,21 @@ async fn another_certificate_is_refused_until_it_is_accepted() {
         (end.close_frame(), end.reason_code()),
         ((4004, "certificate_changed".into()), "certificate_refused")
     );
-    let lines = books.lines();
-    let Some(Line::CertificateChecked(offered, CertificateCheck::Refused)) = lines.last() else {
+    let lines = books.events();
+    let Some(RecordedEvent::CertificateChecked(offered, CertificateCheck::Refused)) = lines.last()
+    else {
         panic!("{lines:?}")
     };
     assert_ne!(offered.fingerprint, first);
 
     books.accept_pin(offered.fingerprint);
     let (_rig, mut client) = other.open_as(pinned(with("", PASSWORD), &books), books.clone()).await;
-    timeout(LONG, client.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn a_known_certificate_that_is_not_shown_any_more_is_missed() {
-    let books = Ledger::default();
+    let books = RecordingAudit::default();
     books.accept_pin(portcullis::domain::upstream::Fingerprint([7; 32]));
     for kind in ["VncAuth", "TLSVnc", "TLSVnc,VncAuth"] {
         let end = refused(
@@ -298,21 +309,21 @@ async fn a_server_that_locks_us_out_says_so() {
     let mut ends = Vec::new();
     for _ in 0..6 {
         let address = address.clone();
-        let dial = super::rig::FnDialer(move || {
+        let dial = super::harness::FnDialer(move || {
             let address = address.clone();
             async move { Ok(Box::new(TcpStream::connect(address).await?) as Box<dyn Duplex>) }
                 .boxed()
         });
         let lease =
-            super::rig::lease_to(OrganizationId::new(), WorkspaceKind::Vnc, with("", "wrong"));
-        let limits = Timeouts { dial: LONG, handshake: LONG, ..Timeouts::default() };
+            super::harness::lease_to(OrganizationId::new(), WorkspaceKind::Vnc, with("", "wrong"));
+        let limits = Timeouts { dial: TIMEOUT, handshake: TIMEOUT, ..Timeouts::default() };
         ends.push(
-            refused(Rig::leased(
+            refused(Harness::with_lease(
                 lease,
                 dial,
                 tokio::sync::mpsc::unbounded_channel().1,
                 limits,
-                Ledger::default(),
+                RecordingAudit::default(),
             ))
             .await,
         );
@@ -328,22 +339,22 @@ async fn a_server_that_locks_us_out_says_so() {
 async fn others_stay_or_go_as_the_workspace_says() {
     let desktop = Desktop::start().await;
     let (first, mut client) = desktop.open().await;
-    timeout(LONG, client.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
     let (second, mut beside) = desktop.open().await;
-    timeout(LONG, beside.frame()).await.unwrap().unwrap();
-    timeout(LONG, client.frame()).await.expect("both see it").unwrap();
+    timeout(TIMEOUT, beside.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, client.frame()).await.expect("both see it").unwrap();
 
     let alone = Upstream { exclusive: true, ..server() };
-    let (_third, mut only) = desktop.open_as(alone, Ledger::default()).await;
-    timeout(LONG, only.frame()).await.unwrap().unwrap();
+    let (_third, mut only) = desktop.open_as(alone, RecordingAudit::default()).await;
+    timeout(TIMEOUT, only.frame()).await.unwrap().unwrap();
     for rig in [first, second] {
-        let (end, _) = timeout(LONG, rig.end()).await.expect("the others are put out");
+        let (end, _) = timeout(TIMEOUT, rig.end()).await.expect("the others are put out");
         assert_eq!(
             (end.close_frame(), end.reason_code()),
             ((4002, "retry".into()), "desktop_gone")
         );
     }
-    timeout(LONG, only.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, only.frame()).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -373,7 +384,7 @@ async fn x11vnc_shows_a_display_that_is_there() {
         let certificate = std::fs::read(folder.path().join("certificate.pem")).unwrap();
         std::fs::write(&both, [std::fs::read(&both).unwrap(), certificate].concat()).unwrap();
         std::fs::write(folder.path().join("word"), "x11vnc-1\n").unwrap();
-        let mut command = tethered("x11vnc");
+        let mut command = pdeathsig_command("x11vnc");
         command.args([
             "-display",
             &display.display,
@@ -401,23 +412,26 @@ async fn x11vnc_shows_a_display_that_is_there() {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
         };
-        timeout(LONG, listening).await.expect("it listens");
-        let dial = super::rig::FnDialer(move || {
+        timeout(TIMEOUT, listening).await.expect("it listens");
+        let dial = super::harness::FnDialer(move || {
             async move {
                 Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?) as Box<dyn Duplex>)
             }
             .boxed()
         });
-        let lease =
-            super::rig::lease_to(OrganizationId::new(), WorkspaceKind::Vnc, with("", "x11vnc-1"));
+        let lease = super::harness::lease_to(
+            OrganizationId::new(),
+            WorkspaceKind::Vnc,
+            with("", "x11vnc-1"),
+        );
         let limits =
             Timeouts { dial: SERVER_TIMEOUT, handshake: SERVER_TIMEOUT, ..Timeouts::default() };
-        let mut rig = Rig::leased(
+        let mut rig = Harness::with_lease(
             lease,
             dial,
             tokio::sync::mpsc::unbounded_channel().1,
             limits,
-            Ledger::default(),
+            RecordingAudit::default(),
         );
         let stream = super::desktop::browser_stream(&mut rig);
         let mut client = match timeout(2 * SERVER_TIMEOUT, VncClient::connect(stream))
@@ -427,8 +441,8 @@ async fn x11vnc_shows_a_display_that_is_there() {
             Ok(client) => client,
             Err(error) => panic!("{error}: {:?}", rig.end.await),
         };
-        timeout(LONG, client.frame()).await.expect("a frame").unwrap();
+        timeout(TIMEOUT, client.frame()).await.expect("a frame").unwrap();
         assert_eq!((client.width, client.height), (640, 480), "VeNCrypt: {vencrypt}");
-        assert_eq!(rig.audit.lines().len(), usize::from(vencrypt), "{:?}", rig.audit.lines());
+        assert_eq!(rig.audit.events().len(), usize::from(vencrypt), "{:?}", rig.audit.events());
     }
 }

@@ -1,7 +1,7 @@
 //! Certificates of desktops: taken, pinned, vouched for, refused; and that whoever shows one holds
 //! its key.
 
-use super::ledger::{Ledger, Line};
+use super::recording_audit::{RecordedEvent, RecordingAudit};
 use portcullis::domain::upstream::{Fingerprint, TrustRule, UpstreamTrust};
 use portcullis::viewer::stream_audit::CertificateCheck;
 use portcullis::viewer::stream_end::StreamEnd;
@@ -41,7 +41,7 @@ async fn connect(
     server: &Identity,
     versions: &[&'static SupportedProtocolVersion],
     trust: UpstreamTrust,
-    books: &Ledger,
+    books: &RecordingAudit,
 ) -> Result<usize, StreamEnd> {
     let (near, far) = tokio::io::duplex(16 * 1024);
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server.key.clone()));
@@ -116,7 +116,7 @@ const BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 #[tokio::test]
 async fn the_first_one_is_pinned_and_another_is_refused_until_accepted() {
     let (first, second, books) =
-        (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), Ledger::default());
+        (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), RecordingAudit::default());
     for version in BOTH {
         assert_eq!(connect(&first, &[version], first_use(None), &books).await.unwrap(), 1);
     }
@@ -126,10 +126,11 @@ async fn the_first_one_is_pinned_and_another_is_refused_until_accepted() {
         1,
         "the known one needs no entry"
     );
-    assert_eq!(books.lines().len(), 2);
+    assert_eq!(books.events().len(), 2);
     assert_eq!(refused(connect(&second, &BOTH, first_use(books.pin()), &books).await), "changed");
-    let lines = books.lines();
-    let Some(Line::CertificateChecked(seen, CertificateCheck::Refused)) = lines.last() else {
+    let lines = books.events();
+    let Some(RecordedEvent::CertificateChecked(seen, CertificateCheck::Refused)) = lines.last()
+    else {
         panic!("{lines:?}")
     };
     assert_eq!(
@@ -144,15 +145,15 @@ async fn the_first_one_is_pinned_and_another_is_refused_until_accepted() {
 #[tokio::test]
 async fn a_configured_pin_is_the_only_one() {
     let (ours, other, books) =
-        (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), Ledger::default());
+        (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), RecordingAudit::default());
     connect(&ours, &BOTH, pinned(ours.fingerprint()), &books).await.unwrap();
-    assert_eq!(books.lines(), [], "as configured");
+    assert_eq!(books.events(), [], "as configured");
     assert_eq!(
         refused(connect(&other, &BOTH, pinned(ours.fingerprint()), &books).await),
         "not_the_pinned"
     );
     assert!(
-        matches!(&books.lines()[..], [Line::CertificateRefused(seen, "not_the_pinned")] if seen.fingerprint == other.fingerprint())
+        matches!(&books.events()[..], [RecordedEvent::CertificateRefused(seen, "not_the_pinned")] if seen.fingerprint == other.fingerprint())
     );
 }
 
@@ -175,11 +176,11 @@ async fn authorities_vouch_for_a_server_and_its_name() {
         rule: TrustRule::Authority { roots: authority.pem(), name: name.map(str::to_owned) },
         pin: None,
     };
-    let books = Ledger::default();
+    let books = RecordingAudit::default();
     let desk = issue("desk.test", false);
     connect(&desk, &BOTH, by(Some("desk.test")), &books).await.unwrap();
     connect(&desk, &BOTH, by(None), &books).await.unwrap();
-    assert_eq!(books.lines(), []);
+    assert_eq!(books.events(), []);
     assert_eq!(refused(connect(&desk, &BOTH, by(Some("other.test")), &books).await), "other_name");
     assert_eq!(
         refused(connect(&issue("desk.test", true), &BOTH, by(Some("desk.test")), &books).await),
@@ -197,7 +198,7 @@ async fn authorities_vouch_for_a_server_and_its_name() {
         refused(connect(&desk, &BOTH, UpstreamTrust { rule, pin: None }, &books).await),
         "authorities_unreadable"
     );
-    assert_eq!(books.lines().len(), 4, "each is written down");
+    assert_eq!(books.events().len(), 4, "each is written down");
 }
 
 #[tokio::test]
@@ -206,7 +207,8 @@ async fn a_certificate_without_its_key_is_nobodys() {
     let stolen = Identity { certificate: ours.certificate.clone(), key: thief.key };
     for version in BOTH {
         let met =
-            connect(&stolen, &[version], pinned(ours.fingerprint()), &Ledger::default()).await;
+            connect(&stolen, &[version], pinned(ours.fingerprint()), &RecordingAudit::default())
+                .await;
         assert!(matches!(met, Err(StreamEnd::TlsFailed(_))), "{met:?}");
     }
 }
@@ -244,12 +246,12 @@ async fn version_1_certificates_with_rsa_keys_are_taken() {
         certificate: std::fs::read(&certificate).unwrap().into(),
         key: std::fs::read(&key).unwrap(),
     };
-    let books = Ledger::default();
+    let books = RecordingAudit::default();
     for version in BOTH {
         connect(&old, &[version], first_use(None), &books).await.unwrap();
     }
     assert!(
-        matches!(&books.lines()[0], Line::CertificateChecked(seen, CertificateCheck::Trusted) if seen.subject == "CN=old.test")
+        matches!(&books.events()[0], RecordedEvent::CertificateChecked(seen, CertificateCheck::Trusted) if seen.subject == "CN=old.test")
     );
 }
 
@@ -264,7 +266,8 @@ async fn a_server_that_hangs_or_speaks_no_tls() {
             name: "",
             timeout: Duration::from_millis(200),
         };
-        let end = connect_tls(near, expected, &Ledger::default()).await.expect_err("no TLS");
+        let end =
+            connect_tls(near, expected, &RecordingAudit::default()).await.expect_err("no TLS");
         assert!(matches!(end, StreamEnd::TlsFailed(_)), "{end:?}");
         drop(far);
     }

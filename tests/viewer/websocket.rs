@@ -1,10 +1,11 @@
 //! The same over real WebSockets: an actix server, a browser that is tokio-tungstenite, and one
 //! that is a bare socket.
 
-use super::ledger::Ledger;
-use super::rig::{
-    Calls, INIT, PIPE, Switchboard, admit, init, is_closed, lease, read, switchboard,
+use super::harness::{
+    INIT, PIPE_CAPACITY, PipeConnections, PipeDial, authenticate_desktop, is_closed, lease,
+    pipe_dial, read, server_init,
 };
+use super::recording_audit::RecordingAudit;
 use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::{SinkExt, StreamExt};
@@ -39,7 +40,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// A gateway whose only route is a stream.
 struct Gateway {
     address: SocketAddr,
-    dialed: Calls,
+    dialed: PipeConnections,
     authorization: watch::Sender<StreamAuthorization>,
     _draining: watch::Sender<bool>,
     meters: Arc<StreamMeters>,
@@ -49,7 +50,7 @@ struct Gateway {
 
 #[derive(Clone)]
 struct Shared {
-    dial: Arc<Switchboard>,
+    dial: Arc<PipeDial>,
     right: watch::Receiver<StreamAuthorization>,
     draining: watch::Receiver<bool>,
     meters: Arc<StreamMeters>,
@@ -67,7 +68,7 @@ async fn open(
     actix_web::rt::spawn(async move {
         let lease = lease();
         let (limits, tally, books) =
-            (Timeouts::default(), RefusalCounter::default(), Ledger::default());
+            (Timeouts::default(), RefusalCounter::default(), RecordingAudit::default());
         let attachment = Attachment {
             lease: &lease,
             dial: &*dial,
@@ -93,7 +94,7 @@ impl Gateway {
     /// `room`: bytes the kernel takes for the browser; little of it, so that what piles up is seen
     /// to pile up in the gateway.
     async fn with_room(room: Option<usize>) -> Self {
-        let (dial, calls) = switchboard();
+        let (dial, calls) = pipe_dial();
         let (right, watched) = watch::channel(StreamAuthorization::Valid);
         let (draining, drained) = watch::channel(false);
         let (ended, ends) = mpsc::unbounded_channel();
@@ -147,14 +148,14 @@ impl Gateway {
     /// The same, past both handshakes.
     async fn joined(&mut self) -> (Socket, DuplexStream) {
         let (mut socket, mut desktop) = self.browser().await;
-        admit(&mut desktop).await;
+        authenticate_desktop(&mut desktop).await;
         assert_eq!(receive(&mut socket).await, b"RFB 003.008\n");
         socket.send(Message::binary(&b"RFB 003.008\n"[..])).await.unwrap();
         assert_eq!(receive(&mut socket).await, [1, 1]);
         socket.send(Message::binary(&[1][..])).await.unwrap();
         assert_eq!(receive(&mut socket).await, [0; 4]);
         socket.send(Message::binary(&[1][..])).await.unwrap();
-        init(&mut desktop, 1).await;
+        server_init(&mut desktop, 1).await;
         assert_eq!(receive(&mut socket).await, INIT);
         (socket, desktop)
     }
@@ -334,12 +335,12 @@ async fn non_reading_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream)
     );
     tcp.write_all(upgrade.as_bytes()).await.unwrap();
     let mut desktop = gateway.dialed.recv().await.unwrap();
-    admit(&mut desktop).await;
+    authenticate_desktop(&mut desktop).await;
     // Masked with zeros: the version, the choice, `ClientInit`.
     tcp.write_all(b"\x82\x8c\0\0\0\0RFB 003.008\n\x82\x81\0\0\0\0\x01\x82\x81\0\0\0\0\x01")
         .await
         .unwrap();
-    init(&mut desktop, 1).await;
+    server_init(&mut desktop, 1).await;
     let mut head = Vec::new();
     while !head.ends_with(&INIT) {
         head.push(tcp.read_u8().await.unwrap());
@@ -418,14 +419,14 @@ async fn throughput() {
     let (mut bytes, _ended) = over_websocket(socket);
     let start = Instant::now();
     let writer = tokio::spawn(async move {
-        let piece = vec![3; PIPE];
-        for _ in 0..TOTAL / PIPE {
+        let piece = vec![3; PIPE_CAPACITY];
+        for _ in 0..TOTAL / PIPE_CAPACITY {
             desktop.write_all(&piece).await.unwrap();
         }
         desktop
     });
     let mut got = 0;
-    let mut buffer = vec![0; PIPE];
+    let mut buffer = vec![0; PIPE_CAPACITY];
     while got < TOTAL {
         got += bytes.read(&mut buffer).await.unwrap();
     }

@@ -1,6 +1,6 @@
 //! What a user does with a real desktop: looks, types, copies and pastes.
 
-use super::desktop::{Desktop, LONG};
+use super::desktop::{Desktop, TIMEOUT};
 use crate::support::vnc::Event;
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub async fn content(path: &Path) -> String {
             }
         }
     };
-    timeout(LONG, filled).await.expect("the file is written")
+    timeout(TIMEOUT, filled).await.expect("the file is written")
 }
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn first_frame_and_a_line_typed_into_a_terminal() {
     let desktop = Desktop::start().await;
     let start = Instant::now();
     let (rig, mut client) = desktop.open().await;
-    timeout(LONG, client.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
     println!("dial to first frame: {:?}", start.elapsed());
     assert_eq!((client.width, client.height, client.name.as_str()), (640, 480, "Linux Desktop"));
 
@@ -35,7 +35,7 @@ async fn first_frame_and_a_line_typed_into_a_terminal() {
     let _terminal = desktop.run("xterm", &["-geometry", "80x24+0+0", "-e", "sh", "-c", &script]);
     // Without a window manager the keyboard goes where the pointer is.
     client.pointer(0, 100, 100).await.unwrap();
-    timeout(LONG, client.until(|c| c.colours() > empty))
+    timeout(TIMEOUT, client.read_until(|c| c.colours() > empty))
         .await
         .expect("the terminal is painted")
         .unwrap();
@@ -50,7 +50,7 @@ async fn first_frame_and_a_line_typed_into_a_terminal() {
 async fn the_clipboard_goes_both_ways() {
     let desktop = Desktop::start().await;
     let (_rig, mut client) = desktop.open().await;
-    timeout(LONG, client.frame()).await.unwrap().unwrap();
+    timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
 
     let mut copy = desktop.run("xclip", &["-selection", "clipboard", "-in"]);
     let mut input = copy.stdin.take().unwrap();
@@ -63,7 +63,7 @@ async fn the_clipboard_goes_both_ways() {
             }
         }
     };
-    assert_eq!(timeout(LONG, cut).await.expect("it is told"), "copied on the desktop: é");
+    assert_eq!(timeout(TIMEOUT, cut).await.expect("it is told"), "copied on the desktop: é");
 
     client.cut_text("pasted in the browser: ü").await.unwrap();
     let pasted = async {
@@ -77,7 +77,7 @@ async fn the_clipboard_goes_both_ways() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    assert_eq!(timeout(LONG, pasted).await.expect("it arrives"), "pasted in the browser: ü");
+    assert_eq!(timeout(TIMEOUT, pasted).await.expect("it arrives"), "pasted in the browser: ü");
 }
 
 #[tokio::test]
@@ -93,5 +93,5 @@ async fn a_wrong_password_is_told_by_the_real_server() {
         "{:?}",
         end.cause()
     );
-    assert_eq!(browser.hear().await, None);
+    assert_eq!(browser.receive().await, None);
 }

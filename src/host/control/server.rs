@@ -114,7 +114,10 @@ async fn start<S: ControlHandler>(
         }
         Ok(Err(_)) => return error_response(StatusCode::BAD_REQUEST, "the order was cut short"),
         Err(_) => {
-            return error_response(StatusCode::REQUEST_TIMEOUT, "the order took too long to arrive");
+            return error_response(
+                StatusCode::REQUEST_TIMEOUT,
+                "the order took too long to arrive",
+            );
         }
     };
     let order: Order = match serde_json::from_slice(&bytes) {

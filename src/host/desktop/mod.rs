@@ -1,6 +1,6 @@
 //! Desktops: a display server and what one sees in it, each in a sandbox of its own.
 //!
-//! - A [`DesktopSpec`] says whose desktop it is; the [`Launcher`] makes a [`Desktop`] of it, ready when
+//! - A [`DesktopSpec`] says whose desktop it is; the [`StubLauncher`] makes a [`FakeDesktop`] of it, ready when
 //!   its server greets.
 //! - Its [`DisplayProtocol`] is what its server speaks: RFB (TigerVNC), or RDP (xrdp on Xorg, see [`rdp`]).
 //! - The **sandbox** ([`sandbox`]) is bubblewrap: own user, process, IPC, host name, mount and

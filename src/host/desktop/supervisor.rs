@@ -147,7 +147,7 @@ impl DesktopConnector {
     /// A new connection.
     ///
     /// # Errors
-    /// As [`Desktop::connect`].
+    /// As [`FakeDesktop::connect`].
     pub async fn connect(&self) -> io::Result<UnixStream> {
         self.socket.connect().await
     }

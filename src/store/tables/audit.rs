@@ -1,7 +1,7 @@
 //! The audit log and its head. Nothing here changes or removes an entry.
 //!
 //! Writing one locks the head row until the transaction is over, so that of two writers the second
-//! sees the first's entry: on PostgreSQL by the row lock of the `UPDATE`, on SQLite by there being
+//! sees the first's entry: on PostgreSQL by the row lock of the `UPDATE_SIZE`, on SQLite by there being
 //! one writer.
 
 use super::{corrupt_value, limit};

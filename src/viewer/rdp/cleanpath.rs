@@ -24,7 +24,7 @@ pub fn destination(session: SessionId) -> String {
 /// Hears the browser's request out. What it sent beyond it stays in `pending`.
 ///
 /// # Errors
-/// The [`StreamEnd`] it means for the stream.
+/// The [`End`] it means for the stream.
 pub(super) async fn read_request(
     sink: &mut impl BrowserSink,
     source: &mut impl BrowserSource,

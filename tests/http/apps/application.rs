@@ -132,7 +132,7 @@ async fn converse(stream: TcpStream, log: Arc<RequestRecorder>) -> io::Result<()
         let body = if is_head { "" } else { "application" };
         let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Length: 11\r\nX-Frame-Options: DENY\r\nSet-Cookie: own=1; Domain={}\r\n\r\n{body}",
-            crate::support::app::APPS
+            crate::support::app::APPS_DOMAIN
         );
         stream.write_all(answer.as_bytes()).await?;
     }

@@ -121,7 +121,7 @@ async fn only_pages_of_the_gateway_bring_tickets() {
         303,
         "none of that used the ticket up"
     );
-    assert!(house.app.audited("action=access_denied&q=foreign_origin").await.len() >= 4);
+    assert!(house.app.audit_entries("action=access_denied&q=foreign_origin").await.len() >= 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ mod entry;
 mod smuggling;
 mod unread;
 
-use crate::support::app::{APPS, TestApp};
+use crate::support::app::{APPS_DOMAIN, TestApp};
 use crate::support::client::Client;
 use crate::support::db::{Backend, Db};
 use application::Application;
@@ -39,7 +39,8 @@ impl AppsGateway {
     async fn with(change: impl FnOnce(&mut Settings, &mut ServerLimits)) -> Self {
         let application = Application::start().await;
         let app =
-            TestApp::dialling(Db::new(Backend::Sqlite), Arc::new(application.dial()), change).await;
+            TestApp::with_dial(Db::new(Backend::Sqlite), Arc::new(application.dial()), change)
+                .await;
         let system = app.broker.system_caller().await.unwrap();
         let roles = vec![Role::Member, Role::Admin];
         let target = Some(TargetSpec::Service { host_id: app.host, name: "board".to_owned() });
@@ -69,7 +70,7 @@ impl AppsGateway {
     }
 
     fn host(label: &str) -> String {
-        format!("{label}.{APPS}")
+        format!("{label}.{APPS_DOMAIN}")
     }
 
     fn origin(&self, label: &str) -> String {

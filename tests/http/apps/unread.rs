@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 /// Nothing here takes this long, however busy the machine is.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Longer than any test: what ends in one that waits so long was ended otherwise.
-const NEVER: Duration = Duration::from_secs(3600);
+const NO_TIMEOUT: Duration = Duration::from_secs(3600);
 
 async fn gateway_with_stall(stall: Duration) -> AppsGateway {
     AppsGateway::with(|_, limits| limits.write_stall_timeout = stall).await
@@ -156,7 +156,7 @@ async fn a_stream_that_is_not_taken_ends_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_cut_and_reads_nothing_is_reset() {
-    let house = gateway_with_stall(NEVER).await;
+    let house = gateway_with_stall(NO_TIMEOUT).await;
     let member = house.app.browser("member").await;
     let session = house.launch(&member).await;
     let cookie = house.enter(&member, &session).await;
@@ -182,7 +182,7 @@ async fn who_is_cut_and_reads_nothing_is_reset() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_leaves_the_other_applications_of_a_connection_alone() {
-    let house = gateway_with_stall(NEVER).await;
+    let house = gateway_with_stall(NO_TIMEOUT).await;
     let (member, other) = (house.app.browser("member").await, house.app.browser("other").await);
     let (mine, theirs) = (house.launch(&member).await, house.launch(&other).await);
     let (my_cookie, their_cookie) =

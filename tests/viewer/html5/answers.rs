@@ -11,7 +11,7 @@ async fn heads_without_bodies_keep_their_length() {
     let (to, mut seen) =
         serve_canned(b"HTTP/1.1 200 OK\r\nContent-Length: 4321\r\nETag: \"x\"\r\n\r\n").await;
     let rig = Harness::new(to).await;
-    let answer = rig.ask("HEAD /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let answer = rig.request("HEAD /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert_eq!(
         (answer.status(), answer.field("content-length"), answer.raw.len()),
         (200, Some("4321"), 0)
@@ -23,7 +23,7 @@ async fn heads_without_bodies_keep_their_length() {
             .await;
     let rig = Harness::new(to).await;
     let answer = rig
-        .ask("GET /c HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"x\"\r\nConnection: close\r\n\r\n")
+        .request("GET /c HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"x\"\r\nConnection: close\r\n\r\n")
         .await;
     assert_eq!((answer.status(), answer.field("etag"), answer.raw.len()), (304, Some("\"x\""), 0));
     assert!(seen.recv().await.unwrap().to_ascii_lowercase().contains("if-none-match: \"x\""));
@@ -31,7 +31,7 @@ async fn heads_without_bodies_keep_their_length() {
     let (to, _seen) = serve_canned(b"HTTP/1.1 204 No Content\r\n\r\n").await;
     let answer = Harness::new(to)
         .await
-        .ask("DELETE /c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .request("DELETE /c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await;
     assert_eq!((answer.status(), answer.raw.len(), answer.field("content-length")), (204, 0, None));
 }
@@ -42,7 +42,7 @@ async fn ranges_options_and_odd_targets_pass_as_they_are() {
     let rig = Harness::new(to).await;
     for target in ["/a%2Fb/../c//d?x=%26&y=[z]", "/%ff%00?q=a+b%20c", "/a;p=1/b?", "*"] {
         let method = if target == "*" { "OPTIONS" } else { "GET" };
-        let answer = rig.ask(&format!("{method} {target} HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2\r\nConnection: close\r\n\r\n")).await;
+        let answer = rig.request(&format!("{method} {target} HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2\r\nConnection: close\r\n\r\n")).await;
         assert_eq!(
             (answer.status(), answer.field("content-range"), answer.text().as_str()),
             (206, Some("bytes 1-2/5"), "bc")
@@ -106,7 +106,7 @@ async fn trailers_go_both_ways() {
             .unwrap();
         (head, body, stream)
     };
-    let ask = rig.ask(
+    let ask = rig.request(
         "POST / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: close, TE\r\nTransfer-Encoding: chunked\r\nTrailer: X-Up, Host\r\n\r\n3;ext=1\r\nabc\r\n0\r\nX-Up: 9\r\nHost: evil\r\n\r\n",
     );
     let (answer, (head, body, _held)) = tokio::join!(ask, serve);
@@ -161,7 +161,9 @@ async fn redirects_and_cookies_become_the_origins() {
             .await;
     let terms =
         WebAppConfig { scheme: Scheme::Http, host: "wiki.corp".into(), ..WebAppConfig::default() };
-    let rig = Harness::with_setup(to, Setup { config, cross_site: true, ..Setup::default() }).await;
+    let rig =
+        Harness::with_setup(to, Setup { config: terms, cross_site: true, ..Setup::default() })
+            .await;
     let answer = rig.get("/").await;
     assert_eq!(answer.field("location"), Some("https://s1.apps.gw.test/in?a=b"));
     assert_eq!(
@@ -180,7 +182,7 @@ async fn redirects_and_cookies_become_the_origins() {
         "{head}"
     );
     // A sibling's page has tossed a cookie of the same name in front.
-    rig.ask("GET / HTTP/1.1\r\nHost: x\r\nCookie: sid=evil; sid=mine; __Host-portcullis-app=s\r\nConnection: close\r\n\r\n").await;
+    rig.request("GET / HTTP/1.1\r\nHost: x\r\nCookie: sid=evil; sid=mine; __Host-portcullis-app=s\r\nConnection: close\r\n\r\n").await;
     let head = seen.recv().await.unwrap();
     assert!(
         head.contains("cookie: sid=mine\r\n")

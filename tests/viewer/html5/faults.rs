@@ -37,7 +37,7 @@ async fn one_where_nothing_listens_refuses() {
     assert_eq!((answer.status(), answer.code().as_str()), (502, "application_refused"));
     assert_eq!(rig.app.probe().await.unwrap_err().code(), "application_refused");
     let page = rig
-        .ask("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
+        .request("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
         .await;
     assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
     assert!(page.text().contains("nothing listens there"));
@@ -50,7 +50,7 @@ async fn one_where_nothing_listens_refuses() {
 
 #[tokio::test]
 async fn a_host_that_cannot_be_reached_is_another_leg() {
-    let dial = crate::viewer::rig::FnDialer(|| {
+    let dial = crate::viewer::harness::FnDialer(|| {
         Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _
     });
     let made = hurried(|limits| limits.dial = Duration::from_millis(200));
@@ -203,7 +203,7 @@ async fn a_kept_connection_that_was_closed_is_replaced_once() {
             assert!(read_head(&mut browser).await.contains("200 OK"));
             assert_eq!(read(&mut browser, 2).await, b"ok");
         }
-        rig.ask(
+        rig.request(
             "POST /once HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi",
         )
         .await
@@ -219,8 +219,9 @@ async fn a_request_that_the_browser_does_not_finish_ends() {
     let (to, mut connections) = listen().await;
     let rig =
         Harness::with_setup(to, hurried(|limits| limits.head = Duration::from_millis(300))).await;
-    let ask = rig
-        .ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhalf");
+    let ask = rig.request(
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhalf",
+    );
     let (answer, _held) = tokio::join!(ask, next(&mut connections));
     assert_eq!((answer.status(), answer.code().as_str()), (408, "request_incomplete"));
 }
@@ -282,7 +283,7 @@ async fn whoever_waits_for_an_application_hears_of_the_end_of_the_session() {
     assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Revoked);
 
     let (dials, mut dialled) = tokio::sync::mpsc::unbounded_channel();
-    let dial = crate::viewer::rig::FnDialer(move || {
+    let dial = crate::viewer::harness::FnDialer(move || {
         dials.send(()).unwrap();
         Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _
     });

@@ -44,7 +44,7 @@ impl Dial for LoopbackDial {
 
 /// Everything around one application.
 pub struct Harness {
-    pub world: BrokerFixture,
+    pub fixture: BrokerFixture,
     pub caller: Caller,
     pub session: Session,
     pub app: Arc<App>,
@@ -114,11 +114,11 @@ impl Harness {
         };
         let app = App::open_with_limits(&context, origin(), grant, place, made.limits);
         let front = serve_proxy(Arc::clone(&app)).await;
-        Self { world, caller, session, app, proxy: front, dialled, draining, db }
+        Self { fixture: world, caller, session, app, proxy: front, dialled, draining, db }
     }
 
     /// Sends octets and reads to the end of the connection.
-    pub async fn ask(&self, request: &str) -> Answer {
+    pub async fn request(&self, request: &str) -> Answer {
         let mut stream = self.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
         read_all(&mut stream).await
@@ -126,7 +126,7 @@ impl Harness {
 
     /// A GET of a program.
     pub async fn get(&self, path: &str) -> Answer {
-        self.ask(&format!(
+        self.request(&format!(
             "GET {path} HTTP/1.1\r\nHost: s1.apps.gw.test\r\nConnection: close\r\n\r\n"
         ))
         .await
@@ -138,7 +138,7 @@ impl Harness {
 
     /// Ends the session, as its user does.
     pub async fn disconnect(&self) {
-        self.world.broker.disconnect(&origin(), &self.caller, self.session.id).await.unwrap();
+        self.fixture.broker.disconnect(&origin(), &self.caller, self.session.id).await.unwrap();
     }
 
     /// The requests that are written down, oldest first, once there are so many.
@@ -146,8 +146,12 @@ impl Harness {
         let id = self.session.id;
         let wait = async {
             loop {
-                let rows =
-                    self.world.store.read(move |tx| tx.app_requests(id, None, 1000)).await.unwrap();
+                let rows = self
+                    .fixture
+                    .store
+                    .read(move |tx| tx.app_requests(id, None, 1000))
+                    .await
+                    .unwrap();
                 if rows.len() >= many {
                     return rows.into_iter().rev().map(|(_, record)| record).collect();
                 }
@@ -166,7 +170,7 @@ impl Harness {
         let wait = async {
             loop {
                 let found: Vec<_> = self
-                    .world
+                    .fixture
                     .audit_log()
                     .await
                     .into_iter()

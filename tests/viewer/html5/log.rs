@@ -15,9 +15,11 @@ async fn each_request_is_one_line() {
     let rig = Harness::new(to).await;
     assert_eq!(rig.get("/a?token=secret").await.status(), 200);
     assert_eq!(
-        rig.ask("POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")
-            .await
-            .status(),
+        rig.request(
+            "POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc"
+        )
+        .await
+        .status(),
         200
     );
     let records = rig.records(2).await;
@@ -109,7 +111,7 @@ async fn its_end_is_in_the_books_and_its_place_is_free() {
     let rig = Harness::new(to).await;
     assert_eq!(rig.get("/").await.status(), 200);
     let viewers = |rig: &Harness| {
-        let (broker, caller, id) = (rig.world.broker.clone(), rig.caller.clone(), rig.session.id);
+        let (broker, caller, id) = (rig.fixture.broker.clone(), rig.caller.clone(), rig.session.id);
         async move { broker.session(&caller, id).await.unwrap().viewers }
     };
     assert_eq!(viewers(&rig).await, 1);
@@ -123,7 +125,7 @@ async fn its_end_is_in_the_books_and_its_place_is_free() {
     );
     assert_eq!(rig.records(1).await.len(), 1, "written at the end, not a while later");
     let page = rig
-        .ask("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
+        .request("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
         .await;
     assert!(page.status() == 410 && page.text().contains("nobody used it"), "{page:?}");
 }
@@ -132,7 +134,7 @@ async fn its_end_is_in_the_books_and_its_place_is_free() {
 async fn it_ends_with_its_login_and_with_its_handle() {
     let (to, _seen) = serve_canned(OK).await;
     let rig = Harness::new(to).await;
-    rig.world.broker.logout(&crate::broker::fixture::origin(), &rig.caller, false).await.unwrap();
+    rig.fixture.broker.logout(&crate::broker::fixture::origin(), &rig.caller, false).await.unwrap();
     timeout(TIMEOUT, rig.app.ended()).await.unwrap();
     assert!(
         matches!(rig.app.end(), Some(StreamEnd::SignedOut)),
@@ -141,7 +143,7 @@ async fn it_ends_with_its_login_and_with_its_handle() {
     );
 
     let rig = Harness::new(to).await;
-    let Harness { app, world, .. } = rig;
+    let Harness { app, fixture: world, .. } = rig;
     drop(app);
     let wait = async {
         while !world.audit_log().await.iter().any(|entry| entry.action == "close_stream") {

@@ -41,7 +41,7 @@ async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
             "request_too_large",
         ),
     ] {
-        let answer = rig.ask(&format!("{request}Connection: close\r\n\r\n")).await;
+        let answer = rig.request(&format!("{request}Connection: close\r\n\r\n")).await;
         assert_eq!((answer.status(), answer.code().as_str()), (status, code), "{request}");
         if status == 405 {
             assert_eq!(answer.field("allow"), Some("GET, POST"));
@@ -84,7 +84,7 @@ async fn a_stream_that_grows_too_large_is_cut() {
     )
     .await;
     let ask =
-        rig.ask("POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4\r\nfour\r\n4\r\nmore\r\n0\r\n\r\n");
+        rig.request("POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4\r\nfour\r\n4\r\nmore\r\n0\r\n\r\n");
     let (answer, mut stream) = tokio::join!(ask, next(&mut connections));
     assert_eq!((answer.status(), answer.code().as_str()), (413, "request_too_large"));
     let got = read_all_text(&mut stream).await;
@@ -166,10 +166,11 @@ async fn the_application_is_told_who_asks() {
         password: SecretString::new("pä:ss".into()),
     };
     let server = Box::new(|server: Upstream| Upstream { credential: Some(credential), ..server });
-    let rig = Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await;
+    let rig = Harness::with_setup(to, Setup { config: terms, server, ..Setup::default() }).await;
     let forged = "X-Forwarded-User: root\r\nX_Forwarded_User: root\r\nX-Portcullis-Assertion: forged\r\nAuthorization: Basic forged\r\n";
-    let answer =
-        rig.ask(&format!("GET / HTTP/1.1\r\nHost: x\r\n{forged}Connection: close\r\n\r\n")).await;
+    let answer = rig
+        .request(&format!("GET / HTTP/1.1\r\nHost: x\r\n{forged}Connection: close\r\n\r\n"))
+        .await;
     assert_eq!(answer.status(), 200);
     let head = seen.recv().await.unwrap();
     assert!(!head.contains("root") && !head.contains("forged"), "{head}");
@@ -209,7 +210,7 @@ async fn a_sign_in_that_is_refused_is_in_the_log_and_asks_nobody() {
         credential: Some(Credential::password(SecretString::new("key-1".into()))),
         ..server
     });
-    let rig = Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await;
+    let rig = Harness::with_setup(to, Setup { config: terms, server, ..Setup::default() }).await;
     for _ in 0..3 {
         let answer = rig.get("/").await;
         assert_eq!((answer.status(), answer.field("www-authenticate")), (401, None));
@@ -227,7 +228,7 @@ async fn without_a_credential_nothing_is_sent() {
         credential_source: CredentialSource::User,
         ..server
     });
-    let rig = Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await;
+    let rig = Harness::with_setup(to, Setup { config: terms, server, ..Setup::default() }).await;
     let answer = rig.get("/").await;
     assert_eq!((answer.status(), answer.code().as_str()), (403, "credential_required"));
     assert_eq!(rig.dialled.load(Ordering::SeqCst), 0);

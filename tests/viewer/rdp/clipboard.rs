@@ -1,9 +1,9 @@
 //! The clipboard between two real machines' worth of programs: xclip on the client's display, xclip
 //! on the desktop's, FreeRDP and xrdp between them, and the gateway's policy.
 
-use super::super::ledger::Ledger;
-use super::rig::{LONG, real, server};
-use crate::support::tether::{Tethered, tethered};
+use super::super::recording_audit::RecordingAudit;
+use super::harness::{TIMEOUT, real, server};
+use crate::support::pdeathsig::{PdeathsigChild, pdeathsig_command};
 use crate::support::xrdp::{COLOUR, PASSWORD, USER, Xrdp};
 use portcullis::domain::upstream::{Clipboard, StreamPolicy};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ struct Screen {
 
 impl Screen {
     fn xclip(&self, arguments: &[&str]) -> tokio::process::Command {
-        let mut command = tethered("xclip");
+        let mut command = pdeathsig_command("xclip");
         command.args(["-selection", "clipboard"]).args(arguments).env("DISPLAY", &self.display);
         if let Some(authority) = &self.authority {
             command.env("XAUTHORITY", authority);
@@ -29,8 +29,8 @@ impl Screen {
     }
 
     /// Copies a text, as long as the value lives or until another is copied.
-    async fn copy(&self, text: &str) -> Tethered {
-        let mut owner = Tethered::start(self.xclip(&["-quiet", "-in"]).stdin(Stdio::piped()));
+    async fn copy(&self, text: &str) -> PdeathsigChild {
+        let mut owner = PdeathsigChild::start(self.xclip(&["-quiet", "-in"]).stdin(Stdio::piped()));
         let mut input = owner.0.stdin.take().unwrap();
         input.write_all(text.as_bytes()).await.unwrap();
         owner
@@ -56,7 +56,7 @@ impl Screen {
                 last = self.paste().await;
             }
         };
-        let arrived = timeout(LONG, pasted).await;
+        let arrived = timeout(TIMEOUT, pasted).await;
         assert!(arrived.is_ok(), "{text:?} does not arrive; it pastes {last:?}");
     }
 }
@@ -64,16 +64,16 @@ impl Screen {
 #[tokio::test]
 async fn text_goes_the_ways_that_policy_allows_and_no_other() {
     let xrdp = Xrdp::start().await;
-    let pin = Ledger::default();
+    let pin = RecordingAudit::default();
     for clipboard in [Clipboard::Both, Clipboard::In, Clipboard::Out, Clipboard::None] {
         let mut wanted = server(Some((USER, PASSWORD)));
         wanted.policy = StreamPolicy { clipboard, ..StreamPolicy::default() };
-        let books = Ledger::default();
+        let books = RecordingAudit::default();
         if let Some(pin) = pin.pin() {
             books.accept_pin(pin);
         }
         let (_rig, mut client) = real(wanted, xrdp.port, books.clone()).with_client(&[]).await;
-        client.shows(COLOUR).await;
+        client.wait_for_colour(COLOUR).await;
         let started = xrdp.home_file("started", |text| text.ends_with('\n')).await;
         let display = started.split_whitespace().nth(1).unwrap().to_owned();
         let there = Screen { display, authority: Some(xrdp.home.join(".Xauthority")) };
@@ -86,9 +86,9 @@ async fn text_goes_the_ways_that_policy_allows_and_no_other() {
             there.wait_for_paste(&ours).await;
         } else if clipboard == Clipboard::Out {
             books
-                .until(|books| {
+                .wait_until(|books| {
                     books
-                        .refused()
+                        .refused_totals()
                         .iter()
                         .any(|(channel, way, ..)| (*channel, *way) == ("clipboard", "in"))
                 })
@@ -102,9 +102,9 @@ async fn text_goes_the_ways_that_policy_allows_and_no_other() {
             here.wait_for_paste(&theirs).await;
         } else if clipboard == Clipboard::In {
             books
-                .until(|books| {
+                .wait_until(|books| {
                     books
-                        .refused()
+                        .refused_totals()
                         .iter()
                         .any(|(channel, way, ..)| (*channel, *way) == ("clipboard", "out"))
                 })

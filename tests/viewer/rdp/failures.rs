@@ -1,12 +1,12 @@
 //! What a browser may not do, and servers that lie, refuse, hang, hang up, or are somebody else.
 
-use super::super::ledger::{Ledger, Line};
-use super::super::rig::Rig;
-use super::rig::{Opened, scripted, server};
+use super::super::harness::Harness;
+use super::super::recording_audit::{RecordedEvent, RecordingAudit};
+use super::harness::{OpenedStream, scripted, server};
 use crate::support::fake_rdp::{
     HYBRID, Identity, Login, RDP, TLS, confirm, credssp, failure, negotiate, refuse,
 };
-use crate::support::xfreerdp::{CONNECT, ask};
+use crate::support::xfreerdp::{CONNECTION_REQUEST, request_connection};
 use portcullis::domain::upstream::CredentialSource;
 use portcullis::viewer::Timeouts;
 use portcullis::viewer::stream_audit::CertificateCheck;
@@ -17,29 +17,29 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 const ACCOUNT: (&str, &str) = ("ada", "Secret-1");
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
-fn opened() -> Opened {
-    scripted(server(Some(ACCOUNT)), Timeouts::default(), Ledger::default())
+fn opened() -> OpenedStream {
+    scripted(server(Some(ACCOUNT)), Timeouts::default(), RecordingAudit::default())
 }
 
-fn opened_with_short_timeouts() -> Opened {
+fn opened_with_short_timeouts() -> OpenedStream {
     scripted(
         server(Some(ACCOUNT)),
         Timeouts { dial: HANDSHAKE_TIMEOUT, handshake: HANDSHAKE_TIMEOUT, ..Timeouts::default() },
-        Ledger::default(),
+        RecordingAudit::default(),
     )
 }
 
 /// The browser asks as it should; the HTTP status of the refusal it got, if it got one.
-fn request_connection(opened: &mut Opened) -> tokio::task::JoinHandle<io::Result<Option<u16>>> {
+fn refusal_status(opened: &mut OpenedStream) -> tokio::task::JoinHandle<io::Result<Option<u16>>> {
     let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     tokio::spawn(async move {
-        let answer = ask(&mut browser, &CONNECT, &destination).await?;
+        let answer = request_connection(&mut browser, &CONNECTION_REQUEST, &destination).await?;
         Ok(answer.error.and_then(|error| error.http_status_code))
     })
 }
 
 /// Close code, reason and word.
-async fn end_of(rig: Rig) -> (u16, String, &'static str) {
+async fn end_of(rig: Harness) -> (u16, String, &'static str) {
     let (end, _) = rig.end().await;
     let (code, reason) = end.close_frame();
     assert!(reason.len() <= 123, "{reason}");
@@ -51,18 +51,19 @@ async fn a_browser_names_another_destination() {
     let mut opened = opened();
     let books = opened.stream.audit.clone();
     let mut browser = opened.stream.browser_stream();
-    let answer = ask(&mut browser, &CONNECT, "10.0.0.1:3389\n").await.unwrap();
+    let answer =
+        request_connection(&mut browser, &CONNECTION_REQUEST, "10.0.0.1:3389\n").await.unwrap();
     assert_eq!(answer.error.unwrap().http_status_code, Some(403));
-    assert!(opened.stream.calls.try_recv().is_err(), "nothing is dialled");
+    assert!(opened.stream.connections.try_recv().is_err(), "nothing is dialled");
     assert_eq!(end_of(opened.stream).await, (4007, "policy".into(), "other_destination"));
-    assert_eq!(books.lines(), [Line::DestinationRefused("10.0.0.1:3389".into())]);
+    assert_eq!(books.events(), [RecordedEvent::DestinationRefused("10.0.0.1:3389".into())]);
 }
 
 #[tokio::test]
 async fn a_browser_that_speaks_something_else() {
     for said in [
         &b"RFB 003.008\n"[..],
-        &CONNECT,
+        &CONNECTION_REQUEST,
         &[0x30, 0x83, 0x10, 0, 0, 0xa0, 4, 2, 2, 0x0d, 0x3e],
         &[0xff; 64],
     ] {
@@ -81,10 +82,10 @@ async fn a_browser_that_speaks_something_else() {
 async fn a_browser_that_wants_to_prove_itself_or_nothing_at_all() {
     for protocols in [0, 2, 8] {
         let mut opened = opened();
-        let mut connect = CONNECT;
+        let mut connect = CONNECTION_REQUEST;
         connect[15] = protocols;
         let mut browser = opened.stream.browser_stream();
-        let answer = ask(&mut browser, &connect, &opened.destination).await.unwrap();
+        let answer = request_connection(&mut browser, &connect, &opened.destination).await.unwrap();
         assert_eq!(answer.error.unwrap().http_status_code, Some(400));
         let (code, _, why) = end_of(opened.stream).await;
         assert_eq!((code, why), (1002, "rdp_protocol"), "{protocols}");
@@ -104,8 +105,8 @@ async fn a_user_who_must_be_asked_first() {
     for source in [CredentialSource::User, CredentialSource::Ask] {
         let mut wanted = server(None);
         wanted.credential_source = source;
-        let mut opened = scripted(wanted, Timeouts::default(), Ledger::default());
-        assert!(opened.stream.calls.try_recv().is_err(), "nothing is dialled");
+        let mut opened = scripted(wanted, Timeouts::default(), RecordingAudit::default());
+        assert!(opened.stream.connections.try_recv().is_err(), "nothing is dialled");
         assert_eq!(
             end_of(opened.stream).await,
             (4005, source.as_str().into(), "credential_required")
@@ -132,7 +133,7 @@ async fn a_server_that_refuses_says_why() {
         (vec![3, 0, 0, 1], "rdp_malformed"),
     ] {
         let mut opened = opened();
-        let asked = request_connection(&mut opened);
+        let asked = refusal_status(&mut opened);
         let mut desktop = opened.stream.desktop().await;
         // It may hang up on what it does not want to read to its end.
         assert_eq!(negotiate(&mut desktop, &reply).await.unwrap(), TLS | HYBRID);
@@ -147,8 +148,8 @@ async fn a_server_that_refuses_says_why() {
 async fn a_workspace_without_a_credential_and_a_server_that_requires_one() {
     let mut wanted = server(None);
     wanted.credential_source = CredentialSource::Workspace;
-    let mut opened = scripted(wanted, Timeouts::default(), Ledger::default());
-    let _asked = request_connection(&mut opened);
+    let mut opened = scripted(wanted, Timeouts::default(), RecordingAudit::default());
+    let _asked = refusal_status(&mut opened);
     let mut desktop = opened.stream.desktop().await;
     assert_eq!(
         negotiate(&mut desktop, &failure(5)).await.unwrap(),
@@ -163,7 +164,7 @@ async fn a_server_that_hangs_up_anywhere_before_tls() {
     let reply = confirm(TLS);
     for n in 0..=reply.len() {
         let mut opened = opened();
-        let _asked = request_connection(&mut opened);
+        let _asked = refusal_status(&mut opened);
         let mut desktop = opened.stream.desktop().await;
         negotiate(&mut desktop, &reply[..n]).await.unwrap();
         drop(desktop);
@@ -178,8 +179,8 @@ async fn a_server_that_hangs() {
     for step in 0..3 {
         // Long enough for everybody else's part of the handshake on a busy machine.
         let limits = Timeouts { handshake: Duration::from_secs(3), ..Timeouts::default() };
-        let mut opened = scripted(server(Some(ACCOUNT)), limits, Ledger::default());
-        let _asked = request_connection(&mut opened);
+        let mut opened = scripted(server(Some(ACCOUNT)), limits, RecordingAudit::default());
+        let _asked = refusal_status(&mut opened);
         let mut desktop = opened.stream.desktop().await;
         let serving = tokio::spawn({
             let acceptor = if step == 2 { Some(Identity::new("desk.test")) } else { None };
@@ -209,7 +210,7 @@ async fn a_server_that_speaks_no_tls() {
         &[0x15, 3, 3, 0, 2, 2, 40],
     ] {
         let mut opened = opened();
-        let _asked = request_connection(&mut opened);
+        let _asked = refusal_status(&mut opened);
         let mut desktop = opened.stream.desktop().await;
         negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
         desktop.write_all(said).await.unwrap();
@@ -222,13 +223,17 @@ async fn a_server_that_speaks_no_tls() {
 
 /// A stream to a server with this identity, by TLS alone, until the browser has its answer: the
 /// certificates it was shown, or the refusal.
-async fn by_tls(identity: &Identity, pin: &Ledger) -> (Opened, Result<Vec<Vec<u8>>, u16>) {
+async fn by_tls(
+    identity: &Identity,
+    pin: &RecordingAudit,
+) -> (OpenedStream, Result<Vec<Vec<u8>>, u16>) {
     let mut wanted = server(Some(ACCOUNT));
     wanted.trust.pin = pin.pin();
     let mut opened = scripted(wanted, Timeouts::default(), pin.clone());
     let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
-    let asked =
-        tokio::spawn(async move { ask(&mut browser, &CONNECT, &destination).await.unwrap() });
+    let asked = tokio::spawn(async move {
+        request_connection(&mut browser, &CONNECTION_REQUEST, &destination).await.unwrap()
+    });
     let mut desktop = opened.stream.desktop().await;
     negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
     // The gateway hangs up on a certificate it does not trust: before the server has written all,
@@ -245,7 +250,7 @@ async fn by_tls(identity: &Identity, pin: &Ledger) -> (Opened, Result<Vec<Vec<u8
 #[tokio::test]
 async fn another_certificate_is_refused_until_it_is_accepted() {
     let (first, second, books) =
-        (Identity::new("desk.test"), Identity::new("desk.test"), Ledger::default());
+        (Identity::new("desk.test"), Identity::new("desk.test"), RecordingAudit::default());
     let (_opened, shown) = by_tls(&first, &books).await;
     assert_eq!(shown, Ok(vec![first.certificate.clone()]), "the browser is shown the server's own");
     let (opened, shown) = by_tls(&second, &books).await;
@@ -254,9 +259,10 @@ async fn another_certificate_is_refused_until_it_is_accepted() {
         end_of(opened.stream).await,
         (4004, "certificate_changed".into(), "certificate_refused")
     );
-    let Some(Line::CertificateChecked(seen, CertificateCheck::Refused)) = books.lines().pop()
+    let Some(RecordedEvent::CertificateChecked(seen, CertificateCheck::Refused)) =
+        books.events().pop()
     else {
-        panic!("{:?}", books.lines())
+        panic!("{:?}", books.events())
     };
     books.accept_pin(seen.fingerprint);
     assert_eq!(by_tls(&second, &books).await.1, Ok(vec![second.certificate.clone()]));
@@ -264,7 +270,7 @@ async fn another_certificate_is_refused_until_it_is_accepted() {
 
 /// A server that wants NLA, past TLS.
 async fn at_nla(
-    opened: &mut Opened,
+    opened: &mut OpenedStream,
     identity: &Identity,
 ) -> tokio_rustls::server::TlsStream<DuplexStream> {
     let mut desktop = opened.stream.desktop().await;
@@ -276,8 +282,9 @@ async fn at_nla(
 async fn the_gateway_proves_the_credential_and_the_browser_hears_of_tls_only() {
     let (mut opened, identity) = (opened(), Identity::new("desk.test"));
     let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
-    let asked =
-        tokio::spawn(async move { ask(&mut browser, &CONNECT, &destination).await.unwrap() });
+    let asked = tokio::spawn(async move {
+        request_connection(&mut browser, &CONNECTION_REQUEST, &destination).await.unwrap()
+    });
     let mut inside = at_nla(&mut opened, &identity).await;
     let login = credssp(&mut inside, &identity, ACCOUNT, None).await.unwrap();
     assert_eq!(login, Login::In("ada".into(), "Secret-1".into()));
@@ -315,7 +322,7 @@ async fn a_login_that_is_refused_says_why_as_far_as_the_server_does() {
         (None, "refused"),
     ] {
         let mut opened = opened();
-        let (books, asked) = (opened.stream.audit.clone(), request_connection(&mut opened));
+        let (books, asked) = (opened.stream.audit.clone(), refusal_status(&mut opened));
         let mut inside = at_nla(&mut opened, &identity).await;
         assert_eq!(
             credssp(&mut inside, &identity, ("ada", "another"), status).await.unwrap(),
@@ -323,14 +330,14 @@ async fn a_login_that_is_refused_says_why_as_far_as_the_server_does() {
         );
         assert_eq!(asked.await.unwrap().unwrap(), Some(401));
         assert_eq!(end_of(opened.stream).await, (4006, format!("user {word}"), word));
-        assert_eq!(books.lines().last(), Some(&Line::LoginRefused(word)), "{status:x?}");
+        assert_eq!(books.events().last(), Some(&RecordedEvent::LoginRefused(word)), "{status:x?}");
     }
 }
 
 #[tokio::test]
 async fn a_server_that_refuses_before_it_has_seen_any_proof() {
     let (mut opened, identity) = (opened(), Identity::new("desk.test"));
-    let _asked = request_connection(&mut opened);
+    let _asked = refusal_status(&mut opened);
     let mut inside = at_nla(&mut opened, &identity).await;
     refuse(&mut inside, 0xc000_0234).await.unwrap();
     assert_eq!(end_of(opened.stream).await, (4006, "user account_locked".into(), "account_locked"));
@@ -341,7 +348,7 @@ async fn a_server_that_refuses_after_the_login() {
     let (mut opened, identity) = (opened(), Identity::new("desk.test"));
     let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     let asked = tokio::spawn(async move {
-        ask(&mut browser, &CONNECT, &destination).await.unwrap();
+        request_connection(&mut browser, &CONNECTION_REQUEST, &destination).await.unwrap();
         browser
     });
     let mut inside = at_nla(&mut opened, &identity).await;
@@ -359,7 +366,7 @@ async fn a_server_that_does_not_hold_the_certificates_key_or_the_password() {
     // It has a key of its own, and binds that: as somebody between would have to do.
     let (mut opened, identity, other) =
         (opened(), Identity::new("desk.test"), Identity::new("desk.test"));
-    let asked = request_connection(&mut opened);
+    let asked = refusal_status(&mut opened);
     let mut inside = at_nla(&mut opened, &identity).await;
     let login = credssp(&mut inside, &other, ACCOUNT, None).await.unwrap();
     assert_eq!(login, Login::Refused, "the credential is not delegated");
@@ -383,7 +390,7 @@ async fn a_server_that_speaks_nonsense_in_place_of_credssp() {
         &[0x30, 16, 0xa0, 3, 2, 1, 6, 0xa1, 9, 0x30, 7, 0x30, 5, 0xa0, 3, 4, 1, 0],
     ] {
         let mut opened = opened();
-        let asked = request_connection(&mut opened);
+        let asked = refusal_status(&mut opened);
         let mut inside = at_nla(&mut opened, &identity).await;
         inside.write_all(said).await.unwrap();
         inside.flush().await.unwrap();

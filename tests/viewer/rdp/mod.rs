@@ -2,7 +2,7 @@
 
 mod clipboard;
 mod failures;
+mod harness;
 mod replay;
-mod rig;
 mod shadow;
 mod xrdp;

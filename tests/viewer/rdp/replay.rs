@@ -1,10 +1,10 @@
 //! Past the connection: a captured conversation played by both sides up to the login, and then what
 //! a server does that means no good.
 
-use super::super::ledger::{Ledger, Line};
-use super::rig::{Opened, scripted, server};
+use super::super::recording_audit::{RecordedEvent, RecordingAudit};
+use super::harness::{OpenedStream, scripted, server};
 use crate::support::fake_rdp::{Identity, TLS, confirm, negotiate};
-use crate::support::xfreerdp::{CONNECT, ask};
+use crate::support::xfreerdp::{CONNECTION_REQUEST, request_connection};
 use portcullis::domain::upstream::{StreamPolicy, Upstream};
 use portcullis::protocol::rdp::frame::{Framer, Measure};
 use portcullis::viewer::Timeouts;
@@ -21,7 +21,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A stream whose client has just said who signs in.
 struct Replay {
-    harness: Opened,
+    harness: OpenedStream,
     browser: DuplexStream,
     desktop: TlsStream<DuplexStream>,
     /// The packet that says who signs in, as the server got it.
@@ -59,10 +59,11 @@ async fn read_pdu(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> 
 }
 
 async fn play(wanted: Upstream, limits: Timeouts) -> Replay {
-    let mut opened = scripted(wanted, limits, Ledger::default());
+    let mut opened = scripted(wanted, limits, RecordingAudit::default());
     let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     let asked = tokio::spawn(async move {
-        let answer = ask(&mut browser, &CONNECT, &destination).await.unwrap();
+        let answer =
+            request_connection(&mut browser, &CONNECTION_REQUEST, &destination).await.unwrap();
         (browser, answer.to_der().unwrap())
     });
     let mut desktop = opened.stream.desktop().await;
@@ -187,7 +188,7 @@ const DISCONNECT_ULTIMATUM: [u8; 9] = [3, 0, 0, 9, 2, 0xf0, 0x80, 0x21, 0x80];
 
 /// What a stream ends with whose server gives this reason; `rude`: and then it waits until its
 /// client hangs up.
-async fn error_info_end(code: u32, rude: bool) -> (u16, String, &'static str, Vec<Line>) {
+async fn error_info_end(code: u32, rude: bool) -> (u16, String, &'static str, Vec<RecordedEvent>) {
     let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
     let books = playing.harness.stream.audit.clone();
     let said = [&share_data(0x2f, &code.to_le_bytes())[..], &DISCONNECT_ULTIMATUM].concat();
@@ -206,12 +207,12 @@ async fn error_info_end(code: u32, rude: bool) -> (u16, String, &'static str, Ve
             end.close_frame().0,
             end.close_frame().1.into_owned(),
             end.reason_code(),
-            books.lines(),
+            books.events(),
         );
     }
     playing.desktop.shutdown().await.unwrap();
     let (code, reason, why) = playing.end().await;
-    (code, reason, why, books.lines())
+    (code, reason, why, books.events())
 }
 
 #[tokio::test]
@@ -246,7 +247,7 @@ async fn a_login_that_is_refused_inside_rdp_is_written_down() {
     for (code, word) in [(0x09, "logon_not_granted"), (0x0a, "credential_must_be_typed")] {
         let (close, reason, why, lines) = error_info_end(code, false).await;
         assert_eq!((close, reason, why), (4006, format!("user {word}"), word));
-        assert_eq!(lines.last(), Some(&Line::LoginRefused(word)));
+        assert_eq!(lines.last(), Some(&RecordedEvent::LoginRefused(word)));
     }
 }
 

@@ -1,8 +1,8 @@
 //! FreeRDP's server: Network Level Authentication by the gateway, and policy on the clipboard and
 //! on input with real programs on both ends.
 
-use super::super::ledger::{Ledger, Line};
-use super::rig::{real, server};
+use super::super::recording_audit::{RecordedEvent, RecordingAudit};
+use super::harness::{real, server};
 use crate::support::shadow::{COLOUR, PASSWORD, Security, Shadow, USER};
 use portcullis::domain::upstream::StreamPolicy;
 
@@ -11,10 +11,10 @@ async fn the_gateway_logs_in_and_the_desktop_is_painted() {
     for security in [Security::Nla, Security::Tls] {
         let shadow = Shadow::start(security).await;
         let (rig, mut client) =
-            real(server(Some((USER, PASSWORD))), shadow.port, Ledger::default())
+            real(server(Some((USER, PASSWORD))), shadow.port, RecordingAudit::default())
                 .with_client(&[])
                 .await;
-        client.shows(COLOUR).await;
+        client.wait_for_colour(COLOUR).await;
         drop(client);
         assert!(["browser_gone", "desktop_gone"].contains(&rig.end().await.0.reason_code()));
     }
@@ -23,7 +23,7 @@ async fn the_gateway_logs_in_and_the_desktop_is_painted() {
 #[tokio::test]
 async fn a_wrong_password_is_told_by_the_real_server() {
     let shadow = Shadow::start(Security::Nla).await;
-    let books = Ledger::default();
+    let books = RecordingAudit::default();
     let (rig, _client) =
         real(server(Some((USER, "wrong"))), shadow.port, books.clone()).with_client(&[]).await;
     let (end, _) = rig.end().await;
@@ -31,12 +31,15 @@ async fn a_wrong_password_is_told_by_the_real_server() {
         (end.close_frame().0, &*end.close_frame().1),
         (4006, "user refused"),
         "{end:?}\n{}",
-        shadow.told()
+        shadow.output()
     );
     assert!(
-        matches!(books.lines()[..], [Line::CertificateChecked(..), Line::LoginRefused(_)]),
+        matches!(
+            books.events()[..],
+            [RecordedEvent::CertificateChecked(..), RecordedEvent::LoginRefused(_)]
+        ),
         "{:?}",
-        books.lines()
+        books.events()
     );
 }
 
@@ -44,7 +47,9 @@ async fn a_wrong_password_is_told_by_the_real_server() {
 async fn a_server_without_tls_is_refused() {
     let shadow = Shadow::start(Security::Rdp).await;
     let (rig, _client) =
-        real(server(Some((USER, PASSWORD))), shadow.port, Ledger::default()).with_client(&[]).await;
+        real(server(Some((USER, PASSWORD))), shadow.port, RecordingAudit::default())
+            .with_client(&[])
+            .await;
     let (end, _) = rig.end().await;
     let (code, reason) = end.close_frame();
     assert_eq!(code, 4002, "{end:?}");
@@ -59,16 +64,16 @@ async fn who_may_only_look_does_not_type() {
     let _window = shadow.run("xterm", &["-geometry", "60x10+0+0", "-e", "sh", "-c", &script]);
     let mut wanted = server(Some((USER, PASSWORD)));
     wanted.policy = StreamPolicy { read_only: true, ..StreamPolicy::default() };
-    let books = Ledger::default();
+    let books = RecordingAudit::default();
     let (_rig, mut client) = real(wanted, shadow.port, books.clone()).with_client(&[]).await;
-    client.shows(COLOUR).await;
+    client.wait_for_colour(COLOUR).await;
     for buttons in [0, 1, 0] {
         client.screen.pointer(buttons, 100, 100).await.unwrap();
     }
     client.screen.type_text("forbidden\n").await.unwrap();
     books
-        .until(|books| {
-            books.refused().iter().any(|(channel, direction, _, count)| {
+        .wait_until(|books| {
+            books.refused_totals().iter().any(|(channel, direction, _, count)| {
                 (*channel, *direction) == ("input", "in") && *count >= 10
             })
         })

@@ -1,7 +1,7 @@
 //! xrdp: TLS, and a login that the gateway writes into the client's own packet.
 
-use super::super::ledger::{Ledger, Line};
-use super::rig::{LONG, real, server};
+use super::super::recording_audit::{RecordedEvent, RecordingAudit};
+use super::harness::{TIMEOUT, real, server};
 use crate::support::xfreerdp::Xfreerdp;
 use crate::support::xrdp::{COLOUR, PASSWORD, USER, Xrdp};
 use std::time::Duration;
@@ -22,13 +22,13 @@ async fn type_line(xrdp: &Xrdp, client: &mut Xfreerdp, line: &str) {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
-    timeout(LONG, typed).await.unwrap_or_else(|_| panic!("nothing arrives\n{}", xrdp.told()));
+    timeout(TIMEOUT, typed).await.unwrap_or_else(|_| panic!("nothing arrives\n{}", xrdp.output()));
 }
 
 #[tokio::test]
 async fn a_session_is_logged_in_typed_into_and_found_again() {
     let xrdp = Xrdp::start().await;
-    let books = Ledger::default();
+    let books = RecordingAudit::default();
     let mut wanted = server(Some((USER, PASSWORD)));
     let (rig, mut client) = real(wanted.clone(), xrdp.port, books.clone()).with_client(&[]).await;
     let started = xrdp.home_file("started", |text| text.ends_with('\n')).await;
@@ -36,7 +36,7 @@ async fn a_session_is_logged_in_typed_into_and_found_again() {
         started.starts_with("rdpuser :"),
         "{started}: the credential is the gateway's, the client has a placeholder"
     );
-    client.shows(COLOUR).await;
+    client.wait_for_colour(COLOUR).await;
     type_line(&xrdp, &mut client, "first 42").await;
 
     drop(client);
@@ -45,14 +45,14 @@ async fn a_session_is_logged_in_typed_into_and_found_again() {
 
     wanted.trust.pin = books.pin();
     let (_rig, mut client) = real(wanted, xrdp.port, books.clone()).with_client(&[]).await;
-    client.shows(COLOUR).await;
+    client.wait_for_colour(COLOUR).await;
     type_line(&xrdp, &mut client, "second").await;
     let again = xrdp.home_file("started", |_| true).await;
     assert_eq!(again, started, "the same X session, with the same terminal");
     let met = books
-        .lines()
+        .events()
         .into_iter()
-        .filter(|line| matches!(line, Line::CertificateChecked(..)))
+        .filter(|line| matches!(line, RecordedEvent::CertificateChecked(..)))
         .count();
-    assert_eq!(met, 1, "the certificate was met once: {:?}", books.lines());
+    assert_eq!(met, 1, "the certificate was met once: {:?}", books.events());
 }

@@ -96,7 +96,7 @@ pub struct WebIdentity {
 /// Which requests may pass; enforced by the gateway.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct WebRequests {
-    /// Methods; empty: every one but `CONNECT` and `TRACE`.
+    /// Methods; empty: every one but `CONNECTION_REQUEST` and `TRACE`.
     pub methods: Vec<String>,
     /// Paths, each with what is below it; empty: every one.
     pub paths: Vec<String>,
@@ -167,7 +167,7 @@ pub struct WebIdentityInput {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebRequestsInput {
-    /// Methods; empty, as in a new workspace: every one but `CONNECT` and `TRACE`, which never
+    /// Methods; empty, as in a new workspace: every one but `CONNECTION_REQUEST` and `TRACE`, which never
     /// pass.
     methods: Option<Vec<String>>,
     /// Paths, decoded, each with what is below it (`/wiki` allows `/wiki/a`, not `/wikis`); empty,

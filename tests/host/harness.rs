@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 /// Longest wait for something that should be quick, on a machine that is busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A spec whose title marks its processes: every one of them has it in its arguments or its
 /// environment.
@@ -93,8 +93,8 @@ pub fn display_server(mark: &str) -> rustix::process::Pid {
 }
 
 /// Waits until `done`, looking often; fails when it takes too long.
-pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
     while !done() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -104,7 +104,7 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// Waits for a file to be there and whole (it ends in `end`), and reads it.
 pub async fn read_complete_file(path: &Path, end: &str) -> String {
     let mut text = String::new();
-    until(&format!("{}", path.display()), || {
+    wait_until(&format!("{}", path.display()), || {
         text = std::fs::read_to_string(path).unwrap_or_default();
         text.trim_end().ends_with(end)
     })

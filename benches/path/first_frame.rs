@@ -11,14 +11,14 @@ use serde::Deserialize;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::machine::{installed, quantile};
-use crate::table::{Row, Target};
+use crate::machine::{is_installed, quantile};
+use crate::table::{Row, Threshold};
 use crate::{Outcome, Settings, fail};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Longest that all launches may take.
-const PATIENCE: Duration = Duration::from_secs(900);
+const RUN_TIMEOUT: Duration = Duration::from_secs(900);
 /// As `make test` takes it.
 const CHROMIUM: &str = "/usr/bin/chromium";
 
@@ -32,7 +32,7 @@ const KINDS: [(&str, &str); 5] = [
 ];
 
 /// The viewers whose size has a limit: as `static/tools/size.mjs` names them, and KiB.
-const SIZES: [(&str, &str, f64); 2] = [
+const BUNDLE_LIMITS: [(&str, &str, f64); 2] = [
     ("VNC", "viewer of a VNC desktop", 90.0),
     ("RDP", "viewer of an RDP desktop, with its WASM", 1843.2),
 ];
@@ -47,11 +47,11 @@ enum Figure {
 /// The lines.
 pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
     const FIGURE: &str = "from the click to the first picture";
-    if let Some(none) = lacking() {
-        rows.push(Row::absent("p", FIGURE, none));
+    if let Some(none) = missing_requirement() {
+        rows.push(Row::unmeasured("p", FIGURE, none));
     } else {
         let launches = settings.scaled(10, 3);
-        let figures = launched(launches).await?;
+        let figures = measure_launches(launches).await?;
         for (kind, words) in KINDS {
             let figure = format!("{FIGURE}, {words}: p50 / worst of {launches}");
             rows.push(match figures.get(kind) {
@@ -59,25 +59,25 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
                     let mut times: Vec<_> =
                         ms.iter().map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1e3)).collect();
                     let at = |times: &mut Vec<Duration>, q| quantile(times, q).as_secs_f64() * 1e3;
-                    Row::told(
+                    Row::informational(
                         "p",
                         figure,
                         format!("{:.0} / {:.0} ms", at(&mut times, 0.5), at(&mut times, 1.0)),
                         String::new(),
                     )
                 }
-                Some(Figure::Absent { absent }) => Row::absent("p", figure, absent),
-                None => Row::absent("p", figure, "not measured"),
+                Some(Figure::Absent { absent }) => Row::unmeasured("p", figure, absent),
+                None => Row::unmeasured("p", figure, "not measured"),
             });
         }
     }
-    sizes(rows).await
+    bundle_sizes(rows).await
 }
 
 /// What is not there of what a browser needs.
-fn lacking() -> Option<&'static str> {
+fn missing_requirement() -> Option<&'static str> {
     let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| CHROMIUM.into());
-    if !installed("node") {
+    if !is_installed("node") {
         return Some("Node is not installed");
     }
     if !Path::new(&chromium).is_file() {
@@ -88,7 +88,7 @@ fn lacking() -> Option<&'static str> {
 }
 
 /// Launches every kind so many times.
-async fn launched(launches: u64) -> Outcome<BTreeMap<String, Figure>> {
+async fn measure_launches(launches: u64) -> Outcome<BTreeMap<String, Figure>> {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("frames.json");
     let mut browser = Command::new("node")
@@ -102,7 +102,7 @@ async fn launched(launches: u64) -> Outcome<BTreeMap<String, Figure>> {
         .stdout(std::io::stderr())
         .kill_on_drop(true)
         .spawn()?;
-    let ended = timeout(PATIENCE, browser.wait())
+    let ended = timeout(RUN_TIMEOUT, browser.wait())
         .await
         .map_err(|_| fail("the browser did not end in time"))??;
     let told =
@@ -111,8 +111,8 @@ async fn launched(launches: u64) -> Outcome<BTreeMap<String, Figure>> {
 }
 
 /// What the pages' build says of itself.
-async fn sizes(rows: &mut Vec<Row>) -> Outcome<()> {
-    let told = if installed("node") {
+async fn bundle_sizes(rows: &mut Vec<Row>) -> Outcome<()> {
+    let told = if is_installed("node") {
         let output = Command::new("node")
             .args(["tools/size.mjs", "--tell"])
             .current_dir(Path::new(ROOT).join("static"))
@@ -122,14 +122,16 @@ async fn sizes(rows: &mut Vec<Row>) -> Outcome<()> {
     } else {
         String::new()
     };
-    for (kind, name, most) in SIZES {
+    for (kind, name, most) in BUNDLE_LIMITS {
         let figure = format!("JavaScript and WASM of the {kind} viewer, gzipped");
         let said = told.lines().find_map(|line| {
             line.strip_prefix(name)?.strip_prefix(": ")?.split(' ').next()?.parse::<f64>().ok()
         });
         rows.push(match said {
-            Some(kib) => Row::alone("p", figure, kib, "KiB", "", Target::AtMost(most)),
-            None => Row::absent("p", figure, "the pages are not built, or Node is not installed"),
+            Some(kib) => Row::absolute("p", figure, kib, "KiB", "", Threshold::AtMost(most)),
+            None => {
+                Row::unmeasured("p", figure, "the pages are not built, or Node is not installed")
+            }
         });
     }
     Ok(())

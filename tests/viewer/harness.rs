@@ -1,6 +1,6 @@
 //! A browser and a desktop made of pipes, with the viewer between them.
 
-use super::ledger::Ledger;
+use super::recording_audit::RecordingAudit;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use portcullis::broker::live::{StreamAuthorization, StreamMeters};
@@ -38,7 +38,7 @@ pub const INIT: [u8; 28] =
     *b"\0\x02\0\x01\x20\x18\0\x01\0\xff\0\xff\0\xff\x10\x08\0\0\0\0\0\0\0\x04desk";
 
 /// Most bytes a pipe to a desktop holds.
-pub const PIPE: usize = 64 * 1024;
+pub const PIPE_CAPACITY: usize = 64 * 1024;
 
 pub fn lease() -> Lease {
     lease_in(OrganizationId::new())
@@ -97,22 +97,24 @@ pub fn lease_to(
 }
 
 /// Dials into the test: each call hands the far end of a pipe to it.
-pub struct Switchboard {
-    calls: mpsc::UnboundedSender<DuplexStream>,
+pub struct PipeDial {
+    connections: mpsc::UnboundedSender<DuplexStream>,
 }
 
-pub type Calls = mpsc::UnboundedReceiver<DuplexStream>;
+pub type PipeConnections = mpsc::UnboundedReceiver<DuplexStream>;
 
-pub fn switchboard() -> (Switchboard, Calls) {
+pub fn pipe_dial() -> (PipeDial, PipeConnections) {
     let (calls, taken) = mpsc::unbounded_channel();
-    (Switchboard { calls }, taken)
+    (PipeDial { connections: calls }, taken)
 }
 
-impl Dial for Switchboard {
+impl Dial for PipeDial {
     fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
-        let (near, far) = tokio::io::duplex(PIPE);
-        let taken =
-            self.calls.send(far).map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused));
+        let (near, far) = tokio::io::duplex(PIPE_CAPACITY);
+        let taken = self
+            .connections
+            .send(far)
+            .map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused));
         std::future::ready(taken.map(|()| Box::new(near) as Box<dyn Duplex>)).boxed()
     }
 }
@@ -131,7 +133,7 @@ where
 
 /// What the browser was told.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Told {
+pub enum BrowserMessage {
     Bytes(Bytes),
     Ping(Bytes),
     Pong(Bytes),
@@ -139,17 +141,23 @@ pub enum Told {
 
 /// The viewer's end toward the browser: holds two messages.
 #[derive(Clone)]
-pub struct PipeSink(mpsc::Sender<Told>);
+pub struct PipeSink(mpsc::Sender<BrowserMessage>);
 
 impl BrowserSink for PipeSink {
     async fn send(&mut self, chunk: Bytes) -> Result<(), Disconnected> {
-        self.0.send(Told::Bytes(chunk)).await.map_err(|_| Disconnected)
+        self.0.send(BrowserMessage::Bytes(chunk)).await.map_err(|_| Disconnected)
     }
     async fn ping(&mut self, payload: &[u8]) -> Result<(), Disconnected> {
-        self.0.send(Told::Ping(Bytes::copy_from_slice(payload))).await.map_err(|_| Disconnected)
+        self.0
+            .send(BrowserMessage::Ping(Bytes::copy_from_slice(payload)))
+            .await
+            .map_err(|_| Disconnected)
     }
     async fn pong(&mut self, payload: &[u8]) -> Result<(), Disconnected> {
-        self.0.send(Told::Pong(Bytes::copy_from_slice(payload))).await.map_err(|_| Disconnected)
+        self.0
+            .send(BrowserMessage::Pong(Bytes::copy_from_slice(payload)))
+            .await
+            .map_err(|_| Disconnected)
     }
 }
 
@@ -164,7 +172,7 @@ impl BrowserSource for PipeSource {
 
 /// A browser in the test's hand.
 pub struct Browser {
-    pub sent: mpsc::Receiver<Told>,
+    pub sent: mpsc::Receiver<BrowserMessage>,
     pub input: mpsc::Sender<Result<BrowserEvent, StreamEnd>>,
     unread: Vec<u8>,
 }
@@ -178,10 +186,10 @@ impl Browser {
     }
 
     /// The next thing told, pings answered at once and not shown.
-    pub async fn hear(&mut self) -> Option<Told> {
+    pub async fn receive(&mut self) -> Option<BrowserMessage> {
         loop {
             match self.sent.recv().await? {
-                Told::Ping(payload) => {
+                BrowserMessage::Ping(payload) => {
                     // A browser does not stop reading because it cannot write.
                     let _ = self.input.try_send(Ok(BrowserEvent::Pong(payload)));
                 }
@@ -192,8 +200,8 @@ impl Browser {
 
     pub async fn read(&mut self, n: usize) -> Vec<u8> {
         while self.unread.len() < n {
-            match self.hear().await.expect("the viewer still talks") {
-                Told::Bytes(bytes) => self.unread.extend_from_slice(&bytes),
+            match self.receive().await.expect("the viewer still talks") {
+                BrowserMessage::Bytes(bytes) => self.unread.extend_from_slice(&bytes),
                 other => panic!("expected bytes, heard {other:?}"),
             }
         }
@@ -201,7 +209,7 @@ impl Browser {
     }
 
     /// The browser's part of the handshake.
-    pub async fn greet(&mut self) {
+    pub async fn negotiate(&mut self) {
         assert_eq!(self.read(12).await, b"RFB 003.008\n");
         self.send(b"RFB 003.008\n").await;
         assert_eq!(self.read(2).await, [1, 1]);
@@ -209,51 +217,51 @@ impl Browser {
         assert_eq!(self.read(4).await, [0; 4]);
     }
 
-    /// Says `ClientInit`. The desktop must answer with [`INIT`].
-    pub async fn open(&mut self) {
+    /// Says `ClientInit`. The desktop must answer with [`SERVER_INIT`].
+    pub async fn client_init(&mut self) {
         self.send(&[1]).await;
         assert_eq!(self.read(INIT.len()).await, INIT);
     }
 }
 
 /// Everything around one stream.
-pub struct Rig {
+pub struct Harness {
     pub browser: Browser,
-    pub calls: Calls,
+    pub connections: PipeConnections,
     pub authorization: watch::Sender<StreamAuthorization>,
     pub draining: watch::Sender<bool>,
     pub meters: Arc<StreamMeters>,
-    pub audit: Ledger,
+    pub audit: RecordingAudit,
     pub end: JoinHandle<StreamEnd>,
 }
 
-impl Rig {
+impl Harness {
     pub fn new() -> Self {
-        let (dial, calls) = switchboard();
+        let (dial, calls) = pipe_dial();
         Self::with(dial, calls, Timeouts::default())
     }
 
     /// In a hurry: with other limits than in production.
-    pub fn limited(limits: Timeouts) -> Self {
-        let (dial, calls) = switchboard();
+    pub fn with_limits(limits: Timeouts) -> Self {
+        let (dial, calls) = pipe_dial();
         Self::with(dial, calls, limits)
     }
 
-    pub fn dialling(dial: impl Dial) -> Self {
+    pub fn with_dial(dial: impl Dial) -> Self {
         Self::with(dial, mpsc::unbounded_channel().1, Timeouts::default())
     }
 
-    pub fn with(dial: impl Dial, calls: Calls, limits: Timeouts) -> Self {
-        Self::leased(lease(), dial, calls, limits, Ledger::default())
+    pub fn with(dial: impl Dial, calls: PipeConnections, limits: Timeouts) -> Self {
+        Self::with_lease(lease(), dial, calls, limits, RecordingAudit::default())
     }
 
     /// Any lease, and books that may outlive the stream.
-    pub fn leased(
+    pub fn with_lease(
         lease: Lease,
         dial: impl Dial,
-        calls: Calls,
+        connections: PipeConnections,
         limits: Timeouts,
-        audit: Ledger,
+        audit: RecordingAudit,
     ) -> Self {
         let (tell, told) = mpsc::channel(2);
         let (say, heard) = mpsc::channel(16);
@@ -279,7 +287,7 @@ impl Rig {
         });
         Self {
             browser: Browser { sent: told, input: say, unread: Vec::new() },
-            calls,
+            connections,
             authorization,
             draining,
             meters,
@@ -290,25 +298,25 @@ impl Rig {
 
     /// The desktop's end of the connection the viewer makes.
     pub async fn desktop(&mut self) -> DuplexStream {
-        self.calls.recv().await.expect("the viewer dials")
+        self.connections.recv().await.expect("the viewer dials")
     }
 
     /// A stream past both handshakes.
-    pub async fn joined() -> (Self, DuplexStream) {
-        Self::joined_with(Timeouts::default()).await
+    pub async fn established() -> (Self, DuplexStream) {
+        Self::established_with(Timeouts::default()).await
     }
 
-    pub async fn joined_with(limits: Timeouts) -> (Self, DuplexStream) {
-        let mut rig = Self::limited(limits);
+    pub async fn established_with(limits: Timeouts) -> (Self, DuplexStream) {
+        let mut rig = Self::with_limits(limits);
         let mut desktop = rig.desktop().await;
-        rig.join(&mut desktop).await;
+        rig.handshake(&mut desktop).await;
         (rig, desktop)
     }
 
     /// The browser's end as a stream of bytes, pings answered; dropping it is a browser that is
     /// gone.
     pub fn browser_stream(&mut self) -> DuplexStream {
-        let (near, far) = tokio::io::duplex(PIPE);
+        let (near, far) = tokio::io::duplex(PIPE_CAPACITY);
         let (mut reader, mut writer) = tokio::io::split(far);
         let mut told = std::mem::replace(&mut self.browser.sent, mpsc::channel(1).1);
         let (say, pong) = (self.browser.input.clone(), self.browser.input.clone());
@@ -323,9 +331,11 @@ impl Rig {
         tokio::spawn(async move {
             while let Some(told) = told.recv().await {
                 match told {
-                    Told::Bytes(bytes) => drop(writer.write_all(&bytes).await),
-                    Told::Ping(payload) => drop(pong.try_send(Ok(BrowserEvent::Pong(payload)))),
-                    Told::Pong(_) => {}
+                    BrowserMessage::Bytes(bytes) => drop(writer.write_all(&bytes).await),
+                    BrowserMessage::Ping(payload) => {
+                        drop(pong.try_send(Ok(BrowserEvent::Pong(payload))))
+                    }
+                    BrowserMessage::Pong(_) => {}
                 }
             }
             let _ = writer.shutdown().await;
@@ -334,10 +344,10 @@ impl Rig {
     }
 
     /// Both handshakes.
-    pub async fn join(&mut self, desktop: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-        admit(desktop).await;
-        self.browser.greet().await;
-        tokio::join!(init(desktop, 1), self.browser.open());
+    pub async fn handshake(&mut self, desktop: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+        authenticate_desktop(desktop).await;
+        self.browser.negotiate().await;
+        tokio::join!(server_init(desktop, 1), self.browser.client_init());
     }
 
     /// How it ended; the browser's ends stay, so that nobody is told by their going.
@@ -359,7 +369,7 @@ pub async fn attach_once(
     let (_say, heard) = mpsc::channel(2);
     let (_draining, drained) = watch::channel(false);
     let (lease, meters, tally, books) =
-        (lease(), StreamMeters::default(), RefusalCounter::default(), Ledger::default());
+        (lease(), StreamMeters::default(), RefusalCounter::default(), RecordingAudit::default());
     let limits = Timeouts::default();
     let attachment = Attachment {
         lease: &lease,
@@ -375,7 +385,7 @@ pub async fn attach_once(
 }
 
 /// The desktop's part of the handshake: 3.8, VncAuth, the right answer only.
-pub async fn admit(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+pub async fn authenticate_desktop(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     desktop.write_all(b"RFB 003.008\n").await.unwrap();
     assert_eq!(read(desktop, 12).await, b"RFB 003.008\n");
     desktop.write_all(&[1, 2]).await.unwrap();
@@ -387,7 +397,7 @@ pub async fn admit(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
 }
 
 /// The desktop's `ClientInit` and `ServerInit`; `shared` is what it must be told.
-pub async fn init(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin), shared: u8) {
+pub async fn server_init(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin), shared: u8) {
     assert_eq!(read(desktop, 1).await, [shared]);
     desktop.write_all(&INIT).await.unwrap();
     desktop.flush().await.unwrap();

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 /// Reads `+ PID` and `- PID`. What is left when its input ends is asked to end, and ended.
-const WATCH: &str = r#"
+const GUARD_SCRIPT: &str = r#"
 trap '' INT TERM HUP
 left=' '
 while read -r what pid; do
@@ -30,14 +30,14 @@ done
 kill -KILL $left
 "#;
 
-fn tell(what: &str, pid: u32) {
-    static WARDEN: Mutex<Option<Child>> = Mutex::new(None);
-    let mut warden = WARDEN.lock().unwrap_or_else(PoisonError::into_inner);
+fn notify_guard(what: &str, pid: u32) {
+    static GUARD: Mutex<Option<Child>> = Mutex::new(None);
+    let mut warden = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
     let warden = warden.get_or_insert_with(|| {
         let mut shell = Command::new("sh");
         // A group of its own: what is typed at the terminal is not meant for it.
         shell
-            .args(["-c", WATCH])
+            .args(["-c", GUARD_SCRIPT])
             .process_group(0)
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -49,30 +49,30 @@ fn tell(what: &str, pid: u32) {
 }
 
 /// A process that does not outlive the test run. Whoever has it ends it and waits for it.
-pub struct Kept(Child);
+pub struct GuardedChild(Child);
 
 /// Starts one.
-pub fn keep(command: &mut Command) -> std::io::Result<Kept> {
+pub fn spawn_guarded(command: &mut Command) -> std::io::Result<GuardedChild> {
     let child = command.spawn()?;
-    tell("+", child.id());
-    Ok(Kept(child))
+    notify_guard("+", child.id());
+    Ok(GuardedChild(child))
 }
 
-impl Deref for Kept {
+impl Deref for GuardedChild {
     type Target = Child;
     fn deref(&self) -> &Child {
         &self.0
     }
 }
 
-impl DerefMut for Kept {
+impl DerefMut for GuardedChild {
     fn deref_mut(&mut self) -> &mut Child {
         &mut self.0
     }
 }
 
-impl Drop for Kept {
+impl Drop for GuardedChild {
     fn drop(&mut self) {
-        tell("-", self.0.id());
+        notify_guard("-", self.0.id());
     }
 }

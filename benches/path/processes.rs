@@ -45,24 +45,24 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use crate::books::NoBooks;
+use crate::null_audit_sink::NullAuditSink;
 use crate::{Outcome, fail};
 
 const PASSWORD: &str = "vncpass1";
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
-const HOST: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
+const GATEWAY_ADDR: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
+const HOST_ADDR: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
 /// Connections of one worker: the product's limit is per process of a real machine, this house is a
 /// crowd on a small one.
-const CONNECTIONS: usize = 16_384;
+const MAX_CONNECTIONS: usize = 16_384;
 
 /// A key everybody in the house can make.
-fn key(of: &str) -> [u8; 32] {
+fn key_bytes(of: &str) -> [u8; 32] {
     Sha256::digest(format!("bench {of}")).into()
 }
 
 /// The gateway's WireGuard key.
 pub fn gateway_key() -> PrivateKey {
-    PrivateKey::from_bytes(key("gateway"))
+    PrivateKey::from_bytes(key_bytes("gateway"))
 }
 
 fn session_id(n: u64) -> SessionId {
@@ -70,17 +70,17 @@ fn session_id(n: u64) -> SessionId {
 }
 
 /// Addresses of sessions need only differ from the gateway's: each has its tunnel to itself.
-fn address(n: u64) -> IpAddr {
+fn session_address(n: u64) -> IpAddr {
     let n = u32::try_from(n % 0x00ff_0000).unwrap_or(0);
     Ipv4Addr::from(0x0a41_0000 + n).into()
 }
 
-fn say(line: &str) {
+fn print_line(line: &str) {
     println!("{line}");
 }
 
 /// The lines of standard input; they end with it.
-fn orders() -> mpsc::Receiver<String> {
+fn stdin_lines() -> mpsc::Receiver<String> {
     let (tell, orders) = mpsc::channel(1);
     std::thread::spawn(move || {
         std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| tell.blocking_send(line))
@@ -95,19 +95,19 @@ pub async fn agent(desktop: SocketAddr) -> Outcome<()> {
     let hub = Hub::bind(HubConfig { listen: "127.0.0.1:0".parse()? }).await?;
     let tunnel = hub.add_peer(PeerConfig {
         id: TunnelId(Uuid::from_u128(0)),
-        private_key: PrivateKey::from_bytes(key("host")),
+        private_key: PrivateKey::from_bytes(key_bytes("host")),
         peer_public_key: gateway_key().public_key(),
-        preshared_key: PresharedKey::from_bytes(key("preshared")),
+        preshared_key: PresharedKey::from_bytes(key_bytes("preshared")),
         endpoint: None,
-        local_addr: HOST.into(),
-        peer_addr: GATEWAY.into(),
+        local_addr: HOST_ADDR.into(),
+        peer_addr: GATEWAY_ADDR.into(),
         keepalive: None,
         profile: Profile::Control,
     })?;
     let mut listener = tunnel.listen(control::PORT, 128)?;
-    let launcher = Arc::new(Launcher { hub: hub.clone(), desktop });
-    say(&hub.local_addr().to_string());
-    let mut orders = orders();
+    let launcher = Arc::new(StubLauncher { hub: hub.clone(), desktop });
+    print_line(&hub.local_addr().to_string());
+    let mut orders = stdin_lines();
     loop {
         tokio::select! {
             order = orders.recv() => if order.is_none() { return Ok(()) },
@@ -119,13 +119,13 @@ pub async fn agent(desktop: SocketAddr) -> Outcome<()> {
     }
 }
 
-struct Launcher {
+struct StubLauncher {
     hub: Hub,
     desktop: SocketAddr,
 }
 
-impl Launcher {
-    fn open(&self, order: Order) -> Outcome<Started> {
+impl StubLauncher {
+    fn start_session(&self, order: Order) -> Outcome<Started> {
         let private_key = PrivateKey::generate()?;
         let public_key = private_key.public_key().to_string();
         let tunnel = self.hub.add_peer(PeerConfig {
@@ -159,7 +159,7 @@ impl Launcher {
     }
 }
 
-impl ControlHandler for Launcher {
+impl ControlHandler for StubLauncher {
     fn health(self: Arc<Self>) -> BoxFuture<'static, Health> {
         let memory = control::Memory::default();
         let (kinds, services, service_kinds) = (Vec::new(), Vec::new(), Vec::new());
@@ -186,8 +186,10 @@ impl ControlHandler for Launcher {
     }
 
     fn start(self: Arc<Self>, order: Order) -> BoxFuture<'static, Result<Started, Refusal>> {
-        std::future::ready(self.open(order).map_err(|error| Refusal::Failed(error.to_string())))
-            .boxed()
+        std::future::ready(
+            self.start_session(order).map_err(|error| Refusal::Failed(error.to_string())),
+        )
+        .boxed()
     }
 
     fn stop(self: Arc<Self>, session: SessionId) -> BoxFuture<'static, Result<(), Refusal>> {
@@ -204,20 +206,20 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
     let config = FleetConfig {
         private_key: gateway_key(),
         endpoint: hub.local_addr().to_string(),
-        address: GATEWAY.into(),
+        address: GATEWAY_ADDR.into(),
         start_timeout: Duration::from_secs(10),
         direct: std::collections::HashMap::new(),
     };
     let fleet = Arc::new(HubFleet::new(hub.clone(), config));
-    let house = Arc::new(House {
+    let house = Arc::new(GatewayState {
         fleet: fleet.clone(),
         host: HostId(Uuid::from_u128(7)),
-        served: watch::channel(StreamAuthorization::Valid).0,
+        authorization: watch::channel(StreamAuthorization::Valid).0,
         draining: watch::channel(false).0,
     });
     fleet.add_host(HostPeer {
         host: house.host(agent),
-        preshared_key: SecretBytes::new(key("preshared").to_vec()),
+        preshared_key: SecretBytes::new(key_bytes("preshared").to_vec()),
     })?;
     let folder = tempfile::tempdir()?;
     let certificate =
@@ -225,10 +227,10 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
     let tls = portcullis::app::tls::server_config(&certificate.certificate, &certificate.key)?;
     let data = web::Data::from(house.clone());
     let server = HttpServer::new(move || {
-        App::new().app_data(data.clone()).route("/{kind}/{n}", web::get().to(open))
+        App::new().app_data(data.clone()).route("/{kind}/{n}", web::get().to(open_stream))
     })
     .workers(workers)
-    .max_connections(CONNECTIONS)
+    .max_connections(MAX_CONNECTIONS)
     .backlog(8192)
     .tcp_nodelay(true)
     .on_connect(on_connect)
@@ -239,8 +241,8 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
     while fleet.connected().is_empty() {
         fleet.hosts_changed().changed().await?;
     }
-    say(&serde_json::json!({ "https": address, "udp": hub.local_addr(), "cert": certificate.certificate, "key": certificate.key }).to_string());
-    let mut orders = orders();
+    print_line(&serde_json::json!({ "https": address, "udp": hub.local_addr(), "cert": certificate.certificate, "key": certificate.key }).to_string());
+    let mut orders = stdin_lines();
     while let Some(line) = orders.recv().await {
         let words: Vec<&str> = line.split(' ').collect();
         let number = |n: usize| {
@@ -251,7 +253,7 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
         };
         let answer = match words.first().copied() {
             Some("launch") => house.clone().launch(number(1)?, number(2)?, number(3)?).await,
-            Some("pace") => house.clone().pace(number(1)?, number(2)?, number(3)?).await,
+            Some("pace") => house.clone().launch_paced(number(1)?, number(2)?, number(3)?).await,
             Some("stop") => house.clone().stop(number(1)?, number(2)?).await,
             Some("mtu") => {
                 hub.set_mtu_max(usize::try_from(number(1)?)?);
@@ -260,27 +262,27 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
             Some("counters") => format!("{:?}", hub.counters()),
             _ => return Err(fail(format!("what is {line:?}?"))),
         };
-        say(&answer.replace('\n', " "));
+        print_line(&answer.replace('\n', " "));
     }
     Ok(())
 }
 
-struct House {
+struct GatewayState {
     fleet: Arc<HubFleet>,
     host: HostId,
-    served: watch::Sender<StreamAuthorization>,
+    authorization: watch::Sender<StreamAuthorization>,
     draining: watch::Sender<bool>,
 }
 
-impl House {
+impl GatewayState {
     fn host(&self, agent: SocketAddr) -> Host {
         Host {
             id: self.host,
             organization_id: OrganizationId(Uuid::from_u128(1)),
             kind: HostKind::Agent,
             name: "bench".into(),
-            public_key: PrivateKey::from_bytes(key("host")).public_key().to_string(),
-            address: HOST.into(),
+            public_key: PrivateKey::from_bytes(key_bytes("host")).public_key().to_string(),
+            address: HOST_ADDR.into(),
             endpoint: Some(agent),
             version: String::new(),
             enrolled_at: Timestamp(0),
@@ -318,7 +320,7 @@ impl House {
             workspace,
             endpoint: Endpoint::Desktop,
             pin: None,
-            address: address(n),
+            address: session_address(n),
             grace: Duration::from_secs(60),
         };
         match self.fleet.start(self.host, order).await {
@@ -330,7 +332,7 @@ impl House {
         }
     }
 
-    fn told(times: &[Option<Duration>], began: Instant) -> String {
+    fn times_json(times: &[Option<Duration>], began: Instant) -> String {
         let good: Vec<u64> = times
             .iter()
             .flatten()
@@ -348,11 +350,11 @@ impl House {
             .buffer_unordered(at_once)
             .collect()
             .await;
-        Self::told(&times, began)
+        Self::times_json(&times, began)
     }
 
     /// `count` launches, `per_second` of them begun each second, whatever becomes of those before.
-    async fn pace(self: Arc<Self>, from: u64, count: u64, per_second: u64) -> String {
+    async fn launch_paced(self: Arc<Self>, from: u64, count: u64, per_second: u64) -> String {
         let began = Instant::now();
         let mut under_way = Vec::new();
         for n in 0..count {
@@ -365,7 +367,7 @@ impl House {
         for launch in under_way {
             times.push(launch.await.ok().flatten());
         }
-        Self::told(&times, began)
+        Self::times_json(&times, began)
     }
 
     async fn stop(self: Arc<Self>, from: u64, count: u64) -> String {
@@ -407,7 +409,7 @@ pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Upstream) -> Opti
         host_id: HostId(Uuid::from_u128(7)),
         route: SessionRoute::OwnTunnel,
         state: State::Active,
-        address: address(n),
+        address: session_address(n),
         mfa: None,
         peer_public_key: None,
         created_at: Timestamp(0),
@@ -432,9 +434,9 @@ pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Upstream) -> Opti
 }
 
 /// Dials a port of this machine.
-struct Direct(u16);
+struct LoopbackDial(u16);
 
-impl Dial for Direct {
+impl Dial for LoopbackDial {
     fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, std::io::Result<Box<dyn Duplex>>> {
         async move {
             let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.0)).await?;
@@ -446,25 +448,29 @@ impl Dial for Direct {
 }
 
 /// As `http::stream::open`, without asking who calls.
-async fn open(
+async fn open_stream(
     request: HttpRequest,
     body: web::Payload,
-    house: web::Data<House>,
+    house: web::Data<GatewayState>,
     path: web::Path<(String, u64)>,
 ) -> actix_web::Result<HttpResponse> {
     let (response, browser) = upgrade(&request, body)?;
     let hangup = request.conn_data::<SocketShutdown>().cloned();
     let (kind, n) = path.into_inner();
-    let direct = Direct(u16::try_from(n).unwrap_or(0));
-    let (right, draining) = (house.served.subscribe(), house.draining.subscribe());
+    let direct = LoopbackDial(u16::try_from(n).unwrap_or(0));
+    let (right, draining) = (house.authorization.subscribe(), house.draining.subscribe());
     actix_web::rt::spawn(async move {
         let dial: &dyn Dial = if kind == "s" { &*house.fleet } else { &direct };
         let clipboard = if kind == "f" { Clipboard::None } else { Clipboard::Both };
         let Some(lease) = lease(n, StreamPolicy { clipboard, ..StreamPolicy::default() }) else {
             return;
         };
-        let (meters, tally, books, limits) =
-            (StreamMeters::default(), RefusalCounter::default(), NoBooks, Timeouts::default());
+        let (meters, tally, books, limits) = (
+            StreamMeters::default(),
+            RefusalCounter::default(),
+            NullAuditSink,
+            Timeouts::default(),
+        );
         let attachment = Attachment {
             lease: &lease,
             dial,

@@ -1,7 +1,7 @@
 //! The whole loop: a gateway's hub and fleet, an agent that dials home over loopback UDP, real
 //! desktops.
 
-use super::rig::{PATIENCE, connect_client, display_server, processes_with_mark, until};
+use super::harness::{TIMEOUT, connect_client, display_server, processes_with_mark, wait_until};
 use portcullis::app::fleet::{FleetConfig, HubFleet};
 use portcullis::broker::fleet::{
     DesktopOrder, DesktopStarted, Endpoint, FleetError, HostFleet, HostPeer, SessionPeer,
@@ -28,7 +28,7 @@ const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 127, 0, 1));
 const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 127, 0, 2));
 
 /// What a gateway keeps between its lives.
-pub(super) struct Kept {
+pub(super) struct GatewayState {
     key: PrivateKey,
     port: u16,
     pub(super) host: Host,
@@ -40,7 +40,7 @@ pub(super) struct Gateway {
     pub(super) fleet: HubFleet,
 }
 
-pub(super) async fn start_gateway(kept: &mut Kept) -> Gateway {
+pub(super) async fn start_gateway(kept: &mut GatewayState) -> Gateway {
     let hub = Hub::bind(HubConfig { listen: SocketAddr::from(([127, 0, 0, 1], kept.port)) })
         .await
         .unwrap();
@@ -55,7 +55,7 @@ pub(super) async fn start_gateway(kept: &mut Kept) -> Gateway {
     Gateway { fleet: HubFleet::new(hub.clone(), config), hub }
 }
 
-pub(super) fn kept() -> Kept {
+pub(super) fn gateway_state() -> GatewayState {
     let host = Host {
         id: HostId::new(),
         organization_id: OrganizationId::new(),
@@ -68,7 +68,7 @@ pub(super) fn kept() -> Kept {
         enrolled_at: Timestamp(0),
         last_seen_at: None,
     };
-    Kept {
+    GatewayState {
         key: PrivateKey::generate().unwrap(),
         port: 0,
         host,
@@ -76,7 +76,7 @@ pub(super) fn kept() -> Kept {
     }
 }
 
-fn peer(kept: &Kept) -> HostPeer {
+fn peer(kept: &GatewayState) -> HostPeer {
     HostPeer {
         host: kept.host.clone(),
         preshared_key: SecretBytes::new(kept.psk.expose().to_vec()),
@@ -91,7 +91,7 @@ pub(super) struct Agent {
 impl Agent {
     pub(super) async fn stop(self) {
         self.stop.send(true).unwrap();
-        tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
+        tokio::time::timeout(TIMEOUT, self.running).await.unwrap().unwrap().unwrap();
     }
 }
 
@@ -101,12 +101,12 @@ fn start_agent(config: AgentConfig) -> Agent {
 }
 
 /// Enrols over HTTPS with a state folder, then runs; the gateway learns the key from the enrolment.
-async fn start_enrolled_agent(kept: &mut Kept, gateway: &Gateway, dir: &Path) -> Agent {
+async fn start_enrolled_agent(kept: &mut GatewayState, gateway: &Gateway, dir: &Path) -> Agent {
     start_enrolled_agent_with(kept, gateway, AgentConfig::new(dir.to_path_buf())).await
 }
 
 pub(super) async fn start_enrolled_agent_with(
-    kept: &mut Kept,
+    kept: &mut GatewayState,
     gateway: &Gateway,
     config: AgentConfig,
 ) -> Agent {
@@ -131,7 +131,7 @@ pub(super) async fn start_enrolled_agent_with(
 
 pub(super) async fn wait_until_connected(gateway: &Gateway, host: HostId) {
     let mut changed = gateway.fleet.hosts_changed();
-    tokio::time::timeout(PATIENCE, changed.wait_for(|_| gateway.fleet.connected().contains(&host)))
+    tokio::time::timeout(TIMEOUT, changed.wait_for(|_| gateway.fleet.connected().contains(&host)))
         .await
         .unwrap()
         .unwrap();
@@ -175,7 +175,7 @@ pub(super) fn order(grace: Duration) -> (DesktopOrder, String) {
     )
 }
 
-fn again(order: &DesktopOrder) -> DesktopOrder {
+fn repeated_order(order: &DesktopOrder) -> DesktopOrder {
     DesktopOrder {
         session_id: order.session_id,
         user_id: order.user_id,
@@ -193,7 +193,11 @@ fn tunnel(gateway: &Gateway, session: SessionId) -> Tunnel {
 }
 
 /// Colours on the screen, through the session's tunnel.
-async fn look(gateway: &Gateway, session: SessionId, started: &DesktopStarted) -> (u16, u16) {
+async fn read_greeting(
+    gateway: &Gateway,
+    session: SessionId,
+    started: &DesktopStarted,
+) -> (u16, u16) {
     let stream = tunnel(gateway, session).connect(started.port).await.unwrap();
     let mut screen = connect_client(stream, started.credential.expose()).await;
     screen.frame().await.unwrap();
@@ -205,7 +209,7 @@ const GRACE: Duration = Duration::from_secs(600);
 #[tokio::test(flavor = "multi_thread")]
 async fn enrol_start_look_restart_look_stop() {
     let dir = tempfile::tempdir().unwrap();
-    let mut kept = kept();
+    let mut kept = gateway_state();
     let first = start_gateway(&mut kept).await;
     let agent = start_enrolled_agent(&mut kept, &first, &dir.path().join("s")).await;
     let host = kept.host.id;
@@ -222,9 +226,9 @@ async fn enrol_start_look_restart_look_stop() {
     let (wanted, mark) = order(GRACE);
     let session = wanted.session_id;
     let begun = Instant::now();
-    let started = first.fleet.start(host, again(&wanted)).await.unwrap();
+    let started = first.fleet.start(host, repeated_order(&wanted)).await.unwrap();
     let greeted = begun.elapsed();
-    assert_eq!(look(&first, session, &started).await, (1280, 800));
+    assert_eq!(read_greeting(&first, session, &started).await, (1280, 800));
     println!(
         "launch through tunnels: greeting after {greeted:?}, first frame after {:?}",
         begun.elapsed()
@@ -235,14 +239,14 @@ async fn enrol_start_look_restart_look_stop() {
 
     // Asked again: the same desktop, with a tunnel of new keys.
     let server = display_server(&mark);
-    let same = first.fleet.start(host, again(&wanted)).await.unwrap();
+    let same = first.fleet.start(host, repeated_order(&wanted)).await.unwrap();
     assert_eq!(same.credential, started.credential);
     assert_ne!(same.peer_public_key, started.peer_public_key);
     assert_eq!(display_server(&mark), server);
     let mut two = first.fleet.inventory(host).await.unwrap();
     assert_eq!(two.pop(), Some(session));
     assert!(two.is_empty());
-    look(&first, session, &same).await;
+    read_greeting(&first, session, &same).await;
 
     // The session's tunnel reaches that port and nothing else, and no other tunnel reaches that
     // port.
@@ -268,7 +272,7 @@ async fn enrol_start_look_restart_look_stop() {
     let begun = Instant::now();
     second.fleet.restore(stored).unwrap();
     wait_until_connected(&second, host).await;
-    assert_eq!(look(&second, session, &same).await, (1280, 800));
+    assert_eq!(read_greeting(&second, session, &same).await, (1280, 800));
     println!("after a gateway restart: first frame after {:?}", begun.elapsed());
     assert_eq!(display_server(&mark), server);
 
@@ -277,12 +281,10 @@ async fn enrol_start_look_restart_look_stop() {
     let begun = Instant::now();
     second.fleet.drop_keys(session);
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(
-        PATIENCE,
-        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest),
-    )
-    .await
-    .unwrap();
+    let _ =
+        tokio::time::timeout(TIMEOUT, tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest))
+            .await
+            .unwrap();
     println!("a cut stream ended after {:?}", begun.elapsed());
     assert!(second.fleet.tunnel(session).is_none());
     assert!(!processes_with_mark(&mark).is_empty());
@@ -297,7 +299,7 @@ async fn enrol_start_look_restart_look_stop() {
 async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("s");
-    let mut kept = kept();
+    let mut kept = gateway_state();
     let gateway = start_gateway(&mut kept).await;
     let agent = start_enrolled_agent(&mut kept, &gateway, &state).await;
     let host = kept.host.id;
@@ -317,19 +319,17 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
     let begun = Instant::now();
     rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(
-        PATIENCE,
-        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest),
-    )
-    .await
-    .unwrap();
+    let _ =
+        tokio::time::timeout(TIMEOUT, tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest))
+            .await
+            .unwrap();
     let stream_ended = begun.elapsed();
-    tokio::time::timeout(PATIENCE, changed.changed()).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, changed.changed()).await.unwrap().unwrap();
     println!(
         "a dead desktop: its stream ended after {stream_ended:?}, the gateway was told after {:?}",
         begun.elapsed()
     );
-    until("the dead one is gone", || processes_with_mark(&one_mark).is_empty()).await;
+    wait_until("the dead one is gone", || processes_with_mark(&one_mark).is_empty()).await;
     assert_eq!(gateway.fleet.inventory(host).await.unwrap(), vec![two_id]);
 
     // An order that cannot be carried out leaves nothing, and says why.
@@ -365,7 +365,7 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         ..AgentConfig::new(state)
     });
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match gateway.fleet.inventory(host).await {
             Ok(found) => break assert_eq!(found, vec![]),
@@ -378,7 +378,7 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut kept = kept();
+    let mut kept = gateway_state();
     let first = start_gateway(&mut kept).await;
     let config = AgentConfig {
         gateway_silence: Duration::from_secs(6),
@@ -411,7 +411,7 @@ async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
     wait_until_connected(&second, host).await;
     let found = begun.elapsed();
     // The session's tunnel is put up without anybody asking for it.
-    until("the session's tunnel", || {
+    wait_until("the session's tunnel", || {
         second.fleet.tunnel(session).is_some_and(|report| report.state == TunnelState::Encrypted)
     })
     .await;
@@ -419,14 +419,14 @@ async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
         "a gateway that knew no endpoint was called after {found:?}, its session was back after {:?}",
         begun.elapsed()
     );
-    assert_eq!(look(&second, session, &started).await, (1280, 800));
+    assert_eq!(read_greeting(&second, session, &started).await, (1280, 800));
     agent.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grace_ends_desktops_whose_gateway_stays_away() {
     let dir = tempfile::tempdir().unwrap();
-    let mut kept = kept();
+    let mut kept = gateway_state();
     let gateway = start_gateway(&mut kept).await;
     let config = AgentConfig {
         gateway_silence: Duration::from_secs(6),
@@ -490,7 +490,7 @@ async fn control_client(gateway: &Gateway, host: HostId) -> Client {
 /// The gateway's end of a session's tunnel.
 async fn stream_reply(
     gateway: &Gateway,
-    kept: &Kept,
+    kept: &GatewayState,
     order: &Order,
     started: &Started,
     psk: PresharedKey,
@@ -508,7 +508,7 @@ async fn stream_reply(
     };
     let tunnel = gateway.hub.add_peer(peer).unwrap();
     tunnel.initiate();
-    tokio::time::timeout(PATIENCE, tunnel.wait_for_handshake()).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, tunnel.wait_for_handshake()).await.unwrap().unwrap();
     tunnel
 }
 
@@ -532,7 +532,7 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
             });
         }
     });
-    let mut kept = kept();
+    let mut kept = gateway_state();
     let gateway = start_gateway(&mut kept).await;
     let config = AgentConfig {
         gateway_silence: Duration::from_secs(6),
@@ -588,7 +588,7 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
     let mut stream = tunnel.connect(started.port).await.unwrap();
     stream.write_all(b"hello").await.unwrap();
     let mut heard = [0; 5];
-    tokio::time::timeout(PATIENCE, stream.read_exact(&mut heard)).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, stream.read_exact(&mut heard)).await.unwrap().unwrap();
     assert_eq!(&heard, b"olleh");
     for port in [5900, at.port(), secret_at.port(), control::PORT] {
         assert!(tunnel.connect(port).await.is_err(), "port {port}");
@@ -603,13 +603,13 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
     assert_eq!(silent.port, 5900);
     let silent_tunnel = stream_reply(&gateway, &kept, &elsewhere, &silent, psk.clone()).await;
     if let Ok(mut stream) = silent_tunnel.connect(silent.port).await {
-        let ended = tokio::time::timeout(PATIENCE, stream.read(&mut heard)).await.unwrap();
+        let ended = tokio::time::timeout(TIMEOUT, stream.read(&mut heard)).await.unwrap();
         assert!(!matches!(ended, Ok(1..)), "{ended:?}");
     }
 
     // Ended: no stream of it is left, nor the session; the other one ends with its grace.
     client.stop(session).await.unwrap();
-    let ended = tokio::time::timeout(PATIENCE, stream.read(&mut heard)).await.unwrap();
+    let ended = tokio::time::timeout(TIMEOUT, stream.read(&mut heard)).await.unwrap();
     assert!(!matches!(ended, Ok(1..)), "{ended:?}");
     assert_eq!(client.desktops().await.unwrap().len(), 1);
     drop(client);
@@ -640,7 +640,7 @@ fn order_tunnel(psk: &PresharedKey) -> OrderTunnel {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_rdp_desktop_proves_itself_through_its_own_tunnel() {
     let dir = tempfile::tempdir().unwrap();
-    let mut kept = kept();
+    let mut kept = gateway_state();
     let gateway = start_gateway(&mut kept).await;
     let agent = start_enrolled_agent(&mut kept, &gateway, &dir.path().join("s")).await;
     let host = kept.host.id;

@@ -15,14 +15,14 @@ use crate::Outcome;
 use crate::machine::quantile;
 
 /// Times two threads call each other.
-const CALLS: usize = 2_000;
+const ROUND_TRIPS: usize = 2_000;
 
 fn processors() -> Vec<usize> {
     let set = sched_getaffinity(None).unwrap_or_default();
     (0..CpuSet::MAX_CPU).filter(|&n| set.is_set(n)).collect()
 }
 
-fn only(processor: usize) -> CpuSet {
+fn single_cpu_set(processor: usize) -> CpuSet {
     let mut set = CpuSet::new();
     set.set(processor);
     set
@@ -30,21 +30,21 @@ fn only(processor: usize) -> CpuSet {
 
 /// How long it takes until a thread that waits on an idle processor, another than the caller's if
 /// there is one, runs again; half of a call and its answer.
-pub fn wake() -> Duration {
+pub fn wakeup_latency() -> Duration {
     let here = processors();
     let (near, far) = (here.first().copied().unwrap_or(0), here.last().copied().unwrap_or(0));
     let ((there, called), (back, answered)) = (mpsc::channel(), mpsc::channel());
     let other = std::thread::spawn(move || {
-        let _ = sched_setaffinity(None, &only(far));
+        let _ = sched_setaffinity(None, &single_cpu_set(far));
         called.into_iter().try_for_each(|()| back.send(()))
     });
     let caller = std::thread::spawn(move || {
-        let _ = sched_setaffinity(None, &only(near));
+        let _ = sched_setaffinity(None, &single_cpu_set(near));
         let call = |_| {
             let began = Instant::now();
             there.send(()).ok().and_then(|()| answered.recv().ok()).map(|()| began.elapsed() / 2)
         };
-        let mut times: Vec<_> = (0..CALLS).map_while(call).collect();
+        let mut times: Vec<_> = (0..ROUND_TRIPS).map_while(call).collect();
         quantile(&mut times, 0.5)
     });
     let time = caller.join().unwrap_or_default();
@@ -53,11 +53,11 @@ pub fn wake() -> Duration {
 }
 
 /// While this lives, every thread of some processes runs on one processor.
-pub struct Together(Vec<(Pid, CpuSet)>);
+pub struct SingleCpuPinning(Vec<(Pid, CpuSet)>);
 
-impl Together {
-    pub fn of(processes: &[u32]) -> Outcome<Self> {
-        let one = only(processors().first().copied().unwrap_or(0));
+impl SingleCpuPinning {
+    pub fn pin(processes: &[u32]) -> Outcome<Self> {
+        let one = single_cpu_set(processors().first().copied().unwrap_or(0));
         let mut together = Self(Vec::new());
         for process in processes {
             for thread in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -79,7 +79,7 @@ impl Together {
     }
 }
 
-impl Drop for Together {
+impl Drop for SingleCpuPinning {
     fn drop(&mut self) {
         for (thread, before) in &self.0 {
             let _ = sched_setaffinity(Some(*thread), before);

@@ -1,7 +1,7 @@
 //! A stream of RDP with a browser in the test's hand.
 
-use super::super::ledger::Ledger;
-use super::super::rig::{FnDialer, Rig, lease_to, switchboard};
+use super::super::harness::{FnDialer, Harness, lease_to, pipe_dial};
+use super::super::recording_audit::RecordingAudit;
 use crate::support::xfreerdp::Xfreerdp;
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// Longest wait for anything of a real desktop on a busy machine.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server whose first certificate is pinned.
 pub fn server(credential: Option<(&str, &str)>) -> Upstream {
@@ -37,35 +37,35 @@ pub fn server(credential: Option<(&str, &str)>) -> Upstream {
 }
 
 /// A stream to a server, and the destination that its page names.
-pub struct Opened {
-    pub stream: Rig,
+pub struct OpenedStream {
+    pub stream: Harness,
     pub destination: String,
 }
 
 /// To a server in the test's hand: [`Harness::desktop`] is its end.
-pub fn scripted(server: Upstream, limits: Timeouts, books: Ledger) -> Opened {
+pub fn scripted(server: Upstream, limits: Timeouts, books: RecordingAudit) -> OpenedStream {
     let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
     let destination = destination(lease.session().id);
-    let (dial, calls) = switchboard();
-    Opened { stream: Rig::leased(lease, dial, calls, limits, books), destination }
+    let (dial, calls) = pipe_dial();
+    OpenedStream { stream: Harness::with_lease(lease, dial, calls, limits, books), destination }
 }
 
 /// To a real server.
-pub fn real(server: Upstream, port: u16, books: Ledger) -> Opened {
+pub fn real(server: Upstream, port: u16, books: RecordingAudit) -> OpenedStream {
     let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
     let destination = destination(lease.session().id);
     let dial = FnDialer(move || {
         async move { Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?) as Box<dyn Duplex>) }.boxed()
     });
-    Opened {
-        stream: Rig::leased(lease, dial, switchboard().1, Timeouts::default(), books),
+    OpenedStream {
+        stream: Harness::with_lease(lease, dial, pipe_dial().1, Timeouts::default(), books),
         destination,
     }
 }
 
-impl Opened {
+impl OpenedStream {
     /// With FreeRDP as the browser.
-    pub async fn with_client(mut self, arguments: &[&str]) -> (Rig, Xfreerdp) {
+    pub async fn with_client(mut self, arguments: &[&str]) -> (Harness, Xfreerdp) {
         let stream = self.stream.browser_stream();
         let client = Xfreerdp::start(stream, self.destination, arguments).await;
         (self.stream, client)

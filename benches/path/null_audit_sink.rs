@@ -6,9 +6,9 @@ use portcullis::viewer::stream_audit::{
 };
 
 /// Writes nothing down.
-pub struct NoBooks;
+pub struct NullAuditSink;
 
-impl StreamAudit for NoBooks {
+impl StreamAudit for NullAuditSink {
     async fn check_certificate(&self, _: &PresentedCertificate) -> Result<CertificateCheck> {
         Ok(CertificateCheck::Trusted)
     }

@@ -19,18 +19,18 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::house::House;
-use crate::machine::{cpu, installed, program};
-use crate::table::{Row, Target};
+use crate::machine::{cpu_seconds, external_command, is_installed};
+use crate::table::{Row, Threshold};
+use crate::testbed::Testbed;
 use crate::tunnel::Speed;
 use crate::{Outcome, Settings, fail};
 
 /// How long a peer may take to start.
-const START: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An initiation for the gateway from a stranger: its mac1 is right, its sender unknown.
 pub fn initiation_to_gateway() -> Outcome<Vec<u8>> {
-    let gateway = x25519::PublicKey::from(*crate::roles::gateway_key().public_key().as_bytes());
+    let gateway = x25519::PublicKey::from(*crate::processes::gateway_key().public_key().as_bytes());
     let mut stranger =
         Tunn::new(x25519::StaticSecret::from([77; 32]), gateway, None, None, 1, None);
     let mut room = vec![0; 256];
@@ -44,7 +44,7 @@ fn free_port() -> Outcome<SocketAddr> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-async fn reach(address: SocketAddr) -> Outcome<TcpStream> {
+async fn connect_when_ready(address: SocketAddr) -> Outcome<TcpStream> {
     let reaching = async {
         loop {
             match TcpStream::connect(address).await {
@@ -53,11 +53,11 @@ async fn reach(address: SocketAddr) -> Outcome<TcpStream> {
             }
         }
     };
-    timeout(START, reaching).await.map_err(|_| fail(format!("nobody answers at {address}")))
+    timeout(START_TIMEOUT, reaching).await.map_err(|_| fail(format!("nobody answers at {address}")))
 }
 
-fn started(path: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = program(path);
+fn quiet_command(path: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = external_command(path);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     command
 }
@@ -75,25 +75,27 @@ pub async fn throughput(settings: &Settings, ours: Speed, rows: &mut Vec<Row>) -
         std::env::var_os("ONETUN").map(PathBuf::from).unwrap_or_default(),
     ]
     .into_iter()
-    .find(|path| path.is_file() || path.to_str().is_some_and(installed));
+    .find(|path| path.is_file() || path.to_str().is_some_and(is_installed));
     let figure = "throughput of one stream against onetun";
     match onetun {
-        None => {
-            rows.push(Row::absent("b", figure, "onetun: not installed (`cargo install onetun`)"))
-        }
-        Some(program) => match onetun_with_patience(program, seconds).await {
+        None => rows.push(Row::unmeasured(
+            "b",
+            figure,
+            "onetun: not installed (`cargo install onetun`)",
+        )),
+        Some(program) => match onetun_speed_with_retry(program, seconds).await {
             Err(error) => {
-                rows.push(Row::absent("b", figure, format!("onetun did not work: {error}")))
+                rows.push(Row::unmeasured("b", figure, format!("onetun did not work: {error}")))
             }
             Ok(gbits) => {
                 let peer = format!("onetun to our agent: {gbits:.2} Gbit/s");
-                rows.push(Row::against(
+                rows.push(Row::relative(
                     "b",
                     figure,
                     format!("{:.1} Gbit/s", ours.gbits),
                     peer,
                     ours.gbits / gbits,
-                    Target::AtLeast(30.0),
+                    Threshold::AtLeast(30.0),
                 ));
             }
         },
@@ -101,25 +103,25 @@ pub async fn throughput(settings: &Settings, ours: Speed, rows: &mut Vec<Row>) -
     let figure = "throughput of one stream against wireguard-go and kernel TCP";
     let missing: Vec<_> = ["wireguard-go", "wg", "iperf3", "ip"]
         .into_iter()
-        .filter(|program| !installed(program))
+        .filter(|program| !is_installed(program))
         .collect();
     if !missing.is_empty() {
-        rows.push(Row::absent("b", figure, format!("not installed: {}", missing.join(", "))));
+        rows.push(Row::unmeasured("b", figure, format!("not installed: {}", missing.join(", "))));
         return Ok(());
     }
     match wireguard_go_speed(seconds).await {
         Err(error) => {
-            rows.push(Row::absent("b", figure, format!("wireguard-go did not work: {error}")))
+            rows.push(Row::unmeasured("b", figure, format!("wireguard-go did not work: {error}")))
         }
         Ok(gbits) => {
             let peer = format!("wireguard-go, two namespaces, iperf3: {gbits:.2} Gbit/s");
-            rows.push(Row::against(
+            rows.push(Row::relative(
                 "b",
                 figure,
                 format!("{:.1} Gbit/s", ours.gbits),
                 peer,
                 ours.gbits / gbits,
-                Target::AtLeast(5.0),
+                Threshold::AtLeast(5.0),
             ));
         }
     }
@@ -127,7 +129,7 @@ pub async fn throughput(settings: &Settings, ours: Speed, rows: &mut Vec<Row>) -
 }
 
 /// A connection made while onetun still starts may never speak: then once more.
-async fn onetun_with_patience(program: PathBuf, seconds: u64) -> Outcome<f64> {
+async fn onetun_speed_with_retry(program: PathBuf, seconds: u64) -> Outcome<f64> {
     match onetun_speed(program.clone(), seconds).await {
         Ok(gbits) => Ok(gbits),
         Err(_) => onetun_speed(program, seconds).await,
@@ -166,7 +168,7 @@ async fn onetun_speed(program: PathBuf, seconds: u64) -> Outcome<f64> {
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD, *other.expose()),
     )?;
     let local = free_port()?;
-    let mut child = started(program)
+    let mut child = quiet_command(program)
         .arg(format!("{}:10.0.0.1:5900:TCP", local))
         .args([
             "--endpoint-addr",
@@ -185,13 +187,14 @@ async fn onetun_speed(program: PathBuf, seconds: u64) -> Outcome<f64> {
         .arg("--private-key-file")
         .arg(&secret)
         .spawn()?;
-    let mut stream = reach(local).await?;
+    let mut stream = connect_when_ready(local).await?;
     let mut buffer = vec![0; 256 << 10];
     let warm = Instant::now() + Duration::from_secs(1);
     let mut counting: Option<(Instant, u64)> = None;
     let speed = loop {
-        let n =
-            timeout(START, stream.read(&mut buffer)).await.map_err(|_| fail("no bytes came"))??;
+        let n = timeout(START_TIMEOUT, stream.read(&mut buffer))
+            .await
+            .map_err(|_| fail("no bytes came"))??;
         if n == 0 {
             break Err(fail("the stream ended"));
         }
@@ -216,12 +219,12 @@ async fn onetun_speed(program: PathBuf, seconds: u64) -> Outcome<f64> {
 
 /// Two network namespaces joined by a cable, with whoever runs in them. All of it goes when this is
 /// dropped.
-struct Lab {
+struct Netns {
     names: [String; 2],
     programs: Vec<Child>,
 }
 
-impl Lab {
+impl Netns {
     async fn new() -> Outcome<Self> {
         let tag = std::process::id();
         let lab =
@@ -241,14 +244,14 @@ impl Lab {
         Ok(lab)
     }
 
-    fn inside(&self, n: usize, program: &str) -> Command {
-        let mut command = started("ip");
+    fn command_in(&self, n: usize, program: &str) -> Command {
+        let mut command = quiet_command("ip");
         command.args(["netns", "exec", &self.names[n], program]);
         command
     }
 }
 
-impl Drop for Lab {
+impl Drop for Netns {
     fn drop(&mut self) {
         for program in &mut self.programs {
             let _ = program.start_kill();
@@ -263,7 +266,7 @@ impl Drop for Lab {
 }
 
 async fn ip(arguments: &[&str]) -> Outcome<()> {
-    run(started("ip").args(arguments)).await.map(drop)
+    run(quiet_command("ip").args(arguments)).await.map(drop)
 }
 
 async fn run(command: &mut Command) -> Outcome<String> {
@@ -281,14 +284,14 @@ async fn run(command: &mut Command) -> Outcome<String> {
 }
 
 async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
-    let mut lab = Lab::new().await?;
+    let mut lab = Netns::new().await?;
     let folder = tempfile::tempdir()?;
     let keys = [PrivateKey::generate()?, PrivateKey::generate()?];
     let tag = std::process::id() % 100_000;
     let names = [format!("pcba{tag}"), format!("pcbb{tag}")];
     for (n, name) in names.iter().enumerate() {
         let program = lab
-            .inside(n, "wireguard-go")
+            .command_in(n, "wireguard-go")
             .args(["-f", name])
             .env("LOG_LEVEL", "error")
             .env("WG_PROCESS_FOREGROUND", "1")
@@ -304,7 +307,7 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
         let (inside, other) =
             (format!("10.99.0.{}/32", 2 - n), keys[1 - n].public_key().to_string());
         loop {
-            let mut set = lab.inside(n, "wg");
+            let mut set = lab.command_in(n, "wg");
             set.args(["set", name, "listen-port", &port, "private-key"]).arg(&secret).args([
                 "peer",
                 &other,
@@ -315,7 +318,7 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
             ]);
             match run(&mut set).await {
                 Ok(_) => break,
-                Err(error) if began.elapsed() > START => return Err(error),
+                Err(error) if began.elapsed() > START_TIMEOUT => return Err(error),
                 Err(_) => sleep(Duration::from_millis(50)).await,
             }
         }
@@ -323,11 +326,11 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
             .await?;
         ip(&["-n", &lab.names[n], "link", "set", name, "mtu", "1420", "up"]).await?;
     }
-    let server = lab.inside(1, "iperf3").args(["-s", "-B", "10.99.0.2"]).spawn()?;
+    let server = lab.command_in(1, "iperf3").args(["-s", "-B", "10.99.0.2"]).spawn()?;
     lab.programs.push(server);
     let began = Instant::now();
     loop {
-        let mut client = lab.inside(0, "iperf3");
+        let mut client = lab.command_in(0, "iperf3");
         let report =
             run(client.args(["-c", "10.99.0.2", "-t", &seconds.to_string(), "-O", "1", "-J"]))
                 .await;
@@ -336,7 +339,7 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
         match report["end"]["sum_received"]["bits_per_second"].as_f64() {
             Some(bits) => return Ok(bits / 1e9),
             // Its server may not listen yet.
-            None if began.elapsed() < START => sleep(Duration::from_millis(100)).await,
+            None if began.elapsed() < START_TIMEOUT => sleep(Duration::from_millis(100)).await,
             None => return Err(fail(report["error"].as_str().unwrap_or("iperf3 says nothing"))),
         }
     }
@@ -344,28 +347,28 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
 
 // ---- (e) WSS in bulk ----
 
-const JUMBO: &str = "through the tunnel, on a path that carries jumbo frames";
+const JUMBO_PATH: &str = "through the tunnel, on a path that carries jumbo frames";
 
 /// WSS in bulk through the gateway, with the tunnel and without, against websockify.
-pub async fn bulk(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -> Outcome<()> {
+pub async fn bulk(settings: &Settings, house: &mut Testbed, rows: &mut Vec<Row>) -> Outcome<()> {
     // One over a path like Ethernet's, one that may find out that loopback carries more.
     const SESSIONS: [(u64, usize); 2] = [(900, MTU), (901, MTU_MAX)];
     for (session, mtu) in SESSIONS {
-        house.gateway.ask(&format!("mtu {mtu}")).await?;
+        house.gateway.request(&format!("mtu {mtu}")).await?;
         if house.launch(session, 1, 1).await?.failed > 0 {
             return Err(fail("a launch failed"));
         }
     }
     let port = free_port()?;
-    let websockify = if installed("websockify") {
-        let child = started("websockify")
+    let websockify = if is_installed("websockify") {
+        let child = quiet_command("websockify")
             .args(["--ssl-only", "--cert"])
             .arg(&house.certificate.0)
             .arg("--key")
             .arg(&house.certificate.1)
             .args([port.to_string(), house.desktop.raw.to_string()])
             .spawn()?;
-        drop(reach(port).await?);
+        drop(connect_when_ready(port).await?);
         Some(child)
     } else {
         None
@@ -376,18 +379,19 @@ pub async fn bulk(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -
     for _ in 0..settings.rounds {
         let gateway = house.gateway.pid;
         for ((session, _), speeds) in SESSIONS.into_iter().zip([&mut tunnel, &mut wide]) {
-            let browser = house.browsers.join(house.https, &format!("/s/{session}"), b's').await?;
-            speeds.push(drain(browser, gateway, time).await?);
+            let browser =
+                house.connector.open_rfb(house.https, &format!("/s/{session}"), b's').await?;
+            speeds.push(measure_download(browser, gateway, time).await?);
         }
         let browser = house
-            .browsers
-            .join(house.https, &format!("/d/{}", house.desktop.rfb.port()), b's')
+            .connector
+            .open_rfb(house.https, &format!("/d/{}", house.desktop.rfb.port()), b's')
             .await?;
-        direct.push(drain(browser, gateway, time).await?);
+        direct.push(measure_download(browser, gateway, time).await?);
         if let Some(child) = &websockify {
-            let mut browser = house.browsers.open(port, "/").await?;
+            let mut browser = house.connector.open(port, "/").await?;
             browser.send(b"s").await?;
-            peer.push(drain(browser, child.id().unwrap_or(0), time).await?);
+            peer.push(measure_download(browser, child.id().unwrap_or(0), time).await?);
         }
         eprintln!(
             "  tunnel {:?}, large packets {:?}, direct {:?}, websockify {:?}",
@@ -397,7 +401,7 @@ pub async fn bulk(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -
             peer.last()
         );
     }
-    house.gateway.ask("stop 900 2").await?;
+    house.gateway.request("stop 900 2").await?;
     let (tunnel, wide, direct) =
         (Speed::median(&tunnel), Speed::median(&wide), Speed::median(&direct));
     let words = |speed: Speed| {
@@ -405,10 +409,10 @@ pub async fn bulk(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -
     };
     if peer.is_empty() {
         for (what, speed) in
-            [("through the tunnel", tunnel), (JUMBO, wide), ("to a direct target", direct)]
+            [("through the tunnel", tunnel), (JUMBO_PATH, wide), ("to a direct target", direct)]
         {
             let (cpu, gbits) = words(speed);
-            rows.push(Row::told(
+            rows.push(Row::informational(
                 "e",
                 format!("WSS in bulk {what}: gateway"),
                 format!("{cpu}, {gbits}"),
@@ -420,40 +424,45 @@ pub async fn bulk(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -
     let peer = Speed::median(&peer);
     let ways = [
         ("through the tunnel", tunnel, 1.5, 0.5),
-        (JUMBO, wide, 1.5, 0.5),
+        (JUMBO_PATH, wide, 1.5, 0.5),
         ("to a direct target", direct, 0.7, 1.0),
     ];
     for (what, speed, cpu_limit, gbits_limit) in ways {
         let ((cpu, gbits), (their_cpu, their_gbits)) = (words(speed), words(peer));
-        rows.push(Row::against(
+        rows.push(Row::relative(
             "e",
             format!("WSS in bulk {what}: CPU of the gateway"),
             cpu,
             format!("websockify: {their_cpu}"),
             speed.cpu / peer.cpu,
-            Target::AtMost(cpu_limit),
+            Threshold::AtMost(cpu_limit),
         ));
-        rows.push(Row::against(
+        rows.push(Row::relative(
             "e",
             format!("WSS in bulk {what}: throughput"),
             gbits,
             format!("websockify: {their_gbits}"),
             speed.gbits / peer.gbits,
-            Target::AtLeast(gbits_limit),
+            Threshold::AtLeast(gbits_limit),
         ));
     }
     Ok(())
 }
 
 /// What a process needs to fill a browser.
-pub async fn drain(browser: crate::browser::Browser, pid: u32, time: Duration) -> Outcome<Speed> {
+pub async fn measure_download(
+    browser: crate::browser::Browser,
+    pid: u32,
+    time: Duration,
+) -> Outcome<Speed> {
     let count = Arc::<AtomicU64>::default();
     let counted = count.clone();
-    let swallowing = tokio::spawn(async move { drop(browser.swallow(counted).await) });
+    let swallowing = tokio::spawn(async move { drop(browser.discard_all(counted).await) });
     sleep(Duration::from_millis(500)).await;
-    let (bytes, used, began) = (count.load(Ordering::Relaxed), cpu(pid), Instant::now());
+    let (bytes, used, began) = (count.load(Ordering::Relaxed), cpu_seconds(pid), Instant::now());
     sleep(time).await;
-    let speed = Speed::of(count.load(Ordering::Relaxed) - bytes, cpu(pid) - used, began.elapsed());
+    let speed =
+        Speed::of(count.load(Ordering::Relaxed) - bytes, cpu_seconds(pid) - used, began.elapsed());
     swallowing.abort();
     // What is left of the stream ends before the next begins.
     let _ = swallowing.await;

@@ -11,18 +11,18 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::browser::Browser;
-use crate::house::House;
-use crate::machine::{quantile, resident};
-use crate::table::{Row, Target};
-use crate::wakes::{self, Together};
+use crate::machine::{quantile, resident_bytes};
+use crate::table::{Row, Threshold};
+use crate::testbed::Testbed;
+use crate::wakeups::{self, SingleCpuPinning};
 use crate::{Outcome, Settings, fail};
 
 /// Sessions of the latency lines; others have numbers of their own.
-const ECHO: u64 = 0;
-const BULK: u64 = 1;
-const CROWD: u64 = 10;
-const PACED: u64 = 1_000;
-const IDLE: u64 = 1_000_000;
+const ECHO_SESSION: u64 = 0;
+const BULK_SESSION: u64 = 1;
+const DESKTOP_SESSIONS: u64 = 10;
+const PACED_SESSIONS: u64 = 1_000;
+const IDLE_SESSIONS: u64 = 1_000_000;
 
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
@@ -47,17 +47,17 @@ impl Latency {
             "bare TCP echo {:.3} / {:.3} ms; waking a thread takes {:.3} ms",
             self.tcp.0,
             self.tcp.1,
-            ms(wakes::wake())
+            ms(wakeups::wakeup_latency())
         );
         let figure = format!("64-byte round trip, added p50, {when} ({whole})");
-        rows.push(Row::alone("c", figure, added.0, "ms", bare.clone(), Target::AtMost(0.25)));
-        rows.push(Row::alone(
+        rows.push(Row::absolute("c", figure, added.0, "ms", bare.clone(), Threshold::AtMost(0.25)));
+        rows.push(Row::absolute(
             "c",
             format!("64-byte round trip, added p99, {when}"),
             added.1,
             "ms",
             bare,
-            Target::AtMost(1.0),
+            Threshold::AtMost(1.0),
         ));
     }
 }
@@ -92,8 +92,8 @@ async fn latency(
     Ok(Latency { wss: both(&mut far), tcp: both(&mut near) })
 }
 
-async fn echoes(house: &mut House) -> Outcome<(Browser, TcpStream)> {
-    let wss = house.browsers.join(house.https, &format!("/s/{ECHO}"), b'e').await?;
+async fn open_echo_pair(house: &mut Testbed) -> Outcome<(Browser, TcpStream)> {
+    let wss = house.connector.open_rfb(house.https, &format!("/s/{ECHO_SESSION}"), b'e').await?;
     let mut tcp = TcpStream::connect(house.desktop.raw).await?;
     tcp.set_nodelay(true)?;
     tcp.write_all(b"e").await?;
@@ -102,16 +102,16 @@ async fn echoes(house: &mut House) -> Outcome<(Browser, TcpStream)> {
 
 /// Opens streams that swallow what comes, until the set is dropped; the counter says how much that
 /// was.
-async fn swallow(
-    house: &House,
+async fn open_discarding_streams(
+    house: &Testbed,
     sessions: std::ops::Range<u64>,
     letter: u8,
 ) -> Outcome<(JoinSet<()>, Arc<AtomicU64>)> {
     let (mut tasks, count) = (JoinSet::new(), Arc::<AtomicU64>::default());
     for n in sessions {
-        let browser = house.browsers.join(house.https, &format!("/s/{n}"), letter).await?;
+        let browser = house.connector.open_rfb(house.https, &format!("/s/{n}"), letter).await?;
         let count = count.clone();
-        tasks.spawn(async move { drop(browser.swallow(count).await) });
+        tasks.spawn(async move { drop(browser.discard_all(count).await) });
     }
     Ok((tasks, count))
 }
@@ -119,21 +119,25 @@ async fn swallow(
 /// (c) and (d): round trips alone, beside one saturating stream, beside 200 desktops.
 pub async fn round_trips(
     settings: &Settings,
-    house: &mut House,
+    house: &mut Testbed,
     rows: &mut Vec<Row>,
 ) -> Outcome<()> {
     let crowd = 200;
-    if house.launch(ECHO, 2, 1).await?.failed + house.launch(CROWD, crowd, 8).await?.failed > 0 {
+    if house.launch(ECHO_SESSION, 2, 1).await?.failed
+        + house.launch(DESKTOP_SESSIONS, crowd, 8).await?.failed
+        > 0
+    {
         return Err(fail("launches failed"));
     }
-    let (mut wss, mut tcp) = echoes(house).await?;
+    let (mut wss, mut tcp) = open_echo_pair(house).await?;
     latency(&mut wss, &mut tcp, 1000, Duration::ZERO).await?;
 
     let trips = settings.scaled(40_000, 4_000) as usize;
     let idle = latency(&mut wss, &mut tcp, trips, Duration::ZERO).await?;
     idle.rows("idle", rows);
     {
-        let _together = Together::of(&[std::process::id(), house.gateway.pid, house.agent.pid])?;
+        let _together =
+            SingleCpuPinning::pin(&[std::process::id(), house.gateway.pid, house.agent.pid])?;
         latency(&mut wss, &mut tcp, 1000, Duration::ZERO).await?;
         latency(&mut wss, &mut tcp, trips, Duration::ZERO)
             .await?
@@ -141,7 +145,8 @@ pub async fn round_trips(
     }
 
     let count = settings.scaled(4_000, 1_000) as usize;
-    let (streams, moved) = swallow(house, BULK..BULK + 1, b's').await?;
+    let (streams, moved) =
+        open_discarding_streams(house, BULK_SESSION..BULK_SESSION + 1, b's').await?;
     let began = Instant::now();
     let loaded = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
     let rate = moved.load(Ordering::Relaxed) as f64 * 8.0 / 1e9 / began.elapsed().as_secs_f64();
@@ -150,9 +155,17 @@ pub async fn round_trips(
     let figure = format!(
         "the same beside one saturating stream ({rate:.1} Gbit/s), whole p99 less the idle bare p50"
     );
-    rows.push(Row::alone("d", figure, loaded.wss.1 - idle.tcp.0, "ms", bare, Target::AtMost(5.0)));
+    rows.push(Row::absolute(
+        "d",
+        figure,
+        loaded.wss.1 - idle.tcp.0,
+        "ms",
+        bare,
+        Threshold::AtMost(5.0),
+    ));
 
-    let (streams, moved) = swallow(house, CROWD..CROWD + crowd, b'd').await?;
+    let (streams, moved) =
+        open_discarding_streams(house, DESKTOP_SESSIONS..DESKTOP_SESSIONS + crowd, b'd').await?;
     let began = Instant::now();
     let loaded = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
     let rate = moved.load(Ordering::Relaxed) as f64 * 8.0 / 1e6 / began.elapsed().as_secs_f64();
@@ -161,32 +174,43 @@ pub async fn round_trips(
     let figure = format!(
         "the same beside {crowd} desktops at 1 Mbit/s ({rate:.0} Mbit/s), whole p99 less the idle bare p50"
     );
-    rows.push(Row::alone("d", figure, loaded.wss.1 - idle.tcp.0, "ms", bare, Target::AtMost(5.0)));
-    house.gateway.ask(&format!("stop {ECHO} 2")).await?;
-    house.gateway.ask(&format!("stop {CROWD} {crowd}")).await?;
+    rows.push(Row::absolute(
+        "d",
+        figure,
+        loaded.wss.1 - idle.tcp.0,
+        "ms",
+        bare,
+        Threshold::AtMost(5.0),
+    ));
+    house.gateway.request(&format!("stop {ECHO_SESSION} 2")).await?;
+    house.gateway.request(&format!("stop {DESKTOP_SESSIONS} {crowd}")).await?;
     Ok(())
 }
 
 /// (g) Launches: one after another, then 500 a second.
-pub async fn set_up(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -> Outcome<()> {
+pub async fn session_setup(
+    settings: &Settings,
+    house: &mut Testbed,
+    rows: &mut Vec<Row>,
+) -> Outcome<()> {
     let (each, rate, seconds) = (settings.scaled(1000, 200), 500, settings.scaled(6, 2));
-    let calm = house.launch(PACED, each, 1).await?;
+    let calm = house.launch(PACED_SESSIONS, each, 1).await?;
     let mut times: Vec<_> = calm.us.iter().map(|&us| Duration::from_micros(us)).collect();
     let (p50, p99) = (ms(quantile(&mut times, 0.5)), ms(quantile(&mut times, 0.99)));
     let note = format!("p50 {p50:.2} ms, {} launches, {} failed", each, calm.failed);
-    rows.push(Row::alone(
+    rows.push(Row::absolute(
         "g",
         "session set-up: order, keys, handshake, dial, greeting; p99",
         p99,
         "ms",
         note,
-        Target::AtMost(15.0),
+        Threshold::AtMost(15.0),
     ));
-    house.gateway.ask(&format!("stop {PACED} {each}")).await?;
+    house.gateway.request(&format!("stop {PACED_SESSIONS} {each}")).await?;
 
     let count = rate * seconds;
-    let answer = house.gateway.ask(&format!("pace {PACED} {count} {rate}")).await?;
-    let crowd: crate::house::Launches = serde_json::from_str(&answer)?;
+    let answer = house.gateway.request(&format!("pace {PACED_SESSIONS} {count} {rate}")).await?;
+    let crowd: crate::testbed::LaunchTimes = serde_json::from_str(&answer)?;
     let mut times: Vec<_> = crowd.us.iter().map(|&us| Duration::from_micros(us)).collect();
     let note = format!(
         "{} failed; p50 {:.1}, p99 {:.1} ms meanwhile",
@@ -195,34 +219,36 @@ pub async fn set_up(settings: &Settings, house: &mut House, rows: &mut Vec<Row>)
         ms(quantile(&mut times, 0.99))
     );
     let reached = if crowd.failed == 0 { crowd.us.len() as f64 / crowd.seconds } else { 0.0 };
-    rows.push(Row::alone(
+    rows.push(Row::absolute(
         "g",
         format!("launches sustained without loss, {seconds} s at {rate}/s"),
         reached,
         "/s",
         note,
-        Target::AtLeast(rate as f64 * 0.98),
+        Threshold::AtLeast(rate as f64 * 0.98),
     ));
-    house.gateway.ask(&format!("stop {PACED} {count}")).await?;
+    house.gateway.request(&format!("stop {PACED_SESSIONS} {count}")).await?;
     Ok(())
 }
 
 /// (f) Resident memory of the gateway for each idle open session.
 pub async fn memory(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
     // A house of its own: what others left behind is not counted.
-    let mut house = House::start().await?;
+    let mut house = Testbed::start().await?;
     house.launch(0, 1, 1).await?;
-    let empty = (resident(house.gateway.pid)?, resident(house.agent.pid)?);
+    let empty = (resident_bytes(house.gateway.pid)?, resident_bytes(house.agent.pid)?);
     let (mut kept, mut figures) = (Vec::new(), Vec::new());
     for total in [1_000, settings.scaled(10_000, 2_000)] {
         let from = kept.len() as u64;
-        let launches = house.launch(IDLE + from, total - from, 16).await?;
+        let launches = house.launch(IDLE_SESSIONS + from, total - from, 16).await?;
         if launches.failed > 0 {
             return Err(fail(format!("{} launches failed", launches.failed)));
         }
-        let (browsers, https) = (&house.browsers, house.https);
+        let (browsers, https) = (&house.connector, house.https);
         let more: Vec<Browser> = futures_util::stream::iter(from..total)
-            .map(|n| async move { browsers.join(https, &format!("/s/{}", IDLE + n), b'q').await })
+            .map(|n| async move {
+                browsers.open_rfb(https, &format!("/s/{}", IDLE_SESSIONS + n), b'q').await
+            })
             .buffer_unordered(16)
             .try_collect()
             .await?;
@@ -230,41 +256,41 @@ pub async fn memory(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let per =
             |now: u64, before: u64| (now.saturating_sub(before)) as f64 / 1024.0 / total as f64;
-        let ours = per(resident(house.gateway.pid)?, empty.0);
-        let agent = per(resident(house.agent.pid)?, empty.1);
+        let ours = per(resident_bytes(house.gateway.pid)?, empty.0);
+        let agent = per(resident_bytes(house.agent.pid)?, empty.1);
         eprintln!("  {total} sessions: gateway {ours:.1} KiB each, agent {agent:.1}");
         figures.push(ours);
         let figure = format!("gateway memory of an idle open session, at {total}");
-        rows.push(Row::alone(
+        rows.push(Row::absolute(
             "f",
             figure,
             ours,
             "KiB",
             format!("the agent's half: {agent:.1} KiB"),
-            Target::AtMost(64.0),
+            Threshold::AtMost(64.0),
         ));
     }
     if let [few, many] = figures[..] {
-        rows.push(Row::alone(
+        rows.push(Row::absolute(
             "f",
             "linear: per session at most so much more among many than among few",
             many / few,
             "x",
             "",
-            Target::AtMost(1.05),
+            Threshold::AtMost(1.05),
         ));
     }
     drop(kept);
-    house.end().await;
+    house.shutdown().await;
     Ok(())
 }
 
 /// (h) Round trips of a live session while junk initiations arrive.
-pub async fn flood(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -> Outcome<()> {
-    if house.launch(ECHO, 1, 1).await?.failed > 0 {
+pub async fn flood(settings: &Settings, house: &mut Testbed, rows: &mut Vec<Row>) -> Outcome<()> {
+    if house.launch(ECHO_SESSION, 1, 1).await?.failed > 0 {
         return Err(fail("a launch failed"));
     }
-    let (mut wss, mut tcp) = echoes(house).await?;
+    let (mut wss, mut tcp) = open_echo_pair(house).await?;
     let count = settings.scaled(6_000, 1_000) as usize;
     for (what, aimed) in [("random bytes", false), ("aimed at our key", true)] {
         let calm = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
@@ -276,16 +302,16 @@ pub async fn flood(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) 
         let words = |l: &Latency| {
             format!("{:.3} / {:.3} ms (bare TCP {:.3} / {:.3})", l.wss.0, l.wss.1, l.tcp.0, l.tcp.1)
         };
-        rows.push(Row::against(
+        rows.push(Row::relative(
             "h",
             figure,
             words(&busy),
             format!("without: {}", words(&calm)),
             busy.wss.1 / calm.wss.1,
-            Target::AtMost(2.0),
+            Threshold::AtMost(2.0),
         ));
     }
-    house.gateway.ask(&format!("stop {ECHO} 1")).await?;
+    house.gateway.request(&format!("stop {ECHO_SESSION} 1")).await?;
     Ok(())
 }
 
@@ -302,7 +328,7 @@ impl Flood {
         socket.connect(to)?;
         let stop = Arc::<AtomicBool>::default();
         let over = stop.clone();
-        let mut message = crate::peers::initiation_to_gateway()?;
+        let mut message = crate::baselines::initiation_to_gateway()?;
         let thread = std::thread::spawn(move || {
             let (began, mut sent, mut seed) = (Instant::now(), 0u64, 1u64);
             while !over.load(Ordering::Relaxed) {

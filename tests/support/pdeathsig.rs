@@ -9,10 +9,10 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// Longest wait for a program to be ready.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A command whose process is killed when the thread that starts it ends.
-pub fn tethered(program: &str) -> Command {
+pub fn pdeathsig_command(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL", "--", program])
@@ -25,15 +25,15 @@ pub fn tethered(program: &str) -> Command {
 
 /// A running program. When dropped, it is asked to end, so that it takes its files along, and
 /// killed if it does not listen.
-pub struct Tethered(pub Child);
+pub struct PdeathsigChild(pub Child);
 
-impl Tethered {
+impl PdeathsigChild {
     pub fn start(command: &mut Command) -> Self {
         Self(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}: see .ci/setup")))
     }
 }
 
-impl Drop for Tethered {
+impl Drop for PdeathsigChild {
     fn drop(&mut self) {
         let pid = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let Some(pid) = pid else { return };
@@ -46,10 +46,10 @@ impl Drop for Tethered {
 }
 
 /// An X server, started by `command` with `-displayfd 1` among its arguments, and its display.
-pub async fn x_server(command: &mut Command) -> (Tethered, String) {
-    let mut server = Tethered::start(command.stdout(Stdio::piped()));
+pub async fn x_server(command: &mut Command) -> (PdeathsigChild, String) {
+    let mut server = PdeathsigChild::start(command.stdout(Stdio::piped()));
     let mut lines = BufReader::new(server.0.stdout.take().unwrap()).lines();
-    let number = timeout(SOON, lines.next_line())
+    let number = timeout(READY_TIMEOUT, lines.next_line())
         .await
         .expect("it starts")
         .unwrap()

@@ -10,18 +10,18 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::browser::Browsers;
-use crate::desktop::Desktop;
+use crate::browser::BrowserConnector;
+use crate::desktop::FakeDesktop;
 use crate::{Outcome, fail};
 
 /// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(300);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// One of our processes. Ends when this is dropped.
 pub struct Process {
     child: Child,
-    orders: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
+    stdin: ChildStdin,
+    replies: Lines<BufReader<ChildStdout>>,
     pub pid: u32,
 }
 
@@ -37,28 +37,28 @@ impl Process {
         let pid = child.id().ok_or_else(|| fail("a process that ended at once"))?;
         let orders = child.stdin.take().ok_or_else(|| fail("no pipe"))?;
         let answers = BufReader::new(child.stdout.take().ok_or_else(|| fail("no pipe"))?).lines();
-        let mut process = Self { child, orders, answers, pid };
-        let first = process.answer().await?;
+        let mut process = Self { child, stdin: orders, replies: answers, pid };
+        let first = process.read_reply().await?;
         Ok((process, first))
     }
 
-    async fn answer(&mut self) -> Outcome<String> {
-        let line = timeout(PATIENCE, self.answers.next_line())
+    async fn read_reply(&mut self) -> Outcome<String> {
+        let line = timeout(REPLY_TIMEOUT, self.replies.next_line())
             .await
             .map_err(|_| fail("no answer from a process of the house"))??;
         line.ok_or_else(|| fail("a process of the house ended"))
     }
 
     /// Gives an order, waits for the answer.
-    pub async fn ask(&mut self, order: &str) -> Outcome<String> {
-        self.orders.write_all(format!("{order}\n").as_bytes()).await?;
-        self.orders.flush().await?;
-        self.answer().await
+    pub async fn request(&mut self, order: &str) -> Outcome<String> {
+        self.stdin.write_all(format!("{order}\n").as_bytes()).await?;
+        self.stdin.flush().await?;
+        self.read_reply().await
     }
 
     /// Ends it.
-    pub async fn end(mut self) {
-        drop(self.orders);
+    pub async fn shutdown(mut self) {
+        drop(self.stdin);
         if timeout(Duration::from_secs(2), self.child.wait()).await.is_err() {
             let _ = self.child.kill().await;
         }
@@ -75,27 +75,27 @@ struct Ready {
 
 /// What launches came to.
 #[derive(Deserialize)]
-pub struct Launches {
+pub struct LaunchTimes {
     pub failed: usize,
     pub seconds: f64,
     pub us: Vec<u64>,
 }
 
 /// A gateway, an agent, a desktop, and browsers.
-pub struct House {
+pub struct Testbed {
     pub gateway: Process,
     pub agent: Process,
-    pub desktop: Desktop,
-    pub browsers: Browsers,
+    pub desktop: FakeDesktop,
+    pub connector: BrowserConnector,
     pub https: SocketAddr,
     pub udp: SocketAddr,
     /// Certificate and key of the gateway, for peers that serve TLS.
     pub certificate: (PathBuf, PathBuf),
 }
 
-impl House {
+impl Testbed {
     pub async fn start() -> Outcome<Self> {
-        let desktop = Desktop::start().await?;
+        let desktop = FakeDesktop::start().await?;
         let (agent, at) = Process::start(&["agent".into(), desktop.rfb.to_string()]).await?;
         let (gateway, ready) = Process::start(&["gateway".into(), at, "2".into()]).await?;
         let ready: Ready = serde_json::from_str(&ready)?;
@@ -103,22 +103,22 @@ impl House {
             gateway,
             agent,
             desktop,
-            browsers: Browsers::new()?,
+            connector: BrowserConnector::new()?,
             https: ready.https,
             udp: ready.udp,
             certificate: (ready.cert, ready.key),
         })
     }
 
-    pub async fn end(self) {
-        self.gateway.end().await;
-        self.agent.end().await;
+    pub async fn shutdown(self) {
+        self.gateway.shutdown().await;
+        self.agent.shutdown().await;
     }
 
     /// Launches sessions `from..from + count`.
-    pub async fn launch(&mut self, from: u64, count: u64, at_once: u64) -> Outcome<Launches> {
+    pub async fn launch(&mut self, from: u64, count: u64, at_once: u64) -> Outcome<LaunchTimes> {
         Ok(serde_json::from_str(
-            &self.gateway.ask(&format!("launch {from} {count} {at_once}")).await?,
+            &self.gateway.request(&format!("launch {from} {count} {at_once}")).await?,
         )?)
     }
 }

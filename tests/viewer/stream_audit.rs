@@ -1,8 +1,9 @@
 //! With the real broker and a real store: every stream that ends is closed in the audit log, with
 //! its reason and its bytes.
 
-use super::rig::{
-    Calls, INIT, Switchboard, admit, init, is_closed, lease_to, read, server, switchboard,
+use super::harness::{
+    INIT, PipeConnections, PipeDial, authenticate_desktop, is_closed, lease_to, pipe_dial, read,
+    server, server_init,
 };
 use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -87,7 +88,7 @@ impl HostFleet for NoFleet {
 }
 
 /// A gateway with books, and one stream in it.
-struct Rig {
+struct Harness {
     broker: Broker,
     session_id: SessionId,
     authorization: watch::Sender<StreamAuthorization>,
@@ -95,11 +96,11 @@ struct Rig {
     desktop: DuplexStream,
     task: AbortHandle,
     server: actix_web::dev::ServerHandle,
-    _rest: (tempfile::TempDir, Calls, watch::Sender<bool>),
+    _rest: (tempfile::TempDir, PipeConnections, watch::Sender<bool>),
 }
 
 struct Shared {
-    dial: Arc<Switchboard>,
+    dial: Arc<PipeDial>,
     broker: Broker,
     draining: watch::Receiver<bool>,
     grant: Mutex<Option<StreamGrant>>,
@@ -130,7 +131,7 @@ async fn open(
     Ok(response)
 }
 
-impl Rig {
+impl Harness {
     async fn joined() -> Self {
         Self::joined_under(StreamPolicy::default()).await
     }
@@ -156,7 +157,7 @@ impl Rig {
             meters: Arc::new(StreamMeters::default()),
             slot: StreamSlotGuard::unregistered(session_id),
         };
-        let (dial, mut calls) = switchboard();
+        let (dial, mut calls) = pipe_dial();
         let (tasks, mut spawned) = mpsc::unbounded_channel();
         let shared = Shared {
             dial: Arc::new(dial),
@@ -183,13 +184,13 @@ impl Rig {
             tokio_tungstenite::connect_async(format!("ws://{address}/")).await.unwrap();
         let task = spawned.recv().await.unwrap();
         let mut desktop = calls.recv().await.unwrap();
-        admit(&mut desktop).await;
+        authenticate_desktop(&mut desktop).await;
         let (mut browser, _closed) = over_websocket(socket);
         assert_eq!(read(&mut browser, 12).await, b"RFB 003.008\n");
         browser.write_all(b"RFB 003.008\n\x01").await.unwrap();
         assert_eq!(read(&mut browser, 6).await, [1, 1, 0, 0, 0, 0]);
         browser.write_all(&[1]).await.unwrap();
-        init(&mut desktop, 1).await;
+        server_init(&mut desktop, 1).await;
         assert_eq!(read(&mut browser, INIT.len()).await, INIT);
         Self {
             broker,
@@ -252,7 +253,7 @@ fn settings() -> Settings {
 
 #[actix_web::test]
 async fn a_browser_that_leaves() {
-    let mut rig = Rig::joined().await;
+    let mut rig = Harness::joined().await;
     rig.browser.write_all(b"\x01").await.unwrap();
     assert_eq!(read(&mut rig.desktop, 1).await, [1]);
     rig.desktop.write_all(b"pixels").await.unwrap();
@@ -268,7 +269,7 @@ async fn a_browser_that_leaves() {
 
 #[actix_web::test]
 async fn a_right_that_is_lost() {
-    let mut rig = Rig::joined().await;
+    let mut rig = Harness::joined().await;
     rig.authorization.send(StreamAuthorization::SessionEnded(EndReason::WorkspaceStopped)).unwrap();
     let mut rest = Vec::new();
     let _ = rig.browser.read_to_end(&mut rest).await;
@@ -277,7 +278,7 @@ async fn a_right_that_is_lost() {
 
 #[actix_web::test]
 async fn a_task_that_is_dropped() {
-    let rig = Rig::joined().await;
+    let rig = Harness::joined().await;
     rig.task.abort();
     assert_eq!(rig.closed().await.reason.as_deref(), Some("aborted"));
 }
@@ -285,7 +286,7 @@ async fn a_task_that_is_dropped() {
 #[actix_web::test]
 async fn what_policy_holds_back_is_written_before_the_end_is() {
     let mut rig =
-        Rig::joined_under(StreamPolicy { read_only: true, ..StreamPolicy::default() }).await;
+        Harness::joined_under(StreamPolicy { read_only: true, ..StreamPolicy::default() }).await;
     for _ in 0..3 {
         rig.browser.write_all(&[5, 1, 0, 1, 0, 1]).await.unwrap();
     }

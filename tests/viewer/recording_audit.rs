@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// An entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Line {
+pub enum RecordedEvent {
     CertificateChecked(PresentedCertificate, CertificateCheck),
     CertificateRefused(PresentedCertificate, &'static str),
     LoginRefused(&'static str),
@@ -20,22 +20,22 @@ pub enum Line {
 
 /// The books. Clones are the same books.
 #[derive(Clone, Default)]
-pub struct Ledger {
-    lines: Arc<Mutex<Vec<Line>>>,
+pub struct RecordingAudit {
+    events: Arc<Mutex<Vec<RecordedEvent>>>,
     pin: Arc<Mutex<Option<Fingerprint>>>,
 }
 
-impl Ledger {
+impl RecordingAudit {
     /// What was written so far.
-    pub fn lines(&self) -> Vec<Line> {
-        self.lines.lock().unwrap().clone()
+    pub fn events(&self) -> Vec<RecordedEvent> {
+        self.events.lock().unwrap().clone()
     }
 
     /// Refused transfers so far, put together: (channel, direction, bytes, count).
-    pub fn refused(&self) -> Vec<(&'static str, &'static str, u64, u64)> {
+    pub fn refused_totals(&self) -> Vec<(&'static str, &'static str, u64, u64)> {
         let mut sums: Vec<(&'static str, &'static str, u64, u64)> = Vec::new();
-        for line in self.lines() {
-            let Line::TransferRefused(refused) = line else { continue };
+        for line in self.events() {
+            let RecordedEvent::TransferRefused(refused) = line else { continue };
             match sums.iter_mut().find(|sum| (sum.0, sum.1) == (refused.channel, refused.direction))
             {
                 Some(sum) => (sum.2, sum.3) = (sum.2 + refused.bytes, sum.3 + refused.count),
@@ -49,7 +49,7 @@ impl Ledger {
     }
 
     /// Waits until it satisfies `done`.
-    pub async fn until(&self, done: impl Fn(&Self) -> bool) {
+    pub async fn wait_until(&self, done: impl Fn(&Self) -> bool) {
         let wait = async {
             while !done(self) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -57,7 +57,7 @@ impl Ledger {
         };
         tokio::time::timeout(Duration::from_secs(60), wait)
             .await
-            .unwrap_or_else(|_| panic!("the books say {:?}", self.lines()));
+            .unwrap_or_else(|_| panic!("the books say {:?}", self.events()));
     }
 
     /// The recorded pin.
@@ -70,12 +70,12 @@ impl Ledger {
         *self.pin.lock().unwrap() = Some(pin);
     }
 
-    fn write(&self, line: Line) {
-        self.lines.lock().unwrap().push(line);
+    fn record(&self, line: RecordedEvent) {
+        self.events.lock().unwrap().push(line);
     }
 }
 
-impl StreamAudit for Ledger {
+impl StreamAudit for RecordingAudit {
     async fn check_certificate(&self, seen: &PresentedCertificate) -> Result<CertificateCheck> {
         let pin = *self.pin.lock().unwrap().get_or_insert(seen.fingerprint);
         let met = if pin == seen.fingerprint {
@@ -83,7 +83,7 @@ impl StreamAudit for Ledger {
         } else {
             CertificateCheck::Refused
         };
-        self.write(Line::CertificateChecked(seen.clone(), met));
+        self.record(RecordedEvent::CertificateChecked(seen.clone(), met));
         Ok(met)
     }
 
@@ -92,22 +92,22 @@ impl StreamAudit for Ledger {
         seen: &PresentedCertificate,
         why: &'static str,
     ) -> Result<()> {
-        self.write(Line::CertificateRefused(seen.clone(), why));
+        self.record(RecordedEvent::CertificateRefused(seen.clone(), why));
         Ok(())
     }
 
     async fn login_refused(&self, why: &'static str) -> Result<()> {
-        self.write(Line::LoginRefused(why));
+        self.record(RecordedEvent::LoginRefused(why));
         Ok(())
     }
 
     async fn destination_refused(&self, asked: &str) -> Result<()> {
-        self.write(Line::DestinationRefused(asked.to_owned()));
+        self.record(RecordedEvent::DestinationRefused(asked.to_owned()));
         Ok(())
     }
 
     async fn transfer_refused(&self, refused: &TransferRefusal) -> Result<()> {
-        self.write(Line::TransferRefused(*refused));
+        self.record(RecordedEvent::TransferRefused(*refused));
         Ok(())
     }
 }

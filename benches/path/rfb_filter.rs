@@ -11,56 +11,56 @@ use portcullis::protocol::rfb::filter::{
 };
 use portcullis::protocol::rfb::init::ServerInit;
 
+use crate::baselines::measure_download;
 use crate::browser::Browser;
-use crate::desktop::{INIT, updates};
-use crate::house::House;
+use crate::desktop::{SERVER_INIT, updates};
 use crate::machine::{median, quantile};
-use crate::peers::drain;
 use crate::rdp::thread_cpu;
-use crate::table::{Row, Target};
+use crate::table::{Row, Threshold};
+use crate::testbed::Testbed;
 use crate::tunnel::Speed;
 use crate::{Outcome, Settings, fail};
 
 /// The gates may cost so much of what the relay costs.
-const MOST: f64 = 1.05;
+const MAX_RATIO: f64 = 1.05;
 /// A key, down (RFC 6143 section 7.5.4); the desktop rings for each.
-const KEY: [u8; 8] = [4, 1, 0, 0, 0, 0, 0, 0x61];
+const KEY_EVENT: [u8; 8] = [4, 1, 0, 0, 0, 0, 0, 0x61];
 
 /// Measures both, in turns.
-pub async fn measure(settings: &Settings, house: &mut House, rows: &mut Vec<Row>) -> Outcome<()> {
+pub async fn measure(settings: &Settings, house: &mut Testbed, rows: &mut Vec<Row>) -> Outcome<()> {
     // Many short turns: what else the machine does changes from one second to the next.
     let time = Duration::from_secs(2);
     let (mut open, mut gated) = (Vec::new(), Vec::new());
     for _ in 0..settings.scaled(11, 5) {
         for (kind, speeds) in [('d', &mut open), ('f', &mut gated)] {
-            let browser = join(house, kind, 3).await?;
-            speeds.push(drain(browser, house.gateway.pid, time).await?);
+            let browser = open_stream(house, kind, 3).await?;
+            speeds.push(measure_download(browser, house.gateway.pid, time).await?);
         }
         eprintln!("  open {:?}, gated {:?}", open.last(), gated.last());
     }
     let ratio = median(open.iter().zip(&gated).map(|(open, gated)| gated.cpu / open.cpu).collect());
     let (open, gated) = (Speed::median(&open), Speed::median(&gated));
     let words = |speed: Speed| format!("{:.2} CPU-s/GiB at {:.1} Gbit/s", speed.cpu, speed.gbits);
-    rows.push(Row::against(
+    rows.push(Row::relative(
         "v",
         "RFB updates in bulk, clipboard forbidden: CPU of the gateway, the middle of turns side by side",
         words(gated),
         format!("nothing forbidden: {}", words(open)),
         ratio,
-        Target::AtMost(MOST),
+        Threshold::AtMost(MAX_RATIO),
     ));
     let amount = settings.scaled(8 << 30, 2 << 30);
     let alone = tokio::task::spawn_blocking(move || filter_alone(amount)).await??;
-    rows.push(Row::alone(
+    rows.push(Row::absolute(
         "v",
         "RFB filter, clipboard forbidden: more CPU than the gateway takes without it",
         alone / open.cpu * 100.0,
         "%",
         format!("{alone:.4} CPU-s/GiB alone"),
-        Target::AtMost(5.0),
+        Threshold::AtMost(5.0),
     ));
 
-    let mut browsers = (join(house, 'd', 4).await?, join(house, 'f', 4).await?);
+    let mut browsers = (open_stream(house, 'd', 4).await?, open_stream(house, 'f', 4).await?);
     let (mut open, mut gated) = (Vec::new(), Vec::new());
     for turn in 0..settings.scaled(800, 80) {
         let (browser, times) = if turn % 2 == 0 {
@@ -70,29 +70,29 @@ pub async fn measure(settings: &Settings, house: &mut House, rows: &mut Vec<Row>
         };
         for _ in 0..50 {
             let began = Instant::now();
-            browser.send(&KEY).await?;
-            browser.expect(1).await?;
+            browser.send(&KEY_EVENT).await?;
+            browser.read_exact(1).await?;
             times.push(began.elapsed());
         }
     }
     let ms = |times: &mut Vec<Duration>, q| quantile(times, q).as_secs_f64() * 1e3;
     let (open, gated) =
         ((ms(&mut open, 0.5), ms(&mut open, 0.99)), (ms(&mut gated, 0.5), ms(&mut gated, 0.99)));
-    rows.push(Row::against(
+    rows.push(Row::relative(
         "v",
         "RFB key and its answer, clipboard forbidden, p50 / p99",
         format!("{:.3} / {:.3} ms", gated.0, gated.1),
         format!("nothing forbidden: {:.3} / {:.3} ms", open.0, open.1),
         gated.0 / open.0,
-        Target::AtMost(MOST),
+        Threshold::AtMost(MAX_RATIO),
     ));
     Ok(())
 }
 
 /// Counts what passes.
-struct Count(u64);
+struct ByteCounter(u64);
 
-impl FilterSink for Count {
+impl FilterSink for ByteCounter {
     fn pass(&mut self, piece: Bytes) {
         self.0 += std::hint::black_box(&piece).len() as u64;
     }
@@ -103,10 +103,10 @@ impl FilterSink for Count {
 /// CPU seconds a GiB of the filter alone, in chunks that end somewhere in a rectangle, as the relay
 /// reads them.
 fn filter_alone(bytes: u64) -> Outcome<f64> {
-    let init = ServerInit::parse(&INIT)?.ok_or_else(|| fail("no desktop"))?;
+    let init = ServerInit::parse(&SERVER_INIT)?.ok_or_else(|| fail("no desktop"))?;
     let rules = Permissions { clipboard_in: false, clipboard_out: false, input: true };
     let (mut filter, mut passed) =
-        (DownFilter::new(rules, SharedPixelFormat::new(init.format)), Count(0));
+        (DownFilter::new(rules, SharedPixelFormat::new(init.format)), ByteCounter(0));
     let stream = Bytes::from(updates().repeat(16));
     let before = thread_cpu();
     while passed.0 < bytes {
@@ -119,16 +119,16 @@ fn filter_alone(bytes: u64) -> Outcome<f64> {
 
 /// A stream past its greeting, and its first message: an update request (3), or a key (4) and its
 /// answer.
-async fn join(house: &House, kind: char, message: u8) -> Outcome<Browser> {
+async fn open_stream(house: &Testbed, kind: char, message: u8) -> Outcome<Browser> {
     let mut browser = house
-        .browsers
-        .join(house.https, &format!("/{kind}/{}", house.desktop.rfb.port()), message)
+        .connector
+        .open_rfb(house.https, &format!("/{kind}/{}", house.desktop.rfb.port()), message)
         .await?;
     if message == 3 {
         browser.send(&[0; 9]).await?;
     } else {
-        browser.send(&KEY[1..]).await?;
-        browser.expect(1).await?;
+        browser.send(&KEY_EVENT[1..]).await?;
+        browser.read_exact(1).await?;
     }
     Ok(browser)
 }

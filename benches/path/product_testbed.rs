@@ -12,20 +12,20 @@ use portcullis::domain::secret::SecretString;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::machine::{program, resident};
-use crate::web::Door;
+use crate::machine::{external_command, resident_bytes};
+use crate::web::AppEndpoint;
 use crate::{Outcome, fail};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 /// Longest wait for anything to begin.
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A gateway and an agent. Both end when this is dropped.
-pub struct Office {
+pub struct ProductTestbed {
     gateway: Child,
     agent: Child,
     client: reqwest::Client,
-    at: SocketAddr,
+    address: SocketAddr,
     token: String,
     host: String,
     session_kib: f64,
@@ -33,7 +33,7 @@ pub struct Office {
 
 /// A command with the office's settings, and none of anybody else's.
 fn command(folder: &Path, at: SocketAddr, udp: SocketAddr, application: SocketAddr) -> Command {
-    let mut command = program(BINARY);
+    let mut command = external_command(BINARY);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PORTCULLIS_")) {
         command.env_remove(name);
     }
@@ -51,12 +51,12 @@ fn command(folder: &Path, at: SocketAddr, udp: SocketAddr, application: SocketAd
     command
 }
 
-fn free() -> Outcome<SocketAddr> {
+fn free_address() -> Outcome<SocketAddr> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// Asks until there is an answer that will do.
-async fn until<T, F: Future<Output = Outcome<Option<T>>>>(
+async fn poll_until<T, F: Future<Output = Outcome<Option<T>>>>(
     what: &str,
     mut look: impl FnMut() -> F,
 ) -> Outcome<T> {
@@ -65,17 +65,17 @@ async fn until<T, F: Future<Output = Outcome<Option<T>>>>(
         if let Some(found) = look().await? {
             return Ok(found);
         }
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > START_TIMEOUT {
             return Err(fail(format!("{what}: not in time")));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-impl Office {
+impl ProductTestbed {
     /// Starts it; the application at this address is a service of the host, and a direct target.
-    pub async fn open(folder: &Path, application: SocketAddr) -> Outcome<Self> {
-        let (at, udp) = (free()?, free()?);
+    pub async fn start(folder: &Path, application: SocketAddr) -> Outcome<Self> {
+        let (at, udp) = (free_address()?, free_address()?);
         let shell = |arguments: &[&str]| {
             let mut command = command(folder, at, udp, application);
             command.args(arguments).output()
@@ -98,15 +98,15 @@ impl Office {
             .stderr(log("gateway.err")?)
             .spawn()?;
         let ca: PathBuf = folder.join("gateway/tls/ca.pem");
-        until("the authority is made", || async { Ok(ca.is_file().then_some(())) }).await?;
-        until("the gateway listens", || async {
+        poll_until("the authority is made", || async { Ok(ca.is_file().then_some(())) }).await?;
+        poll_until("the gateway listens", || async {
             Ok(tokio::net::TcpStream::connect(at).await.ok())
         })
         .await?;
         let client = reqwest::Client::builder()
             .tls_certs_only([reqwest::Certificate::from_pem(&std::fs::read(&ca)?)?])
             .resolve("localhost", at)
-            .timeout(PATIENCE)
+            .timeout(START_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
         let join = shell(&["host", "join-token", "--name", "host-1"]).await?;
@@ -127,13 +127,13 @@ impl Office {
             gateway,
             agent,
             client,
-            at,
+            address: at,
             token: String::new(),
             host: String::new(),
             session_kib: 0.0,
         };
         office.sign_in(password).await?;
-        office.host = until("the host connects", || async {
+        office.host = poll_until("the host connects", || async {
             let health = office.call(reqwest::Method::GET, "/api/health", None).await?;
             if health["dependencies"]["hosts"]["connected"] != 1 {
                 return Ok(None);
@@ -185,9 +185,10 @@ impl Office {
         body: Option<Value>,
     ) -> Outcome<Value> {
         loop {
-            let mut request = self
-                .client
-                .request(method.clone(), format!("https://localhost:{}{path}", self.at.port()));
+            let mut request = self.client.request(
+                method.clone(),
+                format!("https://localhost:{}{path}", self.address.port()),
+            );
             if !self.token.is_empty() {
                 request = request.bearer_auth(&self.token);
             }
@@ -223,17 +224,17 @@ impl Office {
     }
 
     /// The target of a workspace that is reached through the agent.
-    pub fn through_agent(&self) -> Value {
+    pub fn agent_target(&self) -> Value {
         json!({ "host_id": self.host, "service": "app" })
     }
 
     /// A new workspace, its session, and the application entered as a browser enters it.
-    pub async fn launch(&self, id: &str, target: &Value) -> Outcome<Door> {
-        let session = self.start(id, target).await?;
+    pub async fn launch(&self, id: &str, target: &Value) -> Outcome<AppEndpoint> {
+        let session = self.launch_session(id, target).await?;
         self.enter(&session).await
     }
 
-    async fn start(&self, id: &str, target: &Value) -> Outcome<String> {
+    async fn launch_session(&self, id: &str, target: &Value) -> Outcome<String> {
         let post = reqwest::Method::POST;
         let workspace = json!({ "id": id, "name": id, "type": "html5", "requires_mfa": false, "target": target });
         self.call(post.clone(), "/api/workspaces", Some(workspace)).await?;
@@ -243,7 +244,7 @@ impl Office {
             .as_str()
             .ok_or_else(|| fail(format!("no session: {session}")))?
             .to_owned();
-        until("the session is active", || async {
+        poll_until("the session is active", || async {
             let session =
                 self.call(reqwest::Method::GET, &format!("/api/sessions/{id}"), None).await?;
             match session["status"].as_str() {
@@ -256,13 +257,13 @@ impl Office {
         Ok(id)
     }
 
-    async fn enter(&self, session: &str) -> Outcome<Door> {
+    async fn enter(&self, session: &str) -> Outcome<AppEndpoint> {
         let name = format!("{session}.apps.localhost");
         // A client for each: its name is resolved by hand, and no two entries share a connection.
         let ca = reqwest::Certificate::from_pem(&std::fs::read(self.ca()?)?)?;
         let browser = reqwest::Client::builder()
             .tls_certs_only([ca])
-            .resolve(&name, self.at)
+            .resolve(&name, self.address)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
         loop {
@@ -278,8 +279,8 @@ impl Office {
                 .ok_or_else(|| fail(format!("no ticket: {ticket}")))?
                 .to_owned();
             let answer = browser
-                .post(format!("https://{name}:{}/.portcullis/enter", self.at.port()))
-                .header("origin", format!("https://localhost:{}", self.at.port()))
+                .post(format!("https://{name}:{}/.portcullis/enter", self.address.port()))
+                .header("origin", format!("https://localhost:{}", self.address.port()))
                 .header("content-type", "application/x-www-form-urlencoded")
                 .body(format!("ticket={ticket}"))
                 .send()
@@ -294,7 +295,7 @@ impl Office {
                 .and_then(|value| value.to_str().ok()?.split(';').next().map(str::to_owned));
             let status = answer.status();
             let cookie = cookie.ok_or_else(|| fail(format!("no entry: {status}")))?;
-            return Ok(Door { at: self.at, name, cookie });
+            return Ok(AppEndpoint { address: self.address, name, cookie });
         }
     }
 
@@ -308,21 +309,21 @@ impl Office {
     }
 
     /// So many sessions, each of a workspace of its own, through the agent; all entered.
-    pub async fn launch_many(&mut self, count: usize) -> Outcome<Vec<Door>> {
-        let target = self.through_agent();
+    pub async fn launch_many(&mut self, count: usize) -> Outcome<Vec<AppEndpoint>> {
+        let target = self.agent_target();
         let this = &*self;
-        this.start("ws-bench-first", &target).await?;
-        let before = resident(this.gateway())?;
+        this.launch_session("ws-bench-first", &target).await?;
+        let before = resident_bytes(this.gateway())?;
         let sessions: Vec<String> = futures_util::stream::iter(0..count)
             .map(|n| {
                 let target = &target;
-                async move { this.start(&format!("ws-bench-{n}"), target).await }
+                async move { this.launch_session(&format!("ws-bench-{n}"), target).await }
             })
             .buffered(4)
             .try_collect()
             .await?;
         let session_kib =
-            resident(this.gateway())?.saturating_sub(before) as f64 / 1024.0 / count as f64;
+            resident_bytes(this.gateway())?.saturating_sub(before) as f64 / 1024.0 / count as f64;
         let mut doors = Vec::with_capacity(count);
         for session in &sessions {
             doors.push(this.enter(session).await?);
@@ -332,7 +333,7 @@ impl Office {
     }
 
     /// Ends both, in order.
-    pub async fn close(mut self) {
+    pub async fn shutdown(mut self) {
         for child in [&mut self.agent, &mut self.gateway] {
             if let Some(pid) = child
                 .id()
