@@ -23,6 +23,7 @@ use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
 use crate::domain::route::{SessionRoute, gateway_v6};
 use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::sync::lock;
 use crate::domain::upstream::Fingerprint;
 use crate::domain::{HostId, SessionId, Timestamp};
 use crate::host::control::{self, Client, ClientError, Order, OrderTunnel, OrderWorkspace};
@@ -39,7 +40,7 @@ use shared::{SharedEntry, SharedRoute, Totals};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
@@ -160,11 +161,11 @@ impl HubFleet {
 
 impl Inner {
     fn hosts(&self) -> MutexGuard<'_, HashMap<HostId, HostEntry>> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.hosts)
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, SessionEntry>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sessions)
     }
 
     fn notify_hosts_changed(&self) {

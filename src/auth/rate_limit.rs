@@ -11,11 +11,12 @@
 //! when its owner succeeds, and because time is an argument.
 
 use crate::domain::Timestamp;
+use crate::domain::sync::lock;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// `burst` tries at once, then one per `every`.
@@ -65,8 +66,8 @@ impl AttemptLimiter {
         address: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<(), Duration> {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = lock(&self.accounts);
+        let mut addresses = lock(&self.addresses);
         let (account, address) = (account_key(account), address.map(address_key));
         let wait = accounts
             .retry_after(&account, now)
@@ -84,11 +85,7 @@ impl AttemptLimiter {
     /// The owner of the account proved who they are: its tries are forgotten. Its address's are
     /// not.
     pub fn reset_account(&self, account: &str) {
-        self.accounts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .tat
-            .remove(&account_key(account));
+        lock(&self.accounts).tat.remove(&account_key(account));
     }
 }
 

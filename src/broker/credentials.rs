@@ -17,6 +17,7 @@ use crate::domain::policy::{self, Denial};
 use crate::domain::route::{SessionRoute, TargetSpec};
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::session::{Session, State};
+use crate::domain::sync::lock;
 use crate::domain::upstream::{
     Credential, CredentialSource, Fingerprint, TrustRule, Upstream, UpstreamTrust,
 };
@@ -26,7 +27,7 @@ use crate::domain::{Error, LoginId, Result, SessionId, Timestamp, UserId, Worksp
 use crate::store::LeaseRow;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -67,7 +68,7 @@ pub(super) struct EphemeralCredentials {
 
 impl EphemeralCredentials {
     fn lock(&self) -> MutexGuard<'_, HashMap<CredentialKey, (Credential, Timestamp)>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 
     /// Keeps it until then; false when too many wait.

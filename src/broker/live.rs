@@ -8,13 +8,14 @@
 use crate::domain::lease::Lease;
 use crate::domain::route::LatencyHistogram;
 use crate::domain::session::EndReason;
+use crate::domain::sync::lock;
 use crate::domain::upstream::{StreamPolicy, TrustRule};
 use crate::domain::user::Caller;
 use crate::domain::web_app::WebAppConfig;
 use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 
@@ -186,12 +187,6 @@ impl RegistryState {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while holding it leaves maps that are still maps; refusing every stream for ever
-    // would be worse.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Most own entries remembered for the sentinel; beyond it, it looks once too often.

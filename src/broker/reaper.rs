@@ -23,11 +23,12 @@ use crate::domain::audit::Action;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Session, State};
+use crate::domain::sync::lock;
 use crate::domain::user::RequestSource;
 use crate::domain::{HostId, Result, SessionId, Timestamp};
 use futures_util::FutureExt;
 use std::collections::HashSet;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -137,7 +138,7 @@ impl Broker {
     // --- hosts coming and going ---
 
     fn observations(&self) -> MutexGuard<'_, std::collections::HashMap<HostId, HostObservation>> {
-        self.inner.reconciler.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.reconciler.hosts)
     }
 
     /// Compares a host with what was last seen of it and writes down what changed. Since when it is
@@ -293,8 +294,7 @@ impl Broker {
 
     async fn purge(&self, now: Timestamp) -> Result<()> {
         {
-            let mut last =
-                self.inner.reconciler.purged.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = lock(&self.inner.reconciler.purged);
             if now.since(*last) < PURGE_INTERVAL {
                 return Ok(());
             }

@@ -5,6 +5,7 @@
 //! | [`id`] | how things are named |
 //! | [`time`] | what a moment is, and who says what time it is |
 //! | [`network`] | a range of addresses |
+//! | [`sync`] | locking without poisoning |
 //! | [`secret`] | values that must never be printed |
 //! | [`error`] | the kinds of failure every edge can map |
 //! | [`user`] | who: users, roles, callers, where a request came from |
@@ -28,6 +29,7 @@ pub mod policy;
 pub mod route;
 pub mod secret;
 pub mod session;
+pub mod sync;
 pub mod time;
 pub mod upstream;
 pub mod user;

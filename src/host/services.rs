@@ -9,10 +9,11 @@
 //!   all within [`PROBE_TIMEOUT`], and not more often than [`PROBE_CACHE_TTL`] allows.
 
 use super::control::ServiceHealth;
+use crate::domain::sync::lock;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
@@ -76,7 +77,7 @@ impl Services {
     /// Every service, and whether it answers.
     pub async fn health(&self) -> Vec<ServiceHealth> {
         let now = Instant::now();
-        let known = self.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = lock(&self.cached).clone();
         if let Some((at, known)) = known
             && now.saturating_duration_since(at) < PROBE_CACHE_TTL
         {
@@ -87,8 +88,7 @@ impl Services {
             ServiceHealth { name: name.clone(), reachable }
         });
         let found = join_all(probes).await;
-        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), found.clone()));
+        *lock(&self.cached) = Some((Instant::now(), found.clone()));
         found
     }
 }

@@ -14,6 +14,7 @@ use super::forward::{self, Forward, ForwardTarget, TunnelParams};
 use super::grace::GatewayAbsence;
 use super::services::{ServiceAddress, Services};
 use crate::domain::secret::SecretString;
+use crate::domain::sync::lock;
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{SessionId, UserId, WorkspaceId};
 use crate::tunnel::{Hub, PublicKey, TunnelId};
@@ -21,7 +22,7 @@ use futures_util::future::{BoxFuture, join_all};
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -147,7 +148,7 @@ impl SessionManager {
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<SessionSlot>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slots)
     }
 
     fn get_or_create_slot(&self, order: &Order) -> Result<Arc<SessionSlot>, Refusal> {

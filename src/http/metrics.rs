@@ -4,6 +4,7 @@
 use crate::broker::live::StreamMeters;
 use crate::broker::views::Gauges;
 use crate::domain::route::{BUCKETS_MS, Hop, LatencyHistogram};
+use crate::domain::sync::lock;
 use crate::http::{HubStatus, PathMetrics};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -15,7 +16,7 @@ use prometheus_client::registry::Registry;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Content type of the answer.
@@ -133,7 +134,7 @@ pub struct StreamMeterGuard {
 
 impl Drop for StreamMeterGuard {
     fn drop(&mut self) {
-        let mut open = self.metrics.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.metrics.open);
         if let Some(mut last) = open.by_number.remove(&self.number) {
             self.metrics.count_bytes(&mut last);
         }
@@ -276,7 +277,7 @@ impl Metrics {
     /// Counts the bytes of a stream from now until the answer is dropped.
     #[must_use]
     pub fn track_stream(self: &Arc<Self>, meters: Arc<StreamMeters>) -> StreamMeterGuard {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         open.next += 1;
         let number = open.next;
         open.by_number.insert(number, StreamCounters { meters, up: 0, down: 0 });
@@ -303,7 +304,7 @@ impl Metrics {
             self.tunnels.get_or_create(&WordLabels { word }).set(whole(peers));
         }
         self.set_path_metrics(&gauges, &tunnel.paths);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         for stream in open.by_number.values_mut() {
             self.count_bytes(stream);
         }

@@ -1,13 +1,14 @@
 //! How often one address may come. A flood is refused here, before it costs a query or a hash.
 
 use crate::domain::UserId;
+use crate::domain::sync::lock;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// After how many questions the addresses that have recovered are forgotten.
@@ -98,7 +99,7 @@ impl UserEventStreams {
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<UserId, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

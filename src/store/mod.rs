@@ -37,11 +37,12 @@ pub use tables::tickets::TicketRow;
 pub use tables::totp::TotpRow;
 pub use verify::ChainReport;
 
+use crate::domain::sync::lock;
 use crate::domain::{Error, ErrorKind, Result};
 use connection::{AccessMode, AnyConnection};
 use diesel::connection::TransactionManager;
 use pool::Pool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Signs the end of the audit chain. The vault does it; the store may not know the vault.
@@ -191,7 +192,7 @@ impl Store {
     }
 
     fn last_write_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.last_write_at.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.last_write_at)
     }
 
     /// The signer it was opened with.

@@ -5,9 +5,10 @@
 //! **bell** is a task on that thread: it is rung once, and wakes the others there, where it costs
 //! next to nothing.
 
+use crate::domain::sync::lock;
 use std::cell::RefCell;
 use std::mem::take;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Waker};
 use std::thread::{self, ThreadId};
 
@@ -47,7 +48,7 @@ impl ThreadWaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Vec<Waker>>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pending)
     }
 
     fn is_running(&self) -> bool {

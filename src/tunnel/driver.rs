@@ -6,12 +6,13 @@
 //! - Its **round**: do what was asked, take what arrived, let the clock speak, serve the pipes,
 //!   send the trains, publish, wait.
 
+use crate::domain::sync::lock;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -266,12 +267,7 @@ impl Driver {
                 // Who sees where the other end is now sees also what came from there; and who sees
                 // that keys were agreed upon, with whom.
                 self.publish_counters();
-                let known = self
-                    .shared
-                    .endpoint
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .replace(endpoint);
+                let known = lock(&self.shared.endpoint).replace(endpoint);
                 self.registry.endpoints.update(known, Some(endpoint));
             }
             Event::Connected { conn } => {
@@ -350,7 +346,7 @@ impl Drop for Driver {
             conn.pipe.fail(io::ErrorKind::ConnectionAborted);
         }
         self.publish_status(TunnelStatus::Down);
-        let endpoint = *self.shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoint = *lock(&self.shared.endpoint);
         self.registry.endpoints.update(endpoint, None);
         self.registry.remove(self.shared.id, self.index);
         self.shared.closing.cancel();

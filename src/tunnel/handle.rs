@@ -6,9 +6,10 @@
 //! - **Published** values (status, counters, endpoint) are written once per batch by the owner,
 //!   never per packet.
 
+use crate::domain::sync::lock;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -207,7 +208,7 @@ impl Tunnel {
             return Err(TunnelError::Unaddressable);
         }
         let backlog = backlog.clamp(1, BACKLOG_MAX);
-        let mut listening = self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listening = lock(&self.shared.listening);
         // A listener that was dropped closed its queue: its port is free again.
         listening.retain(|(_, queue)| queue.upgrade().is_some_and(|queue| !queue.is_closed()));
         if listening.iter().any(|(taken, _)| *taken == port) {
@@ -248,7 +249,7 @@ impl Tunnel {
                 .map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
             tx_bytes: shared.tx_bytes.load(Ordering::Relaxed),
             rx_bytes: shared.rx_bytes.load(Ordering::Relaxed),
-            endpoint: *shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner),
+            endpoint: *lock(&shared.endpoint),
             rtt: micros(&shared.rtt_us),
             tcp_rtt: micros(&shared.tcp_rtt_us),
             handshakes: shared.handshakes.load(Ordering::Relaxed),

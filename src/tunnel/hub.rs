@@ -14,11 +14,12 @@ mod rate_limiter;
 pub(in crate::tunnel) mod socket;
 mod threads;
 
+use crate::domain::sync::lock;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -101,7 +102,7 @@ pub(super) struct Endpoints(Mutex<HashMap<SocketAddr, usize>>);
 impl Endpoints {
     /// A tunnel's other end was there and is here now.
     pub(super) fn update(&self, from: Option<SocketAddr>, to: Option<SocketAddr>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         if let Some(to) = to {
             *known.entry(to).or_default() += 1;
         }
@@ -117,7 +118,7 @@ impl Endpoints {
 
     /// Some tunnel's other end is there.
     fn contains(&self, address: SocketAddr) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&address)
+        lock(&self.0).contains_key(&address)
     }
 }
 
@@ -130,7 +131,7 @@ pub(super) struct Registry {
 
 impl Registry {
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     /// Forgets the tunnel of this index, under whatever name; safe to repeat.

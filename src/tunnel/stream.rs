@@ -8,9 +8,10 @@
 //! - A stream **fails** when the connection is reset, times out, or the tunnel is closed; what had
 //!   arrived before can still be read.
 
+use crate::domain::sync::lock;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,7 @@ impl StreamNotifier {
     }
 
     fn notify_stream(&self, conn: ConnId) {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+        lock(&self.pending).push(conn);
         self.notify.notify_one();
     }
 
@@ -54,7 +55,7 @@ impl StreamNotifier {
 
     /// Adds those that called.
     pub(super) fn drain_into(&self, into: &mut Vec<ConnId>) {
-        into.append(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        into.append(&mut lock(&self.pending));
     }
 }
 
@@ -106,7 +107,7 @@ impl Pipe {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Calls the owner, once until it comes.

@@ -1,9 +1,10 @@
 //! Answers of a gate, on their way to the loop that may send them. Bounded, and never waited at: a
 //! side that takes none of its answers is cut.
 
+use crate::domain::sync::lock;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use tokio::sync::Notify;
 
 /// Bytes of answers that may wait. Answers are small and rare; so many are only asked for by
@@ -26,7 +27,7 @@ struct Queue {
 impl InjectedReplies {
     /// Puts an answer behind the others; false when too many wait.
     pub(super) fn push(&self, answer: Bytes) -> bool {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.queue);
         if queue.bytes + answer.len() > MAX_BYTES {
             return false;
         }
@@ -48,7 +49,7 @@ impl InjectedReplies {
     }
 
     fn pop(&self) -> Option<Bytes> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.queue);
         let answer = queue.replies.pop_front()?;
         queue.bytes -= answer.len();
         Some(answer)

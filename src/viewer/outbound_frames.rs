@@ -11,12 +11,13 @@
 //! before the connection copies it again.
 
 use super::browser::Disconnected;
+use crate::domain::sync::lock;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
@@ -50,7 +51,7 @@ pub(super) struct OutboundFrames {
 impl OutboundFrames {
     /// Held for a few instructions, never over an await.
     fn lock(&self) -> MutexGuard<'_, FrameQueue> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Puts a chunk into the lane, in frames, waiting for room before each.

@@ -15,6 +15,7 @@ use super::stream_end::StreamEnd;
 use super::trust::{self, connect_tls};
 use crate::broker::fleet::ProbeFailure;
 use crate::domain::Result as Recorded;
+use crate::domain::sync::lock;
 use crate::domain::upstream::UpstreamTrust;
 use crate::domain::web_app::{Scheme, WebAppConfig};
 use std::io;
@@ -147,7 +148,7 @@ impl CertificateRecorder {
     }
 
     fn record(&self, seen: &PresentedCertificate) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
+        *lock(&self.seen) = Some(seen.clone());
     }
 
     fn probe_failure(self, end: StreamEnd) -> ProbeFailure {

@@ -21,10 +21,11 @@ use super::stream_audit::RefusalCounter;
 use super::stream_end::StreamEnd;
 use super::stream_filter::{Direction, Filtered, StreamFilter, StreamFilters};
 use crate::broker::live::StreamMeters;
+use crate::domain::sync::lock;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::task::coop::consume_budget;
@@ -348,7 +349,7 @@ impl KeepaliveState {
 
     /// Held for a few instructions, never over an await.
     fn lock(&self) -> MutexGuard<'_, KeepaliveInner> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn queue_pong(&self, payload: Bytes) {

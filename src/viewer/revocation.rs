@@ -2,11 +2,12 @@
 //! and write, so there is no lock in it that they would share, too: each connection has a bell of
 //! its own.
 
+use crate::domain::sync::lock;
 use futures_util::task::AtomicWaker;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 #[derive(Debug, Default)]
@@ -24,14 +25,14 @@ impl RevocationSource {
     #[must_use]
     pub fn token(&self) -> RevocationToken {
         let bell = Arc::default();
-        self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&bell));
+        lock(&self.0.wakers).push(Arc::clone(&bell));
         RevocationToken { waker: bell, shared: Arc::clone(&self.0) }
     }
 
     /// It is here: whoever waits at a connection is woken.
     pub fn revoke(&self) {
         self.0.revoked.store(true, Ordering::Release);
-        for bell in &*self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner) {
+        for bell in &*lock(&self.0.wakers) {
             bell.wake();
         }
     }
@@ -74,11 +75,7 @@ impl RevocationToken {
 
 impl Drop for RevocationToken {
     fn drop(&mut self) {
-        self.shared
-            .wakers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|bell| !Arc::ptr_eq(bell, &self.waker));
+        lock(&self.shared.wakers).retain(|bell| !Arc::ptr_eq(bell, &self.waker));
     }
 }
 

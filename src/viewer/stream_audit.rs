@@ -12,10 +12,11 @@ use crate::broker::Broker;
 use crate::broker::live::StreamGrant;
 pub use crate::broker::servers::{CertificateCheck, PresentedCertificate, TransferRefusal};
 use crate::domain::Result;
+use crate::domain::sync::lock;
 use crate::domain::user::RequestSource;
 use std::convert::Infallible;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -118,7 +119,7 @@ impl RefusalCounter {
     }
 
     fn merge(&self, more: TransferRefusal) {
-        let mut lines = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = lock(&self.entries);
         match lines
             .iter_mut()
             .find(|line| (line.channel, line.direction) == (more.channel, more.direction))
@@ -132,7 +133,7 @@ impl RefusalCounter {
     }
 
     fn take(&self) -> Option<TransferRefusal> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        lock(&self.entries).pop()
     }
 
     /// Writes what is counted as it comes; at the end of the stream wait for [`RefusalCounter::rest`] beside

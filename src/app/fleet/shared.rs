@@ -13,13 +13,14 @@ use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
 use crate::domain::route::{LatencyHistogram, SessionRoute};
 use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::sync::lock;
 use crate::domain::{HostId, SessionId};
 use crate::tunnel::{Tunnel, TunnelStatus};
 use crate::viewer::Duplex;
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Instant, SystemTime};
 use tokio::net::TcpStream;
 
@@ -65,11 +66,11 @@ pub struct FleetMetrics {
 
 impl Inner {
     fn shared(&self) -> MutexGuard<'_, HashMap<SessionId, SharedEntry>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 
     fn closed_totals(&self) -> MutexGuard<'_, Totals> {
-        self.closed_totals.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.closed_totals)
     }
 
     /// Remembers what went through a session's tunnel that goes.

@@ -6,13 +6,14 @@
 
 use super::desktop_files::{HOME_FILES, HOME_FOLDERS};
 use crate::domain::UserId;
+use crate::domain::sync::lock;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Who a desktop's processes are to the system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,7 +92,7 @@ impl Homes {
         if self.own_uid != 0 {
             return Ok(Account { uid: self.own_uid, switch_user: false });
         }
-        let mut uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uids = lock(&self.uids);
         if let Some(&uid) = uids.get(&user) {
             return Ok(Account { uid, switch_user: true });
         }

@@ -7,6 +7,7 @@ use super::h2_streams::{H2Executor, StreamProgress, TrackedBody};
 use super::header_timer::HeaderReadTimer;
 use super::table::OpenApp;
 use crate::broker::live::StreamAuthorization;
+use crate::domain::sync::lock;
 use crate::http::AppState;
 use crate::http::server::ServerLimits;
 use actix_web::rt::net::TcpStream;
@@ -22,7 +23,7 @@ use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_rustls::server::TlsStream;
@@ -75,7 +76,7 @@ impl AppHold {
 impl ConnectionApps {
     /// A request goes to this one; what ends its stream.
     fn hold(&self, opened: &Arc<OpenApp>) -> CancellationToken {
-        let mut held = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.holds);
         let which = Arc::as_ptr(opened) as usize;
         if let Some(known) = held.iter().find(|known| known.app_address == which) {
             return known.reset_token.clone();
@@ -93,13 +94,7 @@ impl ConnectionApps {
     /// Resolves when the right to one of them is lost.
     async fn any_revoked(&self) {
         loop {
-            let rights: Vec<_> = self
-                .holds
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .iter()
-                .map(|held| held.right.clone())
-                .collect();
+            let rights: Vec<_> = lock(&self.holds).iter().map(|held| held.right.clone()).collect();
             let any = rights.into_iter().map(|mut right| {
                 Box::pin(
                     async move { drop(right.wait_for(|r| *r != StreamAuthorization::Valid).await) },
@@ -121,12 +116,12 @@ impl ConnectionApps {
 
     /// Whether none is left.
     fn all_revoked(&self) -> bool {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner).iter().all(AppHold::is_revoked)
+        lock(&self.holds).iter().all(AppHold::is_revoked)
     }
 
     /// Ends the streams of those that are lost, and forgets them.
     fn reset_revoked(&self) {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| {
+        lock(&self.holds).retain(|held| {
             let lost = held.is_revoked();
             if lost {
                 held.reset_token.cancel();

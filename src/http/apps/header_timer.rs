@@ -2,10 +2,11 @@
 //! such a wait and ends it; the runtime is told of one timer a connection, which is put forward
 //! only when it rings.
 
+use crate::domain::sync::lock;
 use hyper::rt::{Sleep, Timer};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -24,7 +25,7 @@ impl Timer for HeaderReadTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        let kept = self.timer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = lock(&self.timer).take();
         let timer = kept.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         Box::pin(HeaderReadSleep { deadline, timer: Some(timer), shared: Arc::clone(&self.timer) })
     }
@@ -62,7 +63,7 @@ impl Future for HeaderReadSleep {
 
 impl Drop for HeaderReadSleep {
     fn drop(&mut self) {
-        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = self.timer.take();
+        *lock(&self.shared) = self.timer.take();
     }
 }
 

@@ -7,11 +7,12 @@
 use super::App;
 use crate::broker::live::StreamAuthorization;
 use crate::domain::session::EndReason;
+use crate::domain::sync::lock;
 use crate::domain::{LoginId, SessionId};
 use sha2::{Digest as _, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -177,8 +178,4 @@ fn is_open_by(opened: &OpenApp, login: LoginId) -> bool {
 
 fn hash(value: &str) -> Hash {
     Sha256::digest(value.as_bytes()).into()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,10 +8,11 @@
 //!   6265 section 5.4 makes the one with the longer path, or the older.
 //! - The gateway's own cookies go neither way.
 
+use crate::domain::sync::lock;
 use hyper::header::HeaderValue;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Names beginning so are the gateway's, in whatever case: browsers compare the prefix `__Host-`
 /// without case.
@@ -32,7 +33,7 @@ pub(super) struct CookieJar {
 impl CookieJar {
     fn remember(&self, name: &[u8], value: &[u8]) {
         let (name, value) = (self.hasher.hash_one(name), self.hasher.hash_one(value));
-        let mut seen = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = lock(&self.known);
         if seen.len() >= NAMES_MAX && !seen.contains_key(&name) {
             // Some other name is forgotten: then its first value counts, as for a name never set.
             if let Some(&other) = seen.keys().next() {
@@ -49,11 +50,7 @@ impl CookieJar {
 
     fn contains(&self, name: &[u8], value: &[u8]) -> bool {
         let (name, value) = (self.hasher.hash_one(name), self.hasher.hash_one(value));
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&name)
-            .is_some_and(|values| values.contains(&value))
+        lock(&self.known).get(&name).is_some_and(|values| values.contains(&value))
     }
 
     /// A `Set-Cookie` of the application for the browser; `Incomplete`: it does not pass. In a frame of

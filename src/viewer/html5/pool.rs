@@ -9,12 +9,13 @@ use super::connection::Connection;
 use super::error::ProxyError;
 use super::serve::unless_ended;
 use super::write_timeout::WriteTimeout;
+use crate::domain::sync::lock;
 use crate::domain::web_app::Scheme;
 use crate::viewer::Duplex;
 use crate::viewer::revocation::RevocationSource;
 use crate::viewer::trust::{ExpectedServer, connect_tls};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -52,7 +53,7 @@ impl Pool {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle)
     }
 
     /// An idle connection, one of this thread if there is one, the last used first. `repeatable`:

@@ -5,9 +5,10 @@ use super::app::Shared;
 use super::policy::Refusal;
 use crate::broker::web::RefusedRequest;
 use crate::domain::Timestamp;
+use crate::domain::sync::lock;
 use crate::domain::web_app::{RequestOutcome, RequestRecord};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::OwnedPermit;
@@ -201,7 +202,7 @@ pub(super) struct PendingRefusals {
 impl PendingRefusals {
     /// Counts one, or puts back what could not be written.
     pub(super) fn add(&self, more: RefusedRequest) {
-        let mut lines = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = lock(&self.entries);
         match lines.iter_mut().find(|line| line.kind == more.kind) {
             Some(line) => {
                 line.bytes = line.bytes.saturating_add(more.bytes);
@@ -215,6 +216,6 @@ impl PendingRefusals {
     }
 
     pub(super) fn take(&self) -> Vec<RefusedRequest> {
-        std::mem::take(&mut *self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.entries))
     }
 }

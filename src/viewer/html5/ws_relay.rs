@@ -8,6 +8,7 @@
 
 use super::app::Shared;
 use super::request_log::{RequestLogEntry, RequestProgress};
+use crate::domain::sync::lock;
 use crate::domain::web_app::RequestOutcome;
 use crate::viewer::Duplex;
 use crate::viewer::stream_end::StreamEnd;
@@ -17,7 +18,7 @@ use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -52,7 +53,7 @@ struct PendingPings(Mutex<VecDeque<Bytes>>);
 
 impl PendingPings {
     fn record(&self, payload: &Bytes) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.0);
         if waiting.len() >= PENDING_PINGS_MAX {
             waiting.pop_front();
         }
@@ -61,7 +62,7 @@ impl PendingPings {
 
     /// Whether this pong answers one of them. It answers those before it, too.
     fn acknowledge(&self, payload: &Bytes) -> bool {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.0);
         let found = waiting.iter().position(|ping| ping == payload);
         if let Some(at) = found {
             waiting.drain(..=at);

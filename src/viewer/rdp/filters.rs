@@ -2,6 +2,7 @@
 //! what the other may.
 
 use super::nla::{self, LogonFailure};
+use crate::domain::sync::lock;
 use crate::domain::upstream::{Clipboard, Credential, StreamPolicy, Upstream};
 use crate::protocol::rdp::channels::Purpose;
 use crate::protocol::rdp::error_info::ErrorInfo;
@@ -14,7 +15,7 @@ use crate::viewer::stream_filter::{
     Channel, Direction, Filtered, RefusedTransfer, StreamFilter, StreamFilterError, StreamFilters,
 };
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use zeroize::Zeroizing;
 
 /// A refusal of the login that came where RDP was due: CredSSP's last word, after ours. Written by
@@ -38,7 +39,7 @@ pub(super) struct EndInfo(Arc<Mutex<Filter>>);
 impl EndInfo {
     /// Why the server said that it ends it, and what was wrong with the bytes.
     pub(super) fn end_info(&self) -> (Option<ErrorInfo>, Option<RdpError>) {
-        let filter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let filter = lock(&self.0);
         (filter.error_info(), filter.error())
     }
 }
@@ -89,8 +90,8 @@ fn policy(policy: StreamPolicy) -> rdp::Policy {
 
 impl RdpStreamFilter {
     fn filter(&self) -> MutexGuard<'_, Filter> {
-        // A filter that panicked has not; and if it had, its lanes still hold what they held.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        // A filter that panicked is still consistent: its direction filters keep what they held.
+        lock(&self.shared)
     }
 }
 
@@ -102,7 +103,7 @@ impl StreamFilter for RdpStreamFilter {
             let _ = late.set(refusal);
             return Err(StreamFilterError::Malformed(refusal.word()));
         }
-        let mut filter = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut filter = lock(&self.shared);
         let fed = filter.feed(self.direction, &chunk, &mut self.out);
         passed.forward.extend(self.out.drain(..));
         let back = self.direction.opposite();
