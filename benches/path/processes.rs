@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
-use portcullis::app::fleet::{FleetConfig, HubFleet};
 use portcullis::broker::fleet::{DesktopOrder, Endpoint, HostFleet, HostPeer};
 use portcullis::broker::live::{StreamAuthorization, StreamMeters};
 use portcullis::domain::host::{Host, HostKind};
@@ -30,6 +29,7 @@ use portcullis::domain::workspace::{Workspace, WorkspaceKind};
 use portcullis::domain::{
     HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
 };
+use portcullis::fleet::{FleetConfig, HubFleet};
 use portcullis::host::control::{
     self, ControlHandler, DesktopInfo, Health, Order, Refusal, Started,
 };

@@ -1,6 +1,5 @@
 //! A gateway, started and stopped in the order one would tell it.
 
-use super::fleet::{FleetConfig, FleetMetrics, HubFleet};
 use super::open::{self, SystemClock};
 use super::{Failure, keys, tls};
 use crate::auth::Vault;
@@ -9,6 +8,7 @@ use crate::broker::fleet::TunnelState;
 use crate::config::Config;
 use crate::domain::user::RequestSource;
 use crate::domain::{Clock as _, Timestamp};
+use crate::fleet::{FleetConfig, FleetMetrics, HubFleet};
 use crate::http::apps::{AppsSettings, is_same_site};
 use crate::http::{self, AppState, HubStatus, PathMetrics};
 use crate::tunnel::{Hub, HubConfig, PrivateKey};

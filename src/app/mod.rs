@@ -4,7 +4,6 @@
 //! | --- | --- |
 //! | [`cli`] | which commands and options there are |
 //! | [`gateway`] | how a gateway is put together, started and stopped in order |
-//! | [`fleet`] | the broker's port to the hosts, by tunnels and agents |
 //! | [`agent`] | how an agent is run |
 //! | [`demo`], [`demo_seed`], [`demo_board`] | everything on one machine, and what is in it |
 //! | [`open`] | how a gateway's data is opened |
@@ -18,7 +17,6 @@ pub mod cli;
 pub mod demo;
 pub mod demo_board;
 pub mod demo_seed;
-pub mod fleet;
 pub mod gateway;
 pub mod keys;
 pub mod memory;

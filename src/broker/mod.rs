@@ -3,7 +3,7 @@
 //!
 //! | file | what it answers |
 //! | --- | --- |
-//! | [`fleet`] | the port to the hosts: start, stop and cut desktops and their tunnels (implemented in `app`) |
+//! | [`fleet`] | the port to the hosts: start, stop and cut desktops and their tunnels (implemented in `fleet`) |
 //! | [`views`] | what use cases take and return |
 //! | [`live`] | who watches a session, and how its streams are cut |
 //! | `record` | a change and its audit entry, in one transaction |

@@ -15,6 +15,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("tunnel", &["domain"]),
     ("viewer", &["domain", "broker", "protocol", "tunnel"]),
     ("host", &["domain", "protocol", "tunnel"]),
+    ("fleet", &["domain", "broker", "tunnel", "viewer", "host"]),
     ("http", &["domain", "broker", "viewer"]),
 ];
 

@@ -2,7 +2,6 @@
 //! desktops.
 
 use super::harness::{TIMEOUT, connect_client, display_server, processes_with_mark, wait_until};
-use portcullis::app::fleet::{FleetConfig, HubFleet};
 use portcullis::broker::fleet::{
     DesktopOrder, DesktopStarted, Endpoint, FleetError, HostFleet, HostPeer, SessionPeer,
     TunnelState,
@@ -11,6 +10,7 @@ use portcullis::domain::host::Host;
 use portcullis::domain::secret::SecretBytes;
 use portcullis::domain::workspace::{Workspace, WorkspaceKind};
 use portcullis::domain::{HostId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
+use portcullis::fleet::{FleetConfig, HubFleet};
 use portcullis::host::agent::{AgentConfig, AgentError, run};
 use portcullis::host::control::{
     self, Client, ClientError, Order, OrderTunnel, OrderWorkspace, Started,
