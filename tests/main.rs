@@ -1,5 +1,4 @@
-//! Every integration test, in one binary: one link, one start-up, and helpers shared without
-//! ceremony.
+//! All integration tests, in one binary: one link step, one process, shared helpers.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, missing_docs)]
 
 #[macro_use]

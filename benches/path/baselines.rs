@@ -1,5 +1,5 @@
-//! The peers: other programs that do a part of what we do. Each is optional; a missing one is
-//! named.
+//! The baselines: other programs that do a part of the same work. Each is optional; a missing one
+//! is named in its line.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -25,16 +25,14 @@ use crate::testbed::Testbed;
 use crate::tunnel::Speed;
 use crate::{Outcome, Settings, fail};
 
-/// How long a peer may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An initiation for the gateway from a stranger: its mac1 is right, its sender unknown.
+/// An initiation for the gateway from an unknown peer, with a valid mac1.
 pub fn initiation_to_gateway() -> Outcome<Vec<u8>> {
     let gateway = x25519::PublicKey::from(*crate::processes::gateway_key().public_key().as_bytes());
-    let mut stranger =
-        Tunn::new(x25519::StaticSecret::from([77; 32]), gateway, None, None, 1, None);
-    let mut room = vec![0; 256];
-    match stranger.format_handshake_initiation(&mut room, true) {
+    let mut unknown = Tunn::new(x25519::StaticSecret::from([77; 32]), gateway, None, None, 1, None);
+    let mut buffer = vec![0; 256];
+    match unknown.format_handshake_initiation(&mut buffer, true) {
         TunnResult::WriteToNetwork(message) => Ok(message.to_vec()),
         _ => Err(fail("no initiation")),
     }
@@ -53,7 +51,7 @@ async fn connect_when_ready(address: SocketAddr) -> Outcome<TcpStream> {
             }
         }
     };
-    timeout(START_TIMEOUT, reaching).await.map_err(|_| fail(format!("nobody answers at {address}")))
+    timeout(START_TIMEOUT, reaching).await.map_err(|_| fail(format!("no answer at {address}")))
 }
 
 fn quiet_command(path: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -64,7 +62,7 @@ fn quiet_command(path: impl AsRef<std::ffi::OsStr>) -> Command {
 
 // ---- (b) throughput ----
 
-/// Our one stream against theirs.
+/// Throughput of one stream, against onetun and wireguard-go.
 pub async fn throughput(settings: &Settings, ours: Speed, rows: &mut Vec<Row>) -> Outcome<()> {
     let seconds = settings.scaled(5, 2);
     let cargo_bin =
@@ -128,7 +126,7 @@ pub async fn throughput(settings: &Settings, ours: Speed, rows: &mut Vec<Row>) -
     Ok(())
 }
 
-/// A connection made while onetun still starts may never speak: then once more.
+/// A connection made while onetun still starts may stay silent, so one retry is allowed.
 async fn onetun_speed_with_retry(program: PathBuf, seconds: u64) -> Outcome<f64> {
     match onetun_speed(program.clone(), seconds).await {
         Ok(gbits) => Ok(gbits),
@@ -136,7 +134,7 @@ async fn onetun_speed_with_retry(program: PathBuf, seconds: u64) -> Outcome<f64>
     }
 }
 
-/// onetun on one end, our hub on the other.
+/// Throughput with onetun on one end and our hub on the other, in Gbit/s.
 async fn onetun_speed(program: PathBuf, seconds: u64) -> Outcome<f64> {
     let hub = Hub::bind(HubConfig { listen: "127.0.0.1:0".parse()? }).await?;
     let (own, other) = (PrivateKey::generate()?, PrivateKey::generate()?);
@@ -194,7 +192,7 @@ async fn onetun_speed(program: PathBuf, seconds: u64) -> Outcome<f64> {
     let speed = loop {
         let n = timeout(START_TIMEOUT, stream.read(&mut buffer))
             .await
-            .map_err(|_| fail("no bytes came"))??;
+            .map_err(|_| fail("no bytes arrived"))??;
         if n == 0 {
             break Err(fail("the stream ended"));
         }
@@ -217,7 +215,7 @@ async fn onetun_speed(program: PathBuf, seconds: u64) -> Outcome<f64> {
     speed
 }
 
-/// Two network namespaces joined by a cable, with whoever runs in them. All of it goes when this is
+/// Two network namespaces joined by a veth pair, and the programs that run in them. Removed when
 /// dropped.
 struct Netns {
     names: [String; 2],
@@ -227,9 +225,9 @@ struct Netns {
 impl Netns {
     async fn new() -> Outcome<Self> {
         let tag = std::process::id();
-        let lab =
+        let netns =
             Self { names: [format!("pcb{tag}a"), format!("pcb{tag}b")], programs: Vec::new() };
-        let [a, b] = &lab.names;
+        let [a, b] = &netns.names;
         ip(&["netns", "add", a]).await?;
         ip(&["netns", "add", b]).await?;
         ip(&[
@@ -241,7 +239,7 @@ impl Netns {
             ip(&["-n", name, "link", "set", "cable", "up"]).await?;
             ip(&["-n", name, "link", "set", "lo", "up"]).await?;
         }
-        Ok(lab)
+        Ok(netns)
     }
 
     fn command_in(&self, n: usize, program: &str) -> Command {
@@ -284,19 +282,19 @@ async fn run(command: &mut Command) -> Outcome<String> {
 }
 
 async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
-    let mut lab = Netns::new().await?;
+    let mut netns = Netns::new().await?;
     let folder = tempfile::tempdir()?;
     let keys = [PrivateKey::generate()?, PrivateKey::generate()?];
     let tag = std::process::id() % 100_000;
     let names = [format!("pcba{tag}"), format!("pcbb{tag}")];
     for (n, name) in names.iter().enumerate() {
-        let program = lab
+        let program = netns
             .command_in(n, "wireguard-go")
             .args(["-f", name])
             .env("LOG_LEVEL", "error")
             .env("WG_PROCESS_FOREGROUND", "1")
             .spawn()?;
-        lab.programs.push(program);
+        netns.programs.push(program);
         let secret = folder.path().join(name);
         std::fs::write(
             &secret,
@@ -307,7 +305,7 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
         let (inside, other) =
             (format!("10.99.0.{}/32", 2 - n), keys[1 - n].public_key().to_string());
         loop {
-            let mut set = lab.command_in(n, "wg");
+            let mut set = netns.command_in(n, "wg");
             set.args(["set", name, "listen-port", &port, "private-key"]).arg(&secret).args([
                 "peer",
                 &other,
@@ -322,15 +320,23 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
                 Err(_) => sleep(Duration::from_millis(50)).await,
             }
         }
-        ip(&["-n", &lab.names[n], "address", "add", &format!("10.99.0.{}/24", n + 1), "dev", name])
-            .await?;
-        ip(&["-n", &lab.names[n], "link", "set", name, "mtu", "1420", "up"]).await?;
+        ip(&[
+            "-n",
+            &netns.names[n],
+            "address",
+            "add",
+            &format!("10.99.0.{}/24", n + 1),
+            "dev",
+            name,
+        ])
+        .await?;
+        ip(&["-n", &netns.names[n], "link", "set", name, "mtu", "1420", "up"]).await?;
     }
-    let server = lab.command_in(1, "iperf3").args(["-s", "-B", "10.99.0.2"]).spawn()?;
-    lab.programs.push(server);
+    let server = netns.command_in(1, "iperf3").args(["-s", "-B", "10.99.0.2"]).spawn()?;
+    netns.programs.push(server);
     let began = Instant::now();
     loop {
-        let mut client = lab.command_in(0, "iperf3");
+        let mut client = netns.command_in(0, "iperf3");
         let report =
             run(client.args(["-c", "10.99.0.2", "-t", &seconds.to_string(), "-O", "1", "-J"]))
                 .await;
@@ -340,7 +346,7 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
             Some(bits) => return Ok(bits / 1e9),
             // Its server may not listen yet.
             None if began.elapsed() < START_TIMEOUT => sleep(Duration::from_millis(100)).await,
-            None => return Err(fail(report["error"].as_str().unwrap_or("iperf3 says nothing"))),
+            None => return Err(fail(report["error"].as_str().unwrap_or("iperf3 reports nothing"))),
         }
     }
 }
@@ -350,12 +356,12 @@ async fn wireguard_go_speed(seconds: u64) -> Outcome<f64> {
 const JUMBO_PATH: &str = "through the tunnel, on a path that carries jumbo frames";
 
 /// WSS in bulk through the gateway, with the tunnel and without, against websockify.
-pub async fn bulk(settings: &Settings, house: &mut Testbed, rows: &mut Vec<Row>) -> Outcome<()> {
-    // One over a path like Ethernet's, one that may find out that loopback carries more.
+pub async fn bulk(settings: &Settings, testbed: &mut Testbed, rows: &mut Vec<Row>) -> Outcome<()> {
+    // One session with Ethernet's MTU, one that may discover that loopback carries more.
     const SESSIONS: [(u64, usize); 2] = [(900, MTU), (901, MTU_MAX)];
     for (session, mtu) in SESSIONS {
-        house.gateway.request(&format!("mtu {mtu}")).await?;
-        if house.launch(session, 1, 1).await?.failed > 0 {
+        testbed.gateway.request(&format!("mtu {mtu}")).await?;
+        if testbed.launch(session, 1, 1).await?.failed > 0 {
             return Err(fail("a launch failed"));
         }
     }
@@ -363,10 +369,10 @@ pub async fn bulk(settings: &Settings, house: &mut Testbed, rows: &mut Vec<Row>)
     let websockify = if is_installed("websockify") {
         let child = quiet_command("websockify")
             .args(["--ssl-only", "--cert"])
-            .arg(&house.certificate.0)
+            .arg(&testbed.certificate.0)
             .arg("--key")
-            .arg(&house.certificate.1)
-            .args([port.to_string(), house.desktop.raw.to_string()])
+            .arg(&testbed.certificate.1)
+            .args([port.to_string(), testbed.desktop.raw.to_string()])
             .spawn()?;
         drop(connect_when_ready(port).await?);
         Some(child)
@@ -377,19 +383,19 @@ pub async fn bulk(settings: &Settings, house: &mut Testbed, rows: &mut Vec<Row>)
     let (mut tunnel, mut wide, mut direct, mut peer) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
-        let gateway = house.gateway.pid;
+        let gateway = testbed.gateway.pid;
         for ((session, _), speeds) in SESSIONS.into_iter().zip([&mut tunnel, &mut wide]) {
             let browser =
-                house.connector.open_rfb(house.https, &format!("/s/{session}"), b's').await?;
+                testbed.connector.open_rfb(testbed.https, &format!("/s/{session}"), b's').await?;
             speeds.push(measure_download(browser, gateway, time).await?);
         }
-        let browser = house
+        let browser = testbed
             .connector
-            .open_rfb(house.https, &format!("/d/{}", house.desktop.rfb.port()), b's')
+            .open_rfb(testbed.https, &format!("/d/{}", testbed.desktop.rfb.port()), b's')
             .await?;
         direct.push(measure_download(browser, gateway, time).await?);
         if let Some(child) = &websockify {
-            let mut browser = house.connector.open(port, "/").await?;
+            let mut browser = testbed.connector.open(port, "/").await?;
             browser.send(b"s").await?;
             peer.push(measure_download(browser, child.id().unwrap_or(0), time).await?);
         }
@@ -401,17 +407,17 @@ pub async fn bulk(settings: &Settings, house: &mut Testbed, rows: &mut Vec<Row>)
             peer.last()
         );
     }
-    house.gateway.request("stop 900 2").await?;
+    testbed.gateway.request("stop 900 2").await?;
     let (tunnel, wide, direct) =
         (Speed::median(&tunnel), Speed::median(&wide), Speed::median(&direct));
-    let words = |speed: Speed| {
+    let describe = |speed: Speed| {
         (format!("{:.2} CPU-s/GiB", speed.cpu), format!("{:.1} Gbit/s", speed.gbits))
     };
     if peer.is_empty() {
         for (what, speed) in
             [("through the tunnel", tunnel), (JUMBO_PATH, wide), ("to a direct target", direct)]
         {
-            let (cpu, gbits) = words(speed);
+            let (cpu, gbits) = describe(speed);
             rows.push(Row::informational(
                 "e",
                 format!("WSS in bulk {what}: gateway"),
@@ -428,7 +434,7 @@ pub async fn bulk(settings: &Settings, house: &mut Testbed, rows: &mut Vec<Row>)
         ("to a direct target", direct, 0.7, 1.0),
     ];
     for (what, speed, cpu_limit, gbits_limit) in ways {
-        let ((cpu, gbits), (their_cpu, their_gbits)) = (words(speed), words(peer));
+        let ((cpu, gbits), (their_cpu, their_gbits)) = (describe(speed), describe(peer));
         rows.push(Row::relative(
             "e",
             format!("WSS in bulk {what}: CPU of the gateway"),
@@ -449,7 +455,7 @@ pub async fn bulk(settings: &Settings, house: &mut Testbed, rows: &mut Vec<Row>)
     Ok(())
 }
 
-/// What a process needs to fill a browser.
+/// CPU and throughput of a process that sends to a browser for `time`.
 pub async fn measure_download(
     browser: crate::browser::Browser,
     pid: u32,
@@ -457,15 +463,15 @@ pub async fn measure_download(
 ) -> Outcome<Speed> {
     let count = Arc::<AtomicU64>::default();
     let counted = count.clone();
-    let swallowing = tokio::spawn(async move { drop(browser.discard_all(counted).await) });
+    let discarding = tokio::spawn(async move { drop(browser.discard_all(counted).await) });
     sleep(Duration::from_millis(500)).await;
     let (bytes, used, began) = (count.load(Ordering::Relaxed), cpu_seconds(pid), Instant::now());
     sleep(time).await;
     let speed =
         Speed::of(count.load(Ordering::Relaxed) - bytes, cpu_seconds(pid) - used, began.elapsed());
-    swallowing.abort();
-    // What is left of the stream ends before the next begins.
-    let _ = swallowing.await;
+    discarding.abort();
+    // The stream ends before the next one begins.
+    let _ = discarding.await;
     sleep(Duration::from_millis(300)).await;
     Ok(speed)
 }

@@ -1,5 +1,5 @@
-//! The smallest browser: WebSocket over TLS, binary frames, no copies that would hide what is
-//! measured.
+//! A minimal browser: WebSocket over TLS, binary frames, and no copies that would distort the
+//! measurement.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tokio_rustls::client::TlsStream;
 use crate::desktop::SERVER_INIT;
 use crate::{Outcome, fail};
 
-/// Most bytes of a head or of a small message.
+/// Bytes of a response head or of a small message.
 const MAX_HEAD: usize = 16 << 10;
 
-/// Trusts everybody: only loopback is measured here.
+/// Accepts any certificate: only loopback is measured here.
 #[derive(Debug)]
 struct AcceptAnyCertificate(Arc<rustls::crypto::CryptoProvider>);
 
@@ -65,7 +65,6 @@ impl rustls::client::danger::ServerCertVerifier for AcceptAnyCertificate {
     }
 }
 
-/// Makes connections.
 #[derive(Clone)]
 pub struct BrowserConnector {
     tls: TlsConnector,
@@ -114,8 +113,8 @@ impl BrowserConnector {
         Ok(Browser { tls })
     }
 
-    /// Opens a session's stream and says the browser's part of RFB; then the desktop hears
-    /// `letter`.
+    /// Opens a session's stream, completes the RFB handshake as a client, and sends `letter` to the
+    /// desktop.
     pub async fn open_rfb(&self, to: SocketAddr, path: &str, letter: u8) -> Outcome<Browser> {
         let mut browser = self.open(to, path).await?;
         browser.read_exact(12).await?;
@@ -130,14 +129,14 @@ impl BrowserConnector {
     }
 }
 
-/// One WebSocket.
+/// An open WebSocket.
 pub struct Browser {
     tls: TlsStream<TcpStream>,
 }
 
 impl Browser {
-    /// Sends one small binary frame. Masked with zeros, which RFC 6455 (section 5.3) allows nobody
-    /// to notice.
+    /// Sends one small binary frame, masked with zeros: any masking key is valid (RFC 6455
+    /// section 5.3).
     pub async fn send(&mut self, bytes: &[u8]) -> Outcome<()> {
         self.write_frame(2, bytes).await
     }
@@ -152,7 +151,7 @@ impl Browser {
         Ok(())
     }
 
-    /// The head of the next frame: opcode and length.
+    /// The header of the next frame: opcode and length.
     async fn read_header(&mut self) -> Outcome<(u8, usize)> {
         let mut head = [0; 2];
         self.tls.read_exact(&mut head).await?;
@@ -164,7 +163,7 @@ impl Browser {
         Ok((head[0] & 0x0f, length))
     }
 
-    /// Reads `n` bytes of the stream; answers pings on the way.
+    /// Reads `n` bytes of the stream; pings are answered.
     pub async fn read_exact(&mut self, n: usize) -> Outcome<()> {
         let mut got = 0;
         let mut small = [0; 512];
@@ -191,7 +190,7 @@ impl Browser {
         self.read_exact(bytes.len()).await
     }
 
-    /// Takes everything that comes, frame by frame, and tells `count` how much that was.
+    /// Discards everything received, frame by frame, and adds its size to `count`.
     pub async fn discard_all(mut self, count: Arc<std::sync::atomic::AtomicU64>) -> Outcome<()> {
         let mut buffer = vec![0; 256 << 10];
         loop {

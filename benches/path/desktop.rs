@@ -1,9 +1,9 @@
-//! A desktop without a screen: a TCP server that greets like a VNC server, then does what one
+//! A desktop without a screen: a TCP server that handshake like a VNC server, then does what one
 //! letter asks for.
 //!
-//! What a browser of RFB says first is understood, too: asked for an update (3) it sends updates
-//! without end, at a key (4) it rings for each. `e` echoes, `s` sends without end, `k` takes
-//! without end, `d` sends 1 Mbit/s as a working desktop would, `q` says nothing.
+//! RFB messages are understood, too: after an update request (3) it sends updates
+//! without end, after a key event (4) it sends a Bell for each. `e` echoes, `s` sends without end,
+//! `k` discards without end, `d` sends 1 Mbit/s as a busy desktop does, `q` is silent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Outcome;
 
-/// Bytes of one write of a source.
+/// Bytes of one write.
 const CHUNK: usize = 64 << 10;
 /// A desktop at 1 Mbit/s: 25 updates of 5000 bytes a second.
 const UPDATE: (Duration, usize) = (Duration::from_millis(40), 5000);
 
-/// Where a desktop is reached: with the greeting, and without.
+/// Addresses of the desktop: with the RFB handshake, and without.
 #[derive(Clone, Copy)]
 pub struct FakeDesktop {
     pub rfb: SocketAddr,
@@ -27,16 +27,15 @@ pub struct FakeDesktop {
 }
 
 impl FakeDesktop {
-    /// Starts it.
     pub async fn start() -> Outcome<Self> {
         let (rfb, raw) =
             (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
         let here = Self { rfb: rfb.local_addr()?, raw: raw.local_addr()? };
-        for (listener, greets) in [(rfb, true), (raw, false)] {
+        for (listener, handshake) in [(rfb, true), (raw, false)] {
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
                     tokio::spawn(async move {
-                        let _ = serve(stream, greets).await;
+                        let _ = serve(stream, handshake).await;
                     });
                 }
             });
@@ -69,9 +68,9 @@ pub fn updates() -> Vec<u8> {
     chunk
 }
 
-async fn serve(mut stream: TcpStream, greets: bool) -> Outcome<()> {
+async fn serve(mut stream: TcpStream, handshake: bool) -> Outcome<()> {
     stream.set_nodelay(true)?;
-    if greets {
+    if handshake {
         // RFC 6143, section 7.1, 7.2.2 and 7.3; any answer to the challenge will do.
         stream.write_all(b"RFB 003.008\n").await?;
         stream.read_exact(&mut [0; 12]).await?;
@@ -118,8 +117,7 @@ async fn serve(mut stream: TcpStream, greets: bool) -> Outcome<()> {
         b'd' => {
             let chunk = vec![0x5a; UPDATE.1];
             let mut clock = interval(UPDATE.0);
-            // Each keeps its own time: after a moment in which nothing ran, they would all be in
-            // step otherwise, and stay so.
+            // Without `Skip`, all desktops would be synchronized after a pause of the machine.
             clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
             loop {
                 clock.tick().await;

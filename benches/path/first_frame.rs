@@ -1,6 +1,6 @@
-//! (p) What a person waits for: from the click on a workspace to the first picture in headless
-//! Chromium, on the product as it is shipped, and how much a viewer's page downloads. The browser's
-//! part is `tests/e2e/frames.bench.ts`.
+//! (p) Time from the click on a workspace to the first picture in headless Chromium, on the whole
+//! product, and the download size of the viewer pages. The browser's part is
+//! `tests/e2e/first-frame.bench.ts`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,12 +17,10 @@ use crate::{Outcome, Settings, fail};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// Longest that all launches may take.
 const RUN_TIMEOUT: Duration = Duration::from_secs(900);
-/// As `make test` takes it.
 const CHROMIUM: &str = "/usr/bin/chromium";
 
-/// The kinds of workspace that are launched, in words.
+/// The kinds of workspace that are launched, with their description in the table.
 const KINDS: [(&str, &str); 5] = [
     ("linux", "a desktop of TigerVNC that the agent starts"),
     ("rdp", "a desktop of xrdp that the agent starts"),
@@ -31,7 +29,7 @@ const KINDS: [(&str, &str); 5] = [
     ("html5", "a web application"),
 ];
 
-/// The viewers whose size has a limit: as `static/tools/size.mjs` names them, and KiB.
+/// The viewers whose size has a limit: their names in `static/tools/size.mjs`, and KiB.
 const BUNDLE_LIMITS: [(&str, &str, f64); 2] = [
     ("VNC", "viewer of a VNC desktop", 90.0),
     ("RDP", "viewer of an RDP desktop, with its WASM", 1843.2),
@@ -44,16 +42,15 @@ enum Figure {
     Absent { absent: String },
 }
 
-/// The lines.
 pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
     const FIGURE: &str = "from the click to the first picture";
-    if let Some(none) = missing_requirement() {
-        rows.push(Row::unmeasured("p", FIGURE, none));
+    if let Some(missing) = missing_requirement() {
+        rows.push(Row::unmeasured("p", FIGURE, missing));
     } else {
         let launches = settings.scaled(10, 3);
         let figures = measure_launches(launches).await?;
-        for (kind, words) in KINDS {
-            let figure = format!("{FIGURE}, {words}: p50 / worst of {launches}");
+        for (kind, description) in KINDS {
+            let figure = format!("{FIGURE}, {description}: p50 / worst of {launches}");
             rows.push(match figures.get(kind) {
                 Some(Figure::Ms { ms }) => {
                     let mut times: Vec<_> =
@@ -74,7 +71,7 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
     bundle_sizes(rows).await
 }
 
-/// What is not there of what a browser needs.
+/// The first missing requirement of the browser, if any.
 fn missing_requirement() -> Option<&'static str> {
     let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| CHROMIUM.into());
     if !is_installed("node") {
@@ -87,7 +84,7 @@ fn missing_requirement() -> Option<&'static str> {
     if playwright.is_dir() { None } else { Some("Playwright is not installed (`make setup`)") }
 }
 
-/// Launches every kind so many times.
+/// Launches every kind `launches` times.
 async fn measure_launches(launches: u64) -> Outcome<BTreeMap<String, Figure>> {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("frames.json");
@@ -98,21 +95,21 @@ async fn measure_launches(launches: u64) -> Outcome<BTreeMap<String, Figure>> {
         .env("FRAMES", &out)
         .env("FRAMES_LAUNCHES", launches.to_string())
         .stdin(Stdio::null())
-        // The table alone is for standard output.
+        // Standard output is for the table.
         .stdout(std::io::stderr())
         .kill_on_drop(true)
         .spawn()?;
     let ended = timeout(RUN_TIMEOUT, browser.wait())
         .await
         .map_err(|_| fail("the browser did not end in time"))??;
-    let told =
-        std::fs::read(&out).map_err(|_| fail(format!("the browser told nothing: {ended}")))?;
-    Ok(serde_json::from_slice(&told)?)
+    let output =
+        std::fs::read(&out).map_err(|_| fail(format!("the browser wrote no figures: {ended}")))?;
+    Ok(serde_json::from_slice(&output)?)
 }
 
-/// What the pages' build says of itself.
+/// Sizes as reported by the pages' build.
 async fn bundle_sizes(rows: &mut Vec<Row>) -> Outcome<()> {
-    let told = if is_installed("node") {
+    let output = if is_installed("node") {
         let output = Command::new("node")
             .args(["tools/size.mjs", "--tell"])
             .current_dir(Path::new(ROOT).join("static"))
@@ -124,10 +121,10 @@ async fn bundle_sizes(rows: &mut Vec<Row>) -> Outcome<()> {
     };
     for (kind, name, most) in BUNDLE_LIMITS {
         let figure = format!("JavaScript and WASM of the {kind} viewer, gzipped");
-        let said = told.lines().find_map(|line| {
+        let size = output.lines().find_map(|line| {
             line.strip_prefix(name)?.strip_prefix(": ")?.split(' ').next()?.parse::<f64>().ok()
         });
-        rows.push(match said {
+        rows.push(match size {
             Some(kib) => Row::absolute("p", figure, kib, "KiB", "", Threshold::AtMost(most)),
             None => {
                 Row::unmeasured("p", figure, "the pages are not built, or Node is not installed")

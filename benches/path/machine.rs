@@ -1,4 +1,4 @@
-//! The machine: what it is, what a process used, how long things took.
+//! The machine: its description, resource usage of processes, statistics.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::{Outcome, fail};
 
-/// `/proc` counts CPU time in hundredths of a second on every Linux there is.
+/// `/proc` counts CPU time in hundredths of a second on every Linux.
 const CLOCK_TICK_SECONDS: f64 = 0.01;
 
 /// One line that names the machine.
@@ -35,8 +35,7 @@ pub fn description() -> String {
     format!("{model}, {cores} cores, {memory} GiB, Linux {}, {}", kernel.trim(), wide.join(" "))
 }
 
-/// Somebody else's program, or ours as it is shipped: without the settings of memory this one gave
-/// itself.
+/// A command without the allocator settings that this program set for itself.
 pub fn external_command(path: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(path);
     SETTINGS.iter().for_each(|(name, _)| {
@@ -51,8 +50,7 @@ pub fn load_average() -> String {
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Raises the number of open files to `wanted`, or as near to it as the machine allows; answers
-/// with what it is then.
+/// Raises the limit of open files to `wanted`, or as near as permitted; returns the new limit.
 pub fn raise_open_file_limit(wanted: u64) -> u64 {
     let now = getrlimit(Resource::Nofile);
     let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= wanted);
@@ -60,14 +58,14 @@ pub fn raise_open_file_limit(wanted: u64) -> u64 {
         return now.current.unwrap_or(u64::MAX);
     }
     let hard = if enough(now.maximum) { now.maximum } else { Some(wanted) };
-    // Beyond the hard limit only root may go.
+    // Only root may exceed the hard limit.
     if setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: hard }).is_err() {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// CPU seconds, user and system, of a process and all its children, living or not.
+/// CPU seconds, user and system, of a process and all its children, running or ended.
 pub fn cpu_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in parentheses may hold anything; fields 14 to 17 follow it (proc(5)).
@@ -76,13 +74,13 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     });
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let living: f64 = children
+    let children_cpu: f64 = children
         .flat_map(|text| {
             text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
         })
         .map(cpu_seconds)
         .sum();
-    own * CLOCK_TICK_SECONDS + living
+    own * CLOCK_TICK_SECONDS + children_cpu
 }
 
 /// CPU seconds of this process.
@@ -90,7 +88,7 @@ pub fn own_cpu_seconds() -> f64 {
     cpu_seconds(std::process::id())
 }
 
-/// Resident memory that a process does not share with files, in bytes.
+/// Anonymous resident memory of a process, in bytes.
 pub fn resident_bytes(pid: u32) -> Outcome<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     proc_field(&status, "RssAnon:").map(|kib| kib << 10).ok_or_else(|| fail("no RssAnon"))
@@ -113,7 +111,6 @@ pub fn quantile(times: &mut [Duration], q: f64) -> Duration {
     times.get((last as f64 * q).round() as usize).copied().unwrap_or_default()
 }
 
-/// The middle one of some figures.
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)

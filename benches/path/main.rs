@@ -1,11 +1,11 @@
-//! `make bench`: the data path beside its peers, in one table.
+//! `make bench`: measures the data path and comparable programs, and writes one table.
 //!
 //! ```text
 //! cargo bench --bench path -- [--quick] [--only LINES] [--write FILE]
 //! ```
 //! `LINES` are letters of the table, such as `acg`. `--write` puts the table into a document,
-//! between its marks. A peer that is not installed is named as such. Everything runs on loopback;
-//! processes and network namespaces made here are ended here.
+//! between its markers. A program that is not installed is named in its line. Everything runs on
+//! loopback; processes and network namespaces are removed at the end.
 
 mod baselines;
 mod browser;
@@ -33,15 +33,14 @@ use portcullis::tunnel::MTU_MAX;
 use table::Row;
 use testbed::Testbed;
 
-/// What went wrong, in words.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// An error of words.
-pub fn fail(words: impl Into<String>) -> Box<dyn Error + Send + Sync> {
-    words.into().into()
+/// An error with this message.
+pub fn fail(message: impl Into<String>) -> Box<dyn Error + Send + Sync> {
+    message.into().into()
 }
 
-/// How much is measured.
+/// Command line options.
 pub struct Settings {
     quick: bool,
     only: Option<String>,
@@ -54,21 +53,21 @@ impl Settings {
         self.only.as_ref().is_none_or(|only| only.contains(line))
     }
 
-    /// The first, or the second in a hurry.
-    fn scaled(&self, whole: u64, quick: u64) -> u64 {
-        if self.quick { quick } else { whole }
+    /// `full`, or `quick` with `--quick`.
+    fn scaled(&self, full: u64, quick: u64) -> u64 {
+        if self.quick { quick } else { full }
     }
 }
 
 fn main() -> Outcome<()> {
-    // As `portcullis` does for itself.
+    // As `portcullis` does at its start.
     memory::reexec_with_malloc_settings();
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // Asked of every process of the house: the children inherit it.
+    // Child processes inherit the limit.
     let files = machine::raise_open_file_limit(65_536);
     let mut arguments = std::env::args().skip(1);
     let mut settings = Settings { quick: false, only: None, write: None, rounds: 3 };
-    // As the product has it.
+    // As many threads as the product has.
     let threads = if std::env::args().nth(1).is_some_and(|role| role == "agent") {
         portcullis::tunnel::worker_threads()
     } else {
@@ -89,7 +88,7 @@ fn main() -> Outcome<()> {
             "load" => {
                 return runtime.block_on(webload::from_arguments(&arguments.collect::<Vec<_>>()));
             }
-            // The tunnel alone, for a profiler: so many GiB, and packets of at most so many bytes.
+            // The tunnel alone, for a profiler: GiB to send, and the largest packet in bytes.
             "stream" => {
                 let gib: u64 = next()?.parse()?;
                 let mtu_max = arguments.next().map_or(Ok(MTU_MAX), |mtu| mtu.parse())?;
@@ -100,15 +99,15 @@ fn main() -> Outcome<()> {
             "--quick" => (settings.quick, settings.rounds) = (true, 1),
             "--only" => settings.only = Some(next()?),
             "--write" => settings.write = Some(next()?.into()),
-            // cargo says this.
+            // cargo adds this.
             "--bench" => {}
-            other => return Err(fail(format!("what is {other:?}?"))),
+            other => return Err(fail(format!("unknown argument {other:?}"))),
         }
     }
     runtime.block_on(measure(settings, files))
 }
 
-/// A line that could not be measured says so in the table, and the others are measured.
+/// Adds a row that says so for a line that could not be measured.
 fn push_or_report(rows: &mut Vec<Row>, line: &'static str, outcome: Outcome<()>) {
     if let Err(error) = outcome {
         eprintln!("  {line}: {error}");
@@ -129,28 +128,28 @@ async fn measure(settings: Settings, files: u64) -> Outcome<()> {
         push_or_report(&mut rows, "b", outcome);
     }
     if "cdeghv".chars().any(|line| settings.includes(line)) {
-        let mut house = Testbed::start().await?;
+        let mut testbed = Testbed::start().await?;
         if settings.includes('c') || settings.includes('d') {
-            let outcome = scenarios::round_trips(&settings, &mut house, &mut rows).await;
+            let outcome = scenarios::round_trips(&settings, &mut testbed, &mut rows).await;
             push_or_report(&mut rows, "c", outcome);
         }
         if settings.includes('e') {
-            let outcome = baselines::bulk(&settings, &mut house, &mut rows).await;
+            let outcome = baselines::bulk(&settings, &mut testbed, &mut rows).await;
             push_or_report(&mut rows, "e", outcome);
         }
         if settings.includes('g') {
-            let outcome = scenarios::session_setup(&settings, &mut house, &mut rows).await;
+            let outcome = scenarios::session_setup(&settings, &mut testbed, &mut rows).await;
             push_or_report(&mut rows, "g", outcome);
         }
         if settings.includes('h') {
-            let outcome = scenarios::flood(&settings, &mut house, &mut rows).await;
+            let outcome = scenarios::flood(&settings, &mut testbed, &mut rows).await;
             push_or_report(&mut rows, "h", outcome);
         }
         if settings.includes('v') {
-            let outcome = rfb_filter::measure(&settings, &mut house, &mut rows).await;
+            let outcome = rfb_filter::measure(&settings, &mut testbed, &mut rows).await;
             push_or_report(&mut rows, "v", outcome);
         }
-        house.shutdown().await;
+        testbed.shutdown().await;
     }
     if settings.includes('f') {
         let outcome = scenarios::memory(&settings, &mut rows).await;

@@ -1,11 +1,10 @@
-//! Books nobody reads: the house of the benchmark has no store.
+//! A stream audit that discards everything: the testbed has no store.
 
 use portcullis::domain::Result;
 use portcullis::viewer::stream_audit::{
     CertificateCheck, PresentedCertificate, StreamAudit, TransferRefusal,
 };
 
-/// Writes nothing down.
 pub struct NullAuditSink;
 
 impl StreamAudit for NullAuditSink {

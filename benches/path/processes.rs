@@ -1,11 +1,11 @@
-//! The processes of the house, each this program again: a gateway and an agent, as the product has
-//! them, but without desktops and without a store.
+//! The processes of the state, each this program again: a gateway and an agent of the product's
+//! code, without desktops and without a store.
 //!
-//! - The **gateway** is the real fleet, viewer and server limits; a session's path `/s/N` is its
-//!   stream, `/d/PORT` a stream straight to a port, `/f/PORT` the same without a clipboard.
+//! - The **gateway** is the real fleet, viewer and server timeouts; `/s/N` is the stream of
+//!   session N, `/d/PORT` a stream directly to a port, `/f/PORT` the same without a clipboard.
 //! - The **agent** is a hub with the real control API and forward; its launcher starts nothing:
-//!   every session's desktop is one TCP port.
-//! - Both are told what to do by lines on standard input, and answer with lines of JSON.
+//!   one TCP port serves as every session's desktop.
+//! - Both read commands from standard input, one a line, and reply with lines of JSON.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -51,16 +51,15 @@ use crate::{Outcome, fail};
 const PASSWORD: &str = "vncpass1";
 const GATEWAY_ADDR: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
 const HOST_ADDR: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
-/// Connections of one worker: the product's limit is per process of a real machine, this house is a
-/// crowd on a small one.
+/// Connections of one worker: far above the product's limit, because all clients are on this
+/// machine.
 const MAX_CONNECTIONS: usize = 16_384;
 
-/// A key everybody in the house can make.
+/// A key that every process of the state can derive.
 fn key_bytes(of: &str) -> [u8; 32] {
     Sha256::digest(format!("bench {of}")).into()
 }
 
-/// The gateway's WireGuard key.
 pub fn gateway_key() -> PrivateKey {
     PrivateKey::from_bytes(key_bytes("gateway"))
 }
@@ -69,7 +68,7 @@ fn session_id(n: u64) -> SessionId {
     SessionId(Uuid::from_u128(u128::from(n) + 1))
 }
 
-/// Addresses of sessions need only differ from the gateway's: each has its tunnel to itself.
+/// Each session has its own tunnel, so addresses need only differ from the gateway's.
 fn session_address(n: u64) -> IpAddr {
     let n = u32::try_from(n % 0x00ff_0000).unwrap_or(0);
     Ipv4Addr::from(0x0a41_0000 + n).into()
@@ -79,13 +78,16 @@ fn print_line(line: &str) {
     println!("{line}");
 }
 
-/// The lines of standard input; they end with it.
+/// The lines of standard input.
 fn stdin_lines() -> mpsc::Receiver<String> {
-    let (tell, orders) = mpsc::channel(1);
+    let (sender, commands) = mpsc::channel(1);
     std::thread::spawn(move || {
-        std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| tell.blocking_send(line))
+        std::io::stdin()
+            .lines()
+            .map_while(Result::ok)
+            .try_for_each(|line| sender.blocking_send(line))
     });
-    orders
+    commands
 }
 
 // ---- the agent ----
@@ -107,10 +109,10 @@ pub async fn agent(desktop: SocketAddr) -> Outcome<()> {
     let mut listener = tunnel.listen(control::PORT, 128)?;
     let launcher = Arc::new(StubLauncher { hub: hub.clone(), desktop });
     print_line(&hub.local_addr().to_string());
-    let mut orders = stdin_lines();
+    let mut commands = stdin_lines();
     loop {
         tokio::select! {
-            order = orders.recv() => if order.is_none() { return Ok(()) },
+            command = commands.recv() => if command.is_none() { return Ok(()) },
             accepted = listener.accept() => {
                 let (stream, launcher) = (accepted?, launcher.clone());
                 tokio::spawn(async move { control::serve(stream, launcher).await });
@@ -211,21 +213,21 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
         direct: std::collections::HashMap::new(),
     };
     let fleet = Arc::new(HubFleet::new(hub.clone(), config));
-    let house = Arc::new(GatewayState {
+    let state = Arc::new(GatewayState {
         fleet: fleet.clone(),
         host: HostId(Uuid::from_u128(7)),
         authorization: watch::channel(StreamAuthorization::Valid).0,
         draining: watch::channel(false).0,
     });
     fleet.add_host(HostPeer {
-        host: house.host(agent),
+        host: state.host(agent),
         preshared_key: SecretBytes::new(key_bytes("preshared").to_vec()),
     })?;
     let folder = tempfile::tempdir()?;
     let certificate =
         portcullis::app::tls::own_certificate(folder.path(), &[], Timestamp(1_790_000_000_000))?;
     let tls = portcullis::app::tls::server_config(&certificate.certificate, &certificate.key)?;
-    let data = web::Data::from(house.clone());
+    let data = web::Data::from(state.clone());
     let server = HttpServer::new(move || {
         App::new().app_data(data.clone()).route("/{kind}/{n}", web::get().to(open_stream))
     })
@@ -242,25 +244,25 @@ pub async fn gateway(agent: SocketAddr, workers: usize) -> Outcome<()> {
         fleet.hosts_changed().changed().await?;
     }
     print_line(&serde_json::json!({ "https": address, "udp": hub.local_addr(), "cert": certificate.certificate, "key": certificate.key }).to_string());
-    let mut orders = stdin_lines();
-    while let Some(line) = orders.recv().await {
-        let words: Vec<&str> = line.split(' ').collect();
+    let mut commands = stdin_lines();
+    while let Some(line) = commands.recv().await {
+        let parts: Vec<&str> = line.split(' ').collect();
         let number = |n: usize| {
-            words
+            parts
                 .get(n)
                 .and_then(|word| word.parse::<u64>().ok())
-                .ok_or_else(|| fail(format!("what is {line:?}?")))
+                .ok_or_else(|| fail(format!("unknown command {line:?}")))
         };
-        let answer = match words.first().copied() {
-            Some("launch") => house.clone().launch(number(1)?, number(2)?, number(3)?).await,
-            Some("pace") => house.clone().launch_paced(number(1)?, number(2)?, number(3)?).await,
-            Some("stop") => house.clone().stop(number(1)?, number(2)?).await,
+        let answer = match parts.first().copied() {
+            Some("launch") => state.clone().launch(number(1)?, number(2)?, number(3)?).await,
+            Some("pace") => state.clone().launch_paced(number(1)?, number(2)?, number(3)?).await,
+            Some("stop") => state.clone().stop(number(1)?, number(2)?).await,
             Some("mtu") => {
                 hub.set_mtu_max(usize::try_from(number(1)?)?);
                 String::new()
             }
             Some("counters") => format!("{:?}", hub.counters()),
-            _ => return Err(fail(format!("what is {line:?}?"))),
+            _ => return Err(fail(format!("unknown command {line:?}"))),
         };
         print_line(&answer.replace('\n', " "));
     }
@@ -290,7 +292,7 @@ impl GatewayState {
         }
     }
 
-    /// What a launch is to the fleet: an order over the control API, keys, a handshake, a dial and
+    /// A launch as the fleet does it: an order over the control API, keys, a handshake, a dial and
     /// the greeting.
     async fn start(&self, n: u64) -> Option<Duration> {
         let began = Instant::now();
@@ -341,27 +343,27 @@ impl GatewayState {
         serde_json::json!({ "failed": times.len() - good.len(), "seconds": began.elapsed().as_secs_f64(), "us": good }).to_string()
     }
 
-    /// `count` launches, `at_once` of them under way.
-    async fn launch(self: Arc<Self>, from: u64, count: u64, at_once: u64) -> String {
+    /// `count` launches, `concurrency` at a time.
+    async fn launch(self: Arc<Self>, from: u64, count: u64, concurrency: u64) -> String {
         let began = Instant::now();
-        let at_once = usize::try_from(at_once).unwrap_or(1);
+        let concurrency = usize::try_from(concurrency).unwrap_or(1);
         let times: Vec<_> = futures_util::stream::iter(from..from + count)
             .map(|n| self.start(n))
-            .buffer_unordered(at_once)
+            .buffer_unordered(concurrency)
             .collect()
             .await;
         Self::times_json(&times, began)
     }
 
-    /// `count` launches, `per_second` of them begun each second, whatever becomes of those before.
+    /// Starts `per_second` launches each second, without waiting for earlier ones, `count` in all.
     async fn launch_paced(self: Arc<Self>, from: u64, count: u64, per_second: u64) -> String {
         let began = Instant::now();
         let mut under_way = Vec::new();
         for n in 0..count {
             let due = began + Duration::from_secs(1).mul_f64(n as f64 / per_second as f64);
             tokio::time::sleep_until(due.into()).await;
-            let house = self.clone();
-            under_way.push(tokio::spawn(async move { house.start(from + n).await }));
+            let state = self.clone();
+            under_way.push(tokio::spawn(async move { state.start(from + n).await }));
         }
         let mut times = Vec::new();
         for launch in under_way {
@@ -374,9 +376,9 @@ impl GatewayState {
         let failed = AtomicU64::new(0);
         futures_util::stream::iter(from..from + count)
             .for_each_concurrent(32, |n| {
-                let (house, failed) = (&self, &failed);
+                let (state, failed) = (&self, &failed);
                 async move {
-                    if house.fleet.stop(house.host, session_id(n)).await.is_err() {
+                    if state.fleet.stop(state.host, session_id(n)).await.is_err() {
                         failed.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -394,7 +396,6 @@ fn lease(n: u64, policy: StreamPolicy) -> Option<Lease> {
     )
 }
 
-/// A lease of any server.
 pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Upstream) -> Option<Lease> {
     let user_id = UserId(Uuid::from_u128(1));
     let session = Session {
@@ -447,25 +448,25 @@ impl Dial for LoopbackDial {
     }
 }
 
-/// As `http::stream::open`, without asking who calls.
+/// As `http::stream::open`, without authentication.
 async fn open_stream(
     request: HttpRequest,
     body: web::Payload,
-    house: web::Data<GatewayState>,
+    state: web::Data<GatewayState>,
     path: web::Path<(String, u64)>,
 ) -> actix_web::Result<HttpResponse> {
     let (response, browser) = upgrade(&request, body)?;
     let hangup = request.conn_data::<SocketShutdown>().cloned();
     let (kind, n) = path.into_inner();
     let direct = LoopbackDial(u16::try_from(n).unwrap_or(0));
-    let (right, draining) = (house.authorization.subscribe(), house.draining.subscribe());
+    let (authorization, draining) = (state.authorization.subscribe(), state.draining.subscribe());
     actix_web::rt::spawn(async move {
-        let dial: &dyn Dial = if kind == "s" { &*house.fleet } else { &direct };
+        let dial: &dyn Dial = if kind == "s" { &*state.fleet } else { &direct };
         let clipboard = if kind == "f" { Clipboard::None } else { Clipboard::Both };
         let Some(lease) = lease(n, StreamPolicy { clipboard, ..StreamPolicy::default() }) else {
             return;
         };
-        let (meters, tally, books, limits) = (
+        let (meters, refusals, audit, timeouts) = (
             StreamMeters::default(),
             RefusalCounter::default(),
             NullAuditSink,
@@ -474,15 +475,15 @@ async fn open_stream(
         let attachment = Attachment {
             lease: &lease,
             dial,
-            authorization: right,
+            authorization,
             draining,
             meters: &meters,
-            refusals: &tally,
-            audit: &books,
-            timeouts: limits,
+            refusals: &refusals,
+            audit: &audit,
+            timeouts,
         };
-        let over = stream(attachment, browser).await;
-        over.close(hangup).await;
+        let end = stream(attachment, browser).await;
+        end.close(hangup).await;
     });
     Ok(response)
 }

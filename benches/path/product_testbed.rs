@@ -1,5 +1,5 @@
-//! The product itself, for line (w): `portcullis serve` and `portcullis agent` in a folder, an
-//! administrator signed in, and what browsers do to open an application.
+//! The whole product, for line (w): `portcullis serve` and `portcullis agent` in a folder, a
+//! signed-in administrator, and the requests by which a browser opens an application.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,9 @@ use crate::web::AppEndpoint;
 use crate::{Outcome, fail};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
-/// Longest wait for anything to begin.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A gateway and an agent. Both end when this is dropped.
+/// A gateway and an agent. Killed when dropped.
 pub struct ProductTestbed {
     gateway: Child,
     agent: Child,
@@ -31,7 +30,7 @@ pub struct ProductTestbed {
     session_kib: f64,
 }
 
-/// A command with the office's settings, and none of anybody else's.
+/// A command with the testbed's settings and no others of the environment.
 fn command(folder: &Path, at: SocketAddr, udp: SocketAddr, application: SocketAddr) -> Command {
     let mut command = external_command(BINARY);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PORTCULLIS_")) {
@@ -55,14 +54,14 @@ fn free_address() -> Outcome<SocketAddr> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// Asks until there is an answer that will do.
+/// Polls until `check` returns a value.
 async fn poll_until<T, F: Future<Output = Outcome<Option<T>>>>(
     what: &str,
-    mut look: impl FnMut() -> F,
+    mut check: impl FnMut() -> F,
 ) -> Outcome<T> {
     let began = Instant::now();
     loop {
-        if let Some(found) = look().await? {
+        if let Some(found) = check().await? {
             return Ok(found);
         }
         if began.elapsed() > START_TIMEOUT {
@@ -82,12 +81,12 @@ impl ProductTestbed {
         };
         let user = shell(&["user", "create", "root@example.test", "--role", "admin", "--generate"])
             .await?;
-        let said = String::from_utf8_lossy(&user.stdout).into_owned();
-        let password = said
+        let output = String::from_utf8_lossy(&user.stdout).into_owned();
+        let password = output
             .split_once("shown only now): ")
             .and_then(|(_, rest)| rest.split_whitespace().next());
         let password = password.ok_or_else(|| {
-            fail(format!("no user: {said}{}", String::from_utf8_lossy(&user.stderr)))
+            fail(format!("no user: {output}{}", String::from_utf8_lossy(&user.stderr)))
         })?;
         let log = |name: &str| -> Outcome<std::fs::File> {
             Ok(std::fs::File::create(folder.join(name))?)
@@ -98,7 +97,7 @@ impl ProductTestbed {
             .stderr(log("gateway.err")?)
             .spawn()?;
         let ca: PathBuf = folder.join("gateway/tls/ca.pem");
-        poll_until("the authority is made", || async { Ok(ca.is_file().then_some(())) }).await?;
+        poll_until("the authority exists", || async { Ok(ca.is_file().then_some(())) }).await?;
         poll_until("the gateway listens", || async {
             Ok(tokio::net::TcpStream::connect(at).await.ok())
         })
@@ -110,8 +109,8 @@ impl ProductTestbed {
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
         let join = shell(&["host", "join-token", "--name", "host-1"]).await?;
-        let said = String::from_utf8_lossy(&join.stdout).into_owned();
-        let line = said
+        let output = String::from_utf8_lossy(&join.stdout).into_owned();
+        let line = output
             .lines()
             .find_map(|line| line.trim().strip_prefix("portcullis agent "))
             .ok_or_else(|| fail("no join command"))?;
@@ -123,7 +122,7 @@ impl ProductTestbed {
             .stdout(log("agent.out")?)
             .stderr(log("agent.err")?)
             .spawn()?;
-        let mut office = Self {
+        let mut testbed = Self {
             gateway,
             agent,
             client,
@@ -132,17 +131,17 @@ impl ProductTestbed {
             host: String::new(),
             session_kib: 0.0,
         };
-        office.sign_in(password).await?;
-        office.host = poll_until("the host connects", || async {
-            let health = office.call(reqwest::Method::GET, "/api/health", None).await?;
+        testbed.sign_in(password).await?;
+        testbed.host = poll_until("the host connects", || async {
+            let health = testbed.call(reqwest::Method::GET, "/api/health", None).await?;
             if health["dependencies"]["hosts"]["connected"] != 1 {
                 return Ok(None);
             }
-            let hosts = office.call(reqwest::Method::GET, "/api/hosts", None).await?;
+            let hosts = testbed.call(reqwest::Method::GET, "/api/hosts", None).await?;
             Ok(hosts[0]["id"].as_str().map(str::to_owned))
         })
         .await?;
-        Ok(office)
+        Ok(testbed)
     }
 
     /// A first sign-in, which enrols a second factor.
@@ -217,8 +216,7 @@ impl ProductTestbed {
         self.agent.id().unwrap_or(0)
     }
 
-    /// Memory of a session that is up, without anybody having opened its application; known once
-    /// many were launched.
+    /// Memory of an active session whose application was not opened; measured by `launch_many`.
     pub fn session_kib(&self) -> f64 {
         self.session_kib
     }
@@ -228,7 +226,7 @@ impl ProductTestbed {
         json!({ "host_id": self.host, "service": "app" })
     }
 
-    /// A new workspace, its session, and the application entered as a browser enters it.
+    /// A new workspace, its session, and the application opened as a browser opens it.
     pub async fn launch(&self, id: &str, target: &Value) -> Outcome<AppEndpoint> {
         let session = self.launch_session(id, target).await?;
         self.enter(&session).await
@@ -259,7 +257,7 @@ impl ProductTestbed {
 
     async fn enter(&self, session: &str) -> Outcome<AppEndpoint> {
         let name = format!("{session}.apps.localhost");
-        // A client for each: its name is resolved by hand, and no two entries share a connection.
+        // A client for each, so that no two share a connection; it resolves the application's name.
         let ca = reqwest::Certificate::from_pem(&std::fs::read(self.ca()?)?)?;
         let browser = reqwest::Client::builder()
             .tls_certs_only([ca])
@@ -304,11 +302,11 @@ impl ProductTestbed {
         let folder = environment
             .split(|b| *b == 0)
             .find_map(|pair| pair.strip_prefix(b"PORTCULLIS_SERVER__DATA_DIR="));
-        let folder = folder.ok_or_else(|| fail("no folder"))?;
+        let folder = folder.ok_or_else(|| fail("no data folder"))?;
         Ok(PathBuf::from(String::from_utf8_lossy(folder).into_owned()).join("tls/ca.pem"))
     }
 
-    /// So many sessions, each of a workspace of its own, through the agent; all entered.
+    /// `count` sessions through the agent, each of its own workspace, all opened.
     pub async fn launch_many(&mut self, count: usize) -> Outcome<Vec<AppEndpoint>> {
         let target = self.agent_target();
         let this = &*self;
@@ -324,12 +322,12 @@ impl ProductTestbed {
             .await?;
         let session_kib =
             resident_bytes(this.gateway())?.saturating_sub(before) as f64 / 1024.0 / count as f64;
-        let mut doors = Vec::with_capacity(count);
+        let mut endpoints = Vec::with_capacity(count);
         for session in &sessions {
-            doors.push(this.enter(session).await?);
+            endpoints.push(this.enter(session).await?);
         }
         self.session_kib = session_kib;
-        Ok(doors)
+        Ok(endpoints)
     }
 
     /// Ends both, in order.

@@ -1,10 +1,10 @@
-//! The RDP relay: its CPU, what the policy filter takes of it, and what a key press and its echo
-//! take.
+//! (r) The RDP relay: its CPU, the policy filter's share, and the latency of a key press and its
+//! echo.
 //!
-//! The server is a thread of this program that plays a captured connection, then sends pictures by
-//! the fast path or answers each input with one. The gateway's part has a thread of its own, whose
-//! CPU time the kernel counts; between it and the server is TLS over TCP, between it and the
-//! browser a queue.
+//! The server is a thread of this program that replays a captured connection, then sends fast-path
+//! updates or answers each input with one. The gateway's part has its own thread, whose
+//! CPU time the kernel counts; it is connected to the server by TLS over TCP, to the
+//! browser by a queue.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,17 +51,17 @@ const CONNECTION_CONFIRM: [u8; 19] =
 const KEY_EVENT: [u8; 4] = [0x04, 4, 0, 0x1e];
 /// Bytes of one fast-path update of a flood; servers send up to 16 KiB.
 const UPDATE_SIZE: usize = 0x3000;
-/// Of the answer to a key.
+/// Bytes of the update that answers a key.
 const ECHO_SIZE: usize = 200;
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// The strictest policy that still shows a desktop, and one under which nothing is held back.
+/// The strictest policy, and one without restrictions.
 const STRICT_POLICY: StreamPolicy =
     StreamPolicy { clipboard: Clipboard::None, files: false, read_only: false };
 const OPEN_POLICY: StreamPolicy =
     StreamPolicy { clipboard: Clipboard::Both, files: true, read_only: false };
 
-/// The captured connection up to the packet that says who signs in; `true` is the client's.
+/// The captured connection up to the Client Info PDU; `true` marks the client's packets.
 fn capture() -> Outcome<Vec<(bool, Vec<u8>)>> {
     let mut pdus = Vec::new();
     for line in include_str!("../../tests/protocol/rdp/xrdp.txt").lines().skip(2) {
@@ -113,7 +113,7 @@ async fn read_pdu(stream: &mut (impl AsyncRead + Unpin)) -> Outcome<Vec<u8>> {
     }
 }
 
-/// Serves one client: after the login so many bytes of pictures, and then an answer to each input.
+/// Serves one client: after the login `flood` bytes of updates, then an update for each input.
 async fn serve(listener: TcpListener, flood: u64) -> Outcome<()> {
     let key = rcgen::KeyPair::generate()?;
     let certificate =
@@ -175,7 +175,6 @@ impl BrowserSource for ChannelSource {
     }
 }
 
-/// The browser's ends.
 struct RdpBrowser {
     sender: mpsc::Sender<Bytes>,
     receiver: mpsc::Receiver<Bytes>,
@@ -187,7 +186,6 @@ impl RdpBrowser {
         Ok(self.sender.send(Bytes::copy_from_slice(bytes)).await?)
     }
 
-    /// Takes `n` bytes.
     async fn receive_exact(&mut self, n: usize) -> Outcome<()> {
         while self.unread < n {
             self.unread +=
@@ -231,7 +229,8 @@ impl Dial for LoopbackDial {
     }
 }
 
-/// What one stream came to: CPU seconds a GiB of the gateway's thread, seconds a GiB, round trips.
+/// Results of one stream: CPU seconds per GiB of the gateway's thread, seconds per GiB, round
+/// trips.
 struct RunResult {
     cpu: f64,
     wall: f64,
@@ -257,30 +256,35 @@ async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<RunResul
     };
     let lease = lease_to(1, WorkspaceKind::Rdp, server).ok_or_else(|| fail("no lease"))?;
     let destination = destination(lease.session().id);
-    let ((tell, told), (say, heard)) = (mpsc::channel(2), mpsc::channel(16));
-    let (_right, right) = watch::channel(StreamAuthorization::Valid);
+    let ((to_browser, from_gateway), (to_gateway, from_browser)) =
+        (mpsc::channel(2), mpsc::channel(16));
+    let (_authorization, authorization) = watch::channel(StreamAuthorization::Valid);
     let (_draining, draining) = watch::channel(false);
     let serving = tokio::spawn(serve(listener, flood));
     let gateway = std::thread::spawn(move || -> Outcome<f64> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (meters, tally, dial) =
+        let (meters, refusals, dial) =
             (StreamMeters::default(), RefusalCounter::default(), LoopbackDial(to));
-        let limits = Timeouts { pong: Duration::from_secs(3600), ..Timeouts::default() };
+        let timeouts = Timeouts { pong: Duration::from_secs(3600), ..Timeouts::default() };
         let attachment = Attachment {
             lease: &lease,
             dial: &dial,
-            authorization: right,
+            authorization,
             draining,
             meters: &meters,
-            refusals: &tally,
+            refusals: &refusals,
             audit: &NullAuditSink,
-            timeouts: limits,
+            timeouts,
         };
         let before = thread_cpu();
-        runtime.block_on(attach(attachment, ChannelSink(tell), &mut ChannelSource(heard)));
+        runtime.block_on(attach(
+            attachment,
+            ChannelSink(to_browser),
+            &mut ChannelSource(from_browser),
+        ));
         Ok(thread_cpu() - before)
     });
-    let mut browser = RdpBrowser { sender: say, receiver: told, unread: 0 };
+    let mut browser = RdpBrowser { sender: to_gateway, receiver: from_gateway, unread: 0 };
     browser.connect(destination).await?;
     let began = Instant::now();
     for _ in 0..flood / UPDATE_SIZE as u64 {
@@ -300,7 +304,7 @@ async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<RunResul
     Ok(RunResult { cpu: cpu * GIB / flood.max(1) as f64, wall, trips: times })
 }
 
-/// CPU seconds a GiB of the filter alone, of pictures on their way down, in chunks as the relay
+/// CPU seconds per GiB of the filter alone, for updates from the server, in chunks as the relay
 /// reads them from TLS.
 fn filter_alone(policy: Policy, bytes: u64) -> Outcome<f64> {
     let edits = Edits { core: CoreEdits { selected: 1, keyboard_layout: None }, credential: None };
@@ -325,7 +329,6 @@ fn filter_alone(policy: Policy, bytes: u64) -> Outcome<f64> {
     Ok((thread_cpu() - before) * GIB / fed as f64)
 }
 
-/// The lines.
 pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
     let (flood, trips) =
         (settings.scaled(2 << 30, 256 << 20), usize::try_from(settings.scaled(5_000, 500))?);
@@ -350,14 +353,14 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
         format!("{alone:.4} CPU-s/GiB alone"),
         Threshold::AtMost(5.0),
     ));
-    let mut held = run(STRICT_POLICY, 0, trips).await?.trips;
+    let mut filtered = run(STRICT_POLICY, 0, trips).await?.trips;
     let mut free = run(OPEN_POLICY, 0, trips).await?.trips;
     let ms = |times: &mut [Duration], q| quantile(times, q).as_secs_f64() * 1e3;
     rows.push(Row::informational(
         "r",
         "RDP: from a key to the picture it changes, p50 / p99",
-        format!("{:.3} / {:.3} ms", ms(&mut held, 0.5), ms(&mut held, 0.99)),
-        format!("nothing held back: {:.3} / {:.3} ms", ms(&mut free, 0.5), ms(&mut free, 0.99)),
+        format!("{:.3} / {:.3} ms", ms(&mut filtered, 0.5), ms(&mut filtered, 0.99)),
+        format!("nothing filtered back: {:.3} / {:.3} ms", ms(&mut free, 0.5), ms(&mut free, 0.99)),
     ));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The lines measured on the whole house: latency, memory, set-up, flood.
+//! The lines measured on the whole testbed: latency, memory, session setup, handshake flood.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::testbed::Testbed;
 use crate::wakeups::{self, SingleCpuPinning};
 use crate::{Outcome, Settings, fail};
 
-/// Sessions of the latency lines; others have numbers of their own.
+/// First session numbers of each scenario, so that none share a session.
 const ECHO_SESSION: u64 = 0;
 const BULK_SESSION: u64 = 1;
 const DESKTOP_SESSIONS: u64 = 10;
@@ -39,9 +39,9 @@ impl Latency {
         ((self.wss.0 - self.tcp.0).max(0.0), (self.wss.1 - self.tcp.1).max(0.0))
     }
 
-    /// The lines of it, on a machine that does nothing else.
+    /// The rows of line (c).
     fn rows(&self, when: &str, rows: &mut Vec<Row>) {
-        let (whole, added) =
+        let (path, added) =
             (format!("whole path {:.3} / {:.3} ms", self.wss.0, self.wss.1), self.added());
         let bare = format!(
             "bare TCP echo {:.3} / {:.3} ms; waking a thread takes {:.3} ms",
@@ -49,7 +49,7 @@ impl Latency {
             self.tcp.1,
             ms(wakeups::wakeup_latency())
         );
-        let figure = format!("64-byte round trip, added p50, {when} ({whole})");
+        let figure = format!("64-byte round trip, added p50, {when} ({path})");
         rows.push(Row::absolute("c", figure, added.0, "ms", bare.clone(), Threshold::AtMost(0.25)));
         rows.push(Row::absolute(
             "c",
@@ -62,8 +62,8 @@ impl Latency {
     }
 }
 
-/// Round trips of 64 bytes over WSS and over bare TCP, in turns, so that both see the same machine.
-/// `pause` lies between two.
+/// Round trips of 64 bytes over WSS and over bare TCP, alternating, so that both see the same
+/// machine state, with `pause` between two.
 async fn latency(
     wss: &mut Browser,
     tcp: &mut TcpStream,
@@ -92,24 +92,25 @@ async fn latency(
     Ok(Latency { wss: both(&mut far), tcp: both(&mut near) })
 }
 
-async fn open_echo_pair(house: &mut Testbed) -> Outcome<(Browser, TcpStream)> {
-    let wss = house.connector.open_rfb(house.https, &format!("/s/{ECHO_SESSION}"), b'e').await?;
-    let mut tcp = TcpStream::connect(house.desktop.raw).await?;
+async fn open_echo_pair(testbed: &mut Testbed) -> Outcome<(Browser, TcpStream)> {
+    let wss =
+        testbed.connector.open_rfb(testbed.https, &format!("/s/{ECHO_SESSION}"), b'e').await?;
+    let mut tcp = TcpStream::connect(testbed.desktop.raw).await?;
     tcp.set_nodelay(true)?;
     tcp.write_all(b"e").await?;
     Ok((wss, tcp))
 }
 
-/// Opens streams that swallow what comes, until the set is dropped; the counter says how much that
-/// was.
+/// Opens streams that discard what they receive, until the set is dropped; the counter has the
+/// bytes.
 async fn open_discarding_streams(
-    house: &Testbed,
+    testbed: &Testbed,
     sessions: std::ops::Range<u64>,
     letter: u8,
 ) -> Outcome<(JoinSet<()>, Arc<AtomicU64>)> {
     let (mut tasks, count) = (JoinSet::new(), Arc::<AtomicU64>::default());
     for n in sessions {
-        let browser = house.connector.open_rfb(house.https, &format!("/s/{n}"), letter).await?;
+        let browser = testbed.connector.open_rfb(testbed.https, &format!("/s/{n}"), letter).await?;
         let count = count.clone();
         tasks.spawn(async move { drop(browser.discard_all(count).await) });
     }
@@ -119,17 +120,17 @@ async fn open_discarding_streams(
 /// (c) and (d): round trips alone, beside one saturating stream, beside 200 desktops.
 pub async fn round_trips(
     settings: &Settings,
-    house: &mut Testbed,
+    testbed: &mut Testbed,
     rows: &mut Vec<Row>,
 ) -> Outcome<()> {
     let crowd = 200;
-    if house.launch(ECHO_SESSION, 2, 1).await?.failed
-        + house.launch(DESKTOP_SESSIONS, crowd, 8).await?.failed
+    if testbed.launch(ECHO_SESSION, 2, 1).await?.failed
+        + testbed.launch(DESKTOP_SESSIONS, crowd, 8).await?.failed
         > 0
     {
         return Err(fail("launches failed"));
     }
-    let (mut wss, mut tcp) = open_echo_pair(house).await?;
+    let (mut wss, mut tcp) = open_echo_pair(testbed).await?;
     latency(&mut wss, &mut tcp, 1000, Duration::ZERO).await?;
 
     let trips = settings.scaled(40_000, 4_000) as usize;
@@ -137,7 +138,7 @@ pub async fn round_trips(
     idle.rows("idle", rows);
     {
         let _together =
-            SingleCpuPinning::pin(&[std::process::id(), house.gateway.pid, house.agent.pid])?;
+            SingleCpuPinning::pin(&[std::process::id(), testbed.gateway.pid, testbed.agent.pid])?;
         latency(&mut wss, &mut tcp, 1000, Duration::ZERO).await?;
         latency(&mut wss, &mut tcp, trips, Duration::ZERO)
             .await?
@@ -146,14 +147,14 @@ pub async fn round_trips(
 
     let count = settings.scaled(4_000, 1_000) as usize;
     let (streams, moved) =
-        open_discarding_streams(house, BULK_SESSION..BULK_SESSION + 1, b's').await?;
+        open_discarding_streams(testbed, BULK_SESSION..BULK_SESSION + 1, b's').await?;
     let began = Instant::now();
     let loaded = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
     let rate = moved.load(Ordering::Relaxed) as f64 * 8.0 / 1e9 / began.elapsed().as_secs_f64();
     drop(streams);
     let bare = format!("bare TCP echo {:.3} / {:.3} ms", loaded.tcp.0, loaded.tcp.1);
     let figure = format!(
-        "the same beside one saturating stream ({rate:.1} Gbit/s), whole p99 less the idle bare p50"
+        "the same beside one saturating stream ({rate:.1} Gbit/s), path p99 less the idle bare p50"
     );
     rows.push(Row::absolute(
         "d",
@@ -165,14 +166,14 @@ pub async fn round_trips(
     ));
 
     let (streams, moved) =
-        open_discarding_streams(house, DESKTOP_SESSIONS..DESKTOP_SESSIONS + crowd, b'd').await?;
+        open_discarding_streams(testbed, DESKTOP_SESSIONS..DESKTOP_SESSIONS + crowd, b'd').await?;
     let began = Instant::now();
     let loaded = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
     let rate = moved.load(Ordering::Relaxed) as f64 * 8.0 / 1e6 / began.elapsed().as_secs_f64();
     drop(streams);
     let bare = format!("bare TCP echo {:.3} / {:.3} ms", loaded.tcp.0, loaded.tcp.1);
     let figure = format!(
-        "the same beside {crowd} desktops at 1 Mbit/s ({rate:.0} Mbit/s), whole p99 less the idle bare p50"
+        "the same beside {crowd} desktops at 1 Mbit/s ({rate:.0} Mbit/s), path p99 less the idle bare p50"
     );
     rows.push(Row::absolute(
         "d",
@@ -182,19 +183,19 @@ pub async fn round_trips(
         bare,
         Threshold::AtMost(5.0),
     ));
-    house.gateway.request(&format!("stop {ECHO_SESSION} 2")).await?;
-    house.gateway.request(&format!("stop {DESKTOP_SESSIONS} {crowd}")).await?;
+    testbed.gateway.request(&format!("stop {ECHO_SESSION} 2")).await?;
+    testbed.gateway.request(&format!("stop {DESKTOP_SESSIONS} {crowd}")).await?;
     Ok(())
 }
 
 /// (g) Launches: one after another, then 500 a second.
 pub async fn session_setup(
     settings: &Settings,
-    house: &mut Testbed,
+    testbed: &mut Testbed,
     rows: &mut Vec<Row>,
 ) -> Outcome<()> {
     let (each, rate, seconds) = (settings.scaled(1000, 200), 500, settings.scaled(6, 2));
-    let calm = house.launch(PACED_SESSIONS, each, 1).await?;
+    let calm = testbed.launch(PACED_SESSIONS, each, 1).await?;
     let mut times: Vec<_> = calm.us.iter().map(|&us| Duration::from_micros(us)).collect();
     let (p50, p99) = (ms(quantile(&mut times, 0.5)), ms(quantile(&mut times, 0.99)));
     let note = format!("p50 {p50:.2} ms, {} launches, {} failed", each, calm.failed);
@@ -206,10 +207,10 @@ pub async fn session_setup(
         note,
         Threshold::AtMost(15.0),
     ));
-    house.gateway.request(&format!("stop {PACED_SESSIONS} {each}")).await?;
+    testbed.gateway.request(&format!("stop {PACED_SESSIONS} {each}")).await?;
 
     let count = rate * seconds;
-    let answer = house.gateway.request(&format!("pace {PACED_SESSIONS} {count} {rate}")).await?;
+    let answer = testbed.gateway.request(&format!("pace {PACED_SESSIONS} {count} {rate}")).await?;
     let crowd: crate::testbed::LaunchTimes = serde_json::from_str(&answer)?;
     let mut times: Vec<_> = crowd.us.iter().map(|&us| Duration::from_micros(us)).collect();
     let note = format!(
@@ -227,24 +228,24 @@ pub async fn session_setup(
         note,
         Threshold::AtLeast(rate as f64 * 0.98),
     ));
-    house.gateway.request(&format!("stop {PACED_SESSIONS} {count}")).await?;
+    testbed.gateway.request(&format!("stop {PACED_SESSIONS} {count}")).await?;
     Ok(())
 }
 
 /// (f) Resident memory of the gateway for each idle open session.
 pub async fn memory(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
-    // A house of its own: what others left behind is not counted.
-    let mut house = Testbed::start().await?;
-    house.launch(0, 1, 1).await?;
-    let empty = (resident_bytes(house.gateway.pid)?, resident_bytes(house.agent.pid)?);
-    let (mut kept, mut figures) = (Vec::new(), Vec::new());
+    // A new testbed, so that memory of other lines is not counted.
+    let mut testbed = Testbed::start().await?;
+    testbed.launch(0, 1, 1).await?;
+    let empty = (resident_bytes(testbed.gateway.pid)?, resident_bytes(testbed.agent.pid)?);
+    let (mut open, mut figures) = (Vec::new(), Vec::new());
     for total in [1_000, settings.scaled(10_000, 2_000)] {
-        let from = kept.len() as u64;
-        let launches = house.launch(IDLE_SESSIONS + from, total - from, 16).await?;
+        let from = open.len() as u64;
+        let launches = testbed.launch(IDLE_SESSIONS + from, total - from, 16).await?;
         if launches.failed > 0 {
             return Err(fail(format!("{} launches failed", launches.failed)));
         }
-        let (browsers, https) = (&house.connector, house.https);
+        let (browsers, https) = (&testbed.connector, testbed.https);
         let more: Vec<Browser> = futures_util::stream::iter(from..total)
             .map(|n| async move {
                 browsers.open_rfb(https, &format!("/s/{}", IDLE_SESSIONS + n), b'q').await
@@ -252,12 +253,12 @@ pub async fn memory(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
             .buffer_unordered(16)
             .try_collect()
             .await?;
-        kept.extend(more);
+        open.extend(more);
         tokio::time::sleep(Duration::from_secs(3)).await;
         let per =
             |now: u64, before: u64| (now.saturating_sub(before)) as f64 / 1024.0 / total as f64;
-        let ours = per(resident_bytes(house.gateway.pid)?, empty.0);
-        let agent = per(resident_bytes(house.agent.pid)?, empty.1);
+        let ours = per(resident_bytes(testbed.gateway.pid)?, empty.0);
+        let agent = per(resident_bytes(testbed.agent.pid)?, empty.1);
         eprintln!("  {total} sessions: gateway {ours:.1} KiB each, agent {agent:.1}");
         figures.push(ours);
         let figure = format!("gateway memory of an idle open session, at {total}");
@@ -280,49 +281,49 @@ pub async fn memory(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
             Threshold::AtMost(1.05),
         ));
     }
-    drop(kept);
-    house.shutdown().await;
+    drop(open);
+    testbed.shutdown().await;
     Ok(())
 }
 
-/// (h) Round trips of a live session while junk initiations arrive.
-pub async fn flood(settings: &Settings, house: &mut Testbed, rows: &mut Vec<Row>) -> Outcome<()> {
-    if house.launch(ECHO_SESSION, 1, 1).await?.failed > 0 {
+/// (h) Round trips of a live session while invalid initiations arrive.
+pub async fn flood(settings: &Settings, testbed: &mut Testbed, rows: &mut Vec<Row>) -> Outcome<()> {
+    if testbed.launch(ECHO_SESSION, 1, 1).await?.failed > 0 {
         return Err(fail("a launch failed"));
     }
-    let (mut wss, mut tcp) = open_echo_pair(house).await?;
+    let (mut wss, mut tcp) = open_echo_pair(testbed).await?;
     let count = settings.scaled(6_000, 1_000) as usize;
     for (what, aimed) in [("random bytes", false), ("aimed at our key", true)] {
         let calm = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
-        let flood = Flood::start(house.udp, 50_000, aimed)?;
+        let flood = Flood::start(testbed.udp, 50_000, aimed)?;
         let busy = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
         let rate = flood.stop();
         let figure =
             format!("p99 of a live session in a flood of handshakes, {what} ({rate:.0}/s sent)");
-        let words = |l: &Latency| {
+        let describe = |l: &Latency| {
             format!("{:.3} / {:.3} ms (bare TCP {:.3} / {:.3})", l.wss.0, l.wss.1, l.tcp.0, l.tcp.1)
         };
         rows.push(Row::relative(
             "h",
             figure,
-            words(&busy),
-            format!("without: {}", words(&calm)),
+            describe(&busy),
+            format!("without: {}", describe(&calm)),
             busy.wss.1 / calm.wss.1,
             Threshold::AtMost(2.0),
         ));
     }
-    house.gateway.request(&format!("stop {ECHO_SESSION} 1")).await?;
+    testbed.gateway.request(&format!("stop {ECHO_SESSION} 1")).await?;
     Ok(())
 }
 
-/// Sends junk from a thread of its own.
+/// Sends invalid initiations from a separate thread.
 struct Flood {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<f64>,
 }
 
 impl Flood {
-    /// `aimed`: with a valid mac1, as anybody can make who knows our public key.
+    /// `aimed`: with a valid mac1, which needs only the gateway's public key.
     fn start(to: SocketAddr, per_second: u32, aimed: bool) -> Outcome<Self> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.connect(to)?;

@@ -1,11 +1,10 @@
-//! The one table: our figure, the peer's, the ratio, the target, and whether it is reached.
+//! The table: our figure, the baseline's, the ratio, the target, and whether it is met.
 
 use std::fmt::Write as _;
 
-/// Marks in the document between which the table is put.
+/// The lines of the document between which the table is written.
 const MARKERS: (&str, &str) = ("<!-- bench:begin -->\n", "<!-- bench:end -->\n");
 
-/// One line.
 pub struct Row {
     pub line: &'static str,
     pub figure: String,
@@ -13,12 +12,12 @@ pub struct Row {
     pub peer: String,
     pub ratio: String,
     pub threshold: String,
-    /// `Incomplete`: nothing to compare with, or not measured; the reason is in `peer`.
+    /// `None`: nothing to compare with, or not measured; the reason is in `peer`.
     pub pass: Option<bool>,
 }
 
 impl Row {
-    /// A line whose figure is compared with a peer's: `ratio` is ours over theirs.
+    /// A figure compared with a baseline's: `ratio` is ours over theirs.
     pub fn relative(
         line: &'static str,
         figure: impl Into<String>,
@@ -39,7 +38,7 @@ impl Row {
         }
     }
 
-    /// A line whose figure stands alone.
+    /// A figure with an absolute threshold.
     pub fn absolute(
         line: &'static str,
         figure: impl Into<String>,
@@ -61,7 +60,7 @@ impl Row {
         }
     }
 
-    /// A line for information.
+    /// A figure without a threshold.
     pub fn informational(
         line: &'static str,
         figure: impl Into<String>,
@@ -79,7 +78,6 @@ impl Row {
         }
     }
 
-    /// A line that could not be measured.
     pub fn unmeasured(
         line: &'static str,
         figure: impl Into<String>,
@@ -97,7 +95,6 @@ impl Row {
     }
 }
 
-/// What is to be reached.
 #[derive(Clone, Copy)]
 pub enum Threshold {
     AtMost(f64),
@@ -128,21 +125,21 @@ pub fn markdown(rows: &[Row], machine: &[String]) -> String {
     }
     text.push_str("\n| | figure | ours | peer | ratio | target | |\n| --- | --- | --- | --- | --- | --- | --- |\n");
     for row in rows {
-        let verdict = match row.pass {
+        let result = match row.pass {
             Some(true) => "pass",
             Some(false) => "**miss**",
             None => "",
         };
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {verdict} |",
+            "| {} | {} | {} | {} | {} | {} | {result} |",
             row.line, row.figure, row.ours, row.peer, row.ratio, row.threshold
         );
     }
     text
 }
 
-/// Puts the table into the document, between its marks.
+/// Writes the table into the document, between its markers.
 pub fn write(path: &std::path::Path, table: &str) -> std::io::Result<()> {
     let text = std::fs::read_to_string(path)?;
     let marked = text

@@ -1,4 +1,4 @@
-//! The house under measurement: this program's own processes, started, asked and ended.
+//! The testbed: processes of this program that play gateway and agent, controlled over pipes.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,10 +14,9 @@ use crate::browser::BrowserConnector;
 use crate::desktop::FakeDesktop;
 use crate::{Outcome, fail};
 
-/// Longest wait for an answer.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// One of our processes. Ends when this is dropped.
+/// A child process. Killed when dropped.
 pub struct Process {
     child: Child,
     stdin: ChildStdin,
@@ -26,7 +25,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts one, and waits for its first line.
+    /// Starts it, and waits for its first line.
     pub async fn start(arguments: &[String]) -> Outcome<(Self, String)> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
@@ -34,10 +33,10 @@ impl Process {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let pid = child.id().ok_or_else(|| fail("a process that ended at once"))?;
-        let orders = child.stdin.take().ok_or_else(|| fail("no pipe"))?;
-        let answers = BufReader::new(child.stdout.take().ok_or_else(|| fail("no pipe"))?).lines();
-        let mut process = Self { child, stdin: orders, replies: answers, pid };
+        let pid = child.id().ok_or_else(|| fail("the process ended at once"))?;
+        let stdin = child.stdin.take().ok_or_else(|| fail("no pipe"))?;
+        let replies = BufReader::new(child.stdout.take().ok_or_else(|| fail("no pipe"))?).lines();
+        let mut process = Self { child, stdin: stdin, replies: replies, pid };
         let first = process.read_reply().await?;
         Ok((process, first))
     }
@@ -45,18 +44,18 @@ impl Process {
     async fn read_reply(&mut self) -> Outcome<String> {
         let line = timeout(REPLY_TIMEOUT, self.replies.next_line())
             .await
-            .map_err(|_| fail("no answer from a process of the house"))??;
-        line.ok_or_else(|| fail("a process of the house ended"))
+            .map_err(|_| fail("no reply from a process of the testbed"))??;
+        line.ok_or_else(|| fail("a process of the testbed ended"))
     }
 
-    /// Gives an order, waits for the answer.
-    pub async fn request(&mut self, order: &str) -> Outcome<String> {
-        self.stdin.write_all(format!("{order}\n").as_bytes()).await?;
+    /// Writes a command and waits for its reply.
+    pub async fn request(&mut self, command: &str) -> Outcome<String> {
+        self.stdin.write_all(format!("{command}\n").as_bytes()).await?;
         self.stdin.flush().await?;
         self.read_reply().await
     }
 
-    /// Ends it.
+    /// Ends it, by closing its input.
     pub async fn shutdown(mut self) {
         drop(self.stdin);
         if timeout(Duration::from_secs(2), self.child.wait()).await.is_err() {
@@ -73,7 +72,7 @@ struct Ready {
     key: PathBuf,
 }
 
-/// What launches came to.
+/// Results of a series of launches; `us` are microseconds of each.
 #[derive(Deserialize)]
 pub struct LaunchTimes {
     pub failed: usize,
@@ -89,7 +88,7 @@ pub struct Testbed {
     pub connector: BrowserConnector,
     pub https: SocketAddr,
     pub udp: SocketAddr,
-    /// Certificate and key of the gateway, for peers that serve TLS.
+    /// Certificate and key of the gateway, for baselines that serve TLS.
     pub certificate: (PathBuf, PathBuf),
 }
 
@@ -116,9 +115,14 @@ impl Testbed {
     }
 
     /// Launches sessions `from..from + count`.
-    pub async fn launch(&mut self, from: u64, count: u64, at_once: u64) -> Outcome<LaunchTimes> {
+    pub async fn launch(
+        &mut self,
+        from: u64,
+        count: u64,
+        concurrency: u64,
+    ) -> Outcome<LaunchTimes> {
         Ok(serde_json::from_str(
-            &self.gateway.request(&format!("launch {from} {count} {at_once}")).await?,
+            &self.gateway.request(&format!("launch {from} {count} {concurrency}")).await?,
         )?)
     }
 }

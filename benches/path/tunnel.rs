@@ -24,7 +24,7 @@ use crate::{Outcome, Settings, fail};
 const GIB: f64 = (1u64 << 30) as f64;
 /// Payload of a full packet: an MTU less the headers of IPv4 and TCP.
 const PAYLOAD: usize = MTU - 40;
-/// What a user writes and reads at once.
+/// Bytes of one write or read.
 const CHUNK: usize = 64 << 10;
 
 /// CPU seconds per GiB, and Gbit/s.
@@ -35,7 +35,6 @@ pub struct Speed {
 }
 
 impl Speed {
-    /// `bytes` in this time, with so much CPU.
     pub fn of(bytes: u64, cpu: f64, time: Duration) -> Self {
         Self {
             cpu: cpu / (bytes as f64 / GIB),
@@ -43,7 +42,6 @@ impl Speed {
         }
     }
 
-    /// The medians of several.
     pub fn median(speeds: &[Self]) -> Self {
         Self {
             cpu: median(speeds.iter().map(|s| s.cpu).collect()),
@@ -52,14 +50,13 @@ impl Speed {
     }
 }
 
-/// One end of the tunnel under measurement.
 struct TunnelEnd {
     config: PeerConfig,
     mtu_max: usize,
 }
 
 impl TunnelEnd {
-    /// Both: the near one, which dials, and the far one.
+    /// Two ends: the one that dials, and the one that listens.
     fn pair(mtu_max: usize) -> Outcome<(Self, Self)> {
         let (a, b) = (PrivateKey::generate()?, PrivateKey::generate()?);
         let psk = PresharedKey::generate()?;
@@ -89,7 +86,7 @@ impl TunnelEnd {
         Ok((hub, tunnel))
     }
 
-    /// Tells where it listens, and sends so many bytes to who dials. There until `over`.
+    /// Reports its address, and sends `bytes` to the other end. Runs until `over`.
     async fn send(
         self,
         bytes: u64,
@@ -113,7 +110,7 @@ impl TunnelEnd {
         Ok(())
     }
 
-    /// Takes all that comes; what it took from the first `warm` bytes on.
+    /// Receives everything; measures after the first `warm` bytes.
     async fn receive(self, warm: u64, from: SocketAddr) -> Outcome<(u64, Speed)> {
         let (hub, tunnel) = self.open(Some(from)).await?;
         let mut client = tunnel.connect(5900).await?;
@@ -136,8 +133,8 @@ impl TunnelEnd {
     }
 }
 
-/// Sends bytes from the far end to the near one. Each end has one thread, for its tunnel and the
-/// tunnel's user, as an agent on this machine has.
+/// Speed of `bytes` from one end to the other. Each end has one thread, as an agent on this
+/// machine has.
 pub fn stream_speed(bytes: u64, mtu_max: usize) -> Outcome<Speed> {
     let warm = 64u64 << 20;
     let (near, far) = TunnelEnd::pair(mtu_max)?;
@@ -146,13 +143,13 @@ pub fn stream_speed(bytes: u64, mtu_max: usize) -> Outcome<Speed> {
     let (over, ended) = oneshot::channel();
     let source =
         thread::spawn(move || runtime()?.block_on(far.send(warm + bytes, listening, ended)));
-    let taken = address
+    let received = address
         .recv()
         .map_err(Into::into)
         .and_then(|from| runtime()?.block_on(near.receive(warm, from)));
     drop(over);
     source.join().map_err(|_| fail("the sending thread ended"))??;
-    let (got, speed) = taken?;
+    let (got, speed) = received?;
     if got == warm + bytes { Ok(speed) } else { Err(fail("bytes were lost")) }
 }
 
@@ -215,9 +212,8 @@ pub fn cipher_speed(bytes: u64) -> Outcome<Speed> {
     Ok(Speed::of(packets * PAYLOAD as u64, own_cpu_seconds() - cpu, began.elapsed()))
 }
 
-/// boringtun alone while both processors are busy: one pair of ends on each of two threads. What a
-/// core does in a second is less then, where two share what is behind them; a stream between two
-/// ends keeps two busy.
+/// boringtun alone while both processors are busy: one pair of ends on each of two threads. Each
+/// core is slower then, where cores share resources, and a stream keeps two busy.
 fn concurrent_cipher_speed(bytes: u64) -> Outcome<Speed> {
     let (cpu, began) = (own_cpu_seconds(), Instant::now());
     let threads = [(); 2].map(|()| thread::spawn(move || cipher_speed(bytes / 2)));
@@ -227,7 +223,7 @@ fn concurrent_cipher_speed(bytes: u64) -> Outcome<Speed> {
     Ok(Speed::of(bytes, own_cpu_seconds() - cpu, began.elapsed()))
 }
 
-/// The line, and the speed for others to be compared with: that of a path like Ethernet's.
+/// Measures line (a); returns the speed with Ethernet's MTU, which other lines compare with.
 pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<Speed> {
     let bytes = settings.scaled(2 << 30, 256 << 20);
     let (mut narrow, mut wide, mut alone, mut both) =
@@ -246,19 +242,19 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<Speed>
         );
     }
     let ratio = |ours: &[Speed]| {
-        median(ours.iter().zip(&alone).map(|(whole, alone)| whole.cpu / alone.cpu).collect())
+        median(ours.iter().zip(&alone).map(|(ours, alone)| ours.cpu / alone.cpu).collect())
     };
     let (cipher, ciphers) = (Speed::median(&alone), Speed::median(&both));
     let peer = format!(
         "boringtun seal + open: {:.2} CPU-s/GiB; {:.2} while both processors are busy",
         cipher.cpu, ciphers.cpu
     );
-    for (words, ours) in [("", &narrow), (", on a path that carries jumbo frames", &wide)] {
-        let whole = Speed::median(ours);
+    for (suffix, ours) in [("", &narrow), (", on a path that carries jumbo frames", &wide)] {
+        let speed = Speed::median(ours);
         rows.push(Row::relative(
             "a",
-            format!("one TCP stream gateway to agent{words}, CPU of both ends"),
-            format!("{:.2} CPU-s/GiB at {:.1} Gbit/s", whole.cpu, whole.gbits),
+            format!("one TCP stream gateway to agent{suffix}, CPU of both ends"),
+            format!("{:.2} CPU-s/GiB at {:.1} Gbit/s", speed.cpu, speed.gbits),
             peer.clone(),
             ratio(ours),
             Threshold::AtMost(1.0),

@@ -1,8 +1,8 @@
-//! What it takes to wake a thread, and a house in which nobody need be woken elsewhere.
+//! The cost of waking a thread, and a way to run processes on one processor, where it is small.
 //!
-//! An idle processor of a virtual machine has left it, and must be called back by the host: that
-//! takes tens of microseconds each time, and a round trip through three processes pays for it at
-//! every step. On one processor, the next thread runs as soon as the last one waits.
+//! An idle processor of a virtual machine has exited to the hypervisor, and waking it takes tens of
+//! microseconds; a round trip through three processes needs that at every step. On one processor,
+//! the next thread runs as soon as the last one waits.
 
 use std::fs;
 use std::sync::mpsc;
@@ -14,7 +14,6 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use crate::Outcome;
 use crate::machine::quantile;
 
-/// Times two threads call each other.
 const ROUND_TRIPS: usize = 2_000;
 
 fn processors() -> Vec<usize> {
@@ -28,21 +27,21 @@ fn single_cpu_set(processor: usize) -> CpuSet {
     set
 }
 
-/// How long it takes until a thread that waits on an idle processor, another than the caller's if
-/// there is one, runs again; half of a call and its answer.
+/// Time until a thread that waits on an idle processor, another than the caller's if
+/// there is one, runs again: half of a round trip between two threads.
 pub fn wakeup_latency() -> Duration {
     let here = processors();
     let (near, far) = (here.first().copied().unwrap_or(0), here.last().copied().unwrap_or(0));
-    let ((there, called), (back, answered)) = (mpsc::channel(), mpsc::channel());
+    let ((there, requests), (back, replies)) = (mpsc::channel(), mpsc::channel());
     let other = std::thread::spawn(move || {
         let _ = sched_setaffinity(None, &single_cpu_set(far));
-        called.into_iter().try_for_each(|()| back.send(()))
+        requests.into_iter().try_for_each(|()| back.send(()))
     });
     let caller = std::thread::spawn(move || {
         let _ = sched_setaffinity(None, &single_cpu_set(near));
         let call = |_| {
             let began = Instant::now();
-            there.send(()).ok().and_then(|()| answered.recv().ok()).map(|()| began.elapsed() / 2)
+            there.send(()).ok().and_then(|()| replies.recv().ok()).map(|()| began.elapsed() / 2)
         };
         let mut times: Vec<_> = (0..ROUND_TRIPS).map_while(call).collect();
         quantile(&mut times, 0.5)
@@ -58,7 +57,7 @@ pub struct SingleCpuPinning(Vec<(Pid, CpuSet)>);
 impl SingleCpuPinning {
     pub fn pin(processes: &[u32]) -> Outcome<Self> {
         let one = single_cpu_set(processors().first().copied().unwrap_or(0));
-        let mut together = Self(Vec::new());
+        let mut pinning = Self(Vec::new());
         for process in processes {
             for thread in fs::read_dir(format!("/proc/{process}/task"))? {
                 let thread = thread?
@@ -66,16 +65,16 @@ impl SingleCpuPinning {
                     .to_str()
                     .and_then(|name| name.parse().ok())
                     .and_then(Pid::from_raw);
-                // One that has ended meanwhile need not go anywhere.
+                // A thread that has ended meanwhile is skipped.
                 if let Some((thread, before)) =
                     thread.and_then(|thread| Some((thread, sched_getaffinity(Some(thread)).ok()?)))
                 {
                     sched_setaffinity(Some(thread), &one)?;
-                    together.0.push((thread, before));
+                    pinning.0.push((thread, before));
                 }
             }
         }
-        Ok(together)
+        Ok(pinning)
     }
 }
 

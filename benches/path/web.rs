@@ -1,7 +1,7 @@
-//! (w) A web application through the gateway, beside nginx as a reverse proxy of the same
-//! application. Here the whole product runs, the binary itself with its store and its log of
-//! requests; the application and the browsers are processes of this program. All speak HTTP/1.1
-//! with connections kept alive; TLS is toward the browsers alone.
+//! (w) A web application through the gateway, compared with nginx as a reverse proxy of the same
+//! application. The whole product runs, with its store and its request log; the application and
+//! the browsers are processes of this program. All use persistent HTTP/1.1 connections; TLS only
+//! toward the browsers.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,13 +19,12 @@ use crate::{Outcome, Settings, fail};
 
 /// Connections of the browsers.
 const CONNECTIONS: u32 = 64;
-/// Connections of a bulk transfer, and what one request moves.
+/// Connections of a bulk transfer, and the bytes of one request.
 const BULK_CONNECTIONS: u32 = 4;
 const BULK_BYTES: u64 = 64 << 20;
-/// Sessions open and idle at once.
 const IDLE_SESSIONS: usize = 990;
 
-/// What one run came to.
+/// Results of one run.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 pub struct LoadResult {
     pub requests: u64,
@@ -35,7 +34,7 @@ pub struct LoadResult {
     pub p99_ms: f64,
 }
 
-/// Where browsers go: an address, the name they call it, the cookie they bring.
+/// An application as browsers reach it: address, host name, cookie.
 #[derive(Clone, Debug)]
 pub struct AppEndpoint {
     pub address: SocketAddr,
@@ -43,7 +42,7 @@ pub struct AppEndpoint {
     pub cookie: String,
 }
 
-/// One of those measured: its door, and the processes whose CPU is its own.
+/// One of the proxies measured: its endpoint, and the processes whose CPU counts.
 struct Proxy {
     label: &'static str,
     endpoint: AppEndpoint,
@@ -57,7 +56,7 @@ impl Proxy {
         Self { label, endpoint, pids, request_runs: Vec::new(), bulk_runs: Vec::new() }
     }
 
-    /// Runs the browsers; answers with what came, and the CPU seconds that the proxy used.
+    /// Runs the browsers; their results, and the CPU seconds that the proxy used.
     async fn run(
         &self,
         path: &str,
@@ -130,7 +129,7 @@ impl Proxy {
     }
 }
 
-/// Measures all ways, in turns.
+/// Measures all proxies, in turns.
 pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
     if !is_installed("nginx") {
         rows.push(Row::unmeasured(
@@ -143,31 +142,37 @@ pub async fn measure(settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
     let (application, at) = Process::start(&["application".into()]).await?;
     let at: SocketAddr = at.parse()?;
     let folder = tempfile::tempdir()?;
-    let mut office = ProductTestbed::start(folder.path(), at).await?;
-    let tunnel = office.launch("ws-bench-tunnel", &office.agent_target()).await?;
-    let direct = office.launch("ws-bench-direct", &serde_json::json!({ "direct": "app" })).await?;
+    let mut testbed = ProductTestbed::start(folder.path(), at).await?;
+    let tunnel = testbed.launch("ws-bench-tunnel", &testbed.agent_target()).await?;
+    let direct = testbed.launch("ws-bench-direct", &serde_json::json!({ "direct": "app" })).await?;
     let nginx = Nginx::start(folder.path(), at).await?;
-    let mut ways = [
-        Proxy::new("through the tunnel", tunnel, vec![office.gateway(), office.agent()]),
-        Proxy::new("to a direct target", direct, vec![office.gateway()]),
+    let mut proxies = [
+        Proxy::new("through the tunnel", tunnel, vec![testbed.gateway(), testbed.agent()]),
+        Proxy::new("to a direct target", direct, vec![testbed.gateway()]),
         Proxy::new("nginx", nginx.endpoint.clone(), nginx.pids()),
     ];
     let time = Duration::from_secs(settings.scaled(5, 2));
     for round in 0..settings.rounds {
-        for way in &mut ways {
-            // The first moments warm pools and caches.
-            way.run("/", CONNECTIONS, Duration::from_millis(500)).await?;
-            way.request_runs.push(way.run("/", CONNECTIONS, time).await?);
-            way.bulk_runs
-                .push(way.run(&format!("/bulk/{BULK_BYTES}"), BULK_CONNECTIONS, time).await?);
-            eprintln!("  {round} {}: {:.0}/s, {:.2} Gbit/s", way.label, way.rate(), way.speed());
+        for proxy in &mut proxies {
+            // A first run fills pools and caches.
+            proxy.run("/", CONNECTIONS, Duration::from_millis(500)).await?;
+            proxy.request_runs.push(proxy.run("/", CONNECTIONS, time).await?);
+            proxy
+                .bulk_runs
+                .push(proxy.run(&format!("/bulk/{BULK_BYTES}"), BULK_CONNECTIONS, time).await?);
+            eprintln!(
+                "  {round} {}: {:.0}/s, {:.2} Gbit/s",
+                proxy.label,
+                proxy.rate(),
+                proxy.speed()
+            );
         }
     }
     drop(nginx);
-    push_rows(&ways, rows);
+    push_rows(&proxies, rows);
     let idle = usize::try_from(settings.scaled(IDLE_SESSIONS as u64, 100))?;
-    memory(&mut office, idle, rows).await?;
-    office.shutdown().await;
+    memory(&mut testbed, idle, rows).await?;
+    testbed.shutdown().await;
     application.shutdown().await;
     Ok(())
 }
@@ -180,57 +185,57 @@ fn push_rows([tunnel, direct, nginx]: &[Proxy; 3], rows: &mut Vec<Row>) {
         nginx.latency_percentiles().1,
         nginx.cpu_cost().0
     );
-    for (way, least) in [(tunnel, 0.5), (direct, 0.75)] {
-        let (p50, p99) = way.latency_percentiles();
+    for (proxy, least) in [(tunnel, 0.5), (direct, 0.75)] {
+        let (p50, p99) = proxy.latency_percentiles();
         rows.push(Row::relative(
             "w",
-            format!("web application {}: requests, {CONNECTIONS} connections, p50 / p99, CPU of gateway and agent", way.label),
-            format!("{:.0}/s, {p50:.2} / {p99:.2} ms, {:.0} us CPU each", way.rate(), way.cpu_cost().0),
+            format!("web application {}: requests, {CONNECTIONS} connections, p50 / p99, CPU of gateway and agent", proxy.label),
+            format!("{:.0}/s, {p50:.2} / {p99:.2} ms, {:.0} us CPU each", proxy.rate(), proxy.cpu_cost().0),
             peer.clone(),
-            way.rate() / nginx.rate(),
+            proxy.rate() / nginx.rate(),
             Threshold::AtLeast(least),
         ));
     }
     let peer = format!("nginx: {:.2} Gbit/s, {:.2} CPU-s/GiB", nginx.speed(), nginx.cpu_cost().1);
-    for way in [tunnel, direct] {
-        let ours = format!("{:.2} Gbit/s, {:.2} CPU-s/GiB", way.speed(), way.cpu_cost().1);
+    for proxy in [tunnel, direct] {
+        let ours = format!("{:.2} Gbit/s, {:.2} CPU-s/GiB", proxy.speed(), proxy.cpu_cost().1);
         let figure = format!(
             "web application {}: download in bulk, {BULK_CONNECTIONS} connections",
-            way.label
+            proxy.label
         );
         rows.push(Row {
-            ratio: format!("{:.2}x", way.speed() / nginx.speed()),
+            ratio: format!("{:.2}x", proxy.speed() / nginx.speed()),
             ..Row::informational("w", figure, ours, peer.clone())
         });
     }
 }
 
-/// Memory of sessions whose application is open in a browser that does nothing.
-async fn memory(office: &mut ProductTestbed, count: usize, rows: &mut Vec<Row>) -> Outcome<()> {
-    let doors = office.launch_many(count).await?;
-    // The first of all pays for what is made once.
-    let mut kept = vec![crate::webload::open_idle(&doors[0]).await?];
+/// Memory of sessions whose application is open in an idle browser.
+async fn memory(testbed: &mut ProductTestbed, count: usize, rows: &mut Vec<Row>) -> Outcome<()> {
+    let endpoints = testbed.launch_many(count).await?;
+    // The first one causes the allocations that are made once.
+    let mut open = vec![crate::webload::open_idle(&endpoints[0]).await?];
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let before = (resident_bytes(office.gateway())?, resident_bytes(office.agent())?);
-    for door in &doors[1..] {
-        kept.push(crate::webload::open_idle(door).await?);
+    let before = (resident_bytes(testbed.gateway())?, resident_bytes(testbed.agent())?);
+    for endpoint in &endpoints[1..] {
+        open.push(crate::webload::open_idle(endpoint).await?);
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     let per =
         |now: u64, before: u64| now.saturating_sub(before) as f64 / 1024.0 / (count - 1) as f64;
-    let ours = per(resident_bytes(office.gateway())?, before.0);
-    let agent = per(resident_bytes(office.agent())?, before.1);
+    let ours = per(resident_bytes(testbed.gateway())?, before.0);
+    let agent = per(resident_bytes(testbed.agent())?, before.1);
     rows.push(Row::informational(
         "w",
         format!("web application through the tunnel: gateway memory of one that was opened and idles, at {count}"),
         format!("{ours:.1} KiB"),
-        format!("above its session's {:.1} KiB; the agent's part: {agent:.1} KiB", office.session_kib()),
+        format!("above its session's {:.1} KiB; the agent's part: {agent:.1} KiB", testbed.session_kib()),
     ));
-    drop(kept);
+    drop(open);
     Ok(())
 }
 
-/// nginx, as its manual says one proxies: HTTP/1.1 and kept connections toward the application.
+/// nginx as a reverse proxy by its manual: HTTP/1.1 and persistent connections upstream.
 struct Nginx {
     master: Child,
     endpoint: AppEndpoint,
@@ -283,7 +288,7 @@ impl Nginx {
         Err(fail("nginx does not listen"))
     }
 
-    /// Its master, whose children are counted with it.
+    /// The master process, whose children are counted with it.
     fn pids(&self) -> Vec<u32> {
         self.master.id().into_iter().collect()
     }
@@ -291,7 +296,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Its workers end with it when it is asked; killed, it would leave them.
+        // On SIGTERM its workers end with it; SIGKILL would leave them.
         if let Some(pid) = self
             .master
             .id()

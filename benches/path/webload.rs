@@ -1,5 +1,5 @@
-//! Browsers and the application of line (w): as little HTTP/1.1 as is right, so that what is
-//! measured is what stands between them.
+//! Browsers and the application of line (w), with a minimal HTTP/1.1, so that the proxy between
+//! them dominates the measurement.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use crate::machine::quantile;
 use crate::web::{AppEndpoint, LoadResult};
 use crate::{Outcome, fail};
 
-/// Largest head.
 const MAX_HEAD: usize = 16 << 10;
 
 /// The application: `/` is 128 bytes, `/bulk/N` is N. Runs until standard input ends.
@@ -46,9 +45,9 @@ async fn serve_connection(mut stream: TcpStream) -> Outcome<()> {
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
         );
         if length <= 128 {
-            let mut whole = start.into_bytes();
-            whole.extend_from_slice(&block[..usize::try_from(length)?]);
-            writer.write_all(&whole).await?;
+            let mut response = start.into_bytes();
+            response.extend_from_slice(&block[..usize::try_from(length)?]);
+            writer.write_all(&response).await?;
             continue;
         }
         writer.write_all(start.as_bytes()).await?;
@@ -61,7 +60,6 @@ async fn serve_connection(mut stream: TcpStream) -> Outcome<()> {
     }
 }
 
-/// One head, with its empty line.
 async fn read_head<R: AsyncReadExt + Unpin>(reader: &mut R) -> Outcome<Vec<u8>> {
     let mut head = Vec::with_capacity(512);
     while !head.ends_with(b"\r\n\r\n") {
@@ -73,35 +71,35 @@ async fn read_head<R: AsyncReadExt + Unpin>(reader: &mut R) -> Outcome<Vec<u8>> 
     Ok(head)
 }
 
-/// Browsers: `connections` of them, each asking again as soon as it was answered, for so long.
+/// Runs `connections` browsers for `time`; each sends its next request when it is answered.
 pub async fn run_load(
-    door: AppEndpoint,
+    endpoint: AppEndpoint,
     path: &str,
     connections: u32,
     time: Duration,
 ) -> Outcome<LoadResult> {
-    let request: Arc<[u8]> = request(&door, path).into();
-    let mut visits = tokio::task::JoinSet::new();
+    let request: Arc<[u8]> = request(&endpoint, path).into();
+    let mut tasks = tokio::task::JoinSet::new();
     let browsers = BrowserConnector::new()?;
-    // Everybody is connected before anybody asks.
+    // All connect before the first request.
     let ready = Arc::new(tokio::sync::Barrier::new(usize::try_from(connections)?));
     for _ in 0..connections {
-        let (ready, request, mut visitor) =
-            (ready.clone(), request.clone(), connect(&browsers, &door).await?);
-        visits.spawn(async move {
+        let (ready, request, mut client) =
+            (ready.clone(), request.clone(), connect(&browsers, &endpoint).await?);
+        tasks.spawn(async move {
             ready.wait().await;
             let (began, mut times, mut bytes) = (Instant::now(), Vec::new(), 0);
             while began.elapsed() < time {
-                let asked = Instant::now();
-                bytes += fetch(&mut visitor, &request).await?;
-                times.push(asked.elapsed());
+                let began_request = Instant::now();
+                bytes += fetch(&mut client, &request).await?;
+                times.push(began_request.elapsed());
             }
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>((times, bytes, began.elapsed()))
         });
     }
     let (mut all, mut bytes, mut longest) = (Vec::new(), 0, Duration::ZERO);
-    while let Some(visit) = visits.join_next().await {
-        let (times, moved, took) = visit??;
+    while let Some(result) = tasks.join_next().await {
+        let (times, moved, took) = result??;
         all.extend(times);
         bytes += moved;
         longest = longest.max(took);
@@ -117,24 +115,24 @@ pub async fn run_load(
     })
 }
 
-/// A browser's connection, and room for what it reads of a body at once: as much as TLS has.
+/// A browser's connection, and its read buffer.
 struct HttpClient {
     stream: BufReader<TlsStream<TcpStream>>,
     buffer: Vec<u8>,
 }
 
-async fn connect(browsers: &BrowserConnector, door: &AppEndpoint) -> Outcome<HttpClient> {
+async fn connect(browsers: &BrowserConnector, endpoint: &AppEndpoint) -> Outcome<HttpClient> {
     Ok(HttpClient {
         stream: BufReader::with_capacity(
             MAX_HEAD,
-            browsers.connect(door.address, &door.name).await?,
+            browsers.connect(endpoint.address, &endpoint.name).await?,
         ),
         buffer: vec![0; 64 << 10],
     })
 }
 
-fn request(door: &AppEndpoint, path: &str) -> Vec<u8> {
-    let AppEndpoint { address: at, name, cookie } = door;
+fn request(endpoint: &AppEndpoint, path: &str) -> Vec<u8> {
+    let AppEndpoint { address: at, name, cookie } = endpoint;
     let cookie = if cookie.is_empty() { String::new() } else { format!("Cookie: {cookie}\r\n") };
     format!(
         "GET {path} HTTP/1.1\r\nHost: {name}:{}\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: */*\r\nAccept-Encoding: gzip, br\r\n\
@@ -144,9 +142,9 @@ fn request(door: &AppEndpoint, path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Asks once; the number of bytes of the answer's body.
-async fn fetch(visitor: &mut HttpClient, request: &[u8]) -> Outcome<u64> {
-    let HttpClient { stream, buffer: room } = visitor;
+/// Sends one request; the number of bytes of the response body.
+async fn fetch(client: &mut HttpClient, request: &[u8]) -> Outcome<u64> {
+    let HttpClient { stream, buffer: room } = client;
     stream.get_mut().write_all(request).await?;
     stream.get_mut().flush().await?;
     let head = read_head(stream).await?;
@@ -175,25 +173,26 @@ async fn fetch(visitor: &mut HttpClient, request: &[u8]) -> Outcome<u64> {
     Ok(length)
 }
 
-/// A browser that has opened the application once, and keeps its connection.
-pub async fn open_idle(door: &AppEndpoint) -> Outcome<impl Sized + use<>> {
-    let mut visitor = connect(&BrowserConnector::new()?, door).await?;
-    fetch(&mut visitor, &request(door, "/")).await?;
-    Ok(visitor)
+/// A browser that sent one request and keeps its connection.
+pub async fn open_idle(endpoint: &AppEndpoint) -> Outcome<impl Sized + use<>> {
+    let mut client = connect(&BrowserConnector::new()?, endpoint).await?;
+    fetch(&mut client, &request(endpoint, "/")).await?;
+    Ok(client)
 }
 
-/// The line of arguments of a process that is a crowd of browsers.
+/// The command line of a process of browsers.
 pub async fn from_arguments(arguments: &[String]) -> Outcome<()> {
     let [at, name, cookie, path, connections, time] = arguments else {
         return Err(fail("load AT NAME COOKIE PATH CONNECTIONS MS"));
     };
-    let door = AppEndpoint {
+    let endpoint = AppEndpoint {
         address: at.parse::<SocketAddr>()?,
         name: name.clone(),
         cookie: cookie.clone(),
     };
-    let told =
-        run_load(door, path, connections.parse()?, Duration::from_millis(time.parse()?)).await?;
-    println!("{}", serde_json::to_string(&told)?);
+    let result =
+        run_load(endpoint, path, connections.parse()?, Duration::from_millis(time.parse()?))
+            .await?;
+    println!("{}", serde_json::to_string(&result)?);
     Ok(())
 }

@@ -16,7 +16,7 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Takes a lock that lasts until the file is dropped, or this process ends however it ends. `Incomplete`:
+/// Takes a lock that lasts until the file is dropped, or this process ends however it ends. `None`:
 /// another process has it.
 ///
 /// # Errors

@@ -62,7 +62,7 @@ pub fn validate_secret(secret: &SecretString) -> Result<()> {
     build(secret, None).map(|_| ())
 }
 
-/// The step around `now` whose code this is; `Incomplete` when there is none. Spaces in the code do not
+/// The step around `now` whose code this is; `None` when there is none. Spaces in the code do not
 /// count.
 ///
 /// Every step of the window is compared, each in constant time, so that the time taken does not

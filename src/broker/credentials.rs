@@ -287,7 +287,7 @@ impl Broker {
         Ok(self.inner.vault.seal(&user_purpose(workspace, user), &plain))
     }
 
-    /// Seals the password of a workspace's server; `Incomplete` for an empty one, which is none.
+    /// Seals the password of a workspace's server; `None` for an empty one, which is none.
     pub(super) fn seal_password(
         &self,
         workspace: &WorkspaceId,

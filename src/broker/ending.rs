@@ -48,7 +48,7 @@ impl TeardownEffects {
 }
 
 impl AuditedTx<'_, '_> {
-    /// Takes one event into a session by compare-and-set, on its newest version. `Incomplete`: the event
+    /// Takes one event into a session by compare-and-set, on its newest version. `None`: the event
     /// no longer fits.
     pub(super) fn transition(
         &mut self,
@@ -70,7 +70,7 @@ impl AuditedTx<'_, '_> {
         Err(Error::unavailable("Too much happened to this session at once. Try again."))
     }
 
-    /// Closes a session and writes `note` with the reason. `Incomplete`: somebody closed it before.
+    /// Closes a session and writes `note` with the reason. `None`: somebody closed it before.
     pub(super) fn close(
         &mut self,
         session: &Session,
@@ -111,7 +111,7 @@ impl AuditedTx<'_, '_> {
         Ok(TeardownEffects { sessions: self.close_all(sessions, reason, note)?, logins })
     }
 
-    /// Releases a closing session: its seat is free. `Incomplete`: somebody did before.
+    /// Releases a closing session: its seat is free. `None`: somebody did before.
     pub(super) fn release(
         &mut self,
         session: &Session,

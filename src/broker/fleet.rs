@@ -129,7 +129,7 @@ pub struct DesktopStarted {
     /// What the gateway proves to a desktop that was started; empty for a server that ran already,
     /// whose credential the fleet never sees.
     pub credential: SecretString,
-    /// SHA-256 of the certificate a desktop was started with; `Incomplete` where it has none of its own.
+    /// SHA-256 of the certificate a desktop was started with; `None` where it has none of its own.
     pub certificate: Option<Fingerprint>,
 }
 
@@ -288,7 +288,7 @@ pub trait HostFleet: Send + Sync + 'static {
     fn add_host(&self, peer: HostPeer) -> Result<(), FleetError>;
     /// Drops a host's tunnel.
     fn remove_host(&self, id: HostId);
-    /// A host's tunnel now; `Incomplete` when there is no such host.
+    /// A host's tunnel now; `None` when there is no such host.
     fn host(&self, id: HostId) -> Option<TunnelReport>;
     /// Hosts whose tunnel is encrypted now.
     fn connected(&self) -> Vec<HostId>;
@@ -305,11 +305,11 @@ pub trait HostFleet: Send + Sync + 'static {
     fn stop(&self, host: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>>;
     /// Puts back a session's tunnel after a restart, and calls its host.
     fn restore(&self, peer: SessionPeer) -> Result<(), FleetError>;
-    /// A session's tunnel now; `Incomplete` when there is none.
+    /// A session's tunnel now; `None` when there is none.
     fn tunnel(&self, session: SessionId) -> Option<TunnelReport>;
     /// The sessions whose desktops run on a host, as it says now.
     fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>>;
-    /// What a host's agent offers; `Incomplete`: it has not said yet, or is none.
+    /// What a host's agent offers; `None`: it has not said yet, or is none.
     fn capabilities(&self, _host: HostId) -> Option<Arc<HostCapabilities>> {
         None
     }

@@ -21,7 +21,7 @@ impl Broker {
         self.streams().subscribe_changes()
     }
 
-    /// Moves when the audit log grows; `Incomplete` for whoever may not read it.
+    /// Moves when the audit log grows; `None` for whoever may not read it.
     #[must_use]
     pub fn audit_changes(&self, caller: &Caller) -> Option<watch::Receiver<u64>> {
         policy::authorize(caller, PolicyAction::ReadAudit)

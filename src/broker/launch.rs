@@ -418,7 +418,7 @@ impl LaunchRequest {
     }
 }
 
-/// What the session is to have at its other end: its workspace alone says. `Incomplete`: the session was
+/// What the session is to have at its other end: its workspace alone says. `None`: the session was
 /// made to go another way.
 fn endpoint_of(session: &Session, workspace: &Workspace) -> Option<Endpoint> {
     match (&session.route, &workspace.target) {

@@ -150,7 +150,7 @@ struct StreamSlot {
     login: LoginId,
     authorization: watch::Sender<StreamAuthorization>,
     meters: Arc<StreamMeters>,
-    /// What it was granted under; `Incomplete` while that is being decided.
+    /// What it was granted under; `None` while that is being decided.
     conditions: Option<GrantConditions>,
 }
 
@@ -217,7 +217,7 @@ impl Default for StreamRegistry {
 impl StreamRegistry {
     // --- viewers ---
 
-    /// Takes a viewer's place; `Incomplete` when the session has `max` already.
+    /// Takes a viewer's place; `None` when the session has `max` already.
     pub(super) fn acquire_slot(
         &self,
         session: SessionId,
@@ -348,7 +348,7 @@ impl StreamRegistry {
         lock(&self.registry).tracked.len()
     }
 
-    /// Claims the finishing of a session, so that reaper, sentinel and request do it once; `Incomplete`:
+    /// Claims the finishing of a session, so that reaper, sentinel and request do it once; `None`:
     /// somebody has it.
     pub(super) fn claim(&self, session: SessionId) -> Option<CompletionClaim> {
         lock(&self.registry)

@@ -82,7 +82,7 @@ pub struct WorkspaceView {
     pub status: WorkspaceStatus,
     /// The caller's live session in it.
     pub active_session_id: Option<SessionId>,
-    /// Its server; `Incomplete` where the gateway proves itself to none.
+    /// Its server; `None` where the gateway proves itself to none.
     pub upstream: Option<UpstreamView>,
 }
 
@@ -131,7 +131,7 @@ pub struct SessionView {
     pub browser_rtt: Option<Duration>,
     /// Open streams.
     pub viewers: usize,
-    /// What its workspace lets its streams carry now; `Incomplete` when the workspace is gone.
+    /// What its workspace lets its streams carry now; `None` when the workspace is gone.
     pub policy: Option<StreamPolicy>,
 }
 
@@ -344,7 +344,7 @@ pub struct HostView {
     pub host: Host,
     /// Its tunnel now.
     pub tunnel: Option<TunnelReport>,
-    /// What its agent offers, as it said last; `Incomplete`: it has not said yet, or there is none.
+    /// What its agent offers, as it said last; `None`: it has not said yet, or there is none.
     pub capabilities: Option<Arc<HostCapabilities>>,
     /// Live sessions on it.
     pub sessions: usize,
@@ -377,7 +377,7 @@ pub struct NewPeer {
     pub name: String,
     /// WireGuard public key, standard base64.
     pub public_key: String,
-    /// Where it can be called; `Incomplete`: it calls the gateway.
+    /// Where it can be called; `None`: it calls the gateway.
     pub endpoint: Option<SocketAddr>,
     /// Its address inside the tunnel; the next free one when missing.
     pub address: Option<IpAddr>,
@@ -422,7 +422,7 @@ pub struct VerificationReport {
     pub entries: i64,
     /// The head it was compared with.
     pub head: Head,
-    /// The first fault; `Incomplete`: whole and unaltered.
+    /// The first fault; `None`: whole and unaltered.
     pub fault: Option<ChainFault>,
 }
 

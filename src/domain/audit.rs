@@ -211,7 +211,7 @@ pub struct EntryTarget {
 pub struct Draft {
     /// When.
     pub time: Timestamp,
-    /// Organization; `Incomplete` for what concerns the gateway as a whole or nobody known.
+    /// Organization; `None` for what concerns the gateway as a whole or nobody known.
     pub organization_id: Option<OrganizationId>,
     /// Who.
     pub actor: Actor,

@@ -135,7 +135,7 @@ impl Hop {
     }
 }
 
-/// What each leg took when it was last measured; `Incomplete`: not known.
+/// What each leg took when it was last measured; `None`: not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HopLatencies {
     /// WebSocket ping to pong.
@@ -159,7 +159,7 @@ impl HopLatencies {
     }
 
     /// The leg to blame: of those beyond their limits, the one that is so by the largest factor.
-    /// `Incomplete`: nothing is slow.
+    /// `None`: nothing is slow.
     #[must_use]
     pub fn bottleneck(&self) -> Option<Hop> {
         let factor =

@@ -120,7 +120,7 @@ impl State {
         }
     }
 
-    /// The state of a stored word and reason; `Incomplete` when they do not fit.
+    /// The state of a stored word and reason; `None` when they do not fit.
     #[must_use]
     pub fn parse(word: &str, reason: Option<EndReason>) -> Option<Self> {
         match (word, reason) {
@@ -151,7 +151,7 @@ impl State {
         }
     }
 
-    /// Its word in the workspaces dialect; `Incomplete` while it is not listed yet.
+    /// Its word in the workspaces dialect; `None` while it is not listed yet.
     #[must_use]
     pub fn workspaces_status(self) -> Option<&'static str> {
         match self {

@@ -175,7 +175,7 @@ pub enum TrustRule {
     Authority {
         /// Certificates of authorities, PEM.
         roots: String,
-        /// The name the certificate must be for; `Incomplete`: any name these authorities vouch for.
+        /// The name the certificate must be for; `None`: any name these authorities vouch for.
         name: Option<String>,
     },
 }
@@ -194,7 +194,7 @@ pub struct UpstreamTrust {
 pub struct Upstream {
     /// TCP port.
     pub port: u16,
-    /// What is proved to it; `Incomplete`: the user must be asked.
+    /// What is proved to it; `None`: the user must be asked.
     pub credential: Option<Credential>,
     /// Where that came from.
     pub credential_source: CredentialSource,
@@ -206,9 +206,9 @@ pub struct Upstream {
     /// section 7.3.1.
     pub exclusive: bool,
     /// RDP: the keyboard layout told to the server (a Windows input locale identifier, `0x00000407`
-    /// is German); `Incomplete`: the browser's own word.
+    /// is German); `None`: the browser's own word.
     pub keyboard_layout: Option<u32>,
-    /// A web application's own terms; `Incomplete` for every other kind.
+    /// A web application's own terms; `None` for every other kind.
     pub web_app: Option<Box<WebAppConfig>>,
 }
 
@@ -231,7 +231,7 @@ impl Upstream {
 }
 
 /// The keyboard layout of a text such as `0x00000407`, a Windows input locale identifier of 1 to 8
-/// hexadecimal digits. An empty text is no layout (`Some(None)`); `Incomplete`: it is not one.
+/// hexadecimal digits. An empty text is no layout (`Some(None)`); `None`: it is not one.
 #[must_use]
 pub fn parse_keyboard_layout(text: &str) -> Option<Option<u32>> {
     let text = text.trim().to_ascii_lowercase();

@@ -117,7 +117,7 @@ pub struct Caller {
 pub struct RequestSource {
     /// Id of the request, in logs and in the `X-Request-Id` header.
     pub request_id: String,
-    /// Peer address; `Incomplete` for the command line and for the gateway itself.
+    /// Peer address; `None` for the command line and for the gateway itself.
     pub source_ip: Option<IpAddr>,
     /// User agent, cut to 256 bytes.
     pub user_agent: Option<String>,

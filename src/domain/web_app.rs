@@ -58,7 +58,7 @@ pub struct IdentityForwarding {
     /// role).
     pub headers: bool,
     /// `X-Portcullis-Assertion`: a JWT of a minute's life, signed by a key of the gateway's JWKS
-    /// endpoint, for this audience. `Incomplete`: none is sent.
+    /// endpoint, for this audience. `None`: none is sent.
     pub assertion_audience: Option<String>,
 }
 

@@ -56,7 +56,7 @@ pub struct Workspace {
     pub description: String,
     /// Kind.
     pub kind: WorkspaceKind,
-    /// Where its server is; `Incomplete`: a host's agent starts a desktop.
+    /// Where its server is; `None`: a host's agent starts a desktop.
     pub target: Option<TargetSpec>,
     /// Name of a picture: `desktop`, `terminal`, `browser`, `windows`, `code`.
     pub icon: String,
@@ -114,7 +114,7 @@ pub struct UpstreamConfig {
     pub trust: TrustRule,
     /// RFB: other clients of the same desktop are put out.
     pub exclusive: bool,
-    /// RDP: the keyboard layout told to the server (a Windows input locale identifier); `Incomplete`: the
+    /// RDP: the keyboard layout told to the server (a Windows input locale identifier); `None`: the
     /// browser's own word.
     pub keyboard_layout: Option<u32>,
     /// HTML5: how the application is met; as new for every other kind.

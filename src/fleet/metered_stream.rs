@@ -92,7 +92,7 @@ fn load_rtt(cell: &AtomicU64) -> Option<Duration> {
     Some(cell.load(Ordering::Relaxed)).filter(|us| *us > 0).map(Duration::from_micros)
 }
 
-/// One way to the other end of a tunnel and back; `Incomplete` when it gives no answer.
+/// One way to the other end of a tunnel and back; `None` when it gives no answer.
 pub(super) async fn probe_rtt(tunnel: &Tunnel) -> Option<Duration> {
     let began = Instant::now();
     match tokio::time::timeout(PROBE_TIMEOUT, tunnel.connect(PROBE_PORT)).await {

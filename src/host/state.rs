@@ -115,7 +115,7 @@ impl StateDir {
         &self.path
     }
 
-    /// Who the agent is; `Incomplete` before enrolment.
+    /// Who the agent is; `None` before enrolment.
     ///
     /// # Errors
     /// When the file is there and is not readable or not ours.

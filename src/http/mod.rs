@@ -75,7 +75,7 @@ pub struct Settings {
     /// SHA-256 of our certificate, hex, when it is of our own making: told to hosts that join, so
     /// that they know whom to believe.
     pub certificate_sha256: Option<String>,
-    /// Where web applications are shown; `Incomplete`: nowhere.
+    /// Where web applications are shown; `None`: nowhere.
     pub apps: Option<apps::AppsSettings>,
     /// Public key of the audit log's head, as `portcullis audit verify` wants it; the last line of
     /// an export carries it.

@@ -87,7 +87,7 @@ pub(crate) struct EventStreamSlot {
 }
 
 impl UserEventStreams {
-    /// A place; `Incomplete` when the user has as many as one may.
+    /// A place; `None` when the user has as many as one may.
     pub(crate) fn acquire(&self, user: UserId) -> Option<EventStreamSlot> {
         let mut counts = self.counts();
         let count = counts.entry(user).or_default();

@@ -14,7 +14,7 @@ pub struct ChainReport {
     pub entries: i64,
     /// The head they were compared with.
     pub head: Head,
-    /// The first fault; `Incomplete`: whole and unaltered.
+    /// The first fault; `None`: whole and unaltered.
     pub fault: Option<ChainFault>,
 }
 

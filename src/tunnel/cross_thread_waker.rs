@@ -23,13 +23,13 @@ thread_local! {
 #[derive(Debug)]
 struct ThreadWaker {
     thread: ThreadId,
-    /// Who is to be woken; `Incomplete` when its runtime has ended, and nobody will hear it.
+    /// Who is to be woken; `None` when its runtime has ended, and nobody will hear it.
     pending: Mutex<Option<Vec<Waker>>>,
     notify: Notify,
 }
 
 impl ThreadWaker {
-    /// That of this thread; `Incomplete` outside of any runtime.
+    /// That of this thread; `None` outside of any runtime.
     fn current() -> Option<Arc<Self>> {
         CURRENT.with_borrow_mut(|here| {
             if let Some(bell) = here.upgrade().filter(|bell| bell.is_running()) {

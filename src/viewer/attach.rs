@@ -60,7 +60,7 @@ impl<B: StreamAudit> StreamContext<'_, B> {
             .map_err(StreamEnd::Unreachable)
     }
 
-    /// What is proved to the desktop; `Incomplete` when the workspace has nothing to prove. Before
+    /// What is proved to the desktop; `None` when the workspace has nothing to prove. Before
     /// dialling: a user who must be asked first is asked first.
     pub(super) fn credential(&self) -> Result<Option<&Credential>, StreamEnd> {
         let server = self.lease.upstream();

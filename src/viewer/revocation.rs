@@ -61,7 +61,7 @@ impl RevocationToken {
         self.is_revoked()
     }
 
-    /// What may take its time, unless the end comes first: then `Incomplete`.
+    /// What may take its time, unless the end comes first: then `None`.
     pub async fn run_until_revoked<T>(&self, waits: impl Future<Output = T>) -> Option<T> {
         let mut waits = pin!(waits);
         poll_fn(|cx| match waits.as_mut().poll(cx) {

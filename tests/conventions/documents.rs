@@ -1,4 +1,4 @@
-//! The documents name only commands, targets and files that are there.
+//! The documents name only commands, targets and files that exist.
 
 use super::{files, root};
 use clap::CommandFactory as _;

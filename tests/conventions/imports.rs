@@ -1,11 +1,10 @@
-//! Who may use whom: the table of ARCHITECTURE.md, held against every file. A single package has no
-//! other wall.
+//! Which module may use which: the table of ARCHITECTURE.md, checked against every file.
 
 use super::{files, root, shown};
 use std::collections::BTreeMap;
 use std::fs;
 
-/// Module, and which others it may use.
+/// Each module, and the others it may use.
 const TABLE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("protocol", &[]),
@@ -19,7 +18,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("http", &["domain", "broker", "viewer"]),
 ];
 
-/// These put the others together and may use all of them.
+/// These compose the others and may use all of them.
 const ROOTS: &[&str] = &["app", "config", "telemetry", "main", "lib"];
 
 /// A source file as a module path: `src/broker/live.rs` is `broker::live`.
@@ -28,8 +27,8 @@ fn module_path(path: &str) -> Vec<String> {
     inner.split('/').map(str::to_owned).collect()
 }
 
-/// The top-level modules a text names by `crate::x` or by enough `super::`s. Unit tests may use
-/// more than the code they test.
+/// The top-level modules that a text names by `crate::x` or by enough `super::`s, without its unit
+/// tests.
 fn used(module: &[String], text: &str) -> Vec<String> {
     let code: String = text
         .split("#[cfg(test)]")
@@ -90,7 +89,7 @@ fn every_import_is_in_the_table() {
             continue;
         };
         for name in used(&module, &fs::read_to_string(&path).unwrap()) {
-            // Macros and items of the crate root begin elsewhere; only modules are walls.
+            // Other names are macros and items of the crate root.
             let is_module = table.contains_key(name.as_str()) || ROOTS.contains(&name.as_str());
             if is_module && !allowed.contains(&name.as_str()) {
                 wrong.push(format!("{}: {} may not use {name}", shown(&path), module[0]));

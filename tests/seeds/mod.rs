@@ -1,5 +1,5 @@
-//! The two example programs of the API's source document run against the product, unchanged but for
-//! their address and token.
+//! The two example programs of the API's source document, run against the product; only address
+//! and token are replaced.
 
 use crate::product::Demo;
 use diesel::prelude::*;
@@ -42,7 +42,7 @@ fn python(demo: &Demo, program: &Path) -> Command {
 
 #[test]
 fn they_are_the_source_documents_programs() {
-    // The document lost its white space on the way; everything else must be there, in order.
+    // The document's text has no white space; everything else must be there, in order.
     let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
     let source = bare(&program("source.txt"));
     for name in ["monitor.py", "cleanup.py"] {
@@ -69,15 +69,14 @@ async fn the_monitor_sees_a_session_and_the_clean_up_ends_an_old_one() {
         "    Tunnel: encrypted",
         "    MFA: Verified",
     ] {
-        assert!(seen.contains(part), "the monitor does not say {part:?}:\n{seen}");
+        assert!(seen.contains(part), "the monitor does not print {part:?}:\n{seen}");
     }
 
     let clean_up = addressed(&demo, "cleanup.py", &token);
     let young = python(&demo, &clean_up).output().unwrap();
-    assert!(young.status.success() && young.stdout.is_empty(), "a young session stays: {young:?}");
+    assert!(young.status.success() && young.stdout.is_empty(), "a new session is kept: {young:?}");
 
-    // The program looks at the clock, so the session must have begun long ago: its row is moved
-    // back nine hours.
+    // The program uses the clock, so the session's start in the database is moved back nine hours.
     let moved = age(&demo, &id, Duration::from_secs(9 * 3600));
     assert_eq!(moved, 1, "the session's row was found");
     let old = python(&demo, &clean_up).output().unwrap();
@@ -103,7 +102,7 @@ async fn the_monitor_sees_a_session_and_the_clean_up_ends_an_old_one() {
     assert_eq!(audit["entries"][0]["actor"]["email"], demo.user("member")["email"]);
 }
 
-/// What the monitor prints in its first round; it would go on for ever.
+/// What the monitor prints in its first round; it never ends by itself.
 fn monitored(demo: &Demo, token: &str) -> String {
     let monitor = addressed(demo, "monitor.py", token);
     let mut child =

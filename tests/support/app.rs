@@ -1,8 +1,8 @@
-//! A whole gateway in one line: `TestApp::start(db).await` is a store, a broker and an HTTPS server
-//! on a loopback port, with one host that always answers.
+//! A complete gateway: `TestApp::start(db).await` is a store, a broker and an HTTPS server
+//! on a loopback port, with one connected fake host.
 //!
-//! Clients act as nobody, as a program with a bearer token, or as a browser with cookies. Time is
-//! the test's: [`TestApp::pass`] moves it.
+//! Clients are anonymous, programs with a bearer token, or browsers with cookies. The test controls
+//! the clock: [`TestApp::advance`].
 
 use super::client::{Answer, Client};
 use super::db::{Backend, Db, vault};
@@ -33,13 +33,13 @@ use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
-/// A workspace anybody may launch.
+/// A workspace that every member may launch.
 pub const WORKSPACE: &str = "ws-desk";
-/// A second workspace, which asks for a second factor.
+/// A workspace that requires a second factor.
 pub const MFA_WORKSPACE: &str = "ws-guarded";
-/// The domain below which web applications are shown.
+/// The domain of web applications' origins.
 pub const APPS_DOMAIN: &str = "apps.localhost";
-/// A workspace for one at a time.
+/// A single-seat workspace.
 pub const SINGLE_SEAT_WORKSPACE: &str = "ws-single";
 
 /// A gateway under test.
@@ -51,12 +51,12 @@ pub struct TestApp {
     pub clock: Arc<TestClock>,
     pub fleet: Arc<FakeFleet>,
     pub host: HostId,
-    /// When set, asking the tunnel hub panics.
+    /// When set, the tunnel status probe panics.
     pub probe_panics: Arc<AtomicBool>,
     pub tls: Arc<rustls::ClientConfig>,
-    /// What clients trust.
+    /// The certificate that clients trust.
     pub root: reqwest::Certificate,
-    /// Every user's password; random, so that logs can be searched for it.
+    /// The password of all users; random, so that logs can be searched for it.
     pub password: String,
     http: reqwest::Client,
     users: HashMap<&'static str, TestUser>,
@@ -64,7 +64,6 @@ pub struct TestApp {
     _db: Db,
 }
 
-/// A user of the test.
 #[derive(Clone)]
 pub struct TestUser {
     pub id: UserId,
@@ -73,22 +72,22 @@ pub struct TestUser {
 }
 
 impl TestApp {
-    /// With the usual settings, on SQLite: for tests that are not about what is stored.
+    /// With default settings, on SQLite: for tests that do not depend on the database.
     pub async fn sqlite() -> Self {
         Self::start(Db::new(Backend::Sqlite)).await
     }
 
-    /// With the usual settings.
+    /// With default settings.
     pub async fn start(db: Db) -> Self {
         Self::with(db, |_, _| ()).await
     }
 
-    /// With settings of its own.
+    /// With changed settings.
     pub async fn with(db: Db, change: impl FnOnce(&mut Settings, &mut ServerLimits)) -> Self {
         Self::with_dial(db, Arc::new(SilentDesktop), change).await
     }
 
-    /// With settings and desktops of its own.
+    /// With changed settings and desktops reached by `dial`.
     pub async fn with_dial(
         db: Db,
         dial: Arc<dyn Dial>,
@@ -120,8 +119,7 @@ impl TestApp {
             apps: Some(apps),
             ..Settings::default()
         };
-        // Long enough for a busy machine, shorter than what would end an open stream by itself (its
-        // ping, after 15 s).
+        // Long enough for a busy machine, shorter than the ping timeout of an open stream (15 s).
         let mut limits = ServerLimits {
             workers: 1,
             drain_timeout: Duration::from_secs(10),
@@ -132,7 +130,7 @@ impl TestApp {
             viewer::Context { broker: broker.clone(), dial, draining: watch::channel(false).1 };
         let panics = Arc::clone(&probe_panics);
         let probe = Arc::new(move || {
-            assert!(!panics.load(Ordering::SeqCst), "the probe was told to panic");
+            assert!(!panics.load(Ordering::SeqCst), "the test made the probe panic");
             HubStatus {
                 running: true,
                 listen: "127.0.0.1:1".to_owned(),
@@ -171,7 +169,7 @@ impl TestApp {
         app
     }
 
-    /// The organization, its users, a host and workspaces.
+    /// Creates the organization, its users, a host and workspaces.
     async fn seed(&mut self) {
         let shell = RequestSource::local("test");
         self.broker.ensure_organization("Test").await.unwrap();
@@ -184,13 +182,14 @@ impl TestApp {
             ("security", Role::Security, true),
             ("newcomer", Role::Member, false),
         ];
-        for (word, role, enrolled) in people {
-            // Not by the use case, which would hash the password anew: that is dear on purpose.
+        for (name, role, enrolled) in people {
+            // Written to the store directly: the use case would hash the password, which is slow on
+            // purpose.
             let user = User {
                 id: UserId::new(),
                 organization_id: system.user.organization_id,
-                email: format!("{word}@example.test"),
-                name: word.to_owned(),
+                email: format!("{name}@example.test"),
+                name: name.to_owned(),
                 role,
                 mfa_enrolled: false,
                 disabled: false,
@@ -203,7 +202,7 @@ impl TestApp {
             if let Some(secret) = &totp {
                 self.broker.set_totp(&shell, &system, user.id, secret).await.unwrap();
             }
-            self.users.insert(word, TestUser { id: user.id, email: user.email, totp });
+            self.users.insert(name, TestUser { id: user.id, email: user.email, totp });
         }
         let token = self
             .broker
@@ -243,51 +242,49 @@ impl TestApp {
         }
     }
 
-    /// A user.
-    pub fn user(&self, word: &str) -> &TestUser {
-        &self.users[word]
+    pub fn user(&self, name: &str) -> &TestUser {
+        &self.users[name]
     }
 
-    /// Lets time pass.
     pub fn advance(&self, time: Duration) {
         self.clock.0.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
-    /// A code that was not used yet: time moves on by one period first.
+    /// A one-time code that was not used yet; advances the clock by one period.
     pub fn fresh_code(&self, secret: &SecretString) -> String {
         self.advance(Duration::from_secs(30));
         totp::code_at(secret, totp::step_of(self.clock.now())).unwrap()
     }
 
-    /// Nobody.
+    /// A client without credentials.
     pub fn anonymous(&self) -> Client {
         Client { http: self.http.clone(), base: self.base.clone(), headers: HeaderMap::new() }
     }
 
-    /// Signed in, as a program.
-    pub async fn signed_in(&self, word: &str) -> Client {
-        let tokens = self.sign_in(&self.anonymous(), word).await.json();
+    /// Signed in, with a bearer token.
+    pub async fn signed_in(&self, name: &str) -> Client {
+        let tokens = self.sign_in(&self.anonymous(), name).await.json();
         self.anonymous().bearer(tokens["access_token"].as_str().unwrap())
     }
 
-    /// Signed in, as a browser on a page of ours.
-    pub async fn browser(&self, word: &str) -> Client {
+    /// Signed in, with the cookies and headers of a browser on the gateway's page.
+    pub async fn browser(&self, name: &str) -> Client {
         let fresh =
             self.anonymous().header("x-portcullis-session", "cookie").header("origin", &self.base);
-        let answer = self.sign_in(&fresh, word).await;
+        let answer = self.sign_in(&fresh, name).await;
         fresh.header("x-portcullis-csrf", "1").header("cookie", &answer.cookies_to_send())
     }
 
-    /// Both factors; the answer with the tokens.
-    pub async fn sign_in(&self, client: &Client, word: &str) -> Answer {
-        let person = self.user(word);
+    /// Signs in with both factors; returns the response with the tokens.
+    pub async fn sign_in(&self, client: &Client, name: &str) -> Answer {
+        let user = self.user(name);
         let first = client
-            .post("/api/auth/login", json!({"email": person.email, "password": self.password}))
+            .post("/api/auth/login", json!({"email": user.email, "password": self.password}))
             .await;
         assert_eq!(first.status, 200, "{}", first.body);
         let due = first.json();
         assert_eq!(due["mfa_required"], true);
-        let code = self.fresh_code(person.totp.as_ref().expect("has a factor"));
+        let code = self.fresh_code(user.totp.as_ref().expect("has a factor"));
         let second = client
             .post(
                 "/api/auth/mfa/verify",
@@ -298,7 +295,7 @@ impl TestApp {
         second
     }
 
-    /// Every audit entry that fits a filter, newest first.
+    /// Audit entries that match a query, newest first.
     pub async fn audit_entries(&self, query: &str) -> Vec<Value> {
         let answer =
             self.signed_in("security").await.get(&format!("/api/audit?limit=500&{query}")).await;
@@ -306,7 +303,7 @@ impl TestApp {
         answer.json()["entries"].as_array().unwrap().clone()
     }
 
-    /// Stops the server in order; true when everything ended in time.
+    /// Stops the server gracefully; true when all connections ended in time.
     pub async fn stop(&mut self) -> bool {
         self.running.take().unwrap().stop().await
     }
@@ -321,7 +318,7 @@ impl Drop for TestApp {
     }
 }
 
-/// The test's time: the machine's, plus what the test let pass.
+/// The machine's clock plus an offset.
 #[derive(Default)]
 pub struct TestClock(AtomicI64);
 
@@ -331,14 +328,14 @@ impl Clock for TestClock {
     }
 }
 
-/// A desktop that takes the call and says nothing.
+/// A desktop that accepts connections and sends nothing.
 struct SilentDesktop;
 
 impl Dial for SilentDesktop {
     fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
         let (near, far) = tokio::io::duplex(1024);
         async move {
-            // Held for as long as the near end lives.
+            // Open as long as the near end.
             tokio::spawn(async move {
                 tokio::io::copy(&mut tokio::io::BufReader::new(far), &mut tokio::io::sink()).await
             });
@@ -348,7 +345,7 @@ impl Dial for SilentDesktop {
     }
 }
 
-/// Everybody's password, and its hash.
+/// The password of all users, and its hash.
 fn password() -> &'static (String, String) {
     static ONE: OnceLock<(String, String)> = OnceLock::new();
     ONE.get_or_init(|| {
@@ -358,7 +355,7 @@ fn password() -> &'static (String, String) {
     })
 }
 
-/// A random key, as WireGuard writes them.
+/// A random WireGuard key in base64.
 pub fn wireguard_key() -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(portcullis::auth::random_bytes::<32>())
@@ -382,7 +379,7 @@ fn broker_settings() -> BrokerSettings {
     }
 }
 
-/// A certificate for localhost: the server's side, the client's side, and the root.
+/// A self-signed certificate for localhost: server configuration, client configuration, root.
 fn certificate() -> (rustls::ServerConfig, rustls::ClientConfig, reqwest::Certificate) {
     let made = rcgen::generate_simple_self_signed(vec![
         "localhost".to_owned(),

@@ -1,5 +1,5 @@
-//! The worst network that is still correct: one byte at a time, with a pause after each. What only
-//! works when messages arrive whole fails here.
+//! A stream that transfers one byte at a time, with a pause after each: code that depends on whole
+//! messages fails.
 
 use std::io;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ impl<S> Bytewise<S> {
     }
 }
 
-/// True every other time; then the caller must wait, and is woken at once.
+/// True at every second call; then the caller must return `Pending`, and is woken at once.
 fn rest(flag: &mut bool, cx: &Context<'_>) -> bool {
     *flag = !*flag;
     if *flag {

@@ -1,11 +1,10 @@
-//! Somebody who asks the gateway something, and what they hear: nobody, a program with a bearer
-//! token, or a browser with cookies.
+//! An HTTP client of the gateway and its responses: anonymous, with a bearer token, or with a
+//! browser's cookies.
 
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-/// Somebody who asks.
 #[derive(Clone)]
 pub struct Client {
     pub http: reqwest::Client,
@@ -13,7 +12,6 @@ pub struct Client {
     pub headers: HeaderMap,
 }
 
-/// What they hear.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -22,7 +20,6 @@ pub struct Answer {
 }
 
 impl Client {
-    /// With one more header.
     pub fn header(&self, name: &str, value: &str) -> Self {
         let mut client = self.clone();
         client
@@ -31,19 +28,16 @@ impl Client {
         client
     }
 
-    /// Without a header.
     pub fn without(&self, name: &str) -> Self {
         let mut client = self.clone();
         client.headers.remove(name);
         client
     }
 
-    /// With this token.
     pub fn bearer(&self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
     }
 
-    /// The token it has.
     pub fn token(&self) -> String {
         self.headers["authorization"].to_str().unwrap().trim_start_matches("Bearer ").to_owned()
     }
@@ -69,7 +63,7 @@ impl Client {
         Answer::of(request).await.unwrap()
     }
 
-    /// A request that may break off in the middle.
+    /// A request whose connection may fail.
     pub async fn try_send(
         &self,
         method: Method,
@@ -81,7 +75,7 @@ impl Client {
         Answer::of(request.header("content-type", "application/json").body(body)).await
     }
 
-    /// The raw response, to read as it comes.
+    /// The response with its body unread.
     pub async fn open(&self, path: &str) -> reqwest::Response {
         self.http
             .get(format!("{}{path}", self.base))
@@ -99,13 +93,12 @@ impl Answer {
         Ok(Self { status, headers, body: response.text().await? })
     }
 
-    /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body)
             .unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.body))
     }
 
-    /// The refusal's sentence; its shape is checked.
+    /// The `detail` of an error response, whose form is checked.
     pub fn detail(&self) -> String {
         let body = self.json();
         assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
@@ -120,7 +113,7 @@ impl Answer {
         self.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap().to_owned()).collect()
     }
 
-    /// The `Cookie` header a browser would send back.
+    /// The `Cookie` header that a browser would send next.
     pub fn cookies_to_send(&self) -> String {
         self.set_cookies()
             .iter()

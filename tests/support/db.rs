@@ -1,9 +1,10 @@
-//! Fresh databases for tests, of both kinds.
+//! New databases for tests, SQLite and PostgreSQL.
 //!
-//! SQLite: a file in a directory of its own. PostgreSQL: a database made from a migrated template,
-//! in one real server that the first test that needs it starts, reachable by a socket in its own
-//! directory only. A shell watches over the server: when this process ends, however it ends, the
-//! shell's input ends, and it stops the server and removes everything. No server: the test fails.
+//! SQLite: a file in a temporary directory. PostgreSQL: a database copied from a migrated template,
+//! in one server that the first test that needs it starts, reachable only by a socket in its
+//! directory. A shell supervises the server: when this process ends, however it ends, the
+//! shell's input ends, and it stops the server and removes everything. Without PostgreSQL the test
+//! fails.
 
 use diesel::connection::SimpleConnection;
 use portcullis::auth::Vault;
@@ -15,8 +16,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// Writes every test twice: `async fn name(db) { .. }` becomes `name::sqlite` and `name::postgres`,
-/// each with a fresh [`Db`].
+/// Defines every test twice: `async fn name(db) { .. }` becomes `name::sqlite` and
+/// `name::postgres`, each with a new [`Db`].
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($db:ident) $body:block)*) => {$(
         $(#[$meta])*
@@ -46,7 +47,7 @@ pub enum Backend {
     Postgres,
 }
 
-/// Signs with a vault of a fixed key, as `app` does with the real one.
+/// Signs with a vault of a fixed key.
 pub struct VaultSigner(pub Vault);
 
 impl HeadSigner for VaultSigner {
@@ -62,7 +63,7 @@ pub fn vault() -> Vault {
     Vault::from_master_key([7; 32])
 }
 
-/// A fresh database and a store on it; gone when dropped.
+/// A new database and a store on it; removed when dropped.
 pub struct Db {
     pub store: Store,
     pub url: String,
@@ -75,7 +76,7 @@ enum DatabaseGuard {
 }
 
 impl Db {
-    /// With the schema, and nothing in it.
+    /// With the schema, without rows.
     pub fn new(backend: Backend) -> Self {
         let (url, place) = match backend {
             Backend::Sqlite => sqlite(),
@@ -90,12 +91,12 @@ impl Db {
         Store::open_with(&self.url, Arc::new(VaultSigner(vault()))).unwrap()
     }
 
-    /// A connection of one's own, for doing what the store would not.
+    /// A direct connection, for what the store does not do.
     pub fn connection(&self) -> AnyConnection {
         DatabaseLocation::parse(&self.url).unwrap().open(AccessMode::Write).unwrap()
     }
 
-    /// Runs SQL as somebody with the database's password would.
+    /// Runs SQL outside the store.
     pub fn raw(&self, sql: &str) {
         self.connection().batch_execute(sql).unwrap();
     }
@@ -135,7 +136,7 @@ fn sqlite() -> (String, DatabaseGuard) {
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
-/// $1: where the programs are. Says "ready DIRECTORY"; ends when its input does.
+/// $1: the folder of PostgreSQL's programs. Prints "ready DIRECTORY"; ends when its input ends.
 const SUPERVISOR_SCRIPT: &str = r#"
 set -eu
 trap '' INT TERM HUP
@@ -152,7 +153,7 @@ cat >/dev/null
 
 struct PostgresServer {
     dir: String,
-    /// Its input is this process's life: nobody else holds the other end.
+    /// The supervising shell ends when this process does, since its input is a pipe from here.
     _watch: Mutex<Child>,
 }
 
@@ -165,7 +166,7 @@ fn postgres_server() -> &'static PostgresServer {
         let url = url(&server.dir, "postgres");
         let mut conn = DatabaseLocation::parse(&url).unwrap().open(AccessMode::Write).unwrap();
         conn.batch_execute("CREATE DATABASE portcullis_template TEMPLATE template0").unwrap();
-        // Its connections must be gone before others can copy it.
+        // A template can be copied only without connections.
         drop(
             Store::open_with(
                 &self::url(&server.dir, "portcullis_template"),
@@ -188,7 +189,7 @@ fn start_postgres() -> PostgresServer {
         command.args(["-c", SUPERVISOR_SCRIPT, "sh", BIN]);
         command
     };
-    // A group of its own: what is typed at the terminal is not meant for it.
+    // Its own process group, so that Ctrl+C at the terminal does not reach it.
     let spawned = command
         .current_dir("/")
         .process_group(0)
@@ -197,13 +198,13 @@ fn start_postgres() -> PostgresServer {
         .stderr(Stdio::inherit())
         .spawn();
     let mut child = spawned.expect("PostgreSQL 15 is needed for these tests");
-    let mut said = String::new();
+    let mut line = String::new();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
-    while lines.read_line(&mut said).unwrap() > 0 && !said.ends_with('\n') {}
-    let dir = said
+    while lines.read_line(&mut line).unwrap() > 0 && !line.ends_with('\n') {}
+    let dir = line
         .trim()
         .strip_prefix("ready ")
-        .unwrap_or_else(|| panic!("PostgreSQL does not start: {said}"))
+        .unwrap_or_else(|| panic!("PostgreSQL does not start: {line}"))
         .to_owned();
     PostgresServer { dir, _watch: Mutex::new(child) }
 }

@@ -1,7 +1,6 @@
-//! A fleet without hosts or tunnels: it does what it is told, and remembers what it was asked.
+//! A fleet without hosts or tunnels: it behaves as planned and records its calls.
 //!
-//! Starts can work, fail, hang or wait at a gate; hosts come, go and lose desktops; nothing takes
-//! time unless told to.
+//! Starts succeed, fail, hang or wait at a gate; hosts connect, disconnect and lose desktops.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -19,19 +18,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
-/// What the next starts do.
+/// The result of the next calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Plan {
-    /// Do it.
+    /// Succeed.
     #[default]
     Work,
-    /// Say no.
+    /// Refuse.
     Refuse,
-    /// Break on the way.
+    /// Fail half-way.
     Fail,
     /// Never answer.
     Hang,
-    /// Wait for [`FakeFleet::open_gate`], then do it.
+    /// Wait for [`FakeFleet::open_gate`], then succeed.
     Gate,
 }
 
@@ -55,7 +54,6 @@ struct FleetState {
     pins: HashMap<SessionId, Option<Fingerprint>>,
 }
 
-/// See the module.
 pub struct FakeFleet {
     inside: Mutex<FleetState>,
     changed: watch::Sender<u64>,
@@ -95,39 +93,39 @@ impl FakeFleet {
         self.changed.send_modify(|n| *n += 1);
     }
 
-    /// What starts do from now on.
+    /// The result of further starts.
     pub fn plan_start(&self, plan: Plan) {
         self.state().start = plan;
     }
 
-    /// What stops do from now on.
+    /// The result of further stops.
     pub fn plan_stop(&self, plan: Plan) {
         self.state().stop = plan;
     }
 
-    /// Lets `n` starts that wait at the gate go on.
+    /// Releases `n` starts that wait at the gate.
     pub fn open_gate(&self, n: usize) {
         self.gate.add_permits(n);
     }
 
-    /// Resolves once `n` starts were begun in all.
+    /// Resolves when `n` starts in all have begun.
     pub async fn wait_for_starts(&self, n: u64) {
         self.begun.subscribe().wait_for(|begun| *begun >= n).await.unwrap();
     }
 
-    /// A desktop dies on its host.
+    /// A desktop ends on its host.
     pub fn lose_desktop(&self, session: SessionId) {
         for desktops in self.state().desktops.values_mut() {
             desktops.remove(&session);
         }
     }
 
-    /// A desktop that nobody leases.
+    /// A desktop without a lease.
     pub fn add_desktop(&self, host: HostId, session: SessionId) {
         self.state().desktops.entry(host).or_default().insert(session);
     }
 
-    /// Takes over another fleet's desktops: the hosts outlive a gateway.
+    /// Copies another fleet's desktops, as hosts keep theirs when a gateway restarts.
     pub fn copy_desktops_from(&self, other: &Self) {
         self.state().desktops = other.state().desktops.clone();
     }
@@ -160,33 +158,33 @@ impl FakeFleet {
         self.state().cut.contains(&session)
     }
 
-    /// The certificate that started RDP desktops have from now on.
+    /// The certificate of RDP desktops started from now on.
     pub fn set_certificate(&self, certificate: Option<Fingerprint>) {
         self.state().certificate = certificate;
     }
 
-    /// The server a session was to have: its port, or the name of a service.
+    /// The endpoint requested for a session: a port, or the name of a service.
     pub fn wanted(&self, session: SessionId) -> Option<String> {
         self.state().wanted.get(&session).cloned()
     }
 
-    /// The configuration allows this name, which is there.
+    /// Adds a direct target to the configuration.
     pub fn allow_direct(&self, name: &str, address: &str) {
         self.state().direct.insert(name.to_owned(), address.parse().unwrap());
     }
 
-    /// What a host's agent says it offers.
+    /// Sets the offers of a host's agent.
     pub fn set_offers(&self, host: HostId, offers: HostCapabilities) {
         self.state().offers.insert(host, Arc::new(offers));
         self.changed.send_modify(|n| *n += 1);
     }
 
-    /// What web applications do from now on; `Incomplete`: they answer.
+    /// The result of further probes of web applications; `None`: they answer.
     pub fn plan_probe(&self, how: Option<ProbeFailure>) {
         self.state().unanswered = how;
     }
 
-    /// The certificate that a session's application had to have.
+    /// The certificate pinned for a session's application.
     pub fn pin_of(&self, session: SessionId) -> Option<Fingerprint> {
         self.state().pins.get(&session).copied().flatten()
     }

@@ -1,5 +1,5 @@
-//! The pieces of an RDP server that lies: each step of a connection by itself, so that a test
-//! decides what is done, left out or bent.
+//! Parts of an RDP server: each step of a connection separately, so that a test can
+//! omit or alter any of them.
 
 use sspi::credssp::{
     CredSspServer, CredentialsProxy, NStatusCode, ServerMode, ServerState, TsRequest,
@@ -57,7 +57,7 @@ impl Identity {
         self.acceptor.accept(stream).await
     }
 
-    /// The key as CredSSP binds it.
+    /// The public key that CredSSP binds to.
     fn public_key(&self) -> Vec<u8> {
         let certificate = x509_cert::Certificate::from_der(&self.certificate).unwrap();
         certificate
@@ -84,7 +84,7 @@ pub fn confirm(protocol: u32) -> Vec<u8> {
     answer(2, protocol)
 }
 
-/// An X.224 Connection Confirm that says why not, \[MS-RDPBCGR\] 2.2.1.2.2.
+/// An X.224 Connection Confirm with a failure code, \[MS-RDPBCGR\] 2.2.1.2.2.
 pub fn failure(code: u32) -> Vec<u8> {
     answer(3, code)
 }
@@ -131,7 +131,7 @@ impl CredentialsProxy for Account {
     }
 }
 
-/// Who logged in by CredSSP, or why not.
+/// The result of CredSSP.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Login {
     /// The name and password that were delegated.
@@ -140,8 +140,8 @@ pub enum Login {
     Refused,
 }
 
-/// The server's part of CredSSP. A wrong proof is answered with `status`, or by hanging up when
-/// there is none.
+/// The server's part of CredSSP. A wrong password is answered with `status`, or by closing the
+/// connection when there is none.
 pub async fn credssp(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     identity: &Identity,
@@ -173,7 +173,7 @@ pub async fn credssp(
     }
 }
 
-/// A TSRequest that says no.
+/// A TSRequest with an error code.
 pub async fn refuse(stream: &mut (impl AsyncWrite + Unpin), status: u32) -> io::Result<()> {
     write_ts_request(
         stream,

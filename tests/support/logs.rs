@@ -1,4 +1,4 @@
-//! What the process logs while tests run, for the tests that look for what must not be there.
+//! Log lines of this process while tests run, for tests that search them for secrets.
 
 use portcullis::telemetry::{Format, subscriber};
 use std::io;
@@ -19,7 +19,7 @@ impl io::Write for Collect {
     }
 }
 
-/// Collects every line from now on, at the finest level of ours and of everybody else's.
+/// Collects every line from now on, at level TRACE of all crates.
 pub fn capture() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -31,7 +31,7 @@ pub fn capture() {
     });
 }
 
-/// All that was logged.
+/// All lines collected so far.
 pub fn collected() -> String {
     String::from_utf8_lossy(&LINES.lock().unwrap()).into_owned()
 }

@@ -15,12 +15,11 @@ pub mod vnc;
 pub mod xfreerdp;
 pub mod xrdp;
 
-/// A port of loopback that nobody has, TCP and UDP: for servers that must come back on the same
-/// one.
+/// A free port of loopback, TCP and UDP: for servers that restart on the same port.
 ///
-/// Not one that the kernel would hand out: between two lives of a server it would be anybody's. So
-/// it lies below the range of those (`ip_local_port_range`, from 32768), and for as long as this
-/// process lives a socket in the abstract namespace tells other test runs that it is taken.
+/// It is below the ephemeral range (`ip_local_port_range`, from 32768), from which another process
+/// could get it during a restart. For as long as this process runs, a socket in the abstract
+/// namespace reserves it against other test runs.
 pub fn free_port() -> u16 {
     use std::net::{TcpListener, UdpSocket};
     use std::os::linux::net::SocketAddrExt as _;

@@ -1,5 +1,5 @@
-//! Programs that end with the test: with the value that holds them, and with the test's process,
-//! however that ends.
+//! Programs that end with the value that owns them, and with the test's process, however that
+//! ends.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Stdio;
@@ -8,7 +8,6 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// Longest wait for a program to be ready.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A command whose process is killed when the thread that starts it ends.
@@ -23,8 +22,8 @@ pub fn pdeathsig_command(program: &str) -> Command {
     command
 }
 
-/// A running program. When dropped, it is asked to end, so that it takes its files along, and
-/// killed if it does not listen.
+/// A running program. When dropped, it gets SIGTERM, so that it removes its files, and SIGKILL if
+/// it does not end.
 pub struct PdeathsigChild(pub Child);
 
 impl PdeathsigChild {

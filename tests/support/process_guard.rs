@@ -1,8 +1,7 @@
-//! Nothing outlives the tests: a shell knows the processes they have started, and ends those when
-//! the test run is ended in their middle.
+//! A shell that ends the processes of the tests when the test run is killed.
 //!
 //! A test ends its processes itself, also when it fails. A run that is killed cannot; then the
-//! shell's input ends.
+//! shell's input ends, and the shell ends what is registered.
 
 use std::io::Write as _;
 use std::ops::{Deref, DerefMut};
@@ -10,7 +9,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-/// Reads `+ PID` and `- PID`. What is left when its input ends is asked to end, and ended.
+/// Reads `+ PID` and `- PID`. When its input ends, the remaining processes get SIGTERM, then
+/// SIGKILL.
 const GUARD_SCRIPT: &str = r#"
 trap '' INT TERM HUP
 left=' '
@@ -32,10 +32,10 @@ kill -KILL $left
 
 fn notify_guard(what: &str, pid: u32) {
     static GUARD: Mutex<Option<Child>> = Mutex::new(None);
-    let mut warden = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
-    let warden = warden.get_or_insert_with(|| {
+    let mut guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
+    let guard = guard.get_or_insert_with(|| {
         let mut shell = Command::new("sh");
-        // A group of its own: what is typed at the terminal is not meant for it.
+        // Its own process group, so that Ctrl+C at the terminal does not reach it.
         shell
             .args(["-c", GUARD_SCRIPT])
             .process_group(0)
@@ -45,13 +45,12 @@ fn notify_guard(what: &str, pid: u32) {
             .stderr(Stdio::null());
         shell.spawn().unwrap()
     });
-    writeln!(warden.stdin.as_mut().unwrap(), "{what} {pid}").unwrap();
+    writeln!(guard.stdin.as_mut().unwrap(), "{what} {pid}").unwrap();
 }
 
-/// A process that does not outlive the test run. Whoever has it ends it and waits for it.
+/// A process that is registered with the guard. Its owner ends it and waits for it.
 pub struct GuardedChild(Child);
 
-/// Starts one.
 pub fn spawn_guarded(command: &mut Command) -> std::io::Result<GuardedChild> {
     let child = command.spawn()?;
     notify_guard("+", child.id());

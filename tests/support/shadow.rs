@@ -14,7 +14,7 @@ use tokio::time::Instant;
 pub const USER: &str = "nlauser";
 pub const PASSWORD: &str = "Nla-Pass-1";
 
-/// What it asks of clients.
+/// The security that it requires of clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Security {
     /// CredSSP.
@@ -25,26 +25,25 @@ pub enum Security {
     Rdp,
 }
 
-/// The colour behind its windows.
+/// The colour background its windows.
 pub const COLOUR: u32 = 0x0020_4060;
 
-/// See the module.
 pub struct Shadow {
     pub port: u16,
     /// The X server that it shows.
     pub display: String,
     directory: TempDir,
-    // Ended in this order.
+    // Dropped in this order.
     server: PdeathsigChild,
     _screen: PdeathsigChild,
 }
 
 impl Shadow {
-    /// Starts one; it listens when this returns.
+    /// Starts it; it listens when this returns.
     pub async fn start(security: Security) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut screen = pdeathsig_command("Xvfb");
-        // The server looks at the display and comes back: in between it must not begin anew.
+        // The server connects to the display twice: in between the display must not reset.
         let (screen, display) = x_server(screen.args([
             "-displayfd",
             "1",
@@ -57,12 +56,12 @@ impl Shadow {
         ]))
         .await;
 
-        let behind = pdeathsig_command("xsetroot")
+        let background = pdeathsig_command("xsetroot")
             .args(["-solid", &format!("#{COLOUR:06x}")])
             .env("DISPLAY", &display)
             .status()
             .await;
-        assert!(behind.expect("xsetroot is installed (x11-xserver-utils)").success());
+        assert!(background.expect("xsetroot is installed (x11-xserver-utils)").success());
 
         let sam = directory.path().join("sam");
         let hash = Command::new("winpr-hash")
@@ -78,7 +77,7 @@ impl Shadow {
         let mut command = pdeathsig_command("freerdp-shadow-cli");
         command
             .args([&format!("/port:{port}"), "/bind-address:127.0.0.1"])
-            // Without NLA it would ask the machine's own accounts.
+            // Without NLA it would authenticate against the machine's accounts.
             .arg(if security == Security::Nla { "+auth" } else { "-auth" })
             .arg(match security {
                 Security::Nla => "/sec:nla",
@@ -107,7 +106,7 @@ impl Shadow {
         shadow
     }
 
-    /// Everything it wrote: for a test that fails.
+    /// Its output, for the message of a failed test.
     pub fn output(&self) -> String {
         fs::read_to_string(self.directory.path().join("said")).unwrap_or_default()
     }
@@ -119,7 +118,6 @@ impl Shadow {
         )
     }
 
-    /// A directory of the test's.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }

@@ -13,14 +13,14 @@ use tokio_tungstenite::tungstenite::Message;
 /// X keysym of the Return key.
 pub const RETURN: u32 = 0xff0d;
 
-/// What the server said.
+/// A message of the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The picture changed; this many rectangles.
+    /// An update of this many rectangles.
     Update(usize),
-    /// Text was cut there.
+    /// ServerCutText.
     CutText(String),
-    /// A bell.
+    /// Bell.
     Bell,
 }
 
@@ -80,14 +80,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> VncClient<S> {
         self.send(&message).await
     }
 
-    /// The whole picture, now.
+    /// Requests the whole picture and waits for it.
     pub async fn frame(&mut self) -> io::Result<()> {
         self.request(false).await?;
         while !matches!(self.next().await?, Event::Update(_)) {}
         Ok(())
     }
 
-    /// Asks for changes until the picture satisfies `done`.
+    /// Requests updates until the picture satisfies `done`.
     pub async fn read_until(&mut self, done: impl Fn(&Self) -> bool) -> io::Result<()> {
         self.frame().await?;
         while !done(self) {
@@ -159,7 +159,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> VncClient<S> {
         }
     }
 
-    /// The stream, for who reads by himself.
     pub fn into_stream(self) -> S {
         self.stream
     }
@@ -199,10 +198,10 @@ fn ensure(holds: bool, what: &str) -> io::Result<()> {
     if holds { Ok(()) } else { Err(io::Error::other(format!("expected that {what}"))) }
 }
 
-/// How a WebSocket was closed: code and reason; `Incomplete` when it broke without a close frame.
+/// Close code and reason of a WebSocket; `None` when it ended without a close frame.
 pub type Closed = Option<(u16, String)>;
 
-/// The binary messages of a WebSocket as a stream of bytes, and how it ended. Dropping the stream
+/// The binary messages of a WebSocket as a stream of bytes, and its end. Dropping the stream
 /// closes the WebSocket.
 pub fn over_websocket<S>(socket: WebSocketStream<S>) -> (DuplexStream, JoinHandle<Closed>)
 where
@@ -236,7 +235,7 @@ where
             loop {
                 match from_server.next().await {
                     Some(Ok(Message::Binary(bytes))) => {
-                        // A client that is gone still wants to know how it ended.
+                        // The reader is gone, but the close code is still wanted.
                         let _ = to_client.write_all(&bytes).await;
                     }
                     Some(Ok(Message::Close(frame))) => {

@@ -1,8 +1,7 @@
-//! A real RDP client as a browser is one: FreeRDP, whose connection goes through RDCleanPath. What
-//! a browser's component does, done for it by a bridge: its X.224 request is put into an
-//! RDCleanPath request, and what follows is taken out of TLS.
+//! A real RDP client, FreeRDP, over RDCleanPath. A bridge does the part of the browser's component:
+//! it puts the client's X.224 request into an RDCleanPath request, and terminates the client's TLS.
 //!
-//! Its window is on an X server that a small RFB client types into and looks at.
+//! Its window is on an X server, which a small RFB client reads and types into.
 
 use super::fake_rdp::{Identity, read_tpkt};
 use super::pdeathsig::{PdeathsigChild, READY_TIMEOUT, pdeathsig_command, x_server};
@@ -20,21 +19,20 @@ use tokio::time::timeout;
 pub const CONNECTION_REQUEST: [u8; 19] =
     [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0];
 
-/// See the module.
 pub struct Xfreerdp {
     /// The client's window and keyboard.
     pub screen: VncClient<UnixStream>,
     /// The display it is on.
     pub display: String,
-    // Ended in this order.
+    // Dropped in this order.
     _client: PdeathsigChild,
     _server: PdeathsigChild,
     _directory: TempDir,
 }
 
 impl Xfreerdp {
-    /// Starts one, whose bytes go over `gateway`, the browser's end of a stream; `arguments` are
-    /// more for `xfreerdp`.
+    /// Starts it over `gateway`, the browser's end of a stream, with additional `arguments` for
+    /// `xfreerdp`.
     pub async fn start(
         gateway: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         destination: String,
@@ -107,8 +105,7 @@ impl Xfreerdp {
     }
 }
 
-/// Asks the gateway for a connection, as a browser does; the server's X.224 answer, or the whole
-/// answer when it is a refusal.
+/// Sends an RDCleanPath request, as a browser does; returns the response.
 pub async fn request_connection(
     gateway: &mut (impl AsyncRead + AsyncWrite + Unpin),
     connect: &[u8],

@@ -1,8 +1,8 @@
 //! A real xrdp with sesman and xorgxrdp, for one test. Needs root, since it logs users in.
 //!
-//! It lives in mount and process namespaces of its own: its user exists in its own `/etc/passwd`
-//! only, its sockets and its `/tmp` are its own, and when the value is dropped, or the test dies,
-//! everything in it dies at once, X servers included. Only its ports are everybody's.
+//! It runs in its own mount and PID namespaces: its user exists in its own `/etc/passwd`
+//! only, as do its sockets and its `/tmp`, and when the value is dropped, or the test process ends,
+//! everything in them ends, X servers included. Only its ports are shared.
 
 use super::free_port;
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,13 +20,12 @@ pub const PASSWORD: &str = "Rdp-Pass-1";
 const HASH: &str = "$6$portcullis$/EIPMfSkOyb7XEuhlLsfD7.yulT9W4W.es9evMyq.VxuOhgLjrfzoFwOFNvzvMWbuGAcwxQFKATJJZz.6qKH20";
 /// The colour behind its windows.
 pub const COLOUR: u32 = 0x0020_4060;
-/// Longest wait for it to listen.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The user's number; the group's, too. In no other passwd file.
+/// UID and GID of the user; in no other passwd file.
 const UID: u32 = 61_234;
 
-/// `$D` is the directory; it is at `/mnt` inside.
+/// `$D` is the directory; it is mounted at `/mnt`.
 const NAMESPACE_SCRIPT: &str = r#"
 set -e
 mount --bind "$D" /mnt
@@ -44,7 +43,7 @@ xrdp-sesman -n -c /mnt/etc/xrdp/sesman.ini >/mnt/sesman.out 2>&1 &
 exec xrdp -n -c /mnt/xrdp.ini >/mnt/xrdp.out 2>&1
 "#;
 
-/// Says who logged in to which display, each time a session starts, and reads lines into a file.
+/// Writes user and display of each started session to a file, and typed lines to another.
 const SESSION_SCRIPT: &str = r#"#!/bin/sh
 echo "$(id -un) $DISPLAY" >> "$HOME/started"
 xsetroot -solid '#204060'
@@ -52,7 +51,6 @@ xterm -geometry 80x24+40+40 -e sh -c 'while read -r line; do echo "$line" >> "$H
 exec icewm >/dev/null 2>&1
 "#;
 
-/// See the module.
 pub struct Xrdp {
     pub port: u16,
     /// The user's home.
@@ -62,7 +60,7 @@ pub struct Xrdp {
 }
 
 impl Xrdp {
-    /// Starts one; it listens when this returns.
+    /// Starts it; it listens when this returns.
     pub async fn start() -> Self {
         assert!(rustix::process::geteuid().is_root(), "xrdp logs users in: it needs root");
         let directory = tempfile::tempdir().unwrap();
@@ -109,7 +107,7 @@ impl Xrdp {
         xrdp
     }
 
-    /// Everything it wrote: for a test that fails.
+    /// Its output and logs, for the message of a failed test.
     pub fn output(&self) -> String {
         let read =
             |name: &str| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
@@ -131,8 +129,8 @@ impl Xrdp {
 
 impl Drop for Xrdp {
     fn drop(&mut self) {
-        // With the first process inside dies everything inside; unshare buries it and ends. Without
-        // one, unshare is all there is.
+        // Killing the first process of the PID namespace kills all others; unshare reaps it and
+        // ends. Without one, only unshare runs.
         let outer = self.process.id();
         let pid = child_of(outer).or(i32::try_from(outer).ok());
         if let Some(pid) = pid.and_then(Pid::from_raw) {
@@ -196,7 +194,7 @@ fn prepare(directory: &TempDir, port: u16, sesman: u16) {
         &ini,
         &[
             ("ListenPort=", format!("ListenPort={sesman}")),
-            // Displays also have names that no namespace here hides.
+            // Displays also have abstract sockets, which these namespaces do not separate.
             ("X11DisplayOffset=", format!("X11DisplayOffset={}", 20 + port % 4000)),
             ("LogFile=", "LogFile=/mnt/sesman.log".into()),
             ("EnableSyslog=", "EnableSyslog=false".into()),
@@ -205,7 +203,7 @@ fn prepare(directory: &TempDir, port: u16, sesman: u16) {
     fs::write(path("etc/xrdp/sesman.ini"), ini).unwrap();
 }
 
-/// Lines that begin so become others; every one of them must be there.
+/// Replaces lines by their beginning; each must exist.
 fn replaced(ini: &str, changes: &[(&str, String)]) -> String {
     for (start, _) in changes {
         assert!(ini.lines().any(|line| line.starts_with(start)), "{start} is in the file");

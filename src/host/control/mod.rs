@@ -146,7 +146,7 @@ pub struct OrderWorkspace {
     pub kind: WorkspaceKind,
     /// Whether it reaches the host's network.
     pub network: bool,
-    /// The host's service that it is; `Incomplete`: a desktop is started.
+    /// The host's service that it is; `None`: a desktop is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
 }
@@ -175,7 +175,7 @@ pub struct Started {
     #[serde(serialize_with = "expose")]
     pub password: SecretString,
     /// SHA-256 of its server's certificate, in hexadecimal: fresh for each desktop, and the only
-    /// one to be taken. `Incomplete`: it has none, or is a service.
+    /// one to be taken. `None`: it has none, or is a service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
 }

@@ -26,7 +26,7 @@ pub struct Limits {
     pub memory: u64,
     /// Processes and threads of a desktop (cgroup and rlimit).
     pub processes: u64,
-    /// Processors a desktop may use, in hundredths (cgroup); `Incomplete` for no limit.
+    /// Processors a desktop may use, in hundredths (cgroup); `None` for no limit.
     pub cpu_percent: Option<u32>,
     /// Open files of one process.
     pub files: u64,

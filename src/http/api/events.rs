@@ -99,7 +99,7 @@ impl EventStream {
         })
     }
 
-    /// The next bytes; `Incomplete` ends the stream.
+    /// The next bytes; `None` ends the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(bytes) = self.pending.pop_front() {

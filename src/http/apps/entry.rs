@@ -128,7 +128,7 @@ pub(super) fn is_from_gateway(asked: &RequestContext<'_>, headers: &HeaderMap) -
     known.into_iter().any(|ours| ours.as_bytes() == origin.as_bytes())
 }
 
-/// The form's ticket; `Incomplete` for what is no such form.
+/// The form's ticket; `None` for what is no such form.
 async fn read_ticket(request: Request<Incoming>) -> Option<SecretString> {
     let kind = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
     if !kind.split(';').next()?.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
@@ -196,7 +196,7 @@ async fn open_or_join(
     Ok(EntryGrant { cookie, start })
 }
 
-/// 256 random bits; `Incomplete` when the system has none to give.
+/// 256 random bits; `None` when the system has none to give.
 fn random_cookie() -> Option<SecretString> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).ok()?;

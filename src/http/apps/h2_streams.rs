@@ -37,7 +37,7 @@ pub(super) struct StreamProgress {
 }
 
 impl StreamProgress {
-    /// That of the stream in whose task this is asked; `Incomplete` on HTTP/1.1.
+    /// That of the stream in whose task this is asked; `None` on HTTP/1.1.
     pub(super) fn current() -> Option<Arc<Self>> {
         CURRENT_STREAM.try_with(Arc::clone).ok()
     }

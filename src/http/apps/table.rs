@@ -63,7 +63,7 @@ pub(in crate::http) struct OpenApp {
 }
 
 impl OpenApp {
-    /// Why it ended; `Incomplete` while it can be used.
+    /// Why it ended; `None` while it can be used.
     pub(super) fn end(&self) -> Option<AppEnd> {
         let right = *self.right.borrow();
         match right {

@@ -65,7 +65,7 @@ impl Default for ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    /// Takes the next piece from the front of what has arrived; `Incomplete`: more has to arrive first.
+    /// Takes the next piece from the front of what has arrived; `None`: more has to arrive first.
     ///
     /// # Errors
     /// [`Malformed::Chunk`]; the body can be read no further.

@@ -27,7 +27,7 @@ pub struct HeadDecoder {
 }
 
 impl HeadDecoder {
-    /// Takes a head from the front of what has arrived; `Incomplete`: it is not whole.
+    /// Takes a head from the front of what has arrived; `None`: it is not whole.
     ///
     /// # Errors
     /// [`Malformed`] as soon as it is seen to be no head, or too large a one.

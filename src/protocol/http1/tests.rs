@@ -27,7 +27,7 @@ fn framed(octets: &str, to_head: bool) -> Result<Framing, Malformed> {
     response_framing(&head?.expect("a whole head"), to_head)
 }
 
-/// Reads a chunked body that arrives in pieces: its data, its trailers, what is behind it; `Incomplete`:
+/// Reads a chunked body that arrives in pieces: its data, its trailers, what is behind it; `None`:
 /// it is not whole.
 type Body = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
 

@@ -74,7 +74,7 @@ impl ChannelName {
 /// A channel the client asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Channel {
-    /// What it is for; `Incomplete` when it is forbidden.
+    /// What it is for; `None` when it is forbidden.
     pub purpose: Option<Purpose>,
     /// Its name as the client gave it.
     pub name: ChannelName,

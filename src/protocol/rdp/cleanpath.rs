@@ -47,7 +47,7 @@ pub fn printable_destination(destination: &str) -> String {
     destination.chars().filter(|c| !c.is_control()).take(MAX_PRINTED).collect()
 }
 
-/// The request in `pending`, and what it measured; `Incomplete` while there is more to come.
+/// The request in `pending`, and what it measured; `None` while there is more to come.
 ///
 /// # Errors
 /// [`CleanPathError`].

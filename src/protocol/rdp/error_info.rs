@@ -37,7 +37,7 @@ pub enum ErrorInfo {
 }
 
 impl ErrorInfo {
-    /// From the PDU's code; `Incomplete` when it says that nothing is wrong.
+    /// From the PDU's code; `None` when it says that nothing is wrong.
     #[must_use]
     pub fn from_code(code: u32) -> Option<Self> {
         Some(match code {

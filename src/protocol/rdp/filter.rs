@@ -31,7 +31,7 @@ use bytes::Bytes;
 pub struct Edits {
     /// Into its core settings.
     pub core: CoreEdits,
-    /// Who signs in; `Incomplete` when the user is to do it at the desktop's own screen. Wiped once it
+    /// Who signs in; `None` when the user is to do it at the desktop's own screen. Wiped once it
     /// has been sent.
     pub credential: Option<Credential>,
 }

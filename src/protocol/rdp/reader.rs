@@ -102,12 +102,12 @@ pub(super) fn write_at(
     Ok(())
 }
 
-/// Two bytes as a number, least first. `Incomplete` beyond the end.
+/// Two bytes as a number, least first. `None` beyond the end.
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().copied().map(u16::from_le_bytes)
 }
 
-/// Four bytes as a number, least first. `Incomplete` beyond the end.
+/// Four bytes as a number, least first. `None` beyond the end.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)
 }

@@ -83,7 +83,7 @@ fn is_truncated_deactivate(user_data: &[u8], total: usize) -> bool {
 }
 
 /// The whole Deactivate All PDU in place of one that is cut short, which the browser's client takes
-/// for an error; `Incomplete` when it is something else.
+/// for an error; `None` when it is something else.
 pub(super) fn complete_deactivate(user_data: &[u8]) -> Option<[u8; 13]> {
     let source = user_data
         .get(4..CONTROL)

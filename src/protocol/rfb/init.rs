@@ -30,7 +30,7 @@ pub struct PixelFormat {
 }
 
 impl PixelFormat {
-    /// Reads a pixel format of 16 bytes; `Incomplete` when there can be no such pixels.
+    /// Reads a pixel format of 16 bytes; `None` when there can be no such pixels.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let [bits, depth, _, colour, maxima @ ..] = bytes.first_chunk::<10>()?;
         if !matches!(bits, 8 | 16 | 32) {
@@ -64,7 +64,7 @@ pub struct ServerInit {
 }
 
 impl ServerInit {
-    /// Reads the message off the front of what has arrived; `Incomplete` while it is not all there.
+    /// Reads the message off the front of what has arrived; `None` while it is not all there.
     ///
     /// # Errors
     /// [`RfbError`] for a size, pixels or a name that nobody can have.

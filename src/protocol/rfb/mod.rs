@@ -211,7 +211,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Reads whole fields off the front of what has arrived. `Incomplete` means "not all there yet", and
+/// Reads whole fields off the front of what has arrived. `None` means "not all there yet", and
 /// takes nothing.
 struct Input<'a> {
     rest: &'a [u8],

@@ -19,7 +19,7 @@ diesel::define_sql_function! {
     fn lower(text: Nullable<Text>) -> Nullable<Text>;
 }
 
-/// Which entries. What is `Incomplete` does not matter.
+/// Which entries. What is `None` does not matter.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AuditFilter {
     /// User id, or e-mail address in whatever case.

@@ -97,7 +97,7 @@ impl Tx<'_> {
         now: Timestamp,
     ) -> Result<bool> {
         let endpoint = endpoint.map(|endpoint| endpoint.to_string());
-        // What is `Incomplete` stays as it was.
+        // What is `None` stays as it was.
         let change = (
             endpoint.map(|e| hosts::endpoint.eq(e)),
             version.map(|v| hosts::version.eq(v)),

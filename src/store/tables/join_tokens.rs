@@ -27,7 +27,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Uses a join token, and says for which organization and name; `Incomplete` when it is unknown, used
+    /// Uses a join token, and says for which organization and name; `None` when it is unknown, used
     /// or expired. Of two that race, one wins.
     pub fn consume_join_token(
         &mut self,

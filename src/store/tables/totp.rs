@@ -11,7 +11,7 @@ use diesel::prelude::*;
 pub struct TotpRow {
     /// The secret, sealed.
     pub sealed: String,
-    /// When it was confirmed, in unix milliseconds; `Incomplete`: it proves nothing yet.
+    /// When it was confirmed, in unix milliseconds; `None`: it proves nothing yet.
     pub confirmed_at: Option<i64>,
     /// The last step whose code was used; -1 before the first.
     pub last_step: i64,

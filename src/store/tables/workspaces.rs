@@ -257,7 +257,7 @@ impl Tx<'_> {
         Ok(found.flatten())
     }
 
-    /// Keeps it in place of what was kept before; `Incomplete` forgets it.
+    /// Keeps it in place of what was kept before; `None` forgets it.
     pub fn set_workspace_password(&mut self, id: &WorkspaceId, sealed: Option<&str>) -> Result<()> {
         diesel::update(in_use!(id))
             .set(workspaces::password_sealed.eq(sealed))

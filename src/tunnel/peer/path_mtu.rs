@@ -145,7 +145,7 @@ pub(super) struct Echo<'a> {
 }
 
 impl<'a> Echo<'a> {
-    /// Reads a packet; `Incomplete` if it is something else, or damaged, or a fragment.
+    /// Reads a packet; `None` if it is something else, or damaged, or a fragment.
     pub(super) fn parse(packet: &'a [u8]) -> Option<Self> {
         // Asked of every packet that arrives: what is TCP is seen at once.
         match packet.first()? >> 4 {

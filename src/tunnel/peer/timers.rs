@@ -72,7 +72,7 @@ impl Timers {
         }
     }
 
-    /// What to do at `now`; called until it answers `Incomplete`. `keyed`: there is a key fit for
+    /// What to do at `now`; called until it answers `None`. `keyed`: there is a key fit for
     /// sending.
     pub(super) fn poll(&mut self, now: Instant, keyed: bool) -> Option<TimerAction> {
         if let Some(attempt) = self.attempt {

@@ -26,7 +26,7 @@ pub(super) struct Sealer<'a> {
     pub(super) tunn: &'a mut Tunn,
     pub(super) transmits: &'a mut TransmitQueue,
     pub(super) scratch: &'a mut [u8],
-    /// Where to; `Incomplete` while there is no key or no address: packets are then dropped, or better,
+    /// Where to; `None` while there is no key or no address: packets are then dropped, or better,
     /// not asked for.
     pub(super) to: Option<SocketAddr>,
     /// Data packets sealed, and their encrypted bytes.
@@ -74,7 +74,7 @@ impl PacketOutput for Sealer<'_> {
     }
 }
 
-/// Source and destination of an IP packet; `Incomplete` when it is not even an IP header.
+/// Source and destination of an IP packet; `None` when it is not even an IP header.
 pub(super) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     match packet.first()? >> 4 {
         4 => {

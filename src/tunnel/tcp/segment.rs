@@ -86,7 +86,7 @@ pub(in crate::tunnel) struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// Reads an IP packet; `Incomplete` if it is not a whole TCP segment, with a right checksum unless it
+    /// Reads an IP packet; `None` if it is not a whole TCP segment, with a right checksum unless it
     /// was `vouched` for on its whole way. Who sent it is not looked at.
     pub(in crate::tunnel) fn parse(packet: &'a [u8], vouched: bool) -> Option<Self> {
         let (addresses, tcp) = match packet.first()? >> 4 {

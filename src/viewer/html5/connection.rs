@@ -193,7 +193,7 @@ impl Connection {
         Poll::Pending
     }
 
-    /// The stream itself and what has arrived of it, for another protocol; `Incomplete` when a body is
+    /// The stream itself and what has arrived of it, for another protocol; `None` when a body is
     /// still being sent.
     pub(super) fn into_stream(self) -> Option<(Stream, Bytes, Arc<OwnedSemaphorePermit>)> {
         let stream = self.reader.unsplit(self.writer?);

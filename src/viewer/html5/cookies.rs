@@ -53,7 +53,7 @@ impl CookieJar {
         lock(&self.known).get(&name).is_some_and(|values| values.contains(&value))
     }
 
-    /// A `Set-Cookie` of the application for the browser; `Incomplete`: it does not pass. In a frame of
+    /// A `Set-Cookie` of the application for the browser; `None`: it does not pass. In a frame of
     /// another site only cookies that say `SameSite=None; Secure; Partitioned` work.
     pub(super) fn rewrite_set_cookie(
         &self,
@@ -88,7 +88,7 @@ impl CookieJar {
     }
 
     /// The browser's cookies for the application, in one field (HTTP/2 may send several, RFC 9113
-    /// section 8.2.3); `Incomplete`: there are none.
+    /// section 8.2.3); `None`: there are none.
     pub(super) fn rewrite_cookies<'a>(
         &self,
         headers: impl IntoIterator<Item = &'a HeaderValue>,

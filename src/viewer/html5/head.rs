@@ -180,7 +180,7 @@ pub(super) fn write_request_fields(
     }
 }
 
-/// A field that holds a URL, as the application would have been asked; `Incomplete`: it is not told,
+/// A field that holds a URL, as the application would have been asked; `None`: it is not told,
 /// since it names a page of the gateway.
 fn rewrite_url_field(
     name: &HeaderName,

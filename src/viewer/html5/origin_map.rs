@@ -133,14 +133,14 @@ impl OriginMap {
     }
 
     /// A URL that the application gave, for the browser: its own host becomes the session's origin.
-    /// `Incomplete`: it stays as it is.
+    /// `None`: it stays as it is.
     pub(super) fn to_public(&self, url: &str) -> Option<String> {
         let (scheme, authority, rest) = split_absolute(url)?;
         self.is_application(scheme, authority).then(|| format!("{}{rest}", self.public_origin))
     }
 
     /// A URL that the browser gave, for the application: the session's origin becomes its own host.
-    /// `Incomplete`: it stays as it is.
+    /// `None`: it stays as it is.
     pub(super) fn to_upstream(&self, url: &str) -> Option<String> {
         if self.upstream_host.is_empty() {
             return None;

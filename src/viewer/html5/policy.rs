@@ -96,7 +96,7 @@ const DISPLAYED_MEDIA_TYPES: [&str; 18] = [
     "application/vnd.ms-fontobject",
 ];
 
-/// The one type a head says, in lower case and without parameters; `Incomplete`: none, or several.
+/// The one type a head says, in lower case and without parameters; `None`: none, or several.
 fn media_type(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let (first, None) = (values.next()?, values.next()) else { return None };
@@ -109,7 +109,7 @@ fn is_structured(word: &str) -> bool {
 }
 
 /// May a request with this head begin? `length`: its body's, when it is known and there is one
-/// (`Incomplete`: unknown; `Some(0)`: none).
+/// (`None`: unknown; `Some(0)`: none).
 pub(super) fn check_request(
     policy: &RequestPolicy,
     method: &Method,
@@ -162,7 +162,7 @@ fn check_path(policy: &RequestPolicy, path: &str) -> Result<(), Refusal> {
     if policy.paths.iter().any(within) { Ok(()) } else { Err(Refusal::Path) }
 }
 
-/// A path with its octets decoded; `Incomplete` when two readers might understand it differently.
+/// A path with its octets decoded; `None` when two readers might understand it differently.
 fn decode_path(path: &str) -> Option<String> {
     let mut octets = Vec::with_capacity(path.len());
     let mut bytes = path.bytes();

@@ -42,7 +42,7 @@ pub(super) async fn read_request(
 /// The answer that the connection is there: the server's X.224 Connection Confirm and its
 /// certificates, the server's own first.
 ///
-/// `Incomplete`: a certificate too long for the encoding, which cannot have come through TLS.
+/// `None`: a certificate too long for the encoding, which cannot have come through TLS.
 pub(super) fn response(
     session: SessionId,
     confirm: Vec<u8>,

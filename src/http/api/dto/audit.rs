@@ -240,7 +240,7 @@ pub struct ExportParams {
 }
 
 impl ExportParams {
-    /// The entries asked for; `Incomplete`: the whole log.
+    /// The entries asked for; `None`: the whole log.
     pub fn into_filter(self) -> Option<AuditQuery> {
         let Self { format: _, actor, action, workspace_id, session_id, outcome, from, to, q } =
             self;

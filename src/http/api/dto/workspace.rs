@@ -314,7 +314,7 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// From the sessions that ended; `Incomplete` when there was none.
+    /// From the sessions that ended; `None` when there was none.
     #[must_use]
     pub fn new(ended: &[SessionId]) -> Option<Self> {
         let session_id = ended.first()?.0;

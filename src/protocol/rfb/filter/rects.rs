@@ -165,7 +165,7 @@ impl RectState {
         })
     }
 
-    /// How long a whole rectangle is, told by one look at its beginning; `Incomplete` when that takes
+    /// How long a whole rectangle is, told by one look at its beginning; `None` when that takes
     /// more than one, or is not for this look to tell. What bulk is made of: an update in small
     /// rectangles costs a head for each.
     #[inline]
