@@ -1,15 +1,15 @@
-//! Proofs of identity: passwords, one-time codes, tokens, throttles. Pure, given key, now and
-//! randomness.
+//! Authentication: passwords, one-time codes, tokens, rate limits, sealing. Pure functions of key,
+//! time and randomness.
 //!
-//! | file | what it answers |
+//! | file | content |
 //! | --- | --- |
 //! | [`vault`] | the gateway's keys: seals secrets at rest, signs the audit head |
 //! | [`token`] | access tokens: JWTs signed with Ed25519 |
 //! | [`password`] | passwords: Argon2id |
 //! | [`totp`] | the second factor: time-based one-time codes |
-//! | [`opaque`] | tokens that mean nothing but themselves: refresh tokens, tickets, join tokens |
-//! | [`throttle`] | how often an account and an address may fail |
-//! | [`kdf`] | one key from another |
+//! | [`opaque`] | random tokens: refresh tokens, tickets, join tokens |
+//! | [`rate_limit`] | attempts per account and per address |
+//! | [`kdf`] | key derivation |
 
 pub mod kdf;
 pub mod opaque;
@@ -23,7 +23,7 @@ pub use rate_limit::{AttemptLimiter, Quota};
 pub use token::{Claims, TokenKeys};
 pub use vault::Vault;
 
-/// Fresh random bytes from the operating system.
+/// Random bytes from the operating system.
 #[must_use]
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

@@ -1,8 +1,7 @@
-//! Tokens that mean nothing but themselves: refresh tokens, MFA tokens, stream tickets, join
-//! tokens.
+//! Opaque random tokens: refresh tokens, MFA tokens, stream tickets, join tokens.
 //!
-//! 256 random bits, so a plain SHA-256 is enough to keep: there is nothing to guess, and a stolen
-//! database opens no door.
+//! 256 random bits cannot be guessed, so the store keeps a plain SHA-256 of each, and a stolen
+//! database contains no usable token.
 
 use super::random_bytes;
 use crate::domain::secret::SecretString;
@@ -11,15 +10,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// A fresh token: `prefix` (which says what it is when it turns up in the wrong place) and 43
-/// characters.
+/// A new token: `prefix`, which names its kind, and 43 characters.
 #[must_use]
 pub fn new_token(prefix: &str) -> SecretString {
     let bytes: Zeroizing<[u8; 32]> = Zeroizing::new(random_bytes());
     SecretString::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(*bytes)))
 }
 
-/// What is kept of a token: SHA-256, hex.
+/// What is stored of a token: SHA-256, hex.
 #[must_use]
 pub fn hash(token: &str) -> String {
     hex::encode(Sha256::digest(token))

@@ -1,7 +1,7 @@
-//! Passwords: Argon2id (RFC 9106), 19 MiB, two passes, one lane; kept as a PHC string.
+//! Passwords: Argon2id (RFC 9106), 19 MiB, two passes, one lane; stored as a PHC string.
 //!
 //! A verification takes tens of milliseconds and 19 MiB: call it on the blocking pool, after the
-//! throttle.
+//! rate limit.
 
 use crate::domain::secret::SecretString;
 use crate::domain::{Error, Result};
@@ -14,25 +14,25 @@ use std::cell::Cell;
 pub const MIN_CHARS: usize = 8;
 /// Most characters of a new password.
 pub const MAX_CHARS: usize = 128;
-/// Longest text that is tried at all, in bytes.
+/// Longest text that is hashed, in bytes.
 const MAX_BYTES: usize = 4 * MAX_CHARS;
 
-/// A hash that no password is known for: verified against when there is no user, so that both
-/// refusals take the same time.
+/// A hash of no known password. It is verified when there is no user, so that both refusals take
+/// the same time.
 const DUMMY_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1kZWNveQ$QXJnb24yaWQgZGVjb3k6IG5vIHBhc3N3b3JkIGZpdHM";
 
 thread_local! {
     static RUNS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Argon2id computations of this thread so far. What two sign-ins cost can be compared by it, where
-/// their time is other people's noise.
+/// Argon2id computations of this thread so far. Tests compare by it what two sign-ins cost, where
+/// elapsed time depends on the load.
 #[must_use]
 pub fn computations() -> u64 {
     RUNS.get()
 }
 
-/// For one computation: whoever asks for it is about to do it.
+/// The parameters of one computation, which is counted.
 fn argon2() -> Argon2<'static> {
     RUNS.set(RUNS.get() + 1);
     let params = Params::new(19_456, 2, 1, Some(32))
@@ -40,10 +40,10 @@ fn argon2() -> Argon2<'static> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
-/// Hashes a password under a fresh salt.
+/// Hashes a password with a new salt.
 ///
 /// # Errors
-/// `Internal` when memory or randomness is not to be had.
+/// `Internal` when memory or randomness is unavailable.
 pub fn hash(password: &SecretString) -> Result<String> {
     argon2()
         .hash_password(password.expose().as_bytes())
@@ -51,33 +51,33 @@ pub fn hash(password: &SecretString) -> Result<String> {
         .map_err(|e| Error::internal(e.to_string()))
 }
 
-/// Whether the password is the one that was hashed. A hash that does not parse fits no password,
-/// and takes as long.
+/// Whether the password matches the hash. A hash that does not parse matches no password and takes
+/// as long.
 #[must_use]
 pub fn verify(password: &SecretString, hash: &str) -> bool {
-    let tried = password.expose().as_bytes();
-    let (Ok(hash), true) = (PasswordHash::new(hash), tried.len() <= MAX_BYTES) else {
+    let attempt = password.expose().as_bytes();
+    let (Ok(hash), true) = (PasswordHash::new(hash), attempt.len() <= MAX_BYTES) else {
         verify_dummy(password);
         return false;
     };
-    argon2().verify_password(tried, &hash).is_ok()
+    argon2().verify_password(attempt, &hash).is_ok()
 }
 
 /// Does the work of [`verify`] when there is nothing to verify against. Always false.
 pub fn verify_dummy(password: &SecretString) -> bool {
-    let tried = password.expose().as_bytes();
-    // A password too long to be tried costs no less.
-    let tried = tried.get(..tried.len().min(MAX_BYTES)).unwrap_or_default();
-    let fits = PasswordHash::new(DUMMY_HASH)
-        .is_ok_and(|hash| argon2().verify_password(tried, &hash).is_ok());
-    std::hint::black_box(fits);
+    let attempt = password.expose().as_bytes();
+    // An oversized password costs the same.
+    let attempt = attempt.get(..attempt.len().min(MAX_BYTES)).unwrap_or_default();
+    let matches = PasswordHash::new(DUMMY_HASH)
+        .is_ok_and(|hash| argon2().verify_password(attempt, &hash).is_ok());
+    std::hint::black_box(matches);
     false
 }
 
-/// Whether a new password may be taken by the owner of `email`.
+/// Whether the owner of `email` may choose this password.
 ///
 /// # Errors
-/// `Invalid`, saying what to change.
+/// `Invalid` with the requirement that is not met.
 pub fn check_strength(password: &str, email: &str) -> Result<()> {
     let chars = password.chars().count();
     if chars < MIN_CHARS {
@@ -93,10 +93,10 @@ pub fn check_strength(password: &str, email: &str) -> Result<()> {
     if lower == email || email.split('@').next() == Some(&*lower) {
         return Err(Error::invalid("The password must not be the e-mail address."));
     }
-    let mut kinds: Vec<char> = lower.chars().collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    if kinds.len() < 4 {
+    let mut distinct: Vec<char> = lower.chars().collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    if distinct.len() < 4 {
         return Err(Error::invalid("The password repeats too few characters."));
     }
     Ok(())
@@ -113,25 +113,25 @@ mod tests {
     #[test]
     fn hashes_verify() {
         let password = secret("correct horse battery");
-        let kept = hash(&password).unwrap();
-        assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
-        assert!(verify(&password, &kept));
-        assert!(!verify(&secret("Correct horse battery"), &kept));
-        assert!(!verify(&secret(""), &kept));
-        assert!(!verify(&secret(&"x".repeat(MAX_BYTES + 1)), &kept));
-        assert_ne!(kept, hash(&password).unwrap());
+        let stored = hash(&password).unwrap();
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
+        assert!(verify(&password, &stored));
+        assert!(!verify(&secret("Correct horse battery"), &stored));
+        assert!(!verify(&secret(""), &stored));
+        assert!(!verify(&secret(&"x".repeat(MAX_BYTES + 1)), &stored));
+        assert_ne!(stored, hash(&password).unwrap());
         assert!(!verify(&password, "not a hash"));
     }
 
     #[test]
     fn every_refusal_costs_one_computation() {
-        let kept = hash(&secret("correct horse battery")).unwrap();
+        let stored = hash(&secret("correct horse battery")).unwrap();
         let long = "x".repeat(MAX_BYTES + 1);
         for (password, hash) in [
-            ("correct horse battery", &*kept),
-            ("wrong", &kept),
-            ("", &kept),
-            (&long, &kept),
+            ("correct horse battery", &*stored),
+            ("wrong", &stored),
+            ("", &stored),
+            (&long, &stored),
             ("x", "not a hash"),
             (&long, ""),
         ] {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_decoy_is_a_real_hash() {
+    fn the_dummy_is_a_real_hash() {
         let hash = PasswordHash::new(DUMMY_HASH).unwrap();
         assert!(hash.salt.is_some());
         assert_eq!(hash.hash.unwrap().as_bytes().len(), 32);

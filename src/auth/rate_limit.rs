@@ -22,9 +22,7 @@ use std::time::Duration;
 /// `burst` tries at once, then one per `every`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quota {
-    /// Tries at once.
     pub burst: u32,
-    /// Time until one more.
     pub interval: Duration,
 }
 
@@ -46,7 +44,6 @@ pub struct AttemptLimiter {
 }
 
 impl AttemptLimiter {
-    /// A throttle with these quotas.
     #[must_use]
     pub fn new(per_account: Quota, per_address: Quota) -> Self {
         Self {

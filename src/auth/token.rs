@@ -1,13 +1,13 @@
-//! Access tokens: JWTs (RFC 7519) signed with Ed25519 (RFC 8037). Short-lived; the broker asks the
-//! store each time whether the login is alive.
+//! Access tokens: JWTs (RFC 7519) signed with Ed25519 (RFC 8037). They are short-lived, and the
+//! broker checks in the store at every use that the login is active.
 //!
 //! | term | meaning |
 //! | --- | --- |
-//! | `kid` | the key's JWK thumbprint (RFC 7638): the same key has the same name on every gateway |
-//! | signing key | the newest; the others verify what they signed until it expires |
+//! | `kid` | the key's JWK thumbprint (RFC 7638): the same key has the same id on every gateway |
+//! | signing key | the newest; older ones verify their tokens until these expire |
 //!
-//! The algorithm is ours, never the token's: anything but `EdDSA` under a known `kid` is refused
-//! (RFC 8725 sections 3.1 and 3.2).
+//! The algorithm is fixed: a token with any other than `EdDSA`, or without a known `kid`, is
+//! refused (RFC 8725 sections 3.1 and 3.2).
 
 use super::random_bytes;
 use crate::domain::secret::SecretBytes;
@@ -24,32 +24,26 @@ use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Who issues.
 pub const ISSUER: &str = "portcullis";
-/// For whom.
 pub const AUDIENCE: &str = "portcullis-api";
-/// Longest token that is looked at, in bytes.
+/// Longest accepted token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 4096;
-/// How far another gateway's clock may be ahead, in seconds.
+/// How far ahead another gateway's clock may be, in seconds.
 const CLOCK_SKEW_SECONDS: i64 = 5;
-/// What precedes an Ed25519 seed in PKCS #8 (RFC 8410 section 7): version 0, algorithm 1.3.101.112,
-/// an octet string within one.
+/// PKCS #8 prefix of an Ed25519 seed (RFC 8410 section 7): version 0, algorithm 1.3.101.112, an
+/// octet string within an octet string.
 const PKCS8_PREFIX: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
 
-/// What a token says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Claims {
-    /// User.
     pub sub: UserId,
-    /// Organization.
     pub org: OrganizationId,
-    /// Login.
     pub sid: LoginId,
-    /// Role when issued; the store's word counts.
+    /// Role at the time of issue; the store decides.
     pub role: Role,
-    /// Whether a second factor was verified when issued; the store's word counts.
+    /// Whether a second factor was verified at the time of issue; the store decides.
     pub mfa: bool,
     /// When issued, in unix seconds.
     pub iat: i64,
@@ -59,19 +53,16 @@ pub struct Claims {
     pub iss: String,
     /// [`AUDIENCE`].
     pub aud: String,
-    /// Its own name.
+    /// Unique id of the token.
     pub jti: String,
 }
 
-/// What an application behind the gateway is told about a user: signed, short-lived, and for that
-/// application alone.
+/// What an application behind the gateway receives about a user: signed, short-lived, and for that
+/// application only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Assertion {
-    /// User.
     pub sub: UserId,
-    /// E-mail address.
     pub email: String,
-    /// Name.
     pub name: String,
     /// The role, as the application's groups.
     pub groups: Vec<String>,
@@ -81,14 +72,13 @@ pub struct Assertion {
     pub exp: i64,
     /// [`ISSUER`].
     pub iss: String,
-    /// The application.
     pub aud: String,
-    /// Its own name.
+    /// Unique id of the assertion.
     pub jti: String,
 }
 
-/// The `typ` of an assertion (RFC 8725 section 3.11): it is no access token, and an access token is
-/// none.
+/// The `typ` of an assertion, which is never accepted as an access token, nor the other way round
+/// (RFC 8725 section 3.11).
 pub const ASSERTION_TYPE: &str = "portcullis-assertion+jwt";
 
 /// The keys that sign and verify tokens. Cheap to clone.
@@ -111,7 +101,7 @@ impl fmt::Debug for TokenKeys {
 }
 
 impl TokenKeys {
-    /// A fresh signing key: its name, and its seed (32 bytes) to be sealed and stored.
+    /// A new signing key: its id, and its seed (32 bytes) to be sealed and stored.
     #[must_use]
     pub fn generate() -> (String, SecretBytes) {
         let seed: Zeroizing<[u8; 32]> = Zeroizing::new(random_bytes());
@@ -122,7 +112,7 @@ impl TokenKeys {
     /// The keys of stored seeds, oldest first: the last one signs.
     ///
     /// # Errors
-    /// `Internal` when there is none, or one is not what its name says.
+    /// `Internal` when there is none, or a seed does not match its id.
     pub fn new(stored: impl IntoIterator<Item = (String, SecretBytes)>) -> Result<Self> {
         let keys = stored
             .into_iter()
@@ -138,7 +128,7 @@ impl TokenKeys {
         self.keys.last().expect("INVARIANT: `new` refuses an empty list")
     }
 
-    /// Name of the key that signs.
+    /// Id of the signing key.
     #[must_use]
     pub fn kid(&self) -> &str {
         &self.newest().kid
@@ -147,7 +137,7 @@ impl TokenKeys {
     /// Signs a token.
     ///
     /// # Errors
-    /// `Internal` when the library cannot.
+    /// `Internal` when encoding fails.
     pub fn sign(&self, claims: &Claims) -> Result<String> {
         let key = self.newest();
         let mut header = Header::new(Algorithm::EdDSA);
@@ -155,10 +145,10 @@ impl TokenKeys {
         jsonwebtoken::encode(&header, claims, &key.encoding_key).map_err(Error::internal)
     }
 
-    /// Signs what an application is told about a user.
+    /// Signs an assertion about a user for an application.
     ///
     /// # Errors
-    /// `Invalid` when the audience is this gateway's own; `Internal` when the library cannot.
+    /// `Invalid` when the audience is this gateway's own; `Internal` when encoding fails.
     pub fn sign_assertion(&self, assertion: &Assertion) -> Result<String> {
         if assertion.aud == AUDIENCE {
             return Err(Error::invalid(
@@ -172,10 +162,10 @@ impl TokenKeys {
         jsonwebtoken::encode(&header, assertion, &key.encoding_key).map_err(Error::internal)
     }
 
-    /// What a token says, when it is ours and not expired.
+    /// Verifies a token and returns its claims.
     ///
     /// # Errors
-    /// `Unauthenticated`, whatever is wrong with it; the cause is for the log.
+    /// `Unauthenticated` for every fault; the cause is for the log.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims> {
         let refused =
             |cause: &str| Error::unauthenticated("Invalid or expired token").caused_by(cause);
@@ -195,8 +185,7 @@ impl TokenKeys {
         rules.set_issuer(&[ISSUER]);
         rules.set_audience(&[AUDIENCE]);
         rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // The library asks the machine for the time; here time is an argument, and is compared
-        // below.
+        // The library would read the system clock; time is an argument here and is compared below.
         rules.validate_exp = false;
         let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding_key, &rules)
             .map_err(|_| refused("signature or claims"))?
@@ -230,8 +219,8 @@ impl Key {
         }
         let mut der = Zeroizing::new(PKCS8_PREFIX.to_vec());
         der.extend_from_slice(&*seed);
-        // The library's "ed_der": PKCS #8 for the private half, the bare 32 bytes for the public
-        // one.
+        // The library's "ed_der" is PKCS #8 for the private key and the bare 32 bytes for the
+        // public key.
         let verifies = DecodingKey::from_ed_components(&x).map_err(Error::internal)?;
         Ok(Self { kid, x, encoding_key: EncodingKey::from_ed_der(&der), decoding_key: verifies })
     }

@@ -1,10 +1,10 @@
 //! The second factor: time-based one-time codes (RFC 6238): SHA-1, six digits, steps of 30 seconds,
-//! one step of drift either way.
+//! one step of clock skew in either direction.
 //!
 //! | term | meaning |
 //! | --- | --- |
 //! | secret | 160 random bits (RFC 4226 section 4), shown as base32 |
-//! | step | unix time divided by 30 s; the store keeps the last one used, so that a code works once (RFC 6238 section 5.2) |
+//! | step | unix time divided by 30 s; the store keeps the last used one, so that a code works once (RFC 6238 section 5.2) |
 
 use super::random_bytes;
 use crate::domain::secret::SecretString;
@@ -14,21 +14,20 @@ use qrcode::render::svg;
 use qrcode::{EcLevel, QrCode};
 use totp_rs::{Algorithm, Builder, Totp};
 
-/// Digits of a code.
 pub const DIGITS: u8 = 6;
 /// Seconds of a step.
 pub const PERIOD: u64 = 30;
-/// Steps of drift that are accepted either way.
+/// Accepted clock skew in either direction, in steps.
 const SKEW_STEPS: i64 = 1;
 
-/// A fresh secret, base32.
+/// A new secret, base32.
 #[must_use]
 pub fn new_secret() -> SecretString {
     let bytes: zeroize::Zeroizing<[u8; 20]> = zeroize::Zeroizing::new(random_bytes());
     SecretString::new(BASE32_NOPAD.encode(&*bytes))
 }
 
-/// The step that `now` lies in.
+/// The step of `now`.
 #[must_use]
 pub fn step_of(now: Timestamp) -> i64 {
     now.unix_seconds().div_euclid(PERIOD.cast_signed())
@@ -46,7 +45,7 @@ fn build(secret: &SecretString, labels: Option<(&str, &str)>) -> Result<Totp> {
         .with_step_duration(PERIOD)
         .with_secret(bytes);
     if let Some((issuer, account)) = labels {
-        // The label is "issuer:account": a colon inside either would move the border.
+        // The label is "issuer:account": neither may contain a colon.
         builder = builder
             .with_issuer(Some(issuer.replace(':', " ")))
             .with_account_name(account.replace(':', " "));
@@ -54,7 +53,7 @@ fn build(secret: &SecretString, labels: Option<(&str, &str)>) -> Result<Totp> {
     builder.build().map_err(|_| Error::invalid("The secret needs at least 128 bits."))
 }
 
-/// Checks that a text can be a secret: base32 of at least 128 bits.
+/// Checks that a text is a usable secret: base32 of at least 128 bits.
 ///
 /// # Errors
 /// `Invalid`, saying what is wrong.
@@ -62,31 +61,30 @@ pub fn validate_secret(secret: &SecretString) -> Result<()> {
     build(secret, None).map(|_| ())
 }
 
-/// The step around `now` whose code this is; `None` when there is none. Spaces in the code do not
-/// count.
+/// The step around `now` whose code this is, if there is one. White space in the code is ignored.
 ///
-/// Every step of the window is compared, each in constant time, so that the time taken does not
-/// tell which fits.
+/// Every step of the window is compared, each in constant time, so that the elapsed time does not
+/// reveal which one matches.
 #[must_use]
 pub fn matching_step(secret: &SecretString, code: &str, now: Timestamp) -> Option<i64> {
     let totp = build(secret, None).ok()?;
     let code: String =
         code.chars().filter(|c| !c.is_whitespace()).take(DIGITS as usize + 1).collect();
     let present = step_of(now);
-    let mut fit = None;
+    let mut matching = None;
     for step in present - SKEW_STEPS..=present + SKEW_STEPS {
         let seconds = u64::try_from(step).ok()?.checked_mul(PERIOD)?;
         if totp.check(&code, seconds).is_some() {
-            fit = Some(step);
+            matching = Some(step);
         }
     }
-    fit
+    matching
 }
 
 /// The code of a step: for tests and the demo.
 ///
 /// # Errors
-/// `Invalid` when the secret is none.
+/// `Invalid` when the secret is not usable.
 pub fn code_at(secret: &SecretString, step: i64) -> Result<String> {
     let seconds = u64::try_from(step).unwrap_or(0).saturating_mul(PERIOD);
     Ok(build(secret, None)?.generate(seconds).to_string())
@@ -95,7 +93,7 @@ pub fn code_at(secret: &SecretString, step: i64) -> Result<String> {
 /// What authenticator apps read: `otpauth://totp/issuer:account?secret=...`.
 ///
 /// # Errors
-/// `Invalid` when the secret or the account is none.
+/// `Invalid` when the secret or the account is not usable.
 pub fn otpauth_url(secret: &SecretString, issuer: &str, account: &str) -> Result<SecretString> {
     let totp = build(secret, Some((issuer, account)))?;
     totp.to_url()
@@ -103,8 +101,8 @@ pub fn otpauth_url(secret: &SecretString, issuer: &str, account: &str) -> Result
         .map_err(|_| Error::invalid("The account needs a name."))
 }
 
-/// A URL as a QR code: SVG text, dark on white whatever the page's theme, with the quiet zone that
-/// scanners need.
+/// A URL as a QR code: SVG text, dark on white independently of the page's theme, with the quiet
+/// zone that scanners need.
 ///
 /// # Errors
 /// `Invalid` when the URL is too long for a QR code.
@@ -167,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_and_pictures() {
+    fn urls_and_qr_codes() {
         let url = otpauth_url(&rfc_secret(), "Port: cullis", "ann@example.com").unwrap();
         assert!(url.expose().starts_with("otpauth://totp/Port"), "{}", url.expose());
         assert!(url.expose().contains("secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"));
@@ -178,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_code_fits_its_window_and_no_more(seconds in 120i64..4_000_000_000, drift in -3i64..=3) {
+        fn a_code_matches_within_its_window_only(seconds in 120i64..4_000_000_000, drift in -3i64..=3) {
             let secret = rfc_secret();
             let now = Timestamp(seconds * 1000);
             let step = step_of(now) + drift;

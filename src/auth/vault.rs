@@ -1,10 +1,10 @@
-//! The gateway's keys. One master key, kept in a file outside the database; every other key comes
-//! from it by [`super::kdf`].
+//! The gateway's keys. One master key is kept in a file outside the database; every other key is
+//! derived from it by [`super::kdf`].
 //!
 //! | term | meaning |
 //! | --- | --- |
-//! | sealed | a secret as the database holds it: `v1.` and base64url of nonce (24 bytes) and ciphertext, XChaCha20-Poly1305 |
-//! | purpose | what the secret is and whose, such as `totp:<user id>`; authenticated, so that a sealed text moved elsewhere does not open |
+//! | sealed | a secret as the database stores it: `v1.` and base64url of nonce (24 bytes) and ciphertext, XChaCha20-Poly1305 |
+//! | purpose | what the secret is and whose, such as `totp:<user id>`; authenticated as associated data, so that a sealed text cannot be moved elsewhere |
 //! | head signature | Ed25519 (RFC 8032) over [`crate::domain::audit::Head::signed_text`], standard base64 |
 
 use super::{kdf, random_bytes};
@@ -57,14 +57,14 @@ impl Vault {
         }
     }
 
-    /// A value that tells two master keys apart and says nothing about either: kept in the database
-    /// to notice a wrong key file at start.
+    /// Identifies the master key without revealing it: stored in the database, so that a wrong key
+    /// file is noticed at start.
     #[must_use]
     pub fn key_check_value(&self) -> &str {
         &self.keys.key_check_value
     }
 
-    /// Seals `plain` for `purpose` under a fresh nonce.
+    /// Seals `plain` for `purpose` under a new nonce.
     #[must_use]
     pub fn seal(&self, purpose: &str, plain: &[u8]) -> String {
         let nonce: [u8; NONCE_BYTES] = random_bytes();
@@ -79,13 +79,13 @@ impl Vault {
         format!("{SEALED_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// Opens what [`Vault::seal`] sealed for the same purpose under the same master key.
+    /// Unseals what [`Vault::seal`] sealed for the same purpose under the same master key.
     ///
     /// # Errors
-    /// `Internal` when the text was altered, or sealed for another purpose or under another key:
-    /// which of them is not told.
+    /// `Internal` when the text was altered, or sealed for another purpose or under another key;
+    /// the cases are not distinguished.
     pub fn unseal(&self, purpose: &str, sealed: &str) -> Result<SecretBytes> {
-        let closed = || {
+        let refused = || {
             Error::internal(
                 "a sealed value does not open: altered, for another purpose, or under another master key",
             )
@@ -93,14 +93,14 @@ impl Vault {
         let bytes = sealed
             .strip_prefix(SEALED_PREFIX)
             .and_then(|text| URL_SAFE_NO_PAD.decode(text).ok())
-            .ok_or_else(closed)?;
-        let (nonce, message) = bytes.split_at_checked(NONCE_BYTES).ok_or_else(closed)?;
+            .ok_or_else(refused)?;
+        let (nonce, message) = bytes.split_at_checked(NONCE_BYTES).ok_or_else(refused)?;
         let payload = Payload { msg: message, aad: purpose.as_bytes() };
         self.keys
             .seal
             .decrypt(XNonce::from_slice(nonce), payload)
             .map(SecretBytes::new)
-            .map_err(|_| closed())
+            .map_err(|_| refused())
     }
 
     /// Signs the text of an audit head.
@@ -122,8 +122,8 @@ impl Vault {
     }
 }
 
-/// Whether the key `public_key` (as [`Vault::audit_public_key`] gives it) signed the text of an
-/// audit head: needs no secret.
+/// Whether the key `public_key` (as returned by [`Vault::audit_public_key`]) signed the text of an
+/// audit head. Needs no secret.
 #[must_use]
 pub fn verify_head_with(public_key: &str, text: &str, signature: &str) -> bool {
     let key = STANDARD.decode(public_key).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
@@ -144,11 +144,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sealed_opens(plain: Vec<u8>, purpose: String) {
+        fn sealed_values_unseal(plain: Vec<u8>, purpose: String) {
             let vault = Vault::from_master_key([7; 32]);
             let sealed = vault.seal(&purpose, &plain);
-            let opened = vault.unseal(&purpose, &sealed).unwrap();
-            prop_assert_eq!(opened.expose(), &plain);
+            let unsealed = vault.unseal(&purpose, &sealed).unwrap();
+            prop_assert_eq!(unsealed.expose(), &plain);
             prop_assert_ne!(&sealed, &vault.seal(&purpose, &plain));
         }
 
@@ -164,13 +164,13 @@ mod tests {
         }
 
         #[test]
-        fn nonsense_is_refused(text: String) {
+        fn malformed_text_is_refused(text: String) {
             prop_assert!(Vault::from_master_key([7; 32]).unseal("totp:a", &text).is_err());
         }
     }
 
     #[test]
-    fn purpose_and_key_bind() {
+    fn purpose_and_key_are_authenticated() {
         let vault = Vault::from_master_key([7; 32]);
         let sealed = vault.seal("totp:a", b"secret");
         assert!(vault.unseal("totp:b", &sealed).is_err());

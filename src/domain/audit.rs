@@ -1,10 +1,10 @@
-//! What happened, chained so that it can be proved.
+//! The audit log: entries chained by hash, so that a change is found.
 //!
-//! An [`RequestLogEntry`] holds the hash of the entry before it; its own hash is SHA-256 over its canonical
+//! An [`Entry`] holds the hash of the previous entry; its own hash is SHA-256 over its canonical
 //! JSON without `hash` (RFC 8785: members sorted, no white space; values here are only objects,
 //! arrays, strings, integers, booleans and null). Changing, removing or reordering entries breaks
-//! the chain at a place [`Verifier`] names; cutting off the end is found by comparing with the
-//! signed head.
+//! the chain at a sequence number that [`Verifier`] reports; a truncated log is found by comparing
+//! with the signed head.
 
 pub mod export;
 
@@ -14,37 +14,34 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
-/// The hash before the first entry.
+/// `prev_hash` of the first entry.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 macro_rules! actions {
-    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
-        /// What was done or tried.
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Action { $($(#[$doc])* $name,)* }
 
         impl Action {
-            /// Every action.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-            /// Its word in the log.
             #[must_use]
             pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $word,)* }
+                match self { $(Self::$name => $label,)* }
             }
         }
     };
 }
 
 actions! {
-    /// First (and where none is due, only) factor accepted, or the whole sign-in completed.
+    /// The first factor was accepted (and no second one is required), or the sign-in was completed.
     Login = "login",
     /// Wrong password, unknown or disabled account.
     LoginFailed = "login_failed",
-    /// Too many tries.
+    /// Too many attempts.
     LoginThrottled = "login_throttled",
     /// Second factor accepted.
     MfaVerify = "mfa_verify",
-    /// Second factor refused.
+    /// Second factor rejected.
     MfaFailed = "mfa_failed",
     /// Second factor enrolled.
     MfaEnroll = "mfa_enroll",
@@ -56,33 +53,33 @@ actions! {
     RefreshReuse = "refresh_reuse",
     /// Signed out.
     Logout = "logout",
-    /// Signed out everywhere.
+    /// Every login of a user was ended.
     LogoutEverywhere = "logout_everywhere",
-    /// A session was created (a seat taken).
+    /// A session was created.
     CreateSession = "create_session",
-    /// A workspace was launched: its session is active, or the launch failed or was refused.
+    /// A workspace was launched and its session is active, or the launch failed or was refused.
     LaunchWorkspace = "launch_workspace",
     /// A workspace was stopped.
     StopWorkspace = "stop_workspace",
     /// A session was disconnected by its user.
     DisconnectSession = "disconnect_session",
-    /// A session was ended by an admin or by a rule.
+    /// A session was ended by an administrator or by the gateway.
     TerminateSession = "terminate_session",
-    /// A session's time was over.
+    /// A session reached its expiry.
     ExpireSession = "expire_session",
-    /// A session's desktop and keys are gone.
+    /// The desktop and the tunnel keys of a session were removed.
     CloseSession = "close_session",
-    /// A browser's stream was opened.
+    /// A stream was opened.
     OpenStream = "open_stream",
-    /// A browser's stream ended.
+    /// A stream was closed.
     CloseStream = "close_stream",
     /// A stream ticket was issued.
     IssueTicket = "issue_ticket",
-    /// A used, expired, foreign or unknown ticket was tried.
+    /// A used, expired, foreign or unknown ticket was presented.
     TicketRefused = "ticket_refused",
-    /// Something was asked for that policy does not allow, or that is not the caller's.
+    /// Policy denied an action, or the object belongs to somebody else.
     AccessDenied = "access_denied",
-    /// A forged, expired or revoked token was tried.
+    /// A forged, expired or revoked token was presented.
     TokenRefused = "token_refused",
     /// A workspace was created.
     CreateWorkspace = "create_workspace",
@@ -100,13 +97,13 @@ actions! {
     EnableUser = "enable_user",
     /// A user was signed out by an admin.
     SignOutUser = "sign_out_user",
-    /// A host join token was made.
+    /// A host join token was created.
     CreateJoinToken = "create_join_token",
     /// A host enrolled.
     EnrollHost = "enroll_host",
     /// A standard WireGuard peer was added as a host.
     AddPeer = "add_peer",
-    /// A host's configuration was shown, its preshared key in it.
+    /// A host's configuration, which contains its preshared key, was shown.
     ShowHostConfig = "show_host_config",
     /// A host was removed.
     RemoveHost = "remove_host",
@@ -116,27 +113,27 @@ actions! {
     HostLost = "host_lost",
     /// The gateway started.
     GatewayStart = "gateway_start",
-    /// The gateway stopped in order.
+    /// The gateway shut down regularly.
     GatewayStop = "gateway_stop",
-    /// A server's certificate was pinned: recorded at first use, or accepted by an admin.
+    /// The certificate of an upstream was pinned: recorded at first use, or accepted by an
+    /// administrator.
     PinCertificate = "pin_certificate",
-    /// A server showed another certificate than the one it must have.
+    /// An upstream presented another certificate than the expected one.
     CertificateRefused = "certificate_refused",
-    /// A server did not take the credential it was given.
+    /// An upstream rejected the credential.
     LoginRefused = "login_refused",
-    /// Something that policy forbids was not let through a stream: clipboard, files, input, a
-    /// channel.
+    /// Policy blocked a transfer in a stream: clipboard, files, input, a channel.
     TransferRefused = "transfer_refused",
-    /// A request to a web application that policy forbids: its method, path, size, or a file up or
-    /// down.
+    /// Policy blocked a request to a web application: by method, path, size, or as an upload or
+    /// download.
     RequestRefused = "request_refused",
-    /// A browser asked for another destination than its session's.
+    /// A browser requested another destination than its session's.
     DestinationRefused = "destination_refused",
-    /// A user saved a credential of theirs for a workspace.
+    /// A user saved their own credential for a workspace.
     SaveCredential = "save_credential",
-    /// A user had a saved credential forgotten.
+    /// A user deleted their saved credential.
     ForgetCredential = "forget_credential",
-    /// A user typed a credential for one use.
+    /// A user entered a credential for one use.
     EnterCredential = "enter_credential",
     /// The log was exported.
     ExportAudit = "export_audit",
@@ -145,27 +142,21 @@ actions! {
 }
 
 impl Action {
-    /// The action of a word.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|a| a.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|a| a.as_str() == name)
     }
 }
 
-/// How it went.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Done.
     Success,
-    /// Refused.
     Denied,
-    /// Failed.
     Error,
 }
 
 impl Outcome {
-    /// Its word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -175,107 +166,78 @@ impl Outcome {
         }
     }
 
-    /// The outcome of a word.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Success, Self::Denied, Self::Error].into_iter().find(|o| o.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Success, Self::Denied, Self::Error].into_iter().find(|o| o.as_str() == name)
     }
 }
 
-/// Who did it. `id` and `role` are null when nobody is known (a failed sign-in); the gateway itself
-/// and its command line are role `system`.
+/// Who did it. `id` and `role` are null for an unauthenticated client (a failed sign-in); the
+/// gateway itself and its command line have the role `system`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Actor {
-    /// User id.
     pub id: Option<String>,
-    /// E-mail address, as known or as typed (cut to 254 bytes).
+    /// E-mail address, as stored or as entered (at most 254 bytes).
     pub email: Option<String>,
-    /// Role at that moment.
     pub role: Option<String>,
 }
 
-/// To what.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct EntryTarget {
     /// `session`, `workspace`, `user`, `host`, `login`, `audit`, `gateway`, `route`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// Id.
     pub id: Option<String>,
-    /// Name at that moment.
     pub name: Option<String>,
 }
 
-/// What is to be written; the store adds its place in the chain.
+/// An entry without its position in the chain, which the store adds.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Draft {
-    /// When.
     pub time: Timestamp,
-    /// Organization; `None` for what concerns the gateway as a whole or nobody known.
+    /// `None` for events of the gateway as a whole and of unauthenticated clients.
     pub organization_id: Option<OrganizationId>,
-    /// Who.
     pub actor: Actor,
-    /// What.
     pub action: Action,
-    /// To what.
     pub target: EntryTarget,
-    /// How it went.
     pub outcome: Outcome,
-    /// Why (a short word), for denials, errors and endings.
+    /// One short name, for denials, errors and endings.
     pub reason: Option<String>,
-    /// From where.
     pub source_ip: Option<String>,
-    /// With what.
     pub user_agent: Option<String>,
-    /// In which session.
     pub session_id: Option<String>,
-    /// In which workspace.
     pub workspace_id: Option<String>,
-    /// In which request.
     pub request_id: Option<String>,
-    /// More, per action. Strings, integers, booleans, null; never a secret.
+    /// Additional fields of the action: strings, integers, booleans, null. Never a secret.
     pub details: Map<String, Value>,
 }
 
-/// An entry of the log, as stored, listed and exported.
+/// An entry as it is stored, listed and exported.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Entry {
-    /// Place in the chain, from 1, without gaps.
+    /// Position in the chain, from 1, without gaps.
     pub seq: i64,
-    /// When.
     pub time: Timestamp,
-    /// Organization.
     pub organization_id: Option<OrganizationId>,
-    /// Who.
     pub actor: Actor,
-    /// What (a word of [`Action`]).
     pub action: String,
-    /// To what.
     pub target: EntryTarget,
-    /// How it went.
     pub outcome: Outcome,
-    /// Why.
     pub reason: Option<String>,
-    /// From where.
     pub source_ip: Option<String>,
-    /// With what.
     pub user_agent: Option<String>,
-    /// In which session.
     pub session_id: Option<String>,
-    /// In which workspace.
     pub workspace_id: Option<String>,
-    /// In which request.
     pub request_id: Option<String>,
-    /// More.
     pub details: Map<String, Value>,
-    /// Hash of the entry before, hex.
+    /// Hash of the previous entry, hex.
     pub prev_hash: String,
-    /// Own hash, hex.
+    /// Hash of this entry, hex.
     pub hash: String,
 }
 
 impl Draft {
-    /// The entry at place `seq` after the entry with `prev_hash`.
+    /// The entry at position `seq` after the entry with `prev_hash`.
     #[must_use]
     pub fn chain(self, seq: i64, prev_hash: &str) -> Entry {
         let mut entry = Entry {
@@ -325,8 +287,8 @@ pub fn canonical_json(value: &Value) -> String {
 fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            // serde_json escapes exactly what RFC 8785 section 3.2.2.2 asks for: the two mandatory
-            // characters and controls.
+            // serde_json escapes exactly what RFC 8785 section 3.2.2.2 requires: the two mandatory
+            // characters and control characters.
             let _ = write!(out, "{value}");
         }
         Value::Array(items) => {
@@ -355,78 +317,55 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
-/// The end of the chain, as the store keeps it beside the entries: signed, so that cutting off
-/// entries and moving the head is found.
+/// The end of the chain, stored beside the entries and signed, so that truncation and a replaced
+/// head are found.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Head {
-    /// Place of the last entry; 0 when there is none.
+    /// Position of the last entry; 0 for an empty log.
     pub seq: i64,
-    /// Its hash; [`GENESIS`] when there is none.
+    /// Hash of the last entry; [`GENESIS`] for an empty log.
     pub hash: String,
     /// Ed25519 signature over `"portcullis-audit-head:" seq ":" hash`, standard base64.
     pub signature: String,
 }
 
 impl Head {
-    /// What is signed.
     #[must_use]
     pub fn signed_text(seq: i64, hash: &str) -> String {
         format!("portcullis-audit-head:{seq}:{hash}")
     }
 }
 
-/// What is wrong with a chain, and where.
+/// A fault of the chain, and its position.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ChainFault {
-    /// The entry's content does not give its hash.
+    /// The content of the entry does not match its hash.
     #[error("entry {seq} was changed: its content does not match its hash")]
-    Changed {
-        /// Its place.
-        seq: i64,
-    },
-    /// An entry is not there.
+    Changed { seq: i64 },
     #[error("entry {seq} is missing")]
-    Missing {
-        /// The place that is empty.
-        seq: i64,
-    },
-    /// An entry stands where it does not belong.
+    Missing { seq: i64 },
+    /// An entry is at the wrong position.
     #[error("entry {seq} is out of order: entry {expected} belongs there")]
-    Reordered {
-        /// What was found.
-        seq: i64,
-        /// What belongs there.
-        expected: i64,
-    },
-    /// The entry does not follow the one before it.
+    Reordered { seq: i64, expected: i64 },
+    /// `prev_hash` is not the hash of the previous entry.
     #[error("entry {seq} does not follow entry {}: the one before it was changed or replaced", seq - 1)]
-    BrokenLink {
-        /// Its place.
-        seq: i64,
-    },
-    /// Entries at the end are gone.
+    BrokenLink { seq: i64 },
+    /// Entries at the end are missing.
     #[error("the log was cut off after entry {last}: it had {expected} entries")]
     Truncated {
-        /// Last entry found.
         last: i64,
         /// Last entry according to the head.
         expected: i64,
     },
-    /// Entries follow that the head does not know.
+    /// There are entries after the signed head.
     #[error("entry {seq} follows the signed head: it was added from outside")]
-    BeyondHead {
-        /// First such place.
-        seq: i64,
-    },
-    /// The head's signature is wrong, or the last hash differs from the head's.
+    BeyondHead { seq: i64 },
+    /// The signature of the head is wrong, or the last hash differs from the head's.
     #[error("the head of the log does not match: {detail}")]
-    BadHead {
-        /// In what.
-        detail: String,
-    },
+    BadHead { detail: String },
 }
 
-/// Reads a chain entry by entry, in constant memory.
+/// Verifies a chain entry by entry, in constant memory.
 #[derive(Clone, Debug)]
 pub struct Verifier {
     seq: i64,
@@ -440,10 +379,10 @@ impl Default for Verifier {
 }
 
 impl Verifier {
-    /// Takes the next entry.
+    /// Verifies the next entry.
     ///
     /// # Errors
-    /// [`ChainFault`] naming the first entry that is wrong.
+    /// [`ChainFault`] of the first faulty entry.
     pub fn push(&mut self, entry: &Entry) -> Result<(), ChainFault> {
         let expected = self.seq + 1;
         if entry.seq > expected {
@@ -463,19 +402,18 @@ impl Verifier {
         Ok(())
     }
 
-    /// How many entries were read.
     #[must_use]
     pub fn entries(&self) -> i64 {
         self.seq
     }
 
-    /// Hash of the last entry read.
+    /// Hash of the last verified entry.
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// Compares the end with the head (whose signature the caller has checked).
+    /// Compares the end with the head, whose signature the caller has verified.
     ///
     /// # Errors
     /// [`ChainFault`] when entries are missing at the end, follow the head, or end in another hash.

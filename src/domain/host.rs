@@ -1,21 +1,21 @@
-//! Where workspaces run.
+//! Workspace hosts.
 
 use super::{HostId, OrganizationId, Timestamp};
 use std::net::{IpAddr, SocketAddr};
 
-/// What runs at the other end of a host's tunnel.
+/// What is at the other end of a host's tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum HostKind {
     /// Our agent: it enrolled with a join token, dials home, and starts desktops.
     #[default]
     Agent,
-    /// A standard WireGuard peer (a kernel, wireguard-go, Windows) that an admin added by its
-    /// public key. It starts nothing; workspaces name servers that run on it.
+    /// A standard WireGuard peer (a kernel, wireguard-go, Windows) that an administrator added by
+    /// its public key. It starts nothing; workspaces name servers that run on it.
     Peer,
 }
 
 impl HostKind {
-    /// Its word in APIs and in the store.
+    /// Its name in APIs and in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -24,34 +24,28 @@ impl HostKind {
         }
     }
 
-    /// The kind of a word.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Agent, Self::Peer].into_iter().find(|kind| kind.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Agent, Self::Peer].into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
 /// A workspace host: a machine the gateway reaches over WireGuard.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Host {
-    /// Id.
     pub id: HostId,
-    /// Organization.
     pub organization_id: OrganizationId,
-    /// What runs there.
     pub kind: HostKind,
-    /// Name.
     pub name: String,
     /// WireGuard public key, standard base64.
     pub public_key: String,
     /// Its address inside the host tunnel.
     pub address: IpAddr,
-    /// Where its authenticated datagrams last came from; lets a restarted gateway call it at once.
+    /// Source of its last authenticated datagram: a restarted gateway connects there at once.
     pub endpoint: Option<SocketAddr>,
     /// Version of its agent; empty for a standard peer.
     pub version: String,
     /// When it enrolled, or was added.
     pub enrolled_at: Timestamp,
-    /// When it was last connected.
     pub last_seen_at: Option<Timestamp>,
 }

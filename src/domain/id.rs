@@ -1,4 +1,4 @@
-//! How things are named: UUID newtypes, and the slug of a workspace.
+//! Identifiers: UUID newtypes, and the slug of a workspace.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -13,7 +13,7 @@ macro_rules! uuid_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A fresh random (version 4) id.
+            /// A new random (version 4) id.
             #[must_use]
             #[allow(clippy::new_without_default)]
             pub fn new() -> Self {
@@ -42,32 +42,26 @@ macro_rules! uuid_id {
     };
 }
 
-uuid_id!(
-    /// A user.
-    UserId
-);
+uuid_id!(UserId);
 uuid_id!(
     /// An organization: every user, workspace, session, host and key belongs to one.
     OrganizationId
 );
 uuid_id!(
-    /// A session: one user's live or past connection to one workspace.
+    /// A session: one principal's live or past connection to one workspace.
     SessionId
 );
 uuid_id!(
-    /// A login: one signed-in browser or program, from first factor to sign-out. Refresh tokens and
-    /// streams hang from it.
+    /// A login: one signed-in browser or program, from the first factor to sign-out. Refresh tokens
+    /// and streams belong to it.
     LoginId
 );
-uuid_id!(
-    /// A workspace host.
-    HostId
-);
+uuid_id!(HostId);
 
 /// Longest workspace id, in bytes.
 pub const MAX_WORKSPACE_ID_BYTES: usize = 63;
 
-/// A workspace's id: a slug such as `ws-linux-desktop`: lower-case letters, digits and single inner
+/// A workspace's id: a slug such as `ws-linux-desktop`: lower-case letters, digits and inner
 /// hyphens, 1 to 63 bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize)]
 #[serde(transparent)]
@@ -81,7 +75,7 @@ pub struct WorkspaceId(String);
 pub struct InvalidWorkspaceId;
 
 impl WorkspaceId {
-    /// Checks and takes a slug.
+    /// Parses a slug.
     ///
     /// # Errors
     /// [`InvalidWorkspaceId`] when it is not one.
@@ -100,7 +94,6 @@ impl WorkspaceId {
         }
     }
 
-    /// The slug.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -143,10 +136,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is taken is short and safe in a path, a URL, a file name and a seat's name, and
-        /// reads back as it was.
+        /// Every accepted slug is short, safe in a path, a URL and a file name, and parses back to
+        /// itself.
         #[test]
-        fn what_is_taken_is_harmless(text in "[a-zA-Z0-9-]{0,70}|.{0,8}") {
+        fn accepted_slugs_are_safe(text in "[a-zA-Z0-9-]{0,70}|.{0,8}") {
             if let Ok(id) = WorkspaceId::parse(&text) {
                 prop_assert_eq!(id.as_str(), &text);
                 prop_assert!(!text.is_empty() && text.len() <= MAX_WORKSPACE_ID_BYTES);
@@ -157,7 +150,7 @@ mod tests {
         }
 
         #[test]
-        fn every_slug_is_taken(text in "[a-z0-9]|[a-z0-9][a-z0-9-]{0,61}[a-z0-9]") {
+        fn every_slug_is_accepted(text in "[a-z0-9]|[a-z0-9][a-z0-9-]{0,61}[a-z0-9]") {
             prop_assert!(WorkspaceId::parse(&text).is_ok());
         }
     }

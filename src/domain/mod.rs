@@ -1,23 +1,25 @@
-//! Nouns and rules, without I/O: what everything else in Portcullis is about.
+//! Nouns and rules without I/O.
 //!
-//! | file | what it answers |
+//! | file | content |
 //! | --- | --- |
-//! | [`id`] | how things are named |
-//! | [`time`] | what a moment is, and who says what time it is |
-//! | [`network`] | a range of addresses |
+//! | [`id`] | identifiers |
+//! | [`time`] | timestamps and the clock |
+//! | [`network`] | address ranges |
 //! | [`sync`] | locking without poisoning |
-//! | [`secret`] | values that must never be printed |
-//! | [`error`] | the kinds of failure every edge can map |
-//! | [`user`] | who: users, roles, callers, where a request came from |
+//! | [`rate_limit`] | token buckets |
+//! | [`secret`] | values that are never printed |
+//! | [`error`] | the kinds of failure |
+//! | [`user`] | users, roles, and the source of a request |
+//! | [`principal`] | who asks: a user, an API key, the system |
 //! | [`workspace`] | what can be launched |
 //! | [`host`] | where workspaces run |
-//! | [`server`] | the server behind a stream: who the gateway is to it, how it is trusted, what may pass |
-//! | [`web`] | how a web application is met, and which requests may pass |
-//! | [`reach`] | which way a stream goes to its desktop, and which leg of it is slow |
-//! | [`session`] | a live, audited connection of a user to a workspace, and its state machine |
+//! | [`upstream`] | the server behind a stream: credential, trust, stream policy |
+//! | [`web_app`] | how a web application is proxied, and which requests may pass |
+//! | [`route`] | the network route of a stream, and the latency of its hops |
+//! | [`session`] | a live, audited connection to a workspace, and its state machine |
 //! | [`policy`] | who may do what: the only place that makes a [`policy::Permit`] |
-//! | [`lease`] | the proof that a stream may be opened, carrying its target |
-//! | [`audit`] | what happened, chained so that it can be proved |
+//! | [`lease`] | the proof that a stream may be opened, with its target |
+//! | [`audit`] | the audit log and its hash chain |
 
 pub mod audit;
 pub mod error;

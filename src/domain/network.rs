@@ -8,9 +8,7 @@ use std::str::FromStr;
 /// An address range, written as `10.64.0.0/10`; a single address is a range of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Network {
-    /// First address.
     pub address: IpAddr,
-    /// Prefix length.
     pub prefix: u8,
 }
 
@@ -114,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_know_their_addresses() {
+    fn contains_its_addresses() {
         let private: Network = "10.64.0.0/10".parse().unwrap();
         assert!(
             private.contains("10.127.255.255".parse().unwrap())

@@ -1,5 +1,4 @@
-//! A session: one user's live or past connection to one workspace, and the machine its life
-//! follows.
+//! A session: one principal's live or past connection to one workspace, and its state machine.
 //!
 //! ```text
 //!  Queued --Admit--> Creating --Ready--> Active
@@ -9,8 +8,8 @@
 //!               Closing(reason) --Release--> Closed(reason)
 //! ```
 //!
-//! `CloseGuard` means: nobody may use it any more; its desktop and its tunnel's keys are being taken
-//! away. `Closed`: they are gone.
+//! `Closing`: nobody may use it any more; its desktop and its tunnel's keys are being removed.
+//! `Closed`: they are removed.
 
 use super::route::SessionRoute;
 use super::user::Mfa;
@@ -21,34 +20,26 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Why a session ended. The first reason given stays.
+/// Why a session ended. The first reason stays.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
-    /// Its user disconnected it.
     UserDisconnected,
-    /// Its user stopped the workspace.
     WorkspaceStopped,
-    /// An admin stopped the workspace or terminated the session.
+    /// An administrator stopped the workspace or terminated the session.
     AdminStopped,
-    /// Its user signed out everywhere.
     SignedOut,
-    /// An admin signed its user out.
+    /// An administrator signed its user out.
     SignedOutByAdmin,
-    /// Its user was disabled.
     UserDisabled,
-    /// Its workspace was removed.
     WorkspaceRemoved,
-    /// Its time was over.
     Expired,
     /// Its host, or the desktop on it, is gone.
     HostLost,
-    /// It never became active.
     LaunchFailed,
 }
 
 impl EndReason {
-    /// Every reason.
     pub const ALL: [Self; 10] = [
         Self::UserDisconnected,
         Self::WorkspaceStopped,
@@ -62,7 +53,7 @@ impl EndReason {
         Self::LaunchFailed,
     ];
 
-    /// Its word in APIs, in the store and in the close frame of a stream.
+    /// Its name in APIs, in the store and in the close frame of a stream.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -79,10 +70,9 @@ impl EndReason {
         }
     }
 
-    /// The reason of a word.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|r| r.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|r| r.as_str() == name)
     }
 }
 
@@ -92,23 +82,18 @@ impl fmt::Display for EndReason {
     }
 }
 
-/// Where a session is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum State {
-    /// Waits for a place.
     Queued,
-    /// Its desktop and tunnel are being made.
+    /// Its desktop and tunnel are being created.
     Creating,
-    /// Can be used.
     Active,
-    /// Is being taken down.
     Closing(EndReason),
-    /// Is over.
     Closed(EndReason),
 }
 
 impl State {
-    /// Its word in the store; the reason is a column of its own.
+    /// Its name in the store; the reason is a column of its own.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -120,10 +105,10 @@ impl State {
         }
     }
 
-    /// The state of a stored word and reason; `None` when they do not fit.
+    /// The state of a stored name and reason; `None` when they contradict each other.
     #[must_use]
-    pub fn parse(word: &str, reason: Option<EndReason>) -> Option<Self> {
-        match (word, reason) {
+    pub fn parse(name: &str, reason: Option<EndReason>) -> Option<Self> {
+        match (name, reason) {
             ("queued", None) => Some(Self::Queued),
             ("creating", None) => Some(Self::Creating),
             ("active", None) => Some(Self::Active),
@@ -133,7 +118,7 @@ impl State {
         }
     }
 
-    /// Holds a seat: anything before `Closed`.
+    /// Every state before `Closed`.
     #[must_use]
     pub fn is_live(self) -> bool {
         match self {
@@ -142,7 +127,6 @@ impl State {
         }
     }
 
-    /// Why it ends or ended.
     #[must_use]
     pub fn end_reason(self) -> Option<EndReason> {
         match self {
@@ -151,7 +135,7 @@ impl State {
         }
     }
 
-    /// Its word in the workspaces dialect; `None` while it is not listed yet.
+    /// Its name in the workspaces API; `None` while it is not listed.
     #[must_use]
     pub fn workspaces_status(self) -> Option<&'static str> {
         match self {
@@ -173,33 +157,28 @@ impl State {
     }
 }
 
-/// What can happen to a session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Event {
-    /// A place is there.
     Admit,
-    /// The tunnel has handshaken and the workspace answers.
+    /// The tunnel has completed its handshake and the workspace answers.
     Ready,
-    /// It must end, for this reason.
     Close(EndReason),
-    /// Its desktop and keys are gone.
+    /// Its desktop and keys were removed.
     Release,
 }
 
-/// The event does not fit the state; nothing changed.
+/// The event does not apply to the state; nothing changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a session that is {state:?} cannot take {event:?}")]
 pub struct IllegalTransition {
-    /// Where it is.
     pub state: State,
-    /// What was tried.
     pub event: Event,
 }
 
-/// The one transition function: total, and the only way from one state to another.
+/// The only transition function: total over states and events.
 ///
 /// # Errors
-/// [`IllegalTransition`] when the event does not fit the state.
+/// [`IllegalTransition`] when the event does not apply to the state.
 pub fn apply(state: State, event: Event) -> Result<State, IllegalTransition> {
     let illegal = Err(IllegalTransition { state, event });
     match (state, event) {
@@ -219,57 +198,44 @@ pub fn apply(state: State, event: Event) -> Result<State, IllegalTransition> {
     }
 }
 
-/// A session. Who, what and where are copied at launch, so that history stays true when users and
-/// workspaces change.
+/// A session. The attributes of its principal, workspace and host are copied at launch, so that the
+/// history stays true when they change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Session {
-    /// Id.
     pub id: SessionId,
-    /// Organization.
     pub organization_id: OrganizationId,
-    /// User.
     pub user_id: UserId,
-    /// The user's address at launch.
     pub user_email: String,
     /// The login it was launched from.
     pub login_id: LoginId,
-    /// Workspace.
     pub workspace_id: WorkspaceId,
-    /// The workspace's name at launch.
     pub workspace_name: String,
-    /// The workspace's kind.
     pub workspace_kind: WorkspaceKind,
     /// The host it runs on; nil for a direct target, which is on none of ours.
     pub host_id: HostId,
-    /// Which way its stream goes.
     pub route: SessionRoute,
-    /// State.
     pub state: State,
     /// Its address inside its tunnel, unique among the live sessions that have one of their own;
-    /// else the address of its host, or of its direct target when it was launched.
+    /// else the address of its host, or of its direct target at launch.
     pub address: IpAddr,
-    /// The second factor verified for it, if one was.
+    /// The second factor verified for it.
     pub mfa: Option<Mfa>,
-    /// The host's public key in this session's tunnel (standard base64); there once the host
+    /// The host's public key in this session's tunnel, standard base64; known once the host
     /// answered.
     pub peer_public_key: Option<String>,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// When it became active.
     pub started_at: Option<Timestamp>,
-    /// When it was over.
     pub ended_at: Option<Timestamp>,
-    /// When it will be ended at the latest.
     pub expires_at: Timestamp,
-    /// Counts changes: what a compare-and-set compares.
+    /// Incremented by every change; compared by compare-and-set.
     pub version: i64,
 }
 
 impl Session {
-    /// The session after `event` at `now`: state, its times and its version.
+    /// The session after `event` at `now`: state, times and version.
     ///
     /// # Errors
-    /// [`IllegalTransition`] when the event does not fit.
+    /// [`IllegalTransition`] when the event does not apply.
     pub fn apply(&self, event: Event, now: Timestamp) -> Result<Self, IllegalTransition> {
         let state = apply(self.state, event)?;
         let mut next = Self { state, version: self.version + 1, ..self.clone() };
@@ -283,7 +249,6 @@ impl Session {
         Ok(next)
     }
 
-    /// Whether its time is over.
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at

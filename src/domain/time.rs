@@ -1,5 +1,5 @@
-//! A moment is unix milliseconds. Both databases keep it as BIGINT, since they round their own
-//! timestamps differently.
+//! Timestamps are unix milliseconds. Both databases store them as BIGINT, since they round their
+//! own timestamp types differently.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -11,9 +11,8 @@ use time::format_description::well_known::Rfc3339;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Timestamp(pub i64);
 
-/// Who says what time it is. Passed in at the rim, so that rules and tests never ask the machine.
+/// The source of the present time, passed in so that rules and tests never read the system clock.
 pub trait Clock: Send + Sync + 'static {
-    /// The present moment.
     fn now(&self) -> Timestamp;
 }
 
@@ -30,7 +29,7 @@ impl Timestamp {
         Self(self.0.saturating_sub(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long after `earlier` this is; zero when it is not.
+    /// The time from `earlier` to this; zero when `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -42,7 +41,7 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// Reads RFC 3339.
+    /// Parses RFC 3339.
     ///
     /// # Errors
     /// When the text is not RFC 3339.

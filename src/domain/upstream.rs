@@ -1,36 +1,31 @@
-//! The server behind a workspace's stream: what may pass to and from it, who the gateway is to it,
-//! and how it proves who it is.
+//! The server behind a workspace's stream: what may pass to and from it, the gateway's credential
+//! for it, and how its certificate is verified.
 //!
 //! | term | meaning |
 //! | --- | --- |
 //! | [`StreamPolicy`] | what the stream may carry, enforced on the wire |
-//! | [`Credential`] | what the gateway proves to the server; the browser never holds it |
-//! | [`TrustRule`] | how the server's certificate is checked, as an admin chose |
-//! | [`Fingerprint`] | SHA-256 of a certificate in DER; a *pin* is the one expected |
+//! | [`Credential`] | what the gateway authenticates with; the browser never receives it |
+//! | [`TrustRule`] | how the upstream's certificate is verified, as an administrator chose |
+//! | [`Fingerprint`] | SHA-256 of a certificate in DER; a *pin* is the expected one |
 
 use super::secret::SecretString;
 use super::web_app::WebAppConfig;
 use std::fmt;
 
-/// Which way clipboard text may go. *In* is from the user's machine into the desktop.
+/// The allowed directions of clipboard text. *In* is from the user's machine into the desktop.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Clipboard {
-    /// Neither way.
     None,
-    /// Only into the desktop.
     In,
-    /// Only out of the desktop.
     Out,
-    /// Both ways.
     #[default]
     Both,
 }
 
 impl Clipboard {
-    /// Every value.
     pub const ALL: [Self; 4] = [Self::None, Self::In, Self::Out, Self::Both];
 
-    /// Its word in APIs and in the store.
+    /// Its name in APIs and in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,10 +36,9 @@ impl Clipboard {
         }
     }
 
-    /// The value of a word.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|value| value.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|value| value.as_str() == name)
     }
 
     /// Text may go from the user's machine into the desktop.
@@ -60,7 +54,6 @@ impl Clipboard {
     }
 }
 
-/// What a stream may carry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StreamPolicy {
     /// Clipboard text.
@@ -72,29 +65,28 @@ pub struct StreamPolicy {
 }
 
 impl Default for StreamPolicy {
-    /// Clipboard text both ways and input; no files.
+    /// Clipboard text in both directions and input; no files.
     fn default() -> Self {
         Self { clipboard: Clipboard::Both, files: false, read_only: false }
     }
 }
 
-/// Where the credential for a server comes from.
+/// Where the credential for an upstream comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum CredentialSource {
-    /// One for the workspace, kept sealed.
+    /// One for the workspace, stored sealed.
     #[default]
     Workspace,
-    /// One per user and workspace, kept sealed.
+    /// One per user and workspace, stored sealed.
     User,
-    /// The user types it in the viewer; used once, never kept.
+    /// The user enters it in the viewer; used once, never stored.
     Ask,
 }
 
 impl CredentialSource {
-    /// Every source.
     pub const ALL: [Self; 3] = [Self::Workspace, Self::User, Self::Ask];
 
-    /// Its word in APIs and in the store.
+    /// Its name in APIs and in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -104,26 +96,23 @@ impl CredentialSource {
         }
     }
 
-    /// The source of a word.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|source| source.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.as_str() == name)
     }
 }
 
-/// Who the gateway is to a server.
+/// What the gateway authenticates with at an upstream.
 #[derive(Debug, Clone)]
 pub struct Credential {
     /// Account name; empty where the protocol has none (RFB's VncAuth).
     pub username: String,
-    /// Windows domain; empty: the server's own accounts.
+    /// Windows domain; empty: the upstream's local accounts.
     pub domain: String,
-    /// Password; empty: none is known.
     pub password: SecretString,
 }
 
 impl Credential {
-    /// A password alone.
     #[must_use]
     pub fn password(password: SecretString) -> Self {
         Self { username: String::new(), domain: String::new(), password }
@@ -135,8 +124,8 @@ impl Credential {
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
-    /// The fingerprint of a text: 64 hexadecimal digits, with or without colons between the bytes;
-    /// `sha256:` may stand before.
+    /// Parses 64 hexadecimal digits, with or without colons between the bytes, and with an optional
+    /// prefix `sha256:`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let lower = text.trim().to_ascii_lowercase();
@@ -150,8 +139,8 @@ impl Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, byte) in self.0.iter().enumerate() {
-            write!(f, "{}{byte:02x}", if place == 0 { "" } else { ":" })?;
+        for (index, byte) in self.0.iter().enumerate() {
+            write!(f, "{}{byte:02x}", if index == 0 { "" } else { ":" })?;
         }
         Ok(())
     }
@@ -163,58 +152,53 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// How a server's certificate is checked.
+/// How an upstream's certificate is verified.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum TrustRule {
-    /// The first one seen is pinned; another is refused until an admin accepts it.
+    /// The first certificate is pinned; another is refused until an administrator accepts it.
     #[default]
     FirstUse,
-    /// This one and no other.
     Pinned(Fingerprint),
-    /// One issued by these authorities (PEM), for this name when there is one.
+    /// A certificate issued by these authorities, for this name if there is one.
     Authority {
         /// Certificates of authorities, PEM.
         roots: String,
-        /// The name the certificate must be for; `None`: any name these authorities vouch for.
+        /// The name the certificate must be valid for; `None`: any name these authorities issue
+        /// for.
         name: Option<String>,
     },
 }
 
-/// What is known of a server's certificate before it is met.
+/// What is known of an upstream's certificate before the handshake.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct UpstreamTrust {
-    /// The rule.
     pub rule: TrustRule,
     /// The pin that was recorded or accepted, for [`TrustRule::FirstUse`].
     pub pin: Option<Fingerprint>,
 }
 
-/// Everything a stream needs to know of its server, as it was when the stream was granted.
+/// The configuration of a stream's upstream at the moment the stream was granted.
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    /// TCP port.
     pub port: u16,
-    /// What is proved to it; `None`: the user must be asked.
+    /// `None`: the user must be asked.
     pub credential: Option<Credential>,
-    /// Where that came from.
     pub credential_source: CredentialSource,
-    /// How it proves itself.
     pub trust: UpstreamTrust,
-    /// What may pass.
     pub policy: StreamPolicy,
-    /// RFB: other clients of the same desktop are put out (ClientInit's shared flag is 0). RFC 6143
-    /// section 7.3.1.
+    /// RFB: other clients of the same desktop are disconnected (shared flag 0 in ClientInit, RFC
+    /// 6143 section 7.3.1).
     pub exclusive: bool,
-    /// RDP: the keyboard layout told to the server (a Windows input locale identifier, `0x00000407`
-    /// is German); `None`: the browser's own word.
+    /// RDP: the keyboard layout sent to the server (a Windows input locale identifier, `0x00000407`
+    /// is German); `None`: the browser's.
     pub keyboard_layout: Option<u32>,
-    /// A web application's own terms; `None` for every other kind.
+    /// The configuration of a web application; `None` for every other kind.
     pub web_app: Option<Box<WebAppConfig>>,
 }
 
 impl Upstream {
-    /// A desktop that an agent started: no certificate to check, a password of its own, nothing
-    /// held back.
+    /// A desktop that an agent started: a password of its own, no certificate to verify, and no
+    /// restriction but the stream policy.
     #[must_use]
     pub fn agent_started(port: u16, password: SecretString, policy: StreamPolicy) -> Self {
         Self {
@@ -230,8 +214,8 @@ impl Upstream {
     }
 }
 
-/// The keyboard layout of a text such as `0x00000407`, a Windows input locale identifier of 1 to 8
-/// hexadecimal digits. An empty text is no layout (`Some(None)`); `None`: it is not one.
+/// Parses a keyboard layout such as `0x00000407`, a Windows input locale identifier of 1 to 8
+/// hexadecimal digits. An empty text is no layout (`Some(None)`); `None`: it does not parse.
 #[must_use]
 pub fn parse_keyboard_layout(text: &str) -> Option<Option<u32>> {
     let text = text.trim().to_ascii_lowercase();
@@ -249,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read_back() {
+    fn names_round_trip() {
         for value in Clipboard::ALL {
             assert_eq!(Clipboard::parse(value.as_str()), Some(value));
         }
@@ -261,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn keyboards_are_read_as_windows_names_them() {
+    fn keyboard_layouts_parse() {
         for (text, id) in [
             ("0x00000407", Some(0x407)),
             ("0X407", Some(0x407)),
@@ -277,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_are_read_as_people_write_them() {
+    fn fingerprints_parse_in_common_notations() {
         let print = Fingerprint([0xab; 32]);
         let plain = "ab".repeat(32);
         for text in

@@ -9,7 +9,6 @@ use std::net::IpAddr;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Launches workspaces.
     Member,
     /// Also manages workspaces, users and hosts, and reads the audit log.
     Admin,
@@ -31,7 +30,6 @@ impl Role {
         }
     }
 
-    /// The role of a word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|r| r.as_str() == word)
@@ -47,23 +45,17 @@ impl fmt::Display for Role {
 /// A user as others see them. Secrets (password hash, TOTP seed) are elsewhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct User {
-    /// Id.
     pub id: UserId,
-    /// Organization.
     pub organization_id: OrganizationId,
     /// E-mail address, as written; compared case-insensitively.
     pub email: String,
-    /// Display name.
     pub name: String,
-    /// Role.
     pub role: Role,
     /// Whether a second factor is enrolled and confirmed.
     pub mfa_enrolled: bool,
     /// A disabled user cannot sign in and holds no session.
     pub disabled: bool,
-    /// When created.
     pub created_at: Timestamp,
-    /// When last signed in.
     pub last_login_at: Option<Timestamp>,
 }
 
@@ -84,7 +76,6 @@ impl MfaMethod {
         }
     }
 
-    /// The method of a word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         (word == "totp").then_some(Self::Totp)
@@ -94,9 +85,7 @@ impl MfaMethod {
 /// A second factor that was verified: which, and when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mfa {
-    /// How.
     pub method: MfaMethod,
-    /// When.
     pub verified_at: Timestamp,
 }
 

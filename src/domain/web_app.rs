@@ -1,34 +1,33 @@
-//! A web application behind a workspace of type `html5`: how it is met, what it is told about the
-//! user, and which requests may pass.
+//! A web application behind a workspace of type `html5`: how it is proxied, which identity it
+//! receives, and which requests may pass.
 //!
 //! | term | meaning |
 //! | --- | --- |
-//! | [`WebAppConfig`] | all of it, as an admin said; no secret is in it |
-//! | [`IdentityForwarding`] | what the application is told about the user |
-//! | [`UpstreamSignIn`] | how the gateway signs in to the application in the user's place; its secret is the workspace's or the user's [`super::server::Credential`] |
+//! | [`WebAppConfig`] | the configuration an administrator wrote; it contains no secret |
+//! | [`IdentityForwarding`] | what the application receives about the user |
+//! | [`UpstreamSignIn`] | how the gateway signs in to the application on the user's behalf; the secret is the workspace's or the user's [`super::upstream::Credential`] |
 //! | [`RequestPolicy`] | methods, paths, directions and sizes, enforced on every request |
-//! | [`RequestRecord`] | a request that was, as it is kept for admins |
+//! | [`RequestRecord`] | a completed request, as it is stored for administrators |
 
 use super::Timestamp;
 use std::fmt;
 use std::time::Duration;
 
-/// How the gateway speaks to the application.
+/// The protocol between gateway and application.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Scheme {
     /// Plain HTTP inside the session's tunnel.
     #[default]
     Http,
-    /// HTTPS inside the tunnel; the certificate is checked by the workspace's
-    /// [`super::server::TrustRule`].
+    /// HTTPS inside the tunnel; the certificate is verified by the workspace's
+    /// [`super::upstream::TrustRule`].
     Https,
 }
 
 impl Scheme {
-    /// Every scheme.
     pub const ALL: [Self; 2] = [Self::Http, Self::Https];
 
-    /// Its word in APIs, in the store, and in URLs.
+    /// Its name in APIs, in the store, and in URLs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,10 +36,9 @@ impl Scheme {
         }
     }
 
-    /// The scheme of a word.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scheme| scheme.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scheme| scheme.as_str() == name)
     }
 }
 
@@ -50,45 +48,43 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// What the application is told about the user. Copies of these headers that a browser sends are
-/// always taken out.
+/// What the application receives about the user. Headers of these names from the browser are always
+/// removed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct IdentityForwarding {
     /// `X-Forwarded-User` (the e-mail address), `X-Forwarded-Name`, `X-Forwarded-Groups` (the
     /// role).
     pub headers: bool,
-    /// `X-Portcullis-Assertion`: a JWT of a minute's life, signed by a key of the gateway's JWKS
+    /// `X-Portcullis-Assertion`: a JWT valid for one minute, signed by a key of the gateway's JWKS
     /// endpoint, for this audience. `None`: none is sent.
     pub assertion_audience: Option<String>,
 }
 
-/// How the gateway signs in to the application in the user's place.
+/// How the gateway signs in to the application on the user's behalf.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum UpstreamSignIn {
-    /// It does not.
     #[default]
     None,
-    /// `Authorization: Basic` of the credential's name and password (RFC 7617).
+    /// `Authorization: Basic` with the credential's name and password (RFC 7617).
     Basic,
-    /// A header of this name (lower case), whose value is the credential's password.
+    /// A header of this name (lower case) with the credential's password as its value.
     Header(String),
 }
 
-/// Which requests may pass. As new: everything, with bodies of any size.
+/// Which requests may pass. The default allows everything, with bodies of any size.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestPolicy {
-    /// Methods, upper case; empty: every one but `CONNECTION_REQUEST` and `TRACE`, which never pass.
+    /// Methods, upper case; empty: all but `CONNECT` and `TRACE`, which never pass.
     pub methods: Vec<String>,
-    /// Paths that may be asked for, by prefix of whole segments (`/wiki` allows `/wiki` and
-    /// `/wiki/a`, not `/wikis`); empty: every one.
+    /// Allowed paths, by prefix of whole segments (`/wiki` allows `/wiki` and `/wiki/a`, not
+    /// `/wikis`); empty: all.
     pub paths: Vec<String>,
-    /// Files may go to the application: requests with a body of type `multipart/form-data` or of a
-    /// file's type.
+    /// Uploads are allowed: requests with a body of type `multipart/form-data` or of a file type.
     pub upload: bool,
-    /// Files may come out of it: responses with `Content-Disposition: attachment`, or of a type
-    /// that browsers save.
+    /// Downloads are allowed: responses with `Content-Disposition: attachment`, or of a type that
+    /// browsers save.
     pub download: bool,
-    /// Largest request body, bytes; 0: any.
+    /// Largest request body, bytes; 0: unlimited.
     pub max_request: u64,
 }
 
@@ -104,27 +100,23 @@ impl Default for RequestPolicy {
     }
 }
 
-/// How a web application is met. Its server's trust and credential are those of every workspace
-/// ([`super::server::Server`]).
+/// How a web application is proxied. Trust and credential are those of every upstream
+/// ([`super::upstream::Upstream`]).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct WebAppConfig {
-    /// How it is spoken to.
     pub scheme: Scheme,
-    /// The name it knows itself by, `name` or `name:port`: sent as `HostTunnel` and as the TLS server
-    /// name. Empty: the session's own origin's.
+    /// The name the application expects, `name` or `name:port`: sent as `Host` and as the TLS
+    /// server name. Empty: the name of the session's own origin.
     pub host: String,
-    /// Path at which it opens, such as `/lab`; begins with a slash.
+    /// The path of its first page, such as `/lab`; starts with a slash.
     pub start: String,
-    /// What it is told about the user.
     pub identity: IdentityForwarding,
-    /// How the gateway signs in to it.
     pub sign_in: UpstreamSignIn,
-    /// Which requests may pass.
     pub requests: RequestPolicy,
 }
 
 impl WebAppConfig {
-    /// The path at which it opens: as an admin said, or its root.
+    /// The path of its first page: the configured one, or the root.
     #[must_use]
     pub fn start_path(&self) -> &str {
         if self.start.starts_with('/') { &self.start } else { "/" }
@@ -134,22 +126,19 @@ impl WebAppConfig {
 /// How a request to an application ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum RequestOutcome {
-    /// Answered to the end.
     Completed,
-    /// The browser went before the end.
+    /// The browser closed the connection first.
     ClientAborted,
-    /// The application broke off its answer.
+    /// The application closed the connection within its response.
     UpstreamAborted,
-    /// The session, or the right to it, ended.
+    /// The session, or the authorization for it, ended.
     Revoked,
-    /// Policy does not allow it.
     Refused,
-    /// The application gave no answer that could be passed on.
+    /// The application gave no response that could be forwarded.
     Failed,
 }
 
 impl RequestOutcome {
-    /// Every end.
     pub const ALL: [Self; 6] = [
         Self::Completed,
         Self::ClientAborted,
@@ -159,7 +148,7 @@ impl RequestOutcome {
         Self::Failed,
     ];
 
-    /// Its word in APIs and in the store.
+    /// Its name in APIs and in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -172,31 +161,27 @@ impl RequestOutcome {
         }
     }
 
-    /// The end of a word.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|end| end.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.as_str() == name)
     }
 }
 
-/// A request to an application, as it is kept.
+/// A completed request to an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestRecord {
-    /// When it came.
     pub at: Timestamp,
-    /// Method.
     pub method: String,
     /// Path without its query; the store keeps the first 512 bytes.
     pub path: String,
-    /// The status the browser was answered; 0: none was.
+    /// The status the browser received; 0: none.
     pub status: u16,
-    /// Bytes of its body, or from the browser in a WebSocket's messages.
+    /// Bytes of the request body, or of the WebSocket messages from the browser.
     pub bytes_in: u64,
-    /// Bytes of the answer's body, or to the browser in a WebSocket's messages.
+    /// Bytes of the response body, or of the WebSocket messages to the browser.
     pub bytes_out: u64,
-    /// From its head to its end.
+    /// From the request head to the end of the exchange.
     pub duration: Duration,
-    /// How it ended.
     pub outcome: RequestOutcome,
 }
 
@@ -205,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read_back() {
+    fn names_round_trip() {
         assert!(Scheme::ALL.into_iter().all(|value| Scheme::parse(value.as_str()) == Some(value)));
         assert!(
             RequestOutcome::ALL

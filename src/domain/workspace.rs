@@ -1,4 +1,4 @@
-//! What can be launched.
+//! Workspaces: what can be launched.
 
 use super::route::TargetSpec;
 use super::upstream::{CredentialSource, Fingerprint, StreamPolicy, TrustRule};
@@ -7,7 +7,7 @@ use super::web_app::WebAppConfig;
 use super::{OrganizationId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
-/// What kind of thing a workspace is, and so which protocol its stream speaks.
+/// The kind of a workspace, which decides the protocol of its stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkspaceKind {
@@ -22,10 +22,9 @@ pub enum WorkspaceKind {
 }
 
 impl WorkspaceKind {
-    /// Every kind.
     pub const ALL: [Self; 4] = [Self::Linux, Self::Vnc, Self::Rdp, Self::Html5];
 
-    /// Its word in APIs and in the store.
+    /// Its name in APIs and in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,55 +35,45 @@ impl WorkspaceKind {
         }
     }
 
-    /// The kind of a word.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|k| k.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.as_str() == name)
     }
 }
 
-/// A workspace as an admin defined it.
+/// A workspace as an administrator defined it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Workspace {
-    /// Slug, unique in the gateway.
+    /// Unique in the gateway.
     pub id: WorkspaceId,
-    /// Organization.
     pub organization_id: OrganizationId,
-    /// Name people read.
     pub name: String,
-    /// One or two sentences.
     pub description: String,
-    /// Kind.
     pub kind: WorkspaceKind,
     /// Where its server is; `None`: a host's agent starts a desktop.
     pub target: Option<TargetSpec>,
-    /// Name of a picture: `desktop`, `terminal`, `browser`, `windows`, `code`.
+    /// Name of an icon: `desktop`, `terminal`, `browser`, `windows`, `code`.
     pub icon: String,
-    /// Words to find it by.
     pub tags: Vec<String>,
-    /// Launching needs a verified second factor.
+    /// Launching requires a verified second factor.
     pub requires_mfa: bool,
-    /// One user at a time; otherwise each user has their own desktop.
+    /// One principal at a time; otherwise each has their own desktop.
     pub single_seat: bool,
-    /// The desktop reaches the host's network.
+    /// The desktop may use the host's network.
     pub network: bool,
-    /// Roles that may launch it.
     pub allowed_roles: Vec<Role>,
-    /// Taken out of service by an admin.
+    /// An administrator took it out of service.
     pub maintenance: bool,
-    /// What its streams may carry.
     pub policy: StreamPolicy,
-    /// How the gateway meets its server; as new where there is none to meet.
+    /// How the gateway connects to its server; the default where there is none.
     pub upstream: UpstreamConfig,
-    /// When created.
     pub created_at: Timestamp,
-    /// When last changed.
     pub updated_at: Timestamp,
 }
 
 impl Workspace {
-    /// Whether a server is behind it that the gateway meets with a credential and a rule of trust:
-    /// every RDP and VNC desktop, every web application.
+    /// Whether the gateway connects to a server with a credential and a trust rule: every RDP and
+    /// VNC desktop, every web application.
     #[must_use]
     pub fn has_upstream(&self) -> bool {
         match self.kind {
@@ -93,74 +82,67 @@ impl Workspace {
         }
     }
 
-    /// Whether a host's agent starts a desktop for each session, with a credential and a
-    /// certificate of its own.
+    /// Whether a host's agent starts a desktop for each session, with its own credential and
+    /// certificate.
     #[must_use]
     pub fn is_agent_started(&self) -> bool {
         self.target.is_none()
     }
 }
 
-/// How the gateway meets a workspace's server, as an admin said. No secret is in it.
+/// How the gateway connects to a workspace's server. Contains no secret.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct UpstreamConfig {
-    /// Where the credential comes from.
     pub credential_source: CredentialSource,
-    /// Account name of the workspace's own credential; empty: none.
+    /// Account name of the workspace's credential; empty: none.
     pub username: String,
-    /// Its Windows domain; empty: the server's own accounts.
+    /// Windows domain; empty: the upstream's local accounts.
     pub domain: String,
-    /// How the server's certificate is checked.
     pub trust: TrustRule,
-    /// RFB: other clients of the same desktop are put out.
+    /// RFB: other clients of the same desktop are disconnected.
     pub exclusive: bool,
-    /// RDP: the keyboard layout told to the server (a Windows input locale identifier); `None`: the
-    /// browser's own word.
+    /// RDP: the keyboard layout sent to the server (a Windows input locale identifier); `None`: the
+    /// browser's.
     pub keyboard_layout: Option<u32>,
-    /// HTML5: how the application is met; as new for every other kind.
+    /// The default for every kind but HTML5.
     pub web_app: WebAppConfig,
 }
 
-/// What the gateway has come to know of a workspace's server.
+/// What the gateway has stored about a workspace's server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct UpstreamState {
-    /// Whether a password of the workspace is kept.
+    /// Whether a password of the workspace is stored.
     pub has_password: bool,
     /// The certificate recorded at first use or accepted, and when.
     pub pinned: Option<(Fingerprint, Timestamp)>,
-    /// Another one that was refused since.
+    /// Another certificate, refused since.
     pub offered: Option<OfferedCertificate>,
 }
 
-/// A certificate that a server showed and that was refused: an admin may accept it.
+/// A certificate that was presented and refused: an administrator may accept it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OfferedCertificate {
-    /// Of the certificate.
     pub fingerprint: Fingerprint,
-    /// When it was last shown.
     pub at: Timestamp,
-    /// Whose it says it is; of at most 200 bytes, without controls.
+    /// The certificate's subject, at most 200 bytes, without control characters.
     pub subject: String,
 }
 
-/// What a caller sees of a workspace now.
+/// What a principal sees of a workspace now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkspaceStatus {
-    /// Can be launched.
     Available,
-    /// Runs for the caller, or for the one who holds the single seat.
+    /// Runs for the principal, or for the one that holds the single seat.
     InUse,
-    /// Is being launched.
     Starting,
-    /// Taken out of service.
     Maintenance,
     /// No host can run it now.
     Offline,
 }
 
 impl WorkspaceStatus {
-    /// The status from its facts; the first that holds wins, in the order of the arguments.
+    /// Derives the status; the first argument that is decisive wins.
     #[must_use]
     pub fn from_facts(
         maintenance: bool,
@@ -183,7 +165,7 @@ mod tests {
     use super::WorkspaceStatus::{self, Available, InUse, Maintenance, Offline, Starting};
 
     #[test]
-    fn the_first_fact_that_holds_wins() {
+    fn the_first_decisive_fact_wins() {
         let facts = [false, true];
         for starting in facts {
             for in_use in facts {

@@ -1,9 +1,9 @@
-//! One connection to either database, opened as it must be.
+//! Connections to either database, and their settings.
 //!
-//! SQLite: write-ahead log, foreign keys on, one writer. `synchronous=FULL`: each commit is synced,
-//! so that neither `kill -9` nor a power cut takes back an audit entry somebody already saw the
-//! effect of (NORMAL would survive the first only). The file and its log are readable by their
-//! owner alone. PostgreSQL: limits on connecting, on a statement, on waiting for a lock and on
+//! SQLite: write-ahead log, foreign keys on, one writer. With `synchronous=FULL` each commit is
+//! synced, so that neither `kill -9` nor a power failure removes an audit entry whose effect
+//! somebody saw (`NORMAL` survives the former only). The file and its log are readable by their
+//! owner only. PostgreSQL: limits on connecting, on a statement, on waiting for a lock and on
 //! idling in a transaction.
 
 #![allow(missing_docs)] // The derive below writes public items without docs.
@@ -15,7 +15,7 @@ use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
 use std::path::{Path, PathBuf};
 
-/// A connection to either database; queries are written once, against this.
+/// A connection to either database; queries are written once, against this type.
 #[derive(diesel::MultiConnection)]
 pub enum AnyConnection {
     /// SQLite.
@@ -24,34 +24,31 @@ pub enum AnyConnection {
     Postgres(PgConnection),
 }
 
-/// What a connection or a transaction is for.
+/// Access of a connection or a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AccessMode {
-    /// Reads only; the database refuses anything else.
+    /// The database refuses writes.
     Read,
-    /// Reads and writes.
     Write,
 }
 
-/// Where the database is.
 #[derive(Clone)]
 pub enum DatabaseLocation {
-    /// A file.
     Sqlite(PathBuf),
-    /// A server. The URL may hold a password: it is never printed.
+    /// A server. The URL may contain a password: it is never printed.
     Postgres(String),
 }
 
-/// How long SQLite waits for another process's write, in milliseconds.
+/// How long SQLite waits for the write lock of another process.
 const BUSY_TIMEOUT_MS: u32 = 5_000;
 
 const POSTGRES_SETUP: &str = "SET statement_timeout = '20s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '60s';";
 
 impl DatabaseLocation {
-    /// Reads a database URL.
+    /// Parses a database URL.
     ///
     /// # Errors
-    /// [`StoreError::Url`] when it is neither kind.
+    /// [`StoreError::Url`] for an unknown scheme.
     pub fn parse(url: &str) -> Result<Self, StoreError> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return Ok(Self::Postgres(with_default_params(url)));
@@ -67,7 +64,7 @@ impl DatabaseLocation {
     /// Opens a connection.
     ///
     /// # Errors
-    /// [`StoreError::Open`] with the database's own words.
+    /// [`StoreError::Open`] with the message of the database.
     pub fn open(&self, mode: AccessMode) -> Result<AnyConnection, StoreError> {
         match self {
             Self::Sqlite(path) => open_sqlite(path, mode).map(AnyConnection::Sqlite),
@@ -76,7 +73,7 @@ impl DatabaseLocation {
     }
 }
 
-/// Adds the limits that the URL does not set itself (libpq connection parameters).
+/// Adds the libpq connection parameters that the URL does not set.
 fn with_default_params(url: &str) -> String {
     let mut url = url.to_owned();
     for (name, value) in [
@@ -117,8 +114,7 @@ fn open_sqlite(path: &Path, mode: AccessMode) -> Result<SqliteConnection, StoreE
     Ok(conn)
 }
 
-/// Creates the file for its owner alone; SQLite gives its companions (`-wal`, `-shm`) the same
-/// rights.
+/// Creates the file for its owner only; SQLite gives its companions (`-wal`, `-shm`) the same mode.
 fn create_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
@@ -130,7 +126,7 @@ fn create_private(path: &Path) -> std::io::Result<()> {
 
 impl AnyConnection {
     /// Begins a transaction. A SQLite writer takes the write lock at once, so that it never has to
-    /// give up half-way for another's sake.
+    /// upgrade a read lock and fail.
     ///
     /// # Errors
     /// The database's.
@@ -185,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_not_there_is_told_in_its_own_words() {
+    fn open_errors_have_the_message_of_the_database() {
         let error = DatabaseLocation::parse("sqlite:/nonexistent/dir/a.db")
             .unwrap()
             .open(AccessMode::Write)

@@ -1,5 +1,5 @@
-//! Which database failure is which kind of [`crate::domain::Error`]. The user reads what happened
-//! and what to do; the database's own words are the source, for the log.
+//! Maps database errors to [`crate::domain::Error`]. The user reads what happened and what to do;
+//! the message of the database is the source, for the log.
 
 use crate::domain::{Error, ErrorKind};
 use diesel::result::{DatabaseErrorKind, Error as DbError};
@@ -7,21 +7,18 @@ use diesel::result::{DatabaseErrorKind, Error as DbError};
 /// The database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The URL is neither kind.
     #[error("a database URL is sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME")]
     Url,
-    /// It does not open.
     #[error("the database does not open: {0}")]
     Open(String),
-    /// Its schema cannot be brought up to date.
+    /// Migration failed.
     #[error("the database's schema cannot be brought up to date: {0}")]
     Migrate(String),
-    /// It was written by a newer version.
+    /// The schema is newer than this version.
     #[error(
         "the database was written by a newer Portcullis (it has schema {0}); run that version, or restore a backup"
     )]
     SchemaTooNew(String),
-    /// A first transaction failed.
     #[error("the database does not work: {0}")]
     Transaction(String),
 }
@@ -34,14 +31,14 @@ impl From<Error> for StoreError {
 
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
-        let said = match &error {
+        let mapped = match &error {
             DbError::DatabaseError(kind, info) => classify(kind, info.message()),
             DbError::BrokenTransactionManager | DbError::RollbackErrorOnCommit { .. } => {
                 Some((ErrorKind::Unavailable, LOST))
             }
             _ => None,
         };
-        match said {
+        match mapped {
             Some((kind, message)) => Self::new(kind, message).caused_by(error),
             None => Self::internal(error),
         }
@@ -57,9 +54,8 @@ const BROKEN: &str =
     "The database's disk does not work. Nothing was changed; tell your administrator.";
 const TEXT: &str = "The text holds a character that cannot be kept.";
 
-/// What the messages of both databases mean. PostgreSQL's codes are not passed on by diesel, and
-/// SQLite has one code for many; a message that is not known stays `Internal`, which is the safe
-/// side.
+/// Messages of both databases. Diesel does not pass on PostgreSQL's error codes, and SQLite uses
+/// one code for many errors. An unknown message stays `Internal`, which is the safe choice.
 const MESSAGES: &[(&str, ErrorKind, &str)] = &[
     // SQLite
     ("database or disk is full", ErrorKind::Unavailable, FULL),
@@ -104,12 +100,11 @@ fn classify(kind: &DatabaseErrorKind, message: &str) -> Option<(ErrorKind, &'sta
         _ => MESSAGES
             .iter()
             .find(|(part, ..)| message.contains(part))
-            .map(|(_, kind, said)| (*kind, *said)),
+            .map(|(_, kind, mapped)| (*kind, *mapped)),
     }
 }
 
-/// A unique violation told in the words of the one whose place was taken; any other failure as it
-/// is.
+/// Maps a unique violation to `Conflict` with this message; any other error as usual.
 pub(super) fn on_unique_violation(message: &'static str) -> impl Fn(DbError) -> Error {
     move |error| match &error {
         DbError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
@@ -119,7 +114,7 @@ pub(super) fn on_unique_violation(message: &'static str) -> impl Fn(DbError) -> 
     }
 }
 
-/// Whether the same transaction may well succeed when it is run again: it met another one.
+/// Whether the same transaction may succeed when it is repeated.
 pub(super) fn is_retryable(error: &Error) -> bool {
     let Some(DbError::DatabaseError(kind, info)) =
         error.source.as_ref().and_then(|source| source.downcast_ref())

@@ -1,8 +1,8 @@
-//! The schema's history: `migrations/`, embedded, the same for both databases, each tried forth,
-//! back and forth again by a test.
+//! The migrations of `migrations/`, embedded, the same for both databases; a test runs and reverts
+//! each.
 //!
-//! All pending steps run in one transaction, so that a failed start leaves the schema as it was,
-//! and of several gateways that start at once one does the work while the others wait.
+//! All pending migrations run in one transaction, so that a failed start leaves the schema
+//! unchanged, and of several gateways that start at once one migrates while the others wait.
 
 use super::StoreError;
 use super::connection::{AccessMode, AnyConnection};
@@ -10,19 +10,18 @@ use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::migration::MigrationSource;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-/// Every step.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
-/// Any number that no other user of the same PostgreSQL database takes: "portcull" as bytes.
+/// "portcull" as bytes: not used by other applications of the same PostgreSQL database.
 const ADVISORY_LOCK_KEY: i64 = 0x706f_7274_6375_6c6c;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Brings the schema up to date.
+/// Applies all pending migrations.
 ///
 /// # Errors
-/// [`StoreError::Newer`] when the database knows steps that we do not; [`StoreError::Migrate`] when
-/// a step fails.
+/// [`StoreError::SchemaTooNew`] when the database has unknown migrations; [`StoreError::Migrate`]
+/// when a migration fails.
 pub fn run(conn: &mut AnyConnection) -> Result<(), StoreError> {
     let failed = |e: BoxError| StoreError::Migrate(e.to_string());
     conn.begin(AccessMode::Write).map_err(|e| failed(e.into()))?;

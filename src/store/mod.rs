@@ -1,21 +1,21 @@
-//! Diesel and nothing else, over SQLite and PostgreSQL.
+//! Diesel over SQLite and PostgreSQL, and nothing else.
 //!
-//! | file | what it answers |
+//! | file | content |
 //! | --- | --- |
-//! | [`connection`] | one connection to either database, opened as it must be |
-//! | [`pool`] | few connections for many tasks, with bounded waiting |
-//! | [`error`] | which database failure is which kind of [`crate::domain::Error`] |
-//! | [`migrate`] | the schema's history |
-//! | [`schema`] | the tables as diesel sees them |
+//! | [`connection`] | connections to either database |
+//! | [`pool`] | connection pools with bounded waiting |
+//! | [`error`] | mapping of database errors to [`crate::domain::Error`] |
+//! | [`migrate`] | migrations |
+//! | [`schema`] | the tables, for diesel |
 //! | [`tables`] | each table's rows and queries, as methods of [`Tx`] |
-//! | [`verify`] | the whole audit log, read and compared with its signed head |
+//! | [`verify`] | verification of the whole audit log against its signed head |
 //!
 //! | term | meaning |
 //! | --- | --- |
 //! | [`Store`] | the database; cheap to clone |
-//! | [`Tx`] | one transaction: what is written through it is there as a whole or not at all |
-//! | compare-and-set | an update that names what it expects to find, and says whether it found it; of two that race, one wins |
-//! | sealed | a secret that only the vault's master key opens; the store never sees what is inside |
+//! | [`Tx`] | one transaction: all of its writes are committed, or none |
+//! | compare-and-set | an update that names the expected value and says whether it matched; of two that race, one wins |
+//! | sealed | a secret encrypted under the vault's master key, which the store does not have |
 
 pub mod connection;
 pub mod error;
@@ -45,39 +45,35 @@ use pool::Pool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Signs the end of the audit chain. The vault does it; the store may not know the vault.
+/// Signs the end of the audit chain. The vault implements it, which the store may not use.
 pub trait HeadSigner: Send + Sync + 'static {
-    /// The signature over `text`.
     fn sign(&self, text: &str) -> String;
-    /// Whether `signature` is over `text`.
     fn verify(&self, text: &str, signature: &str) -> bool;
 }
 
-/// How often a write is tried when the database asks for another try.
+/// How often a transaction is attempted when the database asks for a retry.
 const MAX_ATTEMPTS: u32 = 6;
-/// The setting that health writes.
+/// The setting that the health check writes.
 const PROBE_SETTING: &str = "health_probe";
-/// More than any use case writes at once: on a disk with room for this, no use case fails for want
-/// of room.
+/// Probe size of the disk-full check; larger than the largest single transaction.
 const PROBE_BYTES: usize = 128 * 1024;
-/// How often health writes while writing works.
+/// How often the health check writes while writing works.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     reads: Pool,
     writes: Pool,
     signer: Option<Arc<dyn HeadSigner>>,
-    /// When health last saw a write succeed, unless one has failed since.
+    /// When the health check last wrote successfully, unless a write failed since.
     last_write_at: Arc<Mutex<Option<Instant>>>,
 }
 
-/// One transaction. Its methods are in [`tables`], one file a table.
+/// One transaction. Its methods are in [`tables`], one file per table.
 ///
-/// A method that answers `Conflict` leaves the transaction as it was before it, on both databases.
-/// After any other error nothing more may be done in the transaction: return the error, and
-/// everything is rolled back.
+/// A method that returns `Conflict` leaves the transaction as it was before, on both databases.
+/// After any other error the transaction is unusable: return the error, and everything is rolled
+/// back.
 pub struct Tx<'a> {
     conn: &'a mut AnyConnection,
     signer: Option<&'a dyn HeadSigner>,
@@ -96,19 +92,19 @@ impl std::fmt::Debug for Tx<'_> {
 }
 
 impl Store {
-    /// Opens `sqlite:PATH` or `postgres://...` and brings its schema up to date. Without a signer:
-    /// reads and writes, but no audit entry.
+    /// Opens `sqlite:PATH` or `postgres://...` and migrates the schema. Without a signer audit
+    /// entries cannot be written.
     ///
     /// # Errors
-    /// [`StoreError`] with the database's own words.
+    /// [`StoreError`] with the message of the database.
     pub fn open(url: &str) -> Result<Self, StoreError> {
         Self::connect(url, None)
     }
 
-    /// The same, with the signer of the audit head; signs the head of a new log.
+    /// The same, with the signer of the audit head; signs the head of an empty log.
     ///
     /// # Errors
-    /// [`StoreError`] with the database's own words.
+    /// [`StoreError`] with the message of the database.
     pub fn open_with(url: &str, signer: Arc<dyn HeadSigner>) -> Result<Self, StoreError> {
         Self::connect(url, Some(signer))
     }
@@ -130,10 +126,10 @@ impl Store {
         Ok(Self { reads, writes, signer, last_write_at: Arc::default() })
     }
 
-    /// Runs `f` in a read transaction: all it reads is of one moment.
+    /// Runs `f` in a read transaction with a consistent snapshot.
     ///
     /// # Errors
-    /// What `f` answers; `Unavailable` when the database is not to be had in time.
+    /// The error of `f`; `Unavailable` when no connection is free in time.
     pub async fn read<T, F>(&self, f: F) -> Result<T>
     where
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
@@ -142,16 +138,16 @@ impl Store {
         self.reads.run(move |conn| run_transaction(conn, AccessMode::Read, None, &f)).await
     }
 
-    /// Runs `f` in a write transaction, which is kept when `f` answers `Ok` and rolled back when it
-    /// answers an error.
+    /// Runs `f` in a write transaction, which is committed when `f` returns `Ok` and rolled back
+    /// when it returns an error.
     ///
-    /// `f` may run again, from the start, when the database asks for another try: it must have no
-    /// effect but through its [`Tx`]. Write the audit entry last: it locks the end of the chain
-    /// until the transaction is over.
+    /// `f` is repeated from the start when the database asks for a retry: it must have no effect
+    /// except through its [`Tx`]. Write the audit entry last: it locks the end of the chain until
+    /// the transaction ends.
     ///
     /// # Errors
-    /// What `f` answers; `Unavailable` when the database is not to be had in time or cannot be
-    /// written.
+    /// The error of `f`; `Unavailable` when no connection is free in time or the database is not
+    /// writable.
     pub async fn write<T, F>(&self, f: F) -> Result<T>
     where
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
@@ -168,40 +164,39 @@ impl Store {
         outcome
     }
 
-    /// Asks the database for one row, as health does, and whether it takes a write: a full disk
-    /// still reads. Anybody may ask for health, so while writing works it is tried at most every
-    /// ten seconds; when it did not work, every time.
+    /// Measures a read, and checks that the database accepts a write: a full disk can still be
+    /// read. Health is public, so while writing works it is checked at most every ten seconds, and
+    /// after a failure every time.
     ///
     /// # Errors
     /// `Unavailable` when there is no answer in time, or nothing can be written.
     pub async fn ping(&self) -> Result<Duration> {
-        let asked = Instant::now();
+        let started = Instant::now();
         self.read(|tx| tx.change_counter()).await?;
-        let took = asked.elapsed();
-        let known = self.last_write_at().is_some_and(|at| at.elapsed() < PROBE_INTERVAL);
-        if !known {
-            // Never twice the same: SQLite does not write what is there already.
-            let news = format!("{:032x}", rand::random::<u128>());
+        let elapsed = started.elapsed();
+        let recent = self.last_write_at().is_some_and(|at| at.elapsed() < PROBE_INTERVAL);
+        if !recent {
+            // A new value each time: SQLite does not write an unchanged one.
+            let value = format!("{:032x}", rand::random::<u128>());
             self.write(move |tx| {
-                tx.put_setting(PROBE_SETTING, &news.repeat(PROBE_BYTES / news.len()))
+                tx.put_setting(PROBE_SETTING, &value.repeat(PROBE_BYTES / value.len()))
             })
             .await?;
             *self.last_write_at() = Some(Instant::now());
         }
-        Ok(took)
+        Ok(elapsed)
     }
 
     fn last_write_at(&self) -> MutexGuard<'_, Option<Instant>> {
         lock(&self.last_write_at)
     }
 
-    /// The signer it was opened with.
     pub(crate) fn signer(&self) -> Option<&dyn HeadSigner> {
         self.signer.as_deref()
     }
 }
 
-/// Runs `f` in one transaction, and again when the database asks for it.
+/// Runs `f` in one transaction, and repeats it when the database asks for a retry.
 fn run_transaction<T>(
     conn: &mut AnyConnection,
     mode: AccessMode,
@@ -213,8 +208,8 @@ fn run_transaction<T>(
         tries += 1;
         match run_once(conn, mode, signer, f) {
             Err(failed) if tries < MAX_ATTEMPTS && error::is_retryable(&failed) => {
-                // Two that just met would meet again: wait a little, each try longer. This is a
-                // thread of the blocking pool.
+                // Two transactions that conflicted would conflict again: wait a random time that
+                // grows with each attempt. This is a thread of the blocking pool.
                 std::thread::sleep(
                     Duration::from_millis(1 << tries)
                         + Duration::from_micros(u64::from(rand::random::<u16>()) / 32),
@@ -238,8 +233,8 @@ fn run_once<T>(
             Ok(value)
         }
         Err(failed) => {
-            // When even this fails, diesel marks the connection as broken and the pool replaces it:
-            // nothing of it is kept.
+            // If the rollback fails too, diesel marks the connection as broken and the pool
+            // replaces it.
             if let Err(also) = AnyConnection::rollback_transaction(conn) {
                 tracing::debug!(error = %also, "rollback");
             }
@@ -249,7 +244,7 @@ fn run_once<T>(
 }
 
 impl Tx<'_> {
-    /// Runs `f` within a savepoint, so that its failure (a unique violation, mostly) leaves the
+    /// Runs `f` within a savepoint, so that its failure (usually a unique violation) leaves the
     /// transaction usable on PostgreSQL too.
     fn savepoint<T, E: From<diesel::result::Error>>(
         &mut self,

@@ -1,5 +1,5 @@
-//! Few connections for many tasks. A task waits for a connection without holding a thread, and not
-//! for long: after [`ACQUIRE_TIMEOUT`] it is told that the database is busy.
+//! Connection pools. A task waits for a connection without occupying a thread, and at most for
+//! [`ACQUIRE_TIMEOUT`].
 
 use super::StoreError;
 use super::connection::{AccessMode, AnyConnection, DatabaseLocation};
@@ -12,14 +12,13 @@ use tokio::sync::Semaphore;
 
 /// Longest wait for a connection.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most tasks that wait at once for one pool; more are turned away at once.
+/// Most tasks that wait at once for one pool; more are refused immediately.
 pub const MAX_WAITERS: usize = 2048;
-/// Connections that read, on SQLite.
+/// Read connections on SQLite.
 const SQLITE_READERS: u32 = 6;
-/// Connections in all, on PostgreSQL.
+/// Connections on PostgreSQL.
 const POSTGRES_CONNECTIONS: u32 = 16;
 
-/// Opens connections for `r2d2`.
 struct ConnectionManager {
     location: DatabaseLocation,
     mode: AccessMode,
@@ -42,7 +41,6 @@ impl ManageConnection for ConnectionManager {
     }
 }
 
-/// A pool of connections.
 #[derive(Clone)]
 pub struct Pool {
     connections: r2d2::Pool<ConnectionManager>,
@@ -55,23 +53,23 @@ impl Pool {
     /// same pool twice.
     ///
     /// # Errors
-    /// None today; opening happens on first use.
-    pub fn pair(place: DatabaseLocation) -> Result<(Self, Self), StoreError> {
-        match place {
+    /// None today; connections are opened on first use.
+    pub fn pair(permit: DatabaseLocation) -> Result<(Self, Self), StoreError> {
+        match permit {
             DatabaseLocation::Sqlite(_) => Ok((
-                Self::new(place.clone(), AccessMode::Read, SQLITE_READERS),
-                Self::new(place, AccessMode::Write, 1),
+                Self::new(permit.clone(), AccessMode::Read, SQLITE_READERS),
+                Self::new(permit, AccessMode::Write, 1),
             )),
             DatabaseLocation::Postgres(_) => {
-                let pool = Self::new(place, AccessMode::Write, POSTGRES_CONNECTIONS);
+                let pool = Self::new(permit, AccessMode::Write, POSTGRES_CONNECTIONS);
                 Ok((pool.clone(), pool))
             }
         }
     }
 
-    fn new(place: DatabaseLocation, mode: AccessMode, size: u32) -> Self {
-        // A server's connection may have died since it was last used; a file's cannot.
-        let test = matches!(place, DatabaseLocation::Postgres(_));
+    fn new(permit: DatabaseLocation, mode: AccessMode, size: u32) -> Self {
+        // A server's connection may have died since its last use; a file's cannot.
+        let test = matches!(permit, DatabaseLocation::Postgres(_));
         let connections = r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(0))
@@ -79,7 +77,7 @@ impl Pool {
             .test_on_check_out(test)
             .idle_timeout(if test { Some(Duration::from_secs(300)) } else { None })
             .max_lifetime(if test { Some(Duration::from_secs(1800)) } else { None })
-            .build_unchecked(ConnectionManager { location: place, mode });
+            .build_unchecked(ConnectionManager { location: permit, mode });
         Self {
             connections,
             permits: Arc::new(Semaphore::new(size as usize)),
@@ -94,21 +92,21 @@ impl Pool {
         T: Send + 'static,
     {
         let busy = || Error::unavailable("The database is too busy. Try again in a moment.");
-        let until = Instant::now() + ACQUIRE_TIMEOUT;
-        let place = {
+        let deadline = Instant::now() + ACQUIRE_TIMEOUT;
+        let permit = {
             let _queued = self.waiters.try_acquire().map_err(|_| busy())?;
-            let place =
+            let permit =
                 tokio::time::timeout(ACQUIRE_TIMEOUT, self.permits.clone().acquire_owned()).await;
-            place.map_err(|_| busy())?.map_err(Error::internal)?
+            permit.map_err(|_| busy())?.map_err(Error::internal)?
         };
         let connections = self.connections.clone();
         let work = move || {
-            // The place is given back when the work is over, even if nobody waits for its outcome
-            // any more.
-            let _place = place;
-            let left =
-                until.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
-            let mut conn = connections.get_timeout(left).map_err(|e| {
+            // The permit is released when the work ends, even if nobody waits for its result any
+            // more.
+            let _permit = permit;
+            let remaining =
+                deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+            let mut conn = connections.get_timeout(remaining).map_err(|e| {
                 Error::unavailable("The database does not answer. Try again in a moment; if it stays, tell your administrator.").caused_by(e)
             })?;
             work(&mut conn)

@@ -1,5 +1,4 @@
-//! The tables as diesel sees them; what they are for stands in the migration. A test compares the
-//! two.
+//! The tables, for diesel; the migrations document them. A test compares the two.
 
 #![allow(missing_docs)]
 

@@ -1,5 +1,5 @@
-//! A full disk, made by limiting the pages of the writer's file: only here is that connection at
-//! hand.
+//! A full disk, simulated by limiting the pages of the writer's file: only here is that connection
+//! accessible.
 
 use super::*;
 use crate::domain::audit::{Action, Actor, Draft, EntryTarget, Outcome};
@@ -36,7 +36,7 @@ fn draft() -> Draft {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_unavailable_and_nothing_is_half_done() {
+async fn a_full_disk_is_unavailable_and_rolls_back() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");
     let store = Store::open_with(&format!("sqlite:{}", path.display()), Arc::new(Plain)).unwrap();
@@ -63,8 +63,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_half_done() {
         store.read(|tx| Ok((tx.setting("small")?, tx.setting("large")?))).await.unwrap(),
         (None, None)
     );
-    // Auditing fills what is left of the pages; then it fails, and the log is whole as far as it
-    // goes.
+    // Entries are appended until the pages are full; the log stays intact.
     limit("1").await;
     let mut written = 1;
     let failed = loop {
@@ -77,7 +76,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_half_done() {
     assert_eq!(failed.kind, ErrorKind::Unavailable, "{failed:?}");
     let verdict = store.verify_chain().await.unwrap();
     assert_eq!((verdict.entries, verdict.fault), (written, None));
-    // With room again it goes on as if nothing had been.
+    // With free space it works again.
     limit("1000000").await;
     store.ping().await.unwrap();
     store.write(fill).await.unwrap();
@@ -85,13 +84,13 @@ async fn a_full_disk_is_unavailable_and_nothing_is_half_done() {
 }
 
 #[tokio::test]
-async fn a_conflict_within_a_full_disk_is_still_told_as_full() {
+async fn a_conflict_on_a_full_disk_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let store =
         Store::open_with(&format!("sqlite:{}", dir.path().join("a.db").display()), Arc::new(Plain))
             .unwrap();
     store.writes.run(|conn| Ok(conn.batch_execute("PRAGMA max_page_count = 1")?)).await.unwrap();
-    // Fails within a savepoint, after SQLite may have given up the whole transaction by itself.
+    // Fails within a savepoint, after SQLite may have rolled back the whole transaction.
     let failed = store
         .write(|tx| {
             tx.savepoint(|conn| {
@@ -114,7 +113,7 @@ async fn a_conflict_within_a_full_disk_is_still_told_as_full() {
 }
 
 #[tokio::test]
-async fn the_file_is_its_owners_alone() {
+async fn the_file_is_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");

@@ -1,29 +1,27 @@
-//! The whole audit log, read in pages and compared with its signed head.
+//! Verification of the whole audit log, page by page, against its signed head.
 
 use super::{Store, Tx};
 use crate::domain::audit::{ChainFault, Head, Verifier};
 use crate::domain::{Error, Result};
 
-/// Entries read at a time.
 const PAGE_SIZE: usize = 1000;
 
-/// What verifying found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChainReport {
-    /// Entries that are whole, from the first on.
+    /// Intact entries from the first on.
     pub entries: i64,
     /// The head they were compared with.
     pub head: Head,
-    /// The first fault; `None`: whole and unaltered.
+    /// The first fault; `None`: the log is intact.
     pub fault: Option<ChainFault>,
 }
 
 impl Store {
-    /// Reads every entry up to the present head, in constant memory. Entries written meanwhile are
-    /// not looked at.
+    /// Verifies every entry up to the present head, in constant memory. Entries written meanwhile
+    /// are ignored.
     ///
     /// # Errors
-    /// When the log cannot be read; what is wrong within it is no error but a [`ChainFault`].
+    /// When the log cannot be read; a fault within it is not an error but a [`ChainFault`].
     pub async fn verify_chain(&self) -> Result<ChainReport> {
         let (head, last) = self
             .read(|tx| Ok((tx.audit_head()?, tx.audit_seq_range()?.map_or(0, |(_, last)| last))))
@@ -48,7 +46,7 @@ impl Store {
             }));
         }
         let up_to = head.seq;
-        // From below the first place there is, so that an entry put before it is seen too.
+        // From the lowest number, so that an entry inserted before the first one is found too.
         let mut after = i64::MIN;
         loop {
             let rows =
@@ -57,7 +55,7 @@ impl Store {
             after = newest;
             for row in rows {
                 let seq = row.seq;
-                // A row that does not even read was changed.
+                // A row that does not parse was changed.
                 let checked = row
                     .into_entry()
                     .map_err(|_| ChainFault::Changed { seq })

@@ -1,5 +1,5 @@
-//! Requests of web applications: kept in order, read newest first, counted without gaps whoever
-//! writes.
+//! Requests of web applications: stored in order, read newest first, numbered without gaps by
+//! concurrent writers.
 
 use super::*;
 use portcullis::domain::web_app::{RequestOutcome, RequestRecord};
@@ -45,7 +45,7 @@ on_both! {
         assert_eq!(newest, RequestRecord { bytes_out: i64::MAX as u64, ..record(3) });
     }
 
-    async fn what_is_long_or_odd_is_cut(db) {
+    async fn long_or_invalid_text_is_truncated(db) {
         let id = session(&db).await;
         let odd = RequestRecord { path: format!("/a\0{}", "ü".repeat(400)), method: "M".repeat(99), ..record(1) };
         db.store.write(move |tx| tx.add_app_requests(id, std::slice::from_ref(&odd))).await.unwrap();

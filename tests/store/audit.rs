@@ -1,4 +1,4 @@
-//! The chain stays whole whoever writes, and whatever is done to it from outside is named.
+//! The chain stays intact under concurrent writers, and every manipulation is reported.
 
 use super::*;
 use portcullis::domain::audit::{ChainFault, Entry};
@@ -19,7 +19,7 @@ async fn fault(db: &Db) -> Option<ChainFault> {
 }
 
 on_both! {
-    async fn what_is_written_is_read(db) {
+    async fn entries_round_trip(db) {
         let entry = db.store.write(|tx| tx.append_audit_entry(make_draft(Action::LaunchWorkspace))).await.unwrap();
         assert_eq!(entry.seq, 1);
         assert_eq!(entry.hash, entry.computed_hash());
@@ -30,13 +30,13 @@ on_both! {
         assert_eq!((verdict.entries, verdict.head.seq, verdict.fault), (1, 1, None));
     }
 
-    async fn an_empty_log_is_whole(db) {
+    async fn an_empty_log_verifies(db) {
         let verdict = db.store.verify_chain().await.unwrap();
         assert_eq!((verdict.entries, verdict.head.seq, verdict.fault), (0, 0, None));
     }
 
-    /// NUL cannot be kept by PostgreSQL: it must not make an audit fail, nor break the chain.
-    async fn nul_does_no_harm(db) {
+    /// NUL cannot be stored by PostgreSQL: it must neither make an audit fail nor break the chain.
+    async fn nul_is_replaced(db) {
         let mut draft = make_draft(Action::LoginFailed);
         draft.actor.email = Some("a\0b@example.com".to_owned());
         let entry = db.store.write(move |tx| tx.append_audit_entry(draft.clone())).await.unwrap();
@@ -45,7 +45,7 @@ on_both! {
     }
 
     /// Eight tasks through two stores on the same database.
-    async fn many_writers_make_one_chain(db) {
+    async fn concurrent_writers_append_to_one_chain(db) {
         let other = db.reopen();
         let tasks: Vec<_> = (0..8u8).map(|n| {
             let store = if n % 2 == 0 { db.store.clone() } else { other.clone() };
@@ -86,7 +86,7 @@ on_both! {
         assert_eq!((verdict.entries, verdict.fault), (1, None));
     }
 
-    async fn changes_are_named(db) {
+    async fn changes_are_reported(db) {
         write(&db, 6).await;
         for change in [
             "actor_email = 'eve@example.com'", "outcome = 'denied'", "outcome = 'nonsense'", "time = time + 1", "details = '{\"n\":7}'", "details = ''",
@@ -102,7 +102,7 @@ on_both! {
         }
     }
 
-    async fn removals_are_named(db) {
+    async fn removals_are_reported(db) {
         write(&db, 6).await;
         db.raw("DELETE FROM audit_entries WHERE seq = 3");
         assert_eq!(fault(&db).await, Some(ChainFault::Missing { seq: 3 }));
@@ -112,39 +112,39 @@ on_both! {
         assert_eq!(fault(&db).await, Some(ChainFault::Truncated { last: 0, expected: 6 }));
     }
 
-    async fn a_cut_off_end_is_named(db) {
+    async fn truncation_is_reported(db) {
         write(&db, 6).await;
         db.raw("DELETE FROM audit_entries WHERE seq > 4");
         assert_eq!(fault(&db).await, Some(ChainFault::Truncated { last: 4, expected: 6 }));
-        // Moving the head along needs the key.
+        // A moved head needs the key.
         db.raw("UPDATE audit_head SET seq = 4, hash = (SELECT hash FROM audit_entries WHERE seq = 4)");
         assert!(matches!(fault(&db).await, Some(ChainFault::BadHead { .. })));
         db.raw("UPDATE audit_head SET signature = ''");
         assert!(matches!(fault(&db).await, Some(ChainFault::BadHead { .. })));
     }
 
-    async fn reordering_is_named(db) {
+    async fn reordering_is_reported(db) {
         write(&db, 6).await;
         db.raw("UPDATE audit_entries SET seq = 100 WHERE seq = 2; UPDATE audit_entries SET seq = 2 WHERE seq = 3; UPDATE audit_entries SET seq = 3 WHERE seq = 100;");
         assert_eq!(fault(&db).await, Some(ChainFault::Changed { seq: 2 }));
     }
 
-    async fn entries_from_outside_are_named(db) {
+    async fn inserted_entries_are_reported(db) {
         write(&db, 2).await;
-        // A well-chained entry after the end, as somebody without the key can make it.
+        // A correctly chained entry after the end, which does not need the key.
         let last: Entry = db.store.read(|tx| tx.audit_entries_after(1, 1)).await.unwrap().remove(0);
         let forged = make_draft(Action::Logout).chain(3, &last.hash);
         let columns = "time, organization_id, actor_id, actor_email, actor_role, action, target_type, target_id, target_name, outcome, reason, source_ip, user_agent, session_id, workspace_id, request_id, details";
         db.raw(&format!("INSERT INTO audit_entries (seq, {columns}, prev_hash, hash) SELECT 3, {columns}, '{}', '{}' FROM audit_entries WHERE seq = 2", last.hash, forged.hash));
         assert_eq!(fault(&db).await, Some(ChainFault::BeyondHead { seq: 3 }));
-        // The gateway does not write over it either: it fails, and nothing is half-done.
+        // The gateway does not overwrite it: it fails and rolls back.
         assert!(db.store.write(|tx| tx.append_audit_entry(make_draft(Action::Login))).await.is_err());
         db.raw("DELETE FROM audit_entries WHERE seq = 3");
         db.raw(&format!("INSERT INTO audit_entries (seq, {columns}, prev_hash, hash) SELECT 0, {columns}, prev_hash, hash FROM audit_entries WHERE seq = 1"));
         assert_eq!(fault(&db).await, Some(ChainFault::Reordered { seq: 0, expected: 1 }));
     }
 
-    /// A rewritten entry whose hash was computed anew no longer fits the one after it.
+    /// A changed entry with a recomputed hash breaks the next link.
     async fn rewriting_an_entry_breaks_the_next_link(db) {
         write(&db, 3).await;
         let second = db.store.read(|tx| tx.audit_entries_after(1, 1)).await.unwrap().remove(0);
@@ -195,7 +195,7 @@ on_both! {
         assert_eq!(page(AuditFilter { q: Some("%_odD".into()), ..any.clone() }).await, expect(&|d| d.reason.is_some()));
         assert_eq!(page(AuditFilter { q: Some("192.0.2".into()), ..any.clone() }).await, expect(&|_| true));
         assert!(page(AuditFilter { q: Some("_".into()), outcome: Some(Outcome::Denied), ..any.clone() }).await.is_empty());
-        // Pages of 7, each beginning where the one before ended, give everything once.
+        // Pages of 7, each starting where the previous one ended, return every entry once.
         let (mut seen, mut before_seq) = (Vec::new(), None);
         loop {
             let part = page(AuditFilter { before_seq, limit: 7, ..AuditFilter::default() }).await;

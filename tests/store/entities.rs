@@ -26,7 +26,7 @@ on_both! {
             assert!(tx.delete_workspace(&one.id, NOW)? && !tx.delete_workspace(&one.id, NOW)?);
             assert_eq!(tx.workspace(&one.id)?, None);
             assert!(!tx.update_workspace(&one)?);
-            // Its id is free again, and again.
+            // Its id can be reused, repeatedly.
             for _ in 0..2 {
                 tx.insert_workspace(&one)?;
                 assert_eq!(tx.workspace(&one.id)?, Some(one.clone()));
@@ -82,8 +82,8 @@ on_both! {
         db.store.ping().await.unwrap();
     }
 
-    /// What is committed by one store is seen by another, as the command line and the gateway need.
-    async fn another_process_sees_it(db) {
+    /// A commit of one store is visible to another, as the command line and the gateway need.
+    async fn another_process_sees_commits(db) {
         let other = db.reopen();
         for n in 1..=3 {
             db.store.write(|tx| tx.append_audit_entry(make_draft(Action::Login))).await.unwrap();

@@ -1,5 +1,5 @@
-//! What happens when the database does not do what it is asked. (A full disk is tested beside the
-//! store, where its connection is at hand.)
+//! Failures of the database. (A full disk is tested beside the store, where its connection is
+//! accessible.)
 
 use super::*;
 use crate::support::db::Backend;
@@ -8,7 +8,7 @@ use portcullis::store::Store;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 on_both! {
-    /// A transaction that fails half-way leaves nothing.
+    /// A failed transaction is rolled back.
     async fn all_or_nothing(db) {
         let org = organization(&db).await;
         let ann = make_user(org, "ann@example.com");
@@ -25,16 +25,16 @@ on_both! {
         assert_eq!(db.store.read(|tx| tx.change_counter()).await.unwrap(), 0);
     }
 
-    /// A reader cannot write, whatever it tries.
-    async fn readers_read(db) {
+    /// A reader cannot write.
+    async fn readers_cannot_write(db) {
         let error = db.store.read(|tx| tx.put_setting("x", "1")).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
         assert!(db.store.read(|tx| tx.append_audit_entry(make_draft(Action::Login))).await.is_err());
         assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap(), None);
     }
 
-    /// Without a signer nothing can be audited, and so nothing that must be audited can be done.
-    async fn no_signer_no_entry(db) {
+    /// Without a signer nothing can be audited, so no audited change is possible.
+    async fn entries_need_a_signer(db) {
         let store = Store::open(&db.url).unwrap();
         let failed = store.write(|tx| { tx.put_setting("x", "1")?; tx.append_audit_entry(make_draft(Action::Login)) }).await;
         assert_eq!(failed.unwrap_err().kind, ErrorKind::Internal);
@@ -42,8 +42,8 @@ on_both! {
         assert!(store.verify_chain().await.is_err());
     }
 
-    /// A panic within a transaction is an error of that request; the store goes on, and nothing of
-    /// it is kept.
+    /// A panic within a transaction is an error of that request and is rolled back; the store goes
+    /// on.
     async fn a_panic_is_contained(db) {
         let failed = db.store.write(|tx| -> portcullis::domain::Result<()> {
             tx.put_setting("x", "1")?;
@@ -66,7 +66,8 @@ on_both! {
     }
 }
 
-/// The server ends our connections: what ran fails as unavailable, and the store finds new ones.
+/// The server closes our connections: running transactions fail as unavailable, and the store opens
+/// new ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_connections_are_replaced() {
     let db = Db::new(Backend::Postgres);
@@ -84,12 +85,12 @@ async fn lost_connections_are_replaced() {
         .unwrap_err();
     assert_eq!(failed.kind, ErrorKind::Unavailable, "{failed:?}");
     assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap(), None);
-    // And when they are cut while idle, nobody notices.
+    // Closed while idle, they are replaced without an error.
     db.raw(cut);
     db.store.write(|tx| tx.put_setting("x", "3")).await.unwrap();
 }
 
-/// A text that PostgreSQL cannot keep is the client's mistake, not ours.
+/// A text that PostgreSQL cannot store is a fault of the request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nul_is_invalid() {
     let db = Db::new(Backend::Postgres);
@@ -97,10 +98,10 @@ async fn nul_is_invalid() {
     assert_eq!(error.kind, ErrorKind::Invalid, "{error:?}");
 }
 
-/// Another process holds SQLite's write lock for long: the writer gives up in time and says so;
-/// readers do not notice.
+/// Another process holds SQLite's write lock for long: the writer times out; readers are not
+/// affected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_writer_elsewhere() {
+async fn a_long_writer_in_another_process() {
     use diesel::connection::SimpleConnection;
     let db = Db::new(Backend::Sqlite);
     let mut other = db.connection();
@@ -127,11 +128,11 @@ async fn a_long_writer_elsewhere() {
     assert_eq!(db.store.read(|tx| tx.setting("x")).await.unwrap().as_deref(), Some("3"));
 }
 
-/// Writes row and audit entry in one transaction, and says each place once it is committed: until
-/// it is killed by the test below.
+/// Writes a row and an audit entry in one transaction and prints each number once it is committed,
+/// until the test below kills it.
 #[tokio::test]
-#[ignore = "the victim of `what_was_said_survives_kill_9`"]
-async fn victim() {
+#[ignore = "the process that `committed_entries_survive_kill_9` kills"]
+async fn writer_process() {
     let Ok(url) = std::env::var("PORTCULLIS_TEST_VICTIM") else { return };
     let store = Store::open_with(
         &url,
@@ -148,28 +149,28 @@ async fn victim() {
     }
 }
 
-/// The gateway is killed in the middle of writing: what it had said is there, what is there is
-/// whole, and nothing is half-done.
+/// The gateway is killed while it writes: everything it reported is there, the log is intact, and
+/// no transaction is partial.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_said_survives_kill_9() {
+async fn committed_entries_survive_kill_9() {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
     let db = Db::new(Backend::Sqlite);
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "store::failures::victim", "--ignored", "--nocapture"])
+        .args(["--exact", "store::failures::writer_process", "--ignored", "--nocapture"])
         .env("PORTCULLIS_TEST_VICTIM", &db.url);
     let mut child =
         crate::support::process_guard::spawn_guarded(command.stdout(Stdio::piped())).unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut last = 0i64;
     while last < 40 {
-        let line = said.next().expect("the victim lives").unwrap();
+        let line = said.next().expect("the writer_process lives").unwrap();
         last = line.rsplit_once("committed ").map_or(last, |(_, n)| n.parse().unwrap());
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    // What it still said before it died counts too; the last line may be cut off.
+    // Lines printed before the kill count too; the last one may be incomplete.
     for line in said.map_while(Result::ok) {
         last = line
             .rsplit_once("committed ")

@@ -35,13 +35,13 @@ on_both! {
         assert_eq!(found, Some((changed, "other".to_owned())));
     }
 
-    async fn an_address_is_one_users_in_whatever_case(db) {
+    async fn an_address_is_unique_in_any_case(db) {
         let org = organization(&db).await;
         user(&db, org, "Ünal@example.com").await;
         let again = make_user(org, "üNAL@EXAMPLE.com");
         let id = again.id;
-        // The conflict leaves the transaction usable, on both databases: what is written after it
-        // is kept.
+        // The conflict leaves the transaction usable, on both databases: later writes are
+        // committed.
         let outcome = db.store.write(move |tx| {
             let conflict = tx.insert_user(&again, "hash").unwrap_err();
             tx.append_audit_entry(make_draft(Action::CreateUser))?;
@@ -141,7 +141,7 @@ on_both! {
         }).await.unwrap();
     }
 
-    async fn what_has_had_its_time_is_purged(db) {
+    async fn expired_rows_are_purged(db) {
         let org = organization(&db).await;
         let ann = user(&db, org, "ann@example.com").await;
         let (old, new) = (login(&db, &ann).await.id, login(&db, &ann).await.id);

@@ -1,4 +1,4 @@
-//! The schema's history: forth, back, and forth again; and the tables as diesel sees them.
+//! Migrations up and down, and the tables of the diesel schema.
 
 use crate::support::db::{Backend, empty_database};
 use diesel::RunQueryDsl;
@@ -7,14 +7,14 @@ use diesel_migrations::MigrationHarness;
 use portcullis::store::migrate::{self, MIGRATIONS};
 use portcullis::store::{Store, StoreError};
 
-fn forth_and_back(backend: Backend) {
+fn up_and_down(backend: Backend) {
     let mut db = empty_database(backend);
     let conn = &mut db.connection;
-    let forth = conn.run_pending_migrations(MIGRATIONS).unwrap().len();
-    assert!(forth > 0);
-    assert_eq!(conn.revert_all_migrations(MIGRATIONS).unwrap().len(), forth);
-    // Nothing is left behind: the names are free again.
-    assert_eq!(conn.run_pending_migrations(MIGRATIONS).unwrap().len(), forth);
+    let up = conn.run_pending_migrations(MIGRATIONS).unwrap().len();
+    assert!(up > 0);
+    assert_eq!(conn.revert_all_migrations(MIGRATIONS).unwrap().len(), up);
+    // The down migrations removed everything: the names are free again.
+    assert_eq!(conn.run_pending_migrations(MIGRATIONS).unwrap().len(), up);
     conn.revert_last_migration(MIGRATIONS).unwrap();
     assert_eq!(conn.run_pending_migrations(MIGRATIONS).unwrap().len(), 1);
     migrate::run(conn).unwrap();
@@ -22,13 +22,13 @@ fn forth_and_back(backend: Backend) {
 }
 
 #[test]
-fn forth_and_back_sqlite() {
-    forth_and_back(Backend::Sqlite);
+fn up_and_down_sqlite() {
+    up_and_down(Backend::Sqlite);
 }
 
 #[test]
-fn forth_and_back_postgres() {
-    forth_and_back(Backend::Postgres);
+fn up_and_down_postgres() {
+    up_and_down(Backend::Postgres);
 }
 
 fn newer_is_refused(backend: Backend) {
@@ -82,7 +82,7 @@ macro_rules! each_table {
     })*};
 }
 
-fn tables_are_as_diesel_sees_them(backend: Backend) {
+fn schema_matches_tables(backend: Backend) {
     let mut db = empty_database(backend);
     let conn = &mut db.connection;
     migrate::run(conn).unwrap();
@@ -93,10 +93,10 @@ fn tables_are_as_diesel_sees_them(backend: Backend) {
 
 #[test]
 fn tables_sqlite() {
-    tables_are_as_diesel_sees_them(Backend::Sqlite);
+    schema_matches_tables(Backend::Sqlite);
 }
 
 #[test]
 fn tables_postgres() {
-    tables_are_as_diesel_sees_them(Backend::Postgres);
+    schema_matches_tables(Backend::Postgres);
 }

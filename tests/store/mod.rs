@@ -160,7 +160,7 @@ pub fn make_draft(action: Action) -> Draft {
     }
 }
 
-/// Runs the same work in two tasks at the same moment, and says how it went for each.
+/// Runs the same work in two tasks at once and returns both results.
 pub async fn race<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     work: impl Fn(u8) -> F,
 ) -> (T, T) {

@@ -40,7 +40,7 @@ on_both! {
         }
         let live = db.store.read(|tx| tx.live_sessions(None)).await.unwrap();
         assert_eq!(live.len(), usize::from(ROUNDS));
-        // The losers left nothing: neither rows nor audit entries.
+        // The losers left neither rows nor audit entries.
         let verdict = db.store.verify_chain().await.unwrap();
         assert_eq!((verdict.entries, verdict.fault), (i64::from(ROUNDS), None));
     }
@@ -169,7 +169,7 @@ on_both! {
         }
     }
 
-    /// The same address is taken twice at once, in different case.
+    /// The same address is inserted twice at once, in different case.
     async fn email(db) {
         let org = organization(&db).await;
         for round in 0..ROUNDS {
@@ -187,8 +187,8 @@ on_both! {
     }
 }
 
-/// Two write transactions that take the same two rows in opposite order, and meet: PostgreSQL ends
-/// one of them, and it succeeds on another try. (SQLite has one writer: they never meet.)
+/// Two write transactions lock the same two rows in opposite order: PostgreSQL aborts one of them,
+/// and it succeeds on retry. (SQLite has one writer: they never conflict.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadlock() {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -216,6 +216,6 @@ async fn deadlock() {
     .await;
     a.unwrap();
     b.unwrap();
-    // Usually once; the one that was ended may take its first row again before the other has woken.
+    // Usually once; the aborted one may lock its first row again before the other continues.
     assert!(runs.load(Ordering::SeqCst) >= 3);
 }

@@ -17,7 +17,7 @@ fn lease() -> LeaseRow {
 }
 
 on_both! {
-    async fn a_life(db) {
+    async fn state_changes_of_a_session(db) {
         let org = organization(&db).await;
         let ann = user(&db, org, "ann@example.com").await;
         db.store.write(move |tx| {
@@ -72,7 +72,7 @@ on_both! {
         }).await.unwrap();
     }
 
-    async fn seats_are_given_up(db) {
+    async fn seats_are_released(db) {
         let org = organization(&db).await;
         let (ann, bob) = (user(&db, org, "ann@example.com").await, user(&db, org, "bob@example.com").await);
         db.store.write(move |tx| {
@@ -86,7 +86,7 @@ on_both! {
             let address = tx.insert_session(&make_session(&bob, "other", 2), None).unwrap_err();
             assert_eq!(address.kind, ErrorKind::Conflict);
             assert_eq!(tx.live_sessions(None)?.len(), 1, "a refused session leaves nothing");
-            // Given up before it is closed: the seat is free, the address is not.
+            // Released before it is closed: the seat is free, the address is not.
             tx.release_seats(first.id)?;
             assert_eq!(tx.seat_holder(&seat)?, None);
             assert!(tx.insert_session(&make_session(&bob, "ws", 2), Some(seat.clone())).is_err());
@@ -152,7 +152,7 @@ on_both! {
         let org = organization(&db).await;
         let (ann, bob) = (user(&db, org, "ann@example.com").await, user(&db, org, "bob@example.com").await);
         db.store.write(move |tx| {
-            // Five moments, five sessions each: the order within a moment is the id's.
+            // Five timestamps with five sessions each: within one, the id decides the order.
             let mut all = Vec::new();
             for n in 0..25u8 {
                 let session = Session { created_at: later(u64::from(n / 5)), ..make_session(&ann, &format!("ws-{n}"), n + 2) };

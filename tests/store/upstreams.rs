@@ -1,5 +1,5 @@
-//! What is kept of workspaces' servers: terms, certificates, users' credentials. Gone with the
-//! workspace, whoever gets its id next.
+//! What is stored about upstreams: configuration, certificates, users' credentials. Deleted with
+//! the workspace, and not inherited by the next one with its id.
 
 use super::{NOW, later, make_workspace, organization, user};
 use portcullis::domain::route::TargetSpec;
@@ -12,7 +12,7 @@ use portcullis::domain::web_app::{
 use portcullis::domain::workspace::{OfferedCertificate, UpstreamConfig, UpstreamState};
 use portcullis::domain::{ErrorKind, HostId};
 
-/// Every part of a web application's terms, differently.
+/// A configuration in which every field differs from the default.
 fn web(n: usize) -> WebAppConfig {
     let words =
         |of: &[&str]| -> Vec<String> { of.iter().take(n).map(|word| (*word).to_owned()).collect() };
@@ -139,7 +139,7 @@ on_both! {
             assert!(tx.delete_user_credential(&one.id, bob.id)? && !tx.delete_user_credential(&one.id, bob.id)?);
             tx.set_workspace_password(&one.id, Some("sealed"))?;
             tx.pin_certificate_if_none(&one.id, Fingerprint([1; 32]), "CN=a", NOW)?;
-            // Whoever gets the id next finds nothing of the one before.
+            // The next workspace with the id inherits nothing.
             assert!(tx.delete_workspace(&one.id, later(2))?);
             tx.insert_workspace(&one)?;
             assert_eq!((tx.user_credential(&one.id, ann.id)?, tx.workspace_password(&one.id)?), (None, None));

@@ -1,4 +1,4 @@
-//! What must not pass for a token of ours, and what must.
+//! Forged, expired and foreign tokens.
 
 use super::*;
 use base64::engine::general_purpose::STANDARD;
@@ -46,7 +46,7 @@ fn refused(token: &str) {
 }
 
 #[test]
-fn ours_verify() {
+fn own_tokens_verify() {
     let claims = claims();
     let token = KEYS.sign(&claims).unwrap();
     assert_eq!(KEYS.verify(&token, NOW).unwrap(), claims);
@@ -88,7 +88,7 @@ fn hmac_under_the_public_key_is_refused() {
 }
 
 #[test]
-fn foreign_and_unnamed_keys_are_refused() {
+fn unknown_keys_are_refused() {
     use ed25519_dalek::Signer;
     let foreign = SigningKey::from_bytes(&[9; 32]);
     let sign = |text: &[u8]| foreign.sign(text).to_bytes().to_vec();
@@ -97,7 +97,7 @@ fn foreign_and_unnamed_keys_are_refused() {
         json!({"alg": "EdDSA", "kid": thumbprint(&public_x(&[9; 32]))}),
         json!({"alg": "EdDSA", "kid": ""}),
         json!({"alg": "EdDSA"}),
-        // A key that the token brings along (RFC 8725 section 3.10) is nobody's word.
+        // A key that the token itself brings is not used (RFC 8725 section 3.10).
         json!({"alg": "EdDSA", "kid": KEYS.kid(), "jwk": {"kty": "OKP", "crv": "Ed25519", "x": public_x(&[9; 32])}}),
     ] {
         refused(&forge(&header, &claims(), sign));
@@ -142,8 +142,8 @@ proptest! {
         let at = at.index(token.len());
         let mut changed = token.clone();
         changed.replace_range(at..=at, &other);
-        // The last character of a part may hold bits that decoding drops; the library refuses
-        // those, and so every change counts.
+        // The last character of a part may contain bits that decoding ignores; the library refuses
+        // those, so that every change is found.
         prop_assume!(changed != token);
         prop_assert!(KEYS.verify(&changed, NOW).is_err());
     }

@@ -1,53 +1,47 @@
-//! An exported log: one line of JSON for each entry, oldest first, and a last line, the [`ExportTrailer`],
-//! with the signed head and the key that verifies it. It can be checked anywhere, by anybody who
-//! was told the key.
+//! An exported log: one line of JSON per entry, oldest first, and a last line, the
+//! [`ExportTrailer`], with the signed head and the public key that verifies it. An export can be
+//! verified offline by anybody who knows the key.
 
 use super::{ChainFault, Entry, Head, Verifier, canonical_json};
 use serde::{Deserialize, Serialize};
 
-/// Longest line that is read, in bytes.
+/// Longest accepted line, in bytes.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 
-/// The last line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExportTrailer {
-    /// The end of the chain.
     pub head: Head,
     /// The gateway's audit key: 32 bytes, standard base64.
     pub public_key: String,
 }
 
-/// What is wrong with an exported log.
+/// A fault of an exported log.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ExportFault {
-    /// A line is neither entry nor seal, or holds more than an entry does.
+    /// A line is neither an entry nor the trailer, or contains unknown members.
     #[error("line {line} is not an entry of the log")]
     Unreadable {
         /// The line, from 1.
         line: u64,
     },
-    /// The chain is broken.
     #[error("line {line}: {fault}")]
     Chain {
         /// The line, from 1.
         line: u64,
-        /// Where and how.
         fault: ChainFault,
     },
-    /// There is something after the seal.
+    /// There is a line after the trailer.
     #[error("line {line} follows the end of the log")]
     AfterTrailer {
         /// The line, from 1.
         line: u64,
     },
-    /// The last line is missing.
     #[error("the export was cut off: its last line, with the signed head, is missing")]
     MissingTrailer,
-    /// It was signed by another key than the one expected.
+    /// The export is signed by another key than the expected one.
     #[error("the export is signed by another key than the one given")]
     KeyMismatch,
-    /// The signature is wrong.
     #[error("the signature of the head does not verify")]
     BadSignature,
 }
@@ -61,10 +55,10 @@ pub struct ExportReader {
 }
 
 impl ExportReader {
-    /// Takes the next line, without its line end. Empty lines count as lines and say nothing.
+    /// Verifies the next line, without its line end. Empty lines are counted and otherwise ignored.
     ///
     /// # Errors
-    /// [`ExportFault`] naming the line.
+    /// [`ExportFault`] with the line.
     pub fn push(&mut self, text: &str) -> Result<(), ExportFault> {
         self.line += 1;
         let line = self.line;
@@ -83,28 +77,27 @@ impl ExportReader {
         }
         let entry: Entry =
             serde_json::from_str(text).map_err(|_| ExportFault::Unreadable { line })?;
-        // The hash covers what an entry holds; a line that holds more, or spells it otherwise, says
-        // something that nobody vouched for.
-        let said = serde_json::from_str(text).map(|value| canonical_json(&value));
-        let meant = serde_json::to_value(&entry).map(|value| canonical_json(&value));
-        if said.ok() != meant.ok() {
+        // The hash covers the members of an entry; a line with additional members, or with the same
+        // values spelled differently, contains something that the hash does not cover.
+        let actual = serde_json::from_str(text).map(|value| canonical_json(&value));
+        let canonical = serde_json::to_value(&entry).map(|value| canonical_json(&value));
+        if actual.ok() != canonical.ok() {
             return Err(ExportFault::Unreadable { line });
         }
         self.chain.push(&entry).map_err(|fault| ExportFault::Chain { line, fault })
     }
 
-    /// Entries read so far.
     #[must_use]
     pub fn entries(&self) -> i64 {
         self.chain.entries()
     }
 
-    /// Compares the end with the seal. `verify` says whether a key (as in [`ExportTrailer::public_key`])
-    /// signed a text; `expected_key`, when given, is the only key that counts: without it the file
-    /// merely agrees with itself.
+    /// Compares the end with the trailer. `verify` says whether a key (as in
+    /// [`ExportTrailer::public_key`]) signed a text. `expected_key`, if given, is the only accepted
+    /// key: without it the file is only consistent with itself.
     ///
     /// # Errors
-    /// [`ExportFault`] saying what does not fit.
+    /// [`ExportFault`] with the first difference.
     pub fn finish(
         self,
         expected_key: Option<&str>,

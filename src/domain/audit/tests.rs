@@ -1,4 +1,4 @@
-//! The chain as its reader sees it, whole and damaged; canonical JSON; exports.
+//! Verification of intact and damaged chains; canonical JSON; exports.
 
 use super::export::{ExportFault, ExportReader, ExportTrailer};
 use super::*;
@@ -47,7 +47,7 @@ fn read(entries: &[Entry], head: &Head) -> Result<i64, ChainFault> {
 }
 
 #[test]
-fn whole_chains_pass() {
+fn intact_chains_verify() {
     for count in [0, 1, 2, 50] {
         let entries = chain(count);
         assert_eq!(read(&entries, &head_of(&entries)), Ok(count));
@@ -55,7 +55,7 @@ fn whole_chains_pass() {
 }
 
 #[test]
-fn damage_is_named() {
+fn damage_is_reported() {
     let whole = chain(6);
     let head = head_of(&whole);
     let damaged = |damage: &dyn Fn(&mut Vec<Entry>)| {
@@ -99,7 +99,7 @@ fn damage_is_named() {
         }),
         ChainFault::BeyondHead { seq: 7 }
     );
-    // Rewritten with a hash of its own: the next entry tells.
+    // An entry with a recomputed hash is found at the next link.
     assert_eq!(
         damaged(&|e| {
             e[2].action = "x".into();
@@ -107,7 +107,7 @@ fn damage_is_named() {
         }),
         ChainFault::BrokenLink { seq: 4 }
     );
-    // The last one rewritten: the head tells.
+    // A changed last entry is found by the head.
     assert!(matches!(
         damaged(&|e| {
             e[5].action = "x".into();
@@ -118,7 +118,7 @@ fn damage_is_named() {
 }
 
 #[test]
-fn faults_read_well() {
+fn fault_messages() {
     assert_eq!(
         ChainFault::BrokenLink { seq: 4 }.to_string(),
         "entry 4 does not follow entry 3: the one before it was changed or replaced"
@@ -130,15 +130,15 @@ fn faults_read_well() {
 }
 
 #[test]
-fn words_read_back() {
+fn names_round_trip() {
     for action in Action::ALL {
         assert_eq!(Action::parse(action.as_str()), Some(*action));
     }
     assert_eq!(Action::parse("nonsense"), None);
-    let mut words: Vec<_> = Action::ALL.iter().map(|a| a.as_str()).collect();
-    words.sort_unstable();
-    words.dedup();
-    assert_eq!(words.len(), Action::ALL.len());
+    let mut names: Vec<_> = Action::ALL.iter().map(|a| a.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), Action::ALL.len());
 }
 
 #[test]
@@ -178,11 +178,11 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 /// The same value with the members of every object in the opposite order.
-fn turned(value: &Value) -> Value {
+fn reversed(value: &Value) -> Value {
     match value {
-        Value::Array(items) => items.iter().map(turned).collect(),
+        Value::Array(items) => items.iter().map(reversed).collect(),
         Value::Object(members) => {
-            Value::Object(members.iter().rev().map(|(k, v)| (k.clone(), turned(v))).collect())
+            Value::Object(members.iter().rev().map(|(k, v)| (k.clone(), reversed(v))).collect())
         }
         other => other.clone(),
     }
@@ -192,14 +192,14 @@ proptest! {
     #[test]
     fn canonical_json_is_stable_and_reads_back(value in any_json()) {
         let text = canonical_json(&value);
-        prop_assert_eq!(&text, &canonical_json(&turned(&value)));
+        prop_assert_eq!(&text, &canonical_json(&reversed(&value)));
         let back: Value = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(canonical_json(&back), text);
         prop_assert_eq!(back, value);
     }
 
     #[test]
-    fn an_entry_survives_the_wire(details in prop::collection::hash_map(any::<String>(), any_json(), 0..5), reason: Option<String>) {
+    fn entries_round_trip_through_json(details in prop::collection::hash_map(any::<String>(), any_json(), 0..5), reason: Option<String>) {
         let entry = Draft { details: details.into_iter().collect(), reason, ..draft(1) }.chain(1, GENESIS);
         let back: Entry = serde_json::from_str(&serde_json::to_string(&entry).unwrap()).unwrap();
         prop_assert_eq!(back.computed_hash(), entry.hash);
@@ -244,7 +244,7 @@ fn exports_verify() {
 }
 
 #[test]
-fn damaged_exports_are_named() {
+fn damaged_exports_are_reported() {
     let lines = exported(&chain(5));
     let damaged = |damage: &dyn Fn(&mut Vec<String>)| {
         let mut lines = lines.clone();

@@ -1,4 +1,4 @@
-//! Every state with every event, and any number of events in any order.
+//! Every state with every event, and random sequences of events.
 
 use super::*;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn events() -> Vec<Event> {
     events
 }
 
-/// The whole machine as words: what `apply` must do, written a second time and differently.
+/// The transition table, written a second time and independently of `apply`.
 fn expected(state: &str, event: &str) -> Option<&'static str> {
     [
         ("queued", "admit", "creating"),
@@ -69,10 +69,10 @@ fn every_state_with_every_event() {
 }
 
 #[test]
-fn words_read_back() {
+fn names_round_trip() {
     for state in states() {
         assert_eq!(State::parse(state.as_str(), state.end_reason()), Some(state));
-        // A word with the reason of another kind is no state.
+        // A state and the reason of another kind contradict each other.
         let other = if state.end_reason().is_some() { None } else { Some(EndReason::Expired) };
         assert_eq!(State::parse(state.as_str(), other), None);
     }
@@ -121,7 +121,7 @@ fn session() -> Session {
 }
 
 #[test]
-fn times_of_a_life() {
+fn times_of_a_session() {
     let queued = session();
     let creating = queued.apply(Event::Admit, Timestamp(2_000)).unwrap();
     let active = creating.apply(Event::Ready, Timestamp(3_000)).unwrap();
@@ -131,7 +131,7 @@ fn times_of_a_life() {
     let closed = closing.apply(Event::Release, Timestamp(10_000)).unwrap();
     assert_eq!((closed.ended_at, closed.version), (Some(Timestamp(10_000)), 5));
     assert_eq!(closed.duration(Timestamp(99_000)), Duration::from_secs(7));
-    // A clock that went back does not make it end before it began.
+    // The clock went back: it does not end before it began.
     assert_eq!(
         closing.apply(Event::Release, Timestamp(1)).unwrap().ended_at,
         Some(Timestamp(3_000))
@@ -146,7 +146,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn any_events_in_any_order(tries in prop::collection::vec((any_event(), 0i64..1000), 0..40)) {
+    fn random_event_sequences(tries in prop::collection::vec((any_event(), 0i64..1000), 0..40)) {
         let mut now = Timestamp(1_000);
         let mut session = session();
         let first = session.clone();
@@ -154,25 +154,25 @@ proptest! {
         for (event, step) in tries {
             now.0 += step;
             let Ok(next) = session.apply(event, now) else { continue };
-            // It only goes on, never back.
+            // Ranks never decrease.
             let next_rank = ["queued", "creating", "active", "closing", "closed"].iter().position(|w| *w == next.state.as_str()).unwrap();
             prop_assert!(next_rank > rank, "{:?} -> {:?}", session.state, next.state);
             rank = next_rank;
-            // Every change counts one.
+            // Every change increments the version.
             prop_assert_eq!(next.version, session.version + 1);
             // The first reason stays.
             if let Some(reason) = session.state.end_reason() {
                 prop_assert_eq!(next.state.end_reason(), Some(reason));
             }
-            // It has an end exactly when it is over, and a start only if it was active.
+            // It has an end exactly when it is closed, and a start only if it was active.
             prop_assert_eq!(next.ended_at.is_some(), !next.state.is_live());
             if next.state == State::Active { prop_assert_eq!(next.started_at, Some(now)); }
             if let (Some(from), Some(to)) = (next.started_at, next.ended_at) { prop_assert!(from <= to); }
-            // Who, what and where stay.
+            // Principal, workspace and host never change.
             prop_assert_eq!((next.id, next.user_id, next.host_id, next.address), (first.id, first.user_id, first.host_id, first.address));
             session = next;
         }
-        // From wherever it stands, it can be ended and released.
+        // It can be closed and released from every live state.
         if session.state.is_live() {
             let closing = session.apply(Event::Close(EndReason::HostLost), now).unwrap_or(session);
             let over = closing.apply(Event::Release, now).unwrap();

@@ -1,4 +1,4 @@
-//! What was asked of web applications. Rows are only added; a session's history keeps them.
+//! Requests to web applications. Rows are only added.
 
 use super::audit::{contains_pattern, lower};
 use super::{corrupt_value, limit};
@@ -11,26 +11,24 @@ use diesel::prelude::*;
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Longest path kept, in bytes.
+/// Longest stored path, in bytes.
 pub const MAX_PATH_BYTES: usize = 512;
-/// Longest method kept, in bytes.
+/// Longest stored method, in bytes.
 pub const MAX_METHOD_BYTES: usize = 32;
 
-/// Which of a session's requests; nothing: all.
+/// Which of a session's requests; the default selects all.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RequestFilter {
-    /// This method.
     pub method: Option<String>,
-    /// These words anywhere in the path.
+    /// A substring of the path.
     pub path: Option<String>,
-    /// A status from the first to the second.
+    /// An inclusive range of statuses.
     pub status: Option<(u16, u16)>,
-    /// How it ended.
     pub outcome: Option<RequestOutcome>,
 }
 
-/// Rows of one statement: each is ten of the 32,766 values that SQLite takes in one, and of
-/// PostgreSQL's 65,535.
+/// Rows per statement: each has ten of the 32,766 values that SQLite accepts in one statement, and
+/// of PostgreSQL's 65,535.
 const ROWS_PER_INSERT: usize = 512;
 
 #[derive(Queryable, Selectable)]
@@ -47,10 +45,10 @@ struct Row {
     ended: String,
 }
 
-/// A row to be added: thousands at once, so nothing is copied that need not be.
+/// A row to insert. It borrows, since thousands are inserted at once.
 #[derive(Insertable)]
-// Without defaults, which SQLite has no word for in a list of rows: diesel would insert them one by
-// one.
+// Without default values, which SQLite does not support in a list of rows: diesel would insert them
+// one by one.
 #[diesel(table_name = app_requests, treat_none_as_default_value = false)]
 struct NewRow<'a> {
     session_id: &'a str,
@@ -65,7 +63,7 @@ struct NewRow<'a> {
     ended: &'static str,
 }
 
-/// The longest start of `text` of at most `max` bytes, without NUL, which PostgreSQL does not keep.
+/// The longest prefix of `text` of at most `max` bytes, without NUL, which PostgreSQL cannot store.
 fn truncated(text: &str, max: usize) -> Cow<'_, str> {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
@@ -98,15 +96,15 @@ impl<'a> NewRow<'a> {
 
 impl Row {
     fn into_record(self) -> Result<(i64, RequestRecord)> {
-        let whole = |n: i64| u64::try_from(n).map_err(|_| corrupt_value("number of bytes"));
+        let count = |n: i64| u64::try_from(n).map_err(|_| corrupt_value("number of bytes"));
         let record = RequestRecord {
             at: Timestamp(self.at),
             method: self.method,
             path: self.path,
             status: u16::try_from(self.status).map_err(|_| corrupt_value("status of a request"))?,
-            bytes_in: whole(self.bytes_in)?,
-            bytes_out: whole(self.bytes_out)?,
-            duration: Duration::from_millis(whole(self.duration_ms)?),
+            bytes_in: count(self.bytes_in)?,
+            bytes_out: count(self.bytes_out)?,
+            duration: Duration::from_millis(count(self.duration_ms)?),
             outcome: RequestOutcome::parse(&self.ended)
                 .ok_or_else(|| corrupt_value("end of a request"))?,
         };
@@ -115,7 +113,7 @@ impl Row {
 }
 
 impl Tx<'_> {
-    /// Adds requests to a session's, in their order.
+    /// Appends requests to a session's, in their order.
     pub fn add_app_requests(
         &mut self,
         session: SessionId,
@@ -127,11 +125,11 @@ impl Tx<'_> {
         let key = session.to_string();
         let last = self.reserve_seqs(&key, i64::try_from(records.len()).unwrap_or(i64::MAX))?;
         let first = last - i64::try_from(records.len()).unwrap_or(i64::MAX) + 1;
-        let mut places = first..;
+        let mut seqs = first..;
         for part in records.chunks(ROWS_PER_INSERT) {
             let rows: Vec<NewRow<'_>> = part
                 .iter()
-                .zip(places.by_ref())
+                .zip(seqs.by_ref())
                 .map(|(record, seq)| NewRow::of(&key, seq, record))
                 .collect();
             // A list of rows cannot be inserted over the enum of both backends.
@@ -147,8 +145,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Takes the next places in a session; the last of them. Of two that take at once the second
-    /// waits.
+    /// Reserves the next sequence numbers of a session and returns the last of them. A concurrent
+    /// transaction waits.
     fn reserve_seqs(&mut self, session: &str, many: i64) -> Result<i64> {
         use app_request_counts as counts;
         if let Some(last) = self.advance_count(session, many)? {
@@ -157,7 +155,7 @@ impl Tx<'_> {
         let fresh = (counts::session_id.eq(session), counts::last_seq.eq(0));
         match self.savepoint(|conn| diesel::insert_into(counts::table).values(fresh).execute(conn))
         {
-            // Somebody else made it a moment before.
+            // A concurrent transaction created it.
             Ok(_)
             | Err(diesel::result::Error::DatabaseError(
                 diesel::result::DatabaseErrorKind::UniqueViolation,
@@ -175,7 +173,7 @@ impl Tx<'_> {
         Ok(moved.returning(counts::last_seq).get_result(self.conn).optional()?)
     }
 
-    /// Requests of a session before a place, newest first, each with its place.
+    /// Requests of a session before a sequence number, newest first, each with its own.
     pub fn app_requests(
         &mut self,
         session: SessionId,
@@ -185,8 +183,7 @@ impl Tx<'_> {
         self.find_app_requests(session, &RequestFilter::default(), before, count)
     }
 
-    /// The same, of those that a filter shows. Reads no more than the session's own rows, which lie
-    /// together.
+    /// The same, filtered. Reads only the session's own rows, which are adjacent.
     pub fn find_app_requests(
         &mut self,
         session: SessionId,

@@ -1,8 +1,7 @@
 //! The audit log and its head. Nothing here changes or removes an entry.
 //!
-//! Writing one locks the head row until the transaction is over, so that of two writers the second
-//! sees the first's entry: on PostgreSQL by the row lock of the `UPDATE_SIZE`, on SQLite by there being
-//! one writer.
+//! Writing an entry locks the head row until the transaction ends, so that a concurrent writer sees
+//! the entry: on PostgreSQL by the row lock of the `UPDATE`, on SQLite because there is one writer.
 
 use super::{corrupt_value, limit};
 use crate::domain::audit::{Actor, Draft, Entry, EntryTarget, Head, Outcome};
@@ -19,32 +18,25 @@ diesel::define_sql_function! {
     fn lower(text: Nullable<Text>) -> Nullable<Text>;
 }
 
-/// Which entries. What is `None` does not matter.
+/// Which entries; what is `None` does not filter.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AuditFilter {
-    /// User id, or e-mail address in whatever case.
+    /// User id, or e-mail address in any case.
     pub actor: Option<String>,
-    /// Action word.
     pub action: Option<String>,
-    /// Workspace.
     pub workspace_id: Option<String>,
-    /// Session.
     pub session_id: Option<String>,
-    /// Outcome.
     pub outcome: Option<Outcome>,
-    /// From this moment on.
     pub from: Option<Timestamp>,
-    /// Before this moment.
     pub to: Option<Timestamp>,
-    /// A text anywhere in actor, target, reason or source address, in whatever case.
+    /// A substring of actor, target, reason or source address, in any case.
     pub q: Option<String>,
-    /// Before this place: where the page before ended.
+    /// Before this sequence number: the last one of the previous page.
     pub before_seq: Option<i64>,
     /// Most entries.
     pub limit: usize,
 }
 
-/// An entry as stored.
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit_entries, treat_none_as_default_value = false)]
 pub(in crate::store) struct AuditRow {
@@ -97,8 +89,8 @@ impl AuditRow {
         })
     }
 
-    /// The entry, when every stored text is one that we write: another spelling of the same value
-    /// would pass the hash but not a filter.
+    /// The entry, if every stored text is in the canonical spelling: another spelling of the same
+    /// value would match the hash but not a filter.
     pub(in crate::store) fn into_entry(self) -> Result<Entry> {
         let organization_id: Option<OrganizationId> =
             super::parse_optional(self.organization_id.as_deref(), "organization id")?;
@@ -131,8 +123,7 @@ impl AuditRow {
     }
 }
 
-/// NUL cannot be kept by PostgreSQL and shows nothing: it is written as the replacement character,
-/// on both databases.
+/// NUL cannot be stored by PostgreSQL: it is replaced by U+FFFD, on both databases.
 fn replace_nul(draft: &mut Draft) {
     let texts = [
         &mut draft.actor.id,
@@ -155,7 +146,7 @@ fn replace_nul(draft: &mut Draft) {
     }
 }
 
-/// A text as a pattern that finds it anywhere, with its own wildcards made harmless.
+/// A LIKE pattern that matches the text anywhere, with its wildcards escaped.
 pub(super) fn contains_pattern(text: &str) -> String {
     let mut pattern = String::from("%");
     for c in text.to_lowercase().chars().filter(|c| *c != '\0') {
@@ -169,8 +160,8 @@ pub(super) fn contains_pattern(text: &str) -> String {
 }
 
 impl Tx<'_> {
-    /// Writes an entry at the end of the log and signs the new end. Locks the end until the
-    /// transaction is over: do it last.
+    /// Appends an entry and signs the new head. Locks the head until the transaction ends: do it
+    /// last.
     pub fn append_audit_entry(&mut self, mut draft: Draft) -> Result<Entry> {
         self.signer()?;
         replace_nul(&mut draft);
@@ -188,7 +179,7 @@ impl Tx<'_> {
         Ok(entry)
     }
 
-    /// The end of the log, as stored; its signature is not checked here.
+    /// The head as stored; its signature is not verified here.
     pub fn audit_head(&mut self) -> Result<Head> {
         let columns = (audit_head::seq, audit_head::hash, audit_head::signature);
         let (seq, hash, signature) =
@@ -196,7 +187,7 @@ impl Tx<'_> {
         Ok(Head { seq, hash, signature })
     }
 
-    /// Signs the head of a log that has no entry yet.
+    /// Signs the head of an empty log.
     pub(in crate::store) fn sign_genesis_head(&mut self) -> Result<()> {
         let head = self.audit_head()?;
         if head.seq == 0 && head.signature.is_empty() {
@@ -207,12 +198,12 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A number that changes whenever anything audited happened, in this process or another.
+    /// Increases with every audited change, in this process or another.
     pub fn change_counter(&mut self) -> Result<i64> {
         Ok(audit_head::table.find(1).select(audit_head::seq).first(self.conn)?)
     }
 
-    /// Entries of an organization, and those that are of none, newest first.
+    /// Entries of an organization, and those without one, newest first.
     pub fn audit_page(
         &mut self,
         organization: OrganizationId,
@@ -272,12 +263,12 @@ impl Tx<'_> {
         rows.into_iter().map(AuditRow::into_entry).collect()
     }
 
-    /// Entries of the whole log after a place, oldest first.
+    /// Entries of the whole log after a sequence number, oldest first.
     pub fn audit_entries_after(&mut self, seq: i64, count: usize) -> Result<Vec<Entry>> {
         self.audit_rows(seq, i64::MAX, count)?.into_iter().map(AuditRow::into_entry).collect()
     }
 
-    /// Rows after a place and up to another, oldest first.
+    /// Rows after one sequence number and up to another, oldest first.
     pub(in crate::store) fn audit_rows(
         &mut self,
         after: i64,
@@ -292,7 +283,7 @@ impl Tx<'_> {
         Ok(query.select(AuditRow::as_select()).load(self.conn)?)
     }
 
-    /// Places of the first and the last entry.
+    /// Sequence numbers of the first and the last entry.
     pub(in crate::store) fn audit_seq_range(&mut self) -> Result<Option<(i64, i64)>> {
         let first: Option<i64> = audit_entries::table
             .select(audit_entries::seq)
@@ -311,7 +302,7 @@ impl Tx<'_> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn patterns_hold_no_wildcards_of_the_user() {
+    fn wildcards_in_patterns_are_escaped() {
         assert_eq!(super::contains_pattern("50%_A!"), "%50!%!_a!!%");
     }
 }

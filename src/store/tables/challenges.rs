@@ -1,5 +1,5 @@
-//! Challenges: somebody gave the first factor and owes the second, or must enrol one. Held by a
-//! token of which only the hash is kept.
+//! MFA challenges: the first factor was verified, and the second must be verified or enrolled. Only
+//! the hash of a challenge's token is stored.
 
 use super::{corrupt_value, parse_text};
 use crate::domain::{Result, Timestamp, UserId};
@@ -8,17 +8,13 @@ use crate::store::schema::mfa_challenges;
 use diesel::prelude::*;
 use uuid::Uuid;
 
-/// What a challenge is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChallengePurpose {
-    /// To verify the factor.
     Verify,
-    /// To enrol one.
     Enroll,
 }
 
 impl ChallengePurpose {
-    /// Its word in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -27,29 +23,20 @@ impl ChallengePurpose {
         }
     }
 
-    /// The purpose of a word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Verify, Self::Enroll].into_iter().find(|p| p.as_str() == word)
     }
 }
 
-/// A challenge.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Challenge {
-    /// Id.
     pub id: Uuid,
-    /// Hash of its token.
     pub token_hash: String,
-    /// Who gave the first factor.
     pub user_id: UserId,
-    /// What it is for.
     pub purpose: ChallengePurpose,
-    /// Codes tried.
     pub tries: i32,
-    /// Until when.
     pub expires_at: Timestamp,
-    /// Since when.
     pub created_at: Timestamp,
 }
 
@@ -66,7 +53,6 @@ struct ChallengeRow {
 }
 
 impl Tx<'_> {
-    /// Keeps a challenge.
     pub fn insert_challenge(&mut self, challenge: &Challenge) -> Result<()> {
         let row = ChallengeRow {
             id: challenge.id.hyphenated().to_string(),
@@ -81,7 +67,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The challenge of a token; the caller looks whether it has expired.
+    /// The challenge of a token; the caller checks its expiry.
     pub fn challenge(&mut self, token_hash: &str) -> Result<Option<Challenge>> {
         let query = mfa_challenges::table
             .filter(mfa_challenges::token_hash.eq(token_hash))
@@ -102,7 +88,7 @@ impl Tx<'_> {
         .transpose()
     }
 
-    /// Counts a try; false when `max` were made already, or there is no such challenge any more.
+    /// Counts an attempt; false when `max` attempts were made, or the challenge is gone.
     pub fn consume_attempt(&mut self, id: Uuid, max: i32) -> Result<bool> {
         let left = mfa_challenges::table
             .find(id.hyphenated().to_string())
@@ -113,7 +99,7 @@ impl Tx<'_> {
             == 1)
     }
 
-    /// Takes a challenge away: of two that race, one wins.
+    /// Deletes a challenge: of two that race, one wins.
     pub fn delete_challenge(&mut self, id: Uuid) -> Result<bool> {
         Ok(diesel::delete(mfa_challenges::table.find(id.hyphenated().to_string()))
             .execute(self.conn)?

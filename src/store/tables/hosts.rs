@@ -67,7 +67,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A host.
     pub fn host(&mut self, id: HostId) -> Result<Option<Host>> {
         let row: Option<HostRow> = hosts::table
             .find(id.to_string())
@@ -88,7 +87,7 @@ impl Tx<'_> {
         rows.into_iter().map(HostRow::into_host).collect()
     }
 
-    /// Notes that a host was heard: from where, and as which version if it said so.
+    /// Stores when and where a host was last seen, and its version if known.
     pub fn update_host_seen(
         &mut self,
         id: HostId,
@@ -97,7 +96,7 @@ impl Tx<'_> {
         now: Timestamp,
     ) -> Result<bool> {
         let endpoint = endpoint.map(|endpoint| endpoint.to_string());
-        // What is `None` stays as it was.
+        // `None` leaves a column unchanged.
         let change = (
             endpoint.map(|e| hosts::endpoint.eq(e)),
             version.map(|v| hosts::version.eq(v)),
@@ -106,13 +105,12 @@ impl Tx<'_> {
         Ok(diesel::update(hosts::table.find(id.to_string())).set(change).execute(self.conn)? == 1)
     }
 
-    /// Forgets a host, its key and its address.
+    /// Deletes a host, its key and its address.
     pub fn delete_host(&mut self, id: HostId) -> Result<bool> {
         Ok(diesel::delete(hosts::table.find(id.to_string())).execute(self.conn)? == 1)
     }
 
-    /// The first address of the host network that no host has. The first address of all is the
-    /// gateway's.
+    /// The lowest free address of the host network. The first address is the gateway's.
     ///
     /// # Errors
     /// `Conflict` when the network is full.
@@ -127,8 +125,8 @@ impl Tx<'_> {
     }
 }
 
-/// The addresses of a network that may be given away: all but the network's own, the first (the
-/// gateway's) and the broadcast address.
+/// The assignable addresses of a network: all but the network address, the first (the gateway's)
+/// and the broadcast address.
 pub(super) fn assignable_addresses((address, prefix): (Ipv4Addr, u8)) -> std::ops::Range<u32> {
     let hosts = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
     let first = u32::from(address) & !hosts;

@@ -7,7 +7,7 @@ use crate::store::schema::join_tokens;
 use diesel::prelude::*;
 
 impl Tx<'_> {
-    /// Keeps a join token, for a host that shall be called `name` if one is given.
+    /// Stores a join token, with the name of the host if one is given.
     pub fn insert_join_token(
         &mut self,
         hash: &str,
@@ -27,7 +27,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Uses a join token, and says for which organization and name; `None` when it is unknown, used
+    /// Consumes a join token and returns its organization and name; `None` when it is unknown, used
     /// or expired. Of two that race, one wins.
     pub fn consume_join_token(
         &mut self,

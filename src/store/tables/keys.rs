@@ -6,7 +6,7 @@ use crate::store::schema::{settings, signing_keys};
 use diesel::prelude::*;
 
 impl Tx<'_> {
-    /// The token signing keys, oldest first: name, sealed seed, when made.
+    /// The token signing keys, oldest first: id, sealed seed, creation time.
     pub fn signing_keys(&mut self) -> Result<Vec<(String, String, Timestamp)>> {
         let columns = (signing_keys::kid, signing_keys::sealed_private, signing_keys::created_at);
         let rows: Vec<(String, String, i64)> = signing_keys::table
@@ -16,7 +16,6 @@ impl Tx<'_> {
         Ok(rows.into_iter().map(|(kid, sealed, at)| (kid, sealed, Timestamp(at))).collect())
     }
 
-    /// Keeps a token signing key.
     pub fn insert_signing_key(
         &mut self,
         kid: &str,
@@ -32,15 +31,12 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A setting.
     pub fn setting(&mut self, name: &str) -> Result<Option<String>> {
         Ok(settings::table.find(name).select(settings::value).first(self.conn).optional()?)
     }
 
-    /// Writes a setting.
     pub fn put_setting(&mut self, name: &str, value: &str) -> Result<()> {
-        // Diesel's typed ON CONFLICT does not compile for two databases at once; both understand
-        // this.
+        // Diesel's typed ON CONFLICT does not compile for both databases at once; both accept this.
         diesel::sql_query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
             .bind::<diesel::sql_types::Text, _>(name)
             .bind::<diesel::sql_types::Text, _>(value)

@@ -7,31 +7,21 @@ use crate::store::Tx;
 use crate::store::schema::logins;
 use diesel::prelude::*;
 
-/// A login.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Login {
-    /// Id.
     pub id: LoginId,
-    /// Whose.
     pub user_id: UserId,
-    /// Their organization.
     pub organization_id: OrganizationId,
-    /// The second factor verified in it.
     pub mfa: Option<Mfa>,
-    /// Since when.
     pub created_at: Timestamp,
-    /// Until when, unless renewed.
     pub expires_at: Timestamp,
-    /// When it was ended by hand.
+    /// When it was ended before its expiry.
     pub revoked_at: Option<Timestamp>,
-    /// From where.
     pub source_ip: Option<String>,
-    /// With what.
     pub user_agent: Option<String>,
 }
 
 impl Login {
-    /// Whether it counts now.
     #[must_use]
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && now < self.expires_at
@@ -70,7 +60,6 @@ impl LoginRow {
 }
 
 impl Tx<'_> {
-    /// Keeps a login.
     pub fn insert_login(&mut self, login: &Login) -> Result<()> {
         let row = LoginRow {
             id: login.id.to_string(),
@@ -88,7 +77,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A login, alive or not.
     pub fn login(&mut self, id: LoginId) -> Result<Option<Login>> {
         let row: Option<LoginRow> = logins::table
             .find(id.to_string())
@@ -98,7 +86,7 @@ impl Tx<'_> {
         row.map(LoginRow::into_login).transpose()
     }
 
-    /// A user's newest logins, alive or not.
+    /// A user's newest logins, active or not.
     pub fn logins_of(&mut self, user: UserId, limit: usize) -> Result<Vec<Login>> {
         let rows: Vec<LoginRow> = logins::table
             .filter(logins::user_id.eq(user.to_string()))
@@ -109,7 +97,6 @@ impl Tx<'_> {
         rows.into_iter().map(LoginRow::into_login).collect()
     }
 
-    /// Notes the second factor verified in a login.
     pub fn set_login_mfa(&mut self, id: LoginId, mfa: Mfa) -> Result<bool> {
         let change = (
             logins::mfa_method.eq(mfa.method.as_str()),
@@ -118,19 +105,19 @@ impl Tx<'_> {
         Ok(diesel::update(logins::table.find(id.to_string())).set(change).execute(self.conn)? == 1)
     }
 
-    /// Moves the end of a login that is not revoked.
+    /// Moves the expiry of a login that is not revoked.
     pub fn extend_login(&mut self, id: LoginId, expires_at: Timestamp) -> Result<bool> {
         let alive = logins::table.find(id.to_string()).filter(logins::revoked_at.is_null());
         Ok(diesel::update(alive).set(logins::expires_at.eq(expires_at.0)).execute(self.conn)? == 1)
     }
 
-    /// Ends a login: false when it was ended before.
+    /// Revokes a login: false when it was revoked before.
     pub fn revoke_login(&mut self, id: LoginId, now: Timestamp) -> Result<bool> {
         let alive = logins::table.find(id.to_string()).filter(logins::revoked_at.is_null());
         Ok(diesel::update(alive).set(logins::revoked_at.eq(now.0)).execute(self.conn)? == 1)
     }
 
-    /// Ends every login of a user that counts now, and says which.
+    /// Revokes every active login of a user and returns their ids.
     pub fn revoke_logins_of(&mut self, user: UserId, now: Timestamp) -> Result<Vec<LoginId>> {
         let alive = logins::table
             .filter(logins::user_id.eq(user.to_string()))

@@ -1,8 +1,8 @@
-//! Each table's rows and queries, as methods of [`super::Tx`], one file a table (or a pair that is
-//! always used together).
+//! Rows and queries of each table, as methods of [`super::Tx`], one file per table (or per pair
+//! that is always used together).
 //!
-//! A row becomes a domain value at once; a stored word that nobody wrote (a damaged or doctored
-//! database) is `Internal`, never a guess.
+//! A row is converted to a domain value at once; an unknown stored value (a damaged or manipulated
+//! database) is `Internal`, never a default.
 
 pub mod app_requests;
 pub mod audit;
@@ -27,17 +27,15 @@ use crate::domain::user::{Mfa, MfaMethod};
 use crate::domain::{Error, Result, Timestamp};
 use std::str::FromStr;
 
-/// A stored text that does not read.
+/// A stored value that does not parse.
 fn corrupt_value(what: &str) -> Error {
     Error::internal(format!("the database holds a {what} that does not read"))
 }
 
-/// A stored text as a value.
 fn parse_text<T: FromStr>(text: &str, what: &str) -> Result<T> {
     text.parse().map_err(|_| corrupt_value(what))
 }
 
-/// A stored text, where there is one, as a value.
 fn parse_optional<T: FromStr>(text: Option<&str>, what: &str) -> Result<Option<T>> {
     text.map(|text| parse_text(text, what)).transpose()
 }
@@ -54,7 +52,7 @@ fn parse_mfa(method: Option<&str>, verified_at: Option<i64>) -> Result<Option<Mf
     }
 }
 
-/// Limits are given as counts; the databases count in BIGINT.
+/// The databases count in BIGINT.
 fn limit(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -7,7 +7,7 @@ use crate::store::schema::organizations;
 use diesel::prelude::*;
 
 impl Tx<'_> {
-    /// The organization that was created first, and its name.
+    /// The oldest organization, and its name.
     pub fn first_organization(&mut self) -> Result<Option<(OrganizationId, String)>> {
         let row: Option<(String, String)> = organizations::table
             .select((organizations::id, organizations::name))
@@ -17,7 +17,6 @@ impl Tx<'_> {
         row.map(|(id, name)| Ok((parse_text(&id, "organization id")?, name))).transpose()
     }
 
-    /// Creates an organization.
     pub fn insert_organization(
         &mut self,
         id: OrganizationId,

@@ -1,5 +1,5 @@
-//! Takes away what has had its time: tickets, challenges, join tokens, refresh tokens, logins. A
-//! bounded batch a call; sessions and the audit log are kept.
+//! Deletes expired tickets, challenges, join tokens, refresh tokens and logins, in bounded batches.
+//! Sessions and the audit log are retained.
 
 use super::limit;
 use crate::domain::{Result, Timestamp};
@@ -8,10 +8,10 @@ use crate::store::schema::{join_tokens, logins, mfa_challenges, refresh_tokens, 
 use diesel::prelude::*;
 use std::time::Duration;
 
-/// Most rows of a table that one call takes away.
+/// Most rows of a table that one call deletes.
 pub const BATCH: usize = 500;
-/// How long an ended login and its used refresh tokens are kept beyond their time: a stolen token
-/// that turns up late is still known as one.
+/// How long a login and its used refresh tokens are retained after their expiry: a stolen token that is
+/// presented late is still recognized.
 const EXPIRED_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 macro_rules! purge_table {
@@ -30,15 +30,16 @@ macro_rules! purge_table {
 }
 
 impl Tx<'_> {
-    /// Takes away at most [`BATCH_MAX`] rows of each table, and says how many in all.
+    /// Deletes at most [`BATCH`] rows of each table and returns how many in all.
     pub fn purge(&mut self, now: Timestamp) -> Result<usize> {
-        let kept = now.before(EXPIRED_RETENTION);
-        let mut gone = purge_table!(self.conn, tickets, hash, now.before(Duration::from_secs(600)));
-        gone += purge_table!(self.conn, mfa_challenges, id, now);
-        gone += purge_table!(self.conn, join_tokens, hash, kept);
-        gone += purge_table!(self.conn, refresh_tokens, hash, kept);
-        // A login takes its refresh tokens with it.
-        gone += purge_table!(self.conn, logins, id, kept);
-        Ok(gone)
+        let retained = now.before(EXPIRED_RETENTION);
+        let mut deleted =
+            purge_table!(self.conn, tickets, hash, now.before(Duration::from_secs(600)));
+        deleted += purge_table!(self.conn, mfa_challenges, id, now);
+        deleted += purge_table!(self.conn, join_tokens, hash, retained);
+        deleted += purge_table!(self.conn, refresh_tokens, hash, retained);
+        // A login's refresh tokens are deleted with it.
+        deleted += purge_table!(self.conn, logins, id, retained);
+        Ok(deleted)
     }
 }

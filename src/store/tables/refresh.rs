@@ -1,4 +1,4 @@
-//! Refresh tokens: each works once; a second use is a theft, and the broker revokes the login.
+//! Refresh tokens: each works once. A second use indicates theft, and the broker revokes the login.
 
 use super::parse_text;
 use crate::domain::{LoginId, Result, Timestamp};
@@ -6,19 +6,14 @@ use crate::store::Tx;
 use crate::store::schema::refresh_tokens;
 use diesel::prelude::*;
 
-/// A refresh token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RefreshTokenRow {
-    /// The login it renews.
     pub login_id: LoginId,
-    /// When it was used.
     pub used_at: Option<Timestamp>,
-    /// Until when.
     pub expires_at: Timestamp,
 }
 
 impl Tx<'_> {
-    /// Keeps a refresh token.
     pub fn insert_refresh_token(
         &mut self,
         hash: &str,
@@ -52,8 +47,8 @@ impl Tx<'_> {
         .transpose()
     }
 
-    /// Uses a refresh token: false when it was used before or has expired. Of two that race, one
-    /// wins.
+    /// Consumes a refresh token: false when it was used before or has expired. Of two that race,
+    /// one wins.
     pub fn consume_refresh_token(&mut self, hash: &str, now: Timestamp) -> Result<bool> {
         let unused = refresh_tokens::table
             .find(hash)

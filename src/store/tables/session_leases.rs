@@ -1,23 +1,21 @@
-//! Leases of live sessions: how to reach a session's desktop, sealed, so that a restarted gateway
-//! finds it again. Gone when the session is over.
+//! Leases of live sessions: the sealed parameters of the connection to a session's desktop, from
+//! which a restarted gateway restores it. Deleted when the session is closed.
 
 use crate::domain::{Result, SessionId};
 use crate::store::Tx;
 use crate::store::schema::{session_leases, sessions};
 use diesel::prelude::*;
 
-/// A lease as stored.
 #[derive(Queryable, Selectable, Clone, PartialEq, Eq, Debug)]
 #[diesel(table_name = session_leases)]
 pub struct LeaseRow {
-    /// The host's public key in the tunnel of the session's stream, standard base64; empty where
-    /// there is no tunnel.
+    /// The host's public key in the tunnel of the session's stream, standard base64; empty without
+    /// a tunnel.
     pub peer_public_key: String,
-    /// The preshared key of the session's own tunnel, sealed; of nothing where it has none.
+    /// The preshared key of the session's own tunnel, sealed; of an empty text where it has none.
     pub psk_sealed: String,
-    /// The desktop's port.
     pub port: i32,
-    /// What the gateway proves to the desktop, sealed.
+    /// The credential for the desktop, sealed.
     pub credential_sealed: String,
     /// SHA-256 of the certificate the desktop was started with, hex; `None`: it has none of its
     /// own.
@@ -25,8 +23,7 @@ pub struct LeaseRow {
 }
 
 impl Tx<'_> {
-    /// Keeps how to reach a session's desktop, in place of what was kept before; also writes the
-    /// session's `peer_public_key`.
+    /// Replaces the lease of a session, and stores the session's `peer_public_key`.
     pub fn set_session_lease(&mut self, id: SessionId, lease: &LeaseRow) -> Result<()> {
         let key = id.to_string();
         diesel::delete(session_leases::table.find(&key)).execute(self.conn)?;
@@ -39,7 +36,7 @@ impl Tx<'_> {
             session_leases::certificate.eq(&lease.certificate),
         );
         diesel::insert_into(session_leases::table).values(row).execute(self.conn)?;
-        // Where there is no tunnel, there is no key of its peer.
+        // Without a tunnel there is no peer key.
         let peer = Some(&lease.peer_public_key).filter(|key| !key.is_empty());
         diesel::update(sessions::table.find(&key))
             .set(sessions::peer_public_key.eq(peer))
@@ -47,7 +44,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// How to reach a session's desktop.
     pub fn session_lease(&mut self, id: SessionId) -> Result<Option<LeaseRow>> {
         Ok(session_leases::table
             .find(id.to_string())

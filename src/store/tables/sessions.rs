@@ -1,10 +1,10 @@
-//! Sessions: their rows, the seats they hold, and the states they were in.
+//! Sessions, the seats they hold, and their state changes.
 //!
 //! | term | meaning |
 //! | --- | --- |
-//! | live | not closed: it has a row in `live_sessions`, which is small, and so are the queries that start there |
+//! | live | not closed: it has a row in `live_sessions`, which is small, so queries start there |
 //! | seat | a name that one live session may hold: `workspace/user` for each, and `workspace` for a single-seat workspace |
-//! | status | the state's word in the workspaces dialect, kept beside it for listing |
+//! | status | the state's name in the workspaces API, stored for listing |
 
 use super::{corrupt_value, limit, parse_mfa, parse_optional, parse_text};
 use crate::domain::route::SessionRoute;
@@ -17,32 +17,28 @@ use crate::store::{Tx, error};
 use diesel::prelude::*;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// A seat's name.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SeatKey(String);
 
 impl SeatKey {
-    /// The one seat of a single-seat workspace.
+    /// The only seat of a single-seat workspace.
     #[must_use]
     pub fn workspace(workspace: &WorkspaceId) -> Self {
         Self(workspace.to_string())
     }
 
-    /// A user's own seat in a workspace. (A slug holds no `/`, so the two kinds never meet.)
+    /// A user's own seat in a workspace. (A slug contains no `/`, so the two kinds never collide.)
     #[must_use]
     pub fn user(workspace: &WorkspaceId, user: UserId) -> Self {
         Self(format!("{workspace}/{user}"))
     }
 }
 
-/// A state a session was in.
+/// A state that a session entered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StateChange {
-    /// The session's version then.
     pub version: i64,
-    /// The state.
     pub state: State,
-    /// Since when.
     pub at: Timestamp,
 }
 
@@ -138,9 +134,9 @@ fn all(rows: Vec<SessionRow>) -> Result<Vec<Session>> {
     rows.into_iter().map(SessionRow::into_session).collect()
 }
 
-/// Live sessions whose row in `live_sessions` fulfils the filters. Named by a subquery rather than
-/// joined: SQLite then starts from the few live ones whatever else is asked, where a join made it
-/// read a million closed ones (0.3 s).
+/// Live sessions whose row in `live_sessions` matches the filters. Selected by a subquery rather
+/// than a join: SQLite then always starts from the few live ones, where a join made it read a
+/// million closed ones (0.3 s).
 macro_rules! live {
     ($($filter:expr),*) => {
         sessions::table
@@ -149,7 +145,6 @@ macro_rules! live {
     };
 }
 
-/// The same, newest first.
 macro_rules! newest_live {
     ($tx:expr $(, $filter:expr)*) => {
         all(live!($($filter),*).order((sessions::created_at.desc(), sessions::id.desc())).load($tx.conn)?)
@@ -157,8 +152,8 @@ macro_rules! newest_live {
 }
 
 impl Tx<'_> {
-    /// Creates a session. It takes its user's seat in the workspace and its address, and `seat` too
-    /// when one is given.
+    /// Inserts a session with its user's seat in the workspace, its address, and `seat` if one is
+    /// given.
     ///
     /// # Errors
     /// `Conflict` when a seat or the address is another live session's; nothing is changed then.
@@ -183,7 +178,7 @@ impl Tx<'_> {
                     .values((seats::seat.eq(seat.0), seats::session_id.eq(&id)))
                     .execute(conn)
             };
-            // The shared seat first: whoever is in the way is in everybody's way.
+            // The shared seat first: its conflict concerns every user.
             if let Some(seat) = shared {
                 take(conn, seat).map_err(error::on_unique_violation(
                     "This workspace is in use by somebody else.",
@@ -214,7 +209,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A session.
     pub fn session(&mut self, id: SessionId) -> Result<Option<Session>> {
         let row: Option<SessionRow> = sessions::table
             .find(id.to_string())
@@ -224,9 +218,9 @@ impl Tx<'_> {
         row.map(SessionRow::into_session).transpose()
     }
 
-    /// Writes what a session became at `now`, when it still has `expected_version`, and adds to its
-    /// history. A closed session gives up its seats, its address and its lease. Who, what and where
-    /// never change; a known `peer_public_key` is never forgotten.
+    /// Writes the new state of a session, if it still has `expected_version`, and records the state
+    /// change. A closed session loses its seats, its address and its lease. Principal, workspace
+    /// and host never change; a known `peer_public_key` is kept.
     pub fn update_session(
         &mut self,
         next: &Session,
@@ -260,21 +254,20 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    /// Gives up a session's seats, so that others may have them while it is still being taken down.
+    /// Releases a session's seats, so that others may take them while it is still closing.
     pub fn release_seats(&mut self, id: SessionId) -> Result<()> {
         diesel::delete(seats::table.filter(seats::session_id.eq(id.to_string())))
             .execute(self.conn)?;
         Ok(())
     }
 
-    /// Who holds a seat.
     pub fn seat_holder(&mut self, seat: &SeatKey) -> Result<Option<SessionId>> {
         let id: Option<String> =
             seats::table.find(&seat.0).select(seats::session_id).first(self.conn).optional()?;
         parse_optional(id.as_deref(), "session id")
     }
 
-    /// A user's live session in a workspace; the newest, should an older one still be going away.
+    /// A user's live session in a workspace; the newest, if an older one is still closing.
     pub fn live_session_of(
         &mut self,
         user: UserId,
@@ -288,22 +281,22 @@ impl Tx<'_> {
         Ok(found?.into_iter().next())
     }
 
-    /// The live sessions in a workspace, newest first; so in the following.
+    /// The live sessions in a workspace, newest first.
     pub fn live_sessions_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<Vec<Session>> {
         newest_live!(self, live_sessions::workspace_id.eq(workspace.as_str()))
     }
 
-    /// The live sessions of a user.
+    /// The live sessions of a user, newest first.
     pub fn live_sessions_of_user(&mut self, user: UserId) -> Result<Vec<Session>> {
         newest_live!(self, live_sessions::user_id.eq(user.to_string()))
     }
 
-    /// The live sessions on a host.
+    /// The live sessions on a host, newest first.
     pub fn live_sessions_of_host(&mut self, host: crate::domain::HostId) -> Result<Vec<Session>> {
         newest_live!(self, live_sessions::host_id.eq(host.to_string()))
     }
 
-    /// The live sessions of one organization or of all.
+    /// The live sessions of one organization or of all, newest first.
     pub fn live_sessions(&mut self, organization: Option<OrganizationId>) -> Result<Vec<Session>> {
         match organization {
             Some(id) => newest_live!(self, live_sessions::organization_id.eq(id.to_string())),
@@ -311,16 +304,16 @@ impl Tx<'_> {
         }
     }
 
-    /// The sessions of a user that the workspaces dialect calls `active`: active ones, and closing
-    /// ones until they are closed.
+    /// A user's sessions with the status `active`: active ones, and closing ones until they are
+    /// closed.
     pub fn active_of_user(&mut self, user: UserId) -> Result<Vec<Session>> {
         let of_user = live!(live_sessions::user_id.eq(user.to_string()))
             .filter(sessions::status.eq("active"));
         all(of_user.order((sessions::created_at.desc(), sessions::id.desc())).load(self.conn)?)
     }
 
-    /// A user's sessions that are listed, newest first: those with a status, or with this one,
-    /// before a place.
+    /// A user's listed sessions, newest first, before a position: those with any status, or with
+    /// this one.
     pub fn sessions_page(
         &mut self,
         user: UserId,
@@ -339,8 +332,8 @@ impl Tx<'_> {
             None => query.filter(sessions::status.is_not_null()),
         };
         if let Some((at, id)) = before {
-            // The first part bounds the index range, the second finds the place among those of the
-            // same moment.
+            // The first condition bounds the index range, the second selects among sessions of the
+            // same millisecond.
             query = query
                 .filter(sessions::created_at.le(at.0))
                 .filter(sessions::created_at.lt(at.0).or(sessions::id.lt(id.to_string())));
@@ -348,7 +341,7 @@ impl Tx<'_> {
         all(query.load(self.conn)?)
     }
 
-    /// Live sessions whose time is over and that are not closing yet, the longest overdue first.
+    /// Live sessions past their expiry that are not closing yet, the longest overdue first.
     pub fn expired_sessions(&mut self, now: Timestamp, count: usize) -> Result<Vec<Session>> {
         let rows: Vec<SessionRow> = live!()
             .filter(sessions::expires_at.le(now.0))
@@ -359,7 +352,7 @@ impl Tx<'_> {
         all(rows)
     }
 
-    /// Live sessions in any of these states (words of the store), oldest first.
+    /// Live sessions in any of these states (names of the store), oldest first.
     pub fn live_sessions_in_states(
         &mut self,
         states: &[&str],
@@ -376,12 +369,12 @@ impl Tx<'_> {
         all(rows)
     }
 
-    /// An address of the session network that no live session has, found from `seed` on.
+    /// A free address of the session network, searched from `seed`.
     ///
     /// # Errors
     /// `Unavailable` when the network is full.
     pub fn free_session_address(&mut self, network: (Ipv4Addr, u8), seed: u64) -> Result<IpAddr> {
-        /// Tries at random places before all addresses are looked at.
+        /// Random addresses that are tried before all are read.
         const PROBES: u64 = 32;
         let usable = super::hosts::assignable_addresses(network);
         let size = u64::from(usable.end.saturating_sub(usable.start));
@@ -416,7 +409,7 @@ impl Tx<'_> {
             .ok_or_else(full)
     }
 
-    /// The states a session was in, in order.
+    /// The state changes of a session, in order.
     pub fn state_changes(&mut self, id: SessionId) -> Result<Vec<StateChange>> {
         let rows: Vec<(i64, String, Option<String>, i64)> = session_events::table
             .filter(session_events::session_id.eq(id.to_string()))

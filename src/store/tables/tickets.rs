@@ -1,4 +1,4 @@
-//! Stream tickets: each opens one stream of one session, once, soon.
+//! Stream tickets: each opens one stream of one session, once, within a short time.
 
 use super::parse_text;
 use crate::domain::{LoginId, Result, SessionId, Timestamp, UserId};
@@ -6,23 +6,16 @@ use crate::store::Tx;
 use crate::store::schema::tickets;
 use diesel::prelude::*;
 
-/// A ticket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TicketRow {
-    /// The session it opens.
     pub session_id: SessionId,
-    /// For whom.
     pub user_id: UserId,
-    /// From which login.
     pub login_id: LoginId,
-    /// When it was used.
     pub used_at: Option<Timestamp>,
-    /// Until when.
     pub expires_at: Timestamp,
 }
 
 impl Tx<'_> {
-    /// Keeps a ticket.
     pub fn insert_ticket(
         &mut self,
         hash: &str,
@@ -65,7 +58,7 @@ impl Tx<'_> {
         .transpose()
     }
 
-    /// Uses a ticket: false when it was used before or has expired. Of two that race, one wins.
+    /// Consumes a ticket: false when it was used before or has expired. Of two that race, one wins.
     pub fn consume_ticket(&mut self, hash: &str, now: Timestamp) -> Result<bool> {
         let unused = tickets::table
             .find(hash)

@@ -1,24 +1,23 @@
-//! TOTP factors: at most one a user, useless until confirmed by a code.
+//! TOTP factors: at most one per user, without effect until confirmed by a code.
 
 use crate::domain::{Error, Result, Timestamp, UserId};
 use crate::store::Tx;
 use crate::store::schema::totp;
 use diesel::prelude::*;
 
-/// A factor.
 #[derive(Queryable, Selectable, Clone, PartialEq, Eq, Debug)]
 #[diesel(table_name = totp)]
 pub struct TotpRow {
     /// The secret, sealed.
     pub sealed: String,
-    /// When it was confirmed, in unix milliseconds; `None`: it proves nothing yet.
+    /// When it was confirmed, in unix milliseconds; `None`: not yet, so it proves nothing.
     pub confirmed_at: Option<i64>,
     /// The last step whose code was used; -1 before the first.
     pub last_step: i64,
 }
 
 impl Tx<'_> {
-    /// Keeps a new, unconfirmed factor in place of another unconfirmed one.
+    /// Stores a new, unconfirmed factor, and replaces another unconfirmed one.
     ///
     /// # Errors
     /// `Conflict` when the user has a confirmed factor.
@@ -41,7 +40,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A user's factor.
     pub fn totp(&mut self, user: UserId) -> Result<Option<TotpRow>> {
         Ok(totp::table
             .find(user.to_string())
@@ -50,7 +48,7 @@ impl Tx<'_> {
             .optional()?)
     }
 
-    /// Confirms the factor by a code of `step`, which is thereby used. One of two that race wins.
+    /// Confirms the factor by a code of `step`, which is used up. Of two that race, one wins.
     pub fn confirm_totp(&mut self, user: UserId, step: i64, now: Timestamp) -> Result<bool> {
         let unconfirmed = totp::table
             .find(user.to_string())
@@ -70,17 +68,17 @@ impl Tx<'_> {
         Ok(diesel::update(unused).set(totp::last_step.eq(step)).execute(self.conn)? == 1)
     }
 
-    /// Removes a user's factor, confirmed or not.
+    /// Deletes a user's factor, confirmed or not.
     pub fn delete_totp(&mut self, user: UserId) -> Result<bool> {
         Ok(diesel::delete(totp::table.find(user.to_string())).execute(self.conn)? == 1)
     }
 }
 
 impl TotpRow {
-    /// The step after which codes count, when the factor is confirmed.
+    /// When the factor was confirmed.
     ///
     /// # Errors
-    /// `Conflict` when it is not.
+    /// `Conflict` when it is not confirmed.
     pub fn confirmed(&self) -> Result<Timestamp> {
         self.confirmed_at
             .map(Timestamp)

@@ -1,6 +1,6 @@
-//! What is kept of workspaces' servers: certificates they showed, and users' own credentials for
-//! them. Kept by the workspace's row, so that a slug that comes back for another workspace brings
-//! nothing along; gone when the workspace is.
+//! Certificates that upstreams presented, and users' own credentials for them. They belong to the
+//! workspace's row, so that a reused slug does not inherit them, and are deleted with the
+//! workspace.
 
 use super::corrupt_value;
 use super::workspaces::in_use;
@@ -12,9 +12,8 @@ use crate::store::schema::{user_credentials, workspace_certificates, workspaces}
 use diesel::prelude::*;
 use std::collections::{HashMap, HashSet};
 
-/// The certificate a server must have.
+/// The expected certificate.
 const PINNED: &str = "pinned";
-/// Another one it showed last.
 const OFFERED: &str = "offered";
 
 #[derive(Insertable)]
@@ -45,7 +44,7 @@ impl NewCertificateRow {
     }
 }
 
-/// Standing, fingerprint, subject, when.
+/// Standing, fingerprint, subject, time.
 type CertificateColumns = (String, String, String, i64);
 
 fn add_certificate(
@@ -64,12 +63,12 @@ fn add_certificate(
 }
 
 impl Tx<'_> {
-    /// What names a workspace's row, while it is in use.
+    /// The row id of a workspace that is not deleted.
     fn workspace_row_id(&mut self, id: &WorkspaceId) -> Result<Option<String>> {
         Ok(in_use!(id).select(workspaces::row_id).first(self.conn).optional()?)
     }
 
-    /// What is known of a workspace's server; nothing when there is no such workspace.
+    /// What is stored about a workspace's upstream; the default when there is no such workspace.
     pub fn upstream_state(&mut self, id: &WorkspaceId) -> Result<UpstreamState> {
         let mut state = UpstreamState {
             has_password: self.workspace_password(id)?.is_some(),
@@ -90,8 +89,8 @@ impl Tx<'_> {
         Ok(state)
     }
 
-    /// What is known of the servers of an organization's workspaces; only of those of which
-    /// anything is.
+    /// What is stored about the upstreams of an organization's workspaces, for those that have
+    /// anything.
     pub fn upstream_states(
         &mut self,
         organization: OrganizationId,
@@ -126,8 +125,7 @@ impl Tx<'_> {
         Ok(states)
     }
 
-    /// Pins a server's certificate where none is pinned; false when there is one already, or no
-    /// such workspace.
+    /// Pins a certificate if none is pinned; false when one is, or there is no such workspace.
     pub fn pin_certificate_if_none(
         &mut self,
         id: &WorkspaceId,
@@ -149,8 +147,8 @@ impl Tx<'_> {
         }
     }
 
-    /// Pins a certificate in place of whatever was pinned, and forgets what was offered; false when
-    /// there is no such workspace.
+    /// Replaces the pinned certificate and deletes the offered one; false when there is no such
+    /// workspace.
     pub fn replace_pinned_certificate(
         &mut self,
         id: &WorkspaceId,
@@ -167,7 +165,7 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    /// Keeps a certificate that was refused, in place of the one refused before.
+    /// Stores a refused certificate, in place of the previous one.
     pub fn set_offered_certificate(
         &mut self,
         id: &WorkspaceId,
@@ -178,7 +176,7 @@ impl Tx<'_> {
             NewCertificateRow::of(row, OFFERED, offered.fingerprint, &offered.subject, offered.at);
         diesel::delete(workspace_certificates::table.find((&values.workspace_row, OFFERED)))
             .execute(self.conn)?;
-        // Of two that are refused at once, either may stay.
+        // Of two refused at once, either may stay.
         self.savepoint(|conn| {
             diesel::insert_into(workspace_certificates::table).values(values).execute(conn)
         })
@@ -188,7 +186,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Forgets the certificates of a workspace's server: it is another server now.
+    /// Deletes the certificates of a workspace's upstream.
     pub fn delete_certificates(&mut self, id: &WorkspaceId) -> Result<()> {
         if let Some(row) = self.workspace_row_id(id)? {
             diesel::delete(
@@ -199,20 +197,19 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Forgets everybody's credential for a workspace's server; how many there were.
+    /// Deletes all users' credentials for a workspace's upstream and returns how many there were.
     pub fn delete_user_credentials(&mut self, id: &WorkspaceId) -> Result<usize> {
         let Some(row) = self.workspace_row_id(id)? else { return Ok(0) };
         Ok(diesel::delete(user_credentials::table.filter(user_credentials::workspace_row.eq(row)))
             .execute(self.conn)?)
     }
 
-    /// Forgets both.
     pub(super) fn delete_upstream_data(&mut self, id: &WorkspaceId) -> Result<()> {
         self.delete_certificates(id)?;
         self.delete_user_credentials(id).map(drop)
     }
 
-    /// A user's own credential for a workspace's server, sealed.
+    /// A user's own credential for a workspace's upstream, sealed.
     pub fn user_credential(&mut self, id: &WorkspaceId, user: UserId) -> Result<Option<String>> {
         let Some(row) = self.workspace_row_id(id)? else { return Ok(None) };
         Ok(user_credentials::table
@@ -222,8 +219,7 @@ impl Tx<'_> {
             .optional()?)
     }
 
-    /// Keeps a user's own credential in place of the one before; false when there is no such
-    /// workspace.
+    /// Stores a user's own credential; false when there is no such workspace.
     pub fn upsert_user_credential(
         &mut self,
         id: &WorkspaceId,
@@ -248,7 +244,7 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    /// Forgets a user's own credential; false when there was none.
+    /// Deletes a user's own credential; false when there was none.
     pub fn delete_user_credential(&mut self, id: &WorkspaceId, user: UserId) -> Result<bool> {
         let Some(row) = self.workspace_row_id(id)? else { return Ok(false) };
         Ok(diesel::delete(user_credentials::table.find((row, user.to_string())))
@@ -256,7 +252,7 @@ impl Tx<'_> {
             == 1)
     }
 
-    /// The workspaces for whose server a user has a credential of their own.
+    /// The workspaces for whose upstream a user has a credential.
     pub fn user_credentials_of(&mut self, user: UserId) -> Result<HashSet<String>> {
         let ids: Vec<String> = user_credentials::table
             .inner_join(workspaces::table)
@@ -267,7 +263,7 @@ impl Tx<'_> {
         Ok(ids.into_iter().collect())
     }
 
-    /// What the streams of an organization's workspaces may carry.
+    /// The stream policies of an organization's workspaces.
     pub fn stream_policies(
         &mut self,
         organization: OrganizationId,

@@ -1,5 +1,5 @@
-//! Users. Whether a user has a second factor is not stored here: it is whether [`super::totp`]
-//! holds a confirmed one.
+//! Users. Whether a user has a second factor is not stored here: [`super::totp`] has a confirmed
+//! one.
 
 use super::{corrupt_value, parse_text};
 use crate::domain::user::{Role, User};
@@ -8,7 +8,7 @@ use crate::store::schema::{totp, users};
 use crate::store::{Tx, error};
 use diesel::prelude::*;
 
-/// A user as selected: the row, and when its factor was confirmed.
+/// The row, and when the user's factor was confirmed.
 type UserColumns = (UserRow, Option<i64>);
 
 #[derive(Queryable, Selectable)]
@@ -42,7 +42,6 @@ impl UserRow {
     }
 }
 
-/// How an address is compared.
 fn email_key(email: &str) -> String {
     email.trim().to_lowercase()
 }
@@ -56,11 +55,10 @@ macro_rules! select_users {
 }
 
 impl Tx<'_> {
-    /// Creates a user. `mfa_enrolled` is not looked at: a factor is enrolled by
-    /// [`Tx::confirm_totp`].
+    /// Inserts a user. `mfa_enrolled` is ignored: a factor is enrolled by [`Tx::confirm_totp`].
     ///
     /// # Errors
-    /// `Conflict` when the address, in whatever case, is another user's.
+    /// `Conflict` when the address, in any case, is another user's.
     pub fn insert_user(&mut self, user: &User, password_hash: &str) -> Result<()> {
         let row = (
             users::id.eq(user.id.to_string()),
@@ -81,16 +79,15 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A user.
     pub fn user(&mut self, id: UserId) -> Result<Option<User>> {
         let found: Option<UserColumns> =
             select_users!().filter(users::id.eq(id.to_string())).first(self.conn).optional()?;
         found.map(|(row, confirmed)| Ok(row.into_user(confirmed)?.0)).transpose()
     }
 
-    /// The user with this address, in whatever case, and the hash of their password.
+    /// The user with this address, in any case, and the hash of their password.
     pub fn user_by_email(&mut self, email: &str) -> Result<Option<(User, String)>> {
-        // PostgreSQL cannot even compare with a text that holds NUL, and no address does.
+        // PostgreSQL cannot compare with a text that contains NUL, and no address does.
         if email.contains('\0') {
             return Ok(None);
         }
@@ -110,7 +107,7 @@ impl Tx<'_> {
         found.into_iter().map(|(row, confirmed)| Ok(row.into_user(confirmed)?.0)).collect()
     }
 
-    /// Writes a user's name, role and whether they are disabled. False when there is no such user.
+    /// Stores a user's name, role and whether they are disabled; false when there is no such user.
     pub fn update_user(&mut self, user: &User) -> Result<bool> {
         let change = (
             users::name.eq(&user.name),
@@ -127,7 +124,6 @@ impl Tx<'_> {
         Ok(diesel::update(users::table.find(id.to_string())).set(change).execute(self.conn)? == 1)
     }
 
-    /// Notes a sign-in.
     pub fn set_last_login(&mut self, id: UserId, now: Timestamp) -> Result<()> {
         diesel::update(users::table.find(id.to_string()))
             .set(users::last_login_at.eq(now.0))

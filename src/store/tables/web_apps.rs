@@ -1,5 +1,5 @@
-//! How a web application is met, as JSON in its workspace's row. What is not there is as in new
-//! terms; what nobody wrote does not read.
+//! The configuration of a web application, as JSON in its workspace's row. Missing members have
+//! their default; unknown ones are an error.
 
 use super::corrupt_value;
 use crate::domain::Result;

@@ -1,5 +1,5 @@
-//! Workspaces. A removed one keeps its row for history, without its secrets; its id may be used
-//! again.
+//! Workspaces. A deleted one keeps its row for the history, without its secrets; its id may be
+//! reused.
 
 use super::web_apps::WebAppJson;
 use super::{corrupt_value, parse_text};
@@ -42,8 +42,8 @@ struct WorkspaceRow {
     web: String,
 }
 
-/// [`UpstreamConfig`] as JSON, without what is of a web application. What is not there is as in a new
-/// workspace.
+/// [`UpstreamConfig`] as JSON, without the web application's part. Missing members have their
+/// default.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct UpstreamJson {
@@ -201,7 +201,7 @@ impl WorkspaceRow {
     }
 }
 
-/// A workspace that was not removed.
+/// The workspace with this id that is not deleted.
 macro_rules! in_use {
     ($id:expr) => {
         workspaces::table
@@ -211,13 +211,13 @@ macro_rules! in_use {
 }
 
 impl Tx<'_> {
-    /// Creates a workspace.
+    /// Inserts a workspace.
     ///
     /// # Errors
     /// `Conflict` when its id is in use.
     pub fn insert_workspace(&mut self, workspace: &Workspace) -> Result<()> {
         let row = WorkspaceRow::of(workspace)?;
-        // Its own name for the row: the slug is free again after removal, the row stays.
+        // The row has an id of its own, since the slug may be reused after deletion.
         let row_id = workspaces::row_id.eq(uuid::Uuid::new_v4().hyphenated().to_string());
         self.savepoint(|conn| {
             diesel::insert_into(workspaces::table).values((row_id, row)).execute(conn)
@@ -226,7 +226,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A workspace that was not removed.
+    /// A workspace that is not deleted.
     pub fn workspace(&mut self, id: &WorkspaceId) -> Result<Option<Workspace>> {
         let row: Option<WorkspaceRow> =
             in_use!(id).select(WorkspaceRow::as_select()).first(self.conn).optional()?;
@@ -244,20 +244,20 @@ impl Tx<'_> {
         rows.into_iter().map(WorkspaceRow::into_workspace).collect()
     }
 
-    /// Writes a workspace; false when there is none with its id.
+    /// Stores a workspace; false when there is none with its id.
     pub fn update_workspace(&mut self, workspace: &Workspace) -> Result<bool> {
         let row = WorkspaceRow::of(workspace)?;
         Ok(diesel::update(in_use!(workspace.id)).set(row).execute(self.conn)? == 1)
     }
 
-    /// What the gateway proves to a workspace's own server, sealed.
+    /// The password for a workspace's own upstream, sealed.
     pub fn workspace_password(&mut self, id: &WorkspaceId) -> Result<Option<String>> {
         let found: Option<Option<String>> =
             in_use!(id).select(workspaces::password_sealed).first(self.conn).optional()?;
         Ok(found.flatten())
     }
 
-    /// Keeps it in place of what was kept before; `None` forgets it.
+    /// Replaces it; `None` deletes it.
     pub fn set_workspace_password(&mut self, id: &WorkspaceId, sealed: Option<&str>) -> Result<()> {
         diesel::update(in_use!(id))
             .set(workspaces::password_sealed.eq(sealed))
@@ -265,8 +265,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Removes a workspace, and with it every credential and certificate kept for it; false when
-    /// there is none.
+    /// Deletes a workspace with its credentials and certificates; false when there is none.
     pub fn delete_workspace(&mut self, id: &WorkspaceId, now: Timestamp) -> Result<bool> {
         self.delete_upstream_data(id)?;
         let change =

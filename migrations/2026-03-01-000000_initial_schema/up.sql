@@ -1,4 +1,4 @@
--- The first house. One history for SQLite and PostgreSQL: TEXT, BIGINT, INTEGER and BOOLEAN only.
+-- The initial schema. One history for SQLite and PostgreSQL: TEXT, BIGINT, INTEGER and BOOLEAN only.
 -- Times are unix milliseconds; ids are UUIDs as text, workspace ids are slugs; lists are JSON text; secrets are hashed or sealed.
 --
 --   organizations 1---* users 1---0..1 totp                 audit_entries   the log, chained by hash, append-only
