@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ironrdp_rdcleanpath::RDCleanPathPdu;
-use portcullis::broker::live::{StreamAuthorization, StreamMeters};
+use portcullis::broker::core::stream_registry::{StreamAuthorization, StreamMeters};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::upstream::{

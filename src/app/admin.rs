@@ -4,7 +4,7 @@
 use super::cli::{HostCommand, ServerArgs, UserCommand, WebArgs, WorkspaceArgs, WorkspaceCommand};
 use super::shell::{Shell, print_table, read_or_generate_password};
 use super::{Failure, gateway, tls};
-use crate::broker::views::{
+use crate::broker::model::{
     HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, UpstreamChange, UserChange, WebChange,
     WorkspaceChange, WorkspaceView,
 };

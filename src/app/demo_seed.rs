@@ -5,7 +5,7 @@ use super::shell::generated_password;
 use super::{Failure, private};
 use crate::auth::totp;
 use crate::broker::Broker;
-use crate::broker::views::{NewUser, NewWorkspace, UserChange, WebChange, WorkspaceChange};
+use crate::broker::model::{NewUser, NewWorkspace, UserChange, WebChange, WorkspaceChange};
 use crate::domain::route::TargetSpec;
 use crate::domain::secret::SecretString;
 use crate::domain::user::{Caller, RequestSource, Role};

@@ -4,7 +4,7 @@ use super::open::{self, SystemClock};
 use super::{Failure, keys, tls};
 use crate::auth::Vault;
 use crate::broker::Broker;
-use crate::broker::fleet::TunnelState;
+use crate::broker::model::TunnelState;
 use crate::config::Config;
 use crate::domain::user::RequestSource;
 use crate::domain::{Clock as _, Timestamp};

@@ -3,9 +3,9 @@
 
 use super::{Failure, keys};
 use crate::auth::Vault;
-use crate::broker::fleet::{
-    DesktopOrder, DesktopStarted, FleetError, GatewayIdentity, HostFleet, HostPeer, SessionPeer,
-    TunnelReport,
+use crate::broker::model::{GatewayIdentity, TunnelReport};
+use crate::broker::ports::host_fleet::{
+    DesktopOrder, DesktopStarted, FleetError, HostFleet, HostPeer, SessionPeer,
 };
 use crate::broker::{Broker, Settings};
 use crate::config::Config;

@@ -1,63 +1,35 @@
 //! The use cases: sign in, launch, disconnect, stop, expire, administer. Each is one decision, one
 //! transaction.
 //!
-//! | file | what it answers |
+//! | folder | contents |
 //! | --- | --- |
-//! | [`fleet`] | the port to the hosts: start, stop and cut desktops and their tunnels (implemented in `fleet`) |
-//! | [`views`] | what use cases take and return |
-//! | [`live`] | who watches a session, and how its streams are cut |
-//! | `record` | a change and its audit entry, in one transaction |
-//! | `input` | what people type, checked |
-//! | `signin` | the first factor, and the throttle before it |
-//! | `mfa` | the second factor: challenge, enrolment, verification |
-//! | `tokens` | access and refresh tokens, sign-out, who a token is |
-//! | `workspaces` | the catalogue, and what a caller sees of it |
-//! | `launch` | from permit to desktop, once per user and workspace |
-//! | `ending` | the one way a session ends |
-//! | `sessions` | listings, disconnect, stop, terminate |
-//! | `streams` | tickets, and the right to one stream |
-//! | [`servers`] | what a stream learns of its server and holds back, written down |
-//! | [`credentials`] | who the gateway is to a server: of the workspace, of the user, typed for one use |
-//! | [`web`] | requests to web applications, written down; who the user is, signed |
-//! | `users` | accounts, and what ends with them |
-//! | `hosts` | join tokens, enrolment, removal |
-//! | `peers` | standard WireGuard peers as hosts, and their `wg-quick` file |
-//! | `placing` | where a workspace can run now |
-//! | `audit` | reading, exporting and verifying the log |
-//! | `maintain` | start and stop of the gateway; `sentinel` and `reaper` |
-//! | `health` | what is probed now, and the gauges |
-//! | `shell` | administration from the command line |
+//! | [`ports`] | traits that others implement: the hosts and their tunnels |
+//! | [`model`] | what use cases take and return |
+//! | [`core`] | unit of work, audit entries, stream registry, teardown, validation |
+//! | `identity` | passwords, one-time codes, tokens, users, organizations |
+//! | `catalog` | workspaces, and where each can run |
+//! | [`targets`] | credentials and certificates of upstreams, requests to web applications |
+//! | `hosts` | enrolment of agents, standard WireGuard peers |
+//! | `audit` | query, export and verification of the log |
+//! | `sessions` | launch, streams, listing, end |
+//! | `jobs` | start and stop, reconciler, change watcher, health |
+//!
+//! `ports, model < core < catalog, identity, targets, hosts, audit < sessions < jobs`.
 //!
 //! A use case decides (policy makes the permit), changes and audits in one transaction, and only
 //! then acts on the world: notifies watchers, cuts keys, calls hosts. What must not be left
 //! half-done when a browser goes away runs in a task of its own ([`Broker::apart`]).
 
-mod audit;
-pub mod credentials;
-mod ending;
-pub mod fleet;
-mod health;
+pub mod audit;
+mod catalog;
+pub mod core;
 mod hosts;
-mod input;
-mod launch;
-pub mod live;
-mod maintain;
-mod mfa;
-mod peers;
-mod placing;
-mod reaper;
-mod record;
-mod sentinel;
-pub mod servers;
+mod identity;
+mod jobs;
+pub mod model;
+pub mod ports;
 mod sessions;
-mod shell;
-mod signin;
-mod streams;
-mod tokens;
-mod users;
-pub mod views;
-pub mod web;
-mod workspaces;
+pub mod targets;
 
 use crate::auth::{TokenKeys, Vault, rate_limit::AttemptLimiter};
 use crate::domain::{Clock, Error, Result, Timestamp};
@@ -68,36 +40,35 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::{OnceCell, Semaphore};
 
-/// What the broker decides by; from the configuration.
+/// The broker's part of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Whether every user must have a second factor (default true).
+    /// Every user must have a second factor (default true).
     pub mfa_required: bool,
     /// Issuer shown in authenticator apps.
     pub issuer: String,
-    /// Life of an access token (default 10 min).
+    /// Lifetime of an access token (default 10 min).
     pub access_ttl: Duration,
-    /// Life of a login without use (default 7 days).
+    /// Lifetime of an unused login (default 7 days).
     pub refresh_ttl: Duration,
-    /// Life of the token between the two factors (default 5 min).
+    /// Lifetime of the token between the two factors (default 5 min).
     pub mfa_ttl: Duration,
-    /// Life of a stream ticket (default 30 s).
+    /// Lifetime of a stream ticket (default 30 s).
     pub ticket_ttl: Duration,
-    /// Longest life of a session (default 12 h).
+    /// Maximum lifetime of a session (default 12 h).
     pub session_ttl: Duration,
     /// How long a host keeps a desktop without its gateway (default 10 min).
     pub grace: Duration,
-    /// How long a launch may take (default 15 s).
+    /// Timeout of a launch (default 15 s).
     pub launch_timeout: Duration,
     /// Addresses for session tunnels, as network and prefix length (default 10.64.0.0/10).
     pub session_network: (std::net::Ipv4Addr, u8),
-    /// Whether web applications can be opened: the gateway has a domain for their origins.
+    /// The gateway has a domain for the origins of web applications.
     pub web_applications: bool,
-    /// Most streams a session may have at once (default 4).
+    /// Maximum number of streams per session (default 4).
     pub max_viewers: usize,
 }
 
-/// The use cases.
 #[derive(Clone)]
 pub struct Broker {
     inner: Arc<Inner>,
@@ -106,37 +77,33 @@ pub struct Broker {
 struct Inner {
     store: Store,
     vault: Vault,
-    fleet: Arc<dyn fleet::HostFleet>,
+    fleet: Arc<dyn ports::host_fleet::HostFleet>,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    streams: live::StreamRegistry,
-    /// The keys that sign access tokens; read, or made, at first need.
+    streams: core::stream_registry::StreamRegistry,
+    /// Signing keys of access tokens; loaded or created at first use.
     keys: OnceCell<TokenKeys>,
-    /// Guesses of passwords.
     password_limiter: AttemptLimiter,
-    /// Guesses of codes.
     otp_limiter: AttemptLimiter,
-    /// What strangers may write into the log.
     audit_limiter: AttemptLimiter,
-    /// Entries about strangers left out since the last one written.
+    /// Audit entries about unauthenticated requests suppressed since the last one written.
     suppressed_entries: AtomicU64,
-    /// Password hashes worked on at once, and those that may wait for it.
+    /// Concurrent password hashes, and requests waiting for one.
     hash_permits: Arc<Semaphore>,
     hash_queue: Arc<Semaphore>,
-    /// Argon2id computations so far.
     hash_count: AtomicU64,
-    reconciler: maintain::ReconcilerState,
-    /// Typed credentials that wait for their streams.
-    ephemeral_credentials: credentials::EphemeralCredentials,
+    reconciler: jobs::lifecycle::ReconcilerState,
+    /// Entered credentials that no stream has used yet.
+    ephemeral_credentials: targets::credentials::EphemeralCredentials,
 }
 
 impl Broker {
-    /// A broker over its parts. Nothing runs until [`Broker::start`].
+    /// Runs nothing until [`Broker::start`].
     #[must_use]
     pub fn new(
         store: Store,
         vault: Vault,
-        fleet: Arc<dyn fleet::HostFleet>,
+        fleet: Arc<dyn ports::host_fleet::HostFleet>,
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Self {
@@ -148,28 +115,27 @@ impl Broker {
                 fleet,
                 clock,
                 settings,
-                streams: live::StreamRegistry::default(),
+                streams: core::stream_registry::StreamRegistry::default(),
                 keys: OnceCell::new(),
-                password_limiter: signin::password_limiter(),
-                otp_limiter: signin::otp_limiter(),
-                audit_limiter: signin::audit_limiter(),
+                password_limiter: identity::password::password_limiter(),
+                otp_limiter: identity::password::otp_limiter(),
+                audit_limiter: identity::password::audit_limiter(),
                 suppressed_entries: AtomicU64::new(0),
-                hash_permits: Arc::new(Semaphore::new(signin::hash_concurrency())),
-                hash_queue: Arc::new(Semaphore::new(signin::HASH_QUEUE_LEN)),
+                hash_permits: Arc::new(Semaphore::new(identity::password::hash_concurrency())),
+                hash_queue: Arc::new(Semaphore::new(identity::password::HASH_QUEUE_LEN)),
                 hash_count: AtomicU64::new(0),
-                reconciler: maintain::ReconcilerState::new(started),
-                ephemeral_credentials: credentials::EphemeralCredentials::default(),
+                reconciler: jobs::lifecycle::ReconcilerState::new(started),
+                ephemeral_credentials: targets::credentials::EphemeralCredentials::default(),
             }),
         }
     }
 
-    /// The present moment, by the broker's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
     }
 
-    /// Runs something to its end even when whoever asked for it goes away.
+    /// Runs a future to completion even if the caller is dropped.
     async fn spawn_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,

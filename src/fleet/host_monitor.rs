@@ -2,7 +2,8 @@
 //! asking.
 
 use super::{CONTROL_TIMEOUT, Inner, control_error};
-use crate::broker::fleet::{FleetError, HostCapabilities};
+use crate::broker::model::HostCapabilities;
+use crate::broker::ports::host_fleet::FleetError;
 use crate::domain::HostId;
 use crate::domain::host::HostKind;
 use crate::domain::route::is_target_name;

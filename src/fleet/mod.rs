@@ -15,9 +15,9 @@ mod metered_stream;
 mod readiness_probe;
 mod shared;
 
-use crate::broker::fleet::{
-    DesktopOrder, DesktopStarted, Endpoint, FleetError, GatewayIdentity, HostCapabilities,
-    HostFleet, HostPeer, SessionPeer, TunnelReport, TunnelState,
+use crate::broker::model::{GatewayIdentity, HostCapabilities, TunnelReport, TunnelState};
+use crate::broker::ports::host_fleet::{
+    DesktopOrder, DesktopStarted, Endpoint, FleetError, HostFleet, HostPeer, SessionPeer,
 };
 use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;

@@ -1,7 +1,7 @@
 //! What a session's other end is asked before its launch counts as done: whether it is there, and
 //! answers as its kind does.
 
-use crate::broker::fleet::{DesktopOrder, FleetError, ProbeFailure};
+use crate::broker::ports::host_fleet::{DesktopOrder, FleetError, ProbeFailure};
 use crate::domain::upstream::{TrustRule, UpstreamTrust};
 use crate::domain::web_app::WebAppConfig;
 use crate::domain::workspace::WorkspaceKind;

@@ -8,7 +8,8 @@
 use super::metered_stream::{self, MeteredStream, SessionPath};
 use super::readiness_probe::ReadinessProbe;
 use super::{DIAL_TIMEOUT, HubFleet, Inner, tunnel_report};
-use crate::broker::fleet::{DesktopStarted, FleetError, TunnelReport, TunnelState};
+use crate::broker::model::{TunnelReport, TunnelState};
+use crate::broker::ports::host_fleet::{DesktopStarted, FleetError};
 use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
 use crate::domain::route::{LatencyHistogram, SessionRoute};

@@ -5,7 +5,7 @@
 //! `__Host-` (RFC 6265bis section 4.1.3.2) also ties the access cookie to this very host and to
 //! `Path=/`; the refresh cookie has a narrower path and so the `__Secure-` prefix.
 
-use crate::broker::views::Tokens;
+use crate::broker::model::Tokens;
 use actix_web::HttpRequest;
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 

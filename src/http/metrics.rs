@@ -1,8 +1,8 @@
 //! What `/metrics` counts (Prometheus, OpenMetrics text). Labels are bounded: route patterns, known
 //! methods, status classes, enum words.
 
-use crate::broker::live::StreamMeters;
-use crate::broker::views::Gauges;
+use crate::broker::core::stream_registry::StreamMeters;
+use crate::broker::model::Gauges;
 use crate::domain::route::{BUCKETS_MS, Hop, LatencyHistogram};
 use crate::domain::sync::lock;
 use crate::http::{HubStatus, PathMetrics};

@@ -6,7 +6,7 @@ use super::relay::StreamCounters;
 use super::stream_audit::{RefusalCounter, StreamAudit};
 use super::stream_end::StreamEnd;
 use super::{Dial, Duplex, Timeouts, rdp, vnc};
-use crate::broker::live::{StreamAuthorization, StreamMeters};
+use crate::broker::core::stream_registry::{StreamAuthorization, StreamMeters};
 use crate::domain::lease::Lease;
 use crate::domain::upstream::{Credential, CredentialSource};
 use crate::domain::workspace::WorkspaceKind;

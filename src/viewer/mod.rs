@@ -47,7 +47,7 @@ mod vnc;
 pub mod websocket;
 
 use crate::broker::Broker;
-use crate::broker::live::StreamGrant;
+use crate::broker::core::stream_registry::StreamGrant;
 use crate::domain::lease::Lease;
 use crate::domain::user::RequestSource;
 use attach::{Attachment, attach};

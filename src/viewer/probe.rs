@@ -13,7 +13,7 @@
 use super::stream_audit::{CertificateCheck, PresentedCertificate, StreamAudit, TransferRefusal};
 use super::stream_end::StreamEnd;
 use super::trust::{self, connect_tls};
-use crate::broker::fleet::ProbeFailure;
+use crate::broker::ports::host_fleet::ProbeFailure;
 use crate::domain::Result as Recorded;
 use crate::domain::sync::lock;
 use crate::domain::upstream::UpstreamTrust;

@@ -20,7 +20,7 @@ use super::ping::{PingAction, PingState};
 use super::stream_audit::RefusalCounter;
 use super::stream_end::StreamEnd;
 use super::stream_filter::{Direction, Filtered, StreamFilter, StreamFilters};
-use crate::broker::live::StreamMeters;
+use crate::broker::core::stream_registry::StreamMeters;
 use crate::domain::sync::lock;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::io;

@@ -9,8 +9,8 @@
 
 use super::stream_filter::RefusedTransfer;
 use crate::broker::Broker;
-use crate::broker::live::StreamGrant;
-pub use crate::broker::servers::{CertificateCheck, PresentedCertificate, TransferRefusal};
+use crate::broker::core::stream_registry::StreamGrant;
+pub use crate::broker::model::{CertificateCheck, PresentedCertificate, TransferRefusal};
 use crate::domain::Result;
 use crate::domain::sync::lock;
 use crate::domain::user::RequestSource;

@@ -7,7 +7,7 @@
 use super::rdp::cleanpath::CleanPathError;
 use super::rdp::nla::NlaError;
 use super::stream_filter::{Direction, StreamFilterError};
-use crate::broker::live::StreamAuthorization;
+use crate::broker::core::stream_registry::StreamAuthorization;
 use crate::domain::session::EndReason;
 use crate::domain::upstream::CredentialSource;
 use crate::protocol::rdp::RdpError;

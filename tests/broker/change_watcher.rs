@@ -1,76 +1,76 @@
 //! What another process does is noticed here.
 
 use super::fixture::*;
-use portcullis::broker::live::StreamAuthorization;
-use portcullis::broker::views::*;
+use portcullis::broker::core::stream_registry::StreamAuthorization;
+use portcullis::broker::model::*;
 use portcullis::domain::session::{EndReason, State};
 use portcullis::domain::user::Role;
 use tokio::sync::watch;
 
 on_both! {
-    async fn disabled_from_the_command_line(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange { single_seat: Some(true), ..WorkspaceChange::default() }).await;
-        let (ann, bob) = (world.caller("ann", Role::Member).await, world.caller("bob", Role::Member).await);
-        let plain = world.workspace("ws-b", WorkspaceChange::default()).await;
-        let (session, other) = (world.launch(&ann, &ws).await, world.launch(&bob, &plain).await);
-        let (mut stream, mut unaffected) = (world.open_stream(&ann, session.id).await, world.open_stream(&bob, other.id).await);
+    async fn disabled_by_command_line(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange { single_seat: Some(true), ..WorkspaceChange::default() }).await;
+        let (ann, bob) = (fixture.caller("ann", Role::Member).await, fixture.caller("bob", Role::Member).await);
+        let plain = fixture.workspace("ws-b", WorkspaceChange::default()).await;
+        let (session, other) = (fixture.launch(&ann, &ws).await, fixture.launch(&bob, &plain).await);
+        let (mut stream, mut unaffected) = (fixture.open_stream(&ann, session.id).await, fixture.open_stream(&bob, other.id).await);
         let (stop, stopped) = watch::channel(false);
-        let broker = world.broker.clone();
+        let broker = fixture.broker.clone();
         let running = tokio::spawn(async move { broker.maintain(stopped).await });
-        let (shell, no_fleet) = world.second_process(settings());
-        let caller = shell.system_caller().await.unwrap();
+        let (command_line, no_fleet) = fixture.second_process(settings());
+        let caller = command_line.system_caller().await.unwrap();
         let off = UserChange { disabled: Some(true), ..UserChange::default() };
         let ((), right) = tokio::join!(
             async {
-                shell.update_user(&origin(), &caller, ann.user.id, off).await.unwrap();
+                command_line.update_user(&origin(), &caller, ann.user.id, off).await.unwrap();
             },
             wait_revoked(&mut stream)
         );
         assert_eq!(right, session_ended(EndReason::UserDisabled));
-        let closed = world.wait_for_session(session.id, |s| !s.state.is_live()).await;
+        let closed = fixture.wait_for_session(session.id, |s| !s.state.is_live()).await;
         assert_eq!(closed.state, State::Closed(EndReason::UserDisabled));
-        assert!(!world.fleet.has_tunnel(session.id) && !world.fleet.desktops(world.host).contains(&session.id));
+        assert!(!fixture.fleet.has_tunnel(session.id) && !fixture.fleet.desktops(fixture.host).contains(&session.id));
         assert!(no_fleet.stopped().is_empty(), "the command line has no hosts to ask");
         assert_eq!(*unaffected.authorization.borrow_and_update(), StreamAuthorization::Valid);
         // The seat is free.
-        world.launch(&bob, &ws).await;
+        fixture.launch(&bob, &ws).await;
         // A login revoked elsewhere cuts its streams and leaves the desktop.
-        shell.reset_mfa(&origin(), &caller, bob.user.id).await.unwrap();
+        command_line.reset_mfa(&origin(), &caller, bob.user.id).await.unwrap();
         assert_eq!(wait_revoked(&mut unaffected).await, StreamAuthorization::SignedOut);
-        assert!(world.fleet.has_tunnel(other.id));
+        assert!(fixture.fleet.has_tunnel(other.id));
         // And the one who was watching for changes is told to look.
-        let entry = world.audit_log().await.into_iter().find(|e| e.action == "disable_user").unwrap();
+        let entry = fixture.audit_log().await.into_iter().find(|e| e.action == "disable_user").unwrap();
         assert_eq!(entry.actor.role.as_deref(), Some("system"));
         stop.send(true).unwrap();
         running.await.unwrap();
-        world.assert_chain_valid().await;
+        fixture.assert_chain_valid().await;
     }
 
-    async fn everything_another_process_can_end(db) {
-        let world = BrokerFixture::new(&db).await;
+    async fn ends_by_another_process(db) {
+        let fixture = BrokerFixture::new(&db).await;
         let (stop, stopped) = watch::channel(false);
-        let broker = world.broker.clone();
+        let broker = fixture.broker.clone();
         let running = tokio::spawn(async move { broker.maintain(stopped).await });
-        let (shell, _) = world.second_process(settings());
-        let caller = shell.system_caller().await.unwrap();
+        let (command_line, _) = fixture.second_process(settings());
+        let caller = command_line.system_caller().await.unwrap();
         for (round, reason) in [EndReason::WorkspaceRemoved, EndReason::AdminStopped, EndReason::SignedOutByAdmin, EndReason::HostLost].into_iter().enumerate() {
-            let ws = world.workspace(&format!("ws-{round}"), WorkspaceChange::default()).await;
-            let ann = world.caller(&format!("ann{round}"), Role::Member).await;
-            let session = world.launch(&ann, &ws).await;
-            let mut stream = world.open_stream(&ann, session.id).await;
+            let ws = fixture.workspace(&format!("ws-{round}"), WorkspaceChange::default()).await;
+            let ann = fixture.caller(&format!("ann{round}"), Role::Member).await;
+            let session = fixture.launch(&ann, &ws).await;
+            let mut stream = fixture.open_stream(&ann, session.id).await;
             match reason {
-                EndReason::WorkspaceRemoved => shell.delete_workspace(&origin(), &caller, &ws).await.unwrap(),
-                EndReason::AdminStopped => shell.terminate(&origin(), &caller, session.id).await.unwrap(),
-                EndReason::SignedOutByAdmin => shell.sign_out_user(&origin(), &caller, ann.user.id).await.unwrap(),
-                _ => shell.remove_host(&origin(), &caller, world.host).await.unwrap(),
+                EndReason::WorkspaceRemoved => command_line.delete_workspace(&origin(), &caller, &ws).await.unwrap(),
+                EndReason::AdminStopped => command_line.terminate(&origin(), &caller, session.id).await.unwrap(),
+                EndReason::SignedOutByAdmin => command_line.sign_out_user(&origin(), &caller, ann.user.id).await.unwrap(),
+                _ => command_line.remove_host(&origin(), &caller, fixture.host).await.unwrap(),
             }
             assert_eq!(wait_revoked(&mut stream).await, session_ended(reason));
-            world.wait_for_session(session.id, |s| s.state == State::Closed(reason)).await;
-            assert!(!world.fleet.has_tunnel(session.id));
+            fixture.wait_for_session(session.id, |s| s.state == State::Closed(reason)).await;
+            assert!(!fixture.fleet.has_tunnel(session.id));
         }
         stop.send(true).unwrap();
         running.await.unwrap();
-        world.assert_empty().await;
+        fixture.assert_empty().await;
     }
 }

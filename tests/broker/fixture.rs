@@ -4,8 +4,8 @@
 use crate::support::db::{self, Db};
 use crate::support::fake_fleet::FakeFleet;
 use portcullis::auth::{Vault, totp};
-use portcullis::broker::live::{StreamAuthorization, StreamGrant};
-use portcullis::broker::views::*;
+use portcullis::broker::core::stream_registry::{StreamAuthorization, StreamGrant};
+use portcullis::broker::model::*;
 use portcullis::broker::{Broker, Settings};
 use portcullis::domain::audit::Entry;
 use portcullis::domain::secret::SecretString;
@@ -97,19 +97,19 @@ impl BrokerFixture {
         let broker =
             Broker::new(store.clone(), vault.clone(), fleet.clone(), clock.clone(), settings);
         broker.ensure_organization("Acme").await.unwrap();
-        let shell = broker.system_caller().await.unwrap();
-        let mut world = Self {
+        let system = broker.system_caller().await.unwrap();
+        let mut fixture = Self {
             broker,
             fleet,
             clock,
             store,
             vault,
-            system: shell,
+            system: system,
             host: HostId::new(),
             url: db.url.clone(),
         };
-        world.host = world.add_host("host-1", 1).await;
-        world
+        fixture.host = fixture.add_host("host-1", 1).await;
+        fixture
     }
 
     /// Another process on the same database: its fleet knows no host.

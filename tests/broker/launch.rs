@@ -5,8 +5,8 @@ use super::fixture::*;
 use crate::support::fake_fleet::Plan;
 use futures_util::future::join_all;
 use portcullis::broker::Settings;
-use portcullis::broker::fleet::TunnelState;
-use portcullis::broker::views::*;
+use portcullis::broker::model::TunnelState;
+use portcullis::broker::model::*;
 use portcullis::domain::session::{EndReason, State};
 use portcullis::domain::user::Role;
 use portcullis::domain::workspace::WorkspaceStatus;
@@ -18,61 +18,61 @@ fn single() -> WorkspaceChange {
 }
 
 on_both! {
-    async fn a_launch_is_recorded_and_the_second_resumes(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let ann = world.caller("ann", Role::Member).await;
-        assert_eq!(world.broker.workspace(&ann, &ws).await.unwrap().status, WorkspaceStatus::Available);
-        let (launched, log) = world.audited_during(world.broker.launch(&origin(), &ann, &ws)).await;
+    async fn second_launch_resumes(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
+        assert_eq!(fixture.broker.workspace(&ann, &ws).await.unwrap().status, WorkspaceStatus::Available);
+        let (launched, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &ws)).await;
         let launched = launched.unwrap();
         let session = launched.session.session.clone();
         assert_eq!(log, ["create_session success -", "launch_workspace success -"]);
-        assert_eq!((session.state, session.mfa, session.host_id), (State::Active, None, world.host));
+        assert_eq!((session.state, session.mfa, session.host_id), (State::Active, None, fixture.host));
         assert_eq!(launched.session.tunnel_state(), TunnelState::Encrypted);
         assert_eq!(session.peer_public_key.as_deref(), Some("aG9zdA=="));
         assert_eq!(launched.max_duration, Duration::from_secs(12 * 3600));
         assert_eq!(launched.workspace.active_session_id, Some(session.id));
-        let stored = world.stored_session(session.id).await;
+        let stored = fixture.stored_session(session.id).await;
         assert_eq!((stored.state, stored.peer_public_key.clone()), (State::Active, session.peer_public_key.clone()));
-        let (again, log) = world.audited_during(world.broker.launch(&origin(), &ann, &ws)).await;
+        let (again, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &ws)).await;
         assert_eq!(again.unwrap().session.session.id, session.id);
         assert_eq!(log, ["launch_workspace success resumed"]);
-        assert_eq!(world.broker.workspaces(&ann).await.unwrap()[0].status, WorkspaceStatus::InUse);
+        assert_eq!(fixture.broker.workspaces(&ann).await.unwrap()[0].status, WorkspaceStatus::InUse);
         // Somebody else has a desktop of their own.
-        let bob = world.caller("bob", Role::Member).await;
-        assert_eq!(world.broker.workspace(&bob, &ws).await.unwrap().status, WorkspaceStatus::Available);
-        assert_ne!(world.launch(&bob, &ws).await.id, session.id);
+        let bob = fixture.caller("bob", Role::Member).await;
+        assert_eq!(fixture.broker.workspace(&bob, &ws).await.unwrap().status, WorkspaceStatus::Available);
+        assert_ne!(fixture.launch(&bob, &ws).await.id, session.id);
         // No secret is in the log, nor open in the store.
-        let lease = world.store.read(move |tx| tx.session_lease(session.id)).await.unwrap().unwrap();
+        let lease = fixture.store.read(move |tx| tx.session_lease(session.id)).await.unwrap().unwrap();
         assert!(!format!("{lease:?}").contains("vnc-"));
-        assert!(!serde_json::to_string(&world.audit_log().await).unwrap().contains("vnc-"));
+        assert!(!serde_json::to_string(&fixture.audit_log().await).unwrap().contains("vnc-"));
     }
 
-    async fn launches_at_once_give_one_session(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let ann = world.caller("ann", Role::Member).await;
+    async fn concurrent_launches_share_one_session(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
         for _ in 0..5 {
-            let all = join_all((0..6).map(|_| world.launch(&ann, &ws))).await;
+            let all = join_all((0..6).map(|_| fixture.launch(&ann, &ws))).await;
             assert!(all.iter().all(|s| s.id == all[0].id && s.state == State::Active), "{all:?}");
-            assert_eq!(world.live_sessions().await.len(), 1);
-            world.broker.disconnect(&origin(), &ann, all[0].id).await.unwrap();
+            assert_eq!(fixture.live_sessions().await.len(), 1);
+            fixture.broker.disconnect(&origin(), &ann, all[0].id).await.unwrap();
         }
-        assert_eq!(world.fleet.started().len(), 5);
-        world.assert_empty().await;
+        assert_eq!(fixture.fleet.started().len(), 5);
+        fixture.assert_empty().await;
     }
 
-    async fn of_two_users_racing_for_one_seat_one_wins(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-one", single()).await;
-        let (ann, bob) = (world.caller("ann", Role::Member).await, world.caller("bob", Role::Member).await);
+    async fn seat_race_has_one_winner(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-one", single()).await;
+        let (ann, bob) = (fixture.caller("ann", Role::Member).await, fixture.caller("bob", Role::Member).await);
         let mut wins = [0, 0];
         for round in 0..50 {
             let from = origin();
             let (a, b) = if round % 2 == 0 {
-                tokio::join!(world.broker.launch(&from, &ann, &ws), world.broker.launch(&from, &bob, &ws))
+                tokio::join!(fixture.broker.launch(&from, &ann, &ws), fixture.broker.launch(&from, &bob, &ws))
             } else {
-                let (b, a) = tokio::join!(world.broker.launch(&from, &bob, &ws), world.broker.launch(&from, &ann, &ws));
+                let (b, a) = tokio::join!(fixture.broker.launch(&from, &bob, &ws), fixture.broker.launch(&from, &ann, &ws));
                 (a, b)
             };
             let (winner, won, lost) = match (a, b) {
@@ -81,146 +81,146 @@ on_both! {
                 other => panic!("round {round}: {other:?}"),
             };
             assert_eq!(lost.kind, ErrorKind::Conflict, "{lost:?}");
-            assert_eq!(world.live_sessions().await.len(), 1);
-            world.broker.stop_workspace(&origin(), winner, &ws).await.unwrap();
+            assert_eq!(fixture.live_sessions().await.len(), 1);
+            fixture.broker.stop_workspace(&origin(), winner, &ws).await.unwrap();
             assert_eq!(won.session.session.state, State::Active);
         }
         assert_eq!(wins[0] + wins[1], 50);
-        let denied = world.audit_log().await.iter().filter(|e| entry_summary(e) == "launch_workspace denied in_use").count();
+        let denied = fixture.audit_log().await.iter().filter(|e| entry_summary(e) == "launch_workspace denied in_use").count();
         assert_eq!(denied, 50, "every refusal is written down");
-        world.assert_empty().await;
+        fixture.assert_empty().await;
     }
 
-    async fn one_seat_between_two_gateways(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-one", single()).await;
-        let (ann, bob) = (world.caller("ann", Role::Member).await, world.caller("bob", Role::Member).await);
-        let (other, fleet) = world.second_process(settings());
-        fleet.connect(world.host);
+    async fn seat_race_between_two_gateways(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-one", single()).await;
+        let (ann, bob) = (fixture.caller("ann", Role::Member).await, fixture.caller("bob", Role::Member).await);
+        let (other, fleet) = fixture.second_process(settings());
+        fleet.connect(fixture.host);
         for round in 0..20 {
             let from = origin();
-            let (a, b) = tokio::join!(world.broker.launch(&from, &ann, &ws), other.launch(&from, &bob, &ws));
+            let (a, b) = tokio::join!(fixture.broker.launch(&from, &ann, &ws), other.launch(&from, &bob, &ws));
             assert_eq!([a.is_ok(), b.is_ok()].iter().filter(|ok| **ok).count(), 1, "round {round}: {a:?} {b:?}");
             match a {
-                Ok(_) => world.broker.stop_workspace(&from, &ann, &ws).await.unwrap(),
+                Ok(_) => fixture.broker.stop_workspace(&from, &ann, &ws).await.unwrap(),
                 Err(_) => other.stop_workspace(&from, &bob, &ws).await.unwrap(),
             };
-            assert!(world.live_sessions().await.is_empty());
+            assert!(fixture.live_sessions().await.is_empty());
         }
-        world.assert_chain_valid().await;
+        fixture.assert_chain_valid().await;
     }
 
-    async fn refusals_say_why_and_are_written_down(db) {
-        let world = BrokerFixture::new(&db).await;
+    async fn denials_have_reasons_and_are_audited(db) {
+        let fixture = BrokerFixture::new(&db).await;
         let admins = WorkspaceChange { allowed_roles: Some(vec![Role::Admin]), ..WorkspaceChange::default() };
         let factor = WorkspaceChange { requires_mfa: Some(true), ..WorkspaceChange::default() };
         let broken = WorkspaceChange { maintenance: Some(true), ..WorkspaceChange::default() };
         let (admins, factor, broken) =
-            (world.workspace("ws-admins", admins).await, world.workspace("ws-mfa", factor).await, world.workspace("ws-broken", broken).await);
-        let plain = world.workspace("ws-plain", WorkspaceChange::default()).await;
+            (fixture.workspace("ws-admins", admins).await, fixture.workspace("ws-mfa", factor).await, fixture.workspace("ws-broken", broken).await);
+        let plain = fixture.workspace("ws-plain", WorkspaceChange::default()).await;
         let unknown = WorkspaceId::parse("ws-unknown").unwrap();
-        let ann = world.caller("ann", Role::Member).await;
+        let ann = fixture.caller("ann", Role::Member).await;
         for (ws, expected, entry) in [
             (&admins, ErrorKind::Forbidden, "launch_workspace denied role"),
             (&factor, ErrorKind::Forbidden, "launch_workspace denied mfa_required"),
             (&broken, ErrorKind::Conflict, "launch_workspace denied maintenance"),
             (&unknown, ErrorKind::NotFound, "access_denied denied unknown"),
         ] {
-            let (answer, log) = world.audited_during(world.broker.launch(&origin(), &ann, ws)).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, ws)).await;
             assert_eq!((error_kind(answer), log), (expected, vec![entry.to_owned()]), "{ws}");
         }
-        world.fleet.disconnect(world.host);
-        let (answer, log) = world.audited_during(world.broker.launch(&origin(), &ann, &plain)).await;
+        fixture.fleet.disconnect(fixture.host);
+        let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &plain)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unavailable, vec!["launch_workspace error no_host".to_owned()]));
-        assert_eq!(world.broker.workspace(&ann, &plain).await.unwrap().status, WorkspaceStatus::Offline);
-        world.fleet.connect(world.host);
+        assert_eq!(fixture.broker.workspace(&ann, &plain).await.unwrap().status, WorkspaceStatus::Offline);
+        fixture.fleet.connect(fixture.host);
         // A login that ended between the token's check and the launch.
-        world.broker.logout(&origin(), &ann, false).await.unwrap();
-        let (answer, log) = world.audited_during(world.broker.launch(&origin(), &ann, &plain)).await;
+        fixture.broker.logout(&origin(), &ann, false).await.unwrap();
+        let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &plain)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unauthenticated, vec!["launch_workspace denied signed_out".to_owned()]));
-        assert!(world.fleet.started().is_empty());
-        world.assert_empty().await;
+        assert!(fixture.fleet.started().is_empty());
+        fixture.assert_empty().await;
     }
 
-    async fn a_failed_launch_leaves_nothing(db) {
-        let world = BrokerFixture::with(&db, Settings { launch_timeout: Duration::from_millis(300), ..settings() }).await;
-        let ws = world.workspace("ws-one", single()).await;
-        let ann = world.caller("ann", Role::Member).await;
+    async fn failed_launch_leaves_nothing(db) {
+        let fixture = BrokerFixture::with(&db, Settings { launch_timeout: Duration::from_millis(300), ..settings() }).await;
+        let ws = fixture.workspace("ws-one", single()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
         for (plan, reason) in [(Plan::Refuse, "refused"), (Plan::Fail, "failed"), (Plan::Hang, "timeout")] {
-            world.fleet.plan_start(plan);
+            fixture.fleet.plan_start(plan);
             let began = Instant::now();
-            let (answer, log) = world.audited_during(world.broker.launch(&origin(), &ann, &ws)).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &ws)).await;
             let error = answer.unwrap_err();
             assert_eq!(error.kind, ErrorKind::Unavailable);
             assert!(began.elapsed() < REVOKE_TIMEOUT, "{:?}", began.elapsed());
             let expected = ["create_session success -".to_owned(), format!("launch_workspace error {reason}"), "close_session error launch_failed".to_owned()];
             assert_eq!(log.len(), 3, "{log:?}");
             assert_eq!(log[..2], expected[..2]);
-            world.assert_empty().await;
+            fixture.assert_empty().await;
         }
         // The seat is free, for others too.
-        world.fleet.plan_start(Plan::Work);
-        let bob = world.caller("bob", Role::Member).await;
-        world.launch(&bob, &ws).await;
-        let mine = world.broker.sessions(&ann, SessionQuery::default()).await.unwrap().items;
+        fixture.fleet.plan_start(Plan::Work);
+        let bob = fixture.caller("bob", Role::Member).await;
+        fixture.launch(&bob, &ws).await;
+        let mine = fixture.broker.sessions(&ann, SessionQuery::default()).await.unwrap().items;
         assert_eq!(mine.len(), 3);
         assert!(mine.iter().all(|s| s.session.state == State::Closed(EndReason::LaunchFailed) && s.tunnel_state() == TunnelState::Down));
     }
 
-    async fn a_browser_that_goes_away_aborts_nothing(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let ann = world.caller("ann", Role::Member).await;
-        world.fleet.plan_start(Plan::Gate);
-        let (broker, caller, id) = (world.broker.clone(), ann.clone(), ws.clone());
+    async fn disconnected_client_aborts_nothing(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
+        fixture.fleet.plan_start(Plan::Gate);
+        let (broker, caller, id) = (fixture.broker.clone(), ann.clone(), ws.clone());
         let request = tokio::spawn(async move { broker.launch(&origin(), &caller, &id).await });
-        world.fleet.wait_for_starts(1).await;
+        fixture.fleet.wait_for_starts(1).await;
         request.abort();
         assert!(request.await.is_err());
-        let session = world.live_sessions().await.remove(0);
+        let session = fixture.live_sessions().await.remove(0);
         assert_eq!(session.state, State::Creating);
-        assert_eq!(world.broker.workspace(&ann, &ws).await.unwrap().status, WorkspaceStatus::Starting);
-        assert!(world.broker.sessions(&ann, SessionQuery::default()).await.unwrap().items.is_empty(), "not listed yet");
+        assert_eq!(fixture.broker.workspace(&ann, &ws).await.unwrap().status, WorkspaceStatus::Starting);
+        assert!(fixture.broker.sessions(&ann, SessionQuery::default()).await.unwrap().items.is_empty(), "not listed yet");
         // A second launch waits for the first, and gets its session.
-        let (broker, caller, id) = (world.broker.clone(), ann.clone(), ws.clone());
+        let (broker, caller, id) = (fixture.broker.clone(), ann.clone(), ws.clone());
         let second = tokio::spawn(async move { broker.launch(&origin(), &caller, &id).await });
-        world.fleet.open_gate(1);
+        fixture.fleet.open_gate(1);
         assert_eq!(second.await.unwrap().unwrap().session.session.id, session.id);
-        assert_eq!(world.fleet.started().len(), 1);
+        assert_eq!(fixture.fleet.started().len(), 1);
     }
 
-    async fn ended_while_it_starts(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let ann = world.caller("ann", Role::Member).await;
-        world.fleet.plan_start(Plan::Gate);
-        let (broker, caller, id) = (world.broker.clone(), ann.clone(), ws.clone());
+    async fn session_ended_while_starting(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
+        fixture.fleet.plan_start(Plan::Gate);
+        let (broker, caller, id) = (fixture.broker.clone(), ann.clone(), ws.clone());
         let request = tokio::spawn(async move { broker.launch(&origin(), &caller, &id).await });
-        world.fleet.wait_for_starts(1).await;
+        fixture.fleet.wait_for_starts(1).await;
         let off = UserChange { disabled: Some(true), ..UserChange::default() };
-        world.broker.update_user(&origin(), &world.system, ann.user.id, off).await.unwrap();
-        world.fleet.open_gate(1);
+        fixture.broker.update_user(&origin(), &fixture.system, ann.user.id, off).await.unwrap();
+        fixture.fleet.open_gate(1);
         assert_eq!(error_kind(request.await.unwrap()), ErrorKind::Conflict);
-        assert_eq!(world.fleet.started().len(), 1);
-        world.assert_empty().await;
-        assert!(!world.fleet.has_tunnel(world.fleet.started()[0]));
+        assert_eq!(fixture.fleet.started().len(), 1);
+        fixture.assert_empty().await;
+        assert!(!fixture.fleet.has_tunnel(fixture.fleet.started()[0]));
     }
 
-    async fn the_least_loaded_host_is_chosen(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let second = world.add_host("host-2", 2).await;
-        let third = world.add_host("host-3", 3).await;
-        world.fleet.disconnect(third);
+    async fn least_loaded_host_is_chosen(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let second = fixture.add_host("host-2", 2).await;
+        let third = fixture.add_host("host-3", 3).await;
+        fixture.fleet.disconnect(third);
         let mut on = Vec::new();
         for name in ["a", "b", "c", "d"] {
-            let caller = world.caller(name, Role::Member).await;
-            on.push(world.launch(&caller, &ws).await.host_id);
+            let caller = fixture.caller(name, Role::Member).await;
+            on.push(fixture.launch(&caller, &ws).await.host_id);
         }
-        for host in [world.host, second] {
+        for host in [fixture.host, second] {
             assert_eq!(on.iter().filter(|h| **h == host).count(), 2, "{on:?}");
         }
-        let addresses: std::collections::HashSet<_> = world.live_sessions().await.iter().map(|s| s.address).collect();
+        let addresses: std::collections::HashSet<_> = fixture.live_sessions().await.iter().map(|s| s.address).collect();
         assert_eq!(addresses.len(), 4);
     }
 }

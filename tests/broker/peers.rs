@@ -2,7 +2,7 @@
 //! decided and written down, without a tunnel.
 
 use super::fixture::{BrokerFixture, error_kind, origin};
-use portcullis::broker::views::{NewPeer, NewWorkspace, WorkspaceChange};
+use portcullis::broker::model::{NewPeer, NewWorkspace, WorkspaceChange};
 use portcullis::domain::host::HostKind;
 use portcullis::domain::route::{SessionRoute, TargetSpec};
 use portcullis::domain::secret::SecretString;
@@ -11,15 +11,15 @@ use portcullis::domain::user::Role;
 use portcullis::domain::workspace::{WorkspaceKind, WorkspaceStatus};
 use portcullis::domain::{ErrorKind, HostId, WorkspaceId};
 
-fn a_key() -> String {
+fn peer_key() -> String {
     portcullis::tunnel::PrivateKey::generate().unwrap().public_key().to_string()
 }
 
-fn a_peer(name: &str) -> NewPeer {
-    NewPeer { name: name.into(), public_key: a_key(), endpoint: None, address: None }
+fn new_peer(name: &str) -> NewPeer {
+    NewPeer { name: name.into(), public_key: peer_key(), endpoint: None, address: None }
 }
 
-fn a_server(id: &str, target: Option<TargetSpec>, password: Option<&str>) -> NewWorkspace {
+fn new_workspace(id: &str, target: Option<TargetSpec>, password: Option<&str>) -> NewWorkspace {
     let rest = WorkspaceChange {
         target,
         password: password.map(|p| SecretString::new(p.into())),
@@ -36,123 +36,123 @@ fn a_server(id: &str, target: Option<TargetSpec>, password: Option<&str>) -> New
 }
 
 on_both! {
-    async fn a_peer_is_added_and_its_file_shown(db) {
-        let world = BrokerFixture::new(&db).await;
-        let (root, ann) = (world.caller("root", Role::Admin).await, world.caller("ann", Role::Member).await);
-        let add = |peer| async { world.broker.add_peer(&origin(), &root, peer).await };
-        let one = add(a_peer("rack 7")).await.unwrap().host;
+    async fn peer_is_added_and_its_config_shown(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
+        let add = |peer| async { fixture.broker.add_peer(&origin(), &root, peer).await };
+        let one = add(new_peer("rack 7")).await.unwrap().host;
         assert_eq!((one.kind, one.version.as_str(), one.last_seen_at), (HostKind::Peer, "", None));
-        let psk = world.fleet.host_key(one.id).expect("its tunnel is there");
-        let two = add(NewPeer { address: Some("192.0.2.9".parse().unwrap()), ..a_peer("two") }).await.unwrap().host;
+        let psk = fixture.fleet.host_key(one.id).expect("its tunnel is there");
+        let two = add(NewPeer { address: Some("192.0.2.9".parse().unwrap()), ..new_peer("two") }).await.unwrap().host;
         assert_eq!(two.address.to_string(), "192.0.2.9");
 
-        let three = add(NewPeer { address: Some("2001:db8::9".parse().unwrap()), ..a_peer("three") }).await.unwrap().host;
+        let three = add(NewPeer { address: Some("2001:db8::9".parse().unwrap()), ..new_peer("three") }).await.unwrap().host;
         assert_eq!(three.address.to_string(), "2001:db8::9");
 
         // Nobody else's key, no address of a session's, no nonsense.
-        let again = NewPeer { public_key: one.public_key.clone(), ..a_peer("again") };
+        let again = NewPeer { public_key: one.public_key.clone(), ..new_peer("again") };
         assert_eq!(error_kind(add(again).await), ErrorKind::Conflict);
-        assert_eq!(error_kind(add(NewPeer { address: Some(two.address), ..a_peer("same") }).await), ErrorKind::Conflict);
+        assert_eq!(error_kind(add(NewPeer { address: Some(two.address), ..new_peer("same") }).await), ErrorKind::Conflict);
         for address in ["10.64.0.1", "10.127.0.1", "0.0.0.0", "127.0.0.1", "224.0.0.1", "10.63.0.1", "::", "::1", "ff02::1", "fe80::1", "::ffff:192.0.2.9"] {
-            assert_eq!(error_kind(add(NewPeer { address: Some(address.parse().unwrap()), ..a_peer("x") }).await), ErrorKind::Invalid, "{address}");
+            assert_eq!(error_kind(add(NewPeer { address: Some(address.parse().unwrap()), ..new_peer("x") }).await), ErrorKind::Invalid, "{address}");
         }
         for endpoint in ["192.0.2.1:0", "0.0.0.0:5", "[::]:5", "224.0.0.1:5"] {
-            assert_eq!(error_kind(add(NewPeer { endpoint: Some(endpoint.parse().unwrap()), ..a_peer("x") }).await), ErrorKind::Invalid, "{endpoint}");
+            assert_eq!(error_kind(add(NewPeer { endpoint: Some(endpoint.parse().unwrap()), ..new_peer("x") }).await), ErrorKind::Invalid, "{endpoint}");
         }
-        assert_eq!(error_kind(add(NewPeer { public_key: "AAAA".into(), ..a_peer("x") }).await), ErrorKind::Invalid);
-        assert_eq!(error_kind(world.broker.add_peer(&origin(), &ann, a_peer("x")).await), ErrorKind::Forbidden);
+        assert_eq!(error_kind(add(NewPeer { public_key: "AAAA".into(), ..new_peer("x") }).await), ErrorKind::Invalid);
+        assert_eq!(error_kind(fixture.broker.add_peer(&origin(), &ann, new_peer("x")).await), ErrorKind::Forbidden);
 
-        let (config, log) = world.audited_during(world.broker.host_config(&origin(), &root, one.id)).await;
+        let (config, log) = fixture.audited_during(fixture.broker.host_config(&origin(), &root, one.id)).await;
         let config = config.unwrap();
         assert_eq!(log, ["show_host_config success -"]);
         use base64::Engine as _;
         let psk = base64::engine::general_purpose::STANDARD.encode(psk);
         assert!(config.expose().contains(&format!("PresharedKey = {psk}\n")) && config.expose().contains("AllowedIPs = 10.64.0.1/32\n"));
-        assert_eq!(error_kind(world.broker.host_config(&origin(), &ann, one.id).await), ErrorKind::Forbidden);
-        assert_eq!(error_kind(world.broker.host_config(&origin(), &root, HostId::new()).await), ErrorKind::NotFound);
-        let text = serde_json::to_string(&world.audit_log().await).unwrap();
+        assert_eq!(error_kind(fixture.broker.host_config(&origin(), &ann, one.id).await), ErrorKind::Forbidden);
+        assert_eq!(error_kind(fixture.broker.host_config(&origin(), &root, HostId::new()).await), ErrorKind::NotFound);
+        let text = serde_json::to_string(&fixture.audit_log().await).unwrap();
         assert!(!text.contains(&psk));
     }
 
     async fn sessions_of_one_peer_share_its_address(db) {
-        let world = BrokerFixture::new(&db).await;
-        let (root, ann, bob) = (world.caller("root", Role::Admin).await, world.caller("ann", Role::Member).await, world.caller("bob", Role::Member).await);
-        let peer = world.broker.add_peer(&origin(), &root, a_peer("rack")).await.unwrap().host;
+        let fixture = BrokerFixture::new(&db).await;
+        let (root, ann, bob) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await, fixture.caller("bob", Role::Member).await);
+        let peer = fixture.broker.add_peer(&origin(), &root, new_peer("rack")).await.unwrap().host;
         let on = |port| Some(TargetSpec::Host { host_id: peer.id, port });
-        let create = |new| async { world.broker.create_workspace(&origin(), &root, new).await };
-        let made = create(a_server("ws-a", on(5901), Some("pass-a"))).await.unwrap();
+        let create = |new| async { fixture.broker.create_workspace(&origin(), &root, new).await };
+        let made = create(new_workspace("ws-a", on(5901), Some("pass-a"))).await.unwrap();
         assert_eq!((made.status, made.workspace.single_seat), (WorkspaceStatus::Offline, true));
-        create(a_server("ws-b", on(5902), None)).await.unwrap();
+        create(new_workspace("ws-b", on(5902), None)).await.unwrap();
         // Only a vnc workspace, only a port, only a standard peer of ours.
-        assert_eq!(error_kind(create(NewWorkspace { kind: WorkspaceKind::Linux, ..a_server("ws-x", on(1), None) }).await), ErrorKind::Invalid);
-        assert_eq!(error_kind(create(a_server("ws-x", on(0), None)).await), ErrorKind::Invalid);
-        let with_password = NewWorkspace { kind: WorkspaceKind::Linux, ..a_server("ws-x", None, Some("p")) };
+        assert_eq!(error_kind(create(NewWorkspace { kind: WorkspaceKind::Linux, ..new_workspace("ws-x", on(1), None) }).await), ErrorKind::Invalid);
+        assert_eq!(error_kind(create(new_workspace("ws-x", on(0), None)).await), ErrorKind::Invalid);
+        let with_password = NewWorkspace { kind: WorkspaceKind::Linux, ..new_workspace("ws-x", None, Some("p")) };
         assert_eq!(error_kind(create(with_password).await), ErrorKind::Invalid);
         let nobody = Some(TargetSpec::Host { host_id: HostId::new(), port: 1 });
-        assert_eq!(error_kind(create(a_server("ws-x", nobody, None)).await), ErrorKind::Invalid);
+        assert_eq!(error_kind(create(new_workspace("ws-x", nobody, None)).await), ErrorKind::Invalid);
 
         let (a, b) = (WorkspaceId::parse("ws-a").unwrap(), WorkspaceId::parse("ws-b").unwrap());
-        let (answer, log) = world.audited_during(world.broker.launch(&origin(), &ann, &a)).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &a)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unavailable, vec!["launch_workspace error host_not_connected".to_owned()]));
-        world.fleet.connect(peer.id);
-        let (one, two) = (world.launch(&ann, &a).await, world.launch(&bob, &b).await);
+        fixture.fleet.connect(peer.id);
+        let (one, two) = (fixture.launch(&ann, &a).await, fixture.launch(&bob, &b).await);
         for session in [&one, &two] {
             assert_eq!((&session.route, session.host_id, session.address), (&SessionRoute::HostTunnel, peer.id, peer.address));
         }
-        assert_eq!((world.fleet.wanted(one.id), world.fleet.wanted(two.id)), (Some("5901".to_owned()), Some("5902".to_owned())));
+        assert_eq!((fixture.fleet.wanted(one.id), fixture.fleet.wanted(two.id)), (Some("5901".to_owned()), Some("5902".to_owned())));
         for (who, session, password) in [(&ann, &one, "pass-a"), (&bob, &two, "")] {
-            let grant = world.open_stream(who, session.id).await;
+            let grant = fixture.open_stream(who, session.id).await;
             assert_eq!(grant.lease.upstream().credential.as_ref().unwrap().password.expose(), password, "the workspace's");
         }
-        assert_eq!(world.broker.workspace(&ann, &a).await.unwrap().workspace.target, None, "where it is, is not for members");
-        assert_eq!(world.broker.workspace(&root, &a).await.unwrap().workspace.target, on(5901));
+        assert_eq!(fixture.broker.workspace(&ann, &a).await.unwrap().workspace.target, None, "where it is, is not for members");
+        assert_eq!(fixture.broker.workspace(&root, &a).await.unwrap().workspace.target, on(5901));
 
         // The reaper asks no peer for desktops, and so takes none for lost.
-        world.fleet.lose_desktop(one.id);
-        world.broker.reconcile_once().await.unwrap();
-        assert_eq!(world.stored_session(one.id).await.state, State::Active);
+        fixture.fleet.lose_desktop(one.id);
+        fixture.broker.reconcile_once().await.unwrap();
+        assert_eq!(fixture.stored_session(one.id).await.state, State::Active);
         // A removed peer takes its sessions along.
-        world.broker.remove_host(&origin(), &root, peer.id).await.unwrap();
-        assert_eq!(world.stored_session(one.id).await.state.end_reason(), Some(EndReason::HostLost));
-        let text = serde_json::to_string(&world.audit_log().await).unwrap();
+        fixture.broker.remove_host(&origin(), &root, peer.id).await.unwrap();
+        assert_eq!(fixture.stored_session(one.id).await.state.end_reason(), Some(EndReason::HostLost));
+        let text = serde_json::to_string(&fixture.audit_log().await).unwrap();
         assert!(!text.contains("pass-a"));
     }
 
-    async fn a_desktop_is_never_placed_on_a_peer(db) {
-        let world = BrokerFixture::new(&db).await;
-        let (root, ann) = (world.caller("root", Role::Admin).await, world.caller("ann", Role::Member).await);
-        world.fleet.disconnect(world.host);
-        let peer = world.broker.add_peer(&origin(), &root, a_peer("rack")).await.unwrap().host;
-        world.fleet.connect(peer.id);
-        let id = world.workspace("ws-desk", WorkspaceChange::default()).await;
-        assert_eq!(world.broker.workspace(&ann, &id).await.unwrap().status, WorkspaceStatus::Offline);
-        assert_eq!(error_kind(world.broker.launch(&origin(), &ann, &id).await), ErrorKind::Unavailable);
+    async fn desktops_are_not_placed_on_peers(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
+        fixture.fleet.disconnect(fixture.host);
+        let peer = fixture.broker.add_peer(&origin(), &root, new_peer("rack")).await.unwrap().host;
+        fixture.fleet.connect(peer.id);
+        let id = fixture.workspace("ws-desk", WorkspaceChange::default()).await;
+        assert_eq!(fixture.broker.workspace(&ann, &id).await.unwrap().status, WorkspaceStatus::Offline);
+        assert_eq!(error_kind(fixture.broker.launch(&origin(), &ann, &id).await), ErrorKind::Unavailable);
     }
 
-    async fn a_direct_target_is_what_the_configuration_allows(db) {
-        let world = BrokerFixture::new(&db).await;
-        let (root, ann) = (world.caller("root", Role::Admin).await, world.caller("ann", Role::Member).await);
+    async fn direct_target_must_be_allowed_by_configuration(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
         let direct = |name: &str| Some(TargetSpec::Direct { name: name.into() });
-        let create = |new| async { world.broker.create_workspace(&origin(), &root, new).await };
+        let create = |new| async { fixture.broker.create_workspace(&origin(), &root, new).await };
         for bad in ["", "Old Box", "192.0.2.1:5900", "a/b"] {
-            assert_eq!(error_kind(create(a_server("ws-x", direct(bad), None)).await), ErrorKind::Invalid, "{bad}");
+            assert_eq!(error_kind(create(new_workspace("ws-x", direct(bad), None)).await), ErrorKind::Invalid, "{bad}");
         }
-        create(a_server("ws-old", direct("old-box"), None)).await.unwrap();
+        create(new_workspace("ws-old", direct("old-box"), None)).await.unwrap();
         let id = WorkspaceId::parse("ws-old").unwrap();
-        let (answer, log) = world.audited_during(world.broker.launch(&origin(), &ann, &id)).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &id)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unavailable, vec!["launch_workspace error target_not_allowed".to_owned()]));
-        world.fleet.allow_direct("old-box", "192.0.2.77");
-        assert_eq!(world.broker.workspace(&ann, &id).await.unwrap().status, WorkspaceStatus::Available);
-        let session = world.launch(&ann, &id).await;
+        fixture.fleet.allow_direct("old-box", "192.0.2.77");
+        assert_eq!(fixture.broker.workspace(&ann, &id).await.unwrap().status, WorkspaceStatus::Available);
+        let session = fixture.launch(&ann, &id).await;
         assert_eq!((&session.route, session.address.to_string()), (&SessionRoute::Direct("old-box".into()), "192.0.2.77".to_owned()));
         assert_eq!((session.host_id.0.is_nil(), session.peer_public_key), (true, None));
-        let stored = world.stored_session(session.id).await;
+        let stored = fixture.stored_session(session.id).await;
         assert_eq!((stored.route, stored.peer_public_key), (session.route, None));
         // No host of it can be lost, and it ends like any other.
-        world.broker.reconcile_once().await.unwrap();
-        assert_eq!(world.stored_session(session.id).await.state, State::Active);
-        world.broker.disconnect(&origin(), &ann, session.id).await.unwrap();
-        assert!(world.fleet.was_cut(session.id));
-        assert_eq!(world.stored_session(session.id).await.state, State::Closed(EndReason::UserDisconnected));
+        fixture.broker.reconcile_once().await.unwrap();
+        assert_eq!(fixture.stored_session(session.id).await.state, State::Active);
+        fixture.broker.disconnect(&origin(), &ann, session.id).await.unwrap();
+        assert!(fixture.fleet.was_cut(session.id));
+        assert_eq!(fixture.stored_session(session.id).await.state, State::Closed(EndReason::UserDisconnected));
     }
 }

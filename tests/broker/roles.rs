@@ -3,14 +3,14 @@
 
 use super::fixture::*;
 use futures_util::future::BoxFuture;
-use portcullis::broker::views::*;
+use portcullis::broker::model::*;
 use portcullis::domain::user::{Caller, Role};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{ErrorKind, HostId, Result, SessionId, UserId, WorkspaceId};
 use std::time::Duration;
 
 struct Scene {
-    world: BrokerFixture,
+    fixture: BrokerFixture,
     ws: WorkspaceId,
     victim: UserId,
     session: SessionId,
@@ -27,7 +27,7 @@ macro_rules! attempt {
 }
 
 const CASES: &[(&str, &[Role], Try)] = &[
-    ("users", READERS, attempt!(|s, c| s.world.broker.users(&origin(), c))),
+    ("users", READERS, attempt!(|s, c| s.fixture.broker.users(&origin(), c))),
     (
         "create_user",
         ADMIN,
@@ -38,14 +38,14 @@ const CASES: &[(&str, &[Role], Try)] = &[
                 password: secret(PASSWORD),
                 role: Role::Member,
             };
-            async move { s.world.broker.create_user(&origin(), c, new).await }
+            async move { s.fixture.broker.create_user(&origin(), c, new).await }
         }),
     ),
     (
         "update_user",
         ADMIN,
         attempt!(|s, c| async move {
-            s.world
+            s.fixture
                 .broker
                 .update_user(
                     &origin(),
@@ -56,20 +56,24 @@ const CASES: &[(&str, &[Role], Try)] = &[
                 .await
         }),
     ),
-    ("reset_mfa", ADMIN, attempt!(|s, c| s.world.broker.reset_mfa(&origin(), c, s.victim))),
-    ("sign_out_user", ADMIN, attempt!(|s, c| s.world.broker.sign_out_user(&origin(), c, s.victim))),
+    ("reset_mfa", ADMIN, attempt!(|s, c| s.fixture.broker.reset_mfa(&origin(), c, s.victim))),
+    (
+        "sign_out_user",
+        ADMIN,
+        attempt!(|s, c| s.fixture.broker.sign_out_user(&origin(), c, s.victim)),
+    ),
     (
         "set_totp",
         ADMIN,
         attempt!(|s, c| async move {
-            s.world.broker.set_totp(&origin(), c, s.victim, &secret(SECRET)).await
+            s.fixture.broker.set_totp(&origin(), c, s.victim, &secret(SECRET)).await
         }),
     ),
-    ("hosts", READERS, attempt!(|s, c| s.world.broker.hosts(&origin(), c))),
+    ("hosts", READERS, attempt!(|s, c| s.fixture.broker.hosts(&origin(), c))),
     (
         "create_join_token",
         ADMIN,
-        attempt!(|s, c| s.world.broker.create_join_token(
+        attempt!(|s, c| s.fixture.broker.create_join_token(
             &origin(),
             c,
             None,
@@ -80,16 +84,24 @@ const CASES: &[(&str, &[Role], Try)] = &[
         "remove_host",
         ADMIN,
         attempt!(|s, c| async move {
-            match s.world.broker.remove_host(&origin(), c, HostId::new()).await {
+            match s.fixture.broker.remove_host(&origin(), c, HostId::new()).await {
                 Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
                 other => other,
             }
         }),
     ),
-    ("audit", READERS, attempt!(|s, c| s.world.broker.audit(&origin(), c, AuditQuery::default()))),
-    ("audit_export", READERS, attempt!(|s, c| s.world.broker.audit_export(&origin(), c))),
-    ("audit_verify", READERS, attempt!(|s, c| s.world.broker.audit_verify(&origin(), c))),
-    ("all_live_sessions", READERS, attempt!(|s, c| s.world.broker.all_live_sessions(&origin(), c))),
+    (
+        "audit",
+        READERS,
+        attempt!(|s, c| s.fixture.broker.audit(&origin(), c, AuditQuery::default())),
+    ),
+    ("audit_export", READERS, attempt!(|s, c| s.fixture.broker.audit_export(&origin(), c))),
+    ("audit_verify", READERS, attempt!(|s, c| s.fixture.broker.audit_verify(&origin(), c))),
+    (
+        "all_live_sessions",
+        READERS,
+        attempt!(|s, c| s.fixture.broker.all_live_sessions(&origin(), c)),
+    ),
     (
         "create_workspace",
         ADMIN,
@@ -101,14 +113,14 @@ const CASES: &[(&str, &[Role], Try)] = &[
                 kind: WorkspaceKind::Linux,
                 properties: WorkspaceChange::default(),
             };
-            s.world.broker.create_workspace(&origin(), c, new).await
+            s.fixture.broker.create_workspace(&origin(), c, new).await
         }),
     ),
     (
         "update_workspace",
         ADMIN,
         attempt!(|s, c| async move {
-            s.world
+            s.fixture
                 .broker
                 .update_workspace(
                     &origin(),
@@ -119,35 +131,35 @@ const CASES: &[(&str, &[Role], Try)] = &[
                 .await
         }),
     ),
-    ("terminate", ADMIN, attempt!(|s, c| s.world.broker.terminate(&origin(), c, s.session))),
+    ("terminate", ADMIN, attempt!(|s, c| s.fixture.broker.terminate(&origin(), c, s.session))),
     (
         "delete_workspace",
         ADMIN,
-        attempt!(|s, c| s.world.broker.delete_workspace(&origin(), c, &s.ws)),
+        attempt!(|s, c| s.fixture.broker.delete_workspace(&origin(), c, &s.ws)),
     ),
 ];
 
 on_both! {
-    async fn every_use_case_by_every_role(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let victim = world.caller("victim", Role::Member).await;
-        let session = world.launch(&victim, &ws).await.id;
-        let scene = Scene { world, ws, victim: victim.user.id, session };
+    async fn use_cases_by_role(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let victim = fixture.caller("victim", Role::Member).await;
+        let session = fixture.launch(&victim, &ws).await.id;
+        let scene = Scene { fixture, ws, victim: victim.user.id, session };
         // Admin last: what they may do changes the scene.
         let mut callers = Vec::new();
         for role in [Role::Member, Role::Security, Role::Admin] {
-            callers.push(scene.world.caller(role.as_str(), role).await);
+            callers.push(scene.fixture.caller(role.as_str(), role).await);
         }
         for caller in &callers {
             let role = caller.user.role;
             for (name, may, attempt) in CASES {
                 if role == Role::Admin && *name == "terminate" {
                     // Signed out by the earlier case: launch again.
-                    assert!(scene.world.live_sessions().await.is_empty());
+                    assert!(scene.fixture.live_sessions().await.is_empty());
                     continue;
                 }
-                let (answer, log) = scene.world.audited_during(attempt(&scene, caller)).await;
+                let (answer, log) = scene.fixture.audited_during(attempt(&scene, caller)).await;
                 if may.contains(&role) {
                     assert!(answer.is_ok(), "{name} by {role}: {answer:?}");
                 } else {
@@ -156,40 +168,40 @@ on_both! {
                 }
             }
         }
-        scene.world.assert_chain_valid().await;
+        scene.fixture.assert_chain_valid().await;
     }
 
-    async fn a_disabled_caller_may_nothing(db) {
-        let world = BrokerFixture::new(&db).await;
-        let mut root = world.caller("root", Role::Admin).await;
+    async fn disabled_caller_is_refused(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let mut root = fixture.caller("root", Role::Admin).await;
         root.user.disabled = true;
-        assert_eq!(error_kind(world.broker.users(&origin(), &root).await), ErrorKind::Unauthenticated);
+        assert_eq!(error_kind(fixture.broker.users(&origin(), &root).await), ErrorKind::Unauthenticated);
     }
 
-    async fn a_member_stops_only_their_own(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let hidden = world.workspace("ws-hidden", WorkspaceChange { allowed_roles: Some(vec![Role::Admin]), ..WorkspaceChange::default() }).await;
+    async fn member_stops_only_own_sessions(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let hidden = fixture.workspace("ws-hidden", WorkspaceChange { allowed_roles: Some(vec![Role::Admin]), ..WorkspaceChange::default() }).await;
         let (ann, bob, root) = (
-            world.caller("ann", Role::Member).await,
-            world.caller("bob", Role::Member).await,
-            world.caller("root", Role::Admin).await,
+            fixture.caller("ann", Role::Member).await,
+            fixture.caller("bob", Role::Member).await,
+            fixture.caller("root", Role::Admin).await,
         );
-        let (a, b) = (world.launch(&ann, &ws).await, world.launch(&bob, &ws).await);
-        assert_eq!(world.broker.stop_workspace(&origin(), &ann, &ws).await.unwrap(), [a.id]);
-        let nothing = world.broker.stop_workspace(&origin(), &ann, &ws).await.unwrap_err();
+        let (a, b) = (fixture.launch(&ann, &ws).await, fixture.launch(&bob, &ws).await);
+        assert_eq!(fixture.broker.stop_workspace(&origin(), &ann, &ws).await.unwrap(), [a.id]);
+        let nothing = fixture.broker.stop_workspace(&origin(), &ann, &ws).await.unwrap_err();
         assert_eq!((nothing.kind, nothing.message.as_str()), (ErrorKind::Conflict, "Workspace has no active session"));
-        assert!(world.fleet.has_tunnel(b.id));
-        assert_eq!(error_kind(world.broker.stop_workspace(&origin(), &ann, &hidden).await), ErrorKind::NotFound);
-        assert_eq!(error_kind(world.broker.workspace(&ann, &hidden).await), ErrorKind::NotFound);
-        assert_eq!(world.broker.workspaces(&ann).await.unwrap().len(), 1);
-        assert_eq!(world.broker.workspaces(&root).await.unwrap().len(), 2);
-        let again = world.launch(&ann, &ws).await;
-        let mut all = world.broker.stop_workspace(&origin(), &root, &ws).await.unwrap();
+        assert!(fixture.fleet.has_tunnel(b.id));
+        assert_eq!(error_kind(fixture.broker.stop_workspace(&origin(), &ann, &hidden).await), ErrorKind::NotFound);
+        assert_eq!(error_kind(fixture.broker.workspace(&ann, &hidden).await), ErrorKind::NotFound);
+        assert_eq!(fixture.broker.workspaces(&ann).await.unwrap().len(), 1);
+        assert_eq!(fixture.broker.workspaces(&root).await.unwrap().len(), 2);
+        let again = fixture.launch(&ann, &ws).await;
+        let mut all = fixture.broker.stop_workspace(&origin(), &root, &ws).await.unwrap();
         all.sort();
         let mut expected = [b.id, again.id];
         expected.sort();
         assert_eq!(all, expected);
-        world.assert_empty().await;
+        fixture.assert_empty().await;
     }
 }

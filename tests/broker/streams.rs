@@ -1,8 +1,8 @@
 //! Tickets and streams: one use, one session, one user; places are counted; what ends is cut.
 
 use super::fixture::*;
-use portcullis::broker::live::StreamAuthorization;
-use portcullis::broker::views::*;
+use portcullis::broker::core::stream_registry::StreamAuthorization;
+use portcullis::broker::model::*;
 use portcullis::domain::session::EndReason;
 use portcullis::domain::user::Role;
 use portcullis::domain::{ErrorKind, SessionId};
@@ -10,19 +10,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 on_both! {
-    async fn a_ticket_opens_one_stream_of_one_session(db) {
-        let world = BrokerFixture::new(&db).await;
-        let (a, b) = (world.workspace("ws-a", WorkspaceChange::default()).await, world.workspace("ws-b", WorkspaceChange::default()).await);
-        let ann = world.caller("ann", Role::Member).await;
-        let (one, two) = (world.launch(&ann, &a).await, world.launch(&ann, &b).await);
-        let issue = || async { world.broker.issue_ticket(&origin(), &ann, one.id).await.unwrap().ticket };
-        let broker = &world.broker;
+    async fn ticket_opens_one_stream_of_its_session(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let (a, b) = (fixture.workspace("ws-a", WorkspaceChange::default()).await, fixture.workspace("ws-b", WorkspaceChange::default()).await);
+        let ann = fixture.caller("ann", Role::Member).await;
+        let (one, two) = (fixture.launch(&ann, &a).await, fixture.launch(&ann, &b).await);
+        let issue = || async { fixture.broker.issue_ticket(&origin(), &ann, one.id).await.unwrap().ticket };
+        let broker = &fixture.broker;
         let open = |id, ticket: &portcullis::domain::secret::SecretString| {
             let ticket = ticket.clone();
             async move { broker.open_stream(&origin(), id, StreamProof::Ticket(&ticket)).await }
         };
         let ticket = issue().await;
-        let (grant, log) = world.audited_during(open(one.id, &ticket)).await;
+        let (grant, log) = fixture.audited_during(open(one.id, &ticket)).await;
         let grant = grant.unwrap();
         assert_eq!(log, ["open_stream success -"]);
         assert_eq!((grant.lease.session().id, grant.lease.address(), grant.lease.port()), (one.id, one.address, 5900));
@@ -36,134 +36,134 @@ on_both! {
             (one.id, &secret("tkt_made-up"), "unknown"),
             (one.id, &secret(""), "unknown"),
         ] {
-            let (answer, log) = world.audited_during(open(id, ticket)).await;
+            let (answer, log) = fixture.audited_during(open(id, ticket)).await;
             assert_eq!(error_kind(answer), ErrorKind::Unauthenticated, "{reason}");
             assert_eq!(log, [format!("ticket_refused denied {reason}")]);
         }
         // Tried elsewhere in vain, it is still good where it belongs.
         assert!(open(one.id, &foreign).await.is_ok());
-        world.clock.advance(Duration::from_secs(30));
-        let (answer, log) = world.audited_during(open(one.id, &late)).await;
+        fixture.clock.advance(Duration::from_secs(30));
+        let (answer, log) = fixture.audited_during(open(one.id, &late)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unauthenticated, vec!["ticket_refused denied expired".to_owned()]));
         let after = issue().await;
-        world.broker.logout(&origin(), &ann, false).await.unwrap();
-        let (answer, log) = world.audited_during(open(one.id, &after)).await;
+        fixture.broker.logout(&origin(), &ann, false).await.unwrap();
+        let (answer, log) = fixture.audited_during(open(one.id, &after)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unauthenticated, vec!["ticket_refused denied signed_out".to_owned()]));
-        assert!(!serde_json::to_string(&world.audit_log().await).unwrap().contains("tkt_"));
+        assert!(!serde_json::to_string(&fixture.audit_log().await).unwrap().contains("tkt_"));
     }
 
-    async fn of_two_with_one_ticket_one_gets_in(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let ann = world.caller("ann", Role::Member).await;
-        let session = world.launch(&ann, &ws).await;
+    async fn ticket_race_has_one_winner(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
+        let session = fixture.launch(&ann, &ws).await;
         for _ in 0..10 {
-            let ticket = world.broker.issue_ticket(&origin(), &ann, session.id).await.unwrap().ticket;
+            let ticket = fixture.broker.issue_ticket(&origin(), &ann, session.id).await.unwrap().ticket;
             let from = origin();
-            let open = || world.broker.open_stream(&from, session.id, StreamProof::Ticket(&ticket));
+            let open = || fixture.broker.open_stream(&from, session.id, StreamProof::Ticket(&ticket));
             let (a, b) = tokio::join!(open(), open());
             assert_eq!([a.is_ok(), b.is_ok()].iter().filter(|ok| **ok).count(), 1);
         }
     }
 
-    async fn others_sessions_are_not_found(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let (ann, bob) = (world.caller("ann", Role::Member).await, world.caller("bob", Role::Admin).await);
-        let session = world.launch(&ann, &ws).await;
+    async fn sessions_of_others_are_not_found(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let (ann, bob) = (fixture.caller("ann", Role::Member).await, fixture.caller("bob", Role::Admin).await);
+        let session = fixture.launch(&ann, &ws).await;
         for id in [session.id, SessionId::new()] {
             let reason = if id == session.id { "not_theirs" } else { "unknown" };
             let expected = vec![format!("access_denied denied {reason}")];
-            let (answer, log) = world.audited_during(world.broker.issue_ticket(&origin(), &bob, id)).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.issue_ticket(&origin(), &bob, id)).await;
             assert_eq!((error_kind(answer), log), (ErrorKind::NotFound, expected.clone()));
-            let (answer, log) = world.audited_during(world.broker.open_stream(&origin(), id, StreamProof::Caller(&bob))).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.open_stream(&origin(), id, StreamProof::Caller(&bob))).await;
             assert_eq!((error_kind(answer), log), (ErrorKind::NotFound, expected.clone()));
-            let (answer, log) = world.audited_during(world.broker.session(&bob, id)).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.session(&bob, id)).await;
             assert_eq!((error_kind(answer), log), (ErrorKind::NotFound, expected.clone()));
-            let (answer, log) = world.audited_during(world.broker.disconnect(&origin(), &bob, id)).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.disconnect(&origin(), &bob, id)).await;
             assert_eq!((error_kind(answer), log), (ErrorKind::NotFound, expected));
         }
-        assert!(world.fleet.has_tunnel(session.id));
+        assert!(fixture.fleet.has_tunnel(session.id));
     }
 
-    async fn places_are_counted_and_freed(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let ann = world.caller("ann", Role::Member).await;
-        let session = world.launch(&ann, &ws).await;
+    async fn stream_slots_are_limited_and_freed(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
+        let session = fixture.launch(&ann, &ws).await;
         let mut open = Vec::new();
         for _ in 0..4 {
-            open.push(world.open_stream(&ann, session.id).await);
+            open.push(fixture.open_stream(&ann, session.id).await);
         }
-        let (answer, log) = world.audited_during(world.broker.open_stream(&origin(), session.id, StreamProof::Caller(&ann))).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.open_stream(&origin(), session.id, StreamProof::Caller(&ann))).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Conflict, vec!["open_stream denied too_many_viewers".to_owned()]));
-        assert_eq!(world.broker.session(&ann, session.id).await.unwrap().viewers, 4);
-        assert_eq!(world.broker.gauges().streams, 4);
+        assert_eq!(fixture.broker.session(&ann, session.id).await.unwrap().viewers, 4);
+        assert_eq!(fixture.broker.gauges().streams, 4);
         let grant = open.pop().unwrap();
         grant.meters.up.fetch_add(5, Ordering::Relaxed);
         grant.meters.down.fetch_add(9, Ordering::Relaxed);
         grant.meters.record_rtt(Duration::from_millis(12));
-        assert_eq!(world.broker.session(&ann, session.id).await.unwrap().browser_rtt, Some(Duration::from_millis(12)));
-        world.clock.advance(Duration::from_millis(1500));
-        world.broker.close_stream(&origin(), grant, "browser_closed").await.unwrap();
-        let entry = world.audit_log().await.pop().unwrap();
+        assert_eq!(fixture.broker.session(&ann, session.id).await.unwrap().browser_rtt, Some(Duration::from_millis(12)));
+        fixture.clock.advance(Duration::from_millis(1500));
+        fixture.broker.close_stream(&origin(), grant, "browser_closed").await.unwrap();
+        let entry = fixture.audit_log().await.pop().unwrap();
         assert_eq!(entry_summary(&entry), "close_stream success browser_closed");
         assert_eq!(entry.actor.email.as_deref(), Some("ann@example.com"));
         assert_eq!((&entry.details["bytes_up"], &entry.details["bytes_down"], &entry.details["duration_ms"]), (&5.into(), &9.into(), &1500.into()));
         drop(open.pop());
-        assert_eq!(world.broker.session(&ann, session.id).await.unwrap().viewers, 2);
-        world.open_stream(&ann, session.id).await;
+        assert_eq!(fixture.broker.session(&ann, session.id).await.unwrap().viewers, 2);
+        fixture.open_stream(&ann, session.id).await;
     }
 
-    async fn an_ended_session_opens_no_stream(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let ann = world.caller("ann", Role::Member).await;
-        let session = world.launch(&ann, &ws).await;
-        let ticket = world.broker.issue_ticket(&origin(), &ann, session.id).await.unwrap().ticket;
-        world.broker.disconnect(&origin(), &ann, session.id).await.unwrap();
+    async fn ended_session_opens_no_stream(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
+        let session = fixture.launch(&ann, &ws).await;
+        let ticket = fixture.broker.issue_ticket(&origin(), &ann, session.id).await.unwrap().ticket;
+        fixture.broker.disconnect(&origin(), &ann, session.id).await.unwrap();
         for proof in [StreamProof::Ticket(&ticket), StreamProof::Caller(&ann)] {
-            let (answer, log) = world.audited_during(world.broker.open_stream(&origin(), session.id, proof)).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.open_stream(&origin(), session.id, proof)).await;
             assert_eq!((error_kind(answer), log), (ErrorKind::Conflict, vec!["open_stream denied not_active".to_owned()]));
         }
-        assert_eq!(error_kind(world.broker.issue_ticket(&origin(), &ann, session.id).await), ErrorKind::Conflict);
-        assert_eq!(world.broker.gauges().streams, 0, "a refused one holds no place");
+        assert_eq!(error_kind(fixture.broker.issue_ticket(&origin(), &ann, session.id).await), ErrorKind::Conflict);
+        assert_eq!(fixture.broker.gauges().streams, 0, "a refused one holds no place");
     }
 
-    async fn a_session_with_a_factor_is_opened_only_with_one(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange { requires_mfa: Some(true), ..WorkspaceChange::default() }).await;
-        let ann = world.user("ann", Role::Member).await;
-        world.broker.set_totp(&origin(), &world.system, ann.id, &secret(SECRET)).await.unwrap();
-        let strong = world.sign_in("ann").await.caller;
-        let session = world.launch(&strong, &ws).await;
+    async fn mfa_session_needs_mfa_login(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange { requires_mfa: Some(true), ..WorkspaceChange::default() }).await;
+        let ann = fixture.user("ann", Role::Member).await;
+        fixture.broker.set_totp(&origin(), &fixture.system, ann.id, &secret(SECRET)).await.unwrap();
+        let strong = fixture.sign_in("ann").await.caller;
+        let session = fixture.launch(&strong, &ws).await;
         assert_eq!(session.mfa, strong.mfa);
         assert!(session.mfa.is_some());
-        world.open_stream(&strong, session.id).await;
-        world.broker.reset_mfa(&origin(), &world.system, ann.id).await.unwrap();
-        let weak = world.sign_in("ann").await.caller;
+        fixture.open_stream(&strong, session.id).await;
+        fixture.broker.reset_mfa(&origin(), &fixture.system, ann.id).await.unwrap();
+        let weak = fixture.sign_in("ann").await.caller;
         assert!(weak.mfa.is_none());
-        let (answer, log) = world.audited_during(world.broker.issue_ticket(&origin(), &weak, session.id)).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.issue_ticket(&origin(), &weak, session.id)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Forbidden, vec!["issue_ticket denied mfa_required".to_owned()]));
-        assert_eq!(error_kind(world.broker.open_stream(&origin(), session.id, StreamProof::Caller(&weak)).await), ErrorKind::Forbidden);
-        assert_eq!(error_kind(world.broker.launch(&origin(), &weak, &ws).await), ErrorKind::Forbidden);
-        world.broker.disconnect(&origin(), &weak, session.id).await.unwrap();
+        assert_eq!(error_kind(fixture.broker.open_stream(&origin(), session.id, StreamProof::Caller(&weak)).await), ErrorKind::Forbidden);
+        assert_eq!(error_kind(fixture.broker.launch(&origin(), &weak, &ws).await), ErrorKind::Forbidden);
+        fixture.broker.disconnect(&origin(), &weak, session.id).await.unwrap();
     }
 
-    async fn no_stream_outlives_the_end_it_races(db) {
-        let world = BrokerFixture::new(&db).await;
-        let ws = world.workspace("ws-a", WorkspaceChange::default()).await;
-        let ann = world.caller("ann", Role::Member).await;
+    async fn stream_does_not_outlive_a_racing_end(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
         for _ in 0..25 {
-            let session = world.launch(&ann, &ws).await;
+            let session = fixture.launch(&ann, &ws).await;
             let from = origin();
-            let (opened, ()) = tokio::join!(world.broker.open_stream(&from, session.id, StreamProof::Caller(&ann)), async {
-                world.broker.disconnect(&from, &ann, session.id).await.unwrap();
+            let (opened, ()) = tokio::join!(fixture.broker.open_stream(&from, session.id, StreamProof::Caller(&ann)), async {
+                fixture.broker.disconnect(&from, &ann, session.id).await.unwrap();
             });
             if let Ok(mut grant) = opened {
                 assert_eq!(wait_revoked(&mut grant).await, StreamAuthorization::SessionEnded(EndReason::UserDisconnected));
             }
         }
-        world.assert_empty().await;
+        fixture.assert_empty().await;
     }
 }

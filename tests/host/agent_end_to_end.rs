@@ -2,9 +2,9 @@
 //! desktops.
 
 use super::harness::{TIMEOUT, connect_client, display_server, processes_with_mark, wait_until};
-use portcullis::broker::fleet::{
+use portcullis::broker::model::TunnelState;
+use portcullis::broker::ports::host_fleet::{
     DesktopOrder, DesktopStarted, Endpoint, FleetError, HostFleet, HostPeer, SessionPeer,
-    TunnelState,
 };
 use portcullis::domain::host::Host;
 use portcullis::domain::secret::SecretBytes;

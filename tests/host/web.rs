@@ -5,7 +5,9 @@ use super::agent_end_to_end::{
     gateway_state, order, start_enrolled_agent_with, start_gateway, wait_until_connected,
 };
 use super::harness::TIMEOUT;
-use portcullis::broker::fleet::{DesktopOrder, Endpoint, FleetError, HostFleet, ProbeFailure};
+use portcullis::broker::ports::host_fleet::{
+    DesktopOrder, Endpoint, FleetError, HostFleet, ProbeFailure,
+};
 use portcullis::domain::SessionId;
 use portcullis::domain::upstream::{Fingerprint, TrustRule};
 use portcullis::domain::web_app::Scheme;
@@ -80,7 +82,7 @@ fn web(name: &str, n: u8, scheme: Scheme) -> DesktopOrder {
 }
 
 fn probe_failure(
-    result: Result<portcullis::broker::fleet::DesktopStarted, FleetError>,
+    result: Result<portcullis::broker::ports::host_fleet::DesktopStarted, FleetError>,
 ) -> ProbeFailure {
     match result {
         Err(FleetError::Probe(how)) => how,

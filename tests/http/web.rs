@@ -1,7 +1,7 @@
 //! Web applications over HTTP: shapes, who sees what, bad input field by field, what hosts offer.
 
 use crate::support::app::{TestApp, WORKSPACE};
-use portcullis::broker::fleet::HostCapabilities;
+use portcullis::broker::model::HostCapabilities;
 use portcullis::domain::web_app::{RequestOutcome, RequestRecord};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{SessionId, Timestamp};

@@ -11,7 +11,7 @@ use super::logs;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use portcullis::auth::totp;
-use portcullis::broker::views::{HostEnrollment, NewWorkspace, WorkspaceChange};
+use portcullis::broker::model::{HostEnrollment, NewWorkspace, WorkspaceChange};
 use portcullis::broker::{Broker, Settings as BrokerSettings};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::secret::SecretString;

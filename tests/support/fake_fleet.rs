@@ -4,9 +4,10 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use portcullis::broker::fleet::{
-    DesktopOrder, DesktopStarted, Endpoint, FleetError, GatewayIdentity, HostCapabilities,
-    HostFleet, HostPeer, ProbeFailure, SessionPeer, TunnelReport, TunnelState,
+use portcullis::broker::model::{GatewayIdentity, HostCapabilities, TunnelReport, TunnelState};
+use portcullis::broker::ports::host_fleet::{
+    DesktopOrder, DesktopStarted, Endpoint, FleetError, HostFleet, HostPeer, ProbeFailure,
+    SessionPeer,
 };
 use portcullis::domain::secret::{SecretBytes, SecretString};
 use portcullis::domain::upstream::Fingerprint;

@@ -3,7 +3,7 @@
 use super::recording_audit::RecordingAudit;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
-use portcullis::broker::live::{StreamAuthorization, StreamMeters};
+use portcullis::broker::core::stream_registry::{StreamAuthorization, StreamMeters};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::policy::authorize_stream;
 use portcullis::domain::secret::SecretString;

@@ -2,7 +2,7 @@
 
 use super::harness::{FnDialer, Harness, authenticate_desktop, is_closed};
 use futures_util::future::FutureExt;
-use portcullis::broker::live::StreamAuthorization;
+use portcullis::broker::core::stream_registry::StreamAuthorization;
 use portcullis::domain::session::EndReason;
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, DuplexStream};

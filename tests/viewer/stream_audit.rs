@@ -9,12 +9,14 @@ use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::future::BoxFuture;
 use portcullis::auth::Vault;
-use portcullis::broker::fleet::{
-    DesktopOrder, DesktopStarted, FleetError, GatewayIdentity, HostFleet, HostPeer, SessionPeer,
-    TunnelReport,
+use portcullis::broker::core::stream_registry::{
+    StreamAuthorization, StreamGrant, StreamMeters, StreamSlotGuard,
 };
-use portcullis::broker::live::{StreamAuthorization, StreamGrant, StreamMeters, StreamSlotGuard};
-use portcullis::broker::views::AuditQuery;
+use portcullis::broker::model::AuditQuery;
+use portcullis::broker::model::{GatewayIdentity, TunnelReport};
+use portcullis::broker::ports::host_fleet::{
+    DesktopOrder, DesktopStarted, FleetError, HostFleet, HostPeer, SessionPeer,
+};
 use portcullis::broker::{Broker, Settings};
 use portcullis::domain::audit::Entry;
 use portcullis::domain::session::EndReason;

@@ -9,7 +9,7 @@ use super::recording_audit::RecordingAudit;
 use crate::support::vnc::over_websocket;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::{SinkExt, StreamExt};
-use portcullis::broker::live::{StreamAuthorization, StreamMeters};
+use portcullis::broker::core::stream_registry::{StreamAuthorization, StreamMeters};
 use portcullis::domain::session::EndReason;
 use portcullis::viewer::attach::Attachment;
 use portcullis::viewer::socket_shutdown::{SocketShutdown, on_connect};

@@ -2,7 +2,7 @@
 
 use super::dto::audit::{AuditPage, AuditParams, AuditVerification, ExportFormat, ExportParams};
 use super::ok;
-use crate::broker::views::AuditExport;
+use crate::broker::audit::AuditExport;
 use crate::domain::audit::Entry;
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult, Problem};

@@ -6,7 +6,7 @@ use super::dto::auth::{
 };
 use super::dto::user::Me;
 use super::{dto::Message, ok};
-use crate::broker::views::{EnrollAs, SignIn, Tokens};
+use crate::broker::model::{EnrollAs, SignIn, Tokens};
 use crate::domain::secret::SecretString;
 use crate::domain::{Error, ErrorKind};
 use crate::http::error::{ApiError, ApiResult, Problem};

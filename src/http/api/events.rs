@@ -1,7 +1,7 @@
 //! Live updates: server-sent events that say "refetch", and nothing else. What may be seen is
 //! decided by the request that fetches.
 
-use crate::broker::live::{Change, Topic};
+use crate::broker::core::stream_registry::{Change, Topic};
 use crate::domain::{Error, ErrorKind, OrganizationId};
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult, Problem};

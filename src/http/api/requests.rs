@@ -4,7 +4,7 @@
 use super::audit::csv_cell;
 use super::dto::request::{RequestFormat, RequestPage, RequestParams};
 use super::ok;
-use crate::broker::web::RequestQuery;
+use crate::broker::model::RequestQuery;
 use crate::domain::SessionId;
 use crate::domain::user::{Caller, RequestSource};
 use crate::domain::web_app::RequestRecord;

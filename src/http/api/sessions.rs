@@ -3,7 +3,7 @@
 use super::dto::session::{Session, SessionParams, Ticket};
 use super::dto::upstream::CredentialInput;
 use super::{dto::Message, message, no_content, ok};
-use crate::broker::views::{SessionQuery, SessionView};
+use crate::broker::model::{SessionQuery, SessionView};
 use crate::http::AppState;
 use crate::http::error::{ApiResult, Problem};
 use crate::http::extract::{Authenticated, JsonBody, PathId, QueryParams, RequestMeta};

@@ -6,7 +6,7 @@ use super::dispatch::{Apps, HEADERS_MAX, RequestContext, respond};
 use super::h2_streams::{H2Executor, StreamProgress, TrackedBody};
 use super::header_timer::HeaderReadTimer;
 use super::table::OpenApp;
-use crate::broker::live::StreamAuthorization;
+use crate::broker::core::stream_registry::StreamAuthorization;
 use crate::domain::sync::lock;
 use crate::http::AppState;
 use crate::http::server::ServerLimits;

@@ -9,8 +9,8 @@
 
 use super::dispatch::RequestContext;
 use super::{App, AppOrigin, AppsSettings, Body, pages};
-use crate::broker::live::StreamGrant;
-use crate::broker::views::{StreamProof, TooManyViewers};
+use crate::broker::core::stream_registry::StreamGrant;
+use crate::broker::model::{StreamProof, TooManyViewers};
 use crate::domain::secret::SecretString;
 use crate::domain::user::RequestSource;
 use crate::domain::web_app::WebAppConfig;

@@ -5,7 +5,7 @@
 //! while, so that whoever held its cookie reads why.
 
 use super::App;
-use crate::broker::live::StreamAuthorization;
+use crate::broker::core::stream_registry::StreamAuthorization;
 use crate::domain::session::EndReason;
 use crate::domain::sync::lock;
 use crate::domain::{LoginId, SessionId};

@@ -3,7 +3,7 @@
 
 use super::app::Shared;
 use super::policy::Refusal;
-use crate::broker::web::RefusedRequest;
+use crate::broker::model::RefusedRequest;
 use crate::domain::Timestamp;
 use crate::domain::sync::lock;
 use crate::domain::web_app::{RequestOutcome, RequestRecord};

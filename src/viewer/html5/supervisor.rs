@@ -2,7 +2,7 @@
 //! store. One task each, from its opening to its end.
 
 use super::app::Shared;
-use crate::broker::live::{StreamAuthorization, StreamSlotGuard};
+use crate::broker::core::stream_registry::{StreamAuthorization, StreamSlotGuard};
 use crate::domain::web_app::RequestRecord;
 use crate::viewer::attach::{authorization_lost, drained};
 use crate::viewer::stream_end::StreamEnd;

@@ -9,7 +9,7 @@ use crate::support::app::{APPS_DOMAIN, TestApp};
 use crate::support::client::Client;
 use crate::support::db::{Backend, Db};
 use application::Application;
-use portcullis::broker::views::{NewWorkspace, WorkspaceChange};
+use portcullis::broker::model::{NewWorkspace, WorkspaceChange};
 use portcullis::domain::WorkspaceId;
 use portcullis::domain::route::TargetSpec;
 use portcullis::domain::user::{RequestSource, Role};

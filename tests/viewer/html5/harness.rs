@@ -4,7 +4,7 @@
 use crate::broker::fixture::{BrokerFixture, origin};
 use crate::support::db::{Backend, Db};
 use futures_util::future::{BoxFuture, FutureExt};
-use portcullis::broker::views::WorkspaceChange;
+use portcullis::broker::model::WorkspaceChange;
 use portcullis::domain::lease::Lease;
 use portcullis::domain::policy::authorize_stream;
 use portcullis::domain::secret::SecretString;

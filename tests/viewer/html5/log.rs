@@ -1,7 +1,7 @@
 //! What is written down: every request, and nothing passes that cannot be.
 
 use super::harness::*;
-use portcullis::broker::live::StreamAuthorization;
+use portcullis::broker::core::stream_registry::StreamAuthorization;
 use portcullis::domain::web_app::RequestOutcome;
 use portcullis::viewer::html5::Limits;
 use portcullis::viewer::stream_end::StreamEnd;

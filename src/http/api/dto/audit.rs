@@ -1,6 +1,6 @@
 //! The audit log.
 
-use crate::broker::views::{AuditQuery, Page, VerificationReport};
+use crate::broker::model::{AuditQuery, Page, VerificationReport};
 use crate::domain::Timestamp;
 use crate::domain::audit::{Actor, Entry, EntryTarget, Head, Outcome};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Signing in.
 
 use super::user::{MfaProof, User};
-use crate::broker::views::{LoginView, Tokens, TotpEnrollment};
+use crate::broker::model::{LoginView, Tokens, TotpEnrollment};
 use crate::domain::secret::SecretString;
 use crate::domain::{LoginId, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
 //! Workspace hosts.
 
 use super::workspace::WorkspaceType;
-use crate::broker::fleet::{HostCapabilities, TunnelState};
-use crate::broker::views::{
+use crate::broker::model::{HostCapabilities, TunnelState};
+use crate::broker::model::{
     HostEnrolled, HostEnrollment, HostView, JoinToken as JoinTokenView, NewPeer,
 };
 use crate::domain::Timestamp;

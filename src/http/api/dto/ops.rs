@@ -1,6 +1,6 @@
 //! Operations.
 
-use crate::broker::views::HealthView;
+use crate::broker::model::HealthView;
 use crate::domain::Timestamp;
 use crate::http::HubStatus;
 use serde::Serialize;

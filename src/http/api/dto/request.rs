@@ -1,7 +1,7 @@
 //! Requests to web applications, as admins read them.
 
-use crate::broker::views::Page;
-use crate::broker::web::RequestQuery;
+use crate::broker::model::Page;
+use crate::broker::model::RequestQuery;
 use crate::domain::Timestamp;
 use crate::domain::web_app::{RequestOutcome, RequestRecord};
 use serde::{Deserialize, Serialize};

@@ -3,8 +3,8 @@
 use super::millis;
 use super::upstream::StreamPolicy;
 use super::workspace::WorkspaceType;
-use crate::broker::fleet::TunnelState;
-use crate::broker::views::{SessionView, Ticket as TicketView};
+use crate::broker::model::TunnelState;
+use crate::broker::model::{SessionView, Ticket as TicketView};
 use crate::domain::route::Hop;
 use crate::domain::session::EndReason;
 use crate::domain::workspace::WorkspaceKind;

@@ -2,8 +2,8 @@
 //! which certificate it must have.
 
 use super::web::WebSignInBy;
-use crate::broker::credentials::NewCredential;
-use crate::broker::views::{ManagedUpstream, PolicyChange, UpstreamChange, UpstreamView};
+use crate::broker::model::NewCredential;
+use crate::broker::model::{ManagedUpstream, PolicyChange, UpstreamChange, UpstreamView};
 use crate::domain::secret::SecretString;
 use crate::domain::upstream::{self, CredentialSource, Fingerprint, TrustRule};
 use crate::domain::workspace::UpstreamState;

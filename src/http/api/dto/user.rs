@@ -1,6 +1,6 @@
 //! Users.
 
-use crate::broker::views::{NewUser, UserChange};
+use crate::broker::model::{NewUser, UserChange};
 use crate::domain::Timestamp;
 use crate::domain::secret::SecretString;
 use crate::domain::user::{Caller, Mfa, MfaMethod, Role, User as DomainUser};

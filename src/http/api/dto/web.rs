@@ -1,7 +1,7 @@
 //! The web application of a workspace of type `html5`: how it is met, what it is told of the user,
 //! which requests may pass.
 
-use crate::broker::views::WebChange;
+use crate::broker::model::WebChange;
 use crate::domain::Error;
 use crate::domain::web_app::{self, WebAppConfig};
 use serde::{Deserialize, Deserializer, Serialize};

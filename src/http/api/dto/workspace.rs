@@ -6,7 +6,7 @@ use super::upstream::{
 };
 use super::user::{MfaProof, UserRole};
 use super::web::{WebApplication, WebApplicationInput};
-use crate::broker::views::{
+use crate::broker::model::{
     Launched, NewWorkspace, PolicyChange, UpstreamChange, WebChange, WorkspaceChange, WorkspaceView,
 };
 use crate::domain::route::TargetSpec;

@@ -1,0 +1,4 @@
+//! The workspaces there are, and where each can run.
+
+pub(in crate::broker) mod placement;
+pub(in crate::broker) mod workspaces;

@@ -1,0 +1,32 @@
+//! Error answers that several use cases share.
+
+use crate::domain::Error;
+use crate::domain::policy::Denial;
+
+/// Names of resources in "not found" answers.
+/// What an id that is unknown, or not theirs, is called.
+pub(in crate::broker) const SESSION: &str = "Session";
+pub(in crate::broker) const WORKSPACE: &str = "Workspace";
+pub(in crate::broker) const HOST: &str = "Host";
+pub(in crate::broker) const USER: &str = "User";
+
+pub(in crate::broker) fn invalid_token() -> Error {
+    Error::unauthenticated("Invalid or expired token")
+}
+
+pub(in crate::broker) fn not_active() -> Error {
+    Error::conflict("Session is not active")
+}
+
+/// The error a user gets for a denial.
+pub(in crate::broker) fn denial_error(denial: Denial, what: &str) -> Error {
+    match denial {
+        Denial::Role => Error::forbidden("Your role does not allow this."),
+        Denial::MfaRequired => {
+            Error::forbidden("This workspace needs a second factor. Sign in again with your code.")
+        }
+        Denial::NotOwner => Error::not_found(what),
+        Denial::NotActive => Error::conflict("Session is not active"),
+        Denial::Disabled => Error::unauthenticated("Invalid or expired token"),
+    }
+}

@@ -1,0 +1,262 @@
+//! How a session ends, whatever the cause.
+//!
+//! 1. One transaction: `Close(reason)` by compare-and-set, and the audit entry. From here nobody
+//!    may use the session.
+//! 2. Immediately afterwards, without waiting: every stream is revoked with the reason and the
+//!    tunnel's keys are dropped.
+//! 3. The host is asked to stop the desktop, with a timeout of a few seconds. If it does not
+//!    answer, the reconciler later finds the desktop in the host's inventory; nobody can reach it
+//!    meanwhile.
+//! 4. One transaction: `Release` frees the seat and writes `close_session`.
+//!
+//! A process that has no tunnel to the session's host (the command line) stops after step 1; the
+//! gateway's change watcher does the rest.
+
+use crate::broker::Broker;
+use crate::broker::core::audit_entry::AuditEntryBuilder;
+use crate::broker::core::stream_registry::Topic;
+use crate::broker::core::text::json_int;
+use crate::broker::core::text::millis_u64;
+use crate::broker::core::unit_of_work::AuditedTx;
+use crate::broker::model::TunnelReport;
+use crate::domain::audit::Action;
+use crate::domain::route::SessionRoute;
+use crate::domain::session::{EndReason, Event, Session};
+use crate::domain::user::RequestSource;
+use crate::domain::{Error, LoginId, Result, SessionId, UserId};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+pub(in crate::broker) const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Maximum number of sessions completed, or hosts asked, concurrently.
+const MAX_CONCURRENCY: usize = 16;
+const CAS_ATTEMPTS: usize = 8;
+/// Interval at which a waiter re-reads a session, in case another process changes it.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What a transaction ended: its side effects are still to be applied.
+#[derive(Default)]
+pub(in crate::broker) struct TeardownEffects {
+    pub(in crate::broker) sessions: Vec<Session>,
+    pub(in crate::broker) logins: Vec<LoginId>,
+}
+
+impl TeardownEffects {
+    pub(in crate::broker) fn session(session: Session) -> Self {
+        Self { sessions: vec![session], logins: Vec::new() }
+    }
+}
+
+impl AuditedTx<'_, '_> {
+    /// Applies one event to the newest version of a session by compare-and-set. `None`: the event
+    /// no longer applies.
+    pub(in crate::broker) fn transition(
+        &mut self,
+        session: &Session,
+        event: Event,
+        note: &AuditEntryBuilder,
+    ) -> Result<Option<Session>> {
+        let mut current = session.clone();
+        for _ in 0..CAS_ATTEMPTS {
+            let Ok(next) = current.apply(event, note.now()) else { return Ok(None) };
+            if self.update_session(&next, current.version, note.now())? {
+                return Ok(Some(next));
+            }
+            match self.session(current.id)? {
+                Some(newer) => current = newer,
+                None => return Ok(None),
+            }
+        }
+        Err(Error::unavailable("Too much happened to this session at once. Try again."))
+    }
+
+    /// Closes a session and audits it with the reason. `None`: it was closed before.
+    pub(in crate::broker) fn close(
+        &mut self,
+        session: &Session,
+        reason: EndReason,
+        note: &AuditEntryBuilder,
+    ) -> Result<Option<Session>> {
+        let next = self.transition(session, Event::Close(reason), note)?;
+        if next.is_some() {
+            self.add_entry(&note.clone().reason(reason.as_str()));
+        }
+        Ok(next)
+    }
+
+    /// Closes several sessions, each with its own entry derived from `note`.
+    pub(in crate::broker) fn close_all(
+        &mut self,
+        sessions: Vec<Session>,
+        reason: EndReason,
+        note: &AuditEntryBuilder,
+    ) -> Result<Vec<Session>> {
+        let mut closed = Vec::new();
+        for session in sessions {
+            let note = note.clone().action(Action::TerminateSession).on_session(&session);
+            closed.extend(self.close(&session, reason, &note)?);
+        }
+        Ok(closed)
+    }
+
+    pub(in crate::broker) fn end_all_of_user(
+        &mut self,
+        user: UserId,
+        reason: EndReason,
+        note: &AuditEntryBuilder,
+    ) -> Result<TeardownEffects> {
+        let logins = self.revoke_logins_of(user, note.now())?;
+        let sessions = self.live_sessions_of_user(user)?;
+        Ok(TeardownEffects { sessions: self.close_all(sessions, reason, note)?, logins })
+    }
+
+    /// Releases a closing session and frees its seat. `None`: it was released before.
+    pub(in crate::broker) fn release(
+        &mut self,
+        session: &Session,
+        note: &AuditEntryBuilder,
+    ) -> Result<Option<Session>> {
+        let next = self.transition(session, Event::Release, note)?;
+        if let Some(next) = &next {
+            self.release_seats(next.id)?;
+            let lasted = json_int(millis_u64(next.duration(note.now())));
+            let reason = next.state.end_reason().map_or("", EndReason::as_str);
+            let note = note.clone().action(Action::CloseSession).on_session(next).reason(reason);
+            self.add_entry(&note.with("duration_ms", lasted));
+        }
+        Ok(next)
+    }
+}
+
+/// Runs futures with bounded concurrency.
+pub(in crate::broker) async fn run_bounded<T>(work: Vec<BoxFuture<'static, T>>) -> Vec<T> {
+    stream::iter(work).buffer_unordered(MAX_CONCURRENCY).collect().await
+}
+
+impl Broker {
+    /// Applies the side effects: revokes everything first, then completes each session.
+    pub(in crate::broker) async fn apply_effects(&self, ended: TeardownEffects) -> Result<()> {
+        let TeardownEffects { sessions, logins } = ended;
+        // Sessions first: a stream keeps the first reason, and "your account was disabled" says
+        // more than "signed out".
+        let severed: Vec<_> =
+            sessions.into_iter().map(|session| (self.revoke(&session), session)).collect();
+        for login in logins {
+            self.streams().revoke_login(login);
+        }
+        for (_, session) in &severed {
+            self.streams()
+                .publish(Some(session.organization_id), &[Topic::Sessions, Topic::Workspaces]);
+        }
+        let finishing = severed.into_iter().map(|(report, session)| {
+            let broker = self.clone();
+            async move { broker.complete(session, report, false).await }.boxed()
+        });
+        run_bounded(finishing.collect()).await.into_iter().collect()
+    }
+
+    /// Revokes the session's streams and drops the tunnel's keys; never waits. Returns the tunnel's
+    /// last report if this process has the tunnel.
+    pub(in crate::broker) fn revoke(&self, session: &Session) -> Option<TunnelReport> {
+        let report = self.inner.fleet.tunnel(session.id);
+        self.streams()
+            .revoke_session(session.id, session.state.end_reason().unwrap_or(EndReason::HostLost));
+        self.inner.fleet.drop_keys(session.id);
+        report
+    }
+
+    /// Stops the desktop of a closing session and releases the session. `anyway`: even if this
+    /// process has no tunnel to its host.
+    pub(in crate::broker) async fn complete(
+        &self,
+        session: Session,
+        report: Option<TunnelReport>,
+        anyway: bool,
+    ) -> Result<()> {
+        let here = match &session.route {
+            SessionRoute::OwnTunnel | SessionRoute::HostTunnel => {
+                self.inner.fleet.host(session.host_id).is_some()
+            }
+            SessionRoute::Direct(name) => self.inner.fleet.direct_targets().contains(name),
+        };
+        if !anyway && !here {
+            return Ok(());
+        }
+        let Some(claim) = self.streams().claim(session.id) else {
+            return self
+                .wait_for_session(session.id, STOP_TIMEOUT, |s| !s.state.is_live())
+                .await
+                .map(drop);
+        };
+        let stopped = self.stop_desktop(&session).await;
+        let note = self
+            .audit_entry(&RequestSource::local(""), Action::CloseSession)
+            .by_system()
+            .with("desktop_stopped", stopped);
+        let note = match &report {
+            Some(report) => note
+                .with("tunnel_rx_bytes", json_int(report.rx_bytes))
+                .with("tunnel_tx_bytes", json_int(report.tx_bytes)),
+            None => note,
+        };
+        let (id, organization) = (session.id, session.organization_id);
+        self.write(move |book| book.release(&session, &note)).await?;
+        drop(claim);
+        self.streams().untrack(id);
+        self.streams().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
+        Ok(())
+    }
+
+    /// Asks the host to stop the desktop, with a timeout; `true` if the host confirmed.
+    pub(in crate::broker) async fn stop_desktop(&self, session: &Session) -> bool {
+        let stop = timeout(STOP_TIMEOUT, self.inner.fleet.stop(session.host_id, session.id)).await;
+        let failure = match stop {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::warn!(session = %session.id, host = %session.host_id, %failure, "the host did not stop a desktop; the reconciler retries");
+        false
+    }
+
+    /// Waits until the predicate holds for the session or `longest` has passed; returns the
+    /// session's last state.
+    pub(in crate::broker) async fn wait_for_session(
+        &self,
+        id: SessionId,
+        longest: Duration,
+        fits: impl Fn(&Session) -> bool,
+    ) -> Result<Option<Session>> {
+        let deadline = Instant::now() + longest;
+        let mut pulse = self.streams().subscribe_revision();
+        loop {
+            pulse.borrow_and_update();
+            let session = self.inner.store.read(move |tx| tx.session(id)).await?;
+            if session.as_ref().is_none_or(&fits) || Instant::now() >= deadline {
+                return Ok(session);
+            }
+            // Woken by a change in this process, or by the interval for changes of other processes.
+            let _ = timeout(POLL_INTERVAL.min(deadline - Instant::now()), pulse.changed()).await;
+        }
+    }
+
+    /// Ends one live session without a caller: expiry, lost host, interrupted launch.
+    pub(in crate::broker) async fn end_by_system(
+        &self,
+        session: Session,
+        reason: EndReason,
+        action: Action,
+    ) -> Result<()> {
+        let note =
+            self.audit_entry(&RequestSource::local(""), action).by_system().on_session(&session);
+        let note =
+            if reason == EndReason::LaunchFailed { note.failed("interrupted") } else { note };
+        let closed = self.write(move |book| book.close(&session, reason, &note)).await?;
+        match closed {
+            Some(closed) => self.apply_effects(TeardownEffects::session(closed)).await,
+            None => Ok(()),
+        }
+    }
+}

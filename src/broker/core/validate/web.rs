@@ -1,0 +1,483 @@
+//! Validation of web application settings.
+//!
+//! - A **start path** becomes the target of a redirect: one that browsers read as another host
+//!   (`//host`, `/\host`) is refused.
+//! - A **sign-in header** must not be one that frames or routes a message, or that the gateway
+//!   writes itself.
+//! - **Paths** are compared decoded, by whole segments, so they are entered decoded, without `.`
+//!   and `..`.
+
+use super::{set_if_changed, single_line};
+use crate::broker::model::WebChange;
+use crate::domain::secret::SecretString;
+use crate::domain::upstream::{Credential, CredentialSource, StreamPolicy};
+use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
+use crate::domain::workspace::{UpstreamConfig, Workspace, WorkspaceKind};
+use crate::domain::{Error, Result};
+
+/// Maximum length of a path, in bytes, as in the request log.
+const PATH_MAX: usize = 512;
+/// Maximum number of methods and paths of a policy: each request is compared with all of them.
+const METHODS_MAX: usize = 16;
+const PATHS_MAX: usize = 64;
+/// Maximum length of a method and of a header name, in bytes.
+const TOKEN_MAX: usize = 64;
+/// Maximum length of an audience, in characters.
+const AUDIENCE_MAX: usize = 255;
+/// Maximum limit of a request's body, in bytes: 1 PiB, which JavaScript represents exactly.
+const REQUEST_MAX: u64 = 1 << 50;
+/// Paths of an application's origin that are the gateway's own.
+const OWN_PATH: &str = "/.portcullis";
+/// Headers that cannot carry a sign-in: they frame a message or belong to its connection (RFC 9110
+/// section 7.6.1, RFC 9112), or name its destination or source.
+const NOT_FOR_SIGN_IN: [&str; 22] = [
+    "accept",
+    "accept-encoding",
+    "connection",
+    "cookie",
+    "date",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "origin",
+    "range",
+    "referer",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "warning",
+];
+/// Prefixes of such headers; the gateway writes the identity headers itself.
+const NOT_FOR_SIGN_IN_FAMILIES: [&str; 7] =
+    ["access-control-", "content-", "if-", "proxy-", "sec-", "x-forwarded-", "x-portcullis-"];
+
+pub(super) fn default_config(kind: WorkspaceKind) -> WebAppConfig {
+    match kind {
+        WorkspaceKind::Html5 => WebAppConfig { start: "/".to_owned(), ..WebAppConfig::default() },
+        WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Rdp => WebAppConfig::default(),
+    }
+}
+
+pub(super) fn apply_change(
+    terms: &mut UpstreamConfig,
+    change: &WebChange,
+    names: &mut Vec<&'static str>,
+) -> Result<()> {
+    let web = &mut terms.web_app;
+    set_if_changed(&mut web.scheme, change.scheme, "web.scheme", names);
+    set_if_changed(&mut web.host, change.host.as_deref().map(host).transpose()?, "web.host", names);
+    set_if_changed(
+        &mut web.start,
+        change.start.as_deref().map(start).transpose()?,
+        "web.start",
+        names,
+    );
+    set_if_changed(
+        &mut web.identity.headers,
+        change.identity_headers,
+        "web.identity.headers",
+        names,
+    );
+    let audience =
+        change.assertion_audience.as_ref().map(|text| audience(text.as_deref())).transpose()?;
+    set_if_changed(
+        &mut web.identity.assertion_audience,
+        audience,
+        "web.identity.assertion_audience",
+        names,
+    );
+    set_if_changed(
+        &mut web.sign_in,
+        change.sign_in.as_ref().map(sign_in).transpose()?,
+        "web.sign_in",
+        names,
+    );
+    let requests = &mut web.requests;
+    set_if_changed(
+        &mut requests.methods,
+        change.methods.as_deref().map(methods).transpose()?,
+        "web.requests.methods",
+        names,
+    );
+    set_if_changed(
+        &mut requests.paths,
+        change.paths.as_deref().map(paths).transpose()?,
+        "web.requests.paths",
+        names,
+    );
+    set_if_changed(&mut requests.upload, change.upload, "web.requests.upload", names);
+    set_if_changed(&mut requests.download, change.download, "web.requests.download", names);
+    if change.max_request.is_some_and(|bytes| bytes > REQUEST_MAX) {
+        return Err(Error::invalid(format!(
+            "web.requests.max_request must be at most {REQUEST_MAX} bytes; 0 allows any size."
+        )));
+    }
+    set_if_changed(
+        &mut requests.max_request,
+        change.max_request,
+        "web.requests.max_request",
+        names,
+    );
+    // Without a sign-in there is no credential: the account name is cleared.
+    if change.sign_in == Some(UpstreamSignIn::None) {
+        terms.credential_source = CredentialSource::Workspace;
+        terms.username.clear();
+    }
+    Ok(())
+}
+
+/// Rejects combinations that no web application may have.
+pub(super) fn validate_workspace(workspace: &Workspace) -> Result<()> {
+    let (terms, web) = (&workspace.upstream, &workspace.upstream.web_app);
+    if workspace.is_agent_started() {
+        return Err(Error::invalid(
+            "A workspace of type html5 names a web application that runs already: give its target.",
+        ));
+    }
+    if workspace.policy != StreamPolicy::default() {
+        return Err(Error::invalid(
+            "policy is for desktops; what may pass to a web application and from it is in web.requests.",
+        ));
+    }
+    if !web.requests.paths.is_empty()
+        && !web.requests.paths.iter().any(|prefix| is_under(path_of(&web.start), prefix))
+    {
+        return Err(Error::invalid(
+            "web.start must be below one of web.requests.paths, or the application could not be opened.",
+        ));
+    }
+    if !web.requests.methods.is_empty()
+        && !web.requests.methods.iter().any(|method| method == "GET")
+    {
+        return Err(Error::invalid(
+            "web.requests.methods must hold GET, or the application could not be opened.",
+        ));
+    }
+    match (&web.sign_in, terms.credential_source) {
+        (UpstreamSignIn::Basic | UpstreamSignIn::Header(_), CredentialSource::Ask) => {
+            Err(Error::invalid(
+                "server.credential must be workspace or user: a browser signs in to a web application with every request, not once.",
+            ))
+        }
+        (UpstreamSignIn::None, CredentialSource::User | CredentialSource::Ask) => {
+            Err(Error::invalid(
+                "server.credential must be workspace while web.sign_in is none: there is no credential then.",
+            ))
+        }
+        (UpstreamSignIn::None | UpstreamSignIn::Header(_), CredentialSource::Workspace)
+            if !terms.username.is_empty() =>
+        {
+            Err(Error::invalid("server.username is for web.sign_in basic."))
+        }
+        (UpstreamSignIn::Basic, CredentialSource::Workspace) => {
+            user_id(&terms.username, "server.username")
+        }
+        (UpstreamSignIn::None | UpstreamSignIn::Header(_), CredentialSource::Workspace)
+        | (UpstreamSignIn::Basic | UpstreamSignIn::Header(_), CredentialSource::User) => Ok(()),
+    }
+}
+
+pub(super) fn validate_credential(credential: &Credential, web: &WebAppConfig) -> Result<()> {
+    if !credential.domain.is_empty() {
+        return Err(Error::invalid("A web application knows no domain."));
+    }
+    match &web.sign_in {
+        UpstreamSignIn::None => {
+            return Err(Error::invalid(
+                "This web application takes no credential from the gateway.",
+            ));
+        }
+        UpstreamSignIn::Basic => user_id(&credential.username, "username")?,
+        UpstreamSignIn::Header(_) if credential.username.is_empty() => {}
+        UpstreamSignIn::Header(_) => {
+            return Err(Error::invalid(
+                "username must be empty: this web application takes one value, the password.",
+            ));
+        }
+    }
+    validate_password(&credential.password, web)
+}
+
+pub(super) fn validate_password(password: &SecretString, web: &WebAppConfig) -> Result<()> {
+    match &web.sign_in {
+        UpstreamSignIn::None => Err(Error::invalid(
+            "password is for web.sign_in basic or header: without one nothing is proved to the application.",
+        )),
+        UpstreamSignIn::Basic => Ok(()),
+        // A field value (RFC 9110 section 5.5), without surrounding spaces or obsolete text.
+        UpstreamSignIn::Header(_) => {
+            let text = password.expose();
+            let fits =
+                text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) && text.trim() == text;
+            if fits {
+                Ok(())
+            } else {
+                Err(Error::invalid(
+                    "password must be a header's value: visible ASCII, no spaces around it.",
+                ))
+            }
+        }
+    }
+}
+
+/// A user-id of RFC 7617 section 2: without a colon, which ends it.
+fn user_id(name: &str, what: &str) -> Result<()> {
+    if name.is_empty() || name.contains(':') {
+        return Err(Error::invalid(format!(
+            "{what} must not be empty, nor hold a colon: basic sign-in goes by name."
+        )));
+    }
+    Ok(())
+}
+
+/// A name as `HostTunnel` and TLS take it, perhaps with a port; lower case.
+fn host(text: &str) -> Result<String> {
+    let text = text.trim().to_ascii_lowercase();
+    if text.is_empty() {
+        return Ok(text);
+    }
+    let bad = || {
+        Error::invalid(
+            "web.host must be a DNS name or an address, perhaps with a port: erp.example.com, [2001:db8::1]:8443.",
+        )
+    };
+    let (name, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((name, rest))) => {
+            name.parse::<std::net::Ipv6Addr>().map_err(|_| bad())?;
+            (
+                name,
+                rest.strip_prefix(':')
+                    .or_else(|| Some("").filter(|_| rest.is_empty()).map(|_| "443"))
+                    .ok_or_else(bad)?,
+            )
+        }
+        Some(None) => return Err(bad()),
+        None => text.split_once(':').unwrap_or((&text, "443")),
+    };
+    let numeric = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    if !numeric
+        || port.parse::<u16>().map_or(true, |port| port == 0)
+        || rustls_pki_types::ServerName::try_from(name).is_err()
+    {
+        return Err(bad());
+    }
+    Ok(text)
+}
+
+/// A path of the application, optionally with a query.
+fn start(text: &str) -> Result<String> {
+    let text = text.trim();
+    let own = path_of(text) == OWN_PATH || path_of(text).starts_with("/.portcullis/");
+    let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"#\\\"<>^`{|}".contains(&b));
+    if !text.starts_with('/') || text.starts_with("//") || !plain || own || text.len() > PATH_MAX {
+        return Err(Error::invalid(format!(
+            "web.start must be a path of the application, such as /lab, of at most {PATH_MAX} bytes; what is not ASCII is written %XX."
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+fn path_of(start: &str) -> &str {
+    start.split_once('?').map_or(start, |(path, _)| path)
+}
+
+/// Whether a path is at or below a prefix, by whole segments.
+fn is_under(path: &str, prefix: &str) -> bool {
+    prefix == "/"
+        || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn audience(text: Option<&str>) -> Result<Option<String>> {
+    text.map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(|text| single_line("web.identity.assertion_audience", text, AUDIENCE_MAX))
+        .transpose()
+}
+
+/// A token (RFC 9110 section 5.6.2).
+fn is_token(text: &str) -> bool {
+    (1..=TOKEN_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+fn sign_in(sign_in: &UpstreamSignIn) -> Result<UpstreamSignIn> {
+    let UpstreamSignIn::Header(name) = sign_in else { return Ok(sign_in.clone()) };
+    let name = name.trim().to_ascii_lowercase();
+    if !is_token(&name) {
+        return Err(Error::invalid(
+            "web.sign_in.header must be the name of a header, such as x-api-key.",
+        ));
+    }
+    if NOT_FOR_SIGN_IN.contains(&name.as_str())
+        || NOT_FOR_SIGN_IN_FAMILIES.iter().any(|family| name.starts_with(family))
+    {
+        return Err(Error::invalid(format!(
+            "web.sign_in.header must not be {name}: a message's framing, route and identity are not a sign-in."
+        )));
+    }
+    Ok(UpstreamSignIn::Header(name))
+}
+
+fn methods(list: &[String]) -> Result<Vec<String>> {
+    let mut out: Vec<String> = Vec::with_capacity(list.len());
+    for method in list {
+        let method = method.trim().to_ascii_uppercase();
+        if !is_token(&method) || method == "CONNECT" || method == "TRACE" {
+            return Err(Error::invalid(
+                "web.requests.methods must be names of methods, such as GET and POST; CONNECT and TRACE never pass.",
+            ));
+        }
+        if !out.contains(&method) {
+            out.push(method);
+        }
+    }
+    if out.len() > METHODS_MAX {
+        return Err(Error::invalid(format!(
+            "web.requests.methods must be at most {METHODS_MAX}; none allows every one."
+        )));
+    }
+    Ok(out)
+}
+
+fn paths(list: &[String]) -> Result<Vec<String>> {
+    let mut out: Vec<String> = Vec::with_capacity(list.len());
+    for path in list {
+        let path = path.trim();
+        let path = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
+        let plain = path.bytes().all(|b| b.is_ascii_graphic() && !b"%?#\\".contains(&b));
+        let whole = path == "/"
+            || path.split('/').skip(1).all(|segment| !matches!(segment, "" | "." | ".."));
+        if !path.starts_with('/') || !plain || !whole || path.len() > PATH_MAX {
+            return Err(Error::invalid(format!(
+                "web.requests.paths must be paths such as /wiki, of at most {PATH_MAX} bytes, without %XX, a query, or segments . and .."
+            )));
+        }
+        if !out.iter().any(|known| known == path) {
+            out.push(path.to_owned());
+        }
+    }
+    if out.len() > PATHS_MAX {
+        return Err(Error::invalid(format!(
+            "web.requests.paths must be at most {PATHS_MAX}; none allows every one."
+        )));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_path_stays_on_its_origin() {
+        for good in ["/", "/lab", "/lab/tree?reset=1&x=%20", "/a//b", "/.portcullis-not"] {
+            assert_eq!(start(good).unwrap(), good);
+        }
+        let long = format!("/{}", "a".repeat(PATH_MAX));
+        for bad in [
+            "",
+            "lab",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example/",
+            "/a#b",
+            "/a b",
+            "/ä",
+            "/a\r\nb",
+            "/.portcullis",
+            "/.portcullis/enter",
+            &long,
+        ] {
+            assert!(start(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn host_may_have_a_port() {
+        for (text, read) in [
+            ("", ""),
+            (" ERP.Example.com ", "erp.example.com"),
+            ("erp:8443", "erp:8443"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+            ("[2001:db8::1]:8443", "[2001:db8::1]:8443"),
+            ("[2001:db8::1]", "[2001:db8::1]"),
+        ] {
+            assert_eq!(host(text).unwrap(), read);
+        }
+        for bad in [
+            "a b",
+            "a:0",
+            "a:",
+            "a:+80",
+            "a:99999",
+            "a:b",
+            "a/b",
+            "u@a",
+            "2001:db8::1",
+            "[a]",
+            "[::1",
+            "[::1]x",
+            "a\r\nb",
+            "ä.example",
+            "-",
+            "..",
+        ] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sign_in_header_must_not_frame_messages() {
+        let by = |name: &str| sign_in(&UpstreamSignIn::Header(name.to_owned()));
+        for good in ["x-api-key", "Authorization", "X-Auth_Token"] {
+            assert_eq!(by(good).unwrap(), UpstreamSignIn::Header(good.to_ascii_lowercase()));
+        }
+        for bad in [
+            "",
+            "a b",
+            "a:b",
+            "Host",
+            "Content-Length",
+            "transfer-encoding",
+            "cookie",
+            "X-Forwarded-User",
+            "x-portcullis-assertion",
+            "sec-fetch-site",
+            "connection",
+            "ä",
+        ] {
+            assert!(by(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn methods_and_paths_are_normalized_are_normalized() {
+        let list = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        assert_eq!(methods(&list(&["get", "GET", " Post "])).unwrap(), ["GET", "POST"]);
+        for bad in ["CONNECT", "trace", "", "A B", "GET\r\nX"] {
+            assert!(methods(&list(&[bad])).is_err(), "{bad}");
+        }
+        assert!(methods(&(0..17).map(|n| format!("M{n}")).collect::<Vec<_>>()).is_err());
+        assert_eq!(
+            paths(&list(&["/", "/wiki/", "/wiki", "/a/b"])).unwrap(),
+            ["/", "/wiki", "/a/b"]
+        );
+        for bad in ["", "wiki", "/a/../b", "/.", "//a", "/a%2fb", "/a?b", "/a//b", "/a b", "/\\a"] {
+            assert!(paths(&list(&[bad])).is_err(), "{bad}");
+        }
+        assert!(paths(&(0..65).map(|n| format!("/p{n}")).collect::<Vec<_>>()).is_err());
+        assert!(
+            is_under("/wiki", "/wiki")
+                && is_under("/wiki/a", "/wiki")
+                && !is_under("/wikis", "/wiki")
+                && is_under("/x", "/")
+        );
+    }
+}

@@ -1,0 +1,310 @@
+//! Standard WireGuard peers as hosts: a kernel, wireguard-go or Windows, without an agent.
+//!
+//! An administrator adds a peer by its public key. Its private key never leaves the peer; the
+//! preshared key is the gateway's, stored sealed, and shown only in the peer's configuration file,
+//! which is audited each time. The tunnel lets the peer reach the gateway's inner address and
+//! nothing else.
+
+use crate::auth::random_bytes;
+use crate::broker::Broker;
+use crate::broker::core::answers::HOST;
+use crate::broker::core::stream_registry::Topic;
+use crate::broker::core::validate;
+use crate::broker::hosts::enroll::psk_purpose;
+use crate::broker::model::GatewayIdentity;
+use crate::broker::model::{HostView, NewPeer};
+use crate::broker::ports::host_fleet::HostPeer;
+use crate::domain::audit::Action;
+use crate::domain::host::{Host, HostKind};
+use crate::domain::policy::PolicyAction;
+use crate::domain::route::{HOST_NETWORK, gateway_v6};
+use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::user::{Caller, RequestSource};
+use crate::domain::{Error, HostId, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Setting with the gateway's identity, for the command line, which has no tunnels.
+const IDENTITY_SETTING: &str = "gateway_identity";
+/// PersistentKeepalive of a peer, in seconds.
+const KEEPALIVE: u16 = 25;
+
+impl Broker {
+    /// Adds a standard peer as a host and opens its tunnel.
+    ///
+    /// # Errors
+    /// `Forbidden`; `Invalid`; `Conflict` when the key or the address is another host's.
+    pub async fn add_peer(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+        new: NewPeer,
+    ) -> Result<HostView> {
+        let organization_id =
+            self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
+        let name = validate::name(&new.name)?;
+        let public_key = self.validate_peer_key(&new.public_key).await?;
+        let endpoint = new.endpoint.map(validate_endpoint).transpose()?;
+        let asked = new.address.map(|address| self.validate_address(address)).transpose()?;
+        let (id, now) = (HostId::new(), self.now());
+        let psk = SecretBytes::new(random_bytes::<32>().to_vec());
+        let sealed = self.inner.vault.seal(&psk_purpose(id), psk.expose());
+        let note = self.audit_entry(origin, Action::AddPeer).by_caller(caller);
+        let host = self
+            .write(move |book| {
+                let address = match asked {
+                    Some(address) => address,
+                    None => book.next_host_address(HOST_NETWORK)?,
+                };
+                let (name, public_key) = (name.clone(), public_key.clone());
+                let (kind, version, last_seen_at) = (HostKind::Peer, String::new(), None);
+                let host = Host {
+                    id,
+                    organization_id,
+                    kind,
+                    name,
+                    public_key,
+                    address,
+                    endpoint,
+                    version,
+                    enrolled_at: now,
+                    last_seen_at,
+                };
+                book.insert_host(&host, &sealed)?;
+                let note = note
+                    .clone()
+                    .on_host(&host)
+                    .with("public_key", host.public_key.clone())
+                    .with("address", host.address.to_string());
+                book.add_entry(&note.with("endpoint", host.endpoint.map(|e| e.to_string())));
+                Ok(host)
+            })
+            .await?;
+        // The command line has no tunnels: the running gateway finds the host in the store.
+        if !self.inner.fleet.identity().public_key.is_empty() {
+            let peer = HostPeer { host: host.clone(), preshared_key: psk };
+            self.inner.fleet.add_host(peer).map_err(|e| {
+                Error::unavailable("The host's tunnel could not be opened. It is tried again.")
+                    .caused_by(e)
+            })?;
+        }
+        self.streams().publish(Some(organization_id), &[Topic::Hosts]);
+        Ok(HostView { tunnel: self.inner.fleet.host(id), capabilities: None, sessions: 0, host })
+    }
+
+    /// A standard peer's `wg-quick` file without its private key. It contains the preshared key, so
+    /// each access is audited.
+    ///
+    /// # Errors
+    /// `Forbidden`; `NotFound`; `Conflict` for a host with an agent, or when no gateway has started
+    /// on this data yet.
+    pub async fn host_config(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+        id: HostId,
+    ) -> Result<SecretString> {
+        let organization =
+            self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
+        let gateway = self.gateway_identity().await?;
+        let note = self.audit_entry(origin, Action::ShowHostConfig).by_caller(caller);
+        let (host, sealed) = self
+            .transact(move |book| {
+                let found = book.hosts(Some(organization))?.into_iter().find(|(host, _)| host.id == id);
+                let Some((host, sealed)) = found else {
+                    let note = note.clone().action(Action::AccessDenied).on_host_id(id);
+                    return book.deny(&note.denied("unknown"), Error::not_found(HOST));
+                };
+                if host.kind != HostKind::Peer {
+                    let error =
+                        Error::conflict("This host runs our agent, which got its keys when it enrolled; only standard peers have a file.");
+                    return book.deny(&note.clone().on_host(&host).denied("agent"), error);
+                }
+                book.add_entry(&note.clone().on_host(&host));
+                Ok(Ok((host, sealed)))
+            })
+            .await?;
+        let psk = self.inner.vault.unseal(&psk_purpose(host.id), &sealed)?;
+        Ok(SecretString::new(wg_quick(&host, &gateway, &STANDARD.encode(psk.expose()))))
+    }
+
+    /// Stores the gateway's identity for the command line.
+    pub(in crate::broker) async fn store_identity(&self) -> Result<()> {
+        let GatewayIdentity { public_key, endpoint, address } = self.inner.fleet.identity();
+        let text = format!("{public_key} {endpoint} {address}");
+        self.inner.store.write(move |tx| tx.put_setting(IDENTITY_SETTING, &text)).await
+    }
+
+    /// The gateway's identity, from the fleet or, without tunnels, from the store.
+    async fn gateway_identity(&self) -> Result<GatewayIdentity> {
+        let now = self.inner.fleet.identity();
+        if !now.public_key.is_empty() {
+            return Ok(now);
+        }
+        let kept = self.inner.store.read(|tx| tx.setting(IDENTITY_SETTING)).await?;
+        let Some(kept) = kept else {
+            return Err(Error::conflict("No gateway has started on this data yet. Start it once."));
+        };
+        let mut parts = kept.split(' ');
+        let mut next =
+            || parts.next().ok_or_else(|| Error::internal("the stored identity cannot be parsed"));
+        let (public_key, endpoint) = (next()?.to_owned(), next()?.to_owned());
+        let address = next()?.parse().map_err(Error::internal)?;
+        Ok(GatewayIdentity { public_key, endpoint, address })
+    }
+
+    /// Validates and normalizes another party's public key.
+    pub(in crate::broker) async fn validate_peer_key(&self, text: &str) -> Result<String> {
+        let key = STANDARD
+            .decode(text.trim())
+            .ok()
+            .filter(|k| k.len() == 32 && k.iter().any(|b| *b != 0));
+        let Some(key) = key else {
+            return Err(Error::invalid(
+                "public_key must be a WireGuard public key: 32 bytes in base64.",
+            ));
+        };
+        let public_key = STANDARD.encode(key);
+        if self.gateway_identity().await.is_ok_and(|gateway| gateway.public_key == public_key) {
+            return Err(Error::invalid("public_key is the gateway's own."));
+        }
+        Ok(public_key)
+    }
+
+    /// Validates an inner address chosen by an administrator: one that the gateway gives to nobody
+    /// else.
+    fn validate_address(&self, address: IpAddr) -> Result<IpAddr> {
+        let usable = match address {
+            IpAddr::V4(v4) => self.is_usable_v4(v4)?,
+            // The gateway's own address is unknown to who does not know its key, and its tunnel
+            // refuses it.
+            IpAddr::V6(v6) => is_usable_v6(v6),
+        };
+        if usable {
+            Ok(address)
+        } else {
+            Err(Error::invalid("address must be one that a single host can have."))
+        }
+    }
+
+    fn is_usable_v4(&self, v4: Ipv4Addr) -> Result<bool> {
+        let (network, prefix) = self.inner.settings.session_network;
+        let inside = |(network, prefix): (Ipv4Addr, u8)| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            u32::from(v4) & mask == u32::from(network) & mask
+        };
+        if inside((network, prefix)) {
+            return Err(Error::invalid(format!(
+                "address must lie outside {network}/{prefix}, which is the sessions' own."
+            )));
+        }
+        let first = u32::from(HOST_NETWORK.0) + 1 >= u32::from(v4) && inside(HOST_NETWORK);
+        Ok(!(v4.is_unspecified()
+            || v4.is_multicast()
+            || v4.is_broadcast()
+            || v4.is_loopback()
+            || v4.is_link_local()
+            || first))
+    }
+}
+
+/// A unicast address beyond one link that does not embed an IPv4 address (RFC 4291, section 2.5).
+fn is_usable_v6(v6: Ipv6Addr) -> bool {
+    let outside =
+        v6.is_unspecified() || v6.is_multicast() || v6.is_loopback() || v6.is_unicast_link_local();
+    !outside && v6.to_ipv4().is_none()
+}
+
+fn validate_endpoint(endpoint: SocketAddr) -> Result<SocketAddr> {
+    if endpoint.port() == 0 || endpoint.ip().is_unspecified() || endpoint.ip().is_multicast() {
+        return Err(Error::invalid(
+            "endpoint must be ADDRESS:PORT, the UDP address at which the peer can be called.",
+        ));
+    }
+    Ok(endpoint)
+}
+
+/// The file as `wg-quick` reads it. Names are comments there and contain no line breaks.
+fn wg_quick(host: &Host, gateway: &GatewayIdentity, preshared_key: &str) -> String {
+    let (gateway_address, only) = match host.address {
+        IpAddr::V4(_) => (gateway.address, 32),
+        IpAddr::V6(_) => (gateway_v6(&gateway.public_key).into(), 128),
+    };
+    let listen = host
+        .endpoint
+        .map_or_else(String::new, |endpoint| format!("ListenPort = {}\n", endpoint.port()));
+    format!(
+        "# {name}: a workspace host of Portcullis. Keep this file to yourself: it holds a key.\n\
+         [Interface]\n\
+         # The key whose public half is {key}. It stays on this machine: replace the word, or\n\
+         # remove the line and write instead:  PostUp = wg set %i private-key /etc/wireguard/%i.key\n\
+         PrivateKey = REPLACE_WITH_THE_PRIVATE_KEY\n\
+         Address = {address}/{only}\n\
+         {listen}\
+         MTU = 1420\n\
+         \n\
+         [Peer]\n\
+         # The gateway. It reaches this machine at its address above; this machine reaches only the gateway.\n\
+         PublicKey = {gateway_key}\n\
+         PresharedKey = {preshared_key}\n\
+         Endpoint = {endpoint}\n\
+         AllowedIPs = {gateway_address}/{only}\n\
+         PersistentKeepalive = {KEEPALIVE}\n",
+        name = host.name,
+        key = host.public_key,
+        address = host.address,
+        gateway_key = gateway.public_key,
+        endpoint = gateway.endpoint,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{OrganizationId, Timestamp};
+
+    #[test]
+    fn peer_config_allows_only_the_gateway() {
+        let host = Host {
+            id: HostId::new(),
+            organization_id: OrganizationId::new(),
+            kind: HostKind::Peer,
+            name: "rack 7".into(),
+            public_key: "their-key".into(),
+            address: "10.63.0.5".parse().unwrap(),
+            endpoint: None,
+            version: String::new(),
+            enrolled_at: Timestamp(0),
+            last_seen_at: None,
+        };
+        let gateway = GatewayIdentity {
+            public_key: "our-key".into(),
+            endpoint: "desk.example:51820".into(),
+            address: "10.64.0.1".parse().unwrap(),
+        };
+        let text = wg_quick(&host, &gateway, "shared");
+        for line in [
+            "Address = 10.63.0.5/32",
+            "PublicKey = our-key",
+            "PresharedKey = shared",
+            "Endpoint = desk.example:51820",
+            "AllowedIPs = 10.64.0.1/32",
+            "PersistentKeepalive = 25",
+            "PrivateKey = REPLACE_WITH_THE_PRIVATE_KEY",
+        ] {
+            assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line}: {text}");
+        }
+        assert!(!text.contains("ListenPort"));
+        let newer = Host { address: "2001:db8::7".parse().unwrap(), ..host.clone() };
+        let text = wg_quick(&newer, &gateway, "shared");
+        assert!(text.contains("\nAddress = 2001:db8::7/128\n"), "{text}");
+        assert!(
+            text.contains(&format!("\nAllowedIPs = {}/128\n", gateway_v6("our-key")))
+                && gateway_v6("our-key").is_unique_local(),
+            "{text}"
+        );
+        let called = Host { endpoint: Some("192.0.2.1:51900".parse().unwrap()), ..host };
+        assert!(wg_quick(&called, &gateway, "shared").contains("\nListenPort = 51900\n"));
+    }
+}

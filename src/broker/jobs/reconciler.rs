@@ -1,0 +1,322 @@
+//! Reconciler: every few seconds, and whenever a host connects or disconnects, compares the store
+//! with the hosts.
+//!
+//! | found | action |
+//! | --- | --- |
+//! | sessions past their end | `expired` |
+//! | launches interrupted by a killed gateway | `launch_failed` |
+//! | closing sessions that nobody completes | completed |
+//! | sessions on a host that was away for longer than the grace period | `host_lost` |
+//! | active sessions whose desktop is missing on its connected host | `host_lost` |
+//! | desktops on a connected host without a live session | stopped |
+//! | expired tickets, challenges, tokens, entered credentials | deleted |
+//!
+//! The order of reads matters: the expected sessions are read *before* the host is asked for its
+//! desktops, and the leases of the reported desktops *after*, so a launch or end in between is
+//! never taken for a loss.
+
+use crate::broker::Broker;
+use crate::broker::core::stream_registry::Topic;
+use crate::broker::core::teardown::{STOP_TIMEOUT, run_bounded};
+use crate::broker::jobs::lifecycle::HostObservation;
+use crate::broker::model::{TunnelReport, TunnelState};
+use crate::domain::audit::Action;
+use crate::domain::host::{Host, HostKind};
+use crate::domain::route::SessionRoute;
+use crate::domain::session::{EndReason, Session, State};
+use crate::domain::sync::lock;
+use crate::domain::user::RequestSource;
+use crate::domain::{HostId, Result, SessionId, Timestamp};
+use futures_util::FutureExt;
+use std::collections::HashSet;
+use std::sync::MutexGuard;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// Interval between passes when nothing happens.
+const INTERVAL: Duration = Duration::from_secs(3);
+/// Minimum time between two passes.
+const MIN_INTERVAL: Duration = Duration::from_millis(250);
+/// Sessions per pass, of each kind.
+const BATCH: usize = 200;
+/// Time beyond the launch timeout after which a launch counts as interrupted.
+const LAUNCH_SLACK: Duration = Duration::from_secs(10);
+/// Interval at which a connected host's `last_seen_at` is stored.
+const SEEN_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval of deleting expired rows.
+const PURGE_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Broker {
+    pub(in crate::broker) async fn run_reconciler(&self) {
+        let mut hosts = self.inner.fleet.hosts_changed();
+        let mut open = true;
+        loop {
+            hosts.mark_unchanged();
+            if let Err(error) = self.reconcile_once().await {
+                tracing::warn!(%error, "a reconciler pass failed; it is retried");
+            }
+            sleep(MIN_INTERVAL).await;
+            let until = Instant::now() + (INTERVAL - MIN_INTERVAL);
+            if open {
+                if let Ok(changed) = timeout_at(until, hosts.changed()).await {
+                    open = changed.is_ok();
+                }
+            } else {
+                tokio::time::sleep_until(until).await;
+            }
+        }
+    }
+
+    /// One pass.
+    ///
+    /// # Errors
+    /// The first failure of the store; what came before it is done.
+    #[doc(hidden)]
+    pub async fn reconcile_once(&self) -> Result<()> {
+        let now = self.now();
+        self.inner.ephemeral_credentials.remove_expired(now);
+        let launch_by = now.before(self.inner.settings.launch_timeout + LAUNCH_SLACK);
+        let (expired, starting, closing, live, hosts) = self
+            .inner
+            .store
+            .read(move |tx| {
+                let (expired, starting) = (
+                    tx.expired_sessions(now, BATCH)?,
+                    tx.live_sessions_in_states(&["queued", "creating"], BATCH)?,
+                );
+                let closing = tx.live_sessions_in_states(&["closing"], BATCH)?;
+                Ok((expired, starting, closing, tx.live_sessions(None)?, tx.hosts(None)?))
+            })
+            .await?;
+        let hosts = self.sync_host_tunnels(hosts);
+        // The process that began it is gone (a database has one gateway), so nobody will complete
+        // it.
+        let orphaned = |s: &Session| {
+            s.created_at < self.inner.reconciler.started && !self.streams().is_tracked(s.id)
+        };
+        let interrupted = starting
+            .into_iter()
+            .filter(|s| s.created_at < launch_by || orphaned(s))
+            .map(|s| (s, EndReason::LaunchFailed));
+        let mut ending: Vec<_> =
+            interrupted.chain(expired.into_iter().map(|s| (s, EndReason::Expired))).collect();
+        self.spawn_completions(closing);
+        for host in &hosts {
+            let away = self.observe_host(host, now).await?;
+            if away.is_some_and(|since| now.since(since) > self.inner.settings.grace) {
+                ending.extend(active_on(&live, host.id).map(|s| (s.clone(), EndReason::HostLost)));
+            }
+        }
+        let known: HashSet<HostId> = hosts.iter().map(|h| h.id).collect();
+        let gone = |s: &&Session| {
+            s.state == State::Active
+                && !known.contains(&s.host_id)
+                && !matches!(s.route, SessionRoute::Direct(_))
+        };
+        ending.extend(live.iter().filter(gone).map(|s| (s.clone(), EndReason::HostLost)));
+        ending.extend(
+            self.check_inventories(&hosts, &live)
+                .await?
+                .into_iter()
+                .map(|s| (s, EndReason::HostLost)),
+        );
+        self.end_all(ending).await?;
+        self.purge(now).await
+    }
+
+    async fn end_all(&self, ending: Vec<(Session, EndReason)>) -> Result<()> {
+        let mut once = HashSet::new();
+        let ending = ending.into_iter().filter(|(session, _)| once.insert(session.id));
+        let work = ending.map(|(session, reason)| {
+            let broker = self.clone();
+            async move { broker.end_by_system(session, reason, ending_action(reason)).await }
+                .boxed()
+        });
+        let work = work.collect();
+        run_bounded(work).await.into_iter().collect()
+    }
+
+    fn observations(&self) -> MutexGuard<'_, std::collections::HashMap<HostId, HostObservation>> {
+        lock(&self.inner.reconciler.hosts)
+    }
+
+    /// Compares a host with its last observation and audits a change. Returns since when it is
+    /// disconnected.
+    async fn observe_host(&self, host: &Host, now: Timestamp) -> Result<Option<Timestamp>> {
+        let report = self.inner.fleet.host(host.id);
+        let connected = report.as_ref().is_some_and(|r| r.state == TunnelState::Encrypted);
+        let last = self.observations().get(&host.id).cloned();
+        let was = last.as_ref().is_some_and(|w| w.connected);
+        let since = match &last {
+            Some(watch) if watch.connected == connected => watch.since,
+            Some(_) => now,
+            None => self.inner.reconciler.started.max(host.enrolled_at),
+        };
+        if connected != was {
+            let action = if connected { Action::HostConnected } else { Action::HostLost };
+            self.record_host_change(host, action, report.as_ref(), now).await?;
+        }
+        let mut stored = last.and_then(|w| w.stored);
+        if let Some(report) = report.filter(|_| connected) {
+            let fresh = stored.as_ref().is_some_and(|(at, r)| {
+                r.endpoint == report.endpoint && now.since(*at) < SEEN_INTERVAL
+            });
+            if !fresh {
+                let (id, endpoint) = (host.id, report.endpoint);
+                self.inner
+                    .store
+                    .write(move |tx| tx.update_host_seen(id, endpoint, None, now))
+                    .await?;
+                stored = Some((now, report));
+            }
+        }
+        self.observations().insert(host.id, HostObservation { connected, since, stored });
+        Ok((!connected).then_some(since))
+    }
+
+    async fn record_host_change(
+        &self,
+        host: &Host,
+        action: Action,
+        report: Option<&TunnelReport>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let endpoint = report.and_then(|r| r.endpoint);
+        let note = self.audit_entry(&RequestSource::local(""), action).by_system().on_host(host);
+        let note = note.with("endpoint", endpoint.map(|e| e.to_string()));
+        tracing::info!(host = %host.id, name = %host.name, event = action.as_str(), "host");
+        let id = host.id;
+        self.write(move |book| {
+            if action == Action::HostConnected {
+                book.update_host_seen(id, endpoint, None, now)?;
+            }
+            book.add_entry(&note);
+            Ok(())
+        })
+        .await?;
+        self.streams().publish(Some(host.organization_id), &[Topic::Hosts, Topic::Workspaces]);
+        Ok(())
+    }
+
+    /// Opens missing tunnels of stored hosts and removes tunnels of hosts that another process
+    /// removed.
+    fn sync_host_tunnels(&self, stored: Vec<(Host, String)>) -> Vec<Host> {
+        let known: HashSet<_> = stored.iter().map(|(host, _)| host.id).collect();
+        self.observations().retain(|id, _| {
+            let stays = known.contains(id);
+            if !stays {
+                self.inner.fleet.remove_host(*id);
+            }
+            stays
+        });
+        for (host, sealed) in &stored {
+            if self.inner.fleet.host(host.id).is_none() {
+                self.open_host_tunnel(host, sealed);
+            }
+        }
+        stored.into_iter().map(|(host, _)| host).collect()
+    }
+
+    /// Asks every connected host for its desktops; stops those without a live session, and returns
+    /// active sessions whose desktop is missing.
+    async fn check_inventories(&self, hosts: &[Host], live: &[Session]) -> Result<Vec<Session>> {
+        let connected: HashSet<HostId> = self.inner.fleet.connected().into_iter().collect();
+        // Only agents start desktops.
+        let asking = hosts
+            .iter()
+            .filter(|h| h.kind == HostKind::Agent)
+            .map(|h| h.id)
+            .filter(|id| connected.contains(id))
+            .map(|id| {
+                let fleet = self.inner.fleet.clone();
+                async move { (id, timeout(STOP_TIMEOUT, fleet.inventory(id)).await) }.boxed()
+            });
+        let asked = run_bounded(asking.collect()).await;
+        let mut lost = Vec::new();
+        for (host, answer) in asked {
+            let desktops: HashSet<SessionId> = match answer {
+                Ok(Ok(desktops)) => desktops.into_iter().collect(),
+                Ok(Err(error)) => {
+                    tracing::debug!(%host, %error, "a host did not report its desktops");
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            lost.extend(active_on(live, host).filter(|s| !desktops.contains(&s.id)).cloned());
+            self.end_orphans(host, desktops, live).await?;
+        }
+        Ok(lost)
+    }
+
+    async fn end_orphans(
+        &self,
+        host: HostId,
+        desktops: HashSet<SessionId>,
+        live: &[Session],
+    ) -> Result<()> {
+        let leased: HashSet<SessionId> = live.iter().map(|s| s.id).collect();
+        let unsure: Vec<SessionId> =
+            desktops.into_iter().filter(|id| !leased.contains(id)).take(BATCH).collect();
+        if unsure.is_empty() {
+            return Ok(());
+        }
+        // A session launched after the first read has its row before its desktop.
+        let orphans = self
+            .inner
+            .store
+            .read(move |tx| {
+                let mut orphans = Vec::new();
+                for &id in &unsure {
+                    if tx.session(id)?.is_none_or(|s| !s.state.is_live()) {
+                        orphans.push(id);
+                    }
+                }
+                Ok(orphans)
+            })
+            .await?;
+        let ending = orphans.into_iter().map(|id| {
+            tracing::warn!(%host, session = %id, "stopping a desktop without a live session");
+            self.inner.fleet.drop_keys(id);
+            let fleet = self.inner.fleet.clone();
+            async move {
+                if !matches!(timeout(STOP_TIMEOUT, fleet.stop(host, id)).await, Ok(Ok(()))) {
+                    tracing::warn!(%host, session = %id, "the host did not stop the desktop; it is retried");
+                }
+            }
+            .boxed()
+        });
+        run_bounded(ending.collect()).await;
+        Ok(())
+    }
+
+    async fn purge(&self, now: Timestamp) -> Result<()> {
+        {
+            let mut last = lock(&self.inner.reconciler.purged);
+            if now.since(*last) < PURGE_INTERVAL {
+                return Ok(());
+            }
+            *last = now;
+        }
+        self.inner.store.write(move |tx| tx.purge(now)).await.map(drop)
+    }
+}
+
+/// The audit action of a session ended by the system.
+fn ending_action(reason: EndReason) -> Action {
+    match reason {
+        EndReason::Expired => Action::ExpireSession,
+        EndReason::LaunchFailed => Action::LaunchWorkspace,
+        EndReason::UserDisconnected
+        | EndReason::WorkspaceStopped
+        | EndReason::AdminStopped
+        | EndReason::SignedOut
+        | EndReason::SignedOutByAdmin
+        | EndReason::UserDisabled
+        | EndReason::WorkspaceRemoved
+        | EndReason::HostLost => Action::TerminateSession,
+    }
+}
+
+fn active_on(live: &[Session], host: HostId) -> impl Iterator<Item = &Session> {
+    live.iter().filter(move |s| s.host_id == host && s.state == State::Active)
+}

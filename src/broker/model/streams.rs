@@ -1,0 +1,25 @@
+//! Tickets, and what opens a stream.
+
+use crate::domain::Timestamp;
+use crate::domain::secret::SecretString;
+use crate::domain::user::Caller;
+
+#[derive(Debug)]
+pub struct Ticket {
+    pub ticket: SecretString,
+    pub expires_at: Timestamp,
+}
+
+/// What opens a stream.
+#[derive(Debug)]
+pub enum StreamProof<'a> {
+    /// A one-use ticket.
+    Ticket(&'a SecretString),
+    /// A signed-in caller (cookie or bearer token).
+    Caller(&'a Caller),
+}
+
+/// Cause of a `Conflict`: the session has the maximum number of streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the session has all the viewers it may have")]
+pub struct TooManyViewers;

@@ -1,0 +1,3 @@
+//! What the broker asks of others, as traits.
+
+pub mod host_fleet;

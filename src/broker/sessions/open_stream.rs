@@ -1,0 +1,312 @@
+//! Tickets, and opening a stream.
+//!
+//! A **ticket** is opaque, stored hashed, valid for half a minute and one use, and bound to its
+//! session, user and login. Whoever opens a stream with it acts as that caller. The stream slot is
+//! acquired *before* the deciding transaction: whatever ends the session or the login after that
+//! transaction finds the slot and revokes it, so no stream escapes both the denial and the
+//! revocation.
+
+use crate::auth::opaque;
+use crate::broker::Broker;
+use crate::broker::core::answers::SESSION;
+use crate::broker::core::answers::denial_error;
+use crate::broker::core::answers::invalid_token;
+use crate::broker::core::audit_entry::AuditEntryBuilder;
+use crate::broker::core::stream_registry::{
+    AcquiredSlot, StreamGrant, StreamMeters, StreamSlotGuard,
+};
+use crate::broker::core::text::json_int;
+use crate::broker::core::text::token_hash;
+use crate::broker::core::unit_of_work::{AuditedTx, Decision};
+use crate::broker::model::TunnelState;
+use crate::broker::model::{StreamProof, Ticket, TooManyViewers};
+use crate::broker::targets::credentials::UpstreamContext;
+use crate::domain::audit::Action;
+use crate::domain::lease::Lease;
+use crate::domain::policy::{self, Denial, StreamPermit};
+use crate::domain::route::SessionRoute;
+use crate::domain::session::State;
+use crate::domain::user::{Caller, RequestSource};
+use crate::domain::{Error, Result, SessionId, Timestamp};
+use crate::store::Tx;
+use std::sync::atomic::Ordering;
+
+fn invalid_ticket() -> Error {
+    Error::unauthenticated("Invalid or expired ticket")
+}
+
+/// The owner of a ticket, or the reason why it is refused and its owner if known.
+type TicketOwner = std::result::Result<Caller, (&'static str, Option<Box<Caller>>)>;
+
+/// Looks up a ticket without consuming it.
+fn ticket_owner(tx: &mut Tx<'_>, hash: &str, id: SessionId, now: Timestamp) -> Result<TicketOwner> {
+    let Some(row) = tx.ticket(hash)? else { return Ok(Err(("unknown", None))) };
+    let login = tx.login(row.login_id)?;
+    let caller = match (login, tx.user(row.user_id)?) {
+        (Some(login), Some(user)) => {
+            let alive = login.revoked_at.is_none()
+                && now < login.expires_at
+                && !user.disabled
+                && login.user_id == user.id;
+            (Caller { user, login_id: login.id, mfa: login.mfa }, alive)
+        }
+        _ => return Ok(Err(("unknown", None))),
+    };
+    let (caller, alive) = caller;
+    let reason = if row.session_id != id {
+        "foreign"
+    } else if row.used_at.is_some() {
+        "used"
+    } else if now >= row.expires_at {
+        "expired"
+    } else if !alive {
+        "signed_out"
+    } else {
+        return Ok(Ok(caller));
+    };
+    Ok(Err((reason, Some(Box::new(caller)))))
+}
+
+impl AuditedTx<'_, '_> {
+    /// Whether the caller's login is valid and their account enabled in this transaction.
+    pub(in crate::broker) fn login_is_valid(
+        &mut self,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let login = self.login(caller.login_id)?;
+        let user = self.user(caller.user.id)?;
+        let alive = login.is_some_and(|l| {
+            l.revoked_at.is_none() && now < l.expires_at && l.user_id == caller.user.id
+        });
+        Ok(alive && user.is_some_and(|u| !u.disabled))
+    }
+}
+
+impl Broker {
+    /// A one-use ticket for the stream of the caller's own active session.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not theirs; `Conflict` when it is not active.
+    pub async fn issue_ticket(
+        &self,
+        origin: &RequestSource,
+        caller: &Caller,
+        id: SessionId,
+    ) -> Result<Ticket> {
+        let ticket = opaque::new_token("tkt_");
+        let hash = opaque::hash(ticket.expose());
+        let now = self.now();
+        let expires_at = now.after(self.inner.settings.ticket_ttl);
+        let note = self.audit_entry(origin, Action::IssueTicket).by_caller(caller);
+        let who = caller.clone();
+        self.transact(move |book| {
+            permit_stream(book, &who, id, now, &note)?.map_or_else(
+                |error| Ok(Err(error)),
+                |permit| {
+                    book.insert_ticket(&hash, id, who.user.id, who.login_id, expires_at)?;
+                    book.add_entry(&note.clone().on_session(permit.session()));
+                    Ok(Ok(()))
+                },
+            )
+        })
+        .await?;
+        Ok(Ticket { ticket, expires_at })
+    }
+
+    /// Redeems the proof, checks the owner, limits the number of streams, audits `open_stream`.
+    /// Every denial is audited.
+    ///
+    /// # Errors
+    /// `Unauthenticated` for a bad ticket; `NotFound` for a session that is not theirs; `Conflict`
+    /// when it is not active or has all the viewers it may have.
+    pub async fn open_stream(
+        &self,
+        origin: &RequestSource,
+        id: SessionId,
+        proof: StreamProof<'_>,
+    ) -> Result<StreamGrant> {
+        let now = self.now();
+        let (caller, ticket) = match proof {
+            StreamProof::Caller(caller) => (caller.clone(), None),
+            StreamProof::Ticket(ticket) => {
+                let hash = token_hash(ticket);
+                let looked = hash.clone();
+                let caller = match self
+                    .inner
+                    .store
+                    .read(move |tx| ticket_owner(tx, &looked, id, now))
+                    .await?
+                {
+                    Ok(caller) => caller,
+                    Err((reason, of)) => {
+                        return self.refuse_ticket(origin, id, reason, of).await;
+                    }
+                };
+                (caller, Some(hash))
+            }
+        };
+        let owner = self.inner.store.read(move |tx| Ok(tx.session(id)?.map(|s| s.user_id))).await?;
+        let note = self.audit_entry(origin, Action::OpenStream).by_caller(&caller);
+        // Only the owner gets a slot, so that others cannot exhaust the session's slots.
+        let taken = if owner == Some(caller.user.id) {
+            let Some(taken) =
+                self.streams().acquire_slot(id, &caller, now, self.inner.settings.max_viewers)
+            else {
+                self.write_entry(note.on_session_id(id).denied("too_many_viewers")).await?;
+                let full = Error::conflict(
+                    "This session is open in as many windows as it may be. Close one first.",
+                );
+                return Err(full.caused_by(TooManyViewers));
+            };
+            Some(taken)
+        } else {
+            None
+        };
+        let who = caller.clone();
+        let by_ticket = ticket.is_some();
+        let tunnel = self.inner.fleet.tunnel(id).map(|report| report.state);
+        let found = self
+            .transact(move |book| {
+                if let Some(hash) = &ticket
+                    && !book.consume_ticket(hash, now)?
+                {
+                    return book.deny(
+                        &note
+                            .clone()
+                            .action(Action::TicketRefused)
+                            .on_session_id(id)
+                            .denied("used"),
+                        invalid_ticket(),
+                    );
+                }
+                let permit = match permit_stream(book, &who, id, now, &note)? {
+                    Ok(permit) => permit,
+                    Err(error) => return Ok(Err(error)),
+                };
+                let note = note.clone().on_session(permit.session());
+                let behind = match book.upstream_context(permit.session(), &note)? {
+                    Ok(behind) => behind,
+                    Err(error) => return Ok(Err(error)),
+                };
+                let tunnel = if matches!(permit.session().route, SessionRoute::Direct(_)) {
+                    Some(TunnelState::None)
+                } else {
+                    tunnel
+                };
+                let note = note.with("proof", if by_ticket { "ticket" } else { "login" });
+                book.add_entry(&note.with("tunnel_status", tunnel.map(TunnelState::as_str)));
+                Ok(Ok((permit, behind)))
+            })
+            .await;
+        let (permit, behind) = found?;
+        let Some(taken) = taken else { return Err(Error::not_found(SESSION)) };
+        self.grant(permit, behind, taken, &caller)
+    }
+
+    fn grant(
+        &self,
+        permit: StreamPermit,
+        behind: UpstreamContext,
+        taken: AcquiredSlot,
+        caller: &Caller,
+    ) -> Result<StreamGrant> {
+        self.streams().set_conditions(&taken.slot, behind.conditions());
+        let server = self.upstream_of(permit.session(), behind, caller)?;
+        let lease = Lease::grant(permit, server);
+        Ok(StreamGrant {
+            lease,
+            authorization: taken.authorization,
+            meters: taken.meters,
+            slot: taken.slot,
+        })
+    }
+
+    async fn refuse_ticket<T>(
+        &self,
+        origin: &RequestSource,
+        id: SessionId,
+        reason: &str,
+        of: Option<Box<Caller>>,
+    ) -> Result<T> {
+        let note = self.audit_entry(origin, Action::TicketRefused).on_session_id(id).denied(reason);
+        match of {
+            Some(caller) => self.write_entry(note.by_caller(&caller)).await?,
+            None => self.audit_unauthenticated(origin, note).await?,
+        }
+        Err(invalid_ticket())
+    }
+
+    /// Audits `close_stream` with byte counts and duration, and frees the slot.
+    ///
+    /// # Errors
+    /// When the store cannot write it down; the place is free all the same.
+    pub async fn close_stream(
+        &self,
+        origin: &RequestSource,
+        grant: StreamGrant,
+        why: &str,
+    ) -> Result<()> {
+        let StreamGrant { lease, meters, slot: place, .. } = grant;
+        self.close_shared_stream(origin, &lease, &meters, place, why).await
+    }
+
+    /// [`Broker::close_stream`] for a lease that is shared and may outlive the stream.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn close_shared_stream(
+        &self,
+        origin: &RequestSource,
+        lease: &Lease,
+        meters: &StreamMeters,
+        place: StreamSlotGuard,
+        why: &str,
+    ) -> Result<()> {
+        let note = self.audit_entry(origin, Action::CloseStream).on_session(lease.session());
+        let note = place.caller.as_deref().map_or(note.clone(), |caller| note.by_caller(caller));
+        let lasted = self.now().since(place.opened_at);
+        let note = note
+            .reason(why)
+            .with("bytes_up", json_int(meters.up.load(Ordering::Relaxed)))
+            .with("bytes_down", json_int(meters.down.load(Ordering::Relaxed)))
+            .with("duration_ms", json_int(crate::broker::core::text::millis_u64(lasted)));
+        drop(place);
+        self.write_entry(note).await
+    }
+}
+
+/// A permit to stream, or an audited denial.
+fn permit_stream(
+    book: &mut AuditedTx<'_, '_>,
+    who: &Caller,
+    id: SessionId,
+    now: Timestamp,
+    note: &AuditEntryBuilder,
+) -> Decision<StreamPermit> {
+    let Some(session) = book.session(id)? else {
+        let note = note.clone().action(Action::AccessDenied).on_session_id(id);
+        return book.deny(&note.denied("unknown"), Error::not_found(SESSION));
+    };
+    if !book.login_is_valid(who, now)? {
+        return book.deny(&note.clone().on_session(&session).denied("signed_out"), invalid_token());
+    }
+    match policy::authorize_stream(who, &session) {
+        Ok(permit) => Ok(Ok(permit)),
+        Err(Denial::NotOwner) => {
+            let note = note.clone().action(Action::AccessDenied).on_session_id(id);
+            book.deny(
+                &note.denied(Denial::NotOwner.as_str()),
+                denial_error(Denial::NotOwner, SESSION),
+            )
+        }
+        Err(denial) => {
+            let reason = match session.state {
+                State::Closing(reason) | State::Closed(reason) => reason.as_str(),
+                State::Queued | State::Creating | State::Active => denial.as_str(),
+            };
+            let note = note.clone().on_session(&session).with("state", reason);
+            book.deny(&note.denied(denial.as_str()), denial_error(denial, SESSION))
+        }
+    }
+}
