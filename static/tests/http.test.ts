@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
-/** The little of a browser that the HTTP layer touches. */
+/** Browser globals used by the HTTP layer. */
 const storage = new Map<string, string>();
 let queue: Promise<unknown> = Promise.resolve();
 vi.stubGlobal('navigator', { locks: { request: (_name: string, act: () => Promise<unknown>) => (queue = queue.then(act, act)) } });
@@ -9,9 +9,9 @@ vi.stubGlobal('localStorage', { getItem: (key: string) => storage.get(key) ?? nu
 
 type Answer = (request: Request) => Response | Promise<Response>;
 let answer: Answer;
-const asked: Request[] = [];
+const requests: Request[] = [];
 vi.stubGlobal('fetch', async (request: Request) => {
-  asked.push(request);
+  requests.push(request);
   return answer(request);
 });
 const path = (request: Request) => new URL(request.url).pathname;
@@ -21,7 +21,7 @@ async function fresh() {
   vi.resetModules();
   storage.clear();
   storage.set('portcullis.refreshed', '1');
-  asked.length = 0;
+  requests.length = 0;
   return { http: await import('../src/api/http'), calls: await import('../src/api/calls') };
 }
 let m: Awaited<ReturnType<typeof fresh>>;
@@ -35,26 +35,26 @@ describe('requests', () => {
     await m.calls.login('a@b', 'secret');
     await m.calls.workspaces();
     await m.calls.launch('ws-linux-desktop');
-    const header = (n: number, name: string) => asked[n]?.headers.get(name) ?? null;
+    const header = (n: number, name: string) => requests[n]?.headers.get(name) ?? null;
     expect([header(0, 'X-Portcullis-Csrf'), header(0, 'X-Portcullis-Session')]).toEqual(['1', 'cookie']);
     expect([header(1, 'X-Portcullis-Csrf'), header(1, 'X-Portcullis-Session')]).toEqual([null, null]);
     expect([header(2, 'X-Portcullis-Csrf'), header(2, 'X-Portcullis-Session')]).toEqual(['1', null]);
-    expect(asked.map(path)).toEqual(['/api/auth/login', '/api/workspaces', '/api/workspaces/ws-linux-desktop/launch']);
+    expect(requests.map(path)).toEqual(['/api/auth/login', '/api/workspaces', '/api/workspaces/ws-linux-desktop/launch']);
   });
 
-  it('turn refusals into errors with words, request id and waiting time', async () => {
+  it('turn error responses into errors with detail, request id and retry delay', async () => {
     answer = () => json(429, { detail: 'Too many attempts' }, { 'X-Request-Id': 'req-1', 'Retry-After': '30' });
     await expect(m.calls.login('a@b', 'x')).rejects.toMatchObject({ status: 429, detail: 'Too many attempts', requestId: 'req-1', retryAfter: 30 });
   });
 
-  it('say so when nobody answers', async () => {
+  it('report a missing response as offline', async () => {
     answer = () => Promise.reject(new TypeError('failed'));
     await expect(m.calls.workspaces()).rejects.toMatchObject({ status: 0, offline: true });
   });
 });
 
 describe('a 401', () => {
-  it('is answered by one refresh for all that wait, then each is asked again', async () => {
+  it('causes one refresh shared by all waiting requests, which are then repeated', async () => {
     let signedIn = false;
     answer = async (request) => {
       if (path(request) === '/api/auth/refresh') {
@@ -65,10 +65,10 @@ describe('a 401', () => {
       return signedIn ? json(200, []) : json(401, { detail: 'Not authenticated' });
     };
     await Promise.all([m.calls.workspaces(), m.calls.activeSessions(), m.calls.users()]);
-    expect(asked.filter((request) => path(request) === '/api/auth/refresh').length).toBe(1);
+    expect(requests.filter((request) => path(request) === '/api/auth/refresh').length).toBe(1);
   });
 
-  it('keeps the body for the second try', async () => {
+  it('keeps the body for the repeated request', async () => {
     let first = true;
     const bodies: string[] = [];
     answer = async (request) => {
@@ -99,22 +99,22 @@ describe('a 401', () => {
     expect(out).not.toHaveBeenCalled();
   });
 
-  it('of a first visit asks for nothing at all', async () => {
+  it('of a first visit sends no request', async () => {
     vi.stubGlobal('document', { cookie: 'theme=x' });
     storage.clear();
     answer = () => json(401, { detail: 'Not authenticated' });
     await expect(m.calls.me()).rejects.toMatchObject({ status: 401 });
-    expect(asked).toEqual([]);
+    expect(requests).toEqual([]);
     vi.stubGlobal('document', { cookie: 'theme=x; __Host-portcullis-here=1' });
     await expect(m.calls.me()).rejects.toMatchObject({ status: 401 });
-    expect(asked.map(path)).toEqual(['/api/auth/me', '/api/auth/refresh']);
+    expect(requests.map(path)).toEqual(['/api/auth/me', '/api/auth/refresh']);
     vi.stubGlobal('document', undefined);
   });
 
-  it('of a wrong password is just that', async () => {
+  it('of a wrong password causes no refresh', async () => {
     answer = () => json(401, { detail: 'Invalid credentials' });
     await expect(m.calls.login('a@b', 'x')).rejects.toMatchObject({ status: 401 });
-    expect(asked.length).toBe(1);
+    expect(requests.length).toBe(1);
   });
 
   it('uses the refresh of another tab', async () => {
@@ -128,7 +128,7 @@ describe('a 401', () => {
       return json(401, {});
     };
     await m.calls.workspaces();
-    expect(asked.map(path)).toEqual(['/api/workspaces', '/api/workspaces']);
+    expect(requests.map(path)).toEqual(['/api/workspaces', '/api/workspaces']);
   });
 });
 

@@ -18,7 +18,7 @@ const NOON = new Date(2025, 10, 21, 12, 0, 0).getTime();
 const at = (ms: number) => new Date(ms).toISOString();
 
 describe('format', () => {
-  it('tells moments as people do', () => {
+  it('formats moments relative to today', () => {
     expect(moment(at(NOON - 3_600_000), NOON)).toBe('Today 11:00');
     expect(moment(at(NOON - 86_400_000), NOON, true)).toBe('Yesterday 12:00:00');
     expect(moment(at(NOON - 10 * 86_400_000), NOON)).toBe('11 Nov 12:00');
@@ -26,19 +26,19 @@ describe('format', () => {
     expect(moment(null, NOON)).toBe('–');
     expect(utc('2025-11-21T12:00:00.123Z')).toBe('2025-11-21 12:00:00.123 UTC');
   });
-  it('tells durations', () => {
+  it('formats durations', () => {
     expect([0, 42_000, 723_000, 3_723_000, 90_061_000].map(stopwatch)).toEqual(['0:00', '0:42', '12:03', '1:02:03', '1 day 1:01:01']);
     expect([500, 42_000, 65_000, 723_000, 3_900_000, 90_000_000].map(span)).toEqual(['0 s', '42 s', '1 min 5 s', '12 min', '1 h 5 min', '1 day 1 h']);
     expect(stopwatch(-5)).toBe('0:00');
     expect(ago(at(NOON - 2_000), NOON)).toBe('Just now');
     expect(ago(at(NOON - 130_000), NOON)).toBe('2 min ago');
   });
-  it('tells sizes', () => {
+  it('formats sizes', () => {
     expect([0, 812, 4_200, 18_400_000, 1_300_000_000].map(bytes)).toEqual(['0 B', '812 B', '4.2 kB', '18.4 MB', '1.3 GB']);
   });
 });
 
-describe('the way back after signing in', () => {
+describe('returnPath', () => {
   it.each(['/', '/sessions', '/audit?outcome=denied', '/viewer/abc'])('keeps %s', (path) => {
     expect(returnPath(path)).toBe(path);
   });
@@ -48,15 +48,15 @@ describe('the way back after signing in', () => {
 });
 
 describe('audit filters', () => {
-  it('read the address', () => {
+  it('are read from the query', () => {
     const filter = readFilter(new URLSearchParams('actor=%20maya%20&outcome=denied&scope=all&q='));
     expect(filter).toEqual({ actor: 'maya', outcome: 'denied' });
   });
-  it('go into the address of a download', () => {
+  it('are part of the download URL', () => {
     expect(auditExport({ actor: 'a&b@example.com', outcome: 'denied' }, 'csv')).toBe('/api/audit/export?format=csv&actor=a%26b%40example.com&outcome=denied');
     expect(auditExport({}, 'jsonl')).toBe('/api/audit/export?format=jsonl');
   });
-  it('carry instants through the local field unchanged', () => {
+  it('convert instants to the local field and back', () => {
     const iso = '2025-11-21T12:34:00.000Z';
     expect(fromLocalField(toLocalField(iso))).toBe(iso);
     expect(toLocalField('nonsense')).toBe('');
@@ -77,8 +77,8 @@ describe('devices', () => {
   ])('%s', (agent, words) => expect(deviceOf(agent)).toBe(words));
 });
 
-describe('the size of the desktop', () => {
-  it('follows a large window, and is left alone by a small one', () => {
+describe('sizing', () => {
+  it('is remote in a large window and fit in a small one', () => {
     const kept: Record<string, string> = {};
     const keep = (key: string, value?: string) => (value === undefined ? (kept[key] ?? null) : (kept[key] = value));
     expect(sizingFor({ width: 1280, height: 800 }, keep)).toBe('remote');
@@ -86,7 +86,7 @@ describe('the size of the desktop', () => {
     expect(sizingFor({ width: 844, height: 390 }, keep)).toBe('fit');
     expect(sizingFor({ width: 820, height: 1180 }, keep)).toBe('remote');
   });
-  it('is chosen for each kind of window by itself', () => {
+  it('is stored separately for small and large windows', () => {
     const kept: Record<string, string> = {};
     const keep = (key: string, value?: string) => (value === undefined ? (kept[key] ?? null) : (kept[key] = value));
     chooseSizing('fit', { width: 1280, height: 800 }, keep);
@@ -99,7 +99,7 @@ describe('the size of the desktop', () => {
 });
 
 describe('explanations', () => {
-  it('have a title and something to do for every status', () => {
+  it('have a title and a hint for every status', () => {
     for (const status of [0, 400, 401, 403, 404, 409, 413, 422, 423, 429, 500, 502, 503]) {
       const words = explain(new ApiError(status, 'said', 'req-1', 90));
       expect(words.title).not.toBe('');
@@ -110,7 +110,7 @@ describe('explanations', () => {
   });
 });
 
-describe('words', () => {
+describe('strings', () => {
   it('exist for every end of a session', () => {
     for (const reason of ['user_disconnected', 'workspace_stopped', 'admin_stopped', 'signed_out', 'signed_out_by_admin', 'user_disabled', 'workspace_removed', 'expired', 'host_lost', 'launch_failed']) {
       expect(viewer.end[reason]?.title, reason).toBeTruthy();
@@ -133,7 +133,7 @@ describe('viewer parts', () => {
     }
     expect(backoff(20, 0)).not.toBe(backoff(20, 0.9));
   });
-  it('name the slow leg only when it is slow', () => {
+  it('name the slow hop only when there is one', () => {
     expect(readLatency(null)).toBeNull();
     expect(readLatency({ browser_ms: null, host_ms: null })).toBeNull();
     expect(readLatency({ browser_ms: 9, host_ms: 3 })).toEqual({ totalMs: 12, slow: null });
@@ -141,17 +141,17 @@ describe('viewer parts', () => {
     expect(readLatency({ browser_ms: 20, host_ms: 3, slow_leg: 'host_desktop' })?.slow).toBe('host_desktop');
     for (const leg of ['browser_gateway', 'gateway_host', 'host_desktop']) expect(viewer.slow[leg]).toBeTruthy();
   });
-  it('know keysyms', () => {
+  it('map characters to keysyms', () => {
     expect([...'aÿ€\n'].map(keysymOf)).toEqual([0x61, 0xff, 0x0100_20ac, 0xff0d]);
     const f = [...chordsOf(false), ...chordsOf(true)].find(({ id }) => id === 'ctrl-alt-f1');
     expect(f?.keys.map(({ keysym }) => keysym)).toEqual([0xffe3, 0xffe9, 0xffbe]);
   });
-  it('see what was typed on a touch keyboard', () => {
+  it('compute what was typed on a touch keyboard', () => {
     expect(difference('ab', 'abc')).toEqual({ deleted: 0, typed: 'c' });
     expect(difference('ab', 'a')).toEqual({ deleted: 1, typed: '' });
     expect(difference('teh', 'the')).toEqual({ deleted: 2, typed: 'he' });
   });
-  it('show the QR code as an image that can run nothing', () => {
+  it('show the QR code as an image without scripts', () => {
     expect(qrImage('<svg onload="x()"/>')).toBe('data:image/svg+xml;charset=utf-8,%3Csvg%20onload%3D%22x()%22%2F%3E');
   });
 });

@@ -2,46 +2,46 @@ import { describe, expect, it } from 'vitest';
 import { type Gesture, Gestures } from '../src/viewer/core/gestures';
 import { keyOf } from '../src/viewer/core/keys';
 import { allowedBy } from '../src/viewer/core/protocol';
-import { FIRST, Meter, follow, levelOf } from '../src/viewer/core/quality';
+import { INITIAL, Meter, adjust, levelOf } from '../src/viewer/core/quality';
 import { scancodeOf } from '../src/viewer/rdp/scancodes';
 import { desktopSize, fitted, moved } from '../src/viewer/rdp/screen';
 import { splitName } from '../src/viewer/ui/credential';
 import { only, split } from '../tools/split-wasm';
 
-describe('the quality of the picture', () => {
-  const after = (from: typeof FIRST, ...bits: number[]) => bits.reduce(follow, from);
+describe('adaptive image quality', () => {
+  const after = (from: typeof INITIAL, ...bits: number[]) => bits.reduce(adjust, from);
 
   it('goes down after two slow measurements, not after one', () => {
-    expect(after(FIRST, 1e6).at).toBe(FIRST.at);
-    expect(after(FIRST, 1e6, 1e6).at).toBe(FIRST.at + 1);
-    expect(after(FIRST, 1e6, 9e6, 1e6).at).toBe(FIRST.at);
+    expect(after(INITIAL, 1e6).at).toBe(INITIAL.at);
+    expect(after(INITIAL, 1e6, 1e6).at).toBe(INITIAL.at + 1);
+    expect(after(INITIAL, 1e6, 9e6, 1e6).at).toBe(INITIAL.at);
   });
 
-  it('goes up only after four measurements with clearly more room', () => {
-    expect(after(FIRST, 50e6, 50e6, 50e6).at).toBe(FIRST.at);
-    expect(after(FIRST, 50e6, 50e6, 50e6, 50e6).at).toBe(0);
-    // Just beyond the threshold is not "clearly".
-    expect(after(FIRST, ...Array<number>(20).fill(31e6)).at).toBe(FIRST.at);
+  it('goes up only after four measurements with headroom', () => {
+    expect(after(INITIAL, 50e6, 50e6, 50e6).at).toBe(INITIAL.at);
+    expect(after(INITIAL, 50e6, 50e6, 50e6, 50e6).at).toBe(0);
+    // Just above the threshold is not enough.
+    expect(after(INITIAL, ...Array<number>(20).fill(31e6)).at).toBe(INITIAL.at);
   });
 
-  it('does not swing between two levels when the bandwidth is at their border', () => {
-    let control = FIRST;
+  it('does not oscillate when the bandwidth is at the threshold', () => {
+    let control = INITIAL;
     const seen: number[] = [];
     for (let i = 0; i < 100; i += 1) {
-      control = follow(control, 8e6 * (i % 2 ? 0.95 : 1.05));
+      control = adjust(control, 8e6 * (i % 2 ? 0.95 : 1.05));
       seen.push(control.at);
     }
     expect(new Set(seen).size).toBe(1);
   });
 
   it('ends at the lowest and the highest level', () => {
-    const low = after(FIRST, ...Array<number>(50).fill(0));
+    const low = after(INITIAL, ...Array<number>(50).fill(0));
     expect(levelOf(low)).toEqual({ quality: 2, compression: 9 });
     const high = after(low, ...Array<number>(50).fill(1e9));
     expect(levelOf(high)).toEqual({ quality: 8, compression: 1 });
   });
 
-  it('measures bursts, and nothing but bursts', () => {
+  it('measures only bursts', () => {
     const meter = new Meter();
     const ten = Array.from({ length: 11 }, (_, i) => meter.add(100_000, i * 10));
     expect(ten.every((bits) => bits === null)).toBe(true);
@@ -52,7 +52,7 @@ describe('the quality of the picture', () => {
   });
 });
 
-describe('fingers', () => {
+describe('gestures', () => {
   function setUp() {
     const seen: Gesture[] = [];
     let timers: (() => void)[] = [];
@@ -63,7 +63,7 @@ describe('fingers', () => {
     return { gestures, seen, wait: () => timers.splice(0).forEach((act) => act()), waiting: () => timers.length };
   }
 
-  it('tap: a click where the finger was put, although it trembled', () => {
+  it('tap: a click at the start position, despite small movements', () => {
     const { gestures, seen, waiting } = setUp();
     gestures.down(1, { x: 10, y: 10 });
     gestures.move(1, { x: 13, y: 12 });
@@ -72,7 +72,7 @@ describe('fingers', () => {
     expect(waiting()).toBe(0);
   });
 
-  it('hold: the right button, and no click when the finger goes', () => {
+  it('hold: the right button, and no click on release', () => {
     const { gestures, seen, wait } = setUp();
     gestures.down(1, { x: 10, y: 10 });
     wait();
@@ -80,7 +80,7 @@ describe('fingers', () => {
     expect(seen).toEqual([{ kind: 'hold', x: 10, y: 10 }]);
   });
 
-  it('drag: from where it began to where it ended', () => {
+  it('drag: from start to end', () => {
     const { gestures, seen, waiting } = setUp();
     gestures.down(1, { x: 10, y: 10 });
     gestures.move(1, { x: 40, y: 10 });
@@ -93,7 +93,7 @@ describe('fingers', () => {
     expect(waiting()).toBe(0);
   });
 
-  it('a second finger lets go of what the first dragged', () => {
+  it('a second finger ends the drag of the first', () => {
     const { gestures, seen } = setUp();
     gestures.down(1, { x: 10, y: 10 });
     gestures.move(1, { x: 40, y: 10 });
@@ -104,7 +104,7 @@ describe('fingers', () => {
     expect(seen.at(-1)).toEqual({ kind: 'drag', phase: 'end', x: 90, y: 10 });
   });
 
-  it('two fingers along each other scroll, apart they pinch', () => {
+  it('two fingers scroll when they move together and pinch when they move apart', () => {
     const scroll = setUp();
     scroll.gestures.down(1, { x: 0, y: 0 });
     scroll.gestures.down(2, { x: 100, y: 0 });
@@ -123,33 +123,33 @@ describe('fingers', () => {
   });
 });
 
-describe('keys of RDP', () => {
+describe('RDP scancodes', () => {
   it.each([
     ['Escape', 0x01], ['KeyQ', 0x10], ['KeyA', 0x1e], ['KeyZ', 0x2c], ['Space', 0x39], ['F1', 0x3b], ['F12', 0x58], ['NumLock', 0x45], ['IntlBackslash', 0x56],
     ['ControlRight', 0xe01d], ['AltRight', 0xe038], ['Delete', 0xe053], ['ArrowUp', 0xe048], ['MetaLeft', 0xe05b], ['NumpadEnter', 0xe01c], ['PrintScreen', 0xe037],
   ])('%s is %i', (code, scancode) => expect(scancodeOf(code)).toBe(scancode));
 
-  it('has none for what is no key', () => {
+  it('are undefined for unknown codes', () => {
     expect(scancodeOf('')).toBeUndefined();
     expect(scancodeOf('-')).toBeUndefined();
   });
 
-  it('finds the key of a character for shortcuts', () => {
+  it('maps characters of shortcuts to keys', () => {
     expect(keyOf('C')).toEqual({ keysym: 0x63, code: 'KeyC' });
     expect(keyOf('7').code).toBe('Digit7');
     expect(keyOf('ü').code).toBe('');
   });
 });
 
-describe('the place of the picture', () => {
+describe('position of the canvas', () => {
   it('fits and centres', () => {
     expect(fitted({ width: 1000, height: 500 }, { width: 500, height: 500 })).toEqual({ left: 0, top: 125, width: 500, height: 250 });
   });
-  it('never shows what is beyond an edge', () => {
+  it('clamps panning to the edges', () => {
     expect(moved({ width: 1000, height: 400 }, { width: 500, height: 500 }, { left: 0, top: 0 }, 200, 30)).toMatchObject({ left: 0, top: 50 });
     expect(moved({ width: 1000, height: 400 }, { width: 500, height: 500 }, { left: 0, top: 0 }, -900, 0)).toMatchObject({ left: -500 });
   });
-  it('asks for sizes that servers take', () => {
+  it('requests sizes within the limits of servers', () => {
     expect(desktopSize({ width: 1281, height: 799 })).toEqual({ width: 1280, height: 796 });
     expect(desktopSize({ width: 50, height: 60_000 })).toEqual({ width: 200, height: 8192 });
   });
@@ -163,20 +163,20 @@ it.each([
   [{ clipboard: 'both', read_only: true }, { clipboardIn: false, clipboardOut: true, input: false }],
 ])('policy %j allows %j', (policy, allowed) => expect(allowedBy(policy)).toEqual(allowed));
 
-it('takes a domain apart from a user name', () => {
+it('splits a domain from a user name', () => {
   expect(splitName(' CORP\\maya ')).toEqual({ username: 'maya', domain: 'CORP' });
   expect(splitName('maya@corp.example')).toEqual({ username: 'maya@corp.example', domain: '' });
 });
 
-describe('taking the WASM out of its script', () => {
+describe('splitting the WASM from its script', () => {
   const code = (wasm: string) => `const a = "data:application/wasm;base64,${wasm}";\nfunction f() { return new WebSocket(u); }`;
   const real = Buffer.from('\0asm\x01\0\0\0').toString('base64');
 
-  it('leaves an address in its place, and lets sockets be seen', () => {
+  it('replaces it by a URL and redirects new WebSocket', () => {
     const out = split(code(real), (wasm) => `url(${wasm.length})`, '/socket.ts');
     expect(out).toBe('import { openSocket } from "/socket.ts";\nconst a = url(8);\nfunction f() { return openSocket(u); }');
   });
-  it('fails rather than guesses', () => {
+  it('fails on unexpected input', () => {
     expect(() => split(`${code(real)}\n"data:application/wasm;base64,AAAA"`, () => '', 's')).toThrow(/2 times/);
     expect(() => split('', () => '', 's')).toThrow(/0 times/);
     expect(() => split(code('AAAAAAAA'), () => '', 's')).toThrow(/no WASM/);

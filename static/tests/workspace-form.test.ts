@@ -1,20 +1,20 @@
 import { describe, expect, it } from 'vitest';
 import type { Host, Workspace } from '../src/api/types';
-import { isFingerprint, lacking, policyOf, readable, serverBody, serverOf, servesType, servicesOf, webBody, webOf } from '../src/lib/workspace-form';
+import { isFingerprint, invalidFields, policyOf, groupedFingerprint, serverBody, serverOf, servesType, servicesOf, webBody, webOf } from '../src/lib/workspace-form';
 
 const workspace = (more: object) => ({ id: 'ws', type: 'rdp', ...more }) as unknown as Workspace;
 const PRINT = 'ab'.repeat(32);
 
 describe('the workspace form', () => {
-  it('asks for where a server is, and for who signs in', () => {
-    expect(lacking('rdp', serverOf('rdp', null))).toEqual(['host', 'service', 'username']);
-    expect(lacking('vnc', serverOf('vnc', null))).toEqual(['host']);
-    expect(lacking('linux', serverOf('linux', null))).toEqual([]);
+  it('requires a target and a credential', () => {
+    expect(invalidFields('rdp', serverOf('rdp', null))).toEqual(['host', 'service', 'username']);
+    expect(invalidFields('vnc', serverOf('vnc', null))).toEqual(['host']);
+    expect(invalidFields('linux', serverOf('linux', null))).toEqual([]);
     const rdp = { ...serverOf('rdp', null), host: 'h', service: 'xrdp', credential: 'ask' as const };
-    expect(lacking('rdp', rdp)).toEqual([]);
-    expect(lacking('rdp', { ...rdp, where: 'peer', port: 0 })).toEqual(['port']);
-    expect(lacking('rdp', { ...rdp, rule: 'pinned', fingerprint: 'ab' })).toEqual(['fingerprint']);
-    expect(lacking('rdp', { ...rdp, rule: 'authority' })).toEqual(['roots', 'name']);
+    expect(invalidFields('rdp', rdp)).toEqual([]);
+    expect(invalidFields('rdp', { ...rdp, where: 'peer', port: 0 })).toEqual(['port']);
+    expect(invalidFields('rdp', { ...rdp, rule: 'pinned', fingerprint: 'ab' })).toEqual(['fingerprint']);
+    expect(invalidFields('rdp', { ...rdp, rule: 'authority' })).toEqual(['roots', 'name']);
   });
 
   it.each([
@@ -27,13 +27,13 @@ describe('the workspace form', () => {
     expect(serverBody('rdp', form)).toMatchObject({ target });
   });
 
-  it('knows a desktop that an agent starts, and says nothing of a server', () => {
+  it('sends no server for a desktop that an agent starts', () => {
     const form = serverOf('rdp', workspace({ target: null }));
     expect(form.where).toBe('own');
     expect(serverBody('rdp', form)).toEqual({});
   });
 
-  it('sends a stored account only where it is used, and a password only when one was typed', () => {
+  it('sends a stored account only where it is used, and a password only when one was entered', () => {
     const form = { ...serverOf('rdp', workspace({ target: { direct: 'lab' } })), username: ' maya ', password: 'secret' };
     expect(serverBody('rdp', form)).toMatchObject({ password: 'secret', server: { credential: 'workspace', username: 'maya' } });
     const ask = serverBody('rdp', { ...form, credential: 'ask' });
@@ -42,39 +42,39 @@ describe('the workspace form', () => {
     expect(serverBody('rdp', { ...form, password: '' })).not.toHaveProperty('password');
   });
 
-  it('sends of the rule only what belongs to it', () => {
+  it('sends only the fields of the chosen trust rule', () => {
     const form = { ...serverOf('vnc', workspace({ target: { direct: 'lab' } })), fingerprint: PRINT, roots: 'pem', name: 'n' };
     expect(serverBody('vnc', form)).toMatchObject({ server: { trust: { rule: 'first_use' } } });
     expect(serverBody('vnc', { ...form, rule: 'pinned' })).toMatchObject({ server: { trust: { rule: 'pinned', fingerprint: PRINT } } });
     expect(serverBody('vnc', { ...form, rule: 'authority' })).toMatchObject({ server: { trust: { rule: 'authority', roots: 'pem', name: 'n' } } });
   });
 
-  it('reads fingerprints as people write them', () => {
+  it('accepts fingerprints with colons, spaces and prefix', () => {
     expect(isFingerprint(`SHA256:${PRINT.toUpperCase().replace(/(..)(?=.)/g, '$1:')}`)).toBe(true);
     expect(isFingerprint(PRINT.slice(2))).toBe(false);
-    expect(readable('ab:cd:ef:01')).toBe('abcd ef01');
+    expect(groupedFingerprint('ab:cd:ef:01')).toBe('abcd ef01');
   });
 
-  it('begins with the policy that allows the least that people expect', () => {
+  it('defaults to the standard policy', () => {
     expect(policyOf(null)).toEqual({ clipboard: 'both', files: false, read_only: false });
   });
 
   const placed = () => ({ ...serverOf('html5', null), host: 'h', service: 'wiki' });
 
-  it('asks of a web application only what its way of signing in needs', () => {
+  it('requires only the fields of the chosen sign-in of a web application', () => {
     const web = webOf(null);
-    expect(lacking('html5', serverOf('html5', null), web)).toEqual(['host', 'service']);
-    expect(lacking('html5', placed(), web)).toEqual([]);
-    expect(lacking('html5', placed(), { ...web, signIn: 'header', start: '//evil' })).toEqual(['start', 'header']);
-    expect(lacking('html5', placed(), { ...web, signIn: 'basic' })).toEqual(['username']);
-    expect(lacking('html5', { ...placed(), credential: 'user' }, { ...web, signIn: 'basic' })).toEqual([]);
+    expect(invalidFields('html5', serverOf('html5', null), web)).toEqual(['host', 'service']);
+    expect(invalidFields('html5', placed(), web)).toEqual([]);
+    expect(invalidFields('html5', placed(), { ...web, signIn: 'header', start: '//evil' })).toEqual(['start', 'header']);
+    expect(invalidFields('html5', placed(), { ...web, signIn: 'basic' })).toEqual(['username']);
+    expect(invalidFields('html5', { ...placed(), credential: 'user' }, { ...web, signIn: 'basic' })).toEqual([]);
     const pinned = { ...placed(), rule: 'pinned' as const };
-    expect(lacking('html5', pinned, web)).toEqual([]);
-    expect(lacking('html5', pinned, { ...web, scheme: 'https' })).toEqual(['fingerprint']);
-    for (const start of ['', 'lab', '/\\evil', '/a b', '/ä']) expect(lacking('html5', placed(), { ...web, start })).toEqual(['start']);
+    expect(invalidFields('html5', pinned, web)).toEqual([]);
+    expect(invalidFields('html5', pinned, { ...web, scheme: 'https' })).toEqual(['fingerprint']);
+    for (const start of ['', 'lab', '/\\evil', '/a b', '/ä']) expect(invalidFields('html5', placed(), { ...web, start })).toEqual(['start']);
   });
 
-  it('says nothing of a credential or a certificate that a web application has not', () => {
+  it('sends no credential or trust rule that a web application does not have', () => {
     const form = { ...placed(), credential: 'user' as const, username: 'x', password: 'p', rule: 'pinned' as const, fingerprint: PRINT };
     const plain = serverBody('html5', form, webOf(null));
     expect(plain).toMatchObject({ target: { host_id: 'h', service: 'wiki' }, server: { credential: 'workspace' }, web: { sign_in: { by: 'none' } } });
@@ -85,13 +85,13 @@ describe('the workspace form', () => {
     expect(serverBody('html5', form, { ...webOf(null), signIn: 'header', header: ' X-Key ' })).toMatchObject({ server: { credential: 'user' }, web: { sign_in: { by: 'header', header: 'X-Key' } } });
   });
 
-  it('keeps a web application as it was', () => {
+  it('round-trips a web application', () => {
     const web = { scheme: 'https', host: 'wiki', start: '/home', identity: { headers: true, assertion_audience: null }, sign_in: { by: 'basic' }, requests: { methods: ['GET', 'POST'], paths: ['/a', '/b'], upload: false, download: true, max_request: 1_572_864 } };
     expect(webBody(webOf(workspace({ type: 'html5', web })))).toEqual(web);
     expect(webBody({ ...webOf(null), methods: 'get  post,' }).requests.methods).toEqual(['GET', 'POST']);
   });
 
-  it('offers the services that a host offers, and shows one that it does not', () => {
+  it('lists the services of a host and the present one', () => {
     const host = (offers: unknown) => ({ offers }) as unknown as Host;
     expect(servicesOf(undefined, 'x')).toBeNull();
     expect(servicesOf(host(null), 'x')).toBeNull();

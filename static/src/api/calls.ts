@@ -1,4 +1,4 @@
-/** Every call the pages make, by name. Typed by the paths generated from the server's OpenAPI file. */
+/** API calls, typed by the paths generated from openapi.json. */
 import createClient from 'openapi-fetch';
 import { guardedFetch, markSignedIn, toError } from './http';
 import type { paths } from './schema';
@@ -66,7 +66,7 @@ export const terminate = async (id: string): Promise<void> => {
   await value<unknown>(client.POST('/api/admin/sessions/{id}/terminate', at(id)));
 };
 
-/** One page of the caller's sessions. The cursor of the next one travels in the `Link` header. */
+/** One page of the caller's sessions. The cursor of the next one is in the `Link` header. */
 export async function sessions(cursor?: string, limit = 25): Promise<{ items: t.Session[]; next: string | null }> {
   const { data, error, response } = await client.GET('/api/sessions', { params: { query: { limit, cursor } } });
   if (!response.ok) throw await toError(response, error ?? null);
@@ -82,7 +82,7 @@ export function nextCursor(link: string | null): string | null {
   return null;
 }
 
-// Who somebody is to a desktop. Passwords go in and never come back.
+// Credentials of desktops (write-only)
 export const saveCredential = async (workspace: string, body: t.CredentialInput): Promise<void> => {
   await value<unknown>(client.PUT('/api/workspaces/{id}/credential', { ...at(workspace), body }));
 };
@@ -113,7 +113,7 @@ export const hosts = (): Promise<t.Host[]> => value(client.GET('/api/hosts'));
 export const joinToken = (name?: string): Promise<t.JoinToken> =>
   value(client.POST('/api/hosts/join-tokens', { body: name ? { name } : {} }));
 export const addPeer = (body: t.PeerInput): Promise<t.Host> => value(client.POST('/api/hosts/peers', { body }));
-/** The peer's `wg-quick` file. It holds a key, and showing it is written down. */
+/** The peer's `wg-quick` file. It contains a preshared key, and reading it is audited. */
 export const hostConfig = async (id: string): Promise<string> => (await value(client.POST('/api/hosts/{id}/config', at(id)))).config;
 export const removeHost = async (id: string): Promise<void> => {
   await value<unknown>(client.DELETE('/api/hosts/{id}', at(id)));
@@ -122,7 +122,7 @@ export const removeHost = async (id: string): Promise<void> => {
 // Requests to web applications
 export const requests = (session: string, filter: t.RequestFilter, cursor?: string, limit = 100): Promise<t.RequestPage> =>
   value(client.GET('/api/sessions/{id}/requests', { params: { path: { id: session }, query: { ...filter, limit, cursor } } }));
-/** Where a download of what the filter shows comes from. */
+/** URL of the download with this filter. */
 export function requestsExport(session: string, filter: t.RequestFilter): string {
   return `/api/sessions/${encodeURIComponent(session)}/requests?${new URLSearchParams({ format: 'csv', ...filter } as Record<string, string>)}`;
 }
@@ -131,7 +131,7 @@ export function requestsExport(session: string, filter: t.RequestFilter): string
 export const audit = (filter: t.AuditFilter, cursor?: string, limit = 50): Promise<t.AuditPage> =>
   value(client.GET('/api/audit', { params: { query: { ...filter, limit, cursor } } }));
 export const verifyAudit = (): Promise<t.AuditVerdict> => value(client.GET('/api/audit/verify'));
-/** Where a download of what the filter shows comes from. */
+/** URL of the download with this filter. */
 export function auditExport(filter: t.AuditFilter, format: 'csv' | 'jsonl'): string {
   return `/api/audit/export?${new URLSearchParams({ format, ...filter } as Record<string, string>)}`;
 }

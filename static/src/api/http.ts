@@ -1,20 +1,20 @@
 /**
- * The browser's side of the gateway's HTTP rules, under the typed client:
+ * HTTP layer below the typed client:
  *
- * - every unsafe request carries the CSRF header, every auth request asks for cookies instead of tokens;
- * - a 401 is answered by one refresh, shared by all waiting requests of this tab and, through a lock, by all tabs
- *   (the refresh token rotates: two tabs that refresh with the same one would look like theft to the server);
- * - an answer that is not a success becomes an `ApiError` with the words, the request id and the time to wait.
+ * - unsafe requests carry the CSRF header, auth requests ask for cookies instead of tokens;
+ * - a 401 causes one refresh, shared by all requests of this tab and, through a lock, by all tabs (refresh tokens rotate,
+ *   and reuse of one is treated as theft by the server);
+ * - an unsuccessful response becomes an `ApiError` with detail, request id and retry delay.
  */
 
 export class ApiError extends Error {
   override name = 'ApiError';
   constructor(
-    /** HTTP status; 0 when no answer came at all. */
+    /** HTTP status; 0 without a response. */
     readonly status: number,
     readonly detail: string,
     readonly requestId: string | null = null,
-    /** Seconds to wait before another try, when the server said so. */
+    /** `Retry-After` in seconds. */
     readonly retryAfter: number | null = null,
   ) {
     super(detail);
@@ -24,13 +24,13 @@ export class ApiError extends Error {
   }
 }
 
-/** How long one request may take before it counts as unanswered. A launch may take longer than the rest. */
+/** Request timeouts. */
 const TIMEOUT_MS = 20_000;
 const LAUNCH_TIMEOUT_MS = 60_000;
 const REFRESHED_AT = 'portcullis.refreshed';
 
 let onSignedOut: (() => void) | null = null;
-/** Called when a request was refused and the refresh did not help. */
+/** Registers a callback for a 401 that a refresh did not resolve. */
 export function whenSignedOut(callback: () => void): void {
   onSignedOut = callback;
 }
@@ -39,7 +39,7 @@ function isAuthEntry(path: string): boolean {
   return path.startsWith('/api/auth/') && path !== '/api/auth/me' && path !== '/api/auth/logout';
 }
 
-/** When this browser last got cookies, for its tabs to share; 0 when that is not known. */
+/** Time of the last refresh of any tab; 0 when unknown. */
 function refreshedAt(): number {
   try {
     return Number(localStorage.getItem(REFRESHED_AT)) || 0;
@@ -49,26 +49,25 @@ function refreshedAt(): number {
 }
 
 /**
- * The gateway leaves a mark beside the cookies that scripts cannot read. Without it nobody is signed in with this
- * browser, and asking would only be refused.
+ * The gateway sets a script-readable marker cookie beside the token cookies. Without it a request would be refused.
  */
-export function nobodyIsHere(): boolean {
+export function isSignedOut(): boolean {
   return typeof document !== 'undefined' && !/(?:^|;\s*)__Host-portcullis-here=1/.test(document.cookie);
 }
 
-/** Notes that cookies were just given (`true`) or are gone. */
+/** Records that cookies were set (`true`) or removed. */
 export function markSignedIn(signedIn: boolean): void {
   try {
     if (signedIn) localStorage.setItem(REFRESHED_AT, String(Date.now()));
     else localStorage.removeItem(REFRESHED_AT);
   } catch {
-    // Without storage the tabs cannot tell each other; the lock still keeps them one after the other.
+    // Without storage tabs do not share the time; the lock still serializes refreshes.
   }
 }
 
 async function refreshNow(before: number): Promise<boolean> {
-  // Another tab may have refreshed while this one waited for the lock: its cookies are ours too.
-  if (nobodyIsHere()) return false;
+  // Another tab may have refreshed while this one waited for the lock.
+  if (isSignedOut()) return false;
   if (refreshedAt() >= before) return true;
   const answer = await send(
     new Request(new URL('/api/auth/refresh', location.origin), {
@@ -82,16 +81,16 @@ async function refreshNow(before: number): Promise<boolean> {
   return answer.ok;
 }
 
-let flying: Promise<boolean> | null = null;
+let pendingRefresh: Promise<boolean> | null = null;
 function refresh(before: number): Promise<boolean> {
-  flying ??= alone(() => refreshNow(before)).finally(() => {
-    flying = null;
+  pendingRefresh ??= withRefreshLock(() => refreshNow(before)).finally(() => {
+    pendingRefresh = null;
   });
-  return flying;
+  return pendingRefresh;
 }
 
-/** Runs `act` while no other tab does. */
-async function alone(act: () => Promise<boolean>): Promise<boolean> {
+/** Runs `act` under a lock shared by all tabs. */
+async function withRefreshLock(act: () => Promise<boolean>): Promise<boolean> {
   return 'locks' in navigator ? await navigator.locks.request('portcullis.refresh', act) : await act();
 }
 
@@ -109,10 +108,10 @@ async function send(request: Request): Promise<Response> {
   }
 }
 
-/** What the typed client calls instead of `fetch`. */
+/** `fetch` of the typed client. */
 export async function guardedFetch(request: Request): Promise<Response> {
   const entry = isAuthEntry(new URL(request.url).pathname);
-  if (!entry && nobodyIsHere()) {
+  if (!entry && isSignedOut()) {
     onSignedOut?.();
     return new Response('{"detail":"Not signed in"}', { status: 401, headers: { 'Content-Type': 'application/json' } });
   }

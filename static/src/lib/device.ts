@@ -1,4 +1,4 @@
-/** "Firefox on Windows" from a user agent: enough to know one's own devices again, and no more than that. */
+/** Short description of a user agent, such as "Firefox on Windows". */
 import { device as s } from './strings';
 
 const BROWSERS: readonly [RegExp, string][] = [
@@ -26,6 +26,6 @@ export function deviceOf(userAgent: string | null | undefined): string {
   const browser = find(BROWSERS, userAgent);
   const system = find(SYSTEMS, userAgent);
   if (browser && system) return s.on(browser, system);
-  // A program says its name first: "curl/8.5.0", "python-requests/2.32".
+  // Programs begin with their name: "curl/8.5.0", "python-requests/2.32".
   return browser ?? system ?? (userAgent.split(/[\s/]/, 1)[0] || s.unknown);
 }

@@ -1,11 +1,11 @@
-/** Turns a failed call into words for a person: what happened, what to do, and the small print for support. */
+/** Maps an error to a title, a hint and the details for support. */
 import { ApiError } from '../api/http';
 import { errors as e } from './strings';
 
 export interface Explanation {
   title: string;
   hint: string;
-  /** What the server said, when it adds something. */
+  /** Detail from the server. */
   detail: string | null;
   requestId: string | null;
   status: number | null;
@@ -13,7 +13,7 @@ export interface Explanation {
 
 export function explain(error: unknown): Explanation {
   if (!(error instanceof ApiError)) return { ...e.server, detail: null, requestId: null, status: null };
-  const words =
+  const explanation =
     error.status === 0
       ? e.offline
       : error.status === 401
@@ -31,6 +31,6 @@ export function explain(error: unknown): Explanation {
                   : error.status >= 500
                     ? e.server
                     : e.invalid;
-  const said = error.offline ? null : error.detail || null;
-  return { ...words, detail: said, requestId: error.requestId, status: error.status || null };
+  const serverDetail = error.offline ? null : error.detail || null;
+  return { ...explanation, detail: serverDetail, requestId: error.requestId, status: error.status || null };
 }

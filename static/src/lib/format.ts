@@ -1,4 +1,4 @@
-/** Times, durations and sizes as people read them. All pure: `now` comes in. */
+/** Formats times, durations and sizes; `now` is an argument. */
 import { time as t } from './strings';
 
 const DAY_MS = 86_400_000;

@@ -1,6 +1,5 @@
 /**
- * The server's QR picture as the address of an image. Inside an `<img>` an SVG can run nothing and load nothing, so
- * it needs no trust; inline it would.
+ * The SVG of a QR code as a data URL. In an `<img>` an SVG cannot run scripts or load resources.
  */
 export function qrImage(svg: string): string {
   return `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`;

@@ -1,4 +1,4 @@
-/** The request log's filters as they stand in its address. */
+/** The request log's filters, from the query string. */
 import type { RequestFilter } from '../api/types';
 
 export const REQUEST_KEYS = ['method', 'path', 'status', 'ended'] as const;

@@ -1,4 +1,4 @@
-/** Where to go after signing in: only a path of this site, never an address that a stranger put in the link. */
+/** The path to open after sign-in: only a path of this origin (no open redirect). */
 export function returnPath(wanted: string | null): string {
   if (!wanted || !wanted.startsWith('/') || wanted.startsWith('//') || /[\\\u0000-\u001f]/.test(wanted)) return '/';
   const url = new URL(wanted, 'http://here');

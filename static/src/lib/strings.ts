@@ -1,6 +1,5 @@
 /**
- * Every word the pages say, in one place, so that it can be translated. Grouped by screen; functions where a value
- * goes into the sentence.
+ * All user-visible text, grouped by page, for translation. Functions take the values of a sentence.
  */
 
 const plural = (n: number, one: string, many: string) => `${n} ${n === 1 ? one : many}`;
@@ -148,7 +147,7 @@ export const signin = {
   submit: 'Sign in',
   submitting: 'Signing in…',
   signedOut: 'You were signed out. Sign in again and you are back where you were.',
-  bye: 'You are signed out.',
+  signedOutByUser: 'You are signed out.',
   wrong: 'That e-mail and password do not match. Check both and try again.',
   expired: 'That took too long, so please enter your password again.',
   foot: 'Your connection is encrypted, and what you open is recorded in your organization’s audit log.',
@@ -437,8 +436,8 @@ export const actions: Record<string, string> = {
   verify_audit: 'Verified the audit log',
 };
 
-/** What an entry says was done. Some actions have stages that are worth telling apart. */
-export function acted(entry: { action: string; details?: Record<string, unknown> }): string {
+/** Label of an audit entry; some actions have stages with their own label. */
+export function actionLabel(entry: { action: string; details?: Record<string, unknown> }): string {
   if (entry.action === 'mfa_enroll' && entry.details?.stage === 'started') return 'Began to set up a second step';
   return actions[entry.action] ?? entry.action;
 }
@@ -469,16 +468,16 @@ export const adminWorkspaces = {
   servicesNone: 'Its agent offers no service yet. Start it with --service NAME=ADDRESS:PORT.',
   serviceType: 'The agent on this host is too old for this kind of workspace. Update it.',
   web: {
-    title: 'How it is met',
+    title: 'Connection',
     scheme: 'Protocol',
     schemes: { http: 'HTTP', https: 'HTTPS' },
-    schemeHint: { http: 'Inside the session’s tunnel, which is encrypted.', https: 'Its certificate is checked as said below.' },
-    host: 'Its own name (optional)',
-    hostHint: 'Sent as Host and as the TLS server name. Left empty, it is met by the session’s own address.',
+    schemeHint: { http: 'Inside the session’s tunnel, which is encrypted.', https: 'Its certificate is checked by the rule below.' },
+    host: 'Host name (optional)',
+    hostHint: 'Sent as Host and as the TLS server name. Left empty, the address of the session is sent.',
     start: 'Opens at',
     startHint: 'A path, such as /lab.',
-    identityTitle: 'Who the person is to it',
-    headers: 'Tell it the person’s e-mail, name and role (X-Forwarded-User, -Name, -Groups)',
+    identityTitle: 'User identity',
+    headers: 'Send the person’s e-mail, name and role (X-Forwarded-User, -Name, -Groups)',
     audience: 'Signed assertion for (optional)',
     audienceHint: 'The application checks it with the keys at /.well-known/jwks.json. Left empty, none is sent.',
     signIn: 'How the gateway signs in',
@@ -513,7 +512,7 @@ export const adminWorkspaces = {
   password: 'Password',
   passwordHint: 'Kept sealed and never shown.',
   passwordKept: 'One is stored. Leave empty to keep it.',
-  trustTitle: 'How it proves who it is',
+  trustTitle: 'How its certificate is checked',
   rule: {
     first_use: 'Trust the certificate it shows first',
     pinned: 'Only this certificate',
@@ -550,7 +549,7 @@ export const adminWorkspaces = {
   keyboard: 'Keyboard layout of the desktop',
   keyboardDefault: 'As the server decides',
   more: 'More',
-  lacks: {
+  fieldErrors: {
     host: 'Choose a host.',
     port: 'Enter a port from 1 to 65535.',
     service: 'Name the service.',
@@ -721,14 +720,14 @@ export const viewer = {
   openingText: (s: number) => (s < 5 ? 'Connecting to your desktop.' : `Still trying (${s} s).`),
   reconnecting: (s: number) => `Reconnecting (${s} s)…`,
   reconnectingHint: 'Your desktop keeps running. You will be back where you were.',
-  /** What is wrong, by the part of the way: you to gateway, gateway to host, host to desktop. */
-  legs: {
+  /** Failures by hop. */
+  hops: {
     gateway: (_: string) => 'The gateway does not answer. Check your network; this page keeps trying.',
     host: (said: string) => `The gateway is there, but it does not reach the host of your desktop${said ? `: ${said}` : ''}. This page keeps trying; if it stays like this, tell your administrator.`,
     application: (said: string) => (said ? `${said}. This page keeps trying; if it stays like this, tell your administrator.` : 'The way to the host is fine, but the application does not answer. This page keeps trying; if it stays like this, tell your administrator.'),
     desktop: (said: string) => `The way to the host is fine, but the desktop on it does not answer${said ? `: ${said}` : ''}. This page keeps trying; if it stays like this, tell your administrator.`,
   },
-  /** What is different when a web application is shown. */
+  /** Text for web applications, where it differs. */
   application: {
     opening: (n: number) => (n < 5 ? 'Connecting to your application.' : `Waiting for the application to answer (${n} s).`),
     reconnecting: 'The gateway is opening it again. What you had not saved in the page may be lost.',
@@ -737,14 +736,14 @@ export const viewer = {
     hint: 'A tab of its own, full screen, your other workspaces and the way out. Point at the tab, tap it, or press Ctrl Alt Shift P outside of the application.',
     disconnectText: 'The way to the application is closed at once. What you have not saved in its page is lost; what is stored in it stays. To keep it open, go back to your workspaces instead.',
     tabFailed: 'That did not work. Try again.',
-    restless: 'This application keeps reloading',
-    restlessText: 'Your browser may not let it store anything while it is shown inside this page. In a tab of its own it can.',
+    reloadLoop: 'This application keeps reloading',
+    reloadLoopText: 'Your browser may not let it store anything while it is shown inside this page. In a tab of its own it can.',
     stayHere: 'Stay here',
     moved: { title: 'It is in its own tab now', text: 'Your session goes on, and ends as ever: by the bar above, or in the portal.' },
     openAgain: 'Open it again',
     idle: { title: 'Closed, since nobody used it', text: 'Your session goes on. Open the application again to be back in it.' },
     cookie: { title: 'Your browser does not show it here', text: 'It keeps no cookies for the application inside this page, and without one nobody gets in. A tab of its own works.' },
-    way: { title: 'Your browser does not get to the application', text: 'The gateway is there, but the application’s own address does not open: its name may not lead here, or its certificate may not be trusted by this browser. A tab of its own says which.' },
+    origin: { title: 'Your browser does not get to the application', text: 'The gateway is there, but the application’s own address does not open: its name may not lead here, or its certificate may not be trusted by this browser. A tab of its own says which.' },
     endOther: 'The application’s page is closed.',
     end: {
       user_disconnected: 'The way to the application is closed. What is stored in it stays.',
@@ -762,19 +761,19 @@ export const viewer = {
   back: 'Back to your workspaces',
   state: {
     idle: 'Closed',
-    frameless: 'Not shown',
+    frame_blocked: 'Not shown',
     opening: 'Connecting',
     connected: 'Connected',
     reconnecting: 'Reconnecting',
     ended: 'Ended',
     signed_out: 'Signed out',
     missing: 'Not found',
-    crowded: 'Too many windows',
+    too_many_viewers: 'Too many windows',
     credential: 'Waiting for your password',
     certificate: 'Not trusted',
     refused: 'Sign-in refused',
     forbidden: 'Not allowed',
-    left: 'Closed',
+    desktop_closed: 'Closed',
   } as Record<string, string>,
   ms: (n: number) => `${n} ms`,
   slow: {
@@ -936,5 +935,5 @@ export const viewer = {
   endOther: { title: 'This session ended', text: 'The desktop is closed.' },
   signedOut: { title: 'You were signed out', text: 'Your desktop keeps running for a while. Sign in to get back to it.' },
   missing: { title: 'This session does not exist or is not yours', text: 'The address may be mistyped, or it belongs to another account.' },
-  crowded: { title: 'This desktop is open in too many windows', text: 'Close one of the others, then try again here.' },
+  tooManyViewers: { title: 'This desktop is open in too many windows', text: 'Close one of the others, then try again here.' },
 };

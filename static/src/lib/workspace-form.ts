@@ -1,7 +1,7 @@
-/** What the workspace form holds, from the API's words and back to them. Pure, so that it is tested without a page. */
+/** Converts a workspace to form state and back to a request body. */
 import type { Host, Role, Server, StreamPolicy, Web, Workspace } from '../api/types';
 
-/** Where the desktop is: started by an agent, a service that an agent's host allows, a port of a standard WireGuard host, or a name that the configuration allows. */
+/** Where the server is: started by an agent, a service of a host with an agent, a port of a standard WireGuard host, or a direct target of the configuration. */
 export type Where = 'own' | 'service' | 'peer' | 'direct';
 export type Rule = 'first_use' | 'pinned' | 'authority';
 
@@ -14,7 +14,7 @@ export interface ServerForm {
   credential: Server['credential'];
   username: string;
   domain: string;
-  /** Write-only: empty leaves what is stored. */
+  /** Write-only; empty keeps the stored one. */
   password: string;
   rule: Rule;
   fingerprint: string;
@@ -25,20 +25,20 @@ export interface ServerForm {
 }
 
 type Kind = Workspace['type'];
-/** The places a kind of desktop can be at; the first is the usual one. */
-export const PLACES: Record<string, readonly Where[]> = { linux: ['own'], vnc: ['peer', 'service', 'direct'], rdp: ['service', 'peer', 'own', 'direct'], html5: ['service', 'peer', 'direct'] };
+/** Locations available to a workspace type, default first. */
+export const LOCATIONS: Record<string, readonly Where[]> = { linux: ['own'], vnc: ['peer', 'service', 'direct'], rdp: ['service', 'peer', 'own', 'direct'], html5: ['service', 'peer', 'direct'] };
 const PORTS: Record<string, number> = { vnc: 5900, rdp: 3389, html5: 8080 };
 
 export const ROLES: readonly Role[] = ['member', 'admin', 'security'];
 
-export function placesOf(kind: Kind): readonly Where[] {
-  return PLACES[kind] ?? ['own'];
+export function locationsOf(kind: Kind): readonly Where[] {
+  return LOCATIONS[kind] ?? ['own'];
 }
 
 export function serverOf(kind: Kind, workspace: Workspace | null): ServerForm {
   const target = (workspace?.target ?? null) as { host_id?: string; port?: number; service?: string; direct?: string } | null;
   const server = workspace?.server;
-  const where: Where = target?.direct ? 'direct' : target?.service ? 'service' : target?.host_id ? 'peer' : workspace ? 'own' : (placesOf(kind)[0] ?? 'own');
+  const where: Where = target?.direct ? 'direct' : target?.service ? 'service' : target?.host_id ? 'peer' : workspace ? 'own' : (locationsOf(kind)[0] ?? 'own');
   return {
     where,
     host: target?.host_id ?? '',
@@ -65,32 +65,32 @@ export function isFingerprint(text: string): boolean {
   return /^[0-9a-f]{64}$/.test(text.trim().toLowerCase().replace(/^sha256:/, '').replaceAll(':', ''));
 }
 
-export type Lack = 'host' | 'port' | 'service' | 'direct' | 'username' | 'fingerprint' | 'roots' | 'name' | 'start' | 'header' | 'size';
+export type InvalidField = 'host' | 'port' | 'service' | 'direct' | 'username' | 'fingerprint' | 'roots' | 'name' | 'start' | 'header' | 'size';
 
-/** What is missing or cannot be right. */
-export function lacking(kind: Kind, form: ServerForm, web: WebForm | null = null): Lack[] {
+/** Fields that are missing or invalid. */
+export function invalidFields(kind: Kind, form: ServerForm, web: WebForm | null = null): InvalidField[] {
   if (form.where === 'own') return [];
-  const lacks: Lack[] = [];
-  if (form.where !== 'direct' && !form.host) lacks.push('host');
-  if (form.where === 'peer' && !(Number.isInteger(form.port) && form.port > 0 && form.port < 65_536)) lacks.push('port');
-  if (form.where === 'service' && !form.service.trim()) lacks.push('service');
-  if (form.where === 'direct' && !form.direct.trim()) lacks.push('direct');
-  if (kind === 'rdp' && form.credential === 'workspace' && !form.username.trim()) lacks.push('username');
+  const invalid: InvalidField[] = [];
+  if (form.where !== 'direct' && !form.host) invalid.push('host');
+  if (form.where === 'peer' && !(Number.isInteger(form.port) && form.port > 0 && form.port < 65_536)) invalid.push('port');
+  if (form.where === 'service' && !form.service.trim()) invalid.push('service');
+  if (form.where === 'direct' && !form.direct.trim()) invalid.push('direct');
+  if (kind === 'rdp' && form.credential === 'workspace' && !form.username.trim()) invalid.push('username');
   if (web) {
-    if (!/^\/(?![/\\])[!-~]*$/.test(web.start.trim())) lacks.push('start');
-    if (web.signIn === 'header' && !web.header.trim()) lacks.push('header');
-    if (web.signIn === 'basic' && form.credential === 'workspace' && !form.username.trim()) lacks.push('username');
-    if (web.maxMib !== null && !(web.maxMib >= 0)) lacks.push('size');
+    if (!/^\/(?![/\\])[!-~]*$/.test(web.start.trim())) invalid.push('start');
+    if (web.signIn === 'header' && !web.header.trim()) invalid.push('header');
+    if (web.signIn === 'basic' && form.credential === 'workspace' && !form.username.trim()) invalid.push('username');
+    if (web.maxMib !== null && !(web.maxMib >= 0)) invalid.push('size');
     // Plain HTTP has no certificate.
-    if (web.scheme === 'http') return lacks;
+    if (web.scheme === 'http') return invalid;
   }
-  if (form.rule === 'pinned' && !isFingerprint(form.fingerprint)) lacks.push('fingerprint');
-  if (form.rule === 'authority' && !form.roots.includes('BEGIN CERTIFICATE')) lacks.push('roots');
-  if (form.rule === 'authority' && !form.name.trim()) lacks.push('name');
-  return lacks;
+  if (form.rule === 'pinned' && !isFingerprint(form.fingerprint)) invalid.push('fingerprint');
+  if (form.rule === 'authority' && !form.roots.includes('BEGIN CERTIFICATE')) invalid.push('roots');
+  if (form.rule === 'authority' && !form.name.trim()) invalid.push('name');
+  return invalid;
 }
 
-/** The part of a request's body that speaks of the server; empty for a desktop that an agent starts. */
+/** The server part of a request body; empty for a desktop that an agent starts. */
 export function serverBody(kind: Kind, form: ServerForm, web: WebForm | null = null) {
   if (form.where === 'own') return {};
   const target =
@@ -121,7 +121,7 @@ export function serverBody(kind: Kind, form: ServerForm, web: WebForm | null = n
   };
 }
 
-/** What a web application's server part says: a credential only where the gateway signs in, a rule of trust only where there is a certificate. */
+/** The server part of a web application: a credential only where the gateway signs in, a trust rule only for HTTPS. */
 function webServer(form: ServerForm, web: WebForm, trust: { rule: Rule }) {
   const signs = web.signIn !== 'none';
   const stored = signs && form.credential === 'workspace';
@@ -138,7 +138,7 @@ function webServer(form: ServerForm, web: WebForm, trust: { rule: Rule }) {
 
 const MIB = 1024 * 1024;
 
-/** How a web application is met, as its form holds it. */
+/** Form state of a web application. */
 export interface WebForm {
   scheme: Web['scheme'];
   host: string;
@@ -193,27 +193,27 @@ export function webBody(form: WebForm) {
   };
 }
 
-export interface Offered {
+export interface ServiceOption {
   name: string;
-  /** It took a connection when its agent last tried. */
+  /** The agent could connect to it when it last tried. */
   reachable: boolean;
-  /** The host's agent says that it has it. */
+  /** The host's agent offers it. */
   offered: boolean;
 }
 
-/** The services to choose from on a host, with the present one, offered or not; null: its agent has not said, so it has to be typed. */
-export function servicesOf(host: Host | undefined, present: string): Offered[] | null {
+/** Services of a host including the present one; null when its agent has not reported any. */
+export function servicesOf(host: Host | undefined, present: string): ServiceOption[] | null {
   if (!host?.offers) return null;
   const offered = host.offers.services.map(({ name, reachable }) => ({ name, reachable, offered: true }));
   const missing = present && !offered.some(({ name }) => name === present);
   return missing ? [...offered, { name: present, reachable: false, offered: false }] : offered;
 }
 
-/** Whether a host's agent can give this type of workspace a service; unknown counts as yes. */
+/** Whether a host's agent supports services for this workspace type; true when unknown. */
 export const servesType = (host: Host | undefined, kind: Kind) => !host?.offers || host.offers.service_types.includes(kind);
 
-/** A fingerprint in groups that two people can read to each other. */
-export function readable(fingerprint: string | null | undefined): string {
+/** A fingerprint in groups of four digits. */
+export function groupedFingerprint(fingerprint: string | null | undefined): string {
   const digits = (fingerprint ?? '').toLowerCase().replace(/^sha256:/, '').replaceAll(':', '');
   return digits.match(/.{1,4}/g)?.join(' ') ?? '';
 }

@@ -1,6 +1,6 @@
 /**
- * The viewer page `/viewer/{session_id}`: puts the connection (`core/link`), the picture (`core/novnc`) and the
- * controls (`ui/`) together. Nothing here is reachable from outside the module.
+ * The viewer page `/viewer/{session_id}`: composes the connection (`core/connection`), the protocol (`core/novnc` and
+ * others) and the controls (`ui/`).
  */
 import '../styles/tokens.css';
 import './viewer.css';
@@ -8,8 +8,8 @@ import * as api from '../api/calls';
 import { ApiError } from '../api/http';
 import type { Session } from '../api/types';
 import { viewer as s, common } from '../lib/strings';
-import { type Trouble } from './core/legs';
-import { Link, type LinkState } from './core/link';
+import { type HopFailure } from './core/hops';
+import { ViewerConnection, type ConnectionState } from './core/connection';
 import { type Allowed, type Capabilities, type Choices, type Driver, type OpenProtocol, type Sizing, allowedBy } from './core/protocol';
 import { chooseSizing, sizingFor, sizings } from './core/sizing';
 import { ClipboardPanel } from './ui/clipboard';
@@ -21,30 +21,30 @@ import { Settings } from './ui/settings';
 import { Toolbar } from './ui/toolbar';
 import { touchKeyboard } from './ui/touch-keyboard';
 
-/** The gateway answers in milliseconds; a question that takes longer than this is a lost network. */
+/** A request that takes longer counts as a lost network. */
 const ANSWER_LIMIT_MS = 4_000;
 
 const id = decodeURIComponent(location.pathname.split('/')[2] ?? '');
 const root = document.getElementById('viewer') ?? document.body;
 
 const desktop = h('div', { class: 'desktop', 'data-testid': 'viewer-canvas' });
-const ghost = h('div', { class: 'ghost', 'data-testid': 'viewer-ghost', 'aria-hidden': 'true' });
+const frozenFrame = h('div', { class: 'frozen-frame', 'data-testid': 'viewer-frozen-frame', 'aria-hidden': 'true' });
 const overlay = h('div', { class: 'overlay', 'data-testid': 'viewer-overlay' });
 
 let session: Session | null = null;
-/** By the widest the window has been at this angle: an on-screen keyboard that takes half of it makes no phone of it. */
+/** Uses the screen height, because an on-screen keyboard shrinks the window. */
 const size = () => ({ width: innerWidth, height: Math.max(innerHeight, Math.min(innerWidth, screen.availHeight)) });
 let sizing: Sizing = sizingFor(size(), remembered);
 
 let can: Capabilities | null = null;
 let allowed: Allowed = allowedBy(null);
 const settings = new Settings(({ quality, keyboard }) => {
-  link.protocol?.setQuality(quality);
-  link.protocol?.setKeyboardMode(keyboard);
+  connection.protocol?.setQuality(quality);
+  connection.protocol?.setKeyboardMode(keyboard);
 });
 const choices = (): Choices => ({ sizing, allowed, quality: settings.quality, keyboard: settings.keyboard });
 
-/** Each protocol is loaded only for the workspaces that need it. */
+/** Protocols are loaded on demand. */
 const DRIVERS: Record<string, () => Promise<Driver>> = { rdp: () => import('./rdp/ironrdp'), html5: () => import('./html5/frame') };
 const rfb = (): Promise<Driver> => import('./core/novnc');
 const RELOADED = 'portcullis.viewer.reloaded';
@@ -57,8 +57,8 @@ async function protocol(of: Session): Promise<OpenProtocol> {
     offer();
     return driver.driver(desktop, choices);
   } catch (error) {
-    // The files of this page are gone when the gateway was updated meanwhile; a new page has the new ones. Not for ever:
-    // what is missing for another reason would be missing again.
+    // After an update of the gateway the hashed files of this page are gone; a reload gets the new ones. Limited in time,
+    // because a file that is missing for another reason stays missing.
     if (Date.now() - Number(sessionStorage.getItem(RELOADED) ?? 0) > RELOAD_AGAIN_MS) {
       sessionStorage.setItem(RELOADED, String(Date.now()));
       location.reload();
@@ -67,7 +67,7 @@ async function protocol(of: Session): Promise<OpenProtocol> {
   }
 }
 
-/** Shows what the protocol can do and the workspace allows. */
+/** Applies the capabilities of the protocol and the policy of the workspace to the controls. */
 function offer(): void {
   if (!can) return;
   toolbar.offer(can, allowed);
@@ -80,7 +80,7 @@ function offer(): void {
 
 const name = () => session?.workspace_name ?? s.yourWorkspace;
 
-async function soon<T>(answer: Promise<T>): Promise<T> {
+async function withTimeout<T>(answer: Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new ApiError(0, 'No answer in time')), ANSWER_LIMIT_MS);
@@ -88,13 +88,13 @@ async function soon<T>(answer: Promise<T>): Promise<T> {
   return Promise.race([answer, late]).finally(() => clearTimeout(timer));
 }
 
-const link = new Link(
+const connection = new ViewerConnection(
   {
-    session: () => soon(api.session(id)),
-    ticket: () => soon(api.ticket(id)),
+    session: () => withTimeout(api.session(id)),
+    ticket: () => withTimeout(api.ticket(id)),
     protocol,
     streamUrl: ({ url, ticket }, { app_origin }) => {
-      // Never opened as an address: the frame takes the ticket out of it and posts it.
+      // Not navigated to: the frame reads the ticket from it and posts it.
       if (app_origin) return `${app_origin}/?ticket=${encodeURIComponent(ticket)}`;
       const stream = new URL(url, location.origin);
       stream.protocol = location.protocol === 'http:' ? 'ws:' : 'wss:';
@@ -116,26 +116,26 @@ const link = new Link(
       offer();
       toolbar.showSession(fresh, Date.now());
       title();
-      if (link.state.kind === 'ended') show(link.state);
+      if (connection.state.kind === 'ended') show(connection.state);
     },
-    picture: (canvas) => ghost.replaceChildren(canvas),
+    lastFrame: (canvas) => frozenFrame.replaceChildren(canvas),
     clipboard: (text) => clipboard.received(text),
     pinched: (next) => setSizing(next),
-    restless: offerTab,
+    reloadLoop: offerTab,
   },
 );
 
 function setSizing(next: Sizing): void {
   sizing = next;
   chooseSizing(next, size(), remembered);
-  link.protocol?.setSizing(next);
+  connection.protocol?.setSizing(next);
   toolbar.showSizing();
 }
 
-const clipboard = new ClipboardPanel((text) => link.protocol?.setRemoteClipboard(text));
+const clipboard = new ClipboardPanel((text) => connection.protocol?.setRemoteClipboard(text));
 const keyRow = new KeyRow({
-  text: (text) => link.protocol?.sendText(text),
-  chord: (keys) => link.protocol?.sendChord(keys),
+  text: (text) => connection.protocol?.sendText(text),
+  chord: (keys) => connection.protocol?.sendChord(keys),
 });
 const keyboard = touchKeyboard({ text: (text) => keyRow.text(text), chord: (keys) => keyRow.chord(keys) });
 keyboard.addEventListener('focus', () => (keyRow.element.hidden = false));
@@ -148,7 +148,7 @@ const toolbar = new Toolbar({
   sizing: () => sizing,
   sizings: () => sizings(size(), allowed.input),
   setSizing,
-  chord: ({ keys }) => link.protocol?.sendChord(keys),
+  chord: ({ keys }) => connection.protocol?.sendChord(keys),
   fullScreen: () => void fullScreen(),
   ownTab: () => void ownTab(),
   keyboard: () => {
@@ -160,12 +160,12 @@ const toolbar = new Toolbar({
       try {
         await api.disconnect(id);
       } catch (error) {
-        // "Not active" means that it is over already, which is what was asked for.
+        // 409 means that the session has ended already.
         if (!(error instanceof ApiError && error.status === 409)) throw error;
       }
-      await link.check();
+      await connection.check();
     }),
-  left: () => link.protocol?.focus(),
+  left: () => connection.protocol?.focus(),
 });
 
 const keyboardButton = h(
@@ -176,42 +176,42 @@ const keyboardButton = h(
     'data-testid': 'touch-keyboard-button',
     'aria-label': s.keyboard,
     title: s.keyboard,
-    // Before the focus moves: a second press puts the keyboard away again.
+    // Keeps the focus, so that a second press closes the keyboard.
     pointerdown: (event: PointerEvent) => event.preventDefault(),
     click: () => (document.activeElement === keyboard ? keyboard.blur() : keyboard.focus()),
   },
   icon('touch', 24),
 );
 
-root.append(desktop, ghost, overlay, keyboard, keyRow.element, keyboardButton, toolbar.element);
+root.append(desktop, frozenFrame, overlay, keyboard, keyRow.element, keyboardButton, toolbar.element);
 
-/** Another window, or another rule: another way of showing the desktop may be due. */
+/** Re-evaluates the sizing after the window or the policy changed. */
 function resize(): void {
   const next = sizingFor(size(), remembered, allowed.input);
   if (next === sizing) return;
   sizing = next;
-  link.protocol?.setSizing(next);
+  connection.protocol?.setSizing(next);
   toolbar.showSizing();
 }
 addEventListener('resize', resize);
 
 function title(): void {
-  const { kind } = link.state;
+  const { kind } = connection.state;
   document.title = kind === 'connected' ? name() : `${s.state[kind] ?? kind} · ${session?.workspace_name ?? common.product}`;
 }
 
 let ticking: ReturnType<typeof setInterval> | undefined;
 
-function show(state: LinkState): void {
+function show(state: ConnectionState): void {
   root.dataset.state = state.kind;
   toolbar.showState(state);
   title();
   clearInterval(ticking);
   if (state.kind === 'connected') {
     overlay.replaceChildren();
-    // The old picture stays until the new one is painted, so that nothing flashes.
-    requestAnimationFrame(() => requestAnimationFrame(() => ghost.replaceChildren()));
-    if (!toolbar.isOpen) link.protocol?.focus();
+    // The last frame stays until the new one is drawn, to avoid a flash.
+    requestAnimationFrame(() => requestAnimationFrame(() => frozenFrame.replaceChildren()));
+    if (!toolbar.isOpen) connection.protocol?.focus();
     void clipboard.offer();
     firstHint();
   } else if (state.kind === 'opening' || state.kind === 'reconnecting') {
@@ -224,12 +224,12 @@ function show(state: LinkState): void {
   }
 }
 
-/** The part of the way to blame, in words. */
-const blame = ({ leg, text }: Trouble) => (isApplication() && leg === 'host' ? s.application.host : s.legs[leg])(text.replace(/[.\s]+$/, ''));
+/** Describes the failed hop. */
+const failureText = ({ leg, text }: HopFailure) => (isApplication() && leg === 'host' ? s.application.host : s.hops[leg])(text.replace(/[.\s]+$/, ''));
 const isApplication = () => session?.workspace_type === 'html5';
 
-function askCredential({ source, refused, why }: Extract<LinkState, { kind: 'credential' }>): void {
-  ghost.replaceChildren();
+function askCredential({ source, refused, why }: Extract<ConnectionState, { kind: 'credential' }>): void {
+  frozenFrame.replaceChildren();
   const known = session;
   const form = credentialForm({
     name: name(),
@@ -238,23 +238,23 @@ function askCredential({ source, refused, why }: Extract<LinkState, { kind: 'cre
     why,
     username: known?.workspace_type !== 'vnc',
     send: (credential) => (source === 'user' && known ? api.saveCredential(known.workspace_id, credential) : api.enterCredential(id, credential)),
-    done: () => link.start(),
+    done: () => connection.start(),
     explain: (error) => (error instanceof ApiError ? error.detail : ''),
   });
   overlay.replaceChildren(form);
   form.querySelector('input')?.focus({ preventScroll: true });
 }
 
-function wait(state: Extract<LinkState, { kind: 'opening' | 'reconnecting' }>): void {
+function wait(state: Extract<ConnectionState, { kind: 'opening' | 'reconnecting' }>): void {
   const seconds = Math.floor((Date.now() - state.since) / 1000);
-  // A moment without the gateway is nothing to worry about yet.
-  const trouble = state.trouble && (seconds >= 4 || state.trouble.leg !== 'gateway') ? blame(state.trouble) : null;
+  // Short outages of the gateway are not shown.
+  const failure = state.failure && (seconds >= 4 || state.failure.leg !== 'gateway') ? failureText(state.failure) : null;
   const [heading, text] =
-    state.kind === 'opening' ? [s.opening(name()), trouble ?? (isApplication() ? s.application.opening(seconds) : s.openingText(seconds))] : [s.reconnecting(seconds), trouble ?? (isApplication() ? s.application.reconnecting : s.reconnectingHint)];
+    state.kind === 'opening' ? [s.opening(name()), failure ?? (isApplication() ? s.application.opening(seconds) : s.openingText(seconds))] : [s.reconnecting(seconds), failure ?? (isApplication() ? s.application.reconnecting : s.reconnectingHint)];
   const present = overlay.querySelector('.wait');
   const paragraph = present?.querySelector('p');
   if (present && paragraph) {
-    // Changing the words in place keeps the focus on the way out.
+    // Updating the text in place keeps the focus.
     (present.querySelector('h1') as HTMLElement).textContent = heading;
     paragraph.textContent = text;
     (present as HTMLElement).dataset.seconds = String(seconds);
@@ -265,11 +265,11 @@ function wait(state: Extract<LinkState, { kind: 'opening' | 'reconnecting' }>): 
 
 const SIGN_IN = `/signin?return=${encodeURIComponent(location.pathname)}`;
 
-type Ended = Exclude<LinkState, { kind: 'opening' | 'connected' | 'reconnecting' | 'credential' }>;
+type Ended = Exclude<ConnectionState, { kind: 'opening' | 'connected' | 'reconnecting' | 'credential' }>;
 
 function end(state: Ended): void {
-  // Whatever was on the screen is not for whoever comes by next.
-  ghost.replaceChildren();
+  // The last frame must not stay visible after the end.
+  frozenFrame.replaceChildren();
   desktop.replaceChildren();
   toolbar.element.remove();
   keyboard.remove();
@@ -286,8 +286,8 @@ function end(state: Ended): void {
         return ending({ ...(s.end[state.reason] ?? s.endOther), ...(isApplication() ? { text: s.application.end[state.reason] ?? s.application.endOther } : {}), picture: state.reason === 'host_lost' ? 'lost' : 'ended', session, act: endAct(state.reason), reason: state.reason });
       case 'signed_out':
         return ending({ ...s.signedOut, picture: 'ended', session, act: signIn, reason: state.kind });
-      case 'crowded':
-        return ending({ ...s.crowded, picture: 'remote', session, act: reload(s.tryAgain), reason: state.kind });
+      case 'too_many_viewers':
+        return ending({ ...s.tooManyViewers, picture: 'remote', session, act: reload(s.tryAgain), reason: state.kind });
       case 'missing':
         return ending({ ...s.missing, picture: 'lost', session: null, act: null, reason: state.kind });
       case 'certificate':
@@ -298,9 +298,9 @@ function end(state: Ended): void {
         return ending({ ...(state.why === 'redirected' ? s.redirected : s.forbidden), picture: 'shield', session, act: reload(s.tryAgain), reason: state.kind, why: state.why });
       case 'idle':
         return ending({ ...s.application.idle, picture: 'ended', session, act: reload(s.application.openAgain), reason: state.kind });
-      case 'frameless':
+      case 'frame_blocked':
         return ending({ ...s.application[state.why], picture: 'lost', session, act: tab(), reason: `${state.kind}_${state.why}` });
-      case 'left':
+      case 'desktop_closed':
         return ending({ ...(s.leftWhy[state.why] ?? s.left), picture: 'ended', session, act: reload(s.connectAgain), reason: state.kind, why: state.why });
     }
   })();
@@ -309,12 +309,12 @@ function end(state: Ended): void {
   (page.querySelector('h1') as HTMLElement | null)?.focus({ preventScroll: true });
 }
 
-/** The application in a window of its own, by a ticket of its own. True when it was opened. */
+/** Opens the application in a new tab with a new ticket. True when it was opened. */
 async function ownTab(): Promise<boolean> {
   const origin = session?.app_origin;
   if (!origin) return false;
   try {
-    const [{ enterTab }, { ticket }] = await Promise.all([import('./html5/frame'), soon(api.ticket(id))]);
+    const [{ enterTab }, { ticket }] = await Promise.all([import('./html5/frame'), withTimeout(api.ticket(id))]);
     await enterTab(origin, ticket);
     toolbar.close();
     return true;
@@ -324,13 +324,13 @@ async function ownTab(): Promise<boolean> {
   }
 }
 
-/** For an application that loads itself again and again: in its own tab it is no third party, and may store what it likes. */
+/** Offers a tab to an application that keeps reloading: there it is not third-party, and its storage is not blocked. */
 function offerTab(): void {
   if (document.querySelector('[data-testid=tab-hint]')) return;
   const move = async () => {
     if (!(await ownTab())) return;
     card.remove();
-    // Here it would go on loading.
+    // In the frame it would keep reloading.
     desktop.replaceChildren();
     overlay.replaceChildren(ending({ ...s.application.moved, picture: 'tab', session, act: tab(s.application.openAgain), reason: 'own_tab' }));
   };
@@ -340,7 +340,7 @@ function offerTab(): void {
 
 const tab = (words = s.application.ownTab) => h('button', { type: 'button', class: 'button primary', 'data-testid': 'end-tab', click: () => void ownTab() }, words);
 
-/** Who can mend it gets told how, and the way there. */
+/** Shows administrators how to fix it, with a link. */
 async function forAdmins(page: HTMLElement, kind: 'certificate' | 'refused', why: string): Promise<void> {
   const known = session;
   const me = await api.me().catch(() => null);
@@ -418,7 +418,7 @@ function firstHint(): void {
   const done = () => {
     remembered('hint', 'seen');
     card.remove();
-    if (!toolbar.isOpen) link.protocol?.focus();
+    if (!toolbar.isOpen) connection.protocol?.focus();
   };
   const card = hint(done, isApplication());
   document.querySelector('[data-testid=first-hint]')?.remove();
@@ -426,15 +426,15 @@ function firstHint(): void {
   toolbar.whenFirstOpened(done);
 }
 
-// Back to work: whatever is open above the desktop gets out of the way.
+// A click on the desktop closes the toolbar.
 desktop.addEventListener('pointerdown', () => toolbar.isOpen && toolbar.close(), true);
-addEventListener('online', () => link.nudge());
-addEventListener('offline', () => link.nudge());
+addEventListener('online', () => connection.retryNow());
+addEventListener('offline', () => connection.retryNow());
 addEventListener('pageshow', (event) => {
-  if (event.persisted) link.nudge();
+  if (event.persisted) connection.retryNow();
 });
 document.addEventListener('visibilitychange', () => {
-  if (!document.hidden) link.nudge();
+  if (!document.hidden) connection.retryNow();
 });
 
-link.start();
+connection.start();

@@ -1,4 +1,4 @@
-/** Who is signed in. `undefined` until the server has said. */
+/** The signed-in user; `undefined` while loading. */
 import * as api from '../../api/calls';
 import { ApiError, whenSignedOut } from '../../api/http';
 import type { Me } from '../../api/types';
@@ -7,10 +7,10 @@ import { router } from './router.svelte';
 
 class Account {
   me = $state.raw<Me | null | undefined>(undefined);
-  /** Why there is nobody, when that needs saying. */
-  trouble = $state.raw<unknown>(null);
-  /** What the sign-in page says above the form. */
-  notice = $state<'signed_out' | 'bye' | null>(null);
+  /** The error of the last load, unless it was a 401. */
+  error = $state.raw<unknown>(null);
+  /** The notice above the sign-in form. */
+  notice = $state<'signed_out' | 'signed_out_by_user' | null>(null);
 
   get isAdmin(): boolean {
     return this.me?.role === 'admin';
@@ -20,17 +20,17 @@ class Account {
   }
 
   constructor() {
-    whenSignedOut(() => this.#lost());
+    whenSignedOut(() => this.#sessionLost());
   }
 
-  /** Asks who is signed in. On a first visit nobody is, and that is no trouble. */
+  /** Loads the signed-in user. A 401 means signed out and is not an error. */
   async load(): Promise<void> {
     try {
       this.me = await api.me();
-      this.trouble = null;
+      this.error = null;
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) this.me = null;
-      else this.trouble = error;
+      else this.error = error;
     }
   }
 
@@ -49,12 +49,12 @@ class Account {
     } catch (error) {
       if (!(error instanceof ApiError && error.status === 401)) throw error;
     }
-    this.notice = 'bye';
+    this.notice = 'signed_out_by_user';
     this.me = null;
     router.go('/signin');
   }
 
-  #lost(): void {
+  #sessionLost(): void {
     if (this.me) this.notice = 'signed_out';
     this.me = null;
     if (router.path === '/signin') return;

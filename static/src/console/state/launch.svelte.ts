@@ -1,27 +1,27 @@
-/** Launches in progress: told honestly, second by second, and once only per workspace. */
+/** Launches in progress, at most one per workspace. */
 import * as api from '../../api/calls';
 import type { Workspace } from '../../api/types';
 import { portal } from '../../lib/strings';
 import { toasts } from './toasts.svelte';
 
 class Launches {
-  /** Workspace id -> when it was asked for. */
-  began = $state<Record<string, number>>({});
+  /** Workspace id -> start of the launch. */
+  startedAt = $state<Record<string, number>>({});
 
   async start(workspace: Pick<Workspace, 'id' | 'name'>): Promise<void> {
-    if (this.began[workspace.id] !== undefined) return;
-    this.began[workspace.id] = Date.now();
+    if (this.startedAt[workspace.id] !== undefined) return;
+    this.startedAt[workspace.id] = Date.now();
     try {
       const { stream_url } = await api.launch(workspace.id);
       location.assign(stream_url);
-      // The entry stays until the page has gone, so that the tile does not fall back for a moment.
-      setTimeout(() => delete this.began[workspace.id], 4000);
+      // The entry stays until the navigation, so that the tile does not change back for a moment.
+      setTimeout(() => delete this.startedAt[workspace.id], 4000);
     } catch (error) {
-      delete this.began[workspace.id];
+      delete this.startedAt[workspace.id];
       toasts.failed(error, portal.launchFailed(workspace.name));
     }
   }
 }
 
 export const launches = new Launches();
-addEventListener('pageshow', () => (launches.began = {}));
+addEventListener('pageshow', () => (launches.startedAt = {}));

@@ -1,19 +1,19 @@
 /**
- * A log, read newest first and a page at a time: what is shown, whether there is older, whether newer came since.
- * An answer that a later question has overtaken is dropped. It is shown by `State`, like a `Resource`.
+ * A paginated log, newest first. A response that a later request has superseded is dropped. `State` renders it like a
+ * `Resource`.
  */
 import { toasts } from './toasts.svelte';
 import * as api from '../../api/calls';
 
-const MORE = 200;
+const PAGE_SIZE = 200;
 
 export interface LogPage<Row> {
   rows: Row[];
   next: string | null;
 }
 
-/** Asks for a page: after `cursor`, of `limit` rows. Null when there is nothing to ask for. */
-type Ask<Row> = (cursor?: string, limit?: number) => Promise<LogPage<Row>> | null;
+/** Fetches one page: `limit` rows after `cursor`. Null when there is nothing to fetch. */
+type FetchPage<Row> = (cursor?: string, limit?: number) => Promise<LogPage<Row>> | null;
 
 export class Log<Row extends { seq: number }> {
   data = $state.raw<Row[] | undefined>(undefined);
@@ -23,45 +23,45 @@ export class Log<Row extends { seq: number }> {
   newer = $state(false);
   loadingMore = $state(false);
   exporting = $state(false);
-  readonly #ask: Ask<Row>;
-  #turn = 0;
+  readonly #fetchPage: FetchPage<Row>;
+  #generation = 0;
 
-  constructor(ask: Ask<Row>) {
-    this.#ask = ask;
+  constructor(fetchPage: FetchPage<Row>) {
+    this.#fetchPage = fetchPage;
   }
 
-  /** Asks for the newest. `quiet`: what is shown stays until they are here. */
+  /** Loads the newest page. `quiet` keeps the present rows until it has arrived. */
   async load(quiet = false): Promise<void> {
-    const mine = ++this.#turn;
+    const generation = ++this.#generation;
     if (!quiet) this.data = undefined;
     this.error = null;
     this.newer = false;
     try {
-      const page = await this.#ask();
-      if (mine !== this.#turn || !page) return;
+      const page = await this.#fetchPage();
+      if (generation !== this.#generation || !page) return;
       this.data = page.rows;
       this.cursor = page.next;
     } catch (cause) {
-      if (mine === this.#turn) this.error = cause;
+      if (generation === this.#generation) this.error = cause;
     }
   }
 
-  /** Whether there is a newer row than those shown, now. A question that fails finds none. */
+  /** Whether the server has a newer row than those shown. A failed request counts as no. */
   async hasNewer(): Promise<boolean> {
-    const mine = this.#turn;
-    const page = await this.#ask(undefined, 1)?.catch(() => null);
+    const generation = this.#generation;
+    const page = await this.#fetchPage(undefined, 1)?.catch(() => null);
     const newest = page?.rows[0];
-    return mine === this.#turn && newest !== undefined && newest.seq > (this.data?.[0]?.seq ?? -1);
+    return generation === this.#generation && newest !== undefined && newest.seq > (this.data?.[0]?.seq ?? -1);
   }
 
-  /** The next older ones, below those shown. */
+  /** Appends the next older page. */
   async more(): Promise<void> {
     if (!this.cursor) return;
     this.loadingMore = true;
-    const mine = this.#turn;
+    const generation = this.#generation;
     try {
-      const page = await this.#ask(this.cursor, MORE);
-      if (mine !== this.#turn || !page) return;
+      const page = await this.#fetchPage(this.cursor, PAGE_SIZE);
+      if (generation !== this.#generation || !page) return;
       this.data = [...(this.data ?? []), ...page.rows];
       this.cursor = page.next;
     } catch (cause) {
@@ -75,7 +75,7 @@ export class Log<Row extends { seq: number }> {
   async download(name: string, href: string): Promise<void> {
     this.exporting = true;
     try {
-      // Renews the sign-in if it has to be: a download cannot answer a refusal by itself.
+      // Refreshes the access token first: a download cannot retry after a 401.
       await api.me();
       const link = document.createElement('a');
       link.download = name;

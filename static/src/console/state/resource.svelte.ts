@@ -1,6 +1,6 @@
 /**
- * One list from the server: loading, there, or failed; fetched again when its topic changes. What was shown stays
- * shown while it is fetched again, so nothing jumps. Make it while a component is being set up.
+ * Data from the server, with loading and error state; reloaded when one of its topics changes. The present data stays
+ * while it reloads. Must be created during component initialization.
  */
 import { ApiError } from '../../api/http';
 import { live, type Topic } from './live.svelte';
@@ -11,45 +11,45 @@ export class Resource<T> {
   data = $state.raw<T | undefined>(undefined);
   error = $state.raw<unknown>(null);
   readonly #fetch: () => Promise<T>;
-  #gone = false;
+  #destroyed = false;
   #running = false;
-  #again = false;
+  #reloadRequested = false;
   #retry: ReturnType<typeof setTimeout> | undefined;
 
   constructor(fetch: () => Promise<T>, topics: readonly Topic[] = []) {
     this.#fetch = fetch;
     $effect(() => {
-      const stop = live.listen(topics, () => void this.load());
+      const stop = live.subscribe(topics, () => void this.load());
       return () => {
         stop();
         clearTimeout(this.#retry);
-        this.#gone = true;
+        this.#destroyed = true;
       };
     });
     void this.load();
   }
 
-  /** Fetches. A call during another one makes that one run once more, so the last change is never missed. */
+  /** Loads. A call during a load causes one more load after it, so that no change is missed. */
   async load(): Promise<void> {
     if (this.#running) {
-      this.#again = true;
+      this.#reloadRequested = true;
       return;
     }
     this.#running = true;
     clearTimeout(this.#retry);
     try {
       const data = await this.#fetch();
-      if (this.#gone) return;
+      if (this.#destroyed) return;
       this.data = data;
       this.error = null;
     } catch (error) {
-      if (this.#gone) return;
+      if (this.#destroyed) return;
       this.error = error;
       if (error instanceof ApiError && error.offline) this.#retry = setTimeout(() => void this.load(), RETRY_MS);
     } finally {
       this.#running = false;
-      if (this.#again && !this.#gone) {
-        this.#again = false;
+      if (this.#reloadRequested && !this.#destroyed) {
+        this.#reloadRequested = false;
         void this.load();
       }
     }

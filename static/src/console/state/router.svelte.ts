@@ -1,4 +1,4 @@
-/** Where the person is. Addresses are the state: filters and tabs live in the query, so a link can be sent. */
+/** Client-side router. Filters and tabs are query parameters, so that a URL identifies what is shown. */
 class Router {
   path = $state(location.pathname);
   query = $state.raw(new URLSearchParams(location.search));
@@ -8,14 +8,14 @@ class Router {
     document.addEventListener('click', (event) => this.#click(event));
   }
 
-  /** Goes to a page of the console. Pages of the viewer are other documents: use `location.assign`. */
+  /** Navigates within the console. The viewer is another document: use `location.assign`. */
   go(to: string, { replace = false } = {}): void {
     history[replace ? 'replaceState' : 'pushState'](null, '', to);
     this.#read();
     if (!replace) scrollTo(0, 0);
   }
 
-  /** Changes some of the query and leaves the rest; empty values are dropped. */
+  /** Changes query parameters; empty values are removed. */
   setQuery(changes: Record<string, string | undefined>): void {
     const next = new URLSearchParams(this.query);
     for (const [key, value] of Object.entries(changes)) {

@@ -1,4 +1,4 @@
-/** Light, dark, or as the system says. `theme-boot.js` applies the same choice before the first paint. */
+/** Light, dark, or the system setting. `theme-boot.js` applies the same choice before the first paint. */
 export type Theme = 'system' | 'light' | 'dark';
 const KEY = 'portcullis.theme';
 
@@ -18,7 +18,7 @@ class ThemeChoice {
       if (theme === 'system') localStorage.removeItem(KEY);
       else localStorage.setItem(KEY, theme);
     } catch {
-      // Without storage the choice lasts as long as the page.
+      // Without storage the choice lasts until the page is closed.
     }
   }
 }

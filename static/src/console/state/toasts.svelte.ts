@@ -1,4 +1,4 @@
-/** Short messages after an act. Errors stay until closed; good news goes by itself. */
+/** Notifications. Errors stay until closed; successes disappear after some seconds. */
 import { explain } from '../../lib/explain';
 
 export interface Toast {
@@ -6,24 +6,24 @@ export interface Toast {
   kind: 'ok' | 'bad';
   title: string;
   text: string | null;
-  small: string | null;
+  requestId: string | null;
 }
 
 const SHOWN_MS = 4_500;
-const MOST = 4;
+const MAX_TOASTS = 4;
 
 class Toasts {
   list = $state<Toast[]>([]);
   #next = 1;
 
   ok(title: string): void {
-    const id = this.#add({ kind: 'ok', title, text: null, small: null });
+    const id = this.#add({ kind: 'ok', title, text: null, requestId: null });
     setTimeout(() => this.close(id), SHOWN_MS);
   }
 
   failed(error: unknown, title?: string): void {
     const { title: what, hint, detail, requestId } = explain(error);
-    this.#add({ kind: 'bad', title: title ?? what, text: detail ?? hint, small: requestId });
+    this.#add({ kind: 'bad', title: title ?? what, text: detail ?? hint, requestId });
   }
 
   close(id: number): void {
@@ -32,7 +32,7 @@ class Toasts {
 
   #add(toast: Omit<Toast, 'id'>): number {
     const id = this.#next++;
-    this.list = [...this.list.slice(1 - MOST), { ...toast, id }];
+    this.list = [...this.list.slice(1 - MAX_TOASTS), { ...toast, id }];
     return id;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What fingers on the picture mean, as a machine without a screen or a clock: tap is a click, holding is the right
- * button, one finger moves (or drags), two fingers scroll or pinch.
+ * Gesture recognizer without DOM or clock: tap is a click, hold is the right button, one finger drags, two fingers scroll
+ * or pinch.
  */
 export interface Point {
   x: number;
@@ -9,16 +9,16 @@ export interface Point {
 
 export type Gesture =
   | ({ kind: 'tap' | 'hold' } & Point)
-  /** One finger on its way: the first is where it was put down. */
+  /** One finger moves; `start` has the position of the touch. */
   | ({ kind: 'drag'; phase: 'start' | 'move' | 'end' } & Point)
-  /** Two fingers along each other, by so much since the last. */
+  /** Two fingers move together, by `dx`, `dy` since the previous event. */
   | ({ kind: 'scroll'; dx: number; dy: number } & Point)
   | { kind: 'pinch'; way: 'in' | 'out' };
 
-/** A finger that moved less is still where it was put. */
+/** Smaller movements are ignored. */
 const STILL_PX = 12;
 const HOLD_MS = 600;
-/** How much farther apart (or nearer) two fingers are when they pinch rather than scroll. */
+/** Change of the distance from which two fingers pinch instead of scroll. */
 const PINCH_RATIO = 1.25;
 
 type State = 'none' | 'down' | 'drag' | 'two' | 'scroll' | 'spent';

@@ -73,7 +73,7 @@ export function keysymOf(character: string): number {
 /** The key a character stands on, on a US keyboard: what a shortcut such as Ctrl C needs. */
 export function keyOf(character: string): Key {
   const lower = character.toLowerCase();
-  const code = /^[a-z]$/.test(lower) ? `Key${lower.toUpperCase()}` : /^[0-9]$/.test(lower) ? `Digit${lower}` : (PLACES[lower] ?? '');
+  const code = /^[a-z]$/.test(lower) ? `Key${lower.toUpperCase()}` : /^[0-9]$/.test(lower) ? `Digit${lower}` : (KEY_CODES[lower] ?? '');
   return { keysym: keysymOf(lower), code };
 }
-const PLACES: Record<string, string> = { ' ': 'Space', '\n': 'Enter', '\t': 'Tab', '-': 'Minus', '=': 'Equal', '[': 'BracketLeft', ']': 'BracketRight', ';': 'Semicolon', "'": 'Quote', '`': 'Backquote', '\\': 'Backslash', ',': 'Comma', '.': 'Period', '/': 'Slash' };
+const KEY_CODES: Record<string, string> = { ' ': 'Space', '\n': 'Enter', '\t': 'Tab', '-': 'Minus', '=': 'Equal', '[': 'BracketLeft', ']': 'BracketRight', ';': 'Semicolon', "'": 'Quote', '`': 'Backquote', '\\': 'Backslash', ',': 'Comma', '.': 'Period', '/': 'Slash' };

@@ -1,8 +1,8 @@
-/** One number for how it feels, and which leg of the way makes it slow. */
+/** The latency shown in the toolbar, and the slow hop. */
 export interface Latency {
   browser_ms?: number | null;
   host_ms?: number | null;
-  /** The leg to blame; the gateway decides, by what each leg may take. */
+  /** The slow hop, as the gateway determined it by a threshold per hop. */
   slow_leg?: 'browser_gateway' | 'gateway_host' | 'host_desktop' | null;
 }
 export interface Reading {

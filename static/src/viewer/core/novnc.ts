@@ -1,13 +1,13 @@
-/** RFB through noVNC. The socket is ours, so that the gateway's close code and reason are not lost. */
+/** RFB through noVNC. The WebSocket is created here, because noVNC does not report its close code and reason. */
 import RFB from '@novnc/novnc';
 import { keysymOf } from './keys';
 import type { Capabilities, Choices, Key, OpenProtocol, Protocol, ProtocolEvents, Quality, Sizing } from './protocol';
-import { FIRST, LIGHT, type Level, Meter, SHARP, follow, levelOf } from './quality';
+import { INITIAL, LIGHT, type Level, Meter, SHARP, adjust, levelOf } from './quality';
 
-/** How long a socket may take from the first packet to the first picture. */
+/** Time limit of the RFB handshake. */
 const HANDSHAKE_LIMIT_MS = 5_000;
 
-/** RFB sends what a key means, and the key itself too where the server wants it (QEMU's extension): there is nothing to choose. */
+/** RFB sends keysyms, and scancodes too where the server supports it (QEMU extended key event), so there is no keyboard mode. */
 export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: true, quality: true, keyboardModes: false, windows: false, application: false };
 
 class NoVnc implements Protocol {
@@ -16,7 +16,7 @@ class NoVnc implements Protocol {
   readonly #events: ProtocolEvents;
   readonly #meter = new Meter();
   readonly #unlisten = new AbortController();
-  #control = FIRST;
+  #control = INITIAL;
   #quality: Quality = 'auto';
   #connected = false;
   #closed = false;
@@ -26,7 +26,7 @@ class NoVnc implements Protocol {
     this.#events = events;
     let code = 0;
     let reason = '';
-    // Registered before noVNC's own handler, so the words are known when noVNC says "disconnect".
+    // Registered before noVNC's own handler, so code and reason are known when noVNC emits "disconnect".
     socket.addEventListener('close', (event) => {
       code = event.code;
       reason = event.reason;
@@ -51,29 +51,29 @@ class NoVnc implements Protocol {
     });
     rfb.addEventListener('disconnect', () => {
       clearTimeout(tooLong);
-      this.#over(code, reason);
+      this.#finish(code, reason);
     });
     if (choices.allowed.clipboardOut) rfb.addEventListener('clipboard', (event) => events.clipboard(event.detail.text));
-    // The gateway has signed in to the desktop already: a server that asks us is not ours.
+    // The gateway has authenticated to the desktop already, so a request for credentials is an error.
     rfb.addEventListener('credentialsrequired', () => this.close());
   }
 
   close(): void {
     if (this.#closed) return;
     this.#rfb.disconnect();
-    // On a dead network the socket's own close event may take minutes; nobody has to wait for it.
-    this.#over(0, '');
+    // On a dead network the close event of the socket may take minutes.
+    this.#finish(0, '');
   }
 
-  #over(code: number, reason: string): void {
+  #finish(code: number, reason: string): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#unlisten.abort();
-    this.#events.closed({ code, reason, lastPicture: this.#connected ? this.#canvas : null });
+    this.#events.closed({ code, reason, lastFrame: this.#connected ? this.#canvas : null });
   }
 
   setSizing(sizing: Sizing): void {
-    // Scaling stays on with `remote` too: it is what shows the picture until the desktop has followed, or if it cannot.
+    // Scaling stays on with `remote`, for the time until the desktop has resized, or if it cannot.
     this.#rfb.scaleViewport = sizing !== 'actual';
     this.#rfb.clipViewport = sizing === 'actual';
     this.#rfb.dragViewport = sizing === 'actual';
@@ -113,11 +113,11 @@ class NoVnc implements Protocol {
     const bits = this.#meter.add(bytes, performance.now());
     if (bits === null || !this.#connected) return;
     const before = this.#control.at;
-    this.#control = follow(this.#control, bits);
+    this.#control = adjust(this.#control, bits);
     if (this.#control.at !== before && this.#quality === 'auto') this.#apply(levelOf(this.#control));
   }
 
-  /** noVNC would send a pinch on as Ctrl and the wheel; here it changes how large the picture is shown. */
+  /** noVNC would send a pinch as Ctrl and wheel; here it changes the sizing. */
   #watchPinches(target: HTMLElement): void {
     let began = 0;
     const watch = (event: Event) => {
@@ -132,7 +132,7 @@ class NoVnc implements Protocol {
   }
 }
 
-/** Opens connections that paint into `target`, each with what is chosen at that moment. */
+/** Opens connections that draw into `target`, with the settings of that moment. */
 export function driver(target: HTMLElement, choices: () => Choices): OpenProtocol {
   return (url, events) => new NoVnc(target, url, choices(), events);
 }

@@ -1,11 +1,11 @@
 /**
- * What the viewer asks of a remote-screen protocol, and nothing about any particular one: `novnc.ts` speaks RFB,
- * `rdp/ironrdp.ts` RDP, and `html5/frame.ts` shows a web application. Each is loaded only for the workspaces that need it.
+ * The interface between the viewer and its protocols: `novnc.ts` (RFB), `rdp/ironrdp.ts` (RDP) and `html5/frame.ts` (web
+ * applications). Each is loaded only when a workspace needs it.
  *
- * One `Protocol` object is one connection: it opens once, closes once, and a reconnect makes a new one.
+ * A `Protocol` object is one connection; a reconnect creates a new one.
  */
 
-/** Close codes of the gateway's stream (4000 and up are the gateway's own words). */
+/** Close codes of the stream; 4000 to 4099 are sent by the gateway. */
 export const CLOSE = {
   ended: 4000,
   signedOut: 4001,
@@ -15,70 +15,70 @@ export const CLOSE = {
   credentialRequired: 4005,
   credentialRefused: 4006,
   policy: 4007,
-  desktopLeft: 4008,
-  /** Words of this page alone: an application nobody used was closed; its cookie is not kept; nothing leads to its origin. */
+  desktopClosed: 4008,
+  /** Used in this page only: application closed for inactivity; its cookie is blocked; its origin cannot be reached. */
   idle: 4100,
-  notKept: 4101,
-  notShown: 4102,
+  cookieBlocked: 4101,
+  originUnreachable: 4102,
 } as const;
 
 export interface Closed {
-  /** WebSocket close code; 0 when the protocol gave up before the socket did. */
+  /** WebSocket close code; 0 when the client closed it. */
   code: number;
   reason: string;
-  /** The screen as it was last seen, still painted, free to be placed elsewhere. Null when nothing was ever shown. */
-  lastPicture: HTMLCanvasElement | null;
+  /** The canvas with the last frame; null when none was drawn. */
+  lastFrame: HTMLCanvasElement | null;
   /**
-   * Why the protocol itself ended it. `left`: the desktop said goodbye (signed out there, taken over by another
-   * connection); coming back by itself would fight with whoever did that. `resize`: to come back at once in another size.
+   * Why the client ended it. `desktop_closed`: the desktop closed the connection (signed out, taken over by another
+   * connection), so it is not reopened automatically. `resize`: reconnect at once in another size.
    */
-  because?: 'left' | 'resize';
+  cause?: 'desktop_closed' | 'resize';
 }
 
 export interface ProtocolEvents {
-  /** The handshake is done; pictures follow. */
+  /** The handshake is done. */
   connected(): void;
   closed(how: Closed): void;
-  /** The remote side has put text on its clipboard. */
+  /** The remote clipboard has new text. */
   clipboard(text: string): void;
-  /** Two fingers went apart (`actual`) or together (`fit`). */
+  /** A pinch: apart is `actual`, together is `fit`. */
   pinched(sizing: Sizing): void;
-  /** An application loads itself again and again: it may not work inside this page. */
-  restless(): void;
+  /** A web application keeps reloading: it may not work inside a frame. */
+  reloadLoop(): void;
 }
 
-/** `fit` scales the picture to the window; `remote` asks the desktop to take the window's size; `actual` shows a part, to be moved about. */
+/** `fit` scales the screen to the window; `remote` resizes the desktop to the window; `actual` shows it unscaled, with panning. */
 export type Sizing = 'fit' | 'remote' | 'actual';
 
 /** `auto` follows the measured bandwidth. */
 export type Quality = 'auto' | 'sharp' | 'light';
 
-/** `position`: the key that was pressed, whatever stands on it (the desktop's own layout decides). `character`: the character that this computer made of it. */
+/** `position` sends scancodes, interpreted by the layout of the desktop; `character` sends the characters of the local layout. */
 export type KeyboardMode = 'position' | 'character';
 
-/** What a protocol can do. What it cannot is not shown. */
+/** What a protocol supports; controls for anything else are hidden. */
 export interface Capabilities {
-  /** Text from here into the desktop, and out of it. */
+  /** Clipboard text into the desktop, and out of it. */
   clipboardIn: boolean;
   clipboardOut: boolean;
-  /** A person may choose how the picture is compressed. */
+  /** Image quality can be chosen. */
   quality: boolean;
-  /** A person may choose what a key means. */
+  /** Keyboard modes can be chosen. */
   keyboardModes: boolean;
-  /** Its desktops are Windows, or look like it: their keys are called so. */
+  /** Desktops are Windows-like: modifier keys have Windows names. */
   windows: boolean;
   /** A web application: it has its own keys, size and clipboard, and can be shown in a tab of its own. */
   application: boolean;
 }
 
-/** What the workspace's policy lets this stream do. The gateway enforces it; this only decides what is shown. */
+/** What the stream policy of the workspace allows. The gateway enforces it; here it only decides which controls are shown. */
 export interface Allowed {
   clipboardIn: boolean;
   clipboardOut: boolean;
   input: boolean;
 }
 
-/** Choices that hold for every connection of this page, as they are when it is made. */
+/** User settings, read when a connection is opened. */
 export interface Choices {
   sizing: Sizing;
   quality: Quality;
@@ -97,7 +97,7 @@ export interface Protocol {
   setSizing(sizing: Sizing): void;
   setQuality(quality: Quality): void;
   setKeyboardMode(mode: KeyboardMode): void;
-  /** Presses the keys in order, then lets them go in the opposite order. */
+  /** Presses the keys in order and releases them in reverse order. */
   sendChord(keys: readonly Key[]): void;
   sendText(text: string): void;
   setRemoteClipboard(text: string): void;
@@ -106,13 +106,13 @@ export interface Protocol {
 
 export type OpenProtocol = (url: string, events: ProtocolEvents) => Protocol;
 
-/** A protocol that was loaded. `target` is where it paints. */
+/** A loaded protocol module; `target` is the element it draws into. */
 export interface Driver {
   capabilities: Capabilities;
   driver(target: HTMLElement, choices: () => Choices): OpenProtocol;
 }
 
-/** What a policy allows. A session without one comes from a gateway that knows no other. */
+/** Maps a stream policy to capabilities; null (workspace removed) allows everything. */
 export function allowedBy(policy: { clipboard: string; read_only: boolean } | null | undefined): Allowed {
   if (!policy) return { clipboardIn: true, clipboardOut: true, input: true };
   const { clipboard, read_only } = policy;

@@ -1,22 +1,22 @@
 /**
- * A web application in a frame, at the session's own origin. There is no stream of ours: a one-use ticket is brought to
- * that origin, which makes it a cookie; then the application is on its own. What happens in a frame of
- * another origin cannot be seen, so the gateway is asked there how the application is (`/.portcullis/state`).
+ * A web application in a frame, at the origin of its session. A one-use ticket is posted to that origin, which exchanges it
+ * for a cookie. A cross-origin frame cannot be observed, so the state of the application is polled there
+ * (`/.portcullis/state`).
  */
 import { CLOSE, type Capabilities, type Closed, type OpenProtocol, type Protocol, type ProtocolEvents } from '../core/protocol';
 
 export const capabilities: Capabilities = { clipboardIn: false, clipboardOut: false, quality: false, keyboardModes: false, windows: false, application: true };
 
-/** The frame has loaded something by then, or the browser does not show it. */
+/** Time limit for the frame to load. */
 const LOAD_LIMIT_MS = 15_000;
-/** The gateway answers when there is something to say, or after half a minute; asked again so soon after it did, and after it could not be asked. */
-const PAUSE_MS = 500;
+/** The state request is a long poll of 30 s: pause after an answer, and after a failure. */
+const POLL_PAUSE_MS = 500;
 const RETRY_MS = 5_000;
-/** No `allow-top-navigation`: the application cannot take the viewer's place. Its own windows are outside of the sandbox. */
+/** Without `allow-top-navigation` the application cannot navigate the viewer away. Its popups are not sandboxed. */
 const SANDBOX = 'allow-scripts allow-same-origin allow-forms allow-popups allow-popups-to-escape-sandbox allow-downloads allow-modals allow-pointer-lock';
 const PERMISSIONS = 'fullscreen; clipboard-read; clipboard-write';
 
-/** What `/.portcullis/state` says. `none`: this browser sent no cookie that opens it. */
+/** Response of `/.portcullis/state`. `none`: the request had no valid cookie. */
 export interface AppState {
   state: 'open' | 'failing' | 'ended' | 'none';
   reason?: string;
@@ -24,17 +24,17 @@ export interface AppState {
   detail?: string;
 }
 
-/** What a state means for the connection; null: go on. `entered`: a ticket was just brought. */
+/** Maps a state to a close; null keeps it open. `entered`: the ticket was just exchanged. */
 export function closeOf(now: AppState, entered: boolean): Pick<Closed, 'code' | 'reason'> | null {
   switch (now.state) {
     case 'open':
       return null;
     case 'failing':
-      // In use it shows its own page of that, and the person may go on elsewhere in it.
+      // After the first load the application shows its own error page.
       return entered ? { code: CLOSE.unreachable, reason: `${now.leg === 'host' ? 'host' : 'application'}: ${now.detail ?? ''}` } : null;
     case 'none':
-      // The gateway was restarted, and knows its cookies no more: a new ticket makes a new one. Unless this browser keeps none.
-      return entered ? { code: CLOSE.notKept, reason: '' } : { code: 1001, reason: 'retry' };
+      // After a restart of the gateway its cookies are invalid and a new ticket is needed; right after the exchange it means that the browser blocks the cookie.
+      return entered ? { code: CLOSE.cookieBlocked, reason: '' } : { code: 1001, reason: 'retry' };
     case 'ended':
       if (now.reason === 'signed_out') return { code: CLOSE.signedOut, reason: '' };
       if (now.reason === 'idle') return { code: CLOSE.idle, reason: '' };
@@ -43,17 +43,17 @@ export function closeOf(now: AppState, entered: boolean): Pick<Closed, 'code' | 
   }
 }
 
-/** Whether browsers take an application and the page at `host` for one site, as the gateway sees it: the application's name is below the page's. */
+/** Whether application and page are same-site: the host of the application is a subdomain of the page's. */
 export function isOneSite(origin: string, host: string): boolean {
   return host.includes('.') && new URL(origin).hostname.endsWith(`.${host}`);
 }
 
-/** Where the application opens, once this browser has its cookie; or with what status it was refused. */
+/** The start URL of the application, or the status of the refusal. */
 export type Entered = { start: string } | { refused: number };
 
 /**
- * Brings the ticket to the origin, in a body, so that it is in no address. A request of this page passes no service worker of the
- * application, which would see the ticket in a form that is posted into the frame.
+ * Posts the ticket to the origin, in the body, so that no URL contains it. Service workers of the application do not see a
+ * fetch of this page, but would see a form posted into the frame.
  */
 export async function enter(origin: string, ticket: string): Promise<Entered> {
   const answer = await fetch(`${origin}/.portcullis/enter`, {
@@ -71,7 +71,7 @@ export async function enter(origin: string, ticket: string): Promise<Entered> {
   return { start };
 }
 
-/** What a refused ticket means. One that was too old, or used, is replaced by the next attempt's. */
+/** Maps a refused ticket to a close. An expired or used one is replaced in the next attempt. */
 export function closeOfRefusal(status: number): Pick<Closed, 'code' | 'reason'> {
   return status === 409 ? { code: CLOSE.tooManyViewers, reason: '' } : { code: 1001, reason: 'retry' };
 }
@@ -84,13 +84,13 @@ export async function enterTab(origin: string, ticket: string): Promise<void> {
     open(entered.start, '_blank', 'noopener');
     return;
   }
-  // A tab of another site keeps cookies apart from those that this page brings: it has to bring the ticket itself.
+  // Cookie partitioning: a cross-site tab does not have the cookie that this page got, so it must post a ticket itself.
   const form = document.createElement('form');
   form.method = 'post';
   form.action = `${origin}/.portcullis/enter`;
   form.target = '_blank';
   form.hidden = true;
-  // It gets no handle to this page.
+  // No window.opener.
   form.rel = 'noopener';
   const input = document.createElement('input');
   input.name = 'ticket';
@@ -106,13 +106,12 @@ const RELOADS = 5;
 const RELOADS_WITHIN_MS = 30_000;
 
 /**
- * Tells an application that loads itself again and again. One that needs its browser's storage, and is denied it in a frame of another site,
- * does that for ever; what it misses cannot be seen from here.
+ * Detects an application that keeps reloading. Applications do that when their storage is blocked in a cross-site frame.
  */
-export class Reloads {
+export class ReloadDetector {
   #at: number[] = [];
 
-  /** It has loaded. `active`: a person has just done something there. True once it has done so too often by itself. */
+  /** Records a load. `active`: after a user activation. True once there were too many without one. */
   loaded(now: number, active: boolean): boolean {
     if (active) this.#at = [];
     else this.#at.push(now);
@@ -126,8 +125,8 @@ class Frame implements Protocol {
   readonly #origin: string;
   readonly #events: ProtocolEvents;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  readonly #reloads = new Reloads();
-  readonly #over = new AbortController();
+  readonly #reloads = new ReloadDetector();
+  readonly #abort = new AbortController();
   #connected = false;
   #closed = false;
 
@@ -151,37 +150,37 @@ class Frame implements Protocol {
     try {
       entered = await enter(this.#origin, ticket);
     } catch {
-      // Nothing leads there: its name or its certificate.
-      return this.#end({ code: CLOSE.notShown, reason: '' });
+      // Not reachable: name resolution or certificate.
+      return this.#end({ code: CLOSE.originUnreachable, reason: '' });
     }
     if (this.#closed) return;
     if ('refused' in entered) return this.#end(closeOfRefusal(entered.refused));
-    // An empty frame loads, too; what counts is what comes now.
+    // Added after the exchange, because an empty frame fires load, too.
     this.#frame.addEventListener('load', () => this.#loaded());
     this.#frame.src = entered.start;
-    this.#timer = setTimeout(() => void this.#look(), LOAD_LIMIT_MS);
+    this.#timer = setTimeout(() => void this.#pollState(), LOAD_LIMIT_MS);
   }
 
   #loaded(): void {
-    if (!this.#connected) void this.#look();
-    // What is done in a frame counts as done in the page around it (HTML standard, "activation notification").
+    if (!this.#connected) void this.#pollState();
+    // User activation in a frame activates its ancestors (HTML standard, "activation notification").
     const active = navigator.userActivation?.isActive ?? false;
-    if (!isOneSite(this.#origin, location.hostname) && this.#reloads.loaded(Date.now(), active)) this.#events.restless();
+    if (!isOneSite(this.#origin, location.hostname) && this.#reloads.loaded(Date.now(), active)) this.#events.reloadLoop();
   }
 
-  async #look(): Promise<void> {
+  async #pollState(): Promise<void> {
     clearTimeout(this.#timer);
     if (this.#closed) return;
     let now: AppState;
     try {
-      // Whether the application answers matters on the way in; later it shows itself.
-      const answer = await fetch(`${this.#origin}/.portcullis/state${this.#connected ? '?wait' : '?answering'}`, { credentials: 'include', cache: 'no-store', redirect: 'error', signal: this.#over.signal });
+      // Whether the application answers matters only for the first load.
+      const answer = await fetch(`${this.#origin}/.portcullis/state${this.#connected ? '?wait' : '?answering'}`, { credentials: 'include', cache: 'no-store', redirect: 'error', signal: this.#abort.signal });
       now = (await answer.json()) as AppState;
     } catch {
       if (this.#closed) return;
-      // Once in, a question without answer is a lost network, which the viewer sees by itself. Before, nothing leads there: its name or its certificate.
-      if (!this.#connected) this.#end({ code: CLOSE.notShown, reason: '' });
-      else this.#later(RETRY_MS);
+      // After the first load a failed request is a lost network, which the viewer detects. Before it, the origin cannot be reached: name resolution or certificate.
+      if (!this.#connected) this.#end({ code: CLOSE.originUnreachable, reason: '' });
+      else this.#schedulePoll(RETRY_MS);
       return;
     }
     if (this.#closed) return;
@@ -191,21 +190,21 @@ class Frame implements Protocol {
       this.#connected = true;
       this.#events.connected();
     }
-    this.#later(PAUSE_MS);
+    this.#schedulePoll(POLL_PAUSE_MS);
   }
 
-  #later(ms: number): void {
+  #schedulePoll(ms: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#look(), ms);
+    this.#timer = setTimeout(() => void this.#pollState(), ms);
   }
 
   #end(how: Pick<Closed, 'code' | 'reason'>): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#over.abort();
+    this.#abort.abort();
     clearTimeout(this.#timer);
     this.#frame.remove();
-    this.#events.closed({ ...how, lastPicture: null });
+    this.#events.closed({ ...how, lastFrame: null });
   }
 
   close(): void {
@@ -216,7 +215,7 @@ class Frame implements Protocol {
     this.#frame.focus();
   }
 
-  // A web application has its own size, quality, keys and clipboard.
+  // Not applicable to web applications.
   setSizing(): void {}
   setQuality(): void {}
   setKeyboardMode(): void {}

@@ -1,4 +1,4 @@
-/** Keyboard, mouse and fingers on the canvas, as RDP input events. */
+/** Translates keyboard, mouse and touch input to RDP input events. */
 import type { Backend as Ironed } from '@devolutions/iron-remote-desktop-rdp';
 import { Gestures, type Gesture } from '../core/gestures';
 import type { Key, KeyboardMode, Sizing } from '../core/protocol';
@@ -10,17 +10,17 @@ type DeviceEvent = Parameters<InstanceType<Module['InputTransaction']>['addEvent
 
 const LEFT = 0;
 const RIGHT = 2;
-/** Fingers move the page's way: one pixel is one wheel pixel. */
+/** Unit of wheel deltas: pixels. */
 const WHEEL_PIXELS = 0;
 
-/** Keys that only choose a character; Windows holds Ctrl, too, for AltGr. */
-const CHOOSERS = ['ShiftLeft', 'ShiftRight', 'AltRight', 'ControlLeft'];
+/** Modifiers that select a character; Windows reports AltGr as Ctrl and Alt. */
+const LAYOUT_MODIFIERS = ['ShiftLeft', 'ShiftRight', 'AltRight', 'ControlLeft'];
 
 export interface InputPorts {
   module: Module;
   session: Session;
   canvas: HTMLCanvasElement;
-  /** With "actual", one finger moves the picture instead of the pointer. */
+  /** With sizing `actual`, one finger pans. */
   pan(dx: number, dy: number): boolean;
   pinched(sizing: Sizing): void;
 }
@@ -30,10 +30,10 @@ export class Input {
   readonly #ports: InputPorts;
   readonly #stop = new AbortController();
   readonly #gestures: Gestures;
-  /** Those of the choosers that are held here. */
+  /** Modifiers held locally. */
   readonly #held = new Set<string>();
-  /** Those that are let go there all the same, so that a character is not chosen twice: some servers press the keys of their own layout for it. */
-  readonly #lifted = new Set<string>();
+  /** Modifiers released remotely although held locally, so that they are not applied twice to a Unicode character. */
+  readonly #suppressed = new Set<string>();
   #locksKnown = false;
   #dragged: { x: number; y: number } | null = null;
 
@@ -61,11 +61,11 @@ export class Input {
     this.#stop.abort();
   }
 
-  /** Lets go of every key and button: those that are let go elsewhere are never heard of here. */
+  /** Releases all keys and buttons; releases outside of the canvas are not reported. */
   release(): void {
     this.#locksKnown = false;
     this.#held.clear();
-    this.#lifted.clear();
+    this.#suppressed.clear();
     this.#ports.session.releaseAllInputs();
   }
 
@@ -75,7 +75,7 @@ export class Input {
     this.#send([...codes.map((code) => DeviceEvent.keyPressed(code)), ...codes.toReversed().map((code) => DeviceEvent.keyReleased(code))]);
   }
 
-  /** Text as characters, whatever layout the desktop has. Line ends and tabs are keys. */
+  /** Sends text as Unicode input; line ends and tabs as keys. */
   text(text: string): void {
     const { DeviceEvent } = this.#ports.module;
     for (const character of text) {
@@ -98,40 +98,40 @@ export class Input {
   #key(event: KeyboardEvent, pressed: boolean): void {
     event.preventDefault();
     event.stopPropagation();
-    // While an input method composes, its steps are not keys.
+    // Keys of an input method composition are ignored.
     if (event.isComposing || event.key === 'Process') return;
     if (!this.#locksKnown) this.#syncLocks(event);
     const { DeviceEvent } = this.#ports.module;
     const shortcut = event.ctrlKey || event.altKey || event.metaKey;
     const isCharacter = [...event.key].length === 1;
-    // AltGr is Ctrl and Alt on some systems; what comes of it is still a character.
+    // AltGr is Ctrl and Alt on some systems and still produces a character.
     const typed = this.mode === 'character' && isCharacter && (!shortcut || event.getModifierState('AltGraph'));
     if (this.mode === 'character' && event.key === 'Dead') return;
     if (typed) {
-      this.#send(pressed ? [...this.#lift(), DeviceEvent.unicodePressed(event.key)] : [DeviceEvent.unicodeReleased(event.key)]);
+      this.#send(pressed ? [...this.#suppressModifiers(), DeviceEvent.unicodePressed(event.key)] : [DeviceEvent.unicodeReleased(event.key)]);
       return;
     }
     const code = scancodeOf(event.code);
     if (code === undefined) return;
-    const before = pressed ? this.#lower() : [];
-    if (CHOOSERS.includes(event.code)) {
+    const before = pressed ? this.#restoreModifiers() : [];
+    if (LAYOUT_MODIFIERS.includes(event.code)) {
       if (pressed) this.#held.add(event.code);
       else this.#held.delete(event.code);
     }
     this.#send([...before, pressed ? DeviceEvent.keyPressed(code) : DeviceEvent.keyReleased(code)]);
   }
 
-  /** Lets go of what has chosen a character here. */
-  #lift(): DeviceEvent[] {
-    const held = [...this.#held].filter((code) => !this.#lifted.has(code));
-    for (const code of held) this.#lifted.add(code);
+  /** Releases the held modifiers remotely. */
+  #suppressModifiers(): DeviceEvent[] {
+    const held = [...this.#held].filter((code) => !this.#suppressed.has(code));
+    for (const code of held) this.#suppressed.add(code);
     return held.map((code) => this.#ports.module.DeviceEvent.keyReleased(scancodeOf(code) ?? 0));
   }
 
-  /** Holds it again, for a key or a click that it belongs to. */
-  #lower(): DeviceEvent[] {
-    const held = [...this.#lifted].filter((code) => this.#held.has(code));
-    this.#lifted.clear();
+  /** Presses them again, for a key or a click. */
+  #restoreModifiers(): DeviceEvent[] {
+    const held = [...this.#suppressed].filter((code) => this.#held.has(code));
+    this.#suppressed.clear();
     return held.map((code) => this.#ports.module.DeviceEvent.keyPressed(scancodeOf(code) ?? 0));
   }
 
@@ -141,7 +141,7 @@ export class Input {
     this.#ports.session.synchronizeLockKeys(on('ScrollLock'), on('NumLock'), on('CapsLock'), on('KanaMode'));
   }
 
-  /** From the window's pixels to the desktop's. */
+  /** Window coordinates to desktop coordinates. */
   #at({ x, y }: { x: number; y: number }): { x: number; y: number } {
     const { canvas } = this.#ports;
     const box = canvas.getBoundingClientRect();
@@ -170,7 +170,7 @@ export class Input {
       return;
     }
     const press = down ? module.DeviceEvent.mouseButtonPressed : module.DeviceEvent.mouseButtonReleased;
-    this.#send([...(down ? this.#lower() : []), this.#move({ x: event.clientX, y: event.clientY }), press(event.button)]);
+    this.#send([...(down ? this.#restoreModifiers() : []), this.#move({ x: event.clientX, y: event.clientY }), press(event.button)]);
   }
 
   #moved(event: PointerEvent): void {

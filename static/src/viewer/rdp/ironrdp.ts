@@ -1,24 +1,24 @@
 /**
- * RDP through IronRDP's WASM. The gateway ends TLS and signs in to the desktop, so user name and password here are
- * placeholders, and where it leads is the ticket's business: the destination only repeats the session.
+ * RDP through IronRDP's WASM. The gateway terminates TLS and signs in to the desktop, so user name and password here are
+ * placeholders. The ticket decides the target; the destination only repeats the session id.
  */
 import { Backend, displayControl, enableCredssp, init } from '@devolutions/iron-remote-desktop-rdp';
 import { CLOSE, type Capabilities, type Choices, type Closed, type Key, type KeyboardMode, type OpenProtocol, type Protocol, type ProtocolEvents, type Sizing } from '../core/protocol';
 import { Input } from './input';
-import { Screen, desktopSize, roomy } from './screen';
+import { Screen, desktopSize, minimumDesktop } from './screen';
 import { watchSocket } from './socket';
 
 type Session = Awaited<ReturnType<InstanceType<typeof Backend.SessionBuilder>['connect']>>;
 
-/** How long a connection may take to its first picture. A desktop that is signed in to for the first time takes seconds to come up; one that hangs is tried again. */
+/** Time limit from connect to the first frame. The first sign-in to a desktop takes seconds; one that exceeds this is retried. */
 const CONNECT_LIMIT_MS = 15_000;
-/** The window has come to rest when its size has not changed for this long. */
-const REST_MS = 500;
-/** A desktop that can follow has followed by then; one that has not is connected to anew. */
-const FOLLOW_MS = 1_500;
-/** A session that ends sooner than this was not ended by a person. */
+/** A window size counts as final when it has not changed for this long. */
+const RESIZE_SETTLE_MS = 500;
+/** A server that has not resized by then is reconnected to in the new size. */
+const RESIZE_LIMIT_MS = 1_500;
+/** A session that ends sooner was not ended by its user. */
 const SETTLED_MS = 3_000;
-/** How long a close frame may take that is to follow a refusal. */
+/** How long to wait for the close frame that follows a refusal. */
 const CLOSE_LIMIT_MS = 2_000;
 const TEXT = 'text/plain';
 const PLACEHOLDER = 'portcullis';
@@ -26,15 +26,15 @@ const PLACEHOLDER = 'portcullis';
 export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: true, quality: false, keyboardModes: true, windows: true, application: false };
 
 let ready: Promise<void> | undefined;
-/** After a panic the module is of no use any more, and only a new page loads another. */
+/** After a panic the WASM module is unusable; only a page load creates another. */
 let broken = false;
-/** Whether the desktop follows a change of size: taken to be so until it did not. */
-let follows = true;
-/** Whether it has a size of its own, and gave another than it was asked for when it was connected to. */
-let fixed = false;
+/** Whether the server honours resize requests; assumed until one was ignored. */
+let supportsResize = true;
+/** The server ignored the size requested at connect. */
+let fixedSize = false;
 
-/** What an IronRDP error (or any other) says. */
-function wordsOf(error: unknown): string {
+/** The message of an IronRDP error, or of any other. */
+function errorText(error: unknown): string {
   const backtrace = (error as { backtrace?: () => string } | null)?.backtrace;
   return typeof backtrace === 'function' ? backtrace.call(error) : String(error);
 }
@@ -49,15 +49,15 @@ class IronRdp implements Protocol {
   #socket: WebSocket | null = null;
   #closed = false;
   #shown = false;
-  /** The desktop has said goodbye; only the gateway's word on it is waited for. */
-  #left: Omit<Closed, 'lastPicture'> | null = null;
+  /** The desktop closed the connection; the close frame of the gateway is still expected. */
+  #pendingClose: Omit<Closed, 'lastFrame'> | null = null;
   #began = 0;
   #sizing: Sizing;
   #mode: KeyboardMode;
-  #shared: string | null = null;
-  #rest: ReturnType<typeof setTimeout> | undefined;
-  #late: ReturnType<typeof setTimeout> | undefined;
-  #asked: { width: number; height: number };
+  #clipboardText: string | null = null;
+  #resizeTimer: ReturnType<typeof setTimeout> | undefined;
+  #closeTimer: ReturnType<typeof setTimeout> | undefined;
+  #requestedSize: { width: number; height: number };
 
   constructor(target: HTMLElement, url: string, choices: Choices, events: ProtocolEvents) {
     this.#url = url;
@@ -67,7 +67,7 @@ class IronRdp implements Protocol {
     this.#mode = choices.keyboard;
     this.#screen = new Screen(target, () => this.#windowChanged());
     this.#screen.sizing = choices.sizing;
-    this.#asked = desktopSize(choices.sizing === 'remote' ? this.#screen.room : roomy(this.#screen.room));
+    this.#requestedSize = desktopSize(choices.sizing === 'remote' ? this.#screen.viewport : minimumDesktop(this.#screen.viewport));
     void this.#run();
   }
 
@@ -82,14 +82,14 @@ class IronRdp implements Protocol {
       this.#begin(session);
       const end = await session.run();
       end.free();
-      this.#goodbye();
+      this.#desktopClosed();
     } catch (error) {
-      if (this.#session && !this.#closed) console.warn('The RDP session ended:', wordsOf(error));
+      if (this.#session && !this.#closed) console.warn('The RDP session ended:', errorText(error));
       if (error instanceof WebAssembly.RuntimeError) broken = true;
-      // Signing out on the desktop comes as an error, too (MCS Disconnect Provider Ultimatum). Anything else is worth another try.
-      else if (/ultimatum/i.test(wordsOf(error))) return this.#goodbye();
-      // A refusal comes in words that IronRDP reads, and right behind them the close frame with its code.
-      this.#late = setTimeout(() => this.#over({ code: 0, reason: '' }), this.#socket ? CLOSE_LIMIT_MS : 0);
+      // Signing out on the desktop is reported as an error, too (MCS Disconnect Provider Ultimatum). Anything else is retried.
+      else if (/ultimatum/i.test(errorText(error))) return this.#desktopClosed();
+      // A refusal is an RDCleanPath message that IronRDP reads, followed by the close frame with its code.
+      this.#closeTimer = setTimeout(() => this.#finish({ code: 0, reason: '' }), this.#socket ? CLOSE_LIMIT_MS : 0);
     } finally {
       clearTimeout(tooLong);
       this.#socket?.close();
@@ -97,25 +97,25 @@ class IronRdp implements Protocol {
   }
 
   /**
-   * The desktop ended it. Right after the beginning, that is one that was still busy with the connection before. Why it did, when it said so, is in
-   * the gateway's close frame, which answers the one that goes out now.
+   * The desktop closed the connection. When it happens right after the connect, the desktop was still busy with the
+   * previous connection. The reason, if it gave one, is in the close frame of the gateway.
    */
-  #goodbye(): void {
+  #desktopClosed(): void {
     const lived = performance.now() - this.#began;
-    this.#left = lived < SETTLED_MS ? { code: 0, reason: '' } : { code: 0, reason: '', because: 'left' };
-    this.#late = setTimeout(() => this.#left && this.#over(this.#left), this.#socket ? CLOSE_LIMIT_MS : 0);
+    this.#pendingClose = lived < SETTLED_MS ? { code: 0, reason: '' } : { code: 0, reason: '', cause: 'desktop_closed' };
+    this.#closeTimer = setTimeout(() => this.#pendingClose && this.#finish(this.#pendingClose), this.#socket ? CLOSE_LIMIT_MS : 0);
   }
 
   #connect(): Promise<Session> {
     const { allowed } = this.#choices;
-    const { width, height } = this.#asked;
+    const { width, height } = this.#requestedSize;
     const { pathname } = new URL(this.#url);
     watchSocket(this.#url, (socket) => {
       this.#socket = socket;
       if (this.#closed) return socket.close();
-      // IronRDP makes a close event of its own when it lets go of the socket: only the browser's tells the gateway's word.
-      socket.addEventListener('close', ({ isTrusted, code, reason }) => isTrusted && this.#over(code < 4000 || code === CLOSE.unreachable ? (this.#left ?? { code, reason }) : { code, reason }));
-      // IronRDP hangs up at the first word of a refusal; the close frame behind it is what says why.
+      // IronRDP dispatches a close event of its own when it drops the socket; only the browser's (trusted) one has code and reason.
+      socket.addEventListener('close', ({ isTrusted, code, reason }) => isTrusted && this.#finish(code < 4000 || code === CLOSE.unreachable ? (this.#pendingClose ?? { code, reason }) : { code, reason }));
+      // IronRDP closes the socket when it reads a refusal; the close frame that follows has the reason.
       const close = socket.close.bind(socket);
       socket.close = () => (this.#session || this.#closed ? close() : void setTimeout(close, CLOSE_LIMIT_MS));
     });
@@ -134,7 +134,7 @@ class IronRdp implements Protocol {
       .extension(displayControl(true))
       .extension(enableCredssp(false));
     if (allowed.clipboardIn || allowed.clipboardOut) {
-      builder.forceClipboardUpdateCallback(() => this.#give(this.#shared)).remoteClipboardChangedCallback((data: InstanceType<typeof Backend.ClipboardData>) => this.#take(data));
+      builder.forceClipboardUpdateCallback(() => this.#sendClipboard(this.#clipboardText)).remoteClipboardChangedCallback((data: InstanceType<typeof Backend.ClipboardData>) => this.#receiveClipboard(data));
     }
     return builder.connect();
   }
@@ -146,7 +146,7 @@ class IronRdp implements Protocol {
     const size = session.desktopSize();
     this.#screen.canvas.width = size.width;
     this.#screen.canvas.height = size.height;
-    fixed = !this.#fits(this.#asked);
+    fixedSize = !this.#fits(this.#requestedSize);
     size.free();
     this.#screen.place();
     if (this.#choices.allowed.input) {
@@ -155,7 +155,7 @@ class IronRdp implements Protocol {
       this.#input.mode = this.#mode;
     }
     this.#events.connected();
-    // The window may have changed while the desktop came up.
+    // The window may have changed during the connect.
     this.#windowChanged();
   }
 
@@ -166,47 +166,47 @@ class IronRdp implements Protocol {
     else style.cursor = 'default';
   }
 
-  #take(data: InstanceType<typeof Backend.ClipboardData>): void {
+  #receiveClipboard(data: InstanceType<typeof Backend.ClipboardData>): void {
     if (!this.#choices.allowed.clipboardOut) return;
     for (const item of data.items()) {
       const value: unknown = item.value();
       if (item.mimeType() !== TEXT || typeof value !== 'string') continue;
-      this.#shared = value;
+      this.#clipboardText = value;
       this.#events.clipboard(value);
       return;
     }
   }
 
-  #give(text: string | null): void {
+  #sendClipboard(text: string | null): void {
     const data = new Backend.ClipboardData();
     if (text !== null && this.#choices.allowed.clipboardIn) data.addText(TEXT, text);
-    // Refused only when the channel is not there (yet): then it asks for the text once it is.
+    // Rejected while the clipboard channel is not open; IronRDP requests the text once it is.
     this.#session?.onClipboardPaste(data).catch(() => {});
   }
 
-  /** The window has another size: with "remote", the desktop is to follow once the window rests. */
+  /** With sizing "remote", requests the new size once the window size is final. */
   #windowChanged(): void {
-    clearTimeout(this.#rest);
+    clearTimeout(this.#resizeTimer);
     if (this.#sizing !== 'remote' || !this.#session || !this.#choices.allowed.input) return;
-    this.#rest = setTimeout(() => this.#followWindow(), REST_MS);
+    this.#resizeTimer = setTimeout(() => this.#followWindow(), RESIZE_SETTLE_MS);
   }
 
   #followWindow(): void {
-    const { width, height } = desktopSize(this.#screen.room);
-    if (this.#closed || (width === this.#asked.width && height === this.#asked.height)) return;
-    this.#asked = { width, height };
-    if (follows) this.#session?.resize(width, height);
-    else if (!fixed) return this.#again();
-    this.#rest = setTimeout(() => {
+    const { width, height } = desktopSize(this.#screen.viewport);
+    if (this.#closed || (width === this.#requestedSize.width && height === this.#requestedSize.height)) return;
+    this.#requestedSize = { width, height };
+    if (supportsResize) this.#session?.resize(width, height);
+    else if (!fixedSize) return this.#reconnect();
+    this.#resizeTimer = setTimeout(() => {
       if (this.#closed || this.#fits({ width, height })) return;
-      follows = false;
-      if (!fixed) this.#again();
-    }, FOLLOW_MS);
+      supportsResize = false;
+      if (!fixedSize) this.#reconnect();
+    }, RESIZE_LIMIT_MS);
   }
 
-  /** The server has no channel for another size: the same desktop is connected to anew, in it. */
-  #again(): void {
-    this.#end({ code: 0, reason: '', because: 'resize' });
+  /** The server has no display control channel: reconnects to the same desktop in the new size. */
+  #reconnect(): void {
+    this.#end({ code: 0, reason: '', cause: 'resize' });
   }
 
   #fits({ width, height }: { width: number; height: number }): boolean {
@@ -218,27 +218,27 @@ class IronRdp implements Protocol {
     this.#end({ code: 0, reason: '' });
   }
 
-  #end(how: Omit<Closed, 'lastPicture'>): void {
-    this.#over(how);
-    // A session says goodbye before its socket closes (see `#run`); without one there is only the socket.
+  #end(how: Omit<Closed, 'lastFrame'>): void {
+    this.#finish(how);
+    // A session closes its socket itself (see `#run`); without one there is only the socket.
     if (!this.#session) return this.#socket?.close();
     try {
       this.#session.shutdown();
     } catch {
-      // It has ended by itself meanwhile.
+      // It has ended already.
     }
   }
 
-  #over(how: Omit<Closed, 'lastPicture'>): void {
+  #finish(how: Omit<Closed, 'lastFrame'>): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearTimeout(this.#rest);
-    clearTimeout(this.#late);
+    clearTimeout(this.#resizeTimer);
+    clearTimeout(this.#closeTimer);
     this.#screen.end();
     this.#input?.end();
     const { canvas } = this.#screen;
     canvas.remove();
-    this.#events.closed({ ...how, lastPicture: this.#shown ? canvas : null });
+    this.#events.closed({ ...how, lastFrame: this.#shown ? canvas : null });
   }
 
   setSizing(sizing: Sizing): void {
@@ -263,8 +263,8 @@ class IronRdp implements Protocol {
   }
 
   setRemoteClipboard(text: string): void {
-    this.#shared = text;
-    this.#give(text);
+    this.#clipboardText = text;
+    this.#sendClipboard(text);
   }
 
   focus(): void {
@@ -272,7 +272,7 @@ class IronRdp implements Protocol {
   }
 }
 
-/** Opens connections that paint into `target`, each with what is chosen at that moment. */
+/** Opens connections that draw into `target`, with the settings of that moment. */
 export function driver(target: HTMLElement, choices: () => Choices): OpenProtocol {
   return (url, events) => {
     if (broken) location.reload();

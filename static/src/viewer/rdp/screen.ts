@@ -1,4 +1,4 @@
-/** Where the picture stands in the window: fitted, or as large as it is and moved about. */
+/** Position of the canvas in the window: scaled, or unscaled with panning. */
 import type { Sizing } from '../core/protocol';
 
 export interface Place {
@@ -12,7 +12,7 @@ interface Box {
   height: number;
 }
 
-/** Fitted into `window` and centred; never larger than three times itself, which would be only blur. */
+/** Scaled to `window` and centred, at most by a factor of three. */
 export function fitted(picture: Box, window: Box): Place {
   const scale = Math.min(window.width / picture.width, window.height / picture.height, 3);
   const width = picture.width * scale;
@@ -20,7 +20,7 @@ export function fitted(picture: Box, window: Box): Place {
   return { left: (window.width - width) / 2, top: (window.height - height) / 2, width, height };
 }
 
-/** As large as it is, moved by `dx`, `dy`, but never so far that an edge comes inside. */
+/** Unscaled and panned by `dx`, `dy`, clamped to its edges. */
 export function moved(picture: Box, window: Box, from: { left: number; top: number }, dx: number, dy: number): Place {
   const along = (at: number, size: number, room: number) => (size <= room ? (room - size) / 2 : Math.min(0, Math.max(room - size, at)));
   return {
@@ -31,12 +31,12 @@ export function moved(picture: Box, window: Box, from: { left: number; top: numb
   };
 }
 
-/** What a desktop needs for its own windows, which a phone's has not: there the picture is scaled, or shown in part. */
-export function roomy({ width, height }: Box): Box {
+/** Minimum usable desktop size; in smaller windows it is scaled or panned. */
+export function minimumDesktop({ width, height }: Box): Box {
   return { width: Math.max(width, 1024), height: Math.max(height, 768) };
 }
 
-/** The desktop size to ask for in a window: whole groups of 4 pixels, within what servers take (MS-RDPEDISP 2.2.2.2.1: 200 to 8192, even). */
+/** The desktop size to request for a window: a multiple of 4, within the limits of servers (MS-RDPEDISP 2.2.2.2.1: 200 to 8192, even). */
 export function desktopSize({ width, height }: Box): Box {
   const within = (value: number) => Math.min(8192, Math.max(200, Math.floor(value / 4) * 4));
   return { width: within(width), height: within(height) };
@@ -63,12 +63,12 @@ export class Screen {
       resized();
     });
     this.#watch.observe(target);
-    // Whoever paints gives the canvas another size when the desktop has one, and tells nobody.
+    // IronRDP resizes the canvas without an event.
     this.#picture = new MutationObserver(() => this.place());
     this.#picture.observe(this.canvas, { attributeFilter: ['width', 'height'] });
   }
 
-  get room(): Box {
+  get viewport(): Box {
     return { width: this.#target.clientWidth, height: this.#target.clientHeight };
   }
 
@@ -77,7 +77,7 @@ export class Screen {
     this.place();
   }
 
-  /** Moves the picture, if it is one that can be moved. */
+  /** Pans, when sizing is `actual`. */
   pan(dx: number, dy: number): boolean {
     if (this.#sizing !== 'actual') return false;
     this.place(dx, dy);
@@ -86,7 +86,7 @@ export class Screen {
 
   place(dx = 0, dy = 0): void {
     const { canvas } = this;
-    const { left, top, width, height } = this.#sizing === 'actual' ? moved(canvas, this.room, { left: this.#left, top: this.#top }, dx, dy) : fitted(canvas, this.room);
+    const { left, top, width, height } = this.#sizing === 'actual' ? moved(canvas, this.viewport, { left: this.#left, top: this.#top }, dx, dy) : fitted(canvas, this.viewport);
     this.#left = left;
     this.#top = top;
     Object.assign(canvas.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });

@@ -1,17 +1,17 @@
 /**
- * IronRDP opens its WebSocket itself and tells nothing of how it closed. The build lets it open sockets here, so that
- * the gateway's close code and reason are seen by whoever asked for that address.
+ * IronRDP opens its WebSocket itself and does not report how it closed. The build replaces its `new WebSocket` by
+ * `openSocket`, so that the close code and reason can be read.
  */
 type Watcher = (socket: WebSocket) => void;
 
 const watchers = new Map<string, Watcher>();
 
-/** The socket that will be opened to `url` is shown to `watcher`, before anything is sent or received. */
+/** Passes the socket that will be opened to `url` to `watcher`, before any I/O. */
 export function watchSocket(url: string, watcher: Watcher): void {
   watchers.set(url, watcher);
 }
 
-/** What the component calls in place of `new WebSocket`. Only addresses that somebody waits for are opened. */
+/** Called in place of `new WebSocket`. Only registered URLs are opened. */
 export function openSocket(url: string): WebSocket {
   const watcher = watchers.get(url);
   if (!watcher) throw new Error('Nobody asked for this connection');

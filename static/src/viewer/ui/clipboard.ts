@@ -1,12 +1,11 @@
 /**
- * One clipboard for two machines. The panel always works by hand; when the browser permits it, text also travels by
- * itself: what the desktop copies is written to this computer's clipboard, and what this computer has is given to the
- * desktop each time the page gets the focus back.
+ * Clipboard synchronization. The panel always works manually. With permission of the browser, remote text is written to
+ * the local clipboard, and local text is sent to the desktop when the page gets the focus.
  */
 import { viewer as s } from '../../lib/strings';
 import { h, remembered } from './dom';
 
-/** The gateway refuses giant frames, and nobody pastes more than this on purpose. */
+/** Largest text, below the frame limit of the gateway. */
 const LIMIT = 256 * 1024;
 
 export class ClipboardPanel {
@@ -21,7 +20,7 @@ export class ClipboardPanel {
   #in = true;
   #out = true;
   readonly #send: (text: string) => void;
-  /** What both sides had last, so that nothing is sent back to where it came from. */
+  /** The text that both sides have, to avoid echoes. */
   #shared: string | null = null;
 
   constructor(send: (text: string) => void) {

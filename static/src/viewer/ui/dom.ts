@@ -1,4 +1,4 @@
-/** Small helpers to build the viewer's few elements without a framework. */
+/** DOM helpers of the viewer. */
 type Child = Node | string | null | undefined;
 type Props = Record<string, string | boolean | ((event: never) => void) | undefined>;
 
@@ -47,7 +47,7 @@ export function icon(name: IconName, size = 20): SVGSVGElement {
   return svg;
 }
 
-/** A setting of this browser; without storage it is simply forgotten. */
+/** Reads or writes a setting in local storage, if there is one. */
 export function remembered(key: string, value?: string): string | null {
   try {
     if (value !== undefined) localStorage.setItem(`portcullis.viewer.${key}`, value);

@@ -1,6 +1,6 @@
 /**
- * The keys that a tablet's keyboard lacks, in a row above it. Ctrl, Alt and the system key stay down for the next key,
- * so that a shortcut can be typed with one finger; pressing them again lets them go.
+ * Keys that an on-screen keyboard lacks. Ctrl, Alt and Super are sticky for the next key; pressing them again releases
+ * them.
  */
 import { MODIFIERS, type Modifier, ROW, keyOf } from '../core/keys';
 import type { Key } from '../core/protocol';
@@ -35,7 +35,7 @@ export class KeyRow {
     if (button) button.textContent = windows ? s.modifiers.windows : s.modifiers.super;
   }
 
-  /** What was typed, with what is held down. */
+  /** Sends typed text with the sticky modifiers. */
   text(text: string): void {
     if (this.#held.size === 0) return this.#send.text(text);
     const [first, ...rest] = [...text];
@@ -62,7 +62,7 @@ function key(id: string, label: string, press: () => void): HTMLButtonElement {
     {
       type: 'button',
       'data-testid': id,
-      // The focus stays with the text field: the keyboard on the screen would go away with it.
+      // Keeps the focus in the text field, or the on-screen keyboard would close.
       pointerdown: (event: PointerEvent) => event.preventDefault(),
       click: press,
     },

@@ -1,4 +1,4 @@
-/** What stands in place of the desktop: opening, reconnecting over the dimmed picture, the end and its way back. */
+/** Overlays of the viewer: opening, reconnecting, end pages, dialogs and hints. */
 import type { Session } from '../../api/types';
 import { moment, since, span, utc } from '../../lib/format';
 import { viewer as s } from '../../lib/strings';
@@ -20,11 +20,11 @@ export interface EndPage {
   text: string;
   picture: IconName;
   session: Session | null;
-  /** The main thing to do next. */
+  /** The primary action. */
   act: HTMLElement | null;
-  /** The word of the API, for tests and support. */
+  /** The reason code of the API, for tests and support. */
   reason: string;
-  /** The gateway's own word on why, for tests and support. */
+  /** The reason code of the close frame, for tests and support. */
   why?: string;
 }
 
@@ -48,7 +48,7 @@ export function ending({ title, text, picture, session, act, reason, why }: EndP
   );
 }
 
-/** Asks before ending a session, naming what is lost. Resolves when the person has decided. */
+/** Confirms the end of a session. */
 export function confirmDisconnect(parent: HTMLElement, name: string, application: boolean, act: () => Promise<void>): void {
   const problem = h('p', { class: 'problem', role: 'alert', hidden: true }, s.disconnectFailed);
   const yes = h(
@@ -95,13 +95,13 @@ export function hint(done: () => void, application: boolean): HTMLElement {
   );
 }
 
-/** An application may not work in here; a tab of its own is one press away. */
+/** Suggests a new tab for an application that keeps reloading. */
 export function tabHint(move: () => void, stay: () => void): HTMLElement {
   return h(
     'div',
     { class: 'first-hint', 'data-testid': 'tab-hint', role: 'status' },
-    h('strong', {}, s.application.restless),
-    h('p', {}, s.application.restlessText),
+    h('strong', {}, s.application.reloadLoop),
+    h('p', {}, s.application.reloadLoopText),
     h(
       'div',
       { class: 'row' },

@@ -1,4 +1,4 @@
-/** The few choices about how the desktop is shown and typed to; only those that the protocol has. */
+/** Quality and keyboard settings, as far as the protocol supports them. */
 import type { Allowed, Capabilities, KeyboardMode, Quality } from '../core/protocol';
 import { viewer as s } from '../../lib/strings';
 import { h, remembered } from './dom';

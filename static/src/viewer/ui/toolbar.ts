@@ -1,13 +1,13 @@
 /**
- * The slim handle at the top edge and the bar behind it. It opens on hover, touch, keyboard focus or
- * Ctrl Alt Shift P, and gets out of the way when the pointer goes back to the desktop.
+ * The handle at the top edge and its toolbar. It opens on hover, touch, keyboard focus or Ctrl Alt Shift P, and closes
+ * when the pointer returns to the desktop.
  */
 import type { Session } from '../../api/types';
 import { span } from '../../lib/format';
 import { viewer as s } from '../../lib/strings';
 import { readLatency } from '../core/latency';
 import { type Chord, chordsOf } from '../core/keys';
-import type { LinkState } from '../core/link';
+import type { ConnectionState } from '../core/connection';
 import type { Allowed, Capabilities, Sizing } from '../core/protocol';
 import { h, icon, type IconName } from './dom';
 
@@ -16,7 +16,7 @@ export interface ToolbarActions {
   clipboardShown(): void;
   settings(): HTMLElement;
   sizing(): Sizing;
-  /** The two that this window has to choose from. */
+  /** The two modes available in this window. */
   sizings(): readonly [Sizing, Sizing];
   setSizing(sizing: Sizing): void;
   chord(chord: Chord): void;
@@ -25,12 +25,12 @@ export interface ToolbarActions {
   ownTab(): void;
   keyboard(): void;
   disconnect(): void;
-  /** The pointer or the keyboard is back with the desktop. */
+  /** The toolbar closed; the desktop gets the focus. */
   left(): void;
 }
 
 const CLOSE_AFTER_MS = 600;
-/** "Time left" is told only once it matters. */
+/** The remaining time is shown below this. */
 const TELL_TIME_LEFT_MS = 60 * 60_000;
 
 export class Toolbar {
@@ -156,13 +156,13 @@ export class Toolbar {
     this.open();
   }
 
-  /** The pointer has opened it on its way here: the click that follows means "stay", not "close". */
+  /** Hovering has already opened it, so the first click pins it instead of closing it. */
   #handleClicked(): void {
     if (this.isOpen && !this.#pinned) this.#pinned = true;
     else this.toggle();
   }
 
-  showState(state: LinkState): void {
+  showState(state: ConnectionState): void {
     this.element.dataset.state = state.kind;
     this.#state.dataset.state = state.kind;
     this.#state.textContent = s.state[state.kind] ?? state.kind;
@@ -183,7 +183,7 @@ export class Toolbar {
     this.#facts.textContent = facts.join(', ');
   }
 
-  /** Offers what the protocol can do and the workspace allows, and says which rules are in force. */
+  /** Shows the controls that the protocol supports and the policy allows, and the restrictions in force. */
   offer(can: Capabilities, allowed: Allowed): void {
     const into = can.clipboardIn && allowed.clipboardIn;
     const out = can.clipboardOut && allowed.clipboardOut;
@@ -200,7 +200,7 @@ export class Toolbar {
     this.#chords.replaceChildren(
       ...chordsOf(can.windows).map((chord) => h('button', { type: 'button', 'data-testid': `key-${chord.id}`, click: () => this.#actions.chord(chord) }, chord.label)),
     );
-    // An application's rules are about its requests; what they refuse says so itself.
+    // Rules of a web application concern its requests; a refused request shows its own page.
     const rules = can.application ? [] : [
       ...(allowed.input ? [] : [s.rules.readOnly]),
       ...(into && out ? [] : [into ? s.rules.in : out ? s.rules.out : s.rules.none]),
@@ -234,9 +234,9 @@ export class Toolbar {
     this.showSizing();
   }
 
-  /** Says again which sizing is in force. */
+  /** Updates the label of the sizing button. */
   showSizing(): void {
-    // The button says what is in force; pressing it takes the other.
+    // The label is the present mode; a click switches to the other.
     const sizing = this.#actions.sizing();
     this.#label('sizing', s.sizings[sizing], sizing);
     this.#buttons.sizing?.setAttribute('data-sizing', sizing);

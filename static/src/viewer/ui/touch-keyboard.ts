@@ -1,13 +1,13 @@
 /**
- * Brings up a tablet's on-screen keyboard: those only come for a text field, so a hidden one takes what is typed and
- * passes the difference on.
+ * Opens the on-screen keyboard, which needs a focused text field: a hidden one receives the input and sends the
+ * difference.
  */
 import { BACKSPACE } from '../core/keys';
 import type { Key } from '../core/protocol';
 import { viewer as s } from '../../lib/strings';
 import { h } from './dom';
 
-/** Something to delete, so that Backspace is noticed. */
+/** Filler text, so that Backspace causes an input event. */
 const FILLER = '\u00a0'.repeat(16);
 
 /** What was typed and how much was deleted between two values of the field. */
