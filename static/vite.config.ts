@@ -1,5 +1,6 @@
 /// <reference types="vitest/config" />
 import { svelte } from '@sveltejs/vite-plugin-svelte';
+import { svelteTesting } from '@testing-library/svelte/vite';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -35,7 +36,7 @@ function themeScript(): Plugin {
 }
 
 export default defineConfig({
-  plugins: [svelte(), themeScript(), splitWasm(here('./src/viewer/rdp/socket.ts'))],
+  plugins: [svelte(), themeScript(), splitWasm(here('./src/viewer/rdp/socket.ts')), svelteTesting({ autoCleanup: false })],
   // Its own file must reach the plugin as it was published.
   optimizeDeps: { exclude: ['@devolutions/iron-remote-desktop-rdp'] },
   build: {

@@ -1,0 +1,96 @@
+// @vitest-environment jsdom
+/** The two logs, which load page by page: the audit log and the request log. */
+import './setup';
+import { fireEvent, screen, waitFor } from '@testing-library/svelte';
+import { describe, expect, it, vi } from 'vitest';
+import * as api from '../../src/api/calls';
+import { ApiError } from '../../src/api/http';
+import Audit from '../../src/console/pages/Audit.svelte';
+import Requests from '../../src/console/pages/Requests.svelte';
+import { toasts } from '../../src/console/state/toasts.svelte';
+import { auditPage, requestsPage } from '../../src/lib/strings';
+import { entry, request, session } from './fixtures';
+import { show, testListStates } from './states';
+
+vi.mock('../../src/api/calls');
+
+describe('Audit', () => {
+  const entries = (...seqs: number[]) => ({ entries: seqs.map((seq) => entry(seq)), next_cursor: null });
+  const page = { component: Audit, path: '/audit', call: api.audit, empty: entries(), emptyTitle: auditPage.emptyAll, full: entries(3, 2, 1), row: 'audit-row', rows: 3 };
+  testListStates(page);
+
+  it('offers to clear the filters when nothing matches', async () => {
+    vi.mocked(api.audit).mockResolvedValue(entries());
+    show({ ...page, path: '/audit?outcome=denied' });
+    expect(await screen.findByText(auditPage.emptyTitle)).toBeTruthy();
+    expect(vi.mocked(api.audit).mock.calls[0]?.[0]).toEqual({ outcome: 'denied' });
+    await fireEvent.click(screen.getByTestId('filter-clear'));
+    await waitFor(() => expect(vi.mocked(api.audit).mock.lastCall?.[0]).toEqual({}));
+  });
+
+  it('loads older entries below those shown', async () => {
+    vi.mocked(api.audit).mockImplementation(async (_filter, cursor) => (cursor ? entries(1) : { entries: [entry(2)], next_cursor: '2' }));
+    show(page);
+    await fireEvent.click(await screen.findByTestId('audit-more'));
+    await waitFor(() => expect(screen.getAllByTestId('audit-row').map((row) => row.dataset.seq)).toEqual(['2', '1']));
+    expect(screen.queryByTestId('audit-more')).toBeNull();
+  });
+
+  it('opens the details of an entry by keyboard', async () => {
+    vi.mocked(api.audit).mockResolvedValue(entries(1));
+    show(page);
+    await fireEvent.keyDown(await screen.findByTestId('audit-row'), { key: 'Enter' });
+    expect((await screen.findByTestId('audit-detail')).textContent).toContain('cd'.repeat(32));
+  });
+
+  it.each([
+    [{ ok: true, entries: 3, head: { seq: 3, hash: 'ff', signature: 's' }, first_error: null }, auditPage.verified(3)],
+    [{ ok: false, entries: 3, head: { seq: 3, hash: 'ff', signature: 's' }, first_error: 'entry 2: hash' }, auditPage.brokenAt('entry 2: hash')],
+  ])('shows the verdict %#', async (verdict, text) => {
+    vi.mocked(api.audit).mockResolvedValue(entries(1));
+    vi.mocked(api.verifyAudit).mockResolvedValue(verdict);
+    show(page);
+    await fireEvent.click(screen.getByTestId('audit-verify'));
+    const shown = await screen.findByTestId('audit-verdict');
+    expect([shown.dataset.ok, shown.textContent?.includes(text)]).toEqual([String(verdict.ok), true]);
+  });
+
+  it('says so when the verification fails', async () => {
+    vi.mocked(api.audit).mockResolvedValue(entries(1));
+    vi.mocked(api.verifyAudit).mockRejectedValue(new ApiError(503, 'busy'));
+    show(page);
+    await fireEvent.click(screen.getByTestId('audit-verify'));
+    await waitFor(() => expect(toasts.list[0]).toMatchObject({ kind: 'bad', text: 'busy' }));
+    expect(screen.queryByTestId('audit-verdict')).toBeNull();
+  });
+});
+
+describe('Requests', () => {
+  const rows = (...list: ReturnType<typeof request>[]) => ({ requests: list, next_cursor: null });
+  const path = `/requests?session=${session().id}`;
+  const full = rows(request(2, { ended: 'refused', status: 403 }), request(1, { ended: 'failed', status: 0 }));
+  const page = { component: Requests, path, call: api.requests, empty: rows(), emptyTitle: requestsPage.emptyAll, full, row: 'request-row', rows: 2 };
+  testListStates(page);
+
+  it('asks for a session first', async () => {
+    show({ ...page, path: '/requests' });
+    expect(await screen.findByText(requestsPage.none)).toBeTruthy();
+    expect(api.requests).not.toHaveBeenCalled();
+  });
+
+  it('names the user and the workspace of a live session', async () => {
+    vi.mocked(api.everyonesSessions).mockResolvedValue([session({ workspace_name: 'Wiki' })]);
+    vi.mocked(api.requests).mockResolvedValue(full);
+    show(page);
+    expect(await screen.findByText(requestsPage.lead(session().user_email, 'Wiki'))).toBeTruthy();
+  });
+
+  it('shows outcome and status of each request', async () => {
+    vi.mocked(api.requests).mockResolvedValue(full);
+    show(page);
+    const [refused, failed] = await screen.findAllByTestId('request-row');
+    expect(refused?.textContent).toContain('403');
+    expect(refused?.textContent).toContain(requestsPage.ends.refused);
+    expect(failed?.textContent).toContain(requestsPage.noStatus);
+  });
+});
