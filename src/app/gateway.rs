@@ -9,8 +9,13 @@ use crate::config::Config;
 use crate::domain::user::RequestSource;
 use crate::domain::{Clock as _, Timestamp};
 use crate::fleet::{FleetConfig, FleetMetrics, HubFleet};
+use crate::http;
+use crate::http::api::definition::Apis;
+use crate::http::api::workspaces;
 use crate::http::apps::{AppsSettings, is_same_site};
-use crate::http::{self, AppState, HubStatus, PathMetrics};
+use crate::http::hub_status::{HubStatus, PathMetrics};
+use crate::http::settings::Settings;
+use crate::http::state::AppState;
 use crate::tunnel::{Hub, HubConfig, PrivateKey};
 use crate::viewer;
 use std::fs::File;
@@ -102,15 +107,21 @@ impl Gateway {
             let hub = hub.clone();
             move || tunnel_status(&hub, &fleet)
         });
-        let settings = http::Settings {
+        let settings = Settings {
             certificate_sha256,
             apps: apps_settings(config, now)?,
             ..http_settings(config, audit_public_key)
         };
-        let state = AppState::new(broker.clone(), streams, settings, probe);
-        let limits = http::server::ServerLimits {
+        let state = AppState::new(
+            broker.clone(),
+            streams,
+            settings,
+            probe,
+            Apis::new(vec![workspaces::api()]),
+        );
+        let limits = http::server_limits::ServerLimits {
             drain_timeout: config.server.drain_timeout.0,
-            ..http::server::ServerLimits::default()
+            ..http::server_limits::ServerLimits::default()
         };
         let server = http::server::start(state, vec![listener], &certificate.tls, limits)
             .map_err(|e| Failure::new(format!("cannot serve HTTPS on {address}: {e}")))?;
@@ -304,17 +315,17 @@ fn tunnel_status(hub: &Hub, fleet: &HubFleet) -> HubStatus {
     status
 }
 
-fn http_settings(config: &Config, audit_public_key: String) -> http::Settings {
+fn http_settings(config: &Config, audit_public_key: String) -> Settings {
     let origins = std::iter::once(&config.server.public_url)
         .chain(&config.server.allowed_origins)
         .cloned()
         .collect();
-    http::Settings {
+    Settings {
         public_origins: origins,
         host_names: config.tls.names.clone(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         metrics_allow: config.metrics.allow.clone(),
         audit_public_key,
-        ..http::Settings::default()
+        ..Settings::default()
     }
 }

@@ -106,7 +106,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Host(command) => admin::host(command).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Openapi => {
-            println!("{}", crate::http::openapi::json());
+            print!("{}", String::from_utf8_lossy(&crate::http::api::workspaces::api().document));
             Ok(())
         }
         Command::CheckConfig(args) => check_config(&args),

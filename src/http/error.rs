@@ -1,24 +1,13 @@
-//! The one place where a kind of failure becomes a status and a body. Every refusal of this edge,
-//! whoever found it (a use case, an extractor, actix itself), leaves as `{"detail": "<a sentence
-//! for the user>"}`.
+//! Errors of handlers, and the status of each kind of failure. The API that a path belongs to
+//! renders the body ([`super::api::definition::Api::error_response`]).
 
 use crate::domain::{Error, ErrorKind};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpResponse, ResponseError};
-use serde::Serialize;
+use actix_web::http::header;
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use std::time::Duration;
-use utoipa::ToSchema;
 
-/// The body of every refusal.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub struct Problem {
-    /// What happened and what to do, for the user.
-    pub detail: String,
-}
-
-/// A refusal on its way out.
+/// An error response, without the body that an API gives it.
 #[derive(Debug, thiserror::Error)]
 #[error("{detail}")]
 pub struct ApiError {
@@ -28,16 +17,15 @@ pub struct ApiError {
     allow: Option<String>,
 }
 
-/// What a handler answers.
+/// Result of a handler.
 pub type ApiResult<T = HttpResponse> = Result<T, ApiError>;
 
 impl ApiError {
-    /// A refusal found at the edge.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), retry_after: None, allow: None }
     }
 
-    /// 401: nobody proved who they are.
+    /// 401.
     #[must_use]
     pub fn unauthenticated() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Not signed in")
@@ -66,16 +54,46 @@ impl ApiError {
             .into()
     }
 
-    /// 500 for a panic or a lost task: the log has it, the user has the request id.
+    /// 405 with the methods the path has, as in `Allow`.
+    #[must_use]
+    pub fn method_not_allowed(allow: &str) -> Self {
+        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
+        Self { allow: Some(allow.to_owned()), ..error }
+    }
+
+    /// 500 for a panic or a lost task: the log has the cause, the user has the request id.
     #[must_use]
     pub fn internal() -> Self {
         Self::from(Error::internal("a handler did not finish"))
     }
 
-    /// Its status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// A sentence for the user.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// A response with the status, `Retry-After` and `Allow`, to which an API adds the body.
+    #[must_use]
+    pub fn response(&self) -> HttpResponseBuilder {
+        let mut response = HttpResponse::build(self.status);
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, rounded up (RFC 9110 section 10.2.3), or an exact client is refused
+            // again.
+            response.insert_header((
+                header::RETRY_AFTER,
+                wait.as_millis().div_ceil(1000).max(1).to_string(),
+            ));
+        }
+        if let Some(allow) = &self.allow {
+            response.insert_header((header::ALLOW, allow.as_str()));
+        }
+        response
     }
 }
 
@@ -101,7 +119,7 @@ impl From<Error> for ApiError {
     }
 }
 
-/// A failure of ours goes to the log with all its causes; the user gets the general sentence.
+/// Logs a server error with its causes; the user gets the message only.
 fn log_failure(status: StatusCode, error: &Error) {
     let mut causes = Vec::new();
     let mut next = std::error::Error::source(error);
@@ -117,36 +135,13 @@ impl ResponseError for ApiError {
         self.status
     }
 
+    /// Only until [`super::observe`] renders it by the API of the path.
     fn error_response(&self) -> HttpResponse {
-        let mut answer = HttpResponse::build(self.status);
-        if self.status == StatusCode::UNAUTHORIZED {
-            answer.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
-        }
-        if let Some(wait) = self.retry_after {
-            // Whole seconds, rounded up (RFC 9110 section 10.2.3): earlier would be refused again.
-            answer.insert_header((
-                header::RETRY_AFTER,
-                wait.as_millis().div_ceil(1000).max(1).to_string(),
-            ));
-        }
-        if let Some(allow) = &self.allow {
-            answer.insert_header((header::ALLOW, allow.as_str()));
-        }
-        answer.json(Problem { detail: self.detail.clone() })
+        self.response().finish()
     }
 }
 
-/// 405 with the methods the path has.
-///
-/// # Errors
-/// Always.
-pub async fn method_not_allowed(methods: &'static [&'static str]) -> ApiResult {
-    let mut error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
-    error.allow = Some(methods.join(", "));
-    Err(error)
-}
-
-/// What serde says is wrong, without the value it found: that may be a password.
+/// A JSON error, without the value it found: that may be a password.
 pub fn json_error(error: &serde_json::Error) -> ApiError {
     use serde_json::error::Category;
     match error.classify() {
@@ -185,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_never_repeat_the_value() {
+    fn json_errors_do_not_contain_the_value() {
         #[derive(Debug, serde::Deserialize)]
         #[expect(dead_code, reason = "only read from JSON")]
         struct Input {
@@ -193,16 +188,16 @@ mod tests {
         }
         let error =
             serde_json::from_str::<Input>(r#"{"code":"hunter2, expected \"x"}"#).unwrap_err();
-        let refusal = json_error(&error);
-        assert_eq!(refusal.status, StatusCode::UNPROCESSABLE_ENTITY);
-        assert!(!refusal.detail.contains("hunter2"), "{}", refusal.detail);
-        assert!(refusal.detail.contains("expected a boolean"), "{}", refusal.detail);
+        let shown = json_error(&error);
+        assert_eq!(shown.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(!shown.detail.contains("hunter2"), "{}", shown.detail);
+        assert!(shown.detail.contains("expected a boolean"), "{}", shown.detail);
         let error = serde_json::from_str::<Input>(r#"{"code": tru"#).unwrap_err();
         assert_eq!(json_error(&error).status, StatusCode::BAD_REQUEST);
     }
 
     #[test]
-    fn every_kind_has_its_status() {
+    fn every_error_kind_has_a_status() {
         let kinds = [
             (ErrorKind::Malformed, 400),
             (ErrorKind::Invalid, 422),
@@ -217,7 +212,6 @@ mod tests {
         for (kind, status) in kinds {
             let answer = ApiError::from(Error::new(kind, "x")).error_response();
             assert_eq!(answer.status().as_u16(), status);
-            assert_eq!(answer.headers().contains_key(header::WWW_AUTHENTICATE), status == 401);
             if status == 429 {
                 assert_eq!(answer.headers().get(header::RETRY_AFTER).unwrap(), "2");
             }

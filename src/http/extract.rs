@@ -10,7 +10,7 @@
 //! | [`PathId`] | the id in the path | 404, as an unknown id does |
 
 use super::error::{ApiError, ApiResult, json_error};
-use super::guard::app_state;
+use super::state::app_state;
 use crate::domain::user::{Caller, RequestSource};
 use crate::domain::{HostId, LoginId, SessionId, UserId, WorkspaceId};
 use actix_web::dev::Payload;

@@ -5,7 +5,7 @@ use crate::broker::core::stream_registry::StreamMeters;
 use crate::broker::model::Gauges;
 use crate::domain::route::{BUCKETS_MS, Hop, LatencyHistogram};
 use crate::domain::sync::lock;
-use crate::http::{HubStatus, PathMetrics};
+use crate::http::hub_status::{HubStatus, PathMetrics};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;

@@ -1,14 +1,16 @@
-//! Around every request: its id, its span, its access line, its numbers, its headers, and the net
-//! under a handler that panics.
+//! Middleware of every request: request id, span, access log, metrics, security headers, error
+//! bodies, and panics of handlers.
 //!
-//! The access line names the route's pattern, never the path or the query: a path may hold an id, a
-//! query a ticket.
+//! The access log has the route pattern, never the path or the query, which may contain an id or a
+//! ticket.
 
+use super::api::definition::Api;
 use super::error::ApiError;
-use super::guard::app_state;
 use super::metrics::Metrics;
 use super::origin::{HostHeader, classify_host_header, client_address};
-use super::{AppState, Settings, security_headers};
+use super::security_headers;
+use super::settings::Settings;
+use super::state::{AppState, app_state};
 use crate::domain::user::{Caller, RequestSource};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -24,74 +26,84 @@ use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument as _;
 
-/// Carries the request's id back.
+/// Response header with the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// What monitoring asks.
+/// Paths of monitoring tools.
 const MONITORING_PATHS: [&str; 2] = ["/api/health", "/metrics"];
-/// Longest user agent kept.
+/// Characters of a user agent that are kept.
 const USER_AGENT_MAX: usize = 256;
 
 /// The outermost middleware.
 ///
 /// # Errors
-/// Only for a request whose handler panicked; its answer is complete, too.
+/// When a handler panicked; the error has a complete response.
 pub async fn observe(
     req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, actix_web::Error> {
-    let began = Instant::now();
     let state = app_state(req.request())?;
-    let origin = request_origin(req.request(), &state.settings.trusted_proxies);
-    let span = tracing::info_span!("request", request_id = %origin.request_id);
+    let source = request_source(req.request(), &state.settings.trusted_proxies);
+    let span = tracing::info_span!("request", request_id = %source.request_id);
     let path = req.path().to_owned();
-    let seen = RequestContext {
-        started_at: began,
+    let api = Arc::clone(state.apis.of_path(&path));
+    let context = RequestContext {
+        started_at: Instant::now(),
         method: method_label(req.method().as_str()),
-        origin: origin.clone(),
+        source: source.clone(),
         span: span.clone(),
         settings: Arc::clone(&state.settings),
     };
 
-    let admitted = state
+    let checked = state
         .limits
         .any
-        .check(origin.source_ip)
+        .check(source.source_ip)
         .map_err(ApiError::rate_limited)
         .and_then(|()| check_host_header(&req, &state));
-    req.extensions_mut().insert(origin);
-    let outcome = match admitted {
+    req.extensions_mut().insert(source);
+    let outcome = match checked {
         Ok(()) => AssertUnwindSafe(next.call(req)).catch_unwind().instrument(span.clone()).await,
-        Err(refusal) => Ok(Ok(req.error_response(refusal))),
+        Err(error) => Ok(Ok(req.error_response(error))),
     };
 
     match outcome {
-        Ok(Ok(mut answer)) => {
-            let route = answer.request().match_pattern();
-            let user = answer.request().extensions().get::<Caller>().map(|c| c.user.id.to_string());
-            seen.record(&state.metrics, route.as_deref(), answer.status(), user.as_deref());
-            seen.add_headers(&path, answer.headers_mut());
-            Ok(answer)
+        Ok(Ok(response)) => {
+            let mut response = render_error(response, &api);
+            let route = response.request().match_pattern();
+            let user =
+                response.request().extensions().get::<Caller>().map(|c| c.user.id.to_string());
+            context.record(&state.metrics, route.as_deref(), response.status(), user.as_deref());
+            context.add_headers(&path, response.headers_mut());
+            Ok(response)
         }
-        Ok(Err(error)) => Err(seen.panic_response(
-            &state.metrics,
-            &path,
-            error.as_response_error().error_response(),
-        )),
+        Ok(Err(error)) => {
+            let response = match error.as_error::<ApiError>() {
+                Some(error) => (api.error_response)(error),
+                None => error.as_response_error().error_response(),
+            };
+            Err(context.panic_response(&state.metrics, &path, response))
+        }
         Err(_panic) => {
             let _in = span.enter();
-            Err(seen.panic_response(
-                &state.metrics,
-                &path,
-                actix_web::ResponseError::error_response(&ApiError::internal()),
-            ))
+            let response = (api.error_response)(&ApiError::internal());
+            Err(context.panic_response(&state.metrics, &path, response))
         }
     }
 }
 
-/// Refuses a request that came by a name that is not ours (RFC 9110 section 15.5.20): a page of
-/// that name would be taken for one of ours. Probes come by whatever name their tools know, and say
-/// nothing of anybody.
+/// Replaces an [`ApiError`] by the response of the API that the path belongs to.
+fn render_error(response: ServiceResponse, api: &Api) -> ServiceResponse {
+    let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
+    match error.map(api.error_response) {
+        Some(rendered) => response.into_response(rendered),
+        None => response,
+    }
+}
+
+/// Refuses a request for a foreign host name (421, RFC 9110 section 15.5.20): a page of that name
+/// would be same-origin with this gateway. Monitoring tools may use any name; their paths contain
+/// nothing confidential.
 fn check_host_header(req: &ServiceRequest, state: &AppState) -> Result<(), ApiError> {
     if MONITORING_PATHS.contains(&req.path()) {
         return Ok(());
@@ -108,11 +120,11 @@ fn check_host_header(req: &ServiceRequest, state: &AppState) -> Result<(), ApiEr
     }
 }
 
-/// What is known when a request begins.
+/// What is known when a request starts.
 struct RequestContext {
     started_at: Instant,
     method: &'static str,
-    origin: RequestSource,
+    source: RequestSource,
     span: tracing::Span,
     settings: Arc<Settings>,
 }
@@ -139,7 +151,7 @@ impl RequestContext {
             route = route.unwrap_or("unmatched"),
             status = status.as_u16(),
             ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            address = self.origin.source_ip.map(tracing::field::display),
+            address = self.source.source_ip.map(tracing::field::display),
             user,
             "request"
         );
@@ -147,26 +159,27 @@ impl RequestContext {
 
     fn add_headers(&self, path: &str, headers: &mut HeaderMap) {
         security_headers::add(path, headers, self.settings.apps.as_ref());
-        if let Ok(id) = HeaderValue::from_str(&self.origin.request_id) {
+        if let Ok(id) = HeaderValue::from_str(&self.source.request_id) {
             headers.insert(REQUEST_ID, id);
         }
     }
 
-    /// An answer whose request is gone (its handler panicked): dressed all the same.
+    /// The response to a request whose handler panicked.
     fn panic_response(
         &self,
         metrics: &Metrics,
         path: &str,
-        mut answer: actix_web::HttpResponse,
+        mut response: actix_web::HttpResponse,
     ) -> actix_web::Error {
-        self.record(metrics, None, answer.status(), None);
-        self.add_headers(path, answer.headers_mut());
-        InternalError::from_response("the handler did not finish", answer).into()
+        self.record(metrics, None, response.status(), None);
+        self.add_headers(path, response.headers_mut());
+        InternalError::from_response("the handler did not finish", response).into()
     }
 }
 
-/// Always a fresh id (UUIDv7, so that logs sort): a client's own would let it write into our logs.
-fn request_origin(req: &HttpRequest, trusted: &[crate::domain::Network]) -> RequestSource {
+/// The request id is always generated (UUIDv7, which sorts by time): one from the client would
+/// allow it to write into the logs.
+fn request_source(req: &HttpRequest, trusted: &[crate::domain::Network]) -> RequestSource {
     let forwarded = req
         .headers()
         .get_all(FORWARDED_FOR)
@@ -181,7 +194,7 @@ fn request_origin(req: &HttpRequest, trusted: &[crate::domain::Network]) -> Requ
     }
 }
 
-/// Methods as labels: a known few, whatever a client invents.
+/// The metric label of a method; unknown methods share one.
 pub(super) fn method_label(method: &str) -> &'static str {
     ["GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"]
         .into_iter()

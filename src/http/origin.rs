@@ -72,7 +72,7 @@ pub enum HostHeader {
 /// `localhost`, and every bare address: what a browser was told to open by its number cannot have
 /// been rebound. The port does not count, since a forwarded port changes it.
 #[must_use]
-pub fn classify_host_header(req: &HttpRequest, settings: &super::Settings) -> HostHeader {
+pub fn classify_host_header(req: &HttpRequest, settings: &super::settings::Settings) -> HostHeader {
     if req.headers().get_all(header::HOST).count() > 1 {
         return HostHeader::Unclear;
     }
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn host_names() {
-        let settings = super::super::Settings {
+        let settings = crate::http::settings::Settings {
             public_origins: vec![
                 "https://gate.example:8443".to_owned(),
                 "https://[2001:db8::1]".to_owned(),

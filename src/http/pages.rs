@@ -1,14 +1,14 @@
 //! The built web UI (`static/dist`), embedded in the binary: the console, the viewer, and their
 //! hashed assets.
 //!
-//! A build without the UI still compiles and serves the API; its pages say what to run.
+//! A build without the UI compiles and serves the APIs; its pages say how to build it.
 
-use super::error::ApiError;
+use super::error::{ApiError, ApiResult};
 use crate::domain::SessionId;
 use actix_web::http::header::{
     self, AcceptEncoding, ContentType, ETag, Encoding, EntityTag, Header as _, IfNoneMatch,
 };
-use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
+use actix_web::{HttpRequest, HttpResponse};
 use rust_embed::RustEmbed;
 
 #[derive(RustEmbed)]
@@ -16,51 +16,52 @@ use rust_embed::RustEmbed;
 #[allow_missing = true]
 struct StaticFiles;
 
-/// Names of hashed files change with their content.
+/// For files whose name contains a hash of their content.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-/// Everything else is asked for again, by its tag.
+/// For all other files, by their ETag.
 const REVALIDATE: &str = "no-cache";
 
-/// The console; its own router shows the screen.
+/// The console; its router in the browser selects the page.
 pub async fn console(req: HttpRequest) -> HttpResponse {
     page(&req, "index.html")
 }
 
-/// The viewer of a session. The page is the same for every session; what may be seen is decided
-/// when it asks for a ticket.
-pub async fn viewer(req: HttpRequest) -> HttpResponse {
+/// The viewer of a session. The page is the same for every session; access is checked when it
+/// requests a ticket.
+pub async fn viewer(req: HttpRequest) -> ApiResult {
     match req.match_info().get("id").unwrap_or_default().parse::<SessionId>() {
-        Ok(_) => page(&req, "viewer.html"),
+        Ok(_) => Ok(page(&req, "viewer.html")),
         Err(_) => not_found(req).await,
     }
 }
 
 /// A hashed file.
-pub async fn asset(req: HttpRequest) -> HttpResponse {
+pub async fn asset(req: HttpRequest) -> ApiResult {
     let name = format!("assets/{}", req.match_info().get("file").unwrap_or_default());
     serve_gzip(&req, &name)
         .or_else(|| serve(&req, &name, IMMUTABLE))
-        .unwrap_or_else(|| ApiError::not_found("File").error_response())
+        .ok_or_else(|| ApiError::not_found("File"))
 }
 
-/// A file beside the pages, such as the icon.
-pub async fn root_file(req: HttpRequest) -> HttpResponse {
+/// A file in the root, such as the icon.
+pub async fn root_file(req: HttpRequest) -> ApiResult {
     let name = req.match_info().get("file").unwrap_or_default().to_owned();
-    serve(&req, &name, REVALIDATE).unwrap_or_else(|| ApiError::not_found("File").error_response())
+    serve(&req, &name, REVALIDATE).ok_or_else(|| ApiError::not_found("File"))
 }
 
-/// What no route has: a person reads the console's own "not found", a program JSON.
-pub async fn not_found(req: HttpRequest) -> HttpResponse {
+/// A path without a route: browsers get the console, which shows its "not found" page; programs get
+/// an error body.
+pub async fn not_found(req: HttpRequest) -> ApiResult {
     let accepts =
         req.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let is_person =
         req.method().is_safe() && accepts.contains("text/html") && !req.path().starts_with("/api/");
     match StaticFiles::get("index.html") {
-        Some(file) if is_person => HttpResponse::NotFound()
+        Some(file) if is_person => Ok(HttpResponse::NotFound()
             .insert_header((header::CACHE_CONTROL, REVALIDATE))
             .content_type(ContentType::html())
-            .body(file.data),
-        Some(_) | None => ApiError::not_found("Page").error_response(),
+            .body(file.data)),
+        Some(_) | None => Err(ApiError::not_found("Page")),
     }
 }
 

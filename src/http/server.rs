@@ -2,75 +2,15 @@
 
 use super::apps::acceptor::{self, Acceptor};
 use super::apps::dispatch::Apps;
-use super::extract::BODY_MAX;
-use super::{AppState, observe, pages, routes};
-use actix_web::body::BoxBody;
-use actix_web::dev::{Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::middleware::from_fn;
-use actix_web::{App, web};
+use super::server_limits::ServerLimits;
+use super::state::AppState;
+use actix_web::dev::{Server, ServerHandle};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-
-/// Limits of the server.
-#[derive(Clone, Copy, Debug)]
-pub struct ServerLimits {
-    /// Threads that serve.
-    pub workers: usize,
-    /// Connections at once, per thread; more wait to be accepted.
-    pub connections_per_worker: usize,
-    /// A connection without a request is closed after this.
-    pub keep_alive: Duration,
-    /// A request's head must be there after this (a slow sender holds no more than a socket).
-    pub head_timeout: Duration,
-    /// So must a TLS handshake.
-    pub handshake_timeout: Duration,
-    /// A client that is told goodbye must go after this.
-    pub disconnect_timeout: Duration,
-    /// A browser that takes nothing of a web application's answer for this long loses it.
-    pub write_stall_timeout: Duration,
-    /// Stopping waits this long for what is under way.
-    pub drain_timeout: Duration,
-}
-
-impl Default for ServerLimits {
-    fn default() -> Self {
-        Self {
-            workers: std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16),
-            connections_per_worker: 4096,
-            keep_alive: Duration::from_secs(75),
-            head_timeout: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(5),
-            disconnect_timeout: Duration::from_secs(2),
-            // As other proxies have it: a video that is paused asks for the rest again.
-            write_stall_timeout: Duration::from_secs(60),
-            drain_timeout: Duration::from_secs(3),
-        }
-    }
-}
-
-/// The application as each worker builds it.
-pub fn application(
-    state: AppState,
-) -> App<
-    impl ServiceFactory<
-        ServiceRequest,
-        Config = (),
-        Response = ServiceResponse<BoxBody>,
-        Error = actix_web::Error,
-        InitError = (),
-    >,
-> {
-    App::new()
-        .app_data(web::Data::new(state))
-        .app_data(web::PayloadConfig::new(BODY_MAX))
-        .configure(routes::configure)
-        .default_service(web::to(pages::not_found))
-        .wrap(from_fn(observe::observe))
-}
 
 /// A server that runs.
 pub struct RunningServer {

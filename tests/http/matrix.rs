@@ -1,28 +1,27 @@
-//! Who may do what, in one table: every route times every role. A route that is not in the table
-//! fails the test.
+//! Authorization matrix: every route times every role. Method and path come from the route's
+//! declaration; a route without a row fails the test.
 //!
-//! The ids in it lead nowhere, so that whoever may gets as far as "not found" and nobody breaks
-//! anything.
+//! The ids do not exist, so an authorized request reaches "not found" and changes nothing.
 
 use crate::support::app::TestApp;
 use crate::support::client::Client;
-use portcullis::http::routes;
+use portcullis::http::api::definition::Route;
+use portcullis::http::api::workspaces;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-const NOWHERE: &str = "00000000-0000-4000-8000-000000000000";
+const UNKNOWN_ID: &str = "00000000-0000-4000-8000-000000000000";
 
-/// What each gets: nobody, a member, an admin, security.
+/// A request body, and the status for an anonymous client, a member, an admin, and security.
 struct Row {
-    method: &'static str,
-    path: &'static str,
+    operation: &'static str,
     body: Value,
     expected: [u16; 4],
 }
 
-fn row(method: &'static str, path: &'static str, body: Value, expected: [u16; 4]) -> Row {
-    Row { method, path, body, expected }
+fn row(operation: &'static str, body: Value, expected: [u16; 4]) -> Row {
+    Row { operation, body, expected }
 }
 
 fn table() -> Vec<Row> {
@@ -31,100 +30,84 @@ fn table() -> Vec<Row> {
     let user = json!({"email": "new@example.test", "name": "New", "password": "a long enough passphrase 1", "role": "member"});
     let host = json!({"token": "join_x", "name": "h", "public_key": "AAAA", "version": "1"});
     vec![
+        row("login", json!({"email": "x@example.test", "password": "wrong"}), [401; 4]),
+        row("verifyMfa", json!({"mfa_token": "x", "method": "totp", "code": "000000"}), [401; 4]),
+        row("enrollTotp", json!({}), [401, 409, 409, 409]),
+        row("confirmTotp", json!({"code": "000000"}), [401, 409, 409, 409]),
+        row("refresh", json!({"refresh_token": "x"}), [401; 4]),
+        row("me", none(), [401, 200, 200, 200]),
+        row("listLogins", none(), [401, 200, 200, 200]),
+        row("endLogin", none(), [401, 404, 404, 404]),
+        row("listWorkspaces", none(), [401, 200, 200, 200]),
         row(
-            "POST",
-            "/api/auth/login",
-            json!({"email": "x@example.test", "password": "wrong"}),
-            [401; 4],
-        ),
-        row(
-            "POST",
-            "/api/auth/mfa/verify",
-            json!({"mfa_token": "x", "method": "totp", "code": "000000"}),
-            [401; 4],
-        ),
-        row("POST", "/api/auth/mfa/totp/enroll", json!({}), [401, 409, 409, 409]),
-        row("POST", "/api/auth/mfa/totp/confirm", json!({"code": "000000"}), [401, 409, 409, 409]),
-        row("POST", "/api/auth/refresh", json!({"refresh_token": "x"}), [401; 4]),
-        row("GET", "/api/auth/me", none(), [401, 200, 200, 200]),
-        row("GET", "/api/auth/logins", none(), [401, 200, 200, 200]),
-        row("POST", "/api/auth/logins/{id}/sign-out", none(), [401, 404, 404, 404]),
-        row("GET", "/api/workspaces", none(), [401, 200, 200, 200]),
-        row(
-            "POST",
-            "/api/workspaces",
+            "createWorkspace",
             json!({"id": "ws-new", "name": "New", "type": "linux"}),
             [401, 403, 201, 403],
         ),
-        row("GET", "/api/workspaces/{id}", none(), [401, 404, 404, 404]),
-        row("PATCH", "/api/workspaces/{id}", json!({"name": "x"}), [401, 403, 404, 403]),
-        row("DELETE", "/api/workspaces/{id}", none(), [401, 403, 404, 403]),
-        row("POST", "/api/workspaces/{id}/launch", none(), [401, 404, 404, 404]),
-        row("POST", "/api/workspaces/{id}/stop", none(), [401, 404, 404, 404]),
-        row("PUT", "/api/workspaces/{id}/credential", credential(), [401, 404, 404, 404]),
-        row("DELETE", "/api/workspaces/{id}/credential", none(), [401, 404, 404, 404]),
-        row(
-            "POST",
-            "/api/workspaces/{id}/certificate/accept",
-            json!({"fingerprint": "ab".repeat(32)}),
-            [401, 403, 404, 403],
-        ),
-        row("GET", "/api/sessions", none(), [401, 200, 200, 200]),
-        row("GET", "/api/sessions/active", none(), [401, 200, 200, 200]),
-        row("GET", "/api/sessions/{id}", none(), [401, 404, 404, 404]),
-        row("POST", "/api/sessions/{id}/disconnect", none(), [401, 404, 404, 404]),
-        row("POST", "/api/sessions/{id}/ticket", none(), [401, 404, 404, 404]),
-        row("POST", "/api/sessions/{id}/credential", credential(), [401, 404, 404, 404]),
-        row("GET", "/api/sessions/{id}/requests", none(), [401, 403, 404, 404]),
-        row("GET", "/api/sessions/{id}/stream", none(), [426; 4]),
-        row("GET", "/api/admin/sessions", none(), [401, 403, 200, 200]),
-        row("POST", "/api/admin/sessions/{id}/terminate", none(), [401, 403, 404, 403]),
-        row("GET", "/api/users", none(), [401, 403, 200, 200]),
-        row("POST", "/api/users", user, [401, 403, 201, 403]),
-        row("PATCH", "/api/users/{id}", json!({"name": "x"}), [401, 403, 404, 403]),
-        row("POST", "/api/users/{id}/reset-mfa", none(), [401, 403, 404, 403]),
-        row("POST", "/api/users/{id}/sign-out", none(), [401, 403, 404, 403]),
-        row("GET", "/api/hosts", none(), [401, 403, 200, 200]),
-        row("POST", "/api/hosts/join-tokens", json!({}), [401, 403, 201, 403]),
-        row("POST", "/api/hosts/enroll", host, [422; 4]),
-        row(
-            "POST",
-            "/api/hosts/peers",
-            json!({"name": "p", "public_key": "AAAA"}),
-            [401, 403, 422, 403],
-        ),
-        row("POST", "/api/hosts/{id}/config", none(), [401, 403, 404, 403]),
-        row("DELETE", "/api/hosts/{id}", none(), [401, 403, 404, 403]),
-        row("GET", "/api/audit", none(), [401, 403, 200, 200]),
-        row("GET", "/api/audit/export", none(), [401, 403, 200, 200]),
-        row("GET", "/api/audit/verify", none(), [401, 403, 200, 200]),
-        row("GET", "/api/events", none(), [401, 200, 200, 200]),
-        row("GET", "/api/health", none(), [200; 4]),
-        row("GET", "/api/openapi.json", none(), [200; 4]),
-        row("GET", "/.well-known/jwks.json", none(), [200; 4]),
-        row("GET", "/metrics", none(), [200; 4]),
+        row("getWorkspace", none(), [401, 404, 404, 404]),
+        row("updateWorkspace", json!({"name": "x"}), [401, 403, 404, 403]),
+        row("deleteWorkspace", none(), [401, 403, 404, 403]),
+        row("launchWorkspace", none(), [401, 404, 404, 404]),
+        row("stopWorkspace", none(), [401, 404, 404, 404]),
+        row("saveCredential", credential(), [401, 404, 404, 404]),
+        row("forgetCredential", none(), [401, 404, 404, 404]),
+        row("acceptCertificate", json!({"fingerprint": "ab".repeat(32)}), [401, 403, 404, 403]),
+        row("listSessions", none(), [401, 200, 200, 200]),
+        row("listActiveSessions", none(), [401, 200, 200, 200]),
+        row("getSession", none(), [401, 404, 404, 404]),
+        row("disconnectSession", none(), [401, 404, 404, 404]),
+        row("issueTicket", none(), [401, 404, 404, 404]),
+        row("enterCredential", credential(), [401, 404, 404, 404]),
+        row("listRequests", none(), [401, 403, 404, 404]),
+        row("openStream", none(), [426; 4]),
+        row("listAllSessions", none(), [401, 403, 200, 200]),
+        row("terminateSession", none(), [401, 403, 404, 403]),
+        row("listUsers", none(), [401, 403, 200, 200]),
+        row("createUser", user, [401, 403, 201, 403]),
+        row("updateUser", json!({"name": "x"}), [401, 403, 404, 403]),
+        row("resetUserMfa", none(), [401, 403, 404, 403]),
+        row("signOutUser", none(), [401, 403, 404, 403]),
+        row("listHosts", none(), [401, 403, 200, 200]),
+        row("createJoinToken", json!({}), [401, 403, 201, 403]),
+        row("enrollHost", host, [422; 4]),
+        row("addPeer", json!({"name": "p", "public_key": "AAAA"}), [401, 403, 422, 403]),
+        row("showHostConfig", none(), [401, 403, 404, 403]),
+        row("removeHost", none(), [401, 403, 404, 403]),
+        row("listAudit", none(), [401, 403, 200, 200]),
+        row("exportAudit", none(), [401, 403, 200, 200]),
+        row("verifyAudit", none(), [401, 403, 200, 200]),
+        row("events", none(), [401, 200, 200, 200]),
+        row("health", none(), [200; 4]),
+        row("openapi", none(), [200; 4]),
+        row("jwks", none(), [200; 4]),
+        row("metrics", none(), [200; 4]),
         // Last: it ends the logins.
-        row("POST", "/api/auth/logout", none(), [401, 200, 200, 200]),
+        row("logout", none(), [401, 200, 200, 200]),
     ]
 }
 
 #[test]
-fn every_route_is_in_the_table() {
-    let listed: BTreeSet<_> = table().iter().map(|r| (r.method, r.path)).collect();
-    let routed: BTreeSet<_> = routes::TABLE.iter().map(|r| (r.method, r.path)).collect();
+fn every_route_has_a_row() {
+    let rows = table();
+    let listed: BTreeSet<_> = rows.iter().map(|r| r.operation.to_owned()).collect();
+    let api = workspaces::api();
+    let routed: BTreeSet<_> = api.routes.iter().map(|r| r.operation_id.clone()).collect();
     assert_eq!(listed, routed);
+    assert_eq!((rows.len(), api.routes.len()), (routed.len(), routed.len()), "listed twice");
 }
 
 on_both! {
     async fn roles_times_routes(db) {
         let app = TestApp::start(db).await;
         let callers = [app.anonymous(), app.signed_in("member").await, app.signed_in("admin").await, app.signed_in("security").await];
+        let api = workspaces::api();
         let mut wrong = Vec::new();
         for row in table() {
-            for ((caller, expected), who) in callers.iter().zip(row.expected).zip(["nobody", "member", "admin", "security"]) {
-                let status = ask(caller, &row).await;
+            let route = api.routes.iter().find(|r| r.operation_id == row.operation).unwrap();
+            for ((caller, expected), role) in callers.iter().zip(row.expected).zip(["anonymous", "member", "admin", "security"]) {
+                let status = status_of(caller, route, &row).await;
                 if status != expected {
-                    wrong.push(format!("{who} {} {}: {status}, expected {expected}", row.method, row.path));
+                    wrong.push(format!("{role} {} {}: {status}, expected {expected}", route.method, route.path));
                 }
             }
         }
@@ -132,29 +115,30 @@ on_both! {
     }
 }
 
-/// Only the head of the answer: an event stream has no end.
-async fn ask(caller: &Client, row: &Row) -> u16 {
-    let id = if row.path.starts_with("/api/workspaces") { "ws-nowhere" } else { NOWHERE };
-    let path = row.path.replace("{id}", id);
-    if row.path == "/api/events" {
+/// The status only: an event stream does not end.
+async fn status_of(caller: &Client, route: &Route, row: &Row) -> u16 {
+    let id = if route.path.starts_with("/api/workspaces") { "ws-unknown" } else { UNKNOWN_ID };
+    let path = route.path.replace("{id}", id);
+    if route.operation_id == "events" {
         return caller.open(&path).await.status().as_u16();
     }
     let body = (!row.body.is_null()).then(|| row.body.to_string().into_bytes());
-    let answer = caller.send(Method::from_bytes(row.method.as_bytes()).unwrap(), &path, body).await;
-    if answer.status >= 400 {
-        answer.detail();
+    let method = Method::from_bytes(route.method.as_str().as_bytes()).unwrap();
+    let response = caller.send(method, &path, body).await;
+    if response.status >= 400 {
+        response.detail();
         assert_eq!(
-            answer.header("www-authenticate"),
-            if answer.status == 401 { "Bearer" } else { "" },
+            response.header("www-authenticate"),
+            if response.status == 401 { "Bearer" } else { "" },
             "{path}"
         );
     }
-    assert!(!answer.header("x-request-id").is_empty(), "{path}");
-    answer.status
+    assert!(!response.header("x-request-id").is_empty(), "{path}");
+    response.status
 }
 
 on_both! {
-    async fn denials_are_written_down(db) {
+    async fn denials_are_audited(db) {
         let app = TestApp::start(db).await;
         let member = app.signed_in("member").await;
         assert_eq!(member.get("/api/audit").await.status, 403);

@@ -10,6 +10,7 @@ mod matrix;
 mod openapi;
 mod ops;
 mod pages;
+mod second_api;
 mod secrets;
 mod servers;
 mod stream;

@@ -18,10 +18,15 @@ use portcullis::domain::secret::SecretString;
 use portcullis::domain::user::{RequestSource, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{Clock, HostId, Timestamp, UserId, WorkspaceId};
+use portcullis::http::api::definition::{Api, Apis};
+use portcullis::http::api::workspaces;
 use portcullis::http::apps::AppsSettings;
+use portcullis::http::hub_status::HubStatus;
 use portcullis::http::rate_limit::Rate;
-use portcullis::http::server::{self, RunningServer, ServerLimits};
-use portcullis::http::{AppState, HubStatus, Settings};
+use portcullis::http::server::{self, RunningServer};
+use portcullis::http::server_limits::ServerLimits;
+use portcullis::http::settings::Settings;
+use portcullis::http::state::AppState;
 use portcullis::viewer::{self, Dial, Duplex};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -93,6 +98,21 @@ impl TestApp {
         dial: Arc<dyn Dial>,
         change: impl FnOnce(&mut Settings, &mut ServerLimits),
     ) -> Self {
+        Self::with_parts(db, dial, Vec::new(), change).await
+    }
+
+    /// With other APIs beside the workspaces API.
+    pub async fn with_apis(db: Db, apis: Vec<Arc<Api>>) -> Self {
+        Self::with_parts(db, Arc::new(SilentDesktop), apis, |_, _| ()).await
+    }
+
+    async fn with_parts(
+        db: Db,
+        dial: Arc<dyn Dial>,
+        mut apis: Vec<Arc<Api>>,
+        change: impl FnOnce(&mut Settings, &mut ServerLimits),
+    ) -> Self {
+        apis.push(workspaces::api());
         logs::capture();
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -138,7 +158,7 @@ impl TestApp {
                 ..HubStatus::default()
             }
         });
-        let state = AppState::new(broker.clone(), streams, settings, probe);
+        let state = AppState::new(broker.clone(), streams, settings, probe, Apis::new(apis));
         let running = server::start(state.clone(), vec![listener], &server_tls, limits).unwrap();
         let http = reqwest::Client::builder()
             .tls_certs_only([root.clone()])

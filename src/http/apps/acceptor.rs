@@ -4,8 +4,9 @@
 
 use super::connection::{self, ConnectionContext};
 use super::dispatch::Apps;
-use crate::http::AppState;
-use crate::http::server::{ServerLimits, application};
+use crate::http::application::application;
+use crate::http::server_limits::ServerLimits;
+use crate::http::state::AppState;
 use crate::viewer::socket_shutdown;
 use actix_http::{HttpService, Protocol};
 use actix_service::{

@@ -1,12 +1,14 @@
 //! Sessions: the caller's own, and for admins everybody's.
 
+use super::dto::Message;
 use super::dto::session::{Session, SessionParams, Ticket};
 use super::dto::upstream::CredentialInput;
-use super::{dto::Message, message, no_content, ok};
+use super::error_body::Problem;
+use super::responses::{message, no_content, ok};
 use crate::broker::model::{SessionQuery, SessionView};
-use crate::http::AppState;
-use crate::http::error::{ApiResult, Problem};
+use crate::http::error::ApiResult;
 use crate::http::extract::{Authenticated, JsonBody, PathId, QueryParams, RequestMeta};
+use crate::http::state::AppState;
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use std::fmt::Write as _;

@@ -1,16 +1,17 @@
 //! What was asked of a web application in a session (admins, security): page by page, or all that a
 //! filter shows as a file.
 
-use super::audit::csv_cell;
+use super::csv::csv_cell;
 use super::dto::request::{RequestFormat, RequestPage, RequestParams};
-use super::ok;
+use super::error_body::Problem;
+use super::responses::ok;
 use crate::broker::model::RequestQuery;
 use crate::domain::SessionId;
 use crate::domain::user::{Caller, RequestSource};
 use crate::domain::web_app::RequestRecord;
-use crate::http::AppState;
-use crate::http::error::{ApiError, ApiResult, Problem};
+use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{Authenticated, PathId, QueryParams, RequestMeta};
+use crate::http::state::AppState;
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;

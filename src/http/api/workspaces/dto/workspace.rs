@@ -1,18 +1,14 @@
 //! Workspaces.
 
-use super::session::{TunnelStatus, protocol};
-use super::upstream::{
-    Clipboard, StreamPolicy, StreamPolicyInput, WorkspaceServer, WorkspaceServerInput,
-};
+use super::tunnel::{TunnelStatus, protocol};
+use super::upstream::{Clipboard, StreamPolicy, WorkspaceServer};
 use super::user::{MfaProof, UserRole};
-use super::web::{WebApplication, WebApplicationInput};
-use crate::broker::model::{
-    Launched, NewWorkspace, PolicyChange, UpstreamChange, WebChange, WorkspaceChange, WorkspaceView,
-};
+
+use super::web::WebApplication;
+use crate::broker::model::{Launched, WorkspaceView};
 use crate::domain::route::TargetSpec;
-use crate::domain::secret::SecretString;
 use crate::domain::workspace::{WorkspaceKind, WorkspaceStatus};
-use crate::domain::{Error, HostId, SessionId, Timestamp, WorkspaceId};
+use crate::domain::{HostId, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -322,138 +318,6 @@ impl Stopped {
             message: "Workspace stopped".to_owned(),
             session_id,
             session_ids: ended.iter().map(|id| id.0).collect(),
-        })
-    }
-}
-
-/// A workspace to create.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CreateWorkspace {
-    /// Slug; made from the name when missing.
-    #[schema(value_type = Option<String>)]
-    id: Option<WorkspaceId>,
-    /// Name.
-    name: String,
-    /// One or two sentences.
-    #[serde(default)]
-    #[schema(default = "")]
-    description: String,
-    /// Kind.
-    r#type: WorkspaceType,
-    /// Name of a picture.
-    icon: Option<String>,
-    /// Words to find it by.
-    tags: Option<Vec<String>>,
-    /// Launching needs a verified second factor.
-    requires_mfa: Option<bool>,
-    /// One user at a time.
-    single_seat: Option<bool>,
-    /// The desktop reaches the host's network.
-    network: Option<bool>,
-    /// Roles that may launch it.
-    allowed_roles: Option<Vec<UserRole>>,
-    /// Taken out of service.
-    maintenance: Option<bool>,
-    /// Where its server is (types `vnc` and `html5`, which need one, and `rdp`, which without one
-    /// is a desktop that a host's agent starts). Naming another one ends the workspace's sessions
-    /// and forgets every credential and certificate kept for the old one.
-    target: Option<WorkspaceTarget>,
-    /// Password of the workspace's own credential; empty forgets it. Never shown again.
-    #[schema(value_type = Option<String>)]
-    password: Option<SecretString>,
-    /// What its streams may carry.
-    policy: Option<StreamPolicyInput>,
-    /// How the gateway meets its server (all types but `linux`).
-    server: Option<WorkspaceServerInput>,
-    /// How its web application is met (type `html5`).
-    web: Option<WebApplicationInput>,
-}
-
-impl TryFrom<CreateWorkspace> for NewWorkspace {
-    type Error = Error;
-    fn try_from(b: CreateWorkspace) -> Result<Self, Error> {
-        let rest = WorkspaceChange {
-            name: None,
-            description: None,
-            icon: b.icon,
-            tags: b.tags,
-            requires_mfa: b.requires_mfa,
-            single_seat: b.single_seat,
-            network: b.network,
-            allowed_roles: b.allowed_roles.map(|roles| roles.into_iter().map(Into::into).collect()),
-            maintenance: b.maintenance,
-            target: b.target.map(Into::into),
-            password: b.password,
-            policy: b.policy.map(PolicyChange::from).unwrap_or_default(),
-            upstream: b.server.map(UpstreamChange::try_from).transpose()?.unwrap_or_default(),
-            web: b.web.map(WebChange::try_from).transpose()?.unwrap_or_default(),
-        };
-        Ok(Self {
-            id: b.id,
-            name: b.name,
-            description: b.description,
-            kind: b.r#type.into(),
-            properties: rest,
-        })
-    }
-}
-
-/// A change of a workspace: only what is there changes. Its id and its type stay.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpdateWorkspace {
-    /// Name.
-    name: Option<String>,
-    /// One or two sentences.
-    description: Option<String>,
-    /// Name of a picture.
-    icon: Option<String>,
-    /// Words to find it by.
-    tags: Option<Vec<String>>,
-    /// Launching needs a verified second factor.
-    requires_mfa: Option<bool>,
-    /// One user at a time.
-    single_seat: Option<bool>,
-    /// The desktop reaches the host's network.
-    network: Option<bool>,
-    /// Roles that may launch it.
-    allowed_roles: Option<Vec<UserRole>>,
-    /// Taken out of service.
-    maintenance: Option<bool>,
-    /// Where its server is (types `vnc` and `html5`, which need one, and `rdp`, which without one
-    /// is a desktop that a host's agent starts). Naming another one ends the workspace's sessions
-    /// and forgets every credential and certificate kept for the old one.
-    target: Option<WorkspaceTarget>,
-    /// Password of the workspace's own credential; empty forgets it. Never shown again.
-    #[schema(value_type = Option<String>)]
-    password: Option<SecretString>,
-    /// What its streams may carry.
-    policy: Option<StreamPolicyInput>,
-    /// How the gateway meets its server (all types but `linux`).
-    server: Option<WorkspaceServerInput>,
-    /// How its web application is met (type `html5`).
-    web: Option<WebApplicationInput>,
-}
-
-impl TryFrom<UpdateWorkspace> for WorkspaceChange {
-    type Error = Error;
-    fn try_from(b: UpdateWorkspace) -> Result<Self, Error> {
-        Ok(Self {
-            name: b.name,
-            description: b.description,
-            icon: b.icon,
-            tags: b.tags,
-            requires_mfa: b.requires_mfa,
-            single_seat: b.single_seat,
-            network: b.network,
-            allowed_roles: b.allowed_roles.map(|roles| roles.into_iter().map(Into::into).collect()),
-            maintenance: b.maintenance,
-            target: b.target.map(Into::into),
-            password: b.password,
-            policy: b.policy.map(PolicyChange::from).unwrap_or_default(),
-            upstream: b.server.map(UpstreamChange::try_from).transpose()?.unwrap_or_default(),
-            web: b.web.map(WebChange::try_from).transpose()?.unwrap_or_default(),
         })
     }
 }

@@ -1,21 +1,24 @@
 //! Signing in, second factors, renewal, signing out.
 
+use super::authentication::{authenticate, check_csrf, deny_and_audit, uses_cookie};
+use super::cookies;
+use super::dto::Message;
 use super::dto::auth::{
     ConfirmAnswer, ConfirmTotp, EnrollTotp, Enrolled, Login, LoginAnswer, Logout, MfaDue,
     MfaVerify, Refresh, SignInRecord, SignedIn, TotpSecret,
 };
 use super::dto::user::Me;
-use super::{dto::Message, ok};
+use super::error_body::{Problem, error_response};
+use super::responses::ok;
 use crate::broker::model::{EnrollAs, SignIn, Tokens};
 use crate::domain::secret::SecretString;
 use crate::domain::{Error, ErrorKind};
-use crate::http::error::{ApiError, ApiResult, Problem};
+use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{Authenticated, JsonBody, OptionalJsonBody, PathId, RequestMeta};
-use crate::http::guard::{authenticate, check_csrf, deny_and_audit, uses_cookie};
 use crate::http::metrics::{Metrics, SignInOutcome};
 use crate::http::origin::{BrowserOrigin, classify_origin};
-use crate::http::{AppState, cookies};
-use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
+use crate::http::state::AppState;
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 /// Signs in with the first factor.
@@ -145,7 +148,7 @@ pub async fn refresh(
         }
         Ok(tokens) => Ok(token_response(&req, &tokens, |answer| answer)),
         Err(error) if from_cookie && error.kind == ErrorKind::Unauthenticated => {
-            Ok(remove_cookies(ApiError::from(error).error_response()))
+            Ok(remove_cookies(error_response(&ApiError::from(error))))
         }
         Err(error) => Err(error.into()),
     }

@@ -1,10 +1,12 @@
 //! Users, for admins; security may read.
 
+use super::dto::Message;
 use super::dto::user::{CreateUser, UpdateUser, UserDetails};
-use super::{created, dto::Message, message, ok};
-use crate::http::AppState;
-use crate::http::error::{ApiResult, Problem};
+use super::error_body::Problem;
+use super::responses::{created, message, ok};
+use crate::http::error::ApiResult;
 use crate::http::extract::{Authenticated, JsonBody, PathId, RequestMeta};
+use crate::http::state::AppState;
 use actix_web::web;
 
 /// Every user of the organization.

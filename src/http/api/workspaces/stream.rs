@@ -5,17 +5,18 @@
 //! for 30 s, for one session, and no log line holds a query. The relay itself, text frames and
 //! giant frames included, is the viewer's.
 
-use super::AppState;
-use super::error::{ApiError, ApiResult, Problem};
-use super::extract::{PathId, QueryParams, RequestMeta};
-use super::guard::{authenticate, deny_and_audit, has_credentials, uses_cookie};
-use super::origin::{BrowserOrigin, classify_origin};
+use super::authentication::{authenticate, deny_and_audit, has_credentials, uses_cookie};
+use super::error_body::Problem;
 use crate::broker::core::stream_registry::StreamGrant;
 use crate::broker::model::{StreamProof, TooManyViewers};
 use crate::domain::Error;
 use crate::domain::secret::SecretString;
 use crate::domain::user::RequestSource;
 use crate::domain::workspace::WorkspaceKind;
+use crate::http::error::{ApiError, ApiResult};
+use crate::http::extract::{PathId, QueryParams, RequestMeta};
+use crate::http::origin::{BrowserOrigin, classify_origin};
+use crate::http::state::AppState;
 use crate::viewer;
 use crate::viewer::socket_shutdown::SocketShutdown;
 use crate::viewer::websocket::WebSocket;

@@ -1,28 +1,16 @@
-//! The description of the API (OpenAPI 3.1), generated from the handlers. `static/openapi.json` is
-//! the same text; the UI's typed client is made from it.
+//! The OpenAPI 3.1 document of the workspaces API. `static/openapi.json` is the same text; the
+//! typed client of the UI is generated from it.
 
-use super::api::{audit, auth, events, hosts, ops, requests, sessions, users, workspaces};
-use super::stream;
+use super::cookies;
+use crate::http::api::definition::{Route, describe};
 use actix_web::http::StatusCode;
-use std::sync::OnceLock;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{RefOr, Schema};
+use utoipa::openapi::{OpenApi, RefOr, Schema};
 use utoipa::{Modify, OpenApi as _};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    info(title = "Portcullis", description = "A secure remote-workspace gateway: workspaces dialect.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
-    paths(
-        auth::login, auth::mfa_verify, auth::totp_enroll, auth::totp_confirm, auth::refresh, auth::logout, auth::me, auth::logins, auth::end_login,
-        workspaces::list, workspaces::create, workspaces::get, workspaces::update, workspaces::delete, workspaces::launch, workspaces::stop,
-        workspaces::save_credential, workspaces::forget_credential, workspaces::accept_certificate,
-        sessions::list, sessions::active, sessions::get, sessions::disconnect, sessions::ticket, sessions::enter_credential, stream::open, sessions::all_live, sessions::terminate,
-        requests::list,
-        users::list, users::create, users::update, users::reset_mfa, users::sign_out,
-        hosts::list, hosts::create_join_token, hosts::enroll, hosts::add_peer, hosts::config, hosts::remove,
-        audit::list, audit::export, audit::verify,
-        events::events, ops::health, ops::openapi, ops::jwks, ops::metrics,
-    ),
+    info(title = "Portcullis", description = "A secure remote-workspace gateway: workspaces API.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
     tags(
         (name = "auth", description = "Signing in, second factors, renewal"),
         (name = "workspaces", description = "What can be launched"),
@@ -32,20 +20,19 @@ use utoipa::{Modify, OpenApi as _};
         (name = "audit", description = "What happened, provably"),
         (name = "events", description = "Live updates"),
         (name = "operations", description = "Health, numbers, keys"),
-    ),
-    modifiers(&SecuritySchemes, &ResponseDescriptions, &LoginDiscriminants)
+    )
 )]
 struct ApiDoc;
 
 struct SecuritySchemes;
 
 impl Modify for SecuritySchemes {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+    fn modify(&self, openapi: &mut OpenApi) {
         let bearer = SecurityScheme::Http(
             HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build(),
         );
         let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
-            super::cookies::ACCESS,
+            cookies::ACCESS,
             "Browsers. Unsafe requests also carry X-Portcullis-Csrf: 1 and an Origin of this gateway.",
         )));
         let components = openapi.components.get_or_insert_default();
@@ -54,11 +41,11 @@ impl Modify for SecuritySchemes {
     }
 }
 
-/// OpenAPI 3.1 wants a sentence for every answer; where a handler says none, the status says it.
+/// OpenAPI 3.1 requires a description of every response; the default is the reason phrase.
 struct ResponseDescriptions;
 
 impl Modify for ResponseDescriptions {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+    fn modify(&self, openapi: &mut OpenApi) {
         for item in openapi.paths.paths.values_mut() {
             let operations =
                 [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
@@ -73,18 +60,18 @@ impl Modify for ResponseDescriptions {
                         .ok()
                         .and_then(|s: u16| StatusCode::from_u16(s).ok())
                         .and_then(|s| s.canonical_reason());
-                    answer.description = reason.unwrap_or("An answer").to_owned();
+                    answer.description = reason.unwrap_or("Response").to_owned();
                 }
             }
         }
     }
 }
 
-/// `mfa_required` tells the two answers to a login apart, so each says its one value.
+/// `mfa_required` discriminates the two responses to a login, so each has one value of it.
 struct LoginDiscriminants;
 
 impl Modify for LoginDiscriminants {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+    fn modify(&self, openapi: &mut OpenApi) {
         let components = openapi.components.get_or_insert_default();
         for (name, value) in [("SignedIn", false), ("MfaDue", true)] {
             if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name)
@@ -97,19 +84,13 @@ impl Modify for LoginDiscriminants {
     }
 }
 
-/// The description.
-#[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    ApiDoc::openapi()
-}
-
-/// The description as text, as committed and as served.
-#[must_use]
-pub fn json() -> &'static str {
-    static TEXT: OnceLock<String> = OnceLock::new();
-    TEXT.get_or_init(|| {
-        let mut text = openapi().to_pretty_json().unwrap_or_default();
-        text.push('\n');
-        text
-    })
+/// The document of these routes, as JSON.
+pub(super) fn json(routes: &[Route]) -> String {
+    let mut document = describe(ApiDoc::openapi(), routes);
+    SecuritySchemes.modify(&mut document);
+    ResponseDescriptions.modify(&mut document);
+    LoginDiscriminants.modify(&mut document);
+    let mut text = document.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
 }

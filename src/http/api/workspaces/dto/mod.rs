@@ -7,10 +7,12 @@ pub mod host;
 pub mod ops;
 pub mod request;
 pub mod session;
+pub mod tunnel;
 pub mod upstream;
 pub mod user;
 pub mod web;
 pub mod workspace;
+pub mod workspace_input;
 
 use serde::Serialize;
 use utoipa::ToSchema;

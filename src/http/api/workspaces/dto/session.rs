@@ -1,9 +1,9 @@
 //! Sessions.
 
 use super::millis;
+use super::tunnel::{TunnelStatus, protocol};
 use super::upstream::StreamPolicy;
 use super::workspace::WorkspaceType;
-use crate::broker::model::TunnelState;
 use crate::broker::model::{SessionView, Ticket as TicketView};
 use crate::domain::route::Hop;
 use crate::domain::session::EndReason;
@@ -35,34 +35,6 @@ impl SessionStatus {
             Some("disconnected") => Self::Disconnected,
             Some(_) => Self::Terminated,
             None => Self::Creating,
-        }
-    }
-}
-
-/// What the tunnel's state machine says now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TunnelStatus {
-    /// No handshake yet.
-    Connecting,
-    /// Keys are fresh and the peer answers.
-    Encrypted,
-    /// There are keys, but no answer.
-    Stale,
-    /// The tunnel is gone.
-    Down,
-    /// There is no tunnel: a direct target that the configuration allows, unencrypted.
-    None,
-}
-
-impl From<TunnelState> for TunnelStatus {
-    fn from(state: TunnelState) -> Self {
-        match state {
-            TunnelState::Connecting => Self::Connecting,
-            TunnelState::Encrypted => Self::Encrypted,
-            TunnelState::Stale => Self::Stale,
-            TunnelState::Down => Self::Down,
-            TunnelState::None => Self::None,
         }
     }
 }
@@ -171,17 +143,6 @@ pub struct SessionTunnel {
     pub tx_bytes: u64,
     /// TCP segments the gateway sent again inside the tunnel.
     pub retransmits: u64,
-}
-
-/// The protocol of a tunnel in this state.
-pub(super) fn protocol(state: TunnelState) -> &'static str {
-    match state {
-        TunnelState::Connecting
-        | TunnelState::Encrypted
-        | TunnelState::Stale
-        | TunnelState::Down => "wireguard",
-        TunnelState::None => "none",
-    }
 }
 
 /// A leg of the way from browser to desktop.

@@ -1,12 +1,14 @@
 //! The audit log: reading, exporting, verifying. For admins and security.
 
+use super::csv::csv_cell;
 use super::dto::audit::{AuditPage, AuditParams, AuditVerification, ExportFormat, ExportParams};
-use super::ok;
+use super::error_body::Problem;
+use super::responses::ok;
 use crate::broker::audit::AuditExport;
 use crate::domain::audit::Entry;
-use crate::http::AppState;
-use crate::http::error::{ApiError, ApiResult, Problem};
+use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{Authenticated, QueryParams, RequestMeta};
+use crate::http::state::AppState;
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
@@ -168,32 +170,4 @@ fn csv_row(e: &Entry) -> String {
     let mut line = cells.map(|c| csv_cell(&c)).join(",");
     line.push_str("\r\n");
     line
-}
-
-/// RFC 4180 section 2. A cell that a spreadsheet would take for a formula gets an apostrophe: a
-/// user agent is a stranger's text.
-pub(super) fn csv_cell(text: &str) -> String {
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
-    let guard = if is_formula { "'" } else { "" };
-    format!("\"{guard}{}\"", text.replace('"', "\"\""))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cells_are_quoted_and_never_formulas() {
-        for (text, cell) in [
-            ("plain", "\"plain\""),
-            ("a,b\"c\r\n", "\"a,b\"\"c\r\n\""),
-            ("=HYPERLINK(\"x\")", "\"'=HYPERLINK(\"\"x\"\")\""),
-            ("+1", "\"'+1\""),
-            ("-1", "\"'-1\""),
-            ("@x", "\"'@x\""),
-            ("\t=1", "\"'\t=1\""),
-        ] {
-            assert_eq!(csv_cell(text), cell);
-        }
-    }
 }

@@ -1,9 +1,11 @@
 //! Operations: health, numbers, keys, and the description of the API.
 
 use super::dto::ops::{Health, HealthStatus, JwkSet};
-use crate::http::error::{ApiError, ApiResult, Problem};
+use super::error_body::Problem;
+use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::RequestMeta;
-use crate::http::{AppState, metrics, openapi};
+use crate::http::metrics;
+use crate::http::state::AppState;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -44,13 +46,13 @@ pub async fn metrics(
     Ok(HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(page))
 }
 
-/// This description.
+/// This document.
 #[utoipa::path(get, path = "/api/openapi.json", tag = "operations", operation_id = "openapi", responses((status = 200, content((Object = "application/json")))))]
-pub async fn openapi() -> HttpResponse {
+pub async fn openapi(req: HttpRequest, state: web::Data<AppState>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/json")
         .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .body(openapi::json())
+        .body(state.apis.of_path(req.path()).document.clone())
 }
 
 /// The public keys that verify access tokens.

@@ -1,12 +1,15 @@
 //! Workspaces: seeing, launching, stopping, and managing them.
 
+use super::dto::Message;
 use super::dto::upstream::{AcceptCertificate, CredentialInput};
-use super::dto::workspace::{CreateWorkspace, Launch, Stopped, UpdateWorkspace, Workspace};
-use super::{created, dto::Message, message, no_content, ok};
+use super::dto::workspace::{Launch, Stopped, Workspace};
+use super::dto::workspace_input::{CreateWorkspace, UpdateWorkspace};
+use super::error_body::Problem;
+use super::responses::{created, message, no_content, ok};
 use crate::domain::Error;
-use crate::http::AppState;
-use crate::http::error::{ApiResult, Problem};
+use crate::http::error::ApiResult;
 use crate::http::extract::{Authenticated, JsonBody, PathId, RequestMeta};
+use crate::http::state::AppState;
 use actix_web::web;
 
 /// The workspaces the caller may launch.

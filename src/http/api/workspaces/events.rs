@@ -1,12 +1,13 @@
 //! Live updates: server-sent events that say "refetch", and nothing else. What may be seen is
 //! decided by the request that fetches.
 
+use super::error_body::Problem;
 use crate::broker::core::stream_registry::{Change, Topic};
 use crate::domain::{Error, ErrorKind, OrganizationId};
-use crate::http::AppState;
-use crate::http::error::{ApiError, ApiResult, Problem};
+use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::Authenticated;
 use crate::http::rate_limit::EventStreamSlot;
+use crate::http::state::AppState;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};

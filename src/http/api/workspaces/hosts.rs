@@ -1,12 +1,14 @@
 //! Workspace hosts: joining, seeing, removing.
 
+use super::dto::Message;
 use super::dto::host::{
     AddPeer, CreateJoinToken, EnrollHost, Enrolment, Host, JoinToken, PeerConfiguration,
 };
-use super::{created, dto::Message, message, ok};
-use crate::http::AppState;
-use crate::http::error::{ApiError, ApiResult, Problem};
+use super::error_body::Problem;
+use super::responses::{created, message, ok};
+use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{Authenticated, JsonBody, OptionalJsonBody, PathId, RequestMeta};
+use crate::http::state::AppState;
 use actix_web::web;
 use std::time::Duration;
 

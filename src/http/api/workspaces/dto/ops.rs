@@ -2,7 +2,7 @@
 
 use crate::broker::model::HealthView;
 use crate::domain::Timestamp;
-use crate::http::HubStatus;
+use crate::http::hub_status::HubStatus;
 use serde::Serialize;
 use utoipa::ToSchema;
 

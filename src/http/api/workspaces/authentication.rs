@@ -1,0 +1,113 @@
+//! Authentication of the workspaces API: a bearer token, or the access cookie with CSRF checks.
+//!
+//! A browser sends its cookies with cross-site requests, too. An unsafe request that is authenticated
+//! by the cookie must therefore carry `X-Portcullis-Csrf: 1`, a header that needs a CORS preflight
+//! across origins (which is refused), and an `Origin` of this gateway.
+
+use super::cookies;
+use crate::domain::user::Caller;
+use crate::http::error::{ApiError, ApiResult};
+use crate::http::extract::RequestMeta;
+use crate::http::origin::{BrowserOrigin, classify_origin};
+use crate::http::state::app_state;
+use actix_web::HttpRequest;
+use actix_web::http::header;
+
+/// `1` in every unsafe request of the pages.
+pub const CSRF_HEADER: &str = "X-Portcullis-Csrf";
+
+/// The credentials of a request.
+enum Credentials {
+    /// From `Authorization`.
+    Bearer(String),
+    /// From the cookie.
+    Cookie(String),
+    /// None, or an `Authorization` of another scheme. A cookie beside it is ignored: the client
+    /// chose a scheme.
+    Missing,
+}
+
+/// The caller.
+///
+/// # Errors
+/// 401 without a valid token (an invalid one is audited); 403 when the CSRF check fails.
+pub async fn authenticate(req: &HttpRequest) -> ApiResult<Caller> {
+    let state = app_state(req)?;
+    let RequestMeta(origin) = RequestMeta::of(req);
+    match credentials_of(req) {
+        Credentials::Missing => Err(ApiError::unauthenticated()),
+        Credentials::Bearer(token) => Ok(state.broker.authenticate(&origin, &token).await?),
+        Credentials::Cookie(token) => {
+            let caller = state.broker.authenticate(&origin, &token).await?;
+            check_csrf(req, Some(&caller)).await?;
+            Ok(caller)
+        }
+    }
+}
+
+/// Whether the request has credentials, valid or not.
+#[must_use]
+pub fn has_credentials(req: &HttpRequest) -> bool {
+    !matches!(credentials_of(req), Credentials::Missing)
+}
+
+/// Whether the request is authenticated by the cookie.
+#[must_use]
+pub fn uses_cookie(req: &HttpRequest) -> bool {
+    matches!(credentials_of(req), Credentials::Cookie(_))
+}
+
+/// Refuses and audits an unsafe request that no page of this gateway made.
+///
+/// # Errors
+/// 403.
+pub async fn check_csrf(req: &HttpRequest, caller: Option<&Caller>) -> ApiResult<()> {
+    if req.method().is_safe() {
+        return Ok(());
+    }
+    let state = app_state(req)?;
+    let has_header = req.headers().get(CSRF_HEADER).is_some_and(|v| v.as_bytes() == b"1");
+    let reason = match (has_header, classify_origin(req, &state.settings.public_origins)) {
+        (true, BrowserOrigin::Ours) => return Ok(()),
+        (false, _) => "csrf_header_missing",
+        (true, BrowserOrigin::Absent | BrowserOrigin::Foreign) => "foreign_origin",
+    };
+    deny_and_audit(req, caller, reason).await
+}
+
+/// Audits a denial and refuses with 403.
+///
+/// # Errors
+/// 403; or the failure of the audit log.
+pub async fn deny_and_audit<T>(
+    req: &HttpRequest,
+    caller: Option<&Caller>,
+    reason: &str,
+) -> ApiResult<T> {
+    let RequestMeta(origin) = RequestMeta::of(req);
+    let route = format!("{} {}", req.method(), req.match_pattern().unwrap_or_default());
+    app_state(req)?.broker.audit_denial(&origin, caller, &route, reason).await?;
+    Err(ApiError::forbidden("This request did not come from a page of this gateway"))
+}
+
+fn credentials_of(req: &HttpRequest) -> Credentials {
+    if let Some(value) = req.headers().get(header::AUTHORIZATION) {
+        let bearer = value
+            .to_str()
+            .ok()
+            .and_then(|v| v.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        return match bearer {
+            Some((_, token)) if !token.trim().is_empty() => {
+                Credentials::Bearer(token.trim().to_owned())
+            }
+            Some(_) | None => Credentials::Missing,
+        };
+    }
+    match req.cookie(cookies::ACCESS) {
+        Some(cookie) if !cookie.value().is_empty() => {
+            Credentials::Cookie(cookie.value().to_owned())
+        }
+        Some(_) | None => Credentials::Missing,
+    }
+}

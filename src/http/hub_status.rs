@@ -1,0 +1,52 @@
+//! Status of the tunnel hub, for health and metrics.
+
+use crate::domain::route::LatencyHistogram;
+use std::sync::Arc;
+
+/// Status of the tunnel hub.
+#[derive(Clone, Debug, Default)]
+pub struct HubStatus {
+    /// Its socket is bound and its task runs.
+    pub running: bool,
+    /// UDP address it listens on.
+    pub listen: String,
+    /// Peers without a completed handshake.
+    pub connecting: usize,
+    /// Peers with current keys that answer.
+    pub encrypted: usize,
+    /// Peers with keys that do not answer.
+    pub stale: usize,
+    /// Peers without keys.
+    pub down: usize,
+    /// Totals of all sessions.
+    pub paths: PathMetrics,
+}
+
+/// Totals over the paths of all sessions, of constant size.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PathMetrics {
+    /// Bytes to hosts since the start.
+    pub tx_bytes: u64,
+    /// Bytes from hosts since the start.
+    pub rx_bytes: u64,
+    /// TCP segments retransmitted in tunnels since the start.
+    pub retransmits: u64,
+    /// Round trips gateway to host.
+    pub host: LatencyHistogram,
+    /// Response times host to desktop.
+    pub desktop: LatencyHistogram,
+    /// Ages of the current keys.
+    pub handshake_age: LatencyHistogram,
+    /// Sessions on direct targets, without a tunnel.
+    pub direct: usize,
+}
+
+impl HubStatus {
+    #[must_use]
+    pub fn peer_count(&self) -> usize {
+        self.connecting + self.encrypted + self.stale + self.down
+    }
+}
+
+/// Reads the status of the tunnel hub; must not block.
+pub type HubProbe = Arc<dyn Fn() -> HubStatus + Send + Sync>;
